@@ -1,0 +1,170 @@
+use super::super::frame::FrameError;
+use super::*;
+use proptest::prelude::*;
+
+const LIMITS: Limits = Limits { max_message_bytes: 1000, max_fragments: 4, text_only: false };
+
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut out = vec![first];
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            out.push(0xfe);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0xff);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&mask);
+    out.extend(payload.iter().enumerate().map(|(i, b)| b ^ mask[i % 4]));
+    out
+}
+
+/// What a stream decodes to, handed over in pieces of `piece` bytes.
+fn decode(stream: &[u8], piece: usize, limits: &Limits) -> Result<Vec<(Opcode, Vec<u8>)>, Violation> {
+    let mut decoder = Decoder::default();
+    let mut pool = BufferPool::default();
+    let mut found = Vec::new();
+    for chunk in stream.chunks(piece) {
+        let mut chunk = chunk.to_vec();
+        let mut at = 0;
+        loop {
+            match decoder.next(&mut chunk, &mut at, limits, &mut pool)? {
+                Step::NeedMore => break,
+                Step::Message { opcode, payload } => {
+                    let bytes = payload.bytes(&chunk).to_vec();
+                    if opcode == Opcode::Text && core::str::from_utf8(&bytes).is_err() {
+                        return Err(Code::BadUtf8.into());
+                    }
+                    found.push((opcode, bytes));
+                    payload.recycle(&mut pool);
+                }
+                Step::Control { opcode, payload } => found.push((opcode, payload.bytes(&chunk).to_vec())),
+            }
+        }
+        assert_eq!(at, chunk.len());
+    }
+    Ok(found)
+}
+
+fn decode_everywhere(stream: &[u8], limits: &Limits) -> Result<Vec<(Opcode, Vec<u8>)>, Violation> {
+    let whole = decode(stream, stream.len().max(1), limits);
+    for piece in 1..stream.len() {
+        assert_eq!(decode(stream, piece, limits), whole, "pieces of {piece}");
+    }
+    whole
+}
+
+#[test]
+fn fragments_with_control_frames_between() {
+    let mut stream = frame(0x01, b"Hel");
+    stream.extend(frame(0x89, b"ping"));
+    stream.extend(frame(0x00, b""));
+    stream.extend(frame(0x80, b"lo"));
+    stream.extend(frame(0x82, b"\xff"));
+    let expected =
+        vec![(Opcode::Ping, b"ping".to_vec()), (Opcode::Text, b"Hello".to_vec()), (Opcode::Binary, b"\xff".to_vec())];
+    assert_eq!(decode_everywhere(&stream, &LIMITS), Ok(expected));
+}
+
+#[test]
+fn refusals() {
+    let join = |frames: &[Vec<u8>]| frames.concat();
+    let cases: Vec<(Vec<u8>, Violation)> = vec![
+        (frame(0x82, &[0; 1001]), Code::MessageTooBig.into()),
+        (join(&[frame(0x02, &[0; 600]), frame(0x80, &[0; 401])]), Code::MessageTooBig.into()),
+        (
+            join(&[frame(0x02, b""), frame(0x00, b""), frame(0x00, b""), frame(0x00, b""), frame(0x00, b"")]),
+            Code::TooManyFragments.into(),
+        ),
+        (join(&[frame(0x01, b"a"), frame(0x81, b"b")]), FrameError::MessageInsideMessage.into()),
+        (join(&[frame(0x81, b"a"), frame(0x80, b"b")]), FrameError::NothingToContinue.into()),
+        (join(&[frame(0x01, b"\xc3"), frame(0x80, b"\x28")]), Code::BadUtf8.into()),
+        (frame(0x81, b"\xed\xa0\x80"), Code::BadUtf8.into()),
+        (join(&[frame(0x01, b"ok \xe2\x82"), frame(0x80, b"")]), Code::BadUtf8.into()),
+    ];
+    for (stream, violation) in cases {
+        assert_eq!(decode_everywhere(&stream, &LIMITS), Err(violation), "{:x?}", &stream[..stream.len().min(20)]);
+    }
+}
+
+#[test]
+fn binary_is_refused_from_its_header_where_only_text_is_welcome() {
+    let limits = Limits { text_only: true, ..LIMITS };
+    assert_eq!(decode_everywhere(&frame(0x82, b"x"), &limits), Err(Code::UnexpectedBinary.into()));
+    assert_eq!(decode(&frame(0x02, &[0; 500])[..8], 8, &limits), Err(Code::UnexpectedBinary.into()));
+}
+
+#[test]
+fn a_claim_alone_keeps_nothing() {
+    let mut decoder = Decoder::default();
+    let mut pool = BufferPool::default();
+    let limits = Limits { max_message_bytes: 1 << 30, ..LIMITS };
+    let mut bytes = vec![0x82, 0xff, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0xff, 9, 9, 9, 9, 1, 2, 3];
+    let step = decoder.next(&mut bytes, &mut 0, &limits, &mut pool);
+    assert_eq!(step, Ok(Step::NeedMore));
+    assert_eq!(decoder.buffered_bytes(), 3);
+    assert_eq!(decoder.take_claimed_bytes(), 0x3fff_ffff);
+    assert!(decoder.partial.as_ref().unwrap().message.as_ref().unwrap().buffer.capacity() < 100);
+}
+
+#[test]
+fn bad_utf8_is_found_in_the_frame_that_brings_it() {
+    let mut decoder = Decoder::default();
+    let mut pool = BufferPool::default();
+    let mut bytes = frame(0x01, b"fine \xff");
+    let step = decoder.next(&mut bytes, &mut 0, &LIMITS, &mut pool);
+    assert_eq!(step, Err(Code::BadUtf8.into()));
+}
+
+#[test]
+fn discarding_reports_control_frames_only() {
+    let mut decoder = Decoder::default();
+    let mut pool = BufferPool::default();
+    let mut at = 0;
+    let mut first = frame(0x01, b"begun");
+    assert_eq!(decoder.next(&mut first, &mut at, &LIMITS, &mut pool), Ok(Step::NeedMore));
+    decoder.discard_data(&mut pool);
+    let mut rest = frame(0x00, &[0xff; 5000]);
+    rest.extend(frame(0x80, b"end"));
+    rest.extend(frame(0x81, b"more"));
+    rest.extend(frame(0x88, b"\x03\xe8"));
+    at = 0;
+    let step = decoder.next(&mut rest, &mut at, &LIMITS, &mut pool).unwrap();
+    let Step::Control { opcode: Opcode::Close, payload } = step else { panic!("{step:?}") };
+    assert_eq!(payload.bytes(&rest), b"\x03\xe8");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_decode_alike_however_they_are_split(
+        stream in prop::collection::vec(any::<u8>(), 0..200), piece in 1usize..64,
+    ) {
+        prop_assert_eq!(decode(&stream, piece, &LIMITS), decode(&stream, stream.len().max(1), &LIMITS));
+    }
+
+    #[test]
+    fn valid_messages_come_back(
+        messages in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..300), 1usize..4), 0..8),
+        piece in 1usize..400,
+    ) {
+        let mut stream = Vec::new();
+        let mut expected = Vec::new();
+        for (binary, payload, fragments) in messages {
+            let payload = if binary { payload } else { String::from_utf8_lossy(&payload).into_owned().into_bytes() };
+            if payload.len() > 1000 { continue; }
+            let opcode = if binary { Opcode::Binary } else { Opcode::Text };
+            let size = payload.len().div_ceil(fragments).max(1);
+            let parts: Vec<&[u8]> = if payload.is_empty() { vec![&[][..]] } else { payload.chunks(size).collect() };
+            for (i, part) in parts.iter().enumerate() {
+                let first = if i == 0 { opcode as u8 } else { 0 } | if i + 1 == parts.len() { 0x80 } else { 0 };
+                stream.extend(frame(first, part));
+            }
+            expected.push((opcode, payload));
+        }
+        prop_assert_eq!(decode(&stream, piece, &LIMITS), Ok(expected));
+    }
+}

@@ -1,0 +1,75 @@
+//! Frames of the server: unmasked, unfragmented, in the shortest length form.
+
+use super::frame::Opcode;
+
+/// An empty ping.
+pub const PING_FRAME: [u8; 2] = [0x80 | Opcode::Ping as u8, 0];
+
+/// Header bytes of a server frame with `len` bytes of payload.
+pub const fn frame_overhead(len: usize) -> usize {
+    match len {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    }
+}
+
+/// Appends the header of a data frame with `len` bytes of payload.
+pub fn data_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
+    let first = 0x80 | opcode as u8;
+    match len {
+        0..=125 => out.extend_from_slice(&[first, len as u8]),
+        126..=0xffff => {
+            let [high, low] = (len as u16).to_be_bytes();
+            out.extend_from_slice(&[first, 126, high, low]);
+        }
+        _ => {
+            out.extend_from_slice(&[first, 127]);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+}
+
+/// Appends a whole data frame.
+pub fn data_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    out.reserve(payload.len() + 10);
+    data_header(out, opcode, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends a pong that answers a ping of at most 125 bytes.
+pub fn pong_frame(out: &mut Vec<u8>, payload: &[u8]) {
+    data_frame(out, Opcode::Pong, payload);
+}
+
+/// Appends a close frame; the reason is cut to 123 bytes at a character's edge.
+pub fn close_frame(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
+    let Some(code) = code else { return data_header(out, Opcode::Close, 0) };
+    let reason = &reason[..reason.floor_char_boundary(123)];
+    data_header(out, Opcode::Close, 2 + reason.len());
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(reason.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shortest_lengths() {
+        for len in [0usize, 1, 125, 126, 0xffff, 0x1_0000] {
+            let mut out = Vec::new();
+            data_frame(&mut out, Opcode::Binary, &vec![7; len]);
+            assert_eq!(out.len(), frame_overhead(len) + len);
+            assert_eq!(out[0], 0x82);
+        }
+    }
+
+    #[test]
+    fn reason_is_cut_at_a_character() {
+        let mut out = Vec::new();
+        close_frame(&mut out, Some(1008), &"é".repeat(100));
+        assert_eq!(out[1], 2 + 122);
+        assert!(core::str::from_utf8(&out[4..]).is_ok());
+    }
+}

@@ -1,0 +1,302 @@
+//! One open connection as a sans-I/O state machine: bytes in, bytes out, messages out, the next deadline.
+//!
+//! It decides everything between the 101 and the end of the socket: frames, rate, contract, pings, timeouts, the
+//! closing handshake. It never reads a clock, never touches a socket and never calls the application: messages go to
+//! a [`Sink`], bytes to [`Turn::out`].
+//!
+//! Order of use in a turn: `handle_*` (input, deadline, drained) or a command, then [`Connection::take_ending`], then
+//! [`Connection::next_deadline`].
+
+mod closing;
+mod delayed;
+mod messages;
+
+pub use closing::{Ending, Phase};
+
+use std::sync::Arc;
+
+use crate::bucket::Bucket;
+use crate::codec::{self, BufferPool, Decoder, FrameError, Opcode, Payload, Step};
+use crate::config::{Policy, Protocol};
+use crate::contract::{Envelope, Scratch};
+use crate::limits::RateKey;
+use crate::time::Moment;
+use crate::verdict::Code;
+use closing::Closing;
+use delayed::Delayed;
+
+/// A message that passed every rule.
+#[derive(Debug)]
+pub enum Message<'m> {
+    /// `protocol: "raw"`: a text (valid UTF-8) or binary payload.
+    Raw {
+        /// `Text` or `Binary`.
+        opcode: Opcode,
+        /// The payload.
+        payload: &'m [u8],
+    },
+    /// `protocol: "json"`: an envelope.
+    Event {
+        /// Its parts.
+        envelope: &'m Envelope<'m>,
+        /// Payload bytes of the whole message.
+        bytes: usize,
+    },
+}
+
+/// A rule that was broken, as it is logged and reported.
+#[derive(Debug)]
+pub struct Report<'r> {
+    /// The verdict.
+    pub code: Code,
+    /// The event, when the message had one; chosen by the peer: escape before logging.
+    pub event: Option<&'r str>,
+    /// Which rule exactly, in our words; never payload.
+    pub detail: &'r str,
+}
+
+/// Where a connection's messages and reports go.
+pub trait Sink {
+    /// Takes a message; replies may be appended to `out` as whole frames. An error closes the connection with it.
+    fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Code>;
+    /// Takes a report.
+    fn report(&mut self, report: Report<'_>);
+}
+
+/// What one turn lends to a connection: all of it belongs to the shard.
+pub struct Turn<'t> {
+    /// The policy in force.
+    pub policy: &'t Policy,
+    /// The time of this turn.
+    pub now: Moment,
+    /// Bytes for the peer: the cork of this turn.
+    pub out: &'t mut Vec<u8>,
+    /// Buffers for what is incomplete.
+    pub pool: &'t mut BufferPool,
+    /// Scratch of the JSON reader.
+    pub scratch: &'t mut Scratch,
+    /// Whether bytes of earlier turns still wait for the socket.
+    pub congested: bool,
+    /// Messages that may be handled in this turn.
+    pub message_budget: usize,
+    /// Where messages go.
+    pub sink: &'t mut dyn Sink,
+}
+
+/// What is known of a connection when it opens.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The bucket it shares; `None` where `rate_limit` is off.
+    pub rate_key: Option<Arc<RateKey>>,
+    /// When its session ends; [`Moment::NEVER`] without an expiry.
+    pub expires_at: Moment,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Connection {
+    decoder: Decoder,
+    rate_key: Option<Arc<RateKey>>,
+    control: Bucket,
+    delayed: Option<Box<Delayed>>,
+    /// When the bytes of the message in progress pass the byte bucket.
+    bytes_pass_at: Moment,
+    last_received: Moment,
+    next_ping: Moment,
+    message_started: Moment,
+    expires_at: Moment,
+    closing: Option<Box<Closing>>,
+    /// The one pong that waits while the peer does not read (THREATS R6).
+    pending_pong: Option<Box<[u8]>>,
+}
+
+impl Connection {
+    /// A connection whose 101 was sent at `now`.
+    pub fn new(policy: &Policy, opened: Opened, now: Moment) -> Self {
+        let next_ping = match policy.ping_interval_ms {
+            0 => Moment::NEVER,
+            interval => now.after_millis(interval),
+        };
+        Self {
+            decoder: Decoder::default(),
+            rate_key: opened.rate_key,
+            control: Bucket::default(),
+            delayed: None,
+            bytes_pass_at: Moment::START,
+            last_received: now,
+            next_ping,
+            message_started: Moment::NEVER,
+            expires_at: opened.expires_at,
+            closing: None,
+            pending_pong: None,
+        }
+    }
+
+    /// Whether messages are exchanged: no close frame was sent or received.
+    pub fn is_open(&self) -> bool {
+        self.closing.is_none()
+    }
+
+    /// Messages that wait for their bucket.
+    pub fn delayed_messages(&self) -> usize {
+        self.delayed.as_ref().map_or(0, |delayed| delayed.len())
+    }
+
+    /// Takes bytes of the peer; returns how many were used. Fewer than all: the message budget is spent, call again.
+    pub fn handle_input(&mut self, input: &mut [u8], turn: &mut Turn<'_>) -> usize {
+        self.last_received = turn.now;
+        let mut at = 0;
+        let mut ended_message = false;
+        while self.phase() != Phase::Closed {
+            if turn.message_budget == 0 {
+                return at;
+            }
+            let step = self.decoder.next(input, &mut at, &limits(turn.policy), turn.pool);
+            match step {
+                Ok(Step::NeedMore) => {
+                    self.charge_claimed(turn);
+                    break;
+                }
+                Ok(Step::Message { opcode, payload }) => {
+                    ended_message = true;
+                    turn.message_budget -= 1;
+                    if self.is_open() {
+                        self.handle_message(opcode, payload.bytes(input), turn);
+                    }
+                    payload.recycle(turn.pool);
+                }
+                Ok(Step::Control { opcode, payload }) => {
+                    turn.message_budget -= 1;
+                    self.handle_control(opcode, &payload, input, turn);
+                    payload.recycle(turn.pool);
+                }
+                Err(violation) => {
+                    let detail = violation.frame.map_or(violation.code.reason(), FrameError::describe);
+                    self.fail(violation.code, detail, turn);
+                }
+            }
+        }
+        self.note_progress(ended_message, turn.now);
+        input.len()
+    }
+
+    /// Starts or stops the clock of `message_timeout_ms`.
+    fn note_progress(&mut self, ended_message: bool, now: Moment) {
+        if !self.decoder.is_mid_message() {
+            self.message_started = Moment::NEVER;
+        } else if ended_message || self.message_started == Moment::NEVER {
+            self.message_started = now;
+        }
+    }
+
+    fn handle_control(&mut self, opcode: Opcode, payload: &Payload, input: &[u8], turn: &mut Turn<'_>) {
+        let payload = payload.bytes(input);
+        if opcode == Opcode::Close {
+            return self.handle_close(payload, turn);
+        }
+        if !self.is_open() {
+            return;
+        }
+        if let Some(rate) = &turn.policy.control_rate_limit
+            && self.control.try_pour(rate, 1, turn.now).is_err()
+        {
+            return self.violate(
+                &Report { code: Code::ControlFlood, event: None, detail: "control frames over their rate" },
+                turn,
+            );
+        }
+        if opcode == Opcode::Ping {
+            if turn.congested {
+                self.pending_pong = Some(payload.into());
+            } else {
+                codec::pong_frame(turn.out, payload);
+            }
+        }
+    }
+
+    /// The socket took everything that waited: what was held back may go.
+    pub fn handle_drained(&mut self, turn: &mut Turn<'_>) {
+        if let Some(payload) = self.pending_pong.take()
+            && self.is_open()
+        {
+            codec::pong_frame(turn.out, &payload);
+        }
+    }
+
+    /// A deadline may have come: acts on every one that has.
+    pub fn handle_deadline(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        if let Some(closing) = &mut self.closing {
+            if closing.drop_at <= now {
+                closing.phase = Phase::Dropped;
+            }
+            return;
+        }
+        if self.expires_at <= now {
+            return self
+                .violate(&Report { code: Code::SessionExpired, event: None, detail: "expires_at_ms has come" }, turn);
+        }
+        if self.idle_at(turn.policy) <= now {
+            return self.violate(
+                &Report { code: Code::IdleTimeout, event: None, detail: "nothing received for idle_timeout_ms" },
+                turn,
+            );
+        }
+        if self.message_at(turn.policy) <= now {
+            let detail = "a started message did not end within message_timeout_ms";
+            return self.violate(&Report { code: Code::MessageTimeout, event: None, detail }, turn);
+        }
+        self.release_delayed(now, turn);
+        if self.next_ping <= now && self.is_open() {
+            if !turn.congested {
+                turn.out.extend_from_slice(&codec::PING_FRAME);
+            }
+            self.next_ping = now.after_millis(turn.policy.ping_interval_ms);
+        }
+    }
+
+    /// The peer was not read for reasons of ours: its silence does not count against it.
+    pub fn excuse(&mut self, now: Moment) {
+        self.last_received = now;
+        if self.message_started != Moment::NEVER {
+            self.message_started = now;
+        }
+    }
+
+    fn idle_at(&self, policy: &Policy) -> Moment {
+        match policy.idle_timeout_ms {
+            0 => Moment::NEVER,
+            timeout => self.last_received.after_millis(timeout),
+        }
+    }
+
+    fn message_at(&self, policy: &Policy) -> Moment {
+        self.message_started.after_millis(policy.message_timeout_ms)
+    }
+
+    /// When [`handle_deadline`](Self::handle_deadline) is next due.
+    pub fn next_deadline(&self, policy: &Policy) -> Moment {
+        if let Some(closing) = &self.closing {
+            return closing.drop_at;
+        }
+        let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
+        self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.expires_at).min(delayed)
+    }
+}
+
+fn limits(policy: &Policy) -> codec::Limits {
+    codec::Limits {
+        max_message_bytes: policy.max_message_bytes,
+        max_fragments: policy.max_fragments,
+        text_only: policy.protocol == Protocol::Json && !policy.report_only(),
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.drop_delayed();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,433 @@
+//! Commands on their way from the application: encoded on its thread, carried out by the connection's shard, in order.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::ids::ConnectionId;
+use super::listener::Accepted;
+use super::shared::{Life, Remote, Shared};
+use super::stats::Stats;
+use super::tickets::{Decision, TicketId};
+use super::tls;
+use crate::auth::check_user;
+use crate::codec::{self, Opcode};
+use crate::error::Error;
+use crate::outgoing;
+use crate::time::Moment;
+
+/// A range of a buffer's bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    start: usize,
+    len: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Whole frames for one connection.
+    Frames {
+        conn: ConnectionId,
+        frames: Span,
+    },
+    Close {
+        conn: ConnectionId,
+        code: u16,
+        reason: Span,
+    },
+    /// The application's handler failed for this connection.
+    Fail {
+        conn: ConnectionId,
+    },
+    Join {
+        conn: ConnectionId,
+        room: Span,
+    },
+    Leave {
+        conn: ConnectionId,
+        room: Span,
+    },
+    /// One frame for a room, or for every connection.
+    Broadcast {
+        room: Option<Span>,
+        frame: Arc<[u8]>,
+        except: Option<ConnectionId>,
+    },
+    DisconnectUser {
+        user: Span,
+    },
+    Adopt(Box<Accepted>),
+    Resume,
+    Drain {
+        until: Moment,
+        jitter_ms: u64,
+    },
+    Stop,
+}
+
+/// Commands for one shard, with the bytes they speak of.
+#[derive(Debug, Default)]
+pub(super) struct CommandBuffer {
+    pub(super) commands: Vec<Command>,
+    bytes: Vec<u8>,
+}
+
+impl CommandBuffer {
+    pub(super) fn bytes(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start..span.start + span.len]
+    }
+
+    pub(super) fn text(&self, span: Span) -> &str {
+        core::str::from_utf8(self.bytes(span)).unwrap_or_default()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.commands.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(1 << 20);
+        self.commands.shrink_to(1 << 14);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Span {
+        self.write(|out| out.extend_from_slice(bytes))
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        Span { start, len: self.bytes.len() - start }
+    }
+
+    /// Adds what `write` encodes to the frames of `conn`; neighbours become one command.
+    fn frames(&mut self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) {
+        let span = self.write(write);
+        if let Some(Command::Frames { conn: last, frames }) = self.commands.last_mut()
+            && *last == conn
+        {
+            frames.len += span.len;
+            return;
+        }
+        self.commands.push(Command::Frames { conn, frames: span });
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.commands.push(Command::Resume);
+    }
+
+    fn append(&mut self, other: &mut CommandBuffer) {
+        if self.commands.is_empty() {
+            return core::mem::swap(self, other);
+        }
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.commands.extend(other.commands.drain(..).map(|mut command| {
+            match &mut command {
+                Command::Frames { frames: span, .. }
+                | Command::Close { reason: span, .. }
+                | Command::Join { room: span, .. }
+                | Command::Leave { room: span, .. }
+                | Command::Broadcast { room: Some(span), .. }
+                | Command::DisconnectUser { user: span } => span.start += base,
+                _ => {}
+            }
+            command
+        }));
+        other.clear();
+    }
+}
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is on its way.
+    Sent,
+    /// The peer has not read what was sent before: it waits in the outbox. `Event::Drained` tells when that is empty.
+    Queued,
+}
+
+/// The commands of this thread that were corked, per shard.
+struct Corked {
+    server: *const Shared,
+    depth: usize,
+    buffers: Vec<CommandBuffer>,
+}
+
+thread_local! {
+    static CORKED: RefCell<Option<Corked>> = const { RefCell::new(None) };
+}
+
+/// A server from any thread: cheap to clone, never blocks, safe to use after the server has stopped.
+#[derive(Clone)]
+pub struct ServerHandle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl core::fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ServerHandle").field("life", &self.shared.life()).finish_non_exhaustive()
+    }
+}
+
+/// Holds this thread's commands together until it is dropped: one hand-over per shard instead of one per command.
+#[derive(Debug)]
+pub struct Cork<'h> {
+    handle: &'h ServerHandle,
+    active: bool,
+    /// Belongs to the thread that made it.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Cork<'_> {
+    fn drop(&mut self) {
+        if !self.active {
+            return;
+        }
+        let corked = CORKED.with_borrow_mut(|slot| match slot {
+            Some(corked) if corked.depth > 1 => {
+                corked.depth -= 1;
+                None
+            }
+            _ => slot.take(),
+        });
+        if let Some(mut corked) = corked {
+            for (remote, buffer) in self.handle.shared.shards.iter().zip(&mut corked.buffers) {
+                if !buffer.commands.is_empty() {
+                    remote.post(|commands| commands.append(buffer));
+                }
+            }
+        }
+    }
+}
+
+impl ServerHandle {
+    /// Collects this thread's commands until the cork is dropped.
+    pub fn cork(&self) -> Cork<'_> {
+        let server = Arc::as_ptr(&self.shared);
+        let active = CORKED.with_borrow_mut(|slot| match slot {
+            Some(corked) if corked.server == server => {
+                corked.depth += 1;
+                true
+            }
+            Some(_) => false,
+            None => {
+                let buffers = self.shared.shards.iter().map(|_| CommandBuffer::default()).collect();
+                *slot = Some(Corked { server, depth: 1, buffers });
+                true
+            }
+        });
+        Cork { handle: self, active, not_send: PhantomData }
+    }
+
+    /// Writes commands for a shard, into this thread's cork or straight into the shard's inbox.
+    fn post(&self, shard: usize, write: impl FnOnce(&mut CommandBuffer)) {
+        let server = Arc::as_ptr(&self.shared);
+        CORKED.with_borrow_mut(|slot| match slot {
+            Some(corked) if corked.server == server => write(&mut corked.buffers[shard]),
+            _ => self.shared.shards[shard].post(write),
+        });
+    }
+
+    fn remote(&self, conn: ConnectionId) -> Result<&Remote, Error> {
+        self.shared.remote(conn).ok_or(Error::ConnectionClosed)
+    }
+
+    fn send(&self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
+        let slot = self.remote(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let queued = slot.unsent_bytes.load(Ordering::Relaxed) > 0;
+        if queued {
+            slot.watched.store(true, Ordering::Relaxed);
+        }
+        self.post(conn.shard(), |commands| commands.frames(conn, write));
+        Ok(if queued { Sent::Queued } else { Sent::Sent })
+    }
+
+    /// Whether `conn` is open.
+    pub fn is_open(&self, conn: ConnectionId) -> bool {
+        self.shared.remote(conn).is_some()
+    }
+
+    /// Sends a text message.
+    pub fn send_text(&self, conn: ConnectionId, text: &str) -> Result<Sent, Error> {
+        self.send(conn, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
+    }
+
+    /// Sends a binary message.
+    pub fn send_binary(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
+        self.send(conn, |out| codec::data_frame(out, Opcode::Binary, payload))
+    }
+
+    /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
+    pub fn emit(&self, conn: ConnectionId, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, |out| outgoing::push_frame(out, event, data, None))
+    }
+
+    /// Emits an event in reply to the message that carried `id` (JSON text); without an id it is a plain event.
+    pub fn reply(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, |out| outgoing::push_frame(out, event, data, id))
+    }
+
+    /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most
+    /// 123 bytes.
+    pub fn close(&self, conn: ConnectionId, code: u16, reason: &str) -> Result<(), Error> {
+        if !codec::is_sendable(code) {
+            return Err(Error::InvalidArgument("close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999"));
+        }
+        if reason.len() > 123 {
+            return Err(Error::InvalidArgument("close reason must be at most 123 bytes"));
+        }
+        self.remote(conn)?;
+        self.post(conn.shard(), |commands| {
+            let reason = commands.keep(reason.as_bytes());
+            commands.commands.push(Command::Close { conn, code, reason });
+        });
+        Ok(())
+    }
+
+    /// Closes a connection with 1011, `internal`, because the application's handler failed (THREATS S5).
+    pub fn fail(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.remote(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::Fail { conn }));
+        Ok(())
+    }
+
+    /// Puts a connection into a room; a connection leaves its rooms when it closes. At most 1024 rooms each.
+    pub fn join(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
+        self.remote(conn)?;
+        check_room(room)?;
+        self.post(conn.shard(), |commands| {
+            let room = commands.keep(room.as_bytes());
+            commands.commands.push(Command::Join { conn, room });
+        });
+        Ok(())
+    }
+
+    /// Takes a connection out of a room.
+    pub fn leave(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
+        self.remote(conn)?;
+        self.post(conn.shard(), |commands| {
+            let room = commands.keep(room.as_bytes());
+            commands.commands.push(Command::Leave { conn, room });
+        });
+        Ok(())
+    }
+
+    /// Emits an event to a room, or to every connection; encoded once. `except` is left out.
+    pub fn broadcast(
+        &self,
+        room: Option<&str>,
+        event: &str,
+        data: &str,
+        except: Option<ConnectionId>,
+    ) -> Result<(), Error> {
+        self.broadcast_frame(room, except, |out| outgoing::push_frame(out, event, data, None))
+    }
+
+    /// Sends a text message to a room, or to every connection (`raw`).
+    pub fn broadcast_text(&self, room: Option<&str>, text: &str, except: Option<ConnectionId>) -> Result<(), Error> {
+        self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
+    }
+
+    /// Sends a binary message to a room, or to every connection (`raw`).
+    pub fn broadcast_binary(
+        &self,
+        room: Option<&str>,
+        payload: &[u8],
+        except: Option<ConnectionId>,
+    ) -> Result<(), Error> {
+        self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Binary, payload))
+    }
+
+    fn broadcast_frame(
+        &self,
+        room: Option<&str>,
+        except: Option<ConnectionId>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Error> {
+        self.check_running()?;
+        room.map_or(Ok(()), check_room)?;
+        let mut frame = Vec::new();
+        write(&mut frame);
+        let frame: Arc<[u8]> = frame.into();
+        for shard in 0..self.shared.shards.len() {
+            self.post(shard, |commands| {
+                let room = room.map(|room| commands.keep(room.as_bytes()));
+                commands.commands.push(Command::Broadcast { room, frame: Arc::clone(&frame), except });
+            });
+        }
+        Ok(())
+    }
+
+    /// Closes every connection of a user: `session_revoked` (THREATS A7).
+    pub fn disconnect_user(&self, user: &str) -> Result<(), Error> {
+        self.check_running()?;
+        for shard in 0..self.shared.shards.len() {
+            self.post(shard, |commands| {
+                let user = commands.keep(user.as_bytes());
+                commands.commands.push(Command::DisconnectUser { user });
+            });
+        }
+        Ok(())
+    }
+
+    /// Answers a ticket. A second or late answer is an error (THREATS A4).
+    pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
+        match &decision {
+            Decision::Accept(accept) if accept.user.as_deref().is_some_and(|user| check_user(user).is_err()) => {
+                return Err(Error::InvalidArgument("user must be 1 to 256 bytes without control characters"));
+            }
+            Decision::Reject(status) if !(300..=599).contains(status) => {
+                return Err(Error::InvalidArgument("status of a rejection must be 300 to 599"));
+            }
+            _ => {}
+        }
+        if self.shared.tickets.answer(ticket, decision) { Ok(()) } else { Err(Error::TicketSettled) }
+    }
+
+    /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so (THREATS T2).
+    pub fn reload_tls(&self) -> Result<(), Error> {
+        let (Some(slot), Some(options)) = (&self.shared.tls, &self.shared.policy.tls) else {
+            return Err(Error::InvalidArgument("reload_tls needs the option tls"));
+        };
+        let fresh = tls::server_config(options)?;
+        *slot.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
+    /// left after `timeout_ms` is dropped (THREATS S10). The events end when all is over.
+    pub fn drain(&self, timeout_ms: u64, jitter_ms: u64) {
+        if !self.shared.advance(Life::Draining) {
+            return;
+        }
+        let until = self.shared.clock.now().after_millis(timeout_ms);
+        for remote in &self.shared.shards {
+            let drain = Command::Drain { until, jitter_ms: jitter_ms.min(timeout_ms) };
+            remote.post(|commands| commands.commands.push(drain));
+        }
+    }
+
+    /// Stops at once: every connection is dropped.
+    pub fn stop(&self) {
+        self.shared.advance(Life::Draining);
+        for remote in &self.shared.shards {
+            remote.post(|commands| commands.commands.push(Command::Stop));
+        }
+    }
+
+    /// The counters now.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    fn check_running(&self) -> Result<(), Error> {
+        if self.shared.life() == Life::Stopped { Err(Error::Stopped) } else { Ok(()) }
+    }
+}
+
+fn check_room(room: &str) -> Result<(), Error> {
+    if (1..=256).contains(&room.len()) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument("room must be 1 to 256 bytes"))
+}

@@ -1,0 +1,118 @@
+//! Connection ids: shard, generation and slot in one number, so that a stale one is an error and never somebody else.
+
+use core::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// The id of one connection, unique for the server's life: 8 bits of shard, 32 of generation, 24 of slot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+pub(super) const MAX_SLOTS: usize = 1 << 24;
+
+impl ConnectionId {
+    pub(super) fn new(shard: usize, slot: u32, generation: u32) -> Self {
+        Self((shard as u64) << 56 | u64::from(generation) << 24 | u64::from(slot))
+    }
+
+    /// The id as a number, for languages without types.
+    pub fn to_u64(self) -> u64 {
+        self.0
+    }
+
+    /// An id from its number. Any number is safe: one that names no open connection is an error where it is used.
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    pub(super) fn shard(self) -> usize {
+        (self.0 >> 56) as usize
+    }
+
+    pub(super) fn slot(self) -> u32 {
+        (self.0 & 0x00ff_ffff) as u32
+    }
+
+    pub(super) fn generation(self) -> u32 {
+        (self.0 >> 24) as u32
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectionId({self})")
+    }
+}
+
+/// What every thread may read of a slot: which generation is open in it, and how much it has not sent yet.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// 0: no connection is open.
+    pub(super) generation: AtomicU32,
+    pub(super) unsent_bytes: AtomicU32,
+    /// The application was told `Queued` and waits for `Event::Drained`.
+    pub(super) watched: AtomicBool,
+}
+
+const CHUNK: usize = 4096;
+
+/// The slots of one shard: grows by chunks that never move, so that readers need no lock.
+#[derive(Debug)]
+pub(super) struct Slots {
+    chunks: Box<[OnceLock<Box<[Slot]>>]>,
+}
+
+impl Slots {
+    pub(super) fn new(most: usize) -> Self {
+        let chunks = most.min(MAX_SLOTS).div_ceil(CHUNK).max(1);
+        Self { chunks: (0..chunks).map(|_| OnceLock::new()).collect() }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
+    /// The slot for its shard, which makes it when it is the first of its chunk.
+    pub(super) fn make(&self, slot: u32) -> Option<&Slot> {
+        let chunk = self.chunks.get(slot as usize / CHUNK)?;
+        chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect()).get(slot as usize % CHUNK)
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Slot> {
+        self.chunks.get(slot as usize / CHUNK)?.get()?.get(slot as usize % CHUNK)
+    }
+
+    pub(super) fn is_open(&self, id: ConnectionId) -> bool {
+        let open = self.get(id.slot()).map_or(0, |slot| slot.generation.load(Ordering::Acquire));
+        open != 0 && open == id.generation()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_back() {
+        let id = ConnectionId::new(255, 0x00ff_fffe, u32::MAX);
+        assert_eq!((id.shard(), id.slot(), id.generation()), (255, 0x00ff_fffe, u32::MAX));
+    }
+
+    #[test]
+    fn a_stale_id_is_not_open() {
+        let slots = Slots::new(10_000);
+        let id = ConnectionId::new(0, 5000, 1);
+        assert!(!slots.is_open(id));
+        slots.make(5000).unwrap().generation.store(1, Ordering::Release);
+        assert!(slots.is_open(id));
+        assert!(!slots.is_open(ConnectionId::new(0, 5000, 2)));
+        assert!(!slots.is_open(ConnectionId::new(0, 0x00ff_ffff, 1)));
+        assert!(!slots.is_open(ConnectionId::new(0, 5001, 0)));
+    }
+}

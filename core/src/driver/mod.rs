@@ -1,0 +1,30 @@
+//! The driver: sockets, threads and the clock around the pure layer. It decides nothing that a peer could notice; it
+//! moves bytes, keeps time and carries events and commands across threads.
+
+mod clock;
+mod commands;
+mod events;
+mod ids;
+mod listener;
+mod log;
+mod opening;
+mod outbox;
+mod server;
+mod session;
+mod shard;
+mod shared;
+mod sink;
+mod stats;
+mod stream;
+mod tickets;
+mod tls;
+
+pub use commands::{Cork, Sent, ServerHandle};
+pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
+pub use ids::ConnectionId;
+pub use log::log_to_stderr;
+pub use server::{Builder, Events, Next, Server};
+pub use shared::Wake;
+pub use sink::{Handled, Inline, InlineMessage, Replies};
+pub use stats::Stats;
+pub use tickets::{Accept, Decision, TicketId};

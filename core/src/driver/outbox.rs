@@ -1,0 +1,136 @@
+//! What a socket refused to take: made on demand, written with one vectored write, bounded by `max_outbox_bytes`.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+
+use super::stream::Stream;
+use crate::codec::BufferPool;
+
+/// Small frames are copied next to each other; larger shared ones are kept as they are.
+const COPY_BYTES: usize = 2048;
+/// A segment is not grown beyond this.
+const SEGMENT_BYTES: usize = 64 * 1024;
+/// Slices of one vectored write.
+const MAX_SLICES: usize = 16;
+
+#[derive(Debug)]
+enum Segment {
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Segment::Owned(bytes) => bytes,
+            Segment::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Unsent bytes of one connection, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    segments: VecDeque<Segment>,
+    /// Bytes of the first segment that are sent.
+    sent: usize,
+    len: usize,
+}
+
+impl Outbox {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8], pool: &mut BufferPool) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.len += bytes.len();
+        if let Some(Segment::Owned(last)) = self.segments.back_mut()
+            && last.len() + bytes.len() <= SEGMENT_BYTES
+        {
+            return last.extend_from_slice(bytes);
+        }
+        let mut segment = pool.take();
+        segment.extend_from_slice(bytes);
+        self.segments.push_back(Segment::Owned(segment));
+    }
+
+    pub(super) fn push_shared(&mut self, frame: &Arc<[u8]>, pool: &mut BufferPool) {
+        if frame.len() <= COPY_BYTES {
+            return self.push(frame, pool);
+        }
+        self.len += frame.len();
+        self.segments.push_back(Segment::Shared(Arc::clone(frame)));
+    }
+
+    /// Writes until all is sent or the socket takes no more; `Ready(true)`: something was written.
+    pub(super) fn poll_write(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+        pool: &mut BufferPool,
+    ) -> Poll<io::Result<()>> {
+        while self.len > 0 {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut count = 0;
+            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+                let skip = if count == 0 { self.sent } else { 0 };
+                *slice = IoSlice::new(&segment.bytes()[skip..]);
+                count += 1;
+            }
+            match Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.consume(written, pool),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn consume(&mut self, written: usize, pool: &mut BufferPool) {
+        self.len -= written;
+        self.sent += written;
+        while let Some(first) = self.segments.front()
+            && self.sent >= first.bytes().len()
+        {
+            self.sent -= first.bytes().len();
+            if let Some(Segment::Owned(bytes)) = self.segments.pop_front() {
+                pool.put(bytes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_consumed_goes_in_order() {
+        let mut pool = BufferPool::default();
+        let mut outbox = Outbox::default();
+        outbox.push(b"abc", &mut pool);
+        outbox.push(b"def", &mut pool);
+        outbox.push_shared(&Arc::from(vec![1u8; 5000]), &mut pool);
+        outbox.push(b"xyz", &mut pool);
+        assert_eq!((outbox.len(), outbox.segments.len()), (5009, 3));
+        outbox.consume(4, &mut pool);
+        assert_eq!(&outbox.segments[0].bytes()[outbox.sent..], b"ef");
+        outbox.consume(5002, &mut pool);
+        assert_eq!((outbox.len(), outbox.segments.len()), (3, 1));
+        outbox.consume(3, &mut pool);
+        assert!(outbox.is_empty() && outbox.segments.is_empty());
+    }
+}

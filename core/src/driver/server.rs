@@ -1,0 +1,288 @@
+//! A server: its threads, its events, and the loop for applications that have none of their own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{Builder as ThreadBuilder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::commands::ServerHandle;
+use super::events::{Event, EventBatch};
+use super::listener::{Bound, accept_all};
+use super::shard::{self, Shard, carry_out};
+use super::shared::{Life, Shared, Wake};
+use super::sink::Inline;
+use super::tickets::Decision;
+use super::tls;
+use crate::config::{Options, Policy};
+use crate::error::Error;
+use crate::limits::lock;
+
+/// Wakes a thread that waits in [`Events::next`].
+#[derive(Clone, Default)]
+struct Bell {
+    inner: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        *lock(&self.inner.0) = true;
+        self.inner.1.notify_one();
+    }
+}
+
+impl Bell {
+    /// Waits until it rings; `false`: the deadline came first.
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut rang = lock(&self.inner.0);
+        while !*rang {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            rang = match left {
+                Some(Duration::ZERO) => return false,
+                Some(left) => match self.inner.1.wait_timeout(rang, left) {
+                    Ok((rang, _)) => rang,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => self.inner.1.wait(rang).unwrap_or_else(std::sync::PoisonError::into_inner),
+            };
+        }
+        *rang = false;
+        true
+    }
+}
+
+/// What a server is started with beside its options.
+#[derive(Default)]
+pub struct Builder {
+    inline: Option<Box<dyn Inline>>,
+    wake: Option<Box<dyn Wake>>,
+}
+
+impl Builder {
+    /// Nothing but the options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a handler that answers on the shards' own threads.
+    #[must_use]
+    pub fn inline(mut self, handler: impl Inline) -> Self {
+        self.inline = Some(Box::new(handler));
+        self
+    }
+
+    /// Wakes the application in its own way, for event loops. [`Events::next`] must then not be asked to wait.
+    #[must_use]
+    pub fn wake(mut self, wake: impl Wake) -> Self {
+        self.wake = Some(Box::new(wake));
+        self
+    }
+
+    /// Checks the options, binds, and starts the threads. The policy in force is logged as one line.
+    pub fn start(self, options: Options) -> Result<Server, Error> {
+        let policy = Policy::new(options)?;
+        let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
+        let (bound, address) = Bound::bind(&policy.listen)?;
+        let socket_file = match &bound {
+            #[cfg(unix)]
+            Bound::Unix(_, path) => Some(path.clone()),
+            Bound::Tcp(_) => None,
+        };
+        tracing::info!(target: "wsguard", "policy in force: {policy}");
+        let bell = Bell::default();
+        let wake = self.wake.unwrap_or_else(|| Box::new(bell.clone()));
+        let shared = Arc::new(Shared::new(policy, tls, self.inline, wake));
+        let threads = start_threads(&shared, bound)?;
+        let events = Events { shared: Arc::clone(&shared), bell, turn: 0 };
+        Ok(Server { handle: ServerHandle { shared }, events, threads, address, socket_file })
+    }
+}
+
+/// Starts every shard, and waits until all of them run.
+fn start_threads(shared: &Arc<Shared>, bound: Bound) -> Result<Vec<JoinHandle<()>>, Error> {
+    let mut bound = Some(bound);
+    let alive = Arc::new(AtomicUsize::new(shared.shards.len()));
+    let (ready, started) = mpsc::channel();
+    let mut threads = Vec::new();
+    for index in 0..shared.shards.len() {
+        let (shared, alive, ready) = (Arc::clone(shared), Arc::clone(&alive), ready.clone());
+        let bound = if index == 0 { bound.take() } else { None };
+        let run = move || {
+            run_shard(&shared, index, bound, &ready);
+            if alive.fetch_sub(1, Ordering::AcqRel) == 1 {
+                shared.advance(Life::Stopped);
+                shared.wake_application();
+            }
+        };
+        threads.push(ThreadBuilder::new().name(format!("wsguard-{index}")).spawn(run).map_err(Error::Start)?);
+    }
+    drop(ready);
+    for _ in &threads {
+        started.recv().unwrap_or_else(|_| Err(std::io::Error::other("a shard ended at once"))).map_err(Error::Start)?;
+    }
+    Ok(threads)
+}
+
+fn run_shard(shared: &Arc<Shared>, index: usize, bound: Option<Bound>, ready: &mpsc::Sender<std::io::Result<()>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    shard::install(Some(Shard::new(Arc::clone(shared), index)));
+    runtime.block_on(async {
+        tokio::spawn(shard::run_timers());
+        tokio::spawn(shard::wake_application());
+        if let Some(bound) = bound {
+            tokio::spawn(accept_all(Arc::clone(shared), bound));
+        }
+        let _ = ready.send(Ok(()));
+        loop {
+            shared.shards[index].commands_arrived.notified().await;
+            // A fault of ours must not take the whole shard with it.
+            match catch_unwind(carry_out) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => tracing::error!(target: "wsguard", shard = index, "a command failed; the shard goes on"),
+            }
+        }
+    });
+    // Sockets go with the shard, before the runtime they are registered with.
+    shard::install(None);
+    drop(runtime);
+}
+
+/// The events of a server, for one consumer.
+pub struct Events {
+    shared: Arc<Shared>,
+    bell: Bell,
+    turn: usize,
+}
+
+impl core::fmt::Debug for Events {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+/// What a wait for events brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The batch holds events.
+    Events,
+    /// Nothing happened in time.
+    Nothing,
+    /// The server has stopped and every event was taken.
+    Stopped,
+}
+
+impl Events {
+    /// Fills `batch` with the next events. What it held before is let go: the application is done with it.
+    ///
+    /// Waits at most `patience`; `None` waits for ever.
+    pub fn next(&mut self, batch: &mut EventBatch, patience: Option<Duration>) -> Next {
+        self.shared.release(batch);
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        loop {
+            let stopped = self.shared.life() == Life::Stopped;
+            if self.take(batch) {
+                return Next::Events;
+            }
+            if stopped {
+                return Next::Stopped;
+            }
+            self.shared.application_waits();
+            // Between the look and the mark events may have come that saw nobody waiting.
+            if self.take(batch) {
+                return Next::Events;
+            }
+            if self.shared.life() != Life::Stopped && !self.bell.wait(deadline) {
+                return Next::Nothing;
+            }
+        }
+    }
+
+    /// Takes a batch of any shard, in turn.
+    fn take(&mut self, batch: &mut EventBatch) -> bool {
+        let shards = self.shared.shards.len();
+        for _ in 0..shards {
+            self.turn = (self.turn + 1) % shards;
+            if self.shared.take_events(self.turn, batch) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // Nobody is left to ask (THREATS A4).
+        self.shared.tickets.close();
+    }
+}
+
+/// A running server. Dropping it stops it at once; [`ServerHandle::drain`] is the gentle way.
+#[derive(Debug)]
+pub struct Server {
+    handle: ServerHandle,
+    events: Events,
+    threads: Vec<JoinHandle<()>>,
+    address: String,
+    socket_file: Option<std::path::PathBuf>,
+}
+
+impl Server {
+    /// Starts a server with nothing but options.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        Builder::new().start(options)
+    }
+
+    /// The address it listens on, with the real port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A handle for any thread.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// The events, for applications with a loop of their own.
+    pub fn events(&mut self) -> &mut Events {
+        &mut self.events
+    }
+
+    /// Calls `handle` for every event until the server has stopped.
+    ///
+    /// Commands of one batch are handed over together. A handler that panics closes the connection it worked for with
+    /// 1011 (an upgrade answers 503); the panic is logged by its hook and goes no further (THREATS S5).
+    pub fn run(mut self, mut handle: impl FnMut(Event<'_>, &ServerHandle)) {
+        let mut batch = EventBatch::new();
+        let server = self.handle();
+        while self.events.next(&mut batch, None) != Next::Stopped {
+            let cork = server.cork();
+            for event in batch.iter() {
+                let conn = event.conn();
+                let ticket = if let Event::Upgrade(upgrade) = &event { Some(upgrade.ticket) } else { None };
+                if catch_unwind(AssertUnwindSafe(|| handle(event, &server))).is_err() {
+                    let _ = conn.map(|conn| server.fail(conn));
+                    let _ = ticket.map(|ticket| server.answer(ticket, Decision::Unavailable));
+                }
+            }
+            drop(cork);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handle.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        if let Some(path) = &self.socket_file {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One open connection on its shard: the socket, the state machine, and what could not be sent yet.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::ids::ConnectionId;
+use super::outbox::Outbox;
+use super::stream::Stream;
+use crate::codec::BufferPool;
+use crate::connection::Connection;
+use crate::limits::Seat;
+use crate::time::Moment;
+
+/// An open connection. Kept small: there may be a hundred thousand idle ones.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one socket, one byte each")]
+#[expect(clippy::box_collection, reason = "8 bytes instead of 24 in every idle connection")]
+pub(super) struct Session {
+    pub(super) id: ConnectionId,
+    pub(super) conn: Connection,
+    pub(super) stream: Stream,
+    pub(super) outbox: Option<Box<Outbox>>,
+    /// Its task, known from the first time it ran.
+    pub(super) waker: Option<Waker>,
+    /// The earliest entry of this session in the shard's timers.
+    pub(super) timer_at: Moment,
+    /// When a draining server closes it.
+    pub(super) drain_at: Moment,
+    /// The batch that holds its last event, and how many bytes of that batch are its own.
+    pub(super) last_batch: u64,
+    pub(super) batch_bytes: usize,
+    pub(super) seat: Seat,
+    pub(super) ip: Option<IpAddr>,
+    /// Bytes received that no turn had the budget for.
+    pub(super) unread: Option<Box<Vec<u8>>>,
+    pub(super) rooms: Option<Box<Vec<Arc<str>>>>,
+    /// What the shard's levels count of it.
+    pub(super) counted_unsent: u32,
+    pub(super) counted_delayed: u32,
+    /// TLS still holds bytes that it took.
+    pub(super) must_flush: bool,
+    /// The socket's write side is ended.
+    pub(super) ended_writing: bool,
+    /// Not read, because the application's inbox is full.
+    pub(super) starved: bool,
+    /// In the shard's list of sessions that commands wrote to.
+    pub(super) touched: bool,
+}
+
+impl Session {
+    /// Its task's waker. A session that has not run yet has none: its first run looks at everything anyway.
+    pub(super) fn task(&self) -> Waker {
+        self.waker.clone().unwrap_or_else(|| Waker::noop().clone())
+    }
+
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Reads into `scratch`; 0: the peer has ended its side.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(scratch);
+        let poll = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        poll.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Writes what waits and then `out`, which is empty afterwards: what the socket refuses is kept.
+    ///
+    /// Returns how many bytes the socket took.
+    pub(super) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        pool: &mut BufferPool,
+    ) -> io::Result<usize> {
+        let mut written = 0;
+        if let Some(outbox) = &mut self.outbox {
+            let before = outbox.len();
+            if let Poll::Ready(result) = outbox.poll_write(&mut self.stream, cx, pool) {
+                result?;
+            }
+            written += before - outbox.len();
+            if outbox.is_empty() {
+                self.outbox = None;
+            }
+        }
+        let mut sent = 0;
+        while self.outbox.is_none() && sent < out.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &out[sent..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(len)) => sent += len,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        if sent < out.len() {
+            self.outbox.get_or_insert_default().push(&out[sent..], pool);
+        }
+        out.clear();
+        written += sent;
+        if self.stream.buffers_writes() && (written > 0 || self.must_flush) {
+            self.must_flush = match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(result) => {
+                    result?;
+                    false
+                }
+                Poll::Pending => true,
+            };
+        }
+        Ok(written)
+    }
+
+    /// Ends the write side once everything is sent.
+    pub(super) fn end_writing(&mut self, cx: &mut Context<'_>) {
+        if self.outbox.is_none() && !self.must_flush && !self.ended_writing {
+            self.ended_writing = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Carrying out the application's commands: appended to outboxes in order, then one write per touched connection.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use super::{Shard, with_shard};
+use crate::connection::{Connection, Report};
+use crate::driver::commands::{Command, CommandBuffer};
+use crate::driver::ids::ConnectionId;
+use crate::driver::opening;
+use crate::driver::session::Session;
+use crate::rooms::MAX_ROOMS_PER_CONNECTION;
+use crate::time::Moment;
+use crate::verdict::Code;
+
+/// A connection's outbox is written before the end of the turn when commands put more than this into it.
+const EARLY_WRITE_BYTES: usize = 256 * 1024;
+/// How long a draining connection waits between looks at whether the application is done with its messages.
+const DRAIN_RETRY_MS: u64 = 10;
+
+/// Carries out everything that has arrived; whether the shard goes on.
+pub(in crate::driver) fn carry_out() -> bool {
+    with_shard(|shard| {
+        shard.carry_out();
+        !shard.is_stopped()
+    })
+}
+
+impl Shard {
+    fn carry_out(&mut self) {
+        let mut buffer = core::mem::take(&mut self.commands);
+        buffer.clear();
+        self.remote().take_commands(&mut buffer);
+        let now = self.shared.clock.now();
+        for command in core::mem::take(&mut buffer.commands) {
+            self.carry(command, &buffer, now);
+        }
+        self.commands = buffer;
+        for slot in core::mem::take(&mut self.touched) {
+            if let Some(mut session) = self.sessions[slot as usize].take() {
+                session.touched = false;
+                self.write_elsewhere(&mut session, now);
+                self.end_turn_elsewhere(session, now);
+            }
+        }
+    }
+
+    fn carry(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
+        match command {
+            Command::Frames { conn, frames } => {
+                if let Some(session) = self.take_id(conn) {
+                    self.append(session, buffer.bytes(frames), now);
+                }
+            }
+            Command::Broadcast { room, frame, except } => {
+                self.broadcast(room.map(|room| buffer.text(room)), &frame, except, now);
+            }
+            Command::Close { conn, code, reason } => {
+                self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
+            }
+            Command::Fail { conn } => {
+                let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
+                self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
+            }
+            Command::Join { conn, room } => self.join(conn, buffer.text(room)),
+            Command::Leave { conn, room } => self.leave(conn, buffer.text(room)),
+            Command::DisconnectUser { user } => self.disconnect_user(buffer.text(user), now),
+            Command::Adopt(accepted) => {
+                tokio::spawn(opening::open(Arc::clone(&self.shared), self.index, *accepted));
+            }
+            Command::Resume => self.resume(),
+            Command::Drain { until, jitter_ms } => self.drain(until, jitter_ms, now),
+            Command::Stop => self.stop(now),
+        }
+    }
+
+    /// Lets `act` work on a connection, behind the frames that were sent to it before.
+    fn act_on(
+        &mut self,
+        id: ConnectionId,
+        now: Moment,
+        act: impl FnOnce(&mut Connection, &mut crate::connection::Turn<'_>),
+    ) {
+        if let Some(mut session) = self.take_id(id) {
+            self.turn(&mut session, now, act);
+            self.end_turn_elsewhere(session, now);
+        }
+    }
+
+    /// Adds frames to a session's outbox, to be written at the end of the turn.
+    fn append(&mut self, mut session: Box<Session>, frames: &[u8], now: Moment) {
+        if session.conn.is_open() {
+            session.outbox.get_or_insert_default().push(frames, &mut self.pool);
+            self.touch(&mut session, now);
+        }
+        self.put_back(session, now);
+    }
+
+    fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
+        let slots = match room {
+            Some(room) => self.rooms.members(room).to_vec(),
+            None => (0..self.sessions.len() as u32).collect(),
+        };
+        for slot in slots {
+            let Some(mut session) = self.sessions[slot as usize].take() else { continue };
+            if session.conn.is_open() && Some(session.id) != except {
+                session.outbox.get_or_insert_default().push_shared(frame, &mut self.pool);
+                self.touch(&mut session, now);
+            }
+            self.put_back(session, now);
+        }
+    }
+
+    fn touch(&mut self, session: &mut Session, now: Moment) {
+        if !session.touched {
+            session.touched = true;
+            self.touched.push(session.id.slot());
+        }
+        if session.unsent_bytes() > EARLY_WRITE_BYTES {
+            self.write_elsewhere(session, now);
+        }
+    }
+
+    /// Back into its slot; at once closed when its outbox is over its limit (THREATS S1).
+    fn put_back(&mut self, session: Box<Session>, now: Moment) {
+        if session.unsent_bytes() > self.shared.policy.max_outbox_bytes {
+            return self.end_turn_elsewhere(session, now);
+        }
+        let slot = session.id.slot() as usize;
+        self.sessions[slot] = Some(session);
+    }
+
+    fn write_elsewhere(&mut self, session: &mut Session, now: Moment) {
+        let waker = session.task();
+        self.write(session, now, &mut core::task::Context::from_waker(&waker));
+    }
+
+    fn join(&mut self, id: ConnectionId, room: &str) {
+        let Some(mut session) = self.take_id(id) else { return };
+        let rooms = session.rooms.get_or_insert_default();
+        if rooms.len() < MAX_ROOMS_PER_CONNECTION {
+            rooms.extend(self.rooms.join(room, id.slot()));
+        } else {
+            tracing::warn!(target: "wsguard", conn = %id, "a connection is in {MAX_ROOMS_PER_CONNECTION} rooms; not joined");
+        }
+        self.sessions[id.slot() as usize] = Some(session);
+    }
+
+    fn leave(&mut self, id: ConnectionId, room: &str) {
+        let Some(mut session) = self.take_id(id) else { return };
+        if self.rooms.leave(room, id.slot())
+            && let Some(rooms) = &mut session.rooms
+        {
+            rooms.retain(|joined| &**joined != room);
+        }
+        self.sessions[id.slot() as usize] = Some(session);
+    }
+
+    fn disconnect_user(&mut self, user: &str, now: Moment) {
+        let report = Report { code: Code::SessionRevoked, event: None, detail: "disconnect_user was called" };
+        for slot in 0..self.sessions.len() {
+            let Some(session) = &self.sessions[slot] else { continue };
+            if session.seat.user().is_some_and(|own| **own == *user) {
+                self.act_on(session.id, now, |conn, turn| conn.violate(&report, turn));
+            }
+        }
+    }
+
+    /// The application has made room: read again those that had to wait.
+    fn resume(&mut self) {
+        for id in core::mem::take(&mut self.starved) {
+            let Some(mut session) = self.take_id(id) else { continue };
+            session.starved = false;
+            if let Some(waker) = &session.waker {
+                waker.wake_by_ref();
+            }
+            self.sessions[id.slot() as usize] = Some(session);
+        }
+    }
+
+    /// Begins the drain: what waits for its rate is delivered, and every connection gets its moment within the jitter.
+    fn drain(&mut self, until: Moment, jitter_ms: u64, now: Moment) {
+        self.drain_until = Some(until);
+        let random = RandomState::new();
+        for slot in 0..self.sessions.len() {
+            let Some(mut session) = self.sessions[slot].take() else { continue };
+            self.turn(&mut session, now, Connection::release_all_delayed);
+            let wait = random.hash_one(session.id) % (jitter_ms + 1);
+            session.drain_at = now.after_millis(wait).min(until);
+            self.end_turn_elsewhere(session, now);
+        }
+        let left = until.since(now);
+        let shared = Arc::clone(&self.shared);
+        let index = self.index;
+        tokio::spawn(async move {
+            tokio::time::sleep(left).await;
+            shared.shards[index].post(|buffer| buffer.commands.push(Command::Stop));
+        });
+        self.stop_when_drained();
+    }
+
+    /// Closes a session whose moment has come, once the application has had its messages.
+    pub(super) fn drain_session(&mut self, session: &mut Session, now: Moment) {
+        let waits = !self.remote().has_released(session.last_batch) || self.remote().has_commands();
+        let until = self.drain_until.unwrap_or(now);
+        if waits && now < until && session.conn.is_open() {
+            session.drain_at = now.after_millis(DRAIN_RETRY_MS).min(until);
+            return;
+        }
+        session.drain_at = Moment::NEVER;
+        let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
+        self.turn(session, now, |conn, turn| conn.violate(&report, turn));
+    }
+
+    /// Drops what is left.
+    fn stop(&mut self, now: Moment) {
+        for slot in 0..self.sessions.len() {
+            let Some(mut session) = self.sessions[slot].take() else { continue };
+            let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
+            self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
+            self.write_elsewhere(&mut session, now);
+            self.turn(&mut session, now, Connection::handle_eof);
+            self.remove(session);
+        }
+        self.stopped = true;
+    }
+}

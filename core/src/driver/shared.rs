@@ -1,0 +1,258 @@
+//! What the threads of one server share: the policy, the limits, and the two roads between shards and application.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use tokio::sync::Notify;
+
+use super::clock::Clock;
+use super::commands::CommandBuffer;
+use super::events::{EventBatch, ViolationEvent};
+use super::ids::{ConnectionId, MAX_SLOTS, Slots};
+use super::log::{Sampler, Subject, escape};
+use super::sink::Inline;
+use super::stats::{ShardStats, Stats, Verdicts};
+use super::tickets::Tickets;
+use crate::config::Policy;
+use crate::connection::Report;
+use crate::limits::{Limits, lock};
+
+/// Wakes the application: called at most once per batch, on a shard's thread. It must not block.
+pub trait Wake: Send + Sync + 'static {
+    /// There are events, or the server has stopped.
+    fn wake(&self);
+}
+
+/// What a server is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Life {
+    Running,
+    Draining,
+    Stopped,
+}
+
+/// One shard as other threads see it.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) slots: Slots,
+    pub(super) stats: ShardStats,
+    /// Connections that were handed to it and have not ended.
+    pub(super) load: AtomicUsize,
+    commands: Mutex<CommandBuffer>,
+    commands_wait: AtomicBool,
+    pub(super) commands_arrived: Notify,
+    pub(super) events: Mutex<EventBatch>,
+    /// The last batch that the application has let go.
+    released: AtomicU64,
+    /// Reading was stopped for want of room in the inbox; wake the shard when there is.
+    pub(super) starved: AtomicBool,
+}
+
+impl Remote {
+    /// Adds commands under the lock and wakes the shard when it may be asleep.
+    pub(super) fn post(&self, write: impl FnOnce(&mut CommandBuffer)) {
+        let mut commands = lock(&self.commands);
+        write(&mut commands);
+        drop(commands);
+        if !self.commands_wait.swap(true, Ordering::AcqRel) {
+            self.commands_arrived.notify_one();
+        }
+    }
+
+    /// Takes all commands, leaving an empty buffer.
+    pub(super) fn take_commands(&self, buffer: &mut CommandBuffer) {
+        self.commands_wait.store(false, Ordering::Release);
+        core::mem::swap(&mut *lock(&self.commands), buffer);
+    }
+
+    /// Whether commands wait to be carried out.
+    pub(super) fn has_commands(&self) -> bool {
+        self.commands_wait.load(Ordering::Acquire)
+    }
+
+    /// Whether the application is done with batch `sequence`.
+    pub(super) fn has_released(&self, sequence: u64) -> bool {
+        self.released.load(Ordering::Acquire) >= sequence
+    }
+}
+
+/// The state of one server.
+pub(super) struct Shared {
+    pub(super) policy: Arc<Policy>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) clock: Clock,
+    pub(super) tls: Option<RwLock<Arc<rustls::ServerConfig>>>,
+    pub(super) tickets: Tickets,
+    pub(super) shards: Box<[Remote]>,
+    pub(super) inline: Option<Box<dyn Inline>>,
+    pub(super) sampler: Sampler,
+    /// Handshakes that are only still there to be refused.
+    pub(super) refusing: AtomicUsize,
+    verdicts: Verdicts,
+    life: AtomicU8,
+    inbox_bytes: AtomicUsize,
+    application_waits: AtomicBool,
+    wake: Box<dyn Wake>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        policy: Policy,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        inline: Option<Box<dyn Inline>>,
+        wake: Box<dyn Wake>,
+    ) -> Self {
+        let policy = Arc::new(policy);
+        let most_slots = (policy.max_connections + 1).min(MAX_SLOTS);
+        let remote = |shard| Remote {
+            slots: Slots::new(most_slots),
+            stats: ShardStats::default(),
+            load: AtomicUsize::new(0),
+            commands: Mutex::default(),
+            commands_wait: AtomicBool::new(false),
+            commands_arrived: Notify::new(),
+            events: Mutex::new(EventBatch::of_shard(shard, &policy)),
+            released: AtomicU64::new(0),
+            starved: AtomicBool::new(false),
+        };
+        Self {
+            limits: Arc::default(),
+            clock: Clock::start(),
+            tls: tls.map(RwLock::new),
+            tickets: Tickets::default(),
+            shards: (0..policy.threads).map(remote).collect(),
+            inline,
+            sampler: Sampler::default(),
+            refusing: AtomicUsize::new(0),
+            verdicts: Verdicts::default(),
+            life: AtomicU8::new(Life::Running as u8),
+            inbox_bytes: AtomicUsize::new(0),
+            application_waits: AtomicBool::new(false),
+            wake,
+            policy,
+        }
+    }
+
+    pub(super) fn life(&self) -> Life {
+        match self.life.load(Ordering::Acquire) {
+            0 => Life::Running,
+            1 => Life::Draining,
+            _ => Life::Stopped,
+        }
+    }
+
+    /// Moves on to a later stage of life; whether it was earlier.
+    pub(super) fn advance(&self, life: Life) -> bool {
+        self.life.fetch_max(life as u8, Ordering::AcqRel) < life as u8
+    }
+
+    /// Counts, logs and tells a verdict. `events` is where the application hears of it.
+    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, events: &mut EventBatch) {
+        self.verdicts.count(report.code);
+        let now = self.clock.now();
+        self.sampler.log(report, subject, now);
+        if self.sampler.passes_event(report.code, now) {
+            events.push_violation(ViolationEvent {
+                code: report.code,
+                ip: subject.ip,
+                user: subject.user.map(Arc::from),
+                conn: subject.conn,
+                event: report.event.map(|event| escape(event).into()),
+            });
+        }
+    }
+
+    /// Adds events of `shard` outside a connection's turn and wakes the application.
+    pub(super) fn tell(&self, shard: usize, push: impl FnOnce(&mut EventBatch)) {
+        let mut events = lock(&self.shards[shard].events);
+        let before = events.bytes();
+        push(&mut events);
+        self.inbox_grew(events.bytes() - before);
+        drop(events);
+        self.wake_application();
+    }
+
+    pub(super) fn inbox_grew(&self, bytes: usize) {
+        self.inbox_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How full the inbox is, from 0 to 1 and beyond.
+    pub(super) fn inbox_fill(&self) -> f64 {
+        self.inbox_bytes.load(Ordering::Relaxed) as f64 / self.policy.max_inbox_bytes as f64
+    }
+
+    /// Wakes the application if it waits: once per batch.
+    pub(super) fn wake_application(&self) {
+        if self.application_waits.swap(false, Ordering::AcqRel) {
+            self.wake.wake();
+        }
+    }
+
+    /// The application is about to sleep. It must look for events once more after this.
+    pub(super) fn application_waits(&self) {
+        self.application_waits.store(true, Ordering::SeqCst);
+    }
+
+    /// The application is done with a batch: its room is free again.
+    pub(super) fn release(&self, batch: &mut EventBatch) {
+        if batch.sequence == 0 {
+            return;
+        }
+        let remote = &self.shards[batch.shard];
+        self.inbox_bytes.fetch_sub(batch.bytes(), Ordering::Relaxed);
+        remote.released.fetch_max(batch.sequence, Ordering::AcqRel);
+        batch.clear();
+        batch.sequence = 0;
+        if self.inbox_fill() < 0.5 {
+            for remote in &self.shards {
+                if remote.starved.swap(false, Ordering::AcqRel) {
+                    remote.post(CommandBuffer::resume);
+                }
+            }
+        }
+    }
+
+    /// Swaps a shard's events into the empty `batch`; whether there were any.
+    pub(super) fn take_events(&self, shard: usize, batch: &mut EventBatch) -> bool {
+        let mut events = lock(&self.shards[shard].events);
+        if events.is_empty() {
+            return false;
+        }
+        let next = events.sequence + 1;
+        if !batch.belongs_to(&self.policy) {
+            *batch = EventBatch::of_shard(shard, &self.policy);
+        }
+        core::mem::swap(&mut *events, batch);
+        events.sequence = next;
+        events.shard = shard;
+        true
+    }
+
+    pub(super) fn remote(&self, conn: ConnectionId) -> Option<&Remote> {
+        self.shards.get(conn.shard()).filter(|remote| remote.slots.is_open(conn))
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            connections: self.limits.connections() as u64,
+            inbox_bytes: self.inbox_bytes.load(Ordering::Relaxed) as u64,
+            pending_auth: self.tickets.len() as u64,
+            verdicts: self.verdicts.snapshot(),
+            ..Stats::default()
+        };
+        for ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed } in
+            self.shards.iter().map(|remote| &remote.stats)
+        {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            stats.open += read(open);
+            stats.opened_total += read(opened_total);
+            stats.messages_in += read(messages_in);
+            stats.bytes_in += read(bytes_in);
+            stats.bytes_out += read(bytes_out);
+            stats.outbox_bytes += read(outbox_bytes);
+            stats.delayed += read(delayed);
+        }
+        stats
+    }
+}

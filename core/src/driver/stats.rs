@@ -1,0 +1,83 @@
+//! Counters: written by their shard alone, read by anyone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::verdict::Code;
+
+/// A server's counters at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Connections that hold a place, handshakes included.
+    pub connections: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Connections ever opened.
+    pub opened_total: u64,
+    /// Valid messages received.
+    pub messages_in: u64,
+    /// Bytes received after handshakes, framing included.
+    pub bytes_in: u64,
+    /// Bytes written after handshakes, framing included.
+    pub bytes_out: u64,
+    /// Bytes of events that the application has not taken yet.
+    pub inbox_bytes: u64,
+    /// Bytes that peers have not read yet.
+    pub outbox_bytes: u64,
+    /// Messages that wait for their rate limit.
+    pub delayed: u64,
+    /// Handshakes that wait for the application.
+    pub pending_auth: u64,
+    /// Verdicts by code, in the order of [`Code::ALL`].
+    pub verdicts: Vec<u64>,
+}
+
+impl Stats {
+    /// How often `code` was the verdict.
+    pub fn verdict(&self, code: Code) -> u64 {
+        self.verdicts.get(code as usize).copied().unwrap_or(0)
+    }
+}
+
+/// Verdicts by code.
+#[derive(Debug)]
+pub(super) struct Verdicts([AtomicU64; Code::ALL.len()]);
+
+impl Default for Verdicts {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Code::ALL.len()])
+    }
+}
+
+impl Verdicts {
+    pub(super) fn count(&self, code: Code) {
+        self.0[code as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<u64> {
+        self.0.iter().map(|counter| counter.load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// One shard's counters. Only the shard writes, so a plain load and store is enough.
+#[derive(Debug, Default)]
+pub(super) struct ShardStats {
+    pub(super) open: AtomicU64,
+    pub(super) opened_total: AtomicU64,
+    pub(super) messages_in: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+    pub(super) outbox_bytes: AtomicU64,
+    pub(super) delayed: AtomicU64,
+}
+
+/// Adds to a counter that only this thread writes.
+pub(super) fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+}
+
+/// Moves a level that only this thread writes from `before` to `after`.
+pub(super) fn shift(level: &AtomicU64, before: u64, after: u64) {
+    if before != after {
+        add(level, after.wrapping_sub(before));
+    }
+}

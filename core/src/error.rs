@@ -1,0 +1,86 @@
+//! What a call of the application can fail with.
+
+use core::fmt;
+use std::io;
+
+use crate::config::ConfigError;
+
+/// An error of a server or of a call to it.
+#[derive(Debug)]
+pub enum Error {
+    /// The options are not a policy; names the option.
+    Config(ConfigError),
+    /// The address cannot be listened on.
+    Listen {
+        /// The `listen` option.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A certificate, key or authority cannot be used; names the part of `tls`.
+    Tls(ConfigError),
+    /// A thread or an event loop could not be started.
+    Start(io::Error),
+    /// The id names no open connection: it was closed, or never existed.
+    ConnectionClosed,
+    /// The ticket does not wait for an answer: it was answered, it timed out, or its peer has left.
+    TicketSettled,
+    /// An argument is not accepted: which, and what would be.
+    InvalidArgument(&'static str),
+    /// The server has stopped.
+    Stopped,
+}
+
+impl Error {
+    /// The stable name of the kind of error, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Config(error) | Error::Tls(error) => error.kind.name(),
+            Error::Listen { .. } => "listen_failed",
+            Error::Start(_) => "start_failed",
+            Error::ConnectionClosed => "connection_closed",
+            Error::TicketSettled => "ticket_settled",
+            Error::InvalidArgument(_) => "invalid_argument",
+            Error::Stopped => "stopped",
+        }
+    }
+
+    /// The option at fault, where there is one.
+    pub fn option(&self) -> Option<&str> {
+        match self {
+            Error::Config(error) | Error::Tls(error) => Some(&error.option),
+            Error::Listen { .. } => Some("listen"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(error) | Error::Tls(error) => error.fmt(f),
+            Error::Listen { address, source } => write!(f, "listen: cannot listen on {address}: {source}"),
+            Error::Start(source) => write!(f, "cannot start: {source}"),
+            Error::ConnectionClosed => f.write_str("the connection is closed"),
+            Error::TicketSettled => f.write_str("the ticket was answered already, timed out, or its peer has left"),
+            Error::InvalidArgument(what) => f.write_str(what),
+            Error::Stopped => f.write_str("the server has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Config(error) | Error::Tls(error) => Some(error),
+            Error::Listen { source, .. } | Error::Start(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Error::Config(error)
+    }
+}

@@ -1,0 +1,15 @@
+//! The binding-facing API: the only module that a language's face imports.
+//!
+//! Pull, not push: [`Server::events`] hands out batches, the application is woken once per batch, and every command of
+//! a [`ServerHandle`] is safe from any thread, never blocks, and fails with an [`Error`] where an id is stale.
+
+pub use crate::config::{ConfigError, ConfigErrorKind, Options, Policy};
+pub use crate::contract::Status;
+pub use crate::driver::{
+    Accept, Builder, Close, ConnectionId, Cork, Decision, Event, EventBatch, Events, Handled, Inline, InlineMessage,
+    JsonMessage, Next, Open, Replies, Sent, Server, ServerHandle, Stats, TicketId, Upgrade, ViolationEvent, Wake,
+    log_to_stderr,
+};
+pub use crate::error::Error;
+pub use crate::handshake::UpgradeRequest;
+pub use crate::verdict::{Code, Severity};

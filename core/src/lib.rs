@@ -1,0 +1,25 @@
+//! wsguard: WebSocket servers that are safe by default.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod auth;
+pub mod bucket;
+pub mod client_ip;
+pub mod codec;
+pub mod config;
+pub mod connection;
+pub mod contract;
+mod driver;
+mod error;
+pub mod handshake;
+pub mod host;
+pub mod host_header;
+pub mod limits;
+pub mod origin;
+mod outgoing;
+pub mod proxy_protocol;
+pub mod rooms;
+pub mod time;
+pub mod verdict;
+
+pub use host::*;

@@ -1,0 +1,211 @@
+//! The Rust test host: what an application writes, and nothing else. See HOST.md for the contract.
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use wsguard::{
+    Accept, Builder, Code, ConnectionId, Decision, Error, Event, Handled, Inline, InlineMessage, JsonMessage, Options,
+    Replies, ServerHandle, TicketId, Upgrade,
+};
+
+/// Echoes on the server's own threads; whatever needs the application goes to its thread.
+struct Echo;
+
+impl Inline for Echo {
+    fn message(&self, _: ConnectionId, message: InlineMessage<'_>, replies: &mut Replies<'_>) -> Handled {
+        match message {
+            InlineMessage::Text(text) => replies.text(text),
+            InlineMessage::Binary(payload) => replies.binary(payload),
+            InlineMessage::Event("echo", data, id) => replies.emit("echo", data, id),
+            InlineMessage::Event(..) => return Handled::Pass,
+        }
+        Handled::Done
+    }
+}
+
+fn print(line: &Value) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+fn main() -> ExitCode {
+    let quiet = std::env::args().any(|argument| argument == "--quiet");
+    wsguard::log_to_stderr();
+    let mut first = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut first);
+    match start(&first, quiet) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print(
+                &json!({"type": "error", "code": error.code(), "option": error.option(), "message": error.to_string()}),
+            );
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(first: &str, quiet: bool) -> Result<(), Error> {
+    let mut input: Value = serde_json::from_str(first).unwrap_or_default();
+    let options = Options::from_value(&input["options"])?;
+    let authenticate = input["app"]["authenticate"].take();
+    // With events on standard output every message goes through the application's thread, which prints it.
+    let builder = if quiet { Builder::new().inline(Echo) } else { Builder::new() };
+    let server = builder.start(options)?;
+    print(&json!({"type": "listening", "addr": server.address()}));
+    let commands = server.handle();
+    std::thread::spawn(move || read_commands(&commands));
+    drain_on_signal(server.handle());
+    server.run(|event, server| {
+        if !quiet {
+            tell(&event);
+        }
+        match event {
+            Event::Upgrade(upgrade) => answer(upgrade, &authenticate, server),
+            Event::Text(conn, text) => drop(server.send_text(conn, text)),
+            Event::Binary(conn, payload) => drop(server.send_binary(conn, payload)),
+            Event::Message(message) => handle(&message, server),
+            _ => {}
+        }
+    });
+    Ok(())
+}
+
+/// The application of the `json` protocol.
+#[expect(clippy::panic, reason = "`throw` must fail as a real handler would")]
+fn handle(message: &JsonMessage<'_>, server: &ServerHandle) {
+    let (conn, data) = (message.conn, message.data);
+    let value: Value = serde_json::from_str(data).unwrap_or_default();
+    let text = |key: &str| value[key].as_str().unwrap_or_default();
+    // A connection may have closed meanwhile: that is no error of this application.
+    let _ = match message.event {
+        "echo" => server.reply(conn, message.id, "echo", data).map(drop),
+        "join" => {
+            server.join(conn, text("room")).and_then(|()| server.reply(conn, message.id, "joined", data).map(drop))
+        }
+        "leave" => {
+            server.leave(conn, text("room")).and_then(|()| server.reply(conn, message.id, "left", data).map(drop))
+        }
+        "say" => server.broadcast(Some(text("room")), "said", data, None),
+        "throw" => panic!("the handler of `throw` fails, as it was asked to"),
+        "block" => {
+            std::thread::sleep(Duration::from_millis(value["ms"].as_u64().unwrap_or(0)));
+            server.reply(conn, message.id, "unblocked", data).map(drop)
+        }
+        "close" => {
+            let code = value["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(1000);
+            server.close(conn, code, text("reason"))
+        }
+        _ => Ok(()),
+    };
+}
+
+/// The application's authentication, as `app.authenticate` scripts it.
+#[expect(clippy::panic, reason = "`boom` must fail as a real callback would")]
+fn answer(upgrade: &Upgrade, script: &Value, server: &ServerHandle) {
+    let token = upgrade.request.header("x-auth-token").unwrap_or_default();
+    let decision = match token {
+        "boom" => panic!("the authentication callback fails, as it was asked to"),
+        "hang" => return,
+        "teapot" => Decision::Reject(418),
+        good if script["token"] == good => {
+            let user = script["user"].as_str().map(str::to_owned);
+            let expires_at_ms = script["expires_in_ms"].as_u64().map(|lifetime| unix_ms() + lifetime);
+            Decision::Accept(Accept { user, expires_at_ms })
+        }
+        _ => Decision::Reject(401),
+    };
+    let delay = Duration::from_millis(script["delay_ms"].as_u64().unwrap_or(0));
+    if delay.is_zero() || !matches!(decision, Decision::Accept(_)) {
+        return settle(server, upgrade.ticket, decision);
+    }
+    let (server, ticket) = (server.clone(), upgrade.ticket);
+    std::thread::spawn(move || {
+        std::thread::sleep(delay);
+        settle(&server, ticket, decision);
+    });
+}
+
+fn settle(server: &ServerHandle, ticket: TicketId, decision: Decision) {
+    if let Err(error) = server.answer(ticket, decision) {
+        eprintln!("answer came too late: {error}");
+    }
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn tell(event: &Event<'_>) {
+    let conn = event.conn().map(|conn| conn.to_string());
+    let line = match event {
+        Event::Open(open) => json!({"type": "open", "conn": conn, "ip": open.ip, "user": open.user.as_deref(),
+            "path": &*open.path, "subprotocol": open.subprotocol.as_deref()}),
+        Event::Text(_, text) => json!({"type": "message", "conn": conn, "kind": "text", "bytes": text.len()}),
+        Event::Binary(_, payload) => json!({"type": "message", "conn": conn, "kind": "binary", "bytes": payload.len()}),
+        Event::Message(message) => {
+            json!({"type": "message", "conn": conn, "event": message.event, "bytes": message.bytes})
+        }
+        Event::Close(close) => {
+            json!({"type": "close", "conn": conn, "code": close.code, "reason": close.reason, "clean": close.clean})
+        }
+        Event::Violation(violation) => json!({"type": "violation", "code": violation.code.name(), "ip": violation.ip,
+            "user": violation.user.as_deref(), "conn": conn, "event": violation.event.as_deref()}),
+        Event::Upgrade(_) | Event::Drained(_) => return,
+    };
+    print(&line);
+}
+
+/// Standard input after the first line; its end drains the server, which ends the program.
+fn read_commands(server: &ServerHandle) {
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let command: Value = serde_json::from_str(&line).unwrap_or_default();
+        let text = |key: &str| command[key].as_str().unwrap_or_default();
+        let name = text("do");
+        let done = match name {
+            "stats" => {
+                print(&stats(server));
+                continue;
+            }
+            "disconnect_user" => server.disconnect_user(text("user")),
+            "broadcast" => server.broadcast(Some(text("room")), text("event"), &command["data"].to_string(), None),
+            "reload_tls" => server.reload_tls(),
+            "drain" => {
+                let number = |key: &str, default| command[key].as_u64().unwrap_or(default);
+                server.drain(number("timeout_ms", 5000), number("jitter_ms", 0));
+                Ok(())
+            }
+            _ => Err(Error::InvalidArgument("unknown command")),
+        };
+        match done {
+            Ok(()) => print(&json!({"type": "done", "do": name, "ok": true})),
+            Err(error) => print(&json!({"type": "done", "do": name, "ok": false, "error": error.to_string()})),
+        }
+    }
+    server.drain(5000, 0);
+}
+
+fn stats(server: &ServerHandle) -> Value {
+    let stats = server.stats();
+    let verdicts: serde_json::Map<String, Value> = Code::ALL
+        .iter()
+        .filter(|code| stats.verdict(**code) > 0)
+        .map(|code| (code.name().to_owned(), stats.verdict(*code).into()))
+        .collect();
+    json!({"type": "stats", "connections": stats.connections, "open": stats.open, "opened_total": stats.opened_total,
+        "messages_in": stats.messages_in, "bytes_in": stats.bytes_in, "bytes_out": stats.bytes_out,
+        "inbox_bytes": stats.inbox_bytes, "outbox_bytes": stats.outbox_bytes, "delayed": stats.delayed,
+        "pending_auth": stats.pending_auth, "verdicts": verdicts})
+}
+
+/// SIGTERM and SIGINT drain, as an orchestrator expects.
+fn drain_on_signal(server: ServerHandle) {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]) else { return };
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            server.drain(5000, 0);
+        }
+    });
+}
