@@ -1,0 +1,89 @@
+//! The load generator: one thread, one epoll, and as little work per message as can be, so that the server is what is
+//! measured. Loads are closed loops: a connection sends only when all it sent before has come back.
+
+mod connection;
+mod echo;
+mod frames;
+mod handshakes;
+mod idle;
+mod opening;
+mod payload;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use crate::plan::{Load, Workload};
+use crate::sample::{Metric, Sample};
+use crate::server::Server;
+
+/// How long is measured. The window ends with whichever bound is reached first.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Load before the window opens.
+    pub warm_up: Duration,
+    /// Length of the window.
+    pub length: Duration,
+    /// Messages or handshakes in the window.
+    pub most: u64,
+}
+
+/// Nothing came back for so long: the server hangs, and so would the bench.
+const STALL: Duration = Duration::from_secs(10);
+/// How often a loop without events looks at the clock.
+const TICK: Duration = Duration::from_millis(100);
+/// One read of the generator.
+const SCRATCH_BYTES: usize = 256 << 10;
+
+/// Puts `workload` on `server` once.
+pub fn run(server: &Server, workload: &Workload, window: Window) -> Result<Sample> {
+    match workload.load {
+        Load::Echo { message, connections, in_flight } => echo::run(server, message, connections, in_flight, window),
+        Load::Idle { connections } => idle::run(server, connections),
+        Load::Handshakes { concurrent } => handshakes::run(server, concurrent, window),
+    }
+}
+
+/// What is counted while a window is open.
+struct Meter<'a> {
+    server: &'a Server,
+    window: Window,
+    opened_at: Instant,
+    cpu_ns: u64,
+    latencies_ns: Histogram<u64>,
+}
+
+impl<'a> Meter<'a> {
+    fn open(server: &'a Server, window: Window) -> Result<Self> {
+        let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 2)?;
+        Ok(Self { server, window, cpu_ns: server.cpu_ns()?, opened_at: Instant::now(), latencies_ns })
+    }
+
+    /// Counts `messages` that took `latency` each.
+    fn count(&mut self, latency: Duration, messages: u32) {
+        if messages > 0 {
+            self.latencies_ns.saturating_record_n(latency.as_nanos() as u64, u64::from(messages));
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now - self.opened_at >= self.window.length || self.latencies_ns.len() >= self.window.most
+    }
+
+    fn close(self) -> Result<Sample> {
+        let cpu_us = (self.server.cpu_ns()? - self.cpu_ns) as f64 / 1e3;
+        let seconds = self.opened_at.elapsed().as_secs_f64();
+        let count = self.latencies_ns.len();
+        anyhow::ensure!(count > 0, "nothing came back in the measured window");
+        let quantile_us = |quantile| self.latencies_ns.value_at_quantile(quantile) as f64 / 1e3;
+        Ok(Sample::from([
+            (Metric::CpuUs, cpu_us / count as f64),
+            (Metric::PerSecond, count as f64 / seconds),
+            (Metric::P50Us, quantile_us(0.5)),
+            (Metric::P99Us, quantile_us(0.99)),
+            (Metric::BusyPercent, cpu_us / seconds / 1e4),
+            (Metric::ResidentMib, self.server.resident_kib()? as f64 / 1024.0),
+        ]))
+    }
+}

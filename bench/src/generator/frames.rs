@@ -1,0 +1,189 @@
+//! Frames, as far as a generator needs them: masked ones to send, and a reader that skips payloads it need not see.
+
+use anyhow::{Result, ensure};
+
+/// Opcodes of RFC 6455, section 5.2.
+pub(super) const TEXT: u8 = 0x1;
+pub(super) const BINARY: u8 = 0x2;
+pub(super) const CLOSE: u8 = 0x8;
+pub(super) const PING: u8 = 0x9;
+pub(super) const PONG: u8 = 0xA;
+
+const FIN: u8 = 0x80;
+const MASKED: u8 = 0x80;
+/// Length codes for a length in the 16 or 64 bits that follow.
+const LEN_16: u8 = 126;
+const LEN_64: u8 = 127;
+/// One key for all frames: the server unmasks as it would any other, and the generator masks once.
+const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// Appends one masked frame.
+pub(super) fn write_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+    out.push(FIN | opcode);
+    match payload.len() {
+        short @ 0..=125 => out.push(MASKED | short as u8),
+        middle @ 126..=0xFFFF => {
+            out.push(MASKED | LEN_16);
+            out.extend((middle as u16).to_be_bytes());
+        }
+        long => {
+            out.push(MASKED | LEN_64);
+            out.extend((long as u64).to_be_bytes());
+        }
+    }
+    out.extend(MASK);
+    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+}
+
+/// A frame that has come completely.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) opcode: u8,
+    pub(super) len: u64,
+}
+
+/// Splits what a server sends into frames. Payloads are skipped, except those of control frames and, while `keep` is
+/// set, of messages.
+#[derive(Default)]
+pub(super) struct FrameReader {
+    /// Keep the payloads of messages, too.
+    pub(super) keep: bool,
+    /// The payload of the last frame, if it was to be kept.
+    pub(super) kept: Vec<u8>,
+    header: [u8; 10],
+    header_len: usize,
+    missing: u64,
+}
+
+impl FrameReader {
+    /// A reader that keeps the payloads of messages, too, for now.
+    pub(super) fn keeping() -> Self {
+        Self { keep: true, ..Self::default() }
+    }
+
+    /// The next complete frame; takes what it has read off the front of `input`.
+    pub(super) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Frame>> {
+        if self.missing == 0 && !self.read_header(input)? {
+            return Ok(None);
+        }
+        let here = self.missing.min(input.len() as u64) as usize;
+        let (payload, rest) = input.split_at(here);
+        if self.keep || self.opcode() >= CLOSE {
+            self.kept.extend_from_slice(payload);
+        }
+        *input = rest;
+        self.missing -= here as u64;
+        if self.missing > 0 {
+            return Ok(None);
+        }
+        self.header_len = 0;
+        Ok(Some(Frame { opcode: self.opcode(), len: self.payload_len() }))
+    }
+
+    /// Whether the header is complete now; then `missing` and `kept` are set for its payload.
+    fn read_header(&mut self, input: &mut &[u8]) -> Result<bool> {
+        while self.header_len < self.header_size() {
+            let wanted = self.header_size() - self.header_len;
+            let (bytes, rest) = input.split_at(wanted.min(input.len()));
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            self.header[self.header_len..][..bytes.len()].copy_from_slice(bytes);
+            self.header_len += bytes.len();
+            *input = rest;
+        }
+        ensure!(self.header[0] & 0xF0 == FIN, "the server sent a fragment or reserved bits: {:#04x}", self.header[0]);
+        ensure!(self.header[1] & MASKED == 0, "the server sent a masked frame");
+        self.missing = self.payload_len();
+        self.kept.clear();
+        Ok(true)
+    }
+
+    fn header_size(&self) -> usize {
+        match self.header[1] {
+            _ if self.header_len < 2 => 2,
+            LEN_16 => 4,
+            LEN_64 => 10,
+            _ => 2,
+        }
+    }
+
+    fn payload_len(&self) -> u64 {
+        let h = &self.header;
+        match h[1] {
+            LEN_16 => u64::from(u16::from_be_bytes([h[2], h[3]])),
+            LEN_64 => u64::from_be_bytes([h[2], h[3], h[4], h[5], h[6], h[7], h[8], h[9]]),
+            short => u64::from(short),
+        }
+    }
+
+    fn opcode(&self) -> u8 {
+        self.header[0] & 0x0F
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same frame as a server sends it.
+    fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        write_masked(&mut frame, opcode, payload);
+        let header_len = frame.len() - payload.len() - MASK.len();
+        frame.truncate(header_len);
+        frame[1] &= !MASKED;
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    fn read_in_pieces(bytes: &[u8], piece: usize, reader: &mut FrameReader) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for mut input in bytes.chunks(piece) {
+            while let Some(frame) = reader.next(&mut input).unwrap() {
+                frames.push(frame);
+            }
+            assert!(input.is_empty());
+        }
+        frames
+    }
+
+    #[test]
+    fn every_length_form_in_pieces_of_any_size() {
+        for len in [0, 1, 125, 126, 65_535, 65_536] {
+            let bytes = [unmasked(BINARY, &vec![7; len]), unmasked(TEXT, b"end")].concat();
+            for piece in [1, 2, 3, 11, bytes.len()] {
+                let mut reader = FrameReader::keeping();
+                let frames = read_in_pieces(&bytes, piece, &mut reader);
+                assert_eq!(
+                    frames,
+                    [Frame { opcode: BINARY, len: len as u64 }, Frame { opcode: TEXT, len: 3 }],
+                    "payload of {len} in pieces of {piece}"
+                );
+                assert_eq!(reader.kept, b"end");
+            }
+        }
+    }
+
+    #[test]
+    fn control_payloads_are_kept_always() {
+        let mut reader = FrameReader::default();
+        let frames = read_in_pieces(&unmasked(PING, b"beat"), 3, &mut reader);
+        assert_eq!(frames, [Frame { opcode: PING, len: 4 }]);
+        assert_eq!(reader.kept, b"beat");
+    }
+
+    #[test]
+    fn a_fragment_is_an_error() {
+        assert!(FrameReader::default().next(&mut &[BINARY, 0][..]).is_err());
+    }
+
+    #[test]
+    fn masking_twice_gives_the_payload() {
+        let mut frame = Vec::new();
+        write_masked(&mut frame, TEXT, b"Hello");
+        assert_eq!(&frame[..6], &[0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D]);
+        let plain: Vec<u8> = frame[6..].iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+        assert_eq!(plain, b"Hello");
+    }
+}

@@ -1,0 +1,151 @@
+//! Connections up to the 101: connecting from several loopback addresses, the opening handshake, many at a time.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Socket, Type};
+
+use super::{STALL, TICK};
+use crate::plan::{ORIGIN, TOKEN};
+
+/// The key of the example in RFC 6455, section 1.3, and the accept value that must answer it.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// How many loopback addresses connections come from, so that 10 000 share neither ports nor an address's limit.
+const SOURCES: usize = 200;
+/// Handshakes on their way while many connections are opened: fewer than any server's accept backlog.
+const AT_ONCE: usize = 100;
+const HEAD_END: &[u8] = b"\r\n\r\n";
+const HEAD_MOST_BYTES: usize = 8192;
+
+/// The request head that every connection sends.
+pub(super) fn request_head(server: SocketAddr) -> Vec<u8> {
+    format!(
+        "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nOrigin: {ORIGIN}\r\nX-Auth-Token: {TOKEN}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A connection on its way to the 101.
+pub(super) struct Opening {
+    pub(super) stream: TcpStream,
+    pub(super) since: Instant,
+    sent: usize,
+    answer: Vec<u8>,
+}
+
+impl Opening {
+    /// Starts connecting; `number` chooses the source address.
+    pub(super) fn start(server: SocketAddr, number: usize, poll: &Poll, token: Token) -> Result<Self> {
+        let mut stream = connect(server, number).context("connecting")?;
+        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { stream, since: Instant::now(), sent: 0, answer: Vec::new() })
+    }
+
+    /// Goes on after an event; true when the connection is open.
+    pub(super) fn advance(&mut self, head: &[u8]) -> Result<bool> {
+        while self.sent < head.len() {
+            match self.stream.write(&head[self.sent..]) {
+                Ok(written) => self.sent += written,
+                Err(error) if is_not_yet(error.kind()) => return Ok(false),
+                Err(error) => return Err(error).context("sending the request"),
+            }
+        }
+        let mut piece = [0; 1024];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(0) => bail!("closed instead of answered: {:?}", String::from_utf8_lossy(&self.answer)),
+                Ok(read) => self.answer.extend_from_slice(&piece[..read]),
+                Err(error) if is_not_yet(error.kind()) => return Ok(false),
+                Err(error) => return Err(error).context("reading the answer"),
+            }
+            if self.answer.windows(HEAD_END.len()).any(|bytes| bytes == HEAD_END) {
+                return check_answer(&self.answer).map(|()| true);
+            }
+            ensure!(self.answer.len() < HEAD_MOST_BYTES, "the answer does not end");
+        }
+    }
+}
+
+/// Opens `count` connections, registered in `poll` with tokens from `first` on.
+pub(super) fn open_all(server: SocketAddr, poll: &mut Poll, first: usize, count: usize) -> Result<Vec<TcpStream>> {
+    let head = request_head(server);
+    let mut openings: Vec<Option<Opening>> = Vec::with_capacity(count);
+    let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
+    let mut events = Events::with_capacity(1024);
+    let (mut done, mut last) = (0, Instant::now());
+    while done < count {
+        while openings.len() < count && openings.len() - done < AT_ONCE {
+            let number = openings.len();
+            openings.push(Some(Opening::start(server, number, poll, Token(first + number))?));
+        }
+        wait(poll, &mut events)?;
+        for event in &events {
+            // An event of an earlier connection of the same poll is none of ours.
+            let Some(number) = event.token().0.checked_sub(first) else { continue };
+            let Some(slot) = openings.get_mut(number) else { continue };
+            if let Some(opening) = slot
+                && opening.advance(&head).with_context(|| format!("connection {number} of {count}"))?
+            {
+                streams[number] = slot.take().map(|opening| opening.stream);
+                (done, last) = (done + 1, Instant::now());
+            }
+        }
+        ensure!(last.elapsed() < STALL, "the server does not answer: {done} of {count} connections are open");
+    }
+    Ok(streams.into_iter().flatten().collect())
+}
+
+/// Waits for events, for a moment at most.
+pub(super) fn wait(poll: &mut Poll, events: &mut Events) -> Result<()> {
+    match poll.poll(events, Some(TICK)) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.set_tcp_nodelay(true)?;
+    let source = Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCES) as u8);
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    match socket.connect(&server.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => return Err(error.into()),
+        _ => {}
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+fn check_answer(answer: &[u8]) -> Result<()> {
+    let answer = std::str::from_utf8(answer).context("the answer is not text")?;
+    ensure!(answer.starts_with("HTTP/1.1 101 "), "refused: {answer:?}");
+    ensure!(answer.contains(ACCEPT), "the accept value is wrong: {answer:?}");
+    ensure!(answer.as_bytes().ends_with(HEAD_END), "the server spoke before it was spoken to");
+    Ok(())
+}
+
+fn is_not_yet(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_101_with_the_right_accept_value_opens() {
+        let answer =
+            |status: &str, accept: &str| format!("HTTP/1.1 {status}\r\nsec-websocket-accept: {accept}\r\n\r\n");
+        assert!(check_answer(answer("101 Switching Protocols", ACCEPT).as_bytes()).is_ok());
+        assert!(check_answer(answer("401 Unauthorized", ACCEPT).as_bytes()).is_err());
+        assert!(check_answer(answer("101 Switching Protocols", KEY).as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! wsguard beside the servers a user would pick instead: what they cost on one core, measured in one run.
+//!
+//! [`plan`] says what is measured and on whom, [`server`] starts a candidate and reads its cost from the operating
+//! system, [`generator`] is the load, [`report`] makes the table. [`peer`] is what the peer servers share.
+//! How to read the figures is in `bench/README.md`.
+
+pub mod generator;
+pub mod goals;
+pub mod machine;
+pub mod peer;
+pub mod plan;
+pub mod process;
+pub mod report;
+pub mod sample;
+pub mod server;

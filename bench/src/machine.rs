@@ -1,0 +1,89 @@
+//! What a reader must know of the machine to compare figures. What cannot be found out is said to be unknown.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// One line of the head of the report.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    /// What it is about.
+    pub about: &'static str,
+    /// What is so.
+    pub value: String,
+}
+
+impl Fact {
+    /// A fact.
+    pub fn new(about: &'static str, value: String) -> Self {
+        Self { about, value }
+    }
+}
+
+/// The machine, the sources and the tools.
+pub fn describe(repository: &Path) -> Vec<Fact> {
+    vec![
+        Fact::new("date", output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        Fact::new("commit", commit(repository)),
+        Fact::new("processor", format!("{}, {} cores", field("/proc/cpuinfo", "model name"), cores())),
+        Fact::new("memory", memory()),
+        Fact::new("system", output("uname", &["-srm"])),
+        Fact::new("compiler", output("rustc", &["--version"])),
+    ]
+}
+
+/// The load averages: what else the machine had to do.
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let averages: Vec<_> = text.split_whitespace().take(3).collect();
+    averages.join(" ")
+}
+
+/// Whether the machine has so much else to do that figures are worth little.
+pub fn is_busy() -> bool {
+    const MOST: f64 = 0.7;
+    load().split_whitespace().next().and_then(|minute| minute.parse().ok()).is_some_and(|minute: f64| minute > MOST)
+}
+
+/// The version of a package as Cargo.lock has it.
+pub fn version(repository: &Path, package: &str) -> String {
+    let lock = fs::read_to_string(repository.join("Cargo.lock")).unwrap_or_default();
+    let name = format!("name = \"{package}\"");
+    let mut lines = lock.lines().skip_while(|line| *line != name);
+    let version = lines.nth(1).and_then(|line| line.strip_prefix("version = "));
+    version.map_or_else(unknown, |version| version.trim_matches('"').to_owned())
+}
+
+fn commit(repository: &Path) -> String {
+    let git = |arguments: &[&str]| output("git", &[&["-C", &repository.to_string_lossy()], arguments].concat());
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"]);
+    let state = if changes.is_empty() || changes == unknown() { "" } else { " with changes" };
+    format!("{}{state}", git(&["rev-parse", "--short=12", "HEAD"]))
+}
+
+/// All of them: this process is pinned to one, so it cannot ask how many it may use.
+fn cores() -> usize {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().filter(|line| line.starts_with("processor")).count()
+}
+
+fn memory() -> String {
+    let total = field("/proc/meminfo", "MemTotal");
+    let kib = total.trim_end_matches(" kB").parse::<f64>();
+    kib.map_or(total, |kib| format!("{:.1} GiB", kib / f64::from(1 << 20)))
+}
+
+fn field(path: &str, name: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
+    value.map_or_else(unknown, |(_, value)| value.trim().to_owned())
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success());
+    output.map_or_else(unknown, |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}

@@ -1,0 +1,98 @@
+//! Processes as the bench needs them: pinned to one core, ended with their parent, and their cost read from the kernel.
+//!
+//! What must be set in a child between fork and exec is set by a [`launch`] step instead: this program starts itself
+//! once more, sets it, and becomes the server. So no unsafe code is needed, and the server inherits all of it.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::{fs, process};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::time::clock_getcpuclockid;
+use nix::unistd::{Pid, getppid};
+
+/// The first argument that turns this program into the launch step.
+pub const LAUNCH: &str = "launch";
+
+/// A command that starts `program` on `core` in its own process group, to be killed when this process ends.
+pub fn pinned(core: usize, program: &OsString) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args([LAUNCH, &process::id().to_string(), &core.to_string()]).arg(program).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+/// The launch step: `launch PARENT CORE PROGRAM ARGUMENTS…`. Returns only when it fails.
+pub fn launch(mut arguments: impl Iterator<Item = OsString>) -> Result<()> {
+    let mut number = || arguments.next()?.to_str()?.parse::<usize>().ok();
+    let (parent, core) = (number().context("no parent")?, number().context("no core")?);
+    let program = arguments.next().context("no program")?;
+    set_pdeathsig(Signal::SIGKILL)?;
+    ensure!(usize::try_from(getppid().as_raw()) == Ok(parent), "the bench has already ended");
+    pin_to(core)?;
+    Err(Command::new(&program).args(arguments).exec()).with_context(|| format!("starting {}", program.display()))
+}
+
+/// Two cores this process may use: one for the generator, one for the server.
+pub fn two_cores() -> Result<(usize, usize)> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+    match (cores.next(), cores.next()) {
+        (Some(generator), Some(server)) => Ok((generator, server)),
+        _ => bail!("two cores are needed: one for the server, one for the generator"),
+    }
+}
+
+/// Pins the calling thread, and what it starts from now on, to `core`.
+pub fn pin_to(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
+/// Raises the limit of open files to the hard limit (children inherit it), and says what it is now.
+pub fn raise_open_files() -> Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
+}
+
+/// A process and its descendants, the eldest first: a start script may have started the server proper.
+pub fn family(eldest: Pid) -> Vec<Pid> {
+    let mut found = vec![eldest];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|id| id.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// User and system time of all threads of a process, ended ones included, in nanoseconds.
+pub fn cpu_ns(pid: Pid) -> Result<u64> {
+    let time = clock_getcpuclockid(pid)?.now()?;
+    Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// Resident memory (`VmRSS`) of a process in KiB.
+pub fn resident_kib(pid: Pid) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+    kib.with_context(|| format!("/proc/{pid}/status has no VmRSS"))
+}
