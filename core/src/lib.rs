@@ -23,3 +23,8 @@ pub mod time;
 pub mod verdict;
 
 pub use host::*;
+
+/// The README's Rust start must compile as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -94,7 +94,7 @@ struct Assembly {
 
 /// What is only there while something is incomplete.
 #[derive(Debug, Default)]
-struct Partial {
+pub(super) struct Partial {
     header: [u8; MAX_HEADER],
     header_len: usize,
     incoming: Option<Incoming>,
@@ -154,10 +154,12 @@ impl Decoder {
                 return Ok(Step::NeedMore);
             }
         }
-        let mut partial = self.partial.take().unwrap_or_default();
+        let mut partial = self.partial.take().unwrap_or_else(|| pool.partials.pop().unwrap_or_default());
         let step = self.advance(&mut partial, input, at, limits, pool);
         if partial.in_message || partial.incoming.is_some() || partial.header_len > 0 {
             self.partial = Some(partial);
+        } else {
+            pool.put_partial(partial);
         }
         step
     }
@@ -292,6 +294,15 @@ impl Decoder {
 }
 
 impl Partial {
+    /// As new: also after a violation left something open.
+    pub(super) fn clear(&mut self) {
+        self.header_len = 0;
+        self.incoming = None;
+        self.message = None;
+        self.control.clear();
+        self.in_message = false;
+    }
+
     /// Keeps unmasked payload bytes; a text is checked as far as it has come (THREATS P7).
     fn keep(&mut self, opcode: Opcode, chunk: &[u8]) -> Result<(), Violation> {
         if opcode.is_control() {

@@ -10,3 +10,6 @@ pub use options::{
     TlsOptions, TlsVersion,
 };
 pub use policy::{Listen, Policy, RateRules};
+
+#[cfg(test)]
+mod tests;

@@ -277,7 +277,7 @@ impl Connection {
     /// When [`handle_deadline`](Self::handle_deadline) is next due.
     pub fn next_deadline(&self, policy: &Policy) -> Moment {
         if let Some(closing) = &self.closing {
-            return closing.drop_at;
+            return if closing.phase == Phase::Dropped { Moment::NEVER } else { closing.drop_at };
         }
         let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
         self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.expires_at).min(delayed)

@@ -146,15 +146,17 @@ pub enum Sent {
     Queued,
 }
 
-/// The commands of this thread that were corked, per shard.
+/// The commands of this thread that were corked, per shard. The buffers stay for the next cork.
 struct Corked {
+    /// Null: no cork.
     server: *const Shared,
     depth: usize,
     buffers: Vec<CommandBuffer>,
 }
 
 thread_local! {
-    static CORKED: RefCell<Option<Corked>> = const { RefCell::new(None) };
+    static CORKED: RefCell<Corked> =
+        const { RefCell::new(Corked { server: core::ptr::null(), depth: 0, buffers: Vec::new() }) };
 }
 
 /// A server from any thread: cheap to clone, never blocks, safe to use after the server has stopped.
@@ -183,20 +185,18 @@ impl Drop for Cork<'_> {
         if !self.active {
             return;
         }
-        let corked = CORKED.with_borrow_mut(|slot| match slot {
-            Some(corked) if corked.depth > 1 => {
-                corked.depth -= 1;
-                None
+        CORKED.with_borrow_mut(|corked| {
+            corked.depth -= 1;
+            if corked.depth > 0 {
+                return;
             }
-            _ => slot.take(),
-        });
-        if let Some(mut corked) = corked {
+            corked.server = core::ptr::null();
             for (remote, buffer) in self.handle.shared.shards.iter().zip(&mut corked.buffers) {
                 if !buffer.commands.is_empty() {
                     remote.post(|commands| commands.append(buffer));
                 }
             }
-        }
+        });
     }
 }
 
@@ -204,17 +204,15 @@ impl ServerHandle {
     /// Collects this thread's commands until the cork is dropped.
     pub fn cork(&self) -> Cork<'_> {
         let server = Arc::as_ptr(&self.shared);
-        let active = CORKED.with_borrow_mut(|slot| match slot {
-            Some(corked) if corked.server == server => {
-                corked.depth += 1;
-                true
+        let active = CORKED.with_borrow_mut(|corked| {
+            let free = corked.depth == 0;
+            if free {
+                corked.server = server;
+                corked.buffers.resize_with(self.shared.shards.len(), CommandBuffer::default);
             }
-            Some(_) => false,
-            None => {
-                let buffers = self.shared.shards.iter().map(|_| CommandBuffer::default()).collect();
-                *slot = Some(Corked { server, depth: 1, buffers });
-                true
-            }
+            let ours = corked.server == server;
+            corked.depth += usize::from(ours);
+            ours
         });
         Cork { handle: self, active, not_send: PhantomData }
     }
@@ -222,9 +220,12 @@ impl ServerHandle {
     /// Writes commands for a shard, into this thread's cork or straight into the shard's inbox.
     fn post(&self, shard: usize, write: impl FnOnce(&mut CommandBuffer)) {
         let server = Arc::as_ptr(&self.shared);
-        CORKED.with_borrow_mut(|slot| match slot {
-            Some(corked) if corked.server == server => write(&mut corked.buffers[shard]),
-            _ => self.shared.shards[shard].post(write),
+        CORKED.with_borrow_mut(|corked| {
+            if corked.server == server {
+                write(&mut corked.buffers[shard]);
+            } else {
+                self.shared.shards[shard].post(write);
+            }
         });
     }
 

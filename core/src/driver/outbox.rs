@@ -18,6 +18,29 @@ const SEGMENT_BYTES: usize = 64 * 1024;
 /// Slices of one vectored write.
 const MAX_SLICES: usize = 16;
 
+/// Free outboxes kept for the next connection that needs one.
+const MAX_FREE: usize = 64;
+
+/// A shard's free buffers and outboxes.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    pub(super) buffers: BufferPool,
+    #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
+    free: Vec<Box<Outbox>>,
+}
+
+impl Pool {
+    pub(super) fn take_outbox(&mut self) -> Box<Outbox> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    fn put_outbox(&mut self, outbox: Box<Outbox>) {
+        if self.free.len() < MAX_FREE {
+            self.free.push(outbox);
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Segment {
     Owned(Vec<u8>),
@@ -51,7 +74,7 @@ impl Outbox {
         self.len == 0
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8], pool: &mut BufferPool) {
+    pub(super) fn push(&mut self, bytes: &[u8], pool: &mut Pool) {
         if bytes.is_empty() {
             return;
         }
@@ -61,12 +84,12 @@ impl Outbox {
         {
             return last.extend_from_slice(bytes);
         }
-        let mut segment = pool.take();
+        let mut segment = pool.buffers.take();
         segment.extend_from_slice(bytes);
         self.segments.push_back(Segment::Owned(segment));
     }
 
-    pub(super) fn push_shared(&mut self, frame: &Arc<[u8]>, pool: &mut BufferPool) {
+    pub(super) fn push_shared(&mut self, frame: &Arc<[u8]>, pool: &mut Pool) {
         if frame.len() <= COPY_BYTES {
             return self.push(frame, pool);
         }
@@ -74,12 +97,12 @@ impl Outbox {
         self.segments.push_back(Segment::Shared(Arc::clone(frame)));
     }
 
-    /// Writes until all is sent or the socket takes no more; `Ready(true)`: something was written.
+    /// Writes until all is sent or the socket takes no more.
     pub(super) fn poll_write(
         &mut self,
         stream: &mut Stream,
         cx: &mut Context<'_>,
-        pool: &mut BufferPool,
+        pool: &mut Pool,
     ) -> Poll<io::Result<()>> {
         while self.len > 0 {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -99,7 +122,13 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
-    fn consume(&mut self, written: usize, pool: &mut BufferPool) {
+    /// Gives an outbox back that is empty.
+    pub(super) fn recycle(self: Box<Self>, pool: &mut Pool) {
+        debug_assert!(self.is_empty() && self.segments.is_empty(), "only an empty outbox is reused");
+        pool.put_outbox(self);
+    }
+
+    fn consume(&mut self, written: usize, pool: &mut Pool) {
         self.len -= written;
         self.sent += written;
         while let Some(first) = self.segments.front()
@@ -107,7 +136,7 @@ impl Outbox {
         {
             self.sent -= first.bytes().len();
             if let Some(Segment::Owned(bytes)) = self.segments.pop_front() {
-                pool.put(bytes);
+                pool.buffers.put(bytes);
             }
         }
     }
@@ -119,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_consumed_goes_in_order() {
-        let mut pool = BufferPool::default();
+        let mut pool = Pool::default();
         let mut outbox = Outbox::default();
         outbox.push(b"abc", &mut pool);
         outbox.push(b"def", &mut pool);

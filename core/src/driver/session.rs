@@ -9,9 +9,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ids::ConnectionId;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Pool};
 use super::stream::Stream;
-use crate::codec::BufferPool;
 use crate::connection::Connection;
 use crate::limits::Seat;
 use crate::time::Moment;
@@ -76,7 +75,7 @@ impl Session {
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
-        pool: &mut BufferPool,
+        pool: &mut Pool,
     ) -> io::Result<usize> {
         let mut written = 0;
         if let Some(outbox) = &mut self.outbox {
@@ -85,8 +84,10 @@ impl Session {
                 result?;
             }
             written += before - outbox.len();
-            if outbox.is_empty() {
-                self.outbox = None;
+            if outbox.is_empty()
+                && let Some(outbox) = self.outbox.take()
+            {
+                outbox.recycle(pool);
             }
         }
         let mut sent = 0;
@@ -99,7 +100,7 @@ impl Session {
             }
         }
         if sent < out.len() {
-            self.outbox.get_or_insert_default().push(&out[sent..], pool);
+            self.outbox.get_or_insert_with(|| pool.take_outbox()).push(&out[sent..], pool);
         }
         out.clear();
         written += sent;

@@ -22,13 +22,12 @@ use super::commands::CommandBuffer;
 use super::events::Open;
 use super::ids::{ConnectionId, MAX_SLOTS};
 use super::log::Subject;
-use super::outbox::Outbox;
+use super::outbox::Pool;
 use super::session::Session;
 use super::shared::{Remote, Shared};
 use super::sink::TurnSink;
 use super::stats::{add, shift};
 use super::stream::Stream;
-use crate::codec::BufferPool;
 use crate::connection::{Connection, Opened, Phase, Report, Turn};
 use crate::contract::Scratch;
 use crate::limits::Seat;
@@ -103,7 +102,7 @@ pub(super) struct Shard {
     open: usize,
     scratch: Vec<u8>,
     out: Vec<u8>,
-    pool: BufferPool,
+    pool: Pool,
     json: Scratch,
     rooms: Rooms,
     commands: CommandBuffer,
@@ -132,7 +131,7 @@ impl Shard {
             open: 0,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
-            pool: BufferPool::default(),
+            pool: Pool::default(),
             json: Scratch::new(),
             rooms: Rooms::default(),
             commands: CommandBuffer::default(),
@@ -176,7 +175,7 @@ impl Shard {
         let id = ConnectionId::new(self.index, slot, generation);
         let now = self.shared.clock.now();
         let Newcomer { stream, opened, seat, ip, head, received } = newcomer;
-        let mut outbox = Box::<Outbox>::default();
+        let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
         let mut session = Box::new(Session {
             id,
@@ -281,7 +280,7 @@ impl Shard {
                 policy: &shared.policy,
                 now,
                 out,
-                pool,
+                pool: &mut pool.buffers,
                 scratch: json,
                 congested: outbox.is_some(),
                 message_budget: MESSAGES_PER_TURN,

@@ -45,7 +45,7 @@ pub fn refused(out: &mut Vec<u8>, policy: &Policy, refusal: &Refusal) {
 
 /// The answer of `GET /healthz`.
 pub fn health(out: &mut Vec<u8>, policy: &Policy, draining: bool) {
-    let (status, body) = if draining { (503, "draining\n") } else { (200, "ok\n") };
+    let (status, body) = if draining { (503, "draining") } else { (200, "ok") };
     plain(out, policy, status, &["Cache-Control: no-store\r\n"], body);
 }
 

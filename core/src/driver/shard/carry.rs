@@ -32,17 +32,22 @@ impl Shard {
         buffer.clear();
         self.remote().take_commands(&mut buffer);
         let now = self.shared.clock.now();
-        for command in core::mem::take(&mut buffer.commands) {
+        // Both lists are put back, so that their memory is there the next time.
+        let mut commands = core::mem::take(&mut buffer.commands);
+        for command in commands.drain(..) {
             self.carry(command, &buffer, now);
         }
+        buffer.commands = commands;
         self.commands = buffer;
-        for slot in core::mem::take(&mut self.touched) {
+        let mut touched = core::mem::take(&mut self.touched);
+        for slot in touched.drain(..) {
             if let Some(mut session) = self.sessions[slot as usize].take() {
                 session.touched = false;
                 self.write_elsewhere(&mut session, now);
                 self.end_turn_elsewhere(session, now);
             }
         }
+        self.touched = touched;
     }
 
     fn carry(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
@@ -90,7 +95,7 @@ impl Shard {
     /// Adds frames to a session's outbox, to be written at the end of the turn.
     fn append(&mut self, mut session: Box<Session>, frames: &[u8], now: Moment) {
         if session.conn.is_open() {
-            session.outbox.get_or_insert_default().push(frames, &mut self.pool);
+            session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
             self.touch(&mut session, now);
         }
         self.put_back(session, now);
@@ -104,7 +109,7 @@ impl Shard {
         for slot in slots {
             let Some(mut session) = self.sessions[slot as usize].take() else { continue };
             if session.conn.is_open() && Some(session.id) != except {
-                session.outbox.get_or_insert_default().push_shared(frame, &mut self.pool);
+                session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
                 self.touch(&mut session, now);
             }
             self.put_back(session, now);

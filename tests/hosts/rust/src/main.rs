@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -24,6 +25,9 @@ impl Inline for Echo {
         Handled::Done
     }
 }
+
+/// A drain answers `done` when it is over, just before the program ends.
+static DRAIN_ASKED: AtomicBool = AtomicBool::new(false);
 
 fn print(line: &Value) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
@@ -68,6 +72,9 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
             _ => {}
         }
     });
+    if DRAIN_ASKED.load(Ordering::Acquire) {
+        print(&json!({"type": "done", "do": "drain", "ok": true}));
+    }
     Ok(())
 }
 
@@ -173,8 +180,9 @@ fn read_commands(server: &ServerHandle) {
             "reload_tls" => server.reload_tls(),
             "drain" => {
                 let number = |key: &str, default| command[key].as_u64().unwrap_or(default);
+                DRAIN_ASKED.store(true, Ordering::Release);
                 server.drain(number("timeout_ms", 5000), number("jitter_ms", 0));
-                Ok(())
+                continue;
             }
             _ => Err(Error::InvalidArgument("unknown command")),
         };

@@ -1,0 +1,77 @@
+# wsguard: every command works on a fresh machine with Rust, Python 3, Node and a C compiler.
+#   make demo      the chat under attack, in your browser        make test     every test of every language
+#   make ready     what CI runs                                  make hosts    the test hosts (HOST.md)
+#   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
+#   make fuzz      fuzz targets (SECONDS=60 each)                make fmt      format everything
+
+.DEFAULT_GOAL := help
+SECONDS ?= 60
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+HOSTS := tests/hosts/rust/wsguard-host
+
+.PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults proxy browser \
+        demo-test packages
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo:
+	cargo build --release --locked -p wsguard-demo
+	$(TARGET)/release/wsguard-demo
+
+# --- tests --------------------------------------------------------------------------------------------------------
+
+test: unit hosts scenarios faults proxy browser demo-test
+
+unit:
+	cargo test --workspace --locked --quiet
+
+hosts:
+	cargo build --release --locked -p wsguard-host-rust
+	cp --remove-destination $(TARGET)/release/wsguard-host tests/hosts/rust/wsguard-host
+
+scenarios: hosts
+	cargo run --release --locked --quiet -p wsguard-runner
+
+faults: hosts
+	cargo run --release --locked --quiet -p wsguard-faults --bin wsguard-faults
+
+proxy: hosts packages
+	cargo run --release --locked --quiet -p wsguard-faults --bin wsguard-proxy-test
+
+browser: hosts packages
+	cd tests/browser && npm ci --silent --no-audit --no-fund && npm test
+
+demo-test: packages
+	cargo build --release --locked -p wsguard-demo
+	cd demo/test && npm ci --silent --no-audit --no-fund && WSGUARD_DEMO=$(abspath $(TARGET))/release/wsguard-demo npm test
+
+packages:
+	tests/packages.sh chromium nginx
+
+autobahn: hosts
+	tests/autobahn/run.sh $(if $(FAST),--fast)
+
+fuzz:
+	tests/fuzz/run.sh $(SECONDS)
+
+bench: hosts
+	cargo run --release --locked -p wsguard-bench --bin bench -- $(if $(QUICK),--quick)
+
+# --- what CI runs -------------------------------------------------------------------------------------------------
+
+fmt:
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+ready: fmt-check lint docs test
+	$(MAKE) autobahn FAST=1
+	$(MAKE) fuzz SECONDS=30

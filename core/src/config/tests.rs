@@ -1,0 +1,177 @@
+use super::*;
+
+const BASE: &str = r#""origins": ["https://a.example"], "auth": "none""#;
+
+fn policy(more: &str) -> Result<Policy, ConfigError> {
+    Policy::new(Options::from_json(&format!("{{{BASE}{more}}}"))?)
+}
+
+fn error(json: &str) -> ConfigError {
+    Options::from_json(json).and_then(Policy::new).expect_err(json)
+}
+
+#[test]
+fn nothing_insecure_by_silence() {
+    let cases = [
+        (r"{}", "origins"),
+        (r#"{"origins": ["https://a.example"]}"#, "auth"),
+        (r#"{"auth": "none"}"#, "origins"),
+        (r#"{"origins": ["https://a.example"], "auth": "none", "listen": "0.0.0.0:80"}"#, "tls"),
+        (r#"{"origins": ["https://a.example"], "auth": "none", "listen": "[::]:80"}"#, "tls"),
+        (r#"{"origins": ["https://a.example"], "auth": "none", "listen": "example.com:80"}"#, "tls"),
+    ];
+    for (json, option) in cases {
+        let error = error(json);
+        assert_eq!((error.kind, error.option.as_str()), (ConfigErrorKind::MissingOption, option), "{json}");
+    }
+}
+
+#[test]
+fn each_opt_out_is_named_for_what_it_is() {
+    let any = r#"{"dangerously_allow_any_origin": true, "auth": "none"}"#;
+    Options::from_json(any).and_then(Policy::new).unwrap();
+    for more in [
+        r#", "listen": "0.0.0.0:80", "dangerously_allow_plaintext": true"#,
+        r#", "listen": "0.0.0.0:80", "trusted_proxies": ["10.0.0.0/8"]"#,
+        r#", "listen": "0.0.0.0:443", "tls": {"cert": "c.pem", "key": "k.pem"}"#,
+        r#", "listen": "[::1]:0""#,
+        r#", "listen": "localhost:80""#,
+        r#", "listen": "unix:/run/x.sock""#,
+    ] {
+        policy(more).expect(more);
+    }
+}
+
+#[test]
+fn an_unknown_option_is_named() {
+    let cases = [
+        (r#", "max_mesage_bytes": 1"#, "max_mesage_bytes"),
+        (r#", "rate_limit": {"per_secnd": 1}"#, "rate_limit.per_secnd"),
+        (r#", "events": {"say": {"shema": {}}}"#, "events.say.shema"),
+        (r#", "tls": {"cert": "c", "key": "k", "ca": "x"}"#, "tls.ca"),
+        (r#", "json_limits": {"depth": 3}"#, "json_limits.depth"),
+    ];
+    for (more, option) in cases {
+        let error = policy(more).expect_err(more);
+        assert_eq!((error.kind, error.option.as_str()), (ConfigErrorKind::UnknownOption, option), "{more}");
+        assert!(error.message.contains("expected"), "says what is accepted: {error}");
+    }
+    assert_eq!(error(r#"{"auth": {"oauth": {}}}"#).option, "auth.oauth");
+}
+
+#[test]
+fn a_wrong_type_or_value_is_named() {
+    let cases = [
+        (r#", "threads": -1"#, "threads"),
+        (r#", "threads": 256"#, "threads"),
+        (r#", "listen": 8080"#, "listen"),
+        (r#", "listen": "8080""#, "listen"),
+        (r#", "listen": "a:b:80""#, "listen"),
+        (r#", "listen": "unix:""#, "listen"),
+        (r#", "paths": []"#, "paths"),
+        (r#", "paths": ["/ok", "x"]"#, "paths[1]"),
+        (r#", "paths": ["/a?b"]"#, "paths[0]"),
+        (r#", "hosts": ["a b"]"#, "hosts[0]"),
+        (r#", "missing_origin": "maybe""#, "missing_origin"),
+        (r#", "protocol": "xml""#, "protocol"),
+        (r#", "on_violation": "ignore""#, "on_violation"),
+        (r#", "subprotocols": ["a b"]"#, "subprotocols[0]"),
+        (r#", "subprotocols": ["a", "a"]"#, "subprotocols[1]"),
+        (r#", "token_sources": ["body"]"#, "token_sources[0]"),
+        (r#", "max_message_bytes": 0"#, "max_message_bytes"),
+        (r#", "max_message_bytes": "64k""#, "max_message_bytes"),
+        (r#", "max_head_bytes": 100"#, "max_head_bytes"),
+        (r#", "max_connections": 0"#, "max_connections"),
+        (r#", "rate_limit": {"per_second": 0}"#, "rate_limit.per_second"),
+        (r#", "rate_limit": {"burst": 0.5}"#, "rate_limit.burst"),
+        (r#", "rate_limit": {"bytes_per_second": -1}"#, "rate_limit.bytes_per_second"),
+        (r#", "rate_limit": {"key": "planet"}"#, "rate_limit.key"),
+        (r#", "control_rate_limit": {"burst": 0}"#, "control_rate_limit.burst"),
+        (r#", "handshakes_per_ip": {"per_second": null}"#, "handshakes_per_ip.per_second"),
+        (r#", "json_limits": {"max_depth": 0}"#, "json_limits.max_depth"),
+        (r#", "events": {"say": {"cost": 0}}"#, "events.say.cost"),
+        (r#", "events": {"say": {"schema": {"type": "strin"}}}"#, "events.say.schema"),
+        (r#", "events": {"say": {"schema": {"$ref": "https://evil.example/x"}}}"#, "events.say.schema"),
+        (r#", "trusted_proxies": ["10.0.0.0/33"]"#, "trusted_proxies[0]"),
+        (r#", "server_header": "a\r\nb""#, "server_header"),
+        (r#", "tls": {"cert": "c.pem"}"#, "tls"),
+        (r#", "tls": {"cert": "c", "key": "k", "min_version": "1.0"}"#, "tls.min_version"),
+    ];
+    for (more, option) in cases {
+        let error = policy(more).expect_err(more);
+        assert_eq!((error.kind, error.option.as_str()), (ConfigErrorKind::InvalidOption, option), "{more}: {error}");
+    }
+    assert_eq!(error(r#"{"origins": ["https://a.example/path"], "auth": "none"}"#).option, "origins[0]");
+    assert_eq!(error(r#"{"origins": [], "auth": "none"}"#).option, "origins");
+    assert_eq!(error(r#"{"origins": ["https://a.example"], "auth": "maybe"}"#).option, "auth");
+    assert_eq!(error(r#"{"origins": ["https://a.example"], "auth": {"tokens": []}}"#).option, "auth.tokens");
+    assert_eq!(error("[").option, "options");
+    assert_eq!(error(&format!("{{{BASE}}} {{}}")).option, "options");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let cases = [
+        (r#", "dangerously_allow_any_origin": true"#, "dangerously_allow_any_origin"),
+        (r#", "proxy_protocol": true"#, "proxy_protocol"),
+        (r#", "protocol": "raw", "events": {"say": {}}"#, "events"),
+        (r#", "events": {"e": {"cost": 9}}, "rate_limit": {"burst": 5, "queue": 0}"#, "events.e.cost"),
+    ];
+    for (more, option) in cases {
+        let error = policy(more).expect_err(more);
+        assert_eq!((error.kind, error.option.as_str()), (ConfigErrorKind::Contradiction, option), "{more}");
+    }
+    let two_ways = error(r#"{"origins": ["https://a.example"], "auth": {"tokens": [], "jwt": {}}}"#);
+    assert_eq!(two_ways.option, "auth");
+}
+
+#[test]
+fn the_defaults_are_those_of_the_readme() {
+    let readme = include_str!("../../../README.md");
+    let options = Options::default();
+    let rate = options.rate_limit.clone().unwrap();
+    let rows = [
+        ("listen", format!("`\"{}\"`", options.listen)),
+        ("threads", options.threads.to_string()),
+        ("auth_timeout_ms", options.auth_timeout_ms.to_string()),
+        ("max_pending_auth", options.max_pending_auth.to_string()),
+        (
+            "rate_limit",
+            format!(
+                "`{{\"per_second\": {}, \"burst\": {}, \"queue\": {}, \"bytes_per_second\": {}, \"key\": \"user\"}}`",
+                rate.per_second,
+                rate.burst,
+                rate.queue,
+                rate.bytes_per_second.unwrap()
+            ),
+        ),
+        ("max_connections", options.max_connections.to_string()),
+        ("max_connections_per_ip", options.max_connections_per_ip.to_string()),
+        ("max_connections_per_user", options.max_connections_per_user.to_string()),
+        ("max_message_bytes", options.max_message_bytes.to_string()),
+        ("max_fragments", options.max_fragments.to_string()),
+        ("message_timeout_ms", options.message_timeout_ms.to_string()),
+        ("max_head_bytes", options.max_head_bytes.to_string()),
+        ("handshake_timeout_ms", options.handshake_timeout_ms.to_string()),
+        ("ping_interval_ms", options.ping_interval_ms.to_string()),
+        ("idle_timeout_ms", options.idle_timeout_ms.to_string()),
+        ("close_timeout_ms", options.close_timeout_ms.to_string()),
+        ("max_outbox_bytes", options.max_outbox_bytes.to_string()),
+        ("max_inbox_bytes", options.max_inbox_bytes.to_string()),
+    ];
+    for (option, default) in rows {
+        let row = format!("| `{option}` | {default} |");
+        assert!(readme.contains(&row), "README has no row that begins {row}");
+    }
+}
+
+#[test]
+fn the_policy_line_names_every_opt_out_and_no_secret() {
+    let json = r#"{"dangerously_allow_any_origin": true, "auth": {"tokens": [{"token": "hunter2", "user": "a"}]},
+        "rate_limit": null, "listen": "127.0.0.1:0"}"#;
+    let line = Options::from_json(json).and_then(Policy::new).unwrap().to_string();
+    for part in ["dangerously_allow_any_origin", "auth=tokens", "rate_limit=off", "tls=off", "missing_origin=deny"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(!line.contains("hunter2") && !line.contains('\n'));
+}
