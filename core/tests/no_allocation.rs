@@ -1,3 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "a test")]
 //! No allocation per message at steady state: a whole server in this process under a counting allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -78,7 +78,7 @@ impl Connection {
             turn.sink.report(Report { code, event, detail });
             return true;
         }
-        self.violate(report, turn);
+        self.refuse(report, turn);
         false
     }
 
@@ -94,7 +94,7 @@ impl Connection {
         let waiting = self.delayed.as_ref().map_or(0, |delayed| delayed.bytes()) as u64;
         if pass_at > turn.now && waiting + claimed > rules.max_delayed_bytes as u64 && !turn.policy.report_only() {
             let detail = "payload bytes over bytes_per_second and the delayed queue";
-            self.violate(&Report { code: Code::RateLimited, event: None, detail }, turn);
+            self.refuse(&Report { code: Code::RateLimited, event: None, detail }, turn);
         }
     }
 
@@ -121,7 +121,7 @@ impl Connection {
             Admission::Now => Some(turn.now),
             Admission::At(at) => Some(at),
             Admission::Overflow => {
-                self.violate(&report, turn);
+                self.refuse(&report, turn);
                 None
             }
         }

@@ -61,6 +61,8 @@ pub trait Sink {
     fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Code>;
     /// Takes a report.
     fn report(&mut self, report: Report<'_>);
+    /// Whether the application still has messages of this connection that it may answer.
+    fn replies_may_come(&self) -> bool;
 }
 
 /// What one turn lends to a connection: all of it belongs to the shard.
@@ -132,9 +134,14 @@ impl Connection {
         }
     }
 
-    /// Whether messages are exchanged: no close frame was sent or received.
+    /// Whether messages of the peer are taken: nothing has ended the connection yet.
     pub fn is_open(&self) -> bool {
         self.closing.is_none()
+    }
+
+    /// Whether frames of the application may still be sent: no close frame was.
+    pub fn may_send(&self) -> bool {
+        matches!(self.phase(), Phase::Open | Phase::Doomed)
     }
 
     /// Messages that wait for their bucket.
@@ -147,7 +154,7 @@ impl Connection {
         self.last_received = turn.now;
         let mut at = 0;
         let mut ended_message = false;
-        while self.phase() != Phase::Closed {
+        while !self.is_deaf() {
             if turn.message_budget == 0 {
                 return at;
             }
@@ -200,7 +207,7 @@ impl Connection {
         if let Some(rate) = &turn.policy.control_rate_limit
             && self.control.try_pour(rate, 1, turn.now).is_err()
         {
-            return self.violate(
+            return self.refuse(
                 &Report { code: Code::ControlFlood, event: None, detail: "control frames over their rate" },
                 turn,
             );
@@ -226,11 +233,8 @@ impl Connection {
     /// A deadline may have come: acts on every one that has.
     pub fn handle_deadline(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
-        if let Some(closing) = &mut self.closing {
-            if closing.drop_at <= now {
-                closing.phase = Phase::Dropped;
-            }
-            return;
+        if self.closing.is_some() {
+            return self.handle_closing_deadline(turn);
         }
         if self.expires_at <= now {
             return self
@@ -277,7 +281,7 @@ impl Connection {
     /// When [`handle_deadline`](Self::handle_deadline) is next due.
     pub fn next_deadline(&self, policy: &Policy) -> Moment {
         if let Some(closing) = &self.closing {
-            return if closing.phase == Phase::Dropped { Moment::NEVER } else { closing.drop_at };
+            return closing.next_deadline();
         }
         let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
         self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.expires_at).min(delayed)

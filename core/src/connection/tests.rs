@@ -9,6 +9,7 @@ struct Seen {
     messages: Vec<String>,
     reports: Vec<Code>,
     fail: bool,
+    answers_outstanding: bool,
 }
 
 impl Sink for Seen {
@@ -22,6 +23,10 @@ impl Sink for Seen {
 
     fn report(&mut self, report: Report<'_>) {
         self.reports.push(report.code);
+    }
+
+    fn replies_may_come(&self) -> bool {
+        self.answers_outstanding
     }
 }
 
@@ -141,6 +146,8 @@ fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
+/// What a doomed connection gives the application at most.
+const MOST_GRACE_MS: u64 = 100;
 const RAW: &str = r#", "protocol": "raw""#;
 
 #[test]
@@ -254,7 +261,8 @@ fn binary_in_json_is_1003() {
 
 #[test]
 fn costs_weigh() {
-    let mut rig = Rig::new(r#", "events": {"e": {"cost": 5}}, "rate_limit": {"per_second": 1, "burst": 10, "queue": 0}"#);
+    let mut rig =
+        Rig::new(r#", "events": {"e": {"cost": 5}}, "rate_limit": {"per_second": 1, "burst": 10, "queue": 0}"#);
     for _ in 0..3 {
         rig.text(r#"{"event":"e"}"#);
     }
@@ -381,6 +389,27 @@ fn broken_framing_is_not_read_on() {
     rig.input(&bytes);
     assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closed));
     assert_eq!(rig.conn.take_ending().map(|ending| ending.clean), Some(false));
+}
+
+#[test]
+fn answers_to_what_came_before_a_violation_are_sent_first() {
+    let mut rig = Rig::new(RAW);
+    rig.seen.answers_outstanding = true;
+    rig.text("before");
+    rig.input(&frame(0xc1, b"bad"));
+    rig.text("after");
+    assert_eq!((rig.conn.phase(), rig.conn.may_send(), rig.conn.is_open()), (Phase::Doomed, true, false));
+    assert_eq!((&rig.seen.messages[..], &rig.seen.reports[..]), (&["before".to_owned()][..], &[Code::BadFrame][..]));
+    rig.pass(50);
+    assert_eq!(rig.close_code(), None);
+    rig.seen.answers_outstanding = false;
+    rig.pass(2);
+    assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closed));
+    let mut rig = Rig::new(RAW);
+    rig.seen.answers_outstanding = true;
+    rig.input(&frame(0xc1, b"bad"));
+    rig.pass(MOST_GRACE_MS);
+    assert_eq!(rig.close_code(), Some(1002), "an application that does not answer holds nothing up for long");
 }
 
 #[test]

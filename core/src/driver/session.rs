@@ -71,12 +71,7 @@ impl Session {
     /// Writes what waits and then `out`, which is empty afterwards: what the socket refuses is kept.
     ///
     /// Returns how many bytes the socket took.
-    pub(super) fn write(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        pool: &mut Pool,
-    ) -> io::Result<usize> {
+    pub(super) fn write(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, pool: &mut Pool) -> io::Result<usize> {
         let mut written = 0;
         if let Some(outbox) = &mut self.outbox {
             let before = outbox.len();

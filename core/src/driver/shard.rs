@@ -377,7 +377,7 @@ impl Shard {
             return false;
         }
         let share = self.shared.policy.max_inbox_bytes / 2 / self.open.max(1);
-        if session.conn.phase() != Phase::Open || (fill < 1.0 && session.batch_bytes <= share) {
+        if !session.conn.is_open() || (fill < 1.0 && session.batch_bytes <= share) {
             return false;
         }
         self.remote().starved.store(true, Ordering::SeqCst);
@@ -438,12 +438,14 @@ impl Shard {
         }
         match session.conn.phase() {
             Phase::Closed => session.end_writing(cx),
-            Phase::Dropped => {
-                self.out.clear();
-                self.remove(session);
-                return false;
-            }
-            Phase::Open | Phase::Closing => {}
+            Phase::Open | Phase::Doomed | Phase::Closing | Phase::Dropped => {}
+        }
+        // RFC 6455 section 7.1.1: once both sides have said goodbye, the server ends the connection.
+        let finished = session.ended_writing && session.conn.is_cleanly_closed();
+        if finished || session.conn.phase() == Phase::Dropped {
+            self.out.clear();
+            self.remove(session);
+            return false;
         }
         self.count(&mut session);
         self.arm(&mut session);

@@ -105,10 +105,16 @@ impl<'s> TurnSink<'s> {
         (self.last_batch, added)
     }
 
+    /// Whether the application has not let go of every event of this connection, or has said something that was not
+    /// carried out yet.
+    fn application_is_behind(&self) -> bool {
+        !self.remote.has_released(self.last_batch) || self.remote.has_commands()
+    }
+
     /// Offers a message to the inline handler.
     fn handled_inline(&mut self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<Handled, Code> {
         let Some(handler) = &self.shared.inline else { return Ok(Handled::Pass) };
-        if !self.remote.has_released(self.last_batch) || self.remote.has_commands() {
+        if self.application_is_behind() {
             return Ok(Handled::Pass);
         }
         let message = match message {
@@ -139,5 +145,9 @@ impl Sink for TurnSink<'_> {
     fn report(&mut self, report: Report<'_>) {
         let (shared, subject) = (self.shared, self.subject);
         shared.report(&report, subject, self.batch());
+    }
+
+    fn replies_may_come(&self) -> bool {
+        self.batch.is_some() || self.application_is_behind()
     }
 }

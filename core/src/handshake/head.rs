@@ -56,6 +56,9 @@ impl HeadScanner {
             (Place::LineStart, b' ' | b'\t') => {
                 return Err(Refusal::malformed("folded or indented line in the request head"));
             }
+            (_, 128..) if self.lines == 0 => {
+                return Err(Refusal::malformed("request line is not ASCII"));
+            }
             (_, 0..=8 | 11..=31 | 127) => return Err(Refusal::malformed("control character in the request head")),
             _ => self.place = Place::InLine,
         }

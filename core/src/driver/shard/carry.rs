@@ -94,7 +94,7 @@ impl Shard {
 
     /// Adds frames to a session's outbox, to be written at the end of the turn.
     fn append(&mut self, mut session: Box<Session>, frames: &[u8], now: Moment) {
-        if session.conn.is_open() {
+        if self.takes_frames(&session) {
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
             self.touch(&mut session, now);
         }
@@ -108,12 +108,18 @@ impl Shard {
         };
         for slot in slots {
             let Some(mut session) = self.sessions[slot as usize].take() else { continue };
-            if session.conn.is_open() && Some(session.id) != except {
+            if self.takes_frames(&session) && Some(session.id) != except {
                 session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
                 self.touch(&mut session, now);
             }
             self.put_back(session, now);
         }
+    }
+
+    /// A doomed connection still takes answers, but no more than its outbox may hold.
+    fn takes_frames(&self, session: &Session) -> bool {
+        session.conn.is_open()
+            || session.conn.may_send() && session.unsent_bytes() <= self.shared.policy.max_outbox_bytes
     }
 
     fn touch(&mut self, session: &mut Session, now: Moment) {

@@ -1,0 +1,240 @@
+//! Request heads as a scenario bends them, and responses as the server answers them.
+
+use serde::Deserialize;
+use toml::Table;
+
+use crate::bytes::{Bytes, shown};
+use crate::failure::{Failure, Outcome, fail};
+use crate::frame::FrameForm;
+use crate::jwt::Jwt;
+
+/// The key of RFC 6455's example: the runner always sends the same one.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// An opening handshake: the default head with what a scenario changes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Request {
+    method: String,
+    target: String,
+    version: String,
+    /// `false` leaves the header out.
+    origin: Option<Setting>,
+    token: Option<Setting>,
+    /// Replaces, adds or (with `false`) removes.
+    headers: Table,
+    /// Raw lines after the others, without their line end.
+    extra: Vec<Bytes>,
+    /// A signed token, sent as `Authorization: Bearer`, or in the header that `jwt_in` names.
+    jwt: Option<Jwt>,
+    /// Bytes right behind the head, in the same write.
+    after: Bytes,
+    after_frames: Vec<FrameForm>,
+    /// The 101 is expected to name this subprotocol; absent: none.
+    pub(crate) subprotocol: Option<String>,
+    /// The user and path that the `open` event must name.
+    pub(crate) user: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) ip: Option<String>,
+    /// Waits for the `open` event (the default).
+    pub(crate) open: bool,
+    pub(crate) within_ms: u64,
+    /// Connects again until it is accepted, for places that become free a moment later.
+    pub(crate) retry_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Setting {
+    Flag(bool),
+    Value(String),
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            method: "GET".into(),
+            target: "/".into(),
+            version: "HTTP/1.1".into(),
+            origin: None,
+            token: None,
+            headers: Table::new(),
+            extra: Vec::new(),
+            jwt: None,
+            after: Bytes::default(),
+            after_frames: Vec::new(),
+            subprotocol: None,
+            user: None,
+            path: None,
+            ip: None,
+            open: true,
+            within_ms: 5000,
+            retry_ms: 0,
+        }
+    }
+}
+
+impl Request {
+    /// Another token than the default.
+    pub(crate) fn set_token(&mut self, token: Option<&str>) {
+        self.token = token.map(|token| Setting::Value(token.to_owned()));
+    }
+
+    /// The whole head for a server at `host`, and what follows it.
+    pub(crate) fn encode(&self, host: &str) -> Outcome<Vec<u8>> {
+        let mut headers: Vec<(String, String)> = [
+            ("Host", host),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", KEY),
+            ("Sec-WebSocket-Version", "13"),
+            ("Origin", "https://app.example.com"),
+            ("X-Auth-Token", "good"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        for (name, setting) in [("Origin", &self.origin), ("X-Auth-Token", &self.token)] {
+            match setting {
+                Some(Setting::Flag(false)) => set(&mut headers, name, None),
+                Some(Setting::Value(value)) => set(&mut headers, name, Some(value)),
+                Some(Setting::Flag(true)) | None => {}
+            }
+        }
+        if let Some(jwt) = &self.jwt {
+            set(&mut headers, "X-Auth-Token", None);
+            set(&mut headers, "Authorization", Some(&format!("Bearer {}", jwt.encode()?)));
+        }
+        for (name, value) in &self.headers {
+            match value {
+                toml::Value::Boolean(false) => set(&mut headers, name, None),
+                toml::Value::String(value) => set(&mut headers, name, Some(value)),
+                other => return fail!("header {name}: a string or false, not {other}"),
+            }
+        }
+        let mut head = format!("{} {} {}\r\n", self.method, self.target, self.version).into_bytes();
+        for (name, value) in headers {
+            head.extend(format!("{name}: {value}\r\n").into_bytes());
+        }
+        for line in &self.extra {
+            head.extend(line.to_vec()?);
+            head.extend(b"\r\n");
+        }
+        head.extend(b"\r\n");
+        head.extend(self.after.to_vec()?);
+        for frame in &self.after_frames {
+            head.extend(frame.encode()?);
+        }
+        Ok(head)
+    }
+}
+
+fn set(headers: &mut Vec<(String, String)>, name: &str, value: Option<&str>) {
+    let known = headers.iter().position(|(known, _)| known.eq_ignore_ascii_case(name));
+    match (known, value) {
+        (Some(index), Some(value)) => headers[index] = (name.to_owned(), value.to_owned()),
+        (Some(index), None) => {
+            headers.remove(index);
+        }
+        (None, Some(value)) => headers.push((name.to_owned(), value.to_owned())),
+        (None, None) => {}
+    }
+}
+
+/// `Sec-WebSocket-Accept` for the key the runner sends.
+pub(crate) fn expected_accept() -> String {
+    tungstenite::handshake::derive_accept_key(KEY.as_bytes())
+}
+
+/// A response head, strictly parsed.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+}
+
+impl Response {
+    /// Parses the bytes up to and with the empty line.
+    pub(crate) fn parse(head: &[u8]) -> Outcome<Self> {
+        let bad = || Failure(format!("not an HTTP response: {}", shown(head)));
+        let text = std::str::from_utf8(head).map_err(|_| bad())?;
+        let mut lines = text.strip_suffix("\r\n\r\n").ok_or_else(bad)?.split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).ok_or_else(bad)?;
+        let status = status.get(..3).and_then(|digits| digits.parse().ok()).ok_or_else(bad)?;
+        let headers = lines
+            .map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(bad))
+            .collect::<Outcome<_>>()?;
+        Ok(Self { status, headers })
+    }
+
+    /// The value of a header; several are an error in everything this server answers.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let value = values.next().map(|(_, value)| value.as_str());
+        if values.next().is_some() { Some("(sent twice)") } else { value }
+    }
+
+    /// Checks `name = "value" | "~part" | true | false`.
+    pub(crate) fn check(&self, wanted: &Table) -> Outcome {
+        for (name, value) in wanted {
+            let actual = self.header(name);
+            let ok = match value {
+                toml::Value::Boolean(present) => actual.is_some() == *present,
+                toml::Value::String(text) => match (text.strip_prefix('~'), actual) {
+                    (Some(part), Some(actual)) => actual.contains(part),
+                    (None, Some(actual)) => actual == text,
+                    (_, None) => false,
+                },
+                _ => false,
+            };
+            if !ok {
+                return fail!("expected header {name}: {value}, got {actual:?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> String {
+        let request: Request = toml::from_str(text).unwrap();
+        String::from_utf8(request.encode("h:1").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_default_head_is_a_good_handshake() {
+        assert_eq!(
+            head(""),
+            "GET / HTTP/1.1\r\nHost: h:1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+             Origin: https://app.example.com\r\nX-Auth-Token: good\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn headers_are_replaced_removed_and_added() {
+        let head =
+            head("origin = false\nheaders = { host = 'x', upgrade = false, Cookie = 'a=b' }\nextra = ['Bad : 1']");
+        assert!(head.contains("\r\nhost: x\r\n") && !head.contains("Host:"));
+        assert!(!head.to_lowercase().contains("\r\nupgrade:") && !head.contains("Origin"));
+        assert!(head.ends_with("Cookie: a=b\r\nBad : 1\r\n\r\n"));
+    }
+
+    #[test]
+    fn the_accept_value_of_rfc_6455() {
+        assert_eq!(expected_accept(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn responses_parse_strictly() {
+        let response = Response::parse(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n").unwrap();
+        assert_eq!((response.status, response.header("connection")), (403, Some("close")));
+        assert!(Response::parse(b"HTTP/1.0 403 x\r\n\r\n").is_err());
+        assert!(Response::parse(b"HTTP/1.1 403 x\r\nno colon\r\n\r\n").is_err());
+        let wanted: Table = toml::from_str("Connection = '~clo'\nServer = false").unwrap();
+        assert!(response.check(&wanted).is_ok());
+        assert!(response.check(&toml::from_str("Server = true").unwrap()).is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! `wsguard-runner`: every scenario of `tests/scenarios` against every host, over plain TCP and TLS.
+//!
+//! It decides nothing about the protocol: what is right is written in the scenarios, and this only sends bytes and
+//! compares. See `tests/scenarios/README.md` for the format.
+
+mod arguments;
+mod bytes;
+mod certs;
+mod failure;
+mod frame;
+mod host;
+mod http;
+mod jwt;
+mod matcher;
+mod report;
+mod run;
+mod scenario;
+mod step;
+mod template;
+mod wire;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use arguments::Arguments;
+use certs::Certs;
+use failure::{Failure, Outcome, fail};
+use report::{Report, Verdict};
+use run::Place;
+use scenario::Case;
+
+/// One case on one host over one transport.
+#[derive(Debug, Clone)]
+struct Job<'a> {
+    case: &'a Case,
+    host: &'a str,
+    transport: &'a str,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| suite(&arguments)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("wsguard-runner: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs what the arguments ask for; whether all is well.
+fn suite(arguments: &Arguments) -> Outcome<bool> {
+    let mut cases = scenario::load(&arguments.root.join("scenarios"))?;
+    if let Some(filter) = &arguments.filter {
+        cases.retain(|case| case.name.contains(filter.as_str()) || case.threats.contains(filter));
+    }
+    if arguments.list {
+        for case in &cases {
+            println!("{:12} {}", case.threats.join(","), case.name);
+        }
+        println!("{} cases", cases.len());
+        return Ok(true);
+    }
+    let hosts = hosts(arguments)?;
+    let scratch = Scratch::create()?;
+    let certs = Certs::create(&scratch.0)?;
+    let began = Instant::now();
+    let report = Mutex::new(Report::default());
+    let (alone, beside): (Vec<_>, Vec<_>) = jobs(&cases, &hosts, arguments).into_iter().partition(|job| job.case.alone);
+    run_all(beside, arguments.jobs, &hosts, &certs, arguments, &report);
+    run_all(alone, 1, &hosts, &certs, arguments, &report);
+    let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if arguments.table {
+        print!("{}", report.table());
+    }
+    if arguments.slowest > 0 {
+        print!("{}", report.slowest(arguments.slowest));
+    }
+    let names: Vec<&str> = hosts.iter().map(|(name, _)| name.as_str()).collect();
+    let complete = arguments.filter.is_none() && arguments.transports.len() == 2;
+    let skips_right = !complete || report.skips_are_expected(&arguments.root.join("scenarios"), &names)?;
+    println!("{} ({:.1} s)", report.closing_line(), began.elapsed().as_secs_f32());
+    Ok(report.failed() == 0 && skips_right)
+}
+
+/// The hosts asked for, or every one that has an executable `run`.
+fn hosts(arguments: &Arguments) -> Outcome<Vec<(String, PathBuf)>> {
+    let run_of = |name: &str| arguments.root.join("hosts").join(name).join("run");
+    let known = ["rust", "c", "python", "node"].map(String::from).to_vec();
+    let asked =
+        arguments.hosts.clone().unwrap_or_else(|| known.into_iter().filter(|name| run_of(name).is_file()).collect());
+    if asked.is_empty() {
+        return fail!("no host below {}", arguments.root.join("hosts").display());
+    }
+    asked
+        .into_iter()
+        .map(|name| match run_of(&name).canonicalize() {
+            Ok(run) => Ok((name, run)),
+            Err(error) => fail!("host {name}: {error}"),
+        })
+        .collect()
+}
+
+fn jobs<'a>(cases: &'a [Case], hosts: &'a [(String, PathBuf)], arguments: &'a Arguments) -> Vec<Job<'a>> {
+    let mut jobs = Vec::new();
+    for (host, _) in hosts {
+        for case in cases {
+            for transport in arguments.transports.iter().filter(|transport| case.runs_over(transport)) {
+                jobs.push(Job { case, host, transport });
+            }
+        }
+    }
+    jobs
+}
+
+/// Works through `jobs` on `threads` threads.
+fn run_all(
+    jobs: Vec<Job<'_>>,
+    threads: usize,
+    hosts: &[(String, PathBuf)],
+    certs: &Certs,
+    arguments: &Arguments,
+    report: &Mutex<Report>,
+) {
+    let queue = Mutex::new(VecDeque::from(jobs));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                while let Some(job) = next() {
+                    let began = Instant::now();
+                    let verdict = match (job.case.skipped_on(job.host), run_of(hosts, job.host)) {
+                        (Some(reason), _) => Verdict::Skipped(reason.to_owned()),
+                        (None, None) => Verdict::Failed(Failure("no such host".into())),
+                        (None, Some(run)) => {
+                            let place = Place { run, transport: job.transport, certs };
+                            run::run(job.case, place).map_or_else(Verdict::Failed, |()| Verdict::Passed)
+                        }
+                    };
+                    let line = format!("{} over {}: {}", job.host, job.transport, job.case.name);
+                    match &verdict {
+                        Verdict::Failed(failure) => println!("FAILED {line}: {failure}"),
+                        Verdict::Passed if arguments.verbose => println!("passed {line}"),
+                        Verdict::Skipped(reason) if arguments.verbose => println!("skipped {line}: {reason}"),
+                        _ => {}
+                    }
+                    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                    report.add(job.case, job.host, job.transport, &verdict, began.elapsed());
+                }
+            });
+        }
+    });
+}
+
+fn run_of<'a>(hosts: &'a [(String, PathBuf)], name: &str) -> Option<&'a Path> {
+    hosts.iter().find(|(known, _)| known == name).map(|(_, run)| run.as_path())
+}
+
+/// The temporary directory of a run.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn create() -> Outcome<Self> {
+        let dir = std::env::temp_dir().join(format!("wsguard-runner-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
