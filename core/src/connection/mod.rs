@@ -152,6 +152,8 @@ impl Connection {
     /// Takes bytes of the peer; returns how many were used. Fewer than all: the message budget is spent, call again.
     pub fn handle_input(&mut self, input: &mut [u8], turn: &mut Turn<'_>) -> usize {
         self.last_received = turn.now;
+        // A timer may be late: what is due goes first, or what comes now would overtake it.
+        self.release_delayed(turn.now, turn);
         let mut at = 0;
         let mut ended_message = false;
         while !self.is_deaf() {

@@ -305,15 +305,15 @@ impl Opening {
         let key = handshake::vet(&policy, &request)?;
         let decision = handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?;
         let (handshake::Decision::Granted(handshake::Granted { answers_bearer, .. })
-        | handshake::Decision::Ask { answers_bearer }) = &decision;
+        | handshake::Decision::Ask { answers_bearer, .. }) = &decision;
         let subprotocol = handshake::choose_subprotocol(&policy, &request, *answers_bearer);
         let mut response = Vec::with_capacity(256);
         handshake::accepted(&mut response, &policy, key, subprotocol);
         let answer = Answer { head: response, path: request.path.into(), subprotocol: subprotocol.map(Into::into) };
         Ok(match decision {
             handshake::Decision::Granted(granted) => Judged::Granted(granted.identity, answer),
-            handshake::Decision::Ask { .. } => {
-                Judged::Ask(Box::new(request.snapshot(self.ip, stream.peer_certificate())), answer)
+            handshake::Decision::Ask { token, .. } => {
+                Judged::Ask(Box::new(request.snapshot(self.ip, token, stream.peer_certificate())), answer)
             }
         })
     }

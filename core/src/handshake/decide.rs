@@ -21,6 +21,8 @@ pub enum Decision {
     Granted(Granted),
     /// Only the application can say.
     Ask {
+        /// The token that `token_sources` found.
+        token: Option<String>,
         /// A token came as a subprotocol: the 101 answers `bearer`.
         answers_bearer: bool,
     },
@@ -90,7 +92,9 @@ pub fn authenticate(policy: &Policy, request: &Request<'_>, now_unix_s: u64) -> 
     let answers_bearer = credential.as_ref().is_some_and(crate::auth::Credential::answers_bearer);
     match policy.authenticator.check(credential.as_ref().map(|credential| &*credential.token), now_unix_s) {
         Outcome::Accepted(identity) => Ok(Decision::Granted(Granted { identity, answers_bearer })),
-        Outcome::AskApplication => Ok(Decision::Ask { answers_bearer }),
+        Outcome::AskApplication => {
+            Ok(Decision::Ask { token: credential.map(|credential| credential.token.into_owned()), answers_bearer })
+        }
         Outcome::Refused(why) => Err(Refusal::new(Code::AuthFailed, why)),
     }
 }

@@ -106,7 +106,12 @@ impl<'b> Request<'b> {
     }
 
     /// An owned copy for the application.
-    pub fn snapshot(&self, ip: Option<IpAddr>, peer_certificate: Option<Vec<u8>>) -> UpgradeRequest {
+    pub fn snapshot(
+        &self,
+        ip: Option<IpAddr>,
+        token: Option<String>,
+        peer_certificate: Option<Vec<u8>>,
+    ) -> UpgradeRequest {
         let text = |value: &[u8]| value.iter().map(|byte| char::from(*byte)).collect::<String>();
         UpgradeRequest {
             method: "GET".to_owned(),
@@ -114,6 +119,7 @@ impl<'b> Request<'b> {
             query: self.query.map(str::to_owned),
             headers: self.headers.iter().map(|h| (h.name.to_ascii_lowercase(), utf8_or(h.value, text))).collect(),
             ip,
+            token,
             peer_certificate,
         }
     }
@@ -201,6 +207,8 @@ pub struct UpgradeRequest {
     pub headers: Vec<(String, String)>,
     /// The client's address; `None` on a Unix socket without a proxy.
     pub ip: Option<IpAddr>,
+    /// The token that `token_sources` found, not yet checked by anyone.
+    pub token: Option<String>,
     /// The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one.
     pub peer_certificate: Option<Vec<u8>>,
 }
