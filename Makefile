@@ -2,7 +2,8 @@
 #   make demo      the chat under attack, in your browser        make test     every test of every language
 #   make ready     what CI runs                                  make hosts    the test hosts (HOST.md)
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
-#   make fuzz      fuzz targets (SECONDS=60 each)                make fmt      format everything
+#   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
+#   make fmt       format everything
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
@@ -10,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 HOSTS := tests/hosts/rust/wsguard-host
 
 .PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults proxy browser \
-        demo-test packages
+        demo-test packages removals
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,6 +55,9 @@ autobahn: hosts
 
 fuzz:
 	tests/fuzz/run.sh $(SECONDS)
+
+removals:
+	python3 tests/removals/run.py
 
 bench: hosts
 	cargo run --release --locked -p wsguard-bench --bin bench -- $(if $(QUICK),--quick)

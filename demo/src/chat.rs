@@ -52,10 +52,7 @@ impl Chat {
 
     /// The token came as a subprotocol, the one place where a browser can put it that is neither URL nor cookie.
     fn authenticate(&self, upgrade: &Upgrade, server: &ServerHandle) {
-        let offered = upgrade.request.header("sec-websocket-protocol").unwrap_or_default();
-        let mut offered = offered.split(',').map(str::trim);
-        let token = offered.find(|element| *element == "bearer").and_then(|_| offered.next());
-        let decision = match token.and_then(|token| self.visits.user(token)) {
+        let decision = match upgrade.request.token.as_deref().and_then(|token| self.visits.user(token)) {
             Some(user) => Decision::Accept(Accept { user: Some(user), expires_at_ms: None }),
             None => Decision::Reject(401),
         };

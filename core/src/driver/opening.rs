@@ -186,6 +186,9 @@ impl Opening {
     /// TLS, where the policy has it.
     async fn secure(&self, socket: Socket) -> Option<Stream> {
         let Some(config) = &self.shared.tls else { return Some(Stream::Plain(socket)) };
+        if matches!(self.place, Place::Refusing { .. }) && !self.shared.may_refuse_over_tls() {
+            return None;
+        }
         let config = Arc::clone(&*config.read().unwrap_or_else(std::sync::PoisonError::into_inner));
         let accept = async {
             socket.readable().await?;

@@ -13,6 +13,7 @@ use super::log::{Sampler, Subject, escape};
 use super::sink::Inline;
 use super::stats::{ShardStats, Stats, Verdicts};
 use super::tickets::Tickets;
+use crate::bucket::{Bucket, Rate};
 use crate::config::Policy;
 use crate::connection::Report;
 use crate::limits::{Limits, lock};
@@ -89,6 +90,7 @@ pub(super) struct Shared {
     pub(super) sampler: Sampler,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: AtomicUsize,
+    refused_over_tls: Mutex<Bucket>,
     verdicts: Verdicts,
     life: AtomicU8,
     inbox_bytes: AtomicUsize,
@@ -125,6 +127,7 @@ impl Shared {
             inline,
             sampler: Sampler::default(),
             refusing: AtomicUsize::new(0),
+            refused_over_tls: Mutex::default(),
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),
             inbox_bytes: AtomicUsize::new(0),
@@ -145,6 +148,12 @@ impl Shared {
     /// Moves on to a later stage of life; whether it was earlier.
     pub(super) fn advance(&self, life: Life) -> bool {
         self.life.fetch_max(life as u8, Ordering::AcqRel) < life as u8
+    }
+
+    /// Whether a handshake that is refused anyway is worth a TLS handshake to say so: some are, a storm is dropped.
+    pub(super) fn may_refuse_over_tls(&self) -> bool {
+        let rate = Rate::new(20.0, 100.0);
+        lock(&self.refused_over_tls).try_pour(&rate, 1, self.clock.now()).is_ok()
     }
 
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
