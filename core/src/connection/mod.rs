@@ -158,6 +158,7 @@ impl Connection {
         let mut ended_message = false;
         while !self.is_deaf() {
             if turn.message_budget == 0 {
+                self.note_progress(ended_message, turn.now);
                 return at;
             }
             let step = self.decoder.next(input, &mut at, &limits(turn.policy), turn.pool);

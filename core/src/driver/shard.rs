@@ -256,8 +256,10 @@ impl Shard {
         self.stop_when_drained();
     }
 
+    /// A drained shard stops; shard 0, which answers new connections for all, stops last.
     fn stop_when_drained(&mut self) {
-        if self.drain_until.is_some() && self.open == 0 {
+        let others = || self.shared.shards.iter().skip(1).any(|remote| remote.load.load(Ordering::Relaxed) > 0);
+        if self.drain_until.is_some() && self.open == 0 && (self.index > 0 || !others()) {
             self.stopped = true;
             self.remote().commands_arrived.notify_one();
         }

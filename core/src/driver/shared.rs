@@ -177,9 +177,12 @@ impl Shared {
         let mut events = lock(&self.shards[shard].events);
         let before = events.bytes();
         push(&mut events);
-        self.inbox_grew(events.bytes() - before);
+        let added = events.bytes() - before;
         drop(events);
-        self.wake_application();
+        if added > 0 {
+            self.inbox_grew(added);
+            self.wake_application();
+        }
     }
 
     pub(super) fn inbox_grew(&self, bytes: usize) {

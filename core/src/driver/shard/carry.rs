@@ -73,7 +73,10 @@ impl Shard {
             Command::Adopt(accepted) => {
                 tokio::spawn(opening::open(Arc::clone(&self.shared), self.index, *accepted));
             }
-            Command::Resume => self.resume(),
+            Command::Resume => {
+                self.resume();
+                self.stop_when_drained();
+            }
             Command::Drain { until, jitter_ms } => self.drain(until, jitter_ms, now),
             Command::Stop => self.stop(now),
         }
