@@ -32,23 +32,23 @@ hosts:
 	cp --remove-destination $(TARGET)/release/wsguard-host tests/hosts/rust/wsguard-host
 
 scenarios: hosts
-	cargo run --release --locked --quiet -p wsguard-runner
+	cargo run --locked --quiet -p wsguard-runner
 
-faults: hosts
-	cargo run --release --locked --quiet -p wsguard-faults --bin wsguard-faults
+faults: hosts packages
+	cargo run --locked --quiet -p wsguard-faults --bin wsguard-faults
 
 proxy: hosts packages
-	cargo run --release --locked --quiet -p wsguard-faults --bin wsguard-proxy-test
+	cargo run --locked --quiet -p wsguard-faults --bin wsguard-proxy-test
 
 browser: hosts packages
 	cd tests/browser && npm ci --silent --no-audit --no-fund && npm test
 
 demo-test: packages
-	cargo build --release --locked -p wsguard-demo
-	cd demo/test && npm ci --silent --no-audit --no-fund && WSGUARD_DEMO=$(abspath $(TARGET))/release/wsguard-demo npm test
+	cargo build --locked --quiet -p wsguard-demo
+	cd demo/test && npm ci --silent --no-audit --no-fund && WSGUARD_DEMO=$(abspath $(TARGET))/debug/wsguard-demo npm test
 
 packages:
-	tests/packages.sh chromium nginx
+	tests/packages.sh chromium nginx libnginx-mod-stream libfaketime openssl
 
 autobahn: hosts
 	tests/autobahn/run.sh $(if $(FAST),--fast)

@@ -31,6 +31,8 @@ use crate::verdict::Code;
 
 /// Handshakes beyond `max_connections` that are kept only to be told so.
 const MAX_REFUSING: usize = 1024;
+/// How long those may take: for their request, and again to read the answer.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes thrown away behind a refusal before the socket is dropped.
 const MAX_LINGER_BYTES: u64 = 256 * 1024;
 
@@ -86,22 +88,31 @@ impl Place {
     fn take(shared: &Arc<Shared>) -> Option<Self> {
         match shared.limits.enter_server(&shared.policy) {
             Ok(seat) => Some(Place::Seated(seat, false)),
-            Err(full) => {
-                let refusing = Refusing(Arc::clone(shared));
-                let before = shared.refusing.fetch_add(1, Ordering::Relaxed);
-                (before < MAX_REFUSING).then_some(Place::Refusing { full, _place: refusing })
-            }
+            Err(full) => Self::refuse(full, shared),
         }
     }
 
-    /// Counts the handshake of an address that is now known.
-    fn enter_address(&mut self, ip: Option<IpAddr>, shared: &Arc<Shared>) {
-        let Place::Seated(seat, counted @ false) = self else { return };
-        *counted = true;
-        if let Err(full) = seat.enter_address(ip.map(AddressKey::from), &shared.policy, shared.clock.now()) {
-            shared.refusing.fetch_add(1, Ordering::Relaxed);
-            *self = Place::Refusing { full, _place: Refusing(Arc::clone(shared)) };
+    fn refuse(full: Full, shared: &Arc<Shared>) -> Option<Self> {
+        let refusing = Refusing(Arc::clone(shared));
+        let before = shared.refusing.fetch_add(1, Ordering::Relaxed);
+        (before < MAX_REFUSING).then_some(Place::Refusing { full, _place: refusing })
+    }
+
+    /// Counts the handshake of an address that is now known. An error: it has no place; `None`: not even one to be
+    /// refused in.
+    fn enter_address(&mut self, ip: Option<IpAddr>, shared: &Arc<Shared>) -> Result<(), Option<Full>> {
+        match self {
+            Place::Refusing { full, .. } => return Err(Some(*full)),
+            Place::Seated(_, true) => return Ok(()),
+            Place::Seated(seat, counted) => {
+                *counted = true;
+                match seat.enter_address(ip.map(AddressKey::from), &shared.policy, shared.clock.now()) {
+                    Ok(()) => return Ok(()),
+                    Err(full) => *self = Self::refuse(full, shared).ok_or(None)?,
+                }
+            }
         }
+        self.enter_address(ip, shared)
     }
 }
 
@@ -142,8 +153,12 @@ pub(super) async fn open(shared: Arc<Shared>, shard: usize, accepted: Accepted) 
     let peer = accepted.peer.map(canonical);
     let mut opening = Opening { shared, shard, ip: peer, peer, place, deadline, load };
     let Ok(socket) = opening.read_proxy_header(socket).await else { return };
-    if !opening.shared.policy.trusted_proxies.trusts(opening.peer) {
-        opening.place.enter_address(opening.ip, &opening.shared);
+    let behind_proxy = opening.shared.policy.trusted_proxies.trusts(opening.peer);
+    if !behind_proxy && opening.place.enter_address(opening.ip, &opening.shared) == Err(None) {
+        return;
+    }
+    if matches!(opening.place, Place::Refusing { .. }) {
+        opening.deadline = opening.deadline.min(Instant::now() + REFUSAL_PATIENCE);
     }
     let Some(stream) = opening.secure(socket).await else { return };
     opening.upgrade(stream).await;
@@ -248,7 +263,10 @@ impl Opening {
                 handshake::refused(&mut response, &policy, refusal);
             }
         }
-        let patience = Duration::from_millis(policy.close_timeout_ms);
+        let patience = match self.place {
+            Place::Seated(..) => Duration::from_millis(policy.close_timeout_ms),
+            Place::Refusing { .. } => REFUSAL_PATIENCE.min(Duration::from_millis(policy.close_timeout_ms)),
+        };
         let _ = timeout(patience, end_with(&mut stream, &response)).await;
     }
 
@@ -298,9 +316,9 @@ impl Opening {
         let policy = Arc::clone(&self.shared.policy);
         let (forwarded, x_forwarded_for) = (request.values("Forwarded"), request.values("X-Forwarded-For"));
         self.ip = client_address(&policy.trusted_proxies, self.peer, forwarded, x_forwarded_for);
-        self.place.enter_address(self.ip, &self.shared);
-        if let Place::Refusing { full, .. } = &self.place {
-            return Err(Refusal::from(*full));
+        if let Err(full) = self.place.enter_address(self.ip, &self.shared) {
+            let crowded = Full { code: Code::ServerFull, retry_after_s: 1 };
+            return Err(Refusal::from(full.unwrap_or(crowded)));
         }
         if self.shared.life() != Life::Running {
             return Err(Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") });

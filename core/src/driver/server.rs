@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::commands::{CommandBuffer, ServerHandle};
+use super::commands::ServerHandle;
 use super::events::{Event, EventBatch};
 use super::listener::{Bound, accept_all};
 use super::shard::{self, Shard, carry_out};
@@ -150,8 +150,6 @@ fn run_shard(shared: &Arc<Shared>, index: usize, bound: Option<Bound>, ready: &m
     // Sockets go with the shard, before the runtime they are registered with.
     shard::install(None);
     drop(runtime);
-    // Shard 0 may have waited for this one to be drained.
-    shared.shards[0].post(CommandBuffer::resume);
 }
 
 /// The events of a server, for one consumer.

@@ -203,6 +203,7 @@ impl Shard {
         (session.last_batch, session.batch_bytes) = sink.finish();
         self.events_came();
         self.open += 1;
+        self.shared.open.fetch_add(1, Ordering::AcqRel);
         add(&self.remote().stats.open, 1);
         add(&self.remote().stats.opened_total, 1);
         self.sessions[slot as usize] = Some(session);
@@ -253,13 +254,17 @@ impl Shard {
             waker.wake_by_ref();
         }
         drop(session);
-        self.stop_when_drained();
+        let last = self.shared.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.drain_until.is_some() {
+            for remote in &self.shared.shards {
+                remote.post(CommandBuffer::resume);
+            }
+        }
     }
 
-    /// A drained shard stops; shard 0, which answers new connections for all, stops last.
+    /// A draining server stops when its last connection is gone: until then every shard answers newcomers with 503.
     fn stop_when_drained(&mut self) {
-        let others = || self.shared.shards.iter().skip(1).any(|remote| remote.load.load(Ordering::Relaxed) > 0);
-        if self.drain_until.is_some() && self.open == 0 && (self.index > 0 || !others()) {
+        if self.drain_until.is_some() && self.shared.open.load(Ordering::Acquire) == 0 {
             self.stopped = true;
             self.remote().commands_arrived.notify_one();
         }

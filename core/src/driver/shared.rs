@@ -90,6 +90,8 @@ pub(super) struct Shared {
     pub(super) sampler: Sampler,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: AtomicUsize,
+    /// Open connections of all shards.
+    pub(super) open: AtomicUsize,
     refused_over_tls: Mutex<Bucket>,
     verdicts: Verdicts,
     life: AtomicU8,
@@ -127,6 +129,7 @@ impl Shared {
             inline,
             sampler: Sampler::default(),
             refusing: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             refused_over_tls: Mutex::default(),
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),

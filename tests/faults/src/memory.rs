@@ -1,0 +1,77 @@
+//! Thousands of connections opened and closed, twice: memory does not grow with those that have gone.
+
+use serde_json::json;
+use wsguard_faults::client::PATIENCE;
+use wsguard_faults::crowd;
+use wsguard_faults::ensure;
+use wsguard_faults::frame;
+use wsguard_faults::honest::Honest;
+use wsguard_faults::host::Host;
+use wsguard_faults::outcome::Outcome;
+use wsguard_faults::suite::Ground;
+use wsguard_faults::wire::Target;
+
+use crate::policy::{evil, over_tls, policy, tls_policy};
+
+/// Resident memory of one round, in KiB.
+struct Round {
+    most: u64,
+    after: u64,
+}
+
+/// Ten thousand plain connections, twice.
+pub(crate) fn ten_thousand(ground: &Ground) -> Outcome<String> {
+    let host = policy().start(&ground.run)?;
+    let target = host.target.clone();
+    twice(host, &target, ground.descriptors.saturating_sub(500).min(10_000) as usize)
+}
+
+/// Two thousand over TLS, which needs far more memory for each, twice.
+pub(crate) fn two_thousand_tls(ground: &Ground) -> Outcome<String> {
+    let host = tls_policy(&ground.certs, "server").start(&ground.run)?;
+    let target = over_tls(&host.target, &ground.certs);
+    twice(host, &target, ground.descriptors.saturating_sub(500).min(2_000) as usize)
+}
+
+/// Two rounds. What the first leaves is bounded: an allocator keeps freed pages for the next time, so it is not nothing.
+/// What the second adds is what would be added by every round, so it must be nothing.
+fn twice(mut host: Host, target: &Target, count: usize) -> Outcome<String> {
+    ensure!(count >= 500, "the limit of open files is too low for this test");
+    let honest = Honest::start(target, 4)?;
+    let before = host.group.resident_kib();
+    let first = round(&mut host, target, count)?;
+    let second = round(&mut host, target, count)?;
+    let seen = honest.finish()?;
+    let each = first.most.saturating_sub(before) as f64 / count as f64;
+    let told = format!(
+        "{count} at once, {each:.1} KiB each; {} MiB before, {} and {} MiB after",
+        before >> 10,
+        first.after >> 10,
+        second.after >> 10
+    );
+    ensure!(each < 32.0, "too much memory: {told}");
+    ensure!(first.after <= first.most + 1024, "memory grew while connections closed: {told}");
+    ensure!(second.after < first.after + first.after / 20 + 1024, "memory grows with every round: {told}");
+    Ok(format!("{told}; {seen}"))
+}
+
+/// Opens `count`, has an echo from each, and closes them: some politely, some by reset.
+fn round(host: &mut Host, target: &Target, count: usize) -> Outcome<Round> {
+    let mut clients = crowd::open(target, count, &evil())?;
+    for client in &mut clients {
+        client.emit("echo", &json!({"hello": "there"}))?;
+    }
+    for client in &mut clients {
+        client.message(PATIENCE)?;
+    }
+    let most = host.group.resident_kib();
+    for (member, mut client) in clients.into_iter().enumerate() {
+        match member % 3 {
+            0 => client.wire.reset()?,
+            1 => drop(client),
+            _ => client.send(&frame::close(1000))?,
+        }
+    }
+    host.until("connections", PATIENCE, |now| now == 4)?;
+    Ok(Round { most, after: host.group.resident_kib() })
+}
