@@ -139,16 +139,40 @@ impl Default for Options {
 impl Options {
     /// Reads options from a JSON object. An unknown option or a wrong type is an error that names it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let value = serde_json::from_str(text).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
+        check_objects(&value)?;
+        // From the text once more: an option given twice is an error, which a parsed object no longer shows.
         let mut reader = serde_json::Deserializer::from_str(text);
-        let options = serde_path_to_error::deserialize(&mut reader).map_err(|error| shape_error(&error))?;
-        reader.end().map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-        Ok(options)
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| shape_error(&error))
     }
 
     /// Reads options from parsed JSON.
     pub fn from_value(value: &serde_json::Value) -> Result<Self, ConfigError> {
+        check_objects(value)?;
         serde_path_to_error::deserialize(value).map_err(|error| shape_error(&error))
     }
+}
+
+/// Options with names must be objects: serde would take a list for them, by position.
+fn check_objects(options: &serde_json::Value) -> Result<(), ConfigError> {
+    let refuse = |option: &str, value: &serde_json::Value| {
+        if value.is_array() {
+            return Err(ConfigError::invalid(option, "must be an object, got a list"));
+        }
+        Ok(())
+    };
+    refuse("options", options)?;
+    for option in ["json_limits", "rate_limit", "control_rate_limit", "handshakes_per_ip", "tls", "events", "auth"] {
+        refuse(option, &options[option])?;
+    }
+    refuse("auth.jwt", &options["auth"]["jwt"])?;
+    for (index, token) in options["auth"]["tokens"].as_array().into_iter().flatten().enumerate() {
+        refuse(&format!("auth.tokens[{index}]"), token)?;
+    }
+    for (name, event) in options["events"].as_object().into_iter().flatten() {
+        refuse(&format!("events.{name}"), event)?;
+    }
+    Ok(())
 }
 
 /// Serde's error as ours: the path names the option, an unknown field is its own kind.
@@ -163,7 +187,10 @@ fn shape_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ConfigE
             let option = if matches!(parent, "" | ".") { field.to_owned() } else { format!("{parent}.{field}") };
             ConfigError { kind: super::ConfigErrorKind::UnknownOption, option, message }
         }
-        None if path == "." => ConfigError::invalid("options", message),
+        None if path == "." => {
+            let twice = message.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
+            ConfigError::invalid(twice.unwrap_or("options"), message.clone())
+        }
         None => ConfigError::invalid(path, message),
     }
 }

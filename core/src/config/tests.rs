@@ -105,7 +105,21 @@ fn a_wrong_type_or_value_is_named() {
     assert_eq!(error(r#"{"origins": [], "auth": "none"}"#).option, "origins");
     assert_eq!(error(r#"{"origins": ["https://a.example"], "auth": "maybe"}"#).option, "auth");
     assert_eq!(error(r#"{"origins": ["https://a.example"], "auth": {"tokens": []}}"#).option, "auth.tokens");
-    assert_eq!(error("[").option, "options");
+    for broken in ["[", r#"{"orig]}"#, r#"{"rate_limit":{"x]}"#, "[]", r#"["0.0.0.0:1"]"#, r#"[["a"]]"#, "7", ""] {
+        assert_eq!(error(broken).option, "options", "{broken}");
+    }
+    let lists = [
+        (r#", "rate_limit": [1, 2]"#, "rate_limit"),
+        (r#", "tls": ["a", "b"]"#, "tls"),
+        (r#", "json_limits": [3]"#, "json_limits"),
+        (r#", "events": {"say": [{}, 3]}"#, "events.say"),
+    ];
+    for (more, option) in lists {
+        assert_eq!(policy(more).expect_err(more).option, option);
+    }
+    let token = error(r#"{"origins": ["https://a.example"], "auth": {"tokens": [["x", null, "u"]]}}"#);
+    assert_eq!(token.option, "auth.tokens[0]");
+    assert_eq!(error(&format!(r#"{{{BASE}, "auth": "none"}}"#)).option, "auth", "given twice");
     assert_eq!(error(&format!("{{{BASE}}} {{}}")).option, "options");
 }
 

@@ -168,6 +168,19 @@ fn burst_then_delayed_in_order_then_closed() {
 }
 
 #[test]
+fn a_late_timer_lets_nothing_overtake_what_waits() {
+    let mut rig = Rig::new(r#", "protocol": "raw", "rate_limit": {"per_second": 10, "burst": 1, "queue": 3}"#);
+    for text in ["one", "two", "three"] {
+        rig.text(text);
+    }
+    assert_eq!(rig.seen.messages, ["one"]);
+    // Both have been due for long, and nobody has called `handle_deadline`.
+    rig.now = rig.now.after_millis(5000);
+    rig.text("four");
+    assert_eq!(rig.seen.messages, ["one", "two", "three", "four"]);
+}
+
+#[test]
 fn a_goodbye_delivers_what_waits() {
     let mut rig = Rig::new(r#", "protocol": "raw", "rate_limit": {"per_second": 1, "burst": 1, "queue": 9}"#);
     for n in 0..3 {

@@ -1,0 +1,126 @@
+//! The frame decoder says the same however a stream is cut, and keeps no more than it received.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wsguard::codec::{BufferPool, Decoder, FrameError, Limits, Opcode, Step, Violation};
+use wsguard::verdict::Code;
+use wsguard_fuzz::{pieces, setting, stream};
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Message(Opcode, Vec<u8>),
+    Control(Opcode, Vec<u8>),
+    Refused(Code, Option<FrameError>),
+}
+
+/// What a stream is to the decoder, and the payload bytes its headers announced.
+#[derive(Debug, PartialEq, Default)]
+struct Outcome {
+    seen: Vec<Seen>,
+    claimed: u64,
+    mid_message: bool,
+}
+
+struct Run {
+    decoder: Decoder,
+    pool: BufferPool,
+    limits: Limits,
+    /// From this event on, data is discarded.
+    discard_at: usize,
+    discarding: bool,
+    received: usize,
+    outcome: Outcome,
+}
+
+impl Run {
+    /// Takes a piece; `false`: the stream is refused.
+    fn take(&mut self, piece: &mut [u8]) -> bool {
+        self.received += piece.len();
+        let mut at = 0;
+        loop {
+            if !self.discarding && self.outcome.seen.len() >= self.discard_at {
+                self.discarding = true;
+                self.decoder.discard_data(&mut self.pool);
+            }
+            let before = at;
+            let step = self.decoder.next(piece, &mut at, &self.limits, &mut self.pool);
+            assert!(before <= at && at <= piece.len());
+            self.outcome.claimed += self.decoder.take_claimed_bytes();
+            let (opcode, payload, is_message) = match step {
+                Ok(Step::NeedMore) => {
+                    assert_eq!(at, piece.len(), "input is left over");
+                    return true;
+                }
+                Ok(Step::Message { opcode, payload }) => (opcode, payload, true),
+                Ok(Step::Control { opcode, payload }) => (opcode, payload, false),
+                Err(violation) => return self.refuse(violation),
+            };
+            let bytes = payload.bytes(piece).to_vec();
+            payload.recycle(&mut self.pool);
+            if is_message {
+                assert!(!self.discarding && bytes.len() <= self.limits.max_message_bytes);
+                assert!(matches!(opcode, Opcode::Text | Opcode::Binary));
+                assert!(opcode == Opcode::Text || !self.limits.text_only);
+                // An in-place text is for the caller to check.
+                if opcode == Opcode::Text && std::str::from_utf8(&bytes).is_err() {
+                    return self.refuse(Code::BadUtf8.into());
+                }
+                self.outcome.seen.push(Seen::Message(opcode, bytes));
+            } else {
+                assert!(opcode.is_control() && bytes.len() <= 125);
+                self.outcome.seen.push(Seen::Control(opcode, bytes));
+            }
+            assert!(self.decoder.buffered_bytes() <= self.received);
+        }
+    }
+
+    fn refuse(&mut self, Violation { code, frame }: Violation) -> bool {
+        self.outcome.seen.push(Seen::Refused(code, frame));
+        false
+    }
+}
+
+fn decode(bytes: &[u8], limits: Limits, discard_at: usize, pieces: &[usize]) -> Outcome {
+    let mut run = Run {
+        decoder: Decoder::default(),
+        pool: BufferPool::default(),
+        limits,
+        discard_at,
+        discarding: false,
+        received: 0,
+        outcome: Outcome::default(),
+    };
+    let mut bytes = bytes.to_vec();
+    let mut rest = &mut bytes[..];
+    for piece in pieces {
+        let (piece, tail) = rest.split_at_mut(*piece);
+        rest = tail;
+        if !run.take(piece) {
+            // What was announced behind the fault depends on where the fault was found.
+            run.outcome.claimed = 0;
+            return run.outcome;
+        }
+        let kept = run.decoder.buffered_bytes();
+        assert!(kept <= run.received && kept <= run.limits.max_message_bytes + 125, "{kept} bytes are kept");
+        assert!(run.decoder.is_mid_message() || kept == 0);
+    }
+    run.outcome.mid_message = run.decoder.is_mid_message();
+    run.outcome
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((set, rest)) = setting(input) else { return };
+    let Some((seed, rest)) = setting(rest) else { return };
+    let limits = Limits {
+        max_message_bytes: [1, 125, 1000, 65_536][usize::from(set >> 2 & 3)],
+        max_fragments: if set & 0x10 == 0 { 1024 } else { 3 },
+        text_only: set & 0x20 != 0,
+    };
+    let discard_at = if set & 0x40 == 0 { usize::MAX } else { usize::from(set >> 7) };
+    let bytes = stream(set & 1 != 0, rest);
+    let whole = decode(&bytes, limits, discard_at, &[bytes.len()]);
+    for seed in [0, u64::from(seed) + 1, u64::from(seed) + 1000] {
+        let cut = decode(&bytes, limits, discard_at, &pieces(bytes.len(), seed));
+        assert_eq!(whole, cut, "cut with seed {seed}");
+    }
+});
