@@ -66,3 +66,73 @@ fn pem(option: &'static str, value: &str) -> Result<Vec<u8>, ConfigError> {
         ConfigError::invalid(option, format!("is neither PEM text nor a readable file ({value:?}: {error})"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+
+    fn options(min_version: TlsVersion) -> (TlsOptions, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let cert = made.cert.pem();
+        let options =
+            TlsOptions { cert: cert.clone(), key: made.signing_key.serialize_pem(), client_ca: None, min_version };
+        (options, cert)
+    }
+
+    /// Whether a client that speaks only `version` gets through.
+    fn connects(min_version: TlsVersion, version: &'static rustls::SupportedProtocolVersion) -> bool {
+        let (options, cert) = options(min_version);
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(client), "localhost".try_into().unwrap()).unwrap();
+        let mut server = ServerConnection::new(server_config(&options).unwrap()).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut &wire[..]).unwrap();
+            if server.process_new_packets().is_err() {
+                return false;
+            }
+            wire.clear();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut &wire[..]).unwrap();
+            if client.process_new_packets().is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[test]
+    fn min_version_is_a_floor() {
+        assert!(connects(TlsVersion::V1_2, &rustls::version::TLS12));
+        assert!(connects(TlsVersion::V1_2, &rustls::version::TLS13));
+        assert!(connects(TlsVersion::V1_3, &rustls::version::TLS13));
+        assert!(!connects(TlsVersion::V1_3, &rustls::version::TLS12));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let (good, _) = options(TlsVersion::V1_2);
+        let (other, _) = options(TlsVersion::V1_2);
+        let cases = [
+            (TlsOptions { cert: "/no/such/file".into(), ..good.clone() }, "tls.cert"),
+            (TlsOptions { cert: good.key.clone(), ..good.clone() }, "tls.cert"),
+            (TlsOptions { key: good.cert.clone(), ..good.clone() }, "tls.key"),
+            (TlsOptions { key: other.key, ..good.clone() }, "tls.key"),
+            (TlsOptions { client_ca: Some("nonsense".into()), ..good.clone() }, "tls.client_ca"),
+        ];
+        for (options, option) in cases {
+            let error = server_config(&options).expect_err(option);
+            assert_eq!(error.option(), Some(option), "{error}");
+            assert!(!error.to_string().contains("PRIVATE KEY"));
+        }
+    }
+}
