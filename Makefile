@@ -78,4 +78,4 @@ docs:
 
 ready: fmt-check lint docs test
 	$(MAKE) autobahn FAST=1
-	$(MAKE) fuzz SECONDS=30
+	$(MAKE) fuzz SECONDS=60
