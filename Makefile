@@ -3,15 +3,15 @@
 #   make ready     what CI runs                                  make hosts    the test hosts (HOST.md)
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
-#   make fmt       format everything
+#   make fmt       format everything                             make install  the C face (PREFIX=/usr/local)
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
+PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-HOSTS := tests/hosts/rust/wsguard-host
 
 .PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults proxy browser \
-        demo-test packages removals
+        demo-test packages removals abi sanitize install
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -22,14 +22,17 @@ demo:
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
-test: unit hosts scenarios faults proxy browser demo-test
+test: unit hosts scenarios faults proxy browser demo-test abi
 
 unit:
 	cargo test --workspace --locked --quiet
 
 hosts:
-	cargo build --release --locked -p wsguard-host-rust
+	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi
 	cp --remove-destination $(TARGET)/release/wsguard-host tests/hosts/rust/wsguard-host
+	$(CC) -std=c11 -O2 -Wall -Wextra -Werror -Iinclude tests/hosts/c/main.c $(TARGET)/release/libwsguard_ffi.a \
+	    -lpthread -ldl -lm -o tests/hosts/c/wsguard-host.new
+	mv -f tests/hosts/c/wsguard-host.new tests/hosts/c/wsguard-host
 
 scenarios: hosts
 	cargo run --locked --quiet -p wsguard-runner
@@ -47,8 +50,22 @@ demo-test: packages
 	cargo build --locked --quiet -p wsguard-demo
 	cd demo/test && npm ci --silent --no-audit --no-fund && WSGUARD_DEMO=$(abspath $(TARGET))/debug/wsguard-demo npm test
 
+# The C ABI, and what `make install` gives to pkg-config and CMake.
+abi: hosts packages
+	TARGET=$(abspath $(TARGET)) tests/abi/run.sh
+	TARGET=$(abspath $(TARGET)) tests/abi/install.sh
+
+# Every scenario on the C host under AddressSanitizer and UndefinedBehaviorSanitizer, some under valgrind.
+sanitize: hosts packages
+	cargo build --release --locked -p wsguard-runner
+	TARGET=$(abspath $(TARGET)) tests/abi/sanitize.sh
+
+install:
+	cargo build --release --locked -p wsguard-ffi
+	TARGET=$(abspath $(TARGET)) ffi/install.sh $(PREFIX)
+
 packages:
-	tests/packages.sh chromium nginx libnginx-mod-stream libfaketime openssl
+	tests/packages.sh chromium nginx libnginx-mod-stream libfaketime openssl valgrind cmake pkg-config
 
 autobahn: hosts
 	tests/autobahn/run.sh $(if $(FAST),--fast)

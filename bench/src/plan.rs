@@ -102,6 +102,12 @@ pub const CANDIDATES: &[Candidate] = &[
         kind: Kind::Host { language: "rust" },
     },
     Candidate {
+        name: "wsguard-c",
+        what: "the C host: the same through the C ABI",
+        package: "wsguard",
+        kind: Kind::Host { language: "c" },
+    },
+    Candidate {
         name: YARDSTICK,
         what: "echo over hyper, socket taken out of hyper, no limits set",
         package: "fastwebsockets",

@@ -1,0 +1,196 @@
+//! Events as C sees them: plain structs of views into a batch.
+
+use crate::handle::{self, Str};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum EventKind {
+    /// A handshake asks (`auth: "callback"`): answer its ticket exactly once. `body.upgrade`.
+    Upgrade = 1,
+    /// A connection was authenticated and upgraded. `body.open`.
+    Open = 2,
+    /// A text message (`raw`). `body.payload`.
+    Text = 3,
+    /// A binary message (`raw`). `body.payload`.
+    Binary = 4,
+    /// A valid message (`json`). `body.message`.
+    Message = 5,
+    /// A connection ended; its id is stale from here on. `body.close`.
+    Close = 6,
+    /// A rule was broken. `body.violation`.
+    Violation = 7,
+    /// What waited when a send answered `WSG_QUEUED` was written. No body.
+    Drained = 8,
+}
+
+/// The `status` of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum MessageStatus {
+    /// It has none.
+    None = 0,
+    /// `"ok"`.
+    Ok = 1,
+    /// `"error"`.
+    Error = 2,
+}
+
+/// A header or a cookie.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Field {
+    /// The name; of a header in lower case.
+    pub name: Str,
+    /// The value; UTF-8, whatever the peer sent.
+    pub value: Str,
+}
+
+/// A handshake that asks the application.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Upgrade {
+    /// What to answer; never 0. It stays good when the batch is freed.
+    pub ticket: u64,
+    /// Always `GET`.
+    pub method: Str,
+    /// The path, as sent.
+    pub path: Str,
+    /// The query without `?`, as sent; or none.
+    pub query: Str,
+    /// The client's address; none on a Unix socket without a proxy.
+    pub ip: Str,
+    /// Every header, in the order received.
+    pub headers: *const Field,
+    /// How many.
+    pub headers_len: usize,
+    /// Every cookie, in the order sent.
+    pub cookies: *const Field,
+    /// How many.
+    pub cookies_len: usize,
+    /// The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one.
+    pub peer_certificate: Str,
+}
+
+/// A connection that opened.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Open {
+    /// The ticket it was accepted by; 0 without one.
+    pub ticket: u64,
+    /// The client's address; none on a Unix socket without a proxy.
+    pub ip: Str,
+    /// The user; or none.
+    pub user: Str,
+    /// The request path.
+    pub path: Str,
+    /// The subprotocol of the 101; or none.
+    pub subprotocol: Str,
+}
+
+/// A valid message of the `json` protocol.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Message {
+    /// The event.
+    pub event: Str,
+    /// Its data as JSON text; `null` when absent.
+    pub data: Str,
+    /// The id to reply to, as JSON text (a string or an integer); or none.
+    pub id: Str,
+    /// The peer's status.
+    pub status: MessageStatus,
+    /// Payload bytes of the whole message.
+    pub bytes: usize,
+}
+
+/// A connection that ended.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Close {
+    /// The close code: ours when we closed, else the peer's; 1005 for an empty close frame, 1006 when it broke.
+    pub code: u16,
+    /// Whether both sides sent a close frame.
+    pub clean: bool,
+    /// The reason with it.
+    pub reason: Str,
+}
+
+/// A verdict against a peer. A flood of them is sampled; the counters have every one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Violation {
+    /// The verdict: a `wsg_verdict`.
+    pub verdict: u32,
+    /// The client's address; or none.
+    pub ip: Str,
+    /// The user, after authentication; or none.
+    pub user: Str,
+    /// The event of the message, escaped and cut to 64 characters; or none.
+    pub event: Str,
+}
+
+/// What an event says, by its kind. Only the member named there may be read.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub union EventBody {
+    /// `WSG_EVENT_UPGRADE`.
+    pub upgrade: Upgrade,
+    /// `WSG_EVENT_OPEN`.
+    pub open: Open,
+    /// `WSG_EVENT_TEXT` and `WSG_EVENT_BINARY`.
+    pub payload: Str,
+    /// `WSG_EVENT_MESSAGE`.
+    pub message: Message,
+    /// `WSG_EVENT_CLOSE`.
+    pub close: Close,
+    /// `WSG_EVENT_VIOLATION`.
+    pub violation: Violation,
+}
+
+impl core::fmt::Debug for EventBody {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("EventBody")
+    }
+}
+
+/// One event. What it points at is valid until its batch is freed; in a callback, until that returns.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The connection it belongs to; 0 where there is none.
+    pub conn: u64,
+    /// More about it.
+    pub body: EventBody,
+}
+
+/// A message as an inline handler sees it, valid during that call.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct InlineMessage {
+    /// `WSG_EVENT_TEXT`, `WSG_EVENT_BINARY` or `WSG_EVENT_MESSAGE`.
+    pub kind: EventKind,
+    /// `json`: the event.
+    pub event: Str,
+    /// `json`: its data as JSON text. `raw`: the payload.
+    pub data: Str,
+    /// `json`: the id to reply to, as JSON text; or none.
+    pub id: Str,
+}
+
+exports! {
+    /// The first header of this name, in any case; `data` is `NULL` when there is none, and when `upgrade` is `NULL`.
+    ///
+    /// `upgrade` must be that of an event whose batch was not freed. The view is valid as long.
+    pub fn wsg_upgrade_header(upgrade: Option<&Upgrade>, name: *const core::ffi::c_char, name_len: usize) -> Str {
+        let Some(upgrade) = upgrade else { return Ok(Str::NONE) };
+        let wanted = handle::bytes(name, name_len)?;
+        let headers = handle::elements(upgrade.headers, upgrade.headers_len);
+        let is_wanted = |field: &&Field| {
+            handle::bytes(field.name.data, field.name.len).is_ok_and(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        Ok(headers.iter().find(is_wanted).map_or(Str::NONE, |field| field.value))
+    }
+}

@@ -1,0 +1,350 @@
+//! Every pointer of the C face: handles that are looked up and never followed, and the arguments of one call.
+//!
+//! A handle is a pointer in type only. Its value names a kind, a generation and a place in that kind's registry; what was
+//! freed, invented or cast from another kind is found to be nothing (THREATS S7). The arguments of a call are read while
+//! the call runs; what is stored is copied.
+#![expect(unsafe_code, reason = "the one file that reads what C points at, and shares it between threads")]
+
+use core::cell::Cell;
+use core::ffi::{c_char, c_void};
+use core::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use wsguard::host::Replies;
+
+use crate::events::{Event, EventKind};
+use crate::status::Status;
+
+// --- handles ------------------------------------------------------------------------------------------------------
+
+/// A type that C sees only by name, and the objects its handles stand for.
+pub trait Opaque: Sized + 'static {
+    /// What a handle stands for.
+    type Object: Send + Sync;
+    /// Sets the handles of this kind apart.
+    const KIND: usize;
+    /// Where the objects are.
+    fn registry() -> &'static Registry<Self::Object>;
+}
+
+const KIND_BITS: u32 = 4;
+const INDEX_BITS: u32 = usize::BITS * 3 / 8;
+const GENERATION_BITS: u32 = usize::BITS - KIND_BITS - INDEX_BITS;
+
+/// The living objects of one kind.
+#[derive(Debug)]
+pub struct Registry<T> {
+    places: RwLock<Places<T>>,
+}
+
+#[derive(Debug)]
+struct Places<T> {
+    all: Vec<Place<T>>,
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    /// Counts up with every object that was here; never 0, so that no handle is `NULL`.
+    generation: usize,
+    object: Option<Arc<T>>,
+}
+
+impl<T> Registry<T> {
+    /// An empty one.
+    pub(crate) const fn new() -> Self {
+        Self { places: RwLock::new(Places { all: Vec::new(), free: Vec::new() }) }
+    }
+}
+
+fn token(kind: usize, generation: usize, index: usize) -> usize {
+    (kind << GENERATION_BITS | generation) << INDEX_BITS | index
+}
+
+/// Makes a handle for `object`.
+pub(crate) fn insert<H: Opaque>(object: H::Object) -> Result<*mut H, Status> {
+    let mut places = H::registry().places.write().unwrap_or_else(PoisonError::into_inner);
+    let index = places.free.pop().unwrap_or_else(|| {
+        places.all.push(Place { generation: 1, object: None });
+        places.all.len() - 1
+    });
+    if index >> INDEX_BITS != 0 {
+        places.all.pop();
+        return Err(Status::ErrHandle);
+    }
+    let place = &mut places.all[index];
+    place.object = Some(Arc::new(object));
+    Ok(core::ptr::without_provenance_mut(token(H::KIND, place.generation, index)))
+}
+
+/// What a handle stands for.
+pub(crate) fn find<H: Opaque>(handle: *const H) -> Result<Arc<H::Object>, Status> {
+    let places = H::registry().places.read().unwrap_or_else(PoisonError::into_inner);
+    let index = place::<H>(&places, handle)?;
+    places.all[index].object.clone().ok_or(Status::ErrHandle)
+}
+
+/// Ends a handle; the second time it is an error. Others may be using the object still: the last one drops it.
+pub(crate) fn remove<H: Opaque>(handle: *const H) -> Result<Arc<H::Object>, Status> {
+    let mut places = H::registry().places.write().unwrap_or_else(PoisonError::into_inner);
+    let index = place::<H>(&places, handle)?;
+    let place = &mut places.all[index];
+    let object = place.object.take().ok_or(Status::ErrHandle)?;
+    place.generation += 1;
+    // A place whose generations are used up is never used again: an old handle must not come back to life.
+    if place.generation >> GENERATION_BITS == 0 {
+        places.free.push(index);
+    }
+    Ok(object)
+}
+
+fn place<H: Opaque>(places: &Places<H::Object>, handle: *const H) -> Result<usize, Status> {
+    if handle.is_null() {
+        return Err(Status::ErrNull);
+    }
+    let index = handle.addr() & ((1 << INDEX_BITS) - 1);
+    let known = places.all.get(index).is_some_and(|place| token(H::KIND, place.generation, index) == handle.addr());
+    if known { Ok(index) } else { Err(Status::ErrHandle) }
+}
+
+/// Locks, whatever happened to the thread that had it before.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// --- arguments ----------------------------------------------------------------------------------------------------
+
+/// A text or bytes of the library, seen by C: `data` is `NULL` where there is none. Not terminated by a zero byte unless
+/// the function that gives it says so.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Str {
+    /// The first byte.
+    pub data: *const c_char,
+    /// How many bytes.
+    pub len: usize,
+}
+
+impl Str {
+    /// Nothing.
+    pub(crate) const NONE: Str = Str { data: core::ptr::null(), len: 0 };
+
+    /// A view of `text`, which must stay where it is for as long as the header promises.
+    pub(crate) fn of(text: &str) -> Str {
+        Self::bytes(text.as_bytes())
+    }
+
+    /// A view of `bytes`, likewise.
+    pub(crate) fn bytes(bytes: &[u8]) -> Str {
+        // Rust's empty slices point anywhere; some C functions want a readable address all the same.
+        let data = if bytes.is_empty() { c"".as_ptr() } else { bytes.as_ptr().cast() };
+        Str { data, len: bytes.len() }
+    }
+
+    /// A view of `text` where there is one.
+    pub(crate) fn maybe(text: Option<&str>) -> Str {
+        text.map_or(Str::NONE, Str::of)
+    }
+}
+
+/// The bytes of an argument. `NULL` is accepted for none.
+pub(crate) fn bytes<'call>(data: *const c_char, len: usize) -> Result<&'call [u8], Status> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() {
+        return Err(Status::ErrNull);
+    }
+    if isize::try_from(len).is_err() {
+        return Err(Status::ErrArgument);
+    }
+    // SAFETY: not null and not longer than an object can be; the header asks that `len` bytes are readable and unchanged
+    // until the call returns, and what is longer-lived than the call is copied.
+    Ok(unsafe { core::slice::from_raw_parts(data.cast(), len) })
+}
+
+/// The text of an argument.
+pub(crate) fn text<'call>(data: *const c_char, len: usize) -> Result<&'call str, Status> {
+    core::str::from_utf8(bytes(data, len)?).map_err(|_| Status::ErrUtf8)
+}
+
+/// The text of an argument that may be `NULL`, which says something else than an empty text.
+pub(crate) fn optional_text<'call>(data: *const c_char, len: usize) -> Result<Option<&'call str>, Status> {
+    if data.is_null() && len == 0 {
+        return Ok(None);
+    }
+    text(data, len).map(Some)
+}
+
+/// Where a result goes.
+pub(crate) fn out<T>(place: Option<&mut MaybeUninit<T>>) -> Result<&mut MaybeUninit<T>, Status> {
+    place.ok_or(Status::ErrNull)
+}
+
+/// Copies the first `len` bytes of `from` to an argument, for structs that grow with newer headers.
+pub(crate) fn copy_out<T: Copy>(from: &T, to: *mut T, len: usize) -> Result<(), Status> {
+    if to.is_null() {
+        return Err(Status::ErrNull);
+    }
+    let len = len.min(size_of::<T>());
+    // SAFETY: the header asks for a struct of at least `len` writable bytes; it cannot overlap a value of ours.
+    unsafe { core::ptr::copy_nonoverlapping(core::ptr::from_ref(from).cast::<u8>(), to.cast::<u8>(), len) };
+    Ok(())
+}
+
+/// The elements of an array that C was given as a view of ours.
+pub(crate) fn elements<'view, T>(first: *const T, count: usize) -> &'view [T] {
+    if first.is_null() || count == 0 {
+        return &[];
+    }
+    // SAFETY: pointer and count come from `Views`, whose arrays live until the batch is freed; the header forbids using
+    // an event after that.
+    unsafe { core::slice::from_raw_parts(first, count) }
+}
+
+/// The payload of a text or binary message.
+pub(crate) fn payload(event: &Event) -> Str {
+    match event.kind {
+        // SAFETY: kind and body are set together, in `views.rs` alone, and C gets events to read only.
+        EventKind::Text | EventKind::Binary => unsafe { event.body.payload },
+        _ => Str::NONE,
+    }
+}
+
+/// The ticket that an event wants answered.
+pub(crate) fn ticket(event: &Event) -> Option<u64> {
+    match event.kind {
+        // SAFETY: as in `payload`.
+        EventKind::Upgrade => Some(unsafe { event.body.upgrade.ticket }),
+        _ => None,
+    }
+}
+
+/// The application's own pointer, given back to its callbacks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Userdata(*mut c_void);
+
+// SAFETY: the library never follows it. The header says on which threads callbacks get it.
+unsafe impl Send for Userdata {}
+// SAFETY: as above.
+unsafe impl Sync for Userdata {}
+
+impl Userdata {
+    pub(crate) fn new(pointer: *mut c_void) -> Self {
+        Self(pointer)
+    }
+
+    pub(crate) fn pointer(self) -> *mut c_void {
+        self.0
+    }
+}
+
+/// Views of a batch: pointers into buffers that the same value owns.
+#[derive(Debug, Default)]
+pub(crate) struct Pinned<T>(pub(crate) T);
+
+// SAFETY: only `Views` is kept in it. Its pointers lead to heap buffers that it owns and that nobody changes while C can
+// see them, so the thread that holds it does not matter.
+unsafe impl<T> Send for Pinned<T> {}
+
+// --- the answers of an inline handler -------------------------------------------------------------------------------
+
+/// The call of an inline handler that this thread is in.
+#[derive(Clone, Copy)]
+struct InlineCall {
+    /// 0: none.
+    token: usize,
+    replies: *mut Replies<'static>,
+}
+
+thread_local! {
+    static INLINE_CALL: Cell<InlineCall> = const { Cell::new(InlineCall { token: 0, replies: core::ptr::null_mut() }) };
+    /// The next token of this thread: no two calls have the same, on whatever threads.
+    static NEXT_TOKEN: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) << TOKEN_BITS | 1);
+}
+
+const TOKEN_BITS: u32 = usize::BITS * 5 / 8;
+static THREADS: AtomicUsize = AtomicUsize::new(1);
+
+/// Calls C with a handle for `replies` that ends with the call.
+pub(crate) fn lend_replies<H, R>(replies: &mut Replies<'_>, call: impl FnOnce(*mut H) -> R) -> R {
+    struct End(InlineCall);
+    impl Drop for End {
+        fn drop(&mut self) {
+            INLINE_CALL.set(self.0);
+        }
+    }
+    let token = NEXT_TOKEN.get();
+    NEXT_TOKEN.set(token.wrapping_add(1));
+    let _end = End(INLINE_CALL.replace(InlineCall { token, replies: core::ptr::from_mut(replies).cast() }));
+    call(core::ptr::without_provenance_mut(token))
+}
+
+/// The answers that a handle stands for: during its call, on its thread.
+pub(crate) fn with_replies<H>(handle: *const H, reply: impl FnOnce(&mut Replies<'_>)) -> Result<(), Status> {
+    if handle.is_null() {
+        return Err(Status::ErrNull);
+    }
+    let call = INLINE_CALL.get();
+    if call.token != handle.addr() {
+        return Err(Status::ErrHandle);
+    }
+    // SAFETY: the token is that of the call this thread is in, so `lend_replies` has not returned and its exclusive
+    // reference is live; it is lent to nobody else, since `reply` does not call C.
+    reply(unsafe { &mut *call.replies });
+    Ok(())
+}
+
+/// Whether this thread is one of the library's, inside an inline handler.
+pub(crate) fn is_inline() -> bool {
+    INLINE_CALL.get().token != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    enum Thing {}
+
+    impl Opaque for Thing {
+        type Object = u32;
+        const KIND: usize = 15;
+        fn registry() -> &'static Registry<u32> {
+            static THINGS: Registry<u32> = Registry::new();
+            &THINGS
+        }
+    }
+
+    #[test]
+    fn a_handle_ends_once_and_never_comes_back() {
+        let first = insert::<Thing>(7).unwrap();
+        assert_eq!(find(first).as_deref(), Ok(&7));
+        assert_eq!(remove(first).as_deref(), Ok(&7));
+        assert_eq!(remove(first), Err(Status::ErrHandle));
+        let second = insert::<Thing>(8).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(find(first), Err(Status::ErrHandle));
+        assert_eq!(find(second).as_deref(), Ok(&8));
+        assert_eq!(find(second.wrapping_byte_add(1)), Err(Status::ErrHandle));
+        assert_eq!(find::<Thing>(core::ptr::null()), Err(Status::ErrNull));
+        assert_eq!(find::<Thing>(core::ptr::without_provenance(usize::MAX)), Err(Status::ErrHandle));
+        remove(second).unwrap();
+    }
+
+    #[test]
+    fn no_text_and_an_empty_text_are_two_things() {
+        assert_eq!(optional_text(core::ptr::null(), 0), Ok(None));
+        assert_eq!(optional_text(c"".as_ptr(), 0), Ok(Some("")));
+        assert_eq!(text(core::ptr::null(), 1), Err(Status::ErrNull));
+        assert_eq!(text(c"\xff".as_ptr(), 1), Err(Status::ErrUtf8));
+        assert_eq!(bytes(c"x".as_ptr(), usize::MAX), Err(Status::ErrArgument));
+    }
+
+    #[test]
+    fn answers_end_with_their_call() {
+        assert_eq!(with_replies::<Thing>(core::ptr::null(), |_| ()), Err(Status::ErrNull));
+        assert_eq!(with_replies::<Thing>(core::ptr::without_provenance(1), |_| ()), Err(Status::ErrHandle));
+        assert!(!is_inline());
+    }
+}

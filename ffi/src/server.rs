@@ -1,0 +1,402 @@
+//! A server's life, and its events by pull.
+
+use core::cell::RefCell;
+use core::ffi::c_int;
+use core::mem::MaybeUninit;
+use std::ffi::CString;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use wsguard::host::{Builder, Code, Error, EventBatch, Next, Server, ServerHandle as Commands};
+
+use crate::bell::Bell;
+use crate::error::{ErrorHandle, explain};
+use crate::events::Event;
+use crate::fork;
+use crate::handle::{self, Opaque, Pinned, Registry, Str, lock};
+use crate::options::{OptionsHandle, Stated};
+use crate::status::Status;
+use crate::views::Views;
+
+/// A running server.
+pub enum ServerHandle {}
+
+impl Opaque for ServerHandle {
+    type Object = Running;
+    const KIND: usize = 3;
+    fn registry() -> &'static Registry<Running> {
+        static SERVERS: Registry<Running> = Registry::new();
+        &SERVERS
+    }
+}
+
+/// Events that were taken together.
+pub enum BatchHandle {}
+
+impl Opaque for BatchHandle {
+    type Object = Batch;
+    const KIND: usize = 4;
+    fn registry() -> &'static Registry<Batch> {
+        static BATCHES: Registry<Batch> = Registry::new();
+        &BATCHES
+    }
+}
+
+/// What a server handle stands for.
+#[derive(Debug)]
+pub struct Running {
+    pub(crate) commands: Commands,
+    address: CString,
+    bell: Bell,
+    forks: u64,
+    /// Whoever takes events holds this for as long; `None`: the server was freed.
+    consumer: Mutex<Option<Server>>,
+    /// The batch; `None` while the application has it.
+    spare: Arc<Mutex<Option<Pinned<Box<Views>>>>>,
+}
+
+/// What a batch handle stands for. It may outlive its server.
+#[derive(Debug)]
+pub struct Batch {
+    views: Mutex<Option<Pinned<Box<Views>>>>,
+    home: Weak<Mutex<Option<Pinned<Box<Views>>>>>,
+}
+
+thread_local! {
+    /// The servers whose `wsg_server_run` this thread is in.
+    static RUNS: RefCell<Vec<*const ServerHandle>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a server's counters are at one moment. New ones are added at the end.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Stats {
+    /// Connections that hold a place, handshakes included.
+    pub connections: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Connections ever opened.
+    pub opened_total: u64,
+    /// Valid messages received.
+    pub messages_in: u64,
+    /// Bytes received after handshakes, framing included.
+    pub bytes_in: u64,
+    /// Bytes written after handshakes, framing included.
+    pub bytes_out: u64,
+    /// Bytes of events that the application has not taken yet.
+    pub inbox_bytes: u64,
+    /// Bytes that peers have not read yet.
+    pub outbox_bytes: u64,
+    /// Messages that wait for their rate limit.
+    pub delayed: u64,
+    /// Handshakes that wait for the application.
+    pub pending_auth: u64,
+}
+
+/// The server of a handle, in the process that started it.
+pub(crate) fn running(server: *const ServerHandle) -> Result<Arc<Running>, Status> {
+    let running = handle::find(server)?;
+    if running.forks == fork::depth() { Ok(running) } else { Err(Status::ErrForked) }
+}
+
+impl Running {
+    fn start(stated: &Stated) -> Result<Self, Error> {
+        let bell = Bell::new().map_err(Error::Start)?;
+        let builder = Builder::new().wake(bell.clone());
+        let builder = match stated.inline {
+            Some(inline) => builder.inline(inline),
+            None => builder,
+        };
+        fork::watch();
+        let server = without_signals(|| builder.start(stated.options()?))?;
+        Ok(Self {
+            commands: server.handle(),
+            address: CString::new(server.address()).unwrap_or_default(),
+            bell,
+            forks: fork::depth(),
+            consumer: Mutex::new(Some(server)),
+            spare: Arc::new(Mutex::new(Some(Pinned::default()))),
+        })
+    }
+
+    /// The right to take events, for one thread at a time.
+    fn consume(&self) -> Result<Consumer<'_>, Status> {
+        if handle::is_inline() {
+            return Err(Status::ErrReentrant);
+        }
+        let server = match self.consumer.try_lock() {
+            Ok(server) => server,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Status::ErrBusy),
+        };
+        let views = lock(&self.spare).take().ok_or(Status::ErrBusy)?;
+        Ok(Consumer { running: self, server, views: Some(views) })
+    }
+}
+
+/// Starts threads that no signal is delivered to: an application's handlers run on its own threads, and a peer that is
+/// gone is an error of a write, not the end of the process (`SIGPIPE`).
+fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    let mut blocked = SigSet::all();
+    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGABRT] {
+        blocked.remove(fault);
+    }
+    let before = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let started = start();
+    let _ = before.map(|before| before.thread_set_mask());
+    started
+}
+
+/// The one thread that takes events, with the batch it fills.
+pub(crate) struct Consumer<'s> {
+    running: &'s Running,
+    server: MutexGuard<'s, Option<Server>>,
+    views: Option<Pinned<Box<Views>>>,
+}
+
+impl Consumer<'_> {
+    /// Waits for events and makes views of them; `patience` as in the core.
+    pub(crate) fn wait(&mut self, patience: Option<Duration>) -> Result<Next, Status> {
+        let (Some(server), Some(Pinned(views))) = (&mut *self.server, &mut self.views) else {
+            return Err(Status::ErrHandle);
+        };
+        views.forget();
+        let next = wait(server, &self.running.bell, &mut views.batch, patience);
+        if next == Next::Events {
+            views.refresh();
+        }
+        Ok(next)
+    }
+
+    /// The events of the last wait.
+    pub(crate) fn events(&self) -> &[Event] {
+        self.views.as_ref().map_or(&[], |Pinned(views)| views.events())
+    }
+
+    /// Gives the batch to the application.
+    fn give(mut self) -> Result<*mut BatchHandle, Status> {
+        let home = Arc::downgrade(&self.running.spare);
+        handle::insert(Batch { views: Mutex::new(self.views.take()), home })
+    }
+}
+
+impl Drop for Consumer<'_> {
+    fn drop(&mut self) {
+        if let Some(views) = self.views.take() {
+            *lock(&self.running.spare) = Some(views);
+        }
+    }
+}
+
+fn wait(server: &mut Server, bell: &Bell, batch: &mut EventBatch, patience: Option<Duration>) -> Next {
+    let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+    loop {
+        match server.events().next(batch, Some(Duration::ZERO)) {
+            Next::Nothing if bell.silence() => {}
+            Next::Nothing => {
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                if left == Some(Duration::ZERO) {
+                    return Next::Nothing;
+                }
+                bell.wait(left);
+            }
+            next => return next,
+        }
+    }
+}
+
+/// Marks that this thread runs a server, for as long as it lives.
+pub(crate) struct RunMark;
+
+impl RunMark {
+    pub(crate) fn new(server: *const ServerHandle) -> Self {
+        RUNS.with_borrow_mut(|runs| runs.push(server));
+        Self
+    }
+}
+
+impl Drop for RunMark {
+    fn drop(&mut self) {
+        RUNS.with_borrow_mut(Vec::pop);
+    }
+}
+
+pub(crate) fn consume(running: &Running) -> Result<Consumer<'_>, Status> {
+    running.consume()
+}
+
+exports! {
+    /// Checks the options, binds, and starts the I/O threads. The policy in force is logged as one line.
+    ///
+    /// The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
+    /// else it is `NULL`. `error` may be `NULL`; when it is not, `*error` is `NULL` or an error that the caller frees.
+    /// Returns `WSG_OK`, an error of options (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`,
+    /// `WSG_ERR_START`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler.
+    ///
+    /// No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
+    pub fn wsg_server_start(options: *const OptionsHandle, server: Option<&mut MaybeUninit<*mut ServerHandle>>,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
+    ) -> Status {
+        let place = handle::out(server)?;
+        place.write(core::ptr::null_mut());
+        let options = handle::find(options)?;
+        if handle::is_inline() {
+            return Err(Status::ErrReentrant);
+        }
+        let stated = lock(&options).clone();
+        let running = explain(error, Running::start(&stated))?;
+        place.write(handle::insert(running)?);
+        Ok(Status::Ok)
+    }
+
+    /// Stops the server, waits for its threads, and frees it. Connections that are open are dropped; drain first for the
+    /// gentle way. A batch that was not freed stays valid.
+    ///
+    /// Any thread but those of inline handlers, and not inside `wsg_server_run` of the same server: `WSG_ERR_REENTRANT`.
+    /// A `wsg_server_next` or `wsg_server_run` on another thread ends first, so a callback must not wait for this call.
+    /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
+    pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
+        if handle::is_inline() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const())) {
+            return Err(Status::ErrReentrant);
+        }
+        let running = handle::remove(server)?;
+        if running.forks != fork::depth() {
+            core::mem::forget(running);
+            return Ok(Status::Ok);
+        }
+        running.commands.stop();
+        let server = lock(&running.consumer).take();
+        drop(server);
+        Ok(Status::Ok)
+    }
+
+    /// The address it listens on, with the real port. Ends with a zero byte; valid until the server is freed. Empty for a
+    /// handle that is none.
+    pub fn wsg_server_address(server: *const ServerHandle) -> Str {
+        let running = running(server)?;
+        Ok(Str { data: running.address.as_ptr(), len: running.address.as_bytes().len() })
+    }
+
+    /// Takes the next events, in the order they happened to each connection. Waits at most `timeout_ms`; 0 does not wait,
+    /// a negative number waits for ever.
+    ///
+    /// On `WSG_OK`, `*batch` is owned by the caller and holds at least one event; it must be freed before the next call.
+    /// Else it is `NULL`: `WSG_NOTHING` when the time is over, `WSG_STOPPED` when the server has stopped and every event
+    /// was taken. One thread at a time: `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from
+    /// an inline handler; `WSG_ERR_NULL`, `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
+    pub fn wsg_server_next(server: *mut ServerHandle, timeout_ms: i64,
+        batch: Option<&mut MaybeUninit<*mut BatchHandle>>,
+    ) -> Status {
+        let place = handle::out(batch)?;
+        place.write(core::ptr::null_mut());
+        let running = running(server)?;
+        let mut consumer = running.consume()?;
+        match consumer.wait(u64::try_from(timeout_ms).ok().map(Duration::from_millis))? {
+            Next::Events => {
+                place.write(consumer.give()?);
+                Ok(Status::Ok)
+            }
+            Next::Nothing => Ok(Status::Nothing),
+            Next::Stopped => Ok(Status::Stopped),
+        }
+    }
+
+    /// The events of a batch: `*count` of them, one after the other. They, and what they point at, are valid until the batch
+    /// is freed, also when the server was freed before.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+    pub fn wsg_batch_events(batch: *const BatchHandle, events: Option<&mut MaybeUninit<*const Event>>,
+        count: Option<&mut MaybeUninit<usize>>,
+    ) -> Status {
+        let (events, count) = (handle::out(events)?, handle::out(count)?);
+        let batch = handle::find(batch)?;
+        let views = lock(&batch.views);
+        let seen = views.as_ref().ok_or(Status::ErrHandle)?.0.events();
+        events.write(seen.as_ptr());
+        count.write(seen.len());
+        Ok(Status::Ok)
+    }
+
+    /// Frees a batch, so that the server can reuse its memory. Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, or
+    /// `WSG_ERR_HANDLE` the second time.
+    pub fn wsg_batch_free(batch: *mut BatchHandle) -> Status {
+        let batch = handle::remove(batch)?;
+        let views = lock(&batch.views).take();
+        if let (Some(views), Some(home)) = (views, batch.home.upgrade()) {
+            *lock(&home) = Some(views);
+        }
+        Ok(Status::Ok)
+    }
+
+    /// A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
+    ///
+    /// When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`; also once before the first wait.
+    /// Do not read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`,
+    /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    pub fn wsg_server_fd(server: *const ServerHandle, fd: Option<&mut MaybeUninit<c_int>>) -> Status {
+        let place = handle::out(fd)?;
+        place.write(running(server)?.bell.fd());
+        Ok(Status::Ok)
+    }
+
+    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
+    /// left after `timeout_ms` is dropped. Does not wait: `wsg_server_next` answers `WSG_STOPPED` and `wsg_server_run`
+    /// returns when all is over. Safe to repeat. Any thread, also in callbacks and inline handlers.
+    ///
+    /// Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    pub fn wsg_server_drain(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) -> Status {
+        running(server)?.commands.drain(timeout_ms, jitter_ms);
+        Ok(Status::Ok)
+    }
+
+    /// Stops at once: every connection is dropped. Does not wait, and frees nothing. As `wsg_server_drain` otherwise.
+    pub fn wsg_server_stop(server: *mut ServerHandle) -> Status {
+        running(server)?.commands.stop();
+        Ok(Status::Ok)
+    }
+
+    /// Reads certificate and key again. A bad pair keeps the old one: an error that says so, as in `wsg_server_start`.
+    ///
+    /// Any thread; it reads files. Returns `WSG_OK`, `WSG_ERR_INVALID_OPTION`, `WSG_ERR_ARGUMENT` without the option `tls`,
+    /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    pub fn wsg_server_reload_tls(server: *mut ServerHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
+    ) -> Status {
+        explain(error, running(server)?.commands.reload_tls())?;
+        Ok(Status::Ok)
+    }
+
+    /// The counters now. `stats_len` is `sizeof(wsg_stats)`: the library fills what this header knows of.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    pub fn wsg_server_stats(server: *const ServerHandle, stats: *mut Stats, stats_len: usize) -> Status {
+        let now = running(server)?.commands.stats();
+        let seen = Stats {
+            connections: now.connections,
+            open: now.open,
+            opened_total: now.opened_total,
+            messages_in: now.messages_in,
+            bytes_in: now.bytes_in,
+            bytes_out: now.bytes_out,
+            inbox_bytes: now.inbox_bytes,
+            outbox_bytes: now.outbox_bytes,
+            delayed: now.delayed,
+            pending_auth: now.pending_auth,
+        };
+        handle::copy_out(&seen, stats, stats_len)?;
+        Ok(Status::Ok)
+    }
+
+    /// How often `verdict` (a `wsg_verdict`) was the verdict.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a number that is no verdict, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+    /// `WSG_ERR_FORKED`.
+    pub fn wsg_server_verdict_count(server: *const ServerHandle, verdict: u32, count: Option<&mut MaybeUninit<u64>>
+    ) -> Status {
+        let place = handle::out(count)?;
+        let running = running(server)?;
+        let code = Code::ALL.get(verdict as usize).ok_or(Status::ErrArgument)?;
+        place.write(running.commands.stats().verdict(*code));
+        Ok(Status::Ok)
+    }
+}

@@ -1,0 +1,188 @@
+//! What a call answers: one enum, with a stable name for each value.
+
+use wsguard::host::{ConfigErrorKind, Error, Sent};
+
+/// What a call answers. 0 and above: it was done; below 0: it was not, and nothing was changed.
+///
+/// Values never change their meaning; new ones may be added. `wsg_status_name` gives the stable name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum Status {
+    /// It was done.
+    Ok = 0,
+    /// The message was accepted and waits behind others that the peer has not read. `WSG_EVENT_DRAINED` tells when all
+    /// were written.
+    Queued = 1,
+    /// `wsg_server_next` waited as long as it was told to, and nothing happened.
+    Nothing = 2,
+    /// `wsg_server_next` has no more events, now and for ever: the server has stopped.
+    Stopped = 3,
+    /// An argument that must not be `NULL` is.
+    ErrNull = -1,
+    /// The handle names nothing: it was freed, or it is not a handle of this kind.
+    ErrHandle = -2,
+    /// A text is not UTF-8.
+    ErrUtf8 = -3,
+    /// An argument is not accepted; the function says what would be.
+    ErrArgument = -4,
+    /// The connection is closed, or never existed.
+    ErrConnectionClosed = -5,
+    /// The ticket was answered already, its time is over, or its peer has left.
+    ErrTicketSettled = -6,
+    /// The server has stopped.
+    ErrStopped = -7,
+    /// The option does not exist.
+    ErrUnknownOption = -8,
+    /// A required option was not given.
+    ErrMissingOption = -9,
+    /// The type or the value of an option is not accepted.
+    ErrInvalidOption = -10,
+    /// Two options cannot both hold.
+    ErrContradiction = -11,
+    /// The address cannot be listened on.
+    ErrListen = -12,
+    /// A thread or an event loop could not be started.
+    ErrStart = -13,
+    /// Another thread is in `wsg_server_next` or `wsg_server_run`, or the last batch was not freed yet.
+    ErrBusy = -14,
+    /// The call is not allowed on this thread now: it would wait for itself.
+    ErrReentrant = -15,
+    /// The process was forked after the server was started: its threads exist in the parent only.
+    ErrForked = -16,
+    /// The header this program was compiled with is not that of this library.
+    ErrAbi = -17,
+    /// A fault of the library. It was contained; please report it.
+    ErrPanic = -18,
+}
+
+impl Status {
+    /// The stable name, and the same words in every language. Of the errors of options, these are the core's.
+    pub(crate) fn name(self) -> &'static core::ffi::CStr {
+        match self {
+            Status::Ok => c"ok",
+            Status::Queued => c"queued",
+            Status::Nothing => c"nothing",
+            Status::Stopped | Status::ErrStopped => c"stopped",
+            Status::ErrNull => c"null_argument",
+            Status::ErrHandle => c"invalid_handle",
+            Status::ErrUtf8 => c"invalid_utf8",
+            Status::ErrArgument => c"invalid_argument",
+            Status::ErrConnectionClosed => c"connection_closed",
+            Status::ErrTicketSettled => c"ticket_settled",
+            Status::ErrUnknownOption => c"unknown_option",
+            Status::ErrMissingOption => c"missing_option",
+            Status::ErrInvalidOption => c"invalid_option",
+            Status::ErrContradiction => c"contradiction",
+            Status::ErrListen => c"listen_failed",
+            Status::ErrStart => c"start_failed",
+            Status::ErrBusy => c"busy",
+            Status::ErrReentrant => c"reentrant",
+            Status::ErrForked => c"forked",
+            Status::ErrAbi => c"abi_mismatch",
+            Status::ErrPanic => c"panic",
+        }
+    }
+
+    /// The status of a number that came from C.
+    pub(crate) fn from_number(number: i32) -> Option<Status> {
+        ALL.iter().copied().find(|status| *status as i32 == number)
+    }
+}
+
+const ALL: &[Status] = &[
+    Status::Ok,
+    Status::Queued,
+    Status::Nothing,
+    Status::Stopped,
+    Status::ErrNull,
+    Status::ErrHandle,
+    Status::ErrUtf8,
+    Status::ErrArgument,
+    Status::ErrConnectionClosed,
+    Status::ErrTicketSettled,
+    Status::ErrStopped,
+    Status::ErrUnknownOption,
+    Status::ErrMissingOption,
+    Status::ErrInvalidOption,
+    Status::ErrContradiction,
+    Status::ErrListen,
+    Status::ErrStart,
+    Status::ErrBusy,
+    Status::ErrReentrant,
+    Status::ErrForked,
+    Status::ErrAbi,
+    Status::ErrPanic,
+];
+
+impl From<ConfigErrorKind> for Status {
+    fn from(kind: ConfigErrorKind) -> Self {
+        match kind {
+            ConfigErrorKind::UnknownOption => Status::ErrUnknownOption,
+            ConfigErrorKind::MissingOption => Status::ErrMissingOption,
+            ConfigErrorKind::InvalidOption => Status::ErrInvalidOption,
+            ConfigErrorKind::Contradiction => Status::ErrContradiction,
+        }
+    }
+}
+
+impl From<&Error> for Status {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Config(error) | Error::Tls(error) => error.kind.into(),
+            Error::Listen { .. } => Status::ErrListen,
+            Error::Start(_) => Status::ErrStart,
+            Error::ConnectionClosed => Status::ErrConnectionClosed,
+            Error::TicketSettled => Status::ErrTicketSettled,
+            Error::InvalidArgument(_) => Status::ErrArgument,
+            Error::Stopped => Status::ErrStopped,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Status::from(&error)
+    }
+}
+
+impl From<Sent> for Status {
+    fn from(sent: Sent) -> Self {
+        match sent {
+            Sent::Sent => Status::Ok,
+            Sent::Queued => Status::Queued,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wsguard::host::ConfigError;
+
+    use super::*;
+
+    #[test]
+    fn errors_have_the_names_of_the_core() {
+        let named = [
+            Error::Config(ConfigError::missing("auth", "")),
+            Error::Tls(ConfigError::invalid("tls.key", "")),
+            Error::Config(ConfigError::contradiction("tls", "")),
+            Error::Listen { address: String::new(), source: std::io::Error::other("") },
+            Error::Start(std::io::Error::other("")),
+            Error::ConnectionClosed,
+            Error::TicketSettled,
+            Error::InvalidArgument(""),
+            Error::Stopped,
+        ];
+        for error in named {
+            assert_eq!(Status::from(&error).name().to_str().unwrap(), error.code());
+        }
+    }
+
+    #[test]
+    fn numbers_are_unique() {
+        for status in ALL {
+            assert_eq!(Status::from_number(*status as i32), Some(*status));
+        }
+        assert_eq!(Status::from_number(-1000), None);
+    }
+}

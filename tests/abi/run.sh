@@ -1,0 +1,54 @@
+#!/bin/sh
+# The C ABI: header, symbols, enum values, misuse, leaks, threads. `cargo build --release -p wsguard-ffi` first.
+#   tests/abi/run.sh               TARGET: cargo's target directory
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+release=${TARGET:-$root/target}/release
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+include=-I$root/include
+warnings="-Wall -Wextra -Werror -pedantic"
+libraries="$release/libwsguard_ffi.a -lpthread -ldl -lm"
+
+echo "--- the header is C99 and C++17"
+# shellcheck disable=SC2086
+{
+    cc -std=c99 $warnings "$include" -c "$here/header.c" -o "$work/header.o"
+    c++ -std=c++17 $warnings "$include" -x c++ -c "$here/header.c" -o "$work/header.o"
+}
+
+echo "--- exported symbols are the header's"
+nm -D --defined-only "$release/libwsguard_ffi.so" | awk '{print $3}' | sort -u >"$work/exported"
+# Declarations only: what stands at the start of a line behind its type.
+grep -E '^[a-z].* \*?wsg_[a-z0-9_]+\(' "$root/include/wsguard.h" | sed 's/(.*//; s/.*[ *]//' | sort -u >"$work/declared"
+diff "$work/declared" "$work/exported"
+
+echo "--- enum values are what they always were"
+{
+    echo '#include "wsguard.h"'
+    sed 's/^\([A-Z0-9_]*\) \(.*\)$/_Static_assert(\1 == \2, "\1");/' "$here/enums.txt"
+} >"$work/enums.c"
+cc -std=c11 "$include" -c "$work/enums.c" -o "$work/enums.o"
+
+echo "--- misuse, threads and leaks under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer"
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+for program in misuse threads cycles; do
+    # shellcheck disable=SC2086
+    cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
+        "$here/$program.c" $libraries -o "$work/$program"
+    "$work/$program"
+done
+
+echo "--- leaks again, under valgrind"
+if command -v valgrind >/dev/null; then
+    # shellcheck disable=SC2086
+    cc -std=c11 -g -O1 "$include" "$here/cycles.c" $libraries -o "$work/cycles-plain"
+    valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=9 \
+        "$work/cycles-plain" 100000 200
+else
+    echo "missing: valgrind (Debian: apt-get install valgrind)" >&2
+    exit 1
+fi
+echo "abi: ok"

@@ -1,0 +1,298 @@
+/* The C test host: what an application writes, and nothing else. See HOST.md for the contract. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "json.h"
+#include "wsguard.h"
+
+#define TEXT(literal) (literal), sizeof(literal) - 1
+#define VIEW(view) (view).data, (view).len
+
+static wsg_server *server;
+static wsg_str input;           /* the first line */
+static atomic_bool drain_asked; /* a drain answers `done` when it is over, just before the program ends */
+static wsg_str script;          /* its app.authenticate */
+
+static bool is(wsg_str text, const char *what) { return text.len == strlen(what) && memcmp(text.data, what, text.len) == 0; }
+
+static void drop(wsg_str text) { free((char *)(uintptr_t)text.data); }
+
+static void sleep_ms(unsigned long long ms) {
+  struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+  while (nanosleep(&left, &left) != 0) {}
+}
+
+/* --- messages ----------------------------------------------------------------------------------------------------- */
+
+/* Echoes on the library's own threads; whatever needs the application goes to its thread. */
+static int echo_inline(void *userdata, uint64_t conn, const wsg_inline_message *message, wsg_replies *replies) {
+  (void)userdata, (void)conn;
+  switch (message->kind) {
+    case WSG_EVENT_TEXT: wsg_replies_text(replies, VIEW(message->data)); return WSG_INLINE_DONE;
+    case WSG_EVENT_BINARY: wsg_replies_binary(replies, VIEW(message->data)); return WSG_INLINE_DONE;
+    default:
+      if (!is(message->event, "echo")) return WSG_INLINE_PASS;
+      wsg_replies_emit(replies, TEXT("echo"), VIEW(message->data), VIEW(message->id));
+      return WSG_INLINE_DONE;
+  }
+}
+
+static int on_text(void *userdata, wsg_server *s, uint64_t conn, const char *text, size_t len) {
+  (void)userdata;
+  wsg_server_send_text(s, conn, text, len);
+  return 0;
+}
+
+static int on_binary(void *userdata, wsg_server *s, uint64_t conn, const char *payload, size_t len) {
+  (void)userdata;
+  wsg_server_send_binary(s, conn, payload, len);
+  return 0;
+}
+
+/* The application of the `json` protocol. A connection may have closed meanwhile: that is no error of this application. */
+static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_message *m) {
+  (void)userdata;
+  wsg_str room = json_text(json_get(m->data, "room")), reason = json_text(json_get(m->data, "reason"));
+  int failed = 0;
+  if (is(m->event, "echo")) {
+    wsg_server_reply(s, conn, VIEW(m->id), TEXT("echo"), VIEW(m->data));
+  } else if (is(m->event, "join")) {
+    if (wsg_server_join(s, conn, VIEW(room)) >= 0) wsg_server_reply(s, conn, VIEW(m->id), TEXT("joined"), VIEW(m->data));
+  } else if (is(m->event, "leave")) {
+    if (wsg_server_leave(s, conn, VIEW(room)) >= 0) wsg_server_reply(s, conn, VIEW(m->id), TEXT("left"), VIEW(m->data));
+  } else if (is(m->event, "say")) {
+    wsg_server_broadcast(s, VIEW(room), TEXT("said"), VIEW(m->data), 0);
+  } else if (is(m->event, "throw")) {
+    failed = 1;
+  } else if (is(m->event, "block")) {
+    sleep_ms(json_number(json_get(m->data, "ms"), 0));
+    wsg_server_reply(s, conn, VIEW(m->id), TEXT("unblocked"), VIEW(m->data));
+  } else if (is(m->event, "close")) {
+    wsg_server_close(s, conn, (uint16_t)json_number(json_get(m->data, "code"), 1000), VIEW(reason));
+  }
+  drop(room), drop(reason);
+  return failed;
+}
+
+/* --- authentication ----------------------------------------------------------------------------------------------- */
+
+static void settle(uint64_t ticket) {
+  wsg_str user = json_get(script, "user"), name = json_text(user);
+  unsigned long long lifetime = json_number(json_get(script, "expires_in_ms"), 0);
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+  wsg_status status =
+      wsg_server_accept(server, ticket, user.data == NULL ? NULL : name.data, name.len, lifetime == 0 ? 0 : unix_ms + lifetime);
+  if (status < 0) fprintf(stderr, "answer came too late: %s\n", wsg_status_name(status).data);
+  drop(name);
+}
+
+static void *settle_later(void *ticket) {
+  sleep_ms(json_number(json_get(script, "delay_ms"), 0));
+  settle((uintptr_t)ticket);
+  return NULL;
+}
+
+/* The application's authentication, as `app.authenticate` scripts it. */
+static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade) {
+  (void)userdata;
+  wsg_str token = wsg_upgrade_header(upgrade, TEXT("x-auth-token")), good = json_text(json_get(script, "token"));
+  bool accepted = json_get(script, "token").data != NULL && token.data != NULL && token.len == good.len &&
+                  memcmp(token.data, good.data, good.len) == 0;
+  drop(good);
+  if (is(token, "boom")) return 1;
+  if (is(token, "hang")) return 0;
+  if (is(token, "teapot")) return wsg_server_reject(s, upgrade->ticket, 418), 0;
+  if (!accepted) return wsg_server_reject(s, upgrade->ticket, 401), 0;
+  pthread_t thread;
+  if (json_number(json_get(script, "delay_ms"), 0) == 0) settle(upgrade->ticket);
+  else if (pthread_create(&thread, NULL, settle_later, (void *)(uintptr_t)upgrade->ticket) == 0) pthread_detach(thread);
+  return 0;
+}
+
+/* --- what it tells ------------------------------------------------------------------------------------------------ */
+
+static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
+  static const char *const types[] = {"", "", "open", "message", "message", "message", "close", "violation", ""};
+  char hex[17] = "";
+  wsg_str conn = {event->conn == 0 ? NULL : hex, (size_t)snprintf(hex, sizeof hex, "%llx", (unsigned long long)event->conn)};
+  (void)userdata, (void)s;
+  if (types[event->kind][0] == 0) return 0;
+  flockfile(stdout);
+  printf("{\"type\":\"%s\"", types[event->kind]);
+  json_print("conn", conn);
+  switch (event->kind) {
+    case WSG_EVENT_OPEN:
+      json_print("ip", event->body.open.ip);
+      json_print("user", event->body.open.user);
+      json_print("path", event->body.open.path);
+      json_print("subprotocol", event->body.open.subprotocol);
+      break;
+    case WSG_EVENT_TEXT: printf(",\"kind\":\"text\",\"bytes\":%zu", event->body.payload.len); break;
+    case WSG_EVENT_BINARY: printf(",\"kind\":\"binary\",\"bytes\":%zu", event->body.payload.len); break;
+    case WSG_EVENT_MESSAGE:
+      json_print("event", event->body.message.event);
+      printf(",\"bytes\":%zu", event->body.message.bytes);
+      break;
+    case WSG_EVENT_CLOSE:
+      json_print("reason", event->body.close.reason);
+      printf(",\"code\":%u,\"clean\":%s", event->body.close.code, event->body.close.clean ? "true" : "false");
+      break;
+    default:
+      json_print("code", wsg_verdict_name(event->body.violation.verdict));
+      json_print("ip", event->body.violation.ip);
+      json_print("user", event->body.violation.user);
+      json_print("event", event->body.violation.event);
+  }
+  puts("}");
+  funlockfile(stdout);
+  return 0;
+}
+
+static void print_stats(void) {
+  wsg_stats stats;
+  const char *comma = "";
+  wsg_server_stats(server, &stats, sizeof stats);
+  flockfile(stdout);
+  printf("{\"type\":\"stats\",\"connections\":%llu,\"open\":%llu,\"opened_total\":%llu,\"messages_in\":%llu,"
+         "\"bytes_in\":%llu,\"bytes_out\":%llu,\"inbox_bytes\":%llu,\"outbox_bytes\":%llu,\"delayed\":%llu,"
+         "\"pending_auth\":%llu,\"verdicts\":{",
+         (unsigned long long)stats.connections, (unsigned long long)stats.open, (unsigned long long)stats.opened_total,
+         (unsigned long long)stats.messages_in, (unsigned long long)stats.bytes_in, (unsigned long long)stats.bytes_out,
+         (unsigned long long)stats.inbox_bytes, (unsigned long long)stats.outbox_bytes,
+         (unsigned long long)stats.delayed, (unsigned long long)stats.pending_auth);
+  for (uint32_t verdict = 0; wsg_verdict_name(verdict).len > 0; verdict++) {
+    uint64_t count = 0;
+    if (wsg_server_verdict_count(server, verdict, &count) < 0 || count == 0) continue;
+    printf("%s\"%s\":%llu", comma, wsg_verdict_name(verdict).data, (unsigned long long)count);
+    comma = ",";
+  }
+  puts("}}");
+  funlockfile(stdout);
+}
+
+/* --- standard input, signals -------------------------------------------------------------------------------------- */
+
+static wsg_str read_line(void) {
+  char *line = NULL;
+  size_t room = 0;
+  ssize_t len = getline(&line, &room, stdin);
+  if (len < 0) { free(line); return (wsg_str){NULL, 0}; }
+  return (wsg_str){line, (size_t)len};
+}
+
+/* Carries out one command; whether it is answered now. */
+static bool carry_out(wsg_str command, wsg_str name, wsg_status *status, wsg_error **error) {
+  wsg_str room = json_text(json_get(command, "room")), event = json_text(json_get(command, "event"));
+  wsg_str user = json_text(json_get(command, "user")), data = json_get(command, "data");
+  bool answered = true;
+  if (is(name, "stats")) {
+    print_stats();
+    answered = false;
+  } else if (is(name, "disconnect_user")) {
+    *status = wsg_server_disconnect_user(server, VIEW(user));
+  } else if (is(name, "broadcast")) {
+    if (data.data == NULL) data = (wsg_str){TEXT("null")};
+    *status = wsg_server_broadcast(server, VIEW(room), VIEW(event), VIEW(data), 0);
+  } else if (is(name, "reload_tls")) {
+    *status = wsg_server_reload_tls(server, error);
+  } else if (is(name, "drain")) {
+    atomic_store(&drain_asked, true);
+    wsg_server_drain(server, json_number(json_get(command, "timeout_ms"), 5000), json_number(json_get(command, "jitter_ms"), 0));
+    answered = false;
+  } else {
+    *status = WSG_ERR_ARGUMENT;
+  }
+  drop(room), drop(event), drop(user);
+  return answered;
+}
+
+/* Standard input after the first line; its end drains the server, which ends the program. */
+static void *read_commands(void *unused) {
+  for (wsg_str line; (line = read_line()).data != NULL; drop(line)) {
+    wsg_str name = json_text(json_get(line, "do"));
+    wsg_status status = WSG_OK;
+    wsg_error *error = NULL;
+    if (carry_out(line, name, &status, &error)) {
+      flockfile(stdout);
+      printf("{\"type\":\"done\"");
+      json_print("do", name);
+      printf(",\"ok\":%s", status >= 0 ? "true" : "false");
+      if (status < 0) json_print("error", error != NULL ? wsg_error_message(error) : wsg_status_name(status));
+      puts("}");
+      funlockfile(stdout);
+    }
+    wsg_error_free(error);
+    drop(name);
+  }
+  wsg_server_drain(server, 5000, 0);
+  return unused;
+}
+
+/* SIGTERM and SIGINT drain, as an orchestrator expects. */
+static void *drain_on_signal(void *signals) {
+  int signal;
+  if (sigwait(signals, &signal) == 0) wsg_server_drain(server, 5000, 0);
+  return NULL;
+}
+
+/* --- main --------------------------------------------------------------------------------------------------------- */
+
+static int refused(wsg_status status, wsg_error *error) {
+  wsg_str option = wsg_error_option(error);
+  printf("{\"type\":\"error\"");
+  json_print("code", wsg_status_name(status));
+  json_print("option", option.len > 0 ? option : (wsg_str){NULL, 0});
+  json_print("message", wsg_error_message(error));
+  puts("}");
+  wsg_error_free(error);
+  return 2;
+}
+
+int main(int argc, char **argv) {
+  bool quiet = argc > 1 && strcmp(argv[1], "--quiet") == 0;
+  wsg_options *options = NULL;
+  wsg_error *error = NULL;
+  static sigset_t signals;
+  pthread_t thread;
+
+  setvbuf(stdout, NULL, _IOLBF, 1 << 16);
+  signal(SIGPIPE, SIG_IGN);
+  sigemptyset(&signals), sigaddset(&signals, SIGTERM), sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, NULL);
+  if (wsg_abi_check(WSG_ABI_VERSION) != WSG_OK) return 3;
+  wsg_log_to_stderr();
+
+  input = read_line();
+  wsg_str stated = json_get(input, "options");
+  script = json_get(json_get(input, "app"), "authenticate");
+  wsg_status status = wsg_options_from_json(stated.data, stated.len, &options, &error);
+  if (status < 0) return refused(status, error);
+  /* With events on standard output every message goes through the application's thread, which prints it. */
+  if (quiet) wsg_options_set_inline(options, echo_inline, NULL);
+  status = wsg_server_start(options, &server, &error);
+  wsg_options_free(options);
+  if (status < 0) return refused(status, error);
+
+  printf("{\"type\":\"listening\"");
+  json_print("addr", wsg_server_address(server));
+  puts("}");
+  if (pthread_create(&thread, NULL, read_commands, NULL) == 0) pthread_detach(thread);
+  if (pthread_create(&thread, NULL, drain_on_signal, &signals) == 0) pthread_detach(thread);
+
+  wsg_handlers handlers = {.event = quiet ? NULL : tell, .upgrade = on_upgrade, .message = on_message, .text = on_text,
+                           .binary = on_binary};
+  wsg_server_run(server, &handlers, NULL);
+  if (atomic_load(&drain_asked)) puts("{\"type\":\"done\",\"do\":\"drain\",\"ok\":true}");
+  wsg_server_free(server);
+  fflush(stdout);
+  return 0;
+}
