@@ -34,13 +34,15 @@ impl Listen {
     fn parse(text: &str) -> Result<Self, ConfigError> {
         let invalid = || ConfigError::invalid("listen", format!("must be host:port or unix:PATH, got {text:?}"));
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(invalid()) } else { Ok(Listen::Unix(path.into())) };
+            // Control characters would break the policy's one line in the log.
+            let unusable = path.is_empty() || path.chars().any(char::is_control);
+            return if unusable { Err(invalid()) } else { Ok(Listen::Unix(path.into())) };
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Listen::Tcp { host: address.ip().to_string(), port: address.port() });
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
-        if host.is_empty() || host.contains([':', '[', ']', '/']) {
+        if host.is_empty() || host.chars().any(char::is_control) || host.contains([':', '[', ']', '/']) {
             return Err(invalid());
         }
         Ok(Listen::Tcp { host: host.to_owned(), port: port.parse().map_err(|_| invalid())? })

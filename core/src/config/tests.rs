@@ -68,6 +68,7 @@ fn a_wrong_type_or_value_is_named() {
         (r#", "listen": "8080""#, "listen"),
         (r#", "listen": "a:b:80""#, "listen"),
         (r#", "listen": "unix:""#, "listen"),
+        (r#", "listen": "unix:/run/a\u007fb""#, "listen"),
         (r#", "paths": []"#, "paths"),
         (r#", "paths": ["/ok", "x"]"#, "paths[1]"),
         (r#", "paths": ["/a?b"]"#, "paths[0]"),
