@@ -120,6 +120,8 @@ pub struct Policy {
     pub proxy_protocol: bool,
     pub on_violation: OnViolation,
     pub server_header: Option<String>,
+    /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
+    pub plaintext_allowed: bool,
 }
 
 /// The longest duration accepted: ten years.
@@ -134,6 +136,7 @@ impl Policy {
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
         check_plaintext(&listen, &options)?;
         Ok(Policy {
+            plaintext_allowed: plaintext_allowed(&options),
             listen,
             threads: shards(options.threads),
             origins: origins(&options)?,
@@ -285,9 +288,13 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Whether plain text may leave this machine.
+fn plaintext_allowed(options: &Options) -> bool {
+    !options.trusted_proxies.is_empty() || options.dangerously_allow_plaintext
+}
+
 fn check_plaintext(listen: &Listen, options: &Options) -> Result<(), ConfigError> {
-    let covered = options.tls.is_some() || !options.trusted_proxies.is_empty() || options.dangerously_allow_plaintext;
-    if listen.is_local() || covered {
+    if listen.is_local() || options.tls.is_some() || plaintext_allowed(options) {
         return Ok(());
     }
     Err(ConfigError::missing(

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::ids::ConnectionId;
-use super::listener::Accepted;
+use super::listener::{self, Accepted};
 use super::shared::{Life, Remote, Shared};
 use super::stats::Stats;
 use super::tickets::{Decision, TicketId};
@@ -383,6 +384,35 @@ impl ServerHandle {
             _ => {}
         }
         if self.shared.tickets.answer(ticket, decision) { Ok(()) } else { Err(Error::TicketSettled) }
+    }
+
+    /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.
+    /// `received` is what was read from it: the whole request head, and whatever came behind it.
+    ///
+    /// It gets the verdicts of any other handshake; a refusal is answered on the connection. What the other server has
+    /// already done is not done again: its limits apply to the head, and its timeouts to how long that took.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY
+    /// header, or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has
+    /// left; [`Error::Stopped`].
+    pub fn adopt(&self, stream: TcpStream, received: Vec<u8>) -> Result<(), Error> {
+        self.check_running()?;
+        let policy = &self.shared.policy;
+        if policy.tls.is_some() || policy.proxy_protocol {
+            return Err(Error::InvalidArgument(
+                "tls and proxy_protocol belong to the server that accepts: they cannot be on for adopted connections",
+            ));
+        }
+        let local = stream.local_addr().map_err(|_| Error::ConnectionClosed)?.ip().to_canonical();
+        if !local.is_loopback() && !policy.plaintext_allowed {
+            return Err(Error::InvalidArgument(
+                "the connection is plain text on an address that is not loopback: give trusted_proxies when a proxy \
+                 ends TLS, or dangerously_allow_plaintext: true",
+            ));
+        }
+        listener::adopt(&self.shared, stream, received).map_err(|_| Error::ConnectionClosed)
     }
 
     /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so (THREATS T2).

@@ -62,6 +62,8 @@ pub(super) struct Accepted {
     /// `None`: a Unix socket.
     pub(super) peer: Option<IpAddr>,
     pub(super) at: Moment,
+    /// What another server has read from it already.
+    pub(super) received: Vec<u8>,
 }
 
 /// A bound listener, not yet registered with a runtime.
@@ -180,22 +182,38 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 fn hand_over(shared: &Arc<Shared>, socket: Socket, peer: Option<IpAddr>) {
-    let loads = shared.shards.iter().map(|remote| remote.load.load(Ordering::Relaxed));
-    let shard = loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(shard, _)| shard);
-    let at = shared.clock.now();
-    shared.shards[shard].load.fetch_add(1, Ordering::Relaxed);
+    let shard = least_loaded(shared);
+    let accepted = |socket| Accepted { socket, peer, at: shared.clock.now(), received: Vec::new() };
+    let here = Handed::Here(socket);
     if shard == 0 {
-        let accepted = Accepted { socket: Handed::Here(socket), peer, at };
-        tokio::spawn(opening::open(Arc::clone(shared), 0, accepted));
-        return;
+        count_towards(shared, 0);
+        tokio::spawn(opening::open(Arc::clone(shared), 0, accepted(here)));
+    } else if let Ok(departed) = here.depart() {
+        post(shared, shard, accepted(departed));
     }
-    match Handed::Here(socket).depart() {
-        Ok(socket) => {
-            let accepted = Box::new(Accepted { socket, peer, at });
-            shared.shards[shard].post(|buffer: &mut CommandBuffer| buffer.commands.push(Command::Adopt(accepted)));
-        }
-        Err(_) => {
-            shared.shards[shard].load.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+}
+
+/// Takes over a TCP connection that another server accepted and read the request head of.
+pub(super) fn adopt(shared: &Arc<Shared>, tcp: std::net::TcpStream, received: Vec<u8>) -> io::Result<()> {
+    let peer = Some(tcp.peer_addr()?.ip());
+    tcp.set_nonblocking(true)?;
+    tcp.set_nodelay(true)?;
+    let accepted = Accepted { socket: Handed::Tcp(tcp), peer, at: shared.clock.now(), received };
+    post(shared, least_loaded(shared), accepted);
+    Ok(())
+}
+
+fn least_loaded(shared: &Shared) -> usize {
+    let loads = shared.shards.iter().map(|remote| remote.load.load(Ordering::Relaxed));
+    loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(shard, _)| shard)
+}
+
+fn count_towards(shared: &Shared, shard: usize) {
+    shared.shards[shard].load.fetch_add(1, Ordering::Relaxed);
+}
+
+fn post(shared: &Shared, shard: usize, accepted: Accepted) {
+    count_towards(shared, shard);
+    let adopt = Command::Adopt(Box::new(accepted));
+    shared.shards[shard].post(|buffer: &mut CommandBuffer| buffer.commands.push(adopt));
 }

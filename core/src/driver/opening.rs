@@ -161,7 +161,7 @@ pub(super) async fn open(shared: Arc<Shared>, shard: usize, accepted: Accepted) 
         opening.deadline = opening.deadline.min(Instant::now() + REFUSAL_PATIENCE);
     }
     let Some(stream) = opening.secure(socket).await else { return };
-    opening.upgrade(stream).await;
+    opening.upgrade(stream, accepted.received).await;
 }
 
 impl Opening {
@@ -225,8 +225,7 @@ impl Opening {
     }
 
     /// The HTTP part: to an open connection, or to an answer that ends it.
-    async fn upgrade(mut self, mut stream: Stream) {
-        let mut received = Vec::new();
+    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>) {
         let mut ticket = None;
         let decided = timeout_at(self.deadline, self.decide(&mut stream, &mut received, &mut ticket)).await;
         if let Some(ticket) = ticket {

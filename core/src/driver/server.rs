@@ -57,6 +57,7 @@ impl Bell {
 pub struct Builder {
     inline: Option<Box<dyn Inline>>,
     wake: Option<Box<dyn Wake>>,
+    unbound: bool,
 }
 
 impl Builder {
@@ -79,17 +80,30 @@ impl Builder {
         self
     }
 
+    /// Listens nowhere, whatever `listen` says: every connection comes by [`ServerHandle::adopt`].
+    #[must_use]
+    pub fn without_listener(mut self) -> Self {
+        self.unbound = true;
+        self
+    }
+
     /// Checks the options, binds, and starts the threads. The policy in force is logged as one line.
     pub fn start(self, options: Options) -> Result<Server, Error> {
         let policy = Policy::new(options)?;
         let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
-        let (bound, address) = Bound::bind(&policy.listen)?;
+        let (bound, address) = if self.unbound {
+            (None, String::new())
+        } else {
+            let (bound, address) = Bound::bind(&policy.listen)?;
+            (Some(bound), address)
+        };
         let socket_file = match &bound {
             #[cfg(unix)]
-            Bound::Unix(_, path) => Some(path.clone()),
-            Bound::Tcp(_) => None,
+            Some(Bound::Unix(_, path)) => Some(path.clone()),
+            _ => None,
         };
-        tracing::info!(target: "wsguard", "policy in force: {policy}");
+        let place = if self.unbound { " (on adopted connections)" } else { "" };
+        tracing::info!(target: "wsguard", "policy in force{place}: {policy}");
         let bell = Bell::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(bell.clone()));
         let shared = Arc::new(Shared::new(policy, tls, self.inline, wake));
@@ -100,8 +114,7 @@ impl Builder {
 }
 
 /// Starts every shard, and waits until all of them run.
-fn start_threads(shared: &Arc<Shared>, bound: Bound) -> Result<Vec<JoinHandle<()>>, Error> {
-    let mut bound = Some(bound);
+fn start_threads(shared: &Arc<Shared>, mut bound: Option<Bound>) -> Result<Vec<JoinHandle<()>>, Error> {
     let alive = Arc::new(AtomicUsize::new(shared.shards.len()));
     let (ready, started) = mpsc::channel();
     let mut threads = Vec::new();
@@ -238,7 +251,7 @@ impl Server {
         Builder::new().start(options)
     }
 
-    /// The address it listens on, with the real port.
+    /// The address it listens on, with the real port; empty without a listener.
     pub fn address(&self) -> &str {
         &self.address
     }
