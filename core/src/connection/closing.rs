@@ -84,6 +84,16 @@ impl Connection {
         }
     }
 
+    /// Acts on a message rule that the application itself checked, as `on_violation` says.
+    pub fn refuse_for_the_application(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) {
+        if turn.policy.report_only() && self.is_open() {
+            let Report { code, event, detail } = *report;
+            turn.sink.report(Report { code, event, detail });
+        } else {
+            self.violate(report, turn);
+        }
+    }
+
     /// As [`violate`](Self::violate), for what the peer sent: from here on nothing of it is processed, but the
     /// application's answers to what came before are sent first, if they come at once.
     pub(super) fn refuse(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) {

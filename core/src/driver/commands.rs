@@ -41,6 +41,16 @@ pub(super) enum Command {
     Fail {
         conn: ConnectionId,
     },
+    /// The application's own check of a message found it broken.
+    Refuse {
+        conn: ConnectionId,
+        event: Span,
+    },
+    /// Stops or goes on reading from one connection.
+    Pause {
+        conn: ConnectionId,
+        paused: bool,
+    },
     Join {
         conn: ConnectionId,
         room: Span,
@@ -126,6 +136,7 @@ impl CommandBuffer {
             match &mut command {
                 Command::Frames { frames: span, .. }
                 | Command::Close { reason: span, .. }
+                | Command::Refuse { event: span, .. }
                 | Command::Join { room: span, .. }
                 | Command::Leave { room: span, .. }
                 | Command::Broadcast { room: Some(span), .. }
@@ -236,10 +247,7 @@ impl ServerHandle {
 
     fn send(&self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
         let slot = self.remote(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
-        let queued = slot.unsent_bytes.load(Ordering::Relaxed) > 0;
-        if queued {
-            slot.watched.store(true, Ordering::Relaxed);
-        }
+        let queued = slot.unsent_bytes.load(Ordering::Relaxed) > 0 && slot.watch();
         self.post(conn.shard(), |commands| commands.frames(conn, write));
         Ok(if queued { Sent::Queued } else { Sent::Sent })
     }
@@ -291,6 +299,45 @@ impl ServerHandle {
         self.remote(conn)?;
         self.post(conn.shard(), |commands| commands.commands.push(Command::Fail { conn }));
         Ok(())
+    }
+
+    /// Refuses a message of `event` that the schema let pass and the application's own validation did not: the verdict
+    /// is `schema_mismatch`, counted, logged and acted upon as `on_violation` says.
+    pub fn refuse(&self, conn: ConnectionId, event: &str) -> Result<(), Error> {
+        self.remote(conn)?;
+        self.post(conn.shard(), |commands| {
+            let event = commands.keep(event.as_bytes());
+            commands.commands.push(Command::Refuse { conn, event });
+        });
+        Ok(())
+    }
+
+    /// Stops reading from a connection whose messages the application cannot take now: its peer feels back-pressure,
+    /// others do not. What was read before may still arrive; writing and pings go on, and silence does not count.
+    pub fn pause(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.set_paused(conn, true)
+    }
+
+    /// Goes on reading from a connection after [`pause`](Self::pause).
+    pub fn resume(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.set_paused(conn, false)
+    }
+
+    fn set_paused(&self, conn: ConnectionId, paused: bool) -> Result<(), Error> {
+        self.remote(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::Pause { conn, paused }));
+        Ok(())
+    }
+
+    /// Counts `bytes` of messages that the application keeps beyond their batch towards `max_inbox_bytes`, until
+    /// [`release_inbox`](Self::release_inbox) takes them off again.
+    pub fn keep_inbox(&self, bytes: usize) {
+        self.shared.inbox_grew(bytes);
+    }
+
+    /// The end of what [`keep_inbox`](Self::keep_inbox) began, for the same number of bytes.
+    pub fn release_inbox(&self, bytes: usize) {
+        self.shared.inbox_shrank(bytes);
     }
 
     /// Puts a connection into a room; a connection leaves its rooms when it closes. At most 1024 rooms each.

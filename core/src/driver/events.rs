@@ -219,6 +219,11 @@ impl EventBatch {
         self.records.iter().map(|record| self.event(record))
     }
 
+    /// The event at `index`, oldest first.
+    pub fn get(&self, index: usize) -> Option<Event<'_>> {
+        self.records.get(index).map(|record| self.event(record))
+    }
+
     fn event<'b>(&'b self, record: &'b Record) -> Event<'b> {
         match record {
             Record::Upgrade(upgrade) => Event::Upgrade(upgrade),

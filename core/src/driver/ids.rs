@@ -25,11 +25,13 @@ impl ConnectionId {
         Self(number)
     }
 
-    pub(super) fn shard(self) -> usize {
+    /// The shard it lives on.
+    pub fn shard(self) -> usize {
         (self.0 >> 56) as usize
     }
 
-    pub(super) fn slot(self) -> u32 {
+    /// Its place on the shard, which another connection takes after it: small numbers, for tables.
+    pub fn slot(self) -> u32 {
         (self.0 & 0x00ff_ffff) as u32
     }
 
@@ -58,6 +60,27 @@ pub(super) struct Slot {
     pub(super) unsent_bytes: AtomicU32,
     /// The application was told `Queued` and waits for `Event::Drained`.
     pub(super) watched: AtomicBool,
+}
+
+impl Slot {
+    /// Watches for the outbox to be empty; `false`: it is by now, and nobody will tell.
+    ///
+    /// The mark comes before the look, and in [`publish`](Self::publish) the level before the look for the mark: one of
+    /// the two sees the other.
+    pub(super) fn watch(&self) -> bool {
+        self.watched.store(true, Ordering::SeqCst);
+        let waits = self.unsent_bytes.load(Ordering::SeqCst) > 0;
+        if !waits {
+            self.watched.store(false, Ordering::SeqCst);
+        }
+        waits
+    }
+
+    /// Publishes the level of the outbox; whether the application watched for it to be empty, and now it is.
+    pub(super) fn publish(&self, unsent_bytes: u32) -> bool {
+        self.unsent_bytes.store(unsent_bytes, Ordering::SeqCst);
+        unsent_bytes == 0 && self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst)
+    }
 }
 
 const CHUNK: usize = 4096;
@@ -102,6 +125,17 @@ mod tests {
     fn parts_come_back() {
         let id = ConnectionId::new(255, 0x00ff_fffe, u32::MAX);
         assert_eq!((id.shard(), id.slot(), id.generation()), (255, 0x00ff_fffe, u32::MAX));
+    }
+
+    #[test]
+    fn a_watch_is_answered_once_and_never_in_vain() {
+        let slot = Slot::default();
+        assert!(!slot.watch(), "nothing is unsent");
+        assert!(!slot.publish(10));
+        assert!(slot.watch());
+        assert!(!slot.publish(5));
+        assert!(slot.publish(0));
+        assert!(!slot.publish(0), "told once");
     }
 
     #[test]

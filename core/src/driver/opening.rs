@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
 use super::clock::Clock;
 use super::events::{Open, Upgrade};
@@ -21,6 +20,7 @@ use super::shard::{self, Newcomer, with_shard};
 use super::shared::{Life, Shared};
 use super::stream::{Socket, Stream};
 use super::tickets::{self, TicketId};
+use super::tls::TlsStream;
 use crate::auth::{Authenticator, Identity};
 use crate::client_ip::{AddressKey, canonical, client_address};
 use crate::connection::{Opened, Report};
@@ -208,7 +208,7 @@ impl Opening {
         let accept = async {
             socket.readable().await?;
             shard::expensive_step().await;
-            TlsAcceptor::from(config).accept(socket).await
+            TlsStream::accept(config, socket).await
         };
         match timeout_at(self.deadline, accept).await {
             Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),

@@ -47,6 +47,8 @@ pub(super) struct Session {
     pub(super) ended_writing: bool,
     /// Not read, because the application's inbox is full.
     pub(super) starved: bool,
+    /// Not read, because the application asked for that.
+    pub(super) paused: bool,
     /// In the shard's list of sessions that commands wrote to.
     pub(super) touched: bool,
 }

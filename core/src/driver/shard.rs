@@ -196,6 +196,7 @@ impl Shard {
             must_flush: false,
             ended_writing: false,
             starved: false,
+            paused: false,
             touched: false,
         });
         let mut sink = TurnSink::new(&self.shared, id, Subject::default(), 0);
@@ -379,6 +380,9 @@ impl Shard {
     /// Back-pressure (THREATS S4): over half of `max_inbox_bytes` whoever has more than a fair share of the current
     /// batch is not read, when it is full nobody is.
     fn must_wait_for_the_application(&mut self, session: &mut Session) -> bool {
+        if session.paused && session.conn.is_open() {
+            return true;
+        }
         let fill = self.shared.inbox_fill();
         if fill < 0.5 {
             return false;
@@ -422,11 +426,6 @@ impl Shard {
     /// The outbox is empty again: what waited for that may go on.
     fn drained(&mut self, session: &mut Session, now: Moment) {
         self.turn(session, now, Connection::handle_drained);
-        let watched = self.remote().slots.get(session.id.slot());
-        if watched.is_some_and(|slot| slot.watched.swap(false, Ordering::Relaxed)) && session.conn.is_open() {
-            let id = session.id;
-            self.shared.tell(self.index, |events| events.push_drained(id));
-        }
     }
 
     /// Ends a turn: writes, checks the outbox, ends what is over, re-arms the deadline. Whether the session lives.
@@ -471,8 +470,10 @@ impl Shard {
         let unsent = session.unsent_bytes();
         if unsent != session.counted_unsent as usize {
             level(&remote.stats.outbox_bytes, &mut session.counted_unsent, unsent);
-            if let Some(slot) = remote.slots.get(session.id.slot()) {
-                slot.unsent_bytes.store(unsent as u32, Ordering::Relaxed);
+            let id = session.id;
+            let watched = remote.slots.get(id.slot()).is_some_and(|slot| slot.publish(unsent as u32));
+            if watched && session.conn.is_open() {
+                self.shared.tell(self.index, |events| events.push_drained(id));
             }
         }
         level(&remote.stats.delayed, &mut session.counted_delayed, session.conn.delayed_messages());
@@ -507,7 +508,7 @@ impl Shard {
                 continue;
             }
             session.timer_at = Moment::NEVER;
-            if session.starved {
+            if session.starved || session.paused {
                 session.conn.excuse(now);
             }
             if session.conn.next_deadline(&self.shared.policy) <= now {

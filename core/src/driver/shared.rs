@@ -214,11 +214,15 @@ impl Shared {
         if batch.sequence == 0 {
             return;
         }
-        let remote = &self.shards[batch.shard];
-        self.inbox_bytes.fetch_sub(batch.bytes(), Ordering::Relaxed);
-        remote.released.fetch_max(batch.sequence, Ordering::AcqRel);
+        self.shards[batch.shard].released.fetch_max(batch.sequence, Ordering::AcqRel);
+        let bytes = batch.bytes();
         batch.clear();
         batch.sequence = 0;
+        self.inbox_shrank(bytes);
+    }
+
+    pub(super) fn inbox_shrank(&self, bytes: usize) {
+        self.inbox_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if self.inbox_fill() < 0.5 {
             for remote in &self.shards {
                 if remote.starved.swap(false, Ordering::AcqRel) {

@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio_rustls::server::TlsStream;
+
+use super::tls::TlsStream;
 
 /// A plain socket.
 #[derive(Debug)]
@@ -81,14 +82,13 @@ impl AsyncWrite for Socket {
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
     /// The leaf of the client's certificate chain.
     pub(super) fn peer_certificate(&self) -> Option<Vec<u8>> {
-        let Stream::Tls(tls) = self else { return None };
-        Some(tls.get_ref().1.peer_certificates()?.first()?.to_vec())
+        if let Stream::Tls(tls) = self { tls.peer_certificate() } else { None }
     }
 
     /// Whether bytes that were written may still wait inside, as TLS records do.

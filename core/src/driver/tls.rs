@@ -1,5 +1,9 @@
 //! TLS by rustls: certificates from PEM text or files, client certificates, reload.
 
+mod stream;
+
+pub(super) use stream::TlsStream;
+
 use std::io;
 use std::sync::Arc;
 

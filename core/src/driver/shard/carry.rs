@@ -67,6 +67,13 @@ impl Shard {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
             }
+            Command::Refuse { conn, event } => {
+                let event = Some(buffer.text(event));
+                let detail = "the application's own validation refused the data";
+                let report = Report { code: Code::SchemaMismatch, event, detail };
+                self.act_on(conn, now, |conn, turn| conn.refuse_for_the_application(&report, turn));
+            }
+            Command::Pause { conn, paused } => self.pause(conn, paused, now),
             Command::Join { conn, room } => self.join(conn, buffer.text(room)),
             Command::Leave { conn, room } => self.leave(conn, buffer.text(room)),
             Command::DisconnectUser { user } => self.disconnect_user(buffer.text(user), now),
@@ -178,6 +185,18 @@ impl Shard {
                 self.act_on(session.id, now, |conn, turn| conn.violate(&report, turn));
             }
         }
+    }
+
+    fn pause(&mut self, id: ConnectionId, paused: bool, now: Moment) {
+        let Some(mut session) = self.take_id(id) else { return };
+        if session.paused && !paused {
+            session.conn.excuse(now);
+            if let Some(waker) = &session.waker {
+                waker.wake_by_ref();
+            }
+        }
+        session.paused = paused;
+        self.sessions[id.slot() as usize] = Some(session);
     }
 
     /// The application has made room: read again those that had to wait.

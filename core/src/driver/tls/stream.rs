@@ -1,0 +1,328 @@
+//! TLS records between a socket and a connection: rustls decides, over buffers that all connections of a thread share.
+//!
+//! A connection keeps only what was cut off: a record that has not come whole, plaintext that the reader had no room
+//! for, ciphertext that the socket refused. An idle one keeps nothing.
+
+use core::fmt;
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::stream::Socket;
+
+/// Ciphertext read at a time: four records, so that a large message takes few calls.
+const READ_BYTES: usize = 72 * 1024;
+/// Plaintext sealed at a time.
+const WRITE_BYTES: usize = 64 * 1024;
+/// A handshake message (a client's certificates) may fill several records; beyond this it is refused.
+const MAX_PARTIAL_BYTES: usize = 64 * 1024;
+
+/// Ciphertext on its way through this thread; both are scratch, as long as they have ever been.
+struct Wire {
+    incoming: Box<[u8]>,
+    outgoing: Vec<u8>,
+}
+
+thread_local! {
+    static WIRE: RefCell<Wire> =
+        RefCell::new(Wire { incoming: vec![0; READ_BYTES].into(), outgoing: Vec::new() });
+}
+
+/// The server's end of a TLS connection.
+pub(in crate::driver) struct TlsStream {
+    socket: Socket,
+    tls: UnbufferedServerConnection,
+    received: Received,
+    /// Ciphertext that the socket has not taken.
+    unsent: Vec<u8>,
+    said_goodbye: bool,
+}
+
+/// What was received and could not be passed on.
+#[derive(Default)]
+struct Received {
+    /// Ciphertext: the beginning of a record, or of a handshake message.
+    partial: Vec<u8>,
+    /// Plaintext that the reader had no room for.
+    plain: Vec<u8>,
+    /// How much of `plain` was read.
+    read: usize,
+    /// The peer has said goodbye (`close_notify`).
+    ended: bool,
+}
+
+impl Received {
+    /// Takes plaintext: into `out` while there is room, and in order.
+    fn keep(&mut self, plaintext: &[u8], out: &mut ReadBuf<'_>) {
+        let fits = if self.plain.is_empty() { plaintext.len().min(out.remaining()) } else { 0 };
+        out.put_slice(&plaintext[..fits]);
+        self.plain.extend_from_slice(&plaintext[fits..]);
+    }
+
+    /// Hands out plaintext that was kept; whether there was any.
+    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let kept = &self.plain[self.read..];
+        let len = kept.len().min(out.remaining());
+        out.put_slice(&kept[..len]);
+        self.read += len;
+        if self.read == self.plain.len() {
+            (self.plain, self.read) = (Vec::new(), 0);
+        }
+        len > 0
+    }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl TlsStream {
+    /// The TLS handshake.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` where TLS refuses the peer (which is told so by an alert); `UnexpectedEof` where the peer left.
+    pub(in crate::driver) async fn accept(config: Arc<ServerConfig>, socket: Socket) -> io::Result<Self> {
+        let tls = UnbufferedServerConnection::new(config).map_err(invalid)?;
+        let mut stream =
+            TlsStream { socket, tls, received: Received::default(), unsent: Vec::new(), said_goodbye: false };
+        std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
+        Ok(stream)
+    }
+
+    /// The leaf of the client's certificate chain.
+    pub(in crate::driver) fn peer_certificate(&self) -> Option<Vec<u8>> {
+        Some(self.tls.peer_certificates()?.first()?.to_vec())
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_send(cx))?;
+            if !self.tls.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut [])))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Reads ciphertext once and takes it in; 0: the socket has ended.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        WIRE.with_borrow_mut(|wire| {
+            let mut buffer = ReadBuf::new(&mut wire.incoming);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            let len = buffer.filled().len();
+            let taken = self.take_in(&mut wire.incoming[..len], out);
+            if taken.is_err() {
+                // The alert that says why, as far as the socket takes it.
+                let _ = self.poll_send(cx);
+            }
+            Poll::Ready(taken.map(|()| len))
+        })
+    }
+
+    /// Takes in ciphertext behind what was kept of it, and keeps what is not yet whole.
+    fn take_in(&mut self, ciphertext: &mut [u8], out: &mut ReadBuf<'_>) -> io::Result<()> {
+        let mut partial = core::mem::take(&mut self.received.partial);
+        if partial.is_empty() {
+            let done = self.settle(ciphertext, out).map_err(invalid)?;
+            partial.extend_from_slice(&ciphertext[done..]);
+        } else {
+            partial.extend_from_slice(ciphertext);
+            let done = self.settle(&mut partial, out).map_err(invalid)?;
+            partial.drain(..done);
+            partial.shrink_to(READ_BYTES.min(2 * partial.len()));
+        }
+        if partial.len() > MAX_PARTIAL_BYTES {
+            return Err(invalid("a TLS handshake message is over 65536 bytes"));
+        }
+        if !self.received.ended {
+            self.received.partial = partial;
+        }
+        Ok(())
+    }
+
+    /// Lets TLS work until it wants more ciphertext; returns how much of `ciphertext` it is done with.
+    fn settle(&mut self, ciphertext: &mut [u8], out: &mut ReadBuf<'_>) -> Result<usize, rustls::Error> {
+        let mut done = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } = self.tls.process_tls_records(&mut ciphertext[done..]);
+            let state = match state {
+                Ok(state) => state,
+                Err(error) => {
+                    self.keep_alert(&mut ciphertext[done + discard..]);
+                    return Err(error);
+                }
+            };
+            let more = match state {
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        self.received.keep(record.payload, out);
+                    }
+                    true
+                }
+                ConnectionState::EncodeTlsData(handshake) => {
+                    encode(handshake, &mut self.unsent);
+                    true
+                }
+                ConnectionState::TransmitTlsData(encoded) => {
+                    encoded.done();
+                    true
+                }
+                ConnectionState::PeerClosed => {
+                    self.received.ended = true;
+                    true
+                }
+                // `WriteTraffic` and `BlockedHandshake`: it wants more; `Closed`: there is no more. Early data is off.
+                _ => false,
+            };
+            done += discard;
+            if !more {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// After an error: what TLS has to say of it.
+    fn keep_alert(&mut self, ciphertext: &mut [u8]) {
+        if let Ok(ConnectionState::EncodeTlsData(alert)) = self.tls.process_tls_records(ciphertext).state {
+            encode(alert, &mut self.unsent);
+        }
+    }
+
+    /// Seals `plaintext` into `sealed`, which grows to the room that takes; returns how long it is.
+    fn seal(&mut self, plaintext: Plaintext<'_>, sealed: &mut Vec<u8>) -> io::Result<usize> {
+        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut self.received.partial);
+        let ConnectionState::WriteTraffic(mut traffic) = state.map_err(invalid)? else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        loop {
+            let result = match plaintext {
+                Plaintext::Bytes(bytes) => traffic.encrypt(bytes, sealed),
+                Plaintext::CloseNotify => traffic.queue_close_notify(sealed),
+            };
+            match result {
+                Ok(len) => return Ok(len),
+                Err(EncryptError::InsufficientSize(size)) if size.required_size > sealed.len() => {
+                    sealed.resize(size.required_size, 0);
+                }
+                Err(error) => return Err(invalid(error)),
+            }
+        }
+    }
+
+    /// Writes what the socket refused before.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = poll_write_all(&mut self.socket, cx, &self.unsent)?;
+        if sent == self.unsent.len() {
+            self.unsent = Vec::new();
+            return Poll::Ready(Ok(()));
+        }
+        self.unsent.drain(..sent);
+        Poll::Pending
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Plaintext<'p> {
+    Bytes(&'p [u8]),
+    CloseNotify,
+}
+
+/// Appends what TLS itself says.
+fn encode<Data>(mut handshake: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) {
+    let start = out.len();
+    // The first call tells how much room it takes.
+    if let Err(EncodeError::InsufficientSize(size)) = handshake.encode(&mut []) {
+        out.resize(start + size.required_size, 0);
+        let len = handshake.encode(&mut out[start..]).unwrap_or(0);
+        out.truncate(start + len);
+    }
+}
+
+/// Writes until the socket takes no more; how much it took.
+fn poll_write_all(socket: &mut Socket, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match Pin::new(&mut *socket).poll_write(cx, &bytes[sent..]) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(len)) => sent += len,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    Ok(sent)
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if out.remaining() == 0 || this.received.hand_out(out) {
+            return Poll::Ready(Ok(()));
+        }
+        let before = out.filled().len();
+        while !this.received.ended {
+            if !this.unsent.is_empty() {
+                // What TLS itself answered; reading goes on whether or not the socket takes it.
+                if let Poll::Ready(Err(error)) = this.poll_send(cx) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            if ready!(this.poll_receive(cx, out))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if out.filled().len() > before {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        let plaintext = &bytes[..bytes.len().min(WRITE_BYTES)];
+        WIRE.with_borrow_mut(|wire| {
+            let len = this.seal(Plaintext::Bytes(plaintext), &mut wire.outgoing)?;
+            let sealed = &wire.outgoing[..len];
+            let sent = poll_write_all(&mut this.socket, cx, sealed)?;
+            this.unsent.extend_from_slice(&sealed[sent..]);
+            Poll::Ready(Ok(plaintext.len()))
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.said_goodbye {
+            this.said_goodbye = true;
+            let mut goodbye = Vec::new();
+            // A connection that TLS has given up has nothing left to say.
+            let len = this.seal(Plaintext::CloseNotify, &mut goodbye).unwrap_or(0);
+            this.unsent.extend_from_slice(&goodbye[..len]);
+        }
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,159 @@
+#![expect(clippy::unwrap_used, reason = "a test")]
+//! What only a running server shows of `host`: connections that another server accepted, pausing one connection, and
+//! the application's own validation.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use wsguard::{Builder, Event, EventBatch, Next, Options, Server, ServerHandle};
+
+fn start(more: &str) -> Server {
+    let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "protocol": "raw" {more}}}"#);
+    Builder::new().without_listener().start(Options::from_json(&json).unwrap()).unwrap()
+}
+
+/// Both ends of a connection that some other server accepted.
+fn accepted() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+fn head(origin: &str) -> Vec<u8> {
+    format!(
+        "GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+fn expect_101(client: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+}
+
+/// A client's end of an open connection.
+fn connect(server: &ServerHandle) -> TcpStream {
+    let (mut client, socket) = accepted();
+    server.adopt(socket, head("https://a.example")).unwrap();
+    expect_101(&mut client);
+    client
+}
+
+/// A short text frame, masked with the key 0.
+fn text(payload: &str) -> Vec<u8> {
+    [&[0x81, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0], payload.as_bytes()].concat()
+}
+
+/// The next events, in words.
+fn tell(server: &mut Server, count: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut batch = EventBatch::new();
+    while seen.len() < count {
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        seen.extend(batch.iter().map(|event| match event {
+            Event::Open(open) => format!("open {} {}", open.ip.unwrap(), open.path),
+            Event::Text(_, text) => text.to_owned(),
+            Event::Close(close) => format!("close {} {}", close.code, close.reason),
+            Event::Violation(violation) => format!("{} {:?}", violation.code, violation.event),
+            other => format!("{other:?}"),
+        }));
+    }
+    seen
+}
+
+/// The id of the connection that opens next.
+fn opened(server: &mut Server) -> wsguard::ConnectionId {
+    let mut batch = EventBatch::new();
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+    batch.get(0).unwrap().conn().unwrap()
+}
+
+#[test]
+fn an_adopted_connection_opens_and_its_early_message_arrives() {
+    let mut server = start("");
+    assert_eq!(server.address(), "");
+    let (mut client, socket) = accepted();
+    let mut received = head("https://a.example");
+    // A masked text frame "hi" with the key 0, already read behind the head.
+    received.extend_from_slice(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']);
+    server.handle().adopt(socket, received).unwrap();
+    expect_101(&mut client);
+    assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "hi"]);
+}
+
+#[test]
+fn a_foreign_origin_is_refused_on_the_connection() {
+    let server = start("");
+    let (mut client, socket) = accepted();
+    server.handle().adopt(socket, head("https://evil.example")).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
+#[test]
+fn a_head_that_was_cut_is_read_on() {
+    let server = start("");
+    let (mut client, socket) = accepted();
+    let head = head("https://a.example");
+    server.handle().adopt(socket, head[..40].to_vec()).unwrap();
+    client.write_all(&head[40..]).unwrap();
+    expect_101(&mut client);
+}
+
+#[test]
+fn a_policy_that_cannot_be_kept_on_it_is_an_error() {
+    let server = start(r#", "proxy_protocol": true, "trusted_proxies": ["127.0.0.1"]"#);
+    let error = server.handle().adopt(accepted().1, head("https://a.example")).unwrap_err();
+    assert_eq!(error.code(), "invalid_argument");
+    assert!(error.to_string().contains("proxy_protocol"), "{error}");
+}
+
+#[test]
+fn a_paused_connection_is_not_read_until_it_is_resumed() {
+    let mut server = start(r#", "threads": 1"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    handle.pause(conn).unwrap();
+    handle.send_text(conn, "paused").unwrap();
+    let mut frame = [0; 8];
+    client.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame[2..], b"paused");
+    client.write_all(&text("one")).unwrap();
+    // Others are read: their message comes, the first one's does not.
+    let mut other = connect(&handle);
+    other.write_all(&text("two")).unwrap();
+    assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "two"]);
+    handle.resume(conn).unwrap();
+    assert_eq!(tell(&mut server, 1), ["one"]);
+}
+
+#[test]
+fn the_applications_own_validation_closes_with_schema_mismatch() {
+    let mut server = start("");
+    let handle = server.handle();
+    let _client = connect(&handle);
+    let conn = opened(&mut server);
+    handle.refuse(conn, "say").unwrap();
+    assert_eq!(tell(&mut server, 2), ["schema_mismatch Some(\"say\")", "close 1008 schema mismatch"]);
+    assert_eq!(handle.stats().verdicts.iter().sum::<u64>(), 1);
+}
+
+#[test]
+fn kept_messages_count_towards_the_inbox() {
+    let server = start("");
+    let handle = server.handle();
+    handle.keep_inbox(1000);
+    assert_eq!(handle.stats().inbox_bytes, 1000);
+    handle.release_inbox(1000);
+    assert_eq!(handle.stats().inbox_bytes, 0);
+}
