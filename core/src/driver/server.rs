@@ -144,6 +144,8 @@ fn run_shard(shared: &Arc<Shared>, index: usize, bound: Option<Bound>, ready: &m
     };
     shard::install(Some(Shard::new(Arc::clone(shared), index)));
     runtime.block_on(async {
+        // It bounds its own turns.
+        tokio::spawn(tokio::task::unconstrained(shard::run_connections()));
         tokio::spawn(shard::run_timers());
         tokio::spawn(shard::wake_application());
         if let Some(bound) = bound {

@@ -24,8 +24,8 @@ pub(super) struct Session {
     pub(super) conn: Connection,
     pub(super) stream: Stream,
     pub(super) outbox: Option<Box<Outbox>>,
-    /// Its task, known from the first time it ran.
-    pub(super) waker: Option<Waker>,
+    /// Gives it a turn.
+    pub(super) waker: Waker,
     /// The earliest entry of this session in the shard's timers.
     pub(super) timer_at: Moment,
     /// When a draining server closes it.
@@ -54,11 +54,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Its task's waker. A session that has not run yet has none: its first run looks at everything anyway.
-    pub(super) fn task(&self) -> Waker {
-        self.waker.clone().unwrap_or_else(|| Waker::noop().clone())
-    }
-
     pub(super) fn unsent_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }

@@ -1,23 +1,25 @@
 //! A shard: one thread, one runtime, and every connection that lives on it.
 //!
-//! Its state is thread-local, so that a connection's task is nothing but a slot number: no lock, no reference count,
-//! and the smallest task there can be. Everything that happens to a connection is a *turn*: borrow the shard's scratch,
+//! Its state is thread-local, so that a connection is nothing but a slot number and its waker: no lock and no task of its
+//! own. Everything that happens to a connection is a *turn*: borrow the shard's scratch,
 //! let the state machine work, write once, re-arm its deadline.
 
 mod carry;
+mod ready;
 
 pub(super) use carry::carry_out;
+pub(super) use ready::run_connections;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::future::Future;
+use std::future::Future as _;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use self::ready::{Ready, SessionWaker};
 use super::commands::CommandBuffer;
 use super::events::Open;
 use super::ids::{ConnectionId, MAX_SLOTS};
@@ -28,7 +30,7 @@ use super::shared::{Remote, Shared};
 use super::sink::TurnSink;
 use super::stats::{add, shift};
 use super::stream::Stream;
-use crate::connection::{Connection, Opened, Phase, Report, Turn};
+use crate::connection::{Connection, Ending, Opened, Phase, Report, Turn};
 use crate::contract::Scratch;
 use crate::limits::Seat;
 use crate::rooms::Rooms;
@@ -96,6 +98,7 @@ pub(super) struct Newcomer {
 pub(super) struct Shard {
     shared: Arc<Shared>,
     index: usize,
+    ready: Arc<Ready>,
     sessions: Vec<Option<Box<Session>>>,
     generations: Vec<u32>,
     free: Vec<u32>,
@@ -125,6 +128,7 @@ impl Shard {
         Self {
             shared,
             index,
+            ready: Arc::default(),
             sessions: Vec::new(),
             generations: Vec::new(),
             free: Vec::new(),
@@ -182,7 +186,7 @@ impl Shard {
             conn: Connection::new(&self.shared.policy, opened, now),
             stream,
             outbox: Some(outbox),
-            waker: None,
+            waker: SessionWaker::waker(&self.ready, slot, generation),
             timer_at: Moment::NEVER,
             drain_at: if self.drain_until.is_some() { now } else { Moment::NEVER },
             last_batch: 0,
@@ -207,8 +211,8 @@ impl Shard {
         self.shared.open.fetch_add(1, Ordering::AcqRel);
         add(&self.remote().stats.open, 1);
         add(&self.remote().stats.opened_total, 1);
+        session.waker.wake_by_ref();
         self.sessions[slot as usize] = Some(session);
-        tokio::spawn(SessionTask { slot, generation });
         true
     }
 
@@ -246,21 +250,39 @@ impl Shard {
         }
         shift(&remote.stats.outbox_bytes, session.counted_unsent.into(), 0);
         shift(&remote.stats.delayed, session.counted_delayed.into(), 0);
-        add(&remote.stats.open, u64::MAX);
-        remote.load.fetch_sub(1, Ordering::Relaxed);
         self.free.push(slot);
-        self.open -= 1;
-        // Its own task may not be the one that runs: let it see that it is over.
-        if let Some(waker) = &session.waker {
-            waker.wake_by_ref();
-        }
         drop(session);
+        self.one_less();
+    }
+
+    fn one_less(&mut self) {
+        self.open -= 1;
+        add(&self.remote().stats.open, u64::MAX);
+        self.remote().load.fetch_sub(1, Ordering::Relaxed);
         let last = self.shared.open.fetch_sub(1, Ordering::AcqRel) == 1;
         if last && self.drain_until.is_some() {
             for remote in &self.shared.shards {
                 remote.post(CommandBuffer::resume);
             }
         }
+    }
+
+    /// After a fault of ours in a connection's turn, which has dropped it: the application hears of it, and the shard
+    /// goes on. Its slot is not used again, because a room may still name it.
+    fn recover(&mut self, slot: u32, generation: u32) {
+        tracing::error!(target: "wsguard", shard = self.index, "a connection's turn failed; the shard goes on");
+        self.out.clear();
+        self.scratch.resize(SCRATCH_BYTES, 0);
+        let conn = ConnectionId::new(self.index, slot, generation);
+        if self.sessions[slot as usize].is_some() {
+            return;
+        }
+        if let Some(slot) = self.remote().slots.get(slot) {
+            slot.generation.store(0, Ordering::Release);
+        }
+        let (code, reason) = (Code::Internal.close_code(), Code::Internal.reason().to_owned());
+        self.shared.tell(self.index, |events| events.push_close(conn, &Ending { code, reason, clean: false }));
+        self.one_less();
     }
 
     /// A draining server stops when its last connection is gone: until then every shard answers newcomers with 503.
@@ -321,17 +343,16 @@ impl Shard {
     }
 
     /// Runs a connection because its socket is ready, or because there is something left to do.
-    fn poll_session(&mut self, slot: u32, generation: u32, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(mut session) = self.take(slot, generation) else { return Poll::Ready(()) };
-        if session.waker.is_none() {
-            session.waker = Some(cx.waker().clone());
-        }
+    fn run_session(&mut self, slot: u32, generation: u32) {
+        let Some(mut session) = self.take(slot, generation) else { return };
+        let waker = session.waker.clone();
+        let cx = &mut Context::from_waker(&waker);
         let now = self.shared.clock.now();
         if session.outbox.is_some() || session.must_flush {
             self.write(&mut session, now, cx);
         }
         self.read(&mut session, now, cx);
-        if self.end_turn(session, now, cx) { Poll::Pending } else { Poll::Ready(()) }
+        self.end_turn(session, now, cx);
     }
 
     /// Reads what has come, within the turn's budget.
@@ -428,8 +449,8 @@ impl Shard {
         self.turn(session, now, Connection::handle_drained);
     }
 
-    /// Ends a turn: writes, checks the outbox, ends what is over, re-arms the deadline. Whether the session lives.
-    fn end_turn(&mut self, mut session: Box<Session>, now: Moment, cx: &mut Context<'_>) -> bool {
+    /// Ends a turn: writes, checks the outbox, ends what is over, re-arms the deadline.
+    fn end_turn(&mut self, mut session: Box<Session>, now: Moment, cx: &mut Context<'_>) {
         if !self.out.is_empty() {
             self.write(&mut session, now, cx);
         }
@@ -450,14 +471,12 @@ impl Shard {
         let finished = session.ended_writing && session.conn.is_cleanly_closed();
         if finished || session.conn.phase() == Phase::Dropped {
             self.out.clear();
-            self.remove(session);
-            return false;
+            return self.remove(session);
         }
         self.count(&mut session);
         self.arm(&mut session);
         let slot = session.id.slot() as usize;
         self.sessions[slot] = Some(session);
-        true
     }
 
     /// Brings the shard's levels up to date.
@@ -522,27 +541,10 @@ impl Shard {
         Moment::NEVER
     }
 
-    /// Ends a turn outside the session's own task: writing registers that task all the same.
+    /// Ends a turn that was not the socket's: it wakes the connection all the same.
     fn end_turn_elsewhere(&mut self, session: Box<Session>, now: Moment) {
-        let waker = session.task();
+        let waker = session.waker.clone();
         self.end_turn(session, now, &mut Context::from_waker(&waker));
-    }
-}
-
-/// The task of one open connection: a slot number.
-struct SessionTask {
-    slot: u32,
-    generation: u32,
-}
-
-impl Future for SessionTask {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        SHARD.with_borrow_mut(|shard| match shard {
-            Some(shard) => shard.poll_session(self.slot, self.generation, cx),
-            None => Poll::Ready(()),
-        })
     }
 }
 

@@ -152,7 +152,7 @@ impl Shard {
     }
 
     fn write_elsewhere(&mut self, session: &mut Session, now: Moment) {
-        let waker = session.task();
+        let waker = session.waker.clone();
         self.write(session, now, &mut core::task::Context::from_waker(&waker));
     }
 
@@ -191,9 +191,7 @@ impl Shard {
         let Some(mut session) = self.take_id(id) else { return };
         if session.paused && !paused {
             session.conn.excuse(now);
-            if let Some(waker) = &session.waker {
-                waker.wake_by_ref();
-            }
+            session.waker.wake_by_ref();
         }
         session.paused = paused;
         self.sessions[id.slot() as usize] = Some(session);
@@ -204,9 +202,7 @@ impl Shard {
         for id in core::mem::take(&mut self.starved) {
             let Some(mut session) = self.take_id(id) else { continue };
             session.starved = false;
-            if let Some(waker) = &session.waker {
-                waker.wake_by_ref();
-            }
+            session.waker.wake_by_ref();
             self.sessions[id.slot() as usize] = Some(session);
         }
     }

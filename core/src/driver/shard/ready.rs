@@ -1,0 +1,109 @@
+//! Which connections have something to do, and the one task that lets them do it.
+//!
+//! A task per connection costs more memory than an idle connection's whole state, and more cache lines per message than
+//! the message: what a connection needs of the runtime is only a waker.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::with_shard;
+use crate::limits::lock;
+
+/// Connections that have their turn before accepting, commands and timers have theirs.
+const TURNS_PER_ROUND: usize = 256;
+
+/// The connections of one shard that were woken.
+#[derive(Debug, Default)]
+pub(super) struct Ready(Mutex<Woken>);
+
+#[derive(Debug, Default)]
+struct Woken {
+    connections: Vec<Arc<SessionWaker>>,
+    /// The task that runs them, while it sleeps.
+    runner: Option<Waker>,
+}
+
+impl Ready {
+    fn push(&self, woken: Arc<SessionWaker>) {
+        let mut ready = lock(&self.0);
+        ready.connections.push(woken);
+        let runner = ready.runner.take();
+        drop(ready);
+        if let Some(runner) = runner {
+            runner.wake();
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        !lock(&self.0).connections.is_empty()
+    }
+
+    fn poll_take(&self, into: &mut Vec<Arc<SessionWaker>>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ready = lock(&self.0);
+        if ready.connections.is_empty() {
+            ready.runner = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        core::mem::swap(&mut ready.connections, into);
+        Poll::Ready(())
+    }
+}
+
+/// What wakes one connection: made once, when it opens.
+#[derive(Debug)]
+pub(super) struct SessionWaker {
+    ready: Arc<Ready>,
+    slot: u32,
+    generation: u32,
+    is_queued: AtomicBool,
+}
+
+impl SessionWaker {
+    pub(super) fn waker(ready: &Arc<Ready>, slot: u32, generation: u32) -> Waker {
+        Arc::new(Self { ready: Arc::clone(ready), slot, generation, is_queued: AtomicBool::new(false) }).into()
+    }
+}
+
+impl Wake for SessionWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            self.ready.push(Arc::clone(self));
+        }
+    }
+}
+
+/// Runs the connections of this thread's shard as they are woken.
+pub(in crate::driver) async fn run_connections() {
+    let Some(ready) = with_shard(|shard| Some(Arc::clone(&shard.ready))) else { return };
+    let mut woken = Vec::new();
+    loop {
+        std::future::poll_fn(|cx| ready.poll_take(&mut woken, cx)).await;
+        let mut rounds = woken.chunks(TURNS_PER_ROUND).peekable();
+        while let Some(round) = rounds.next() {
+            with_shard(|shard| {
+                for connection in round {
+                    connection.is_queued.store(false, Ordering::Release);
+                    let (slot, generation) = (connection.slot, connection.generation);
+                    // A fault of ours must not take the whole shard with it.
+                    if catch_unwind(AssertUnwindSafe(|| shard.run_session(slot, generation))).is_err() {
+                        shard.recover(slot, generation);
+                    }
+                }
+            });
+            if rounds.peek().is_some() {
+                tokio::task::yield_now().await;
+            }
+        }
+        woken.clear();
+        if ready.has_more() {
+            // Whoever could not finish comes again after the sockets of all others were looked at.
+            tokio::task::yield_now().await;
+        }
+    }
+}
