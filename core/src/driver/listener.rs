@@ -116,6 +116,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Linux hands it on to every accepted connection: one call less for each.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -132,7 +135,9 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                if !cfg!(target_os = "linux") {
+                    stream.set_nodelay(true)?;
+                }
                 Ok((Socket::Tcp(stream), Some(peer.ip())))
             }
             #[cfg(unix)]
@@ -216,4 +221,22 @@ fn post(shared: &Shared, shard: usize, accepted: Accepted) {
     count_towards(shared, shard);
     let adopt = Command::Adopt(Box::new(accepted));
     shared.shards[shard].post(|buffer: &mut CommandBuffer| buffer.commands.push(adopt));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn accepted_connections_inherit_nodelay() {
+        let listener = bind_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = loop {
+            if let Ok((accepted, _)) = listener.accept() {
+                break accepted;
+            }
+        };
+        assert!(accepted.nodelay().unwrap());
+    }
 }

@@ -105,14 +105,7 @@ impl Outbox {
         pool: &mut Pool,
     ) -> Poll<io::Result<()>> {
         while self.len > 0 {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let mut count = 0;
-            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-                let skip = if count == 0 { self.sent } else { 0 };
-                *slice = IoSlice::new(&segment.bytes()[skip..]);
-                count += 1;
-            }
-            match Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]) {
+            match self.poll_write_once(stream, cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => self.consume(written, pool),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -120,6 +113,21 @@ impl Outbox {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_once(&self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let (1, Some(only)) = (self.segments.len(), self.segments.front()) {
+            // Cheaper than a vector of one.
+            return Pin::new(stream).poll_write(cx, &only.bytes()[self.sent..]);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = 0;
+        for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+            let skip = if count == 0 { self.sent } else { 0 };
+            *slice = IoSlice::new(&segment.bytes()[skip..]);
+            count += 1;
+        }
+        Pin::new(stream).poll_write_vectored(cx, &slices[..count])
     }
 
     /// Gives an outbox back that is empty.

@@ -43,8 +43,10 @@ impl Shard {
         for slot in touched.drain(..) {
             if let Some(mut session) = self.sessions[slot as usize].take() {
                 session.touched = false;
-                self.write_elsewhere(&mut session, now);
-                self.end_turn_elsewhere(session, now);
+                let waker = session.waker.clone();
+                let cx = &mut core::task::Context::from_waker(&waker);
+                self.write(&mut session, now, cx);
+                self.end_turn(session, now, cx);
             }
         }
         self.touched = touched;

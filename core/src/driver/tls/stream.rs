@@ -326,3 +326,152 @@ impl AsyncWrite for TlsStream {
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::config::{TlsOptions, TlsVersion};
+
+    /// A socket that passes on at most so many bytes at a time.
+    struct Cut(TcpStream, usize);
+
+    impl Read for Cut {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let len = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..len])
+        }
+    }
+
+    impl Write for Cut {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(&bytes[..bytes.len().min(self.1)])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    /// Runs `client` against a server that reads with room for `room` bytes and echoes until the peer's goodbye.
+    /// Returns what the server's end came to.
+    fn echo<C: FnOnce(TcpStream, ClientConnection) + Send + 'static>(room: usize, client: C) -> io::Result<usize> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
+        let options = TlsOptions { cert, key, client_ca: None, min_version: TlsVersion::V1_2 };
+        let config = super::super::server_config(&options).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+            client(TcpStream::connect(address).unwrap(), tls);
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = runtime.block_on(async {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let socket = Socket::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
+            let mut stream = TlsStream::accept(config, socket).await?;
+            let mut buffer = vec![0; room];
+            let mut total = 0;
+            loop {
+                let len = stream.read(&mut buffer).await?;
+                if len == 0 {
+                    stream.shutdown().await?;
+                    return Ok(total);
+                }
+                total += len;
+                stream.write_all(&buffer[..len]).await?;
+                stream.flush().await?;
+            }
+        });
+        peer.join().unwrap();
+        outcome
+    }
+
+    /// Sends `payload` in cuts of `cut` bytes and expects it back, and an orderly end.
+    fn there_and_back(len: usize, cut: usize, room: usize) {
+        let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let total = echo(room, move |socket, tls| {
+            let mut reader = StreamOwned::new(tls, Cut(socket, cut));
+            for part in payload.chunks(20_000) {
+                reader.write_all(part).unwrap();
+                reader.flush().unwrap();
+                let mut back = vec![0; part.len()];
+                reader.read_exact(&mut back).unwrap();
+                assert!(back == part, "the echo differs");
+            }
+            reader.conn.send_close_notify();
+            reader.flush().unwrap();
+            assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0, "the server says goodbye as well");
+        });
+        assert_eq!(total.unwrap(), len);
+    }
+
+    #[test]
+    fn messages_of_many_records_pass() {
+        there_and_back(1_000_000, usize::MAX, 256 * 1024);
+    }
+
+    #[test]
+    fn records_that_arrive_byte_by_byte_are_put_together() {
+        there_and_back(20_000, 1, 4096);
+    }
+
+    #[test]
+    fn plaintext_that_the_reader_has_no_room_for_is_kept() {
+        there_and_back(50_000, usize::MAX, 7);
+    }
+
+    #[test]
+    fn a_peer_that_leaves_without_a_goodbye_is_an_error() {
+        let outcome = echo(64, |mut socket, mut tls| {
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket).unwrap();
+            }
+            socket.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = socket.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_is_not_tls_is_refused_with_an_alert() {
+        let outcome = echo(64, |mut socket, _| {
+            socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            let _ = socket.read_to_end(&mut answer);
+            // RFC 8446 section 6: an alert record, fatal.
+            assert_eq!((answer.first(), answer.get(5)), (Some(&21), Some(&2)), "{answer:?}");
+        });
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_record_that_was_tampered_with_ends_the_connection() {
+        let outcome = echo(64, |mut socket, mut tls| {
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket).unwrap();
+            }
+            // An application data record that no key made.
+            socket.write_all(&[&[23, 3, 3, 0, 40][..], &[7; 40]].concat()).unwrap();
+            let _ = socket.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
