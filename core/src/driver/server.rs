@@ -154,11 +154,8 @@ fn run_shard(shared: &Arc<Shared>, index: usize, bound: Option<Bound>, ready: &m
         let _ = ready.send(Ok(()));
         loop {
             shared.shards[index].commands_arrived.notified().await;
-            // A fault of ours must not take the whole shard with it.
-            match catch_unwind(carry_out) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(_) => tracing::error!(target: "wsguard", shard = index, "a command failed; the shard goes on"),
+            if !carry_out() {
+                break;
             }
         }
     });

@@ -573,16 +573,25 @@ pub(super) async fn run_timers() {
 }
 
 /// Wakes the application once for all events of the connections that were ready together: this task runs after them.
+///
+/// Where the application shares the core with the shard its answers are there as soon as it was woken: the shard looks
+/// for them before it sleeps, and spares it the call that would wake the shard.
 pub(super) async fn wake_application() {
     std::future::poll_fn(|cx| {
-        with_shard(|shard| {
+        let came = with_shard(|shard| {
             if shard.flush_task.is_none() {
                 shard.flush_task = Some(cx.waker().clone());
             }
-            if core::mem::take(&mut shard.events_added) {
+            let came = core::mem::take(&mut shard.events_added);
+            if came {
+                shard.remote().expect_commands();
                 shard.shared.wake_application();
             }
+            came
         });
+        if came && !carry_out() {
+            with_shard(|shard| shard.remote().commands_arrived.notify_one());
+        }
         Poll::<()>::Pending
     })
     .await;

@@ -61,6 +61,11 @@ impl Remote {
         }
     }
 
+    /// The shard will look for commands very soon: nobody needs to wake it for those that come until then.
+    pub(super) fn expect_commands(&self) {
+        self.commands_wait.store(true, Ordering::Release);
+    }
+
     /// Takes all commands, leaving an empty buffer.
     pub(super) fn take_commands(&self, buffer: &mut CommandBuffer) {
         self.commands_wait.store(false, Ordering::Release);

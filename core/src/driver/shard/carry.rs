@@ -1,6 +1,7 @@
 //! Carrying out the application's commands: appended to outboxes in order, then one write per touched connection.
 
 use std::hash::{BuildHasher, RandomState};
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use super::{Shard, with_shard};
@@ -20,9 +21,16 @@ const DRAIN_RETRY_MS: u64 = 10;
 
 /// Carries out everything that has arrived; whether the shard goes on.
 pub(in crate::driver) fn carry_out() -> bool {
-    with_shard(|shard| {
-        shard.carry_out();
-        !shard.is_stopped()
+    let goes_on = catch_unwind(|| {
+        with_shard(|shard| {
+            shard.carry_out();
+            !shard.is_stopped()
+        })
+    });
+    // A fault of ours must not take the whole shard with it.
+    goes_on.unwrap_or_else(|_| {
+        tracing::error!(target: "wsguard", "a command failed; the shard goes on");
+        true
     })
 }
 
