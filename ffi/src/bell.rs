@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,7 +12,11 @@ use wsguard::host::Wake;
 
 #[derive(Debug)]
 struct Wires {
-    rang: AtomicBool,
+    /// How often it was rung; counted before the byte is written, so that whoever reads a byte knows of its ring.
+    rung: AtomicU64,
+    /// The consumer's: rings it knows of, and bytes it has read. A byte may come later than its ring.
+    known: AtomicU64,
+    read: AtomicU64,
     ring: UnixStream,
     heard: UnixStream,
 }
@@ -23,10 +27,8 @@ pub(crate) struct Bell(Arc<Wires>);
 
 impl Wake for Bell {
     fn wake(&self) {
-        // In this order: a consumer that sees the byte too early waits once more for nothing; one that took the mark
-        // before the byte came would leave the descriptor readable for ever.
+        self.0.rung.fetch_add(1, Ordering::AcqRel);
         let _ = (&self.0.ring).write(&[1]);
-        self.0.rang.store(true, Ordering::Release);
     }
 }
 
@@ -35,24 +37,45 @@ impl Bell {
         let (ring, heard) = UnixStream::pair()?;
         ring.set_nonblocking(true)?;
         heard.set_nonblocking(true)?;
-        Ok(Self(Arc::new(Wires { rang: AtomicBool::new(false), ring, heard })))
+        Ok(Self(Arc::new(Wires {
+            rung: AtomicU64::new(0),
+            known: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            ring,
+            heard,
+        })))
     }
 
     pub(crate) fn fd(&self) -> RawFd {
         self.0.heard.as_raw_fd()
     }
 
-    /// Silences it; whether it had rung, so that there may be something that was not seen yet.
+    /// Silences it; whether it had rung, so that there may be something that was not seen yet. For one consumer.
     pub(crate) fn silence(&self) -> bool {
-        if !self.0.rang.swap(false, Ordering::AcqRel) {
-            return false;
+        let Wires { rung, known, read, .. } = &*self.0;
+        let mut bytes_read = read.load(Ordering::Relaxed);
+        if bytes_read < rung.load(Ordering::Acquire) {
+            bytes_read += self.read_bytes();
+            read.store(bytes_read, Ordering::Relaxed);
         }
+        // After reading: a byte that is gone must not take its ring with it.
+        let now = rung.load(Ordering::Acquire);
+        known.swap(now, Ordering::Relaxed) != now
+    }
+
+    fn read_bytes(&self) -> u64 {
         let mut bytes = [0; 64];
+        let mut count = 0;
         loop {
             match (&self.0.heard).read(&mut bytes) {
-                Ok(read) if read == bytes.len() => {}
+                Ok(read) => {
+                    count += read as u64;
+                    if read < bytes.len() {
+                        return count;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                _ => return true,
+                Err(_) => return count,
             }
         }
     }
@@ -82,5 +105,23 @@ mod tests {
         assert!(bell.silence());
         assert!(!bell.silence());
         bell.wait(Some(Duration::from_millis(1)));
+    }
+
+    fn is_readable(bell: &Bell) -> bool {
+        let mut fds = [PollFd::new(bell.0.heard.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    }
+
+    /// A ringer that was interrupted between counting and writing: the consumer neither spins nor misses it.
+    #[test]
+    fn a_byte_that_comes_later_than_its_ring_is_read() {
+        let bell = Bell::new().unwrap();
+        bell.0.rung.fetch_add(1, Ordering::AcqRel);
+        assert!(bell.silence(), "the ring is known");
+        assert!(!bell.silence());
+        (&bell.0.ring).write_all(&[1]).unwrap();
+        assert!(is_readable(&bell));
+        assert!(!bell.silence(), "nothing new");
+        assert!(!is_readable(&bell), "and the descriptor is silent");
     }
 }
