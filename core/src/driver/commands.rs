@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::ids::ConnectionId;
 use super::listener::{self, Accepted};
@@ -111,15 +110,17 @@ impl CommandBuffer {
     }
 
     /// Adds what `write` encodes to the frames of `conn`; neighbours become one command.
-    fn frames(&mut self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Returns how many bytes that are.
+    fn frames(&mut self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let span = self.write(write);
         if let Some(Command::Frames { conn: last, frames }) = self.commands.last_mut()
             && *last == conn
         {
             frames.len += span.len;
-            return;
+        } else {
+            self.commands.push(Command::Frames { conn, frames: span });
         }
-        self.commands.push(Command::Frames { conn, frames: span });
+        span.len
     }
 
     pub(super) fn resume(&mut self) {
@@ -154,7 +155,8 @@ impl CommandBuffer {
 pub enum Sent {
     /// It is on its way.
     Sent,
-    /// The peer has not read what was sent before: it waits in the outbox. `Event::Drained` tells when that is empty.
+    /// The peer has not read what was sent before, or the shard has not come to it: it waits. `Event::Drained` tells when
+    /// nothing does any more.
     Queued,
 }
 
@@ -247,8 +249,10 @@ impl ServerHandle {
 
     fn send(&self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
         let slot = self.remote(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
-        let queued = slot.unsent_bytes.load(Ordering::Relaxed) > 0 && slot.watch();
-        self.post(conn.shard(), |commands| commands.frames(conn, write));
+        self.post(conn.shard(), |commands| slot.post(commands.frames(conn, write)));
+        // An application that never waits would hand over more than an outbox holds before the shard comes to it.
+        let most_posted = self.shared.policy.max_outbox_bytes / 4;
+        let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
         Ok(if queued { Sent::Queued } else { Sent::Sent })
     }
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// The id of one connection, unique for the server's life: 8 bits of shard, 32 of generation, 24 of slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,18 +58,34 @@ pub(super) struct Slot {
     /// 0: no connection is open.
     pub(super) generation: AtomicU32,
     pub(super) unsent_bytes: AtomicU32,
+    /// Bytes handed over for the slot that its shard has not come to, whosever connection they were for.
+    posted_bytes: AtomicUsize,
     /// The application was told `Queued` and waits for `Event::Drained`.
     pub(super) watched: AtomicBool,
 }
 
 impl Slot {
-    /// Watches for the outbox to be empty; `false`: it is by now, and nobody will tell.
+    pub(super) fn post(&self, bytes: usize) {
+        self.posted_bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    /// The shard has come to what was posted.
+    pub(super) fn arrive(&self, bytes: usize) {
+        self.posted_bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    /// Whether what was sent waits: in the outbox, or more than `most_posted` already before it.
+    pub(super) fn has_unsent(&self, most_posted: usize) -> bool {
+        self.unsent_bytes.load(Ordering::SeqCst) > 0 || self.posted_bytes.load(Ordering::SeqCst) > most_posted
+    }
+
+    /// Watches for nothing to wait any more; `false`: nothing does by now, and nobody will tell.
     ///
     /// The mark comes before the look, and in [`publish`](Self::publish) the level before the look for the mark: one of
     /// the two sees the other.
-    pub(super) fn watch(&self) -> bool {
+    pub(super) fn watch(&self, most_posted: usize) -> bool {
         self.watched.store(true, Ordering::SeqCst);
-        let waits = self.unsent_bytes.load(Ordering::SeqCst) > 0;
+        let waits = self.has_unsent(most_posted);
         if !waits {
             self.watched.store(false, Ordering::SeqCst);
         }
@@ -79,7 +95,12 @@ impl Slot {
     /// Publishes the level of the outbox; whether the application watched for it to be empty, and now it is.
     pub(super) fn publish(&self, unsent_bytes: u32) -> bool {
         self.unsent_bytes.store(unsent_bytes, Ordering::SeqCst);
-        unsent_bytes == 0 && self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst)
+        unsent_bytes == 0 && self.end_watch()
+    }
+
+    /// Ends the watch; whether there was one.
+    pub(super) fn end_watch(&self) -> bool {
+        self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -130,12 +151,24 @@ mod tests {
     #[test]
     fn a_watch_is_answered_once_and_never_in_vain() {
         let slot = Slot::default();
-        assert!(!slot.watch(), "nothing is unsent");
+        assert!(!slot.watch(100), "nothing is unsent");
         assert!(!slot.publish(10));
-        assert!(slot.watch());
+        assert!(slot.watch(100));
         assert!(!slot.publish(5));
         assert!(slot.publish(0));
         assert!(!slot.publish(0), "told once");
+    }
+
+    #[test]
+    fn what_was_posted_waits_like_what_is_unsent() {
+        let slot = Slot::default();
+        slot.post(100);
+        assert!(!slot.watch(100), "a little may be on its way");
+        slot.post(1);
+        assert!(slot.watch(100));
+        slot.arrive(101);
+        assert!(slot.end_watch());
+        assert!(!slot.watch(100));
     }
 
     #[test]

@@ -157,7 +157,9 @@ const TALKERS: u64 = 16;
 
 /// Members of a room that never read, and echo clients that never read: `slow_consumer`, with bounded memory.
 pub(crate) fn never_reading(ground: &Ground) -> Outcome<String> {
-    let mut host = policy().option("max_outbox_bytes", 262_144).option("close_timeout_ms", 300).start(&ground.run)?;
+    // The inbox is stated, because a host whose application is slower than its shards fills it.
+    let setup = policy().option("max_outbox_bytes", 262_144).option("max_inbox_bytes", 8 << 20);
+    let mut host = setup.option("close_timeout_ms", 300).start(&ground.run)?;
     let honest = Honest::start(&host.target, 4)?;
     let dial = Dial { receive_buffer: Some(4096), ..Dial::default() };
     let mut readers = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Shard, with_shard};
 use crate::connection::{Connection, Report};
 use crate::driver::commands::{Command, CommandBuffer};
-use crate::driver::ids::ConnectionId;
+use crate::driver::ids::{ConnectionId, Slot};
 use crate::driver::opening;
 use crate::driver::session::Session;
 use crate::rooms::MAX_ROOMS_PER_CONNECTION;
@@ -54,6 +54,7 @@ impl Shard {
                 let waker = session.waker.clone();
                 let cx = &mut core::task::Context::from_waker(&waker);
                 self.write(&mut session, now, cx);
+                self.tell_drained(&session);
                 self.end_turn(session, now, cx);
             }
         }
@@ -62,11 +63,7 @@ impl Shard {
 
     fn carry(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
         match command {
-            Command::Frames { conn, frames } => {
-                if let Some(session) = self.take_id(conn) {
-                    self.append(session, buffer.bytes(frames), now);
-                }
-            }
+            Command::Frames { conn, frames } => self.send(conn, buffer.bytes(frames), now),
             Command::Broadcast { room, frame, except } => {
                 self.broadcast(room.map(|room| buffer.text(room)), &frame, except, now);
             }
@@ -112,13 +109,29 @@ impl Shard {
         }
     }
 
-    /// Adds frames to a session's outbox, to be written at the end of the turn.
-    fn append(&mut self, mut session: Box<Session>, frames: &[u8], now: Moment) {
-        if self.takes_frames(&session) {
+    /// Adds frames to a connection's outbox, to be written at the end of the turn.
+    fn send(&mut self, conn: ConnectionId, frames: &[u8], now: Moment) {
+        if let Some(slot) = self.remote().slots.get(conn.slot()) {
+            slot.arrive(frames.len());
+        }
+        // Whoever has the slot now may watch for what arrived, even if it was for a connection before it.
+        let Some(mut session) = self.sessions.get_mut(conn.slot() as usize).and_then(Option::take) else { return };
+        if session.id != conn {
+            self.touch(&mut session, now);
+        } else if self.takes_frames(&session) {
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
             self.touch(&mut session, now);
         }
         self.put_back(session, now);
+    }
+
+    /// Tells the application, if it watches, that nothing of what it handed over waits any more.
+    fn tell_drained(&self, session: &Session) {
+        let id = session.id;
+        let slot = self.remote().slots.get(id.slot());
+        if session.outbox.is_none() && session.conn.is_open() && slot.is_some_and(Slot::end_watch) {
+            self.shared.tell(self.index, |events| events.push_drained(id));
+        }
     }
 
     fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
