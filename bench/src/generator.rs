@@ -1,33 +1,27 @@
 //! The load generator: one thread, one epoll, and as little work per message as can be, so that the server is what is
 //! measured. Loads are closed loops: a connection sends only when all it sent before has come back.
 
+mod attacked;
+mod attackers;
 mod connection;
 mod echo;
+mod fan_out;
 mod frames;
 mod handshakes;
 mod idle;
+mod offences;
 mod opening;
 mod payload;
+mod transport;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-use crate::plan::{Load, Workload};
+use crate::plan::{Load, Window, Workload};
 use crate::sample::{Metric, Sample};
 use crate::server::Server;
-
-/// How long is measured. The window ends with whichever bound is reached first.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Load before the window opens.
-    pub warm_up: Duration,
-    /// Length of the window.
-    pub length: Duration,
-    /// Messages or handshakes in the window.
-    pub most: u64,
-}
 
 /// Nothing came back for so long: the server hangs, and so would the bench.
 const STALL: Duration = Duration::from_secs(10);
@@ -38,10 +32,16 @@ const SCRATCH_BYTES: usize = 256 << 10;
 
 /// Puts `workload` on `server` once.
 pub fn run(server: &Server, workload: &Workload, window: Window) -> Result<Sample> {
+    let tls = workload.tls;
     match workload.load {
-        Load::Echo { message, connections, in_flight } => echo::run(server, message, connections, in_flight, window),
-        Load::Idle { connections } => idle::run(server, connections),
-        Load::Handshakes { concurrent } => handshakes::run(server, concurrent, window),
+        Load::Echo { message, connections, in_flight } => {
+            echo::run(server, tls, message, connections, in_flight, window)
+        }
+        Load::Idle { connections } => idle::run(server, tls, connections),
+        Load::Handshakes { concurrent } => handshakes::run(server, tls, concurrent, window),
+        Load::Offences { offence, concurrent } => offences::run(server, offence, concurrent, window),
+        Load::FanOut { members } => fan_out::run(server, members, window),
+        Load::Attacked => attacked::run(server, window),
     }
 }
 
@@ -51,13 +51,21 @@ struct Meter<'a> {
     window: Window,
     opened_at: Instant,
     cpu_ns: u64,
+    app_cpu_ns: u64,
     latencies_ns: Histogram<u64>,
 }
 
 impl<'a> Meter<'a> {
     fn open(server: &'a Server, window: Window) -> Result<Self> {
-        let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 2)?;
-        Ok(Self { server, window, cpu_ns: server.cpu_ns()?, opened_at: Instant::now(), latencies_ns })
+        let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
+        Ok(Self {
+            server,
+            window,
+            cpu_ns: server.cpu_ns()?,
+            app_cpu_ns: server.app_cpu_ns()?,
+            opened_at: Instant::now(),
+            latencies_ns,
+        })
     }
 
     /// Counts `messages` that took `latency` each.
@@ -73,15 +81,18 @@ impl<'a> Meter<'a> {
 
     fn close(self) -> Result<Sample> {
         let cpu_us = (self.server.cpu_ns()? - self.cpu_ns) as f64 / 1e3;
+        let app_cpu_us = self.server.app_cpu_ns()?.saturating_sub(self.app_cpu_ns) as f64 / 1e3;
         let seconds = self.opened_at.elapsed().as_secs_f64();
         let count = self.latencies_ns.len();
         anyhow::ensure!(count > 0, "nothing came back in the measured window");
         let quantile_us = |quantile| self.latencies_ns.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Sample::from([
             (Metric::CpuUs, cpu_us / count as f64),
+            (Metric::AppCpuUs, app_cpu_us / count as f64),
             (Metric::PerSecond, count as f64 / seconds),
             (Metric::P50Us, quantile_us(0.5)),
             (Metric::P99Us, quantile_us(0.99)),
+            (Metric::P999Us, quantile_us(0.999)),
             (Metric::BusyPercent, cpu_us / seconds / 1e4),
             (Metric::ResidentMib, self.server.resident_kib()? as f64 / 1024.0),
         ]))

@@ -4,12 +4,19 @@
 //! system, [`generator`] is the load, [`report`] makes the table. [`peer`] is what the peer servers share.
 //! How to read the figures is in `bench/README.md`.
 
+pub mod candidates;
 pub mod generator;
 pub mod goals;
+pub mod install;
 pub mod machine;
 pub mod peer;
 pub mod plan;
+pub mod plot;
+pub mod plots;
+pub mod policy;
 pub mod process;
 pub mod report;
+pub mod results;
 pub mod sample;
 pub mod server;
+pub mod tls;

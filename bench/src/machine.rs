@@ -29,7 +29,17 @@ pub fn describe(repository: &Path) -> Vec<Fact> {
         Fact::new("memory", memory()),
         Fact::new("system", output("uname", &["-srm"])),
         Fact::new("compiler", output("rustc", &["--version"])),
+        Fact::new(
+            "runtimes",
+            format!("Node {}, {}", output("node", &["--version"]), output("python3", &["--version"])),
+        ),
     ]
+}
+
+/// The machine in a line.
+pub fn in_short() -> String {
+    let server = "server on one core, load from another";
+    format!("{}, {} cores; {server}; {}", field("/proc/cpuinfo", "model name"), cores(), output("uname", &["-sr"]))
 }
 
 /// The load averages: what else the machine had to do.
@@ -45,8 +55,22 @@ pub fn is_busy() -> bool {
     load().split_whitespace().next().and_then(|minute| minute.parse().ok()).is_some_and(|minute: f64| minute > MOST)
 }
 
+/// The version of a package of `package.json` as npm installed it.
+pub fn npm_version(folder: &Path, package: &str) -> String {
+    let manifest = fs::read_to_string(folder.join("node_modules").join(package).join("package.json"));
+    let manifest: serde_json::Value = serde_json::from_str(&manifest.unwrap_or_default()).unwrap_or_default();
+    manifest["version"].as_str().map_or_else(unknown, str::to_owned)
+}
+
+/// The version of a package of `requirements.txt` as it is pinned there.
+pub fn pip_version(folder: &Path, package: &str) -> String {
+    let list = fs::read_to_string(folder.join("requirements.txt")).unwrap_or_default();
+    let pin = list.lines().find_map(|line| line.strip_prefix(package)?.strip_prefix("=="));
+    pin.map_or_else(unknown, str::to_owned)
+}
+
 /// The version of a package as Cargo.lock has it.
-pub fn version(repository: &Path, package: &str) -> String {
+pub fn cargo_version(repository: &Path, package: &str) -> String {
     let lock = fs::read_to_string(repository.join("Cargo.lock")).unwrap_or_default();
     let name = format!("name = \"{package}\"");
     let mut lines = lock.lines().skip_while(|line| *line != name);

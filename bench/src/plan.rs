@@ -1,21 +1,13 @@
-//! What is measured: the workloads, the candidates, and the policy that wsguard enforces while it is measured.
+//! What is measured: the workloads, and who takes part in each.
 
-use std::path::Path;
+use std::time::Duration;
 
-use anyhow::Result;
-use serde_json::{Value, json};
-
-use crate::server::{Start, peer_program};
-
-/// The origin and the token that every connection of the generator sends.
+/// The origin and the token that every honest connection of the generator sends.
 pub const ORIGIN: &str = "https://bench.example";
 /// See [`ORIGIN`].
 pub const TOKEN: &str = "bench-token-2f6c1d0a9b8e47735510";
-
-/// The name of the candidate that is ours.
-pub const OURS: &str = "wsguard";
-/// The name of the candidate that the ratios refer to.
-pub const YARDSTICK: &str = "fastwebsockets";
+/// An origin that no server lets in.
+pub const EVIL_ORIGIN: &str = "https://evil.example";
 
 /// One thing to measure.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +16,12 @@ pub struct Workload {
     pub name: &'static str,
     /// What the generator does.
     pub load: Load,
+    /// Whether the connections are TLS.
+    pub tls: bool,
+    /// The names of the candidates that take part, in the order of the report.
+    pub servers: &'static [&'static str],
+    /// The candidate that the ratios refer to.
+    pub yardstick: &'static str,
 }
 
 /// What the generator does.
@@ -48,6 +46,64 @@ pub enum Load {
         /// Handshakes on their way at any time.
         concurrent: usize,
     },
+    /// The same by clients that are not to be let in, or not to stay.
+    Offences {
+        /// What each of them does wrong.
+        offence: Offence,
+        /// Offenders on their way at any time.
+        concurrent: usize,
+    },
+    /// One message at a time to everyone in a room.
+    FanOut {
+        /// Who is in it, the sender included.
+        members: usize,
+    },
+    /// Honest clients at a fixed rate, first alone, then beside each attack in turn.
+    Attacked,
+}
+
+/// What a client does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// It comes from another site: to be refused in the opening handshake.
+    BadOrigin,
+    /// It sends broken JSON once it is in: to be closed.
+    BadJson,
+}
+
+/// What goes on beside honest clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Beside {
+    /// Nothing: the quiet before the attacks.
+    Nothing,
+    /// Clients that are let in, send broken JSON, and come again when they are closed.
+    BadJson,
+    /// Opening handshakes from a foreign site.
+    BadOrigin,
+    /// Request heads over every limit.
+    OversizeHead,
+    /// Clients that are let in and send pings.
+    Pings,
+    /// Clients that send their request head one byte at a time.
+    Slowloris,
+}
+
+/// All of them, in the order in which they are measured.
+pub const BESIDE: &[Beside] =
+    &[Beside::Nothing, Beside::BadJson, Beside::BadOrigin, Beside::OversizeHead, Beside::Pings, Beside::Slowloris];
+
+impl Beside {
+    /// In words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Nothing => "quiet",
+            Self::BadJson => "bad JSON",
+            Self::BadOrigin => "bad Origin",
+            Self::OversizeHead => "oversize headers",
+            Self::Pings => "pings",
+            Self::Slowloris => "slowloris",
+        }
+    }
 }
 
 /// What an echo message is.
@@ -55,162 +111,168 @@ pub enum Load {
 pub enum Message {
     /// A binary frame with this many payload bytes.
     Binary(usize),
-    /// A text frame with this many payload bytes, all ASCII.
-    Text(usize),
     /// An `echo` envelope of this many bytes in all.
     Json(usize),
 }
 
-/// A server that can be measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate {
-    /// Unique, and what `--server` matches.
-    pub name: &'static str,
-    /// What is measured, in a few words.
-    pub what: &'static str,
-    /// The package in Cargo.lock that gives the version.
-    pub package: &'static str,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    /// A test host of this repository: `tests/hosts/LANGUAGE/run`.
-    Host { language: &'static str },
-    /// A program of this package. It echoes whatever comes.
-    Peer { program: &'static str },
-}
+const ECHO: &[&str] = &[
+    "wsguard-rust",
+    "wsguard-c",
+    "wsguard-python",
+    "wsguard-node",
+    "bun",
+    "fastwebsockets",
+    "tungstenite",
+    "tungstenite-4k",
+    "ws",
+    "picows",
+    "websockets",
+    "socketify",
+];
+const JSON: &[&str] =
+    &["wsguard-rust", "wsguard-c", "wsguard-python", "wsguard-node", "ws-practice", "websockets-practice"];
+const ROUND_TRIP: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "ws", "picows", "websockets"];
+const TLS: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "ws", "picows", "websockets"];
+const TLS_FEW: &[&str] = &["wsguard-rust", "bun", "ws", "websockets"];
+const IDLE: &[&str] =
+    &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "fastwebsockets", "ws", "picows", "websockets"];
+const HANDSHAKES: &[&str] =
+    &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "fastwebsockets", "ws", "picows", "websockets"];
+const FAN_OUT: &[&str] = &["wsguard-rust", "wsguard-c", "wsguard-python", "wsguard-node", "bun", "ws"];
+const GUARDED: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "ws-practice", "websockets-practice"];
+const SCALING: &[&str] = &["wsguard-rust", "bun"];
 
 /// The workloads, in the order of the report.
 pub const WORKLOADS: &[Workload] = &[
-    echo("raw-64B", Message::Binary(64), 64, 1),
-    echo("raw-64B-16", Message::Binary(64), 64, 16),
-    echo("raw-16KiB", Message::Binary(16 << 10), 64, 1),
-    echo("raw-1KiB-400", Message::Binary(1 << 10), 400, 1),
-    echo("json-90B", Message::Json(90), 64, 1),
-    echo("json-90B-16", Message::Json(90), 64, 16),
-    Workload { name: "idle", load: Load::Idle { connections: 10_000 } },
-    Workload { name: "handshakes", load: Load::Handshakes { concurrent: 32 } },
+    echo("raw-64B", Message::Binary(64), 64, 1, ECHO, "bun"),
+    echo("json-90B", Message::Json(90), 64, 1, JSON, "ws-practice"),
+    echo("raw-64B-16", Message::Binary(64), 64, 16, ECHO, "bun"),
+    echo("raw-16KiB", Message::Binary(16 << 10), 64, 1, ECHO, "bun"),
+    echo("json-90B-16", Message::Json(90), 64, 16, JSON, "ws-practice"),
+    echo("round-trip", Message::Binary(64), 1, 1, ROUND_TRIP, "bun"),
+    over_tls(echo("tls-64B", Message::Binary(64), 64, 1, TLS, "bun")),
+    over_tls(echo("tls-16KiB", Message::Binary(16 << 10), 64, 1, TLS, "bun")),
+    plain("handshakes", Load::Handshakes { concurrent: 32 }, HANDSHAKES, "bun"),
+    over_tls(plain("tls-handshakes", Load::Handshakes { concurrent: 32 }, TLS_FEW, "bun")),
+    plain("refusals", Load::Offences { offence: Offence::BadOrigin, concurrent: 32 }, GUARDED, "ws-practice"),
+    plain("offenders", Load::Offences { offence: Offence::BadJson, concurrent: 32 }, GUARDED, "ws-practice"),
+    plain("fan-out", Load::FanOut { members: 1000 }, FAN_OUT, "bun"),
+    plain("idle", Load::Idle { connections: 4000 }, IDLE, "bun"),
+    over_tls(plain("tls-idle", Load::Idle { connections: 2000 }, TLS_FEW, "bun")),
+    echo("connections-10", Message::Binary(64), 10, 1, SCALING, "bun"),
+    echo("connections-100", Message::Binary(64), 100, 1, SCALING, "bun"),
+    echo("connections-1000", Message::Binary(64), 1000, 1, SCALING, "bun"),
+    echo("connections-10000", Message::Binary(64), 10_000, 1, SCALING, "bun"),
+    plain("attacked", Load::Attacked, GUARDED, "ws-practice"),
 ];
 
-/// The candidates, in the order of the report.
-pub const CANDIDATES: &[Candidate] = &[
-    Candidate {
-        name: OURS,
-        what: "the Rust host with every protection on",
-        package: "wsguard",
-        kind: Kind::Host { language: "rust" },
-    },
-    Candidate {
-        name: "wsguard-c",
-        what: "the C host: the same through the C ABI",
-        package: "wsguard",
-        kind: Kind::Host { language: "c" },
-    },
-    Candidate {
-        name: YARDSTICK,
-        what: "echo over hyper, socket taken out of hyper, no limits set",
-        package: "fastwebsockets",
-        kind: Kind::Peer { program: "peer-fastwebsockets" },
-    },
-    Candidate {
-        name: "tungstenite-4k",
-        what: "tokio-tungstenite echo, 4 KiB buffers, no limits set",
-        package: "tokio-tungstenite",
-        kind: Kind::Peer { program: "peer-tungstenite" },
-    },
-];
+/// Honest connections of [`Load::Attacked`].
+pub const HONEST: usize = 50;
+/// Messages that they send per second, all together.
+pub const HONEST_PER_SECOND: u32 = 3000;
 
-const fn echo(name: &'static str, message: Message, connections: usize, in_flight: u32) -> Workload {
-    Workload { name, load: Load::Echo { message, connections, in_flight } }
+const fn echo(
+    name: &'static str,
+    message: Message,
+    connections: usize,
+    in_flight: u32,
+    servers: &'static [&'static str],
+    yardstick: &'static str,
+) -> Workload {
+    plain(name, Load::Echo { message, connections, in_flight }, servers, yardstick)
+}
+
+const fn plain(name: &'static str, load: Load, servers: &'static [&'static str], yardstick: &'static str) -> Workload {
+    Workload { name, load, tls: false, servers, yardstick }
+}
+
+const fn over_tls(workload: Workload) -> Workload {
+    Workload { tls: true, ..workload }
 }
 
 impl Workload {
     /// What it is, in words.
     pub fn describe(&self) -> String {
-        match self.load {
+        let what = match self.load {
             Load::Echo { message, connections, in_flight } => {
                 let message = match message {
                     Message::Binary(bytes) => format!("{bytes} B binary"),
-                    Message::Text(bytes) => format!("{bytes} B text"),
                     Message::Json(bytes) => format!("{bytes} B JSON envelope"),
                 };
                 format!("echo, {message}, {connections} connections, {in_flight} in flight on each")
             }
             Load::Idle { connections } => format!("{connections} open connections without traffic"),
-            Load::Handshakes { concurrent } => {
-                format!("TCP connect, opening handshake, TCP close; {concurrent} at a time")
+            Load::Handshakes { concurrent } => format!("connect, opening handshake, TCP close; {concurrent} at a time"),
+            Load::Offences { offence: Offence::BadOrigin, concurrent } => {
+                format!("connect, opening handshake from a foreign Origin, refused; {concurrent} at a time")
             }
-        }
+            Load::Offences { offence: Offence::BadJson, concurrent } => {
+                format!("connect, opening handshake, broken JSON, closed; {concurrent} at a time")
+            }
+            Load::FanOut { members } => format!("a message of one to a room of {members}, one message at a time"),
+            Load::Attacked => format!(
+                "{HONEST} honest connections send {HONEST_PER_SECOND} JSON messages a second, alone and beside each attack"
+            ),
+        };
+        if self.tls { format!("{what}; over TLS 1.3, P-256 certificate, no resumption") } else { what }
     }
 
-    /// The connections it holds open at a time.
+    /// The connections it holds open at a time, at most.
     pub fn connections(&self) -> usize {
         match self.load {
             Load::Echo { connections, .. } | Load::Idle { connections } => connections,
-            Load::Handshakes { concurrent } => concurrent,
+            Load::Handshakes { concurrent } | Load::Offences { concurrent, .. } => concurrent,
+            Load::FanOut { members } => members,
+            Load::Attacked => 2000,
         }
     }
 
-    /// Whether `candidate` can take part: only ours knows the envelope and checks it.
-    pub fn suits(&self, candidate: &Candidate) -> bool {
-        !matches!(self.load, Load::Echo { message: Message::Json(_), .. })
-            || matches!(candidate.kind, Kind::Host { .. })
+    /// Whether its messages are envelopes.
+    pub fn is_json(&self) -> bool {
+        match self.load {
+            Load::Echo { message, .. } => matches!(message, Message::Json(_)),
+            Load::Offences { .. } | Load::FanOut { .. } | Load::Attacked => true,
+            Load::Idle { .. } | Load::Handshakes { .. } => false,
+        }
     }
 }
 
-impl Candidate {
-    /// How to start it for `workload`, or why it cannot be started.
-    pub fn start(&self, workload: &Workload, repository: &Path) -> Result<Start> {
-        Ok(match self.kind {
-            Kind::Host { language } => {
-                let run = host_program(repository, language);
-                Start { command: vec![run.into(), "--quiet".into()], options: host_options(workload) }
+/// How long is measured. The window ends with whichever bound is reached first.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Load before the window opens.
+    pub warm_up: Duration,
+    /// Length of the window.
+    pub length: Duration,
+    /// Messages or handshakes in the window.
+    pub most: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::candidates::CANDIDATES;
+
+    #[test]
+    fn every_server_of_a_workload_is_a_candidate() {
+        for workload in WORKLOADS {
+            for name in workload.servers.iter().chain([&workload.yardstick]) {
+                assert!(CANDIDATES.iter().any(|candidate| candidate.name == *name), "{name} in {}", workload.name);
             }
-            Kind::Peer { program } => Start { command: vec![peer_program(program)?.into()], options: json!({}) },
-        })
-    }
-
-    /// Whether there is a program to start.
-    pub fn is_built(&self, repository: &Path) -> bool {
-        match self.kind {
-            Kind::Host { language } => host_program(repository, language).exists(),
-            Kind::Peer { program } => peer_program(program).is_ok(),
+            assert!(workload.servers.contains(&workload.yardstick), "{}", workload.name);
         }
     }
-}
 
-fn host_program(repository: &Path, language: &str) -> std::path::PathBuf {
-    repository.join("tests/hosts").join(language).join("run")
-}
-
-/// The options line of a host: every protection on, every limit too high to be met by an honest generator.
-fn host_options(workload: &Workload) -> Value {
-    let json = matches!(workload.load, Load::Echo { message: Message::Json(_), .. });
-    let schema = json!({
-        "type": "object",
-        "properties": {"text": {"type": "string", "maxLength": 1000}, "seq": {"type": "integer", "minimum": 0}},
-        "required": ["text", "seq"],
-        "additionalProperties": false,
-    });
-    let mut options = json!({
-        "listen": "127.0.0.1:0",
-        "threads": 1,
-        "origins": [ORIGIN],
-        "auth": {"tokens": [{"token": TOKEN, "user": "bench"}]},
-        "protocol": if json { "json" } else { "raw" },
-        "max_message_bytes": 1 << 20,
-        "rate_limit": {
-            "per_second": 1_000_000_000, "burst": 1_000_000_000, "queue": 20,
-            "bytes_per_second": 1_000_000_000_000_u64, "key": "user",
-        },
-        "control_rate_limit": {"per_second": 10, "burst": 20},
-        "handshakes_per_ip": null,
-        "max_connections_per_ip": 50_000,
-        "max_connections_per_user": 50_000,
-    });
-    if json {
-        options["events"] = json!({"echo": {"schema": schema}});
+    #[test]
+    fn names_are_unique() {
+        for (number, workload) in WORKLOADS.iter().enumerate() {
+            assert!(WORKLOADS[..number].iter().all(|other| other.name != workload.name), "{}", workload.name);
+        }
     }
-    json!({"options": options, "app": {}})
+
+    #[test]
+    fn every_host_takes_part_in_every_echo() {
+        let hosts = CANDIDATES.iter().filter(|candidate| candidate.is_ours()).map(|candidate| candidate.name);
+        assert!(hosts.clone().count() == 4 && hosts.clone().all(|host| ECHO.contains(&host) && JSON.contains(&host)));
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{fs, process};
 
@@ -87,6 +88,28 @@ fn children(pid: Pid) -> Vec<Pid> {
 pub fn cpu_ns(pid: Pid) -> Result<u64> {
     let time = clock_getcpuclockid(pid)?.now()?;
     Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// A thread of another process.
+#[derive(Debug)]
+pub struct Thread {
+    /// Its name, of which the kernel keeps 15 bytes.
+    pub name: String,
+    /// Time on a core so far, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+/// The threads that a process has now.
+pub fn threads(pid: Pid) -> Result<Vec<Thread>> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+    // A thread may end meanwhile: then it has no files any more, and is left out.
+    Ok(tasks.filter_map(|task| thread(&task.path())).collect())
+}
+
+fn thread(task: &Path) -> Option<Thread> {
+    let name = fs::read_to_string(task.join("comm")).ok()?.trim().to_owned();
+    let cpu_ns = fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()?;
+    Some(Thread { name, cpu_ns })
 }
 
 /// Resident memory (`VmRSS`) of a process in KiB.

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -61,6 +60,12 @@ impl Server {
     /// CPU time it has used so far, user and system, all threads, in nanoseconds.
     pub fn cpu_ns(&self) -> Result<u64> {
         self.processes.iter().map(|&pid| process::cpu_ns(pid)).sum()
+    }
+
+    /// CPU time of the threads that run the application: all but wsguard's shards, in nanoseconds.
+    pub fn app_cpu_ns(&self) -> Result<u64> {
+        let threads = self.processes.iter().map(|&pid| process::threads(pid)).collect::<Result<Vec<_>>>()?;
+        Ok(threads.iter().flatten().filter(|thread| !is_shard(&thread.name)).map(|thread| thread.cpu_ns).sum())
     }
 
     /// Its resident memory in KiB.
@@ -128,9 +133,18 @@ fn first_line(stdout: ChildStdout) -> Receiver<String> {
     receiver
 }
 
-/// The path of a peer's program: beside this one.
-pub fn peer_program(name: &str) -> Result<PathBuf> {
-    let program = std::env::current_exe()?.with_file_name(name);
-    anyhow::ensure!(program.exists(), "{} is not built", program.display());
-    Ok(program)
+/// Whether a thread is one of wsguard's I/O threads: `wsguard-0` and so on. (The Rust host's own are `wsguard-host`.)
+fn is_shard(name: &str) -> bool {
+    name.strip_prefix("wsguard-").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbered_threads_are_shards() {
+        let names = ["wsguard-0", "wsguard-12", "wsguard-host", "node", "wsguard"];
+        assert_eq!(names.map(is_shard), [true, true, false, false, false]);
+    }
 }

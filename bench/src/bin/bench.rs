@@ -2,33 +2,39 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use clap::Parser;
-use wsguard_bench::generator::{self, Window};
+use tempfile::TempDir;
+use wsguard_bench::candidates::{CANDIDATES, Candidate, TlsFiles};
+use wsguard_bench::install::{Absences, install};
 use wsguard_bench::machine::Fact;
-use wsguard_bench::plan::{CANDIDATES, Candidate, WORKLOADS, Workload};
-use wsguard_bench::report::Results;
+use wsguard_bench::plan::{WORKLOADS, Window, Workload};
+use wsguard_bench::results::Results;
 use wsguard_bench::sample::Sample;
 use wsguard_bench::server::Server;
-use wsguard_bench::{machine, process};
+use wsguard_bench::tls::make_certificate;
+use wsguard_bench::{generator, machine, plots, process, report};
 
 /// Files that a server and the generator hold besides connections.
 const SPARE_FILES: u64 = 200;
+
+/// A compiler that works while the server runs needs so many times the warm-up.
+const SLOW_WARM_UP: u32 = 4;
 
 /// Measures wsguard beside its peers.
 #[derive(Parser)]
 #[command(name = "bench", after_help = "How to read the figures: bench/README.md")]
 struct Arguments {
-    /// Three short rounds instead of five longer ones
+    /// One short round instead of five; prints only
     #[arg(long)]
     quick: bool,
-    /// Only workloads with this in their name (may be repeated)
+    /// Only the workload called so, or those with this in their name (may be repeated)
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only servers with this in their name (may be repeated)
+    /// Only the server called so, or those with this in their name (may be repeated)
     #[arg(long, value_name = "NAME")]
     server: Vec<String>,
     /// Rounds per workload and server
@@ -40,7 +46,7 @@ struct Arguments {
     /// End a window after so many messages, if that comes first
     #[arg(long, value_name = "COUNT")]
     messages: Option<u64>,
-    /// Where to write the report; a full run writes bench/RESULTS.md, any other only prints
+    /// Where to write the report, with plots/ beside it; a full run writes bench/RESULTS.md, any other only prints
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 }
@@ -54,13 +60,21 @@ fn main() -> Result<()> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the package is in no workspace")?;
     build_peers()?;
     let plan = Plan::new(&arguments, repository)?;
-    let report = plan.run()?;
-    println!("{report}");
+    let (results, facts) = plan.run();
     let full = !arguments.quick && arguments.only.is_empty() && arguments.server.is_empty();
-    if let Some(path) = arguments.out.or_else(|| full.then(|| repository.join("bench/RESULTS.md"))) {
+    let out = arguments.out.or_else(|| full.then(|| repository.join("bench/RESULTS.md")));
+    let plots = match out.as_deref().map(|path| path.parent().unwrap_or(path).join("plots")) {
+        Some(folder) => plots::write(&results, &folder, &machine::in_short())?,
+        None => Vec::new(),
+    };
+    let why = fs::read_to_string(repository.join("bench/WHY.md")).unwrap_or_default();
+    let report = report::report(&results, &facts, &plots, &why);
+    println!("{report}");
+    if let Some(path) = out {
         fs::write(&path, report).with_context(|| format!("writing {}", path.display()))?;
         eprintln!("written: {}", path.display());
     }
+    ensure!(results.failures() == 0, "{} measurements failed, see the report", results.failures());
     Ok(())
 }
 
@@ -68,7 +82,14 @@ fn main() -> Result<()> {
 fn build_peers() -> Result<()> {
     let Some(cargo) = env::var_os("CARGO") else { return Ok(()) };
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--bins", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    build.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--bins",
+        "--manifest-path",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+    ]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
@@ -84,32 +105,30 @@ struct Plan<'a> {
     rounds: usize,
     window: Window,
     server_core: usize,
+    absences: Absences,
+    tls: TlsFiles,
+    /// Holds what `tls` names.
+    _folder: TempDir,
 }
 
 impl<'a> Plan<'a> {
     fn new(arguments: &Arguments, repository: &'a Path) -> Result<Self> {
-        let wanted = |names: &[String], name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
-        let workloads: Vec<_> = WORKLOADS.iter().filter(|workload| wanted(&arguments.only, workload.name)).collect();
+        let workloads: Vec<_> = named(WORKLOADS, &arguments.only, |workload| workload.name).collect();
         ensure!(
             !workloads.is_empty(),
             "no workload is called so; there are {}",
             names(WORKLOADS.iter().map(|w| w.name))
         );
-        let mut candidates: Vec<_> =
-            CANDIDATES.iter().filter(|server| wanted(&arguments.server, server.name)).collect();
+        let takes_part = |server: &&Candidate| workloads.iter().any(|workload| workload.servers.contains(&server.name));
+        let candidates: Vec<_> =
+            named(CANDIDATES, &arguments.server, |server| server.name).filter(takes_part).collect();
         ensure!(
             !candidates.is_empty(),
-            "no server is called so; there are {}",
+            "no server of these workloads is called so; there are {}",
             names(CANDIDATES.iter().map(|c| c.name))
         );
-        candidates.retain(|candidate| {
-            let built = candidate.is_built(repository);
-            if !built {
-                eprintln!("{} is left out: it is not built (`make hosts`)", candidate.name);
-            }
-            built
-        });
-        let (warm_up, length, rounds) = if arguments.quick { (0.3, 0.7, 3) } else { (0.5, 2.0, 5) };
+        let absences = install(&candidates, repository);
+        let (warm_up, length, rounds) = if arguments.quick { (0.2, 0.4, 1) } else { (0.2, 0.5, 5) };
         let window = Window {
             warm_up: Duration::from_secs_f64(warm_up),
             length: Duration::try_from_secs_f64(arguments.seconds.unwrap_or(length))?,
@@ -123,35 +142,85 @@ impl<'a> Plan<'a> {
             open_files >= most as u64 + SPARE_FILES,
             "{open_files} open files are allowed, {most} connections wanted"
         );
-        Ok(Self { repository, workloads, candidates, rounds: arguments.rounds.unwrap_or(rounds), window, server_core })
+        let folder = tempfile::tempdir()?;
+        let tls = make_certificate(&folder)?;
+        let rounds = arguments.rounds.unwrap_or(rounds);
+        let mut plan =
+            Self { repository, workloads, candidates, rounds, window, server_core, absences, tls, _folder: folder };
+        plan.start_each_once();
+        Ok(plan)
     }
 
-    fn run(&self) -> Result<String> {
+    /// Who does not even start is absent, with the reason, instead of an error in the middle of the run.
+    fn start_each_once(&mut self) {
+        for candidate in &self.candidates {
+            if self.absences.contains_key(candidate.name) {
+                continue;
+            }
+            let start = candidate.start(self.workloads[0], self.repository, &self.tls);
+            if let Err(error) = Server::start(&start, self.server_core) {
+                self.absences.insert(candidate.name, format!("{error:#}").replace('\n', " "));
+            }
+        }
+        for (server, why) in &self.absences {
+            eprintln!("{server} is absent: {why}");
+        }
+    }
+
+    fn run(&self) -> (Results, Vec<Fact>) {
         let busy = if machine::is_busy() { " (busy before it began: not figures to quote)" } else { "" };
         let load_before = format!("{}{busy}", machine::load());
         eprintln!("load average: {load_before}");
-        let mut results = Results::default();
-        for workload in &self.workloads {
-            let mut candidates: Vec<_> = self.candidates.iter().filter(|server| workload.suits(server)).collect();
-            for round in 1..=self.rounds {
-                eprintln!("{} {round}/{}", workload.name, self.rounds);
-                for candidate in &candidates {
-                    let sample = self.measure(workload, candidate);
-                    let sample = sample.with_context(|| format!("{} under {}", candidate.name, workload.name))?;
-                    results.push(workload.name, candidate.name, sample);
-                }
-                // Whoever went first goes last: no one always follows the same neighbour.
-                if !candidates.is_empty() {
-                    candidates.rotate_left(1);
+        let started = Instant::now();
+        let mut results = Results::without(self.absences.clone());
+        // Rounds outside, workloads inside: a slow minute of the machine touches one round of some, not all of one.
+        for round in 0..self.rounds {
+            for workload in &self.workloads {
+                eprintln!(
+                    "{:4} s  round {}/{}  {}",
+                    started.elapsed().as_secs(),
+                    round + 1,
+                    self.rounds,
+                    workload.name
+                );
+                self.measure_all(workload, round, &mut results);
+            }
+        }
+        let facts = self.facts(&load_before);
+        (results, facts)
+    }
+
+    /// Measures everyone who takes part in a workload once.
+    fn measure_all(&self, workload: &'static Workload, round: usize, results: &mut Results) {
+        let takes_part = |candidate: &Candidate| {
+            workload.servers.contains(&candidate.name)
+                && !self.absences.contains_key(candidate.name)
+                && !results.has_failed(workload.name, candidate.name)
+        };
+        let mut candidates: Vec<_> = self.candidates.iter().copied().filter(|server| takes_part(server)).collect();
+        // Whoever went first goes last in the next round: no one always follows the same neighbour.
+        let first = round % candidates.len().max(1);
+        candidates.rotate_left(first);
+        for candidate in candidates {
+            match self.measure(workload, candidate) {
+                Ok(sample) => results.push(workload.name, candidate.name, sample),
+                Err((error, complaint)) => {
+                    eprintln!("{} failed under {}: {error:#}\n{complaint}", candidate.name, workload.name);
+                    results.fail(workload.name, candidate.name, format!("{error:#}"));
                 }
             }
         }
-        Ok(results.report(&self.facts(&load_before)))
     }
 
-    fn measure(&self, workload: &Workload, candidate: &Candidate) -> Result<Sample> {
-        let server = Server::start(&candidate.start(workload, self.repository)?, self.server_core)?;
-        generator::run(&server, workload, self.window).with_context(|| server.complaint())
+    /// Measures once, on a server started for it. An error comes with what the server had to say.
+    fn measure(&self, workload: &Workload, candidate: &Candidate) -> Result<Sample, (Error, String)> {
+        let start = candidate.start(workload, self.repository, &self.tls);
+        let server = Server::start(&start, self.server_core).map_err(|error| (error, String::new()))?;
+        let mut window = self.window;
+        if candidate.warms_up_slowly() {
+            window.warm_up *= SLOW_WARM_UP;
+        }
+        generator::run(&server, workload, window).map_err(|error| (error, server.complaint()))
     }
 
     fn facts(&self, load_before: &str) -> Vec<Fact> {
@@ -160,15 +229,22 @@ impl<'a> Plan<'a> {
         let Window { warm_up, length, .. } = self.window;
         facts.extend([
             Fact::new("load average", format!("{load_before} before, {} after", machine::load())),
-            Fact::new("command", format!("`cargo run --release -p wsguard-bench --bin bench -- {arguments}`")),
+            Fact::new("command", format!("`{} {arguments}`", report::COMMAND)),
             Fact::new("rounds", format!("{}, each {length:?} after {warm_up:?} of warm-up", self.rounds)),
         ]);
         facts.extend(self.candidates.iter().map(|candidate| {
-            let version = machine::version(self.repository, candidate.package);
-            Fact::new(candidate.name, format!("{} {version}, {}", candidate.package, candidate.what))
+            Fact::new(candidate.name, format!("{}; {}", candidate.versions(self.repository), candidate.what))
         }));
         facts
     }
+}
+
+/// Those of `all` that are asked for: by their name if one is called exactly so, else by a part of it.
+fn named<T>(all: &'static [T], asked: &[String], name: fn(&T) -> &'static str) -> impl Iterator<Item = &'static T> {
+    let is_asked = move |one: &T, part: &String| {
+        if all.iter().any(|other| name(other) == part) { name(one) == part } else { name(one).contains(part) }
+    };
+    all.iter().filter(move |one| asked.is_empty() || asked.iter().any(|part| is_asked(one, part)))
 }
 
 fn names(names: impl Iterator<Item = &'static str>) -> String {

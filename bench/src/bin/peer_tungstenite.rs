@@ -1,4 +1,7 @@
-//! An echo server on tokio-tungstenite with 4 KiB buffers (its default read buffer of 128 KiB is for few connections).
+//! An echo server on tokio-tungstenite: `peer-tungstenite defaults`, or with buffers of so many bytes (its default read
+//! buffer of 128 KiB is for few connections).
+
+use std::env;
 
 use anyhow::Result;
 use futures_util::{SinkExt, StreamExt};
@@ -6,19 +9,20 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-const BUFFER_BYTES: usize = 4096;
-
 fn main() -> Result<()> {
-    Ok(wsguard_bench::peer::run(serve)?)
+    let mut config = WebSocketConfig::default();
+    if let Some(bytes) = env::args().nth(1).and_then(|argument| argument.parse().ok()) {
+        config = config.read_buffer_size(bytes).write_buffer_size(bytes);
+    }
+    Ok(wsguard_bench::peer::run(move |stream| serve(stream, config))?)
 }
 
-async fn serve(stream: TcpStream) {
+async fn serve(stream: TcpStream, config: WebSocketConfig) {
     // A peer that goes away is the ordinary end of a connection here.
-    let _ = echo(stream).await;
+    let _ = echo(stream, config).await;
 }
 
-async fn echo(stream: TcpStream) -> Result<()> {
-    let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
+async fn echo(stream: TcpStream, config: WebSocketConfig) -> Result<()> {
     let mut socket = accept_async_with_config(stream, Some(config)).await?;
     while let Some(message) = socket.next().await {
         let message = message?;

@@ -4,10 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use mio::net::TcpStream;
 
 use super::frames::{BINARY, CLOSE, Frame, FrameReader, PING, PONG, TEXT, write_masked};
 use super::payload::Payload;
+use super::transport::{Transport, is_not_yet};
 
 /// What a load sends on all its connections, and the buffer they all read into.
 pub(super) struct Traffic {
@@ -26,7 +26,7 @@ impl Traffic {
 
 /// A connection after its 101.
 pub(super) struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     reader: FrameReader,
     /// Bytes of the batch that are still to be written.
     unsent: usize,
@@ -38,8 +38,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, reader: FrameReader::keeping(), unsent: 0, awaited: 0, sent_at: Instant::now(), echo_len: None }
+    pub(super) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            reader: FrameReader::keeping(),
+            unsent: 0,
+            awaited: 0,
+            sent_at: Instant::now(),
+            echo_len: None,
+        }
     }
 
     /// Whether an echo has come that was checked.
@@ -66,7 +73,7 @@ impl Connection {
             }
             on_echo(self.sent_at.elapsed(), before - self.awaited);
             // With edge-triggered epoll, less than asked for means: nothing more for now.
-            if read < traffic.scratch.len() {
+            if self.transport.is_drained(read, traffic.scratch.len()) {
                 break;
             }
         }
@@ -74,8 +81,13 @@ impl Connection {
     }
 
     fn write(&mut self, traffic: &Traffic) -> Result<()> {
+        if let Err(error) = self.transport.flush_session()
+            && !is_not_yet(error.kind())
+        {
+            return Err(error.into());
+        }
         while self.unsent > 0 {
-            match self.stream.write(&traffic.batch[traffic.batch.len() - self.unsent..]) {
+            match self.transport.write(&traffic.batch[traffic.batch.len() - self.unsent..]) {
                 Ok(written) => self.unsent -= written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -85,7 +97,7 @@ impl Connection {
     }
 
     fn read(&mut self, traffic: &mut Traffic) -> Result<Option<usize>> {
-        match self.stream.read(&mut traffic.scratch) {
+        match self.transport.read(&mut traffic.scratch) {
             Ok(0) => bail!("the server closed the connection without a close frame"),
             Ok(read) => Ok(Some(read)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
@@ -107,10 +119,7 @@ impl Connection {
             }
             PING => self.pong()?,
             PONG => {}
-            CLOSE => {
-                let (code, reason) = self.reader.kept.split_at(self.reader.kept.len().min(2));
-                bail!("the server closed with {code:?} {:?}", String::from_utf8_lossy(reason));
-            }
+            CLOSE => bail!("the server closed with {}", self.reader.close_in_words()),
             other => bail!("the server sent opcode {other}"),
         }
         Ok(())
@@ -122,7 +131,7 @@ impl Connection {
         if self.unsent == 0 {
             let mut frame = Vec::new();
             write_masked(&mut frame, PONG, &self.reader.kept);
-            ensure!(self.stream.write(&frame)? == frame.len(), "a pong was cut short");
+            ensure!(self.transport.write(&frame)? == frame.len(), "a pong was cut short");
         }
         Ok(())
     }

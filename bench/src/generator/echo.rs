@@ -6,23 +6,24 @@ use anyhow::{Context, Result, ensure};
 use mio::{Events, Poll, Token};
 
 use super::connection::{Connection, Traffic};
-use super::opening::{open_all, wait};
+use super::opening::{Target, open_all, wait};
 use super::payload::Payload;
-use super::{Meter, STALL, Window};
-use crate::plan::Message;
+use super::{Meter, STALL};
+use crate::plan::{Message, Window};
 use crate::sample::Sample;
 use crate::server::Server;
 
 pub(super) fn run(
     server: &Server,
+    tls: bool,
     message: Message,
     connections: usize,
     in_flight: u32,
     window: Window,
 ) -> Result<Sample> {
     let mut poll = Poll::new()?;
-    let streams = open_all(server.address(), &mut poll, 0, connections)?;
-    let mut connections: Vec<_> = streams.into_iter().map(Connection::new).collect();
+    let transports = open_all(&Target::new(server, tls)?, &mut poll, 0, connections)?;
+    let mut connections: Vec<_> = transports.into_iter().map(Connection::new).collect();
     let mut traffic = Traffic::new(Payload::new(message), in_flight);
     for connection in &mut connections {
         connection.send(&traffic)?;

@@ -80,6 +80,13 @@ impl FrameReader {
         Ok(Some(Frame { opcode: self.opcode(), len: self.payload_len() }))
     }
 
+    /// The code and the reason of the close frame that was kept.
+    pub(super) fn close_in_words(&self) -> String {
+        let (code, reason) = self.kept.split_at(self.kept.len().min(2));
+        let code = <[u8; 2]>::try_from(code).map(u16::from_be_bytes);
+        format!("{} {:?}", code.unwrap_or(1005), String::from_utf8_lossy(reason))
+    }
+
     /// Whether the header is complete now; then `missing` and `kept` are set for its payload.
     fn read_header(&mut self, input: &mut &[u8]) -> Result<bool> {
         while self.header_len < self.header_size() {

@@ -5,18 +5,19 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use mio::{Events, Poll, Token};
 
-use super::opening::{Opening, request_head, wait};
-use super::{Meter, STALL, Window};
+use super::opening::{Opening, Target, request_head, wait};
+use super::{Meter, STALL};
+use crate::plan::Window;
 use crate::sample::Sample;
 use crate::server::Server;
 
-pub(super) fn run(server: &Server, concurrent: usize, window: Window) -> Result<Sample> {
-    let address = server.address();
-    let head = request_head(address);
+pub(super) fn run(server: &Server, tls: bool, concurrent: usize, window: Window) -> Result<Sample> {
+    let target = Target::new(server, tls)?;
+    let head = request_head(target.address);
     let mut poll = Poll::new()?;
     let mut slots = Vec::with_capacity(concurrent);
     for number in 0..concurrent {
-        slots.push(Opening::start(address, number, &poll, Token(number))?);
+        slots.push(Opening::start(&target, number, &poll, Token(number))?);
     }
     let mut number = concurrent;
     let mut events = Events::with_capacity(1024);
@@ -33,7 +34,7 @@ pub(super) fn run(server: &Server, concurrent: usize, window: Window) -> Result<
                     meter.count(last_opened - slot.since, 1);
                 }
                 // The old connection is closed as it is replaced.
-                *slot = Opening::start(address, number, &poll, event.token())?;
+                *slot = Opening::start(&target, number, &poll, event.token())?;
                 number += 1;
             }
         }

@@ -9,8 +9,10 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
+use super::transport::{Security, Transport, is_not_yet};
 use super::{STALL, TICK};
 use crate::plan::{ORIGIN, TOKEN};
+use crate::server::Server;
 
 /// The key of the example in RFC 6455, section 1.3, and the accept value that must answer it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -22,18 +24,35 @@ const AT_ONCE: usize = 100;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const HEAD_MOST_BYTES: usize = 8192;
 
-/// The request head that every connection sends.
+/// The request head that every honest connection sends.
 pub(super) fn request_head(server: SocketAddr) -> Vec<u8> {
+    request_head_from(server, ORIGIN)
+}
+
+/// The request head of a page of `origin`.
+pub(super) fn request_head_from(server: SocketAddr, origin: &str) -> Vec<u8> {
     format!(
         "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nOrigin: {ORIGIN}\r\nX-Auth-Token: {TOKEN}\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nOrigin: {origin}\r\nX-Auth-Token: {TOKEN}\r\n\r\n"
     )
     .into_bytes()
 }
 
+/// Where to connect, and how.
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) security: Security,
+}
+
+impl Target {
+    pub(super) fn new(server: &Server, tls: bool) -> Result<Self> {
+        Ok(Self { address: server.address(), security: Security::new(tls)? })
+    }
+}
+
 /// A connection on its way to the 101.
 pub(super) struct Opening {
-    pub(super) stream: TcpStream,
+    pub(super) transport: Transport,
     pub(super) since: Instant,
     sent: usize,
     answer: Vec<u8>,
@@ -41,48 +60,82 @@ pub(super) struct Opening {
 
 impl Opening {
     /// Starts connecting; `number` chooses the source address.
-    pub(super) fn start(server: SocketAddr, number: usize, poll: &Poll, token: Token) -> Result<Self> {
-        let mut stream = connect(server, number).context("connecting")?;
-        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { stream, since: Instant::now(), sent: 0, answer: Vec::new() })
+    pub(super) fn start(target: &Target, number: usize, poll: &Poll, token: Token) -> Result<Self> {
+        let mut socket = connect(target.address, number).context("connecting")?;
+        poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        let transport = Transport::new(socket, &target.security)?;
+        Ok(Self { transport, since: Instant::now(), sent: 0, answer: Vec::new() })
     }
 
     /// Goes on after an event; true when the connection is open.
     pub(super) fn advance(&mut self, head: &[u8]) -> Result<bool> {
+        self.send(head)?;
+        loop {
+            match self.read()? {
+                None => return Ok(false),
+                Some(0) => bail!("closed instead of answered: {:?}", String::from_utf8_lossy(&self.answer)),
+                Some(_) if self.answer.windows(HEAD_END.len()).any(|bytes| bytes == HEAD_END) => {
+                    return check_answer(&self.answer).map(|()| true);
+                }
+                Some(_) => ensure!(self.answer.len() < HEAD_MOST_BYTES, "the answer does not end"),
+            }
+        }
+    }
+
+    /// Goes on after an event; the HTTP status when the server has answered and ended the connection.
+    pub(super) fn be_refused(&mut self, head: &[u8]) -> Result<Option<u16>> {
+        self.send(head)?;
+        loop {
+            match self.read()? {
+                None => return Ok(None),
+                Some(0) => return status(&self.answer).map(Some),
+                Some(_) => ensure!(self.answer.len() < HEAD_MOST_BYTES, "the refusal does not end"),
+            }
+        }
+    }
+
+    fn send(&mut self, head: &[u8]) -> Result<()> {
+        match self.transport.flush_session() {
+            Err(error) if !is_not_yet(error.kind()) => return Err(error).context("the TLS handshake"),
+            _ => {}
+        }
         while self.sent < head.len() {
-            match self.stream.write(&head[self.sent..]) {
+            match self.transport.write(&head[self.sent..]) {
                 Ok(written) => self.sent += written,
-                Err(error) if is_not_yet(error.kind()) => return Ok(false),
+                Err(error) if is_not_yet(error.kind()) => return Ok(()),
                 Err(error) => return Err(error).context("sending the request"),
             }
         }
+        Ok(())
+    }
+
+    /// Reads a piece of the answer: how long it was, 0 at the end, none if nothing is there yet.
+    fn read(&mut self) -> Result<Option<usize>> {
         let mut piece = [0; 1024];
-        loop {
-            match self.stream.read(&mut piece) {
-                Ok(0) => bail!("closed instead of answered: {:?}", String::from_utf8_lossy(&self.answer)),
-                Ok(read) => self.answer.extend_from_slice(&piece[..read]),
-                Err(error) if is_not_yet(error.kind()) => return Ok(false),
-                Err(error) => return Err(error).context("reading the answer"),
+        match self.transport.read(&mut piece) {
+            Ok(read) => {
+                self.answer.extend_from_slice(&piece[..read]);
+                Ok(Some(read))
             }
-            if self.answer.windows(HEAD_END.len()).any(|bytes| bytes == HEAD_END) {
-                return check_answer(&self.answer).map(|()| true);
-            }
-            ensure!(self.answer.len() < HEAD_MOST_BYTES, "the answer does not end");
+            Err(error) if is_not_yet(error.kind()) => Ok(None),
+            // A server that drops the connection once it has answered: the answer is what counts.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !self.answer.is_empty() => Ok(Some(0)),
+            Err(error) => Err(error).context("reading the answer"),
         }
     }
 }
 
 /// Opens `count` connections, registered in `poll` with tokens from `first` on.
-pub(super) fn open_all(server: SocketAddr, poll: &mut Poll, first: usize, count: usize) -> Result<Vec<TcpStream>> {
-    let head = request_head(server);
+pub(super) fn open_all(target: &Target, poll: &mut Poll, first: usize, count: usize) -> Result<Vec<Transport>> {
+    let head = request_head(target.address);
     let mut openings: Vec<Option<Opening>> = Vec::with_capacity(count);
-    let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
+    let mut transports: Vec<Option<Transport>> = (0..count).map(|_| None).collect();
     let mut events = Events::with_capacity(1024);
     let (mut done, mut last) = (0, Instant::now());
     while done < count {
         while openings.len() < count && openings.len() - done < AT_ONCE {
             let number = openings.len();
-            openings.push(Some(Opening::start(server, number, poll, Token(first + number))?));
+            openings.push(Some(Opening::start(target, number, poll, Token(first + number))?));
         }
         wait(poll, &mut events)?;
         for event in &events {
@@ -92,13 +145,13 @@ pub(super) fn open_all(server: SocketAddr, poll: &mut Poll, first: usize, count:
             if let Some(opening) = slot
                 && opening.advance(&head).with_context(|| format!("connection {number} of {count}"))?
             {
-                streams[number] = slot.take().map(|opening| opening.stream);
+                transports[number] = slot.take().map(|opening| opening.transport);
                 (done, last) = (done + 1, Instant::now());
             }
         }
         ensure!(last.elapsed() < STALL, "the server does not answer: {done} of {count} connections are open");
     }
-    Ok(streams.into_iter().flatten().collect())
+    Ok(transports.into_iter().flatten().collect())
 }
 
 /// Waits for events, for a moment at most.
@@ -112,7 +165,8 @@ pub(super) fn wait(poll: &mut Poll, events: &mut Events) -> Result<()> {
     }
 }
 
-fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
+/// Starts connecting; `number` chooses the source address.
+pub(super) fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_tcp_nodelay(true)?;
     let source = Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCES) as u8);
@@ -132,13 +186,22 @@ fn check_answer(answer: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn is_not_yet(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::NotConnected)
+/// The status of an answer that refuses.
+fn status(answer: &[u8]) -> Result<u16> {
+    let answer = String::from_utf8_lossy(answer);
+    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+    status.with_context(|| format!("not an HTTP answer: {answer:?}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_status_of_a_refusal() {
+        assert_eq!(status(b"HTTP/1.1 403 Forbidden\r\n\r\n").unwrap(), 403);
+        assert!(status(b"").is_err());
+    }
 
     #[test]
     fn only_a_101_with_the_right_accept_value_opens() {

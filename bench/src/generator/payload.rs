@@ -18,7 +18,6 @@ impl Payload {
     pub(super) fn new(message: Message) -> Self {
         match message {
             Message::Binary(len) => Self { opcode: BINARY, bytes: (0..len).map(|i| i as u8).collect(), data: None },
-            Message::Text(len) => Self { opcode: TEXT, bytes: vec![b'x'; len], data: None },
             Message::Json(len) => Self::envelope(len),
         }
     }

@@ -1,0 +1,200 @@
+//! The servers that are measured: how each is installed, started and told what to do.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::machine;
+use crate::plan::{Load, ORIGIN, TOKEN, Workload};
+use crate::policy;
+use crate::server::Start;
+
+/// A server that can be measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Unique, and what `--server` matches.
+    pub name: &'static str,
+    /// What is measured, in a few words.
+    pub what: &'static str,
+    /// The packages whose versions the report gives.
+    pub packages: &'static [&'static str],
+    /// How it runs.
+    pub kind: Kind,
+}
+
+/// How a candidate runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A test host of this repository: `tests/hosts/LANGUAGE/run`.
+    Host(&'static str),
+    /// A program of this package with an argument.
+    Rust(&'static str, &'static str),
+    /// A script of `bench/peers/node` under Node.
+    Node(&'static str),
+    /// A script of `bench/peers/node` under Bun.
+    Bun(&'static str),
+    /// A script of `bench/peers/python` in its virtual environment.
+    Python(&'static str),
+}
+
+/// The key and certificate of a run, as files.
+#[derive(Debug)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// The candidates, in the order of the report.
+pub const CANDIDATES: &[Candidate] = &[
+    host("wsguard-rust", "rust", "our Rust host, every protection on"),
+    host("wsguard-c", "c", "our C host, every protection on"),
+    host("wsguard-python", "python", "our Python host, every protection on, echo in Python"),
+    host("wsguard-node", "node", "our Node host, every protection on, echo in JavaScript"),
+    Candidate {
+        name: "bun",
+        what: "Bun.serve (embeds uWebSockets), no checks",
+        packages: &["bun"],
+        kind: Kind::Bun("bun.mjs"),
+    },
+    Candidate {
+        name: "fastwebsockets",
+        what: "over hyper, socket taken out of hyper, no checks",
+        packages: &["fastwebsockets"],
+        kind: Kind::Rust("peer-fastwebsockets", ""),
+    },
+    Candidate {
+        name: "tungstenite",
+        what: "tokio-tungstenite with its defaults, no checks",
+        packages: &["tokio-tungstenite"],
+        kind: Kind::Rust("peer-tungstenite", "defaults"),
+    },
+    Candidate {
+        name: "tungstenite-4k",
+        what: "tokio-tungstenite with 4 KiB buffers, no checks",
+        packages: &["tokio-tungstenite"],
+        kind: Kind::Rust("peer-tungstenite", "4096"),
+    },
+    Candidate {
+        name: "ws",
+        what: "ws with bufferutil, no checks",
+        packages: &["ws", "bufferutil"],
+        kind: Kind::Node("ws.mjs"),
+    },
+    Candidate {
+        name: "picows",
+        what: "picows' core API on uvloop, no checks",
+        packages: &["picows", "uvloop"],
+        kind: Kind::Python("picows_echo.py"),
+    },
+    Candidate {
+        name: "websockets",
+        what: "websockets on uvloop, no checks",
+        packages: &["websockets", "uvloop"],
+        kind: Kind::Python("websockets_echo.py"),
+    },
+    Candidate {
+        name: "socketify",
+        what: "socketify (uWebSockets under Python), no checks",
+        packages: &["socketify"],
+        kind: Kind::Python("socketify_echo.py"),
+    },
+    Candidate {
+        name: "ws-practice",
+        what: "ws + Origin check + token + rate-limiter-flexible + Joi",
+        packages: &["ws", "rate-limiter-flexible", "joi"],
+        kind: Kind::Node("ws_practice.mjs"),
+    },
+    Candidate {
+        name: "websockets-practice",
+        what: "websockets + origins + token + limiter + Pydantic, uvloop",
+        packages: &["websockets", "pydantic", "uvloop"],
+        kind: Kind::Python("websockets_practice.py"),
+    },
+];
+
+const fn host(name: &'static str, language: &'static str, what: &'static str) -> Candidate {
+    Candidate { name, what, packages: &["wsguard"], kind: Kind::Host(language) }
+}
+
+impl Candidate {
+    /// Whether it is one of wsguard's hosts.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.kind, Kind::Host(_))
+    }
+
+    /// Whether it compiles its code while it runs, so that it needs a longer warm-up.
+    pub fn warms_up_slowly(&self) -> bool {
+        matches!(self.kind, Kind::Node(_) | Kind::Bun(_) | Kind::Host("node"))
+    }
+
+    /// How to start it for `workload`.
+    pub fn start(&self, workload: &Workload, repository: &Path, tls: &TlsFiles) -> Start {
+        let (command, arguments) = self.command(repository);
+        let tls = workload.tls.then(|| json!({"cert": tls.cert, "key": tls.key}));
+        let options = if self.is_ours() {
+            policy::host_options(workload, tls.as_ref())
+        } else {
+            peer_options(workload, tls.as_ref())
+        };
+        let command = std::iter::once(command.into()).chain(arguments.into_iter().map(Into::into)).collect();
+        Start { command, options }
+    }
+
+    /// Why it cannot be started, if it cannot.
+    pub fn absence(&self, repository: &Path) -> Option<String> {
+        let (program, _) = self.command(repository);
+        let is_found = program.exists() || program.as_os_str() == "node";
+        (!is_found).then(|| match self.kind {
+            Kind::Host(language) => format!("tests/hosts/{language} is not built (`make hosts`)"),
+            _ => "not installed".to_owned(),
+        })
+    }
+
+    /// Its packages and their versions as installed.
+    pub fn versions(&self, repository: &Path) -> String {
+        let version = |package: &&str| {
+            let version = match self.kind {
+                Kind::Host(_) | Kind::Rust(..) => machine::cargo_version(repository, package),
+                Kind::Node(_) | Kind::Bun(_) => machine::npm_version(&node_peers(repository), package),
+                Kind::Python(_) => machine::pip_version(&python_peers(repository), package),
+            };
+            format!("{package} {version}")
+        };
+        self.packages.iter().map(version).collect::<Vec<_>>().join(", ")
+    }
+
+    fn command(&self, repository: &Path) -> (PathBuf, Vec<String>) {
+        let (node, python) = (node_peers(repository), python_peers(repository));
+        let script = |folder: &Path, name: &str| vec![folder.join(name).to_string_lossy().into_owned()];
+        match self.kind {
+            Kind::Host(language) => {
+                (repository.join("tests/hosts").join(language).join("run"), vec!["--quiet".to_owned()])
+            }
+            Kind::Rust(program, argument) => (beside_this_program(program), vec![argument.to_owned()]),
+            Kind::Node(name) => ("node".into(), script(&node, name)),
+            Kind::Bun(name) => (node.join("node_modules/.bin/bun"), script(&node, name)),
+            Kind::Python(name) => (python.join(".venv/bin/python"), script(&python, name)),
+        }
+    }
+}
+
+/// Where the JavaScript peers are.
+pub fn node_peers(repository: &Path) -> PathBuf {
+    repository.join("bench/peers/node")
+}
+
+/// Where the Python peers are.
+pub fn python_peers(repository: &Path) -> PathBuf {
+    repository.join("bench/peers/python")
+}
+
+fn beside_this_program(name: &str) -> PathBuf {
+    std::env::current_exe().map_or_else(|_| name.into(), |program| program.with_file_name(name))
+}
+
+fn peer_options(workload: &Workload, tls: Option<&Value>) -> Value {
+    let room = matches!(workload.load, Load::FanOut { .. });
+    json!({"tls": tls, "room": room, "origin": ORIGIN, "token": TOKEN})
+}

@@ -1,0 +1,140 @@
+//! One message to everyone in a room: the next when all have it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use mio::{Events, Poll};
+use serde_json::{Value, json};
+
+use super::frames::{CLOSE, FrameReader, TEXT, write_masked};
+use super::opening::{Target, open_all, wait};
+use super::transport::Transport;
+use super::{Meter, STALL};
+use crate::plan::Window;
+use crate::sample::Sample;
+use crate::server::Server;
+
+const ROOM: &str = "bench";
+const TEXT_BYTES: usize = 64;
+
+/// Someone in the room.
+struct Member {
+    transport: Transport,
+    reader: FrameReader,
+    /// Messages it has got.
+    got: u64,
+}
+
+pub(super) fn run(server: &Server, members: usize, window: Window) -> Result<Sample> {
+    let mut poll = Poll::new()?;
+    let transports = open_all(&Target::new(server, false)?, &mut poll, 0, members)?;
+    let mut members: Vec<_> =
+        transports.into_iter().map(|transport| Member { transport, reader: FrameReader::keeping(), got: 0 }).collect();
+    join(&mut poll, &mut members)?;
+
+    let said = json!({"room": ROOM, "text": "x".repeat(TEXT_BYTES)});
+    let message = frame(&json!({"event": "say", "data": said}));
+    let mut events = Events::with_capacity(1024);
+    let (started, everyone) = (Instant::now(), members.len());
+    let (mut round, mut meter): (u64, Option<Meter>) = (0, None);
+    loop {
+        round += 1;
+        let sent_at = Instant::now();
+        members[0].send(&message)?;
+        let mut missing = everyone;
+        while missing > 0 {
+            wait(&mut poll, &mut events)?;
+            ensure!(sent_at.elapsed() < STALL, "{missing} of {everyone} members got nothing for {STALL:?}");
+            for event in &events {
+                let number = event.token().0;
+                let got = members[number].read(|envelope| check(round, &envelope, &said));
+                let got = got.with_context(|| format!("member {number}"))?;
+                if let (Some(meter), 1..) = (&mut meter, got) {
+                    meter.count(sent_at.elapsed(), got as u32);
+                }
+                missing = missing.checked_sub(got).context("a message came twice")?;
+            }
+        }
+        // Between two messages everything is at rest, so no delivery is half in a window.
+        let now = Instant::now();
+        match meter.take_if(|meter| meter.is_over(now)) {
+            Some(meter) => return meter.close(),
+            None if meter.is_none() && now - started >= window.warm_up => meter = Some(Meter::open(server, window)?),
+            None => {}
+        }
+    }
+}
+
+/// Everyone joins, and is told so.
+fn join(poll: &mut Poll, members: &mut [Member]) -> Result<()> {
+    let joining = frame(&json!({"event": "join", "data": {"room": ROOM}}));
+    let mut events = Events::with_capacity(1024);
+    let (mut joined, mut last) = (0, Instant::now());
+    for member in &mut *members {
+        member.send(&joining)?;
+    }
+    while joined < members.len() {
+        wait(poll, &mut events)?;
+        for event in &events {
+            joined += members[event.token().0].read(|envelope| {
+                ensure!(envelope["event"] == "joined", "not an answer to a join: {envelope}");
+                Ok(())
+            })?;
+            last = Instant::now();
+        }
+        ensure!(last.elapsed() < STALL, "only {joined} of {} have joined", members.len());
+    }
+    Ok(())
+}
+
+/// The first messages are compared with what was said; later ones are counted.
+fn check(round: u64, envelope: &Value, said: &Value) -> Result<()> {
+    ensure!(round > 1 || envelope["event"] == "said" && envelope["data"] == *said, "not what was said: {envelope}");
+    Ok(())
+}
+
+fn frame(envelope: &Value) -> Vec<u8> {
+    let mut frame = Vec::new();
+    write_masked(&mut frame, TEXT, envelope.to_string().as_bytes());
+    frame
+}
+
+impl Member {
+    fn send(&mut self, frame: &[u8]) -> Result<()> {
+        ensure!(self.transport.write(frame)? == frame.len(), "a message was cut short");
+        Ok(())
+    }
+
+    /// Reads what has come; the number of messages. The first two of a member are parsed and shown to `check`.
+    fn read(&mut self, mut check: impl FnMut(Value) -> Result<()>) -> Result<usize> {
+        let mut piece = [0; 4096];
+        let mut messages = 0;
+        loop {
+            let read = match self.transport.read(&mut piece) {
+                Ok(0) => bail!("the server closed the connection without a close frame"),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(messages),
+                Err(error) => return Err(error.into()),
+            };
+            let mut input = &piece[..read];
+            while let Some(frame) = self.reader.next(&mut input)? {
+                match frame.opcode {
+                    TEXT => {
+                        messages += 1;
+                        self.got += 1;
+                        if self.got <= 2 {
+                            check(serde_json::from_slice(&self.reader.kept)?)?;
+                            self.reader.keep = self.got < 2;
+                        }
+                    }
+                    CLOSE => bail!("the server closed with {}", self.reader.close_in_words()),
+                    other => bail!("the server sent opcode {other}"),
+                }
+            }
+            if self.transport.is_drained(read, piece.len()) {
+                return Ok(messages);
+            }
+        }
+    }
+}

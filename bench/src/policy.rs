@@ -1,0 +1,47 @@
+//! The policy that wsguard enforces while it is measured.
+
+use serde_json::{Value, json};
+
+use crate::plan::{Load, ORIGIN, TOKEN, Workload};
+
+/// The options line of a host: every protection on, every limit too high to be met by an honest generator.
+pub fn host_options(workload: &Workload, tls: Option<&Value>) -> Value {
+    let mut options = json!({
+        "listen": "127.0.0.1:0",
+        "threads": 1,
+        "origins": [ORIGIN],
+        "auth": {"tokens": [{"token": TOKEN, "user": "bench"}]},
+        "protocol": if workload.is_json() { "json" } else { "raw" },
+        "max_message_bytes": 1 << 20,
+        "rate_limit": {
+            "per_second": 1_000_000_000, "burst": 1_000_000_000, "queue": 20,
+            "bytes_per_second": 1_000_000_000_000_u64, "key": "user",
+        },
+        "control_rate_limit": {"per_second": 10, "burst": 20},
+        "handshakes_per_ip": {"per_second": 1_000_000, "burst": 1_000_000},
+        "max_connections_per_ip": 50_000,
+        "max_connections_per_user": 50_000,
+    });
+    if workload.is_json() {
+        options["events"] = events(workload);
+    }
+    if let Some(tls) = tls {
+        options["tls"] = tls.clone();
+    }
+    json!({"options": options, "app": {}})
+}
+
+fn events(workload: &Workload) -> Value {
+    let object = |properties: Value| {
+        let required: Vec<_> = properties.as_object().into_iter().flat_map(|names| names.keys()).collect();
+        json!({"schema": {
+            "type": "object", "required": required, "properties": properties, "additionalProperties": false,
+        }})
+    };
+    let text = json!({"type": "string", "maxLength": 1000});
+    let room = json!({"type": "string", "maxLength": 100});
+    if matches!(workload.load, Load::FanOut { .. }) {
+        return json!({"join": object(json!({"room": room})), "say": object(json!({"room": room, "text": text}))});
+    }
+    json!({"echo": object(json!({"text": text, "seq": {"type": "integer", "minimum": 0}}))})
+}
