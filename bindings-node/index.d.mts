@@ -1,0 +1,3 @@
+export * from './index.js';
+import * as wsguard from './index.js';
+export default wsguard;

@@ -1,0 +1,312 @@
+/// <reference types="node" />
+import { EventEmitter } from 'node:events';
+import type { IncomingMessage, Server as HttpServer } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { PolicyOptions, Stats, VerdictCode } from './types/generated.js';
+
+export type {
+  ControlRateLimit, HandshakeRate, JsonLimits, JwtOptions, PolicyOptions, RateLimit, Stats, TlsOptions, TokenEntry,
+  VerdictCode,
+} from './types/generated.js';
+
+type Awaitable<T> = T | PromiseLike<T>;
+type Name<T> = keyof T & string;
+/** `data` of an event: known ones have a type, others may be any JSON. */
+type DataOf<Events, K> = K extends keyof Events ? Events[K] : unknown;
+
+/** What any schema library that implements Standard Schema gives (zod, Valibot, ArkType …). */
+export interface StandardSchema<Output = unknown> {
+  readonly '~standard': {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown, ...rest: any[]) => Awaitable<
+      { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<unknown> }
+    >;
+    readonly types?: { readonly input: unknown; readonly output: Output } | undefined;
+  };
+}
+
+/** A JSON Schema, draft 2020-12. */
+export type JsonSchema = { readonly [keyword: string]: unknown } | boolean;
+
+/** What the contract says of one event. */
+export interface EventOptions<Data = any> {
+  /**
+   * What `data` must be; default: anything. A JSON Schema is enforced natively. Of a Standard Schema the JSON Schema
+   * behind it is enforced natively, then its own `validate` runs and may transform what the handler gets.
+   */
+  schema?: StandardSchema<Data> | JsonSchema;
+  /** How many messages this one counts for in `rateLimit`. Default 1, at most 1000000. */
+  cost?: number;
+}
+
+/** The policy and the application's authentication. */
+export interface ServerOptions<Events = any, Data = any> extends Omit<PolicyOptions, 'events'> {
+  /** The events of the `json` protocol; an event that is not listed is a violation. */
+  events?: { [K in keyof Events]: EventOptions<Events[K]> };
+  /**
+   * With `auth: "callback"`: asked before the 101, once for each handshake that passed the other checks. What it
+   * throws or rejects with refuses the handshake with 503 and goes to `error`; so does silence for `authTimeoutMs`.
+   */
+  authenticate?: (request: UpgradeRequest) => Awaitable<Accept<Data> | Reject>;
+}
+
+/** An opening handshake that asks the application. It holds credentials: do not log its fields. */
+export interface UpgradeRequest {
+  /** Always `GET`. */
+  readonly method: string;
+  /** The path, as sent. */
+  readonly path: string;
+  /** The query without `?`; empty if there is none. */
+  readonly query: string;
+  /** Path and query. */
+  readonly url: string;
+  /** The client's address; null on a Unix socket without a proxy. */
+  readonly ip: string | null;
+  /** The token that `tokenSources` found, checked by nobody yet. */
+  readonly token: string | null;
+  /** Header fields by name in lower case; several of one name are joined. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Names and values in turn, in the order received. */
+  readonly rawHeaders: readonly string[];
+  /** Cookies by name; of two, the first. */
+  readonly cookies: Readonly<Record<string, string>>;
+  /** The leaf of the client's certificate chain (DER), where `tls.clientCa` asks for one. */
+  readonly peerCertificate: Buffer | null;
+  /** The first header of this name, in any case. */
+  get(name: string): string | undefined;
+}
+
+/** What `accept` returns. */
+export interface Accept<Data = unknown> {
+  readonly user: string | undefined;
+  readonly data: Data;
+  readonly expiresAtMs: number | undefined;
+}
+
+/** What `reject` returns. */
+export interface Reject {
+  readonly status: number;
+}
+
+/**
+ * Lets a handshake in. `user` (1 to 256 bytes, no control characters) shares limits and can be disconnected by name;
+ * `data` becomes `conn.data`; the session ends at `expiresAtMs` (Unix epoch, milliseconds).
+ */
+export function accept<Data = undefined>(session?: {
+  user?: string | null;
+  data?: Data;
+  expiresAtMs?: number | null;
+}): Accept<Data>;
+
+/** Refuses a handshake with an HTTP status, 300 to 599. Default 401. */
+export function reject(status?: number): Reject;
+
+/** Writes the core's log to standard error: verdicts, and at start the policy in force. Once per process. */
+export function logToStderr(): void;
+
+/**
+ * What became of a message: `queued`, if the peer has not read what was sent before (see `drained`); `dropped`, if the
+ * connection is closed. Nothing is thrown for either.
+ */
+export type Sent = 'sent' | 'queued' | 'dropped';
+
+/** What comes with a message beside its data. */
+export interface Meta {
+  /** The event. */
+  readonly event: string;
+  /** The id to reply to. */
+  readonly id: string | number | undefined;
+  /** The peer's status. */
+  readonly status: 'ok' | 'error' | undefined;
+  /** Payload bytes of the whole message. */
+  readonly bytes: number;
+}
+
+type Binary = NodeJS.ArrayBufferView | ArrayBufferLike;
+
+/** One open connection. Every method may be called after it has closed: it does nothing then. */
+export interface Connection<Events = any, Data = any> {
+  /** Unique for the server's life. */
+  readonly id: string;
+  /** The client's address; null on a Unix socket without a proxy. */
+  readonly ip: string | null;
+  /** The user, where authentication names one. */
+  readonly user: string | null;
+  /** The request path. */
+  readonly path: string;
+  /** The subprotocol of the 101. */
+  readonly subprotocol: string | null;
+  /** What `accept` was given; yours to use. */
+  data: Data;
+  /** Whether it is open, as far as events have been handled. */
+  readonly isOpen: boolean;
+  /** Whether the peer has not read what was sent before. */
+  readonly isQueued: boolean;
+  /** Sends a message: text of a string, binary of bytes (copied at once up to 8 KiB, else at the end of this tick). */
+  send(data: string | Binary): Sent;
+  /** Emits an event: `{ event, data, status: "ok" }`. Throws where `data` is no JSON. */
+  emit<K extends string>(event: K, data?: DataOf<Events, K>): Sent;
+  /** Emits an event in reply to a message: with its `id`, if it had one. */
+  reply<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: DataOf<Events, K>): Sent;
+  /** Joins a room (1 to 256 bytes; at most 1024 rooms); a connection leaves its rooms when it closes. */
+  join(room: string): void;
+  /** Leaves a room. */
+  leave(room: string): void;
+  /** Starts the closing handshake. Default 1000; throws for a code that an endpoint may not send (RFC 6455 section 7.4). */
+  close(code?: number, reason?: string): void;
+  /** Stops reading: the peer feels back-pressure. What was read before may still arrive. */
+  pause(): void;
+  /** Goes on reading. */
+  resume(): void;
+  /** When the peer has read what was sent, or the connection has closed. */
+  drained(): Promise<void>;
+}
+
+/** Whom a broadcast goes to. It is encoded once, whatever their number. */
+export interface Audience<Events = any> {
+  /** Emits an event to everyone here. */
+  emit<K extends string>(event: K, data?: DataOf<Events, K>): void;
+  /** Sends a message to everyone here. */
+  send(data: string | Binary): void;
+  /** The same without this connection. */
+  except(conn: Connection<any, any>): Audience<Events>;
+}
+
+/** A verdict against a peer. A flood of them is sampled; `stats()` counts every one. */
+export interface Violation<Events = any, Data = any> {
+  readonly code: VerdictCode;
+  readonly ip: string | null;
+  /** After authentication. */
+  readonly user: string | null;
+  /** After the 101. */
+  readonly connId: string | null;
+  /** The event of the message, escaped and cut to 64 characters. */
+  readonly event: string | null;
+  /** The connection, if it is open. */
+  readonly conn: Connection<Events, Data> | undefined;
+}
+
+/** How a connection ended. */
+export interface Closing {
+  /** The reason with the code. */
+  readonly reason: string;
+  /** Whether both sides sent a close frame. */
+  readonly clean: boolean;
+}
+
+/** An error with a stable name. */
+export interface WsguardError extends Error {
+  /**
+   * `unknown_option`, `missing_option`, `invalid_option`, `contradiction` (see `option`), `listen_failed`, `start_failed`,
+   * `already_started`, `not_started`, `not_supported`, `ticket_settled`, `invalid_argument`, `stopped`, `addon_missing`.
+   */
+  code: string;
+  /** The option at fault: `rateLimit.perSecond`, `origins[2]`. */
+  option?: string;
+}
+
+/** The listeners of a server, by name. A promise they return is watched, not waited for. */
+export interface Lifecycle<Events = any, Data = any> {
+  /** A connection was authenticated and upgraded. */
+  open: (conn: Connection<Events, Data>) => unknown;
+  /** It ended: the code is ours when we closed, else the peer's; 1005 for none, 1006 when it broke. */
+  close: (conn: Connection<Events, Data>, code: number, closing: Closing) => unknown;
+  /** `raw`: a message. */
+  message: (conn: Connection<Events, Data>, data: string | Buffer, isBinary: boolean) => unknown;
+  /** `json`: any event, before its own listeners. */
+  event: (conn: Connection<Events, Data>, data: unknown, meta: Meta) => unknown;
+  /** A rule was broken. */
+  violation: (violation: Violation<Events, Data>) => unknown;
+  /** A peer that `send` was `queued` for has read everything. */
+  drained: (conn: Connection<Events, Data>) => unknown;
+  /** A handler threw or rejected (its connection is closed with 1011), or authentication did. Default: standard error. */
+  error: (error: any, conn?: Connection<Events, Data>) => unknown;
+  /** The server has stopped; no event follows. */
+  stopped: () => unknown;
+}
+
+type Listener<Events, Data, K> = K extends keyof Lifecycle
+  ? Lifecycle<Events, Data>[K]
+  : (conn: Connection<Events, Data>, data: DataOf<Events, K>, meta: Meta) => unknown;
+
+/**
+ * A WebSocket server. `Events` are the types of the events' `data` (inferred from Standard Schemas in `events`, or
+ * stated), `Data` is the type of `conn.data` (inferred from `authenticate`).
+ */
+export class Server<Events = any, Data = any> extends EventEmitter {
+  /** Checks the options; throws an error with `code` and `option`. */
+  constructor(options: ServerOptions<Events, Data>);
+
+  /** Binds and starts; resolves to the address with the real port. An aborted `signal` drains. */
+  listen(options?: { signal?: AbortSignal }): Promise<string>;
+
+  /**
+   * Takes the upgrades of a plain HTTP server (`http`, Express, of Fastify `app.server`) with the verdicts of any other
+   * handshake. `listen`, `tls` and `proxyProtocol` do not apply; the limits on the head are Node's. With `path`, upgrades
+   * of other paths are left to other listeners.
+   */
+  attach(httpServer: HttpServer, options?: { path?: string | readonly string[] }): this;
+
+  /** Takes one upgrade, for an `upgrade` listener of your own. */
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+
+  /**
+   * Shuts down gently: new handshakes get 503, open connections close with 1012, spread over `jitterMs` (default 0);
+   * what is left after `timeoutMs` (default 10000) is dropped. Resolves when all is over.
+   */
+  drain(options?: { timeoutMs?: number; jitterMs?: number }): Promise<void>;
+
+  /** Drops every connection. Resolves when all is over. */
+  stop(): Promise<void>;
+
+  /** Drains. */
+  [Symbol.asyncDispose](): Promise<void>;
+
+  /** Keeps the process alive, which is the default of a listening server. */
+  ref(): this;
+
+  /** Lets the process end while the server is idle. */
+  unref(): this;
+
+  /** The address with the real port, once it listens; empty for one that is only attached. */
+  readonly address: string | undefined;
+
+  /** Whether it was started and has not ended. */
+  readonly isRunning: boolean;
+
+  /** The open connections. */
+  readonly connections: IterableIterator<Connection<Events, Data>>;
+
+  /** The members of a room. */
+  to(room: string): Audience<Events>;
+
+  /** Every connection. */
+  toAll(): Audience<Events>;
+
+  /** Closes every connection of a user: `session_revoked`. */
+  disconnectUser(user: string): void;
+
+  /** The counters now. */
+  stats(): Stats;
+
+  /** Reads certificate and key again; with a bad pair it throws and keeps the old one. */
+  reloadTls(): void;
+
+  /** Listens for an event of the contract, also one that is called like an event of the server (`close`). */
+  onEvent<K extends Name<Events>>(
+    event: K,
+    listener: (conn: Connection<Events, Data>, data: Events[K], meta: Meta) => unknown,
+  ): this;
+
+  /** Ends that. */
+  offEvent<K extends Name<Events>>(event: K, listener: (...args: any[]) => unknown): this;
+
+  on<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+  addListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+  once<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+  prependListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+  prependOnceListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+  off<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+  removeListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+}

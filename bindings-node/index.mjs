@@ -1,0 +1,4 @@
+import wsguard from './index.js';
+
+export const { Server, accept, logToStderr, reject } = wsguard;
+export default wsguard;

@@ -1,0 +1,43 @@
+//! What is rare crosses the border as JSON: opens, refusals, requests, counters.
+
+use serde_json::{Value, json};
+use wsguard::host::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
+
+pub(crate) fn open(open: &Open) -> Value {
+    json!({"id": open.conn.to_string(), "ip": open.ip, "user": open.user.as_deref(), "path": &*open.path,
+        "subprotocol": open.subprotocol.as_deref(), "ticket": open.ticket.map(|ticket| ticket.to_u64().to_string())})
+}
+
+pub(crate) fn violation(violation: &ViolationEvent) -> Value {
+    json!({"code": violation.code.name(), "ip": violation.ip, "user": violation.user.as_deref(),
+        "connId": violation.conn.map(|conn: ConnectionId| conn.to_string()), "event": violation.event.as_deref()})
+}
+
+/// The request as the application's `authenticate` gets it.
+pub(crate) fn request(request: &UpgradeRequest) -> Value {
+    json!({"method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
+        "cookies": request.cookies().collect::<Vec<_>>(), "ip": request.ip, "token": request.token,
+        "peerCertificate": request.peer_certificate.as_deref().map(hex)})
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+pub(crate) fn stats(stats: &Stats) -> Value {
+    let verdicts: serde_json::Map<String, Value> =
+        Code::ALL.iter().map(|code| (code.name().to_owned(), stats.verdict(*code).into())).collect();
+    json!({"connections": stats.connections, "open": stats.open, "openedTotal": stats.opened_total,
+        "messagesIn": stats.messages_in, "bytesIn": stats.bytes_in, "bytesOut": stats.bytes_out,
+        "inboxBytes": stats.inbox_bytes, "outboxBytes": stats.outbox_bytes, "delayed": stats.delayed,
+        "pendingAuth": stats.pending_auth, "verdicts": verdicts})
+}
+
+pub(crate) fn verdicts() -> Value {
+    let row = |code: &Code| {
+        json!({"code": code.name(), "httpStatus": code.http_status(), "closeCode": code.close_code(),
+            "reason": code.reason()})
+    };
+    Code::ALL.iter().map(row).collect()
+}

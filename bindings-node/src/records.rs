@@ -1,0 +1,85 @@
+//! Records: four 32-bit words each, in a buffer that JavaScript reads as a `Uint32Array`. `lib/records.js` has the same
+//! numbers.
+
+/// What a record tells. Word 0 of it; the words behind are the kind's own.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// place, offset in the arena, bytes
+    Binary = 1,
+    /// place, offset in the text, length (UTF-16 units)
+    Text = 2,
+    /// place, event | flags, bytes; the data is the next element of the array, an id the one after it
+    Message = 3,
+    /// place, id; the next element describes it
+    Open = 4,
+    /// place, code, clean; the next element is the reason
+    Close = 5,
+    /// -, ticket; the next element is the request
+    Upgrade = 6,
+    /// place; the next element describes it
+    Violation = 7,
+    /// place
+    Drained = 8,
+    /// the server has stopped and every event was taken
+    Stopped = 9,
+}
+
+/// Flags beside the event's number in a message record.
+pub(crate) const HAS_ID: u32 = 1 << 31;
+pub(crate) const STATUS_OK: u32 = 1 << 30;
+pub(crate) const STATUS_ERROR: u32 = 1 << 29;
+/// The event is not in the contract (`onViolation: "report"`): its name is an element before the data.
+pub(crate) const UNKNOWN_EVENT: u32 = (1 << 29) - 1;
+
+/// Beside the kind of the text: more of the same batch follows.
+const MORE: u32 = 1 << 8;
+
+/// What the text of a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum TextKind {
+    None = 0,
+    /// A JSON array.
+    Json = 1,
+    /// Texts one after the other.
+    Plain = 2,
+}
+
+/// The records of one batch; the first one is the head: count, kind of the text, end of the arena's used part, bytes
+/// that did not fit there.
+#[derive(Debug)]
+pub(crate) struct Records<'b> {
+    buffer: &'b mut [u8],
+    count: usize,
+}
+
+const BYTES: usize = 16;
+
+impl<'b> Records<'b> {
+    pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
+        Self { buffer, count: 0 }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        (self.count + 2) * BYTES > self.buffer.len()
+    }
+
+    pub(crate) fn push(&mut self, kind: Kind, words: [u32; 3]) {
+        self.count += 1;
+        self.put(self.count, [kind as u32, words[0], words[1], words[2]]);
+    }
+
+    pub(crate) fn finish(mut self, text: TextKind, has_more: bool, arena_end: usize, missing: usize) {
+        let text = text as u32 | if has_more { MORE } else { 0 };
+        self.put(0, [self.count as u32, text, arena_end as u32, missing as u32]);
+    }
+
+    fn put(&mut self, place: usize, words: [u32; 4]) {
+        if let Some(record) = self.buffer.get_mut(place * BYTES..(place + 1) * BYTES) {
+            for (bytes, word) in record.chunks_exact_mut(4).zip(words) {
+                bytes.copy_from_slice(&word.to_ne_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The native half of `Server` (`lib/server.js`).
+
+#![expect(clippy::needless_pass_by_value, reason = "napi hands arguments over by value")]
+
+use std::time::Duration;
+
+use napi::bindgen_prelude::{BufferSlice, Function};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, JsString, Result, Status};
+use napi_derive::napi;
+use wsguard::host::{Builder, ConnectionId, Error, Next, Options, Policy, Server, ServerHandle, TicketId, Wake};
+
+use crate::authenticate::Answer;
+use crate::commands::Commands;
+use crate::connections::whole;
+use crate::error::{refused, thrown};
+use crate::inbox::Inbox;
+use crate::records::{Kind, Records, TextKind};
+use crate::{adopt, json, options, text};
+
+/// Calls JavaScript once per batch. It does not keep Node's event loop alive; `lib/server.js` decides that.
+struct Alarm(ThreadsafeFunction<(), (), (), Status, false, true>);
+
+impl Wake for Alarm {
+    fn wake(&self) {
+        // An environment that is being torn down answers `Closing`: nobody is left to be told.
+        let _ = self.0.call((), ThreadsafeFunctionCallMode::NonBlocking);
+    }
+}
+
+/// A server, from its options to its end. Dropping it (garbage, end of the environment) stops it.
+#[napi]
+pub struct NativeServer {
+    options: Options,
+    inbox: Inbox,
+    running: Option<Server>,
+    handle: Option<ServerHandle>,
+    address: String,
+}
+
+#[napi]
+impl NativeServer {
+    /// Checks the options, JSON text in Node's spelling.
+    #[napi(constructor)]
+    pub fn new(env: Env, options: String) -> Result<Self> {
+        let options = options::parse(&options).map_err(|error| thrown(env, &error))?;
+        Policy::new(options.clone()).map_err(|error| thrown(env, &error.into()))?;
+        let events = options.events.keys().cloned().collect();
+        Ok(Self { options, inbox: Inbox::new(events), running: None, handle: None, address: String::new() })
+    }
+
+    /// The names of the events, in the order of their numbers.
+    #[napi]
+    pub fn events(&self) -> Vec<String> {
+        self.options.events.keys().cloned().collect()
+    }
+
+    /// Starts. `wake` is called when there are events.
+    #[napi]
+    pub fn start(&mut self, env: Env, listens: bool, wake: Function<'_, (), ()>) -> Result<String> {
+        if self.handle.is_some() {
+            return Err(refused(env, "already_started", "the server was started already; make another"));
+        }
+        let alarm = wake.build_threadsafe_function().weak::<true>().build()?;
+        let builder = Builder::new().wake(Alarm(alarm));
+        let builder = if listens { builder } else { builder.without_listener() };
+        let server = builder.start(self.options.clone()).map_err(|error| thrown(env, &error))?;
+        server.address().clone_into(&mut self.address);
+        self.handle = Some(server.handle());
+        self.running = Some(server);
+        Ok(self.address.clone())
+    }
+
+    /// Takes the next events: records, bytes into `arena` from `start`, and the text of them all. The call that finds
+    /// nothing arms the alarm.
+    #[napi]
+    pub fn take<'env>(
+        &mut self,
+        env: &'env Env,
+        mut records: BufferSlice<'_>,
+        mut arena: BufferSlice<'_>,
+        start: u32,
+    ) -> Result<Option<JsString<'env>>> {
+        let mut records = Records::new(&mut records);
+        let Some(server) = &mut self.running else {
+            records.finish(TextKind::None, false, start as usize, 0);
+            return Ok(None);
+        };
+        if self.inbox.is_empty() {
+            let next = server.events().next(&mut self.inbox.batch, Some(Duration::ZERO));
+            self.inbox.refilled();
+            if next == Next::Stopped {
+                records.push(Kind::Stopped, [0; 3]);
+                records.finish(TextKind::None, false, start as usize, 0);
+                self.running = None;
+                return Ok(None);
+            }
+        }
+        self.inbox.fill(records, &mut arena, start as usize);
+        if self.inbox.text.kind == TextKind::None {
+            return Ok(None);
+        }
+        text::write(env, &self.inbox.text.written).map(Some)
+    }
+
+    /// Carries a tick's commands out. What comes back, if anything, is JSON: connections that do not read, and errors.
+    #[napi]
+    pub fn flush(
+        &mut self,
+        words: BufferSlice<'_>,
+        word_count: u32,
+        bytes: BufferSlice<'_>,
+        text: JsString<'_>,
+        large: Vec<BufferSlice<'_>>,
+    ) -> Result<Option<String>> {
+        let Some(handle) = &self.handle else { return Ok(None) };
+        let words = words.get(..word_count as usize * 4).unwrap_or_default();
+        let text = text::read(text)?;
+        Ok(Commands::new(words, &bytes, &large, &text).carry_out(handle, &self.inbox.connections).into_json())
+    }
+
+    /// Starts a connection's closing handshake.
+    #[napi]
+    pub fn close(&self, env: Env, low: u32, high: u32, code: f64, reason: String) -> Result<()> {
+        let code = if code.fract() == 0.0 { code as u16 } else { 0 };
+        self.of_open(env, |server| server.close(conn(low, high), code, &reason))
+    }
+
+    /// Puts a connection into a room.
+    #[napi]
+    pub fn join(&self, env: Env, low: u32, high: u32, room: String) -> Result<()> {
+        self.of_open(env, |server| server.join(conn(low, high), &room))
+    }
+
+    /// Takes a connection out of a room.
+    #[napi]
+    pub fn leave(&self, env: Env, low: u32, high: u32, room: String) -> Result<()> {
+        self.of_open(env, |server| server.leave(conn(low, high), &room))
+    }
+
+    /// The application's own validation refused a message that the schema let pass.
+    #[napi]
+    pub fn refuse(&self, env: Env, low: u32, high: u32, event: String) -> Result<()> {
+        self.of_open(env, |server| server.refuse(conn(low, high), &event))
+    }
+
+    /// Stops reading from a connection, or goes on.
+    #[napi]
+    pub fn pause(&self, env: Env, low: u32, high: u32, paused: bool) -> Result<()> {
+        let conn = conn(low, high);
+        self.of_open(env, |server| if paused { server.pause(conn) } else { server.resume(conn) })
+    }
+
+    /// Closes every connection of a user.
+    #[napi]
+    pub fn disconnect_user(&self, env: Env, user: String) -> Result<()> {
+        self.with(env, |server| server.disconnect_user(&user))
+    }
+
+    /// Answers a handshake.
+    #[napi]
+    pub fn answer(&self, env: Env, low: u32, high: u32, answer: Answer) -> Result<()> {
+        self.with(env, |server| server.answer(TicketId::from_u64(whole(low, high)), answer.decision()))
+    }
+
+    /// Reads certificate and key again.
+    #[napi]
+    pub fn reload_tls(&self, env: Env) -> Result<()> {
+        self.with(env, ServerHandle::reload_tls)
+    }
+
+    /// Shuts down gently; the events end with a record that says so.
+    #[napi]
+    pub fn drain(&self, timeout_ms: f64, jitter_ms: f64) {
+        if let Some(server) = &self.handle {
+            server.drain(timeout_ms.max(0.0) as u64, jitter_ms.max(0.0) as u64);
+        }
+    }
+
+    /// Drops every connection; the events end with a record that says so.
+    #[napi]
+    pub fn stop(&self) {
+        if let Some(server) = &self.handle {
+            server.stop();
+        }
+    }
+
+    /// Stops and waits for the threads, without another event: the process ends.
+    #[napi]
+    pub fn abandon(&mut self) {
+        self.running = None;
+    }
+
+    /// The counters as JSON.
+    #[napi]
+    pub fn stats(&self, env: Env) -> Result<String> {
+        self.with(env, |server| Ok(json::stats(&server.stats()).to_string()))
+    }
+
+    /// Takes over a TCP connection that Node's HTTP server accepted, by its descriptor, with what was read from it.
+    #[napi]
+    pub fn adopt(&self, env: Env, fd: i32, received: BufferSlice<'_>) -> Result<()> {
+        let stream = adopt::tcp_stream(fd).map_err(|error| {
+            refused(env, "not_supported", &format!("the upgrade's socket cannot be taken over: {error}"))
+        })?;
+        self.with(env, |server| server.adopt(stream, received.to_vec()))
+    }
+
+    fn with<T>(&self, env: Env, call: impl FnOnce(&ServerHandle) -> core::result::Result<T, Error>) -> Result<T> {
+        let Some(server) = &self.handle else {
+            return Err(refused(env, "not_started", "the server was not started: listen() or attach() first"));
+        };
+        call(server).map_err(|error| thrown(env, &error))
+    }
+
+    /// A call for a connection: one that has closed meanwhile is no error.
+    fn of_open(&self, env: Env, call: impl FnOnce(&ServerHandle) -> core::result::Result<(), Error>) -> Result<()> {
+        self.with(env, |server| match call(server) {
+            Err(Error::ConnectionClosed) => Ok(()),
+            result => result,
+        })
+    }
+}
+
+fn conn(low: u32, high: u32) -> ConnectionId {
+    ConnectionId::from_u64(whole(low, high))
+}

@@ -1,0 +1,173 @@
+// Sharing a port with Node's HTTP servers.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+import { connect } from 'node:net';
+import { test } from 'node:test';
+import express from 'express';
+import Fastify from 'fastify';
+import { WebSocketServer } from 'ws';
+import { Server } from '../index.mjs';
+import { Client, ORIGIN, policy } from './harness.mjs';
+
+const addressOf = (server) => `127.0.0.1:${server.address().port}`;
+
+function echo(t, more = {}) {
+  const server = new Server(policy({ events: { echo: {} }, ...more }));
+  server.on('echo', (conn, data) => conn.emit('echo', data));
+  t.after(() => server.stop());
+  return server;
+}
+
+async function listening(t, httpServer) {
+  httpServer.listen(0, '127.0.0.1');
+  await once(httpServer, 'listening');
+  t.after(() => {
+    httpServer.closeAllConnections();
+    httpServer.close();
+  });
+  return addressOf(httpServer);
+}
+
+async function isServed(address, options) {
+  const client = await Client.connect(address, options);
+  client.emit('echo', 'hello');
+  assert.equal((await client.event()).data, 'hello');
+  assert.equal((await client.close(1000)).code, 1000);
+}
+
+test('http: pages and WebSockets on one port, with every verdict', async (t) => {
+  const httpServer = http.createServer((_request, response) => response.end('page'));
+  const server = echo(t, { paths: ['/ws'], auth: { tokens: [{ token: 'good', user: 'alice' }] } }).attach(httpServer);
+  const address = await listening(t, httpServer);
+  const headers = { 'x-auth-token': 'good' };
+  assert.equal(await (await fetch(`http://${address}/`)).text(), 'page');
+  await isServed(address, { path: '/ws', headers });
+  assert.equal(await Client.refused(address, { path: '/ws' }), 401);
+  assert.equal(await Client.refused(address, { path: '/other', headers }), 404);
+  assert.equal(await Client.refused(address, { path: '/ws', headers, origin: 'https://evil.example' }), 403);
+  assert.deepEqual([server.stats().verdicts.origin_denied, server.address], [1, '']);
+});
+
+test('Express', async (t) => {
+  const app = express();
+  app.get('/', (_request, response) => response.send('express'));
+  const httpServer = http.createServer(app);
+  echo(t).attach(httpServer);
+  const address = await listening(t, httpServer);
+  assert.equal(await (await fetch(`http://${address}/`)).text(), 'express');
+  await isServed(address);
+});
+
+test('Fastify', async (t) => {
+  const app = Fastify();
+  app.get('/', async () => 'fastify');
+  echo(t).attach(app.server);
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  t.after(() => app.close());
+  const address = addressOf(app.server);
+  assert.equal(await (await fetch(`http://${address}/`)).text(), 'fastify');
+  await isServed(address);
+});
+
+test('paths of others are left alone', async (t) => {
+  const httpServer = http.createServer();
+  echo(t).attach(httpServer, { path: '/a' });
+  echo(t).attach(httpServer, { path: ['/b', '/c'] });
+  const other = new WebSocketServer({ noServer: true });
+  httpServer.on('upgrade', (request, socket, head) => {
+    if (request.url === '/other') other.handleUpgrade(request, socket, head, (ws) => ws.close(4000));
+  });
+  const address = await listening(t, httpServer);
+  for (const path of ['/a', '/a?x=1', '/b', '/c']) await isServed(address, { path });
+  assert.equal((await (await Client.connect(address, { path: '/other' })).closed).code, 4000);
+});
+
+test('a path of nobody is answered 404', async (t) => {
+  const httpServer = http.createServer();
+  echo(t).attach(httpServer, { path: '/a' });
+  assert.equal(await Client.refused(await listening(t, httpServer), { path: '/b' }), 404);
+});
+
+test('frames behind the head, in one write with it, are read after the 101', async (t) => {
+  const httpServer = http.createServer();
+  echo(t).attach(httpServer);
+  const [host, port] = (await listening(t, httpServer)).split(':');
+  const payload = Buffer.from(JSON.stringify({ event: 'echo', data: 'early' }));
+  const frame = Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload]);
+  const head =
+    `GET / HTTP/1.1\r\nHost: ${host}\r\nOrigin: ${ORIGIN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+    'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n';
+  // All at once, and the last bytes in a write of their own.
+  for (const cut of [0, 3]) {
+    const socket = connect(Number(port), host);
+    const bytes = Buffer.concat([Buffer.from(head), frame]);
+    socket.write(bytes.subarray(0, bytes.length - cut));
+    if (cut > 0) setImmediate(() => socket.write(bytes.subarray(bytes.length - cut)));
+    let text = '';
+    for await (const chunk of socket) if ((text += chunk).includes('early')) break;
+    assert.match(text, /^HTTP\/1.1 101 /);
+  }
+});
+
+test('a malformed upgrade gets its verdict', async (t) => {
+  const httpServer = http.createServer();
+  echo(t).attach(httpServer);
+  const address = await listening(t, httpServer);
+  const status = async (headers) => {
+    const request = http.get(`http://${address}/`, { headers: { connection: 'upgrade', upgrade: 'websocket', origin: ORIGIN, ...headers } });
+    const [response] = await once(request, 'response');
+    response.resume();
+    return response.statusCode;
+  };
+  assert.equal(await status({ 'sec-websocket-version': '12', 'sec-websocket-key': 'AAAAAAAAAAAAAAAAAAAAAA==' }), 426);
+  assert.equal(await status({ 'sec-websocket-version': '13', 'sec-websocket-key': 'short' }), 400);
+});
+
+test('no descriptor is left behind', async (t) => {
+  const httpServer = http.createServer();
+  const server = echo(t).attach(httpServer);
+  const address = await listening(t, httpServer);
+  const rounds = async (count) => {
+    for (let round = 0; round < count; round += 1) {
+      await isServed(address);
+      await Client.refused(address, { origin: 'https://evil.example' });
+    }
+    while (server.stats().connections > 0) await new Promise(setImmediate);
+    return readdirSync('/proc/self/fd').length;
+  };
+  const before = await rounds(3);
+  const after = await rounds(30);
+  assert.ok(after <= before + 4, `${before} descriptors before, ${after} after`);
+});
+
+test('a TLS server is refused where it is attached', (t) => {
+  const server = echo(t);
+  assert.throws(() => server.attach(https.createServer()), { code: 'not_supported' });
+  assert.throws(() => server.attach({}), { code: 'invalid_argument' });
+  assert.throws(() => echo(t, { tls: { cert: 'x', key: 'y' } }).attach(http.createServer()), { option: /^tls/ });
+});
+
+test('draining ends what was attached, not the HTTP server', async (t) => {
+  const httpServer = http.createServer((_request, response) => response.end('page'));
+  const server = echo(t).attach(httpServer);
+  const address = await listening(t, httpServer);
+  const client = await Client.connect(address);
+  await server.drain();
+  assert.equal((await client.closed).code, 1012);
+  assert.equal(httpServer.listenerCount('upgrade'), 0);
+  assert.equal(await (await fetch(`http://${address}/`)).text(), 'page');
+});
+
+test('one server may listen and be attached', async (t) => {
+  const httpServer = http.createServer();
+  const server = echo(t);
+  const own = await server.listen();
+  server.attach(httpServer);
+  await isServed(own);
+  await isServed(await listening(t, httpServer));
+  assert.equal(server.stats().openedTotal, 2);
+});

@@ -1,0 +1,239 @@
+// Messages there and back: events, replies, rooms, raw payloads, what `send` answers.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { Client, start } from './harness.mjs';
+
+const events = { echo: {}, close: {}, say: { schema: { type: 'object', required: ['text'] } } };
+
+test('events come with data and meta, replies carry the id', async (t) => {
+  const server = await start(t, { events });
+  const seen = [];
+  server.on('event', (_conn, _data, meta) => seen.push(meta.event));
+  server.on('echo', (conn, data, meta) => {
+    seen.push({ ...meta });
+    return void conn.reply(meta, 'echo', data);
+  });
+  const client = await Client.connect(server.address);
+  const data = { text: 'ä€😀', list: [1, null, true, { a: 'b' }] };
+  client.emit('echo', data, { id: 7 });
+  assert.deepEqual(await client.event(), { event: 'echo', data, status: 'ok', id: 7 });
+  client.emit('echo', undefined, { id: 'x"y', status: 'error' });
+  assert.deepEqual(await client.event(), { event: 'echo', data: null, status: 'ok', id: 'x"y' });
+  client.emit('echo', 1);
+  assert.deepEqual(await client.event(), { event: 'echo', data: 1, status: 'ok' });
+  assert.deepEqual(seen.map((one) => one.id ?? one), ['echo', 7, 'echo', 'x"y', 'echo', { event: 'echo', id: undefined, status: undefined, bytes: 25 }]);
+});
+
+test('an event may be called like an event of the server', async (t) => {
+  const server = await start(t, { events });
+  const closed = once(server, 'close');
+  server.onEvent('close', (conn, data) => conn.close(data.code, data.reason));
+  const client = await Client.connect(server.address);
+  client.emit('close', { code: 4001, reason: 'as asked' });
+  assert.deepEqual(await client.closed, { code: 4001, reason: 'as asked' });
+  const [conn, code, closing] = await closed;
+  assert.deepEqual([conn.isOpen, code, closing], [false, 4001, { reason: 'as asked', clean: true }]);
+});
+
+test('raw text and binary come as strings and Buffers, and go back', async (t) => {
+  const server = await start(t, { protocol: 'raw', maxMessageBytes: 1 << 20 });
+  const kept = [];
+  server.on('message', (conn, data, isBinary) => {
+    assert.equal(Buffer.isBuffer(data), isBinary);
+    assert.equal(typeof data === 'string', !isBinary);
+    kept.push(data);
+    conn.send(data);
+  });
+  const client = await Client.connect(server.address);
+  const messages = ['', 'ascii', 'äöü', '€😀', 'x'.repeat(100_000), Buffer.alloc(0), Buffer.from([0, 255]), Buffer.alloc(300_000, 'y')];
+  for (const message of messages) client.send(message);
+  for (const message of messages) assert.deepEqual(await client.message(), message);
+  // What was received stays as it was, whatever came later.
+  assert.deepEqual(kept, messages);
+});
+
+test('a Buffer that is received is a Buffer like any other', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const client = await Client.connect(server.address);
+  client.send(Buffer.from('hello'));
+  const [, data] = await once(server, 'message');
+  assert.equal(data.toString('latin1', 1, 3), 'el');
+  assert.equal(data.constructor, Buffer);
+  assert.ok(Buffer.isBuffer(data.subarray(1)) && Buffer.isBuffer(data.slice(1)));
+  assert.equal(data.subarray(1, 3).toString(), 'el');
+  assert.deepEqual(Buffer.concat([data, data]).toString(), 'hellohello');
+  assert.deepEqual(data.toJSON(), { type: 'Buffer', data: [104, 101, 108, 108, 111] });
+  assert.deepEqual([...data.map((byte) => byte + 1)], [105, 102, 109, 109, 112]);
+});
+
+test('what is sent in one tick arrives in order, texts and bytes mixed', async (t) => {
+  const server = await start(t, { protocol: 'raw', maxOutboxBytes: 1 << 26 });
+  const sent = [];
+  server.on('open', (conn) => {
+    for (let round = 0; round < 4000; round += 1) {
+      sent.push(`t${round}€`, Buffer.from(`b${round}`));
+      conn.send(sent.at(-2));
+      conn.send(sent.at(-1));
+    }
+    for (const size of [9000, 70_000, 300_000, 2_000_000]) {
+      sent.push(Buffer.alloc(size, size), 'z'.repeat(size));
+      conn.send(sent.at(-2));
+      conn.send(sent.at(-1));
+    }
+  });
+  const client = await Client.connect(server.address);
+  for (let at = 0; at < 8008; at += 1) assert.deepEqual(await client.message(), sent[at]);
+});
+
+test('a small buffer may be used again at once', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  server.on('open', (conn) => {
+    const buffer = Buffer.alloc(4);
+    for (let value = 0; value < 3; value += 1) conn.send(buffer.fill(value));
+  });
+  const client = await Client.connect(server.address);
+  for (let value = 0; value < 3; value += 1) assert.deepEqual(await client.message(), Buffer.alloc(4, value));
+});
+
+test('any view and ArrayBuffer is bytes; anything else is refused', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const opened = once(server, 'open');
+  const client = await Client.connect(server.address);
+  const [conn] = await opened;
+  const shared = new Uint8Array(new SharedArrayBuffer(2)).fill(9);
+  for (const data of [new Uint16Array([0x0101]), new DataView(new ArrayBuffer(2)), new ArrayBuffer(2), shared, shared.buffer]) {
+    assert.equal(conn.send(data), 'sent');
+    assert.equal((await client.message()).length, 2);
+  }
+  for (const data of [undefined, null, 5, {}, ['a']]) assert.throws(() => conn.send(data), { code: 'invalid_argument', name: 'TypeError' });
+});
+
+test('lone surrogates become replacement characters, also where two texts meet', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  server.on('open', (conn) => {
+    for (const text of ['a\ud83d', '\ude00b', 'ü']) conn.send(text);
+  });
+  const client = await Client.connect(server.address);
+  for (const text of ['a\ufffd', '\ufffdb', 'ü']) assert.equal(await client.message(), text);
+});
+
+test('data that is no JSON is refused where it is given', async (t) => {
+  const server = await start(t, { events });
+  const opened = once(server, 'open');
+  await Client.connect(server.address);
+  const [conn] = await opened;
+  const circular = {};
+  circular.self = circular;
+  assert.throws(() => conn.emit('echo', circular), TypeError);
+  assert.throws(() => conn.emit('echo', () => {}), { code: 'invalid_argument' });
+  assert.throws(() => conn.emit(5, 1), { code: 'invalid_argument' });
+  assert.throws(() => server.to('r').emit('echo', Symbol('s')), { code: 'invalid_argument' });
+  assert.throws(() => conn.close(999), { code: 'invalid_argument' });
+  assert.throws(() => conn.close(1000.5), { code: 'invalid_argument' });
+  assert.throws(() => conn.close(1000, 'x'.repeat(124)), { code: 'invalid_argument' });
+  assert.throws(() => conn.join('x'.repeat(257)), { code: 'invalid_argument' });
+  assert.equal(conn.isOpen, true);
+});
+
+test('rooms: join, except, leave; everyone', async (t) => {
+  const server = await start(t, { events });
+  server.on('open', (conn) => {
+    conn.join('lobby');
+    conn.emit('ready');
+  });
+  const [a, b] = [await Client.connect(server.address), await Client.connect(server.address)];
+  await Promise.all([a.event(), b.event()]);
+  const [first] = server.connections;
+  server.to('lobby').emit('said', 1);
+  server.to('lobby').except(first).emit('said', 2);
+  first.leave('lobby');
+  server.to('lobby').emit('said', 3);
+  server.toAll().send('four');
+  server.toAll().send(Buffer.from('five'));
+  const messages = async (client, count) => {
+    const got = [];
+    while (got.length < count) got.push(String(await client.message()).replace(/.*"data":(\d).*/, '$1'));
+    return got;
+  };
+  assert.deepEqual([await messages(a, 3), await messages(b, 5)], [['1', 'four', 'five'], ['1', '2', '3', 'four', 'five']]);
+});
+
+test('a broadcast with a wrong room is told to error', async (t) => {
+  const server = await start(t, { events });
+  const told = once(server, 'error');
+  server.to('x'.repeat(257)).emit('said', 1);
+  assert.equal((await told)[0].code, 'invalid_argument');
+});
+
+test('send answers dropped after the close, and never throws', async (t) => {
+  const server = await start(t, { events });
+  const opened = once(server, 'open');
+  const client = await Client.connect(server.address);
+  const [conn] = await opened;
+  assert.equal(conn.emit('hi'), 'sent');
+  const closed = once(server, 'close');
+  await client.close();
+  await closed;
+  assert.deepEqual([conn.send('x'), conn.send(Buffer.from('x')), conn.emit('x'), conn.reply({ id: 1 }, 'x')], Array(4).fill('dropped'));
+  for (const call of ['join', 'leave']) conn[call]('room');
+  conn.close();
+  conn.pause();
+  conn.resume();
+  await conn.drained();
+  assert.equal([...server.connections].length, 0);
+});
+
+test('send answers queued for a peer that does not read, until it has', async (t) => {
+  const server = await start(t, { protocol: 'raw', maxOutboxBytes: 1 << 26 });
+  const opened = once(server, 'open');
+  const client = await Client.connect(server.address);
+  const [conn] = await opened;
+  client.socket.pause();
+  const payload = Buffer.alloc(1 << 20);
+  let sent = 0;
+  while (conn.send(payload) !== 'queued') {
+    sent += 1;
+    await new Promise(setImmediate);
+    assert.ok(sent < 64, 'it never was queued');
+  }
+  assert.equal(conn.isQueued, true);
+  const told = once(server, 'drained');
+  client.socket.resume();
+  await conn.drained();
+  assert.equal((await told)[0], conn);
+  assert.equal(conn.isQueued, false);
+  assert.equal(conn.send('again'), 'sent');
+});
+
+test('disconnectUser, stats and violations', async (t) => {
+  const server = await start(t, { events, auth: { tokens: [{ token: 'good', user: 'alice' }] } });
+  const client = await Client.connect(server.address, { headers: { 'x-auth-token': 'good' } });
+  const told = once(server, 'violation');
+  server.disconnectUser('alice');
+  assert.deepEqual(await client.closed, { code: 1008, reason: 'session revoked' });
+  const [violation] = await told;
+  assert.deepEqual([violation.code, violation.user, violation.ip], ['session_revoked', 'alice', '127.0.0.1']);
+  assert.equal(await Client.refused(server.address), 401);
+  const stats = server.stats();
+  assert.deepEqual([stats.openedTotal, stats.verdicts.session_revoked, stats.verdicts.auth_failed], [1, 1, 1]);
+});
+
+test('pause stops the messages of one connection', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  server.on('message', (conn, data) => conn.send(data));
+  const opened = once(server, 'open');
+  const [a] = [await Client.connect(server.address), await opened];
+  const [conn] = await opened;
+  conn.pause();
+  const b = await Client.connect(server.address);
+  b.send('through');
+  assert.equal(await b.message(), 'through');
+  a.send('waits');
+  b.send('again');
+  assert.equal(await b.message(), 'again');
+  const waits = a.message();
+  conn.resume();
+  assert.equal(await waits, 'waits');
+});

@@ -1,0 +1,84 @@
+// Options and errors: names, codes, what JSON cannot hold.
+
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { Server } from '../index.mjs';
+import { policy } from './harness.mjs';
+
+const { load } = createRequire(import.meta.url)('../lib/native.js');
+
+for (const [name, more, code, option, message] of [
+  ['an unknown option', { colour: 'blue' }, 'unknown_option', 'colour', /maxConnections/],
+  ['the spelling of other languages', { max_connections: 5 }, 'unknown_option', 'max_connections', /`maxConnections`/],
+  ['an unknown option inside', { rateLimit: { perMinute: 5 } }, 'unknown_option', 'rateLimit.perMinute', /perSecond/],
+  ['a wrong type inside', { rateLimit: { perSecond: '5' } }, 'invalid_option', 'rateLimit.perSecond', /^rateLimit.perSecond: /],
+  ['no origins', { origins: undefined }, 'missing_option', 'origins', /dangerouslyAllowAnyOrigin/],
+  ['a contradiction', { dangerouslyAllowAnyOrigin: true }, 'contradiction', undefined, /origins/],
+  ['a list item', { trustedProxies: ['10.0.0.0/33'] }, 'invalid_option', 'trustedProxies[0]', /./],
+  ['an event of the application', { events: { max_connections: { price: 1 } } }, 'unknown_option', 'events.max_connections.price', /./],
+  ['NaN', { rateLimit: { perSecond: NaN } }, 'invalid_option', 'rateLimit.perSecond', /finite number, got NaN/],
+  ['NaN for a limit that null switches off', { rateLimit: NaN }, 'invalid_option', 'rateLimit', /finite/],
+  ['a function', { hosts: () => {} }, 'invalid_option', 'hosts', /function/],
+  ['a bigint', { maxConnections: 5n }, 'invalid_option', 'maxConnections', /bigint/],
+  ['no function for the callback', { auth: 'callback' }, 'missing_option', 'authenticate', /./],
+  ['a function without the callback', { authenticate: () => {} }, 'contradiction', 'authenticate', /./],
+  ['a callback that is none', { auth: 'callback', authenticate: 5 }, 'invalid_option', 'authenticate', /./],
+]) {
+  test(`${name}: ${code}`, () => {
+    assert.throws(() => new Server(policy(more)), (error) => {
+      assert.equal(error.code, code);
+      if (option !== undefined) assert.equal(error.option, option);
+      assert.match(error.message, message);
+      return error instanceof Error;
+    });
+  });
+}
+
+test('options must be an object', () => {
+  for (const options of [undefined, null, [], 'x']) assert.throws(() => new Server(options), { code: 'invalid_option' });
+});
+
+test('an address that is taken rejects', async (t) => {
+  const first = new Server(policy());
+  t.after(() => first.stop());
+  const address = await first.listen();
+  const second = new Server(policy({ listen: address }));
+  await assert.rejects(second.listen(), { code: 'listen_failed', option: 'listen' });
+  await second.drain();
+});
+
+test('a server has one life', async () => {
+  const server = new Server(policy());
+  assert.throws(() => server.stats(), { code: 'not_started' });
+  assert.throws(() => server.to('room'), { code: 'not_started' });
+  await server.listen();
+  await assert.rejects(server.listen(), { code: 'already_started' });
+  await server.drain();
+  await assert.rejects(server.listen(), { code: 'already_started' });
+  assert.throws(() => server.disconnectUser('x'), { code: 'stopped' });
+});
+
+test('a key or certificate may be a Buffer; what cannot be used names the option', () => {
+  const tls = { cert: Buffer.from('no pem'), key: Buffer.from('no pem') };
+  assert.throws(() => new Server(policy({ tls })) && assert.fail('not refused at once'), (error) => {
+    // Policies are checked at once, certificates when the server starts.
+    return error.code === 'ERR_ASSERTION' || error.option?.startsWith('tls');
+  });
+  return assert.rejects(new Server(policy({ tls })).listen(), (error) => /^tls\./.test(error.option) && error.code === 'invalid_option');
+});
+
+test('the typings have every option that the core knows, and no other', () => {
+  const text = readFileSync(new URL('../types/generated.d.ts', import.meta.url), 'utf8');
+  const policyPart = text.slice(text.indexOf('export interface RateLimit'));
+  const typed = new Set([...policyPart.matchAll(/^ {2}(\w+)\??: /gm)].map(([, name]) => name));
+  const known = load().optionNames().filter((name) => !['tokens', 'jwt', 'schema', 'cost'].includes(name));
+  assert.deepEqual([...typed].sort(), known.sort());
+});
+
+test('the typings have every verdict', () => {
+  const text = readFileSync(new URL('../types/generated.d.ts', import.meta.url), 'utf8');
+  const typed = [...text.matchAll(/^ {2}\| "(\w+)"$/gm)].map(([, code]) => code);
+  assert.deepEqual(typed, JSON.parse(load().verdicts()).map(({ code }) => code));
+});

@@ -1,0 +1,110 @@
+// The package as others get it: packed, installed into a clean folder, loaded both ways; its typings.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+function folder(t) {
+  const made = mkdtempSync(path.join(tmpdir(), 'wsguard-'));
+  t.after(() => rmSync(made, { recursive: true, force: true }));
+  writeFileSync(path.join(made, 'package.json'), '{"private":true}');
+  return made;
+}
+
+const npm = (cwd, ...args) => execFileSync('npm', [...args, '--no-audit', '--no-fund', '--silent'], { cwd, encoding: 'utf8' });
+const node = (cwd, ...args) => execFileSync(process.execPath, args, { cwd, encoding: 'utf8' });
+
+const PROGRAM = `
+const server = new Server({ listen: '127.0.0.1:0', origins: ['https://a.example'], auth: 'none' });
+server.listen().then((address) => server.drain().then(() => console.log(/^127/.test(address))));`;
+
+function loads(cwd) {
+  assert.equal(node(cwd, '--input-type=module', '-e', `import { Server } from 'wsguard'; ${PROGRAM}`), 'true\n');
+  assert.equal(node(cwd, '--input-type=module', '-e', `import wsguard from 'wsguard'; const { Server } = wsguard; ${PROGRAM}`), 'true\n');
+  assert.equal(node(cwd, '-e', `const { Server } = require('wsguard'); ${PROGRAM}`), 'true\n');
+}
+
+test('npm pack gives a package that loads in a clean folder', (t) => {
+  const cwd = folder(t);
+  const [{ filename, files }] = JSON.parse(npm(root, 'pack', '--json', '--ignore-scripts', '--pack-destination', cwd));
+  const names = files.map(({ path: name }) => name);
+  for (const wanted of ['index.js', 'index.mjs', 'index.d.ts', 'index.d.mts', 'types/generated.d.ts', 'lib/server.js', 'scripts/install.js']) {
+    assert.ok(names.includes(wanted), `${wanted} is not packed`);
+  }
+  assert.deepEqual(names.filter((name) => /^(src|test|node_modules|Cargo)/.test(name)), []);
+  npm(cwd, 'install', path.join(cwd, filename));
+  loads(cwd);
+});
+
+test('npm install of the folder of a clone loads', (t) => {
+  const cwd = folder(t);
+  npm(cwd, 'install', root);
+  loads(cwd);
+});
+
+test('without an addon and without cargo the installation says so', (t) => {
+  const cwd = folder(t);
+  for (const name of ['lib', 'scripts']) mkdirSync(path.join(cwd, name));
+  for (const name of ['lib/native.js', 'scripts/install.js', 'Cargo.toml']) {
+    writeFileSync(path.join(cwd, name), execFileSync('cat', [path.join(root, name)]));
+  }
+  const installed = spawnSync(process.execPath, ['scripts/install.js'], { cwd, encoding: 'utf8', env: { PATH: '' } });
+  assert.equal(installed.status, 1);
+  assert.match(installed.stderr, /building it needs Rust, and cargo was not found/);
+  const loaded = spawnSync(process.execPath, ['-e', 'require("./lib/native.js").load()'], { cwd, encoding: 'utf8' });
+  assert.match(loaded.stderr, /wsguard has no addon for .*bindings-node\/build.sh/s);
+});
+
+test('the generated typings are what the core says', () => {
+  node(root, 'scripts/typings.mjs', '--check');
+});
+
+test('the typings hold what they promise', () => {
+  const { status, stdout } = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'types-test'], { cwd: root, encoding: 'utf8' });
+  assert.equal(status, 0, stdout);
+});
+
+test('everything that is exported has a type, and the other way round', () => {
+  const program = 'const w = require("./index.js"); console.log(JSON.stringify(Object.keys(w).sort()))';
+  const declared = node(root, '-e', `
+    const ts = require('typescript');
+    const program = ts.createProgram(['index.d.ts'], { module: ts.ModuleKind.NodeNext });
+    const checker = program.getTypeChecker();
+    const symbols = checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile('index.d.ts')));
+    const values = symbols.filter((one) => one.flags & ts.SymbolFlags.Value).map((one) => one.name).sort();
+    console.log(JSON.stringify(values));`);
+  assert.equal(node(root, '-e', program), declared);
+});
+
+test('every method of Server and Connection that is typed is there, and the other way round', () => {
+  const found = node(root, '-e', `
+    const ts = require('typescript');
+    const { Server } = require('./index.js');
+    const { Connection } = require('./lib/connection.js');
+    const program = ts.createProgram(['index.d.ts'], { module: ts.ModuleKind.NodeNext });
+    const source = program.getSourceFile('index.d.ts');
+    const INTERNAL = new Set(['constructor', 'fail', 'refuse', 'setDrained', 'setClosed', 'low', 'high', 'hasFailed']);
+    const typed = (name) => {
+      const node = source.statements.find((one) => one.name?.text === name);
+      return new Set(node.members.map((one) => one.name?.text).filter((one) => one && !INTERNAL.has(one)));
+    };
+    const conn = new Connection({}, {}, 0, 0, {}, undefined);
+    const names = (prototype, own = []) => [...Object.getOwnPropertyNames(prototype), ...own].filter((one) => !INTERNAL.has(one));
+    // Inherited ones are typed for their listeners only.
+    const INHERITED = ['addListener', 'once', 'prependListener', 'prependOnceListener', 'removeAllListeners', 'removeListener', 'on', 'off'];
+    const check = (name, present) => {
+      const wanted = typed(name);
+      const missing = [...wanted].filter((one) => !present.includes(one) && !INHERITED.includes(one));
+      const untyped = present.filter((one) => !wanted.has(one) && !INHERITED.includes(one));
+      if (missing.length + untyped.length > 0) console.log(name, { missing, untyped });
+    };
+    check('Server', names(Server.prototype));
+    check('Connection', names(Connection.prototype, Object.keys(conn)));`);
+  assert.equal(found, '');
+});

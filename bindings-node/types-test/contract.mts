@@ -1,0 +1,102 @@
+// What the typings promise. Lines that must not compile say so; tsc fails when one of them does.
+
+import { z } from 'zod';
+import wsguard, { Server, accept, reject } from 'wsguard';
+import type { Connection, Meta, Sent, Stats, VerdictCode } from 'wsguard';
+
+const equal = <A, B>(..._same: [A] extends [B] ? ([B] extends [A] ? [] : [never]) : [never]): void => {};
+
+// Types of data are inferred from Standard Schemas.
+const inferred = new Server({
+  origins: ['https://app.example.com'],
+  auth: 'callback',
+  authenticate: async (request) => {
+    equal<typeof request.token, string | null>();
+    return request.get('x-key') === 'k' ? accept({ user: 'alice', data: { role: 'admin' } }) : reject(403);
+  },
+  events: {
+    say: { schema: z.object({ text: z.string(), at: z.string().transform(Number) }), cost: 2 },
+    ping: { schema: { type: 'string' } },
+    close: {},
+  },
+});
+inferred.on('say', (conn, data, meta) => {
+  equal<typeof data, { text: string; at: number }>();
+  equal<typeof meta, Meta>();
+  equal<typeof conn.data, { role: string }>();
+  equal<ReturnType<typeof conn.send>, Sent>();
+  // @ts-expect-error there is no such field
+  data.nothing;
+});
+inferred.on('ping', (_conn, data) => equal<typeof data, unknown>());
+inferred.onEvent('close', (_conn, data) => equal<typeof data, unknown>());
+inferred.on('close', (_conn, code, { reason, clean }) => {
+  equal<typeof code, number>();
+  equal<typeof reason, string>();
+  equal<typeof clean, boolean>();
+});
+// @ts-expect-error no event is called so
+inferred.on('shout', () => {});
+// @ts-expect-error no event is called so
+inferred.onEvent('shout', () => {});
+
+// Or stated.
+const stated = new Server<{ echo: { text: string }; left: { room: string } }, { id: number }>({
+  dangerouslyAllowAnyOrigin: true,
+  auth: 'none',
+  events: { echo: { schema: { type: 'object' } }, left: {} },
+});
+stated.on('echo', (conn, data, meta) => {
+  equal<typeof data, { text: string }>();
+  equal<typeof conn.data, { id: number }>();
+  conn.emit('echo', data);
+  conn.reply(meta, 'echo', { text: '' });
+  conn.emit('anything', { else: 1 });
+  stated.to('room').except(conn).emit('left', { room: 'r' });
+  // @ts-expect-error text is missing
+  conn.emit('echo', {});
+  // @ts-expect-error text is missing
+  conn.reply(meta, 'echo', {});
+  // @ts-expect-error room must be a string
+  stated.toAll().emit('left', { room: 1 });
+});
+
+// The server's own events.
+stated.on('open', (conn) => equal<typeof conn, Connection<{ echo: { text: string }; left: { room: string } }, { id: number }>>());
+stated.on('violation', ({ code }) => {
+  equal<typeof code, VerdictCode>();
+  // @ts-expect-error no verdict is called so
+  if (code === 'origin_refused') return;
+});
+stated.on('error', (error, conn) => conn?.close(1011, String(error)));
+const raw = new Server({ origins: ['https://a.example'], auth: 'none', protocol: 'raw', rateLimit: null });
+raw.on('message', (conn, data, isBinary) => {
+  equal<typeof data, string | Buffer>();
+  equal<typeof isBinary, boolean>();
+  conn.send(data);
+  conn.send(new Uint8Array(1).buffer);
+  // @ts-expect-error an object is no message
+  conn.send({});
+});
+
+// Options.
+// @ts-expect-error auth is required
+new Server({ origins: [] });
+// @ts-expect-error there is no such option
+new Server({ origins: [], auth: 'none', maxConection: 1 });
+// @ts-expect-error options are camelCase here
+new Server({ origins: [], auth: 'none', max_connections: 1 });
+// @ts-expect-error a number is wanted
+new Server({ origins: [], auth: 'none', rateLimit: { perSecond: '20' } });
+// @ts-expect-error accept or reject is wanted
+new Server({ origins: [], auth: 'callback', authenticate: () => true });
+new Server({ origins: [], auth: { jwt: { algorithms: ['ES256'], key: 'k', leewayS: 5 } }, tls: { cert: Buffer.alloc(1), key: '' } });
+
+async function life(signal: AbortSignal) {
+  await using server = new wsguard.Server({ origins: [], auth: { tokens: [{ token: 't', user: 'u' }] } });
+  equal<string, Awaited<ReturnType<typeof server.listen>>>();
+  await server.listen({ signal });
+  equal<ReturnType<typeof server.stats>, Stats>();
+  await server.drain({ timeoutMs: 1, jitterMs: 0 });
+}
+void life;

@@ -1,0 +1,266 @@
+// Written by scripts/typings.mjs from the core; do not edit.
+
+import type { EventOptions } from "../index.js";
+
+/** The stable verdict codes: why a handshake was refused, or a connection closed. */
+export type VerdictCode =
+  /** The request head breaks HTTP/1.1 or RFC 6455 (THREATS H5, H8, H11, H14, H15, H17, H21). */
+  | "handshake_malformed"
+  /** The method is not GET (H13). */
+  | "method_not_allowed"
+  /** The HTTP version is not 1.1 (H13). */
+  | "http_version"
+  /** No or a wrong `Upgrade`, or `Sec-WebSocket-Version` is not 13 (H12). */
+  | "upgrade_required"
+  /** The head is over `maxHeadBytes` or 100 headers: 431; the target over 8192 bytes: 414 (H9). */
+  | "head_too_large"
+  /** The opening handshake took longer than `handshakeTimeoutMs` (H10). */
+  | "handshake_timeout"
+  /** The path is not in `paths`. */
+  | "path_not_found"
+  /** `Host` is not in `hosts` (H8, DNS rebinding). */
+  | "host_denied"
+  /** `Origin` is missing or not in `origins` (H1 to H7). */
+  | "origin_denied"
+  /** The address opens handshakes faster than `handshakesPerIp` (R10, A5). */
+  | "ip_rate_limited"
+  /** The address holds `maxConnectionsPerIp` connections. */
+  | "ip_full"
+  /** The user holds `maxConnectionsPerUser` connections. */
+  | "user_full"
+  /** The server holds `maxConnections` connections. */
+  | "server_full"
+  /** The application did not answer, or too many handshakes wait for it (A4, A5). */
+  | "auth_unavailable"
+  /** No credential, or a wrong one; or the application rejected it (A1 to A3). */
+  | "auth_failed"
+  /** The TLS handshake failed (T1). */
+  | "tls_failed"
+  /** A PROXY header is missing, malformed, or from an untrusted peer (H23). */
+  | "proxy_header_invalid"
+  /** A frame breaks RFC 6455 section 5 (P2, P4 to P6, P8). */
+  | "bad_frame"
+  /** A text message or close reason is not UTF-8 (P7). */
+  | "bad_utf8"
+  /** A message is over `maxMessageBytes` (P1, P3). */
+  | "message_too_big"
+  /** A message has more than `maxFragments` fragments (R7). */
+  | "too_many_fragments"
+  /** A started message did not end within `messageTimeoutMs` (R8). */
+  | "message_timeout"
+  /** Messages or bytes beyond `rateLimit` and its queue (R1 to R4, R9). */
+  | "rate_limited"
+  /** Pings and pongs beyond `controlRateLimit` (R6). */
+  | "control_flood"
+  /** A binary message where `protocol` is `json` (J5). */
+  | "unexpected_binary"
+  /** Not a valid message envelope (J1 to J4). */
+  | "bad_envelope"
+  /** The event is not in `events` (J5). */
+  | "unknown_event"
+  /** `data` does not match the event's schema (J5). */
+  | "schema_mismatch"
+  /** More than `maxOutboxBytes` wait for a peer that does not read (S1). */
+  | "slow_consumer"
+  /** The session's `expiresAtMs` has come (A7). */
+  | "session_expired"
+  /** `disconnectUser` was called (A7). */
+  | "session_revoked"
+  /** Nothing was received for `idleTimeoutMs` (S2). */
+  | "idle_timeout"
+  /** The server is shutting down (S10). */
+  | "draining"
+  /** The application's handler failed (S5), or an error of our own. */
+  | "internal"
+;
+
+/** A server's counters at one moment. */
+export interface Stats {
+  /** Connections that hold a place, handshakes included. */
+  connections: number;
+  /** Connections that are open. */
+  open: number;
+  /** Connections ever opened. */
+  openedTotal: number;
+  /** Valid messages received. */
+  messagesIn: number;
+  /** Bytes received after handshakes, framing included. */
+  bytesIn: number;
+  /** Bytes written after handshakes, framing included. */
+  bytesOut: number;
+  /** Bytes of events that the application has not taken yet. */
+  inboxBytes: number;
+  /** Bytes that peers have not read yet. */
+  outboxBytes: number;
+  /** Messages that wait for their rate limit. */
+  delayed: number;
+  /** Handshakes that wait for the application. */
+  pendingAuth: number;
+  /** Verdicts by code. */
+  verdicts: Record<VerdictCode, number>;
+}
+
+/** The message bucket and the byte bucket of one key. */
+export interface RateLimit {
+  /** Cost units that leak in a second. Default 20. */
+  perSecond?: number;
+  /** Cost units that pass at once. Default 40. */
+  burst?: number;
+  /** Messages of one key that may wait; what overflows closes the connection. Default 20. */
+  queue?: number;
+  /** Payload bytes in a second, charged from frame headers; `null` disables it. Default 262144. */
+  bytesPerSecond?: number | null;
+  /** Who shares a bucket. Default `user`. */
+  key?: "user" | "ip" | "connection";
+}
+
+/** Pings and pongs of one connection. */
+export interface ControlRateLimit {
+  /** Control frames that leak in a second. Default 10. */
+  perSecond?: number;
+  /** Control frames that pass at once; the next one is `controlFlood`. Default 20. */
+  burst?: number;
+}
+
+/** Handshakes of one address. */
+export interface HandshakeRate {
+  /** Handshakes that leak in a second. Default 10. */
+  perSecond?: number;
+  /** Handshakes that pass at once; the next one answers 429. Default 50. */
+  burst?: number;
+}
+
+/** TLS: PEM texts or paths of PEM files. Paths are read again by `reloadTls`. */
+export interface TlsOptions {
+  /** The certificate chain, leaf first. */
+  cert: string | Uint8Array;
+  /** The private key. */
+  key: string | Uint8Array;
+  /** Authorities for client certificates; when given, a client without one is refused. */
+  clientCa?: string | Uint8Array;
+  /** `1.2` or `1.3`. Default `1.2`. */
+  minVersion?: "1.2" | "1.3";
+}
+
+/** The option `jsonLimits`: how large a message's JSON may be in ways that its length does not bound. */
+export interface JsonLimits {
+  /** How many objects and arrays may be open at once, the envelope among them. Default 32, at most 128. */
+  maxDepth?: number;
+  /** How many keys an object inside `data` may have. Default 256, at most 65536. The envelope has four at most. */
+  maxKeys?: number;
+}
+
+/** The option `auth.jwt`, as it is written. */
+export interface JwtOptions {
+  /**
+   * The algorithms accepted: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`,
+   * `ES256`, `ES384`, `EdDSA`. Required; each must fit a key.
+   */
+  algorithms: string[];
+  /**
+   * The key: the secret for HS*; a PEM text or the path of a PEM file for the others; or a JWK object. Either this
+   * or `keys`. A token's `kid` is ignored.
+   */
+  key?: unknown;
+  /**
+   * Keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
+   * `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`.
+   */
+  keys?: unknown;
+  /** The `iss` accepted; default: any, or none. */
+  issuer?: string | string[];
+  /** The `aud` of which a token must name at least one; default: not looked at. */
+  audience?: string | string[];
+  /** How far clocks may differ, in seconds, for `exp` and `nbf`. Default 30, at most 3600. */
+  leewayS?: number;
+  /** The claim that names the user. Default `sub`. */
+  userClaim?: string;
+}
+
+/** One entry of `auth.tokens`: a token, as text or as its digest, and its user. */
+export interface TokenEntry {
+  /** The token itself: visible ASCII, at most 8192 bytes. Either this or `sha256`. */
+  token?: string;
+  /** The SHA-256 of the token, 64 hexadecimal digits. Either this or `token`. */
+  sha256?: string;
+  /** Whom the token stands for: 1 to 256 bytes, no control characters. Two tokens may name the same user. */
+  user: string;
+}
+
+/** The policy as stated. `origins` and `auth` have no default: a server does not start without them. */
+export interface PolicyOptions {
+  /** Where to listen: `host:port` (port 0: any free one) or `unix:PATH`. Default `127.0.0.1:8080`. */
+  listen?: string;
+  /** I/O shards, one thread each; 0 means one per core. Default 0, at most 255. */
+  threads?: number;
+  /** The exact request paths that upgrade; others answer 404. Default: every path. */
+  paths?: string[];
+  /** **Required.** Origins that may connect: `scheme://host[:port]`, `https://*.example.com`, `null` (THREATS H1 to H4). */
+  origins?: string[];
+  /** Any page on the web may connect with the visitor's cookies. Default false. */
+  dangerouslyAllowAnyOrigin?: boolean;
+  /** A handshake without an `Origin` header, as non-browser clients send it. Default `deny` (H6). */
+  missingOrigin?: "deny" | "allow";
+  /** Allow-list for the `Host` header, against DNS rebinding (H8). Default: any. */
+  hosts?: string[];
+  /** **Required.** Who is asked before the 101. */
+  auth: "callback" | "none" | { tokens: TokenEntry[] } | { jwt: JwtOptions };
+  /** Where a token is looked for, in this order. Default `bearer`, `header:x-auth-token`. */
+  tokenSources?: string[];
+  /** How long the application may take to answer; then 503. Default 5000. */
+  authTimeoutMs?: number;
+  /** Handshakes that may wait for the application at once; beyond it 503 (A5). Default 1024. */
+  maxPendingAuth?: number;
+  /** Subprotocols the server speaks, best first. Default: none. */
+  subprotocols?: string[];
+  /** What a message is. Default `json`. */
+  protocol?: "json" | "raw";
+  /** The events of the `json` protocol; an event that is not listed is a violation. */
+  events?: Record<string, EventOptions>;
+  /** Bounds on the JSON of a message. */
+  jsonLimits?: JsonLimits;
+  /** The leaky bucket of messages and bytes (R1 to R4, R9); `null` disables it. */
+  rateLimit?: RateLimit | null;
+  /** Pings and pongs of the peer (R6); `null` disables it. */
+  controlRateLimit?: ControlRateLimit | null;
+  /** Handshakes per address, IPv6 per /64 (R10, A5); `null` disables it. */
+  handshakesPerIp?: HandshakeRate | null;
+  /** Connections of the server; then 503. Default 100000. */
+  maxConnections?: number;
+  /** Connections of one address (IPv6: one /64); then 429. Default 256. */
+  maxConnectionsPerIp?: number;
+  /** Connections of one user; then 429. Default 64. */
+  maxConnectionsPerUser?: number;
+  /** A message's payload; refused from the frame header that crosses it (P1, P3). Default 65536. */
+  maxMessageBytes?: number;
+  /** Frames of one message, empty ones counted (R7). Default 1024. */
+  maxFragments?: number;
+  /** A started message must end within this (R8). Default 30000. */
+  messageTimeoutMs?: number;
+  /** Request line and headers (H9). Default 16384; accepted 1024 to 262144. */
+  maxHeadBytes?: number;
+  /** From TCP accept to the 101: TLS, head and authentication together (H10). Default 5000. */
+  handshakeTimeoutMs?: number;
+  /** How often the server pings; 0 turns it off. Default 20000. */
+  pingIntervalMs?: number;
+  /** Nothing received for this long: the peer is dead (S2); 0 turns it off. Default 45000. */
+  idleTimeoutMs?: number;
+  /** The closing handshake; then the socket is dropped (P9). Default 2000. */
+  closeTimeoutMs?: number;
+  /** Unsent bytes of one connection; beyond it `slowConsumer` (S1). Default 1048576. */
+  maxOutboxBytes?: number;
+  /** Events the application has not taken yet; beyond it shards stop reading (S4). Default 67108864. */
+  maxInboxBytes?: number;
+  /** TLS by rustls. Default: none. */
+  tls?: TlsOptions;
+  /** Listen in plaintext on a public address without a proxy. Default false. */
+  dangerouslyAllowPlaintext?: boolean;
+  /** Addresses and CIDRs whose `Forwarded` and `X-Forwarded-For` are believed (H22). Default: none. */
+  trustedProxies?: string[];
+  /** PROXY protocol v1 or v2 is required on every connection, from `trustedProxies` only (H23). Default false. */
+  proxyProtocol?: boolean;
+  /** `report` tries message rules on live traffic without acting on them. Default `enforce`. */
+  onViolation?: "enforce" | "report";
+  /** A `Server` header. Default: none. */
+  serverHeader?: string;
+}

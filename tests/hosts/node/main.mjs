@@ -1,0 +1,137 @@
+// The Node test host: what an application writes, and nothing else. See HOST.md for the contract.
+
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Server, accept, logToStderr, reject } from '../../../bindings-node/index.mjs';
+import { camelOptions, snakePath } from './spelling.mjs';
+
+const quiet = process.argv.includes('--quiet');
+const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+logToStderr();
+const input = createInterface({ input: process.stdin, crlfDelay: Infinity });
+const lines = input[Symbol.asyncIterator]();
+const { options, app = {} } = JSON.parse((await lines.next()).value);
+
+/** The application's authentication, as `app.authenticate` scripts it. */
+async function authenticate(request) {
+  const { token, user, delay_ms: delay, expires_in_ms: lifetime } = app.authenticate ?? {};
+  switch (request.get('x-auth-token')) {
+    case 'boom':
+      throw new Error('the authentication callback fails, as it was asked to');
+    case 'hang':
+      return new Promise(() => {});
+    case 'teapot':
+      return reject(418);
+    case token:
+      if (delay) await sleep(delay);
+      return accept({ user, expiresAtMs: lifetime === undefined ? undefined : Date.now() + lifetime });
+    default:
+      return reject();
+  }
+}
+
+/** The application of the `raw` protocol. */
+function serveRaw(server) {
+  if (!quiet) {
+    server.on('message', (conn, data, isBinary) => {
+      print({ type: 'message', conn: conn.id, kind: isBinary ? 'binary' : 'text', bytes: Buffer.byteLength(data) });
+    });
+  }
+  server.on('message', (conn, data) => conn.send(data));
+}
+
+/** The application of the `json` protocol. */
+function serveEvents(server) {
+  const handlers = {
+    echo: (conn, data, meta) => conn.reply(meta, 'echo', data),
+    join(conn, data, meta) {
+      conn.join(data.room);
+      conn.reply(meta, 'joined', data);
+    },
+    leave(conn, data, meta) {
+      conn.leave(data.room);
+      conn.reply(meta, 'left', data);
+    },
+    say: (_conn, data) => server.to(data.room).emit('said', data),
+    throw() {
+      throw new Error('the handler of `throw` fails, as it was asked to');
+    },
+    block(conn, data, meta) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, data.ms);
+      conn.reply(meta, 'unblocked', data);
+    },
+    close: (conn, data) => conn.close(data?.code, data?.reason),
+  };
+  if (!quiet) {
+    server.on('event', (conn, _data, meta) => {
+      print({ type: 'message', conn: conn.id, event: meta.event, bytes: meta.bytes });
+    });
+  }
+  for (const [event, handler] of Object.entries(handlers)) server.onEvent(event, handler);
+}
+
+function tellEvents(server) {
+  server.on('open', ({ id, ip, user, path, subprotocol }) => print({ type: 'open', conn: id, ip, user, path, subprotocol }));
+  server.on('close', (conn, code, { reason, clean }) => print({ type: 'close', conn: conn.id, code, reason, clean }));
+  server.on('violation', ({ code, ip, user, connId, event }) => print({ type: 'violation', code, ip, user, conn: connId, event }));
+}
+
+function stats(server) {
+  const { openedTotal, messagesIn, bytesIn, bytesOut, inboxBytes, outboxBytes, pendingAuth, ...rest } = server.stats();
+  print({
+    type: 'stats', ...rest, opened_total: openedTotal, messages_in: messagesIn, bytes_in: bytesIn, bytes_out: bytesOut,
+    inbox_bytes: inboxBytes, outbox_bytes: outboxBytes, pending_auth: pendingAuth,
+  });
+}
+
+/** One line of standard input after the first. */
+async function carryOut(server, command) {
+  const name = command.do;
+  try {
+    if (name === 'stats') return stats(server);
+    if (name === 'disconnect_user') server.disconnectUser(command.user);
+    else if (name === 'broadcast') server.to(command.room).emit(command.event, command.data);
+    else if (name === 'reload_tls') server.reloadTls();
+    else if (name === 'drain') await server.drain({ timeoutMs: command.timeout_ms ?? 5000, jitterMs: command.jitter_ms ?? 0 });
+    else throw new Error('unknown command');
+    print({ type: 'done', do: name, ok: true });
+  } catch (error) {
+    print({ type: 'done', do: name, ok: false, error: error.message });
+  }
+  if (name === 'drain') end();
+}
+
+/** Nothing is left to be done: input that is still open must not keep the process. */
+function end() {
+  input.close();
+  process.stdin.destroy();
+}
+
+async function start() {
+  const policy = camelOptions(options);
+  if (policy.auth === 'callback') policy.authenticate = authenticate;
+  const server = new Server(policy);
+  if (options.protocol === 'raw') serveRaw(server);
+  else serveEvents(server);
+  if (!quiet) tellEvents(server);
+  print({ type: 'listening', addr: await server.listen() });
+  return server;
+}
+
+async function main() {
+  let server;
+  try {
+    server = await start();
+  } catch (error) {
+    print({ type: 'error', code: error.code, option: snakePath(error.option), message: error.message });
+    process.exit(2);
+  }
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    process.on(signal, () => server.drain({ timeoutMs: 5000 }).then(end));
+  }
+  for await (const line of lines) await carryOut(server, JSON.parse(line));
+  await server.drain({ timeoutMs: 5000 });
+}
+
+await main();
