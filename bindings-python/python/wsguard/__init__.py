@@ -1,0 +1,76 @@
+"""WebSocket servers that are safe by default.
+
+One Rust core enforces a policy on native threads, before Python sees a byte: which origins may connect, who is
+authenticated (before the 101), how fast and how large messages may be, what a valid message looks like, which TLS.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import NamedTuple
+
+from . import _wsguard
+from ._errors import ConfigError, ConnectionClosed, Error, InvalidArgument, StartError, UsageError
+from ._log import log_to_logging, log_to_stderr
+from ._options import EventOptions, Options
+from ._request import Headers
+from ._server import Audience, Server
+from ._types import Payload, SendStatus, Stats, VerdictCode
+from ._wsguard import Accept, Close, Connection, Json, Message, Reject, Request, Violation
+
+__all__ = [
+    "VERDICTS",
+    "Accept",
+    "Audience",
+    "Close",
+    "ConfigError",
+    "Connection",
+    "ConnectionClosed",
+    "Error",
+    "EventOptions",
+    "Headers",
+    "InvalidArgument",
+    "Json",
+    "Message",
+    "Options",
+    "Payload",
+    "Reject",
+    "Request",
+    "SendStatus",
+    "Server",
+    "StartError",
+    "Stats",
+    "UsageError",
+    "Verdict",
+    "VerdictCode",
+    "Violation",
+    "log_to_logging",
+    "log_to_stderr",
+]
+
+__version__: str = _wsguard.VERSION
+
+
+class Verdict(NamedTuple):
+    """A row of the core's table of verdicts."""
+
+    #: The stable name, the same in logs, events, counters and every language.
+    code: VerdictCode
+    #: The HTTP status of the refusal before the 101; 0 when there is none.
+    http_status: int
+    #: The close code after the 101; 0 when it cannot happen there.
+    close_code: int
+    #: The short reason in the close frame or the HTTP body.
+    reason: str
+    #: ``"notice"``, ``"violation"`` or ``"fault"``.
+    severity: str
+
+
+#: Every verdict by its code: the core's own table.
+VERDICTS: dict[VerdictCode, Verdict] = {row[0]: Verdict(*row) for row in _wsguard.verdicts()}
+
+# A server's threads stay in the parent; they must be gone before the interpreter is.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_wsguard.forked)
+atexit.register(_wsguard.stop_all)

@@ -1,0 +1,72 @@
+//! The core's errors as exceptions of `wsguard._errors`, where the classes are.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+use wsguard::host::{ConfigError, Error};
+
+use crate::records::Close;
+
+/// An attribute of a module, looked up once.
+fn cached<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyAny>> {
+    cell.get_or_try_init(py, || Ok(py.import(module)?.getattr(name)?.unbind())).map(|found| found.bind(py))
+}
+
+fn make(py: Python<'_>, code: &str, message: String, option: Option<&str>) -> PyErr {
+    static FROM_CORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    match cached(py, &FROM_CORE, "wsguard._errors", "from_core").and_then(|make| make.call1((code, message, option))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// The exception of an error of the core.
+pub(crate) fn of_core(py: Python<'_>, error: &Error) -> PyErr {
+    make(py, error.code(), error.to_string(), error.option())
+}
+
+/// The exception of a policy that is none.
+pub(crate) fn of_config(py: Python<'_>, error: ConfigError) -> PyErr {
+    of_core(py, &Error::Config(error))
+}
+
+/// The server of the parent process, used in a child.
+pub(crate) fn forked(py: Python<'_>) -> PyErr {
+    let message = "the server belongs to the parent process: start one in each process, after fork";
+    make(py, "forked", message.to_owned(), None)
+}
+
+/// A server that was not started yet.
+pub(crate) fn not_started(py: Python<'_>) -> PyErr {
+    make(py, "not_started", "the server was not started yet".to_owned(), None)
+}
+
+/// Waiting needs an event loop.
+pub(crate) fn no_loop(py: Python<'_>) -> PyErr {
+    make(py, "no_event_loop", "awaiting needs a server that runs on an asyncio event loop".to_owned(), None)
+}
+
+/// A call on a connection that has closed, as far as it is known how.
+pub(crate) fn closed(py: Python<'_>, close: Option<&Py<Close>>) -> PyErr {
+    static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (code, reason) = match close.map(|close| close.bind(py).get()) {
+        Some(close) => (Some(close.code), close.reason.clone_ref(py)),
+        None => (None, PyString::new(py, "").unbind()),
+    };
+    match cached(py, &CLOSED, "wsguard._errors", "ConnectionClosed").and_then(|class| class.call1((code, reason))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// Whether an exception says no more than that the connection has closed.
+pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
+    static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    cached(py, &CLOSED, "wsguard._errors", "ConnectionClosed")
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}

@@ -1,0 +1,86 @@
+//! The native part of the Python package `wsguard`: `PyO3` over the core's `host` API. Every rule is the core's; what is
+//! decided here is only how Python is told.
+
+mod auth;
+mod awaiting;
+mod bell;
+mod connection;
+mod delivery;
+mod errors;
+mod fork;
+mod handlers;
+mod interpreter;
+mod json_in;
+mod json_out;
+mod logging;
+mod records;
+mod request;
+mod server;
+mod stats;
+mod work;
+
+use pyo3::prelude::*;
+use wsguard::host::{Options, Policy};
+
+/// The policy in force for a JSON text of options, as the log line at start says it.
+#[pyfunction]
+fn policy_in_force(py: Python<'_>, options: &str) -> PyResult<String> {
+    let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
+    let policy = Policy::new(options).map_err(|error| errors::of_config(py, error))?;
+    Ok(policy.to_string())
+}
+
+/// Checks the shape of options, not yet that they are a policy. Gives `auth_timeout_ms`.
+#[pyfunction]
+fn check_options(py: Python<'_>, options: &str) -> PyResult<u64> {
+    let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
+    Ok(options.auth_timeout_ms)
+}
+
+/// The JSON text of a Python object, as it would be sent.
+#[pyfunction]
+#[pyo3(signature = (value, /))]
+fn dumps(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    json_out::with_text(value, |text| Ok(text.to_owned()))
+}
+
+/// The Python objects of a JSON text, as a handler would get them.
+#[pyfunction]
+#[pyo3(signature = (text, /))]
+fn loads<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    handlers::objects(py, text)
+}
+
+#[pymodule(gil_used = true)]
+mod _wsguard {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::interpreter::check(module.py())
+    }
+
+    #[pymodule_export]
+    use super::auth::{Accept, Reject};
+    #[pymodule_export]
+    use super::connection::Connection;
+    #[pymodule_export]
+    use super::fork::forked;
+    #[pymodule_export]
+    use super::json_out::Json;
+    #[pymodule_export]
+    use super::logging::{end_of_records, log_to_queue, log_to_stderr, wait_for_records};
+    #[pymodule_export]
+    use super::records::{Close, Message, Violation};
+    #[pymodule_export]
+    use super::request::Request;
+    #[pymodule_export]
+    use super::server::{NativeServer, stop_all};
+    #[pymodule_export]
+    use super::stats::verdicts;
+    #[pymodule_export]
+    use super::{check_options, dumps, loads, policy_in_force};
+
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

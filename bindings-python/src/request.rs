@@ -1,0 +1,89 @@
+//! The opening handshake that asks the application.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict};
+use wsguard::host::UpgradeRequest;
+
+/// An opening handshake that waits for `Accept` or `Reject`. Nothing of it was checked but what the policy checks.
+#[pyclass(frozen, module = "wsguard")]
+pub(crate) struct Request {
+    received: UpgradeRequest,
+    headers: PyOnceLock<Py<PyAny>>,
+    cookies: PyOnceLock<Py<PyDict>>,
+}
+
+impl Request {
+    pub(crate) fn new(received: UpgradeRequest) -> Self {
+        Self { received, headers: PyOnceLock::new(), cookies: PyOnceLock::new() }
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// Always `"GET"`.
+    #[getter]
+    fn method(&self) -> &str {
+        &self.received.method
+    }
+
+    /// The path, as sent.
+    #[getter]
+    fn path(&self) -> &str {
+        &self.received.path
+    }
+
+    /// The query without `?`, as sent.
+    #[getter]
+    fn query(&self) -> Option<&str> {
+        self.received.query.as_deref()
+    }
+
+    /// Every header: a mapping whose keys may be in any case.
+    #[getter]
+    fn headers(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let made = self.headers.get_or_try_init(py, || {
+            let class = py.import("wsguard._request")?.getattr("Headers")?;
+            Ok::<_, PyErr>(class.call1((self.received.headers.clone(),))?.unbind())
+        })?;
+        Ok(made.clone_ref(py))
+    }
+
+    /// The cookies; of two with the same name the first, which is the one of the longer path.
+    #[getter]
+    fn cookies(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let made = self.cookies.get_or_try_init(py, || {
+            let cookies = PyDict::new(py);
+            for (name, value) in self.received.cookies() {
+                if !cookies.contains(name)? {
+                    cookies.set_item(name, value)?;
+                }
+            }
+            Ok::<_, PyErr>(cookies.unbind())
+        })?;
+        Ok(made.clone_ref(py))
+    }
+
+    /// The client's address; `None` on a Unix socket without a proxy.
+    #[getter]
+    fn ip(&self) -> Option<String> {
+        self.received.ip.map(|ip| ip.to_string())
+    }
+
+    /// The token that `token_sources` found, not yet checked by anyone.
+    #[getter]
+    fn token(&self) -> Option<&str> {
+        self.received.token.as_deref()
+    }
+
+    /// The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one.
+    #[getter]
+    fn peer_certificate<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.received.peer_certificate.as_ref().map(|certificate| PyBytes::new(py, certificate))
+    }
+
+    /// Without query, headers and token: they are credentials.
+    fn __repr__(&self) -> String {
+        format!("<Request path={:?}>", self.received.path)
+    }
+}

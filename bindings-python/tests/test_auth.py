@@ -1,0 +1,166 @@
+"""Authentication by the application: its answer, its silence and its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from typing import Any
+
+import pytest
+import wsguard
+from conftest import Run, client, options
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from wsguard import Accept, Connection, Reject, Request
+
+
+async def refused(server: wsguard.Server, **more: Any) -> int:
+    with pytest.raises(InvalidStatus) as refusal:
+        async with client(server, **more):
+            pass
+    return refusal.value.response.status_code
+
+
+def policy(**more: Any) -> Any:
+    stated = options(**more)
+    del stated["auth"]
+    return stated
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_accept_carries_user_and_data(run: Run, asynchronous: bool) -> None:
+    async def main() -> None:
+        # Registering a callback states auth: "callback".
+        server = wsguard.Server(**policy(protocol="raw", token_sources=["cookie:session", "query:t"]))
+        seen: list[Request] = []
+        opened: asyncio.Queue[Connection] = asyncio.Queue()
+
+        def decide(request: Request) -> Accept | Reject:
+            seen.append(request)
+            if request.cookies.get("session") != "good":
+                return Reject(403)
+            return Accept("alice", {"role": "admin"})
+
+        async def decide_later(request: Request) -> Accept | Reject:
+            await asyncio.sleep(0.01)
+            return decide(request)
+
+        server.authenticate(decide_later if asynchronous else decide)
+        server.on_open(opened.put_nowait)
+
+        async with server:
+            headers = [("Cookie", "session=good; session2=x"), ("X-Thing", "1"), ("X-Thing", "2")]
+            async with client(server, "/chat?a=b", additional_headers=headers):
+                conn = await opened.get()
+                assert (conn.user, conn.data, conn.path, conn.ip) == ("alice", {"role": "admin"}, "/chat", "127.0.0.1")
+                conn.data = 5
+                assert conn.data == 5 and "alice" in repr(conn)
+            assert await refused(server) == 403
+            # The same credential twice never reaches the application.
+            assert await refused(server, additional_headers=[("Cookie", "session=a; session=b")]) == 400
+        request = seen[0]
+        assert (request.method, request.path, request.query, request.ip) == ("GET", "/chat", "a=b", "127.0.0.1")
+        assert request.token == "good" and request.peer_certificate is None
+        assert request.cookies == {"session": "good", "session2": "x"}
+        assert request.headers["x-THING"] == "1" and request.headers.getall("X-Thing") == ["1", "2"]
+        assert request.headers.get("absent") is None and "Origin" in request.headers
+        assert "good" not in repr(request) + repr(request.headers)
+
+    run(main)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_fault_refuses_with_503(run: Run, asynchronous: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**policy())
+        answers: dict[str | None, Any] = {"none": None, "true": True, "user": Accept("no\x00good")}
+
+        def decide(request: Request) -> Any:
+            if request.token == "boom":
+                raise RuntimeError("a fault")
+            return answers[request.token]
+
+        async def decide_later(request: Request) -> Any:
+            await asyncio.sleep(0)
+            return decide(request)
+
+        server.authenticate(decide_later if asynchronous else decide)
+        async with server:
+            for token in ("boom", "none", "true", "user"):
+                assert await refused(server, additional_headers={"X-Auth-Token": token}) == 503
+        told = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+        assert told[:3] == [
+            "a fault",
+            "authenticate must return Accept or Reject, not NoneType",
+            "authenticate must return Accept or Reject, not bool",
+        ]
+        assert "user must be 1 to 256 bytes" in told[3]
+
+    run(main)
+
+
+def test_silence_is_cancelled(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**policy(auth_timeout_ms=100))
+        cancelled = asyncio.Event()
+
+        @server.authenticate
+        async def hang(request: Request) -> Accept:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                cancelled.set()
+            return Accept()
+
+        async with server:
+            assert await refused(server) == 503
+            await cancelled.wait()
+
+    run(main)
+
+
+def test_a_session_expires(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**policy())
+
+        @server.authenticate
+        def soon(request: Request) -> Accept:
+            if request.token == "ms":
+                return Accept("alice", expires_at_ms=int(time.time() * 1000) + 100)
+            return Accept(
+                "bob", expires_at=datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=0.1)
+            )
+
+        async with server:
+            for token in ("ms", "datetime"):
+                async with client(server, additional_headers={"X-Auth-Token": token}) as peer:
+                    with pytest.raises(ConnectionClosedError) as closed:
+                        await peer.recv()
+                    assert closed.value.rcvd is not None and closed.value.rcvd.reason == "session expired"
+
+    run(main)
+
+
+def test_disconnect_user(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**policy())
+        server.authenticate(lambda request: Accept(request.token))
+        async with server, client(server, additional_headers={"X-Auth-Token": "mallory"}) as peer:
+            server.disconnect_user("mallory")
+            with pytest.raises(ConnectionClosedError) as closed:
+                await peer.recv()
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+
+    run(main)
+
+
+def test_answers_say_what_is_wrong_with_them() -> None:
+    with pytest.raises(ValueError, match="300 to 599, not 200"):
+        Reject(200)
+    with pytest.raises(ValueError, match="time zone"):
+        Accept(expires_at=datetime.datetime(2030, 1, 1))
+    with pytest.raises(ValueError, match="not both"):
+        Accept(expires_at=datetime.datetime.now(datetime.timezone.utc), expires_at_ms=1)
+    with pytest.raises(TypeError, match="must be a datetime"):
+        Accept(expires_at=1.5)  # type: ignore[arg-type]
+    assert (Reject().status, Accept().user, Accept("a", expires_at_ms=5).expires_at_ms) == (401, None, 5)

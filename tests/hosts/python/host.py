@@ -1,0 +1,199 @@
+"""The Python test host: what an application writes, and nothing else. See HOST.md for the contract.
+
+WSGUARD_LOOP chooses what it runs on: native, asyncio, uvloop; by default what `Server.run` chooses.
+"""
+
+import asyncio
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import wsguard
+
+QUIET = "--quiet" in sys.argv
+LINES = threading.Lock()
+
+
+def print_line(line):
+    with LINES:
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+def make_server(options, script):
+    server = wsguard.Server(**options)
+    for name, handler in {**HANDLERS, "say": functools.partial(say, server)}.items():
+        if name in options.get("events", {}):
+            server.on(name)(handler if QUIET else told(handler))
+    if options.get("protocol") == "raw":
+        server.on_message(echo_raw)
+    elif not QUIET:
+        server.on_message(tell_message)  # events that this application has no handler for
+    if options.get("auth") == "callback":
+        server.authenticate(functools.partial(authenticate, script))
+    if not QUIET:
+        server.on_open(tell_open)
+        server.on_close(tell_close)
+        server.on_violation(tell_violation)
+    return server
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def echo_raw(conn, message):
+    if not QUIET:
+        kind = "text" if isinstance(message, str) else "binary"
+        size = len(message.encode() if isinstance(message, str) else message)
+        print_line({"type": "message", "conn": conn.id, "kind": kind, "bytes": size})
+    conn.send_nowait(message)
+
+
+def echo(conn, data):
+    conn.reply("echo", data)
+
+
+def join(conn, data):
+    conn.join(data["room"])
+    conn.reply("joined", data)
+
+
+def leave(conn, data):
+    conn.leave(data["room"])
+    conn.reply("left", data)
+
+
+def say(server, conn, data):
+    server.to(data["room"]).emit("said", data)
+
+
+def throw(conn, data):
+    raise RuntimeError("the handler of `throw` fails, as it was asked to")
+
+
+def block(conn, data):
+    time.sleep(data["ms"] / 1000)
+    conn.reply("unblocked", data)
+
+
+def close(conn, data):
+    conn.close(data.get("code", 1000), data.get("reason", ""))
+
+
+HANDLERS = {"echo": echo, "join": join, "leave": leave, "throw": throw, "block": block, "close": close}
+
+
+# --- authentication ---------------------------------------------------------------------------------------------------
+
+
+async def authenticate(script, request):
+    """As `app.authenticate` scripts it."""
+    token = request.headers.get("X-Auth-Token")
+    if token == "boom":
+        raise RuntimeError("the authentication callback fails, as it was asked to")
+    if token == "hang":
+        await asyncio.get_running_loop().create_future()
+    if token == "teapot":
+        return wsguard.Reject(418)
+    if token is None or token != script.get("token"):
+        return wsguard.Reject()
+    await asyncio.sleep(script.get("delay_ms", 0) / 1000)
+    lifetime = script.get("expires_in_ms")
+    expires_at_ms = None if lifetime is None else int(time.time() * 1000) + lifetime
+    return wsguard.Accept(script.get("user"), expires_at_ms=expires_at_ms)
+
+
+# --- what it tells ----------------------------------------------------------------------------------------------------
+
+
+def told(handler):
+    def tells(conn, data):
+        tell_message(conn, conn.message)
+        handler(conn, data)
+
+    return tells
+
+
+def tell_message(conn, message):
+    print_line({"type": "message", "conn": conn.id, "event": message.event, "bytes": message.size_bytes})
+
+
+def tell_open(conn):
+    line = {"conn": conn.id, "ip": conn.ip, "user": conn.user, "path": conn.path, "subprotocol": conn.subprotocol}
+    print_line({"type": "open", **line})
+
+
+def tell_close(conn, close):
+    line = {"conn": conn.id, "code": close.code, "reason": close.reason, "clean": close.clean}
+    print_line({"type": "close", **line})
+
+
+def tell_violation(violation):
+    line = {"code": violation.code, "ip": violation.ip, "user": violation.user, "event": violation.event}
+    print_line({"type": "violation", "conn": violation.conn_id, **line})
+
+
+# --- standard input, signals ------------------------------------------------------------------------------------------
+
+
+def read_commands(server, drain_asked):
+    """Standard input after the first line; its end drains the server, which ends the program."""
+    for line in sys.stdin:
+        command = json.loads(line)
+        name = command.pop("do")
+        if name == "drain":
+            drain_asked.set()
+        try:
+            done = carry_out(server, name, **command)
+        except (wsguard.Error, TypeError, ValueError) as error:
+            done = {"type": "done", "do": name, "ok": False, "error": str(error)}
+        if done is not None:
+            print_line(done)
+    server.drain()
+
+
+def carry_out(server, name, **command):
+    if name == "stats":
+        return {"type": "stats", **server.stats()}
+    if name == "drain":
+        server.drain(command.get("timeout_ms", 5000), command.get("jitter_ms", 0))
+        return None  # answered when it is over, just before the program ends
+    if name == "disconnect_user":
+        server.disconnect_user(command["user"])
+    elif name == "broadcast":
+        server.to(command["room"]).emit(command["event"], command["data"])
+    elif name == "reload_tls":
+        server.reload_tls()
+    else:
+        raise ValueError("unknown command")
+    return {"type": "done", "do": name, "ok": True}
+
+
+def main():
+    first = json.loads(sys.stdin.readline())
+    drain_asked = threading.Event()
+    try:
+        server = make_server(first["options"], first.get("app", {}).get("authenticate", {}))
+
+        def listening():
+            print_line({"type": "listening", "addr": server.address})
+            threading.Thread(target=read_commands, args=(server, drain_asked), daemon=True).start()
+
+        # SIGTERM and SIGINT drain, as an orchestrator expects.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.drain())
+        server.run(os.environ.get("WSGUARD_LOOP", "auto"), started=listening)
+    except (wsguard.ConfigError, wsguard.StartError) as error:
+        print_line({"type": "error", "code": error.code, "option": error.option, "message": str(error)})
+        return 2
+    if drain_asked.is_set():
+        print_line({"type": "done", "do": "drain", "ok": True})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
