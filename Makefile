@@ -11,7 +11,7 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults proxy browser \
-        demo-test packages removals abi sanitize install
+        demo-test packages removals abi sanitize install python node
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -22,17 +22,19 @@ demo:
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
-test: unit hosts scenarios faults proxy browser demo-test abi
+test: unit hosts scenarios faults proxy browser demo-test abi python node
 
 unit:
 	cargo test --workspace --locked --quiet
 
 hosts:
-	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi
+	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi -p wsguard-node
 	cp --remove-destination $(TARGET)/release/wsguard-host tests/hosts/rust/wsguard-host
 	$(CC) -std=c11 -O2 -Wall -Wextra -Werror -Iinclude tests/hosts/c/main.c $(TARGET)/release/libwsguard_ffi.a \
 	    -lpthread -ldl -lm -o tests/hosts/c/wsguard-host.new
 	mv -f tests/hosts/c/wsguard-host.new tests/hosts/c/wsguard-host
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) bindings-node/build.sh --addon-only
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) bindings-python/build.sh
 
 scenarios: hosts
 	cargo run --locked --quiet -p wsguard-runner
@@ -54,6 +56,16 @@ demo-test: packages
 abi: hosts packages
 	TARGET=$(abspath $(TARGET)) tests/abi/run.sh
 	TARGET=$(abspath $(TARGET)) tests/abi/install.sh
+
+# What is Python's own: types, idioms on asyncio and uvloop, examples, the wheel in clean environments.
+python: hosts
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) bindings-python/test.sh
+
+# What is Node's own: typings, promises, attach, workers, the package in a clean folder, examples.
+node: hosts
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) bindings-node/build.sh
+	cd bindings-node && npm test
+	cd examples/node && npm ci --ignore-scripts --silent --no-audit --no-fund && npm test
 
 # Every scenario on the C host under AddressSanitizer and UndefinedBehaviorSanitizer, some under valgrind.
 sanitize: hosts packages
