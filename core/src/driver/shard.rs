@@ -60,7 +60,9 @@ pub(super) fn with_shard<R: Default>(act: impl FnOnce(&mut Shard) -> R) -> R {
 /// Installs the shard of this thread, or removes it.
 pub(super) fn install(shard: Option<Shard>) {
     let previous = SHARD.with_borrow_mut(|slot| core::mem::replace(slot, shard));
-    drop(previous);
+    if let Some(previous) = previous {
+        previous.ready.close();
+    }
 }
 
 /// Waits until expensive work may be done: a storm of handshakes does not starve open connections.

@@ -23,17 +23,27 @@ struct Woken {
     connections: Vec<Arc<SessionWaker>>,
     /// The task that runs them, while it sleeps.
     runner: Option<Waker>,
+    /// The shard is gone: a waker that were kept now would keep this, and this it.
+    is_closed: bool,
 }
 
 impl Ready {
     fn push(&self, woken: Arc<SessionWaker>) {
         let mut ready = lock(&self.0);
+        if ready.is_closed {
+            return;
+        }
         ready.connections.push(woken);
         let runner = ready.runner.take();
         drop(ready);
         if let Some(runner) = runner {
             runner.wake();
         }
+    }
+
+    /// Lets go of every waker and takes no more.
+    pub(super) fn close(&self) {
+        *lock(&self.0) = Woken { is_closed: true, ..Woken::default() };
     }
 
     fn has_more(&self) -> bool {
@@ -105,5 +115,34 @@ pub(in crate::driver) async fn run_connections() {
             // Whoever could not finish comes again after the sockets of all others were looked at.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_queued_once_until_it_runs() {
+        let ready = Arc::new(Ready::default());
+        let waker = SessionWaker::waker(&ready, 3, 1);
+        waker.wake_by_ref();
+        waker.wake_by_ref();
+        let mut woken = Vec::new();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(ready.poll_take(&mut woken, cx).is_ready());
+        assert_eq!(woken.iter().map(|connection| connection.slot).collect::<Vec<_>>(), [3]);
+        assert!(ready.poll_take(&mut Vec::new(), cx).is_pending());
+    }
+
+    #[test]
+    fn nothing_is_kept_once_the_shard_is_gone() {
+        let ready = Arc::new(Ready::default());
+        let (early, late) = (SessionWaker::waker(&ready, 1, 1), SessionWaker::waker(&ready, 2, 1));
+        early.wake_by_ref();
+        ready.close();
+        late.wake_by_ref();
+        drop((early, late));
+        assert_eq!(Arc::strong_count(&ready), 1);
     }
 }
