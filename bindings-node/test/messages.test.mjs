@@ -54,6 +54,18 @@ test('raw text and binary come as strings and Buffers, and go back', async (t) =
   assert.deepEqual(kept, messages);
 });
 
+test('large payloads of many connections at once go back as they came', async (t) => {
+  const server = await start(t, { protocol: 'raw', maxConnectionsPerIp: 64 });
+  server.on('message', (conn, data) => conn.send(data));
+  const clients = await Promise.all(Array.from({ length: 32 }, () => Client.connect(server.address)));
+  for (let round = 0; round < 5; round += 1) {
+    const payloads = clients.map((_, at) => Buffer.from(Array.from({ length: 16_384 }, (_, byte) => (byte * 7 + at * 31 + round) & 255)));
+    clients.forEach((client, at) => client.send(payloads[at]));
+    const echoes = await Promise.all(clients.map((client) => client.message()));
+    for (const [at, echo] of echoes.entries()) assert.ok(echo.equals(payloads[at]), `round ${round}, connection ${at}`);
+  }
+});
+
 test('a Buffer that is received is a Buffer like any other', async (t) => {
   const server = await start(t, { protocol: 'raw' });
   const client = await Client.connect(server.address);
