@@ -78,17 +78,15 @@ impl Connection {
     /// Reports a broken rule and closes for it.
     pub fn violate(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) {
         if self.is_open() {
-            let Report { code, event, detail } = *report;
-            turn.sink.report(Report { code, event, detail });
-            self.close(code.close_code(), code.reason(), turn);
+            turn.sink.report(*report);
+            self.close(report.code.close_code(), report.code.reason(), turn);
         }
     }
 
     /// Acts on a message rule that the application itself checked, as `on_violation` says.
     pub fn refuse_for_the_application(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) {
         if turn.policy.report_only() && self.is_open() {
-            let Report { code, event, detail } = *report;
-            turn.sink.report(Report { code, event, detail });
+            turn.sink.report(*report);
         } else {
             self.violate(report, turn);
         }
@@ -103,9 +101,8 @@ impl Connection {
         if !turn.sink.replies_may_come() {
             return self.violate(report, turn);
         }
-        let Report { code, event, detail } = *report;
-        turn.sink.report(Report { code, event, detail });
-        let ending = Ending { code: code.close_code(), reason: code.reason().to_owned(), clean: false };
+        turn.sink.report(*report);
+        let ending = Ending { code: report.code.close_code(), reason: report.code.reason().to_owned(), clean: false };
         self.begin_closing(Phase::Doomed, ending, turn);
     }
 

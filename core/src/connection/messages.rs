@@ -74,8 +74,7 @@ impl Connection {
     /// Acts on a broken message rule as `on_violation` says; whether the message may still pass.
     fn judge(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) -> bool {
         if turn.policy.report_only() {
-            let Report { code, event, detail } = *report;
-            turn.sink.report(Report { code, event, detail });
+            turn.sink.report(*report);
             return true;
         }
         self.refuse(report, turn);

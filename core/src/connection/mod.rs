@@ -45,7 +45,7 @@ pub enum Message<'m> {
 }
 
 /// A rule that was broken, as it is logged and reported.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Report<'r> {
     /// The verdict.
     pub code: Code,

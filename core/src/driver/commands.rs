@@ -243,6 +243,14 @@ impl ServerHandle {
         });
     }
 
+    /// Posts a command that speaks of a text.
+    fn post_text(&self, shard: usize, text: &str, command: impl FnOnce(Span) -> Command) {
+        self.post(shard, |commands| {
+            let text = commands.keep(text.as_bytes());
+            commands.commands.push(command(text));
+        });
+    }
+
     fn remote(&self, conn: ConnectionId) -> Result<&Remote, Error> {
         self.shared.remote(conn).ok_or(Error::ConnectionClosed)
     }
@@ -291,10 +299,7 @@ impl ServerHandle {
             return Err(Error::InvalidArgument("close reason must be at most 123 bytes"));
         }
         self.remote(conn)?;
-        self.post(conn.shard(), |commands| {
-            let reason = commands.keep(reason.as_bytes());
-            commands.commands.push(Command::Close { conn, code, reason });
-        });
+        self.post_text(conn.shard(), reason, |reason| Command::Close { conn, code, reason });
         Ok(())
     }
 
@@ -309,10 +314,7 @@ impl ServerHandle {
     /// is `schema_mismatch`, counted, logged and acted upon as `on_violation` says.
     pub fn refuse(&self, conn: ConnectionId, event: &str) -> Result<(), Error> {
         self.remote(conn)?;
-        self.post(conn.shard(), |commands| {
-            let event = commands.keep(event.as_bytes());
-            commands.commands.push(Command::Refuse { conn, event });
-        });
+        self.post_text(conn.shard(), event, |event| Command::Refuse { conn, event });
         Ok(())
     }
 
@@ -348,20 +350,14 @@ impl ServerHandle {
     pub fn join(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
         self.remote(conn)?;
         check_room(room)?;
-        self.post(conn.shard(), |commands| {
-            let room = commands.keep(room.as_bytes());
-            commands.commands.push(Command::Join { conn, room });
-        });
+        self.post_text(conn.shard(), room, |room| Command::Join { conn, room });
         Ok(())
     }
 
     /// Takes a connection out of a room.
     pub fn leave(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
         self.remote(conn)?;
-        self.post(conn.shard(), |commands| {
-            let room = commands.keep(room.as_bytes());
-            commands.commands.push(Command::Leave { conn, room });
-        });
+        self.post_text(conn.shard(), room, |room| Command::Leave { conn, room });
         Ok(())
     }
 
@@ -415,10 +411,7 @@ impl ServerHandle {
     pub fn disconnect_user(&self, user: &str) -> Result<(), Error> {
         self.check_running()?;
         for shard in 0..self.shared.shards.len() {
-            self.post(shard, |commands| {
-                let user = commands.keep(user.as_bytes());
-                commands.commands.push(Command::DisconnectUser { user });
-            });
+            self.post_text(shard, user, |user| Command::DisconnectUser { user });
         }
         Ok(())
     }

@@ -57,14 +57,21 @@ impl fmt::Debug for ConnectionId {
 pub(super) struct Slot {
     /// 0: no connection is open.
     pub(super) generation: AtomicU32,
-    pub(super) unsent_bytes: AtomicU32,
+    unsent_bytes: AtomicU32,
     /// Bytes handed over for the slot that its shard has not come to, whosever connection they were for.
     posted_bytes: AtomicUsize,
     /// The application was told `Queued` and waits for `Event::Drained`.
-    pub(super) watched: AtomicBool,
+    watched: AtomicBool,
 }
 
 impl Slot {
+    /// No connection is open in it any more.
+    pub(super) fn close(&self) {
+        self.generation.store(0, Ordering::Release);
+        self.unsent_bytes.store(0, Ordering::Relaxed);
+        self.watched.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn post(&self, bytes: usize) {
         self.posted_bytes.fetch_add(bytes, Ordering::SeqCst);
     }
@@ -99,7 +106,7 @@ impl Slot {
     }
 
     /// Ends the watch; whether there was one.
-    pub(super) fn end_watch(&self) -> bool {
+    fn end_watch(&self) -> bool {
         self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst)
     }
 }

@@ -13,7 +13,6 @@ pub(super) use ready::run_connections;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::future::Future as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -246,9 +245,7 @@ impl Shard {
         }
         let remote = &self.shared.shards[self.index];
         if let Some(slot) = remote.slots.get(slot) {
-            slot.generation.store(0, Ordering::Release);
-            slot.unsent_bytes.store(0, Ordering::Relaxed);
-            slot.watched.store(false, Ordering::Relaxed);
+            slot.close();
         }
         shift(&remote.stats.outbox_bytes, session.counted_unsent.into(), 0);
         shift(&remote.stats.delayed, session.counted_delayed.into(), 0);
@@ -280,7 +277,7 @@ impl Shard {
             return;
         }
         if let Some(slot) = self.remote().slots.get(slot) {
-            slot.generation.store(0, Ordering::Release);
+            slot.close();
         }
         let (code, reason) = (Code::Internal.close_code(), Code::Internal.reason().to_owned());
         self.shared.tell(self.index, |events| events.push_close(conn, &Ending { code, reason, clean: false }));
@@ -491,13 +488,18 @@ impl Shard {
         let unsent = session.unsent_bytes();
         if unsent != session.counted_unsent as usize {
             level(&remote.stats.outbox_bytes, &mut session.counted_unsent, unsent);
-            let id = session.id;
-            let watched = remote.slots.get(id.slot()).is_some_and(|slot| slot.publish(unsent as u32));
-            if watched && session.conn.is_open() {
-                self.shared.tell(self.index, |events| events.push_drained(id));
-            }
+            self.publish_unsent(session);
         }
         level(&remote.stats.delayed, &mut session.counted_delayed, session.conn.delayed_messages());
+    }
+
+    /// Publishes what is unsent, and tells the application, if it watches, that nothing is any more.
+    fn publish_unsent(&self, session: &Session) {
+        let id = session.id;
+        let slot = self.remote().slots.get(id.slot());
+        if slot.is_some_and(|slot| slot.publish(session.unsent_bytes() as u32)) && session.conn.is_open() {
+            self.shared.tell(self.index, |events| events.push_drained(id));
+        }
     }
 
     /// Makes sure that the timers wake the session in time. Deadlines mostly move away, and then this does nothing.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Shard, with_shard};
 use crate::connection::{Connection, Report};
 use crate::driver::commands::{Command, CommandBuffer};
-use crate::driver::ids::{ConnectionId, Slot};
+use crate::driver::ids::ConnectionId;
 use crate::driver::opening;
 use crate::driver::session::Session;
 use crate::rooms::MAX_ROOMS_PER_CONNECTION;
@@ -54,7 +54,7 @@ impl Shard {
                 let waker = session.waker.clone();
                 let cx = &mut core::task::Context::from_waker(&waker);
                 self.write(&mut session, now, cx);
-                self.tell_drained(&session);
+                self.publish_unsent(&session);
                 self.end_turn(session, now, cx);
             }
         }
@@ -123,15 +123,6 @@ impl Shard {
             self.touch(&mut session, now);
         }
         self.put_back(session, now);
-    }
-
-    /// Tells the application, if it watches, that nothing of what it handed over waits any more.
-    fn tell_drained(&self, session: &Session) {
-        let id = session.id;
-        let slot = self.remote().slots.get(id.slot());
-        if session.outbox.is_none() && session.conn.is_open() && slot.is_some_and(Slot::end_watch) {
-            self.shared.tell(self.index, |events| events.push_drained(id));
-        }
     }
 
     fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
