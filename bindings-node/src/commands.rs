@@ -34,15 +34,18 @@ impl Outcome {
     }
 
     fn note(&mut self, conn: Option<ConnectionId>, result: Result<Sent, Error>, connections: &Connections) {
-        let place = conn.map_or(NOBODY, |conn| connections.place(conn));
+        let place = || conn.map_or(NOBODY, |conn| connections.place(conn));
         match result {
-            Ok(Sent::Queued) if place != NOBODY && self.queued.last() != Some(&place.into()) => {
-                self.queued.push(place.into());
-            }
             // A connection that has closed meanwhile is no error; its close event is on its way.
-            Ok(_) | Err(Error::ConnectionClosed) => {}
+            Ok(Sent::Sent) | Err(Error::ConnectionClosed) => {}
+            Ok(Sent::Queued) => {
+                let place = place();
+                if place != NOBODY && self.queued.last() != Some(&place.into()) {
+                    self.queued.push(place.into());
+                }
+            }
             Err(error) => {
-                self.errors.push(json!({"code": error.code(), "message": error::message(&error), "place": place}));
+                self.errors.push(json!({"code": error.code(), "message": error::message(&error), "place": place()}));
             }
         }
     }

@@ -11,7 +11,7 @@ use wsguard::host::{Accept as Granted, Decision, Error, TicketId, Upgrade};
 use crate::bell::lock;
 use crate::request::Request;
 use crate::server::Server;
-use crate::work::{Kind, Outcome, Work, is_coroutine, outcome};
+use crate::work::{Kind, Outcome, Work, is_coroutine};
 
 /// A session the application grants.
 #[pyclass(frozen, get_all, module = "wsguard")]
@@ -156,27 +156,18 @@ impl<'py> Work<'_, 'py> {
     }
 
     fn ask(&self, ticket: TicketId, coroutine: &Bound<'py, PyAny>) -> PyResult<()> {
-        let Some(looping) = self.looping() else {
-            coroutine.call_method0(intern!(self.py, "close"))?;
-            return self.refuse(ticket, PyTypeError::new_err("a coroutine needs a server that runs on asyncio"));
-        };
-        let task = match looping.create_task.bind(self.py).call1((coroutine,)) {
+        let task = match self.spawn(coroutine) {
             Ok(task) => task,
             Err(error) => return self.refuse(ticket, error),
         };
         if task.call_method0(intern!(self.py, "done"))?.is_truthy()? {
             return self.answered(ticket, &task);
         }
-        looping.tasks.bind(self.py).add(&task)?;
-        let answering = Answering { server: self.server.clone().unbind(), ticket };
-        task.call_method1(intern!(self.py, "add_done_callback"), (answering,)).map(drop)
+        self.watch(&task, Answering { server: self.server.clone().unbind(), ticket })
     }
 
     fn answered(&self, ticket: TicketId, task: &Bound<'py, PyAny>) -> PyResult<()> {
-        if let Some(looping) = self.looping() {
-            looping.tasks.bind(self.py).discard(task)?;
-        }
-        match outcome(task)? {
+        match self.outcome(task)? {
             Outcome::Returned => self.decide(ticket, &task.call_method0(intern!(self.py, "result"))?),
             Outcome::Cancelled => self.answer(ticket, Decision::Unavailable),
             Outcome::Raised(error) => self.refuse(ticket, error),

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::host::{
-    Close as Ending, ConnectionId, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
+    Close as Ending, ConnectionId, ConnectionMap, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
 };
 
 use crate::awaiting;
@@ -101,37 +101,18 @@ impl Delivery {
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.connections.0.iter().flatten().try_for_each(|conn| visit.call(conn))
+        self.connections.0.values().try_for_each(|conn| visit.call(conn))
     }
 }
 
-/// The open connections: per shard, by slot. A slot's generation is part of the id, and compared.
+/// The open connections.
 #[derive(Debug, Default)]
-struct Connections(Vec<Vec<Option<Py<Connection>>>>);
+struct Connections(ConnectionMap<Py<Connection>>);
 
 impl Connections {
     #[inline]
     fn get<'py>(&self, py: Python<'py>, id: ConnectionId) -> Option<&Bound<'py, Connection>> {
-        let (shard, slot) = (id.shard(), id.slot() as usize);
-        let conn = self.0.get(shard)?.get(slot)?.as_ref()?.bind(py);
-        (conn.get().id == id).then_some(conn)
-    }
-
-    fn insert(&mut self, id: ConnectionId, conn: Py<Connection>) {
-        let (shard, slot) = (id.shard(), id.slot() as usize);
-        if self.0.len() <= shard {
-            self.0.resize_with(shard + 1, Vec::new);
-        }
-        let slots = &mut self.0[shard];
-        if slots.len() <= slot {
-            slots.resize_with(slot + 1, || None);
-        }
-        slots[slot] = Some(conn);
-    }
-
-    fn remove(&mut self, id: ConnectionId) -> Option<Py<Connection>> {
-        let (shard, slot) = (id.shard(), id.slot() as usize);
-        self.0.get_mut(shard)?.get_mut(slot)?.take_if(|conn| conn.get().id == id)
+        self.0.get(id).map(|conn| conn.bind(py))
     }
 
     fn handle(&mut self, work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
@@ -154,7 +135,7 @@ impl Connections {
         let data = open.ticket.and_then(|ticket| lock(&work.server.get().granting).take(ticket));
         let conn = Connection::new(py, open, work.server.clone().unbind(), work.handle.clone(), data);
         let conn = Bound::new(py, conn)?;
-        self.insert(open.conn, conn.clone().unbind());
+        self.0.insert(open.conn, conn.clone().unbind());
         match &work.handlers.open {
             Some(call) => work.call(&conn, Kind::Open, call, (&conn,)),
             None => Ok(()),
@@ -163,7 +144,7 @@ impl Connections {
 
     fn closed(&mut self, work: &Work<'_, '_>, ending: Ending<'_>) -> PyResult<()> {
         let py = work.py;
-        let Some(conn) = self.remove(ending.conn) else { return Ok(()) };
+        let Some(conn) = self.0.remove(ending.conn) else { return Ok(()) };
         let conn = conn.bind(py);
         let close = Close { code: ending.code, reason: PyString::new(py, ending.reason).unbind(), clean: ending.clean };
         let close = Py::new(py, close)?;

@@ -70,9 +70,6 @@ static RUNNING: Mutex<Vec<Weak<Deliveries>>> = Mutex::new(Vec::new());
 #[pyfunction]
 pub(crate) fn stop_all(py: Python<'_>) {
     let running = std::mem::take(&mut *lock(&RUNNING));
-    if fork::depth() > 0 && running.is_empty() {
-        return;
-    }
     for delivery in running.iter().filter_map(Weak::upgrade) {
         let delivery = lock(&delivery).take();
         py.detach(|| drop(delivery));

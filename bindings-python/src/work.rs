@@ -194,14 +194,37 @@ impl<'py> Work<'_, 'py> {
     }
 
     fn start_plain(&self, kind: Kind, coroutine: &Bound<'py, PyAny>) -> PyResult<()> {
+        let task = self.spawn(coroutine)?;
+        self.watch(&task, Settling { server: self.server.clone().unbind(), kind })
+    }
+
+    /// Makes a coroutine a task of the server's event loop.
+    pub(crate) fn spawn(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let Some(looping) = self.looping() else {
             coroutine.call_method0(intern!(self.py, "close"))?;
             return Err(PyTypeError::new_err("a coroutine needs a server that runs on asyncio"));
         };
-        let task = looping.create_task.bind(self.py).call1((coroutine,))?;
-        looping.tasks.bind(self.py).add(&task)?;
-        let settled = Settling { server: self.server.clone().unbind(), kind };
-        task.call_method1(intern!(self.py, "add_done_callback"), (settled,)).map(drop)
+        looping.create_task.bind(self.py).call1((coroutine,))
+    }
+
+    /// Keeps a task until it has ended, and calls `then` with it.
+    pub(crate) fn watch(&self, task: &Bound<'py, PyAny>, then: impl IntoPyObject<'py>) -> PyResult<()> {
+        if let Some(looping) = self.looping() {
+            looping.tasks.bind(self.py).add(task)?;
+        }
+        task.call_method1(intern!(self.py, "add_done_callback"), (then,)).map(drop)
+    }
+
+    /// How a task has ended, which need not be kept any more.
+    pub(crate) fn outcome(&self, task: &Bound<'py, PyAny>) -> PyResult<Outcome> {
+        if let Some(looping) = self.looping() {
+            looping.tasks.bind(self.py).discard(task)?;
+        }
+        if task.call_method0(intern!(self.py, "cancelled"))?.is_truthy()? {
+            return Ok(Outcome::Cancelled);
+        }
+        let exception = task.call_method0(intern!(self.py, "exception"))?;
+        Ok(if exception.is_none() { Outcome::Returned } else { Outcome::Raised(PyErr::from_value(exception)) })
     }
 
     /// The outbox of a connection is empty again.
@@ -215,17 +238,13 @@ impl<'py> Work<'_, 'py> {
 
     /// Makes a coroutine a task. Where the interpreter can (3.12) its first step runs here.
     fn start(&self, conn: &Bound<'py, Connection>, kind: Kind, coroutine: &Bound<'py, PyAny>) -> PyResult<()> {
-        let Some(looping) = self.server.get().looping() else {
-            coroutine.call_method0(intern!(self.py, "close"))?;
-            return self.failed(conn, kind, PyTypeError::new_err("a coroutine needs a server that runs on asyncio"));
-        };
         let current = lock(&self.server.get().current).take_if(|current| current.conn == conn.get().id);
         let before = conn.get().with_state(|state| {
             state.busy = Some(kind);
             std::mem::replace(&mut state.current, current)
         });
         drop(before);
-        let task = match looping.create_task.bind(self.py).call1((coroutine,)) {
+        let task = match self.spawn(coroutine) {
             Ok(task) => task,
             Err(error) => {
                 conn.get().with_state(|state| state.busy = None);
@@ -235,16 +254,12 @@ impl<'py> Work<'_, 'py> {
         if task.call_method0(intern!(self.py, "done"))?.is_truthy()? {
             return self.settle(conn, &task);
         }
-        looping.tasks.bind(self.py).add(&task)?;
-        let settled = conn.getattr(intern!(self.py, "_settled"))?;
-        task.call_method1(intern!(self.py, "add_done_callback"), (settled,)).map(drop)
+        self.watch(&task, conn.getattr(intern!(self.py, "_settled"))?)
     }
 
     /// A task has ended: what it left behind.
     pub(crate) fn settle(&self, conn: &Bound<'py, Connection>, task: &Bound<'py, PyAny>) -> PyResult<()> {
-        if let Some(looping) = self.server.get().looping() {
-            looping.tasks.bind(self.py).discard(task)?;
-        }
+        let outcome = self.outcome(task)?;
         let (kind, current, left) = conn.get().with_state(|state| {
             let kind = state.busy.take().unwrap_or(Kind::Message);
             // A coroutine that iterated speaks for the connection: when it returns, the connection is over.
@@ -252,7 +267,7 @@ impl<'py> Work<'_, 'py> {
             (kind, state.current.take(), left)
         });
         drop(current);
-        match outcome(task)? {
+        match outcome {
             Outcome::Returned if left => {
                 let _ = self.handle.close(conn.get().id, 1000, "");
                 Self::end(conn);
@@ -355,14 +370,9 @@ struct Settling {
 impl Settling {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let server = self.server.bind(task.py());
-        Work::with(server, |work| {
-            if let Some(looping) = work.looping() {
-                looping.tasks.bind(work.py).discard(task)?;
-            }
-            match outcome(task)? {
-                Outcome::Raised(error) => work.report(self.kind, None, error, || {}),
-                Outcome::Returned | Outcome::Cancelled => Ok(()),
-            }
+        Work::with(server, |work| match work.outcome(task)? {
+            Outcome::Raised(error) => work.report(self.kind, None, error, || {}),
+            Outcome::Returned | Outcome::Cancelled => Ok(()),
         })
     }
 
@@ -400,13 +410,4 @@ pub(crate) enum Outcome {
     Returned,
     Cancelled,
     Raised(PyErr),
-}
-
-pub(crate) fn outcome(task: &Bound<'_, PyAny>) -> PyResult<Outcome> {
-    let py = task.py();
-    if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-        return Ok(Outcome::Cancelled);
-    }
-    let exception = task.call_method0(intern!(py, "exception"))?;
-    Ok(if exception.is_none() { Outcome::Returned } else { Outcome::Raised(PyErr::from_value(exception)) })
 }

@@ -52,6 +52,52 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
+/// A table of what an application keeps of its open connections: by shard and slot, without a hash. A stale id finds
+/// nothing.
+#[derive(Debug)]
+pub struct ConnectionMap<T> {
+    shards: Vec<Vec<Option<(ConnectionId, T)>>>,
+}
+
+impl<T> Default for ConnectionMap<T> {
+    fn default() -> Self {
+        Self { shards: Vec::new() }
+    }
+}
+
+impl<T> ConnectionMap<T> {
+    /// What is kept of a connection.
+    #[inline]
+    pub fn get(&self, conn: ConnectionId) -> Option<&T> {
+        let (own, value) = self.shards.get(conn.shard())?.get(conn.slot() as usize)?.as_ref()?;
+        (*own == conn).then_some(value)
+    }
+
+    /// Keeps something of a connection, in place of what was kept in its slot before.
+    pub fn insert(&mut self, conn: ConnectionId, value: T) {
+        let (shard, slot) = (conn.shard(), conn.slot() as usize);
+        if self.shards.len() <= shard {
+            self.shards.resize_with(shard + 1, Vec::new);
+        }
+        let slots = &mut self.shards[shard];
+        if slots.len() <= slot {
+            slots.resize_with(slot + 1, || None);
+        }
+        slots[slot] = Some((conn, value));
+    }
+
+    /// Takes what is kept of a connection.
+    pub fn remove(&mut self, conn: ConnectionId) -> Option<T> {
+        let kept = self.shards.get_mut(conn.shard())?.get_mut(conn.slot() as usize)?;
+        kept.take_if(|(own, _)| *own == conn).map(|(_, value)| value)
+    }
+
+    /// Everything that is kept.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.shards.iter().flatten().flatten().map(|(_, value)| value)
+    }
+}
+
 /// What every thread may read of a slot: which generation is open in it, and how much it has not sent yet.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
@@ -153,6 +199,21 @@ mod tests {
     fn parts_come_back() {
         let id = ConnectionId::new(255, 0x00ff_fffe, u32::MAX);
         assert_eq!((id.shard(), id.slot(), id.generation()), (255, 0x00ff_fffe, u32::MAX));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_connection_is_not_anothers() {
+        let (old, new, other) = (ConnectionId::new(1, 7, 1), ConnectionId::new(1, 7, 2), ConnectionId::new(0, 0, 1));
+        let mut map = ConnectionMap::default();
+        map.insert(old, 'a');
+        map.insert(other, 'b');
+        assert_eq!((map.get(old), map.get(new), map.get(other)), (Some(&'a'), None, Some(&'b')));
+        map.insert(new, 'c');
+        assert_eq!(map.remove(old), None);
+        assert_eq!((map.get(old), map.get(new)), (None, Some(&'c')));
+        assert_eq!(map.remove(new), Some('c'));
+        assert_eq!(map.remove(new), None);
+        assert_eq!(map.values().collect::<String>(), "b");
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod tls;
 
 pub use commands::{Cork, Sent, ServerHandle};
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
-pub use ids::ConnectionId;
+pub use ids::{ConnectionId, ConnectionMap};
 pub use log::log_to_stderr;
 pub use server::{Builder, Events, Next, Server};
 pub use shared::Wake;
