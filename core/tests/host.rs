@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
-//! What only a running server shows of `host`: connections that another server accepted, pausing one connection, and
-//! the application's own validation.
+//! What only a running server shows of `host`: refusals that arrive whole, connections that another server accepted,
+//! pausing one connection, and the application's own validation.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use wsguard::{Builder, Event, EventBatch, Next, Options, Server, ServerHandle};
 
-fn start(more: &str) -> Server {
+fn options(more: &str) -> Options {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "protocol": "raw" {more}}}"#);
-    Builder::new().without_listener().start(Options::from_json(&json).unwrap()).unwrap()
+    Options::from_json(&json).unwrap()
+}
+
+fn start(more: &str) -> Server {
+    Builder::new().without_listener().start(options(more)).unwrap()
 }
 
 /// Both ends of a connection that some other server accepted.
@@ -89,10 +93,44 @@ fn an_adopted_connection_opens_and_its_early_message_arrives() {
     assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "hi"]);
 }
 
+/// All that a server says to whoever sends these pieces, up to the end of the connection.
+fn answer_to(server: &Server, pieces: &[&[u8]]) -> String {
+    let mut client = TcpStream::connect(server.address()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for piece in pieces {
+        client.write_all(piece).unwrap();
+    }
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
-fn a_foreign_origin_is_refused_on_the_connection() {
+fn a_refusal_arrives_whole_whatever_else_was_sent() {
+    let server = Builder::new().start(options(r#", "listen": "127.0.0.1:0", "threads": 1"#)).unwrap();
+    let refused = head("https://evil.example");
+    let body = vec![b'x'; 100_000];
+    let early = [&refused[..], &body].concat();
+    let post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    for (pieces, status) in [
+        (&[&refused[..]][..], "403 "),
+        (&[&refused[..40], &refused[40..]], "403 "),
+        (&[&early], "403 "),
+        (&[post, &body], "405 "),
+        (&[b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], "200 "),
+    ] {
+        let answer = answer_to(&server, pieces);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
+    }
+}
+
+#[test]
+fn a_refusal_ends_a_connection_that_another_server_still_holds() {
     let server = start("");
     let (mut client, socket) = accepted();
+    let _still_held = socket.try_clone().unwrap();
     server.handle().adopt(socket, head("https://evil.example")).unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();

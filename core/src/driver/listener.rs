@@ -1,13 +1,15 @@
 //! Accepting: in one place, in bounded portions, handed to the least loaded shard.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
-use tokio::net::{TcpListener, TcpStream};
+#[cfg(not(target_os = "linux"))]
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
@@ -24,33 +26,62 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting rests when the process is out of file descriptors or memory (THREATS S3).
 const BACK_OFF: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 4096;
+/// A request that is longer is not read before the runtime watches the socket.
+const FIRST_READ_BYTES: usize = 2048;
 
-/// A socket on its way to the shard it will live on.
+/// A socket that no runtime watches yet, or any more.
 #[derive(Debug)]
-pub(super) enum Handed {
-    Here(Socket),
+pub(super) enum Fresh {
     Tcp(std::net::TcpStream),
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
 }
 
-impl Handed {
+impl Fresh {
     /// The socket, registered with the runtime of this thread.
     pub(super) fn arrive(self) -> io::Result<Socket> {
         match self {
-            Handed::Here(socket) => Ok(socket),
-            Handed::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
+            Fresh::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
             #[cfg(unix)]
-            Handed::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
+            Fresh::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
         }
     }
 
-    fn depart(self) -> io::Result<Self> {
-        match self {
-            Handed::Here(Socket::Tcp(tcp)) => tcp.into_std().map(Handed::Tcp),
+    /// The socket, taken from the runtime.
+    pub(super) fn depart(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(tcp) => tcp.into_std().map(Fresh::Tcp),
             #[cfg(unix)]
-            Handed::Here(Socket::Unix(unix)) => unix.into_std().map(Handed::Unix),
-            departed => Ok(departed),
+            Socket::Unix(unix) => unix.into_std().map(Fresh::Unix),
+        }
+    }
+
+    /// Reads what is there already, up to `most` bytes; 0: the peer has ended its side.
+    pub(super) fn read(&self, into: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let mut piece = [0; FIRST_READ_BYTES];
+        let piece = &mut piece[..most.min(FIRST_READ_BYTES)];
+        let len = match self {
+            Fresh::Tcp(tcp) => (&*tcp).read(piece)?,
+            #[cfg(unix)]
+            Fresh::Unix(unix) => (&*unix).read(piece)?,
+        };
+        into.extend_from_slice(&piece[..len]);
+        Ok(len)
+    }
+
+    /// Sends an answer and closes. The buffer of a socket that has sent nothing else holds any answer of ours.
+    pub(super) fn end_with(self, answer: &[u8]) -> io::Result<()> {
+        match self {
+            // One segment carries the answer and the end: the peer is woken once.
+            #[cfg(target_os = "linux")]
+            Fresh::Tcp(tcp) => {
+                use rustix::net::{SendFlags, send};
+                send(tcp, answer, SendFlags::MORE | SendFlags::NOSIGNAL).map(drop).map_err(Into::into)
+            }
+            #[cfg(not(target_os = "linux"))]
+            Fresh::Tcp(tcp) => (&tcp).write_all(answer),
+            #[cfg(unix)]
+            Fresh::Unix(unix) => (&unix).write_all(answer),
         }
     }
 }
@@ -58,12 +89,12 @@ impl Handed {
 /// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub(super) socket: Handed,
+    pub(super) socket: Fresh,
     /// `None`: a Unix socket.
     pub(super) peer: Option<IpAddr>,
     pub(super) at: Moment,
-    /// What another server has read from it already.
-    pub(super) received: Vec<u8>,
+    /// What another server has read from it, where one accepted it: that one may still hold the socket, too.
+    pub(super) received: Option<Vec<u8>>,
 }
 
 /// A bound listener, not yet registered with a runtime.
@@ -125,34 +156,60 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 enum Listener {
+    /// Watched as a stream, which can wait for a call of ours: a `TcpListener` would register whatever it accepts.
+    #[cfg(target_os = "linux")]
+    Tcp(TcpStream),
+    #[cfg(not(target_os = "linux"))]
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(UnixListener),
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
+    #[cfg(target_os = "linux")]
+    fn watch(listener: std::net::TcpListener) -> io::Result<Self> {
+        TcpStream::from_std(std::os::fd::OwnedFd::from(listener).into()).map(Listener::Tcp)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn watch(listener: std::net::TcpListener) -> io::Result<Self> {
+        TcpListener::from_std(listener).map(Listener::Tcp)
+    }
+
+    async fn accept(&self) -> io::Result<(Fresh, Option<IpAddr>)> {
         match self {
+            #[cfg(target_os = "linux")]
             Listener::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                if !cfg!(target_os = "linux") {
-                    stream.set_nodelay(true)?;
-                }
-                Ok((Socket::Tcp(stream), Some(peer.ip())))
+                let (tcp, peer) = listener.async_io(tokio::io::Interest::READABLE, || accept_tcp(listener)).await?;
+                Ok((Fresh::Tcp(tcp), Some(peer.ip())))
+            }
+            #[cfg(not(target_os = "linux"))]
+            Listener::Tcp(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                tcp.set_nodelay(true)?;
+                Ok((Fresh::Tcp(tcp.into_std()?), Some(peer.ip())))
             }
             #[cfg(unix)]
             Listener::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Socket::Unix(stream), None))
+                let (unix, _) = listener.accept().await?;
+                Ok((Fresh::Unix(unix.into_std()?), None))
             }
         }
     }
 }
 
+#[cfg(target_os = "linux")]
+fn accept_tcp(listener: &TcpStream) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    use rustix::net::{SocketFlags, acceptfrom_with};
+    let (socket, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?.try_into()?;
+    Ok((socket.into(), peer))
+}
+
 /// Accepts for the whole server, on the thread of shard 0, until it stops.
 pub(super) async fn accept_all(shared: Arc<Shared>, bound: Bound) {
     let listener = match bound {
-        Bound::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
+        Bound::Tcp(listener) => Listener::watch(listener),
         #[cfg(unix)]
         Bound::Unix(listener, _) => UnixListener::from_std(listener).map(Listener::Unix),
     };
@@ -186,15 +243,14 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn hand_over(shared: &Arc<Shared>, socket: Socket, peer: Option<IpAddr>) {
+fn hand_over(shared: &Arc<Shared>, socket: Fresh, peer: Option<IpAddr>) {
     let shard = least_loaded(shared);
-    let accepted = |socket| Accepted { socket, peer, at: shared.clock.now(), received: Vec::new() };
-    let here = Handed::Here(socket);
+    let accepted = Accepted { socket, peer, at: shared.clock.now(), received: None };
     if shard == 0 {
         count_towards(shared, 0);
-        tokio::spawn(opening::open(Arc::clone(shared), 0, accepted(here)));
-    } else if let Ok(departed) = here.depart() {
-        post(shared, shard, accepted(departed));
+        tokio::spawn(opening::open(Arc::clone(shared), 0, accepted));
+    } else {
+        post(shared, shard, accepted);
     }
 }
 
@@ -203,7 +259,7 @@ pub(super) fn adopt(shared: &Arc<Shared>, tcp: std::net::TcpStream, received: Ve
     let peer = Some(tcp.peer_addr()?.ip());
     tcp.set_nonblocking(true)?;
     tcp.set_nodelay(true)?;
-    let accepted = Accepted { socket: Handed::Tcp(tcp), peer, at: shared.clock.now(), received };
+    let accepted = Accepted { socket: Fresh::Tcp(tcp), peer, at: shared.clock.now(), received: Some(received) };
     post(shared, least_loaded(shared), accepted);
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! From accept to the 101: PROXY header, TLS, head, verdict, the application's answer, all against one deadline.
 //!
 //! A refusal is written, the socket's write side is ended, and what still comes is thrown away for a while, so that
-//! the answer is not lost to a reset.
+//! the answer is not lost to a reset. A peer whose request came whole, and nothing behind it, has nothing more to say
+//! before it has its answer: its socket is closed at once.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clock::Clock;
 use super::events::{Open, Upgrade};
-use super::listener::Accepted;
+use super::listener::{Accepted, Fresh};
 use super::log::Subject;
 use super::shard::{self, Newcomer, with_shard};
 use super::shared::{Life, Shared};
@@ -46,6 +47,10 @@ struct Opening {
     peer: Option<IpAddr>,
     place: Place,
     deadline: Instant,
+    /// Nobody else holds the socket: closing it ends the connection.
+    is_ours: bool,
+    /// A request has come whole, and has no body.
+    has_asked: bool,
     load: Load,
 }
 
@@ -118,7 +123,6 @@ impl Place {
 
 /// What a judged head leads to.
 enum Judged {
-    Health,
     Granted(Identity, Answer),
     Ask(Box<UpgradeRequest>, Answer),
 }
@@ -149,19 +153,25 @@ pub(super) async fn open(shared: Arc<Shared>, shard: usize, accepted: Accepted) 
     let load = Load(Arc::clone(&shared), shard, false);
     let deadline = shared.clock.instant(accepted.at.after_millis(shared.policy.handshake_timeout_ms));
     let Some(place) = Place::take(&shared) else { return };
-    let Ok(socket) = accepted.socket.arrive() else { return };
     let peer = accepted.peer.map(canonical);
-    let mut opening = Opening { shared, shard, ip: peer, peer, place, deadline, load };
-    let Ok(socket) = opening.read_proxy_header(socket).await else { return };
-    let behind_proxy = opening.shared.policy.trusted_proxies.trusts(opening.peer);
-    if !behind_proxy && opening.place.enter_address(opening.ip, &opening.shared) == Err(None) {
+    let is_ours = accepted.received.is_none();
+    let mut opening = Opening { shared, shard, ip: peer, peer, place, deadline, is_ours, has_asked: false, load };
+    let has_proxy_header = opening.shared.policy.proxy_protocol;
+    if !has_proxy_header && !opening.enter() {
         return;
     }
-    if matches!(opening.place, Place::Refusing { .. }) {
-        opening.deadline = opening.deadline.min(Instant::now() + REFUSAL_PATIENCE);
+    let mut received = accepted.received.unwrap_or_default();
+    let judged = match opening.judge_at_once(&accepted.socket, &mut received) {
+        Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
+        Some(Ok(judged)) => Some(judged),
+        None => None,
+    };
+    let Ok(mut socket) = accepted.socket.arrive() else { return };
+    if has_proxy_header && (opening.read_proxy_header(&mut socket).await.is_err() || !opening.enter()) {
+        return;
     }
     let Some(stream) = opening.secure(socket).await else { return };
-    opening.upgrade(stream, accepted.received).await;
+    opening.upgrade(stream, received, judged).await;
 }
 
 impl Opening {
@@ -171,21 +181,52 @@ impl Opening {
             .tell(self.shard, |events| self.shared.report(&Report { code, event: None, detail }, subject, events));
     }
 
-    /// PROXY protocol: required, and from a trusted peer only (THREATS H23). Anything else is dropped unanswered.
-    async fn read_proxy_header(&mut self, mut socket: Socket) -> Result<Socket, ()> {
-        let policy = Arc::clone(&self.shared.policy);
-        if !policy.proxy_protocol {
-            return Ok(socket);
+    /// Counts the address of a direct peer; `false`: there is not even a place to refuse it in.
+    fn enter(&mut self) -> bool {
+        let behind_proxy = self.shared.policy.trusted_proxies.trusts(self.peer);
+        if !behind_proxy && self.place.enter_address(self.ip, &self.shared) == Err(None) {
+            return false;
         }
+        if matches!(self.place, Place::Refusing { .. }) {
+            self.deadline = self.deadline.min(Instant::now() + REFUSAL_PATIENCE);
+        }
+        true
+    }
+
+    /// Judges a request that came whole together with its connection, and nothing behind it: a refusal then costs
+    /// neither a place in the runtime nor a second look at the socket. `None`: it takes the long way.
+    fn judge_at_once(&mut self, socket: &Fresh, received: &mut Vec<u8>) -> Option<Result<Judged, End>> {
+        let policy = Arc::clone(&self.shared.policy);
+        let is_expensive = matches!(policy.authenticator, Authenticator::Jwt(_));
+        if !self.is_ours || policy.proxy_protocol || self.shared.tls.is_some() || is_expensive {
+            return None;
+        }
+        if socket.read(received, policy.max_head_bytes).ok()? == 0 {
+            return Some(Err(End::Gone));
+        }
+        if HeadScanner::default().scan(received, policy.max_head_bytes).ok()?? < received.len() {
+            return None;
+        }
+        let judged = self.judge(received, None);
+        if !self.has_asked {
+            return None;
+        }
+        received.clear();
+        Some(judged)
+    }
+
+    /// PROXY protocol: required, and from a trusted peer only (THREATS H23). Anything else is dropped unanswered.
+    async fn read_proxy_header(&mut self, socket: &mut Socket) -> Result<(), ()> {
+        let policy = Arc::clone(&self.shared.policy);
         if !policy.trusted_proxies.trusts(self.peer) {
             self.report(Code::ProxyHeaderInvalid, "peer is not in trusted_proxies");
             return Err(());
         }
-        match timeout_at(self.deadline, read_proxy_header(&mut socket)).await {
+        match timeout_at(self.deadline, read_proxy_header(socket)).await {
             Ok(Ok(source)) => {
                 self.peer = source.map(canonical).or(self.peer);
                 self.ip = self.peer;
-                Ok(socket)
+                Ok(())
             }
             Ok(Err(detail)) => {
                 self.report(Code::ProxyHeaderInvalid, detail);
@@ -225,18 +266,19 @@ impl Opening {
     }
 
     /// The HTTP part: to an open connection, or to an answer that ends it.
-    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>) {
+    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, judged: Option<Judged>) {
         let mut ticket = None;
-        let decided = timeout_at(self.deadline, self.decide(&mut stream, &mut received, &mut ticket)).await;
+        let decided = timeout_at(self.deadline, self.decide(judged, &mut stream, &mut received, &mut ticket)).await;
         if let Some(ticket) = ticket {
             self.shared.tickets.withdraw(ticket);
         }
+        let waits = self.is_ours && self.has_asked && received.is_empty();
         let end = match decided {
             Ok(Ok((identity, answer))) => match self.adopt(identity, answer, ticket, stream, received) {
                 Ok(()) => return,
                 Err(refused) => {
                     let (opening, stream, refusal) = *refused;
-                    return opening.end(stream, &End::Refused(refusal)).await;
+                    return opening.end(stream, &End::Refused(refusal), waits).await;
                 }
             },
             Ok(Err(end)) => end,
@@ -245,45 +287,74 @@ impl Opening {
             }
             Err(_) => Refusal::new(Code::HandshakeTimeout, "no whole request within handshake_timeout_ms").into(),
         };
-        self.end(stream, &end).await;
+        self.end(stream, &end, waits).await;
     }
 
-    /// Answers a handshake that does not become a connection.
-    async fn end(self, mut stream: Stream, end: &End) {
-        let policy = Arc::clone(&self.shared.policy);
-        let mut response = Vec::new();
-        match end {
-            End::Gone => return,
-            End::Healthy => {
-                handshake::health(&mut response, &policy, self.shared.life() != Life::Running);
+    /// Answers a handshake that does not become a connection. `waits`: the peer says nothing more before it is answered.
+    async fn end(self, stream: Stream, end: &End, waits: bool) {
+        let mut stream = match stream {
+            Stream::Plain(socket) if waits => {
+                if let Ok(socket) = Fresh::depart(socket) {
+                    self.end_at_once(socket, end);
+                }
+                return;
             }
-            End::Refused(refusal) => {
-                self.report(refusal.code, &refusal.detail);
-                handshake::refused(&mut response, &policy, refusal);
-            }
-        }
+            stream => stream,
+        };
+        let Some(response) = self.response(end) else { return };
+        let close_timeout = Duration::from_millis(self.shared.policy.close_timeout_ms);
         let patience = match self.place {
-            Place::Seated(..) => Duration::from_millis(policy.close_timeout_ms),
-            Place::Refusing { .. } => REFUSAL_PATIENCE.min(Duration::from_millis(policy.close_timeout_ms)),
+            Place::Seated(..) => close_timeout,
+            Place::Refusing { .. } => REFUSAL_PATIENCE.min(close_timeout),
         };
         let _ = timeout(patience, end_with(&mut stream, &response)).await;
+    }
+
+    /// Answers a peer that waits for nothing else.
+    fn end_at_once(&self, socket: Fresh, end: &End) {
+        if let Some(response) = self.response(end)
+            && let Err(error) = socket.end_with(&response)
+        {
+            tracing::debug!(target: "wsguard", %error, "a peer left before it was answered");
+        }
+    }
+
+    /// Reports how a handshake ends, and makes the answer; `None`: nobody is there to read one.
+    fn response(&self, end: &End) -> Option<Vec<u8>> {
+        let policy = &self.shared.policy;
+        let mut response = Vec::new();
+        match end {
+            End::Gone => return None,
+            End::Healthy => handshake::health(&mut response, policy, self.shared.life() != Life::Running),
+            End::Refused(refusal) => {
+                self.report(refusal.code, &refusal.detail);
+                handshake::refused(&mut response, policy, refusal);
+            }
+        }
+        Some(response)
     }
 
     /// Reads the head, judges it, and asks the application where the policy says so.
     async fn decide(
         &mut self,
+        judged: Option<Judged>,
         stream: &mut Stream,
         received: &mut Vec<u8>,
         ticket: &mut Option<TicketId>,
     ) -> Result<(Identity, Answer), End> {
-        let head_len = self.read_head(stream, received).await?;
-        if matches!(self.shared.policy.authenticator, Authenticator::Jwt(_)) {
-            shard::expensive_step().await;
-        }
-        let judged = self.judge(&received[..head_len], stream)?;
-        received.drain(..head_len);
+        let judged = match judged {
+            Some(judged) => judged,
+            None => {
+                let head_len = self.read_head(stream, received).await?;
+                if matches!(self.shared.policy.authenticator, Authenticator::Jwt(_)) {
+                    shard::expensive_step().await;
+                }
+                let judged = self.judge(&received[..head_len], Some(stream));
+                received.drain(..head_len);
+                judged?
+            }
+        };
         match judged {
-            Judged::Health => Err(End::Healthy),
             Judged::Granted(identity, answer) => Ok((identity, answer)),
             Judged::Ask(request, answer) => {
                 let identity = self.ask(*request, stream, received, ticket).await?;
@@ -306,21 +377,23 @@ impl Opening {
     }
 
     /// Everything that needs no waiting, in the order of the contract.
-    fn judge(&mut self, head: &[u8], stream: &Stream) -> Result<Judged, Refusal> {
+    fn judge(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<Judged, End> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let request = Request::parse(head, &mut headers)?;
+        self.has_asked = true;
         if request.is_health_check() {
-            return Ok(Judged::Health);
+            return Err(End::Healthy);
         }
         let policy = Arc::clone(&self.shared.policy);
         let (forwarded, x_forwarded_for) = (request.values("Forwarded"), request.values("X-Forwarded-For"));
         self.ip = client_address(&policy.trusted_proxies, self.peer, forwarded, x_forwarded_for);
         if let Err(full) = self.place.enter_address(self.ip, &self.shared) {
             let crowded = Full { code: Code::ServerFull, retry_after_s: 1 };
-            return Err(Refusal::from(full.unwrap_or(crowded)));
+            return Err(Refusal::from(full.unwrap_or(crowded)).into());
         }
         if self.shared.life() != Life::Running {
-            return Err(Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") });
+            let refusal = Refusal::new(Code::Draining, "the server is restarting");
+            return Err(Refusal { retry_after_s: Some(1), ..refusal }.into());
         }
         let key = handshake::vet(&policy, &request)?;
         let decision = handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?;
@@ -333,7 +406,8 @@ impl Opening {
         Ok(match decision {
             handshake::Decision::Granted(granted) => Judged::Granted(granted.identity, answer),
             handshake::Decision::Ask { token, .. } => {
-                Judged::Ask(Box::new(request.snapshot(self.ip, token, stream.peer_certificate())), answer)
+                let certificate = stream.and_then(Stream::peer_certificate);
+                Judged::Ask(Box::new(request.snapshot(self.ip, token, certificate)), answer)
             }
         })
     }
