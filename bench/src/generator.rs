@@ -1,5 +1,5 @@
 //! The load generator: one thread, one epoll, and as little work per message as can be, so that the server is what is
-//! measured. Loads are closed loops: a connection sends only when all it sent before has come back.
+//! measured. All loads but `attacked` are closed loops: a client goes on only when what it waits for has come.
 
 mod attacked;
 mod attackers;
@@ -7,16 +7,16 @@ mod connection;
 mod echo;
 mod fan_out;
 mod frames;
-mod handshakes;
 mod idle;
 mod offences;
 mod opening;
 mod payload;
 mod transport;
+mod visits;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 
 use crate::plan::{Load, Window, Workload};
@@ -38,17 +38,24 @@ pub fn run(server: &Server, workload: &Workload, window: Window) -> Result<Sampl
             echo::run(server, tls, message, connections, in_flight, window)
         }
         Load::Idle { connections } => idle::run(server, tls, connections),
-        Load::Handshakes { concurrent } => handshakes::run(server, tls, concurrent, window),
+        Load::Handshakes { concurrent } => visits::handshakes(server, tls, concurrent, window),
         Load::Offences { offence, concurrent } => offences::run(server, offence, concurrent, window),
         Load::FanOut { members } => fan_out::run(server, members, window),
         Load::Attacked => attacked::run(server, window),
     }
 }
 
-/// What is counted while a window is open.
+/// Counts what comes back: nothing in the warm-up, then everything until the window is over.
 struct Meter<'a> {
     server: &'a Server,
     window: Window,
+    /// When the window is to open.
+    due: Instant,
+    counts: Option<Counts>,
+}
+
+/// What is counted since the window opened, and what the server had used by then.
+struct Counts {
     opened_at: Instant,
     cpu_ns: u64,
     app_cpu_ns: u64,
@@ -56,35 +63,49 @@ struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    fn open(server: &'a Server, window: Window) -> Result<Self> {
-        let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        Ok(Self {
-            server,
-            window,
-            cpu_ns: server.cpu_ns()?,
-            app_cpu_ns: server.app_cpu_ns()?,
-            opened_at: Instant::now(),
-            latencies_ns,
-        })
+    /// A meter whose warm-up begins now.
+    fn new(server: &'a Server, window: Window) -> Self {
+        Self { server, window, due: Instant::now() + window.warm_up, counts: None }
     }
 
     /// Counts `messages` that took `latency` each.
     fn count(&mut self, latency: Duration, messages: u32) {
-        if messages > 0 {
-            self.latencies_ns.saturating_record_n(latency.as_nanos() as u64, u64::from(messages));
+        if let Some(counts) = &mut self.counts
+            && messages > 0
+        {
+            counts.latencies_ns.saturating_record_n(latency.as_nanos() as u64, u64::from(messages));
         }
     }
 
-    fn is_over(&self, now: Instant) -> bool {
-        now - self.opened_at >= self.window.length || self.latencies_ns.len() >= self.window.most
+    /// Whether the next step opens the window.
+    fn is_about_to_open(&self, now: Instant) -> bool {
+        self.counts.is_none() && now >= self.due
     }
 
-    fn close(self) -> Result<Sample> {
-        let cpu_us = (self.server.cpu_ns()? - self.cpu_ns) as f64 / 1e3;
-        let app_cpu_us = self.server.app_cpu_ns()?.saturating_sub(self.app_cpu_ns) as f64 / 1e3;
+    /// Opens the window when the warm-up is over; the figures when the window is.
+    fn step(&mut self, now: Instant) -> Result<Option<Sample>> {
+        if self.is_about_to_open(now) {
+            self.counts = Some(Counts::new(self.server)?);
+            return Ok(None);
+        }
+        let Window { length, most, .. } = self.window;
+        let is_over = |counts: &mut Counts| now - counts.opened_at >= length || counts.latencies_ns.len() >= most;
+        self.counts.take_if(is_over).map(|counts| counts.sample(self.server)).transpose()
+    }
+}
+
+impl Counts {
+    fn new(server: &Server) -> Result<Self> {
+        let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
+        Ok(Self { cpu_ns: server.cpu_ns()?, app_cpu_ns: server.app_cpu_ns()?, opened_at: Instant::now(), latencies_ns })
+    }
+
+    fn sample(self, server: &Server) -> Result<Sample> {
+        let cpu_us = (server.cpu_ns()? - self.cpu_ns) as f64 / 1e3;
+        let app_cpu_us = server.app_cpu_ns()?.saturating_sub(self.app_cpu_ns) as f64 / 1e3;
         let seconds = self.opened_at.elapsed().as_secs_f64();
         let count = self.latencies_ns.len();
-        anyhow::ensure!(count > 0, "nothing came back in the measured window");
+        ensure!(count > 0, "nothing came back in the measured window");
         let quantile_us = |quantile| self.latencies_ns.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Sample::from([
             (Metric::CpuUs, cpu_us / count as f64),
@@ -94,7 +115,7 @@ impl<'a> Meter<'a> {
             (Metric::P99Us, quantile_us(0.99)),
             (Metric::P999Us, quantile_us(0.999)),
             (Metric::BusyPercent, cpu_us / seconds / 1e4),
-            (Metric::ResidentMib, self.server.resident_kib()? as f64 / 1024.0),
+            (Metric::ResidentMib, server.resident_kib()? as f64 / 1024.0),
         ]))
     }
 }

@@ -131,12 +131,10 @@ const ECHO: &[&str] = &[
 ];
 const JSON: &[&str] =
     &["wsguard-rust", "wsguard-c", "wsguard-python", "wsguard-node", "ws-practice", "websockets-practice"];
-const ROUND_TRIP: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "ws", "picows", "websockets"];
-const TLS: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "ws", "picows", "websockets"];
+const ROUND_TRIP_TLS: &[&str] =
+    &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "ws", "picows", "websockets"];
 const TLS_FEW: &[&str] = &["wsguard-rust", "bun", "ws", "websockets"];
-const IDLE: &[&str] =
-    &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "fastwebsockets", "ws", "picows", "websockets"];
-const HANDSHAKES: &[&str] =
+const HANDSHAKES_IDLE: &[&str] =
     &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "fastwebsockets", "ws", "picows", "websockets"];
 const FAN_OUT: &[&str] = &["wsguard-rust", "wsguard-c", "wsguard-python", "wsguard-node", "bun", "ws"];
 const GUARDED: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "ws-practice", "websockets-practice"];
@@ -149,15 +147,15 @@ pub const WORKLOADS: &[Workload] = &[
     echo("raw-64B-16", Message::Binary(64), 64, 16, ECHO, "bun"),
     echo("raw-16KiB", Message::Binary(16 << 10), 64, 1, ECHO, "bun"),
     echo("json-90B-16", Message::Json(90), 64, 16, JSON, "ws-practice"),
-    echo("round-trip", Message::Binary(64), 1, 1, ROUND_TRIP, "bun"),
-    over_tls(echo("tls-64B", Message::Binary(64), 64, 1, TLS, "bun")),
-    over_tls(echo("tls-16KiB", Message::Binary(16 << 10), 64, 1, TLS, "bun")),
-    plain("handshakes", Load::Handshakes { concurrent: 32 }, HANDSHAKES, "bun"),
+    echo("round-trip", Message::Binary(64), 1, 1, ROUND_TRIP_TLS, "bun"),
+    over_tls(echo("tls-64B", Message::Binary(64), 64, 1, ROUND_TRIP_TLS, "bun")),
+    over_tls(echo("tls-16KiB", Message::Binary(16 << 10), 64, 1, ROUND_TRIP_TLS, "bun")),
+    plain("handshakes", Load::Handshakes { concurrent: 32 }, HANDSHAKES_IDLE, "bun"),
     over_tls(plain("tls-handshakes", Load::Handshakes { concurrent: 32 }, TLS_FEW, "bun")),
     plain("refusals", Load::Offences { offence: Offence::BadOrigin, concurrent: 32 }, GUARDED, "ws-practice"),
     plain("offenders", Load::Offences { offence: Offence::BadJson, concurrent: 32 }, GUARDED, "ws-practice"),
     plain("fan-out", Load::FanOut { members: 1000 }, FAN_OUT, "bun"),
-    plain("idle", Load::Idle { connections: 4000 }, IDLE, "bun"),
+    plain("idle", Load::Idle { connections: 4000 }, HANDSHAKES_IDLE, "bun"),
     over_tls(plain("tls-idle", Load::Idle { connections: 2000 }, TLS_FEW, "bun")),
     echo("connections-10", Message::Binary(64), 10, 1, SCALING, "bun"),
     echo("connections-100", Message::Binary(64), 100, 1, SCALING, "bun"),
@@ -170,6 +168,8 @@ pub const WORKLOADS: &[Workload] = &[
 pub const HONEST: usize = 50;
 /// Messages that they send per second, all together.
 pub const HONEST_PER_SECOND: u32 = 3000;
+/// Attackers beside them, at most: more than a server that ends them as they come ever sees.
+pub const ATTACKERS: usize = 1500;
 
 const fn echo(
     name: &'static str,
@@ -223,7 +223,7 @@ impl Workload {
             Load::Echo { connections, .. } | Load::Idle { connections } => connections,
             Load::Handshakes { concurrent } | Load::Offences { concurrent, .. } => concurrent,
             Load::FanOut { members } => members,
-            Load::Attacked => 2000,
+            Load::Attacked => HONEST + ATTACKERS,
         }
     }
 

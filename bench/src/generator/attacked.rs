@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use mio::{Events, Poll};
 
 use super::attackers::Attack;
-use super::frames::{FrameReader, TEXT};
+use super::frames::{CLOSE, FrameReader, TEXT};
 use super::opening::{Target, open_all};
 use super::payload::Payload;
 use super::transport::Transport;
@@ -84,7 +84,7 @@ impl Clients {
         let mut poll = Poll::new()?;
         let client =
             |transport| Client { transport, reader: FrameReader::keeping(), due: VecDeque::new(), is_lost: false };
-        let all = open_all(target, &mut poll, 0, HONEST)?.into_iter().map(client).collect();
+        let all = open_all(target, &mut poll, HONEST)?.into_iter().map(client).collect();
         let payload = Payload::new(Message::Json(90));
         let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
         let message = payload.batch(1);
@@ -164,7 +164,7 @@ impl Client {
             while let Some(frame) = self.reader.next(&mut input)? {
                 if frame.opcode != TEXT {
                     // A server's ping needs no answer here: it hears from this client all the time. A close loses it.
-                    self.is_lost |= frame.opcode == super::frames::CLOSE;
+                    self.is_lost |= frame.opcode == CLOSE;
                     continue;
                 }
                 payload.check(TEXT, &self.reader.kept)?;

@@ -1,6 +1,6 @@
 //! Attackers at a fixed rate. What the server does to them is its affair: they only see to it that the rate is kept.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -8,12 +8,10 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::frames::{PING, write_masked};
 use super::offences::{Offender, Script};
-use super::opening::{Opening, Target, connect, request_head};
-use super::transport::Transport;
-use crate::plan::{Beside, Offence};
+use super::opening::{Opening, SOURCES, Target, connect, request_head};
+use super::transport::{Transport, is_not_yet};
+use crate::plan::{ATTACKERS, Beside, Offence};
 
-/// Attackers at a time: more than a server that ends them as they come ever sees.
-const MOST: usize = 1500;
 /// Source addresses of attackers begin here, so that honest clients have their own.
 const FIRST_SOURCE: usize = 100;
 /// Over every candidate's limit of a request head (Node: 16 KiB, wsguard: 16 KiB, websockets: 8 KiB a line).
@@ -53,10 +51,8 @@ enum Attacker {
     Offender(Offender),
     /// Sends this much of the head, and waits for the end.
     Oversize(Transport, usize),
-    /// Is being let in.
-    Entering(Option<Opening>),
-    /// Is in, and sends pings.
-    Pinging(Transport),
+    /// Sends pings once it is in; whether it is.
+    Pinging(Opening, bool),
     /// Has sent this much of its head.
     Slow(Transport, usize),
 }
@@ -64,7 +60,7 @@ enum Attacker {
 impl<'a> Attack<'a> {
     pub(super) fn new(target: &'a Target, beside: Beside) -> Result<Self> {
         let tactic = Tactic::new(beside, target);
-        let slots = if tactic.kept > 0 { tactic.kept } else { MOST };
+        let slots = if tactic.kept > 0 { tactic.kept } else { ATTACKERS };
         Ok(Self {
             target,
             tactic,
@@ -123,13 +119,13 @@ impl<'a> Attack<'a> {
     }
 
     fn start(&self, slot: usize) -> Option<Attacker> {
-        let number = FIRST_SOURCE + slot % FIRST_SOURCE;
+        let number = FIRST_SOURCE + slot % (SOURCES - FIRST_SOURCE);
         let token = Token(slot);
         Some(match self.tactic.beside {
             Beside::BadJson | Beside::BadOrigin => {
                 Attacker::Offender(Offender::start(self.target, number, &self.poll, token).ok()?)
             }
-            Beside::Pings => Attacker::Entering(Some(Opening::start(self.target, number, &self.poll, token).ok()?)),
+            Beside::Pings => Attacker::Pinging(Opening::start(self.target, number, &self.poll, token).ok()?, false),
             Beside::OversizeHead => Attacker::Oversize(self.connect(number, token)?, 0),
             Beside::Slowloris => Attacker::Slow(self.connect(number, token)?, 0),
             Beside::Nothing => return None,
@@ -179,22 +175,16 @@ impl Attacker {
                 }
                 is_ended(transport)
             }
-            Self::Entering(Some(opening)) => {
-                let Ok(is_in) = opening.advance(&tactic.head) else { return true };
-                if is_in && let Self::Entering(opening) = self {
-                    *self = opening.take().map_or(Self::Entering(None), |opening| Self::Pinging(opening.transport));
-                }
-                false
-            }
-            Self::Entering(None) => true,
-            Self::Pinging(transport) | Self::Slow(transport, _) => is_ended(transport),
+            Self::Pinging(opening, is_in @ false) => opening.advance(&tactic.head).map(|done| *is_in = done).is_err(),
+            Self::Pinging(opening, true) => is_ended(&mut opening.transport),
+            Self::Slow(transport, _) => is_ended(transport),
         }
     }
 
     /// Its turn: how many acts were carried out.
     fn go_on(&mut self, tactic: &Tactic) -> u32 {
         match self {
-            Self::Pinging(transport) => transport.write(&tactic.pings).map_or(0, |_| PINGS_AT_ONCE),
+            Self::Pinging(opening, true) => opening.transport.write(&tactic.pings).map_or(0, |_| PINGS_AT_ONCE),
             Self::Slow(transport, sent) => {
                 // Never the end of the head, and never all of it.
                 let byte = tactic.head.get(*sent).filter(|_| *sent + 4 < tactic.head.len()).unwrap_or(&b'a');
@@ -214,7 +204,7 @@ fn is_ended(transport: &mut Transport) -> bool {
         match transport.read(&mut piece) {
             Ok(0) => return true,
             Ok(_) => {}
-            Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected),
+            Err(error) => return !is_not_yet(error.kind()),
         }
     }
 }

@@ -28,7 +28,7 @@ struct Member {
 
 pub(super) fn run(server: &Server, members: usize, window: Window) -> Result<Sample> {
     let mut poll = Poll::new()?;
-    let transports = open_all(&Target::new(server, false)?, &mut poll, 0, members)?;
+    let transports = open_all(&Target::new(server, false)?, &mut poll, members)?;
     let mut members: Vec<_> =
         transports.into_iter().map(|transport| Member { transport, reader: FrameReader::keeping(), got: 0 }).collect();
     join(&mut poll, &mut members)?;
@@ -36,8 +36,8 @@ pub(super) fn run(server: &Server, members: usize, window: Window) -> Result<Sam
     let said = json!({"room": ROOM, "text": "x".repeat(TEXT_BYTES)});
     let message = frame(&json!({"event": "say", "data": said}));
     let mut events = Events::with_capacity(1024);
-    let (started, everyone) = (Instant::now(), members.len());
-    let (mut round, mut meter): (u64, Option<Meter>) = (0, None);
+    let (mut round, everyone) = (0, members.len());
+    let mut meter = Meter::new(server, window);
     loop {
         round += 1;
         let sent_at = Instant::now();
@@ -50,18 +50,13 @@ pub(super) fn run(server: &Server, members: usize, window: Window) -> Result<Sam
                 let number = event.token().0;
                 let got = members[number].read(|envelope| check(round, &envelope, &said));
                 let got = got.with_context(|| format!("member {number}"))?;
-                if let (Some(meter), 1..) = (&mut meter, got) {
-                    meter.count(sent_at.elapsed(), got as u32);
-                }
+                meter.count(sent_at.elapsed(), got as u32);
                 missing = missing.checked_sub(got).context("a message came twice")?;
             }
         }
         // Between two messages everything is at rest, so no delivery is half in a window.
-        let now = Instant::now();
-        match meter.take_if(|meter| meter.is_over(now)) {
-            Some(meter) => return meter.close(),
-            None if meter.is_none() && now - started >= window.warm_up => meter = Some(Meter::open(server, window)?),
-            None => {}
+        if let Some(sample) = meter.step(Instant::now())? {
+            return Ok(sample);
         }
     }
 }

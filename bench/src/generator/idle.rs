@@ -1,15 +1,16 @@
 //! Idle connections: what one more of them costs in resident memory.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use mio::Poll;
+use anyhow::{Result, ensure};
+use mio::{Events, Poll};
 
+use super::STALL;
 use super::connection::{Connection, Traffic};
-use super::echo::once;
-use super::opening::{Target, open_all};
+use super::opening::{Target, open_all, wait};
 use super::payload::Payload;
+use super::transport::Transport;
 use crate::plan::Message;
 use crate::sample::{Metric, Sample};
 use crate::server::Server;
@@ -19,16 +20,16 @@ const FIRST: usize = 16;
 
 pub(super) fn run(server: &Server, tls: bool, count: usize) -> Result<Sample> {
     let target = Target::new(server, tls)?;
-    let mut traffic = Traffic::new(Payload::new(Message::Binary(64)), 1);
-    drop(open_and_echo(&target, FIRST, &mut traffic)?);
+    let mut poll = Poll::new()?;
+    let first = open_all(&target, &mut poll, FIRST)?;
+    drop(echo_once(first, &mut poll)?);
     thread::sleep(Duration::from_millis(200));
 
     let base_kib = server.settled_kib()?;
     let mut poll = Poll::new()?;
-    let transports = open_all(&target, &mut poll, 0, count)?;
+    let fresh = open_all(&target, &mut poll, count)?;
     let fresh_kib = server.settled_kib()?;
-    let mut connections: Vec<_> = transports.into_iter().map(Connection::new).collect();
-    once(&mut poll, 0, &mut connections, &mut traffic)?;
+    let _used = echo_once(fresh, &mut poll)?;
     let used_kib = server.settled_kib()?;
 
     let each = |kib: u64| kib.saturating_sub(base_kib) as f64 / count as f64;
@@ -39,10 +40,25 @@ pub(super) fn run(server: &Server, tls: bool, count: usize) -> Result<Sample> {
     ]))
 }
 
-fn open_and_echo(target: &Target, count: usize, traffic: &mut Traffic) -> Result<Vec<Connection>> {
-    let mut poll = Poll::new()?;
-    let transports = open_all(target, &mut poll, 0, count)?;
+/// One echo of 64 B on each connection.
+fn echo_once(transports: Vec<Transport>, poll: &mut Poll) -> Result<Vec<Connection>> {
+    let mut traffic = Traffic::new(Payload::new(Message::Binary(64)), 1);
     let mut connections: Vec<_> = transports.into_iter().map(Connection::new).collect();
-    once(&mut poll, 0, &mut connections, traffic)?;
+    for connection in &mut connections {
+        connection.send(&traffic)?;
+    }
+    let mut events = Events::with_capacity(1024);
+    let mut missing = connections.len();
+    let mut last_echo = Instant::now();
+    while missing > 0 {
+        wait(poll, &mut events)?;
+        for event in &events {
+            let connection = &mut connections[event.token().0];
+            if !connection.is_proven() && connection.advance(&mut traffic, |_, _| {})? {
+                (missing, last_echo) = (missing - 1, Instant::now());
+            }
+        }
+        ensure!(last_echo.elapsed() < STALL, "no echo for {STALL:?}, {missing} are missing");
+    }
     Ok(connections)
 }

@@ -2,15 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use mio::{Events, Poll, Token};
+use anyhow::{Result, ensure};
+use mio::{Poll, Token};
 
 use super::frames::{CLOSE, FrameReader, TEXT, write_masked};
-use super::opening::{Opening, Target, request_head, request_head_from, wait};
+use super::opening::{Opening, Target, request_head, request_head_from};
 use super::transport::Transport;
-use super::{Meter, STALL};
+use super::visits::over_and_over;
 use crate::plan::{EVIL_ORIGIN, Offence, Window};
 use crate::sample::Sample;
 use crate::server::Server;
@@ -24,53 +23,16 @@ pub(super) struct Script {
 
 /// An offender on its way to its end.
 pub(super) struct Offender {
-    since: Instant,
-    stage: Stage,
-}
-
-enum Stage {
-    /// Opening; refused here if the offence is in the opening handshake.
-    Opening(Opening),
-    /// Let in, has offended, waits for its close frame.
-    Inside(Transport, FrameReader),
-    /// The server has ended it.
-    Over,
+    opening: Opening,
+    /// Reads what comes once it was let in and has offended.
+    reader: Option<FrameReader>,
 }
 
 pub(super) fn run(server: &Server, offence: Offence, concurrent: usize, window: Window) -> Result<Sample> {
     let target = Target::new(server, false)?;
     let script = Script::new(offence, target.address);
-    let mut poll = Poll::new()?;
-    let mut slots = Vec::with_capacity(concurrent);
-    for number in 0..concurrent {
-        slots.push(Offender::start(&target, number, &poll, Token(number))?);
-    }
-    let mut number = concurrent;
-    let mut events = Events::with_capacity(1024);
-    let started = Instant::now();
-    let mut last_ended = started;
-    let mut meter: Option<Meter> = None;
-    loop {
-        wait(&mut poll, &mut events)?;
-        for event in &events {
-            let slot = &mut slots[event.token().0];
-            if slot.advance(&script).with_context(|| format!("offender {number}"))? {
-                last_ended = Instant::now();
-                if let Some(meter) = &mut meter {
-                    meter.count(last_ended - slot.since, 1);
-                }
-                *slot = Offender::start(&target, number, &poll, event.token())?;
-                number += 1;
-            }
-        }
-        let now = Instant::now();
-        ensure!(now - last_ended < STALL, "no offender was refused or closed for {STALL:?}");
-        match meter.take_if(|meter| meter.is_over(now)) {
-            Some(meter) => return meter.close(),
-            None if meter.is_none() && now - started >= window.warm_up => meter = Some(Meter::open(server, window)?),
-            None => {}
-        }
-    }
+    let start = |number, poll: &Poll, token| Offender::start(&target, number, poll, token);
+    over_and_over(server, concurrent, window, start, |offender| offender.advance(&script))
 }
 
 impl Script {
@@ -87,33 +49,24 @@ impl Script {
 
 impl Offender {
     pub(super) fn start(target: &Target, number: usize, poll: &Poll, token: Token) -> Result<Self> {
-        let opening = Opening::start(target, number, poll, token)?;
-        Ok(Self { since: opening.since, stage: Stage::Opening(opening) })
+        Ok(Self { opening: Opening::start(target, number, poll, token)?, reader: None })
     }
 
     /// Goes on after an event; true when the server has refused or closed it, as it must.
     pub(super) fn advance(&mut self, script: &Script) -> Result<bool> {
-        if let Stage::Opening(opening) = &mut self.stage {
-            if script.offence == Offence::BadOrigin {
-                let Some(status) = opening.be_refused(&script.head)? else { return Ok(false) };
-                ensure!(status == 403, "the foreign Origin was answered with {status}");
-                self.stage = Stage::Over;
-                return Ok(true);
-            }
-            if !opening.advance(&script.head)? {
+        if script.offence == Offence::BadOrigin {
+            let Some(status) = self.opening.be_refused(&script.head)? else { return Ok(false) };
+            ensure!(status == 403, "the foreign Origin was answered with {status}");
+            return Ok(true);
+        }
+        if self.reader.is_none() {
+            if !self.opening.advance(&script.head)? {
                 return Ok(false);
             }
-            let Stage::Opening(opening) = std::mem::replace(&mut self.stage, Stage::Over) else { return Ok(false) };
-            let mut transport = opening.transport;
-            ensure!(transport.write(&script.frame)? == script.frame.len(), "the broken message was cut short");
-            self.stage = Stage::Inside(transport, FrameReader::keeping());
+            let written = self.opening.transport.write(&script.frame)?;
+            ensure!(written == script.frame.len(), "the broken message was cut short");
         }
-        let Stage::Inside(transport, reader) = &mut self.stage else { return Ok(false) };
-        let is_closed = closed(transport, reader)?;
-        if is_closed {
-            self.stage = Stage::Over;
-        }
-        Ok(is_closed)
+        closed(&mut self.opening.transport, self.reader.get_or_insert_with(FrameReader::keeping))
     }
 }
 

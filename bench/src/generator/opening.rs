@@ -18,7 +18,7 @@ use crate::server::Server;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// How many loopback addresses connections come from, so that 10 000 share neither ports nor an address's limit.
-const SOURCES: usize = 200;
+pub(super) const SOURCES: usize = 200;
 /// Handshakes on their way while many connections are opened: fewer than any server's accept backlog.
 const AT_ONCE: usize = 100;
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -53,7 +53,6 @@ impl Target {
 /// A connection on its way to the 101.
 pub(super) struct Opening {
     pub(super) transport: Transport,
-    pub(super) since: Instant,
     sent: usize,
     answer: Vec<u8>,
 }
@@ -64,7 +63,7 @@ impl Opening {
         let mut socket = connect(target.address, number).context("connecting")?;
         poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         let transport = Transport::new(socket, &target.security)?;
-        Ok(Self { transport, since: Instant::now(), sent: 0, answer: Vec::new() })
+        Ok(Self { transport, sent: 0, answer: Vec::new() })
     }
 
     /// Goes on after an event; true when the connection is open.
@@ -125,8 +124,8 @@ impl Opening {
     }
 }
 
-/// Opens `count` connections, registered in `poll` with tokens from `first` on.
-pub(super) fn open_all(target: &Target, poll: &mut Poll, first: usize, count: usize) -> Result<Vec<Transport>> {
+/// Opens `count` connections, registered in `poll` with their numbers as tokens.
+pub(super) fn open_all(target: &Target, poll: &mut Poll, count: usize) -> Result<Vec<Transport>> {
     let head = request_head(target.address);
     let mut openings: Vec<Option<Opening>> = Vec::with_capacity(count);
     let mut transports: Vec<Option<Transport>> = (0..count).map(|_| None).collect();
@@ -135,13 +134,12 @@ pub(super) fn open_all(target: &Target, poll: &mut Poll, first: usize, count: us
     while done < count {
         while openings.len() < count && openings.len() - done < AT_ONCE {
             let number = openings.len();
-            openings.push(Some(Opening::start(target, number, poll, Token(first + number))?));
+            openings.push(Some(Opening::start(target, number, poll, Token(number))?));
         }
         wait(poll, &mut events)?;
         for event in &events {
-            // An event of an earlier connection of the same poll is none of ours.
-            let Some(number) = event.token().0.checked_sub(first) else { continue };
-            let Some(slot) = openings.get_mut(number) else { continue };
+            let Token(number) = event.token();
+            let slot = &mut openings[number];
             if let Some(opening) = slot
                 && opening.advance(&head).with_context(|| format!("connection {number} of {count}"))?
             {
