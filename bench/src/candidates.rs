@@ -1,5 +1,6 @@
 //! The servers that are measured: how each is installed, started and told what to do.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use crate::machine;
 use crate::plan::{Load, ORIGIN, TOKEN, Workload};
 use crate::policy;
 use crate::server::Start;
+use crate::tls::TlsFiles;
 
 /// A server that can be measured.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +37,6 @@ pub enum Kind {
     Bun(&'static str),
     /// A script of `bench/peers/python` in its virtual environment.
     Python(&'static str),
-}
-
-/// The key and certificate of a run, as files.
-#[derive(Debug)]
-pub struct TlsFiles {
-    /// The certificate chain, PEM.
-    pub cert: PathBuf,
-    /// The private key, PEM.
-    pub key: PathBuf,
 }
 
 /// The candidates, in the order of the report.
@@ -131,25 +124,19 @@ impl Candidate {
 
     /// How to start it for `workload`.
     pub fn start(&self, workload: &Workload, repository: &Path, tls: &TlsFiles) -> Start {
-        let (command, arguments) = self.command(repository);
         let tls = workload.tls.then(|| json!({"cert": tls.cert, "key": tls.key}));
         let options = if self.is_ours() {
             policy::host_options(workload, tls.as_ref())
         } else {
             peer_options(workload, tls.as_ref())
         };
-        let command = std::iter::once(command.into()).chain(arguments.into_iter().map(Into::into)).collect();
-        Start { command, options }
+        Start { command: self.command(repository).into(), options }
     }
 
-    /// Why it cannot be started, if it cannot.
-    pub fn absence(&self, repository: &Path) -> Option<String> {
-        let (program, _) = self.command(repository);
-        let is_found = program.exists() || program.as_os_str() == "node";
-        (!is_found).then(|| match self.kind {
-            Kind::Host(language) => format!("tests/hosts/{language} is not built (`make hosts`)"),
-            _ => "not installed".to_owned(),
-        })
+    /// Whether the program that runs it is there (a host's start script always is).
+    pub fn is_installed(&self, repository: &Path) -> bool {
+        let [program, _] = self.command(repository);
+        program == "node" || Path::new(&program).exists()
     }
 
     /// Its packages and their versions as installed.
@@ -165,17 +152,17 @@ impl Candidate {
         self.packages.iter().map(version).collect::<Vec<_>>().join(", ")
     }
 
-    fn command(&self, repository: &Path) -> (PathBuf, Vec<String>) {
+    /// The program and its argument.
+    fn command(&self, repository: &Path) -> [OsString; 2] {
         let (node, python) = (node_peers(repository), python_peers(repository));
-        let script = |folder: &Path, name: &str| vec![folder.join(name).to_string_lossy().into_owned()];
         match self.kind {
             Kind::Host(language) => {
-                (repository.join("tests/hosts").join(language).join("run"), vec!["--quiet".to_owned()])
+                [repository.join("tests/hosts").join(language).join("run").into(), "--quiet".into()]
             }
-            Kind::Rust(program, argument) => (beside_this_program(program), vec![argument.to_owned()]),
-            Kind::Node(name) => ("node".into(), script(&node, name)),
-            Kind::Bun(name) => (node.join("node_modules/.bin/bun"), script(&node, name)),
-            Kind::Python(name) => (python.join(".venv/bin/python"), script(&python, name)),
+            Kind::Rust(program, argument) => [beside_this_program(program).into(), argument.into()],
+            Kind::Node(name) => ["node".into(), node.join(name).into()],
+            Kind::Bun(name) => [node.join("node_modules/.bin/bun").into(), node.join(name).into()],
+            Kind::Python(name) => [python.join(".venv/bin/python").into(), python.join(name).into()],
         }
     }
 }

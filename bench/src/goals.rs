@@ -1,7 +1,7 @@
 //! The goals of the project that this bench decides, and whether a run met them.
 
 use crate::plan::Beside;
-use crate::results::Results;
+use crate::results::{Cell, Results};
 use crate::sample::{Metric, Series};
 
 /// One goal for one of our hosts.
@@ -12,9 +12,6 @@ pub struct Goal {
     figure: Figure,
     most: f64,
 }
-
-/// A server under a workload.
-type Cell = (&'static str, &'static str);
 
 #[derive(Clone, Copy, Debug)]
 enum Figure {

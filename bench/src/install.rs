@@ -28,7 +28,7 @@ pub fn install(candidates: &[&'static Candidate], repository: &Path) -> Absences
             kind if is_python(&kind) => python.clone(),
             _ => None,
         };
-        installing.or_else(|| candidate.absence(repository))
+        installing.or_else(|| (!candidate.is_installed(repository)).then(|| "not installed".to_owned()))
     };
     candidates.iter().filter_map(|candidate| Some((candidate.name, absence(&candidate)?))).collect()
 }

@@ -1,8 +1,9 @@
 //! What a reader must know of the machine to compare figures. What cannot be found out is said to be unknown.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+use std::{fs, thread};
 
 /// One line of the head of the report.
 #[derive(Clone, Debug)]
@@ -42,17 +43,16 @@ pub fn in_short() -> String {
     format!("{}, {} cores; {server}; {}", field("/proc/cpuinfo", "model name"), cores(), output("uname", &["-sr"]))
 }
 
-/// The load averages: what else the machine had to do.
-pub fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let averages: Vec<_> = text.split_whitespace().take(3).collect();
-    averages.join(" ")
-}
-
-/// Whether the machine has so much else to do that figures are worth little.
-pub fn is_busy() -> bool {
-    const MOST: f64 = 0.7;
-    load().split_whitespace().next().and_then(|minute| minute.parse().ok()).is_some_and(|minute: f64| minute > MOST)
+/// What the machine does while this waits for two seconds: something else than the bench. (The load average is of no use
+/// here: it shows the build that came before.)
+pub fn busy_before() -> String {
+    const MOST_PERCENT: f64 = 20.0;
+    let before = core_ticks();
+    thread::sleep(Duration::from_secs(2));
+    let (Some((used_before, all_before)), Some((used, all))) = (before, core_ticks()) else { return unknown() };
+    let percent = (used - used_before) / (all - all_before) * cores() as f64 * 100.0;
+    let verdict = if percent > MOST_PERCENT { ": **busy, not figures to quote**" } else { "" };
+    format!("{percent:.0} % of a core{verdict}")
 }
 
 /// The version of a package of `package.json` as npm installed it.
@@ -89,6 +89,17 @@ fn commit(repository: &Path) -> String {
 fn cores() -> usize {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     text.lines().filter(|line| line.starts_with("processor")).count()
+}
+
+/// The time of all cores so far, in ticks: what was used, and all of it.
+fn core_ticks() -> Option<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<f64> = line.split_whitespace().map_while(|ticks| ticks.parse().ok()).take(8).collect();
+    let all = ticks.iter().sum::<f64>();
+    // After user, nice and system: idle, and waiting for a disk.
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some((all - idle, all))
 }
 
 fn memory() -> String {

@@ -3,19 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, iter};
 
 use anyhow::{Context, Error, Result, ensure};
 use clap::Parser;
-use tempfile::TempDir;
-use wsguard_bench::candidates::{CANDIDATES, Candidate, TlsFiles};
+use wsguard_bench::candidates::{CANDIDATES, Candidate};
 use wsguard_bench::install::{Absences, install};
 use wsguard_bench::machine::Fact;
 use wsguard_bench::plan::{WORKLOADS, Window, Workload};
 use wsguard_bench::results::Results;
 use wsguard_bench::sample::Sample;
 use wsguard_bench::server::Server;
-use wsguard_bench::tls::make_certificate;
+use wsguard_bench::tls::TlsFiles;
 use wsguard_bench::{generator, machine, plots, process, report};
 
 /// Files that a server and the generator hold besides connections.
@@ -63,11 +62,11 @@ fn main() -> Result<()> {
     let (results, facts) = plan.run();
     let full = !arguments.quick && arguments.only.is_empty() && arguments.server.is_empty();
     let out = arguments.out.or_else(|| full.then(|| repository.join("bench/RESULTS.md")));
-    let plots = match out.as_deref().map(|path| path.parent().unwrap_or(path).join("plots")) {
-        Some(folder) => plots::write(&results, &folder, &machine::in_short())?,
-        None => Vec::new(),
-    };
-    let why = fs::read_to_string(repository.join("bench/WHY.md")).unwrap_or_default();
+    let (mut plots, mut why) = (Vec::new(), String::new());
+    if let Some(path) = &out {
+        plots = plots::write(&results, &path.with_file_name("plots"), &machine::in_short())?;
+        why = fs::read_to_string(repository.join("bench/WHY.md")).context("reading bench/WHY.md")?;
+    }
     let report = report::report(&results, &facts, &plots, &why);
     println!("{report}");
     if let Some(path) = out {
@@ -107,8 +106,6 @@ struct Plan<'a> {
     server_core: usize,
     absences: Absences,
     tls: TlsFiles,
-    /// Holds what `tls` names.
-    _folder: TempDir,
 }
 
 impl<'a> Plan<'a> {
@@ -142,11 +139,8 @@ impl<'a> Plan<'a> {
             open_files >= most as u64 + SPARE_FILES,
             "{open_files} open files are allowed, {most} connections wanted"
         );
-        let folder = tempfile::tempdir()?;
-        let tls = make_certificate(&folder)?;
-        let rounds = arguments.rounds.unwrap_or(rounds);
-        let mut plan =
-            Self { repository, workloads, candidates, rounds, window, server_core, absences, tls, _folder: folder };
+        let (rounds, tls) = (arguments.rounds.unwrap_or(rounds), TlsFiles::make()?);
+        let mut plan = Self { repository, workloads, candidates, rounds, window, server_core, absences, tls };
         plan.start_each_once();
         Ok(plan)
     }
@@ -159,7 +153,8 @@ impl<'a> Plan<'a> {
             }
             let start = candidate.start(self.workloads[0], self.repository, &self.tls);
             if let Err(error) = Server::start(&start, self.server_core) {
-                self.absences.insert(candidate.name, format!("{error:#}").replace('\n', " "));
+                let hint = if candidate.is_ours() { "does not start (`make hosts` builds it): " } else { "" };
+                self.absences.insert(candidate.name, format!("{hint}{error:#}").replace('\n', " "));
             }
         }
         for (server, why) in &self.absences {
@@ -168,9 +163,8 @@ impl<'a> Plan<'a> {
     }
 
     fn run(&self) -> (Results, Vec<Fact>) {
-        let busy = if machine::is_busy() { " (busy before it began: not figures to quote)" } else { "" };
-        let load_before = format!("{}{busy}", machine::load());
-        eprintln!("load average: {load_before}");
+        let busy = machine::busy_before();
+        eprintln!("in use before it began: {busy}");
         let started = Instant::now();
         let mut results = Results::without(self.absences.clone());
         // Rounds outside, workloads inside: a slow minute of the machine touches one round of some, not all of one.
@@ -186,7 +180,7 @@ impl<'a> Plan<'a> {
                 self.measure_all(workload, round, &mut results);
             }
         }
-        let facts = self.facts(&load_before);
+        let facts = self.facts(busy);
         (results, facts)
     }
 
@@ -223,13 +217,13 @@ impl<'a> Plan<'a> {
         generator::run(&server, workload, window).map_err(|error| (error, server.complaint()))
     }
 
-    fn facts(&self, load_before: &str) -> Vec<Fact> {
+    fn facts(&self, busy: String) -> Vec<Fact> {
         let mut facts = machine::describe(self.repository);
-        let arguments = env::args().skip(1).collect::<Vec<_>>().join(" ");
+        let command: Vec<_> = iter::once(report::COMMAND.to_owned()).chain(env::args().skip(1)).collect();
         let Window { warm_up, length, .. } = self.window;
         facts.extend([
-            Fact::new("load average", format!("{load_before} before, {} after", machine::load())),
-            Fact::new("command", format!("`{} {arguments}`", report::COMMAND)),
+            Fact::new("in use before it began", busy),
+            Fact::new("command", format!("`{}`", command.join(" "))),
             Fact::new("rounds", format!("{}, each {length:?} after {warm_up:?} of warm-up", self.rounds)),
         ]);
         facts.extend(self.candidates.iter().map(|candidate| {

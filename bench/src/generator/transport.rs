@@ -203,8 +203,7 @@ mod tests {
 
     /// Echoes `bytes` bytes over TLS, on a thread of its own.
     fn echo_server(listener: TcpListener, bytes: usize) -> JoinHandle<()> {
-        let folder = tempfile::tempdir().unwrap();
-        let files = crate::tls::make_certificate(&folder).unwrap();
+        let files = crate::tls::TlsFiles::make().unwrap();
         let cert = CertificateDer::from_pem_file(&files.cert).unwrap();
         let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
