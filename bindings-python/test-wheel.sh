@@ -6,8 +6,6 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/../target}
-export CARGO_TARGET_DIR
 
 if [ $# = 0 ]; then
   for minor in 10 11 12 13 14; do
@@ -22,10 +20,8 @@ if [ $# = 0 ]; then
 fi
 [ $# -gt 0 ] || { echo "test-wheel: no Python 3.10 or newer" >&2; exit 2; }
 
-"$1" -m venv "$work/build"
-"$work/build/bin/pip" install --quiet --disable-pip-version-check "$(grep '^maturin==' "$here/requirements.txt")"
-"$work/build/bin/maturin" build --quiet --release --locked --interpreter "$work/build/bin/python" \
-  --manifest-path "$here/Cargo.toml" --out "$work"
+# One wheel for all of them (abi3), from the same command as .venv's: cargo has it built already, if .venv is up to date.
+"$here/build.sh" --wheel "$work"
 for python in "$@"; do
   rm -rf "$work/clean"
   "$python" -m venv "$work/clean"
