@@ -116,7 +116,7 @@ fn table(out: &mut String, results: &Results, workload: &Workload) {
     let yardstick = results.series(workload.name, workload.yardstick, metric);
     for server in servers(workload) {
         let Some(rounds) = results.rounds(workload.name, server) else {
-            empty_row(out, &results.reason(workload.name, server), server, headings.len());
+            empty_row(out, results, workload, server, headings.len());
             continue;
         };
         let figures = rounds.series(metric);
@@ -145,7 +145,7 @@ fn attacked(out: &mut String, results: &Results, workload: &Workload) {
     line(out, &[&["---", "---"], &["--:"; 7][..]].concat());
     for server in servers(workload) {
         let Some(rounds) = results.rounds(workload.name, server) else {
-            empty_row(out, &results.reason(workload.name, server), server, headings.len());
+            empty_row(out, results, workload, server, headings.len());
             continue;
         };
         let quiet = rounds.series(Metric::HonestP99Us(BESIDE[0]));
@@ -165,8 +165,10 @@ fn attacked(out: &mut String, results: &Results, workload: &Workload) {
     }
 }
 
-fn empty_row(out: &mut String, why: &str, server: &str, columns: usize) {
-    let mut cells = vec![in_bold_if_ours(server), why.to_owned()];
+/// The row of a server without figures, if it was asked for.
+fn empty_row(out: &mut String, results: &Results, workload: &Workload, server: &str, columns: usize) {
+    let Some(why) = results.reason(workload.name, server) else { return };
+    let mut cells = vec![in_bold_if_ours(server), why];
     cells.resize(columns, String::new());
     line(out, &cells);
 }
@@ -245,7 +247,7 @@ mod tests {
         results.absences.insert("socketify", "libuv1 is missing".to_owned());
         let report = report(&results, &[], &[], "");
         assert!(report.contains("| socketify | absent: libuv1 is missing |"), "{report}");
-        assert!(report.contains("| **wsguard-rust** | left out of this run |"));
+        assert!(!report.contains("| **wsguard-rust** |"), "it was not asked for");
         assert!(report.contains("- **socketify**: libuv1 is missing"));
     }
 }

@@ -46,13 +46,10 @@ impl Results {
         self.failures.len()
     }
 
-    /// Why a server has no figures under a workload.
-    pub fn reason(&self, workload: &str, server: &str) -> String {
-        match (self.failures.get(&(workload, server)), self.absences.get(server)) {
-            (Some(why), _) => format!("**failed**: {why}"),
-            (None, Some(why)) => format!("absent: {why}"),
-            (None, None) => "left out of this run".to_owned(),
-        }
+    /// Why a server has no figures under a workload; none if it was not asked for.
+    pub fn reason(&self, workload: &str, server: &str) -> Option<String> {
+        let failure = self.failures.get(&(workload, server)).map(|why| format!("**failed**: {why}"));
+        failure.or_else(|| self.absences.get(server).map(|why| format!("absent: {why}")))
     }
 
     /// One figure over the rounds; empty if it was not measured.
@@ -82,7 +79,8 @@ mod tests {
         results.push("raw-64B", "bun", Sample::from([(Metric::CpuUs, 1.0)]));
         results.fail("raw-64B", "bun", "wrong echo".to_owned());
         assert!(results.rounds("raw-64B", "bun").is_none());
-        assert_eq!(results.reason("raw-64B", "bun"), "**failed**: wrong echo");
+        assert_eq!(results.reason("raw-64B", "bun").as_deref(), Some("**failed**: wrong echo"));
+        assert_eq!(results.reason("raw-64B", "ws"), None);
         assert_eq!(results.workloads().count(), 1);
     }
 }

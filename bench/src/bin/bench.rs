@@ -154,7 +154,8 @@ impl<'a> Plan<'a> {
             let start = candidate.start(self.workloads[0], self.repository, &self.tls);
             if let Err(error) = Server::start(&start, self.server_core) {
                 let hint = if candidate.is_ours() { "does not start (`make hosts` builds it): " } else { "" };
-                self.absences.insert(candidate.name, format!("{hint}{error:#}").replace('\n', " "));
+                let why = format!("{hint}{error:#}").replace(&format!("{}/", self.repository.display()), "");
+                self.absences.insert(candidate.name, why.replace('\n', " "));
             }
         }
         for (server, why) in &self.absences {
