@@ -83,6 +83,9 @@ pub(super) struct CommandBuffer {
     bytes: Vec<u8>,
 }
 
+/// A buffer larger than this is not kept for the next commands: 64 connections may be sent 16 KiB each.
+const MAX_KEPT_BYTES: usize = 2 << 20;
+
 impl CommandBuffer {
     pub(super) fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start..span.start + span.len]
@@ -95,7 +98,7 @@ impl CommandBuffer {
     pub(super) fn clear(&mut self) {
         self.commands.clear();
         self.bytes.clear();
-        self.bytes.shrink_to(1 << 20);
+        self.bytes.shrink_to(MAX_KEPT_BYTES);
         self.commands.shrink_to(1 << 14);
     }
 

@@ -65,10 +65,17 @@ impl Session {
         poll.map_ok(|()| buffer.filled().len())
     }
 
-    /// Writes what waits and then `out`, which is empty afterwards: what the socket refuses is kept.
+    /// Writes what waits and then `out`, which is empty afterwards.
     ///
     /// Returns how many bytes the socket took.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, pool: &mut Pool) -> io::Result<usize> {
+        let written = self.write_bytes(cx, out, pool)?;
+        out.clear();
+        Ok(written)
+    }
+
+    /// Writes what waits and then `out`: what the socket refuses is kept.
+    pub(super) fn write_bytes(&mut self, cx: &mut Context<'_>, out: &[u8], pool: &mut Pool) -> io::Result<usize> {
         let mut written = 0;
         if let Some(outbox) = &mut self.outbox {
             let before = outbox.len();
@@ -94,7 +101,6 @@ impl Session {
         if sent < out.len() {
             self.outbox.get_or_insert_with(|| pool.take_outbox()).push(&out[sent..], pool);
         }
-        out.clear();
         written += sent;
         if self.stream.buffers_writes() && (written > 0 || self.must_flush) {
             self.must_flush = match Pin::new(&mut self.stream).poll_flush(cx) {

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::task::Context;
 
 use super::{Shard, with_shard};
 use crate::connection::{Connection, Report};
@@ -10,12 +11,15 @@ use crate::driver::commands::{Command, CommandBuffer};
 use crate::driver::ids::ConnectionId;
 use crate::driver::opening;
 use crate::driver::session::Session;
+use crate::driver::stats::add;
 use crate::rooms::MAX_ROOMS_PER_CONNECTION;
 use crate::time::Moment;
 use crate::verdict::Code;
 
 /// A connection's outbox is written before the end of the turn when commands put more than this into it.
 const EARLY_WRITE_BYTES: usize = 256 * 1024;
+/// Frames of this many bytes are written from where they lie: a copy costs more than the call it might save.
+const LARGE_BYTES: usize = 8 * 1024;
 /// How long a draining connection waits between looks at whether the application is done with its messages.
 const DRAIN_RETRY_MS: u64 = 10;
 
@@ -52,7 +56,7 @@ impl Shard {
             if let Some(mut session) = self.sessions[slot as usize].take() {
                 session.touched = false;
                 let waker = session.waker.clone();
-                let cx = &mut core::task::Context::from_waker(&waker);
+                let cx = &mut Context::from_waker(&waker);
                 self.write(&mut session, now, cx);
                 self.publish_unsent(&session);
                 self.end_turn(session, now, cx);
@@ -109,7 +113,7 @@ impl Shard {
         }
     }
 
-    /// Adds frames to a connection's outbox, to be written at the end of the turn.
+    /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
     fn send(&mut self, conn: ConnectionId, frames: &[u8], now: Moment) {
         if let Some(slot) = self.remote().slots.get(conn.slot()) {
             slot.arrive(frames.len());
@@ -119,10 +123,26 @@ impl Shard {
         if session.id != conn {
             self.touch(&mut session, now);
         } else if self.takes_frames(&session) {
-            session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
+            if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
+                self.write_through(&mut session, frames, now);
+            } else {
+                session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
+            }
             self.touch(&mut session, now);
         }
         self.put_back(session, now);
+    }
+
+    /// Writes frames that nothing waits before.
+    fn write_through(&mut self, session: &mut Session, frames: &[u8], now: Moment) {
+        let waker = session.waker.clone();
+        match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
+            Ok(written) => add(&self.remote().stats.bytes_out, written as u64),
+            Err(_) => {
+                session.outbox = None;
+                self.turn(session, now, Connection::handle_eof);
+            }
+        }
     }
 
     fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
@@ -167,7 +187,7 @@ impl Shard {
 
     fn write_elsewhere(&mut self, session: &mut Session, now: Moment) {
         let waker = session.waker.clone();
-        self.write(session, now, &mut core::task::Context::from_waker(&waker));
+        self.write(session, now, &mut Context::from_waker(&waker));
     }
 
     fn join(&mut self, id: ConnectionId, room: &str) {
