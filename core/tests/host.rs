@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 //! What only a running server shows of `host`: refusals that arrive whole, connections that another server accepted,
-//! pausing one connection, and the application's own validation.
+//! pausing one connection, events that nobody listens to, and the application's own validation.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -194,4 +194,16 @@ fn kept_messages_count_towards_the_inbox() {
     assert_eq!(handle.stats().inbox_bytes, 1000);
     handle.release_inbox(1000);
     assert_eq!(handle.stats().inbox_bytes, 0);
+}
+
+#[test]
+fn events_that_nobody_listens_to_come_without_one_that_somebody_does() {
+    let mut server = start("");
+    let handle = server.handle();
+    handle.heed(false, false, false);
+    let mut client = connect(&handle);
+    // An unmasked frame.
+    client.write_all(&[0x81, 0]).unwrap();
+    assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "close 1002 bad frame"]);
+    assert_eq!(handle.stats().verdict(wsguard::Code::BadFrame), 1);
 }

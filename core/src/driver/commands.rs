@@ -349,6 +349,14 @@ impl ServerHandle {
         self.shared.inbox_shrank(bytes);
     }
 
+    /// Says which of the events that ask for no answer the application listens to; all of them at first.
+    ///
+    /// Those it does not listen to do not wake it: opens and closes come with the next event that does, or after 20 ms,
+    /// and violations are only counted and logged. So peers that are let in and thrown out cost it next to nothing.
+    pub fn heed(&self, opens: bool, closes: bool, violations: bool) {
+        self.shared.heed(opens, closes, violations);
+    }
+
     /// Puts a connection into a room; a connection leaves its rooms when it closes. At most 1024 rooms each.
     pub fn join(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
         self.remote(conn)?;

@@ -158,6 +158,15 @@ enum Record {
     Drained(ConnectionId),
 }
 
+/// Kinds of events, as bits.
+pub(super) mod kind {
+    pub(in crate::driver) const OPEN: u8 = 1;
+    pub(in crate::driver) const CLOSE: u8 = 2;
+    pub(in crate::driver) const VIOLATION: u8 = 4;
+    /// What an application always hears of.
+    pub(in crate::driver) const OTHER: u8 = 8;
+}
+
 /// A batch of events, in the order they happened on one shard.
 ///
 /// Give the same batch to [`Events::next`](super::Events::next) again: its buffers are reused.
@@ -167,6 +176,8 @@ pub struct EventBatch {
     text: String,
     binary: Vec<u8>,
     policy: Option<Arc<Policy>>,
+    /// The [`kind`]s that it holds.
+    pub(super) kinds: u8,
     /// Which batch of its shard this is; counts up.
     pub(super) sequence: u64,
     pub(super) shard: usize,
@@ -207,6 +218,7 @@ impl EventBatch {
     /// Empties it; buffers stay unless they are large.
     pub(super) fn clear(&mut self) {
         self.records.clear();
+        self.kinds = 0;
         self.text.clear();
         self.binary.clear();
         self.text.shrink_to(MAX_KEPT_BYTES);
@@ -255,25 +267,30 @@ impl EventBatch {
         Span { start, len: text.len() as u32 }
     }
 
+    fn push(&mut self, kind: u8, record: Record) {
+        self.kinds |= kind;
+        self.records.push(record);
+    }
+
     pub(super) fn push_upgrade(&mut self, upgrade: Upgrade) {
-        self.records.push(Record::Upgrade(Box::new(upgrade)));
+        self.push(kind::OTHER, Record::Upgrade(Box::new(upgrade)));
     }
 
     pub(super) fn push_open(&mut self, open: Open) {
-        self.records.push(Record::Open(Box::new(open)));
+        self.push(kind::OPEN, Record::Open(Box::new(open)));
     }
 
     pub(super) fn push_violation(&mut self, violation: ViolationEvent) {
-        self.records.push(Record::Violation(Box::new(violation)));
+        self.push(kind::VIOLATION, Record::Violation(Box::new(violation)));
     }
 
     pub(super) fn push_drained(&mut self, conn: ConnectionId) {
-        self.records.push(Record::Drained(conn));
+        self.push(kind::OTHER, Record::Drained(conn));
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
         let reason = self.keep_text(&ending.reason);
-        self.records.push(Record::Close { conn, code: ending.code, reason, clean: ending.clean });
+        self.push(kind::CLOSE, Record::Close { conn, code: ending.code, reason, clean: ending.clean });
     }
 
     pub(super) fn push_message(&mut self, conn: ConnectionId, message: &Message<'_>) {
@@ -298,6 +315,6 @@ impl EventBatch {
                 status: envelope.status,
             },
         };
-        self.records.push(record);
+        self.push(kind::OTHER, record);
     }
 }

@@ -125,7 +125,7 @@ fn start_threads(shared: &Arc<Shared>, mut bound: Option<Bound>) -> Result<Vec<J
             run_shard(&shared, index, bound, &ready);
             if alive.fetch_sub(1, Ordering::AcqRel) == 1 {
                 shared.advance(Life::Stopped);
-                shared.wake_application();
+                shared.wake_at_once();
             }
         };
         threads.push(ThreadBuilder::new().name(format!("wsguard-{index}")).spawn(run).map_err(Error::Start)?);

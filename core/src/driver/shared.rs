@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::commands::CommandBuffer;
-use super::events::{EventBatch, ViolationEvent};
+use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS, Slots};
 use super::log::{Sampler, Subject, escape};
 use super::sink::Inline;
@@ -17,6 +18,9 @@ use crate::bucket::{Bucket, Rate};
 use crate::config::Policy;
 use crate::connection::Report;
 use crate::limits::{Limits, lock};
+
+/// How long events that nobody listens to may wait for one that wakes the application anyway.
+const UNHEEDED_WAIT: Duration = Duration::from_millis(20);
 
 /// Wakes the application: called at most once per batch, on a shard's thread. It must not block.
 pub trait Wake: Send + Sync + 'static {
@@ -102,6 +106,12 @@ pub(super) struct Shared {
     life: AtomicU8,
     inbox_bytes: AtomicUsize,
     application_waits: AtomicBool,
+    /// The kinds of events that the application does not listen to.
+    unheeded: AtomicU8,
+    /// There may be events that it listens to.
+    heeded_events: AtomicBool,
+    /// A shard will wake it soon for those it does not listen to.
+    wakes_later: AtomicBool,
     wake: Box<dyn Wake>,
 }
 
@@ -140,6 +150,9 @@ impl Shared {
             life: AtomicU8::new(Life::Running as u8),
             inbox_bytes: AtomicUsize::new(0),
             application_waits: AtomicBool::new(false),
+            unheeded: AtomicU8::new(0),
+            heeded_events: AtomicBool::new(false),
+            wakes_later: AtomicBool::new(false),
             wake,
             policy,
         }
@@ -169,7 +182,7 @@ impl Shared {
         self.verdicts.count(report.code);
         let now = self.clock.now();
         self.sampler.log(report, subject, now);
-        if self.sampler.passes_event(report.code, now) {
+        if self.heeds(kind::VIOLATION) && self.sampler.passes_event(report.code, now) {
             events.push_violation(ViolationEvent {
                 code: report.code,
                 ip: subject.ip,
@@ -181,11 +194,12 @@ impl Shared {
     }
 
     /// Adds events of `shard` outside a connection's turn and wakes the application.
-    pub(super) fn tell(&self, shard: usize, push: impl FnOnce(&mut EventBatch)) {
+    pub(super) fn tell(self: &Arc<Self>, shard: usize, push: impl FnOnce(&mut EventBatch)) {
         let mut events = lock(&self.shards[shard].events);
         let before = events.bytes();
         push(&mut events);
         let added = events.bytes() - before;
+        self.note(&events);
         drop(events);
         if added > 0 {
             self.inbox_grew(added);
@@ -202,8 +216,41 @@ impl Shared {
         self.inbox_bytes.load(Ordering::Relaxed) as f64 / self.policy.max_inbox_bytes as f64
     }
 
-    /// Wakes the application if it waits: once per batch.
-    pub(super) fn wake_application(&self) {
+    /// Sets which of the events that ask for no answer the application listens to.
+    pub(super) fn heed(&self, opens: bool, closes: bool, violations: bool) {
+        let bit = |heeded: bool, kind: u8| if heeded { 0 } else { kind };
+        let unheeded = bit(opens, kind::OPEN) | bit(closes, kind::CLOSE) | bit(violations, kind::VIOLATION);
+        self.unheeded.store(unheeded, Ordering::Relaxed);
+    }
+
+    fn heeds(&self, kinds: u8) -> bool {
+        kinds & !self.unheeded.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes, with the batch still locked, whether it holds what the application listens to.
+    pub(super) fn note(&self, events: &EventBatch) -> bool {
+        let is_heeded = self.heeds(events.kinds);
+        if is_heeded && !self.heeded_events.load(Ordering::Relaxed) {
+            self.heeded_events.store(true, Ordering::Release);
+        }
+        is_heeded
+    }
+
+    /// Wakes the application if it waits, once per batch: at once for what it listens to, else soon.
+    pub(super) fn wake_application(self: &Arc<Self>) {
+        if self.heeded_events.load(Ordering::Acquire) {
+            self.wake_at_once();
+        } else if !self.wakes_later.swap(true, Ordering::AcqRel) {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(UNHEEDED_WAIT).await;
+                shared.wakes_later.store(false, Ordering::Release);
+                shared.wake_at_once();
+            });
+        }
+    }
+
+    pub(super) fn wake_at_once(&self) {
         if self.application_waits.swap(false, Ordering::AcqRel) {
             self.wake.wake();
         }
@@ -211,6 +258,7 @@ impl Shared {
 
     /// The application is about to sleep. It must look for events once more after this.
     pub(super) fn application_waits(&self) {
+        self.heeded_events.store(false, Ordering::SeqCst);
         self.application_waits.store(true, Ordering::SeqCst);
     }
 

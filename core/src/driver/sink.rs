@@ -74,15 +74,26 @@ pub(super) struct TurnSink<'s> {
     bytes_before: usize,
     conn: ConnectionId,
     subject: Subject<'s>,
-    /// The batch that holds the last event of this connection.
+    /// The batch that holds the last event of this connection, and which one that was before the turn.
     last_batch: u64,
+    last_batch_before: u64,
     pub(super) messages: u64,
 }
 
 impl<'s> TurnSink<'s> {
     pub(super) fn new(shared: &'s Shared, conn: ConnectionId, subject: Subject<'s>, last_batch: u64) -> Self {
         let remote = &shared.shards[conn.shard()];
-        Self { shared, remote, batch: None, bytes_before: 0, conn, subject, last_batch, messages: 0 }
+        Self {
+            shared,
+            remote,
+            batch: None,
+            bytes_before: 0,
+            conn,
+            subject,
+            last_batch,
+            last_batch_before: last_batch,
+            messages: 0,
+        }
     }
 
     /// The batch, for an event of this connection.
@@ -96,13 +107,14 @@ impl<'s> TurnSink<'s> {
         batch
     }
 
-    /// Ends the turn: the batch that holds the connection's last event, and how many bytes of events were added.
+    /// Ends the turn: the batch that holds the connection's last event that the application may answer, and how many
+    /// bytes of events were added.
     pub(super) fn finish(self) -> (u64, usize) {
-        let added = self.batch.as_ref().map_or(0, |batch| batch.bytes() - self.bytes_before);
-        if added > 0 {
-            self.shared.inbox_grew(added);
-        }
-        (self.last_batch, added)
+        let Some(batch) = self.batch else { return (self.last_batch, 0) };
+        let added = batch.bytes() - self.bytes_before;
+        self.shared.inbox_grew(added);
+        let is_heeded = self.shared.note(&batch);
+        (if is_heeded { self.last_batch } else { self.last_batch_before }, added)
     }
 
     /// Whether the application has not let go of every event of this connection, or has said something that was not
