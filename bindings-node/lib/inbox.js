@@ -8,8 +8,10 @@ const records = require('./records.js');
 const { Meta } = require('./meta.js');
 
 const RECORDS = 1024;
-/** Received binary messages are slices of a slab, like the chunks of Node's own sockets. */
+/** Received binary messages are slices of a slab, like the chunks of Node's own sockets; large ones of a larger slab. */
 const SLAB_BYTES = 64 * 1024;
+const LARGE_SLAB_BYTES = 256 * 1024;
+const LARGE_SLAB_MESSAGES = 16;
 /** After this long the event loop's other work has its turn. */
 const TURN_MS = 10;
 const LOOK_EVERY = 32;
@@ -63,7 +65,20 @@ class Inbox {
   }
 
   *connections() {
+    this.#catchUp();
     for (const conn of this.#connections) if (conn !== undefined) yield conn;
+  }
+
+  /** Handles what nobody hears of up to the first event that somebody does, which has a turn of its own. */
+  #catchUp() {
+    if (this.#isBusy || !this.#take()) return;
+    this.#isBusy = true;
+    const words = this.#words;
+    while (this.#at < this.#count && !this.#sink.hears(words[this.#at * 4 + 4])) {
+      const word = ++this.#at * 4;
+      this.#record(words[word], words[word + 1], words[word + 2], words[word + 3]);
+    }
+    setImmediate(this.#resume);
   }
 
   #handle() {
@@ -103,7 +118,8 @@ class Inbox {
   }
 
   #newSlab(bytes) {
-    this.#slab = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, bytes));
+    const wanted = Math.max(SLAB_BYTES, Math.min(bytes * LARGE_SLAB_MESSAGES, LARGE_SLAB_BYTES), bytes);
+    this.#slab = Buffer.allocUnsafeSlow(wanted);
     this.#slabEnd = 0;
   }
 

@@ -12,6 +12,7 @@ const { Listeners } = require('./listeners.js');
 const { audience } = require('./room.js');
 const { attach, handOver } = require('./attach.js');
 const { failure } = require('./errors.js');
+const records = require('./records.js');
 
 const native = load();
 
@@ -19,6 +20,9 @@ const native = load();
 const LONGEST_MS = 0x7fffffff;
 /** An accepted handshake is open at once or never; data that is still waiting after this long has lost its peer. */
 const FORGET_AFTER_MS = 60_000;
+
+/** Events that nobody needs to hear of. */
+const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
 
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
 
@@ -101,6 +105,7 @@ class Server extends EventEmitter {
     this.#inbox = new Inbox(this.#native, this.#outbox, this.#events, this.#sink());
     this.#address = this.#native.start(listens, wake);
     this.#state = 'running';
+    this.#heed();
     endWithProcess(this.#native);
     // A server beside an HTTP server lives as long as that one does.
     if (listens) this.#keepAlive = setInterval(() => {}, LONGEST_MS);
@@ -197,33 +202,45 @@ class Server extends EventEmitter {
   }
 
   addListener(name, listener) {
-    this.#listeners.forget();
-    return super.addListener(name, listener);
+    super.addListener(name, listener);
+    return this.#listenersChanged();
   }
 
   prependListener(name, listener) {
-    this.#listeners.forget();
-    return super.prependListener(name, listener);
+    super.prependListener(name, listener);
+    return this.#listenersChanged();
   }
 
   on(name, listener) {
-    this.#listeners.forget();
-    return super.on(name, listener);
+    super.on(name, listener);
+    return this.#listenersChanged();
   }
 
   removeListener(name, listener) {
-    this.#listeners.forget();
-    return super.removeListener(name, listener);
+    super.removeListener(name, listener);
+    return this.#listenersChanged();
   }
 
   off(name, listener) {
-    this.#listeners.forget();
-    return super.off(name, listener);
+    super.off(name, listener);
+    return this.#listenersChanged();
   }
 
   removeAllListeners(...names) {
+    super.removeAllListeners(...names);
+    return this.#listenersChanged();
+  }
+
+  #listenersChanged() {
     this.#listeners.forget();
-    return super.removeAllListeners(...names);
+    this.#heed();
+    return this;
+  }
+
+  /** What nobody listens to need not wake this thread. */
+  #heed() {
+    const isHeard = (name) => this.listenerCount(name) > 0;
+    this.#native.heed(isHeard('open'), isHeard('close'), isHeard('violation'));
   }
 
   // --- what happens -----------------------------------------------------------------------------------------------
@@ -233,6 +250,7 @@ class Server extends EventEmitter {
     const call = (listeners, conn, first, second) => this.#call(listeners, conn, first, second);
     const listeners = this.#listeners;
     return {
+      hears: (kind) => HEARD_BY[kind] === undefined || listeners.of(HEARD_BY[kind]).length > 0,
       makeConnection: (low, high, opened) => this.#makeConnection(low, high, opened),
       onOpen: (conn) => (conn.hasFailed ? undefined : call(listeners.of('open'), conn)),
       onClose: (conn, code, reason, clean) => {

@@ -71,6 +71,14 @@ impl NativeServer {
         Ok(self.address.clone())
     }
 
+    /// Says which events somebody listens to.
+    #[napi]
+    pub fn heed(&self, opens: bool, closes: bool, violations: bool) {
+        if let Some(server) = &self.handle {
+            server.heed(opens, closes, violations);
+        }
+    }
+
     /// Takes the next events: records, bytes into `arena` from `start`, and the text of them all. The call that finds
     /// nothing arms the alarm.
     #[napi]

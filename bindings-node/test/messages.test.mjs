@@ -249,3 +249,40 @@ test('pause stops the messages of one connection', async (t) => {
   conn.resume();
   assert.equal(await waits, 'waits');
 });
+
+test('connections that nobody is told of are there, and gone, all the same', async (t) => {
+  const server = await start(t, { events });
+  const [first] = [await Client.connect(server.address), await Client.connect(server.address)];
+  assert.equal([...server.connections].length, 2);
+  await first.close();
+  assert.equal([...server.connections].length, 1);
+});
+
+test('to look at the connections calls no handler', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  let calls = 0;
+  server.on('message', (conn, data) => {
+    calls += 1;
+    conn.send(data);
+  });
+  const client = await Client.connect(server.address);
+  client.send('hello');
+  while (server.stats().messagesIn === 0);
+  assert.equal([...server.connections].length, 1);
+  assert.equal(calls, 0);
+  assert.equal(await client.message(), 'hello');
+});
+
+test('who begins to listen hears what follows', async (t) => {
+  const server = await start(t, { events });
+  const offend = async () => {
+    const client = await Client.connect(server.address);
+    client.send('{');
+    await client.closed;
+  };
+  await offend();
+  const heard = once(server, 'violation');
+  await offend();
+  assert.equal((await heard)[0].code, 'bad_envelope');
+  assert.equal(server.stats().verdicts.bad_envelope, 2);
+});
