@@ -18,6 +18,9 @@ const LARGE_BYTES = 8 * 1024;
 /** Beside a length word: the number of a large payload. */
 const LARGE = 0x80000000;
 
+/** In place of an event's length: it is the event of the command before. */
+const SAME_EVENT = 0xffffffff;
+
 const NO_ONE = 0xffffffff;
 
 /** Memory that another thread may write to is copied whatever its size. */
@@ -34,6 +37,7 @@ class Outbox {
   #bytes = Buffer.allocUnsafeSlow(64 * 1024);
   #byteCount = 0;
   #text = '';
+  #event;
   #large = [];
   #largeBytes = 0;
   #scheduled = false;
@@ -77,9 +81,8 @@ class Outbox {
     words[at] = EMIT;
     words[at + 1] = low;
     words[at + 2] = high;
-    words[at + 3] = event.length;
+    words[at + 3] = this.#keepEvent(event);
     words[at + 4] = data.length;
-    this.#keepText(event);
     this.#keepText(data);
   }
 
@@ -90,10 +93,9 @@ class Outbox {
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = id.length;
-    words[at + 4] = event.length;
     words[at + 5] = data.length;
     this.#keepText(id);
-    this.#keepText(event);
+    words[at + 4] = this.#keepEvent(event);
     this.#keepText(data);
   }
 
@@ -106,9 +108,8 @@ class Outbox {
 
   broadcast(except, room, event, data) {
     const at = this.#beginBroadcast(BROADCAST, 7, except, room);
-    this.#words[at + 5] = event.length;
+    this.#words[at + 5] = this.#keepEvent(event);
     this.#words[at + 6] = data.length;
-    this.#keepText(event);
     this.#keepText(data);
   }
 
@@ -132,6 +133,7 @@ class Outbox {
     this.#wordCount = 0;
     this.#byteCount = 0;
     this.#text = '';
+    this.#event = undefined;
     const large = this.#large;
     if (large.length > 0) {
       this.#large = [];
@@ -170,6 +172,14 @@ class Outbox {
   /** Texts are added one by one: joining them first would only make another string. */
   #keepText(text) {
     this.#text += text;
+  }
+
+  /** Most commands of a tick speak of the same event, which is then said once; its length. */
+  #keepEvent(event) {
+    if (event === this.#event) return SAME_EVENT;
+    this.#event = event;
+    this.#text += event;
+    return event.length;
   }
 
   /** Copies a payload, so that the application may use its buffer again; its length. */

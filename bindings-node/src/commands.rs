@@ -1,5 +1,7 @@
 //! A tick's commands from JavaScript: one buffer of words, one of bytes, one text. `lib/outbox.js` writes them.
 
+use std::borrow::Cow;
+
 use napi::bindgen_prelude::BufferSlice;
 use serde_json::{Value, json};
 use wsguard::host::{ConnectionId, Error, Sent, ServerHandle};
@@ -19,6 +21,8 @@ const BROADCAST_BINARY: u32 = 8;
 
 /// In place of a payload's length: it is the number of a large one, which lies where the application has it.
 const LARGE: u32 = 1 << 31;
+/// In place of an event's length: it is the event of the command before.
+const SAME_EVENT: u32 = u32::MAX;
 
 /// What JavaScript must hear of commands: which connections do not read, and what was wrong.
 #[derive(Debug, Default)]
@@ -57,11 +61,12 @@ pub(crate) struct Commands<'c> {
     bytes: &'c [u8],
     large: &'c [BufferSlice<'c>],
     text: Pieces<'c>,
+    event: Cow<'c, str>,
 }
 
 impl<'c> Commands<'c> {
     pub(crate) fn new(words: &'c [u8], bytes: &'c [u8], large: &'c [BufferSlice<'c>], text: &'c str) -> Self {
-        Self { words, bytes, large, text: Pieces::new(text) }
+        Self { words, bytes, large, text: Pieces::new(text), event: Cow::default() }
     }
 
     fn word(&mut self) -> u32 {
@@ -73,6 +78,13 @@ impl<'c> Commands<'c> {
     fn conn(&mut self) -> ConnectionId {
         let (low, high) = (self.word(), self.word());
         ConnectionId::from_u64(whole(low, high))
+    }
+
+    /// Reads the event that `length` speaks of.
+    fn read_event(&mut self, length: u32) {
+        if length != SAME_EVENT {
+            self.event = self.text.next(length);
+        }
     }
 
     fn binary(&mut self) -> &'c [u8] {
@@ -113,13 +125,14 @@ impl<'c> Commands<'c> {
             }
             EMIT => {
                 let (event, data) = (self.word(), self.word());
-                let event = self.text.next(event);
-                server.emit(conn, &event, &self.text.next(data))
+                self.read_event(event);
+                server.emit(conn, &self.event, &self.text.next(data))
             }
             REPLY => {
                 let (id, event, data) = (self.word(), self.word(), self.word());
-                let (id, event) = (self.text.next(id), self.text.next(event));
-                server.reply(conn, Some(&id), &event, &self.text.next(data))
+                let id = self.text.next(id);
+                self.read_event(event);
+                server.reply(conn, Some(&id), &self.event, &self.text.next(data))
             }
             FAIL => server.fail(conn).map(|()| Sent::Sent),
             _ => Err(Error::InvalidArgument("no such command")),
@@ -134,8 +147,8 @@ impl<'c> Commands<'c> {
         match operation {
             BROADCAST => {
                 let (event, data) = (self.word(), self.word());
-                let event = self.text.next(event);
-                server.broadcast(room, &event, &self.text.next(data), except)
+                self.read_event(event);
+                server.broadcast(room, &self.event, &self.text.next(data), except)
             }
             BROADCAST_TEXT => {
                 let units = self.word();
