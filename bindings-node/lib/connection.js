@@ -35,11 +35,11 @@ class Connection {
     this.#native = native;
     this.low = low;
     this.high = high;
-    this.id = opened.id;
-    this.ip = opened.ip;
-    this.user = opened.user;
-    this.path = opened.path;
-    this.subprotocol = opened.subprotocol;
+    this.id = opened[0];
+    this.ip = opened[1];
+    this.user = opened[2];
+    this.path = opened[3];
+    this.subprotocol = opened[4];
     this.data = data;
     this.isOpen = true;
     this.isQueued = false;

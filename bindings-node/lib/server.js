@@ -273,11 +273,12 @@ class Server extends EventEmitter {
   }
 
   #makeConnection(low, high, opened) {
-    const { ticket } = opened;
-    const accepted = ticket === null ? undefined : this.#accepted.get(ticket);
+    const ticket = opened[5];
+    if (ticket === null) return new Connection(this.#outbox, this.#native, low, high, opened);
+    const accepted = this.#accepted.get(ticket);
     this.#accepted.delete(ticket);
     const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data);
-    if (ticket !== null && accepted === undefined) conn.fail();
+    if (accepted === undefined) conn.fail();
     return conn;
   }
 

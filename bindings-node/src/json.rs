@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use wsguard::host::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
 
+/// In the order of `Connection` (`lib/connection.js`), and the ticket: names would cost more than what they name.
 pub(crate) fn open(open: &Open) -> Value {
-    json!({"id": open.conn.to_string(), "ip": open.ip, "user": open.user.as_deref(), "path": &*open.path,
-        "subprotocol": open.subprotocol.as_deref(), "ticket": open.ticket.map(|ticket| ticket.to_u64().to_string())})
+    let ticket = open.ticket.map(|ticket| ticket.to_u64().to_string());
+    json!([open.conn.to_string(), open.ip, open.user.as_deref(), &*open.path, open.subprotocol.as_deref(), ticket])
 }
 
 pub(crate) fn violation(violation: &ViolationEvent) -> Value {
