@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use super::events::kept_bytes;
 use super::ids::ConnectionId;
 use super::listener::{self, Accepted};
 use super::shared::{Life, Remote, Shared};
@@ -83,9 +84,6 @@ pub(super) struct CommandBuffer {
     bytes: Vec<u8>,
 }
 
-/// A buffer larger than this is not kept for the next commands: 64 connections may be sent 16 KiB each.
-const MAX_KEPT_BYTES: usize = 2 << 20;
-
 impl CommandBuffer {
     pub(super) fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start..span.start + span.len]
@@ -96,9 +94,10 @@ impl CommandBuffer {
     }
 
     pub(super) fn clear(&mut self) {
+        let kept = kept_bytes(self.bytes.len());
         self.commands.clear();
         self.bytes.clear();
-        self.bytes.shrink_to(MAX_KEPT_BYTES);
+        self.bytes.shrink_to(kept);
         self.commands.shrink_to(1 << 14);
     }
 

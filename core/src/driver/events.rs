@@ -183,8 +183,11 @@ pub struct EventBatch {
     pub(super) shard: usize,
 }
 
-/// Buffers larger than this are not kept for the next batch.
-const MAX_KEPT_BYTES: usize = 1 << 20;
+/// How much of a buffer that held `used` bytes is kept for the next batch: what a steady load needs again is not freed
+/// in between, what a burst needed is.
+pub(super) fn kept_bytes(used: usize) -> usize {
+    (2 * used).clamp(1 << 20, 8 << 20)
+}
 
 impl EventBatch {
     /// An empty batch.
@@ -217,13 +220,14 @@ impl EventBatch {
 
     /// Empties it; buffers stay unless they are large.
     pub(super) fn clear(&mut self) {
+        let kept = [self.records.len() * size_of::<Record>(), self.text.len(), self.binary.len()].map(kept_bytes);
         self.records.clear();
         self.kinds = 0;
         self.text.clear();
         self.binary.clear();
-        self.text.shrink_to(MAX_KEPT_BYTES);
-        self.binary.shrink_to(MAX_KEPT_BYTES);
-        self.records.shrink_to(MAX_KEPT_BYTES / size_of::<Record>());
+        self.records.shrink_to(kept[0] / size_of::<Record>());
+        self.text.shrink_to(kept[1]);
+        self.binary.shrink_to(kept[2]);
     }
 
     /// The events, oldest first.
