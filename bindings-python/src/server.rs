@@ -176,6 +176,8 @@ impl Server {
         let server =
             py.detach(|| Builder::new().wake(ringer).start(options)).map_err(|error| errors::of_core(py, &error))?;
         let started = Started { handle: server.handle(), address: server.address().to_owned(), forks: fork::depth() };
+        // Coroutines that speak for a connection hear of its end, whether or not there is a handler for it.
+        started.handle.heed(handlers.open.is_some(), true, handlers.violation.is_some());
         *lock(&this.handlers) = Some(Arc::new(handlers));
         *lock(&this.looping) = looping.map(|(create_future, create_task, deliver_soon, stopped, tasks)| {
             Arc::new(Looping { create_future, create_task, deliver_soon, stopped, tasks })

@@ -4,9 +4,10 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use wsguard::{Builder, Event, EventBatch, Next, Options, Server, ServerHandle};
+use wsguard::{Builder, Event, EventBatch, Next, Options, Server, ServerHandle, Wake};
 
 fn options(more: &str) -> Options {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "protocol": "raw" {more}}}"#);
@@ -196,6 +197,28 @@ fn kept_messages_count_towards_the_inbox() {
     assert_eq!(handle.stats().inbox_bytes, 0);
 }
 
+struct Bell(mpsc::Sender<()>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn an_application_that_listens_to_ends_alone_is_woken_for_the_end_alone() {
+    let (rings, rung) = mpsc::channel();
+    let builder = Builder::new().without_listener().wake(Bell(rings));
+    let mut server = builder.start(options(r#", "threads": 1"#)).unwrap();
+    let handle = server.handle();
+    handle.heed(false, true, false);
+    assert_eq!(server.events().next(&mut EventBatch::new(), Some(Duration::ZERO)), Next::Nothing);
+    let mut client = connect(&handle);
+    client.write_all(&[0x81, 0]).unwrap(); // an unmasked frame
+    rung.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "close 1002 bad frame"]);
+}
+
 #[test]
 fn events_that_nobody_listens_to_come_without_one_that_somebody_does() {
     let mut server = start("");
@@ -206,4 +229,30 @@ fn events_that_nobody_listens_to_come_without_one_that_somebody_does() {
     client.write_all(&[0x81, 0]).unwrap();
     assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "close 1002 bad frame"]);
     assert_eq!(handle.stats().verdict(wsguard::Code::BadFrame), 1);
+}
+
+#[test]
+fn large_answers_arrive_whole_and_in_order() {
+    let mut server = start("");
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let large: Vec<u8> = (0..4 << 20).map(|n: u32| (n / 251) as u8).collect();
+    let cork = handle.cork();
+    let mut expected = Vec::new();
+    for (number, len) in [10, 4 << 20, 100, 20_000, 8_192, 1].into_iter().enumerate() {
+        handle.send_text(conn, &number.to_string()).unwrap();
+        handle.send_binary(conn, &large[..len]).unwrap();
+        expected.extend([0x81, 1, b'0' + number as u8, 0x82]);
+        match len {
+            0..126 => expected.push(len as u8),
+            126..65_536 => expected.extend([&[126][..], &(len as u16).to_be_bytes()].concat()),
+            _ => expected.extend([&[127][..], &(len as u64).to_be_bytes()].concat()),
+        }
+        expected.extend(&large[..len]);
+    }
+    drop(cork);
+    let mut received = vec![0; expected.len()];
+    client.read_exact(&mut received).unwrap();
+    assert!(received == expected);
 }
