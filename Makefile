@@ -28,7 +28,7 @@ unit:
 	cargo test --workspace --locked --quiet
 
 hosts:
-	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi -p wsguard-node
+	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi
 	cp --remove-destination $(TARGET)/release/wsguard-host tests/hosts/rust/wsguard-host
 	$(CC) -std=c11 -O2 -Wall -Wextra -Werror -Iinclude tests/hosts/c/main.c $(TARGET)/release/libwsguard_ffi.a \
 	    -lpthread -ldl -lm -o tests/hosts/c/wsguard-host.new
