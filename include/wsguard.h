@@ -684,7 +684,8 @@ wsg_status wsg_server_verdict_count(const wsg_server *server, uint32_t verdict, 
 
 /**
  * Calls `handlers` for every event, on this thread, until the server has stopped. It is `wsg_server_next` in a loop;
- * what the handlers send during one batch is handed over together, so it is also the fastest one.
+ * what the handlers send during one batch is handed over together, so it is also the fastest one. Opens, closes and
+ * violations without a handler do not wake the thread.
  *
  * `handlers` is copied. Returns `WSG_OK` when the server has stopped, else as `wsg_server_next`: `WSG_ERR_BUSY`,
  * `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.

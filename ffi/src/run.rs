@@ -92,7 +92,8 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
 
 exports! {
     /// Calls `handlers` for every event, on this thread, until the server has stopped. It is `wsg_server_next` in a loop;
-    /// what the handlers send during one batch is handed over together, so it is also the fastest one.
+    /// what the handlers send during one batch is handed over together, so it is also the fastest one. Opens, closes and
+    /// violations without a handler do not wake the thread.
     ///
     /// `handlers` is copied. Returns `WSG_OK` when the server has stopped, else as `wsg_server_next`: `WSG_ERR_BUSY`,
     /// `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
@@ -101,6 +102,10 @@ exports! {
         let running = running(server)?;
         let mut consumer = consume(&running)?;
         let _mark = RunMark::new(server);
+        let all = handlers.event.is_some();
+        let (opens, closes, violations) =
+            (all || handlers.open.is_some(), all || handlers.close.is_some(), all || handlers.violation.is_some());
+        running.commands.heed(opens, closes, violations);
         while consumer.wait(None)? != Next::Stopped {
             let cork = running.commands.cork();
             for event in consumer.events() {

@@ -208,6 +208,29 @@ static void freed_while_waiting(void) {
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
+static int stop_on_close(void *seen, wsg_server *server, uint64_t conn, const wsg_close *closed) {
+  CHECK(conn != 0 && closed->code == 1002);
+  *(int *)seen += 1;
+  wsg_server_stop(server);
+  return 0;
+}
+
+/* Whoever has no handler for an open and a violation misses just those. */
+static void without_some_handlers(void) {
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_handlers handlers = {.close = stop_on_close};
+  wsg_server *server = NULL;
+  int seen = 0;
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  int client = client_open(wsg_server_address(server).data);
+  CHECK(client >= 0 && send(client, "\x81", 2, MSG_NOSIGNAL) == 2); /* an unmasked frame */
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &seen));
+  CHECK(seen == 1);
+  close(client);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
 /* A child has no threads of the parent: it is told so, and may start its own server. */
 static void forked(void) {
   wsg_options *options = open_options(TEXT("raw"));
@@ -239,6 +262,7 @@ int main(void) {
   wrong_options();
   one_life();
   freed_while_waiting();
+  without_some_handlers();
   forked();
   puts("misuse: every call answered by a status");
   return 0;

@@ -58,6 +58,7 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
     let server = builder.start(options)?;
     print(&json!({"type": "listening", "addr": server.address()}));
     let commands = server.handle();
+    commands.heed(!quiet, !quiet, !quiet);
     std::thread::spawn(move || read_commands(&commands));
     drain_on_signal(server.handle());
     server.run(|event, server| {
