@@ -66,7 +66,17 @@ class Inbox {
 
   *connections() {
     this.#catchUp();
+    this.reveal();
     for (const conn of this.#connections) if (conn !== undefined) yield conn;
+  }
+
+  /** Learns of the connections that were withheld because there was nothing to tell of them. */
+  reveal() {
+    const revealed = this.#native.reveal();
+    if (revealed === null) return;
+    for (const [place, low, high, opened] of JSON.parse(revealed)) {
+      this.#connections[place] = this.#sink.makeConnection(low, high, opened);
+    }
   }
 
   /** Handles what nobody hears of up to the first event that somebody does, which has a turn of its own. */
@@ -157,7 +167,10 @@ class Inbox {
       case records.MESSAGE:
         return this.#message(place, a, b);
       case records.OPEN:
-        return this.#open(place, a, b);
+        return this.#sink.onOpen(this.#introduce(place, a, b));
+      case records.KNOWN:
+        this.#introduce(place, a, b);
+        return undefined;
       case records.CLOSE:
         return this.#close(place, a, b);
       case records.UPGRADE:
@@ -185,10 +198,10 @@ class Inbox {
     return this.#sink.onMessage(this.#connections[place], number, data, new Meta(event, id, status, bytes));
   }
 
-  #open(place, low, high) {
+  #introduce(place, low, high) {
     const conn = this.#sink.makeConnection(low, high, this.#next());
     this.#connections[place] = conn;
-    return this.#sink.onOpen(conn);
+    return conn;
   }
 
   #close(place, code, clean) {

@@ -237,10 +237,12 @@ class Server extends EventEmitter {
     return this;
   }
 
-  /** What nobody listens to need not wake this thread. */
+  /** What nobody listens to need not wake this thread, and connections of which nobody has heard are not made. */
   #heed() {
     const isHeard = (name) => this.listenerCount(name) > 0;
-    this.#native.heed(isHeard('open'), isHeard('close'), isHeard('violation'));
+    const [opens, closes] = [isHeard('open'), isHeard('close')];
+    if (opens || closes) this.#inbox?.reveal();
+    this.#native.heed(opens, closes, isHeard('violation'));
   }
 
   // --- what happens -----------------------------------------------------------------------------------------------
@@ -250,7 +252,7 @@ class Server extends EventEmitter {
     const call = (listeners, conn, first, second) => this.#call(listeners, conn, first, second);
     const listeners = this.#listeners;
     return {
-      hears: (kind) => HEARD_BY[kind] === undefined || listeners.of(HEARD_BY[kind]).length > 0,
+      hears: (kind) => kind !== records.KNOWN && (HEARD_BY[kind] === undefined || listeners.of(HEARD_BY[kind]).length > 0),
       makeConnection: (low, high, opened) => this.#makeConnection(low, high, opened),
       onOpen: (conn) => (conn.hasFailed ? undefined : call(listeners.of('open'), conn)),
       onClose: (conn, code, reason, clean) => {

@@ -3,8 +3,8 @@
 //! JavaScript makes one call, gets one string for all texts of the batch, and parses all JSON at once. What it slices
 //! from string or arena keeps at most that chunk alive, so chunks are small.
 
-use serde_json::Value;
-use wsguard::host::{ConnectionId, Event, EventBatch, JsonMessage, Status};
+use serde_json::{Value, json};
+use wsguard::host::{ConnectionId, Event, EventBatch, JsonMessage, Open, Status};
 
 use crate::connections::{Connections, NOBODY, halves};
 use crate::json;
@@ -28,6 +28,8 @@ pub(crate) struct Inbox {
     pub(crate) batch: EventBatch,
     seen: usize,
     pub(crate) connections: Connections,
+    /// Nobody listens to opens and closes: a connection is withheld until there is more to tell of it.
+    pub(crate) withholds: bool,
     pub(crate) text: Text,
     events: Vec<String>,
     last_event: usize,
@@ -42,7 +44,15 @@ enum Full {
 impl Inbox {
     pub(crate) fn new(events: Vec<String>) -> Self {
         let text = Text { written: String::new(), kind: TextKind::None, units: 0 };
-        Self { batch: EventBatch::new(), seen: 0, connections: Connections::default(), text, events, last_event: 0 }
+        Self {
+            batch: EventBatch::new(),
+            seen: 0,
+            connections: Connections::default(),
+            withholds: false,
+            text,
+            events,
+            last_event: 0,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -55,15 +65,16 @@ impl Inbox {
     }
 
     /// Fills a chunk: as many events as fit into `records`, `arena` (from `start`) and one text.
-    pub(crate) fn fill(&mut self, mut records: Records<'_>, arena: &mut [u8], start: usize) {
+    pub(crate) fn fill(&mut self, records: &mut Records<'_>, arena: &mut [u8], start: usize) {
         self.text.clear();
+        self.connections.caught_up();
         let mut end = start;
         let mut missing = 0;
         let batch = core::mem::take(&mut self.batch);
         while let Some(event) = batch.get(self.seen)
             && !records.is_full()
         {
-            match self.push(&event, &mut records, arena, &mut end) {
+            match self.introduce(&event, records).and_then(|()| self.push(&event, records, arena, &mut end)) {
                 Ok(()) => self.seen += 1,
                 Err(Full::Chunk) => break,
                 Err(Full::Arena { missing: bytes }) => {
@@ -75,6 +86,31 @@ impl Inbox {
         self.batch = batch;
         self.text.finish();
         records.finish(self.text.kind, !self.is_empty(), end, missing);
+    }
+
+    /// Tells of the connection that an event belongs to, if JavaScript does not know it.
+    fn introduce(&mut self, event: &Event<'_>, records: &mut Records<'_>) -> Result<(), Full> {
+        let Some(conn) = event.conn().filter(|conn| self.connections.is_withheld(*conn)) else { return Ok(()) };
+        if matches!(event, Event::Close(_)) {
+            return Ok(());
+        }
+        self.text.begin(TextKind::Json)?;
+        if let Some(open) = self.connections.unveil(conn) {
+            self.push_open(Kind::Known, &open, records);
+        }
+        Ok(())
+    }
+
+    /// Every connection that JavaScript does not know yet: its place, its id's halves, what describes it.
+    pub(crate) fn reveal(&mut self) -> Option<Value> {
+        let mut revealed = Vec::new();
+        for conn in self.connections.withheld() {
+            if let Some(open) = self.connections.unveil(conn) {
+                let [low, high] = halves(conn.to_u64());
+                revealed.push(json!([self.connections.open(conn), low, high, json::open(&open)]));
+            }
+        }
+        (!revealed.is_empty()).then(|| revealed.into())
     }
 
     fn push(
@@ -92,6 +128,11 @@ impl Inbox {
                 records.push(Kind::Drained, [self.connections.place(*conn), 0, 0]);
                 Ok(())
             }
+            Event::Open(open) if self.withholds && open.ticket.is_none() => {
+                self.connections.withhold(open);
+                Ok(())
+            }
+            Event::Close(close) if self.connections.unveil(close.conn).is_some() => Ok(()),
             rare => self.push_rare(rare, records),
         }
     }
@@ -154,8 +195,8 @@ impl Inbox {
         self.text.begin(TextKind::Json)?;
         let (kind, words, element) = match event {
             Event::Open(open) => {
-                let [low, high] = halves(open.conn.to_u64());
-                (Kind::Open, [self.connections.open(open.conn), low, high], json::open(open))
+                self.push_open(Kind::Open, open, records);
+                return Ok(());
             }
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
@@ -174,6 +215,12 @@ impl Inbox {
         self.text.element(&element.to_string());
         records.push(kind, words);
         Ok(())
+    }
+
+    fn push_open(&mut self, kind: Kind, open: &Open, records: &mut Records<'_>) {
+        let [low, high] = halves(open.conn.to_u64());
+        self.text.element(&json::open(open).to_string());
+        records.push(kind, [self.connections.open(open.conn), low, high]);
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Drained = 8,
     /// the server has stopped and every event was taken
     Stopped = 9,
+    /// place, id; as `Open`, of a connection that opened before, when nobody listened
+    Known = 10,
 }
 
 /// Flags beside the event's number in a message record.
@@ -61,8 +63,13 @@ impl<'b> Records<'b> {
         Self { buffer, count: 0 }
     }
 
+    /// Whether an event and the connection that it introduces may be too much.
     pub(crate) fn is_full(&self) -> bool {
-        (self.count + 2) * BYTES > self.buffer.len()
+        (self.count + 3) * BYTES > self.buffer.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     pub(crate) fn push(&mut self, kind: Kind, words: [u32; 3]) {
@@ -70,7 +77,7 @@ impl<'b> Records<'b> {
         self.put(self.count, [kind as u32, words[0], words[1], words[2]]);
     }
 
-    pub(crate) fn finish(mut self, text: TextKind, has_more: bool, arena_end: usize, missing: usize) {
+    pub(crate) fn finish(&mut self, text: TextKind, has_more: bool, arena_end: usize, missing: usize) {
         let text = text as u32 | if has_more { MORE } else { 0 };
         self.put(0, [self.count as u32, text, arena_end as u32, missing as u32]);
     }

@@ -71,12 +71,20 @@ impl NativeServer {
         Ok(self.address.clone())
     }
 
-    /// Says which events somebody listens to.
+    /// Says which events somebody listens to. Where that is neither opens nor closes, connections are withheld from now on;
+    /// else `reveal` goes before.
     #[napi]
-    pub fn heed(&self, opens: bool, closes: bool, violations: bool) {
+    pub fn heed(&mut self, opens: bool, closes: bool, violations: bool) {
+        self.inbox.withholds = !opens && !closes;
         if let Some(server) = &self.handle {
             server.heed(opens, closes, violations);
         }
+    }
+
+    /// The connections that are withheld, and are so no longer: JSON, or nothing when there are none.
+    #[napi]
+    pub fn reveal(&mut self) -> Option<String> {
+        self.inbox.reveal().map(|connections| connections.to_string())
     }
 
     /// Takes the next events: records, bytes into `arena` from `start`, and the text of them all. The call that finds
@@ -94,17 +102,24 @@ impl NativeServer {
             records.finish(TextKind::None, false, start as usize, 0);
             return Ok(None);
         };
-        if self.inbox.is_empty() {
-            let next = server.events().next(&mut self.inbox.batch, Some(Duration::ZERO));
-            self.inbox.refilled();
+        loop {
+            let mut next = Next::Events;
+            if self.inbox.is_empty() {
+                next = server.events().next(&mut self.inbox.batch, Some(Duration::ZERO));
+                self.inbox.refilled();
+            }
             if next == Next::Stopped {
                 records.push(Kind::Stopped, [0; 3]);
                 records.finish(TextKind::None, false, start as usize, 0);
                 self.running = None;
                 return Ok(None);
             }
+            self.inbox.fill(&mut records, &mut arena, start as usize);
+            // Of some batches JavaScript hears nothing.
+            if next == Next::Nothing || !records.is_empty() || !self.inbox.is_empty() {
+                break;
+            }
         }
-        self.inbox.fill(records, &mut arena, start as usize);
         if self.inbox.text.kind == TextKind::None {
             return Ok(None);
         }

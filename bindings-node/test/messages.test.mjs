@@ -273,6 +273,64 @@ test('to look at the connections calls no handler', async (t) => {
   assert.equal(await client.message(), 'hello');
 });
 
+/** Waits until the server's thread has told of everything and JavaScript has taken it. */
+const settled = () => new Promise((resolve) => setTimeout(resolve, 100));
+
+test('who begins to listen to closes hears of connections that opened before', async (t) => {
+  const server = await start(t, { events });
+  const client = await Client.connect(server.address);
+  await settled();
+  const heard = once(server, 'close');
+  await client.close(1000, 'bye');
+  const [conn, code, { reason }] = await heard;
+  assert.deepEqual([code, reason, conn.ip, conn.path], [1000, 'bye', '127.0.0.1', '/']);
+});
+
+test('who begins to listen to opens hears only of those to come', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  server.on('message', (conn, data) => conn.send(data));
+  const before = await Client.connect(server.address, { path: '/before' });
+  await settled();
+  const paths = [];
+  server.on('open', (conn) => paths.push(conn.path));
+  before.send('hello');
+  assert.equal(await before.message(), 'hello');
+  await Client.connect(server.address, { path: '/after' });
+  await settled();
+  assert.deepEqual(paths, ['/after']);
+});
+
+test('a handler sees connections that said nothing, and those of them that leave are seen no longer', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  server.on('message', (conn, text) => {
+    const names = [...server.connections].map((one) => one.path).sort();
+    conn.send(`${text} ${names}`);
+  });
+  const talker = await Client.connect(server.address, { path: '/talker' });
+  for (const round of [1, 2, 3]) {
+    const silent = await Client.connect(server.address, { path: '/silent' });
+    await (await Client.connect(server.address, { path: '/gone' })).close();
+    await settled();
+    talker.send(`${round}`);
+    assert.equal(await talker.message(), `${round} /silent,/talker`);
+    // One is closed with a message of the talker behind it: both may come in one chunk.
+    silent.close();
+    talker.send('then');
+    assert.match(await talker.message(), /talker$/);
+    await settled();
+    assert.deepEqual([...server.connections].map((one) => one.path), ['/talker']);
+  }
+});
+
+test('a violation names its connection, also one that said nothing valid', async (t) => {
+  const server = await start(t, { events });
+  const heard = once(server, 'violation');
+  const client = await Client.connect(server.address, { path: '/offender' });
+  client.send('{');
+  const [{ code, conn }] = await heard;
+  assert.deepEqual([code, conn.path], ['bad_envelope', '/offender']);
+});
+
 test('who begins to listen hears what follows', async (t) => {
   const server = await start(t, { events });
   const offend = async () => {
