@@ -18,8 +18,8 @@ const SEGMENT_BYTES: usize = 64 * 1024;
 /// Slices of one vectored write.
 const MAX_SLICES: usize = 16;
 
-/// Free outboxes kept for the next connection that needs one.
-const MAX_FREE: usize = 64;
+/// Free outboxes kept for the next connections that need one: a message to a thousand of them allocates nothing.
+const MAX_FREE: usize = 1024;
 
 /// A shard's free buffers and outboxes.
 #[derive(Debug, Default)]

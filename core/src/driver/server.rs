@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tokio::task::unconstrained;
+
 use super::commands::ServerHandle;
 use super::events::{Event, EventBatch};
 use super::listener::{Bound, accept_all};
@@ -143,18 +145,19 @@ fn run_shard(shared: &Arc<Shared>, index: usize, bound: Option<Bound>, ready: &m
         Err(error) => return drop(ready.send(Err(error))),
     };
     shard::install(Some(Shard::new(Arc::clone(shared), index)));
+    // `unconstrained`: the runtime's budget of a turn is meant for tasks of one connection each. These work for all of them and
+    // bound their own turns.
     runtime.block_on(async {
-        // It bounds its own turns.
-        tokio::spawn(tokio::task::unconstrained(shard::run_connections()));
-        tokio::spawn(shard::run_timers());
-        tokio::spawn(shard::wake_application());
+        tokio::spawn(unconstrained(shard::run_connections()));
+        tokio::spawn(unconstrained(shard::run_timers()));
+        tokio::spawn(unconstrained(shard::wake_application()));
         if let Some(bound) = bound {
             tokio::spawn(accept_all(Arc::clone(shared), bound));
         }
         let _ = ready.send(Ok(()));
         loop {
             shared.shards[index].commands_arrived.notified().await;
-            if !carry_out() {
+            if !unconstrained(async { carry_out() }).await {
                 break;
             }
         }
