@@ -8,16 +8,11 @@ use wsguard::host::{ConnectionId, ConnectionMap, Open};
 /// No place: an event that belongs to no connection that JavaScript knows.
 pub(crate) const NOBODY: u32 = u32::MAX;
 
-#[derive(Debug)]
-enum Known {
-    Place(u32),
-    Withheld(Box<Open>),
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    known: ConnectionMap<Known>,
-    withheld: usize,
+    places: ConnectionMap<u32>,
+    /// Those that JavaScript does not know.
+    withheld: ConnectionMap<Box<Open>>,
     free: Vec<u32>,
     /// Places of closes that JavaScript may not have come to.
     freed: Vec<u32>,
@@ -27,10 +22,7 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn place(&self, conn: ConnectionId) -> u32 {
-        match self.known.get(conn) {
-            Some(Known::Place(place)) => *place,
-            Some(Known::Withheld(_)) | None => NOBODY,
-        }
+        self.places.get(conn).copied().unwrap_or(NOBODY)
     }
 
     /// Gives a connection its place.
@@ -39,13 +31,13 @@ impl Connections {
             self.next += 1;
             self.next - 1
         });
-        self.known.insert(conn, Known::Place(place));
+        self.places.insert(conn, place);
         place
     }
 
     /// Takes the place of a closed connection back.
     pub(crate) fn close(&mut self, conn: ConnectionId) -> u32 {
-        let Some(Known::Place(place)) = self.known.remove(conn) else { return NOBODY };
+        let Some(place) = self.places.remove(conn) else { return NOBODY };
         self.freed.push(place);
         place
     }
@@ -57,34 +49,21 @@ impl Connections {
 
     /// Keeps an opened connection from JavaScript.
     pub(crate) fn withhold(&mut self, open: &Open) {
-        self.known.insert(open.conn, Known::Withheld(Box::new(open.clone())));
-        self.withheld += 1;
+        self.withheld.insert(open.conn, Box::new(open.clone()));
     }
 
     pub(crate) fn is_withheld(&self, conn: ConnectionId) -> bool {
-        self.withheld > 0 && matches!(self.known.get(conn), Some(Known::Withheld(_)))
+        self.withheld.get(conn).is_some()
     }
 
     /// The opening of a connection that was withheld, and is so no longer.
     pub(crate) fn unveil(&mut self, conn: ConnectionId) -> Option<Box<Open>> {
-        if !self.is_withheld(conn) {
-            return None;
-        }
-        let Some(Known::Withheld(open)) = self.known.remove(conn) else { return None };
-        self.withheld -= 1;
-        Some(open)
+        self.withheld.remove(conn)
     }
 
-    /// The connections that JavaScript does not know.
-    pub(crate) fn withheld(&self) -> Vec<ConnectionId> {
-        if self.withheld == 0 {
-            return Vec::new();
-        }
-        let conn = |known: &Known| match known {
-            Known::Withheld(open) => Some(open.conn),
-            Known::Place(_) => None,
-        };
-        self.known.values().filter_map(conn).collect()
+    /// All that were withheld, and are so no longer.
+    pub(crate) fn unveil_all(&mut self) -> ConnectionMap<Box<Open>> {
+        core::mem::take(&mut self.withheld)
     }
 }
 
@@ -125,11 +104,12 @@ mod tests {
         let mut connections = Connections::default();
         connections.withhold(&opened(conn(0)));
         connections.withhold(&opened(conn(1)));
-        assert_eq!(connections.place(conn(0)), NOBODY);
-        assert_eq!(connections.withheld(), [conn(0), conn(1)]);
+        connections.withhold(&opened(conn(2)));
+        assert_eq!((connections.place(conn(0)), connections.is_withheld(conn(0))), (NOBODY, true));
         assert!(connections.unveil(conn(0)).is_some() && connections.unveil(conn(0)).is_none());
-        assert_eq!((connections.open(conn(0)), connections.withheld()), (0, vec![conn(1)]));
-        assert!(connections.unveil(conn(1)).is_some());
-        assert_eq!(connections.withheld(), []);
+        assert_eq!((connections.open(conn(0)), connections.is_withheld(conn(0))), (0, false));
+        let rest: Vec<ConnectionId> = connections.unveil_all().values().map(|open| open.conn).collect();
+        assert_eq!(rest, [conn(1), conn(2)]);
+        assert!(!connections.is_withheld(conn(1)) && connections.unveil_all().values().next().is_none());
     }
 }

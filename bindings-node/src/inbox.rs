@@ -74,6 +74,10 @@ impl Inbox {
         while let Some(event) = batch.get(self.seen)
             && !records.is_full()
         {
+            if self.keeps_back(&event) {
+                self.seen += 1;
+                continue;
+            }
             match self.introduce(&event, records).and_then(|()| self.push(&event, records, arena, &mut end)) {
                 Ok(()) => self.seen += 1,
                 Err(Full::Chunk) => break,
@@ -88,12 +92,22 @@ impl Inbox {
         records.finish(self.text.kind, !self.is_empty(), end, missing);
     }
 
+    /// Keeps an opening from JavaScript, and the end of a connection that JavaScript never knew; whether it was one.
+    fn keeps_back(&mut self, event: &Event<'_>) -> bool {
+        match event {
+            // What was accepted by a ticket has data that waits for it.
+            Event::Open(open) if self.withholds && open.ticket.is_none() => {
+                self.connections.withhold(open);
+                true
+            }
+            Event::Close(close) => self.connections.unveil(close.conn).is_some(),
+            _ => false,
+        }
+    }
+
     /// Tells of the connection that an event belongs to, if JavaScript does not know it.
     fn introduce(&mut self, event: &Event<'_>, records: &mut Records<'_>) -> Result<(), Full> {
         let Some(conn) = event.conn().filter(|conn| self.connections.is_withheld(*conn)) else { return Ok(()) };
-        if matches!(event, Event::Close(_)) {
-            return Ok(());
-        }
         self.text.begin(TextKind::Json)?;
         if let Some(open) = self.connections.unveil(conn) {
             self.push_open(Kind::Known, &open, records);
@@ -104,11 +118,9 @@ impl Inbox {
     /// Every connection that JavaScript does not know yet: its place, its id's halves, what describes it.
     pub(crate) fn reveal(&mut self) -> Option<Value> {
         let mut revealed = Vec::new();
-        for conn in self.connections.withheld() {
-            if let Some(open) = self.connections.unveil(conn) {
-                let [low, high] = halves(conn.to_u64());
-                revealed.push(json!([self.connections.open(conn), low, high, json::open(&open)]));
-            }
+        for open in self.connections.unveil_all().values() {
+            let [low, high] = halves(open.conn.to_u64());
+            revealed.push(json!([self.connections.open(open.conn), low, high, json::open(open)]));
         }
         (!revealed.is_empty()).then(|| revealed.into())
     }
@@ -128,11 +140,6 @@ impl Inbox {
                 records.push(Kind::Drained, [self.connections.place(*conn), 0, 0]);
                 Ok(())
             }
-            Event::Open(open) if self.withholds && open.ticket.is_none() => {
-                self.connections.withhold(open);
-                Ok(())
-            }
-            Event::Close(close) if self.connections.unveil(close.conn).is_some() => Ok(()),
             rare => self.push_rare(rare, records),
         }
     }

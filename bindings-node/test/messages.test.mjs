@@ -273,14 +273,22 @@ test('to look at the connections calls no handler', async (t) => {
   assert.equal(await client.message(), 'hello');
 });
 
-/** Waits until the server's thread has told of everything and JavaScript has taken it. */
-const settled = () => new Promise((resolve) => setTimeout(resolve, 100));
+/** Waits until JavaScript has taken what happened before: the answer to a message that was sent behind it. */
+async function settled(server, talk) {
+  const client = await Client.connect(server.address, { path: '/settled' });
+  talk(client);
+  await client.message();
+  await client.close();
+}
 
 test('who begins to listen to closes hears of connections that opened before', async (t) => {
   const server = await start(t, { events });
+  server.on('echo', (conn) => void conn.emit('echo'));
   const client = await Client.connect(server.address);
-  await settled();
-  const heard = once(server, 'close');
+  await settled(server, (other) => other.emit('echo'));
+  const heard = new Promise((resolve) => {
+    server.on('close', (...closed) => closed[0].path === '/' && resolve(closed));
+  });
   await client.close(1000, 'bye');
   const [conn, code, { reason }] = await heard;
   assert.deepEqual([code, reason, conn.ip, conn.path], [1000, 'bye', '127.0.0.1', '/']);
@@ -290,13 +298,14 @@ test('who begins to listen to opens hears only of those to come', async (t) => {
   const server = await start(t, { protocol: 'raw' });
   server.on('message', (conn, data) => conn.send(data));
   const before = await Client.connect(server.address, { path: '/before' });
-  await settled();
+  await settled(server, (other) => other.send('x'));
   const paths = [];
   server.on('open', (conn) => paths.push(conn.path));
   before.send('hello');
   assert.equal(await before.message(), 'hello');
+  const after = once(server, 'open');
   await Client.connect(server.address, { path: '/after' });
-  await settled();
+  await after;
   assert.deepEqual(paths, ['/after']);
 });
 
@@ -310,14 +319,13 @@ test('a handler sees connections that said nothing, and those of them that leave
   for (const round of [1, 2, 3]) {
     const silent = await Client.connect(server.address, { path: '/silent' });
     await (await Client.connect(server.address, { path: '/gone' })).close();
-    await settled();
     talker.send(`${round}`);
     assert.equal(await talker.message(), `${round} /silent,/talker`);
     // One is closed with a message of the talker behind it: both may come in one chunk.
-    silent.close();
+    const closed = silent.close();
     talker.send('then');
     assert.match(await talker.message(), /talker$/);
-    await settled();
+    await closed;
     assert.deepEqual([...server.connections].map((one) => one.path), ['/talker']);
   }
 });

@@ -102,10 +102,12 @@ exports! {
         let running = running(server)?;
         let mut consumer = consume(&running)?;
         let _mark = RunMark::new(server);
-        let all = handlers.event.is_some();
-        let (opens, closes, violations) =
-            (all || handlers.open.is_some(), all || handlers.close.is_some(), all || handlers.violation.is_some());
-        running.commands.heed(opens, closes, violations);
+        let heeds = |has_handler: bool| has_handler || handlers.event.is_some();
+        running.commands.heed(
+            heeds(handlers.open.is_some()),
+            heeds(handlers.close.is_some()),
+            heeds(handlers.violation.is_some()),
+        );
         while consumer.wait(None)? != Next::Stopped {
             let cork = running.commands.cork();
             for event in consumer.events() {

@@ -130,9 +130,10 @@ impl Outbox {
         Pin::new(stream).poll_write_vectored(cx, &slices[..count])
     }
 
-    /// Gives an outbox back that is empty.
-    pub(super) fn recycle(self: Box<Self>, pool: &mut Pool) {
+    /// Gives an outbox back that is empty; what a slow reader's list of segments had grown to is not kept.
+    pub(super) fn recycle(mut self: Box<Self>, pool: &mut Pool) {
         debug_assert!(self.is_empty() && self.segments.is_empty(), "only an empty outbox is reused");
+        self.segments.shrink_to(MAX_SLICES);
         pool.put_outbox(self);
     }
 
@@ -169,5 +170,18 @@ mod tests {
         assert_eq!((outbox.len(), outbox.segments.len()), (3, 1));
         outbox.consume(3, &mut pool);
         assert!(outbox.is_empty() && outbox.segments.is_empty());
+    }
+
+    #[test]
+    fn an_outbox_that_was_long_is_kept_short() {
+        let mut pool = Pool::default();
+        let mut outbox = pool.take_outbox();
+        let frame: Arc<[u8]> = Arc::from(vec![1u8; COPY_BYTES + 1]);
+        for _ in 0..1000 {
+            outbox.push_shared(&frame, &mut pool);
+        }
+        outbox.consume(outbox.len(), &mut pool);
+        outbox.recycle(&mut pool);
+        assert!(pool.take_outbox().segments.capacity() <= MAX_SLICES);
     }
 }
