@@ -21,8 +21,13 @@ impl Rate {
     }
 
     /// The time that `amount` units take to leak. Rounded down, so that exactly `burst` units always fit.
-    pub(crate) fn leak_nanos(&self, amount: u64) -> u64 {
-        (amount as f64 * self.nanos_per_unit) as u64
+    pub(crate) fn leak_nanos(&self, amount: f64) -> u64 {
+        (amount * self.nanos_per_unit) as u64
+    }
+
+    /// The time that a full bucket takes to leak.
+    pub(crate) fn burst_nanos(&self) -> u64 {
+        self.burst_nanos
     }
 }
 
@@ -35,14 +40,14 @@ pub struct Bucket {
 impl Bucket {
     /// When `amount` more units would fit; not later than `now` means at once. Pours nothing.
     pub fn fits_at(&self, rate: &Rate, amount: u64, now: Moment) -> Moment {
-        let full = self.empty_at.max(now).after_nanos(rate.leak_nanos(amount));
+        let full = self.empty_at.max(now).after_nanos(rate.leak_nanos(amount as f64));
         Moment::from_nanos(full.as_nanos().saturating_sub(rate.burst_nanos)).max(now)
     }
 
     /// Pours `amount` units and returns when they pass: `now`, or later when the bucket is full.
     pub fn pour(&mut self, rate: &Rate, amount: u64, now: Moment) -> Moment {
         let passes_at = self.fits_at(rate, amount, now);
-        self.empty_at = self.empty_at.max(now).after_nanos(rate.leak_nanos(amount));
+        self.empty_at = self.empty_at.max(now).after_nanos(rate.leak_nanos(amount as f64));
         passes_at
     }
 
@@ -54,6 +59,16 @@ impl Bucket {
         }
         self.pour(rate, amount, now);
         Ok(())
+    }
+
+    /// When nothing is left in it.
+    pub fn empty_at(&self) -> Moment {
+        self.empty_at
+    }
+
+    /// A bucket that will be empty at `empty_at`.
+    pub(crate) fn emptying_at(empty_at: Moment) -> Self {
+        Self { empty_at }
     }
 
     /// Whether nothing is left in it: a table may forget it without forgiving anything.

@@ -1,4 +1,4 @@
-//! Who shares a bucket, and tables that outlive a connection without growing with what an attacker invents.
+//! Who shares a bucket (what is in it: `rate`), and tables that outlive a connection without growing with what an attacker invents.
 //!
 //! Addresses (IPv6 by /64) and users have an entry while they hold a connection or while their bucket is not empty.
 //! Entries without a connection are bounded: the table forgets drained ones first. What a verdict *does* is not
@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bucket::Bucket;
 use crate::client_ip::AddressKey;
-use crate::config::{Policy, RateKeyKind, RateRules};
+use crate::config::{Policy, RateKeyKind};
+pub use crate::rate::{Admission, Charge, QueuePlace, RateKey};
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -22,100 +23,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Entries of one table that may stay behind without a connection.
 const MAX_IDLE_ENTRIES: usize = 65_536;
 
-/// How a message stands with its rate limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It passes at once.
-    Now,
-    /// It waits in the delayed queue until then.
-    At(Moment),
-    /// It does not fit the queue either.
-    Overflow,
-}
-
-/// What a message asks of its rate limit.
-#[derive(Clone, Copy, Debug)]
-pub struct Charge {
-    /// Cost units.
-    pub cost: u32,
-    /// Payload bytes not yet charged from a header.
-    pub bytes: u64,
-    /// It cannot pass before this: bytes charged earlier, messages already waiting.
-    pub not_before: Moment,
-    /// Whether the connection has room for it in its delayed queue.
-    pub may_wait: bool,
-}
-
-#[derive(Debug, Default)]
-struct RateState {
-    messages: Bucket,
-    bytes: Bucket,
-    waiting: u32,
-}
-
-/// The two buckets of one key, shared by all its connections (THREATS R3), on whatever shard they are.
-#[derive(Debug, Default)]
-pub struct RateKey {
-    state: Mutex<RateState>,
-}
-
-impl RateKey {
-    /// Charges payload bytes that a header announced; returns when they pass.
-    pub fn charge_bytes(&self, rules: &RateRules, bytes: u64, now: Moment) -> Moment {
-        match &rules.bytes {
-            Some(rate) if bytes > 0 => lock(&self.state).bytes.pour(rate, bytes, now),
-            _ => now,
-        }
-    }
-
-    /// Admits a message. One that overflows is not poured: it is discarded and its connection closed.
-    pub fn admit(&self, rules: &RateRules, charge: Charge, now: Moment) -> Admission {
-        let mut state = lock(&self.state);
-        let bytes_at = match &rules.bytes {
-            Some(rate) if charge.bytes > 0 => state.bytes.pour(rate, charge.bytes, now),
-            _ => now,
-        };
-        let cost = u64::from(charge.cost);
-        let at = state.messages.fits_at(&rules.messages, cost, now).max(bytes_at).max(charge.not_before);
-        if at > now {
-            if state.waiting >= rules.queue || !charge.may_wait {
-                return Admission::Overflow;
-            }
-            state.waiting += 1;
-        }
-        state.messages.pour(&rules.messages, cost, now);
-        if at > now { Admission::At(at) } else { Admission::Now }
-    }
-
-    /// Charges a message without ever holding it up; says whether enforcing would have closed the connection.
-    pub fn observe(&self, rules: &RateRules, charge: Charge, now: Moment) -> bool {
-        let mut state = lock(&self.state);
-        let bytes_at = match &rules.bytes {
-            Some(rate) if charge.bytes > 0 => state.bytes.pour(rate, charge.bytes, now),
-            _ => now,
-        };
-        let cost = u64::from(charge.cost);
-        let queued = rules.messages.leak_nanos(u64::from(rules.queue));
-        let latest = now.after_nanos(queued);
-        if state.messages.fits_at(&rules.messages, cost, now).max(bytes_at) > latest {
-            return true;
-        }
-        state.messages.pour(&rules.messages, cost, now);
-        false
-    }
-
-    /// `count` messages left the delayed queue: delivered, or dropped with their connection.
-    pub fn leave_queue(&self, count: u32) {
-        let mut state = lock(&self.state);
-        state.waiting = state.waiting.saturating_sub(count);
-    }
-
-    fn is_empty(&self, now: Moment) -> bool {
-        let state = lock(&self.state);
-        state.messages.is_empty(now) && state.bytes.is_empty(now)
-    }
-}
-
 /// What a table keeps of one key.
 #[derive(Debug, Default)]
 struct Entry {
@@ -126,7 +33,7 @@ struct Entry {
 
 impl Entry {
     fn is_drained(&self, now: Moment) -> bool {
-        self.handshakes.is_empty(now) && self.rate.as_ref().is_none_or(|rate| rate.is_empty(now))
+        self.handshakes.is_empty(now) && self.rate.as_ref().is_none_or(|rate| rate.is_drained(now))
     }
 }
 
@@ -335,46 +242,6 @@ mod tests {
     use super::*;
     use crate::bucket::Rate;
     use proptest::prelude::*;
-
-    fn rules(per_second: f64, burst: f64, queue: u32) -> RateRules {
-        RateRules {
-            messages: Rate::new(per_second, burst),
-            bytes: Some(Rate::new(1000.0, 1000.0)),
-            queue,
-            max_delayed_bytes: 4000,
-            key: RateKeyKind::User,
-        }
-    }
-
-    fn charge(cost: u32, bytes: u64) -> Charge {
-        Charge { cost, bytes, not_before: Moment::START, may_wait: true }
-    }
-
-    #[test]
-    fn burst_then_queue_then_overflow() {
-        let (rules, key, now) = (rules(10.0, 3.0, 2), RateKey::default(), Moment::from_millis(7));
-        let admitted: Vec<_> = (0..6).map(|_| key.admit(&rules, charge(1, 0), now)).collect();
-        let at = |ms| Admission::At(now.after_millis(ms));
-        let expected = [Admission::Now, Admission::Now, Admission::Now, at(100), at(200), Admission::Overflow];
-        assert_eq!(admitted, expected);
-        key.leave_queue(1);
-        assert_eq!(key.admit(&rules, charge(1, 0), now.after_millis(100)), Admission::At(now.after_millis(300)));
-    }
-
-    #[test]
-    fn bytes_delay_as_messages_do() {
-        let (rules, key, now) = (rules(1000.0, 1000.0, 10), RateKey::default(), Moment::from_millis(7));
-        assert_eq!(key.admit(&rules, charge(1, 1000), now), Admission::Now);
-        assert_eq!(key.admit(&rules, charge(1, 500), now), Admission::At(now.after_millis(500)));
-        assert_eq!(key.charge_bytes(&rules, 100, now), now.after_millis(600));
-    }
-
-    #[test]
-    fn observing_tells_what_enforcing_would_close() {
-        let (rules, key, now) = (rules(10.0, 3.0, 2), RateKey::default(), Moment::from_millis(7));
-        let over: Vec<bool> = (0..7).map(|_| key.observe(&rules, charge(1, 0), now)).collect();
-        assert_eq!(over, [false, false, false, false, false, true, true]);
-    }
 
     fn policy() -> Policy {
         let json = r#"{"origins": ["https://a.example"], "auth": "none", "max_connections": 3,

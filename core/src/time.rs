@@ -39,6 +39,11 @@ impl Moment {
         self.after_nanos(millis.saturating_mul(1_000_000))
     }
 
+    /// Nanoseconds from `earlier` to this moment; zero when `earlier` is later.
+    pub(crate) const fn since_nanos(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The time from `earlier` to this moment; zero when `earlier` is later.
     pub const fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -10,6 +10,7 @@ use core::ops::Range;
 use super::frame::{Header, MAX_HEADER, Opcode, Violation};
 use super::mask::{rotate, unmask};
 use super::pool::BufferPool;
+use super::skim::Skim;
 use crate::verdict::Code;
 
 /// What one message may be.
@@ -100,7 +101,7 @@ pub(super) struct Partial {
     incoming: Option<Incoming>,
     message: Option<Assembly>,
     control: Vec<u8>,
-    /// A fragmented message is open (also while its payload is discarded).
+    /// A message is open.
     in_message: bool,
 }
 
@@ -108,8 +109,7 @@ pub(super) struct Partial {
 #[derive(Debug, Default)]
 pub struct Decoder {
     partial: Option<Box<Partial>>,
-    claimed: u64,
-    discard: bool,
+    received: u64,
 }
 
 impl Decoder {
@@ -125,17 +125,30 @@ impl Decoder {
         })
     }
 
-    /// Payload bytes announced by data headers since the last call: what a byte bucket is charged.
-    pub fn take_claimed_bytes(&mut self) -> u64 {
-        mem::take(&mut self.claimed)
+    /// Payload bytes of data frames that came since the last call: what a byte bucket is charged.
+    pub fn take_received_bytes(&mut self) -> u64 {
+        mem::take(&mut self.received)
     }
 
-    /// From now on data is skipped and not kept; only control frames are still reported.
-    pub fn discard_data(&mut self, pool: &mut BufferPool) {
-        self.discard = true;
-        if let Some(message) = self.partial.as_mut().and_then(|partial| partial.message.take()) {
+    /// Payload bytes that the header of an unfinished data frame announced and that have not come.
+    pub fn outstanding_bytes(&self) -> u64 {
+        let incoming = self.partial.as_ref().and_then(|partial| partial.incoming.as_ref());
+        incoming.filter(|incoming| !incoming.opcode.is_control()).map_or(0, |incoming| incoming.remaining)
+    }
+
+    /// Decodes no more: what was kept is given up, and what still comes is for the [`Skim`], from here on.
+    pub fn give_up(&mut self, pool: &mut BufferPool) -> Skim {
+        let Some(mut partial) = self.partial.take() else { return Skim::default() };
+        if let Some(message) = partial.message.take() {
             pool.put(message.buffer);
         }
+        let (remaining, in_close) = match &partial.incoming {
+            Some(incoming) => (incoming.remaining, incoming.opcode == Opcode::Close),
+            None => (0, false),
+        };
+        let skim = Skim::starting(&partial.header[..partial.header_len], remaining, in_close);
+        pool.put_partial(partial);
+        skim
     }
 
     /// Finds the next message or control frame in `input[*at..]` and moves `at` behind it.
@@ -166,17 +179,17 @@ impl Decoder {
 
     /// The fast path: nothing is open and the next frame is whole, unfragmented and in the input.
     fn whole_frame(&mut self, input: &mut [u8], at: &mut usize, limits: &Limits) -> Result<Option<Step>, Violation> {
-        let Some(header) = Header::parse(&input[*at..], false, self.room(limits, 0))? else { return Ok(None) };
+        let Some(header) = Header::parse(&input[*at..], false, room(limits, 0))? else { return Ok(None) };
         let start = *at + header.header_len;
         let available = input.len() - start;
-        if !header.fin || header.payload_len > available as u64 || self.discard {
+        if !header.fin || header.payload_len > available as u64 {
             return Ok(None);
         }
         let range = start..start + header.payload_len as usize;
         *at = range.end;
         if !header.opcode.is_control() {
-            self.check_kind(header.opcode, limits)?;
-            self.claimed += header.payload_len;
+            check_kind(header.opcode, limits)?;
+            self.received += header.payload_len;
         }
         unmask(&mut input[range.clone()], header.mask);
         let payload = Payload::InPlace(range);
@@ -185,17 +198,6 @@ impl Decoder {
         } else {
             Step::Message { opcode: header.opcode, payload }
         }))
-    }
-
-    fn room(&self, limits: &Limits, claimed: u64) -> u64 {
-        if self.discard { u64::MAX } else { (limits.max_message_bytes as u64).saturating_sub(claimed) }
-    }
-
-    fn check_kind(&self, opcode: Opcode, limits: &Limits) -> Result<(), Violation> {
-        if opcode == Opcode::Binary && limits.text_only && !self.discard {
-            return Err(Code::UnexpectedBinary.into());
-        }
-        Ok(())
     }
 
     /// The general path: headers and payloads in whatever pieces they come.
@@ -209,8 +211,8 @@ impl Decoder {
     ) -> Result<Step, Violation> {
         loop {
             if partial.incoming.is_none() {
-                let Some(header) = self.read_header(partial, input, at, limits)? else { return Ok(Step::NeedMore) };
-                self.begin(partial, &header, limits, pool)?;
+                let Some(header) = read_header(partial, input, at, limits)? else { return Ok(Step::NeedMore) };
+                begin(partial, &header, limits, pool)?;
             }
             let Some(incoming) = &mut partial.incoming else { continue };
             let take = incoming.remaining.min((input.len() - *at) as u64) as usize;
@@ -220,6 +222,9 @@ impl Decoder {
             incoming.mask = rotate(incoming.mask, take);
             incoming.remaining -= take as u64;
             let incoming = *incoming;
+            if !incoming.opcode.is_control() {
+                self.received += take as u64;
+            }
             partial.keep(incoming.opcode, chunk)?;
             if incoming.remaining > 0 {
                 return Ok(Step::NeedMore);
@@ -230,67 +235,73 @@ impl Decoder {
             }
         }
     }
+}
 
-    /// A header, of which earlier inputs may have brought the first bytes.
-    fn read_header(
-        &self,
-        partial: &mut Partial,
-        input: &[u8],
-        at: &mut usize,
-        limits: &Limits,
-    ) -> Result<Option<Header>, Violation> {
-        let kept = partial.header_len;
-        let new = &input[*at..input.len().min(*at + MAX_HEADER - kept)];
-        partial.header[kept..kept + new.len()].copy_from_slice(new);
-        let claimed = partial.message.as_ref().map_or(0, |message| message.claimed);
-        let room = self.room(limits, claimed);
-        match Header::parse(&partial.header[..kept + new.len()], partial.in_message, room)? {
-            Some(header) => {
-                *at += header.header_len - kept;
-                partial.header_len = 0;
-                Ok(Some(header))
-            }
-            None => {
-                *at += new.len();
-                partial.header_len = kept + new.len();
-                Ok(None)
-            }
+/// How much payload a data frame may still bring to a message of which `claimed` bytes were announced.
+fn room(limits: &Limits, claimed: u64) -> u64 {
+    (limits.max_message_bytes as u64).saturating_sub(claimed)
+}
+
+fn check_kind(opcode: Opcode, limits: &Limits) -> Result<(), Violation> {
+    if opcode == Opcode::Binary && limits.text_only {
+        return Err(Code::UnexpectedBinary.into());
+    }
+    Ok(())
+}
+
+/// A header, of which earlier inputs may have brought the first bytes.
+fn read_header(
+    partial: &mut Partial,
+    input: &[u8],
+    at: &mut usize,
+    limits: &Limits,
+) -> Result<Option<Header>, Violation> {
+    let kept = partial.header_len;
+    let new = &input[*at..input.len().min(*at + MAX_HEADER - kept)];
+    partial.header[kept..kept + new.len()].copy_from_slice(new);
+    let claimed = partial.message.as_ref().map_or(0, |message| message.claimed);
+    let room = room(limits, claimed);
+    match Header::parse(&partial.header[..kept + new.len()], partial.in_message, room)? {
+        Some(header) => {
+            *at += header.header_len - kept;
+            partial.header_len = 0;
+            Ok(Some(header))
+        }
+        None => {
+            *at += new.len();
+            partial.header_len = kept + new.len();
+            Ok(None)
         }
     }
+}
 
-    /// Accepts a header: everything it gives away is checked here.
-    fn begin(
-        &mut self,
-        partial: &mut Partial,
-        header: &Header,
-        limits: &Limits,
-        pool: &mut BufferPool,
-    ) -> Result<(), Violation> {
-        let Header { fin, opcode, payload_len, mask, .. } = *header;
-        partial.incoming = Some(Incoming { remaining: payload_len, mask, fin, opcode });
-        if opcode.is_control() {
-            return Ok(());
-        }
-        partial.in_message = true;
-        if self.discard {
-            return Ok(());
-        }
-        self.check_kind(opcode, limits)?;
-        let message = partial.message.get_or_insert_with(|| Assembly {
-            opcode,
-            fragments: 0,
-            claimed: 0,
-            buffer: pool.take(),
-            validated: 0,
-        });
-        message.fragments += 1;
-        if message.fragments > limits.max_fragments {
-            return Err(Code::TooManyFragments.into());
-        }
-        message.claimed += payload_len;
-        self.claimed += payload_len;
-        Ok(())
+/// Accepts a header: everything it gives away is checked here.
+fn begin(
+    partial: &mut Partial,
+    header: &Header,
+    limits: &Limits,
+    pool: &mut BufferPool,
+) -> Result<(), Violation> {
+    let Header { fin, opcode, payload_len, mask, .. } = *header;
+    partial.incoming = Some(Incoming { remaining: payload_len, mask, fin, opcode });
+    if opcode.is_control() {
+        return Ok(());
     }
+    partial.in_message = true;
+    check_kind(opcode, limits)?;
+    let message = partial.message.get_or_insert_with(|| Assembly {
+        opcode,
+        fragments: 0,
+        claimed: 0,
+        buffer: pool.take(),
+        validated: 0,
+    });
+    message.fragments += 1;
+    if message.fragments > limits.max_fragments {
+        return Err(Code::TooManyFragments.into());
+    }
+    message.claimed += payload_len;
+    Ok(())
 }
 
 impl Partial {

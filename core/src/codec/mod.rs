@@ -10,6 +10,7 @@ mod encode;
 mod frame;
 mod mask;
 mod pool;
+mod skim;
 
 pub use close::{CloseFrame, is_sendable};
 pub use decoder::{Decoder, Limits, Payload, Step};
@@ -17,3 +18,4 @@ pub use encode::{PING_FRAME, close_frame, data_frame, data_header, frame_overhea
 pub use frame::{FrameError, Header, Opcode, Violation};
 pub use mask::unmask;
 pub use pool::BufferPool;
+pub use skim::{Skim, is_one_close_frame};

@@ -277,12 +277,15 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
         ));
     }
     if let Some(rate) = &options.rate_limit
-        && rate.queue == 0
-        && let Some((name, event)) = options.events.iter().find(|(_, event)| f64::from(event.cost) > rate.burst)
+        && let deepest = rate.burst + f64::from(rate.queue)
+        && let Some((name, event)) = options.events.iter().find(|(_, event)| event.cost > deepest)
     {
         return Err(ConfigError::contradiction(
             format!("events.{name}.cost"),
-            format!("{} can never pass: rate_limit.burst is {} and rate_limit.queue is 0", event.cost, rate.burst),
+            format!(
+                "{} can never pass: rate_limit.burst is {} and rate_limit.queue is {}",
+                event.cost, rate.burst, rate.queue
+            ),
         ));
     }
     Ok(())

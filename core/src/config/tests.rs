@@ -90,7 +90,7 @@ fn a_wrong_type_or_value_is_named() {
         (r#", "control_rate_limit": {"burst": 0}"#, "control_rate_limit.burst"),
         (r#", "handshakes_per_ip": {"per_second": null}"#, "handshakes_per_ip.per_second"),
         (r#", "json_limits": {"max_depth": 0}"#, "json_limits.max_depth"),
-        (r#", "events": {"say": {"cost": 0}}"#, "events.say.cost"),
+        (r#", "events": {"say": {"cost": -0.5}}"#, "events.say.cost"),
         (r#", "events": {"say": {"schema": {"type": "strin"}}}"#, "events.say.schema"),
         (r#", "events": {"say": {"schema": {"$ref": "https://evil.example/x"}}}"#, "events.say.schema"),
         (r#", "trusted_proxies": ["10.0.0.0/33"]"#, "trusted_proxies[0]"),
@@ -131,6 +131,7 @@ fn contradictions_are_refused() {
         (r#", "proxy_protocol": true"#, "proxy_protocol"),
         (r#", "protocol": "raw", "events": {"say": {}}"#, "events"),
         (r#", "events": {"e": {"cost": 9}}, "rate_limit": {"burst": 5, "queue": 0}"#, "events.e.cost"),
+        (r#", "events": {"e": {"cost": 9.5}}, "rate_limit": {"burst": 5, "queue": 4}"#, "events.e.cost"),
     ];
     for (more, option) in cases {
         let error = policy(more).expect_err(more);

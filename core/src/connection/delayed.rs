@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 
 use super::{Connection, Turn};
 use crate::codec::Opcode;
+use crate::rate::QueuePlace;
 use crate::time::Moment;
 
+/// A message that waits. Its place in the queue of its key comes back with it, wherever it ends.
 #[derive(Debug)]
 struct Waiting {
     release: Moment,
     opcode: Opcode,
-    payload: Vec<u8>,
+    /// Of exactly its size: a buffer of the pool may be a thousand times larger than what it holds.
+    payload: Box<[u8]>,
+    place: QueuePlace,
 }
 
 /// What waits on one connection.
@@ -25,6 +29,7 @@ impl Delayed {
         self.messages.len()
     }
 
+    /// Payload bytes that are held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -40,43 +45,34 @@ impl Delayed {
 
 impl Connection {
     /// Puts an admitted message into the queue.
-    pub(super) fn delay(&mut self, release: Moment, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
-        let mut kept = turn.pool.take();
-        kept.extend_from_slice(payload);
+    pub(super) fn delay(&mut self, release: Moment, place: QueuePlace, opcode: Opcode, payload: &[u8]) {
         let delayed = self.delayed.get_or_insert_default();
-        delayed.bytes += kept.len();
-        delayed.messages.push_back(Waiting { release, opcode, payload: kept });
+        delayed.bytes += payload.len();
+        delayed.messages.push_back(Waiting { release, opcode, payload: payload.into(), place });
     }
 
     /// Delivers what is due at `until`.
     pub(super) fn release_delayed(&mut self, until: Moment, turn: &mut Turn<'_>) {
-        while let Some(delayed) = &mut self.delayed
+        while self.delivers()
+            && let Some(delayed) = &mut self.delayed
             && delayed.next_release() <= until
-            && self.closing.is_none()
         {
             let Some(waiting) = delayed.messages.pop_front() else { break };
             delayed.bytes -= waiting.payload.len();
             if delayed.messages.is_empty() {
                 self.delayed = None;
             }
-            if let Some(key) = &self.rate_key {
-                key.leave_queue(1);
-            }
+            drop(waiting.place);
+            self.expect_answer(turn.now);
             self.deliver_delayed(waiting.opcode, &waiting.payload, turn);
-            turn.pool.put(waiting.payload);
         }
     }
 
-    /// Delivers everything that waits, in order, without waiting: the peer has said goodbye, or the server drains. It
-    /// was poured into the bucket when it came, so the key's long-run rate holds.
+    /// Delivers everything that waits, in order, without waiting: the server drains. Messages of a key pass faster than its
+    /// rate here, at most `queue` of them and once in a server's life.
     pub fn release_all_delayed(&mut self, turn: &mut Turn<'_>) {
+        self.end_expired_session(turn);
         self.release_delayed(Moment::NEVER, turn);
-    }
-
-    /// Drops what waits: its connection is refused or gone.
-    pub(super) fn drop_delayed(&mut self) {
-        if let (Some(delayed), Some(key)) = (self.delayed.take(), &self.rate_key) {
-            key.leave_queue(delayed.len() as u32);
-        }
+        self.go_on_parting(turn);
     }
 }

@@ -2,54 +2,57 @@
 
 use super::{Connection, Message, Report, Turn};
 use crate::codec::Opcode;
-use crate::config::{Protocol, RateRules};
+use crate::config::Protocol;
 use crate::contract::Envelope;
-use crate::limits::{Admission, Charge};
+use crate::rate::{Admission, Charge, INVALID_COST, QueuePlace};
 use crate::time::Moment;
 use crate::verdict::Code;
 
-const BAD_UTF8: Report<'static> = Report { code: Code::BadUtf8, event: None, detail: "text is not utf-8" };
+/// How an admitted message passes.
+enum Passing {
+    Now,
+    At(Moment, QueuePlace),
+}
 
 impl Connection {
     /// A whole message: `payload` is unmasked; a text is not yet checked for UTF-8.
     pub(super) fn handle_message(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
-        let bytes_pass_at = core::mem::take(&mut self.bytes_pass_at);
+        self.decoder.take_received_bytes();
         let text = match opcode {
             Opcode::Text => match simdutf8::basic::from_utf8(payload) {
                 Ok(text) => Some(text),
-                Err(_) => return self.fail(Code::BadUtf8, BAD_UTF8.detail, turn),
+                Err(_) => return self.fail_message(Code::BadUtf8, "text is not utf-8", turn),
             },
             _ => None,
         };
         match (turn.policy.protocol, text) {
             (Protocol::Raw, _) => {
-                if let Some(at) = self.admit(1, bytes_pass_at, payload.len(), None, turn) {
-                    self.pass(at, opcode, payload, None, turn);
+                if let Some(passing) = self.admit(1.0, payload.len(), None, turn) {
+                    self.pass(passing, opcode, payload, None, turn);
                 }
             }
-            (Protocol::Json, Some(text)) => self.handle_envelope(text, bytes_pass_at, turn),
+            (Protocol::Json, Some(text)) => self.handle_envelope(text, turn),
             (Protocol::Json, None) => {
                 // Only where violations are reported: else the decoder refuses it from its header.
                 let detail = "binary message where protocol is json";
-                self.admit(1, bytes_pass_at, payload.len(), None, turn);
+                self.admit(INVALID_COST, payload.len(), None, turn);
                 turn.sink.report(Report { code: Code::UnexpectedBinary, event: None, detail });
             }
         }
     }
 
-    fn handle_envelope(&mut self, text: &str, bytes_pass_at: Moment, turn: &mut Turn<'_>) {
+    fn handle_envelope(&mut self, text: &str, turn: &mut Turn<'_>) {
         let policy = turn.policy;
         match policy.contract.read(text, turn.scratch) {
             Ok(envelope) => {
-                let cost = envelope.index.map_or(1, |index| policy.contract.event(index).cost());
-                let Some(at) = self.admit(cost, bytes_pass_at, text.len(), Some(&envelope.event), turn) else { return };
-                if self.honours_contract(&envelope, turn) {
-                    self.pass(at, Opcode::Text, text.as_bytes(), Some(&envelope), turn);
+                let cost = envelope.index.map_or(INVALID_COST, |index| policy.contract.event(index).cost());
+                let Some(passing) = self.admit(cost, text.len(), Some(&envelope.event), turn) else { return };
+                if self.honours_contract(&envelope, cost, turn) {
+                    self.pass(passing, Opcode::Text, text.as_bytes(), Some(&envelope), turn);
                 }
             }
             Err(bad) => {
-                // An invalid message costs 1, so that reconnecting offenders run dry.
-                if self.admit(1, bytes_pass_at, text.len(), None, turn).is_some() {
+                if self.admit(INVALID_COST, text.len(), None, turn).is_some() {
                     let detail = bad.to_string();
                     self.judge(&Report { code: Code::BadEnvelope, event: None, detail: &detail }, turn);
                 }
@@ -57,13 +60,14 @@ impl Connection {
         }
     }
 
-    /// Checks event and schema; `false`: the connection is closing.
-    fn honours_contract(&mut self, envelope: &Envelope<'_>, turn: &mut Turn<'_>) -> bool {
+    /// Checks event and schema of a message that was admitted for `cost`; `false`: the connection is closing.
+    fn honours_contract(&mut self, envelope: &Envelope<'_>, cost: f64, turn: &mut Turn<'_>) -> bool {
         let contract = &turn.policy.contract;
         let event = Some(&*envelope.event);
         match envelope.index.map(|index| contract.check(index, envelope.data)) {
             Some(Ok(())) => true,
             Some(Err(mismatch)) => {
+                self.charge_as_invalid(cost, turn);
                 let detail = mismatch.to_string();
                 self.judge(&Report { code: Code::SchemaMismatch, event, detail: &detail }, turn)
             }
@@ -81,73 +85,77 @@ impl Connection {
         false
     }
 
-    /// Charges the byte bucket with what headers announced of an unfinished message.
-    pub(super) fn charge_claimed(&mut self, turn: &mut Turn<'_>) {
-        let claimed = self.decoder.take_claimed_bytes();
-        if claimed == 0 || !self.is_open() {
-            return;
-        }
-        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return };
-        let pass_at = key.charge_bytes(rules, claimed, turn.now);
-        self.bytes_pass_at = self.bytes_pass_at.max(pass_at);
-        let waiting = self.delayed.as_ref().map_or(0, |delayed| delayed.bytes()) as u64;
-        if pass_at > turn.now && waiting + claimed > rules.max_delayed_bytes as u64 && !turn.policy.report_only() {
-            let detail = "payload bytes over bytes_per_second and the delayed queue";
-            self.refuse(&Report { code: Code::RateLimited, event: None, detail }, turn);
+    /// A message that its bytes alone make invalid: too large, in too many fragments, of the wrong kind, no UTF-8.
+    pub(super) fn fail_message(&mut self, code: Code, detail: &str, turn: &mut Turn<'_>) {
+        self.charge_as_invalid(0.0, turn);
+        self.fail(code, detail, turn);
+    }
+
+    /// A message for which `cost` was charged in this turn costs what an invalid one does.
+    fn charge_as_invalid(&self, cost: f64, turn: &Turn<'_>) {
+        if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
+            key.charge_as_invalid(rules, cost, turn.now);
         }
     }
 
-    /// When the message may pass; `None`: it overflows and the connection is closing.
-    fn admit(
-        &mut self,
-        cost: u32,
-        bytes_pass_at: Moment,
-        len: usize,
-        event: Option<&str>,
-        turn: &mut Turn<'_>,
-    ) -> Option<Moment> {
-        let bytes = self.decoder.take_claimed_bytes();
-        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(turn.now) };
-        let charge = self.charge(rules, cost, bytes, bytes_pass_at, len);
-        let report = Report { code: Code::RateLimited, event, detail: "messages over rate_limit and its queue" };
-        if turn.policy.report_only() {
-            if key.observe(rules, charge, turn.now) {
-                turn.sink.report(report);
-            }
-            return Some(turn.now);
+    /// Charges the byte bucket with what came of an unfinished message, and refuses it when the rest of what its header
+    /// announced would overflow.
+    pub(super) fn charge_partial(&mut self, turn: &mut Turn<'_>) {
+        let (received, outstanding) = (self.decoder.take_received_bytes(), self.decoder.outstanding_bytes());
+        if received == 0 && outstanding == 0 {
+            return;
         }
-        match key.admit(rules, charge, turn.now) {
-            Admission::Now => Some(turn.now),
-            Admission::At(at) => Some(at),
-            Admission::Overflow => {
-                self.refuse(&report, turn);
+        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return };
+        let passes = key.receive(rules, &mut self.charged, received, outstanding, turn.now);
+        if turn.policy.report_only() {
+            return;
+        }
+        let kept = self.delayed.as_ref().map_or(0, |delayed| delayed.bytes()) + self.decoder.buffered_bytes();
+        let detail = match passes {
+            Ok(at) if at > turn.now && kept as u64 + outstanding > rules.max_delayed_bytes as u64 => {
+                "payload bytes over rate_limit.bytes_per_second and the delayed queue"
+            }
+            Ok(_) => return,
+            Err(over) => over,
+        };
+        self.refuse(&Report { code: Code::RateLimited, event: None, detail }, turn);
+    }
+
+    /// How the message may pass; `None`: it overflows and the connection is closing.
+    fn admit(&mut self, cost: f64, len: usize, event: Option<&str>, turn: &mut Turn<'_>) -> Option<Passing> {
+        let charged = core::mem::take(&mut self.charged);
+        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(Passing::Now) };
+        let (waiting_bytes, not_before) =
+            self.delayed.as_ref().map_or((0, Moment::START), |delayed| (delayed.bytes(), delayed.last_release()));
+        let may_wait = waiting_bytes + len <= rules.max_delayed_bytes;
+        let charge = Charge { cost, bytes: len as u64, charged, not_before, may_wait };
+        if turn.policy.report_only() {
+            if let Some(detail) = key.observe(rules, &charge, turn.now) {
+                turn.sink.report(Report { code: Code::RateLimited, event, detail });
+            }
+            return Some(Passing::Now);
+        }
+        match key.admit(rules, &charge, turn.now) {
+            Admission::Now => Some(Passing::Now),
+            Admission::At(at, place) => Some(Passing::At(at, place)),
+            Admission::Overflow(detail) => {
+                self.refuse(&Report { code: Code::RateLimited, event, detail }, turn);
                 None
             }
         }
     }
 
-    fn charge(&self, rules: &RateRules, cost: u32, bytes: u64, bytes_pass_at: Moment, len: usize) -> Charge {
-        let (waiting_bytes, last) =
-            self.delayed.as_ref().map_or((0, Moment::START), |delayed| (delayed.bytes(), delayed.last_release()));
-        Charge {
-            cost,
-            bytes,
-            not_before: bytes_pass_at.max(last),
-            may_wait: waiting_bytes + len <= rules.max_delayed_bytes,
-        }
-    }
-
-    /// Delivers a message that may pass at `at`, or lets it wait.
+    /// Delivers a message, or lets it wait.
     fn pass(
         &mut self,
-        at: Moment,
+        passing: Passing,
         opcode: Opcode,
         payload: &[u8],
         envelope: Option<&Envelope<'_>>,
         turn: &mut Turn<'_>,
     ) {
-        if at > turn.now {
-            return self.delay(at, opcode, payload, turn);
+        if let Passing::At(release, place) = passing {
+            return self.delay(release, place, opcode, payload);
         }
         let message = match envelope {
             Some(envelope) => Message::Event { envelope, bytes: payload.len() },

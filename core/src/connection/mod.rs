@@ -16,7 +16,7 @@ pub use closing::{Ending, Phase};
 use std::sync::Arc;
 
 use crate::bucket::Bucket;
-use crate::codec::{self, BufferPool, Decoder, FrameError, Opcode, Payload, Step};
+use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step, Violation};
 use crate::config::{Policy, Protocol};
 use crate::contract::{Envelope, Scratch};
 use crate::limits::RateKey;
@@ -101,8 +101,8 @@ pub struct Connection {
     rate_key: Option<Arc<RateKey>>,
     control: Bucket,
     delayed: Option<Box<Delayed>>,
-    /// When the bytes of the message in progress pass the byte bucket.
-    bytes_pass_at: Moment,
+    /// What was charged of the message in progress and has not leaked: a bucket of its own, at the rate of the byte bucket.
+    charged: Bucket,
     last_received: Moment,
     next_ping: Moment,
     message_started: Moment,
@@ -110,6 +110,8 @@ pub struct Connection {
     closing: Option<Box<Closing>>,
     /// The one pong that waits while the peer does not read (THREATS R6).
     pending_pong: Option<Box<[u8]>>,
+    /// Pings of ours without a pong, as far as they are counted: their answers are free.
+    unanswered_pings: u8,
 }
 
 impl Connection {
@@ -124,13 +126,14 @@ impl Connection {
             rate_key: opened.rate_key,
             control: Bucket::default(),
             delayed: None,
-            bytes_pass_at: Moment::START,
+            charged: Bucket::default(),
             last_received: now,
             next_ping,
             message_started: Moment::NEVER,
             expires_at: opened.expires_at,
             closing: None,
             pending_pong: None,
+            unanswered_pings: 0,
         }
     }
 
@@ -141,7 +144,12 @@ impl Connection {
 
     /// Whether frames of the application may still be sent: no close frame was.
     pub fn may_send(&self) -> bool {
-        matches!(self.phase(), Phase::Open | Phase::Doomed)
+        matches!(self.phase(), Phase::Open | Phase::Parting | Phase::Doomed)
+    }
+
+    /// Whether messages that were taken are still delivered.
+    fn delivers(&self) -> bool {
+        matches!(self.phase(), Phase::Open | Phase::Parting)
     }
 
     /// Messages that wait for their bucket.
@@ -152,27 +160,26 @@ impl Connection {
     /// Takes bytes of the peer; returns how many were used. Fewer than all: the message budget is spent, call again.
     pub fn handle_input(&mut self, input: &mut [u8], turn: &mut Turn<'_>) -> usize {
         self.last_received = turn.now;
-        // A timer may be late: what is due goes first, or what comes now would overtake it.
+        // A timer may be late: an expired session is not served, and what is due goes before what comes now.
+        self.end_expired_session(turn);
         self.release_delayed(turn.now, turn);
         let mut at = 0;
         let mut ended_message = false;
-        while !self.is_deaf() {
+        while self.is_open() {
             if turn.message_budget == 0 {
                 self.note_progress(ended_message, turn.now);
                 return at;
             }
-            let step = self.decoder.next(input, &mut at, &limits(turn.policy), turn.pool);
-            match step {
+            match self.decoder.next(input, &mut at, &limits(turn.policy), turn.pool) {
                 Ok(Step::NeedMore) => {
-                    self.charge_claimed(turn);
+                    self.charge_partial(turn);
+                    self.note_progress(ended_message, turn.now);
                     break;
                 }
                 Ok(Step::Message { opcode, payload }) => {
                     ended_message = true;
                     turn.message_budget -= 1;
-                    if self.is_open() {
-                        self.handle_message(opcode, payload.bytes(input), turn);
-                    }
+                    self.handle_message(opcode, payload.bytes(input), turn);
                     payload.recycle(turn.pool);
                 }
                 Ok(Step::Control { opcode, payload }) => {
@@ -180,13 +187,11 @@ impl Connection {
                     self.handle_control(opcode, &payload, input, turn);
                     payload.recycle(turn.pool);
                 }
-                Err(violation) => {
-                    let detail = violation.frame.map_or(violation.code.reason(), FrameError::describe);
-                    self.fail(violation.code, detail, turn);
-                }
+                Err(Violation { code, frame: Some(error) }) => self.fail(code, error.describe(), turn),
+                Err(Violation { code, frame: None }) => self.fail_message(code, code.reason(), turn),
             }
         }
-        self.note_progress(ended_message, turn.now);
+        self.hear_out(&input[at..]);
         input.len()
     }
 
@@ -204,7 +209,8 @@ impl Connection {
         if opcode == Opcode::Close {
             return self.handle_close(payload, turn);
         }
-        if !self.is_open() {
+        if opcode == Opcode::Pong && payload.is_empty() && self.unanswered_pings > 0 {
+            self.unanswered_pings -= 1;
             return;
         }
         if let Some(rate) = &turn.policy.control_rate_limit
@@ -236,12 +242,9 @@ impl Connection {
     /// A deadline may have come: acts on every one that has.
     pub fn handle_deadline(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
+        self.end_expired_session(turn);
         if self.closing.is_some() {
             return self.handle_closing_deadline(turn);
-        }
-        if self.expires_at <= now {
-            return self
-                .violate(&Report { code: Code::SessionExpired, event: None, detail: "expires_at_ms has come" }, turn);
         }
         if self.idle_at(turn.policy) <= now {
             return self.violate(
@@ -257,8 +260,16 @@ impl Connection {
         if self.next_ping <= now && self.is_open() {
             if !turn.congested {
                 turn.out.extend_from_slice(&codec::PING_FRAME);
+                self.unanswered_pings = self.unanswered_pings.saturating_add(1);
             }
             self.next_ping = now.after_millis(turn.policy.ping_interval_ms);
+        }
+    }
+
+    /// Nothing of an expired session is handled any more, also not what came before and waits.
+    fn end_expired_session(&mut self, turn: &mut Turn<'_>) {
+        if self.expires_at <= turn.now && self.delivers() {
+            self.violate(&Report { code: Code::SessionExpired, event: None, detail: "expires_at_ms has come" }, turn);
         }
     }
 
@@ -284,7 +295,8 @@ impl Connection {
     /// When [`handle_deadline`](Self::handle_deadline) is next due.
     pub fn next_deadline(&self, policy: &Policy) -> Moment {
         if let Some(closing) = &self.closing {
-            return closing.next_deadline();
+            let expires_at = if self.delivers() { self.expires_at } else { Moment::NEVER };
+            return closing.next_deadline().min(expires_at);
         }
         let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
         self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.expires_at).min(delayed)
@@ -296,12 +308,6 @@ fn limits(policy: &Policy) -> codec::Limits {
         max_message_bytes: policy.max_message_bytes,
         max_fragments: policy.max_fragments,
         text_only: policy.protocol == Protocol::Json && !policy.report_only(),
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.drop_delayed();
     }
 }
 

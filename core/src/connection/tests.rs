@@ -3,6 +3,9 @@ use crate::config::{Options, Policy};
 use crate::contract::Scratch;
 use proptest::prelude::*;
 
+mod ending;
+mod shared_bucket;
+
 /// What the application was given, as text.
 #[derive(Default)]
 struct Seen {
@@ -181,25 +184,11 @@ fn a_late_timer_lets_nothing_overtake_what_waits() {
 }
 
 #[test]
-fn a_goodbye_delivers_what_waits() {
-    let mut rig = Rig::new(r#", "protocol": "raw", "rate_limit": {"per_second": 1, "burst": 1, "queue": 9}"#);
-    for n in 0..3 {
-        rig.text(&n.to_string());
-    }
-    rig.input(&frame(0x88, b"\x03\xe8"));
-    assert_eq!(rig.seen.messages, ["0", "1", "2"]);
-    assert_eq!(rig.close_code(), Some(1000));
-    let ending = rig.conn.take_ending().unwrap();
-    assert_eq!((ending.code, ending.clean), (1000, true));
-    assert!(rig.conn.take_ending().is_none(), "told once");
-}
-
-#[test]
 fn a_users_connections_share_one_queue() {
     let policy = policy(r#", "protocol": "raw", "rate_limit": {"per_second": 1, "burst": 2, "queue": 2}"#);
     let key: Arc<RateKey> = Arc::default();
     let mut one = Rig::with(&policy, Some(Arc::clone(&key)));
-    let mut two = Rig::with(&policy, Some(key));
+    let mut two = Rig::with(&policy, Some(Arc::clone(&key)));
     for n in 0..2 {
         one.text(&n.to_string());
         two.text(&n.to_string());
@@ -208,9 +197,13 @@ fn a_users_connections_share_one_queue() {
     assert_eq!((one.conn.delayed_messages(), two.conn.delayed_messages()), (1, 1));
     two.text("over");
     assert_eq!(two.close_code(), Some(1008));
-    drop(two);
+    one.text("over, too");
+    assert_eq!(one.close_code(), Some(1008), "the places came back, but the bucket is as deep as it may be");
+    drop((one, two));
+    let mut one = Rig::with(&policy, Some(key));
+    one.now = one.now.after_millis(1000);
     one.text("room again");
-    assert_eq!(one.close_code(), None, "the queue's place came back with the connection that held it");
+    assert_eq!((one.close_code(), one.conn.delayed_messages()), (None, 1), "places came back with their connections");
 }
 
 #[test]
@@ -283,6 +276,85 @@ fn costs_weigh() {
 }
 
 #[test]
+fn fractions_and_nothing_are_costs() {
+    let mut rig = Rig::new(
+        r#", "events": {"typing": {"cost": 0.2}, "free": {"cost": 0, "schema": {"type": "null"}}},
+            "rate_limit": {"per_second": 1, "burst": 2, "queue": 0}"#,
+    );
+    for _ in 0..10 {
+        rig.text(r#"{"event":"typing"}"#);
+    }
+    for _ in 0..100 {
+        rig.text(r#"{"event":"free"}"#);
+    }
+    assert_eq!((rig.seen.messages.len(), &rig.seen.reports[..]), (110, &[][..]));
+    rig.text(r#"{"event":"typing"}"#);
+    assert_eq!(rig.seen.reports, [Code::RateLimited]);
+}
+
+#[test]
+fn an_invalid_message_costs_one_whatever_its_event_costs() {
+    for (text, code) in [
+        (r#"{"event":"dear","data":1}"#, Code::SchemaMismatch),
+        (r#"{"event":"free","data":1}"#, Code::SchemaMismatch),
+        (r#"{"event":"unknown"}"#, Code::UnknownEvent),
+        ("nonsense", Code::BadEnvelope),
+    ] {
+        let policy = policy(
+            r#", "events": {"dear": {"cost": 4, "schema": {"type": "null"}}, "free": {"cost": 0, "schema": {"type": "null"}}},
+                "rate_limit": {"per_second": 1, "burst": 4, "queue": 2, "bytes_per_second": null}"#,
+        );
+        let key: Arc<RateKey> = Arc::default();
+        let mut rig = Rig::with(&policy, Some(Arc::clone(&key)));
+        rig.text(text);
+        assert_eq!((&rig.seen.reports[..], key.waiting()), (&[code][..], 0), "{text}");
+        assert_eq!(key.empty_at().0, rig.now.after_millis(1000), "{text}");
+        for _ in 0..20 {
+            Rig::with(&policy, Some(Arc::clone(&key))).text(text);
+        }
+        assert!(key.empty_at().0 <= rig.now.after_millis(6000) && key.waiting() == 0, "{text}");
+    }
+    let policy = policy(r#", "rate_limit": {"per_second": 1, "burst": 4, "queue": 2, "bytes_per_second": null}"#);
+    for invalid in [frame(0x82, b"binary"), frame(0x81, b"\xff"), frame(0x81, &[b'x'; 65_000]).repeat(2)[..8].to_vec()] {
+        let key: Arc<RateKey> = Arc::default();
+        let mut rig = Rig::with(&policy, Some(Arc::clone(&key)));
+        rig.input(&invalid);
+        let expected = if invalid.len() == 8 { Moment::START } else { rig.now.after_millis(1000) };
+        assert_eq!(key.empty_at().0, expected, "{:x?}", &invalid[..2]);
+    }
+}
+
+#[test]
+fn what_waits_is_held_in_exactly_its_size() {
+    let mut rig = Rig::new(
+        r#", "protocol": "raw", "max_message_bytes": 1000, "rate_limit": {"per_second": 100, "burst": 1, "queue": 100,
+            "bytes_per_second": null}"#,
+    );
+    rig.pool.put(Vec::with_capacity(100_000));
+    for _ in 0..50 {
+        rig.text("x");
+    }
+    let delayed = rig.conn.delayed.as_ref().unwrap();
+    assert_eq!((delayed.len(), delayed.bytes()), (49, 49));
+    assert_eq!(rig.pool.take().capacity(), 100_000, "no buffer of the pool is held");
+}
+
+#[test]
+fn a_claim_that_never_comes_leaves_nothing_behind() {
+    let policy = policy(r#", "protocol": "raw""#);
+    let key: Arc<RateKey> = Arc::default();
+    for _ in 0..200 {
+        let mut rig = Rig::with(&policy, Some(Arc::clone(&key)));
+        rig.input(&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert!(rig.conn.is_open());
+    }
+    let mut honest = Rig::with(&policy, Some(Arc::clone(&key)));
+    assert!(key.is_drained(honest.now));
+    honest.text("served at once");
+    assert_eq!(honest.seen.messages.len(), 1);
+}
+
+#[test]
 fn report_mode_delays_discards_and_closes_nothing() {
     let mut rig = Rig::new(
         r#", "on_violation": "report", "events": {"e": {"schema": {"type": "null"}}},
@@ -317,6 +389,22 @@ fn pings_are_answered_and_floods_closed() {
     assert_eq!(server_frames(&rig.out), vec![(0x8a, b"hi".to_vec()); 3]);
     rig.input(&frame(0x8a, b"unasked"));
     assert_eq!((rig.close_code(), &rig.seen.reports[..]), (Some(1008), &[Code::ControlFlood][..]));
+}
+
+#[test]
+fn pongs_that_answer_our_pings_are_free() {
+    let mut rig = Rig::new(
+        r#", "control_rate_limit": {"per_second": 0.001, "burst": 1}, "ping_interval_ms": 50, "idle_timeout_ms": 3000"#,
+    );
+    for _ in 0..100 {
+        rig.pass(50);
+        rig.input(&frame(0x8a, b""));
+    }
+    assert_eq!(rig.seen.reports, []);
+    rig.input(&frame(0x8a, b""));
+    assert_eq!(rig.seen.reports, [], "the one of the burst");
+    rig.input(&frame(0x8a, b""));
+    assert_eq!(rig.seen.reports, [Code::ControlFlood], "one free pong for a ping");
 }
 
 #[test]
@@ -380,6 +468,33 @@ fn sessions_expire() {
 }
 
 #[test]
+fn nothing_of_an_expired_session_is_handled() {
+    let policy = policy(r#", "protocol": "raw", "rate_limit": {"per_second": 10, "burst": 1, "queue": 5}"#);
+    let opened = |expires_at| Opened { rate_key: Some(Arc::default()), expires_at };
+    let mut rig = Rig::with(&policy, None);
+    rig.conn = Connection::new(&policy, opened(rig.now), rig.now);
+    rig.text("early data");
+    assert_eq!((&rig.seen.messages[..], &rig.seen.reports[..]), (&[][..], &[Code::SessionExpired][..]));
+    let mut rig = Rig::with(&policy, None);
+    rig.conn = Connection::new(&policy, opened(rig.now.after_millis(150)), rig.now);
+    for text in ["one", "two", "three"] {
+        rig.text(text);
+    }
+    rig.pass(1000);
+    assert_eq!(rig.seen.messages, ["one", "two"], "what waits beyond the end of the session is discarded");
+    assert_eq!(rig.close_code(), Some(1008));
+    let mut rig = Rig::with(&policy, None);
+    rig.conn = Connection::new(&policy, opened(rig.now.after_millis(150)), rig.now);
+    for text in ["one", "two", "three"] {
+        rig.text(text);
+    }
+    rig.input(&frame(0x88, b"\x03\xe8"));
+    rig.pass(1000);
+    assert_eq!(rig.seen.messages, ["one", "two"], "also when the peer has said goodbye");
+    assert_eq!(rig.close_code(), Some(1008));
+}
+
+#[test]
 fn our_close_waits_for_theirs_and_hears_nothing_else() {
     let mut rig = Rig::new(RAW);
     rig.turn(|conn, turn| conn.close(4000, "bye", turn));
@@ -400,8 +515,8 @@ fn broken_framing_is_not_read_on() {
     let mut bytes = frame(0xc1, b"x");
     bytes.extend(frame(0x81, b"after"));
     rig.input(&bytes);
-    assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closed));
-    assert_eq!(rig.conn.take_ending().map(|ending| ending.clean), Some(false));
+    assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closing));
+    assert_eq!(rig.conn.take_ending().map(|ending| ending.clean), Some(false), "told at once: nothing can change it");
 }
 
 #[test]
@@ -417,7 +532,7 @@ fn answers_to_what_came_before_a_violation_are_sent_first() {
     assert_eq!(rig.close_code(), None);
     rig.seen.answers_outstanding = false;
     rig.pass(2);
-    assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closed));
+    assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closing));
     let mut rig = Rig::new(RAW);
     rig.seen.answers_outstanding = true;
     rig.input(&frame(0xc1, b"bad"));

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 /// The longest name of an event, in bytes.
 const MAX_EVENT_NAME: usize = 128;
-const MAX_COST: u32 = 1_000_000;
+const MAX_COST: f64 = 1e6;
 const MAX_DEPTH: usize = 128;
 const MAX_KEYS: usize = 65_536;
 
@@ -61,13 +61,14 @@ impl JsonLimits {
 pub struct EventOptions {
     /// JSON Schema 2020-12 for `data`. Default: any data.
     pub schema: Option<serde_json::Value>,
-    /// How many messages this one counts for in `rate_limit`. Default 1, at most 1000000.
-    pub cost: u32,
+    /// How many messages this one counts for in `rate_limit`: 0 or more, fractions allowed (0.2: five count as one; 0: only
+    /// its bytes count). Default 1, at most 1000000.
+    pub cost: f64,
 }
 
 impl Default for EventOptions {
     fn default() -> Self {
-        Self { schema: None, cost: 1 }
+        Self { schema: None, cost: 1.0 }
     }
 }
 
@@ -79,7 +80,7 @@ pub struct EventIndex(u32);
 #[derive(Debug)]
 pub struct EventRule {
     name: Box<str>,
-    cost: u32,
+    cost: f64,
     schema: Option<Schema>,
 }
 
@@ -90,7 +91,7 @@ impl EventRule {
     }
 
     /// What a message of this event costs in `rate_limit`.
-    pub fn cost(&self) -> u32 {
+    pub fn cost(&self) -> f64 {
         self.cost
     }
 
@@ -157,8 +158,8 @@ fn rule(name: &str, options: &EventOptions) -> Result<EventRule, ConfigError> {
         let message = format!("the event name {shown:?} is not 1 to {MAX_EVENT_NAME} bytes without control characters");
         return Err(ConfigError::invalid("events", message));
     }
-    if !(1..=MAX_COST).contains(&options.cost) {
-        let message = format!("{} is not in 1..={MAX_COST}", options.cost);
+    if !(0.0..=MAX_COST).contains(&options.cost) {
+        let message = format!("must be a number from 0 to {MAX_COST}, got {}", options.cost);
         return Err(ConfigError::invalid(format!("events.{name}.cost"), message));
     }
     let compile = |schema| {
@@ -189,15 +190,15 @@ mod tests {
 
     #[test]
     fn options_have_defaults_and_no_unknown_keys() {
-        assert_eq!(events(json!({"e": {}}))["e"], EventOptions { schema: None, cost: 1 });
+        assert_eq!(events(json!({"e": {}}))["e"], EventOptions { schema: None, cost: 1.0 });
         assert_eq!(serde_json::from_value::<JsonLimits>(json!({"max_keys": 3})).unwrap().max_depth, 32);
         assert!(serde_json::from_value::<JsonLimits>(json!({"max_key": 3})).is_err());
         assert!(serde_json::from_value::<EventOptions>(json!({"costs": 3})).is_err());
-        assert!(serde_json::from_value::<EventOptions>(json!({"cost": -1})).is_err());
+        assert!(serde_json::from_value::<EventOptions>(json!({"cost": "1"})).is_err());
         let rule =
-            Contract::compile(&events(json!({"e": {"cost": 7, "schema": true}})), JsonLimits::default()).unwrap();
+            Contract::compile(&events(json!({"e": {"cost": 0.25, "schema": true}})), JsonLimits::default()).unwrap();
         let rule = rule.event(rule.find("e").unwrap());
-        assert_eq!((rule.name(), rule.cost(), rule.has_schema()), ("e", 7, true));
+        assert_eq!((rule.name(), rule.cost(), rule.has_schema()), ("e", 0.25, true));
     }
 
     #[test]
@@ -206,7 +207,8 @@ mod tests {
         assert_eq!(error(json!({}), json!({"max_depth": 129})).1, "129 is not in 1..=128");
         assert_eq!(error(json!({}), json!({"max_keys": 0})).0, "json_limits.max_keys");
         assert_eq!(error(json!({}), json!({"max_keys": 65_537})).0, "json_limits.max_keys");
-        assert_eq!(error(json!({"e": {"cost": 0}}), json!({})).0, "events.e.cost");
+        assert_eq!(error(json!({"e": {"cost": -0.1}}), json!({})).0, "events.e.cost");
+        assert_eq!(error(json!({"e": {"cost": -1}}), json!({})).1, "must be a number from 0 to 1000000, got -1");
         assert_eq!(error(json!({"e": {"cost": 1_000_001}}), json!({})).0, "events.e.cost");
         assert_eq!(error(json!({"a.b": {"schema": 3}}), json!({})).0, "events.a.b.schema");
         for name in ["", "a\nb", "\u{7f}", "\u{85}", &"x".repeat(129)] {

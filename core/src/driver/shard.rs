@@ -375,7 +375,11 @@ impl Shard {
             let len = match session.poll_read(cx, &mut scratch) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(len)) if len > 0 => len,
-                Poll::Ready(_) => {
+                Poll::Ready(Ok(_)) => {
+                    self.turn(session, now, Connection::handle_half_close);
+                    break;
+                }
+                Poll::Ready(Err(_)) => {
                     self.turn(session, now, Connection::handle_eof);
                     break;
                 }
@@ -464,11 +468,10 @@ impl Shard {
         }
         match session.conn.phase() {
             Phase::Closed => session.end_writing(cx),
-            Phase::Open | Phase::Doomed | Phase::Closing | Phase::Dropped => {}
+            Phase::Open | Phase::Parting | Phase::Doomed | Phase::Closing | Phase::Dropped => {}
         }
         // RFC 6455 section 7.1.1: once both sides have said goodbye, the server ends the connection.
-        let finished = session.ended_writing && session.conn.is_cleanly_closed();
-        if finished || session.conn.phase() == Phase::Dropped {
+        if session.ended_writing || session.conn.phase() == Phase::Dropped {
             self.out.clear();
             return self.remove(session);
         }

@@ -107,7 +107,8 @@ fn a_claim_alone_keeps_nothing() {
     let step = decoder.next(&mut bytes, &mut 0, &limits, &mut pool);
     assert_eq!(step, Ok(Step::NeedMore));
     assert_eq!(decoder.buffered_bytes(), 3);
-    assert_eq!(decoder.take_claimed_bytes(), 0x3fff_ffff);
+    assert_eq!((decoder.take_received_bytes(), decoder.outstanding_bytes()), (3, 0x3fff_fffc));
+    assert_eq!(decoder.take_received_bytes(), 0);
     assert!(decoder.partial.as_ref().unwrap().message.as_ref().unwrap().buffer.capacity() < 100);
 }
 
@@ -121,21 +122,37 @@ fn bad_utf8_is_found_in_the_frame_that_brings_it() {
 }
 
 #[test]
-fn discarding_reports_control_frames_only() {
-    let mut decoder = Decoder::default();
-    let mut pool = BufferPool::default();
-    let mut at = 0;
-    let mut first = frame(0x01, b"begun");
-    assert_eq!(decoder.next(&mut first, &mut at, &LIMITS, &mut pool), Ok(Step::NeedMore));
-    decoder.discard_data(&mut pool);
-    let mut rest = frame(0x00, &[0xff; 5000]);
-    rest.extend(frame(0x80, b"end"));
-    rest.extend(frame(0x81, b"more"));
-    rest.extend(frame(0x88, b"\x03\xe8"));
-    at = 0;
-    let step = decoder.next(&mut rest, &mut at, &LIMITS, &mut pool).unwrap();
-    let Step::Control { opcode: Opcode::Close, payload } = step else { panic!("{step:?}") };
-    assert_eq!(payload.bytes(&rest), b"\x03\xe8");
+fn what_follows_a_refused_frame_is_skipped_up_to_the_close_frame() {
+    let text_only = Limits { text_only: true, ..LIMITS };
+    let refused: [(Vec<u8>, &Limits); 6] = [
+        (frame(0x82, &[0; 5000]), &LIMITS),
+        (frame(0x82, b"binary"), &text_only),
+        ([frame(0x01, b"begun"), frame(0x81, b"inside")].concat(), &LIMITS),
+        ([frame(0x01, b"\xff"), frame(0x80, b"end")].concat(), &LIMITS),
+        (frame(0xc1, b"reserved"), &LIMITS),
+        ([frame(0x02, b""), frame(0x00, b"").repeat(4)].concat(), &LIMITS),
+    ];
+    for (refused, limits) in refused {
+        let close = frame(0x88, b"\x03\xe8");
+        let stream = [refused, frame(0x00, &[0xff; 300]), close].concat();
+        for piece in 1..stream.len().min(40) {
+            let (mut decoder, mut pool) = (Decoder::default(), BufferPool::default());
+            let mut skim: Option<Skim> = None;
+            let mut found = false;
+            for chunk in stream.chunks(piece) {
+                let (mut chunk, mut at) = (chunk.to_vec(), 0);
+                while skim.is_none() {
+                    match decoder.next(&mut chunk, &mut at, limits, &mut pool) {
+                        Ok(Step::NeedMore) => break,
+                        Ok(_) => {}
+                        Err(_) => skim = Some(decoder.give_up(&mut pool)),
+                    }
+                }
+                found |= skim.as_mut().is_some_and(|skim| skim.finds_close(&chunk[at..]));
+            }
+            assert!(found, "pieces of {piece} of {:x?}", &stream[..20]);
+        }
+    }
 }
 
 proptest! {

@@ -1,0 +1,197 @@
+//! How a connection ends: what is still delivered, what is still sent, what is waited for, and for how long.
+
+use super::*;
+
+const SLOW: &str = r#", "protocol": "raw", "rate_limit": {"per_second": 10, "burst": 1, "queue": 9}"#;
+const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 3, 0xe8];
+
+fn rig_with(texts: usize, more: &str) -> Rig {
+    let mut rig = Rig::new(more);
+    for n in 0..texts {
+        rig.text(&n.to_string());
+    }
+    rig
+}
+
+#[test]
+fn a_goodbye_waits_for_what_waits() {
+    let mut rig = rig_with(3, SLOW);
+    rig.input(CLOSE);
+    assert_eq!((rig.seen.messages.len(), rig.close_code(), rig.conn.phase()), (1, None, Phase::Parting));
+    assert!(rig.conn.may_send() && !rig.conn.is_open() && rig.conn.take_ending().is_none());
+    rig.text("behind the close frame");
+    rig.pass(100);
+    assert_eq!((rig.seen.messages.len(), rig.close_code()), (2, None));
+    rig.pass(100);
+    assert_eq!((&rig.seen.messages[..], rig.close_code()), (&["0".into(), "1".into(), "2".into()][..], Some(1000)));
+    assert_eq!(rig.conn.phase(), Phase::Closed);
+    let ending = rig.conn.take_ending().unwrap();
+    assert_eq!((ending.code, ending.clean), (1000, true));
+    assert!(rig.conn.take_ending().is_none(), "told once");
+}
+
+#[test]
+fn a_goodbye_waits_no_longer_than_close_timeout() {
+    let mut rig =
+        rig_with(5, r#", "protocol": "raw", "close_timeout_ms": 250, "rate_limit": {"per_second": 10, "burst": 1, "queue": 9}"#);
+    rig.input(CLOSE);
+    rig.pass(249);
+    assert_eq!(rig.close_code(), None);
+    rig.pass(1);
+    assert_eq!((rig.seen.messages.len(), rig.close_code(), rig.conn.delayed_messages()), (3, Some(1000), 0));
+    rig.pass(100);
+    assert_eq!(rig.conn.phase(), Phase::Dropped, "the peer did not take the answer");
+}
+
+#[test]
+fn answers_are_sent_before_the_answer_to_a_goodbye() {
+    let mut rig = rig_with(1, RAW);
+    rig.seen.answers_outstanding = true;
+    rig.input(CLOSE);
+    rig.pass(50);
+    assert_eq!((rig.close_code(), rig.conn.may_send()), (None, true));
+    rig.seen.answers_outstanding = false;
+    rig.pass(2);
+    assert_eq!(rig.close_code(), Some(1000));
+    let mut rig = rig_with(1, RAW);
+    rig.seen.answers_outstanding = true;
+    rig.input(CLOSE);
+    rig.pass(MOST_GRACE_MS);
+    assert_eq!(rig.close_code(), Some(1000), "an application that does not answer holds nothing up for long");
+}
+
+#[test]
+fn a_half_close_gets_its_answers() {
+    let mut rig = rig_with(3, SLOW);
+    rig.seen.answers_outstanding = true;
+    rig.turn(Connection::handle_half_close);
+    assert_eq!((rig.conn.phase(), rig.seen.messages.len()), (Phase::Parting, 1));
+    rig.pass(200);
+    assert_eq!((rig.conn.phase(), rig.conn.may_send(), rig.seen.messages.len()), (Phase::Parting, true, 3));
+    rig.turn(Connection::handle_half_close);
+    rig.seen.answers_outstanding = false;
+    rig.pass(2);
+    assert_eq!((rig.conn.phase(), rig.close_code()), (Phase::Closed, None));
+    assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((1006, false)));
+    let mut rig = rig_with(1, RAW);
+    rig.turn(Connection::handle_half_close);
+    assert_eq!(rig.conn.phase(), Phase::Closed, "at once where no answer may come");
+}
+
+#[test]
+fn a_half_close_in_the_middle_of_a_message_drops_it() {
+    let mut rig = Rig::new(RAW);
+    rig.input(&frame(0x81, b"half of it")[..9]);
+    rig.turn(Connection::handle_half_close);
+    assert_eq!((rig.seen.messages.len(), rig.conn.phase()), (0, Phase::Closed));
+}
+
+#[test]
+fn a_broken_socket_ends_what_waits() {
+    for leave in [CLOSE, b""] {
+        let mut rig = rig_with(3, SLOW);
+        rig.input(leave);
+        rig.turn(Connection::handle_eof);
+        assert_eq!((rig.conn.phase(), rig.conn.delayed_messages(), rig.seen.messages.len()), (Phase::Dropped, 0, 1));
+        assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((1006, false)));
+    }
+}
+
+#[test]
+fn a_verdict_ends_what_waits() {
+    let mut rig = rig_with(3, SLOW);
+    rig.input(CLOSE);
+    let report = Report { code: Code::SessionRevoked, event: None, detail: "disconnect_user was called" };
+    rig.turn(|conn, turn| conn.violate(&report, turn));
+    assert_eq!((rig.close_code(), rig.conn.phase(), rig.conn.delayed_messages()), (Some(1008), Phase::Closed, 0));
+    assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((1008, true)));
+    rig.pass(5000);
+    assert_eq!(rig.seen.messages.len(), 1);
+}
+
+/// Every frame that is refused, with its code.
+fn refused() -> Vec<(u16, Vec<u8>)> {
+    vec![
+        (1002, frame(0xc1, b"reserved bits")),
+        (1002, frame(0x83, b"")),
+        (1002, frame(0x80, b"nothing to continue")),
+        (1003, frame(0x82, b"binary")),
+        (1007, frame(0x81, b"\xff")),
+        (1009, frame(0x81, &[b'x'; 2000])),
+        (1008, [frame(0x01, b""), frame(0x00, b"").repeat(9)].concat()),
+        (1008, frame(0x81, b"nonsense")),
+    ]
+}
+
+#[test]
+fn after_a_verdict_the_peers_goodbye_is_awaited_and_found() {
+    for (code, bytes) in refused() {
+        for piece in [1, 7, 10_000] {
+            let mut rig = Rig::new(r#", "max_message_bytes": 1000, "max_fragments": 4"#);
+            for chunk in [&bytes[..], &frame(0x81, b"late")].concat().chunks(piece) {
+                rig.input(chunk);
+            }
+            assert_eq!((rig.close_code(), rig.conn.phase()), (Some(code), Phase::Closing), "no end before the peer's");
+            for chunk in CLOSE.chunks(piece) {
+                rig.input(chunk);
+            }
+            assert_eq!(rig.conn.phase(), Phase::Closed, "{code} in pieces of {piece}");
+            assert_eq!(rig.seen.messages.len(), 0);
+            let told_at_once = code == 1002;
+            assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((code, !told_at_once)));
+        }
+    }
+}
+
+#[test]
+fn after_a_verdict_the_peers_end_or_the_deadline_is_awaited() {
+    for (code, bytes) in refused() {
+        let more = r#", "max_message_bytes": 1000, "max_fragments": 4, "close_timeout_ms": 300"#;
+        let mut rig = Rig::new(more);
+        rig.input(&bytes);
+        rig.pass(299);
+        assert_eq!(rig.conn.phase(), Phase::Closing);
+        rig.turn(Connection::handle_half_close);
+        assert_eq!(rig.conn.phase(), Phase::Closed, "{code}");
+        assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((code, false)));
+        let mut rig = Rig::new(more);
+        rig.input(&bytes);
+        rig.pass(300);
+        assert_eq!(rig.conn.phase(), Phase::Dropped);
+        assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((code, false)));
+    }
+}
+
+#[test]
+fn where_the_next_frame_begins_is_unknown_a_lone_close_frame_is_one() {
+    let mut rig = Rig::new(RAW);
+    rig.input(&[0xc1, 0x85]);
+    assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closing));
+    rig.input(CLOSE);
+    assert_eq!(rig.conn.phase(), Phase::Closed);
+}
+
+#[test]
+fn a_close_frame_that_must_not_be_is_a_goodbye_all_the_same() {
+    for payload in [&b"\x03"[..], b"\x03\xed", b"\x03\xe8\xff"] {
+        let mut rig = Rig::new(RAW);
+        rig.input(&frame(0x88, payload));
+        assert_eq!(rig.conn.phase(), Phase::Closed, "nothing more comes");
+        assert_eq!(rig.conn.take_ending().map(|ending| ending.clean), Some(false));
+    }
+}
+
+#[test]
+fn what_is_discarded_is_bounded() {
+    let mut rig = Rig::new(r#", "max_message_bytes": 1000, "protocol": "raw""#);
+    rig.input(&[0x82, 0xff, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(rig.close_code(), Some(1009));
+    let chunk = vec![7; 64 * 1024];
+    for _ in 0..255 {
+        rig.input(&chunk);
+    }
+    assert_eq!(rig.conn.phase(), Phase::Closing);
+    rig.input(&chunk);
+    rig.input(&chunk);
+    assert_eq!(rig.conn.phase(), Phase::Dropped);
+}
