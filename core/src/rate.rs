@@ -105,7 +105,11 @@ impl RateState {
         let at = now.max(messages_at).max(bytes_at).max(charge.not_before);
         Poured {
             at,
-            messages: if cost == 0 { messages } else { messages.max(at.after_nanos(cost.min(rules.messages.burst_nanos()))) },
+            messages: if cost == 0 {
+                messages
+            } else {
+                messages.max(at.after_nanos(cost.min(rules.messages.burst_nanos())))
+            },
             bytes: if share == 0 { bytes } else { bytes.max(at.after_nanos(share)) },
             over: if bytes_at > messages_at { OVER_BYTES } else { OVER_MESSAGES },
         }

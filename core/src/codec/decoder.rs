@@ -276,12 +276,7 @@ fn read_header(
 }
 
 /// Accepts a header: everything it gives away is checked here.
-fn begin(
-    partial: &mut Partial,
-    header: &Header,
-    limits: &Limits,
-    pool: &mut BufferPool,
-) -> Result<(), Violation> {
+fn begin(partial: &mut Partial, header: &Header, limits: &Limits, pool: &mut BufferPool) -> Result<(), Violation> {
     let Header { fin, opcode, payload_len, mask, .. } = *header;
     partial.incoming = Some(Incoming { remaining: payload_len, mask, fin, opcode });
     if opcode.is_control() {

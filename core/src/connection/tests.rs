@@ -315,7 +315,8 @@ fn an_invalid_message_costs_one_whatever_its_event_costs() {
         assert!(key.empty_at().0 <= rig.now.after_millis(6000) && key.waiting() == 0, "{text}");
     }
     let policy = policy(r#", "rate_limit": {"per_second": 1, "burst": 4, "queue": 2, "bytes_per_second": null}"#);
-    for invalid in [frame(0x82, b"binary"), frame(0x81, b"\xff"), frame(0x81, &[b'x'; 65_000]).repeat(2)[..8].to_vec()] {
+    for invalid in [frame(0x82, b"binary"), frame(0x81, b"\xff"), frame(0x81, &[b'x'; 65_000]).repeat(2)[..8].to_vec()]
+    {
         let key: Arc<RateKey> = Arc::default();
         let mut rig = Rig::with(&policy, Some(Arc::clone(&key)));
         rig.input(&invalid);

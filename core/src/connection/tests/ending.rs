@@ -32,8 +32,10 @@ fn a_goodbye_waits_for_what_waits() {
 
 #[test]
 fn a_goodbye_waits_no_longer_than_close_timeout() {
-    let mut rig =
-        rig_with(5, r#", "protocol": "raw", "close_timeout_ms": 250, "rate_limit": {"per_second": 10, "burst": 1, "queue": 9}"#);
+    let mut rig = rig_with(
+        5,
+        r#", "protocol": "raw", "close_timeout_ms": 250, "rate_limit": {"per_second": 10, "burst": 1, "queue": 9}"#,
+    );
     rig.input(CLOSE);
     rig.pass(249);
     assert_eq!(rig.close_code(), None);

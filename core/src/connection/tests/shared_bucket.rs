@@ -184,9 +184,14 @@ impl World {
         assert!(!ended || taken.is_empty(), "delivered behind the end");
         for (number, cost, bytes) in taken {
             assert!(number == u64::MAX || peer.last.is_none_or(|last| number > last), "out of order");
-            assert!(peer.goodbye.is_none_or(|goodbye| number < goodbye), "sent behind the goodbye");
+            assert!(
+                number == u64::MAX || peer.goodbye.is_none_or(|goodbye| number < goodbye),
+                "sent behind the goodbye"
+            );
             assert!(self.now < peer.expires_at, "the session has expired");
-            if number != u64::MAX { peer.last = Some(number); }
+            if number != u64::MAX {
+                peer.last = Some(number);
+            }
             if self.limits.reports_only {
                 continue;
             }
@@ -215,10 +220,13 @@ impl World {
             assert!(depth(bytes) <= most + 1e-6, "{} s deep in bytes, {most} allowed", depth(bytes));
         }
         for peer in &self.peers {
-            assert!(self.limits.reports_only || peer.conn.delayed.as_ref().is_none_or(|delayed| {
-                delayed.bytes() <= 4 * self.limits.max_message_bytes
-                    && delayed.last_release() <= self.now.after_nanos((self.limits.wait() * 1e9) as u64 + 1)
-            }));
+            assert!(
+                self.limits.reports_only
+                    || peer.conn.delayed.as_ref().is_none_or(|delayed| {
+                        delayed.bytes() <= 4 * self.limits.max_message_bytes
+                            && delayed.last_release() <= self.now.after_nanos((self.limits.wait() * 1e9) as u64 + 1)
+                    })
+            );
             assert!(!self.limits.reports_only || peer.conn.delayed_messages() == 0);
         }
     }
