@@ -13,6 +13,7 @@ pub(super) use ready::run_connections;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -375,11 +376,12 @@ impl Shard {
             let len = match session.poll_read(cx, &mut scratch) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(len)) if len > 0 => len,
-                Poll::Ready(Ok(_)) => {
+                // Also without TLS's own goodbye: what came is whole messages or none.
+                Poll::Ready(end) if end.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::UnexpectedEof) => {
                     self.turn(session, now, Connection::handle_half_close);
                     break;
                 }
-                Poll::Ready(Err(_)) => {
+                Poll::Ready(_) => {
                     self.turn(session, now, Connection::handle_eof);
                     break;
                 }

@@ -89,6 +89,8 @@ struct Session<'p> {
     endings: usize,
     /// Our close frame is out.
     said_goodbye: bool,
+    /// The peer ended its side.
+    half_closed: bool,
 }
 
 impl Session<'_> {
@@ -110,13 +112,13 @@ impl Session<'_> {
         self.said_goodbye |= opcodes.contains(&8);
         assert!(!(self.said_goodbye && self.connection.may_send()), "frames may follow the close frame");
         assert!(
-            self.said_goodbye || !matches!(self.connection.phase(), Phase::Closing | Phase::Closed),
+            self.said_goodbye || self.half_closed || !matches!(self.connection.phase(), Phase::Closing | Phase::Closed),
             "no close frame"
         );
-        self.application.ended = !self.connection.is_open();
+        self.application.ended = !matches!(self.connection.phase(), Phase::Open | Phase::Parting);
         self.endings += usize::from(self.connection.take_ending().is_some());
         assert!(self.endings <= 1, "told twice");
-        assert!(self.endings == 0 || matches!(self.connection.phase(), Phase::Closed | Phase::Dropped));
+        assert!(self.endings == 0 || self.application.ended && !self.connection.may_send());
         assert!(!self.application.ended || self.connection.delayed_messages() == 0);
         result
     }
@@ -192,8 +194,12 @@ impl Session<'_> {
                         self.turn(1, |_, turn| codec::data_frame(turn.out, Opcode::Text, b"answer"));
                     }
                 }
-                0..=9 => self.turn(1, Connection::handle_eof),
-                10..=59 => self.connection.excuse(self.now),
+                0..=4 => self.turn(1, Connection::handle_eof),
+                5..=14 => {
+                    self.half_closed = true;
+                    self.turn(1, Connection::handle_half_close);
+                }
+                15..=59 => self.connection.excuse(self.now),
                 _ => self.turn(1, Connection::release_all_delayed),
             },
             _ => self.turn(1, |connection, turn| {
@@ -213,7 +219,7 @@ impl Session<'_> {
     /// What has begun to end ends, whatever the peer and the application do.
     fn check_end(&mut self) {
         self.application.busy = true;
-        for _ in 0..100 {
+        for _ in 0..200 {
             if self.connection.is_open() || self.connection.phase() == Phase::Dropped {
                 return;
             }
@@ -265,6 +271,7 @@ fuzz_target!(|input: &[u8]| {
         received: Vec::new(),
         endings: 0,
         said_goodbye: false,
+        half_closed: false,
     };
     while !input.is_empty() && session.out.len() < 1_000_000 {
         if session.step(&mut input).is_err() {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::codec::{BufferPool, Decoder, FrameError, Limits, Opcode, Step, Violation};
+use wsguard::codec::{BufferPool, Decoder, FrameError, Limits, Opcode, Skim, Step, Violation};
 use wsguard::verdict::Code;
 use wsguard_fuzz::{pieces, setting, stream};
 
@@ -13,11 +13,12 @@ enum Seen {
     Refused(Code, Option<FrameError>),
 }
 
-/// What a stream is to the decoder, and the payload bytes its headers announced.
+/// What a stream is to the decoder, the payload bytes that came, and whether a close frame did after it gave up.
 #[derive(Debug, PartialEq, Default)]
 struct Outcome {
     seen: Vec<Seen>,
-    claimed: u64,
+    received: u64,
+    close_found: bool,
     mid_message: bool,
 }
 
@@ -25,58 +26,69 @@ struct Run {
     decoder: Decoder,
     pool: BufferPool,
     limits: Limits,
-    /// From this event on, data is discarded.
+    /// From this event on, only a close frame is looked for.
     discard_at: usize,
-    discarding: bool,
-    received: usize,
+    skim: Option<Skim>,
+    refused: bool,
+    given: usize,
     outcome: Outcome,
 }
 
 impl Run {
-    /// Takes a piece; `false`: the stream is refused.
-    fn take(&mut self, piece: &mut [u8]) -> bool {
-        self.received += piece.len();
+    /// Takes a piece.
+    fn take(&mut self, piece: &mut [u8]) {
+        self.given += piece.len();
         let mut at = 0;
         loop {
-            if !self.discarding && self.outcome.seen.len() >= self.discard_at {
-                self.discarding = true;
-                self.decoder.discard_data(&mut self.pool);
+            if let Some(skim) = &mut self.skim {
+                self.outcome.close_found |= skim.finds_close(&piece[at..]);
+                return;
+            }
+            if self.outcome.seen.len() >= self.discard_at {
+                self.skim = Some(self.decoder.give_up(&mut self.pool));
+                continue;
             }
             let before = at;
             let step = self.decoder.next(piece, &mut at, &self.limits, &mut self.pool);
             assert!(before <= at && at <= piece.len());
-            self.outcome.claimed += self.decoder.take_claimed_bytes();
+            self.outcome.received += self.decoder.take_received_bytes();
             let (opcode, payload, is_message) = match step {
                 Ok(Step::NeedMore) => {
                     assert_eq!(at, piece.len(), "input is left over");
-                    return true;
+                    return;
                 }
                 Ok(Step::Message { opcode, payload }) => (opcode, payload, true),
                 Ok(Step::Control { opcode, payload }) => (opcode, payload, false),
-                Err(violation) => return self.refuse(violation),
+                Err(violation) => {
+                    self.refuse(violation);
+                    continue;
+                }
             };
             let bytes = payload.bytes(piece).to_vec();
             payload.recycle(&mut self.pool);
             if is_message {
-                assert!(!self.discarding && bytes.len() <= self.limits.max_message_bytes);
+                assert!(bytes.len() <= self.limits.max_message_bytes);
                 assert!(matches!(opcode, Opcode::Text | Opcode::Binary));
                 assert!(opcode == Opcode::Text || !self.limits.text_only);
                 // An in-place text is for the caller to check.
                 if opcode == Opcode::Text && std::str::from_utf8(&bytes).is_err() {
-                    return self.refuse(Code::BadUtf8.into());
+                    self.refuse(Code::BadUtf8.into());
+                    continue;
                 }
                 self.outcome.seen.push(Seen::Message(opcode, bytes));
             } else {
                 assert!(opcode.is_control() && bytes.len() <= 125);
                 self.outcome.seen.push(Seen::Control(opcode, bytes));
             }
-            assert!(self.decoder.buffered_bytes() <= self.received);
+            assert!(self.decoder.buffered_bytes() <= self.given);
         }
     }
 
-    fn refuse(&mut self, Violation { code, frame }: Violation) -> bool {
+    fn refuse(&mut self, Violation { code, frame }: Violation) {
         self.outcome.seen.push(Seen::Refused(code, frame));
-        false
+        self.skim = Some(self.decoder.give_up(&mut self.pool));
+        // How much of the refused message had come depends on where the fault was found.
+        self.refused = true;
     }
 }
 
@@ -86,8 +98,9 @@ fn decode(bytes: &[u8], limits: Limits, discard_at: usize, pieces: &[usize]) -> 
         pool: BufferPool::default(),
         limits,
         discard_at,
-        discarding: false,
-        received: 0,
+        skim: None,
+        refused: false,
+        given: 0,
         outcome: Outcome::default(),
     };
     let mut bytes = bytes.to_vec();
@@ -95,16 +108,18 @@ fn decode(bytes: &[u8], limits: Limits, discard_at: usize, pieces: &[usize]) -> 
     for piece in pieces {
         let (piece, tail) = rest.split_at_mut(*piece);
         rest = tail;
-        if !run.take(piece) {
-            // What was announced behind the fault depends on where the fault was found.
-            run.outcome.claimed = 0;
-            return run.outcome;
+        run.take(piece);
+        if run.outcome.close_found {
+            break;
         }
         let kept = run.decoder.buffered_bytes();
-        assert!(kept <= run.received && kept <= run.limits.max_message_bytes + 125, "{kept} bytes are kept");
+        assert!(kept <= run.given && kept <= run.limits.max_message_bytes + 125, "{kept} bytes are kept");
         assert!(run.decoder.is_mid_message() || kept == 0);
     }
     run.outcome.mid_message = run.decoder.is_mid_message();
+    if run.refused {
+        run.outcome.received = 0;
+    }
     run.outcome
 }
 
