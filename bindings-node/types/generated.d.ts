@@ -106,9 +106,15 @@ export interface RateLimit {
   perSecond?: number;
   /** Cost units that pass at once. Default 40. */
   burst?: number;
-  /** Messages of one key that may wait; what overflows closes the connection. Default 20. */
+  /**
+   * Messages of one key that may wait, none longer than `queue / per_second`; what overflows closes the connection.
+   * Default 20.
+   */
   queue?: number;
-  /** Payload bytes in a second, charged from frame headers; `null` disables it. Default 262144. */
+  /**
+   * Payload bytes in a second, charged as they come; a header that announces too many is refused. `null` disables it.
+   * Default 262144.
+   */
   bytesPerSecond?: number | null;
   /** Who shares a bucket. Default `user`. */
   key?: "user" | "ip" | "connection";

@@ -290,9 +290,11 @@ pub struct RateLimit {
     pub per_second: f64,
     /// Cost units that pass at once. Default 40.
     pub burst: f64,
-    /// Messages of one key that may wait; what overflows closes the connection. Default 20.
+    /// Messages of one key that may wait, none longer than `queue / per_second`; what overflows closes the connection.
+    /// Default 20.
     pub queue: u32,
-    /// Payload bytes in a second, charged from frame headers; `null` disables it. Default 262144.
+    /// Payload bytes in a second, charged as they come; a header that announces too many is refused. `null` disables it.
+    /// Default 262144.
     pub bytes_per_second: Option<f64>,
     /// Who shares a bucket. Default `user`.
     pub key: RateKeyKind,

@@ -187,11 +187,14 @@ impl Connection {
             closing.ending.clean &= matches!(closing.phase, Phase::Closing | Phase::Closed);
             closing.phase = Phase::Dropped;
             self.delayed = None;
-        } else if closing.heard != Heard::Goodbye
-            && (closing.skim.finds_close(input) || closing.is_broken && codec::is_one_close_frame(input))
-        {
-            closing.ending.clean = !closing.is_broken;
-            closing.hear(Heard::Goodbye);
+        } else if closing.heard != Heard::Goodbye {
+            let found = closing.skim.finds_close(input);
+            // In the middle of a frame that does not come, the next frame is where nothing can tell; a lone close frame is one.
+            closing.is_broken |= !found && codec::is_one_close_frame(input);
+            if found || codec::is_one_close_frame(input) {
+                closing.ending.clean = !closing.is_broken;
+                closing.hear(Heard::Goodbye);
+            }
         }
     }
 

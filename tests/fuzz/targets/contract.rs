@@ -23,7 +23,7 @@ impl Checked {
             let options = jsonschema::options().with_draft(Draft::Draft202012).offline();
             options.should_validate_formats(false).with_pattern_options(patterns).build(schema)
         });
-        let events = BTreeMap::from([("e".to_owned(), EventOptions { schema, cost: 1 })]);
+        let events = BTreeMap::from([("e".to_owned(), EventOptions { schema, cost: 1.0 })]);
         let contract = Contract::compile(&events, JsonLimits::default());
         match (contract, validator) {
             // Stricter than the compiler: other drafts, references to the meta-schemas.

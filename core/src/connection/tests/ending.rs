@@ -166,11 +166,15 @@ fn after_a_verdict_the_peers_end_or_the_deadline_is_awaited() {
 
 #[test]
 fn where_the_next_frame_begins_is_unknown_a_lone_close_frame_is_one() {
-    let mut rig = Rig::new(RAW);
-    rig.input(&[0xc1, 0x85]);
-    assert_eq!((rig.close_code(), rig.conn.phase()), (Some(1002), Phase::Closing));
-    rig.input(CLOSE);
-    assert_eq!(rig.conn.phase(), Phase::Closed);
+    let claim = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+    for (code, begun) in [(1002, &[0xc1, 0x85][..]), (1009, &claim), (1002, &[0x82, 0xff, 0xff])] {
+        let mut rig = Rig::new(RAW);
+        rig.input(begun);
+        assert_eq!((rig.close_code(), rig.conn.phase()), (Some(code), Phase::Closing));
+        rig.input(CLOSE);
+        assert_eq!(rig.conn.phase(), Phase::Closed);
+        assert_eq!(rig.conn.take_ending().map(|ending| ending.clean), Some(false));
+    }
 }
 
 #[test]
