@@ -1,10 +1,10 @@
 //! The quick path of common schemas: data is checked as text, without building a value.
 //!
-//! It only ever says *fits*. Whatever it does not know (a keyword, a key written with escapes, `1.0` for an integer) it
-//! leaves to the schema compiler, and so it does with everything that does not fit: that answer, and its wording, come
-//! from one place. A property test holds it to the compiler's answers.
+//! It only ever says *fits*. Whatever it does not know (a keyword, a key written with escapes) it leaves to the
+//! evaluator, and so it does with everything that does not fit: that answer, and its wording, come from one place. A property test holds it to the compiler's answers.
 
 use super::cursor::{ARRAY, BOOLEAN, Cursor, FLOAT, INTEGER, NULL, OBJECT, STRING};
+use super::instance::as_number;
 use super::text::{tag, unescape};
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ const MAX_NESTING: usize = 32;
 /// Schemas with more properties in one object are left to the compiler: one bit of a word for each.
 const MAX_PROPERTIES: usize = 64;
 
-const ANY: u8 = NULL | BOOLEAN | INTEGER | FLOAT | STRING | ARRAY | OBJECT;
+pub(super) const ANY: u8 = NULL | BOOLEAN | INTEGER | FLOAT | STRING | ARRAY | OBJECT;
 
 /// A schema that is simple enough.
 #[derive(Debug)]
@@ -203,12 +203,7 @@ impl Node {
         if self.number == Range::default() {
             return Some(());
         }
-        // As serde_json reads it: the compiler compares the same value. Vetted integers are exact.
-        let value = match kind {
-            INTEGER => token.parse::<i64>().ok()? as f64,
-            _ => serde_json::from_str(token).ok()?,
-        };
-        self.number.holds(value).then_some(())
+        self.number.holds(as_number(token)).then_some(())
     }
 
     fn accepts_array(&self, cursor: &mut Cursor<'_>) -> Option<()> {
@@ -297,7 +292,7 @@ impl Property {
 }
 
 /// The types that the keyword `type` names.
-fn types(value: &Value) -> Option<u8> {
+pub(super) fn types(value: &Value) -> Option<u8> {
     let one = |name: &Value| {
         Some(match name.as_str()? {
             "null" => NULL,

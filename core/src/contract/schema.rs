@@ -1,21 +1,23 @@
 //! The schema of one event's `data`: JSON Schema 2020-12, compiled once, with nothing to fetch and nothing to blow up.
 //!
-//! A schema that refers outside itself, or whose patterns need backtracking, is refused when it is compiled
-//! (THREATS J6). What a peer sends decides neither.
+//! A schema that refers outside itself, that goes round for ever, or whose patterns need backtracking, is refused when
+//! it is compiled (THREATS J6). What a peer sends decides none of it, and costs at most a small multiple of its size
+//! times the schema's (THREATS J7): see `evaluate`. The crate jsonschema holds schemas to their meta-schema at start and
+//! the evaluator to its answers in tests; it never sees what a peer sends.
 
+use super::compile::{MAX_PATTERN_BYTES, compile};
+use super::document::{Document, leaves};
+use super::evaluate::{Evaluation, Failure, budget};
+use super::instance::Instance;
+use super::program::Program;
 use super::quick::Quick;
-use super::unique::unique_items;
 use core::fmt;
 use jsonschema::error::ValidationErrorKind;
-use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, Validator};
+use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// What one pattern may occupy when compiled; bounds the time per byte it is matched against.
-const MAX_PATTERN_BYTES: usize = 4 << 20;
-/// What `SchemaMismatch` and a configuration error say at most, in characters.
-const MAX_PATH: usize = 160;
+/// What a configuration error says at most of the compiler's words, in characters.
 const MAX_MESSAGE: usize = 400;
 
 /// A compiled schema.
@@ -23,7 +25,7 @@ const MAX_MESSAGE: usize = 400;
 pub(super) struct Schema {
     /// Accepts common data without building a value; decides nothing else.
     quick: Option<Quick>,
-    validator: Validator,
+    program: Program,
     /// The property names that the schema itself mentions: the only ones that may be shown.
     names: BTreeSet<String>,
 }
@@ -31,16 +33,11 @@ pub(super) struct Schema {
 impl Schema {
     /// Compiles a schema; the error says what is wrong with it.
     pub(super) fn compile(schema: &Value) -> Result<Self, String> {
-        let names = survey(schema)?;
-        let patterns = PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES);
-        let options = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .offline()
-            .should_validate_formats(false)
-            .with_pattern_options(patterns)
-            .with_keyword("uniqueItems", |_, value, _| Ok(unique_items(value)));
-        let validator = options.build(schema).map_err(|error| refusal(&error))?;
-        Ok(Self { quick: Quick::compile(schema), validator, names })
+        let document = Document::read(schema)?;
+        let (program, names) = compile(&document, schema)?;
+        // Also of the parts that nothing refers to.
+        jsonschema(schema).map_err(|error| refusal(&error))?;
+        Ok(Self { quick: Quick::compile(schema), program, names })
     }
 
     /// Whether vetted JSON text fits.
@@ -52,52 +49,14 @@ impl Schema {
     }
 
     fn check_value(&self, data: &str) -> Result<(), SchemaMismatch> {
-        match serde_json::from_str(data) {
-            Ok(value) if self.validator.is_valid(&value) => Ok(()),
-            Ok(value) => Err(self.mismatch(&value)),
-            // A number at the very edge of f64 that serde_json rounds to infinity.
-            Err(_) => Err(SchemaMismatch { path: String::new(), keyword: "number".to_owned() }),
-        }
-    }
-
-    #[cold]
-    fn mismatch(&self, value: &Value) -> SchemaMismatch {
-        match self.validator.validate(value) {
-            Err(error) => SchemaMismatch {
-                path: self.shown_path(value, error.instance_path().as_str()),
-                keyword: match error.kind() {
-                    ValidationErrorKind::FalseSchema => error.schema_path().as_str().rsplit('/').next(),
-                    kind => Some(kind.keyword()),
-                }
-                .filter(|keyword| !keyword.is_empty())
-                .unwrap_or("false")
-                .to_owned(),
-            },
-            Ok(()) => SchemaMismatch { path: String::new(), keyword: "schema".to_owned() },
-        }
-    }
-
-    /// A JSON pointer into `value` in which names that only the peer knows are replaced by `*`.
-    fn shown_path(&self, value: &Value, pointer: &str) -> String {
-        let mut path = String::new();
-        let mut parent = Some(value);
-        for segment in pointer.split('/').skip(1) {
-            let name = segment.replace("~1", "/").replace("~0", "~");
-            let index = parent.filter(|parent| parent.is_array());
-            let shown = if index.is_some() || self.names.contains(&name) { segment } else { "*" };
-            if path.chars().count() + shown.chars().count() >= MAX_PATH {
-                path.push_str("/…");
-                break;
-            }
-            path.push('/');
-            path.extend(shown.chars().map(|character| if character.is_control() { '?' } else { character }));
-            parent = match parent {
-                Some(Value::Object(members)) => members.get(&name),
-                Some(Value::Array(items)) => name.parse().ok().and_then(|index: usize| items.get(index)),
-                _ => None,
-            };
-        }
-        path
+        let Some(instance) = Instance::parse(data) else {
+            return Err(SchemaMismatch { path: String::new(), keyword: "schema" });
+        };
+        let mut evaluation = Evaluation::new(&self.program, instance, budget(&self.program, data.len()));
+        evaluation.run().map_err(|Failure { value, keyword }| {
+            let path = evaluation.instance.path(value, &self.names);
+            SchemaMismatch { path, keyword }
+        })
     }
 
     /// What the schema says without the quick path.
@@ -117,7 +76,7 @@ impl Schema {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaMismatch {
     path: String,
-    keyword: String,
+    keyword: &'static str,
 }
 
 impl SchemaMismatch {
@@ -127,100 +86,38 @@ impl SchemaMismatch {
         &self.path
     }
 
-    /// The schema keyword that refused it: `maxLength`.
+    /// The schema keyword that refused it: `maxLength`. `budget`: checking took too many steps.
     pub fn keyword(&self) -> &str {
-        &self.keyword
+        self.keyword
     }
 }
 
 impl fmt::Display for SchemaMismatch {
     /// At most 200 characters: `data/items/3/name: maxLength`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "data{}: {:.32}", self.path, self.keyword)
+        write!(f, "data{}: {}", self.path, self.keyword)
     }
 }
 
 impl std::error::Error for SchemaMismatch {}
 
-/// Goes through a schema for what the compiler would let pass: other drafts, and references to the meta-schemas that
-/// it carries along. Returns the property names the schema mentions.
-fn survey(schema: &Value) -> Result<BTreeSet<String>, String> {
-    let mut names = BTreeSet::new();
-    // With each value: whether its keys are names rather than keywords.
-    let mut pending = vec![(schema, false)];
-    while let Some((value, named)) = pending.pop() {
-        match value {
-            Value::Array(items) => pending.extend(items.iter().map(|item| (item, false))),
-            Value::Object(members) => {
-                for (key, value) in members {
-                    match (key.as_str(), value) {
-                        _ if named => {
-                            names.insert(key.clone());
-                            pending.push((value, false));
-                        }
-                        ("$schema", Value::String(draft)) if draft.trim_end_matches('#') != DRAFT => {
-                            return Err(format!("`$schema` is {}; only {DRAFT} is accepted", shown(draft)));
-                        }
-                        ("$id" | "$ref" | "$dynamicRef", Value::String(uri)) if is_builtin(uri) => {
-                            return Err(leaves(uri));
-                        }
-                        ("required", Value::Array(required)) => {
-                            names.extend(required.iter().filter_map(Value::as_str).map(str::to_owned));
-                        }
-                        ("const" | "enum" | "default" | "examples", _) => {}
-                        ("properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas", _) => {
-                            pending.push((value, true));
-                        }
-                        _ => pending.push((value, false)),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(names)
+/// Another compiler's opinion: of the schema at start, of data in tests.
+fn jsonschema(schema: &Value) -> Result<jsonschema::Validator, ValidationError<'static>> {
+    let patterns = PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES);
+    let options = jsonschema::options().with_draft(Draft::Draft202012).offline();
+    options.should_validate_formats(false).with_pattern_options(patterns).build(schema)
 }
 
-/// Whether a reference names a meta-schema that the compiler carries along and would not have to fetch.
-fn is_builtin(uri: &str) -> bool {
-    let rest = uri.split_once("//").map_or("", |(_, rest)| rest);
-    rest.get(..15).is_some_and(|host| host.eq_ignore_ascii_case("json-schema.org"))
-}
-
-fn leaves(uri: &str) -> String {
-    format!(
-        "the reference {} leads out of the schema, and nothing is ever fetched: refer to `#...`, or to an `$id` or \
-         `$anchor` inside it",
-        shown(uri)
-    )
-}
-
-/// Why the compiler refused a schema.
+/// Why the other compiler refused a schema.
 fn refusal(error: &ValidationError<'_>) -> String {
-    let message = match error.kind() {
-        ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => return leaves(uri),
-        ValidationErrorKind::Format { format } if format == "regex" => {
-            let pattern = error.instance().as_str().unwrap_or_default();
-            return format!(
-                "the pattern {} is not accepted: patterns run in linear time, without look-around and \
-                 backreferences, and compile to at most {} MiB",
-                shown(pattern),
-                MAX_PATTERN_BYTES >> 20
-            );
-        }
-        _ => error.to_string(),
-    };
-    let message: String = message.chars().take(MAX_MESSAGE).collect();
+    if let ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) = error.kind() {
+        return leaves(uri);
+    }
+    let message: String = error.to_string().chars().take(MAX_MESSAGE).collect();
     match error.instance_path().as_str() {
         "" => format!("invalid schema: {message}"),
         path => format!("invalid schema at {path}: {message}"),
     }
-}
-
-/// A text of the schema, quoted and bounded.
-fn shown(text: &str) -> String {
-    let start: String = text.chars().take(MAX_MESSAGE).collect();
-    format!("{start:?}")
 }
 
 #[cfg(test)]
