@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What one pattern may occupy when compiled; bounds the time per byte it is matched against.
-pub(super) const MAX_PATTERN_BYTES: usize = 4 << 20;
+const MAX_PATTERN_BYTES: usize = 4 << 20;
 /// A subschema is counted once for each dynamic scope in which it is used.
 const MAX_NODES: usize = 100_000;
 

@@ -38,6 +38,8 @@ pub(super) struct Document<'s> {
     by_uri: HashMap<String, usize>,
     /// The resource of every subschema, by its address.
     homes: HashMap<*const Value, usize>,
+    /// Every reference and the resource in which it stands.
+    references: Vec<(&'s str, usize)>,
 }
 
 /// What a keyword takes.
@@ -167,8 +169,18 @@ struct Pending<'s> {
 impl<'s> Document<'s> {
     /// Goes through every subschema; the error says which keyword is wrong.
     pub(super) fn read(schema: &'s Value) -> Result<Self, String> {
+        let document = Self::survey(schema)?;
+        // Also those in parts that nothing uses.
+        for (reference, resource) in &document.references {
+            document.follow(reference, *resource)?;
+        }
+        Ok(document)
+    }
+
+    fn survey(schema: &'s Value) -> Result<Self, String> {
         let whole = Resource { base: uri::NO_BASE.to_owned(), root: schema, anchors: HashMap::new() };
-        let mut document = Self { resources: vec![whole], by_uri: HashMap::new(), homes: HashMap::new() };
+        let mut document =
+            Self { resources: vec![whole], by_uri: HashMap::new(), homes: HashMap::new(), references: Vec::new() };
         document.by_uri.insert(uri::NO_BASE.to_owned(), 0);
         let mut pending = vec![Pending { schema, path: String::new(), resource: 0, nesting: 0 }];
         while let Some(next) = pending.pop() {
@@ -252,6 +264,8 @@ impl<'s> Document<'s> {
             }
         }
         self.homes.insert(this.schema, this.resource);
+        let references = ["$ref", "$dynamicRef"].into_iter().filter_map(text);
+        self.references.extend(references.map(|reference| (reference, this.resource)));
         for (keyword, dynamic) in [("$anchor", false), ("$dynamicAnchor", true)] {
             if let Some(name) = text(keyword)
                 && let Some(resource) = self.resources.get_mut(this.resource)
@@ -323,9 +337,10 @@ impl<'s> Document<'s> {
     }
 }
 
-/// Looks at a schema that only a reference reaches, under a keyword that means nothing.
+/// Looks at a schema that only a reference reaches, under a keyword that means nothing. Its references are followed
+/// when it is compiled.
 pub(super) fn vet_alone(schema: &Value) -> Result<(), String> {
-    Document::read(schema).map(drop)
+    Document::survey(schema).map(drop)
 }
 
 fn wrong(path: &str, keyword: &str, takes: Takes) -> String {
@@ -343,7 +358,7 @@ fn is_builtin(uri: &str) -> bool {
     rest.get(..15).is_some_and(|host| host.eq_ignore_ascii_case("json-schema.org"))
 }
 
-pub(super) fn leaves(uri: &str) -> String {
+fn leaves(uri: &str) -> String {
     format!(
         "the reference {} leads out of the schema, and nothing is ever fetched: refer to `#...`, or to an `$id` or \
          `$anchor` inside it",

@@ -9,6 +9,10 @@ mod cursor;
 mod document;
 mod envelope;
 mod evaluate;
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod hostile;
 mod instance;
 mod memo;
 mod number;

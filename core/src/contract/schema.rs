@@ -5,15 +5,14 @@
 //! times the schema's (THREATS J7): see `evaluate`. The crate jsonschema holds schemas to their meta-schema at start and
 //! the evaluator to its answers in tests; it never sees what a peer sends.
 
-use super::compile::{MAX_PATTERN_BYTES, compile};
-use super::document::{Document, leaves};
+use super::compile::compile;
+use super::document::Document;
 use super::evaluate::{Evaluation, Failure, budget};
 use super::instance::Instance;
 use super::program::Program;
 use super::quick::Quick;
 use core::fmt;
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError};
+use jsonschema::ValidationError;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -35,8 +34,9 @@ impl Schema {
     pub(super) fn compile(schema: &Value) -> Result<Self, String> {
         let document = Document::read(schema)?;
         let (program, names) = compile(&document, schema)?;
-        // Also of the parts that nothing refers to.
-        jsonschema(schema).map_err(|error| refusal(&error))?;
+        // Also the parts that nothing refers to. Only against the meta-schema: jsonschema's compiler takes exponential
+        // time over references that fan out.
+        jsonschema::draft202012::meta::validate(schema).map_err(|error| refusal(&error))?;
         Ok(Self { quick: Quick::compile(schema), program, names })
     }
 
@@ -57,6 +57,16 @@ impl Schema {
             let path = evaluation.instance.path(value, &self.names);
             SchemaMismatch { path, keyword }
         })
+    }
+
+    /// What the schema says without the quick path, in how many steps, and how many it might have taken.
+    #[cfg(test)]
+    pub(super) fn count(&self, data: &str) -> (Result<(), SchemaMismatch>, u64, u64) {
+        let instance = Instance::parse(data).unwrap();
+        let budget = budget(&self.program, data.len());
+        let mut evaluation = Evaluation::new(&self.program, instance, u64::MAX);
+        let _ = evaluation.run();
+        (self.check_value(data), evaluation.steps, budget)
     }
 
     /// What the schema says without the quick path.
@@ -101,23 +111,22 @@ impl fmt::Display for SchemaMismatch {
 
 impl std::error::Error for SchemaMismatch {}
 
-/// Another compiler's opinion: of the schema at start, of data in tests.
-fn jsonschema(schema: &Value) -> Result<jsonschema::Validator, ValidationError<'static>> {
-    let patterns = PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES);
-    let options = jsonschema::options().with_draft(Draft::Draft202012).offline();
-    options.should_validate_formats(false).with_pattern_options(patterns).build(schema)
-}
-
-/// Why the other compiler refused a schema.
+/// Why the meta-schema refuses a schema that has passed `document`.
 fn refusal(error: &ValidationError<'_>) -> String {
-    if let ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) = error.kind() {
-        return leaves(uri);
-    }
     let message: String = error.to_string().chars().take(MAX_MESSAGE).collect();
     match error.instance_path().as_str() {
         "" => format!("invalid schema: {message}"),
         path => format!("invalid schema at {path}: {message}"),
     }
+}
+
+/// Another compiler's opinion of data.
+#[cfg(test)]
+pub(super) fn jsonschema(schema: &Value) -> Result<jsonschema::Validator, ValidationError<'static>> {
+    use jsonschema::PatternOptions;
+    let patterns = PatternOptions::regex().size_limit(4 << 20).dfa_size_limit(4 << 20);
+    let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012).offline();
+    options.should_validate_formats(false).with_pattern_options(patterns).build(schema)
 }
 
 #[cfg(test)]
@@ -190,9 +199,10 @@ mod tests {
                 }
             }
         }
-        for schema in [json!({"$ref": "#/nope"}), json!({"$ref": "#nope"}), json!({"$ref": "http://["})] {
+        for schema in [json!({"$ref": "#/nope"}), json!({"$ref": "#nope"}), json!({"$ref": "#%ff"})] {
             assert!(refused(&schema).starts_with("invalid schema"), "{schema}");
         }
+        assert!(refused(&json!({"$ref": "http://["})).contains("leads out of the schema"));
         for schema in [
             json!({"$defs": {"n": {"type": "integer"}}, "items": {"$ref": "#/$defs/n"}}),
             json!({"$defs": {"n": {"$anchor": "n", "type": "integer"}}, "items": {"$ref": "#n"}}),
@@ -205,21 +215,73 @@ mod tests {
     }
 
     #[test]
-    fn references_to_themselves_end() {
+    fn references_that_go_round_are_refused() {
         for schema in [
             json!({"$ref": "#"}),
             json!({"allOf": [{"$ref": "#"}]}),
+            json!({"anyOf": [{"type": "string"}, {"not": {"$ref": "#"}}]}),
+            json!({"if": true, "else": {"$ref": "#"}}),
+            json!({"properties": {"a": {"dependentSchemas": {"b": {"$ref": "#/properties/a"}}}}}),
+            json!({"$dynamicAnchor": "n", "oneOf": [true, {"$dynamicRef": "#n"}]}),
             json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
         ] {
-            if let Ok(schema) = Schema::compile(&schema) {
-                let _ = schema.check("[1]");
-            }
+            assert!(refused(&schema).contains("leads back to itself"), "{schema}");
         }
+        // Unless nothing asks for it.
+        assert!(Schema::compile(&json!({"$defs": {"a": {"$ref": "#/$defs/a"}}})).is_ok());
         let tree = Schema::compile(&json!({"type": "array", "items": {"$ref": "#"}})).unwrap();
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        // As deep as `max_depth` can be set, which is as deep as serde_json reads.
-        assert!(tree.check(&nested(127)).is_ok());
-        assert!(tree.check(&nested(128)).is_err());
+        // `max_depth` bounds what comes here; nothing recurses on more.
+        assert!(tree.check(&nested(128)).is_ok());
+        assert!(tree.check(&nested(100_000)).is_ok());
+        assert!(tree.check(&format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))).is_err());
+        // Nor on a long way through the schema.
+        let mut long = json!({"type": "string"});
+        for _ in 0..100 {
+            long = json!({"allOf": [{"anyOf": [long]}]});
+            if long.to_string().len() > 1_200 {
+                break;
+            }
+        }
+        let definitions: serde_json::Map<_, _> =
+            (0..20_000).map(|n| (n.to_string(), json!({"$ref": format!("#/$defs/{}", n + 1)}))).collect();
+        let mut chain = json!({"$defs": definitions, "$ref": "#/$defs/0"});
+        chain["$defs"]["20000"] = long;
+        let document = Document::read(&chain).unwrap();
+        let (program, _) = compile(&document, &chain).unwrap();
+        let run = |data| Evaluation::new(&program, Instance::parse(data).unwrap(), u64::MAX).run();
+        assert!(run("\"a\"").is_ok() && run("1").is_err());
+    }
+
+    /// The budget ends what is too much, whatever would have come of it.
+    #[test]
+    fn a_spent_budget_is_a_mismatch() {
+        for schema in [json!({"items": {"not": {"type": "null"}}}), json!({"not": {"items": {"type": "null"}}})] {
+            let document = Document::read(&schema).unwrap();
+            let (program, names) = compile(&document, &schema).unwrap();
+            let data = format!("[{}1]", "1,".repeat(500));
+            let mut evaluation = Evaluation::new(&program, Instance::parse(&data).unwrap(), 3);
+            let failure = evaluation.run().unwrap_err();
+            assert_eq!((evaluation.instance.path(failure.value, &names).as_str(), failure.keyword), ("", "budget"));
+        }
+    }
+
+    /// An integer is written as one: `5.0` is a float to Python, `5` to Node, and a text to C.
+    #[test]
+    fn integers_are_written_as_integers() {
+        for schema in
+            [json!({"type": "integer"}), json!({"type": ["integer", "null"]}), json!({"allOf": [{"type": "integer"}]})]
+        {
+            let schema = Schema::compile(&schema).unwrap();
+            for number in ["5", "-5", "0", "-0", "9007199254740992"] {
+                assert!(schema.check(number).is_ok(), "{number}");
+            }
+            for number in ["5.0", "1e2", "1E+2", "-0.0", "0e0", "1e20", "0.5"] {
+                assert_eq!(schema.check(number).unwrap_err().to_string().rsplit(' ').next(), Some("type"), "{number}");
+            }
+        }
+        let number = Schema::compile(&json!({"type": "number", "enum": [5, 100]})).unwrap();
+        assert!(["5", "5.0", "1e2"].iter().all(|text| number.check(text).is_ok()));
     }
 
     /// THREATS J6: patterns run in linear time.
@@ -267,7 +329,16 @@ mod tests {
     #[test]
     fn an_invalid_schema_says_where() {
         for (schema, said) in [
-            (json!({"type": "strin"}), "at /type"),
+            (
+                json!({"type": "strin"}),
+                "at /type: `type` must be one of array, boolean, integer, null, number, object, string",
+            ),
+            (json!({"items": [{"type": "string"}]}), "at /items: `items` must be a schema"),
+            (json!({"$defs": {"a/b": {"enum": 1}}}), "at /$defs/a~1b/enum: `enum` must be a list"),
+            (json!({"multipleOf": 0}), "a number above 0"),
+            (json!({"allOf": []}), "one at least"),
+            (json!({"dependentRequired": {"a": ["b", "b"]}}), "without repetition"),
+            (json!({"$anchor": "1 2"}), "at /$anchor"),
             (json!({"properties": {"a": {"minLength": -1}}}), "at /properties/a/minLength"),
             (json!({"required": "a"}), "at /required"),
             (json!({"properties": {"a": 5}}), "at /properties/a"),
