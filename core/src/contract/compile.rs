@@ -309,7 +309,7 @@ impl<'s> Compiler<'_, 's> {
         let mut sorted: Vec<Box<str>> = names.map(Box::from).collect();
         sorted.sort_unstable();
         sorted.dedup();
-        self.names.extend(sorted.iter().map(|name| name.to_string()));
+        self.names.extend(sorted.iter().map(ToString::to_string));
         sorted.into()
     }
 

@@ -197,7 +197,7 @@ impl<'s> Document<'s> {
             self.homes.insert(this.schema, this.resource);
             return if this.schema.is_boolean() { Ok(()) } else { Err(wrong(&this.path, "schema", Takes::Schema)) };
         };
-        self.vet(keywords, &this.path)?;
+        Self::vet(keywords, &this.path)?;
         self.identify(keywords, &mut this)?;
         for (keyword, value) in keywords {
             let inside = |schema, name: Option<String>| Pending {
@@ -225,7 +225,7 @@ impl<'s> Document<'s> {
         Ok(())
     }
 
-    fn vet(&self, keywords: &Map<String, Value>, path: &str) -> Result<(), String> {
+    fn vet(keywords: &Map<String, Value>, path: &str) -> Result<(), String> {
         for (keyword, value) in keywords {
             if let Some(takes) = takes(keyword)
                 && !takes.accepts(value)

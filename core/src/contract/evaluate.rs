@@ -47,6 +47,18 @@ struct Frame {
     matched: u64,
 }
 
+impl Frame {
+    /// Asks a node about a value inside the frame's.
+    fn ask_inside(&self, node: NodeId, value: u32) -> Answer {
+        Answer::Ask { node, value, collects: false, tentative: self.tentative }
+    }
+
+    /// Asks a node about the frame's own value, which must fit it too.
+    fn ask_too(&self, node: NodeId) -> Answer {
+        Answer::Ask { node, value: self.value, collects: self.gathers, tentative: self.tentative }
+    }
+}
+
 /// What a check says.
 enum Answer {
     Holds,
@@ -360,7 +372,7 @@ impl<'p, 't> Evaluation<'p, 't> {
                         return Answer::Fails("additionalProperties");
                     }
                     match others {
-                        Some(node) => return self.about(node, key + 1, frame),
+                        Some(node) => return frame.ask_inside(node, key + 1),
                         None => continue,
                     }
                 }
@@ -370,19 +382,13 @@ impl<'p, 't> Evaluation<'p, 't> {
                 if frame.gathers {
                     frame.evaluated.mark(frame.ordinal, count);
                 }
-                return self.about(node, key + 1, frame);
+                return frame.ask_inside(node, key + 1);
             }
         }
         if properties.others.is_some() {
             frame.evaluated = Evaluated::All;
         }
         Answer::Holds
-    }
-
-    /// Asks about a value inside the frame's.
-    #[expect(clippy::unused_self, reason = "reads like the other questions")]
-    fn about(&self, node: NodeId, value: u32, frame: &Frame) -> Answer {
-        Answer::Ask { node, value, collects: false, tentative: frame.tentative }
     }
 
     fn property_names(&mut self, node: NodeId, frame: &mut Frame) -> Answer {
@@ -419,7 +425,7 @@ impl<'p, 't> Evaluation<'p, 't> {
             if frame.gathers && rest.is_none() {
                 frame.evaluated.mark(ordinal, self.instance.count(frame.value));
             }
-            return self.about(node, item, frame);
+            return frame.ask_inside(node, item);
         }
         if rest.is_some() {
             frame.evaluated = Evaluated::All;
@@ -455,7 +461,7 @@ impl<'p, 't> Evaluation<'p, 't> {
             frame.at = key;
             frame.ordinal += 1;
             if let Some(node) = find(named, self.instance.text(key)) {
-                return self.about_same(node, frame);
+                return frame.ask_too(node);
             }
         }
         Answer::Holds
@@ -471,18 +477,12 @@ impl<'p, 't> Evaluation<'p, 't> {
         holds
     }
 
-    /// Asks another node about the frame's own value.
-    #[expect(clippy::unused_self, reason = "reads like the other questions")]
-    fn about_same(&self, node: NodeId, frame: &Frame) -> Answer {
-        Answer::Ask { node, value: frame.value, collects: frame.gathers, tentative: frame.tentative }
-    }
-
     fn all_of(&mut self, nodes: &[NodeId], frame: &mut Frame) -> Answer {
         if !self.takes_over(frame) {
             return Answer::FailsThere;
         }
         frame.stage += 1;
-        nodes.get(frame.stage - 1).map_or(Answer::Holds, |node| self.about_same(*node, frame))
+        nodes.get(frame.stage - 1).map_or(Answer::Holds, |node| frame.ask_too(*node))
     }
 
     fn any_of(&mut self, nodes: &[NodeId], frame: &mut Frame) -> Answer {
@@ -533,7 +533,7 @@ impl<'p, 't> Evaluation<'p, 't> {
             _ if self.takes_over(frame) => None,
             _ => return Answer::FailsThere,
         };
-        next.map_or(Answer::Holds, |node| self.about_same(node, frame))
+        next.map_or(Answer::Holds, |node| frame.ask_too(node))
     }
 
     fn unevaluated(&mut self, node: NodeId, keyword: &'static str, frame: &mut Frame) -> Answer {
@@ -552,7 +552,7 @@ impl<'p, 't> Evaluation<'p, 't> {
             if self.never(node) {
                 return Answer::Fails(keyword);
             }
-            return self.about(node, child + step, frame);
+            return frame.ask_inside(node, child + step);
         }
         frame.evaluated = Evaluated::All;
         Answer::Holds

@@ -175,7 +175,7 @@ pub(crate) fn data(dice: &mut Dice<'_>, depth: usize) -> Value {
     match dice.throw(if depth == 0 { 8 } else { 16 }) {
         0 => Value::Null,
         1 => json!(dice.throw(2) == 1),
-        2 | 3 => json!(dice.throw(8) as i64 - 3),
+        2 | 3 => json!(dice.of(&[-3, -2, -1, 0, 1, 2, 3, 4])),
         4 => json!(dice.of(&[0.5, 1.5, -0.5, 0.3, 2.25])),
         5..=7 => json!(dice.of(&["", "a", "ab", "abc", "x1", "é😀", "aaaab"])),
         8..=11 => (0..dice.throw(4)).map(|_| data(dice, depth - 1)).collect(),

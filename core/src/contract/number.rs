@@ -54,7 +54,7 @@ impl Decimal {
         let (mantissa, exponent) = text.split_once('e')?;
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let digits = format!("{whole}{fraction}").parse().ok()?;
-        let exponent = exponent.parse::<i32>().ok()? - fraction.len() as i32;
+        let exponent = exponent.parse::<i32>().ok()? - i32::try_from(fraction.len()).ok()?;
         Some(Self { digits, exponent }.trimmed())
     }
 
