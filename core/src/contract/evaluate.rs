@@ -137,12 +137,13 @@ impl<'p, 't> Evaluation<'p, 't> {
             self.returned = Some((true, Evaluated::Nothing));
             return;
         }
-        let collects = collects && self.instance.kind(value) & (ARRAY | OBJECT) != 0;
+        let has_parts = self.instance.count(value) > 0;
+        let collects = collects && has_parts;
         if let Some(answer) = node.slot.and_then(|slot| self.known(slot, value, collects, tentative)) {
             self.returned = Some(answer);
             return;
         }
-        let gathers = (collects || node.gathers) && self.instance.kind(value) & (ARRAY | OBJECT) != 0;
+        let gathers = has_parts && (collects || node.gathers);
         self.frames.push(Frame {
             node: id,
             value,
