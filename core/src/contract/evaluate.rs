@@ -12,7 +12,7 @@ use super::number::Decimal;
 use super::program::{Check, Choices, Count, Counted, Dependents, Node, NodeId, Pattern, Program, Properties, find};
 
 /// Steps for each byte of the message (and 64 more) and each unit of the schema's size. Generated schemas and data that
-/// are made to branch stay under a tenth of it.
+/// are made to branch stay under an eighth of it.
 const STEPS: u64 = 8;
 
 /// The most steps that checking `len` bytes against this schema may take.
