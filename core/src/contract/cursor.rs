@@ -27,6 +27,11 @@ impl<'t> Cursor<'t> {
         self.at == self.text.len()
     }
 
+    /// The offset of the byte that is read next.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

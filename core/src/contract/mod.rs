@@ -4,13 +4,24 @@
 //! event is listed ([`Envelope::index`]), and whether its `data` fits the event's schema ([`Contract::check`]). Which
 //! verdict that becomes and what it costs the peer is decided by the caller. No socket, no clock: text in, answer out.
 
+mod compile;
 mod cursor;
+mod document;
 mod envelope;
+mod evaluate;
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod hostile;
+mod instance;
+mod memo;
+mod number;
+mod program;
 mod quick;
 mod scan;
 mod schema;
 mod text;
-mod unique;
+mod uri;
 
 pub use envelope::{BadEnvelope, Envelope, Member, Rule, Status};
 pub use scan::Scratch;

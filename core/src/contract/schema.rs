@@ -1,21 +1,22 @@
 //! The schema of one event's `data`: JSON Schema 2020-12, compiled once, with nothing to fetch and nothing to blow up.
 //!
-//! A schema that refers outside itself, or whose patterns need backtracking, is refused when it is compiled
-//! (THREATS J6). What a peer sends decides neither.
+//! A schema that refers outside itself, that goes round for ever, or whose patterns need backtracking, is refused when
+//! it is compiled (THREATS J6). What a peer sends decides none of it, and costs at most a small multiple of its size
+//! times the schema's (THREATS J7): see `evaluate`. The crate jsonschema holds schemas to their meta-schema at start and
+//! the evaluator to its answers in tests; it never sees what a peer sends.
 
+use super::compile::compile;
+use super::document::Document;
+use super::evaluate::{Evaluation, Failure, budget};
+use super::instance::Instance;
+use super::program::Program;
 use super::quick::Quick;
-use super::unique::unique_items;
 use core::fmt;
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, Validator};
+use jsonschema::ValidationError;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// What one pattern may occupy when compiled; bounds the time per byte it is matched against.
-const MAX_PATTERN_BYTES: usize = 4 << 20;
-/// What `SchemaMismatch` and a configuration error say at most, in characters.
-const MAX_PATH: usize = 160;
+/// What a configuration error says at most of the compiler's words, in characters.
 const MAX_MESSAGE: usize = 400;
 
 /// A compiled schema.
@@ -23,7 +24,7 @@ const MAX_MESSAGE: usize = 400;
 pub(super) struct Schema {
     /// Accepts common data without building a value; decides nothing else.
     quick: Option<Quick>,
-    validator: Validator,
+    program: Program,
     /// The property names that the schema itself mentions: the only ones that may be shown.
     names: BTreeSet<String>,
 }
@@ -31,16 +32,12 @@ pub(super) struct Schema {
 impl Schema {
     /// Compiles a schema; the error says what is wrong with it.
     pub(super) fn compile(schema: &Value) -> Result<Self, String> {
-        let names = survey(schema)?;
-        let patterns = PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES);
-        let options = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .offline()
-            .should_validate_formats(false)
-            .with_pattern_options(patterns)
-            .with_keyword("uniqueItems", |_, value, _| Ok(unique_items(value)));
-        let validator = options.build(schema).map_err(|error| refusal(&error))?;
-        Ok(Self { quick: Quick::compile(schema), validator, names })
+        let document = Document::read(schema)?;
+        let (program, names) = compile(&document, schema)?;
+        // Also the parts that nothing refers to. Only against the meta-schema: jsonschema's compiler takes exponential
+        // time over references that fan out.
+        jsonschema::draft202012::meta::validate(schema).map_err(|error| refusal(&error))?;
+        Ok(Self { quick: Quick::compile(schema), program, names })
     }
 
     /// Whether vetted JSON text fits.
@@ -52,52 +49,24 @@ impl Schema {
     }
 
     fn check_value(&self, data: &str) -> Result<(), SchemaMismatch> {
-        match serde_json::from_str(data) {
-            Ok(value) if self.validator.is_valid(&value) => Ok(()),
-            Ok(value) => Err(self.mismatch(&value)),
-            // A number at the very edge of f64 that serde_json rounds to infinity.
-            Err(_) => Err(SchemaMismatch { path: String::new(), keyword: "number".to_owned() }),
-        }
+        let Some(instance) = Instance::parse(data) else {
+            return Err(SchemaMismatch { path: String::new(), keyword: "schema" });
+        };
+        let mut evaluation = Evaluation::new(&self.program, instance, budget(&self.program, data.len()));
+        evaluation.run().map_err(|Failure { value, keyword }| {
+            let path = evaluation.instance.path(value, &self.names);
+            SchemaMismatch { path, keyword }
+        })
     }
 
-    #[cold]
-    fn mismatch(&self, value: &Value) -> SchemaMismatch {
-        match self.validator.validate(value) {
-            Err(error) => SchemaMismatch {
-                path: self.shown_path(value, error.instance_path().as_str()),
-                keyword: match error.kind() {
-                    ValidationErrorKind::FalseSchema => error.schema_path().as_str().rsplit('/').next(),
-                    kind => Some(kind.keyword()),
-                }
-                .filter(|keyword| !keyword.is_empty())
-                .unwrap_or("false")
-                .to_owned(),
-            },
-            Ok(()) => SchemaMismatch { path: String::new(), keyword: "schema".to_owned() },
-        }
-    }
-
-    /// A JSON pointer into `value` in which names that only the peer knows are replaced by `*`.
-    fn shown_path(&self, value: &Value, pointer: &str) -> String {
-        let mut path = String::new();
-        let mut parent = Some(value);
-        for segment in pointer.split('/').skip(1) {
-            let name = segment.replace("~1", "/").replace("~0", "~");
-            let index = parent.filter(|parent| parent.is_array());
-            let shown = if index.is_some() || self.names.contains(&name) { segment } else { "*" };
-            if path.chars().count() + shown.chars().count() >= MAX_PATH {
-                path.push_str("/…");
-                break;
-            }
-            path.push('/');
-            path.extend(shown.chars().map(|character| if character.is_control() { '?' } else { character }));
-            parent = match parent {
-                Some(Value::Object(members)) => members.get(&name),
-                Some(Value::Array(items)) => name.parse().ok().and_then(|index: usize| items.get(index)),
-                _ => None,
-            };
-        }
-        path
+    /// What the schema says without the quick path, in how many steps, and how many it might have taken.
+    #[cfg(test)]
+    pub(super) fn count(&self, data: &str) -> (Result<(), SchemaMismatch>, u64, u64) {
+        let instance = Instance::parse(data).unwrap();
+        let budget = budget(&self.program, data.len());
+        let mut evaluation = Evaluation::new(&self.program, instance, u64::MAX);
+        let _ = evaluation.run();
+        (self.check_value(data), evaluation.steps, budget)
     }
 
     /// What the schema says without the quick path.
@@ -117,7 +86,7 @@ impl Schema {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaMismatch {
     path: String,
-    keyword: String,
+    keyword: &'static str,
 }
 
 impl SchemaMismatch {
@@ -127,100 +96,37 @@ impl SchemaMismatch {
         &self.path
     }
 
-    /// The schema keyword that refused it: `maxLength`.
+    /// The schema keyword that refused it: `maxLength`. `budget`: checking took too many steps.
     pub fn keyword(&self) -> &str {
-        &self.keyword
+        self.keyword
     }
 }
 
 impl fmt::Display for SchemaMismatch {
     /// At most 200 characters: `data/items/3/name: maxLength`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "data{}: {:.32}", self.path, self.keyword)
+        write!(f, "data{}: {}", self.path, self.keyword)
     }
 }
 
 impl std::error::Error for SchemaMismatch {}
 
-/// Goes through a schema for what the compiler would let pass: other drafts, and references to the meta-schemas that
-/// it carries along. Returns the property names the schema mentions.
-fn survey(schema: &Value) -> Result<BTreeSet<String>, String> {
-    let mut names = BTreeSet::new();
-    // With each value: whether its keys are names rather than keywords.
-    let mut pending = vec![(schema, false)];
-    while let Some((value, named)) = pending.pop() {
-        match value {
-            Value::Array(items) => pending.extend(items.iter().map(|item| (item, false))),
-            Value::Object(members) => {
-                for (key, value) in members {
-                    match (key.as_str(), value) {
-                        _ if named => {
-                            names.insert(key.clone());
-                            pending.push((value, false));
-                        }
-                        ("$schema", Value::String(draft)) if draft.trim_end_matches('#') != DRAFT => {
-                            return Err(format!("`$schema` is {}; only {DRAFT} is accepted", shown(draft)));
-                        }
-                        ("$id" | "$ref" | "$dynamicRef", Value::String(uri)) if is_builtin(uri) => {
-                            return Err(leaves(uri));
-                        }
-                        ("required", Value::Array(required)) => {
-                            names.extend(required.iter().filter_map(Value::as_str).map(str::to_owned));
-                        }
-                        ("const" | "enum" | "default" | "examples", _) => {}
-                        ("properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas", _) => {
-                            pending.push((value, true));
-                        }
-                        _ => pending.push((value, false)),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(names)
-}
-
-/// Whether a reference names a meta-schema that the compiler carries along and would not have to fetch.
-fn is_builtin(uri: &str) -> bool {
-    let rest = uri.split_once("//").map_or("", |(_, rest)| rest);
-    rest.get(..15).is_some_and(|host| host.eq_ignore_ascii_case("json-schema.org"))
-}
-
-fn leaves(uri: &str) -> String {
-    format!(
-        "the reference {} leads out of the schema, and nothing is ever fetched: refer to `#...`, or to an `$id` or \
-         `$anchor` inside it",
-        shown(uri)
-    )
-}
-
-/// Why the compiler refused a schema.
+/// Why the meta-schema refuses a schema that has passed `document`.
 fn refusal(error: &ValidationError<'_>) -> String {
-    let message = match error.kind() {
-        ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => return leaves(uri),
-        ValidationErrorKind::Format { format } if format == "regex" => {
-            let pattern = error.instance().as_str().unwrap_or_default();
-            return format!(
-                "the pattern {} is not accepted: patterns run in linear time, without look-around and \
-                 backreferences, and compile to at most {} MiB",
-                shown(pattern),
-                MAX_PATTERN_BYTES >> 20
-            );
-        }
-        _ => error.to_string(),
-    };
-    let message: String = message.chars().take(MAX_MESSAGE).collect();
+    let message: String = error.to_string().chars().take(MAX_MESSAGE).collect();
     match error.instance_path().as_str() {
         "" => format!("invalid schema: {message}"),
         path => format!("invalid schema at {path}: {message}"),
     }
 }
 
-/// A text of the schema, quoted and bounded.
-fn shown(text: &str) -> String {
-    let start: String = text.chars().take(MAX_MESSAGE).collect();
-    format!("{start:?}")
+/// Another compiler's opinion of data.
+#[cfg(test)]
+pub(super) fn jsonschema(schema: &Value) -> Result<jsonschema::Validator, ValidationError<'static>> {
+    use jsonschema::PatternOptions;
+    let patterns = PatternOptions::regex().size_limit(4 << 20).dfa_size_limit(4 << 20);
+    let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012).offline();
+    options.should_validate_formats(false).with_pattern_options(patterns).build(schema)
 }
 
 #[cfg(test)]
@@ -293,9 +199,10 @@ mod tests {
                 }
             }
         }
-        for schema in [json!({"$ref": "#/nope"}), json!({"$ref": "#nope"}), json!({"$ref": "http://["})] {
+        for schema in [json!({"$ref": "#/nope"}), json!({"$ref": "#nope"}), json!({"$ref": "#%ff"})] {
             assert!(refused(&schema).starts_with("invalid schema"), "{schema}");
         }
+        assert!(refused(&json!({"$ref": "http://["})).contains("leads out of the schema"));
         for schema in [
             json!({"$defs": {"n": {"type": "integer"}}, "items": {"$ref": "#/$defs/n"}}),
             json!({"$defs": {"n": {"$anchor": "n", "type": "integer"}}, "items": {"$ref": "#n"}}),
@@ -308,21 +215,73 @@ mod tests {
     }
 
     #[test]
-    fn references_to_themselves_end() {
+    fn references_that_go_round_are_refused() {
         for schema in [
             json!({"$ref": "#"}),
             json!({"allOf": [{"$ref": "#"}]}),
+            json!({"anyOf": [{"type": "string"}, {"not": {"$ref": "#"}}]}),
+            json!({"if": true, "else": {"$ref": "#"}}),
+            json!({"properties": {"a": {"dependentSchemas": {"b": {"$ref": "#/properties/a"}}}}}),
+            json!({"$dynamicAnchor": "n", "oneOf": [true, {"$dynamicRef": "#n"}]}),
             json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
         ] {
-            if let Ok(schema) = Schema::compile(&schema) {
-                let _ = schema.check("[1]");
-            }
+            assert!(refused(&schema).contains("leads back to itself"), "{schema}");
         }
+        // Unless nothing asks for it.
+        assert!(Schema::compile(&json!({"$defs": {"a": {"$ref": "#/$defs/a"}}})).is_ok());
         let tree = Schema::compile(&json!({"type": "array", "items": {"$ref": "#"}})).unwrap();
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        // As deep as `max_depth` can be set, which is as deep as serde_json reads.
-        assert!(tree.check(&nested(127)).is_ok());
-        assert!(tree.check(&nested(128)).is_err());
+        // `max_depth` bounds what comes here; nothing recurses on more.
+        assert!(tree.check(&nested(128)).is_ok());
+        assert!(tree.check(&nested(100_000)).is_ok());
+        assert!(tree.check(&format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))).is_err());
+        // Nor on a long way through the schema.
+        let mut long = json!({"type": "string"});
+        for _ in 0..100 {
+            long = json!({"allOf": [{"anyOf": [long]}]});
+            if long.to_string().len() > 1_200 {
+                break;
+            }
+        }
+        let definitions: serde_json::Map<_, _> =
+            (0..20_000).map(|n| (n.to_string(), json!({"$ref": format!("#/$defs/{}", n + 1)}))).collect();
+        let mut chain = json!({"$defs": definitions, "$ref": "#/$defs/0"});
+        chain["$defs"]["20000"] = long;
+        let document = Document::read(&chain).unwrap();
+        let (program, _) = compile(&document, &chain).unwrap();
+        let run = |data| Evaluation::new(&program, Instance::parse(data).unwrap(), u64::MAX).run();
+        assert!(run("\"a\"").is_ok() && run("1").is_err());
+    }
+
+    /// The budget ends what is too much, whatever would have come of it.
+    #[test]
+    fn a_spent_budget_is_a_mismatch() {
+        for schema in [json!({"items": {"not": {"type": "null"}}}), json!({"not": {"items": {"type": "null"}}})] {
+            let document = Document::read(&schema).unwrap();
+            let (program, names) = compile(&document, &schema).unwrap();
+            let data = format!("[{}1]", "1,".repeat(500));
+            let mut evaluation = Evaluation::new(&program, Instance::parse(&data).unwrap(), 3);
+            let failure = evaluation.run().unwrap_err();
+            assert_eq!((evaluation.instance.path(failure.value, &names).as_str(), failure.keyword), ("", "budget"));
+        }
+    }
+
+    /// An integer is written as one: `5.0` is a float to Python, `5` to Node, and a text to C.
+    #[test]
+    fn integers_are_written_as_integers() {
+        for schema in
+            [json!({"type": "integer"}), json!({"type": ["integer", "null"]}), json!({"allOf": [{"type": "integer"}]})]
+        {
+            let schema = Schema::compile(&schema).unwrap();
+            for number in ["5", "-5", "0", "-0", "9007199254740992"] {
+                assert!(schema.check(number).is_ok(), "{number}");
+            }
+            for number in ["5.0", "1e2", "1E+2", "-0.0", "0e0", "1e20", "0.5"] {
+                assert_eq!(schema.check(number).unwrap_err().to_string().rsplit(' ').next(), Some("type"), "{number}");
+            }
+        }
+        let number = Schema::compile(&json!({"type": "number", "enum": [5, 100]})).unwrap();
+        assert!(["5", "5.0", "1e2"].iter().all(|text| number.check(text).is_ok()));
     }
 
     /// THREATS J6: patterns run in linear time.
@@ -370,7 +329,16 @@ mod tests {
     #[test]
     fn an_invalid_schema_says_where() {
         for (schema, said) in [
-            (json!({"type": "strin"}), "at /type"),
+            (
+                json!({"type": "strin"}),
+                "at /type: `type` must be one of array, boolean, integer, null, number, object, string",
+            ),
+            (json!({"items": [{"type": "string"}]}), "at /items: `items` must be a schema"),
+            (json!({"$defs": {"a/b": {"enum": 1}}}), "at /$defs/a~1b/enum: `enum` must be a list"),
+            (json!({"multipleOf": 0}), "a number above 0"),
+            (json!({"allOf": []}), "one at least"),
+            (json!({"dependentRequired": {"a": ["b", "b"]}}), "without repetition"),
+            (json!({"$anchor": "1 2"}), "at /$anchor"),
             (json!({"properties": {"a": {"minLength": -1}}}), "at /properties/a/minLength"),
             (json!({"required": "a"}), "at /required"),
             (json!({"properties": {"a": 5}}), "at /properties/a"),

@@ -23,7 +23,7 @@ impl Checked {
             let options = jsonschema::options().with_draft(Draft::Draft202012).offline();
             options.should_validate_formats(false).with_pattern_options(patterns).build(schema)
         });
-        let events = BTreeMap::from([("e".to_owned(), EventOptions { schema, cost: 1.0 })]);
+        let events = BTreeMap::from([("e".to_owned(), EventOptions { schema, ..EventOptions::default() })]);
         let contract = Contract::compile(&events, JsonLimits::default());
         match (contract, validator) {
             // Stricter than the compiler: other drafts, references to the meta-schemas.
@@ -32,8 +32,8 @@ impl Checked {
                 None
             }
             (Ok(contract), Some(Ok(validator))) => Some(Self { contract, validator: Some(validator) }),
-            (Ok(_), Some(Err(error))) => panic!("only the contract accepts the schema: {error}"),
-            (Ok(contract), None) => Some(Self { contract, validator: None }),
+            // Of an identifier that is no URI: nothing can refer to it.
+            (Ok(contract), Some(Err(_)) | None) => Some(Self { contract, validator: None }),
         }
     }
 }
@@ -94,7 +94,23 @@ fn check(checked: &Checked, text: &str) {
     }
     if let Some(validator) = &checked.validator {
         let data: Value = serde_json::from_str(envelope.data).expect("data is JSON");
-        assert_eq!(ours.is_ok(), validator.is_valid(&data), "{data}");
+        assert!(ours.as_ref().err().is_none_or(|mismatch| mismatch.keyword() != "budget"), "{data}");
+        if !has_contested_number(&data) {
+            assert_eq!(ours.is_ok(), validator.is_valid(&data), "{data}");
+        }
+    }
+}
+
+/// Whether a number is in it that JSON Schema calls an integer and the contract does not: `5.0`, `1e2`. Very large and
+/// very small ones are left out too: `multipleOf` is decimal here, and in jsonschema as far as its integers reach.
+fn has_contested_number(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_f64().is_some_and(|float| {
+            number.is_f64() && (float.fract() == 0.0 || !(1e-9..1e9).contains(&float.abs()))
+        }),
+        Value::Array(items) => items.iter().any(has_contested_number),
+        Value::Object(members) => members.values().any(has_contested_number),
+        _ => false,
     }
 }
 
