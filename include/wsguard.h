@@ -528,7 +528,7 @@ wsg_status wsg_options_set(wsg_options *options,
                            wsg_error **error);
 
 /**
- * Sets `listen`: `host:port` (port 0: any free one) or `unix:PATH`. Like every setter below it returns `WSG_OK`,
+ * Sets `listen`: `host:port` (port 0: any free one), `unix:PATH` or `fd:N`. Like every setter below it returns `WSG_OK`,
  * `WSG_ERR_NULL`, `WSG_ERR_HANDLE`, `WSG_ERR_UTF8` or `WSG_ERR_INVALID_OPTION`, and on an error changes nothing.
  */
 wsg_status wsg_options_set_listen(wsg_options *options, const char *address, size_t address_len);

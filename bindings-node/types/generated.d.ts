@@ -164,7 +164,7 @@ export interface JwtOptions {
    */
   algorithms: string[];
   /**
-   * The key: the secret for HS*; a PEM text or the path of a PEM file for the others; or a JWK object. Either this
+   * The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM file for the others; or a JWK object. Either this
    * or `keys`. A token's `kid` is ignored.
    */
   key?: unknown;
@@ -195,8 +195,15 @@ export interface TokenEntry {
 
 /** The policy as stated. `origins` and `auth` have no default: a server does not start without them. */
 export interface PolicyOptions {
-  /** Where to listen: `host:port` (port 0: any free one) or `unix:PATH`. Default `127.0.0.1:8080`. */
+  /**
+   * Where to listen: `host:port` (port 0: any free one; a name binds every address it resolves to), `unix:PATH`, or
+   * `fd:N`, an inherited listening socket. Default `127.0.0.1:8080`.
+   */
   listen?: string;
+  /** Permission bits of the socket file of `unix:PATH`, as text: `0660`. Default: what the umask leaves. */
+  unixMode?: string;
+  /** Several processes may listen on the port, and the kernel spreads connections over them (Linux). Default false. */
+  reusePort?: boolean;
   /** I/O shards, one thread each; 0 means one per core. Default 0, at most 255. */
   threads?: number;
   /** The exact request paths that upgrade; others answer 404. Default: every path. */
@@ -253,6 +260,11 @@ export interface PolicyOptions {
   idleTimeoutMs?: number;
   /** The closing handshake; then the socket is dropped (P9). Default 2000. */
   closeTimeoutMs?: number;
+  /**
+   * The close code of connections that a drain closes: 1012, or 1001 for old clients that read 1012 as an error.
+   * Default 1012.
+   */
+  drainCloseCode?: number;
   /** Unsent bytes of one connection; beyond it `slowConsumer` (S1). Default 1048576. */
   maxOutboxBytes?: number;
   /** Events the application has not taken yet; beyond it shards stop reading (S4). Default 67108864. */

@@ -45,6 +45,14 @@ impl Error {
         }
     }
 
+    /// The operating system's number of what went wrong (`errno`), where it had one: `EADDRINUSE`, `EACCES`.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Error::Listen { source, .. } | Error::Start(source) => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
     /// The option at fault, where there is one.
     pub fn option(&self) -> Option<&str> {
         match self {

@@ -12,10 +12,15 @@ use crate::host_header::decimal_u16;
 /// Longer values are denied unread: a scheme, a host name of 253 bytes and a port fit well within.
 const MAX_ORIGIN_BYTES: usize = 512;
 
-const ACCEPTED: &str = "accepted: `scheme://host[:port]`, `https://*.example.com`, `null`";
+const ACCEPTED: &str = "accepted: `scheme://host[:port]`, `https://*.example.com`, `http://localhost:*`, \
+                        `moz-extension://*`, `app://.`, `file://`, `null`";
 
 /// Serialised origins without a host: equal to themselves only, and only when they are listed (H2).
 const OPAQUE: [&str; 2] = ["null", "file://"];
+
+/// Schemes whose hosts anybody can have, or which have none: a wildcard for every host of theirs is any origin.
+const PUBLIC_SCHEMES: [&str; 10] =
+    ["http", "https", "ws", "wss", "ftp", "file", "data", "blob", "filesystem", "javascript"];
 
 /// The origins whose pages may open connections: the options `origins` and `dangerously_allow_any_origin`.
 #[derive(Clone, Debug)]
@@ -27,14 +32,20 @@ pub struct OriginPolicy {
 /// One entry of `origins`, in canonical form: lower case, default port filled in.
 #[derive(Clone, Debug)]
 enum Allowed {
-    Opaque(&'static str),
+    /// A text without a host, compared as a whole.
+    Opaque(String),
+    /// Any host of a scheme that is not one of the web's, and no port.
+    Scheme(String),
     /// Exactly this host; with `subdomains`: every name that ends in a dot and this host.
-    Tuple {
-        scheme: String,
-        host: String,
-        port: Option<u16>,
-        subdomains: bool,
-    },
+    Tuple { scheme: String, host: String, port: Port, subdomains: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    /// Any port of this machine.
+    Any,
+    /// The explicit one, or the scheme's default; `None`: neither.
+    Exactly(Option<u16>),
 }
 
 /// A parsed `scheme://host[:port]`, in the letters it came in.
@@ -47,8 +58,12 @@ struct Origin<'a> {
 }
 
 impl OriginPolicy {
-    /// Reads the entries of the option `origins`: exact `scheme://host[:port]`, `https://*.example.com` for any
-    /// subdomain of one or more labels (not `example.com` itself), `null` for opaque origins, `file://`.
+    /// Reads the entries of the option `origins`: exact `scheme://host[:port]`; `https://*.example.com` for any
+    /// subdomain of one or more labels (not `example.com` itself); `http://localhost:*` for any port of this machine;
+    /// `moz-extension://*` for any host of a scheme that is not one of the web's; `null` for opaque origins; and the
+    /// texts without a host that some programs send, `file://` and `app://.`.
+    ///
+    /// A wildcard over a public suffix (`*.com`, `*.co.uk`, `*.github.io`: whoever likes has a name there) is an error.
     ///
     /// The error names `origins[i]`, or `origins` for an empty list. An entry that no browser could ever send (a
     /// path, user information, `https://127.1`) is an error rather than an entry that never matches.
@@ -87,8 +102,11 @@ impl OriginPolicy {
         let origin = Origin::parse(text).ok();
         allowed.iter().any(|entry| match entry {
             Allowed::Opaque(name) => *name == text,
+            Allowed::Scheme(scheme) => origin.as_ref().is_some_and(|origin| {
+                origin.port.is_none() && !origin.host.starts_with('[') && origin.scheme.eq_ignore_ascii_case(scheme)
+            }),
             Allowed::Tuple { scheme, host, port, subdomains } => origin.as_ref().is_some_and(|origin| {
-                *port == origin.port
+                (*port == Port::Any || *port == Port::Exactly(origin.port))
                     && origin.scheme.eq_ignore_ascii_case(scheme)
                     && if *subdomains { origin.is_below(host) } else { origin.has_host(host) }
             }),
@@ -104,48 +122,112 @@ impl OriginPolicy {
 
 impl Allowed {
     /// The error says what is wrong without repeating the entry, which might hold a password.
-    fn parse(entry: &str) -> Result<Self, &'static str> {
-        if let Some(name) = OPAQUE.into_iter().find(|name| *name == entry) {
-            return Ok(Allowed::Opaque(name));
+    fn parse(entry: &str) -> Result<Self, String> {
+        if OPAQUE.contains(&entry) {
+            return Ok(Allowed::Opaque(entry.to_owned()));
         }
-        let authority = entry.split_once("://").map_or(entry, |(_, authority)| authority);
-        if authority == "*" || authority.starts_with("*:") {
-            return Err("a wildcard for every host is not an origin: to allow any origin, say so with \
-                 `dangerously_allow_any_origin`");
+        let (scheme, authority) = entry.split_once("://").unwrap_or(("", entry));
+        let is_public = PUBLIC_SCHEMES.iter().any(|public| scheme.eq_ignore_ascii_case(public));
+        if is_scheme(scheme) && !is_public {
+            match authority {
+                "*" => return Ok(Allowed::Scheme(scheme.to_ascii_lowercase())),
+                "." => return Ok(Allowed::Opaque(entry.to_ascii_lowercase())),
+                _ => {}
+            }
         }
-        if !entry.is_ascii() {
-            return Err("the host must be in its ASCII form (`xn--`), which is what browsers send");
+        check_authority(entry, authority)?;
+        let (exact, any_port) = match entry.strip_suffix(":*") {
+            Some(rest) => (rest, true),
+            None => (entry, false),
+        };
+        let without_wildcard = exact.replacen("://*.", "://", 1);
+        let subdomains = exact.len() != without_wildcard.len();
+        if without_wildcard.contains('*') {
+            return Err(
+                "`*` stands only for the leading labels of a host, as in `https://*.example.com`, for the ports \
+                        of this machine, or for the hosts of a scheme that is not one of the web's"
+                    .to_owned(),
+            );
         }
-        if authority.contains('@') {
-            return Err("an origin has no user information before the host");
-        }
-        if authority.contains(['/', '?', '#', '\\']) {
-            return Err("an origin ends after its host or port, without a slash, path, query or fragment");
-        }
-        let exact = entry.replacen("://*.", "://", 1);
-        let subdomains = exact.len() != entry.len();
-        if exact.contains('*') {
-            return Err("`*` stands only for the leading labels of a host, as in `https://*.example.com`");
-        }
-        let origin = Origin::parse(&exact)?;
+        let origin = Origin::parse(&without_wildcard)?;
         let host = canonical_host(origin.host)?;
-        if subdomains && is_address(&host) {
-            return Err("an address has no subdomains");
+        if subdomains {
+            check_wildcard(&host)?;
         }
-        Ok(Allowed::Tuple { scheme: origin.scheme.to_ascii_lowercase(), host, port: origin.port, subdomains })
+        let port = if any_port { any_port_of(&host)? } else { Port::Exactly(origin.port) };
+        if any_port && !without_wildcard.ends_with(origin.host) {
+            return Err("the port must be a decimal from 1 to 65535 without leading zeros, or `*`".to_owned());
+        }
+        Ok(Allowed::Tuple { scheme: origin.scheme.to_ascii_lowercase(), host, port, subdomains })
     }
 
     fn describe(&self) -> String {
         match self {
-            Allowed::Opaque(name) => (*name).to_owned(),
+            Allowed::Opaque(name) => name.clone(),
+            Allowed::Scheme(scheme) => format!("{scheme}://*"),
             Allowed::Tuple { scheme, host, port, subdomains } => {
                 let wildcard = if *subdomains { "*." } else { "" };
                 match port {
-                    Some(port) if Some(*port) != default_port(scheme) => format!("{scheme}://{wildcard}{host}:{port}"),
-                    _ => format!("{scheme}://{wildcard}{host}"),
+                    Port::Any => format!("{scheme}://{wildcard}{host}:*"),
+                    Port::Exactly(Some(port)) if Some(*port) != default_port(scheme) => {
+                        format!("{scheme}://{wildcard}{host}:{port}")
+                    }
+                    Port::Exactly(_) => format!("{scheme}://{wildcard}{host}"),
                 }
             }
         }
+    }
+}
+
+/// What an entry might be in place of an origin.
+fn check_authority(entry: &str, authority: &str) -> Result<(), &'static str> {
+    if authority == "*" || authority.starts_with("*:") {
+        return Err("a wildcard for every host is not an origin: to allow any origin, say so with \
+                    `dangerously_allow_any_origin`");
+    }
+    if !entry.is_ascii() {
+        return Err("the host must be in its ASCII form (`xn--`), which is what browsers send");
+    }
+    if authority.contains('@') {
+        return Err("an origin has no user information before the host");
+    }
+    if authority.contains(['/', '?', '#', '\\']) {
+        return Err("an origin ends after its host or port, without a slash, path, query or fragment");
+    }
+    Ok(())
+}
+
+/// A wildcard stands for the names of one owner. Below a public suffix every name has an owner of its own: a page of any
+/// of them would be let in.
+fn check_wildcard(host: &str) -> Result<(), String> {
+    if is_address(host) {
+        return Err("an address has no subdomains".to_owned());
+    }
+    let host = host.to_ascii_lowercase();
+    // `*.ck` is a rule of the list: names directly below such a host are suffixes themselves.
+    let below = format!("a.{host}");
+    for name in [&host, &below] {
+        if psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == name.as_bytes())
+        {
+            return Err(format!(
+                "`{host}` is a public suffix, below which anybody can have a name: name the domain that is yours, as in \
+                 `*.example.{host}`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever is on this machine may have any port of it; on another host a port may be somebody else's.
+fn any_port_of(host: &str) -> Result<Port, &'static str> {
+    let is_loopback = host == "localhost"
+        || host.ends_with(".localhost")
+        || host == "[::1]"
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    if is_loopback {
+        Ok(Port::Any)
+    } else {
+        Err("`:*` stands only for the ports of this machine: localhost, 127.0.0.1, [::1]")
     }
 }
 
@@ -480,6 +562,80 @@ mod tests {
     }
 
     #[test]
+    fn a_wildcard_may_stand_below_what_has_one_owner() {
+        for entry in [
+            "https://*.example.com",
+            "https://*.example.co.uk",
+            "https://*.me.github.io",
+            "https://*.localhost",
+            "https://*.internal",
+            "https://*.city.kawasaki.jp",
+            "https://*.my-intranet",
+        ] {
+            policy(&[entry]);
+        }
+        // Exactly such a host is a host like any other.
+        check(&["https://github.io"], &["https://github.io"], &["https://a.github.io"]);
+    }
+
+    #[test]
+    fn any_port_is_any_port_of_this_machine() {
+        check(
+            &["http://localhost:*"],
+            &["http://localhost", "http://localhost:80", "http://localhost:5173", "http://LOCALHOST:65535"],
+            &[
+                "https://localhost",
+                "http://localhost:",
+                "http://localhost:0",
+                "http://localhost:65536",
+                "http://localhost:*",
+                "http://localhost:80:80",
+                "http://localhost:80@evil.io",
+                "http://localhost.evil.io:80",
+                "http://a.localhost:80",
+                "http://127.0.0.1:80",
+                "http://localhost:80/",
+            ],
+        );
+        check(&["https://127.0.0.1:*"], &["https://127.0.0.1", "https://127.0.0.1:9"], &["https://127.0.0.2:9"]);
+        check(&["http://[::1]:*"], &["http://[::1]", "http://[::1]:9"], &["http://[::2]:9", "http://[::1]9"]);
+        check(&["http://*.localhost:*"], &["http://a.localhost:9"], &["http://localhost:9"]);
+    }
+
+    #[test]
+    fn any_host_of_a_scheme_that_is_not_one_of_the_web_s() {
+        check(
+            &["moz-extension://*", "Chrome-Extension://*"],
+            &[
+                "moz-extension://3c9c8bbe-0c2d-4b62-a4d1-9c4a2b3cbbcd",
+                "MOZ-EXTENSION://abc",
+                "chrome-extension://abcdefgh",
+            ],
+            &[
+                "moz-extension://",
+                "moz-extension://*",
+                "moz-extension://a:80",
+                "moz-extension://a/b",
+                "moz-extension://a b",
+                "moz-extension://.",
+                "moz-extensions://abc",
+                "https://moz-extension",
+                "vscode-webview://abc",
+                "null",
+            ],
+        );
+        for scheme in PUBLIC_SCHEMES.into_iter().chain(["HTTPS", "File"]) {
+            let message = error(&format!("{scheme}://*")).message;
+            assert!(message.contains("dangerously_allow_any_origin"), "{scheme}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_may_have_a_dot_for_its_host() {
+        check(&["app://."], &["app://."], &["app://", "app://..", "app://a", "APP://.", "https://."]);
+    }
+
+    #[test]
     fn null_and_file_are_allowed_only_when_listed() {
         let not_null = ["Null", "NULL", "null ", " null", "nul", "nulll", "null://", "https://null", "null:443", ""];
         check(&["null"], &["null"], &not_null);
@@ -557,6 +713,50 @@ mod tests {
         assert!(!policy.allows("a".repeat(1 << 20).as_bytes()));
     }
 
+    #[track_caller]
+    fn are_errors(cases: &[(&str, &[&str])]) {
+        for (expected, entries) in cases {
+            for entry in *entries {
+                let error = error(entry);
+                assert_eq!(error.option, "origins[1]", "{entry:?}");
+                assert!(error.message.contains(expected), "{entry:?}: {}", error.message);
+                assert!(error.message.contains(ACCEPTED), "{entry:?}: {}", error.message);
+            }
+        }
+    }
+
+    #[test]
+    fn wildcards_over_what_is_somebody_else_s_are_errors() {
+        are_errors(&[
+            (
+                "ports of this machine",
+                &[
+                    "https://app.example:*",
+                    "http://192.168.0.1:*",
+                    "http://evil-localhost:*",
+                    "app://host:*",
+                    "http://*.a.example:*",
+                ],
+            ),
+            ("the port must be", &["http://localhost:80:*", "http://[::1]:80:*", "http://localhost::*"]),
+            (
+                "is a public suffix",
+                &[
+                    "https://*.com",
+                    "https://*.COM",
+                    "http://*.com:8080",
+                    "https://*.co.uk",
+                    "https://*.github.io",
+                    "https://*.pages.dev",
+                    "https://*.s3.amazonaws.com",
+                    "https://*.ck",
+                    "https://*.kawasaki.jp",
+                    "https://*.xn--55qx5d.cn",
+                ],
+            ),
+        ]);
+    }
+
     #[test]
     fn entries_that_are_not_origins_are_errors() {
         let cases: &[(&str, &[&str])] = &[
@@ -584,7 +784,6 @@ mod tests {
                     "https://a*.example.com",
                     "https://*example.com",
                     "https://example.*",
-                    "https://app.example:*",
                     "*://app.example",
                     "http*://app.example",
                 ],
@@ -628,14 +827,7 @@ mod tests {
             ("four decimals", &["https://127.1", "https://1", "https://0x7f.1", "https://a.0x1f", "https://1.2.3.04"]),
             ("no subdomains", &["https://*.127.0.0.1", "https://*.[::1]"]),
         ];
-        for (expected, entries) in cases {
-            for entry in *entries {
-                let error = error(entry);
-                assert_eq!(error.option, "origins[1]", "{entry:?}");
-                assert!(error.message.contains(expected), "{entry:?}: {}", error.message);
-                assert!(error.message.contains(ACCEPTED), "{entry:?}: {}", error.message);
-            }
-        }
+        are_errors(cases);
         assert_eq!(OriginPolicy::new(&[]).unwrap_err().option, "origins");
         assert!(!error("https://user:hunter2@app.example").message.contains("hunter2"));
     }
@@ -660,6 +852,19 @@ mod tests {
                 let canonical = policy.describe();
                 prop_assert_eq!(policy.allows(canonical.as_bytes()), !entry.contains('*'));
             }
+        }
+
+        #[test]
+        fn any_port_changes_nothing_but_the_port(host in "[a-z0-9.@:/\\[\\]-]{0,14}", port in any::<u16>()) {
+            let allowed = policy(&["http://localhost:*"]).allows(format!("http://{host}:{port}").as_bytes());
+            prop_assert_eq!(allowed, host == "localhost" && port != 0);
+        }
+
+        #[test]
+        fn any_host_is_one_host_of_that_scheme(scheme in "[a-z+.-]{1,8}", host in "[ -~]{0,20}") {
+            let origin = format!("{scheme}://{host}");
+            let allowed = policy(&["app+x://*"]).allows(origin.as_bytes());
+            prop_assert_eq!(allowed, scheme == "app+x" && is_name(&host));
         }
 
         #[test]

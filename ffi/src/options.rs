@@ -124,7 +124,7 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sets `listen`: `host:port` (port 0: any free one) or `unix:PATH`. Like every setter below it returns `WSG_OK`,
+    /// Sets `listen`: `host:port` (port 0: any free one), `unix:PATH` or `fd:N`. Like every setter below it returns `WSG_OK`,
     /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE`, `WSG_ERR_UTF8` or `WSG_ERR_INVALID_OPTION`, and on an error changes nothing.
     pub fn wsg_options_set_listen(options: *mut OptionsHandle, address: *const c_char, address_len: usize) -> Status {
         set(options, "listen", text(address, address_len)?.into())

@@ -88,6 +88,8 @@ class Options(TypedDict, total=False):
     """The policy as stated. ``origins`` and ``auth`` have no default: a server does not start without them."""
 
     listen: str
+    unix_mode: str | None
+    reuse_port: bool
     threads: int
     paths: Sequence[str] | None
     origins: Sequence[str] | None
@@ -116,6 +118,7 @@ class Options(TypedDict, total=False):
     ping_interval_ms: int
     idle_timeout_ms: int
     close_timeout_ms: int
+    drain_close_code: Literal[1001, 1012]
     max_outbox_bytes: int
     max_inbox_bytes: int
     tls: Tls | None

@@ -11,7 +11,8 @@ use core::fmt;
 
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
-use serde::Deserialize;
+use serde::Deserialize as DeriveDeserialize;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::jwt_error::JwtError;
@@ -20,12 +21,12 @@ use super::{MAX_TOKEN_BYTES, check_user};
 use crate::config::ConfigError;
 
 const MAX_LEEWAY_S: u64 = 3600;
-/// The end of the year 9999: later expiries end then. In milliseconds still an exact integer in every language.
+/// The end of the year 9999: later expiries are refused. In milliseconds still an exact integer in every language.
 const LATEST_EXPIRY_UNIX_S: u64 = 253_402_300_799;
 const ALGORITHMS: &str = "accepted: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
 
 /// One text or several.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveDeserialize)]
 #[serde(untagged, expecting = "a string or a list of strings")]
 pub enum OneOrMany {
     /// A single text.
@@ -35,13 +36,13 @@ pub enum OneOrMany {
 }
 
 /// The option `auth.jwt`, as it is written.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, DeriveDeserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtOptions {
     /// The algorithms accepted: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`,
     /// `ES256`, `ES384`, `EdDSA`. Required; each must fit a key.
     pub algorithms: Vec<String>,
-    /// The key: the secret for HS*; a PEM text or the path of a PEM file for the others; or a JWK object. Either this
+    /// The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM file for the others; or a JWK object. Either this
     /// or `keys`. A token's `kid` is ignored.
     pub key: Option<Value>,
     /// Keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
@@ -128,12 +129,6 @@ impl JwtVerifier {
         })
     }
 
-    /// Whether an HMAC secret is shorter than RFC 7518 section 3.2 asks for (32 bytes): it may be guessed from one
-    /// token, so the start-up log should warn.
-    pub fn has_short_secret(&self) -> bool {
-        self.keys.iter().any(|key| key.is_short)
-    }
-
     /// Whom `token` names at `now_unix_s`, seconds since the Unix epoch. No claim is looked at before the signature is
     /// verified.
     pub fn verify(&self, token: &str, now_unix_s: u64) -> Result<JwtIdentity, JwtError> {
@@ -146,6 +141,7 @@ impl JwtVerifier {
             return Err(JwtError::Malformed);
         }
         let header = decode_object(header)?;
+        check_type(&header)?;
         let signature = decode_base64url(signature).ok_or(JwtError::Malformed)?;
 
         let (key, algorithm) = self.choose(&header)?;
@@ -188,7 +184,11 @@ impl JwtVerifier {
     /// RFC 7519 sections 4.1.4 and 4.1.5; returns when the session ends. `iat` says nothing about validity.
     fn check_time(&self, claims: &Map<String, Value>, now_unix_s: u64) -> Result<u64, JwtError> {
         let exp = claims.get("exp").ok_or(JwtError::ExpMissing)?;
-        let ends = unix_seconds(exp).ok_or(JwtError::ExpNotNumber)?.saturating_add(self.leeway_s);
+        let exp = unix_seconds(exp).ok_or(JwtError::ExpNotNumber)?;
+        if exp > LATEST_EXPIRY_UNIX_S {
+            return Err(JwtError::ExpTooFar);
+        }
+        let ends = exp.saturating_add(self.leeway_s);
         if now_unix_s >= ends {
             return Err(JwtError::Expired);
         }
@@ -262,9 +262,86 @@ fn parse_list(option: &str, texts: Option<OneOrMany>) -> Result<Option<Vec<Strin
     Ok(Some(list))
 }
 
+/// A `typ` is not needed, but one that is there says that this is a token for access (RFC 7519 section 5.1, RFC 9068
+/// section 2.1): a logout token, a security event or a proof of possession of the same issuer is none.
+fn check_type(header: &Map<String, Value>) -> Result<(), JwtError> {
+    let Some(kind) = header.get("typ") else { return Ok(()) };
+    let kind = kind.as_str().ok_or(JwtError::WrongType)?.to_ascii_lowercase();
+    match kind.strip_prefix("application/").unwrap_or(&kind) {
+        "jwt" | "at+jwt" => Ok(()),
+        _ => Err(JwtError::WrongType),
+    }
+}
+
 fn decode_object(part: &str) -> Result<Map<String, Value>, JwtError> {
     let json = decode_base64url(part).ok_or(JwtError::Malformed)?;
-    serde_json::from_slice(&json).map_err(|_| JwtError::Malformed)
+    match serde_json::from_slice(&json) {
+        Ok(Unambiguous(Value::Object(object))) => Ok(object),
+        // Only a member given twice is well-formed JSON that is no value.
+        Err(error) if error.is_data() => Err(JwtError::GivenTwice),
+        _ => Err(JwtError::Malformed),
+    }
+}
+
+/// A JSON value in which no object has a member twice.
+struct Unambiguous(Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnambiguousVisitor).map(Unambiguous)
+    }
+}
+
+struct UnambiguousVisitor;
+
+impl<'de> Visitor<'de> for UnambiguousVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Unambiguous(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, Unambiguous(value))) = map.next_entry::<String, _>()? {
+            if members.insert(name, value).is_some() {
+                return Err(de::Error::custom("a member is given twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
 }
 
 /// A `NumericDate` in whole seconds, held at the ends of `u64`; `None` for what is not a finite number.
@@ -566,11 +643,13 @@ mod tests {
             (json!(NOW - 29), Ok(NOW + 1)),
             (json!(NOW as f64 - 28.5), Ok(NOW + 1)),
             (json!(NOW), Ok(NOW + 30)),
-            (json!(NOW * 1000), Ok(LATEST_EXPIRY_UNIX_S)),
-            (json!(u64::MAX), Ok(LATEST_EXPIRY_UNIX_S)),
-            (json!(i64::MAX), Ok(LATEST_EXPIRY_UNIX_S)),
-            (json!(1e19), Ok(LATEST_EXPIRY_UNIX_S)),
-            (json!(1.7e308), Ok(LATEST_EXPIRY_UNIX_S)),
+            (json!(LATEST_EXPIRY_UNIX_S), Ok(LATEST_EXPIRY_UNIX_S)),
+            (json!(LATEST_EXPIRY_UNIX_S + 1), Err(JwtError::ExpTooFar)),
+            (json!(NOW * 1000), Err(JwtError::ExpTooFar)),
+            (json!(u64::MAX), Err(JwtError::ExpTooFar)),
+            (json!(i64::MAX), Err(JwtError::ExpTooFar)),
+            (json!(1e19), Err(JwtError::ExpTooFar)),
+            (json!(1.7e308), Err(JwtError::ExpTooFar)),
         ] {
             let token = token(&with(&claims(), json!({"exp": exp})), &hmac(SECRET), Algorithm::HS256);
             assert_eq!(hs256().verify(&token, NOW).map(|identity| identity.expires_at_unix_s), expected, "{exp}");
@@ -688,17 +767,54 @@ mod tests {
 
     #[test]
     fn debug_texts_hold_no_key() {
-        let options: JwtOptions = serde_json::from_value(json!({"algorithms": ["HS256"], "key": "hunter2"})).unwrap();
+        let options: JwtOptions =
+            serde_json::from_value(json!({"algorithms": ["HS256"], "key": format!("hunter2{SECRET}")})).unwrap();
         let shown = format!("{options:?} {:?}", JwtVerifier::new(options.clone()).unwrap());
         assert!(!shown.contains("hunter2") && shown.contains("HS256"), "{shown}");
-        assert!(!shown.contains(&format!("{:?}", b"hunter2")), "{shown}");
+        assert!(!shown.contains(format!("{:?}", b"hunter2").trim_matches(['[', ']'])), "{shown}");
     }
 
     #[test]
-    fn short_secrets_are_told() {
-        let short = |secret: &str| verifier(json!({"algorithms": ["HS256"], "key": secret})).has_short_secret();
-        assert!(short(&SECRET[..31]));
-        assert!(!short(&SECRET[..32]));
+    fn a_member_given_twice_is_refused() {
+        let header = r#"{"alg":"HS256"}"#;
+        let exp = NOW + 60;
+        for (header, claims) in [
+            (header, format!(r#"{{"sub":"a","sub":"b","exp":{exp}}}"#)),
+            (header, format!(r#"{{"sub":"a","exp":1,"exp":{exp}}}"#)),
+            (header, format!(r#"{{"sub":"a","exp":{exp},"\u0073ub":"b"}}"#)),
+            (header, format!(r#"{{"sub":"a","exp":{exp},"x":[{{"y":1,"y":1}}]}}"#)),
+            (r#"{"alg":"HS256","alg":"HS256"}"#, claims().to_string()),
+            (r#"{"alg":"none","alg":"HS256"}"#, claims().to_string()),
+        ] {
+            let token = sign_text(header, &claims, &hmac(SECRET), Algorithm::HS256);
+            assert_eq!(refused(&hs256(), &token), JwtError::GivenTwice, "{header} {claims}");
+        }
+    }
+
+    #[test]
+    fn tokens_of_another_type_are_refused() {
+        let outcome = |typ: Value| {
+            let token = sign(&json!({"alg": "HS256", "typ": typ}), &claims(), &hmac(SECRET), Algorithm::HS256);
+            hs256().verify(&token, NOW).map(drop)
+        };
+        for good in ["JWT", "jwt", "Jwt", "application/jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
+            assert_eq!(outcome(json!(good)), Ok(()), "{good}");
+        }
+        for bad in [
+            json!("logout+jwt"),
+            json!("secevent+jwt"),
+            json!("dpop+jwt"),
+            json!("JWE"),
+            json!(" JWT"),
+            json!("text/jwt"),
+            json!("application/application/jwt"),
+            json!(""),
+            json!(null),
+            json!(1),
+            json!(["JWT"]),
+        ] {
+            assert_eq!(outcome(bad.clone()), Err(JwtError::WrongType), "{bad}");
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ jwt_errors! {
     TooLong = "jwt: over 8192 bytes";
     /// Not three parts of base64url, or the first or second is not a JSON object.
     Malformed = "jwt: malformed";
+    /// A member of the header or of the claims is given twice (RFC 7519 section 4): which one counts is nobody's guess.
+    GivenTwice = "jwt: a member is given twice";
+    /// `typ` names another kind of token (RFC 8725 section 3.11), such as `logout+jwt`.
+    WrongType = "jwt: typ is neither JWT nor at+jwt";
     /// `crit` in the header (RFC 7515 section 4.1.11): it asks for extensions we do not have.
     CriticalHeader = "jwt: crit header";
     /// `alg` is `none`, in any spelling.
@@ -42,6 +46,8 @@ jwt_errors! {
     ExpMissing = "jwt: exp missing";
     /// `exp` is not a number.
     ExpNotNumber = "jwt: exp is not a number";
+    /// `exp` is beyond the year 9999: milliseconds, or a mistake.
+    ExpTooFar = "jwt: exp is beyond the year 9999";
     /// `exp` has passed.
     Expired = "jwt: expired";
     /// `nbf` is not a number.

@@ -5,7 +5,6 @@
 
 use core::fmt;
 use std::collections::HashMap;
-use std::path::Path;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
@@ -16,10 +15,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::jwk::{Jwk, Usable};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, looks_like_a_path};
+use crate::pem::{self, Block};
 
-/// RFC 7518 section 3.2: an HMAC secret is as long as the hash, at least 32 bytes for HS256.
-const LONG_SECRET_BYTES: usize = 32;
 /// RSA moduli from 2048 to 8192 bits, the range signatures are accepted in.
 const RSA_MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
 /// How every PEM block starts.
@@ -64,8 +62,8 @@ pub(super) struct VerifyingKey {
     pub(super) family: KeyFamily,
     pub(super) decoding: DecodingKey,
     pub(super) algorithms: Vec<Algorithm>,
-    /// An HMAC secret shorter than RFC 7518 wants.
-    pub(super) is_short: bool,
+    /// How long an HMAC secret is.
+    secret_len: usize,
 }
 
 impl VerifyingKey {
@@ -77,8 +75,7 @@ impl VerifyingKey {
             return Err(ConfigError::invalid(option, PEM_AS_SECRET));
         }
         let decoding = DecodingKey::from_secret(secret);
-        let is_short = secret.len() < LONG_SECRET_BYTES;
-        Ok(Self { family: KeyFamily::Hmac, decoding, algorithms: Vec::new(), is_short })
+        Ok(Self { family: KeyFamily::Hmac, decoding, algorithms: Vec::new(), secret_len: secret.len() })
     }
 
     /// Finds the family of a public key, and checks now what would otherwise refuse every token later.
@@ -101,20 +98,42 @@ impl VerifyingKey {
         };
         let family =
             family.ok_or_else(|| ConfigError::invalid(option, format!("is not a usable key; {PUBLIC_KEYS}")))?;
-        Ok(Self { family, decoding, algorithms: Vec::new(), is_short: false })
+        Ok(Self { family, decoding, algorithms: Vec::new(), secret_len: 0 })
     }
 
     /// Allows those `listed` algorithms that fit this key, or only the one it is `pinned` to.
-    fn allowing(mut self, listed: &[Algorithm], pinned: Option<Algorithm>) -> Self {
+    ///
+    /// A secret shorter than the hash can be found from one token, by trying (RFC 7518 section 3.2).
+    fn allowing(mut self, option: &str, listed: &[Algorithm], pinned: Option<Algorithm>) -> Result<Self, ConfigError> {
         let fits = |algorithm: &Algorithm| self.family.fits(*algorithm) && pinned.is_none_or(|pin| pin == *algorithm);
         self.algorithms = listed.iter().copied().filter(fits).collect();
-        self
+        if let Some(algorithm) = self.algorithms.iter().find(|algorithm| self.secret_len < hash_len(**algorithm)) {
+            let message = format!(
+                "is a secret too short for {algorithm:?}, which needs at least {} random bytes, e.g. from `openssl rand \
+                 -base64 64`",
+                hash_len(*algorithm)
+            );
+            return Err(ConfigError::invalid(option, message));
+        }
+        Ok(self)
+    }
+}
+
+/// The bytes of an algorithm's hash, where it works with a secret.
+fn hash_len(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::HS256 => 32,
+        Algorithm::HS384 => 48,
+        Algorithm::HS512 => 64,
+        _ => 0,
     }
 }
 
 pub(super) const PUBLIC_KEYS: &str = "accepted: RSA of 2048 to 8192 bits, EC P-256 or P-384 (uncompressed), Ed25519";
 const PEM_AS_SECRET: &str = "is a PEM text, and not accepted as an HMAC secret: whoever has the public key could sign \
                              tokens; list the algorithm of the key, or give a random secret";
+const PATH_AS_SECRET: &str = "names a file, or is written like the name of one; an HMAC secret is given as it is: read \
+                              the file, and give what it holds";
 pub(super) const PRIVATE_KEY: &str =
     "holds a private key; give the public key only, tokens are verified here and not signed";
 
@@ -185,7 +204,8 @@ fn load_keys(keys: &Value, listed: &[Algorithm]) -> Result<HashMap<String, Verif
                     let jwk = Jwk::parse(&option, jwk)?;
                     // RFC 7517 section 5: what a set holds beyond our purpose is left out, not an error
                     if let Usable::Key(key, pinned) = jwk.load(&option)? {
-                        add(option, jwk.kid.unwrap_or_default(), key.allowing(listed, pinned))?;
+                        let key = key.allowing(&option, listed, pinned)?;
+                        add(option, jwk.kid.unwrap_or_default(), key)?;
                     }
                 }
             }
@@ -237,9 +257,9 @@ fn require_use(option: &str, key: VerifyingKey) -> Result<VerifyingKey, ConfigEr
 /// One key: a JWK, or a text that is a secret, a PEM text or the path of one.
 fn load_key(option: &str, key: &Value, allowed: &[Algorithm]) -> Result<VerifyingKey, ConfigError> {
     match key {
-        Value::String(text) => Ok(load_text(option, text, allowed)?.allowing(allowed, None)),
+        Value::String(text) => load_text(option, text, allowed)?.allowing(option, allowed, None),
         Value::Object(_) => match Jwk::parse(option, key)?.load(option)? {
-            Usable::Key(key, pinned) => Ok(key.allowing(allowed, pinned)),
+            Usable::Key(key, pinned) => key.allowing(option, allowed, pinned),
             Usable::No(why) => Err(ConfigError::invalid(option, why)),
         },
         _ => Err(ConfigError::invalid(option, "must be a text (secret, PEM, or path of a PEM file) or a JWK object")),
@@ -250,40 +270,35 @@ fn load_key(option: &str, key: &Value, allowed: &[Algorithm]) -> Result<Verifyin
 fn load_text(option: &str, text: &str, allowed: &[Algorithm]) -> Result<VerifyingKey, ConfigError> {
     let symmetric = allowed.iter().filter(|algorithm| algorithm.family() == AlgorithmFamily::Hmac).count();
     if symmetric == allowed.len() {
-        let names_a_file = text.starts_with('/') && Path::new(text).is_file();
-        if names_a_file || Path::new(text).extension().is_some_and(|extension| extension == "pem") {
-            return Err(ConfigError::invalid(option, "names a file; an HMAC secret is given as it is"));
+        if looks_like_a_path(text) {
+            return Err(ConfigError::invalid(option, PATH_AS_SECRET));
         }
         return VerifyingKey::hmac(option, text.as_bytes());
     }
-    if text.contains(PEM_BEGIN) {
-        return load_pem(option, text);
-    }
-    if symmetric > 0 {
+    if symmetric > 0 && !text.contains(PEM_BEGIN) {
         let message =
             "is a secret or a path: both HS* and other algorithms are listed; give a JWK, or an \"algorithm\"";
         return Err(ConfigError::contradiction(option, message));
     }
-    // the text may be a secret given by mistake, so it is not repeated
-    let pem = std::fs::read_to_string(text)
-        .map_err(|error| ConfigError::invalid(option, format!("cannot be read as a PEM file: {}", error.kind())))?;
-    load_pem(option, &pem)
+    load_pem(option, &pem::load(option, text)?)
 }
 
-fn load_pem(option: &str, text: &str) -> Result<VerifyingKey, ConfigError> {
+fn load_pem(option: &str, blocks: &[Block]) -> Result<VerifyingKey, ConfigError> {
     let invalid = |what: &str| ConfigError::invalid(option, what);
-    let mut labels = text.split(PEM_BEGIN).skip(1).map(|block| block.split("-----").next().unwrap_or_default());
-    let label = labels.next().ok_or_else(|| invalid("is not a PEM text"))?;
-    if labels.next().is_some() {
+    let [block] = blocks else {
         return Err(invalid("holds more than one PEM block; exactly one public key is accepted"));
-    }
+    };
+    let text = block.text();
     let pem = text.as_bytes();
-    let decoding = match label {
+    let decoding = match block.label.as_str() {
         "PUBLIC KEY" => DecodingKey::from_rsa_pem(pem)
             .or_else(|_| DecodingKey::from_ec_pem(pem))
             .or_else(|_| DecodingKey::from_ed_pem(pem)),
         "RSA PUBLIC KEY" => DecodingKey::from_rsa_pem(pem),
-        _ if label.ends_with("PRIVATE KEY") => return Err(invalid(PRIVATE_KEY)),
+        label if label.ends_with("PRIVATE KEY") => return Err(invalid(PRIVATE_KEY)),
+        "CERTIFICATE" => {
+            return Err(invalid("is a certificate; take its `PUBLIC KEY` with `openssl x509 -pubkey -noout`"));
+        }
         _ => return Err(invalid("must be a PEM block `PUBLIC KEY` or `RSA PUBLIC KEY`")),
     };
     let unusable = |_| invalid(&format!("is not a usable key; {PUBLIC_KEYS}"));
@@ -347,11 +362,57 @@ mod tests {
 
     #[test]
     fn a_file_name_is_not_an_hmac_secret() {
-        for name in ["keys/public.pem", "/etc/passwd"] {
-            let error = refused(&["HS256"], json!({"key": name}));
-            assert!(error.message.contains("names a file"), "{error}");
+        for name in [
+            "keys/public.pem",
+            "/etc/passwd",
+            "/run/secrets/jwt-hmac-signing-key-that-is-not-mounted",
+            "secrets/jwt-hmac-signing-key-of-production.key",
+            "./secrets/a-secret-in-a-directory-of-the-application",
+            "~/secrets/a-secret-in-my-own-directory-at-home",
+        ] {
+            for options in [json!({"key": name}), json!({"keys": [{"kid": "a", "key": name}]})] {
+                let error = refused(&["HS256"], options);
+                assert!(error.message.contains("names a file") && !error.message.contains(name), "{error}");
+            }
         }
-        assert!(load(&["HS256"], &json!({"key": "/slashes/are/fine+in/base64=="})).is_ok());
+        assert!(load(&["HS256"], &json!({"key": "/slashes/are/fine+in/base64/of/random/bytes=="})).is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_as_long_as_the_hash() {
+        let oct = |len: usize| json!({"kty": "oct", "k": base64url(&[7; 64][..len])});
+        for (algorithm, len) in [("HS256", 32), ("HS384", 48), ("HS512", 64)] {
+            assert!(load(&[algorithm], &json!({"key": SECRET[..len]})).is_ok(), "{algorithm}");
+            assert!(load(&[algorithm], &json!({"key": oct(len)})).is_ok(), "{algorithm}");
+            for (options, option) in [
+                (json!({"key": SECRET[..len - 1]}), "auth.jwt.key"),
+                (json!({"key": oct(len - 1)}), "auth.jwt.key"),
+                (json!({"keys": {"a": SECRET[..len - 1]}}), "auth.jwt.keys.a"),
+                (json!({"keys": [{"kid": "a", "key": SECRET[..len - 1]}]}), "auth.jwt.keys[0].key"),
+                (json!({"keys": {"keys": [with(&oct(len - 1), json!({"kid": "a"}))]}}), "auth.jwt.keys.keys[0]"),
+            ] {
+                let error = refused(&[algorithm], options);
+                assert_eq!(error.option, option);
+                assert!(error.message.contains(&format!("{algorithm}, which needs at least {len}")), "{error}");
+            }
+        }
+        // Only the algorithms that the key may be used with count.
+        let pinned =
+            json!({"keys": [{"kid": "a", "key": SECRET[..32], "algorithm": "HS256"}, {"kid": "b", "key": SECRET}]});
+        assert!(load(&["HS256", "HS512"], &pinned).is_ok());
+        assert_eq!(refused(&["HS256", "HS512"], json!({"key": SECRET[..32]})).option, "auth.jwt.key");
+    }
+
+    #[test]
+    fn a_public_key_may_come_from_the_environment() {
+        for text in [
+            RSA.pem.replace('\n', "\\n"),
+            RSA.pem.replace('\n', " "),
+            RSA.pem.replace('\n', "\r\n"),
+            format!("\u{feff}{}", RSA.pem),
+        ] {
+            assert!(load(&["RS256"], &json!({"key": text})).is_ok(), "{text:?}");
+        }
     }
 
     #[test]
@@ -403,10 +464,13 @@ mod tests {
             (&two, "more than one"),
             (&certificate, "`PUBLIC KEY`"),
             (&damaged, "not a usable key"),
+            (&RSA.pem.replace("MII", "MI"), "not base64"),
+            (&RSA.private_pem.replace("PRIVATE", "ENCRYPTED PRIVATE"), "is encrypted"),
             (&wrong_label, "not a usable key"),
-            ("-----BEGIN PUBLIC KEY-----", "not a usable key"),
-            ("/nonexistent/key.pem", "cannot be read"),
-            ("hunter2", "cannot be read"),
+            ("-----BEGIN PUBLIC KEY-----", "lost its END line"),
+            ("/nonexistent/key.pem", "the file /nonexistent/key.pem cannot be read: there is no such file"),
+            ("hunter2", "neither PEM text nor a readable file"),
+            (SECRET, "base64 without its BEGIN"),
         ] {
             let error = refused(&["RS256", "ES256"], json!({"key": text}));
             assert!(error.option == "auth.jwt.key" && error.message.contains(hint), "{hint}: {error}");
@@ -477,7 +541,7 @@ mod tests {
 
     #[test]
     fn key_lists_are_checked() {
-        let twice = json!([{"kid": "a", "key": SECRET}, {"kid": "a", "key": "another"}]);
+        let twice = json!([{"kid": "a", "key": SECRET}, {"kid": "a", "key": SECRET}]);
         let jwk = with(&RSA.jwk, json!({"kid": "a"}));
         for (algorithm, keys, option) in [
             ("HS256", json!({}), "auth.jwt.keys"),

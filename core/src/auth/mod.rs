@@ -16,6 +16,9 @@ mod query;
 mod test_keys;
 mod tokens;
 
+#[cfg(test)]
+pub(crate) use test_keys::pem as test_pem;
+
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
 pub use jwt::{JwtIdentity, JwtOptions, JwtVerifier, OneOrMany};
 pub use jwt_error::JwtError;

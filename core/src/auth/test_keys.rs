@@ -99,7 +99,7 @@ pub(super) fn base64url(bytes: &[u8]) -> String {
 }
 
 /// A PEM text.
-pub(super) fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let mut body = base64(der, *b"+/");
     body.push_str(&"=".repeat((4 - body.len() % 4) % 4));
     let lines: Vec<&str> = body.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();

@@ -8,16 +8,22 @@ use std::collections::BTreeMap;
 use serde::Deserialize as DeriveDeserialize;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::ConfigError;
+use super::{ConfigError, shape};
 use crate::auth::{JwtOptions, TokenEntry};
 use crate::contract::{EventOptions, JsonLimits};
 
 /// The policy as stated. `origins` and `auth` have no default: a server does not start without them.
 #[derive(Clone, Debug, DeriveDeserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Options {
-    /// Where to listen: `host:port` (port 0: any free one) or `unix:PATH`. Default `127.0.0.1:8080`.
+    /// Where to listen: `host:port` (port 0: any free one; a name binds every address it resolves to), `unix:PATH`, or
+    /// `fd:N`, an inherited listening socket. Default `127.0.0.1:8080`.
     pub listen: String,
+    /// Permission bits of the socket file of `unix:PATH`, as text: `0660`. Default: what the umask leaves.
+    pub unix_mode: Option<String>,
+    /// Several processes may listen on the port, and the kernel spreads connections over them (Linux). Default false.
+    pub reuse_port: bool,
     /// I/O shards, one thread each; 0 means one per core. Default 0, at most 255.
     pub threads: usize,
     /// The exact request paths that upgrade; others answer 404. Default: every path.
@@ -74,6 +80,9 @@ pub struct Options {
     pub idle_timeout_ms: u64,
     /// The closing handshake; then the socket is dropped (P9). Default 2000.
     pub close_timeout_ms: u64,
+    /// The close code of connections that a drain closes: 1012, or 1001 for old clients that read 1012 as an error.
+    /// Default 1012.
+    pub drain_close_code: u16,
     /// Unsent bytes of one connection; beyond it `slow_consumer` (S1). Default 1048576.
     pub max_outbox_bytes: usize,
     /// Events the application has not taken yet; beyond it shards stop reading (S4). Default 67108864.
@@ -96,6 +105,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".into(),
+            unix_mode: None,
+            reuse_port: false,
             threads: 0,
             paths: None,
             origins: None,
@@ -124,6 +135,7 @@ impl Default for Options {
             ping_interval_ms: 20_000,
             idle_timeout_ms: 45_000,
             close_timeout_ms: 2000,
+            drain_close_code: 1012,
             max_outbox_bytes: 1_048_576,
             max_inbox_bytes: 67_108_864,
             tls: None,
@@ -139,59 +151,17 @@ impl Default for Options {
 impl Options {
     /// Reads options from a JSON object. An unknown option or a wrong type is an error that names it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let value = serde_json::from_str(text).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-        check_objects(&value)?;
+        let value = serde_json::from_str(text).map_err(|error| shape::syntax_error(&error))?;
+        Self::from_value(&value)?;
         // From the text once more: an option given twice is an error, which a parsed object no longer shows.
         let mut reader = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(&mut reader).map_err(|error| shape_error(&error))
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| shape::error(&error))
     }
 
     /// Reads options from parsed JSON.
     pub fn from_value(value: &serde_json::Value) -> Result<Self, ConfigError> {
-        check_objects(value)?;
-        serde_path_to_error::deserialize(value).map_err(|error| shape_error(&error))
-    }
-}
-
-/// Options with names must be objects: serde would take a list for them, by position.
-fn check_objects(options: &serde_json::Value) -> Result<(), ConfigError> {
-    let refuse = |option: &str, value: &serde_json::Value| {
-        if value.is_array() {
-            return Err(ConfigError::invalid(option, "must be an object, got a list"));
-        }
-        Ok(())
-    };
-    refuse("options", options)?;
-    for option in ["json_limits", "rate_limit", "control_rate_limit", "handshakes_per_ip", "tls", "events", "auth"] {
-        refuse(option, &options[option])?;
-    }
-    refuse("auth.jwt", &options["auth"]["jwt"])?;
-    for (index, token) in options["auth"]["tokens"].as_array().into_iter().flatten().enumerate() {
-        refuse(&format!("auth.tokens[{index}]"), token)?;
-    }
-    for (name, event) in options["events"].as_object().into_iter().flatten() {
-        refuse(&format!("events.{name}"), event)?;
-    }
-    Ok(())
-}
-
-/// Serde's error as ours: the path names the option, an unknown field is its own kind.
-fn shape_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ConfigError {
-    let message = error.inner().to_string();
-    let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-    let path = error.path().to_string();
-    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    match unknown {
-        Some(field) => {
-            let parent = path.strip_suffix(field).unwrap_or(&path).trim_end_matches('.');
-            let option = if matches!(parent, "" | ".") { field.to_owned() } else { format!("{parent}.{field}") };
-            ConfigError { kind: super::ConfigErrorKind::UnknownOption, option, message }
-        }
-        None if path == "." => {
-            let twice = message.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
-            ConfigError::invalid(twice.unwrap_or("options"), message.clone())
-        }
-        None => ConfigError::invalid(path, message),
+        shape::check_objects(value)?;
+        serde_path_to_error::deserialize(value).map_err(|error| shape::error(&error))
     }
 }
 
@@ -249,13 +219,11 @@ impl<'de> Deserialize<'de> for Auth {
 
 struct AuthVisitor;
 
-const AUTH_ACCEPTED: &str = r#""callback", "none", {"tokens": […]} or {"jwt": {…}}"#;
-
 impl<'de> Visitor<'de> for AuthVisitor {
     type Value = Auth;
 
     fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(AUTH_ACCEPTED)
+        f.write_str("one way of authentication")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Auth, E> {
@@ -275,9 +243,7 @@ impl<'de> Visitor<'de> for AuthVisitor {
         };
         match map.next_key::<String>()? {
             None => Ok(auth),
-            Some(second) => {
-                Err(de::Error::custom(format!("`{second}` beside another way: give one of {AUTH_ACCEPTED}")))
-            }
+            Some(_) => Err(de::Error::custom("two ways")),
         }
     }
 }

@@ -3,69 +3,15 @@
 //! Built once at start and never changed; every connection holds a reference to it.
 
 use core::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
 use super::options::{Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions};
-use super::{ConfigError, ConfigErrorKind};
+use super::{ConfigError, ConfigErrorKind, Listen, ranges};
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
 use crate::bucket::Rate;
 use crate::client_ip::TrustedProxies;
 use crate::contract::Contract;
 use crate::host_header::HostPolicy;
 use crate::origin::OriginPolicy;
-
-/// Where the server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address; a name is resolved when the server starts.
-    Tcp {
-        /// Name or address, IPv6 without brackets.
-        host: String,
-        /// 0: any free port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl Listen {
-    /// Parses `host:port`, `[v6]:port` or `unix:PATH`.
-    fn parse(text: &str) -> Result<Self, ConfigError> {
-        let invalid = || ConfigError::invalid("listen", format!("must be host:port or unix:PATH, got {text:?}"));
-        if let Some(path) = text.strip_prefix("unix:") {
-            // Control characters would break the policy's one line in the log.
-            let unusable = path.is_empty() || path.chars().any(char::is_control);
-            return if unusable { Err(invalid()) } else { Ok(Listen::Unix(path.into())) };
-        }
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Listen::Tcp { host: address.ip().to_string(), port: address.port() });
-        }
-        let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
-        if host.is_empty() || host.chars().any(char::is_control) || host.contains([':', '[', ']', '/']) {
-            return Err(invalid());
-        }
-        Ok(Listen::Tcp { host: host.to_owned(), port: port.parse().map_err(|_| invalid())? })
-    }
-
-    /// Whether only this machine can reach it.
-    fn is_local(&self) -> bool {
-        match self {
-            Listen::Unix(_) => true,
-            Listen::Tcp { host, .. } => host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Listen::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Listen::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
 
 /// The compiled `rate_limit`.
 #[derive(Clone, Debug)]
@@ -87,6 +33,8 @@ pub struct RateRules {
 #[expect(missing_docs, reason = "each field is the option of the same name; `Options` documents it")]
 pub struct Policy {
     pub listen: Listen,
+    pub unix_mode: Option<u32>,
+    pub reuse_port: bool,
     pub threads: usize,
     pub paths: Option<Box<[String]>>,
     pub origins: OriginPolicy,
@@ -113,6 +61,7 @@ pub struct Policy {
     pub ping_interval_ms: u64,
     pub idle_timeout_ms: u64,
     pub close_timeout_ms: u64,
+    pub drain_close_code: u16,
     pub max_outbox_bytes: usize,
     pub max_inbox_bytes: usize,
     pub tls: Option<TlsOptions>,
@@ -124,20 +73,24 @@ pub struct Policy {
     pub plaintext_allowed: bool,
 }
 
-/// The longest duration accepted: ten years.
-const MAX_MS: u64 = 315_360_000_000;
+/// How much longer than `ping_interval_ms` a peer may be silent at least: the time its pong takes.
+const PONG_MS: u64 = 1000;
 
 impl Policy {
     /// Checks and compiles `options`.
     pub fn new(options: Options) -> Result<Self, ConfigError> {
-        check_ranges(&options)?;
+        ranges::check(&options)?;
         check_contradictions(&options)?;
         let listen = Listen::parse(&options.listen)?;
+        let unix_mode = unix_mode(&options, &listen)?;
+        check_reuse_port(&options, &listen)?;
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
         check_plaintext(&listen, &options)?;
         Ok(Policy {
             plaintext_allowed: plaintext_allowed(&options),
             listen,
+            unix_mode,
+            reuse_port: options.reuse_port,
             threads: shards(options.threads),
             origins: origins(&options)?,
             missing_origin: options.missing_origin,
@@ -173,6 +126,7 @@ impl Policy {
             ping_interval_ms: options.ping_interval_ms,
             idle_timeout_ms: options.idle_timeout_ms,
             close_timeout_ms: options.close_timeout_ms,
+            drain_close_code: drain_close_code(options.drain_close_code)?,
             max_outbox_bytes: options.max_outbox_bytes,
             max_inbox_bytes: options.max_inbox_bytes,
             tls: options.tls,
@@ -181,6 +135,17 @@ impl Policy {
             on_violation: options.on_violation,
             server_header: server_header(options.server_header)?,
         })
+    }
+
+    /// Whether plain text may be spoken on `address`, which the server has listened on.
+    ///
+    /// # Errors
+    /// `tls` is missing: the address is not one of this machine alone, and nothing allows plain text there.
+    pub fn check_plaintext(&self, address: std::net::IpAddr) -> Result<(), ConfigError> {
+        if address.to_canonical().is_loopback() || self.tls.is_some() || self.plaintext_allowed {
+            return Ok(());
+        }
+        Err(tls_required(&format_args!("{address} (`listen`: {:?})", self.listen.to_string())))
     }
 
     /// Whether message rules only report (`on_violation: "report"`).
@@ -209,6 +174,11 @@ impl fmt::Display for Policy {
             if self.protocol == Protocol::Json { "json" } else { "raw" },
             if self.report_only() { "report" } else { "enforce" },
         )?;
+        if let Authenticator::Tokens(tokens) = &self.authenticator
+            && tokens.short() > 0
+        {
+            write!(f, " short_tokens={} (under 16 bytes: for tests only, they can be guessed)", tokens.short())?;
+        }
         let limited = |on: bool| if on { "on" } else { "off" };
         write!(
             f,
@@ -224,37 +194,6 @@ impl fmt::Display for Policy {
             self.threads,
         )
     }
-}
-
-/// Every plain number with its accepted range: name, value, least, most.
-fn check_ranges(options: &Options) -> Result<(), ConfigError> {
-    let table: [(&str, u64, u64, u64); 19] = [
-        ("threads", options.threads as u64, 0, 255),
-        ("auth_timeout_ms", options.auth_timeout_ms, 1, MAX_MS),
-        ("max_pending_auth", options.max_pending_auth as u64, 1, 1 << 24),
-        ("max_connections", options.max_connections as u64, 1, 1 << 24),
-        ("max_connections_per_ip", options.max_connections_per_ip as u64, 1, 1 << 24),
-        ("max_connections_per_user", options.max_connections_per_user as u64, 1, 1 << 24),
-        ("max_message_bytes", options.max_message_bytes as u64, 1, 1 << 30),
-        ("max_fragments", u64::from(options.max_fragments), 1, 1 << 24),
-        ("message_timeout_ms", options.message_timeout_ms, 1, MAX_MS),
-        ("max_head_bytes", options.max_head_bytes as u64, 1024, 262_144),
-        ("handshake_timeout_ms", options.handshake_timeout_ms, 1, MAX_MS),
-        ("ping_interval_ms", options.ping_interval_ms, 0, MAX_MS),
-        ("idle_timeout_ms", options.idle_timeout_ms, 0, MAX_MS),
-        ("close_timeout_ms", options.close_timeout_ms, 1, MAX_MS),
-        ("max_outbox_bytes", options.max_outbox_bytes as u64, 1, 1 << 40),
-        ("max_inbox_bytes", options.max_inbox_bytes as u64, 1, 1 << 40),
-        ("subprotocols", options.subprotocols.len() as u64, 0, 64),
-        ("trusted_proxies", options.trusted_proxies.len() as u64, 0, 1024),
-        ("events", options.events.len() as u64, 0, 65_535),
-    ];
-    for (option, value, least, most) in table {
-        if !(least..=most).contains(&value) {
-            return Err(ConfigError::invalid(option, format!("must be from {least} to {most}, got {value}")));
-        }
-    }
-    Ok(())
 }
 
 fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
@@ -276,6 +215,7 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
             "are of the `json` protocol, yet `protocol` is \"raw\"; drop one of them",
         ));
     }
+    check_time(options)?;
     if let Some(rate) = &options.rate_limit
         && let deepest = rate.burst + f64::from(rate.queue)
         && let Some((name, event)) = options.events.iter().find(|(_, event)| event.cost > deepest)
@@ -291,22 +231,82 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// A browser cannot ping: a page that only listens says nothing but the pongs that answer ours.
+fn check_time(options: &Options) -> Result<(), ConfigError> {
+    let (idle, ping) = (options.idle_timeout_ms, options.ping_interval_ms);
+    if idle == 0 || (ping > 0 && idle >= ping.saturating_add(PONG_MS)) {
+        return Ok(());
+    }
+    let message = if ping == 0 {
+        format!(
+            "{idle} would cut off every quiet browser, which cannot ping, as `ping_interval_ms` is 0: turn pings on, or \
+             give 0 here too"
+        )
+    } else {
+        format!(
+            "{idle} must exceed `ping_interval_ms` ({ping}) by at least {PONG_MS}, or quiet browsers, which only answer \
+             pings, would be cut off; 0 turns it off"
+        )
+    };
+    Err(ConfigError::contradiction("idle_timeout_ms", message))
+}
+
 /// Whether plain text may leave this machine.
 fn plaintext_allowed(options: &Options) -> bool {
     !options.trusted_proxies.is_empty() || options.dangerously_allow_plaintext
 }
 
+/// What a name resolves to, and what an inherited socket is bound to, is only known when the server listens:
+/// [`Policy::check_plaintext`].
 fn check_plaintext(listen: &Listen, options: &Options) -> Result<(), ConfigError> {
-    if listen.is_local() || options.tls.is_some() || plaintext_allowed(options) {
+    if listen.is_local() != Some(false) || options.tls.is_some() || plaintext_allowed(options) {
         return Ok(());
     }
-    Err(ConfigError::missing(
+    Err(tls_required(listen))
+}
+
+fn tls_required(listen: &dyn fmt::Display) -> ConfigError {
+    ConfigError::missing(
         "tls",
         format!(
             "is required to listen on {listen}, which is not loopback: give `tls`, or `trusted_proxies` when a proxy \
              ends TLS, or `dangerously_allow_plaintext`: true"
         ),
-    ))
+    )
+}
+
+/// The permission bits of a socket file. The kernel looks at the bits for writing only, and no others make sense there.
+fn unix_mode(options: &Options, listen: &Listen) -> Result<Option<u32>, ConfigError> {
+    let Some(text) = &options.unix_mode else { return Ok(None) };
+    let digits = matches!(text.len(), 3 | 4) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+    let mode = mode.ok_or_else(|| {
+        ConfigError::invalid("unix_mode", "must be permission bits as three octal digits, e.g. \"0660\"")
+    })?;
+    match listen {
+        Listen::Unix(_) => Ok(Some(mode)),
+        _ => Err(ConfigError::contradiction("unix_mode", "is for `listen`: \"unix:PATH\" only; drop one of them")),
+    }
+}
+
+fn check_reuse_port(options: &Options, listen: &Listen) -> Result<(), ConfigError> {
+    if !options.reuse_port {
+        return Ok(());
+    }
+    if !cfg!(target_os = "linux") {
+        return Err(ConfigError::invalid("reuse_port", "is for Linux only; elsewhere one process listens on a port"));
+    }
+    match listen {
+        Listen::Tcp { .. } => Ok(()),
+        _ => Err(ConfigError::contradiction("reuse_port", "is for `listen`: \"host:port\" only; drop one of them")),
+    }
+}
+
+fn drain_close_code(code: u16) -> Result<u16, ConfigError> {
+    match code {
+        1001 | 1012 => Ok(code),
+        _ => Err(ConfigError::invalid("drain_close_code", format!("must be 1012 or 1001, got {code}"))),
+    }
 }
 
 fn shards(threads: usize) -> usize {
@@ -352,7 +352,7 @@ fn paths(paths: Option<Vec<String>>) -> Result<Option<Box<[String]>>, ConfigErro
         if !plain {
             return Err(ConfigError::invalid(
                 format!("paths[{index}]"),
-                format!("must start with / and hold no query, fragment or space, got {path:?}"),
+                "must start with / and hold no query, fragment or space",
             ));
         }
     }
@@ -369,11 +369,11 @@ fn subprotocols(names: Vec<String>) -> Result<Box<[String]>, ConfigError> {
         if !is_token(name) {
             return Err(ConfigError::invalid(
                 format!("subprotocols[{index}]"),
-                format!("must be a token of letters, digits and !#$%&'*+-.^_`|~, got {name:?}"),
+                "must be a token of letters, digits and !#$%&'*+-.^_`|~",
             ));
         }
         if names[..index].contains(name) {
-            return Err(ConfigError::invalid(format!("subprotocols[{index}]"), format!("{name:?} is listed twice")));
+            return Err(ConfigError::invalid(format!("subprotocols[{index}]"), "is listed twice"));
         }
     }
     Ok(names.into())

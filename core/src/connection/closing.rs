@@ -108,7 +108,9 @@ impl Connection {
     pub fn violate(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) {
         if self.delivers() {
             turn.sink.report(*report);
-            self.close(report.code.close_code(), report.code.reason(), turn);
+            let draining = report.code == Code::Draining;
+            let close = if draining { turn.policy.drain_close_code } else { report.code.close_code() };
+            self.close(close, report.code.reason(), turn);
         }
     }
 

@@ -1,31 +1,28 @@
 //! Accepting: in one place, in bounded portions, handed to the least loaded shard.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 #[cfg(not(target_os = "linux"))]
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
+use super::bind::Listening;
 use super::commands::{Command, CommandBuffer};
 use super::opening;
 use super::shared::{Life, Shared};
 use super::stream::Socket;
-use crate::config::Listen;
-use crate::error::Error;
 use crate::time::Moment;
 
 /// Connections accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting rests when the process is out of file descriptors or memory (THREATS S3).
 const BACK_OFF: Duration = Duration::from_millis(100);
-const BACKLOG: i32 = 4096;
 /// A request that is longer is not read before the runtime watches the socket.
 const FIRST_READ_BYTES: usize = 2048;
 
@@ -97,64 +94,6 @@ pub(super) struct Accepted {
     pub(super) received: Option<Vec<u8>>,
 }
 
-/// A bound listener, not yet registered with a runtime.
-#[derive(Debug)]
-pub(super) enum Bound {
-    Tcp(std::net::TcpListener),
-    #[cfg(unix)]
-    Unix(std::os::unix::net::UnixListener, std::path::PathBuf),
-}
-
-impl Bound {
-    /// Binds; the address that is returned names the real port.
-    pub(super) fn bind(listen: &Listen) -> Result<(Self, String), Error> {
-        let fault = |source| Error::Listen { address: listen.to_string(), source };
-        match listen {
-            Listen::Tcp { host, port } => {
-                let addresses = (host.as_str(), *port).to_socket_addrs().map_err(fault)?;
-                let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-                for address in addresses {
-                    match bind_tcp(address) {
-                        Ok(listener) => {
-                            let address = listener.local_addr().map_err(fault)?.to_string();
-                            return Ok((Bound::Tcp(listener), address));
-                        }
-                        Err(error) => last = error,
-                    }
-                }
-                Err(fault(last))
-            }
-            #[cfg(unix)]
-            Listen::Unix(path) => {
-                // A socket file that nobody listens on is left over from a crash: it may go.
-                if std::os::unix::net::UnixStream::connect(path)
-                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-                {
-                    let _ = std::fs::remove_file(path);
-                }
-                let listener = std::os::unix::net::UnixListener::bind(path).map_err(fault)?;
-                listener.set_nonblocking(true).map_err(fault)?;
-                Ok((Bound::Unix(listener, path.clone()), listen.to_string()))
-            }
-            #[cfg(not(unix))]
-            Listen::Unix(_) => Err(fault(io::ErrorKind::Unsupported.into())),
-        }
-    }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    // Linux hands it on to every accepted connection: one call less for each.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 enum Listener {
     /// Watched as a stream, which can wait for a call of ours: a `TcpListener` would register whatever it accepts.
     #[cfg(target_os = "linux")]
@@ -207,11 +146,17 @@ fn accept_tcp(listener: &TcpStream) -> io::Result<(std::net::TcpStream, SocketAd
 }
 
 /// Accepts for the whole server, on the thread of shard 0, until it stops.
-pub(super) async fn accept_all(shared: Arc<Shared>, bound: Bound) {
-    let listener = match bound {
-        Bound::Tcp(listener) => Listener::watch(listener),
+pub(super) async fn accept_all(shared: Arc<Shared>, listeners: Vec<Listening>) {
+    for listener in listeners {
+        tokio::spawn(accept_from(Arc::clone(&shared), listener));
+    }
+}
+
+async fn accept_from(shared: Arc<Shared>, listener: Listening) {
+    let listener = match listener {
+        Listening::Tcp(listener) => Listener::watch(listener),
         #[cfg(unix)]
-        Bound::Unix(listener, _) => UnixListener::from_std(listener).map(Listener::Unix),
+        Listening::Unix(listener) => UnixListener::from_std(listener).map(Listener::Unix),
     };
     let listener = match listener {
         Ok(listener) => listener,
@@ -277,22 +222,4 @@ fn post(shared: &Shared, shard: usize, accepted: Accepted) {
     count_towards(shared, shard);
     let adopt = Command::Adopt(Box::new(accepted));
     shared.shards[shard].post(|buffer: &mut CommandBuffer| buffer.commands.push(adopt));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn accepted_connections_inherit_nodelay() {
-        let listener = bind_tcp(([127, 0, 0, 1], 0).into()).unwrap();
-        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let accepted = loop {
-            if let Ok((accepted, _)) = listener.accept() {
-                break accepted;
-            }
-        };
-        assert!(accepted.nodelay().unwrap());
-    }
 }

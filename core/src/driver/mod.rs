@@ -1,6 +1,7 @@
 //! The driver: sockets, threads and the clock around the pure layer. It decides nothing that a peer could notice; it
 //! moves bytes, keeps time and carries events and commands across threads.
 
+mod bind;
 mod clock;
 mod commands;
 mod events;
@@ -28,3 +29,9 @@ pub use shared::Wake;
 pub use sink::{Handled, Inline, InlineMessage, Replies};
 pub use stats::Stats;
 pub use tickets::{Accept, Decision, TicketId};
+
+/// What a server would say of this `tls` at its start.
+#[cfg(test)]
+pub(crate) fn tls_error(options: &crate::config::TlsOptions) -> Option<String> {
+    tls::server_config(options).err().map(|error| format!("{error} {error:?}"))
+}

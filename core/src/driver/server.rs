@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::unconstrained;
 
+use super::bind::{Bound, Listening, SocketFile};
 use super::commands::ServerHandle;
 use super::events::{Event, EventBatch};
-use super::listener::{Bound, accept_all};
+use super::listener::accept_all;
 use super::shard::{self, Shard, carry_out};
 use super::shared::{Life, Shared, Wake};
 use super::sink::Inline;
@@ -93,38 +94,29 @@ impl Builder {
     pub fn start(self, options: Options) -> Result<Server, Error> {
         let policy = Policy::new(options)?;
         let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
-        let (bound, address) = if self.unbound {
-            (None, String::new())
-        } else {
-            let (bound, address) = Bound::bind(&policy.listen)?;
-            (Some(bound), address)
-        };
-        let socket_file = match &bound {
-            #[cfg(unix)]
-            Some(Bound::Unix(_, path)) => Some(path.clone()),
-            _ => None,
-        };
+        let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
+        let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         tracing::info!(target: "wsguard", "policy in force{place}: {policy}");
         let bell = Bell::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(bell.clone()));
         let shared = Arc::new(Shared::new(policy, tls, self.inline, wake));
-        let threads = start_threads(&shared, bound)?;
+        let threads = start_threads(&shared, listeners)?;
         let events = Events { shared: Arc::clone(&shared), bell, turn: 0 };
-        Ok(Server { handle: ServerHandle { shared }, events, threads, address, socket_file })
+        Ok(Server { handle: ServerHandle { shared }, events, threads, addresses, _socket_file: socket_file })
     }
 }
 
 /// Starts every shard, and waits until all of them run.
-fn start_threads(shared: &Arc<Shared>, mut bound: Option<Bound>) -> Result<Vec<JoinHandle<()>>, Error> {
+fn start_threads(shared: &Arc<Shared>, mut listeners: Vec<Listening>) -> Result<Vec<JoinHandle<()>>, Error> {
     let alive = Arc::new(AtomicUsize::new(shared.shards.len()));
     let (ready, started) = mpsc::channel();
     let mut threads = Vec::new();
     for index in 0..shared.shards.len() {
         let (shared, alive, ready) = (Arc::clone(shared), Arc::clone(&alive), ready.clone());
-        let bound = if index == 0 { bound.take() } else { None };
+        let listeners = if index == 0 { core::mem::take(&mut listeners) } else { Vec::new() };
         let run = move || {
-            run_shard(&shared, index, bound, &ready);
+            run_shard(&shared, index, listeners, &ready);
             if alive.fetch_sub(1, Ordering::AcqRel) == 1 {
                 shared.advance(Life::Stopped);
                 shared.wake_at_once();
@@ -139,7 +131,7 @@ fn start_threads(shared: &Arc<Shared>, mut bound: Option<Bound>) -> Result<Vec<J
     Ok(threads)
 }
 
-fn run_shard(shared: &Arc<Shared>, index: usize, bound: Option<Bound>, ready: &mpsc::Sender<std::io::Result<()>>) {
+fn run_shard(shared: &Arc<Shared>, index: usize, listeners: Vec<Listening>, ready: &mpsc::Sender<std::io::Result<()>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(error))),
@@ -151,9 +143,7 @@ fn run_shard(shared: &Arc<Shared>, index: usize, bound: Option<Bound>, ready: &m
         tokio::spawn(unconstrained(shard::run_connections()));
         tokio::spawn(unconstrained(shard::run_timers()));
         tokio::spawn(unconstrained(shard::wake_application()));
-        if let Some(bound) = bound {
-            tokio::spawn(accept_all(Arc::clone(shared), bound));
-        }
+        tokio::spawn(accept_all(Arc::clone(shared), listeners));
         let _ = ready.send(Ok(()));
         loop {
             shared.shards[index].commands_arrived.notified().await;
@@ -243,8 +233,9 @@ pub struct Server {
     handle: ServerHandle,
     events: Events,
     threads: Vec<JoinHandle<()>>,
-    address: String,
-    socket_file: Option<std::path::PathBuf>,
+    addresses: Vec<String>,
+    /// Removed when the threads have ended.
+    _socket_file: Option<SocketFile>,
 }
 
 impl Server {
@@ -253,9 +244,14 @@ impl Server {
         Builder::new().start(options)
     }
 
-    /// The address it listens on, with the real port; empty without a listener.
+    /// The address it listens on, with the real port; empty without a listener. The first of [`Server::addresses`].
     pub fn address(&self) -> &str {
-        &self.address
+        self.addresses.first().map_or("", String::as_str)
+    }
+
+    /// Every address it listens on, with the real ports: a name in `listen` may resolve to several, IPv4 first.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
     }
 
     /// A handle for any thread.
@@ -296,9 +292,6 @@ impl Drop for Server {
         self.handle.stop();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
-        }
-        if let Some(path) = &self.socket_file {
-            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -32,7 +32,7 @@ static POLICIES: LazyLock<[Policy; 6]> = LazyLock::new(|| {
         policy(&format!(
             r#"{events}, "control_rate_limit": {{"per_second": 1, "burst": 2}}, "message_timeout_ms": 500"#
         )),
-        policy(r#""protocol": "raw", "ping_interval_ms": 50, "idle_timeout_ms": 200, "close_timeout_ms": 70"#),
+        policy(r#""protocol": "raw", "ping_interval_ms": 50, "idle_timeout_ms": 1050, "close_timeout_ms": 70"#),
     ]
 });
 

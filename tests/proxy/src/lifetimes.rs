@@ -25,7 +25,7 @@ fn honest() -> Opening {
 /// shows that the test can fail.
 pub(crate) fn ping(ground: &Ground) -> Outcome<String> {
     let pinging = policy().option("ping_interval_ms", 667).start(&ground.run)?;
-    let silent = policy().option("ping_interval_ms", 0).start(&ground.run)?;
+    let silent = policy().option("ping_interval_ms", 0).option("idle_timeout_ms", 0).start(&ground.run)?;
     let before_pinging = Nginx::http(ground, &pinging, READ_TIMEOUT)?;
     let before_silent = Nginx::http(ground, &silent, READ_TIMEOUT)?;
     let cut = {

@@ -21,6 +21,10 @@ use super::super::stream::Socket;
 const READ_BYTES: usize = 72 * 1024;
 /// Plaintext sealed at a time.
 const WRITE_BYTES: usize = 64 * 1024;
+/// Ciphertext and records of one turn; then neighbours have theirs. Records without plain text, or with a byte of it, cost
+/// what full ones do, and are not seen by who counts plain text.
+const TURN_BYTES: usize = 4 * READ_BYTES;
+const TURN_RECORDS: usize = 1024;
 /// A handshake message (a client's certificates) may fill several records; beyond this it is refused.
 const MAX_PARTIAL_BYTES: usize = 64 * 1024;
 
@@ -43,6 +47,14 @@ pub(in crate::driver) struct TlsStream {
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
     said_goodbye: bool,
+    turn: Turn,
+}
+
+/// What this turn has taken in.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    bytes: usize,
+    records: usize,
 }
 
 /// What was received and could not be passed on.
@@ -97,8 +109,14 @@ impl TlsStream {
     /// `InvalidData` where TLS refuses the peer (which is told so by an alert); `UnexpectedEof` where the peer left.
     pub(in crate::driver) async fn accept(config: Arc<ServerConfig>, socket: Socket) -> io::Result<Self> {
         let tls = UnbufferedServerConnection::new(config).map_err(invalid)?;
-        let mut stream =
-            TlsStream { socket, tls, received: Received::default(), unsent: Vec::new(), said_goodbye: false };
+        let mut stream = TlsStream {
+            socket,
+            tls,
+            received: Received::default(),
+            unsent: Vec::new(),
+            said_goodbye: false,
+            turn: Turn::default(),
+        };
         std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }
@@ -120,12 +138,25 @@ impl TlsStream {
         }
     }
 
-    /// Reads ciphertext once and takes it in; 0: the socket has ended.
+    /// Reads ciphertext once and takes it in; 0: the socket has ended. When the turn has had its share it waits for the
+    /// next one, which comes at once.
     fn poll_receive(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        if self.turn.bytes >= TURN_BYTES || self.turn.records >= TURN_RECORDS {
+            self.turn = Turn::default();
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         WIRE.with_borrow_mut(|wire| {
             let mut buffer = ReadBuf::new(&mut wire.incoming);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+                Poll::Pending => {
+                    self.turn = Turn::default();
+                    return Poll::Pending;
+                }
+                Poll::Ready(outcome) => outcome?,
+            }
             let len = buffer.filled().len();
+            self.turn.bytes += len;
             let taken = self.take_in(&mut wire.incoming[..len], out);
             if taken.is_err() {
                 // The alert that says why, as far as the socket takes it.
@@ -172,6 +203,7 @@ impl TlsStream {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
+                        self.turn.records += 1;
                         discard += record.discard;
                         self.received.keep(record.payload, out);
                     }
@@ -436,6 +468,83 @@ mod tests {
     #[test]
     fn plaintext_that_the_reader_has_no_room_for_is_kept() {
         there_and_back(50_000, usize::MAX, 7);
+    }
+
+    /// Records of one byte cost what full ones do: they end a turn by their number, and full ones by their bytes.
+    #[test]
+    fn a_turn_ends_however_little_plaintext_the_records_hold() {
+        const RECORDS: usize = 20_000;
+        let most_of_a_read = READ_BYTES / 22;
+        for (record, most) in [(1, TURN_RECORDS + most_of_a_read), (16_384, TURN_BYTES + READ_BYTES)] {
+            let (turns, total) = turns_of(record, RECORDS.min(4_000_000 / record));
+            assert_eq!(total, record * RECORDS.min(4_000_000 / record));
+            let longest = turns.iter().copied().max().unwrap();
+            assert!(longest <= most, "{longest} bytes of plaintext in one turn, at most {most}");
+            assert!(turns.len() > 2, "neighbours had {} turns", turns.len());
+        }
+    }
+
+    /// Plaintext by turns, as a connection reads it that never stops by itself, and all of it.
+    fn turns_of(record: usize, records: usize) -> (Vec<usize>, usize) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
+        let options = TlsOptions { cert, key, client_ca: None, min_version: TlsVersion::V1_2 };
+        let config = super::super::server_config(&options).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let mut tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+            let mut socket = TcpStream::connect(address).unwrap();
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket).unwrap();
+            }
+            tls.set_buffer_limit(None);
+            for _ in 0..records {
+                tls.writer().write_all(&vec![7; record]).unwrap();
+            }
+            tls.send_close_notify();
+            while tls.wants_write() {
+                tls.write_tls(&mut socket).unwrap();
+            }
+            let _ = socket.read_to_end(&mut Vec::new());
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = runtime.block_on(tokio::task::unconstrained(async {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let socket = Socket::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
+            let mut stream = TlsStream::accept(config, socket).await.unwrap();
+            let (mut turns, mut total, mut buffer) = (Vec::new(), 0, vec![0; 256 * 1024]);
+            std::future::poll_fn(|cx| {
+                let mut turn = 0;
+                loop {
+                    let mut out = ReadBuf::new(&mut buffer);
+                    let outcome = Pin::new(&mut stream).poll_read(cx, &mut out);
+                    let len = out.filled().len();
+                    (turn, total) = (turn + len, total + len);
+                    match outcome {
+                        Poll::Ready(outcome) if len > 0 => outcome.unwrap(),
+                        end => {
+                            turns.push(turn);
+                            return end;
+                        }
+                    }
+                }
+            })
+            .await
+            .unwrap();
+            (turns, total)
+        }));
+        peer.join().unwrap();
+        outcome
     }
 
     #[test]
