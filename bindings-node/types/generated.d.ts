@@ -179,7 +179,7 @@ export interface JwtOptions {
 
 /** One entry of `auth.tokens`: a token, as text or as its digest, and its user. */
 export interface TokenEntry {
-  /** The token itself: visible ASCII, at most 8192 bytes. Either this or `sha256`. */
+  /** The token itself: visible ASCII, at most 262144 bytes. Either this or `sha256`. */
   token?: string;
   /** The SHA-256 of the token, 64 hexadecimal digits. Either this or `token`. */
   sha256?: string;

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod origin;
 mod outgoing;
 pub mod proxy_protocol;
+mod revocation;
 pub mod rooms;
 pub mod time;
 pub mod verdict;

@@ -49,7 +49,7 @@ impl Listen {
     }
 
     /// Whether only this machine can reach it.
-    fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Listen::Unix(_) => true,
             Listen::Tcp { host, .. } => host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
@@ -122,6 +122,7 @@ pub struct Policy {
     pub server_header: Option<String>,
     /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
     pub plaintext_allowed: bool,
+    pub dangerously_allow_plaintext: bool,
 }
 
 /// The longest duration accepted: ten years.
@@ -134,9 +135,10 @@ impl Policy {
         check_contradictions(&options)?;
         let listen = Listen::parse(&options.listen)?;
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
-        check_plaintext(&listen, &options)?;
+        check_plaintext(&listen, &options, &trusted_proxies)?;
         Ok(Policy {
-            plaintext_allowed: plaintext_allowed(&options),
+            plaintext_allowed: plaintext_allowed(&options, &trusted_proxies),
+            dangerously_allow_plaintext: options.dangerously_allow_plaintext,
             listen,
             threads: shards(options.threads),
             origins: origins(&options)?,
@@ -289,12 +291,24 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
 }
 
 /// Whether plain text may leave this machine.
-fn plaintext_allowed(options: &Options) -> bool {
-    !options.trusted_proxies.is_empty() || options.dangerously_allow_plaintext
+fn plaintext_allowed(options: &Options, trusted: &TrustedProxies) -> bool {
+    options.dangerously_allow_plaintext || !trusted.is_empty() && !trusted.covers_everyone()
 }
 
-fn check_plaintext(listen: &Listen, options: &Options) -> Result<(), ConfigError> {
-    if listen.is_local() || options.tls.is_some() || plaintext_allowed(options) {
+fn check_plaintext(listen: &Listen, options: &Options, trusted: &TrustedProxies) -> Result<(), ConfigError> {
+    if listen.is_local() || options.tls.is_some() || options.dangerously_allow_plaintext {
+        return Ok(());
+    }
+    if trusted.covers_everyone() {
+        return Err(ConfigError::contradiction(
+            "trusted_proxies",
+            format!(
+                "covers every address, so that anybody may connect in plain text to {listen}, which is not loopback: \
+                 list the proxies' own addresses, or give `tls`, or `dangerously_allow_plaintext`: true"
+            ),
+        ));
+    }
+    if plaintext_allowed(options, trusted) {
         return Ok(());
     }
     Err(ConfigError::missing(
