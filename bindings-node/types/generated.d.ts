@@ -72,6 +72,8 @@ export type VerdictCode =
   | "draining"
   /** The application's handler failed (S5), or an error of our own. */
   | "internal"
+  /** A peer outside `trustedProxies`, where they are what allows plain text on an address that is not loopback. */
+  | "proxy_required"
 ;
 
 /** A server's counters at one moment. */

@@ -236,7 +236,7 @@ fn opening_share(max_connections: usize, max_connections_per_ip: usize, opening:
     }
     let places = most_opening(max_connections);
     let free = (places + 1).saturating_sub(opening);
-    (max_connections_per_ip.saturating_mul(free) / places).max(1)
+    max_connections_per_ip.saturating_mul(free).div_ceil(places).max(1)
 }
 
 /// The tables of addresses, by the width of the network.

@@ -222,7 +222,7 @@ fn a_refusal_tells_the_log_which_rule_and_the_peer_which_verdict() {
         (swap("Origin: https://app", "Origin: https://evil"), "Origin https://evil.example.com is not in origins"),
         (
             swap("Origin: https://app", "Origin: x\" wsguard::verdict: code=bad_frame ip=9.9.9.9 "),
-            "Origin x%22%20wsguard::verdict:%20code%3dbad_frame%20ip%3d9.9.9.9%20.example.co… is not in origins",
+            "Origin x%22%20wsguard::verdict:%20code%3dbad_frame%20ip%3d9.9.9.9%20.example.com is not in origins",
         ),
         (swap("Host: app", "Host: evil"), "Host evil.example.com is not in hosts"),
         (HEAD.to_owned(), "no credential in bearer, cookie:sid"),
