@@ -564,21 +564,20 @@ impl Opening {
     fn seat_user(&mut self, pass: &Pass) -> Result<Option<Arc<str>>, Refusal> {
         let Pass { identity, grant } = pass;
         let name = identity.user.as_deref();
-        let refuse = |refusal: Refusal| Err(Refusal { user: name.map(Into::into), ..refusal });
         let Place::Seated(seat, _) = &mut self.place else {
-            return refuse(Refusal::new(Code::ServerFull, "no place is left"));
+            return Err(Refusal::new(Code::ServerFull, "no place is left"));
         };
         if identity.expires_at_unix_ms.is_some_and(|expires_at| expires_at <= Clock::unix_ms()) {
-            return refuse(Refusal::new(Code::AuthFailed, "the session has expired before it began"));
+            return Err(Refusal::new(Code::AuthFailed, "the session has expired before it began"));
         }
         let Some(name) = name else { return Ok(None) };
         if grant.as_ref().is_some_and(|grant| !grant.holds(name)) {
             let detail = "disconnect_user was called after the user was let in";
-            return refuse(Refusal::new(Code::AuthFailed, detail));
+            return Err(Refusal::new(Code::AuthFailed, detail));
         }
         match seat.enter_user(name, &self.shared.policy, self.shared.clock.now()) {
             Ok(user) => Ok(Some(user)),
-            Err(full) => refuse(full.into()),
+            Err(full) => Err(Refusal { user: Some(name.into()), ..full.into() }),
         }
     }
 
