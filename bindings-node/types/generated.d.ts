@@ -211,7 +211,10 @@ export interface PolicyOptions {
   tokenSources?: string[];
   /** How long the application may take to answer; then 503. Default 5000. */
   authTimeoutMs?: number;
-  /** Handshakes that may wait for the application at once; beyond it 503 (A5). Default 1024. */
+  /**
+   * Handshakes that may wait for the application at once, and requests that it has not let go; beyond it 503, for
+   * whoever holds most of them (A5). Default 1024.
+   */
   maxPendingAuth?: number;
   /** Subprotocols the server speaks, best first. Default: none. */
   subprotocols?: string[];
@@ -225,7 +228,7 @@ export interface PolicyOptions {
   rateLimit?: RateLimit | null;
   /** Pings and pongs of the peer (R6); `null` disables it. */
   controlRateLimit?: ControlRateLimit | null;
-  /** Handshakes per address, IPv6 per /64 (R10, A5); `null` disables it. */
+  /** Handshakes per address, IPv6 per /64, and per /56 and /48 with 4 and 16 times as much (R10, A5); `null` disables it. */
   handshakesPerIp?: HandshakeRate | null;
   /** Connections of the server; then 503. Default 100000. */
   maxConnections?: number;
