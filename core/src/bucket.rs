@@ -21,6 +21,7 @@ impl Rate {
     }
 
     /// This many times the rate, with room for as many times the burst.
+    #[must_use]
     pub fn times(&self, factor: u32) -> Self {
         // A unit takes that much less time, and the room is counted in time.
         Self { nanos_per_unit: self.nanos_per_unit / f64::from(factor), burst_nanos: self.burst_nanos }

@@ -179,6 +179,7 @@ impl AddressKey {
     }
 
     /// The widest network that one customer may have: the address itself where it is IPv4.
+    #[must_use]
     pub fn widest(self) -> Self {
         self.wider(48).unwrap_or(self)
     }

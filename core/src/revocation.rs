@@ -152,7 +152,7 @@ mod tests {
     fn the_record_is_bounded_and_what_is_forgotten_too_early_holds_for_nobody() {
         let revocations = Arc::new(Revocations::default());
         let old = revocations.grant();
-        for user in 0..MAX_REMEMBERED + 1 {
+        for user in 0..=MAX_REMEMBERED {
             revocations.revoke(&user.to_string());
         }
         assert_eq!(lock(&revocations.0).order.len(), MAX_REMEMBERED);

@@ -211,7 +211,7 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
         let head = HEAD.replace("Host", &format!("X-Forwarded-For: 10.0.{}.1\r\nHost", dice.throw(5)));
         let sent = match dice.throw(8) {
             0 => &head[..0],
-            1 => &head[..1 + dice.throw(head.len() as u64 - 2) as usize],
+            1 => &head[..=dice.throw(head.len() as u64 - 2) as usize],
             2 => "GET /healthz HTTP/1.0\r\n\r\n",
             3 => "GET / HTTP/1.1\n\r\n",
             _ => &head[..],

@@ -42,6 +42,7 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 const MAX_LINGER_BYTES: u64 = 256 * 1024;
 
 /// A connection that is not open yet.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one peer")]
 struct Opening {
     shared: Arc<Shared>,
     shard: usize,
@@ -604,11 +605,13 @@ impl Opening {
         let (ip, peer) = (self.ip, self.peer);
         let told = move |conn| Open { conn, ticket, ip, user, path, subprotocol };
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards.
-        let granted = pass.grant.as_ref().map_or(0, Grant::number);
+        let grant = pass.grant;
+        let granted = grant.as_ref().map_or(0, Grant::number);
         let newcomer = Newcomer { stream, opened, seat, ip, peer, granted, head, received };
         if with_shard(|shard| shard.adopt(newcomer, told)) {
             self.load.keep();
         }
+        drop(grant);
         Ok(())
     }
 }

@@ -223,6 +223,7 @@ mod tests {
     use crate::revocation::Revocations;
     use proptest::prelude::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `issue` takes it")]
     fn address(host: u8) -> Option<AddressKey> {
         Some(std::net::IpAddr::from([10, 0, 0, host]).into())
     }
