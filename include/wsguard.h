@@ -109,6 +109,8 @@ typedef enum wsg_verdict {
   WSG_VERDICT_DRAINING = 32,
   /** `internal`: HTTP 500, close code 1011. */
   WSG_VERDICT_INTERNAL = 33,
+  /** `proxy_required`: HTTP 403. */
+  WSG_VERDICT_PROXY_REQUIRED = 34,
 } wsg_verdict;
 
 

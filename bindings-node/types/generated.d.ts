@@ -72,6 +72,8 @@ export type VerdictCode =
   | "draining"
   /** The application's handler failed (S5), or an error of our own. */
   | "internal"
+  /** A peer outside `trustedProxies`, where they are what allows plain text on an address that is not loopback. */
+  | "proxy_required"
 ;
 
 /** A server's counters at one moment. */
@@ -185,7 +187,7 @@ export interface JwtOptions {
 
 /** One entry of `auth.tokens`: a token, as text or as its digest, and its user. */
 export interface TokenEntry {
-  /** The token itself: visible ASCII, at most 8192 bytes. Either this or `sha256`. */
+  /** The token itself: visible ASCII, at most 262144 bytes. Either this or `sha256`. */
   token?: string;
   /** The SHA-256 of the token, 64 hexadecimal digits. Either this or `token`. */
   sha256?: string;
@@ -222,7 +224,10 @@ export interface PolicyOptions {
   tokenSources?: string[];
   /** How long the application may take to answer; then 503. Default 5000. */
   authTimeoutMs?: number;
-  /** Handshakes that may wait for the application at once; beyond it 503 (A5). Default 1024. */
+  /**
+   * Handshakes that may wait for the application at once, and requests that it has not let go; beyond it 503, for
+   * whoever holds most of them (A5). Default 1024.
+   */
   maxPendingAuth?: number;
   /** Subprotocols the server speaks, best first. Default: none. */
   subprotocols?: string[];
@@ -236,7 +241,7 @@ export interface PolicyOptions {
   rateLimit?: RateLimit | null;
   /** Pings and pongs of the peer (R6); `null` disables it. */
   controlRateLimit?: ControlRateLimit | null;
-  /** Handshakes per address, IPv6 per /64 (R10, A5); `null` disables it. */
+  /** Handshakes per address, IPv6 per /64, and per /56 and /48 with 4 and 16 times as much (R10, A5); `null` disables it. */
   handshakesPerIp?: HandshakeRate | null;
   /** Connections of the server; then 503. Default 100000. */
   maxConnections?: number;

@@ -20,6 +20,13 @@ impl Rate {
         Self { nanos_per_unit, burst_nanos: (burst * nanos_per_unit).ceil() as u64 }
     }
 
+    /// This many times the rate, with room for as many times the burst.
+    #[must_use]
+    pub fn times(&self, factor: u32) -> Self {
+        // A unit takes that much less time, and the room is counted in time.
+        Self { nanos_per_unit: self.nanos_per_unit / f64::from(factor), burst_nanos: self.burst_nanos }
+    }
+
     /// The time that `amount` units take to leak. Rounded down, so that exactly `burst` units always fit.
     pub(crate) fn leak_nanos(&self, amount: f64) -> u64 {
         (amount * self.nanos_per_unit) as u64

@@ -52,6 +52,20 @@ impl TrustedProxies {
         self.networks.is_empty() && !self.unix
     }
 
+    /// Whether these are everybody: every address of either family that is routed on the internet. Then the list keeps
+    /// nobody out.
+    pub fn covers_everyone(&self) -> bool {
+        // What nobody comes from across the internet, so that leaving it out makes no list a narrow one.
+        let elsewhere = [
+            ["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8"].as_slice(),
+            &["169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3"],
+            &["::/3", "4000::/2", "8000::/1"],
+        ];
+        let elsewhere = elsewhere.concat().into_iter().filter_map(|network| network.parse().ok());
+        let all: Vec<IpNet> = elsewhere.chain(self.networks.iter().copied()).collect();
+        IpNet::aggregate(&all).iter().any(|network| network.prefix_len() == 0)
+    }
+
     /// Whether what this peer says of others is believed; `None` is a peer on a Unix socket.
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         let Some(peer) = peer.map(canonical) else { return self.unix };
@@ -83,9 +97,46 @@ pub fn client_address<'h>(
     forwarded: impl DoubleEndedIterator<Item = &'h [u8]>,
     x_forwarded_for: impl DoubleEndedIterator<Item = &'h [u8]>,
 ) -> Option<IpAddr> {
-    let peer_address = peer.map(canonical);
+    client(trusted, peer, forwarded, x_forwarded_for).ip
+}
+
+/// Who a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The address that counts; `None`: a peer on a Unix socket, of which nothing is known.
+    pub ip: Option<IpAddr>,
+    /// Whether a trusted proxy says so; `false`: it is the peer's own address.
+    pub is_forwarded: bool,
+    /// What the operator ought to know of the peer.
+    pub doubt: Option<Doubt>,
+}
+
+/// Why a peer's forwarded headers were not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Doubt {
+    /// The peer is not in `trusted_proxies`.
+    Untrusted,
+    /// The trail of a trusted proxy does not name a client: no `for`, `unknown`, `_hidden`, garbage.
+    Unusable,
+    /// `Forwarded` and `X-Forwarded-For` of a trusted proxy name different clients: it sets one and passes the other on
+    /// as the client sent it.
+    Disagreement,
+}
+
+/// As [`client_address`], and what it is known by.
+pub fn client<'h>(
+    trusted: &TrustedProxies,
+    peer: Option<IpAddr>,
+    forwarded: impl DoubleEndedIterator<Item = &'h [u8]>,
+    x_forwarded_for: impl DoubleEndedIterator<Item = &'h [u8]>,
+) -> Client {
+    let itself = |doubt| Client { ip: peer.map(canonical), is_forwarded: false, doubt };
+    let (mut forwarded, mut x_forwarded_for) = (forwarded.peekable(), x_forwarded_for.peekable());
+    if forwarded.peek().is_none() && x_forwarded_for.peek().is_none() {
+        return itself(None);
+    }
     if !trusted.trusts(peer) {
-        return peer_address;
+        return itself(Some(Doubt::Untrusted));
     }
     let x_forwarded_for = x_forwarded_for
         .rev()
@@ -95,10 +146,13 @@ pub fn client_address<'h>(
         .map(node);
     let forwarded = forwarded.rev().flat_map(|line| Elements { rest: Some(line) }).map(<[u8]>::trim_ascii);
     let forwarded = forwarded.filter(|element| !element.is_empty()).map(forwarded_for);
+    let named = |client| Client { ip: Some(client), is_forwarded: true, doubt: None };
     match (trusted.walk(forwarded), trusted.walk(x_forwarded_for)) {
-        (Trail::Client(client), Trail::Absent) | (Trail::Absent, Trail::Client(client)) => Some(client),
-        (Trail::Client(one), Trail::Client(other)) if one == other => Some(one),
-        _ => peer_address,
+        (Trail::Client(client), Trail::Absent) | (Trail::Absent, Trail::Client(client)) => named(client),
+        (Trail::Client(one), Trail::Client(other)) if one == other => named(one),
+        (Trail::Client(_), Trail::Client(_)) => itself(Some(Doubt::Disagreement)),
+        (Trail::Absent, Trail::Absent) => itself(None),
+        _ => itself(Some(Doubt::Unusable)),
     }
 }
 
@@ -107,17 +161,45 @@ pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// What limits per address count by: an IPv4 address whole, an IPv6 address by its /64, which one client has whole.
+/// What limits per address count by: an IPv4 address whole, an IPv6 address by its /64, which one client has whole. An
+/// IPv4 address that a NAT64 gateway translates (`64:ff9b::/96`, RFC 6052) is that address: behind one gateway is everybody.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AddressKey(IpAddr);
+
+/// The prefixes of IPv6 by which limits count besides /64, because one customer may have that much of it.
+pub const WIDER_PREFIXES: [u8; 2] = [56, 48];
+
+impl AddressKey {
+    /// The key of the network of `prefix` bits around it, at most 64; `None`: an IPv4 address, which is counted alone.
+    pub fn wider(self, prefix: u8) -> Option<Self> {
+        match self.0 {
+            IpAddr::V6(address) => Some(Self(first_bits(address, prefix).into())),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    /// The widest network that one customer may have: the address itself where it is IPv4.
+    #[must_use]
+    pub fn widest(self) -> Self {
+        self.wider(48).unwrap_or(self)
+    }
+}
 
 impl From<IpAddr> for AddressKey {
     fn from(ip: IpAddr) -> Self {
         Self(match canonical(ip) {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            IpAddr::V6(address) => match address.segments() {
+                [0x64, 0xff9b, 0, 0, 0, 0, ..] => Ipv4Addr::from_bits(address.to_bits() as u32).into(),
+                _ => first_bits(address, 64).into(),
+            },
             address @ IpAddr::V4(_) => address,
         })
     }
+}
+
+fn first_bits(address: Ipv6Addr, bits: u8) -> Ipv6Addr {
+    let dropped = 128 - u32::from(bits.clamp(1, 128));
+    Ipv6Addr::from_bits(address.to_bits() >> dropped << dropped)
 }
 
 /// What the lines of one header say.
@@ -289,7 +371,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn client(peer: &str, forwarded: &[&str], x_forwarded_for: &[&str]) -> String {
+    fn client_of(peer: &str, forwarded: &[&str], x_forwarded_for: &[&str]) -> String {
         let (forwarded, x_forwarded_for) = (forwarded.iter(), x_forwarded_for.iter());
         let (forwarded, x_forwarded_for) = (forwarded.map(|l| l.as_bytes()), x_forwarded_for.map(|l| l.as_bytes()));
         client_address(&trusted(PROXIES), Some(ip(peer)), forwarded, x_forwarded_for).unwrap().to_string()
@@ -300,9 +382,9 @@ mod tests {
         let peers = ["203.0.113.9", "192.168.1.2", "11.0.0.1", "2001:db8::1", "::1", "::ffff:203.0.113.9"];
         for peer in peers {
             let own = canonical(ip(peer)).to_string();
-            assert_eq!(client(peer, &[], &["1.2.3.4"]), own);
-            assert_eq!(client(peer, &["for=1.2.3.4"], &[]), own);
-            assert_eq!(client(peer, &["for=1.2.3.4"], &["1.2.3.4"]), own);
+            assert_eq!(client_of(peer, &[], &["1.2.3.4"]), own);
+            assert_eq!(client_of(peer, &["for=1.2.3.4"], &[]), own);
+            assert_eq!(client_of(peer, &["for=1.2.3.4"], &["1.2.3.4"]), own);
         }
         let nobody = trusted(&[]);
         let lines = || [&b"1.2.3.4"[..]].into_iter();
@@ -374,7 +456,7 @@ mod tests {
             (&["\u{661}.2.3.4"], PEER),
         ];
         for (lines, expected) in cases {
-            assert_eq!(client(PEER, &[], lines), *expected, "{lines:?}");
+            assert_eq!(client_of(PEER, &[], lines), *expected, "{lines:?}");
         }
     }
 
@@ -446,7 +528,7 @@ mod tests {
             (&["for=1.2.3.4\0"], PEER),
         ];
         for (lines, expected) in cases {
-            assert_eq!(client(PEER, lines, &[]), *expected, "{lines:?}");
+            assert_eq!(client_of(PEER, lines, &[]), *expected, "{lines:?}");
         }
     }
 
@@ -469,18 +551,18 @@ mod tests {
             ("", "", PEER),
         ];
         for (forwarded, x_forwarded_for, expected) in cases {
-            assert_eq!(client(PEER, &[forwarded], &[x_forwarded_for]), expected, "{forwarded} {x_forwarded_for}");
+            assert_eq!(client_of(PEER, &[forwarded], &[x_forwarded_for]), expected, "{forwarded} {x_forwarded_for}");
         }
     }
 
     #[test]
     fn an_endless_trail_is_not_believed() {
         let trail = |hops: usize| format!("1.2.3.4{}", ", 10.0.0.2".repeat(hops - 1));
-        assert_eq!(client(PEER, &[], &[&trail(64)]), "1.2.3.4");
-        assert_eq!(client(PEER, &[], &[&trail(65)]), PEER);
-        assert_eq!(client(PEER, &[], &[&",".repeat(1 << 20)]), PEER);
-        assert_eq!(client(PEER, &[&"\\".repeat(1 << 20)], &[]), PEER);
-        assert_eq!(client(PEER, &[&"\\\"".repeat(1 << 20)], &[]), PEER);
+        assert_eq!(client_of(PEER, &[], &[&trail(64)]), "1.2.3.4");
+        assert_eq!(client_of(PEER, &[], &[&trail(65)]), PEER);
+        assert_eq!(client_of(PEER, &[], &[&",".repeat(1 << 20)]), PEER);
+        assert_eq!(client_of(PEER, &[&"\\".repeat(1 << 20)], &[]), PEER);
+        assert_eq!(client_of(PEER, &[&"\\\"".repeat(1 << 20)], &[]), PEER);
     }
 
     #[test]
@@ -555,6 +637,81 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_nat64_are_the_embedded_address() {
+        let key = |text: &str| AddressKey::from(ip(text));
+        assert_eq!(key("64:ff9b::203.0.113.7"), key("203.0.113.7"));
+        assert_ne!(key("64:ff9b::203.0.113.7"), key("64:ff9b::203.0.113.8"));
+        assert_ne!(key("64:ff9b:1::203.0.113.7"), key("203.0.113.7"), "the local-use prefix is not translated");
+    }
+
+    #[test]
+    fn wider_networks_hold_the_narrower_ones() {
+        let key = |text: &str| AddressKey::from(ip(text));
+        let one = key("2001:db8:1:1fff::1");
+        assert_eq!(one.wider(56), key("2001:db8:1:1f00::9").wider(56));
+        assert_ne!(one.wider(56), key("2001:db8:1:1e00::9").wider(56));
+        assert_eq!(one.wider(48), key("2001:db8:1::9").wider(48));
+        assert_ne!(one.wider(48), key("2001:db8:2::9").wider(48));
+        assert_eq!((one.widest(), Some(one.widest())), (key("2001:db8:1::"), one.wider(48)));
+        assert_eq!((key("10.0.0.1").wider(56), key("10.0.0.1").widest()), (None, key("10.0.0.1")));
+    }
+
+    #[test]
+    fn lists_that_keep_nobody_out() {
+        let everybody: &[&[&str]] = &[
+            &["0.0.0.0/0"],
+            &["::/0"],
+            &["0.0.0.0/1", "128.0.0.0/1"],
+            &["10.0.0.0/8", "::/1", "8000::/1"],
+            &["2000::/3"],
+            &[
+                "1.0.0.0/8",
+                "2.0.0.0/7",
+                "4.0.0.0/6",
+                "8.0.0.0/5",
+                "16.0.0.0/4",
+                "32.0.0.0/3",
+                "64.0.0.0/2",
+                "128.0.0.0/2",
+                "192.0.0.0/3",
+            ],
+        ];
+        for list in everybody {
+            assert!(trusted(list).covers_everyone(), "{list:?}");
+        }
+        let narrow: &[&[&str]] = &[
+            &[],
+            &["unix"],
+            &["0.0.0.0/1"],
+            &["128.0.0.0/1", "64.0.0.0/2"],
+            &["10.0.0.0/8", "fd00::/8"],
+            &["2000::/4"],
+        ];
+        for list in narrow {
+            assert!(!trusted(list).covers_everyone(), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_doubt_says_why_headers_were_not_believed() {
+        let found = |peer: &str, forwarded: &[&str], x_forwarded_for: &[&str]| {
+            let (forwarded, x_forwarded_for) = (forwarded.iter(), x_forwarded_for.iter());
+            let lines = (forwarded.map(|l| l.as_bytes()), x_forwarded_for.map(|l| l.as_bytes()));
+            let found = client(&trusted(PROXIES), Some(ip(peer)), lines.0, lines.1);
+            (found.is_forwarded, found.doubt)
+        };
+        assert_eq!(found(PEER, &[], &[]), (false, None));
+        assert_eq!(found(PEER, &[], &[""]), (false, None));
+        assert_eq!(found(PEER, &[], &["1.2.3.4"]), (true, None));
+        assert_eq!(found(PEER, &["for=1.2.3.4"], &["1.2.3.4"]), (true, None));
+        assert_eq!(found(PEER, &["proto=https;host=a"], &["1.2.3.4"]), (false, Some(Doubt::Unusable)));
+        assert_eq!(found(PEER, &[], &["unknown"]), (false, Some(Doubt::Unusable)));
+        assert_eq!(found(PEER, &["for=6.6.6.6"], &["1.2.3.4"]), (false, Some(Doubt::Disagreement)));
+        assert_eq!(found("203.0.113.9", &[], &["1.2.3.4"]), (false, Some(Doubt::Untrusted)));
+        assert_eq!(found("203.0.113.9", &[], &[]), (false, None));
+    }
+
+    #[test]
     fn keys_hold_ipv4_whole_and_ipv6_by_64() {
         let key = |text: &str| AddressKey::from(ip(text));
         assert_eq!(key("2001:db8:1:2:3:4:5:6"), key("2001:db8:1:2::"));
@@ -582,9 +739,9 @@ mod tests {
         ) {
             let hop = if quoted { "for=\"1.2.3.4:80\";by=\"x,\\\"\"" } else { "for=1.2.3.4" };
             let forwarded = format!("{sent}, {hop}, for=10.0.0.2");
-            prop_assert_eq!(client(PEER, &[&forwarded], &[]), "1.2.3.4");
+            prop_assert_eq!(client_of(PEER, &[&forwarded], &[]), "1.2.3.4");
             let x_forwarded_for = format!("{sent}, 1.2.3.4, 10.0.0.2");
-            prop_assert_eq!(client(PEER, &[], &[&x_forwarded_for]), "1.2.3.4");
+            prop_assert_eq!(client_of(PEER, &[], &[&x_forwarded_for]), "1.2.3.4");
         }
     }
 }

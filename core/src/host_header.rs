@@ -16,6 +16,8 @@ pub struct Authority<'a> {
     pub host: &'a str,
     /// The port, if one was given.
     pub port: Option<u16>,
+    /// Both, as received.
+    pub text: &'a str,
 }
 
 impl<'a> Authority<'a> {
@@ -36,15 +38,15 @@ impl<'a> Authority<'a> {
             None if port.is_empty() => None,
             None => return None,
         };
-        Some(Self { host, port })
+        Some(Self { host, port, text })
     }
 
     /// Whether both name the same host and port (H17).
     ///
-    /// Case and a trailing dot do not matter. A port that is not given equals only one that is not given: which
-    /// default would apply is not known here.
-    pub fn same_as(&self, other: &Authority<'_>) -> bool {
-        self.port == other.port && same_host(self.host, other.host)
+    /// Case and a trailing dot do not matter. A port that is not given is the scheme's `default_port`.
+    pub fn same_as(&self, other: &Authority<'_>, default_port: u16) -> bool {
+        let port = |authority: &Authority<'_>| authority.port.unwrap_or(default_port);
+        port(self) == port(other) && same_host(self.host, other.host)
     }
 }
 
@@ -117,7 +119,7 @@ impl HostPolicy {
 
 impl Allowed {
     fn parse(entry: &str) -> Option<Self> {
-        let Authority { host, port } = Authority::parse(entry.as_bytes())?;
+        let Authority { host, port, .. } = Authority::parse(entry.as_bytes())?;
         let host = match ipv6(host) {
             Some(address) => format!("[{address}]"),
             None => without_trailing_dot(host).to_ascii_lowercase(),
@@ -278,8 +280,9 @@ mod tests {
             ("example.com:80", "Example.com.:80", true),
             ("[::1]:80", "[0:0::1]:80", true),
             ("[2001:db8::a]", "[2001:DB8::A]", true),
-            ("example.com", "example.com:80", false),
+            ("example.com", "example.com:80", true),
             ("example.com:443", "example.com", false),
+            ("[::1]", "[::1]:80", true),
             ("example.com:80", "example.com:81", false),
             ("example.com", "example.org", false),
             ("example.com", "www.example.com", false),
@@ -287,8 +290,8 @@ mod tests {
             ("[::ffff:1.2.3.4]", "1.2.3.4", false),
         ];
         for (one, other, same) in cases {
-            assert_eq!(authority(one).same_as(&authority(other)), same, "{one} {other}");
-            assert_eq!(authority(other).same_as(&authority(one)), same, "{other} {one}");
+            assert_eq!(authority(one).same_as(&authority(other), 80), same, "{one} {other}");
+            assert_eq!(authority(other).same_as(&authority(one), 80), same, "{other} {one}");
         }
     }
 
@@ -360,7 +363,7 @@ mod tests {
         #[test]
         fn what_parses_equals_itself_and_is_allowed_as_an_entry(text in "[a-zA-Z0-9.:\\[\\]_~-]{0,16}") {
             if let Some(parsed) = Authority::parse(text.as_bytes()) {
-                prop_assert!(parsed.same_as(&parsed));
+                prop_assert!(parsed.same_as(&parsed, 443));
                 prop_assert!(HostPolicy::new(std::slice::from_ref(&text)).unwrap().allows(&parsed));
             }
         }

@@ -21,6 +21,7 @@ mod outgoing;
 mod pem;
 pub mod proxy_protocol;
 mod rate;
+mod revocation;
 pub mod rooms;
 pub mod time;
 pub mod verdict;

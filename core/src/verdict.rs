@@ -120,6 +120,8 @@ verdicts! {
     Draining = "draining", 503, 1012, "server restarting", Notice;
     /// The application's handler failed (S5), or an error of our own.
     Internal = "internal", 500, 1011, "internal error", Fault;
+    /// A peer outside `trusted_proxies`, where they are what allows plain text on an address that is not loopback.
+    ProxyRequired = "proxy_required", 403, 0, "proxy required", Violation;
 }
 
 impl Code {

@@ -40,6 +40,7 @@ VerdictCode: TypeAlias = Literal[
     "idle_timeout",
     "draining",
     "internal",
+    "proxy_required",
 ]
 #: What became of a message: on its way, waiting for its peer to read, or the connection has closed.
 SendStatus: TypeAlias = Literal["sent", "queued", "closed"]

@@ -1,13 +1,15 @@
 //! Where a token is taken from in the opening handshake: the option `token_sources`.
 //!
-//! The first configured source that is present wins. A source given twice (two `Authorization` headers, a cookie of
-//! the same name in two `Cookie` headers) refuses the request, whichever source comes first: two parsers that pick
-//! different ones would disagree about who is calling (threat H21). Each source is one pass over the headers.
+//! The first configured source that is present wins: the order is the operator's, and a browser adds its cookies to
+//! whatever else a page sends. One source given twice with different values (two `Authorization` headers, a cookie of
+//! the same name in two `Cookie` headers) refuses the request, wherever it stands in that order: nothing says which one
+//! counts, and two parsers that pick different ones would disagree about who is calling (threat H21). Twice with one
+//! value is one: browsers do that after a cookie's domain or path has changed. Each source is one pass over the headers.
 
-use core::fmt;
+use core::fmt::{self, Write as _};
 use std::borrow::Cow;
 
-use super::{MAX_TOKEN_BYTES, is_visible_ascii, query};
+use super::{is_visible_ascii, query};
 use crate::config::ConfigError;
 
 /// What is accepted as an entry of `token_sources`.
@@ -67,27 +69,31 @@ impl TokenSource {
     fn find<'a>(&self, request: &'a impl RequestView) -> Result<Option<&'a [u8]>, CredentialError> {
         let twice = || CredentialError::Duplicate(self.clone());
         let found = match self {
-            TokenSource::Bearer => sole(request.header_values("authorization")).map_err(|_| twice())?.and_then(bearer),
-            TokenSource::Header(name) => sole(request.header_values(name)).map_err(|_| twice())?,
+            TokenSource::Bearer => {
+                let values = request.header_values("authorization").map(trim);
+                one_value(values).map_err(|_| twice())?.and_then(bearer)
+            }
+            TokenSource::Header(name) => one_value(request.header_values(name).map(trim)).map_err(|_| twice())?,
             TokenSource::Cookie(name) => {
                 let pairs = request.header_values("cookie").flat_map(cookie_pairs);
-                sole(pairs.filter(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value)).map_err(|_| twice())?
+                let values = pairs.filter(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value);
+                one_value(values).map_err(|_| twice())?
             }
             TokenSource::Subprotocol => {
-                let mut offers = request
-                    .header_values("sec-websocket-protocol")
-                    .flat_map(|line| line.split(|byte| *byte == b','))
-                    .map(trim)
-                    .filter(|offer| !offer.is_empty());
-                let token = offers.by_ref().find(|offer| *offer == b"bearer").and_then(|_| offers.next());
-                if token == Some(b"bearer") || offers.any(|offer| offer == b"bearer") {
-                    return Err(twice());
+                let tokens = offers(request).filter_map(|(offer, role)| match role {
+                    OfferRole::Token => Some(offer),
+                    // Nothing behind it: an empty token, which is none.
+                    OfferRole::LastBearer => Some(&b""[..]),
+                    OfferRole::Bearer | OfferRole::Protocol => None,
+                });
+                match one_value(tokens).map_err(|_| twice())? {
+                    Some(b"bearer") => return Err(twice()),
+                    token => token,
                 }
-                token
             }
             TokenSource::Query(name) => {
                 let values = query::values(request.query().unwrap_or_default(), name);
-                sole(values.map(str::as_bytes)).map_err(|_| twice())?
+                one_value(values.map(str::as_bytes)).map_err(|_| twice())?
             }
         };
         Ok(found.map(trim).filter(|token| !token.is_empty()))
@@ -100,7 +106,7 @@ impl TokenSource {
             TokenSource::Query(_) => query::percent_decode(text)?,
             _ => Cow::Borrowed(text),
         };
-        (token.len() <= MAX_TOKEN_BYTES && is_visible_ascii(token.as_bytes())).then_some(token)
+        is_visible_ascii(token.as_bytes()).then_some(token)
     }
 }
 
@@ -159,7 +165,8 @@ impl TokenSources {
     /// The token of the first source that is present; `None` when none is. An empty token counts as absent.
     ///
     /// # Errors
-    /// [`CredentialError::Duplicate`] if any source is given twice, even behind one that gave a token;
+    /// [`CredentialError::Duplicate`] if any source is given twice with different values, even behind one that gave a
+    /// token;
     /// [`CredentialError::Malformed`] if the token that would count cannot be one.
     pub fn extract<'a>(&'a self, request: &'a impl RequestView) -> Result<Option<Credential<'a>>, CredentialError> {
         let mut first = None;
@@ -172,6 +179,21 @@ impl TokenSources {
         };
         let token = source.decode(raw).ok_or_else(|| CredentialError::Malformed(source.clone()))?;
         Ok(Some(Credential { token, source }))
+    }
+
+    /// Whether `subprotocol` is a source: a server that has it speaks the subprotocol `bearer`.
+    pub fn lists_subprotocol(&self) -> bool {
+        self.0.contains(&TokenSource::Subprotocol)
+    }
+
+    /// The sources that a request carries, in words, for the log: by their configured names.
+    pub fn describe_present(&self, request: &impl RequestView) -> String {
+        list(self.0.iter().filter(|source| !matches!(source.find(request), Ok(None))))
+    }
+
+    /// The sources in words, for the log.
+    pub fn describe(&self) -> String {
+        list(self.0.iter())
     }
 
     /// `query` (without `?`) as it may be shown: the value of every `query:NAME`, and of the parameters that carry a
@@ -202,18 +224,10 @@ pub trait RequestView {
 /// A token, and where it was. Its `Debug` text holds no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential<'a> {
-    /// The token: 1 to 8192 bytes of visible ASCII.
+    /// The token: visible ASCII, not empty. Only `max_head_bytes` bounds it.
     pub token: Cow<'a, str>,
     /// The source that gave it.
     pub source: &'a TokenSource,
-}
-
-impl Credential<'_> {
-    /// Whether the 101 must carry `Sec-WebSocket-Protocol: bearer`: a browser that offered subprotocols drops a
-    /// connection that answers with none. The token itself is never echoed.
-    pub fn answers_bearer(&self) -> bool {
-        *self.source == TokenSource::Subprotocol
-    }
 }
 
 impl fmt::Debug for Credential<'_> {
@@ -225,9 +239,9 @@ impl fmt::Debug for Credential<'_> {
 /// Why no credential could be taken from a request that carries one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialError {
-    /// The source is given twice: `handshake_malformed`, 400 (H21).
+    /// The source is given twice, with different values: `handshake_malformed`, 400 (H21).
     Duplicate(TokenSource),
-    /// The token is over 8192 bytes, not visible ASCII, or its percent-encoding is broken: `auth_failed`, 401.
+    /// The token is not visible ASCII, or its percent-encoding is broken: `auth_failed`, 401.
     Malformed(TokenSource),
 }
 
@@ -235,7 +249,7 @@ pub enum CredentialError {
 impl fmt::Display for CredentialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CredentialError::Duplicate(source) => write!(f, "credential given twice: {source}"),
+            CredentialError::Duplicate(source) => write!(f, "credential given twice with different values: {source}"),
             CredentialError::Malformed(source) => write!(f, "malformed credential: {source}"),
         }
     }
@@ -267,13 +281,54 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     value[..space].eq_ignore_ascii_case(b"bearer").then_some(&value[space..])
 }
 
-/// There was more than one.
+/// What an element of `Sec-WebSocket-Protocol` stands for where `subprotocol` is a token source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OfferRole {
+    /// The name `bearer`, with a token behind it.
+    Bearer,
+    /// The name `bearer`, and nothing behind it.
+    LastBearer,
+    /// The element behind `bearer`.
+    Token,
+    /// A subprotocol.
+    Protocol,
+}
+
+/// The elements of `Sec-WebSocket-Protocol`, in the order they came, empty ones left out. Subprotocol names are
+/// case-sensitive (RFC 6455 section 4.1): `Bearer` is not `bearer`.
+pub(crate) fn offers(request: &impl RequestView) -> impl Iterator<Item = (&[u8], OfferRole)> {
+    let lines = request.header_values("sec-websocket-protocol");
+    let elements = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(trim).filter(|offer| !offer.is_empty());
+    let mut elements = elements.peekable();
+    let mut token_follows = false;
+    core::iter::from_fn(move || {
+        let offer = elements.next()?;
+        if core::mem::take(&mut token_follows) {
+            return Some((offer, OfferRole::Token));
+        }
+        if offer != b"bearer" {
+            return Some((offer, OfferRole::Protocol));
+        }
+        token_follows = elements.peek().is_some();
+        Some((offer, if token_follows { OfferRole::Bearer } else { OfferRole::LastBearer }))
+    })
+}
+
+/// Sources in words.
+fn list<'s>(sources: impl Iterator<Item = &'s TokenSource>) -> String {
+    sources.fold(String::new(), |mut list, source| {
+        let _ = write!(list, "{}{source}", if list.is_empty() { "" } else { ", " });
+        list
+    })
+}
+
+/// There were two values.
 struct Twice;
 
-/// The only item, if there is one.
-fn sole<T>(mut items: impl Iterator<Item = T>) -> Result<Option<T>, Twice> {
+/// The one value that all items have, if there are any.
+fn one_value<'a>(mut items: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, Twice> {
     let first = items.next();
-    if items.next().is_some() { Err(Twice) } else { Ok(first) }
+    if items.any(|item| Some(item) != first) { Err(Twice) } else { Ok(first) }
 }
 
 /// Without the optional white space of RFC 9110 section 5.6.3 at both ends.
@@ -478,7 +533,8 @@ mod tests {
             (vec!["bearer, a b"], "malformed subprotocol"),
             (vec!["bearer, bearer"], "duplicate subprotocol"),
             (vec!["bearer, abc, bearer, def"], "duplicate subprotocol"),
-            (vec!["bearer, abc", "bearer, abc"], "duplicate subprotocol"),
+            (vec!["bearer, abc", "bearer, abc"], "subprotocol abc"),
+            (vec!["bearer, abc, bearer"], "duplicate subprotocol"),
         ] {
             let headers: Vec<_> = values.into_iter().map(|value| ("sec-websocket-protocol", value)).collect();
             check("bearer subprotocol", &headers, "", expected);
@@ -502,7 +558,9 @@ mod tests {
             ("token=%20", "malformed query:token"),
             ("token=a%00b", "malformed query:token"),
             ("token=%ff", "malformed query:token"),
-            ("token=a&token=a", "duplicate query:token"),
+            ("token=a&token=a", "query:token a"),
+            ("token=a&token=b", "duplicate query:token"),
+            ("token=a&token=", "duplicate query:token"),
             ("token=a&%74oken=b", "duplicate query:token"),
             ("token&token=b", "duplicate query:token"),
         ] {
@@ -528,15 +586,20 @@ mod tests {
     }
 
     #[test]
-    fn a_source_given_twice_is_refused_wherever_it_stands() {
+    fn a_source_given_twice_is_refused_wherever_it_stands_unless_the_values_are_one() {
         let every = "bearer header:x-auth-token cookie:sid query:t";
         let good = ("authorization", "Bearer one");
         for (headers, query, expected) in [
-            (vec![good, good], "", "duplicate bearer"),
+            (vec![good, good], "", "bearer one"),
+            (vec![good, ("authorization", " Bearer one\t")], "", "bearer one"),
+            (vec![good, ("authorization", "Bearer two")], "", "duplicate bearer"),
             (vec![good, ("authorization", "Basic x")], "", "duplicate bearer"),
             (vec![good, ("x-auth-token", "a"), ("x-auth-token", "b")], "", "duplicate header:x-auth-token"),
-            (vec![good, ("x-auth-token", ""), ("x-auth-token", "")], "", "duplicate header:x-auth-token"),
-            (vec![good, ("cookie", "sid=a; sid=a")], "", "duplicate cookie:sid"),
+            (vec![("x-auth-token", ""), ("x-auth-token", "")], "", "-"),
+            (vec![("x-auth-token", "a"), ("x-auth-token", " a")], "", "header:x-auth-token a"),
+            (vec![("cookie", "sid=a; sid=a")], "", "cookie:sid a"),
+            (vec![("cookie", "sid=a; x=1"), ("cookie", "sid=\"a\"; sid=a")], "", "cookie:sid a"),
+            (vec![("cookie", "sid=a; sid=a; sid=b")], "", "duplicate cookie:sid"),
             (vec![good, ("cookie", "sid=a"), ("cookie", "x=1; sid=b")], "", "duplicate cookie:sid"),
             (vec![good], "t=1&t=2", "duplicate query:t"),
             (vec![("authorization", "Bearer a b"), ("cookie", "sid=a;sid=")], "", "duplicate cookie:sid"),
@@ -558,12 +621,10 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_bounded() {
-        for (length, accepted) in [(MAX_TOKEN_BYTES, true), (MAX_TOKEN_BYTES + 1, false)] {
-            let token = "x".repeat(length);
-            let request = request(&[("x-auth-token", &token)], "");
-            assert_eq!(sources("header:x-auth-token").extract(&request).is_ok(), accepted, "{length}");
-        }
+    fn only_the_head_bounds_a_token() {
+        let token = "x".repeat(200_000);
+        let request = request(&[("x-auth-token", &token)], "");
+        assert_eq!(sources("header:x-auth-token").extract(&request).unwrap().unwrap().token.len(), 200_000);
     }
 
     #[test]
@@ -575,12 +636,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_subprotocol_form_answers_bearer() {
-        let request = request(&[("sec-websocket-protocol", "bearer, abc"), ("x-auth-token", "abc")], "");
-        for (list, answers) in [("subprotocol", true), ("header:x-auth-token", false)] {
-            let sources = sources(list);
-            assert_eq!(sources.extract(&request).unwrap().unwrap().answers_bearer(), answers, "{list}");
-        }
+    fn offers_say_which_of_them_is_the_token() {
+        use OfferRole::{Bearer, LastBearer, Protocol, Token};
+        let request =
+            request(&[("sec-websocket-protocol", "a,, bearer"), ("sec-websocket-protocol", "b, Bearer, bearer")], "");
+        let roles: Vec<_> = offers(&request).map(|(offer, role)| (str::from_utf8(offer).unwrap(), role)).collect();
+        let expected =
+            [("a", Protocol), ("bearer", Bearer), ("b", Token), ("Bearer", Protocol), ("bearer", LastBearer)];
+        assert_eq!(roles, expected);
+    }
+
+    #[test]
+    fn what_was_looked_at_and_found_is_said_by_its_configured_name() {
+        let sources = sources("bearer header:x-auth-token cookie:sid subprotocol");
+        let headers = [("cookie", "sid=s3cret; sid=other"), ("x-auth-token", "s3cret"), ("authorization", "Basic x")];
+        assert_eq!(sources.describe_present(&request(&headers, "")), "header:x-auth-token, cookie:sid");
+        assert_eq!(sources.describe(), "bearer, header:x-auth-token, cookie:sid, subprotocol");
     }
 
     #[test]

@@ -22,8 +22,8 @@ macro_rules! jwt_errors {
 }
 
 jwt_errors! {
-    /// Over 8192 bytes.
-    TooLong = "jwt: over 8192 bytes";
+    /// Over 262144 bytes.
+    TooLong = "jwt: over 262144 bytes";
     /// Not three parts of base64url, or the first or second is not a JSON object.
     Malformed = "jwt: malformed";
     /// A member of the header or of the claims is given twice (RFC 7519 section 4): which one counts is nobody's guess.

@@ -20,12 +20,13 @@ mod tokens;
 pub(crate) use test_keys::pem as test_pem;
 
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
+pub(crate) use credential::{OfferRole, offers};
 pub use jwt::{JwtIdentity, JwtOptions, JwtVerifier, OneOrMany};
 pub use jwt_error::JwtError;
 pub use tokens::{StaticTokens, TokenEntry};
 
-/// The longest credential that is looked at, in bytes; a longer one is refused unseen.
-pub const MAX_TOKEN_BYTES: usize = 8192;
+/// The longest credential that any configuration lets through, in bytes: `max_head_bytes` is at most this.
+pub const MAX_TOKEN_BYTES: usize = 262_144;
 
 /// The longest user name, in bytes.
 pub const MAX_USER_BYTES: usize = 256;

@@ -17,7 +17,7 @@ use crate::config::ConfigError;
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenEntry {
-    /// The token itself: visible ASCII, at most 8192 bytes. Either this or `sha256`.
+    /// The token itself: visible ASCII, at most 262144 bytes. Either this or `sha256`.
     #[serde(default)]
     pub token: Option<String>,
     /// The SHA-256 of the token, 64 hexadecimal digits. Either this or `token`.

@@ -42,7 +42,8 @@ pub struct Options {
     pub token_sources: Option<Vec<String>>,
     /// How long the application may take to answer; then 503. Default 5000.
     pub auth_timeout_ms: u64,
-    /// Handshakes that may wait for the application at once; beyond it 503 (A5). Default 1024.
+    /// Handshakes that may wait for the application at once, and requests that it has not let go; beyond it 503, for
+    /// whoever holds most of them (A5). Default 1024.
     pub max_pending_auth: usize,
     /// Subprotocols the server speaks, best first. Default: none.
     pub subprotocols: Vec<String>,
@@ -56,7 +57,7 @@ pub struct Options {
     pub rate_limit: Option<RateLimit>,
     /// Pings and pongs of the peer (R6); `null` disables it.
     pub control_rate_limit: Option<ControlRateLimit>,
-    /// Handshakes per address, IPv6 per /64 (R10, A5); `null` disables it.
+    /// Handshakes per address, IPv6 per /64, and per /56 and /48 with 4 and 16 times as much (R10, A5); `null` disables it.
     pub handshakes_per_ip: Option<HandshakeRate>,
     /// Connections of the server; then 503. Default 100000.
     pub max_connections: usize,

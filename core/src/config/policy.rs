@@ -71,6 +71,7 @@ pub struct Policy {
     pub server_header: Option<String>,
     /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
     pub plaintext_allowed: bool,
+    pub dangerously_allow_plaintext: bool,
 }
 
 /// How much longer than `ping_interval_ms` a peer may be silent at least: the time its pong takes.
@@ -85,9 +86,10 @@ impl Policy {
         let unix_mode = unix_mode(&options, &listen)?;
         check_reuse_port(&options, &listen)?;
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
-        check_plaintext(&listen, &options)?;
+        check_plaintext(&listen, &options, &trusted_proxies)?;
         Ok(Policy {
-            plaintext_allowed: plaintext_allowed(&options),
+            plaintext_allowed: plaintext_allowed(&options, &trusted_proxies),
+            dangerously_allow_plaintext: options.dangerously_allow_plaintext,
             listen,
             unix_mode,
             reuse_port: options.reuse_port,
@@ -252,14 +254,26 @@ fn check_time(options: &Options) -> Result<(), ConfigError> {
 }
 
 /// Whether plain text may leave this machine.
-fn plaintext_allowed(options: &Options) -> bool {
-    !options.trusted_proxies.is_empty() || options.dangerously_allow_plaintext
+fn plaintext_allowed(options: &Options, trusted: &TrustedProxies) -> bool {
+    options.dangerously_allow_plaintext || !trusted.is_empty() && !trusted.covers_everyone()
 }
 
 /// What a name resolves to, and what an inherited socket is bound to, is only known when the server listens:
 /// [`Policy::check_plaintext`].
-fn check_plaintext(listen: &Listen, options: &Options) -> Result<(), ConfigError> {
-    if listen.is_local() != Some(false) || options.tls.is_some() || plaintext_allowed(options) {
+fn check_plaintext(listen: &Listen, options: &Options, trusted: &TrustedProxies) -> Result<(), ConfigError> {
+    if listen.is_local() != Some(false) || options.tls.is_some() || options.dangerously_allow_plaintext {
+        return Ok(());
+    }
+    if trusted.covers_everyone() {
+        return Err(ConfigError::contradiction(
+            "trusted_proxies",
+            format!(
+                "covers every address, so that anybody may connect in plain text to {listen}, which is not loopback: \
+                 list the proxies' own addresses, or give `tls`, or `dangerously_allow_plaintext`: true"
+            ),
+        ));
+    }
+    if plaintext_allowed(options, trusted) {
         return Ok(());
     }
     Err(tls_required(listen))

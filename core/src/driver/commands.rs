@@ -65,8 +65,10 @@ pub(super) enum Command {
         frame: Arc<[u8]>,
         except: Option<ConnectionId>,
     },
+    /// Closes what was granted to a user before this revocation.
     DisconnectUser {
         user: Span,
+        number: u64,
     },
     Adopt(Box<Accepted>),
     Resume,
@@ -143,7 +145,7 @@ impl CommandBuffer {
                 | Command::Join { room: span, .. }
                 | Command::Leave { room: span, .. }
                 | Command::Broadcast { room: Some(span), .. }
-                | Command::DisconnectUser { user: span } => span.start += base,
+                | Command::DisconnectUser { user: span, .. } => span.start += base,
                 _ => {}
             }
             command
@@ -417,17 +419,20 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Closes every connection of a user: `session_revoked` (THREATS A7).
+    /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one
+    /// whose 101 is not sent yet (THREATS A7). One that is let in after it stays.
     pub fn disconnect_user(&self, user: &str) -> Result<(), Error> {
         self.check_running()?;
+        let number = self.shared.revocations.revoke(user);
         for shard in 0..self.shared.shards.len() {
-            self.post_text(shard, user, |user| Command::DisconnectUser { user });
+            self.post_text(shard, user, |user| Command::DisconnectUser { user, number });
         }
         Ok(())
     }
 
     /// Answers a ticket. A second or late answer is an error (THREATS A4).
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
+        let grant = self.shared.revocations.grant();
         match &decision {
             Decision::Accept(accept) if accept.user.as_deref().is_some_and(|user| check_user(user).is_err()) => {
                 return Err(Error::InvalidArgument("user must be 1 to 256 bytes without control characters"));
@@ -437,7 +442,7 @@ impl ServerHandle {
             }
             _ => {}
         }
-        if self.shared.tickets.answer(ticket, decision) { Ok(()) } else { Err(Error::TicketSettled) }
+        if self.shared.tickets.answer(ticket, decision, grant) { Ok(()) } else { Err(Error::TicketSettled) }
     }
 
     /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.

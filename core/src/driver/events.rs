@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ids::ConnectionId;
-use super::tickets::TicketId;
+use super::tickets::{Place, TicketId};
 use crate::codec::Opcode;
 use crate::config::Policy;
 use crate::connection::{Ending, Message};
@@ -19,6 +19,8 @@ pub struct Upgrade {
     pub ticket: TicketId,
     /// What the peer sent.
     pub request: UpgradeRequest,
+    /// Its place among `max_pending_auth`: given back when the application has let this go, and the peer is answered.
+    pub(super) _place: Arc<Place>,
 }
 
 /// A connection that was authenticated and upgraded.

@@ -1,8 +1,8 @@
 //! Log records: one per verdict, escaped, sampled per code and address (THREATS S6).
 //!
 //! A record is a `tracing` event of the target `wsguard::verdict`. In the plain form it reads, on one line,
-//! `… WARN wsguard::verdict: code=origin_denied ip=203.0.113.7 user=- event=- conn=- suppressed=0 detail="…"`, which
-//! fail2ban matches with `wsguard::verdict: code=\S+ ip=<HOST> `.
+//! `… WARN wsguard::verdict: code=origin_denied ip=203.0.113.7 peer=10.0.0.2 user=- event=- conn=- suppressed=0 detail="…"`,
+//! for which docs/SEMANTICS.md has a fail2ban filter. `ip` is the client's, or `-` where only a proxy is known.
 
 use core::fmt::Write as _;
 use std::collections::HashMap;
@@ -43,6 +43,8 @@ pub(super) fn escape(text: &str) -> String {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Subject<'s> {
     pub(super) ip: Option<IpAddr>,
+    /// The peer of the socket: the client, or a proxy.
+    pub(super) peer: Option<IpAddr>,
     pub(super) user: Option<&'s str>,
     pub(super) conn: Option<ConnectionId>,
 }
@@ -104,13 +106,14 @@ impl Sampler {
         let Some(suppressed) = self.passes_record(code, subject.ip, now) else { return };
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let ip = or_dash(subject.ip.map(|ip| ip.to_string()));
+        let peer = or_dash(subject.peer.map(|peer| peer.to_string()));
         let user = or_dash(subject.user.map(escape));
         let event = or_dash(report.event.map(escape));
         let conn = or_dash(subject.conn.map(|conn| conn.to_string()));
         let detail: String = report.detail.chars().map(|c| if c.is_control() { '?' } else { c }).take(256).collect();
         macro_rules! record {
             ($level:ident) => {
-                tracing::$level!(target: "wsguard::verdict", %code, %ip, %user, %event, %conn, suppressed, ?detail)
+                tracing::$level!(target: "wsguard::verdict", %code, %ip, %peer, %user, %event, %conn, suppressed, ?detail)
             };
         }
         match code.severity() {

@@ -8,6 +8,7 @@ mod events;
 mod ids;
 mod listener;
 mod log;
+mod notices;
 mod opening;
 mod outbox;
 mod server;

@@ -1,5 +1,8 @@
 //! From accept to the 101: PROXY header, TLS, head, verdict, the application's answer, all against one deadline.
 //!
+//! The client's address comes first: nothing of a request is counted, refused or logged before the headers are parsed
+//! that may tell it. Where a head does not parse, a trusted proxy in front of it stands for a client that nobody knows.
+//!
 //! A refusal is written, the socket's write side is ended, and what still comes is thrown away for a while, so that
 //! the answer is not lost to a reset. A peer whose request came whole, and nothing behind it, has nothing more to say
 //! before it has its answer: its socket is closed at once.
@@ -20,14 +23,15 @@ use super::log::Subject;
 use super::shard::{self, Newcomer, with_shard};
 use super::shared::{Life, Shared};
 use super::stream::{Socket, Stream};
-use super::tickets::{self, TicketId};
+use super::tickets::{self, Ticket, TicketId};
 use super::tls::TlsStream;
 use crate::auth::{Authenticator, Identity};
-use crate::client_ip::{AddressKey, canonical, client_address};
+use crate::client_ip::{self, AddressKey, canonical};
 use crate::connection::{Opened, Report};
-use crate::handshake::{self, HeadScanner, MAX_HEADERS, Refusal, Request, UpgradeRequest};
+use crate::handshake::{self, Head, HeadScanner, HealthCheck, MAX_HEADERS, Refusal, Subprotocol, UpgradeRequest};
 use crate::limits::{Full, Seat};
 use crate::proxy_protocol::{self, Progress};
+use crate::revocation::Grant;
 use crate::verdict::Code;
 
 /// Handshakes beyond `max_connections` that are kept only to be told so.
@@ -38,13 +42,18 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 const MAX_LINGER_BYTES: u64 = 256 * 1024;
 
 /// A connection that is not open yet.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one peer")]
 struct Opening {
     shared: Arc<Shared>,
     shard: usize,
-    /// The client's address as far as it is known.
+    /// The address that counts: the client's, or that of a proxy as long as it has not told the client's.
     ip: Option<IpAddr>,
-    /// The peer of the socket, or whom the PROXY header names.
+    /// The peer of the socket.
     peer: Option<IpAddr>,
+    /// It is the client's.
+    knows_client: bool,
+    /// Plain text on an address that is not loopback, and the peer is none of the proxies that this is allowed for.
+    is_stranger: bool,
     place: Place,
     deadline: Instant,
     /// Nobody else holds the socket: closing it ends the connection.
@@ -119,11 +128,23 @@ impl Place {
         }
         self.enter_address(ip, shared)
     }
+
+    /// Whether the handshake is counted, or refused whatever it is.
+    fn is_counted(&self) -> bool {
+        matches!(self, Place::Refusing { .. } | Place::Seated(_, true))
+    }
+}
+
+/// Who is let in.
+struct Pass {
+    identity: Identity,
+    /// As of when; `None`: nobody who could be revoked.
+    grant: Option<Grant>,
 }
 
 /// What a judged head leads to.
 enum Judged {
-    Granted(Identity, Answer),
+    Granted(Pass, Answer),
     Ask(Box<UpgradeRequest>, Answer),
 }
 
@@ -137,7 +158,7 @@ struct Answer {
 /// How an opening ends without a connection.
 enum End {
     Refused(Refusal),
-    Healthy,
+    Healthy(HealthCheck),
     /// The peer left, or the socket failed: nobody to answer.
     Gone,
 }
@@ -155,7 +176,21 @@ pub(super) async fn open(shared: Arc<Shared>, shard: usize, accepted: Accepted) 
     let Some(place) = Place::take(&shared) else { return };
     let peer = accepted.peer.map(canonical);
     let is_ours = accepted.received.is_none();
-    let mut opening = Opening { shared, shard, ip: peer, peer, place, deadline, is_ours, has_asked: false, load };
+    let knows_client = !shared.policy.trusted_proxies.trusts(peer);
+    let is_stranger = knows_client && needs_proxy(&shared, &accepted);
+    let mut opening = Opening {
+        shared,
+        shard,
+        ip: peer,
+        peer,
+        knows_client,
+        is_stranger,
+        place,
+        deadline,
+        is_ours,
+        has_asked: false,
+        load,
+    };
     let has_proxy_header = opening.shared.policy.proxy_protocol;
     if !has_proxy_header && !opening.enter() {
         return;
@@ -174,17 +209,33 @@ pub(super) async fn open(shared: Arc<Shared>, shard: usize, accepted: Accepted) 
     opening.upgrade(stream, received, judged).await;
 }
 
+/// Whether only `trusted_proxies` allow that this connection is plain text.
+fn needs_proxy(shared: &Shared, accepted: &Accepted) -> bool {
+    let policy = &shared.policy;
+    if policy.tls.is_some() || policy.dangerously_allow_plaintext {
+        return false;
+    }
+    match (&accepted.socket, &accepted.received) {
+        // Another server listens: what counts is where the connection came in.
+        (Fresh::Tcp(tcp), Some(_)) => !tcp.local_addr().is_ok_and(|local| local.ip().to_canonical().is_loopback()),
+        _ => policy.listen.is_local() == Some(false),
+    }
+}
+
 impl Opening {
     fn report(&self, code: Code, detail: &str) {
-        let subject = Subject { ip: self.ip, user: None, conn: None };
+        self.report_user(code, detail, None);
+    }
+
+    fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
+        let subject = Subject { ip: self.ip, peer: self.peer, user, conn: None };
         self.shared
             .tell(self.shard, |events| self.shared.report(&Report { code, event: None, detail }, subject, events));
     }
 
-    /// Counts the address of a direct peer; `false`: there is not even a place to refuse it in.
+    /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.
     fn enter(&mut self) -> bool {
-        let behind_proxy = self.shared.policy.trusted_proxies.trusts(self.peer);
-        if !behind_proxy && self.place.enter_address(self.ip, &self.shared) == Err(None) {
+        if self.knows_client && self.place.enter_address(self.ip, &self.shared) == Err(None) {
             return false;
         }
         if matches!(self.place, Place::Refusing { .. }) {
@@ -219,17 +270,23 @@ impl Opening {
     async fn read_proxy_header(&mut self, socket: &mut Socket) -> Result<(), ()> {
         let policy = Arc::clone(&self.shared.policy);
         if !policy.trusted_proxies.trusts(self.peer) {
-            self.report(Code::ProxyHeaderInvalid, "peer is not in trusted_proxies");
+            // Whoever only looks whether the port is open is nobody's violation.
+            if let Ok(Ok(_)) = timeout(REFUSAL_PATIENCE, socket.read_u8()).await {
+                self.report(Code::ProxyHeaderInvalid, "peer is not in trusted_proxies");
+            }
             return Err(());
         }
         match timeout_at(self.deadline, read_proxy_header(socket)).await {
+            // Without a source (`LOCAL`, `UNKNOWN`) it is the proxy that speaks for itself.
             Ok(Ok(source)) => {
-                self.peer = source.map(canonical).or(self.peer);
-                self.ip = self.peer;
+                self.knows_client = source.is_some();
+                self.ip = source.map(canonical).or(self.ip);
                 Ok(())
             }
             Ok(Err(detail)) => {
-                self.report(Code::ProxyHeaderInvalid, detail);
+                if let Some(detail) = detail {
+                    self.report(Code::ProxyHeaderInvalid, detail);
+                }
                 Err(())
             }
             Err(_) => {
@@ -253,7 +310,7 @@ impl Opening {
         };
         match timeout_at(self.deadline, accept).await {
             Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Ok(Err(error)) if has_left(&error) => None,
             Ok(Err(error)) => {
                 self.report(Code::TlsFailed, &error.to_string());
                 None
@@ -269,12 +326,10 @@ impl Opening {
     async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, judged: Option<Judged>) {
         let mut ticket = None;
         let decided = timeout_at(self.deadline, self.decide(judged, &mut stream, &mut received, &mut ticket)).await;
-        if let Some(ticket) = ticket {
-            self.shared.tickets.withdraw(ticket);
-        }
+        let ticket = ticket.map(|ticket: Ticket| ticket.id());
         let waits = self.is_ours && self.has_asked && received.is_empty();
         let end = match decided {
-            Ok(Ok((identity, answer))) => match self.adopt(identity, answer, ticket, stream, received) {
+            Ok(Ok((pass, answer))) => match self.adopt(pass, answer, ticket, stream, received) {
                 Ok(()) => return,
                 Err(refused) => {
                     let (opening, stream, refusal) = *refused;
@@ -287,7 +342,39 @@ impl Opening {
             }
             Err(_) => Refusal::new(Code::HandshakeTimeout, "no whole request within handshake_timeout_ms").into(),
         };
+        let end = self.count_late(end);
         self.end(stream, &end, waits).await;
+    }
+
+    /// A request that does not parse or never came whole is one all the same: where the client's address could not come
+    /// out, it counts as its proxy's.
+    fn count_late(&mut self, end: End) -> End {
+        match end {
+            End::Refused(_) if !self.place.is_counted() => self.count().map_or_else(End::from, |()| end),
+            end => end,
+        }
+    }
+
+    /// Counts the handshake, unless it is already.
+    fn count(&mut self) -> Result<(), Refusal> {
+        let crowded = Full { code: Code::ServerFull, retry_after_s: 1 };
+        self.place.enter_address(self.ip, &self.shared).map_err(|full| full.unwrap_or(crowded).into())
+    }
+
+    /// Asks the headers who the client is, where a trusted proxy may say so.
+    fn learn_client(&mut self, head: &Head<'_>) {
+        let policy = &self.shared.policy;
+        // With `proxy_protocol` the PROXY header has the word: what the proxy passes on behind it is the client's own.
+        if policy.proxy_protocol {
+            return;
+        }
+        let (forwarded, x_forwarded_for) = (head.values("Forwarded"), head.values("X-Forwarded-For"));
+        let client = client_ip::client(&policy.trusted_proxies, self.peer, forwarded, x_forwarded_for);
+        self.ip = client.ip;
+        self.knows_client |= client.is_forwarded;
+        if let Some(doubt) = client.doubt {
+            self.shared.notices.doubt(self.peer, doubt);
+        }
     }
 
     /// Answers a handshake that does not become a connection. `waits`: the peer says nothing more before it is answered.
@@ -325,9 +412,11 @@ impl Opening {
         let mut response = Vec::new();
         match end {
             End::Gone => return None,
-            End::Healthy => handshake::health(&mut response, policy, self.shared.life() != Life::Running),
+            End::Healthy(check) => {
+                handshake::health(&mut response, policy, *check, self.shared.life() != Life::Running);
+            }
             End::Refused(refusal) => {
-                self.report(refusal.code, &refusal.detail);
+                self.report_user(refusal.code, &refusal.detail, refusal.user.as_deref());
                 handshake::refused(&mut response, policy, refusal);
             }
         }
@@ -340,8 +429,8 @@ impl Opening {
         judged: Option<Judged>,
         stream: &mut Stream,
         received: &mut Vec<u8>,
-        ticket: &mut Option<TicketId>,
-    ) -> Result<(Identity, Answer), End> {
+        ticket: &mut Option<Ticket>,
+    ) -> Result<(Pass, Answer), End> {
         let judged = match judged {
             Some(judged) => judged,
             None => {
@@ -355,10 +444,10 @@ impl Opening {
             }
         };
         match judged {
-            Judged::Granted(identity, answer) => Ok((identity, answer)),
+            Judged::Granted(pass, answer) => Ok((pass, answer)),
             Judged::Ask(request, answer) => {
-                let identity = self.ask(*request, stream, received, ticket).await?;
-                Ok((identity, answer))
+                let pass = self.ask(*request, stream, received, ticket).await?;
+                Ok((pass, answer))
             }
         }
     }
@@ -379,33 +468,47 @@ impl Opening {
     /// Everything that needs no waiting, in the order of the contract.
     fn judge(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<Judged, End> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let request = Request::parse(head, &mut headers)?;
-        self.has_asked = true;
-        if request.is_health_check() {
-            return Err(End::Healthy);
+        let head = Head::parse(head, &mut headers)?;
+        self.learn_client(&head);
+        self.has_asked = !head.has_body();
+        if let Some(check) = head.health_check() {
+            // Whoever asks is answered, but a client that is known has made a request. A proxy that asks for itself is not
+            // to be kept from it by clients that nobody knows.
+            if self.knows_client {
+                let _ = self.count();
+            }
+            return Err(End::Healthy(check));
         }
+        self.count()?;
+        if self.is_stranger {
+            let detail = "peer is not in trusted_proxies, for which alone plain text is allowed here";
+            return Err(Refusal::new(Code::ProxyRequired, detail).into());
+        }
+        let request = head.request()?;
         let policy = Arc::clone(&self.shared.policy);
-        let (forwarded, x_forwarded_for) = (request.values("Forwarded"), request.values("X-Forwarded-For"));
-        self.ip = client_address(&policy.trusted_proxies, self.peer, forwarded, x_forwarded_for);
-        if let Err(full) = self.place.enter_address(self.ip, &self.shared) {
-            let crowded = Full { code: Code::ServerFull, retry_after_s: 1 };
-            return Err(Refusal::from(full.unwrap_or(crowded)).into());
-        }
         if self.shared.life() != Life::Running {
             let refusal = Refusal::new(Code::Draining, "the server is restarting");
             return Err(Refusal { retry_after_s: Some(1), ..refusal }.into());
         }
         let key = handshake::vet(&policy, &request)?;
+        let grant = handshake::names_users(&policy).then(|| self.shared.revocations.grant());
         let decision = handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?;
-        let (handshake::Decision::Granted(handshake::Granted { answers_bearer, .. })
-        | handshake::Decision::Ask { answers_bearer, .. }) = &decision;
-        let subprotocol = handshake::choose_subprotocol(&policy, &request, *answers_bearer);
+        let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
+            Subprotocol::Chosen(name) => Some(name),
+            Subprotocol::NotOffered => None,
+            Subprotocol::NoneKnown => {
+                self.shared.notices.unknown_subprotocols(self.shared.clock.now());
+                None
+            }
+        };
         let mut response = Vec::with_capacity(256);
         handshake::accepted(&mut response, &policy, key, subprotocol);
         let answer = Answer { head: response, path: request.path.into(), subprotocol: subprotocol.map(Into::into) };
         Ok(match decision {
-            handshake::Decision::Granted(granted) => Judged::Granted(granted.identity, answer),
-            handshake::Decision::Ask { token, .. } => {
+            handshake::Decision::Granted(granted) => {
+                Judged::Granted(Pass { identity: granted.identity, grant }, answer)
+            }
+            handshake::Decision::Ask { token } => {
                 let certificate = stream.and_then(Stream::peer_certificate);
                 Judged::Ask(Box::new(request.snapshot(self.ip, token, certificate)), answer)
             }
@@ -418,79 +521,130 @@ impl Opening {
         request: UpgradeRequest,
         stream: &mut Stream,
         received: &mut Vec<u8>,
-        asked: &mut Option<TicketId>,
-    ) -> Result<Identity, End> {
+        asked: &mut Option<Ticket>,
+    ) -> Result<Pass, End> {
         let policy = &self.shared.policy;
         let unavailable = |detail| End::Refused(Refusal::new(Code::AuthUnavailable, detail));
-        let Some((ticket, answer)) = self.shared.tickets.issue(policy.max_pending_auth) else {
+        if self.shared.inbox_fill() >= 1.0 {
+            return Err(unavailable("the application does not take its events (max_inbox_bytes)"));
+        }
+        let address = self.ip.map(AddressKey::from);
+        let Some((ticket, answer)) = self.shared.tickets.issue(policy.max_pending_auth, address) else {
             return Err(unavailable("too many handshakes wait for the application (max_pending_auth)"));
         };
+        let upgrade = Upgrade { ticket: ticket.id(), request, _place: ticket.place() };
         *asked = Some(ticket);
-        self.shared.tell(self.shard, |events| events.push_upgrade(Upgrade { ticket, request }));
-        let decision = tokio::select! {
+        self.shared.tell(self.shard, |events| events.push_upgrade(upgrade));
+        let answer = tokio::select! {
             biased;
-            decision = answer => decision.unwrap_or(tickets::Decision::Unavailable),
+            answer = answer => answer,
             () = tokio::time::sleep(Duration::from_millis(policy.auth_timeout_ms)) => {
                 return Err(unavailable("the application did not answer within auth_timeout_ms"));
             }
             () = watch_peer(stream, received, policy.max_head_bytes) => return Err(End::Gone),
         };
-        match decision {
-            tickets::Decision::Accept(accept) => {
-                Ok(Identity { user: accept.user, expires_at_unix_ms: accept.expires_at_ms })
+        match answer {
+            Ok(tickets::Answer::Decided(tickets::Decision::Accept(accept), grant)) => {
+                let identity = Identity { user: accept.user, expires_at_unix_ms: accept.expires_at_ms };
+                Ok(Pass { identity, grant: Some(grant) })
             }
-            tickets::Decision::Reject(status) => {
+            Ok(tickets::Answer::Decided(tickets::Decision::Reject(status), _)) => {
                 Err(Refusal::new(Code::AuthFailed, "rejected by the application").with_status(status).into())
             }
-            tickets::Decision::Unavailable => Err(unavailable("the application failed to answer")),
+            Ok(tickets::Answer::Displaced) => Err(unavailable(
+                "max_pending_auth handshakes wait for the application, and this address had most of them",
+            )),
+            Ok(tickets::Answer::Decided(tickets::Decision::Unavailable, _)) | Err(_) => {
+                Err(unavailable("the application failed to answer"))
+            }
+        }
+    }
+
+    /// What may still keep out somebody who was let in: the session is over, or was taken back, before it began; the user
+    /// has no place left.
+    fn seat_user(&mut self, pass: &Pass) -> Result<Option<Arc<str>>, Refusal> {
+        let Pass { identity, grant } = pass;
+        let name = identity.user.as_deref();
+        let Place::Seated(seat, _) = &mut self.place else {
+            return Err(Refusal::new(Code::ServerFull, "no place is left"));
+        };
+        if identity.expires_at_unix_ms.is_some_and(|expires_at| expires_at <= Clock::unix_ms()) {
+            return Err(Refusal::new(Code::AuthFailed, "the session has expired before it began"));
+        }
+        let Some(name) = name else { return Ok(None) };
+        if grant.as_ref().is_some_and(|grant| !grant.holds(name)) {
+            let detail = "disconnect_user was called after the user was let in";
+            return Err(Refusal::new(Code::AuthFailed, detail));
+        }
+        match seat.enter_user(name, &self.shared.policy, self.shared.clock.now()) {
+            Ok(user) => Ok(Some(user)),
+            Err(full) => Err(Refusal { user: Some(name.into()), ..full.into() }),
         }
     }
 
     /// Takes the user's place and hands the connection to its shard; a refusal leaves the stream to answer on.
     fn adopt(
         mut self,
-        identity: Identity,
+        pass: Pass,
         answer: Answer,
         ticket: Option<TicketId>,
         stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
         let now = self.shared.clock.now();
-        let policy = &self.shared.policy;
-        let Place::Seated(seat, _) = &mut self.place else {
-            return Err(Box::new((self, stream, Refusal::new(Code::ServerFull, "no place is left"))));
-        };
-        let user = match identity.user.map(|user| seat.enter_user(&user, policy, now)).transpose() {
+        let user = match self.seat_user(&pass) {
             Ok(user) => user,
-            Err(full) => return Err(Box::new((self, stream, Refusal::from(full)))),
+            Err(refusal) => return Err(Box::new((self, stream, refusal))),
         };
-        let rate_key = policy.rate_limit.as_ref().map(|rules| seat.rate_key(rules.key, now).unwrap_or_default());
-        let opened = Opened { rate_key, expires_at: Clock::expiry(now, identity.expires_at_unix_ms) };
+        let Place::Seated(mut seat, _) = self.place else { return Ok(()) };
+        seat.opened();
+        let rate_limit = self.shared.policy.rate_limit.as_ref();
+        let rate_key = rate_limit.map(|rules| seat.rate_key(rules.key, now).unwrap_or_default());
+        let opened = Opened { rate_key, expires_at: Clock::expiry(now, pass.identity.expires_at_unix_ms) };
         let Answer { head, path, subprotocol } = answer;
-        let told = move |conn| Open { conn, ticket, ip: self.ip, user, path, subprotocol };
-        let Place::Seated(seat, _) = self.place else { return Ok(()) };
-        let ip = self.ip;
-        if with_shard(|shard| shard.adopt(Newcomer { stream, opened, seat, ip, head, received }, told)) {
+        let (ip, peer) = (self.ip, self.peer);
+        let told = move |conn| Open { conn, ticket, ip, user, path, subprotocol };
+        // A revocation from here on finds the connection: its command is carried out by this thread, afterwards.
+        let grant = pass.grant;
+        let granted = grant.as_ref().map_or(0, Grant::number);
+        let newcomer = Newcomer { stream, opened, seat, ip, peer, granted, head, received };
+        if with_shard(|shard| shard.adopt(newcomer, told)) {
             self.load.keep();
         }
+        drop(grant);
         Ok(())
     }
 }
 
 /// Reads a PROXY header and not a byte more: what follows belongs to TLS or HTTP. Short reads are the price, paid
 /// only where `proxy_protocol` is on.
-async fn read_proxy_header(socket: &mut Socket) -> Result<Option<IpAddr>, &'static str> {
+///
+/// An error without words: the peer has left without a byte, as whoever looks whether a port is open does.
+async fn read_proxy_header(socket: &mut Socket) -> Result<Option<IpAddr>, Option<&'static str>> {
     let mut header = Vec::with_capacity(128);
     loop {
         match proxy_protocol::parse(&header) {
             Progress::Done { source, .. } => return Ok(source.map(|address| address.ip())),
-            Progress::Invalid => return Err("PROXY header is missing or malformed"),
+            Progress::Invalid => return Err(Some("PROXY header is missing or malformed")),
             Progress::NeedMore => match socket.read_u8().await {
                 Ok(byte) => header.push(byte),
-                Err(_) => return Err("PROXY header is cut short"),
+                Err(_) => return Err((!header.is_empty()).then_some("PROXY header is cut short")),
             },
         }
     }
+}
+
+/// Whether a socket failed because the peer is gone: with or without a goodbye, there is nobody to hold to anything.
+fn has_left(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::TimedOut
+    )
 }
 
 /// Reads what is there, as long as fewer than `most` bytes are kept; 0: the peer is gone.

@@ -35,6 +35,10 @@ pub(super) struct Session {
     pub(super) batch_bytes: usize,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,
+    /// The peer of the socket: the client, or a proxy.
+    pub(super) peer: Option<IpAddr>,
+    /// The revocation that was the last when it was let in.
+    pub(super) granted: u64,
     /// Bytes received that no turn had the budget for.
     pub(super) unread: Option<Box<Vec<u8>>>,
     pub(super) rooms: Option<Box<Vec<Arc<str>>>>,

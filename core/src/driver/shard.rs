@@ -90,6 +90,9 @@ pub(super) struct Newcomer {
     pub(super) opened: Opened,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,
+    pub(super) peer: Option<IpAddr>,
+    /// The revocation that was the last when it was let in.
+    pub(super) granted: u64,
     /// The 101, not yet sent.
     pub(super) head: Vec<u8>,
     /// Bytes received behind the request head.
@@ -180,7 +183,7 @@ impl Shard {
         let Some((slot, generation)) = self.take_slot() else { return false };
         let id = ConnectionId::new(self.index, slot, generation);
         let now = self.shared.clock.now();
-        let Newcomer { stream, opened, seat, ip, head, received } = newcomer;
+        let Newcomer { stream, opened, seat, ip, peer, granted, head, received } = newcomer;
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
         let mut session = Box::new(Session {
@@ -195,6 +198,8 @@ impl Shard {
             batch_bytes: 0,
             seat,
             ip,
+            peer,
+            granted,
             unread: (!received.is_empty()).then(|| Box::new(received)),
             rooms: None,
             counted_unsent: 0,
@@ -301,8 +306,8 @@ impl Shard {
         act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> R,
     ) -> R {
         let Shard { shared, out, pool, json, .. } = self;
-        let Session { id, conn, seat, ip, outbox, last_batch, .. } = session;
-        let subject = Subject { ip: *ip, user: seat.user().map(|user| &**user), conn: Some(*id) };
+        let Session { id, conn, seat, ip, peer, outbox, last_batch, .. } = session;
+        let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
         let mut sink = TurnSink::new(shared, *id, subject, *last_batch);
         let result = act(
             conn,

@@ -11,6 +11,7 @@ use super::commands::CommandBuffer;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS, Slots};
 use super::log::{Sampler, Subject, escape};
+use super::notices::Notices;
 use super::sink::Inline;
 use super::stats::{ShardStats, Stats, Verdicts};
 use super::tickets::Tickets;
@@ -18,6 +19,7 @@ use crate::bucket::{Bucket, Rate};
 use crate::config::Policy;
 use crate::connection::Report;
 use crate::limits::{Limits, lock};
+use crate::revocation::Revocations;
 
 /// How long events that nobody listens to may wait for one that wakes the application anyway.
 const UNHEEDED_WAIT: Duration = Duration::from_millis(20);
@@ -93,7 +95,9 @@ pub(super) struct Shared {
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     pub(super) tls: Option<RwLock<Arc<rustls::ServerConfig>>>,
-    pub(super) tickets: Tickets,
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) notices: Notices,
     pub(super) shards: Box<[Remote]>,
     pub(super) inline: Option<Box<dyn Inline>>,
     pub(super) sampler: Sampler,
@@ -139,7 +143,9 @@ impl Shared {
             limits: Arc::default(),
             clock: Clock::start(),
             tls: tls.map(RwLock::new),
-            tickets: Tickets::default(),
+            tickets: Arc::default(),
+            revocations: Arc::default(),
+            notices: Notices::default(),
             shards: (0..policy.threads).map(remote).collect(),
             inline,
             sampler: Sampler::default(),
@@ -181,7 +187,9 @@ impl Shared {
     pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, events: &mut EventBatch) {
         self.verdicts.count(report.code);
         let now = self.clock.now();
-        self.sampler.log(report, subject, now);
+        // A proxy is nobody to ban: where its address is all that is known, the record names no client.
+        let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
+        self.sampler.log(report, Subject { ip: client, ..subject }, now);
         if self.heeds(kind::VIOLATION) && self.sampler.passes_event(report.code, now) {
             events.push_violation(ViolationEvent {
                 code: report.code,

@@ -1,7 +1,7 @@
 //! The order in which a well-formed request is judged: `Host`, path, upgrade, origin, then who it is.
 
-use super::{Refusal, Request};
-use crate::auth::{CredentialError, Identity, Outcome};
+use super::{Refusal, Request, Shown};
+use crate::auth::{Authenticator, Credential, CredentialError, Identity, OfferRole, Outcome, offers};
 use crate::config::{MissingOrigin, Policy};
 use crate::verdict::Code;
 
@@ -10,8 +10,6 @@ use crate::verdict::Code;
 pub struct Granted {
     /// Who it is.
     pub identity: Identity,
-    /// The token came as a subprotocol: the 101 answers `bearer`.
-    pub answers_bearer: bool,
 }
 
 /// Who the peer is.
@@ -23,15 +21,16 @@ pub enum Decision {
     Ask {
         /// The token that `token_sources` found.
         token: Option<String>,
-        /// A token came as a subprotocol: the 101 answers `bearer`.
-        answers_bearer: bool,
     },
 }
 
 /// Everything before authentication; returns the key that the 101 answers.
 pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>) -> Result<&'r str, Refusal> {
     if !policy.hosts.allows(&request.host) {
-        return Err(Refusal::new(Code::HostDenied, "Host is not in hosts"));
+        return Err(Refusal::new(
+            Code::HostDenied,
+            format!("Host {} is not in hosts", Shown(request.host.text.as_bytes())),
+        ));
     }
     if let Some(paths) = &policy.paths
         && !paths.iter().any(|path| path == request.path)
@@ -60,15 +59,14 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The key: base64 of 16 bytes, in the one form that encodes them (THREATS H11).
+/// The key: 22 digits of base64 and `==`, which decode to 16 bytes (THREATS H11). The last digit carries two bits of
+/// them; its other four do not matter: RFC 6455's own example of section 4.1 has some set.
 fn key<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
     let key = request.only("Sec-WebSocket-Key")?.ok_or_else(|| Refusal::malformed("Sec-WebSocket-Key is missing"))?;
     let fault = || Refusal::malformed("Sec-WebSocket-Key is not base64 of 16 bytes");
     let (digits, padding) = key.split_at_checked(22).ok_or_else(fault)?;
     let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    // The last digit carries two bits only: four values of it are canonical.
-    let canonical = matches!(digits[21], b'A' | b'Q' | b'g' | b'w');
-    if padding != b"==" || !digits.iter().all(alphabet) || !canonical {
+    if padding != b"==" || !digits.iter().all(alphabet) {
         return Err(fault());
     }
     core::str::from_utf8(key).map_err(|_| fault())
@@ -77,7 +75,7 @@ fn key<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
 fn check_origin(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {
     match request.only("Origin")? {
         Some(origin) if policy.origins.allows(origin) => Ok(()),
-        Some(_) => Err(Refusal::new(Code::OriginDenied, "Origin is not in origins")),
+        Some(origin) => Err(Refusal::new(Code::OriginDenied, format!("Origin {} is not in origins", Shown(origin)))),
         None if policy.missing_origin == MissingOrigin::Allow => Ok(()),
         None => Err(Refusal::new(Code::OriginDenied, "Origin is missing and missing_origin is deny")),
     }
@@ -89,25 +87,62 @@ pub fn authenticate(policy: &Policy, request: &Request<'_>, now_unix_s: u64) -> 
         CredentialError::Duplicate(_) => Refusal::malformed(error.to_string()),
         CredentialError::Malformed(_) => Refusal::new(Code::AuthFailed, error.to_string()),
     })?;
-    let answers_bearer = credential.as_ref().is_some_and(crate::auth::Credential::answers_bearer);
     match policy.authenticator.check(credential.as_ref().map(|credential| &*credential.token), now_unix_s) {
-        Outcome::Accepted(identity) => Ok(Decision::Granted(Granted { identity, answers_bearer })),
+        Outcome::Accepted(identity) => Ok(Decision::Granted(Granted { identity })),
         Outcome::AskApplication => {
-            Ok(Decision::Ask { token: credential.map(|credential| credential.token.into_owned()), answers_bearer })
+            Ok(Decision::Ask { token: credential.map(|credential| credential.token.into_owned()) })
         }
-        Outcome::Refused(why) => Err(Refusal::new(Code::AuthFailed, why)),
+        Outcome::Refused(why) => {
+            Err(Refusal::new(Code::AuthFailed, refused_credential(policy, request, credential.as_ref(), why)))
+        }
     }
 }
 
-/// The subprotocol of the 101: `bearer` where the token came that way, else the server's favourite of those offered.
-pub fn choose_subprotocol<'p>(policy: &'p Policy, request: &Request<'_>, answers_bearer: bool) -> Option<&'p str> {
-    if answers_bearer {
-        return Some("bearer");
+/// Why a credential was refused, for the log: which sources were looked at, and which of them were there.
+fn refused_credential(
+    policy: &Policy,
+    request: &Request<'_>,
+    credential: Option<&Credential<'_>>,
+    why: &'static str,
+) -> String {
+    let sources = &policy.token_sources;
+    match credential {
+        None => format!("{why} in {}", sources.describe()),
+        Some(credential) => {
+            let (source, present) = (credential.source.to_string(), sources.describe_present(request));
+            let others = if present == source { String::new() } else { format!(" (present: {present})") };
+            format!("{why} from {source}{others}")
+        }
     }
-    policy.subprotocols.iter().map(String::as_str).find(|name| {
-        request
-            .values("Sec-WebSocket-Protocol")
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|offered| offered.trim_ascii() == name.as_bytes())
-    })
+}
+
+/// Whether whoever passes the handshake is named by a credential that is checked here, not by the application.
+pub fn names_users(policy: &Policy) -> bool {
+    matches!(policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_))
+}
+
+/// What the 101 says of subprotocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subprotocol<'p> {
+    /// The client offers none.
+    NotOffered,
+    /// The one both speak.
+    Chosen(&'p str),
+    /// The client offers some, and this server speaks none of them: the 101 names none. Browsers then drop it.
+    NoneKnown,
+}
+
+/// The subprotocol of the 101: the server's favourite of those the client offers, else `bearer` where that is offered
+/// and `subprotocol` is a token source, whichever source gave the credential (a browser drops a 101 that names none of
+/// its offers). The token that stands behind `bearer` is never answered.
+pub fn choose_subprotocol<'p>(policy: &'p Policy, request: &Request<'_>) -> Subprotocol<'p> {
+    let speaks_bearer = policy.token_sources.lists_subprotocol();
+    let is_token = |role| speaks_bearer && role == OfferRole::Token;
+    let offered = |name: &str| offers(request).any(|(offer, role)| offer == name.as_bytes() && !is_token(role));
+    match policy.subprotocols.iter().find(|name| offered(name)) {
+        Some(name) => Subprotocol::Chosen(name),
+        None if speaks_bearer && offered("bearer") => Subprotocol::Chosen("bearer"),
+        None if offers(request).next().is_some() => Subprotocol::NoneKnown,
+        None => Subprotocol::NotOffered,
+    }
 }

@@ -11,9 +11,9 @@ mod response;
 
 use std::borrow::Cow;
 
-pub use decide::{Decision, Granted, authenticate, choose_subprotocol, vet};
+pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, vet};
 pub use head::HeadScanner;
-pub use request::{MAX_HEADERS, Request, UpgradeRequest};
+pub use request::{Head, HealthCheck, MAX_HEADERS, Request, UpgradeRequest};
 pub use response::{accepted, health, refused};
 
 use crate::limits::Full;
@@ -26,8 +26,11 @@ pub struct Refusal {
     pub code: Code,
     /// The HTTP status; the verdict's own but for 414 and what an application chooses.
     pub status: u16,
-    /// Which rule exactly, in our words: for the response body and the log. Never what the peer sent.
+    /// Which rule exactly, in our words and for the log alone: the peer is told the verdict. What the peer sent stands
+    /// there escaped, and never a credential.
     pub detail: Cow<'static, str>,
+    /// Whom it concerns, where that is known.
+    pub user: Option<Box<str>>,
     /// `Retry-After`, in seconds.
     pub retry_after_s: Option<u64>,
 }
@@ -35,7 +38,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with the verdict's own status.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, status: code.http_status(), detail: detail.into(), retry_after_s: None }
+        Self { code, status: code.http_status(), detail: detail.into(), user: None, retry_after_s: None }
     }
 
     /// The same refusal with another status.
@@ -46,6 +49,24 @@ impl Refusal {
 
     fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::HandshakeMalformed, detail)
+    }
+}
+
+/// What a peer sent, for a log line: at most 64 bytes, and as in a URL everything but visible ASCII escaped, and what
+/// could end a quoted text, begin a field or look like an escape, too.
+pub(crate) struct Shown<'b>(pub(crate) &'b [u8]);
+
+impl core::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (shown, rest) = self.0.split_at(self.0.len().min(64));
+        for byte in shown {
+            match byte {
+                b'"' | b'\\' | b'=' | b'%' => write!(f, "%{byte:02x}")?,
+                byte if byte.is_ascii_graphic() => write!(f, "{}", char::from(*byte))?,
+                byte => write!(f, "%{byte:02x}")?,
+            }
+        }
+        f.write_str(if rest.is_empty() { "" } else { "…" })
     }
 }
 

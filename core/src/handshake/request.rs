@@ -1,4 +1,7 @@
 //! A whole request head, parsed strictly: everything that answers 400, 405, 414 or 505 by its form alone.
+//!
+//! In two steps, so that the client's address is known before anything is counted or refused: a [`Head`] is a request
+//! line and headers that parse, a [`Request`] is one that may open a websocket.
 
 use std::net::IpAddr;
 
@@ -15,6 +18,18 @@ pub const MAX_HEADERS: usize = 100;
 
 /// Bytes of a request target; over it 414.
 pub(super) const MAX_TARGET_BYTES: usize = 8192;
+
+/// A head whose request line and headers parse, whatever they ask for.
+#[derive(Debug)]
+pub struct Head<'b> {
+    method: &'b str,
+    target: &'b str,
+    /// The minor version of HTTP/1.
+    version: u8,
+    headers: &'b [Header<'b>],
+    /// Why it has or may have a body.
+    body: Option<Refusal>,
+}
 
 /// A request head in its parts, borrowed from the bytes it came in.
 #[derive(Debug)]
@@ -41,6 +56,13 @@ fn values<'h>(headers: &'h [Header<'h>], name: &str) -> impl DoubleEndedIterator
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
+/// Whether one of the header's comma-separated elements is `token`, in any case.
+fn lists(headers: &[Header<'_>], name: &str, token: &str) -> bool {
+    values(headers, name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
 /// The one value of a header that may come once.
 fn only<'h>(headers: &'h [Header<'h>], name: &'static str) -> Result<Option<&'h [u8]>, Refusal> {
     let mut found = values(headers, name);
@@ -50,7 +72,7 @@ fn only<'h>(headers: &'h [Header<'h>], name: &'static str) -> Result<Option<&'h 
     }
 }
 
-impl<'b> Request<'b> {
+impl<'b> Head<'b> {
     /// Parses a head that [`HeadScanner`](super::HeadScanner) found whole.
     pub fn parse(head: &'b [u8], headers: &'b mut [Header<'b>; MAX_HEADERS]) -> Result<Self, Refusal> {
         let mut parsed = httparse::Request::new(headers);
@@ -66,6 +88,42 @@ impl<'b> Request<'b> {
         let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
             return Err(Refusal::malformed("request line does not parse"));
         };
+        let headers: &'b [Header<'b>] = parsed.headers;
+        Ok(Self { method, target, version, headers, body: check_body(headers).err() })
+    }
+
+    /// Whether something belongs to it that follows, or that may.
+    pub fn has_body(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// The values of a header, in the order received.
+    pub fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &'b [u8]> {
+        values(self.headers, name)
+    }
+
+    /// A health check as load balancers and monitors send it (THREATS H25): `GET` or `HEAD` of `/healthz` or `/healthz/`,
+    /// HTTP/1.0 or 1.1, with or without `Host`, whatever it offers to upgrade to but a websocket.
+    pub fn health_check(&self) -> Option<HealthCheck> {
+        let method = match self.method {
+            "GET" => HealthCheck::Get,
+            "HEAD" => HealthCheck::Head,
+            _ => return None,
+        };
+        let path = match self.target.split_once("://") {
+            Some((_, rest)) if !self.target.starts_with('/') => rest.find('/').map_or("", |start| &rest[start..]),
+            _ => self.target,
+        };
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let is_plain = matches!(path, "/healthz" | "/healthz/")
+            && !lists(self.headers, "Upgrade", "websocket")
+            && !self.has_body();
+        is_plain.then_some(method)
+    }
+
+    /// The request, if this is one that may open a websocket.
+    pub fn request(&self) -> Result<Request<'b>, Refusal> {
+        let Self { method, target, version, headers, .. } = *self;
         if method != "GET" {
             return Err(Refusal::new(Code::MethodNotAllowed, "only GET opens a websocket"));
         }
@@ -75,12 +133,29 @@ impl<'b> Request<'b> {
         if target.len() > MAX_TARGET_BYTES {
             return Err(target_too_long());
         }
-        let headers: &'b [Header<'b>] = parsed.headers;
-        check_body(headers)?;
+        if let Some(fault) = &self.body {
+            return Err(fault.clone());
+        }
         let host = only(headers, "Host")?.ok_or_else(|| Refusal::malformed("Host header missing"))?;
         let host = Authority::parse(host).ok_or_else(|| Refusal::malformed("Host header does not parse"))?;
         let (path, query) = split_target(target, &host)?;
         Ok(Request { path, query, host, headers })
+    }
+}
+
+/// A health check, by its method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// Answered with a body.
+    Get,
+    /// Answered without one.
+    Head,
+}
+
+impl<'b> Request<'b> {
+    /// Parses a head that [`HeadScanner`](super::HeadScanner) found whole, and that must be able to open a websocket.
+    pub fn parse(head: &'b [u8], headers: &'b mut [Header<'b>; MAX_HEADERS]) -> Result<Self, Refusal> {
+        Head::parse(head, headers)?.request()
     }
 
     /// The one value of a header that may come once.
@@ -90,19 +165,12 @@ impl<'b> Request<'b> {
 
     /// Whether one of the header's comma-separated elements is `token`, in any case.
     pub(super) fn lists(&self, name: &str, token: &str) -> bool {
-        values(self.headers, name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        lists(self.headers, name, token)
     }
 
     /// The values of a header, in the order received.
     pub fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &[u8]> {
         values(self.headers, name)
-    }
-
-    /// A plain `GET /healthz`, as load balancers send it.
-    pub fn is_health_check(&self) -> bool {
-        self.path == "/healthz" && self.values("Upgrade").next().is_none()
     }
 
     /// An owned copy for the application.
@@ -130,17 +198,17 @@ fn utf8_or(value: &[u8], latin1: impl Fn(&[u8]) -> String) -> String {
     core::str::from_utf8(value).map_or_else(|_| latin1(value), str::to_owned)
 }
 
-/// A version that names another HTTP is 505; a last word that is no version at all is 400.
+/// A version that names another HTTP is 505; what is no version at all, a target with a space in it among it, is 400.
 fn version_fault(head: &[u8]) -> Refusal {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let version = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
     let names_http = version
         .strip_prefix(b"HTTP/")
         .is_some_and(|number| !number.is_empty() && number.iter().all(|b| b.is_ascii_digit() || *b == b'.'));
     if names_http {
         Refusal::new(Code::HttpVersion, "only HTTP/1.1 opens a websocket")
     } else {
-        Refusal::malformed("request line does not end in an HTTP version")
+        Refusal::malformed("request line is not a method, a target without spaces and an HTTP version")
     }
 }
 
@@ -153,7 +221,7 @@ fn form_fault(error: httparse::Error) -> &'static str {
     }
 }
 
-/// An upgrade has no body: what claims one is smuggling (THREATS H14).
+/// An upgrade has no body: what claims one is smuggling (THREATS H14). A length of `00` is 0 to every parser.
 fn check_body(headers: &[Header<'_>]) -> Result<(), Refusal> {
     if values(headers, "Transfer-Encoding").next().is_some() {
         return Err(Refusal::malformed("Transfer-Encoding on an upgrade request"));
@@ -181,12 +249,12 @@ fn split_target<'b>(target: &'b str, host: &Authority<'_>) -> Result<(&'b str, O
 fn absolute_path<'b>(target: &'b str, host: &Authority<'_>) -> Result<&'b str, Refusal> {
     let fault = || Refusal::malformed("request target is neither a path nor an absolute URI");
     let (scheme, rest) = target.split_once("://").ok_or_else(fault)?;
-    if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-        return Err(fault());
-    }
+    let schemes = [("http", 80), ("https", 443), ("ws", 80), ("wss", 443)];
+    let scheme = schemes.iter().find(|(known, _)| scheme.eq_ignore_ascii_case(known));
+    let (_, default_port) = *scheme.ok_or_else(fault)?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let authority = Authority::parse(&rest.as_bytes()[..end]).ok_or_else(fault)?;
-    if !authority.same_as(host) {
+    if !authority.same_as(host, default_port) {
         return Err(Refusal::malformed("authority of the request target differs from Host"));
     }
     Ok(&rest[end..])

@@ -2,7 +2,7 @@
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::Refusal;
+use super::{HealthCheck, Refusal};
 use crate::config::Policy;
 use crate::verdict::Code;
 
@@ -30,9 +30,10 @@ pub fn accepted(out: &mut Vec<u8>, policy: &Policy, key: &str, subprotocol: Opti
     push(out, &["\r\n"]);
 }
 
-/// A refusal: a short plain body, and the connection ends (THREATS H16).
+/// A refusal: a short plain body, and the connection ends (THREATS H16). The body names the verdict and nothing else:
+/// which rule it was, which list, which key would help whoever tries them out. The log has that.
 pub fn refused(out: &mut Vec<u8>, policy: &Policy, refusal: &Refusal) {
-    let body = format!("{}: {}\n", refusal.code, refusal.detail);
+    let body = [refusal.code.name(), ": ", refusal.code.reason(), "\n"];
     let retry_after = refusal.retry_after_s.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
     let more = match refusal.code {
         Code::UpgradeRequired => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
@@ -41,21 +42,27 @@ pub fn refused(out: &mut Vec<u8>, policy: &Policy, refusal: &Refusal) {
         _ => "",
     };
     plain(out, policy, refusal.status, &[&retry_after, more], &body);
+    push(out, &body);
 }
 
-/// The answer of `GET /healthz`.
-pub fn health(out: &mut Vec<u8>, policy: &Policy, draining: bool) {
+/// The answer of `/healthz`.
+pub fn health(out: &mut Vec<u8>, policy: &Policy, check: HealthCheck, draining: bool) {
     let (status, body) = if draining { (503, "draining") } else { (200, "ok") };
-    plain(out, policy, status, &["Cache-Control: no-store\r\n"], body);
+    plain(out, policy, status, &["Cache-Control: no-store\r\n"], &[body]);
+    if check == HealthCheck::Get {
+        push(out, &[body]);
+    }
 }
 
-fn plain(out: &mut Vec<u8>, policy: &Policy, status: u16, more: &[&str], body: &str) {
+/// The head of an answer that ends the connection.
+fn plain(out: &mut Vec<u8>, policy: &Policy, status: u16, more: &[&str], body: &[&str]) {
+    let body_len: usize = body.iter().map(|part| part.len()).sum();
     push(out, &["HTTP/1.1 ", &status.to_string(), " ", phrase(status), "\r\n"]);
     push(out, &["Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"]);
-    push(out, &["Content-Length: ", &body.len().to_string(), "\r\nConnection: close\r\n"]);
+    push(out, &["Content-Length: ", &body_len.to_string(), "\r\nConnection: close\r\n"]);
     push(out, more);
     push_server(out, policy);
-    push(out, &["\r\n", body]);
+    push(out, &["\r\n"]);
 }
 
 /// The reason phrase; an application may choose any status from 300 to 599.

@@ -65,7 +65,7 @@ fn each_fault_has_its_status() {
         (swap("Version: 13", "Version: 8"), (426, Code::UpgradeRequired)),
         (swap("Version: 13", "Version: 13, 8"), (426, Code::UpgradeRequired)),
         (swap("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""), malformed),
-        (swap("ZQ==", "ZR=="), malformed),
+        (swap("ZQ==", "ZQQQ"), malformed),
         (swap("ZQ==", "ZQ="), malformed),
         (swap("dGhl", "dGh!"), malformed),
         (
@@ -77,12 +77,16 @@ fn each_fault_has_its_status() {
         (swap("Origin: ", "Origin: https://app.example.com\r\nOrigin: "), malformed),
         (swap("X-Auth-Token: good", "X-Auth-Token: bad"), (401, Code::AuthFailed)),
         (swap("X-Auth-Token: good\r\n", ""), (401, Code::AuthFailed)),
-        (swap("X-Auth-Token: good", "X-Auth-Token: good\r\nX-Auth-Token: good"), malformed),
+        (swap("X-Auth-Token: good", "X-Auth-Token: good\r\nX-Auth-Token: goof"), malformed),
         (swap("X-Auth-Token", "Content-Length: 5\r\nX-Auth-Token"), malformed),
         (swap("X-Auth-Token", "Content-Length: 0\r\nContent-Length: 0\r\nX-Auth-Token"), malformed),
         (swap("X-Auth-Token", "Transfer-Encoding: chunked\r\nX-Auth-Token"), malformed),
         (swap("/chat?x=1", "/chat#x"), malformed),
         (swap("/chat?x=1", "*"), malformed),
+        (swap("/chat?x=1", "/a b"), malformed),
+        (swap("/chat?x=1", "/a b HTTP/1.1 c"), malformed),
+        (swap("/chat?x=1", "http://app.example.com:443/chat"), malformed),
+        (swap("/chat?x=1", "https://app.example.com:80/chat"), malformed),
         (swap("/chat?x=1", "chat"), malformed),
         (swap("/chat?x=1", "http://evil.example/chat"), malformed),
         (swap("/chat?x=1", "ftp://app.example.com/chat"), malformed),
@@ -99,7 +103,15 @@ fn honest_variants_pass() {
     let heads = [
         swap("/chat?x=1", "http://app.example.com/chat"),
         swap("/chat?x=1", "WSS://APP.example.com"),
+        swap("/chat?x=1", "http://app.example.com:80/chat"),
+        swap("/chat?x=1", "wss://app.example.com:443/chat"),
+        swap("/chat?x=1", "https://app.example.com").replace("Host: app.example.com", "Host: app.example.com:443"),
+        swap("ZQ==", "ZR=="),
+        // RFC 6455 section 4.1, item 7.
+        swap("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="),
         swap("Upgrade: websocket", "upgrade: WebSocket"),
+        swap("X-Auth-Token", "Content-Length: 00\r\nX-Auth-Token"),
+        swap("X-Auth-Token: good", "X-Auth-Token: good\r\nx-auth-token: good"),
         swap("Connection: keep-alive, Upgrade", "Connection: keep-alive\r\nConnection: upgrade"),
         swap("X-Auth-Token", "Content-Length: 0\r\nX-Auth-Token"),
         swap("Origin: https://app.example.com", "Origin: HTTPS://App.Example.com:443"),
@@ -125,8 +137,108 @@ fn subprotocols_follow_the_servers_preference() {
     let head = HEAD.replace("Origin", "Sec-WebSocket-Protocol: v0, v1\r\nSec-WebSocket-Protocol: v2\r\nOrigin");
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let request = Request::parse(head.as_bytes(), &mut headers).unwrap();
-    assert_eq!(choose_subprotocol(&policy, &request, false), Some("v2"));
-    assert_eq!(choose_subprotocol(&policy, &request, true), Some("bearer"));
+    assert_eq!(choose_subprotocol(&policy, &request), Subprotocol::Chosen("v2"));
+}
+
+#[test]
+fn an_offered_subprotocol_is_answered_whichever_source_gave_the_credential() {
+    use Subprotocol::{Chosen, NoneKnown, NotOffered};
+    let [both, alone, unlisted] = [
+        r#", "subprotocols": ["v2", "v1"], "token_sources": ["cookie:sid", "header:x-auth-token", "subprotocol"]"#,
+        r#", "token_sources": ["header:x-auth-token", "subprotocol"]"#,
+        r#", "subprotocols": ["v1"]"#,
+    ]
+    .map(policy);
+    let cases = [
+        (&both, "bearer, good, v1", Chosen("v1")),
+        (&both, "v1, v2, bearer, good", Chosen("v2")),
+        (&both, "v0, bearer, good", Chosen("bearer")),
+        (&both, "bearer", Chosen("bearer")),
+        // The token is never answered, not even where it is the name of a subprotocol.
+        (&both, "bearer, v1", Chosen("bearer")),
+        (&both, "Bearer, good", NoneKnown),
+        (&both, "v0", NoneKnown),
+        (&both, " , ", NotOffered),
+        (&alone, "bearer, good", Chosen("bearer")),
+        (&unlisted, "bearer, v1", Chosen("v1")),
+        (&unlisted, "bearer, good", NoneKnown),
+    ];
+    for (policy, offer, expected) in cases {
+        let head = HEAD.replace("Origin", &format!("Sec-WebSocket-Protocol: {offer}\r\nCookie: sid=good\r\nOrigin"));
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let request = Request::parse(head.as_bytes(), &mut headers).unwrap();
+        assert_eq!(choose_subprotocol(policy, &request), expected, "{offer}");
+    }
+}
+
+#[test]
+fn health_checks_of_every_kind() {
+    let check = |head: &str| {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let head = format!("{head}\r\n\r\n");
+        Head::parse(head.as_bytes(), &mut headers).unwrap().health_check()
+    };
+    for (head, expected) in [
+        ("GET /healthz HTTP/1.1\r\nHost: x", Some(HealthCheck::Get)),
+        ("GET /healthz HTTP/1.1", Some(HealthCheck::Get)),
+        ("GET /healthz HTTP/1.0", Some(HealthCheck::Get)),
+        ("HEAD /healthz HTTP/1.0", Some(HealthCheck::Head)),
+        ("HEAD /healthz/ HTTP/1.1\r\nHost: x", Some(HealthCheck::Head)),
+        ("GET /healthz?from=probe HTTP/1.1\r\nHost: x", Some(HealthCheck::Get)),
+        ("GET http://x/healthz HTTP/1.1\r\nHost: x", Some(HealthCheck::Get)),
+        (
+            "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c",
+            Some(HealthCheck::Get),
+        ),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0", Some(HealthCheck::Get)),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nUpgrade: h2c, WebSocket", None),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5", None),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked", None),
+        ("POST /healthz HTTP/1.1\r\nHost: x", None),
+        ("GET /healthzz HTTP/1.1\r\nHost: x", None),
+        ("GET //x/healthz HTTP/1.1\r\nHost: x", None),
+        ("GET / HTTP/1.1\r\nHost: x", None),
+    ] {
+        assert_eq!(check(head), expected, "{head}");
+    }
+    for (check, draining, status, ends) in [
+        (HealthCheck::Get, false, "200 OK", "\r\n\r\nok"),
+        (HealthCheck::Head, false, "200 OK", "\r\n\r\n"),
+        (HealthCheck::Get, true, "503 ", "\r\n\r\ndraining"),
+    ] {
+        let mut out = Vec::new();
+        health(&mut out, &policy(""), check, draining);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(status) && text.ends_with(ends), "{text}");
+        assert!(text.contains(if draining { "Content-Length: 8\r\n" } else { "Content-Length: 2\r\n" }), "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_tells_the_log_which_rule_and_the_peer_which_verdict() {
+    let policy = policy(r#", "hosts": ["app.example.com"], "token_sources": ["bearer", "cookie:sid"]"#);
+    let swap = |from: &str, to: &str| HEAD.replace(from, to);
+    for (head, detail) in [
+        (swap("Origin: https://app", "Origin: https://evil"), "Origin https://evil.example.com is not in origins"),
+        (
+            swap("Origin: https://app", "Origin: x\" wsguard::verdict: code=bad_frame ip=9.9.9.9 "),
+            "Origin x%22%20wsguard::verdict:%20code%3dbad_frame%20ip%3d9.9.9.9%20.example.com is not in origins",
+        ),
+        (swap("Host: app", "Host: evil"), "Host evil.example.com is not in hosts"),
+        (HEAD.to_owned(), "no credential in bearer, cookie:sid"),
+        (swap("X-Auth-Token: good", "Cookie: sid=s3cret"), "unknown token from cookie:sid"),
+        (
+            swap("X-Auth-Token: good", "Cookie: sid=s3cret\r\nAuthorization: Bearer s3cret"),
+            "unknown token from bearer (present: bearer, cookie:sid)",
+        ),
+    ] {
+        let refusal = judge(&policy, head.as_bytes()).unwrap_err();
+        assert_eq!(refusal.detail, detail);
+        let mut out = Vec::new();
+        refused(&mut out, &policy, &refusal);
+        let body = format!("\r\n\r\n{}: {}\n", refusal.code, refusal.code.reason());
+        assert!(String::from_utf8(out).unwrap().ends_with(&body), "{body}");
+    }
 }
 
 #[test]
@@ -157,8 +269,8 @@ fn refusals_close_and_name_their_code() {
         "Connection: close\r\n",
         "Retry-After: 3\r\n",
         "Server: mine\r\n",
-        "Content-Length: 14\r\n",
-        "\r\n\r\nip_full: full\n",
+        "Content-Length: 48\r\n",
+        "\r\n\r\nip_full: too many connections from this address\n",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::auth::{CredentialError, MAX_TOKEN_BYTES, RequestView, TokenSource, TokenSources, cookies};
+use wsguard::auth::{CredentialError, RequestView, TokenSource, TokenSources, cookies};
 use wsguard_fuzz::setting;
 
 static SOURCES: LazyLock<[TokenSources; 6]> = LazyLock::new(|| {
@@ -74,10 +74,9 @@ fuzz_target!(|input: &[u8]| {
         Ok(None) => {}
         Ok(Some(credential)) => {
             let token = credential.token.as_bytes();
-            assert!((1..=MAX_TOKEN_BYTES).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic));
+            assert!(!token.is_empty() && token.iter().all(u8::is_ascii_graphic));
             let from_query = matches!(credential.source, TokenSource::Query(_));
             assert!(from_query || lines.iter().any(|line| line.windows(token.len()).any(|window| window == token)));
-            assert_eq!(credential.answers_bearer(), set == 3);
             assert!(token.len() < 11 || !format!("{credential:?}").contains(&*credential.token));
             assert!(!from_query || shows_no_value(query.unwrap()));
         }
@@ -94,14 +93,17 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn check_cookie(lines: &[&[u8]], found: Result<Option<String>, CredentialError>) {
-    match (naive_cookies(lines, b"session")[..].as_ref(), found) {
+    // Twice with one value is one.
+    let mut values = naive_cookies(lines, b"session");
+    values.dedup();
+    match (values[..].as_ref(), found) {
         ([_, _, ..], found) => assert!(matches!(found, Err(CredentialError::Duplicate(_)))),
         ([], found) => assert_eq!(found, Ok(None)),
         ([value], Ok(None)) => assert!(trimmed(value).is_empty()),
         ([value], Ok(Some(token))) => assert_eq!(token.as_bytes(), trimmed(value)),
         ([value], Err(CredentialError::Malformed(_))) => {
             let value = trimmed(value);
-            assert!(value.len() > MAX_TOKEN_BYTES || !value.iter().all(u8::is_ascii_graphic));
+            assert!(!value.iter().all(u8::is_ascii_graphic));
         }
         ([_], Err(CredentialError::Duplicate(_))) => panic!("it is there once"),
     }

@@ -41,15 +41,14 @@ pub(crate) fn forwarded(ground: &Ground) -> Outcome<String> {
                 &[("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-For", "127.0.0.1")],
                 &[("X-Forwarded-For", "127.0.0.1, garbage,, \"")],
                 &[("X-Real-IP", "6.6.6.6"), ("True-Client-IP", "6.6.6.6"), ("Client-IP", "6.6.6.6")],
+                // Without a line of its own for it nginx would pass this on.
+                &[("Forwarded", "for=6.6.6.6")],
             ];
             for forgery in forgeries {
                 let opening = forgery.iter().fold(honest(), |opening, (name, value)| opening.header(name, value));
                 let seen = seen_as(&host, target, 71, &opening)?;
                 ensure!(seen == "127.0.0.71", "127.0.0.71 with {forgery:?} was seen as {seen}");
             }
-            // This nginx passes a client's `Forwarded` on: two trails that disagree are not believed, neither of them.
-            let seen = seen_as(&host, target, 71, &honest().header("Forwarded", "for=6.6.6.6"))?;
-            ensure!(seen != "6.6.6.6", "a forged Forwarded was believed");
         }
         violations_name_the_client(&host, &nginx.plain)?;
     }

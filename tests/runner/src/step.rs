@@ -106,6 +106,8 @@ pub(crate) struct Refused {
     pub(crate) code: String,
     /// The address in the event; default: the connection's.
     pub(crate) ip: Option<String>,
+    /// The user in the event; default: none.
+    pub(crate) user: Option<String>,
     #[serde(default)]
     pub(crate) headers: Table,
     /// The event is expected (default); `false`: allowed, not required (not a violation of the peer's).

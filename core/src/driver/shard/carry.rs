@@ -12,6 +12,7 @@ use crate::driver::ids::ConnectionId;
 use crate::driver::opening;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use crate::revocation::is_older;
 use crate::rooms::MAX_ROOMS_PER_CONNECTION;
 use crate::time::Moment;
 use crate::verdict::Code;
@@ -87,7 +88,7 @@ impl Shard {
             Command::Pause { conn, paused } => self.pause(conn, paused, now),
             Command::Join { conn, room } => self.join(conn, buffer.text(room)),
             Command::Leave { conn, room } => self.leave(conn, buffer.text(room)),
-            Command::DisconnectUser { user } => self.disconnect_user(buffer.text(user), now),
+            Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
             Command::Adopt(accepted) => {
                 tokio::spawn(opening::open(Arc::clone(&self.shared), self.index, *accepted));
             }
@@ -211,11 +212,12 @@ impl Shard {
         self.sessions[id.slot() as usize] = Some(session);
     }
 
-    fn disconnect_user(&mut self, user: &str, now: Moment) {
+    /// Closes a user's connections, but for those that were let in after the call.
+    fn disconnect_user(&mut self, user: &str, number: u64, now: Moment) {
         let report = Report { code: Code::SessionRevoked, event: None, detail: "disconnect_user was called" };
         for slot in 0..self.sessions.len() {
             let Some(session) = &self.sessions[slot] else { continue };
-            if session.seat.user().is_some_and(|own| **own == *user) {
+            if session.seat.user().is_some_and(|own| **own == *user) && is_older(session.granted, number) {
                 self.act_on(session.id, now, |conn, turn| conn.violate(&report, turn));
             }
         }

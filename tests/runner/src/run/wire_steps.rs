@@ -153,7 +153,7 @@ impl Run<'_> {
             within_ms: wanted.within_ms,
         })?;
         let ip = wanted.ip.clone().unwrap_or(self.connection()?.ip.to_string());
-        let event = json!({"type": "violation", "code": wanted.code, "ip": ip, "conn": null, "user": null});
+        let event = json!({"type": "violation", "code": wanted.code, "ip": ip, "conn": null, "user": wanted.user});
         if wanted.event {
             self.host.take_event(&event, Duration::from_secs(2))?;
         } else {

@@ -1,0 +1,245 @@
+#![expect(clippy::unwrap_used, reason = "a test")]
+//! Openings against a running server: what was granted and taken back before it was open, and that whoever leaves, wherever in
+//! its handshake, leaves nothing behind.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use wsguard::{Accept, Builder, Decision, Event, EventBatch, Next, Options, Server, ServerHandle, Stats};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn start(more: &str) -> Server {
+    let json = format!(
+        r#"{{"listen": "127.0.0.1:0", "origins": ["https://a.example"], "auth": "callback", "protocol": "raw",
+            "handshakes_per_ip": null, "max_connections_per_ip": 10000, "max_connections_per_user": 10000 {more}}}"#
+    );
+    Builder::new().start(Options::from_json(&json).unwrap()).unwrap()
+}
+
+const HEAD: &str = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+fn connect(address: &str, sent: &[u8]) -> TcpStream {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(sent).unwrap();
+    client
+}
+
+/// What is answered, up to the end of the head.
+fn status(client: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().to_owned()
+}
+
+/// Whether the server closes a connection, in whatever way.
+fn is_closed(client: &mut TcpStream) -> bool {
+    let mut frame = [0; 2];
+    matches!(client.read(&mut frame), Ok(0)) || frame[0] == 0x88
+}
+
+fn accept(user: &str) -> Decision {
+    Decision::Accept(Accept { user: Some(user.to_owned()), expires_at_ms: None })
+}
+
+/// Waits until the counters are as wanted; the last ones when they do not become so.
+fn settle(server: &ServerHandle, wanted: impl Fn(&Stats) -> bool) -> Result<(), Stats> {
+    let deadline = Instant::now() + PATIENCE;
+    while !wanted(&server.stats()) {
+        if Instant::now() > deadline {
+            return Err(server.stats());
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+#[test]
+fn who_is_disconnected_behind_the_accept_does_not_get_in_and_who_is_accepted_behind_it_does() {
+    for (is_corked, accepts_first) in [(false, true), (true, true), (false, false), (true, false)] {
+        let server = start(r#", "threads": 2"#);
+        let address = server.address().to_owned();
+        let mut clients: Vec<_> = (0..40).map(|_| connect(&address, HEAD.as_bytes())).collect();
+        let handle = server.handle();
+        let stopper = handle.clone();
+        let run = std::thread::spawn(move || {
+            // `run` corks each batch of its own accord: another server's cork is none.
+            server.run(|event, server| {
+                if let Event::Upgrade(upgrade) = event {
+                    let cork = is_corked.then(|| server.cork());
+                    if accepts_first {
+                        server.answer(upgrade.ticket, accept("alice")).unwrap();
+                    }
+                    server.disconnect_user("alice").unwrap();
+                    if !accepts_first {
+                        server.answer(upgrade.ticket, accept("alice")).unwrap();
+                    }
+                    drop(cork);
+                }
+            });
+        });
+        if accepts_first {
+            for client in &mut clients {
+                let answered = status(client);
+                assert!(answered == "401" || answered == "101" && is_closed(client), "{answered}: served");
+            }
+            settle(&handle, |stats| stats.connections == 0 && stats.open == 0).unwrap();
+        } else {
+            // Each was let in behind its own call; only the calls behind that one close it.
+            let answers: Vec<_> = clients.iter_mut().map(status).collect();
+            assert!(answers.iter().all(|answer| answer == "101" || answer == "401"), "{answers:?}");
+            assert!(answers.iter().any(|answer| answer == "101"), "{answers:?}");
+            let mut last = connect(&address, HEAD.as_bytes());
+            assert_eq!(status(&mut last), "101");
+            settle(&handle, |stats| stats.open == 1).unwrap();
+        }
+        stopper.stop();
+        run.join().unwrap();
+    }
+}
+
+/// From another thread than the one that answers, at any moment.
+#[test]
+fn a_call_from_another_thread_leaves_nobody_of_before() {
+    let server = start(r#", "threads": 2"#);
+    let address = server.address().to_owned();
+    let (handle, stopper) = (server.handle(), server.handle());
+    let run = std::thread::spawn(move || {
+        server.run(|event, server| {
+            if let Event::Upgrade(upgrade) = event {
+                let _ = server.answer(upgrade.ticket, accept("alice"));
+            }
+        });
+    });
+    for round in 0..20 {
+        let clients: Vec<_> = (0..10).map(|_| connect(&address, HEAD.as_bytes())).collect();
+        for _ in 0..round * 50 {
+            std::hint::spin_loop();
+        }
+        handle.disconnect_user("alice").unwrap();
+        drop(clients);
+    }
+    settle(&handle, |stats| stats.connections == 0 && stats.open == 0 && stats.pending_auth == 0).unwrap();
+    // Everybody of before is gone; a call when all is quiet finds whoever is open, and nobody else.
+    let mut before = connect(&address, HEAD.as_bytes());
+    assert_eq!(status(&mut before), "101");
+    handle.disconnect_user("alice").unwrap();
+    let mut after = connect(&address, HEAD.as_bytes());
+    assert_eq!(status(&mut after), "101");
+    assert!(is_closed(&mut before));
+    settle(&handle, |stats| stats.open == 1).unwrap();
+    stopper.stop();
+    run.join().unwrap();
+}
+
+#[test]
+fn a_session_that_is_over_is_refused_before_its_101() {
+    let server = start("");
+    let (address, handle) = (server.address().to_owned(), server.handle());
+    let run = std::thread::spawn(move || {
+        server.run(|event, server| {
+            if let Event::Upgrade(upgrade) = event {
+                let over = Accept { user: Some("alice".to_owned()), expires_at_ms: Some(1) };
+                server.answer(upgrade.ticket, Decision::Accept(over)).unwrap();
+            }
+            assert!(!matches!(event, Event::Open(_) | Event::Text(..)), "served");
+        });
+    });
+    let mut client = connect(&address, &[HEAD.as_bytes(), &[0x81, 0x81, 0, 0, 0, 0, b'x']].concat());
+    assert_eq!(status(&mut client), "401");
+    handle.stop();
+    run.join().unwrap();
+}
+
+/// A small generator: the same openings every time.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
+    let mut server = start(
+        r#", "threads": 2, "max_pending_auth": 8, "trusted_proxies": ["127.0.0.1"], "handshake_timeout_ms": 500"#,
+    );
+    let (address, handle) = (server.address().to_owned(), server.handle());
+    let (said, says) = mpsc::channel::<()>();
+    let hangs = Arc::new(AtomicUsize::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (counted, over) = (Arc::clone(&hangs), Arc::clone(&is_over));
+    let application = std::thread::spawn(move || {
+        let (handle, mut batch, mut dice) = (server.handle(), EventBatch::new(), Dice(7));
+        while !over.load(Ordering::Acquire) {
+            if server.events().next(&mut batch, Some(Duration::from_millis(5))) != Next::Events {
+                continue;
+            }
+            for event in batch.iter() {
+                let Event::Upgrade(upgrade) = event else { continue };
+                let _ = match dice.throw(5) {
+                    0 => handle.answer(upgrade.ticket, Decision::Reject(403)),
+                    1 => handle.answer(upgrade.ticket, Decision::Unavailable),
+                    2 => {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        Ok(())
+                    }
+                    _ => handle.answer(upgrade.ticket, accept("alice")),
+                };
+                if dice.throw(10) == 0 {
+                    handle.disconnect_user("alice").unwrap();
+                }
+            }
+        }
+        said.send(()).unwrap();
+        server
+    });
+    let mut dice = Dice(42);
+    let mut kept = Vec::new();
+    for number in 0..400 {
+        let head = HEAD.replace("Host", &format!("X-Forwarded-For: 10.0.{}.1\r\nHost", dice.throw(5)));
+        let sent = match dice.throw(8) {
+            0 => &head[..0],
+            1 => &head[..=dice.throw(head.len() as u64 - 2) as usize],
+            2 => "GET /healthz HTTP/1.0\r\n\r\n",
+            3 => "GET / HTTP/1.1\n\r\n",
+            _ => &head[..],
+        };
+        let client = connect(&address, sent.as_bytes());
+        match dice.throw(4) {
+            0 => drop(client),
+            1 => {
+                let _ = client.shutdown(Shutdown::Write);
+                kept.push(client);
+            }
+            2 => {
+                let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+                drop(client);
+            }
+            _ => kept.push(client),
+        }
+        if number % 20 == 0 {
+            kept.clear();
+        }
+    }
+    kept.clear();
+    let is_idle = |stats: &Stats| {
+        (stats.connections, stats.open, stats.pending_auth, stats.outbox_bytes, stats.inbox_bytes) == (0, 0, 0, 0, 0)
+    };
+    settle(&handle, is_idle).unwrap();
+    assert!(hangs.load(Ordering::Relaxed) > 0, "the dice never let an answer out");
+    is_over.store(true, Ordering::Release);
+    says.recv().unwrap();
+    drop(application.join().unwrap());
+}
