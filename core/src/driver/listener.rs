@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
+use super::caught::said;
 use super::commands::{Command, CommandBuffer};
 use super::opening;
 use super::shared::{Life, Shared};
@@ -215,7 +216,7 @@ pub(super) async fn accept_all(shared: Arc<Shared>, bound: Bound) {
     };
     let listener = match listener {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(target: "wsguard", %error, "cannot watch the listening socket"),
+        Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
     let mut turn = 0;
     while shared.life() < Life::Stopped {
@@ -223,7 +224,7 @@ pub(super) async fn accept_all(shared: Arc<Shared>, bound: Bound) {
             Ok((socket, peer)) => hand_over(&shared, socket, peer),
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(target: "wsguard", %error, "cannot accept; trying again in 100 ms");
+                said(|| tracing::warn!(target: "wsguard", %error, "cannot accept; trying again in 100 ms"));
                 tokio::time::sleep(BACK_OFF).await;
             }
         }

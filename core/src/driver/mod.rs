@@ -1,6 +1,7 @@
 //! The driver: sockets, threads and the clock around the pure layer. It decides nothing that a peer could notice; it
 //! moves bytes, keeps time and carries events and commands across threads.
 
+mod caught;
 mod clock;
 mod commands;
 mod events;
@@ -19,7 +20,7 @@ mod stream;
 mod tickets;
 mod tls;
 
-pub use commands::{Cork, Sent, ServerHandle};
+pub use commands::{Cork, KeptInbox, Sent, ServerHandle};
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
 pub use ids::{ConnectionId, ConnectionMap};
 pub use log::log_to_stderr;
