@@ -277,8 +277,9 @@ fn everything_that_was_taken_is_given_back() {
             before(panic);
         }
     }));
-    let dice =
-        |number: u64| Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number.wrapping_mul(0x1234_5678_9abc_def1)) | 1);
+    let dice = |number: u64| {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number.wrapping_mul(0x1234_5678_9abc_def1)) | 1)
+    };
     let server = Server::start(Options::from_json(OPTIONS).unwrap()).unwrap();
     let (address, commands) = (server.address().to_owned(), server.handle());
     let (known, is_over) = (Arc::<Known>::default(), Arc::<AtomicBool>::default());

@@ -76,6 +76,11 @@ pub(super) enum Command {
         jitter_ms: u64,
     },
     Stop,
+    /// A fault of ours while a connection has its turn.
+    #[cfg(test)]
+    Fault {
+        conn: ConnectionId,
+    },
 }
 
 /// Commands for one shard, with the bytes they speak of.

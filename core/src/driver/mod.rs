@@ -29,3 +29,6 @@ pub use shared::Wake;
 pub use sink::{Handled, Inline, InlineMessage, Replies};
 pub use stats::Stats;
 pub use tickets::{Accept, Decision, TicketId};
+
+#[cfg(test)]
+mod tests;

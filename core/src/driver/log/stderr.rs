@@ -225,6 +225,8 @@ thread_local! {
 /// [`Inline`](super::Inline) handler) are written the same way, in place of the panic hook that was set before; a hook
 /// that is set later is called instead.
 pub fn log_to_stderr() {
+    #[cfg(unix)]
+    occupy_standard_descriptors();
     let subscriber =
         tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false).with_writer(|| Line).finish();
     if tracing::subscriber::set_global_default(subscriber).is_err() {
@@ -234,6 +236,18 @@ pub fn log_to_stderr() {
     FLUSH_AT_EXIT.set(Some(FlushAtExit));
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| if IS_GUARDED.get() { write_panic(panic) } else { before(panic) }));
+}
+
+/// Where standard error is closed, the next socket would be given its number, and a peer would read the log.
+#[cfg(unix)]
+fn occupy_standard_descriptors() {
+    use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+    while let Ok(nowhere) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")
+        && nowhere.as_raw_fd() <= 2
+    {
+        // Stays open for the life of the process, as the standard descriptors do.
+        let _ = nowhere.into_raw_fd();
+    }
 }
 
 /// Waits a moment for what was said to be written.

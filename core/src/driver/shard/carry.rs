@@ -91,6 +91,11 @@ impl Shard {
             }
             Command::Drain { until, jitter_ms } => self.drain(until, jitter_ms, now),
             Command::Stop => self.stop(now),
+            #[cfg(test)]
+            Command::Fault { conn } => {
+                let _held = self.take_id(conn);
+                std::panic::panic_any("a fault of ours");
+            }
         }
     }
 
