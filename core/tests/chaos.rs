@@ -76,8 +76,9 @@ fn message(dice: &mut Dice) -> Vec<u8> {
 
 /// One thing that a peer may send, legal more often than not.
 fn bytes(dice: &mut Dice) -> Vec<u8> {
-    match dice.roll(24) {
-        0..12 => message(dice),
+    match dice.roll(48) {
+        24.. => message(dice),
+        0..12 => frame(0x81, br#"{"event":"any"}"#, true),
         12 => (0..dice.roll(80)).flat_map(|_| message(dice)).collect(),
         13 => frame(0x89, b"ping", true),
         14 => frame(0x8a, b"pong", true),

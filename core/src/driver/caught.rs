@@ -30,7 +30,6 @@ mod tests {
     struct Nasty;
 
     impl Drop for Nasty {
-        #[expect(clippy::panic, reason = "what it is about")]
         fn drop(&mut self) {
             panic!("again");
         }

@@ -147,7 +147,9 @@ fn start_threads(shared: &Arc<Shared>, mut bound: Option<Bound>) -> Result<Vec<J
         for remote in &shared.shards {
             remote.post(|commands| commands.commands.push(Command::Stop));
         }
-        threads.into_iter().for_each(|thread| drop(thread.join()));
+        for thread in threads {
+            let _ = thread.join();
+        }
         return Err(Error::Start(error));
     }
     Ok(threads)

@@ -71,8 +71,7 @@ fn told(host: &Host) -> usize {
 /// Standard error is closed, full, broken or stuck: who breaks rules is thrown out, honest clients lose nothing, newcomers
 /// come in, and the end is told to everybody and comes in time.
 pub(crate) fn unwritable(ground: &Ground) -> Outcome<String> {
-    const LOGS: [Log; 5] =
-        [Log::Closed, Log::FullDisk, Log::BrokenPipe, Log::FullPipe, Log::FullPipeThatDoesNotBlock];
+    const LOGS: [Log; 5] = [Log::Closed, Log::FullDisk, Log::BrokenPipe, Log::FullPipe, Log::FullPipeThatDoesNotBlock];
     let mut seen = Vec::new();
     for log in LOGS {
         let echoes = serve_without_a_log(ground, log).map_err(|failure| failure.during(format_args!("{log:?}")))?;
