@@ -54,8 +54,8 @@ fn frame(first: u8, payload: &[u8], is_masked: bool) -> Vec<u8> {
     let mut out = vec![first];
     match payload.len() {
         len @ 0..126 => out.push(mask | len as u8),
-        len @ 126..65_536 => out.extend([&[mask | 126][..], &(len as u16).to_be_bytes()].concat()),
-        len => out.extend([&[mask | 127][..], &(len as u64).to_be_bytes()].concat()),
+        len @ 126..65_536 => out.extend([&[mask | 0x7e][..], &(len as u16).to_be_bytes()].concat()),
+        len => out.extend([&[mask | 0x7f][..], &(len as u64).to_be_bytes()].concat()),
     }
     if is_masked {
         out.extend([0; 4]);
@@ -180,11 +180,7 @@ struct Known {
 
 fn accept(user: &str, lives_ms: Option<u64>) -> Decision {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    Decision::Accept(Accept {
-        user: Some(user.into()),
-        expires_at_ms: lives_ms.map(|ms| now + ms),
-        ..Accept::default()
-    })
+    Decision::Accept(Accept { user: Some(user.into()), expires_at_ms: lives_ms.map(|ms| now + ms) })
 }
 
 fn decide(upgrade: &Upgrade, server: &ServerHandle, known: &Known) {
@@ -216,9 +212,7 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
             ids.drain(..surplus);
         }
         Event::Message(message) => {
-            if dice.one_in(60) {
-                panic!("chaos: the handler fails");
-            }
+            assert!(!dice.one_in(60), "chaos: the handler fails");
             if dice.one_in(200) {
                 std::thread::sleep(Duration::from_millis(20));
             }

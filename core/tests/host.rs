@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 //! What only a running server shows of `host`: refusals that arrive whole, connections that another server accepted,
 //! pausing one connection, events that nobody listens to, the application's own validation, what is counted and given back,
 //! and every way to end.

@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 //! What the application hands over panics: its `tracing` subscriber on every record, its `Wake` on every call, its inline
 //! handler. No shard dies of it, every peer is answered, everything is given back, and the end comes.
 

@@ -103,31 +103,31 @@ mod tests {
     fn a_flood_is_sampled_per_code_and_address() {
         let mut sieve = sieve();
         let now = Moment::from_millis(1);
-        assert_eq!((0..100).filter(|_| sieve.pass(Code::BadFrame, Some(ip(1))), now).is_some()).count(), 10);
-        assert_eq!(sieve.pass(Code::BadFrame, Some(ip(2))), now), Some(0));
-        assert_eq!(sieve.pass(Code::BadUtf8, Some(ip(1))), now), Some(0));
-        assert_eq!(sieve.pass(Code::BadFrame, Some(ip(1))), now.after_millis(1000)), Some(90));
+        assert_eq!((0..100).filter(|_| sieve.pass(Code::BadFrame, Some(ip(1)), now).is_some()).count(), 10);
+        assert_eq!(sieve.pass(Code::BadFrame, Some(ip(2)), now), Some(0));
+        assert_eq!(sieve.pass(Code::BadUtf8, Some(ip(1)), now), Some(0));
+        assert_eq!(sieve.pass(Code::BadFrame, Some(ip(1)), now.after_millis(1000)), Some(90));
     }
 
     #[test]
     fn many_addresses_have_one_bound_and_do_not_hide_a_fault_of_ours() {
         let mut sieve = sieve();
         let now = Moment::from_millis(1);
-        let passed = (0..20_000).filter(|n| sieve.pass(Code::BadFrame, Some(ip(*n))), now).is_some()).count();
+        let passed = (0..20_000).filter(|n| sieve.pass(Code::BadFrame, Some(ip(*n)), now).is_some()).count();
         assert_eq!(passed, 1000);
         assert!(sieve.told.len() <= MAX_REMEMBERED && sieve.order.len() == sieve.told.len());
-        assert_eq!(sieve.pass(Code::Internal, Some(ip(1))), now), Some(0));
+        assert_eq!(sieve.pass(Code::Internal, Some(ip(1)), now), Some(0));
     }
 
     #[test]
     fn who_was_suppressed_gets_nothing_from_a_full_table() {
         let mut sieve = sieve();
         let now = Moment::from_millis(1);
-        while sieve.pass(Code::BadFrame, Some(ip(1))), now).is_some() {}
+        while sieve.pass(Code::BadFrame, Some(ip(1)), now).is_some() {}
         // Whoever comes once is forgotten as soon as its bucket is empty.
         for n in 2..20_000u32 {
-            sieve.pass(Code::BadUtf8, Some(ip(n))), now.after_millis(u64::from(n)));
-            assert_eq!(sieve.pass(Code::BadFrame, Some(ip(1))), now), None);
+            sieve.pass(Code::BadUtf8, Some(ip(n)), now.after_millis(u64::from(n)));
+            assert_eq!(sieve.pass(Code::BadFrame, Some(ip(1)), now), None);
         }
     }
 
@@ -141,7 +141,7 @@ mod tests {
             let (mut now, mut said) = (Moment::from_millis(1), 0);
             for (address, wait) in &steps {
                 now = now.after_millis(*wait);
-                if let Some(suppressed) = sieve.pass(Code::BadFrame, Some(ip(*address))), now) {
+                if let Some(suppressed) = sieve.pass(Code::BadFrame, Some(ip(*address)), now) {
                     said += 1 + suppressed;
                 }
                 prop_assert!(sieve.told.len() <= MAX_REMEMBERED);
