@@ -266,11 +266,15 @@ impl EventBatch {
         self.records.is_empty()
     }
 
+    /// What its events need: more with every one.
+    pub(super) fn used(&self) -> usize {
+        self.text.len() + self.binary.len() + self.records.len() * size_of::<Record>() + self.boxed
+    }
+
     /// The memory its events stand for, which is what `max_inbox_bytes` counts: what they need, or what the buffers grew
     /// by for them.
     pub(super) fn bytes(&self) -> usize {
-        let used = self.text.len() + self.binary.len() + self.records.len() * size_of::<Record>();
-        used.max(self.capacity().saturating_sub(self.kept)) + self.boxed
+        self.used().max(self.capacity().saturating_sub(self.kept) + self.boxed)
     }
 
     fn capacity(&self) -> usize {
@@ -442,6 +446,17 @@ mod tests {
         assert_eq!(batch.bytes(), 0);
         batch.push_message(conn, &Message::Raw { opcode: Opcode::Text, payload: b"hello" });
         assert!(batch.bytes() < 10_000, "what is kept is not counted again: {}", batch.bytes());
+    }
+
+    #[test]
+    fn every_event_shows_although_the_buffers_have_room() {
+        let mut batch = EventBatch::new();
+        let conn = ConnectionId::from_u64(1);
+        for _ in 0..1000 {
+            let before = (batch.used(), batch.bytes());
+            batch.push_drained(conn);
+            assert!(batch.used() > before.0 && batch.bytes() >= before.1 && batch.bytes() >= batch.used());
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Remote {
 pub(super) struct Writing<'s> {
     shared: &'s Shared,
     batch: MutexGuard<'s, EventBatch>,
+    used_before: usize,
     bytes_before: usize,
     upgrades_before: usize,
 }
@@ -135,9 +136,10 @@ impl Writing<'_> {
         &mut self.batch
     }
 
-    /// How many bytes were added, and whether the application listens to anything that is there.
+    /// How many bytes the events need that were added, which is 0 without any, and whether the application listens to
+    /// anything that is there.
     pub(super) fn finish(self) -> (usize, bool) {
-        (self.batch.bytes().saturating_sub(self.bytes_before), self.shared.note(&self.batch))
+        (self.batch.used() - self.used_before, self.shared.note(&self.batch))
     }
 }
 
@@ -291,8 +293,8 @@ impl Shared {
     /// Locks the events of `shard`, to add some.
     pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
         let batch = lock(&self.shards[shard].events);
-        let (bytes_before, upgrades_before) = (batch.bytes(), batch.upgrades);
-        Writing { shared: self, batch, bytes_before, upgrades_before }
+        let (used_before, bytes_before, upgrades_before) = (batch.used(), batch.bytes(), batch.upgrades);
+        Writing { shared: self, batch, used_before, bytes_before, upgrades_before }
     }
 
     /// Nothing that can wait or be refused may be added to the inbox.

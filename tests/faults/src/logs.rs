@@ -107,6 +107,26 @@ fn serve_without_a_log(ground: &Ground, log: Log) -> Outcome<u64> {
     Ok(echoes)
 }
 
+/// What was said last is in the log when the process has ended.
+pub(crate) fn last_words(ground: &Ground) -> Outcome<String> {
+    let mut host = policy().start(&ground.run)?;
+    let mut client = Client::open(&host.target, Dial::default(), &evil())?;
+    host.group.signal(Signal::TERM)?;
+    let (code, _) = client.closed(PATIENCE)?;
+    ensure!(code == 1012, "closed with {code}");
+    drop(client);
+    let code = host.exit_code(Duration::from_secs(5) + SLACK)?;
+    ensure!(code == 0, "exit code {code}");
+    let mut log = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while !log.iter().any(|line: &String| line.contains("code=draining ip=127.")) {
+        ensure!(Instant::now() < deadline, "the last record is not in the log: {log:?}");
+        std::thread::sleep(Duration::from_millis(2));
+        log.extend(host.log_so_far());
+    }
+    Ok(format!("{} lines", log.len()))
+}
+
 /// The next record says how many were left out.
 fn says_how_many_are_missing(host: &mut Host) -> Outcome<u64> {
     let deadline = Instant::now() + PATIENCE;
