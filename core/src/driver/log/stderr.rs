@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+use crate::bucket::{Bucket, Rate};
 use crate::limits::lock;
+use crate::time::Moment;
 
 /// Lines and bytes that may wait.
 const MAX_LINES: usize = 8192;
@@ -262,13 +264,44 @@ pub(in crate::driver) fn guard_panics(is_guarded: bool) -> bool {
     IS_GUARDED.replace(is_guarded)
 }
 
+/// What was written of panics lately: a peer may know how to bring one about.
+#[derive(Debug)]
+struct Panics {
+    since: Instant,
+    bucket: Bucket,
+    suppressed: u64,
+}
+
+static PANICS: Mutex<Option<Panics>> = Mutex::new(None);
+
+impl Panics {
+    /// How many were suppressed before this one; `None`: this one is, too.
+    fn pass(&mut self, now: Moment) -> Option<u64> {
+        if self.bucket.try_pour(&Rate::new(1.0, 20.0), 1, now).is_err() {
+            self.suppressed += 1;
+            return None;
+        }
+        Some(core::mem::take(&mut self.suppressed))
+    }
+}
+
 /// Not by `tracing`: the panic may be its subscriber's.
 fn write_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    // Who panics at the same moment need not wait, and a child of `fork` must not.
+    let Ok(mut panics) = PANICS.try_lock() else { return };
+    let new = || Panics { since: Instant::now(), bucket: Bucket::default(), suppressed: 0 };
+    let panics = panics.get_or_insert_with(new);
+    let elapsed = u64::try_from(panics.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let Some(suppressed) = panics.pass(Moment::from_nanos(elapsed)) else { return };
     let mut line = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut line));
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("-");
-    let _ = writeln!(line, " ERROR wsguard: thread={name} {}", panic.to_string().replace('\n', " "));
+    let _ = writeln!(
+        line,
+        " ERROR wsguard: thread={name} suppressed={suppressed} {}",
+        panic.to_string().replace('\n', " ")
+    );
     let trace = std::backtrace::Backtrace::capture();
     if trace.status() == std::backtrace::BacktraceStatus::Captured {
         let _ = writeln!(line, "{trace}");
@@ -292,6 +325,14 @@ mod tests {
         waiting.push(b"y");
         waiting.push(&vec![b'x'; MAX_BYTES + 1]);
         assert_eq!((waiting.lines.len(), waiting.bytes, waiting.lost), (1, MAX_BYTES, 2));
+    }
+
+    #[test]
+    fn panics_are_sampled() {
+        let mut panics = Panics { since: Instant::now(), bucket: Bucket::default(), suppressed: 0 };
+        let now = Moment::from_millis(1);
+        assert_eq!((0..100).filter(|_| panics.pass(now).is_some()).count(), 20);
+        assert_eq!(panics.pass(now.after_millis(1000)), Some(80));
     }
 
     #[test]
