@@ -7,7 +7,7 @@ pub use crate::config::{ConfigError, ConfigErrorKind, Options, Policy};
 pub use crate::contract::Status;
 pub use crate::driver::{
     Accept, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled, Inline,
-    InlineMessage, JsonMessage, Next, Open, Replies, Sent, Server, ServerHandle, Stats, TicketId, Upgrade,
+    InlineMessage, JsonMessage, KeptInbox, Next, Open, Replies, Sent, Server, ServerHandle, Stats, TicketId, Upgrade,
     ViolationEvent, Wake, log_to_stderr,
 };
 pub use crate::error::Error;

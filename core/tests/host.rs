@@ -1,6 +1,7 @@
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 //! What only a running server shows of `host`: refusals that arrive whole, connections that another server accepted,
-//! pausing one connection, events that nobody listens to, and the application's own validation.
+//! pausing one connection, events that nobody listens to, the application's own validation, what is counted and given back,
+//! and every way to end.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -197,6 +198,162 @@ fn kept_messages_count_towards_the_inbox() {
     assert_eq!(handle.stats().inbox_bytes, 0);
 }
 
+#[test]
+fn what_is_held_of_the_inbox_is_given_back() {
+    let mut server = start("");
+    let handle = server.handle();
+    let held = handle.hold_inbox(1000);
+    let elsewhere = std::thread::spawn(move || drop(held));
+    elsewhere.join().unwrap();
+    assert_eq!(handle.stats().inbox_bytes, 0);
+    handle.release_inbox(1000);
+    assert_eq!(handle.stats().inbox_bytes, 0, "more is never given back than was kept");
+    // A batch that is dropped and never handed in again.
+    let _client = connect(&handle);
+    opened(&mut server);
+    assert_eq!(handle.stats().inbox_bytes, 0);
+}
+
+#[test]
+fn what_can_never_be_sent_is_an_error_and_nothing_of_it_is_sent() {
+    let mut server = start(r#", "max_outbox_bytes": 100000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let large = "x".repeat(100_001);
+    for refused in [
+        handle.send_text(conn, &large).map(drop),
+        handle.send_binary(conn, &large.as_bytes()[..99_999]).map(drop),
+        handle.emit(conn, &large, "1").map(drop),
+        handle.broadcast_text(None, &large, None),
+        handle.broadcast(None, "e", &large, None),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.code(), "invalid_argument");
+        assert!(error.to_string().contains("max_outbox_bytes"), "{error}");
+    }
+    handle.send_text(conn, "small").unwrap();
+    let mut frame = [0; 7];
+    client.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame[2..], b"small");
+}
+
+#[test]
+fn a_room_too_many_is_an_error_and_every_room_that_was_not_is_joined() {
+    let mut server = start(r#", "threads": 1"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let joined = (0..1100).filter(|room| handle.join(conn, &format!("r{room}")).is_ok()).count();
+    assert_eq!(joined, 1024);
+    handle.broadcast_text(Some("r1023"), "last", None).unwrap();
+    let mut frame = [0; 6];
+    client.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame[2..], b"last");
+    let stats = handle.stats();
+    assert_eq!((stats.rooms, stats.room_memberships), (1024, 1024));
+    // What was left has room for another, and a room that it is in takes none.
+    handle.leave(conn, "r7").unwrap();
+    handle.send_text(conn, "left").unwrap();
+    client.read_exact(&mut frame).unwrap();
+    handle.join(conn, "r1").unwrap();
+    handle.send_text(conn, "none").unwrap();
+    client.read_exact(&mut frame).unwrap();
+    handle.join(conn, "r7").unwrap();
+    assert_eq!(handle.join(conn, "r7").unwrap_err().code(), "invalid_argument");
+    drop(client);
+    assert!(tell(&mut server, 1)[0].starts_with("close 1006"));
+    let stats = handle.stats();
+    assert_eq!((stats.open, stats.rooms, stats.room_memberships), (0, 0, 0));
+}
+
+#[test]
+fn an_id_of_one_server_is_nobody_in_another() {
+    let (mut first, mut second) = (start(""), start(""));
+    let (one, two) = (first.handle(), second.handle());
+    let (_a, _b) = (connect(&one), connect(&two));
+    let (of_first, of_second) = (opened(&mut first), opened(&mut second));
+    assert!(one.is_open(of_first) && two.is_open(of_second));
+    assert!(!one.is_open(of_second) && !two.is_open(of_first));
+    assert_eq!(two.send_text(of_first, "secret").unwrap_err().code(), "connection_closed");
+    drop(first);
+    let mut third = start("");
+    let _c = connect(&third.handle());
+    opened(&mut third);
+    assert!(!third.handle().is_open(of_first));
+}
+
+/// What is read of a connection up to its end.
+fn rest(mut client: TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = client.read_to_end(&mut all);
+    all
+}
+
+#[test]
+fn what_was_said_before_the_end_arrives_before_it() {
+    for end in [ServerHandle::stop, |handle: &ServerHandle| handle.drain(5000, 0)] {
+        let mut server = start("");
+        let handle = server.handle();
+        let client = connect(&handle);
+        let conn = opened(&mut server);
+        let cork = handle.cork();
+        handle.send_text(conn, "bye").unwrap();
+        end(&handle);
+        drop(cork);
+        assert!(rest(client).starts_with(&[0x81, 3, b'b', b'y', b'e', 0x88]));
+    }
+}
+
+/// Takes events until the server has stopped.
+fn run_out(server: &mut Server) {
+    let mut batch = EventBatch::new();
+    loop {
+        match server.events().next(&mut batch, Some(Duration::from_secs(20))) {
+            Next::Events => {}
+            Next::Stopped => return,
+            Next::Nothing => panic!("the server does not end"),
+        }
+    }
+}
+
+#[test]
+fn every_drain_ends() {
+    const MAX: u64 = u64::MAX;
+    let drains: [&[(u64, u64)]; 6] = [
+        &[(MAX, MAX)],
+        &[(MAX, 0)],
+        &[(0, 0)],
+        &[(0, MAX)],
+        &[(MAX, MAX), (MAX, MAX)],
+        &[(3_600_000, 3_600_000), (1, MAX - 1)],
+    ];
+    for (number, drains) in drains.into_iter().enumerate() {
+        let mut server = start("");
+        let handle = server.handle();
+        let clients = (0..4).map(|_| connect(&handle)).collect::<Vec<_>>();
+        let threads = drains.iter().map(|&(timeout, jitter)| {
+            let handle = handle.clone();
+            std::thread::spawn(move || handle.drain(timeout, jitter))
+        });
+        // In this order only where it matters.
+        threads.for_each(|thread| thread.join().unwrap());
+        if number % 2 == 1 {
+            handle.drain(0, 0);
+            handle.stop();
+            handle.drain(MAX, MAX);
+        }
+        run_out(&mut server);
+        for client in clients {
+            let said = rest(client);
+            assert!(said.is_empty() || said.starts_with(&[0x88]), "{said:?}");
+        }
+        let stats = handle.stats();
+        assert_eq!((stats.connections, stats.open, stats.inbox_bytes), (0, 0, 0));
+        assert_eq!(handle.broadcast_text(None, "x", None).unwrap_err().code(), "stopped");
+    }
+}
+
 struct Bell(mpsc::Sender<()>);
 
 impl Wake for Bell {
@@ -233,7 +390,7 @@ fn events_that_nobody_listens_to_come_without_one_that_somebody_does() {
 
 #[test]
 fn large_answers_arrive_whole_and_in_order() {
-    let mut server = start("");
+    let mut server = start(r#", "max_outbox_bytes": 16777216"#);
     let handle = server.handle();
     let mut client = connect(&handle);
     let conn = opened(&mut server);

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use wsguard::host::Code;
 
 use crate::handle::Str;
+use crate::server::without_signals;
 use crate::status::Status;
 
 /// The ABI that this header describes. It changes when a program must be compiled anew, and the library's soname with it.
@@ -70,7 +71,8 @@ exports! {
     ///
     /// Without it nothing is logged. Returns `WSG_OK`, also when called again.
     pub fn wsg_log_to_stderr() -> Status {
-        wsguard::host::log_to_stderr();
+        // A log whose reader is gone must not end the process: its thread is started here.
+        without_signals(wsguard::host::log_to_stderr);
         Ok(Status::Ok)
     }
 }

@@ -137,7 +137,7 @@ impl Running {
 
 /// Starts threads that no signal is delivered to: an application's handlers run on its own threads, and a peer that is
 /// gone is an error of a write, not the end of the process (`SIGPIPE`).
-fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     let mut blocked = SigSet::all();
     for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGABRT] {
         blocked.remove(fault);

@@ -80,7 +80,7 @@ impl Listen {
     }
 
     /// Whether only this machine can reach it; `None`: not known before a name is resolved or a socket is looked at.
-    pub(crate) fn is_local(&self) -> Option<bool> {
+    pub(super) fn is_local(&self) -> Option<bool> {
         match self {
             Listen::Unix(_) => Some(true),
             Listen::Tcp { host, .. } => host.parse().ok().map(|ip: IpAddr| ip.to_canonical().is_loopback()),

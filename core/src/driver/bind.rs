@@ -37,6 +37,17 @@ impl Bound {
         Bound { listeners: Vec::new(), addresses: Vec::new(), socket_file: None }
     }
 
+    /// Whether other machines can reach it.
+    pub(super) fn is_public(&self) -> bool {
+        self.listeners.iter().any(|listener| match listener {
+            Listening::Tcp(listener) => {
+                !listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+            }
+            #[cfg(unix)]
+            Listening::Unix(_) => false,
+        })
+    }
+
     /// Listens where the policy says.
     ///
     /// # Errors

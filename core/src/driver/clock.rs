@@ -20,7 +20,10 @@ impl Clock {
 
     /// The same moment on tokio's clock.
     pub(super) fn instant(&self, moment: Moment) -> tokio::time::Instant {
-        (self.start + moment.since(Moment::START)).into()
+        /// Where a clock's own numbers end before the far end of ours.
+        const FAR: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 86_400);
+        let far = || self.start + FAR;
+        self.start.checked_add(moment.since(Moment::START)).unwrap_or_else(far).into()
     }
 
     /// Milliseconds since the Unix epoch.

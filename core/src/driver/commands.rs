@@ -16,6 +16,7 @@ use crate::auth::check_user;
 use crate::codec::{self, Opcode};
 use crate::error::Error;
 use crate::outgoing;
+use crate::rooms::MAX_ROOMS_PER_CONNECTION;
 use crate::time::Moment;
 
 /// A range of a buffer's bytes.
@@ -77,6 +78,11 @@ pub(super) enum Command {
         jitter_ms: u64,
     },
     Stop,
+    /// A fault of ours while a connection has its turn.
+    #[cfg(test)]
+    Fault {
+        conn: ConnectionId,
+    },
 }
 
 /// Commands for one shard, with the bytes they speak of.
@@ -84,6 +90,8 @@ pub(super) enum Command {
 pub(super) struct CommandBuffer {
     pub(super) commands: Vec<Command>,
     bytes: Vec<u8>,
+    /// The shard has ended: nobody will carry these out.
+    pub(super) is_closed: bool,
 }
 
 impl CommandBuffer {
@@ -103,6 +111,11 @@ impl CommandBuffer {
         self.commands.shrink_to(1 << 14);
     }
 
+    /// Lets its buffers go.
+    pub(super) fn shrink(&mut self) {
+        (self.commands, self.bytes) = (Vec::new(), Vec::new());
+    }
+
     fn keep(&mut self, bytes: &[u8]) -> Span {
         self.write(|out| out.extend_from_slice(bytes))
     }
@@ -114,9 +127,13 @@ impl CommandBuffer {
     }
 
     /// Adds what `write` encodes to the frames of `conn`; neighbours become one command.
-    /// Returns how many bytes that are.
-    fn frames(&mut self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+    /// Returns how many bytes that are; `None`: more than `most`, and nothing was added.
+    fn frames(&mut self, conn: ConnectionId, most: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<usize> {
         let span = self.write(write);
+        if span.len > most {
+            self.bytes.truncate(span.start);
+            return None;
+        }
         if let Some(Command::Frames { conn: last, frames }) = self.commands.last_mut()
             && *last == conn
         {
@@ -124,7 +141,7 @@ impl CommandBuffer {
         } else {
             self.commands.push(Command::Frames { conn, frames: span });
         }
-        span.len
+        Some(span.len)
     }
 
     pub(super) fn resume(&mut self) {
@@ -172,6 +189,16 @@ struct Corked {
     buffers: Vec<CommandBuffer>,
 }
 
+impl Corked {
+    fn hand_over(&mut self, server: &Shared) {
+        for (remote, buffer) in server.shards.iter().zip(&mut self.buffers) {
+            if !buffer.commands.is_empty() {
+                remote.post(|commands| commands.append(buffer));
+            }
+        }
+    }
+}
+
 thread_local! {
     static CORKED: RefCell<Corked> =
         const { RefCell::new(Corked { server: core::ptr::null(), depth: 0, buffers: Vec::new() }) };
@@ -209,11 +236,7 @@ impl Drop for Cork<'_> {
                 return;
             }
             corked.server = core::ptr::null();
-            for (remote, buffer) in self.handle.shared.shards.iter().zip(&mut corked.buffers) {
-                if !buffer.commands.is_empty() {
-                    remote.post(|commands| commands.append(buffer));
-                }
-            }
+            corked.hand_over(&self.handle.shared);
         });
     }
 }
@@ -233,6 +256,16 @@ impl ServerHandle {
             ours
         });
         Cork { handle: self, active, not_send: PhantomData }
+    }
+
+    /// Hands over what this thread's cork holds back. What comes next may still be corked.
+    pub fn flush(&self) {
+        let server = Arc::as_ptr(&self.shared);
+        CORKED.with_borrow_mut(|corked| {
+            if corked.server == server {
+                corked.hand_over(&self.shared);
+            }
+        });
     }
 
     /// Writes commands for a shard, into this thread's cork or straight into the shard's inbox.
@@ -259,11 +292,23 @@ impl ServerHandle {
         self.shared.remote(conn).ok_or(Error::ConnectionClosed)
     }
 
-    fn send(&self, conn: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
+    /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
+    fn send(&self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
+        let max_outbox_bytes = self.shared.policy.max_outbox_bytes;
         let slot = self.remote(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
-        self.post(conn.shard(), |commands| slot.post(commands.frames(conn, write)));
+        if least_bytes > max_outbox_bytes {
+            return Err(NEVER_FITS);
+        }
+        let mut fits = true;
+        self.post(conn.shard(), |commands| match commands.frames(conn, max_outbox_bytes, write) {
+            Some(bytes) => slot.post(bytes),
+            None => fits = false,
+        });
+        if !fits {
+            return Err(NEVER_FITS);
+        }
         // An application that never waits would hand over more than an outbox holds before the shard comes to it.
-        let most_posted = self.shared.policy.max_outbox_bytes / 4;
+        let most_posted = max_outbox_bytes / 4;
         let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
         Ok(if queued { Sent::Queued } else { Sent::Sent })
     }
@@ -273,24 +318,25 @@ impl ServerHandle {
         self.shared.remote(conn).is_some()
     }
 
-    /// Sends a text message.
+    /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
+    /// [`Error::InvalidArgument`]; so it is with every way to send.
     pub fn send_text(&self, conn: ConnectionId, text: &str) -> Result<Sent, Error> {
-        self.send(conn, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
+        self.send(conn, text.len(), |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
     }
 
     /// Sends a binary message.
     pub fn send_binary(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
-        self.send(conn, |out| codec::data_frame(out, Opcode::Binary, payload))
+        self.send(conn, payload.len(), |out| codec::data_frame(out, Opcode::Binary, payload))
     }
 
     /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
     pub fn emit(&self, conn: ConnectionId, event: &str, data: &str) -> Result<Sent, Error> {
-        self.send(conn, |out| outgoing::push_frame(out, event, data, None))
+        self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, None))
     }
 
     /// Emits an event in reply to the message that carried `id` (JSON text); without an id it is a plain event.
     pub fn reply(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
-        self.send(conn, |out| outgoing::push_frame(out, event, data, id))
+        self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, id))
     }
 
     /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most
@@ -339,8 +385,14 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Counts `bytes` of messages that the application keeps beyond their batch towards `max_inbox_bytes`, until
-    /// [`release_inbox`](Self::release_inbox) takes them off again.
+    /// Counts `bytes` of messages that the application keeps beyond their batch towards `max_inbox_bytes`, for as long as
+    /// the guard lives.
+    pub fn hold_inbox(&self, bytes: usize) -> KeptInbox {
+        self.shared.inbox_grew(bytes);
+        KeptInbox { shared: Arc::clone(&self.shared), bytes }
+    }
+
+    /// As [`hold_inbox`](Self::hold_inbox) without a guard, until [`release_inbox`](Self::release_inbox) is called.
     pub fn keep_inbox(&self, bytes: usize) {
         self.shared.inbox_grew(bytes);
     }
@@ -358,10 +410,18 @@ impl ServerHandle {
         self.shared.heed(opens, closes, violations);
     }
 
-    /// Puts a connection into a room; a connection leaves its rooms when it closes. At most 1024 rooms each.
+    /// Puts a connection into a room; a connection leaves its rooms when it closes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] at 1024 rooms, those included that were asked for and are not entered yet. A leave counts
+    /// when it was carried out.
     pub fn join(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
-        self.remote(conn)?;
+        let slot = self.remote(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
         check_room(room)?;
+        if !slot.take_room(MAX_ROOMS_PER_CONNECTION as u32) {
+            return Err(Error::InvalidArgument("a connection can be in at most 1024 rooms: leave one first"));
+        }
         self.post_text(conn.shard(), room, |room| Command::Join { conn, room });
         Ok(())
     }
@@ -369,6 +429,7 @@ impl ServerHandle {
     /// Takes a connection out of a room.
     pub fn leave(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
         self.remote(conn)?;
+        check_room(room)?;
         self.post_text(conn.shard(), room, |room| Command::Leave { conn, room });
         Ok(())
     }
@@ -409,6 +470,9 @@ impl ServerHandle {
         room.map_or(Ok(()), check_room)?;
         let mut frame = Vec::new();
         write(&mut frame);
+        if frame.len() > self.shared.policy.max_outbox_bytes {
+            return Err(NEVER_FITS);
+        }
         let frame: Arc<[u8]> = frame.into();
         for shard in 0..self.shared.shards.len() {
             self.post(shard, |commands| {
@@ -484,21 +548,26 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
-    /// left after `timeout_ms` is dropped (THREATS S10). The events end when all is over.
+    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms` (an hour at
+    /// most; never beyond the timeout), what is left after `timeout_ms` is dropped (THREATS S10). The events end when all is
+    /// over.
+    ///
+    /// `u64::MAX`: no end to the waiting, no jitter. A second drain may shorten the first. What this thread said before is
+    /// carried out before.
     pub fn drain(&self, timeout_ms: u64, jitter_ms: u64) {
-        if !self.shared.advance(Life::Draining) {
-            return;
-        }
+        const MOST_JITTER_MS: u64 = 3_600_000;
+        self.flush();
+        self.shared.advance(Life::Draining);
         let until = self.shared.clock.now().after_millis(timeout_ms);
+        let jitter_ms = if jitter_ms == u64::MAX { 0 } else { jitter_ms.min(timeout_ms).min(MOST_JITTER_MS) };
         for remote in &self.shared.shards {
-            let drain = Command::Drain { until, jitter_ms: jitter_ms.min(timeout_ms) };
-            remote.post(|commands| commands.commands.push(drain));
+            remote.post(|commands| commands.commands.push(Command::Drain { until, jitter_ms }));
         }
     }
 
-    /// Stops at once: every connection is dropped.
+    /// Stops at once: every connection is dropped, once what this thread said before is carried out and written.
     pub fn stop(&self) {
+        self.flush();
         self.shared.advance(Life::Draining);
         for remote in &self.shared.shards {
             remote.post(|commands| commands.commands.push(Command::Stop));
@@ -511,7 +580,29 @@ impl ServerHandle {
     }
 
     fn check_running(&self) -> Result<(), Error> {
-        if self.shared.life() == Life::Stopped { Err(Error::Stopped) } else { Ok(()) }
+        if self.shared.is_over() { Err(Error::Stopped) } else { Ok(()) }
+    }
+}
+
+/// What is larger than an outbox may ever be would close the connection that it is for.
+const NEVER_FITS: Error = Error::InvalidArgument("the message is larger than max_outbox_bytes: it can never be sent");
+
+/// Bytes that the application keeps of its inbox; dropping this gives them back.
+#[must_use = "dropping it gives the bytes back"]
+pub struct KeptInbox {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl core::fmt::Debug for KeptInbox {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("KeptInbox").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Drop for KeptInbox {
+    fn drop(&mut self) {
+        self.shared.inbox_shrank(self.bytes);
     }
 }
 

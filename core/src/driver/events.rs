@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ids::ConnectionId;
+use super::shared::Shared;
 use super::tickets::{Place, TicketId};
 use crate::codec::Opcode;
 use crate::config::Policy;
@@ -120,18 +121,39 @@ impl Event<'_> {
     }
 }
 
-/// A range of an arena.
+/// A range of an arena: an arena may outgrow 4 GiB, one message does not.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    start: u32,
+    start: usize,
     len: u32,
 }
 
 impl Span {
-    const NONE: Span = Span { start: u32::MAX, len: 0 };
-
     fn range(self) -> core::ops::Range<usize> {
-        self.start as usize..(self.start + self.len) as usize
+        self.start..self.start + self.len as usize
+    }
+}
+
+/// The length of a part that is absent.
+const ABSENT: u32 = u32::MAX;
+
+/// Parts of a message that lie one behind the other in an arena, in the order of the fields.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    start: usize,
+    /// Absent where the contract knows the event.
+    event: u32,
+    data: u32,
+    id: u32,
+}
+
+impl Parts {
+    /// The parts: event, data, id.
+    fn of(self, text: &str) -> (&str, &str, Option<&str>) {
+        let event = if self.event == ABSENT { 0 } else { self.event as usize };
+        let (event, rest) = text[self.start..].split_at(event);
+        let (data, rest) = rest.split_at(self.data as usize);
+        (event, data, (self.id != ABSENT).then(|| &rest[..self.id as usize]))
     }
 }
 
@@ -141,21 +163,8 @@ enum Record {
     Open(Box<Open>),
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
-    Message {
-        conn: ConnectionId,
-        index: Option<EventIndex>,
-        event: Span,
-        data: Span,
-        id: Span,
-        bytes: u32,
-        status: Option<Status>,
-    },
-    Close {
-        conn: ConnectionId,
-        code: u16,
-        reason: Span,
-        clean: bool,
-    },
+    Message { conn: ConnectionId, index: Option<EventIndex>, parts: Parts, bytes: u32, status: Option<Status> },
+    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool },
     Violation(Box<ViolationEvent>),
     Drained(ConnectionId),
 }
@@ -171,24 +180,49 @@ pub(super) mod kind {
 
 /// A batch of events, in the order they happened on one shard.
 ///
-/// Give the same batch to [`Events::next`](super::Events::next) again: its buffers are reused.
+/// Give the same batch to [`Events::next`](super::Events::next) again: its buffers are reused. A batch that is dropped
+/// instead gives its room in `max_inbox_bytes` back all the same.
 #[derive(Debug, Default)]
 pub struct EventBatch {
     records: Vec<Record>,
     text: String,
     binary: Vec<u8>,
+    /// What the capacities of the three were when the batch was empty.
+    kept: usize,
+    /// What records own beside themselves.
+    boxed: usize,
     policy: Option<Arc<Policy>>,
+    /// The server whose events an application's batch holds; a shard's own batch has none.
+    home: Home,
     /// The [`kind`]s that it holds.
     pub(super) kinds: u8,
+    /// Handshakes that ask in it.
+    pub(super) upgrades: usize,
     /// Which batch of its shard this is; counts up.
     pub(super) sequence: u64,
     pub(super) shard: usize,
+}
+
+/// Where an application's batch gives its room back.
+#[derive(Clone, Debug, Default)]
+struct Home(Option<Arc<Shared>>);
+
+impl Drop for EventBatch {
+    fn drop(&mut self) {
+        self.release();
+    }
 }
 
 /// How much of a buffer that held `used` bytes is kept for the next batch: what a steady load needs again is not freed
 /// in between, what a burst needed is.
 pub(super) fn kept_bytes(used: usize) -> usize {
     (2 * used).clamp(1 << 20, 8 << 20)
+}
+
+/// What a buffer of `capacity` grows by, at least, so that `more` fits: by a quarter, so that what `max_inbox_bytes` counts
+/// and what is held stay close.
+fn growth(capacity: usize, len: usize, more: usize) -> Option<usize> {
+    (capacity - len < more).then(|| more.max(capacity / 4).max(4096))
 }
 
 impl EventBatch {
@@ -198,11 +232,30 @@ impl EventBatch {
     }
 
     pub(super) fn of_shard(shard: usize, policy: &Arc<Policy>) -> Self {
-        Self { policy: Some(Arc::clone(policy)), sequence: 1, shard, ..Self::default() }
+        let mut batch = Self::default();
+        batch.policy = Some(Arc::clone(policy));
+        batch.sequence = 1;
+        batch.shard = shard;
+        batch
     }
 
-    pub(super) fn belongs_to(&self, policy: &Arc<Policy>) -> bool {
-        self.policy.as_ref().is_some_and(|own| Arc::ptr_eq(own, policy))
+    /// Swaps the events of a shard's own batch into this one, which is empty, for the application of `server`.
+    pub(super) fn swap(&mut self, own: &mut Self, server: &Arc<Shared>) {
+        if !self.home.0.as_ref().is_some_and(|home| Arc::ptr_eq(home, server)) {
+            self.home = Home(Some(Arc::clone(server)));
+            self.policy = own.policy.clone();
+        }
+        core::mem::swap(self, own);
+        core::mem::swap(&mut self.home, &mut own.home);
+    }
+
+    /// The application is done with what it holds.
+    pub(super) fn release(&mut self) {
+        let home = self.home.0.take();
+        if let Some(server) = &home {
+            server.release(self);
+        }
+        self.home = Home(home);
     }
 
     /// How many events it holds.
@@ -215,9 +268,19 @@ impl EventBatch {
         self.records.is_empty()
     }
 
-    /// The memory its events stand for: what `max_inbox_bytes` counts.
+    /// What its events need: more with every one.
+    pub(super) fn used(&self) -> usize {
+        self.text.len() + self.binary.len() + self.records.len() * size_of::<Record>() + self.boxed
+    }
+
+    /// The memory its events stand for, which is what `max_inbox_bytes` counts: what they need, or what the buffers grew
+    /// by for them.
     pub(super) fn bytes(&self) -> usize {
-        self.text.len() + self.binary.len() + self.records.len() * size_of::<Record>()
+        self.used().max(self.capacity().saturating_sub(self.kept) + self.boxed)
+    }
+
+    fn capacity(&self) -> usize {
+        self.text.capacity() + self.binary.capacity() + self.records.capacity() * size_of::<Record>()
     }
 
     /// Empties it; buffers stay unless they are large.
@@ -225,11 +288,21 @@ impl EventBatch {
         let kept = [self.records.len() * size_of::<Record>(), self.text.len(), self.binary.len()].map(kept_bytes);
         self.records.clear();
         self.kinds = 0;
+        self.upgrades = 0;
+        self.boxed = 0;
         self.text.clear();
         self.binary.clear();
         self.records.shrink_to(kept[0] / size_of::<Record>());
         self.text.shrink_to(kept[1]);
         self.binary.shrink_to(kept[2]);
+        self.kept = self.capacity();
+    }
+
+    /// Lets its buffers go: nobody has had an event for a while.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            (self.records, self.text, self.binary, self.kept) = (Vec::new(), String::new(), Vec::new(), 0);
+        }
     }
 
     /// The events, oldest first.
@@ -248,17 +321,20 @@ impl EventBatch {
             Record::Open(open) => Event::Open(open),
             Record::Text(conn, span) => Event::Text(*conn, &self.text[span.range()]),
             Record::Binary(conn, span) => Event::Binary(*conn, &self.binary[span.range()]),
-            Record::Message { conn, index, event, data, id, bytes, status } => Event::Message(JsonMessage {
-                conn: *conn,
-                event: match (index, &self.policy) {
-                    (Some(index), Some(policy)) => policy.contract.event(*index).name(),
-                    _ => &self.text[event.range()],
-                },
-                data: &self.text[data.range()],
-                id: (id.start != Span::NONE.start).then(|| &self.text[id.range()]),
-                status: *status,
-                bytes: *bytes as usize,
-            }),
+            Record::Message { conn, index, parts, bytes, status } => {
+                let (event, data, id) = parts.of(&self.text);
+                Event::Message(JsonMessage {
+                    conn: *conn,
+                    event: match (index, &self.policy) {
+                        (Some(index), Some(policy)) => policy.contract.event(*index).name(),
+                        _ => event,
+                    },
+                    data,
+                    id,
+                    status: *status,
+                    bytes: *bytes as usize,
+                })
+            }
             Record::Close { conn, code, reason, clean } => {
                 Event::Close(Close { conn: *conn, code: *code, reason: &self.text[reason.range()], clean: *clean })
             }
@@ -268,25 +344,47 @@ impl EventBatch {
     }
 
     fn keep_text(&mut self, text: &str) -> Span {
-        let start = self.text.len() as u32;
+        let start = self.text.len();
+        if let Some(more) = growth(self.text.capacity(), start, text.len()) {
+            self.text.reserve_exact(more);
+        }
         self.text.push_str(text);
         Span { start, len: text.len() as u32 }
     }
 
+    fn keep_binary(&mut self, bytes: &[u8]) -> Span {
+        let start = self.binary.len();
+        if let Some(more) = growth(self.binary.capacity(), start, bytes.len()) {
+            self.binary.reserve_exact(more);
+        }
+        self.binary.extend_from_slice(bytes);
+        Span { start, len: bytes.len() as u32 }
+    }
+
     fn push(&mut self, kind: u8, record: Record) {
         self.kinds |= kind;
+        let len = self.records.len();
+        if len == self.records.capacity() {
+            self.records.reserve_exact((len / 4).max(64));
+        }
         self.records.push(record);
     }
 
     pub(super) fn push_upgrade(&mut self, upgrade: Upgrade) {
+        self.boxed += size_of::<Upgrade>() + heap_bytes(&upgrade.request);
+        self.upgrades += 1;
         self.push(kind::OTHER, Record::Upgrade(Box::new(upgrade)));
     }
 
     pub(super) fn push_open(&mut self, open: Open) {
+        let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
+        self.boxed += size_of::<Open>() + open.path.len() + subprotocol;
         self.push(kind::OPEN, Record::Open(Box::new(open)));
     }
 
     pub(super) fn push_violation(&mut self, violation: ViolationEvent) {
+        let texts = [violation.user.as_ref().map(|user| user.len()), violation.event.as_ref().map(|event| event.len())];
+        self.boxed += size_of::<ViolationEvent>() + texts.into_iter().flatten().sum::<usize>();
         self.push(kind::VIOLATION, Record::Violation(Box::new(violation)));
     }
 
@@ -306,21 +404,89 @@ impl EventBatch {
                 let text = simdutf8::basic::from_utf8(payload).unwrap_or_default();
                 Record::Text(conn, self.keep_text(text))
             }
-            Message::Raw { payload, .. } => {
-                let start = self.binary.len() as u32;
-                self.binary.extend_from_slice(payload);
-                Record::Binary(conn, Span { start, len: payload.len() as u32 })
+            Message::Raw { payload, .. } => Record::Binary(conn, self.keep_binary(payload)),
+            Message::Event { envelope, bytes } => {
+                let start = self.text.len();
+                let event = match envelope.index {
+                    Some(_) => ABSENT,
+                    None => self.keep_text(&envelope.event).len,
+                };
+                let data = self.keep_text(envelope.data).len;
+                let id = envelope.id.map_or(ABSENT, |id| self.keep_text(id).len);
+                let parts = Parts { start, event, data, id };
+                let (index, bytes, status) = (envelope.index, *bytes as u32, envelope.status);
+                Record::Message { conn, index, parts, bytes, status }
             }
-            Message::Event { envelope, bytes } => Record::Message {
-                conn,
-                index: envelope.index,
-                event: if envelope.index.is_some() { Span::NONE } else { self.keep_text(&envelope.event) },
-                data: self.keep_text(envelope.data),
-                id: envelope.id.map_or(Span::NONE, |id| self.keep_text(id)),
-                bytes: *bytes as u32,
-                status: envelope.status,
-            },
         };
         self.push(kind::OTHER, record);
+    }
+}
+
+/// What a request owns beside itself.
+fn heap_bytes(request: &UpgradeRequest) -> usize {
+    let optional = [&request.query, &request.token].into_iter().flatten().map(String::capacity).sum::<usize>();
+    let certificate = request.peer_certificate.as_ref().map_or(0, Vec::capacity);
+    let texts = request.headers.iter().map(|(name, value)| name.capacity() + value.capacity()).sum::<usize>();
+    let entries = request.headers.capacity() * size_of::<(String, String)>();
+    request.method.capacity() + request.path.capacity() + optional + certificate + texts + entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_batch_stands_for_nothing_whatever_it_keeps() {
+        let mut batch = EventBatch::new();
+        let conn = ConnectionId::from_u64(1);
+        for _ in 0..1000 {
+            batch.push_message(conn, &Message::Raw { opcode: Opcode::Binary, payload: &[7; 1000] });
+        }
+        let least = 1000 * (1000 + size_of::<Record>());
+        assert!((least..least * 13 / 10).contains(&batch.bytes()), "{} of {least}", batch.bytes());
+        batch.clear();
+        assert_eq!(batch.bytes(), 0);
+        batch.push_message(conn, &Message::Raw { opcode: Opcode::Text, payload: b"hello" });
+        assert!(batch.bytes() < 10_000, "what is kept is not counted again: {}", batch.bytes());
+    }
+
+    #[test]
+    fn every_event_shows_although_the_buffers_have_room() {
+        let mut batch = EventBatch::new();
+        let conn = ConnectionId::from_u64(1);
+        for _ in 0..1000 {
+            let before = (batch.used(), batch.bytes());
+            batch.push_drained(conn);
+            assert!(batch.used() > before.0 && batch.bytes() >= before.1 && batch.bytes() >= batch.used());
+        }
+    }
+
+    #[test]
+    fn boxes_are_counted_with_all_they_own() {
+        let mut batch = EventBatch::new();
+        let long = "x".repeat(8000);
+        let request = UpgradeRequest {
+            method: "GET".into(),
+            path: "/".into(),
+            query: None,
+            headers: vec![("cookie".into(), long.clone())],
+            ip: None,
+            token: None,
+            peer_certificate: None,
+        };
+        let (ticket, _answered) = Arc::new(super::super::tickets::Tickets::default()).issue(1, None).unwrap();
+        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _place: ticket.place() });
+        assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
+        let open = Open {
+            conn: ConnectionId::from_u64(1),
+            ticket: None,
+            ip: None,
+            user: None,
+            path: long.into(),
+            subprotocol: None,
+        };
+        batch.push_open(open);
+        assert!(batch.bytes() > 16_000, "{}", batch.bytes());
+        assert_eq!(batch.upgrades, 1);
     }
 }

@@ -1,14 +1,32 @@
 //! Connection ids: shard, generation and slot in one number, so that a stale one is an error and never somebody else.
 
 use core::fmt;
-use std::sync::OnceLock;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
-/// The id of one connection, unique for the server's life: 8 bits of shard, 32 of generation, 24 of slot.
+/// The id of one connection, unique in the process, not only in its server: 8 bits of shard, 32 of generation, 24 of slot.
+///
+/// It returns after four thousand million connections at the earliest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
 pub(super) const MAX_SLOTS: usize = 1 << 24;
+
+/// Where this process began to count: an id that was written down before a restart names nobody after it.
+static FIRST_GENERATION: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()) as u32);
+static GENERATIONS: AtomicU32 = AtomicU32::new(0);
+
+/// The generation of a connection that opens. One count for all servers of the process: the id of one is never that of a
+/// connection of another (THREATS S7).
+pub(super) fn next_generation() -> u32 {
+    loop {
+        let generation = FIRST_GENERATION.wrapping_add(GENERATIONS.fetch_add(1, Ordering::Relaxed));
+        if generation != 0 {
+            return generation;
+        }
+    }
+}
 
 impl ConnectionId {
     pub(super) fn new(shard: usize, slot: u32, generation: u32) -> Self {
@@ -108,6 +126,8 @@ pub(super) struct Slot {
     posted_bytes: AtomicUsize,
     /// The application was told `Queued` and waits for `Event::Drained`.
     watched: AtomicBool,
+    /// Rooms of the connection, and rooms that were asked for in this slot and not yet entered.
+    rooms: AtomicU32,
 }
 
 impl Slot {
@@ -116,6 +136,16 @@ impl Slot {
         self.generation.store(0, Ordering::Release);
         self.unsent_bytes.store(0, Ordering::Relaxed);
         self.watched.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes one more of the `most` rooms; `false`: all are taken.
+    pub(super) fn take_room(&self, most: u32) -> bool {
+        let more = |rooms: u32| (rooms < most).then(|| rooms + 1);
+        self.rooms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(super) fn give_back_rooms(&self, rooms: u32) {
+        self.rooms.fetch_sub(rooms, Ordering::Relaxed);
     }
 
     pub(super) fn post(&self, bytes: usize) {
@@ -146,7 +176,8 @@ impl Slot {
     }
 
     /// Publishes the level of the outbox; whether the application watched for it to be empty, and now it is.
-    pub(super) fn publish(&self, unsent_bytes: u32) -> bool {
+    pub(super) fn publish(&self, unsent_bytes: usize) -> bool {
+        let unsent_bytes = u32::try_from(unsent_bytes).unwrap_or(u32::MAX);
         self.unsent_bytes.store(unsent_bytes, Ordering::SeqCst);
         unsent_bytes == 0 && self.end_watch()
     }
@@ -225,6 +256,21 @@ mod tests {
         assert!(!slot.publish(5));
         assert!(slot.publish(0));
         assert!(!slot.publish(0), "told once");
+    }
+
+    #[test]
+    fn no_two_connections_of_a_process_have_one_generation() {
+        let (first, second) = (next_generation(), next_generation());
+        assert!(first != second && first != 0 && second != 0);
+    }
+
+    #[test]
+    fn rooms_are_taken_up_to_their_bound() {
+        let slot = Slot::default();
+        assert!((0..3).all(|_| slot.take_room(3)));
+        assert!(!slot.take_room(3));
+        slot.give_back_rooms(1);
+        assert!(slot.take_room(3));
     }
 
     #[test]

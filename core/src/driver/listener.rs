@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::bind::Listening;
+use super::caught::said;
 use super::commands::{Command, CommandBuffer};
 use super::opening;
 use super::shared::{Life, Shared};
@@ -145,14 +146,7 @@ fn accept_tcp(listener: &TcpStream) -> io::Result<(std::net::TcpStream, SocketAd
     Ok((socket.into(), peer))
 }
 
-/// Accepts for the whole server, on the thread of shard 0, until it stops.
-pub(super) async fn accept_all(shared: Arc<Shared>, listeners: Vec<Listening>) {
-    for listener in listeners {
-        tokio::spawn(accept_from(Arc::clone(&shared), listener));
-    }
-}
-
-async fn accept_from(shared: Arc<Shared>, listener: Listening) {
+pub(super) async fn accept_from(shared: Arc<Shared>, listener: Listening) {
     let listener = match listener {
         Listening::Tcp(listener) => Listener::watch(listener),
         #[cfg(unix)]
@@ -160,7 +154,7 @@ async fn accept_from(shared: Arc<Shared>, listener: Listening) {
     };
     let listener = match listener {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(target: "wsguard", %error, "cannot watch the listening socket"),
+        Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
     let mut turn = 0;
     while shared.life() < Life::Stopped {
@@ -168,7 +162,7 @@ async fn accept_from(shared: Arc<Shared>, listener: Listening) {
             Ok((socket, peer)) => hand_over(&shared, socket, peer),
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(target: "wsguard", %error, "cannot accept; trying again in 100 ms");
+                said(|| tracing::warn!(target: "wsguard", %error, "cannot accept; trying again in 100 ms"));
                 tokio::time::sleep(BACK_OFF).await;
             }
         }

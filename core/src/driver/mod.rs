@@ -2,6 +2,7 @@
 //! moves bytes, keeps time and carries events and commands across threads.
 
 mod bind;
+mod caught;
 mod clock;
 mod commands;
 mod events;
@@ -21,7 +22,7 @@ mod stream;
 mod tickets;
 mod tls;
 
-pub use commands::{Cork, Sent, ServerHandle};
+pub use commands::{Cork, KeptInbox, Sent, ServerHandle};
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
 pub use ids::{ConnectionId, ConnectionMap};
 pub use log::log_to_stderr;
@@ -36,3 +37,6 @@ pub use tickets::{Accept, Decision, TicketId};
 pub(crate) fn tls_error(options: &crate::config::TlsOptions) -> Option<String> {
     tls::server_config(options).err().map(|error| format!("{error} {error:?}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,7 +218,7 @@ fn needs_proxy(shared: &Shared, accepted: &Accepted) -> bool {
     match (&accepted.socket, &accepted.received) {
         // Another server listens: what counts is where the connection came in.
         (Fresh::Tcp(tcp), Some(_)) => !tcp.local_addr().is_ok_and(|local| local.ip().to_canonical().is_loopback()),
-        _ => policy.listen.is_local() == Some(false),
+        _ => shared.is_public,
     }
 }
 

@@ -1,6 +1,5 @@
 //! A server: its threads, its events, and the loop for applications that have none of their own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,9 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::task::unconstrained;
 
 use super::bind::{Bound, Listening, SocketFile};
-use super::commands::ServerHandle;
+use super::caught::{caught, said};
+use super::commands::{Command, ServerHandle};
 use super::events::{Event, EventBatch};
-use super::listener::accept_all;
+use super::listener::accept_from;
+use super::log::guard_panics;
 use super::shard::{self, Shard, carry_out};
 use super::shared::{Life, Shared, Wake};
 use super::sink::Inline;
@@ -95,66 +96,142 @@ impl Builder {
         let policy = Policy::new(options)?;
         let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
+        let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
-        tracing::info!(target: "wsguard", "policy in force{place}: {policy}");
+        said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
         let bell = Bell::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(bell.clone()));
-        let shared = Arc::new(Shared::new(policy, tls, self.inline, wake));
+        let shared = Arc::new(Shared::new(policy, tls, self.inline, wake, is_public));
         let threads = start_threads(&shared, listeners)?;
         let events = Events { shared: Arc::clone(&shared), bell, turn: 0 };
         Ok(Server { handle: ServerHandle { shared }, events, threads, addresses, _socket_file: socket_file })
     }
 }
 
-/// Starts every shard, and waits until all of them run.
+/// Starts every shard, and waits until all of them run. An error leaves none behind.
 fn start_threads(shared: &Arc<Shared>, mut listeners: Vec<Listening>) -> Result<Vec<JoinHandle<()>>, Error> {
     let alive = Arc::new(AtomicUsize::new(shared.shards.len()));
     let (ready, started) = mpsc::channel();
     let mut threads = Vec::new();
+    let mut outcome = Ok(());
     for index in 0..shared.shards.len() {
         let (shared, alive, ready) = (Arc::clone(shared), Arc::clone(&alive), ready.clone());
         let listeners = if index == 0 { core::mem::take(&mut listeners) } else { Vec::new() };
         let run = move || {
-            run_shard(&shared, index, listeners, &ready);
-            if alive.fetch_sub(1, Ordering::AcqRel) == 1 {
-                shared.advance(Life::Stopped);
-                shared.wake_at_once();
-            }
+            guard_panics(true);
+            let mut end = ShardEnd { shared: Arc::clone(&shared), alive, index, ended_well: false };
+            end.ended_well = caught(|| run_shard(&shared, index, listeners, ready)).unwrap_or(false);
         };
-        threads.push(ThreadBuilder::new().name(format!("wsguard-{index}")).spawn(run).map_err(Error::Start)?);
+        match ThreadBuilder::new().name(format!("wsguard-{index}")).spawn(run) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
     }
     drop(ready);
     for _ in &threads {
-        started.recv().unwrap_or_else(|_| Err(std::io::Error::other("a shard ended at once"))).map_err(Error::Start)?;
+        let began = started.recv().unwrap_or_else(|_| Err(std::io::Error::other("a shard ended at once")));
+        outcome = outcome.and(began);
+    }
+    if let Err(error) = outcome {
+        for remote in &shared.shards {
+            remote.post(|commands| commands.commands.push(Command::Stop));
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
+        return Err(Error::Start(error));
     }
     Ok(threads)
 }
 
-fn run_shard(shared: &Arc<Shared>, index: usize, listeners: Vec<Listening>, ready: &mpsc::Sender<std::io::Result<()>>) {
+/// The end of a shard's thread, however it came: the last one ends the server, and one that died ends it at once.
+struct ShardEnd {
+    shared: Arc<Shared>,
+    alive: Arc<AtomicUsize>,
+    index: usize,
+    ended_well: bool,
+}
+
+impl Drop for ShardEnd {
+    fn drop(&mut self) {
+        self.shared.shards[self.index].close();
+        if !self.ended_well {
+            self.shared.fail(self.index);
+        }
+        if self.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Handshakes that still waited went with their shards.
+            self.shared.tickets.close();
+            self.shared.advance(Life::Stopped);
+            self.shared.wake_at_once();
+        }
+    }
+}
+
+/// A task without which its shard is of no use: its end, or its panic, ends the shard.
+struct Vital(Arc<Shared>, usize);
+
+impl Vital {
+    async fn run(self, task: impl Future<Output = ()>) {
+        task.await;
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        let remote = &self.0.shards[self.1];
+        remote.lost_a_task.store(true, Ordering::Release);
+        remote.commands_arrived.notify_one();
+    }
+}
+
+/// Runs a shard to its end; `false`: it died.
+fn run_shard(
+    shared: &Arc<Shared>,
+    index: usize,
+    listeners: Vec<Listening>,
+    ready: mpsc::Sender<std::io::Result<()>>,
+) -> bool {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
-        Err(error) => return drop(ready.send(Err(error))),
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return true;
+        }
     };
-    shard::install(Some(Shard::new(Arc::clone(shared), index)));
+    shard::install(Shard::new(Arc::clone(shared), index));
+    let _ = caught(|| runtime.block_on(work(shared, index, listeners, ready)));
+    let ended_well = shard::has_stopped();
+    // Sockets go with the shard, before the runtime they are registered with.
+    let _ = caught(shard::remove);
+    let _ = caught(|| drop(runtime));
+    ended_well
+}
+
+async fn work(shared: &Arc<Shared>, index: usize, listeners: Vec<Listening>, ready: mpsc::Sender<std::io::Result<()>>) {
+    let vital = || Vital(Arc::clone(shared), index);
     // `unconstrained`: the runtime's budget of a turn is meant for tasks of one connection each. These work for all of them and
     // bound their own turns.
-    runtime.block_on(async {
-        tokio::spawn(unconstrained(shard::run_connections()));
-        tokio::spawn(unconstrained(shard::run_timers()));
-        tokio::spawn(unconstrained(shard::wake_application()));
-        tokio::spawn(accept_all(Arc::clone(shared), listeners));
-        let _ = ready.send(Ok(()));
-        loop {
-            shared.shards[index].commands_arrived.notified().await;
-            if !unconstrained(async { carry_out() }).await {
-                break;
-            }
+    tokio::spawn(unconstrained(vital().run(shard::run_connections())));
+    tokio::spawn(unconstrained(vital().run(shard::run_timers())));
+    tokio::spawn(unconstrained(vital().run(shard::wake_application())));
+    for listener in listeners {
+        tokio::spawn(vital().run(accept_from(Arc::clone(shared), listener)));
+    }
+    let _ = ready.send(Ok(()));
+    // Whoever waits for all shards must not wait for this one any more, should another die before it has said so.
+    drop(ready);
+    let remote = &shared.shards[index];
+    loop {
+        remote.commands_arrived.notified().await;
+        let goes_on = unconstrained(async { carry_out() }).await;
+        if !goes_on || remote.lost_a_task.load(Ordering::Acquire) {
+            return;
         }
-    });
-    // Sockets go with the shard, before the runtime they are registered with.
-    shard::install(None);
-    drop(runtime);
+    }
 }
 
 /// The events of a server, for one consumer.
@@ -186,7 +263,7 @@ impl Events {
     ///
     /// Waits at most `patience`; `None` waits for ever.
     pub fn next(&mut self, batch: &mut EventBatch, patience: Option<Duration>) -> Next {
-        self.shared.release(batch);
+        batch.release();
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
         loop {
             let stopped = self.shared.life() == Life::Stopped;
@@ -222,8 +299,12 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        // Nobody is left to ask (THREATS A4).
+        // Nobody is left to ask (THREATS A4), nor to take what came.
         self.shared.tickets.close();
+        let mut batch = EventBatch::new();
+        while self.take(&mut batch) {
+            batch.release();
+        }
     }
 }
 
@@ -277,7 +358,10 @@ impl Server {
             for event in batch.iter() {
                 let conn = event.conn();
                 let ticket = if let Event::Upgrade(upgrade) = &event { Some(upgrade.ticket) } else { None };
-                if catch_unwind(AssertUnwindSafe(|| handle(event, &server))).is_err() {
+                let before = guard_panics(true);
+                let handled = caught(|| handle(event, &server));
+                guard_panics(before);
+                if handled.is_none() {
                     let _ = conn.map(|conn| server.fail(conn));
                     let _ = ticket.map(|ticket| server.answer(ticket, Decision::Unavailable));
                 }
@@ -293,5 +377,6 @@ impl Drop for Server {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        super::log::flush();
     }
 }

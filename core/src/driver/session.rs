@@ -3,13 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ids::ConnectionId;
 use super::outbox::{Outbox, Pool};
+use super::shard::Place;
 use super::stream::Stream;
 use crate::connection::Connection;
 use crate::limits::Seat;
@@ -41,10 +41,8 @@ pub(super) struct Session {
     pub(super) granted: u64,
     /// Bytes received that no turn had the budget for.
     pub(super) unread: Option<Box<Vec<u8>>>,
-    pub(super) rooms: Option<Box<Vec<Arc<str>>>>,
-    /// What the shard's levels count of it.
-    pub(super) counted_unsent: u32,
-    pub(super) counted_delayed: u32,
+    /// Its slot, its rooms, and what the shard's levels count of it.
+    pub(super) place: Place,
     /// TLS still holds bytes that it took.
     pub(super) must_flush: bool,
     /// The socket's write side is ended.

@@ -5,9 +5,11 @@
 //! let the state machine work, write once, re-arm its deadline.
 
 mod carry;
+mod place;
 mod ready;
 
 pub(super) use carry::carry_out;
+pub(super) use place::Place;
 pub(super) use ready::run_connections;
 
 use std::cell::RefCell;
@@ -15,25 +17,27 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
+use self::place::Places;
 use self::ready::{Ready, SessionWaker};
+use super::caught::caught;
 use super::commands::CommandBuffer;
 use super::events::Open;
-use super::ids::{ConnectionId, MAX_SLOTS};
+use super::ids::ConnectionId;
 use super::log::Subject;
 use super::outbox::Pool;
 use super::session::Session;
 use super::shared::{Remote, Shared};
 use super::sink::TurnSink;
-use super::stats::{add, shift};
+use super::stats::add;
 use super::stream::Stream;
 use crate::connection::{Connection, Ending, Opened, Phase, Report, Turn};
 use crate::contract::Scratch;
-use crate::limits::Seat;
-use crate::rooms::Rooms;
+use crate::limits::{Seat, lock};
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -45,6 +49,8 @@ const MESSAGES_PER_TURN: usize = 1024;
 const CORK_BYTES: usize = 64 * 1024;
 /// TLS handshakes and signatures before everything else has its turn.
 const EXPENSIVE_STEPS_PER_TURN: usize = 8;
+/// How long buffers are kept that no connection is there to need.
+const REST_MS: u64 = 60_000;
 
 thread_local! {
     static SHARD: RefCell<Option<Shard>> = const { RefCell::new(None) };
@@ -57,12 +63,31 @@ pub(super) fn with_shard<R: Default>(act: impl FnOnce(&mut Shard) -> R) -> R {
     SHARD.with_borrow_mut(|slot| slot.as_mut().map(act).unwrap_or_default())
 }
 
-/// Installs the shard of this thread, or removes it.
-pub(super) fn install(shard: Option<Shard>) {
-    let previous = SHARD.with_borrow_mut(|slot| core::mem::replace(slot, shard));
-    if let Some(previous) = previous {
-        previous.ready.close();
+/// Installs the shard of this thread.
+pub(super) fn install(shard: Shard) {
+    SHARD.with_borrow_mut(|slot| *slot = Some(shard));
+}
+
+/// Whether the shard's work is over, and not only broken off.
+pub(super) fn has_stopped() -> bool {
+    with_shard(|shard| shard.stopped)
+}
+
+/// Removes the shard of this thread with all its connections, whatever state they are in, and tells of their end.
+pub(super) fn remove() {
+    let Some(shard) = SHARD.with_borrow_mut(Option::take) else { return };
+    shard.ready.close();
+    let (shared, places, index) = (Arc::clone(&shard.shared), Rc::clone(&shard.places), shard.index);
+    drop(shard);
+    let mut writing = shared.write_events(index);
+    for conn in places.take_lost() {
+        writing.batch().push_close(conn, &broken());
     }
+}
+
+/// How a connection ends that a fault of ours has ended.
+fn broken() -> Ending {
+    Ending { code: Code::Internal.close_code(), reason: Code::Internal.reason().to_owned(), clean: false }
 }
 
 /// Waits until expensive work may be done: a storm of handshakes does not starve open connections.
@@ -105,14 +130,11 @@ pub(super) struct Shard {
     index: usize,
     ready: Arc<Ready>,
     sessions: Vec<Option<Box<Session>>>,
-    generations: Vec<u32>,
-    free: Vec<u32>,
-    open: usize,
+    places: Rc<Places>,
     scratch: Vec<u8>,
     out: Vec<u8>,
     pool: Pool,
     json: Scratch,
-    rooms: Rooms,
     commands: CommandBuffer,
     touched: Vec<u32>,
     starved: Vec<ConnectionId>,
@@ -120,6 +142,8 @@ pub(super) struct Shard {
     /// When the timer task wakes by itself.
     timer_wakes_at: Moment,
     timer_task: Option<Waker>,
+    /// When buffers go that nobody needs.
+    rest_at: Moment,
     events_added: bool,
     flush_task: Option<Waker>,
     expensive_steps: usize,
@@ -131,24 +155,22 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
         Self {
+            places: Places::new(Arc::clone(&shared), index),
             shared,
             index,
             ready: Arc::default(),
             sessions: Vec::new(),
-            generations: Vec::new(),
-            free: Vec::new(),
-            open: 0,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             pool: Pool::default(),
             json: Scratch::new(),
-            rooms: Rooms::default(),
             commands: CommandBuffer::default(),
             touched: Vec::new(),
             starved: Vec::new(),
             timers: BinaryHeap::new(),
             timer_wakes_at: Moment::NEVER,
             timer_task: None,
+            rest_at: Moment::NEVER,
             events_added: false,
             flush_task: None,
             expensive_steps: 0,
@@ -168,10 +190,7 @@ impl Shard {
 
     /// Takes a session out of its slot for a turn; `None`: it has ended.
     fn take(&mut self, slot: u32, generation: u32) -> Option<Box<Session>> {
-        if self.generations.get(slot as usize) != Some(&generation) {
-            return None;
-        }
-        self.sessions[slot as usize].take()
+        self.sessions.get_mut(slot as usize)?.take_if(|session| session.id.generation() == generation)
     }
 
     fn take_id(&mut self, id: ConnectionId) -> Option<Box<Session>> {
@@ -180,8 +199,12 @@ impl Shard {
 
     /// Takes on a connection whose handshake is over; whether there was a slot for it.
     pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
-        let Some((slot, generation)) = self.take_slot() else { return false };
-        let id = ConnectionId::new(self.index, slot, generation);
+        let Some(place) = self.places.take() else { return false };
+        let id = place.id();
+        let slot = id.slot() as usize;
+        if self.sessions.len() <= slot {
+            self.sessions.resize_with(slot + 1, || None);
+        }
         let now = self.shared.clock.now();
         let Newcomer { stream, opened, seat, ip, peer, granted, head, received } = newcomer;
         let mut outbox = self.pool.take_outbox();
@@ -191,7 +214,7 @@ impl Shard {
             conn: Connection::new(&self.shared.policy, opened, now),
             stream,
             outbox: Some(outbox),
-            waker: SessionWaker::waker(&self.ready, slot, generation),
+            waker: SessionWaker::waker(&self.ready, id.slot(), id.generation()),
             timer_at: Moment::NEVER,
             drain_at: if self.drain_until.is_some() { now } else { Moment::NEVER },
             last_batch: 0,
@@ -201,9 +224,7 @@ impl Shard {
             peer,
             granted,
             unread: (!received.is_empty()).then(|| Box::new(received)),
-            rooms: None,
-            counted_unsent: 0,
-            counted_delayed: 0,
+            place,
             must_flush: false,
             ended_writing: false,
             starved: false,
@@ -212,82 +233,71 @@ impl Shard {
         });
         let mut sink = TurnSink::new(&self.shared, id, Subject::default(), 0);
         sink.batch().push_open(told(id));
+        session.place.told(true);
         (session.last_batch, session.batch_bytes) = sink.finish();
         self.events_came();
-        self.open += 1;
-        self.shared.open.fetch_add(1, Ordering::AcqRel);
-        add(&self.remote().stats.open, 1);
-        add(&self.remote().stats.opened_total, 1);
         session.waker.wake_by_ref();
-        self.sessions[slot as usize] = Some(session);
+        // From here on nothing can fail: the opening hands its part in the load over.
+        session.place.take_load();
+        self.sessions[slot] = Some(session);
         true
     }
 
-    fn take_slot(&mut self) -> Option<(u32, u32)> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                let slot = self.sessions.len();
-                if slot >= self.remote().slots.capacity().min(MAX_SLOTS) {
-                    return None;
-                }
-                self.sessions.push(None);
-                self.generations.push(0);
-                slot as u32
-            }
-        };
-        let generation = &mut self.generations[slot as usize];
-        *generation = generation.wrapping_add(1).max(1);
-        let generation = *generation;
-        self.remote().slots.make(slot)?.generation.store(generation, Ordering::Release);
-        Some((slot, generation))
-    }
-
     /// Ends a session: everything that names it is gone when this returns.
-    fn remove(&mut self, session: Box<Session>) {
-        let slot = session.id.slot();
-        for room in session.rooms.iter().flat_map(|rooms| rooms.iter()) {
-            self.rooms.leave(room, slot);
-        }
-        let remote = &self.shared.shards[self.index];
-        if let Some(slot) = remote.slots.get(slot) {
-            slot.close();
-        }
-        shift(&remote.stats.outbox_bytes, session.counted_unsent.into(), 0);
-        shift(&remote.stats.delayed, session.counted_delayed.into(), 0);
-        self.free.push(slot);
+    fn remove(&mut self, session: Box<Session>, now: Moment) {
         drop(session);
-        self.one_less();
-    }
-
-    fn one_less(&mut self) {
-        self.open -= 1;
-        add(&self.remote().stats.open, u64::MAX);
-        self.remote().load.fetch_sub(1, Ordering::Relaxed);
-        let last = self.shared.open.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && self.drain_until.is_some() {
-            for remote in &self.shared.shards {
-                remote.post(CommandBuffer::resume);
-            }
+        if self.places.open() == 0 {
+            self.rest_at = now.after_millis(REST_MS);
+            self.wake_timers_for(self.rest_at);
         }
     }
 
-    /// After a fault of ours in a connection's turn, which has dropped it: the application hears of it, and the shard
-    /// goes on. Its slot is not used again, because a room may still name it.
-    fn recover(&mut self, slot: u32, generation: u32) {
-        tracing::error!(target: "wsguard", shard = self.index, "a connection's turn failed; the shard goes on");
+    /// Lets `act` do its work. A fault of ours costs the connection it held, and neither the shard nor what comes next.
+    fn shielded<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let result = caught(|| act(self));
+        if result.is_none() {
+            self.recover();
+        }
+        result
+    }
+
+    /// After a fault of ours: what the shard lends to a turn is made anew, then the end of whoever was lost is told.
+    fn recover(&mut self) {
         self.out.clear();
         self.scratch.resize(SCRATCH_BYTES, 0);
-        let conn = ConnectionId::new(self.index, slot, generation);
-        if self.sessions[slot as usize].is_some() {
+        self.json = Scratch::new();
+        let mut lost = self.places.take_lost().into_iter().map(Some).collect::<Vec<_>>();
+        if lost.is_empty() {
+            lost.push(None);
+        }
+        for conn in lost {
+            let subject = Subject { conn, ..Subject::default() };
+            let detail = "a fault of the server's own; the shard goes on";
+            let report = Report { code: Code::Internal, event: None, detail };
+            let _ = caught(|| {
+                self.shared.tell(self.index, |events| {
+                    self.shared.report(&report, subject, events);
+                    let _ = conn.map(|conn| events.push_close(conn, &broken()));
+                });
+            });
+        }
+    }
+
+    /// Nobody has been here for a while: gives back what was kept for the next.
+    fn rest(&mut self) {
+        self.rest_at = Moment::NEVER;
+        if self.places.open() > 0 {
             return;
         }
-        if let Some(slot) = self.remote().slots.get(slot) {
-            slot.close();
-        }
-        let (code, reason) = (Code::Internal.close_code(), Code::Internal.reason().to_owned());
-        self.shared.tell(self.index, |events| events.push_close(conn, &Ending { code, reason, clean: false }));
-        self.one_less();
+        self.places.shrink();
+        self.sessions = Vec::new();
+        self.timers = BinaryHeap::new();
+        self.pool = Pool::default();
+        self.json = Scratch::new();
+        (self.out, self.touched, self.starved) = (Vec::new(), Vec::new(), Vec::new());
+        self.commands = CommandBuffer::default();
+        self.remote().shrink();
+        lock(&self.remote().events).shrink();
     }
 
     /// A draining server stops when its last connection is gone: until then every shard answers newcomers with 503.
@@ -306,7 +316,7 @@ impl Shard {
         act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> R,
     ) -> R {
         let Shard { shared, out, pool, json, .. } = self;
-        let Session { id, conn, seat, ip, peer, outbox, last_batch, .. } = session;
+        let Session { id, conn, seat, ip, peer, outbox, last_batch, place, .. } = session;
         let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
         let mut sink = TurnSink::new(shared, *id, subject, *last_batch);
         let result = act(
@@ -324,6 +334,7 @@ impl Shard {
         );
         if let Some(ending) = conn.take_ending() {
             sink.batch().push_close(*id, &ending);
+            place.told(false);
         }
         let messages = sink.messages;
         let (batch, added) = sink.finish();
@@ -418,7 +429,7 @@ impl Shard {
         if fill < 0.5 {
             return false;
         }
-        let share = self.shared.policy.max_inbox_bytes / 2 / self.open.max(1);
+        let share = self.shared.policy.max_inbox_bytes / 2 / self.places.open().max(1);
         if !session.conn.is_open() || (fill < 1.0 && session.batch_bytes <= share) {
             return false;
         }
@@ -480,7 +491,7 @@ impl Shard {
         // RFC 6455 section 7.1.1: once both sides have said goodbye, the server ends the connection.
         if session.ended_writing || session.conn.phase() == Phase::Dropped {
             self.out.clear();
-            return self.remove(session);
+            return self.remove(session, now);
         }
         self.count(&mut session);
         self.arm(&mut session);
@@ -490,24 +501,16 @@ impl Shard {
 
     /// Brings the shard's levels up to date.
     fn count(&mut self, session: &mut Session) {
-        let remote = &self.shared.shards[self.index];
-        let level = |stat: &AtomicU64, counted: &mut u32, now: usize| {
-            shift(stat, u64::from(*counted), now as u64);
-            *counted = now as u32;
-        };
-        let unsent = session.unsent_bytes();
-        if unsent != session.counted_unsent as usize {
-            level(&remote.stats.outbox_bytes, &mut session.counted_unsent, unsent);
+        if session.place.count(session.unsent_bytes(), session.conn.delayed_messages()) {
             self.publish_unsent(session);
         }
-        level(&remote.stats.delayed, &mut session.counted_delayed, session.conn.delayed_messages());
     }
 
     /// Publishes what is unsent, and tells the application, if it watches, that nothing is any more.
     fn publish_unsent(&self, session: &Session) {
         let id = session.id;
         let slot = self.remote().slots.get(id.slot());
-        if slot.is_some_and(|slot| slot.publish(session.unsent_bytes() as u32)) && session.conn.is_open() {
+        if slot.is_some_and(|slot| slot.publish(session.unsent_bytes())) && session.conn.is_open() {
             self.shared.tell(self.index, |events| events.push_drained(id));
         }
     }
@@ -520,6 +523,11 @@ impl Shard {
         }
         session.timer_at = deadline;
         self.timers.push(Reverse((deadline, session.id.slot(), session.id.generation())));
+        self.wake_timers_for(deadline);
+    }
+
+    /// Makes sure that the timers look again at `deadline`.
+    fn wake_timers_for(&self, deadline: Moment) {
         if deadline < self.timer_wakes_at
             && let Some(task) = &self.timer_task
         {
@@ -530,29 +538,36 @@ impl Shard {
     /// Runs every session whose time has come; returns when the next one is due.
     fn run_timers(&mut self) -> Moment {
         let now = self.shared.clock.now();
+        if self.rest_at <= now {
+            self.rest();
+        }
         while let Some(Reverse((at, slot, generation))) = self.timers.peek().copied() {
             if at > now {
-                return at;
+                return at.min(self.rest_at);
             }
             self.timers.pop();
-            let Some(mut session) = self.take(slot, generation) else { continue };
-            if session.timer_at != at {
-                self.sessions[slot as usize] = Some(session);
-                continue;
-            }
-            session.timer_at = Moment::NEVER;
-            if session.starved || session.paused {
-                session.conn.excuse(now);
-            }
-            if session.conn.next_deadline(&self.shared.policy) <= now {
-                self.turn(&mut session, now, Connection::handle_deadline);
-            }
-            if session.drain_at <= now {
-                self.drain_session(&mut session, now);
-            }
-            self.end_turn_elsewhere(session, now);
+            self.shielded(|shard| shard.run_timer(at, slot, generation, now));
         }
-        Moment::NEVER
+        self.rest_at
+    }
+
+    fn run_timer(&mut self, at: Moment, slot: u32, generation: u32, now: Moment) {
+        let Some(mut session) = self.take(slot, generation) else { return };
+        if session.timer_at != at {
+            self.sessions[slot as usize] = Some(session);
+            return;
+        }
+        session.timer_at = Moment::NEVER;
+        if session.starved || session.paused {
+            session.conn.excuse(now);
+        }
+        if session.conn.next_deadline(&self.shared.policy) <= now {
+            self.turn(&mut session, now, Connection::handle_deadline);
+        }
+        if session.drain_at <= now {
+            self.drain_session(&mut session, now);
+        }
+        self.end_turn_elsewhere(session, now);
     }
 
     /// Ends a turn that was not the socket's: it wakes the connection all the same.

@@ -1,13 +1,14 @@
 //! What the threads of one server share: the policy, the limits, and the two roads between shards and application.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::caught::{caught, said};
 use super::clock::Clock;
-use super::commands::CommandBuffer;
+use super::commands::{Command, CommandBuffer};
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS, Slots};
 use super::log::{Sampler, Subject, escape};
@@ -54,12 +55,21 @@ pub(super) struct Remote {
     released: AtomicU64,
     /// Reading was stopped for want of room in the inbox; wake the shard when there is.
     pub(super) starved: AtomicBool,
+    /// One of its tasks has ended, without which it is of no use.
+    pub(super) lost_a_task: AtomicBool,
 }
 
 impl Remote {
     /// Adds commands under the lock and wakes the shard when it may be asleep.
     pub(super) fn post(&self, write: impl FnOnce(&mut CommandBuffer)) {
         let mut commands = lock(&self.commands);
+        if commands.is_closed {
+            // Nobody will carry it out: it is only written to be given back.
+            drop(commands);
+            let mut nobodys = CommandBuffer::default();
+            write(&mut nobodys);
+            return self.discard(&nobodys);
+        }
         write(&mut commands);
         drop(commands);
         if !self.commands_wait.swap(true, Ordering::AcqRel) {
@@ -78,6 +88,31 @@ impl Remote {
         core::mem::swap(&mut *lock(&self.commands), buffer);
     }
 
+    /// The shard is gone: takes no more commands, and gives back what those hold that nobody carried out.
+    pub(super) fn close(&self) {
+        let mut commands = lock(&self.commands);
+        let left = core::mem::take(&mut *commands);
+        commands.is_closed = true;
+        drop(commands);
+        self.discard(&left);
+    }
+
+    /// Lets buffers go that nothing waits in.
+    pub(super) fn shrink(&self) {
+        let mut commands = lock(&self.commands);
+        if commands.commands.is_empty() {
+            commands.shrink();
+        }
+    }
+
+    fn discard(&self, left: &CommandBuffer) {
+        for command in &left.commands {
+            if let Command::Adopt(_) = command {
+                self.load.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Whether commands wait to be carried out.
     pub(super) fn has_commands(&self) -> bool {
         self.commands_wait.load(Ordering::Acquire)
@@ -89,11 +124,44 @@ impl Remote {
     }
 }
 
+/// The locked events of one shard, and whoever adds to them: what was added is counted, wherever that ended.
+pub(super) struct Writing<'s> {
+    shared: &'s Shared,
+    batch: MutexGuard<'s, EventBatch>,
+    used_before: usize,
+    bytes_before: usize,
+    upgrades_before: usize,
+}
+
+impl Writing<'_> {
+    pub(super) fn batch(&mut self) -> &mut EventBatch {
+        &mut self.batch
+    }
+
+    /// How many bytes the events need that were added, which is 0 without any, and whether the application listens to
+    /// anything that is there.
+    pub(super) fn finish(self) -> (usize, bool) {
+        (self.batch.used() - self.used_before, self.shared.note(&self.batch))
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.shared.inbox_grew(self.batch.bytes().saturating_sub(self.bytes_before));
+        let upgrades = self.batch.upgrades - self.upgrades_before;
+        if upgrades > 0 {
+            self.shared.upgrades.fetch_add(upgrades, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The state of one server.
 pub(super) struct Shared {
     pub(super) policy: Arc<Policy>,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
+    /// Whether it listens where other machines can reach it.
+    pub(super) is_public: bool,
     pub(super) tls: Option<RwLock<Arc<rustls::ServerConfig>>>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
@@ -109,6 +177,10 @@ pub(super) struct Shared {
     verdicts: Verdicts,
     life: AtomicU8,
     inbox_bytes: AtomicUsize,
+    /// Handshakes that ask, in batches that the application has not let go.
+    upgrades: AtomicUsize,
+    /// A shard has died.
+    failed: AtomicBool,
     application_waits: AtomicBool,
     /// The kinds of events that the application does not listen to.
     unheeded: AtomicU8,
@@ -119,12 +191,19 @@ pub(super) struct Shared {
     wake: Box<dyn Wake>,
 }
 
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shared").field("life", &self.life()).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     pub(super) fn new(
         policy: Policy,
         tls: Option<Arc<rustls::ServerConfig>>,
         inline: Option<Box<dyn Inline>>,
         wake: Box<dyn Wake>,
+        is_public: bool,
     ) -> Self {
         let policy = Arc::new(policy);
         let most_slots = (policy.max_connections + 1).min(MAX_SLOTS);
@@ -138,9 +217,11 @@ impl Shared {
             events: Mutex::new(EventBatch::of_shard(shard, &policy)),
             released: AtomicU64::new(0),
             starved: AtomicBool::new(false),
+            lost_a_task: AtomicBool::new(false),
         };
         Self {
             limits: Arc::default(),
+            is_public,
             clock: Clock::start(),
             tls: tls.map(RwLock::new),
             tickets: Arc::default(),
@@ -155,6 +236,8 @@ impl Shared {
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),
             inbox_bytes: AtomicUsize::new(0),
+            upgrades: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
             application_waits: AtomicBool::new(false),
             unheeded: AtomicU8::new(0),
             heeded_events: AtomicBool::new(false),
@@ -170,6 +253,11 @@ impl Shared {
             1 => Life::Draining,
             _ => Life::Stopped,
         }
+    }
+
+    /// Whether nothing more can be asked of it: it has stopped, or is about to because a part of it died.
+    pub(super) fn is_over(&self) -> bool {
+        self.life() == Life::Stopped || self.failed.load(Ordering::Acquire)
     }
 
     /// Moves on to a later stage of life; whether it was earlier.
@@ -190,7 +278,11 @@ impl Shared {
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        if self.heeds(kind::VIOLATION) && self.sampler.passes_event(report.code, now) {
+        // Whoever floods a full inbox with violations makes it no fuller: they stay counted and logged.
+        if self.heeds(kind::VIOLATION)
+            && !self.inbox_is_full()
+            && self.sampler.passes_event(report.code, subject.ip, now)
+        {
             events.push_violation(ViolationEvent {
                 code: report.code,
                 ip: subject.ip,
@@ -203,16 +295,23 @@ impl Shared {
 
     /// Adds events of `shard` outside a connection's turn and wakes the application.
     pub(super) fn tell(self: &Arc<Self>, shard: usize, push: impl FnOnce(&mut EventBatch)) {
-        let mut events = lock(&self.shards[shard].events);
-        let before = events.bytes();
-        push(&mut events);
-        let added = events.bytes() - before;
-        self.note(&events);
-        drop(events);
-        if added > 0 {
-            self.inbox_grew(added);
+        let mut writing = self.write_events(shard);
+        push(writing.batch());
+        if writing.finish().0 > 0 {
             self.wake_application();
         }
+    }
+
+    /// Locks the events of `shard`, to add some.
+    pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
+        let batch = lock(&self.shards[shard].events);
+        let (used_before, bytes_before, upgrades_before) = (batch.used(), batch.bytes(), batch.upgrades);
+        Writing { shared: self, batch, used_before, bytes_before, upgrades_before }
+    }
+
+    /// Nothing that can wait or be refused may be added to the inbox.
+    pub(super) fn inbox_is_full(&self) -> bool {
+        self.inbox_fill() >= 1.0
     }
 
     pub(super) fn inbox_grew(&self, bytes: usize) {
@@ -259,8 +358,8 @@ impl Shared {
     }
 
     pub(super) fn wake_at_once(&self) {
-        if self.application_waits.swap(false, Ordering::AcqRel) {
-            self.wake.wake();
+        if self.application_waits.swap(false, Ordering::AcqRel) && caught(|| self.wake.wake()).is_none() {
+            said(|| tracing::error!(target: "wsguard", "the application's own Wake panicked"));
         }
     }
 
@@ -277,13 +376,16 @@ impl Shared {
         }
         self.shards[batch.shard].released.fetch_max(batch.sequence, Ordering::AcqRel);
         let bytes = batch.bytes();
+        self.upgrades.fetch_sub(batch.upgrades, Ordering::Relaxed);
         batch.clear();
         batch.sequence = 0;
         self.inbox_shrank(bytes);
     }
 
+    /// Takes off what was added. An application that gives back more than it kept does not turn the inbox over.
     pub(super) fn inbox_shrank(&self, bytes: usize) {
-        self.inbox_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let less = |now: usize| Some(now.saturating_sub(bytes));
+        let _ = self.inbox_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         if self.inbox_fill() < 0.5 {
             for remote in &self.shards {
                 if remote.starved.swap(false, Ordering::AcqRel) {
@@ -294,19 +396,28 @@ impl Shared {
     }
 
     /// Swaps a shard's events into the empty `batch`; whether there were any.
-    pub(super) fn take_events(&self, shard: usize, batch: &mut EventBatch) -> bool {
+    pub(super) fn take_events(self: &Arc<Self>, shard: usize, batch: &mut EventBatch) -> bool {
         let mut events = lock(&self.shards[shard].events);
         if events.is_empty() {
             return false;
         }
         let next = events.sequence + 1;
-        if !batch.belongs_to(&self.policy) {
-            *batch = EventBatch::of_shard(shard, &self.policy);
-        }
-        core::mem::swap(&mut *events, batch);
+        batch.swap(&mut events, self);
         events.sequence = next;
         events.shard = shard;
         true
+    }
+
+    /// A shard has died: half a server is worse than none (THREATS S9), so all others stop, too.
+    pub(super) fn fail(&self, shard: usize) {
+        self.advance(Life::Draining);
+        self.failed.store(true, Ordering::Release);
+        for remote in &self.shards {
+            remote.post(|buffer| buffer.commands.push(Command::Stop));
+        }
+        said(|| {
+            tracing::error!(target: "wsguard", shard, "a shard died: the server stops");
+        });
     }
 
     pub(super) fn remote(&self, conn: ConnectionId) -> Option<&Remote> {
@@ -316,13 +427,24 @@ impl Shared {
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats {
             connections: self.limits.connections() as u64,
+            refusing: self.refusing.load(Ordering::Relaxed) as u64,
+            upgrades_in_inbox: self.upgrades.load(Ordering::Relaxed) as u64,
             inbox_bytes: self.inbox_bytes.load(Ordering::Relaxed) as u64,
             pending_auth: self.tickets.len() as u64,
             verdicts: self.verdicts.snapshot(),
             ..Stats::default()
         };
-        for ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed } in
-            self.shards.iter().map(|remote| &remote.stats)
+        for ShardStats {
+            open,
+            opened_total,
+            messages_in,
+            bytes_in,
+            bytes_out,
+            outbox_bytes,
+            delayed,
+            rooms,
+            memberships,
+        } in self.shards.iter().map(|remote| &remote.stats)
         {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             stats.open += read(open);
@@ -332,6 +454,8 @@ impl Shared {
             stats.bytes_out += read(bytes_out);
             stats.outbox_bytes += read(outbox_bytes);
             stats.delayed += read(delayed);
+            stats.rooms += read(rooms);
+            stats.room_memberships += read(memberships);
         }
         stats
     }

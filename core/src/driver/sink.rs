@@ -1,15 +1,12 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::MutexGuard;
-
+use super::caught::caught;
 use super::events::EventBatch;
 use super::ids::ConnectionId;
 use super::log::Subject;
-use super::shared::{Remote, Shared};
+use super::shared::{Remote, Shared, Writing};
 use crate::codec::{self, Opcode};
 use crate::connection::{Message, Report, Sink};
-use crate::limits::lock;
 use crate::outgoing;
 use crate::verdict::Code;
 
@@ -70,8 +67,7 @@ impl Replies<'_> {
 pub(super) struct TurnSink<'s> {
     shared: &'s Shared,
     remote: &'s Remote,
-    batch: Option<MutexGuard<'s, EventBatch>>,
-    bytes_before: usize,
+    batch: Option<Writing<'s>>,
     conn: ConnectionId,
     subject: Subject<'s>,
     /// The batch that holds the last event of this connection, and which one that was before the turn.
@@ -83,26 +79,13 @@ pub(super) struct TurnSink<'s> {
 impl<'s> TurnSink<'s> {
     pub(super) fn new(shared: &'s Shared, conn: ConnectionId, subject: Subject<'s>, last_batch: u64) -> Self {
         let remote = &shared.shards[conn.shard()];
-        Self {
-            shared,
-            remote,
-            batch: None,
-            bytes_before: 0,
-            conn,
-            subject,
-            last_batch,
-            last_batch_before: last_batch,
-            messages: 0,
-        }
+        Self { shared, remote, batch: None, conn, subject, last_batch, last_batch_before: last_batch, messages: 0 }
     }
 
     /// The batch, for an event of this connection.
     pub(super) fn batch(&mut self) -> &mut EventBatch {
-        let batch = self.batch.get_or_insert_with(|| {
-            let batch = lock(&self.remote.events);
-            self.bytes_before = batch.bytes();
-            batch
-        });
+        let writing = self.batch.get_or_insert_with(|| self.shared.write_events(self.conn.shard()));
+        let batch = writing.batch();
         self.last_batch = batch.sequence;
         batch
     }
@@ -110,10 +93,8 @@ impl<'s> TurnSink<'s> {
     /// Ends the turn: the batch that holds the connection's last event that the application may answer, and how many
     /// bytes of events were added.
     pub(super) fn finish(self) -> (u64, usize) {
-        let Some(batch) = self.batch else { return (self.last_batch, 0) };
-        let added = batch.bytes() - self.bytes_before;
-        self.shared.inbox_grew(added);
-        let is_heeded = self.shared.note(&batch);
+        let Some(writing) = self.batch else { return (self.last_batch, 0) };
+        let (added, is_heeded) = writing.finish();
         (if is_heeded { self.last_batch } else { self.last_batch_before }, added)
     }
 
@@ -137,7 +118,7 @@ impl<'s> TurnSink<'s> {
             Message::Event { envelope, .. } => InlineMessage::Event(&envelope.event, envelope.data, envelope.id),
         };
         let end = out.len();
-        catch_unwind(AssertUnwindSafe(|| handler.message(self.conn, message, &mut Replies { out }))).map_err(|_| {
+        caught(|| handler.message(self.conn, message, &mut Replies { out })).ok_or_else(|| {
             out.truncate(end);
             Code::Internal
         })

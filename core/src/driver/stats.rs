@@ -27,6 +27,14 @@ pub struct Stats {
     pub delayed: u64,
     /// Handshakes that wait for the application.
     pub pending_auth: u64,
+    /// Handshakes among the events that the application has not let go; those whose peer has left included.
+    pub upgrades_in_inbox: u64,
+    /// Handshakes that are only still there to be refused.
+    pub refusing: u64,
+    /// Rooms with at least one member, counted on each shard.
+    pub rooms: u64,
+    /// Memberships of all connections in all rooms.
+    pub room_memberships: u64,
     /// Verdicts by code, in the order of [`Code::ALL`].
     pub verdicts: Vec<u64>,
 }
@@ -68,6 +76,8 @@ pub(super) struct ShardStats {
     pub(super) bytes_out: AtomicU64,
     pub(super) outbox_bytes: AtomicU64,
     pub(super) delayed: AtomicU64,
+    pub(super) rooms: AtomicU64,
+    pub(super) memberships: AtomicU64,
 }
 
 /// Adds to a counter that only this thread writes.

@@ -2,7 +2,8 @@
 //! a test that dies closes the host's standard input, which ends it, too.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -19,6 +20,43 @@ use crate::process::Group;
 use crate::wire::Target;
 use crate::{ensure, fail};
 
+/// Where a host's standard error goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Log {
+    /// To this test, which reads it.
+    #[default]
+    Read,
+    /// Nowhere: the descriptor is closed.
+    Closed,
+    /// To a disk that is full.
+    FullDisk,
+    /// To a pipe whose reader is gone.
+    BrokenPipe,
+    /// To a pipe that is full and that nobody reads: whoever writes waits.
+    FullPipe,
+    /// To the same, where whoever writes is told that it is full.
+    FullPipeThatDoesNotBlock,
+}
+
+impl Log {
+    /// Where the host writes, and what must stay open meanwhile.
+    fn open(self) -> Outcome<(Stdio, Option<PipeReader>)> {
+        let (reader, writer) = match self {
+            Log::Read => return Ok((Stdio::piped(), None)),
+            Log::Closed => return Ok((Stdio::null(), None)),
+            Log::FullDisk => return Ok((OpenOptions::new().write(true).open("/dev/full")?.into(), None)),
+            Log::BrokenPipe | Log::FullPipe | Log::FullPipeThatDoesNotBlock => std::io::pipe()?,
+        };
+        if self == Log::BrokenPipe {
+            return Ok((writer.into(), None));
+        }
+        rustix::io::ioctl_fionbio(&writer, true)?;
+        while (&writer).write(&[b'.'; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&writer, self == Log::FullPipeThatDoesNotBlock)?;
+        Ok((writer.into(), Some(reader)))
+    }
+}
+
 /// How a host is started.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -27,6 +65,7 @@ pub struct Setup {
     quiet: bool,
     descriptors: Option<u32>,
     environment: Vec<(String, String)>,
+    log: Log,
 }
 
 impl Setup {
@@ -35,7 +74,7 @@ impl Setup {
         if let Some(options) = options.as_object_mut() {
             options.entry("listen").or_insert_with(|| "127.0.0.1:0".into());
         }
-        Self { options, app: json!({}), quiet: true, descriptors: None, environment: Vec::new() }
+        Self { options, app: json!({}), quiet: true, descriptors: None, environment: Vec::new(), log: Log::Read }
     }
 
     /// Changes one option.
@@ -73,23 +112,41 @@ impl Setup {
         self
     }
 
+    /// Its standard error goes there.
+    #[must_use]
+    pub fn log(mut self, log: Log) -> Self {
+        self.log = log;
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self, run: &Path) -> Outcome<Host> {
-        let mut command = match self.descriptors {
+        let before = match (self.descriptors, self.log) {
+            (Some(limit), _) => Some(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")),
+            (None, Log::Closed) => Some("exec \"$0\" \"$@\" 2>&-".to_owned()),
+            (None, _) => None,
+        };
+        let mut command = match before {
             None => Command::new(run),
-            Some(limit) => {
+            Some(script) => {
                 let mut command = Command::new("sh");
-                command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(run);
+                command.arg("-c").arg(script).arg(run);
                 command
             }
         };
+        let (stderr, unread) = self.log.open()?;
         command.args(self.quiet.then_some("--quiet")).envs(self.environment);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
         let mut child = command.spawn().map_err(|error| Failure(format!("{}: {error}", run.display())))?;
+        // It holds the descriptors of standard error, and a reader that is to be gone would wait for them.
+        drop(command);
         let group = Group::of(child.id())?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return fail!("the host has no pipes");
+        };
+        let stderr: Box<dyn Read + Send> = match child.stderr.take() {
+            Some(stderr) => Box::new(stderr),
+            None => Box::new(std::io::empty()),
         };
         // There may be very many messages, and no test asks for them.
         let event = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|event| event["type"] != "message");
@@ -97,7 +154,7 @@ impl Setup {
         let (log, log_reader) = Feed::of(stderr, |line| Some(line.to_owned()));
         let readers = vec![event_reader, log_reader];
         let target = Target::plain("");
-        let mut host = Host { child, group, stdin: Some(stdin), events, log, readers, target };
+        let mut host = Host { child, group, stdin: Some(stdin), events, log, readers, target, _unread: unread };
         host.tell(&json!({"options": self.options, "app": self.app}))?;
         let Some(first) = host.event(PATIENCE, |event| event["type"] == "listening" || event["type"] == "error") else {
             return fail!("the host did not start: {}", host.log_tail());
@@ -169,6 +226,8 @@ pub struct Host {
     events: Arc<Feed<Value>>,
     log: Arc<Feed<String>>,
     readers: Vec<JoinHandle<()>>,
+    /// A log that nobody reads.
+    _unread: Option<PipeReader>,
     /// Where it listens, without TLS.
     pub target: Target,
 }

@@ -1,17 +1,19 @@
-//! A flood of violations does not become a flood of log records, and nothing in a record is a peer's line (S6).
+//! A flood of violations does not become a flood of log records, and nothing in a record is a peer's line (S6). A log that
+//! cannot be written, or that nobody reads, is nobody's trouble.
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use wsguard_faults::client::{Client, PATIENCE};
 use wsguard_faults::ensure;
 use wsguard_faults::honest::Honest;
-use wsguard_faults::host::Host;
+use wsguard_faults::host::{Host, Log};
 use wsguard_faults::outcome::{Failure, Outcome};
 use wsguard_faults::suite::Ground;
 use wsguard_faults::wire::{Dial, Target};
 
-use crate::policy::{evil, policy};
+use crate::policy::{SLACK, evil, policy};
 
 const FLOOD: u64 = 3000;
 /// Looks like a record of its own, with colours.
@@ -64,6 +66,65 @@ fn malformed(target: &Target) -> Outcome {
 fn told(host: &Host) -> usize {
     let events = host.events_so_far();
     events.iter().filter(|event| event["type"] == "violation" && event["code"] == "handshake_malformed").count()
+}
+
+/// Standard error is closed, full, broken or stuck: who breaks rules is thrown out, honest clients lose nothing, newcomers
+/// come in, and the end is told to everybody and comes in time.
+pub(crate) fn unwritable(ground: &Ground) -> Outcome<String> {
+    const LOGS: [Log; 5] = [Log::Closed, Log::FullDisk, Log::BrokenPipe, Log::FullPipe, Log::FullPipeThatDoesNotBlock];
+    let mut seen = Vec::new();
+    for log in LOGS {
+        let echoes = serve_without_a_log(ground, log).map_err(|failure| failure.during(format_args!("{log:?}")))?;
+        seen.push(format!("{log:?}: {echoes}"));
+    }
+    Ok(seen.join("; "))
+}
+
+fn serve_without_a_log(ground: &Ground, log: Log) -> Outcome<u64> {
+    let mut host = policy().log(log).start(&ground.run)?;
+    let honest = Honest::start(&host.target, 4)?;
+    for _ in 0..12 {
+        let mut client = Client::open(&host.target, Dial::default(), &evil())?;
+        client.send(b"\x81\x02hi")?;
+        let (code, _) = client.closed(PATIENCE)?;
+        ensure!(code == 1002, "an unmasked frame was closed with {code}");
+        malformed(&host.target)?;
+    }
+    honest.keep_going()?;
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        waiting.push(Client::open(&host.target, Dial::default(), &evil())?);
+    }
+    host.until("verdicts.bad_frame", PATIENCE, |count| count == 12)?;
+    let echoes = honest.finish()?.echoes;
+    host.group.signal(Signal::TERM)?;
+    for client in &mut waiting {
+        let (code, _) = client.closed(PATIENCE)?;
+        ensure!(code == 1012, "closed with {code}");
+    }
+    let code = host.exit_code(Duration::from_secs(5) + SLACK)?;
+    ensure!(code == 0, "exit code {code}");
+    Ok(echoes)
+}
+
+/// What was said last is in the log when the process has ended.
+pub(crate) fn last_words(ground: &Ground) -> Outcome<String> {
+    let mut host = policy().start(&ground.run)?;
+    let mut client = Client::open(&host.target, Dial::default(), &evil())?;
+    host.group.signal(Signal::TERM)?;
+    let (code, _) = client.closed(PATIENCE)?;
+    ensure!(code == 1012, "closed with {code}");
+    drop(client);
+    let code = host.exit_code(Duration::from_secs(5) + SLACK)?;
+    ensure!(code == 0, "exit code {code}");
+    let mut log = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while !log.iter().any(|line: &String| line.contains("code=draining ip=127.")) {
+        ensure!(Instant::now() < deadline, "the last record is not in the log: {log:?}");
+        std::thread::sleep(Duration::from_millis(2));
+        log.extend(host.log_so_far());
+    }
+    Ok(format!("{} lines", log.len()))
 }
 
 /// The next record says how many were left out.

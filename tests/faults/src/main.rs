@@ -37,6 +37,8 @@ const TESTS: &[Test] = &[
     Test { name: "tls-garbage", threat: "T1", run: tls::garbage },
     Test { name: "tls-reload-under-load", threat: "T2", run: tls::reload_under_load },
     Test { name: "log-flood", threat: "S6", run: logs::flood },
+    Test { name: "log-unwritable", threat: "S6", run: logs::unwritable },
+    Test { name: "log-last-words", threat: "S6", run: logs::last_words },
     Test { name: "clock-jump", threat: "A3", run: clock::jump },
 ];
 

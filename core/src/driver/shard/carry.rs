@@ -1,7 +1,6 @@
 //! Carrying out the application's commands: appended to outboxes in order, then one write per touched connection.
 
 use std::hash::{BuildHasher, RandomState};
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -13,7 +12,6 @@ use crate::driver::opening;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
 use crate::revocation::is_older;
-use crate::rooms::MAX_ROOMS_PER_CONNECTION;
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -26,16 +24,9 @@ const DRAIN_RETRY_MS: u64 = 10;
 
 /// Carries out everything that has arrived; whether the shard goes on.
 pub(in crate::driver) fn carry_out() -> bool {
-    let goes_on = catch_unwind(|| {
-        with_shard(|shard| {
-            shard.carry_out();
-            !shard.is_stopped()
-        })
-    });
-    // A fault of ours must not take the whole shard with it.
-    goes_on.unwrap_or_else(|_| {
-        tracing::error!(target: "wsguard", "a command failed; the shard goes on");
-        true
+    with_shard(|shard| {
+        shard.carry_out();
+        !shard.is_stopped()
     })
 }
 
@@ -48,22 +39,25 @@ impl Shard {
         // Both lists are put back, so that their memory is there the next time.
         let mut commands = core::mem::take(&mut buffer.commands);
         for command in commands.drain(..) {
-            self.carry(command, &buffer, now);
+            self.shielded(|shard| shard.carry(command, &buffer, now));
         }
         buffer.commands = commands;
         self.commands = buffer;
         let mut touched = core::mem::take(&mut self.touched);
         for slot in touched.drain(..) {
-            if let Some(mut session) = self.sessions[slot as usize].take() {
-                session.touched = false;
-                let waker = session.waker.clone();
-                let cx = &mut Context::from_waker(&waker);
-                self.write(&mut session, now, cx);
-                self.publish_unsent(&session);
-                self.end_turn(session, now, cx);
-            }
+            self.shielded(|shard| shard.write_touched(slot, now));
         }
         self.touched = touched;
+    }
+
+    fn write_touched(&mut self, slot: u32, now: Moment) {
+        let Some(mut session) = self.sessions.get_mut(slot as usize).and_then(Option::take) else { return };
+        session.touched = false;
+        let waker = session.waker.clone();
+        let cx = &mut Context::from_waker(&waker);
+        self.write(&mut session, now, cx);
+        self.publish_unsent(&session);
+        self.end_turn(session, now, cx);
     }
 
     fn carry(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
@@ -98,6 +92,11 @@ impl Shard {
             }
             Command::Drain { until, jitter_ms } => self.drain(until, jitter_ms, now),
             Command::Stop => self.stop(now),
+            #[cfg(test)]
+            Command::Fault { conn } => {
+                let _held = self.take_id(conn);
+                std::panic::panic_any("a fault of ours");
+            }
         }
     }
 
@@ -148,17 +147,21 @@ impl Shard {
 
     fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
         let slots = match room {
-            Some(room) => self.rooms.members(room).to_vec(),
+            Some(room) => self.places.members(room),
             None => (0..self.sessions.len() as u32).collect(),
         };
         for slot in slots {
-            let Some(mut session) = self.sessions[slot as usize].take() else { continue };
-            if self.takes_frames(&session) && Some(session.id) != except {
-                session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
-                self.touch(&mut session, now);
-            }
-            self.put_back(session, now);
+            self.shielded(|shard| shard.broadcast_to(slot, frame, except, now));
         }
+    }
+
+    fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
+        let Some(mut session) = self.sessions[slot as usize].take() else { return };
+        if self.takes_frames(&session) && Some(session.id) != except {
+            session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
+            self.touch(&mut session, now);
+        }
+        self.put_back(session, now);
     }
 
     /// A doomed connection still takes answers, but no more than its outbox may hold.
@@ -192,24 +195,17 @@ impl Shard {
     }
 
     fn join(&mut self, id: ConnectionId, room: &str) {
-        let Some(mut session) = self.take_id(id) else { return };
-        let rooms = session.rooms.get_or_insert_default();
-        if rooms.len() < MAX_ROOMS_PER_CONNECTION {
-            rooms.extend(self.rooms.join(room, id.slot()));
-        } else {
-            tracing::warn!(target: "wsguard", conn = %id, "a connection is in {MAX_ROOMS_PER_CONNECTION} rooms; not joined");
+        let session = self.sessions.get_mut(id.slot() as usize).and_then(Option::as_mut);
+        let is_new = session.filter(|session| session.id == id).is_some_and(|session| session.place.join(room));
+        // It was counted when the application asked for it.
+        if !is_new && let Some(slot) = self.remote().slots.get(id.slot()) {
+            slot.give_back_rooms(1);
         }
-        self.sessions[id.slot() as usize] = Some(session);
     }
 
     fn leave(&mut self, id: ConnectionId, room: &str) {
-        let Some(mut session) = self.take_id(id) else { return };
-        if self.rooms.leave(room, id.slot())
-            && let Some(rooms) = &mut session.rooms
-        {
-            rooms.retain(|joined| &**joined != room);
-        }
-        self.sessions[id.slot() as usize] = Some(session);
+        let session = self.sessions.get_mut(id.slot() as usize).and_then(Option::as_mut);
+        let _ = session.filter(|session| session.id == id).map(|session| session.place.leave(room));
     }
 
     /// Closes a user's connections, but for those that were let in after the call.
@@ -218,7 +214,8 @@ impl Shard {
         for slot in 0..self.sessions.len() {
             let Some(session) = &self.sessions[slot] else { continue };
             if session.seat.user().is_some_and(|own| **own == *user) && is_older(session.granted, number) {
-                self.act_on(session.id, now, |conn, turn| conn.violate(&report, turn));
+                let id = session.id;
+                self.shielded(|shard| shard.act_on(id, now, |conn, turn| conn.violate(&report, turn)));
             }
         }
     }
@@ -243,25 +240,44 @@ impl Shard {
         }
     }
 
-    /// Begins the drain: what waits for its rate is delivered, and every connection gets its moment within the jitter.
+    /// Begins the drain, or shortens one: what waits for its rate is delivered, and every connection gets its moment within
+    /// the jitter.
     fn drain(&mut self, until: Moment, jitter_ms: u64, now: Moment) {
+        let is_sooner = self.drain_until.is_none_or(|before| until < before);
+        let until = self.drain_until.map_or(until, |before| before.min(until));
         self.drain_until = Some(until);
         let random = RandomState::new();
         for slot in 0..self.sessions.len() {
-            let Some(mut session) = self.sessions[slot].take() else { continue };
+            let wait = jitter_ms.checked_add(1).map_or(0, |most| random.hash_one(slot) % most);
+            let at = now.after_millis(wait).min(until);
+            self.shielded(|shard| shard.begin_to_drain(slot, at, now));
+        }
+        if is_sooner {
+            self.stop_at(until, now);
+        }
+        self.stop_when_drained();
+    }
+
+    fn begin_to_drain(&mut self, slot: usize, at: Moment, now: Moment) {
+        let Some(mut session) = self.sessions[slot].take() else { return };
+        if session.conn.is_open() {
             self.turn(&mut session, now, Connection::release_all_delayed);
-            let wait = random.hash_one(session.id) % (jitter_ms + 1);
-            session.drain_at = now.after_millis(wait).min(until);
-            self.end_turn_elsewhere(session, now);
+            session.drain_at = session.drain_at.min(at);
+        }
+        self.end_turn_elsewhere(session, now);
+    }
+
+    /// Ends what is left at the end of the drain; there is none where that never comes.
+    fn stop_at(&self, until: Moment, now: Moment) {
+        if until == Moment::NEVER {
+            return;
         }
         let left = until.since(now);
-        let shared = Arc::clone(&self.shared);
-        let index = self.index;
+        let (shared, index) = (Arc::clone(&self.shared), self.index);
         tokio::spawn(async move {
             tokio::time::sleep(left).await;
             shared.shards[index].post(|buffer| buffer.commands.push(Command::Stop));
         });
-        self.stop_when_drained();
     }
 
     /// Closes a session whose moment has come, once the application has had its messages.
@@ -280,13 +296,20 @@ impl Shard {
     /// Drops what is left.
     fn stop(&mut self, now: Moment) {
         for slot in 0..self.sessions.len() {
-            let Some(mut session) = self.sessions[slot].take() else { continue };
-            let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
-            self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
-            self.write_elsewhere(&mut session, now);
-            self.turn(&mut session, now, Connection::handle_eof);
-            self.remove(session);
+            self.shielded(|shard| shard.drop_session(slot, now));
         }
         self.stopped = true;
+    }
+
+    fn drop_session(&mut self, slot: usize, now: Moment) {
+        let Some(mut session) = self.sessions[slot].take() else { return };
+        let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
+        self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
+        self.write_elsewhere(&mut session, now);
+        // One that was doomed says goodbye only now.
+        self.turn(&mut session, now, Connection::handle_eof);
+        self.write_elsewhere(&mut session, now);
+        self.out.clear();
+        self.remove(session, now);
     }
 }

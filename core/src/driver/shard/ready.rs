@@ -3,7 +3,6 @@
 //! A task per connection costs more memory than an idle connection's whole state, and more cache lines per message than
 //! the message: what a connection needs of the runtime is only a waker.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -100,10 +99,7 @@ pub(in crate::driver) async fn run_connections() {
                 for connection in round {
                     connection.is_queued.store(false, Ordering::Release);
                     let (slot, generation) = (connection.slot, connection.generation);
-                    // A fault of ours must not take the whole shard with it.
-                    if catch_unwind(AssertUnwindSafe(|| shard.run_session(slot, generation))).is_err() {
-                        shard.recover(slot, generation);
-                    }
+                    shard.shielded(|shard| shard.run_session(slot, generation));
                 }
             });
             if rounds.peek().is_some() {

@@ -1,0 +1,341 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+//! Everything at once over real sockets: peers that do what they like, an application whose threads do what they like and
+//! whose handler panics. Afterwards everything that was taken is given back, every id is stale, and the server has ended.
+//!
+//! `WSGUARD_CHAOS_SECONDS` says how long (3), `WSGUARD_CHAOS_SEED` which (random; it is printed).
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use wsguard::{Accept, ConnectionId, Decision, Event, KeptInbox, Options, Server, ServerHandle, TicketId, Upgrade};
+
+const OPTIONS: &str = r#"{
+    "listen": "127.0.0.1:0", "threads": 3, "origins": ["https://a.example"], "auth": "callback", "events": {
+        "echo": {"schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}, "dear": {"cost": 30}, "any": {}},
+    "rate_limit": {"per_second": 200, "burst": 60, "queue": 20, "bytes_per_second": 400000, "key": "user"},
+    "handshakes_per_ip": null, "max_connections_per_ip": 60, "max_connections_per_user": 12, "max_pending_auth": 12,
+    "max_inbox_bytes": 300000, "max_outbox_bytes": 60000, "max_message_bytes": 40000, "max_fragments": 20,
+    "auth_timeout_ms": 300, "handshake_timeout_ms": 500, "message_timeout_ms": 400, "close_timeout_ms": 150,
+    "ping_interval_ms": 100, "idle_timeout_ms": 1200}"#;
+
+/// xorshift: what a seed did, it does again, as far as threads allow.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn one_in(&mut self, sides: u64) -> bool {
+        self.roll(sides) == 0
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.roll(from.len() as u64) as usize]
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+// ---- peers
+
+fn frame(first: u8, payload: &[u8], is_masked: bool) -> Vec<u8> {
+    let mask = if is_masked { 0x80 } else { 0 };
+    let mut out = vec![first];
+    match payload.len() {
+        len @ 0..126 => out.push(mask | len as u8),
+        len @ 126..65_536 => out.extend([&[mask | 0x7e][..], &(len as u16).to_be_bytes()].concat()),
+        len => out.extend([&[mask | 0x7f][..], &(len as u64).to_be_bytes()].concat()),
+    }
+    if is_masked {
+        out.extend([0; 4]);
+    }
+    out.extend(payload);
+    out
+}
+
+fn message(dice: &mut Dice) -> Vec<u8> {
+    let pad = "x".repeat(*dice.pick(&[0, 10, 200, 5000, 30_000]));
+    let text = match dice.roll(6) {
+        0 => r#"{"event":"dear"}"#.to_owned(),
+        1 => r#"{"event":"echo","data":{"n":1},"id":7}"#.to_owned(),
+        _ => format!(r#"{{"event":"any","data":"{pad}"}}"#),
+    };
+    frame(0x81, text.as_bytes(), true)
+}
+
+/// One thing that a peer may send, legal more often than not.
+fn bytes(dice: &mut Dice) -> Vec<u8> {
+    match dice.roll(48) {
+        24.. => message(dice),
+        0..12 => frame(0x81, br#"{"event":"any"}"#, true),
+        12 => (0..dice.roll(80)).flat_map(|_| message(dice)).collect(),
+        13 => frame(0x89, b"ping", true),
+        14 => frame(0x8a, b"pong", true),
+        15 => (0..60).flat_map(|_| frame(0x89, b"flood", true)).collect(),
+        16 => {
+            let mut all = frame(0x01, br#"{"event":"#, true);
+            (0..dice.roll(25)).for_each(|_| all.extend(frame(0x00, b"", true)));
+            all.extend(frame(0x80, br#""any"}"#, true));
+            all
+        }
+        17 => frame(0x88, &1000u16.to_be_bytes(), true),
+        18 => frame(0x82, b"binary", true),
+        19 => frame(0x81, br#"{"event":"none"}"#, true),
+        20 => frame(0x81, br#"{"event":"echo","data":1}"#, true),
+        21 => frame(0x81, b"unmasked", false),
+        22 => vec![0x81, 0xff, 0, 0, 0, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, b'{'],
+        _ => (0..dice.roll(40)).map(|_| dice.0 as u8).collect(),
+    }
+}
+
+fn request(dice: &mut Dice) -> Vec<u8> {
+    let token = match dice.roll(20) {
+        0 => "late".to_owned(),
+        1 => "twice".to_owned(),
+        2 => "hang".to_owned(),
+        3 => "reject".to_owned(),
+        4 => "boom".to_owned(),
+        5 => "soon over".to_owned(),
+        _ => format!("user-{}", dice.roll(4)),
+    };
+    let origin = if dice.one_in(15) { "https://b.example" } else { "https://a.example" };
+    format!(
+        "GET /{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\nX-Auth-Token: {token}\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        "p".repeat(dice.roll(2000) as usize)
+    )
+    .into_bytes()
+}
+
+/// One connection's life; an error is its end.
+fn live(stream: &TcpStream, dice: &mut Dice) -> std::io::Result<()> {
+    let mut stream = stream;
+    let head = request(dice);
+    match dice.roll(12) {
+        // Half a handshake, garbage, or frames right behind the request.
+        0 => return stream.write_all(&head[..head.len() / 2]),
+        1 => return stream.write_all(b"\x16\x03\x01 garbage\r\n\r\n"),
+        2 => stream.write_all(&[head, message(dice)].concat())?,
+        _ => stream.write_all(&head)?,
+    }
+    let reads = !dice.one_in(6);
+    let mut buffer = [0; 16 * 1024];
+    for _ in 0..dice.roll(40) {
+        match dice.roll(10) {
+            0..6 => stream.write_all(&bytes(dice))?,
+            6 => {
+                let all = bytes(dice);
+                stream.write_all(&all[..all.len() / 2])?;
+            }
+            7 if dice.one_in(4) => stream.shutdown(Shutdown::Write)?,
+            _ if reads => {
+                if matches!(stream.read(&mut buffer), Ok(0)) {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn peer(address: &str, mut dice: Dice, is_over: &AtomicBool) {
+    let mut kept = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let Ok(stream) = TcpStream::connect(address) else { continue };
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        let _ = live(&stream, &mut dice);
+        match dice.roll(4) {
+            0 => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            1 if kept.len() < 10 => kept.push(stream),
+            _ => {}
+        }
+        if dice.one_in(10) {
+            kept.clear();
+        }
+    }
+}
+
+// ---- the application
+
+#[derive(Default)]
+struct Known {
+    ids: Mutex<Vec<ConnectionId>>,
+    all: Mutex<HashSet<ConnectionId>>,
+    late: Mutex<Vec<TicketId>>,
+    held: Mutex<Vec<KeptInbox>>,
+}
+
+fn accept(user: &str, lives_ms: Option<u64>) -> Decision {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    Decision::Accept(Accept { user: Some(user.into()), expires_at_ms: lives_ms.map(|ms| now + ms) })
+}
+
+fn decide(upgrade: &Upgrade, server: &ServerHandle, known: &Known) {
+    let ticket = upgrade.ticket;
+    let _ = match upgrade.request.header("x-auth-token").unwrap_or_default() {
+        "late" => return known.late.lock().unwrap().push(ticket),
+        "hang" => return,
+        "boom" => panic!("chaos: the callback fails"),
+        "reject" => server.answer(ticket, Decision::Reject(418)),
+        "soon over" => server.answer(ticket, accept("soon", Some(50))),
+        "twice" => {
+            let _ = server.answer(ticket, accept("twice", None));
+            assert!(server.answer(ticket, accept("twice", None)).is_err(), "a ticket was answered twice");
+            Ok(())
+        }
+        user => server.answer(ticket, accept(user, None)),
+    };
+}
+
+fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Dice) {
+    match event {
+        Event::Upgrade(upgrade) => decide(upgrade, server, known),
+        Event::Open(open) => {
+            assert!(known.all.lock().unwrap().insert(open.conn), "an id came twice");
+            let mut ids = known.ids.lock().unwrap();
+            ids.push(open.conn);
+            // The last hundred are enough, most of them stale.
+            let surplus = ids.len().saturating_sub(100);
+            ids.drain(..surplus);
+        }
+        Event::Message(message) => {
+            assert!(!dice.one_in(60), "chaos: the handler fails");
+            if dice.one_in(200) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            if dice.one_in(3) {
+                known.held.lock().unwrap().push(server.hold_inbox(message.bytes));
+            }
+            let _ = server.reply(message.conn, message.id, message.event, message.data);
+        }
+        _ => {}
+    }
+}
+
+/// Anything that a thread of the application may ask for.
+fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
+    let ids = known.ids.lock().unwrap().clone();
+    let conn = if ids.is_empty() { ConnectionId::from_u64(dice.roll(u64::MAX)) } else { *dice.pick(&ids) };
+    let room = format!("room {}", dice.roll(5));
+    let large = "y".repeat(*dice.pick(&[0, 10, 3000, 20_000, 70_000]));
+    let data = format!("\"{large}\"");
+    let _ = match dice.roll(24) {
+        0..4 => server.emit(conn, "said", &data).map(drop),
+        4..6 => server.broadcast(Some(&room), "said", &data, Some(conn)),
+        6 => server.broadcast(None, "said", "1", None),
+        7..10 => server.join(conn, &room),
+        10 => (0..1100).try_for_each(|n| server.join(conn, &format!("many {n}"))),
+        11..13 => server.leave(conn, &room),
+        13 => server.close(conn, 4000, "enough"),
+        14 => server.fail(conn),
+        15 => server.refuse(conn, "any"),
+        16..18 => server.pause(conn),
+        18..20 => server.resume(conn),
+        20 if dice.one_in(4) => server.disconnect_user(&format!("user-{}", dice.roll(4))),
+        21 => match known.late.lock().unwrap().pop() {
+            Some(ticket) => server.answer(ticket, accept("late", None)),
+            None => Ok(()),
+        },
+        22 => {
+            known.held.lock().unwrap().clear();
+            Ok(())
+        }
+        _ => {
+            let _cork = server.cork();
+            (0..20).try_for_each(|_| server.emit(conn, "said", "1").map(drop))
+        }
+    };
+}
+
+#[test]
+fn everything_that_was_taken_is_given_back() {
+    let seed = setting("WSGUARD_CHAOS_SEED").unwrap_or_else(|| RandomState::new().hash_one(0)).max(1);
+    let lasts = Duration::from_secs(setting("WSGUARD_CHAOS_SECONDS").unwrap_or(3));
+    println!("WSGUARD_CHAOS_SEED={seed}");
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_ours = panic.payload_as_str().is_some_and(|text| text.starts_with("chaos: "));
+        if !is_ours {
+            before(panic);
+        }
+    }));
+    let dice = |number: u64| {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number.wrapping_mul(0x1234_5678_9abc_def1)) | 1)
+    };
+    let server = Server::start(Options::from_json(OPTIONS).unwrap()).unwrap();
+    let (address, commands) = (server.address().to_owned(), server.handle());
+    let (known, is_over) = (Arc::<Known>::default(), Arc::<AtomicBool>::default());
+    let (ended, end) = mpsc::channel();
+    let application = {
+        let (known, mut dice) = (Arc::clone(&known), dice(1));
+        std::thread::spawn(move || {
+            server.run(|event, server| handle(&event, server, &known, &mut dice));
+            let _ = ended.send(());
+        })
+    };
+    let commanders = (2..4).map(|number| {
+        let (known, is_over, commands, mut dice) =
+            (Arc::clone(&known), Arc::clone(&is_over), commands.clone(), dice(number));
+        std::thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                command(&commands, &known, &mut dice);
+                std::thread::sleep(Duration::from_micros(dice.roll(2000)));
+            }
+            commands.drain(3000, dice.roll(200));
+        })
+    });
+    let peers = (10..18).map(|number| {
+        let (address, is_over, dice) = (address.clone(), Arc::clone(&is_over), dice(number));
+        std::thread::spawn(move || peer(&address, dice, &is_over))
+    });
+    let threads = commanders.collect::<Vec<_>>().into_iter().chain(peers.collect::<Vec<_>>());
+    let began = Instant::now();
+    while began.elapsed() < lasts {
+        std::thread::sleep(Duration::from_millis(50));
+        let stats = commands.stats();
+        assert!(stats.open <= stats.connections && stats.connections < 1000, "{stats:?}");
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert!(end.recv_timeout(Duration::from_secs(30)).is_ok(), "the server does not end: {:?}", commands.stats());
+    application.join().unwrap();
+    known.held.lock().unwrap().clear();
+    let stats = commands.stats();
+    println!("{} connections, {} messages, {:?}", stats.opened_total, stats.messages_in, stats.verdicts);
+    assert!(stats.opened_total > 10 && stats.messages_in > 10, "nothing happened: {stats:?}");
+    let gauges = [
+        ("connections", stats.connections),
+        ("open", stats.open),
+        ("inbox_bytes", stats.inbox_bytes),
+        ("outbox_bytes", stats.outbox_bytes),
+        ("delayed", stats.delayed),
+        ("pending_auth", stats.pending_auth),
+        ("upgrades_in_inbox", stats.upgrades_in_inbox),
+        ("refusing", stats.refusing),
+        ("rooms", stats.rooms),
+        ("room_memberships", stats.room_memberships),
+    ];
+    for (name, gauge) in gauges {
+        assert_eq!(gauge, 0, "{name}: {stats:?}");
+    }
+    for conn in known.all.lock().unwrap().iter() {
+        assert!(!commands.is_open(*conn));
+        assert_eq!(commands.emit(*conn, "said", "1").unwrap_err().code(), "connection_closed");
+    }
+    assert_eq!(commands.broadcast(None, "said", "1", None).unwrap_err().code(), "stopped");
+}
