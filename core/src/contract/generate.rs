@@ -50,7 +50,14 @@ pub(crate) fn document(dice: &mut Dice<'_>) -> Value {
     root.insert("$id".to_owned(), json!("https://example.com/root"));
     root.insert(anchor(dice), json!("n"));
     root.insert("$defs".to_owned(), definitions.into());
-    root.into()
+    // Mostly not both, which jsonschema does not always get right.
+    let text = Value::from(root).to_string();
+    let text = match dice.throw(8) {
+        0 => text,
+        1..=4 => text.replace("$dynamicRef", "$ref"),
+        _ => text.replace("unevaluatedItems", "items").replace("unevaluatedProperties", "additionalProperties"),
+    };
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn anchor(dice: &mut Dice<'_>) -> String {

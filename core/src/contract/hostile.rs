@@ -139,7 +139,28 @@ fn wide_data_is_linear() {
     }
 }
 
-/// The differences that are meant: none among what `generate` makes.
+/// jsonschema 0.60 forgets what a `$dynamicRef` without an anchor has evaluated; the specification (core, 8.2.3.2 and
+/// 11.2) calls it a `$ref` then. Found by the property below.
+#[test]
+fn a_dynamic_reference_without_an_anchor_is_a_reference() {
+    let schema = json!({
+        "$id": "https://example.com/root",
+        "$defs": {"d": {"$dynamicRef": "r"}, "r": {"$id": "r", "prefixItems": [true]}},
+        "anyOf": [{"$ref": "root#/$defs/d"}],
+        "unevaluatedItems": false,
+    });
+    let schema = Schema::compile(&schema).unwrap();
+    assert!(schema.check("[1]").is_ok());
+    assert_eq!(schema.check("[1,2]").unwrap_err().to_string(), "data: unevaluatedItems");
+}
+
+/// Where jsonschema may be asked: see the test above.
+fn is_comparable(schema: &Value) -> bool {
+    let text = schema.to_string();
+    !(text.contains("unevaluated") && text.contains("$dynamicRef"))
+}
+
+/// No other difference is among what `generate` makes.
 fn agrees(schema: &Value, text: &str) -> Option<bool> {
     let ours = match Schema::compile(schema) {
         Ok(ours) => ours,
@@ -153,6 +174,9 @@ fn agrees(schema: &Value, text: &str) -> Option<bool> {
     };
     let theirs = jsonschema(schema).unwrap().is_valid(&serde_json::from_str(text).unwrap());
     let (words, _) = steps(&ours, text);
+    if !is_comparable(schema) {
+        return None;
+    }
     assert_eq!(words.is_none(), theirs, "{words:?} for {text} against {schema}");
     assert_eq!(ours.check(text).is_ok(), theirs);
     Some(theirs)

@@ -105,9 +105,9 @@ fn check(checked: &Checked, text: &str) {
 /// very small ones are left out too: `multipleOf` is decimal here, and in jsonschema as far as its integers reach.
 fn has_contested_number(value: &Value) -> bool {
     match value {
-        Value::Number(number) => number.as_f64().is_some_and(|float| {
-            number.is_f64() && (float.fract() == 0.0 || !(1e-9..1e9).contains(&float.abs()))
-        }),
+        Value::Number(number) => number
+            .as_f64()
+            .is_some_and(|float| number.is_f64() && (float.fract() == 0.0 || !(1e-9..1e9).contains(&float.abs()))),
         Value::Array(items) => items.iter().any(has_contested_number),
         Value::Object(members) => members.values().any(has_contested_number),
         _ => false,
