@@ -117,8 +117,19 @@ impl Inbox {
 
     /// Every connection that JavaScript does not know yet: its place, its id's halves, what describes it.
     pub(crate) fn reveal(&mut self) -> Option<Value> {
+        let unveiled = self.connections.unveil_all();
+        self.tell(unveiled.values().map(|open| &**open))
+    }
+
+    /// Those of a user.
+    pub(crate) fn reveal_user(&mut self, user: &str) -> Option<Value> {
+        let unveiled = self.connections.unveil_user(user);
+        self.tell(unveiled.iter().map(|open| &**open))
+    }
+
+    fn tell<'o>(&mut self, opens: impl Iterator<Item = &'o Open>) -> Option<Value> {
         let mut revealed = Vec::new();
-        for open in self.connections.unveil_all().values() {
+        for open in opens {
             let [low, high] = halves(open.conn.to_u64());
             revealed.push(json!([self.connections.open(open.conn), low, high, json::open(open)]));
         }
