@@ -43,7 +43,7 @@ function systemError({ message, errno }) {
 /** Refuses what is no object, and names in it that mean nothing. */
 function checkNames(given, known, what) {
   if (given === null || typeof given !== 'object' || Array.isArray(given)) {
-    const kind = given === null ? 'null' : Array.isArray(given) ? 'an array' : `a ${typeof given}`;
+    const kind = given === null ? 'null' : given === undefined ? 'nothing' : Array.isArray(given) ? 'an array' : `a ${typeof given}`;
     throw failure('invalid_argument', `${what} takes { ${known.join(', ')} }, got ${kind}`);
   }
   for (const name of Object.keys(given)) {
@@ -57,7 +57,9 @@ function didYouMean(name, known) {
   let best;
   let least = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of known) {
-    const far = distance(name.toLowerCase(), candidate.toLowerCase());
+    const [given, wanted] = [name.toLowerCase(), candidate.toLowerCase()];
+    const isPart = Math.min(given.length, wanted.length) >= 3 && (given.includes(wanted) || wanted.includes(given));
+    const far = isPart ? 1 : distance(given, wanted);
     if (far < least) [best, least] = [candidate, far];
   }
   return best === undefined || least >= Math.max(best.length, 2) ? '' : `; did you mean \`${best}\`?`;

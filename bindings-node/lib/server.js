@@ -202,7 +202,10 @@ class Server extends EventEmitter {
   }
 
   stop() {
-    return this.#finish(() => this.#native.stop());
+    return this.#finish(() => {
+      this.#waiting.stop();
+      this.#native.stop();
+    });
   }
 
   #finish(how) {

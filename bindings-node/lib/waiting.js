@@ -18,6 +18,7 @@ class Waiting {
   /** By connection: what waits, the first of which is at work. */
   #queues = new Map();
   #whenEmpty;
+  #isOver = false;
 
   /** `settle(conn, message, result)` handles a message that was judged; `fail(error, conn)` hears what throws. */
   constructor(native, settle, fail) {
@@ -51,9 +52,15 @@ class Waiting {
     const queue = this.#queues.size === 0 ? undefined : this.#queues.get(conn);
     if (queue === undefined) return false;
     queue.close = close;
-    if (isPointless) this.#end(conn, queue);
+    if (isPointless || this.#isOver) this.#end(conn, queue);
     else queue.timer = setTimeout(() => this.#end(conn, queue), PATIENCE_MS);
     return true;
+  }
+
+  /** The server ends at once: nothing that is closed waits any longer. */
+  stop() {
+    this.#isOver = true;
+    for (const [conn, queue] of this.#queues) if (queue.close !== undefined) this.#end(conn, queue);
   }
 
   /** Calls `done` when nothing waits any more. */
