@@ -12,6 +12,8 @@ use crate::records::{HAS_ID, Kind, Records, STATUS_ERROR, STATUS_OK, TextKind, U
 
 /// A chunk ends when its text is longer, so that one message that is kept keeps little else alive.
 const TEXT_BYTES: usize = 32 * 1024;
+/// The same of texts that JavaScript slices; what it parses from JSON has memory of its own.
+const SLICED_TEXT_BYTES: usize = 8 * 1024;
 
 /// The text of a chunk.
 #[derive(Debug)]
@@ -259,7 +261,8 @@ impl Text {
             }
             return Ok(());
         }
-        if self.kind != kind || self.written.len() > TEXT_BYTES { Err(Full::Chunk) } else { Ok(()) }
+        let most = if kind == TextKind::Plain { SLICED_TEXT_BYTES } else { TEXT_BYTES };
+        if self.kind != kind || self.written.len() > most { Err(Full::Chunk) } else { Ok(()) }
     }
 
     /// Adds a text; where it starts and how long it is, in UTF-16 units.
