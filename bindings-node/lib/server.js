@@ -164,6 +164,9 @@ class Server extends EventEmitter {
       throw failure('already_started', `the server ${why}; a server has one life: make another`);
     }
     const wake = () => this.#inbox.wake();
+    const address = native(() => this.#native.start(listens, wake));
+    // Nothing comes before this turn is over.
+    this.#address = address;
     this.#outbox = new Outbox(this.#native, this.#native.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
     this.#inbox = new Inbox(this.#native, this.#outbox, this.#events, this.#sink());
     this.#waiting = new Waiting(
@@ -171,7 +174,6 @@ class Server extends EventEmitter {
       (conn, message, result) => this.#onJudged(conn, message, result),
       (error, conn) => this.#fail(error, conn),
     );
-    this.#address = native(() => this.#native.start(listens, wake));
     this.#state = 'running';
     this.#heed();
     this.#abandon = () => this.#endNow();

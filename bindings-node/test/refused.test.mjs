@@ -213,6 +213,12 @@ test('an address that is taken says what the system said', async (t) => {
     assert.deepEqual([error.code, error.option, error.cause?.code], ['listen_failed', 'listen', 'EADDRINUSE']);
     return error instanceof Error;
   });
+  const second = new Server(policy({ listen: first.address }));
+  await assert.rejects(second.listen(), { code: 'listen_failed' });
+  assert.throws(() => second.to('room'), { code: 'not_started' });
+  await first.stop();
+  assert.equal(await second.listen(), first.address, 'it was not started before');
+  await second.stop();
 });
 
 test('a signal is forgotten when the server has ended', async () => {
