@@ -90,9 +90,9 @@ class Inbox {
     return this.#context.runInAsyncScope(call);
   }
 
-  /** Every connection that was told of. */
+  /** Every connection that was told of, by place; undefined where a place is free. */
   known() {
-    return this.#connections.filter((conn) => conn !== undefined);
+    return this.#connections;
   }
 
   /** The number of the batch that is handled: what it tells of happened before its first event was handled. */

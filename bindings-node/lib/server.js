@@ -280,9 +280,12 @@ class Server extends EventEmitter {
 
   /** From here on nothing is handled as this user, whatever was read before. */
   #revoke(user) {
-    for (const conn of this.#inbox.known()) if (conn.user === user) internals.end(conn);
+    for (const conn of this.#inbox.known()) if (conn?.user === user) internals.end(conn);
     const since = now();
-    for (const [old, { at }] of this.#revoked) if (since - at > REVOKED_FOR_MS) this.#revoked.delete(old);
+    for (const [old, { at }] of this.#revoked) {
+      if (since - at < REVOKED_FOR_MS) break;
+      this.#revoked.delete(old);
+    }
     this.#revoked.delete(user);
     this.#revoked.set(user, { at: since, batch: this.#inbox.batch });
   }
