@@ -11,8 +11,10 @@ export type {
 
 type Awaitable<T> = T | PromiseLike<T>;
 type Name<T> = keyof T & string;
-/** `data` of an event: known ones have a type, others may be any JSON. */
+/** `data` of an event that is sent: known ones have a type, others may be any JSON. */
 type DataOf<Events, K> = K extends keyof Events ? Events[K] : unknown;
+/** `data` of an event that came: by its schema; a plain JSON Schema says nothing to TypeScript, so state it, or trust it. */
+type HeardOf<Events, K> = K extends keyof Events ? (unknown extends Events[K] ? any : Events[K]) : any;
 
 /** What any schema library that implements Standard Schema gives (zod, Valibot, ArkType …). */
 export interface StandardSchema<Output = unknown> {
@@ -35,20 +37,20 @@ export interface EventOptions<Data = any> {
    * What `data` must be; default: anything. A JSON Schema is enforced natively. Of a Standard Schema the JSON Schema
    * behind it is enforced natively, then its own `validate` runs and may transform what the handler gets.
    */
-  schema?: StandardSchema<Data> | JsonSchema;
+  schema?: StandardSchema<Data> | JsonSchema | undefined;
   /** How many messages this one counts for in `rateLimit`. Default 1, at most 1000000. */
-  cost?: number;
+  cost?: number | undefined;
 }
 
 /** The policy and the application's authentication. */
 export interface ServerOptions<Events = any, Data = any> extends Omit<PolicyOptions, 'events'> {
   /** The events of the `json` protocol; an event that is not listed is a violation. */
-  events?: { [K in keyof Events]: EventOptions<Events[K]> };
+  events?: { [K in keyof Events]: EventOptions<Events[K]> } | undefined;
   /**
    * With `auth: "callback"`: asked before the 101, once for each handshake that passed the other checks. What it
    * throws or rejects with refuses the handshake with 503 and goes to `error`; so does silence for `authTimeoutMs`.
    */
-  authenticate?: (request: UpgradeRequest) => Awaitable<Accept<Data> | Reject>;
+  authenticate?: ((request: UpgradeRequest) => Awaitable<Accept<Data> | Reject>) | undefined;
 }
 
 /** An opening handshake that asks the application. It holds credentials: do not log its fields. */
@@ -90,13 +92,20 @@ export interface Reject {
 }
 
 /**
- * Lets a handshake in. `user` (1 to 256 bytes, no control characters) shares limits and can be disconnected by name;
- * `data` becomes `conn.data`; the session ends at `expiresAtMs` (Unix epoch, milliseconds).
+ * Lets a handshake in as `user` (1 to 256 bytes, no control characters), who shares limits and can be disconnected by
+ * name. `data` becomes `conn.data`; the session ends at `expiresAtMs` (Unix epoch, milliseconds). Without a user, also an
+ * undefined one, it throws: see `acceptAnonymous`.
  */
-export function accept<Data = undefined>(session?: {
-  user?: string | null;
+export function accept<Data = undefined>(session: {
+  user: string;
   data?: Data;
-  expiresAtMs?: number | null;
+  expiresAtMs?: number | null | undefined;
+}): Accept<Data>;
+
+/** Lets a handshake in as nobody: limits are those of its address, and `disconnectUser` does not find it. */
+export function acceptAnonymous<Data = undefined>(session?: {
+  data?: Data;
+  expiresAtMs?: number | null | undefined;
 }): Accept<Data>;
 
 /** Refuses a handshake with an HTTP status, 300 to 599. Default 401. */
@@ -125,7 +134,10 @@ export interface Meta {
 
 type Binary = NodeJS.ArrayBufferView | ArrayBufferLike;
 
-/** One open connection. Every method may be called after it has closed: it does nothing then. */
+/**
+ * One open connection. Every method may be called after it has closed: it does nothing then. `JSON.stringify` and
+ * `console.log` show it without `data`.
+ */
 export interface Connection<Events = any, Data = any> {
   /** Unique for the server's life. */
   readonly id: string;
@@ -139,28 +151,38 @@ export interface Connection<Events = any, Data = any> {
   readonly subprotocol: string | null;
   /** What `accept` was given; yours to use. */
   data: Data;
-  /** Whether it is open, as far as events have been handled. */
+  /** Whether it is open, as far as events have been handled; false from `close`, a failed handler or `disconnectUser` on. */
   readonly isOpen: boolean;
   /** Whether the peer has not read what was sent before. */
   readonly isQueued: boolean;
-  /** Sends a message: text of a string, binary of bytes (copied at once up to 8 KiB, else at the end of this tick). */
+  /** The rooms it is in. */
+  readonly rooms: readonly string[];
+  /**
+   * Sends a message: text of a string, binary of bytes, which are yours again when it returns. Throws for what is neither,
+   * and for what does not fit into `maxOutboxBytes`; then nothing is sent.
+   */
   send(data: string | Binary): Sent;
-  /** Emits an event: `{ event, data, status: "ok" }`. Throws where `data` is no JSON. */
+  /** Emits an event: `{ event, data, status: "ok" }`. Throws where `data` is no JSON; then nothing is sent. */
   emit<K extends string>(event: K, data?: DataOf<Events, K>): Sent;
   /** Emits an event in reply to a message: with its `id`, if it had one. */
   reply<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: DataOf<Events, K>): Sent;
-  /** Joins a room (1 to 256 bytes; at most 1024 rooms); a connection leaves its rooms when it closes. */
+  /** Joins a room (1 to 256 bytes); a connection leaves its rooms when it closes. Throws beyond 1024 rooms. */
   join(room: string): void;
   /** Leaves a room. */
   leave(room: string): void;
-  /** Starts the closing handshake. Default 1000; throws for a code that an endpoint may not send (RFC 6455 section 7.4). */
+  /**
+   * Starts the closing handshake: from here on no message is handled, and `send` says `dropped`. Default 1000; throws for a
+   * code that an endpoint may not send (RFC 6455 section 7.4).
+   */
   close(code?: number, reason?: string): void;
   /** Stops reading: the peer feels back-pressure. What was read before may still arrive. */
   pause(): void;
   /** Goes on reading. */
   resume(): void;
-  /** When the peer has read what was sent, or the connection has closed. */
+  /** When the peer has read what was sent, what was just said included, or the connection has closed. */
   drained(): Promise<void>;
+  /** What may be logged. */
+  toJSON(): { id: string; ip: string | null; user: string | null; path: string; subprotocol: string | null; isOpen: boolean };
 }
 
 /** Whom a broadcast goes to. It is encoded once, whatever their number. */
@@ -169,8 +191,11 @@ export interface Audience<Events = any> {
   emit<K extends string>(event: K, data?: DataOf<Events, K>): void;
   /** Sends a message to everyone here. */
   send(data: string | Binary): void;
-  /** The same without this connection. */
-  except(conn: Connection<any, any>): Audience<Events>;
+  /**
+   * The same without these connections, and those that are left out already. The core leaves one out; with more, each of
+   * the others is sent to by itself.
+   */
+  except(...conns: [Connection<any, any>, ...Connection<any, any>[]]): Audience<Events>;
 }
 
 /** A verdict against a peer. A flood of them is sampled; `stats()` counts every one. */
@@ -204,6 +229,8 @@ export interface WsguardError extends Error {
   code: string;
   /** The option at fault: `rateLimit.perSecond`, `origins[2]`. */
   option?: string;
+  /** What the system said (`listen_failed`: `code` is `EADDRINUSE` and the like), or what was thrown inside. */
+  cause?: unknown;
 }
 
 /** The listeners of a server, by name. A promise they return is watched, not waited for. */
@@ -228,7 +255,7 @@ export interface Lifecycle<Events = any, Data = any> {
 
 type Listener<Events, Data, K> = K extends keyof Lifecycle
   ? Lifecycle<Events, Data>[K]
-  : (conn: Connection<Events, Data>, data: DataOf<Events, K>, meta: Meta) => unknown;
+  : (conn: Connection<Events, Data>, data: HeardOf<Events, K>, meta: Meta) => unknown;
 
 /**
  * A WebSocket server. `Events` are the types of the events' `data` (inferred from Standard Schemas in `events`, or
@@ -239,14 +266,14 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   constructor(options: ServerOptions<Events, Data>);
 
   /** Binds and starts; resolves to the address with the real port. An aborted `signal` drains. */
-  listen(options?: { signal?: AbortSignal }): Promise<string>;
+  listen(options?: { signal?: AbortSignal | undefined }): Promise<string>;
 
   /**
    * Takes the upgrades of a plain HTTP server (`http`, Express, of Fastify `app.server`) with the verdicts of any other
    * handshake. `listen`, `tls` and `proxyProtocol` do not apply; the limits on the head are Node's. With `path`, upgrades
-   * of other paths are left to other listeners.
+   * of other paths are left to other listeners. To listen on a port of its own as well, `listen` first.
    */
-  attach(httpServer: HttpServer, options?: { path?: string | readonly string[] }): this;
+  attach(httpServer: HttpServer, options?: { path?: string | readonly string[] | undefined }): this;
 
   /** Takes one upgrade, for an `upgrade` listener of your own. */
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
@@ -255,7 +282,7 @@ export class Server<Events = any, Data = any> extends EventEmitter {
    * Shuts down gently: new handshakes get 503, open connections close with 1012, spread over `jitterMs` (default 0);
    * what is left after `timeoutMs` (default 10000) is dropped. Resolves when all is over.
    */
-  drain(options?: { timeoutMs?: number; jitterMs?: number }): Promise<void>;
+  drain(options?: { timeoutMs?: number | undefined; jitterMs?: number | undefined }): Promise<void>;
 
   /** Drops every connection. Resolves when all is over. */
   stop(): Promise<void>;
@@ -284,7 +311,7 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   /** Every connection. */
   toAll(): Audience<Events>;
 
-  /** Closes every connection of a user: `session_revoked`. */
+  /** Closes every connection of a user: `session_revoked`. From here on nothing that came from them is handled. */
   disconnectUser(user: string): void;
 
   /** The counters now. */
@@ -296,12 +323,13 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   /** Listens for an event of the contract, also one that is called like an event of the server (`close`). */
   onEvent<K extends Name<Events>>(
     event: K,
-    listener: (conn: Connection<Events, Data>, data: Events[K], meta: Meta) => unknown,
+    listener: (conn: Connection<Events, Data>, data: HeardOf<Events, K>, meta: Meta) => unknown,
   ): this;
 
   /** Ends that. */
   offEvent<K extends Name<Events>>(event: K, listener: (...args: any[]) => unknown): this;
 
+  /** Listens. Throws for a name that is neither the server's nor in `events`. */
   on<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
   addListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
   once<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
@@ -309,4 +337,7 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   prependOnceListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
   off<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
   removeListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
+
+  /** Calls listeners of the server's own events. It sends nothing: that is `toAll().emit` and `to(room).emit`. */
+  emit<K extends Name<Lifecycle>>(event: K, ...values: Parameters<Lifecycle<Events, Data>[K]>): boolean;
 }

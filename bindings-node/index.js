@@ -1,6 +1,6 @@
 'use strict';
 
 const { Server, logToStderr } = require('./lib/server.js');
-const { accept, reject } = require('./lib/authenticate.js');
+const { accept, acceptAnonymous, reject } = require('./lib/authenticate.js');
 
-module.exports = { Server, accept, logToStderr, reject };
+module.exports = { Server, accept, acceptAnonymous, logToStderr, reject };

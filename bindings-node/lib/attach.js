@@ -1,25 +1,51 @@
 'use strict';
 // Sharing a port with Node's HTTP server: the upgrade's socket goes to the core, with the bytes that were read from it.
 
+const http = require('node:http');
 const tls = require('node:tls');
-const { failure } = require('./errors.js');
+const { checkNames, failure, native } = require('./errors.js');
+const { kindOf } = require('./text.js');
 
 /** Listens for `upgrade`; returns what ends that. */
-function attach(server, httpServer, { path } = {}) {
-  if (typeof httpServer?.on !== 'function') {
-    throw failure('invalid_argument', 'attach wants an http.Server (of Fastify: app.server)');
-  }
-  if (httpServer instanceof tls.Server) {
-    throw failure('not_supported', 'attach takes plain HTTP servers: Node has ended TLS on its side. Use the option tls');
-  }
-  const paths = path === undefined ? undefined : new Set([path].flat());
+function attach(server, httpServer, options = {}) {
+  checkServer(httpServer);
+  checkNames(options, ['path'], 'attach');
+  const paths = options.path === undefined ? undefined : pathsOf(options.path);
   const onUpgrade = (request, socket, head) => {
     if (paths === undefined || paths.has(pathOf(request.url))) return server.handleUpgrade(request, socket, head);
     // Others may want it. If there is nobody, Node would leave the socket open for ever.
-    if (httpServer.listenerCount('upgrade') === 1) refuse(socket);
+    if (httpServer.listenerCount('upgrade') === 1) refuse(socket, '404 Not Found');
   };
   httpServer.on('upgrade', onUpgrade);
   return () => httpServer.off('upgrade', onUpgrade);
+}
+
+/** What is no HTTP server never tells of an upgrade. */
+function checkServer(given) {
+  if (given instanceof tls.Server) {
+    const advice = 'let wsguard listen on a port of its own with the option tls, or end TLS in a proxy';
+    throw failure('not_supported', `attach takes plain HTTP servers: Node has ended TLS on its side; ${advice}`);
+  }
+  if (given instanceof http.Server) return;
+  const isApp = typeof given === 'function' && typeof given.handle === 'function';
+  const hint = isApp
+    ? 'got an Express application: give what its listen() returns, or http.createServer(app)'
+    : given?.server instanceof http.Server
+      ? 'of Fastify: app.server'
+      : `got ${typeof given === 'object' && given !== null ? `a ${given.constructor?.name ?? 'object'}` : kindOf(given)}`;
+  throw failure('invalid_argument', `attach takes an http.Server; ${hint}`);
+}
+
+function pathsOf(path) {
+  const paths = [path].flat();
+  for (const one of paths) {
+    if (typeof one !== 'string') throw failure('invalid_argument', `path must be a string or a list of them, got ${kindOf(one)}`);
+    if (!one.startsWith('/') || /[?#]/.test(one)) {
+      throw failure('invalid_argument', `path must begin with / and have neither ? nor #, got ${JSON.stringify(one.slice(0, 64))}`);
+    }
+  }
+  if (paths.length === 0) throw failure('invalid_argument', 'path must name at least one path');
+  return new Set(paths);
 }
 
 function pathOf(url) {
@@ -27,25 +53,35 @@ function pathOf(url) {
   return end < 0 ? url : url.slice(0, end);
 }
 
-function refuse(socket) {
+/** Answers a handshake that the core cannot take. */
+function refuse(socket, status) {
   socket.on('error', () => {});
-  socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
+}
+
+/** Refuses arguments that are not those of an `upgrade` listener. */
+function checkUpgrade(request, socket, head) {
+  const isRequest = typeof request?.method === 'string' && typeof request.url === 'string' && Array.isArray(request.rawHeaders);
+  if (isRequest && typeof socket?.destroy === 'function' && ArrayBuffer.isView(head)) return;
+  throw failure('invalid_argument', "handleUpgrade takes what an http.Server's `upgrade` tells: request, socket, head");
 }
 
 /** Hands the connection over. Node's own handle is closed; the core has a descriptor of its own by then. */
-function handOver(native, request, socket, head) {
+function handOver(nativeServer, request, socket, head) {
   socket.on('error', () => {});
+  if (socket.destroyed) return; // the peer has left
   const fd = socket._handle?.fd;
   try {
     if (socket.encrypted || fd === undefined || fd < 0) {
-      if (socket.destroyed) return; // the peer has left
       throw failure('not_supported', 'the upgrade is not on a plain TCP socket');
     }
     // Nothing more may be read here: a byte that came into Node's buffers would be missing there.
     socket._handle.readStop?.();
-    native.adopt(fd, Buffer.concat([headOf(request), head, ...buffered(socket)]));
-  } finally {
+    native(() => nativeServer.adopt(fd, Buffer.concat([headOf(request), head, ...buffered(socket)])));
     socket.destroy();
+  } catch (error) {
+    refuse(socket, '503 Service Unavailable');
+    throw error;
   }
 }
 
@@ -62,4 +98,4 @@ function buffered(socket) {
   return chunks;
 }
 
-module.exports = { attach, handOver };
+module.exports = { attach, checkUpgrade, handOver, refuse };

@@ -1,8 +1,14 @@
 'use strict';
 // The application's authentication: what it is asked, and what it may answer.
 
+const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
-const { failure } = require('./errors.js');
+const { checkNames, failure } = require('./errors.js');
+const { kindOf, nameOf } = require('./text.js');
+
+/** An answer is known by its mark: another copy of this package (a test runner's registry) makes classes of its own. */
+const ACCEPT = Symbol.for('wsguard.accept');
+const REJECT = Symbol.for('wsguard.reject');
 
 class Accept {
   constructor(user, data, expiresAtMs) {
@@ -10,29 +16,56 @@ class Accept {
     this.data = data;
     this.expiresAtMs = expiresAtMs;
   }
+
+  get [ACCEPT]() {
+    return true;
+  }
 }
 
 class Reject {
   constructor(status) {
     this.status = status;
   }
+
+  get [REJECT]() {
+    return true;
+  }
 }
 
-/** Lets a handshake in. */
-function accept({ user, data, expiresAtMs } = {}) {
-  if (user !== undefined && user !== null && typeof user !== 'string') {
-    throw failure('invalid_argument', `user must be a string, got ${typeof user}`);
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+
+/** Lets a handshake in, as this user. */
+function accept(session) {
+  checkNames(session, ['user', 'data', 'expiresAtMs'], 'accept');
+  const { user, data, expiresAtMs } = session;
+  if (user === undefined || user === null) {
+    const got = 'user' in session ? kindOf(user) : 'none';
+    throw failure('invalid_argument', `accept needs a user, got ${got}; acceptAnonymous() lets somebody in without one`);
   }
-  if (expiresAtMs !== undefined && expiresAtMs !== null && !Number.isFinite(expiresAtMs)) {
-    throw failure('invalid_argument', 'expiresAtMs must be a number of milliseconds since the Unix epoch');
-  }
-  return new Accept(user ?? undefined, data, expiresAtMs ?? undefined);
+  nameOf(user, 'user');
+  if (CONTROL.test(user)) throw failure('invalid_argument', 'user must not have control characters');
+  return new Accept(user, data, endOf(expiresAtMs));
+}
+
+/** Lets a handshake in, as nobody: limits of a user do not apply, `disconnectUser` does not find it. */
+function acceptAnonymous(session = {}) {
+  if (session?.user !== undefined) throw failure('invalid_argument', 'acceptAnonymous takes no user; accept does');
+  checkNames(session, ['data', 'expiresAtMs'], 'acceptAnonymous');
+  return new Accept(undefined, session.data, endOf(session.expiresAtMs));
+}
+
+function endOf(expiresAtMs) {
+  if (expiresAtMs === undefined || expiresAtMs === null) return undefined;
+  if (typeof expiresAtMs === 'number' && expiresAtMs >= 0 && expiresAtMs <= Number.MAX_SAFE_INTEGER) return expiresAtMs;
+  const got = typeof expiresAtMs === 'number' ? expiresAtMs : kindOf(expiresAtMs);
+  throw failure('invalid_argument', `expiresAtMs must be a number of milliseconds since the Unix epoch, got ${got}`);
 }
 
 /** Refuses a handshake. */
 function reject(status = 401) {
-  if (typeof status !== 'number') throw failure('invalid_argument', `status must be a number, got ${typeof status}`);
-  return new Reject(status);
+  if (Number.isInteger(status) && status >= 300 && status <= 599) return new Reject(status);
+  const got = typeof status === 'number' ? status : kindOf(status);
+  throw failure('invalid_argument', `status of a rejection must be 300 to 599, got ${got}`);
 }
 
 /** A handshake's request. It holds what the peer sent, credentials included. */
@@ -83,22 +116,38 @@ function firstOf(pairs) {
   return fields;
 }
 
-/** Asks `callback` and settles with exactly one answer; whatever goes wrong refuses. */
+/** Asks `callback` in a context of its own and settles with exactly one answer; whatever goes wrong refuses. */
 function ask(callback, request, settle, fail) {
-  let answer;
-  try {
-    answer = callback(request);
-  } catch (error) {
-    return fail(error);
-  }
-  if (typeof answer?.then !== 'function') return decide(answer, settle, fail);
-  answer.then((settled) => decide(settled, settle, fail), fail);
-  return true;
+  let isSettled = false;
+  const once = (act) => (value) => {
+    if (isSettled) return;
+    isSettled = true;
+    act(value);
+  };
+  const [decided, failed] = [once((answer) => decide(answer, settle, fail)), once(fail)];
+  return new AsyncResource('WSGUARDHANDSHAKE').runInAsyncScope(() => {
+    try {
+      const answer = callback(request);
+      const then = answer?.then;
+      if (typeof then !== 'function') return void decided(answer);
+      new Promise((resolve, refuse) => then.call(answer, resolve, refuse)).then(decided, failed);
+      return true;
+    } catch (error) {
+      failed(error);
+      return undefined;
+    }
+  });
 }
 
 function decide(answer, settle, fail) {
-  if (answer instanceof Accept || answer instanceof Reject) settle(answer);
-  else fail(failure('invalid_argument', 'authenticate must return accept({ user, … }) or reject(status)'));
+  let problem;
+  try {
+    if (answer?.[ACCEPT] === true) return settle(true, answer);
+    if (answer?.[REJECT] === true) return settle(false, answer);
+  } catch (error) {
+    problem = error;
+  }
+  fail(problem ?? failure('invalid_argument', 'authenticate must return accept({ user, … }), acceptAnonymous() or reject(status)'));
 }
 
-module.exports = { Accept, Reject, UpgradeRequest, accept, ask, reject };
+module.exports = { UpgradeRequest, accept, acceptAnonymous, ask, reject };

@@ -1,140 +1,265 @@
 'use strict';
-// One open connection, as handlers see it.
+// One open connection, as handlers see it. Its inner side, for the rest of the package, is `internals`.
 
-const { failure } = require('./errors.js');
+const { AsyncResource } = require('node:async_hooks');
+const { inspect } = require('node:util');
+const { failure, native } = require('./errors.js');
+const { bytesOf } = require('./bytes.js');
+const { eventOf, idOf, jsonOf, nameOf, textOf } = require('./text.js');
 
-/** Text of JSON, or what is wrong with it. `undefined` is null, as for an absent `data`. */
-function jsonOf(data) {
-  if (data === undefined) return 'null';
-  const text = JSON.stringify(data);
-  if (text === undefined) throw failure('invalid_argument', `data must be JSON, got a ${typeof data}`);
-  return text;
-}
+const MOST_ROOMS = 1024;
+const NO_ROOMS = new Set();
 
-function textOf(value, what) {
-  if (typeof value !== 'string') throw failure('invalid_argument', `${what} must be a string, got ${typeof value}`);
-  return value;
-}
-
-/** Bytes of any view or ArrayBuffer, without a copy. */
-function bytesOf(data) {
-  if (data instanceof Uint8Array) return data;
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  if (data instanceof ArrayBuffer || data instanceof SharedArrayBuffer) return new Uint8Array(data);
-  throw failure('invalid_argument', `a message must be a string, Buffer, typed array or ArrayBuffer, got ${typeof data}`);
-}
+let internals;
 
 class Connection {
   #outbox;
   #native;
+  #low;
+  #high;
+  #opened;
+  #data;
+  #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
+  #expiresAtMs;
+  /** Nothing more is handled or sent: it has closed, or the application ended it. */
+  #isOver = false;
+  #hasFailed = false;
+  #isQueued = false;
+  /** What was said to it since the hand-over `#turn`. */
+  #turn = -1;
+  #gathered = 0;
   #drained;
+  #rooms = NO_ROOMS;
+  #isPaused = false;
+  #isHeld = false;
+  /** Nobody was told that it opened, so nobody is told that it closed. */
+  #isUntold = false;
 
-  /** @internal */
-  constructor(outbox, native, low, high, opened, data) {
+  /** @internal `opened`: id, address, user, path, subprotocol. */
+  constructor(outbox, nativeServer, low, high, opened, data, expiresAtMs = Infinity) {
     this.#outbox = outbox;
-    this.#native = native;
-    this.low = low;
-    this.high = high;
-    this.id = opened[0];
-    this.ip = opened[1];
-    this.user = opened[2];
-    this.path = opened[3];
-    this.subprotocol = opened[4];
-    this.data = data;
-    this.isOpen = true;
-    this.isQueued = false;
-    this.hasFailed = false;
+    this.#native = nativeServer;
+    this.#low = low;
+    this.#high = high;
+    this.#opened = opened;
+    this.#data = data;
+    this.#expiresAtMs = expiresAtMs;
+  }
+
+  get id() {
+    return this.#opened[0];
+  }
+
+  get ip() {
+    return this.#opened[1];
+  }
+
+  get user() {
+    return this.#opened[2];
+  }
+
+  get path() {
+    return this.#opened[3];
+  }
+
+  get subprotocol() {
+    return this.#opened[4];
+  }
+
+  get data() {
+    return this.#data;
+  }
+
+  set data(data) {
+    this.#data = data;
+  }
+
+  get isOpen() {
+    return this.#isLive();
+  }
+
+  get isQueued() {
+    return this.#isQueued;
+  }
+
+  get rooms() {
+    return [...this.#rooms];
   }
 
   send(data) {
-    if (!this.isOpen) return 'dropped';
-    if (typeof data === 'string') this.#outbox.text(this.low, this.high, data);
-    else this.#outbox.binary(this.low, this.high, bytesOf(data));
-    return this.isQueued ? 'queued' : 'sent';
+    if (typeof data === 'string') {
+      if (!this.#isLive()) return 'dropped';
+      return this.#said(this.#outbox.text(this.#low, this.#high, data));
+    }
+    const bytes = bytesOf(data);
+    if (!this.#isLive()) return 'dropped';
+    return this.#said(this.#outbox.binary(this.#low, this.#high, bytes));
   }
 
   emit(event, data) {
+    eventOf(event);
     const text = jsonOf(data);
-    textOf(event, 'event');
-    if (!this.isOpen) return 'dropped';
-    this.#outbox.emit(this.low, this.high, event, text);
-    return this.isQueued ? 'queued' : 'sent';
+    if (!this.#isLive()) return 'dropped';
+    return this.#said(this.#outbox.emit(this.#low, this.#high, event, text));
   }
 
   reply(meta, event, data) {
     const id = meta?.id;
     if (id === undefined) return this.emit(event, data);
+    const idText = idOf(id);
+    eventOf(event);
     const text = jsonOf(data);
-    textOf(event, 'event');
-    if (!this.isOpen) return 'dropped';
-    this.#outbox.reply(this.low, this.high, JSON.stringify(id), event, text);
-    return this.isQueued ? 'queued' : 'sent';
+    if (!this.#isLive()) return 'dropped';
+    return this.#said(this.#outbox.reply(this.#low, this.#high, idText, event, text));
   }
 
   join(room) {
-    this.#now('join', textOf(room, 'room'));
+    nameOf(room, 'room');
+    if (!this.#isLive() || this.#rooms.has(room)) return;
+    if (this.#rooms.size >= MOST_ROOMS) {
+      throw failure('invalid_argument', `a connection may be in ${MOST_ROOMS} rooms, and this one is`);
+    }
+    this.#now('join', room);
+    if (this.#rooms === NO_ROOMS) this.#rooms = new Set();
+    this.#rooms.add(room);
   }
 
   leave(room) {
-    this.#now('leave', textOf(room, 'room'));
+    nameOf(room, 'room');
+    if (!this.#isLive() || !this.#rooms.has(room)) return;
+    this.#now('leave', room);
+    this.#rooms.delete(room);
   }
 
   close(code = 1000, reason = '') {
     if (typeof code !== 'number') throw failure('invalid_argument', `close code must be a number, got ${typeof code}`);
-    if (!this.isOpen) return;
+    textOf(reason, 'close reason');
+    if (!this.#isLive()) return;
+    // What is no code is told by the core, which knows them.
+    const whole = Number.isInteger(code) && code >= 0 && code <= 0xffff ? code : 0;
     this.#outbox.flush();
-    this.#native.close(this.low, this.high, code, textOf(reason, 'close reason'));
+    native(() => this.#native.close(this.#low, this.#high, whole, reason));
+    this.#end();
   }
 
   drained() {
-    if (!this.isOpen || !this.isQueued) return Promise.resolve();
-    this.#drained ??= Promise.withResolvers?.() ?? withResolvers();
+    // What was just said counts.
+    this.#outbox.flush();
+    if (!this.#isLive() || !this.#isQueued) return Promise.resolve();
+    this.#drained ??= withResolvers();
     return this.#drained.promise;
   }
 
   pause() {
-    if (this.isOpen) this.#native.pause(this.low, this.high, true);
+    this.#setPaused(true, this.#isHeld);
   }
 
   resume() {
-    if (this.isOpen) this.#native.pause(this.low, this.high, false);
+    this.#setPaused(false, this.#isHeld);
   }
 
   get [Symbol.toStringTag]() {
     return 'Connection';
   }
 
+  /** Without `data`, which may hold secrets of a session, for logs. */
+  [inspect.custom](_depth, options) {
+    return `Connection ${inspect(this.toJSON(), options)}`;
+  }
+
+  toJSON() {
+    const { id, ip, user, path, subprotocol, isOpen } = this;
+    return { id, ip, user, path, subprotocol, isOpen };
+  }
+
+  #isLive() {
+    if (this.#isOver) return false;
+    if (this.#expiresAtMs === Infinity || Date.now() < this.#expiresAtMs) return true;
+    // The core closes it at this moment, whatever waits here.
+    this.#end();
+    return false;
+  }
+
+  /** A connection for which much was gathered has it handed over, so that the answer speaks of it. */
+  #said(bytes) {
+    const outbox = this.#outbox;
+    if (this.#turn !== outbox.turn) {
+      this.#turn = outbox.turn;
+      this.#gathered = 0;
+    }
+    this.#gathered += bytes;
+    if (this.#gathered > outbox.quarter) outbox.flush();
+    return this.#isQueued ? 'queued' : 'sent';
+  }
+
   /** What was said before must come before. */
   #now(call, argument) {
-    if (!this.isOpen) return;
     this.#outbox.flush();
-    this.#native[call](this.low, this.high, argument);
+    native(() => this.#native[call](this.#low, this.#high, argument));
   }
 
-  /** @internal The handler failed: 1011. */
-  fail() {
-    if (!this.isOpen || this.hasFailed) return;
-    this.hasFailed = true;
-    this.#outbox.fail(this.low, this.high);
+  #setPaused(isPaused, isHeld) {
+    const was = this.#isPaused || this.#isHeld;
+    this.#isPaused = isPaused;
+    this.#isHeld = isHeld;
+    if (this.#isOver || was === (isPaused || isHeld)) return;
+    native(() => this.#native.pause(this.#low, this.#high, isPaused || isHeld));
   }
 
-  /** @internal A message that the application's own schema refused. */
-  refuse(event) {
-    this.#outbox.flush();
-    this.#native.refuse(this.low, this.high, event);
+  /** Nothing follows but the close. Who waits for the peer to read need not any longer. */
+  #end() {
+    this.#isOver = true;
+    this.#setDrained();
   }
 
-  /** @internal The peer has read everything, or never will. */
-  setDrained() {
-    this.isQueued = false;
-    this.#drained?.resolve();
+  #setDrained() {
+    this.#isQueued = false;
+    const drained = this.#drained;
     this.#drained = undefined;
+    drained?.resolve();
   }
 
-  /** @internal */
-  setClosed() {
-    this.isOpen = false;
-    this.setDrained();
+  static {
+    internals = {
+      belongsTo: (value, outbox) => internals.isConnection(value) && value.#outbox === outbox,
+      isConnection: (value) => typeof value === 'object' && value !== null && #outbox in value,
+      halves: (conn) => [conn.#low, conn.#high],
+      isIn: (conn, room) => room === undefined || conn.#rooms.has(room),
+      isLive: (conn) => conn.#isLive(),
+      hasFailed: (conn) => conn.#hasFailed,
+      /** Runs handlers where what they put into an AsyncLocalStorage stays this connection's. */
+      run: (conn, call, a, b, c, d) => conn.#context.runInAsyncScope(call, undefined, a, b, c, d),
+      /** The handler failed: 1011. */
+      fail(conn) {
+        if (conn.#hasFailed || !conn.#isLive()) return;
+        conn.#hasFailed = true;
+        conn.#outbox.fail(conn.#low, conn.#high);
+        conn.#end();
+      },
+      /** A message that the application's own schema refused; `ends`: that closes the connection. */
+      refuse(conn, event, ends) {
+        conn.#outbox.flush();
+        native(() => conn.#native.refuse(conn.#low, conn.#high, event));
+        if (ends) conn.#end();
+      },
+      /** The application has ended it, or it had ended before it was known. */
+      end: (conn) => conn.#end(),
+      setUntold: (conn) => (conn.#isUntold = true),
+      isUntold: (conn) => conn.#isUntold,
+      /** Messages wait for an asynchronous schema: the peer waits, too, whatever the application says. */
+      hold: (conn, isHeld) => conn.#setPaused(conn.#isPaused, isHeld),
+      setQueued(conn) {
+        if (!conn.#isOver) conn.#isQueued = true;
+      },
+      /** The peer has read everything, or never will. */
+      setDrained: (conn) => conn.#setDrained(),
+      /** The last handler was called. */
+      setClosed(conn) {
+        conn.#end();
+        conn.#rooms = NO_ROOMS;
+      },
+      forget: (conn) => void conn.#context.emitDestroy(),
+    };
   }
 }
 
@@ -144,4 +269,4 @@ function withResolvers() {
   return deferred;
 }
 
-module.exports = { Connection, bytesOf, jsonOf, textOf };
+module.exports = { Connection, internals };

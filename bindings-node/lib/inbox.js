@@ -4,6 +4,15 @@
 // A handler that returns a promise is not waited for (as in `ws` and Socket.IO), but the microtasks and ticks that are
 // ready run before the next handler, so that what it does synchronously after an `await` comes first.
 
+//
+// Each record is a try of its own: whatever is thrown costs the connection it belongs to, and the next record is handled.
+
+const { AsyncResource } = require('node:async_hooks');
+const { performance } = require('node:perf_hooks');
+const { setImmediate } = require('node:timers');
+const { markAsUntransferable } = require('node:worker_threads');
+const { keepSlab } = require('./bytes.js');
+const { failure } = require('./errors.js');
 const records = require('./records.js');
 const { Meta } = require('./meta.js');
 
@@ -17,17 +26,31 @@ const TURN_MS = 10;
 const LOOK_EVERY = 32;
 
 const READY = Promise.resolve();
+// Captured: a test's fake timers must not stop a server.
+const { nextTick } = process;
+const now = performance.now.bind(performance);
 
 /** What Node itself makes slices of Buffers with; `subarray` takes five times as long to get there. */
 const Slice = Buffer[Symbol.species];
+
+/**
+ * Memory for received messages: zeroed, and no message that is moved to another thread takes the others with it. One byte is
+ * never used, so that no message is the whole of it.
+ */
+function newSlab(bytes) {
+  const slab = Buffer.alloc(bytes + 1).subarray(0, bytes);
+  markAsUntransferable(slab.buffer);
+  keepSlab(slab);
+  return slab;
+}
 
 class Inbox {
   #native;
   #outbox;
   #sink;
-  #buffer = Buffer.allocUnsafeSlow((RECORDS + 1) * 16);
+  #buffer = Buffer.alloc((RECORDS + 1) * 16);
   #words = new Uint32Array(this.#buffer.buffer, 0, (RECORDS + 1) * 4);
-  #slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  #slab = newSlab(SLAB_BYTES);
   #slabEnd = 0;
   /** The bytes of a message that the slab had no room for: the next chunk gets a new one. */
   #missing = 0;
@@ -40,11 +63,14 @@ class Inbox {
   #elements = [];
   #element = 0;
   #more = false;
+  #batch = 0;
 
   #isBusy = false;
   #events;
-  #resume = () => this.#handle();
-  #afterMicrotasks = () => process.nextTick(this.#resume);
+  /** The context of whoever started the server. Everything runs in it, but handlers: each connection has its own. */
+  #context = new AsyncResource('WSGUARDSERVER');
+  #resume = () => this.inContext(() => this.#handle());
+  #afterMicrotasks = () => nextTick(this.#resume);
 
   /** `sink` is told what happens: see `Server`. `events` are the names of the contract's events by number. */
   constructor(native, outbox, events, sink) {
@@ -56,8 +82,23 @@ class Inbox {
 
   /** There may be events. */
   wake = () => {
-    if (!this.#isBusy) this.#handle();
+    if (!this.#isBusy) this.#resume();
   };
+
+  /** Calls something outside of the context of whichever handler runs now. */
+  inContext(call) {
+    return this.#context.runInAsyncScope(call);
+  }
+
+  /** Every connection that was told of, by place; undefined where a place is free. */
+  known() {
+    return this.#connections;
+  }
+
+  /** The number of the batch that is handled: what it tells of happened before its first event was handled. */
+  get batch() {
+    return this.#batch;
+  }
 
   /** The connection in a place of the native table. */
   connection(place) {
@@ -65,96 +106,134 @@ class Inbox {
   }
 
   *connections() {
-    this.#catchUp();
-    this.reveal();
+    this.inContext(() => {
+      this.#catchUp();
+      this.reveal(this.#native.reveal());
+    });
     for (const conn of this.#connections) if (conn !== undefined) yield conn;
   }
 
-  /** Learns of the connections that were withheld because there was nothing to tell of them. */
-  reveal() {
-    const revealed = this.#native.reveal();
+  /** Learns of connections that were withheld because there was nothing to tell of them. */
+  reveal(revealed) {
     if (revealed === null) return;
-    for (const [place, low, high, opened] of JSON.parse(revealed)) {
-      this.#connections[place] = this.#sink.makeConnection(low, high, opened);
-    }
+    this.inContext(() => {
+      for (const [place, low, high, opened] of JSON.parse(revealed)) {
+        this.#connections[place] = this.#sink.makeConnection(low, high, opened);
+      }
+    });
   }
 
   /** Handles what nobody hears of up to the first event that somebody does, which has a turn of its own. */
   #catchUp() {
-    if (this.#isBusy || !this.#take()) return;
+    if (this.#isBusy) return;
+    // From here on: taking events may call a listener of `error`, which may come here.
     this.#isBusy = true;
-    const words = this.#words;
-    while (this.#at < this.#count && !this.#sink.hears(words[this.#at * 4 + 4])) {
-      const word = ++this.#at * 4;
-      this.#record(words[word], words[word + 1], words[word + 2], words[word + 3]);
+    let hasEvents = true;
+    try {
+      hasEvents = this.#take();
+      const words = this.#words;
+      while (this.#at < this.#count && !this.#sink.hears(words[this.#at * 4 + 4])) this.#guarded();
+    } finally {
+      if (hasEvents) setImmediate(this.#resume);
+      else this.#isBusy = false;
     }
-    setImmediate(this.#resume);
   }
 
   #handle() {
     this.#isBusy = true;
     this.#outbox.held = true;
-    const end = performance.now() + TURN_MS;
+    let goesOn = true;
+    try {
+      goesOn = this.#handleAll();
+    } catch (error) {
+      this.#sink.onFault(error);
+    } finally {
+      if (goesOn) this.#yield();
+    }
+  }
+
+  /** Handles what there is. `true`: there may be more, for a turn of its own. */
+  #handleAll() {
+    const end = now() + TURN_MS;
     for (;;) {
       if (this.#at === this.#count) {
-        if (performance.now() > end) return this.#yield();
+        if (now() > end) return true;
         if (!this.#take()) break;
       }
-      if (!this.#handleChunk(end)) return;
+      const result = this.#handleChunk(end);
+      if (result !== undefined) return result;
     }
     this.#isBusy = false;
     this.#outbox.held = false;
     this.#outbox.flush();
+    return false;
   }
 
   /** Fetches a chunk. `false`: there is none, and the native side will wake us. */
   #take() {
-    if (!this.#more) this.#outbox.flush();
-    if (this.#missing > 0) this.#newSlab(this.#missing);
+    const isNew = !this.#more;
+    if (isNew) this.#outbox.flush();
+    if (this.#missing > 0 || this.#slab.length === 0) this.#renewSlab(this.#missing);
+    this.#at = this.#count;
     const text = this.#native.take(this.#buffer, this.#slab, this.#slabEnd);
     const words = this.#words;
-    this.#count = words[0];
-    this.#at = 0;
+    if (isNew) this.#batch += 1;
     this.#more = (words[1] & records.MORE) !== 0;
     this.#slabEnd = words[2];
     this.#missing = words[3];
+    this.#count = 0;
+    this.#at = 0;
     if (text !== null) {
       if ((words[1] & 0xff) === records.JSON_TEXT) {
         this.#elements = JSON.parse(text);
         this.#element = 0;
       } else this.#text = text;
     }
+    this.#count = words[0];
     return this.#count > 0 || this.#more;
   }
 
-  #newSlab(bytes) {
+  #renewSlab(bytes) {
     const wanted = Math.max(SLAB_BYTES, Math.min(bytes * LARGE_SLAB_MESSAGES, LARGE_SLAB_BYTES), bytes);
-    this.#slab = Buffer.allocUnsafeSlow(wanted);
+    this.#slab = newSlab(wanted);
     this.#slabEnd = 0;
   }
 
-  /** Handles what is left of the chunk. `false`: it goes on later, after microtasks or after the event loop's turn. */
+  /** Handles what is left of the chunk; undefined: all of it. Else it goes on after microtasks, or after a turn (`true`). */
   #handleChunk(end) {
-    const words = this.#words;
     while (this.#at < this.#count) {
-      const word = ++this.#at * 4;
-      const result = this.#record(words[word], words[word + 1], words[word + 2], words[word + 3]);
-      if (result === true) {
+      if (this.#guarded() === true) {
         READY.then(this.#afterMicrotasks);
         return false;
       }
-      if (this.#at % LOOK_EVERY === 0 && performance.now() > end) {
-        this.#yield();
-        return false;
-      }
+      if (this.#at % LOOK_EVERY === 0 && now() > end) return true;
     }
-    return true;
+    return undefined;
+  }
+
+  /** Handles the next record, whatever it throws; `true`: its handler returned a promise. */
+  #guarded() {
+    const words = this.#words;
+    const word = ++this.#at * 4;
+    const place = words[word + 1];
+    try {
+      return this.#record(words[word], place, words[word + 2], words[word + 3]);
+    } catch (error) {
+      const isMoved = words[word] === records.BINARY && this.#slab.length === 0;
+      this.#sink.onFault(isMoved ? moved(error) : error, this.#connections[place]);
+      return false;
+    }
   }
 
   /** The event loop's other work has its turn, and what was said so far goes out. */
   #yield() {
-    this.#outbox.flush();
-    setImmediate(this.#resume);
+    try {
+      this.#outbox.flush();
+    } catch (error) {
+      this.#sink.onFault(error);
+    } finally {
+      setImmediate(this.#resume);
+    }
   }
 
   /** Handles one record; `true`: its handler returned a promise. */
@@ -209,6 +288,12 @@ class Inbox {
     this.#connections[place] = undefined;
     return this.#sink.onClose(conn, code, this.#next(), clean === 1);
   }
+}
+
+/** What a handler did to the memory of received messages took others that had not been handled. */
+function moved(cause) {
+  const message = 'the memory of received messages was moved away: copy a message (Buffer.from) before its buffer is transferred';
+  return failure('invalid_argument', message, undefined, cause);
 }
 
 module.exports = { Inbox };

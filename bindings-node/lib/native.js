@@ -1,6 +1,7 @@
 'use strict';
 // Finds the addon: the file beside the package (built from source), else the package of this platform.
 
+const { closeSync, openSync, readSync } = require('node:fs');
 const path = require('node:path');
 
 /** The platform as packages are named: `linux-x64-gnu`, `linux-arm64-musl`, `darwin-arm64`, `win32-x64-msvc`. */
@@ -8,8 +9,35 @@ function platform() {
   const { platform: system, arch } = process;
   if (system === 'win32') return `${system}-${arch}-msvc`;
   if (system !== 'linux') return `${system}-${arch}`;
-  const musl = !process.report.getReport().header.glibcVersionRuntime;
-  return `${system}-${arch}-${musl ? 'musl' : 'gnu'}`;
+  return `${system}-${arch}-${isMusl() ? 'musl' : 'gnu'}`;
+}
+
+/** Which C library Node runs on: its own file names the loader near its beginning. The report is slow, and looks up sockets. */
+function isMusl() {
+  const loader = /\/ld-(musl|linux)[-.\w]*/.exec(beginning(process.execPath))?.[1];
+  if (loader !== undefined) return loader === 'musl';
+  const { report } = process;
+  if (report === undefined) return false;
+  const before = report.excludeNetwork;
+  report.excludeNetwork = true;
+  try {
+    return !report.getReport().header.glibcVersionRuntime;
+  } finally {
+    report.excludeNetwork = before;
+  }
+}
+
+function beginning(file) {
+  let descriptor;
+  try {
+    descriptor = openSync(file, 'r');
+    const bytes = Buffer.alloc(4096);
+    return bytes.latin1Slice(0, readSync(descriptor, bytes, 0, bytes.length, 0));
+  } catch {
+    return '';
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor);
+  }
 }
 
 /** Where a build from source is put. */
@@ -29,7 +57,8 @@ function load() {
   }
   const error = new Error(
     `wsguard has no addon for ${platform()}: neither ${tried.join(' nor ')} is there. ` +
-      'Reinstall with optional dependencies, or build it from a clone: bindings-node/build.sh (needs Rust)',
+      'Build it from a clone: bindings-node/build.sh (needs Rust). In a bundle: the addon is a file that no bundler can take ' +
+      'in; keep wsguard external (esbuild --external:wsguard, webpack externals, serverExternalPackages of Next.js)',
   );
   error.code = 'addon_missing';
   throw error;

@@ -2,44 +2,47 @@
 // What a tick's handlers say, gathered and handed to the core in one native call.
 //
 // Words carry the commands, one buffer the binary payloads, one string all texts: adding to a string is V8's cheapest way
-// to remember one, and the native side takes it apart again.
+// to remember one, and the native side takes it apart again. A command is whole or not at all: whatever may throw or run
+// the application's code comes first, then nothing does until its words are counted in.
 
+const timers = require('node:timers');
+const { failure } = require('./errors.js');
+const { byteLengthOf } = require('./bytes.js');
 const { SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY } = require('./records.js');
+
+// Captured: a test's fake timers must not stop a server.
+const { setImmediate } = timers;
 
 const WORDS = 8192;
 const MOST_WORDS = WORDS - 16;
 /** Beyond these a tick is handed over in several calls. */
 const MOST_BYTES = 256 * 1024;
 const MOST_TEXT = 256 * 1024;
-const MOST_LARGE = 1024 * 1024;
+/** A text that is longer is refused: one string must hold it beside the rest of its tick. */
+const LONGEST_TEXT = 2 ** 28;
 
-/** From here on a payload is not copied here but read where it lies, at the end of the tick. */
-const LARGE_BYTES = 8 * 1024;
-/** Beside a length word: the number of a large payload. */
+/** A larger payload is handed over at once, from where it lies; nothing is read after `send` has returned. */
+const LARGE_BYTES = 64 * 1024;
+/** Beside a length word: the payload is not among the bytes. */
 const LARGE = 0x80000000;
+const LONGEST_BINARY = 0x7fffffff;
 
 /** In place of an event's length: it is the event of the command before. */
 const SAME_EVENT = 0xffffffff;
 
 const NO_ONE = 0xffffffff;
 
-/** Memory that another thread may write to is copied whatever its size. */
-function staysWhereItLies(data) {
-  return data.length >= LARGE_BYTES && data.buffer instanceof ArrayBuffer;
-}
-
 class Outbox {
   #native;
   #onOutcome;
-  #wordsBuffer = Buffer.allocUnsafeSlow(WORDS * 4);
+  #mostBytes;
+  #wordsBuffer = Buffer.alloc(WORDS * 4);
   #words = new Uint32Array(this.#wordsBuffer.buffer, 0, WORDS);
   #wordCount = 0;
-  #bytes = Buffer.allocUnsafeSlow(64 * 1024);
+  #bytes = Buffer.alloc(64 * 1024);
   #byteCount = 0;
   #text = '';
   #event;
-  #large = [];
-  #largeBytes = 0;
   #scheduled = false;
   #flushLater = () => {
     this.#scheduled = false;
@@ -48,130 +51,185 @@ class Outbox {
 
   /** While events are handled, whoever handles them flushes at the end. */
   held = false;
+  /** Counts the hand-overs: what a connection has gathered belongs to one of them. */
+  turn = 0;
+  /** A connection for which more than this is gathered has it handed over, so that `queued` speaks of it. */
+  quarter;
 
-  /** `onOutcome` hears which connections do not read, and which commands were wrong. */
-  constructor(native, onOutcome) {
+  /**
+   * `mostBytes`: what the core keeps for a peer. `onOutcome` hears which connections do not read, and which commands were
+   * wrong.
+   */
+  constructor(native, mostBytes, onOutcome) {
     this.#native = native;
+    this.#mostBytes = mostBytes;
+    this.quarter = Math.floor(mostBytes / 4);
     this.#onOutcome = onOutcome;
   }
 
+  /** Each of these answers how many bytes (of a text: units) were taken. */
   binary(low, high, data) {
-    const isLarge = staysWhereItLies(data);
-    const at = this.#begin(4, isLarge ? 0 : data.length);
+    const length = this.#checkBinary(data);
+    const at = this.#begin(0, length);
+    this.#keepBytes(data, length);
     const words = this.#words;
     words[at] = SEND_BINARY;
     words[at + 1] = low;
     words[at + 2] = high;
-    words[at + 3] = isLarge ? this.#keepLarge(data) : this.#keepBytes(data);
+    words[at + 3] = length > LARGE_BYTES ? LARGE | length : length;
+    this.#commit(at + 4, length, data);
+    return length;
   }
 
   text(low, high, text) {
-    const at = this.#begin(4);
+    this.#checkText(text.length);
+    const at = this.#begin(text.length, 0);
+    this.#text += text;
     const words = this.#words;
     words[at] = SEND_TEXT;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = text.length;
-    this.#keepText(text);
+    this.#wordCount = at + 4;
+    return text.length;
   }
 
   emit(low, high, event, data) {
-    const at = this.#begin(5);
+    const units = event.length + data.length;
+    this.#checkText(units);
+    const at = this.#begin(units, 0);
     const words = this.#words;
     words[at] = EMIT;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = this.#keepEvent(event);
     words[at + 4] = data.length;
-    this.#keepText(data);
+    this.#text += data;
+    this.#wordCount = at + 5;
+    return units;
   }
 
   reply(low, high, id, event, data) {
-    const at = this.#begin(6);
+    const units = id.length + event.length + data.length;
+    this.#checkText(units);
+    const at = this.#begin(units, 0);
     const words = this.#words;
     words[at] = REPLY;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = id.length;
     words[at + 5] = data.length;
-    this.#keepText(id);
+    this.#text += id;
     words[at + 4] = this.#keepEvent(event);
-    this.#keepText(data);
+    this.#text += data;
+    this.#wordCount = at + 6;
+    return units;
   }
 
   fail(low, high) {
-    const at = this.#begin(3);
+    const at = this.#begin(0, 0);
     this.#words[at] = FAIL;
     this.#words[at + 1] = low;
     this.#words[at + 2] = high;
+    this.#wordCount = at + 3;
   }
 
+  /** `except`: the two halves of an id, or nobody. `room`: undefined for everybody. */
   broadcast(except, room, event, data) {
-    const at = this.#beginBroadcast(BROADCAST, 7, except, room);
+    const units = event.length + data.length;
+    this.#checkText(units);
+    const at = this.#beginBroadcast(BROADCAST, except, room, units, 0);
     this.#words[at + 5] = this.#keepEvent(event);
     this.#words[at + 6] = data.length;
-    this.#keepText(data);
+    this.#text += data;
+    this.#wordCount = at + 7;
   }
 
   broadcastText(except, room, text) {
-    const at = this.#beginBroadcast(BROADCAST_TEXT, 6, except, room);
+    this.#checkText(text.length);
+    const at = this.#beginBroadcast(BROADCAST_TEXT, except, room, text.length, 0);
     this.#words[at + 5] = text.length;
-    this.#keepText(text);
+    this.#text += text;
+    this.#wordCount = at + 6;
   }
 
   broadcastBinary(except, room, data) {
-    const isLarge = staysWhereItLies(data);
-    const at = this.#beginBroadcast(BROADCAST_BINARY, 6, except, room, isLarge ? 0 : data.length);
-    this.#words[at + 5] = isLarge ? this.#keepLarge(data) : this.#keepBytes(data);
+    const length = this.#checkBinary(data);
+    const at = this.#begin(room === undefined ? 0 : room.length, length);
+    this.#keepBytes(data, length);
+    this.#writeBroadcast(at, BROADCAST_BINARY, except, room);
+    this.#words[at + 5] = length > LARGE_BYTES ? LARGE | length : length;
+    this.#commit(at + 6, length, data);
   }
 
   /** Hands over what was gathered. */
   flush() {
-    if (this.#wordCount === 0) return;
-    const text = this.#text;
-    const count = this.#wordCount;
+    if (this.#wordCount > 0) this.#handOver(undefined);
+  }
+
+  #handOver(large) {
+    const [text, count, bytes] = [this.#text, this.#wordCount, this.#byteCount];
     this.#wordCount = 0;
     this.#byteCount = 0;
     this.#text = '';
     this.#event = undefined;
-    const large = this.#large;
-    if (large.length > 0) {
-      this.#large = [];
-      this.#largeBytes = 0;
-    }
-    const outcome = this.#native.flush(this.#wordsBuffer, count, this.#bytes, text, large);
-    if (this.#bytes.length > MOST_BYTES) this.#bytes = Buffer.allocUnsafeSlow(MOST_BYTES);
+    this.turn += 1;
+    const outcome = this.#native.flush(this.#wordsBuffer, count, this.#bytes, bytes, text, large);
+    if (this.#bytes.length > MOST_BYTES) this.#bytes = Buffer.alloc(MOST_BYTES);
     if (outcome !== null) this.#onOutcome(JSON.parse(outcome));
   }
 
-  /** Takes words, and sees to room for bytes; whatever must be handed over first is. */
-  #begin(words, bytes = 0) {
-    if (this.#wordCount > MOST_WORDS || this.#text.length > MOST_TEXT || this.#largeBytes > MOST_LARGE) this.flush();
-    if (this.#byteCount + bytes > this.#bytes.length) this.#makeRoom(bytes);
+  #checkText(units) {
+    if (units > LONGEST_TEXT) {
+      throw failure('invalid_argument', `a message must be at most ${LONGEST_TEXT} characters, got ${units}`);
+    }
+    if (units > this.#mostBytes) throw this.#tooLarge(units);
+  }
+
+  #checkBinary(data) {
+    const length = byteLengthOf(data);
+    if (length > this.#mostBytes || length > LONGEST_BINARY) throw this.#tooLarge(length);
+    return length;
+  }
+
+  #tooLarge(length) {
+    return failure('invalid_argument', `a message must fit into maxOutboxBytes (${this.#mostBytes}), got ${length} bytes`);
+  }
+
+  /**
+   * Sees to room; whatever must be handed over first is. Answers where the command's words go. They do not count before
+   * `#wordCount` says so.
+   */
+  #begin(units, bytes) {
+    if (
+      this.#wordCount > MOST_WORDS ||
+      this.#text.length > MOST_TEXT ||
+      (bytes > 0 && this.#byteCount > 0 && this.#byteCount + bytes > MOST_BYTES)
+    ) {
+      this.flush();
+    }
+    if (bytes <= LARGE_BYTES && this.#byteCount + bytes > this.#bytes.length) this.#makeRoom(bytes);
     if (!this.held && !this.#scheduled) {
       this.#scheduled = true;
       setImmediate(this.#flushLater);
     }
-    const at = this.#wordCount;
-    this.#wordCount = at + words;
+    return this.#wordCount;
+  }
+
+  #beginBroadcast(operation, except, room, units, bytes) {
+    const at = this.#begin(units + (room === undefined ? 0 : room.length), bytes);
+    this.#writeBroadcast(at, operation, except, room);
     return at;
   }
 
-  #beginBroadcast(operation, count, except, room, bytes) {
-    const at = this.#begin(count, bytes);
+  #writeBroadcast(at, operation, except, room) {
     const words = this.#words;
     words[at] = operation;
-    words[at + 1] = except === undefined ? NO_ONE : except.low;
-    words[at + 2] = except === undefined ? NO_ONE : except.high;
+    words[at + 1] = except === undefined ? NO_ONE : except[0];
+    words[at + 2] = except === undefined ? NO_ONE : except[1];
     words[at + 3] = room === undefined ? 0 : 1;
     words[at + 4] = room === undefined ? 0 : room.length;
-    if (room !== undefined) this.#keepText(room);
-    return at;
-  }
-
-  /** Texts are added one by one: joining them first would only make another string. */
-  #keepText(text) {
-    this.#text += text;
+    if (room !== undefined) this.#text += room;
   }
 
   /** Most commands of a tick speak of the same event, which is then said once; its length. */
@@ -182,24 +240,22 @@ class Outbox {
     return event.length;
   }
 
-  /** Copies a payload, so that the application may use its buffer again; its length. */
-  #keepBytes(data) {
+  /** Copies a payload, so that the application may do with its memory what it likes. Throws where that is gone. */
+  #keepBytes(data, length) {
+    if (length > LARGE_BYTES) return;
     this.#bytes.set(data, this.#byteCount);
-    this.#byteCount += data.length;
-    return data.length;
   }
 
-  /** Remembers a payload; its number. */
-  #keepLarge(data) {
-    this.#largeBytes += data.length;
-    return LARGE | (this.#large.push(data) - 1);
+  /** Counts a command with a payload in; a large one goes at once. */
+  #commit(wordCount, length, data) {
+    this.#wordCount = wordCount;
+    if (length > LARGE_BYTES) return this.#handOver(data);
+    this.#byteCount += length;
   }
 
   #makeRoom(length) {
-    if (this.#byteCount + length > MOST_BYTES) this.flush();
     const wanted = this.#byteCount + length;
-    if (wanted <= this.#bytes.length) return;
-    const larger = Buffer.allocUnsafeSlow(Math.max(wanted, Math.min(this.#bytes.length * 4, MOST_BYTES)));
+    const larger = Buffer.alloc(Math.max(wanted, Math.min(this.#bytes.length * 4, MOST_BYTES)));
     larger.set(this.#bytes.subarray(0, this.#byteCount));
     this.#bytes = larger;
   }

@@ -1,22 +1,24 @@
 'use strict';
 // The options as one JSON text, and the schemas that have more to say than JSON Schema.
 
+const { types } = require('node:util');
 const { failure } = require('./errors.js');
 
 /** What the server needs of `options`: the JSON for the core, the callback, Standard Schemas by event. */
 function readOptions(options) {
-  if (options === null || typeof options !== 'object' || Array.isArray(options)) {
-    throw failure('invalid_option', 'options: must be an object', 'options');
-  }
+  if (!isPlain(options)) throw failure('invalid_option', `options: must be an object, got ${kindOf(options)}`, 'options');
   const { authenticate, events, ...rest } = options;
   if (authenticate !== undefined && typeof authenticate !== 'function') {
-    throw failure('invalid_option', 'authenticate: must be a function', 'authenticate');
+    throw failure('invalid_option', `authenticate: must be a function, got ${kindOf(authenticate)}`, 'authenticate');
   }
+  // A function that answers says how peers are authenticated.
+  if (authenticate !== undefined && rest.auth === undefined) rest.auth = 'callback';
   checkCallback(authenticate, rest.auth);
   const validators = new Map();
-  const policy = plain(rest, '');
+  const policy = plain(rest, '', new Set());
   if (events !== undefined) policy.events = readEvents(events, validators);
-  return { json: JSON.stringify(policy), authenticate, validators };
+  const isRaw = policy.protocol === 'raw';
+  return { json: JSON.stringify(policy), authenticate, validators, isRaw, enforces: policy.onViolation !== 'report' };
 }
 
 /** The callback is half of an option: one without the other is a mistake that would only show at a handshake. */
@@ -29,22 +31,51 @@ function checkCallback(authenticate, auth) {
   }
 }
 
-/** A copy that JSON can hold without loss: JSON.stringify would make `NaN` null, and null switches a limit off. */
-function plain(value, path) {
+/** An object that holds what its own properties say: not a Map, nor an instance of a class that may keep more elsewhere. */
+function isPlain(value) {
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+function kindOf(value) {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value !== 'object') return `a ${typeof value}`;
+  const { name } = value.constructor ?? {};
+  return typeof name === 'string' && name !== '' ? `a ${name}` : 'an object of a class';
+}
+
+/**
+ * A copy that JSON can hold without loss: JSON.stringify would make `NaN` null, and null switches a limit off. `within`:
+ * the objects around it, none of which it may be again.
+ */
+function plain(value, path, within) {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
   if (typeof value === 'number') {
     if (Number.isFinite(value)) return value;
     throw failure('invalid_option', `${path}: must be a finite number, got ${value}`, path);
   }
-  if (Buffer.isBuffer(value)) return value.toString('utf8');
-  if (Array.isArray(value)) return value.map((item, index) => plain(item, `${path}[${index}]`));
+  if (types.isUint8Array(value)) return Buffer.from(value).toString('utf8');
   if (typeof value !== 'object') {
     throw failure('invalid_option', `${path}: must be JSON, got a ${typeof value}`, path);
   }
-  if (typeof value.toJSON === 'function') return plain(value.toJSON(), path);
+  if (within.has(value)) throw failure('invalid_option', `${path}: contains itself`, path);
+  within.add(value);
+  const copy = plainObject(value, path, within);
+  within.delete(value);
+  return copy;
+}
+
+function plainObject(value, path, within) {
+  if (Array.isArray(value)) {
+    return Array.from(value, (item, index) => plain(item, `${path}[${index}]`, within));
+  }
+  if (typeof value.toJSON === 'function') return plain(value.toJSON(), path, within);
+  if (!isPlain(value)) throw failure('invalid_option', `${path}: must be a plain object, got ${kindOf(value)}`, path);
   const copy = {};
   for (const [name, item] of Object.entries(value)) {
-    if (item !== undefined) define(copy, name, plain(item, path === '' ? name : `${path}.${name}`));
+    if (item !== undefined) define(copy, name, plain(item, path === '' ? name : `${path}.${name}`, within));
   }
   return copy;
 }
@@ -55,25 +86,45 @@ function define(object, name, value) {
 }
 
 function readEvents(events, validators) {
-  if (events === null || typeof events !== 'object' || Array.isArray(events)) return plain(events, 'events');
+  if (!isPlain(events)) {
+    throw failure('invalid_option', `events: must be an object of events by name, got ${kindOf(events)}`, 'events');
+  }
   const read = {};
   for (const [name, event] of Object.entries(events)) {
     const path = `events.${name}`;
-    const standard = event?.schema?.['~standard'];
+    const standard = standardOf(event, path);
     if (standard === undefined) {
-      define(read, name, plain(event ?? {}, path));
+      define(read, name, plain(event ?? {}, path, new Set()));
       continue;
     }
     const { schema, ...rest } = event;
-    const copy = plain(rest, path);
-    copy.schema = plain(jsonSchemaOf(schema, `${path}.schema`), `${path}.schema`);
+    const copy = plain(rest, path, new Set());
+    copy.schema = plain(jsonSchemaOf(schema, `${path}.schema`), `${path}.schema`, new Set());
     define(read, name, copy);
     validators.set(name, standard);
   }
   return read;
 }
 
+/** The Standard Schema of an event, if it has one, and where it belongs. */
+function standardOf(event, path) {
+  if (event?.['~standard'] !== undefined) {
+    throw failure('invalid_option', `${path}: is a schema itself; put it under \`schema\`: { schema: … }`, path);
+  }
+  const standard = event?.schema?.['~standard'];
+  if (standard !== undefined && typeof standard?.validate !== 'function') {
+    throw failure('invalid_option', `${path}.schema: is no Standard Schema: it has no validate`, `${path}.schema`);
+  }
+  return standard;
+}
+
 const TARGET = { target: 'draft-2020-12' };
+
+/** What those libraries offer whose schemas do not tell themselves. */
+const ADVICE = {
+  valibot: 'give toStandardJsonSchema(schema) of @valibot/to-json-schema',
+  zod: 'give one of zod 4 (import from "zod", not "zod/mini" or "zod/v3"), or the JSON Schema itself',
+};
 
 /** The JSON Schema behind a Standard Schema: the standard's own way, else the two spellings libraries have. */
 function jsonSchemaOf(schema, path) {
@@ -86,7 +137,8 @@ function jsonSchemaOf(schema, path) {
     throw failure('invalid_option', `${path}: has no JSON Schema: ${error.message}`, path);
   }
   const vendor = String(standard.vendor);
-  throw failure('invalid_option', `${path}: ${vendor} tells no JSON Schema; give a JSON Schema object`, path);
+  const advice = ADVICE[vendor] ?? 'give a JSON Schema object';
+  throw failure('invalid_option', `${path}: this schema of ${vendor} tells no JSON Schema; ${advice}`, path);
 }
 
 module.exports = { readOptions };

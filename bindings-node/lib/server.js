@@ -1,42 +1,68 @@
 'use strict';
 // The server: Node's manners around the native one. It decides nothing that a peer could notice.
 
-const { EventEmitter } = require('node:events');
-const { load } = require('./native.js');
+const { AsyncResource } = require('node:async_hooks');
+const { EventEmitter, errorMonitor } = require('node:events');
+const { performance } = require('node:perf_hooks');
+const { clearInterval, setImmediate, setInterval } = require('node:timers');
+const addon = require('./native.js').load();
 const { readOptions } = require('./policy.js');
 const { Outbox } = require('./outbox.js');
 const { Inbox } = require('./inbox.js');
-const { Connection, textOf } = require('./connection.js');
-const { Accept, UpgradeRequest, ask } = require('./authenticate.js');
+const { Waiting } = require('./waiting.js');
+const { Connection, internals } = require('./connection.js');
+const { UpgradeRequest, ask } = require('./authenticate.js');
 const { Listeners } = require('./listeners.js');
-const { audience } = require('./room.js');
-const { attach, handOver } = require('./attach.js');
-const { failure } = require('./errors.js');
+const { everybody, members } = require('./room.js');
+const { attach, checkUpgrade, handOver, refuse } = require('./attach.js');
+const { checkNames, failure, native } = require('./errors.js');
+const { nameOf, kindOf } = require('./text.js');
 const records = require('./records.js');
-
-const native = load();
 
 /** The longest timer: it fires every 24 days and does nothing but keep the process alive. */
 const LONGEST_MS = 0x7fffffff;
 /** An accepted handshake is open at once or never; data that is still waiting after this long has lost its peer. */
 const FORGET_AFTER_MS = 60_000;
+/** For so long a connection that is heard of after `disconnectUser` may have been open before it. */
+const REVOKED_FOR_MS = 5_000;
 
 /** Events that nobody needs to hear of. */
 const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
 
-const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
+/** Closes behind which nothing may be handled any more, whatever was read before. */
+const REVOKED = new Set(
+  JSON.parse(addon.verdicts())
+    .filter(({ code }) => code.startsWith('session_') || code === 'banned')
+    .map(({ closeCode, reason }) => `${closeCode} ${reason}`),
+);
 
-/** Servers that run, so that the end of the process finds their threads ended. */
+const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
+const now = performance.now.bind(performance);
+
+/** Servers that run, so that the end of the process finds their threads ended, and what was said delivered. */
 const running = new Set();
 let watchesExit = false;
 
-function endWithProcess(one) {
-  running.add(one);
+function endWithProcess(end) {
+  running.add(end);
   if (watchesExit) return;
   watchesExit = true;
   process.on('exit', () => {
-    for (const server of running) server.abandon();
+    for (const one of running) one();
   });
+}
+
+/** Tells a failure that nobody listens to, whatever it is: one that cannot be printed must not do more harm. */
+function print(what, error) {
+  try {
+    console.error(what, error);
+  } catch {
+    try {
+      process.stderr.write(`${what} an error that cannot be printed\n`);
+    } catch {
+      // There is nobody to tell.
+    }
+  }
 }
 
 class Server extends EventEmitter {
@@ -45,37 +71,64 @@ class Server extends EventEmitter {
   #inbox;
   #authenticate;
   #validators;
+  #enforces;
   #events;
   #listeners;
+  #waiting;
   #accepted = new Map();
+  /** Users that were disconnected not long ago: when, and whether that was within the batch that is handled. */
+  #revoked = new Map();
+  /** Events of the contract that came and found nobody. */
+  #unheard = new Set();
+  /** What attached servers were told of once. */
+  #toldOf = new Set();
   #keepAlive;
   #isReferenced = true;
   #state = 'new';
   #address;
   #detach = [];
   #stopped = {};
+  #abandon;
+  #forgetSignal;
 
   constructor(options) {
     super();
-    const { json, authenticate, validators } = readOptions(options);
-    this.#native = new native.NativeServer(json);
+    const { json, authenticate, validators, isRaw, enforces } = readOptions(options);
+    this.#native = native(() => new addon.NativeServer(json));
     this.#authenticate = authenticate;
+    this.#enforces = enforces;
     this.#events = this.#native.events();
     this.#validators = this.#events.map((name) => validators.get(name));
-    this.#listeners = new Listeners(this);
+    this.#listeners = new Listeners(this, this.#events, isRaw);
     this.#stopped.promise = new Promise((resolve) => (this.#stopped.resolve = resolve));
   }
 
   // --- life -------------------------------------------------------------------------------------------------------
 
-  async listen({ signal } = {}) {
+  async listen(...given) {
+    const [options = {}] = given;
+    if (given.length > 1 || typeof options === 'number' || typeof options === 'string') {
+      throw failure('invalid_argument', 'listen takes { signal } and returns a promise; the address is the option `listen`');
+    }
+    checkNames(options, ['signal'], 'listen');
+    const { signal } = options;
+    if (signal !== undefined && typeof signal?.addEventListener !== 'function') {
+      throw failure('invalid_argument', `signal must be an AbortSignal, got ${kindOf(signal)}`);
+    }
     signal?.throwIfAborted();
     this.#start(true);
-    signal?.addEventListener('abort', () => this.drain(), { once: true });
+    if (signal !== undefined) this.#drainOn(signal);
     return this.#address;
   }
 
+  #drainOn(signal) {
+    const drain = () => void this.drain();
+    signal.addEventListener('abort', drain, { once: true });
+    this.#forgetSignal = () => signal.removeEventListener('abort', drain);
+  }
+
   attach(httpServer, options) {
+    this.#checkNotStopped();
     const detach = attach(this, httpServer, options);
     try {
       if (this.#state === 'new') this.#start(false);
@@ -88,25 +141,43 @@ class Server extends EventEmitter {
   }
 
   handleUpgrade(request, socket, head) {
+    checkUpgrade(request, socket, head);
+    if (this.#state === 'stopped') return refuse(socket, '503 Service Unavailable');
     if (this.#state === 'new') this.#start(false);
     try {
       handOver(this.#native, request, socket, head);
     } catch (error) {
+      // The peer has left, or the server is about to; what is wrong with the set-up is said once, not for each peer.
+      if (error.code === 'connection_closed' || error.code === 'stopped' || this.#toldOf.has(error.code)) return;
+      this.#toldOf.add(error.code);
       this.#report(error);
     }
   }
 
+  #checkNotStopped() {
+    if (this.#state === 'stopped') throw failure('stopped', 'the server has ended; a server has one life: make another');
+  }
+
   #start(listens) {
     if (this.#state !== 'new') {
-      throw failure('already_started', 'the server was started already; a server has one life: make another');
+      const why = this.#address === '' ? 'was attached already; listen() first, then attach()' : 'was started already';
+      throw failure('already_started', `the server ${why}; a server has one life: make another`);
     }
     const wake = () => this.#inbox.wake();
-    this.#outbox = new Outbox(this.#native, (outcome) => this.#onOutcome(outcome));
+    const address = native(() => this.#native.start(listens, wake));
+    // Nothing comes before this turn is over.
+    this.#address = address;
+    this.#outbox = new Outbox(this.#native, this.#native.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
     this.#inbox = new Inbox(this.#native, this.#outbox, this.#events, this.#sink());
-    this.#address = this.#native.start(listens, wake);
+    this.#waiting = new Waiting(
+      this.#native,
+      (conn, message, result) => this.#onJudged(conn, message, result),
+      (error, conn) => this.#fail(error, conn),
+    );
     this.#state = 'running';
     this.#heed();
-    endWithProcess(this.#native);
+    this.#abandon = () => this.#endNow();
+    endWithProcess(this.#abandon);
     // A server beside an HTTP server lives as long as that one does.
     if (listens) this.#keepAlive = setInterval(() => {}, LONGEST_MS);
     if (!this.#isReferenced) this.#keepAlive?.unref();
@@ -114,17 +185,32 @@ class Server extends EventEmitter {
     setImmediate(wake);
   }
 
-  async drain({ timeoutMs = 10_000, jitterMs = 0 } = {}) {
+  /** The process ends: what was said goes out, threads end. */
+  #endNow() {
+    try {
+      this.#outbox.flush();
+    } catch {
+      // Nothing may keep the others from their end.
+    }
+    this.#native.abandon();
+  }
+
+  async drain(options = {}) {
+    checkNames(options, ['timeoutMs', 'jitterMs'], 'drain');
+    const { timeoutMs = 10_000, jitterMs = 0 } = options;
     checkDuration(timeoutMs, 'timeoutMs');
     checkDuration(jitterMs, 'jitterMs');
-    return this.#end(() => this.#native.drain(timeoutMs, jitterMs));
+    return this.#finish(() => this.#native.drain(timeoutMs, jitterMs));
   }
 
   stop() {
-    return this.#end(() => this.#native.stop());
+    return this.#finish(() => {
+      this.#waiting.stop();
+      this.#native.stop();
+    });
   }
 
-  #end(how) {
+  #finish(how) {
     if (this.#state === 'new') {
       this.#state = 'stopped';
       this.#stopped.resolve();
@@ -167,28 +253,59 @@ class Server extends EventEmitter {
   }
 
   get connections() {
-    return this.#inbox === undefined ? [].values() : this.#inbox.connections();
+    return this.#open();
+  }
+
+  *#open() {
+    if (this.#inbox === undefined) return;
+    for (const conn of this.#inbox.connections()) if (internals.isLive(conn)) yield conn;
   }
 
   to(room) {
-    return audience(this.#outbox, textOf(room, 'room'));
+    return members(this.#outbox, () => this.#open(), room);
   }
 
   toAll() {
-    return audience(this.#outbox, undefined);
+    return everybody(this.#outbox, () => this.#open());
   }
 
   disconnectUser(user) {
+    nameOf(user, 'user');
+    if (this.#state === 'stopped') return;
     this.#outbox?.flush();
-    this.#native.disconnectUser(textOf(user, 'user'));
+    const withheld = native(() => this.#native.disconnectUser(user));
+    this.#inbox.reveal(withheld);
+    this.#revoke(user);
+  }
+
+  /** From here on nothing is handled as this user, whatever was read before. */
+  #revoke(user) {
+    for (const conn of this.#inbox.known()) if (conn?.user === user) internals.end(conn);
+    const since = now();
+    for (const [old, { at }] of this.#revoked) {
+      if (since - at < REVOKED_FOR_MS) break;
+      this.#revoked.delete(old);
+    }
+    this.#revoked.delete(user);
+    this.#revoked.set(user, { at: since, batch: this.#inbox.batch });
+  }
+
+  /** Whether a connection that is heard of only now was open when its user was disconnected. */
+  #wasRevoked(low, high, user) {
+    const revoked = this.#revoked.size === 0 ? undefined : this.#revoked.get(user);
+    if (revoked === undefined) return false;
+    if (revoked.batch === this.#inbox.batch) return true;
+    if (now() - revoked.at < REVOKED_FOR_MS) return !this.#native.isOpen(low, high);
+    this.#revoked.delete(user);
+    return false;
   }
 
   stats() {
-    return JSON.parse(this.#native.stats());
+    return JSON.parse(native(() => this.#native.stats()));
   }
 
   reloadTls() {
-    this.#native.reloadTls();
+    native(() => this.#native.reloadTls());
   }
 
   // --- listeners --------------------------------------------------------------------------------------------------
@@ -201,17 +318,26 @@ class Server extends EventEmitter {
     return this.off(this.#listeners.keyOf(event), listener);
   }
 
+  /** Tells listeners of the server's own events. Nothing is sent: that is `toAll().emit`, `to(room).emit`, `conn.emit`. */
+  emit(name, ...values) {
+    this.#listeners.checkEmit(name);
+    return super.emit(name, ...values);
+  }
+
   addListener(name, listener) {
+    this.#listeners.check(name);
     super.addListener(name, listener);
     return this.#listenersChanged();
   }
 
   prependListener(name, listener) {
+    this.#listeners.check(name);
     super.prependListener(name, listener);
     return this.#listenersChanged();
   }
 
   on(name, listener) {
+    this.#listeners.check(name);
     super.on(name, listener);
     return this.#listenersChanged();
   }
@@ -241,7 +367,7 @@ class Server extends EventEmitter {
   #heed() {
     const isHeard = (name) => this.listenerCount(name) > 0;
     const [opens, closes] = [isHeard('open'), isHeard('close')];
-    if (opens || closes) this.#inbox?.reveal();
+    if (opens || closes) this.#inbox?.reveal(this.#native.reveal());
     this.#native.heed(opens, closes, isHeard('violation'));
   }
 
@@ -249,116 +375,203 @@ class Server extends EventEmitter {
 
   /** Where the inbox tells what happens. Each answers `true` when a handler returned a promise. */
   #sink() {
-    const call = (listeners, conn, first, second) => this.#call(listeners, conn, first, second);
     const listeners = this.#listeners;
     return {
       hears: (kind) => kind !== records.KNOWN && (HEARD_BY[kind] === undefined || listeners.of(HEARD_BY[kind]).length > 0),
       makeConnection: (low, high, opened) => this.#makeConnection(low, high, opened),
-      onOpen: (conn) => (conn.hasFailed ? undefined : call(listeners.of('open'), conn)),
-      onClose: (conn, code, reason, clean) => {
-        conn.setClosed();
-        return call(listeners.of('close'), conn, code, { reason, clean });
+      onOpen: (conn) => {
+        if (internals.isLive(conn)) return this.#call(listeners.of('open'), conn);
+        internals.setUntold(conn);
+        return undefined;
       },
-      onRaw: (conn, data, isBinary) => (conn.hasFailed ? undefined : call(listeners.ofMessage, conn, data, isBinary)),
+      onClose: (conn, code, reason, clean) => this.#onClose(conn, code, reason, clean),
+      onRaw: (conn, data, isBinary) => {
+        if (!internals.isLive(conn)) return undefined;
+        const all = listeners.ofMessage;
+        if (all.length === 0) this.#tellUnheard('message');
+        return this.#call(all, conn, data, isBinary);
+      },
       onMessage: (conn, number, data, meta) => this.#onMessage(conn, number, data, meta),
       onUpgrade: (low, high, request) => this.#onUpgrade(low, high, new UpgradeRequest(request)),
       onViolation: (violation, conn) => {
         violation.conn = conn;
-        return call(listeners.of('violation'), undefined, violation);
+        return this.#callOthers(listeners.of('violation'), violation, conn);
       },
       onDrained: (conn) => {
-        conn?.setDrained();
-        return conn === undefined ? undefined : call(listeners.of('drained'), conn);
+        if (conn === undefined) return undefined;
+        internals.setDrained(conn);
+        return internals.isLive(conn) ? this.#call(listeners.of('drained'), conn) : undefined;
       },
-      onStopped: () => this.#onStopped(),
+      onStopped: () => this.#waiting.whenEmpty(() => this.#onStopped()),
+      onFault: (error, conn) => this.#fail(error, conn),
     };
   }
 
   #makeConnection(low, high, opened) {
     const ticket = opened[5];
-    if (ticket === null) return new Connection(this.#outbox, this.#native, low, high, opened);
-    const accepted = this.#accepted.get(ticket);
-    this.#accepted.delete(ticket);
-    const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data);
-    if (accepted === undefined) conn.fail();
+    const accepted = ticket === null ? undefined : this.#accepted.get(ticket);
+    const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data, accepted?.expiresAtMs);
+    if (ticket !== null) this.#accepted.delete(ticket);
+    if (ticket !== null && accepted === undefined) internals.fail(conn);
+    else if (this.#wasRevoked(low, high, opened[2])) internals.end(conn);
     return conn;
   }
 
+  #onClose(conn, code, reason, clean) {
+    const close = () => {
+      internals.setClosed(conn);
+      try {
+        const all = internals.isUntold(conn) ? [] : this.#listeners.of('close');
+        return this.#call(all, conn, code, { reason, clean });
+      } finally {
+        internals.forget(conn);
+      }
+    };
+    const isPointless = !internals.isLive(conn) || REVOKED.has(`${code} ${reason}`);
+    internals.setDrained(conn);
+    return this.#waiting.close(conn, isPointless, close) ? undefined : close();
+  }
+
   #onMessage(conn, number, data, meta) {
-    if (conn.hasFailed) return undefined;
+    if (!internals.isLive(conn)) return undefined;
     const standard = this.#validators[number];
-    if (standard !== undefined) return this.#validate(standard, conn, number, data, meta);
-    return this.#dispatch(conn, number, data, meta);
+    if (standard === undefined && this.#waiting.isEmpty) return this.#dispatch(conn, number, data, meta);
+    const message = { number, data, meta, judge: () => this.#judge(standard, conn, data) };
+    if (this.#waiting.follow(conn, message)) return undefined;
+    if (standard === undefined) return this.#dispatch(conn, number, data, meta);
+    return this.#validate(conn, message);
   }
 
   #dispatch(conn, number, data, meta) {
     const all = this.#listeners.ofAny;
-    const pending = all.length > 0 && this.#call(all, conn, data, meta);
-    const listeners = this.#listeners.ofEvent(number, this.#events);
-    return this.#call(listeners, conn, data, meta) || pending;
+    const own = this.#listeners.ofEvent(number, this.#events);
+    if (all.length === 0) {
+      if (own.length === 0 && number < this.#events.length) this.#tellUnheard(this.#events[number]);
+      return this.#call(own, conn, data, meta);
+    }
+    const pending = this.#call(all, conn, data, meta);
+    return internals.isLive(conn) && this.#call(own, conn, data, meta) ? true : pending;
+  }
+
+  /** An event that nobody listens to is a mistake: said once, for a peer could fill the log so. */
+  #tellUnheard(event) {
+    if (this.#unheard.has(event)) return;
+    this.#unheard.add(event);
+    process.emitWarning(`an event \`${event}\` came, and nobody listens to it`, { type: 'WsguardWarning', code: 'WSGUARD_UNHEARD' });
   }
 
   /** The Standard Schema's own say, after the core has checked the JSON Schema behind it. */
-  #validate(standard, conn, number, data, meta) {
-    const settle = (result) => {
-      if (result.issues === undefined) return this.#dispatch(conn, number, result.value, meta);
-      if (conn.isOpen) conn.refuse(meta.event);
-      return undefined;
-    };
+  #judge(standard, conn, data) {
+    return standard === undefined ? { value: data } : internals.run(conn, () => standard.validate(data));
+  }
+
+  #validate(conn, message) {
     try {
-      const result = standard.validate(data);
-      if (typeof result?.then !== 'function') return settle(result);
-      result.then(settle).catch((error) => this.#fail(error, conn));
+      const result = message.judge();
+      const then = result?.then;
+      if (typeof then !== 'function') return this.#onJudged(conn, message, result);
+      this.#waiting.begin(conn, message, new Promise((resolve, fail) => then.call(result, resolve, fail)));
       return true;
     } catch (error) {
       this.#fail(error, conn);
+      return undefined;
     }
   }
 
-  /** Calls handlers; what they throw or reject ends the connection they worked for, and nothing else. */
+  #onJudged(conn, { number, meta }, result) {
+    if (!internals.isLive(conn)) return undefined;
+    if (result === null || typeof result !== 'object') throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
+    if (result.issues === undefined || result.issues === null) return this.#dispatch(conn, number, result.value, meta);
+    internals.refuse(conn, meta.event, this.#enforces);
+    return undefined;
+  }
+
+  /** Calls handlers of a connection in its own context, until one of them throws. */
   #call(listeners, conn, first, second) {
+    if (listeners.length === 0) return false;
+    return internals.run(conn, this.#callEach, listeners, conn, first, second);
+  }
+
+  #callEach = (listeners, conn, first, second) => {
+    const hadFailed = internals.hasFailed(conn);
     let pending = false;
     for (let at = 0; at < listeners.length; at += 1) {
       try {
-        const result = conn === undefined ? listeners[at].call(this, first) : listeners[at].call(this, conn, first, second);
-        if (typeof result?.then === 'function') {
-          pending = true;
-          result.then(undefined, (error) => this.#fail(error, conn));
-        }
+        pending = this.#watch(listeners[at].call(this, conn, first, second), conn) || pending;
       } catch (error) {
         this.#fail(error, conn);
       }
+      if (!hadFailed && internals.hasFailed(conn)) break;
     }
     return pending;
+  };
+
+  /** Calls handlers of what belongs to no connection, or to one that they do not work for. */
+  #callOthers(listeners, first, conn) {
+    if (listeners.length === 0) return false;
+    const callEach = () => {
+      let pending = false;
+      for (let at = 0; at < listeners.length; at += 1) {
+        try {
+          pending = this.#watch(first === undefined ? listeners[at].call(this) : listeners[at].call(this, first)) || pending;
+        } catch (error) {
+          this.#report(error);
+        }
+      }
+      return pending;
+    };
+    return conn === undefined ? new AsyncResource('WSGUARDEVENT').runInAsyncScope(callEach) : internals.run(conn, callEach);
+  }
+
+  /** Watches what a handler returned; whether it is a promise. What it rejects with is as if it had thrown. */
+  #watch(result, conn) {
+    const then = result?.then;
+    if (typeof then !== 'function') return false;
+    then.call(result, undefined, (error) => this.#fail(error, conn));
+    return true;
   }
 
   #fail(error, conn) {
-    conn?.fail();
+    try {
+      if (conn !== undefined) internals.fail(conn);
+    } catch (second) {
+      print('wsguard: the end of a connection failed:', second);
+    }
     this.#report(error, conn);
   }
 
   #report(error, conn) {
+    const what = conn === undefined ? 'the application' : `a handler of connection ${conn.id}`;
+    const told = (second) => print('wsguard: a listener of error failed:', second);
+    for (const listener of this.rawListeners(errorMonitor)) this.#tell(listener, error, conn, told);
+    const listeners = this.rawListeners('error');
+    if (listeners.length === 0) return print(`wsguard: ${what} failed:`, error);
+    for (const listener of listeners) this.#tell(listener, error, conn, told);
+  }
+
+  #tell(listener, error, conn, fail) {
     try {
-      if (this.listenerCount('error') > 0) return void this.emit('error', error, conn);
+      const result = listener.call(this, error, conn);
+      const then = result?.then;
+      if (typeof then === 'function') then.call(result, undefined, fail);
     } catch (second) {
-      console.error('wsguard: a listener of error failed:', second);
+      fail(second);
+      print('wsguard: it was told:', error);
     }
-    console.error(`wsguard: ${conn === undefined ? 'the application' : `a handler of connection ${conn.id}`} failed:`, error);
   }
 
   #onUpgrade(low, high, request) {
     const fail = (error) => {
-      this.#answer(low, high, {});
-      this.#report(error);
+      const late = this.#answer(low, high, {});
+      // Nobody waits for the answer any more: a peer could fill the log so.
+      if (late?.code !== 'ticket_settled' || this.listenerCount('error') > 0) this.#report(error);
     };
-    return ask(this.#authenticate, request, (answer) => this.#settle(low, high, answer), fail);
+    return ask(this.#authenticate, request, (isAccept, answer) => this.#settle(low, high, isAccept, answer), fail);
   }
 
-  #settle(low, high, answer) {
-    const ticket = String(BigInt(high) << 32n | BigInt(low));
-    const isAccept = answer instanceof Accept;
-    if (isAccept) this.#remember(ticket, answer.data);
-    const { user, expiresAtMs, status } = answer;
+  #settle(low, high, isAccept, { user, data, expiresAtMs, status }) {
+    const ticket = String((BigInt(high) << 32n) | BigInt(low));
+    if (isAccept) this.#remember(ticket, data, expiresAtMs);
     const error = this.#answer(low, high, isAccept ? { accept: true, user, expiresAtMs } : { status });
     if (error === undefined) return;
     this.#accepted.delete(ticket);
@@ -371,42 +584,47 @@ class Server extends EventEmitter {
   /** Answers a handshake; the error, if it is no answer or there is none to answer. */
   #answer(low, high, answer) {
     try {
-      this.#native.answer(low, high, answer);
+      native(() => this.#native.answer(low, high, answer));
       return undefined;
     } catch (error) {
       return error;
     }
   }
 
-  #remember(ticket, data) {
-    const now = performance.now();
-    for (const [old, { since }] of this.#accepted) {
-      if (now - since < FORGET_AFTER_MS) break;
+  #remember(ticket, data, expiresAtMs) {
+    const since = now();
+    for (const [old, { at }] of this.#accepted) {
+      if (since - at < FORGET_AFTER_MS) break;
       this.#accepted.delete(old);
     }
-    this.#accepted.set(ticket, { data, since: now });
+    this.#accepted.set(ticket, { data, expiresAtMs, at: since });
   }
 
   #onOutcome({ queued, errors }) {
     for (const place of queued) {
       const conn = this.#inbox.connection(place);
-      if (conn !== undefined) conn.isQueued = true;
+      if (conn !== undefined) internals.setQueued(conn);
     }
-    for (const { code, message, place } of errors) this.#report(failure(code, message), this.#inbox.connection(place));
+    for (const { code, message, place } of errors) {
+      // What is said after the end has nobody to go to, which is no error of the application's.
+      if (code !== 'stopped') this.#report(failure(code, message), this.#inbox.connection(place));
+    }
   }
 
   #onStopped() {
     this.#state = 'stopped';
-    running.delete(this.#native);
+    running.delete(this.#abandon);
+    this.#forgetSignal?.();
     clearInterval(this.#keepAlive);
     this.#stopped.resolve();
-    return this.#call(this.#listeners.of('stopped'), undefined);
+    return this.#callOthers(this.#listeners.of('stopped'));
   }
 }
 
 function checkDuration(value, name) {
-  if (typeof value === 'number' && value >= 0) return;
-  throw failure('invalid_argument', `${name} must be a number of milliseconds, got ${String(value)}`);
+  if (typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER) return;
+  const got = typeof value === 'number' ? value : kindOf(value);
+  throw failure('invalid_argument', `${name} must be a number of milliseconds, got ${got}`);
 }
 
-module.exports = { Server, logToStderr: native.logToStderr };
+module.exports = { Server, logToStderr: addon.logToStderr };

@@ -43,8 +43,15 @@ const OPTIONAL = new Set(['Options.origins']);
 /** Where `null` means off; elsewhere it is no value. */
 const NULLABLE = /`null` disables/;
 
+/** Verdicts are called so in every language. */
+const CODES = new Set([...source('verdict.rs').split('verdicts! {')[1].split('\n}')[0].matchAll(/ {4}\w+ = "(\w+)"/g)].map(([, code]) => code));
+
 const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
-const respelled = (text) => text.replace(/`([a-z]+(?:_[a-z0-9]+)+)`/g, (_, name) => `\`${camel(name)}\``);
+/** Options as JavaScript spells them; without the numbers of a list that the package does not have. */
+const respelled = (text) =>
+  text
+    .replace(/`([a-z]+(?:_[a-z0-9]+)+)`/g, (whole, name) => (CODES.has(name) ? whole : `\`${camel(name)}\``))
+    .replace(/ \((?:THREATS )?[A-Z]\d+(?:(?:, | to )[A-Z]\d+)*(?:, ([^)]+))?\)/g, (_, rest) => (rest ? ` (${rest})` : ''));
 
 function typeOf(rust) {
   const inner = /^(?:Option|Vec)<(.*)>$/.exec(rust)?.[1];
@@ -90,7 +97,8 @@ function structure([path, name, called]) {
     const place = `${name}.${field}`;
     const optional = REQUIRED.has(place) && !OPTIONAL.has(place) ? '' : '?';
     const or = BUFFERS.has(place) ? ' | Uint8Array' : NULLABLE.test(doc.join(' ')) ? ' | null' : '';
-    return `${comment(doc, '  ')}  ${camel(field)}${optional}: ${typeOf(type)}${or};\n`;
+    const absent = optional === '' ? '' : ' | undefined';
+    return `${comment(doc, '  ')}  ${camel(field)}${optional}: ${typeOf(type)}${or}${absent};\n`;
   });
   return `${comment(documentation(text, name), '')}export interface ${called} {\n${lines.join('')}}\n`;
 }

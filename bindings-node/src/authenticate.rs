@@ -18,7 +18,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The core's decision. Numbers that are no whole number in range are left for the core to refuse.
+    /// The core's decision. `lib/authenticate.js` has refused numbers that are none; a status out of range is left for the
+    /// core to refuse.
     pub(crate) fn decision(self) -> Decision {
         if self.accept == Some(true) {
             let expires_at_ms = self.expires_at_ms.map(|at| at.max(0.0) as u64);

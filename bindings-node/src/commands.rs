@@ -1,8 +1,10 @@
 //! A tick's commands from JavaScript: one buffer of words, one of bytes, one text. `lib/outbox.js` writes them.
+//!
+//! Before the first is carried out all of them are measured: where their lengths are not exactly what is there, none is,
+//! for every one behind the fault would speak of somebody else's bytes.
 
 use std::borrow::Cow;
 
-use napi::bindgen_prelude::BufferSlice;
 use serde_json::{Value, json};
 use wsguard::host::{ConnectionId, Error, Sent, ServerHandle};
 
@@ -19,7 +21,7 @@ const BROADCAST: u32 = 6;
 const BROADCAST_TEXT: u32 = 7;
 const BROADCAST_BINARY: u32 = 8;
 
-/// In place of a payload's length: it is the number of a large one, which lies where the application has it.
+/// Beside a payload's length: it is not among the bytes, but the large one that came with the call.
 const LARGE: u32 = 1 << 31;
 /// In place of an event's length: it is the event of the command before.
 const SAME_EVENT: u32 = u32::MAX;
@@ -59,20 +61,23 @@ impl Outcome {
 pub(crate) struct Commands<'c> {
     words: &'c [u8],
     bytes: &'c [u8],
-    large: &'c [BufferSlice<'c>],
+    large: Option<&'c [u8]>,
     text: Pieces<'c>,
     event: Cow<'c, str>,
 }
 
 impl<'c> Commands<'c> {
-    pub(crate) fn new(words: &'c [u8], bytes: &'c [u8], large: &'c [BufferSlice<'c>], text: &'c str) -> Self {
-        Self { words, bytes, large, text: Pieces::new(text), event: Cow::default() }
+    /// `None`: the lengths that the commands speak of are not those of what came with them.
+    pub(crate) fn new(words: &'c [u8], bytes: &'c [u8], large: Option<&'c [u8]>, text: &'c str) -> Option<Self> {
+        let needed = Needed::of(words)?;
+        let units = if text.is_ascii() { text.len() } else { text.encode_utf16().count() };
+        let fits = needed.units == units as u64 && needed.bytes == bytes.len() as u64;
+        let large_fits = needed.large == large.map(|payload| payload.len() as u64);
+        (fits && large_fits).then(|| Self { words, bytes, large, text: Pieces::new(text), event: Cow::default() })
     }
 
     fn word(&mut self) -> u32 {
-        let Some((word, rest)) = self.words.split_first_chunk::<4>() else { return 0 };
-        self.words = rest;
-        u32::from_ne_bytes(*word)
+        take_word(&mut self.words).unwrap_or_default()
     }
 
     fn conn(&mut self) -> ConnectionId {
@@ -90,10 +95,9 @@ impl<'c> Commands<'c> {
     fn binary(&mut self) -> &'c [u8] {
         let length = self.word();
         if length & LARGE != 0 {
-            return self.large.get((length & !LARGE) as usize).map_or(&[], |payload| &**payload);
+            return self.large.unwrap_or_default();
         }
-        let length = (length as usize).min(self.bytes.len());
-        let (piece, rest) = self.bytes.split_at(length);
+        let (piece, rest) = self.bytes.split_at_checked(length as usize).unwrap_or_default();
         self.bytes = rest;
         piece
     }
@@ -157,5 +161,157 @@ impl<'c> Commands<'c> {
             BROADCAST_BINARY => server.broadcast_binary(room, self.binary(), except),
             _ => Err(Error::InvalidArgument("no such command")),
         }
+    }
+}
+
+fn take_word(words: &mut &[u8]) -> Option<u32> {
+    let (word, rest) = words.split_first_chunk::<4>()?;
+    *words = rest;
+    Some(u32::from_ne_bytes(*word))
+}
+
+/// What a tick's commands need: units of text, bytes, and the large payload's.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Needed {
+    units: u64,
+    bytes: u64,
+    large: Option<u64>,
+}
+
+impl Needed {
+    /// `None`: these are no commands.
+    fn of(mut words: &[u8]) -> Option<Self> {
+        let mut needed = Self::default();
+        let mut has_event = false;
+        while !words.is_empty() {
+            needed.add(&mut words, &mut has_event)?;
+        }
+        Some(needed)
+    }
+
+    fn add(&mut self, words: &mut &[u8], has_event: &mut bool) -> Option<()> {
+        let operation = take_word(words)?;
+        let _conn = (take_word(words)?, take_word(words)?);
+        if operation >= BROADCAST {
+            let (in_room, room) = (take_word(words)?, take_word(words)?);
+            self.units += u64::from(room);
+            if in_room > 1 || (in_room == 0 && room > 0) {
+                return None;
+            }
+        }
+        match operation {
+            FAIL => {}
+            BINARY | BROADCAST_BINARY => self.add_binary(take_word(words)?)?,
+            TEXT | BROADCAST_TEXT => self.units += u64::from(take_word(words)?),
+            EMIT | REPLY | BROADCAST => {
+                if operation == REPLY {
+                    self.units += u64::from(take_word(words)?);
+                }
+                let event = take_word(words)?;
+                // An event is said before it is the same.
+                if event == SAME_EVENT && !*has_event {
+                    return None;
+                }
+                *has_event = true;
+                self.units += if event == SAME_EVENT { 0 } else { u64::from(event) };
+                self.units += u64::from(take_word(words)?);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// There is one large payload at most.
+    fn add_binary(&mut self, length: u32) -> Option<()> {
+        if length & LARGE == 0 {
+            self.bytes += u64::from(length);
+            return Some(());
+        }
+        self.large.replace(u64::from(length & !LARGE)).is_none().then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepts(words: &[u32], bytes: &[u8], large: Option<&[u8]>, text: &str) -> bool {
+        let words: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        Commands::new(&words, bytes, large, text).is_some()
+    }
+
+    #[test]
+    fn commands_whose_lengths_are_what_is_there_are_accepted() {
+        assert!(accepts(&[], &[], None, ""));
+        assert!(accepts(&[TEXT, 1, 2, 3, BINARY, 1, 2, 2], b"xy", None, "a\u{1f600}"));
+        assert!(accepts(&[EMIT, 1, 2, 2, 4, EMIT, 1, 2, SAME_EVENT, 4, FAIL, 1, 2], &[], None, "hinullnull"));
+        assert!(accepts(&[REPLY, 1, 2, 1, 2, 4], &[], None, "7hinull"));
+        assert!(accepts(&[BROADCAST, 0, 0, 1, 4, 2, 4], &[], None, "roomhinull"));
+        assert!(accepts(&[BROADCAST_TEXT, 0, 0, 0, 0, 2], &[], None, "hi"));
+        assert!(accepts(&[BROADCAST_BINARY, 0, 0, 1, 1, LARGE | 3], &[], Some(b"xyz"), "r"));
+    }
+
+    #[test]
+    fn none_is_where_one_does_not_fit() {
+        assert!(!accepts(&[TEXT, 1, 2, 4], &[], None, "abc"), "more than there is");
+        assert!(!accepts(&[TEXT, 1, 2, 2], &[], None, "abc"), "less than there is");
+        assert!(!accepts(&[BINARY, 1, 2, 100], b"xy", None, ""), "bytes that are not there");
+        assert!(!accepts(&[BINARY, 1, 2, 1], b"xy", None, ""), "bytes that nobody speaks of");
+        assert!(!accepts(&[BINARY, 1, 2, LARGE | 3], &[], Some(b"xy"), ""), "a payload that shrank");
+        assert!(!accepts(&[BINARY, 1, 2, LARGE], &[], None, ""), "a payload that is gone");
+        assert!(!accepts(&[BINARY, 1, 2, LARGE | 1, BINARY, 1, 2, LARGE | 1], &[], Some(b"x"), ""), "two");
+        assert!(!accepts(&[TEXT, 1, 2], &[], None, ""), "half a command");
+        assert!(!accepts(&[EMIT, 1, 2, SAME_EVENT, 4], &[], None, "null"), "the same as nothing");
+        assert!(!accepts(&[99, 1, 2], &[], None, ""), "no command");
+        assert!(!accepts(&[BROADCAST_TEXT, 0, 0, 0, 1, 1], &[], None, "ab"), "a room of everybody");
+        assert!(!accepts(&[BROADCAST_TEXT, 0, 0, 7, 1, 1], &[], None, "ab"), "stale words");
+        assert!(!accepts(&[TEXT, 1, 2, u32::MAX, TEXT, 1, 2, 5], &[], None, "abcd"), "no sum wraps");
+    }
+
+    #[test]
+    fn any_words_are_refused_or_read_within_bounds() {
+        let mut state = 0x9e37_79b9_u32;
+        let mut random = move |below: u32| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state % below
+        };
+        let mut accepted = 0;
+        for _ in 0..50_000 {
+            let words: Vec<u32> = (0..random(9)).map(|_| if random(8) == 0 { u32::MAX } else { random(10) }).collect();
+            let words: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let (bytes, text) = (vec![7; random(6) as usize], "x".repeat(random(12) as usize));
+            let Some(mut commands) = Commands::new(&words, &bytes, None, &text) else { continue };
+            accepted += 1;
+            // Nothing is left over: every length was somebody's.
+            while !commands.words.is_empty() {
+                let operation = commands.word();
+                commands.conn();
+                if operation >= BROADCAST {
+                    let (_, room) = (commands.word(), commands.word());
+                    commands.text.next(room);
+                }
+                match operation {
+                    FAIL => {}
+                    BINARY | BROADCAST_BINARY => drop(commands.binary()),
+                    TEXT | BROADCAST_TEXT => {
+                        let units = commands.word();
+                        commands.text.next(units);
+                    }
+                    _ => {
+                        if operation == REPLY {
+                            let id = commands.word();
+                            commands.text.next(id);
+                        }
+                        let (event, data) = (commands.word(), commands.word());
+                        commands.read_event(event);
+                        commands.text.next(data);
+                    }
+                }
+            }
+            assert!(commands.bytes.is_empty() && commands.text.is_empty());
+        }
+        assert!(accepted > 100, "{accepted}");
     }
 }

@@ -61,6 +61,13 @@ impl Connections {
         self.withheld.remove(conn)
     }
 
+    /// Those of a user that were withheld, and are so no longer.
+    pub(crate) fn unveil_user(&mut self, user: &str) -> Vec<Box<Open>> {
+        let of_user = |open: &&Box<Open>| open.user.as_deref() == Some(user);
+        let found: Vec<ConnectionId> = self.withheld.values().filter(of_user).map(|open| open.conn).collect();
+        found.into_iter().filter_map(|conn| self.withheld.remove(conn)).collect()
+    }
+
     /// All that were withheld, and are so no longer.
     pub(crate) fn unveil_all(&mut self) -> ConnectionMap<Box<Open>> {
         core::mem::take(&mut self.withheld)
@@ -97,6 +104,19 @@ mod tests {
         connections.caught_up();
         assert_eq!(connections.open(conn(3)), 0);
         assert_eq!([conn(0), conn(1), conn(2), conn(3)].map(|conn| connections.place(conn)), [NOBODY, 1, 2, 0]);
+    }
+
+    #[test]
+    fn those_of_a_user_are_unveiled() {
+        let mut connections = Connections::default();
+        for (slot, user) in [Some("alice"), None, Some("bob"), Some("alice")].into_iter().enumerate() {
+            connections.withhold(&Open { user: user.map(Into::into), ..opened(conn(slot as u64)) });
+        }
+        let found: Vec<ConnectionId> = connections.unveil_user("alice").iter().map(|open| open.conn).collect();
+        assert_eq!(found, [conn(0), conn(3)]);
+        assert!(
+            connections.is_withheld(conn(1)) && connections.is_withheld(conn(2)) && !connections.is_withheld(conn(0))
+        );
     }
 
     #[test]

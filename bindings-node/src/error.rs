@@ -12,12 +12,16 @@ pub(crate) fn thrown(env: Env, error: &Error) -> napi::Error {
         Error::Config(inner) | Error::Tls(inner) => Some(path(inner)),
         other => other.option().map(str::to_owned),
     };
-    build(env, error.code(), option.as_deref(), &message(error)).unwrap_or_else(|failure| failure)
+    let errno = match error {
+        Error::Listen { source, .. } | Error::Start(source) => source.raw_os_error(),
+        _ => None,
+    };
+    build(env, error.code(), option.as_deref(), &message(error), errno).unwrap_or_else(|failure| failure)
 }
 
 /// An error of this crate's own.
 pub(crate) fn refused(env: Env, code: &str, message: &str) -> napi::Error {
-    build(env, code, None, message).unwrap_or_else(|failure| failure)
+    build(env, code, None, message, None).unwrap_or_else(|failure| failure)
 }
 
 /// The message, with options in Node's spelling.
@@ -39,11 +43,14 @@ fn path(error: &ConfigError) -> String {
     }
 }
 
-fn build(env: Env, code: &str, option: Option<&str>, message: &str) -> napi::Result<napi::Error> {
+fn build(env: Env, code: &str, option: Option<&str>, message: &str, errno: Option<i32>) -> napi::Result<napi::Error> {
     let mut error = env.create_error(napi::Error::new(Status::GenericFailure, message.to_owned()))?;
     error.set_named_property("code", code)?;
     if let Some(option) = option {
         error.set_named_property("option", option)?;
+    }
+    if let Some(errno) = errno {
+        error.set_named_property("errno", errno)?;
     }
     Ok(napi::Error::from(error.to_unknown()))
 }

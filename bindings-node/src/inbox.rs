@@ -12,6 +12,8 @@ use crate::records::{HAS_ID, Kind, Records, STATUS_ERROR, STATUS_OK, TextKind, U
 
 /// A chunk ends when its text is longer, so that one message that is kept keeps little else alive.
 const TEXT_BYTES: usize = 32 * 1024;
+/// The same of texts that JavaScript slices; what it parses from JSON has memory of its own.
+const SLICED_TEXT_BYTES: usize = 8 * 1024;
 
 /// The text of a chunk.
 #[derive(Debug)]
@@ -117,8 +119,19 @@ impl Inbox {
 
     /// Every connection that JavaScript does not know yet: its place, its id's halves, what describes it.
     pub(crate) fn reveal(&mut self) -> Option<Value> {
+        let unveiled = self.connections.unveil_all();
+        self.tell(unveiled.values().map(|open| &**open))
+    }
+
+    /// Those of a user.
+    pub(crate) fn reveal_user(&mut self, user: &str) -> Option<Value> {
+        let unveiled = self.connections.unveil_user(user);
+        self.tell(unveiled.iter().map(|open| &**open))
+    }
+
+    fn tell<'o>(&mut self, opens: impl Iterator<Item = &'o Open>) -> Option<Value> {
         let mut revealed = Vec::new();
-        for open in self.connections.unveil_all().values() {
+        for open in opens {
             let [low, high] = halves(open.conn.to_u64());
             revealed.push(json!([self.connections.open(open.conn), low, high, json::open(open)]));
         }
@@ -248,7 +261,8 @@ impl Text {
             }
             return Ok(());
         }
-        if self.kind != kind || self.written.len() > TEXT_BYTES { Err(Full::Chunk) } else { Ok(()) }
+        let most = if kind == TextKind::Plain { SLICED_TEXT_BYTES } else { TEXT_BYTES };
+        if self.kind != kind || self.written.len() > most { Err(Full::Chunk) } else { Ok(()) }
     }
 
     /// Adds a text; where it starts and how long it is, in UTF-16 units.

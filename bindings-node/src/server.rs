@@ -36,6 +36,8 @@ pub struct NativeServer {
     running: Option<Server>,
     handle: Option<ServerHandle>,
     address: String,
+    /// The last counters of a server that has stopped; nothing else of it is left.
+    ended: Option<String>,
 }
 
 #[napi]
@@ -46,7 +48,14 @@ impl NativeServer {
         let options = options::parse(&options).map_err(|error| thrown(env, &error))?;
         Policy::new(options.clone()).map_err(|error| thrown(env, &error.into()))?;
         let events = options.events.keys().cloned().collect();
-        Ok(Self { options, inbox: Inbox::new(events), running: None, handle: None, address: String::new() })
+        Ok(Self {
+            options,
+            inbox: Inbox::new(events),
+            running: None,
+            handle: None,
+            address: String::new(),
+            ended: None,
+        })
     }
 
     /// The names of the events, in the order of their numbers.
@@ -55,10 +64,16 @@ impl NativeServer {
         self.options.events.keys().cloned().collect()
     }
 
+    /// What is kept for a peer that does not read, at most.
+    #[napi]
+    pub fn max_outbox_bytes(&self) -> f64 {
+        self.options.max_outbox_bytes as f64
+    }
+
     /// Starts. `wake` is called when there are events.
     #[napi]
     pub fn start(&mut self, env: Env, listens: bool, wake: Function<'_, (), ()>) -> Result<String> {
-        if self.handle.is_some() {
+        if self.handle.is_some() || self.ended.is_some() {
             return Err(refused(env, "already_started", "the server was started already; make another"));
         }
         let alarm = wake.build_threadsafe_function().weak::<true>().build()?;
@@ -111,7 +126,7 @@ impl NativeServer {
             if next == Next::Stopped {
                 records.push(Kind::Stopped, [0; 3]);
                 records.finish(TextKind::None, false, start as usize, 0);
-                self.running = None;
+                self.end();
                 return Ok(None);
             }
             self.inbox.fill(&mut records, &mut arena, start as usize);
@@ -130,22 +145,53 @@ impl NativeServer {
     #[napi]
     pub fn flush(
         &mut self,
+        env: Env,
         words: BufferSlice<'_>,
         word_count: u32,
         bytes: BufferSlice<'_>,
+        byte_count: u32,
         text: JsString<'_>,
-        large: Vec<BufferSlice<'_>>,
+        large: Option<BufferSlice<'_>>,
     ) -> Result<Option<String>> {
         let Some(handle) = &self.handle else { return Ok(None) };
-        let words = words.get(..word_count as usize * 4).unwrap_or_default();
         let text = text::read(text)?;
-        Ok(Commands::new(words, &bytes, &large, &text).carry_out(handle, &self.inbox.connections).into_json())
+        let large = large.as_deref();
+        let commands = match (words.get(..word_count as usize * 4), bytes.get(..byte_count as usize)) {
+            (Some(words), Some(bytes)) => Commands::new(words, bytes, large, &text),
+            _ => None,
+        };
+        let Some(commands) = commands else {
+            return Err(refused(env, "internal", "commands did not fit what came with them; none was carried out"));
+        };
+        Ok(commands.carry_out(handle, &self.inbox.connections).into_json())
+    }
+
+    /// Counts bytes that JavaScript keeps beyond their batch.
+    #[napi]
+    pub fn keep(&self, bytes: u32) {
+        if let Some(server) = &self.handle {
+            server.keep_inbox(bytes as usize);
+        }
+    }
+
+    /// The end of that, for as many bytes.
+    #[napi]
+    pub fn release(&self, bytes: u32) {
+        if let Some(server) = &self.handle {
+            server.release_inbox(bytes as usize);
+        }
+    }
+
+    /// Whether a connection is open by now, whatever JavaScript has heard.
+    #[napi]
+    pub fn is_open(&self, low: u32, high: u32) -> bool {
+        self.handle.as_ref().is_some_and(|server| server.is_open(conn(low, high)))
     }
 
     /// Starts a connection's closing handshake.
     #[napi]
-    pub fn close(&self, env: Env, low: u32, high: u32, code: f64, reason: String) -> Result<()> {
-        let code = if code.fract() == 0.0 { code as u16 } else { 0 };
+    pub fn close(&self, env: Env, low: u32, high: u32, code: u32, reason: String) -> Result<()> {
+        let code = u16::try_from(code).unwrap_or_default();
         self.of_open(env, |server| server.close(conn(low, high), code, &reason))
     }
 
@@ -174,10 +220,11 @@ impl NativeServer {
         self.of_open(env, |server| if paused { server.pause(conn) } else { server.resume(conn) })
     }
 
-    /// Closes every connection of a user.
+    /// Closes every connection of a user. What comes back, if anything, are those that were withheld, as from `reveal`.
     #[napi]
-    pub fn disconnect_user(&self, env: Env, user: String) -> Result<()> {
-        self.with(env, |server| server.disconnect_user(&user))
+    pub fn disconnect_user(&mut self, env: Env, user: String) -> Result<Option<String>> {
+        self.with(env, |server| server.disconnect_user(&user))?;
+        Ok(self.inbox.reveal_user(&user).map(|connections| connections.to_string()))
     }
 
     /// Answers a handshake.
@@ -217,7 +264,10 @@ impl NativeServer {
     /// The counters as JSON.
     #[napi]
     pub fn stats(&self, env: Env) -> Result<String> {
-        self.with(env, |server| Ok(json::stats(&server.stats()).to_string()))
+        match &self.ended {
+            Some(stats) => Ok(stats.clone()),
+            None => self.with(env, |server| Ok(json::stats(&server.stats()).to_string())),
+        }
     }
 
     /// Takes over a TCP connection that Node's HTTP server accepted, by its descriptor, with what was read from it.
@@ -229,8 +279,17 @@ impl NativeServer {
         self.with(env, |server| server.adopt(stream, received.to_vec()))
     }
 
+    /// The server has stopped: what it held goes, the function that wakes JavaScript included.
+    fn end(&mut self) {
+        self.ended = self.handle.take().map(|server| json::stats(&server.stats()).to_string());
+        self.running = None;
+    }
+
     fn with<T>(&self, env: Env, call: impl FnOnce(&ServerHandle) -> core::result::Result<T, Error>) -> Result<T> {
         let Some(server) = &self.handle else {
+            if self.ended.is_some() {
+                return Err(thrown(env, &Error::Stopped));
+            }
             return Err(refused(env, "not_started", "the server was not started: listen() or attach() first"));
         };
         call(server).map_err(|error| thrown(env, &error))
@@ -238,6 +297,9 @@ impl NativeServer {
 
     /// A call for a connection: one that has closed meanwhile is no error.
     fn of_open(&self, env: Env, call: impl FnOnce(&ServerHandle) -> core::result::Result<(), Error>) -> Result<()> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
         self.with(env, |server| match call(server) {
             Err(Error::ConnectionClosed) => Ok(()),
             result => result,

@@ -34,6 +34,12 @@ impl<'t> Pieces<'t> {
         Self { rest: text, is_ascii: text.is_ascii(), half: false }
     }
 
+    /// Whether all was given out.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// The next piece of this many units.
     pub(crate) fn next(&mut self, units: u32) -> Cow<'t, str> {
         if self.is_ascii {

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { inspect } from 'node:util';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { accept, reject } from '../index.mjs';
+import { accept, acceptAnonymous, reject } from '../index.mjs';
 import { Client, run, start } from './harness.mjs';
 
 const callback = (authenticate, more = {}) => ({ auth: 'callback', authenticate, events: { echo: {} }, ...more });
@@ -62,7 +62,7 @@ test('a late answer is an error to the application, and nothing else', async (t)
 });
 
 test('a session ends when it expires', async (t) => {
-  const server = await start(t, callback(() => accept({ expiresAtMs: Date.now() + 50 })));
+  const server = await start(t, callback(() => acceptAnonymous({ expiresAtMs: Date.now() + 50 })));
   const client = await Client.connect(server.address);
   assert.deepEqual(await client.closed, { code: 1008, reason: 'session expired' });
 });

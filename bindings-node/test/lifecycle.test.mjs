@@ -79,6 +79,7 @@ for (const [name, program, expected] of [
   ['process.exit under load', 'exit-under-load.mjs', 'exiting\n'],
   ['process.exit inside a handler', 'exit-in-handler.mjs', 'exiting\n'],
   ['an uncaught exception ends the process as ever', 'uncaught.mjs', ''],
+  ['fake timers', 'fake-timers.mjs', '1\n2\n3\n'],
   ['an idle server that is unreferenced lets the process end', 'unref.mjs', 'unreferenced\n'],
   ['a listening server keeps the process alive', 'referenced.mjs', 'still here\n'],
   ['garbage collection of running and of forgotten servers', 'garbage.mjs', 'collected 1\nserved\n'],

@@ -172,11 +172,17 @@ test('rooms: join, except, leave; everyone', async (t) => {
   assert.deepEqual([await messages(a, 3), await messages(b, 5)], [['1', 'four', 'five'], ['1', '2', '3', 'four', 'five']]);
 });
 
-test('a broadcast with a wrong room is told to error', async (t) => {
+test('a room that is none is refused where it is written', async (t) => {
   const server = await start(t, { events });
-  const told = once(server, 'error');
-  server.to('x'.repeat(257)).emit('said', 1);
-  assert.equal((await told)[0].code, 'invalid_argument');
+  const opened = once(server, 'open');
+  await Client.connect(server.address);
+  const [conn] = await opened;
+  for (const room of ['', 'x'.repeat(257), '€'.repeat(86), 'half \ud800', undefined, null, 5, Symbol('x'), {}]) {
+    for (const call of [() => server.to(room), () => conn.join(room), () => conn.leave(room)]) {
+      assert.throws(call, { name: 'TypeError', code: 'invalid_argument', message: /^room must / });
+    }
+  }
+  assert.deepEqual(conn.rooms, []);
 });
 
 test('send answers dropped after the close, and never throws', async (t) => {

@@ -1,6 +1,7 @@
 // Options and errors: names, codes, what JSON cannot hold.
 
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
@@ -57,7 +58,11 @@ test('a server has one life', async () => {
   await assert.rejects(server.listen(), { code: 'already_started' });
   await server.drain();
   await assert.rejects(server.listen(), { code: 'already_started' });
-  assert.throws(() => server.disconnectUser('x'), { code: 'stopped' });
+  assert.throws(() => server.attach(http.createServer()), { code: 'stopped' });
+  // Nobody is there any more: what is said to them, and their end, are no errors.
+  server.toAll().emit('x');
+  server.disconnectUser('x');
+  assert.equal(server.stats().open, 0);
 });
 
 test('a key or certificate may be a Buffer; what cannot be used names the option', () => {

@@ -1,7 +1,7 @@
 // What the typings promise. Lines that must not compile say so; tsc fails when one of them does.
 
 import { z } from 'zod';
-import wsguard, { Server, accept, reject } from 'wsguard';
+import wsguard, { Server, accept, acceptAnonymous, reject } from 'wsguard';
 import type { Connection, Meta, Sent, Stats, VerdictCode } from 'wsguard';
 
 const equal = <A, B>(..._same: [A] extends [B] ? ([B] extends [A] ? [] : [never]) : [never]): void => {};
@@ -28,8 +28,10 @@ inferred.on('say', (conn, data, meta) => {
   // @ts-expect-error there is no such field
   data.nothing;
 });
-inferred.on('ping', (_conn, data) => equal<typeof data, unknown>());
-inferred.onEvent('close', (_conn, data) => equal<typeof data, unknown>());
+// A JSON Schema says nothing to TypeScript: what came is checked, and may be used as it is.
+inferred.on('ping', (_conn, data) => equal<typeof data, any>());
+inferred.onEvent('close', (_conn, data) => equal<typeof data, any>());
+inferred.on('ping', (conn, data) => inferred.to('lobby').emit('said', { user: conn.user, ...data }));
 inferred.on('close', (_conn, code, { reason, clean }) => {
   equal<typeof code, number>();
   equal<typeof reason, string>();
@@ -100,3 +102,25 @@ async function life(signal: AbortSignal) {
   await server.drain({ timeoutMs: 1, jitterMs: 0 });
 }
 void life;
+
+// Who is let in has a name, or is said to have none.
+accept({ user: 'alice' });
+acceptAnonymous({ expiresAtMs: 5 });
+// @ts-expect-error a user is wanted
+accept({ data: 5 });
+// @ts-expect-error a user is wanted
+accept({ user: undefined as string | undefined });
+// @ts-expect-error an object is wanted
+accept('alice');
+// @ts-expect-error there is no such field
+accept({ username: 'alice' });
+
+// What is no option may be undefined.
+const listen: string | undefined = process.env.LISTEN;
+new Server({ origins: [], auth: 'none', listen, rateLimit: { perSecond: undefined } });
+
+// emit sends nothing.
+// @ts-expect-error no event of the server is called so
+stated.emit('echo', { text: '' });
+// @ts-expect-error whom to leave out must be said
+stated.to('room').except();

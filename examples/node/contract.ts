@@ -34,3 +34,4 @@ server.on('rename', (conn, { name }, meta) => {
 });
 
 console.log(`listening on ${await server.listen()}`);
+process.once('SIGTERM', () => server.drain());

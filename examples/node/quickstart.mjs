@@ -22,3 +22,4 @@ const server = new Server({
 server.on('open', (conn) => conn.join('lobby'));
 server.on('say', (conn, data) => server.to('lobby').emit('said', { from: conn.user, ...data }));
 console.log(`listening on ${await server.listen()}`);
+process.once('SIGTERM', () => server.drain());

@@ -2,7 +2,7 @@
 
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Server, accept, logToStderr, reject } from '../../../bindings-node/index.mjs';
+import { Server, accept, acceptAnonymous, logToStderr, reject } from '../../../bindings-node/index.mjs';
 import { camelOptions, snakePath } from './spelling.mjs';
 
 const quiet = process.argv.includes('--quiet');
@@ -25,11 +25,14 @@ async function authenticate(request) {
       return reject(418);
     case token:
       if (delay) await sleep(delay);
-      return accept({ user, expiresAtMs: lifetime === undefined ? undefined : Date.now() + lifetime });
+      return letIn(user, lifetime === undefined ? undefined : Date.now() + lifetime);
     default:
       return reject();
   }
 }
+
+/** Somebody, or, where the script names nobody, anybody. */
+const letIn = (user, expiresAtMs) => (user === undefined ? acceptAnonymous({ expiresAtMs }) : accept({ user, expiresAtMs }));
 
 /** The application of the `raw` protocol. */
 function serveRaw(server) {
@@ -68,7 +71,10 @@ function serveEvents(server) {
       print({ type: 'message', conn: conn.id, event: meta.event, bytes: meta.bytes });
     });
   }
-  for (const [event, handler] of Object.entries(handlers)) server.onEvent(event, handler);
+  // What the contract of a test does not have is an error to listen to.
+  for (const [event, handler] of Object.entries(handlers)) {
+    if (Object.hasOwn(options.events ?? {}, event)) server.onEvent(event, handler);
+  }
 }
 
 function tellEvents(server) {
