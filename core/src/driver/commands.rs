@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use super::events::kept_bytes;
-use super::ids::ConnectionId;
+use super::ids::{ConnectionId, Slot};
 use super::listener::{self, Accepted};
 use super::shared::{Life, Remote, Shared};
 use super::stats::Stats;
@@ -271,6 +271,13 @@ impl ServerHandle {
         self.shared.remote(conn).is_some()
     }
 
+    /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
+    /// before speaks of what was sent before.
+    pub fn is_queued(&self, conn: ConnectionId) -> bool {
+        let slot = self.shared.remote(conn).and_then(|remote| remote.slots.get(conn.slot()));
+        slot.is_some_and(Slot::is_watched)
+    }
+
     /// Sends a text message.
     pub fn send_text(&self, conn: ConnectionId, text: &str) -> Result<Sent, Error> {
         self.send(conn, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
@@ -424,6 +431,11 @@ impl ServerHandle {
             self.post_text(shard, user, |user| Command::DisconnectUser { user });
         }
         Ok(())
+    }
+
+    /// Whether a ticket still waits for its answer: what the application does for one that does not is in vain.
+    pub fn is_waiting(&self, ticket: TicketId) -> bool {
+        self.shared.tickets.is_waiting(ticket)
     }
 
     /// Answers a ticket. A second or late answer is an error (THREATS A4).

@@ -76,6 +76,11 @@ impl Tickets {
         answer.is_some_and(|answer| answer.send(decision).is_ok())
     }
 
+    /// Whether the ticket's handshake still waits.
+    pub(super) fn is_waiting(&self, ticket: TicketId) -> bool {
+        lock(&self.waiting).answers.contains_key(&ticket.0)
+    }
+
     /// Forgets a ticket whose handshake no longer waits.
     pub(super) fn withdraw(&self, ticket: TicketId) {
         lock(&self.waiting).answers.remove(&ticket.0);
