@@ -6,15 +6,18 @@ mod awaiting;
 mod bell;
 mod connection;
 mod delivery;
+mod ending;
 mod errors;
 mod fork;
 mod handlers;
 mod interpreter;
 mod json_in;
 mod json_out;
+mod kept;
 mod logging;
 mod records;
 mod request;
+mod run;
 mod server;
 mod stats;
 mod work;
@@ -63,7 +66,11 @@ mod _wsguard {
     #[pymodule_export]
     use super::auth::{Accept, Reject};
     #[pymodule_export]
+    use super::awaiting::{Awaiting, Done};
+    #[pymodule_export]
     use super::connection::Connection;
+    #[pymodule_export]
+    use super::ending::{begin_ending, busy_threads};
     #[pymodule_export]
     use super::fork::forked;
     #[pymodule_export]
@@ -75,7 +82,9 @@ mod _wsguard {
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
-    use super::server::{NativeServer, stop_all};
+    use super::run::stop_all;
+    #[pymodule_export]
+    use super::server::NativeServer;
     #[pymodule_export]
     use super::stats::verdicts;
     #[pymodule_export]

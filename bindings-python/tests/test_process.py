@@ -162,7 +162,7 @@ def test_garbage_ends_a_server() -> None:
             server = make()
             @server.on_open
             def opened(conn):
-                server.to().send("a cycle through the handler")
+                server.to_all().send("a cycle through the handler")
             await server.start()
             assert threads() == (2 if sys.platform == "linux" else 0), threads()
             return weakref.ref(server)
@@ -199,10 +199,8 @@ def test_connections_are_garbage_when_they_have_ended() -> None:
 def running(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     program = PREAMBLE + textwrap.dedent(f"""
         server = make()
-        try:
-            server.run("{request.param}", started=lambda: print(server.address, flush=True))
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
+        server.run("{request.param}", started=lambda: print(server.address, flush=True))
+        print("ended", flush=True)
         """)
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -214,10 +212,11 @@ def running(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_ctrl_c(running: subprocess.Popen[str]) -> None:
-    running.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_quietly(running: subprocess.Popen[str], number: signal.Signals) -> None:
+    running.send_signal(number)
     out, errors = running.communicate(timeout=20)
-    assert (running.returncode, out) == (0, "interrupted\n"), errors
+    assert (running.returncode, out) == (0, "ended\n"), errors
     assert "Traceback" not in errors
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Coroutine
 from typing import NamedTuple
 
-from . import _wsguard
+from . import _ends, _wsguard
 from ._errors import ConfigError, ConnectionClosed, Error, InvalidArgument, StartError, UsageError
 from ._log import log_to_logging, log_to_stderr
 from ._options import EventOptions, Options
@@ -70,7 +71,11 @@ class Verdict(NamedTuple):
 #: Every verdict by its code: the core's own table.
 VERDICTS: dict[VerdictCode, Verdict] = {row[0]: Verdict(*row) for row in _wsguard.verdicts()}
 
+# What `await` gets is a coroutine for whoever asks: asyncio's `create_task`, task groups, anyio.
+Coroutine.register(_wsguard.Awaiting)
+Coroutine.register(_wsguard.Done)
+
 # A server's threads stay in the parent; they must be gone before the interpreter is.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_wsguard.forked)
-atexit.register(_wsguard.stop_all)
+atexit.register(_ends.at_exit)
