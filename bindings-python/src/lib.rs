@@ -54,6 +54,13 @@ fn loads<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     handlers::objects(py, text)
 }
 
+/// Panics, as a fault of native code would: for tests of what that costs.
+#[pyfunction]
+#[expect(clippy::panic, reason = "that is what it is for")]
+fn panic_for_tests() {
+    panic!("as it was asked to");
+}
+
 #[pymodule(gil_used = true)]
 mod _wsguard {
     use pyo3::prelude::*;
@@ -88,7 +95,7 @@ mod _wsguard {
     #[pymodule_export]
     use super::stats::verdicts;
     #[pymodule_export]
-    use super::{check_options, dumps, loads, policy_in_force};
+    use super::{check_options, dumps, loads, panic_for_tests, policy_in_force};
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
