@@ -11,7 +11,6 @@ import pytest
 import websockets
 import wsguard
 from websockets.asyncio.client import ClientConnection, connect
-
 from wsguard import _log
 
 ORIGIN = "https://app.example"

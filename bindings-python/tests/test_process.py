@@ -272,7 +272,12 @@ def test_a_signal_that_the_application_handles_is_its_own() -> None:
         server.run(started=lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert heard == [signal.SIGTERM]
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        server.run(started=lambda: (signal.getsignal(signal.SIGTERM) == signal.SIG_DFL) and server.stop(), signals=False)
+        left_alone = []
+        def started():
+            left_alone.append(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+            server.stop()
+        server.run(started=started, signals=False)
+        assert left_alone == [True]
         """)
 
 
@@ -287,12 +292,15 @@ needs_unshare = pytest.mark.skipif(
 @needs_unshare
 @pytest.mark.parametrize("loop", ["native", "asyncio"])
 def test_process_1_ends_at_sigterm(loop: str) -> None:
-    program = PREAMBLE + f"""
+    program = (
+        PREAMBLE
+        + f"""
 server = make()
 assert os.getpid() == 1
 server.run("{loop}", started=lambda: (os.kill(1, signal.SIGTERM), print("listens", flush=True)))
 print("ended")
 """
+    )
     command = ["unshare", "-r", "-p", "-f", sys.executable, "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout) == (0, "listens\nended\n"), ended.stderr
@@ -357,9 +365,13 @@ inside.wait()
 @pytest.mark.parametrize("loop", ["native", "asyncio"])
 def test_what_was_said_before_the_end_arrives(loop: str, how: str) -> None:
     if how == "the end":
-        act, run = "ended.set()", (
-            f'threading.Thread(target=server.run, args=("{loop}",), kwargs=dict(started=ready.set), daemon=True).start()'
-            "; ready.wait(); start(); ended.wait()"
+        act, run = (
+            "ended.set()",
+            (
+                f'threading.Thread(target=server.run, args=("{loop}",), kwargs=dict(started=ready.set), '
+                "daemon=True).start()"
+                "; ready.wait(); start(); ended.wait()"
+            ),
         )
     else:
         act, run = how, f'server.run("{loop}", started=start)'

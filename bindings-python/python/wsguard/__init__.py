@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Coroutine
 from typing import NamedTuple
 
 from . import _ends, _wsguard
@@ -17,7 +16,7 @@ from ._log import log_to_logging, log_to_stderr
 from ._options import EventOptions, Options
 from ._request import Headers
 from ._server import Audience, Server
-from ._types import Payload, SendStatus, Stats, VerdictCode
+from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
 from ._wsguard import Accept, Close, Connection, Json, Message, Reject, Request, Violation
 
 __all__ = [
@@ -46,6 +45,7 @@ __all__ = [
     "Verdict",
     "VerdictCode",
     "Violation",
+    "Wait",
     "log_to_logging",
     "log_to_stderr",
 ]
@@ -72,8 +72,8 @@ class Verdict(NamedTuple):
 VERDICTS: dict[VerdictCode, Verdict] = {row[0]: Verdict(*row) for row in _wsguard.verdicts()}
 
 # What `await` gets is a coroutine for whoever asks: asyncio's `create_task`, task groups, anyio.
-Coroutine.register(_wsguard.Awaiting)
-Coroutine.register(_wsguard.Done)
+Wait.register(_wsguard.Awaiting)
+Wait.register(_wsguard.Done)
 
 # A server's threads stay in the parent; they must be gone before the interpreter is.
 if hasattr(os, "register_at_fork"):

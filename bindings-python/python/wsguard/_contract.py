@@ -88,8 +88,8 @@ class Contract:
         alias = _alias_of_its_own(adapted)
         if alias is not None:
             raise ConfigError(
-                f"events.{name}.schema: the alias {alias} takes more than a JSON Schema can say: give the JSON Schema as "
-                f"schema=..., and the model as model=...",
+                f"events.{name}.schema: the alias {alias} takes more than a JSON Schema can say: "
+                "give the JSON Schema as schema=..., and the model as model=...",
                 code="invalid_option",
                 option=f"events.{name}.schema",
             )

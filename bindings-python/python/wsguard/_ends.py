@@ -15,8 +15,8 @@ HANDLERS_WITHIN_S = 2.0
 def at_exit() -> None:
     """No handler is called any more, those that run have ended, then every server ends.
 
-    A daemon thread is ended where it stands when the interpreter is torn down, and inside of native code that aborts the
-    process. What does not end in time is blocked outside of Python, and mostly stays so until the process is gone.
+    A daemon thread is ended where it stands when the interpreter is torn down, and inside of native code that aborts
+    the process. What does not end in time is blocked outside of Python, and mostly stays so until the process is gone.
     """
     _wsguard.begin_ending()
     now = time.monotonic()

@@ -47,7 +47,7 @@ def _unwrapped(handler: Any) -> Any:
         elif hasattr(handler, "__wrapped__"):
             handler = handler.__wrapped__
         elif not inspect.isroutine(handler) and not inspect.isclass(handler) and callable(handler):
-            behind = getattr(type(handler), "__call__", None)
+            behind = inspect.getattr_static(type(handler), "__call__", None)
             if not inspect.isfunction(behind):
                 return handler
             handler = behind

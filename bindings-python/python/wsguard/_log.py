@@ -1,5 +1,5 @@
-"""Where the log goes: standard error by default, or Python's ``logging``. Nothing here raises into the server: a log that
-fails costs its record."""
+"""Where the log goes: standard error by default, or Python's ``logging``. Nothing here raises into the server: a log
+that fails costs its record."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._types import Payload
     from ._wsguard import Accept, Message, Reject
 
+    Handler = TypeVar("Handler", bound=Callable[..., Any])
     Model = TypeVar("Model")
     OpenHandler = TypeVar("OpenHandler", bound=Callable[[Connection], Any])
     CloseHandler = TypeVar("CloseHandler", bound=Callable[[Connection, Close], Any])
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         | Callable[[Connection, bytes], Any]
         | Callable[[Connection, Message], Any],
     )
-    ModelHandler = TypeVar("ModelHandler", bound=Callable[..., Any])
     DataHandler = TypeVar("DataHandler", bound=Callable[[Connection, Any], Any])
     Authenticate = TypeVar(
         "Authenticate",
@@ -169,7 +169,14 @@ class Server(NativeServer):
     ) -> Callable[[Callable[[Connection, Model], Any]], Callable[[Connection, Model], Any]]: ...
     @overload
     def on(
-        self, event: str, /, *, schema: Any = None, model: Any = None, cost: float | None = None, raw: bool = False
+        self,
+        event: str,
+        /,
+        *,
+        schema: Any = None,
+        model: Any = None,
+        cost: float | None = None,
+        raw: Literal[False] = False,
     ) -> Callable[[DataHandler], DataHandler]: ...
     def on(
         self, event: str, /, *, schema: Any = None, model: Any = None, cost: float | None = None, raw: bool = False
@@ -234,7 +241,7 @@ class Server(NativeServer):
         """Registers the handler of verdicts, called with a :class:`Violation`. The log has them anyway."""
         return self._register("violation", handler)
 
-    def _register(self, name: str, handler: Any) -> Any:
+    def _register(self, name: str, handler: Handler) -> Handler:
         self._check_not_running()
         written = "@server.authenticate" if name == "authenticate" else f"@server.on_{name}"
         _handlers.check(written, handler, _ARGUMENTS[name])
