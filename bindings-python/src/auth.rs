@@ -309,7 +309,8 @@ impl<'py> Work<'_, 'py> {
     fn cancel_forsaken(&self) -> PyResult<()> {
         let forsaken: Vec<Py<PyAny>> = {
             let asking = lock(&self.run.asking);
-            let forsaken = asking.tasks.iter().filter(|(ticket, _)| !self.handle.is_waiting(TicketId::from_u64(**ticket)));
+            let forsaken =
+                asking.tasks.iter().filter(|(ticket, _)| !self.handle.is_waiting(TicketId::from_u64(**ticket)));
             forsaken.map(|(_, task)| task.clone_ref(self.py)).collect()
         };
         for task in forsaken {

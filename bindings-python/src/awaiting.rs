@@ -36,6 +36,7 @@ impl Done {
         None
     }
 
+    #[pyo3(signature = (_value, /))]
     #[expect(clippy::unused_self, reason = "the coroutine protocol calls it on an instance")]
     fn send(&self, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         Err(PyStopIteration::new_err(()))
@@ -239,6 +240,7 @@ impl Awaiting {
         self.step(py)
     }
 
+    #[pyo3(signature = (value, /))]
     fn send(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.step(value.py())
     }

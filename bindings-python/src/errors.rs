@@ -22,13 +22,7 @@ fn make(py: Python<'_>, code: &str, message: String, option: Option<&str>) -> Py
     make_of_system(py, code, message, option, None)
 }
 
-fn make_of_system(
-    py: Python<'_>,
-    code: &str,
-    message: String,
-    option: Option<&str>,
-    errno: Option<i32>,
-) -> PyErr {
+fn make_of_system(py: Python<'_>, code: &str, message: String, option: Option<&str>, errno: Option<i32>) -> PyErr {
     static FROM_CORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let made = cached(py, &FROM_CORE, "wsguard._errors", "from_core");
     match made.and_then(|make| make.call1((code, message, option, errno))) {

@@ -185,8 +185,7 @@ impl<'py> Work<'_, 'py> {
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message)? else { return Ok(()) };
         let current = Current::new(self.py, self.handlers, message, &data);
-        let argument =
-            if own.is_some() { data } else { Bound::new(self.py, current.message(self.py)?)?.into_any() };
+        let argument = if own.is_some() { data } else { Bound::new(self.py, current.message(self.py)?)?.into_any() };
         let before = lock(&self.run.current).replace(current);
         drop(before);
         let _handled = Handled(self.run);

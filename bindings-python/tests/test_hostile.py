@@ -275,9 +275,8 @@ def test_hostile_arguments_harm_nobody(run: Run) -> None:
             ended.set()
             counts = await asyncio.gather(*others)
             assert all(count > 0 for count in counts)
-            while server.stats()["connections"]:
+            while server.stats()["connections"] or server.stats()["inbox_bytes"]:
                 await asyncio.sleep(0.01)
-            assert server.stats()["inbox_bytes"] == 0
         assert not faults, faults[:3]
         assert not tasks
 
