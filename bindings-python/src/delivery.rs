@@ -197,7 +197,7 @@ fn violated(work: &Work<'_, '_>, violation: &ViolationEvent) -> PyResult<()> {
     let Some(call) = &work.handlers.violation else { return Ok(()) };
     let conn = violation.conn.and_then(|conn| find(work, conn)).map(Bound::unbind);
     let violation = Bound::new(work.py, Violation::new(violation, conn))?;
-    work.call_plain(Kind::Violation, call, violation.into_any())
+    work.call_plain(Kind::Violation, call, violation.as_any())
 }
 
 /// Keeps a turn on an event loop short: how many events it handles before others get theirs.

@@ -218,7 +218,7 @@ impl Server {
     /// Cancels coroutines of `authenticate` whose handshake no longer waits, and looks again soon.
     fn _look_after_handshakes(slf: &Bound<'_, Self>) -> PyResult<()> {
         let Some(run) = slf.get().last_run() else { return Ok(()) };
-        Work::with(slf, &run, |work| work.look_after_handshakes()).map(drop)
+        Work::with(slf, &run, |work| work.look_after_handshakes().map(|()| true)).map(drop)
     }
 
     /// Whether it runs: it was started, and has not ended.

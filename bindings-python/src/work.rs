@@ -169,15 +169,15 @@ impl<'py> Work<'_, 'py> {
     /// Calls the handler of a message.
     fn run_now(&self, conn: &Bound<'py, Connection>, message: Incoming<'_>) -> PyResult<()> {
         match message {
-            Incoming::Text(text) => self.run_raw(conn, PyString::new(self.py, text).into_any()),
-            Incoming::Binary(payload) => self.run_raw(conn, PyBytes::new(self.py, payload).into_any()),
+            Incoming::Text(text) => self.run_raw(conn, PyString::new(self.py, text).as_any()),
+            Incoming::Binary(payload) => self.run_raw(conn, PyBytes::new(self.py, payload).as_any()),
             Incoming::Event(message) => self.run_event(conn, &message),
         }
     }
 
-    fn run_raw(&self, conn: &Bound<'py, Connection>, message: Bound<'py, PyAny>) -> PyResult<()> {
+    fn run_raw(&self, conn: &Bound<'py, Connection>, message: &Bound<'py, PyAny>) -> PyResult<()> {
         let Some(call) = &self.handlers.message else { return Ok(()) };
-        self.call(conn, Kind::Message, call, Some(&message))
+        self.call(conn, Kind::Message, call, Some(message))
     }
 
     fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
@@ -257,10 +257,10 @@ impl<'py> Work<'_, 'py> {
     }
 
     /// Calls a handler that belongs to no connection, in a context of its own; its coroutine is a task nobody waits for.
-    pub(crate) fn call_plain(&self, kind: Kind, call: &Py<PyAny>, argument: Bound<'py, PyAny>) -> PyResult<()> {
+    pub(crate) fn call_plain(&self, kind: Kind, call: &Py<PyAny>, argument: &Bound<'py, PyAny>) -> PyResult<()> {
         let failed = |error| self.report(kind, error, || {});
         let context = self.run.new_context(self.py)?;
-        match in_context(&context, call, &argument, None) {
+        match in_context(&context, call, argument, None) {
             Ok(returned) if returned.is_none() => Ok(()),
             Ok(returned) => match self.returned(&returned) {
                 Ok(true) => self.start_plain(kind, &returned, &context).or_else(failed),
