@@ -340,13 +340,15 @@ class Server(NativeServer):
         return _Drain(self._drained)
 
     async def _drained(self) -> None:
-        try:
-            # The core stops in time; that its events are handled is the loop's to do, which may not turn any more.
-            await asyncio.wait_for(self._wait_stopped(), self._left_s() + _HANDLED_WITHIN_S)
-        except asyncio.TimeoutError:
-            if self._end():
-                _log.say(logging.ERROR, "the event loop of the server does not run: its connections are dropped")
         running = asyncio.get_running_loop()
+        if running is self._loop or self._loop is None:
+            await self._wait_stopped()
+        else:
+            try:
+                # The core stops in time; that its events are handled is its loop's to do, which may not turn any more.
+                await asyncio.wait_for(self._wait_stopped(), self._left_s() + _HANDLED_WITHIN_S)
+            except asyncio.TimeoutError:
+                self._ended("the event loop of the server does not run: its connections are dropped")
         tasks = {task for task in self._tasks if task.get_loop() is running} - {asyncio.current_task()}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._left_s())
@@ -483,8 +485,15 @@ class Server(NativeServer):
     def _on_loop_closed(self, _: object = None) -> None:
         """Nobody is left to deliver to: a server that accepts and is silent would be worse than none."""
         self._watched = self._watch = None
-        if not self._is_forked and self._end():
-            _log.say(logging.ERROR, "the event loop of a running server was closed: its connections are dropped")
+        if not self._is_forked:
+            self._ended("the event loop of a running server was closed: its connections are dropped")
+
+    def _ended(self, why: str) -> None:
+        """Ends a server that nobody delivers to, and tells whoever waits for that."""
+        if self._end():
+            _log.say(logging.ERROR, why)
+        if self._stopped is not None:
+            self._stopped.set()
 
     def _on_stopped(self) -> None:
         self._unwatch()
