@@ -1,17 +1,21 @@
 //! The application's authentication: a request, and its answer given exactly once.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use wsguard::host::{Accept as Granted, Decision, Error, TicketId, Upgrade};
+use wsguard::host::{Accept as Session, Decision, Error, TicketId, Upgrade};
 
 use crate::bell::lock;
+use crate::errors;
 use crate::request::Request;
+use crate::run::{Run, in_context};
 use crate::server::Server;
-use crate::work::{Kind, Outcome, Work, is_coroutine};
+use crate::work::{Kind, Outcome, Work, is_fatal};
 
 /// A session the application grants.
 #[pyclass(frozen, get_all, module = "wsguard")]
@@ -25,28 +29,86 @@ pub(crate) struct Accept {
     expires_at_ms: Option<u64>,
 }
 
-#[pymethods]
+/// The longest name of a user.
+const MAX_USER_BYTES: usize = 256;
+
 impl Accept {
-    #[new]
-    #[pyo3(signature = (user = None, data = None, *, expires_at_ms = None, expires_at = None))]
-    fn new(
+    fn make(
         py: Python<'_>,
         user: Option<String>,
         data: Option<Py<PyAny>>,
-        expires_at_ms: Option<u64>,
+        expires_at_ms: Option<&Bound<'_, PyAny>>,
         expires_at: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let expires_at_ms = match (expires_at_ms, expires_at) {
             (Some(_), Some(_)) => return Err(PyValueError::new_err("give expires_at or expires_at_ms, not both")),
-            (ms, None) => ms,
-            (None, Some(at)) => Some(unix_ms(at)?),
+            (Some(ms), None) => Some(whole_ms(ms)?),
+            (None, at) => at.map(unix_ms).transpose()?,
         };
         Ok(Self { user, data: data.unwrap_or_else(|| py.None()), expires_at_ms })
     }
+}
 
-    fn __repr__(&self) -> String {
-        format!("<Accept user={:?}>", self.user)
+#[pymethods]
+impl Accept {
+    #[new]
+    #[pyo3(signature = (user, data = None, *, expires_at_ms = None, expires_at = None))]
+    fn new(
+        user: &Bound<'_, PyAny>,
+        data: Option<Py<PyAny>>,
+        expires_at_ms: Option<&Bound<'_, PyAny>>,
+        expires_at: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = user.py();
+        let Ok(name) = user.cast::<PyString>() else {
+            let kind = user.get_type().name()?;
+            let message = format!("user must be a str, not {kind}: whoever has no name is Accept.anonymous()");
+            return Err(PyTypeError::new_err(message));
+        };
+        let name = name.to_str()?;
+        if name.is_empty() || name.len() > MAX_USER_BYTES || name.chars().any(char::is_control) {
+            let message = format!("user must be 1 to {MAX_USER_BYTES} bytes without control characters");
+            return Err(errors::invalid(py, message));
+        }
+        Self::make(py, Some(name.to_owned()), data, expires_at_ms, expires_at)
     }
+
+    /// A session without a user: limits per user do not apply to it, and `disconnect_user` does not find it.
+    #[classmethod]
+    #[pyo3(signature = (data = None, *, expires_at_ms = None, expires_at = None))]
+    fn anonymous(
+        class: &Bound<'_, PyType>,
+        data: Option<Py<PyAny>>,
+        expires_at_ms: Option<&Bound<'_, PyAny>>,
+        expires_at: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        Self::make(class.py(), None, data, expires_at_ms, expires_at)
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(other) = other.cast::<Self>() else { return Ok(false) };
+        let other = other.get();
+        let same = self.user == other.user && self.expires_at_ms == other.expires_at_ms;
+        Ok(same && self.data.bind(py).eq(other.data.bind(py))?)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let expires = self.expires_at_ms.map_or_else(String::new, |at| format!(" expires_at_ms={at}"));
+        match &self.user {
+            Some(user) => Ok(format!("<Accept user={}{expires}>", PyString::new(py, user).repr()?)),
+            None => Ok(format!("<Accept anonymous{expires}>")),
+        }
+    }
+}
+
+/// A point in time as a whole number of milliseconds since the Unix epoch.
+fn whole_ms(at: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if !at.is_instance_of::<PyInt>() || at.is_instance_of::<PyBool>() {
+        let kind = at.get_type().name()?;
+        let message = format!("expires_at_ms must be an int, not {kind}: int(time.time() * 1000) is now");
+        return Err(PyTypeError::new_err(message));
+    }
+    at.extract().map_err(|_| errors::invalid(at.py(), "expires_at_ms must be 0 to 2**64 - 1".to_owned()))
 }
 
 /// An aware `datetime`, in milliseconds since the Unix epoch.
@@ -78,11 +140,19 @@ pub(crate) struct Reject {
 impl Reject {
     #[new]
     #[pyo3(signature = (status = 401))]
-    fn new(status: u16) -> PyResult<Self> {
-        if (300..=599).contains(&status) {
-            return Ok(Self { status });
+    fn new(status: i64) -> PyResult<Self> {
+        match u16::try_from(status) {
+            Ok(status @ 300..=599) => Ok(Self { status }),
+            _ => Err(PyValueError::new_err(format!("status of a rejection must be 300 to 599, not {status}"))),
         }
-        Err(PyValueError::new_err(format!("status of a rejection must be 300 to 599, not {status}")))
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| other.get().status == self.status)
+    }
+
+    fn __hash__(&self) -> u64 {
+        u64::from(self.status)
     }
 
     fn __repr__(&self) -> String {
@@ -93,51 +163,90 @@ impl Reject {
 /// How long after its answer a handshake may still open a connection, at most: the `open` event may wait behind others.
 const OPENS_WITHIN: Duration = Duration::from_secs(120);
 
-/// `Accept(data=...)` of handshakes that have not become connections yet. What never does is forgotten.
+/// What a connection starts with.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) data: Py<PyAny>,
+    /// The context that `authenticate` ran in: the connection's from here on.
+    pub(crate) context: Py<PyAny>,
+    pub(crate) expires_at_ms: Option<u64>,
+}
+
+/// What was granted to handshakes that have not become connections yet. What never does is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Granting {
-    data: HashMap<u64, Py<PyAny>>,
+    granted: HashMap<u64, Granted>,
     order: VecDeque<(u64, Instant)>,
 }
 
 impl Granting {
-    fn keep(&mut self, ticket: TicketId, data: Py<PyAny>, now: Instant) {
+    /// Keeps what was granted; the caller drops what is returned.
+    fn keep(&mut self, ticket: TicketId, granted: Granted, now: Instant) -> Vec<Granted> {
+        let mut forgotten = Vec::new();
         while let Some((oldest, since)) = self.order.front()
-            && (now.duration_since(*since) > OPENS_WITHIN || !self.data.contains_key(oldest))
+            && (now.duration_since(*since) > OPENS_WITHIN || !self.granted.contains_key(oldest))
         {
-            self.data.remove(oldest);
+            forgotten.extend(self.granted.remove(oldest));
             self.order.pop_front();
         }
-        self.data.insert(ticket.to_u64(), data);
+        forgotten.extend(self.granted.insert(ticket.to_u64(), granted));
         self.order.push_back((ticket.to_u64(), now));
+        forgotten
     }
 
-    pub(crate) fn take(&mut self, ticket: TicketId) -> Option<Py<PyAny>> {
-        self.data.remove(&ticket.to_u64())
+    pub(crate) fn take(&mut self, ticket: TicketId) -> Option<Granted> {
+        self.granted.remove(&ticket.to_u64())
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.data.values().try_for_each(|data| visit.call(data))
+        self.granted.values().try_for_each(|granted| {
+            visit.call(&granted.data)?;
+            visit.call(&granted.context)
+        })
     }
 }
+
+/// The coroutines of `authenticate` that run, by ticket: never more than `max_pending_auth`, and none for longer than its
+/// handshake waits (THREATS A5).
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    tasks: HashMap<u64, Py<PyAny>>,
+    /// Somebody looks after them soon.
+    is_watched: bool,
+}
+
+impl Asking {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.tasks.values().try_for_each(|task| visit.call(task))
+    }
+}
+
+/// How often it is looked whether the handshakes still wait.
+const LOOK_EVERY_S: f64 = 0.1;
 
 /// Called when a coroutine of `authenticate` has ended.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 struct Answering {
     server: Py<Server>,
+    run: Arc<Run>,
     ticket: TicketId,
+    context: Py<PyAny>,
 }
 
 #[pymethods]
 impl Answering {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let server = self.server.bind(task.py());
-        Work::with(server, |work| work.answered(self.ticket, task))
+        let py = task.py();
+        let own = lock(&self.run.asking).tasks.remove(&self.ticket.to_u64());
+        drop(own);
+        let context = self.context.bind(py);
+        Work::with(self.server.bind(py), &self.run, |work| work.answered(self.ticket, task, context)).map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.server)
+        visit.call(&self.server)?;
+        visit.call(&self.context)
     }
 }
 
@@ -148,41 +257,102 @@ impl<'py> Work<'_, 'py> {
         let Some(authenticate) = &self.handlers.authenticate else {
             return self.answer(ticket, Decision::Unavailable);
         };
-        match authenticate.bind(self.py).call1((Request::new(upgrade.request.clone()),)) {
-            Ok(returned) if is_coroutine(&returned)? => self.ask(ticket, &returned),
-            Ok(returned) => self.decide(ticket, &returned),
+        // Peers that ask and leave cost no call.
+        if !self.handle.is_waiting(ticket) {
+            return Ok(());
+        }
+        let context = self.run.new_context(self.py)?;
+        let request = Bound::new(self.py, Request::new(upgrade.request.clone()))?.into_any();
+        match in_context(&context, authenticate, &request, None) {
+            Ok(returned) => match self.returned(&returned) {
+                Ok(true) => self.ask(ticket, &returned, &context),
+                Ok(false) => self.decide(ticket, &returned, &context),
+                Err(error) => self.refuse(ticket, error),
+            },
             Err(error) => self.refuse(ticket, error),
         }
     }
 
-    fn ask(&self, ticket: TicketId, coroutine: &Bound<'py, PyAny>) -> PyResult<()> {
-        let task = match self.spawn(coroutine) {
+    fn ask(&self, ticket: TicketId, coroutine: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<()> {
+        if !self.has_room()? {
+            coroutine.call_method0(intern!(self.py, "close"))?;
+            return self.answer(ticket, Decision::Unavailable);
+        }
+        let task = match self.spawn(coroutine, context) {
             Ok(task) => task,
             Err(error) => return self.refuse(ticket, error),
         };
         if task.call_method0(intern!(self.py, "done"))?.is_truthy()? {
-            return self.answered(ticket, &task);
+            return self.answered(ticket, &task, context);
         }
-        self.watch(&task, Answering { server: self.server.clone().unbind(), ticket })
+        lock(&self.run.asking).tasks.insert(ticket.to_u64(), task.clone().unbind());
+        let then = Answering {
+            server: self.server.clone().unbind(),
+            run: Arc::clone(self.run),
+            ticket,
+            context: context.clone().unbind(),
+        };
+        self.watch(&task, then)?;
+        self.look_later()
     }
 
-    fn answered(&self, ticket: TicketId, task: &Bound<'py, PyAny>) -> PyResult<()> {
+    /// Whether another coroutine may run: those whose handshake has gone are told to end, and count until they have.
+    fn has_room(&self) -> PyResult<bool> {
+        if lock(&self.run.asking).tasks.len() < self.run.max_pending_auth {
+            return Ok(true);
+        }
+        self.cancel_forsaken()?;
+        Ok(lock(&self.run.asking).tasks.len() < self.run.max_pending_auth)
+    }
+
+    /// Cancels the coroutines whose handshake no longer waits: it timed out, or the peer has left.
+    fn cancel_forsaken(&self) -> PyResult<()> {
+        let forsaken: Vec<Py<PyAny>> = {
+            let asking = lock(&self.run.asking);
+            let forsaken =
+                asking.tasks.iter().filter(|(ticket, _)| !self.handle.is_waiting(TicketId::from_u64(**ticket)));
+            forsaken.map(|(_, task)| task.clone_ref(self.py)).collect()
+        };
+        for task in forsaken {
+            task.bind(self.py).call_method0(intern!(self.py, "cancel"))?;
+        }
+        Ok(())
+    }
+
+    fn look_later(&self) -> PyResult<()> {
+        let Some(looping) = self.looping() else { return Ok(()) };
+        let was_watched = std::mem::replace(&mut lock(&self.run.asking).is_watched, true);
+        if was_watched {
+            return Ok(());
+        }
+        let look = self.server.getattr(intern!(self.py, "_look_after_handshakes"))?;
+        looping.call_later.bind(self.py).call1((LOOK_EVERY_S, look)).map(drop)
+    }
+
+    /// Looks after the handshakes that wait for a coroutine.
+    pub(crate) fn look_after_handshakes(&self) -> PyResult<()> {
+        self.cancel_forsaken()?;
+        let is_over = {
+            let mut asking = lock(&self.run.asking);
+            asking.is_watched = false;
+            asking.tasks.is_empty()
+        };
+        if is_over { Ok(()) } else { self.look_later() }
+    }
+
+    fn answered(&self, ticket: TicketId, task: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<()> {
         match self.outcome(task)? {
-            Outcome::Returned => self.decide(ticket, &task.call_method0(intern!(self.py, "result"))?),
+            Outcome::Returned => self.decide(ticket, &task.call_method0(intern!(self.py, "result"))?, context),
             Outcome::Cancelled => self.answer(ticket, Decision::Unavailable),
+            // Its loop has raised it already.
+            Outcome::Raised(error) if is_fatal(self.py, &error) => self.answer(ticket, Decision::Unavailable),
             Outcome::Raised(error) => self.refuse(ticket, error),
         }
     }
 
-    fn decide(&self, ticket: TicketId, returned: &Bound<'py, PyAny>) -> PyResult<()> {
+    fn decide(&self, ticket: TicketId, returned: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<()> {
         if let Ok(accept) = returned.cast::<Accept>() {
-            let accept = accept.get();
-            if !accept.data.is_none(self.py) {
-                let data = accept.data.clone_ref(self.py);
-                lock(&self.server.get().granting).keep(ticket, data, Instant::now());
-            }
-            let granted = Granted { user: accept.user.clone(), expires_at_ms: accept.expires_at_ms };
-            return self.answer(ticket, Decision::Accept(granted));
+            return self.grant(ticket, accept.get(), context);
         }
         if let Ok(reject) = returned.cast::<Reject>() {
             return self.answer(ticket, Decision::Reject(reject.get().status));
@@ -192,17 +362,43 @@ impl<'py> Work<'_, 'py> {
         self.refuse(ticket, PyTypeError::new_err(message))
     }
 
-    fn answer(&self, ticket: TicketId, decision: Decision) -> PyResult<()> {
-        match self.handle.answer(ticket, decision) {
-            // Nobody waits any more: it timed out, or the peer has left.
-            Ok(()) | Err(Error::TicketSettled) => Ok(()),
-            Err(error) => self.refuse(ticket, crate::errors::of_core(self.py, &error)),
+    fn grant(&self, ticket: TicketId, accept: &Accept, context: &Bound<'py, PyAny>) -> PyResult<()> {
+        let granted = Granted {
+            data: accept.data.clone_ref(self.py),
+            context: context.clone().unbind(),
+            expires_at_ms: accept.expires_at_ms,
+        };
+        // Before the answer: the connection may be open right after it.
+        let forgotten = lock(&self.run.granting).keep(ticket, granted, Instant::now());
+        drop(forgotten);
+        let session = Session { user: accept.user.clone(), expires_at_ms: accept.expires_at_ms };
+        match self.handle.answer(ticket, Decision::Accept(session)) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let forgotten = lock(&self.run.granting).take(ticket);
+                drop(forgotten);
+                self.not_answered(ticket, &error)
+            }
         }
     }
 
+    fn answer(&self, ticket: TicketId, decision: Decision) -> PyResult<()> {
+        self.handle.answer(ticket, decision).or_else(|error| self.not_answered(ticket, &error))
+    }
+
+    fn not_answered(&self, ticket: TicketId, error: &Error) -> PyResult<()> {
+        match error {
+            // Nobody waits any more: it timed out, or the peer has left.
+            Error::TicketSettled => Ok(()),
+            error => self.refuse(ticket, errors::of_core(self.py, error)),
+        }
+    }
+
+    /// Refuses a handshake whose callback failed. What nobody waits for any more is not worth a record: peers that ask and
+    /// leave would write the log.
     fn refuse(&self, ticket: TicketId, error: PyErr) -> PyResult<()> {
-        self.report(Kind::Authenticate, None, error, || {
-            let _ = self.handle.answer(ticket, Decision::Unavailable);
-        })
+        let was_waiting = self.handle.is_waiting(ticket);
+        let _ = self.handle.answer(ticket, Decision::Unavailable);
+        if was_waiting || is_fatal(self.py, &error) { self.report(Kind::Authenticate, error, || {}) } else { Ok(()) }
     }
 }

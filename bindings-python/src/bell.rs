@@ -32,11 +32,6 @@ impl Bell {
         Ok(number)
     }
 
-    /// Goes back to a thread that waits.
-    pub(crate) fn close(&self) {
-        *lock(&self.0.descriptor) = None;
-    }
-
     /// What is to be given to a server: fixed from here on, so that ringing needs no lock.
     pub(crate) fn ringer(&self) -> Ringer {
         Ringer { descriptor: lock(&self.0.descriptor).clone(), inner: Arc::clone(&self.0) }

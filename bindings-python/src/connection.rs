@@ -1,24 +1,27 @@
 //! A connection as the application sees it. Every command goes to the core; what is kept here is what Python adds: the
 //! application's own data, messages that wait for their turn, and who waits for what.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use wsguard::host::{ConnectionId, Error, Open, Sent, ServerHandle};
+use wsguard::host::{ConnectionId, Error, Open, Sent};
 
+use crate::auth::Granted;
 use crate::awaiting::{self, Awaiting, What};
 use crate::bell::lock;
 use crate::errors;
-use crate::fork;
 use crate::handlers::{Current, Waiting};
 use crate::json_out;
+use crate::kept::Kept;
 use crate::records::{Close, Message};
+use crate::run::Run;
 use crate::server::Server;
 use crate::work::{Kind, Work};
 
@@ -28,31 +31,45 @@ use crate::work::{Kind, Work};
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) server: Py<Server>,
-    handle: ServerHandle,
-    forks: u64,
+    pub(crate) run: Arc<Run>,
     ip: Option<IpAddr>,
-    user: Option<Py<PyString>>,
+    user: Option<Arc<str>>,
     path: Box<str>,
     subprotocol: Option<Box<str>>,
+    /// When the session ends, where the application said so, in milliseconds since the Unix epoch.
+    expires_at_ms: Option<u64>,
     /// A message may go straight to its handler: nothing earlier is unfinished.
     free: AtomicBool,
+    /// The application closed it, or its handler failed: nothing more is sent, and no message reaches a handler.
+    over: AtomicBool,
     state: Mutex<State>,
 }
+
+/// A future of whoever waits, by the order they came in.
+pub(crate) type Futures = BTreeMap<u64, Py<PyAny>>;
 
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, each said once below")]
 pub(crate) struct State {
     data: Option<Py<PyAny>>,
+    /// The `contextvars.Context` that its handlers run in; made when it is first needed.
+    context: Option<Py<PyAny>>,
     pub(crate) closed: Option<Py<Close>>,
+    /// What the application closed it with.
+    closing: Option<(u16, String)>,
     /// `on_close` was not called yet.
     pub(crate) close_due: bool,
     /// A coroutine of this connection runs: which.
     pub(crate) busy: Option<Kind>,
-    /// Messages are taken by `recv` or `async for`.
-    pub(crate) iterated: bool,
-    /// A handler failed, or the coroutine that iterated has returned: what still comes is dropped.
+    /// The tasks that take messages by `recv` or `async for`: handlers get none until they have ended.
+    readers: Vec<Py<PyAny>>,
+    /// Somebody who is no task of the loop takes them: nobody can tell when that has ended.
+    pub(crate) read_by_others: bool,
+    /// Somebody took messages while the coroutine of `on_open` ran: the connection ends with it.
+    pub(crate) read_in_open: bool,
+    /// A handler failed, the application closed it, or the coroutine that iterated has returned: what comes is dropped.
     pub(crate) ended: bool,
-    pending: VecDeque<Waiting>,
+    pending: VecDeque<(Waiting, Kept)>,
     pending_bytes: usize,
     /// The core does not read from it, because too much is pending.
     paused: bool,
@@ -60,10 +77,11 @@ pub(crate) struct State {
     pub(crate) current: Option<Current>,
     /// The peer has not read what was sent.
     pub(crate) queued: bool,
-    /// Futures of whoever waits for a message.
-    pub(crate) receivers: Vec<Py<PyAny>>,
-    /// Futures of whoever waits for room in the outbox, or for the end.
-    pub(crate) waiters: Vec<Py<PyAny>>,
+    /// Whoever waits for a message.
+    pub(crate) receivers: Futures,
+    /// Whoever waits for room in the outbox, or for the end.
+    pub(crate) waiters: Futures,
+    last_place: u64,
 }
 
 /// What one connection may have pending before it is no longer read; it is read again from half of it on.
@@ -78,10 +96,18 @@ pub(crate) enum Reading {
     Resume,
 }
 
+/// What a connection lets go of when it is over.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) pending: VecDeque<(Waiting, Kept)>,
+    pub(crate) receivers: Futures,
+    pub(crate) reading: Reading,
+}
+
 impl State {
-    pub(crate) fn push(&mut self, waiting: Waiting) -> Reading {
-        self.pending_bytes += waiting.cost_bytes();
-        self.pending.push_back(waiting);
+    pub(crate) fn push(&mut self, waiting: Waiting, kept: Kept) -> Reading {
+        self.pending_bytes += kept.bytes();
+        self.pending.push_back((waiting, kept));
         if !self.paused && (self.pending.len() >= MAX_PENDING_MESSAGES || self.pending_bytes >= MAX_PENDING_BYTES) {
             self.paused = true;
             return Reading::Pause;
@@ -89,21 +115,50 @@ impl State {
         Reading::AsBefore
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(Waiting, Reading)> {
-        let waiting = self.pending.pop_front()?;
-        self.pending_bytes -= waiting.cost_bytes();
-        // One that has ended is read for the sake of its close frame.
+    pub(crate) fn pop(&mut self) -> Option<(Waiting, Kept, Reading)> {
+        let (waiting, kept) = self.pending.pop_front()?;
+        self.pending_bytes -= kept.bytes();
         let few = self.pending.len() <= MAX_PENDING_MESSAGES / 2 && self.pending_bytes <= MAX_PENDING_BYTES / 2;
-        if self.paused && (few || self.ended) {
+        if self.paused && few {
             self.paused = false;
-            return Some((waiting, Reading::Resume));
+            return Some((waiting, kept, Reading::Resume));
         }
-        Some((waiting, Reading::AsBefore))
+        Some((waiting, kept, Reading::AsBefore))
+    }
+
+    /// Messages are taken by `recv` or `async for`.
+    pub(crate) fn is_iterated(&self) -> bool {
+        self.read_by_others || !self.readers.is_empty()
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Whether nothing more comes for whoever iterates.
     pub(crate) fn is_over(&self) -> bool {
         self.pending.is_empty() && (self.closed.is_some() || self.ended)
+    }
+
+    /// A place for a future of whoever waits.
+    pub(crate) fn next_place(&mut self) -> u64 {
+        self.last_place += 1;
+        self.last_place
+    }
+
+    /// A task reads no more; whether it did. The caller drops what is returned.
+    pub(crate) fn remove_reader(&mut self, task: *mut pyo3::ffi::PyObject) -> Option<Py<PyAny>> {
+        let place = self.readers.iter().position(|reader| reader.as_ptr() == task)?;
+        Some(self.readers.swap_remove(place))
+    }
+
+    /// Nothing that waits is handled any more. One that is over is read, for the sake of its close frame.
+    fn let_go(&mut self) -> Left {
+        self.ended = true;
+        self.pending_bytes = 0;
+        let reading = if std::mem::take(&mut self.paused) { Reading::Resume } else { Reading::AsBefore };
+        let pending = std::mem::take(&mut self.pending);
+        Left { pending, receivers: std::mem::take(&mut self.receivers), reading }
     }
 }
 
@@ -112,43 +167,103 @@ impl Connection {
         py: Python<'_>,
         open: &Open,
         server: Py<Server>,
-        handle: ServerHandle,
-        data: Option<Py<PyAny>>,
+        run: Arc<Run>,
+        granted: Option<Granted>,
     ) -> Self {
+        let (data, context, expires_at_ms) = match granted {
+            Some(Granted { data, context, expires_at_ms }) => (Some(data), Some(context), expires_at_ms),
+            None => (None, None, None),
+        };
+        let data = data.filter(|data| !data.is_none(py));
         Self {
             id: open.conn,
             server,
-            handle,
-            forks: fork::depth(),
+            run,
             ip: open.ip,
-            user: open.user.as_deref().map(|user| PyString::new(py, user).unbind()),
+            user: open.user.clone(),
             path: open.path.clone(),
             subprotocol: open.subprotocol.clone(),
+            expires_at_ms,
             free: AtomicBool::new(true),
-            state: Mutex::new(State { data, ..State::default() }),
+            over: AtomicBool::new(false),
+            state: Mutex::new(State { data, context, ..State::default() }),
         }
+    }
+
+    pub(crate) fn user_name(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     pub(crate) fn is_free(&self) -> bool {
         self.free.load(Ordering::Relaxed)
     }
 
+    /// Whether it is over for the application.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether the session has ended by the clock: its messages that are here already are not handled any more.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expires_at_ms.is_some_and(|at| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.as_millis() >= u128::from(at)
+        })
+    }
+
     /// Works on the state, and notes what that means for the next message. Nothing of Python may run inside.
     pub(crate) fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.state);
         let result = change(&mut state);
-        let idle = state.busy.is_none() && state.pending.is_empty() && !state.iterated;
+        let idle = state.busy.is_none() && state.pending.is_empty() && !state.is_iterated();
         self.free.store(idle && !state.ended && state.closed.is_none(), Ordering::Relaxed);
+        self.over.store(state.ended, Ordering::Relaxed);
         result
     }
 
-    /// Whether the core still has it.
-    pub(crate) fn is_open(&self) -> bool {
-        self.handle.is_open(self.id)
+    /// Nothing more of this connection reaches a handler, but its end.
+    pub(crate) fn end(&self, closing: Option<(u16, &str)>) -> Left {
+        self.with_state(|state| {
+            if let Some((code, reason)) = closing
+                && state.closing.is_none()
+            {
+                state.closing = Some((code, reason.to_owned()));
+            }
+            state.let_go()
+        })
     }
 
-    fn checked(&self, py: Python<'_>) -> PyResult<()> {
-        self.server.get().check_process(py)
+    /// The context that its handlers run in.
+    pub(crate) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(context) = lock(&self.state).context.as_ref() {
+            return Ok(context.bind(py).clone());
+        }
+        let context = self.run.new_context(py)?;
+        let kept = context.clone().unbind();
+        let before = self.with_state(|state| state.context.replace(kept));
+        drop(before);
+        Ok(context)
+    }
+
+    /// Whether the core still has it, and the application has not closed it.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_over() && self.run.handle.is_open(self.id)
+    }
+
+    pub(crate) fn checked(&self, py: Python<'_>) -> PyResult<()> {
+        if self.run.is_forked() { Err(errors::forked(py)) } else { Ok(()) }
+    }
+
+    /// How it ended, or is about to.
+    pub(crate) fn closed_error(&self, py: Python<'_>) -> Option<PyErr> {
+        let (close, closing, ended) = self.with_state(|state| {
+            (state.closed.as_ref().map(|close| close.clone_ref(py)), state.closing.clone(), state.ended)
+        });
+        match (close, closing) {
+            (Some(close), _) => Some(errors::closed(py, Some(&close))),
+            (None, Some((code, reason))) => Some(errors::closing(py, code, &reason)),
+            (None, None) => ended.then(|| errors::closed(py, None)),
+        }
     }
 
     /// The outcome of a command. The connection may be closed without the application having heard of it: then the
@@ -156,12 +271,7 @@ impl Connection {
     fn outcome<T>(&self, py: Python<'_>, result: Result<T, Error>) -> PyResult<Option<T>> {
         match result {
             Ok(done) => Ok(Some(done)),
-            Err(Error::ConnectionClosed) => {
-                match self.with_state(|state| state.closed.as_ref().map(|close| close.clone_ref(py))) {
-                    Some(close) => Err(errors::closed(py, Some(&close))),
-                    None => Ok(None),
-                }
-            }
+            Err(Error::ConnectionClosed | Error::Stopped) => self.closed_error(py).map_or(Ok(None), Err),
             Err(error) => Err(errors::of_core(py, &error)),
         }
     }
@@ -191,27 +301,34 @@ impl Connection {
         }
     }
 
+    /// Does `send`, unless the connection is over.
+    fn unless_over(&self, send: impl FnOnce() -> Result<Sent, Error>) -> Result<Sent, Error> {
+        if self.is_over() { Err(Error::ConnectionClosed) } else { send() }
+    }
+
     fn push(&self, message: &Bound<'_, PyAny>) -> PyResult<Result<Sent, Error>> {
         self.checked(message.py())?;
-        with_payload(message, |payload| match payload {
-            Payload::Text(text) => self.handle.send_text(self.id, text),
-            Payload::Binary(payload) => self.handle.send_binary(self.id, payload),
+        with_payload(message, |payload| {
+            self.unless_over(|| match payload {
+                Payload::Text(text) => self.run.handle.send_text(self.id, text),
+                Payload::Binary(payload) => self.run.handle.send_binary(self.id, payload),
+            })
         })
     }
 
     fn push_event(&self, event: &str, data: &Bound<'_, PyAny>, id: Option<&str>) -> PyResult<Result<Sent, Error>> {
         self.checked(data.py())?;
-        json_out::with_text(data, |data| Ok(self.handle.reply(self.id, id, event, data)))
+        json_out::with_text(data, |data| Ok(self.unless_over(|| self.run.handle.reply(self.id, id, event, data))))
     }
 
     /// Looks at the message of this connection that is handled now.
     fn with_current<T>(&self, look: impl FnOnce(Option<&Current>) -> T) -> T {
         let state = lock(&self.state);
-        if state.busy.is_some() {
+        if state.busy.is_some() || state.current.is_some() {
             return look(state.current.as_ref());
         }
         drop(state);
-        let current = lock(&self.server.get().current);
+        let current = lock(&self.run.current);
         look(current.as_ref().filter(|current| current.conn == self.id))
     }
 
@@ -230,15 +347,28 @@ impl Connection {
         };
         self.push_event(event, data, id.as_deref())
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // Messages that nobody came to take.
-        let pending_bytes = lock(&self.state).pending_bytes;
-        if pending_bytes > 0 && self.forks == fork::depth() {
-            self.handle.release_inbox(pending_bytes);
+    /// Messages come to `recv` and `async for`, and no longer to handlers, until the task that asks has ended.
+    fn iterate(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        if this.run.looping().is_none() && !this.run.is_finished() {
+            return Err(errors::no_loop(py));
         }
+        let task = awaiting::current_task(py)?;
+        let (before, known) = this.with_state(|state| {
+            state.read_in_open |= state.busy == Some(Kind::Open);
+            let known = task.as_ref().map(|task| state.readers.iter().any(|reader| reader.is(task)));
+            state.read_by_others |= known.is_none();
+            // Whoever asks for the next message is done with the one before.
+            (state.current.take_if(|_| state.busy.is_none_or(|kind| kind == Kind::Open)), known)
+        });
+        drop(before);
+        if let (Some(task), Some(false)) = (task, known) {
+            task.call_method1(intern!(py, "add_done_callback"), (slf.getattr(intern!(py, "_stopped_reading"))?,))?;
+            this.with_state(|state| state.readers.push(task.unbind()));
+        }
+        Ok(())
     }
 }
 
@@ -285,8 +415,8 @@ impl Connection {
 
     /// The user, where authentication names one.
     #[getter]
-    fn user<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyString>> {
-        self.user.as_ref().map(|user| user.bind(py))
+    fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// The request path.
@@ -312,6 +442,13 @@ impl Connection {
     fn set_data(&self, data: Py<PyAny>) {
         let before = self.with_state(|state| state.data.replace(data));
         drop(before);
+    }
+
+    /// Whether something may still be sent to it: not after `close`, a failed handler or `disconnect_user`.
+    #[getter(is_open)]
+    fn open_now(&self, py: Python<'_>) -> PyResult<bool> {
+        self.checked(py)?;
+        Ok(self.is_open() && !self.has_expired())
     }
 
     /// How it ended; `None` while it has not.
@@ -403,59 +540,91 @@ impl Connection {
     #[pyo3(signature = (room, /))]
     fn join(&self, py: Python<'_>, room: &str) -> PyResult<()> {
         self.checked(py)?;
-        self.outcome(py, self.handle.join(self.id, room)).map(drop)
+        let joined = if self.is_over() { Err(Error::ConnectionClosed) } else { self.run.handle.join(self.id, room) };
+        self.outcome(py, joined).map(drop)
     }
 
     /// Leaves a room.
     #[pyo3(signature = (room, /))]
     fn leave(&self, py: Python<'_>, room: &str) -> PyResult<()> {
         self.checked(py)?;
-        self.outcome(py, self.handle.leave(self.id, room)).map(drop)
+        self.outcome(py, self.run.handle.leave(self.id, room)).map(drop)
     }
 
     /// Starts the closing handshake; nothing happens when it is closed already.
-    #[pyo3(signature = (code = 1000, reason = ""))]
-    fn close(&self, py: Python<'_>, code: u16, reason: &str) -> PyResult<()> {
-        self.checked(py)?;
-        match self.handle.close(self.id, code, reason) {
-            Ok(()) | Err(Error::ConnectionClosed) => Ok(()),
+    #[pyo3(signature = (code = None, reason = ""))]
+    fn close(slf: &Bound<'_, Self>, code: Option<&Bound<'_, PyAny>>, reason: &str) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        let code = match code {
+            None => 1000,
+            Some(code) if is_integer(code) => code.extract().unwrap_or(0),
+            Some(_) => return Err(PyTypeError::new_err("code must be an int")),
+        };
+        match this.run.handle.close(this.id, code, reason) {
+            Ok(()) => Work::end(slf, Some((code, reason))),
+            Err(Error::ConnectionClosed) => Ok(()),
             Err(error) => Err(errors::of_core(py, &error)),
         }
     }
 
     /// Waits until it has ended; gives how.
     fn wait_closed(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        slf.get().checked(slf.py())?;
         Awaiting::of(slf.py(), slf, What::End)
     }
 
-    /// Waits for the next message. From the first call on, messages go here instead of to handlers.
+    /// Waits for the next message. Until the task that calls it has ended, messages come here instead of to handlers.
     fn recv(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        slf.get().checked(slf.py())?;
-        slf.get().with_state(|state| state.iterated = true);
-        Awaiting::of(slf.py(), slf, What::Message { over: errors::closed })
+        Self::iterate(slf)?;
+        Awaiting::of(slf.py(), slf, What::Message { is_iteration: false })
     }
 
-    fn __aiter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        slf.checked(slf.py())?;
-        slf.with_state(|state| state.iterated = true);
-        Ok(slf)
+    fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        Self::iterate(slf)?;
+        Ok(slf.clone())
     }
 
     fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Awaiting::of(slf.py(), slf, What::Message { over: |_, _| PyStopAsyncIteration::new_err(()) })
+        Self::iterate(slf)?;
+        Awaiting::of(slf.py(), slf, What::Message { is_iteration: true })
     }
 
     /// A coroutine of this connection has ended (its task's callback).
     fn _settled(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let server = slf.get().server.bind(slf.py()).clone();
-        Work::with(&server, |work| {
+        Work::guarded(slf, |work| {
             work.settle(slf, task)?;
             work.advance(slf)
         })
     }
 
+    /// A task that took messages has ended (its callback): handlers get them again.
+    fn _stopped_reading(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (reader, current) = slf.get().with_state(|state| {
+            let reader = state.remove_reader(task.as_ptr());
+            let is_last = !state.is_iterated() && state.busy.is_none();
+            (reader, if is_last { state.current.take() } else { None })
+        });
+        drop((reader, current));
+        Work::guarded(slf, |work| work.advance(slf))
+    }
+
+    /// It has ended a while ago, and nobody came to take what had waited.
+    fn _let_go(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Work::end(slf, None)
+    }
+
+    /// Tells whoever waits for a message to look again.
+    fn _wake(&self, py: Python<'_>) -> PyResult<()> {
+        let receivers = self.with_state(|state| std::mem::take(&mut state.receivers));
+        awaiting::wake(py, receivers)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let user = self.user.as_ref().map_or_else(|| Ok("None".to_owned()), |user| user.bind(py).repr()?.extract())?;
+        let user = match &self.user {
+            Some(user) => PyString::new(py, user).repr()?.extract()?,
+            None => "None".to_owned(),
+        };
         let state = if self.is_open() { "open" } else { "closed" };
         Ok(format!("<Connection {} user={user} {state}>", self.id))
     }
@@ -464,14 +633,16 @@ impl Connection {
         visit.call(&self.server)?;
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
         visit.call(&state.data)?;
+        visit.call(&state.context)?;
         visit.call(&state.closed)?;
-        for future in state.receivers.iter().chain(&state.waiters) {
-            visit.call(future)?;
+        for object in state.receivers.values().chain(state.waiters.values()).chain(&state.readers) {
+            visit.call(object)?;
         }
         state.current.as_ref().map_or(Ok(()), |current| visit.call(&current.data))
     }
 
     fn __clear__(&self) {
+        // What is pending goes with it, and its bytes are given back.
         let state = self.with_state(std::mem::take);
         drop(state);
     }

@@ -1,22 +1,22 @@
 //! Takes the core's batches and gives each event to its handler, on the application's thread.
 
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{
-    Close as Ending, ConnectionId, ConnectionMap, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
-};
+use wsguard::host::{Close as Ending, Decision, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent};
 
 use crate::awaiting;
 use crate::bell::lock;
 use crate::connection::Connection;
-use crate::fork;
 use crate::handlers::Incoming;
 use crate::records::{Close, Violation};
+use crate::run::Run;
 use crate::server::Server;
 use crate::work::{Kind, Work};
+use crate::{ending, errors, fork};
 
 /// What a turn left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,6 @@ pub(crate) struct Delivery {
     batch: EventBatch,
     /// How many events of the batch were handled.
     handled: usize,
-    connections: Connections,
 }
 
 impl Drop for Delivery {
@@ -50,22 +49,36 @@ impl Drop for Delivery {
     }
 }
 
+/// How often an end without handlers looks whether it has come.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 impl Delivery {
     pub(crate) fn new(server: CoreServer) -> Self {
-        Self {
-            server: Some(server),
-            forks: fork::depth(),
-            batch: EventBatch::new(),
-            handled: 0,
-            connections: Connections::default(),
+        Self { server: Some(server), forks: fork::depth(), batch: EventBatch::new(), handled: 0 }
+    }
+
+    /// Drains for at most `patience`, and stops. Nobody hears of the events. Called without the interpreter's lock.
+    pub(crate) fn end(mut self, patience: Duration) {
+        if self.forks != fork::depth() {
+            return;
+        }
+        let Some(mut server) = self.server.take() else { return };
+        let handle = server.handle();
+        if handle.stats().open == 0 {
+            return;
+        }
+        let until = Instant::now() + patience;
+        handle.drain(patience.as_millis() as u64, 0);
+        while server.events().next(&mut self.batch, Some(Duration::ZERO)) != Next::Stopped && Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
     /// Handles events, at most about `most` of them.
-    pub(crate) fn turn(&mut self, server: &Bound<'_, Server>, most: usize) -> PyResult<Progress> {
+    pub(crate) fn turn(&mut self, server: &Bound<'_, Server>, run: &Arc<Run>, most: usize) -> PyResult<Progress> {
         let mut left = most;
         loop {
-            self.handle_batch(server, &mut left)?;
+            self.handle_batch(server, run, &mut left)?;
             if self.handled < self.batch.len() {
                 return Ok(Progress::More);
             }
@@ -83,87 +96,108 @@ impl Delivery {
     }
 
     /// Handles the batch from where the last turn stopped. The core gets all its commands at once.
-    fn handle_batch(&mut self, server: &Bound<'_, Server>, left: &mut usize) -> PyResult<()> {
+    fn handle_batch(&mut self, server: &Bound<'_, Server>, run: &Arc<Run>, left: &mut usize) -> PyResult<()> {
         if self.handled == self.batch.len() {
             return Ok(());
         }
-        let Self { batch, handled, connections, .. } = self;
-        Work::with(server, |work| {
+        let Self { batch, handled, .. } = self;
+        let worked = Work::with(server, run, |work| {
             while *left > 0
+                && !ending::has_come()
                 && let Some(event) = batch.get(*handled)
             {
                 *handled += 1;
                 *left -= 1;
-                connections.handle(work, &event)?;
+                handle(work, &event)?;
             }
             Ok(())
-        })
-    }
-
-    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.connections.0.values().try_for_each(|conn| visit.call(conn))
+        })?;
+        if worked.is_none() {
+            // Nobody is left to hear of them.
+            *handled = batch.len();
+        }
+        Ok(())
     }
 }
 
-/// The open connections.
-#[derive(Debug, Default)]
-struct Connections(ConnectionMap<Py<Connection>>);
-
-impl Connections {
-    #[inline]
-    fn get<'py>(&self, py: Python<'py>, id: ConnectionId) -> Option<&Bound<'py, Connection>> {
-        self.0.get(id).map(|conn| conn.bind(py))
+/// Handles one event. A panic costs its connection or handshake, and nothing else (THREATS S5).
+fn handle(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
+    if let Ok(handled) = catch_unwind(AssertUnwindSafe(|| give(work, event))) {
+        return handled;
     }
-
-    fn handle(&mut self, work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
-        let py = work.py;
-        let (conn, message) = match *event {
-            Event::Text(conn, text) => (conn, Incoming::Text(text)),
-            Event::Binary(conn, payload) => (conn, Incoming::Binary(payload)),
-            Event::Message(message) => (message.conn, Incoming::Event(message)),
-            Event::Upgrade(upgrade) => return work.asked(upgrade),
-            Event::Open(open) => return self.opened(work, open),
-            Event::Close(close) => return self.closed(work, close),
-            Event::Violation(violation) => return self.violated(work, violation),
-            Event::Drained(conn) => return self.get(py, conn).map_or(Ok(()), |conn| work.drained(conn)),
-        };
-        self.get(py, conn).map_or(Ok(()), |conn| work.message(conn, message))
-    }
-
-    fn opened(&mut self, work: &Work<'_, '_>, open: &Open) -> PyResult<()> {
-        let py = work.py;
-        let data = open.ticket.and_then(|ticket| lock(&work.server.get().granting).take(ticket));
-        let conn = Connection::new(py, open, work.server.clone().unbind(), work.handle.clone(), data);
-        let conn = Bound::new(py, conn)?;
-        self.0.insert(open.conn, conn.clone().unbind());
-        match &work.handlers.open {
-            Some(call) => work.call(&conn, Kind::Open, call, (&conn,)),
-            None => Ok(()),
+    match event {
+        Event::Upgrade(upgrade) => {
+            let _ = work.handle.answer(upgrade.ticket, Decision::Unavailable);
+            work.report(Kind::Authenticate, errors::panicked(), || {})
+        }
+        event => {
+            let conn = event.conn().and_then(|id| lock(&work.run.connections).get(work.py, id));
+            let kind = match event {
+                Event::Open(_) => Kind::Open,
+                Event::Close(_) => Kind::Close,
+                Event::Violation(_) => Kind::Violation,
+                _ => Kind::Message,
+            };
+            match conn {
+                Some(conn) => work.failed(&conn, kind, errors::panicked()),
+                None => work.report(kind, errors::panicked(), || {}),
+            }
         }
     }
+}
 
-    fn closed(&mut self, work: &Work<'_, '_>, ending: Ending<'_>) -> PyResult<()> {
-        let py = work.py;
-        let Some(conn) = self.0.remove(ending.conn) else { return Ok(()) };
-        let conn = conn.bind(py);
-        let close = Close { code: ending.code, reason: PyString::new(py, ending.reason).unbind(), clean: ending.clean };
-        let close = Py::new(py, close)?;
-        let waiters = conn.get().with_state(|state| {
-            state.closed = Some(close);
-            state.close_due = true;
-            let mut waiters = std::mem::take(&mut state.waiters);
-            waiters.append(&mut state.receivers);
-            waiters
-        });
-        awaiting::wake(py, waiters)?;
-        work.advance(conn)
-    }
+fn give(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
+    let (conn, message) = match *event {
+        Event::Text(conn, text) => (conn, Incoming::Text(text)),
+        Event::Binary(conn, payload) => (conn, Incoming::Binary(payload)),
+        Event::Message(message) => (message.conn, Incoming::Event(message)),
+        Event::Upgrade(upgrade) => return work.asked(upgrade),
+        Event::Open(open) => return opened(work, open),
+        Event::Close(close) => return closed(work, close),
+        Event::Violation(violation) => return violated(work, violation),
+        Event::Drained(conn) => return find(work, conn).map_or(Ok(()), |conn| work.drained(&conn)),
+    };
+    find(work, conn).map_or(Ok(()), |conn| work.message(&conn, message))
+}
 
-    fn violated(&self, work: &Work<'_, '_>, violation: &ViolationEvent) -> PyResult<()> {
-        let Some(call) = &work.handlers.violation else { return Ok(()) };
-        let conn = violation.conn.and_then(|conn| self.get(work.py, conn)).map(|conn| conn.clone().unbind());
-        work.call_plain(Kind::Violation, call, (Violation::new(violation, conn),))
+fn find<'py>(work: &Work<'_, 'py>, id: wsguard::host::ConnectionId) -> Option<Bound<'py, Connection>> {
+    lock(&work.run.connections).get(work.py, id)
+}
+
+fn opened(work: &Work<'_, '_>, open: &Open) -> PyResult<()> {
+    let py = work.py;
+    let granted = open.ticket.and_then(|ticket| lock(&work.run.granting).take(ticket));
+    let conn = Connection::new(py, open, work.server.clone().unbind(), Arc::clone(work.run), granted);
+    let conn = Bound::new(py, conn)?;
+    lock(&work.run.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
+    match &work.handlers.open {
+        Some(call) => work.call(&conn, Kind::Open, call, None),
+        None => Ok(()),
     }
+}
+
+fn closed(work: &Work<'_, '_>, ending: Ending<'_>) -> PyResult<()> {
+    let py = work.py;
+    let Some(conn) = lock(&work.run.connections).remove(ending.conn) else { return Ok(()) };
+    let conn = conn.bind(py);
+    let close = Close { code: ending.code, reason: PyString::new(py, ending.reason).unbind(), clean: ending.clean };
+    let close = Py::new(py, close)?;
+    let waiting = conn.get().with_state(|state| {
+        state.closed = Some(close);
+        state.close_due = true;
+        (std::mem::take(&mut state.waiters), std::mem::take(&mut state.receivers))
+    });
+    awaiting::wake(py, waiting.0)?;
+    awaiting::wake(py, waiting.1)?;
+    work.advance(conn)?;
+    work.let_linger(conn)
+}
+
+fn violated(work: &Work<'_, '_>, violation: &ViolationEvent) -> PyResult<()> {
+    let Some(call) = &work.handlers.violation else { return Ok(()) };
+    let conn = violation.conn.and_then(|conn| find(work, conn)).map(Bound::unbind);
+    let violation = Bound::new(work.py, Violation::new(violation, conn))?;
+    work.call_plain(Kind::Violation, call, violation.as_any())
 }
 
 /// Keeps a turn on an event loop short: how many events it handles before others get theirs.

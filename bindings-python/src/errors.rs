@@ -1,5 +1,6 @@
 //! The core's errors as exceptions of `wsguard._errors`, where the classes are.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -18,8 +19,13 @@ fn cached<'py>(
 }
 
 fn make(py: Python<'_>, code: &str, message: String, option: Option<&str>) -> PyErr {
+    make_of_system(py, code, message, option, None)
+}
+
+fn make_of_system(py: Python<'_>, code: &str, message: String, option: Option<&str>, errno: Option<i32>) -> PyErr {
     static FROM_CORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    match cached(py, &FROM_CORE, "wsguard._errors", "from_core").and_then(|make| make.call1((code, message, option))) {
+    let made = cached(py, &FROM_CORE, "wsguard._errors", "from_core");
+    match made.and_then(|make| make.call1((code, message, option, errno))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }
@@ -27,7 +33,21 @@ fn make(py: Python<'_>, code: &str, message: String, option: Option<&str>) -> Py
 
 /// The exception of an error of the core.
 pub(crate) fn of_core(py: Python<'_>, error: &Error) -> PyErr {
-    make(py, error.code(), error.to_string(), error.option())
+    let errno = match error {
+        Error::Listen { source, .. } | Error::Start(source) => source.raw_os_error(),
+        _ => None,
+    };
+    make_of_system(py, error.code(), error.to_string(), error.option(), errno)
+}
+
+/// An argument that is not accepted.
+pub(crate) fn invalid(py: Python<'_>, message: String) -> PyErr {
+    make(py, "invalid_argument", message, None)
+}
+
+/// Something in native code, of wsguard or of another module, panicked. The panic's own text is on standard error.
+pub(crate) fn panicked() -> PyErr {
+    PyRuntimeError::new_err("a panic in native code")
 }
 
 /// The exception of a policy that is none.
@@ -53,11 +73,19 @@ pub(crate) fn no_loop(py: Python<'_>) -> PyErr {
 
 /// A call on a connection that has closed, as far as it is known how.
 pub(crate) fn closed(py: Python<'_>, close: Option<&Py<Close>>) -> PyErr {
+    match close.map(|close| close.bind(py).get()) {
+        Some(close) => closed_with(py, Some(close.code), close.reason.bind(py)),
+        None => closed_with(py, None, &PyString::new(py, "")),
+    }
+}
+
+/// A call on a connection that is being closed.
+pub(crate) fn closing(py: Python<'_>, code: u16, reason: &str) -> PyErr {
+    closed_with(py, Some(code), &PyString::new(py, reason))
+}
+
+fn closed_with(py: Python<'_>, code: Option<u16>, reason: &Bound<'_, PyString>) -> PyErr {
     static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let (code, reason) = match close.map(|close| close.bind(py).get()) {
-        Some(close) => (Some(close.code), close.reason.clone_ref(py)),
-        None => (None, PyString::new(py, "").unbind()),
-    };
     match cached(py, &CLOSED, "wsguard._errors", "ConnectionClosed").and_then(|class| class.call1((code, reason))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
 
+use crate::ending;
+
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
 /// How often this process is a child of one that had loaded the module.
@@ -11,8 +13,9 @@ pub(crate) fn depth() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// Called in every child (`os.register_at_fork`): nothing but a count, whatever the parent's other threads held.
+/// Called in every child (`os.register_at_fork`): no lock is taken here that another thread of the parent could hold.
 #[pyfunction]
 pub(crate) fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    ending::forget_other_threads();
 }

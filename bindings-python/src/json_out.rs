@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
 /// Deeper than this, or circular.
 const MAX_DEPTH: usize = 256;
@@ -49,54 +49,137 @@ impl Json {
 pub(crate) fn with_text<T>(value: &Bound<'_, PyAny>, send: impl FnOnce(&str) -> PyResult<T>) -> PyResult<T> {
     // Taken, not borrowed: `value` may run Python code that comes back here.
     let mut buffer = BUFFER.take();
-    buffer.clear();
-    let sent = push(value, &mut buffer, 0).and_then(|()| send(&buffer));
+    let sent = write(value, &mut buffer).and_then(|()| send(&buffer));
     if buffer.capacity() <= MAX_KEPT_BYTES {
         BUFFER.replace(buffer);
     }
     sent
 }
 
-fn push(value: &Bound<'_, PyAny>, out: &mut String, depth: usize) -> PyResult<()> {
-    if depth > MAX_DEPTH {
-        return Err(PyValueError::new_err(format!("nested deeper than {MAX_DEPTH}, or circular")));
+/// First as if nothing of it could change meanwhile; where code of Python has to run, once more from snapshots.
+fn write(value: &Bound<'_, PyAny>, buffer: &mut String) -> PyResult<()> {
+    for runs_python in [false, true] {
+        buffer.clear();
+        match (Writer { out: buffer, runs_python }).push(value, 0) {
+            Ok(()) => return Ok(()),
+            Err(Stop::RunsPython) => {}
+            Err(Stop::Raised(error)) => return Err(error),
+        }
     }
-    if let Ok(text) = value.cast::<PyString>() {
-        push_string(out, text.to_str()?);
-    } else if value.is_none() {
-        out.push_str("null");
-    } else if let Ok(flag) = value.cast_exact::<PyBool>() {
-        out.push_str(if flag.is_true() { "true" } else { "false" });
-    } else if let Ok(number) = value.cast::<PyInt>() {
-        push_integer(number, out)?;
-    } else if let Ok(object) = value.cast::<PyDict>() {
-        push_object(object, out, depth)?;
-    } else if let Ok(list) = value.cast::<PyList>() {
-        push_array(list.iter(), out, depth)?;
-    } else if let Ok(number) = value.cast::<PyFloat>() {
-        push_float(number, out)?;
-    } else if let Ok(tuple) = value.cast::<PyTuple>() {
-        push_array(tuple.iter(), out, depth)?;
-    } else {
-        push_other(value, out)?;
-    }
-    Ok(())
+    Err(PyTypeError::new_err("it changed while it was written"))
 }
 
+/// Why nothing was written.
+enum Stop {
+    /// An object has to be asked for its JSON, and may change everything else.
+    RunsPython,
+    Raised(PyErr),
+}
+
+impl From<PyErr> for Stop {
+    fn from(error: PyErr) -> Self {
+        Stop::Raised(error)
+    }
+}
+
+struct Writer<'b> {
+    out: &'b mut String,
+    /// Objects are asked for their JSON; what holds them is written from a snapshot.
+    runs_python: bool,
+}
+
+impl Writer<'_> {
+    fn push(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Stop> {
+        if depth > MAX_DEPTH {
+            return Err(PyValueError::new_err(format!("nested deeper than {MAX_DEPTH}, or circular")).into());
+        }
+        if let Ok(text) = value.cast::<PyString>() {
+            push_string(self.out, text.to_str()?);
+        } else if value.is_none() {
+            self.out.push_str("null");
+        } else if let Ok(flag) = value.cast_exact::<PyBool>() {
+            self.out.push_str(if flag.is_true() { "true" } else { "false" });
+        } else if let Ok(number) = value.cast::<PyInt>() {
+            push_integer(number, self.out)?;
+        } else if let Ok(object) = value.cast::<PyDict>() {
+            self.push_object(object, depth)?;
+        } else if let Ok(list) = value.cast::<PyList>() {
+            if self.runs_python {
+                self.push_array(list.to_tuple().iter(), depth)?;
+            } else {
+                self.push_array(list.iter(), depth)?;
+            }
+        } else if let Ok(number) = value.cast::<PyFloat>() {
+            push_float(number, self.out)?;
+        } else if let Ok(tuple) = value.cast::<PyTuple>() {
+            self.push_array(tuple.iter(), depth)?;
+        } else if let Ok(json) = value.cast::<Json>() {
+            self.out.push_str(&json.get().text);
+        } else if self.runs_python {
+            push_other(value, self.out)?;
+        } else {
+            return Err(Stop::RunsPython);
+        }
+        Ok(())
+    }
+
+    fn push_array<'py>(&mut self, values: impl Iterator<Item = Bound<'py, PyAny>>, depth: usize) -> Result<(), Stop> {
+        self.out.push('[');
+        for (index, value) in values.enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            self.push(&value, depth + 1)?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    fn push_object(&mut self, object: &Bound<'_, PyDict>, depth: usize) -> Result<(), Stop> {
+        if self.runs_python {
+            // A dictionary that changes while it is iterated over is a panic of `PyO3`.
+            let snapshot = object.copy()?;
+            return self.push_entries(snapshot.iter(), depth);
+        }
+        self.push_entries(object.iter(), depth)
+    }
+
+    fn push_entries<'py>(
+        &mut self,
+        entries: impl Iterator<Item = (Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        depth: usize,
+    ) -> Result<(), Stop> {
+        self.out.push('{');
+        for (index, (key, value)) in entries.enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            push_key(&key, self.out)?;
+            self.out.push(':');
+            self.push(&value, depth + 1)?;
+        }
+        self.out.push('}');
+        Ok(())
+    }
+}
+
+/// An object that knows its own JSON: a Pydantic model, by the aliases that its schema has as well.
 fn push_other(value: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
-    if let Ok(json) = value.cast::<Json>() {
-        out.push_str(&json.get().text);
-        return Ok(());
-    }
-    // A Pydantic model knows its own JSON.
-    if let Ok(dump) = value.getattr(intern!(value.py(), "model_dump_json"))
-        && !value.is_instance_of::<pyo3::types::PyType>()
-    {
-        out.push_str(dump.call0()?.cast::<PyString>()?.to_str()?);
-        return Ok(());
-    }
+    let py = value.py();
     let kind = value.get_type().name()?;
-    Err(PyTypeError::new_err(format!("object of type {kind} is not JSON serializable")))
+    let dump = value.getattr(intern!(py, "model_dump_json")).ok().filter(|_| !value.is_instance_of::<PyType>());
+    let Some(dump) = dump else {
+        return Err(PyTypeError::new_err(format!("object of type {kind} is not JSON serializable")));
+    };
+    let by_alias = PyDict::new(py);
+    by_alias.set_item(intern!(py, "by_alias"), true)?;
+    let text = dump.call((), Some(&by_alias))?;
+    let text = text.cast::<PyString>()?.to_str()?;
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return Err(PyValueError::new_err(format!("model_dump_json of {kind} gave no JSON")));
+    }
+    out.push_str(text);
+    Ok(())
 }
 
 fn push_integer(number: &Bound<'_, PyInt>, out: &mut String) -> PyResult<()> {
@@ -120,32 +203,6 @@ fn push_float(number: &Bound<'_, PyFloat>, out: &mut String) -> PyResult<()> {
     Ok(())
 }
 
-fn push_array<'py>(values: impl Iterator<Item = Bound<'py, PyAny>>, out: &mut String, depth: usize) -> PyResult<()> {
-    out.push('[');
-    for (index, value) in values.enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        push(&value, out, depth + 1)?;
-    }
-    out.push(']');
-    Ok(())
-}
-
-fn push_object(object: &Bound<'_, PyDict>, out: &mut String, depth: usize) -> PyResult<()> {
-    out.push('{');
-    for (index, (key, value)) in object.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        push_key(&key, out)?;
-        out.push(':');
-        push(&value, out, depth + 1)?;
-    }
-    out.push('}');
-    Ok(())
-}
-
 /// Keys that are numbers, flags or `None` become strings, as with `json.dumps`.
 fn push_key(key: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
     if let Ok(key) = key.cast::<PyString>() {
@@ -159,8 +216,17 @@ fn push_key(key: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
     out.push('"');
     match key.cast::<PyFloat>() {
         // As `json.dumps` spells it: a key is compared by its text.
-        Ok(number) if number.value().is_finite() => out.push_str(number.repr()?.to_str()?),
-        _ => push(key, out, 0)?,
+        Ok(number) if number.value().is_finite() => {
+            // Of `float` itself: a subclass may print as something else, and would run Python.
+            let printed = key.py().get_type::<PyFloat>().call_method1(intern!(key.py(), "__repr__"), (number,))?;
+            out.push_str(printed.cast::<PyString>()?.to_str()?);
+        }
+        Ok(number) => push_float(number, out)?,
+        Err(_) if key.is_none() => out.push_str("null"),
+        Err(_) => match key.cast_exact::<PyBool>() {
+            Ok(flag) => out.push_str(if flag.is_true() { "true" } else { "false" }),
+            Err(_) => push_integer(key.cast::<PyInt>()?, out)?,
+        },
     }
     out.push('"');
     Ok(())

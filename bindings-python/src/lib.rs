@@ -6,15 +6,18 @@ mod awaiting;
 mod bell;
 mod connection;
 mod delivery;
+mod ending;
 mod errors;
 mod fork;
 mod handlers;
 mod interpreter;
 mod json_in;
 mod json_out;
+mod kept;
 mod logging;
 mod records;
 mod request;
+mod run;
 mod server;
 mod stats;
 mod work;
@@ -51,6 +54,13 @@ fn loads<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     handlers::objects(py, text)
 }
 
+/// Panics, as a fault of native code would: for tests of what that costs.
+#[pyfunction]
+#[expect(clippy::panic, reason = "that is what it is for")]
+fn panic_for_tests() {
+    panic!("as it was asked to");
+}
+
 #[pymodule(gil_used = true)]
 mod _wsguard {
     use pyo3::prelude::*;
@@ -63,7 +73,11 @@ mod _wsguard {
     #[pymodule_export]
     use super::auth::{Accept, Reject};
     #[pymodule_export]
+    use super::awaiting::{Awaiting, Done};
+    #[pymodule_export]
     use super::connection::Connection;
+    #[pymodule_export]
+    use super::ending::{begin_ending, busy_threads};
     #[pymodule_export]
     use super::fork::forked;
     #[pymodule_export]
@@ -75,11 +89,13 @@ mod _wsguard {
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
-    use super::server::{NativeServer, stop_all};
+    use super::run::stop_all;
+    #[pymodule_export]
+    use super::server::NativeServer;
     #[pymodule_export]
     use super::stats::verdicts;
     #[pymodule_export]
-    use super::{check_options, dumps, loads, policy_in_force};
+    use super::{check_options, dumps, loads, panic_for_tests, policy_in_force};
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

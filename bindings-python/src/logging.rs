@@ -3,7 +3,7 @@
 
 use core::fmt::Write as _;
 use std::collections::VecDeque;
-use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use tracing::field::{Field, Visit};
@@ -13,40 +13,65 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::bell::lock;
+use crate::fork;
 
 /// Records beyond this are counted instead of kept.
 const MAX_RECORDS: usize = 4096;
 
-/// `(level, logger, text)`, with the numbers of Python's `logging`.
-type Record = (u8, String, String);
+/// `(level, logger, text, fields)`, with the numbers of Python's `logging`.
+type Record = (u8, String, String, Vec<(&'static str, String)>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     records: VecDeque<Record>,
     lost: u64,
     is_over: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
 }
 
-static QUEUE: LazyLock<Queue> = LazyLock::new(Queue::default);
+impl Queue {
+    const fn new() -> Self {
+        let waiting = Waiting { records: VecDeque::new(), lost: 0, is_over: false };
+        Self { waiting: Mutex::new(waiting), arrived: Condvar::new() }
+    }
+}
 
-/// The core's log as one line of `key=value`.
+/// One for each generation of children: the lock of the parent's may have been held when the child was made.
+static QUEUES: [Queue; 16] = [const { Queue::new() }; 16];
+
+fn queue() -> &'static Queue {
+    let last = QUEUES.len() - 1;
+    &QUEUES[usize::try_from(fork::depth()).map_or(last, |depth| depth.min(last))]
+}
+
+/// The core's log as one line of `key=value`, and its fields.
 #[derive(Default)]
-struct Line(String);
+struct Line {
+    text: String,
+    fields: Vec<(&'static str, String)>,
+}
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn core::fmt::Debug) {
-        if !self.0.is_empty() {
-            self.0.push(' ');
+        if !self.text.is_empty() {
+            self.text.push(' ');
         }
         let _ = match field.name() {
-            "message" => write!(self.0, "{value:?}"),
-            name => write!(self.0, "{name}={value:?}"),
+            "message" => write!(self.text, "{value:?}"),
+            name => {
+                let _ = write!(self.text, "{name}=");
+                let start = self.text.len();
+                let written = write!(self.text, "{value:?}");
+                let value = &self.text[start..];
+                let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+                self.fields.push((name, bare.to_owned()));
+                written
+            }
         };
     }
 }
@@ -67,14 +92,15 @@ impl<S: Subscriber> Layer<S> for ToQueue {
         };
         let mut line = Line::default();
         event.record(&mut line);
-        let mut waiting = lock(&QUEUE.waiting);
+        let queue = queue();
+        let mut waiting = lock(&queue.waiting);
         if waiting.records.len() < MAX_RECORDS {
-            waiting.records.push_back((level, target.replace("::", "."), line.0));
+            waiting.records.push_back((level, target.replace("::", "."), line.text, line.fields));
         } else {
             waiting.lost += 1;
         }
         drop(waiting);
-        QUEUE.arrived.notify_one();
+        queue.arrived.notify_one();
     }
 }
 
@@ -94,10 +120,11 @@ pub(crate) fn log_to_stderr() {
 /// Waits for records; `None` at the end.
 #[pyfunction]
 pub(crate) fn wait_for_records(py: Python<'_>) -> Option<Vec<Record>> {
+    let queue = queue();
     py.detach(|| {
-        let mut waiting = lock(&QUEUE.waiting);
+        let mut waiting = lock(&queue.waiting);
         while waiting.records.is_empty() && !waiting.is_over {
-            waiting = QUEUE.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = queue.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         if waiting.records.is_empty() {
             return None;
@@ -105,7 +132,8 @@ pub(crate) fn wait_for_records(py: Python<'_>) -> Option<Vec<Record>> {
         let mut records: Vec<Record> = waiting.records.drain(..).collect();
         let lost = std::mem::take(&mut waiting.lost);
         if lost > 0 {
-            records.push((30, "wsguard".to_owned(), format!("{lost} log records were lost: the log is too slow")));
+            let text = format!("{lost} log records were lost: the log is too slow");
+            records.push((30, "wsguard".to_owned(), text, vec![("lost", lost.to_string())]));
         }
         Some(records)
     })
@@ -114,6 +142,7 @@ pub(crate) fn wait_for_records(py: Python<'_>) -> Option<Vec<Record>> {
 /// Ends the wait, when what came before was taken.
 #[pyfunction]
 pub(crate) fn end_of_records() {
-    lock(&QUEUE.waiting).is_over = true;
-    QUEUE.arrived.notify_all();
+    let queue = queue();
+    lock(&queue.waiting).is_over = true;
+    queue.arrived.notify_all();
 }

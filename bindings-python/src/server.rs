@@ -1,39 +1,21 @@
 //! A server: started with options and handlers, and delivered to by whoever calls `_deliver` or `_run`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet};
+use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{Builder, Error, Options, ServerHandle};
+use wsguard::host::{Builder, ConnectionId, Error, Options, ServerHandle};
 
-use crate::auth::Granting;
 use crate::bell::{Bell, lock};
 use crate::connection::{Connection, Payload, with_payload};
 use crate::delivery::{Delivery, EVENTS_PER_TURN, Progress};
-use crate::handlers::{Current, Handlers};
-use crate::{errors, fork, json_out, stats};
-
-/// The event loop that a server delivers on.
-#[derive(Debug)]
-pub(crate) struct Looping {
-    pub(crate) create_future: Py<PyAny>,
-    pub(crate) create_task: Py<PyAny>,
-    /// Calls `_deliver` in the loop's next round.
-    deliver_soon: Py<PyAny>,
-    /// Called once, when the server has stopped and every event was handled.
-    stopped: Py<PyAny>,
-    /// Tasks that have not ended: a loop holds its tasks weakly.
-    pub(crate) tasks: Py<PySet>,
-}
-
-/// Taken out while events are handled; gone when the server has stopped.
-type Deliveries = Mutex<Option<Box<Delivery>>>;
-
-/// `(create_future, create_task, deliver_soon, stopped, tasks)` of an event loop.
-type LoopCalls = (Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PySet>);
+use crate::ending::{self, Inside};
+use crate::handlers::Handlers;
+use crate::run::{self, LoopCalls, Looping, Run};
+use crate::work::Work;
+use crate::{errors, json_out, stats};
 
 /// How often a thread that waits outside of asyncio looks for signals, where it is the one that gets them.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
@@ -42,86 +24,64 @@ const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
 #[pyclass(frozen, subclass, weakref, module = "wsguard._wsguard")]
 #[derive(Debug, Default)]
 pub(crate) struct NativeServer {
-    started: OnceLock<Started>,
-    handlers: Mutex<Option<Arc<Handlers>>>,
-    looping: Mutex<Option<Arc<Looping>>>,
-    delivery: Arc<Deliveries>,
-    bell: Bell,
-    /// The server has stopped and every event was handled.
-    finished: AtomicBool,
-    pub(crate) granting: Mutex<Granting>,
-    /// The message of a function that runs now.
-    pub(crate) current: Mutex<Option<Current>>,
+    /// The last run; `None` before the first.
+    run: Mutex<Option<Arc<Run>>>,
+    bell: Mutex<Bell>,
 }
 
 pub(crate) use NativeServer as Server;
 
-#[derive(Debug)]
-struct Started {
-    handle: ServerHandle,
-    address: String,
-    forks: u64,
+/// The delivery of a run while it is at work: put back whatever ends the turn, a panic included.
+struct Turn<'r> {
+    run: &'r Run,
+    delivery: Option<Box<Delivery>>,
 }
 
-/// Every server that runs, for the end of the interpreter.
-static RUNNING: Mutex<Vec<Weak<Deliveries>>> = Mutex::new(Vec::new());
+impl<'r> Turn<'r> {
+    /// Taken, so that a handler that comes back here finds nothing to do.
+    fn begin(run: &'r Run) -> Option<Self> {
+        let delivery = lock(&run.delivery).take()?;
+        Some(Self { run, delivery: Some(delivery) })
+    }
+}
 
-/// Ends every server of this process: called before the interpreter does.
-#[pyfunction]
-pub(crate) fn stop_all(py: Python<'_>) {
-    let running = std::mem::take(&mut *lock(&RUNNING));
-    for delivery in running.iter().filter_map(Weak::upgrade) {
-        let delivery = lock(&delivery).take();
-        py.detach(|| drop(delivery));
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            *lock(&self.run.delivery) = Some(delivery);
+        }
     }
 }
 
 impl Server {
-    fn started(&self, py: Python<'_>) -> PyResult<&Started> {
-        self.started.get().ok_or_else(|| errors::not_started(py))
+    fn last_run(&self) -> Option<Arc<Run>> {
+        lock(&self.run).clone()
     }
 
-    /// The core's handle, in the process that started the server.
-    pub(crate) fn running(&self, py: Python<'_>) -> PyResult<&ServerHandle> {
-        let started = self.started(py)?;
-        if started.forks == fork::depth() {
-            return Ok(&started.handle);
-        }
-        Err(errors::forked(py))
+    /// The last run, in the process that started it.
+    fn own_run(&self, py: Python<'_>) -> PyResult<Arc<Run>> {
+        let run = self.last_run().ok_or_else(|| errors::not_started(py))?;
+        if run.is_forked() { Err(errors::forked(py)) } else { Ok(run) }
     }
 
-    /// Whether it belongs to the parent process.
-    fn is_forked(&self) -> bool {
-        self.started.get().is_some_and(|started| started.forks != fork::depth())
-    }
-
-    pub(crate) fn check_process(&self, py: Python<'_>) -> PyResult<()> {
-        self.running(py).map(drop)
-    }
-
-    pub(crate) fn handlers(&self) -> Option<Arc<Handlers>> {
-        lock(&self.handlers).clone()
-    }
-
-    pub(crate) fn looping(&self) -> Option<Arc<Looping>> {
-        lock(&self.looping).clone()
+    fn bell(&self) -> Bell {
+        lock(&self.bell).clone()
     }
 
     /// Handles the events there are, at most `most` of them.
-    fn deliver(slf: &Bound<'_, Self>, most: usize) -> PyResult<Progress> {
-        let this = slf.get();
-        this.check_process(slf.py())?;
-        // Taken, so that a handler that comes back here finds nothing to do.
-        let Some(mut delivery) = lock(&this.delivery).take() else {
-            return Ok(if this.finished.load(Ordering::Acquire) { Progress::Stopped } else { Progress::Nothing });
+    fn deliver(slf: &Bound<'_, Self>, run: &Arc<Run>, most: usize) -> PyResult<Progress> {
+        if ending::has_come() {
+            return Ok(Progress::Nothing);
+        }
+        let Some(mut turn) = Turn::begin(run) else {
+            return Ok(if run.is_finished() { Progress::Stopped } else { Progress::Nothing });
         };
-        let progress = delivery.turn(slf, most);
+        let Some(delivery) = &mut turn.delivery else { return Ok(Progress::Nothing) };
+        let progress = delivery.turn(slf, run, most);
         if matches!(progress, Ok(Progress::Stopped)) {
-            this.finished.store(true, Ordering::Release);
-            this.bell.ring();
+            let delivery = turn.delivery.take();
+            run.finish();
             slf.py().detach(|| drop(delivery));
-        } else {
-            *lock(&this.delivery) = Some(delivery);
         }
         progress
     }
@@ -130,10 +90,14 @@ impl Server {
         &self,
         py: Python<'_>,
         except: Option<&Bound<'_, Connection>>,
-        send: impl FnOnce(&ServerHandle, Option<wsguard::host::ConnectionId>) -> Result<(), Error>,
+        send: impl FnOnce(&ServerHandle, Option<ConnectionId>) -> Result<(), Error>,
     ) -> PyResult<()> {
-        let handle = self.running(py)?;
-        send(handle, except.map(|conn| conn.get().id)).map_err(|error| errors::of_core(py, &error))
+        let run = self.own_run(py)?;
+        let except = match except {
+            Some(conn) if !Arc::ptr_eq(&conn.get().run, &run) => None,
+            except => except.map(|conn| conn.get().id),
+        };
+        send(&run.handle, except).map_err(|error| errors::of_core(py, &error))
     }
 }
 
@@ -152,14 +116,17 @@ impl Server {
         Self::default()
     }
 
-    /// Makes the descriptor an event loop watches; `None` where there is none.
+    /// Makes a bell for the next run, with the descriptor an event loop watches; `None` where there is none.
     fn _open_bell(&self) -> PyResult<Option<i32>> {
-        Ok(self.bell.open()?)
+        let bell = Bell::default();
+        let number = bell.open()?;
+        *lock(&self.bell) = bell;
+        Ok(number)
     }
 
-    /// Goes back to a thread that waits, for loops that watch no descriptors.
+    /// Makes a bell for the next run that wakes a thread, for loops that watch no descriptors.
     fn _close_bell(&self) {
-        self.bell.close();
+        *lock(&self.bell) = Bell::default();
     }
 
     /// Starts the threads. `looping` is `None` for `_run`.
@@ -171,36 +138,34 @@ impl Server {
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
+        let max_pending_auth = options.max_pending_auth;
         let handlers = Handlers::of_dict(handlers)?;
-        let ringer = this.bell.ringer();
+        let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
+        let bell = this.bell();
+        let ringer = bell.ringer();
         let server =
             py.detach(|| Builder::new().wake(ringer).start(options)).map_err(|error| errors::of_core(py, &error))?;
-        let started = Started { handle: server.handle(), address: server.address().to_owned(), forks: fork::depth() };
         // Coroutines that speak for a connection hear of its end, whether or not there is a handler for it.
-        started.handle.heed(handlers.open.is_some(), true, handlers.violation.is_some());
-        *lock(&this.handlers) = Some(Arc::new(handlers));
-        *lock(&this.looping) = looping.map(|(create_future, create_task, deliver_soon, stopped, tasks)| {
-            Arc::new(Looping { create_future, create_task, deliver_soon, stopped, tasks })
-        });
-        *lock(&this.delivery) = Some(Box::new(Delivery::new(server)));
-        let mut running = lock(&RUNNING);
-        running.retain(|other| other.strong_count() > 0);
-        running.push(Arc::downgrade(&this.delivery));
-        // Last: from here on others see it.
-        let _ = this.started.set(started);
+        server.handle().heed(heeds_opens, true, heeds_violations);
+        let run = Run::new(py, server, bell, handlers, looping.map(Looping::of), max_pending_auth)?;
+        let before = lock(&this.run).replace(run);
+        if let Some(before) = before {
+            before.retire();
+        }
         Ok(())
     }
 
     /// Handles what there is; the callback of an event loop. The rest of much is left for the loop's next round.
     fn _deliver(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        if this.is_forked() {
+        let py = slf.py();
+        let Some(run) = slf.get().last_run() else { return Ok(()) };
+        if run.is_forked() {
             // The parent's loop, still turning in a child: the events are the parent's.
             return Ok(());
         }
-        this.bell.silence();
-        let progress = Self::deliver(slf, EVENTS_PER_TURN);
-        let Some(looping) = this.looping() else { return progress.map(drop) };
+        run.bell.silence();
+        let progress = Self::deliver(slf, &run, EVENTS_PER_TURN);
+        let Some(looping) = run.looping() else { return progress.map(drop) };
         match progress {
             Ok(Progress::Nothing) => Ok(()),
             Ok(Progress::Stopped) => looping.stopped.bind(py).call0().map(drop),
@@ -217,74 +182,86 @@ impl Server {
     }
 
     /// Waits until there is something to deliver; whether there can be anything yet.
-    fn _wait(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.bell.wait(None));
-        !self.finished.load(Ordering::Acquire)
+    fn _wait(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(run) = self.last_run() else { return Ok(false) };
+        let Some(_inside) = Inside::enter(py)? else { return Ok(false) };
+        py.detach(|| run.bell.wait(None));
+        Ok(!run.is_finished() && !ending::has_come())
     }
 
     /// Handles events on this thread until the server has stopped. `signals`: this thread is the one that gets them.
     fn _run(slf: &Bound<'_, Self>, signals: bool) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
+        let py = slf.py();
+        let run = slf.get().own_run(py)?;
         let patience = signals.then_some(SIGNALS_WITHIN);
-        loop {
-            match Self::deliver(slf, usize::MAX)? {
+        let Some(_inside) = Inside::enter(py)? else { return Ok(()) };
+        while !ending::has_come() {
+            match Self::deliver(slf, &run, usize::MAX)? {
                 Progress::Stopped => return Ok(()),
                 Progress::More => {}
-                Progress::Nothing => py.detach(|| this.bell.wait(patience)),
+                Progress::Nothing => py.detach(|| run.bell.wait(patience)),
             }
             py.check_signals()?;
         }
+        Ok(())
     }
 
-    /// Stops at once, and waits for the threads; whether it was running. In a child of `fork` it only forgets them.
+    /// Stops without calling handlers, once what was said before is sent; whether it was running. In a child of `fork` it
+    /// only forgets the threads.
     fn _end(&self, py: Python<'_>) -> bool {
-        let delivery = lock(&self.delivery).take();
-        self.finished.store(true, Ordering::Release);
-        let was_running = delivery.is_some();
-        py.detach(|| drop(delivery));
-        self.bell.ring();
-        was_running
+        match self.last_run() {
+            Some(run) if !ending::has_come() && !run.is_finished() => run.end(py, run::last_words_within()),
+            _ => false,
+        }
     }
 
-    /// Whether it was started, in this process.
+    /// Cancels coroutines of `authenticate` whose handshake no longer waits, and looks again soon.
+    fn _look_after_handshakes(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let Some(run) = slf.get().last_run() else { return Ok(()) };
+        Work::with(slf, &run, |work| work.look_after_handshakes().map(|()| true)).map(drop)
+    }
+
+    /// Whether it runs: it was started, and has not ended.
     #[getter]
-    fn _is_started(&self) -> bool {
-        self.started.get().is_some()
+    fn _is_running(&self) -> bool {
+        self.last_run().is_some_and(|run| !run.is_finished())
     }
 
     #[getter]
     fn _is_forked(&self) -> bool {
-        self.is_forked()
+        self.last_run().is_some_and(|run| run.is_forked())
     }
 
     #[getter]
-    fn address(&self, py: Python<'_>) -> PyResult<&str> {
-        self.check_process(py)?;
-        Ok(&self.started(py)?.address)
+    fn address(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.own_run(py)?.address.clone())
     }
 
     fn _drain(&self, py: Python<'_>, timeout_ms: u64, jitter_ms: u64) -> PyResult<()> {
-        self.running(py)?.drain(timeout_ms, jitter_ms);
+        self.own_run(py)?.handle.drain(timeout_ms, jitter_ms);
         Ok(())
     }
 
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        self.running(py)?.stop();
+        self.own_run(py)?.handle.stop();
         Ok(())
     }
 
     #[pyo3(signature = (user, /))]
     fn disconnect_user(&self, py: Python<'_>, user: &str) -> PyResult<()> {
-        self.running(py)?.disconnect_user(user).map_err(|error| errors::of_core(py, &error))
+        let run = self.own_run(py)?;
+        run.handle.disconnect_user(user).map_err(|error| errors::of_core(py, &error))?;
+        let conns = lock(&run.connections).of_user(py, user);
+        conns.iter().try_for_each(|conn| Work::end(conn, Some((1008, "session revoked"))))
     }
 
     fn reload_tls(&self, py: Python<'_>) -> PyResult<()> {
-        let handle = self.running(py)?;
-        py.detach(|| handle.reload_tls()).map_err(|error| errors::of_core(py, &error))
+        let run = self.own_run(py)?;
+        py.detach(|| run.handle.reload_tls()).map_err(|error| errors::of_core(py, &error))
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        stats::dict(py, &self.running(py)?.stats())
+        stats::dict(py, &self.own_run(py)?.handle.stats())
     }
 
     fn _emit_to(
@@ -316,40 +293,16 @@ impl Server {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // A lock that is held belongs to a thread that uses the server: then it is no garbage.
-        if let Ok(handlers) = self.handlers.try_lock()
-            && let Some(handlers) = &*handlers
-        {
-            handlers.traverse(&visit)?;
-        }
-        if let Ok(looping) = self.looping.try_lock()
-            && let Some(looping) = &*looping
-        {
-            visit.call(&looping.create_future)?;
-            visit.call(&looping.create_task)?;
-            visit.call(&looping.deliver_soon)?;
-            visit.call(&looping.stopped)?;
-            visit.call(&looping.tasks)?;
-        }
-        if let Ok(delivery) = self.delivery.try_lock()
-            && let Some(delivery) = &*delivery
-        {
-            delivery.traverse(&visit)?;
-        }
-        if let Ok(granting) = self.granting.try_lock() {
-            granting.traverse(&visit)?;
-        }
-        match self.current.try_lock().ok().as_deref() {
-            Some(Some(current)) => visit.call(&current.data),
+        match self.run.try_lock().ok().as_deref() {
+            Some(Some(run)) => run.traverse(&visit),
             _ => Ok(()),
         }
     }
 
     fn __clear__(&self) {
-        drop(lock(&self.handlers).take());
-        drop(lock(&self.looping).take());
-        drop(lock(&self.delivery).take());
-        drop(std::mem::take(&mut *lock(&self.granting)));
-        drop(lock(&self.current).take());
+        let run = lock(&self.run).take();
+        if let Some(run) = run {
+            run.retire();
+        }
     }
 }

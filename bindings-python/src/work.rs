@@ -1,22 +1,25 @@
 //! Runs the application's handlers: in order per connection, functions at once, coroutines as a task each.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use pyo3::call::PyCallArgs;
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::host::{ConnectionId, JsonMessage, ServerHandle};
 
-use crate::awaiting;
+use crate::awaiting::{self, Awaiting, Done};
 use crate::bell::lock;
 use crate::connection::{Connection, Reading, State};
+use crate::ending::Inside;
 use crate::errors;
 use crate::handlers::{Current, Handlers, Incoming, NoData, Waiting};
+use crate::kept::Kept;
 use crate::records::Close;
-use crate::server::{Looping, Server};
+use crate::run::{Looping, Run, in_context};
+use crate::server::Server;
 
 /// What a handler is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,53 +43,82 @@ impl Kind {
     }
 }
 
-/// One stretch of work for a server on the thread that handles its events. Commands are handed over when it ends.
+/// One stretch of work for a run on the thread that handles its events. Commands are handed over when it ends.
 pub(crate) struct Work<'w, 'py> {
     pub(crate) py: Python<'py>,
     pub(crate) server: &'w Bound<'py, Server>,
+    pub(crate) run: &'w Arc<Run>,
     pub(crate) handlers: &'w Handlers,
     pub(crate) handle: &'w ServerHandle,
 }
 
+/// How long messages wait for a reader that is no task, once their connection has ended.
+const LINGER_S: f64 = 60.0;
+
 impl<'py> Work<'_, 'py> {
-    /// Does `work` with the server's commands corked.
+    /// Does `work` with the run's commands corked. `None`: nothing is handled any more, because the run, the interpreter or
+    /// (in a child of `fork`) the threads are gone.
     pub(crate) fn with<T>(
         server: &Bound<'py, Server>,
+        run: &Arc<Run>,
         work: impl FnOnce(&Work<'_, 'py>) -> PyResult<T>,
-    ) -> PyResult<T> {
+    ) -> PyResult<Option<T>> {
         let py = server.py();
-        let handle = server.get().running(py)?;
-        let handlers = server.get().handlers().ok_or_else(|| errors::not_started(py))?;
+        if run.is_forked() {
+            return Ok(None);
+        }
+        let Some(handlers) = run.handlers() else { return Ok(None) };
+        let Some(inside) = Inside::enter(py)? else { return Ok(None) };
+        let handle = &run.handle;
         let cork = handle.cork();
-        let done = work(&Work { py, server, handlers: &handlers, handle });
+        let done = work(&Work { py, server, run, handlers: &handlers, handle });
         drop(cork);
-        done
+        drop(inside);
+        done.map(Some)
+    }
+
+    /// Does `work` for a connection; a panic is a failure of its handler.
+    pub(crate) fn guarded(
+        conn: &Bound<'py, Connection>,
+        work: impl FnOnce(&Work<'_, 'py>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        Self::guarded_or_none(conn, |guarded| work(guarded).map(|()| None::<()>)).map(drop)
+    }
+
+    /// Does `work` for a connection; a panic is a failure of its handler.
+    pub(crate) fn guarded_or_none<T>(
+        conn: &Bound<'py, Connection>,
+        work: impl FnOnce(&Work<'_, 'py>) -> PyResult<Option<T>>,
+    ) -> PyResult<Option<T>> {
+        let server = conn.get().server.bind(conn.py());
+        let done = Work::with(server, &conn.get().run, |guarded| {
+            catch_unwind(AssertUnwindSafe(|| work(guarded)))
+                .unwrap_or_else(|_| guarded.failed(conn, Kind::Message, errors::panicked()).map(|()| None))
+        })?;
+        Ok(done.flatten())
     }
 
     /// A message came.
     #[inline]
     pub(crate) fn message(&self, conn: &Bound<'py, Connection>, message: Incoming<'_>) -> PyResult<()> {
-        if conn.get().is_free() { self.run(conn, message) } else { self.keep(conn, message) }
+        if conn.get().has_expired() {
+            return Self::end(conn, None);
+        }
+        if conn.get().is_free() { self.run_now(conn, message) } else { self.keep(conn, message) }
     }
 
     /// Keeps a message until its turn comes, or tells whoever waits for one. It counts towards `max_inbox_bytes`, and a
     /// connection with many of them is not read (THREATS S4).
     fn keep(&self, conn: &Bound<'py, Connection>, message: Incoming<'_>) -> PyResult<()> {
+        if conn.get().is_over() {
+            return Ok(());
+        }
         let waiting = Waiting::copy_of(message);
-        let cost = waiting.cost_bytes();
-        let kept = conn
-            .get()
-            .with_state(|state| (!state.ended).then(|| (state.push(waiting), std::mem::take(&mut state.receivers))));
-        let Some((reading, receivers)) = kept else { return Ok(()) };
-        self.handle.keep_inbox(cost);
+        let kept = Kept::new(self.handle, waiting.cost_bytes());
+        let (reading, receivers) =
+            conn.get().with_state(|state| (state.push(waiting, kept), std::mem::take(&mut state.receivers)));
         self.read(conn, reading);
         awaiting::wake(self.py, receivers)
-    }
-
-    /// A message no longer waits.
-    fn taken(&self, conn: &Bound<'py, Connection>, waiting: &Waiting, reading: Reading) {
-        self.handle.release_inbox(waiting.cost_bytes());
-        self.read(conn, reading);
     }
 
     fn read(&self, conn: &Bound<'py, Connection>, reading: Reading) {
@@ -98,35 +130,66 @@ impl<'py> Work<'_, 'py> {
         };
     }
 
+    /// Nothing more of this connection reaches a handler, but its end; whoever waits for a message is told.
+    pub(crate) fn end(conn: &Bound<'py, Connection>, closing: Option<(u16, &str)>) -> PyResult<()> {
+        let (py, this) = (conn.py(), conn.get());
+        let left = this.end(closing);
+        if left.reading == Reading::Resume {
+            let _ = this.run.handle.resume(this.id);
+        }
+        drop(left.pending);
+        if left.receivers.is_empty() {
+            return Ok(());
+        }
+        // Perhaps on another thread than the loop's.
+        this.with_state(|state| state.receivers.extend(left.receivers));
+        match this.run.looping() {
+            Some(looping) => {
+                let _ = looping.call_soon.bind(py).call1((conn.getattr(intern!(py, "_wake"))?,));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Messages that wait for a reader who cannot be watched are let go a while after the end.
+    pub(crate) fn let_linger(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
+        if !conn.get().with_state(|state| state.read_by_others && state.has_pending()) {
+            return Ok(());
+        }
+        match self.looping() {
+            Some(looping) => {
+                let let_go = conn.getattr(intern!(self.py, "_let_go"))?;
+                looping.call_later.bind(self.py).call1((LINGER_S, let_go)).map(drop)
+            }
+            None => Self::end(conn, None),
+        }
+    }
+
     /// Calls the handler of a message.
-    fn run(&self, conn: &Bound<'py, Connection>, message: Incoming<'_>) -> PyResult<()> {
+    fn run_now(&self, conn: &Bound<'py, Connection>, message: Incoming<'_>) -> PyResult<()> {
         match message {
-            Incoming::Text(text) => self.run_raw(conn, PyString::new(self.py, text).into_any()),
-            Incoming::Binary(payload) => self.run_raw(conn, PyBytes::new(self.py, payload).into_any()),
+            Incoming::Text(text) => self.run_raw(conn, PyString::new(self.py, text).as_any()),
+            Incoming::Binary(payload) => self.run_raw(conn, PyBytes::new(self.py, payload).as_any()),
             Incoming::Event(message) => self.run_event(conn, &message),
         }
     }
 
-    fn run_raw(&self, conn: &Bound<'py, Connection>, message: Bound<'py, PyAny>) -> PyResult<()> {
+    fn run_raw(&self, conn: &Bound<'py, Connection>, message: &Bound<'py, PyAny>) -> PyResult<()> {
         let Some(call) = &self.handlers.message else { return Ok(()) };
-        self.call(conn, Kind::Message, call, (conn, message))
+        self.call(conn, Kind::Message, call, Some(message))
     }
 
     fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
-        let call = self.handlers.events.get(message.event).and_then(|spec| spec.call.as_ref());
-        if call.is_none() && self.handlers.message.is_none() {
-            return Ok(());
-        }
+        let own = self.handlers.events.get(message.event).and_then(|spec| spec.call.as_ref());
+        let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message)? else { return Ok(()) };
         let current = Current::new(self.py, self.handlers, message, &data);
-        let whole = if call.is_none() { Some(current.message(self.py)?) } else { None };
-        let before = lock(&self.server.get().current).replace(current);
+        let argument = if own.is_some() { data } else { Bound::new(self.py, current.message(self.py)?)?.into_any() };
+        let before = lock(&self.run.current).replace(current);
         drop(before);
-        match (call, whole, &self.handlers.message) {
-            (Some(call), ..) => self.call(conn, Kind::Message, call, (conn, data)),
-            (None, Some(message), Some(call)) => self.call(conn, Kind::Message, call, (conn, message)),
-            _ => Ok(()),
-        }
+        let _handled = Handled(self.run);
+        self.call(conn, Kind::Message, call, Some(&argument))
     }
 
     /// The data of a message; `None` when its model refused it, which closes the connection.
@@ -134,10 +197,11 @@ impl<'py> Work<'_, 'py> {
         match self.handlers.data(self.py, message) {
             Ok(data) => Ok(Some(data)),
             Err(NoData::Refused(error)) if is_value_error(self.py, &error) => {
-                self.handlers.refused.bind(self.py).call1((error, message.event, conn.get().id.to_string()))?;
+                let told = self.handlers.refused.bind(self.py).call1((error, message.event, conn.get().id.to_string()));
+                self.or_fatal(told)?;
                 let _ = self.handle.refuse(conn.get().id, message.event);
                 if !self.handlers.only_reports {
-                    Self::end(conn);
+                    Self::end(conn, Some((SCHEMA_MISMATCH.0, SCHEMA_MISMATCH.1)))?;
                 }
                 Ok(None)
             }
@@ -147,64 +211,100 @@ impl<'py> Work<'_, 'py> {
         }
     }
 
-    /// The next message for whoever iterates.
+    /// The next message for whoever iterates; what its model refuses is passed over.
     pub(crate) fn take(&self, conn: &Bound<'py, Connection>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some((waiting, reading)) = conn.get().with_state(State::pop) else { return Ok(None) };
-        self.taken(conn, &waiting, reading);
-        match waiting.as_incoming() {
-            Incoming::Text(text) => Ok(Some(PyString::new(self.py, text).into_any())),
-            Incoming::Binary(payload) => Ok(Some(PyBytes::new(self.py, payload).into_any())),
-            Incoming::Event(message) => {
-                let Some(data) = self.data(conn, &message)? else { return Ok(None) };
-                let current = Current::new(self.py, self.handlers, &message, &data);
-                let record = current.message(self.py)?;
-                let before = conn.get().with_state(|state| state.current.replace(current));
-                drop(before);
-                Ok(Some(Bound::new(self.py, record)?.into_any()))
+        loop {
+            if conn.get().has_expired() {
+                Self::end(conn, None)?;
             }
+            let Some((waiting, kept, reading)) = conn.get().with_state(State::pop) else { return Ok(None) };
+            drop(kept);
+            self.read(conn, reading);
+            let message = match waiting.as_incoming() {
+                Incoming::Text(text) => return Ok(Some(PyString::new(self.py, text).into_any())),
+                Incoming::Binary(payload) => return Ok(Some(PyBytes::new(self.py, payload).into_any())),
+                Incoming::Event(message) => message,
+            };
+            let Some(data) = self.data(conn, &message)? else { continue };
+            let current = Current::new(self.py, self.handlers, &message, &data);
+            let record = current.message(self.py)?;
+            let before = conn.get().with_state(|state| state.current.replace(current));
+            drop(before);
+            return Ok(Some(Bound::new(self.py, record)?.into_any()));
         }
     }
 
-    /// Calls a handler of a connection. An error here is one that ends more than this handler: Ctrl-C, `sys.exit()`.
+    /// Calls a handler of a connection, in the connection's context. An error here is one that ends more than this handler:
+    /// Ctrl-C, `sys.exit()`.
     #[inline]
-    pub(crate) fn call<A: PyCallArgs<'py>>(
+    pub(crate) fn call(
         &self,
         conn: &Bound<'py, Connection>,
         kind: Kind,
         call: &Py<PyAny>,
-        args: A,
+        second: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        match call.bind(self.py).call1(args) {
+        let context = conn.get().context(self.py)?;
+        match in_context(&context, call, conn.as_any(), second) {
             Ok(returned) if returned.is_none() => Ok(()),
-            Ok(returned) if is_coroutine(&returned)? => self.start(conn, kind, &returned),
-            Ok(_) => Ok(()),
+            Ok(returned) => match self.returned(&returned) {
+                Ok(true) => self.start(conn, kind, &returned, &context),
+                Ok(false) => Ok(()),
+                Err(error) => self.failed(conn, kind, error),
+            },
             Err(error) => self.failed(conn, kind, error),
         }
     }
 
-    /// Calls a handler that belongs to no connection; its coroutine is a task nobody waits for.
-    pub(crate) fn call_plain<A: PyCallArgs<'py>>(&self, kind: Kind, call: &Py<PyAny>, args: A) -> PyResult<()> {
-        let failed = |error| self.report(kind, None, error, || {});
-        match call.bind(self.py).call1(args) {
+    /// Calls a handler that belongs to no connection, in a context of its own; its coroutine is a task nobody waits for.
+    pub(crate) fn call_plain(&self, kind: Kind, call: &Py<PyAny>, argument: &Bound<'py, PyAny>) -> PyResult<()> {
+        let failed = |error| self.report(kind, error, || {});
+        let context = self.run.new_context(self.py)?;
+        match in_context(&context, call, argument, None) {
             Ok(returned) if returned.is_none() => Ok(()),
-            Ok(returned) if is_coroutine(&returned)? => self.start_plain(kind, &returned).or_else(failed),
-            Ok(_) => Ok(()),
+            Ok(returned) => match self.returned(&returned) {
+                Ok(true) => self.start_plain(kind, &returned, &context).or_else(failed),
+                Ok(false) => Ok(()),
+                Err(error) => failed(error),
+            },
             Err(error) => failed(error),
         }
     }
 
-    fn start_plain(&self, kind: Kind, coroutine: &Bound<'py, PyAny>) -> PyResult<()> {
-        let task = self.spawn(coroutine)?;
-        self.watch(&task, Settling { server: self.server.clone().unbind(), kind })
+    /// Whether what a handler returned is a coroutine, to be made a task.
+    pub(crate) fn returned(&self, returned: &Bound<'py, PyAny>) -> PyResult<bool> {
+        if returned.is_instance_of::<Done>() {
+            return Ok(false);
+        }
+        if returned.is_instance_of::<Awaiting>() {
+            return Ok(self.looping().is_some());
+        }
+        let kind = returned.get_type().name()?;
+        if kind == "generator" || kind == "async_generator" {
+            let message = format!("a handler is a function or a coroutine, not a {kind}, which would never run");
+            return Err(PyTypeError::new_err(message));
+        }
+        is_coroutine(returned)
+    }
+
+    fn start_plain(&self, kind: Kind, coroutine: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<()> {
+        let task = self.spawn(coroutine, context)?;
+        let then = Settling { server: self.server.clone().unbind(), run: Arc::clone(self.run), kind };
+        self.watch(&task, then)
     }
 
     /// Makes a coroutine a task of the server's event loop.
-    pub(crate) fn spawn(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn spawn(
+        &self,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let Some(looping) = self.looping() else {
             coroutine.call_method0(intern!(self.py, "close"))?;
-            return Err(PyTypeError::new_err("a coroutine needs a server that runs on asyncio"));
+            let message = "the handler returned a coroutine, and this server runs without asyncio: run(\"asyncio\")";
+            return Err(PyTypeError::new_err(message));
         };
-        looping.create_task.bind(self.py).call1((coroutine,))
+        looping.create_task.bind(self.py).call1((coroutine, context))
     }
 
     /// Keeps a task until it has ended, and calls `then` with it.
@@ -227,8 +327,11 @@ impl<'py> Work<'_, 'py> {
         Ok(if exception.is_none() { Outcome::Returned } else { Outcome::Raised(PyErr::from_value(exception)) })
     }
 
-    /// The outbox of a connection is empty again.
+    /// The outbox of a connection is empty again, unless this speaks of what was sent before.
     pub(crate) fn drained(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
+        if self.handle.is_queued(conn.get().id) {
+            return Ok(());
+        }
         let waiters = conn.get().with_state(|state| {
             state.queued = false;
             std::mem::take(&mut state.waiters)
@@ -237,17 +340,27 @@ impl<'py> Work<'_, 'py> {
     }
 
     /// Makes a coroutine a task. Where the interpreter can (3.12) its first step runs here.
-    fn start(&self, conn: &Bound<'py, Connection>, kind: Kind, coroutine: &Bound<'py, PyAny>) -> PyResult<()> {
-        let current = lock(&self.server.get().current).take_if(|current| current.conn == conn.get().id);
+    fn start(
+        &self,
+        conn: &Bound<'py, Connection>,
+        kind: Kind,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let current = lock(&self.run.current).take_if(|current| current.conn == conn.get().id);
         let before = conn.get().with_state(|state| {
             state.busy = Some(kind);
             std::mem::replace(&mut state.current, current)
         });
         drop(before);
-        let task = match self.spawn(coroutine) {
+        let task = match self.spawn(coroutine, context) {
             Ok(task) => task,
             Err(error) => {
-                conn.get().with_state(|state| state.busy = None);
+                let current = conn.get().with_state(|state| {
+                    state.busy = None;
+                    state.current.take()
+                });
+                drop(current);
                 return self.failed(conn, kind, error);
             }
         };
@@ -260,24 +373,29 @@ impl<'py> Work<'_, 'py> {
     /// A task has ended: what it left behind.
     pub(crate) fn settle(&self, conn: &Bound<'py, Connection>, task: &Bound<'py, PyAny>) -> PyResult<()> {
         let outcome = self.outcome(task)?;
-        let (kind, current, left) = conn.get().with_state(|state| {
+        let (kind, current, reader, left) = conn.get().with_state(|state| {
             let kind = state.busy.take().unwrap_or(Kind::Message);
+            let reader = state.remove_reader(task.as_ptr());
             // A coroutine that iterated speaks for the connection: when it returns, the connection is over.
-            let left = kind == Kind::Open && std::mem::take(&mut state.iterated) && state.closed.is_none();
-            (kind, state.current.take(), left)
+            let was_read = kind == Kind::Open && std::mem::take(&mut state.read_in_open);
+            let left = was_read && (!state.is_iterated() || state.read_by_others) && state.closed.is_none();
+            (kind, state.current.take(), reader, left)
         });
-        drop(current);
+        drop((current, reader));
         match outcome {
             Outcome::Returned if left => {
                 let _ = self.handle.close(conn.get().id, 1000, "");
-                Self::end(conn);
-                Ok(())
+                Self::end(conn, Some((1000, "")))
             }
             Outcome::Returned => Ok(()),
             Outcome::Cancelled => {
                 let _ = self.handle.fail(conn.get().id);
-                Self::end(conn);
-                Ok(())
+                Self::end(conn, Some(INTERNAL))
+            }
+            // Its loop has raised it already.
+            Outcome::Raised(error) if is_fatal(self.py, &error) => {
+                let _ = self.handle.fail(conn.get().id);
+                Self::end(conn, Some(INTERNAL))
             }
             Outcome::Raised(error) => self.failed(conn, kind, error),
         }
@@ -286,20 +404,21 @@ impl<'py> Work<'_, 'py> {
     /// Whatever this connection has to do next, until a coroutine runs.
     pub(crate) fn advance(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
         enum Next {
-            Message(Waiting, Reading),
-            Drop(Waiting, Reading),
+            Message(Waiting, Kept, Reading),
             Close(Option<Py<Close>>),
             Nothing,
         }
         loop {
+            if conn.get().has_expired() {
+                Self::end(conn, None)?;
+            }
             let next = conn.get().with_state(|state| {
                 if state.busy.is_some() {
                     return Next::Nothing;
                 }
-                let waiting = if state.iterated { None } else { state.pop() };
+                let waiting = if state.is_iterated() { None } else { state.pop() };
                 match waiting {
-                    Some((waiting, reading)) if state.ended => Next::Drop(waiting, reading),
-                    Some((waiting, reading)) => Next::Message(waiting, reading),
+                    Some((waiting, kept, reading)) => Next::Message(waiting, kept, reading),
                     None if std::mem::take(&mut state.close_due) => {
                         Next::Close(state.closed.as_ref().map(|close| close.clone_ref(self.py)))
                     }
@@ -307,14 +426,15 @@ impl<'py> Work<'_, 'py> {
                 }
             });
             match next {
-                Next::Message(waiting, reading) => {
-                    self.taken(conn, &waiting, reading);
-                    self.run(conn, waiting.as_incoming())?;
+                Next::Message(waiting, kept, reading) => {
+                    drop(kept);
+                    self.read(conn, reading);
+                    self.run_now(conn, waiting.as_incoming())?;
                 }
-                Next::Drop(waiting, reading) => self.taken(conn, &waiting, reading),
                 Next::Close(close) => {
                     if let Some(call) = &self.handlers.close {
-                        self.call(conn, Kind::Close, call, (conn, close))?;
+                        let close = close.map(|close| close.into_bound(self.py).into_any());
+                        self.call(conn, Kind::Close, call, close.as_ref())?;
                     }
                 }
                 Next::Nothing => return Ok(()),
@@ -322,39 +442,58 @@ impl<'py> Work<'_, 'py> {
         }
     }
 
-    /// Nothing more of this connection reaches a handler, but its end.
-    fn end(conn: &Bound<'py, Connection>) {
-        conn.get().with_state(|state| state.ended = true);
-    }
-
     /// A handler failed: its connection closes with 1011, the exception is logged, the server lives (THREATS S5).
     pub(crate) fn failed(&self, conn: &Bound<'py, Connection>, kind: Kind, error: PyErr) -> PyResult<()> {
-        self.report(kind, Some(conn.get().id), error, || {
-            let _ = self.handle.fail(conn.get().id);
-            Self::end(conn);
-        })
+        let was_open = conn.get().is_open();
+        let _ = self.handle.fail(conn.get().id);
+        let ended = Self::end(conn, Some(INTERNAL));
+        // What a handler is told of a connection that had ended under its hands is no fault.
+        if was_open || !errors::is_closed(self.py, &error) {
+            self.log(kind, error, Some((conn.get().id, was_open)))?;
+        }
+        ended
     }
 
-    /// Logs what a handler raised and calls `refuse`; what is meant for the whole program is given back.
-    pub(crate) fn report(
-        &self,
-        kind: Kind,
-        conn: Option<ConnectionId>,
-        error: PyErr,
-        refuse: impl FnOnce(),
-    ) -> PyResult<()> {
-        refuse_or_propagate(self.py, &error).map_or(Ok(()), Err)?;
-        let is_gone = conn.is_some_and(|conn| !self.handle.is_open(conn));
-        if is_gone && errors::is_closed(self.py, &error) {
-            return Ok(());
-        }
+    /// Logs what a handler that belongs to no connection raised, after `refuse`.
+    pub(crate) fn report(&self, kind: Kind, error: PyErr, refuse: impl FnOnce()) -> PyResult<()> {
         refuse();
-        let conn = conn.map(|conn| conn.to_string());
-        self.handlers.report.bind(self.py).call1((error, kind.name(), conn)).map(drop)
+        self.log(kind, error, None)
+    }
+
+    /// Logs what a handler raised; what is meant for the whole program is given back.
+    fn log(&self, kind: Kind, error: PyErr, conn: Option<(ConnectionId, bool)>) -> PyResult<()> {
+        if is_fatal(self.py, &error) {
+            return Err(error);
+        }
+        let (conn, closes) = conn.map_or((None, false), |(conn, closes)| (Some(conn.to_string()), closes));
+        let told = self.handlers.report.bind(self.py).call1((error, kind.name(), conn, closes));
+        self.or_fatal(told)
+    }
+
+    /// A log that fails is no reason to fail (THREATS S6).
+    fn or_fatal(&self, told: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
+        match told {
+            Err(error) if is_fatal(self.py, &error) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn looping(&self) -> Option<Arc<Looping>> {
-        self.server.get().looping()
+        self.run.looping()
+    }
+}
+
+/// What a handler that fails, and a model that refuses, close a connection with.
+const INTERNAL: (u16, &str) = (1011, "internal error");
+const SCHEMA_MISMATCH: (u16, &str) = (1008, "schema mismatch");
+
+/// The message of a function is handled no more when this is dropped.
+struct Handled<'r>(&'r Run);
+
+impl Drop for Handled<'_> {
+    fn drop(&mut self) {
+        let current = lock(&self.0.current).take();
+        drop(current);
     }
 }
 
@@ -363,6 +502,7 @@ impl<'py> Work<'_, 'py> {
 #[derive(Debug)]
 struct Settling {
     server: Py<Server>,
+    run: Arc<Run>,
     kind: Kind,
 }
 
@@ -370,10 +510,12 @@ struct Settling {
 impl Settling {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let server = self.server.bind(task.py());
-        Work::with(server, |work| match work.outcome(task)? {
-            Outcome::Raised(error) => work.report(self.kind, None, error, || {}),
-            Outcome::Returned | Outcome::Cancelled => Ok(()),
-        })
+        let settled = Work::with(server, &self.run, |work| match work.outcome(task)? {
+            // What is fatal its loop has raised already.
+            Outcome::Raised(error) if !is_fatal(work.py, &error) => work.report(self.kind, error, || {}),
+            _ => Ok(()),
+        });
+        settled.map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -381,14 +523,10 @@ impl Settling {
     }
 }
 
-/// The error again when it is none of a handler's own: `KeyboardInterrupt`, `SystemExit`.
-fn refuse_or_propagate(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
-    let own = error.is_instance_of::<PyException>(py) || is_cancelled(py, error);
-    (!own).then(|| error.clone_ref(py))
-}
-
-fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    error.get_type(py).name().is_ok_and(|name| name == "CancelledError")
+/// Whether an exception is none of a handler's own, but meant for the whole program.
+pub(crate) fn is_fatal(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py)
+        && (error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py))
 }
 
 /// Pydantic's `ValidationError` is a `ValueError`.
@@ -396,7 +534,7 @@ fn is_value_error(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<pyo3::exceptions::PyValueError>(py)
 }
 
-pub(crate) fn is_coroutine(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn is_coroutine(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     use pyo3::sync::PyOnceLock;
     static IS_COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let is_coroutine = IS_COROUTINE.get_or_try_init(value.py(), || {

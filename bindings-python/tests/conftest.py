@@ -11,6 +11,7 @@ import pytest
 import websockets
 import wsguard
 from websockets.asyncio.client import ClientConnection, connect
+from wsguard import _log
 
 ORIGIN = "https://app.example"
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -32,6 +33,12 @@ class _NoReaders(asyncio.SelectorEventLoop):
 
     def add_reader(self, *_: Any) -> None:  # type: ignore[override]
         raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def _fresh_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test logs is not counted against the next."""
+    monkeypatch.setattr(_log, "_sampler", _log.Sampler())
 
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

@@ -73,7 +73,7 @@ def test_accept_carries_user_and_data(run: Run, asynchronous: bool) -> None:
 def test_a_fault_refuses_with_503(run: Run, asynchronous: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         server = wsguard.Server(**policy())
-        answers: dict[str | None, Any] = {"none": None, "true": True, "user": Accept("no\x00good")}
+        answers: dict[str | None, Any] = {"none": None, "true": True, "user": "alice"}
 
         def decide(request: Request) -> Any:
             if request.token == "boom":
@@ -94,7 +94,7 @@ def test_a_fault_refuses_with_503(run: Run, asynchronous: bool, caplog: pytest.L
             "authenticate must return Accept or Reject, not NoneType",
             "authenticate must return Accept or Reject, not bool",
         ]
-        assert "user must be 1 to 256 bytes" in told[3]
+        assert told[3] == "authenticate must return Accept or Reject, not str"
 
     run(main)
 
@@ -110,7 +110,7 @@ def test_silence_is_cancelled(run: Run) -> None:
                 await asyncio.get_running_loop().create_future()
             finally:
                 cancelled.set()
-            return Accept()
+            return Accept.anonymous()
 
         async with server:
             assert await refused(server) == 503
@@ -144,7 +144,7 @@ def test_a_session_expires(run: Run) -> None:
 def test_disconnect_user(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(**policy())
-        server.authenticate(lambda request: Accept(request.token))
+        server.authenticate(lambda request: Accept(request.token or "?"))
         async with server, client(server, additional_headers={"X-Auth-Token": "mallory"}) as peer:
             server.disconnect_user("mallory")
             with pytest.raises(ConnectionClosedError) as closed:
@@ -158,9 +158,24 @@ def test_answers_say_what_is_wrong_with_them() -> None:
     with pytest.raises(ValueError, match="300 to 599, not 200"):
         Reject(200)
     with pytest.raises(ValueError, match="time zone"):
-        Accept(expires_at=datetime.datetime(2030, 1, 1))
+        Accept("a", expires_at=datetime.datetime(2030, 1, 1))
     with pytest.raises(ValueError, match="not both"):
-        Accept(expires_at=datetime.datetime.now(datetime.timezone.utc), expires_at_ms=1)
+        Accept("a", expires_at=datetime.datetime.now(datetime.timezone.utc), expires_at_ms=1)
     with pytest.raises(TypeError, match="must be a datetime"):
-        Accept(expires_at=1.5)  # type: ignore[arg-type]
-    assert (Reject().status, Accept().user, Accept("a", expires_at_ms=5).expires_at_ms) == (401, None, 5)
+        Accept("a", expires_at=1.5)  # type: ignore[arg-type]
+    assert (Reject().status, Accept.anonymous().user, Accept("a", expires_at_ms=5).expires_at_ms) == (401, None, 5)
+    # Nobody is let in without a name by an oversight.
+    nameless: list[Any] = [None, 5, b"alice", ["alice"]]
+    for name in nameless:
+        with pytest.raises(TypeError, match=r"user must be a str, not .*: whoever has no name is Accept.anonymous\(\)"):
+            Accept(name)
+    for name in ("", "a\nb", "x" * 257):
+        with pytest.raises(wsguard.InvalidArgument, match="1 to 256 bytes"):
+            Accept(name)
+    with pytest.raises(TypeError, match=r"must be an int, not float: int\(time.time\(\) \* 1000\) is now"):
+        Accept("a", expires_at_ms=time.time() * 1000)  # type: ignore[arg-type]
+    with pytest.raises(wsguard.InvalidArgument, match="expires_at_ms"):
+        Accept("a", expires_at_ms=-1)
+    assert Accept("a", [1], expires_at_ms=5) == Accept("a", [1], expires_at_ms=5) != Accept("a", [2], expires_at_ms=5)
+    assert Reject(403) == Reject(403) != Reject(404)
+    assert repr(Accept("ü'")) == '<Accept user="ü\'">' and repr(Accept.anonymous()) == "<Accept anonymous>"

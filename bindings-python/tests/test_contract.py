@@ -196,7 +196,7 @@ def test_use_before_start_and_after_the_end() -> None:
                 server.on("x")
         assert server.stats()["open"] == 0
         with pytest.raises(wsguard.UsageError) as refused:
-            server.to().emit("x")
+            server.to_all().emit("x")
         assert refused.value.code == "stopped"
 
     asyncio.run(main())

@@ -314,7 +314,7 @@ def test_rooms_and_everyone(run: Run) -> None:
                 server.to("lobby").send("left")
             else:
                 server.to("lobby").except_(conn).send(message)
-                server.to().send(b"all")
+                server.to_all().send(b"all")
 
         async with server, client(server) as one, client(server) as other:
             await one.send("hi")
@@ -395,7 +395,7 @@ def test_the_application_cancels_itself(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(**options(protocol="raw"))
         serving = asyncio.create_task(server.serve())
-        while not server._is_started:
+        while not server._is_running:
             await asyncio.sleep(0)
         async with client(server) as peer:
             serving.cancel()

@@ -162,7 +162,7 @@ def test_garbage_ends_a_server() -> None:
             server = make()
             @server.on_open
             def opened(conn):
-                server.to().send("a cycle through the handler")
+                server.to_all().send("a cycle through the handler")
             await server.start()
             assert threads() == (2 if sys.platform == "linux" else 0), threads()
             return weakref.ref(server)
@@ -199,10 +199,8 @@ def test_connections_are_garbage_when_they_have_ended() -> None:
 def running(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     program = PREAMBLE + textwrap.dedent(f"""
         server = make()
-        try:
-            server.run("{request.param}", started=lambda: print(server.address, flush=True))
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
+        server.run("{request.param}", started=lambda: print(server.address, flush=True))
+        print("ended", flush=True)
         """)
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -214,28 +212,349 @@ def running(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_ctrl_c(running: subprocess.Popen[str]) -> None:
-    running.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_quietly(running: subprocess.Popen[str], number: signal.Signals) -> None:
+    running.send_signal(number)
     out, errors = running.communicate(timeout=20)
-    assert (running.returncode, out) == (0, "interrupted\n"), errors
+    assert (running.returncode, out) == (0, "ended\n"), errors
     assert "Traceback" not in errors
 
 
-def test_ctrl_c_in_a_handler() -> None:
+ASK = """
+def ask():
+    import http.client
+    connection = http.client.HTTPConnection(*server.address.split(":"))
+    connection.request("GET", "/")
+    connection.getresponse().read()
+"""
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio", "uvloop"])
+def test_a_signal_in_a_handler_drains(loop: str) -> None:
+    succeeds(
+        ASK
+        + f"""
+server = make()
+server.on_violation(lambda violation: signal.raise_signal(signal.SIGTERM))
+server.run("{loop}", started=lambda: threading.Thread(target=ask).start())
+assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and signal.getsignal(signal.SIGINT) != signal.SIG_DFL
+"""
+    )
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_interrupts_a_handler_that_blocks(loop: str, number: signal.Signals) -> None:
+    ended = python(
+        ASK
+        + f"""
+import time
+server = make()
+def block(violation):
+    signal.raise_signal({number})
+    signal.raise_signal({number})
+    time.sleep(100)
+server.on_violation(block)
+try:
+    server.run("{loop}", started=lambda: threading.Thread(target=ask).start())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    )
+    assert ended.returncode == (130 if number == signal.SIGINT else 143), ended.stderr
+
+
+def test_a_signal_that_the_application_handles_is_its_own() -> None:
+    succeeds("""
+        heard = []
+        signal.signal(signal.SIGTERM, lambda number, frame: (heard.append(number), server.stop()))
+        server = make()
+        server.run(started=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert heard == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        left_alone = []
+        def started():
+            left_alone.append(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+            server.stop()
+        server.run(started=started, signals=False)
+        assert left_alone == [True]
+        """)
+
+
+needs_unshare = pytest.mark.skipif(
+    subprocess.run(["unshare", "-r", "-p", "-f", "true"], capture_output=True, check=False).returncode != 0
+    if sys.platform == "linux"
+    else True,
+    reason="no namespaces here",
+)
+
+
+@needs_unshare
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+def test_process_1_ends_at_sigterm(loop: str) -> None:
+    program = (
+        PREAMBLE
+        + f"""
+server = make()
+assert os.getpid() == 1
+server.run("{loop}", started=lambda: (os.kill(1, signal.SIGTERM), print("listens", flush=True)))
+print("ended")
+"""
+    )
+    command = ["unshare", "-r", "-p", "-f", sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "listens\nended\n"), ended.stderr
+
+
+CONNECT = r"""
+def connect(send=b""):
+    import socket
+    host, port = server.address.split(":")
+    peer = socket.create_connection((host, int(port)))
+    peer.settimeout(10)
+    peer.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\nConnection: Upgrade\r\n"
+                 f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += peer.recv(1)
+    peer.sendall(send)
+    return peer
+MESSAGE = b"\x81\x81\0\0\0\0x"
+def read_farewell(peer):
+    got = b""
+    while b"farewell" not in got:
+        more = peer.recv(1000)
+        if not more:
+            return b"nothing"
+        got += more
+    return b"farewell"
+"""
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "sum(range(50))",
+        "conn.send_nowait('x'); conn.data = [conn]",
+        "server.stats(); conn.send_nowait('x' * 1000)",
+    ],
+)
+def test_the_interpreter_ends_while_a_daemon_thread_handles(loop: str, handler: str) -> None:
+    ended = python(
+        CONNECT
+        + f"""
+server = make()
+inside = threading.Event()
+def busy(conn, message):
+    inside.set()
+    while True:
+        {handler}
+server.on_message(busy)
+ready = threading.Event()
+threading.Thread(target=server.run, args=("{loop}",), kwargs=dict(started=ready.set), daemon=True).start()
+ready.wait()
+peer = connect(MESSAGE)
+inside.wait()
+"""
+    )
+    assert ended.returncode == 0 and "Traceback (" not in ended.stderr, ended
+
+
+@pytest.mark.parametrize("how", ["sys.exit(3)", "raise KeyboardInterrupt", "the end"])
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+def test_what_was_said_before_the_end_arrives(loop: str, how: str) -> None:
+    if how == "the end":
+        act, run = (
+            "ended.set()",
+            (
+                f'threading.Thread(target=server.run, args=("{loop}",), kwargs=dict(started=ready.set), '
+                "daemon=True).start()"
+                "; ready.wait(); start(); ended.wait()"
+            ),
+        )
+    else:
+        act, run = how, f'server.run("{loop}", started=start)'
+    ended = python(
+        CONNECT
+        + f"""
+server = make()
+ready, ended = threading.Event(), threading.Event()
+def last(conn, message):
+    conn.send_nowait("farewell")
+    {act}
+server.on_message(last)
+def listen():
+    os.write(1, read_farewell(connect(MESSAGE)))
+listening = threading.Thread(target=listen, daemon=True)
+def start():
+    listening.start()
+try:
+    {run}
+except KeyboardInterrupt:
+    pass
+finally:
+    if {how != "the end"}:
+        listening.join()
+"""
+    )
+    assert ended.stdout == "farewell" and ended.returncode == (3 if "exit" in how else 0), ended
+
+
+@needs_fork
+def test_a_child_answers_everything_about_a_connection_of_the_parent() -> None:
+    succeeds(
+        CONNECT
+        + """
+async def main():
+    server = globals()["server"] = make()
+    opened = asyncio.Queue()
+    server.on_open(opened.put_nowait)
+    async with server:
+        peer = await asyncio.get_running_loop().run_in_executor(None, connect)
+        conn = await opened.get()
+        child = os.fork()
+        if child == 0:
+            uses = (lambda: conn.send("x"), lambda: conn.emit("x"), lambda: conn.recv(), lambda: conn.wait_closed(),
+                    lambda: conn.close(), lambda: conn.join("a"), lambda: conn.leave("a"), lambda: conn.is_open,
+                    lambda: conn.send_nowait("x"), lambda: conn.__aiter__(), lambda: server.to_all().send("x"))
+            for use in uses:
+                try:
+                    use()
+                except wsguard.UsageError as error:
+                    assert error.code == "forked", error
+                else:
+                    os._exit(9)
+            repr(conn), conn.data, conn.closed, conn.message, conn.user
+            try:
+                server.run("native")
+            except wsguard.UsageError as error:
+                os._exit(0 if error.code == "forked" else 8)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        peer.close()
+asyncio.run(main())
+"""
+    )
+
+
+def test_a_loop_that_is_closed_under_a_server_ends_it_and_says_so() -> None:
+    for factory in ("asyncio.new_event_loop", "__import__('uvloop').new_event_loop"):
+        ended = python(f"""
+            import socket
+            loop = {factory}()
+            server = make()
+            loop.run_until_complete(server.start())
+            host, port = server.address.split(":")
+            loop.close()
+            del loop
+            gc.collect()
+            try:
+                socket.create_connection((host, int(port)), timeout=5)
+            except ConnectionRefusedError:
+                print("refused")
+            """)
+        assert ended.stdout == "refused\n", ended.stderr
+        assert "the event loop of a running server was closed" in ended.stderr
+
+
+def test_a_drain_on_another_loop_than_the_servers_ends() -> None:
     ended = python("""
         server = make()
-        server.on_violation(lambda violation: signal.raise_signal(signal.SIGINT))
-        def ask():
-            import http.client
-            connection = http.client.HTTPConnection(*server.address.split(":"))
-            connection.request("GET", "/")
-            connection.getresponse().read()
-        try:
-            server.run("native", started=lambda: threading.Thread(target=ask).start())
-        except KeyboardInterrupt:
-            print("interrupted")
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(server.start())
+        async def drain():
+            await server.drain(100)
+            print("drained")
+        asyncio.run(drain())
         """)
-    assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr
+    assert ended.stdout == "drained\n", ended.stderr
+    assert "does not run: its connections are dropped" in ended.stderr
+
+
+@needs_fork
+def test_a_child_has_a_log_of_its_own() -> None:
+    told = succeeds("""
+        import logging
+        wsguard.log_to_logging()
+        wsguard.log_to_logging()  # twice is once
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(process)d %(name)s %(message)s")
+        child = os.fork()
+        server = make()
+        async def main():
+            async with server:
+                reader, writer = await asyncio.open_connection(*server.address.split(":"))
+                writer.write(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+                await reader.read()
+                writer.close()
+        asyncio.run(main())
+        wsguard.log_to_logging()
+        if child:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        """)
+    lines = [line for line in told.splitlines() if "code=upgrade_required" in line]
+    assert len(lines) == 2 and len({line.split()[0] for line in lines}) == 2, told
+
+
+def test_records_have_fields() -> None:
+    told = succeeds("""
+        import logging
+        class Keep(logging.Handler):
+            def emit(self, record):
+                if record.name == "wsguard.verdict":
+                    print(record.code, record.ip, record.user, record.detail)
+        wsguard.log_to_logging()
+        logging.basicConfig(level=logging.INFO, handlers=[Keep()])
+        async def main():
+            async with make() as server:
+                reader, writer = await asyncio.open_connection(*server.address.split(":"))
+                writer.write(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+                await reader.read()
+                writer.close()
+        asyncio.run(main())
+        """)
+    assert told == "upgrade_required 127.0.0.1 - Upgrade: websocket is missing\n"
+
+
+def test_a_handler_that_fails_is_told_like_the_core_tells() -> None:
+    ended = python(
+        ASK
+        + """
+server = make()
+def fail(violation):
+    try:
+        raise ValueError("a fault")
+    finally:
+        server.drain()
+server.on_violation(fail)
+server.run(started=lambda: threading.Thread(target=ask).start())
+"""
+    )
+    assert ended.returncode == 0
+    import re
+
+    form = r"^\d{4}-\d\d-\d\dT[\d:]{8}\.\d{6}Z ERROR wsguard: the on_violation handler failed$"
+    assert re.search(form, ended.stderr, re.M), ended.stderr
+    assert "ValueError: a fault" in ended.stderr
+
+
+def test_run_inside_of_a_loop_is_an_error() -> None:
+    told = succeeds("""
+        async def main():
+            for kind in ("native", "asyncio", "auto"):
+                try:
+                    make().run(kind)
+                except wsguard.UsageError as error:
+                    print(error.code, error)
+        asyncio.run(main())
+        try:
+            make().start().send(None)
+        except wsguard.UsageError as error:
+            print(error.code)
+        """)
+    lines = told.splitlines()
+    assert len(lines) == 4 and lines[3] == "no_event_loop"
+    assert all("await server.serve()" in line and line.startswith("running_event_loop") for line in lines[:3])
 
 
 def test_drain_from_a_signal_handler_ends_the_run() -> None:

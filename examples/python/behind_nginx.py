@@ -59,6 +59,7 @@ def work(index: int) -> None:
     def where(conn: Connection, data: object) -> None:
         conn.reply("here", {"worker": index, "you": conn.ip})
 
+    # `run` would drain at SIGTERM by itself; the jitter keeps clients from all coming back in one moment.
     signal.signal(signal.SIGTERM, lambda *_: server.drain(timeout_ms=10_000, jitter_ms=5_000))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to hear
     server.run(started=lambda: print(f"worker {index} listens on {server.address}", flush=True))

@@ -56,7 +56,7 @@ def authenticate(request: Request) -> Accept | Reject:
 
 @sockets.on("note", schema={"type": "string", "maxLength": 200})
 def note(conn: Connection, text: str) -> None:
-    sockets.to().emit("note", {"user": conn.user, "text": text})
+    sockets.to_all().emit("note", {"user": conn.user, "text": text})
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +87,7 @@ async def sign_out(request: HttpRequest) -> None:
 
 @app.post("/notes")
 async def publish(text: str) -> None:
-    sockets.to().emit("note", {"user": None, "text": text})
+    sockets.to_all().emit("note", {"user": None, "text": text})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Then, from a page on http://localhost:3000:
 from __future__ import annotations
 
 import os
-import signal
 from typing import Any
 
 from wsguard import Close, Connection, Server
@@ -59,6 +58,5 @@ def closed(conn: Connection, close: Close) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C stops at once; an orchestrator's SIGTERM lets connections close.
-    signal.signal(signal.SIGTERM, lambda *_: server.drain())
+    # Ctrl-C and an orchestrator's SIGTERM let connections close; a second one stops at once.
     server.run(started=lambda: print(f"listening on {server.address}", flush=True))

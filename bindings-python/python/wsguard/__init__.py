@@ -10,13 +10,13 @@ import atexit
 import os
 from typing import NamedTuple
 
-from . import _wsguard
+from . import _ends, _wsguard
 from ._errors import ConfigError, ConnectionClosed, Error, InvalidArgument, StartError, UsageError
 from ._log import log_to_logging, log_to_stderr
 from ._options import EventOptions, Options
 from ._request import Headers
 from ._server import Audience, Server
-from ._types import Payload, SendStatus, Stats, VerdictCode
+from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
 from ._wsguard import Accept, Close, Connection, Json, Message, Reject, Request, Violation
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Verdict",
     "VerdictCode",
     "Violation",
+    "Wait",
     "log_to_logging",
     "log_to_stderr",
 ]
@@ -70,7 +71,11 @@ class Verdict(NamedTuple):
 #: Every verdict by its code: the core's own table.
 VERDICTS: dict[VerdictCode, Verdict] = {row[0]: Verdict(*row) for row in _wsguard.verdicts()}
 
+# What `await` gets is a coroutine for whoever asks: asyncio's `create_task`, task groups, anyio.
+Wait.register(_wsguard.Awaiting)
+Wait.register(_wsguard.Done)
+
 # A server's threads stay in the parent; they must be gone before the interpreter is.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_wsguard.forked)
-atexit.register(_wsguard.stop_all)
+atexit.register(_ends.at_exit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from . import _wsguard
 from ._errors import ConfigError
@@ -33,6 +33,7 @@ class Contract:
         schema: Any = None,
         cost: float | None = None,
         raw: bool = False,
+        model: Any = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:
         """Adds to what is known of an event. Raises ``ConfigError`` where two statements cannot both hold."""
@@ -47,12 +48,28 @@ class Contract:
             if key == "schema":
                 value = self._schema(name, value)
             stated[key] = value
+        if model is not None:
+            if name in self._models:
+                raise ConfigError(
+                    f"events.{name}.model: is stated twice", code="contradiction", option=f"events.{name}.model"
+                )
+            adapted = _adapted(model)
+            found = None if adapted is None else _methods(adapted)
+            if found is None:
+                raise _no_schema(name, "model", "a Pydantic model or what a TypeAdapter takes", model)
+            self._models[name] = found[1]
         if raw:
             self._raw.add(name)
         if raw and name in self._models:
             raise ConfigError(
                 f"events.{name}: raw data is not made a model", code="contradiction", option=f"events.{name}"
             )
+
+    def check(self, name: str, protocol: object) -> None:
+        """Lets the core compile what was declared of an event, so that a fault is told where it is written."""
+        if protocol != "raw":
+            checked = {"origins": ["https://app.example"], "auth": "none"}
+            _wsguard.policy_in_force(options_text({**checked, "events": {name: self._options[name]}}))
 
     def handle(self, name: str, handler: Callable[..., Any]) -> None:
         """Sets the handler of an event."""
@@ -61,19 +78,24 @@ class Contract:
         self._handlers[name] = handler
 
     def _schema(self, name: str, schema: Any) -> Any:
-        # Pydantic is not imported: a model is known by what it can do.
-        for to_schema, of_json in (("model_json_schema", "model_validate_json"), ("json_schema", "validate_json")):
-            if hasattr(schema, to_schema) and hasattr(schema, of_json):
-                self._models[name] = getattr(schema, of_json)
-                return getattr(schema, to_schema)()
         if isinstance(schema, (Mapping, bool)):
             return schema
-        raise ConfigError(
-            f"events.{name}.schema: must be a JSON Schema, a Pydantic model or a TypeAdapter, "
-            f"not {type(schema).__name__}",
-            code="invalid_option",
-            option=f"events.{name}.schema",
-        )
+        accepted = "a JSON Schema, a Pydantic model or what a TypeAdapter takes"
+        adapted = _adapted(schema)
+        found = None if adapted is None else _methods(adapted)
+        if adapted is None or found is None:
+            raise _no_schema(name, "schema", accepted, schema)
+        alias = _alias_of_its_own(adapted)
+        if alias is not None:
+            raise ConfigError(
+                f"events.{name}.schema: the alias {alias} takes more than a JSON Schema can say: "
+                "give the JSON Schema as schema=..., and the model as model=...",
+                code="invalid_option",
+                option=f"events.{name}.schema",
+            )
+        to_schema, of_json = found
+        self._models[name] = of_json
+        return to_schema()
 
     @property
     def handlers(self) -> list[Callable[..., Any]]:
@@ -92,6 +114,58 @@ class Contract:
     def specs(self) -> dict[str, tuple[Callable[..., Any] | None, bool, Callable[[str], Any] | None]]:
         """Handler, whether its data is raw, and model of each event, for the native side."""
         return {name: (self._handlers.get(name), name in self._raw, self._models.get(name)) for name in self._options}
+
+
+def _no_schema(name: str, key: str, accepted: str, stated: Any) -> ConfigError:
+    kind = stated.__name__ if isinstance(stated, type) else type(stated).__name__
+    option = f"events.{name}.{key}"
+    return ConfigError(f"{option}: must be {accepted}, not {kind}", code="invalid_option", option=option)
+
+
+def _methods(model: Any) -> tuple[Callable[[], Any], Callable[[str], Any]] | None:
+    """What gives the schema of a model, and what makes an instance. Pydantic is known by what it can do."""
+    for to_schema, of_json in (("model_json_schema", "model_validate_json"), ("json_schema", "validate_json")):
+        if hasattr(model, to_schema) and hasattr(model, of_json):
+            return getattr(model, to_schema), getattr(model, of_json)
+    return None
+
+
+def _adapted(stated: Any) -> Any:
+    """A model as it is; what a ``TypeAdapter`` takes (a dataclass, a ``TypedDict``, ``list[int]``, a union) as one."""
+    if _methods(stated) is not None:
+        return stated
+    # Only types: an instance, a text or a number is a mistake.
+    if not isinstance(stated, type) and get_origin(stated) is None:
+        return None
+    try:
+        from pydantic import TypeAdapter
+        from pydantic.errors import PydanticUserError
+
+        try:
+            return TypeAdapter(stated)
+        except (PydanticUserError, TypeError):
+            return None
+    except ImportError:
+        return None
+
+
+def _alias_of_its_own(model: Any) -> str | None:
+    """A validation alias that is more than a name (``AliasPath``, ``AliasChoices``), anywhere in a model."""
+    seen: set[int] = set()
+    left = [getattr(model, "__pydantic_core_schema__", None) or getattr(model, "core_schema", None)]
+    while left:
+        part = left.pop()
+        if not isinstance(part, (dict, list, tuple)) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, dict):
+            alias = part.get("validation_alias")
+            if isinstance(alias, list):
+                return repr(alias)
+            left.extend(part.values())
+        else:
+            left.extend(part)
+    return None
 
 
 def options_text(options: Mapping[str, Any]) -> str:

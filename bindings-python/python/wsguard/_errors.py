@@ -35,9 +35,11 @@ class StartError(Error, OSError):
     #: ``"listen"``, or ``None`` where no option is at fault.
     option: str | None
 
-    def __init__(self, message: str, *, code: str, option: str | None) -> None:
+    def __init__(self, message: str, *, code: str, option: str | None, errno: int | None = None) -> None:
         super().__init__(message, code=code)
         self.option = option
+        #: The system's number of the fault (``errno.EADDRINUSE``), where it has one.
+        self.errno = errno
 
 
 class ConnectionClosed(Error):
@@ -59,15 +61,16 @@ class InvalidArgument(Error, ValueError):
 
 
 class UsageError(Error, RuntimeError):
-    """Not here, or not now: ``not_started``, ``started``, ``stopped``, ``forked`` or ``no_event_loop``."""
+    """Not here, or not now: ``not_started``, ``started``, ``stopped``, ``forked``, ``no_event_loop``,
+    ``running_event_loop``, ``logging`` or ``monkey_patched``."""
 
 
-def from_core(code: str, message: str, option: str | None) -> Error:
+def from_core(code: str, message: str, option: str | None, errno: int | None = None) -> Error:
     """The exception of one of the core's errors."""
     if code in ("unknown_option", "missing_option", "invalid_option", "contradiction"):
         return ConfigError(message, code=code, option=option or "options")
     if code in ("listen_failed", "start_failed"):
-        return StartError(message, code=code, option=option)
+        return StartError(message, code=code, option=option, errno=errno)
     if code == "connection_closed":
         return ConnectionClosed(None)
     if code == "invalid_argument":

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, TypedDict
+from collections.abc import Coroutine
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+
+Result = TypeVar("Result", covariant=True)
+
+
+class Wait(Coroutine[Any, Any, Result]):
+    """What a call of a connection gives to ``await``. It is a coroutine for asyncio (``create_task``, task groups) and
+    anyio, but need not be awaited: the call itself has done its work."""
+
 
 #: The stable names of verdicts; a test compares them with the core's table.
 VerdictCode: TypeAlias = Literal[

@@ -1,26 +1,31 @@
 """The native part. Names that begin with an underscore are for the Python part of the package."""
 
 from asyncio import Future, Task
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
+from types import TracebackType
 from typing import Any, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
 from ._request import Headers
-from ._types import Payload, SendStatus, Stats, VerdictCode
+from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
 
 __all__ = [
     "VERSION",
     "Accept",
+    "Awaiting",
     "Close",
     "Connection",
+    "Done",
     "Json",
     "Message",
     "NativeServer",
     "Reject",
     "Request",
     "Violation",
+    "begin_ending",
+    "busy_threads",
     "check_options",
     "dumps",
     "end_of_records",
@@ -28,6 +33,7 @@ __all__ = [
     "loads",
     "log_to_queue",
     "log_to_stderr",
+    "panic_for_tests",
     "policy_in_force",
     "stop_all",
     "verdicts",
@@ -45,35 +51,74 @@ def forked() -> None: ...
 def stop_all() -> None: ...
 def log_to_stderr() -> None: ...
 def log_to_queue() -> bool: ...
-def wait_for_records() -> list[tuple[int, str, str]] | None: ...
+def wait_for_records() -> list[tuple[int, str, str, list[tuple[str, str]]]] | None: ...
 def end_of_records() -> None: ...
+def begin_ending() -> None: ...
+def busy_threads() -> list[int]: ...
+def panic_for_tests() -> None: ...
+
+@final
+class Awaiting:
+    """Waits for something of a connection: a coroutine for asyncio. One that is never awaited is no fault."""
+
+    def __await__(self) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, _traceback: TracebackType | None = None, /) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class Done:
+    """What there is nothing to wait for."""
+
+    def __await__(self) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: Any, /) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, _traceback: TracebackType | None = None, /) -> Any: ...
+    def close(self) -> None: ...
 
 @final
 class Accept:
     """A session the application grants: the answer of ``@server.authenticate``.
 
     Args:
-        user: shares limits and can be disconnected by name; 1 to 256 bytes without control characters. ``None``: no
-            user.
+        user: who it is: shares limits and can be disconnected by name; 1 to 256 bytes without control characters.
+            Whoever has no name is :meth:`anonymous`.
         data: the application's own; ``Connection.data`` starts with it.
         expires_at_ms: when the session ends (1008, ``session_expired``), in milliseconds since the Unix epoch.
         expires_at: the same as an aware ``datetime``.
+
+    Raises:
+        InvalidArgument: the user's name or the time is not accepted.
+        TypeError: the user is no ``str``: ``None`` is nobody, and nobody is let in by an oversight.
     """
 
     def __new__(
         cls,
-        user: str | None = None,
+        user: str,
         data: Any = None,
         *,
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
     ) -> Self: ...
+    @classmethod
+    def anonymous(
+        cls,
+        data: Any = None,
+        *,
+        expires_at_ms: int | None = None,
+        expires_at: datetime | None = None,
+    ) -> Self:
+        """A session without a user: limits per user do not apply to it, and ``disconnect_user`` does not find it."""
     @property
     def user(self) -> str | None: ...
     @property
     def data(self) -> Any: ...
     @property
     def expires_at_ms(self) -> int | None: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Reject:
@@ -82,6 +127,8 @@ class Reject:
     def __new__(cls, status: int = 401) -> Self: ...
     @property
     def status(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class Json:
@@ -189,6 +236,9 @@ class Connection:
     taken what was queued for it (back-pressure), and raises :class:`ConnectionClosed` when it never will. In a plain
     function call them without ``await``, or the ``_nowait`` forms, which raise nothing when the connection has closed:
     they tell ``"sent"``, ``"queued"`` or ``"closed"``.
+
+    Handlers of a connection share one ``contextvars`` context, which begins with what ``authenticate`` set: what is set
+    there is seen by later handlers of the same connection, and by no other.
     """
 
     @property
@@ -212,12 +262,16 @@ class Connection:
     @data.setter
     def data(self, value: Any) -> None: ...
     @property
+    def is_open(self) -> bool:
+        """Whether something may still be sent to it: no more after ``close``, ``disconnect_user`` or a failed handler,
+        though its end may not be known yet (``closed``)."""
+    @property
     def closed(self) -> Close | None:
         """How it ended; ``None`` while it has not."""
     @property
     def message(self) -> Message | None:
         """The message that is handled now (``json``); ``None`` outside a handler."""
-    def send(self, message: Payload, /) -> Awaitable[None]:
+    def send(self, message: Payload, /) -> Wait[None]:
         """Sends a message: ``str`` as text, bytes as binary.
 
         Raises:
@@ -227,7 +281,7 @@ class Connection:
         """
     def send_nowait(self, message: Payload, /) -> SendStatus:
         """Sends a message and tells what became of it."""
-    def emit(self, event: str, data: Any = None, /) -> Awaitable[None]:
+    def emit(self, event: str, data: Any = None, /) -> Wait[None]:
         """Emits an event (``json``): ``{"event": …, "data": …, "status": "ok"}``.
 
         ``data`` is what ``json.dumps`` takes, a Pydantic model, or :class:`Json`.
@@ -239,7 +293,7 @@ class Connection:
         """
     def emit_nowait(self, event: str, data: Any = None, /) -> SendStatus:
         """Emits an event and tells what became of it."""
-    def reply(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Awaitable[None]:
+    def reply(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
         """Emits an event with the ``id`` of the message that is handled now, or with this one. As :meth:`emit`."""
     def reply_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
         """Replies and tells what became of it."""
@@ -247,32 +301,39 @@ class Connection:
         """Enters a room; 1 to 256 bytes, at most 1024 rooms. A connection leaves its rooms when it closes."""
     def leave(self, room: str, /) -> None:
         """Leaves a room."""
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        """Starts the closing handshake; does nothing when it was closed.
+    def close(self, code: int | None = None, reason: str = "") -> None:
+        """Starts the closing handshake, by default with 1000; does nothing when it was closed. From here on no message
+        of it reaches a handler, and nothing is sent.
 
         Raises:
             InvalidArgument: ``code`` is not 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455 section 7.4), or
                 ``reason`` is over 123 bytes.
         """
-    def wait_closed(self) -> Awaitable[Close]:
+    def wait_closed(self) -> Wait[Close]:
         """Waits until it has ended."""
-    def recv(self) -> Awaitable[Any]:
+    def recv(self) -> Wait[Any]:
         """Waits for the next message: ``str`` or ``bytes`` in ``raw``, :class:`Message` in ``json``. From the first
-        call on, messages come here instead of to handlers.
+        call on, messages come here instead of to handlers, until the task that calls it has ended.
 
         Raises:
             ConnectionClosed: it has ended, and every message was taken.
+            UsageError: the server runs without asyncio.
         """
     def __aiter__(self) -> Self:
         """The messages, until the connection has ended."""
-    def __anext__(self) -> Awaitable[Any]: ...
+    def __anext__(self) -> Wait[Any]: ...
     def _settled(self, task: Task[Any]) -> None: ...
+    def _stopped_reading(self, task: Task[Any]) -> None: ...
+    def _let_go(self) -> None: ...
+    def _wake(self) -> None: ...
 
 _Looping: TypeAlias = tuple[
     Callable[[], Future[Any]],
     Callable[..., Any],
     Callable[[], object],
     Callable[[], object],
+    Callable[..., object],
+    Callable[..., object],
     set[Task[Any]],
 ]
 
@@ -299,8 +360,9 @@ class NativeServer:
     def _wait(self) -> bool: ...
     def _run(self, signals: bool) -> None: ...
     def _end(self) -> bool: ...
+    def _look_after_handshakes(self) -> None: ...
     @property
-    def _is_started(self) -> bool: ...
+    def _is_running(self) -> bool: ...
     @property
     def _is_forked(self) -> bool: ...
     def _drain(self, timeout_ms: int, jitter_ms: int) -> None: ...

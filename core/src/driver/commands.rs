@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use super::events::kept_bytes;
-use super::ids::ConnectionId;
+use super::ids::{ConnectionId, Slot};
 use super::listener::{self, Accepted};
 use super::shared::{Life, Remote, Shared};
 use super::stats::Stats;
@@ -318,6 +318,13 @@ impl ServerHandle {
         self.shared.remote(conn).is_some()
     }
 
+    /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
+    /// before speaks of what was sent before.
+    pub fn is_queued(&self, conn: ConnectionId) -> bool {
+        let slot = self.shared.remote(conn).and_then(|remote| remote.slots.get(conn.slot()));
+        slot.is_some_and(Slot::is_watched)
+    }
+
     /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
     /// [`Error::InvalidArgument`]; so it is with every way to send.
     pub fn send_text(&self, conn: ConnectionId, text: &str) -> Result<Sent, Error> {
@@ -492,6 +499,11 @@ impl ServerHandle {
             self.post_text(shard, user, |user| Command::DisconnectUser { user, number });
         }
         Ok(())
+    }
+
+    /// Whether a ticket still waits for its answer: what the application does for one that does not is in vain.
+    pub fn is_waiting(&self, ticket: TicketId) -> bool {
+        self.shared.tickets.is_waiting(ticket)
     }
 
     /// Answers a ticket. A second or late answer is an error (THREATS A4).

@@ -175,6 +175,11 @@ impl Slot {
         waits
     }
 
+    /// Whether the application waits for `Event::Drained`.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::SeqCst)
+    }
+
     /// Publishes the level of the outbox; whether the application watched for it to be empty, and now it is.
     pub(super) fn publish(&self, unsent_bytes: usize) -> bool {
         let unsent_bytes = u32::try_from(unsent_bytes).unwrap_or(u32::MAX);

@@ -202,6 +202,11 @@ impl Tickets {
         waiter.is_some_and(|waiter| waiter.answer.send(Answer::Decided(decision, grant)).is_ok())
     }
 
+    /// Whether the ticket's handshake still waits.
+    pub(super) fn is_waiting(&self, ticket: TicketId) -> bool {
+        lock(&self.waiting).answers.contains_key(&ticket.0)
+    }
+
     /// The application is gone: everyone who waits, and everyone who comes, is unavailable.
     pub(super) fn close(&self) {
         let mut waiting = lock(&self.waiting);

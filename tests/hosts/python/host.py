@@ -7,7 +7,6 @@ import asyncio
 import functools
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -84,7 +83,20 @@ def close(conn, data):
     conn.close(data.get("code", 1000), data.get("reason", ""))
 
 
-HANDLERS = {"echo": echo, "join": join, "leave": leave, "throw": throw, "block": block, "close": close}
+def whoami(conn, data):
+    who = {"user": conn.user, "roles": [], "ip": conn.ip, "path": conn.path, "subprotocol": conn.subprotocol}
+    conn.reply("whoami", who)
+
+
+HANDLERS = {
+    "echo": echo,
+    "join": join,
+    "leave": leave,
+    "throw": throw,
+    "block": block,
+    "close": close,
+    "whoami": whoami,
+}
 
 
 # --- authentication ---------------------------------------------------------------------------------------------------
@@ -104,7 +116,10 @@ async def authenticate(script, request):
     await asyncio.sleep(script.get("delay_ms", 0) / 1000)
     lifetime = script.get("expires_in_ms")
     expires_at_ms = None if lifetime is None else int(time.time() * 1000) + lifetime
-    return wsguard.Accept(script.get("user"), expires_at_ms=expires_at_ms)
+    user = script.get("user")
+    if user is None:
+        return wsguard.Accept.anonymous(expires_at_ms=expires_at_ms)
+    return wsguard.Accept(user, expires_at_ms=expires_at_ms)
 
 
 # --- what it tells ----------------------------------------------------------------------------------------------------
@@ -165,7 +180,8 @@ def carry_out(server, name, **command):
     if name == "disconnect_user":
         server.disconnect_user(command["user"])
     elif name == "broadcast":
-        server.to(command["room"]).emit(command["event"], command["data"])
+        audience = server.to_all() if command.get("room") is None else server.to(command["room"])
+        audience.emit(command["event"], command["data"])
     elif name == "reload_tls":
         server.reload_tls()
     else:
@@ -184,8 +200,6 @@ def main():
             threading.Thread(target=read_commands, args=(server, drain_asked), daemon=True).start()
 
         # SIGTERM and SIGINT drain, as an orchestrator expects.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.drain())
         server.run(os.environ.get("WSGUARD_LOOP", "auto"), started=listening)
     except (wsguard.ConfigError, wsguard.StartError) as error:
         print_line({"type": "error", "code": error.code, "option": error.option, "message": str(error)})

@@ -1,0 +1,47 @@
+"""SIGINT and SIGTERM while ``Server.run`` runs: the first drains, the second stops and interrupts."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._server import Server
+
+#: What is there before anybody has said otherwise: only that is replaced.
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def ending(server: Server) -> Iterator[None]:
+    """On the main thread; a signal that the application handles itself, or ignores, stays as it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            server.drain()
+            return
+        server.stop()
+        # Whatever still blocks this thread: a handler, or the application's own clean-up.
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in _DEFAULTS:
+            before[number] = signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,89 @@
+//! The end of the interpreter. A thread that takes the interpreter's lock when it is being torn down is ended where it
+//! stands, and that must not be inside of native code: so nothing new is begun once the end has come, and the end waits
+//! for what was begun.
+
+use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::bell::lock;
+use crate::run;
+
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// The threads inside of native code that calls Python, by `threading.get_ident`. Locked only by threads that hold the
+/// interpreter's lock, so that it is free in a child of `fork`.
+static INSIDE: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// This thread's identifier for Python; 0: not asked for yet.
+    static IDENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whether the interpreter is about to end.
+pub(crate) fn has_come() -> bool {
+    ENDING.load(Ordering::Acquire)
+}
+
+fn ident(py: Python<'_>) -> PyResult<u64> {
+    let known = IDENT.get();
+    if known != 0 {
+        return Ok(known);
+    }
+    let asked = py.import("threading")?.call_method0(intern!(py, "get_ident"))?.extract()?;
+    IDENT.set(asked);
+    Ok(asked)
+}
+
+/// This thread is inside of native code that calls Python, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    ident: u64,
+}
+
+impl Inside {
+    /// `None`: the interpreter ends, nothing may begin.
+    pub(crate) fn enter(py: Python<'_>) -> PyResult<Option<Self>> {
+        if has_come() {
+            return Ok(None);
+        }
+        let ident = ident(py)?;
+        lock(&INSIDE).push(ident);
+        Ok(Some(Self { ident }))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut inside = lock(&INSIDE);
+        if let Some(place) = inside.iter().rposition(|ident| *ident == self.ident) {
+            inside.swap_remove(place);
+        }
+    }
+}
+
+/// Other threads that are inside.
+#[pyfunction]
+pub(crate) fn busy_threads(py: Python<'_>) -> PyResult<Vec<u64>> {
+    let own = ident(py)?;
+    let mut others = lock(&INSIDE).clone();
+    others.retain(|ident| *ident != own);
+    others.dedup();
+    Ok(others)
+}
+
+/// The interpreter is about to end: from here on no handler is called.
+#[pyfunction]
+pub(crate) fn begin_ending() {
+    ENDING.store(true, Ordering::Release);
+    run::wake_all();
+}
+
+/// In a child of `fork` there are no other threads.
+pub(crate) fn forget_other_threads() {
+    let own = IDENT.get();
+    lock(&INSIDE).retain(|ident| *ident == own);
+}

@@ -1,0 +1,365 @@
+"""What is told where it is written: handlers, events, rooms; and servers that start again."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import json
+import sys
+import types
+from typing import Any
+
+import pydantic
+import pytest
+import wsguard
+from conftest import Run, client, options
+from pydantic import AliasChoices, AliasPath, ConfigDict, Field
+from typing_extensions import TypedDict
+from websockets.exceptions import ConnectionClosed
+from wsguard import Connection, _patched
+
+
+def test_a_server_that_has_ended_starts_again(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        opened: list[Connection] = []
+        server.on_open(opened.append)
+        server.on_message(lambda conn, message: conn.send_nowait(message))
+        addresses = set()
+        for how in ("async with", "start", "serve"):
+            if how == "async with":
+                async with server, client(server) as peer:
+                    await peer.send("x")
+                    assert await peer.recv() == "x"
+                    addresses.add(server.address)
+                    with pytest.raises(wsguard.UsageError, match="started already"):
+                        await server.start()
+            elif how == "start":
+                await server.start()
+                addresses.add(server.address)
+                async with client(server) as peer:
+                    await peer.send("y")
+                    assert await peer.recv() == "y"
+                server.stop()
+                await server.wait_stopped()
+            else:
+
+                def started() -> None:
+                    addresses.add(server.address)
+                    server.stop()
+
+                await server.serve(started)
+            # Nothing of an earlier run fits a later one.
+            for old in opened:
+                assert not old.is_open and old.send_nowait("x") == "closed"
+                server_says = repr(old)
+                assert server_says.endswith("closed>")
+        assert len(opened) == 2 and len(addresses) == 3
+
+    run(main)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fastapi_enters_its_lifespan_twice() -> None:
+    import contextlib
+    from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
+    from starlette.testclient import TestClient
+
+    sockets = wsguard.Server(**options())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with sockets:
+            yield
+
+    for _ in range(2):
+        with TestClient(FastAPI(lifespan=lifespan)):
+            import http.client
+
+            host, port = sockets.address.split(":")
+            asked = http.client.HTTPConnection(host, int(port), timeout=5)
+            asked.request("GET", "/healthz")
+            assert asked.getresponse().status == 200
+            asked.close()
+
+
+def test_the_shortest_drain_holds(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+
+        @server.on_message
+        async def hang(conn: Connection, message: str) -> None:
+            await asyncio.sleep(3600)
+
+        loop = asyncio.get_running_loop()
+        async with server, client(server) as peer:
+            await peer.send("x")
+            while server.stats()["messages_in"] == 0:
+                await asyncio.sleep(0.01)
+            began = loop.time()
+            server.drain(300)
+        assert loop.time() - began < 3
+        for number in (-1, 2**80):
+            with pytest.raises(wsguard.InvalidArgument, match="must be 0 to"):
+                server.drain(number)
+        with pytest.raises(TypeError, match="must be an int, not float"):
+            server.drain(1.5)  # type: ignore[arg-type]
+
+    run(main)
+
+
+class Callable_:
+    async def __call__(self, conn: Connection, message: str) -> None:
+        await conn.send(message)
+
+
+async def plain(conn: Connection, message: str) -> None:
+    await conn.send(message)
+
+
+@functools.wraps(plain)
+def wrapped(*args: Any, **more: Any) -> Any:
+    return plain(*args, **more)
+
+
+HANDLERS: list[Any] = [Callable_(), plain, wrapped, functools.partial(plain), Callable_().__call__]
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=["object", "function", "decorated", "partial", "method"])
+def test_coroutine_handlers_are_known_before_they_are_called(handler: Any) -> None:
+    server = wsguard.Server(**options(protocol="raw"))
+    server.on_message(handler)
+    assert server._needs_asyncio()
+
+
+def test_plain_handlers_need_no_asyncio() -> None:
+    server = wsguard.Server(**options(protocol="raw"))
+    server.on_message(lambda conn, message: None)
+    server.on_open(print)
+    server.on_close(functools.partial(lambda x, conn, close: None, 5))
+    assert not server._needs_asyncio()
+
+
+def test_a_coroutine_without_asyncio_is_told_what_it_needs(caplog: pytest.LogCaptureFixture) -> None:
+    import threading
+
+    server = wsguard.Server(**options(protocol="raw"))
+    server.on_message(lambda conn, message: plain(conn, message))
+
+    async def ask() -> None:
+        async with client(server) as peer:
+            await peer.send("x")
+            with pytest.raises(ConnectionClosed):
+                await peer.recv()
+            assert peer.close_code == 1011
+        server.drain()
+
+    asking = threading.Thread(target=lambda: asyncio.run(ask()))
+    server.run("native", started=asking.start)
+    asking.join()
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert 'run("asyncio")' in str(record.exc_info and record.exc_info[1])
+
+
+def test_handlers_that_would_fail_are_refused_where_they_are_registered() -> None:
+    server: Any = wsguard.Server(**options())
+    with pytest.raises(
+        TypeError, match=r'@server.on\("say"\): .*one\(conn: .*\) -> .* is called with the connection and'
+    ):
+
+        def one(conn: Connection) -> None: ...
+
+        server.on("say")(one)
+
+    server = wsguard.Server(**options())
+    with pytest.raises(TypeError, match=r"@server.on_close: .* is called with the connection and how it closed"):
+        server.on_close(lambda conn: None)
+    with pytest.raises(TypeError, match="would never run"):
+
+        async def generator(conn: Connection) -> Any:
+            yield 1
+
+        server.on_open(generator)
+
+    with pytest.raises(TypeError, match="would never run"):
+
+        def generator2(conn: Connection) -> Any:
+            yield 1
+
+        server.on_open(generator2)
+
+    with pytest.raises(TypeError, match=r"a handler is a function, not int"):
+        server.on("x")(5)
+    with pytest.raises(TypeError, match=r"on needs the event's name, @server.on\(\"say\"\).*without parentheses"):
+
+        def say(conn: Connection, data: Any) -> None: ...
+
+        server.on(say)
+
+    with pytest.raises(TypeError, match="event needs the event's name"):
+        server.event(None)
+    with pytest.raises(TypeError, match=r"every connection is server.to_all\(\)"):
+        server.to(None)
+    with pytest.raises(TypeError, match="except_ takes a connection, not NoneType"):
+        server.to_all().except_(None)
+
+
+def test_a_schema_is_checked_where_it_is_written() -> None:
+    server: Any = wsguard.Server(**options())
+    with pytest.raises(wsguard.ConfigError) as refused:
+        server.on("say", schema={"type": "strnig"})
+    assert refused.value.option.startswith("events.say")
+    with pytest.raises(wsguard.ConfigError) as refused:
+        server.on("typing", cost=-1)
+    assert refused.value.option.startswith("events.typing")
+
+
+def test_options_have_a_base() -> None:
+    base: wsguard.Options = {"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}
+    server = wsguard.Server(base, rate_limit=None, protocol="raw")
+    assert base == {"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}
+    assert server._options["rate_limit"] is None
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+class Named(TypedDict):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "made"),
+    [
+        (Point, {"x": 1}, Point(1)),
+        (Named, {"name": "a"}, {"name": "a"}),
+        (list[int], [1, 2], [1, 2]),
+        (pydantic.TypeAdapter(int | str), "a", "a"),
+    ],
+)
+def test_what_a_type_adapter_takes_is_a_schema(run: Run, schema: Any, data: Any, made: Any) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options())
+        got: list[Any] = []
+
+        @server.on("e", schema=schema)
+        def handle(conn: Connection, data: Any) -> None:
+            got.append(data)
+            conn.reply("ok")
+
+        async with server, client(server) as peer:
+            await peer.send(json.dumps({"event": "e", "data": data}))
+            await peer.recv()
+        assert got == [made]
+
+    run(main)
+
+
+def test_no_type_is_no_schema() -> None:
+    server: Any = wsguard.Server(**options())
+    for schema in (5, "text", object(), Connection, lambda: None):
+        with pytest.raises(wsguard.ConfigError, match="what a TypeAdapter takes, not"):
+            server.on("e", schema=schema)
+
+
+class Aliased(pydantic.BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    first: int = Field(alias="First")
+
+
+def test_aliases_come_in_as_they_go_out(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options())
+
+        @server.on("e", schema=Aliased)
+        def handle(conn: Connection, data: Aliased) -> None:
+            conn.reply("e", {"again": [data]})
+            conn.reply("e", data)
+
+        async with server, client(server) as peer:
+            await peer.send('{"event":"e","data":{"First":1}}')
+            assert json.loads(await peer.recv())["data"] == {"again": [{"First": 1}]}
+            assert json.loads(await peer.recv())["data"] == {"First": 1}
+
+    run(main)
+
+
+def test_a_model_wider_than_its_schema_says_so(run: Run) -> None:
+    class Choice(pydantic.BaseModel):
+        x: int = Field(validation_alias=AliasChoices("a", "b"))
+
+    class Path(pydantic.BaseModel):
+        inner: list[Choice] | None = None
+        y: int = Field(validation_alias=AliasPath("deep", 0))
+
+    async def main() -> None:
+        server = wsguard.Server(**options())
+        for model in (Choice, Path, list[Choice]):
+            with pytest.raises(wsguard.ConfigError, match="takes more than a JSON Schema can say"):
+                server.on("e", schema=model)
+
+        @server.on("f", model=Path)
+        def handle(conn: Connection, data: Path) -> None:
+            conn.reply("f", data.y)
+
+        async with server, client(server) as peer:
+            await peer.send('{"event":"f","data":{"deep":["7"]}}')
+            assert json.loads(await peer.recv())["data"] == 7
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="task factories take a context from 3.11 on")
+def test_the_loops_task_factory_is_asked(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        server.on_message(plain)
+        made: list[Any] = []
+
+        def factory(loop: Any, coroutine: Any, **more: Any) -> Any:
+            made.append(coroutine.__qualname__)
+            return asyncio.Task(coroutine, loop=loop, **more)
+
+        loop: Any = asyncio.get_running_loop()
+        async with server, client(server) as peer:
+            loop.set_task_factory(factory)
+            await peer.send("x")
+            assert await peer.recv() == "x"
+            loop.set_task_factory(None)
+        assert "plain" in made
+
+    run(main)
+
+
+def test_what_monkey_patching_would_hang_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import _thread
+
+    def start_new_thread(*_: Any) -> None: ...
+
+    start_new_thread.__module__ = "gevent.thread"
+    monkeypatch.setattr(_thread, "start_new_thread", start_new_thread)
+    assert _patched.by() == "gevent"
+    current = types.SimpleNamespace(parent=object())
+    monkeypatch.setitem(sys.modules, "greenlet", types.SimpleNamespace(getcurrent=lambda: current))
+    with pytest.raises(wsguard.UsageError, match="gevent has replaced them") as refused:
+        wsguard.log_to_logging()
+    assert refused.value.code == "monkey_patched"
+    with pytest.raises(wsguard.UsageError, match="threadpool"):
+        wsguard.Server(**options()).run("native")
+
+
+def test_a_taken_address_has_its_number() -> None:
+    import errno
+
+    async def main() -> None:
+        async with wsguard.Server(**options()) as server:
+            with pytest.raises(OSError) as refused:
+                await wsguard.Server(**options(listen=server.address)).start()
+            assert refused.value.errno == errno.EADDRINUSE
+
+    asyncio.run(main())
