@@ -203,16 +203,21 @@ impl Drop for Cork<'_> {
         }
         CORKED.with_borrow_mut(|corked| {
             corked.depth -= 1;
-            if corked.depth > 0 {
-                return;
-            }
-            corked.server = core::ptr::null();
-            for (remote, buffer) in self.handle.shared.shards.iter().zip(&mut corked.buffers) {
-                if !buffer.commands.is_empty() {
-                    remote.post(|commands| commands.append(buffer));
-                }
+            if corked.depth == 0 {
+                corked.server = core::ptr::null();
+                corked.hand_over(&self.handle.shared);
             }
         });
+    }
+}
+
+impl Corked {
+    fn hand_over(&mut self, shared: &Shared) {
+        for (remote, buffer) in shared.shards.iter().zip(&mut self.buffers) {
+            if !buffer.commands.is_empty() {
+                remote.post(|commands| commands.append(buffer));
+            }
+        }
     }
 }
 
@@ -231,6 +236,15 @@ impl ServerHandle {
             ours
         });
         Cork { handle: self, active, not_send: PhantomData }
+    }
+
+    /// Hands over what this thread has collected under its corks so far; they go on collecting.
+    pub fn flush(&self) {
+        CORKED.with_borrow_mut(|corked| {
+            if corked.server == Arc::as_ptr(&self.shared) {
+                corked.hand_over(&self.shared);
+            }
+        });
     }
 
     /// Writes commands for a shard, into this thread's cork or straight into the shard's inbox.
