@@ -180,7 +180,7 @@ namespace detail {
 
 /// An inline handler, and who hears of its exceptions: shared by the options and the servers that were started with them.
 struct inline_state {
-  explicit inline_state(inline_handler handler) : handler(std::move(handler)) {}
+  explicit inline_state(inline_handler answer) : handler(std::move(answer)) {}
 
   /// From here on `failed` hears what the handler throws, on the thread where it does.
   void listen(server &self, const failure_handler &failed) {
@@ -369,11 +369,10 @@ class server {
 
   /// Calls the handlers on this thread until the server has stopped; `false`: it was interrupted, and may run again.
   bool run(handlers handlers) {
-    const running running(*this, std::move(handlers));
-    const wsg_handlers table = running.table();
-    const wsg_status status = detail::explained([&](wsg_error **error) {
-      return wsg_server_run(get(), &table, const_cast<class running *>(&running), error);
-    });
+    running run(*this, std::move(handlers));
+    const wsg_handlers table = run.table();
+    const wsg_status status =
+        detail::explained([&](wsg_error **error) { return wsg_server_run(get(), &table, &run, error); });
     return status != WSG_NOTHING;
   }
 

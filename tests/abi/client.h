@@ -13,11 +13,13 @@
 
 /* Connects and upgrades with these headers besides, -1 when the server does not want it. */
 static inline int client_open_with(const char *address, const char *headers) {
-  struct sockaddr_in to = {.sin_family = AF_INET};
+  struct sockaddr_in to;
   char request[512], answer[1024];
   const char *port = strrchr(address, ':');
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   struct timeval patience = {5, 0};
+  memset(&to, 0, sizeof to);
+  to.sin_family = AF_INET;
   to.sin_port = htons((unsigned short)atoi(port + 1));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
@@ -60,7 +62,7 @@ struct later {
 };
 
 static inline void *client_run(void *userdata) {
-  struct later *later = userdata;
+  struct later *later = (struct later *)userdata;
   int fd = client_open_with(later->address, later->headers);
   if (fd < 0 || send(fd, later->frames, later->len, MSG_NOSIGNAL) != (ssize_t)later->len) return NULL;
   for (ssize_t got; later->received_len < sizeof later->received; later->received_len += (size_t)got) {

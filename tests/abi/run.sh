@@ -16,7 +16,7 @@ echo "--- the header is C99 and C++17"
 # shellcheck disable=SC2086
 {
     cc -std=c99 $warnings "$include" -c "$here/header.c" -o "$work/header.o"
-    c++ -std=c++17 $warnings "$include" -x c++ -c "$here/header.c" -o "$work/header.o"
+    c++ -std=c++17 $warnings -Wshadow "$include" -x c++ -c "$here/header.c" -o "$work/header.o"
 }
 
 echo "--- exported symbols are the header's"
@@ -32,14 +32,18 @@ echo "--- enum values are what they always were"
 } >"$work/enums.c"
 cc -std=c11 "$include" -c "$work/enums.c" -o "$work/enums.o"
 
-echo "--- misuse, threads and leaks under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer"
+echo "--- misuse, ends, forks, hostile arguments, threads, C++ and leaks under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-for program in misuse threads cycles; do
+for program in misuse closed ends fork fuzz threads cycles; do
     # shellcheck disable=SC2086
     cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
         "$here/$program.c" $libraries -o "$work/$program"
     "$work/$program"
 done
+# shellcheck disable=SC2086
+c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
+    "$here/hpp.cpp" $libraries -o "$work/hpp"
+"$work/hpp"
 
 echo "--- leaks again, under valgrind"
 if command -v valgrind >/dev/null; then
