@@ -293,12 +293,12 @@ exports! {
     /// A `wsg_server_next` or `wsg_server_run` on another thread ends first, so a callback must not wait for this call.
     /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
-        let is_here = handle::find(server)?.is_here();
-        if is_here && (handle::is_inline() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
+        let is_forked = handle::find(server).is_ok_and(|running| !running.is_here());
+        if !is_forked && (handle::is_inline() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
             return Err(Status::ErrReentrant);
         }
         let running = handle::remove(server)?;
-        if !is_here {
+        if is_forked {
             core::mem::forget(running);
             return Ok(Status::Ok);
         }
