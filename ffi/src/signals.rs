@@ -38,7 +38,9 @@ static STATE: Mutex<State> = Mutex::new(State { forks: 0, pipe: None, before: No
 /// Waits for bytes of the signal handler; ends with its pipe.
 fn drain_on_bytes(mut pipe: UnixStream) {
     let mut ending = SigSet::empty();
-    os::ENDING.into_iter().for_each(|signal| ending.add(signal));
+    for signal in os::ENDING {
+        ending.add(signal);
+    }
     // Also where every thread of the application has them blocked.
     let _ = ending.thread_unblock();
     let mut byte = [0];

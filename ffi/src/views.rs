@@ -43,7 +43,7 @@ impl Said {
 
     /// Points the events at what they say, now that nothing moves any more.
     fn point(&self, events: &mut [Event]) {
-        fn next<'s, T>(list: &mut core::slice::Iter<'s, T>) -> *const T {
+        fn next<T>(list: &mut core::slice::Iter<'_, T>) -> *const T {
             list.next().map_or(core::ptr::null(), core::ptr::from_ref::<T>)
         }
         let (mut upgrades, mut opens) = (self.upgrades.iter(), self.opens.iter());
@@ -67,7 +67,7 @@ impl Views {
     pub(crate) fn refresh(&mut self, peers: &Peers) {
         self.forget(peers);
         let Self { batch, events, said, texts, fields, closed } = self;
-        let mut kept = Kept { said, texts, fields, closed, peers };
+        let mut kept = Kept { said, closed, peers, texts, fields };
         events.extend(batch.iter().map(|event| kept.event(&event)));
         said.point(events);
     }
