@@ -44,6 +44,11 @@ done
 c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
     "$here/hpp.cpp" $libraries -o "$work/hpp"
 
+echo "--- C++ under ThreadSanitizer, which looks at the program and wsguard.hpp; the library is not instrumented"
+ln -s "$release/libwsguard_ffi.so" "$work/libwsguard.so.0"
+c++ -std=c++17 -g -O1 -fsanitize=thread "$include" "$here/hpp.cpp" "$work/libwsguard.so.0" -o "$work/hpp-threads"
+LD_LIBRARY_PATH=$work TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$work/hpp-threads"
+
 echo "--- forks, without a sanitizer: its allocator does not survive one while other threads allocate"
 # shellcheck disable=SC2086
 cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/fork.c" $libraries -o "$work/fork"
