@@ -59,7 +59,10 @@ EOF
 
 cat > "$to/lib/cmake/wsguard/wsguard-config-version.cmake" <<EOF
 set(PACKAGE_VERSION "$version")
-if(PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION)
+# Before 1.0 a program fits the versions of its minor number, later those of its major number.
+string(REGEX MATCH "^(0[.][0-9]+|[0-9]+)" _wsguard_own "\${PACKAGE_VERSION}")
+string(REGEX MATCH "^(0[.][0-9]+|[0-9]+)" _wsguard_asked "\${PACKAGE_FIND_VERSION}")
+if(PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION OR NOT _wsguard_own STREQUAL _wsguard_asked)
   set(PACKAGE_VERSION_COMPATIBLE FALSE)
 else()
   set(PACKAGE_VERSION_COMPATIBLE TRUE)

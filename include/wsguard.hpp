@@ -1,22 +1,30 @@
-// wsguard for C++17: RAII over wsguard.h, std::string_view for texts, std::function for handlers. Header only.
+// wsguard for C++17: RAII over wsguard.h, std::string_view for texts, std::function for handlers. Header only; it needs
+// exceptions.
 //
-// Ownership is in the types: what is moved from is empty, what goes out of scope is freed. A call that fails throws
-// wsguard::error, whose status says which of wsguard.h's it was; sending to a connection that has just closed is part of
-// normal life and is a result instead. Exceptions of handlers end at the boundary: they close the connection they were
-// working for with 1011 (a handshake answers 503) and go to `handlers.failed`.
+// Ownership is in the types: what goes out of scope is freed. A call that fails throws wsguard::error, whose status says which
+// of wsguard.h's it was; sending to a connection that has just closed is part of normal life and is a result instead.
+//
+// An exception of a handler costs the connection it was working for: it is closed with 1011 (a handshake answers 503). It is
+// written to the library's log as `wsguard::handler` and goes to `handlers.failed`.
 #ifndef WSGUARD_HPP
 #define WSGUARD_HPP
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
 
 #include "wsguard.h"
 
@@ -33,6 +41,23 @@ inline std::optional<std::string_view> maybe(const wsg_str &text) {
   if (text.data == nullptr) return std::nullopt;
   return view(text);
 }
+
+/// Bytes to send: of a string, or of any container of `char`, `unsigned char`, `std::byte` or `std::uint8_t` in one piece.
+class bytes {
+ public:
+  bytes(std::string_view text) noexcept : view_(text) {}
+  bytes(const char *text) : view_(text) {}
+  template <typename Container, typename Element = std::remove_pointer_t<decltype(std::declval<const Container &>().data())>,
+            typename = std::enable_if_t<sizeof(Element) == 1 && std::is_trivially_copyable_v<std::remove_cv_t<Element>>>>
+  bytes(const Container &container) noexcept
+      : view_(container.size() == 0 ? "" : reinterpret_cast<const char *>(container.data()), container.size()) {}
+
+  const char *data() const noexcept { return view_.data(); }
+  std::size_t size() const noexcept { return view_.size(); }
+
+ private:
+  std::string_view view_;
+};
 
 /// What a call failed with.
 class error : public std::runtime_error {
@@ -59,18 +84,63 @@ struct deleter {
   void operator()(wsg_error *error) const noexcept { wsg_error_free(error); }
 };
 
-inline wsg_status check(wsg_status status, wsg_error *raw = nullptr) {
-  std::unique_ptr<wsg_error, deleter> owned(raw);
+inline wsg_status check(wsg_status status) {
   if (status >= 0) return status;
-  const std::string_view message = raw != nullptr ? view(wsg_error_message(raw)) : view(wsg_status_name(status));
-  throw error(status, std::string(message), raw != nullptr ? std::string(view(wsg_error_option(raw))) : std::string());
+  throw error(status, std::string(view(wsg_status_message(status))));
 }
+
+/// Makes a call that explains itself, and throws what it explains.
+template <typename Call>
+wsg_status explained(Call &&call) {
+  wsg_error *raw = nullptr;
+  const wsg_status status = call(&raw);
+  std::unique_ptr<wsg_error, deleter> owned(raw);
+  if (status >= 0 || raw == nullptr) return check(status);
+  throw error(status, std::string(view(wsg_error_message(raw))), std::string(view(wsg_error_option(raw))));
+}
+
+/// The program and the library that was loaded are of one version.
+inline void check_abi() { check(wsg_abi_check(WSG_ABI_VERSION)); }
 
 inline const char *data(const std::optional<std::string_view> &text) {
   return !text ? nullptr : text->data() == nullptr ? "" : text->data();
 }
 
 inline std::size_t size(const std::optional<std::string_view> &text) { return text ? text->size() : 0; }
+
+inline std::uint64_t milliseconds(std::chrono::milliseconds duration) {
+  if (duration.count() < 0) throw error(WSG_ERR_ARGUMENT, "a duration must not be negative");
+  return static_cast<std::uint64_t>(duration.count());
+}
+
+/// Calls what may throw: `true` when it did not; else `failed` is called with the exception. `pthread_exit` goes on, to the
+/// library, which says what happened and ends the process.
+template <typename Call, typename Failed>
+bool caught(Call &&call, Failed &&failed) {
+  try {
+    call();
+    return true;
+#ifdef __GLIBCXX__
+  } catch (abi::__forced_unwind &) {
+    throw;
+#endif
+  } catch (...) {
+    failed(std::current_exception());
+    return false;
+  }
+}
+
+/// Writes an exception to the log.
+inline void log_failure(const std::exception_ptr &failure) noexcept {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception &exception) {
+    const std::string_view what = exception.what();
+    wsg_log_failure(what.data(), what.size());
+  } catch (...) {
+    wsg_log_failure("an exception that is no std::exception", 38);
+  }
+}
 
 }  // namespace detail
 
@@ -88,7 +158,7 @@ class replies {
  public:
   explicit replies(wsg_replies *raw) noexcept : raw_(raw) {}
   void text(std::string_view text) const { detail::check(wsg_replies_text(raw_, text.data(), text.size())); }
-  void binary(std::string_view bytes) const { detail::check(wsg_replies_binary(raw_, bytes.data(), bytes.size())); }
+  void binary(bytes payload) const { detail::check(wsg_replies_binary(raw_, payload.data(), payload.size())); }
   void emit(std::string_view event, std::string_view json, std::optional<std::string_view> id = {}) const {
     detail::check(wsg_replies_emit(raw_, event.data(), event.size(), json.data(), json.size(), detail::data(id),
                                    detail::size(id)));
@@ -98,79 +168,129 @@ class replies {
   wsg_replies *raw_;
 };
 
-/// Answers on the library's own threads; it must not block. `false` passes the message on to the application.
+class server;
+
+/// Answers on the library's own threads; it must not block. `false` passes the message on to the application; an answer must
+/// not have been given then.
 using inline_handler = std::function<bool(conn_id, const wsg_inline_message &, const replies &)>;
+/// Hears what a handler threw.
+using failure_handler = std::function<void(server &, std::exception_ptr)>;
+
+namespace detail {
+
+/// An inline handler, and who hears of its exceptions: shared by the options and the servers that were started with them.
+struct inline_state {
+  explicit inline_state(inline_handler answer) : handler(std::move(answer)) {}
+
+  /// From here on `failed` hears what the handler throws, on the thread where it does.
+  void listen(server &self, const failure_handler &failed) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    listener_self = &self;
+    listener = &failed;
+  }
+
+  /// It does not any more when this returns.
+  void unlisten(const server &self) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (listener_self != &self) return;
+    listener_self = nullptr;
+    listener = nullptr;
+  }
+
+  void fail(const std::exception_ptr &failure) {
+    log_failure(failure);
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (listener == nullptr || !*listener) return;
+    caught([&] { (*listener)(*listener_self, failure); },
+           [](const std::exception_ptr &second) { log_failure(second); });
+  }
+
+  const inline_handler handler;
+  std::mutex mutex;
+  server *listener_self = nullptr;
+  const failure_handler *listener = nullptr;
+};
+
+}  // namespace detail
 
 /// The policy to start servers with.
 class options {
  public:
   options() {
+    detail::check_abi();
     wsg_options *raw = nullptr;
     detail::check(wsg_options_new(&raw));
     raw_.reset(raw);
   }
 
   static options from_json(std::string_view json) {
+    detail::check_abi();
     wsg_options *raw = nullptr;
-    wsg_error *error = nullptr;
-    const wsg_status status = wsg_options_from_json(json.data(), json.size(), &raw, &error);
-    detail::check(status, error);
+    detail::explained([&](wsg_error **error) { return wsg_options_from_json(json.data(), json.size(), &raw, error); });
     return options(raw);
   }
 
   /// Sets any option to a JSON text.
   options &set(std::string_view name, std::string_view json) {
-    wsg_error *error = nullptr;
-    const wsg_status status = wsg_options_set(get(), name.data(), name.size(), json.data(), json.size(), &error);
-    detail::check(status, error);
-    return *this;
+    return stated([&](wsg_error **error) {
+      return wsg_options_set(get(), name.data(), name.size(), json.data(), json.size(), error);
+    });
   }
 
   options &listen(std::string_view address) {
-    detail::check(wsg_options_set_listen(get(), address.data(), address.size()));
-    return *this;
+    return stated([&](wsg_error **error) { return wsg_options_set_listen(get(), address.data(), address.size(), error); });
   }
 
   options &threads(std::size_t threads) {
-    detail::check(wsg_options_set_threads(get(), threads));
-    return *this;
+    return stated([&](wsg_error **error) { return wsg_options_set_threads(get(), threads, error); });
   }
 
   options &origin(std::string_view origin) {
-    detail::check(wsg_options_add_origin(get(), origin.data(), origin.size()));
-    return *this;
+    return stated([&](wsg_error **error) { return wsg_options_add_origin(get(), origin.data(), origin.size(), error); });
   }
 
   options &token(std::string_view token, std::string_view user) {
-    detail::check(wsg_options_add_token(get(), token.data(), token.size(), user.data(), user.size()));
-    return *this;
+    return stated([&](wsg_error **error) {
+      return wsg_options_add_token(get(), token.data(), token.size(), user.data(), user.size(), error);
+    });
   }
 
   options &auth_callback() {
-    detail::check(wsg_options_set_auth_callback(get()));
-    return *this;
+    return stated([&](wsg_error **error) { return wsg_options_set_auth_callback(get(), error); });
   }
 
   options &auth_none() {
-    detail::check(wsg_options_set_auth_none(get()));
-    return *this;
+    return stated([&](wsg_error **error) { return wsg_options_set_auth_none(get(), error); });
   }
 
   options &tls(std::string_view cert, std::string_view key) {
-    detail::check(wsg_options_set_tls(get(), cert.data(), cert.size(), key.data(), key.size()));
-    return *this;
+    return stated([&](wsg_error **error) {
+      return wsg_options_set_tls(get(), cert.data(), cert.size(), key.data(), key.size(), error);
+    });
+  }
+
+  /// `json` or `raw`.
+  options &protocol(std::string_view protocol) {
+    return stated(
+        [&](wsg_error **error) { return wsg_options_set_protocol(get(), protocol.data(), protocol.size(), error); });
   }
 
   options &event(std::string_view name, std::optional<std::string_view> schema = {}) {
-    detail::check(
-        wsg_options_add_event(get(), name.data(), name.size(), detail::data(schema), detail::size(schema)));
-    return *this;
+    return stated([&](wsg_error **error) {
+      return wsg_options_add_event(get(), name.data(), name.size(), detail::data(schema), detail::size(schema), error);
+    });
   }
 
-  /// Called from several threads at once.
+  options &max_message_bytes(std::size_t bytes) {
+    return stated([&](wsg_error **error) { return wsg_options_set_max_message_bytes(get(), bytes, error); });
+  }
+
+  /// Called from several threads at once. What it throws closes its connection with 1011, is logged, and goes to
+  /// `handlers.failed` on the thread where it was thrown.
   options &on_inline(inline_handler handler) {
-    inline_ = std::make_shared<inline_handler>(std::move(handler));
-    detail::check(wsg_options_set_inline(get(), &options::call_inline, inline_.get()));
+    auto state = std::make_shared<detail::inline_state>(std::move(handler));
+    detail::check(wsg_options_set_inline(get(), &options::call_inline, state.get()));
+    inline_ = std::move(state);
     return *this;
   }
 
@@ -181,19 +301,23 @@ class options {
 
   explicit options(wsg_options *raw) noexcept : raw_(raw) {}
 
-  static int call_inline(void *userdata, std::uint64_t conn, const wsg_inline_message *message, wsg_replies *raw) noexcept {
-    try {
-      return (*static_cast<inline_handler *>(userdata))(conn, *message, replies(raw)) ? WSG_INLINE_DONE : WSG_INLINE_PASS;
-    } catch (...) {
-      return WSG_INLINE_FAIL;
-    }
+  template <typename Call>
+  options &stated(Call &&call) {
+    detail::explained(std::forward<Call>(call));
+    return *this;
+  }
+
+  static int call_inline(void *userdata, std::uint64_t conn, const wsg_inline_message *message, wsg_replies *raw) {
+    auto &state = *static_cast<detail::inline_state *>(userdata);
+    bool done = false;
+    const bool fine = detail::caught([&] { done = state.handler(conn, *message, replies(raw)); },
+                                     [&](const std::exception_ptr &failure) { state.fail(failure); });
+    return !fine ? WSG_INLINE_FAIL : done ? WSG_INLINE_DONE : WSG_INLINE_PASS;
   }
 
   std::unique_ptr<wsg_options, detail::deleter> raw_;
-  std::shared_ptr<inline_handler> inline_;
+  std::shared_ptr<detail::inline_state> inline_;
 };
-
-class server;
 
 /// What `server::run` calls; leave empty what is of no interest. Views are valid during the call.
 struct handlers {
@@ -206,33 +330,56 @@ struct handlers {
   std::function<void(server &, conn_id, const wsg_close &)> close;
   std::function<void(server &, conn_id, const wsg_violation &)> violation;
   std::function<void(server &, conn_id)> drained;
-  /// A handler above threw this.
-  std::function<void(server &, std::exception_ptr)> failed;
+  /// A handler above threw this, or the inline handler did, on its thread. It is in the log already.
+  failure_handler failed;
 };
 
-/// A running server. Its functions may be called from any thread; destroying it stops it and waits for its threads.
+/// When a session ends: at a time, or `never`.
+class expiry {
+ public:
+  explicit constexpr expiry(std::uint64_t unix_ms) noexcept : unix_ms_(unix_ms) {}
+  expiry(std::chrono::system_clock::time_point at) noexcept
+      : unix_ms_(static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::milliseconds>(at.time_since_epoch()).count())) {}
+  std::uint64_t unix_ms() const noexcept { return unix_ms_; }
+
+ private:
+  std::uint64_t unix_ms_;
+};
+
+inline constexpr expiry never{WSG_NEVER};
+
+/// A running server. Its functions may be called from any thread; destroying it stops it and waits for its threads. It stays
+/// where it was made, since those threads know where: keep a `std::unique_ptr<server>` to pass it on.
 class server {
  public:
   explicit server(const options &options) : inline_(options.inline_) {
+    detail::check_abi();
     wsg_server *raw = nullptr;
-    wsg_error *error = nullptr;
-    const wsg_status status = wsg_server_start(options.get(), &raw, &error);
-    detail::check(status, error);
+    detail::explained([&](wsg_error **error) { return wsg_server_start(options.get(), &raw, error); });
     raw_.reset(raw);
   }
+
+  server(const server &) = delete;
+  server &operator=(const server &) = delete;
 
   wsg_server *get() const noexcept { return raw_.get(); }
   /// The address it listens on, with the real port.
   std::string address() const { return std::string(view(wsg_server_address(get()))); }
 
-  /// Calls the handlers on this thread until the server has stopped.
-  void run(handlers handlers) {
-    running running{*this, std::move(handlers)};
-    const wsg_handlers table = running.table();
-    detail::check(wsg_server_run(get(), &table, &running));
+  /// Calls the handlers on this thread until the server has stopped; `false`: it was interrupted, and may run again.
+  bool run(handlers handlers) {
+    running run(*this, std::move(handlers));
+    const wsg_handlers table = run.table();
+    const wsg_status status =
+        detail::explained([&](wsg_error **error) { return wsg_server_run(get(), &table, &run, error); });
+    return status != WSG_NOTHING;
   }
 
   /// Takes the next events and calls `each` with them; without a timeout it waits for ever. Whether the server goes on.
+  ///
+  /// What `each` throws costs the connection it was working for, as in `run`; the other events are handled, and then the first
+  /// exception is thrown on.
   template <typename Each>
   bool next(std::optional<std::chrono::milliseconds> timeout, Each &&each) {
     struct batch {
@@ -241,14 +388,28 @@ class server {
         if (raw != nullptr) wsg_batch_free(raw);
       }
     } batch;
-    const wsg_status status = detail::check(wsg_server_next(get(), timeout ? timeout->count() : -1, &batch.raw));
+    const std::int64_t patience = timeout ? static_cast<std::int64_t>(detail::milliseconds(*timeout)) : -1;
+    const wsg_status status = detail::check(wsg_server_next(get(), patience, &batch.raw));
     if (status == WSG_STOPPED) return false;
     const wsg_event *events = nullptr;
     std::size_t count = 0;
     if (status == WSG_OK) detail::check(wsg_batch_events(batch.raw, &events, &count));
-    for (std::size_t i = 0; i < count; i++) each(events[i]);
+    std::exception_ptr first;
+    for (std::size_t i = 0; i < count; i++) {
+      detail::caught([&] { each(events[i]); },
+                     [&](const std::exception_ptr &failure) {
+                       detail::log_failure(failure);
+                       if (events[i].kind == WSG_EVENT_UPGRADE) wsg_server_unavailable(get(), events[i].body.upgrade->ticket);
+                       if (events[i].conn != 0) wsg_server_fail(get(), events[i].conn);
+                       if (!first) first = failure;
+                     });
+    }
+    if (first) std::rethrow_exception(first);
     return true;
   }
+
+  /// Lets a `next` or `run` come back. Any thread; in signal handlers use `wsg_server_interrupt(server.get())`.
+  void interrupt() { detail::check(wsg_server_interrupt(get())); }
 
   /// Readable when there may be events; then call `next` with timeout 0 until it calls `each` no more.
   int fd() const {
@@ -258,16 +419,18 @@ class server {
   }
 
   void drain(std::chrono::milliseconds timeout, std::chrono::milliseconds jitter = {}) {
-    detail::check(wsg_server_drain(get(), static_cast<std::uint64_t>(timeout.count()),
-                                   static_cast<std::uint64_t>(jitter.count())));
+    detail::check(wsg_server_drain(get(), detail::milliseconds(timeout), detail::milliseconds(jitter)));
+  }
+
+  /// Drains when the process gets SIGINT or SIGTERM.
+  void drain_on_signals(std::chrono::milliseconds timeout, std::chrono::milliseconds jitter = {}) {
+    detail::check(wsg_server_drain_on_signals(get(), detail::milliseconds(timeout), detail::milliseconds(jitter)));
   }
 
   void stop() { detail::check(wsg_server_stop(get())); }
 
   void reload_tls() {
-    wsg_error *error = nullptr;
-    const wsg_status status = wsg_server_reload_tls(get(), &error);
-    detail::check(status, error);
+    detail::explained([&](wsg_error **error) { return wsg_server_reload_tls(get(), error); });
   }
 
   wsg_stats stats() const {
@@ -282,20 +445,25 @@ class server {
     return count;
   }
 
-  /// Answers a ticket; `false`: it was answered, its time is over, or its peer has left.
-  bool accept(std::uint64_t ticket, std::optional<std::string_view> user = {}, std::uint64_t expires_at_ms = 0) {
-    return settled(wsg_server_accept(get(), ticket, detail::data(user), detail::size(user), expires_at_ms));
+  /// Answers a ticket; `false`: it was answered, its time is over, or its peer has left. There is no default for who it is.
+  bool accept(std::uint64_t ticket, std::string_view user, expiry expires = never) {
+    return settled(wsg_server_accept(get(), ticket, user.data(), user.size(), expires.unix_ms()));
+  }
+  bool accept_anonymous(std::uint64_t ticket, expiry expires = never) {
+    return settled(wsg_server_accept_anonymous(get(), ticket, expires.unix_ms()));
   }
   bool reject(std::uint64_t ticket, std::uint16_t http_status = 401) {
     return settled(wsg_server_reject(get(), ticket, http_status));
   }
   bool unavailable(std::uint64_t ticket) { return settled(wsg_server_unavailable(get(), ticket)); }
 
+  bool is_open(conn_id conn) const noexcept { return wsg_conn_is_open(get(), conn); }
+
   sent send_text(conn_id conn, std::string_view text) {
     return result(wsg_server_send_text(get(), conn, text.data(), text.size()));
   }
-  sent send_binary(conn_id conn, std::string_view bytes) {
-    return result(wsg_server_send_binary(get(), conn, bytes.data(), bytes.size()));
+  sent send_binary(conn_id conn, bytes payload) {
+    return result(wsg_server_send_binary(get(), conn, payload.data(), payload.size()));
   }
   sent emit(conn_id conn, std::string_view event, std::string_view json) {
     return result(wsg_server_emit(get(), conn, event.data(), event.size(), json.data(), json.size()));
@@ -304,6 +472,11 @@ class server {
   sent reply(conn_id conn, const wsg_str &id, std::string_view event, std::string_view json) {
     return result(
         wsg_server_reply(get(), conn, id.data, id.len, event.data(), event.size(), json.data(), json.size()));
+  }
+  /// The same with `"status": "error"`.
+  sent reply_error(conn_id conn, const wsg_str &id, std::string_view event, std::string_view json) {
+    return result(
+        wsg_server_reply_error(get(), conn, id.data, id.len, event.data(), event.size(), json.data(), json.size()));
   }
 
   sent close(conn_id conn, std::uint16_t code = 1000, std::string_view reason = {}) {
@@ -316,24 +489,52 @@ class server {
   sent leave(conn_id conn, std::string_view room) {
     return result(wsg_server_leave(get(), conn, room.data(), room.size()));
   }
+  sent pause(conn_id conn) { return result(wsg_server_pause(get(), conn)); }
+  sent resume(conn_id conn) { return result(wsg_server_resume(get(), conn)); }
 
-  /// To a room, or to every connection; `except` is left out.
-  void broadcast(std::optional<std::string_view> room, std::string_view event, std::string_view json,
-                 conn_id except = 0) {
-    detail::check(wsg_server_broadcast(get(), detail::data(room), detail::size(room), event.data(), event.size(),
-                                       json.data(), json.size(), except));
+  /// To a room; `except` is left out.
+  void broadcast(std::string_view room, std::string_view event, std::string_view json, conn_id except = 0) {
+    detail::check(wsg_server_broadcast(get(), room.data(), room.size(), event.data(), event.size(), json.data(),
+                                       json.size(), except));
   }
-  void broadcast_text(std::optional<std::string_view> room, std::string_view text, conn_id except = 0) {
-    detail::check(wsg_server_broadcast_text(get(), detail::data(room), detail::size(room), text.data(), text.size(),
-                                            except));
+  void broadcast_text(std::string_view room, std::string_view text, conn_id except = 0) {
+    detail::check(wsg_server_broadcast_text(get(), room.data(), room.size(), text.data(), text.size(), except));
   }
-  void broadcast_binary(std::optional<std::string_view> room, std::string_view bytes, conn_id except = 0) {
-    detail::check(wsg_server_broadcast_binary(get(), detail::data(room), detail::size(room), bytes.data(),
-                                              bytes.size(), except));
+  void broadcast_binary(std::string_view room, bytes payload, conn_id except = 0) {
+    detail::check(
+        wsg_server_broadcast_binary(get(), room.data(), room.size(), payload.data(), payload.size(), except));
+  }
+  /// To every connection.
+  void broadcast_all(std::string_view event, std::string_view json, conn_id except = 0) {
+    detail::check(wsg_server_broadcast_all(get(), event.data(), event.size(), json.data(), json.size(), except));
+  }
+  void broadcast_all_text(std::string_view text, conn_id except = 0) {
+    detail::check(wsg_server_broadcast_all_text(get(), text.data(), text.size(), except));
+  }
+  void broadcast_all_binary(bytes payload, conn_id except = 0) {
+    detail::check(wsg_server_broadcast_all_binary(get(), payload.data(), payload.size(), except));
   }
   void disconnect_user(std::string_view user) {
     detail::check(wsg_server_disconnect_user(get(), user.data(), user.size()));
   }
+
+  /// Calls `body` and hands over what it sends on this thread together. What it throws is thrown on.
+  template <typename Body>
+  void cork(Body &&body) {
+    struct call {
+      std::remove_reference_t<Body> &body;
+      std::exception_ptr thrown;
+      static void run(void *userdata) {
+        auto &self = *static_cast<call *>(userdata);
+        detail::caught([&] { self.body(); }, [&](const std::exception_ptr &failure) { self.thrown = failure; });
+      }
+    } call{body, nullptr};
+    detail::check(wsg_server_cork(get(), &call::run, &call));
+    if (call.thrown) std::rethrow_exception(call.thrown);
+  }
+
+  /// Hands over what this thread has sent so far in a handler.
+  void flush() { detail::check(wsg_server_flush(get())); }
 
  private:
   static sent result(wsg_status status) {
@@ -346,60 +547,73 @@ class server {
   }
 
   /// What the C handlers get as userdata.
-  struct running {
-    server &self;
-    handlers on;
-
-    /// Calls a handler; no exception leaves.
-    template <typename Handler, typename... Arguments>
-    static int call(void *userdata, Handler handlers::*handler, Arguments &&...arguments) noexcept {
-      running &run = *static_cast<running *>(userdata);
-      try {
-        (run.on.*handler)(run.self, std::forward<Arguments>(arguments)...);
-        return 0;
-      } catch (...) {
-        try {
-          if (run.on.failed) run.on.failed(run.self, std::current_exception());
-        } catch (...) {
-        }
-        return 1;
-      }
+  class running {
+   public:
+    running(server &self, handlers handlers) : self_(self), on_(std::move(handlers)) {
+      if (self_.inline_ != nullptr) self_.inline_->listen(self_, on_.failed);
+    }
+    running(const running &) = delete;
+    running &operator=(const running &) = delete;
+    ~running() {
+      if (self_.inline_ != nullptr) self_.inline_->unlisten(self_);
     }
 
     wsg_handlers table() const {
       wsg_handlers table{};
-      if (on.event) table.event = [](void *u, wsg_server *, const wsg_event *e) { return call(u, &handlers::event, *e); };
-      if (on.upgrade)
+      table.size = sizeof table;
+      if (on_.event) table.event = [](void *u, wsg_server *, const wsg_event *e) { return call(u, &handlers::event, *e); };
+      if (on_.upgrade)
         table.upgrade = [](void *u, wsg_server *, const wsg_upgrade *e) { return call(u, &handlers::upgrade, *e); };
-      if (on.open)
+      if (on_.open)
         table.open = [](void *u, wsg_server *, conn_id c, const wsg_open *e) { return call(u, &handlers::open, c, *e); };
-      if (on.message)
+      if (on_.message)
         table.message = [](void *u, wsg_server *, conn_id c, const wsg_message *e) {
           return call(u, &handlers::message, c, *e);
         };
-      if (on.text)
+      if (on_.text)
         table.text = [](void *u, wsg_server *, conn_id c, const char *data, std::size_t len) {
           return call(u, &handlers::text, c, std::string_view(data, len));
         };
-      if (on.binary)
+      if (on_.binary)
         table.binary = [](void *u, wsg_server *, conn_id c, const char *data, std::size_t len) {
           return call(u, &handlers::binary, c, std::string_view(data, len));
         };
-      if (on.close)
+      if (on_.close)
         table.close = [](void *u, wsg_server *, conn_id c, const wsg_close *e) {
           return call(u, &handlers::close, c, *e);
         };
-      if (on.violation)
+      if (on_.violation)
         table.violation = [](void *u, wsg_server *, conn_id c, const wsg_violation *e) {
           return call(u, &handlers::violation, c, *e);
         };
-      if (on.drained) table.drained = [](void *u, wsg_server *, conn_id c) { return call(u, &handlers::drained, c); };
+      if (on_.drained) table.drained = [](void *u, wsg_server *, conn_id c) { return call(u, &handlers::drained, c); };
       return table;
     }
+
+   private:
+    /// Calls a handler; no exception leaves.
+    template <typename Handler, typename... Arguments>
+    static int call(void *userdata, Handler handlers::*handler, Arguments &&...arguments) {
+      const running &run = *static_cast<const running *>(userdata);
+      const bool fine = detail::caught([&] { (run.on_.*handler)(run.self_, std::forward<Arguments>(arguments)...); },
+                                       [&](const std::exception_ptr &failure) { run.fail(failure); });
+      return fine ? 0 : 1;
+    }
+
+    void fail(const std::exception_ptr &failure) const {
+      detail::log_failure(failure);
+      if (on_.failed) {
+        detail::caught([&] { on_.failed(self_, failure); },
+                       [](const std::exception_ptr &second) { detail::log_failure(second); });
+      }
+    }
+
+    server &self_;
+    handlers on_;
   };
 
   // In this order: the server ends before the handler that its threads call.
-  std::shared_ptr<inline_handler> inline_;
+  std::shared_ptr<detail::inline_state> inline_;
   std::unique_ptr<wsg_server, detail::deleter> raw_;
 };
 
@@ -409,6 +623,33 @@ inline void log_to_stderr() { detail::check(wsg_log_to_stderr()); }
 /// The header of this name, in any case.
 inline std::optional<std::string_view> header(const wsg_upgrade &upgrade, std::string_view name) {
   return maybe(wsg_upgrade_header(&upgrade, name.data(), name.size()));
+}
+
+/// The part of a JSON text that a JSON Pointer leads to, as JSON text.
+inline std::optional<std::string_view> json_get(std::string_view json, std::string_view pointer) {
+  wsg_str value{};
+  const wsg_status status =
+      detail::check(wsg_json_get(json.data(), json.size(), pointer.data(), pointer.size(), &value));
+  if (status == WSG_NOTHING) return std::nullopt;
+  return view(value);
+}
+
+/// What a JSON string says.
+inline std::string json_string(std::string_view json) {
+  std::string text(json.size() + 1, '\0');
+  std::size_t len = 0;
+  detail::check(wsg_json_string(json.data(), json.size(), text.data(), text.size(), &len));
+  text.resize(len);
+  return text;
+}
+
+/// A text as a JSON string.
+inline std::string json_quote(std::string_view text) {
+  std::string json(6 * text.size() + 3, '\0');
+  std::size_t len = 0;
+  detail::check(wsg_json_quote(text.data(), text.size(), json.data(), json.size(), &len));
+  json.resize(len);
+  return json;
 }
 
 }  // namespace wsguard

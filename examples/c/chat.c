@@ -1,12 +1,14 @@
 /*
- * A chat with rooms: `join` and `say` are checked against their schemas before they come here.
+ * A chat with one room at a time: `join` and `say` are checked against their schemas before they come here. Whoever says
+ * something must be in a room; which one, the server keeps with the connection.
  *
  *   cc chat.c -o chat $(pkg-config --cflags --libs wsguard) && ./chat
  *
  *   {"event": "join", "data": "kitchen"}
- *   {"event": "say", "data": {"room": "kitchen", "text": "hello"}}
+ *   {"event": "say", "data": {"text": "hello"}}
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <wsguard.h>
 
@@ -14,37 +16,49 @@
 
 static const char join_schema[] = "{\"type\": \"string\", \"pattern\": \"^[a-z]{1,32}$\"}";
 static const char say_schema[] =
-    "{\"type\": \"object\", \"required\": [\"room\", \"text\"], \"additionalProperties\": false, \"properties\": {"
-    " \"room\": {\"type\": \"string\", \"pattern\": \"^[a-z]{1,32}$\"}, \"text\": {\"type\": \"string\", \"maxLength\": 500}}}";
+    "{\"type\": \"object\", \"required\": [\"text\"], \"additionalProperties\": false, \"properties\": {"
+    " \"text\": {\"type\": \"string\", \"maxLength\": 500}}}";
 
-/* The room in `"kitchen"` or in `{"room": "kitchen", …}`: its schema leaves nothing that would need unescaping. */
-static wsg_str room_of(const wsg_message *message) {
-  const char *at = message->data.data, *end = at + message->data.len;
-  if (*at == '{')
-    for (at++; at + 6 < end && memcmp(at, "\"room\"", 6) != 0; at++) {}
-  if (*message->data.data == '{') at += 6;
-  while (at < end && *at != '"') at++;
-  wsg_str room = {at + 1, 0};
-  while (room.data + room.len < end && room.data[room.len] != '"') room.len++;
-  return room;
-}
+/* What is kept with a connection. */
+struct member {
+  char room[33];
+};
 
 static int on_open(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *open) {
-  (void)userdata, (void)server;
+  (void)userdata;
+  struct member *member = calloc(1, sizeof *member);
+  if (member == NULL || wsg_conn_set_data(server, conn, member) < 0) return free(member), 1;
   printf("%.*s has come as %llx\n", (int)open->user.len, open->user.data, (unsigned long long)conn);
+  return 0;
+}
+
+static int on_close(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *close) {
+  (void)userdata, (void)close;
+  free(wsg_conn_data(server, conn));
+  return 0;
+}
+
+static int on_join(wsg_server *server, uint64_t conn, struct member *member, const wsg_message *message) {
+  size_t len = 0;
+  if (member->room[0] != 0) wsg_server_leave(server, conn, member->room, strlen(member->room));
+  if (wsg_json_string(message->data.data, message->data.len, member->room, sizeof member->room, &len) < 0) return 1;
+  if (wsg_server_join(server, conn, member->room, len) < 0) return 1;
+  wsg_server_reply(server, conn, message->id.data, message->id.len, TEXT("joined"), message->data.data, message->data.len);
   return 0;
 }
 
 static int on_message(void *userdata, wsg_server *server, uint64_t conn, const wsg_message *message) {
   (void)userdata;
-  wsg_str room = room_of(message);
-  if (message->event.len == 4 && memcmp(message->event.data, "join", 4) == 0) {
-    wsg_server_join(server, conn, room.data, room.len);
-    wsg_server_reply(server, conn, message->id.data, message->id.len, TEXT("joined"), message->data.data,
-                     message->data.len);
-  } else {
-    wsg_server_broadcast(server, room.data, room.len, TEXT("said"), message->data.data, message->data.len, 0);
+  struct member *member = wsg_conn_data(server, conn);
+  wsg_str text;
+  if (member == NULL) return 1;
+  if (message->event.len == 4 && memcmp(message->event.data, "join", 4) == 0) return on_join(server, conn, member, message);
+  if (member->room[0] == 0) {
+    wsg_server_reply_error(server, conn, message->id.data, message->id.len, TEXT("say"), TEXT("\"join a room first\""));
+    return 0;
   }
+  if (wsg_json_get(message->data.data, message->data.len, TEXT("/text"), &text) != WSG_OK) return 1;
+  wsg_server_broadcast(server, member->room, strlen(member->room), TEXT("said"), text.data, text.len, 0);
   return 0;
 }
 
@@ -59,24 +73,29 @@ int main(int argc, char **argv) {
   wsg_options *options = NULL;
   wsg_server *server = NULL;
   wsg_error *error = NULL;
-  wsg_handlers handlers = {.open = on_open, .message = on_message, .violation = on_violation};
+  wsg_handlers handlers = {
+      .size = sizeof handlers, .open = on_open, .close = on_close, .message = on_message, .violation = on_violation};
 
   wsg_options_new(&options);
-  wsg_options_set_listen(options, address, strlen(address));
-  wsg_options_add_origin(options, TEXT("http://localhost:3000"));
-  wsg_options_add_token(options, TEXT("change-me"), TEXT("alice"));
-  wsg_options_set(options, TEXT("token_sources"), TEXT("[\"subprotocol\", \"bearer\"]"), NULL);
-  wsg_options_add_event(options, TEXT("join"), TEXT(join_schema));
-  wsg_options_add_event(options, TEXT("say"), TEXT(say_schema));
-  wsg_status status = wsg_server_start(options, &server, &error);
+  /* Each setter says what is wrong; the first that fails ends the sequence. */
+  bool started = wsg_options_set_listen(options, address, strlen(address), &error) >= 0 &&
+                 wsg_options_add_origin(options, TEXT("http://localhost:3000"), &error) >= 0 &&
+                 wsg_options_add_token(options, TEXT("change-me"), TEXT("alice"), &error) >= 0 &&
+                 wsg_options_set(options, TEXT("token_sources"), TEXT("[\"subprotocol\", \"bearer\"]"), &error) >= 0 &&
+                 wsg_options_add_event(options, TEXT("join"), TEXT(join_schema), &error) >= 0 &&
+                 wsg_options_add_event(options, TEXT("say"), TEXT(say_schema), &error) >= 0 &&
+                 wsg_server_start(options, &server, &error) >= 0;
   wsg_options_free(options);
-  if (status != WSG_OK) {
-    fprintf(stderr, "%s: %s\n", wsg_status_name(status).data, wsg_error_message(error).data);
-    return 1;
+  if (!started) {
+    fprintf(stderr, "%s: %s\n", wsg_error_option(error).data, wsg_error_message(error).data);
+    return wsg_error_free(error), 1;
   }
+  wsg_server_drain_on_signals(server, 5000, 500);
   printf("listening on %s\n", wsg_server_address(server).data);
   fflush(stdout);
-  wsg_server_run(server, &handlers, NULL);
+  wsg_status status = wsg_server_run(server, &handlers, NULL, &error);
+  if (status < 0) fprintf(stderr, "%s\n", wsg_error_message(error).data);
+  wsg_error_free(error);
   wsg_server_free(server);
-  return 0;
+  return status < 0;
 }

@@ -30,20 +30,21 @@ int main(int argc, char **argv) {
   wsg_options *options = NULL;
   wsg_server *server = NULL;
   wsg_error *error = NULL;
-  wsg_handlers handlers = {.text = on_text, .binary = on_binary};
+  wsg_handlers handlers = {.size = sizeof handlers, .text = on_text, .binary = on_binary};
 
   wsg_log_to_stderr();
   wsg_status status = wsg_options_from_json(policy, strlen(policy), &options, &error);
-  if (status == WSG_OK && argc > 1) status = wsg_options_set_listen(options, argv[1], strlen(argv[1]));
+  if (status == WSG_OK && argc > 1) status = wsg_options_set_listen(options, argv[1], strlen(argv[1]), &error);
   if (status == WSG_OK) status = wsg_server_start(options, &server, &error);
-  if (status != WSG_OK) {
-    fprintf(stderr, "%s: %s\n", wsg_status_name(status).data, wsg_error_message(error).data);
-    return 1;
+  if (status == WSG_OK) status = wsg_server_drain_on_signals(server, 5000, 500); /* Ctrl-C and SIGTERM */
+  if (status == WSG_OK) {
+    printf("listening on %s\n", wsg_server_address(server).data);
+    fflush(stdout);
+    status = wsg_server_run(server, &handlers, NULL, &error);
   }
-  printf("listening on %s\n", wsg_server_address(server).data);
-  fflush(stdout);
-  wsg_server_run(server, &handlers, NULL);
+  if (status != WSG_OK) fprintf(stderr, "%s: %s\n", wsg_status_name(status).data, wsg_error_message(error).data);
+  wsg_error_free(error);
   wsg_server_free(server);
   wsg_options_free(options);
-  return 0;
+  return status != WSG_OK;
 }

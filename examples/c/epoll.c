@@ -18,12 +18,12 @@
 static void on_event(wsg_server *server, const wsg_event *event) {
   switch (event->kind) {
     case WSG_EVENT_UPGRADE: {
-      /* May also be answered later, from any thread: the ticket is only a number. */
-      wsg_str token = wsg_upgrade_header(&event->body.upgrade, TEXT("x-auth-token"));
+      /* `token` is what `token_sources` found. May also be answered later, from any thread: the ticket is only a number. */
+      wsg_str token = event->body.upgrade->token;
       if (token.len == 9 && memcmp(token.data, "change-me", 9) == 0)
-        wsg_server_accept(server, event->body.upgrade.ticket, TEXT("alice"), 0);
+        wsg_server_accept(server, event->body.upgrade->ticket, TEXT("alice"), WSG_NEVER);
       else
-        wsg_server_reject(server, event->body.upgrade.ticket, 401);
+        wsg_server_reject(server, event->body.upgrade->ticket, 401);
       break;
     }
     case WSG_EVENT_TEXT:
@@ -57,13 +57,12 @@ int main(int argc, char **argv) {
   int fd = -1;
 
   wsg_options_new(&options);
-  wsg_options_set_listen(options, address, strlen(address));
-  wsg_options_add_origin(options, TEXT("http://localhost:3000"));
-  wsg_options_set_auth_callback(options);
-  wsg_options_set_protocol(options, TEXT("raw"));
-  if (wsg_server_start(options, &server, &error) != WSG_OK) {
+  if (wsg_options_set_listen(options, address, strlen(address), &error) < 0 ||
+      wsg_options_add_origin(options, TEXT("http://localhost:3000"), &error) < 0 ||
+      wsg_options_set_auth_callback(options, &error) < 0 || wsg_options_set_protocol(options, TEXT("raw"), &error) < 0 ||
+      wsg_server_start(options, &server, &error) < 0) {
     fprintf(stderr, "%s\n", wsg_error_message(error).data);
-    return 1;
+    return wsg_error_free(error), 1;
   }
   wsg_options_free(options);
   wsg_server_fd(server, &fd);

@@ -1,6 +1,7 @@
 // C++ with JSON Web Tokens: the library checks signature, algorithm, expiry, issuer and audience before the upgrade.
 //
 //   c++ -std=c++17 jwt.cpp -o jwt $(pkg-config --cflags --libs wsguard) && ./jwt
+#include <chrono>
 #include <iostream>
 #include <string>
 #include <wsguard.hpp>
@@ -30,13 +31,8 @@ int main(int argc, char **argv) try {
   on.violation = [](auto &, auto, const wsg_violation &violation) {
     std::cout << "refused: " << wsguard::view(wsg_verdict_name(violation.verdict)) << std::endl;
   };
-  on.failed = [](auto &, std::exception_ptr failure) {
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::exception &error) {
-      std::cerr << "a handler failed: " << error.what() << std::endl;
-    }
-  };
+  // What a handler throws closes its connection and is in the log; `on.failed` would hear of it, too.
+  server.drain_on_signals(std::chrono::seconds(5));
   server.run(on);
   return 0;
 } catch (const wsguard::error &error) {

@@ -4,31 +4,59 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wsguard::host::Wake;
 
+/// The wire from whoever rings to the one consumer who hears.
 #[derive(Debug)]
-struct Wires {
+pub(crate) struct Wires {
     /// How often it was rung; counted before the byte is written, so that whoever reads a byte knows of its ring.
     rung: AtomicU64,
     /// The consumer's: rings it knows of, and bytes it has read. A byte may come later than its ring.
     known: AtomicU64,
     read: AtomicU64,
+    /// The application asked the consumer to come back.
+    interrupted: AtomicBool,
     ring: UnixStream,
     heard: UnixStream,
+}
+
+impl Wires {
+    /// Nothing but an atomic number and a `write`: signal handlers ring, too.
+    pub(crate) fn ring(&self) {
+        self.rung.fetch_add(1, Ordering::AcqRel);
+        let _ = (&self.ring).write(&[1]);
+    }
+
+    /// Lets the consumer come back without an event. For signal handlers: `errno` stays what it was.
+    pub(crate) fn interrupt(&self) {
+        let errno = Errno::last_raw();
+        self.interrupted.store(true, Ordering::Release);
+        self.ring();
+        Errno::set_raw(errno);
+    }
 }
 
 /// The two ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Bell(Arc<Wires>);
 
+/// Why a wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// It rang, or the time is over.
+    Through,
+    /// A signal handler has run on this thread.
+    Signalled,
+}
+
 impl Wake for Bell {
     fn wake(&self) {
-        self.0.rung.fetch_add(1, Ordering::AcqRel);
-        let _ = (&self.0.ring).write(&[1]);
+        self.0.ring();
     }
 }
 
@@ -41,9 +69,19 @@ impl Bell {
             rung: AtomicU64::new(0),
             known: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            interrupted: AtomicBool::new(false),
             ring,
             heard,
         })))
+    }
+
+    pub(crate) fn wires(&self) -> Arc<Wires> {
+        Arc::clone(&self.0)
+    }
+
+    /// Whether the consumer was asked to come back since it did the last time.
+    pub(crate) fn take_interrupt(&self) -> bool {
+        self.0.interrupted.load(Ordering::Acquire) && self.0.interrupted.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -81,13 +119,16 @@ impl Bell {
     }
 
     /// Waits until it rings or `patience` is over, or a signal came; `None` waits for ever.
-    pub(crate) fn wait(&self, patience: Option<Duration>) {
+    pub(crate) fn wait(&self, patience: Option<Duration>) -> Waited {
         // Rounded up: a wait that ends early would be repeated until its time is over.
         let timeout = patience.map_or(PollTimeout::NONE, |patience| {
             let ms = patience.as_micros().div_ceil(1000);
             i32::try_from(ms).ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::MAX)
         });
-        let _ = poll(&mut [PollFd::new(self.0.heard.as_fd(), PollFlags::POLLIN)], timeout);
+        match poll(&mut [PollFd::new(self.0.heard.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => Waited::Signalled,
+            _ => Waited::Through,
+        }
     }
 }
 
@@ -101,10 +142,23 @@ mod tests {
         assert!(!bell.silence());
         bell.wake();
         bell.wake();
-        bell.wait(None);
+        assert_eq!(bell.wait(None), Waited::Through);
         assert!(bell.silence());
         assert!(!bell.silence());
         bell.wait(Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn an_interrupt_is_taken_once() {
+        let bell = Bell::new().unwrap();
+        assert!(!bell.take_interrupt());
+        bell.wires().interrupt();
+        bell.wires().interrupt();
+        bell.wait(None);
+        assert!(bell.silence());
+        assert!(bell.take_interrupt());
+        assert!(!bell.take_interrupt());
+        assert!(!is_readable(&bell));
     }
 
     fn is_readable(bell: &Bell) -> bool {

@@ -1,8 +1,11 @@
-//! The boundary that every exported function passes through: a panic becomes a status, and nothing unwinds into C.
+//! The boundary between the library and C, in both directions: a panic of ours becomes a status, and what leaves a callback
+//! by another way than `return` ends the process with a message, before it can leave half of us behind.
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::handle::Str;
+use crate::os::Uncancelled;
 use crate::status::Status;
 
 /// What an exported function answers when it cannot do its work.
@@ -29,8 +32,21 @@ impl Refusal for u32 {
     }
 }
 
+impl Refusal for bool {
+    fn refusal(_: Status) -> Self {
+        false
+    }
+}
+
+impl Refusal for *mut core::ffi::c_void {
+    fn refusal(_: Status) -> Self {
+        core::ptr::null_mut()
+    }
+}
+
 /// Runs the body of an exported function.
 pub(crate) fn enter<R: Refusal>(body: impl FnOnce() -> Result<R, Status>) -> R {
+    let _uncancelled = Uncancelled::new();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(outcome) => outcome.unwrap_or_else(R::refusal),
         Err(payload) => {
@@ -39,6 +55,25 @@ pub(crate) fn enter<R: Refusal>(body: impl FnOnce() -> Result<R, Status>) -> R {
             R::refusal(Status::ErrPanic)
         }
     }
+}
+
+/// Calls a function of the application. Its exceptions and `pthread_exit` unwind through here; there is nobody to catch
+/// them behind us, and locks and corks of ours between.
+pub(crate) fn foreign<R>(call: impl FnOnce() -> R) -> R {
+    struct Left;
+    impl Drop for Left {
+        fn drop(&mut self) {
+            // Not `eprintln!`, which panics where standard error is broken.
+            let _ = std::io::stderr().write_all(
+                b"wsguard: a callback was left by an exception or pthread_exit; callbacks must return. The process ends.\n",
+            );
+            std::process::abort();
+        }
+    }
+    let left = Left;
+    let returned = call();
+    core::mem::forget(left);
+    returned
 }
 
 /// Declares exported functions: the only way to, so that none can forget the boundary.

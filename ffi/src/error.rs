@@ -4,12 +4,15 @@ use core::ffi::c_char;
 use core::mem::MaybeUninit;
 use std::ffi::CString;
 
-use wsguard::host::Error;
+use wsguard::host::{ConfigError, Error};
 
 use crate::handle::{self, Opaque, Registry, Str};
 use crate::status::Status;
 
 /// What went wrong, in words. Made by the functions that take a `wsg_error **`, owned by whoever called them.
+///
+/// Such a function always writes to it: `NULL` when it did its work, an error when it did not. `NULL` in place of the
+/// pointer: the caller does not want one.
 pub enum ErrorHandle {}
 
 impl Opaque for ErrorHandle {
@@ -32,23 +35,57 @@ pub struct ErrorText {
 /// Where an error object goes; `None`: the caller does not want one.
 pub(crate) type ErrorPlace<'call> = Option<&'call mut MaybeUninit<*mut ErrorHandle>>;
 
-/// Sets `place` to an error object of what failed, or to `NULL` where nothing did.
-pub(crate) fn explain<T>(place: ErrorPlace<'_>, outcome: Result<T, Error>) -> Result<T, Status> {
-    let handle = match (&outcome, &place) {
-        (Err(error), Some(_)) => handle::insert(ErrorText::of(error)).unwrap_or(core::ptr::null_mut()),
-        _ => core::ptr::null_mut(),
-    };
-    if let Some(place) = place {
-        place.write(handle);
+/// Why a call with an error object failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: Status,
+    message: String,
+    option: Option<String>,
+}
+
+impl Failure {
+    /// A status with other words than its own.
+    pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), option: None }
     }
-    outcome.map_err(Status::from)
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::new(status, status.message().to_string_lossy())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { status: (&error).into(), message: error.to_string(), option: error.option().map(str::to_owned) }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Error::Config(error).into()
+    }
+}
+
+/// Runs what may fail, and sets `place` to an error object of it, or to `NULL`: before anything else, so that it is never
+/// left as it was.
+pub(crate) fn explain<T>(place: ErrorPlace<'_>, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Status> {
+    let place = place.map(|place| place.write(core::ptr::null_mut()));
+    body().map_err(|failure| {
+        let status = failure.status;
+        if let Some(place) = place {
+            *place = handle::insert(ErrorText::of(&failure)).unwrap_or(core::ptr::null_mut());
+        }
+        status
+    })
 }
 
 impl ErrorText {
-    fn of(error: &Error) -> Self {
+    fn of(failure: &Failure) -> Self {
         // The core escapes what it quotes; a zero byte would cut the text short for C.
-        let text = |text: &str| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
-        Self { status: error.into(), message: text(&error.to_string()), option: error.option().map(text) }
+        let text = |text: &String| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+        Self { status: failure.status, message: text(&failure.message), option: failure.option.as_ref().map(text) }
     }
 }
 

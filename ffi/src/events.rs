@@ -2,7 +2,7 @@
 
 use crate::handle::{self, Str};
 
-/// What happened.
+/// What happened. Later versions tell of more: ignore a kind that you do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum EventKind {
@@ -16,7 +16,8 @@ pub enum EventKind {
     Binary = 4,
     /// A valid message (`json`). `body.message`.
     Message = 5,
-    /// A connection ended; its id is stale from here on. `body.close`.
+    /// A connection ended; its id is stale from here on, and what `wsg_conn_set_data` keeps of it goes with its batch.
+    /// `body.close`.
     Close = 6,
     /// A rule was broken. `body.violation`.
     Violation = 7,
@@ -70,6 +71,8 @@ pub struct Upgrade {
     pub cookies_len: usize,
     /// The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one.
     pub peer_certificate: Str,
+    /// The credential that `token_sources` found first; or none.
+    pub token: Str,
 }
 
 /// A connection that opened.
@@ -130,22 +133,23 @@ pub struct Violation {
     pub event: Str,
 }
 
-/// What an event says, by its kind. Only the member named there may be read.
+/// What an event says, by its kind. Only the member named there may be read. Its size never changes; what the pointers lead
+/// to may have more members in later versions.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub union EventBody {
     /// `WSG_EVENT_UPGRADE`.
-    pub upgrade: Upgrade,
+    pub upgrade: *const Upgrade,
     /// `WSG_EVENT_OPEN`.
-    pub open: Open,
+    pub open: *const Open,
     /// `WSG_EVENT_TEXT` and `WSG_EVENT_BINARY`.
     pub payload: Str,
     /// `WSG_EVENT_MESSAGE`.
-    pub message: Message,
+    pub message: *const Message,
     /// `WSG_EVENT_CLOSE`.
-    pub close: Close,
+    pub close: *const Close,
     /// `WSG_EVENT_VIOLATION`.
-    pub violation: Violation,
+    pub violation: *const Violation,
 }
 
 impl core::fmt::Debug for EventBody {

@@ -4,8 +4,10 @@ use core::ffi::{c_char, c_int, c_void};
 
 use wsguard::host::{ConnectionId, Handled, InlineMessage as Message, Replies};
 
+use crate::boundary::foreign;
 use crate::events::{EventKind, InlineMessage};
-use crate::handle::{self, Str, Userdata, bytes, optional_text, text};
+use crate::handle::{self, Str, Userdata, bytes};
+use crate::json::{self, Known};
 use crate::status::Status;
 
 /// The answers of an inline handler, to the connection that sent the message. Valid during the call it was given to, on
@@ -17,7 +19,7 @@ pub enum RepliesHandle {}
 ///
 /// A message is offered only when nothing earlier of its connection is still with the application: order is kept.
 pub type InlineFn = Option<
-    extern "C" fn(
+    extern "C-unwind" fn(
         userdata: *mut c_void,
         conn: u64,
         message: *const InlineMessage,
@@ -29,7 +31,8 @@ pub type InlineFn = Option<
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub enum InlineOutcome {
-    /// The message goes to `wsg_server_next` or `wsg_server_run` like any other. No answer may have been given.
+    /// The message goes to `wsg_server_next` or `wsg_server_run` like any other. After an answer was given it is a failure:
+    /// the peer would get two.
     Pass = 0,
     /// The message was dealt with.
     Done = 1,
@@ -40,31 +43,36 @@ pub enum InlineOutcome {
 /// The C function and what it is called with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inline {
-    pub(crate) handler: InlineFn,
+    pub(crate) handler: extern "C-unwind" fn(*mut c_void, u64, *const InlineMessage, *mut RepliesHandle) -> c_int,
     pub(crate) userdata: Userdata,
 }
 
 impl wsguard::host::Inline for Inline {
     fn message(&self, conn: ConnectionId, message: Message<'_>, replies: &mut Replies<'_>) -> Handled {
         let none = Str::NONE;
-        let seen = match message {
-            Message::Text(text) => InlineMessage { kind: EventKind::Text, event: none, data: Str::of(text), id: none },
-            Message::Binary(payload) => {
-                InlineMessage { kind: EventKind::Binary, event: none, data: Str::bytes(payload), id: none }
+        let (seen, known) = match message {
+            Message::Text(text) => {
+                (InlineMessage { kind: EventKind::Text, event: none, data: Str::of(text), id: none }, Known::NOTHING)
             }
-            Message::Event(event, data, id) => InlineMessage {
-                kind: EventKind::Message,
-                event: Str::of(event),
-                data: Str::of(data),
-                id: Str::maybe(id),
-            },
+            Message::Binary(payload) => (
+                InlineMessage { kind: EventKind::Binary, event: none, data: Str::bytes(payload), id: none },
+                Known::NOTHING,
+            ),
+            Message::Event(event, data, id) => {
+                let seen = InlineMessage {
+                    kind: EventKind::Message,
+                    event: Str::of(event),
+                    data: Str::of(data),
+                    id: Str::maybe(id),
+                };
+                (seen, Known::of(data, id))
+            }
         };
-        let Some(handler) = self.handler else { return Handled::Pass };
-        let call = |handle| handler(self.userdata.pointer(), conn.to_u64(), &raw const seen, handle);
-        let returned = handle::lend_replies::<RepliesHandle, _>(replies, call);
+        let call = |handle| foreign(|| (self.handler)(self.userdata.pointer(), conn.to_u64(), &raw const seen, handle));
+        let (returned, replied) = handle::lend_replies::<RepliesHandle, _>(replies, seen.kind, known, call);
         if returned == InlineOutcome::Done as c_int {
             Handled::Done
-        } else if returned == InlineOutcome::Pass as c_int {
+        } else if returned == InlineOutcome::Pass as c_int && !replied {
             Handled::Pass
         } else {
             // How the core is told that a handler failed. Nothing has panicked, so no hook runs.
@@ -73,28 +81,46 @@ impl wsguard::host::Inline for Inline {
     }
 }
 
+fn raw(kind: EventKind) -> Result<(), Status> {
+    if kind == EventKind::Message { Err(Status::ErrArgument) } else { Ok(()) }
+}
+
 exports! {
-    /// Sends a text message (`raw`). Like all three it returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or
-    /// `WSG_ERR_HANDLE` outside the call that gave the handle.
+    /// Sends a text message (`raw`). Like all three it returns `WSG_OK`, `WSG_ERR_ARGUMENT` on a server of the other
+    /// protocol, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside the call that gave the handle.
     pub fn wsg_replies_text(replies: *mut RepliesHandle, text: *const c_char, text_len: usize) -> Status {
-        let text = self::text(text, text_len)?;
-        handle::with_replies(replies, |replies| replies.text(text))?;
+        let text = handle::text(text, text_len)?;
+        handle::with_replies(replies, |replies, kind, _| {
+            raw(kind)?;
+            replies.text(text);
+            Ok(())
+        })?;
         Ok(Status::Ok)
     }
 
     /// Sends a binary message (`raw`).
     pub fn wsg_replies_binary(replies: *mut RepliesHandle, payload: *const c_char, payload_len: usize) -> Status {
         let payload = bytes(payload, payload_len)?;
-        handle::with_replies(replies, |replies| replies.binary(payload))?;
+        handle::with_replies(replies, |replies, kind, _| {
+            raw(kind)?;
+            replies.binary(payload);
+            Ok(())
+        })?;
         Ok(Status::Ok)
     }
 
-    /// Emits an event (`json`). `data` is JSON text; `id` is that of the message it replies to, as JSON text, or `NULL`.
+    /// Emits an event (`json`). `data` and `id` as in `wsg_server_emit` and `wsg_server_reply`.
     pub fn wsg_replies_emit(replies: *mut RepliesHandle, event: *const c_char, event_len: usize, data: *const c_char,
         data_len: usize, id: *const c_char, id_len: usize,
     ) -> Status {
-        let (event, data, id) = (text(event, event_len)?, text(data, data_len)?, optional_text(id, id_len)?);
-        handle::with_replies(replies, |replies| replies.emit(event, data, id))?;
+        handle::with_replies(replies, |replies, kind, known| {
+            if kind != EventKind::Message {
+                return Err(Status::ErrArgument);
+            }
+            let event = json::event(event, event_len)?;
+            replies.emit(event, json::checked(known, data, data_len)?, json::checked_id(known, id, id_len)?);
+            Ok(())
+        })?;
         Ok(Status::Ok)
     }
 }

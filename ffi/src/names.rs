@@ -6,11 +6,13 @@ use std::sync::OnceLock;
 use wsguard::host::Code;
 
 use crate::handle::Str;
-use crate::server::without_signals;
 use crate::status::Status;
 
 /// The ABI that this header describes. It changes when a program must be compiled anew, and the library's soname with it.
 pub const WSG_ABI_VERSION: u32 = 0;
+
+/// A session that does not end, for `expires_at_ms`.
+pub const WSG_NEVER: u64 = u64::MAX;
 
 fn view(text: &'static CStr) -> Str {
     Str { data: text.as_ptr(), len: text.count_bytes() }
@@ -46,6 +48,13 @@ exports! {
         Ok(Status::from_number(status).map_or(Str::of(""), |status| view(status.name())))
     }
 
+    /// What a `wsg_status` says to people: one line of English, which may change. Empty for a number that is none.
+    ///
+    /// Ends with a zero byte; valid for ever.
+    pub fn wsg_status_message(status: i32) -> Str {
+        Ok(Status::from_number(status).map_or(Str::of(""), |status| view(status.message())))
+    }
+
     /// The stable name of a `wsg_verdict`: `origin_denied`. Empty for a number that is none.
     ///
     /// Ends with a zero byte; valid for ever.
@@ -65,14 +74,5 @@ exports! {
     /// The close code of a verdict after the 101; 0 where it has none.
     pub fn wsg_verdict_close_code(verdict: u32) -> u32 {
         Ok(self::verdict(verdict).map_or(0, |code| code.close_code().into()))
-    }
-
-    /// Sends the library's log to standard error, one line per record, for the rest of the process.
-    ///
-    /// Without it nothing is logged. Returns `WSG_OK`, also when called again.
-    pub fn wsg_log_to_stderr() -> Status {
-        // A log whose reader is gone must not end the process: its thread is started here.
-        without_signals(wsguard::host::log_to_stderr);
-        Ok(Status::Ok)
     }
 }

@@ -1,15 +1,17 @@
-//! Options on their way to a server: kept as JSON, which has the contract's own spelling, and checked at every step.
+//! Options on their way to a server: kept as JSON, which has the contract's own spelling. Each is checked where it is
+//! stated, by itself; what only several can get wrong together is the start's to find.
 
 use core::ffi::{c_char, c_void};
 use core::mem::MaybeUninit;
 use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
-use wsguard::host::{ConfigError, Error, Options};
+use wsguard::host::{ConfigError, ConfigErrorKind, Error, Options, Policy};
 
-use crate::error::{ErrorHandle, explain};
-use crate::handle::{self, Opaque, Registry, Userdata, lock, optional_text, text};
+use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
+use crate::handle::{self, Opaque, Registry, Userdata, lock, name, optional_text};
 use crate::inline::{Inline, InlineFn};
+use crate::os;
 use crate::status::Status;
 
 /// Options and what belongs to them, to start servers with. `origins` and `auth` have no default: a server does not start
@@ -33,36 +35,95 @@ pub struct Stated {
 }
 
 impl Stated {
+    /// Whether messages are `raw` rather than `json`.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.values.get("protocol").is_some_and(|protocol| protocol == "raw")
+    }
+
+    /// Whether handshakes ask the application.
+    pub(crate) fn asks(&self) -> bool {
+        self.values.get("auth").is_some_and(|auth| auth == "callback")
+    }
+
+    /// Whether message rules act, rather than only report.
+    pub(crate) fn enforces(&self) -> bool {
+        self.values.get("on_violation").is_none_or(|action| action != "report")
+    }
+
     pub(crate) fn options(&self) -> Result<Options, Error> {
         Ok(Options::from_value(&Value::Object(self.values.clone()))?)
     }
 }
 
-/// Changes options; a change that is not accepted leaves them as they were.
-fn change(options: *mut OptionsHandle, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), Error> {
-    let stated = handle::find(options).map_err(|_| Error::InvalidArgument("options"))?;
-    let mut stated = lock(&stated);
-    let mut values = stated.values.clone();
-    change(&mut values);
-    Options::from_value(&Value::Object(values.clone()))?;
-    stated.values = values;
-    Ok(())
+/// Checks one option by itself, as far as that goes: its shape and its range. `value` holds nothing but it.
+fn check(option: &str, value: &Value) -> Result<(), Failure> {
+    let mut alone = Options::from_value(&json!({option: value}))?;
+    // Beside a policy that stands, whatever the option is.
+    if option != "origins" {
+        alone.dangerously_allow_any_origin = true;
+    }
+    if alone.auth.is_none() {
+        alone.auth = Options::from_value(&json!({"auth": "none"}))?.auth;
+    }
+    alone.dangerously_allow_plaintext = true;
+    match Policy::new(alone) {
+        Err(error) if error.kind == ConfigErrorKind::InvalidOption && error.option.starts_with(option) => {
+            Err(error.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Changes what was stated; an error leaves it as it was.
+fn change(
+    options: *mut OptionsHandle,
+    change: impl FnOnce(&mut Map<String, Value>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let stated = handle::find(options)?;
+    let _calm = os::calm();
+    change(&mut lock(&stated).values)
 }
 
 /// Sets one option.
-fn set(options: *mut OptionsHandle, name: &str, value: Value) -> Result<Status, Status> {
-    handle::find(options)?;
-    change(options, |values| drop(values.insert(name.to_owned(), value)))?;
+fn set(
+    options: *mut OptionsHandle,
+    error: ErrorPlace<'_>,
+    option: &str,
+    value: impl FnOnce() -> Result<Value, Status>,
+) -> Result<Status, Status> {
+    explain(error, || {
+        handle::find(options)?;
+        let value = value()?;
+        check(option, &value)?;
+        change(options, |values| {
+            values.insert(option.to_owned(), value);
+            Ok(())
+        })
+    })?;
     Ok(Status::Ok)
 }
 
-/// The list at `name`, made when it is not there.
-fn list<'v>(values: &'v mut Map<String, Value>, name: &str) -> Option<&'v mut Vec<Value>> {
-    values.entry(name).or_insert_with(|| json!([])).as_array_mut()
+/// Sets who is asked. Tokens or keys that were stated are not forgotten by it.
+fn set_auth(options: *mut OptionsHandle, error: ErrorPlace<'_>, auth: &str) -> Result<Status, Status> {
+    explain(error, || {
+        change(options, |values| match values.get("auth") {
+            Some(stated) if stated != auth => Err(contradiction(auth)),
+            _ => {
+                values.insert("auth".to_owned(), auth.into());
+                Ok(())
+            }
+        })
+    })?;
+    Ok(Status::Ok)
+}
+
+fn contradiction(auth: &str) -> Failure {
+    let message = format!("is stated as something else already; state {auth} alone, or replace it by wsg_options_set");
+    ConfigError::contradiction("auth", message).into()
 }
 
 /// Reads `name` and its JSON text as the core would, duplicate keys and all.
-fn parse(name: &str, json: &str) -> Result<Value, Error> {
+fn parse(name: &str, json: &str) -> Result<Value, Failure> {
     let value: Value =
         serde_json::from_str(json).map_err(|error| ConfigError::invalid(name, format!("not JSON: {error}")))?;
     Options::from_json(&format!("{{{}:{json}}}", Value::from(name)))?;
@@ -83,23 +144,22 @@ exports! {
 
     /// Options from the text of a JSON object, `json_len` bytes: every option of the contract under its own name.
     ///
-    /// On success `*options` is owned by the caller, else it is `NULL`. `error` may be `NULL`; when it is not, `*error` is
-    /// `NULL` or an error that the caller frees. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION`
-    /// (wrong type, or not JSON), `WSG_ERR_NULL` or `WSG_ERR_UTF8`. Required options and contradictions are
-    /// `wsg_server_start`'s to find.
+    /// On success `*options` is owned by the caller, else it is `NULL`. `*error` is written as `wsg_error` says. Returns
+    /// `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, or not JSON), `WSG_ERR_NULL` or
+    /// `WSG_ERR_UTF8`. Ranges, required options and contradictions are `wsg_server_start`'s to find.
     pub fn wsg_options_from_json(json: *const c_char, json_len: usize,
         options: Option<&mut MaybeUninit<*mut OptionsHandle>>, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
-        let place = handle::out(options)?;
-        place.write(core::ptr::null_mut());
-        let values = text(json, json_len).map(|json| {
+        explain(error, || {
+            let place = handle::out(options)?;
+            place.write(core::ptr::null_mut());
+            let json = name(json, json_len)?;
             Options::from_json(json)?;
             let values: Map<String, Value> =
                 serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-            Ok::<_, Error>(values)
-        });
-        let values = explain(error, values?)?;
-        place.write(handle::insert(Mutex::new(Stated { values, inline: None }))?);
+            place.write(handle::insert(Mutex::new(Stated { values, inline: None }))?);
+            Ok(())
+        })?;
         Ok(Status::Ok)
     }
 
@@ -109,107 +169,134 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sets any option by its name, to a JSON text: `"rate_limit"`, `{"per_second": 5, "burst": 10}`.
+    /// Sets any option by its name, to a JSON text: `"rate_limit"`, `{"per_second": 5, "burst": 10}`. What was stated of it
+    /// before is replaced.
     ///
-    /// `error` as in `wsg_options_from_json`. Returns what that returns, and `WSG_ERR_HANDLE`. On an error the options are
-    /// as they were.
+    /// Like every setter below it checks the option by itself, writes `*error` as `wsg_error` says, and changes nothing on an
+    /// error. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, not JSON, out of range),
+    /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_UTF8`.
     pub fn wsg_options_set(options: *mut OptionsHandle, name: *const c_char, name_len: usize, json: *const c_char,
         json_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
-        handle::find(options)?;
-        let (name, json) = (text(name, name_len)?, text(json, json_len)?);
-        let outcome = parse(name, json)
-            .and_then(|value| change(options, |values| drop(values.insert(name.to_owned(), value))));
-        explain(error, outcome)?;
+        explain(error, || {
+            handle::find(options)?;
+            let (name, json) = (self::name(name, name_len)?, self::name(json, json_len)?);
+            let value = parse(name, json)?;
+            check(name, &value)?;
+            change(options, |values| {
+                values.insert(name.to_owned(), value);
+                Ok(())
+            })
+        })?;
         Ok(Status::Ok)
     }
 
-    /// Sets `listen`: `host:port` (port 0: any free one), `unix:PATH` or `fd:N`. Like every setter below it returns `WSG_OK`,
-    /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE`, `WSG_ERR_UTF8` or `WSG_ERR_INVALID_OPTION`, and on an error changes nothing.
-    pub fn wsg_options_set_listen(options: *mut OptionsHandle, address: *const c_char, address_len: usize) -> Status {
-        set(options, "listen", text(address, address_len)?.into())
+    /// Sets `listen`: `host:port` (port 0: any free one), `unix:PATH` or `fd:N`.
+    pub fn wsg_options_set_listen(options: *mut OptionsHandle, address: *const c_char, address_len: usize,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
+    ) -> Status {
+        set(options, error, "listen", || Ok(name(address, address_len)?.into()))
     }
 
     /// Sets `threads`: how many I/O threads; 0 is one per core.
-    pub fn wsg_options_set_threads(options: *mut OptionsHandle, threads: usize) -> Status {
-        set(options, "threads", threads.into())
+    pub fn wsg_options_set_threads(options: *mut OptionsHandle, threads: usize,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
+    ) -> Status {
+        set(options, error, "threads", || Ok(threads.into()))
     }
 
     /// Adds one of the `origins` that may connect: `https://app.example.com`.
-    pub fn wsg_options_add_origin(options: *mut OptionsHandle, origin: *const c_char, origin_len: usize) -> Status {
-        handle::find(options)?;
-        let origin = text(origin, origin_len)?;
-        change(options, |values| {
-            if let Some(origins) = list(values, "origins") {
-                origins.push(origin.into());
-            }
+    pub fn wsg_options_add_origin(options: *mut OptionsHandle, origin: *const c_char, origin_len: usize,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
+    ) -> Status {
+        explain(error, || {
+            handle::find(options)?;
+            let origin = name(origin, origin_len)?;
+            check("origins", &json!([origin]))?;
+            change(options, |values| {
+                if let Some(origins) = values.entry("origins").or_insert_with(|| json!([])).as_array_mut() {
+                    origins.push(origin.into());
+                }
+                Ok(())
+            })
         })?;
         Ok(Status::Ok)
     }
 
     /// Sets `auth` to `callback`: every handshake that passes the other checks is a `WSG_EVENT_UPGRADE`, whose ticket
-    /// wants an answer.
-    pub fn wsg_options_set_auth_callback(options: *mut OptionsHandle) -> Status {
-        set(options, "auth", "callback".into())
+    /// wants an answer. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+    pub fn wsg_options_set_auth_callback(options: *mut OptionsHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
+    ) -> Status {
+        set_auth(options, error, "callback")
     }
 
     /// Sets `auth` to `none`: every peer that passes the other checks is accepted, without a user.
-    pub fn wsg_options_set_auth_none(options: *mut OptionsHandle) -> Status {
-        set(options, "auth", "none".into())
+    /// `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+    pub fn wsg_options_set_auth_none(options: *mut OptionsHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
+    ) -> Status {
+        set_auth(options, error, "none")
     }
 
-    /// Adds a token of `user` to `auth`, which becomes a list of tokens if it was something else.
+    /// Adds a token of `user` to the tokens of `auth`. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
     pub fn wsg_options_add_token(options: *mut OptionsHandle, token: *const c_char, token_len: usize,
-        user: *const c_char, user_len: usize,
+        user: *const c_char, user_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
-        handle::find(options)?;
-        let entry = json!({"token": text(token, token_len)?, "user": text(user, user_len)?});
-        change(options, |values| {
-            let auth = values.entry("auth").or_insert_with(|| json!({}));
-            if auth.get("tokens").is_none() {
-                *auth = json!({"tokens": []});
-            }
-            if let Some(tokens) = auth["tokens"].as_array_mut() {
-                tokens.push(entry);
-            }
+        explain(error, || {
+            handle::find(options)?;
+            let entry = json!({"token": name(token, token_len)?, "user": name(user, user_len)?});
+            check("auth", &json!({"tokens": [&entry]}))?;
+            change(options, |values| {
+                let auth = values.entry("auth").or_insert_with(|| json!({"tokens": []}));
+                let tokens = auth.get_mut("tokens").and_then(Value::as_array_mut);
+                tokens.ok_or_else(|| contradiction("tokens"))?.push(entry);
+                Ok(())
+            })
         })?;
         Ok(Status::Ok)
     }
 
-    /// Sets `tls`: certificate chain and private key, each a PEM text or the path of one.
+    /// Sets `tls`: certificate chain and private key, each a PEM text or the path of one. They are read by the start.
     pub fn wsg_options_set_tls(options: *mut OptionsHandle, cert: *const c_char, cert_len: usize, key: *const c_char,
-        key_len: usize,
+        key_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
-        set(options, "tls", json!({"cert": text(cert, cert_len)?, "key": text(key, key_len)?}))
+        set(options, error, "tls", || Ok(json!({"cert": name(cert, cert_len)?, "key": name(key, key_len)?})))
     }
 
     /// Sets `protocol`: `json` or `raw`.
-    pub fn wsg_options_set_protocol(options: *mut OptionsHandle, protocol: *const c_char, protocol_len: usize
+    pub fn wsg_options_set_protocol(options: *mut OptionsHandle, protocol: *const c_char, protocol_len: usize,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
-        set(options, "protocol", text(protocol, protocol_len)?.into())
+        set(options, error, "protocol", || Ok(name(protocol, protocol_len)?.into()))
     }
 
-    /// Adds one of the `events` a peer may send. `schema` is a JSON Schema for its data, or `NULL` for any data.
+    /// Adds one of the `events` a peer may send. `schema` is a JSON Schema for its data, or `NULL` for any data. An event
+    /// that is there already is replaced.
     pub fn wsg_options_add_event(options: *mut OptionsHandle, name: *const c_char, name_len: usize,
-        schema: *const c_char, schema_len: usize,
+        schema: *const c_char, schema_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
-        handle::find(options)?;
-        let name = text(name, name_len)?;
-        let rules = match optional_text(schema, schema_len)? {
-            Some(schema) => json!({"schema": parse_schema(name, schema)?}),
-            None => json!({}),
-        };
-        change(options, |values| {
-            if let Some(events) = values.entry("events").or_insert_with(|| json!({})).as_object_mut() {
-                events.insert(name.to_owned(), rules);
-            }
+        explain(error, || {
+            handle::find(options)?;
+            let name = self::name(name, name_len)?;
+            let rules = match optional_text(schema, schema_len)? {
+                Some(schema) => json!({"schema": parse_schema(name, schema)?}),
+                None => json!({}),
+            };
+            check("events", &json!({name: &rules}))?;
+            change(options, |values| {
+                if let Some(events) = values.entry("events").or_insert_with(|| json!({})).as_object_mut() {
+                    events.insert(name.to_owned(), rules);
+                }
+                Ok(())
+            })
         })?;
         Ok(Status::Ok)
     }
 
     /// Sets `max_message_bytes`.
-    pub fn wsg_options_set_max_message_bytes(options: *mut OptionsHandle, bytes: usize) -> Status {
-        set(options, "max_message_bytes", bytes.into())
+    pub fn wsg_options_set_max_message_bytes(options: *mut OptionsHandle, bytes: usize,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
+    ) -> Status {
+        set(options, error, "max_message_bytes", || Ok(bytes.into()))
     }
 
     /// Answers messages on the library's own I/O threads, which is the fastest way to: `handler` is called between reading
@@ -218,16 +305,20 @@ exports! {
     /// It is for work of a few microseconds. **It must not block**: while it runs, every connection of its thread waits. It
     /// is called from several threads at once, `userdata` with it, until `wsg_server_next` has answered `WSG_STOPPED` or
     /// `wsg_server_free` has returned. It may call everything but `wsg_server_start`, `_next`, `_run` and `_free`.
+    ///
+    /// Somebody must take events all the same (`wsg_server_run` with no handlers will do): a connection's messages come here
+    /// when its open was taken and nothing earlier of it waits to be. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
     pub fn wsg_options_set_inline(options: *mut OptionsHandle, handler: InlineFn, userdata: *mut c_void
     ) -> Status {
         let options = handle::find(options)?;
-        lock(&options).inline = handler.map(|_| Inline { handler, userdata: Userdata::new(userdata) });
+        let _calm = os::calm();
+        lock(&options).inline = handler.map(|handler| Inline { handler, userdata: Userdata::new(userdata) });
         Ok(Status::Ok)
     }
 }
 
 /// Reads a schema as part of the options it belongs to.
-fn parse_schema(event: &str, schema: &str) -> Result<Value, Error> {
+fn parse_schema(event: &str, schema: &str) -> Result<Value, Failure> {
     let value: Value = serde_json::from_str(schema)
         .map_err(|error| ConfigError::invalid(format!("events.{event}.schema"), format!("not JSON: {error}")))?;
     Options::from_json(&format!("{{\"events\":{{{}:{{\"schema\":{schema}}}}}}}", Value::from(event)))?;

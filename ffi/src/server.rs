@@ -7,15 +7,16 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use wsguard::host::{Builder, Code, Error, EventBatch, Next, Server, ServerHandle as Commands};
+use wsguard::host::{Builder, Code, ConnectionId, Error, EventBatch, Next, Server, ServerHandle as Commands};
 
-use crate::bell::Bell;
-use crate::error::{ErrorHandle, explain};
+use crate::bell::{Bell, Waited};
+use crate::error::{ErrorHandle, Failure, explain};
 use crate::events::Event;
-use crate::fork;
 use crate::handle::{self, Opaque, Pinned, Registry, Str, lock};
 use crate::options::{OptionsHandle, Stated};
+use crate::os;
+use crate::peers::Peers;
+use crate::signals::{self, without_signals};
 use crate::status::Status;
 use crate::views::Views;
 
@@ -47,6 +48,11 @@ impl Opaque for BatchHandle {
 #[derive(Debug)]
 pub struct Running {
     pub(crate) commands: Commands,
+    pub(crate) peers: Peers,
+    /// What of the policy this face asks for: which messages there are, whether handshakes ask, and whether message rules act.
+    pub(crate) is_raw: bool,
+    pub(crate) asks: bool,
+    pub(crate) enforces: bool,
     address: CString,
     bell: Bell,
     forks: u64,
@@ -97,7 +103,7 @@ pub struct Stats {
 /// The server of a handle, in the process that started it.
 pub(crate) fn running(server: *const ServerHandle) -> Result<Arc<Running>, Status> {
     let running = handle::find(server)?;
-    if running.forks == fork::depth() { Ok(running) } else { Err(Status::ErrForked) }
+    if running.is_here() { Ok(running) } else { Err(Status::ErrForked) }
 }
 
 impl Running {
@@ -108,16 +114,30 @@ impl Running {
             Some(inline) => builder.inline(inline),
             None => builder,
         };
-        fork::watch();
         let server = without_signals(|| builder.start(stated.options()?))?;
         Ok(Self {
             commands: server.handle(),
+            peers: Peers::default(),
+            is_raw: stated.is_raw(),
+            asks: stated.asks(),
+            enforces: stated.enforces(),
             address: CString::new(server.address()).unwrap_or_default(),
             bell,
-            forks: fork::depth(),
+            forks: os::forks(),
             consumer: Mutex::new(Some(server)),
             spare: Arc::new(Mutex::new(Some(Pinned::default()))),
         })
+    }
+
+    /// Whether its threads are this process's.
+    pub(crate) fn is_here(&self) -> bool {
+        self.forks == os::forks()
+    }
+
+    /// An open connection that the application has not closed.
+    pub(crate) fn open(&self, conn: u64) -> Result<ConnectionId, Status> {
+        let conn = ConnectionId::from_u64(conn);
+        if self.peers.is_gone(conn) { Err(Status::ErrConnectionClosed) } else { Ok(conn) }
     }
 
     /// The right to take events, for one thread at a time.
@@ -130,22 +150,12 @@ impl Running {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(Status::ErrBusy),
         };
-        let views = lock(&self.spare).take().ok_or(Status::ErrBusy)?;
+        let views = {
+            let _calm = os::calm();
+            lock(&self.spare).take().ok_or(Status::ErrBusy)?
+        };
         Ok(Consumer { running: self, server, views: Some(views) })
     }
-}
-
-/// Starts threads that no signal is delivered to: an application's handlers run on its own threads, and a peer that is
-/// gone is an error of a write, not the end of the process (`SIGPIPE`).
-pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    let mut blocked = SigSet::all();
-    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGABRT] {
-        blocked.remove(fault);
-    }
-    let before = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let started = start();
-    let _ = before.map(|before| before.thread_set_mask());
-    started
 }
 
 /// The one thread that takes events, with the batch it fills.
@@ -155,18 +165,29 @@ pub(crate) struct Consumer<'s> {
     views: Option<Pinned<Box<Views>>>,
 }
 
+/// What a wait brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Events,
+    /// The time is over, or a signal handler has run on this thread.
+    Nothing,
+    /// The application asked for it.
+    Interrupted,
+    Stopped,
+}
+
 impl Consumer<'_> {
     /// Waits for events and makes views of them; `patience` as in the core.
-    pub(crate) fn wait(&mut self, patience: Option<Duration>) -> Result<Next, Status> {
+    pub(crate) fn wait(&mut self, patience: Option<Duration>) -> Result<Taken, Status> {
         let (Some(server), Some(Pinned(views))) = (&mut *self.server, &mut self.views) else {
             return Err(Status::ErrHandle);
         };
-        views.forget();
-        let next = wait(server, &self.running.bell, &mut views.batch, patience);
-        if next == Next::Events {
-            views.refresh();
+        views.forget(&self.running.peers);
+        let taken = wait(server, &self.running.bell, &mut views.batch, patience);
+        if taken == Taken::Events {
+            views.refresh(&self.running.peers);
         }
-        Ok(next)
+        Ok(taken)
     }
 
     /// The events of the last wait.
@@ -184,24 +205,28 @@ impl Consumer<'_> {
 impl Drop for Consumer<'_> {
     fn drop(&mut self) {
         if let Some(views) = self.views.take() {
+            let _calm = os::calm();
             *lock(&self.running.spare) = Some(views);
         }
     }
 }
 
-fn wait(server: &mut Server, bell: &Bell, batch: &mut EventBatch, patience: Option<Duration>) -> Next {
+fn wait(server: &mut Server, bell: &Bell, batch: &mut EventBatch, patience: Option<Duration>) -> Taken {
     let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
     loop {
+        if bell.take_interrupt() {
+            return Taken::Interrupted;
+        }
         match server.events().next(batch, Some(Duration::ZERO)) {
+            Next::Events => return Taken::Events,
+            Next::Stopped => return Taken::Stopped,
             Next::Nothing if bell.silence() => {}
             Next::Nothing => {
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-                if left == Some(Duration::ZERO) {
-                    return Next::Nothing;
+                if left == Some(Duration::ZERO) || bell.wait(left) == Waited::Signalled {
+                    return Taken::Nothing;
                 }
-                bell.wait(left);
             }
-            next => return next,
         }
     }
 }
@@ -230,23 +255,34 @@ exports! {
     /// Checks the options, binds, and starts the I/O threads. The policy in force is logged as one line.
     ///
     /// The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
-    /// else it is `NULL`. `error` may be `NULL`; when it is not, `*error` is `NULL` or an error that the caller frees.
-    /// Returns `WSG_OK`, an error of options (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`,
-    /// `WSG_ERR_START`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler.
+    /// else it is `NULL`. `*error` is written as `wsg_error` says. Returns `WSG_OK`, an error of options
+    /// (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`, `WSG_ERR_START`, `WSG_ERR_NULL` or
+    /// `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler.
     ///
     /// No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
     pub fn wsg_server_start(options: *const OptionsHandle, server: Option<&mut MaybeUninit<*mut ServerHandle>>,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
-        let place = handle::out(server)?;
-        place.write(core::ptr::null_mut());
-        let options = handle::find(options)?;
-        if handle::is_inline() {
-            return Err(Status::ErrReentrant);
-        }
-        let stated = lock(&options).clone();
-        let running = explain(error, Running::start(&stated))?;
-        place.write(handle::insert(running)?);
+        explain(error, || {
+            let place = handle::out(server)?;
+            place.write(core::ptr::null_mut());
+            let options = handle::find(options)?;
+            if handle::is_inline() {
+                return Err(Failure::new(Status::ErrReentrant, "an inline handler must not start a server"));
+            }
+            let stated = {
+                let _calm = os::calm();
+                lock(&options).clone()
+            };
+            let running = Running::start(&stated)?;
+            let bell = running.bell.wires();
+            let server = handle::insert::<ServerHandle>(running)?;
+            os::connect(server.addr(), Arc::clone(&bell));
+            // Whoever waits for the descriptor before the first `wsg_server_next` is woken to call it.
+            bell.ring();
+            place.write(server);
+            Ok(())
+        })?;
         Ok(Status::Ok)
     }
 
@@ -257,14 +293,17 @@ exports! {
     /// A `wsg_server_next` or `wsg_server_run` on another thread ends first, so a callback must not wait for this call.
     /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
-        if handle::is_inline() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const())) {
+        let is_forked = handle::find(server).is_ok_and(|running| !running.is_here());
+        if !is_forked && (handle::is_inline() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
             return Err(Status::ErrReentrant);
         }
         let running = handle::remove(server)?;
-        if running.forks != fork::depth() {
+        if is_forked {
             core::mem::forget(running);
             return Ok(Status::Ok);
         }
+        signals::forget(server);
+        os::disconnect(server.addr());
         running.commands.stop();
         let server = lock(&running.consumer).take();
         drop(server);
@@ -282,9 +321,13 @@ exports! {
     /// a negative number waits for ever.
     ///
     /// On `WSG_OK`, `*batch` is owned by the caller and holds at least one event; it must be freed before the next call.
-    /// Else it is `NULL`: `WSG_NOTHING` when the time is over, `WSG_STOPPED` when the server has stopped and every event
-    /// was taken. One thread at a time: `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from
-    /// an inline handler; `WSG_ERR_NULL`, `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
+    /// Else it is `NULL`: `WSG_NOTHING` when the time is over, when a signal handler has run on this thread, or after
+    /// `wsg_server_interrupt`; `WSG_STOPPED` when the server has stopped and every event was taken. One thread at a time:
+    /// `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from an inline handler; `WSG_ERR_NULL`,
+    /// `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
+    ///
+    /// A batch may hold messages of a connection that you close while you work on it: ask `wsg_conn_is_open` where that
+    /// matters. `wsg_server_run` skips them.
     pub fn wsg_server_next(server: *mut ServerHandle, timeout_ms: i64,
         batch: Option<&mut MaybeUninit<*mut BatchHandle>>,
     ) -> Status {
@@ -293,17 +336,17 @@ exports! {
         let running = running(server)?;
         let mut consumer = running.consume()?;
         match consumer.wait(u64::try_from(timeout_ms).ok().map(Duration::from_millis))? {
-            Next::Events => {
+            Taken::Events => {
                 place.write(consumer.give()?);
                 Ok(Status::Ok)
             }
-            Next::Nothing => Ok(Status::Nothing),
-            Next::Stopped => Ok(Status::Stopped),
+            Taken::Nothing | Taken::Interrupted => Ok(Status::Nothing),
+            Taken::Stopped => Ok(Status::Stopped),
         }
     }
 
     /// The events of a batch: `*count` of them, one after the other. They, and what they point at, are valid until the batch
-    /// is freed, also when the server was freed before.
+    /// is freed, also when the server was freed before. The size of `wsg_event` never changes.
     ///
     /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
     pub fn wsg_batch_events(batch: *const BatchHandle, events: Option<&mut MaybeUninit<*const Event>>,
@@ -311,6 +354,7 @@ exports! {
     ) -> Status {
         let (events, count) = (handle::out(events)?, handle::out(count)?);
         let batch = handle::find(batch)?;
+        let _calm = os::calm();
         let views = lock(&batch.views);
         let seen = views.as_ref().ok_or(Status::ErrHandle)?.0.events();
         events.write(seen.as_ptr());
@@ -322,6 +366,7 @@ exports! {
     /// `WSG_ERR_HANDLE` the second time.
     pub fn wsg_batch_free(batch: *mut BatchHandle) -> Status {
         let batch = handle::remove(batch)?;
+        let _calm = os::calm();
         let views = lock(&batch.views).take();
         if let (Some(views), Some(home)) = (views, batch.home.upgrade()) {
             *lock(&home) = Some(views);
@@ -331,8 +376,7 @@ exports! {
 
     /// A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
     ///
-    /// When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`; also once before the first wait.
-    /// Do not read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`,
+    /// When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`,
     /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_fd(server: *const ServerHandle, fd: Option<&mut MaybeUninit<c_int>>) -> Status {
         let place = handle::out(fd)?;
@@ -341,34 +385,42 @@ exports! {
     }
 
     /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
-    /// left after `timeout_ms` is dropped. Does not wait: `wsg_server_next` answers `WSG_STOPPED` and `wsg_server_run`
-    /// returns when all is over. Safe to repeat. Any thread, also in callbacks and inline handlers.
+    /// left after `timeout_ms` is dropped (`WSG_NEVER`: it takes as long as it takes). Does not wait: `wsg_server_next`
+    /// answers `WSG_STOPPED` and `wsg_server_run` returns when all is over. What this thread sent before goes out before.
+    /// Safe to repeat. Any thread, also in callbacks and inline handlers; of a signal handler see
+    /// `wsg_server_drain_on_signals` and `wsg_server_interrupt`.
     ///
     /// Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_drain(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) -> Status {
-        running(server)?.commands.drain(timeout_ms, jitter_ms);
+        let running = running(server)?;
+        running.commands.flush();
+        running.commands.drain(timeout_ms, jitter_ms);
         Ok(Status::Ok)
     }
 
-    /// Stops at once: every connection is dropped. Does not wait, and frees nothing. As `wsg_server_drain` otherwise.
+    /// Stops at once: every connection is dropped, after what this thread sent before was handed to the system. Does not
+    /// wait, and frees nothing. As `wsg_server_drain` otherwise.
     pub fn wsg_server_stop(server: *mut ServerHandle) -> Status {
-        running(server)?.commands.stop();
+        let running = running(server)?;
+        running.commands.flush();
+        running.commands.stop();
         Ok(Status::Ok)
     }
 
-    /// Reads certificate and key again. A bad pair keeps the old one: an error that says so, as in `wsg_server_start`.
+    /// Reads certificate and key again. A bad pair keeps the old one, and is an error that says so.
     ///
     /// Any thread; it reads files. Returns `WSG_OK`, `WSG_ERR_INVALID_OPTION`, `WSG_ERR_ARGUMENT` without the option `tls`,
     /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_reload_tls(server: *mut ServerHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
     ) -> Status {
-        explain(error, running(server)?.commands.reload_tls())?;
+        explain(error, || Ok(running(server)?.commands.reload_tls()?))?;
         Ok(Status::Ok)
     }
 
-    /// The counters now. `stats_len` is `sizeof(wsg_stats)`: the library fills what this header knows of.
+    /// The counters now. `stats_len` is `sizeof(wsg_stats)`: the library fills what this header knows of, and with 0 what
+    /// the library does not.
     ///
-    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a size that is none, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_stats(server: *const ServerHandle, stats: *mut Stats, stats_len: usize) -> Status {
         let now = running(server)?.commands.stats();
         let seen = Stats {

@@ -2,7 +2,8 @@
 
 use wsguard::host::{ConfigErrorKind, Error, Sent};
 
-/// What a call answers. 0 and above: it was done; below 0: it was not, and nothing was changed.
+/// What a call answers. 0 and above: it was done; below 0: it was not, and nothing was changed. So ask for `< 0`, not for
+/// `!= WSG_OK`: `WSG_QUEUED` is no error.
 ///
 /// Values never change their meaning; new ones may be added. `wsg_status_name` gives the stable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,9 +14,9 @@ pub enum Status {
     /// The message was accepted and waits behind others that the peer has not read. `WSG_EVENT_DRAINED` tells when all
     /// were written.
     Queued = 1,
-    /// `wsg_server_next` waited as long as it was told to, and nothing happened.
+    /// There is nothing: `wsg_server_next` waited as long as it was told to, or it was interrupted.
     Nothing = 2,
-    /// `wsg_server_next` has no more events, now and for ever: the server has stopped.
+    /// `wsg_server_next` has no more events, now and for ever: the server has stopped. Its name is `ended`.
     Stopped = 3,
     /// An argument that must not be `NULL` is.
     ErrNull = -1,
@@ -43,7 +44,8 @@ pub enum Status {
     ErrListen = -12,
     /// A thread or an event loop could not be started.
     ErrStart = -13,
-    /// Another thread is in `wsg_server_next` or `wsg_server_run`, or the last batch was not freed yet.
+    /// Another thread is in `wsg_server_next` or `wsg_server_run`, or the last batch was not freed yet; or there is a signal
+    /// handler or a log already.
     ErrBusy = -14,
     /// The call is not allowed on this thread now: it would wait for itself.
     ErrReentrant = -15,
@@ -62,7 +64,8 @@ impl Status {
             Status::Ok => c"ok",
             Status::Queued => c"queued",
             Status::Nothing => c"nothing",
-            Status::Stopped | Status::ErrStopped => c"stopped",
+            Status::Stopped => c"ended",
+            Status::ErrStopped => c"stopped",
             Status::ErrNull => c"null_argument",
             Status::ErrHandle => c"invalid_handle",
             Status::ErrUtf8 => c"invalid_utf8",
@@ -80,6 +83,34 @@ impl Status {
             Status::ErrForked => c"forked",
             Status::ErrAbi => c"abi_mismatch",
             Status::ErrPanic => c"panic",
+        }
+    }
+
+    /// What it says to people.
+    pub(crate) fn message(self) -> &'static core::ffi::CStr {
+        match self {
+            Status::Ok => c"done",
+            Status::Queued => c"accepted, and waits for the peer to read",
+            Status::Nothing => c"nothing happened in time, or the wait was interrupted",
+            Status::Stopped => c"the server has stopped, and every event was taken",
+            Status::ErrNull => c"an argument that must not be NULL is",
+            Status::ErrHandle => c"the handle names nothing: it was freed, or is of another kind",
+            Status::ErrUtf8 => c"a text is not UTF-8",
+            Status::ErrArgument => c"an argument is not accepted",
+            Status::ErrConnectionClosed => c"the connection is closed",
+            Status::ErrTicketSettled => c"the ticket was answered already, timed out, or its peer has left",
+            Status::ErrStopped => c"the server has stopped",
+            Status::ErrUnknownOption => c"the option does not exist",
+            Status::ErrMissingOption => c"a required option was not given",
+            Status::ErrInvalidOption => c"the value of an option is not accepted",
+            Status::ErrContradiction => c"two options cannot both hold",
+            Status::ErrListen => c"the address cannot be listened on",
+            Status::ErrStart => c"a thread or an event loop could not be started",
+            Status::ErrBusy => c"another thread or another handler has it already",
+            Status::ErrReentrant => c"the call would wait for itself on this thread",
+            Status::ErrForked => c"the server belongs to the process that this one was forked from",
+            Status::ErrAbi => c"the program was compiled for another version of the library",
+            Status::ErrPanic => c"a fault of the library",
         }
     }
 
@@ -184,5 +215,7 @@ mod tests {
             assert_eq!(Status::from_number(*status as i32), Some(*status));
         }
         assert_eq!(Status::from_number(-1000), None);
+        let names: std::collections::BTreeSet<_> = ALL.iter().map(|status| status.name()).collect();
+        assert_eq!(names.len(), ALL.len());
     }
 }

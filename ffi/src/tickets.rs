@@ -4,7 +4,8 @@ use core::ffi::c_char;
 
 use wsguard::host::{Accept, Decision, TicketId};
 
-use crate::handle::optional_text;
+use crate::handle::name;
+use crate::names::WSG_NEVER;
 use crate::server::{ServerHandle, running};
 use crate::status::Status;
 
@@ -13,19 +14,34 @@ fn answer(server: *mut ServerHandle, ticket: u64, decision: Decision) -> Result<
     Ok(Status::Ok)
 }
 
+/// When a session ends. 0 is what a parser that failed leaves behind: it must not be "never".
+fn expiry(expires_at_ms: u64) -> Result<Option<u64>, Status> {
+    match expires_at_ms {
+        0 => Err(Status::ErrArgument),
+        WSG_NEVER => Ok(None),
+        at => Ok(Some(at)),
+    }
+}
+
 exports! {
-    /// Lets a handshake in. `user` shares limits and can be disconnected by name (1 to 256 bytes without control
-    /// characters); `NULL` for none. The session ends at `expires_at_ms`, milliseconds since 1970; 0: it does not.
+    /// Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected
+    /// by name. `NULL` is `WSG_ERR_NULL`: whoever wants nobody says `wsg_server_accept_anonymous`.
     ///
-    /// Each ticket is answered once, now or later, from any thread. Returns `WSG_OK`; `WSG_ERR_TICKET_SETTLED` when it was
-    /// answered, its time is over or its peer has left; `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`,
-    /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 is `WSG_ERR_ARGUMENT`.
+    ///
+    /// Each ticket is answered once, now or later, from any thread; an answer that is not accepted leaves it open. Returns
+    /// `WSG_OK`; `WSG_ERR_TICKET_SETTLED` when it was answered, its time is over or its peer has left; `WSG_ERR_ARGUMENT`,
+    /// `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_accept(server: *mut ServerHandle, ticket: u64, user: *const c_char, user_len: usize,
         expires_at_ms: u64,
     ) -> Status {
-        let user = optional_text(user, user_len)?.map(str::to_owned);
-        let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
-        answer(server, ticket, Decision::Accept(Accept { user, expires_at_ms }))
+        let user = Some(name(user, user_len)?.to_owned());
+        answer(server, ticket, Decision::Accept(Accept { user, expires_at_ms: expiry(expires_at_ms)? }))
+    }
+
+    /// Lets a handshake in without a user. Otherwise as `wsg_server_accept`.
+    pub fn wsg_server_accept_anonymous(server: *mut ServerHandle, ticket: u64, expires_at_ms: u64) -> Status {
+        answer(server, ticket, Decision::Accept(Accept { user: None, expires_at_ms: expiry(expires_at_ms)? }))
     }
 
     /// Refuses a handshake with this HTTP status, 300 to 599: `auth_failed`. Otherwise as `wsg_server_accept`.

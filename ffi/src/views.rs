@@ -1,39 +1,88 @@
 //! A batch and the views of it: what C gets to see of the events, built once when the batch is taken.
 
-use wsguard::host::{self, EventBatch, Status};
+use wsguard::host::{self, ConnectionId, EventBatch, Status};
 
 use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
 use crate::handle::Str;
+use crate::peers::Peers;
 
-/// The events of one batch. The pointers in `events` lead into the other three.
+/// The events of one batch. The pointers in `events` lead into the lists of their kinds, and those into the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
     pub(crate) batch: EventBatch,
     events: Vec<Event>,
+    said: Said,
     texts: Vec<Box<str>>,
     fields: Vec<Box<[Field]>>,
+    /// The connections whose close is in the batch.
+    closed: Vec<ConnectionId>,
+}
+
+/// What the events say, by kind.
+#[derive(Debug, Default)]
+struct Said {
+    upgrades: Vec<Upgrade>,
+    opens: Vec<Open>,
+    messages: Vec<Message>,
+    closes: Vec<Close>,
+    violations: Vec<Violation>,
+}
+
+impl Said {
+    fn clear(&mut self) {
+        fn clear<T>(list: &mut Vec<T>) {
+            list.clear();
+            list.shrink_to(4096);
+        }
+        clear(&mut self.upgrades);
+        clear(&mut self.opens);
+        clear(&mut self.messages);
+        clear(&mut self.closes);
+        clear(&mut self.violations);
+    }
+
+    /// Points the events at what they say, now that nothing moves any more.
+    fn point(&self, events: &mut [Event]) {
+        fn next<T>(list: &mut core::slice::Iter<'_, T>) -> *const T {
+            list.next().map_or(core::ptr::null(), core::ptr::from_ref::<T>)
+        }
+        let (mut upgrades, mut opens) = (self.upgrades.iter(), self.opens.iter());
+        let (mut messages, mut closes, mut violations) =
+            (self.messages.iter(), self.closes.iter(), self.violations.iter());
+        for event in events {
+            event.body = match event.kind {
+                EventKind::Upgrade => EventBody { upgrade: next(&mut upgrades) },
+                EventKind::Open => EventBody { open: next(&mut opens) },
+                EventKind::Message => EventBody { message: next(&mut messages) },
+                EventKind::Close => EventBody { close: next(&mut closes) },
+                EventKind::Violation => EventBody { violation: next(&mut violations) },
+                EventKind::Text | EventKind::Binary | EventKind::Drained => continue,
+            };
+        }
+    }
 }
 
 impl Views {
-    /// Makes the views of the batch, in place of those of the batch before.
-    pub(crate) fn refresh(&mut self) -> &[Event] {
-        let Self { batch, events, texts, fields } = self;
-        events.clear();
-        texts.clear();
-        fields.clear();
-        let mut kept = Kept { texts, fields };
+    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came.
+    pub(crate) fn refresh(&mut self, peers: &Peers) {
+        self.forget(peers);
+        let Self { batch, events, said, texts, fields, closed } = self;
+        let mut kept = Kept { said, closed, peers, texts, fields };
         events.extend(batch.iter().map(|event| kept.event(&event)));
-        events
+        said.point(events);
     }
 
     pub(crate) fn events(&self) -> &[Event] {
         &self.events
     }
 
-    /// Forgets the views: the batch is about to change.
-    pub(crate) fn forget(&mut self) {
+    /// Forgets the views: the batch is about to change. Who left in it is not known any more.
+    pub(crate) fn forget(&mut self, peers: &Peers) {
+        peers.forget(&self.closed);
+        self.closed.clear();
         self.events.clear();
         self.events.shrink_to(4096);
+        self.said.clear();
         self.texts.clear();
         self.fields.clear();
     }
@@ -41,6 +90,9 @@ impl Views {
 
 /// What is made for views: texts that the core has in another form, arrays of fields.
 struct Kept<'v> {
+    said: &'v mut Said,
+    closed: &'v mut Vec<ConnectionId>,
+    peers: &'v Peers,
     texts: &'v mut Vec<Box<str>>,
     fields: &'v mut Vec<Box<[Field]>>,
 }
@@ -61,21 +113,43 @@ impl Kept<'_> {
     }
 
     fn event(&mut self, event: &host::Event<'_>) -> Event {
-        let conn = event.conn().map_or(0, host::ConnectionId::to_u64);
-        let (kind, body) = match event {
-            host::Event::Upgrade(upgrade) => (EventKind::Upgrade, EventBody { upgrade: self.upgrade(upgrade) }),
-            host::Event::Open(open) => (EventKind::Open, EventBody { open: self.open(open) }),
-            host::Event::Text(_, text) => (EventKind::Text, EventBody { payload: Str::of(text) }),
-            host::Event::Binary(_, payload) => (EventKind::Binary, EventBody { payload: Str::bytes(payload) }),
-            host::Event::Message(message) => (EventKind::Message, EventBody { message: seen_message(message) }),
+        let conn = event.conn().map_or(0, ConnectionId::to_u64);
+        let mut body = EventBody { payload: Str::NONE };
+        let kind = match event {
+            host::Event::Upgrade(upgrade) => {
+                let upgrade = self.upgrade(upgrade);
+                self.said.upgrades.push(upgrade);
+                EventKind::Upgrade
+            }
+            host::Event::Open(open) => {
+                self.peers.opened(open.conn, open.user.as_ref());
+                let open = self.open(open);
+                self.said.opens.push(open);
+                EventKind::Open
+            }
+            host::Event::Text(_, text) => {
+                body.payload = Str::of(text);
+                EventKind::Text
+            }
+            host::Event::Binary(_, payload) => {
+                body.payload = Str::bytes(payload);
+                EventKind::Binary
+            }
+            host::Event::Message(message) => {
+                self.said.messages.push(seen_message(message));
+                EventKind::Message
+            }
             host::Event::Close(close) => {
-                let reason = Str::of(close.reason);
-                (EventKind::Close, EventBody { close: Close { code: close.code, clean: close.clean, reason } })
+                self.closed.push(close.conn);
+                self.said.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
+                EventKind::Close
             }
             host::Event::Violation(violation) => {
-                (EventKind::Violation, EventBody { violation: self.violation(violation) })
+                let violation = self.violation(violation);
+                self.said.violations.push(violation);
+                EventKind::Violation
             }
-            host::Event::Drained(_) => (EventKind::Drained, EventBody { payload: Str::NONE }),
+            host::Event::Drained(_) => EventKind::Drained,
         };
         Event { kind, conn, body }
     }
@@ -97,6 +171,7 @@ impl Kept<'_> {
             cookies,
             cookies_len,
             peer_certificate: request.peer_certificate.as_deref().map_or(Str::NONE, Str::bytes),
+            token: Str::maybe(request.token.as_deref()),
         }
     }
 

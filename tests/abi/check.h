@@ -32,11 +32,11 @@
 static inline wsg_options *open_options(const char *protocol, size_t protocol_len) {
   wsg_options *options = NULL;
   ANSWERS(WSG_OK, wsg_options_new(&options));
-  ANSWERS(WSG_OK, wsg_options_set_listen(options, TEXT("127.0.0.1:0")));
-  ANSWERS(WSG_OK, wsg_options_set_threads(options, 2));
-  ANSWERS(WSG_OK, wsg_options_add_origin(options, TEXT("https://app.example.com")));
-  ANSWERS(WSG_OK, wsg_options_set_auth_none(options));
-  ANSWERS(WSG_OK, wsg_options_set_protocol(options, protocol, protocol_len));
+  ANSWERS(WSG_OK, wsg_options_set_listen(options, TEXT("127.0.0.1:0"), NULL));
+  ANSWERS(WSG_OK, wsg_options_set_threads(options, 2, NULL));
+  ANSWERS(WSG_OK, wsg_options_add_origin(options, TEXT("https://app.example.com"), NULL));
+  ANSWERS(WSG_OK, wsg_options_set_auth_none(options, NULL));
+  ANSWERS(WSG_OK, wsg_options_set_protocol(options, protocol, protocol_len, NULL));
   ANSWERS(WSG_OK, wsg_options_set(options, TEXT("handshakes_per_ip"), TEXT("null"), NULL));
   ANSWERS(WSG_OK, wsg_options_set(options, TEXT("rate_limit"), TEXT("null"), NULL));
   return options;

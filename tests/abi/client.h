@@ -4,26 +4,29 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Connects and upgrades; -1 when the server does not want it. */
-static inline int client_open(const char *address) {
-  struct sockaddr_in to = {.sin_family = AF_INET};
+/* Connects and upgrades with these headers besides, -1 when the server does not want it. */
+static inline int client_open_with(const char *address, const char *headers) {
+  struct sockaddr_in to;
   char request[512], answer[1024];
   const char *port = strrchr(address, ':');
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   struct timeval patience = {5, 0};
+  memset(&to, 0, sizeof to);
+  to.sin_family = AF_INET;
   to.sin_port = htons((unsigned short)atoi(port + 1));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   snprintf(request, sizeof request,
            "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example.com\r\n\r\n",
-           address);
+           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example.com\r\n%s\r\n",
+           address, headers);
   ssize_t got = -1;
   if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 &&
       send(fd, request, strlen(request), MSG_NOSIGNAL) == (ssize_t)strlen(request))
@@ -32,6 +35,8 @@ static inline int client_open(const char *address) {
   close(fd);
   return -1;
 }
+
+static inline int client_open(const char *address) { return client_open_with(address, ""); }
 
 /* Sends a short text, masked with zeroes. */
 static inline int client_send(int fd, const char *text) {
@@ -46,6 +51,38 @@ static inline int client_expect(int fd, const char *text) {
   char frame[2 + 125];
   size_t want = 2 + strlen(text);
   return recv(fd, frame, want, MSG_WAITALL) == (ssize_t)want && memcmp(frame + 2, text, want - 2) == 0 ? 0 : -1;
+}
+
+/* A client on a thread of its own: sends its frames in one write, and keeps what it receives until the end. */
+struct later {
+  const char *address, *headers, *frames;
+  size_t len;
+  char received[4096];
+  size_t received_len;
+};
+
+static inline void *client_run(void *userdata) {
+  struct later *later = (struct later *)userdata;
+  int fd = client_open_with(later->address, later->headers);
+  if (fd < 0 || send(fd, later->frames, later->len, MSG_NOSIGNAL) != (ssize_t)later->len) return NULL;
+  for (ssize_t got; later->received_len < sizeof later->received; later->received_len += (size_t)got) {
+    got = recv(fd, later->received + later->received_len, sizeof later->received - later->received_len, 0);
+    if (got <= 0) break;
+  }
+  close(fd);
+  return later;
+}
+
+static inline pthread_t client_later(struct later *later) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, client_run, later) != 0) abort();
+  return thread;
+}
+
+/* How much it has received. */
+static inline size_t client_join(pthread_t thread, struct later *later) {
+  pthread_join(thread, NULL);
+  return later->received_len;
 }
 
 #endif

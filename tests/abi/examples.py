@@ -45,10 +45,12 @@ def expect(peer: socket.socket, part: str) -> None:
 
 
 def chat(peer: socket.socket) -> None:
+    send(peer, '{"event":"say","data":{"text":"hi"},"id":6}')
+    expect(peer, '"data":"join a room first","status":"error","id":6')
     send(peer, '{"event":"join","data":"kitchen","id":7}')
     expect(peer, '"id":7')
-    send(peer, '{"event":"say","data":{"room":"kitchen","text":"hi"}}')
-    expect(peer, '"event":"said"')
+    send(peer, '{"event":"say","data":{"text":"room"}}')
+    expect(peer, '"event":"said","data":"room"')
 
 
 def echo(peer: socket.socket) -> None:
@@ -94,10 +96,12 @@ def main() -> None:
                 peer, answer = upgrade(address, credential)
                 assert b" 101 " in answer, answer
                 talk(peer)
+                # SIGTERM drains: the peer that is still there hears of it, and the program ends well.
+                run.send_signal(signal.SIGTERM)
+                head = peer.recv(4, socket.MSG_WAITALL)
+                assert head[:1] == b"\x88" and int.from_bytes(head[2:4], "big") == 1012, head
                 peer.close()
-                if name == "epoll":
-                    run.send_signal(signal.SIGTERM)
-                    assert run.wait(20) == 0
+                assert run.wait(20) == 0
             finally:
                 run.kill()
         print(f"{name}: served and refused")

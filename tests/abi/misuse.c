@@ -40,23 +40,29 @@ static void names(void) {
 }
 
 static void nulls(void) {
-  wsg_handlers handlers = {0};
+  wsg_handlers handlers = {.size = sizeof handlers};
   wsg_stats stats;
   ANSWERS(WSG_ERR_NULL, wsg_options_new(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_options_from_json(NULL, 0, NULL, NULL));
-  ANSWERS(WSG_ERR_NULL, wsg_options_set_listen(NULL, TEXT("x")));
+  ANSWERS(WSG_ERR_NULL, wsg_options_set_listen(NULL, TEXT("x"), NULL));
   ANSWERS(WSG_ERR_NULL, wsg_options_set_inline(NULL, NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_options_free(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_start(NULL, NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_free(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_next(NULL, 0, NULL));
-  ANSWERS(WSG_ERR_NULL, wsg_server_run(NULL, &handlers, NULL));
+  ANSWERS(WSG_ERR_NULL, wsg_server_run(NULL, &handlers, NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_fd(NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_drain(NULL, 0, 0));
   ANSWERS(WSG_ERR_NULL, wsg_server_stop(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_stats(NULL, &stats, sizeof stats));
   ANSWERS(WSG_ERR_NULL, wsg_server_emit(NULL, 1, TEXT("e"), TEXT("1")));
   ANSWERS(WSG_ERR_NULL, wsg_server_cork(NULL, NULL, NULL));
+  ANSWERS(WSG_ERR_NULL, wsg_server_flush(NULL));
+  ANSWERS(WSG_ERR_HANDLE, wsg_server_interrupt(NULL));
+  ANSWERS(WSG_ERR_NULL, wsg_server_drain_on_signals(NULL, 0, 0));
+  ANSWERS(WSG_ERR_NULL, wsg_server_heed(NULL, true, true, true));
+  ANSWERS(WSG_ERR_NULL, wsg_server_pause(NULL, 1));
+  CHECK(!wsg_conn_is_open(NULL, 1) && wsg_conn_data(NULL, 1) == NULL);
   ANSWERS(WSG_ERR_NULL, wsg_batch_events(NULL, NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_batch_free(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_error_free(NULL));
@@ -87,26 +93,29 @@ static void wrong_options(void) {
   ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set(options, TEXT("threads"), TEXT("1, \"auth\": \"none\""), NULL));
   ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set(options, TEXT("threads"), TEXT("\"many\""), NULL));
   ANSWERS(WSG_ERR_UNKNOWN_OPTION, wsg_options_set(options, TEXT("thread"), TEXT("1"), NULL));
-  ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set_protocol(options, TEXT("xml")));
-  ANSWERS(WSG_OK, wsg_options_add_token(options, TEXT("a-token-of-some-length"), TEXT("alice")));
-  ANSWERS(WSG_OK, wsg_options_add_event(options, TEXT("say"), TEXT("{\"type\": \"string\"}")));
-  ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_add_event(options, TEXT("shout"), TEXT("{")));
-  ANSWERS(WSG_OK, wsg_options_set_listen(options, TEXT("127.0.0.1:0")));
+  ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set_protocol(options, TEXT("xml"), NULL));
+  ANSWERS(WSG_OK, wsg_options_add_token(options, TEXT("a-token-of-some-length"), TEXT("alice"), NULL));
+  ANSWERS(WSG_OK, wsg_options_add_event(options, TEXT("say"), TEXT("{\"type\": \"string\"}"), NULL));
+  ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_add_event(options, TEXT("shout"), TEXT("{"), NULL));
+  ANSWERS(WSG_OK, wsg_options_set_listen(options, TEXT("127.0.0.1:0"), NULL));
   ANSWERS(WSG_OK, wsg_server_start(options, &server, &error));
   ANSWERS(WSG_ERR_HANDLE, wsg_server_free((wsg_server *)options));
   ANSWERS(WSG_ERR_HANDLE, wsg_options_free((wsg_options *)server));
   ANSWERS(WSG_ERR_HANDLE, wsg_options_free((wsg_options *)&options));
   ANSWERS(WSG_OK, wsg_options_free(options));
   ANSWERS(WSG_ERR_HANDLE, wsg_options_free(options));
-  ANSWERS(WSG_ERR_HANDLE, wsg_options_set_threads(options, 1));
+  ANSWERS(WSG_ERR_HANDLE, wsg_options_set_threads(options, 1, NULL));
   ANSWERS(WSG_OK, wsg_server_free(server));
 }
 
 static void stale(wsg_server *server, uint64_t conn) {
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_send_text(server, conn, TEXT("x")));
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_send_binary(server, conn, TEXT("x")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_emit(server, conn, TEXT("x"), TEXT("1")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_reply(server, conn, NULL, 0, TEXT("x"), TEXT("1")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_emit(server, conn, TEXT("x"), TEXT("1")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reply(server, conn, NULL, 0, TEXT("x"), TEXT("1")));
+  CHECK(!wsg_conn_is_open(server, conn) && wsg_conn_data(server, conn) == NULL);
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_set_data(server, conn, server));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_pause(server, conn));
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_join(server, conn, TEXT("x")));
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_leave(server, conn, TEXT("x")));
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_close(server, conn, 1000, NULL, 0));
@@ -136,7 +145,7 @@ static void one_life(void) {
   ANSWERS(WSG_NOTHING, wsg_server_next(server, 10, &batch));
   ANSWERS(WSG_OK, wsg_server_fd(server, &fd));
   stale(server, 0), stale(server, 1), stale(server, UINT64_MAX);
-  ANSWERS(WSG_ERR_TICKET_SETTLED, wsg_server_accept(server, 77, NULL, 0, 0));
+  ANSWERS(WSG_ERR_TICKET_SETTLED, wsg_server_accept_anonymous(server, 77, WSG_NEVER));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reject(server, 77, 200));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_close(server, 1, 1005, NULL, 0));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_text(server, TEXT(""), TEXT("x"), 0));
@@ -148,7 +157,7 @@ static void one_life(void) {
   ANSWERS(WSG_OK, wsg_server_next(server, 5000, &batch));
   ANSWERS(WSG_ERR_BUSY, wsg_server_next(server, 0, &other));
   ANSWERS(WSG_OK, wsg_batch_events(batch, &events, &count));
-  CHECK(count == 1 && events[0].kind == WSG_EVENT_OPEN && events[0].body.open.user.data == NULL);
+  CHECK(count == 1 && events[0].kind == WSG_EVENT_OPEN && events[0].body.open->user.data == NULL);
   uint64_t conn = events[0].conn;
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_ERR_HANDLE, wsg_batch_free(batch));
@@ -183,7 +192,7 @@ static void *free_it(void *server) {
 /* Whoever waits for events hears of the end, whoever ends it. */
 static void freed_while_waiting(void) {
   wsg_options *options = open_options(TEXT("raw"));
-  wsg_handlers handlers = {.event = never};
+  wsg_handlers handlers = {.size = sizeof handlers, .event = never};
   wsg_server *server = NULL;
   wsg_batch *batch;
   pthread_t thread;
@@ -194,14 +203,14 @@ static void freed_while_waiting(void) {
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
   CHECK(pthread_create(&thread, NULL, free_it, server) == 0);
   int client = client_open(wsg_server_address(server).data);
-  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, NULL));
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, NULL, NULL));
   pthread_join(thread, NULL);
   close(client);
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
   ANSWERS(WSG_OK, wsg_server_drain(server, 100, 0));
   ANSWERS(WSG_STOPPED, wsg_server_next(server, -1, &batch));
   ANSWERS(WSG_STOPPED, wsg_server_next(server, -1, &batch));
-  ANSWERS(WSG_ERR_STOPPED, wsg_server_broadcast_text(server, NULL, 0, TEXT("x"), 0));
+  ANSWERS(WSG_ERR_STOPPED, wsg_server_broadcast_all_text(server, TEXT("x"), 0));
   ANSWERS(WSG_ERR_STOPPED, wsg_server_disconnect_user(server, TEXT("x")));
   ANSWERS(WSG_OK, wsg_server_drain(server, 100, 0));
   ANSWERS(WSG_OK, wsg_server_free(server));
@@ -218,13 +227,13 @@ static int stop_on_close(void *seen, wsg_server *server, uint64_t conn, const ws
 /* Whoever has no handler for an open and a violation misses just those. */
 static void without_some_handlers(void) {
   wsg_options *options = open_options(TEXT("raw"));
-  wsg_handlers handlers = {.close = stop_on_close};
+  wsg_handlers handlers = {.size = sizeof handlers, .close = stop_on_close};
   wsg_server *server = NULL;
   int seen = 0;
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
   int client = client_open(wsg_server_address(server).data);
   CHECK(client >= 0 && send(client, "\x81", 2, MSG_NOSIGNAL) == 2); /* an unmasked frame */
-  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &seen));
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &seen, NULL));
   CHECK(seen == 1);
   close(client);
   ANSWERS(WSG_OK, wsg_server_free(server));

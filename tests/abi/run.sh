@@ -16,7 +16,7 @@ echo "--- the header is C99 and C++17"
 # shellcheck disable=SC2086
 {
     cc -std=c99 $warnings "$include" -c "$here/header.c" -o "$work/header.o"
-    c++ -std=c++17 $warnings "$include" -x c++ -c "$here/header.c" -o "$work/header.o"
+    c++ -std=c++17 $warnings -Wshadow "$include" -x c++ -c "$here/header.c" -o "$work/header.o"
 }
 
 echo "--- exported symbols are the header's"
@@ -32,14 +32,28 @@ echo "--- enum values are what they always were"
 } >"$work/enums.c"
 cc -std=c11 "$include" -c "$work/enums.c" -o "$work/enums.o"
 
-echo "--- misuse, threads and leaks under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer"
+echo "--- misuse, ends, hostile arguments, threads, C++ and leaks under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-for program in misuse threads cycles; do
+for program in misuse closed ends fuzz threads cycles; do
     # shellcheck disable=SC2086
     cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
         "$here/$program.c" $libraries -o "$work/$program"
     "$work/$program"
 done
+# shellcheck disable=SC2086
+c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
+    "$here/hpp.cpp" $libraries -o "$work/hpp"
+
+echo "--- C++ under ThreadSanitizer, which looks at the program and wsguard.hpp; the library is not instrumented"
+ln -s "$release/libwsguard_ffi.so" "$work/libwsguard.so.0"
+c++ -std=c++17 -g -O1 -fsanitize=thread "$include" "$here/hpp.cpp" "$work/libwsguard.so.0" -o "$work/hpp-threads"
+LD_LIBRARY_PATH=$work TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$work/hpp-threads"
+
+echo "--- forks, without a sanitizer: its allocator does not survive one while other threads allocate"
+# shellcheck disable=SC2086
+cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/fork.c" $libraries -o "$work/fork"
+"$work/fork"
+"$work/hpp"
 
 echo "--- leaks again, under valgrind"
 if command -v valgrind >/dev/null; then

@@ -59,7 +59,7 @@ static int on_binary(void *userdata, wsg_server *s, uint64_t conn, const char *p
 /* The application of the `json` protocol. A connection may have closed meanwhile: that is no error of this application. */
 static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_message *m) {
   (void)userdata;
-  wsg_str room = json_text(json_get(m->data, "room")), reason = json_text(json_get(m->data, "reason"));
+  wsg_str room = json_text(m->data, "/room"), reason = json_text(m->data, "/reason");
   int failed = 0;
   if (is(m->event, "echo")) {
     wsg_server_reply(s, conn, VIEW(m->id), TEXT("echo"), VIEW(m->data));
@@ -72,10 +72,10 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
   } else if (is(m->event, "throw")) {
     failed = 1;
   } else if (is(m->event, "block")) {
-    sleep_ms(json_number(json_get(m->data, "ms"), 0));
+    sleep_ms(json_number(m->data, "/ms", 0));
     wsg_server_reply(s, conn, VIEW(m->id), TEXT("unblocked"), VIEW(m->data));
   } else if (is(m->event, "close")) {
-    wsg_server_close(s, conn, (uint16_t)json_number(json_get(m->data, "code"), 1000), VIEW(reason));
+    wsg_server_close(s, conn, (uint16_t)json_number(m->data, "/code", 1000), VIEW(reason));
   }
   drop(room), drop(reason);
   return failed;
@@ -84,19 +84,20 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
 /* --- authentication ----------------------------------------------------------------------------------------------- */
 
 static void settle(uint64_t ticket) {
-  wsg_str user = json_get(script, "user"), name = json_text(user);
-  unsigned long long lifetime = json_number(json_get(script, "expires_in_ms"), 0);
+  wsg_str user = json_text(script, "/user");
+  unsigned long long lifetime = json_number(script, "/expires_in_ms", 0);
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-  wsg_status status =
-      wsg_server_accept(server, ticket, user.data == NULL ? NULL : name.data, name.len, lifetime == 0 ? 0 : unix_ms + lifetime);
-  if (status < 0) fprintf(stderr, "answer came too late: %s\n", wsg_status_name(status).data);
-  drop(name);
+  uint64_t expires_at_ms = lifetime == 0 ? WSG_NEVER : unix_ms + lifetime;
+  wsg_status status = user.data == NULL ? wsg_server_accept_anonymous(server, ticket, expires_at_ms)
+                                        : wsg_server_accept(server, ticket, VIEW(user), expires_at_ms);
+  if (status < 0) fprintf(stderr, "not accepted: %s\n", wsg_status_name(status).data);
+  drop(user);
 }
 
 static void *settle_later(void *ticket) {
-  sleep_ms(json_number(json_get(script, "delay_ms"), 0));
+  sleep_ms(json_number(script, "/delay_ms", 0));
   settle((uintptr_t)ticket);
   return NULL;
 }
@@ -104,8 +105,8 @@ static void *settle_later(void *ticket) {
 /* The application's authentication, as `app.authenticate` scripts it. */
 static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade) {
   (void)userdata;
-  wsg_str token = wsg_upgrade_header(upgrade, TEXT("x-auth-token")), good = json_text(json_get(script, "token"));
-  bool accepted = json_get(script, "token").data != NULL && token.data != NULL && token.len == good.len &&
+  wsg_str token = wsg_upgrade_header(upgrade, TEXT("x-auth-token")), good = json_text(script, "/token");
+  bool accepted = good.data != NULL && token.data != NULL && token.len == good.len &&
                   memcmp(token.data, good.data, good.len) == 0;
   drop(good);
   if (is(token, "boom")) return 1;
@@ -113,7 +114,7 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
   if (is(token, "teapot")) return wsg_server_reject(s, upgrade->ticket, 418), 0;
   if (!accepted) return wsg_server_reject(s, upgrade->ticket, 401), 0;
   pthread_t thread;
-  if (json_number(json_get(script, "delay_ms"), 0) == 0) settle(upgrade->ticket);
+  if (json_number(script, "/delay_ms", 0) == 0) settle(upgrade->ticket);
   else if (pthread_create(&thread, NULL, settle_later, (void *)(uintptr_t)upgrade->ticket) == 0) pthread_detach(thread);
   return 0;
 }
@@ -121,36 +122,37 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
 /* --- what it tells ------------------------------------------------------------------------------------------------ */
 
 static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
-  static const char *const types[] = {"", "", "open", "message", "message", "message", "close", "violation", ""};
+  static const char *const types[] = {"", "", "open", "message", "message", "message", "close", "violation"};
   char hex[17] = "";
   wsg_str conn = {event->conn == 0 ? NULL : hex, (size_t)snprintf(hex, sizeof hex, "%llx", (unsigned long long)event->conn)};
   (void)userdata, (void)s;
-  if (types[event->kind][0] == 0) return 0;
+  /* Kinds that this program does not tell of, or does not know. */
+  if ((size_t)event->kind >= sizeof types / sizeof *types || types[event->kind][0] == 0) return 0;
   flockfile(stdout);
   printf("{\"type\":\"%s\"", types[event->kind]);
   json_print("conn", conn);
   switch (event->kind) {
     case WSG_EVENT_OPEN:
-      json_print("ip", event->body.open.ip);
-      json_print("user", event->body.open.user);
-      json_print("path", event->body.open.path);
-      json_print("subprotocol", event->body.open.subprotocol);
+      json_print("ip", event->body.open->ip);
+      json_print("user", event->body.open->user);
+      json_print("path", event->body.open->path);
+      json_print("subprotocol", event->body.open->subprotocol);
       break;
     case WSG_EVENT_TEXT: printf(",\"kind\":\"text\",\"bytes\":%zu", event->body.payload.len); break;
     case WSG_EVENT_BINARY: printf(",\"kind\":\"binary\",\"bytes\":%zu", event->body.payload.len); break;
     case WSG_EVENT_MESSAGE:
-      json_print("event", event->body.message.event);
-      printf(",\"bytes\":%zu", event->body.message.bytes);
+      json_print("event", event->body.message->event);
+      printf(",\"bytes\":%zu", event->body.message->bytes);
       break;
     case WSG_EVENT_CLOSE:
-      json_print("reason", event->body.close.reason);
-      printf(",\"code\":%u,\"clean\":%s", event->body.close.code, event->body.close.clean ? "true" : "false");
+      json_print("reason", event->body.close->reason);
+      printf(",\"code\":%u,\"clean\":%s", event->body.close->code, event->body.close->clean ? "true" : "false");
       break;
     default:
-      json_print("code", wsg_verdict_name(event->body.violation.verdict));
-      json_print("ip", event->body.violation.ip);
-      json_print("user", event->body.violation.user);
-      json_print("event", event->body.violation.event);
+      json_print("code", wsg_verdict_name(event->body.violation->verdict));
+      json_print("ip", event->body.violation->ip);
+      json_print("user", event->body.violation->user);
+      json_print("event", event->body.violation->event);
   }
   puts("}");
   funlockfile(stdout);
@@ -179,7 +181,7 @@ static void print_stats(void) {
   funlockfile(stdout);
 }
 
-/* --- standard input, signals -------------------------------------------------------------------------------------- */
+/* --- standard input ---------------------------------------------------------------------------------------------- */
 
 static wsg_str read_line(void) {
   char *line = NULL;
@@ -190,23 +192,22 @@ static wsg_str read_line(void) {
 }
 
 /* Carries out one command; whether it is answered now. */
-static bool carry_out(wsg_str command, wsg_str name, wsg_status *status, wsg_error **error) {
-  wsg_str room = json_text(json_get(command, "room")), event = json_text(json_get(command, "event"));
-  wsg_str user = json_text(json_get(command, "user")), data = json_get(command, "data");
+static bool carry_out(wsg_str command, const char *name, wsg_status *status, wsg_error **error) {
+  wsg_str room = json_text(command, "/room"), event = json_text(command, "/event"), user = json_text(command, "/user");
+  wsg_str data = json_part(command, "/data");
   bool answered = true;
-  if (is(name, "stats")) {
+  if (strcmp(name, "stats") == 0) {
     print_stats();
     answered = false;
-  } else if (is(name, "disconnect_user")) {
+  } else if (strcmp(name, "disconnect_user") == 0) {
     *status = wsg_server_disconnect_user(server, VIEW(user));
-  } else if (is(name, "broadcast")) {
-    if (data.data == NULL) data = (wsg_str){TEXT("null")};
+  } else if (strcmp(name, "broadcast") == 0) {
     *status = wsg_server_broadcast(server, VIEW(room), VIEW(event), VIEW(data), 0);
-  } else if (is(name, "reload_tls")) {
+  } else if (strcmp(name, "reload_tls") == 0) {
     *status = wsg_server_reload_tls(server, error);
-  } else if (is(name, "drain")) {
+  } else if (strcmp(name, "drain") == 0) {
     atomic_store(&drain_asked, true);
-    wsg_server_drain(server, json_number(json_get(command, "timeout_ms"), 5000), json_number(json_get(command, "jitter_ms"), 0));
+    wsg_server_drain(server, json_number(command, "/timeout_ms", 5000), json_number(command, "/jitter_ms", 0));
     answered = false;
   } else {
     *status = WSG_ERR_ARGUMENT;
@@ -218,10 +219,10 @@ static bool carry_out(wsg_str command, wsg_str name, wsg_status *status, wsg_err
 /* Standard input after the first line; its end drains the server, which ends the program. */
 static void *read_commands(void *unused) {
   for (wsg_str line; (line = read_line()).data != NULL; drop(line)) {
-    wsg_str name = json_text(json_get(line, "do"));
+    wsg_str name = json_text(line, "/do");
     wsg_status status = WSG_OK;
     wsg_error *error = NULL;
-    if (carry_out(line, name, &status, &error)) {
+    if (carry_out(line, name.data == NULL ? "" : name.data, &status, &error)) {
       flockfile(stdout);
       printf("{\"type\":\"done\"");
       json_print("do", name);
@@ -237,13 +238,6 @@ static void *read_commands(void *unused) {
   return unused;
 }
 
-/* SIGTERM and SIGINT drain, as an orchestrator expects. */
-static void *drain_on_signal(void *signals) {
-  int signal;
-  if (sigwait(signals, &signal) == 0) wsg_server_drain(server, 5000, 0);
-  return NULL;
-}
-
 /* --- main --------------------------------------------------------------------------------------------------------- */
 
 static int refused(wsg_status status, wsg_error *error) {
@@ -257,40 +251,49 @@ static int refused(wsg_status status, wsg_error *error) {
   return 2;
 }
 
+/* The handlers of this policy. Those that it would never call are refused by `wsg_server_run`. */
+static wsg_handlers handlers_of(wsg_str options, bool quiet) {
+  wsg_handlers handlers = {.size = sizeof handlers, .event = quiet ? NULL : tell};
+  wsg_str protocol = json_text(options, "/protocol"), auth = json_text(options, "/auth");
+  if (is(auth, "callback")) handlers.upgrade = on_upgrade;
+  if (is(protocol, "raw")) handlers.text = on_text, handlers.binary = on_binary;
+  else handlers.message = on_message;
+  drop(protocol), drop(auth);
+  return handlers;
+}
+
 int main(int argc, char **argv) {
   bool quiet = argc > 1 && strcmp(argv[1], "--quiet") == 0;
   wsg_options *options = NULL;
   wsg_error *error = NULL;
-  static sigset_t signals;
   pthread_t thread;
 
   setvbuf(stdout, NULL, _IOLBF, 1 << 16);
   signal(SIGPIPE, SIG_IGN);
-  sigemptyset(&signals), sigaddset(&signals, SIGTERM), sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, NULL);
   if (wsg_abi_check(WSG_ABI_VERSION) != WSG_OK) return 3;
   wsg_log_to_stderr();
 
   input = read_line();
-  wsg_str stated = json_get(input, "options");
-  script = json_get(json_get(input, "app"), "authenticate");
-  wsg_status status = wsg_options_from_json(stated.data, stated.len, &options, &error);
+  wsg_str stated = json_part(input, "/options");
+  script = json_part(input, "/app/authenticate");
+  wsg_status status = wsg_options_from_json(VIEW(stated), &options, &error);
   if (status < 0) return refused(status, error);
   /* With events on standard output every message goes through the application's thread, which prints it. */
   if (quiet) wsg_options_set_inline(options, echo_inline, NULL);
   status = wsg_server_start(options, &server, &error);
   wsg_options_free(options);
   if (status < 0) return refused(status, error);
+  /* SIGTERM and SIGINT drain, as an orchestrator expects. */
+  if (wsg_server_drain_on_signals(server, 5000, 0) < 0) return 3;
 
   printf("{\"type\":\"listening\"");
   json_print("addr", wsg_server_address(server));
   puts("}");
   if (pthread_create(&thread, NULL, read_commands, NULL) == 0) pthread_detach(thread);
-  if (pthread_create(&thread, NULL, drain_on_signal, &signals) == 0) pthread_detach(thread);
 
-  wsg_handlers handlers = {.event = quiet ? NULL : tell, .upgrade = on_upgrade, .message = on_message, .text = on_text,
-                           .binary = on_binary};
-  wsg_server_run(server, &handlers, NULL);
+  wsg_handlers handlers = handlers_of(stated, quiet);
+  status = wsg_server_run(server, &handlers, NULL, &error);
+  if (status < 0) return refused(status, error);
   if (atomic_load(&drain_asked)) puts("{\"type\":\"done\",\"do\":\"drain\",\"ok\":true}");
   wsg_server_free(server);
   fflush(stdout);

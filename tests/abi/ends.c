@@ -1,0 +1,206 @@
+/* How a program ends: signals drain, an interrupt comes back, a callback that does not return is one clear abort. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "client.h"
+
+static wsg_server *server;
+static atomic_bool interrupted;
+
+static wsg_server *start(void) {
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_server *started = NULL;
+  ANSWERS(WSG_OK, wsg_server_start(options, &started, NULL));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+  return started;
+}
+
+/* Runs `body` in a child whose standard error is kept; its wait status. */
+static int in_child(void (*body)(void), char *said, size_t room) {
+  int pipe_fds[2], ended;
+  CHECK(pipe(pipe_fds) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    dup2(pipe_fds[1], 2);
+    close(pipe_fds[0]), close(pipe_fds[1]);
+    alarm(30);
+    body();
+    _exit(0);
+  }
+  close(pipe_fds[1]);
+  size_t len = 0;
+  for (ssize_t got; len + 1 < room && (got = read(pipe_fds[0], said + len, room - len - 1)) > 0;) len += (size_t)got;
+  said[len] = 0;
+  close(pipe_fds[0]);
+  CHECK(child > 0 && waitpid(child, &ended, 0) == child);
+  return ended;
+}
+
+static int raise_term(void *signal, wsg_server *s, uint64_t conn, const wsg_open *open) {
+  (void)s, (void)conn, (void)open;
+  kill(getpid(), *(int *)signal);
+  return 0;
+}
+
+/* SIGTERM and SIGINT end the run gently, also where every thread of the application has them blocked. */
+static void drained_by_a_signal(int signal, bool blocked) {
+  wsg_handlers handlers = {.size = sizeof handlers, .open = raise_term};
+  sigset_t set, before;
+  sigemptyset(&set), sigaddset(&set, signal);
+  if (blocked) pthread_sigmask(SIG_BLOCK, &set, &before);
+  server = start();
+  ANSWERS(WSG_OK, wsg_server_drain_on_signals(server, 1000, 0));
+  struct later later = {.address = wsg_server_address(server).data, .headers = "", .frames = "", .len = 0};
+  pthread_t peer = client_later(&later);
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &signal, NULL));
+  CHECK(client_join(peer, &later) >= 4 && memcmp(later.received + 2, "\x03\xf4", 2) == 0); /* 1012 */
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  if (blocked) pthread_sigmask(SIG_SETMASK, &before, NULL);
+  struct sigaction now;
+  sigaction(signal, NULL, &now);
+  CHECK(now.sa_handler == SIG_DFL); /* the old effect is back */
+}
+
+static void on_usr1(int signal) {
+  (void)signal;
+  atomic_store(&interrupted, true);
+  wsg_server_interrupt(server);
+}
+
+static void own_handler(int signal) { (void)signal; }
+
+static void the_applications_handler_stays(void) {
+  struct sigaction own = {.sa_handler = own_handler}, now;
+  server = start();
+  sigaction(SIGTERM, &own, NULL);
+  ANSWERS(WSG_ERR_BUSY, wsg_server_drain_on_signals(server, 1, 1));
+  sigaction(SIGTERM, NULL, &now);
+  CHECK(now.sa_handler == own_handler);
+  signal(SIGTERM, SIG_DFL);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+}
+
+static void *send_usr1(void *thread) {
+  for (int i = 0; i < 50; i++) {
+    pthread_kill(*(pthread_t *)thread, SIGUSR1);
+    usleep(1000);
+  }
+  return NULL;
+}
+
+/* The idiom of every C program: wait until a signal handler has said so. */
+static void interrupted_by_a_handler(void) {
+  struct sigaction action = {.sa_handler = on_usr1};
+  wsg_handlers handlers = {.size = sizeof handlers};
+  wsg_batch *batch = NULL;
+  pthread_t self = pthread_self(), other;
+  server = start();
+  sigaction(SIGUSR1, &action, NULL);
+  CHECK(pthread_create(&other, NULL, send_usr1, &self) == 0);
+  while (!atomic_load(&interrupted)) ANSWERS(WSG_NOTHING, wsg_server_next(server, -1, &batch));
+  ANSWERS(WSG_NOTHING, wsg_server_run(server, &handlers, NULL, NULL));
+  pthread_join(other, NULL);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  CHECK(raise(SIGUSR1) == 0); /* a handler that comes after the end finds nothing */
+}
+
+static int leave(void *userdata, wsg_server *s, uint64_t conn, const wsg_open *open) {
+  (void)userdata, (void)s, (void)conn, (void)open;
+  pthread_exit(NULL);
+}
+
+static void leave_a_handler(void) {
+  server = start();
+  struct later later = {.address = wsg_server_address(server).data, .headers = "", .frames = "", .len = 0};
+  client_later(&later);
+  wsg_handlers handlers = {.size = sizeof handlers, .open = leave};
+  wsg_server_run(server, &handlers, NULL, NULL);
+}
+
+static void *wait_for_ever(void *unused) {
+  wsg_batch *batch = NULL;
+  (void)unused;
+  pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL);
+  ANSWERS(WSG_NOTHING, wsg_server_next(server, -1, &batch));
+  pthread_testcancel();
+  return "not cancelled";
+}
+
+/* A cancelled thread comes back before it ends; nothing stays locked. */
+static void cancelled(void) {
+  pthread_t thread;
+  void *returned = NULL;
+  wsg_batch *batch = NULL;
+  server = start();
+  CHECK(pthread_create(&thread, NULL, wait_for_ever, NULL) == 0);
+  usleep(20000); /* not for the outcome: it waits by then, or will */
+  CHECK(pthread_cancel(thread) == 0);
+  ANSWERS(WSG_OK, wsg_server_interrupt(server));
+  CHECK(pthread_join(thread, &returned) == 0 && returned == PTHREAD_CANCELED);
+  ANSWERS(WSG_NOTHING, wsg_server_next(server, 0, &batch));
+  ANSWERS(WSG_OK, wsg_server_free(server));
+}
+
+static void *terminate(void *unused) {
+  while (true) kill(getpid(), SIGTERM), usleep(1000);
+  return unused;
+}
+
+static int never_return(void *userdata, wsg_server *s, uint64_t conn, const wsg_open *open) {
+  (void)userdata, (void)s, (void)conn, (void)open;
+  for (;;) pause();
+  return 0;
+}
+
+/* A program whose handler hangs is ended by the second signal, as by one without the library. */
+static void hang_in_a_handler(void) {
+  pthread_t thread;
+  server = start();
+  ANSWERS(WSG_OK, wsg_server_drain_on_signals(server, 600000, 0));
+  struct later later = {.address = wsg_server_address(server).data, .headers = "", .frames = "", .len = 0};
+  client_later(&later);
+  pthread_create(&thread, NULL, terminate, NULL);
+  wsg_handlers handlers = {.size = sizeof handlers, .open = never_return};
+  wsg_server_run(server, &handlers, NULL, NULL);
+}
+
+/* A child of a program that drains on signals dies of them, and drains nothing of its parent's. */
+static void die_of_it(void) {
+  raise(SIGTERM);
+  pause();
+}
+
+static void signals_and_children(void) {
+  char said[256];
+  wsg_batch *batch = NULL;
+  server = start();
+  ANSWERS(WSG_OK, wsg_server_drain_on_signals(server, 0, 0));
+  int ended = in_child(die_of_it, said, sizeof said);
+  CHECK(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGTERM);
+  ANSWERS(WSG_NOTHING, wsg_server_next(server, 50, &batch));
+  ANSWERS(WSG_OK, wsg_server_free(server));
+}
+
+int main(void) {
+  char said[4096];
+  int ended = in_child(leave_a_handler, said, sizeof said);
+  CHECK(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGABRT && strstr(said, "callbacks must return") != NULL);
+  ended = in_child(hang_in_a_handler, said, sizeof said);
+  CHECK(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGTERM);
+  drained_by_a_signal(SIGTERM, false);
+  drained_by_a_signal(SIGINT, false);
+  drained_by_a_signal(SIGTERM, true);
+  the_applications_handler_stays();
+  interrupted_by_a_handler();
+  cancelled();
+  signals_and_children();
+  puts("ends: signals, interrupts, cancellation and callbacks that do not return");
+  return 0;
+}

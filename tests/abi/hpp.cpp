@@ -1,0 +1,190 @@
+// The C++ face: exceptions cost one connection and are told, what is owned stays where it is, and the types take what C++
+// programs have.
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "wsguard.hpp"
+
+extern "C" {
+#include "check.h"
+#include "client.h"
+}
+
+static_assert(!std::is_copy_constructible_v<wsguard::server> && !std::is_move_constructible_v<wsguard::server>);
+static_assert(!std::is_copy_assignable_v<wsguard::server> && !std::is_move_assignable_v<wsguard::server>);
+// Neither a missing room nor a missing user compiles.
+using maybe_text = std::optional<std::string_view>;
+template <typename Room, typename = void>
+constexpr bool broadcasts_to = false;
+template <typename Room>
+constexpr bool broadcasts_to<Room, std::void_t<decltype(std::declval<wsguard::server &>().broadcast_text(
+                                       std::declval<Room>(), std::string_view()))>> = true;
+static_assert(broadcasts_to<std::string> && !broadcasts_to<maybe_text>);
+
+static std::atomic<int> logged{0};
+
+static void keep_log(void *, const wsg_log_record *record) {
+  const auto text = wsguard::view(record->text);
+  if (wsguard::view(record->target) == "wsguard::handler" && text.find("deliberate") != text.npos) logged++;
+}
+
+static wsguard::options open_policy(const char *protocol) {
+  wsguard::options options;
+  options.listen("127.0.0.1:0").origin("https://app.example.com").auth_none().protocol(protocol).threads(2);
+  options.set("rate_limit", "null").set("handshakes_per_ip", "null").max_message_bytes(4096);
+  return options;
+}
+
+static std::unique_ptr<wsguard::server> make_server(const wsguard::options &options) {
+  return std::make_unique<wsguard::server>(options);
+}
+
+static wsguard::server returned(const wsguard::options &options) { return wsguard::server(options); }
+
+// Each of three: a handler's exception, one of something that is no std::exception, and one of `failed` itself.
+static void handlers_that_throw() {
+  const auto server = make_server(open_policy("raw"));
+  const std::string address = server->address();
+  int failures = 0, closes = 0, served = 0;
+  wsguard::handlers on;
+  on.text = [&](wsguard::server &s, wsguard::conn_id conn, std::string_view text) {
+    if (text == "a") throw std::runtime_error("deliberate\nfailure");
+    if (text == "b") throw 7;
+    served++;
+    s.send_text(conn, "fine");
+  };
+  on.failed = [&](wsguard::server &, std::exception_ptr) {
+    if (failures++ == 1) throw std::runtime_error("deliberate, of failed");
+  };
+  on.close = [&](wsguard::server &s, wsguard::conn_id, const wsg_close &close) {
+    CHECK(close.code == 1011 || closes == 2);
+    if (++closes == 3) s.stop();
+  };
+  std::thread peers([&] {
+    for (const char *frames : {"\x81\x81\0\0\0\0a", "\x81\x81\0\0\0\0b"}) {
+      later gone{};
+      gone.address = address.c_str(), gone.headers = "", gone.frames = frames, gone.len = 7;
+      CHECK(client_join(client_later(&gone), &gone) >= 4 && std::string_view(gone.received + 2, 2) == "\x03\xf3");
+    }
+    const int honest = client_open(address.c_str());
+    CHECK(honest >= 0 && client_send(honest, "hello") == 0 && client_expect(honest, "fine") == 0);
+    close(honest);
+  });
+  const int before = logged;
+  CHECK(server->run(on));
+  peers.join();
+  CHECK(failures == 2 && served == 1 && logged - before == 2);
+}
+
+static void inline_handlers_that_throw() {
+  auto options = open_policy("raw");
+  std::atomic<int> told{0};
+  options.on_inline([](wsguard::conn_id, const wsg_inline_message &message, const wsguard::replies &replies) {
+    const auto text = wsguard::view(message.data);
+    if (text == "a") throw std::runtime_error("deliberate");
+    replies.text(text);
+    return text != "twice"; // an answer, and then it is passed on: refused
+  });
+  const auto server = make_server(options);
+  const std::string address = server->address();
+  wsguard::handlers on;
+  on.failed = [&](wsguard::server &s, std::exception_ptr) {
+    CHECK(&s == server.get());
+    told++;
+  };
+  std::thread running([&] { CHECK(server->run(on)); });
+  for (const char *frames : {"\x81\x81\0\0\0\0a", "\x81\x85\0\0\0\0twice"}) {
+    later gone{};
+    gone.address = address.c_str(), gone.headers = "", gone.frames = frames, gone.len = frames[1] == '\x81' ? 7 : 11;
+    CHECK(client_join(client_later(&gone), &gone) >= 4 && std::string_view(gone.received + 2, 2) == "\x03\xf3");
+  }
+  CHECK(told == 1);
+  server->drain(std::chrono::milliseconds(1000));
+  running.join();
+}
+
+// The rest of a batch is handled, whatever an event throws.
+static void next_that_throws() {
+  const auto server = make_server(open_policy("raw"));
+  const std::string address = server->address();
+  later gone{};
+  gone.address = address.c_str(), gone.headers = "", gone.frames = "\x81\x81\0\0\0\0a", gone.len = 7;
+  const auto peer = client_later(&gone);
+  int events = 0, thrown = 0;
+  for (bool closed = false; !closed;) {
+    try {
+      server->next(std::nullopt, [&](const wsg_event &event) {
+        events++;
+        if (event.kind == WSG_EVENT_CLOSE) closed = true;
+        if (event.kind == WSG_EVENT_TEXT) throw std::runtime_error("deliberate");
+      });
+    } catch (const std::runtime_error &) {
+      thrown++;
+    }
+  }
+  CHECK(thrown == 1 && events >= 3);
+  CHECK(client_join(peer, &gone) >= 4 && std::string_view(gone.received + 2, 2) == "\x03\xf3");
+}
+
+static void types() {
+  wsguard::server server = returned(open_policy("raw"));
+  const std::vector<std::uint8_t> octets{1, 2, 3};
+  const std::vector<std::byte> raw(3);
+  CHECK(server.send_binary(1, octets) == wsguard::sent::closed && server.send_binary(1, raw) == wsguard::sent::closed);
+  CHECK(server.send_binary(1, std::string("abc")) == wsguard::sent::closed && server.send_binary(1, "abc") == wsguard::sent::closed);
+  server.broadcast_all_binary(std::vector<std::uint8_t>{});
+  CHECK(!server.accept(77, "alice", std::chrono::system_clock::now() + std::chrono::hours(1)));
+  CHECK(!server.accept_anonymous(77) && !server.is_open(1));
+  const auto refuses = [](wsg_status status, auto &&call) {
+    try {
+      call();
+    } catch (const wsguard::error &error) {
+      return error.status() == status && std::string_view(error.what()).size() > 0;
+    }
+    return false;
+  };
+  using namespace std::chrono_literals;
+  CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.drain(-1ms, -1ms); }));
+  CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.next(-1ms, [](const wsg_event &) {}); }));
+  CHECK(refuses(WSG_ERR_NULL, [&] { server.accept(77, std::string_view()); }));
+  CHECK(refuses(WSG_ERR_NULL, [&] { server.broadcast_text({}, "x"); }));
+  CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.broadcast_all("event", "1"); }));
+  CHECK(refuses(WSG_ERR_INVALID_OPTION, [] { wsguard::options().listen("nonsense"); }));
+  CHECK(refuses(WSG_ERR_CONTRADICTION, [] { wsguard::options().auth_callback().token("a-token-of-some-length", "alice"); }));
+  wsguard::handlers on;
+  on.message = [](auto &, auto, const wsg_message &) {};
+  CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.run(on); }));
+  server.interrupt();
+  CHECK(!server.run({}));
+  bool corked = false;
+  try {
+    server.cork([&] {
+      corked = true;
+      throw std::runtime_error("deliberate");
+    });
+    CHECK(false);
+  } catch (const std::runtime_error &) {
+  }
+  CHECK(corked);
+  CHECK(wsguard::json_string(*wsguard::json_get(R"({"a":"\u0062\n"})", "/a")) == "b\n");
+  CHECK(wsguard::json_quote("a\"b") == R"("a\"b")" && !wsguard::json_get("{}", "/a"));
+}
+
+int main() {
+  CHECK(wsg_set_log(nullptr, nullptr, WSG_LOG_ERROR) == WSG_ERR_NULL);
+  CHECK(wsg_set_log(keep_log, nullptr, 99) == WSG_ERR_ARGUMENT);
+  CHECK(wsg_set_log(keep_log, nullptr, WSG_LOG_ERROR) == WSG_OK);
+  CHECK(wsg_set_log(keep_log, nullptr, WSG_LOG_ERROR) == WSG_ERR_BUSY && wsg_log_to_stderr() == WSG_ERR_BUSY);
+  handlers_that_throw();
+  inline_handlers_that_throw();
+  next_that_throws();
+  types();
+  std::puts("hpp: exceptions cost one connection, and are told");
+  return 0;
+}
