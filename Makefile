@@ -4,6 +4,7 @@
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
 #   make fmt       format everything                             make install  the C face (PREFIX=/usr/local)
+#   make chaos     random acts of peers and application (CHAOS_SECONDS=60)
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
@@ -11,7 +12,7 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults proxy browser \
-        demo-test packages removals abi sanitize install python node
+        demo-test packages removals chaos abi sanitize install python node
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -26,6 +27,11 @@ test: unit hosts scenarios faults proxy browser demo-test abi python node
 
 unit:
 	cargo test --workspace --locked --quiet
+
+# Random acts of peers and of the application, longer than in `make unit` (CHAOS_SECONDS=3600 for an hour).
+CHAOS_SECONDS ?= 60
+chaos:
+	WSGUARD_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked --quiet -p wsguard --test chaos -- --nocapture
 
 hosts:
 	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi
@@ -85,6 +91,7 @@ autobahn: hosts
 fuzz:
 	tests/fuzz/run.sh $(SECONDS)
 
+# Takes one check after the other out of the core; a named scenario must fail each time.
 removals:
 	python3 tests/removals/run.py
 
@@ -105,6 +112,6 @@ lint:
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
-ready: fmt-check lint docs test
+ready: fmt-check lint docs test removals
 	$(MAKE) autobahn FAST=1
 	$(MAKE) fuzz SECONDS=60
