@@ -285,8 +285,24 @@ fn take_over(policy: &Policy, number: u32) -> Result<Bound, Error> {
         None => return Err(refuse("the descriptor is neither a TCP nor a Unix socket")),
     };
     // The duplicate serves. The original would go on to every program that the application starts.
-    let _ = nix::unistd::close(number);
+    give_up(number);
     Ok(Bound { listeners: vec![listener], addresses: vec![address], socket_file: None })
+}
+
+/// Closes the original of what was taken over. A standard stream (an `inetd` hands its socket over as one) becomes nobody's
+/// instead: the next connection would have its number, and be what the application reads and writes.
+#[cfg(unix)]
+fn give_up(number: i32) {
+    if !(0..=2).contains(&number) {
+        let _ = nix::unistd::close(number);
+        return;
+    }
+    let Ok(nothing) = std::fs::File::options().read(true).write(true).open("/dev/null") else { return };
+    let _ = match number {
+        0 => rustix::stdio::dup2_stdin(nothing),
+        1 => rustix::stdio::dup2_stdout(nothing),
+        _ => rustix::stdio::dup2_stderr(nothing),
+    };
 }
 
 /// Another descriptor of the same file, which programs started by this one do not get. It is sent through a socket to

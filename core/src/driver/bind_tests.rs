@@ -266,3 +266,16 @@ fn the_proxies_of_an_inherited_socket_are_of_its_kind() {
     assert_eq!((error.code(), error.option()), ("contradiction", Some("trusted_proxies")));
     Bound::bind(&policy(&format!(r#"{listen}, "trusted_proxies": ["unix", "10.0.0.1"]"#))).unwrap();
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_standard_stream_that_was_the_socket_is_not_the_next_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    rustix::stdio::dup2_stdin(&listener).unwrap();
+    drop(listener);
+    let bound = listen("fd:0").unwrap();
+    TcpStream::connect(address).unwrap();
+    assert_eq!(bound.addresses, [address.to_string()]);
+    assert_eq!(std::fs::read_link("/proc/self/fd/0").unwrap(), Path::new("/dev/null"));
+}
