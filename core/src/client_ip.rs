@@ -52,6 +52,11 @@ impl TrustedProxies {
         self.networks.is_empty() && !self.unix
     }
 
+    /// Whether peers with addresses are among them.
+    pub fn has_networks(&self) -> bool {
+        !self.networks.is_empty()
+    }
+
     /// Whether these are everybody: every address of either family that is routed on the internet. Then the list keeps
     /// nobody out.
     pub fn covers_everyone(&self) -> bool {

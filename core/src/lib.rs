@@ -24,6 +24,7 @@ mod rate;
 mod revocation;
 pub mod rooms;
 pub mod time;
+mod unambiguous;
 pub mod verdict;
 
 pub use host::*;

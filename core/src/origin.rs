@@ -63,7 +63,9 @@ impl OriginPolicy {
     /// `moz-extension://*` for any host of a scheme that is not one of the web's; `null` for opaque origins; and the
     /// texts without a host that some programs send, `file://` and `app://.`.
     ///
-    /// A wildcard over a public suffix (`*.com`, `*.co.uk`, `*.github.io`: whoever likes has a name there) is an error.
+    /// A wildcard over a public suffix (`*.com`, `*.co.uk`, `*.github.io`: whoever likes has a name there) is an error. One
+    /// over a domain with public suffixes below it (`*.amazonaws.com`, with `s3.amazonaws.com`) leaves out the names below
+    /// those.
     ///
     /// The error names `origins[i]`, or `origins` for an empty list. An entry that no browser could ever send (a
     /// path, user information, `https://127.1`) is an error rather than an entry that never matches.
@@ -264,14 +266,26 @@ impl<'a> Origin<'a> {
         if host.starts_with('[') { self.host == host } else { self.host.eq_ignore_ascii_case(host) }
     }
 
-    /// Whether the host is one or more labels, a dot, and `parent`.
+    /// Whether the host is one or more labels, a dot, and `parent`, and of the same owner.
     fn is_below(&self, parent: &str) -> bool {
         let (host, parent) = (self.host.as_bytes(), parent.as_bytes());
         // No label is empty, so something that is a whole label stands before the dot.
         host.len().checked_sub(parent.len() + 1).is_some_and(|dot| {
             let (_, tail) = host.split_at(dot);
             tail.split_first().is_some_and(|(first, tail)| *first == b'.' && tail.eq_ignore_ascii_case(parent))
-        })
+        }) && !self.is_of_another(parent.len())
+    }
+
+    /// Whether a public suffix is the parent or lies below it, and the host below that: anybody can have such a name, as
+    /// `x.s3.amazonaws.com` in `*.amazonaws.com`. The host is known to be below the parent, of this length.
+    fn is_of_another(&self, parent_len: usize) -> bool {
+        // The list is in lower case.
+        let mut lower = [0; MAX_ORIGIN_BYTES];
+        let Some(host) = lower.get_mut(..self.host.len()) else { return true };
+        host.copy_from_slice(self.host.as_bytes());
+        host.make_ascii_lowercase();
+        let suffix = psl::suffix(host).filter(psl::Suffix::is_known);
+        suffix.is_some_and(|suffix| (parent_len..self.host.len()).contains(&suffix.as_bytes().len()))
     }
 }
 
@@ -303,7 +317,11 @@ fn default_port(scheme: &str) -> Option<u16> {
 fn canonical_host(host: &str) -> Result<String, &'static str> {
     if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let address: Ipv6Addr = literal.parse().map_err(|_| "not an IPv6 address in the brackets")?;
-        return Ok(format!("[{address}]"));
+        // The URL standard knows no dotted form: `[::ffff:1.2.3.4]` arrives as `[::ffff:102:304]`.
+        return Ok(match (address.to_ipv4_mapped(), address.segments()) {
+            (Some(_), [.., high, low]) => format!("[::ffff:{high:x}:{low:x}]"),
+            (None, _) => format!("[{address}]"),
+        });
     }
     // The URL standard reads a host that ends in a number as an IPv4 address: `127.1` arrives as `127.0.0.1`.
     let last = host.rsplit('.').next().unwrap_or(host);
@@ -576,6 +594,28 @@ mod tests {
         }
         // Exactly such a host is a host like any other.
         check(&["https://github.io"], &["https://github.io"], &["https://a.github.io"]);
+    }
+
+    #[test]
+    fn a_wildcard_leaves_out_names_below_a_public_suffix_under_it() {
+        check(
+            &["https://*.amazonaws.com", "https://*.windows.net"],
+            &["https://console.amazonaws.com", "https://s3.amazonaws.com", "https://a.b.windows.net"],
+            &[
+                "https://evil.s3.amazonaws.com",
+                "https://a.evil.s3.amazonaws.com",
+                "https://EVIL.S3.AMAZONAWS.COM",
+                "https://evil.blob.core.windows.net",
+            ],
+        );
+        check(&["https://*.mine.s3.amazonaws.com"], &["https://a.mine.s3.amazonaws.com"], &[]);
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_is_written_as_browsers_send_it() {
+        for entry in ["http://[::ffff:192.0.2.7]:8080", "http://[::ffff:c000:207]:8080"] {
+            check(&[entry], &["http://[::ffff:c000:207]:8080"], &["http://192.0.2.7:8080"]);
+        }
     }
 
     #[test]

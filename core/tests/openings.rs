@@ -52,11 +52,11 @@ fn accept(user: &str) -> Decision {
 }
 
 /// Waits until the counters are as wanted; the last ones when they do not become so.
-fn settle(server: &ServerHandle, wanted: impl Fn(&Stats) -> bool) -> Result<(), Stats> {
+fn settle(server: &ServerHandle, wanted: impl Fn(&Stats) -> bool) -> Result<(), Box<Stats>> {
     let deadline = Instant::now() + PATIENCE;
     while !wanted(&server.stats()) {
         if Instant::now() > deadline {
-            return Err(server.stats());
+            return Err(Box::new(server.stats()));
         }
         std::thread::yield_now();
     }

@@ -211,7 +211,7 @@ fn load_keys(keys: &Value, listed: &[Algorithm]) -> Result<HashMap<String, Verif
             }
             _ => {
                 for (kid, key) in object {
-                    let option = format!("auth.jwt.keys.{kid}");
+                    let option = named(kid);
                     let key = require_use(&option, load_key(&option, key, listed)?)?;
                     add(option, kid.clone(), key)?;
                 }
@@ -233,6 +233,14 @@ fn load_keys(keys: &Value, listed: &[Algorithm]) -> Result<HashMap<String, Verif
         return Err(ConfigError::invalid("auth.jwt.keys", "must hold at least one usable key"));
     }
     Ok(ring)
+}
+
+/// The option of the key `kid`. Whoever writes `{"SECRET": "kid"}` in place of `{"kid": "SECRET"}` has a secret for a name:
+/// what is as long as one, or is made of other letters than names are, is not repeated.
+fn named(kid: &str) -> String {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_short = kid.len() < hash_len(Algorithm::HS256);
+    if is_short && kid.bytes().all(is_name) { format!("auth.jwt.keys.{kid}") } else { "auth.jwt.keys.*".to_owned() }
 }
 
 /// The algorithms that an entry of the list form may use.
@@ -570,6 +578,11 @@ mod tests {
         {
             let error = refused(&["HS256"], json!({"keys": keys}));
             assert!(!error.message.contains("hunter2"), "{error}");
+        }
+        // A key where its name belongs.
+        for keys in [json!({SECRET: "key-1"}), json!({"pass phrase": "key-1"}), json!({"a\nb": "key-1"})] {
+            let error = refused(&["HS256"], json!({"keys": keys}));
+            assert_eq!(error.option, "auth.jwt.keys.*");
         }
     }
 }

@@ -87,6 +87,15 @@ impl Listen {
             Listen::Fd(_) => None,
         }
     }
+
+    /// Whether it is a Unix socket; `None`: not known before an inherited socket is looked at.
+    pub(super) fn is_unix(&self) -> Option<bool> {
+        match self {
+            Listen::Unix(_) => Some(true),
+            Listen::Tcp { .. } => Some(false),
+            Listen::Fd(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Listen {

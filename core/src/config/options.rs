@@ -11,6 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use super::{ConfigError, shape};
 use crate::auth::{JwtOptions, TokenEntry};
 use crate::contract::{EventOptions, JsonLimits};
+use crate::unambiguous::Unambiguous;
 
 /// The policy as stated. `origins` and `auth` have no default: a server does not start without them.
 #[derive(Clone, Debug, DeriveDeserialize)]
@@ -153,10 +154,11 @@ impl Options {
     /// Reads options from a JSON object. An unknown option or a wrong type is an error that names it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let value = serde_json::from_str(text).map_err(|error| shape::syntax_error(&error))?;
-        Self::from_value(&value)?;
-        // From the text once more: an option given twice is an error, which a parsed object no longer shows.
+        let options = Self::from_value(&value)?;
+        // From the text once more: a name given twice, at any depth, is an error, which a parsed object no longer shows.
         let mut reader = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(&mut reader).map_err(|error| shape::error(&error))
+        serde_path_to_error::deserialize::<_, Unambiguous>(&mut reader).map_err(|error| shape::error(&error))?;
+        Ok(options)
     }
 
     /// Reads options from parsed JSON.

@@ -30,6 +30,7 @@ pub struct RateRules {
 
 /// The policy in force.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, or follows from some")]
 #[expect(missing_docs, reason = "each field is the option of the same name; `Options` documents it")]
 pub struct Policy {
     pub listen: Listen,
@@ -87,6 +88,9 @@ impl Policy {
         check_reuse_port(&options, &listen)?;
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
         check_plaintext(&listen, &options, &trusted_proxies)?;
+        if let Some(is_unix) = listen.is_unix() {
+            check_proxies(&trusted_proxies, is_unix)?;
+        }
         Ok(Policy {
             plaintext_allowed: plaintext_allowed(&options, &trusted_proxies),
             dangerously_allow_plaintext: options.dangerously_allow_plaintext,
@@ -150,6 +154,14 @@ impl Policy {
         Err(tls_required(&format_args!("{address} (`listen`: {:?})", self.listen.to_string())))
     }
 
+    /// Whether `trusted_proxies` can be peers of what the server listens on.
+    ///
+    /// # Errors
+    /// `trusted_proxies` lists only peers of the other kind: nobody would be trusted, and nothing would say why.
+    pub fn check_proxies(&self, is_unix: bool) -> Result<(), ConfigError> {
+        check_proxies(&self.trusted_proxies, is_unix)
+    }
+
     /// Whether message rules only report (`on_violation: "report"`).
     pub fn report_only(&self) -> bool {
         self.on_violation == OnViolation::Report
@@ -167,9 +179,10 @@ impl fmt::Display for Policy {
         };
         write!(
             f,
-            "listen={} tls={} origins={} missing_origin={} hosts={} auth={auth} protocol={} on_violation={}",
+            "listen={} tls={}{} origins={} missing_origin={} hosts={} auth={auth} protocol={} on_violation={}",
             self.listen,
             if self.tls.is_some() { "on" } else { "off" },
+            if self.dangerously_allow_plaintext { " (dangerously_allow_plaintext)" } else { "" },
             self.origins.describe(),
             if self.missing_origin == MissingOrigin::Allow { "allow" } else { "deny" },
             self.hosts.describe(),
@@ -279,6 +292,19 @@ fn check_plaintext(listen: &Listen, options: &Options, trusted: &TrustedProxies)
     Err(tls_required(listen))
 }
 
+/// What an inherited socket is, is only known when the server takes it over: [`Policy::check_proxies`].
+fn check_proxies(trusted: &TrustedProxies, is_unix: bool) -> Result<(), ConfigError> {
+    if trusted.is_empty() || if is_unix { trusted.trusts(None) } else { trusted.has_networks() } {
+        return Ok(());
+    }
+    let message = if is_unix {
+        "lists addresses only, which no peer of a Unix socket has, so that none would be believed: list `unix`"
+    } else {
+        "lists `unix` only, and a TCP socket has no such peers, so that none would be believed: list addresses"
+    };
+    Err(ConfigError::contradiction("trusted_proxies", message))
+}
+
 fn tls_required(listen: &dyn fmt::Display) -> ConfigError {
     ConfigError::missing(
         "tls",
@@ -366,8 +392,12 @@ fn paths(paths: Option<Vec<String>>) -> Result<Option<Box<[String]>>, ConfigErro
         if !plain {
             return Err(ConfigError::invalid(
                 format!("paths[{index}]"),
-                "must start with / and hold no query, fragment or space",
+                "must start with / and hold no query, fragment or space, and other letters than ASCII as in a URL (%d0%b0)",
             ));
+        }
+        if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+            let why = "holds `.` or `..`, which browsers resolve before they send a path: it would match nothing";
+            return Err(ConfigError::invalid(format!("paths[{index}]"), why));
         }
     }
     Ok(Some(paths.into()))

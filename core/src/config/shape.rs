@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::{ConfigError, ConfigErrorKind, accepted};
+use crate::unambiguous::TWICE;
 
 /// Options with names must be objects: serde would take a list for them, by position.
 pub(super) fn check_objects(options: &Value) -> Result<(), ConfigError> {
@@ -42,9 +43,8 @@ pub(super) fn error(error: &serde_path_to_error::Error<serde_json::Error>) -> Co
     if text.starts_with("unknown field") {
         return unknown(&path, name, &quoted.collect::<Vec<_>>());
     }
-    if text.starts_with("duplicate field") {
-        let parent = path.strip_suffix(name).unwrap_or(&path).trim_end_matches('.');
-        return ConfigError::invalid(join(parent, name), "is given twice");
+    if text.starts_with(TWICE) {
+        return twice(&at(&path), &path, name);
     }
     if text.starts_with("missing field") {
         let what = accepted::words(&join(&path, name)).unwrap_or_else(|| "a value".to_owned());
@@ -54,6 +54,14 @@ pub(super) fn error(error: &serde_path_to_error::Error<serde_json::Error>) -> Co
         return ConfigError::contradiction(path, format!("gives more than one way; must be one of {}", accepted::AUTH));
     }
     wrong_type(&at(&path), got(&text, &path).as_deref().unwrap_or("something else"))
+}
+
+/// A name that an object has twice. It is repeated where it is surely one.
+fn twice(option: &str, path: &str, name: &str) -> ConfigError {
+    if looks_like_an_option(name, holds_credentials(path)) {
+        return ConfigError::invalid(join(path, name), "is given twice");
+    }
+    ConfigError::invalid(option, "has a name twice")
 }
 
 fn wrong_type(option: &str, got: &str) -> ConfigError {

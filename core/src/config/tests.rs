@@ -81,6 +81,8 @@ fn a_wrong_type_or_value_is_named() {
         (r#", "paths": []"#, "paths"),
         (r#", "paths": ["/ok", "x"]"#, "paths[1]"),
         (r#", "paths": ["/a?b"]"#, "paths[0]"),
+        (r#", "paths": ["/a/../b"]"#, "paths[0]"),
+        (r#", "paths": ["/b/."]"#, "paths[0]"),
         (r#", "hosts": ["a b"]"#, "hosts[0]"),
         (r#", "missing_origin": "maybe""#, "missing_origin"),
         (r#", "protocol": "xml""#, "protocol"),
@@ -129,7 +131,18 @@ fn a_wrong_type_or_value_is_named() {
     }
     let token = error(r#"{"origins": ["https://a.example"], "auth": {"tokens": [["x", null, "u"]]}}"#);
     assert_eq!(token.option, "auth.tokens[0]");
-    assert_eq!(error(&format!(r#"{{{BASE}, "auth": "none"}}"#)).option, "auth", "given twice");
+    for (more, option) in [
+        (r#", "auth": "none""#, "auth"),
+        (r#", "events": {"say": {"schema": {"type": "string"}}, "say": {}}"#, "events.say"),
+        (r#", "events": {"say": {"schema": {"maxLength": 3, "maxLength": 30}}}"#, "events.say.schema.maxLength"),
+        (r#", "rate_limit": {"burst": 3, "burst": 4}"#, "rate_limit.burst"),
+        (r#", "tls": {"cert": "c", "key": "k", "cert": "d"}"#, "tls.cert"),
+    ] {
+        let error = policy(more).expect_err(more);
+        assert_eq!((error.option.as_str(), error.message.as_str()), (option, "is given twice"), "{more}");
+    }
+    let keys = error(r#"{"auth": {"jwt": {"algorithms": [], "keys": {"Hunter2": 1, "Hunter2": 2}}}}"#);
+    assert_eq!(keys.to_string(), "auth.jwt.keys: has a name twice");
     assert_eq!(error(&format!("{{{BASE}}} {{}}")).option, "options");
 }
 
@@ -144,6 +157,9 @@ fn contradictions_are_refused() {
         (r#", "ping_interval_ms": 5000, "idle_timeout_ms": 1000"#, "idle_timeout_ms"),
         (r#", "ping_interval_ms": 44001"#, "idle_timeout_ms"),
         (r#", "ping_interval_ms": 5000, "idle_timeout_ms": 5999"#, "idle_timeout_ms"),
+        (r#", "listen": "unix:/run/x.sock", "trusted_proxies": ["127.0.0.1"]"#, "trusted_proxies"),
+        (r#", "trusted_proxies": ["unix"]"#, "trusted_proxies"),
+        (r#", "listen": "0.0.0.0:80", "trusted_proxies": ["unix"]"#, "trusted_proxies"),
         (r#", "unix_mode": "0660""#, "unix_mode"),
         (r#", "listen": "fd:3", "unix_mode": "0660""#, "unix_mode"),
         (r#", "listen": "unix:/run/x.sock", "reuse_port": true"#, "reuse_port"),
@@ -163,6 +179,9 @@ fn contradictions_are_refused() {
         r#", "ping_interval_ms": 44000"#,
         r#", "listen": "unix:/run/x.sock", "unix_mode": "0660""#,
         r#", "listen": "unix:/run/x.sock", "unix_mode": "600""#,
+        r#", "listen": "unix:/run/x.sock", "trusted_proxies": ["unix", "10.0.0.0/8"]"#,
+        r#", "trusted_proxies": ["unix", "10.0.0.0/8"]"#,
+        r#", "listen": "fd:3", "trusted_proxies": ["unix"]"#,
     ] {
         policy(more).expect(more);
     }
@@ -215,10 +234,11 @@ fn the_defaults_are_those_of_the_readme() {
 #[test]
 fn the_policy_line_names_every_opt_out_and_no_secret() {
     let json = r#"{"dangerously_allow_any_origin": true, "auth": {"tokens": [{"token": "hunter2", "user": "a"}]},
-        "rate_limit": null, "listen": "127.0.0.1:0"}"#;
+        "dangerously_allow_plaintext": true, "rate_limit": null, "listen": "127.0.0.1:0"}"#;
     let line = Options::from_json(json).and_then(Policy::new).unwrap().to_string();
     for part in [
         "dangerously_allow_any_origin",
+        "dangerously_allow_plaintext",
         "auth=tokens",
         "rate_limit=off",
         "tls=off",

@@ -58,7 +58,10 @@ impl JsonLimits {
     fn vet(self) -> Result<Self, ConfigError> {
         let within = |option: &str, value: usize, max: usize| match value {
             _ if (1..=max).contains(&value) => Ok(()),
-            _ => Err(ConfigError::invalid(format!("json_limits.{option}"), format!("{value} is not in 1..={max}"))),
+            _ => Err(ConfigError::invalid(
+                format!("json_limits.{option}"),
+                format!("must be a whole number from 1 to {max}, got {value}"),
+            )),
         };
         within("max_depth", self.max_depth, MAX_DEPTH)?;
         within("max_keys", self.max_keys, MAX_KEYS)?;
@@ -215,7 +218,7 @@ mod tests {
     #[test]
     fn a_wrong_option_is_named() {
         assert_eq!(error(json!({}), json!({"max_depth": 0})).0, "json_limits.max_depth");
-        assert_eq!(error(json!({}), json!({"max_depth": 129})).1, "129 is not in 1..=128");
+        assert_eq!(error(json!({}), json!({"max_depth": 129})).1, "must be a whole number from 1 to 128, got 129");
         assert_eq!(error(json!({}), json!({"max_keys": 0})).0, "json_limits.max_keys");
         assert_eq!(error(json!({}), json!({"max_keys": 65_537})).0, "json_limits.max_keys");
         assert_eq!(error(json!({"e": {"cost": -0.1}}), json!({})).0, "events.e.cost");

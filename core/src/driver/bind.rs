@@ -204,7 +204,7 @@ fn bind_unix(policy: &Policy, path: &Path) -> Result<Bound, Error> {
     let fault = |source| fault(&policy.listen, source);
     remove_left_over(path).map_err(fault)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fault)?;
-    socket.bind(&socket2::SockAddr::unix(path).map_err(fault)?).map_err(fault)?;
+    socket.bind(&unix_address(path).map_err(fault)?).map_err(fault)?;
     let identity = socket_at(path).map_err(fault)?;
     let absolute = std::path::absolute(path).map_err(fault)?;
     let socket_file = identity.map(|identity| SocketFile { path: absolute, identity });
@@ -216,6 +216,13 @@ fn bind_unix(policy: &Policy, path: &Path) -> Result<Bound, Error> {
     socket.set_nonblocking(true).map_err(fault)?;
     let listeners = vec![Listening::Unix(socket.into())];
     Ok(Bound { listeners, addresses: vec![policy.listen.to_string()], socket_file })
+}
+
+/// The only fault of a path as such: what the library says of it names a constant of C.
+#[cfg(unix)]
+fn unix_address(path: &Path) -> io::Result<socket2::SockAddr> {
+    let too_long = "the path is too long for a Unix socket: at most 107 bytes on Linux, 103 elsewhere";
+    socket2::SockAddr::unix(path).map_err(|error| io::Error::new(error.kind(), too_long))
 }
 
 /// Removes a socket that nobody listens on any more: its server has crashed. Whatever else has the name stays.
@@ -233,7 +240,7 @@ fn remove_left_over(path: &Path) -> io::Result<()> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // A server whose queue is full must not make this one wait.
     probe.set_nonblocking(true)?;
-    match probe.connect(&socket2::SockAddr::unix(path)?) {
+    match probe.connect(&unix_address(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove_socket(path, identity),
         Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
         // It stays, and binding says why.
@@ -265,10 +272,12 @@ fn take_over(policy: &Policy, number: u32) -> Result<Bound, Error> {
     let (listener, address) = match local.as_socket() {
         Some(address) => {
             policy.check_plaintext(address.ip())?;
+            policy.check_proxies(false)?;
             prepare_tcp(&socket).map_err(fault)?;
             (Listening::Tcp(socket.into()), address.to_string())
         }
         None if local.is_unix() => {
+            policy.check_proxies(true)?;
             socket.set_nonblocking(true).map_err(fault)?;
             let path = local.as_pathname().map(|path| format!("unix:{}", path.display()));
             (Listening::Unix(socket.into()), path.unwrap_or_else(|| policy.listen.to_string()))
@@ -276,8 +285,24 @@ fn take_over(policy: &Policy, number: u32) -> Result<Bound, Error> {
         None => return Err(refuse("the descriptor is neither a TCP nor a Unix socket")),
     };
     // The duplicate serves. The original would go on to every program that the application starts.
-    let _ = nix::unistd::close(number);
+    give_up(number);
     Ok(Bound { listeners: vec![listener], addresses: vec![address], socket_file: None })
+}
+
+/// Closes the original of what was taken over. A standard stream (an `inetd` hands its socket over as one) becomes nobody's
+/// instead: the next connection would have its number, and be what the application reads and writes.
+#[cfg(unix)]
+fn give_up(number: i32) {
+    if !(0..=2).contains(&number) {
+        let _ = nix::unistd::close(number);
+        return;
+    }
+    let Ok(nothing) = std::fs::File::options().read(true).write(true).open("/dev/null") else { return };
+    let _ = match number {
+        0 => rustix::stdio::dup2_stdin(nothing),
+        1 => rustix::stdio::dup2_stdout(nothing),
+        _ => rustix::stdio::dup2_stderr(nothing),
+    };
 }
 
 /// Another descriptor of the same file, which programs started by this one do not get. It is sent through a socket to

@@ -251,3 +251,31 @@ fn plain_text_is_judged_by_the_inherited_socket_s_own_address() {
     assert!(error.to_string().contains("0.0.0.0") && error.to_string().contains(&format!("fd:{number}")), "{error}");
     assert!(inherit(public(), r#", "dangerously_allow_plaintext": true"#).1.is_ok());
 }
+
+#[test]
+fn a_path_that_is_too_long_is_said_to_be() {
+    let error = listen(&format!("unix:/tmp/{}", "x".repeat(200))).unwrap_err().to_string();
+    assert!(error.contains("too long for a Unix socket") && !error.contains("SUN_LEN"), "{error}");
+}
+
+#[test]
+fn the_proxies_of_an_inherited_socket_are_of_its_kind() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap().into_raw_fd();
+    let listen = format!(r#""listen": "fd:{tcp}""#);
+    let error = Bound::bind(&policy(&format!(r#"{listen}, "trusted_proxies": ["unix"]"#))).unwrap_err();
+    assert_eq!((error.code(), error.option()), ("contradiction", Some("trusted_proxies")));
+    Bound::bind(&policy(&format!(r#"{listen}, "trusted_proxies": ["unix", "10.0.0.1"]"#))).unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_standard_stream_that_was_the_socket_is_not_the_next_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    rustix::stdio::dup2_stdin(&listener).unwrap();
+    drop(listener);
+    let bound = listen("fd:0").unwrap();
+    TcpStream::connect(address).unwrap();
+    assert_eq!(bound.addresses, [address.to_string()]);
+    assert_eq!(std::fs::read_link("/proc/self/fd/0").unwrap(), Path::new("/dev/null"));
+}

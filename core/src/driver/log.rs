@@ -107,6 +107,33 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::JwtError;
+    use crate::handshake::HeadScanner;
+
+    /// A page that somebody visits makes that browser connect: a ban for it would be the visitor's.
+    #[test]
+    fn the_documented_filter_bans_for_nothing_that_a_foreign_page_can_cause() {
+        let documented = include_str!("../../../docs/SEMANTICS.md");
+        let codes = documented.split_once("failregex = WARN wsguard::verdict: code=(?:").unwrap().1;
+        let listed: Vec<&str> = codes.split_once(')').unwrap().0.split('|').collect();
+        for name in &listed {
+            assert_eq!(Code::from_name(name).map(Code::severity), Some(Severity::Violation), "{name}");
+        }
+        for code in [Code::OriginDenied, Code::HostDenied, Code::HeadTooLarge, Code::IpRateLimited, Code::AuthFailed] {
+            assert!(!listed.contains(&code.name()), "{code}");
+        }
+        let hello = HeadScanner::default().scan(b"\x16\x03\x01\x02\x00\x01", 1024).unwrap_err();
+        assert!(documented.contains(&format!("ignoreregex = detail=\"{}\"", hello.detail)));
+        // What the filter takes of `auth_failed` are words that are said.
+        let said =
+            [JwtError::Unsigned, JwtError::BadSignature, JwtError::AlgorithmNotAllowed, JwtError::CriticalHeader];
+        let (_, words) = documented.split_once(r#"detail="(?:unknown token|jwt: (?:"#).unwrap();
+        let words: Vec<&str> = words.split_once("))").unwrap().0.split('|').collect();
+        assert_eq!(words.len(), said.len());
+        for (words, error) in words.into_iter().zip(said) {
+            assert!(error.reason().starts_with(&format!("jwt: {words}")), "{words}");
+        }
+    }
 
     #[test]
     fn nothing_a_peer_chose_breaks_a_line() {

@@ -191,10 +191,10 @@ pub(super) async fn open(shared: Arc<Shared>, shard: usize, accepted: Accepted) 
         has_asked: false,
         load,
     };
-    let has_proxy_header = opening.shared.policy.proxy_protocol;
-    if !has_proxy_header && !opening.enter() {
+    if !opening.enter() {
         return;
     }
+    let has_proxy_header = opening.shared.policy.proxy_protocol;
     let mut received = accepted.received.unwrap_or_default();
     let judged = match opening.judge_at_once(&accepted.socket, &mut received) {
         Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
@@ -270,6 +270,10 @@ impl Opening {
     async fn read_proxy_header(&mut self, socket: &mut Socket) -> Result<(), ()> {
         let policy = Arc::clone(&self.shared.policy);
         if !policy.trusted_proxies.trusts(self.peer) {
+            if let Place::Refusing { full, .. } = self.place {
+                self.report(full.code, "peer is not in trusted_proxies");
+                return Err(());
+            }
             // Whoever only looks whether the port is open is nobody's violation.
             if let Ok(Ok(_)) = timeout(REFUSAL_PATIENCE, socket.read_u8()).await {
                 self.report(Code::ProxyHeaderInvalid, "peer is not in trusted_proxies");

@@ -146,3 +146,17 @@ fn a_shard_that_dies_ends_the_server() {
     remote.take_commands(&mut taken);
     assert!(taken.commands.is_empty());
 }
+
+/// Who may not send a PROXY header is counted as whoever it is, and never has a place for as long as it likes.
+#[test]
+fn strangers_before_a_proxy_listener_are_counted() {
+    let options = r#"{"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0", "threads": 1,
+        "proxy_protocol": true, "trusted_proxies": ["192.0.2.1"], "handshakes_per_ip": {"per_second": 0.001, "burst": 2}}"#;
+    let server = Server::start(Options::from_json(options).unwrap()).unwrap();
+    let strangers: Vec<_> = (0..5).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    for mut stranger in strangers {
+        stranger.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(stranger.read(&mut [0]).unwrap(), 0, "dropped without an answer");
+    }
+    assert_eq!(server.handle().stats().verdict(Code::IpRateLimited), 3);
+}

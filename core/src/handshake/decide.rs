@@ -75,9 +75,33 @@ fn key<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
 fn check_origin(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {
     match request.only("Origin")? {
         Some(origin) if policy.origins.allows(origin) => Ok(()),
-        Some(origin) => Err(Refusal::new(Code::OriginDenied, format!("Origin {} is not in origins", Shown(origin)))),
+        Some(origin) => {
+            Err(Refusal::new(Code::OriginDenied, format!("Origin {} is not in origins", ShownOrigin(origin))))
+        }
         None if policy.missing_origin == MissingOrigin::Allow => Ok(()),
         None => Err(Refusal::new(Code::OriginDenied, "Origin is missing and missing_origin is deny")),
+    }
+}
+
+/// An `Origin` for a log line. What no origin has, but a URL that some client sends in its place, may be a password or a
+/// token: user information, path and query are left out.
+struct ShownOrigin<'b>(&'b [u8]);
+
+impl core::fmt::Display for ShownOrigin<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let start = self.0.windows(3).position(|part| part == b"://").map_or(0, |at| at + 3);
+        let (scheme, rest) = self.0.split_at(start);
+        let (authority, beyond) =
+            rest.split_at(rest.iter().position(|byte| b"/?#\\".contains(byte)).unwrap_or(rest.len()));
+        let host = match authority.iter().rposition(|byte| *byte == b'@') {
+            Some(at) => &authority[at + 1..],
+            // A slash in a password.
+            None if beyond.contains(&b'@') => &[],
+            None => authority,
+        };
+        let hidden = |is_hidden| if is_hidden { "…" } else { "" };
+        write!(f, "{}{}{}", Shown(scheme), hidden(host.len() < authority.len()), Shown(host))?;
+        f.write_str(hidden(!beyond.is_empty()))
     }
 }
 

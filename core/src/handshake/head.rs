@@ -59,6 +59,8 @@ impl HeadScanner {
             (_, 128..) if self.lines == 0 => {
                 return Err(Refusal::malformed("request line is not ASCII"));
             }
+            // How a record of a TLS handshake begins: browsers try `https` first.
+            (_, 0x16) if at == 0 => return Err(Refusal::malformed("TLS on a port of plain text")),
             (_, 0..=8 | 11..=31 | 127) => return Err(Refusal::malformed("control character in the request head")),
             _ => self.place = Place::InLine,
         }

@@ -242,6 +242,27 @@ fn a_refusal_tells_the_log_which_rule_and_the_peer_which_verdict() {
 }
 
 #[test]
+fn a_refused_origin_is_logged_without_what_may_be_a_secret() {
+    let policy = policy("");
+    for (origin, shown) in [
+        ("https://alice:hunter2@app.example.com", "https://…app.example.com"),
+        ("https://app.example.com/?token=hunter2", "https://app.example.com…"),
+        ("https://app.example.com?token=hunter2", "https://app.example.com…"),
+        ("https://app.example.com/hunter2", "https://app.example.com…"),
+        ("https://app.example.com#token=hunter2", "https://app.example.com…"),
+        ("https://app.example.com\\hunter2", "https://app.example.com…"),
+        ("https://alice:hunter2/x@app.example.com", "https://……"),
+        ("alice:hunter2@app.example.com", "…app.example.com"),
+        ("https://app.example.com:444", "https://app.example.com:444"),
+        ("null", "null"),
+    ] {
+        let head = HEAD.replace("https://app.example.com", origin);
+        let refusal = judge(&policy, head.as_bytes()).unwrap_err();
+        assert_eq!(refusal.detail, format!("Origin {shown} is not in origins"), "{origin}");
+    }
+}
+
+#[test]
 fn the_scanner_refuses_what_no_head_may_hold() {
     let scan = |bytes: &[u8]| HeadScanner::default().scan(bytes, 16_384);
     for bytes in
