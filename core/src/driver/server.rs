@@ -374,7 +374,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.handle.stop();
-        for thread in self.threads.drain(..) {
+        let own = std::thread::current().id();
+        // One of its own threads may be what lets go of it last: that one cannot wait for its own end.
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             let _ = thread.join();
         }
         super::log::flush();
