@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::caught::said;
 use super::clock::Clock;
 use super::events::{Open, Upgrade};
 use super::listener::{Accepted, Fresh};
@@ -402,7 +403,7 @@ impl Opening {
         if let Some(response) = self.response(end)
             && let Err(error) = socket.end_with(&response)
         {
-            tracing::debug!(target: "wsguard", %error, "a peer left before it was answered");
+            said(|| tracing::debug!(target: "wsguard", %error, "a peer left before it was answered"));
         }
     }
 
@@ -443,6 +444,10 @@ impl Opening {
                 judged?
             }
         };
+        if self.shared.inbox_is_full() {
+            let detail = "the application does not take its events (max_inbox_bytes)";
+            return Err(Refusal::new(Code::AuthUnavailable, detail).into());
+        }
         match judged {
             Judged::Granted(pass, answer) => Ok((pass, answer)),
             Judged::Ask(request, answer) => {
@@ -525,9 +530,6 @@ impl Opening {
     ) -> Result<Pass, End> {
         let policy = &self.shared.policy;
         let unavailable = |detail| End::Refused(Refusal::new(Code::AuthUnavailable, detail));
-        if self.shared.inbox_fill() >= 1.0 {
-            return Err(unavailable("the application does not take its events (max_inbox_bytes)"));
-        }
         let address = self.ip.map(AddressKey::from);
         let Some((ticket, answer)) = self.shared.tickets.issue(policy.max_pending_auth, address) else {
             return Err(unavailable("too many handshakes wait for the application (max_pending_auth)"));

@@ -49,6 +49,9 @@ const MESSAGES_PER_TURN: usize = 1024;
 const CORK_BYTES: usize = 64 * 1024;
 /// TLS handshakes and signatures before everything else has its turn.
 const EXPENSIVE_STEPS_PER_TURN: usize = 8;
+/// Timers that are kept for each connection, and beside those, before stale ones are let go.
+const MOST_TIMERS_EACH: usize = 4;
+const MOST_STALE_TIMERS: usize = 1024;
 /// How long buffers are kept that no connection is there to need.
 const REST_MS: u64 = 60_000;
 
@@ -461,13 +464,16 @@ impl Shard {
             }
         }
         if was_congested && session.outbox.is_none() {
-            self.drained(session, now);
+            self.drained(session, now, cx);
         }
     }
 
-    /// The outbox is empty again: what waited for that may go on.
-    fn drained(&mut self, session: &mut Session, now: Moment) {
+    /// The outbox is empty again: what waited for that is written, before anybody else has a turn with the shard's buffer.
+    fn drained(&mut self, session: &mut Session, now: Moment, cx: &mut Context<'_>) {
         self.turn(session, now, Connection::handle_drained);
+        if !self.out.is_empty() {
+            self.write(session, now, cx);
+        }
     }
 
     /// Ends a turn: writes, checks the outbox, ends what is over, re-arms the deadline.
@@ -492,6 +498,11 @@ impl Shard {
         if session.ended_writing || session.conn.phase() == Phase::Dropped {
             self.out.clear();
             return self.remove(session, now);
+        }
+        if (session.paused || session.starved) && !session.conn.is_open() {
+            // Nothing of it goes to the application any more: the peer's goodbye is read.
+            (session.paused, session.starved) = (false, false);
+            session.waker.wake_by_ref();
         }
         self.count(&mut session);
         self.arm(&mut session);
@@ -522,8 +533,20 @@ impl Shard {
             return;
         }
         session.timer_at = deadline;
+        if self.timers.len() > MOST_TIMERS_EACH * self.places.open() + MOST_STALE_TIMERS {
+            self.forget_stale_timers();
+        }
         self.timers.push(Reverse((deadline, session.id.slot(), session.id.generation())));
         self.wake_timers_for(deadline);
+    }
+
+    /// Lets go of timers whose connection has ended or has an earlier one: a session's end may be a year away.
+    fn forget_stale_timers(&mut self) {
+        let sessions = &self.sessions;
+        self.timers.retain(|Reverse((at, slot, generation))| {
+            let session = sessions.get(*slot as usize).and_then(Option::as_ref);
+            session.is_some_and(|session| session.id.generation() == *generation && session.timer_at == *at)
+        });
     }
 
     /// Makes sure that the timers look again at `deadline`.

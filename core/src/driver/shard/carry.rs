@@ -175,7 +175,8 @@ impl Shard {
             session.touched = true;
             self.touched.push(session.id.slot());
         }
-        if session.unsent_bytes() > EARLY_WRITE_BYTES {
+        // What was never offered to the socket says nothing about the reader.
+        if session.unsent_bytes() > EARLY_WRITE_BYTES.min(self.shared.policy.max_outbox_bytes) {
             self.write_elsewhere(session, now);
         }
     }
