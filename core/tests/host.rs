@@ -467,11 +467,14 @@ fn a_pong_that_waited_goes_to_nobody_else() {
     let (slow_id, other_id) = (opens[0], opens[1]);
     // The reader is slow: what it does not read fills the kernel's buffers, and then a little waits in the outbox.
     let mut sent = 0;
-    while handle.stats().outbox_bytes == 0 {
-        handle.send_binary(slow_id, &vec![1; PIECE]).unwrap();
-        sent += PIECE + 10;
+    loop {
         handle.send_text(other_id, "x").unwrap();
         assert_eq!(next_frame(&mut other), (0x81, b"x".to_vec()));
+        if handle.stats().outbox_bytes > 0 {
+            break;
+        }
+        handle.send_binary(slow_id, &vec![1; PIECE]).unwrap();
+        sent += PIECE + 10;
     }
     let in_kernel = sent - handle.stats().outbox_bytes as usize;
     slow.write_all(&[0x89, 0x84, 0, 0, 0, 0, b'm', b'i', b'n', b'e']).unwrap();
@@ -526,9 +529,11 @@ fn a_drain_does_not_wait_for_an_application_that_never_stops_speaking() {
     opened(&mut server);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) && handle.broadcast_text(Some("nobody"), "x", None).is_ok() {}
-        });
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) && handle.broadcast_text(Some("nobody"), "x", None).is_ok() {}
+            });
+        }
         handle.drain(u64::MAX, 0);
         let mut batch = EventBatch::new();
         let next = server.events().next(&mut batch, Some(Duration::from_secs(5)));

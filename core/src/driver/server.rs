@@ -231,6 +231,10 @@ async fn work(shared: &Arc<Shared>, index: usize, listeners: Vec<Listening>, rea
         if !goes_on || remote.lost_a_task.load(Ordering::Acquire) {
             return;
         }
+        if remote.has_commands() {
+            // An application that never stops speaking keeps neither sockets nor timers from their turn.
+            tokio::task::yield_now().await;
+        }
     }
 }
 

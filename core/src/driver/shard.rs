@@ -152,6 +152,8 @@ pub(super) struct Shard {
     expensive_steps: usize,
     /// The latest end of a drain that has begun.
     drain_until: Option<Moment>,
+    /// The last batch whose answers were carried out when a draining shard looked.
+    answered: u64,
     stopped: bool,
 }
 
@@ -178,6 +180,7 @@ impl Shard {
             flush_task: None,
             expensive_steps: 0,
             drain_until: None,
+            answered: 0,
             stopped: false,
         }
     }
@@ -533,11 +536,15 @@ impl Shard {
             return;
         }
         session.timer_at = deadline;
+        self.push_timer(deadline, session.id.slot(), session.id.generation());
+        self.wake_timers_for(deadline);
+    }
+
+    fn push_timer(&mut self, at: Moment, slot: u32, generation: u32) {
         if self.timers.len() > MOST_TIMERS_EACH * self.places.open() + MOST_STALE_TIMERS {
             self.forget_stale_timers();
         }
-        self.timers.push(Reverse((deadline, session.id.slot(), session.id.generation())));
-        self.wake_timers_for(deadline);
+        self.timers.push(Reverse((at, slot, generation)));
     }
 
     /// Lets go of timers whose connection has ended or has an earlier one: a session's end may be a year away.
@@ -563,6 +570,9 @@ impl Shard {
         let now = self.shared.clock.now();
         if self.rest_at <= now {
             self.rest();
+        }
+        if self.drain_until.is_some() {
+            self.carry_out_answers();
         }
         while let Some(Reverse((at, slot, generation))) = self.timers.peek().copied() {
             if at > now {
@@ -647,4 +657,29 @@ pub(super) async fn wake_application() {
         Poll::<()>::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Options, Policy};
+    use crate::driver::shared::Wake;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn timers_of_connections_that_are_gone_do_not_pile_up() {
+        let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 1}"#;
+        let policy = Policy::new(Options::from_json(json).unwrap()).unwrap();
+        let mut shard = Shard::new(Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false)), 0);
+        // Sessions that would have lasted a year.
+        for generation in 1..100_000 {
+            shard.push_timer(Moment::from_millis(31_536_000_000), 0, generation);
+            assert!(shard.timers.len() <= MOST_STALE_TIMERS + 1);
+        }
+    }
 }

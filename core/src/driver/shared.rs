@@ -118,9 +118,14 @@ impl Remote {
         self.commands_wait.load(Ordering::Acquire)
     }
 
+    /// The last batch that the application is done with.
+    pub(super) fn last_released(&self) -> u64 {
+        self.released.load(Ordering::Acquire)
+    }
+
     /// Whether the application is done with batch `sequence`.
     pub(super) fn has_released(&self, sequence: u64) -> bool {
-        self.released.load(Ordering::Acquire) >= sequence
+        self.last_released() >= sequence
     }
 }
 
