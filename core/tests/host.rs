@@ -602,3 +602,21 @@ fn the_goodbye_of_a_connection_that_was_not_read_is_read() {
     assert_eq!(tell(&mut server, 1), ["close 4000 "]);
     assert!(rest(client).is_empty());
 }
+
+#[test]
+fn a_handshake_that_waits_at_the_end_is_refused() {
+    for end in [ServerHandle::stop, |handle: &ServerHandle| handle.drain(5000, 0)] {
+        let json = r#"{"origins": ["https://a.example"], "auth": "callback", "threads": 2}"#;
+        let builder = Builder::new().without_listener();
+        let mut server = builder.start(Options::from_json(json).unwrap()).unwrap();
+        let handle = server.handle();
+        let (client, socket) = accepted();
+        handle.adopt(socket, head("https://a.example")).unwrap();
+        let mut batch = EventBatch::new();
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        assert!(matches!(batch.get(0), Some(Event::Upgrade(_))));
+        end(&handle);
+        let answer = String::from_utf8(rest(client)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("draining"), "{answer:?}");
+    }
+}

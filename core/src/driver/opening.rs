@@ -492,8 +492,7 @@ impl Opening {
         let request = head.request()?;
         let policy = Arc::clone(&self.shared.policy);
         if self.shared.life() != Life::Running {
-            let refusal = Refusal::new(Code::Draining, "the server is restarting");
-            return Err(Refusal { retry_after_s: Some(1), ..refusal }.into());
+            return Err(restarting().into());
         }
         let key = handshake::vet(&policy, &request)?;
         let grant = handshake::names_users(&policy).then(|| self.shared.revocations.grant());
@@ -556,6 +555,7 @@ impl Opening {
             Ok(tickets::Answer::Displaced) => Err(unavailable(
                 "max_pending_auth handshakes wait for the application, and this address had most of them",
             )),
+            Err(_) if self.shared.life() != Life::Running => Err(restarting().into()),
             Ok(tickets::Answer::Decided(tickets::Decision::Unavailable, _)) | Err(_) => {
                 Err(unavailable("the application failed to answer"))
             }
@@ -616,6 +616,11 @@ impl Opening {
         drop(grant);
         Ok(())
     }
+}
+
+/// The answer of a server that takes no one in any more.
+fn restarting() -> Refusal {
+    Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") }
 }
 
 /// Reads a PROXY header and not a byte more: what follows belongs to TLS or HTTP. Short reads are the price, paid

@@ -19,7 +19,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 use self::place::Places;
@@ -205,6 +205,9 @@ impl Shard {
 
     /// Takes on a connection whose handshake is over; whether there was a slot for it.
     pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
+        if self.stopped {
+            return false;
+        }
         let Some(place) = self.places.take() else { return false };
         let id = place.id();
         let slot = id.slot() as usize;
@@ -440,6 +443,7 @@ impl Shard {
             return false;
         }
         self.remote().starved.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // The application may have made room just now, before it could see the mark.
         if self.shared.inbox_fill() < 0.5 {
             return false;
