@@ -7,12 +7,15 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wsguard::{Accept, ConnectionId, Decision, Event, KeptInbox, Options, Server, ServerHandle, TicketId, Upgrade};
+use wsguard::{
+    Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Options, Replies,
+    ServerHandle, TicketId, Upgrade,
+};
 
 const OPTIONS: &str = r#"{
     "listen": "127.0.0.1:0", "threads": 3, "origins": ["https://a.example"], "auth": "callback", "events": {
@@ -150,6 +153,22 @@ fn live(stream: &TcpStream, dice: &mut Dice) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Connections that another server accepted and read something of.
+fn adopt(listener: &TcpListener, server: &ServerHandle, mut dice: Dice) {
+    let mut last = None;
+    while let Ok((mut stream, _)) = listener.accept() {
+        let mut received = vec![0; dice.roll(600) as usize];
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(5)));
+        let len = stream.read(&mut received).unwrap_or(0);
+        received.truncate(len);
+        // It may hold the socket, too.
+        last = if dice.one_in(3) { stream.try_clone().ok() } else { last };
+        if server.adopt(stream, received).is_err_and(|error| error.code() == "stopped") {
+            return drop(last);
+        }
+    }
+}
+
 fn peer(address: &str, mut dice: Dice, is_over: &AtomicBool) {
     let mut kept = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
@@ -225,6 +244,26 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
     }
 }
 
+/// Answers some messages on the shard's thread, passes others on, and fails.
+struct Fast(Mutex<Dice>);
+
+impl Inline for Fast {
+    fn message(&self, _: ConnectionId, message: InlineMessage<'_>, replies: &mut Replies<'_>) -> Handled {
+        let InlineMessage::Event(event, data, id) = message else { return Handled::Pass };
+        let roll = self.0.lock().unwrap().roll(100);
+        match roll {
+            0..40 => replies.emit(event, data, id),
+            40..60 => {}
+            60 => {
+                replies.emit(event, data, id);
+                panic!("chaos: the inline handler fails")
+            }
+            _ => return Handled::Pass,
+        }
+        Handled::Done
+    }
+}
+
 /// Anything that a thread of the application may ask for.
 fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
     let ids = known.ids.lock().unwrap().clone();
@@ -232,7 +271,12 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
     let room = format!("room {}", dice.roll(5));
     let large = "y".repeat(*dice.pick(&[0, 10, 3000, 20_000, 70_000]));
     let data = format!("\"{large}\"");
-    let _ = match dice.roll(24) {
+    let _ = match dice.roll(26) {
+        24 => {
+            server.heed(dice.one_in(2), dice.one_in(2), dice.one_in(2));
+            Ok(())
+        }
+        25 => (0..4).try_for_each(|_| server.broadcast(None, "said", &data, None)),
         0..4 => server.emit(conn, "said", &data).map(drop),
         4..6 => server.broadcast(Some(&room), "said", &data, Some(conn)),
         6 => server.broadcast(None, "said", "1", None),
@@ -275,7 +319,8 @@ fn everything_that_was_taken_is_given_back() {
     let dice = |number: u64| {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number.wrapping_mul(0x1234_5678_9abc_def1)) | 1)
     };
-    let server = Server::start(Options::from_json(OPTIONS).unwrap()).unwrap();
+    let builder = Builder::new().inline(Fast(Mutex::new(dice(4))));
+    let server = builder.start(Options::from_json(OPTIONS).unwrap()).unwrap();
     let (address, commands) = (server.address().to_owned(), server.handle());
     let (known, is_over) = (Arc::<Known>::default(), Arc::<AtomicBool>::default());
     let (ended, end) = mpsc::channel();
@@ -297,8 +342,15 @@ fn everything_that_was_taken_is_given_back() {
             commands.drain(3000, dice.roll(200));
         })
     });
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let adopting = elsewhere.local_addr().unwrap().to_string();
+    let adopter = {
+        let (commands, dice) = (commands.clone(), dice(5));
+        std::thread::spawn(move || adopt(&elsewhere, &commands, dice))
+    };
     let peers = (10..18).map(|number| {
-        let (address, is_over, dice) = (address.clone(), Arc::clone(&is_over), dice(number));
+        let address = if number % 4 == 0 { adopting.clone() } else { address.clone() };
+        let (is_over, dice) = (Arc::clone(&is_over), dice(number));
         std::thread::spawn(move || peer(&address, dice, &is_over))
     });
     let threads = commanders.collect::<Vec<_>>().into_iter().chain(peers.collect::<Vec<_>>());
@@ -314,6 +366,11 @@ fn everything_that_was_taken_is_given_back() {
     }
     assert!(end.recv_timeout(Duration::from_secs(30)).is_ok(), "the server does not end: {:?}", commands.stats());
     application.join().unwrap();
+    // One more, to be told that it is over.
+    while !adopter.is_finished() {
+        let _ = TcpStream::connect(&adopting);
+    }
+    adopter.join().unwrap();
     known.held.lock().unwrap().clear();
     let stats = commands.stats();
     println!("{} connections, {} messages, {:?}", stats.opened_total, stats.messages_in, stats.verdicts);

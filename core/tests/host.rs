@@ -3,12 +3,17 @@
 //! pausing one connection, events that nobody listens to, the application's own validation, what is counted and given back,
 //! and every way to end.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use wsguard::{Builder, Event, EventBatch, Next, Options, Server, ServerHandle, Wake};
+use wsguard::{
+    Builder, ConnectionId, Event, EventBatch, Handled, Inline, InlineMessage, Next, Options, Replies, Server,
+    ServerHandle, Wake,
+};
 
 fn options(more: &str) -> Options {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "protocol": "raw" {more}}}"#);
@@ -76,7 +81,7 @@ fn tell(server: &mut Server, count: usize) -> Vec<String> {
 }
 
 /// The id of the connection that opens next.
-fn opened(server: &mut Server) -> wsguard::ConnectionId {
+fn opened(server: &mut Server) -> ConnectionId {
     let mut batch = EventBatch::new();
     assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
     batch.get(0).unwrap().conn().unwrap()
@@ -412,4 +417,208 @@ fn large_answers_arrive_whole_and_in_order() {
     let mut received = vec![0; expected.len()];
     client.read_exact(&mut received).unwrap();
     assert!(received == expected);
+}
+
+/// An inline handler that keeps its shard busy with a message `block` until it is told to go on.
+struct Gate {
+    entered: mpsc::Sender<()>,
+    leave: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Inline for Gate {
+    fn message(&self, _: ConnectionId, message: InlineMessage<'_>, _: &mut Replies<'_>) -> Handled {
+        if !matches!(message, InlineMessage::Text("block")) {
+            return Handled::Pass;
+        }
+        self.entered.send(()).unwrap();
+        self.leave.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
+        Handled::Done
+    }
+}
+
+/// The payload of the next short frame, and its first byte.
+fn next_frame(client: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    client.read_exact(&mut head).unwrap();
+    let mut payload = vec![0; usize::from(head[1])];
+    client.read_exact(&mut payload).unwrap();
+    (head[0], payload)
+}
+
+#[test]
+fn a_pong_that_waited_goes_to_nobody_else() {
+    const PIECE: usize = 64 * 1024;
+    const LAST: usize = 300 * 1024;
+    let (entered, has_entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel();
+    let gate = Gate { entered, leave: Mutex::new(left) };
+    let builder = Builder::new().without_listener().inline(gate);
+    let more = r#", "threads": 1, "max_outbox_bytes": 16777216, "control_rate_limit": null"#;
+    let mut server = builder.start(options(more)).unwrap();
+    let handle = server.handle();
+    let (mut slow, mut other, mut blocker) = (connect(&handle), connect(&handle), connect(&handle));
+    let mut opens = Vec::new();
+    let mut batch = EventBatch::new();
+    while opens.len() < 3 {
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        opens.extend(batch.iter().filter_map(|event| event.conn()));
+    }
+    drop(batch);
+    let (slow_id, other_id) = (opens[0], opens[1]);
+    // The reader is slow: what it does not read fills the kernel's buffers, and then a little waits in the outbox.
+    let mut sent = 0;
+    loop {
+        handle.send_text(other_id, "x").unwrap();
+        assert_eq!(next_frame(&mut other), (0x81, b"x".to_vec()));
+        if handle.stats().outbox_bytes > 0 {
+            break;
+        }
+        handle.send_binary(slow_id, &vec![1; PIECE]).unwrap();
+        sent += PIECE + 10;
+    }
+    let in_kernel = sent - handle.stats().outbox_bytes as usize;
+    slow.write_all(&[0x89, 0x84, 0, 0, 0, 0, b'm', b'i', b'n', b'e']).unwrap();
+    slow.write_all(&text("seen")).unwrap();
+    assert_eq!(tell(&mut server, 1), ["seen"]);
+    // While the shard is busy the reader reads, and the application speaks: both are there when the shard goes on.
+    blocker.write_all(&text("block")).unwrap();
+    has_entered.recv_timeout(Duration::from_secs(10)).unwrap();
+    slow.read_exact(&mut vec![0; in_kernel]).unwrap();
+    let cork = handle.cork();
+    handle.send_text(other_id, "a").unwrap();
+    handle.send_binary(slow_id, &vec![1; LAST]).unwrap();
+    drop(cork);
+    leave.send(()).unwrap();
+    slow.read_exact(&mut vec![0; sent - in_kernel + LAST + 10]).unwrap();
+    handle.send_text(other_id, "b").unwrap();
+    assert_eq!(next_frame(&mut other), (0x81, b"a".to_vec()));
+    assert_eq!(next_frame(&mut other), (0x81, b"b".to_vec()));
+    assert_eq!(next_frame(&mut slow), (0x8a, b"mine".to_vec()));
+}
+
+#[test]
+fn opens_that_the_application_does_not_take_are_bounded() {
+    let more = r#", "threads": 1, "max_inbox_bytes": 100000, "handshakes_per_ip": null"#;
+    let mut server = start(more);
+    let handle = server.handle();
+    let path = "p".repeat(8000);
+    let head = String::from_utf8(head("https://a.example")).unwrap().replace("/chat", &format!("/{path}"));
+    let ask = || {
+        let (mut client, socket) = accepted();
+        handle.adopt(socket, head.clone().into_bytes()).unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    };
+    let answers = (0..60).map(|_| ask()).collect::<Vec<_>>();
+    assert_eq!(answers[0], "HTTP/1.1 101");
+    assert_eq!(answers[59], "HTTP/1.1 503");
+    let inbox_bytes = handle.stats().inbox_bytes;
+    assert!(inbox_bytes < 150_000, "{inbox_bytes}");
+    // Once they are taken there is room again.
+    let mut batch = EventBatch::new();
+    while server.events().next(&mut batch, Some(Duration::ZERO)) == Next::Events {}
+    assert_eq!(ask(), "HTTP/1.1 101");
+}
+
+#[test]
+fn a_drain_does_not_wait_for_an_application_that_never_stops_speaking() {
+    let mut server = start(r#", "threads": 1"#);
+    let handle = server.handle();
+    let client = connect(&handle);
+    opened(&mut server);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = handle.broadcast_text(Some("nobody"), "x", None);
+                }
+            });
+        }
+        handle.drain(u64::MAX, 0);
+        let mut batch = EventBatch::new();
+        let next = server.events().next(&mut batch, Some(Duration::from_secs(5)));
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(next, Next::Events);
+        assert!(batch.iter().any(|event| matches!(event, Event::Violation(_) | Event::Close(_))));
+    });
+    assert!(rest(client).starts_with(&[0x88]));
+}
+
+#[test]
+fn a_server_that_ends_with_its_thread_stops_cleanly() {
+    thread_local! {
+        static SERVER: RefCell<Option<Server>> = const { RefCell::new(None) };
+    }
+    let handle = std::thread::spawn(|| {
+        SERVER.set(Some(start("")));
+        SERVER.with_borrow(|server| {
+            let handle = server.as_ref().unwrap().handle();
+            handle.broadcast_text(None, "x", None).unwrap();
+            handle
+        })
+    });
+    let handle = handle.join().unwrap();
+    assert_eq!(handle.broadcast_text(None, "x", None).unwrap_err().code(), "stopped");
+}
+
+#[test]
+fn what_a_fast_reader_could_have_taken_does_not_make_it_slow() {
+    let mut server = start(r#", "threads": 1, "max_outbox_bytes": 100000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let large = "x".repeat(60_000);
+    let cork = handle.cork();
+    handle.broadcast_text(None, "first", None).unwrap();
+    handle.broadcast_text(None, &large, None).unwrap();
+    handle.broadcast_text(None, &large, None).unwrap();
+    handle.send_text(conn, &large).unwrap();
+    handle.send_text(conn, &large).unwrap();
+    handle.send_text(conn, "last").unwrap();
+    drop(cork);
+    let mut all = vec![0; 7 + 4 * 60_004];
+    client.read_exact(&mut all).unwrap();
+    assert_eq!(next_frame(&mut client), (0x81, b"last".to_vec()));
+}
+
+#[test]
+fn the_goodbye_of_a_connection_that_was_not_read_is_read() {
+    let mut server = start(r#", "threads": 1, "close_timeout_ms": 60000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    handle.pause(conn).unwrap();
+    handle.send_text(conn, "paused").unwrap();
+    assert_eq!(next_frame(&mut client), (0x81, b"paused".to_vec()));
+    client.write_all(&text("unread")).unwrap();
+    // Two rounds, in one of which the shard has looked at what came.
+    for round in ["1", "2"] {
+        handle.send_text(conn, round).unwrap();
+        assert_eq!(next_frame(&mut client), (0x81, round.as_bytes().to_vec()));
+    }
+    handle.close(conn, 4000, "").unwrap();
+    assert_eq!(next_frame(&mut client), (0x88, vec![0x0f, 0xa0]));
+    client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]).unwrap();
+    assert_eq!(tell(&mut server, 1), ["close 4000 "]);
+    assert!(rest(client).is_empty());
+}
+
+#[test]
+fn a_handshake_that_waits_at_the_end_is_refused() {
+    for end in [ServerHandle::stop, |handle: &ServerHandle| handle.drain(5000, 0)] {
+        let json = r#"{"origins": ["https://a.example"], "auth": "callback", "threads": 2}"#;
+        let builder = Builder::new().without_listener();
+        let mut server = builder.start(Options::from_json(json).unwrap()).unwrap();
+        let handle = server.handle();
+        let (client, socket) = accepted();
+        handle.adopt(socket, head("https://a.example")).unwrap();
+        let mut batch = EventBatch::new();
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        assert!(matches!(batch.get(0), Some(Event::Upgrade(_))));
+        end(&handle);
+        let answer = String::from_utf8(rest(client)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("draining"), "{answer:?}");
+    }
 }

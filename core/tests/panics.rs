@@ -74,7 +74,8 @@ fn connect(server: &Server) -> TcpStream {
     client
         .write_all(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nX-Forwarded-For: 192.0.2.1\r\n\
+              Sec-WebSocket-Protocol: unknown\r\n\r\n",
         )
         .unwrap();
     let mut head = Vec::new();
@@ -105,7 +106,7 @@ fn panics_of_the_application_cost_it_at_most_a_connection() {
     std::panic::set_hook(Box::new(|_| {}));
     tracing::subscriber::set_global_default(Angry).unwrap();
     let options = r#"{"listen": "127.0.0.1:0", "origins": ["https://a.example"], "auth": "none", "protocol": "raw", "threads": 3,
-        "handshakes_per_ip": null, "close_timeout_ms": 100}"#;
+        "handshakes_per_ip": null, "close_timeout_ms": 100, "subprotocols": ["known"]}"#;
     let builder = Builder::new().inline(Broken).wake(Broken);
     let mut server = builder.start(Options::from_json(options).unwrap()).unwrap();
     let handle = server.handle();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::caught::said;
 use crate::config::{Listen, Policy};
 use crate::error::Error;
 
@@ -124,7 +125,7 @@ fn bind_each(addresses: &[SocketAddr], reuse_port: bool) -> Result<Vec<TcpListen
         return Err(missing.pop().unwrap_or_else(none));
     }
     for (address, error) in missing {
-        tracing::info!(target: "wsguard", "not listening on {address} as well: {error}");
+        said(|| tracing::info!(target: "wsguard", "not listening on {address} as well: {error}"));
     }
     Ok(bound)
 }

@@ -204,6 +204,12 @@ thread_local! {
         const { RefCell::new(Corked { server: core::ptr::null(), depth: 0, buffers: Vec::new() }) };
 }
 
+/// Lets `act` see to this thread's cork; `None`: the thread is at its end, where values that it kept may still speak, and has
+/// none any more.
+fn with_corked<R>(act: impl FnOnce(&mut Corked) -> R) -> Option<R> {
+    CORKED.try_with(|corked| act(&mut corked.borrow_mut())).ok()
+}
+
 /// A server from any thread: cheap to clone, never blocks, safe to use after the server has stopped.
 #[derive(Clone)]
 pub struct ServerHandle {
@@ -230,7 +236,7 @@ impl Drop for Cork<'_> {
         if !self.active {
             return;
         }
-        CORKED.with_borrow_mut(|corked| {
+        with_corked(|corked| {
             corked.depth -= 1;
             if corked.depth > 0 {
                 return;
@@ -245,7 +251,7 @@ impl ServerHandle {
     /// Collects this thread's commands until the cork is dropped.
     pub fn cork(&self) -> Cork<'_> {
         let server = Arc::as_ptr(&self.shared);
-        let active = CORKED.with_borrow_mut(|corked| {
+        let active = with_corked(|corked| {
             let free = corked.depth == 0;
             if free {
                 corked.server = server;
@@ -255,13 +261,14 @@ impl ServerHandle {
             corked.depth += usize::from(ours);
             ours
         });
+        let active = active.unwrap_or(false);
         Cork { handle: self, active, not_send: PhantomData }
     }
 
     /// Hands over what this thread's cork holds back. What comes next may still be corked.
     pub fn flush(&self) {
         let server = Arc::as_ptr(&self.shared);
-        CORKED.with_borrow_mut(|corked| {
+        with_corked(|corked| {
             if corked.server == server {
                 corked.hand_over(&self.shared);
             }
@@ -271,13 +278,17 @@ impl ServerHandle {
     /// Writes commands for a shard, into this thread's cork or straight into the shard's inbox.
     fn post(&self, shard: usize, write: impl FnOnce(&mut CommandBuffer)) {
         let server = Arc::as_ptr(&self.shared);
-        CORKED.with_borrow_mut(|corked| {
-            if corked.server == server {
+        let mut write = Some(write);
+        with_corked(|corked| {
+            if corked.server == server
+                && let Some(write) = write.take()
+            {
                 write(&mut corked.buffers[shard]);
-            } else {
-                self.shared.shards[shard].post(write);
             }
         });
+        if let Some(write) = write {
+            self.shared.shards[shard].post(write);
+        }
     }
 
     /// Posts a command that speaks of a text.

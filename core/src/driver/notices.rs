@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
+use super::caught::said;
 use crate::bucket::{Bucket, Rate};
 use crate::client_ip::Doubt;
 use crate::limits::lock;
@@ -52,25 +53,27 @@ impl Notices {
                  on. Such clients are counted as the proxy: let it remove the header that it does not set"
             }
         };
-        tracing::warn!(target: "wsguard", %peer, "{what}");
+        said(|| tracing::warn!(target: "wsguard", %peer, "{what}"));
     }
 
     /// Tells, sampled, of a client that offers subprotocols of which this server speaks none. What it offers is not said:
     /// a token may be among it.
     pub(super) fn unknown_subprotocols(&self, now: Moment) {
         let rate = Rate::new(0.1, 3.0);
-        let mut said = lock(&self.0);
-        if said.subprotocols.try_pour(&rate, 1, now).is_err() {
-            said.suppressed += 1;
+        let mut before = lock(&self.0);
+        if before.subprotocols.try_pour(&rate, 1, now).is_err() {
+            before.suppressed += 1;
             return;
         }
-        let suppressed = core::mem::take(&mut said.suppressed);
-        drop(said);
-        tracing::info!(
-            target: "wsguard",
-            suppressed,
-            "a client offers subprotocols of which none is in subprotocols: the 101 names none, and browsers drop it then"
-        );
+        let suppressed = core::mem::take(&mut before.suppressed);
+        drop(before);
+        said(|| {
+            tracing::info!(
+                target: "wsguard",
+                suppressed,
+                "a client offers subprotocols of which none is in subprotocols: the 101 names none, and browsers drop it then"
+            );
+        });
     }
 }
 

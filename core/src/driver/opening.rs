@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::caught::said;
 use super::clock::Clock;
 use super::events::{Open, Upgrade};
 use super::listener::{Accepted, Fresh};
@@ -406,7 +407,7 @@ impl Opening {
         if let Some(response) = self.response(end)
             && let Err(error) = socket.end_with(&response)
         {
-            tracing::debug!(target: "wsguard", %error, "a peer left before it was answered");
+            said(|| tracing::debug!(target: "wsguard", %error, "a peer left before it was answered"));
         }
     }
 
@@ -447,6 +448,10 @@ impl Opening {
                 judged?
             }
         };
+        if self.shared.inbox_is_full() {
+            let detail = "the application does not take its events (max_inbox_bytes)";
+            return Err(Refusal::new(Code::AuthUnavailable, detail).into());
+        }
         match judged {
             Judged::Granted(pass, answer) => Ok((pass, answer)),
             Judged::Ask(request, answer) => {
@@ -491,8 +496,7 @@ impl Opening {
         let request = head.request()?;
         let policy = Arc::clone(&self.shared.policy);
         if self.shared.life() != Life::Running {
-            let refusal = Refusal::new(Code::Draining, "the server is restarting");
-            return Err(Refusal { retry_after_s: Some(1), ..refusal }.into());
+            return Err(restarting().into());
         }
         let key = handshake::vet(&policy, &request)?;
         let grant = handshake::names_users(&policy).then(|| self.shared.revocations.grant());
@@ -529,9 +533,6 @@ impl Opening {
     ) -> Result<Pass, End> {
         let policy = &self.shared.policy;
         let unavailable = |detail| End::Refused(Refusal::new(Code::AuthUnavailable, detail));
-        if self.shared.inbox_fill() >= 1.0 {
-            return Err(unavailable("the application does not take its events (max_inbox_bytes)"));
-        }
         let address = self.ip.map(AddressKey::from);
         let Some((ticket, answer)) = self.shared.tickets.issue(policy.max_pending_auth, address) else {
             return Err(unavailable("too many handshakes wait for the application (max_pending_auth)"));
@@ -558,6 +559,7 @@ impl Opening {
             Ok(tickets::Answer::Displaced) => Err(unavailable(
                 "max_pending_auth handshakes wait for the application, and this address had most of them",
             )),
+            Err(_) if self.shared.life() != Life::Running => Err(restarting().into()),
             Ok(tickets::Answer::Decided(tickets::Decision::Unavailable, _)) | Err(_) => {
                 Err(unavailable("the application failed to answer"))
             }
@@ -618,6 +620,11 @@ impl Opening {
         drop(grant);
         Ok(())
     }
+}
+
+/// The answer of a server that takes no one in any more.
+fn restarting() -> Refusal {
+    Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") }
 }
 
 /// Reads a PROXY header and not a byte more: what follows belongs to TLS or HTTP. Short reads are the price, paid

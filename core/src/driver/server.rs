@@ -23,6 +23,9 @@ use crate::config::{Options, Policy};
 use crate::error::Error;
 use crate::limits::lock;
 
+/// Turns that handshakes have to be refused in when their shard ends.
+const LAST_TURNS: usize = 4;
+
 /// Wakes a thread that waits in [`Events::next`].
 #[derive(Clone, Default)]
 struct Bell {
@@ -229,8 +232,20 @@ async fn work(shared: &Arc<Shared>, index: usize, listeners: Vec<Listening>, rea
         remote.commands_arrived.notified().await;
         let goes_on = unconstrained(async { carry_out() }).await;
         if !goes_on || remote.lost_a_task.load(Ordering::Acquire) {
-            return;
+            return refuse_who_waits(shared).await;
         }
+        if remote.has_commands() {
+            // An application that never stops speaking keeps neither sockets nor timers from their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The last thing a shard does: handshakes that wait for the application are answered, and not just dropped.
+async fn refuse_who_waits(shared: &Shared) {
+    shared.tickets.close();
+    for _ in 0..LAST_TURNS {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -374,7 +389,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.handle.stop();
-        for thread in self.threads.drain(..) {
+        let own = std::thread::current().id();
+        // One of its own threads may be what lets go of it last: that one cannot wait for its own end.
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             let _ = thread.join();
         }
         super::log::flush();

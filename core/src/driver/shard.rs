@@ -19,7 +19,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 use self::place::Places;
@@ -49,6 +49,9 @@ const MESSAGES_PER_TURN: usize = 1024;
 const CORK_BYTES: usize = 64 * 1024;
 /// TLS handshakes and signatures before everything else has its turn.
 const EXPENSIVE_STEPS_PER_TURN: usize = 8;
+/// Timers that are kept for each connection, and beside those, before stale ones are let go.
+const MOST_TIMERS_EACH: usize = 4;
+const MOST_STALE_TIMERS: usize = 1024;
 /// How long buffers are kept that no connection is there to need.
 const REST_MS: u64 = 60_000;
 
@@ -149,6 +152,8 @@ pub(super) struct Shard {
     expensive_steps: usize,
     /// The latest end of a drain that has begun.
     drain_until: Option<Moment>,
+    /// The last batch whose answers were carried out when a draining shard looked.
+    answered: u64,
     stopped: bool,
 }
 
@@ -175,6 +180,7 @@ impl Shard {
             flush_task: None,
             expensive_steps: 0,
             drain_until: None,
+            answered: 0,
             stopped: false,
         }
     }
@@ -199,6 +205,9 @@ impl Shard {
 
     /// Takes on a connection whose handshake is over; whether there was a slot for it.
     pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
+        if self.stopped {
+            return false;
+        }
         let Some(place) = self.places.take() else { return false };
         let id = place.id();
         let slot = id.slot() as usize;
@@ -434,6 +443,7 @@ impl Shard {
             return false;
         }
         self.remote().starved.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         // The application may have made room just now, before it could see the mark.
         if self.shared.inbox_fill() < 0.5 {
             return false;
@@ -461,13 +471,16 @@ impl Shard {
             }
         }
         if was_congested && session.outbox.is_none() {
-            self.drained(session, now);
+            self.drained(session, now, cx);
         }
     }
 
-    /// The outbox is empty again: what waited for that may go on.
-    fn drained(&mut self, session: &mut Session, now: Moment) {
+    /// The outbox is empty again: what waited for that is written, before anybody else has a turn with the shard's buffer.
+    fn drained(&mut self, session: &mut Session, now: Moment, cx: &mut Context<'_>) {
         self.turn(session, now, Connection::handle_drained);
+        if !self.out.is_empty() {
+            self.write(session, now, cx);
+        }
     }
 
     /// Ends a turn: writes, checks the outbox, ends what is over, re-arms the deadline.
@@ -492,6 +505,11 @@ impl Shard {
         if session.ended_writing || session.conn.phase() == Phase::Dropped {
             self.out.clear();
             return self.remove(session, now);
+        }
+        if (session.paused || session.starved) && !session.conn.is_open() {
+            // Nothing of it goes to the application any more: the peer's goodbye is read.
+            (session.paused, session.starved) = (false, false);
+            session.waker.wake_by_ref();
         }
         self.count(&mut session);
         self.arm(&mut session);
@@ -522,8 +540,24 @@ impl Shard {
             return;
         }
         session.timer_at = deadline;
-        self.timers.push(Reverse((deadline, session.id.slot(), session.id.generation())));
+        self.push_timer(deadline, session.id.slot(), session.id.generation());
         self.wake_timers_for(deadline);
+    }
+
+    fn push_timer(&mut self, at: Moment, slot: u32, generation: u32) {
+        if self.timers.len() > MOST_TIMERS_EACH * self.places.open() + MOST_STALE_TIMERS {
+            self.forget_stale_timers();
+        }
+        self.timers.push(Reverse((at, slot, generation)));
+    }
+
+    /// Lets go of timers whose connection has ended or has an earlier one: a session's end may be a year away.
+    fn forget_stale_timers(&mut self) {
+        let sessions = &self.sessions;
+        self.timers.retain(|Reverse((at, slot, generation))| {
+            let session = sessions.get(*slot as usize).and_then(Option::as_ref);
+            session.is_some_and(|session| session.id.generation() == *generation && session.timer_at == *at)
+        });
     }
 
     /// Makes sure that the timers look again at `deadline`.
@@ -540,6 +574,9 @@ impl Shard {
         let now = self.shared.clock.now();
         if self.rest_at <= now {
             self.rest();
+        }
+        if self.drain_until.is_some() {
+            self.carry_out_answers();
         }
         while let Some(Reverse((at, slot, generation))) = self.timers.peek().copied() {
             if at > now {
@@ -624,4 +661,29 @@ pub(super) async fn wake_application() {
         Poll::<()>::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Options, Policy};
+    use crate::driver::shared::Wake;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn timers_of_connections_that_are_gone_do_not_pile_up() {
+        let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 1}"#;
+        let policy = Policy::new(Options::from_json(json).unwrap()).unwrap();
+        let mut shard = Shard::new(Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false)), 0);
+        // Sessions that would have lasted a year.
+        for generation in 1..100_000 {
+            shard.push_timer(Moment::from_millis(31_536_000_000), 0, generation);
+            assert!(shard.timers.len() <= MOST_STALE_TIMERS + 1);
+        }
+    }
 }

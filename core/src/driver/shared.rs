@@ -1,6 +1,6 @@
 //! What the threads of one server share: the policy, the limits, and the two roads between shards and application.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
@@ -118,9 +118,14 @@ impl Remote {
         self.commands_wait.load(Ordering::Acquire)
     }
 
+    /// The last batch that the application is done with.
+    pub(super) fn last_released(&self) -> u64 {
+        self.released.load(Ordering::Acquire)
+    }
+
     /// Whether the application is done with batch `sequence`.
     pub(super) fn has_released(&self, sequence: u64) -> bool {
-        self.released.load(Ordering::Acquire) >= sequence
+        self.last_released() >= sequence
     }
 }
 
@@ -386,6 +391,8 @@ impl Shared {
     pub(super) fn inbox_shrank(&self, bytes: usize) {
         let less = |now: usize| Some(now.saturating_sub(bytes));
         let _ = self.inbox_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        // Less first, then the look for who waits; a shard marks first, then looks for less. One sees the other.
+        fence(Ordering::SeqCst);
         if self.inbox_fill() < 0.5 {
             for remote in &self.shards {
                 if remote.starved.swap(false, Ordering::AcqRel) {

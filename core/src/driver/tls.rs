@@ -12,6 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 
+use super::caught::said;
 use crate::config::{ConfigError, TlsOptions, TlsVersion};
 use crate::der::{self, KeyKind};
 use crate::error::Error;
@@ -92,7 +93,9 @@ fn certificates(option: &'static str, value: &str) -> Result<Vec<CertificateDer<
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     for (index, certificate) in found.iter().enumerate() {
         if let Some(what) = der::untimely(certificate, &der::stamp(now)) {
-            tracing::warn!(target: "wsguard", "{option}: certificate {} {what}: peers will refuse it", index + 1);
+            said(|| {
+                tracing::warn!(target: "wsguard", "{option}: certificate {} {what}: peers will refuse it", index + 1);
+            });
         }
     }
     Ok(found.into_iter().map(CertificateDer::from).collect())

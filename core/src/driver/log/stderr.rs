@@ -297,11 +297,7 @@ fn write_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let _ = SystemTime.format_time(&mut Writer::new(&mut line));
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("-");
-    let _ = writeln!(
-        line,
-        " ERROR wsguard: thread={name} suppressed={suppressed} {}",
-        panic.to_string().replace('\n', " ")
-    );
+    let _ = writeln!(line, " ERROR wsguard: thread={name} suppressed={suppressed} {}", harmless(&panic.to_string()));
     let trace = std::backtrace::Backtrace::capture();
     if trace.status() == std::backtrace::BacktraceStatus::Captured {
         let _ = writeln!(line, "{trace}");
@@ -309,9 +305,22 @@ fn write_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let _ = io::Write::write(&mut Line, line.as_bytes());
 }
 
+/// What a panic says on one line: it may carry what a peer sent, which must not end the line, steer a terminal, or look like
+/// a record of a verdict.
+fn harmless(text: &str) -> String {
+    let one_line: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    one_line.replace("wsguard::", "wsguard:\\:")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_with_a_peers_words_is_one_line_and_no_record() {
+        let text = "bad \r\n\u{1b}[31m WARN wsguard::verdict: code=bad_frame ip=192.0.2.1 ";
+        assert_eq!(harmless(text), "bad    [31m WARN wsguard:\\:verdict: code=bad_frame ip=192.0.2.1 ");
+    }
 
     #[test]
     fn what_does_not_fit_is_counted() {

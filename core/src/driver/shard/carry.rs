@@ -50,6 +50,17 @@ impl Shard {
         self.touched = touched;
     }
 
+    /// Carries out what the application said to every batch that it has let go by now: it said that before, and goes on
+    /// speaking for as long as it likes.
+    pub(super) fn carry_out_answers(&mut self) {
+        let released = self.remote().last_released();
+        self.carry_out();
+        self.answered = released;
+        if self.stopped {
+            self.remote().commands_arrived.notify_one();
+        }
+    }
+
     fn write_touched(&mut self, slot: u32, now: Moment) {
         let Some(mut session) = self.sessions.get_mut(slot as usize).and_then(Option::take) else { return };
         session.touched = false;
@@ -175,7 +186,8 @@ impl Shard {
             session.touched = true;
             self.touched.push(session.id.slot());
         }
-        if session.unsent_bytes() > EARLY_WRITE_BYTES {
+        // What was never offered to the socket says nothing about the reader.
+        if session.unsent_bytes() > EARLY_WRITE_BYTES.min(self.shared.policy.max_outbox_bytes) {
             self.write_elsewhere(session, now);
         }
     }
@@ -282,7 +294,7 @@ impl Shard {
 
     /// Closes a session whose moment has come, once the application has had its messages.
     pub(super) fn drain_session(&mut self, session: &mut Session, now: Moment) {
-        let waits = !self.remote().has_released(session.last_batch) || self.remote().has_commands();
+        let waits = session.last_batch > self.answered;
         let until = self.drain_until.unwrap_or(now);
         if waits && now < until && session.conn.is_open() {
             session.drain_at = now.after_millis(DRAIN_RETRY_MS).min(until);
