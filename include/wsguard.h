@@ -456,6 +456,14 @@ typedef struct {
   uint64_t delayed;
   /** Handshakes that wait for the application. */
   uint64_t pending_auth;
+  /** Handshakes among the events that the application has not let go; those whose peer has left included. */
+  uint64_t upgrades_in_inbox;
+  /** Handshakes that are only still there to be refused. */
+  uint64_t refusing;
+  /** Rooms with at least one member, counted on each I/O thread. */
+  uint64_t rooms;
+  /** Memberships of all connections in all rooms. */
+  uint64_t room_memberships;
 } wsg_stats;
 
 /**
@@ -749,11 +757,11 @@ wsg_status wsg_batch_free(wsg_batch *batch);
 /**
  * A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
  *
- * When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`,
- * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not
+ * read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
  */
-wsg_status wsg_server_fd(const wsg_server *server,
-                         int *fd);
+wsg_status wsg_server_fd(const wsg_server *server, int *fd);
 
 /**
  * Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
@@ -1061,7 +1069,7 @@ wsg_status wsg_server_resume(wsg_server *server, uint64_t conn);
  * Refuses a message of `event` that its schema let pass and the application's own check did not: `schema_mismatch`,
  * counted, logged and acted upon as `on_violation` says.
  *
- * Returns as `wsg_server_close`; `WSG_ERR_ARGUMENT` on a `raw` server.
+ * Returns as `wsg_server_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and for an empty `event`.
  */
 wsg_status wsg_server_refuse(wsg_server *server, uint64_t conn, const char *event, size_t event_len);
 

@@ -66,6 +66,10 @@ fn check(option: &str, value: &Value) -> Result<(), Failure> {
         alone.auth = Options::from_value(&json!({"auth": "none"}))?.auth;
     }
     alone.dangerously_allow_plaintext = true;
+    // What an event costs beyond it is a contradiction, which would be found before what is wrong with the event itself.
+    if option != "rate_limit" {
+        alone.rate_limit = None;
+    }
     match Policy::new(alone) {
         Err(error) if error.kind == ConfigErrorKind::InvalidOption && error.option.starts_with(option) => {
             Err(error.into())
