@@ -573,8 +573,9 @@ wsg_status wsg_log_to_stderr(void);
  * Sends the library's log to `log`, up to this level (a `wsg_log_level`), for the rest of the process.
  *
  * It is called from every thread that has something to say, the library's own and those that call it, several at once.
- * It must not block; what it makes the library log is not logged. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT`
- * for a level that is none, or `WSG_ERR_BUSY` when the log goes somewhere already.
+ * It must not block; what it makes the library log is not logged, and `wsg_server_start`, `_next`, `_run` and
+ * `_free` answer `WSG_ERR_REENTRANT` in it. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT` for a level that is
+ * none, or `WSG_ERR_BUSY` when the log goes somewhere already.
  */
 wsg_status wsg_set_log(wsg_log_fn log, void *userdata, uint32_t level);
 
@@ -701,7 +702,7 @@ wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, v
  * The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
  * else it is `NULL`. `*error` is written as `wsg_error` says. Returns `WSG_OK`, an error of options
  * (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`, `WSG_ERR_START`, `WSG_ERR_NULL` or
- * `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler.
+ * `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler or a log function.
  *
  * No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
  */
@@ -861,7 +862,8 @@ wsg_status wsg_server_run_once(wsg_server *server,
  * Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected
  * by name. `NULL` is `WSG_ERR_NULL`: whoever wants nobody says `wsg_server_accept_anonymous`.
  *
- * The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 is `WSG_ERR_ARGUMENT`.
+ * The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 and
+ * negative numbers are `WSG_ERR_ARGUMENT`.
  *
  * Each ticket is answered once, now or later, from any thread; an answer that is not accepted leaves it open. Returns
  * `WSG_OK`; `WSG_ERR_TICKET_SETTLED` when it was answered, its time is over or its peer has left; `WSG_ERR_ARGUMENT`,

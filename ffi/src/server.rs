@@ -14,6 +14,7 @@ use crate::error::{ErrorHandle, Failure, explain};
 use crate::events::Event;
 use crate::handle::{self, Opaque, Pinned, Registry, Str, lock};
 use crate::inline::InlineOf;
+use crate::log;
 use crate::options::{OptionsHandle, Stated};
 use crate::os;
 use crate::peers::Peers;
@@ -109,6 +110,11 @@ pub struct Stats {
     pub room_memberships: u64,
 }
 
+/// Whether this thread is in a callback that others may wait for: it must not wait for them.
+fn must_not_wait() -> bool {
+    handle::is_inline() || log::is_telling()
+}
+
 /// The server of a handle, in the process that started it.
 pub(crate) fn running(server: *const ServerHandle) -> Result<Arc<Running>, Status> {
     let running = handle::find(server)?;
@@ -152,7 +158,7 @@ impl Running {
 
     /// The right to take events, for one thread at a time.
     fn consume(&self) -> Result<Consumer<'_>, Status> {
-        if handle::is_inline() {
+        if must_not_wait() {
             return Err(Status::ErrReentrant);
         }
         let server = match self.consumer.try_lock() {
@@ -267,7 +273,7 @@ exports! {
     /// The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
     /// else it is `NULL`. `*error` is written as `wsg_error` says. Returns `WSG_OK`, an error of options
     /// (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`, `WSG_ERR_START`, `WSG_ERR_NULL` or
-    /// `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler.
+    /// `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler or a log function.
     ///
     /// No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
     pub fn wsg_server_start(options: *const OptionsHandle, server: Option<&mut MaybeUninit<*mut ServerHandle>>,
@@ -277,8 +283,9 @@ exports! {
             let place = handle::out(server)?;
             place.write(core::ptr::null_mut());
             let options = handle::find(options)?;
-            if handle::is_inline() {
-                return Err(Failure::new(Status::ErrReentrant, "an inline handler must not start a server"));
+            if must_not_wait() {
+                let message = "an inline handler or a log function must not start a server";
+                return Err(Failure::new(Status::ErrReentrant, message));
             }
             let stated = {
                 let _calm = os::calm();
@@ -304,7 +311,7 @@ exports! {
     /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
         let is_forked = handle::find(server).is_ok_and(|running| !running.is_here());
-        if !is_forked && (handle::is_inline() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
+        if !is_forked && (must_not_wait() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
             return Err(Status::ErrReentrant);
         }
         let running = handle::remove(server)?;

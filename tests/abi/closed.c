@@ -22,6 +22,7 @@ static int on_upgrade(void *userdata, wsg_server *server, const wsg_upgrade *upg
   /* What is missing is nobody only where that is said. */
   ANSWERS(WSG_ERR_NULL, wsg_server_accept(server, upgrade->ticket, NULL, 0, WSG_NEVER));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT("alice"), 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT("alice"), (uint64_t)-1000));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept_anonymous(server, upgrade->ticket, 0));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT(""), WSG_NEVER));
   CHECK(upgrade->token.data == NULL);
