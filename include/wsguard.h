@@ -821,8 +821,8 @@ wsg_status wsg_server_drain_on_signals(wsg_server *server, uint64_t timeout_ms, 
  * Lets a `wsg_server_next` or `wsg_server_run` of this server return `WSG_NOTHING`: the one that waits, or else the next
  * one, before it takes anything. A handler that is running ends first.
  *
- * Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, or `WSG_ERR_HANDLE` for a server
- * that was freed.
+ * Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, `WSG_ERR_HANDLE` for a server
+ * that was freed, or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_interrupt(wsg_server *server);
 

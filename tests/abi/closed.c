@@ -413,6 +413,18 @@ static void setters(void) {
   REFUSES(WSG_ERR_HANDLE, "", wsg_server_start((wsg_options *)&options, &(wsg_server *){NULL}, &error));
   REFUSES(WSG_ERR_NULL, "", wsg_server_start(options, NULL, &error));
   REFUSES(WSG_ERR_HANDLE, "", wsg_server_reload_tls((wsg_server *)&options, &error));
+  /* Of a key that is given twice one would be forgotten; no schema is NULL, not a text. */
+  REFUSES(WSG_ERR_INVALID_OPTION, "events.e",
+          wsg_options_add_event(options, TEXT("e"), TEXT("{\"type\": \"string\", \"type\": \"number\"}"), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "events.e", wsg_options_add_event(options, TEXT("e"), TEXT("null"), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "events",
+          wsg_options_set(options, TEXT("events"),
+                          TEXT("{\"e\": {\"schema\": {\"required\": [\"a\"], \"required\": []}}}"), &error));
+  /* `null` states nothing: what is added afterwards is not lost. */
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("origins"), TEXT("null"), &error));
+  ANSWERS(WSG_OK, wsg_options_add_origin(options, TEXT("https://app.example.com"), &error));
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("auth"), TEXT("null"), &error));
+  REFUSES(WSG_ERR_MISSING_OPTION, "auth", wsg_server_start(options, &(wsg_server *){NULL}, &error));
   /* A policy is not replaced by adding to it, nor by another way to say it. */
   ANSWERS(WSG_OK, wsg_options_set_auth_callback(options, &error));
   CHECK(error == NULL);
