@@ -456,6 +456,14 @@ typedef struct {
   uint64_t delayed;
   /** Handshakes that wait for the application. */
   uint64_t pending_auth;
+  /** Handshakes among the events that the application has not let go; those whose peer has left included. */
+  uint64_t upgrades_in_inbox;
+  /** Handshakes that are only still there to be refused. */
+  uint64_t refusing;
+  /** Rooms with at least one member, counted on each I/O thread. */
+  uint64_t rooms;
+  /** Memberships of all connections in all rooms. */
+  uint64_t room_memberships;
 } wsg_stats;
 
 /**
@@ -565,8 +573,9 @@ wsg_status wsg_log_to_stderr(void);
  * Sends the library's log to `log`, up to this level (a `wsg_log_level`), for the rest of the process.
  *
  * It is called from every thread that has something to say, the library's own and those that call it, several at once.
- * It must not block; what it makes the library log is not logged. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT`
- * for a level that is none, or `WSG_ERR_BUSY` when the log goes somewhere already.
+ * It must not block; what it makes the library log is not logged, and `wsg_server_start`, `_next`, `_run` and
+ * `_free` answer `WSG_ERR_REENTRANT` in it. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT` for a level that is
+ * none, or `WSG_ERR_BUSY` when the log goes somewhere already.
  */
 wsg_status wsg_set_log(wsg_log_fn log, void *userdata, uint32_t level);
 
@@ -693,7 +702,7 @@ wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, v
  * The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
  * else it is `NULL`. `*error` is written as `wsg_error` says. Returns `WSG_OK`, an error of options
  * (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`, `WSG_ERR_START`, `WSG_ERR_NULL` or
- * `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler.
+ * `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler or a log function.
  *
  * No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
  */
@@ -749,11 +758,11 @@ wsg_status wsg_batch_free(wsg_batch *batch);
 /**
  * A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
  *
- * When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`,
- * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not
+ * read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
  */
-wsg_status wsg_server_fd(const wsg_server *server,
-                         int *fd);
+wsg_status wsg_server_fd(const wsg_server *server, int *fd);
 
 /**
  * Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
@@ -812,8 +821,8 @@ wsg_status wsg_server_drain_on_signals(wsg_server *server, uint64_t timeout_ms, 
  * Lets a `wsg_server_next` or `wsg_server_run` of this server return `WSG_NOTHING`: the one that waits, or else the next
  * one, before it takes anything. A handler that is running ends first.
  *
- * Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, or `WSG_ERR_HANDLE` for a server
- * that was freed.
+ * Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, `WSG_ERR_HANDLE` for a server
+ * that was freed, or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_interrupt(wsg_server *server);
 
@@ -853,7 +862,8 @@ wsg_status wsg_server_run_once(wsg_server *server,
  * Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected
  * by name. `NULL` is `WSG_ERR_NULL`: whoever wants nobody says `wsg_server_accept_anonymous`.
  *
- * The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 is `WSG_ERR_ARGUMENT`.
+ * The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 and
+ * negative numbers are `WSG_ERR_ARGUMENT`.
  *
  * Each ticket is answered once, now or later, from any thread; an answer that is not accepted leaves it open. Returns
  * `WSG_OK`; `WSG_ERR_TICKET_SETTLED` when it was answered, its time is over or its peer has left; `WSG_ERR_ARGUMENT`,
@@ -1061,7 +1071,7 @@ wsg_status wsg_server_resume(wsg_server *server, uint64_t conn);
  * Refuses a message of `event` that its schema let pass and the application's own check did not: `schema_mismatch`,
  * counted, logged and acted upon as `on_violation` says.
  *
- * Returns as `wsg_server_close`; `WSG_ERR_ARGUMENT` on a `raw` server.
+ * Returns as `wsg_server_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and for an empty `event`.
  */
 wsg_status wsg_server_refuse(wsg_server *server, uint64_t conn, const char *event, size_t event_len);
 

@@ -9,6 +9,7 @@
 #ifndef WSGUARD_HPP
 #define WSGUARD_HPP
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +23,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 #ifdef __GLIBCXX__
 #include <cxxabi.h>
 #endif
@@ -288,6 +290,7 @@ class options {
   /// Called from several threads at once. What it throws closes its connection with 1011, is logged, and goes to
   /// `handlers.failed` on the thread where it was thrown.
   options &on_inline(inline_handler handler) {
+    if (!handler) throw error(WSG_ERR_NULL, "an inline handler must not be empty");
     auto state = std::make_shared<detail::inline_state>(std::move(handler));
     detail::check(wsg_options_set_inline(get(), &options::call_inline, state.get()));
     inline_ = std::move(state);
@@ -338,9 +341,9 @@ struct handlers {
 class expiry {
  public:
   explicit constexpr expiry(std::uint64_t unix_ms) noexcept : unix_ms_(unix_ms) {}
-  expiry(std::chrono::system_clock::time_point at) noexcept
-      : unix_ms_(static_cast<std::uint64_t>(
-            std::chrono::duration_cast<std::chrono::milliseconds>(at.time_since_epoch()).count())) {}
+  /// A time before 1970 is what `mktime` leaves behind when it fails: it throws, or it would be `never`.
+  expiry(std::chrono::system_clock::time_point at)
+      : unix_ms_(detail::milliseconds(std::chrono::duration_cast<std::chrono::milliseconds>(at.time_since_epoch()))) {}
   std::uint64_t unix_ms() const noexcept { return unix_ms_; }
 
  private:
@@ -378,8 +381,8 @@ class server {
 
   /// Takes the next events and calls `each` with them; without a timeout it waits for ever. Whether the server goes on.
   ///
-  /// What `each` throws costs the connection it was working for, as in `run`; the other events are handled, and then the first
-  /// exception is thrown on.
+  /// What `each` throws costs the connection it was working for, as in `run`; no more of its messages come. The other events
+  /// are handled, and then the first exception is thrown on.
   template <typename Each>
   bool next(std::optional<std::chrono::milliseconds> timeout, Each &&each) {
     struct batch {
@@ -395,12 +398,17 @@ class server {
     std::size_t count = 0;
     if (status == WSG_OK) detail::check(wsg_batch_events(batch.raw, &events, &count));
     std::exception_ptr first;
+    std::vector<conn_id> failed;
     for (std::size_t i = 0; i < count; i++) {
+      const bool is_message = events[i].kind == WSG_EVENT_TEXT || events[i].kind == WSG_EVENT_BINARY ||
+                              events[i].kind == WSG_EVENT_MESSAGE || events[i].kind == WSG_EVENT_DRAINED;
+      if (is_message && std::find(failed.begin(), failed.end(), events[i].conn) != failed.end()) continue;
       detail::caught([&] { each(events[i]); },
                      [&](const std::exception_ptr &failure) {
                        detail::log_failure(failure);
                        if (events[i].kind == WSG_EVENT_UPGRADE) wsg_server_unavailable(get(), events[i].body.upgrade->ticket);
                        if (events[i].conn != 0) wsg_server_fail(get(), events[i].conn);
+                       failed.push_back(events[i].conn);
                        if (!first) first = failure;
                      });
     }

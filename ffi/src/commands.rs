@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use serde_json::Value;
-use wsguard::host::ConnectionId;
+use wsguard::host::{ConnectionId, Error};
 
 use crate::boundary::foreign;
 use crate::handle::{bytes, name, text};
@@ -112,8 +112,11 @@ exports! {
         let reason = text(reason, reason_len)?;
         let running = running(server)?;
         let conn = running.open(conn)?;
-        running.commands.close(conn, code, reason)?;
-        running.peers.close(conn);
+        match running.commands.close(conn, code, reason) {
+            // Nothing that could be carried out, for whomever: nobody is closed by it.
+            Err(error @ Error::InvalidArgument(_)) => Err(error)?,
+            outcome => running.peers.closed(conn, outcome)?,
+        }
         Ok(Status::Ok)
     }
 
@@ -121,8 +124,7 @@ exports! {
     pub fn wsg_server_fail(server: *mut ServerHandle, conn: u64) -> Status {
         let running = running(server)?;
         let conn = running.open(conn)?;
-        running.commands.fail(conn)?;
-        running.peers.close(conn);
+        running.peers.closed(conn, running.commands.fail(conn))?;
         Ok(Status::Ok)
     }
 
@@ -207,8 +209,7 @@ exports! {
     pub fn wsg_server_disconnect_user(server: *mut ServerHandle, user: *const c_char, user_len: usize) -> Status {
         let user = named(user, user_len)?;
         let running = running(server)?;
-        running.commands.disconnect_user(user)?;
-        running.peers.close_user(user);
+        running.peers.close_user(user, || running.commands.disconnect_user(user))?;
         Ok(Status::Ok)
     }
 

@@ -2,7 +2,8 @@
 
 use core::ffi::{c_char, c_void};
 
-use crate::handle::{Userdata, name};
+use crate::handle::Userdata;
+use crate::json;
 use crate::server::{ServerHandle, running};
 use crate::status::Status;
 
@@ -54,17 +55,19 @@ exports! {
     /// Refuses a message of `event` that its schema let pass and the application's own check did not: `schema_mismatch`,
     /// counted, logged and acted upon as `on_violation` says.
     ///
-    /// Returns as `wsg_server_close`; `WSG_ERR_ARGUMENT` on a `raw` server.
+    /// Returns as `wsg_server_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and for an empty `event`.
     pub fn wsg_server_refuse(server: *mut ServerHandle, conn: u64, event: *const c_char, event_len: usize) -> Status {
-        let event = name(event, event_len)?;
+        let event = json::event(event, event_len)?;
         let running = running(server)?;
         if running.is_raw {
             return Err(Status::ErrArgument);
         }
         let conn = running.open(conn)?;
-        running.commands.refuse(conn, event)?;
+        let outcome = running.commands.refuse(conn, event);
         if running.enforces {
-            running.peers.close(conn);
+            running.peers.closed(conn, outcome)?;
+        } else {
+            outcome?;
         }
         Ok(Status::Ok)
     }

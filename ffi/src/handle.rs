@@ -219,7 +219,7 @@ pub(crate) fn copy_out<T: Copy>(from: &T, to: *mut T, len: usize) -> Result<(), 
     if to.is_null() {
         return Err(Status::ErrNull);
     }
-    if len > LARGEST {
+    if len == 0 || len > LARGEST {
         return Err(Status::ErrArgument);
     }
     let known = len.min(size_of::<T>());
@@ -474,6 +474,7 @@ mod tests {
         copy_out(&Grown { size: 1, old: 2, new: 3 }, to.as_mut_ptr(), 2 * both).unwrap();
         assert_eq!((to[0].new, to[1]), (3, Grown::default()), "the tail is 0");
         assert_eq!(copy_out(&0, &mut 0, usize::MAX), Err(Status::ErrArgument));
+        assert_eq!(copy_out(&0, &mut 0, 0), Err(Status::ErrArgument));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The inline handler: C that runs on the library's own threads.
 
 use core::ffi::{c_char, c_int, c_void};
+use std::sync::Arc;
 
 use wsguard::host::{ConnectionId, Handled, InlineMessage as Message, Replies};
 
@@ -8,6 +9,7 @@ use crate::boundary::foreign;
 use crate::events::{EventKind, InlineMessage};
 use crate::handle::{self, Str, Userdata, bytes};
 use crate::json::{self, Known};
+use crate::peers::Peers;
 use crate::status::Status;
 
 /// The answers of an inline handler, to the connection that sent the message. Valid during the call it was given to, on
@@ -47,8 +49,19 @@ pub(crate) struct Inline {
     pub(crate) userdata: Userdata,
 }
 
-impl wsguard::host::Inline for Inline {
+/// The same, of one server.
+#[derive(Debug)]
+pub(crate) struct InlineOf {
+    pub(crate) inline: Inline,
+    pub(crate) peers: Arc<Peers>,
+}
+
+impl wsguard::host::Inline for InlineOf {
     fn message(&self, conn: ConnectionId, message: Message<'_>, replies: &mut Replies<'_>) -> Handled {
+        // Closed is closed, here too: the core may not have come to it yet.
+        if self.peers.is_gone(conn) {
+            return Handled::Done;
+        }
         let none = Str::NONE;
         let (seen, known) = match message {
             Message::Text(text) => {
@@ -68,7 +81,9 @@ impl wsguard::host::Inline for Inline {
                 (seen, Known::of(data, id))
             }
         };
-        let call = |handle| foreign(|| (self.handler)(self.userdata.pointer(), conn.to_u64(), &raw const seen, handle));
+        let call = |handle| {
+            foreign(|| (self.inline.handler)(self.inline.userdata.pointer(), conn.to_u64(), &raw const seen, handle))
+        };
         let (returned, replied) = handle::lend_replies::<RepliesHandle, _>(replies, seen.kind, known, call);
         if returned == InlineOutcome::Done as c_int {
             Handled::Done

@@ -56,6 +56,11 @@ thread_local! {
     static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Whether this thread is in the application's log function, maybe with the whole library waiting behind it.
+pub(crate) fn is_telling() -> bool {
+    TELLING.get()
+}
+
 struct Callback {
     log: extern "C-unwind" fn(userdata: *mut c_void, record: *const LogRecord),
     userdata: Userdata,
@@ -130,8 +135,9 @@ exports! {
     /// Sends the library's log to `log`, up to this level (a `wsg_log_level`), for the rest of the process.
     ///
     /// It is called from every thread that has something to say, the library's own and those that call it, several at once.
-    /// It must not block; what it makes the library log is not logged. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT`
-    /// for a level that is none, or `WSG_ERR_BUSY` when the log goes somewhere already.
+    /// It must not block; what it makes the library log is not logged, and `wsg_server_start`, `_next`, `_run` and
+    /// `_free` answer `WSG_ERR_REENTRANT` in it. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT` for a level that is
+    /// none, or `WSG_ERR_BUSY` when the log goes somewhere already.
     pub fn wsg_set_log(log: LogFn, userdata: *mut c_void, level: u32) -> Status {
         let log = log.ok_or(Status::ErrNull)?;
         let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];

@@ -11,6 +11,7 @@ use wsguard::host::{ConfigError, ConfigErrorKind, Error, Options, Policy};
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
 use crate::handle::{self, Opaque, Registry, Userdata, lock, name, optional_text};
 use crate::inline::{Inline, InlineFn};
+use crate::json;
 use crate::os;
 use crate::status::Status;
 
@@ -66,6 +67,10 @@ fn check(option: &str, value: &Value) -> Result<(), Failure> {
         alone.auth = Options::from_value(&json!({"auth": "none"}))?.auth;
     }
     alone.dangerously_allow_plaintext = true;
+    // What an event costs beyond it is a contradiction, which would be found before what is wrong with the event itself.
+    if option != "rate_limit" {
+        alone.rate_limit = None;
+    }
     match Policy::new(alone) {
         Err(error) if error.kind == ConfigErrorKind::InvalidOption && error.option.starts_with(option) => {
             Err(error.into())
@@ -82,6 +87,15 @@ fn change(
     let stated = handle::find(options)?;
     let _calm = os::calm();
     change(&mut lock(&stated).values)
+}
+
+/// What was stated of an option that is added to; `null` states nothing.
+fn stated<'v>(values: &'v mut Map<String, Value>, option: &str, nothing: Value) -> &'v mut Value {
+    let value = values.entry(option).or_insert(Value::Null);
+    if value.is_null() {
+        *value = nothing;
+    }
+    value
 }
 
 /// Sets one option.
@@ -107,7 +121,7 @@ fn set(
 fn set_auth(options: *mut OptionsHandle, error: ErrorPlace<'_>, auth: &str) -> Result<Status, Status> {
     explain(error, || {
         change(options, |values| match values.get("auth") {
-            Some(stated) if stated != auth => Err(contradiction(auth)),
+            Some(stated) if !stated.is_null() && stated != auth => Err(contradiction(auth)),
             _ => {
                 values.insert("auth".to_owned(), auth.into());
                 Ok(())
@@ -127,6 +141,7 @@ fn parse(name: &str, json: &str) -> Result<Value, Failure> {
     let value: Value =
         serde_json::from_str(json).map_err(|error| ConfigError::invalid(name, format!("not JSON: {error}")))?;
     Options::from_json(&format!("{{{}:{json}}}", Value::from(name)))?;
+    json::keys_once(json).map_err(|key| ConfigError::invalid(name, format!("{key:?} is given twice in one object")))?;
     Ok(value)
 }
 
@@ -155,6 +170,8 @@ exports! {
             place.write(core::ptr::null_mut());
             let json = name(json, json_len)?;
             Options::from_json(json)?;
+            json::keys_once(json)
+                .map_err(|key| ConfigError::invalid("options", format!("{key:?} is given twice in one object")))?;
             let values: Map<String, Value> =
                 serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
             place.write(handle::insert(Mutex::new(Stated { values, inline: None }))?);
@@ -214,7 +231,7 @@ exports! {
             let origin = name(origin, origin_len)?;
             check("origins", &json!([origin]))?;
             change(options, |values| {
-                if let Some(origins) = values.entry("origins").or_insert_with(|| json!([])).as_array_mut() {
+                if let Some(origins) = stated(values, "origins", json!([])).as_array_mut() {
                     origins.push(origin.into());
                 }
                 Ok(())
@@ -246,7 +263,7 @@ exports! {
             let entry = json!({"token": name(token, token_len)?, "user": name(user, user_len)?});
             check("auth", &json!({"tokens": [&entry]}))?;
             change(options, |values| {
-                let auth = values.entry("auth").or_insert_with(|| json!({"tokens": []}));
+                let auth = stated(values, "auth", json!({"tokens": []}));
                 let tokens = auth.get_mut("tokens").and_then(Value::as_array_mut);
                 tokens.ok_or_else(|| contradiction("tokens"))?.push(entry);
                 Ok(())
@@ -283,7 +300,7 @@ exports! {
             };
             check("events", &json!({name: &rules}))?;
             change(options, |values| {
-                if let Some(events) = values.entry("events").or_insert_with(|| json!({})).as_object_mut() {
+                if let Some(events) = stated(values, "events", json!({})).as_object_mut() {
                     events.insert(name.to_owned(), rules);
                 }
                 Ok(())
@@ -319,8 +336,12 @@ exports! {
 
 /// Reads a schema as part of the options it belongs to.
 fn parse_schema(event: &str, schema: &str) -> Result<Value, Failure> {
-    let value: Value = serde_json::from_str(schema)
-        .map_err(|error| ConfigError::invalid(format!("events.{event}.schema"), format!("not JSON: {error}")))?;
+    let invalid = |message| ConfigError::invalid(format!("events.{event}.schema"), message);
+    let value: Value = serde_json::from_str(schema).map_err(|error| invalid(format!("not JSON: {error}")))?;
+    if value.is_null() {
+        return Err(invalid("must be an object or a boolean, got null".to_owned()).into());
+    }
+    json::keys_once(schema).map_err(|key| invalid(format!("{key:?} is given twice")))?;
     Options::from_json(&format!("{{\"events\":{{{}:{{\"schema\":{schema}}}}}}}", Value::from(event)))?;
     Ok(value)
 }

@@ -16,6 +16,7 @@ use crate::error::ErrorHandle;
 use crate::handle::{self, Held};
 use crate::options::OptionsHandle;
 use crate::server::{BatchHandle, ServerHandle};
+use crate::status::Status;
 
 // --- forks --------------------------------------------------------------------------------------------------------
 
@@ -109,6 +110,8 @@ struct Line {
     /// The handle of the server; 0: free.
     server: AtomicUsize,
     bell: AtomicPtr<Wires>,
+    /// The process of a family that has its consumer: a child's bytes would come out of the same wire.
+    forks: AtomicU64,
     /// Signal handlers that are ringing.
     ringing: AtomicU32,
 }
@@ -121,7 +124,12 @@ struct Switchboard {
 impl Switchboard {
     const fn new() -> Self {
         let lines = [const {
-            Line { server: AtomicUsize::new(0), bell: AtomicPtr::new(ptr::null_mut()), ringing: AtomicU32::new(0) }
+            Line {
+                server: AtomicUsize::new(0),
+                bell: AtomicPtr::new(ptr::null_mut()),
+                forks: AtomicU64::new(0),
+                ringing: AtomicU32::new(0),
+            }
         }; LINES];
         Self { lines, more: OnceLock::new() }
     }
@@ -153,6 +161,7 @@ pub(crate) fn connect(server: usize, bell: Arc<Wires>) {
             .find(|line| line.server.compare_exchange(0, CONNECTING, Ordering::SeqCst, Ordering::SeqCst).is_ok());
         if let Some(line) = free {
             line.bell.store(Arc::into_raw(bell).cast_mut(), Ordering::SeqCst);
+            line.forks.store(forks(), Ordering::SeqCst);
             line.server.store(server, Ordering::SeqCst);
             return;
         }
@@ -175,9 +184,12 @@ pub(crate) fn disconnect(server: usize) {
     drop(unsafe { Arc::from_raw(bell.cast_const()) });
 }
 
-/// Interrupts the server's consumer, from a signal handler too; whether there is such a server.
-pub(crate) fn interrupt(server: usize) -> bool {
-    let Some(line) = BOARD.find(server) else { return false };
+/// Interrupts the server's consumer, from a signal handler too.
+pub(crate) fn interrupt(server: usize) -> Result<(), Status> {
+    let line = BOARD.find(server).ok_or(Status::ErrHandle)?;
+    if line.forks.load(Ordering::SeqCst) != forks() {
+        return Err(Status::ErrForked);
+    }
     line.ringing.fetch_add(1, Ordering::SeqCst);
     let bell = line.bell.load(Ordering::SeqCst);
     let is_there = !bell.is_null() && line.server.load(Ordering::SeqCst) == server;
@@ -187,7 +199,7 @@ pub(crate) fn interrupt(server: usize) -> bool {
         unsafe { &*bell }.interrupt();
     }
     line.ringing.fetch_sub(1, Ordering::SeqCst);
-    is_there
+    if is_there { Ok(()) } else { Err(Status::ErrHandle) }
 }
 
 // --- SIGINT and SIGTERM -------------------------------------------------------------------------------------------

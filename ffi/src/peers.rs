@@ -70,6 +70,19 @@ impl Peers {
         }
     }
 
+    /// The application has closed it, or tried to when its peer had left: `outcome` is the core's. What was taken of it is
+    /// not handled any more in either case.
+    pub(crate) fn closed<E>(&self, conn: ConnectionId, outcome: Result<(), E>) -> Result<(), E> {
+        match &outcome {
+            Ok(()) => self.close(conn),
+            // Not added: its close may have been let go already.
+            Err(_) => {
+                let _ = self.read().get(conn).map(|peer| self.mark(peer));
+            }
+        }
+        outcome
+    }
+
     /// The application has closed it.
     pub(crate) fn close(&self, conn: ConnectionId) {
         if let Some(peer) = self.read().get(conn) {
@@ -78,13 +91,17 @@ impl Peers {
         self.change(conn, |peer| self.mark(peer));
     }
 
-    /// The application has disconnected a user.
-    pub(crate) fn close_user(&self, user: &str) {
-        for peer in self.read().values() {
+    /// Disconnects a user. Nobody is added meanwhile: who is here was let in before, and who comes later is told apart by
+    /// the core.
+    pub(crate) fn close_user<E>(&self, user: &str, disconnect: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let table = self.read();
+        disconnect()?;
+        for peer in table.values() {
             if peer.user.as_deref() == Some(user) {
                 self.mark(peer);
             }
         }
+        Ok(())
     }
 
     /// Whether the application has closed it.
@@ -131,7 +148,9 @@ mod tests {
         peers.opened(a2, Some(&alice));
         peers.opened(b, Some(&bob));
         peers.opened(nobody, None);
-        peers.close_user("alice");
+        assert_eq!(peers.close_user("alice", || Err("stopped")), Err("stopped"));
+        assert!(!peers.is_gone(a1));
+        peers.close_user("alice", || Ok::<_, &str>(())).unwrap();
         assert_eq!([a1, a2, b, nobody].map(|conn| peers.is_gone(conn)), [true, true, false, false]);
         peers.close(nobody);
         peers.close(nobody);
@@ -144,6 +163,18 @@ mod tests {
         let again = id(0, 2, 0);
         peers.opened(again, Some(&alice));
         assert!(!peers.is_gone(again) && !peers.is_gone(a1));
+    }
+
+    #[test]
+    fn whoever_has_left_already_is_closed_too_but_not_added() {
+        let peers = Peers::default();
+        let (known, unknown) = (id(0, 1, 0), id(0, 1, 1));
+        peers.opened(known, None);
+        assert_eq!(peers.closed(known, Err("closed")), Err("closed"));
+        assert_eq!(peers.closed(unknown, Err("closed")), Err("closed"));
+        assert!(peers.is_gone(known) && !peers.is_gone(unknown));
+        peers.forget(&[known, unknown]);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
     }
 
     /// An inline handler knows a connection before its open was taken.

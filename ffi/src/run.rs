@@ -125,8 +125,8 @@ fn is_skipped(running: &Running, event: &Event) -> bool {
 /// A handler failed: its connection is closed, its handshake refused.
 fn fail(running: &Running, event: &Event) {
     let conn = ConnectionId::from_u64(event.conn);
-    if event.conn != 0 && running.commands.fail(conn).is_ok() {
-        running.peers.close(conn);
+    if event.conn != 0 {
+        let _ = running.peers.closed(conn, running.commands.fail(conn));
     }
     if let Seen::Upgrade(upgrade) = handle::seen(event) {
         let _ = running.commands.answer(TicketId::from_u64(upgrade.ticket), Decision::Unavailable);

@@ -13,6 +13,8 @@ use crate::bell::{Bell, Waited};
 use crate::error::{ErrorHandle, Failure, explain};
 use crate::events::Event;
 use crate::handle::{self, Opaque, Pinned, Registry, Str, lock};
+use crate::inline::InlineOf;
+use crate::log;
 use crate::options::{OptionsHandle, Stated};
 use crate::os;
 use crate::peers::Peers;
@@ -48,7 +50,7 @@ impl Opaque for BatchHandle {
 #[derive(Debug)]
 pub struct Running {
     pub(crate) commands: Commands,
-    pub(crate) peers: Peers,
+    pub(crate) peers: Arc<Peers>,
     /// What of the policy this face asks for: which messages there are, whether handshakes ask, and whether message rules act.
     pub(crate) is_raw: bool,
     pub(crate) asks: bool,
@@ -98,6 +100,19 @@ pub struct Stats {
     pub delayed: u64,
     /// Handshakes that wait for the application.
     pub pending_auth: u64,
+    /// Handshakes among the events that the application has not let go; those whose peer has left included.
+    pub upgrades_in_inbox: u64,
+    /// Handshakes that are only still there to be refused.
+    pub refusing: u64,
+    /// Rooms with at least one member, counted on each I/O thread.
+    pub rooms: u64,
+    /// Memberships of all connections in all rooms.
+    pub room_memberships: u64,
+}
+
+/// Whether this thread is in a callback that others may wait for: it must not wait for them.
+fn must_not_wait() -> bool {
+    handle::is_inline() || log::is_telling()
 }
 
 /// The server of a handle, in the process that started it.
@@ -110,14 +125,15 @@ impl Running {
     fn start(stated: &Stated) -> Result<Self, Error> {
         let bell = Bell::new().map_err(Error::Start)?;
         let builder = Builder::new().wake(bell.clone());
+        let peers = Arc::new(Peers::default());
         let builder = match stated.inline {
-            Some(inline) => builder.inline(inline),
+            Some(inline) => builder.inline(InlineOf { inline, peers: Arc::clone(&peers) }),
             None => builder,
         };
         let server = without_signals(|| builder.start(stated.options()?))?;
         Ok(Self {
             commands: server.handle(),
-            peers: Peers::default(),
+            peers,
             is_raw: stated.is_raw(),
             asks: stated.asks(),
             enforces: stated.enforces(),
@@ -142,7 +158,7 @@ impl Running {
 
     /// The right to take events, for one thread at a time.
     fn consume(&self) -> Result<Consumer<'_>, Status> {
-        if handle::is_inline() {
+        if must_not_wait() {
             return Err(Status::ErrReentrant);
         }
         let server = match self.consumer.try_lock() {
@@ -257,7 +273,7 @@ exports! {
     /// The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
     /// else it is `NULL`. `*error` is written as `wsg_error` says. Returns `WSG_OK`, an error of options
     /// (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`, `WSG_ERR_START`, `WSG_ERR_NULL` or
-    /// `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler.
+    /// `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler or a log function.
     ///
     /// No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
     pub fn wsg_server_start(options: *const OptionsHandle, server: Option<&mut MaybeUninit<*mut ServerHandle>>,
@@ -267,8 +283,9 @@ exports! {
             let place = handle::out(server)?;
             place.write(core::ptr::null_mut());
             let options = handle::find(options)?;
-            if handle::is_inline() {
-                return Err(Failure::new(Status::ErrReentrant, "an inline handler must not start a server"));
+            if must_not_wait() {
+                let message = "an inline handler or a log function must not start a server";
+                return Err(Failure::new(Status::ErrReentrant, message));
             }
             let stated = {
                 let _calm = os::calm();
@@ -294,7 +311,7 @@ exports! {
     /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
         let is_forked = handle::find(server).is_ok_and(|running| !running.is_here());
-        if !is_forked && (handle::is_inline() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
+        if !is_forked && (must_not_wait() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
             return Err(Status::ErrReentrant);
         }
         let running = handle::remove(server)?;
@@ -376,8 +393,9 @@ exports! {
 
     /// A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
     ///
-    /// When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`,
-    /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not
+    /// read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+    /// `WSG_ERR_FORKED`.
     pub fn wsg_server_fd(server: *const ServerHandle, fd: Option<&mut MaybeUninit<c_int>>) -> Status {
         let place = handle::out(fd)?;
         place.write(running(server)?.bell.fd());
@@ -393,7 +411,6 @@ exports! {
     /// Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_drain(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) -> Status {
         let running = running(server)?;
-        running.commands.flush();
         running.commands.drain(timeout_ms, jitter_ms);
         Ok(Status::Ok)
     }
@@ -402,7 +419,6 @@ exports! {
     /// wait, and frees nothing. As `wsg_server_drain` otherwise.
     pub fn wsg_server_stop(server: *mut ServerHandle) -> Status {
         let running = running(server)?;
-        running.commands.flush();
         running.commands.stop();
         Ok(Status::Ok)
     }
@@ -434,6 +450,10 @@ exports! {
             outbox_bytes: now.outbox_bytes,
             delayed: now.delayed,
             pending_auth: now.pending_auth,
+            upgrades_in_inbox: now.upgrades_in_inbox,
+            refusing: now.refusing,
+            rooms: now.rooms,
+            room_memberships: now.room_memberships,
         };
         handle::copy_out(&seen, stats, stats_len)?;
         Ok(Status::Ok)

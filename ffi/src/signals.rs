@@ -151,10 +151,11 @@ exports! {
     /// Lets a `wsg_server_next` or `wsg_server_run` of this server return `WSG_NOTHING`: the one that waits, or else the next
     /// one, before it takes anything. A handler that is running ends first.
     ///
-    /// Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, or `WSG_ERR_HANDLE` for a server
-    /// that was freed.
+    /// Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, `WSG_ERR_HANDLE` for a server
+    /// that was freed, or `WSG_ERR_FORKED`.
     pub fn wsg_server_interrupt(server: *mut ServerHandle) -> Status {
-        if os::interrupt(server.addr()) { Ok(Status::Ok) } else { Err(Status::ErrHandle) }
+        os::interrupt(server.addr())?;
+        Ok(Status::Ok)
     }
 }
 

@@ -14,11 +14,13 @@ fn answer(server: *mut ServerHandle, ticket: u64, decision: Decision) -> Result<
     Ok(Status::Ok)
 }
 
-/// When a session ends. 0 is what a parser that failed leaves behind: it must not be "never".
+/// When a session ends. 0 and negative numbers are what a parser that failed leaves behind: they must not be "never".
 fn expiry(expires_at_ms: u64) -> Result<Option<u64>, Status> {
     match expires_at_ms {
         0 => Err(Status::ErrArgument),
         WSG_NEVER => Ok(None),
+        // What a negative number of C becomes: `mktime` that failed, times 1000.
+        at if i64::try_from(at).is_err() => Err(Status::ErrArgument),
         at => Ok(Some(at)),
     }
 }
@@ -27,7 +29,8 @@ exports! {
     /// Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected
     /// by name. `NULL` is `WSG_ERR_NULL`: whoever wants nobody says `wsg_server_accept_anonymous`.
     ///
-    /// The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 is `WSG_ERR_ARGUMENT`.
+    /// The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 and
+    /// negative numbers are `WSG_ERR_ARGUMENT`.
     ///
     /// Each ticket is answered once, now or later, from any thread; an answer that is not accepted leaves it open. Returns
     /// `WSG_OK`; `WSG_ERR_TICKET_SETTLED` when it was answered, its time is over or its peer has left; `WSG_ERR_ARGUMENT`,
@@ -52,5 +55,19 @@ exports! {
     /// Says that the application cannot decide: 503, `auth_unavailable`. Otherwise as `wsg_server_accept`.
     pub fn wsg_server_unavailable(server: *mut ServerHandle, ticket: u64) -> Status {
         answer(server, ticket, Decision::Unavailable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_parser_leaves_behind_is_not_never() {
+        for bad in [0, -1000_i64 as u64, i64::MIN as u64, WSG_NEVER - 1] {
+            assert_eq!(expiry(bad), Err(Status::ErrArgument), "{bad}");
+        }
+        assert_eq!((expiry(1), expiry(i64::MAX as u64)), (Ok(Some(1)), Ok(Some(i64::MAX as u64))));
+        assert_eq!(expiry(WSG_NEVER), Ok(None));
     }
 }

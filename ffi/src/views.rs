@@ -70,6 +70,8 @@ impl Views {
         let mut kept = Kept { said, closed, peers, texts, fields };
         events.extend(batch.iter().map(|event| kept.event(&event)));
         said.point(events);
+        // Those who were disconnected before their open was taken; the table knows of them by now.
+        batch.revoked().for_each(|conn| peers.close(conn));
     }
 
     pub(crate) fn events(&self) -> &[Event] {

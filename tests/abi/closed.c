@@ -22,6 +22,7 @@ static int on_upgrade(void *userdata, wsg_server *server, const wsg_upgrade *upg
   /* What is missing is nobody only where that is said. */
   ANSWERS(WSG_ERR_NULL, wsg_server_accept(server, upgrade->ticket, NULL, 0, WSG_NEVER));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT("alice"), 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT("alice"), (uint64_t)-1000));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept_anonymous(server, upgrade->ticket, 0));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT(""), WSG_NEVER));
   CHECK(upgrade->token.data == NULL);
@@ -93,6 +94,135 @@ static void ended_in_the_middle_of_a_batch(enum end end) {
   CHECK(client_join(peer, &later) > 8 && memcmp(later.received, "\x81\x06" "before", 8) == 0);
   CHECK(memmem(later.received, later.received_len, "after", 5) == NULL);
   ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
+/* What an application has heard of, with a user who is disconnected before her open was taken. */
+struct early {
+  const char *address;
+  int opens, closes, texts, first, second;
+};
+
+static int on_early_open(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *opened) {
+  CHECK(opened->user.data != NULL && wsg_conn_is_open(server, conn));
+  ((struct early *)userdata)->opens++;
+  return 0;
+}
+
+static int on_early_close(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *closed) {
+  (void)server, (void)conn, (void)closed;
+  ((struct early *)userdata)->closes++;
+  return 0;
+}
+
+/* At bob's message alice comes and speaks, is disconnected, and comes again. */
+static int on_early_text(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
+  struct early *early = userdata;
+  wsg_stats stats = {0};
+  (void)conn, (void)len;
+  early->texts++;
+  if (text[0] == 'z') return wsg_server_stop(server);
+  CHECK(text[0] == 'k');
+  early->first = client_open_with(early->address, "X-Auth-Token: the-token-of-alice\r\n");
+  CHECK(early->first >= 0 && client_send(early->first, "a") == 0);
+  while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.messages_in < 2) usleep(1000);
+  ANSWERS(WSG_OK, wsg_server_disconnect_user(server, TEXT("alice")));
+  early->second = client_open_with(early->address, "X-Auth-Token: the-token-of-alice\r\n");
+  CHECK(early->second >= 0 && client_send(early->second, "z") == 0);
+  return 0;
+}
+
+/* Closed is closed before it was open, and whoever is let in afterwards is not meant. */
+static void disconnected_before_the_open_was_taken(void) {
+  wsg_handlers handlers = {.size = sizeof handlers, .open = on_early_open, .text = on_early_text, .close = on_early_close};
+  wsg_options *options = NULL;
+  wsg_server *server = NULL;
+  struct early early = {0};
+  ANSWERS(WSG_OK, wsg_options_from_json(TEXT("{\"listen\": \"127.0.0.1:0\", \"origins\": [\"https://app.example.com\"],"
+                                             "\"protocol\": \"raw\", \"threads\": 1}"), &options, NULL));
+  ANSWERS(WSG_OK, wsg_options_add_token(options, TEXT("the-token-of-alice"), TEXT("alice"), NULL));
+  ANSWERS(WSG_OK, wsg_options_add_token(options, TEXT("the-token-of-bob"), TEXT("bob"), NULL));
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  early.address = wsg_server_address(server).data;
+  int bob = client_open_with(early.address, "X-Auth-Token: the-token-of-bob\r\n");
+  CHECK(bob >= 0 && client_send(bob, "k") == 0);
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &early, NULL));
+  CHECK(early.texts == 2 && early.opens == 2); /* bob, and alice's second */
+  CHECK(early.closes <= 2);
+  close(bob), close(early.first), close(early.second);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
+struct left {
+  enum end end;
+  int texts;
+};
+
+static int on_text_of_one_who_left(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
+  struct left *left = userdata;
+  (void)text, (void)len;
+  left->texts++;
+  if (left->end == CLOSE) ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_close(server, conn, 4000, NULL, 0));
+  if (left->end == FAIL) ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_fail(server, conn));
+  return left->end == RETURN;
+}
+
+/* What is left of a connection whose peer has gone is not handled either, once it was closed. */
+static void ended_when_the_peer_had_left(enum end end) {
+  wsg_handlers handlers = {.size = sizeof handlers, .text = on_text_of_one_who_left};
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_server *server = NULL;
+  wsg_stats stats = {0};
+  struct left left = {.end = end};
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  int client = client_open(wsg_server_address(server).data);
+  CHECK(client >= 0 && client_send(client, "a") == 0 && client_send(client, "b") == 0 && client_send(client, "c") == 0);
+  while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.messages_in < 3) usleep(1000);
+  close(client);
+  while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.open > 0) usleep(1000);
+  ANSWERS(WSG_OK, wsg_server_drain(server, 1000, 0));
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &left, NULL));
+  CHECK(left.texts == 1);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
+struct inside {
+  wsg_server *server;
+  int calls;
+};
+
+static int close_inside(void *userdata, uint64_t conn, const wsg_inline_message *message, wsg_replies *replies) {
+  struct inside *inside = userdata;
+  (void)message, (void)replies;
+  if (inside->calls++ == 0) ANSWERS(WSG_OK, wsg_server_close(inside->server, conn, 4000, NULL, 0));
+  return WSG_INLINE_DONE;
+}
+
+static int stop_at_close(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *closed) {
+  CHECK(userdata == NULL && conn != 0 && closed->code == 4000);
+  return wsg_server_stop(server);
+}
+
+/* An inline handler closes the connection at the first of three messages. */
+static void ended_by_an_inline_handler(void) {
+  static const char three[] = "\x81\x81\0\0\0\0a\x81\x81\0\0\0\0b\x81\x81\0\0\0\0c";
+  wsg_handlers handlers = {.size = sizeof handlers, .close = stop_at_close};
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_batch *batch = NULL;
+  struct inside inside = {0};
+  ANSWERS(WSG_OK, wsg_options_set_inline(options, close_inside, &inside));
+  ANSWERS(WSG_OK, wsg_server_start(options, &inside.server, NULL));
+  int client = client_open(wsg_server_address(inside.server).data);
+  ANSWERS(WSG_OK, wsg_server_next(inside.server, 5000, &batch)); /* the open */
+  ANSWERS(WSG_OK, wsg_batch_free(batch));
+  ANSWERS(WSG_NOTHING, wsg_server_next(inside.server, 0, &batch));
+  CHECK(client >= 0 && send(client, three, sizeof three - 1, MSG_NOSIGNAL) == sizeof three - 1);
+  ANSWERS(WSG_OK, wsg_server_run(inside.server, &handlers, NULL, NULL));
+  CHECK(inside.calls == 1);
+  close(client);
+  ANSWERS(WSG_OK, wsg_server_free(inside.server));
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
@@ -194,6 +324,50 @@ static void handlers_that_cannot_be(void) {
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
+/* What only two options get wrong together is the start's to find, whichever is stated first; what one of them gets right
+ * with the other is never refused. */
+static void setters_in_both_orders(void) {
+  static const struct {
+    const char *one, *its, *other, *others;
+    int start;
+  } pairs[] = {
+      {"idle_timeout_ms", "500", "ping_interval_ms", "60000", WSG_ERR_CONTRADICTION},
+      {"idle_timeout_ms", "0", "ping_interval_ms", "0", WSG_OK},
+      {"events", "{\"e\": {\"cost\": 500}}", "rate_limit", "{\"per_second\": 1, \"burst\": 2}", WSG_ERR_CONTRADICTION},
+      {"events", "{\"e\": {\"cost\": 500}}", "rate_limit", "{\"per_second\": 1, \"burst\": 600}", WSG_OK},
+      {"trusted_proxies", "[\"0.0.0.0/0\", \"::/0\"]", "listen", "\"0.0.0.0:0\"", WSG_ERR_CONTRADICTION},
+      {"trusted_proxies", "[\"10.0.0.0/8\"]", "proxy_protocol", "true", WSG_OK},
+      {"proxy_protocol", "true", "trusted_proxies", "[]", WSG_ERR_CONTRADICTION},
+      {"unix_mode", "\"0600\"", "listen", "\"127.0.0.1:0\"", WSG_ERR_CONTRADICTION},
+      {"unix_mode", "\"0600\"", "listen", "\"unix:/tmp/wsguard-abi-setters.sock\"", WSG_OK},
+      {"reuse_port", "true", "listen", "\"unix:/tmp/wsguard-abi-setters.sock\"", WSG_ERR_CONTRADICTION},
+      {"reuse_port", "true", "listen", "\"127.0.0.1:0\"", WSG_OK},
+      {"drain_close_code", "1001", "listen", "\"127.0.0.1:0\"", WSG_OK},
+      {"protocol", "\"raw\"", "events", "{\"e\": {}}", WSG_ERR_CONTRADICTION},
+      {"max_message_bytes", "1048576", "rate_limit", "{\"per_second\": 1, \"burst\": 1, \"bytes_per_second\": 1}", WSG_OK},
+  };
+  for (size_t i = 0; i < 2 * (sizeof pairs / sizeof *pairs); i++) {
+    const char *name[] = {pairs[i / 2].one, pairs[i / 2].other}, *json[] = {pairs[i / 2].its, pairs[i / 2].others};
+    wsg_options *options = NULL;
+    wsg_server *server = NULL;
+    wsg_error *error = NULL;
+    ANSWERS(WSG_OK, wsg_options_from_json(TEXT("{\"origins\": [\"https://app.example.com\"], \"auth\": \"none\","
+                                               "\"listen\": \"127.0.0.1:0\"}"), &options, NULL));
+    for (size_t step = 0; step < 2; step++) {
+      size_t at = i % 2 ^ step;
+      wsg_status set = wsg_options_set(options, name[at], strlen(name[at]), json[at], strlen(json[at]), &error);
+      if (set != WSG_OK) fprintf(stderr, "%s: %s\n", name[at], wsg_error_message(error).data);
+      ANSWERS(WSG_OK, set);
+    }
+    wsg_status started = wsg_server_start(options, &server, &error);
+    if (started != (wsg_status)pairs[i / 2].start) fprintf(stderr, "%s, %s\n", name[0], name[1]);
+    ANSWERS((wsg_status)pairs[i / 2].start, started);
+    if (started == WSG_OK) ANSWERS(WSG_OK, wsg_server_free(server));
+    else ANSWERS(WSG_OK, wsg_error_free(error));
+    ANSWERS(WSG_OK, wsg_options_free(options));
+  }
+}
+
 /* Every setter says what is wrong where it is said, and writes its error whatever happens. */
 static void setters(void) {
   static const char secret[] = "SECRET-of-some-length";
@@ -222,6 +396,12 @@ static void setters(void) {
   ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_add_event(options, TEXT("e"), TEXT("{\"type\": \"nonsense\"}"), &error));
   CHECK(strncmp(wsg_error_option(error).data, "events.e", 8) == 0);
   ANSWERS(WSG_OK, wsg_error_free(error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "unix_mode", wsg_options_set(options, TEXT("unix_mode"), TEXT("\"0999\""), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "reuse_port", wsg_options_set(options, TEXT("reuse_port"), TEXT("1"), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "drain_close_code", wsg_options_set(options, TEXT("drain_close_code"), TEXT("1000"), &error));
+  /* What is wrong with an event is found although its cost alone would be too much for the rate limit. */
+  REFUSES(WSG_ERR_INVALID_OPTION, "events.e",
+          wsg_options_set(options, TEXT("events"), TEXT("{\"e\": {\"cost\": 1000, \"schema\": {\"type\": \"nonsense\"}}}"), &error));
   REFUSES(WSG_ERR_NULL, "", wsg_options_set_listen(options, NULL, 0, &error));
   REFUSES(WSG_ERR_UTF8, "", wsg_options_set_listen(options, TEXT("\xff"), &error));
   REFUSES(WSG_ERR_NULL, "", wsg_options_set_listen(NULL, TEXT("127.0.0.1:0"), &error));
@@ -233,6 +413,18 @@ static void setters(void) {
   REFUSES(WSG_ERR_HANDLE, "", wsg_server_start((wsg_options *)&options, &(wsg_server *){NULL}, &error));
   REFUSES(WSG_ERR_NULL, "", wsg_server_start(options, NULL, &error));
   REFUSES(WSG_ERR_HANDLE, "", wsg_server_reload_tls((wsg_server *)&options, &error));
+  /* Of a key that is given twice one would be forgotten; no schema is NULL, not a text. */
+  REFUSES(WSG_ERR_INVALID_OPTION, "events.e",
+          wsg_options_add_event(options, TEXT("e"), TEXT("{\"type\": \"string\", \"type\": \"number\"}"), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "events.e", wsg_options_add_event(options, TEXT("e"), TEXT("null"), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "events",
+          wsg_options_set(options, TEXT("events"),
+                          TEXT("{\"e\": {\"schema\": {\"required\": [\"a\"], \"required\": []}}}"), &error));
+  /* `null` states nothing: what is added afterwards is not lost. */
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("origins"), TEXT("null"), &error));
+  ANSWERS(WSG_OK, wsg_options_add_origin(options, TEXT("https://app.example.com"), &error));
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("auth"), TEXT("null"), &error));
+  REFUSES(WSG_ERR_MISSING_OPTION, "auth", wsg_server_start(options, &(wsg_server *){NULL}, &error));
   /* A policy is not replaced by adding to it, nor by another way to say it. */
   ANSWERS(WSG_OK, wsg_options_set_auth_callback(options, &error));
   CHECK(error == NULL);
@@ -267,7 +459,8 @@ static void small_promises(void) {
   ANSWERS(WSG_NOTHING, wsg_server_next(server, 0, &batch));
   CHECK(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) == 0);
   ANSWERS(WSG_OK, wsg_server_stats(server, &newer.known, sizeof newer));
-  CHECK(newer.unknown == 0 && newer.known.open == 0);
+  CHECK(newer.unknown == 0 && newer.known.open == 0 && newer.known.rooms == 0 && newer.known.room_memberships == 0);
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_stats(server, &newer.known, 0));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_stats(server, &newer.known, SIZE_MAX));
   /* An interrupt is one return, before or during a wait. */
   ANSWERS(WSG_OK, wsg_server_interrupt(server));
@@ -312,9 +505,13 @@ int main(void) {
   ended_in_the_middle_of_a_batch(FAIL);
   ended_in_the_middle_of_a_batch(RETURN);
   ended_in_the_middle_of_a_batch(DISCONNECT);
+  disconnected_before_the_open_was_taken();
+  for (enum end end = CLOSE; end <= RETURN; end++) ended_when_the_peer_had_left(end);
+  ended_by_an_inline_handler();
   for (int i = 0; i < 10; i++) what_was_said_before_arrives(i % 3);
   handlers_that_cannot_be();
   setters();
+  setters_in_both_orders();
   small_promises();
   json();
   puts("closed: closed is closed, and nothing is accepted in silence");

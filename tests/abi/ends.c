@@ -155,18 +155,18 @@ static void *terminate(void *unused) {
 
 static int never_return(void *userdata, wsg_server *s, uint64_t conn, const wsg_open *open) {
   (void)userdata, (void)s, (void)conn, (void)open;
+  pthread_t thread; /* not before: a drain without a connection would be over at the first signal */
+  CHECK(pthread_create(&thread, NULL, terminate, NULL) == 0);
   for (;;) pause();
   return 0;
 }
 
 /* A program whose handler hangs is ended by the second signal, as by one without the library. */
 static void hang_in_a_handler(void) {
-  pthread_t thread;
   server = start();
   ANSWERS(WSG_OK, wsg_server_drain_on_signals(server, 600000, 0));
   struct later later = {.address = wsg_server_address(server).data, .headers = "", .frames = "", .len = 0};
   client_later(&later);
-  pthread_create(&thread, NULL, terminate, NULL);
   wsg_handlers handlers = {.size = sizeof handlers, .open = never_return};
   wsg_server_run(server, &handlers, NULL, NULL);
 }

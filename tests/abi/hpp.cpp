@@ -30,6 +30,7 @@ static_assert(broadcasts_to<std::string> && !broadcasts_to<maybe_text>);
 static std::atomic<int> logged{0};
 
 static void keep_log(void *, const wsg_log_record *record) {
+  CHECK(wsg_server_free(nullptr) == WSG_ERR_REENTRANT); // it may be the thread that would be waited for
   const auto text = wsguard::view(record->text);
   if (wsguard::view(record->target) == "wsguard::handler" && text.find("deliberate") != text.npos) logged++;
 }
@@ -114,21 +115,22 @@ static void next_that_throws() {
   const auto server = make_server(open_policy("raw"));
   const std::string address = server->address();
   later gone{};
-  gone.address = address.c_str(), gone.headers = "", gone.frames = "\x81\x81\0\0\0\0a", gone.len = 7;
+  gone.address = address.c_str(), gone.headers = "", gone.frames = "\x81\x81\0\0\0\0a\x81\x81\0\0\0\0b", gone.len = 14;
   const auto peer = client_later(&gone);
-  int events = 0, thrown = 0;
+  int events = 0, texts = 0, thrown = 0;
   for (bool closed = false; !closed;) {
     try {
       server->next(std::nullopt, [&](const wsg_event &event) {
         events++;
         if (event.kind == WSG_EVENT_CLOSE) closed = true;
+        if (event.kind == WSG_EVENT_TEXT) texts++;
         if (event.kind == WSG_EVENT_TEXT) throw std::runtime_error("deliberate");
       });
     } catch (const std::runtime_error &) {
       thrown++;
     }
   }
-  CHECK(thrown == 1 && events >= 3);
+  CHECK(thrown == 1 && texts == 1 && events >= 3);
   CHECK(client_join(peer, &gone) >= 4 && std::string_view(gone.received + 2, 2) == "\x03\xf3");
 }
 
@@ -153,6 +155,8 @@ static void types() {
   CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.drain(-1ms, -1ms); }));
   CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.next(-1ms, [](const wsg_event &) {}); }));
   CHECK(refuses(WSG_ERR_NULL, [&] { server.accept(77, std::string_view()); }));
+  CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.accept(77, "alice", std::chrono::system_clock::from_time_t(-1)); }));
+  CHECK(refuses(WSG_ERR_NULL, [] { wsguard::options().on_inline({}); }));
   CHECK(refuses(WSG_ERR_NULL, [&] { server.broadcast_text({}, "x"); }));
   CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.broadcast_all("event", "1"); }));
   CHECK(refuses(WSG_ERR_INVALID_OPTION, [] { wsguard::options().listen("nonsense"); }));

@@ -245,13 +245,15 @@ static void forked(void) {
   wsg_options *options = open_options(TEXT("raw"));
   wsg_server *server = NULL, *own = NULL;
   wsg_batch *batch;
-  int ended;
+  int ended, fd = -1;
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  ANSWERS(WSG_NOTHING, wsg_server_next(server, 0, &batch));
   pid_t child = fork();
   if (child == 0) {
     ANSWERS(WSG_ERR_FORKED, wsg_server_next(server, -1, &batch));
     ANSWERS(WSG_ERR_FORKED, wsg_server_send_text(server, 1, TEXT("x")));
     ANSWERS(WSG_ERR_FORKED, wsg_server_drain(server, 0, 0));
+    ANSWERS(WSG_ERR_FORKED, wsg_server_interrupt(server)); /* Ctrl-C is for children, too */
     ANSWERS(WSG_OK, wsg_server_free(server));
     ANSWERS(WSG_OK, wsg_server_start(options, &own, NULL));
     int client = client_open(wsg_server_address(own).data);
@@ -261,6 +263,8 @@ static void forked(void) {
   }
   CHECK(waitpid(child, &ended, 0) == child && WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
   ANSWERS(WSG_NOTHING, wsg_server_next(server, 0, &batch));
+  ANSWERS(WSG_OK, wsg_server_fd(server, &fd));
+  CHECK(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) == 0); /* or the parent would spin */
   ANSWERS(WSG_OK, wsg_server_free(server));
   ANSWERS(WSG_OK, wsg_options_free(options));
 }

@@ -609,15 +609,15 @@ impl Opening {
         let opened = Opened { rate_key, expires_at: Clock::expiry(now, pass.identity.expires_at_unix_ms) };
         let Answer { head, path, subprotocol } = answer;
         let (ip, peer) = (self.ip, self.peer);
-        let told = move |conn| Open { conn, ticket, ip, user, path, subprotocol };
-        // A revocation from here on finds the connection: its command is carried out by this thread, afterwards.
+        // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
+        // application, which may come to the open later still, is told by the grant that goes with it.
         let grant = pass.grant;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let newcomer = Newcomer { stream, opened, seat, ip, peer, granted, head, received };
+        let told = move |conn| (Open { conn, ticket, ip, user, path, subprotocol }, grant);
         if with_shard(|shard| shard.adopt(newcomer, told)) {
             self.load.keep();
         }
-        drop(grant);
         Ok(())
     }
 }

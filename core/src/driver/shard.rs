@@ -38,6 +38,7 @@ use super::stream::Stream;
 use crate::connection::{Connection, Ending, Opened, Phase, Report, Turn};
 use crate::contract::Scratch;
 use crate::limits::{Seat, lock};
+use crate::revocation::Grant;
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -204,7 +205,11 @@ impl Shard {
     }
 
     /// Takes on a connection whose handshake is over; whether there was a slot for it.
-    pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
+    pub(super) fn adopt(
+        &mut self,
+        newcomer: Newcomer,
+        told: impl FnOnce(ConnectionId) -> (Open, Option<Grant>),
+    ) -> bool {
         if self.stopped {
             return false;
         }
@@ -241,7 +246,8 @@ impl Shard {
             touched: false,
         });
         let mut sink = TurnSink::new(&self.shared, id, Subject::default(), 0);
-        sink.batch().push_open(told(id));
+        let (open, grant) = told(id);
+        sink.batch().push_open(open, grant);
         session.place.told(true);
         (session.last_batch, session.batch_bytes) = sink.finish();
         self.events_came();

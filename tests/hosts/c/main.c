@@ -166,11 +166,14 @@ static void print_stats(void) {
   flockfile(stdout);
   printf("{\"type\":\"stats\",\"connections\":%llu,\"open\":%llu,\"opened_total\":%llu,\"messages_in\":%llu,"
          "\"bytes_in\":%llu,\"bytes_out\":%llu,\"inbox_bytes\":%llu,\"outbox_bytes\":%llu,\"delayed\":%llu,"
-         "\"pending_auth\":%llu,\"verdicts\":{",
+         "\"pending_auth\":%llu,\"upgrades_in_inbox\":%llu,\"refusing\":%llu,\"rooms\":%llu,"
+         "\"room_memberships\":%llu,\"verdicts\":{",
          (unsigned long long)stats.connections, (unsigned long long)stats.open, (unsigned long long)stats.opened_total,
          (unsigned long long)stats.messages_in, (unsigned long long)stats.bytes_in, (unsigned long long)stats.bytes_out,
          (unsigned long long)stats.inbox_bytes, (unsigned long long)stats.outbox_bytes,
-         (unsigned long long)stats.delayed, (unsigned long long)stats.pending_auth);
+         (unsigned long long)stats.delayed, (unsigned long long)stats.pending_auth,
+         (unsigned long long)stats.upgrades_in_inbox, (unsigned long long)stats.refusing,
+         (unsigned long long)stats.rooms, (unsigned long long)stats.room_memberships);
   for (uint32_t verdict = 0; wsg_verdict_name(verdict).len > 0; verdict++) {
     uint64_t count = 0;
     if (wsg_server_verdict_count(server, verdict, &count) < 0 || count == 0) continue;
