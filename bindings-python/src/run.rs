@@ -101,7 +101,8 @@ impl Connections {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) handle: ServerHandle,
-    pub(crate) address: String,
+    /// With the real ports; a name in `listen` may resolve to several.
+    pub(crate) addresses: Vec<String>,
     pub(crate) bell: Bell,
     pub(crate) max_pending_auth: usize,
     forks: u64,
@@ -137,7 +138,7 @@ impl Run {
         let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
         let run = Arc::new(Self {
             handle: server.handle(),
-            address: server.address().to_owned(),
+            addresses: server.addresses().to_vec(),
             bell,
             max_pending_auth,
             forks: fork::depth(),

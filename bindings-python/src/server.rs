@@ -234,7 +234,12 @@ impl Server {
 
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(self.own_run(py)?.address.clone())
+        Ok(self.own_run(py)?.addresses.first().cloned().unwrap_or_default())
+    }
+
+    #[getter]
+    fn addresses(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.own_run(py)?.addresses.clone())
     }
 
     fn _drain(&self, py: Python<'_>, timeout_ms: u64, jitter_ms: u64) -> PyResult<()> {

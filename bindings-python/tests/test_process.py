@@ -153,11 +153,50 @@ def test_sys_exit_in_a_handler_ends_the_program() -> None:
         assert ended.returncode == 7, ended.stderr
 
 
+@needs_fork
+@pytest.mark.skipif(sys.platform != "linux", reason="shutdown(2) ends listening on Linux alone")
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{folder}/s"])
+def test_a_child_of_fork_does_not_keep_the_address(listen: str, tmp_path: Any) -> None:
+    succeeds(f"""
+        import socket
+        policy = dict(origins=["https://a.example"], auth="none", protocol="raw")
+        def child(server):
+            ended, end = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(end)
+                os.read(ended, 1)  # until the parent closes its end
+                os._exit(0)
+            os.close(ended)
+            return pid, end
+        async def main():
+            server = wsguard.Server(listen={listen.format(folder=tmp_path)!r}, **policy)
+            async with server:
+                pid, end = child(server)
+                at = server.address
+            if not at.startswith("unix:"):
+                host, port = at.split(":")
+                try:
+                    socket.create_connection((host, int(port)), timeout=5)
+                except ConnectionRefusedError:
+                    pass
+                else:
+                    sys.exit("the child keeps the port")
+            async with wsguard.Server(listen=at, **policy):
+                pass
+            os.close(end)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        asyncio.run(main())
+        """)
+
+
 def test_garbage_ends_a_server() -> None:
     succeeds("""
         from pathlib import Path
         def threads():
-            return sum(comm.read_text().startswith("wsguard") for comm in Path("/proc/self/task").glob("*/comm"))
+            names = [comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")]
+            # The log's thread is the process's.
+            return sum(name.startswith("wsguard") and name != "wsguard-log" for name in names)
         async def main():
             server = make()
             @server.on_open

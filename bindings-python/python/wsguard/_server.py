@@ -143,6 +143,8 @@ class Server(NativeServer):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped: _tasks.Stopped | None = None
         self._drains_until: float | None = None
+        #: The descriptor that was taken over: its number may be anything else's by now.
+        self._taken: str | None = None
 
     # --- what the application registers ----------------------------------------------------------------------------
 
@@ -422,6 +424,14 @@ class Server(NativeServer):
                 )
         elif options.get("auth") == "callback":
             raise ConfigError('auth: "callback" needs @server.authenticate', code="contradiction", option="auth")
+        listen = options.get("listen")
+        if listen is not None and listen == self._taken:
+            raise ConfigError(
+                f"listen: {listen} was taken over at the first start, and is closed: a server that starts again needs "
+                "another socket",
+                code="contradiction",
+                option="listen",
+            )
         _log.log_to_stderr()
         _log.start_writer()
         self._drains_until = None
@@ -430,6 +440,8 @@ class Server(NativeServer):
             self._start(text, handlers, None)
         else:
             self._start_on(loop, text, handlers)
+        if isinstance(listen, str) and listen.startswith("fd:"):
+            self._taken = listen
         unheard = self._contract.unhandled
         if unheard and "message" not in self._calls and "open" not in self._calls:
             names = ", ".join(unheard)
