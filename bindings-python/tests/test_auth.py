@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import threading
 import time
 from typing import Any
 
@@ -139,6 +140,35 @@ def test_a_session_expires(run: Run) -> None:
                     assert closed.value.rcvd is not None and closed.value.rcvd.reason == "session expired"
 
     run(main)
+
+
+def test_a_session_that_has_expired_is_closed_at_once() -> None:
+    server = wsguard.Server(**policy(protocol="raw"))
+    after: list[str] = []
+
+    @server.authenticate
+    def soon(request: Request) -> Accept:
+        return Accept("alice", expires_at_ms=int(time.time() * 1000) + 300)
+
+    @server.on_message
+    def message(conn: Connection, _: str) -> None:
+        # The core cannot have told of the end yet: this thread is here.
+        while conn.is_open:
+            time.sleep(0.001)
+        after.append(conn.send_nowait("late"))
+
+    async def talk() -> None:
+        async with client(server, additional_headers={"X-Auth-Token": "t"}) as peer:
+            await peer.send("now")
+            await peer.send("not any more")
+            with pytest.raises(ConnectionClosedError, match="session expired"):
+                await peer.recv()
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run("native", started=talking.start)
+    talking.join()
+    assert after == ["closed"]
 
 
 def test_disconnect_user(run: Run) -> None:

@@ -303,6 +303,24 @@ except KeyboardInterrupt:
     assert ended.returncode == (130 if number == signal.SIGINT else 143), ended.stderr
 
 
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_signal_before_the_start_is_not_lost(loop: str, before: int) -> None:
+    ended = python(f"""
+        server = make()
+        for _ in range({before}):
+            server.run({loop!r}, started=server.stop)
+        all_options = server._all_options
+        def with_a_signal():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return all_options()
+        server._all_options = with_a_signal
+        server.run({loop!r}, started=lambda: os._exit(9))
+        """)
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert "Traceback" not in ended.stderr, ended.stderr
+
+
 def test_a_signal_that_the_application_handles_is_its_own() -> None:
     succeeds("""
         heard = []

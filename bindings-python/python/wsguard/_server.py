@@ -143,6 +143,8 @@ class Server(NativeServer):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped: _tasks.Stopped | None = None
         self._drains_until: float | None = None
+        self._starting = threading.Lock()
+        self._starts = 0
         #: The descriptor that was taken over: its number may be anything else's by now.
         self._taken: str | None = None
 
@@ -415,7 +417,16 @@ class Server(NativeServer):
         return any(map(_handlers.is_coroutine_function, [*self._calls.values(), *self._contract.handlers]))
 
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._check_not_running()
+        # Of two threads that start it one does.
+        if not self._starting.acquire(blocking=False):
+            raise UsageError("the server is being started already", code="started")
+        try:
+            self._check_not_running()
+            self._start_with(loop, self._options_to_start())
+        finally:
+            self._starting.release()
+
+    def _options_to_start(self) -> dict[str, Any]:
         options = self._all_options()
         if "authenticate" in self._calls:
             if options.setdefault("auth", "callback") != "callback":
@@ -432,6 +443,9 @@ class Server(NativeServer):
                 code="contradiction",
                 option="listen",
             )
+        return options
+
+    def _start_with(self, loop: asyncio.AbstractEventLoop | None, options: dict[str, Any]) -> None:
         _log.log_to_stderr()
         _log.start_writer()
         self._drains_until = None
@@ -440,6 +454,8 @@ class Server(NativeServer):
             self._start(text, handlers, None)
         else:
             self._start_on(loop, text, handlers)
+        self._starts += 1
+        listen = options.get("listen")
         if isinstance(listen, str) and listen.startswith("fd:"):
             self._taken = listen
         unheard = self._contract.unhandled
