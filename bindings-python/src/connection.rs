@@ -329,7 +329,7 @@ impl Connection {
         }
         drop(state);
         let current = lock(&self.run.current);
-        look(current.as_ref().filter(|current| current.conn == self.id))
+        look(current.as_ref().filter(|current| current.conn == self.id && current.is_of_this_thread()))
     }
 
     fn push_reply(
@@ -461,16 +461,7 @@ impl Connection {
     #[getter]
     fn message(&self, py: Python<'_>) -> PyResult<Option<Message>> {
         // Copied first: making the record runs Python.
-        let current = self.with_current(|current| {
-            current.map(|current| Current {
-                conn: current.conn,
-                event: current.event.clone_ref(py),
-                data: current.data.clone_ref(py),
-                id: current.id.clone(),
-                status: current.status,
-                bytes: current.bytes,
-            })
-        });
+        let current = self.with_current(|current| current.map(|current| current.copy(py)));
         current.map(|current| current.message(py)).transpose()
     }
 

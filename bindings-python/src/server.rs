@@ -199,6 +199,8 @@ impl Server {
             match Self::deliver(slf, &run, usize::MAX)? {
                 Progress::Stopped => return Ok(()),
                 Progress::More => {}
+                // A handler has forked, and the child has come back from it: what it would wait for is the parent's.
+                Progress::Nothing if run.is_forked() => return Err(errors::forked(py)),
                 Progress::Nothing => py.detach(|| run.bell.wait(patience)),
             }
             py.check_signals()?;

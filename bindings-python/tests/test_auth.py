@@ -187,6 +187,8 @@ def test_disconnect_user(run: Run) -> None:
 def test_answers_say_what_is_wrong_with_them() -> None:
     with pytest.raises(ValueError, match="300 to 599, not 200"):
         Reject(200)
+    with pytest.raises(ValueError, match="in seconds: times 1000"):
+        Accept("a", expires_at_ms=int(time.time()) + 3600)
     with pytest.raises(ValueError, match="time zone"):
         Accept("a", expires_at=datetime.datetime(2030, 1, 1))
     with pytest.raises(ValueError, match="not both"):

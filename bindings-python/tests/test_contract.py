@@ -175,7 +175,8 @@ def test_an_address_that_is_taken() -> None:
 
 def test_a_socket_of_the_application_is_handed_over(run: Run) -> None:
     sock = socket.create_server(("127.0.0.1", 0))
-    at = "%s:%d" % sock.getsockname()
+    host, port = sock.getsockname()
+    at = f"{host}:{port}"
     server = wsguard.Server(options(listen=f"fd:{sock.detach()}", protocol="raw"))
 
     @server.on_message

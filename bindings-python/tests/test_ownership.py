@@ -9,6 +9,7 @@ import contextvars
 import gc
 import json
 import random
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -358,6 +359,33 @@ def test_no_message_is_handled_outside_of_its_handler(run: Run, asynchronous: bo
             assert await later.get() is None
 
     run(main)
+
+
+def test_no_other_thread_handles_the_message() -> None:
+    server = wsguard.Server(options())
+    seen: list[Any] = []
+
+    @server.on("ask")
+    def ask(conn: Connection, data: int) -> None:
+        def elsewhere() -> None:
+            seen.append(conn.message)
+            conn.reply("late", data)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        conn.reply("now", data)
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            await peer.send(json.dumps({"event": "ask", "data": 1, "id": "of this message"}))
+            seen.extend([json.loads(await peer.recv()).get("id"), json.loads(await peer.recv()).get("id")])
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run("native", started=talking.start)
+    talking.join()
+    assert seen == [None, None, "of this message"]
 
 
 def test_closed_is_closed(run: Run) -> None:

@@ -154,6 +154,33 @@ def test_sys_exit_in_a_handler_ends_the_program() -> None:
 
 
 @needs_fork
+def test_a_child_that_comes_back_from_a_handler_does_not_hang() -> None:
+    succeeds("""
+        import websockets.sync.client as client
+        server = make()
+        children = []
+        @server.on_message
+        def forks(conn, message):
+            children.append(os.fork())
+        def talk():
+            with client.connect(f"ws://{server.address}", origin="https://a.example") as peer:
+                peer.send("fork")
+                while not children:
+                    peer.ping().wait(1)
+                code = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+            assert code == 3, code
+            server.stop()
+        talking = threading.Thread(target=talk)
+        try:
+            server.run("native", started=talking.start)
+        except wsguard.UsageError as error:
+            assert error.code == "forked" and children == [0], error
+            os._exit(3)
+        talking.join()
+        """)
+
+
+@needs_fork
 @pytest.mark.skipif(sys.platform != "linux", reason="shutdown(2) ends listening on Linux alone")
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{folder}/s"])
 def test_a_child_of_fork_does_not_keep_the_address(listen: str, tmp_path: Any) -> None:

@@ -61,6 +61,29 @@ def test_a_server_that_has_ended_starts_again(run: Run) -> None:
     run(main)
 
 
+def test_the_time_of_an_end_is_checked_before_the_end() -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    wrong: Any
+    for wrong in ("5000", 1.5, None, True):
+        with pytest.raises(TypeError, match="drain_timeout_ms must be an int"):
+            server.drain_timeout_ms = wrong
+    with pytest.raises(wsguard.InvalidArgument):
+        server.drain_timeout_ms = -1
+    assert server.drain_timeout_ms == 10_000
+
+    class Hasty(wsguard.Server):
+        drain_timeout_ms = "5"  # type: ignore[assignment]
+
+    with pytest.raises(TypeError, match="drain_timeout_ms must be an int"):
+        Hasty(options(protocol="raw")).run("native")
+
+
+def test_an_event_has_a_name() -> None:
+    events: Any = {1: {}}
+    with pytest.raises(wsguard.ConfigError, match="the name of an event is a str, not int"):
+        wsguard.Server(options(events=events))
+
+
 def test_of_two_threads_that_start_a_server_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     server = wsguard.Server(options(protocol="raw"))
     refused: list[str] = []

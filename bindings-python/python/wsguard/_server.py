@@ -123,10 +123,6 @@ class Server(NativeServer):
             raised when the server starts.
     """
 
-    #: Milliseconds that the end of ``async with``, ``serve`` and ``run`` waits for connections and handlers; what
-    #: :meth:`drain` waits where it is not told.
-    drain_timeout_ms: int = DRAIN_TIMEOUT_MS
-
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
         stated: dict[str, Any] = {**(base or {}), **options}
         events = stated.pop("events", None)
@@ -143,6 +139,7 @@ class Server(NativeServer):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped: _tasks.Stopped | None = None
         self._drains_until: float | None = None
+        self._drain_timeout_ms = DRAIN_TIMEOUT_MS
         self._starting = threading.Lock()
         self._starts = 0
         #: The descriptor that was taken over: its number may be anything else's by now.
@@ -325,6 +322,16 @@ class Server(NativeServer):
             finally:
                 self._end()
 
+    @property
+    def drain_timeout_ms(self) -> int:
+        """Milliseconds that the end of ``async with``, ``serve`` and ``run`` waits for connections and handlers; what
+        :meth:`drain` waits where it is not told."""
+        return self._drain_timeout_ms
+
+    @drain_timeout_ms.setter
+    def drain_timeout_ms(self, stated: int) -> None:
+        self._drain_timeout_ms = _milliseconds("drain_timeout_ms", stated)
+
     def drain(self, timeout_ms: int | None = None, jitter_ms: int = 0) -> Awaitable[None]:
         """Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over ``jitter_ms``,
         what is left after ``timeout_ms`` (``drain_timeout_ms``) is dropped. It starts at once; awaiting it waits until
@@ -427,6 +434,8 @@ class Server(NativeServer):
             self._starting.release()
 
     def _options_to_start(self) -> dict[str, Any]:
+        # A subclass may say it as a plain attribute.
+        _milliseconds("drain_timeout_ms", self.drain_timeout_ms)
         options = self._all_options()
         if "authenticate" in self._calls:
             if options.setdefault("auth", "callback") != "callback":
