@@ -2,7 +2,7 @@
 //! started again has another, and nothing of the old one reaches it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -114,6 +114,8 @@ pub(crate) struct Run {
     pub(crate) connections: Mutex<Connections>,
     pub(crate) granting: Mutex<Granting>,
     pub(crate) asking: Mutex<Asking>,
+    /// How many coroutines of `on_violation` run.
+    pub(crate) reporting: AtomicUsize,
     /// The message of a function that runs now.
     pub(crate) current: Mutex<Option<Current>>,
     /// The context that the server was started in: each connection begins with a copy of its own.
@@ -149,6 +151,7 @@ impl Run {
             connections: Mutex::default(),
             granting: Mutex::default(),
             asking: Mutex::default(),
+            reporting: AtomicUsize::new(0),
             current: Mutex::default(),
             context: Mutex::new(Some(context)),
         });
