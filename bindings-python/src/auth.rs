@@ -108,8 +108,17 @@ fn whole_ms(at: &Bound<'_, PyAny>) -> PyResult<u64> {
         let message = format!("expires_at_ms must be an int, not {kind}: int(time.time() * 1000) is now");
         return Err(PyTypeError::new_err(message));
     }
-    at.extract().map_err(|_| errors::invalid(at.py(), "expires_at_ms must be 0 to 2**64 - 1".to_owned()))
+    let ms = at.extract().map_err(|_| errors::invalid(at.py(), "expires_at_ms must be 0 to 2**64 - 1".to_owned()))?;
+    if (SECONDS_OF_NOW..SECONDS_OF_NOW * 100).contains(&ms) {
+        let message = "expires_at_ms must be milliseconds, and this is a time of today in seconds: times 1000";
+        return Err(errors::invalid(at.py(), message.to_owned()));
+    }
+    Ok(ms)
 }
+
+/// What clocks of this time tell in seconds is beyond this; in milliseconds it is the eleventh day of 1970, and a hundred
+/// times that is 1973: nobody means either.
+const SECONDS_OF_NOW: u64 = 1_000_000_000;
 
 /// An aware `datetime`, in milliseconds since the Unix epoch.
 fn unix_ms(at: &Bound<'_, PyAny>) -> PyResult<u64> {

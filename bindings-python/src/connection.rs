@@ -245,9 +245,9 @@ impl Connection {
         Ok(context)
     }
 
-    /// Whether the core still has it, and the application has not closed it.
+    /// Whether the core still has it, the application has not closed it, and its session has not ended.
     pub(crate) fn is_open(&self) -> bool {
-        !self.is_over() && self.run.handle.is_open(self.id)
+        !self.is_over() && self.run.handle.is_open(self.id) && !self.has_expired()
     }
 
     pub(crate) fn checked(&self, py: Python<'_>) -> PyResult<()> {
@@ -302,8 +302,8 @@ impl Connection {
     }
 
     /// Does `send`, unless the connection is over.
-    fn unless_over(&self, send: impl FnOnce() -> Result<Sent, Error>) -> Result<Sent, Error> {
-        if self.is_over() { Err(Error::ConnectionClosed) } else { send() }
+    fn unless_over<T>(&self, send: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        if self.is_over() || self.has_expired() { Err(Error::ConnectionClosed) } else { send() }
     }
 
     fn push(&self, message: &Bound<'_, PyAny>) -> PyResult<Result<Sent, Error>> {
@@ -329,7 +329,7 @@ impl Connection {
         }
         drop(state);
         let current = lock(&self.run.current);
-        look(current.as_ref().filter(|current| current.conn == self.id))
+        look(current.as_ref().filter(|current| current.conn == self.id && current.is_of_this_thread()))
     }
 
     fn push_reply(
@@ -448,7 +448,7 @@ impl Connection {
     #[getter(is_open)]
     fn open_now(&self, py: Python<'_>) -> PyResult<bool> {
         self.checked(py)?;
-        Ok(self.is_open() && !self.has_expired())
+        Ok(self.is_open())
     }
 
     /// How it ended; `None` while it has not.
@@ -461,16 +461,7 @@ impl Connection {
     #[getter]
     fn message(&self, py: Python<'_>) -> PyResult<Option<Message>> {
         // Copied first: making the record runs Python.
-        let current = self.with_current(|current| {
-            current.map(|current| Current {
-                conn: current.conn,
-                event: current.event.clone_ref(py),
-                data: current.data.clone_ref(py),
-                id: current.id.clone(),
-                status: current.status,
-                bytes: current.bytes,
-            })
-        });
+        let current = self.with_current(|current| current.map(|current| current.copy(py)));
         current.map(|current| current.message(py)).transpose()
     }
 
@@ -540,7 +531,7 @@ impl Connection {
     #[pyo3(signature = (room, /))]
     fn join(&self, py: Python<'_>, room: &str) -> PyResult<()> {
         self.checked(py)?;
-        let joined = if self.is_over() { Err(Error::ConnectionClosed) } else { self.run.handle.join(self.id, room) };
+        let joined = self.unless_over(|| self.run.handle.join(self.id, room));
         self.outcome(py, joined).map(drop)
     }
 

@@ -49,6 +49,9 @@ impl Drop for Delivery {
     }
 }
 
+/// How long what handlers have said waits for the other handlers of its batch, beside the one that runs.
+const HELD_BACK_AT_MOST: Duration = Duration::from_millis(1);
+
 /// How often an end without handlers looks whether it has come.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -101,6 +104,7 @@ impl Delivery {
             return Ok(());
         }
         let Self { batch, handled, .. } = self;
+        let mut since = Instant::now();
         let worked = Work::with(server, run, |work| {
             while *left > 0
                 && !ending::has_come()
@@ -109,6 +113,12 @@ impl Delivery {
                 *handled += 1;
                 *left -= 1;
                 handle(work, &event)?;
+                // Slow handlers do not hold back what those before them have said to others.
+                let now = Instant::now();
+                if now.duration_since(since) >= HELD_BACK_AT_MOST {
+                    since = now;
+                    work.handle.flush();
+                }
             }
             Ok(())
         })?;

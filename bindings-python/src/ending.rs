@@ -38,6 +38,11 @@ fn ident(py: Python<'_>) -> PyResult<u64> {
     Ok(asked)
 }
 
+/// The same, where it was asked for before; 0: this thread was never inside.
+pub(crate) fn known_ident() -> u64 {
+    IDENT.get()
+}
+
 /// This thread is inside of native code that calls Python, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Inside {

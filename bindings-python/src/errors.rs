@@ -33,11 +33,7 @@ fn make_of_system(py: Python<'_>, code: &str, message: String, option: Option<&s
 
 /// The exception of an error of the core.
 pub(crate) fn of_core(py: Python<'_>, error: &Error) -> PyErr {
-    let errno = match error {
-        Error::Listen { source, .. } | Error::Start(source) => source.raw_os_error(),
-        _ => None,
-    };
-    make_of_system(py, error.code(), error.to_string(), error.option(), errno)
+    make_of_system(py, error.code(), error.to_string(), error.option(), error.errno())
 }
 
 /// An argument that is not accepted.

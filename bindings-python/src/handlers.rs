@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::host::{JsonMessage, Status};
 
+use crate::ending;
 use crate::json_in::{self, Keys};
 use crate::records::Message;
 
@@ -185,9 +186,16 @@ pub(crate) struct Current {
     pub(crate) id: Option<Box<str>>,
     pub(crate) status: Option<Status>,
     pub(crate) bytes: usize,
+    /// Where its handler runs.
+    thread: u64,
 }
 
 impl Current {
+    /// Whether it is handled on this thread: to any other one it is a message that comes and goes.
+    pub(crate) fn is_of_this_thread(&self) -> bool {
+        self.thread == ending::known_ident()
+    }
+
     pub(crate) fn new(py: Python<'_>, handlers: &Handlers, message: &JsonMessage<'_>, data: &Bound<'_, PyAny>) -> Self {
         Self {
             conn: message.conn,
@@ -196,6 +204,19 @@ impl Current {
             id: message.id.map(Into::into),
             status: message.status,
             bytes: message.bytes,
+            thread: ending::known_ident(),
+        }
+    }
+
+    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
+        Self {
+            conn: self.conn,
+            event: self.event.clone_ref(py),
+            data: self.data.clone_ref(py),
+            id: self.id.clone(),
+            status: self.status,
+            bytes: self.bytes,
+            thread: self.thread,
         }
     }
 

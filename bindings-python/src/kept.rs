@@ -1,22 +1,22 @@
 //! Bytes of a message that waits in Python: counted towards `max_inbox_bytes` for as long as this lives, and given back on
 //! whatever way it goes.
 
-use wsguard::host::ServerHandle;
+use wsguard::host::{KeptInbox, ServerHandle};
 
 use crate::fork;
 
 /// What one message that is kept beyond its batch counts in the inbox.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    handle: ServerHandle,
+    /// Always there until it is dropped.
+    held: Option<KeptInbox>,
     bytes: usize,
     forks: u64,
 }
 
 impl Kept {
     pub(crate) fn new(handle: &ServerHandle, bytes: usize) -> Self {
-        handle.keep_inbox(bytes);
-        Self { handle: handle.clone(), bytes, forks: fork::depth() }
+        Self { held: Some(handle.hold_inbox(bytes)), bytes, forks: fork::depth() }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -26,9 +26,9 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // In a child of `fork` it would wake shards that do not exist.
-        if self.forks == fork::depth() {
-            self.handle.release_inbox(self.bytes);
+        // In a child of `fork` giving them back would wake shards that do not exist.
+        if self.forks != fork::depth() {
+            std::mem::forget(self.held.take());
         }
     }
 }

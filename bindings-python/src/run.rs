@@ -2,7 +2,7 @@
 //! started again has another, and nothing of the old one reaches it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -101,7 +101,8 @@ impl Connections {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) handle: ServerHandle,
-    pub(crate) address: String,
+    /// With the real ports; a name in `listen` may resolve to several.
+    pub(crate) addresses: Vec<String>,
     pub(crate) bell: Bell,
     pub(crate) max_pending_auth: usize,
     forks: u64,
@@ -113,6 +114,8 @@ pub(crate) struct Run {
     pub(crate) connections: Mutex<Connections>,
     pub(crate) granting: Mutex<Granting>,
     pub(crate) asking: Mutex<Asking>,
+    /// How many coroutines of `on_violation` run.
+    pub(crate) reporting: AtomicUsize,
     /// The message of a function that runs now.
     pub(crate) current: Mutex<Option<Current>>,
     /// The context that the server was started in: each connection begins with a copy of its own.
@@ -137,7 +140,7 @@ impl Run {
         let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
         let run = Arc::new(Self {
             handle: server.handle(),
-            address: server.address().to_owned(),
+            addresses: server.addresses().to_vec(),
             bell,
             max_pending_auth,
             forks: fork::depth(),
@@ -148,6 +151,7 @@ impl Run {
             connections: Mutex::default(),
             granting: Mutex::default(),
             asking: Mutex::default(),
+            reporting: AtomicUsize::new(0),
             current: Mutex::default(),
             context: Mutex::new(Some(context)),
         });

@@ -199,6 +199,8 @@ impl Server {
             match Self::deliver(slf, &run, usize::MAX)? {
                 Progress::Stopped => return Ok(()),
                 Progress::More => {}
+                // A handler has forked, and the child has come back from it: what it would wait for is the parent's.
+                Progress::Nothing if run.is_forked() => return Err(errors::forked(py)),
                 Progress::Nothing => py.detach(|| run.bell.wait(patience)),
             }
             py.check_signals()?;
@@ -234,7 +236,12 @@ impl Server {
 
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(self.own_run(py)?.address.clone())
+        Ok(self.own_run(py)?.addresses.first().cloned().unwrap_or_default())
+    }
+
+    #[getter]
+    fn addresses(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.own_run(py)?.addresses.clone())
     }
 
     fn _drain(&self, py: Python<'_>, timeout_ms: u64, jitter_ms: u64) -> PyResult<()> {

@@ -18,6 +18,10 @@ pub(crate) fn dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, P
         ("outbox_bytes", stats.outbox_bytes),
         ("delayed", stats.delayed),
         ("pending_auth", stats.pending_auth),
+        ("upgrades_in_inbox", stats.upgrades_in_inbox),
+        ("refusing", stats.refusing),
+        ("rooms", stats.rooms),
+        ("room_memberships", stats.room_memberships),
     ] {
         counters.set_item(name, value)?;
     }

@@ -2,8 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit, PyTypeError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -51,6 +52,9 @@ pub(crate) struct Work<'w, 'py> {
     pub(crate) handlers: &'w Handlers,
     pub(crate) handle: &'w ServerHandle,
 }
+
+/// Verdicts come as fast as peers break rules: coroutines that report them may not pile up.
+const MAX_REPORTING: usize = 1024;
 
 /// How long messages wait for a reader that is no task, once their connection has ended.
 const LINGER_S: f64 = 60.0;
@@ -259,6 +263,11 @@ impl<'py> Work<'_, 'py> {
     /// Calls a handler that belongs to no connection, in a context of its own; its coroutine is a task nobody waits for.
     pub(crate) fn call_plain(&self, kind: Kind, call: &Py<PyAny>, argument: &Bound<'py, PyAny>) -> PyResult<()> {
         let failed = |error| self.report(kind, error, || {});
+        if self.run.reporting.load(Ordering::Relaxed) >= MAX_REPORTING {
+            let message =
+                format!("{MAX_REPORTING} of its coroutines have not ended: it is not called for this verdict");
+            return failed(PyRuntimeError::new_err(message));
+        }
         let context = self.run.new_context(self.py)?;
         match in_context(&context, call, argument, None) {
             Ok(returned) if returned.is_none() => Ok(()),
@@ -290,7 +299,9 @@ impl<'py> Work<'_, 'py> {
     fn start_plain(&self, kind: Kind, coroutine: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<()> {
         let task = self.spawn(coroutine, context)?;
         let then = Settling { server: self.server.clone().unbind(), run: Arc::clone(self.run), kind };
-        self.watch(&task, then)
+        self.watch(&task, then)?;
+        self.run.reporting.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes a coroutine a task of the server's event loop.
@@ -509,6 +520,7 @@ struct Settling {
 #[pymethods]
 impl Settling {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.run.reporting.fetch_sub(1, Ordering::Relaxed);
         let server = self.server.bind(task.py());
         let settled = Work::with(server, &self.run, |work| match work.outcome(task)? {
             // What is fatal its loop has raised already.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import threading
 import time
 from typing import Any
 
@@ -141,6 +142,35 @@ def test_a_session_expires(run: Run) -> None:
     run(main)
 
 
+def test_a_session_that_has_expired_is_closed_at_once() -> None:
+    server = wsguard.Server(**policy(protocol="raw"))
+    after: list[str] = []
+
+    @server.authenticate
+    def soon(request: Request) -> Accept:
+        return Accept("alice", expires_at_ms=int(time.time() * 1000) + 300)
+
+    @server.on_message
+    def message(conn: Connection, _: str) -> None:
+        # The core cannot have told of the end yet: this thread is here.
+        while conn.is_open:
+            time.sleep(0.001)
+        after.append(conn.send_nowait("late"))
+
+    async def talk() -> None:
+        async with client(server, additional_headers={"X-Auth-Token": "t"}) as peer:
+            await peer.send("now")
+            await peer.send("not any more")
+            with pytest.raises(ConnectionClosedError, match="session expired"):
+                await peer.recv()
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run("native", started=talking.start)
+    talking.join()
+    assert after == ["closed"]
+
+
 def test_disconnect_user(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(**policy())
@@ -157,6 +187,8 @@ def test_disconnect_user(run: Run) -> None:
 def test_answers_say_what_is_wrong_with_them() -> None:
     with pytest.raises(ValueError, match="300 to 599, not 200"):
         Reject(200)
+    with pytest.raises(ValueError, match="in seconds: times 1000"):
+        Accept("a", expires_at_ms=int(time.time()) + 3600)
     with pytest.raises(ValueError, match="time zone"):
         Accept("a", expires_at=datetime.datetime(2030, 1, 1))
     with pytest.raises(ValueError, match="not both"):

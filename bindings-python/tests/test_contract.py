@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import typing
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,87 @@ def test_an_address_that_is_taken() -> None:
             assert isinstance(refused.value, OSError)
 
     asyncio.run(main())
+
+
+def test_a_socket_of_the_application_is_handed_over(run: Run) -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    host, port = sock.getsockname()
+    at = f"{host}:{port}"
+    server = wsguard.Server(options(listen=f"fd:{sock.detach()}", protocol="raw"))
+
+    @server.on_message
+    def echo(conn: wsguard.Connection, message: str) -> None:
+        conn.send(message)
+
+    async def main() -> None:
+        async with server:
+            assert server.addresses == [server.address] == [at]
+            async with client(server) as peer:
+                await peer.send("hi")
+                assert await peer.recv() == "hi"
+        # Its number may be another socket's by now.
+        with pytest.raises(wsguard.ConfigError, match=r"listen: fd:\d+ was taken over"):
+            await server.start()
+
+    run(main)
+
+
+def test_a_name_has_several_addresses(run: Run) -> None:
+    async def main() -> None:
+        async with wsguard.Server(options(listen="localhost:0")) as server:
+            assert server.addresses[0] == server.address
+            assert len({at.rsplit(":", 1)[1] for at in server.addresses}) == 1
+
+    run(main)
+
+
+def test_fractions_of_a_cost_are_charged(run: Run) -> None:
+    limit = {"per_second": 0.001, "burst": 2, "queue": 0}
+    server = wsguard.Server(options(rate_limit=limit))
+
+    @server.on("typing", cost=0.25)
+    def typing_(conn: wsguard.Connection, data: int) -> None:
+        conn.reply("typed", data)
+
+    @server.on("free", cost=0)
+    def free(conn: wsguard.Connection, data: int) -> None:
+        conn.reply("free", data)
+
+    async def main() -> None:
+        async with server, client(server) as peer:
+            for event, times in (("free", 20), ("typing", 8), ("free", 20)):
+                for number in range(times):
+                    await peer.send(json.dumps({"event": event, "data": number}))
+                    assert json.loads(await peer.recv())["data"] == number
+            await peer.send(json.dumps({"event": "typing", "data": 9}))
+            with pytest.raises(ConnectionClosedError, match="rate limit"):
+                await peer.recv()
+
+    run(main)
+
+
+def test_gauges_are_told(run: Run) -> None:
+    server = wsguard.Server(options(protocol="raw"))
+
+    @server.on_open
+    def opened(conn: wsguard.Connection) -> None:
+        conn.join("a")
+        conn.join("b")
+        conn.send("in")
+
+    async def main() -> None:
+        async with server:
+            async with client(server) as peer:
+                await peer.recv()
+                stats = server.stats()
+                assert set(stats) == set(wsguard.Stats.__annotations__)
+                assert (stats["rooms"], stats["room_memberships"]) == (2, 2)
+                assert (stats["upgrades_in_inbox"], stats["refusing"]) == (0, 0)
+            while server.stats()["open"]:
+                await asyncio.sleep(0.01)
+            assert (server.stats()["rooms"], server.stats()["room_memberships"]) == (0, 0)
+
+    run(main)
 
 
 def test_paths_and_tuples_are_options() -> None:

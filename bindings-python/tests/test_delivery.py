@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -139,6 +140,39 @@ def test_a_busy_connection_is_not_read_and_nothing_is_lost(run: Run) -> None:
         assert [int(message[:5]) for message in seen] == list(range(12000))
 
     run(main)
+
+
+def test_a_slow_handler_does_not_hold_back_what_others_have_said() -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    heard = threading.Event()
+    in_time: list[bool] = []
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        if text == "first":
+            conn.send("answer")
+            time.sleep(0.005)
+        else:
+            in_time.append(heard.wait(10))
+
+    @server.on_open
+    def opened(_: Connection) -> None:
+        # Both are there when the first is handled.
+        while server.stats()["messages_in"] < 2:
+            time.sleep(0.001)
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            await peer.send("first")
+            await peer.send("second")
+            assert await peer.recv() == "answer"
+            heard.set()
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run("native", started=talking.start)
+    talking.join()
+    assert in_time == [True]
 
 
 def test_awaiting_send_feels_the_peer(run: Run) -> None:

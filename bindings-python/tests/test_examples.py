@@ -163,6 +163,26 @@ print(session.session_key)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel spreads connections on Linux alone")
+def test_beside_fastapi_with_two_workers() -> None:
+    site, listen = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    environment = {"SITE": site, "LISTEN": listen, "SESSION_SECRET": "x" * 64, "WEB_CONCURRENCY": "2"}
+    host, port = site.split(":")
+    app = ["uvicorn", "--app-dir", str(EXAMPLES), "--host", host, "--port", port, "beside_fastapi:app"]
+
+    async def main() -> None:
+        async with httpx.AsyncClient(base_url=f"http://{site}") as web:
+            cookie = (await web.post("/sign-in/alice")).cookies["session"]
+        more: Any = {"origin": origin(f"http://{site}"), "additional_headers": {"Cookie": f"session={cookie}"}}
+        for _ in range(8):
+            async with connect(f"ws://{listen}", **more) as peer:
+                assert (await ask(peer, "note", "hi"))["data"] == {"user": "alice", "text": "hi"}
+
+    with program(Path("-m"), *app, **environment) as out:
+        assert [address(out), address(out)] == [listen, listen]
+        asyncio.run(main())
+
+
 def test_django_session(tmp_path: Path) -> None:
     environment = {"SECRET_KEY": "x" * 64, "DB": str(tmp_path / "db.sqlite3"), "PYTHONWARNINGS": "ignore"}
     key = subprocess.run(

@@ -9,6 +9,8 @@ import contextvars
 import gc
 import json
 import random
+import socket
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -358,6 +360,69 @@ def test_no_message_is_handled_outside_of_its_handler(run: Run, asynchronous: bo
             assert await later.get() is None
 
     run(main)
+
+
+def test_coroutines_of_verdicts_do_not_pile_up(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    most = 1024
+
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw", trusted_proxies=["127.0.0.1"], handshakes_per_ip=None))
+        may_end = asyncio.Event()
+        told = 0
+
+        @server.on_violation
+        async def slow(_: Violation) -> None:
+            nonlocal told
+            told += 1
+            await may_end.wait()
+
+        def break_rules(address: int) -> None:
+            host, port = server.address.split(":")
+            for _ in range(190):
+                with socket.create_connection((host, int(port))) as peer:
+                    head = f"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.{address}\r\n"
+                    peer.sendall(f"{head}Origin: https://evil.example\r\nUpgrade: websocket\r\n\r\n".encode())
+                    while peer.recv(4096):
+                        pass
+
+        async with server:
+            for address in range(6):
+                await asyncio.to_thread(break_rules, address)
+            await until(lambda: "1024 of its coroutines have not ended" in caplog.text)
+            assert told == most
+            may_end.set()
+            await until(lambda: not server._tasks)
+            await asyncio.to_thread(break_rules, 6)
+            await until(lambda: told == most + 190)
+
+    run(main)
+
+
+def test_no_other_thread_handles_the_message() -> None:
+    server = wsguard.Server(options())
+    seen: list[Any] = []
+
+    @server.on("ask")
+    def ask(conn: Connection, data: int) -> None:
+        def elsewhere() -> None:
+            seen.append(conn.message)
+            conn.reply("late", data)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        conn.reply("now", data)
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            await peer.send(json.dumps({"event": "ask", "data": 1, "id": "of this message"}))
+            seen.extend([json.loads(await peer.recv()).get("id"), json.loads(await peer.recv()).get("id")])
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run("native", started=talking.start)
+    talking.join()
+    assert seen == [None, None, "of this message"]
 
 
 def test_closed_is_closed(run: Run) -> None:

@@ -153,11 +153,77 @@ def test_sys_exit_in_a_handler_ends_the_program() -> None:
         assert ended.returncode == 7, ended.stderr
 
 
+@needs_fork
+def test_a_child_that_comes_back_from_a_handler_does_not_hang() -> None:
+    succeeds("""
+        import websockets.sync.client as client
+        server = make()
+        children = []
+        @server.on_message
+        def forks(conn, message):
+            children.append(os.fork())
+        def talk():
+            with client.connect(f"ws://{server.address}", origin="https://a.example") as peer:
+                peer.send("fork")
+                while not children:
+                    peer.ping().wait(1)
+                code = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+            assert code == 3, code
+            server.stop()
+        talking = threading.Thread(target=talk)
+        try:
+            server.run("native", started=talking.start)
+        except wsguard.UsageError as error:
+            assert error.code == "forked" and children == [0], error
+            os._exit(3)
+        talking.join()
+        """)
+
+
+@needs_fork
+@pytest.mark.skipif(sys.platform != "linux", reason="shutdown(2) ends listening on Linux alone")
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{folder}/s"])
+def test_a_child_of_fork_does_not_keep_the_address(listen: str, tmp_path: Any) -> None:
+    succeeds(f"""
+        import socket
+        policy = dict(origins=["https://a.example"], auth="none", protocol="raw")
+        def child(server):
+            ended, end = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(end)
+                os.read(ended, 1)  # until the parent closes its end
+                os._exit(0)
+            os.close(ended)
+            return pid, end
+        async def main():
+            server = wsguard.Server(listen={listen.format(folder=tmp_path)!r}, **policy)
+            async with server:
+                pid, end = child(server)
+                at = server.address
+            if not at.startswith("unix:"):
+                host, port = at.split(":")
+                try:
+                    socket.create_connection((host, int(port)), timeout=5)
+                except ConnectionRefusedError:
+                    pass
+                else:
+                    sys.exit("the child keeps the port")
+            async with wsguard.Server(listen=at, **policy):
+                pass
+            os.close(end)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        asyncio.run(main())
+        """)
+
+
 def test_garbage_ends_a_server() -> None:
     succeeds("""
         from pathlib import Path
         def threads():
-            return sum(comm.read_text().startswith("wsguard") for comm in Path("/proc/self/task").glob("*/comm"))
+            names = [comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")]
+            # The log's thread is the process's.
+            return sum(name.startswith("wsguard") and name != "wsguard-log" for name in names)
         async def main():
             server = make()
             @server.on_open
@@ -262,6 +328,24 @@ except KeyboardInterrupt:
 """
     )
     assert ended.returncode == (130 if number == signal.SIGINT else 143), ended.stderr
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_signal_before_the_start_is_not_lost(loop: str, before: int) -> None:
+    ended = python(f"""
+        server = make()
+        for _ in range({before}):
+            server.run({loop!r}, started=server.stop)
+        all_options = server._all_options
+        def with_a_signal():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return all_options()
+        server._all_options = with_a_signal
+        server.run({loop!r}, started=lambda: os._exit(9))
+        """)
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert "Traceback" not in ended.stderr, ended.stderr
 
 
 def test_a_signal_that_the_application_handles_is_its_own() -> None:

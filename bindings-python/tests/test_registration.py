@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import sys
+import threading
 import types
 from typing import Any
 
@@ -17,7 +18,7 @@ from conftest import Run, client, options
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field
 from typing_extensions import TypedDict
 from websockets.exceptions import ConnectionClosed
-from wsguard import Connection, _patched
+from wsguard import Connection, _log, _patched
 
 
 def test_a_server_that_has_ended_starts_again(run: Run) -> None:
@@ -58,6 +59,51 @@ def test_a_server_that_has_ended_starts_again(run: Run) -> None:
         assert len(opened) == 2 and len(addresses) == 3
 
     run(main)
+
+
+def test_the_time_of_an_end_is_checked_before_the_end() -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    wrong: Any
+    for wrong in ("5000", 1.5, None, True):
+        with pytest.raises(TypeError, match="drain_timeout_ms must be an int"):
+            server.drain_timeout_ms = wrong
+    with pytest.raises(wsguard.InvalidArgument):
+        server.drain_timeout_ms = -1
+    assert server.drain_timeout_ms == 10_000
+
+    class Hasty(wsguard.Server):
+        drain_timeout_ms = "5"  # type: ignore[assignment]
+
+    with pytest.raises(TypeError, match="drain_timeout_ms must be an int"):
+        Hasty(options(protocol="raw")).run("native")
+
+
+def test_an_event_has_a_name() -> None:
+    events: Any = {1: {}}
+    with pytest.raises(wsguard.ConfigError, match="the name of an event is a str, not int"):
+        wsguard.Server(options(events=events))
+
+
+def test_of_two_threads_that_start_a_server_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    refused: list[str] = []
+
+    def start_within() -> None:
+        monkeypatch.undo()
+        other = threading.Thread(target=start)
+        other.start()
+        other.join()
+
+    def start() -> None:
+        try:
+            server.run("native", started=server.stop)
+        except wsguard.UsageError as error:
+            refused.append(error.code)
+
+    # Between what is looked at and what is done.
+    monkeypatch.setattr(_log, "start_writer", start_within)
+    start()
+    assert refused == ["started"]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -5,6 +5,10 @@
 
 FastAPI answers http://127.0.0.1:8000, wsguard ws://127.0.0.1:8080. Cookies do not know ports: the browser sends the
 session of one to the other. Behind a proxy both get the same name and port instead (see behind_nginx.py).
+
+Several workers share both ports; limits and rooms are those of one worker:
+
+    SESSION_SECRET=... WEB_CONCURRENCY=4 uvicorn --app-dir examples/python beside_fastapi:app
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ SITE = os.environ.get("SITE", "127.0.0.1:8000")
 
 sockets = Server(
     listen=os.environ.get("LISTEN", "127.0.0.1:8080"),
+    # Uvicorn's own word for several workers. Without, a second server on the port is an error, as it should be.
+    reuse_port=int(os.environ.get("WEB_CONCURRENCY", "1")) > 1,
     origins=[f"http://{SITE}"],
     token_sources=["cookie:session"],
 )

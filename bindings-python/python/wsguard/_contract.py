@@ -19,6 +19,11 @@ class Contract:
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._raw: set[str] = set()
         for name, stated in events.items():
+            if not isinstance(name, str):
+                kind = type(name).__name__
+                raise ConfigError(
+                    f"events: the name of an event is a str, not {kind}", code="invalid_option", option="events"
+                )
             if not isinstance(stated, Mapping):
                 # The core says what is accepted.
                 self._options[name] = stated

@@ -123,10 +123,6 @@ class Server(NativeServer):
             raised when the server starts.
     """
 
-    #: Milliseconds that the end of ``async with``, ``serve`` and ``run`` waits for connections and handlers; what
-    #: :meth:`drain` waits where it is not told.
-    drain_timeout_ms: int = DRAIN_TIMEOUT_MS
-
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
         stated: dict[str, Any] = {**(base or {}), **options}
         events = stated.pop("events", None)
@@ -143,6 +139,11 @@ class Server(NativeServer):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped: _tasks.Stopped | None = None
         self._drains_until: float | None = None
+        self._drain_timeout_ms = DRAIN_TIMEOUT_MS
+        self._starting = threading.Lock()
+        self._starts = 0
+        #: The descriptor that was taken over: its number may be anything else's by now.
+        self._taken: str | None = None
 
     # --- what the application registers ----------------------------------------------------------------------------
 
@@ -321,6 +322,16 @@ class Server(NativeServer):
             finally:
                 self._end()
 
+    @property
+    def drain_timeout_ms(self) -> int:
+        """Milliseconds that the end of ``async with``, ``serve`` and ``run`` waits for connections and handlers; what
+        :meth:`drain` waits where it is not told."""
+        return self._drain_timeout_ms
+
+    @drain_timeout_ms.setter
+    def drain_timeout_ms(self, stated: int) -> None:
+        self._drain_timeout_ms = _milliseconds("drain_timeout_ms", stated)
+
     def drain(self, timeout_ms: int | None = None, jitter_ms: int = 0) -> Awaitable[None]:
         """Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over ``jitter_ms``,
         what is left after ``timeout_ms`` (``drain_timeout_ms``) is dropped. It starts at once; awaiting it waits until
@@ -413,7 +424,18 @@ class Server(NativeServer):
         return any(map(_handlers.is_coroutine_function, [*self._calls.values(), *self._contract.handlers]))
 
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._check_not_running()
+        # Of two threads that start it one does.
+        if not self._starting.acquire(blocking=False):
+            raise UsageError("the server is being started already", code="started")
+        try:
+            self._check_not_running()
+            self._start_with(loop, self._options_to_start())
+        finally:
+            self._starting.release()
+
+    def _options_to_start(self) -> dict[str, Any]:
+        # A subclass may say it as a plain attribute.
+        _milliseconds("drain_timeout_ms", self.drain_timeout_ms)
         options = self._all_options()
         if "authenticate" in self._calls:
             if options.setdefault("auth", "callback") != "callback":
@@ -422,6 +444,17 @@ class Server(NativeServer):
                 )
         elif options.get("auth") == "callback":
             raise ConfigError('auth: "callback" needs @server.authenticate', code="contradiction", option="auth")
+        listen = options.get("listen")
+        if listen is not None and listen == self._taken:
+            raise ConfigError(
+                f"listen: {listen} was taken over at the first start, and is closed: a server that starts again needs "
+                "another socket",
+                code="contradiction",
+                option="listen",
+            )
+        return options
+
+    def _start_with(self, loop: asyncio.AbstractEventLoop | None, options: dict[str, Any]) -> None:
         _log.log_to_stderr()
         _log.start_writer()
         self._drains_until = None
@@ -430,6 +463,10 @@ class Server(NativeServer):
             self._start(text, handlers, None)
         else:
             self._start_on(loop, text, handlers)
+        self._starts += 1
+        listen = options.get("listen")
+        if isinstance(listen, str) and listen.startswith("fd:"):
+            self._taken = listen
         unheard = self._contract.unhandled
         if unheard and "message" not in self._calls and "open" not in self._calls:
             names = ", ".join(unheard)

@@ -22,16 +22,17 @@ def ending(server: Server) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = 0
+    asked, starts = 0, server._starts
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked += 1
-        if asked == 1:
-            server.drain()
-            return
-        server.stop()
-        # Whatever still blocks this thread: a handler, or the application's own clean-up.
+        if server._starts > starts:
+            if asked == 1:
+                server.drain()
+                return
+            server.stop()
+        # Nothing runs yet; or something still blocks this thread: a handler, the application's own clean-up.
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
@@ -36,7 +35,7 @@ class Stopped:
     """Set once; awaited on any loop."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # No lock: the garbage collector may call `set` in the midst of `wait`. Each step is one of the interpreter's.
         self._is_set = False
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -44,25 +43,21 @@ class Stopped:
         return self._is_set
 
     def set(self) -> None:
-        with self._lock:
-            self._is_set = True
-            waiting, self._waiting = self._waiting, set()
-        for future in waiting:
+        self._is_set = True
+        for future in tuple(self._waiting):
             loop = future.get_loop()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_wake, future)
 
     async def wait(self) -> None:
-        with self._lock:
-            if self._is_set:
-                return
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.add(future)
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
         try:
-            await future
+            # Looked at when it can be told: one that is set between is told as well.
+            if not self._is_set:
+                await future
         finally:
-            with self._lock:
-                self._waiting.discard(future)
+            self._waiting.discard(future)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -70,4 +70,8 @@ class Stats(TypedDict):
     outbox_bytes: int
     delayed: int
     pending_auth: int
+    upgrades_in_inbox: int
+    refusing: int
+    rooms: int
+    room_memberships: int
     verdicts: dict[VerdictCode, int]

@@ -344,7 +344,10 @@ class NativeServer:
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
     @property
     def address(self) -> str:
-        """The address it listens on, with the real port."""
+        """The address it listens on, with the real port; the first of :attr:`addresses`."""
+    @property
+    def addresses(self) -> list[str]:
+        """Every address it listens on: a name in ``listen`` may resolve to several, IPv4 first."""
     def stop(self) -> None:
         """Stops at once: every connection is dropped. :meth:`Server.drain` is the gentle way."""
     def disconnect_user(self, user: str, /) -> None:

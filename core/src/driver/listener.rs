@@ -18,6 +18,7 @@ use super::commands::{Command, CommandBuffer};
 use super::opening;
 use super::shared::{Life, Shared};
 use super::stream::Socket;
+use crate::config::Listen;
 use crate::time::Moment;
 
 /// Connections accepted before other tasks have their turn.
@@ -105,6 +106,23 @@ enum Listener {
     Unix(UnixListener),
 }
 
+/// A listening socket that the server itself made. At its end nobody listens on it any more: a child of `fork` may hold it
+/// as well, and would keep the address taken, and peers waiting, for as long as it lives.
+struct Own<'l>(&'l Listener);
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::net::{Shutdown, shutdown};
+            let _ = match self.0 {
+                Listener::Tcp(listener) => shutdown(listener, Shutdown::Both),
+                Listener::Unix(listener) => shutdown(listener, Shutdown::Both),
+            };
+        }
+    }
+}
+
 impl Listener {
     #[cfg(target_os = "linux")]
     fn watch(listener: std::net::TcpListener) -> io::Result<Self> {
@@ -156,6 +174,8 @@ pub(super) async fn accept_from(shared: Arc<Shared>, listener: Listening) {
         Ok(listener) => listener,
         Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
+    // One that the process was started with is its giver's, who may go on with it.
+    let _own = (!matches!(shared.policy.listen, Listen::Fd(_))).then(|| Own(&listener));
     let mut turn = 0;
     while shared.life() < Life::Stopped {
         match listener.accept().await {
