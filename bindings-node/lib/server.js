@@ -23,8 +23,8 @@ const records = require('./records.js');
 const LONGEST_MS = 0x7fffffff;
 /** An accepted handshake is open at once or never; data that is still waiting after this long has lost its peer. */
 const FORGET_AFTER_MS = 60_000;
-/** For so long a connection that is heard of after `disconnectUser` may have been open before it. */
-const REVOKED_FOR_MS = 5_000;
+/** So many disconnected users are remembered for the connections that are not heard of yet. */
+const MOST_REVOKED = 65_536;
 
 /** Events that nobody needs to hear of. */
 const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
@@ -76,7 +76,7 @@ class Server extends EventEmitter {
   #listeners;
   #waiting;
   #accepted = new Map();
-  /** Users that were disconnected not long ago: when, and whether that was within the batch that is handled. */
+  /** Users that were disconnected, the oldest first, and the number of the last time: whoever was let in before is over. */
   #revoked = new Map();
   /** Events of the contract that came and found nobody. */
   #unheard = new Set();
@@ -281,23 +281,14 @@ class Server extends EventEmitter {
   /** From here on nothing is handled as this user, whatever was read before. */
   #revoke(user) {
     for (const conn of this.#inbox.known()) if (conn?.user === user) internals.end(conn);
-    const since = now();
-    for (const [old, { at }] of this.#revoked) {
-      if (since - at < REVOKED_FOR_MS) break;
-      this.#revoked.delete(old);
-    }
     this.#revoked.delete(user);
-    this.#revoked.set(user, { at: since, batch: this.#inbox.batch });
+    if (this.#revoked.size >= MOST_REVOKED) this.#revoked.delete(this.#revoked.keys().next().value);
+    this.#revoked.set(user, this.#native.lastRevocation());
   }
 
-  /** Whether a connection that is heard of only now was open when its user was disconnected. */
-  #wasRevoked(low, high, user) {
-    const revoked = this.#revoked.size === 0 ? undefined : this.#revoked.get(user);
-    if (revoked === undefined) return false;
-    if (revoked.batch === this.#inbox.batch) return true;
-    if (now() - revoked.at < REVOKED_FOR_MS) return !this.#native.isOpen(low, high);
-    this.#revoked.delete(user);
-    return false;
+  /** Whether a connection that is heard of only now was let in before its user was disconnected. */
+  #wasRevoked(user, granted) {
+    return this.#revoked.size > 0 && granted < (this.#revoked.get(user) ?? 0);
   }
 
   stats() {
@@ -413,7 +404,7 @@ class Server extends EventEmitter {
     const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data, accepted?.expiresAtMs);
     if (ticket !== null) this.#accepted.delete(ticket);
     if (ticket !== null && accepted === undefined) internals.fail(conn);
-    else if (this.#wasRevoked(low, high, opened[2])) internals.end(conn);
+    else if (this.#wasRevoked(opened[2], opened[6])) internals.end(conn);
     return conn;
   }
 

@@ -182,10 +182,10 @@ impl NativeServer {
         }
     }
 
-    /// Whether a connection is open by now, whatever JavaScript has heard.
+    /// How many users were disconnected so far; a connection says how many were when it was let in.
     #[napi]
-    pub fn is_open(&self, low: u32, high: u32) -> bool {
-        self.handle.as_ref().is_some_and(|server| server.is_open(conn(low, high)))
+    pub fn last_revocation(&self) -> f64 {
+        self.handle.as_ref().map_or(0, ServerHandle::last_revocation) as f64
     }
 
     /// Starts a connection's closing handshake.

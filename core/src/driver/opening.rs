@@ -603,10 +603,10 @@ impl Opening {
         let opened = Opened { rate_key, expires_at: Clock::expiry(now, pass.identity.expires_at_unix_ms) };
         let Answer { head, path, subprotocol } = answer;
         let (ip, peer) = (self.ip, self.peer);
-        let told = move |conn| Open { conn, ticket, ip, user, path, subprotocol };
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards.
         let grant = pass.grant;
         let granted = grant.as_ref().map_or(0, Grant::number);
+        let told = move |conn| Open { conn, ticket, ip, user, path, subprotocol, granted };
         let newcomer = Newcomer { stream, opened, seat, ip, peer, granted, head, received };
         if with_shard(|shard| shard.adopt(newcomer, told)) {
             self.load.keep();
