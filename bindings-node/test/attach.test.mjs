@@ -52,6 +52,21 @@ test('http: pages and WebSockets on one port, with every verdict', async (t) => 
   assert.deepEqual([server.stats().verdicts.origin_denied, server.address], [1, '']);
 });
 
+test('a path that nobody wants is refused, however many servers are attached', async (t) => {
+  const httpServer = http.createServer();
+  const server = echo(t).attach(httpServer, { path: '/a' }).attach(httpServer, { path: ['/b', '/c'] });
+  const other = echo(t).attach(httpServer, { path: '/d' });
+  const address = await listening(t, httpServer);
+  for (const path of ['/a', '/c', '/d']) await isServed(address, { path });
+  for (const path of ['/e', '/']) assert.equal(await Client.refused(address, { path }), 404);
+  await other.stop();
+  assert.equal(await Client.refused(address, { path: '/d' }), 404);
+  const foreign = (request, socket) => request.url === '/e' && socket.end('HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n');
+  httpServer.on('upgrade', foreign);
+  assert.equal(await Client.refused(address, { path: '/e' }), 410);
+  await server.stop();
+});
+
 test('Express', async (t) => {
   const app = express();
   app.get('/', (_request, response) => response.send('express'));
