@@ -5,9 +5,11 @@ const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
 const { bytesOf } = require('./bytes.js');
-const { eventOf, idOf, jsonOf, nameOf, textOf } = require('./text.js');
+const { eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
+// Captured: the core goes by the real time, whatever a test's fake timers say.
+const today = Date.now.bind(Date);
 const NO_ROOMS = new Set();
 
 let internals;
@@ -104,7 +106,7 @@ class Connection {
   }
 
   reply(meta, event, data) {
-    const id = meta?.id;
+    const id = idIn(meta);
     if (id === undefined) return this.emit(event, data);
     const idText = idOf(id);
     eventOf(event);
@@ -174,7 +176,7 @@ class Connection {
 
   #isLive() {
     if (this.#isOver) return false;
-    if (this.#expiresAtMs === Infinity || Date.now() < this.#expiresAtMs) return true;
+    if (this.#expiresAtMs === Infinity || today() < this.#expiresAtMs) return true;
     // The core closes it at this moment, whatever waits here.
     this.#end();
     return false;
@@ -261,6 +263,12 @@ class Connection {
       forget: (conn) => void conn.#context.emitDestroy(),
     };
   }
+}
+
+/** The id of the message that is replied to. An id in the place of its message would be no id at all, and nobody's reply. */
+function idIn(meta) {
+  if (meta === undefined || (typeof meta === 'object' && meta !== null)) return meta?.id;
+  throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);
 }
 
 function withResolvers() {
