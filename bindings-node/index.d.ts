@@ -287,7 +287,7 @@ export class Server<Events = any, Data = any> extends EventEmitter {
    */
   drain(options?: { timeoutMs?: number | undefined; jitterMs?: number | undefined }): Promise<void>;
 
-  /** Drops every connection. Resolves when all is over. */
+  /** Drops every connection: from here on no message is handled. Resolves when all is over. */
   stop(): Promise<void>;
 
   /** Drains. */

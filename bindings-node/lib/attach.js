@@ -65,9 +65,11 @@ function pathsOf(path) {
   return new Set(paths);
 }
 
+/** The path of a request target, which may be in absolute form. */
 function pathOf(url) {
-  const end = url.indexOf('?');
-  return end < 0 ? url : url.slice(0, end);
+  const target = url.startsWith('/') ? url : url.replace(/^https?:\/\/[^/?#]*\/?/i, '/');
+  const end = target.indexOf('?');
+  return end < 0 ? target : target.slice(0, end);
 }
 
 /** Answers a handshake that the core cannot take. */

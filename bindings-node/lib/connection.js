@@ -5,12 +5,15 @@ const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
 const { bytesOf } = require('./bytes.js');
-const { eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
+const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
 // Captured: the core goes by the real time, whatever a test's fake timers say.
 const today = Date.now.bind(Date);
 const NO_ROOMS = new Set();
+const SEND = 'send takes one message, and no callback (its answer says what became of it)';
+const EMIT = 'emit takes an event and one value, and no callback';
+const REPLY = 'reply takes the meta of the message, an event and one value';
 
 let internals;
 
@@ -89,6 +92,7 @@ class Connection {
   }
 
   send(data) {
+    checkCount(arguments.length, 1, SEND);
     if (typeof data === 'string') {
       if (!this.#isLive()) return 'dropped';
       return this.#said(this.#outbox.text(this.#low, this.#high, data));
@@ -99,6 +103,7 @@ class Connection {
   }
 
   emit(event, data) {
+    checkCount(arguments.length, 2, EMIT);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'dropped';
@@ -106,6 +111,7 @@ class Connection {
   }
 
   reply(meta, event, data) {
+    checkCount(arguments.length, 3, REPLY);
     const id = idIn(meta);
     if (id === undefined) return this.emit(event, data);
     const idText = idOf(id);
@@ -116,6 +122,7 @@ class Connection {
   }
 
   join(room) {
+    checkCount(arguments.length, 1, 'join takes one room');
     nameOf(room, 'room');
     if (!this.#isLive() || this.#rooms.has(room)) return;
     if (this.#rooms.size >= MOST_ROOMS) {
@@ -127,6 +134,7 @@ class Connection {
   }
 
   leave(room) {
+    checkCount(arguments.length, 1, 'leave takes one room');
     nameOf(room, 'room');
     if (!this.#isLive() || !this.#rooms.has(room)) return;
     this.#now('leave', room);
@@ -277,4 +285,4 @@ function withResolvers() {
   return deferred;
 }
 
-module.exports = { Connection, internals };
+module.exports = { Connection, EMIT, SEND, internals };

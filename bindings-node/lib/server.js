@@ -16,7 +16,7 @@ const { Listeners } = require('./listeners.js');
 const { everybody, members } = require('./room.js');
 const { attach, checkUpgrade, handOver, refuse } = require('./attach.js');
 const { checkNames, failure, native } = require('./errors.js');
-const { nameOf, kindOf } = require('./text.js');
+const { checkCount, nameOf, kindOf } = require('./text.js');
 const records = require('./records.js');
 
 /** The longest timer: it fires every 24 days and does nothing but keep the process alive. */
@@ -85,6 +85,8 @@ class Server extends EventEmitter {
   #keepAlive;
   #isReferenced = true;
   #state = 'new';
+  /** `stop` was called: every connection is over. */
+  #isDropping = false;
   #address;
   #detach = [];
   #stopped = {};
@@ -205,6 +207,8 @@ class Server extends EventEmitter {
 
   stop() {
     return this.#finish(() => {
+      this.#isDropping = true;
+      for (const conn of this.#inbox.known()) if (conn !== undefined) internals.end(conn);
       this.#waiting.stop();
       this.#native.stop();
     });
@@ -262,10 +266,12 @@ class Server extends EventEmitter {
   }
 
   to(room) {
+    checkCount(arguments.length, 1, 'to takes one room');
     return members(this.#outbox, () => this.#open(), room);
   }
 
   toAll() {
+    checkCount(arguments.length, 0, 'toAll is everybody and takes nothing; server.to(room) is a room');
     return everybody(this.#outbox, () => this.#open());
   }
 
@@ -404,7 +410,7 @@ class Server extends EventEmitter {
     const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data, accepted?.expiresAtMs);
     if (ticket !== null) this.#accepted.delete(ticket);
     if (ticket !== null && accepted === undefined) internals.fail(conn);
-    else if (this.#wasRevoked(opened[2], opened[6])) internals.end(conn);
+    else if (this.#isDropping || this.#wasRevoked(opened[2], opened[6])) internals.end(conn);
     return conn;
   }
 

@@ -59,6 +59,15 @@ test('a path that nobody wants is refused, however many servers are attached', a
   const address = await listening(t, httpServer);
   for (const path of ['/a', '/c', '/d']) await isServed(address, { path });
   for (const path of ['/e', '/']) assert.equal(await Client.refused(address, { path }), 404);
+  const { hostname, port } = new URL(`http://${address}`);
+  for (const [target, status] of [[`http://${address}/a?x=1`, 101], [`HTTP://${address}/e`, 404], [`http://${address}`, 404]]) {
+    const socket = connect(Number(port), hostname);
+    socket.write(`GET ${target} HTTP/1.1\r\nHost: ${address}\r\nOrigin: ${ORIGIN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n');
+    const [answer] = await once(socket, 'data');
+    socket.destroy();
+    assert.match(String(answer), new RegExp(`^HTTP/1\\.1 ${status} `), target);
+  }
   await other.stop();
   assert.equal(await Client.refused(address, { path: '/d' }), 404);
   const foreign = (request, socket) => request.url === '/e' && socket.end('HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n');

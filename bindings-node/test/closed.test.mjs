@@ -123,6 +123,23 @@ test('what was read before a session expired is not handled after it', async (t)
   assert.deepEqual(handled, [['first', true], false, 'dropped']);
 });
 
+test('nothing is handled after stop', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const [handled, answers] = [[], []];
+  server.on('message', (conn, data) => {
+    handled.push(data);
+    conn.send('last');
+    void server.stop();
+    answers.push(conn.isOpen, conn.send('x'), [...server.connections].length);
+  });
+  const closed = once(server, 'close');
+  const client = await Client.connect(server.address);
+  together(client, fifty);
+  const [conn] = await closed;
+  assert.equal(await client.message(), 'last');
+  assert.deepEqual([handled, answers, conn.isOpen], [['0'], [false, 'dropped', 0], false]);
+});
+
 test('open and close are told in pairs', async (t) => {
   const server = await start(t, { protocol: 'raw', auth: TOKENS });
   const told = [];
