@@ -30,6 +30,7 @@ pub struct RateRules {
 
 /// The policy in force.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, or follows from some")]
 #[expect(missing_docs, reason = "each field is the option of the same name; `Options` documents it")]
 pub struct Policy {
     pub listen: Listen,
