@@ -26,6 +26,10 @@ const FORGET_AFTER_MS = 60_000;
 /** So many disconnected users are remembered for the connections that are not heard of yet. */
 const MOST_REVOKED = 65_536;
 
+/** So many failures that nobody listens to are printed in each of these spans. */
+const MOST_PRINTED = 10;
+const PRINT_EVERY_MS = 1_000;
+
 /** Events that nobody needs to hear of. */
 const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
 
@@ -53,12 +57,12 @@ function endWithProcess(end) {
 }
 
 /** Tells a failure that nobody listens to, whatever it is: one that cannot be printed must not do more harm. */
-function print(what, error) {
+function print(...what) {
   try {
-    console.error(what, error);
+    console.error(...what);
   } catch {
     try {
-      process.stderr.write(`${what} an error that cannot be printed\n`);
+      process.stderr.write(`${what[0]} an error that cannot be printed\n`);
     } catch {
       // There is nobody to tell.
     }
@@ -82,6 +86,10 @@ class Server extends EventEmitter {
   #unheard = new Set();
   /** What attached servers were told of once. */
   #toldOf = new Set();
+  /** Failures printed since then, and those that were too many. */
+  #printedSince = -Infinity;
+  #printed = 0;
+  #unprinted = 0;
   #keepAlive;
   #isReferenced = true;
   #state = 'new';
@@ -542,8 +550,20 @@ class Server extends EventEmitter {
     const told = (second) => print('wsguard: a listener of error failed:', second);
     for (const listener of this.rawListeners(errorMonitor)) this.#tell(listener, error, conn, told);
     const listeners = this.rawListeners('error');
-    if (listeners.length === 0) return print(`wsguard: ${what} failed:`, error);
+    if (listeners.length === 0) return this.#printSampled(`wsguard: ${what} failed:`, error);
     for (const listener of listeners) this.#tell(listener, error, conn, told);
+  }
+
+  /** Whoever can make a handler fail must neither fill the log, nor hold this thread up where nobody reads it. */
+  #printSampled(what, error) {
+    const since = now();
+    if (since - this.#printedSince >= PRINT_EVERY_MS) {
+      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; listen to \`error\` to hear of all`);
+      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
+    }
+    if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
+    this.#printed += 1;
+    print(what, error);
   }
 
   #tell(listener, error, conn, fail) {
