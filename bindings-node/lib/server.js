@@ -485,8 +485,11 @@ class Server extends EventEmitter {
 
   #onJudged(conn, { number, meta }, result) {
     if (!internals.isLive(conn)) return undefined;
-    if (result === null || typeof result !== 'object') throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
-    if (result.issues === undefined || result.issues === null) return this.#dispatch(conn, number, result.value, meta);
+    const hasIssues = result?.issues !== undefined && result.issues !== null;
+    if (result === null || typeof result !== 'object' || (!hasIssues && !('value' in result))) {
+      throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
+    }
+    if (!hasIssues) return this.#dispatch(conn, number, result.value, meta);
     internals.refuse(conn, meta.event, this.#enforces);
     return undefined;
   }

@@ -79,6 +79,22 @@ for (const [name, fault] of Object.entries(FAULTS)) {
   }
 }
 
+for (const answer of [undefined, null, true, [], {}, { success: false }, { issues: undefined }]) {
+  for (const given of [answer, Promise.resolve(answer)]) {
+    test(`a schema that answers ${JSON.stringify(answer)}${given === answer ? '' : ', later,'} lets nothing through`, async (t) => {
+      const schema = { '~standard': { version: 1, vendor: 'test', jsonSchema: { input: () => ({}) }, validate: () => given } };
+      const server = await start(t, { events: { bad: { schema } } });
+      const errors = [];
+      server.on('error', (error) => errors.push(error.code));
+      server.on('bad', () => errors.push('handled'));
+      const client = await Client.connect(server.address);
+      client.emit('bad', 1);
+      assert.equal((await client.closed).code, 1011);
+      assert.deepEqual(errors, ['invalid_argument']);
+    });
+  }
+}
+
 test('a peer that makes handlers fail does not fill standard error', async (t) => {
   const printed = [];
   t.mock.method(console, 'error', (...what) => printed.push(String(what[0])));
