@@ -72,8 +72,8 @@ mod tests {
     fn the_core_s_spelling_is_not_ours() {
         let error = parse(r#"{"rate_limit": null}"#).unwrap_err();
         assert_eq!((error.code(), error.option()), ("unknown_option", Some("rate_limit")));
-        let error = parse(r#"{"auth": {"tokens": [{}, {"Sha256": ""}]}}"#).unwrap_err();
-        assert_eq!((error.code(), error.option()), ("unknown_option", Some("auth.tokens[1].Sha256")));
+        let error = parse(r#"{"auth": {"tokens": [{}, {"user_claim": ""}]}}"#).unwrap_err();
+        assert_eq!((error.code(), error.option()), ("unknown_option", Some("auth.tokens[1].user_claim")));
         let error = parse(r#"{"rateLimit": {"per_second": 1}}"#).unwrap_err();
         assert_eq!((error.code(), error.option()), ("unknown_option", Some("rateLimit.per_second")));
         let error = parse(r#"{"events": {"a": {"Cost": 1}}}"#).unwrap_err();

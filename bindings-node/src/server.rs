@@ -1,6 +1,7 @@
 //! The native half of `Server` (`lib/server.js`).
 
 #![expect(clippy::needless_pass_by_value, reason = "napi hands arguments over by value")]
+#![expect(clippy::too_many_arguments, reason = "buffers cross the border one by one")]
 
 use std::time::Duration;
 
