@@ -34,11 +34,11 @@ export type JsonSchema = { readonly [keyword: string]: unknown } | boolean;
 /** What the contract says of one event. */
 export interface EventOptions<Data = any> {
   /**
-   * What `data` must be; default: anything. A JSON Schema is enforced natively. Of a Standard Schema the JSON Schema
+   * What `data` must be; left out: anything (an undefined one is an error). A JSON Schema is enforced natively. Of a Standard Schema the JSON Schema
    * behind it is enforced natively, then its own `validate` runs and may transform what the handler gets.
    */
-  schema?: StandardSchema<Data> | JsonSchema | undefined;
-  /** How many messages this one counts for in `rateLimit`. Default 1, at most 1000000. */
+  schema?: StandardSchema<Data> | JsonSchema;
+  /** How many messages this one counts for in `rateLimit`: 0 or more, fractions too. Default 1, at most 1000000. */
   cost?: number | undefined;
 }
 
@@ -139,7 +139,7 @@ type Binary = NodeJS.ArrayBufferView | ArrayBufferLike;
  * `console.log` show it without `data`.
  */
 export interface Connection<Events = any, Data = any> {
-  /** Unique for the server's life. */
+  /** Unique in the process. */
   readonly id: string;
   /** The client's address; null on a Unix socket without a proxy. */
   readonly ip: string | null;
@@ -166,7 +166,10 @@ export interface Connection<Events = any, Data = any> {
   emit<K extends string>(event: K, data?: DataOf<Events, K>): Sent;
   /** Emits an event in reply to a message: with its `id`, if it had one. */
   reply<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: DataOf<Events, K>): Sent;
-  /** Joins a room (1 to 256 bytes); a connection leaves its rooms when it closes. Throws beyond 1024 rooms. */
+  /**
+   * Joins a room (1 to 256 bytes); a connection leaves its rooms when it closes. Throws beyond 1024 rooms; a room that was
+   * left counts until the leave is carried out, a moment later.
+   */
   join(room: string): void;
   /** Leaves a room. */
   leave(room: string): void;
@@ -284,7 +287,7 @@ export class Server<Events = any, Data = any> extends EventEmitter {
    */
   drain(options?: { timeoutMs?: number | undefined; jitterMs?: number | undefined }): Promise<void>;
 
-  /** Drops every connection. Resolves when all is over. */
+  /** Drops every connection: from here on no message is handled. Resolves when all is over. */
   stop(): Promise<void>;
 
   /** Drains. */

@@ -11,13 +11,30 @@ function attach(server, httpServer, options = {}) {
   checkServer(httpServer);
   checkNames(options, ['path'], 'attach');
   const paths = options.path === undefined ? undefined : pathsOf(options.path);
+  const wants = (path) => paths === undefined || paths.has(path);
+  const ours = attached.get(httpServer) ?? new Set();
+  attached.set(httpServer, ours);
   const onUpgrade = (request, socket, head) => {
-    if (paths === undefined || paths.has(pathOf(request.url))) return server.handleUpgrade(request, socket, head);
-    // Others may want it. If there is nobody, Node would leave the socket open for ever.
-    if (httpServer.listenerCount('upgrade') === 1) refuse(socket, '404 Not Found');
+    const path = pathOf(request.url);
+    if (wants(path)) return server.handleUpgrade(request, socket, head);
+    if (isUnwanted(httpServer, ours, path) && !socket.writableEnded) refuse(socket, '404 Not Found');
   };
+  ours.add(wants);
   httpServer.on('upgrade', onUpgrade);
-  return () => httpServer.off('upgrade', onUpgrade);
+  return () => {
+    ours.delete(wants);
+    httpServer.off('upgrade', onUpgrade);
+  };
+}
+
+/** What was attached to each HTTP server: tests of a path. */
+const attached = new WeakMap();
+
+/** Whether nobody takes a path. Other listeners may; where there are none, Node would leave the socket open for ever. */
+function isUnwanted(httpServer, ours, path) {
+  if (httpServer.listenerCount('upgrade') > ours.size) return false;
+  for (const wants of ours) if (wants(path)) return false;
+  return true;
 }
 
 /** What is no HTTP server never tells of an upgrade. */
@@ -48,9 +65,11 @@ function pathsOf(path) {
   return new Set(paths);
 }
 
+/** The path of a request target, which may be in absolute form. */
 function pathOf(url) {
-  const end = url.indexOf('?');
-  return end < 0 ? url : url.slice(0, end);
+  const target = url.startsWith('/') ? url : url.replace(/^https?:\/\/[^/?#]*\/?/i, '/');
+  const end = target.indexOf('?');
+  return end < 0 ? target : target.slice(0, end);
 }
 
 /** Answers a handshake that the core cannot take. */

@@ -44,14 +44,14 @@ function accept(session) {
   }
   nameOf(user, 'user');
   if (CONTROL.test(user)) throw failure('invalid_argument', 'user must not have control characters');
-  return new Accept(user, data, endOf(expiresAtMs));
+  return Object.freeze(new Accept(user, data, endOf(expiresAtMs)));
 }
 
 /** Lets a handshake in, as nobody: limits of a user do not apply, `disconnectUser` does not find it. */
 function acceptAnonymous(session = {}) {
   if (session?.user !== undefined) throw failure('invalid_argument', 'acceptAnonymous takes no user; accept does');
   checkNames(session, ['data', 'expiresAtMs'], 'acceptAnonymous');
-  return new Accept(undefined, session.data, endOf(session.expiresAtMs));
+  return Object.freeze(new Accept(undefined, session.data, endOf(session.expiresAtMs)));
 }
 
 function endOf(expiresAtMs) {
@@ -63,7 +63,7 @@ function endOf(expiresAtMs) {
 
 /** Refuses a handshake. */
 function reject(status = 401) {
-  if (Number.isInteger(status) && status >= 300 && status <= 599) return new Reject(status);
+  if (Number.isInteger(status) && status >= 300 && status <= 599) return Object.freeze(new Reject(status));
   const got = typeof status === 'number' ? status : kindOf(status);
   throw failure('invalid_argument', `status of a rejection must be 300 to 599, got ${got}`);
 }

@@ -5,10 +5,15 @@ const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
 const { bytesOf } = require('./bytes.js');
-const { eventOf, idOf, jsonOf, nameOf, textOf } = require('./text.js');
+const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
+// Captured: the core goes by the real time, whatever a test's fake timers say.
+const today = Date.now.bind(Date);
 const NO_ROOMS = new Set();
+const SEND = 'send takes one message, and no callback (its answer says what became of it)';
+const EMIT = 'emit takes an event and one value, and no callback';
+const REPLY = 'reply takes the meta of the message, an event and one value';
 
 let internals;
 
@@ -87,6 +92,7 @@ class Connection {
   }
 
   send(data) {
+    checkCount(arguments.length, 1, SEND);
     if (typeof data === 'string') {
       if (!this.#isLive()) return 'dropped';
       return this.#said(this.#outbox.text(this.#low, this.#high, data));
@@ -97,6 +103,7 @@ class Connection {
   }
 
   emit(event, data) {
+    checkCount(arguments.length, 2, EMIT);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'dropped';
@@ -104,7 +111,8 @@ class Connection {
   }
 
   reply(meta, event, data) {
-    const id = meta?.id;
+    checkCount(arguments.length, 3, REPLY);
+    const id = idIn(meta);
     if (id === undefined) return this.emit(event, data);
     const idText = idOf(id);
     eventOf(event);
@@ -114,6 +122,7 @@ class Connection {
   }
 
   join(room) {
+    checkCount(arguments.length, 1, 'join takes one room');
     nameOf(room, 'room');
     if (!this.#isLive() || this.#rooms.has(room)) return;
     if (this.#rooms.size >= MOST_ROOMS) {
@@ -125,6 +134,7 @@ class Connection {
   }
 
   leave(room) {
+    checkCount(arguments.length, 1, 'leave takes one room');
     nameOf(room, 'room');
     if (!this.#isLive() || !this.#rooms.has(room)) return;
     this.#now('leave', room);
@@ -174,7 +184,7 @@ class Connection {
 
   #isLive() {
     if (this.#isOver) return false;
-    if (this.#expiresAtMs === Infinity || Date.now() < this.#expiresAtMs) return true;
+    if (this.#expiresAtMs === Infinity || today() < this.#expiresAtMs) return true;
     // The core closes it at this moment, whatever waits here.
     this.#end();
     return false;
@@ -263,10 +273,16 @@ class Connection {
   }
 }
 
+/** The id of the message that is replied to. An id in the place of its message would be no id at all, and nobody's reply. */
+function idIn(meta) {
+  if (meta === undefined || (typeof meta === 'object' && meta !== null)) return meta?.id;
+  throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);
+}
+
 function withResolvers() {
   const deferred = {};
   deferred.promise = new Promise((resolve) => (deferred.resolve = resolve));
   return deferred;
 }
 
-module.exports = { Connection, internals };
+module.exports = { Connection, EMIT, SEND, internals };

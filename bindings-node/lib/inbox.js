@@ -63,14 +63,20 @@ class Inbox {
   #elements = [];
   #element = 0;
   #more = false;
-  #batch = 0;
+  /** When the event loop's other work has its turn again. */
+  #turnEnd = 0;
 
   #isBusy = false;
   #events;
   /** The context of whoever started the server. Everything runs in it, but handlers: each connection has its own. */
   #context = new AsyncResource('WSGUARDSERVER');
-  #resume = () => this.inContext(() => this.#handle());
-  #afterMicrotasks = () => nextTick(this.#resume);
+  #resume = () => {
+    this.#turnEnd = now() + TURN_MS;
+    this.#goOn();
+  };
+  #goOn = () => this.inContext(() => this.#handle());
+  /** Still the same turn: the event loop does nothing else while there are microtasks and ticks. */
+  #afterMicrotasks = () => nextTick(this.#goOn);
 
   /** `sink` is told what happens: see `Server`. `events` are the names of the contract's events by number. */
   constructor(native, outbox, events, sink) {
@@ -93,11 +99,6 @@ class Inbox {
   /** Every connection that was told of, by place; undefined where a place is free. */
   known() {
     return this.#connections;
-  }
-
-  /** The number of the batch that is handled: what it tells of happened before its first event was handled. */
-  get batch() {
-    return this.#batch;
   }
 
   /** The connection in a place of the native table. */
@@ -154,7 +155,7 @@ class Inbox {
 
   /** Handles what there is. `true`: there may be more, for a turn of its own. */
   #handleAll() {
-    const end = now() + TURN_MS;
+    const end = this.#turnEnd;
     for (;;) {
       if (this.#at === this.#count) {
         if (now() > end) return true;
@@ -177,7 +178,6 @@ class Inbox {
     this.#at = this.#count;
     const text = this.#native.take(this.#buffer, this.#slab, this.#slabEnd);
     const words = this.#words;
-    if (isNew) this.#batch += 1;
     this.#more = (words[1] & records.MORE) !== 0;
     this.#slabEnd = words[2];
     this.#missing = words[3];
@@ -203,6 +203,7 @@ class Inbox {
   #handleChunk(end) {
     while (this.#at < this.#count) {
       if (this.#guarded() === true) {
+        if (now() > end) return true;
         READY.then(this.#afterMicrotasks);
         return false;
       }

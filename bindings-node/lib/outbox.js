@@ -27,6 +27,12 @@ const LARGE_BYTES = 64 * 1024;
 const LARGE = 0x80000000;
 const LONGEST_BINARY = 0x7fffffff;
 
+/** What an envelope has beside the event in quotes and the data; a reply's, beside the id. */
+const ENVELOPE = '{"event":,"data":,"status":"ok"}'.length;
+const REPLY_TO = ',"id":'.length;
+/** More than envelope and frame header come to. */
+const MOST_AROUND = 64;
+
 /** In place of an event's length: it is the event of the command before. */
 const SAME_EVENT = 0xffffffff;
 
@@ -82,7 +88,7 @@ class Outbox {
   }
 
   text(low, high, text) {
-    this.#checkText(text.length);
+    this.#checkText(text);
     const at = this.#begin(text.length, 0);
     this.#text += text;
     const words = this.#words;
@@ -95,8 +101,7 @@ class Outbox {
   }
 
   emit(low, high, event, data) {
-    const units = event.length + data.length;
-    this.#checkText(units);
+    const units = this.#checkText(data, event);
     const at = this.#begin(units, 0);
     const words = this.#words;
     words[at] = EMIT;
@@ -110,8 +115,7 @@ class Outbox {
   }
 
   reply(low, high, id, event, data) {
-    const units = id.length + event.length + data.length;
-    this.#checkText(units);
+    const units = this.#checkText(data, event, id);
     const at = this.#begin(units, 0);
     const words = this.#words;
     words[at] = REPLY;
@@ -136,8 +140,7 @@ class Outbox {
 
   /** `except`: the two halves of an id, or nobody. `room`: undefined for everybody. */
   broadcast(except, room, event, data) {
-    const units = event.length + data.length;
-    this.#checkText(units);
+    const units = this.#checkText(data, event);
     const at = this.#beginBroadcast(BROADCAST, except, room, units, 0);
     this.#words[at + 5] = this.#keepEvent(event);
     this.#words[at + 6] = data.length;
@@ -146,7 +149,7 @@ class Outbox {
   }
 
   broadcastText(except, room, text) {
-    this.#checkText(text.length);
+    this.#checkText(text);
     const at = this.#beginBroadcast(BROADCAST_TEXT, except, room, text.length, 0);
     this.#words[at + 5] = text.length;
     this.#text += text;
@@ -179,21 +182,39 @@ class Outbox {
     if (outcome !== null) this.#onOutcome(JSON.parse(outcome));
   }
 
-  #checkText(units) {
+  /** Its units, and the event's and the id's of an envelope. */
+  #checkText(text, event = '', id = '') {
+    const units = text.length + event.length + id.length;
     if (units > LONGEST_TEXT) {
       throw failure('invalid_argument', `a message must be at most ${LONGEST_TEXT} characters, got ${units}`);
     }
-    if (units > this.#mostBytes) throw this.#tooLarge(units);
+    // Far from the limit nothing need be measured: a unit takes at most three bytes, of an event six.
+    if (units * 3 + event.length * 3 + MOST_AROUND > this.#mostBytes) this.#measure(text, event, id);
+    return units;
+  }
+
+  /** The core would refuse it as well, but only when the tick is handed over, to nobody's `catch`. */
+  #measure(text, event, id) {
+    let bytes = Buffer.byteLength(text);
+    if (event !== '') bytes += ENVELOPE + Buffer.byteLength(JSON.stringify(event));
+    if (id !== '') bytes += REPLY_TO + Buffer.byteLength(id);
+    this.#checkFrame(bytes);
+  }
+
+  #checkFrame(bytes) {
+    const frame = bytes + (bytes <= 125 ? 2 : bytes <= 0xffff ? 4 : 10);
+    if (frame > this.#mostBytes) throw this.#tooLarge(frame);
   }
 
   #checkBinary(data) {
     const length = byteLengthOf(data);
-    if (length > this.#mostBytes || length > LONGEST_BINARY) throw this.#tooLarge(length);
+    if (length > LONGEST_BINARY) throw this.#tooLarge(length);
+    this.#checkFrame(length);
     return length;
   }
 
   #tooLarge(length) {
-    return failure('invalid_argument', `a message must fit into maxOutboxBytes (${this.#mostBytes}), got ${length} bytes`);
+    return failure('invalid_argument', `a message must fit into maxOutboxBytes (${this.#mostBytes}), got ${length} bytes with its frame`);
   }
 
   /**

@@ -41,6 +41,7 @@ function isPlain(value) {
 function kindOf(value) {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'an array';
+  if (value === undefined) return 'undefined';
   if (typeof value !== 'object') return `a ${typeof value}`;
   const { name } = value.constructor ?? {};
   return typeof name === 'string' && name !== '' ? `a ${name}` : 'an object of a class';
@@ -75,10 +76,15 @@ function plainObject(value, path, within) {
   if (!isPlain(value)) throw failure('invalid_option', `${path}: must be a plain object, got ${kindOf(value)}`, path);
   const copy = {};
   for (const [name, item] of Object.entries(value)) {
-    if (item !== undefined) define(copy, name, plain(item, path === '' ? name : `${path}.${name}`, within));
+    const at = path === '' ? name : `${path}.${name}`;
+    if (item !== undefined) define(copy, name, plain(item, at, within));
+    else if (GUARDED.test(at)) throw failure('invalid_option', `${at}: is undefined; leave it out, or give what it should be`, at);
   }
   return copy;
 }
+
+/** Below these what is not said is not checked: an issuer, a client's certificate. A slip must not leave it out. */
+const GUARDED = /^(?:auth|tls)\./;
 
 /** Also for a name like `__proto__`. */
 function define(object, name, value) {
@@ -92,9 +98,10 @@ function readEvents(events, validators) {
   const read = {};
   for (const [name, event] of Object.entries(events)) {
     const path = `events.${name}`;
+    checkSchema(event, path);
     const standard = standardOf(event, path);
     if (standard === undefined) {
-      define(read, name, plain(event ?? {}, path, new Set()));
+      define(read, name, plain(event, path, new Set()));
       continue;
     }
     const { schema, ...rest } = event;
@@ -104,6 +111,16 @@ function readEvents(events, validators) {
     validators.set(name, standard);
   }
   return read;
+}
+
+/** Without a schema any data is valid: that is said by leaving it out, not by a name that means nothing. */
+function checkSchema(event, path) {
+  const refuse = (at, value, what) => {
+    throw failure('invalid_option', `${at}: must be ${what}, got ${kindOf(value)}`, at);
+  };
+  if (event === undefined || event === null) refuse(path, event, 'an object, {} for any data');
+  if (typeof event !== 'object' || !('schema' in event)) return;
+  if (event.schema === undefined || event.schema === null) refuse(`${path}.schema`, event.schema, 'a schema; leave it out for any data');
 }
 
 /** The Standard Schema of an event, if it has one, and where it belongs. */

@@ -3,8 +3,8 @@
 
 const { failure } = require('./errors.js');
 const { bytesOf } = require('./bytes.js');
-const { internals } = require('./connection.js');
-const { eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
+const { EMIT, SEND, internals } = require('./connection.js');
+const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
 /** A room, or every connection; perhaps without some. */
 class Audience {
@@ -22,6 +22,7 @@ class Audience {
   }
 
   emit(event, data) {
+    checkCount(arguments.length, 2, EMIT);
     const text = jsonOf(data);
     eventOf(event);
     if (this.#isFew()) this.#outbox.broadcast(this.#one(), this.#room, event, text);
@@ -29,6 +30,7 @@ class Audience {
   }
 
   send(data) {
+    checkCount(arguments.length, 1, SEND);
     if (typeof data === 'string') {
       if (this.#isFew()) this.#outbox.broadcastText(this.#one(), this.#room, data);
       else for (const [low, high] of this.#others()) this.#outbox.text(low, high, data);

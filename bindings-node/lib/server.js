@@ -16,15 +16,19 @@ const { Listeners } = require('./listeners.js');
 const { everybody, members } = require('./room.js');
 const { attach, checkUpgrade, handOver, refuse } = require('./attach.js');
 const { checkNames, failure, native } = require('./errors.js');
-const { nameOf, kindOf } = require('./text.js');
+const { checkCount, nameOf, kindOf } = require('./text.js');
 const records = require('./records.js');
 
 /** The longest timer: it fires every 24 days and does nothing but keep the process alive. */
 const LONGEST_MS = 0x7fffffff;
 /** An accepted handshake is open at once or never; data that is still waiting after this long has lost its peer. */
 const FORGET_AFTER_MS = 60_000;
-/** For so long a connection that is heard of after `disconnectUser` may have been open before it. */
-const REVOKED_FOR_MS = 5_000;
+/** So many disconnected users are remembered for the connections that are not heard of yet. */
+const MOST_REVOKED = 65_536;
+
+/** So many failures that nobody listens to are printed in each of these spans. */
+const MOST_PRINTED = 10;
+const PRINT_EVERY_MS = 1_000;
 
 /** Events that nobody needs to hear of. */
 const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
@@ -53,12 +57,12 @@ function endWithProcess(end) {
 }
 
 /** Tells a failure that nobody listens to, whatever it is: one that cannot be printed must not do more harm. */
-function print(what, error) {
+function print(...what) {
   try {
-    console.error(what, error);
+    console.error(...what);
   } catch {
     try {
-      process.stderr.write(`${what} an error that cannot be printed\n`);
+      process.stderr.write(`${what[0]} an error that cannot be printed\n`);
     } catch {
       // There is nobody to tell.
     }
@@ -76,15 +80,21 @@ class Server extends EventEmitter {
   #listeners;
   #waiting;
   #accepted = new Map();
-  /** Users that were disconnected not long ago: when, and whether that was within the batch that is handled. */
+  /** Users that were disconnected, the oldest first, and the number of the last time: whoever was let in before is over. */
   #revoked = new Map();
   /** Events of the contract that came and found nobody. */
   #unheard = new Set();
   /** What attached servers were told of once. */
   #toldOf = new Set();
+  /** Failures printed since then, and those that were too many. */
+  #printedSince = -Infinity;
+  #printed = 0;
+  #unprinted = 0;
   #keepAlive;
   #isReferenced = true;
   #state = 'new';
+  /** `stop` was called: every connection is over. */
+  #isDropping = false;
   #address;
   #detach = [];
   #stopped = {};
@@ -205,6 +215,8 @@ class Server extends EventEmitter {
 
   stop() {
     return this.#finish(() => {
+      this.#isDropping = true;
+      for (const conn of this.#inbox.known()) if (conn !== undefined) internals.end(conn);
       this.#waiting.stop();
       this.#native.stop();
     });
@@ -262,10 +274,12 @@ class Server extends EventEmitter {
   }
 
   to(room) {
+    checkCount(arguments.length, 1, 'to takes one room');
     return members(this.#outbox, () => this.#open(), room);
   }
 
   toAll() {
+    checkCount(arguments.length, 0, 'toAll is everybody and takes nothing; server.to(room) is a room');
     return everybody(this.#outbox, () => this.#open());
   }
 
@@ -281,23 +295,14 @@ class Server extends EventEmitter {
   /** From here on nothing is handled as this user, whatever was read before. */
   #revoke(user) {
     for (const conn of this.#inbox.known()) if (conn?.user === user) internals.end(conn);
-    const since = now();
-    for (const [old, { at }] of this.#revoked) {
-      if (since - at < REVOKED_FOR_MS) break;
-      this.#revoked.delete(old);
-    }
     this.#revoked.delete(user);
-    this.#revoked.set(user, { at: since, batch: this.#inbox.batch });
+    if (this.#revoked.size >= MOST_REVOKED) this.#revoked.delete(this.#revoked.keys().next().value);
+    this.#revoked.set(user, this.#native.lastRevocation());
   }
 
-  /** Whether a connection that is heard of only now was open when its user was disconnected. */
-  #wasRevoked(low, high, user) {
-    const revoked = this.#revoked.size === 0 ? undefined : this.#revoked.get(user);
-    if (revoked === undefined) return false;
-    if (revoked.batch === this.#inbox.batch) return true;
-    if (now() - revoked.at < REVOKED_FOR_MS) return !this.#native.isOpen(low, high);
-    this.#revoked.delete(user);
-    return false;
+  /** Whether a connection that is heard of only now was let in before its user was disconnected. */
+  #wasRevoked(user, granted) {
+    return this.#revoked.size > 0 && granted < (this.#revoked.get(user) ?? 0);
   }
 
   stats() {
@@ -413,7 +418,7 @@ class Server extends EventEmitter {
     const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data, accepted?.expiresAtMs);
     if (ticket !== null) this.#accepted.delete(ticket);
     if (ticket !== null && accepted === undefined) internals.fail(conn);
-    else if (this.#wasRevoked(low, high, opened[2])) internals.end(conn);
+    else if (this.#isDropping || this.#wasRevoked(opened[2], opened[6])) internals.end(conn);
     return conn;
   }
 
@@ -480,8 +485,11 @@ class Server extends EventEmitter {
 
   #onJudged(conn, { number, meta }, result) {
     if (!internals.isLive(conn)) return undefined;
-    if (result === null || typeof result !== 'object') throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
-    if (result.issues === undefined || result.issues === null) return this.#dispatch(conn, number, result.value, meta);
+    const hasIssues = result?.issues !== undefined && result.issues !== null;
+    if (result === null || typeof result !== 'object' || (!hasIssues && !('value' in result))) {
+      throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
+    }
+    if (!hasIssues) return this.#dispatch(conn, number, result.value, meta);
     internals.refuse(conn, meta.event, this.#enforces);
     return undefined;
   }
@@ -545,8 +553,20 @@ class Server extends EventEmitter {
     const told = (second) => print('wsguard: a listener of error failed:', second);
     for (const listener of this.rawListeners(errorMonitor)) this.#tell(listener, error, conn, told);
     const listeners = this.rawListeners('error');
-    if (listeners.length === 0) return print(`wsguard: ${what} failed:`, error);
+    if (listeners.length === 0) return this.#printSampled(`wsguard: ${what} failed:`, error);
     for (const listener of listeners) this.#tell(listener, error, conn, told);
+  }
+
+  /** Whoever can make a handler fail must neither fill the log, nor hold this thread up where nobody reads it. */
+  #printSampled(what, error) {
+    const since = now();
+    if (since - this.#printedSince >= PRINT_EVERY_MS) {
+      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; listen to \`error\` to hear of all`);
+      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
+    }
+    if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
+    this.#printed += 1;
+    print(what, error);
   }
 
   #tell(listener, error, conn, fail) {

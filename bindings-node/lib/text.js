@@ -53,8 +53,15 @@ function jsonOf(data) {
 /** The text of an id to reply to: a string or a whole number, as the peer's was. */
 function idOf(id) {
   if (typeof id === 'string') return JSON.stringify(id);
-  if (Number.isSafeInteger(id)) return String(id === 0 ? 0 : id);
-  throw failure('invalid_argument', `the id of a reply must be a string or a whole number, got ${kindOf(id)}`);
+  // Both ends of what the core takes from a peer are whole numbers, too.
+  if (Number.isInteger(id) && Math.abs(id) <= 2 ** 53) return String(id === 0 ? 0 : id);
+  const got = typeof id === 'number' ? id : kindOf(id);
+  throw failure('invalid_argument', `the id of a reply must be a string or a whole number up to 2^53, got ${got}`);
 }
 
-module.exports = { eventOf, idOf, isWellFormed, jsonOf, kindOf, nameOf, textOf };
+/** Refuses what `ws` and Socket.IO take beside: options, several values, a callback that would never be called. */
+function checkCount(given, most, what) {
+  if (given > most) throw failure('invalid_argument', `${what}, got ${given} arguments`);
+}
+
+module.exports = { checkCount, eventOf, idOf, isWellFormed, jsonOf, kindOf, nameOf, textOf };

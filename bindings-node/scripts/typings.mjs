@@ -40,6 +40,8 @@ const REQUIRED = new Set([
 ]);
 /** `origins` may be left out for the option that says why. */
 const OPTIONAL = new Set(['Options.origins']);
+/** Structures in which an undefined field is an error: it would leave out a check. */
+const STATED = new Set(['TlsOptions', 'JwtOptions', 'TokenEntry']);
 /** Where `null` means off; elsewhere it is no value. */
 const NULLABLE = /`null` disables/;
 
@@ -97,7 +99,7 @@ function structure([path, name, called]) {
     const place = `${name}.${field}`;
     const optional = REQUIRED.has(place) && !OPTIONAL.has(place) ? '' : '?';
     const or = BUFFERS.has(place) ? ' | Uint8Array' : NULLABLE.test(doc.join(' ')) ? ' | null' : '';
-    const absent = optional === '' ? '' : ' | undefined';
+    const absent = optional === '' || STATED.has(name) ? '' : ' | undefined';
     return `${comment(doc, '  ')}  ${camel(field)}${optional}: ${typeOf(type)}${or}${absent};\n`;
   });
   return `${comment(documentation(text, name), '')}export interface ${called} {\n${lines.join('')}}\n`;

@@ -62,10 +62,10 @@ impl Connections {
     }
 
     /// Those of a user that were withheld, and are so no longer.
-    pub(crate) fn unveil_user(&mut self, user: &str) -> Vec<Box<Open>> {
-        let of_user = |open: &&Box<Open>| open.user.as_deref() == Some(user);
-        let found: Vec<ConnectionId> = self.withheld.values().filter(of_user).map(|open| open.conn).collect();
-        found.into_iter().filter_map(|conn| self.withheld.remove(conn)).collect()
+    pub(crate) fn unveil_user(&mut self, user: &str) -> Vec<Open> {
+        let opens = self.withheld.values().filter(|open| open.user.as_deref() == Some(user));
+        let found: Vec<ConnectionId> = opens.map(|open| open.conn).collect();
+        found.into_iter().filter_map(|conn| self.withheld.remove(conn)).map(|open| *open).collect()
     }
 
     /// All that were withheld, and are so no longer.
@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn opened(conn: ConnectionId) -> Open {
-        Open { conn, ticket: None, ip: None, user: None, path: "/".into(), subprotocol: None }
+        Open { conn, ticket: None, ip: None, user: None, path: "/".into(), subprotocol: None, granted: 0 }
     }
 
     #[test]

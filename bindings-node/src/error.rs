@@ -12,11 +12,7 @@ pub(crate) fn thrown(env: Env, error: &Error) -> napi::Error {
         Error::Config(inner) | Error::Tls(inner) => Some(path(inner)),
         other => other.option().map(str::to_owned),
     };
-    let errno = match error {
-        Error::Listen { source, .. } | Error::Start(source) => source.raw_os_error(),
-        _ => None,
-    };
-    build(env, error.code(), option.as_deref(), &message(error), errno).unwrap_or_else(|failure| failure)
+    build(env, error.code(), option.as_deref(), &message(error), error.errno()).unwrap_or_else(|failure| failure)
 }
 
 /// An error of this crate's own.
@@ -34,10 +30,12 @@ pub(crate) fn message(error: &Error) -> String {
     }
 }
 
-/// Where the error is. A name that is no option stays as the application wrote it.
+/// Where the error is. A name that is no option stays as the application wrote it; one that the core does not repeat is
+/// not in the path.
 fn path(error: &ConfigError) -> String {
+    let names_it = error.kind == ConfigErrorKind::UnknownOption && error.message.starts_with("unknown option");
     match error.option.rsplit_once('.') {
-        _ if error.kind != ConfigErrorKind::UnknownOption => names::camel_path(&error.option),
+        _ if !names_it => names::camel_path(&error.option),
         Some((parent, name)) => format!("{}.{name}", names::camel_path(parent)),
         None => error.option.clone(),
     }

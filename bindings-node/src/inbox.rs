@@ -126,7 +126,7 @@ impl Inbox {
     /// Those of a user.
     pub(crate) fn reveal_user(&mut self, user: &str) -> Option<Value> {
         let unveiled = self.connections.unveil_user(user);
-        self.tell(unveiled.iter().map(|open| &**open))
+        self.tell(unveiled.iter())
     }
 
     fn tell<'o>(&mut self, opens: impl Iterator<Item = &'o Open>) -> Option<Value> {

@@ -3,10 +3,18 @@
 use serde_json::{Value, json};
 use wsguard::host::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
 
-/// In the order of `Connection` (`lib/connection.js`), and the ticket: names would cost more than what they name.
+/// In the order of `Connection` (`lib/connection.js`), the ticket and the last revocation before it: names would cost more than what they name.
 pub(crate) fn open(open: &Open) -> Value {
     let ticket = open.ticket.map(|ticket| ticket.to_u64().to_string());
-    json!([open.conn.to_string(), open.ip, open.user.as_deref(), &*open.path, open.subprotocol.as_deref(), ticket])
+    json!([
+        open.conn.to_string(),
+        open.ip,
+        open.user.as_deref(),
+        &*open.path,
+        open.subprotocol.as_deref(),
+        ticket,
+        open.granted
+    ])
 }
 
 pub(crate) fn violation(violation: &ViolationEvent) -> Value {
@@ -32,7 +40,8 @@ pub(crate) fn stats(stats: &Stats) -> Value {
     json!({"connections": stats.connections, "open": stats.open, "openedTotal": stats.opened_total,
         "messagesIn": stats.messages_in, "bytesIn": stats.bytes_in, "bytesOut": stats.bytes_out,
         "inboxBytes": stats.inbox_bytes, "outboxBytes": stats.outbox_bytes, "delayed": stats.delayed,
-        "pendingAuth": stats.pending_auth, "verdicts": verdicts})
+        "pendingAuth": stats.pending_auth, "upgradesInInbox": stats.upgrades_in_inbox, "refusing": stats.refusing,
+        "rooms": stats.rooms, "roomMemberships": stats.room_memberships, "verdicts": verdicts})
 }
 
 pub(crate) fn verdicts() -> Value {

@@ -15,7 +15,10 @@ pub(crate) fn parse(json: &str) -> Result<Options, Error> {
 /// the ids of keys.
 fn respelled(value: Value) -> Result<Value, ConfigError> {
     Ok(match value {
-        Value::Array(items) => Value::Array(items.into_iter().map(respelled).collect::<Result<_, _>>()?),
+        Value::Array(items) => {
+            let item = |(index, item)| respelled(item).map_err(|error| within(&format!("[{index}]"), error));
+            Value::Array(items.into_iter().enumerate().map(item).collect::<Result<_, _>>()?)
+        }
         Value::Object(options) => Value::Object(options.into_iter().map(option).collect::<Result<_, _>>()?),
         other => other,
     })
@@ -29,14 +32,26 @@ fn option((key, value): (String, Value)) -> Result<(String, Value), ConfigError>
     }
     let value = match (key.as_str(), value) {
         ("schema" | "keys" | "key", value) => value,
-        ("events", Value::Object(events)) => Value::Object(respelled_inside(events)?),
-        (_, value) => respelled(value)?,
+        ("events", Value::Object(events)) => {
+            Value::Object(respelled_inside(events).map_err(|error| within(&key, error))?)
+        }
+        (_, value) => respelled(value).map_err(|error| within(&key, error))?,
     };
     Ok((names::snake(&key).map_or(key, str::to_owned), value))
 }
 
 fn respelled_inside(events: Map<String, Value>) -> Result<Map<String, Value>, ConfigError> {
-    events.into_iter().map(|(name, event)| Ok((name, respelled(event)?))).collect()
+    let event = |(name, event): (String, Value)| match respelled(event) {
+        Ok(event) => Ok((name, event)),
+        Err(error) => Err(within(&name, error)),
+    };
+    events.into_iter().map(event).collect()
+}
+
+/// The error of something inside of `parent`.
+fn within(parent: &str, error: ConfigError) -> ConfigError {
+    let dot = if error.option.starts_with('[') { "" } else { "." };
+    ConfigError { option: format!("{parent}{dot}{}", error.option), ..error }
 }
 
 #[cfg(test)]
@@ -57,6 +72,10 @@ mod tests {
     fn the_core_s_spelling_is_not_ours() {
         let error = parse(r#"{"rate_limit": null}"#).unwrap_err();
         assert_eq!((error.code(), error.option()), ("unknown_option", Some("rate_limit")));
+        let error = parse(r#"{"auth": {"tokens": [{}, {"user_claim": ""}]}}"#).unwrap_err();
+        assert_eq!((error.code(), error.option()), ("unknown_option", Some("auth.tokens[1].user_claim")));
+        let error = parse(r#"{"rateLimit": {"per_second": 1}}"#).unwrap_err();
+        assert_eq!((error.code(), error.option()), ("unknown_option", Some("rateLimit.per_second")));
         let error = parse(r#"{"events": {"a": {"Cost": 1}}}"#).unwrap_err();
         assert_eq!((error.code(), error.option()), ("unknown_option", Some("events.a.Cost")));
     }

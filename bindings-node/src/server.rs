@@ -1,6 +1,7 @@
 //! The native half of `Server` (`lib/server.js`).
 
 #![expect(clippy::needless_pass_by_value, reason = "napi hands arguments over by value")]
+#![expect(clippy::too_many_arguments, reason = "buffers cross the border one by one")]
 
 use std::time::Duration;
 
@@ -182,10 +183,10 @@ impl NativeServer {
         }
     }
 
-    /// Whether a connection is open by now, whatever JavaScript has heard.
+    /// How many users were disconnected so far; a connection says how many were when it was let in.
     #[napi]
-    pub fn is_open(&self, low: u32, high: u32) -> bool {
-        self.handle.as_ref().is_some_and(|server| server.is_open(conn(low, high)))
+    pub fn last_revocation(&self) -> f64 {
+        self.handle.as_ref().map_or(0, ServerHandle::last_revocation) as f64
     }
 
     /// Starts a connection's closing handshake.

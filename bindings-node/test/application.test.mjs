@@ -147,6 +147,24 @@ test('a handler that waits does not hold up the next message', async (t) => {
   assert.deepEqual([await client.message(), await client.message()], ['fast', 'slow']);
 });
 
+test('timers have their turn while handlers return promises', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  let handled = 0;
+  let before;
+  server.on('message', async () => {
+    if (handled === 0) setTimeout(() => (before = handled), 1);
+    handled += 1;
+    const end = performance.now() + 1;
+    while (performance.now() < end);
+  });
+  const client = await Client.connect(server.address);
+  client.socket._socket.cork();
+  for (let round = 0; round < 300; round += 1) client.send('x');
+  client.socket._socket.uncork();
+  while (handled < 300) await new Promise(setImmediate);
+  assert.ok(before < 300, `the timer waited for ${before} messages`);
+});
+
 test('timers and other input have their turn under a flood', async (t) => {
   const server = await start(t, { protocol: 'raw' });
   const client = await Client.connect(server.address);

@@ -52,6 +52,30 @@ test('http: pages and WebSockets on one port, with every verdict', async (t) => 
   assert.deepEqual([server.stats().verdicts.origin_denied, server.address], [1, '']);
 });
 
+test('a path that nobody wants is refused, however many servers are attached', async (t) => {
+  const httpServer = http.createServer();
+  const server = echo(t).attach(httpServer, { path: '/a' }).attach(httpServer, { path: ['/b', '/c'] });
+  const other = echo(t).attach(httpServer, { path: '/d' });
+  const address = await listening(t, httpServer);
+  for (const path of ['/a', '/c', '/d']) await isServed(address, { path });
+  for (const path of ['/e', '/']) assert.equal(await Client.refused(address, { path }), 404);
+  const { hostname, port } = new URL(`http://${address}`);
+  for (const [target, status] of [[`http://${address}/a?x=1`, 101], [`HTTP://${address}/e`, 404], [`http://${address}`, 404]]) {
+    const socket = connect(Number(port), hostname);
+    socket.write(`GET ${target} HTTP/1.1\r\nHost: ${address}\r\nOrigin: ${ORIGIN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n');
+    const [answer] = await once(socket, 'data');
+    socket.destroy();
+    assert.match(String(answer), new RegExp(`^HTTP/1\\.1 ${status} `), target);
+  }
+  await other.stop();
+  assert.equal(await Client.refused(address, { path: '/d' }), 404);
+  const foreign = (request, socket) => request.url === '/e' && socket.end('HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n');
+  httpServer.on('upgrade', foreign);
+  assert.equal(await Client.refused(address, { path: '/e' }), 410);
+  await server.stop();
+});
+
 test('Express', async (t) => {
   const app = express();
   app.get('/', (_request, response) => response.send('express'));

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { acceptAnonymous } from '../index.mjs';
-import { Client, start } from './harness.mjs';
+import { Client, ORIGIN, start } from './harness.mjs';
 
 /** Sends messages in one packet. */
 function together(client, messages) {
@@ -72,6 +72,38 @@ test('disconnectUser: nothing is handled of any connection of the user, not even
   assert.deepEqual(handled, ['now', 'again']);
 });
 
+test('disconnectUser: whoever was let in before it stays out, however late that is heard of', async (t) => {
+  const server = await start(t, { protocol: 'raw', auth: TOKENS });
+  const told = [];
+  server.on('open', (conn) => told.push(`open ${conn.user}`));
+  server.on('message', (conn, data) => {
+    told.push(`${conn.user} ${data}`);
+    if (data !== 'now') return;
+    const busy = (ms) => {
+      for (const end = performance.now() + ms; performance.now() < end; );
+    };
+    // She is let in while nobody here can hear of it, and says something.
+    alice.write(`${head}${hello}`, 'latin1');
+    busy(200);
+    server.disconnectUser('alice');
+    busy(5_200);
+  });
+  const bob = await Client.connect(server.address, as('bob'));
+  const { connect } = await import('node:net');
+  const [host, port] = server.address.split(':');
+  const alice = connect(Number(port), host);
+  await once(alice, 'connect');
+  const head = `GET / HTTP/1.1\r\nHost: x\r\nOrigin: ${ORIGIN}\r\nX-Auth-Token: alice\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`;
+  const hello = '\x81\x85\0\0\0\0hello';
+  bob.send('now');
+  alice.resume();
+  await once(alice, 'close');
+  const again = await Client.connect(server.address, as('alice'));
+  again.send('again');
+  while (!told.includes('alice again')) await new Promise(setImmediate);
+  assert.deepEqual(told, ['open bob', 'bob now', 'open alice', 'alice again']);
+});
+
 test('what was read before a session expired is not handled after it', async (t) => {
   const server = await start(t, {
     protocol: 'raw',
@@ -89,6 +121,23 @@ test('what was read before a session expired is not handled after it', async (t)
   together(client, ['first', 'second', 'third']);
   assert.deepEqual(await client.closed, { code: 1008, reason: 'session expired' });
   assert.deepEqual(handled, [['first', true], false, 'dropped']);
+});
+
+test('nothing is handled after stop', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const [handled, answers] = [[], []];
+  server.on('message', (conn, data) => {
+    handled.push(data);
+    conn.send('last');
+    void server.stop();
+    answers.push(conn.isOpen, conn.send('x'), [...server.connections].length);
+  });
+  const closed = once(server, 'close');
+  const client = await Client.connect(server.address);
+  together(client, fifty);
+  const [conn] = await closed;
+  assert.equal(await client.message(), 'last');
+  assert.deepEqual([handled, answers, conn.isOpen], [['0'], [false, 'dropped', 0], false]);
 });
 
 test('open and close are told in pairs', async (t) => {

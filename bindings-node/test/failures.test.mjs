@@ -79,6 +79,47 @@ for (const [name, fault] of Object.entries(FAULTS)) {
   }
 }
 
+for (const answer of [undefined, null, true, [], {}, { success: false }, { issues: undefined }]) {
+  for (const given of [answer, Promise.resolve(answer)]) {
+    test(`a schema that answers ${JSON.stringify(answer)}${given === answer ? '' : ', later,'} lets nothing through`, async (t) => {
+      const schema = { '~standard': { version: 1, vendor: 'test', jsonSchema: { input: () => ({}) }, validate: () => given } };
+      const server = await start(t, { events: { bad: { schema } } });
+      const errors = [];
+      server.on('error', (error) => errors.push(error.code));
+      server.on('bad', () => errors.push('handled'));
+      const client = await Client.connect(server.address);
+      client.emit('bad', 1);
+      assert.equal((await client.closed).code, 1011);
+      assert.deepEqual(errors, ['invalid_argument']);
+    });
+  }
+}
+
+test('a peer that makes handlers fail does not fill standard error', async (t) => {
+  const printed = [];
+  t.mock.method(console, 'error', (...what) => printed.push(String(what[0])));
+  const server = await start(t, { events: { bad: {} } });
+  server.on('bad', () => { throw new Error('as asked'); });
+  const fail = async () => {
+    const client = await Client.connect(server.address);
+    client.emit('bad');
+    assert.equal((await client.closed).code, 1011);
+  };
+  const began = performance.now();
+  await Promise.all(Array.from({ length: 60 }, fail));
+  const spans = Math.floor((performance.now() - began) / 1000) + 1;
+  assert.ok(printed.length >= 10 && printed.length <= spans * 11, `${printed.length} in ${spans} s`);
+  // The next one that is printed brings the number of those that were not.
+  const unprinted = () => printed.map((line) => Number(/(\d+) more failures/.exec(line)?.[1] ?? 0)).reduce((sum, count) => sum + count);
+  const single = () => printed.filter((line) => line.includes('a handler of connection')).length;
+  let failed = 60;
+  while (unprinted() === 0 || unprinted() + single() < failed) {
+    await fail();
+    failed += 1;
+  }
+  assert.equal(unprinted() + single(), failed);
+});
+
 for (const [name, authenticate] of [
   ['whose then throws', () => ({ get then() { throw new Error('as asked'); } })],
   ['whose then() throws', () => ({ then() { throw new Error('as asked'); } })],

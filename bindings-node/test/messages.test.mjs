@@ -26,6 +26,19 @@ test('events come with data and meta, replies carry the id', async (t) => {
   assert.deepEqual(seen.map((one) => one.id ?? one), ['echo', 7, 'echo', 'x"y', 'echo', { event: 'echo', id: undefined, status: undefined, bytes: 25 }]);
 });
 
+test('every id that is let in can be replied to', async (t) => {
+  const server = await start(t, { events });
+  const errors = [];
+  server.on('error', (error) => errors.push(error.message));
+  server.on('echo', (conn, data, meta) => void conn.reply(meta, 'echo', data));
+  const client = await Client.connect(server.address);
+  for (const id of ['9007199254740992', '-9007199254740992', '-0', '0', '""', '"\\u2028\\u0000\\ud83d\\ude00"', '"__proto__"']) {
+    client.send(`{"event":"echo","id":${id}}`);
+    assert.equal((await client.event()).id, JSON.parse(id) === 0 ? 0 : JSON.parse(id), id);
+  }
+  assert.deepEqual(errors, []);
+});
+
 test('an event may be called like an event of the server', async (t) => {
   const server = await start(t, { events });
   const closed = once(server, 'close');

@@ -40,6 +40,13 @@ for (const [name, call, message] of [
   test(`an answer to a handshake: ${name}`, () => assert.throws(call, refused(message)));
 }
 
+test('an answer cannot be made another one', () => {
+  for (const answer of [accept({ user: 'alice' }), acceptAnonymous()]) {
+    for (const name of ['user', 'data', 'expiresAtMs']) assert.throws(() => (answer[name] = undefined), TypeError);
+  }
+  assert.throws(() => (reject().status = 200), TypeError);
+});
+
 test('answers that are right', () => {
   assert.deepEqual({ ...accept({ user: 'alice', data: 1, expiresAtMs: 5 }) }, { user: 'alice', data: 1, expiresAtMs: 5 });
   assert.deepEqual({ ...acceptAnonymous() }, { user: undefined, data: undefined, expiresAtMs: undefined });
@@ -144,6 +151,23 @@ test('a connection says what it takes', async (t) => {
       assert.throws(emit, refused(/event must/));
     }
   }
+  for (const [call, message] of [
+    [() => conn.send('x', () => {}), /send takes one message, and no callback/],
+    [() => conn.send('x', { binary: true }), /got 2 arguments/],
+    [() => conn.emit('x', 1, 2), /one value/],
+    [() => conn.emit('x', 1, () => {}), /no callback/],
+    [() => conn.reply({ id: 1 }, 'x', 1, 2), /reply takes/],
+    [() => conn.join('a', 'b'), /join takes one room/],
+    [() => conn.leave('a', 'b'), /leave takes one room/],
+    [() => server.to('a', 'b'), /to takes one room/],
+    [() => server.toAll('a'), /server\.to\(room\)/],
+    [() => server.toAll().emit('x', 1, 2), /one value/],
+    [() => server.to('a').send('x', () => {}), /no callback/],
+  ]) {
+    assert.throws(call, refused(message));
+  }
+  assert.deepEqual(conn.rooms, []);
+  for (const meta of [null, 'id', 5, SYMBOL, () => {}]) assert.throws(() => conn.reply(meta, 'x', 1), refused(/reply takes the meta/));
   for (const name of ['id', 'ip', 'user', 'path', 'subprotocol', 'isOpen', 'isQueued']) {
     assert.throws(() => (conn[name] = 'other'), TypeError, name);
   }
@@ -161,7 +185,16 @@ test('a room too many is an error', async (t) => {
   conn.join('r5');
   assert.throws(() => conn.join('one more'), refused(/1024 rooms/));
   conn.leave('r0');
-  conn.join('one more');
+  // It counts until the connection's thread has come to it.
+  for (let isIn = false; !isIn; ) {
+    try {
+      conn.join('one more');
+      isIn = true;
+    } catch (error) {
+      assert.equal(error.code, 'invalid_argument');
+      await new Promise(setImmediate);
+    }
+  }
   assert.equal(conn.rooms.length, 1024);
   server.to('one more').send('here');
   assert.equal(await client.message(), 'here');

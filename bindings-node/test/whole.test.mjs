@@ -150,6 +150,35 @@ test('the memory of received messages, which is others\' as well, is not sent', 
   }
 });
 
+test('what fits into maxOutboxBytes is measured in bytes, with all that is around it', async (t) => {
+  const maxOutboxBytes = 1 << 16;
+  const most = maxOutboxBytes - 4; // the header of the frame
+  const server = await start(t, { protocol: 'raw', maxOutboxBytes });
+  const errors = [];
+  server.on('error', (error) => errors.push(error.message));
+  const opened = once(server, 'open');
+  const client = await Client.connect(server.address);
+  const [conn] = await opened;
+  const around = Buffer.byteLength('{"event":"€\\"\\u0001","data":"","status":"ok"}');
+  const event = '€"\u0001';
+  for (const [call, other] of [
+    [(text) => conn.send(text), 0],
+    [(text) => conn.send(Buffer.from(text)), 0],
+    [(text) => conn.emit(event, text), around],
+    [(text) => conn.reply({ id: '"' }, event, text), around + ',"id":"\\""'.length],
+    [(text) => server.toAll().send(text), 0],
+    [(text) => server.toAll().send(Buffer.from(text)), 0],
+    [(text) => server.toAll().emit(event, text), around],
+  ]) {
+    for (const text of ['x'.repeat(most - other + 1), 'é'.repeat((most - other + 2) >> 1)]) {
+      assert.throws(() => call(text), { code: 'invalid_argument', message: /maxOutboxBytes \(65536\)/ });
+    }
+    call('x'.repeat(most - other));
+    assert.equal(Buffer.byteLength(await client.message()), most);
+  }
+  assert.deepEqual([conn.isOpen, errors], [true, []]);
+});
+
 test('an error of one command leaves those around it', async (t) => {
   const { server, a, b, got } = await two(t);
   const data = {

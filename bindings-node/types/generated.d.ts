@@ -153,9 +153,9 @@ export interface TlsOptions {
   /** The private key. */
   key: string | Uint8Array;
   /** Authorities for client certificates; when given, a client without one is refused. */
-  clientCa?: string | Uint8Array | undefined;
+  clientCa?: string | Uint8Array;
   /** `1.2` or `1.3`. Default `1.2`. */
-  minVersion?: "1.2" | "1.3" | undefined;
+  minVersion?: "1.2" | "1.3";
 }
 
 /** The option `jsonLimits`: how large a message's JSON may be in ways that its length does not bound. */
@@ -177,28 +177,28 @@ export interface JwtOptions {
    * The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM file for the others; or a JWK object. Either this
    * or `keys`. A token's `kid` is ignored.
    */
-  key?: unknown | undefined;
+  key?: unknown;
   /**
    * Keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
    * `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`.
    */
-  keys?: unknown | undefined;
+  keys?: unknown;
   /** The `iss` accepted; default: any, or none. */
-  issuer?: string | string[] | undefined;
+  issuer?: string | string[];
   /** The `aud` of which a token must name at least one; default: not looked at. */
-  audience?: string | string[] | undefined;
+  audience?: string | string[];
   /** How far clocks may differ, in seconds, for `exp` and `nbf`. Default 30, at most 3600. */
-  leewayS?: number | undefined;
+  leewayS?: number;
   /** The claim that names the user. Default `sub`. */
-  userClaim?: string | undefined;
+  userClaim?: string;
 }
 
 /** One entry of `auth.tokens`: a token, as text or as its digest, and its user. */
 export interface TokenEntry {
   /** The token itself: visible ASCII, at most 262144 bytes. Either this or `sha256`. */
-  token?: string | undefined;
+  token?: string;
   /** The SHA-256 of the token, 64 hexadecimal digits. Either this or `token`. */
-  sha256?: string | undefined;
+  sha256?: string;
   /** Whom the token stands for: 1 to 256 bytes, no control characters. Two tokens may name the same user. */
   user: string;
 }

@@ -47,6 +47,11 @@ impl Revocations {
         Grant { revocations: Arc::clone(self), number }
     }
 
+    /// The number of the last revocation.
+    pub(crate) fn last(&self) -> u64 {
+        lock(&self.0).last
+    }
+
     /// Takes back every grant of `user` made so far. Its number is for those that are open already: see [`is_older`].
     pub(crate) fn revoke(&self, user: &str) -> u64 {
         let mut state = lock(&self.0);
@@ -127,6 +132,7 @@ mod tests {
         let revocations = Arc::new(Revocations::default());
         let before = revocations.grant();
         let number = revocations.revoke("alice");
+        assert_eq!(number, revocations.last());
         let after = revocations.grant();
         assert!(!before.holds("alice") && before.holds("bob"));
         assert!(after.holds("alice"));

@@ -512,6 +512,13 @@ impl ServerHandle {
         Ok(())
     }
 
+    /// How often [`disconnect_user`](Self::disconnect_user) was called. A connection of the user whose
+    /// [`granted`](super::Open::granted) is less than what this was behind the call is one that it closes, even where the
+    /// application hears of it only later.
+    pub fn last_revocation(&self) -> u64 {
+        self.shared.revocations.last()
+    }
+
     /// Whether a ticket still waits for its answer: what the application does for one that does not is in vain.
     pub fn is_waiting(&self, ticket: TicketId) -> bool {
         self.shared.tickets.is_waiting(ticket)

@@ -40,6 +40,9 @@ pub struct Open {
     pub path: Box<str>,
     /// The subprotocol of the 101.
     pub subprotocol: Option<Box<str>>,
+    /// The revocation that was the last when it was let in: what
+    /// [`ServerHandle::last_revocation`](super::ServerHandle::last_revocation) counts.
+    pub granted: u64,
 }
 
 /// A valid message of the `json` protocol.
@@ -512,6 +515,7 @@ mod tests {
             user: None,
             path: long.into(),
             subprotocol: None,
+            granted: 0,
         };
         batch.push_open(open, None);
         assert!(batch.bytes() > 16_000, "{}", batch.bytes());

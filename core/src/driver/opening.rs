@@ -614,7 +614,7 @@ impl Opening {
         let grant = pass.grant;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let newcomer = Newcomer { stream, opened, seat, ip, peer, granted, head, received };
-        let told = move |conn| (Open { conn, ticket, ip, user, path, subprotocol }, grant);
+        let told = move |conn| (Open { conn, ticket, ip, user, path, subprotocol, granted }, grant);
         if with_shard(|shard| shard.adopt(newcomer, told)) {
             self.load.keep();
         }

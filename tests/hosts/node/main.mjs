@@ -84,11 +84,8 @@ function tellEvents(server) {
 }
 
 function stats(server) {
-  const { openedTotal, messagesIn, bytesIn, bytesOut, inboxBytes, outboxBytes, pendingAuth, ...rest } = server.stats();
-  print({
-    type: 'stats', ...rest, opened_total: openedTotal, messages_in: messagesIn, bytes_in: bytesIn, bytes_out: bytesOut,
-    inbox_bytes: inboxBytes, outbox_bytes: outboxBytes, pending_auth: pendingAuth,
-  });
+  const counters = Object.entries(server.stats()).map(([name, value]) => [snakePath(name), value]);
+  print({ type: 'stats', ...Object.fromEntries(counters) });
 }
 
 /** One line of standard input after the first. */
