@@ -3,7 +3,7 @@
 use super::generate::{Dice, data, document, fitting};
 use super::schema::{Schema, jsonschema};
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
 
 /// What generated messages may take of their budget: one part of so many.
@@ -154,10 +154,11 @@ fn a_dynamic_reference_without_an_anchor_is_a_reference() {
     assert_eq!(schema.check("[1,2]").unwrap_err().to_string(), "data: unevaluatedItems");
 }
 
-/// Where jsonschema may be asked: see the test above.
+/// Where jsonschema may be asked: see the test above. `dependencies` is no keyword of 2020-12 any more; to us what its
+/// schemas look at is evaluated, as with `dependentSchemas`, to jsonschema it is not.
 fn is_comparable(schema: &Value) -> bool {
     let text = schema.to_string();
-    !(text.contains("unevaluated") && text.contains("$dynamicRef"))
+    !(text.contains("unevaluated") && (text.contains("$dynamicRef") || text.contains("\"dependencies\"")))
 }
 
 /// No other difference is among what `generate` makes.
@@ -183,7 +184,14 @@ fn agrees(schema: &Value, text: &str) -> Option<bool> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    // The same cases each time: who is right when two validators disagree is a question for the fuzz target, not for
+    // whoever builds next.
+    #![proptest_config(ProptestConfig {
+        cases: 1500,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(202_012),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn jsonschema_agrees(one in prop::collection::vec(any::<u8>(), 120), two in prop::collection::vec(any::<u8>(), 80)) {
