@@ -116,10 +116,10 @@ impl Connection {
 
     /// Acts on a message rule that the application itself checked, as `on_violation` says.
     pub fn refuse_for_the_application(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) {
-        if turn.policy.report_only() && self.is_open() {
-            turn.sink.report(*report);
-        } else {
+        if !turn.policy.report_only() {
             self.violate(report, turn);
+        } else if self.delivers() {
+            turn.sink.report(*report);
         }
     }
 

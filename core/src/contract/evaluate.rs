@@ -15,6 +15,12 @@ use super::program::{Check, Choices, Count, Counted, Dependents, Node, NodeId, P
 /// are made to branch stay under an eighth of it.
 const STEPS: u64 = 8;
 
+/// What matching a heavy pattern may cost: its weight for each byte of one text, and of all texts of a message. Where such a
+/// pattern outgrows the cache of its automaton, each byte costs it some nanoseconds for every KiB that it occupies: a
+/// text of 64 KiB against one of 4 MiB would take two seconds, and no step would be over.
+const MAX_HEAVY_TEXT: u64 = 256 << 10;
+const MAX_HEAVY_TEXTS: u64 = 1 << 20;
+
 /// The most steps that checking `len` bytes against this schema may take.
 pub(super) fn budget(program: &Program, len: usize) -> u64 {
     STEPS.saturating_mul(len as u64 + 64).saturating_mul(program.size)
@@ -84,13 +90,15 @@ pub(super) struct Evaluation<'p, 't> {
     failure: Failure,
     pub(super) steps: u64,
     budget: u64,
+    /// What heavy patterns have cost.
+    heavy: u64,
 }
 
 impl<'p, 't> Evaluation<'p, 't> {
     pub(super) fn new(program: &'p Program, instance: Instance<'t>, budget: u64) -> Self {
         let memo = Memo::new(program.slots, instance.len());
         let failure = Failure { value: 0, keyword: "schema" };
-        Self { program, instance, frames: Vec::new(), memo, returned: None, failure, steps: 0, budget }
+        Self { program, instance, frames: Vec::new(), memo, returned: None, failure, steps: 0, budget, heavy: 0 }
     }
 
     /// Whether the whole message fits.
@@ -114,6 +122,7 @@ impl<'p, 't> Evaluation<'p, 't> {
             }
         }
         match self.returned {
+            _ if self.steps > self.budget => Err(Failure { value: 0, keyword: "budget" }),
             Some((true, _)) => Ok(()),
             _ => Err(self.failure),
         }
@@ -287,7 +296,16 @@ impl<'p, 't> Evaluation<'p, 't> {
 
     fn matches(&mut self, pattern: &Pattern, value: u32) -> bool {
         let text = self.instance.text(value);
-        self.steps += pattern.weight * (1 + text.len() as u64 / 8);
+        let len = text.len() as u64;
+        self.steps += pattern.weight * (1 + len / 8);
+        if pattern.weight > 1 {
+            let cost = pattern.weight * len;
+            self.heavy += cost;
+            if cost > MAX_HEAVY_TEXT || self.heavy > MAX_HEAVY_TEXTS {
+                self.budget = 0;
+                return false;
+            }
+        }
         pattern.regex.is_match(text)
     }
 

@@ -139,6 +139,29 @@ fn wide_data_is_linear() {
     }
 }
 
+/// Each byte can cost a pattern what it occupies: `a.{3000}b` took two seconds over 64 KiB of `a`, and few steps.
+#[test]
+fn a_heavy_pattern_meets_a_bounded_amount_of_text() {
+    let heavy = r"^[\p{L}\d_-]{1,64}$";
+    let name = |len: usize| "n".repeat(len);
+    let names = |len: usize, times: usize| json!(vec![name(len); times]);
+    for (schema, data, words) in [
+        (json!({"pattern": heavy}), json!(name(64)), None),
+        (json!({"pattern": heavy}), json!(name(4_000)), Some("data: pattern")),
+        (json!({"pattern": heavy}), json!(name(5_000)), Some("data: budget")),
+        (json!({"not": {"pattern": heavy}}), json!(name(5_000)), Some("data: budget")),
+        (json!({"patternProperties": {heavy: true}}), json!({name(5_000): 1}), Some("data: budget")),
+        (json!({"items": {"pattern": heavy}}), names(64, 200), None),
+        (json!({"items": {"pattern": heavy}}), names(64, 300), Some("data: budget")),
+        (json!({"items": {"pattern": "^[a-z]*$"}}), names(64, 900), None),
+        (json!({"pattern": "^[a-z]*$"}), json!(name(60_000)), None),
+    ] {
+        let compiled = Schema::compile(&schema).unwrap();
+        let answer = compiled.check(&data.to_string()).map_err(|mismatch| mismatch.to_string());
+        assert_eq!(answer.err().as_deref(), words, "{schema}");
+    }
+}
+
 /// jsonschema 0.60 forgets what a `$dynamicRef` without an anchor has evaluated; the specification (core, 8.2.3.2 and
 /// 11.2) calls it a `$ref` then. Found by the property below.
 #[test]
