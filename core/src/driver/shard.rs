@@ -495,7 +495,7 @@ impl Shard {
             self.write(&mut session, now, cx);
         }
         let limit = self.shared.policy.max_outbox_bytes;
-        if session.unsent_bytes() > limit && session.conn.is_open() {
+        if session.unsent_bytes() > limit && session.conn.may_send() {
             let detail = "unsent bytes over max_outbox_bytes";
             let report = Report { code: Code::SlowConsumer, event: None, detail };
             self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
