@@ -223,8 +223,8 @@ thread_local! {
 /// count follows (`lost=…`). The end of a server, and that of the thread that calls this, waits for lines already said,
 /// at most 200 ms. A child of `fork` gets a thread of its own.
 ///
-/// Panics that the server catches (in a handler of [`Server::run`](super::Server::run), in an
-/// [`Inline`](super::Inline) handler) are written the same way, in place of the panic hook that was set before; a hook
+/// Panics that the server catches (in a handler of [`Server::run`](crate::Server::run), in an
+/// [`Inline`](crate::Inline) handler) are written the same way, in place of the panic hook that was set before; a hook
 /// that is set later is called instead.
 pub fn log_to_stderr() {
     #[cfg(unix)]
