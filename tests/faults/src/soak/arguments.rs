@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wsguard_faults::outcome::{Failure, Outcome};
 use wsguard_faults::{ensure, fail};
 
-const USAGE: &str = "[--minutes 30] [--hosts rust,c] [--seed N] [--directory DIR]";
+const USAGE: &str = "[--minutes 30] [--hosts rust,c] [--seed N] [--only ATTACK,…] [--directory DIR]";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -17,18 +17,22 @@ pub(crate) struct Arguments {
     pub(crate) seed: u64,
     /// Where the hosts are.
     pub(crate) directory: PathBuf,
+    /// The kinds of attack; all when empty.
+    pub(crate) only: Vec<String>,
     hosts: Option<Vec<String>>,
 }
 
 impl Arguments {
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hosts");
-        let mut parsed = Self { span: Duration::from_secs(30 * 60), seed: any_seed(), directory, hosts: None };
+        let mut parsed =
+            Self { span: Duration::from_secs(30 * 60), seed: any_seed(), directory, only: Vec::new(), hosts: None };
         while let Some(word) = words.next() {
             let value = words.next().ok_or_else(|| Failure(format!("{word} wants a value; {USAGE}")))?;
             match word.as_str() {
                 "--minutes" => parsed.span = minutes(&value)?,
                 "--hosts" => parsed.hosts = Some(value.split([',', ' ']).map(str::to_owned).collect()),
+                "--only" => parsed.only = value.split(',').map(str::to_owned).collect(),
                 "--seed" => parsed.seed = value.parse().map_err(|_| Failure("--seed wants a whole number".into()))?,
                 "--directory" => parsed.directory = value.into(),
                 _ => return fail!("unknown argument {word:?}; {USAGE}"),

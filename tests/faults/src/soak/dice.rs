@@ -1,4 +1,4 @@
-//! Chance that can be repeated: the same seed and stream give the same throws (SplitMix64). Nothing here is secret.
+//! Chance that can be repeated: the same seed and stream give the same throws (`SplitMix64`). Nothing here is secret.
 
 use std::ops::Range;
 use std::time::Duration;

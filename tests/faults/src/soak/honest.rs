@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wsguard_faults::client::{Client, Opening, PATIENCE};
+use wsguard_faults::ensure;
 use wsguard_faults::frame;
 use wsguard_faults::outcome::{Failure, Outcome};
 use wsguard_faults::wire::{Dial, Target};
-use wsguard_faults::{ensure, fail};
 
 use crate::dice::Dice;
 use crate::ledger::{self, Kind, LOBBY, Ledger, Wrong};
@@ -202,5 +202,5 @@ pub(crate) fn warm_up(target: &Target, policy: Policy) -> Outcome {
     client.emit("echo", &json!("warm"))?;
     let echo = client.event(Duration::from_secs(20))?;
     ensure!(echo["data"] == "warm", "the first echo came back as {echo}");
-    client.leave().or_else(|failure| fail!("the first client leaves: {failure}"))
+    client.leave().map_err(|failure| failure.during("the first client leaves"))
 }

@@ -43,6 +43,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) span: Duration,
     /// Where every stream of chance comes from.
     pub(crate) seed: u64,
+    /// The kinds of attack; all when empty.
+    pub(crate) only: &'a [String],
 }
 
 /// Lives it, and tells.
@@ -60,7 +62,8 @@ pub(crate) fn live(plan: &Plan<'_>) -> Report {
 
 fn through(plan: &Plan<'_>, tally: &Tally, report: &mut Report) -> Outcome {
     install(plan.certs, "server")?;
-    let mut host = plan.policy.setup(plan.certs).start(plan.run)?;
+    // Backtraces of a debug build read 100 MiB of symbols, which hides what memory does.
+    let mut host = plan.policy.setup(plan.certs).environment("RUST_BACKTRACE", "0").start(plan.run)?;
     let tls = (plan.policy == Policy::Callback).then(|| plan.certs.client.clone());
     let target = Target { tls, ..host.target.clone() };
     honest::warm_up(&target, plan.policy)?;
@@ -91,7 +94,7 @@ fn busy(plan: &Plan<'_>, tally: &Tally, host: &mut Host, target: &Target, report
         }
         let attackers = (0..ATTACKERS).map(|number| {
             let attacker = Attacker::new(number, target, tally, plan.policy, seed);
-            scope.spawn(|| attacker.live())
+            scope.spawn(|| attacker.live(plan.only))
         });
         let attackers = attackers.collect::<Vec<_>>();
         let mut application = Application::new(plan, tally, seed);

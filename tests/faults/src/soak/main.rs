@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 /// Every host in its turn; whether all is well.
 fn soak(arguments: &Arguments) -> Outcome<bool> {
     raise_descriptor_limit();
+    attacks::check(&arguments.only)?;
     let hosts = arguments.hosts()?;
     let minutes = arguments.span.as_secs_f64() / 60.0;
     println!("soak: {minutes} minutes on each of {}; SEED={}", hosts.join(", "), arguments.seed);
@@ -56,8 +57,8 @@ fn soak_host(arguments: &Arguments, host: &str, scratch: &Path) -> Outcome<bool>
                 let dir = scratch.join(format!("{host}-{policy:?}"));
                 fs::create_dir_all(&dir)?;
                 let certs = Certs::create(&dir)?;
-                let (span, seed) = (arguments.span, arguments.seed);
-                Ok(life::live(&Plan { host, run, policy, certs: &certs, span, seed }))
+                let (span, seed, only) = (arguments.span, arguments.seed, &arguments.only);
+                Ok(life::live(&Plan { host, run, policy, certs: &certs, span, seed, only }))
             })
         });
         lives.map(|life| life.join().map_err(|_| Failure("a life panicked".into())).flatten())

@@ -77,7 +77,7 @@ impl Policy {
 
 /// An honest user sends about 25 messages and 15 KiB a second.
 fn rate(key: &str) -> Value {
-    json!({"per_second": 80, "burst": 160, "queue": 40, "bytes_per_second": 262_144, "key": key})
+    json!({"per_second": 80, "burst": 160, "queue": 40, "bytes_per_second": 2_000_000, "key": key})
 }
 
 fn common() -> Setup {
@@ -88,7 +88,7 @@ fn common() -> Setup {
         "events": {"echo": {}, "join": room, "leave": room, "say": room, "throw": {}, "block": {}, "close": {}},
         "rate_limit": rate("user"),
         "control_rate_limit": {"per_second": 10, "burst": 20},
-        "handshakes_per_ip": {"per_second": 100, "burst": 200},
+        "handshakes_per_ip": {"per_second": 40, "burst": 120},
         "max_connections_per_ip": PER_ADDRESS,
         "max_connections_per_user": 2000,
         "max_fragments": 64,

@@ -227,7 +227,9 @@ mod tests {
         ];
         for count in counts {
             let tally = Tally::default();
-            (tally.echoes.add(1), tally.said.add(1), tally.attack("crowd"));
+            tally.echoes.add(1);
+            tally.said.add(1);
+            tally.attack("crowd");
             count(&tally);
             let mut report = good();
             report.take(&tally);

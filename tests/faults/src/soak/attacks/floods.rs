@@ -34,14 +34,24 @@ fn message_flood(attacker: &mut Attacker<'_>) -> Outcome {
 }
 
 fn byte_flood(attacker: &mut Attacker<'_>) -> Outcome {
-    attacker.closed_for(&echoes(30, 60_000), &[1008])
+    attacker.closed_for(&echoes(100, 60_000), &[1008])
 }
 
-/// Wants much and reads nothing, until it is closed or has had enough of it.
+/// Is in a room where others say more than the kernel and the outbox hold, and reads nothing; it goes when it is closed,
+/// or before.
 fn never_reading(attacker: &mut Attacker<'_>) -> Outcome {
     let dial = Dial { receive_buffer: Some(2048), ..attacker.dial() };
     let Some(mut client) = attacker.open_from(dial)? else { return Ok(()) };
-    let _ = client.send(&echoes(5, 50_000));
+    let room = format!("deaf-{}", attacker.dice.within(0..1_000_000));
+    let _ = client.emit("join", &json!({"room": room}));
+    let message = json!({"event": "say", "data": {"room": room, "text": "x".repeat(50_000)}}).to_string();
+    let speech = frame::encode(frame::TEXT, message.as_bytes()).repeat(19);
+    let mut talkers = Vec::new();
+    for _ in 0..3 {
+        let Some(mut talker) = attacker.open()? else { continue };
+        let _ = talker.send(&speech);
+        talkers.push(talker);
+    }
     attacker.dice.pause(500..2500);
     abandon(client.wire, attacker.dice.within(0..2) == 0);
     Ok(())

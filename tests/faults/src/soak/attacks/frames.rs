@@ -57,14 +57,14 @@ fn bad_close(attacker: &mut Attacker<'_>) -> Outcome {
 
 /// A few bytes of many: over at `message_timeout_ms`.
 fn claim_never_comes(attacker: &mut Attacker<'_>) -> Outcome {
-    attacker.closed_for(&frame::encode(frame::TEXT, &[b' '; 60_000])[..100], &[1008])
+    attacker.closed_for(&frame::encode(frame::TEXT, &vec![b' '; 60_000])[..100], &[1008])
 }
 
 /// Takes a large part of the byte bucket, brings nothing, and is gone; again and again.
 fn claim_and_leave(attacker: &mut Attacker<'_>) -> Outcome {
     for _ in 0..10 {
         let Some(mut client) = attacker.open()? else { continue };
-        let _ = client.send(&frame::encode(frame::TEXT, &[b' '; 65_000])[..8]);
+        let _ = client.send(&frame::encode(frame::TEXT, &vec![b' '; 65_000])[..8]);
         abandon(client.wire, attacker.dice.within(0..2) == 0);
     }
     Ok(())
@@ -88,7 +88,7 @@ fn reset_in_mid_frame(attacker: &mut Attacker<'_>) -> Outcome {
     for _ in 0..5 {
         let Some(mut client) = attacker.open()? else { continue };
         let cut = attacker.dice.within(1..30_000) as usize;
-        let _ = client.send(&frame::encode(frame::TEXT, &[b'x'; 30_000])[..cut]);
+        let _ = client.send(&frame::encode(frame::TEXT, &vec![b'x'; 30_000])[..cut]);
         abandon(client.wire, true);
     }
     Ok(())

@@ -144,15 +144,19 @@ fn ask_and_leave(attacker: &mut Attacker<'_>) -> Outcome {
         attacker.dice.pause(0..5);
         abandon(client.wire, attacker.dice.within(0..3) > 0);
     }
-    Ok(())
+    // What they left behind must not keep others waiting.
+    attacker.open().map(drop)
 }
 
-/// Sockets that say nothing, and leave before they are asked to.
+/// Sockets that say nothing, and leave before they are asked to, or stay until they must.
 fn silent_sockets(attacker: &mut Attacker<'_>) -> Outcome {
     let mut silent = Vec::new();
     for _ in 0..40 {
         let dial = attacker.dial();
         silent.extend(attacker.target.tcp(dial));
+    }
+    if attacker.dice.within(0..4) == 0 {
+        return silent.into_iter().try_for_each(|tcp| gone(&mut Client::over(Wire::Tcp(tcp))));
     }
     attacker.dice.pause(100..1500);
     for tcp in silent {

@@ -35,6 +35,19 @@ fn acts() -> Vec<&'static Act> {
     [handshakes::ACTS, frames::ACTS, floods::ACTS, application::ACTS].into_iter().flatten().collect()
 }
 
+fn chosen(only: &[String]) -> Vec<&'static Act> {
+    acts().into_iter().filter(|act| only.is_empty() || only.iter().any(|name| name == act.name)).collect()
+}
+
+/// Whether there is something of each kind that is asked for.
+pub(crate) fn check(only: &[String]) -> Outcome {
+    let known = acts().iter().map(|act| act.name).collect::<Vec<_>>();
+    match only.iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => fail!("no attack {name:?}; there are {}", known.join(", ")),
+    }
+}
+
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct Attacker<'a> {
@@ -52,8 +65,8 @@ impl<'a> Attacker<'a> {
     }
 
     /// Attacks until it is to stop.
-    pub(crate) fn live(mut self) {
-        let acts = acts();
+    pub(crate) fn live(mut self, only: &[String]) {
+        let acts = chosen(only);
         while !self.stops() {
             let act = *self.dice.pick(&acts);
             if let Err(failure) = (act.run)(&mut self) {
