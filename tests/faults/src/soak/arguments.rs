@@ -59,6 +59,7 @@ impl Arguments {
     fn is_built(&self, host: &str) -> bool {
         let bindings = |path: &str| self.directory.join("../..").join(path);
         let built = match host {
+            "python" if std::env::var_os("WSGUARD_PYTHON").is_some() => true,
             "python" => bindings("bindings-python/.venv/bin/python").exists(),
             "node" => std::fs::read_dir(bindings("bindings-node")).is_ok_and(|files| {
                 files.flatten().any(|file| file.path().extension().is_some_and(|end| end == "node"))

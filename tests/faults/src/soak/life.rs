@@ -19,7 +19,7 @@ use crate::dice::Dice;
 use crate::honest::{self, MEMBERS, Member};
 use crate::ledger::{self, APPLICATION, LOBBY};
 use crate::policy::Policy;
-use crate::report::{Memory, Report, gauges_left};
+use crate::report::{Report, gauges};
 use crate::tally::Tally;
 
 /// How often memory and gauges are read.
@@ -98,7 +98,7 @@ fn busy(plan: &Plan<'_>, tally: &Tally, host: &mut Host, target: &Target, report
         });
         let attackers = attackers.collect::<Vec<_>>();
         let mut application = Application::new(plan, tally, seed);
-        let led = application.lead(host, &mut report.memory);
+        let led = application.lead(host, report);
         tally.attackers_stop.store(true, Ordering::Relaxed);
         let mut panicked = false;
         for attacker in attackers {
@@ -126,7 +126,7 @@ impl<'a> Application<'a> {
     }
 
     /// Until the time is over.
-    fn lead(&mut self, host: &mut Host, memory: &mut Memory) -> Outcome {
+    fn lead(&mut self, host: &mut Host, report: &mut Report) -> Outcome {
         let (began, mut sampled) = (Instant::now(), Instant::now());
         while began.elapsed() < self.plan.span {
             self.command(host)?;
@@ -135,8 +135,8 @@ impl<'a> Application<'a> {
                 ensure!(host.is_alive(), "the process is gone");
                 let stats = host.stats()?;
                 let share = began.elapsed().as_secs_f64() / self.plan.span.as_secs_f64();
-                memory.sample(share, host.group.resident_kib());
-                memory.most_open = memory.most_open.max(stats["open"].as_u64().unwrap_or(0));
+                report.memory.sample(share, host.group.resident_kib());
+                report.see(&gauges(&stats));
                 // Nobody else reads it, and it grows.
                 host.log_so_far();
             }
@@ -193,7 +193,7 @@ fn aftermath(host: &mut Host, descriptors: usize, report: &mut Report) -> Outcom
     let began = Instant::now();
     loop {
         let stats = host.stats()?;
-        report.gauges = gauges_left(&stats);
+        report.gauges = gauges(&stats);
         report.descriptors = (descriptors, host.group.descriptors());
         report.verdicts = stats["verdicts"].clone();
         let settled = report.gauges.is_empty() && report.descriptors.1 <= descriptors;

@@ -11,7 +11,7 @@ use crate::tally::Tally;
 const COUNTERS: [&str; 3] = ["messages_in", "bytes_in", "bytes_out"];
 
 /// The gauges that are not 0.
-pub(crate) fn gauges_left(stats: &Value) -> BTreeMap<String, u64> {
+pub(crate) fn gauges(stats: &Value) -> BTreeMap<String, u64> {
     let Some(stats) = stats.as_object() else { return BTreeMap::new() };
     let gauge = |name: &String| !COUNTERS.contains(&name.as_str()) && !name.ends_with("_total") && name != "generation";
     let numbers = stats.iter().filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
@@ -27,8 +27,6 @@ pub(crate) struct Memory {
     pub(crate) quarters: [u64; 4],
     /// After everybody has left.
     pub(crate) end: u64,
-    /// The most connections that were open when it was looked.
-    pub(crate) most_open: u64,
 }
 
 impl Memory {
@@ -70,7 +68,10 @@ pub(crate) struct Report {
     seed: u64,
     pub(crate) minutes: f64,
     pub(crate) memory: Memory,
+    /// What gauges are above 0 after everybody has left.
     pub(crate) gauges: BTreeMap<String, u64>,
+    /// The most that was read of each while all were at work.
+    peaks: BTreeMap<String, u64>,
     /// Before the first guest and after the last.
     pub(crate) descriptors: (usize, usize),
     /// What the server counted.
@@ -96,6 +97,7 @@ impl Report {
             minutes: 0.0,
             memory: Memory::default(),
             gauges: BTreeMap::new(),
+            peaks: BTreeMap::new(),
             descriptors: (0, 0),
             verdicts: Value::Null,
             echoes: 0,
@@ -112,6 +114,14 @@ impl Report {
     /// It could not be lived to its end.
     pub(crate) fn fault(&mut self, what: impl Display) {
         self.broken.push(what.to_string());
+    }
+
+    /// What the gauges are while all are at work.
+    pub(crate) fn see(&mut self, gauges: &BTreeMap<String, u64>) {
+        for (name, value) in gauges {
+            let peak = self.peaks.entry(name.clone()).or_default();
+            *peak = (*peak).max(*value);
+        }
     }
 
     /// Takes over what was counted.
@@ -171,12 +181,12 @@ impl Display for Report {
         }
         row("attacks", &format!("{}: {}", self.attacks.values().sum::<u64>(), list(&self.attacks)))?;
         row("commands", &list(&self.commands))?;
-        let verdicts = self.verdicts.as_object().into_iter().flatten();
+        let verdicts = self.verdicts.as_object().into_iter().flatten().filter(|(_, count)| **count != 0);
         row("verdicts", &list(verdicts))?;
-        let Memory { start, quarters, end, most_open } = &self.memory;
+        let Memory { start, quarters, end } = &self.memory;
         let quarters = quarters.map(mib).join(", ");
         row("memory", &format!("start {}, quarters {quarters}, end {}", mib(*start), mib(*end)))?;
-        row("most open", &most_open.to_string())?;
+        row("gauges at most", &list(&self.peaks))?;
         row("descriptors", &format!("start {}, end {}", self.descriptors.0, self.descriptors.1))?;
         row("gauges left", &list(&self.gauges))?;
         for note in &self.notes {
@@ -203,7 +213,7 @@ mod tests {
         tally.attack("crowd");
         let mut report = Report::new("rust", "tokens", 1);
         report.descriptors = (20, 20);
-        report.memory = Memory { start: 8000, quarters: [9000, 16_000, 16_500, 17_000], end: 9000, most_open: 300 };
+        report.memory = Memory { start: 8000, quarters: [9000, 16_000, 16_500, 17_000], end: 9000 };
         report.take(&tally);
         report
     }
@@ -244,7 +254,7 @@ mod tests {
             change(&mut report);
             report.faults().len()
         };
-        assert_eq!(fails(|report| report.gauges = gauges_left(&json!({"open": 1}))), 1);
+        assert_eq!(fails(|report| report.gauges = gauges(&json!({"open": 1}))), 1);
         assert_eq!(fails(|report| report.descriptors = (20, 21)), 1);
         assert_eq!(fails(|report| report.memory.quarters[3] = 30_000), 1);
         assert_eq!(fails(|report| report.memory.quarters[2] = 0), 1, "a quarter without a sample proves nothing");
@@ -256,7 +266,7 @@ mod tests {
     fn gauges_are_whatever_is_not_known_to_grow() {
         let stats = json!({"type": "stats", "open": 0, "delayed": 2, "rooms": 1, "opened_total": 9, "messages_in": 9,
             "bytes_in": 9, "bytes_out": 9, "verdicts": {"internal": 3}});
-        assert_eq!(gauges_left(&stats), [("delayed".to_owned(), 2), ("rooms".to_owned(), 1)].into());
+        assert_eq!(gauges(&stats), [("delayed".to_owned(), 2), ("rooms".to_owned(), 1)].into());
     }
 
     #[test]
