@@ -112,8 +112,7 @@ fn slowloris(attacker: &mut Attacker<'_>) -> Outcome {
     let head = attacker.opening().bytes();
     let mut slow = Vec::new();
     for sent in 1..=20 {
-        let dial = attacker.dial();
-        let Ok(mut tcp) = attacker.target.tcp(dial) else { continue };
+        let Some(mut tcp) = attacker.tcp() else { continue };
         let _ = tcp.write_all(&head[..sent]);
         slow.push((tcp, sent));
     }
@@ -152,8 +151,7 @@ fn ask_and_leave(attacker: &mut Attacker<'_>) -> Outcome {
 fn silent_sockets(attacker: &mut Attacker<'_>) -> Outcome {
     let mut silent = Vec::new();
     for _ in 0..40 {
-        let dial = attacker.dial();
-        silent.extend(attacker.target.tcp(dial));
+        silent.extend(attacker.tcp());
     }
     if attacker.dice.within(0..4) == 0 {
         return silent.into_iter().try_for_each(|tcp| gone(&mut Client::over(Wire::Tcp(tcp))));
@@ -167,8 +165,7 @@ fn silent_sockets(attacker: &mut Attacker<'_>) -> Outcome {
 
 /// Noise, where a head or a `ClientHello` should be: over at once, or at `handshake_timeout_ms`.
 fn garbage_first(attacker: &mut Attacker<'_>) -> Outcome {
-    let dial = attacker.dial();
-    let Ok(mut tcp) = attacker.target.tcp(dial) else { return Ok(()) };
+    let Some(mut tcp) = attacker.tcp() else { return Ok(()) };
     let count = attacker.dice.within(1..20_000);
     let _ = tcp.write_all(&attacker.dice.bytes(count));
     gone(&mut Client::over(Wire::Tcp(tcp)))

@@ -6,6 +6,7 @@ mod floods;
 mod frames;
 mod handshakes;
 
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -96,7 +97,18 @@ impl<'a> Attacker<'a> {
     /// A connection over which nothing was sent; `None`: the server is not there or does not take it.
     fn socket(&mut self) -> Option<Client> {
         let dial = self.dial();
-        self.target.connect(dial).ok().map(Client::over)
+        self.connect(dial)
+    }
+
+    /// Nobody comes any more when the time is over: a server that hangs lets every one wait.
+    fn connect(&self, dial: Dial) -> Option<Client> {
+        if self.stops() { None } else { self.target.connect(dial).ok().map(Client::over) }
+    }
+
+    /// A socket without TLS, from any address.
+    fn tcp(&mut self) -> Option<TcpStream> {
+        let dial = self.dial();
+        if self.stops() { None } else { self.target.tcp(dial).ok() }
     }
 
     /// An open connection; `None`: the limits of the address, of the server or of the application refused it.
@@ -106,8 +118,7 @@ impl<'a> Attacker<'a> {
     }
 
     fn open_from(&mut self, dial: Dial) -> Outcome<Option<Client>> {
-        let Ok(wire) = self.target.connect(dial) else { return Ok(None) };
-        let mut client = Client::over(wire);
+        let Some(mut client) = self.connect(dial) else { return Ok(None) };
         let opening = self.opening();
         match status_of(&mut client, &opening.bytes())? {
             Some(101) => Ok(Some(client)),
