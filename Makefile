@@ -3,15 +3,17 @@
 #   make ready     what CI runs                                  make hosts    the test hosts (HOST.md)
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
+#   make soak      all attacks at once (MINUTES=30 on each host; HOSTS=rust,c SEED=N)
 #   make fmt       format everything                             make install  the C face (PREFIX=/usr/local)
 #   make chaos     random acts of peers and application (CHAOS_SECONDS=60)
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
+MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults proxy browser \
+.PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
         demo-test packages removals chaos abi sanitize install python node
 
 help:
@@ -47,6 +49,11 @@ scenarios: hosts
 
 faults: hosts packages
 	cargo run --locked --quiet -p wsguard-faults --bin wsguard-faults
+
+# MINUTES of everything at once on each host, one after another; SEED repeats what an earlier run threw.
+soak: hosts
+	cargo run --locked --quiet -p wsguard-faults --bin wsguard-soak -- --minutes $(MINUTES) \
+	    $(if $(HOSTS),--hosts $(HOSTS)) $(if $(SEED),--seed $(SEED))
 
 proxy: hosts packages
 	cargo run --locked --quiet -p wsguard-faults --bin wsguard-proxy-test

@@ -73,6 +73,8 @@ impl Target {
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        // TLS reads within a write.
+        stream.set_read_timeout(Some(PATIENCE))?;
         Ok(stream)
     }
 

@@ -205,7 +205,9 @@ fn stats(server: &ServerHandle) -> Value {
     json!({"type": "stats", "connections": stats.connections, "open": stats.open, "opened_total": stats.opened_total,
         "messages_in": stats.messages_in, "bytes_in": stats.bytes_in, "bytes_out": stats.bytes_out,
         "inbox_bytes": stats.inbox_bytes, "outbox_bytes": stats.outbox_bytes, "delayed": stats.delayed,
-        "pending_auth": stats.pending_auth, "verdicts": verdicts})
+        "pending_auth": stats.pending_auth,
+        "upgrades_in_inbox": stats.upgrades_in_inbox, "refusing": stats.refusing, "rooms": stats.rooms,
+        "room_memberships": stats.room_memberships, "verdicts": verdicts})
 }
 
 /// SIGTERM and SIGINT drain, as an orchestrator expects.

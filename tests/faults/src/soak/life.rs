@@ -1,0 +1,215 @@
+//! One server's life: it starts, honest clients and attackers come at the same time, its application gives commands and
+//! is watched, everybody leaves, and what is left is looked at before it drains.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wsguard_faults::certs::Certs;
+use wsguard_faults::client::PATIENCE;
+use wsguard_faults::host::Host;
+use wsguard_faults::outcome::{Failure, Outcome};
+use wsguard_faults::wire::Target;
+use wsguard_faults::{ensure, fail};
+
+use crate::attacks::{ATTACKERS, Attacker};
+use crate::dice::Dice;
+use crate::honest::{self, MEMBERS, Member};
+use crate::ledger::{self, APPLICATION, LOBBY};
+use crate::policy::Policy;
+use crate::report::{Report, gauges};
+use crate::tally::Tally;
+
+/// How often memory and gauges are read.
+const SAMPLE: Duration = Duration::from_secs(2);
+
+/// How long the last handshakes and closes of those who left may take: the longest timeout of the policy and some more.
+const SETTLING: Duration = Duration::from_secs(25);
+
+/// What is to be soaked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan<'a> {
+    /// The host's name.
+    pub(crate) host: &'a str,
+    /// The program that starts it.
+    pub(crate) run: &'a Path,
+    /// How it is configured and reached.
+    pub(crate) policy: Policy,
+    /// Certificates of its own, in a directory of its own.
+    pub(crate) certs: &'a Certs,
+    /// How long attacks last.
+    pub(crate) span: Duration,
+    /// Where every stream of chance comes from.
+    pub(crate) seed: u64,
+    /// The kinds of attack; all when empty.
+    pub(crate) only: &'a [String],
+}
+
+/// Lives it, and tells.
+pub(crate) fn live(plan: &Plan<'_>) -> Report {
+    let tally = Tally::default();
+    let mut report = Report::new(plan.host, plan.policy.name(), plan.seed);
+    let began = Instant::now();
+    if let Err(failure) = through(plan, &tally, &mut report) {
+        report.fault(failure);
+    }
+    report.minutes = began.elapsed().as_secs_f64() / 60.0;
+    report.take(&tally);
+    report
+}
+
+fn through(plan: &Plan<'_>, tally: &Tally, report: &mut Report) -> Outcome {
+    install(plan.certs, "server")?;
+    // Backtraces of a debug build read 100 MiB of symbols, which hides what memory does.
+    let mut host = plan.policy.setup(plan.certs).environment("RUST_BACKTRACE", "0").start(plan.run)?;
+    let tls = (plan.policy == Policy::Callback).then(|| plan.certs.client.clone());
+    let target = Target { tls, ..host.target.clone() };
+    honest::warm_up(&target, plan.policy)?;
+    host.until("connections", PATIENCE, |now| now == 0)?;
+    report.memory.start = host.group.resident_kib();
+    let descriptors = host.group.descriptors();
+    let led = busy(plan, tally, &mut host, &target, report);
+    if let Err(failure) = led {
+        let end = if host.is_alive() { "its process lives".into() } else { exit_of(&mut host) };
+        return Err(failure.during(format_args!("the application ({end}; {})", host.log_tail())));
+    }
+    aftermath(&mut host, descriptors, report)?;
+    drain(&mut host)
+}
+
+fn exit_of(host: &mut Host) -> String {
+    host.exit_code(PATIENCE).map_or_else(|failure| failure.0, |code| format!("its process ended with {code}"))
+}
+
+/// Everybody at once, until the time is over; then the attackers leave, then the honest.
+fn busy(plan: &Plan<'_>, tally: &Tally, host: &mut Host, target: &Target, report: &mut Report) -> Outcome {
+    // What two servers of one host do must not be the same.
+    let seed = plan.seed ^ plan.policy as u64;
+    std::thread::scope(|scope| {
+        for member in 0..MEMBERS {
+            let member = Member::new(member, target, tally, plan.policy, seed);
+            scope.spawn(|| member.live());
+        }
+        let attackers = (0..ATTACKERS).map(|number| {
+            let attacker = Attacker::new(number, target, tally, plan.policy, seed);
+            scope.spawn(|| attacker.live(plan.only))
+        });
+        let attackers = attackers.collect::<Vec<_>>();
+        let mut application = Application::new(plan, tally, seed);
+        let led = application.lead(host, report);
+        tally.attackers_stop.store(true, Ordering::Relaxed);
+        let mut panicked = false;
+        for attacker in attackers {
+            panicked |= attacker.join().is_err();
+        }
+        tally.stop_all();
+        led?;
+        ensure!(!panicked, "an attacker panicked");
+        Ok(())
+    })
+}
+
+/// What the application itself does, through the host's standard input.
+struct Application<'a> {
+    plan: &'a Plan<'a>,
+    tally: &'a Tally,
+    dice: Dice,
+    told: u64,
+    reloads: u64,
+}
+
+impl<'a> Application<'a> {
+    fn new(plan: &'a Plan<'a>, tally: &'a Tally, seed: u64) -> Self {
+        Self { plan, tally, dice: Dice::new(seed, 2000), told: 0, reloads: 0 }
+    }
+
+    /// Until the time is over.
+    fn lead(&mut self, host: &mut Host, report: &mut Report) -> Outcome {
+        let (began, mut sampled) = (Instant::now(), Instant::now());
+        while began.elapsed() < self.plan.span {
+            self.command(host)?;
+            if sampled.elapsed() >= SAMPLE {
+                sampled = Instant::now();
+                ensure!(host.is_alive(), "the process is gone");
+                let stats = host.stats()?;
+                let share = began.elapsed().as_secs_f64() / self.plan.span.as_secs_f64();
+                report.memory.sample(share, host.group.resident_kib());
+                report.see(&gauges(&stats));
+                // Nobody else reads it, and it grows.
+                host.log_so_far();
+            }
+            self.dice.pause(200..600);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, host: &mut Host) -> Outcome {
+        match self.dice.within(0..6) {
+            0..=2 => {
+                let data = ledger::said(LOBBY, APPLICATION, self.told);
+                self.told += 1;
+                self.carry_out(host, "broadcast", json!({"room": LOBBY, "event": "said", "data": data}))
+            }
+            3 => {
+                let user = format!("mallory-{}", self.dice.within(0..Policy::USERS as u64));
+                self.carry_out(host, "disconnect_user", json!({"user": user}))
+            }
+            4 if self.plan.policy == Policy::Callback => {
+                self.reloads += 1;
+                install(self.plan.certs, if self.reloads.is_multiple_of(2) { "server" } else { "other" })?;
+                self.carry_out(host, "reload_tls", json!({}))
+            }
+            _ => {
+                host.stats()?;
+                self.tally.command("stats");
+                Ok(())
+            }
+        }
+    }
+
+    fn carry_out(&self, host: &mut Host, name: &'static str, mut command: Value) -> Outcome {
+        command["do"] = name.into();
+        let done = host.command(&command)?;
+        ensure!(done["ok"] != false, "{name} failed: {done}");
+        self.tally.command(name);
+        Ok(())
+    }
+}
+
+/// Puts a pair of certificate and key where the server reads it.
+fn install(certs: &Certs, name: &str) -> Outcome {
+    for end in ["pem", "key"] {
+        let fresh = certs.dir.join(format!("fresh.{end}"));
+        fs::copy(certs.dir.join(format!("{name}.{end}")), &fresh)?;
+        fs::rename(fresh, certs.dir.join(format!("{}.{end}", Policy::CERTIFICATE)))?;
+    }
+    Ok(())
+}
+
+/// Everybody has left: every gauge returns to 0 and every descriptor comes back.
+fn aftermath(host: &mut Host, descriptors: usize, report: &mut Report) -> Outcome {
+    let began = Instant::now();
+    loop {
+        let stats = host.stats()?;
+        report.gauges = gauges(&stats);
+        report.descriptors = (descriptors, host.group.descriptors());
+        report.verdicts = stats["verdicts"].clone();
+        let settled = report.gauges.is_empty() && report.descriptors.1 <= descriptors;
+        if settled || began.elapsed() > SETTLING {
+            report.memory.end = host.group.resident_kib();
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn drain(host: &mut Host) -> Outcome {
+    host.tell(&json!({"do": "drain", "timeout_ms": 5000, "jitter_ms": 0}))?;
+    match host.exit_code(PATIENCE) {
+        Ok(0) => Ok(()),
+        Ok(code) => fail!("drained, and ended with {code}: {}", host.log_tail()),
+        Err(Failure(what)) => fail!("drained, but {what}"),
+    }
+}
