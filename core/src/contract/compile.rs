@@ -11,6 +11,7 @@ use regex::RegexBuilder;
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// What one pattern may occupy when compiled; bounds the time per byte it is matched against.
 const MAX_PATTERN_BYTES: usize = 4 << 20;
@@ -351,7 +352,7 @@ fn build_pattern(text: &str) -> Result<Pattern, String> {
             let limit = MAX_PATTERN_BYTES / 64 * weight as usize;
             let mut builder = RegexBuilder::new(&translated);
             let regex = builder.size_limit(limit).dfa_size_limit(MAX_PATTERN_BYTES).build().ok()?;
-            Some(Pattern { regex, weight })
+            Some(Pattern { regex: Arc::new(regex), weight })
         })
         .ok_or_else(refused)
 }

@@ -8,6 +8,7 @@ use super::number::{Decimal, Limit};
 use regex::Regex;
 use serde_json::Value;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// A node's place in [`Program::nodes`].
 pub(super) type NodeId = u32;
@@ -113,7 +114,8 @@ pub(super) enum Counted {
 /// A pattern, and what a byte of text against it counts.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
-    pub(super) regex: Regex,
+    /// Shared: each clone of a `Regex` has caches of its own, one for each shard.
+    pub(super) regex: Arc<Regex>,
     pub(super) weight: u64,
 }
 

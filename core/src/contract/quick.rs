@@ -26,6 +26,7 @@ struct Node {
     types: u8,
     /// Nothing but the type is asked.
     plain: bool,
+    /// Sorted.
     one_of: Option<Box<[Box<str>]>>,
     length: Bounds,
     number: Range,
@@ -129,7 +130,11 @@ impl Node {
                     node.types = types(value)?;
                     continue;
                 }
-                "enum" => node.one_of = Some(value.as_array()?.iter().map(as_text).collect::<Option<_>>()?),
+                "enum" => {
+                    let mut one_of: Vec<_> = value.as_array()?.iter().map(as_text).collect::<Option<_>>()?;
+                    one_of.sort_unstable();
+                    node.one_of = Some(one_of.into());
+                }
                 "minLength" => node.length.min = value.as_u64()?,
                 "maxLength" => node.length.max = value.as_u64()?,
                 "minimum" => node.number.min = Some(limit(value)?),
@@ -179,7 +184,7 @@ impl Node {
     fn accepts_string(&self, cursor: &mut Cursor<'_>) -> Option<()> {
         let (raw, escaped) = cursor.string()?;
         if let Some(one_of) = &self.one_of
-            && (escaped || !one_of.iter().any(|one| **one == *raw))
+            && (escaped || one_of.binary_search_by(|one| (**one).cmp(raw)).is_err())
         {
             return None;
         }
