@@ -167,13 +167,18 @@ fn prepare_tcp(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
+/// What tells one socket file from another of the same name: device, inode, and when it was made. A file system may give the
+/// inode of a socket that is gone to the next one.
+#[cfg(unix)]
+type Identity = (u64, u64, i64, i64);
+
 /// The file of a Unix socket, which goes with the server, if it is still the server's.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     #[cfg(unix)]
     path: PathBuf,
     #[cfg(unix)]
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 impl Drop for SocketFile {
@@ -185,15 +190,15 @@ impl Drop for SocketFile {
 
 /// Which file `path` names, if that is a socket. Nothing is followed.
 #[cfg(unix)]
-fn socket_at(path: &Path) -> io::Result<Option<(u64, u64)>> {
+fn socket_at(path: &Path) -> io::Result<Option<Identity>> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let file = std::fs::symlink_metadata(path)?;
-    Ok(file.file_type().is_socket().then(|| (file.dev(), file.ino())))
+    Ok(file.file_type().is_socket().then(|| (file.dev(), file.ino(), file.mtime(), file.mtime_nsec())))
 }
 
 /// Removes the socket, unless another file has its name by now.
 #[cfg(unix)]
-fn remove_socket(path: &Path, identity: (u64, u64)) {
+fn remove_socket(path: &Path, identity: Identity) {
     if matches!(socket_at(path), Ok(Some(now)) if now == identity) {
         let _ = std::fs::remove_file(path);
     }

@@ -434,24 +434,19 @@ impl Shard {
         self.scratch = scratch;
     }
 
-    /// Back-pressure (THREATS S4): over half of `max_inbox_bytes` whoever has more than a fair share of the current
-    /// batch is not read, when it is full nobody is.
+    /// Back-pressure (THREATS S4): over half of `max_inbox_bytes` whoever has more than a fair share of the waiting batch
+    /// is not read, when it is full nobody is.
     fn must_wait_for_the_application(&mut self, session: &mut Session) -> bool {
         if session.paused && session.conn.is_open() {
             return true;
         }
-        let fill = self.shared.inbox_fill();
-        if fill < 0.5 {
-            return false;
-        }
-        let share = self.shared.policy.max_inbox_bytes / 2 / self.places.open().max(1);
-        if !session.conn.is_open() || (fill < 1.0 && session.batch_bytes <= share) {
+        if !session.conn.is_open() || !self.has_no_room_for(session) {
             return false;
         }
         self.remote().starved.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         // The application may have made room just now, before it could see the mark.
-        if self.shared.inbox_fill() < 0.5 {
+        if !self.has_no_room_for(session) {
             return false;
         }
         if !session.starved {
@@ -459,6 +454,16 @@ impl Shard {
             self.starved.push(session.id);
         }
         true
+    }
+
+    fn has_no_room_for(&self, session: &Session) -> bool {
+        let fill = self.shared.inbox_fill();
+        if fill < 0.5 {
+            return false;
+        }
+        // What the application has let go is nobody's share any more.
+        let waits = if self.remote().has_released(session.last_batch) { 0 } else { session.batch_bytes };
+        fill >= 1.0 || waits > self.shared.policy.max_inbox_bytes / 2 / self.places.open().max(1)
     }
 
     /// Writes what the turn made.

@@ -385,6 +385,11 @@ impl Shared {
         batch.clear();
         batch.sequence = 0;
         self.inbox_shrank(bytes);
+        // Whoever had more than its share of this batch has none of it now, however full the inbox is of others' messages.
+        let remote = &self.shards[batch.shard];
+        if !self.inbox_is_full() && remote.starved.swap(false, Ordering::AcqRel) {
+            remote.post(CommandBuffer::resume);
+        }
     }
 
     /// Takes off what was added. An application that gives back more than it kept does not turn the inbox over.
