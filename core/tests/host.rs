@@ -182,6 +182,22 @@ fn a_paused_connection_is_not_read_until_it_is_resumed() {
     assert_eq!(tell(&mut server, 1), ["one"]);
 }
 
+/// Whoever is paused is excused for its silence, but not for taking nothing of what it asked for: it would hold what its messages
+/// take of the inbox for ever.
+#[test]
+fn a_paused_peer_that_takes_nothing_is_gone() {
+    let mut server = start(
+        r#", "ping_interval_ms": 100, "idle_timeout_ms": 1100, "max_outbox_bytes": 67108864, "close_timeout_ms": 50"#,
+    );
+    let handle = server.handle();
+    let _reads_nothing = connect(&handle);
+    let conn = opened(&mut server);
+    handle.pause(conn).unwrap();
+    // More than the buffers of both sockets hold.
+    handle.send_binary(conn, &vec![0; 32 << 20]).unwrap();
+    assert_eq!(tell(&mut server, 2), ["idle_timeout None", "close 1011 idle timeout"]);
+}
+
 #[test]
 fn the_applications_own_validation_closes_with_schema_mismatch() {
     let mut server = start("");

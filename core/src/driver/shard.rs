@@ -473,6 +473,9 @@ impl Shard {
             Ok(written) => {
                 if written > 0 {
                     add(&self.remote().stats.bytes_out, written as u64);
+                    if session.starved || session.paused {
+                        session.conn.excuse(now);
+                    }
                 }
             }
             Err(_) => {
@@ -606,7 +609,9 @@ impl Shard {
             return;
         }
         session.timer_at = Moment::NEVER;
-        if session.starved || session.paused {
+        // Whoever is not read for reasons of ours is not silent. But who takes nothing either is gone, or wants the application
+        // to wait for it while its messages fill the inbox.
+        if (session.starved || session.paused) && session.outbox.is_none() {
             session.conn.excuse(now);
         }
         if session.conn.next_deadline(&self.shared.policy) <= now {
