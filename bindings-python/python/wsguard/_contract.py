@@ -73,7 +73,8 @@ class Contract:
     def check(self, name: str, protocol: object) -> None:
         """Lets the core compile what was declared of an event, so that a fault is told where it is written."""
         if protocol != "raw":
-            checked = {"origins": ["https://app.example"], "auth": "none"}
+            # The limit that the cost must fit is stated elsewhere.
+            checked = {"origins": ["https://app.example"], "auth": "none", "rate_limit": None}
             _wsguard.policy_in_force(options_text({**checked, "events": {name: self._options[name]}}))
 
     def handle(self, name: str, handler: Callable[..., Any]) -> None:

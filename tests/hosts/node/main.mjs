@@ -118,7 +118,12 @@ async function start() {
   if (options.protocol === 'raw') serveRaw(server);
   else serveEvents(server);
   if (!quiet) tellEvents(server);
-  print({ type: 'listening', addr: await server.listen() });
+  const address = await server.listen();
+  // Whoever reads the next line may send a signal at once.
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    process.on(signal, () => server.drain({ timeoutMs: 5000 }).then(end));
+  }
+  print({ type: 'listening', addr: address });
   return server;
 }
 
@@ -129,9 +134,6 @@ async function main() {
   } catch (error) {
     print({ type: 'error', code: error.code, option: snakePath(error.option), message: error.message });
     process.exit(2);
-  }
-  for (const signal of ['SIGTERM', 'SIGINT']) {
-    process.on(signal, () => server.drain({ timeoutMs: 5000 }).then(end));
   }
   for await (const line of lines) await carryOut(server, JSON.parse(line));
   await server.drain({ timeoutMs: 5000 });
