@@ -5,16 +5,13 @@
 
 use super::document::{Document, Place, count, shown, vet_alone};
 use super::number::{Decimal, Limit};
-use super::program::{Check, Choices, Count, Counted, Dependents, Named, Node, NodeId, Pattern, Program, Properties};
+use super::pattern::{MAX_PATTERN_BYTES, Pattern};
+use super::program::{Check, Choices, Count, Counted, Dependents, Named, Node, NodeId, Program, Properties};
 use super::quick::{ANY, types};
-use regex::RegexBuilder;
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
-/// What one pattern may occupy when compiled; bounds the time per byte it is matched against.
-const MAX_PATTERN_BYTES: usize = 4 << 20;
 /// A subschema is counted once for each dynamic scope in which it is used.
 const MAX_NODES: usize = 100_000;
 
@@ -329,32 +326,18 @@ impl<'s> Compiler<'_, 's> {
         if let Some(pattern) = self.patterns.get(text) {
             return Ok(pattern.clone());
         }
-        let pattern = build_pattern(text)?;
+        let refused = || {
+            format!(
+                "the pattern {} is not accepted: patterns run in linear time, without look-around and backreferences, \
+                 and compile to at most {} MiB",
+                shown(text),
+                MAX_PATTERN_BYTES >> 20
+            )
+        };
+        let pattern = Pattern::compile(text).ok_or_else(refused)?;
         self.patterns.insert(text, pattern.clone());
         Ok(pattern)
     }
-}
-
-/// Compiles an ECMA 262 pattern. Its weight is its compiled size in units of 64 KiB, rounded up to 1, 4, 16 or 64.
-fn build_pattern(text: &str) -> Result<Pattern, String> {
-    let refused = || {
-        format!(
-            "the pattern {} is not accepted: patterns run in linear time, without look-around and backreferences, and \
-             compile to at most {} MiB",
-            shown(text),
-            MAX_PATTERN_BYTES >> 20
-        )
-    };
-    let translated = jsonschema_regex::to_rust_regex(text).map_err(|()| refused())?;
-    [1_u64, 4, 16, 64]
-        .into_iter()
-        .find_map(|weight| {
-            let limit = MAX_PATTERN_BYTES / 64 * weight as usize;
-            let mut builder = RegexBuilder::new(&translated);
-            let regex = builder.size_limit(limit).dfa_size_limit(MAX_PATTERN_BYTES).build().ok()?;
-            Some(Pattern { regex: Arc::new(regex), weight })
-        })
-        .ok_or_else(refused)
 }
 
 /// Refuses what would check one value for ever: nodes that lead back to themselves without going into the data.

@@ -9,17 +9,15 @@ use super::cursor::{ARRAY, FLOAT, INTEGER, OBJECT, STRING};
 use super::instance::Instance;
 use super::memo::{Evaluated, Memo};
 use super::number::Decimal;
-use super::program::{Check, Choices, Count, Counted, Dependents, Node, NodeId, Pattern, Program, Properties, find};
+use super::pattern::{Effort, Exhausted, Pattern};
+use super::program::{Check, Choices, Count, Counted, Dependents, Node, NodeId, Program, Properties, find};
 
 /// Steps for each byte of the message (and 64 more) and each unit of the schema's size. Generated schemas and data that
 /// are made to branch stay under an eighth of it.
 const STEPS: u64 = 8;
 
-/// What matching a heavy pattern may cost: its weight for each byte of one text, and of all texts of a message. Where such a
-/// pattern outgrows the cache of its automaton, each byte costs it some nanoseconds for every KiB that it occupies: a
-/// text of 64 KiB against one of 4 MiB would take two seconds, and no step would be over.
-const MAX_HEAVY_TEXT: u64 = 256 << 10;
-const MAX_HEAVY_TEXTS: u64 = 1 << 20;
+/// A step buys so much [`Effort`] of a pattern.
+const EFFORT: u64 = 32;
 
 /// The most steps that checking `len` bytes against this schema may take.
 pub(super) fn budget(program: &Program, len: usize) -> u64 {
@@ -90,15 +88,24 @@ pub(super) struct Evaluation<'p, 't> {
     failure: Failure,
     pub(super) steps: u64,
     budget: u64,
-    /// What heavy patterns have cost.
-    heavy: u64,
+    effort: Effort,
 }
 
 impl<'p, 't> Evaluation<'p, 't> {
     pub(super) fn new(program: &'p Program, instance: Instance<'t>, budget: u64) -> Self {
         let memo = Memo::new(program.slots, instance.len());
         let failure = Failure { value: 0, keyword: "schema" };
-        Self { program, instance, frames: Vec::new(), memo, returned: None, failure, steps: 0, budget, heavy: 0 }
+        Self {
+            program,
+            instance,
+            frames: Vec::new(),
+            memo,
+            returned: None,
+            failure,
+            steps: 0,
+            budget,
+            effort: Effort::default(),
+        }
     }
 
     /// Whether the whole message fits.
@@ -296,17 +303,13 @@ impl<'p, 't> Evaluation<'p, 't> {
 
     fn matches(&mut self, pattern: &Pattern, value: u32) -> bool {
         let text = self.instance.text(value);
-        let len = text.len() as u64;
-        self.steps += pattern.weight * (1 + len / 8);
-        if pattern.weight > 1 {
-            let cost = pattern.weight * len;
-            self.heavy += cost;
-            if cost > MAX_HEAVY_TEXT || self.heavy > MAX_HEAVY_TEXTS {
-                self.budget = 0;
-                return false;
-            }
-        }
-        pattern.regex.is_match(text)
+        let before = self.effort.spent();
+        let answer = pattern.is_match(text, &mut self.effort);
+        self.steps += 1 + text.len() as u64 / 8 + (self.effort.spent() - before) / EFFORT;
+        answer.unwrap_or_else(|Exhausted| {
+            self.budget = 0;
+            false
+        })
     }
 
     fn is_unique(&mut self, value: u32) -> bool {

@@ -16,6 +16,7 @@ mod hostile;
 mod instance;
 mod memo;
 mod number;
+mod pattern;
 mod program;
 mod quick;
 mod scan;

@@ -5,10 +5,9 @@
 
 use super::instance::Instance;
 use super::number::{Decimal, Limit};
-use regex::Regex;
+use super::pattern::Pattern;
 use serde_json::Value;
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 /// A node's place in [`Program::nodes`].
 pub(super) type NodeId = u32;
@@ -111,14 +110,6 @@ pub(super) enum Counted {
     Members,
 }
 
-/// A pattern, and what a byte of text against it counts.
-#[derive(Clone, Debug)]
-pub(super) struct Pattern {
-    /// Shared: each clone of a `Regex` has caches of its own, one for each shard.
-    pub(super) regex: Arc<Regex>,
-    pub(super) weight: u64,
-}
-
 #[derive(Debug)]
 pub(super) struct Properties {
     pub(super) named: Named,
@@ -189,15 +180,11 @@ impl Check {
     pub(super) fn size(&self) -> u64 {
         let size = match self {
             Self::Equal(_, choices) => choices.len(),
-            Self::Pattern(pattern) => return 1 + pattern.weight,
             Self::Required(names) => names.len(),
             Self::DependentRequired(_, dependents) => {
                 dependents.names.len() + dependents.rules.iter().map(|(_, names)| 1 + names.len()).sum::<usize>()
             }
-            Self::Properties(properties) => {
-                let patterns: u64 = properties.patterns.iter().map(|(pattern, _)| 1 + pattern.weight).sum();
-                return 2 + properties.named.len() as u64 + patterns;
-            }
+            Self::Properties(properties) => 1 + properties.named.len() + 2 * properties.patterns.len(),
             Self::Items { prefix, .. } => 1 + prefix.len(),
             Self::DependentSchemas(named) => named.len(),
             Self::AllOf(nodes) | Self::AnyOf(nodes) | Self::OneOf(nodes) => nodes.len(),
