@@ -776,8 +776,9 @@ wsg_status wsg_server_fd(const wsg_server *server, int *fd);
 wsg_status wsg_server_drain(wsg_server *server, uint64_t timeout_ms, uint64_t jitter_ms);
 
 /**
- * Stops at once: every connection is dropped, after what this thread sent before was handed to the system. Does not
- * wait, and frees nothing. As `wsg_server_drain` otherwise.
+ * Stops at once: every connection is dropped, after what this thread sent before was handed to the system. No
+ * handler of `wsg_server_run` is called any more for what was read of them. Does not wait, and frees nothing. As
+ * `wsg_server_drain` otherwise.
  */
 wsg_status wsg_server_stop(wsg_server *server);
 

@@ -22,6 +22,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 #ifdef __GLIBCXX__
@@ -398,17 +399,17 @@ class server {
     std::size_t count = 0;
     if (status == WSG_OK) detail::check(wsg_batch_events(batch.raw, &events, &count));
     std::exception_ptr first;
-    std::vector<conn_id> failed;
     for (std::size_t i = 0; i < count; i++) {
       const bool is_message = events[i].kind == WSG_EVENT_TEXT || events[i].kind == WSG_EVENT_BINARY ||
                               events[i].kind == WSG_EVENT_MESSAGE || events[i].kind == WSG_EVENT_DRAINED;
-      if (is_message && std::find(failed.begin(), failed.end(), events[i].conn) != failed.end()) continue;
+      if (is_message && failed_.count(events[i].conn) != 0) continue;
+      if (events[i].kind == WSG_EVENT_CLOSE) failed_.erase(events[i].conn);
       detail::caught([&] { each(events[i]); },
                      [&](const std::exception_ptr &failure) {
                        detail::log_failure(failure);
                        if (events[i].kind == WSG_EVENT_UPGRADE) wsg_server_unavailable(get(), events[i].body.upgrade->ticket);
                        if (events[i].conn != 0) wsg_server_fail(get(), events[i].conn);
-                       failed.push_back(events[i].conn);
+                       if (events[i].conn != 0 && events[i].kind != WSG_EVENT_CLOSE) failed_.insert(events[i].conn);
                        if (!first) first = failure;
                      });
     }
@@ -620,6 +621,8 @@ class server {
     handlers on_;
   };
 
+  // Connections that `next` has failed and whose close has not come. Of whoever takes events, which is one thread at a time.
+  std::unordered_set<conn_id> failed_;
   // In this order: the server ends before the handler that its threads call.
   std::shared_ptr<detail::inline_state> inline_;
   std::unique_ptr<wsg_server, detail::deleter> raw_;

@@ -261,6 +261,8 @@ class Connection {
       setQueued(conn) {
         if (!conn.#isOver) conn.#isQueued = true;
       },
+      /** What was sent since waits again: a record that was on its way speaks of what was sent before. */
+      isStillQueued: (conn) => conn.#native.isQueued(conn.#low, conn.#high),
       /** The peer has read everything, or never will. */
       setDrained: (conn) => conn.#setDrained(),
       /** The last handler was called. */

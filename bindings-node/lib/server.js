@@ -210,7 +210,10 @@ class Server extends EventEmitter {
     const { timeoutMs = 10_000, jitterMs = 0 } = options;
     checkDuration(timeoutMs, 'timeoutMs');
     checkDuration(jitterMs, 'jitterMs');
-    return this.#finish(() => this.#native.drain(timeoutMs, jitterMs));
+    return this.#finish(() => {
+      this.#waiting.endBy(now() + timeoutMs);
+      this.#native.drain(timeoutMs, jitterMs);
+    });
   }
 
   stop() {
@@ -287,8 +290,13 @@ class Server extends EventEmitter {
     nameOf(user, 'user');
     if (this.#state === 'stopped') return;
     this.#outbox?.flush();
-    const withheld = native(() => this.#native.disconnectUser(user));
-    this.#inbox.reveal(withheld);
+    try {
+      const withheld = native(() => this.#native.disconnectUser(user));
+      this.#inbox.reveal(withheld);
+    } catch (error) {
+      // The core has ended, and messages may still wait for their schema.
+      if (error.code !== 'stopped') throw error;
+    }
     this.#revoke(user);
   }
 
@@ -298,6 +306,7 @@ class Server extends EventEmitter {
     this.#revoked.delete(user);
     if (this.#revoked.size >= MOST_REVOKED) this.#revoked.delete(this.#revoked.keys().next().value);
     this.#revoked.set(user, this.#native.lastRevocation());
+    this.#waiting.endOf(user);
   }
 
   /** Whether a connection that is heard of only now was let in before its user was disconnected. */
@@ -403,7 +412,7 @@ class Server extends EventEmitter {
         return this.#callOthers(listeners.of('violation'), violation, conn);
       },
       onDrained: (conn) => {
-        if (conn === undefined) return undefined;
+        if (conn === undefined || internals.isStillQueued(conn)) return undefined;
         internals.setDrained(conn);
         return internals.isLive(conn) ? this.#call(listeners.of('drained'), conn) : undefined;
       },

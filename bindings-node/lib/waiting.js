@@ -2,14 +2,16 @@
 // Messages whose schema answers later, and what comes behind them: each connection's order stays, its peer is held back
 // when much waits, and what waits counts towards `maxInboxBytes`. Of other connections nobody waits.
 
+const { performance } = require('node:perf_hooks');
 const { setTimeout, clearTimeout } = require('node:timers');
 const { internals } = require('./connection.js');
 
-/** Beyond either the peer is not read. */
+/** Beyond these, or the bytes that the native side says, the peer is not read. */
 const MOST_MESSAGES = 64;
-const MOST_BYTES = 1024 * 1024;
 /** A schema that does not answer keeps the end of its connection back for no longer. */
 const PATIENCE_MS = 10_000;
+
+const now = performance.now.bind(performance);
 
 class Waiting {
   #native;
@@ -19,10 +21,15 @@ class Waiting {
   #queues = new Map();
   #whenEmpty;
   #isOver = false;
+  /** What of one connection may wait. One message always may: its peer is held back behind it. */
+  #mostBytes;
+  /** When a drain is over: nothing that is closed waits beyond. */
+  #until = Infinity;
 
   /** `settle(conn, message, result)` handles a message that was judged; `fail(error, conn)` hears what throws. */
   constructor(native, settle, fail) {
     this.#native = native;
+    this.#mostBytes = native.maxWaitingBytes();
     this.#settle = settle;
     this.#fail = fail;
   }
@@ -53,14 +60,35 @@ class Waiting {
     if (queue === undefined) return false;
     queue.close = close;
     if (isPointless || this.#isOver) this.#end(conn, queue);
-    else queue.timer = setTimeout(() => this.#end(conn, queue), PATIENCE_MS);
+    else this.#arm(conn, queue);
     return true;
+  }
+
+  #arm(conn, queue) {
+    clearTimeout(queue.timer);
+    const left = Math.max(0, this.#until - now());
+    queue.timer = setTimeout(() => this.#end(conn, queue), Math.min(PATIENCE_MS, left));
+  }
+
+  /** The server drains until then: its end must not wait any longer. */
+  endBy(until) {
+    this.#until = Math.min(this.#until, until);
+    for (const [conn, queue] of this.#queues) if (queue.close !== undefined) this.#arm(conn, queue);
   }
 
   /** The server ends at once: nothing that is closed waits any longer. */
   stop() {
     this.#isOver = true;
     for (const [conn, queue] of this.#queues) if (queue.close !== undefined) this.#end(conn, queue);
+  }
+
+  /** The user was disconnected: nothing that waits is handled as this user, also of connections that have closed. */
+  endOf(user) {
+    for (const [conn, queue] of this.#queues) {
+      if (conn.user !== user) continue;
+      internals.end(conn);
+      if (queue.close !== undefined) this.#end(conn, queue);
+    }
   }
 
   /** Calls `done` when nothing waits any more. */
@@ -73,7 +101,7 @@ class Waiting {
     queue.messages.push(message);
     queue.bytes += message.meta.bytes;
     this.#native.keep(message.meta.bytes);
-    const isMuch = queue.messages.length >= MOST_MESSAGES || queue.bytes >= MOST_BYTES;
+    const isMuch = queue.messages.length >= MOST_MESSAGES || queue.bytes >= this.#mostBytes;
     if (isMuch && !queue.isHeld) {
       queue.isHeld = true;
       internals.hold(conn, true);

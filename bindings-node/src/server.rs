@@ -19,6 +19,9 @@ use crate::inbox::Inbox;
 use crate::records::{Kind, Records, TextKind};
 use crate::{adopt, json, options, text};
 
+/// What waits for an asynchronous schema of one connection, at most, whatever the inbox may hold.
+const MAX_WAITING_BYTES: usize = 1024 * 1024;
+
 /// Calls JavaScript once per batch. It does not keep Node's event loop alive; `lib/server.js` decides that.
 struct Alarm(ThreadsafeFunction<(), (), (), Status, false, true>);
 
@@ -69,6 +72,15 @@ impl NativeServer {
     #[napi]
     pub fn max_outbox_bytes(&self) -> f64 {
         self.options.max_outbox_bytes as f64
+    }
+
+    /// What may wait for an asynchronous schema of one connection, beyond which its peer is not read: so little that a
+    /// user's connections, or an address's, fill a quarter of the inbox together, and nobody else waits for them.
+    #[napi]
+    pub fn max_waiting_bytes(&self) -> f64 {
+        let options = &self.options;
+        let theirs = options.max_connections_per_user.max(options.max_connections_per_ip).min(options.max_connections);
+        (options.max_inbox_bytes / 4 / theirs.max(1)).min(MAX_WAITING_BYTES) as f64
     }
 
     /// Starts. `wake` is called when there are events.
@@ -187,6 +199,12 @@ impl NativeServer {
     #[napi]
     pub fn last_revocation(&self) -> f64 {
         self.handle.as_ref().map_or(0, ServerHandle::last_revocation) as f64
+    }
+
+    /// Whether its peer has not read what was sent: a record that says it has may speak of what was sent before.
+    #[napi]
+    pub fn is_queued(&self, low: u32, high: u32) -> bool {
+        self.handle.as_ref().is_some_and(|server| server.is_queued(conn(low, high)))
     }
 
     /// Starts a connection's closing handshake.

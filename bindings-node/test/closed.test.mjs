@@ -1,11 +1,12 @@
 // Closed is closed: no handler runs for a connection that the application, or a rule, has ended. And order is order.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { acceptAnonymous } from '../index.mjs';
-import { Client, ORIGIN, start } from './harness.mjs';
+import { Client, ORIGIN, fixture, start } from './harness.mjs';
 
 /** Sends messages in one packet. */
 function together(client, messages) {
@@ -286,4 +287,124 @@ test('drained waits for a peer that does not read what was said in the same turn
   assert.equal(isDrained, false, 'nobody has read it');
   client.socket.resume();
   await waits;
+});
+
+/** A schema whose answers come when the test says so; `asked` are the messages that wait for one. */
+function answering() {
+  const asked = [];
+  const validate = (value) => new Promise((resolve) => asked.push({ value, answer: () => resolve({ value }) }));
+  return { asked, '~standard': { version: 1, vendor: 'test', jsonSchema: { input: () => ({}) }, validate } };
+}
+
+for (const isOver of [false, true]) {
+  test(`disconnectUser: what waits for its schema is not handled though its connection has closed${isOver ? ', and the core has ended' : ''}`, async (t) => {
+    const schema = answering();
+    const server = await start(t, { auth: TOKENS, events: { wait: { schema } } });
+    const told = [];
+    server.on('wait', (conn, data) => void told.push(`${conn.user} ${data}`));
+    server.on('close', (conn) => told.push(`close ${conn.user}`));
+    const [alice, bob] = [await Client.connect(server.address, as('alice')), await Client.connect(server.address, as('bob'))];
+    for (const client of [alice, bob]) for (const data of [1, 2]) client.emit('wait', data);
+    while (schema.asked.length < 2 || server.stats().messagesIn < 4) await sleep(5);
+    await alice.close(1000);
+    await bob.close(1000);
+    while (server.stats().open > 0) await sleep(5);
+    const end = isOver ? server.drain() : undefined;
+    // Its close is here, and waits behind the messages.
+    await sleep(100);
+    assert.deepEqual(told, []);
+    server.disconnectUser('alice');
+    assert.deepEqual(told, ['close alice']);
+    while (!told.includes('close bob')) {
+      for (const { answer } of schema.asked.splice(0)) answer();
+      await sleep(1);
+    }
+    assert.deepEqual(told, ['close alice', 'bob 1', 'bob 2', 'close bob']);
+    await end;
+    // The counters of a server that has ended are those of its core's last moment.
+    if (!isOver) assert.equal(server.stats().inboxBytes, 0);
+  });
+}
+
+test('one user whose messages wait for their schema does not fill the inbox that others need', { timeout: 30_000 }, async (t) => {
+  const schema = answering();
+  const server = await start(t, {
+    auth: TOKENS,
+    events: { wait: { schema }, echo: {} },
+    maxInboxBytes: 1 << 20,
+    maxConnectionsPerUser: 8,
+    maxConnectionsPerIp: 16,
+  });
+  server.on('wait', () => {});
+  server.on('echo', (conn, data, meta) => conn.reply(meta, 'echo', data));
+  const bob = await Client.connect(server.address, as('bob'));
+  const alices = await Promise.all(Array.from({ length: 8 }, () => Client.connect(server.address, as('alice'))));
+  // Less than 64 messages each, and more than the inbox together.
+  const filler = 'x'.repeat(4000);
+  for (let round = 0; round < 60; round += 1) {
+    for (const alice of alices) alice.emit('wait', filler);
+    await new Promise(setImmediate);
+  }
+  while (schema.asked.length < alices.length) await sleep(5);
+  await sleep(300);
+  for (let round = 0; round < 20; round += 1) {
+    bob.emit('echo', round);
+    assert.equal((await bob.event()).data, round);
+  }
+  const { inboxBytes } = server.stats();
+  assert.ok(inboxBytes > 0 && inboxBytes < 1 << 19, `${inboxBytes} bytes wait`);
+  let handled = 0;
+  server.on('wait', () => (handled += 1));
+  while (handled < 60 * alices.length) {
+    for (const { answer } of schema.asked.splice(0)) answer();
+    await sleep(1);
+  }
+  assert.equal(server.stats().inboxBytes, 0);
+});
+
+for (const when of ['before', 'during']) {
+  test(`a schema that never answers does not hold a drain beyond its time: a connection that closed ${when} it`, { timeout: 30_000 }, async (t) => {
+    const server = await start(t, { events: { wait: { schema: answering() } } });
+    const told = [];
+    server.on('wait', () => told.push('wait'));
+    server.on('close', () => told.push('close'));
+    const client = await Client.connect(server.address);
+    client.emit('wait', 1);
+    while (server.stats().messagesIn === 0) await sleep(5);
+    if (when === 'before') {
+      await client.close(1000);
+      await sleep(50);
+    }
+    const since = performance.now();
+    await server.drain({ timeoutMs: 300 });
+    const took = performance.now() - since;
+    assert.ok(took < 5_000, `it took ${took} ms`);
+    assert.deepEqual(told, ['close']);
+  });
+}
+
+test('a drained that was on its way does not speak of what was said after it', { timeout: 30_000 }, async (t) => {
+  const server = await start(t, { protocol: 'raw', maxOutboxBytes: 1 << 26 });
+  const opened = once(server, 'open');
+  const child = spawn(process.execPath, [fixture('reader.mjs'), server.address], { stdio: ['pipe', 'inherit', 'inherit'] });
+  t.after(() => child.kill());
+  const [conn] = await opened;
+  let drained = 0;
+  server.on('drained', () => (drained += 1));
+  const fill = () => {
+    for (let round = 0; round < 40; round += 1) conn.send(Buffer.alloc(1 << 20));
+  };
+  // In one turn: much, all of which is read, then much that is not.
+  fill();
+  assert.equal(conn.isQueued, true);
+  while (server.stats().outboxBytes > 0);
+  conn.send(`STOP${' '.repeat(100_000)}`);
+  fill();
+  const waits = conn.drained().then(() => 'drained');
+  assert.equal(await Promise.race([waits, sleep(300)]), undefined, 'nobody has read it');
+  assert.deepEqual([conn.isQueued, drained], [true, 0]);
+  child.stdin.write('on');
+  assert.equal(await waits, 'drained');
+  await sleep(20);
+  assert.deepEqual([conn.isQueued, drained], [false, 1]);
 });

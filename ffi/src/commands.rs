@@ -115,7 +115,7 @@ exports! {
         match running.commands.close(conn, code, reason) {
             // Nothing that could be carried out, for whomever: nobody is closed by it.
             Err(error @ Error::InvalidArgument(_)) => Err(error)?,
-            outcome => running.peers.closed(conn, outcome)?,
+            outcome => running.peers.closed(conn, outcome, || running.commands.is_open(conn))?,
         }
         Ok(Status::Ok)
     }
@@ -124,7 +124,7 @@ exports! {
     pub fn wsg_server_fail(server: *mut ServerHandle, conn: u64) -> Status {
         let running = running(server)?;
         let conn = running.open(conn)?;
-        running.peers.closed(conn, running.commands.fail(conn))?;
+        running.peers.closed(conn, running.commands.fail(conn), || running.commands.is_open(conn))?;
         Ok(Status::Ok)
     }
 

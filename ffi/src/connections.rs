@@ -26,7 +26,7 @@ exports! {
         if !running.commands.is_open(conn) {
             return Err(Status::ErrConnectionClosed);
         }
-        running.peers.set_pointer(conn, Userdata::new(data));
+        running.peers.set_pointer(conn, Userdata::new(data), || running.commands.is_open(conn));
         Ok(Status::Ok)
     }
 
@@ -65,7 +65,7 @@ exports! {
         let conn = running.open(conn)?;
         let outcome = running.commands.refuse(conn, event);
         if running.enforces {
-            running.peers.closed(conn, outcome)?;
+            running.peers.closed(conn, outcome, || running.commands.is_open(conn))?;
         } else {
             outcome?;
         }

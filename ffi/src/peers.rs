@@ -36,19 +36,20 @@ impl Peers {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is known of `conn`, which an inline handler may know before its open was taken.
-    fn change(&self, conn: ConnectionId, change: impl FnOnce(&mut Peer)) {
+    /// Changes what is known of `conn`, which an inline handler may know before its open was taken. One that is not known is
+    /// added only where it `is_open`, which is asked under the lock: else a later connection may have its slot by now.
+    fn change(&self, conn: ConnectionId, is_open: impl FnOnce() -> bool, change: impl FnOnce(&mut Peer)) {
         let mut table = self.write();
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
         let unknown = || Peer { user: None, pointer: Userdata::NONE, gone, hidden };
-        let mut peer = table.remove(conn).unwrap_or_else(unknown);
+        let Some(mut peer) = table.remove(conn).or_else(|| is_open().then(unknown)) else { return };
         change(&mut peer);
         table.insert(conn, peer);
     }
 
     /// Its open was taken.
     pub(crate) fn opened(&self, conn: ConnectionId, user: Option<&Arc<str>>) {
-        self.change(conn, |peer| peer.user = user.cloned());
+        self.change(conn, || true, |peer| peer.user = user.cloned());
     }
 
     /// The batch with its close was let go.
@@ -72,9 +73,14 @@ impl Peers {
 
     /// The application has closed it, or tried to when its peer had left: `outcome` is the core's. What was taken of it is
     /// not handled any more in either case.
-    pub(crate) fn closed<E>(&self, conn: ConnectionId, outcome: Result<(), E>) -> Result<(), E> {
+    pub(crate) fn closed<E>(
+        &self,
+        conn: ConnectionId,
+        outcome: Result<(), E>,
+        is_open: impl FnOnce() -> bool,
+    ) -> Result<(), E> {
         match &outcome {
-            Ok(()) => self.close(conn),
+            Ok(()) => self.close(conn, is_open),
             // Not added: its close may have been let go already.
             Err(_) => {
                 let _ = self.read().get(conn).map(|peer| self.mark(peer));
@@ -84,11 +90,16 @@ impl Peers {
     }
 
     /// The application has closed it.
-    pub(crate) fn close(&self, conn: ConnectionId) {
+    pub(crate) fn close(&self, conn: ConnectionId, is_open: impl FnOnce() -> bool) {
         if let Some(peer) = self.read().get(conn) {
             return self.mark(peer);
         }
-        self.change(conn, |peer| self.mark(peer));
+        self.change(conn, is_open, |peer| self.mark(peer));
+    }
+
+    /// Every one whose open was taken.
+    pub(crate) fn close_all(&self) {
+        self.read().values().for_each(|peer| self.mark(peer));
     }
 
     /// Disconnects a user. Nobody is added meanwhile: who is here was let in before, and who comes later is told apart by
@@ -122,8 +133,8 @@ impl Peers {
             && self.read().get(conn).is_some_and(|peer| peer.hidden.load(Ordering::Acquire))
     }
 
-    pub(crate) fn set_pointer(&self, conn: ConnectionId, pointer: Userdata) {
-        self.change(conn, |peer| peer.pointer = pointer);
+    pub(crate) fn set_pointer(&self, conn: ConnectionId, pointer: Userdata, is_open: impl FnOnce() -> bool) {
+        self.change(conn, is_open, |peer| peer.pointer = pointer);
     }
 
     pub(crate) fn pointer(&self, conn: ConnectionId) -> Userdata {
@@ -152,8 +163,8 @@ mod tests {
         assert!(!peers.is_gone(a1));
         peers.close_user("alice", || Ok::<_, &str>(())).unwrap();
         assert_eq!([a1, a2, b, nobody].map(|conn| peers.is_gone(conn)), [true, true, false, false]);
-        peers.close(nobody);
-        peers.close(nobody);
+        peers.close(nobody, || true);
+        peers.close(nobody, || true);
         assert!(peers.is_gone(nobody));
         peers.hide(nobody);
         assert!(peers.is_hidden(nobody) && !peers.is_hidden(b));
@@ -170,11 +181,25 @@ mod tests {
         let peers = Peers::default();
         let (known, unknown) = (id(0, 1, 0), id(0, 1, 1));
         peers.opened(known, None);
-        assert_eq!(peers.closed(known, Err("closed")), Err("closed"));
-        assert_eq!(peers.closed(unknown, Err("closed")), Err("closed"));
+        assert_eq!(peers.closed(known, Err("closed"), || true), Err("closed"));
+        assert_eq!(peers.closed(unknown, Err("closed"), || true), Err("closed"));
         assert!(peers.is_gone(known) && !peers.is_gone(unknown));
         peers.forget(&[known, unknown]);
         assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// A thread that was held up between the core's answer and this table.
+    #[test]
+    fn whoever_comes_late_leaves_the_next_connection_of_the_slot_alone() {
+        let peers = Peers::default();
+        let (old, new) = (id(0, 1, 0), id(0, 2, 0));
+        peers.opened(old, None);
+        peers.forget(&[old]);
+        peers.opened(new, Some(&Arc::from("alice")));
+        peers.close(old, || false);
+        peers.set_pointer(old, Userdata::NONE, || false);
+        peers.close_user("alice", || Ok::<_, &str>(())).unwrap();
+        assert!(peers.is_gone(new) && !peers.is_gone(old));
     }
 
     /// An inline handler knows a connection before its open was taken.
@@ -183,8 +208,8 @@ mod tests {
         let peers = Peers::default();
         let conn = id(0, 1, 0);
         let mut data = 7;
-        peers.set_pointer(conn, Userdata::new((&raw mut data).cast()));
-        peers.close(conn);
+        peers.set_pointer(conn, Userdata::new((&raw mut data).cast()), || true);
+        peers.close(conn, || true);
         peers.opened(conn, Some(&Arc::from("alice")));
         assert!(peers.is_gone(conn));
         assert_eq!(peers.pointer(conn).pointer(), (&raw mut data).cast());

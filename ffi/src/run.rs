@@ -116,7 +116,9 @@ fn is_skipped(running: &Running, event: &Event) -> bool {
             running.peers.hide(conn);
             true
         }
-        EventKind::Text | EventKind::Binary | EventKind::Message | EventKind::Drained => running.peers.is_gone(conn),
+        EventKind::Text | EventKind::Binary | EventKind::Message => running.peers.is_gone(conn),
+        // One that was on its way when more was queued speaks of what was sent before; another follows.
+        EventKind::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
         EventKind::Close => running.peers.is_hidden(conn),
         EventKind::Open | EventKind::Upgrade | EventKind::Violation => false,
     }
@@ -126,7 +128,7 @@ fn is_skipped(running: &Running, event: &Event) -> bool {
 fn fail(running: &Running, event: &Event) {
     let conn = ConnectionId::from_u64(event.conn);
     if event.conn != 0 {
-        let _ = running.peers.closed(conn, running.commands.fail(conn));
+        let _ = running.peers.closed(conn, running.commands.fail(conn), || running.commands.is_open(conn));
     }
     if let Seen::Upgrade(upgrade) = handle::seen(event) {
         let _ = running.commands.answer(TicketId::from_u64(upgrade.ticket), Decision::Unavailable);

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ impl Opaque for BatchHandle {
 pub struct Running {
     pub(crate) commands: Commands,
     pub(crate) peers: Arc<Peers>,
+    /// It was stopped: every connection is closed for its application, also those whose open is still to be taken.
+    is_dropping: AtomicBool,
     /// What of the policy this face asks for: which messages there are, whether handshakes ask, and whether message rules act.
     pub(crate) is_raw: bool,
     pub(crate) asks: bool,
@@ -134,6 +137,7 @@ impl Running {
         Ok(Self {
             commands: server.handle(),
             peers,
+            is_dropping: AtomicBool::new(false),
             is_raw: stated.is_raw(),
             asks: stated.asks(),
             enforces: stated.enforces(),
@@ -148,6 +152,13 @@ impl Running {
     /// Whether its threads are this process's.
     pub(crate) fn is_here(&self) -> bool {
         self.forks == os::forks()
+    }
+
+    /// Drops every connection. Closed is closed, here too: nothing that was taken of them is handled any more.
+    fn stop(&self) {
+        self.commands.stop();
+        self.is_dropping.store(true, Ordering::Release);
+        self.peers.close_all();
     }
 
     /// An open connection that the application has not closed.
@@ -202,6 +213,10 @@ impl Consumer<'_> {
         let taken = wait(server, &self.running.bell, &mut views.batch, patience);
         if taken == Taken::Events {
             views.refresh(&self.running.peers);
+            // Asked behind the opens: a call of `stop` on another thread finds them, or is known here.
+            if self.running.is_dropping.load(Ordering::Acquire) {
+                self.running.peers.close_all();
+            }
         }
         Ok(taken)
     }
@@ -321,7 +336,7 @@ exports! {
         }
         signals::forget(server);
         os::disconnect(server.addr());
-        running.commands.stop();
+        running.stop();
         let server = lock(&running.consumer).take();
         drop(server);
         Ok(Status::Ok)
@@ -415,11 +430,11 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Stops at once: every connection is dropped, after what this thread sent before was handed to the system. Does not
-    /// wait, and frees nothing. As `wsg_server_drain` otherwise.
+    /// Stops at once: every connection is dropped, after what this thread sent before was handed to the system. No
+    /// handler of `wsg_server_run` is called any more for what was read of them. Does not wait, and frees nothing. As
+    /// `wsg_server_drain` otherwise.
     pub fn wsg_server_stop(server: *mut ServerHandle) -> Status {
-        let running = running(server)?;
-        running.commands.stop();
+        running(server)?.stop();
         Ok(Status::Ok)
     }
 

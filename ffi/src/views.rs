@@ -71,7 +71,7 @@ impl Views {
         events.extend(batch.iter().map(|event| kept.event(&event)));
         said.point(events);
         // Those who were disconnected before their open was taken; the table knows of them by now.
-        batch.revoked().for_each(|conn| peers.close(conn));
+        batch.revoked().for_each(|conn| peers.close(conn, || true));
     }
 
     pub(crate) fn events(&self) -> &[Event] {

@@ -188,6 +188,110 @@ static void ended_when_the_peer_had_left(enum end end) {
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
+static int stop_at_text(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
+  (void)text, (void)len;
+  ++*(int *)userdata;
+  ANSWERS(WSG_OK, wsg_server_send_text(server, conn, TEXT("before")));
+  ANSWERS(WSG_OK, wsg_server_stop(server));
+  CHECK(!wsg_conn_is_open(server, conn));
+  CHECK(wsg_server_send_text(server, conn, TEXT("after")) < 0);
+  return 0;
+}
+
+/* Of two connections with two messages each, all of them here, one is handled: it stops the server. */
+static void stopped_in_the_middle_of_a_batch(void) {
+  wsg_handlers handlers = {.size = sizeof handlers, .text = stop_at_text};
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_server *server = NULL;
+  wsg_stats stats = {0};
+  int texts = 0, clients[2];
+  ANSWERS(WSG_OK, wsg_options_set_threads(options, 1, NULL));
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  for (int i = 0; i < 2; i++) {
+    clients[i] = client_open(wsg_server_address(server).data);
+    CHECK(clients[i] >= 0 && client_send(clients[i], "a") == 0 && client_send(clients[i], "b") == 0);
+  }
+  while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.messages_in < 4) usleep(1000);
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &texts, NULL));
+  CHECK(texts == 1);
+  close(clients[0]), close(clients[1]);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
+struct pressed {
+  int client, drained;
+  volatile int reads;
+  pthread_t reader;
+};
+
+static char much[1 << 20];
+
+static void press(wsg_server *server, uint64_t conn) {
+  int queued = 0;
+  for (int i = 0; i < 24; i++) {
+    int sent = wsg_server_send_binary(server, conn, much, sizeof much);
+    CHECK(sent >= 0);
+    queued |= sent == WSG_QUEUED;
+  }
+  CHECK(queued);
+}
+
+static void read_all(int client) {
+  static char sink[1 << 16];
+  for (size_t left = 24 * (sizeof much + 10); left > 0;) {
+    ssize_t got = recv(client, sink, left < sizeof sink ? left : sizeof sink, 0);
+    CHECK(got > 0);
+    left -= (size_t)got;
+  }
+}
+
+static void *read_later(void *userdata) {
+  static char sink[1 << 16];
+  struct pressed *pressed = userdata;
+  usleep(300000);
+  pressed->reads = 1;
+  while (recv(pressed->client, sink, sizeof sink, 0) > 0) continue;
+  return NULL;
+}
+
+/* In one turn: much, all of which is read, then much that is not. */
+static int press_twice(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
+  struct pressed *pressed = userdata;
+  (void)text, (void)len;
+  press(server, conn);
+  ANSWERS(WSG_OK, wsg_server_flush(server));
+  read_all(pressed->client);
+  usleep(50000); /* so that this is told by now */
+  press(server, conn);
+  CHECK(pthread_create(&pressed->reader, NULL, read_later, pressed) == 0);
+  return 0;
+}
+
+static int stop_when_drained(void *userdata, wsg_server *server, uint64_t conn) {
+  struct pressed *pressed = userdata;
+  CHECK(conn != 0 && pressed->reads); /* not the one that was on its way */
+  pressed->drained++;
+  return wsg_server_stop(server);
+}
+
+static void drained_speaks_of_what_was_said_last(void) {
+  wsg_handlers handlers = {.size = sizeof handlers, .text = press_twice, .drained = stop_when_drained};
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_server *server = NULL;
+  struct pressed pressed = {0};
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("max_outbox_bytes"), TEXT("67108864"), NULL));
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  pressed.client = client_open(wsg_server_address(server).data);
+  CHECK(pressed.client >= 0 && client_send(pressed.client, "a") == 0);
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &pressed, NULL));
+  CHECK(pressed.drained == 1);
+  pthread_join(pressed.reader, NULL);
+  close(pressed.client);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
 struct inside {
   wsg_server *server;
   int calls;
@@ -507,6 +611,8 @@ int main(void) {
   ended_in_the_middle_of_a_batch(DISCONNECT);
   disconnected_before_the_open_was_taken();
   for (enum end end = CLOSE; end <= RETURN; end++) ended_when_the_peer_had_left(end);
+  stopped_in_the_middle_of_a_batch();
+  drained_speaks_of_what_was_said_last();
   ended_by_an_inline_handler();
   for (int i = 0; i < 10; i++) what_was_said_before_arrives(i % 3);
   handlers_that_cannot_be();

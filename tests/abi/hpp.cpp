@@ -134,6 +134,37 @@ static void next_that_throws() {
   CHECK(client_join(peer, &gone) >= 4 && std::string_view(gone.received + 2, 2) == "\x03\xf3");
 }
 
+// Who has failed stays so, also for what comes in the batches behind; others are not meant.
+static void next_that_throws_before_more_comes() {
+  const auto server = make_server(open_policy("raw").threads(1));
+  const std::string address = server->address();
+  const auto arrived = [&](std::uint64_t count) {
+    wsg_stats stats{};
+    while (wsg_server_stats(server->get(), &stats, sizeof stats) == WSG_OK && stats.messages_in < count) usleep(1000);
+  };
+  const int bad = client_open(address.c_str()), honest = client_open(address.c_str());
+  CHECK(bad >= 0 && honest >= 0 && client_send(bad, "a") == 0);
+  std::string texts;
+  int closes = 0, thrown = 0;
+  while (closes == 0 || texts.size() < 2) {
+    try {
+      server->next(std::nullopt, [&](const wsg_event &event) {
+        if (event.kind == WSG_EVENT_CLOSE) closes++;
+        if (event.kind != WSG_EVENT_TEXT) return;
+        texts += wsguard::view(event.body.payload);
+        if (texts != "a") return;
+        CHECK(client_send(bad, "b") == 0 && client_send(bad, "c") == 0 && client_send(honest, "z") == 0);
+        arrived(4);
+        throw std::runtime_error("deliberate");
+      });
+    } catch (const std::runtime_error &) {
+      thrown++;
+    }
+  }
+  CHECK(thrown == 1 && texts == "az");
+  close(bad), close(honest);
+}
+
 static void types() {
   wsguard::server server = returned(open_policy("raw"));
   const std::vector<std::uint8_t> octets{1, 2, 3};
@@ -188,6 +219,7 @@ int main() {
   handlers_that_throw();
   inline_handlers_that_throw();
   next_that_throws();
+  next_that_throws_before_more_comes();
   types();
   std::puts("hpp: exceptions cost one connection, and are told");
   return 0;

@@ -85,11 +85,12 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
 
 static void settle(uint64_t ticket) {
   wsg_str user = json_text(script, "/user");
-  unsigned long long lifetime = json_number(script, "/expires_in_ms", 0);
+  /* 0 is a session that expires now; one that never does is not in the script. */
+  unsigned long long lifetime = json_number(script, "/expires_in_ms", WSG_NEVER);
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-  uint64_t expires_at_ms = lifetime == 0 ? WSG_NEVER : unix_ms + lifetime;
+  uint64_t expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime;
   wsg_status status = user.data == NULL ? wsg_server_accept_anonymous(server, ticket, expires_at_ms)
                                         : wsg_server_accept(server, ticket, VIEW(user), expires_at_ms);
   if (status < 0) fprintf(stderr, "not accepted: %s\n", wsg_status_name(status).data);
