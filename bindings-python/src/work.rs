@@ -130,7 +130,12 @@ impl<'py> Work<'_, 'py> {
         // One that has closed meanwhile needs neither.
         let _ = match reading {
             Reading::AsBefore => Ok(()),
-            Reading::Pause => self.handle.pause(conn.get().id),
+            Reading::Pause => {
+                let paused = self.handle.pause(conn.get().id);
+                // Now, not behind the rest of the batch: until the core knows, it reads on.
+                self.handle.flush();
+                paused
+            }
             Reading::Resume => self.handle.resume(conn.get().id),
         };
     }

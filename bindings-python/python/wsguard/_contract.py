@@ -203,7 +203,9 @@ def _no_none(value: Any, path: str) -> None:
         items = [(f"{path}[{index}]", each) for index, each in enumerate(value)]
     for at, each in items:
         if each is None:
-            raise ConfigError(f"{at}: is None; leave it out, or give what it should be", code="invalid_option", option=at)
+            raise ConfigError(
+                f"{at}: is None; leave it out, or give what it should be", code="invalid_option", option=at
+            )
         _no_none(each, at)
 
 
