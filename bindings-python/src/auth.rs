@@ -215,20 +215,32 @@ impl Granting {
     }
 }
 
-/// The coroutines of `authenticate` that run, by ticket: never more than `max_pending_auth`, and none for longer than its
-/// handshake waits (THREATS A5).
+/// The coroutines of `authenticate` that run, by ticket: those whose handshake waits are never more than
+/// `max_pending_auth`, and each is told to end when its handshake waits no more (THREATS A5).
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
     tasks: HashMap<u64, Py<PyAny>>,
+    /// Those that were told to end, and have not yet: they take no place of those that wait.
+    ending: HashMap<u64, Py<PyAny>>,
     /// Somebody looks after them soon.
     is_watched: bool,
 }
 
 impl Asking {
+    /// A coroutine has ended. The caller drops what is returned.
+    fn remove(&mut self, ticket: TicketId) -> Option<Py<PyAny>> {
+        let ticket = ticket.to_u64();
+        self.tasks.remove(&ticket).or_else(|| self.ending.remove(&ticket))
+    }
+
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.tasks.values().try_for_each(|task| visit.call(task))
+        self.tasks.values().chain(self.ending.values()).try_for_each(|task| visit.call(task))
     }
 }
+
+/// Coroutines that were told to end take until the loop's next round, and some longer: so many may, or `max_pending_auth`
+/// where that is more. With more of them nobody new is asked.
+const MAX_ENDING: usize = 1024;
 
 /// How often it is looked whether the handshakes still wait.
 const LOOK_EVERY_S: f64 = 0.1;
@@ -247,7 +259,7 @@ struct Answering {
 impl Answering {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = task.py();
-        let own = lock(&self.run.asking).tasks.remove(&self.ticket.to_u64());
+        let own = lock(&self.run.asking).remove(self.ticket);
         drop(own);
         let context = self.context.bind(py);
         Work::with(self.server.bind(py), &self.run, |work| work.answered(self.ticket, task, context)).map(drop)
@@ -305,24 +317,34 @@ impl<'py> Work<'_, 'py> {
         self.look_later()
     }
 
-    /// Whether another coroutine may run: those whose handshake has gone are told to end, and count until they have.
+    /// Whether another coroutine may run. Those whose handshake has gone, perhaps to make place for this one, are told to
+    /// end, and no longer count.
     fn has_room(&self) -> PyResult<bool> {
-        if lock(&self.run.asking).tasks.len() < self.run.max_pending_auth {
-            return Ok(true);
+        let most = self.run.bounds.max_pending_auth;
+        if lock(&self.run.asking).tasks.len() >= most {
+            let forsaken = self.forsaken();
+            self.cancel(forsaken)?;
         }
-        self.cancel_forsaken()?;
-        Ok(lock(&self.run.asking).tasks.len() < self.run.max_pending_auth)
+        let asking = lock(&self.run.asking);
+        Ok(asking.tasks.len() < most && asking.ending.len() < most.max(MAX_ENDING))
     }
 
-    /// Cancels the coroutines whose handshake no longer waits: it timed out, or the peer has left.
-    fn cancel_forsaken(&self) -> PyResult<()> {
-        let forsaken: Vec<Py<PyAny>> = {
-            let asking = lock(&self.run.asking);
-            let forsaken =
-                asking.tasks.iter().filter(|(ticket, _)| !self.handle.is_waiting(TicketId::from_u64(**ticket)));
-            forsaken.map(|(_, task)| task.clone_ref(self.py)).collect()
-        };
-        for task in forsaken {
+    /// The coroutines whose handshake no longer waits: it timed out, the peer has left, or another took its place. From
+    /// here on they count as ending.
+    fn forsaken(&self) -> Vec<Py<PyAny>> {
+        let mut asking = lock(&self.run.asking);
+        let Asking { tasks, ending, .. } = &mut *asking;
+        let gone = tasks.extract_if(|ticket, _| !self.handle.is_waiting(TicketId::from_u64(*ticket)));
+        gone.map(|(ticket, task)| {
+            let told = task.clone_ref(self.py);
+            ending.insert(ticket, task);
+            told
+        })
+        .collect()
+    }
+
+    fn cancel(&self, tasks: Vec<Py<PyAny>>) -> PyResult<()> {
+        for task in tasks {
             task.bind(self.py).call_method0(intern!(self.py, "cancel"))?;
         }
         Ok(())
@@ -340,11 +362,14 @@ impl<'py> Work<'_, 'py> {
 
     /// Looks after the handshakes that wait for a coroutine.
     pub(crate) fn look_after_handshakes(&self) -> PyResult<()> {
-        self.cancel_forsaken()?;
+        // Those that have not ended since the last look are told once more.
+        let mut forsaken: Vec<_> = lock(&self.run.asking).ending.values().map(|task| task.clone_ref(self.py)).collect();
+        forsaken.extend(self.forsaken());
+        self.cancel(forsaken)?;
         let is_over = {
             let mut asking = lock(&self.run.asking);
             asking.is_watched = false;
-            asking.tasks.is_empty()
+            asking.tasks.is_empty() && asking.ending.is_empty()
         };
         if is_over { Ok(()) } else { self.look_later() }
     }

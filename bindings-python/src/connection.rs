@@ -20,6 +20,7 @@ use crate::errors;
 use crate::handlers::{Current, Waiting};
 use crate::json_out;
 use crate::kept::Kept;
+use crate::pending::MAX_PENDING_MESSAGES;
 use crate::records::{Close, Message};
 use crate::run::Run;
 use crate::server::Server;
@@ -36,6 +37,8 @@ pub(crate) struct Connection {
     user: Option<Arc<str>>,
     path: Box<str>,
     subprotocol: Option<Box<str>>,
+    /// The last revocation when it was let in.
+    granted: u64,
     /// When the session ends, where the application said so, in milliseconds since the Unix epoch.
     expires_at_ms: Option<u64>,
     /// A message may go straight to its handler: nothing earlier is unfinished.
@@ -84,10 +87,6 @@ pub(crate) struct State {
     last_place: u64,
 }
 
-/// What one connection may have pending before it is no longer read; it is read again from half of it on.
-const MAX_PENDING_MESSAGES: usize = 64;
-const MAX_PENDING_BYTES: usize = 1 << 20;
-
 /// What is to be told to the core after messages were kept or taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -105,20 +104,22 @@ pub(crate) struct Left {
 }
 
 impl State {
-    pub(crate) fn push(&mut self, waiting: Waiting, kept: Kept) -> Reading {
+    /// Keeps a message; `max_bytes` of them pause the connection.
+    pub(crate) fn push(&mut self, waiting: Waiting, kept: Kept, max_bytes: usize) -> Reading {
         self.pending_bytes += kept.bytes();
         self.pending.push_back((waiting, kept));
-        if !self.paused && (self.pending.len() >= MAX_PENDING_MESSAGES || self.pending_bytes >= MAX_PENDING_BYTES) {
+        if !self.paused && (self.pending.len() >= MAX_PENDING_MESSAGES || self.pending_bytes >= max_bytes) {
             self.paused = true;
             return Reading::Pause;
         }
         Reading::AsBefore
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(Waiting, Kept, Reading)> {
+    /// The next message; from half of `max_bytes` on the connection is read again.
+    pub(crate) fn pop(&mut self, max_bytes: usize) -> Option<(Waiting, Kept, Reading)> {
         let (waiting, kept) = self.pending.pop_front()?;
         self.pending_bytes -= kept.bytes();
-        let few = self.pending.len() <= MAX_PENDING_MESSAGES / 2 && self.pending_bytes <= MAX_PENDING_BYTES / 2;
+        let few = self.pending.len() <= MAX_PENDING_MESSAGES / 2 && self.pending_bytes <= max_bytes / 2;
         if self.paused && few {
             self.paused = false;
             return Some((waiting, kept, Reading::Resume));
@@ -183,6 +184,7 @@ impl Connection {
             user: open.user.clone(),
             path: open.path.clone(),
             subprotocol: open.subprotocol.clone(),
+            granted: open.granted,
             expires_at_ms,
             free: AtomicBool::new(true),
             over: AtomicBool::new(false),
@@ -209,6 +211,15 @@ impl Connection {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             now.as_millis() >= u128::from(at)
         })
+    }
+
+    /// Whether what was read of it is not handled any more: the server was stopped, or its user was disconnected since it was
+    /// let in.
+    pub(crate) fn was_revoked(&self) -> bool {
+        if self.run.is_dropping.load(Ordering::Acquire) {
+            return true;
+        }
+        self.user.as_deref().is_some_and(|user| lock(&self.run.revoked).is_over(user, self.granted))
     }
 
     /// Works on the state, and notes what that means for the next message. Nothing of Python may run inside.

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use wsguard::host::{Close as Ending, Decision, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent};
+use wsguard::host::{
+    Close as Ending, Code, Decision, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
+};
 
 use crate::awaiting;
 use crate::bell::lock;
@@ -177,9 +179,21 @@ fn find<'py>(work: &Work<'_, 'py>, id: wsguard::host::ConnectionId) -> Option<Bo
 fn opened(work: &Work<'_, '_>, open: &Open) -> PyResult<()> {
     let py = work.py;
     let granted = open.ticket.and_then(|ticket| lock(&work.run.granting).take(ticket));
+    if open.ticket.is_some() && granted.is_none() {
+        // What it was let in with was forgotten: it is not served without.
+        let _ = work.handle.fail(open.conn);
+        return Ok(());
+    }
     let conn = Connection::new(py, open, work.server.clone().unbind(), Arc::clone(work.run), granted);
     let conn = Bound::new(py, conn)?;
     lock(&work.run.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
+    // Asked behind the insertion: a call of `disconnect_user` on another thread finds it there, or is known here. The core
+    // closes it; the application hears neither of its open nor of its messages nor of its close.
+    if conn.get().was_revoked() {
+        let own = lock(&work.run.connections).remove(open.conn);
+        drop(own);
+        return Work::end(&conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
+    }
     match &work.handlers.open {
         Some(call) => work.call(&conn, Kind::Open, call, None),
         None => Ok(()),
@@ -199,6 +213,11 @@ fn closed(work: &Work<'_, '_>, ending: Ending<'_>) -> PyResult<()> {
     });
     awaiting::wake(py, waiting.0)?;
     awaiting::wake(py, waiting.1)?;
+    // Behind the end of the session nothing is handled any more, whatever was read before.
+    let is_of = |code: Code| ending.code == code.close_code() && ending.reason == code.reason();
+    if is_of(Code::SessionExpired) || is_of(Code::SessionRevoked) {
+        Work::end(conn, None)?;
+    }
     work.advance(conn)?;
     work.let_linger(conn)
 }

@@ -15,6 +15,7 @@ mod json_in;
 mod json_out;
 mod kept;
 mod logging;
+mod pending;
 mod records;
 mod request;
 mod run;

@@ -1,7 +1,7 @@
 //! One run of a server, from its start to its end. Connections belong to the run they were opened in: a server that is
 //! started again has another, and nothing of the old one reaches it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PySet;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{ConnectionId, ConnectionMap, ServerHandle};
+use wsguard::host::{ConnectionId, ConnectionMap, Options, ServerHandle};
 
 use crate::auth::{Asking, Granting};
 use crate::bell::{Bell, lock};
@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::delivery::Delivery;
 use crate::fork;
 use crate::handlers::{Current, Handlers};
+use crate::pending::max_pending_bytes;
 
 /// Taken out while events are handled; gone when the server has stopped.
 pub(crate) type Deliveries = Mutex<Option<Box<Delivery>>>;
@@ -91,9 +92,61 @@ impl Connections {
         Some(conn)
     }
 
+    pub(crate) fn every<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, Connection>> {
+        self.all.values().map(|conn| conn.bind(py).clone()).collect()
+    }
+
     pub(crate) fn of_user<'py>(&self, py: Python<'py>, user: &str) -> Vec<Bound<'py, Connection>> {
         let ids = self.of_users.get(user).map(Vec::as_slice).unwrap_or_default();
         ids.iter().filter_map(|id| self.get(py, *id)).collect()
+    }
+}
+
+/// The users that were disconnected, and the number of the last time (`ServerHandle::last_revocation`): who was let in before
+/// is over, whether the application has heard of the open or not, and of the close or not.
+#[derive(Debug, Default)]
+pub(crate) struct Revoked {
+    numbers: HashMap<Arc<str>, u64>,
+    /// Oldest first, with those that a later one of the user has replaced.
+    order: VecDeque<(Arc<str>, u64)>,
+}
+
+/// So many are remembered.
+const MAX_REVOKED: usize = 65_536;
+
+impl Revoked {
+    pub(crate) fn note(&mut self, user: &str, number: u64) {
+        let user: Arc<str> = user.into();
+        self.numbers.insert(Arc::clone(&user), number);
+        self.order.push_back((user, number));
+        if self.order.len() > MAX_REVOKED
+            && let Some((oldest, number)) = self.order.pop_front()
+            && self.numbers.get(&oldest) == Some(&number)
+        {
+            self.numbers.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn is_over(&self, user: &str, granted: u64) -> bool {
+        self.numbers.get(user).is_some_and(|number| granted < *number)
+    }
+}
+
+/// What the options of a run bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) max_pending_auth: usize,
+    /// The bytes of one connection that may wait in Python before it is no longer read.
+    pub(crate) max_pending_bytes: usize,
+}
+
+impl Bounds {
+    pub(crate) fn of(options: &Options) -> Self {
+        let (per_user, per_ip) = (options.max_connections_per_user, options.max_connections_per_ip);
+        Self {
+            max_pending_auth: options.max_pending_auth,
+            max_pending_bytes: max_pending_bytes(options.max_inbox_bytes, per_user, per_ip),
+        }
     }
 }
 
@@ -104,7 +157,7 @@ pub(crate) struct Run {
     /// With the real ports; a name in `listen` may resolve to several.
     pub(crate) addresses: Vec<String>,
     pub(crate) bell: Bell,
-    pub(crate) max_pending_auth: usize,
+    pub(crate) bounds: Bounds,
     forks: u64,
     handlers: Mutex<Option<Arc<Handlers>>>,
     looping: Mutex<Option<Arc<Looping>>>,
@@ -112,6 +165,10 @@ pub(crate) struct Run {
     /// The server has stopped and every event was handled.
     finished: AtomicBool,
     pub(crate) connections: Mutex<Connections>,
+    /// It was stopped: nothing that was read before is handled any more.
+    pub(crate) is_dropping: AtomicBool,
+    /// Held while a user is disconnected, so that the number is that call's own.
+    pub(crate) revoked: Mutex<Revoked>,
     pub(crate) granting: Mutex<Granting>,
     pub(crate) asking: Mutex<Asking>,
     /// How many coroutines of `on_violation` run.
@@ -135,20 +192,22 @@ impl Run {
         bell: Bell,
         handlers: Handlers,
         looping: Option<Looping>,
-        max_pending_auth: usize,
+        bounds: Bounds,
     ) -> PyResult<Arc<Self>> {
         let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
         let run = Arc::new(Self {
             handle: server.handle(),
             addresses: server.addresses().to_vec(),
             bell,
-            max_pending_auth,
+            bounds,
             forks: fork::depth(),
             handlers: Mutex::new(Some(Arc::new(handlers))),
             looping: Mutex::new(looping.map(Arc::new)),
             delivery: Mutex::default(),
             finished: AtomicBool::new(false),
             connections: Mutex::default(),
+            is_dropping: AtomicBool::new(false),
+            revoked: Mutex::default(),
             granting: Mutex::default(),
             asking: Mutex::default(),
             reporting: AtomicUsize::new(0),

@@ -1,5 +1,6 @@
 //! A server: started with options and handlers, and delivered to by whoever calls `_deliver` or `_run`.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::connection::{Connection, Payload, with_payload};
 use crate::delivery::{Delivery, EVENTS_PER_TURN, Progress};
 use crate::ending::{self, Inside};
 use crate::handlers::Handlers;
-use crate::run::{self, LoopCalls, Looping, Run};
+use crate::run::{self, Bounds, LoopCalls, Looping, Run};
 use crate::work::Work;
 use crate::{errors, json_out, stats};
 
@@ -138,7 +139,7 @@ impl Server {
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
-        let max_pending_auth = options.max_pending_auth;
+        let bounds = Bounds::of(&options);
         let handlers = Handlers::of_dict(handlers)?;
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
         let bell = this.bell();
@@ -147,7 +148,7 @@ impl Server {
             py.detach(|| Builder::new().wake(ringer).start(options)).map_err(|error| errors::of_core(py, &error))?;
         // Coroutines that speak for a connection hear of its end, whether or not there is a handler for it.
         server.handle().heed(heeds_opens, true, heeds_violations);
-        let run = Run::new(py, server, bell, handlers, looping.map(Looping::of), max_pending_auth)?;
+        let run = Run::new(py, server, bell, handlers, looping.map(Looping::of), bounds)?;
         let before = lock(&this.run).replace(run);
         if let Some(before) = before {
             before.retire();
@@ -250,16 +251,26 @@ impl Server {
     }
 
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        self.own_run(py)?.handle.stop();
-        Ok(())
+        let run = self.own_run(py)?;
+        run.handle.stop();
+        run.is_dropping.store(true, Ordering::Release);
+        let conns = lock(&run.connections).every(py);
+        conns.iter().try_for_each(|conn| Work::end(conn, None))
     }
 
     #[pyo3(signature = (user, /))]
     fn disconnect_user(&self, py: Python<'_>, user: &str) -> PyResult<()> {
         let run = self.own_run(py)?;
-        run.handle.disconnect_user(user).map_err(|error| errors::of_core(py, &error))?;
+        let done = {
+            let mut revoked = lock(&run.revoked);
+            let done = run.handle.disconnect_user(user);
+            // Nobody is let in behind the end: whoever was is over, and messages may still wait for a coroutine.
+            revoked.note(user, if done.is_ok() { run.handle.last_revocation() } else { u64::MAX });
+            done
+        };
         let conns = lock(&run.connections).of_user(py, user);
-        conns.iter().try_for_each(|conn| Work::end(conn, Some((1008, "session revoked"))))
+        conns.iter().try_for_each(|conn| Work::end(conn, Some((1008, "session revoked"))))?;
+        done.map_err(|error| errors::of_core(py, &error))
     }
 
     fn reload_tls(&self, py: Python<'_>) -> PyResult<()> {

@@ -13,7 +13,7 @@ use wsguard::host::{ConnectionId, JsonMessage, ServerHandle};
 
 use crate::awaiting::{self, Awaiting, Done};
 use crate::bell::lock;
-use crate::connection::{Connection, Reading, State};
+use crate::connection::{Connection, Reading};
 use crate::ending::Inside;
 use crate::errors;
 use crate::handlers::{Current, Handlers, Incoming, NoData, Waiting};
@@ -119,8 +119,9 @@ impl<'py> Work<'_, 'py> {
         }
         let waiting = Waiting::copy_of(message);
         let kept = Kept::new(self.handle, waiting.cost_bytes());
+        let max_bytes = self.run.bounds.max_pending_bytes;
         let (reading, receivers) =
-            conn.get().with_state(|state| (state.push(waiting, kept), std::mem::take(&mut state.receivers)));
+            conn.get().with_state(|state| (state.push(waiting, kept, max_bytes), std::mem::take(&mut state.receivers)));
         self.read(conn, reading);
         awaiting::wake(self.py, receivers)
     }
@@ -129,7 +130,12 @@ impl<'py> Work<'_, 'py> {
         // One that has closed meanwhile needs neither.
         let _ = match reading {
             Reading::AsBefore => Ok(()),
-            Reading::Pause => self.handle.pause(conn.get().id),
+            Reading::Pause => {
+                let paused = self.handle.pause(conn.get().id);
+                // Now, not behind the rest of the batch: until the core knows, it reads on.
+                self.handle.flush();
+                paused
+            }
             Reading::Resume => self.handle.resume(conn.get().id),
         };
     }
@@ -218,10 +224,14 @@ impl<'py> Work<'_, 'py> {
     /// The next message for whoever iterates; what its model refuses is passed over.
     pub(crate) fn take(&self, conn: &Bound<'py, Connection>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
-            if conn.get().has_expired() {
+            if conn.get().has_expired() || conn.get().was_revoked() {
                 Self::end(conn, None)?;
             }
-            let Some((waiting, kept, reading)) = conn.get().with_state(State::pop) else { return Ok(None) };
+            let Some((waiting, kept, reading)) =
+                conn.get().with_state(|state| state.pop(self.run.bounds.max_pending_bytes))
+            else {
+                return Ok(None);
+            };
             drop(kept);
             self.read(conn, reading);
             let message = match waiting.as_incoming() {
@@ -420,14 +430,14 @@ impl<'py> Work<'_, 'py> {
             Nothing,
         }
         loop {
-            if conn.get().has_expired() {
+            if conn.get().has_expired() || conn.get().was_revoked() {
                 Self::end(conn, None)?;
             }
             let next = conn.get().with_state(|state| {
                 if state.busy.is_some() {
                     return Next::Nothing;
                 }
-                let waiting = if state.is_iterated() { None } else { state.pop() };
+                let waiting = if state.is_iterated() { None } else { state.pop(self.run.bounds.max_pending_bytes) };
                 match waiting {
                     Some((waiting, kept, reading)) => Next::Message(waiting, kept, reading),
                     None if std::mem::take(&mut state.close_due) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -107,7 +108,9 @@ def test_order_of_a_connection_holds_across_coroutines(run: Run) -> None:
 
 def test_a_busy_connection_is_not_read_and_nothing_is_lost(run: Run) -> None:
     async def main() -> None:
-        server = wsguard.Server(**options(protocol="raw", rate_limit=None, max_inbox_bytes=1 << 20))
+        # 128 KiB of one connection may wait.
+        bounds = {"max_inbox_bytes": 1 << 20, "max_connections_per_ip": 2, "max_connections_per_user": 1}
+        server = wsguard.Server(**options(protocol="raw", rate_limit=None, **bounds))
         gate = asyncio.Event()
         seen: list[str] = []
 
@@ -124,7 +127,7 @@ def test_a_busy_connection_is_not_read_and_nothing_is_lost(run: Run) -> None:
 
             sending = asyncio.create_task(send())
             # 60 MB do not fit into what may wait here and in the sockets: the peer feels it.
-            while server.stats()["inbox_bytes"] < 64 * 5000:
+            while server.stats()["inbox_bytes"] < 128 << 10:
                 await asyncio.sleep(0.01)
             done, _ = await asyncio.wait([sending], timeout=0.5)
             assert not done
@@ -438,5 +441,48 @@ def test_the_application_cancels_itself(run: Run) -> None:
             assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
         with pytest.raises(asyncio.CancelledError):
             await serving
+
+    run(main)
+
+
+def test_the_connections_of_one_address_do_not_fill_the_inbox(run: Run) -> None:
+    async def main() -> None:
+        inbox = 16 << 20
+        bounds = {"max_inbox_bytes": inbox, "max_connections_per_ip": 16, "max_connections_per_user": 8}
+        server = wsguard.Server(**options(protocol="raw", rate_limit=None, **bounds))
+        gate = asyncio.Event()
+
+        @server.on_message
+        async def echo(conn: Connection, message: str) -> None:
+            if message.startswith("x"):
+                await gate.wait()
+            await conn.send(message[:5])
+
+        async def flood(peer: Any) -> None:
+            for _ in range(100):
+                await peer.send("x" * 16_000)
+                # What the loop has not heard of yet is the core's to bound.
+                await asyncio.sleep(0.002)
+
+        async with server, contextlib.AsyncExitStack() as peers:
+            every = []
+            for _ in range(16):
+                every.append(await peers.enter_async_context(client(server, local_addr=("127.0.0.2", 0))))
+                # Nobody waits for a close behind what was not sent.
+                peers.callback(every[-1].transport.abort)
+            flooding = [asyncio.create_task(flood(peer)) for peer in every]
+            before = -1
+            while server.stats()["messages_in"] != before or before < 32:
+                before = server.stats()["messages_in"]
+                await asyncio.sleep(0.3)
+            # Each has 256 KiB, and what was read before the core heard of it; 1 MiB each would fill it.
+            assert server.stats()["inbox_bytes"] <= inbox // 2
+            async with client(server, local_addr=("127.0.0.3", 0)) as other:
+                await other.send("hello")
+                assert await other.recv() == "hello"
+            for task in flooding:
+                task.cancel()
+            await asyncio.gather(*flooding, return_exceptions=True)
+            gate.set()
 
     run(main)

@@ -28,6 +28,13 @@ class Contract:
                 # The core says what is accepted.
                 self._options[name] = stated
                 continue
+            if stated.get("schema", True) is None:
+                # Any data is said by leaving it out: a schema that was not found must not let everything pass.
+                raise ConfigError(
+                    f"events.{name}.schema: must be a schema, not None; leave it out for any data",
+                    code="invalid_option",
+                    option=f"events.{name}.schema",
+                )
             rest = {key: value for key, value in stated.items() if key != "schema"}
             self.declare(name, schema=stated.get("schema"), more=rest)
 
@@ -178,11 +185,29 @@ def options_text(options: Mapping[str, Any]) -> str:
     """The options as JSON. Raises ``ConfigError`` for what is none, naming the option."""
     parts = []
     for name, value in options.items():
+        if name in ("auth", "tls"):
+            _no_none(value, name)
         try:
             parts.append(f"{_wsguard.dumps(name)}:{_wsguard.dumps(_plain(value))}")
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}: {error}", code="invalid_option", option=name) from None
     return "{" + ",".join(parts) + "}"
+
+
+def _no_none(value: Any, path: str) -> None:
+    """Below ``auth`` and ``tls`` what is not said is not checked: an issuer, a client's certificate. A slip
+    (``os.environ.get``) must not leave it out."""
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = [(f"{path}.{key}", each) for key, each in value.items()]
+    elif isinstance(value, (list, tuple)):
+        items = [(f"{path}[{index}]", each) for index, each in enumerate(value)]
+    for at, each in items:
+        if each is None:
+            raise ConfigError(
+                f"{at}: is None; leave it out, or give what it should be", code="invalid_option", option=at
+            )
+        _no_none(each, at)
 
 
 def _plain(value: Any) -> Any:

@@ -70,9 +70,11 @@ class Audience:
         self._except = except_
 
     def except_(self, conn: Connection) -> Audience:
-        """The same audience without ``conn``."""
+        """The same audience without ``conn``: one connection can be left out."""
         if not isinstance(conn, Connection):
             raise TypeError(f"except_ takes a connection, not {type(conn).__name__}")
+        if self._except is not None and self._except is not conn:
+            raise InvalidArgument("except_ leaves out one connection, and one is left out", code="invalid_argument")
         return Audience(self._server, self._room, conn)
 
     def emit(self, event: str, data: Any = None, /) -> None:

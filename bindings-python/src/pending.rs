@@ -1,0 +1,16 @@
+//! How much of one connection may wait in Python before it is no longer read (THREATS S4); it is read again from half of
+//! it on.
+
+/// So many messages, however small.
+pub(crate) const MAX_PENDING_MESSAGES: usize = 64;
+
+/// So many bytes where there is much room.
+const MAX_PENDING_BYTES: usize = 1 << 20;
+
+/// The bytes of one connection that may wait: all connections of one user, or of one address, together fill at most a
+/// quarter of `max_inbox_bytes`, beside the message that each is paused behind. At least 1, so that one message always is
+/// taken, whatever its size.
+pub(crate) fn max_pending_bytes(max_inbox_bytes: usize, per_user: usize, per_ip: usize) -> usize {
+    let most = per_user.max(per_ip).max(1).saturating_mul(4);
+    (max_inbox_bytes / most).clamp(1, MAX_PENDING_BYTES)
+}

@@ -1,0 +1,233 @@
+"""Closed is closed: who was disconnected, whose session has ended, and everybody after ``stop`` is not handled any more."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+import wsguard
+from conftest import Run, client, options
+from websockets.exceptions import ConnectionClosedError
+from wsguard import Accept, Close, ConfigError, Connection
+
+TOKENS = {"tokens": [{"token": "a" * 32, "user": "alice"}, {"token": "b" * 32, "user": "bob"}]}
+
+
+def as_user(letter: str) -> dict[str, Any]:
+    return {"additional_headers": {"X-Auth-Token": letter * 32}}
+
+
+def test_who_was_disconnected_before_the_open_was_heard_is_not_served() -> None:
+    server = wsguard.Server(**options(protocol="raw", auth=TOKENS))
+    opened: list[str | None] = []
+    handled: list[str] = []
+    ended: list[str | None] = []
+    server.on_open(lambda conn: opened.append(conn.user))
+    server.on_close(lambda conn, _: ended.append(conn.user))
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        handled.append(text)
+        if text == "disconnect":
+            # Bob is open for the core, and his message is read; nobody here has heard of either.
+            while server.stats()["messages_in"] < 2:
+                time.sleep(0.001)
+            server.disconnect_user("bob")
+            conn.send_nowait("done")
+
+    async def talk() -> None:
+        async with client(server, **as_user("a")) as alice:
+            await alice.send("disconnect")
+            async with client(server, **as_user("b")) as bob:
+                await bob.send("as bob")
+                assert await alice.recv() == "done"
+                with pytest.raises(ConnectionClosedError, match="session revoked"):
+                    await bob.recv()
+            # Whoever comes after it is served.
+            async with client(server, **as_user("b")) as bob:
+                await bob.send("as another bob")
+                while "as another bob" not in handled:
+                    await asyncio.sleep(0.001)
+        while len(ended) < 2:
+            await asyncio.sleep(0.001)
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run("native", started=talking.start)
+    talking.join()
+    assert (opened, handled) == (["alice", "bob"], ["disconnect", "as another bob"])
+    assert ended == ["bob", "alice"]
+
+
+def test_what_waits_of_a_closed_connection_is_not_handled_once_its_user_is_disconnected(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw", auth=TOKENS))
+        gate, ended = asyncio.Event(), asyncio.Event()
+        handled: list[str] = []
+
+        @server.on_message
+        async def message(conn: Connection, text: str) -> None:
+            handled.append(text)
+            await gate.wait()
+
+        server.on_close(lambda conn, _: ended.set())
+        async with server:
+            async with client(server, **as_user("a")) as peer:
+                for text in ("one", "two", "three"):
+                    await peer.send(text)
+            while server.stats()["open"]:
+                await asyncio.sleep(0.001)
+            # The close is heard too, behind the three.
+            await asyncio.sleep(0.01)
+            server.disconnect_user("alice")
+            gate.set()
+            await ended.wait()
+            assert server.stats()["inbox_bytes"] == 0
+        assert handled == ["one"]
+
+    run(main)
+
+
+def _signed(claims: dict[str, Any], key: str) -> str:
+    def text(part: bytes) -> str:
+        return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+    head = text(json.dumps({"alg": "HS256", "typ": "JWT"}).encode()) + "." + text(json.dumps(claims).encode())
+    return head + "." + text(hmac.new(key.encode(), head.encode(), hashlib.sha256).digest())
+
+
+def test_what_waits_is_not_handled_once_the_session_of_a_jwt_has_expired(run: Run) -> None:
+    async def main() -> None:
+        key = "k" * 32
+        auth = {"jwt": {"algorithms": ["HS256"], "key": key, "audience": "here", "issuer": "there", "leeway_s": 0}}
+        server = wsguard.Server(**options(protocol="raw", auth=auth))
+        gate = asyncio.Event()
+        handled: list[str] = []
+        ends: asyncio.Queue[Close] = asyncio.Queue()
+
+        @server.on_message
+        async def message(conn: Connection, text: str) -> None:
+            handled.append(text)
+            await gate.wait()
+
+        server.on_close(lambda _, close: ends.put_nowait(close))
+        async with server:
+            claims = {"sub": "alice", "aud": "here", "iss": "there", "exp": int(time.time()) + 2}
+            async with client(server, additional_headers={"X-Auth-Token": _signed(claims, key)}) as peer:
+                for text in ("one", "two"):
+                    await peer.send(text)
+                with pytest.raises(ConnectionClosedError, match="session expired"):
+                    await peer.recv()
+                while server.stats()["open"]:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.01)
+                gate.set()
+                assert (await ends.get()).reason == "session expired"
+        assert handled == ["one"]
+
+    run(main)
+
+
+def test_nothing_that_was_read_before_is_handled_after_stop() -> None:
+    server = wsguard.Server(**options(protocol="raw"))
+    handled: list[str] = []
+
+    @server.on_open
+    def opened(_: Connection) -> None:
+        while server.stats()["messages_in"] < 3:
+            time.sleep(0.001)
+
+    @server.on_message
+    def message(_: Connection, text: str) -> None:
+        handled.append(text)
+        server.stop()
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            for text in ("one", "two", "three"):
+                await peer.send(text)
+            await peer.wait_closed()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run("native", started=talking.start)
+    talking.join()
+    assert handled == ["one"]
+
+
+def test_one_connection_is_left_out_of_an_audience(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        opened: asyncio.Queue[Connection] = asyncio.Queue()
+        server.on_open(opened.put_nowait)
+        async with server, client(server) as one, client(server):
+            first, second = await opened.get(), await opened.get()
+            audience = server.to_all().except_(first)
+            with pytest.raises(wsguard.InvalidArgument, match="leaves out one connection"):
+                audience.except_(second)
+            # The same once more changes nothing.
+            audience.except_(first).send("to the other")
+            server.to_all().send("to all")
+            assert await one.recv() == "to all"
+
+    run(main)
+
+
+def test_none_switches_no_check_off() -> None:
+    key = {"algorithms": ["HS256"], "key": "k" * 32, "audience": "here"}
+    slips: list[tuple[dict[str, Any], str]] = [
+        ({"auth": {"jwt": {**key, "issuer": None}}}, "auth.jwt.issuer"),
+        ({"auth": {"tokens": [{"token": "a" * 32, "user": None}]}}, "auth.tokens[0].user"),
+        ({"tls": {"cert": "c", "key": "k", "client_ca": None}}, "tls.client_ca"),
+        ({"events": {"said": {"schema": None}}}, "events.said.schema"),
+    ]
+    for more, option in slips:
+        with pytest.raises(ConfigError) as refused:
+            wsguard.Server(**options(**more))
+        assert refused.value.option == option
+        assert "None" in str(refused.value)
+
+
+@pytest.mark.parametrize("places", [2, 4])
+def test_coroutines_that_were_told_to_end_take_no_place(run: Run, places: int) -> None:
+    async def main() -> None:
+        more = options(protocol="raw", max_pending_auth=places * 2, auth_timeout_ms=5000)
+        del more["auth"]
+        server = wsguard.Server(**more)
+        asked: list[str | None] = []
+        release = asyncio.Event()
+
+        @server.authenticate
+        async def authenticate(request: wsguard.Request) -> Accept:
+            asked.append(request.ip)
+            if request.token != "good":
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    # It ends, but not at once.
+                    await release.wait()
+            return Accept("alice")
+
+        async def hang(ip: str) -> None:
+            with pytest.raises(Exception):  # noqa: B017 -- 503, or its connection is lost
+                async with client(server, local_addr=(ip, 0)):
+                    pass
+
+        async with server:
+            hanging = [asyncio.create_task(hang(f"127.0.0.{2 + number % 2}")) for number in range(places * 2)]
+            while len(asked) < places * 2:
+                await asyncio.sleep(0.001)
+            # Whoever holds most makes room, and the newcomer is asked although nobody has ended yet.
+            async with client(server, local_addr=("127.0.0.4", 0), additional_headers={"X-Auth-Token": "good"}):
+                assert asked[-1] == "127.0.0.4"
+            release.set()
+            server.stop()
+            await asyncio.gather(*hanging)
+
+    run(main)
