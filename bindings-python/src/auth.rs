@@ -220,7 +220,8 @@ impl Granting {
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
     tasks: HashMap<u64, Py<PyAny>>,
-    /// Those that were told to end, and have not yet: they take no place of those that wait.
+    /// Those that were told to end, and have not yet: they take no place of those that wait. With `max_pending_auth` of
+    /// them, too, nobody new is asked.
     ending: HashMap<u64, Py<PyAny>>,
     /// Somebody looks after them soon.
     is_watched: bool,
@@ -237,10 +238,6 @@ impl Asking {
         self.tasks.values().chain(self.ending.values()).try_for_each(|task| visit.call(task))
     }
 }
-
-/// Coroutines that were told to end take until the loop's next round, and some longer: so many may, or `max_pending_auth`
-/// where that is more. With more of them nobody new is asked.
-const MAX_ENDING: usize = 1024;
 
 /// How often it is looked whether the handshakes still wait.
 const LOOK_EVERY_S: f64 = 0.1;
@@ -326,7 +323,7 @@ impl<'py> Work<'_, 'py> {
             self.cancel(forsaken)?;
         }
         let asking = lock(&self.run.asking);
-        Ok(asking.tasks.len() < most && asking.ending.len() < most.max(MAX_ENDING))
+        Ok(asking.tasks.len() < most && asking.ending.len() < most)
     }
 
     /// The coroutines whose handshake no longer waits: it timed out, the peer has left, or another took its place. From

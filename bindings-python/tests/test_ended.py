@@ -1,4 +1,4 @@
-"""Closed is closed: who was disconnected, whose session has ended, and everybody after ``stop`` is not handled any more."""
+"""Closed is closed: who was disconnected, whose session has ended, and after ``stop`` nobody is handled any more."""
 
 from __future__ import annotations
 

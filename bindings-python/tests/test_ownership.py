@@ -525,7 +525,8 @@ def test_callbacks_of_peers_that_leave_are_cancelled_and_not_logged(run: Run, ca
             for _ in range(5):
                 await asyncio.gather(*(leave() for _ in range(15)))
             await until(lambda: alive == 0 and server.stats()["pending_auth"] == 0)
-        assert asked > 0 and most <= 20
+        # As many as may wait, and as many that were told to end.
+        assert asked > 0 and most <= 2 * 20
         assert not [record for record in caplog.records if record.name == "wsguard"]
 
     run(main)
