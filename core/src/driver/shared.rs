@@ -283,9 +283,11 @@ impl Shared {
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        // Whoever floods a full inbox with violations makes it no fuller: they stay counted and logged.
+        // Whoever floods a full inbox with violations makes it no fuller: they stay counted and logged. What ends a connection is
+        // told all the same: there are no more of those than connections.
+        let ends_a_connection = subject.conn.is_some() && !self.policy.report_only();
         if self.heeds(kind::VIOLATION)
-            && !self.inbox_is_full()
+            && (ends_a_connection || !self.inbox_is_full())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use wsguard::config::{ConfigError, ConfigErrorKind, Options, Policy};
 
-const NAMES: [&str; 38] = [
+const NAMES: [&str; 41] = [
     "auth",
     "auth_timeout_ms",
     "close_timeout_ms",
