@@ -62,7 +62,8 @@ impl Skim {
             return false;
         }
         self.is_lost = length >> 63 != 0;
-        self.in_close = *first == 0x80 | Opcode::Close as u8 && masked && extended == 0;
+        // One that is too long is refused, but whoever sent it has said goodbye and waits for our end (section 7.1.1).
+        self.in_close = *first == 0x80 | Opcode::Close as u8 && masked;
         self.remaining = length;
         self.header_len = 0;
         true
@@ -97,6 +98,14 @@ mod tests {
             }
         }
         None
+    }
+
+    #[test]
+    fn a_close_frame_that_is_too_long_is_a_goodbye() {
+        let stream = [&[0x88, 0xfe, 0, 126, 0, 0, 0, 0][..], &[b'x'; 126]].concat();
+        for piece in [1, 7, stream.len()] {
+            assert!(found_at(&mut Skim::default(), &stream, piece).is_some_and(|at| at + piece > stream.len()));
+        }
     }
 
     #[test]

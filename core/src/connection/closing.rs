@@ -256,7 +256,8 @@ impl Connection {
             return;
         }
         if closing.heard == Heard::Goodbye {
-            let code = Some(closing.ending.code).filter(|code| *code != NO_CODE);
+            // 1005 and 1006 are told, never sent (RFC 6455 section 7.4.1).
+            let code = Some(closing.ending.code).filter(|code| codec::is_sendable(*code));
             codec::close_frame(turn.out, code, "");
         }
         closing.phase = Phase::Closed;

@@ -80,6 +80,18 @@ fn a_half_close_gets_its_answers() {
     assert_eq!(rig.conn.phase(), Phase::Closed, "at once where no answer may come");
 }
 
+/// A peer cannot speak behind the end of its side, but what it said before may be read after it.
+#[test]
+fn no_close_frame_says_what_is_only_told() {
+    let mut rig = rig_with(1, RAW);
+    rig.seen.answers_outstanding = true;
+    rig.turn(Connection::handle_half_close);
+    rig.input(CLOSE);
+    rig.pass(MOST_GRACE_MS);
+    assert_eq!(server_frames(&rig.out), [(0x88, Vec::new())], "1006 is not sent");
+    assert_ne!(rig.conn.phase(), Phase::Parting);
+}
+
 #[test]
 fn a_half_close_in_the_middle_of_a_message_drops_it() {
     let mut rig = Rig::new(RAW);
