@@ -29,8 +29,8 @@ pub(crate) fn options(origin: &str, listen: &str) -> Value {
                 "properties": { "text": { "type": "string", "maxLength": 500, "pattern": r"\S" } }
             } }
         },
-        // Nobody types five messages in a second for long.
-        "rate_limit": { "per_second": 5, "burst": 20, "queue": 20, "bytes_per_second": 16384, "key": "user" },
+        // Nobody types twenty messages in a second for long; what a flood leaves behind has leaked away within two.
+        "rate_limit": { "per_second": 20, "burst": 20, "queue": 20, "bytes_per_second": 16384, "key": "user" },
         "max_message_bytes": 4096,
         "max_connections": 256,
         "max_connections_per_user": 4
