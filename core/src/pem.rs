@@ -6,6 +6,7 @@
 
 use std::io;
 
+use crate::base64;
 use crate::config::{ConfigError, is_clearly_a_path};
 
 const BEGIN: &str = "-----BEGIN ";
@@ -172,26 +173,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
     }
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    let (mut pending, mut bits) = (0_u32, 0);
-    for symbol in digits.bytes() {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        pending = pending << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((pending >> bits) as u8);
-            pending &= (1 << bits) - 1;
-        }
-    }
-    (pending == 0).then_some(bytes)
+    base64::decode(digits, *b"+/")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use core::fmt::{self, Write as _};
 use std::borrow::Cow;
 
 use super::{is_visible_ascii, query};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, is_token};
 
 /// What is accepted as an entry of `token_sources`.
 const ACCEPTED: &str = "accepted: \"bearer\", \"header:NAME\", \"cookie:NAME\", \"subprotocol\", \"query:NAME\"";
@@ -51,14 +51,14 @@ impl TokenSource {
         match text.split_once(':') {
             None if text == "bearer" => Ok(TokenSource::Bearer),
             None if text == "subprotocol" => Ok(TokenSource::Subprotocol),
-            Some(("header", name)) if is_http_token(name) => {
+            Some(("header", name)) if is_token(name) => {
                 let name = name.to_ascii_lowercase();
                 match RESERVED_HEADERS.iter().find(|(reserved, _)| *reserved == name) {
                     Some((_, hint)) => Err(format!("the header `{name}` cannot be a token source: {hint}")),
                     None => Ok(TokenSource::Header(name)),
                 }
             }
-            Some(("cookie", name)) if is_http_token(name) => Ok(TokenSource::Cookie(name.to_owned())),
+            Some(("cookie", name)) if is_token(name) => Ok(TokenSource::Cookie(name.to_owned())),
             Some(("query", name)) if is_parameter_name(name) => Ok(TokenSource::Query(name.to_owned())),
             Some(("header" | "cookie" | "query", _)) => Err(format!("not a valid name; {ACCEPTED}")),
             _ => Err(format!("unknown source; {ACCEPTED}")),
@@ -337,12 +337,6 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
-}
-
-/// RFC 9110 section 5.6.2: what header names and cookie names are made of.
-fn is_http_token(name: &str) -> bool {
-    let punctuation = b"!#$%&'*+-.^_`|~";
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || punctuation.contains(&byte))
 }
 
 /// A name that reads the same in any query parser: RFC 3986 unreserved characters, and brackets.

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use super::jwt_error::JwtError;
 use super::jwt_keys::{KeyRing, VerifyingKey};
 use super::{MAX_TOKEN_BYTES, check_user};
+use crate::base64;
 use crate::config::ConfigError;
 use crate::unambiguous::Unambiguous;
 
@@ -292,26 +293,7 @@ fn unix_seconds(value: &Value) -> Option<u64> {
 
 /// RFC 4648 section 5 without padding; one spelling per value, as RFC 7515 section 2 asks.
 pub(super) fn decode_base64url(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut pending, mut bits) = (0_u32, 0);
-    for symbol in text.bytes() {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        pending = pending << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((pending >> bits) as u8);
-            pending &= (1 << bits) - 1;
-        }
-    }
-    (bits < 6 && pending == 0).then_some(bytes)
+    base64::decode(text, *b"-_")
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub use options::{
     Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit,
     TlsOptions, TlsVersion,
 };
+pub(crate) use policy::is_token;
 pub use policy::{Policy, RateRules};
 pub(crate) use secret::{is_clearly_a_path, looks_like_a_path};
 

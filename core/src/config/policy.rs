@@ -403,7 +403,7 @@ fn paths(paths: Option<Vec<String>>) -> Result<Option<Box<[String]>>, ConfigErro
     Ok(Some(paths.into()))
 }
 
-/// Whether `text` is an RFC 9110 token, as subprotocol and header names are.
+/// Whether `text` is a token (RFC 9110 section 5.6.2), as the names of subprotocols, headers and cookies are.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
