@@ -1,4 +1,4 @@
-//! The options as an application states them: all optional but two, each with its default (CONFIG.md is the contract).
+//! The options as an application states them: all optional but two, each with its default.
 //!
 //! What is decided here is only the *shape*: names, types, defaults. Ranges, required options and contradictions are
 //! [`Policy`](super::Policy)'s. Durations are milliseconds (`_ms`), sizes are bytes (`_bytes`).
