@@ -11,8 +11,8 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use wsguard::{
-    Builder, ConnectionId, Event, EventBatch, Handled, Inline, InlineMessage, Next, Options, Replies, Server,
-    ServerHandle, Wake,
+    Accept, Builder, ConnectionId, Decision, Event, EventBatch, Handled, Inline, InlineMessage, Next, Options, Replies,
+    Server, ServerHandle, Wake,
 };
 
 fn options(more: &str) -> Options {
@@ -196,6 +196,43 @@ fn a_paused_peer_that_takes_nothing_is_gone() {
     // More than the buffers of both sockets hold.
     handle.send_binary(conn, &vec![0; 32 << 20]).unwrap();
     assert_eq!(tell(&mut server, 2), ["idle_timeout None", "close 1011 idle timeout"]);
+}
+
+#[test]
+fn a_violation_says_what_was_wrong() {
+    let mut server = start(r#", "max_message_bytes": 4"#);
+    let mut client = connect(&server.handle());
+    client.write_all(&text("12345")).unwrap();
+    let mut batch = EventBatch::new();
+    let detail = loop {
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        let told = batch.iter().find_map(|event| match event {
+            Event::Violation(violation) => Some(violation.detail.to_string()),
+            _ => None,
+        });
+        if let Some(detail) = told {
+            break detail;
+        }
+    };
+    assert!(detail.contains("max_message_bytes"), "{detail}");
+}
+
+#[test]
+fn the_application_knows_when_a_session_ends() {
+    let json = r#"{"origins": ["https://a.example"], "auth": "callback"}"#;
+    let mut server = Builder::new().without_listener().start(Options::from_json(json).unwrap()).unwrap();
+    let handle = server.handle();
+    let (mut client, socket) = accepted();
+    handle.adopt(socket, head("https://a.example")).unwrap();
+    let mut batch = EventBatch::new();
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+    let Some(Event::Upgrade(upgrade)) = batch.get(0) else { panic!("no upgrade") };
+    let end = 4_000_000_000_000;
+    let accept = Accept { user: Some("alice".into()), expires_at_ms: Some(end) };
+    handle.answer(upgrade.ticket, Decision::Accept(accept)).unwrap();
+    expect_101(&mut client);
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+    assert!(matches!(batch.get(0), Some(Event::Open(open)) if open.expires_at_ms == Some(end)));
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct Open {
     pub path: Box<str>,
     /// The subprotocol of the 101.
     pub subprotocol: Option<Box<str>>,
+    /// When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `accept` said. `None` when it does not end.
+    pub expires_at_ms: Option<u64>,
     /// The revocation that was the last when it was let in: what
     /// [`ServerHandle::last_revocation`](super::ServerHandle::last_revocation) counts.
     pub granted: u64,
@@ -88,6 +90,8 @@ pub struct ViolationEvent {
     pub conn: Option<ConnectionId>,
     /// The event of the message, escaped and cut to 64 characters.
     pub event: Option<Box<str>>,
+    /// What was wrong, in the words of the log record: at most 256 characters, none of them a control character.
+    pub detail: Box<str>,
 }
 
 /// One event.
@@ -415,7 +419,8 @@ impl EventBatch {
 
     pub(super) fn push_violation(&mut self, violation: ViolationEvent) {
         let texts = [violation.user.as_ref().map(|user| user.len()), violation.event.as_ref().map(|event| event.len())];
-        self.boxed += size_of::<ViolationEvent>() + texts.into_iter().flatten().sum::<usize>();
+        let texts = texts.into_iter().flatten().sum::<usize>() + violation.detail.len();
+        self.boxed += size_of::<ViolationEvent>() + texts;
         self.push(kind::VIOLATION, Record::Violation(Box::new(violation)));
     }
 
@@ -515,6 +520,7 @@ mod tests {
             user: None,
             path: long.into(),
             subprotocol: None,
+            expires_at_ms: None,
             granted: 0,
         };
         batch.push_open(open, None);

@@ -24,6 +24,11 @@ use crate::limits::lock;
 use crate::time::Moment;
 use crate::verdict::{Code, Severity};
 
+/// Words of ours that may quote a name of the policy: on one line, and at most 256 characters.
+pub(super) fn printable(detail: &str) -> String {
+    detail.chars().map(|c| if c.is_control() { '?' } else { c }).take(256).collect()
+}
+
 /// What a peer chose, made harmless for a log line: control and format characters, quotes, spaces and `=` are escaped,
 /// and at most 64 characters are kept.
 pub(super) fn escape(text: &str) -> String {
@@ -90,7 +95,7 @@ impl Sampler {
         // An empty name must not look like a field without a value.
         let event = or_dash(report.event.map(|event| if event.is_empty() { "\"\"".to_owned() } else { escape(event) }));
         let conn = or_dash(subject.conn.map(|conn| conn.to_string()));
-        let detail: String = report.detail.chars().map(|c| if c.is_control() { '?' } else { c }).take(256).collect();
+        let detail = printable(report.detail);
         macro_rules! record {
             ($level:ident) => {
                 tracing::$level!(target: "wsguard::verdict", %code, %ip, %peer, %user, %event, %conn, suppressed, ?detail)

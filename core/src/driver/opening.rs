@@ -606,7 +606,8 @@ impl Opening {
         seat.opened();
         let rate_limit = self.shared.policy.rate_limit.as_ref();
         let rate_key = rate_limit.map(|rules| seat.rate_key(rules.key, now).unwrap_or_default());
-        let opened = Opened { rate_key, expires_at: Clock::expiry(now, pass.identity.expires_at_unix_ms) };
+        let expires_at_ms = pass.identity.expires_at_unix_ms;
+        let opened = Opened { rate_key, expires_at: Clock::expiry(now, expires_at_ms) };
         let Answer { head, path, subprotocol } = answer;
         let (ip, peer) = (self.ip, self.peer);
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
@@ -614,7 +615,7 @@ impl Opening {
         let grant = pass.grant;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let newcomer = Newcomer { stream, opened, seat, ip, peer, granted, head, received };
-        let told = move |conn| (Open { conn, ticket, ip, user, path, subprotocol, granted }, grant);
+        let told = move |conn| (Open { conn, ticket, ip, user, path, subprotocol, expires_at_ms, granted }, grant);
         if with_shard(|shard| shard.adopt(newcomer, told)) {
             self.load.keep();
         }

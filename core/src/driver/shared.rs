@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::commands::{Command, CommandBuffer};
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS, Slots};
-use super::log::{Sampler, Subject, escape};
+use super::log::{Sampler, Subject, escape, printable};
 use super::notices::Notices;
 use super::sink::Inline;
 use super::stats::{ShardStats, Stats, Verdicts};
@@ -296,6 +296,7 @@ impl Shared {
                 user: subject.user.map(Arc::from),
                 conn: subject.conn,
                 event: report.event.map(|event| escape(event).into()),
+                detail: printable(report.detail).into(),
             });
         }
     }

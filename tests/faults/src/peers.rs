@@ -180,19 +180,24 @@ pub(crate) fn never_reading(ground: &Ground) -> Outcome<String> {
         rounds += 1;
     }
     let echo = frame::encode(frame::TEXT, json!({"event": "echo", "data": data}).to_string().as_bytes());
-    let talkers = (0..TALKERS).map(|_| {
-        let mut client = Client::open(&host.target, dial, &evil())?;
+    // All are let in before one of them speaks: what they say may fill the inbox, and then nobody is let in.
+    let clients = (0..TALKERS).map(|_| {
+        let client = Client::open(&host.target, dial, &evil())?;
         if let Some(tcp) = client.wire.as_tcp() {
             tcp.set_write_timeout(Some(Duration::from_millis(500)))?;
         }
+        Ok(client)
+    });
+    let clients = clients.collect::<Outcome<Vec<_>>>()?;
+    let talk = |mut client: Client| {
         let echo = echo.clone();
         // Ends when the server does not read any more, or has closed.
-        Ok(std::thread::spawn(move || {
+        std::thread::spawn(move || {
             while client.send(&echo).is_ok() {}
             client
-        }))
-    });
-    let talkers = talkers.collect::<Outcome<Vec<_>>>()?;
+        })
+    };
+    let talkers: Vec<_> = clients.into_iter().map(talk).collect();
     while !talkers.iter().all(JoinHandle::is_finished) {
         most = most.max(host.group.resident_kib());
         std::thread::sleep(Duration::from_millis(5));
