@@ -56,7 +56,7 @@ soak: hosts
 	    $(if $(HOSTS),--hosts $(HOSTS)) $(if $(SEED),--seed $(SEED))
 
 proxy: hosts packages
-	cargo run --locked --quiet -p wsguard-faults --bin wsguard-proxy-test
+	cargo run --locked --quiet -p wsguard-proxy-test
 
 browser: hosts packages
 	cd tests/browser && npm ci --silent --no-audit --no-fund && npm test
