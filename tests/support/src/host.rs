@@ -73,7 +73,12 @@ impl Host {
         let Some(answer) = answer else {
             // Its log may end a moment after its output.
             host.log.end(Duration::from_secs(1));
-            return fail!("the host did not start; its log ends: {}", host.log_tail());
+            let log = host.log_tail();
+            return if log.is_empty() {
+                fail!("the host did not start")
+            } else {
+                fail!("the host did not start; its log ends: {log}")
+            };
         };
         match answer["addr"].as_str() {
             Some(address) => address.clone_into(&mut host.target.address),

@@ -77,8 +77,8 @@ fn every_threat_is_proved_where_the_table_says() {
             let name = quoted(&proof, '`').next().unwrap_or_else(|| panic!("{id}: {proof}"));
             let scenarios = root().join("tests/scenarios").join(format!("{name}.toml"));
             let proved = match proof.split_once(' ') {
-                Some(("faults", _)) => faults.contains_key(name),
-                Some(("proxy", _)) => proxy.contains_key(name),
+                Some(("faults", _)) => faults.get(name) == Some(&id),
+                Some(("proxy", _)) => proxy.get(name) == Some(&id),
                 _ if scenarios.exists() => ids(&fs::read_to_string(scenarios).unwrap()).contains(id.as_str()),
                 _ => root().join(name).exists(),
             };
