@@ -60,8 +60,11 @@ impl Certs {
         CertificateDer::from_pem_file(self.dir.join(format!("{name}.pem"))).map_err(explained)
     }
 
-    /// Another client: with the client certificate when asked, and with these protocols for ALPN.
+    /// A client with the client certificate when asked, and with these protocols for ALPN.
     pub fn client_config(&self, with_client_cert: bool, alpn: &[String]) -> Outcome<Arc<ClientConfig>> {
+        if !with_client_cert && alpn.is_empty() {
+            return Ok(Arc::clone(&self.client));
+        }
         let builder = ClientConfig::builder().with_root_certificates(Arc::clone(&self.roots));
         let config = if with_client_cert {
             let key = PrivateKeyDer::from_pem_file(self.dir.join("client.key")).map_err(explained)?;

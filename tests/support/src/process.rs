@@ -8,7 +8,6 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 pub use nix::sys::signal::Signal;
 use nix::sys::signal::killpg;
-use nix::time::clock_getcpuclockid;
 pub use nix::unistd::Pid;
 
 use crate::outcome::{Failure, Outcome};
@@ -59,8 +58,15 @@ fn group_of(pid: Pid) -> Option<Pid> {
 }
 
 /// User and system time of all threads of a process, ended ones included.
+#[cfg(target_os = "linux")]
 pub fn cpu(pid: Pid) -> Outcome<Duration> {
-    Ok(clock_getcpuclockid(pid)?.now()?.into())
+    Ok(nix::time::clock_getcpuclockid(pid)?.now()?.into())
+}
+
+/// Nobody tells it here.
+#[cfg(not(target_os = "linux"))]
+pub fn cpu(pid: Pid) -> Outcome<Duration> {
+    crate::fail!("the processor time of {pid} is not known on this system")
 }
 
 /// Resident memory (`VmRSS`) of a process, in KiB.
