@@ -3,16 +3,15 @@
 use std::net::Ipv4Addr;
 
 use crate::client::{Client, Opening, PATIENCE};
-use crate::ensure;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, ensure};
 use crate::wire::{Dial, Target};
 
 /// Handshakes that are under way together; well below the server's backlog.
 const PORTION: usize = 200;
 
-/// The address of the n-th member: 200 members share one.
-pub fn address(member: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, 1, (1 + member / 200) as u8)
+/// From the address of the n-th member: 200 members share one.
+pub fn dial(member: usize) -> Dial {
+    Dial::from_address(Ipv4Addr::new(127, 0, 1, (1 + member / 200) as u8))
 }
 
 /// Opens `count` WebSocket connections; every one must be accepted.
@@ -22,7 +21,7 @@ pub fn open(target: &Target, count: usize, opening: &Opening) -> Outcome<Vec<Cli
     while clients.len() < count {
         let portion = clients.len();
         for member in portion..count.min(portion + PORTION) {
-            let mut client = Client::over(target.connect(Dial { from: Some(address(member)), ..Dial::default() })?);
+            let mut client = Client::over(target.connect(dial(member))?);
             client.send(&head)?;
             clients.push(client);
         }

@@ -1,79 +1,16 @@
 //! One WebSocket client over a blocking socket; every wait has a deadline.
 
-use std::fmt::Write as _;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::frame::{self, Frame};
-use crate::outcome::{Failure, Outcome};
+use crate::http::Response;
+pub use crate::http::{ORIGIN, Opening};
+use crate::outcome::{Failure, Outcome, ensure, fail, shown};
+pub use crate::wire::PATIENCE;
 use crate::wire::{Dial, Target, Wire};
-use crate::{ensure, fail};
-
-/// The origin that every policy of these tests allows.
-pub const ORIGIN: &str = "https://app.example.com";
-
-/// An opening handshake.
-#[derive(Clone, Debug)]
-pub struct Opening {
-    /// The request target.
-    pub target: String,
-    /// Headers beside those that every upgrade has; `Origin` comes from here, too.
-    pub headers: Vec<(String, String)>,
-}
-
-impl Opening {
-    /// From the allowed origin, with a token.
-    pub fn with_token(token: &str) -> Self {
-        Self::bare().header("Origin", ORIGIN).header("X-Auth-Token", token)
-    }
-
-    /// No origin, no credential.
-    pub fn bare() -> Self {
-        Self { target: "/".into(), headers: Vec::new() }
-    }
-
-    /// With one more header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// The request head.
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut head = format!(
-            "GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-            self.target
-        );
-        for (name, value) in &self.headers {
-            let _ = write!(head, "{name}: {value}\r\n");
-        }
-        head.push_str("\r\n");
-        head.into_bytes()
-    }
-}
-
-/// The answer to a request: status, head and, for a refusal, its short body.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The status code.
-    pub status: u16,
-    /// The whole head.
-    pub head: String,
-}
-
-impl Answer {
-    /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (own, value) = line.split_once(':')?;
-            own.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-}
 
 /// A client.
 #[derive(Debug)]
@@ -84,9 +21,6 @@ pub struct Client {
     /// Pings that were answered.
     pub pings: u32,
 }
-
-/// How long an answer may take on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Client {
     /// Over a connected socket.
@@ -103,7 +37,7 @@ impl Client {
     }
 
     /// Sends an opening handshake and reads the answer.
-    pub fn upgrade(&mut self, opening: &Opening) -> Outcome<Answer> {
+    pub fn upgrade(&mut self, opening: &Opening) -> Outcome<Response> {
         self.send(&opening.bytes())?;
         self.answer(PATIENCE)
     }
@@ -125,21 +59,15 @@ impl Client {
     }
 
     /// Reads the head of an answer, and its body by its length.
-    pub fn answer(&mut self, within: Duration) -> Outcome<Answer> {
+    pub fn answer(&mut self, within: Duration) -> Outcome<Response> {
         let deadline = Instant::now() + within;
-        let end = loop {
-            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
+        let answer = loop {
+            if let Some(answer) = Response::take(&mut self.buffer)? {
+                break answer;
             }
             ensure!(self.fill(deadline)?, "the server closed the socket without an answer");
         };
-        let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
-        self.buffer.drain(..end);
-        let Some(status) = head.split(' ').nth(1).and_then(|status| status.parse().ok()) else {
-            return fail!("not an HTTP answer: {head:?}");
-        };
-        let answer = Answer { status, head };
-        let length = answer.header("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let length = answer.body_length();
         while self.buffer.len() < length {
             ensure!(self.fill(deadline)?, "the answer's body is cut short");
         }
@@ -147,11 +75,12 @@ impl Client {
         Ok(answer)
     }
 
-    /// The next frame of any kind.
+    /// The next frame of any kind; no server here sends fragments.
     pub fn frame(&mut self, within: Duration) -> Outcome<Frame> {
         let deadline = Instant::now() + within;
         loop {
             if let Some(frame) = Frame::take(&mut self.buffer)? {
+                ensure!(frame.fin, "the server sent a fragment: {}", shown(&frame.as_sent()));
                 return Ok(frame);
             }
             ensure!(self.fill(deadline)?, "the server closed the socket without a close frame");
@@ -217,24 +146,15 @@ impl Client {
 
     /// Reads once; `false`: the socket has ended, by FIN or RST.
     fn fill(&mut self, deadline: Instant) -> Outcome<bool> {
-        let mut chunk = [0; 16 * 1024];
         let began = Instant::now();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(!left.is_zero(), "nothing came within {} ms", began.elapsed().as_millis());
-            self.wire.set_read_timeout(left)?;
-            match self.wire.read(&mut chunk) {
-                Ok(0) => return Ok(false),
-                Ok(length) => {
-                    self.buffer.extend_from_slice(&chunk[..length]);
-                    return Ok(true);
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
-                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => return Ok(false),
-                    _ => return Err(Failure(format!("receive: {error}"))),
-                },
-            }
+        let read = if began < deadline { self.wire.read_into(&mut self.buffer, deadline) } else { Ok(None) };
+        match read {
+            Ok(Some(length)) => Ok(length > 0),
+            Ok(None) => fail!("nothing came within {} ms", began.elapsed().as_millis()),
+            Err(error) => match error.kind() {
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => Ok(false),
+                _ => fail!("receive: {error}"),
+            },
         }
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::client::{Client, Opening, PATIENCE};
-use crate::outcome::{Failure, Outcome};
+use crate::frame;
+use crate::outcome::{Outcome, ensure, fail};
 use crate::wire::{Dial, Target};
-use crate::{ensure, fail};
 
 /// The token that every policy of these tests gives to the honest user.
 pub const TOKEN: &str = "honest-token";
@@ -103,14 +103,14 @@ fn work(mut client: Client, flags: &Flags) -> Outcome<Duration> {
         let mut frames = Vec::new();
         for number in numbers.clone() {
             let message = json!({"event": "echo", "data": {"n": number}, "id": number});
-            frames.extend(crate::frame::encode(crate::frame::TEXT, message.to_string().as_bytes()));
+            frames.extend(frame::encode(frame::TEXT, message.to_string().as_bytes()));
         }
         let sent = Instant::now();
         client.send(&frames)?;
         for number in numbers {
             let echo = client.event(PATIENCE).map_err(|failure| failure.during(format_args!("message {number}")))?;
             if echo["event"] != "echo" || echo["data"] != json!({"n": number}) || echo["id"] != number {
-                return Err(Failure(format!("message {number} came back as {echo}")));
+                return fail!("message {number} came back as {echo}");
             }
             slowest = slowest.max(sent.elapsed());
             flags.echoes.fetch_add(1, Ordering::Relaxed);

@@ -1,10 +1,10 @@
 //! A socket to a server, over TCP, TLS or a Unix socket, with chosen source address and buffer sizes.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -25,7 +25,7 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Dial {
     /// The source address; the kernel's choice when absent.
-    pub from: Option<Ipv4Addr>,
+    pub from: Option<IpAddr>,
     /// `SO_RCVBUF`, and so the window that is offered.
     pub receive_buffer: Option<usize>,
 }
@@ -33,7 +33,12 @@ pub struct Dial {
 impl Dial {
     /// From an address of 127.0.0.0/8: the last part is `host`.
     pub fn from_host(host: u8) -> Self {
-        Self { from: Some(Ipv4Addr::new(127, 0, 0, host)), ..Self::default() }
+        Self::from_address(Ipv4Addr::new(127, 0, 0, host))
+    }
+
+    /// From this address.
+    pub fn from_address(address: impl Into<IpAddr>) -> Self {
+        Self { from: Some(address.into()), ..Self::default() }
     }
 }
 
@@ -48,8 +53,8 @@ pub enum Wire {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-/// A connection attempt or a write that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may take on a machine that does much else; a connection attempt or a write as well.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Target {
     /// A plain one.
@@ -64,7 +69,7 @@ impl Target {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         if let Some(from) = dial.from {
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into())?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
         }
         if let Some(bytes) = dial.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
@@ -84,26 +89,28 @@ impl Target {
             return Ok(Wire::Unix(UnixStream::connect(path)?));
         }
         let tcp = self.tcp(dial)?;
-        let Some(config) = &self.tls else { return Ok(Wire::Tcp(tcp)) };
-        let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(tls_failure)?;
-        Ok(Wire::Tls(Box::new(StreamOwned::new(connection, tcp))))
+        match &self.tls {
+            Some(config) => Wire::secure(tcp, Arc::clone(config), "127.0.0.1"),
+            None => Ok(Wire::Tcp(tcp)),
+        }
     }
 }
 
-fn tls_failure(error: impl std::fmt::Display) -> Failure {
-    Failure(format!("tls: {error}"))
-}
-
 impl Wire {
-    /// How long a read may wait.
-    pub fn set_read_timeout(&self, within: Duration) -> io::Result<()> {
-        // Zero would mean for ever.
-        let within = Some(within.max(Duration::from_millis(1)));
+    /// TLS over a socket, with a server of this name.
+    pub fn secure(tcp: TcpStream, config: Arc<ClientConfig>, name: &str) -> Outcome<Self> {
+        let failure = |error: &dyn std::error::Error| Failure(format!("tls: {error}"));
+        let name = ServerName::try_from(name.to_owned()).map_err(|error| failure(&error))?;
+        let connection = ClientConnection::new(config, name).map_err(|error| failure(&error))?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(connection, tcp))))
+    }
+
+    /// The socket below.
+    pub fn socket(&self) -> SockRef<'_> {
         match self {
-            Self::Tcp(tcp) => tcp.set_read_timeout(within),
-            Self::Unix(unix) => unix.set_read_timeout(within),
-            Self::Tls(tls) => tls.sock.set_read_timeout(within),
+            Self::Tcp(tcp) => SockRef::from(tcp),
+            Self::Unix(unix) => SockRef::from(unix),
+            Self::Tls(tls) => SockRef::from(&tls.sock),
         }
     }
 
@@ -116,12 +123,36 @@ impl Wire {
         }
     }
 
+    /// Reads once, and appends what came: how much, 0 at the end; `None`: nothing until the deadline. It looks at the socket
+    /// even when the deadline has passed.
+    pub fn read_into(&mut self, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<Option<usize>> {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Zero would mean for ever.
+            self.socket().set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            match self.read(&mut chunk) {
+                Ok(length) => {
+                    buffer.extend_from_slice(&chunk[..length]);
+                    return Ok(Some(length));
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut if left.is_zero() => return Ok(None),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Ends the sending direction alone.
+    pub fn shut_write(&self) {
+        let _ = self.socket().shutdown(Shutdown::Write);
+    }
+
     /// Ends the connection with a RST instead of a FIN.
     pub fn reset(self) -> Outcome {
-        if let Some(tcp) = self.as_tcp() {
-            SockRef::from(tcp).set_linger(Some(Duration::ZERO))?;
-        }
-        Ok(())
+        Ok(self.socket().set_linger(Some(Duration::ZERO))?)
     }
 
     /// The certificate the server showed.

@@ -1,6 +1,8 @@
-//! How a test ends: with a note, or with the one line that says what went wrong.
+//! How a test or a part of it ends: well, or with the one line that says what went wrong.
 
 use std::fmt;
+
+pub use crate::{ensure, fail};
 
 /// What was expected and what came instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ impl fmt::Display for Failure {
         f.write_str(&self.0)
     }
 }
+
+impl std::error::Error for Failure {}
 
 impl Failure {
     /// The same failure, with what was being done in front.
@@ -29,9 +33,15 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-impl From<rustix::io::Errno> for Failure {
-    fn from(error: rustix::io::Errno) -> Self {
+impl From<nix::errno::Errno> for Failure {
+    fn from(error: nix::errno::Errno) -> Self {
         Self(error.to_string())
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self(message)
     }
 }
 
@@ -49,4 +59,22 @@ macro_rules! ensure {
             return $crate::fail!($($arg)*);
         }
     };
+}
+
+/// Bytes for a failure's line: the first of them, escaped, and how many there are in all.
+pub fn shown(bytes: &[u8]) -> String {
+    const LIMIT: usize = 200;
+    let head = bytes[..bytes.len().min(LIMIT)].escape_ascii();
+    if bytes.len() > LIMIT { format!("\"{head}\"… ({} bytes)", bytes.len()) } else { format!("\"{head}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_bytes_are_shown_short() {
+        assert_eq!(shown(b"a\x00"), "\"a\\x00\"");
+        assert!(shown(&[b'x'; 500]).ends_with("(500 bytes)"));
+    }
 }

@@ -3,8 +3,14 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::outcome::Outcome;
-use crate::{ensure, fail};
+use nix::unistd::geteuid;
+
+use crate::outcome::{Outcome, ensure, fail};
+
+/// Whether this process may do anything.
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
 
 /// Makes sure that one of `paths` is there: installs `package` when this is root, and otherwise says what is missing.
 pub fn provide<'p>(paths: &[&'p str], package: &str) -> Outcome<&'p Path> {
@@ -12,7 +18,7 @@ pub fn provide<'p>(paths: &[&'p str], package: &str) -> Outcome<&'p Path> {
     if let Some(path) = find() {
         return Ok(path);
     }
-    ensure!(rustix::process::geteuid().is_root(), "{} is missing: apt-get install {package}", paths[0]);
+    ensure!(is_root(), "{} is missing: apt-get install {package}", paths[0]);
     eprintln!("installing the Debian package {package}");
     let status = Command::new("apt-get")
         .args(["install", "-y", "-q", "--no-install-recommends", package])
