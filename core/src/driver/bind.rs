@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::caught::said;
-use crate::config::{Listen, Policy};
+use wsguard_proto::config::{Listen, Policy};
 use crate::error::Error;
 
 const BACKLOG: i32 = 4096;
