@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 //! Openings against a running server: what was granted and taken back before it was open, and that whoever leaves, wherever in
 //! its handshake, leaves nothing behind.
 

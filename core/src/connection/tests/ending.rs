@@ -244,7 +244,7 @@ impl Speech {
     fn say(&mut self, kind: u8, len: u16, key: [u8; 4]) {
         let control = vec![b'c'; usize::from(len % 126)];
         let data = vec![b'd'; usize::from(len % 700)];
-        let opcode = if self.in_message { 0x00 } else { 0x01 };
+        let opcode = u8::from(!self.in_message);
         let (first, payload) = match kind % 32 {
             0..=7 => (0x80 | opcode, data),
             8..=13 => (opcode, data),
