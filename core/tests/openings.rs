@@ -8,9 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use wsguard::{Accept, Builder, Decision, Event, EventBatch, Next, Options, Server, ServerHandle, Stats};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -245,41 +242,6 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
     is_over.store(true, Ordering::Release);
     says.recv().unwrap();
     drop(application.join().unwrap());
-}
-
-/// A client of a server that has this certificate.
-fn connect_tls(address: &str, cert: &str) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    StreamOwned::new(tls, connect(address, b""))
-}
-
-/// RFC 8446 section 6.1: without `close_notify` a client has to take the end for an attacker's.
-#[test]
-fn a_server_that_stops_ends_tls_in_order() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    let options = serde_json::json!({
-        "listen": "127.0.0.1:0", "origins": ["https://a.example"], "auth": "none", "protocol": "raw",
-        "tls": {"cert": cert, "key": key}
-    });
-    let server = Builder::new().start(Options::from_json(&options.to_string()).unwrap()).unwrap();
-    let mut client = connect_tls(server.address(), &cert);
-    client.write_all(HEAD.as_bytes()).unwrap();
-    let mut received = Vec::new();
-    while !received.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte).unwrap();
-        received.push(byte[0]);
-    }
-    server.handle().stop();
-    let mut end = Vec::new();
-    client.read_to_end(&mut end).unwrap();
-    assert_eq!(end[..4], [0x88, end.len() as u8 - 2, 0x03, 0xf4], "1012, and then the end");
 }
 
 /// Whoever is only kept to be told that there is no place is told so, however slowly it asks.

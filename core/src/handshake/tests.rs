@@ -98,6 +98,19 @@ fn each_fault_has_its_status() {
 }
 
 #[test]
+fn a_request_line_that_is_too_long_is_so_however_it_is_cut() {
+    for (method, rest) in [("GET", ""), ("POST", ""), ("GET", "\u{1}"), ("GET", "\r")] {
+        let head = format!("{method} /healthz?{}{rest} HTTP/1.1\r\n\r\n", "a".repeat(8300));
+        for piece in [1000, 8000, head.len()] {
+            let mut scanner = HeadScanner::default();
+            let scan = |end: usize| scanner.scan(&head.as_bytes()[..end.min(head.len())], 16_384);
+            let verdict = (1..20).map(|count| count * piece).map(scan).find(|outcome| *outcome != Ok(None));
+            assert_eq!(verdict.unwrap().unwrap_err().status, 414, "{method} in pieces of {piece}");
+        }
+    }
+}
+
+#[test]
 fn honest_variants_pass() {
     let swap = |from: &str, to: &str| HEAD.replace(from, to);
     let heads = [
