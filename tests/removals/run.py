@@ -31,11 +31,8 @@ REMOVALS = [
      'let host = values(headers, "Host").next()', "H5"),
     ("token expiry", "auth/jwt.rs", "if now_unix_s >= ends {", "if false {", "A3"),
     ("level of the bucket", "rate.rs",
-     """        if poured.at > longest_wait(rules, now) {
-            return Admission::Overflow(poured.over);""",
-     """        if false {
-            return Admission::Overflow(poured.over);""", "R4"),
-    ("delayed bytes of a connection", "rate.rs", "if !charge.may_wait {", "if false {", "R9"),
+     "if let Some(over) = poured.overflow(rules, now) {", "if let Some(over) = None::<Overflow> {", "R4"),
+    ("delayed bytes of a connection", "rate.rs", "if charge.held > rules.max_delayed_bytes {", "if false {", "R9"),
     ("control flood", "connection/mod.rs", "&& self.control.try_pour(rate, 1, turn.now).is_err()", "&& false", "R6"),
     ("fragment count", "codec/decoder.rs", "if message.fragments > limits.max_fragments {", "if false {", "R7"),
     ("fragments that add up", "codec/decoder.rs", "    message.claimed += payload_len;\n", "", "P3"),
@@ -43,7 +40,7 @@ REMOVALS = [
     ("shortest length", "codec/frame.rs", "if length < 126 {", "if false {", "P5"),
     ("forbidden close codes", "codec/close.rs", "if !is_sendable(code) {", "if false {", "P8"),
     ("utf-8 of whole frames", "connection/messages.rs",
-     'Err(_) => return self.fail_message(Code::BadUtf8, "text is not utf-8", turn),', 'Err(_) => Some(""),', "P7"),
+     "Err(_) => return self.fail(Violation::TextNotUtf8, turn),", 'Err(_) => Some(""),', "P7"),
     ("schema", "connection/messages.rs", "envelope.index.map(|index| contract.check(index, envelope.data))",
      "envelope.index.map(|_| Ok::<(), crate::contract::SchemaMismatch>(()))", "J5"),
     ("outbox bound", "driver/shard.rs", "if session.unsent_bytes() > limit && session.conn.may_send() {", "if false {",

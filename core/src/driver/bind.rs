@@ -166,6 +166,8 @@ pub(super) fn bind_tcp(address: SocketAddr, sharing: Sharing, beside_others: boo
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_reuse_port(sharing == Sharing::Joined)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = sharing;
     if beside_others && address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

@@ -46,7 +46,7 @@ fn ours(bytes: &[u8]) -> (Vec<Seen>, End) {
         seen.push(match opcode {
             Opcode::Text => match String::from_utf8(payload) {
                 Ok(text) => Seen::Text(text),
-                Err(_) => return (seen, End::Refused(Code::BadUtf8.into())),
+                Err(_) => return (seen, End::Refused(Violation::TextNotUtf8)),
             },
             Opcode::Binary => Seen::Binary(payload),
             Opcode::Ping => Seen::Ping(payload),
