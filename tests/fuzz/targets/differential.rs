@@ -7,7 +7,6 @@ use libfuzzer_sys::fuzz_target;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 use wsguard::codec::{BufferPool, CloseFrame, Decoder, FrameError, Limits, Opcode, Step, Violation};
-use wsguard::verdict::Code;
 use wsguard_fuzz::{setting, stream};
 
 const MAX_MESSAGE: usize = 65_536;
