@@ -486,6 +486,29 @@ mod tests {
         assert!(key.is_drained(later));
     }
 
+    #[test]
+    fn the_far_ends_of_numbers_are_numbers() {
+        let moments = [Moment::START, NOW, Moment::from_nanos(u64::MAX - 1), Moment::NEVER];
+        for (per_second, burst) in [(1e-6, 1.0), (1e-6, 1e12), (1e12, 1.0), (1e12, 1e12)] {
+            for queue in [0, u32::MAX] {
+                let (rules, key) = (rules(per_second, burst, queue), Arc::new(RateKey::default()));
+                let mut charged = Bucket::default();
+                for now in moments.into_iter().chain(moments) {
+                    for (cost, bytes) in [(0.0, 0), (1e-12, 1), (1.0, u64::MAX), (1e12, 1)] {
+                        let charge = Charge { charged, not_before: NOW, ..charge(cost, bytes) };
+                        match key.admit(&rules, &charge, now) {
+                            Ok((_, receipt)) => key.charge_as_invalid(&rules, &receipt, now),
+                            Err(over) => assert!(over.describe(&rules).contains("rate_limit")),
+                        }
+                        key.charge_invalid(&rules, now);
+                        let _ = key.receive(&rules, &mut charged, bytes, bytes, now);
+                    }
+                }
+                assert_eq!(key.waiting(), 0);
+            }
+        }
+    }
+
     /// What one of several connections of a key does: its messages that wait, and the one that is being checked.
     #[derive(Default)]
     struct Sender {
