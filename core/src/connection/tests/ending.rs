@@ -278,6 +278,10 @@ impl Speech {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stand {
     Talking,
+    /// They have said goodbye with this code; the application may answer until then.
+    Parting(u16, Moment),
+    /// The framing is broken; the application may answer until then. Whether nothing more comes.
+    Doomed(Moment, bool),
     /// Our close frame with this code is out, and their answer is awaited until then.
     Awaiting(u16, Moment),
     /// Over: the code that is told, and whether both have said goodbye.
@@ -285,29 +289,58 @@ enum Stand {
 }
 
 impl Stand {
-    fn hear(&mut self, speech: &Speech, said: usize, now: Moment) {
+    /// `grace`: how long the application may answer.
+    fn hear(&mut self, speech: &Speech, said: usize, now: Moment, grace: u64) {
         let broken = speech.broken_at.filter(|at| *at < said);
         let goodbye = speech.goodbye.filter(|(end, _)| *end <= said);
         if *self == Stand::Talking {
             match (broken, goodbye) {
                 (Some(at), goodbye) if goodbye.is_none_or(|(end, _)| at < end) => {
-                    *self = Stand::Awaiting(1002, now.after_millis(2000));
+                    *self = Stand::Doomed(now.after_millis(grace), false);
                 }
-                (_, Some((_, code))) => *self = Stand::Over(code, true),
+                (_, Some((_, code))) => *self = Stand::Parting(code, now.after_millis(grace)),
                 (_, None) => {}
             }
         }
-        if let (Stand::Awaiting(code, _), Some(_)) = (*self, goodbye) {
-            *self = Stand::Over(code, code != 1002);
+        match *self {
+            Stand::Doomed(until, _) if goodbye.is_some() => *self = Stand::Doomed(until, true),
+            Stand::Awaiting(code, _) if goodbye.is_some() => *self = Stand::Over(code, code != 1002),
+            _ => {}
+        }
+        self.wait(now);
+    }
+
+    /// The application ends it.
+    fn close(&mut self, now: Moment) {
+        match *self {
+            Stand::Talking => *self = Stand::Awaiting(4000, now.after_millis(2000)),
+            Stand::Parting(code, _) => *self = Stand::Over(4000, code != 1006),
+            _ => {}
         }
     }
 
-    /// The peer's end, or the moment at which the answer is awaited no longer.
-    fn end(&mut self, is_end: bool, now: Moment) {
+    /// The peer ends its side.
+    fn end(&mut self, now: Moment, grace: u64) {
         match *self {
-            Stand::Awaiting(code, until) if is_end || until <= now => *self = Stand::Over(code, false),
-            Stand::Talking if is_end => *self = Stand::Over(1006, false),
+            Stand::Talking => *self = Stand::Parting(1006, now.after_millis(grace)),
+            Stand::Doomed(until, _) => *self = Stand::Doomed(until, true),
+            Stand::Awaiting(code, _) => *self = Stand::Over(code, false),
             _ => {}
+        }
+        self.wait(now);
+    }
+
+    fn wait(&mut self, now: Moment) {
+        match *self {
+            Stand::Parting(code, until) if until <= now => *self = Stand::Over(code, code != 1006),
+            Stand::Doomed(until, true) if until <= now => *self = Stand::Over(1002, false),
+            Stand::Doomed(until, false) if until <= now => *self = Stand::Awaiting(1002, until.after_millis(2000)),
+            _ => {}
+        }
+        if let Stand::Awaiting(code, until) = *self
+            && until <= now
+        {
+            *self = Stand::Over(code, false);
         }
     }
 }
@@ -319,7 +352,7 @@ proptest! {
     fn conversations_end_as_they_should(
         frames in prop::collection::vec((any::<u8>(), any::<u16>(), any::<[u8; 4]>()), 0..12),
         cuts in prop::collection::vec((1usize..400, 0u64..300, 0u8..20), 1..60),
-        ends_its_side: bool,
+        ends_its_side: bool, is_busy: bool,
     ) {
         let mut speech = Speech::default();
         for (kind, len, key) in frames { speech.say(kind, len, key); }
@@ -327,6 +360,8 @@ proptest! {
             r#", "protocol": "raw", "rate_limit": null, "control_rate_limit": null, "ping_interval_ms": 0,
                 "idle_timeout_ms": 0, "max_message_bytes": 100000"#,
         );
+        rig.seen.answers_outstanding = is_busy;
+        let grace = if is_busy { MOST_GRACE_MS } else { 0 };
         let (mut stand, mut said, mut told) = (Stand::Talking, 0usize, Vec::new());
         let all = cuts.iter().map(Some).chain([None]);
         for cut in all {
@@ -336,27 +371,27 @@ proptest! {
                 rig.input(&speech.bytes[said..end]);
             }
             said = end;
-            stand.hear(&speech, said, rig.now);
+            stand.hear(&speech, said, rig.now, grace);
             if act == 0 {
                 rig.turn(|conn, turn| conn.close(4000, "enough", turn));
-                if stand == Stand::Talking { stand = Stand::Awaiting(4000, rig.now.after_millis(2000)); }
+                stand.close(rig.now);
             }
             told.extend(rig.conn.take_ending());
             rig.pass(wait);
-            stand.end(false, rig.now);
+            stand.wait(rig.now);
             told.extend(rig.conn.take_ending());
             prop_assert!(rig.conn.next_deadline(&rig.policy) > rig.now);
             prop_assert_eq!(matches!(rig.conn.phase(), Phase::Closed | Phase::Dropped), matches!(stand, Stand::Over(..)));
         }
         if ends_its_side {
             rig.turn(Connection::handle_half_close);
-            stand.end(true, rig.now);
+            stand.end(rig.now, grace);
         } else {
             rig.turn(|conn, turn| conn.close(4000, "enough", turn));
-            if stand == Stand::Talking { stand = Stand::Awaiting(4000, rig.now.after_millis(2000)); }
-            rig.pass(2000);
-            stand.end(false, rig.now);
+            stand.close(rig.now);
         }
+        rig.pass(2200);
+        stand.wait(rig.now);
         told.extend(rig.conn.take_ending());
         let Stand::Over(code, clean) = stand else { panic!("{stand:?}") };
         prop_assert_eq!(told.iter().map(|ending| (ending.code, ending.clean)).collect::<Vec<_>>(), [(code, clean)]);
