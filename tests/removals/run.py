@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "removals"
 COPY = WORK / "tree"
 
-# name, file under core/src, what stands there, what stands there without the check, filter for the scenarios
+# name, file under core/src or core/proto/src, what stands there, what stands there without the check, filter for the scenarios
 REMOVALS = [
     ("origin", "handshake/decide.rs", "    check_origin(policy, request)?;\n", "", "H1"),
     ("host allow-list", "handshake/decide.rs", "if !policy.hosts.allows(&request.host) {", "if false {", "H8"),
@@ -60,6 +60,12 @@ REMOVALS = [
 ]
 
 
+def source(root, file):
+    """A file of the driver, or of the pure layer."""
+    pure = root / "core" / "proto" / "src" / file
+    return pure if pure.is_file() else root / "core" / "src" / file
+
+
 def run(*command, **options):
     return subprocess.run(command, cwd=COPY, text=True, capture_output=True, check=False, **options)
 
@@ -77,7 +83,7 @@ def copy_tree():
 
 def attempt(runner, environment, name, file, old, new, scenarios):
     """Whether the suite notices; a line that says how."""
-    path = COPY / "core" / "src" / file
+    path = source(COPY, file)
     text = path.read_text()
     if text.count(old) != 1:
         return False, "the check was not found; mend this list"
@@ -100,7 +106,7 @@ def attempt(runner, environment, name, file, old, new, scenarios):
 
 def check():
     """Whether each check of the list stands in the sources exactly once."""
-    stale = [name for name, file, old, _, _ in REMOVALS if (ROOT / "core" / "src" / file).read_text().count(old) != 1]
+    stale = [name for name, file, old, _, _ in REMOVALS if source(ROOT, file).read_text().count(old) != 1]
     for name in stale:
         print(f"MISSED  {name}: the check was not found; mend this list")
     print(f"{len(REMOVALS) - len(stale)} passed, {len(stale)} failed")

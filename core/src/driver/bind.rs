@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::caught::said;
-use crate::config::{Listen, Policy};
+use wsguard_proto::config::{Listen, Policy};
 use crate::error::Error;
 
 const BACKLOG: i32 = 4096;

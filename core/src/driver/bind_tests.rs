@@ -4,11 +4,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::*;
-use crate::config::Options;
+use wsguard_proto::config::Options;
+
+use crate::driver::compile;
 
 fn policy(more: &str) -> Policy {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
-    Options::from_json(&json).and_then(Policy::new).unwrap()
+    Options::from_json(&json).and_then(compile).unwrap()
 }
 
 fn listen(where_to: &str) -> Result<Bound, Error> {

@@ -18,8 +18,8 @@ use super::commands::{Command, CommandBuffer};
 use super::opening;
 use super::shared::{Life, Shared};
 use super::stream::Socket;
-use crate::config::Listen;
-use crate::time::Moment;
+use wsguard_proto::config::Listen;
+use wsguard_proto::time::Moment;
 
 /// Connections accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;

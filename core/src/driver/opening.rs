@@ -26,14 +26,14 @@ use super::shared::{Life, Shared};
 use super::stream::{Socket, Stream};
 use super::tickets::{self, Ticket, TicketId};
 use super::tls::TlsStream;
-use crate::auth::{Authenticator, Identity};
-use crate::client_ip::{self, AddressKey, canonical};
-use crate::connection::{Opened, Report};
-use crate::handshake::{self, Head, HeadScanner, HealthCheck, MAX_HEADERS, Refusal, Subprotocol, UpgradeRequest};
-use crate::limits::{Full, Seat};
-use crate::proxy_protocol::{self, Progress};
-use crate::revocation::Grant;
-use crate::verdict::Code;
+use wsguard_proto::auth::{Authenticator, Identity};
+use wsguard_proto::client_ip::{self, AddressKey, canonical};
+use wsguard_proto::connection::{Opened, Report};
+use wsguard_proto::handshake::{self, Head, HeadScanner, HealthCheck, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest};
+use wsguard_proto::limits::{Full, Seat};
+use wsguard_proto::proxy_protocol::{self, Progress};
+use wsguard_proto::revocation::Grant;
+use wsguard_proto::verdict::Code;
 
 /// Handshakes beyond `max_connections` that are kept only to be told so.
 const MAX_REFUSING: usize = 1024;
@@ -492,7 +492,7 @@ impl Opening {
 
     /// Everything that needs no waiting, in the order of the contract.
     fn judge(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<Judged, End> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut headers = NO_HEADERS;
         let head = Head::parse(head, &mut headers)?;
         self.learn_client(&head);
         self.has_asked = !head.has_body();

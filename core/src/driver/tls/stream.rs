@@ -384,7 +384,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::config::{TlsOptions, TlsVersion};
+    use wsguard_proto::config::{TlsOptions, TlsVersion};
 
     /// A socket that passes on at most so many bytes at a time.
     struct Cut(TcpStream, usize);
