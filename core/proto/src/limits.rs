@@ -431,8 +431,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use crate::files::NoFiles;
     use super::*;
+    use crate::files::NoFiles;
     use proptest::prelude::*;
 
     fn policy() -> Policy {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::caught::said;
-use wsguard_proto::config::{Listen, Policy};
 use crate::error::Error;
+use wsguard_proto::config::{Listen, Policy};
 
 const BACKLOG: i32 = 4096;
 /// A free port of one family may be taken in the other: how often another one is tried.

@@ -29,7 +29,9 @@ use super::tls::TlsStream;
 use wsguard_proto::auth::{Authenticator, Identity};
 use wsguard_proto::client_ip::{self, AddressKey, canonical};
 use wsguard_proto::connection::{Opened, Report};
-use wsguard_proto::handshake::{self, Head, HeadScanner, HealthCheck, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest};
+use wsguard_proto::handshake::{
+    self, Head, HeadScanner, HealthCheck, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest,
+};
 use wsguard_proto::limits::{Full, Seat};
 use wsguard_proto::proxy_protocol::{self, Progress};
 use wsguard_proto::revocation::Grant;

@@ -1,7 +1,7 @@
-use crate::files::NoFiles;
 use super::*;
 use crate::config::{Options, Policy};
 use crate::contract::Scratch;
+use crate::files::NoFiles;
 use proptest::prelude::*;
 
 mod ending;

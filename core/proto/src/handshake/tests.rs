@@ -1,7 +1,7 @@
-use crate::files::NoFiles;
 use super::*;
 use crate::config::Options;
 use crate::config::Policy;
+use crate::files::NoFiles;
 use proptest::prelude::*;
 
 fn policy(more: &str) -> Policy {
