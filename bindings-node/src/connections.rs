@@ -92,16 +92,7 @@ mod tests {
     }
 
     fn opened(conn: ConnectionId) -> Open {
-        Open {
-            conn,
-            ticket: None,
-            ip: None,
-            user: None,
-            path: "/".into(),
-            subprotocol: None,
-            expires_at_ms: None,
-            granted: 0,
-        }
+        Open { conn, ticket: None, ip: None, user: None, path: "/".into(), subprotocol: None, granted: 0 }
     }
 
     #[test]

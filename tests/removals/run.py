@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "removals"
 COPY = WORK / "tree"
 
-# name, file under core/src, what stands there, what stands there without the check, filter for the scenarios
+# name, file under core/src or core/proto/src, what stands there, what stands there without the check, filter for the scenarios
 REMOVALS = [
     ("origin", "handshake/decide.rs", "    check_origin(policy, request)?;\n", "", "H1"),
     ("host allow-list", "handshake/decide.rs", "if !policy.hosts.allows(&request.host) {", "if false {", "H8"),
@@ -31,11 +31,8 @@ REMOVALS = [
      'let host = values(headers, "Host").next()', "H5"),
     ("token expiry", "auth/jwt.rs", "if now_unix_s >= ends {", "if false {", "A3"),
     ("level of the bucket", "rate.rs",
-     """        if poured.at > longest_wait(rules, now) {
-            return Admission::Overflow(poured.over);""",
-     """        if false {
-            return Admission::Overflow(poured.over);""", "R4"),
-    ("delayed bytes of a connection", "rate.rs", "if !charge.may_wait {", "if false {", "R9"),
+     "if let Some(over) = poured.overflow(rules, now) {", "if let Some(over) = None::<Overflow> {", "R4"),
+    ("delayed bytes of a connection", "rate.rs", "if charge.held > rules.max_delayed_bytes {", "if false {", "R9"),
     ("control flood", "connection/mod.rs", "&& self.control.try_pour(rate, 1, turn.now).is_err()", "&& false", "R6"),
     ("fragment count", "codec/decoder.rs", "if message.fragments > limits.max_fragments {", "if false {", "R7"),
     ("fragments that add up", "codec/decoder.rs", "    message.claimed += payload_len;\n", "", "P3"),
@@ -43,7 +40,7 @@ REMOVALS = [
     ("shortest length", "codec/frame.rs", "if length < 126 {", "if false {", "P5"),
     ("forbidden close codes", "codec/close.rs", "if !is_sendable(code) {", "if false {", "P8"),
     ("utf-8 of whole frames", "connection/messages.rs",
-     'Err(_) => return self.fail_message(Code::BadUtf8, "text is not utf-8", turn),', 'Err(_) => Some(""),', "P7"),
+     "Err(_) => return self.fail(Violation::TextNotUtf8, turn),", 'Err(_) => Some(""),', "P7"),
     ("schema", "connection/messages.rs", "envelope.index.map(|index| contract.check(index, envelope.data))",
      "envelope.index.map(|_| Ok::<(), crate::contract::SchemaMismatch>(()))", "J5"),
     ("outbox bound", "driver/shard.rs", "if session.unsent_bytes() > limit && session.conn.may_send() {", "if false {",
@@ -63,6 +60,12 @@ REMOVALS = [
 ]
 
 
+def source(root, file):
+    """A file of the driver, or of the pure layer."""
+    pure = root / "core" / "proto" / "src" / file
+    return pure if pure.is_file() else root / "core" / "src" / file
+
+
 def run(*command, **options):
     return subprocess.run(command, cwd=COPY, text=True, capture_output=True, check=False, **options)
 
@@ -80,7 +83,7 @@ def copy_tree():
 
 def attempt(runner, environment, name, file, old, new, scenarios):
     """Whether the suite notices; a line that says how."""
-    path = COPY / "core" / "src" / file
+    path = source(COPY, file)
     text = path.read_text()
     if text.count(old) != 1:
         return False, "the check was not found; mend this list"
@@ -103,7 +106,7 @@ def attempt(runner, environment, name, file, old, new, scenarios):
 
 def check():
     """Whether each check of the list stands in the sources exactly once."""
-    stale = [name for name, file, old, _, _ in REMOVALS if (ROOT / "core" / "src" / file).read_text().count(old) != 1]
+    stale = [name for name, file, old, _, _ in REMOVALS if source(ROOT, file).read_text().count(old) != 1]
     for name in stale:
         print(f"MISSED  {name}: the check was not found; mend this list")
     print(f"{len(REMOVALS) - len(stale)} passed, {len(stale)} failed")

@@ -4,6 +4,8 @@
 //! empty; pouring moves that moment. What does not fit is not refused here: [`Bucket::pour`] says *when* it fits, and
 //! the caller decides whether it waits or is discarded.
 
+use core::fmt;
+
 use crate::time::Moment;
 
 /// How fast a bucket leaks and how much it holds.
@@ -11,20 +13,30 @@ use crate::time::Moment;
 pub struct Rate {
     nanos_per_unit: f64,
     burst_nanos: u64,
+    /// As they were stated, for a log line.
+    per_second: f64,
+    burst: f64,
 }
 
 impl Rate {
     /// A rate of `per_second` units (over 0) with room for `burst` of them.
     pub fn new(per_second: f64, burst: f64) -> Self {
         let nanos_per_unit = 1e9 / per_second;
-        Self { nanos_per_unit, burst_nanos: (burst * nanos_per_unit).ceil() as u64 }
+        Self { nanos_per_unit, burst_nanos: (burst * nanos_per_unit).ceil() as u64, per_second, burst }
     }
 
     /// This many times the rate, with room for as many times the burst.
     #[must_use]
     pub fn times(&self, factor: u32) -> Self {
         // A unit takes that much less time, and the room is counted in time.
-        Self { nanos_per_unit: self.nanos_per_unit / f64::from(factor), burst_nanos: self.burst_nanos }
+        let factor = f64::from(factor);
+        let (per_second, burst) = (self.per_second * factor, self.burst * factor);
+        Self { nanos_per_unit: self.nanos_per_unit / factor, burst_nanos: self.burst_nanos, per_second, burst }
+    }
+
+    /// As it was stated.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.per_second
     }
 
     /// The time that `amount` units take to leak. Rounded down, so that exactly `burst` units always fit.
@@ -35,6 +47,12 @@ impl Rate {
     /// The time that a full bucket takes to leak.
     pub(crate) fn burst_nanos(&self) -> u64 {
         self.burst_nanos
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "per_second {}, burst {}", self.per_second, self.burst)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::bucket::{Bucket, Rate};
 use crate::client_ip::{AddressKey, WIDER_PREFIXES};
 use crate::config::{Policy, RateKeyKind};
 use crate::lock::lock;
-pub use crate::rate::{Admission, Charge, QueuePlace, RateKey};
+pub use crate::rate::{Charge, Overflow, Passing, QueuePlace, RateKey, Receipt};
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -112,13 +112,83 @@ impl<K: Clone + Eq + Hash> Table<K> {
     }
 }
 
+/// A limit that keeps newcomers out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `max_connections`.
+    Connections,
+    /// The part of it that connections may have before they are authenticated.
+    Opening,
+    /// As many as may are kept only to be told that there is no place.
+    Refusals,
+    /// `handshakes_per_ip`.
+    HandshakesPerIp,
+    /// `max_connections_per_ip`.
+    ConnectionsPerIp,
+    /// What an address may have of the places of those that are not authenticated.
+    OpeningPerIp {
+        /// How many that are now.
+        share: usize,
+    },
+    /// `max_connections_per_user`.
+    ConnectionsPerUser,
+}
+
 /// A refusal by a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// The verdict.
-    pub code: Code,
+    /// Which one.
+    pub limit: Limit,
     /// Seconds for the `Retry-After` header.
     pub retry_after_s: u64,
+}
+
+impl Full {
+    fn new(limit: Limit) -> Self {
+        Self { limit, retry_after_s: 1 }
+    }
+
+    /// There is not even a place to be refused in.
+    pub fn of_refusals() -> Self {
+        Self::new(Limit::Refusals)
+    }
+
+    /// The verdict.
+    pub fn code(self) -> Code {
+        match self.limit {
+            Limit::Connections | Limit::Opening | Limit::Refusals => Code::ServerFull,
+            Limit::HandshakesPerIp => Code::IpRateLimited,
+            Limit::ConnectionsPerIp | Limit::OpeningPerIp { .. } => Code::IpFull,
+            Limit::ConnectionsPerUser => Code::UserFull,
+        }
+    }
+
+    /// In words for the log: the option and its value.
+    pub fn describe(self, policy: &Policy) -> String {
+        let (all, per_ip) = (policy.max_connections, policy.max_connections_per_ip);
+        match self.limit {
+            Limit::Connections => format!("max_connections ({all}) are open"),
+            Limit::Opening => format!(
+                "{} handshakes are under way; the rest of max_connections ({all}) is for authenticated connections",
+                most_opening(all)
+            ),
+            Limit::Refusals => format!("max_connections ({all}) are open, and too many wait to be refused"),
+            Limit::HandshakesPerIp => match &policy.handshakes_per_ip {
+                Some(rate) => format!("handshakes of this address or its network over handshakes_per_ip ({rate})"),
+                None => "handshakes of this address or its network over handshakes_per_ip".to_owned(),
+            },
+            Limit::ConnectionsPerIp => {
+                format!("this address or its network has all it may have by max_connections_per_ip ({per_ip})")
+            }
+            Limit::OpeningPerIp { share } => format!(
+                "this address or its network has its share ({share}) of the handshakes under way, which is part of \
+                 max_connections_per_ip ({per_ip}) and shrinks as max_connections ({all}) fill"
+            ),
+            Limit::ConnectionsPerUser => {
+                format!("this user has max_connections_per_user ({})", policy.max_connections_per_user)
+            }
+        }
+    }
 }
 
 /// How many times the limits of one address its networks have: /64 (or IPv4), /56, /48.
@@ -178,21 +248,23 @@ impl Addresses {
         Ok(())
     }
 
-    /// Takes a place in each network; `false`: one of them has none left.
-    fn sit(&mut self, address: AddressKey, most: usize, share: usize, now: Moment) -> bool {
-        let fits = |(table, key, factor): (&mut Table<AddressKey>, AddressKey, u32)| {
+    /// Takes a place in each network, or in none where one of them has none left.
+    fn sit(&mut self, address: AddressKey, most: usize, share: usize, now: Moment) -> Result<(), Limit> {
+        for (table, key, factor) in self.networks(address) {
             let (entry, factor) = (table.entry(&key, now), factor as usize);
-            entry.connections < most.saturating_mul(factor) && entry.opening < share.saturating_mul(factor)
-        };
-        if !self.networks(address).all(fits) {
-            return false;
+            if entry.connections >= most.saturating_mul(factor) {
+                return Err(Limit::ConnectionsPerIp);
+            }
+            if entry.opening >= share.saturating_mul(factor) {
+                return Err(Limit::OpeningPerIp { share: share.saturating_mul(factor) });
+            }
         }
         for (table, key, _) in self.networks(address) {
             if let Some(entry) = table.sit(&key, usize::MAX, now) {
                 entry.opening += 1;
             }
         }
-        true
+        Ok(())
     }
 
     /// The handshake of one of its connections is over.
@@ -250,9 +322,11 @@ impl Limits {
     /// Takes a place for a new connection of the server, whose handshake begins.
     pub fn enter_server(self: &Arc<Self>, policy: &Policy) -> Result<Seat, Full> {
         let mut places = lock(&self.server);
-        let is_full = places.connections >= policy.max_connections;
-        if is_full || places.opening >= most_opening(policy.max_connections) {
-            return Err(Full { code: Code::ServerFull, retry_after_s: 1 });
+        if places.connections >= policy.max_connections {
+            return Err(Full::new(Limit::Connections));
+        }
+        if places.opening >= most_opening(policy.max_connections) {
+            return Err(Full::new(Limit::Opening));
         }
         places.connections += 1;
         places.opening += 1;
@@ -286,11 +360,9 @@ impl Seat {
             && let Err(at) = addresses.pour_handshake(key, rate, now)
         {
             let retry_after_s = at.since(now).as_secs() + 1;
-            return Err(Full { code: Code::IpRateLimited, retry_after_s });
+            return Err(Full { limit: Limit::HandshakesPerIp, retry_after_s });
         }
-        if !addresses.sit(key, policy.max_connections_per_ip, share, now) {
-            return Err(Full { code: Code::IpFull, retry_after_s: 1 });
-        }
+        addresses.sit(key, policy.max_connections_per_ip, share, now).map_err(Full::new)?;
         self.address = Some(key);
         Ok(())
     }
@@ -315,7 +387,7 @@ impl Seat {
                 self.user = Some(Arc::clone(&key));
                 Ok(key)
             }
-            None => Err(Full { code: Code::UserFull, retry_after_s: 1 }),
+            None => Err(Full::new(Limit::ConnectionsPerUser)),
         }
     }
 
@@ -359,8 +431,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use crate::files::NoFiles;
     use super::*;
+    use crate::files::NoFiles;
     use proptest::prelude::*;
 
     fn policy() -> Policy {
@@ -379,13 +451,13 @@ mod tests {
         let mut first = limits.enter_server(&policy).unwrap();
         let mut second = limits.enter_server(&policy).unwrap();
         let mut third = limits.enter_server(&policy).unwrap();
-        assert_eq!(limits.enter_server(&policy).unwrap_err().code, Code::ServerFull);
+        assert_eq!(limits.enter_server(&policy).unwrap_err().code(), Code::ServerFull);
         first.enter_address(address("2001:db8::1"), &policy, now).unwrap();
         second.enter_address(address("2001:db8::2"), &policy, now).unwrap();
         let full = third.enter_address(address("2001:db8::3"), &policy, now).unwrap_err();
-        assert_eq!(full.code, Code::IpFull, "one /64");
+        assert_eq!(full.code(), Code::IpFull, "one /64");
         first.enter_user("alice", &policy, now).unwrap();
-        assert_eq!(second.enter_user("alice", &policy, now).unwrap_err().code, Code::UserFull);
+        assert_eq!(second.enter_user("alice", &policy, now).unwrap_err().code(), Code::UserFull);
         drop(first);
         second.enter_user("alice", &policy, now).unwrap();
         third.enter_address(address("2001:db8::3"), &policy, now).unwrap();
@@ -408,7 +480,7 @@ mod tests {
                 .and_then(|mut seat| seat.enter_address(address, policy, Moment::from_millis(1)).map(|()| seat));
             match seat {
                 Ok(seat) => kept.push(seat),
-                Err(full) => return (count, full.code),
+                Err(full) => return (count, full.code()),
             }
         }
         unreachable!("every limit is finite")
@@ -474,7 +546,7 @@ mod tests {
     fn handshakes_of_ipv6_networks_leak_together() {
         let (limits, policy, now) = (Arc::new(Limits::default()), policy(), Moment::from_millis(1));
         let enter = |text: &str, now| {
-            limits.enter_server(&policy).unwrap().enter_address(address(text), &policy, now).map_err(|full| full.code)
+            limits.enter_server(&policy).unwrap().enter_address(address(text), &policy, now).map_err(Full::code)
         };
         for host in 0..16 {
             enter(&format!("2001:db8:1:1{host:02x}::1"), now).unwrap();
@@ -537,7 +609,7 @@ mod tests {
             limits.enter_server(&policy).unwrap().enter_address(address("10.0.0.1"), &policy, now).unwrap();
         }
         let full = limits.enter_server(&policy).unwrap().enter_address(address("10.0.0.1"), &policy, now).unwrap_err();
-        assert_eq!(full, Full { code: Code::IpRateLimited, retry_after_s: 2 });
+        assert_eq!(full, Full { limit: Limit::HandshakesPerIp, retry_after_s: 2 });
     }
 
     #[test]

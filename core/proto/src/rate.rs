@@ -20,15 +20,13 @@ use crate::time::Moment;
 /// What an invalid message costs: offenders that reconnect run dry.
 pub(crate) const INVALID_COST: f64 = 1.0;
 
-/// How a message stands with its rate limit.
+/// How a message passes its rate limit.
 #[derive(Debug)]
-pub enum Admission {
-    /// It passes at once.
+pub enum Passing {
+    /// At once.
     Now,
     /// It waits in the delayed queue until then, and keeps its place while it does.
     At(Moment, QueuePlace),
-    /// It does not fit the queue either: what is over, in words for the log.
-    Overflow(&'static str),
 }
 
 /// What a message asks of its rate limit.
@@ -42,14 +40,65 @@ pub struct Charge {
     pub charged: Bucket,
     /// It cannot pass before this: messages of its connection that already wait.
     pub not_before: Moment,
-    /// Whether the connection has room for it in its delayed queue.
-    pub may_wait: bool,
+    /// Payload bytes that wait on its connection, if it waits, too.
+    pub held: usize,
 }
 
-const OVER_MESSAGES: &str = "messages over rate_limit and its queue";
-const OVER_BYTES: &str = "payload bytes over rate_limit.bytes_per_second";
-const OVER_QUEUE: &str = "messages over rate_limit.queue";
-const OVER_DELAYED: &str = "payload bytes over rate_limit.bytes_per_second and the delayed queue";
+/// What a message was charged, by which that is found again if the message turns out to be invalid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Receipt {
+    cost: f64,
+    /// Where the bucket of messages was, and where it is with this one.
+    before: Moment,
+    after: Moment,
+}
+
+/// Why a message overflows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It would pass later than the queue takes to leak, for the messages before it.
+    Messages {
+        /// How long it would wait.
+        wait_nanos: u64,
+    },
+    /// The same, for the bytes before it.
+    Bytes {
+        /// How long it would wait.
+        wait_nanos: u64,
+    },
+    /// As many of its key wait as may.
+    Queue,
+    /// As many bytes wait on its connection as may.
+    Delayed {
+        /// How many it would be with it.
+        bytes: usize,
+    },
+}
+
+impl Overflow {
+    /// In words for the log: the limit, and what came to it.
+    pub fn describe(self, rules: &RateRules) -> String {
+        let queue = rules.queue;
+        let waits = |nanos: u64| {
+            let most = rules.messages.leak_nanos(f64::from(queue)) / 1_000_000;
+            format!("this one would wait {} ms, and queue ({queue}) lets it wait {most} ms", nanos.div_ceil(1_000_000))
+        };
+        match (self, &rules.bytes) {
+            (Overflow::Bytes { wait_nanos }, Some(rate)) => {
+                let per_second = rate.per_second();
+                format!("payload bytes over rate_limit.bytes_per_second ({per_second}): {}", waits(wait_nanos))
+            }
+            (Overflow::Messages { wait_nanos } | Overflow::Bytes { wait_nanos }, _) => {
+                format!("messages over rate_limit ({}): {}", rules.messages, waits(wait_nanos))
+            }
+            (Overflow::Queue, _) => format!("messages over rate_limit.queue ({queue}): as many wait already"),
+            (Overflow::Delayed { bytes }, _) => format!(
+                "{bytes} payload bytes would wait, and the delayed queue holds 4 times max_message_bytes ({})",
+                rules.max_delayed_bytes
+            ),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct RateState {
@@ -83,7 +132,8 @@ struct Poured {
     at: Moment,
     messages: Moment,
     bytes: Moment,
-    over: &'static str,
+    /// Whether it is the bytes that hold it up.
+    waits_for_bytes: bool,
 }
 
 impl RateState {
@@ -111,13 +161,34 @@ impl RateState {
                 messages.max(at.after_nanos(cost.min(rules.messages.burst_nanos())))
             },
             bytes: if share == 0 { bytes } else { bytes.max(at.after_nanos(share)) },
-            over: if bytes_at > messages_at { OVER_BYTES } else { OVER_MESSAGES },
+            waits_for_bytes: bytes_at > messages_at,
         }
     }
 
-    fn pour(&mut self, poured: &Poured) {
+    fn pour(&mut self, poured: &Poured, charge: &Charge, now: Moment) -> Receipt {
+        let before = self.messages.empty_at().max(now);
         self.messages = Bucket::emptying_at(poured.messages);
         self.bytes = Bucket::emptying_at(poured.bytes);
+        Receipt { cost: charge.cost, before, after: poured.messages }
+    }
+
+    /// The bucket of messages rises by `nanos`, no deeper than it may be.
+    fn add(&mut self, rules: &RateRules, nanos: u64, now: Moment) {
+        let deepest = longest_wait(rules, now).after_nanos(rules.messages.burst_nanos());
+        let before = self.messages.empty_at();
+        self.messages = Bucket::emptying_at(before.max(now).after_nanos(nanos).min(deepest).max(before));
+    }
+}
+
+impl Poured {
+    /// What is over, if it passes later than it may.
+    fn overflow(&self, rules: &RateRules, now: Moment) -> Option<Overflow> {
+        let wait_nanos = self.at.since_nanos(now);
+        match self.waits_for_bytes {
+            _ if self.at <= longest_wait(rules, now) => None,
+            true => Some(Overflow::Bytes { wait_nanos }),
+            false => Some(Overflow::Messages { wait_nanos }),
+        }
     }
 }
 
@@ -132,37 +203,39 @@ fn earlier(moment: Moment, nanos: u64) -> Moment {
 
 impl RateKey {
     /// Admits a message. One that overflows is not poured: it is discarded and its connection closed.
-    pub fn admit(self: &Arc<Self>, rules: &RateRules, charge: &Charge, now: Moment) -> Admission {
+    pub fn admit(
+        self: &Arc<Self>,
+        rules: &RateRules,
+        charge: &Charge,
+        now: Moment,
+    ) -> Result<(Passing, Receipt), Overflow> {
         let mut state = lock(&self.state);
         let poured = state.try_message(rules, charge, now);
         if poured.at <= now {
-            state.pour(&poured);
-            return Admission::Now;
+            return Ok((Passing::Now, state.pour(&poured, charge, now)));
         }
-        if poured.at > longest_wait(rules, now) {
-            return Admission::Overflow(poured.over);
+        if let Some(over) = poured.overflow(rules, now) {
+            return Err(over);
         }
         // Places are taken under the lock only, so that no two take the last one.
         if self.waiting.load(Ordering::Acquire) >= rules.queue {
-            return Admission::Overflow(OVER_QUEUE);
+            return Err(Overflow::Queue);
         }
-        if !charge.may_wait {
-            return Admission::Overflow(OVER_DELAYED);
+        if charge.held > rules.max_delayed_bytes {
+            return Err(Overflow::Delayed { bytes: charge.held });
         }
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        state.pour(&poured);
-        Admission::At(poured.at, QueuePlace { key: Arc::clone(self) })
+        let receipt = state.pour(&poured, charge, now);
+        Ok((Passing::At(poured.at, QueuePlace { key: Arc::clone(self) }), receipt))
     }
 
-    /// Charges a message without ever holding it up; what is over when enforcing would have closed the connection.
-    pub fn observe(&self, rules: &RateRules, charge: &Charge, now: Moment) -> Option<&'static str> {
+    /// Charges a message without ever holding it up. An error: enforcing would have closed the connection; then it is not
+    /// poured.
+    pub fn observe(&self, rules: &RateRules, charge: &Charge, now: Moment) -> Result<Receipt, Overflow> {
         let mut state = lock(&self.state);
-        let poured = state.try_message(rules, &Charge { not_before: Moment::START, ..*charge }, now);
-        if poured.at > longest_wait(rules, now) {
-            return Some(poured.over);
-        }
-        state.pour(&poured);
-        None
+        let charge = Charge { not_before: Moment::START, ..*charge };
+        let poured = state.try_message(rules, &charge, now);
+        poured.overflow(rules, now).map_or_else(|| Ok(state.pour(&poured, &charge, now)), Err)
     }
 
     /// Charges `received` bytes of an unfinished message, of which `outstanding` more are announced; returns when all of
@@ -175,28 +248,38 @@ impl RateKey {
         received: u64,
         outstanding: u64,
         now: Moment,
-    ) -> Result<Moment, &'static str> {
+    ) -> Result<Moment, Overflow> {
         let Some(rate) = &rules.bytes else { return Ok(now) };
         let mut state = lock(&self.state);
         let bytes = state.bytes.empty_at().max(now).after_nanos(rate.leak_nanos(received as f64));
         let whole = bytes.after_nanos(rate.leak_nanos(outstanding as f64));
         let at = earlier(whole, rate.burst_nanos()).max(now);
         if at > longest_wait(rules, now) {
-            return Err(OVER_BYTES);
+            return Err(Overflow::Bytes { wait_nanos: at.since_nanos(now) });
         }
         state.bytes = Bucket::emptying_at(bytes);
         charged.pour(rate, received, now);
         Ok(at)
     }
 
-    /// A message that was admitted for `cost` at this moment is invalid: it costs what an invalid one does.
-    pub fn charge_as_invalid(&self, rules: &RateRules, cost: f64, now: Moment) {
-        let (before, after) = (rules.messages.leak_nanos(cost), rules.messages.leak_nanos(INVALID_COST));
+    /// Charges a message that its form alone makes invalid: it is not admitted.
+    pub fn charge_invalid(&self, rules: &RateRules, now: Moment) {
+        lock(&self.state).add(rules, rules.messages.leak_nanos(INVALID_COST), now);
+    }
+
+    /// A message that was charged turns out to be invalid: it costs what an invalid one does.
+    ///
+    /// What it was charged beyond that is given back only while nobody else has poured. Another's message may wait behind
+    /// it by now, for a moment that was reckoned with all of it; or all of it has leaked, and what would be given back is
+    /// another's. Either would let more through than burst and rate (THREATS R11).
+    pub fn charge_as_invalid(&self, rules: &RateRules, receipt: &Receipt, now: Moment) {
+        let (own, due) = (rules.messages.leak_nanos(receipt.cost), rules.messages.leak_nanos(INVALID_COST));
         let mut state = lock(&self.state);
-        let refunded = earlier(state.messages.empty_at(), before.saturating_sub(after));
-        let deepest = longest_wait(rules, now).after_nanos(rules.messages.burst_nanos());
-        let charged = refunded.max(now).after_nanos(after.saturating_sub(before)).min(deepest);
-        state.messages = Bucket::emptying_at(refunded.max(charged));
+        if own <= due {
+            state.add(rules, due - own, now);
+        } else if state.messages.empty_at() == receipt.after {
+            state.messages = Bucket::emptying_at(receipt.before.after_nanos(due).min(receipt.after));
+        }
     }
 
     /// Messages of the key that wait, on whatever connections.
@@ -222,6 +305,8 @@ mod tests {
     use super::*;
     use crate::bucket::Rate;
     use crate::config::RateKeyKind;
+    use proptest::prelude::*;
+    use proptest::test_runner::TestCaseError;
 
     fn rules(per_second: f64, burst: f64, queue: u32) -> RateRules {
         RateRules {
@@ -234,7 +319,7 @@ mod tests {
     }
 
     fn charge(cost: f64, bytes: u64) -> Charge {
-        Charge { cost, bytes, charged: Bucket::default(), not_before: Moment::START, may_wait: true }
+        Charge { cost, bytes, charged: Bucket::default(), not_before: Moment::START, held: 0 }
     }
 
     const NOW: Moment = Moment::from_millis(7);
@@ -242,12 +327,12 @@ mod tests {
     /// The milliseconds that a message waits; `None`: it overflows. Its place is kept in `places`.
     fn wait_ms(key: &Arc<RateKey>, rules: &RateRules, charge: &Charge, places: &mut Vec<QueuePlace>) -> Option<u64> {
         match key.admit(rules, charge, NOW) {
-            Admission::Now => Some(0),
-            Admission::At(at, place) => {
+            Ok((Passing::Now, _)) => Some(0),
+            Ok((Passing::At(at, place), _)) => {
                 places.push(place);
                 Some(at.since_nanos(NOW) / 1_000_000)
             }
-            Admission::Overflow(_) => None,
+            Err(_) => None,
         }
     }
 
@@ -298,16 +383,40 @@ mod tests {
     #[test]
     fn an_invalid_message_costs_one() {
         for cost in [0.0, 0.3, 1.0, 3.0] {
-            let (rules, key, mut places) = (rules(10.0, 3.0, 2), Arc::default(), Vec::new());
-            wait_ms(&key, &rules, &charge(cost, 0), &mut places);
-            key.charge_as_invalid(&rules, cost, NOW);
+            let (rules, key) = (rules(10.0, 3.0, 2), Arc::new(RateKey::default()));
+            let (_, receipt) = key.admit(&rules, &charge(cost, 0), NOW).unwrap();
+            key.charge_as_invalid(&rules, &receipt, NOW);
             assert_eq!(key.empty_at().0, NOW.after_millis(100), "cost {cost}");
+            let receipt = key.observe(&rules, &charge(cost, 0), NOW).unwrap();
+            key.charge_as_invalid(&rules, &receipt, NOW);
+            assert_eq!(key.empty_at().0, NOW.after_millis(200), "cost {cost}");
         }
         let (rules, key) = (rules(10.0, 3.0, 2), Arc::new(RateKey::default()));
         for _ in 0..50 {
-            key.charge_as_invalid(&rules, 0.0, NOW);
+            key.charge_invalid(&rules, NOW);
         }
         assert_eq!(key.empty_at().0, NOW.after_millis(500), "never deeper than burst and queue");
+    }
+
+    #[test]
+    fn nothing_is_given_back_that_another_message_waits_behind() {
+        let (rules, key) = (rules(1000.0, 10.0, 10), Arc::new(RateKey::default()));
+        let (_, receipt) = key.admit(&rules, &charge(10.0, 0), NOW).unwrap();
+        let Ok((Passing::At(at, _place), _)) = key.admit(&rules, &charge(10.0, 0), NOW) else { panic!("it waits") };
+        key.charge_as_invalid(&rules, &receipt, NOW);
+        assert_eq!(at, NOW.after_millis(10));
+        let another = key.admit(&rules, &charge(9.0, 0), at);
+        assert!(!matches!(another, Ok((Passing::Now, _))), "19 units at one moment, where 10 may");
+    }
+
+    #[test]
+    fn nothing_is_given_back_that_has_leaked() {
+        let (rules, key) = (rules(1000.0, 10.0, 0), Arc::new(RateKey::default()));
+        let (_, receipt) = key.admit(&rules, &charge(10.0, 0), NOW).unwrap();
+        let later = NOW.after_millis(20);
+        assert!(key.admit(&rules, &charge(10.0, 0), later).is_ok());
+        key.charge_as_invalid(&rules, &receipt, NOW);
+        assert!(key.admit(&rules, &charge(1.0, 0), later).is_err(), "another's share was given back");
     }
 
     #[test]
@@ -340,7 +449,10 @@ mod tests {
         assert_eq!(key.empty_at().1, NOW.after_millis(400));
         let mut whole = charge(1.0, 1000);
         whole.charged = charged;
-        assert!(matches!(key.admit(&rules, &whole, NOW), Admission::Now), "the rest is charged, not all of it again");
+        assert!(
+            matches!(key.admit(&rules, &whole, NOW), Ok((Passing::Now, _))),
+            "the rest is charged, not all of it again"
+        );
         assert_eq!(key.empty_at().1, NOW.after_millis(1000));
     }
 
@@ -350,16 +462,16 @@ mod tests {
         let mut charged = Bucket::default();
         assert!(key.receive(&rules, &mut charged, 800, 200, NOW).is_ok());
         let later = NOW.after_millis(5000);
-        assert!(matches!(key.admit(&rules, &Charge { charged, ..charge(1.0, 1000) }, later), Admission::Now));
+        assert!(matches!(key.admit(&rules, &Charge { charged, ..charge(1.0, 1000) }, later), Ok((Passing::Now, _))));
         assert_eq!(key.empty_at().1, later.after_millis(1000));
     }
 
     #[test]
     fn observing_tells_what_enforcing_would_close() {
         let (rules, key) = (rules(10.0, 3.0, 2), RateKey::default());
-        let over: Vec<bool> = (0..7).map(|_| key.observe(&rules, &charge(1.0, 0), NOW).is_some()).collect();
+        let over: Vec<bool> = (0..7).map(|_| key.observe(&rules, &charge(1.0, 0), NOW).is_err()).collect();
         assert_eq!(over, [false, false, false, false, false, true, true]);
-        assert!(key.observe(&rules, &charge(0.0, 5000), NOW).is_some());
+        assert!(key.observe(&rules, &charge(0.0, 5000), NOW).is_err());
         assert_eq!(key.empty_at().1, Moment::START, "what is over is not poured");
     }
 
@@ -372,5 +484,122 @@ mod tests {
         assert!(!key.is_drained(later));
         places.clear();
         assert!(key.is_drained(later));
+    }
+
+    #[test]
+    fn the_far_ends_of_numbers_are_numbers() {
+        let moments = [Moment::START, NOW, Moment::from_nanos(u64::MAX - 1), Moment::NEVER];
+        for (per_second, burst) in [(1e-6, 1.0), (1e-6, 1e12), (1e12, 1.0), (1e12, 1e12)] {
+            for queue in [0, u32::MAX] {
+                let (rules, key) = (rules(per_second, burst, queue), Arc::new(RateKey::default()));
+                let mut charged = Bucket::default();
+                for now in moments.into_iter().chain(moments) {
+                    for (cost, bytes) in [(0.0, 0), (1e-12, 1), (1.0, u64::MAX), (1e12, 1)] {
+                        let charge = Charge { charged, not_before: NOW, ..charge(cost, bytes) };
+                        match key.admit(&rules, &charge, now) {
+                            Ok((_, receipt)) => key.charge_as_invalid(&rules, &receipt, now),
+                            Err(over) => assert!(over.describe(&rules).contains("rate_limit")),
+                        }
+                        key.charge_invalid(&rules, now);
+                        let _ = key.receive(&rules, &mut charged, bytes, bytes, now);
+                    }
+                }
+                assert_eq!(key.waiting(), 0);
+            }
+        }
+    }
+
+    /// What one of several connections of a key does: its messages that wait, and the one that is being checked.
+    #[derive(Default)]
+    struct Sender {
+        waiting: Vec<(Moment, f64, QueuePlace)>,
+        checked: Option<(Moment, f64, Passing, Receipt)>,
+    }
+
+    /// Units by the moment at which they passed, against a level in floating point.
+    fn check_passed(passed: &mut [(Moment, f64)], per_second: f64, burst: f64) -> Result<(), TestCaseError> {
+        passed.sort_by_key(|(at, _)| *at);
+        let (mut level, mut last) = (0.0f64, Moment::START);
+        for (at, cost) in passed {
+            // What is over the burst has leaked while it waited for that.
+            level = (level - at.since(last).as_secs_f64() * per_second).max(0.0) + cost.min(burst);
+            last = *at;
+            prop_assert!(level <= burst + 1e-3, "{level} units passed, {burst} may");
+        }
+        Ok(())
+    }
+
+    proptest! {
+        /// Connections of a key on shards of their own: between the charge of a message and its verdict others of the key
+        /// come, wait, pass and turn out invalid, and time goes by (THREATS R11).
+        #[test]
+        fn whatever_comes_between_a_charge_and_its_verdict_no_more_passes(
+            per_second in 1.0f64..2000.0, burst in 1u32..20, queue in 0u32..20,
+            steps in prop::collection::vec((0usize..3, any::<u8>(), 0u8..60, 0u64..20), 1..200),
+        ) {
+            let (rules, key) = (rules(per_second, burst.into(), queue), Arc::new(RateKey::default()));
+            let (mut now, mut passed) = (NOW, Vec::new());
+            let mut senders: [Sender; 3] = Default::default();
+            for (index, what, tenths, wait) in steps {
+                now = now.after_millis(wait.saturating_sub(10));
+                let sender = &mut senders[index];
+                let due = sender.waiting.iter().take_while(|(at, ..)| *at <= now).count();
+                passed.extend(sender.waiting.drain(..due).map(|(at, cost, _place)| (at, cost)));
+                match sender.checked.take() {
+                    // Valid: it passes, or waits.
+                    Some((at, cost, Passing::Now, _)) if what < 140 => passed.push((at, cost)),
+                    Some((_, cost, Passing::At(at, place), _)) if what < 140 => sender.waiting.push((at, cost, place)),
+                    // Invalid: the connection ends, and another comes.
+                    Some((_, _, _, receipt)) => {
+                        key.charge_as_invalid(&rules, &receipt, now);
+                        sender.waiting.clear();
+                    }
+                    None => {
+                        let cost = f64::from(tenths) / 4.0;
+                        let not_before = sender.waiting.last().map_or(Moment::START, |(at, ..)| *at);
+                        let charge = Charge { not_before, ..charge(cost, 0) };
+                        if let Ok((passing, receipt)) = key.admit(&rules, &charge, now) {
+                            sender.checked = Some((now, cost, passing, receipt));
+                        }
+                    }
+                }
+                let deepest = (f64::from(burst) + f64::from(queue)) / per_second;
+                prop_assert!(key.empty_at().0.since(now).as_secs_f64() <= deepest + 1e-6);
+            }
+            for sender in senders {
+                passed.extend(sender.waiting.into_iter().map(|(at, cost, _place)| (at, cost)));
+            }
+            check_passed(&mut passed, per_second, burst.into())?;
+        }
+
+        /// Where nothing is enforced the bucket is as deep as what was charged says: each message its cost, an invalid one 1,
+        /// and one that enforcing would have closed for nothing at all, also when it is invalid besides.
+        #[test]
+        fn observing_follows_the_level(
+            per_second in 1.0f64..2000.0, burst in 1u32..20, queue in 0u32..20,
+            messages in prop::collection::vec((any::<bool>(), 0u8..60, 0u64..20), 1..200),
+        ) {
+            let (rules, key) = (rules(per_second, burst.into(), queue), RateKey::default());
+            let (mut now, mut level) = (NOW, 0.0f64);
+            let most = f64::from(burst) + f64::from(queue);
+            for (is_valid, quarters, wait) in messages {
+                now = now.after_millis(wait);
+                level = (level - wait as f64 / 1000.0 * per_second).max(0.0);
+                let cost = f64::from(quarters) / 4.0;
+                match key.observe(&rules, &charge(cost, 0), now) {
+                    Ok(receipt) => {
+                        prop_assert!(level + cost <= most + 1e-3 || cost == 0.0, "{level} and {cost} fit");
+                        level += cost;
+                        if !is_valid {
+                            key.charge_as_invalid(&rules, &receipt, now);
+                            level = (level - cost + INVALID_COST).min(level.max(most));
+                        }
+                    }
+                    Err(_) => prop_assert!(level + cost > most - 1e-3, "{level} and {cost} do not fit"),
+                }
+                let depth = key.empty_at().0.since(now).as_secs_f64() * per_second;
+                prop_assert!((depth - level).abs() < 1e-2, "{depth} poured, {level} charged");
+            }
+        }
     }
 }

@@ -505,8 +505,8 @@ impl Shard {
         }
         let limit = self.shared.policy.max_outbox_bytes;
         if session.unsent_bytes() > limit && session.conn.may_send() {
-            let detail = "unsent bytes over max_outbox_bytes";
-            let report = Report { code: Code::SlowConsumer, event: None, detail };
+            let detail = format!("{} unsent bytes are over max_outbox_bytes ({limit})", session.unsent_bytes());
+            let report = Report { code: Code::SlowConsumer, event: None, detail: &detail };
             self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
         }
         if !self.out.is_empty() {

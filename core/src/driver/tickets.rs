@@ -225,8 +225,8 @@ impl Tickets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wsguard_proto::revocation::Revocations;
     use proptest::prelude::*;
+    use wsguard_proto::revocation::Revocations;
 
     #[expect(clippy::unnecessary_wraps, reason = "as `issue` takes it")]
     fn address(host: u8) -> Option<AddressKey> {

@@ -15,10 +15,10 @@ use rustls::server::{ServerConfig, WebPkiClientVerifier};
 
 use super::caught::said;
 use super::compile::Disk;
+use crate::error::Error;
+use der::KeyKind;
 use wsguard_proto::config::{TlsOptions, TlsVersion};
 use wsguard_proto::config_error::ConfigError;
-use der::KeyKind;
-use crate::error::Error;
 use wsguard_proto::pem;
 
 const KEYS: &str = "accepted: RSA of 2048 to 8192 bits, EC P-256, P-384 or P-521, Ed25519";
@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn the_kind_of_a_key_that_is_not_used_is_told() {
-        let text = |label: &str, der: &[u8]| ::pem::encode(&::pem::Pem::new(label, der));
         use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+        let text = |label: &str, der: &[u8]| ::pem::encode(&::pem::Pem::new(label, der));
         let (good, _) = options(TlsVersion::V1_2);
         let ec = |curve: &[u8]| {
             let algorithm =

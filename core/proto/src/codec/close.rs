@@ -1,7 +1,6 @@
 //! Close frames (RFC 6455 sections 5.5.1 and 7.4).
 
 use super::frame::{FrameError, Violation};
-use crate::verdict::Code;
 
 /// A peer's close frame.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -29,9 +28,9 @@ impl CloseFrame {
             [high, low, reason @ ..] => {
                 let code = u16::from_be_bytes([*high, *low]);
                 if !is_sendable(code) {
-                    return Err(FrameError::CloseCode.into());
+                    return Err(FrameError::CloseCode(code).into());
                 }
-                let reason = core::str::from_utf8(reason).map_err(|_| Code::BadUtf8)?;
+                let reason = core::str::from_utf8(reason).map_err(|_| Violation::ReasonNotUtf8)?;
                 Ok(CloseFrame { code: Some(code), reason: reason.to_owned() })
             }
         }
@@ -47,7 +46,7 @@ mod tests {
         for code in (0..1000).chain(1004..=1006).chain(1015..3000).chain(5000..=u16::MAX) {
             assert!(!is_sendable(code), "{code}");
             let payload = code.to_be_bytes();
-            assert_eq!(CloseFrame::parse(&payload), Err(FrameError::CloseCode.into()));
+            assert_eq!(CloseFrame::parse(&payload), Err(FrameError::CloseCode(code).into()));
         }
         for code in (1000..=1003).chain(1007..=1014).chain(3000..=4999) {
             assert!(is_sendable(code), "{code}");
@@ -58,7 +57,7 @@ mod tests {
     fn payloads() {
         assert_eq!(CloseFrame::parse(b""), Ok(CloseFrame::default()));
         assert_eq!(CloseFrame::parse(b"\x03"), Err(FrameError::CloseTooShort.into()));
-        assert_eq!(CloseFrame::parse(b"\x03\xe8\xff"), Err(Code::BadUtf8.into()));
+        assert_eq!(CloseFrame::parse(b"\x03\xe8\xff"), Err(Violation::ReasonNotUtf8));
         let bye = CloseFrame { code: Some(1000), reason: "bye".into() };
         assert_eq!(CloseFrame::parse(b"\x03\xe8bye"), Ok(bye));
     }

@@ -7,11 +7,10 @@
 use core::mem;
 use core::ops::Range;
 
-use super::frame::{Header, MAX_HEADER, Opcode, Violation};
+use super::frame::{Header, MAX_HEADER, Opcode, Room, Violation};
 use super::mask::{rotate, unmask};
 use super::pool::BufferPool;
 use super::skim::Skim;
-use crate::verdict::Code;
 
 /// What one message may be.
 #[derive(Clone, Copy, Debug)]
@@ -237,14 +236,14 @@ impl Decoder {
     }
 }
 
-/// How much payload a data frame may still bring to a message of which `claimed` bytes were announced.
-fn room(limits: &Limits, claimed: u64) -> u64 {
-    (limits.max_message_bytes as u64).saturating_sub(claimed)
+/// The room of a message of which `claimed` bytes were announced.
+fn room(limits: &Limits, claimed: u64) -> Room {
+    Room { limit: limits.max_message_bytes as u64, claimed }
 }
 
 fn check_kind(opcode: Opcode, limits: &Limits) -> Result<(), Violation> {
     if opcode == Opcode::Binary && limits.text_only {
-        return Err(Code::UnexpectedBinary.into());
+        return Err(Violation::Binary);
     }
     Ok(())
 }
@@ -293,7 +292,7 @@ fn begin(partial: &mut Partial, header: &Header, limits: &Limits, pool: &mut Buf
     });
     message.fragments += 1;
     if message.fragments > limits.max_fragments {
-        return Err(Code::TooManyFragments.into());
+        return Err(Violation::TooManyFragments { limit: limits.max_fragments });
     }
     message.claimed += payload_len;
     Ok(())
@@ -323,7 +322,7 @@ impl Partial {
         match simdutf8::compat::from_utf8(&message.buffer[message.validated..]) {
             Ok(_) => message.validated = message.buffer.len(),
             Err(error) if error.error_len().is_none() => message.validated += error.valid_up_to(),
-            Err(_) => return Err(Code::BadUtf8.into()),
+            Err(_) => return Err(Violation::TextNotUtf8),
         }
         Ok(())
     }
@@ -340,7 +339,7 @@ impl Partial {
         self.in_message = false;
         let Some(message) = self.message.take() else { return Ok(None) };
         if message.opcode == Opcode::Text && message.validated < message.buffer.len() {
-            return Err(Code::BadUtf8.into());
+            return Err(Violation::TextNotUtf8);
         }
         Ok(Some(Step::Message { opcode: message.opcode, payload: Payload::Assembled(message.buffer) }))
     }

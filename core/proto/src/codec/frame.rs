@@ -35,7 +35,7 @@ pub enum FrameError {
     /// An RSV bit without a negotiated extension.
     ReservedBits,
     /// Opcodes 3 to 7 and 11 to 15.
-    ReservedOpcode,
+    ReservedOpcode(u8),
     /// A client frame without a mask (section 5.1).
     Unmasked,
     /// A control frame without FIN (section 5.5).
@@ -53,15 +53,14 @@ pub enum FrameError {
     /// A close payload of one byte (section 5.5.1).
     CloseTooShort,
     /// A close code that must not be sent (section 7.4).
-    CloseCode,
+    CloseCode(u16),
 }
 
-impl FrameError {
-    /// The words for the log.
-    pub fn describe(self) -> &'static str {
-        match self {
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             FrameError::ReservedBits => "reserved bits set",
-            FrameError::ReservedOpcode => "reserved opcode",
+            FrameError::ReservedOpcode(opcode) => return write!(f, "reserved opcode {opcode}"),
             FrameError::Unmasked => "frame not masked",
             FrameError::FragmentedControl => "fragmented control frame",
             FrameError::ControlTooLong => "control frame over 125 bytes",
@@ -70,36 +69,84 @@ impl FrameError {
             FrameError::NothingToContinue => "continuation with nothing to continue",
             FrameError::MessageInsideMessage => "new message inside another",
             FrameError::CloseTooShort => "close payload of one byte",
-            FrameError::CloseCode => "close code that must not be sent",
+            FrameError::CloseCode(code) => return write!(f, "close code {code}, which must not be sent"),
+        })
+    }
+}
+
+/// What a peer did against the framing or the limits of a message, precisely enough for a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// RFC 6455 section 5 is broken.
+    Frame(FrameError),
+    /// A message is over `max_message_bytes`.
+    TooBig {
+        /// What its headers announced so far.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A message has one fragment more than `max_fragments`.
+    TooManyFragments {
+        /// The limit.
+        limit: u32,
+    },
+    /// A binary message where only text is welcome.
+    Binary,
+    /// A text message is not UTF-8.
+    TextNotUtf8,
+    /// The reason in a close frame is not UTF-8.
+    ReasonNotUtf8,
+}
+
+impl Violation {
+    /// The verdict.
+    pub fn code(self) -> Code {
+        match self {
+            Violation::Frame(_) => Code::BadFrame,
+            Violation::TooBig { .. } => Code::MessageTooBig,
+            Violation::TooManyFragments { .. } => Code::TooManyFragments,
+            Violation::Binary => Code::UnexpectedBinary,
+            Violation::TextNotUtf8 | Violation::ReasonNotUtf8 => Code::BadUtf8,
+        }
+    }
+
+    /// The rule of RFC 6455 section 5 that is broken, if one is.
+    pub fn frame(self) -> Option<FrameError> {
+        if let Violation::Frame(error) = self { Some(error) } else { None }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::Frame(error) => error.fmt(f),
+            Violation::TooBig { bytes, limit } => {
+                write!(f, "a message of {bytes} bytes at least is over max_message_bytes ({limit})")
+            }
+            Violation::TooManyFragments { limit } => {
+                write!(f, "a message of {} fragments at least is over max_fragments ({limit})", u64::from(*limit) + 1)
+            }
+            Violation::Binary => f.write_str("a binary message, and protocol is json"),
+            Violation::TextNotUtf8 => f.write_str("a text message is not UTF-8"),
+            Violation::ReasonNotUtf8 => f.write_str("the reason of a close frame is not UTF-8"),
         }
     }
 }
 
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.describe())
-    }
-}
-
-/// What a peer did against the framing, and how it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The verdict.
-    pub code: Code,
-    /// The rule, where RFC 6455 section 5 is broken.
-    pub frame: Option<FrameError>,
-}
-
 impl From<FrameError> for Violation {
     fn from(error: FrameError) -> Self {
-        Violation { code: Code::BadFrame, frame: Some(error) }
+        Violation::Frame(error)
     }
 }
 
-impl From<Code> for Violation {
-    fn from(code: Code) -> Self {
-        Violation { code, frame: None }
-    }
+/// How large a message may be, and what its headers announced before this one.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Payload bytes of a message.
+    pub limit: u64,
+    /// Those that are announced already.
+    pub claimed: u64,
 }
 
 /// A complete client frame header.
@@ -123,9 +170,9 @@ pub(super) const MAX_HEADER: usize = 14;
 impl Header {
     /// Parses a client header from the start of `bytes`; `None`: more bytes are needed.
     ///
-    /// `in_message` says whether a fragmented message is open; `room` is how much payload a data frame may still bring.
+    /// `in_message` says whether a fragmented message is open; a data frame may bring as much payload as there is `room`.
     /// Each fault is found as soon as its byte is there, a length over `room` before the mask (THREATS P1 to P6).
-    pub fn parse(bytes: &[u8], in_message: bool, room: u64) -> Result<Option<Header>, Violation> {
+    pub fn parse(bytes: &[u8], in_message: bool, room: Room) -> Result<Option<Header>, Violation> {
         let Some((fin, opcode)) = first_byte(bytes, in_message)? else { return Ok(None) };
         let Some(&second) = bytes.get(1) else { return Ok(None) };
         if second & 0x80 == 0 {
@@ -136,8 +183,8 @@ impl Header {
             return Err(FrameError::ControlTooLong.into());
         }
         let Some((payload_len, length_end)) = payload_len(bytes, short)? else { return Ok(None) };
-        if !opcode.is_control() && payload_len > room {
-            return Err(Code::MessageTooBig.into());
+        if !opcode.is_control() && payload_len > room.limit.saturating_sub(room.claimed) {
+            return Err(Violation::TooBig { bytes: room.claimed.saturating_add(payload_len), limit: room.limit });
         }
         let Some(&mask) = bytes.get(length_end..).and_then(|rest| rest.first_chunk::<4>()) else { return Ok(None) };
         Ok(Some(Header { fin, opcode, payload_len, mask, header_len: length_end + 4 }))
@@ -158,7 +205,7 @@ fn first_byte(bytes: &[u8], in_message: bool) -> Result<Option<(bool, Opcode)>, 
         8 => Opcode::Close,
         9 => Opcode::Ping,
         10 => Opcode::Pong,
-        _ => return Err(FrameError::ReservedOpcode),
+        reserved => return Err(FrameError::ReservedOpcode(reserved)),
     };
     match opcode {
         Opcode::Continuation if !in_message => return Err(FrameError::NothingToContinue),
@@ -194,14 +241,16 @@ fn payload_len(bytes: &[u8], short: u8) -> Result<Option<(u64, usize)>, FrameErr
 mod tests {
     use super::*;
 
+    const ENOUGH: Room = Room { limit: u64::MAX, claimed: 0 };
+
     #[test]
     fn faults_are_found_from_the_first_bytes() {
         let cases: &[(&[u8], bool, FrameError)] = &[
             (&[0xc1], false, FrameError::ReservedBits),
             (&[0xa1], false, FrameError::ReservedBits),
             (&[0x91], false, FrameError::ReservedBits),
-            (&[0x83], false, FrameError::ReservedOpcode),
-            (&[0x8b], false, FrameError::ReservedOpcode),
+            (&[0x83], false, FrameError::ReservedOpcode(3)),
+            (&[0x8b], false, FrameError::ReservedOpcode(11)),
             (&[0x80], false, FrameError::NothingToContinue),
             (&[0x81], true, FrameError::MessageInsideMessage),
             (&[0x02], true, FrameError::MessageInsideMessage),
@@ -214,24 +263,25 @@ mod tests {
             (&[0x82, 0xff, 0x80], false, FrameError::LengthTopBit),
         ];
         for (bytes, in_message, error) in cases {
-            assert_eq!(Header::parse(bytes, *in_message, u64::MAX), Err((*error).into()), "{bytes:x?}");
+            assert_eq!(Header::parse(bytes, *in_message, ENOUGH), Err((*error).into()), "{bytes:x?}");
         }
     }
 
     #[test]
     fn a_length_over_the_room_is_refused_before_its_mask() {
-        let too_big = Err(Code::MessageTooBig.into());
-        assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, 255), too_big);
-        assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, 256), Ok(None));
+        let room = |claimed| Room { limit: 1000, claimed };
+        let too_big = Err(Violation::TooBig { bytes: 1001, limit: 1000 });
+        assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, room(745)), too_big);
+        assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, room(744)), Ok(None));
     }
 
     #[test]
     fn lengths_in_each_form() {
         let header = |len: u64, bytes: &[u8]| {
             for cut in 0..bytes.len() {
-                assert_eq!(Header::parse(&bytes[..cut], false, u64::MAX), Ok(None), "{cut} of {bytes:x?}");
+                assert_eq!(Header::parse(&bytes[..cut], false, ENOUGH), Ok(None), "{cut} of {bytes:x?}");
             }
-            let header = Header::parse(bytes, false, u64::MAX).unwrap().unwrap();
+            let header = Header::parse(bytes, false, ENOUGH).unwrap().unwrap();
             assert_eq!((header.payload_len, header.header_len), (len, bytes.len()));
         };
         header(0, &[0x82, 0x80, 1, 2, 3, 4]);

@@ -1,7 +1,7 @@
 //! Decides what the option `listen` names: a TCP address, a Unix socket, or an inherited socket.
 
 use core::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config_error::ConfigError;
@@ -11,7 +11,7 @@ use crate::config_error::ConfigError;
 pub enum Listen {
     /// A TCP address; a name is resolved when the server starts.
     Tcp {
-        /// Name or address, IPv6 without brackets.
+        /// Name or address, IPv6 without brackets, a link-local one with its zone (`fe80::1%eth0`).
         host: String,
         /// 0: any free port.
         port: u16,
@@ -37,6 +37,14 @@ impl Listen {
             let plain = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
             let number = number.parse().ok().filter(|number| plain && i32::try_from(*number).is_ok());
             return number.map(Listen::Fd).ok_or_else(|| invalid("the number of an open socket must follow `fd:`"));
+        }
+        if let Some((host, zone, port)) = link_local(text) {
+            let host = zone.map(|zone| format!("{host}%{zone}"));
+            return host.map(|host| Listen::Tcp { host, port }).ok_or_else(|| {
+                invalid(
+                    "a link-local address is one of an interface, which is written behind it: \"[fe80::1%eth0]:8080\"",
+                )
+            });
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Listen::Tcp { host: address.ip().to_string(), port: address.port() });
@@ -83,7 +91,10 @@ impl Listen {
     pub(super) fn is_local(&self) -> Option<bool> {
         match self {
             Listen::Unix(_) => Some(true),
-            Listen::Tcp { host, .. } => host.parse().ok().map(|ip: IpAddr| ip.to_canonical().is_loopback()),
+            Listen::Tcp { host, .. } => {
+                let host = host.split_once('%').map_or(&**host, |(address, _)| address);
+                host.parse().ok().map(|ip: IpAddr| ip.to_canonical().is_loopback())
+            }
             Listen::Fd(_) => None,
         }
     }
@@ -96,6 +107,16 @@ impl Listen {
             Listen::Fd(_) => None,
         }
     }
+}
+
+/// A link-local address, its zone (RFC 4007 section 11: the number or the name of an interface) and a port.
+fn link_local(text: &str) -> Option<(Ipv6Addr, Option<&str>, u16)> {
+    let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
+    let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
+    let address = address.parse::<Ipv6Addr>().ok().filter(Ipv6Addr::is_unicast_link_local)?;
+    let is_zone = |zone: &str| zone.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"-_.".contains(&letter));
+    let zone = zone.filter(|zone| (1..=15).contains(&zone.len()) && is_zone(zone) && *zone != "0");
+    Some((address, zone, port.parse().ok()?))
 }
 
 impl fmt::Display for Listen {
@@ -115,9 +136,17 @@ mod tests {
 
     #[test]
     fn every_form_comes_back_as_it_was_written() {
-        for text in
-            ["127.0.0.1:0", "[::1]:8080", "localhost:80", "a-b.example:1", "unix:/run/x.sock", "fd:3", "0.0.0.0:1"]
-        {
+        for text in [
+            "127.0.0.1:0",
+            "[::1]:8080",
+            "[fe80::1%2]:80",
+            "[fe80::a:b%br-1.2]:0",
+            "localhost:80",
+            "a-b.example:1",
+            "unix:/run/x.sock",
+            "fd:3",
+            "0.0.0.0:1",
+        ] {
             assert_eq!(Listen::parse(text).unwrap().to_string(), text);
         }
     }
@@ -135,6 +164,9 @@ mod tests {
             ("localhost:65536", "0 to 65535"),
             ("ws://localhost:8080", "a URL"),
             ("redis://:hunter2@host:6379", "a URL"),
+            ("[fe80::1]:80", "fe80::1%eth0"),
+            ("[fe80::1%]:80", "fe80::1%eth0"),
+            ("[fe80::1%a b]:80", "fe80::1%eth0"),
             ("user:hunter2@host:80", "brackets"),
             ("hunter2@host:80", "a name or an address"),
             ("/run/app.sock", "unix:"),
@@ -164,6 +196,7 @@ mod tests {
             ("0.0.0.0:0", Some(false)),
             ("[::]:0", Some(false)),
             ("192.0.2.1:0", Some(false)),
+            ("[fe80::1%eth0]:0", Some(false)),
             ("localhost:0", None),
             ("fd:3", None),
         ] {

@@ -1,7 +1,7 @@
 //! The closing handshake (RFC 6455 section 7) and what is told of it.
 
 use super::{Connection, Report, Turn};
-use crate::codec::{self, CloseFrame, Skim};
+use crate::codec::{self, CloseFrame, Skim, Violation};
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -137,11 +137,15 @@ impl Connection {
         self.begin_closing(Phase::Doomed, ending, turn);
     }
 
-    /// Fails the connection (section 7.1.7) for a frame that must not be.
-    pub(super) fn fail(&mut self, code: Code, detail: &str, turn: &mut Turn<'_>) {
-        self.refuse(&Report { code, event: None, detail }, turn);
+    /// Fails the connection (section 7.1.7) for a frame or a message that must not be.
+    pub(super) fn fail(&mut self, violation: Violation, turn: &mut Turn<'_>) {
+        if !matches!(violation, Violation::Frame(_) | Violation::ReasonNotUtf8) {
+            self.charge_invalid(turn);
+        }
+        let detail = violation.to_string();
+        self.refuse(&Report { code: violation.code(), event: None, detail: &detail }, turn);
         if let Some(closing) = &mut self.closing {
-            closing.is_broken |= code == Code::BadFrame;
+            closing.is_broken |= violation.frame().is_some();
         }
     }
 
@@ -153,8 +157,7 @@ impl Connection {
                 self.part(Heard::Goodbye, ending, turn);
             }
             Err(violation) => {
-                let detail = violation.frame.map_or("close reason is not utf-8", codec::FrameError::describe);
-                self.fail(violation.code, detail, turn);
+                self.fail(violation, turn);
                 if let Some(closing) = &mut self.closing {
                     closing.hear(Heard::Goodbye);
                 }

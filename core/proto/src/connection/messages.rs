@@ -1,17 +1,23 @@
 //! What becomes of a whole message: rate, contract, delivery, or a verdict.
 
 use super::{Connection, Message, Report, Turn};
-use crate::codec::Opcode;
+use crate::codec::{Opcode, Violation};
 use crate::config::Protocol;
-use crate::contract::Envelope;
-use crate::rate::{Admission, Charge, INVALID_COST, QueuePlace};
+use crate::contract::{BadEnvelope, Envelope, JsonLimits, Rule};
+use crate::rate::{Charge, INVALID_COST, Overflow, Passing, Receipt};
 use crate::time::Moment;
 use crate::verdict::Code;
 
-/// How an admitted message passes.
-enum Passing {
-    Now,
-    At(Moment, QueuePlace),
+/// A message that its rate lets pass.
+struct Admitted {
+    passing: Passing,
+    /// What it was charged; `None`: nothing.
+    receipt: Option<Receipt>,
+}
+
+impl Admitted {
+    /// At once, and for nothing.
+    const FREE: Self = Admitted { passing: Passing::Now, receipt: None };
 }
 
 impl Connection {
@@ -21,22 +27,22 @@ impl Connection {
         let text = match opcode {
             Opcode::Text => match simdutf8::basic::from_utf8(payload) {
                 Ok(text) => Some(text),
-                Err(_) => return self.fail_message(Code::BadUtf8, "text is not utf-8", turn),
+                Err(_) => return self.fail(Violation::TextNotUtf8, turn),
             },
             _ => None,
         };
         match (turn.policy.protocol, text) {
             (Protocol::Raw, _) => {
-                if let Some(passing) = self.admit(1.0, payload.len(), None, turn) {
-                    self.pass(passing, opcode, payload, None, turn);
+                if let Some(admitted) = self.admit(1.0, payload.len(), None, turn) {
+                    self.pass(admitted.passing, opcode, payload, None, turn);
                 }
             }
             (Protocol::Json, Some(text)) => self.handle_envelope(text, turn),
             (Protocol::Json, None) => {
                 // Only where violations are reported: else the decoder refuses it from its header.
-                let detail = "binary message where protocol is json";
                 self.admit(INVALID_COST, payload.len(), None, turn);
-                turn.sink.report(Report { code: Code::UnexpectedBinary, event: None, detail });
+                let detail = Violation::Binary.to_string();
+                turn.sink.report(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
             }
         }
     }
@@ -46,28 +52,28 @@ impl Connection {
         match policy.contract.read(text, turn.scratch) {
             Ok(envelope) => {
                 let cost = envelope.index.map_or(INVALID_COST, |index| policy.contract.event(index).cost());
-                let Some(passing) = self.admit(cost, text.len(), Some(&envelope.event), turn) else { return };
-                if self.honours_contract(&envelope, cost, turn) {
-                    self.pass(passing, Opcode::Text, text.as_bytes(), Some(&envelope), turn);
+                let Some(admitted) = self.admit(cost, text.len(), Some(&envelope.event), turn) else { return };
+                if self.honours_contract(&envelope, admitted.receipt.as_ref(), turn) {
+                    self.pass(admitted.passing, Opcode::Text, text.as_bytes(), Some(&envelope), turn);
                 }
             }
             Err(bad) => {
                 if self.admit(INVALID_COST, text.len(), None, turn).is_some() {
-                    let detail = bad.to_string();
+                    let detail = bad_envelope(bad, policy.contract.json_limits());
                     self.judge(&Report { code: Code::BadEnvelope, event: None, detail: &detail }, turn);
                 }
             }
         }
     }
 
-    /// Checks event and schema of a message that was admitted for `cost`; `false`: the connection is closing.
-    fn honours_contract(&mut self, envelope: &Envelope<'_>, cost: f64, turn: &mut Turn<'_>) -> bool {
+    /// Checks event and schema of a message that was admitted; `false`: the connection is closing.
+    fn honours_contract(&mut self, envelope: &Envelope<'_>, receipt: Option<&Receipt>, turn: &mut Turn<'_>) -> bool {
         let contract = &turn.policy.contract;
         let event = Some(&*envelope.event);
         match envelope.index.map(|index| contract.check(index, envelope.data)) {
             Some(Ok(())) => true,
             Some(Err(mismatch)) => {
-                self.charge_as_invalid(cost, turn);
+                self.charge_as_invalid(receipt, turn);
                 let detail = mismatch.to_string();
                 self.judge(&Report { code: Code::SchemaMismatch, event, detail: &detail }, turn)
             }
@@ -85,16 +91,18 @@ impl Connection {
         false
     }
 
-    /// A message that its bytes alone make invalid: too large, in too many fragments, of the wrong kind, no UTF-8.
-    pub(super) fn fail_message(&mut self, code: Code, detail: &str, turn: &mut Turn<'_>) {
-        self.charge_as_invalid(0.0, turn);
-        self.fail(code, detail, turn);
+    /// A message that its bytes alone make invalid (too large, in too many fragments, of the wrong kind, no UTF-8) costs
+    /// what an invalid one does.
+    pub(super) fn charge_invalid(&self, turn: &Turn<'_>) {
+        if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
+            key.charge_invalid(rules, turn.now);
+        }
     }
 
-    /// A message for which `cost` was charged in this turn costs what an invalid one does.
-    fn charge_as_invalid(&self, cost: f64, turn: &Turn<'_>) {
-        if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
-            key.charge_as_invalid(rules, cost, turn.now);
+    /// So does one that was charged before it was found to be invalid.
+    fn charge_as_invalid(&self, receipt: Option<&Receipt>, turn: &Turn<'_>) {
+        if let (Some(key), Some(rules), Some(receipt)) = (&self.rate_key, &turn.policy.rate_limit, receipt) {
+            key.charge_as_invalid(rules, receipt, turn.now);
         }
     }
 
@@ -111,36 +119,34 @@ impl Connection {
             return;
         }
         let kept = self.delayed.as_ref().map_or(0, |delayed| delayed.bytes()) + self.decoder.buffered_bytes();
-        let detail = match passes {
-            Ok(at) if at > turn.now && kept as u64 + outstanding > rules.max_delayed_bytes as u64 => {
-                "payload bytes over rate_limit.bytes_per_second and the delayed queue"
-            }
+        let held = kept.saturating_add(usize::try_from(outstanding).unwrap_or(usize::MAX));
+        let over = match passes {
+            Ok(at) if at > turn.now && held > rules.max_delayed_bytes => Overflow::Delayed { bytes: held },
             Ok(_) => return,
             Err(over) => over,
         };
-        self.refuse(&Report { code: Code::RateLimited, event: None, detail }, turn);
+        let detail = over.describe(rules);
+        self.refuse(&Report { code: Code::RateLimited, event: None, detail: &detail }, turn);
     }
 
     /// How the message may pass; `None`: it overflows and the connection is closing.
-    fn admit(&mut self, cost: f64, len: usize, event: Option<&str>, turn: &mut Turn<'_>) -> Option<Passing> {
+    fn admit(&mut self, cost: f64, len: usize, event: Option<&str>, turn: &mut Turn<'_>) -> Option<Admitted> {
         let charged = core::mem::take(&mut self.charged);
-        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(Passing::Now) };
+        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(Admitted::FREE) };
         let (waiting_bytes, not_before) =
             self.delayed.as_ref().map_or((0, Moment::START), |delayed| (delayed.bytes(), delayed.last_release()));
-        let may_wait = waiting_bytes + len <= rules.max_delayed_bytes;
-        let charge = Charge { cost, bytes: len as u64, charged, not_before, may_wait };
-        if turn.policy.report_only() {
-            if let Some(detail) = key.observe(rules, &charge, turn.now) {
-                turn.sink.report(Report { code: Code::RateLimited, event, detail });
-            }
-            return Some(Passing::Now);
-        }
-        match key.admit(rules, &charge, turn.now) {
-            Admission::Now => Some(Passing::Now),
-            Admission::At(at, place) => Some(Passing::At(at, place)),
-            Admission::Overflow(detail) => {
-                self.refuse(&Report { code: Code::RateLimited, event, detail }, turn);
-                None
+        let charge = Charge { cost, bytes: len as u64, charged, not_before, held: waiting_bytes + len };
+        let admitted = if turn.policy.report_only() {
+            key.observe(rules, &charge, turn.now).map(|receipt| (Passing::Now, receipt))
+        } else {
+            key.admit(rules, &charge, turn.now)
+        };
+        match admitted {
+            Ok((passing, receipt)) => Some(Admitted { passing, receipt: Some(receipt) }),
+            Err(over) => {
+                let detail = over.describe(rules);
+                let may_pass = self.judge(&Report { code: Code::RateLimited, event, detail: &detail }, turn);
+                may_pass.then_some(Admitted::FREE)
             }
         }
     }
@@ -179,5 +185,14 @@ impl Connection {
         if let Err(code) = turn.sink.message(message, turn.out) {
             self.violate(&Report { code, event: None, detail: "the application's handler failed" }, turn);
         }
+    }
+}
+
+/// What is wrong with a message, in words for the log: where a limit is broken, which.
+fn bad_envelope(bad: BadEnvelope, limits: JsonLimits) -> String {
+    match bad.rule {
+        Rule::TooDeep => format!("{bad}: over json_limits.max_depth ({})", limits.max_depth),
+        Rule::TooManyKeys => format!("{bad}: over json_limits.max_keys ({})", limits.max_keys),
+        _ => bad.to_string(),
     }
 }

@@ -16,7 +16,7 @@ pub use closing::{Ending, Phase};
 use std::sync::Arc;
 
 use crate::bucket::Bucket;
-use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step, Violation};
+use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
 use crate::config::{Policy, Protocol};
 use crate::contract::{Envelope, Scratch};
 use crate::limits::RateKey;
@@ -187,8 +187,7 @@ impl Connection {
                     self.handle_control(opcode, &payload, input, turn);
                     payload.recycle(turn.pool);
                 }
-                Err(Violation { code, frame: Some(error) }) => self.fail(code, error.describe(), turn),
-                Err(Violation { code, frame: None }) => self.fail_message(code, code.reason(), turn),
+                Err(violation) => self.fail(violation, turn),
             }
         }
         self.hear_out(&input[at..]);
@@ -216,10 +215,8 @@ impl Connection {
         if let Some(rate) = &turn.policy.control_rate_limit
             && self.control.try_pour(rate, 1, turn.now).is_err()
         {
-            return self.refuse(
-                &Report { code: Code::ControlFlood, event: None, detail: "control frames over their rate" },
-                turn,
-            );
+            let detail = format!("pings and pongs over control_rate_limit ({rate})");
+            return self.refuse(&Report { code: Code::ControlFlood, event: None, detail: &detail }, turn);
         }
         if opcode == Opcode::Ping {
             if turn.congested {
@@ -247,14 +244,13 @@ impl Connection {
             return self.handle_closing_deadline(turn);
         }
         if self.idle_at(turn.policy) <= now {
-            return self.violate(
-                &Report { code: Code::IdleTimeout, event: None, detail: "nothing received for idle_timeout_ms" },
-                turn,
-            );
+            let detail = format!("nothing received for idle_timeout_ms ({})", turn.policy.idle_timeout_ms);
+            return self.violate(&Report { code: Code::IdleTimeout, event: None, detail: &detail }, turn);
         }
         if self.message_at(turn.policy) <= now {
-            let detail = "a started message did not end within message_timeout_ms";
-            return self.violate(&Report { code: Code::MessageTimeout, event: None, detail }, turn);
+            let (kept, timeout) = (self.decoder.buffered_bytes(), turn.policy.message_timeout_ms);
+            let detail = format!("a message, {kept} bytes so far, did not end within message_timeout_ms ({timeout})");
+            return self.violate(&Report { code: Code::MessageTimeout, event: None, detail: &detail }, turn);
         }
         self.release_delayed(now, turn);
         if self.next_ping <= now && self.is_open() {

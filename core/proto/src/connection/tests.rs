@@ -1,7 +1,7 @@
-use crate::files::NoFiles;
 use super::*;
 use crate::config::{Options, Policy};
 use crate::contract::Scratch;
+use crate::files::NoFiles;
 use proptest::prelude::*;
 
 mod ending;
@@ -12,6 +12,7 @@ mod shared_bucket;
 struct Seen {
     messages: Vec<String>,
     reports: Vec<Code>,
+    details: Vec<String>,
     fail: bool,
     answers_outstanding: bool,
 }
@@ -27,6 +28,7 @@ impl Sink for Seen {
 
     fn report(&mut self, report: Report<'_>) {
         self.reports.push(report.code);
+        self.details.push(report.detail.to_owned());
     }
 
     fn replies_may_come(&self) -> bool {
@@ -259,6 +261,57 @@ fn contract_verdicts() {
     }
 }
 
+/// What an operator reads: the option, its limit, and what came to it.
+#[test]
+fn a_report_names_the_option_its_limit_and_the_value() {
+    let header = |len: u8| vec![0x81, 0xfe, 1, len, 0, 0, 0, 0];
+    let text = |text: &str| frame(0x81, text.as_bytes());
+    let pings = frame(0x89, b"").repeat(4);
+    let cases: Vec<(Vec<u8>, u64, &str)> = vec![
+        (header(45), 0, "a message of 301 bytes at least is over max_message_bytes (300)"),
+        (
+            frame(0x01, b"x").into_iter().chain(frame(0x00, b"").repeat(3)).collect(),
+            0,
+            "a message of 4 fragments at least is over max_fragments (3)",
+        ),
+        (frame(0x82, b"x"), 0, "a binary message, and protocol is json"),
+        (frame(0x81, b"\xff"), 0, "a text message is not UTF-8"),
+        (frame(0x88, b"\x03\xe8\xff"), 0, "the reason of a close frame is not UTF-8"),
+        (frame(0x88, b"\x03\xed"), 0, "close code 1005, which must not be sent"),
+        (frame(0x83, b""), 0, "reserved opcode 3"),
+        (pings, 0, "pings and pongs over control_rate_limit (per_second 1, burst 3)"),
+        (Vec::new(), 3500, "nothing received for idle_timeout_ms (3500)"),
+        (frame(0x01, b"half"), 700, "a message, 4 bytes so far, did not end within message_timeout_ms (700)"),
+        (text(r#"{"event":"e","data":[[]]}"#), 0, "nested too deep at byte 21: over json_limits.max_depth (2)"),
+        (
+            text(r#"{"event":"e","data":{"a":1,"b":2}}"#),
+            0,
+            "too many keys in an object at byte 27: over json_limits.max_keys (1)",
+        ),
+        (
+            text(r#"{"event":"e"}"#).repeat(4),
+            0,
+            "messages over rate_limit (per_second 2, burst 2): this one would wait 1000 ms, and queue (1) lets it wait 500 ms",
+        ),
+        (
+            [text(&format!(r#"{{"event":"e","data":"{}"}}"#, "x".repeat(270))), header(44)].concat(),
+            0,
+            "payload bytes over rate_limit.bytes_per_second (100): this one would wait 2930 ms, and queue (1) lets it wait 500 ms",
+        ),
+    ];
+    for (bytes, wait, detail) in cases {
+        let mut rig = Rig::new(
+            r#", "max_message_bytes": 300, "max_fragments": 3, "message_timeout_ms": 700, "idle_timeout_ms": 3500,
+                "ping_interval_ms": 2000, "control_rate_limit": {"per_second": 1, "burst": 3}, "events": {"e": {}},
+                "json_limits": {"max_depth": 2, "max_keys": 1},
+                "rate_limit": {"per_second": 2, "burst": 2, "queue": 1, "bytes_per_second": 100}"#,
+        );
+        rig.input(&bytes);
+        rig.pass(wait);
+        assert_eq!(rig.seen.details, [detail]);
+    }
+}
+
 #[test]
 fn binary_in_json_is_1003() {
     let mut rig = Rig::new("");
@@ -322,6 +375,20 @@ fn an_invalid_message_costs_one_whatever_its_event_costs() {
         rig.input(invalid);
         assert_eq!(key.empty_at().0, rig.now.after_millis(1000), "{invalid:x?}");
     }
+}
+
+#[test]
+fn what_was_not_charged_is_not_given_back() {
+    let policy = policy(
+        r#", "on_violation": "report", "events": {"dear": {"cost": 4, "schema": {"type": "null"}}},
+            "rate_limit": {"per_second": 1, "burst": 4, "queue": 2, "bytes_per_second": null}"#,
+    );
+    let key: Arc<RateKey> = Arc::default();
+    let mut rig = Rig::with(&policy, Some(Arc::clone(&key)));
+    rig.text(r#"{"event":"dear"}"#);
+    rig.text(r#"{"event":"dear","data":1}"#);
+    assert_eq!(rig.seen.reports, [Code::RateLimited, Code::SchemaMismatch]);
+    assert_eq!(key.empty_at().0, rig.now.after_millis(4000), "the first one's charge stands");
 }
 
 #[test]

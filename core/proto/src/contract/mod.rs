@@ -138,6 +138,11 @@ impl Contract {
         Ok(Contract { limits, rules, by_tag })
     }
 
+    /// The option `json_limits`.
+    pub fn json_limits(&self) -> JsonLimits {
+        self.limits
+    }
+
     /// Reads a message in one pass: strict JSON, the limits, the envelope, the event's index.
     ///
     /// Without escapes in the event's name nothing is allocated once `scratch` has seen messages of this size.

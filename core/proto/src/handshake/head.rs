@@ -36,9 +36,6 @@ impl HeadScanner {
             }
         }
         self.scanned = end;
-        if self.lines == 0 && end > MAX_TARGET_BYTES + REQUEST_LINE_REST {
-            return Err(target_too_long());
-        }
         if end == max_head_bytes {
             let detail = format!("request head over max_head_bytes ({max_head_bytes})");
             return Err(Refusal::new(Code::HeadTooLarge, detail));
@@ -49,6 +46,7 @@ impl HeadScanner {
     /// One byte; `true`: it ends the head.
     fn step(&mut self, at: usize, byte: u8) -> Result<bool, Refusal> {
         match (self.place, byte) {
+            _ if self.lines == 0 && at > MAX_TARGET_BYTES + REQUEST_LINE_REST => return Err(target_too_long()),
             (Place::AfterCr, b'\n') => return self.end_line(at),
             (Place::AfterCr, _) => return Err(Refusal::malformed("CR without LF in the request head")),
             (_, b'\n') => return Err(Refusal::malformed("bare LF in the request head")),

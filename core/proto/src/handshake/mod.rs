@@ -16,6 +16,7 @@ pub use head::HeadScanner;
 pub use request::{Head, HealthCheck, MAX_HEADERS, NO_HEADERS, Request, UpgradeRequest};
 pub use response::{accepted, health, refused};
 
+use crate::config::Policy;
 use crate::limits::Full;
 use crate::verdict::Code;
 
@@ -47,6 +48,12 @@ impl Refusal {
         Self { status, ..self }
     }
 
+    /// A refusal by a limit.
+    pub fn full(full: Full, policy: &Policy) -> Self {
+        let detail = full.describe(policy);
+        Self { retry_after_s: Some(full.retry_after_s), ..Self::new(full.code(), detail) }
+    }
+
     fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::HandshakeMalformed, detail)
     }
@@ -67,12 +74,6 @@ impl core::fmt::Display for Shown<'_> {
             }
         }
         f.write_str(if rest.is_empty() { "" } else { "…" })
-    }
-}
-
-impl From<Full> for Refusal {
-    fn from(full: Full) -> Self {
-        Self { retry_after_s: Some(full.retry_after_s), ..Self::new(full.code, full.code.reason()) }
     }
 }
 

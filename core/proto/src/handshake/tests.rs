@@ -1,7 +1,7 @@
-use crate::files::NoFiles;
 use super::*;
 use crate::config::Options;
 use crate::config::Policy;
+use crate::files::NoFiles;
 use proptest::prelude::*;
 
 fn policy(more: &str) -> Policy {
@@ -95,6 +95,19 @@ fn each_fault_has_its_status() {
     ];
     for (head, expected) in cases {
         assert_eq!(status(&policy(""), &head), expected, "{head}");
+    }
+}
+
+#[test]
+fn a_request_line_that_is_too_long_is_so_however_it_is_cut() {
+    for (method, rest) in [("GET", ""), ("POST", ""), ("GET", "\u{1}"), ("GET", "\r")] {
+        let head = format!("{method} /healthz?{}{rest} HTTP/1.1\r\n\r\n", "a".repeat(8300));
+        for piece in [1000, 8000, head.len()] {
+            let mut scanner = HeadScanner::default();
+            let scan = |end: usize| scanner.scan(&head.as_bytes()[..end.min(head.len())], 16_384);
+            let verdict = (1..20).map(|count| count * piece).map(scan).find(|outcome| *outcome != Ok(None));
+            assert_eq!(verdict.unwrap().unwrap_err().status, 414, "{method} in pieces of {piece}");
+        }
     }
 }
 
@@ -322,5 +335,44 @@ proptest! {
                 let _ = vet(&policy(""), &request);
             }
         }
+    }
+}
+
+/// Each header of an honest request: what its absence is answered with, and its doubling with the same value.
+const HEADERS: [(&str, &str, Option<u16>, Option<u16>); 7] = [
+    ("Host", "app.example.com", Some(400), Some(400)),
+    ("Upgrade", "websocket", Some(426), None),
+    ("Connection", "keep-alive, Upgrade", Some(426), None),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", Some(400), Some(400)),
+    ("Sec-WebSocket-Version", "13", Some(426), Some(400)),
+    ("Origin", "https://app.example.com", Some(403), Some(400)),
+    ("X-Auth-Token", "good", Some(401), None),
+];
+
+proptest! {
+    /// Headers come in any order and case, with any space around their values and others between them.
+    #[test]
+    fn the_order_of_headers_is_nobodys_business(
+        order in Just((0..HEADERS.len()).collect::<Vec<_>>()).prop_shuffle(),
+        spelling in any::<[u8; 7]>(), fault in 0usize..20, is_twice: bool, others in 0usize..40,
+    ) {
+        let mut head = "GET /chat HTTP/1.1\r\n".to_owned();
+        for at in order {
+            let (name, value, ..) = HEADERS[at];
+            let spelled = match spelling[at] % 3 {
+                0 => name.to_owned(),
+                1 => name.to_lowercase(),
+                _ => name.to_uppercase(),
+            };
+            let space = ["", " ", "\t", " \t  "];
+            let (before, after) = (space[usize::from(spelling[at] / 4 % 4)], space[usize::from(spelling[at] / 16 % 4)]);
+            let count = if fault != at { 1 } else if is_twice { 2 } else { 0 };
+            head += &format!("{spelled}:{before}{value}{after}\r\n").repeat(count);
+            head += &"X-Other: value\r\n".repeat(others / HEADERS.len());
+        }
+        head += "\r\n";
+        let expected = HEADERS.get(fault).and_then(|(_, _, absent, twice)| if is_twice { *twice } else { *absent });
+        let answered = judge(&policy(""), head.as_bytes()).err().map(|refusal| refusal.status);
+        prop_assert_eq!(answered, expected, "{}", head);
     }
 }

@@ -37,7 +37,7 @@ fn decode(stream: &[u8], piece: usize, limits: &Limits) -> Result<Vec<(Opcode, V
                 Step::Message { opcode, payload } => {
                     let bytes = payload.bytes(&chunk).to_vec();
                     if opcode == Opcode::Text && core::str::from_utf8(&bytes).is_err() {
-                        return Err(Code::BadUtf8.into());
+                        return Err(Violation::TextNotUtf8);
                     }
                     found.push((opcode, bytes));
                     payload.recycle(&mut pool);
@@ -74,17 +74,20 @@ fn fragments_with_control_frames_between() {
 fn refusals() {
     let join = |frames: &[Vec<u8>]| frames.concat();
     let cases: Vec<(Vec<u8>, Violation)> = vec![
-        (frame(0x82, &[0; 1001]), Code::MessageTooBig.into()),
-        (join(&[frame(0x02, &[0; 600]), frame(0x80, &[0; 401])]), Code::MessageTooBig.into()),
+        (frame(0x82, &[0; 1001]), Violation::TooBig { bytes: 1001, limit: 1000 }),
+        (
+            join(&[frame(0x02, &[0; 600]), frame(0x00, &[0; 100]), frame(0x00, &[0; 402])]),
+            Violation::TooBig { bytes: 1102, limit: 1000 },
+        ),
         (
             join(&[frame(0x02, b""), frame(0x00, b""), frame(0x00, b""), frame(0x00, b""), frame(0x00, b"")]),
-            Code::TooManyFragments.into(),
+            Violation::TooManyFragments { limit: 4 },
         ),
         (join(&[frame(0x01, b"a"), frame(0x81, b"b")]), FrameError::MessageInsideMessage.into()),
         (join(&[frame(0x81, b"a"), frame(0x80, b"b")]), FrameError::NothingToContinue.into()),
-        (join(&[frame(0x01, b"\xc3"), frame(0x80, b"\x28")]), Code::BadUtf8.into()),
-        (frame(0x81, b"\xed\xa0\x80"), Code::BadUtf8.into()),
-        (join(&[frame(0x01, b"ok \xe2\x82"), frame(0x80, b"")]), Code::BadUtf8.into()),
+        (join(&[frame(0x01, b"\xc3"), frame(0x80, b"\x28")]), Violation::TextNotUtf8),
+        (frame(0x81, b"\xed\xa0\x80"), Violation::TextNotUtf8),
+        (join(&[frame(0x01, b"ok \xe2\x82"), frame(0x80, b"")]), Violation::TextNotUtf8),
     ];
     for (stream, violation) in cases {
         assert_eq!(decode_everywhere(&stream, &LIMITS), Err(violation), "{:x?}", &stream[..stream.len().min(20)]);
@@ -94,8 +97,8 @@ fn refusals() {
 #[test]
 fn binary_is_refused_from_its_header_where_only_text_is_welcome() {
     let limits = Limits { text_only: true, ..LIMITS };
-    assert_eq!(decode_everywhere(&frame(0x82, b"x"), &limits), Err(Code::UnexpectedBinary.into()));
-    assert_eq!(decode(&frame(0x02, &[0; 500])[..8], 8, &limits), Err(Code::UnexpectedBinary.into()));
+    assert_eq!(decode_everywhere(&frame(0x82, b"x"), &limits), Err(Violation::Binary));
+    assert_eq!(decode(&frame(0x02, &[0; 500])[..8], 8, &limits), Err(Violation::Binary));
 }
 
 #[test]
@@ -118,7 +121,7 @@ fn bad_utf8_is_found_in_the_frame_that_brings_it() {
     let mut pool = BufferPool::default();
     let mut bytes = frame(0x01, b"fine \xff");
     let step = decoder.next(&mut bytes, &mut 0, &LIMITS, &mut pool);
-    assert_eq!(step, Err(Code::BadUtf8.into()));
+    assert_eq!(step, Err(Violation::TextNotUtf8));
 }
 
 #[test]

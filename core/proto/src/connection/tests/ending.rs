@@ -230,3 +230,177 @@ fn reporting_lets_a_peer_part_as_it_will() {
     rig.turn(|conn, turn| conn.refuse_for_the_application(&report, turn));
     assert_eq!(rig.seen.reports.len(), 1, "nothing is reported of who has left");
 }
+
+/// A peer's side of a conversation: whole frames, in which its close frame ends and one that breaks the framing begins.
+#[derive(Clone, Debug, Default)]
+struct Speech {
+    bytes: Vec<u8>,
+    broken_at: Option<usize>,
+    goodbye: Option<(usize, u16)>,
+    in_message: bool,
+}
+
+impl Speech {
+    fn say(&mut self, kind: u8, len: u16, key: [u8; 4]) {
+        let control = vec![b'c'; usize::from(len % 126)];
+        let data = vec![b'd'; usize::from(len % 700)];
+        let opcode = u8::from(!self.in_message);
+        let (first, payload) = match kind % 32 {
+            0..=7 => (0x80 | opcode, data),
+            8..=13 => (opcode, data),
+            14..=19 => (0x89, control),
+            20..=23 => (0x8a, control),
+            24 => (0xd1, data),
+            25..=27 => (0x88, vec![0x03, 0xe8 + (len % 2) as u8]),
+            28 => (0x88, [&[0x0f, 0xa0], &control[..control.len().min(120)]].concat()),
+            _ => (0x88, Vec::new()),
+        };
+        if first == 0xd1 {
+            self.broken_at.get_or_insert(self.bytes.len());
+        } else if first & 0x0f < 8 {
+            self.in_message = first & 0x80 == 0;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend(frame(first, &payload));
+        let header = self.bytes.len() - start - payload.len();
+        self.bytes[start + header - 4..start + header].copy_from_slice(&key);
+        for (index, byte) in self.bytes[start + header..].iter_mut().enumerate() {
+            *byte ^= key[index % 4];
+        }
+        if first == 0x88 {
+            let code = payload.first_chunk::<2>().map_or(1005, |code| u16::from_be_bytes(*code));
+            self.goodbye.get_or_insert((self.bytes.len(), code));
+        }
+    }
+}
+
+/// How the conversation stands, as only what was said and when tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stand {
+    Talking,
+    /// They have said goodbye with this code; the application may answer until then.
+    Parting(u16, Moment),
+    /// The framing is broken; the application may answer until then. Whether nothing more comes.
+    Doomed(Moment, bool),
+    /// Our close frame with this code is out, and their answer is awaited until then.
+    Awaiting(u16, Moment),
+    /// Over: the code that is told, and whether both have said goodbye.
+    Over(u16, bool),
+}
+
+impl Stand {
+    /// `grace`: how long the application may answer.
+    fn hear(&mut self, speech: &Speech, said: usize, now: Moment, grace: u64) {
+        let broken = speech.broken_at.filter(|at| *at < said);
+        let goodbye = speech.goodbye.filter(|(end, _)| *end <= said);
+        if *self == Stand::Talking {
+            match (broken, goodbye) {
+                (Some(at), goodbye) if goodbye.is_none_or(|(end, _)| at < end) => {
+                    *self = Stand::Doomed(now.after_millis(grace), false);
+                }
+                (_, Some((_, code))) => *self = Stand::Parting(code, now.after_millis(grace)),
+                (_, None) => {}
+            }
+        }
+        match *self {
+            Stand::Doomed(until, _) if goodbye.is_some() => *self = Stand::Doomed(until, true),
+            Stand::Awaiting(code, _) if goodbye.is_some() => *self = Stand::Over(code, code != 1002),
+            _ => {}
+        }
+        self.wait(now);
+    }
+
+    /// The application ends it.
+    fn close(&mut self, now: Moment) {
+        match *self {
+            Stand::Talking => *self = Stand::Awaiting(4000, now.after_millis(2000)),
+            Stand::Parting(code, _) => *self = Stand::Over(4000, code != 1006),
+            _ => {}
+        }
+    }
+
+    /// The peer ends its side.
+    fn end(&mut self, now: Moment, grace: u64) {
+        match *self {
+            Stand::Talking => *self = Stand::Parting(1006, now.after_millis(grace)),
+            Stand::Doomed(until, _) => *self = Stand::Doomed(until, true),
+            Stand::Awaiting(code, _) => *self = Stand::Over(code, false),
+            _ => {}
+        }
+        self.wait(now);
+    }
+
+    fn wait(&mut self, now: Moment) {
+        match *self {
+            Stand::Parting(code, until) if until <= now => *self = Stand::Over(code, code != 1006),
+            Stand::Doomed(until, true) if until <= now => *self = Stand::Over(1002, false),
+            Stand::Doomed(until, false) if until <= now => *self = Stand::Awaiting(1002, until.after_millis(2000)),
+            _ => {}
+        }
+        if let Stand::Awaiting(code, until) = *self
+            && until <= now
+        {
+            *self = Stand::Over(code, false);
+        }
+    }
+}
+
+proptest! {
+    /// Whatever a peer says in whatever pieces, before and behind our close frame: frames, pings, close frames of any form,
+    /// its end, or nothing for too long.
+    #[test]
+    fn conversations_end_as_they_should(
+        frames in prop::collection::vec((any::<u8>(), any::<u16>(), any::<[u8; 4]>()), 0..12),
+        cuts in prop::collection::vec((1usize..400, 0u64..300, 0u8..20), 1..60),
+        ends_its_side: bool, is_busy: bool,
+    ) {
+        let mut speech = Speech::default();
+        for (kind, len, key) in frames { speech.say(kind, len, key); }
+        let mut rig = Rig::new(
+            r#", "protocol": "raw", "rate_limit": null, "control_rate_limit": null, "ping_interval_ms": 0,
+                "idle_timeout_ms": 0, "max_message_bytes": 100000"#,
+        );
+        rig.seen.answers_outstanding = is_busy;
+        let grace = if is_busy { MOST_GRACE_MS } else { 0 };
+        let (mut stand, mut said, mut told) = (Stand::Talking, 0usize, Vec::new());
+        let all = cuts.iter().map(Some).chain([None]);
+        for cut in all {
+            let (len, wait, act) = cut.copied().unwrap_or((usize::MAX, 0, 1));
+            let end = speech.bytes.len().min(said.saturating_add(len));
+            if rig.conn.phase() != Phase::Dropped {
+                rig.input(&speech.bytes[said..end]);
+            }
+            said = end;
+            stand.hear(&speech, said, rig.now, grace);
+            if act == 0 {
+                rig.turn(|conn, turn| conn.close(4000, "enough", turn));
+                stand.close(rig.now);
+            }
+            told.extend(rig.conn.take_ending());
+            rig.pass(wait);
+            stand.wait(rig.now);
+            told.extend(rig.conn.take_ending());
+            prop_assert!(rig.conn.next_deadline(&rig.policy) > rig.now);
+            prop_assert_eq!(matches!(rig.conn.phase(), Phase::Closed | Phase::Dropped), matches!(stand, Stand::Over(..)));
+        }
+        if ends_its_side {
+            rig.turn(Connection::handle_half_close);
+            stand.end(rig.now, grace);
+        } else {
+            rig.turn(|conn, turn| conn.close(4000, "enough", turn));
+            stand.close(rig.now);
+        }
+        rig.pass(2200);
+        stand.wait(rig.now);
+        told.extend(rig.conn.take_ending());
+        let Stand::Over(code, clean) = stand else { panic!("{stand:?}") };
+        prop_assert_eq!(told.iter().map(|ending| (ending.code, ending.clean)).collect::<Vec<_>>(), [(code, clean)]);
+        let sent = server_frames(&rig.out);
+        let closes = sent.iter().filter(|(first, _)| *first == 0x88).count();
+        prop_assert_eq!(closes, usize::from(code != 1006));
+        prop_assert!(closes == 0 || sent.last().is_some_and(|(first, _)| *first == 0x88), "nothing behind a close frame");
+        rig.pass(5000);
+        prop_assert_eq!(rig.conn.phase(), Phase::Dropped);
+        prop_assert!(rig.conn.take_ending().is_none());
+    }
+}
