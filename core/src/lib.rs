@@ -16,6 +16,7 @@ mod error;
 pub mod handshake;
 pub mod host;
 pub mod host_header;
+mod inbox;
 pub mod limits;
 pub mod origin;
 mod outgoing;
