@@ -83,6 +83,11 @@ pub(super) enum Command {
     Fault {
         conn: ConnectionId,
     },
+    /// A mistake of ours: something is said in a turn that ends without a write.
+    #[cfg(test)]
+    Mutter {
+        conn: ConnectionId,
+    },
 }
 
 /// Commands for one shard, with the bytes they speak of.

@@ -6,7 +6,7 @@ use std::task::Context;
 
 use super::turn::Acting;
 use super::{Shard, with_shard};
-use crate::connection::{Connection, Report};
+use crate::connection::{Connection, Phase, Report};
 use crate::driver::commands::{Command, CommandBuffer};
 use crate::driver::ids::ConnectionId;
 use crate::driver::opening;
@@ -108,6 +108,13 @@ impl Shard {
             Command::Fault { conn } => {
                 let _held = self.take(conn.slot(), conn.generation());
                 std::panic::panic_any("a fault of ours");
+            }
+            #[cfg(test)]
+            Command::Mutter { conn } => {
+                if let Some(mut session) = self.take(conn.slot(), conn.generation()) {
+                    session.out.extend_from_slice(b"\x81\x04mine");
+                    self.put_back(session);
+                }
             }
         }
     }
@@ -289,15 +296,14 @@ impl Shard {
         if !core::mem::replace(&mut session.leaves, true) {
             self.turn(session, now, Connection::release_all_delayed);
         }
-        let waits = session.last_batch > self.answered;
         let until = self.drain_until.unwrap_or(now);
-        if waits && now < until && session.conn.is_open() {
-            session.drain_at = now.after_millis(DRAIN_RETRY_MS).min(until);
-            return;
+        let waits = session.conn.is_open() && session.last_batch > self.answered && now < until;
+        session.drain_at = if waits { now.after_millis(DRAIN_RETRY_MS).min(until) } else { Moment::NEVER };
+        // Whoever says goodbye itself ends by itself, once it has its answers.
+        if !waits && session.conn.phase() != Phase::Parting {
+            let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
+            self.turn(session, now, |conn, turn| conn.violate(&report, turn));
         }
-        session.drain_at = Moment::NEVER;
-        let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
-        self.turn(session, now, |conn, turn| conn.violate(&report, turn));
     }
 
     /// Drops what is left.

@@ -14,8 +14,9 @@ const MOST_STALE_TIMERS: usize = 1024;
 /// Timers that are run before sockets and commands have their turn: a hundred thousand pings may be due at once.
 const TIMERS_PER_TURN: usize = 256;
 /// How often a connection that is not read is looked at: whether there is room for it that nobody told of, whether its peer
-/// is still there.
+/// is still there. Where there are thousands of connections less often: so many looks a millisecond at most.
 const LOOK_MS: u64 = 250;
+const LOOKS_PER_MS: u64 = 16;
 
 /// An entry of the timers: when, and for which slot and generation.
 pub(super) type Timer = Reverse<(Moment, u32, u32)>;
@@ -23,8 +24,10 @@ pub(super) type Timer = Reverse<(Moment, u32, u32)>;
 impl Shard {
     /// Makes sure that the timers wake the session in time. Deadlines mostly move away, and then this does nothing.
     pub(super) fn arm(&mut self, session: &mut Session, now: Moment) {
-        let look_at = if session.is_held_back() { now.after_millis(LOOK_MS) } else { Moment::NEVER };
-        let deadline = session.conn.next_deadline(&self.shared.policy).min(session.drain_at).min(look_at);
+        let mut deadline = session.conn.next_deadline(&self.shared.policy).min(session.drain_at);
+        if session.is_held_back() {
+            deadline = deadline.min(now.after_millis(LOOK_MS.max(self.places.open() as u64 / LOOKS_PER_MS)));
+        }
         if deadline >= session.timer_at {
             return;
         }
