@@ -1,20 +1,24 @@
 //! How much of the inbox (`max_inbox_bytes`) messages may take, and whose they may be (THREATS S4).
 //!
-//! Messages have three quarters of it. The last quarter is for what is told of handshakes and connections: a flood of messages
-//! that the application is slow to take keeps no newcomer out.
+//! Messages have three quarters of it. The last quarter is for what is told of handshakes and connections. Neither takes room
+//! from the other: a flood of messages that the application is slow to take keeps no newcomer out, and a crowd of newcomers
+//! silences nobody who is in.
 //!
-//! Below half everybody is read. From there on every *sharer* (a user; without one an address, IPv6: a /48; without either a
-//! connection) has an equal part of the quarter up to three quarters, for all its connections together, and what it had
-//! waiting before counts. So what one does, on however many connections, takes nothing from another's part.
+//! While messages fill less than half everybody is read. From there on every *sharer* (a user; without one an address, IPv6: a
+//! /48; without either a connection) has an equal part of the quarter up to three quarters, for all its connections together,
+//! and what it had waiting before counts. So what one does, on however many connections, takes nothing from another's part.
+
+/// What handshakes have at least, however small the inbox is.
+const LEAST_FOR_OTHERS: usize = 64 * 1024;
 
 /// How full an inbox is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fill {
     /// `max_inbox_bytes`.
     pub(crate) most: usize,
-    /// Bytes in it, whatever they are.
-    pub(crate) all: usize,
-    /// Those of them that are no messages: opens, upgrades, closes, violations.
+    /// Bytes of messages, those included that a language keeps beyond their batch.
+    pub(crate) messages: usize,
+    /// Bytes of opens, upgrades, closes, violations.
     pub(crate) others: usize,
 }
 
@@ -22,19 +26,26 @@ impl Fill {
     /// Whether messages have any room.
     #[must_use]
     pub(crate) fn takes_messages(self) -> bool {
-        self.all < self.most - self.most / 4
+        self.messages < self.most - self.most / 4
     }
 
-    /// Whether handshakes have room: their quarter is theirs alone, and what messages leave besides.
+    /// Whether handshakes have room.
     #[must_use]
     pub(crate) fn takes_newcomers(self) -> bool {
-        self.all < self.most || self.others < self.most / 4
+        self.others <= (self.most / 4).max(LEAST_FOR_OTHERS)
     }
 
-    /// How many bytes are left for everybody, up to half.
+    /// Whether what is only told, and ends nothing, has room: half of what handshakes have, so that a flood of refusals is not in
+    /// the way of those who are let in.
+    #[must_use]
+    pub(crate) fn takes_remarks(self) -> bool {
+        self.others <= (self.most / 4).max(LEAST_FOR_OTHERS) / 2
+    }
+
+    /// How many bytes of messages are left for everybody, up to half.
     #[must_use]
     pub(crate) fn room_for_all(self) -> usize {
-        (self.most / 2).saturating_sub(self.all)
+        (self.most / 2).saturating_sub(self.messages)
     }
 
     /// How many bytes may be read of a sharer that has `waiting` bytes in it, one of `sharers`; 0: none before the application
@@ -95,25 +106,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fill(all: usize, others: usize) -> Fill {
-        Fill { most: 1000, all, others }
+    fn fill(messages: usize, others: usize) -> Fill {
+        Fill { most: 1 << 20, messages, others }
     }
 
+    const QUARTER: usize = 1 << 18;
+
     #[test]
-    fn messages_leave_newcomers_their_quarter() {
-        assert!(fill(749, 0).takes_messages() && !fill(750, 0).takes_messages());
-        // Also where messages are counted twice for a while: in their batch, and where a face keeps them.
-        assert!(fill(1500, 249).takes_newcomers());
-        assert!(!fill(1500, 250).takes_newcomers() && fill(999, 999).takes_newcomers());
-        assert!(!fill(1000, 1000).takes_newcomers());
+    fn messages_and_handshakes_leave_each_other_their_room() {
+        assert!(fill(3 * QUARTER - 1, 9 * QUARTER).takes_messages() && !fill(3 * QUARTER, 0).takes_messages());
+        // Also where messages are counted twice for a while: in their batch, and where a language keeps them.
+        assert!(fill(9 * QUARTER, QUARTER).takes_newcomers() && !fill(0, QUARTER + 1).takes_newcomers());
+        assert!(fill(9 * QUARTER, QUARTER / 2).takes_remarks() && !fill(0, QUARTER / 2 + 1).takes_remarks());
+        // In the smallest inbox somebody may come and something may be said.
+        let smallest = Fill { most: 1, messages: 0, others: 1000 };
+        assert!(smallest.takes_newcomers() && smallest.takes_messages() && smallest.room(0, 1) > 0);
     }
 
     #[test]
     fn a_part_is_what_the_others_leave() {
-        assert_eq!(fill(400, 0).room(400, 10), 100);
-        assert_eq!((fill(500, 0).room(10, 5), fill(500, 0).room(50, 5), fill(500, 0).room(400, 5)), (40, 0, 0));
-        assert_eq!((fill(600, 0).room(0, 1_000_000), fill(600, 0).room(1, 1_000_000)), (1, 0));
-        assert_eq!(fill(750, 0).room(0, 1), 0);
+        let half = fill(2 * QUARTER, 0);
+        assert_eq!(fill(2 * QUARTER - 100, 0).room(QUARTER, 10), 100);
+        assert_eq!((half.room(10, 4), half.room(QUARTER / 4, 4), half.room(QUARTER, 4)), (QUARTER / 4 - 10, 0, 0));
+        assert_eq!((half.room(0, usize::MAX), half.room(1, usize::MAX)), (1, 0));
+        assert_eq!(fill(3 * QUARTER, 0).room(0, 1), 0);
     }
 
     #[test]
@@ -162,7 +178,7 @@ mod tests {
         }
 
         fn room(&self, shard: usize, who: usize) -> usize {
-            let fill = Fill { most: self.most, all: self.all(), others: 0 };
+            let fill = Fill { most: self.most, messages: self.all(), others: 0 };
             let waiting = self.waiting[shard][who].bytes(self.released[shard]);
             fill.room(waiting, self.sharers[shard] * self.sharers.len())
         }

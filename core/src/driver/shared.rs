@@ -293,12 +293,12 @@ impl Shared {
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        // Whoever floods an inbox that takes no messages with violations makes it no fuller: they stay counted and logged. What
+        // Whoever floods the inbox with violations leaves room for others' handshakes: they stay counted and logged. What
         // ends a connection is told all the same: there are no more of those than connections.
         let ends_a_connection =
             subject.conn.is_some() && !(self.policy.report_only() && is_about_a_message(report.code));
         if self.heeds(kind::VIOLATION)
-            && (ends_a_connection || self.inbox_fill().takes_messages())
+            && (ends_a_connection || self.inbox_fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {
@@ -339,11 +339,9 @@ impl Shared {
     }
 
     pub(super) fn inbox_fill(&self) -> Fill {
-        Fill {
-            most: self.policy.max_inbox_bytes,
-            all: self.inbox_bytes.load(Ordering::Relaxed),
-            others: self.inbox_others.load(Ordering::Relaxed),
-        }
+        let others = self.inbox_others.load(Ordering::Relaxed);
+        let messages = self.inbox_bytes.load(Ordering::Relaxed).saturating_sub(others);
+        Fill { most: self.policy.max_inbox_bytes, messages, others }
     }
 
     /// Sets which of the events that ask for no answer the application listens to.

@@ -51,8 +51,13 @@ fn expect_101(client: &mut TcpStream) {
 
 /// A client's end of an open connection.
 fn connect(server: &ServerHandle) -> TcpStream {
+    connect_to("chat", server)
+}
+
+fn connect_to(path: &str, server: &ServerHandle) -> TcpStream {
     let (mut client, socket) = accepted();
-    server.adopt(socket, head("https://a.example")).unwrap();
+    let head = String::from_utf8(head("https://a.example")).unwrap().replace("/chat", &format!("/{path}"));
+    server.adopt(socket, head.into_bytes()).unwrap();
     expect_101(&mut client);
     client
 }

@@ -88,19 +88,32 @@ fn events_that_nobody_listens_to_come_without_one_that_somebody_does() {
     assert_eq!(handle.stats().verdict(wsguard::Code::BadFrame), 1);
 }
 
-/// Where message rules only report, a broken frame ends its connection all the same, and that is told however full the inbox is.
+/// Where message rules only report, what breaks others ends its connection all the same, and that is told however much else is.
 #[test]
 fn what_ended_a_connection_is_told_also_where_messages_are_only_reported() {
-    let mut server = start(r#", "threads": 1, "on_violation": "report", "message_timeout_ms": 300"#);
+    let mut server =
+        start(r#", "threads": 1, "on_violation": "report", "message_timeout_ms": 300, "max_inbox_bytes": 100000"#);
     let handle = server.handle();
     let mut client = connect(&handle);
-    let conn = opened(&mut server);
     client.write_all(&text("unfinished")[..8]).unwrap();
-    // Two rounds, in one of which the shard has looked at what came.
-    for round in ["1", "2"] {
-        handle.send_text(conn, round).unwrap();
-        assert_eq!(next_frame(&mut client), (0x81, round.as_bytes().to_vec()));
-    }
+    let _others = (0..5).map(|_| connect_to(&"p".repeat(8000), &handle)).collect::<Vec<_>>();
     let _full = handle.hold_inbox(1 << 30);
-    assert_eq!(tell(&mut server, 1), ["message_timeout None"]);
+    while handle.stats().verdict(wsguard::Code::MessageTimeout) == 0 {
+        std::thread::yield_now();
+    }
+    let told = tell(&mut server, 8);
+    assert_eq!(told[6..], ["message_timeout None", "close 1008 message timeout"]);
+}
+
+#[test]
+fn a_flood_of_refusals_keeps_no_newcomer_out() {
+    let server = start(r#", "threads": 1, "handshakes_per_ip": null, "max_inbox_bytes": 20000"#);
+    let handle = server.handle();
+    for _ in 0..200 {
+        let (client, socket) = accepted();
+        handle.adopt(socket, head("https://evil.example")).unwrap();
+        assert!(rest(client).starts_with(b"HTTP/1.1 403"));
+    }
+    assert_eq!(handle.stats().verdict(wsguard::Code::OriginDenied), 200);
+    connect(&handle);
 }
