@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 //! Everything at once over real sockets: peers that do what they like, an application whose threads do what they like and
 //! whose handler panics. Afterwards everything that was taken is given back, every id is stale, and the server has ended.
+//! In plain text, over TLS, and behind a proxy that sends PROXY headers; all three at the same time.
 //!
 //! `WSGUARD_CHAOS_SECONDS` says how long (3), `WSGUARD_CHAOS_SEED` which (random; it is printed).
 
@@ -8,10 +9,12 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use wsguard::{
     Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Options, Replies,
     ServerHandle, TicketId, Upgrade,
@@ -24,7 +27,119 @@ const OPTIONS: &str = r#"{
     "handshakes_per_ip": null, "max_connections_per_ip": 60, "max_connections_per_user": 12, "max_pending_auth": 12,
     "max_inbox_bytes": 300000, "max_outbox_bytes": 60000, "max_message_bytes": 40000, "max_fragments": 20,
     "auth_timeout_ms": 300, "handshake_timeout_ms": 500, "message_timeout_ms": 400, "close_timeout_ms": 150,
-    "ping_interval_ms": 100, "idle_timeout_ms": 1200}"#;
+    "ping_interval_ms": 100, "idle_timeout_ms": 1200 MORE}"#;
+
+/// How peers reach the server.
+#[derive(Clone)]
+enum Road {
+    Plain,
+    /// By TLS 1.2 or 1.3.
+    Tls([Arc<ClientConfig>; 2]),
+    /// Through a proxy that tells who they are.
+    Proxied,
+}
+
+impl Road {
+    /// A road by TLS, with the options of its server.
+    fn tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let mut roots = RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
+        let configs = [&rustls::version::TLS12, &rustls::version::TLS13].map(|version| {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+            Arc::new(builder.with_root_certificates(roots.clone()).with_no_client_auth())
+        });
+        (Road::Tls(configs), format!(r#", "tls": {{"cert": {cert:?}, "key": {key:?}}}"#))
+    }
+
+    fn connect(&self, address: &str, dice: &mut Dice) -> std::io::Result<Line> {
+        let mut tcp = TcpStream::connect(address)?;
+        tcp.set_read_timeout(Some(Duration::from_secs(2)))?;
+        tcp.set_write_timeout(Some(Duration::from_millis(50)))?;
+        let mut tls = None;
+        match self {
+            Road::Plain => {}
+            Road::Proxied => tcp.write_all(&proxy_header(dice))?,
+            // Whoever takes it for a server of plain text.
+            Road::Tls(_) if dice.one_in(15) => {}
+            Road::Tls(configs) => {
+                let config = Arc::clone(dice.pick(configs));
+                let mut client = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+                if dice.one_in(15) {
+                    let mut hello = Vec::new();
+                    client.write_tls(&mut hello)?;
+                    tcp.write_all(&hello[..dice.roll(hello.len() as u64) as usize])?;
+                } else if !dice.one_in(15) {
+                    client.complete_io(&mut tcp)?;
+                }
+                tls = Some(Box::new(client));
+            }
+        }
+        tcp.set_read_timeout(Some(Duration::from_millis(20)))?;
+        Ok(Line { tcp, tls })
+    }
+}
+
+/// What a proxy says of its client, legal more often than not.
+fn proxy_header(dice: &mut Dice) -> Vec<u8> {
+    let client = [203, 0, 113, dice.roll(5) as u8];
+    let version_2 = |command: u8, family: u8, rest: &[u8]| {
+        [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, family, 0, rest.len() as u8][..], rest].concat()
+    };
+    let header = match dice.roll(12) {
+        0 => b"PROXY UNKNOWN\r\n".to_vec(),
+        1 => b"PROXY TCP4 203.0.113.1 127.0.0.1 1\r\n".to_vec(),
+        2 => version_2(0, 0, b""),
+        3..6 => version_2(1, 0x11, &[&client[..], &[127, 0, 0, 1], &[0, 1, 0, 2]].concat()),
+        _ => format!("PROXY TCP4 203.0.113.{} 127.0.0.1 1 2\r\n", client[3]).into_bytes(),
+    };
+    let len = if dice.one_in(15) { dice.roll(header.len() as u64) as usize } else { header.len() };
+    header[..len].to_vec()
+}
+
+/// A peer's end of a connection.
+struct Line {
+    tcp: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            None => self.tcp.read(buffer),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.tcp).read(buffer),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            None => self.tcp.write(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.tcp).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.tcp).flush(),
+        }
+    }
+}
+
+impl Line {
+    /// Ends this side, with TLS's own goodbye or without.
+    fn end_writing(&mut self, dice: &mut Dice) -> std::io::Result<()> {
+        if let Some(tls) = self.tls.as_mut().filter(|_| dice.one_in(2)) {
+            tls.send_close_notify();
+            tls.write_tls(&mut self.tcp)?;
+        }
+        self.tcp.shutdown(Shutdown::Write)
+    }
+}
 
 /// xorshift: what a seed did, it does again, as far as threads allow.
 struct Dice(u64);
@@ -122,8 +237,7 @@ fn request(dice: &mut Dice) -> Vec<u8> {
 }
 
 /// One connection's life; an error is its end.
-fn live(stream: &TcpStream, dice: &mut Dice) -> std::io::Result<()> {
-    let mut stream = stream;
+fn live(stream: &mut Line, dice: &mut Dice) -> std::io::Result<()> {
     let head = request(dice);
     match dice.roll(12) {
         // Half a handshake, garbage, or frames right behind the request.
@@ -141,7 +255,10 @@ fn live(stream: &TcpStream, dice: &mut Dice) -> std::io::Result<()> {
                 let all = bytes(dice);
                 stream.write_all(&all[..all.len() / 2])?;
             }
-            7 if dice.one_in(4) => stream.shutdown(Shutdown::Write)?,
+            7 if dice.one_in(4) => stream.end_writing(dice)?,
+            // Where there is TLS: what is none, and a record that never comes whole.
+            8 if dice.one_in(20) => stream.tcp.write_all(b"GET / HTTP/1.1\r\n")?,
+            9 if dice.one_in(20) => stream.tcp.write_all(&[23, 3, 3, 0x40, 0, 1, 2, 3])?,
             _ if reads => {
                 if matches!(stream.read(&mut buffer), Ok(0)) {
                     return Ok(());
@@ -169,15 +286,13 @@ fn adopt(listener: &TcpListener, server: &ServerHandle, mut dice: Dice) {
     }
 }
 
-fn peer(address: &str, mut dice: Dice, is_over: &AtomicBool) {
+fn peer(road: &Road, address: &str, mut dice: Dice, is_over: &AtomicBool) {
     let mut kept = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
-        let Ok(stream) = TcpStream::connect(address) else { continue };
-        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-        let _ = live(&stream, &mut dice);
+        let Ok(mut stream) = road.connect(address, &mut dice) else { continue };
+        let _ = live(&mut stream, &mut dice);
         match dice.roll(4) {
-            0 => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            0 => socket2::SockRef::from(&stream.tcp).set_linger(Some(Duration::ZERO)).unwrap(),
             1 if kept.len() < 10 => kept.push(stream),
             _ => {}
         }
@@ -271,7 +386,8 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
     let room = format!("room {}", dice.roll(5));
     let large = "y".repeat(*dice.pick(&[0, 10, 3000, 20_000, 70_000]));
     let data = format!("\"{large}\"");
-    let _ = match dice.roll(26) {
+    let _ = match dice.roll(27) {
+        26 => server.reload_tls(),
         24 => {
             server.heed(dice.one_in(2), dice.one_in(2), dice.one_in(2));
             Ok(())
@@ -306,21 +422,48 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
 
 #[test]
 fn everything_that_was_taken_is_given_back() {
+    chaos("plain", &Road::Plain, "");
+}
+
+#[test]
+fn everything_that_was_taken_over_tls_is_given_back() {
+    let (road, options) = Road::tls();
+    chaos("tls", &road, &options);
+}
+
+#[test]
+fn everything_that_was_taken_behind_a_proxy_is_given_back() {
+    chaos("proxied", &Road::Proxied, r#", "proxy_protocol": true, "trusted_proxies": ["127.0.0.1"]"#);
+}
+
+/// Panics that are no part of the chaos.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Lets panics that are part of the chaos be silent, and counts the others.
+fn expect_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let is_ours = panic.payload_as_str().is_some_and(|text| text.starts_with("chaos: "));
+            if !is_ours {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+                before(panic);
+            }
+        }));
+    });
+}
+
+fn chaos(name: &str, road: &Road, more: &str) {
     let seed = setting("WSGUARD_CHAOS_SEED").unwrap_or_else(|| RandomState::new().hash_one(0)).max(1);
     let lasts = Duration::from_secs(setting("WSGUARD_CHAOS_SECONDS").unwrap_or(3));
-    println!("WSGUARD_CHAOS_SEED={seed}");
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let is_ours = panic.payload_as_str().is_some_and(|text| text.starts_with("chaos: "));
-        if !is_ours {
-            before(panic);
-        }
-    }));
+    println!("{name}: WSGUARD_CHAOS_SEED={seed}");
+    expect_panics();
     let dice = |number: u64| {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number.wrapping_mul(0x1234_5678_9abc_def1)) | 1)
     };
     let builder = Builder::new().inline(Fast(Mutex::new(dice(4))));
-    let server = builder.start(Options::from_json(OPTIONS).unwrap()).unwrap();
+    let server = builder.start(Options::from_json(&OPTIONS.replace("MORE", more)).unwrap()).unwrap();
     let (address, commands) = (server.address().to_owned(), server.handle());
     let (known, is_over) = (Arc::<Known>::default(), Arc::<AtomicBool>::default());
     let (ended, end) = mpsc::channel();
@@ -349,9 +492,11 @@ fn everything_that_was_taken_is_given_back() {
         std::thread::spawn(move || adopt(&elsewhere, &commands, dice))
     };
     let peers = (10..18).map(|number| {
-        let address = if number % 4 == 0 { adopting.clone() } else { address.clone() };
-        let (is_over, dice) = (Arc::clone(&is_over), dice(number));
-        std::thread::spawn(move || peer(&address, dice, &is_over))
+        // Only plain connections can be another server's.
+        let is_adopted = matches!(road, Road::Plain) && number % 4 == 0;
+        let address = if is_adopted { adopting.clone() } else { address.clone() };
+        let (road, is_over, dice) = (road.clone(), Arc::clone(&is_over), dice(number));
+        std::thread::spawn(move || peer(&road, &address, dice, &is_over))
     });
     let threads = commanders.collect::<Vec<_>>().into_iter().chain(peers.collect::<Vec<_>>());
     let began = Instant::now();
@@ -373,8 +518,9 @@ fn everything_that_was_taken_is_given_back() {
     adopter.join().unwrap();
     known.held.lock().unwrap().clear();
     let stats = commands.stats();
-    println!("{} connections, {} messages, {:?}", stats.opened_total, stats.messages_in, stats.verdicts);
+    println!("{name}: {} connections, {} messages, {:?}", stats.opened_total, stats.messages_in, stats.verdicts);
     assert!(stats.opened_total > 10 && stats.messages_in > 10, "nothing happened: {stats:?}");
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0, "something panicked that should not");
     let gauges = [
         ("connections", stats.connections),
         ("open", stats.open),

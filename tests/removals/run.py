@@ -43,7 +43,7 @@ REMOVALS = [
      "Err(_) => return self.fail(Violation::TextNotUtf8, turn),", 'Err(_) => Some(""),', "P7"),
     ("schema", "connection/messages.rs", "envelope.index.map(|index| contract.check(index, envelope.data))",
      "envelope.index.map(|_| Ok::<(), crate::contract::SchemaMismatch>(()))", "J5"),
-    ("outbox bound", "driver/shard.rs", "if session.unsent_bytes() > limit && session.conn.may_send() {", "if false {",
+    ("outbox bound", "driver/shard/turn.rs", "if session.unsent_bytes() > limit && session.conn.may_send() {", "if false {",
      "S1"),
     ("idle timeout", "connection/mod.rs", "if self.idle_at(turn.policy) <= now {", "if false {", "S2"),
     ("handshake deadline", "driver/opening.rs",

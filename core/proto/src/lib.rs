@@ -18,6 +18,7 @@ pub mod contract;
 pub mod files;
 pub mod handshake;
 pub mod host_header;
+pub mod inbox;
 pub mod limits;
 pub mod lock;
 pub mod origin;

@@ -65,8 +65,8 @@ fn is_drive(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::files::Disk;
     use super::*;
+    use crate::files::Disk;
 
     #[test]
     fn paths_are_not_secrets() {

@@ -172,8 +172,8 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::files::NoFiles;
     use super::*;
+    use crate::files::NoFiles;
     use proptest::prelude::*;
 
     /// The bytes of the name of nobody's key, base64: `TWFya2VyLU1hcmtlci1NYXJrZXItTWFya2VyLU1hcmtlci1NYXJrZXItMTIz`.

@@ -12,9 +12,9 @@ use super::shared::{Life, Remote, Shared};
 use super::stats::Stats;
 use super::tickets::{Decision, TicketId};
 use super::tls;
+use crate::error::Error;
 use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
-use crate::error::Error;
 use wsguard_proto::outgoing;
 use wsguard_proto::rooms::MAX_ROOMS_PER_CONNECTION;
 use wsguard_proto::time::Moment;
@@ -81,6 +81,11 @@ pub(super) enum Command {
     /// A fault of ours while a connection has its turn.
     #[cfg(test)]
     Fault {
+        conn: ConnectionId,
+    },
+    /// A mistake of ours: something is said in a turn that ends without a write.
+    #[cfg(test)]
+    Mutter {
         conn: ConnectionId,
     },
 }

@@ -213,6 +213,8 @@ pub struct EventBatch {
     kept: usize,
     /// What records own beside themselves.
     boxed: usize,
+    /// What its events need that are no messages.
+    pub(super) others: usize,
     policy: Option<Arc<Policy>>,
     /// The server whose events an application's batch holds; a shard's own batch has none.
     home: Home,
@@ -311,7 +313,7 @@ impl EventBatch {
         self.records.clear();
         self.kinds = 0;
         self.upgrades = 0;
-        self.boxed = 0;
+        (self.boxed, self.others) = (0, 0);
         self.text.clear();
         self.binary.clear();
         self.records.shrink_to(kept[0] / size_of::<Record>());
@@ -405,32 +407,40 @@ impl EventBatch {
         self.records.push(record);
     }
 
+    /// Adds what is no message, and owns `boxed` bytes beside itself.
+    fn push_other(&mut self, kind: u8, record: Record, boxed: usize) {
+        self.boxed += boxed;
+        self.others += size_of::<Record>() + boxed;
+        self.push(kind, record);
+    }
+
     pub(super) fn push_upgrade(&mut self, upgrade: Upgrade) {
-        self.boxed += size_of::<Upgrade>() + heap_bytes(&upgrade.request);
+        let boxed = size_of::<Upgrade>() + heap_bytes(&upgrade.request);
         self.upgrades += 1;
-        self.push(kind::OTHER, Record::Upgrade(Box::new(upgrade)));
+        self.push_other(kind::OTHER, Record::Upgrade(Box::new(upgrade)), boxed);
     }
 
     pub(super) fn push_open(&mut self, open: Open, grant: Option<Grant>) {
         let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
-        self.boxed += size_of::<Told>() + open.path.len() + subprotocol;
-        self.push(kind::OPEN, Record::Open(Box::new(Told { open, grant })));
+        let boxed = size_of::<Told>() + open.path.len() + subprotocol;
+        self.push_other(kind::OPEN, Record::Open(Box::new(Told { open, grant })), boxed);
     }
 
     pub(super) fn push_violation(&mut self, violation: ViolationEvent) {
         let texts = [violation.user.as_ref().map(|user| user.len()), violation.event.as_ref().map(|event| event.len())];
         let texts = texts.into_iter().flatten().sum::<usize>() + violation.detail.len();
-        self.boxed += size_of::<ViolationEvent>() + texts;
-        self.push(kind::VIOLATION, Record::Violation(Box::new(violation)));
+        let boxed = size_of::<ViolationEvent>() + texts;
+        self.push_other(kind::VIOLATION, Record::Violation(Box::new(violation)), boxed);
     }
 
     pub(super) fn push_drained(&mut self, conn: ConnectionId) {
-        self.push(kind::OTHER, Record::Drained(conn));
+        self.push_other(kind::OTHER, Record::Drained(conn), 0);
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
         let reason = self.keep_text(&ending.reason);
-        self.push(kind::CLOSE, Record::Close { conn, code: ending.code, reason, clean: ending.clean });
+        self.others += ending.reason.len();
+        self.push_other(kind::CLOSE, Record::Close { conn, code: ending.code, reason, clean: ending.clean }, 0);
     }
 
     pub(super) fn push_message(&mut self, conn: ConnectionId, message: &Message<'_>) {
@@ -495,6 +505,19 @@ mod tests {
             batch.push_drained(conn);
             assert!(batch.used() > before.0 && batch.bytes() >= before.1 && batch.bytes() >= batch.used());
         }
+    }
+
+    #[test]
+    fn messages_are_told_apart_from_what_is_none() {
+        let mut batch = EventBatch::new();
+        let conn = ConnectionId::from_u64(1);
+        batch.push_message(conn, &Message::Raw { opcode: Opcode::Binary, payload: &[7; 1000] });
+        assert_eq!(batch.others, 0);
+        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true });
+        batch.push_drained(conn);
+        assert_eq!(batch.others, 2 * size_of::<Record>() + 3);
+        batch.clear();
+        assert_eq!(batch.others, 0);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use tokio::task::unconstrained;
 
 use super::bind::{Bound, Listening, SocketFile};
 use super::caught::{caught, said};
-use super::compile::compile;
 use super::commands::{Command, ServerHandle};
+use super::compile::compile;
 use super::events::{Event, EventBatch};
 use super::listener::accept_from;
 use super::log::guard_panics;
@@ -20,8 +20,8 @@ use super::shared::{Life, Shared, Wake};
 use super::sink::Inline;
 use super::tickets::Decision;
 use super::tls;
-use wsguard_proto::config::{Options, Policy};
 use crate::error::Error;
+use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::lock::lock;
 
 /// Turns that handshakes have to be refused in when their shard ends.

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ids::ConnectionId;
 use super::outbox::{Outbox, Pool};
-use super::shard::Place;
+use super::shard::{Place, Share};
 use super::stream::Stream;
 use wsguard_proto::connection::Connection;
 use wsguard_proto::limits::Seat;
@@ -30,9 +31,10 @@ pub(super) struct Session {
     pub(super) timer_at: Moment,
     /// When a draining server closes it.
     pub(super) drain_at: Moment,
-    /// The batch that holds its last event, and how many bytes of that batch are its own.
+    /// The batch that holds its last event that may be answered.
     pub(super) last_batch: u64,
-    pub(super) batch_bytes: usize,
+    /// What waits in the inbox of whoever it belongs to.
+    pub(super) share: Rc<Share>,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,
     /// The peer of the socket: the client, or a proxy.
@@ -49,13 +51,22 @@ pub(super) struct Session {
     pub(super) ended_writing: bool,
     /// Not read, because the application's inbox is full.
     pub(super) starved: bool,
+    /// In the shard's list of sessions that are read again when there is room.
+    pub(super) is_listed: bool,
     /// Not read, because the application asked for that.
     pub(super) paused: bool,
+    /// Not read, because it is closed once the application has had what came before (the server drains).
+    pub(super) leaves: bool,
     /// In the shard's list of sessions that commands wrote to.
     pub(super) touched: bool,
 }
 
 impl Session {
+    /// Whether it is not read for reasons of ours.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.starved || self.paused || self.leaves
+    }
+
     pub(super) fn unsent_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }

@@ -19,9 +19,11 @@ use super::tickets::Tickets;
 use wsguard_proto::bucket::{Bucket, Rate};
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::Report;
+use wsguard_proto::inbox::Fill;
 use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
 use wsguard_proto::revocation::Revocations;
+use wsguard_proto::verdict::Code;
 
 /// How long events that nobody listens to may wait for one that wakes the application anyway.
 const UNHEEDED_WAIT: Duration = Duration::from_millis(20);
@@ -136,6 +138,7 @@ pub(super) struct Writing<'s> {
     batch: MutexGuard<'s, EventBatch>,
     used_before: usize,
     bytes_before: usize,
+    others_before: usize,
     upgrades_before: usize,
 }
 
@@ -154,6 +157,10 @@ impl Writing<'_> {
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         self.shared.inbox_grew(self.batch.bytes().saturating_sub(self.bytes_before));
+        let others = self.batch.others - self.others_before;
+        if others > 0 {
+            self.shared.inbox_others.fetch_add(others, Ordering::Relaxed);
+        }
         let upgrades = self.batch.upgrades - self.upgrades_before;
         if upgrades > 0 {
             self.shared.upgrades.fetch_add(upgrades, Ordering::Relaxed);
@@ -183,6 +190,8 @@ pub(super) struct Shared {
     verdicts: Verdicts,
     life: AtomicU8,
     inbox_bytes: AtomicUsize,
+    /// Those of them that are no messages.
+    inbox_others: AtomicUsize,
     /// Handshakes that ask, in batches that the application has not let go.
     upgrades: AtomicUsize,
     /// A shard has died.
@@ -242,6 +251,7 @@ impl Shared {
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),
             inbox_bytes: AtomicUsize::new(0),
+            inbox_others: AtomicUsize::new(0),
             upgrades: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             application_waits: AtomicBool::new(false),
@@ -284,11 +294,12 @@ impl Shared {
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        // Whoever floods a full inbox with violations makes it no fuller: they stay counted and logged. What ends a connection is
-        // told all the same: there are no more of those than connections.
-        let ends_a_connection = subject.conn.is_some() && !self.policy.report_only();
+        // Whoever floods the inbox with violations leaves room for others' handshakes: they stay counted and logged. What
+        // ends a connection is told all the same: there are no more of those than connections.
+        let ends_a_connection =
+            subject.conn.is_some() && !(self.policy.report_only() && is_about_a_message(report.code));
         if self.heeds(kind::VIOLATION)
-            && (ends_a_connection || !self.inbox_is_full())
+            && (ends_a_connection || self.inbox_fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {
@@ -314,22 +325,24 @@ impl Shared {
     /// Locks the events of `shard`, to add some.
     pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
         let batch = lock(&self.shards[shard].events);
-        let (used_before, bytes_before, upgrades_before) = (batch.used(), batch.bytes(), batch.upgrades);
-        Writing { shared: self, batch, used_before, bytes_before, upgrades_before }
+        let (used_before, bytes_before) = (batch.used(), batch.bytes());
+        let (others_before, upgrades_before) = (batch.others, batch.upgrades);
+        Writing { shared: self, batch, used_before, bytes_before, others_before, upgrades_before }
     }
 
-    /// Nothing that can wait or be refused may be added to the inbox.
+    /// No handshake may be added to the inbox.
     pub(super) fn inbox_is_full(&self) -> bool {
-        self.inbox_fill() >= 1.0
+        !self.inbox_fill().takes_newcomers()
     }
 
     pub(super) fn inbox_grew(&self, bytes: usize) {
         self.inbox_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// How full the inbox is, from 0 to 1 and beyond.
-    pub(super) fn inbox_fill(&self) -> f64 {
-        self.inbox_bytes.load(Ordering::Relaxed) as f64 / self.policy.max_inbox_bytes as f64
+    pub(super) fn inbox_fill(&self) -> Fill {
+        let others = self.inbox_others.load(Ordering::Relaxed);
+        let messages = self.inbox_bytes.load(Ordering::Relaxed).saturating_sub(others);
+        Fill { most: self.policy.max_inbox_bytes, messages, others }
     }
 
     /// Sets which of the events that ask for no answer the application listens to.
@@ -386,12 +399,13 @@ impl Shared {
         self.shards[batch.shard].released.fetch_max(batch.sequence, Ordering::AcqRel);
         let bytes = batch.bytes();
         self.upgrades.fetch_sub(batch.upgrades, Ordering::Relaxed);
+        self.inbox_others.fetch_sub(batch.others, Ordering::Relaxed);
         batch.clear();
         batch.sequence = 0;
         self.inbox_shrank(bytes);
         // Whoever had more than its share of this batch has none of it now, however full the inbox is of others' messages.
         let remote = &self.shards[batch.shard];
-        if !self.inbox_is_full() && remote.starved.swap(false, Ordering::AcqRel) {
+        if self.inbox_fill().takes_messages() && remote.starved.swap(false, Ordering::AcqRel) {
             remote.post(CommandBuffer::resume);
         }
     }
@@ -400,9 +414,10 @@ impl Shared {
     pub(super) fn inbox_shrank(&self, bytes: usize) {
         let less = |now: usize| Some(now.saturating_sub(bytes));
         let _ = self.inbox_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        // Less first, then the look for who waits; a shard marks first, then looks for less. One sees the other.
+        // Less first, then the look for who waits; a shard marks first, then looks for less. One sees the other. Above half
+        // nobody is woken for each message that a face lets go: those who wait look again by themselves.
         fence(Ordering::SeqCst);
-        if self.inbox_fill() < 0.5 {
+        if self.inbox_fill().room_for_all() > 0 {
             for remote in &self.shards {
                 if remote.starved.swap(false, Ordering::AcqRel) {
                     remote.post(CommandBuffer::resume);
@@ -475,4 +490,12 @@ impl Shared {
         }
         stats
     }
+}
+
+/// Whether `on_violation: "report"` only reports it.
+fn is_about_a_message(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RateLimited | Code::UnexpectedBinary | Code::BadEnvelope | Code::UnknownEvent | Code::SchemaMismatch
+    )
 }

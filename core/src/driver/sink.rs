@@ -63,6 +63,17 @@ impl Replies<'_> {
     }
 }
 
+/// What a turn added to the inbox.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Added {
+    /// The batch that it is in.
+    pub(super) batch: u64,
+    /// How many bytes its events need.
+    pub(super) bytes: usize,
+    /// The batch that holds the connection's last event that the application may answer.
+    pub(super) answerable: u64,
+}
+
 /// The sink of one turn of one connection. The batch is locked once, when the first event comes.
 pub(super) struct TurnSink<'s> {
     shared: &'s Shared,
@@ -90,12 +101,12 @@ impl<'s> TurnSink<'s> {
         batch
     }
 
-    /// Ends the turn: the batch that holds the connection's last event that the application may answer, and how many
-    /// bytes of events were added.
-    pub(super) fn finish(self) -> (u64, usize) {
-        let Some(writing) = self.batch else { return (self.last_batch, 0) };
-        let (added, is_heeded) = writing.finish();
-        (if is_heeded { self.last_batch } else { self.last_batch_before }, added)
+    /// Ends the turn: what it added to the inbox; `None`: nothing.
+    pub(super) fn finish(self) -> Option<Added> {
+        let writing = self.batch?;
+        let (bytes, is_heeded) = writing.finish();
+        let answerable = if is_heeded { self.last_batch } else { self.last_batch_before };
+        Some(Added { batch: self.last_batch, bytes, answerable }).filter(|added| added.bytes > 0)
     }
 
     /// Whether the application has not let go of every event of this connection, or has said something that was not

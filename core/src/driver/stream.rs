@@ -1,8 +1,8 @@
 //! One socket, whatever it is made of: TCP or Unix, plain or TLS.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -27,6 +27,18 @@ impl Socket {
             #[cfg(unix)]
             Socket::Unix(unix) => unix.ready(Interest::READABLE).await.map(drop),
         }
+    }
+
+    /// Whether the connection is known to be broken, though what came before that is not read yet. What a runtime was told of
+    /// the socket says so; asking costs no call.
+    pub(super) fn is_broken(&self) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ready = match self {
+            Socket::Tcp(tcp) => pin!(tcp.ready(Interest::WRITABLE)).poll(cx),
+            #[cfg(unix)]
+            Socket::Unix(unix) => pin!(unix.ready(Interest::WRITABLE)).poll(cx),
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_write_closed())
     }
 }
 
@@ -89,6 +101,14 @@ impl Stream {
     /// The leaf of the client's certificate chain.
     pub(super) fn peer_certificate(&self) -> Option<Vec<u8>> {
         if let Stream::Tls(tls) = self { tls.peer_certificate() } else { None }
+    }
+
+    /// Whether the connection is known to be broken.
+    pub(super) fn is_broken(&self) -> bool {
+        match self {
+            Stream::Plain(socket) => socket.is_broken(),
+            Stream::Tls(tls) => tls.socket().is_broken(),
+        }
     }
 
     /// Whether bytes that were written may still wait inside, as TLS records do.

@@ -81,6 +81,27 @@ fn a_fault_in_a_turn_costs_its_connection_and_nothing_else() {
 }
 
 #[test]
+fn what_a_turn_leaves_unwritten_is_its_own_connections() {
+    let mut server = start(1);
+    let handle = server.handle();
+    let (mut clients, mut opened) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        clients.push(connect(&server));
+        opened.push(opens_and_closes(&mut server, 1)[0].0);
+    }
+    handle.shared.shards[0].post(|buffer| buffer.commands.push(Command::Mutter { conn: opened[0] }));
+    handle.send_text(opened[1], "else").unwrap();
+    handle.send_text(opened[0], "then").unwrap();
+    for (client, words) in clients.iter_mut().zip([&["mine", "then"][..], &["else"]]) {
+        for word in words {
+            let mut frame = [0; 6];
+            client.read_exact(&mut frame).unwrap();
+            assert_eq!(&frame[2..], word.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn one_fault_after_the_other_leaves_nothing_behind_for_the_next() {
     let mut server = start(1);
     let handle = server.handle();

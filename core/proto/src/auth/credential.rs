@@ -10,8 +10,8 @@ use core::fmt::{self, Write as _};
 use std::borrow::Cow;
 
 use super::{is_visible_ascii, query};
-use crate::syntax::is_token;
 use crate::config_error::ConfigError;
+use crate::syntax::is_token;
 
 /// What is accepted as an entry of `token_sources`.
 const ACCEPTED: &str = "accepted: \"bearer\", \"header:NAME\", \"cookie:NAME\", \"subprotocol\", \"query:NAME\"";

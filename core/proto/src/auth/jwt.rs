@@ -305,8 +305,8 @@ mod tests {
     use super::super::test_keys::{
         ED25519, P256, P384, RSA, SECRET, base64url, hmac, pem, sign, sign_text, token, with,
     };
-    use crate::files::NoFiles;
     use super::*;
+    use crate::files::NoFiles;
 
     const NOW: u64 = 1_700_000_000;
 

@@ -192,7 +192,11 @@ struct ListedKey {
     algorithm: Option<String>,
 }
 
-fn load_keys(keys: &Value, listed: &[Algorithm], files: &dyn Files) -> Result<HashMap<String, VerifyingKey>, ConfigError> {
+fn load_keys(
+    keys: &Value,
+    listed: &[Algorithm],
+    files: &dyn Files,
+) -> Result<HashMap<String, VerifyingKey>, ConfigError> {
     let mut ring = HashMap::new();
     let mut add = |option: String, kid: String, key: VerifyingKey| {
         if kid.is_empty() {
@@ -334,8 +338,8 @@ mod tests {
     use serde_json::json;
 
     use super::super::test_keys::{self, ED25519, P256, P384, RSA, SECRET, base64url, with};
-    use crate::files::Disk;
     use super::*;
+    use crate::files::Disk;
 
     fn load(algorithms: &[&str], options: &Value) -> Result<KeyRing, ConfigError> {
         let listed: Vec<Algorithm> = algorithms.iter().map(|name| name.parse().unwrap()).collect();

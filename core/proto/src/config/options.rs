@@ -9,8 +9,8 @@ use serde::Deserialize as DeriveDeserialize;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::shape;
-use crate::config_error::ConfigError;
 use crate::auth::{JwtOptions, TokenEntry};
+use crate::config_error::ConfigError;
 use crate::contract::{EventOptions, JsonLimits};
 use crate::unambiguous::Unambiguous;
 

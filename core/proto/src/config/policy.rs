@@ -6,15 +6,15 @@ use core::fmt;
 
 use super::options::{Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions};
 use super::{Listen, ranges};
-use crate::config_error::{ConfigError, ConfigErrorKind};
-use crate::files::Files;
-use crate::syntax::is_token;
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
 use crate::bucket::Rate;
 use crate::client_ip::TrustedProxies;
+use crate::config_error::{ConfigError, ConfigErrorKind};
 use crate::contract::Contract;
+use crate::files::Files;
 use crate::host_header::HostPolicy;
 use crate::origin::OriginPolicy;
+use crate::syntax::is_token;
 
 /// The compiled `rate_limit`.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Options, Policy, accepted};
-use crate::files::Disk;
 use crate::config_error::{ConfigError, ConfigErrorKind};
+use crate::files::Disk;
 
 /// A policy in which every section is present.
 fn whole() -> Value {

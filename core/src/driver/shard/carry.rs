@@ -4,13 +4,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::task::Context;
 
+use super::turn::Acting;
 use super::{Shard, with_shard};
-use wsguard_proto::connection::{Connection, Report};
 use crate::driver::commands::{Command, CommandBuffer};
 use crate::driver::ids::ConnectionId;
 use crate::driver::opening;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use wsguard_proto::connection::{Connection, Phase, Report};
 use wsguard_proto::revocation::is_older;
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
@@ -62,7 +63,7 @@ impl Shard {
     }
 
     fn write_touched(&mut self, slot: u32, now: Moment) {
-        let Some(mut session) = self.sessions.get_mut(slot as usize).and_then(Option::take) else { return };
+        let Some(mut session) = self.take_anybody(slot as usize) else { return };
         session.touched = false;
         let waker = session.waker.clone();
         let cx = &mut Context::from_waker(&waker);
@@ -98,15 +99,22 @@ impl Shard {
                 tokio::spawn(opening::open(Arc::clone(&self.shared), self.index, *accepted));
             }
             Command::Resume => {
-                self.resume();
+                self.read_the_starved();
                 self.stop_when_drained();
             }
             Command::Drain { until, jitter_ms } => self.drain(until, jitter_ms, now),
             Command::Stop => self.stop(now),
             #[cfg(test)]
             Command::Fault { conn } => {
-                let _held = self.take_id(conn);
+                let _held = self.take(conn.slot(), conn.generation());
                 std::panic::panic_any("a fault of ours");
+            }
+            #[cfg(test)]
+            Command::Mutter { conn } => {
+                if let Some(mut session) = self.take(conn.slot(), conn.generation()) {
+                    session.out.extend_from_slice(b"\x81\x04mine");
+                    self.put_back(session);
+                }
             }
         }
     }
@@ -118,7 +126,7 @@ impl Shard {
         now: Moment,
         act: impl FnOnce(&mut Connection, &mut wsguard_proto::connection::Turn<'_>),
     ) {
-        if let Some(mut session) = self.take_id(id) {
+        if let Some(mut session) = self.take(id.slot(), id.generation()) {
             self.turn(&mut session, now, act);
             self.end_turn_elsewhere(session, now);
         }
@@ -130,7 +138,7 @@ impl Shard {
             slot.arrive(frames.len());
         }
         // Whoever has the slot now may watch for what arrived, even if it was for a connection before it.
-        let Some(mut session) = self.sessions.get_mut(conn.slot() as usize).and_then(Option::take) else { return };
+        let Some(mut session) = self.take_anybody(conn.slot() as usize) else { return };
         if session.id != conn {
             self.touch(&mut session, now);
         } else if self.takes_frames(&session) {
@@ -141,11 +149,11 @@ impl Shard {
             }
             self.touch(&mut session, now);
         }
-        self.put_back(session, now);
+        self.put_back_bounded(session, now);
     }
 
     /// Writes frames that nothing waits before.
-    fn write_through(&mut self, session: &mut Session, frames: &[u8], now: Moment) {
+    fn write_through(&mut self, session: &mut Acting, frames: &[u8], now: Moment) {
         let waker = session.waker.clone();
         match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
             Ok(written) => add(&self.remote().stats.bytes_out, written as u64),
@@ -167,12 +175,12 @@ impl Shard {
     }
 
     fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
-        let Some(mut session) = self.sessions[slot as usize].take() else { return };
+        let Some(mut session) = self.take_anybody(slot as usize) else { return };
         if self.takes_frames(&session) && Some(session.id) != except {
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
         }
-        self.put_back(session, now);
+        self.put_back_bounded(session, now);
     }
 
     /// A doomed connection still takes answers, but no more than its outbox may hold.
@@ -181,7 +189,7 @@ impl Shard {
             || session.conn.may_send() && session.unsent_bytes() <= self.shared.policy.max_outbox_bytes
     }
 
-    fn touch(&mut self, session: &mut Session, now: Moment) {
+    fn touch(&mut self, session: &mut Acting, now: Moment) {
         if !session.touched {
             session.touched = true;
             self.touched.push(session.id.slot());
@@ -193,15 +201,14 @@ impl Shard {
     }
 
     /// Back into its slot; at once closed when its outbox is over its limit (THREATS S1).
-    fn put_back(&mut self, session: Box<Session>, now: Moment) {
+    fn put_back_bounded(&mut self, session: Acting, now: Moment) {
         if session.unsent_bytes() > self.shared.policy.max_outbox_bytes {
             return self.end_turn_elsewhere(session, now);
         }
-        let slot = session.id.slot() as usize;
-        self.sessions[slot] = Some(session);
+        self.put_back(session);
     }
 
-    fn write_elsewhere(&mut self, session: &mut Session, now: Moment) {
+    fn write_elsewhere(&mut self, session: &mut Acting, now: Moment) {
         let waker = session.waker.clone();
         self.write(session, now, &mut Context::from_waker(&waker));
     }
@@ -233,23 +240,13 @@ impl Shard {
     }
 
     fn pause(&mut self, id: ConnectionId, paused: bool, now: Moment) {
-        let Some(mut session) = self.take_id(id) else { return };
+        let Some(mut session) = self.take(id.slot(), id.generation()) else { return };
         if session.paused && !paused {
             session.conn.excuse(now);
             session.waker.wake_by_ref();
         }
         session.paused = paused;
-        self.sessions[id.slot() as usize] = Some(session);
-    }
-
-    /// The application has made room: read again those that had to wait.
-    fn resume(&mut self) {
-        for id in core::mem::take(&mut self.starved) {
-            let Some(mut session) = self.take_id(id) else { continue };
-            session.starved = false;
-            session.waker.wake_by_ref();
-            self.sessions[id.slot() as usize] = Some(session);
-        }
+        self.end_turn_elsewhere(session, now);
     }
 
     /// Begins the drain, or shortens one: what waits for its rate is delivered, and every connection gets its moment within
@@ -271,9 +268,10 @@ impl Shard {
     }
 
     fn begin_to_drain(&mut self, slot: usize, at: Moment, now: Moment) {
-        let Some(mut session) = self.sessions[slot].take() else { return };
+        let Some(mut session) = self.take_anybody(slot) else { return };
+        // Also of whoever has said goodbye and waits for its last messages.
+        self.turn(&mut session, now, Connection::release_all_delayed);
         if session.conn.is_open() {
-            self.turn(&mut session, now, Connection::release_all_delayed);
             session.drain_at = session.drain_at.min(at);
         }
         self.end_turn_elsewhere(session, now);
@@ -292,17 +290,20 @@ impl Shard {
         });
     }
 
-    /// Closes a session whose moment has come, once the application has had its messages.
-    pub(super) fn drain_session(&mut self, session: &mut Session, now: Moment) {
-        let waits = session.last_batch > self.answered;
-        let until = self.drain_until.unwrap_or(now);
-        if waits && now < until && session.conn.is_open() {
-            session.drain_at = now.after_millis(DRAIN_RETRY_MS).min(until);
-            return;
+    /// Closes a session whose moment has come, once the application has had its messages: all that came until now, and
+    /// nothing that comes later.
+    pub(super) fn drain_session(&mut self, session: &mut Acting, now: Moment) {
+        if !core::mem::replace(&mut session.leaves, true) {
+            self.turn(session, now, Connection::release_all_delayed);
         }
-        session.drain_at = Moment::NEVER;
-        let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
-        self.turn(session, now, |conn, turn| conn.violate(&report, turn));
+        let until = self.drain_until.unwrap_or(now);
+        let waits = session.conn.is_open() && session.last_batch > self.answered && now < until;
+        session.drain_at = if waits { now.after_millis(DRAIN_RETRY_MS).min(until) } else { Moment::NEVER };
+        // Whoever says goodbye itself ends by itself, once it has its answers.
+        if !waits && session.conn.phase() != Phase::Parting {
+            let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
+            self.turn(session, now, |conn, turn| conn.violate(&report, turn));
+        }
     }
 
     /// Drops what is left.
@@ -314,14 +315,13 @@ impl Shard {
     }
 
     fn drop_session(&mut self, slot: usize, now: Moment) {
-        let Some(mut session) = self.sessions[slot].take() else { return };
+        let Some(mut session) = self.take_anybody(slot) else { return };
         let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
         self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
         self.write_elsewhere(&mut session, now);
         // One that was doomed says goodbye only now.
         self.turn(&mut session, now, Connection::handle_eof);
         self.write_elsewhere(&mut session, now);
-        self.out.clear();
         self.remove(session, now);
     }
 }

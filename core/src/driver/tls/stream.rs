@@ -121,6 +121,10 @@ impl TlsStream {
         Ok(stream)
     }
 
+    pub(in crate::driver) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// The leaf of the client's certificate chain.
     pub(in crate::driver) fn peer_certificate(&self) -> Option<Vec<u8>> {
         Some(self.tls.peer_certificates()?.first()?.to_vec())
@@ -168,6 +172,10 @@ impl TlsStream {
 
     /// Takes in ciphertext behind what was kept of it, and keeps what is not yet whole.
     fn take_in(&mut self, ciphertext: &mut [u8], out: &mut ReadBuf<'_>) -> io::Result<()> {
+        if self.said_goodbye {
+            // Nothing of it counts any more; and what TLS cannot read it would answer with an alert, behind its last word.
+            return Ok(());
+        }
         let mut partial = core::mem::take(&mut self.received.partial);
         if partial.is_empty() {
             let done = self.settle(ciphertext, out).map_err(invalid)?;

@@ -1,0 +1,206 @@
+//! A turn of a connection: the state machine works, what it says is written once, its deadline is re-armed.
+
+use std::ops::{Deref, DerefMut};
+use std::task::Context;
+
+use super::Shard;
+use crate::driver::log::Subject;
+use crate::driver::session::Session;
+use crate::driver::sink::TurnSink;
+use crate::driver::stats::add;
+use wsguard_proto::connection::{Connection, Phase, Report, Turn};
+use wsguard_proto::time::Moment;
+use wsguard_proto::verdict::Code;
+
+/// Messages and control frames of one connection in a turn.
+const MESSAGES_PER_TURN: usize = 1024;
+
+/// A session that has its turn, with what it says in it: the shard's buffer is its own until the turn is over, so that
+/// nothing said for one connection can reach another.
+///
+/// It ends in [`Shard::put_back`] or [`Shard::remove`], which give the buffer back empty.
+pub(super) struct Acting {
+    pub(super) session: Box<Session>,
+    pub(super) out: Vec<u8>,
+}
+
+impl Deref for Acting {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Acting {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+}
+
+impl Shard {
+    /// Takes a session out of its slot for a turn; `None`: it has ended.
+    pub(super) fn take(&mut self, slot: u32, generation: u32) -> Option<Acting> {
+        let session = self.sessions.get_mut(slot as usize)?.take_if(|session| session.id.generation() == generation)?;
+        Some(self.lend(session))
+    }
+
+    /// Takes whoever is in a slot.
+    pub(super) fn take_anybody(&mut self, slot: usize) -> Option<Acting> {
+        let session = self.sessions.get_mut(slot)?.take()?;
+        Some(self.lend(session))
+    }
+
+    fn lend(&mut self, session: Box<Session>) -> Acting {
+        Acting { session, out: core::mem::take(&mut self.out) }
+    }
+
+    /// Ends a turn: the session goes back into its slot. What it said and nobody wrote waits in its outbox.
+    pub(super) fn put_back(&mut self, acting: Acting) {
+        let Acting { mut session, out } = acting;
+        if !out.is_empty() {
+            session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(&out, &mut self.pool);
+            session.waker.wake_by_ref();
+        }
+        self.take_buffer(out);
+        let slot = session.id.slot() as usize;
+        self.sessions[slot] = Some(session);
+    }
+
+    fn take_buffer(&mut self, mut out: Vec<u8>) {
+        out.clear();
+        self.out = out;
+    }
+
+    /// Ends a session: everything that names it is gone when this returns.
+    pub(super) fn remove(&mut self, acting: Acting, now: Moment) {
+        let Acting { session, out } = acting;
+        self.take_buffer(out);
+        drop(session);
+        self.rest_later(now);
+    }
+
+    /// Lets `act` work on the state machine, and keeps what it says.
+    pub(super) fn turn<R>(
+        &mut self,
+        acting: &mut Acting,
+        now: Moment,
+        act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> R,
+    ) -> R {
+        let Shard { shared, pool, json, .. } = self;
+        let Acting { session, out } = acting;
+        let Session { id, conn, seat, ip, peer, outbox, last_batch, place, .. } = &mut **session;
+        let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
+        let mut sink = TurnSink::new(shared, *id, subject, *last_batch);
+        let result = act(
+            conn,
+            &mut Turn {
+                policy: &shared.policy,
+                now,
+                out,
+                pool: &mut pool.buffers,
+                scratch: json,
+                congested: outbox.is_some(),
+                message_budget: MESSAGES_PER_TURN,
+                sink: &mut sink,
+            },
+        );
+        if let Some(ending) = conn.take_ending() {
+            sink.batch().push_close(*id, &ending);
+            place.told(false);
+        }
+        let messages = sink.messages;
+        let added = sink.finish();
+        if messages > 0 {
+            add(&shared.shards[self.index].stats.messages_in, messages);
+        }
+        if let Some(added) = added {
+            session.share.add(added.batch, added.bytes);
+            session.last_batch = added.answerable;
+            self.events_came();
+        }
+        result
+    }
+
+    /// Writes what the turn made.
+    pub(super) fn write(&mut self, acting: &mut Acting, now: Moment, cx: &mut Context<'_>) {
+        let Acting { session, out } = acting;
+        let was_congested = session.outbox.is_some();
+        match session.write(cx, out, &mut self.pool) {
+            Ok(written) => {
+                if written > 0 {
+                    add(&self.remote().stats.bytes_out, written as u64);
+                    if session.is_held_back() {
+                        session.conn.excuse(now);
+                    }
+                }
+            }
+            Err(_) => {
+                out.clear();
+                session.outbox = None;
+                return self.turn(acting, now, Connection::handle_eof);
+            }
+        }
+        if was_congested && session.outbox.is_none() {
+            // What waited for the outbox to be empty may go.
+            self.turn(acting, now, Connection::handle_drained);
+            if !acting.out.is_empty() {
+                self.write(acting, now, cx);
+            }
+        }
+    }
+
+    /// Ends a turn: writes, checks the outbox, ends what is over, re-arms the deadline.
+    pub(super) fn end_turn(&mut self, mut session: Acting, now: Moment, cx: &mut Context<'_>) {
+        if !session.out.is_empty() {
+            self.write(&mut session, now, cx);
+        }
+        let limit = self.shared.policy.max_outbox_bytes;
+        if session.unsent_bytes() > limit && session.conn.may_send() {
+            let detail = format!("{} unsent bytes are over max_outbox_bytes ({limit})", session.unsent_bytes());
+            let report = Report { code: Code::SlowConsumer, event: None, detail: &detail };
+            self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
+        }
+        if !session.out.is_empty() {
+            self.write(&mut session, now, cx);
+        }
+        match session.conn.phase() {
+            Phase::Closed => session.end_writing(cx),
+            Phase::Open | Phase::Parting | Phase::Doomed | Phase::Closing | Phase::Dropped => {}
+        }
+        // RFC 6455 section 7.1.1: once both sides have said goodbye, the server ends the connection.
+        if session.ended_writing || session.conn.phase() == Phase::Dropped {
+            return self.remove(session, now);
+        }
+        if session.is_held_back() && !session.conn.is_open() {
+            // Nothing of it goes to the application any more: the peer's goodbye is read.
+            (session.paused, session.starved, session.leaves) = (false, false, false);
+            session.waker.wake_by_ref();
+        }
+        self.count(&mut session);
+        self.arm(&mut session, now);
+        self.put_back(session);
+    }
+
+    /// Ends a turn that was not the socket's: it wakes the connection all the same.
+    pub(super) fn end_turn_elsewhere(&mut self, session: Acting, now: Moment) {
+        let waker = session.waker.clone();
+        self.end_turn(session, now, &mut Context::from_waker(&waker));
+    }
+
+    /// Brings the shard's levels up to date.
+    fn count(&mut self, session: &mut Session) {
+        if session.place.count(session.unsent_bytes(), session.conn.delayed_messages()) {
+            self.publish_unsent(session);
+        }
+    }
+
+    /// Publishes what is unsent, and tells the application, if it watches, that nothing is any more.
+    pub(super) fn publish_unsent(&self, session: &Session) {
+        let id = session.id;
+        let slot = self.remote().slots.get(id.slot());
+        if slot.is_some_and(|slot| slot.publish(session.unsent_bytes())) && session.conn.is_open() {
+            self.shared.tell(self.index, |events| events.push_drained(id));
+        }
+    }
+}

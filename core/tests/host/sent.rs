@@ -1,0 +1,145 @@
+//! What is sent: whole, in order, to whom it is for, or not at all.
+
+use std::sync::{Mutex, mpsc};
+
+use wsguard::{Handled, Inline, InlineMessage, Replies};
+
+use super::*;
+
+#[test]
+fn what_can_never_be_sent_is_an_error_and_nothing_of_it_is_sent() {
+    let mut server = start(r#", "max_outbox_bytes": 100000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let large = "x".repeat(100_001);
+    for refused in [
+        handle.send_text(conn, &large).map(drop),
+        handle.send_binary(conn, &large.as_bytes()[..99_999]).map(drop),
+        handle.emit(conn, &large, "1").map(drop),
+        handle.broadcast_text(None, &large, None),
+        handle.broadcast(None, "e", &large, None),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.code(), "invalid_argument");
+        assert!(error.to_string().contains("max_outbox_bytes"), "{error}");
+    }
+    handle.send_text(conn, "small").unwrap();
+    let mut frame = [0; 7];
+    client.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame[2..], b"small");
+}
+
+#[test]
+fn large_answers_arrive_whole_and_in_order() {
+    let mut server = start(r#", "max_outbox_bytes": 16777216"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let large: Vec<u8> = (0..4 << 20).map(|n: u32| (n / 251) as u8).collect();
+    let cork = handle.cork();
+    let mut expected = Vec::new();
+    for (number, len) in [10, 4 << 20, 100, 20_000, 8_192, 1].into_iter().enumerate() {
+        handle.send_text(conn, &number.to_string()).unwrap();
+        handle.send_binary(conn, &large[..len]).unwrap();
+        expected.extend([0x81, 1, b'0' + number as u8, 0x82]);
+        match len {
+            0..126 => expected.push(len as u8),
+            126..65_536 => expected.extend([&[126][..], &(len as u16).to_be_bytes()].concat()),
+            _ => expected.extend([&[127][..], &(len as u64).to_be_bytes()].concat()),
+        }
+        expected.extend(&large[..len]);
+    }
+    drop(cork);
+    let mut received = vec![0; expected.len()];
+    client.read_exact(&mut received).unwrap();
+    assert!(received == expected);
+}
+
+/// An inline handler that keeps its shard busy with a message `block` until it is told to go on.
+struct Gate {
+    entered: mpsc::Sender<()>,
+    leave: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Inline for Gate {
+    fn message(&self, _: ConnectionId, message: InlineMessage<'_>, _: &mut Replies<'_>) -> Handled {
+        if !matches!(message, InlineMessage::Text("block")) {
+            return Handled::Pass;
+        }
+        self.entered.send(()).unwrap();
+        self.leave.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
+        Handled::Done
+    }
+}
+
+#[test]
+fn a_pong_that_waited_goes_to_nobody_else() {
+    const PIECE: usize = 64 * 1024;
+    const LAST: usize = 300 * 1024;
+    let (entered, has_entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel();
+    let gate = Gate { entered, leave: Mutex::new(left) };
+    let builder = Builder::new().without_listener().inline(gate);
+    let more = r#", "threads": 1, "max_outbox_bytes": 16777216, "control_rate_limit": null"#;
+    let mut server = builder.start(options(more)).unwrap();
+    let handle = server.handle();
+    let (mut slow, mut other, mut blocker) = (connect(&handle), connect(&handle), connect(&handle));
+    let mut opens = Vec::new();
+    let mut batch = EventBatch::new();
+    while opens.len() < 3 {
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        opens.extend(batch.iter().filter_map(|event| event.conn()));
+    }
+    drop(batch);
+    let (slow_id, other_id) = (opens[0], opens[1]);
+    // The reader is slow: what it does not read fills the kernel's buffers, and then a little waits in the outbox.
+    let mut sent = 0;
+    loop {
+        handle.send_text(other_id, "x").unwrap();
+        assert_eq!(next_frame(&mut other), (0x81, b"x".to_vec()));
+        if handle.stats().outbox_bytes > 0 {
+            break;
+        }
+        handle.send_binary(slow_id, &vec![1; PIECE]).unwrap();
+        sent += PIECE + 10;
+    }
+    let in_kernel = sent - handle.stats().outbox_bytes as usize;
+    slow.write_all(&[0x89, 0x84, 0, 0, 0, 0, b'm', b'i', b'n', b'e']).unwrap();
+    slow.write_all(&text("seen")).unwrap();
+    assert_eq!(tell(&mut server, 1), ["seen"]);
+    // While the shard is busy the reader reads, and the application speaks: both are there when the shard goes on.
+    blocker.write_all(&text("block")).unwrap();
+    has_entered.recv_timeout(Duration::from_secs(10)).unwrap();
+    slow.read_exact(&mut vec![0; in_kernel]).unwrap();
+    let cork = handle.cork();
+    handle.send_text(other_id, "a").unwrap();
+    handle.send_binary(slow_id, &vec![1; LAST]).unwrap();
+    drop(cork);
+    leave.send(()).unwrap();
+    slow.read_exact(&mut vec![0; sent - in_kernel + LAST + 10]).unwrap();
+    handle.send_text(other_id, "b").unwrap();
+    assert_eq!(next_frame(&mut other), (0x81, b"a".to_vec()));
+    assert_eq!(next_frame(&mut other), (0x81, b"b".to_vec()));
+    assert_eq!(next_frame(&mut slow), (0x8a, b"mine".to_vec()));
+}
+
+#[test]
+fn what_a_fast_reader_could_have_taken_does_not_make_it_slow() {
+    let mut server = start(r#", "threads": 1, "max_outbox_bytes": 100000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let large = "x".repeat(60_000);
+    let cork = handle.cork();
+    handle.broadcast_text(None, "first", None).unwrap();
+    handle.broadcast_text(None, &large, None).unwrap();
+    handle.broadcast_text(None, &large, None).unwrap();
+    handle.send_text(conn, &large).unwrap();
+    handle.send_text(conn, &large).unwrap();
+    handle.send_text(conn, "last").unwrap();
+    drop(cork);
+    let mut all = vec![0; 7 + 4 * 60_004];
+    client.read_exact(&mut all).unwrap();
+    assert_eq!(next_frame(&mut client), (0x81, b"last".to_vec()));
+}

@@ -1,0 +1,119 @@
+//! What the application is told, and what wakes it.
+
+use std::sync::mpsc;
+
+use wsguard::{Accept, Decision, Wake};
+
+use super::*;
+
+#[test]
+fn a_violation_says_what_was_wrong() {
+    let mut server = start(r#", "max_message_bytes": 4"#);
+    let mut client = connect(&server.handle());
+    client.write_all(&text("12345")).unwrap();
+    let mut batch = EventBatch::new();
+    let detail = loop {
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        let told = batch.iter().find_map(|event| match event {
+            Event::Violation(violation) => Some(violation.detail.to_string()),
+            _ => None,
+        });
+        if let Some(detail) = told {
+            break detail;
+        }
+    };
+    assert_eq!(detail, "a message of 5 bytes at least is over max_message_bytes (4)");
+}
+
+#[test]
+fn the_application_knows_when_a_session_ends() {
+    let json = r#"{"origins": ["https://a.example"], "auth": "callback"}"#;
+    let mut server = Builder::new().without_listener().start(Options::from_json(json).unwrap()).unwrap();
+    let handle = server.handle();
+    let (mut client, socket) = accepted();
+    handle.adopt(socket, head("https://a.example")).unwrap();
+    let mut batch = EventBatch::new();
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+    let Some(Event::Upgrade(upgrade)) = batch.get(0) else { panic!("no upgrade") };
+    let end = 4_000_000_000_000;
+    let accept = Accept { user: Some("alice".into()), expires_at_ms: Some(end) };
+    handle.answer(upgrade.ticket, Decision::Accept(accept)).unwrap();
+    expect_101(&mut client);
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+    assert!(matches!(batch.get(0), Some(Event::Open(open)) if open.expires_at_ms == Some(end)));
+}
+
+#[test]
+fn the_applications_own_validation_closes_with_schema_mismatch() {
+    let mut server = start("");
+    let handle = server.handle();
+    let _client = connect(&handle);
+    let conn = opened(&mut server);
+    handle.refuse(conn, "say").unwrap();
+    assert_eq!(tell(&mut server, 2), ["schema_mismatch Some(\"say\")", "close 1008 schema mismatch"]);
+    assert_eq!(handle.stats().verdicts.iter().sum::<u64>(), 1);
+}
+
+struct Bell(mpsc::Sender<()>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn an_application_that_listens_to_ends_alone_is_woken_for_the_end_alone() {
+    let (rings, rung) = mpsc::channel();
+    let builder = Builder::new().without_listener().wake(Bell(rings));
+    let mut server = builder.start(options(r#", "threads": 1"#)).unwrap();
+    let handle = server.handle();
+    handle.heed(false, true, false);
+    assert_eq!(server.events().next(&mut EventBatch::new(), Some(Duration::ZERO)), Next::Nothing);
+    let mut client = connect(&handle);
+    client.write_all(&[0x81, 0]).unwrap(); // an unmasked frame
+    rung.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "close 1002 bad frame"]);
+}
+
+#[test]
+fn events_that_nobody_listens_to_come_without_one_that_somebody_does() {
+    let mut server = start("");
+    let handle = server.handle();
+    handle.heed(false, false, false);
+    let mut client = connect(&handle);
+    // An unmasked frame.
+    client.write_all(&[0x81, 0]).unwrap();
+    assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "close 1002 bad frame"]);
+    assert_eq!(handle.stats().verdict(wsguard::Code::BadFrame), 1);
+}
+
+/// Where message rules only report, what breaks others ends its connection all the same, and that is told however much else is.
+#[test]
+fn what_ended_a_connection_is_told_also_where_messages_are_only_reported() {
+    let mut server =
+        start(r#", "threads": 1, "on_violation": "report", "message_timeout_ms": 300, "max_inbox_bytes": 100000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    client.write_all(&text("unfinished")[..8]).unwrap();
+    let _others = (0..5).map(|_| connect_to(&"p".repeat(8000), &handle)).collect::<Vec<_>>();
+    let _full = handle.hold_inbox(1 << 30);
+    while handle.stats().verdict(wsguard::Code::MessageTimeout) == 0 {
+        std::thread::yield_now();
+    }
+    let told = tell(&mut server, 8);
+    assert_eq!(told[6..], ["message_timeout None", "close 1008 message timeout"]);
+}
+
+#[test]
+fn a_flood_of_refusals_keeps_no_newcomer_out() {
+    let server = start(r#", "threads": 1, "handshakes_per_ip": null, "max_inbox_bytes": 20000"#);
+    let handle = server.handle();
+    for _ in 0..200 {
+        let (client, socket) = accepted();
+        handle.adopt(socket, head("https://evil.example")).unwrap();
+        assert!(rest(client).starts_with(b"HTTP/1.1 403"));
+    }
+    assert_eq!(handle.stats().verdict(wsguard::Code::OriginDenied), 200);
+    connect(&handle);
+}
