@@ -11,7 +11,6 @@ use crate::config::Policy;
 use crate::connection::{Ending, Message};
 use crate::contract::{EventIndex, Status};
 use crate::handshake::UpgradeRequest;
-use crate::revocation::Grant;
 use crate::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
@@ -165,24 +164,10 @@ impl Parts {
     }
 }
 
-/// An open, and what it was let in by: until the application has let it go, a revocation of its user is remembered.
-#[derive(Debug)]
-struct Told {
-    open: Open,
-    grant: Option<Grant>,
-}
-
-impl Told {
-    fn is_revoked(&self) -> bool {
-        let (Some(grant), Some(user)) = (&self.grant, &self.open.user) else { return false };
-        grant.is_revoked(user)
-    }
-}
-
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
-    Open(Box<Told>),
+    Open(Box<Open>),
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, index: Option<EventIndex>, parts: Parts, bytes: u32, status: Option<Status> },
@@ -337,23 +322,10 @@ impl EventBatch {
         self.records.get(index).map(|record| self.event(record))
     }
 
-    /// The connections whose open is in it and whose user [`disconnect_user`] has disconnected since: for the application
-    /// they are closed before they were open. Ask after whoever is asked about users knows of them, and no call between is
-    /// missed.
-    ///
-    /// [`disconnect_user`]: super::ServerHandle::disconnect_user
-    pub fn revoked(&self) -> impl Iterator<Item = ConnectionId> {
-        let records = if self.kinds & kind::OPEN == 0 { &[] } else { &self.records[..] };
-        records.iter().filter_map(|record| match record {
-            Record::Open(told) if told.is_revoked() => Some(told.open.conn),
-            _ => None,
-        })
-    }
-
     fn event<'b>(&'b self, record: &'b Record) -> Event<'b> {
         match record {
             Record::Upgrade(upgrade) => Event::Upgrade(upgrade),
-            Record::Open(told) => Event::Open(&told.open),
+            Record::Open(open) => Event::Open(open),
             Record::Text(conn, span) => Event::Text(*conn, &self.text[span.range()]),
             Record::Binary(conn, span) => Event::Binary(*conn, &self.binary[span.range()]),
             Record::Message { conn, index, parts, bytes, status } => {
@@ -411,10 +383,10 @@ impl EventBatch {
         self.push(kind::OTHER, Record::Upgrade(Box::new(upgrade)));
     }
 
-    pub(super) fn push_open(&mut self, open: Open, grant: Option<Grant>) {
+    pub(super) fn push_open(&mut self, open: Open) {
         let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
-        self.boxed += size_of::<Told>() + open.path.len() + subprotocol;
-        self.push(kind::OPEN, Record::Open(Box::new(Told { open, grant })));
+        self.boxed += size_of::<Open>() + open.path.len() + subprotocol;
+        self.push(kind::OPEN, Record::Open(Box::new(open)));
     }
 
     pub(super) fn push_violation(&mut self, violation: ViolationEvent) {
@@ -523,7 +495,7 @@ mod tests {
             expires_at_ms: None,
             granted: 0,
         };
-        batch.push_open(open, None);
+        batch.push_open(open);
         assert!(batch.bytes() > 16_000, "{}", batch.bytes());
         assert_eq!(batch.upgrades, 1);
     }

@@ -38,7 +38,6 @@ use super::stream::Stream;
 use crate::connection::{Connection, Ending, Opened, Phase, Report, Turn};
 use crate::contract::Scratch;
 use crate::limits::{Seat, lock};
-use crate::revocation::Grant;
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -205,11 +204,7 @@ impl Shard {
     }
 
     /// Takes on a connection whose handshake is over; whether there was a slot for it.
-    pub(super) fn adopt(
-        &mut self,
-        newcomer: Newcomer,
-        told: impl FnOnce(ConnectionId) -> (Open, Option<Grant>),
-    ) -> bool {
+    pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
         if self.stopped {
             return false;
         }
@@ -246,8 +241,7 @@ impl Shard {
             touched: false,
         });
         let mut sink = TurnSink::new(&self.shared, id, Subject::default(), 0);
-        let (open, grant) = told(id);
-        sink.batch().push_open(open, grant);
+        sink.batch().push_open(told(id));
         session.place.told(true);
         (session.last_batch, session.batch_bytes) = sink.finish();
         self.events_came();
