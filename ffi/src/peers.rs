@@ -2,6 +2,7 @@
 //! session ends, and whether the application has closed it. Closed is closed: from then on nothing is sent to it and no
 //! handler runs for it, also for the messages that were taken together with the one at which it was closed.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -22,14 +23,31 @@ struct Peer {
     hidden: AtomicBool,
 }
 
-/// The connections whose open was taken and whose close was not. A table by slot: no larger than the most connections that
-/// were ever open together.
+/// What is kept, by slot: no larger than the most connections that were ever open together. Those whose close is in the batch
+/// that the application has are kept beside it: the same batch may hold the open of the next connection in their slot.
+#[derive(Debug, Default)]
+struct Table {
+    here: ConnectionMap<Peer>,
+    leaving: HashMap<ConnectionId, Peer>,
+}
+
+impl Table {
+    fn get(&self, conn: ConnectionId) -> Option<&Peer> {
+        self.here.get(conn).or_else(|| self.leaving.get(&conn))
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Peer> {
+        self.here.values().chain(self.leaving.values())
+    }
+}
+
+/// The connections whose open was taken, until the batch with their close was let go.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     /// How many are gone, and how many sessions will end: 0 spares a look at the table.
     gone: AtomicUsize,
     ending: AtomicUsize,
-    table: RwLock<ConnectionMap<Peer>>,
+    table: RwLock<Table>,
     /// Locked behind the table.
     revoked: Mutex<Revoked>,
 }
@@ -44,23 +62,26 @@ pub(crate) struct Opened<'open> {
 }
 
 impl Peers {
-    fn read(&self) -> RwLockReadGuard<'_, ConnectionMap<Peer>> {
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, ConnectionMap<Peer>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes what is known of `conn`, which an inline handler may know before its open was taken. One that is not known is
     /// added only where it `is_open`, which is asked under the lock: else a later connection may have its slot by now.
     fn change(&self, conn: ConnectionId, is_open: impl FnOnce() -> bool, change: impl FnOnce(&mut Peer)) {
-        let mut table = self.write();
+        let Table { here, leaving } = &mut *self.write();
+        if let Some(peer) = leaving.get_mut(&conn) {
+            return change(peer);
+        }
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
         let unknown = || Peer { user: None, pointer: Userdata::NONE, ends: None, gone, hidden };
-        let Some(mut peer) = table.remove(conn).or_else(|| is_open().then(unknown)) else { return };
+        let Some(mut peer) = here.remove(conn).or_else(|| is_open().then(unknown)) else { return };
         change(&mut peer);
-        table.insert(conn, peer);
+        here.insert(conn, peer);
     }
 
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
@@ -81,17 +102,26 @@ impl Peers {
         );
     }
 
+    /// Its close was taken: from here on its slot is free for the next connection.
+    pub(crate) fn leaves(&self, conn: ConnectionId) {
+        let Table { here, leaving } = &mut *self.write();
+        if let Some(peer) = here.remove(conn) {
+            leaving.insert(conn, peer);
+        }
+    }
+
     /// The batch with its close was let go.
     pub(crate) fn forget(&self, conns: &[ConnectionId]) {
         if conns.is_empty() {
             return;
         }
-        let mut table = self.write();
+        let leaving = &mut self.write().leaving;
         for conn in conns {
-            let Some(peer) = table.remove(*conn) else { continue };
+            let Some(peer) = leaving.remove(conn) else { continue };
             self.gone.fetch_sub(usize::from(peer.gone.into_inner()), Ordering::AcqRel);
             self.ending.fetch_sub(usize::from(peer.ends.is_some()), Ordering::AcqRel);
         }
+        leaving.shrink_to(4096);
     }
 
     /// From here on it is gone: `true`.
@@ -198,6 +228,33 @@ mod tests {
         Opened { user: Some(user), granted, ends: None }
     }
 
+    /// Their closes were taken, and let go.
+    fn forget(peers: &Peers, conns: &[ConnectionId]) {
+        conns.iter().for_each(|conn| peers.leaves(*conn));
+        peers.forget(conns);
+    }
+
+    /// In one batch: the close of one, and the open of the next in its slot.
+    #[test]
+    fn whoever_leaves_is_known_beside_whoever_has_its_slot() {
+        let peers = Peers::default();
+        let (old, new) = (id(0, 1, 0), id(0, 2, 0));
+        let (alice, mut data) = (Arc::from("alice"), 7);
+        peers.opened(old, of(&alice, 0));
+        peers.set_pointer(old, Userdata::new((&raw mut data).cast()), || true);
+        peers.leaves(old);
+        peers.opened(new, Opened::default());
+        peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
+        assert!(peers.is_gone(old) && !peers.is_gone(new));
+        assert_eq!(peers.pointer(old).pointer(), (&raw mut data).cast());
+        assert!(peers.pointer(new).pointer().is_null());
+        peers.set_pointer(old, Userdata::NONE, || false);
+        assert!(peers.pointer(old).pointer().is_null());
+        peers.forget(&[old]);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (1, 0));
+        assert!(!peers.is_gone(old) && !peers.is_gone(new));
+    }
+
     fn id(shard: u64, generation: u64, slot: u64) -> ConnectionId {
         ConnectionId::from_u64(shard << 56 | generation << 24 | slot)
     }
@@ -218,7 +275,7 @@ mod tests {
         assert!(peers.is_gone(nobody));
         peers.hide(nobody);
         assert!(peers.is_hidden(nobody) && !peers.is_hidden(b));
-        peers.forget(&[a1, a2, nobody, nobody]);
+        forget(&peers, &[a1, a2, nobody, nobody]);
         assert_eq!(peers.read().values().count(), 1);
         assert_eq!(peers.gone.load(Ordering::Relaxed), 0);
         let again = id(0, 2, 0);
@@ -264,7 +321,7 @@ mod tests {
         assert!(peers.is_closed(over));
         peers.hide(over);
         assert!(peers.is_hidden(over));
-        peers.forget(&[over, lasting, endless]);
+        forget(&peers, &[over, lasting, endless]);
         assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
     }
 
@@ -276,7 +333,7 @@ mod tests {
         assert_eq!(peers.closed(known, Err("closed"), || true), Err("closed"));
         assert_eq!(peers.closed(unknown, Err("closed"), || true), Err("closed"));
         assert!(peers.is_gone(known) && !peers.is_gone(unknown));
-        peers.forget(&[known, unknown]);
+        forget(&peers, &[known, unknown]);
         assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
     }
 
@@ -286,7 +343,7 @@ mod tests {
         let peers = Peers::default();
         let (old, new) = (id(0, 1, 0), id(0, 2, 0));
         peers.opened(old, Opened::default());
-        peers.forget(&[old]);
+        forget(&peers, &[old]);
         peers.opened(new, of(&Arc::from("alice"), 0));
         peers.close(old, || false);
         peers.set_pointer(old, Userdata::NONE, || false);
@@ -305,7 +362,7 @@ mod tests {
         peers.opened(conn, of(&Arc::from("alice"), 0));
         assert!(peers.is_gone(conn));
         assert_eq!(peers.pointer(conn).pointer(), (&raw mut data).cast());
-        peers.forget(&[conn]);
+        forget(&peers, &[conn]);
         assert!(peers.pointer(conn).pointer().is_null());
     }
 }

@@ -157,6 +157,7 @@ impl Kept<'_> {
                 EventKind::Message
             }
             host::Event::Close(close) => {
+                self.peers.leaves(close.conn);
                 self.closed.push(close.conn);
                 self.said.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
                 EventKind::Close

@@ -169,7 +169,64 @@ static void ended_by_an_inline_handler(void) {
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
+/* Alice is closed when she has left; what she said last comes in one batch with bob's open, who has her place. */
+struct place {
+  const char *address;
+  int alice, bob, texts, closes;
+  uint64_t conn;
+};
+
+static int leave_the_place(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
+  struct place *place = userdata;
+  wsg_stats stats = {0};
+  CHECK(len == 1 && text[0] == 'a');
+  place->texts++, place->conn = conn;
+  ANSWERS(WSG_OK, wsg_conn_set_data(server, conn, place));
+  CHECK(client_send(place->alice, "b") == 0);
+  while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.messages_in < 2) usleep(1000);
+  close(place->alice);
+  while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.connections > 0) usleep(1000);
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_close(server, conn, 4000, NULL, 0));
+  CHECK((place->bob = client_open(place->address)) >= 0);
+  return 0;
+}
+
+static int on_place_open(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *opened) {
+  const struct place *place = userdata;
+  (void)opened;
+  /* The slot is the lower part of a number: or this test would say nothing. */
+  CHECK(place->conn == 0 || (conn != place->conn && (conn & 0xffffff) == (place->conn & 0xffffff)));
+  CHECK(wsg_conn_is_open(server, conn) && wsg_conn_data(server, conn) == NULL);
+  return 0;
+}
+
+static int on_place_close(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *closed) {
+  struct place *place = userdata;
+  (void)closed;
+  CHECK(conn == place->conn && wsg_conn_data(server, conn) == place);
+  place->closes++;
+  return wsg_server_stop(server);
+}
+
+static void ended_when_the_next_has_the_place(void) {
+  wsg_handlers handlers = {.size = sizeof handlers, .open = on_place_open, .text = leave_the_place, .close = on_place_close};
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_server *server = NULL;
+  struct place place = {0};
+  ANSWERS(WSG_OK, wsg_options_set_threads(options, 1, NULL));
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  place.address = wsg_server_address(server).data;
+  place.alice = client_open(place.address);
+  CHECK(place.alice >= 0 && client_send(place.alice, "a") == 0);
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &place, NULL));
+  CHECK(place.texts == 1 && place.closes == 1);
+  close(place.bob);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
 int main(void) {
+  ended_when_the_next_has_the_place();
   ended_in_the_middle_of_a_batch(CLOSE);
   ended_in_the_middle_of_a_batch(FAIL);
   ended_in_the_middle_of_a_batch(RETURN);
