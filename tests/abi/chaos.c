@@ -46,7 +46,7 @@ static wsg_str user_of(size_t user) {
   return (wsg_str){users[user], 6};
 }
 
-#define VIEW(text) (text).data, (text).len
+#define VIEW(text) (text).data, (text).len /* evaluated twice */
 
 /* One thing that any thread may do to any connection. */
 static int command(struct play *play, struct dice *dice, uint64_t conn) {
@@ -121,7 +121,8 @@ static int on_open(void *userdata, wsg_server *server, uint64_t conn, const wsg_
   atomic_store(&play->recent[roll(&play->dice, RECENT)], conn);
   if (wsg_conn_set_data(server, conn, member) < 0) return free(member), 0;
   play->kept++;
-  wsg_server_join(server, conn, VIEW(room_of(&play->dice)));
+  wsg_str room = room_of(&play->dice);
+  wsg_server_join(server, conn, VIEW(room));
   if (roll(&play->dice, 40) != 0) return 0;
   member->closed = true;
   play->failures++;
@@ -289,11 +290,12 @@ static void corked(void *userdata) {
 /* Answers a ticket that was left for later. */
 static void answer_late(struct play *play, struct dice *dice) {
   uint64_t ticket = atomic_exchange(&play->late[roll(dice, LATE)], 0);
+  wsg_str user = user_of(roll(dice, CROWD_USERS));
   if (ticket == 0) return;
   switch (roll(dice, 3)) {
     case 0: wsg_server_reject(play->server, ticket, 403); break;
     case 1: wsg_server_unavailable(play->server, ticket); break;
-    default: wsg_server_accept(play->server, ticket, VIEW(user_of(roll(dice, CROWD_USERS))), WSG_NEVER);
+    default: wsg_server_accept(play->server, ticket, VIEW(user), WSG_NEVER);
   }
   CHECK(wsg_server_accept_anonymous(play->server, ticket, WSG_NEVER) == WSG_ERR_TICKET_SETTLED);
 }
@@ -304,13 +306,14 @@ static void *give_commands(void *userdata) {
   struct dice *dice = &commander->dice;
   while (!atomic_load(&play->over)) {
     uint64_t conn = atomic_load(&play->recent[roll(dice, RECENT)]), count;
+    wsg_str user = user_of(roll(dice, CROWD_USERS));
     wsg_stats stats;
     int status = 0;
     switch (roll(dice, 40)) {
       case 0: case 1: answer_late(play, dice); break;
       case 2: status = wsg_server_close(play->server, conn, 1000, NULL, 0); break;
       case 3: status = wsg_server_fail(play->server, conn); break;
-      case 4: if (roll(dice, 8) == 0) status = wsg_server_disconnect_user(play->server, VIEW(user_of(roll(dice, CROWD_USERS)))); break;
+      case 4: if (roll(dice, 8) == 0) status = wsg_server_disconnect_user(play->server, VIEW(user)); break;
       case 5: status = wsg_server_cork(play->server, corked, commander); break;
       case 6: status = wsg_server_stats(play->server, &stats, sizeof stats); break;
       case 7: status = wsg_server_verdict_count(play->server, WSG_VERDICT_BAD_FRAME, &count); break;

@@ -105,7 +105,7 @@ static inline void crowd_message(struct crowd_peer *peer) {
 /* One thing that a peer may send, legal more often than not. */
 static inline void crowd_say(struct crowd_peer *peer) {
   size_t i, times;
-  switch (roll(&peer->dice, 32)) {
+  switch (roll(&peer->dice, 48)) {
     case 0: for (times = roll(&peer->dice, 60); times > 0; times--) crowd_text(peer, "{\"event\":\"any\"}"); break;
     case 1: crowd_frame(peer, 0x89, "ping", 4, 1); break;
     case 2: crowd_frame(peer, 0x8a, "pong", 4, 1); break;
