@@ -230,7 +230,9 @@ mod tests {
 
     /// Their closes were taken, and let go.
     fn forget(peers: &Peers, conns: &[ConnectionId]) {
-        conns.iter().for_each(|conn| peers.leaves(*conn));
+        for conn in conns {
+            peers.leaves(*conn);
+        }
         peers.forget(conns);
     }
 
