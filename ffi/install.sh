@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the C face: headers, both libraries, wsguard.pc and the CMake package.
 #   ffi/install.sh [PREFIX]        default /usr/local; DESTDIR is put before it; TARGET: cargo's target directory
-# `make install PREFIX=…` builds first. Nothing is built here.
+# `make install PREFIX=…` builds first. Nothing is compiled here.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,20 +10,36 @@ to=${DESTDIR:-}$prefix
 release=${TARGET:-$here/target}/release
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/Cargo.toml" | head -n 1)
 major=${version%%.*}
-# What a program that links the static library needs besides.
-private="-lpthread -ldl -lm"
 
-for library in libwsguard_ffi.so libwsguard_ffi.a; do
+# The names of the shared library, and what a program that links the static one needs besides.
+case $(uname -s) in
+    Darwin)
+        built=libwsguard_ffi.dylib link=libwsguard.dylib loaded=libwsguard.$major.dylib shared=libwsguard.$version.dylib
+        private="" debug=-S ;;
+    *)
+        built=libwsguard_ffi.so link=libwsguard.so loaded=libwsguard.so.$major shared=libwsguard.so.$version
+        private="-lpthread -ldl -lm" debug=--strip-debug ;;
+esac
+
+for library in $built libwsguard_ffi.a; do
     [ -f "$release/$library" ] || { echo "$release/$library is not built: cargo build --release -p wsguard-ffi" >&2; exit 1; }
 done
 
 mkdir -p "$to/include" "$to/lib/pkgconfig" "$to/lib/cmake/wsguard"
 install -m 644 "$here/include/wsguard.h" "$here/include/wsguard.hpp" "$to/include/"
 install -m 644 "$release/libwsguard_ffi.a" "$to/lib/libwsguard.a"
-install -m 755 "$release/libwsguard_ffi.so" "$to/lib/libwsguard.so.$version"
-ln -sf "libwsguard.so.$version" "$to/lib/libwsguard.so.$major"
-ln -sf "libwsguard.so.$major" "$to/lib/libwsguard.so"
-strip --strip-debug "$to/lib/libwsguard.a" "$to/lib/libwsguard.so.$version" 2>/dev/null || true
+case $(uname -s) in
+    Darwin)
+        install -m 755 "$release/$built" "$to/lib/$shared"
+        install_name_tool -id "$prefix/lib/$loaded" "$to/lib/$shared" ;;
+    *)
+        # rustc gives no versions to symbols: the linker makes the library anew, from the same objects.
+        ${CC:-cc} -shared -Wl,-soname,"$loaded" -Wl,--version-script="$here/ffi/wsguard.map" -Wl,--gc-sections \
+            -Wl,--whole-archive "$release/libwsguard_ffi.a" -Wl,--no-whole-archive $private -o "$to/lib/$shared" ;;
+esac
+ln -sf "$shared" "$to/lib/$loaded"
+ln -sf "$loaded" "$to/lib/$link"
+strip $debug "$to/lib/libwsguard.a" "$to/lib/$shared" 2>/dev/null || true
 
 cat > "$to/lib/pkgconfig/wsguard.pc" <<EOF
 prefix=$prefix
@@ -38,21 +54,21 @@ Libs.private: $private
 Cflags: -I\${includedir}
 EOF
 
-cat > "$to/lib/cmake/wsguard/wsguard-config.cmake" <<'EOF'
+cat > "$to/lib/cmake/wsguard/wsguard-config.cmake" <<EOF
 # find_package(wsguard) gives wsguard::wsguard (shared) and wsguard::static.
-get_filename_component(_wsguard_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+get_filename_component(_wsguard_prefix "\${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)
 if(NOT TARGET wsguard::wsguard)
   add_library(wsguard::wsguard SHARED IMPORTED)
   set_target_properties(wsguard::wsguard PROPERTIES
-    IMPORTED_LOCATION "${_wsguard_prefix}/lib/libwsguard.so"
-    INTERFACE_INCLUDE_DIRECTORIES "${_wsguard_prefix}/include")
+    IMPORTED_LOCATION "\${_wsguard_prefix}/lib/$link"
+    INTERFACE_INCLUDE_DIRECTORIES "\${_wsguard_prefix}/include")
   add_library(wsguard::static STATIC IMPORTED)
   set_target_properties(wsguard::static PROPERTIES
-    IMPORTED_LOCATION "${_wsguard_prefix}/lib/libwsguard.a"
-    INTERFACE_LINK_LIBRARIES "Threads::Threads;${CMAKE_DL_LIBS};m"
-    INTERFACE_INCLUDE_DIRECTORIES "${_wsguard_prefix}/include")
+    IMPORTED_LOCATION "\${_wsguard_prefix}/lib/libwsguard.a"
+    INTERFACE_LINK_LIBRARIES "Threads::Threads;\${CMAKE_DL_LIBS};m"
+    INTERFACE_INCLUDE_DIRECTORIES "\${_wsguard_prefix}/include")
 endif()
 unset(_wsguard_prefix)
 EOF

@@ -145,7 +145,7 @@ typedef enum {
   WSG_OK = 0,
   /**
    * The message was accepted and waits behind others that the peer has not read. `WSG_EVENT_DRAINED` tells when all
-   * were written.
+   * were written. Of a broadcast: it waits behind others for the library; see `wsg_server_broadcast`.
    */
   WSG_QUEUED = 1,
   /** There is nothing: `wsg_server_next` waited as long as it was told to, or it was interrupted. */
@@ -325,7 +325,7 @@ typedef struct {
   const wsg_field *headers;
   /** How many. */
   size_t headers_len;
-  /** Every cookie, in the order sent. */
+  /** Every cookie, in the order sent: the first 1024. */
   const wsg_field *cookies;
   /** How many. */
   size_t cookies_len;
@@ -367,6 +367,11 @@ typedef struct {
   wsg_str path;
   /** The subprotocol of the 101; or none. */
   wsg_str subprotocol;
+  /**
+   * When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `wsg_server_accept` said. `WSG_NEVER`
+   * when it does not.
+   */
+  uint64_t expires_at_ms;
 } wsg_open;
 
 /** A valid message of the `json` protocol. */
@@ -403,6 +408,8 @@ typedef struct {
   wsg_str user;
   /** The event of the message, escaped and cut to 64 characters; or none. */
   wsg_str event;
+  /** What was wrong, in the words of the log: at most 256 characters, none of them a control character. */
+  wsg_str detail;
 } wsg_violation;
 
 /**
@@ -734,8 +741,8 @@ wsg_str wsg_server_address(const wsg_server *server);
  * `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from an inline handler; `WSG_ERR_NULL`,
  * `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
  *
- * A batch may hold messages of a connection that you close while you work on it: ask `wsg_conn_is_open` where that
- * matters. `wsg_server_run` skips them.
+ * A batch may hold messages of a connection that you close, or whose session ends, while you work on it: before each event
+ * is handled `wsg_event_is_stale` says so. `wsg_server_run` skips them.
  */
 wsg_status wsg_server_next(wsg_server *server,
                            int64_t timeout_ms,
@@ -832,8 +839,9 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  * what the handlers send during one batch is handed over together, so it is also the fastest one. Opens, closes and
  * violations without a handler do not wake the thread.
  *
- * `handlers` is copied. Closed is closed: after `wsg_server_close`, `wsg_server_fail`, `wsg_server_disconnect_user` and
- * a handler that failed, no handler runs for that connection but `violation` and `close`.
+ * `handlers` is copied. Closed is closed: after `wsg_server_close`, `wsg_server_fail`, `wsg_server_disconnect_user`, a
+ * handler that failed, and the end of a session, no handler runs for that connection but `violation` and `close`,
+ * whatever was read of it before. Nor does `upgrade` for a handshake whose peer has left or whose time is over.
  *
  * `*error` is written as `wsg_error` says. Returns `WSG_OK` when the server has stopped, and `WSG_NOTHING` after
  * `wsg_server_interrupt`: it may be called again. `WSG_ERR_ARGUMENT` when `handlers.size` was not set, a handler is of a
@@ -858,6 +866,16 @@ wsg_status wsg_server_run_once(wsg_server *server,
                                const wsg_handlers *handlers,
                                void *userdata,
                                wsg_error **error);
+
+/**
+ * Whether `wsg_server_run` would pass this event over, for those who take batches by `wsg_server_next`: its connection
+ * was closed by this application, its user disconnected, its session has ended or the server was stopped since it was
+ * read. An open that is stale takes its close along; a handshake is stale when no answer is waited for, and
+ * `WSG_EVENT_DRAINED` when more was queued since. `true` also for a server that is none.
+ *
+ * Ask for each event once, just before it is handled; its batch must not have been freed.
+ */
+bool wsg_event_is_stale(wsg_server *server, const wsg_event *event);
 
 /**
  * Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected
@@ -890,8 +908,8 @@ wsg_status wsg_server_unavailable(wsg_server *server, uint64_t ticket);
  * they never block, and what one thread sends to a connection arrives in order.
  *
  * Returns `WSG_OK`; `WSG_QUEUED` when it waits behind what the peer has not read; `WSG_ERR_CONNECTION_CLOSED`, at once
- * when this application has closed it; `WSG_ERR_ARGUMENT` on a `json` server; `WSG_ERR_UTF8`, `WSG_ERR_NULL`,
- * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * when this application has closed it or its session has ended; `WSG_ERR_ARGUMENT` on a `json` server, and for what is
+ * larger than `max_outbox_bytes`; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_send_text(wsg_server *server, uint64_t conn, const char *text, size_t text_len);
 
@@ -973,8 +991,11 @@ wsg_status wsg_server_leave(wsg_server *server, uint64_t conn, const char *room,
  * Emits an event to a room. `except` is left out; 0: nobody is. `NULL` is no room but `WSG_ERR_NULL`: for everybody
  * there is `wsg_server_broadcast_all`.
  *
- * Encoded once; `data` as in `wsg_server_emit`. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a room or data that cannot be,
- * and on a `raw` server; `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Encoded once; `data` as in `wsg_server_emit`. Returns `WSG_OK`; `WSG_QUEUED` when more than `max_outbox_bytes` of
+ * broadcasts wait for an I/O thread, so that they pile up in memory: no event tells the end of that, but a later one that
+ * answers `WSG_OK` (a peer that does not read is another matter: it is closed). `WSG_ERR_ARGUMENT` for a room or data
+ * that cannot be, for what is larger than `max_outbox_bytes`, and on a `raw` server; `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`,
+ * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_broadcast(wsg_server *server,
                                 const char *room,
@@ -1020,7 +1041,8 @@ wsg_status wsg_server_broadcast_all_binary(wsg_server *server,
 
 /**
  * Closes every connection of a user (1 to 256 bytes): `session_revoked`. From here on they are closed for their
- * application, as after `wsg_server_close`. Returns as `wsg_server_broadcast`.
+ * application, as after `wsg_server_close`; on `WSG_ERR_STOPPED`, too. Returns as `wsg_server_broadcast`, never
+ * `WSG_QUEUED`.
  */
 wsg_status wsg_server_disconnect_user(wsg_server *server, const char *user, size_t user_len);
 
@@ -1041,8 +1063,9 @@ wsg_status wsg_server_cork(wsg_server *server, void (*body)(void *userdata), voi
 wsg_status wsg_server_flush(wsg_server *server);
 
 /**
- * Whether what is sent to a connection may still reach its peer: it is open, and the application has not closed it, by
- * `wsg_server_close`, `wsg_server_fail` or `wsg_server_disconnect_user`. `false` also for a server that is none.
+ * Whether what is sent to a connection may still reach its peer: it is open, its session has not ended, and the
+ * application has not closed it, by `wsg_server_close`, `wsg_server_fail` or `wsg_server_disconnect_user`. `false`
+ * also for a server that is none.
  */
 bool wsg_conn_is_open(const wsg_server *server, uint64_t conn);
 
@@ -1090,7 +1113,8 @@ wsg_status wsg_server_heed(wsg_server *server,
 
 /**
  * Sends a text message (`raw`). Like all three it returns `WSG_OK`, `WSG_ERR_ARGUMENT` on a server of the other
- * protocol, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside the call that gave the handle.
+ * protocol and for what is larger than `max_outbox_bytes`, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside
+ * the call that gave the handle.
  */
 wsg_status wsg_replies_text(wsg_replies *replies, const char *text, size_t text_len);
 
@@ -1125,7 +1149,7 @@ wsg_status wsg_json_get(const char *json, size_t json_len, const char *pointer, 
 wsg_status wsg_json_string(const char *json, size_t json_len, char *buffer, size_t buffer_len, size_t *len);
 
 /**
- * A JSON number that is an integer.
+ * A JSON number that is an integer, however it is written: `5.0` and `5e0` are, as for `"type": "integer"` of a schema.
  *
  * Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for anything else, and for one that does not fit; `WSG_ERR_NULL` or
  * `WSG_ERR_UTF8`. `*number` is set on `WSG_OK` only.

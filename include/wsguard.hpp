@@ -1,8 +1,9 @@
-// wsguard for C++17: RAII over wsguard.h, std::string_view for texts, std::function for handlers. Header only; it needs
-// exceptions.
+// wsguard for C++17: RAII over wsguard.h, std::string_view for texts, std::function for handlers. Header only.
 //
 // Ownership is in the types: what goes out of scope is freed. A call that fails throws wsguard::error, whose status says which
-// of wsguard.h's it was; sending to a connection that has just closed is part of normal life and is a result instead.
+// of wsguard.h's it was; sending to a connection that has just closed is part of normal life and is a result instead. Where the
+// compiler has no exceptions (-fno-exceptions) such a call ends the process with those words, as an exception that nobody
+// catches would; wsguard.h's functions, with `get()`, answer a status there.
 //
 // An exception of a handler costs the connection it was working for: it is closed with 1011 (a handshake answers 503). It is
 // written to the library's log as `wsguard::handler` and goes to `handlers.failed`.
@@ -13,6 +14,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -22,7 +25,6 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 #ifdef __GLIBCXX__
@@ -31,7 +33,17 @@
 
 #include "wsguard.h"
 
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+#define WSGUARD_EXCEPTIONS 1
+#else
+#define WSGUARD_EXCEPTIONS 0
+#endif
+
 namespace wsguard {
+#if !WSGUARD_EXCEPTIONS
+// Other names for the linker: a program may have sources of both kinds.
+inline namespace without_exceptions {
+#endif
 
 /// A connection; unique for the server's life.
 using conn_id = std::uint64_t;
@@ -83,13 +95,27 @@ namespace detail {
 
 struct deleter {
   void operator()(wsg_options *options) const noexcept { wsg_options_free(options); }
-  void operator()(wsg_server *server) const noexcept { wsg_server_free(server); }
+  void operator()(wsg_server *server) const noexcept {
+    // Its threads, and whoever is in `run`, would go on with what is destroyed.
+    if (wsg_server_free(server) != WSG_ERR_REENTRANT) return;
+    std::fputs("wsguard: a server must not be destroyed in one of its handlers: stop it there\n", stderr);
+    std::abort();
+  }
   void operator()(wsg_error *error) const noexcept { wsg_error_free(error); }
 };
 
+[[noreturn]] inline void raise(const error &failure) {
+#if WSGUARD_EXCEPTIONS
+  throw failure;
+#else
+  std::fprintf(stderr, "wsguard: %s: %s\n", wsg_status_name(failure.status()).data, failure.what());
+  std::abort();
+#endif
+}
+
 inline wsg_status check(wsg_status status) {
   if (status >= 0) return status;
-  throw error(status, std::string(view(wsg_status_message(status))));
+  raise(error(status, std::string(view(wsg_status_message(status)))));
 }
 
 /// Makes a call that explains itself, and throws what it explains.
@@ -99,7 +125,7 @@ wsg_status explained(Call &&call) {
   const wsg_status status = call(&raw);
   std::unique_ptr<wsg_error, deleter> owned(raw);
   if (status >= 0 || raw == nullptr) return check(status);
-  throw error(status, std::string(view(wsg_error_message(raw))), std::string(view(wsg_error_option(raw))));
+  raise(error(status, std::string(view(wsg_error_message(raw))), std::string(view(wsg_error_option(raw)))));
 }
 
 /// The program and the library that was loaded are of one version.
@@ -112,7 +138,7 @@ inline const char *data(const std::optional<std::string_view> &text) {
 inline std::size_t size(const std::optional<std::string_view> &text) { return text ? text->size() : 0; }
 
 inline std::uint64_t milliseconds(std::chrono::milliseconds duration) {
-  if (duration.count() < 0) throw error(WSG_ERR_ARGUMENT, "a duration must not be negative");
+  if (duration.count() < 0) raise(error(WSG_ERR_ARGUMENT, "a duration must not be negative"));
   return static_cast<std::uint64_t>(duration.count());
 }
 
@@ -120,6 +146,7 @@ inline std::uint64_t milliseconds(std::chrono::milliseconds duration) {
 /// library, which says what happened and ends the process.
 template <typename Call, typename Failed>
 bool caught(Call &&call, Failed &&failed) {
+#if WSGUARD_EXCEPTIONS
   try {
     call();
     return true;
@@ -131,10 +158,16 @@ bool caught(Call &&call, Failed &&failed) {
     failed(std::current_exception());
     return false;
   }
+#else
+  static_cast<void>(failed);
+  call();
+  return true;
+#endif
 }
 
 /// Writes an exception to the log.
 inline void log_failure(const std::exception_ptr &failure) noexcept {
+#if WSGUARD_EXCEPTIONS
   try {
     std::rethrow_exception(failure);
   } catch (const std::exception &exception) {
@@ -143,6 +176,9 @@ inline void log_failure(const std::exception_ptr &failure) noexcept {
   } catch (...) {
     wsg_log_failure("an exception that is no std::exception", 38);
   }
+#else
+  static_cast<void>(failure);
+#endif
 }
 
 }  // namespace detail
@@ -181,37 +217,55 @@ using failure_handler = std::function<void(server &, std::exception_ptr)>;
 
 namespace detail {
 
-/// An inline handler, and who hears of its exceptions: shared by the options and the servers that were started with them.
-struct inline_state {
-  explicit inline_state(inline_handler answer) : handler(std::move(answer)) {}
+/// The inline handler of options or of one server, and who hears of its exceptions.
+class inline_calls {
+ public:
+  /// Of options: nobody hears.
+  explicit inline_calls(inline_handler answer) : handler_(std::make_shared<const inline_handler>(std::move(answer))) {}
+  /// Of a server that is started with those options.
+  inline_calls(const inline_calls &stated, server &self) : handler_(stated.handler_), self_(&self) {}
 
-  /// From here on `failed` hears what the handler throws, on the thread where it does.
-  void listen(server &self, const failure_handler &failed) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    listener_self = &self;
-    listener = &failed;
+  /// What C is to call, with this as userdata.
+  void state(wsg_options *options) { check(wsg_options_set_inline(options, &inline_calls::call, this)); }
+
+  /// From here on `failed` hears what the handler throws, on the thread where it does; others that listen when they run at
+  /// the same time, which they cannot, do not.
+  void listen(const failure_handler &failed) {
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    listeners_.push_back(&failed);
   }
 
   /// It does not any more when this returns.
-  void unlisten(const server &self) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (listener_self != &self) return;
-    listener_self = nullptr;
-    listener = nullptr;
+  void unlisten(const failure_handler &failed) {
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    listeners_.erase(std::find(listeners_.begin(), listeners_.end(), &failed));
+  }
+
+  /// One server after the other is started with the options.
+  std::mutex starting;
+
+ private:
+  static int call(void *userdata, std::uint64_t conn, const wsg_inline_message *message, wsg_replies *raw) {
+    auto &self = *static_cast<inline_calls *>(userdata);
+    bool done = false;
+    const bool fine = caught([&] { done = (*self.handler_)(conn, *message, replies(raw)); },
+                             [&](const std::exception_ptr &failure) { self.fail(failure); });
+    return !fine ? WSG_INLINE_FAIL : done ? WSG_INLINE_DONE : WSG_INLINE_PASS;
   }
 
   void fail(const std::exception_ptr &failure) {
     log_failure(failure);
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (listener == nullptr || !*listener) return;
-    caught([&] { (*listener)(*listener_self, failure); },
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    if (listeners_.empty() || !*listeners_.front()) return;
+    caught([&] { (*listeners_.front())(*self_, failure); },
            [](const std::exception_ptr &second) { log_failure(second); });
   }
 
-  const inline_handler handler;
-  std::mutex mutex;
-  server *listener_self = nullptr;
-  const failure_handler *listener = nullptr;
+  const std::shared_ptr<const inline_handler> handler_;
+  server *const self_ = nullptr;
+  // Recursive: who hears of a failure may call what fails itself.
+  std::recursive_mutex mutex_;
+  std::vector<const failure_handler *> listeners_;
 };
 
 }  // namespace detail
@@ -291,10 +345,10 @@ class options {
   /// Called from several threads at once. What it throws closes its connection with 1011, is logged, and goes to
   /// `handlers.failed` on the thread where it was thrown.
   options &on_inline(inline_handler handler) {
-    if (!handler) throw error(WSG_ERR_NULL, "an inline handler must not be empty");
-    auto state = std::make_shared<detail::inline_state>(std::move(handler));
-    detail::check(wsg_options_set_inline(get(), &options::call_inline, state.get()));
-    inline_ = std::move(state);
+    if (!handler) detail::raise(error(WSG_ERR_NULL, "an inline handler must not be empty"));
+    auto calls = std::make_unique<detail::inline_calls>(std::move(handler));
+    calls->state(get());
+    inline_ = std::move(calls);
     return *this;
   }
 
@@ -311,16 +365,8 @@ class options {
     return *this;
   }
 
-  static int call_inline(void *userdata, std::uint64_t conn, const wsg_inline_message *message, wsg_replies *raw) {
-    auto &state = *static_cast<detail::inline_state *>(userdata);
-    bool done = false;
-    const bool fine = detail::caught([&] { done = state.handler(conn, *message, replies(raw)); },
-                                     [&](const std::exception_ptr &failure) { state.fail(failure); });
-    return !fine ? WSG_INLINE_FAIL : done ? WSG_INLINE_DONE : WSG_INLINE_PASS;
-  }
-
   std::unique_ptr<wsg_options, detail::deleter> raw_;
-  std::shared_ptr<detail::inline_state> inline_;
+  std::unique_ptr<detail::inline_calls> inline_;
 };
 
 /// What `server::run` calls; leave empty what is of no interest. Views are valid during the call.
@@ -353,15 +399,25 @@ class expiry {
 
 inline constexpr expiry never{WSG_NEVER};
 
-/// A running server. Its functions may be called from any thread; destroying it stops it and waits for its threads. It stays
-/// where it was made, since those threads know where: keep a `std::unique_ptr<server>` to pass it on.
+/// A running server. Its functions may be called from any thread; destroying it stops it and waits for its threads, so it ends
+/// the process in one of its own handlers: `stop` it there. It stays where it was made, since those threads know where: keep a
+/// `std::unique_ptr<server>` to pass it on.
 class server {
  public:
-  explicit server(const options &options) : inline_(options.inline_) {
+  explicit server(const options &options) {
     detail::check_abi();
-    wsg_server *raw = nullptr;
-    detail::explained([&](wsg_error **error) { return wsg_server_start(options.get(), &raw, error); });
-    raw_.reset(raw);
+    if (options.inline_ == nullptr) {
+      start(options.get());
+      return;
+    }
+    const std::lock_guard<std::mutex> one_at_a_time(options.inline_->starting);
+    struct back {
+      const class options &stated;
+      ~back() { stated.inline_->state(stated.get()); }
+    } back{options};
+    inline_ = std::make_unique<detail::inline_calls>(*options.inline_, *this);
+    inline_->state(options.get());
+    start(options.get());
   }
 
   server(const server &) = delete;
@@ -382,8 +438,8 @@ class server {
 
   /// Takes the next events and calls `each` with them; without a timeout it waits for ever. Whether the server goes on.
   ///
-  /// What `each` throws costs the connection it was working for, as in `run`; no more of its messages come. The other events
-  /// are handled, and then the first exception is thrown on.
+  /// Closed is closed, as in `run`: what is stale is passed over. What `each` throws costs the connection it was working for;
+  /// no more of its messages come. The other events are handled, and then the first exception is thrown on.
   template <typename Each>
   bool next(std::optional<std::chrono::milliseconds> timeout, Each &&each) {
     struct batch {
@@ -400,16 +456,12 @@ class server {
     if (status == WSG_OK) detail::check(wsg_batch_events(batch.raw, &events, &count));
     std::exception_ptr first;
     for (std::size_t i = 0; i < count; i++) {
-      const bool is_message = events[i].kind == WSG_EVENT_TEXT || events[i].kind == WSG_EVENT_BINARY ||
-                              events[i].kind == WSG_EVENT_MESSAGE || events[i].kind == WSG_EVENT_DRAINED;
-      if (is_message && failed_.count(events[i].conn) != 0) continue;
-      if (events[i].kind == WSG_EVENT_CLOSE) failed_.erase(events[i].conn);
+      if (wsg_event_is_stale(get(), &events[i])) continue;
       detail::caught([&] { each(events[i]); },
                      [&](const std::exception_ptr &failure) {
                        detail::log_failure(failure);
                        if (events[i].kind == WSG_EVENT_UPGRADE) wsg_server_unavailable(get(), events[i].body.upgrade->ticket);
                        if (events[i].conn != 0) wsg_server_fail(get(), events[i].conn);
-                       if (events[i].conn != 0 && events[i].kind != WSG_EVENT_CLOSE) failed_.insert(events[i].conn);
                        if (!first) first = failure;
                      });
     }
@@ -498,30 +550,37 @@ class server {
   sent leave(conn_id conn, std::string_view room) {
     return result(wsg_server_leave(get(), conn, room.data(), room.size()));
   }
+  /// Refuses a message of `event` that its schema let pass and the application's own check did not.
+  sent refuse(conn_id conn, std::string_view event) {
+    return result(wsg_server_refuse(get(), conn, event.data(), event.size()));
+  }
+  /// Keeps a pointer for a connection until the batch with its close was let go.
+  sent set_data(conn_id conn, void *data) { return result(wsg_conn_set_data(get(), conn, data)); }
+  void *data(conn_id conn) const noexcept { return wsg_conn_data(get(), conn); }
   sent pause(conn_id conn) { return result(wsg_server_pause(get(), conn)); }
   sent resume(conn_id conn) { return result(wsg_server_resume(get(), conn)); }
 
-  /// To a room; `except` is left out.
-  void broadcast(std::string_view room, std::string_view event, std::string_view json, conn_id except = 0) {
-    detail::check(wsg_server_broadcast(get(), room.data(), room.size(), event.data(), event.size(), json.data(),
+  /// To a room; `except` is left out. `queued`: broadcasts come faster than the library carries them out.
+  sent broadcast(std::string_view room, std::string_view event, std::string_view json, conn_id except = 0) {
+    return result(wsg_server_broadcast(get(), room.data(), room.size(), event.data(), event.size(), json.data(),
                                        json.size(), except));
   }
-  void broadcast_text(std::string_view room, std::string_view text, conn_id except = 0) {
-    detail::check(wsg_server_broadcast_text(get(), room.data(), room.size(), text.data(), text.size(), except));
+  sent broadcast_text(std::string_view room, std::string_view text, conn_id except = 0) {
+    return result(wsg_server_broadcast_text(get(), room.data(), room.size(), text.data(), text.size(), except));
   }
-  void broadcast_binary(std::string_view room, bytes payload, conn_id except = 0) {
-    detail::check(
+  sent broadcast_binary(std::string_view room, bytes payload, conn_id except = 0) {
+    return result(
         wsg_server_broadcast_binary(get(), room.data(), room.size(), payload.data(), payload.size(), except));
   }
   /// To every connection.
-  void broadcast_all(std::string_view event, std::string_view json, conn_id except = 0) {
-    detail::check(wsg_server_broadcast_all(get(), event.data(), event.size(), json.data(), json.size(), except));
+  sent broadcast_all(std::string_view event, std::string_view json, conn_id except = 0) {
+    return result(wsg_server_broadcast_all(get(), event.data(), event.size(), json.data(), json.size(), except));
   }
-  void broadcast_all_text(std::string_view text, conn_id except = 0) {
-    detail::check(wsg_server_broadcast_all_text(get(), text.data(), text.size(), except));
+  sent broadcast_all_text(std::string_view text, conn_id except = 0) {
+    return result(wsg_server_broadcast_all_text(get(), text.data(), text.size(), except));
   }
-  void broadcast_all_binary(bytes payload, conn_id except = 0) {
-    detail::check(wsg_server_broadcast_all_binary(get(), payload.data(), payload.size(), except));
+  sent broadcast_all_binary(bytes payload, conn_id except = 0) {
+    return result(wsg_server_broadcast_all_binary(get(), payload.data(), payload.size(), except));
   }
   void disconnect_user(std::string_view user) {
     detail::check(wsg_server_disconnect_user(get(), user.data(), user.size()));
@@ -545,7 +604,18 @@ class server {
   /// Hands over what this thread has sent so far in a handler.
   void flush() { detail::check(wsg_server_flush(get())); }
 
+  /// Which of the events that ask for no answer `next` should wake for; `run` sets it by its handlers.
+  void heed(bool opens, bool closes, bool violations) {
+    detail::check(wsg_server_heed(get(), opens, closes, violations));
+  }
+
  private:
+  void start(wsg_options *options) {
+    wsg_server *raw = nullptr;
+    detail::explained([&](wsg_error **error) { return wsg_server_start(options, &raw, error); });
+    raw_.reset(raw);
+  }
+
   static sent result(wsg_status status) {
     if (status == WSG_ERR_CONNECTION_CLOSED) return sent::closed;
     return detail::check(status) == WSG_QUEUED ? sent::queued : sent::on_its_way;
@@ -559,12 +629,12 @@ class server {
   class running {
    public:
     running(server &self, handlers handlers) : self_(self), on_(std::move(handlers)) {
-      if (self_.inline_ != nullptr) self_.inline_->listen(self_, on_.failed);
+      if (self_.inline_ != nullptr) self_.inline_->listen(on_.failed);
     }
     running(const running &) = delete;
     running &operator=(const running &) = delete;
     ~running() {
-      if (self_.inline_ != nullptr) self_.inline_->unlisten(self_);
+      if (self_.inline_ != nullptr) self_.inline_->unlisten(on_.failed);
     }
 
     wsg_handlers table() const {
@@ -621,10 +691,8 @@ class server {
     handlers on_;
   };
 
-  // Connections that `next` has failed and whose close has not come. Of whoever takes events, which is one thread at a time.
-  std::unordered_set<conn_id> failed_;
   // In this order: the server ends before the handler that its threads call.
-  std::shared_ptr<detail::inline_state> inline_;
+  std::unique_ptr<detail::inline_calls> inline_;
   std::unique_ptr<wsg_server, detail::deleter> raw_;
 };
 
@@ -663,6 +731,9 @@ inline std::string json_quote(std::string_view text) {
   return json;
 }
 
+#if !WSGUARD_EXCEPTIONS
+}  // namespace without_exceptions
+#endif
 }  // namespace wsguard
 
 #endif  // WSGUARD_HPP

@@ -28,6 +28,11 @@ fn json(server: *mut ServerHandle) -> Result<Arc<Running>, Status> {
     if running.is_raw { Err(Status::ErrArgument) } else { Ok(running) }
 }
 
+/// What is answered when a broadcast is on its way: whether more of them come than are carried out.
+fn told(running: &Running) -> Status {
+    if running.commands.broadcasts_wait() { Status::Queued } else { Status::Ok }
+}
+
 /// The name of a room or a user, of 1 to 256 bytes.
 fn named<'call>(data: *const c_char, len: usize) -> Result<&'call str, Status> {
     let name = name(data, len)?;
@@ -39,8 +44,8 @@ exports! {
     /// they never block, and what one thread sends to a connection arrives in order.
     ///
     /// Returns `WSG_OK`; `WSG_QUEUED` when it waits behind what the peer has not read; `WSG_ERR_CONNECTION_CLOSED`, at once
-    /// when this application has closed it; `WSG_ERR_ARGUMENT` on a `json` server; `WSG_ERR_UTF8`, `WSG_ERR_NULL`,
-    /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// when this application has closed it or its session has ended; `WSG_ERR_ARGUMENT` on a `json` server, and for what is
+    /// larger than `max_outbox_bytes`; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_send_text(server: *mut ServerHandle, conn: u64, text: *const c_char, text_len: usize) -> Status {
         let text = self::text(text, text_len)?;
         let running = raw(server)?;
@@ -149,15 +154,19 @@ exports! {
     /// Emits an event to a room. `except` is left out; 0: nobody is. `NULL` is no room but `WSG_ERR_NULL`: for everybody
     /// there is `wsg_server_broadcast_all`.
     ///
-    /// Encoded once; `data` as in `wsg_server_emit`. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a room or data that cannot be,
-    /// and on a `raw` server; `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// Encoded once; `data` as in `wsg_server_emit`. Returns `WSG_OK`; `WSG_QUEUED` when more than `max_outbox_bytes` of
+    /// broadcasts wait for an I/O thread, so that they pile up in memory: no event tells the end of that, but a later one that
+    /// answers `WSG_OK` (a peer that does not read is another matter: it is closed). `WSG_ERR_ARGUMENT` for a room or data
+    /// that cannot be, for what is larger than `max_outbox_bytes`, and on a `raw` server; `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`,
+    /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_broadcast(server: *mut ServerHandle, room: *const c_char, room_len: usize, event: *const c_char,
         event_len: usize, data: *const c_char, data_len: usize, except: u64,
     ) -> Status {
         let room = named(room, room_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
-        json(server)?.commands.broadcast(Some(room), event, data, self::except(except))?;
-        Ok(Status::Ok)
+        let running = json(server)?;
+        running.commands.broadcast(Some(room), event, data, self::except(except))?;
+        Ok(told(&running))
     }
 
     /// Sends a text message to a room (`raw`). As `wsg_server_broadcast`.
@@ -165,8 +174,9 @@ exports! {
         text: *const c_char, text_len: usize, except: u64,
     ) -> Status {
         let (room, text) = (named(room, room_len)?, self::text(text, text_len)?);
-        raw(server)?.commands.broadcast_text(Some(room), text, self::except(except))?;
-        Ok(Status::Ok)
+        let running = raw(server)?;
+        running.commands.broadcast_text(Some(room), text, self::except(except))?;
+        Ok(told(&running))
     }
 
     /// Sends a binary message to a room (`raw`). As `wsg_server_broadcast`.
@@ -174,8 +184,9 @@ exports! {
         payload: *const c_char, payload_len: usize, except: u64,
     ) -> Status {
         let (room, payload) = (named(room, room_len)?, bytes(payload, payload_len)?);
-        raw(server)?.commands.broadcast_binary(Some(room), payload, self::except(except))?;
-        Ok(Status::Ok)
+        let running = raw(server)?;
+        running.commands.broadcast_binary(Some(room), payload, self::except(except))?;
+        Ok(told(&running))
     }
 
     /// Emits an event to every connection of the server. Otherwise as `wsg_server_broadcast`.
@@ -183,16 +194,18 @@ exports! {
         data: *const c_char, data_len: usize, except: u64,
     ) -> Status {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
-        json(server)?.commands.broadcast(None, event, data, self::except(except))?;
-        Ok(Status::Ok)
+        let running = json(server)?;
+        running.commands.broadcast(None, event, data, self::except(except))?;
+        Ok(told(&running))
     }
 
     /// Sends a text message to every connection of the server (`raw`). Otherwise as `wsg_server_broadcast`.
     pub fn wsg_server_broadcast_all_text(server: *mut ServerHandle, text: *const c_char, text_len: usize, except: u64
     ) -> Status {
         let text = self::text(text, text_len)?;
-        raw(server)?.commands.broadcast_text(None, text, self::except(except))?;
-        Ok(Status::Ok)
+        let running = raw(server)?;
+        running.commands.broadcast_text(None, text, self::except(except))?;
+        Ok(told(&running))
     }
 
     /// Sends a binary message to every connection of the server (`raw`). Otherwise as `wsg_server_broadcast`.
@@ -200,16 +213,21 @@ exports! {
         except: u64,
     ) -> Status {
         let payload = bytes(payload, payload_len)?;
-        raw(server)?.commands.broadcast_binary(None, payload, self::except(except))?;
-        Ok(Status::Ok)
+        let running = raw(server)?;
+        running.commands.broadcast_binary(None, payload, self::except(except))?;
+        Ok(told(&running))
     }
 
     /// Closes every connection of a user (1 to 256 bytes): `session_revoked`. From here on they are closed for their
-    /// application, as after `wsg_server_close`. Returns as `wsg_server_broadcast`.
+    /// application, as after `wsg_server_close`; on `WSG_ERR_STOPPED`, too. Returns as `wsg_server_broadcast`, never
+    /// `WSG_QUEUED`.
     pub fn wsg_server_disconnect_user(server: *mut ServerHandle, user: *const c_char, user_len: usize) -> Status {
         let user = named(user, user_len)?;
         let running = running(server)?;
-        running.peers.close_user(user, || running.commands.disconnect_user(user))?;
+        running.peers.close_user(user, || {
+            running.commands.disconnect_user(user)?;
+            Ok::<_, Error>(running.commands.last_revocation())
+        })?;
         Ok(Status::Ok)
     }
 

@@ -8,8 +8,9 @@ use crate::server::{ServerHandle, running};
 use crate::status::Status;
 
 exports! {
-    /// Whether what is sent to a connection may still reach its peer: it is open, and the application has not closed it, by
-    /// `wsg_server_close`, `wsg_server_fail` or `wsg_server_disconnect_user`. `false` also for a server that is none.
+    /// Whether what is sent to a connection may still reach its peer: it is open, its session has not ended, and the
+    /// application has not closed it, by `wsg_server_close`, `wsg_server_fail` or `wsg_server_disconnect_user`. `false`
+    /// also for a server that is none.
     pub fn wsg_conn_is_open(server: *const ServerHandle, conn: u64) -> bool {
         let running = running(server)?;
         let conn = running.open(conn)?;

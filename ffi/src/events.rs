@@ -65,7 +65,7 @@ pub struct Upgrade {
     pub headers: *const Field,
     /// How many.
     pub headers_len: usize,
-    /// Every cookie, in the order sent.
+    /// Every cookie, in the order sent: the first 1024.
     pub cookies: *const Field,
     /// How many.
     pub cookies_len: usize,
@@ -89,6 +89,9 @@ pub struct Open {
     pub path: Str,
     /// The subprotocol of the 101; or none.
     pub subprotocol: Str,
+    /// When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `wsg_server_accept` said. `WSG_NEVER`
+    /// when it does not.
+    pub expires_at_ms: u64,
 }
 
 /// A valid message of the `json` protocol.
@@ -131,6 +134,8 @@ pub struct Violation {
     pub user: Str,
     /// The event of the message, escaped and cut to 64 characters; or none.
     pub event: Str,
+    /// What was wrong, in the words of the log: at most 256 characters, none of them a control character.
+    pub detail: Str,
 }
 
 /// What an event says, by its kind. Only the member named there may be read. Its size never changes; what the pointers lead

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use wsguard::host::Replies;
 
 use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
+use crate::inline::Asked;
 use crate::json::Known;
 use crate::os;
 use crate::status::Status;
@@ -351,15 +352,17 @@ struct InlineCall {
     /// 0: none.
     token: usize,
     replies: *mut Replies<'static>,
-    /// The kind of the message that is answered, and the JSON it holds.
-    kind: EventKind,
-    known: Known,
+    asked: Asked,
     replied: bool,
 }
 
 impl InlineCall {
-    const NONE: Self =
-        Self { token: 0, replies: core::ptr::null_mut(), kind: EventKind::Text, known: Known::NOTHING, replied: false };
+    const NONE: Self = Self {
+        token: 0,
+        replies: core::ptr::null_mut(),
+        asked: Asked { kind: EventKind::Text, known: Known::NOTHING, max_outbox_bytes: 0 },
+        replied: false,
+    };
 }
 
 thread_local! {
@@ -373,12 +376,7 @@ const TOKEN_BITS: u32 = usize::BITS * 5 / 8;
 static THREADS: AtomicUsize = AtomicUsize::new(1);
 
 /// Calls C with a handle for `replies` that ends with the call, and says whether C replied.
-pub(crate) fn lend_replies<H, R>(
-    replies: &mut Replies<'_>,
-    kind: EventKind,
-    known: Known,
-    call: impl FnOnce(*mut H) -> R,
-) -> (R, bool) {
+pub(crate) fn lend_replies<H, R>(replies: &mut Replies<'_>, asked: Asked, call: impl FnOnce(*mut H) -> R) -> (R, bool) {
     struct End(InlineCall);
     impl Drop for End {
         fn drop(&mut self) {
@@ -388,7 +386,7 @@ pub(crate) fn lend_replies<H, R>(
     let token = NEXT_TOKEN.get();
     NEXT_TOKEN.set(token.wrapping_add(1));
     let replies = core::ptr::from_mut(replies).cast();
-    let _end = End(INLINE_CALL.replace(InlineCall { token, replies, kind, known, replied: false }));
+    let _end = End(INLINE_CALL.replace(InlineCall { token, replies, asked, replied: false }));
     let returned = call(core::ptr::without_provenance_mut(token));
     (returned, INLINE_CALL.get().replied)
 }
@@ -396,7 +394,7 @@ pub(crate) fn lend_replies<H, R>(
 /// The answers that a handle stands for: during its call, on its thread.
 pub(crate) fn with_replies<H>(
     handle: *const H,
-    reply: impl FnOnce(&mut Replies<'_>, EventKind, Known) -> Result<(), Status>,
+    reply: impl FnOnce(&mut Replies<'_>, Asked) -> Result<(), Status>,
 ) -> Result<(), Status> {
     if handle.is_null() {
         return Err(Status::ErrNull);
@@ -407,7 +405,7 @@ pub(crate) fn with_replies<H>(
     }
     // SAFETY: the token is that of the call this thread is in, so `lend_replies` has not returned and its exclusive
     // reference is live; it is lent to nobody else, since `reply` does not call C.
-    reply(unsafe { &mut *call.replies }, call.kind, call.known)?;
+    reply(unsafe { &mut *call.replies }, call.asked)?;
     INLINE_CALL.set(InlineCall { replied: true, ..call });
     Ok(())
 }
@@ -490,8 +488,8 @@ mod tests {
 
     #[test]
     fn answers_end_with_their_call() {
-        assert_eq!(with_replies::<Thing>(core::ptr::null(), |_, _, _| Ok(())), Err(Status::ErrNull));
-        assert_eq!(with_replies::<Thing>(core::ptr::without_provenance(1), |_, _, _| Ok(())), Err(Status::ErrHandle));
+        assert_eq!(with_replies::<Thing>(core::ptr::null(), |_, _| Ok(())), Err(Status::ErrNull));
+        assert_eq!(with_replies::<Thing>(core::ptr::without_provenance(1), |_, _| Ok(())), Err(Status::ErrHandle));
         assert!(!is_inline());
     }
 }

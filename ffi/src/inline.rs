@@ -54,12 +54,13 @@ pub(crate) struct Inline {
 pub(crate) struct InlineOf {
     pub(crate) inline: Inline,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) max_outbox_bytes: usize,
 }
 
 impl wsguard::host::Inline for InlineOf {
     fn message(&self, conn: ConnectionId, message: Message<'_>, replies: &mut Replies<'_>) -> Handled {
-        // Closed is closed, here too: the core may not have come to it yet.
-        if self.peers.is_gone(conn) {
+        // Closed is closed, here too: the core may not have come to it yet. It knows when a session has ended.
+        if self.peers.is_closed(conn) {
             return Handled::Done;
         }
         let none = Str::NONE;
@@ -84,7 +85,8 @@ impl wsguard::host::Inline for InlineOf {
         let call = |handle| {
             foreign(|| (self.inline.handler)(self.inline.userdata.pointer(), conn.to_u64(), &raw const seen, handle))
         };
-        let (returned, replied) = handle::lend_replies::<RepliesHandle, _>(replies, seen.kind, known, call);
+        let asked = Asked { kind: seen.kind, known, max_outbox_bytes: self.max_outbox_bytes };
+        let (returned, replied) = handle::lend_replies::<RepliesHandle, _>(replies, asked, call);
         if returned == InlineOutcome::Done as c_int {
             Handled::Done
         } else if returned == InlineOutcome::Pass as c_int && !replied {
@@ -96,17 +98,31 @@ impl wsguard::host::Inline for InlineOf {
     }
 }
 
-fn raw(kind: EventKind) -> Result<(), Status> {
-    if kind == EventKind::Message { Err(Status::ErrArgument) } else { Ok(()) }
+/// The message that an inline handler answers, and what bounds its answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) kind: EventKind,
+    /// The JSON that it holds.
+    pub(crate) known: Known,
+    pub(crate) max_outbox_bytes: usize,
+}
+
+impl Asked {
+    /// An answer of `bytes` in the protocol of the message, which could never be sent when it is larger than an outbox.
+    fn takes(self, is_event: bool, bytes: usize) -> Result<(), Status> {
+        let is_taken = (self.kind == EventKind::Message) == is_event && bytes <= self.max_outbox_bytes;
+        if is_taken { Ok(()) } else { Err(Status::ErrArgument) }
+    }
 }
 
 exports! {
     /// Sends a text message (`raw`). Like all three it returns `WSG_OK`, `WSG_ERR_ARGUMENT` on a server of the other
-    /// protocol, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside the call that gave the handle.
+    /// protocol and for what is larger than `max_outbox_bytes`, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside
+    /// the call that gave the handle.
     pub fn wsg_replies_text(replies: *mut RepliesHandle, text: *const c_char, text_len: usize) -> Status {
         let text = handle::text(text, text_len)?;
-        handle::with_replies(replies, |replies, kind, _| {
-            raw(kind)?;
+        handle::with_replies(replies, |replies, asked| {
+            asked.takes(false, text.len())?;
             replies.text(text);
             Ok(())
         })?;
@@ -116,8 +132,8 @@ exports! {
     /// Sends a binary message (`raw`).
     pub fn wsg_replies_binary(replies: *mut RepliesHandle, payload: *const c_char, payload_len: usize) -> Status {
         let payload = bytes(payload, payload_len)?;
-        handle::with_replies(replies, |replies, kind, _| {
-            raw(kind)?;
+        handle::with_replies(replies, |replies, asked| {
+            asked.takes(false, payload.len())?;
             replies.binary(payload);
             Ok(())
         })?;
@@ -128,12 +144,12 @@ exports! {
     pub fn wsg_replies_emit(replies: *mut RepliesHandle, event: *const c_char, event_len: usize, data: *const c_char,
         data_len: usize, id: *const c_char, id_len: usize,
     ) -> Status {
-        handle::with_replies(replies, |replies, kind, known| {
-            if kind != EventKind::Message {
-                return Err(Status::ErrArgument);
-            }
+        handle::with_replies(replies, |replies, asked| {
             let event = json::event(event, event_len)?;
-            replies.emit(event, json::checked(known, data, data_len)?, json::checked_id(known, id, id_len)?);
+            let data = json::checked(asked.known, data, data_len)?;
+            let id = json::checked_id(asked.known, id, id_len)?;
+            asked.takes(true, event.len() + data.len() + id.map_or(0, str::len))?;
+            replies.emit(event, data, id);
             Ok(())
         })?;
         Ok(Status::Ok)

@@ -235,6 +235,15 @@ fn unquoted(json: &str) -> Option<String> {
     if json.starts_with('"') { serde_json::from_str(json).ok() } else { None }
 }
 
+fn integer(json: &str) -> Option<i64> {
+    /// From here on a fraction may be lost, and with it another integer.
+    const INEXACT: f64 = 9_007_199_254_740_992.0;
+    serde_json::from_str(json).ok().or_else(|| {
+        let number: f64 = serde_json::from_str(json).ok()?;
+        (number.fract() == 0.0 && number.abs() < INEXACT).then_some(number as i64)
+    })
+}
+
 /// Writes `text` and a zero byte to the caller's buffer, and how long the text is; too short a one is left alone.
 fn write(text: &str, to: &mut [MaybeUninit<u8>], len: &mut MaybeUninit<usize>) -> Result<Status, Status> {
     len.write(text.len());
@@ -280,14 +289,14 @@ exports! {
         write(&said, to, len)
     }
 
-    /// A JSON number that is an integer.
+    /// A JSON number that is an integer, however it is written: `5.0` and `5e0` are, as for `"type": "integer"` of a schema.
     ///
     /// Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for anything else, and for one that does not fit; `WSG_ERR_NULL` or
     /// `WSG_ERR_UTF8`. `*number` is set on `WSG_OK` only.
     pub fn wsg_json_integer(json: *const c_char, json_len: usize, number: Option<&mut MaybeUninit<i64>>) -> Status {
         let place = handle::out(number)?;
         let json = name(json, json_len)?;
-        place.write(serde_json::from_str(json).map_err(|_| Status::ErrArgument)?);
+        place.write(integer(json).ok_or(Status::ErrArgument)?);
         Ok(Status::Ok)
     }
 
@@ -343,6 +352,18 @@ mod tests {
         }
         for (bad, key) in [(r#"{"a":1,"\u0061":2}"#, "a"), (r#"[1,{"x":[{"b":{},"c":0,"b":1}]}]"#, "b")] {
             assert_eq!(keys_once(bad), Err(key.to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn integers_are_what_a_schema_takes_for_one() {
+        for (json, number) in
+            [("5", 5), ("-5.0", -5), ("1e2", 100), ("-0", 0), (" 7 ", 7), ("9223372036854775807", i64::MAX)]
+        {
+            assert_eq!(integer(json), Some(number), "{json}");
+        }
+        for json in ["1.5", "1e-1", "9223372036854775808", "9007199254740993.0", "1e400", "\"5\"", "null", "5 5", ""] {
+            assert_eq!(integer(json), None, "{json}");
         }
     }
 

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
-use wsguard::host::{ConfigError, ConfigErrorKind, Error, Options, Policy};
+use wsguard::host::{ConfigError, ConfigErrorKind, Error, Options, compile};
 
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
 use crate::handle::{self, Opaque, Registry, Userdata, lock, name, optional_text};
@@ -71,7 +71,7 @@ fn check(option: &str, value: &Value) -> Result<(), Failure> {
     if option != "rate_limit" {
         alone.rate_limit = None;
     }
-    match host::compile(alone) {
+    match compile(alone) {
         Err(error) if error.kind == ConfigErrorKind::InvalidOption && error.option.starts_with(option) => {
             Err(error.into())
         }

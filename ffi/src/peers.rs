@@ -1,55 +1,113 @@
-//! What this face remembers of each connection from its open to its close: the user, the application's pointer, and
-//! whether the application has closed it. Closed is closed: from then on nothing is sent to it and no handler runs for it,
-//! also for the messages that were taken together with the one at which it was closed.
+//! What this face remembers of each connection from its open to its close: the user, the application's pointer, when its
+//! session ends, and whether the application has closed it. Closed is closed: from then on nothing is sent to it and no
+//! handler runs for it, also for the messages that were taken together with the one at which it was closed.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use wsguard::host::{ConnectionId, ConnectionMap};
 
-use crate::handle::Userdata;
+use crate::handle::{Userdata, lock};
+use crate::revoked::Revoked;
 
 #[derive(Debug)]
 struct Peer {
     user: Option<Arc<str>>,
     pointer: Userdata,
+    /// When its session ends. The core closes it then; what was read before may be in a batch still.
+    ends: Option<Instant>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.
     hidden: AtomicBool,
 }
 
-/// The connections whose open was taken and whose close was not. A table by slot: no larger than the most connections that
-/// were ever open together.
+/// What is kept, by slot: no larger than the most connections that were ever open together. Those whose close is in the batch
+/// that the application has are kept beside it: the same batch may hold the open of the next connection in their slot.
+#[derive(Debug, Default)]
+struct Table {
+    here: ConnectionMap<Peer>,
+    leaving: HashMap<ConnectionId, Peer>,
+}
+
+impl Table {
+    fn get(&self, conn: ConnectionId) -> Option<&Peer> {
+        self.here.get(conn).or_else(|| self.leaving.get(&conn))
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Peer> {
+        self.here.values().chain(self.leaving.values())
+    }
+}
+
+/// The connections whose open was taken, until the batch with their close was let go.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    /// How many are gone; 0 spares a look at the table.
+    /// How many are gone, and how many sessions will end: 0 spares a look at the table.
     gone: AtomicUsize,
-    table: RwLock<ConnectionMap<Peer>>,
+    ending: AtomicUsize,
+    table: RwLock<Table>,
+    /// Locked behind the table.
+    revoked: Mutex<Revoked>,
+}
+
+/// What an open says that is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Opened<'open> {
+    pub(crate) user: Option<&'open Arc<str>>,
+    /// As in the core's `Open`.
+    pub(crate) granted: u64,
+    pub(crate) ends: Option<Instant>,
 }
 
 impl Peers {
-    fn read(&self) -> RwLockReadGuard<'_, ConnectionMap<Peer>> {
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, ConnectionMap<Peer>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes what is known of `conn`, which an inline handler may know before its open was taken. One that is not known is
     /// added only where it `is_open`, which is asked under the lock: else a later connection may have its slot by now.
     fn change(&self, conn: ConnectionId, is_open: impl FnOnce() -> bool, change: impl FnOnce(&mut Peer)) {
-        let mut table = self.write();
+        let Table { here, leaving } = &mut *self.write();
+        if let Some(peer) = leaving.get_mut(&conn) {
+            return change(peer);
+        }
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
-        let unknown = || Peer { user: None, pointer: Userdata::NONE, gone, hidden };
-        let Some(mut peer) = table.remove(conn).or_else(|| is_open().then(unknown)) else { return };
+        let unknown = || Peer { user: None, pointer: Userdata::NONE, ends: None, gone, hidden };
+        let Some(mut peer) = here.remove(conn).or_else(|| is_open().then(unknown)) else { return };
         change(&mut peer);
-        table.insert(conn, peer);
+        here.insert(conn, peer);
     }
 
-    /// Its open was taken.
-    pub(crate) fn opened(&self, conn: ConnectionId, user: Option<&Arc<str>>) {
-        self.change(conn, || true, |peer| peer.user = user.cloned());
+    /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
+    /// open.
+    pub(crate) fn opened(&self, conn: ConnectionId, opened: Opened<'_>) {
+        let Opened { user, granted, ends } = opened;
+        self.change(
+            conn,
+            || true,
+            |peer| {
+                peer.user = user.cloned();
+                peer.ends = ends;
+                self.ending.fetch_add(usize::from(ends.is_some()), Ordering::AcqRel);
+                if user.is_some_and(|user| lock(&self.revoked).is_over(user, granted)) {
+                    self.mark(peer);
+                }
+            },
+        );
+    }
+
+    /// Its close was taken: from here on its slot is free for the next connection.
+    pub(crate) fn leaves(&self, conn: ConnectionId) {
+        let Table { here, leaving } = &mut *self.write();
+        if let Some(peer) = here.remove(conn) {
+            leaving.insert(conn, peer);
+        }
     }
 
     /// The batch with its close was let go.
@@ -57,18 +115,21 @@ impl Peers {
         if conns.is_empty() {
             return;
         }
-        let mut table = self.write();
+        let leaving = &mut self.write().leaving;
         for conn in conns {
-            if table.remove(*conn).is_some_and(|peer| peer.gone.into_inner()) {
-                self.gone.fetch_sub(1, Ordering::AcqRel);
-            }
+            let Some(peer) = leaving.remove(conn) else { continue };
+            self.gone.fetch_sub(usize::from(peer.gone.into_inner()), Ordering::AcqRel);
+            self.ending.fetch_sub(usize::from(peer.ends.is_some()), Ordering::AcqRel);
         }
+        leaving.shrink_to(4096);
     }
 
-    fn mark(&self, peer: &Peer) {
+    /// From here on it is gone: `true`.
+    fn mark(&self, peer: &Peer) -> bool {
         if !peer.gone.swap(true, Ordering::AcqRel) {
             self.gone.fetch_add(1, Ordering::AcqRel);
         }
+        true
     }
 
     /// The application has closed it, or tried to when its peer had left: `outcome` is the core's. What was taken of it is
@@ -91,34 +152,49 @@ impl Peers {
 
     /// The application has closed it.
     pub(crate) fn close(&self, conn: ConnectionId, is_open: impl FnOnce() -> bool) {
-        if let Some(peer) = self.read().get(conn) {
-            return self.mark(peer);
+        if self.read().get(conn).is_some_and(|peer| self.mark(peer)) {
+            return;
         }
-        self.change(conn, is_open, |peer| self.mark(peer));
+        self.change(conn, is_open, |peer| _ = self.mark(peer));
     }
 
     /// Every one whose open was taken.
     pub(crate) fn close_all(&self) {
-        self.read().values().for_each(|peer| self.mark(peer));
+        self.read().values().for_each(|peer| _ = self.mark(peer));
     }
 
-    /// Disconnects a user. Nobody is added meanwhile: who is here was let in before, and who comes later is told apart by
-    /// the core.
-    pub(crate) fn close_user<E>(&self, user: &str, disconnect: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    /// Disconnects a user; `disconnect` answers the number of the revocation. Nobody is added meanwhile: who is here was let
+    /// in before, and who comes later is told apart by the number. A server that has ended lets nobody in: there it is
+    /// everybody of that name whose messages were read.
+    pub(crate) fn close_user<E>(&self, user: &str, disconnect: impl FnOnce() -> Result<u64, E>) -> Result<(), E> {
         let table = self.read();
-        disconnect()?;
+        let mut revoked = lock(&self.revoked);
+        let outcome = disconnect();
+        revoked.note(user, *outcome.as_ref().unwrap_or(&u64::MAX));
+        drop(revoked);
         for peer in table.values() {
             if peer.user.as_deref() == Some(user) {
                 self.mark(peer);
             }
         }
-        Ok(())
+        outcome.map(|_| ())
     }
 
     /// Whether the application has closed it.
-    pub(crate) fn is_gone(&self, conn: ConnectionId) -> bool {
+    pub(crate) fn is_closed(&self, conn: ConnectionId) -> bool {
         self.gone.load(Ordering::Acquire) > 0
             && self.read().get(conn).is_some_and(|peer| peer.gone.load(Ordering::Acquire))
+    }
+
+    /// Whether it is over for the application: closed by it, or at the end of its session.
+    pub(crate) fn is_gone(&self, conn: ConnectionId) -> bool {
+        if self.ending.load(Ordering::Acquire) == 0 {
+            return self.is_closed(conn);
+        }
+        self.read().get(conn).is_some_and(|peer| {
+            let is_over = || peer.ends.is_some_and(|ends| ends <= Instant::now());
+            peer.gone.load(Ordering::Acquire) || is_over() && self.mark(peer)
+        })
     }
 
     /// Its open is not told.
@@ -144,7 +220,42 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn of(user: &Arc<str>, granted: u64) -> Opened<'_> {
+        Opened { user: Some(user), granted, ends: None }
+    }
+
+    /// Their closes were taken, and let go.
+    fn forget(peers: &Peers, conns: &[ConnectionId]) {
+        for conn in conns {
+            peers.leaves(*conn);
+        }
+        peers.forget(conns);
+    }
+
+    /// In one batch: the close of one, and the open of the next in its slot.
+    #[test]
+    fn whoever_leaves_is_known_beside_whoever_has_its_slot() {
+        let peers = Peers::default();
+        let (old, new) = (id(0, 1, 0), id(0, 2, 0));
+        let (alice, mut data) = (Arc::from("alice"), 7);
+        peers.opened(old, of(&alice, 0));
+        peers.set_pointer(old, Userdata::new((&raw mut data).cast()), || true);
+        peers.leaves(old);
+        peers.opened(new, Opened::default());
+        peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
+        assert!(peers.is_gone(old) && !peers.is_gone(new));
+        assert_eq!(peers.pointer(old).pointer(), (&raw mut data).cast());
+        assert!(peers.pointer(new).pointer().is_null());
+        peers.set_pointer(old, Userdata::NONE, || false);
+        assert!(peers.pointer(old).pointer().is_null());
+        peers.forget(&[old]);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (1, 0));
+        assert!(!peers.is_gone(old) && !peers.is_gone(new));
+    }
 
     fn id(shard: u64, generation: u64, slot: u64) -> ConnectionId {
         ConnectionId::from_u64(shard << 56 | generation << 24 | slot)
@@ -155,36 +266,76 @@ mod tests {
         let peers = Peers::default();
         let (alice, bob) = (Arc::from("alice"), Arc::from("bob"));
         let (a1, a2, b, nobody) = (id(0, 1, 0), id(1, 1, 0), id(0, 1, 1), id(0, 1, 2));
-        peers.opened(a1, Some(&alice));
-        peers.opened(a2, Some(&alice));
-        peers.opened(b, Some(&bob));
-        peers.opened(nobody, None);
-        assert_eq!(peers.close_user("alice", || Err("stopped")), Err("stopped"));
-        assert!(!peers.is_gone(a1));
-        peers.close_user("alice", || Ok::<_, &str>(())).unwrap();
+        peers.opened(a1, of(&alice, 0));
+        peers.opened(a2, of(&alice, 0));
+        peers.opened(b, of(&bob, 0));
+        peers.opened(nobody, Opened::default());
+        peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
         assert_eq!([a1, a2, b, nobody].map(|conn| peers.is_gone(conn)), [true, true, false, false]);
         peers.close(nobody, || true);
         peers.close(nobody, || true);
         assert!(peers.is_gone(nobody));
         peers.hide(nobody);
         assert!(peers.is_hidden(nobody) && !peers.is_hidden(b));
-        peers.forget(&[a1, a2, nobody, nobody]);
+        forget(&peers, &[a1, a2, nobody, nobody]);
         assert_eq!(peers.read().values().count(), 1);
         assert_eq!(peers.gone.load(Ordering::Relaxed), 0);
         let again = id(0, 2, 0);
-        peers.opened(again, Some(&alice));
+        peers.opened(again, of(&alice, 1));
         assert!(!peers.is_gone(again) && !peers.is_gone(a1));
+    }
+
+    /// Closed before it was open; whoever was let in behind the call is not meant.
+    #[test]
+    fn whose_user_was_disconnected_before_the_open_was_taken_is_closed() {
+        let peers = Peers::default();
+        let (alice, bob) = (Arc::from("alice"), Arc::from("bob"));
+        peers.close_user("alice", || Ok::<_, &str>(4)).unwrap();
+        for (slot, user, granted, is_gone) in
+            [(0, &alice, 3, true), (1, &alice, 4, false), (2, &bob, 3, false), (3, &alice, 0, true)]
+        {
+            peers.opened(id(0, 1, slot), of(user, granted));
+            assert_eq!(peers.is_gone(id(0, 1, slot)), is_gone, "{user} {granted}");
+        }
+    }
+
+    /// The server has ended, and of alice there are messages in a batch.
+    #[test]
+    fn a_disconnect_that_comes_too_late_closes_all_the_same() {
+        let peers = Peers::default();
+        let alice = Arc::from("alice");
+        peers.opened(id(0, 1, 0), of(&alice, 7));
+        assert_eq!(peers.close_user("alice", || Err("stopped")), Err("stopped"));
+        peers.opened(id(0, 1, 1), of(&alice, 8));
+        assert!(peers.is_gone(id(0, 1, 0)) && peers.is_gone(id(0, 1, 1)));
+    }
+
+    #[test]
+    fn whose_session_has_ended_is_gone_until_its_close_was_let_go() {
+        let peers = Peers::default();
+        let (over, lasting, endless) = (id(0, 1, 0), id(0, 1, 1), id(0, 1, 2));
+        let now = Instant::now();
+        peers.opened(over, Opened { ends: Some(now), ..Opened::default() });
+        peers.opened(lasting, Opened { ends: Some(now + Duration::from_secs(3600)), ..Opened::default() });
+        peers.opened(endless, Opened::default());
+        assert!(!peers.is_closed(over), "nobody has asked");
+        assert_eq!([over, lasting, endless].map(|conn| peers.is_gone(conn)), [true, false, false]);
+        assert!(peers.is_closed(over));
+        peers.hide(over);
+        assert!(peers.is_hidden(over));
+        forget(&peers, &[over, lasting, endless]);
+        assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]
     fn whoever_has_left_already_is_closed_too_but_not_added() {
         let peers = Peers::default();
         let (known, unknown) = (id(0, 1, 0), id(0, 1, 1));
-        peers.opened(known, None);
+        peers.opened(known, Opened::default());
         assert_eq!(peers.closed(known, Err("closed"), || true), Err("closed"));
         assert_eq!(peers.closed(unknown, Err("closed"), || true), Err("closed"));
         assert!(peers.is_gone(known) && !peers.is_gone(unknown));
-        peers.forget(&[known, unknown]);
+        forget(&peers, &[known, unknown]);
         assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
     }
 
@@ -193,12 +344,12 @@ mod tests {
     fn whoever_comes_late_leaves_the_next_connection_of_the_slot_alone() {
         let peers = Peers::default();
         let (old, new) = (id(0, 1, 0), id(0, 2, 0));
-        peers.opened(old, None);
-        peers.forget(&[old]);
-        peers.opened(new, Some(&Arc::from("alice")));
+        peers.opened(old, Opened::default());
+        forget(&peers, &[old]);
+        peers.opened(new, of(&Arc::from("alice"), 0));
         peers.close(old, || false);
         peers.set_pointer(old, Userdata::NONE, || false);
-        peers.close_user("alice", || Ok::<_, &str>(())).unwrap();
+        peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
         assert!(peers.is_gone(new) && !peers.is_gone(old));
     }
 
@@ -210,10 +361,10 @@ mod tests {
         let mut data = 7;
         peers.set_pointer(conn, Userdata::new((&raw mut data).cast()), || true);
         peers.close(conn, || true);
-        peers.opened(conn, Some(&Arc::from("alice")));
+        peers.opened(conn, of(&Arc::from("alice"), 0));
         assert!(peers.is_gone(conn));
         assert_eq!(peers.pointer(conn).pointer(), (&raw mut data).cast());
-        peers.forget(&[conn]);
+        forget(&peers, &[conn]);
         assert!(peers.pointer(conn).pointer().is_null());
     }
 }

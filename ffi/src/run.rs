@@ -107,20 +107,21 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
     first && returned.unwrap_or(0) == 0
 }
 
-/// Whether the application does not want to hear of this one: its connection was closed by it, and closed is closed. Of
-/// the end of a connection it hears if it heard of its beginning.
-fn is_skipped(running: &Running, event: &Event) -> bool {
+/// Whether the application does not want to hear of this one: its connection is over for it, and closed is closed. Of the
+/// end of a connection it hears if it heard of its beginning; of a handshake as long as its answer matters.
+fn is_stale(running: &Running, event: &Event) -> bool {
     let conn = ConnectionId::from_u64(event.conn);
-    match event.kind {
-        EventKind::Open if running.peers.is_gone(conn) => {
+    match handle::seen(event) {
+        Seen::Upgrade(upgrade) => !running.commands.is_waiting(TicketId::from_u64(upgrade.ticket)),
+        Seen::Open(_) if running.peers.is_gone(conn) => {
             running.peers.hide(conn);
             true
         }
-        EventKind::Text | EventKind::Binary | EventKind::Message => running.peers.is_gone(conn),
+        Seen::Payload(_) | Seen::Message(_) => running.peers.is_gone(conn),
         // One that was on its way when more was queued speaks of what was sent before; another follows.
-        EventKind::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
-        EventKind::Close => running.peers.is_hidden(conn),
-        EventKind::Open | EventKind::Upgrade | EventKind::Violation => false,
+        Seen::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
+        Seen::Close(_) => running.peers.is_hidden(conn),
+        Seen::Open(_) | Seen::Violation(_) => false,
     }
 }
 
@@ -145,7 +146,7 @@ fn work(
 ) -> Result<(), Status> {
     let cork = running.commands.cork();
     for event in events {
-        if is_skipped(running, event) {
+        if is_stale(running, event) {
             continue;
         }
         let known = match handle::seen(event) {
@@ -194,7 +195,7 @@ fn serve(
     let handlers = handle::sized(handlers)?;
     check(&running, &handlers)?;
     let mut consumer = consume(&running)?;
-    let _mark = RunMark::new(server);
+    let _mark = RunMark::new(&running);
     let heeds = |has_handler: bool| has_handler || handlers.event.is_some();
     running.commands.heed(
         heeds(handlers.open.is_some()),
@@ -209,8 +210,9 @@ exports! {
     /// what the handlers send during one batch is handed over together, so it is also the fastest one. Opens, closes and
     /// violations without a handler do not wake the thread.
     ///
-    /// `handlers` is copied. Closed is closed: after `wsg_server_close`, `wsg_server_fail`, `wsg_server_disconnect_user` and
-    /// a handler that failed, no handler runs for that connection but `violation` and `close`.
+    /// `handlers` is copied. Closed is closed: after `wsg_server_close`, `wsg_server_fail`, `wsg_server_disconnect_user`, a
+    /// handler that failed, and the end of a session, no handler runs for that connection but `violation` and `close`,
+    /// whatever was read of it before. Nor does `upgrade` for a handshake whose peer has left or whose time is over.
     ///
     /// `*error` is written as `wsg_error` says. Returns `WSG_OK` when the server has stopped, and `WSG_NOTHING` after
     /// `wsg_server_interrupt`: it may be called again. `WSG_ERR_ARGUMENT` when `handlers.size` was not set, a handler is of a
@@ -252,5 +254,16 @@ exports! {
                 }
             })
         })
+    }
+
+    /// Whether `wsg_server_run` would pass this event over, for those who take batches by `wsg_server_next`: its connection
+    /// was closed by this application, its user disconnected, its session has ended or the server was stopped since it was
+    /// read. An open that is stale takes its close along; a handshake is stale when no answer is waited for, and
+    /// `WSG_EVENT_DRAINED` when more was queued since. `true` also for a server that is none.
+    ///
+    /// Ask for each event once, just before it is handled; its batch must not have been freed.
+    pub fn wsg_event_is_stale(server: *mut ServerHandle, event: Option<&Event>) -> bool {
+        let Ok(running) = running(server) else { return Ok(true) };
+        Ok(event.is_none_or(|event| is_stale(&running, event)))
     }
 }

@@ -1,10 +1,9 @@
 //! A server's life, and its events by pull.
 
-use core::cell::RefCell;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
 use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
@@ -61,6 +60,8 @@ pub struct Running {
     address: CString,
     bell: Bell,
     forks: u64,
+    /// The thread that is in its `wsg_server_run`; 0: none.
+    runner: AtomicUsize,
     /// Whoever takes events holds this for as long; `None`: the server was freed.
     consumer: Mutex<Option<Server>>,
     /// The batch; `None` while the application has it.
@@ -74,9 +75,12 @@ pub struct Batch {
     home: Weak<Mutex<Option<Pinned<Box<Views>>>>>,
 }
 
-thread_local! {
-    /// The servers whose `wsg_server_run` this thread is in.
-    static RUNS: RefCell<Vec<*const ServerHandle>> = const { RefCell::new(Vec::new()) };
+/// A number for this thread while it lives. Nothing is dropped at its end, where an application may still free its servers.
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| core::ptr::from_ref(here).addr())
 }
 
 /// What a server's counters are at one moment. New ones are added at the end.
@@ -129,11 +133,13 @@ impl Running {
         let bell = Bell::new().map_err(Error::Start)?;
         let builder = Builder::new().wake(bell.clone());
         let peers = Arc::new(Peers::default());
+        let options = stated.options()?;
+        let max_outbox_bytes = options.max_outbox_bytes;
         let builder = match stated.inline {
-            Some(inline) => builder.inline(InlineOf { inline, peers: Arc::clone(&peers) }),
+            Some(inline) => builder.inline(InlineOf { inline, peers: Arc::clone(&peers), max_outbox_bytes }),
             None => builder,
         };
-        let server = without_signals(|| builder.start(stated.options()?))?;
+        let server = without_signals(|| builder.start(options))?;
         Ok(Self {
             commands: server.handle(),
             peers,
@@ -144,6 +150,7 @@ impl Running {
             address: CString::new(server.address()).unwrap_or_default(),
             bell,
             forks: os::forks(),
+            runner: AtomicUsize::new(0),
             consumer: Mutex::new(Some(server)),
             spare: Arc::new(Mutex::new(Some(Pinned::default()))),
         })
@@ -161,7 +168,12 @@ impl Running {
         self.peers.close_all();
     }
 
-    /// An open connection that the application has not closed.
+    /// Whether this thread is in its `wsg_server_run`.
+    fn is_run_here(&self) -> bool {
+        self.runner.load(Ordering::Relaxed) == this_thread()
+    }
+
+    /// An open connection that is not over for the application.
     pub(crate) fn open(&self, conn: u64) -> Result<ConnectionId, Status> {
         let conn = ConnectionId::from_u64(conn);
         if self.peers.is_gone(conn) { Err(Status::ErrConnectionClosed) } else { Ok(conn) }
@@ -263,18 +275,18 @@ fn wait(server: &mut Server, bell: &Bell, batch: &mut EventBatch, patience: Opti
 }
 
 /// Marks that this thread runs a server, for as long as it lives.
-pub(crate) struct RunMark;
+pub(crate) struct RunMark<'r>(&'r AtomicUsize);
 
-impl RunMark {
-    pub(crate) fn new(server: *const ServerHandle) -> Self {
-        RUNS.with_borrow_mut(|runs| runs.push(server));
-        Self
+impl<'r> RunMark<'r> {
+    pub(crate) fn new(running: &'r Running) -> Self {
+        running.runner.store(this_thread(), Ordering::Relaxed);
+        Self(&running.runner)
     }
 }
 
-impl Drop for RunMark {
+impl Drop for RunMark<'_> {
     fn drop(&mut self) {
-        RUNS.with_borrow_mut(Vec::pop);
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -325,8 +337,9 @@ exports! {
     /// A `wsg_server_next` or `wsg_server_run` on another thread ends first, so a callback must not wait for this call.
     /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
-        let is_forked = handle::find(server).is_ok_and(|running| !running.is_here());
-        if !is_forked && (must_not_wait() || RUNS.with_borrow(|runs| runs.contains(&server.cast_const()))) {
+        let found = handle::find(server);
+        let is_forked = found.as_ref().is_ok_and(|running| !running.is_here());
+        if !is_forked && (must_not_wait() || found.is_ok_and(|running| running.is_run_here())) {
             return Err(Status::ErrReentrant);
         }
         let running = handle::remove(server)?;
@@ -358,8 +371,8 @@ exports! {
     /// `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from an inline handler; `WSG_ERR_NULL`,
     /// `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
     ///
-    /// A batch may hold messages of a connection that you close while you work on it: ask `wsg_conn_is_open` where that
-    /// matters. `wsg_server_run` skips them.
+    /// A batch may hold messages of a connection that you close, or whose session ends, while you work on it: before each event
+    /// is handled `wsg_event_is_stale` says so. `wsg_server_run` skips them.
     pub fn wsg_server_next(server: *mut ServerHandle, timeout_ms: i64,
         batch: Option<&mut MaybeUninit<*mut BatchHandle>>,
     ) -> Status {

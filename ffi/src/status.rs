@@ -12,7 +12,7 @@ pub enum Status {
     /// It was done.
     Ok = 0,
     /// The message was accepted and waits behind others that the peer has not read. `WSG_EVENT_DRAINED` tells when all
-    /// were written.
+    /// were written. Of a broadcast: it waits behind others for the library; see `wsg_server_broadcast`.
     Queued = 1,
     /// There is nothing: `wsg_server_next` waited as long as it was told to, or it was interrupted.
     Nothing = 2,

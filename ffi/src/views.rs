@@ -1,10 +1,13 @@
 //! A batch and the views of it: what C gets to see of the events, built once when the batch is taken.
 
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
 use wsguard::host::{self, ConnectionId, EventBatch, Status};
 
 use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
 use crate::handle::Str;
-use crate::peers::Peers;
+use crate::names::WSG_NEVER;
+use crate::peers::{Opened, Peers};
 
 /// The events of one batch. The pointers in `events` lead into the lists of their kinds, and those into the rest.
 #[derive(Debug, Default)]
@@ -70,8 +73,6 @@ impl Views {
         let mut kept = Kept { said, closed, peers, texts, fields };
         events.extend(batch.iter().map(|event| kept.event(&event)));
         said.point(events);
-        // Those who were disconnected before their open was taken; the table knows of them by now.
-        batch.revoked().for_each(|conn| peers.close(conn, || true));
     }
 
     pub(crate) fn events(&self) -> &[Event] {
@@ -86,8 +87,21 @@ impl Views {
         self.events.shrink_to(4096);
         self.said.clear();
         self.texts.clear();
+        self.texts.shrink_to(4096);
         self.fields.clear();
+        self.fields.shrink_to(4096);
+        self.closed.shrink_to(4096);
     }
+}
+
+/// A cookie may be two bytes of a request, and is 32 here; no browser keeps so many for a site.
+const MOST_COOKIES: usize = 1024;
+
+/// When it is so many milliseconds since 1970, on the clock that nobody sets: the core counts on it, too. `None`: so far off
+/// that it is never.
+fn instant(unix_ms: u64) -> Option<Instant> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Instant::now().checked_add(Duration::from_millis(unix_ms).saturating_sub(now))
 }
 
 /// What is made for views: texts that the core has in another form, arrays of fields.
@@ -124,7 +138,8 @@ impl Kept<'_> {
                 EventKind::Upgrade
             }
             host::Event::Open(open) => {
-                self.peers.opened(open.conn, open.user.as_ref());
+                let ends = open.expires_at_ms.and_then(instant);
+                self.peers.opened(open.conn, Opened { user: open.user.as_ref(), granted: open.granted, ends });
                 let open = self.open(open);
                 self.said.opens.push(open);
                 EventKind::Open
@@ -142,6 +157,7 @@ impl Kept<'_> {
                 EventKind::Message
             }
             host::Event::Close(close) => {
+                self.peers.leaves(close.conn);
                 self.closed.push(close.conn);
                 self.said.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
                 EventKind::Close
@@ -161,7 +177,7 @@ impl Kept<'_> {
         let field = |(name, value): (&str, &str)| Field { name: Str::of(name), value: Str::of(value) };
         let headers = request.headers.iter().map(|(name, value)| field((name, value))).collect();
         let (headers, headers_len) = self.fields(headers);
-        let (cookies, cookies_len) = self.fields(request.cookies().map(field).collect());
+        let (cookies, cookies_len) = self.fields(request.cookies().map(field).take(MOST_COOKIES).collect());
         Upgrade {
             ticket: upgrade.ticket.to_u64(),
             method: Str::of(&request.method),
@@ -184,6 +200,7 @@ impl Kept<'_> {
             user: Str::maybe(open.user.as_deref()),
             path: Str::of(&open.path),
             subprotocol: Str::maybe(open.subprotocol.as_deref()),
+            expires_at_ms: open.expires_at_ms.unwrap_or(WSG_NEVER),
         }
     }
 
@@ -193,6 +210,7 @@ impl Kept<'_> {
             ip: self.text(violation.ip.map(|ip| ip.to_string())),
             user: Str::maybe(violation.user.as_deref()),
             event: Str::maybe(violation.event.as_deref()),
+            detail: Str::of(&violation.detail),
         }
     }
 }

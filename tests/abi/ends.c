@@ -188,12 +188,59 @@ static void signals_and_children(void) {
   ANSWERS(WSG_OK, wsg_server_free(server));
 }
 
+static void free_at_exit(void) {
+  wsg_status status = wsg_server_free(server);
+  if (status != WSG_OK) fprintf(stderr, "freed: %s\n", wsg_status_name(status).data);
+  _exit(0); /* without a look for leaks, which a forked child has of its parent's */
+}
+
+/* As a static object of C++ does: behind the end of what the main thread kept for itself. */
+static void exit_and_free_then(void) {
+  wsg_handlers handlers = {.size = sizeof handlers};
+  server = start();
+  ANSWERS(WSG_NOTHING, wsg_server_run_once(server, 0, &handlers, NULL, NULL));
+  CHECK(atexit(free_at_exit) == 0);
+  exit(0);
+}
+
+/* As `thread_local` of C++ or a key of POSIX does. */
+static void free_at_the_end_of_the_thread(void *freed) {
+  ANSWERS(WSG_OK, wsg_server_free(freed));
+  server = NULL;
+}
+
+static void *run_in_a_thread(void *key) {
+  wsg_handlers handlers = {.size = sizeof handlers};
+  ANSWERS(WSG_NOTHING, wsg_server_run_once(server, 0, &handlers, NULL, NULL));
+  pthread_setspecific(*(pthread_key_t *)key, server);
+  return NULL;
+}
+
+/* What threads keep for themselves is gone by then. */
+static void end_a_thread_that_frees(void) {
+  pthread_t thread;
+  pthread_key_t key;
+  server = start();
+  CHECK(pthread_key_create(&key, free_at_the_end_of_the_thread) == 0);
+  CHECK(pthread_create(&thread, NULL, run_in_a_thread, &key) == 0);
+  pthread_join(thread, NULL);
+  pthread_key_delete(key);
+  CHECK(server == NULL);
+  _exit(0); /* as above */
+}
+
 int main(void) {
   char said[4096];
   int ended = in_child(leave_a_handler, said, sizeof said);
   CHECK(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGABRT && strstr(said, "callbacks must return") != NULL);
   ended = in_child(hang_in_a_handler, said, sizeof said);
   CHECK(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGTERM);
+  ended = in_child(exit_and_free_then, said, sizeof said);
+  if (said[0] != 0) fputs(said, stderr);
+  CHECK(WIFEXITED(ended) && WEXITSTATUS(ended) == 0 && said[0] == 0);
+  ended = in_child(end_a_thread_that_frees, said, sizeof said);
+  if (said[0] != 0) fputs(said, stderr);
+  CHECK(WIFEXITED(ended) && WEXITSTATUS(ended) == 0 && said[0] == 0);
   drained_by_a_signal(SIGTERM, false);
   drained_by_a_signal(SIGINT, false);
   drained_by_a_signal(SIGTERM, true);

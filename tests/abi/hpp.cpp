@@ -110,6 +110,68 @@ static void inline_handlers_that_throw() {
   running.join();
 }
 
+// Two servers of the same options: each hears of its own failures. Whoever runs a server that runs already hears of none,
+// and takes nothing from the other.
+static void inline_handlers_of_two_servers() {
+  auto options = open_policy("raw");
+  options.on_inline([](wsguard::conn_id, const wsg_inline_message &, const wsguard::replies &) -> bool {
+    throw std::runtime_error("deliberate");
+  });
+  const auto first = make_server(options), second = make_server(options);
+  std::atomic<int> told_first{0}, told_second{0};
+  std::vector<std::thread> running;
+  for (auto [server, told] : {std::pair{first.get(), &told_first}, std::pair{second.get(), &told_second}}) {
+    wsguard::handlers on;
+    on.failed = [server = server, told = told](wsguard::server &s, std::exception_ptr) {
+      CHECK(&s == server);
+      // From a thread of the library's nobody runs a server, nor hears of anything for having tried.
+      try {
+        s.run({});
+        CHECK(false);
+      } catch (const wsguard::error &error) {
+        CHECK(error.status() == WSG_ERR_REENTRANT);
+      }
+      ++*told;
+    };
+    running.emplace_back([server = server, on] { CHECK(server->run(on)); });
+  }
+  for (int round = 0; round < 3; round++)
+    for (const auto *server : {first.get(), second.get()}) {
+      const std::string address = server->address();
+      later gone{};
+      gone.address = address.c_str(), gone.headers = "", gone.frames = "\x81\x81\0\0\0\0a", gone.len = 7;
+      CHECK(client_join(client_later(&gone), &gone) >= 4 && std::string_view(gone.received + 2, 2) == "\x03\xf3");
+      try {
+        wsguard::handlers on;
+        on.failed = [](wsguard::server &, std::exception_ptr) { CHECK(false); };
+        first->run(on);
+        CHECK(false);
+      } catch (const wsguard::error &error) {
+        CHECK(error.status() == WSG_ERR_BUSY);
+      }
+    }
+  CHECK(told_first == 3 && told_second == 3);
+  for (const auto &server : {first.get(), second.get()}) server->drain(std::chrono::milliseconds(1000));
+  for (auto &thread : running) thread.join();
+}
+
+static void violations_say_what_was_wrong() {
+  auto options = open_policy("json");
+  options.event("say", R"({"type": "string"})");
+  const auto server = make_server(options);
+  const std::string address = server->address();
+  std::string said;
+  wsguard::handlers on;
+  on.violation = [&](wsguard::server &s, wsguard::conn_id, const wsg_violation &violation) {
+    said = wsguard::view(violation.detail);
+    s.stop();
+  };
+  const int peer = client_open(address.c_str());
+  CHECK(peer >= 0 && client_send(peer, R"({"event":"say","data":7})") == 0);
+  CHECK(server->run(on) && said.find("type") != said.npos);
+  close(peer);
+}
+
 // The rest of a batch is handled, whatever an event throws.
 static void next_that_throws() {
   const auto server = make_server(open_policy("raw"));
@@ -218,6 +280,8 @@ int main() {
   CHECK(wsg_set_log(keep_log, nullptr, WSG_LOG_ERROR) == WSG_ERR_BUSY && wsg_log_to_stderr() == WSG_ERR_BUSY);
   handlers_that_throw();
   inline_handlers_that_throw();
+  inline_handlers_of_two_servers();
+  violations_say_what_was_wrong();
   next_that_throws();
   next_that_throws_before_more_comes();
   types();

@@ -17,12 +17,19 @@ done
 soname=$(readelf -d "$prefix/lib/libwsguard.so" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
 [ "$soname" = libwsguard.so.0 ] || { echo "soname is '$soname'" >&2; exit 1; }
 
+echo "--- every symbol has the version of its ABI, and there is no other"
+nm -D --defined-only --with-symbol-versions "$prefix/lib/libwsguard.so" | awk '$2 != "A" {print $3}' | sort -u >"$work/exported"
+grep -E '^[a-z].* \*?wsg_[a-z0-9_]+\(' "$root/include/wsguard.h" | sed 's/(.*//; s/.*[ *]//; s/$/@@WSGUARD_0/' | sort -u \
+    >"$work/declared"
+diff "$work/declared" "$work/exported"
+
 echo "--- pkg-config, shared and static"
 export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
 # shellcheck disable=SC2046
 cc "$here/consumer/app.c" -o "$work/shared" $(pkg-config --cflags --libs wsguard)
 LD_LIBRARY_PATH="$prefix/lib" "$work/shared"
 ldd "$work/shared" | grep -q libwsguard && readelf -d "$work/shared" | grep -q 'libwsguard.so.0'
+nm -D "$work/shared" | grep -q 'wsg_server_start@WSGUARD_0'
 # shellcheck disable=SC2046
 cc "$here/consumer/app.c" -o "$work/static" $(pkg-config --cflags wsguard) "$prefix/lib/libwsguard.a" \
     $(pkg-config --libs-only-l --static wsguard | sed 's/-lwsguard//')

@@ -125,9 +125,11 @@ static void stale(wsg_server *server, uint64_t conn) {
 static int never(void *userdata, wsg_server *server, const wsg_event *event) {
   wsg_batch *batch;
   (void)userdata, (void)event;
-  ANSWERS(WSG_ERR_REENTRANT, wsg_server_free(server));
-  wsg_status status = wsg_server_next(server, -1, &batch);
-  CHECK(status == WSG_ERR_BUSY || status == WSG_ERR_HANDLE); /* the other thread may have freed it already */
+  /* The other thread may have freed it already. */
+  wsg_status status = wsg_server_free(server);
+  CHECK(status == WSG_ERR_REENTRANT || status == WSG_ERR_HANDLE);
+  status = wsg_server_next(server, -1, &batch);
+  CHECK(status == WSG_ERR_BUSY || status == WSG_ERR_HANDLE);
   return 0;
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The C ABI: header, symbols, enum values, misuse, leaks, threads. `cargo build --release -p wsguard-ffi` first.
-#   tests/abi/run.sh               TARGET: cargo's target directory
+# The C ABI: header, symbols, enum values, misuse, leaks, threads, chaos. `cargo build --release -p wsguard-ffi` first.
+#   tests/abi/run.sh               TARGET: cargo's target directory; CHAOS_SECONDS (10), CHAOS_SEED (another each time)
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,15 +34,28 @@ cc -std=c11 "$include" -c "$work/enums.c" -o "$work/enums.o"
 
 echo "--- misuse, ends, hostile arguments, threads, C++ and leaks under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-for program in misuse closed ends fuzz threads cycles; do
+for program in misuse closed over delivered told protocols setters promises ends fuzz threads cycles; do
     # shellcheck disable=SC2086
     cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
         "$here/$program.c" $libraries -o "$work/$program"
     "$work/$program"
 done
+for program in hpp chaos; do
+    # shellcheck disable=SC2086
+    c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
+        "$here/$program.cpp" $libraries -o "$work/$program-cpp"
+done
+
+echo "--- C++ without exceptions"
 # shellcheck disable=SC2086
-c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
-    "$here/hpp.cpp" $libraries -o "$work/hpp"
+c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fno-exceptions "$include" "$here/no_exceptions.cpp" $libraries -o "$work/no-exceptions"
+"$work/no-exceptions"
+
+echo "--- chaos: random peers, handlers that fail, every command from several threads"
+# shellcheck disable=SC2086
+cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/chaos.c" $libraries -o "$work/chaos"
+"$work/chaos" "${CHAOS_SECONDS:-10}" ${CHAOS_SEED:-}
+"$work/chaos-cpp" "${CHAOS_SECONDS:-10}" ${CHAOS_SEED:-}
 
 echo "--- C++ under ThreadSanitizer, which looks at the program and wsguard.hpp; the library is not instrumented"
 ln -s "$release/libwsguard_ffi.so" "$work/libwsguard.so.0"
@@ -53,7 +66,7 @@ echo "--- forks, without a sanitizer: its allocator does not survive one while o
 # shellcheck disable=SC2086
 cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/fork.c" $libraries -o "$work/fork"
 "$work/fork"
-"$work/hpp"
+"$work/hpp-cpp"
 
 echo "--- leaks again, under valgrind"
 if command -v valgrind >/dev/null; then

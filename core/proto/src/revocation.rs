@@ -94,12 +94,6 @@ impl Grant {
         !is_older(self.number, revoked)
     }
 
-    /// Whether `user` is known to have been revoked since the grant.
-    pub fn is_revoked(&self, user: &str) -> bool {
-        let state = lock(&self.revocations.0);
-        state.revoked.get(user).is_some_and(|number| is_older(self.number, *number))
-    }
-
     /// The revocation that was the last when it was made.
     pub fn number(&self) -> u64 {
         self.number
@@ -169,7 +163,6 @@ mod tests {
         }
         assert_eq!(lock(&revocations.0).order.len(), MAX_REMEMBERED);
         assert!(!old.holds("0") && !old.holds("somebody else"));
-        assert!(old.is_revoked("1") && !old.is_revoked("somebody else"), "only those that are known to be");
         assert!(revocations.grant().holds("0"));
     }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::events::kept_bytes;
 use super::ids::{ConnectionId, Slot};
@@ -498,12 +499,21 @@ impl ServerHandle {
         }
         let frame: Arc<[u8]> = frame.into();
         for shard in 0..self.shared.shards.len() {
+            self.shared.shards[shard].broadcast_bytes.fetch_add(frame.len(), Ordering::Relaxed);
             self.post(shard, |commands| {
                 let room = room.map(|room| commands.keep(room.as_bytes()));
                 commands.commands.push(Command::Broadcast { room, frame: Arc::clone(&frame), except });
             });
         }
         Ok(())
+    }
+
+    /// Whether broadcasts come faster than they are carried out: a shard has more than `max_outbox_bytes` of them before it.
+    /// They wait in memory; an application that goes on at this pace has no bound to it. A peer that is slow by itself is
+    /// none of this, but closed.
+    pub fn broadcasts_wait(&self) -> bool {
+        let most = self.shared.policy.max_outbox_bytes;
+        self.shared.shards.iter().any(|remote| remote.broadcast_bytes.load(Ordering::Relaxed) > most)
     }
 
     /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one

@@ -11,7 +11,6 @@ use wsguard_proto::config::Policy;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{EventIndex, Status};
 use wsguard_proto::handshake::UpgradeRequest;
-use wsguard_proto::revocation::Grant;
 use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
@@ -165,24 +164,10 @@ impl Parts {
     }
 }
 
-/// An open, and what it was let in by: until the application has let it go, a revocation of its user is remembered.
-#[derive(Debug)]
-struct Told {
-    open: Open,
-    grant: Option<Grant>,
-}
-
-impl Told {
-    fn is_revoked(&self) -> bool {
-        let (Some(grant), Some(user)) = (&self.grant, &self.open.user) else { return false };
-        grant.is_revoked(user)
-    }
-}
-
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
-    Open(Box<Told>),
+    Open(Box<Open>),
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, index: Option<EventIndex>, parts: Parts, bytes: u32, status: Option<Status> },
@@ -339,23 +324,10 @@ impl EventBatch {
         self.records.get(index).map(|record| self.event(record))
     }
 
-    /// The connections whose open is in it and whose user [`disconnect_user`] has disconnected since: for the application
-    /// they are closed before they were open. Ask after whoever is asked about users knows of them, and no call between is
-    /// missed.
-    ///
-    /// [`disconnect_user`]: super::ServerHandle::disconnect_user
-    pub fn revoked(&self) -> impl Iterator<Item = ConnectionId> {
-        let records = if self.kinds & kind::OPEN == 0 { &[] } else { &self.records[..] };
-        records.iter().filter_map(|record| match record {
-            Record::Open(told) if told.is_revoked() => Some(told.open.conn),
-            _ => None,
-        })
-    }
-
     fn event<'b>(&'b self, record: &'b Record) -> Event<'b> {
         match record {
             Record::Upgrade(upgrade) => Event::Upgrade(upgrade),
-            Record::Open(told) => Event::Open(&told.open),
+            Record::Open(open) => Event::Open(open),
             Record::Text(conn, span) => Event::Text(*conn, &self.text[span.range()]),
             Record::Binary(conn, span) => Event::Binary(*conn, &self.binary[span.range()]),
             Record::Message { conn, index, parts, bytes, status } => {
@@ -420,10 +392,10 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Upgrade(Box::new(upgrade)), boxed);
     }
 
-    pub(super) fn push_open(&mut self, open: Open, grant: Option<Grant>) {
+    pub(super) fn push_open(&mut self, open: Open) {
         let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
-        let boxed = size_of::<Told>() + open.path.len() + subprotocol;
-        self.push_other(kind::OPEN, Record::Open(Box::new(Told { open, grant })), boxed);
+        let boxed = size_of::<Open>() + open.path.len() + subprotocol;
+        self.push_other(kind::OPEN, Record::Open(Box::new(open)), boxed);
     }
 
     pub(super) fn push_violation(&mut self, violation: ViolationEvent) {
@@ -546,7 +518,7 @@ mod tests {
             expires_at_ms: None,
             granted: 0,
         };
-        batch.push_open(open, None);
+        batch.push_open(open);
         assert!(batch.bytes() > 16_000, "{}", batch.bytes());
         assert_eq!(batch.upgrades, 1);
     }

@@ -632,11 +632,11 @@ impl Opening {
         let Answer { head, path, subprotocol } = answer;
         let (ip, peer) = (self.ip, self.peer);
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
-        // application, which may come to the open later still, is told by the grant that goes with it.
+        // application, which may come to the open later still, is told by the number that goes with it.
         let grant = pass.grant;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let newcomer = Newcomer { stream, opened, seat, ip, peer, granted, head, received };
-        let told = move |conn| (Open { conn, ticket, ip, user, path, subprotocol, expires_at_ms, granted }, grant);
+        let told = move |conn| Open { conn, ticket, ip, user, path, subprotocol, expires_at_ms, granted };
         if with_shard(|shard| shard.adopt(newcomer, told)) {
             self.load.keep();
         }

@@ -44,7 +44,6 @@ use wsguard_proto::connection::{Connection, Ending, Opened, Report};
 use wsguard_proto::contract::Scratch;
 use wsguard_proto::limits::Seat;
 use wsguard_proto::lock::lock;
-use wsguard_proto::revocation::Grant;
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
@@ -213,11 +212,7 @@ impl Shard {
     }
 
     /// Takes on a connection whose handshake is over; whether there was a slot for it.
-    pub(super) fn adopt(
-        &mut self,
-        newcomer: Newcomer,
-        told: impl FnOnce(ConnectionId) -> (Open, Option<Grant>),
-    ) -> bool {
+    pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
         if self.stopped {
             return false;
         }
@@ -256,8 +251,7 @@ impl Shard {
             touched: false,
         });
         let mut sink = TurnSink::new(&self.shared, id, Subject::default(), 0);
-        let (open, grant) = told(id);
-        sink.batch().push_open(open, grant);
+        sink.batch().push_open(told(id));
         session.place.told(true);
         if let Some(added) = sink.finish() {
             session.share.add(added.batch, added.bytes);

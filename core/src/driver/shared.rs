@@ -52,6 +52,8 @@ pub(super) struct Remote {
     pub(super) load: AtomicUsize,
     commands: Mutex<CommandBuffer>,
     commands_wait: AtomicBool,
+    /// Bytes of broadcasts that were posted and that it has not come to.
+    pub(super) broadcast_bytes: AtomicUsize,
     pub(super) commands_arrived: Notify,
     pub(super) events: Mutex<EventBatch>,
     /// The last batch that the application has let go.
@@ -228,6 +230,7 @@ impl Shared {
             load: AtomicUsize::new(0),
             commands: Mutex::default(),
             commands_wait: AtomicBool::new(false),
+            broadcast_bytes: AtomicUsize::new(0),
             commands_arrived: Notify::new(),
             events: Mutex::new(EventBatch::of_shard(shard, &policy)),
             released: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use super::turn::Acting;
@@ -76,6 +77,7 @@ impl Shard {
         match command {
             Command::Frames { conn, frames } => self.send(conn, buffer.bytes(frames), now),
             Command::Broadcast { room, frame, except } => {
+                self.remote().broadcast_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
                 self.broadcast(room.map(|room| buffer.text(room)), &frame, except, now);
             }
             Command::Close { conn, code, reason } => {
