@@ -186,6 +186,16 @@ test('draining ends what was attached, not the HTTP server', async (t) => {
   assert.equal(await (await fetch(`http://${address}/`)).text(), 'page');
 });
 
+test('whoever ends is attached no more', async (t) => {
+  const httpServer = http.createServer();
+  await listening(t, httpServer);
+  const server = echo(t).attach(httpServer);
+  const ended = server.drain();
+  assert.throws(() => server.attach(httpServer), { code: 'stopped' });
+  await ended;
+  assert.equal(httpServer.listenerCount('upgrade'), 0);
+});
+
 test('one server may listen and be attached', async (t) => {
   const httpServer = http.createServer();
   const server = echo(t);
