@@ -330,7 +330,9 @@ fn a_broadcast_leaves_out_as_many_as_are_named_on_whichever_shard() {
     let mut server = start(r#", "threads": 2"#);
     let handle = server.handle();
     let mut peers: Vec<_> = (0..6).map(|_| (connect(&handle), opened(&mut server))).collect();
-    peers.iter().for_each(|(_, conn)| handle.join(*conn, "r").unwrap());
+    for (_, conn) in &peers {
+        handle.join(*conn, "r").unwrap();
+    }
     // In no order, one of them twice, and one that is nobody.
     let except = [peers[4].1, peers[0].1, peers[3].1, peers[0].1, ConnectionId::from_u64(7)];
     handle.broadcast_text(Some("r"), "some", except).unwrap();
