@@ -151,20 +151,23 @@ export interface Connection<Events = any, Data = any> {
   readonly subprotocol: string | null;
   /** What `accept` was given; yours to use. */
   data: Data;
-  /** Whether it is open, as far as events have been handled; false from `close`, a failed handler or `disconnectUser` on. */
+  /**
+   * Whether it is open, as far as events have been handled; false from `close`, a failed handler, `disconnectUser` or the end
+   * of its session (`exp` of its JWT, `expiresAtMs`) on.
+   */
   readonly isOpen: boolean;
   /** Whether the peer has not read what was sent before. */
   readonly isQueued: boolean;
   /** The rooms it is in. */
   readonly rooms: readonly string[];
   /**
-   * Sends a message: text of a string, binary of bytes, which are yours again when it returns. Throws for what is neither,
-   * and for what does not fit into `maxOutboxBytes`; then nothing is sent.
+   * `raw`: sends a message: text of a string, binary of bytes, which are yours again when it returns. Throws for what is
+   * neither, and for what does not fit into `maxOutboxBytes`; then nothing is sent.
    */
   send(data: string | Binary): Sent;
-  /** Emits an event: `{ event, data, status: "ok" }`. Throws where `data` is no JSON; then nothing is sent. */
+  /** `json`: emits an event: `{ event, data, status: "ok" }`. Throws where `data` is no JSON; then nothing is sent. */
   emit<K extends string>(event: K, data?: DataOf<Events, K>): Sent;
-  /** Emits an event in reply to a message: with its `id`, if it had one. */
+  /** `json`: emits an event in reply to a message: with its `id`, if it had one. */
   reply<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: DataOf<Events, K>): Sent;
   /**
    * Joins a room (1 to 256 bytes); a connection leaves its rooms when it closes. Throws beyond 1024 rooms; a room that was
@@ -190,14 +193,11 @@ export interface Connection<Events = any, Data = any> {
 
 /** Whom a broadcast goes to. It is encoded once, whatever their number. */
 export interface Audience<Events = any> {
-  /** Emits an event to everyone here. */
+  /** `json`: emits an event to everyone here. */
   emit<K extends string>(event: K, data?: DataOf<Events, K>): void;
-  /** Sends a message to everyone here. */
+  /** `raw`: sends a message to everyone here. */
   send(data: string | Binary): void;
-  /**
-   * The same without these connections, and those that are left out already. The core leaves one out; with more, each of
-   * the others is sent to by itself.
-   */
+  /** The same without these connections, and those that are left out already. */
   except(...conns: [Connection<any, any>, ...Connection<any, any>[]]): Audience<Events>;
 }
 
@@ -211,6 +211,8 @@ export interface Violation<Events = any, Data = any> {
   readonly connId: string | null;
   /** The event of the message, escaped and cut to 64 characters. */
   readonly event: string | null;
+  /** What was wrong, in the words of the log record: at most 256 characters, none of them a control character. */
+  readonly detail: string;
   /** The connection, if it is open. */
   readonly conn: Connection<Events, Data> | undefined;
 }

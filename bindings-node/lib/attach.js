@@ -72,9 +72,18 @@ function pathOf(url) {
   return end < 0 ? target : target.slice(0, end);
 }
 
+/**
+ * Whether an answer to a request before this one is not out yet: a pipelined upgrade, whose own answer would come before it or
+ * into the middle of it (RFC 9112 section 9.3.2).
+ */
+function isAnswering(socket) {
+  return Boolean(socket._httpMessage) || socket.writableLength > 0;
+}
+
 /** Answers a handshake that the core cannot take. */
 function refuse(socket, status) {
   socket.on('error', () => {});
+  if (isAnswering(socket)) return void socket.destroy();
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
 }
 
@@ -89,6 +98,7 @@ function checkUpgrade(request, socket, head) {
 function handOver(nativeServer, request, socket, head) {
   socket.on('error', () => {});
   if (socket.destroyed) return; // the peer has left
+  if (isAnswering(socket)) return void socket.destroy();
   const fd = socket._handle?.fd;
   try {
     if (socket.encrypted || fd === undefined || fd < 0) {

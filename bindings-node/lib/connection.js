@@ -5,6 +5,7 @@ const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
 const { bytesOf } = require('./bytes.js');
+const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
@@ -25,6 +26,7 @@ class Connection {
   #opened;
   #data;
   #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
+  /** When its session ends. */
   #expiresAtMs;
   /** Nothing more is handled or sent: it has closed, or the application ended it. */
   #isOver = false;
@@ -40,15 +42,15 @@ class Connection {
   /** Nobody was told that it opened, so nobody is told that it closed. */
   #isUntold = false;
 
-  /** @internal `opened`: id, address, user, path, subprotocol. */
-  constructor(outbox, nativeServer, low, high, opened, data, expiresAtMs = Infinity) {
+  /** @internal `opened`: id, address, user, path, subprotocol, end of the session. */
+  constructor(outbox, nativeServer, low, high, opened, data) {
     this.#outbox = outbox;
     this.#native = nativeServer;
     this.#low = low;
     this.#high = high;
     this.#opened = opened;
     this.#data = data;
-    this.#expiresAtMs = expiresAtMs;
+    this.#expiresAtMs = opened[5] ?? Infinity;
   }
 
   get id() {
@@ -93,6 +95,7 @@ class Connection {
 
   send(data) {
     checkCount(arguments.length, 1, SEND);
+    checkSends(this.#outbox);
     if (typeof data === 'string') {
       if (!this.#isLive()) return 'dropped';
       return this.#said(this.#outbox.text(this.#low, this.#high, data));
@@ -104,6 +107,7 @@ class Connection {
 
   emit(event, data) {
     checkCount(arguments.length, 2, EMIT);
+    checkEmits(this.#outbox);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'dropped';
@@ -112,6 +116,7 @@ class Connection {
 
   reply(meta, event, data) {
     checkCount(arguments.length, 3, REPLY);
+    checkEmits(this.#outbox);
     const id = idIn(meta);
     if (id === undefined) return this.emit(event, data);
     const idText = idOf(id);
@@ -234,7 +239,6 @@ class Connection {
       belongsTo: (value, outbox) => internals.isConnection(value) && value.#outbox === outbox,
       isConnection: (value) => typeof value === 'object' && value !== null && #outbox in value,
       halves: (conn) => [conn.#low, conn.#high],
-      isIn: (conn, room) => room === undefined || conn.#rooms.has(room),
       isLive: (conn) => conn.#isLive(),
       hasFailed: (conn) => conn.#hasFailed,
       /** Runs handlers where what they put into an AsyncLocalStorage stays this connection's. */

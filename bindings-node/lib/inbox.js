@@ -3,7 +3,6 @@
 //
 // A handler that returns a promise is not waited for (as in `ws` and Socket.IO), but the microtasks and ticks that are
 // ready run before the next handler, so that what it does synchronously after an `await` comes first.
-
 //
 // Each record is a try of its own: whatever is thrown costs the connection it belongs to, and the next record is handled.
 
@@ -12,6 +11,7 @@ const { performance } = require('node:perf_hooks');
 const { setImmediate } = require('node:timers');
 const { markAsUntransferable } = require('node:worker_threads');
 const { keepSlab } = require('./bytes.js');
+const { internals } = require('./connection.js');
 const { failure } = require('./errors.js');
 const records = require('./records.js');
 const { Meta } = require('./meta.js');
@@ -63,6 +63,8 @@ class Inbox {
   #elements = [];
   #element = 0;
   #more = false;
+  /** Users that were disconnected while it is handled: who is heard of in the rest of it was let in before. */
+  #disconnected = new Set();
   /** When the event loop's other work has its turn again. */
   #turnEnd = 0;
 
@@ -78,7 +80,7 @@ class Inbox {
   /** Still the same turn: the event loop does nothing else while there are microtasks and ticks. */
   #afterMicrotasks = () => nextTick(this.#goOn);
 
-  /** `sink` is told what happens: see `Server`. `events` are the names of the contract's events by number. */
+  /** `sink` is told what happens: see `Happenings`. `events` are the names of the contract's events by number. */
   constructor(native, outbox, events, sink) {
     this.#native = native;
     this.#outbox = outbox;
@@ -119,9 +121,15 @@ class Inbox {
     if (revealed === null) return;
     this.inContext(() => {
       for (const [place, low, high, opened] of JSON.parse(revealed)) {
-        this.#connections[place] = this.#sink.makeConnection(low, high, opened);
+        this.#connections[place] = this.#sink.makeConnection(low, high, opened, false);
       }
     });
+  }
+
+  /** Nothing more is handled as this user, whatever was read before. The native side knows of what it has not told. */
+  disconnect(user) {
+    for (const conn of this.#connections) if (conn?.user === user) internals.end(conn);
+    if (this.#at < this.#count) this.#disconnected.add(user);
   }
 
   /** Handles what nobody hears of up to the first event that somebody does, which has a turn of its own. */
@@ -176,6 +184,7 @@ class Inbox {
     if (isNew) this.#outbox.flush();
     if (this.#missing > 0 || this.#slab.length === 0) this.#renewSlab(this.#missing);
     this.#at = this.#count;
+    this.#disconnected.clear();
     const text = this.#native.take(this.#buffer, this.#slab, this.#slabEnd);
     const words = this.#words;
     this.#more = (words[1] & records.MORE) !== 0;
@@ -279,7 +288,9 @@ class Inbox {
   }
 
   #introduce(place, low, high) {
-    const conn = this.#sink.makeConnection(low, high, this.#next());
+    const opened = this.#next();
+    const isRevoked = opened[7] || (this.#disconnected.size > 0 && this.#disconnected.has(opened[2]));
+    const conn = this.#sink.makeConnection(low, high, opened, isRevoked);
     this.#connections[place] = conn;
     return conn;
   }

@@ -14,7 +14,8 @@ const { SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BR
 const { setImmediate } = timers;
 
 const WORDS = 8192;
-const MOST_WORDS = WORDS - 16;
+/** More than any command has, beside whom it leaves out. */
+const MOST_OF_ONE = 16;
 /** Beyond these a tick is handed over in several calls. */
 const MOST_BYTES = 256 * 1024;
 const MOST_TEXT = 256 * 1024;
@@ -36,14 +37,12 @@ const MOST_AROUND = 64;
 /** In place of an event's length: it is the event of the command before. */
 const SAME_EVENT = 0xffffffff;
 
-const NO_ONE = 0xffffffff;
-
 class Outbox {
   #native;
   #onOutcome;
   #mostBytes;
-  #wordsBuffer = Buffer.alloc(WORDS * 4);
-  #words = new Uint32Array(this.#wordsBuffer.buffer, 0, WORDS);
+  #wordsBuffer;
+  #words;
   #wordCount = 0;
   #bytes = Buffer.alloc(64 * 1024);
   #byteCount = 0;
@@ -61,22 +60,26 @@ class Outbox {
   turn = 0;
   /** A connection for which more than this is gathered has it handed over, so that `queued` speaks of it. */
   quarter;
+  /** Whether messages are text and bytes as they come, not events. */
+  isRaw;
 
   /**
    * `mostBytes`: what the core keeps for a peer. `onOutcome` hears which connections do not read, and which commands were
-   * wrong.
+   * wrong; it runs nothing of the application's, which could change what is being said.
    */
-  constructor(native, mostBytes, onOutcome) {
+  constructor(native, isRaw, mostBytes, onOutcome) {
     this.#native = native;
+    this.isRaw = isRaw;
     this.#mostBytes = mostBytes;
     this.quarter = Math.floor(mostBytes / 4);
     this.#onOutcome = onOutcome;
+    this.#makeWords(WORDS);
   }
 
   /** Each of these answers how many bytes (of a text: units) were taken. */
   binary(low, high, data) {
     const length = this.#checkBinary(data);
-    const at = this.#begin(0, length);
+    const at = this.#begin(length, 0);
     this.#keepBytes(data, length);
     const words = this.#words;
     words[at] = SEND_BINARY;
@@ -89,7 +92,7 @@ class Outbox {
 
   text(low, high, text) {
     this.#checkText(text);
-    const at = this.#begin(text.length, 0);
+    const at = this.#begin(0, 0);
     this.#text += text;
     const words = this.#words;
     words[at] = SEND_TEXT;
@@ -102,7 +105,7 @@ class Outbox {
 
   emit(low, high, event, data) {
     const units = this.#checkText(data, event);
-    const at = this.#begin(units, 0);
+    const at = this.#begin(0, 0);
     const words = this.#words;
     words[at] = EMIT;
     words[at + 1] = low;
@@ -116,7 +119,7 @@ class Outbox {
 
   reply(low, high, id, event, data) {
     const units = this.#checkText(data, event, id);
-    const at = this.#begin(units, 0);
+    const at = this.#begin(0, 0);
     const words = this.#words;
     words[at] = REPLY;
     words[at + 1] = low;
@@ -138,31 +141,31 @@ class Outbox {
     this.#wordCount = at + 3;
   }
 
-  /** `except`: the two halves of an id, or nobody. `room`: undefined for everybody. */
+  /** `except`: the two halves of each id that is left out, in turn. `room`: undefined for everybody. */
   broadcast(except, room, event, data) {
-    const units = this.#checkText(data, event);
-    const at = this.#beginBroadcast(BROADCAST, except, room, units, 0);
-    this.#words[at + 5] = this.#keepEvent(event);
-    this.#words[at + 6] = data.length;
+    this.#checkText(data, event);
+    const at = this.#beginBroadcast(BROADCAST, except, room);
+    this.#words[at] = this.#keepEvent(event);
+    this.#words[at + 1] = data.length;
     this.#text += data;
-    this.#wordCount = at + 7;
+    this.#wordCount = at + 2;
   }
 
   broadcastText(except, room, text) {
     this.#checkText(text);
-    const at = this.#beginBroadcast(BROADCAST_TEXT, except, room, text.length, 0);
-    this.#words[at + 5] = text.length;
+    const at = this.#beginBroadcast(BROADCAST_TEXT, except, room);
+    this.#words[at] = text.length;
     this.#text += text;
-    this.#wordCount = at + 6;
+    this.#wordCount = at + 1;
   }
 
   broadcastBinary(except, room, data) {
     const length = this.#checkBinary(data);
-    const at = this.#begin(room === undefined ? 0 : room.length, length);
+    const begin = this.#begin(length, except.length);
     this.#keepBytes(data, length);
-    this.#writeBroadcast(at, BROADCAST_BINARY, except, room);
-    this.#words[at + 5] = length > LARGE_BYTES ? LARGE | length : length;
-    this.#commit(at + 6, length, data);
+    const at = this.#writeBroadcast(begin, BROADCAST_BINARY, except, room);
+    this.#words[at] = length > LARGE_BYTES ? LARGE | length : length;
+    this.#commit(at + 1, length, data);
   }
 
   /** Hands over what was gathered. */
@@ -179,6 +182,7 @@ class Outbox {
     this.turn += 1;
     const outcome = this.#native.flush(this.#wordsBuffer, count, this.#bytes, bytes, text, large);
     if (this.#bytes.length > MOST_BYTES) this.#bytes = Buffer.alloc(MOST_BYTES);
+    if (this.#words.length > WORDS) this.#makeWords(WORDS);
     if (outcome !== null) this.#onOutcome(JSON.parse(outcome));
   }
 
@@ -218,17 +222,19 @@ class Outbox {
   }
 
   /**
-   * Sees to room; whatever must be handed over first is. Answers where the command's words go. They do not count before
-   * `#wordCount` says so.
+   * Sees to room for a payload and `more` words than a command has; whatever must be handed over first is. Answers where the
+   * command's words go. They do not count before `#wordCount` says so.
    */
-  #begin(units, bytes) {
+  #begin(bytes, more) {
+    const words = MOST_OF_ONE + more;
     if (
-      this.#wordCount > MOST_WORDS ||
+      this.#wordCount + words > WORDS ||
       this.#text.length > MOST_TEXT ||
       (bytes > 0 && this.#byteCount > 0 && this.#byteCount + bytes > MOST_BYTES)
     ) {
       this.flush();
     }
+    if (words > this.#words.length) this.#makeWords(words);
     if (bytes <= LARGE_BYTES && this.#byteCount + bytes > this.#bytes.length) this.#makeRoom(bytes);
     if (!this.held && !this.#scheduled) {
       this.#scheduled = true;
@@ -237,20 +243,20 @@ class Outbox {
     return this.#wordCount;
   }
 
-  #beginBroadcast(operation, except, room, units, bytes) {
-    const at = this.#begin(units + (room === undefined ? 0 : room.length), bytes);
-    this.#writeBroadcast(at, operation, except, room);
-    return at;
+  #beginBroadcast(operation, except, room) {
+    return this.#writeBroadcast(this.#begin(0, except.length), operation, except, room);
   }
 
+  /** Answers where the words of the message go. */
   #writeBroadcast(at, operation, except, room) {
     const words = this.#words;
     words[at] = operation;
-    words[at + 1] = except === undefined ? NO_ONE : except[0];
-    words[at + 2] = except === undefined ? NO_ONE : except[1];
-    words[at + 3] = room === undefined ? 0 : 1;
-    words[at + 4] = room === undefined ? 0 : room.length;
+    words[at + 1] = room === undefined ? 0 : 1;
+    words[at + 2] = room === undefined ? 0 : room.length;
+    words[at + 3] = except.length / 2;
+    if (except.length > 0) words.set(except, at + 4);
     if (room !== undefined) this.#text += room;
+    return at + 4 + except.length;
   }
 
   /** Most commands of a tick speak of the same event, which is then said once; its length. */
@@ -272,6 +278,11 @@ class Outbox {
     this.#wordCount = wordCount;
     if (length > LARGE_BYTES) return this.#handOver(data);
     this.#byteCount += length;
+  }
+
+  #makeWords(count) {
+    this.#wordsBuffer = Buffer.alloc(count * 4);
+    this.#words = new Uint32Array(this.#wordsBuffer.buffer, this.#wordsBuffer.byteOffset, count);
   }
 
   #makeRoom(length) {

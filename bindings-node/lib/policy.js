@@ -143,6 +143,15 @@ const ADVICE = {
   zod: 'give one of zod 4 (import from "zod", not "zod/mini" or "zod/v3"), or the JSON Schema itself',
 };
 
+const STATE_IT = 'state what is enforced natively as the schema\'s `~standard`.jsonSchema, and leave the rest to its validate';
+
+/** Adds what can be done to an error about the JSON Schema behind one of these Standard Schemas. */
+function advise(error, validators) {
+  const isTheirs = [...validators.keys()].some((name) => error.option?.startsWith(`events.${name}.schema`));
+  if (isTheirs) error.message += `; ${STATE_IT}`;
+  return error;
+}
+
 /** The JSON Schema behind a Standard Schema: the standard's own way, else the two spellings libraries have. */
 function jsonSchemaOf(schema, path) {
   const standard = schema['~standard'];
@@ -151,11 +160,11 @@ function jsonSchemaOf(schema, path) {
     if (typeof schema.toJSONSchema === 'function') return schema.toJSONSchema({ ...TARGET, io: 'input' });
     if (typeof schema.toJsonSchema === 'function') return schema.toJsonSchema();
   } catch (error) {
-    throw failure('invalid_option', `${path}: has no JSON Schema: ${error.message}`, path);
+    throw failure('invalid_option', `${path}: has no JSON Schema: ${error.message}; ${STATE_IT}`, path);
   }
   const vendor = String(standard.vendor);
   const advice = ADVICE[vendor] ?? 'give a JSON Schema object';
   throw failure('invalid_option', `${path}: this schema of ${vendor} tells no JSON Schema; ${advice}`, path);
 }
 
-module.exports = { readOptions };
+module.exports = { advise, readOptions };

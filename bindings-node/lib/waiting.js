@@ -46,7 +46,7 @@ class Waiting {
     void this.#work(conn, queue, judgement);
   }
 
-  /** Puts a message behind those that wait; `false`: none does. */
+  /** Puts a message (its `bytes`, which count, and `judge`) behind those that wait; `false`: none does. */
   follow(conn, message) {
     const queue = this.#queues.size === 0 ? undefined : this.#queues.get(conn);
     if (queue === undefined) return false;
@@ -99,8 +99,8 @@ class Waiting {
 
   #add(conn, queue, message) {
     queue.messages.push(message);
-    queue.bytes += message.meta.bytes;
-    this.#native.keep(message.meta.bytes);
+    queue.bytes += message.bytes;
+    this.#native.keep(message.bytes);
     const isMuch = queue.messages.length >= MOST_MESSAGES || queue.bytes >= this.#mostBytes;
     if (isMuch && !queue.isHeld) {
       queue.isHeld = true;
@@ -110,8 +110,8 @@ class Waiting {
 
   #take(queue) {
     const message = queue.messages.shift();
-    queue.bytes -= message.meta.bytes;
-    this.#native.release(message.meta.bytes);
+    queue.bytes -= message.bytes;
+    this.#native.release(message.bytes);
   }
 
   async #work(conn, queue, judgement) {

@@ -23,6 +23,8 @@ const BROADCAST_BINARY: u32 = 8;
 
 /// Beside a payload's length: it is not among the bytes, but the large one that came with the call.
 const LARGE: u32 = 1 << 31;
+/// The two words of an id.
+const CONN_BYTES: usize = 8;
 /// In place of an event's length: it is the event of the command before.
 const SAME_EVENT: u32 = u32::MAX;
 
@@ -85,6 +87,16 @@ impl<'c> Commands<'c> {
         ConnectionId::from_u64(whole(low, high))
     }
 
+    /// The next ids.
+    fn conns(&mut self, count: u32) -> impl Iterator<Item = ConnectionId> + Clone + use<'c> {
+        let (ids, rest) = self.words.split_at_checked(count as usize * CONN_BYTES).unwrap_or_default();
+        self.words = rest;
+        ids.as_chunks::<CONN_BYTES>().0.iter().map(|[a, b, c, d, e, f, g, h]| {
+            let (low, high) = (u32::from_ne_bytes([*a, *b, *c, *d]), u32::from_ne_bytes([*e, *f, *g, *h]));
+            ConnectionId::from_u64(whole(low, high))
+        })
+    }
+
     /// Reads the event that `length` speaks of.
     fn read_event(&mut self, length: u32) {
         if length != SAME_EVENT {
@@ -144,10 +156,10 @@ impl<'c> Commands<'c> {
     }
 
     fn broadcast(&mut self, operation: u32, server: &ServerHandle) -> Result<(), Error> {
-        let except = Some(self.conn()).filter(|conn| conn.to_u64() != u64::MAX);
-        let (to_all, room) = (self.word() == 0, self.word());
+        let (to_all, room, except) = (self.word() == 0, self.word(), self.word());
         let room = self.text.next(room);
         let room = if to_all { None } else { Some(&*room) };
+        let except = self.conns(except);
         match operation {
             BROADCAST => {
                 let (event, data) = (self.word(), self.word());
@@ -191,13 +203,10 @@ impl Needed {
 
     fn add(&mut self, words: &mut &[u8], has_event: &mut bool) -> Option<()> {
         let operation = take_word(words)?;
-        let _conn = (take_word(words)?, take_word(words)?);
         if operation >= BROADCAST {
-            let (in_room, room) = (take_word(words)?, take_word(words)?);
-            self.units += u64::from(room);
-            if in_room > 1 || (in_room == 0 && room > 0) {
-                return None;
-            }
+            self.add_audience(words)?;
+        } else {
+            let _conn = (take_word(words)?, take_word(words)?);
         }
         match operation {
             FAIL => {}
@@ -218,6 +227,16 @@ impl Needed {
             }
             _ => return None,
         }
+        Some(())
+    }
+
+    fn add_audience(&mut self, words: &mut &[u8]) -> Option<()> {
+        let (in_room, room, except) = (take_word(words)?, take_word(words)?, take_word(words)?);
+        self.units += u64::from(room);
+        if in_room > 1 || (in_room == 0 && room > 0) {
+            return None;
+        }
+        *words = words.split_at_checked((except as usize).checked_mul(CONN_BYTES)?)?.1;
         Some(())
     }
 
@@ -246,9 +265,9 @@ mod tests {
         assert!(accepts(&[TEXT, 1, 2, 3, BINARY, 1, 2, 2], b"xy", None, "a\u{1f600}"));
         assert!(accepts(&[EMIT, 1, 2, 2, 4, EMIT, 1, 2, SAME_EVENT, 4, FAIL, 1, 2], &[], None, "hinullnull"));
         assert!(accepts(&[REPLY, 1, 2, 1, 2, 4], &[], None, "7hinull"));
-        assert!(accepts(&[BROADCAST, 0, 0, 1, 4, 2, 4], &[], None, "roomhinull"));
-        assert!(accepts(&[BROADCAST_TEXT, 0, 0, 0, 0, 2], &[], None, "hi"));
-        assert!(accepts(&[BROADCAST_BINARY, 0, 0, 1, 1, LARGE | 3], &[], Some(b"xyz"), "r"));
+        assert!(accepts(&[BROADCAST, 1, 4, 0, 2, 4], &[], None, "roomhinull"));
+        assert!(accepts(&[BROADCAST_TEXT, 0, 0, 1, 7, 8, 2], &[], None, "hi"));
+        assert!(accepts(&[BROADCAST_BINARY, 1, 1, 2, 1, 2, 3, 4, LARGE | 3], &[], Some(b"xyz"), "r"));
     }
 
     #[test]
@@ -263,8 +282,10 @@ mod tests {
         assert!(!accepts(&[TEXT, 1, 2], &[], None, ""), "half a command");
         assert!(!accepts(&[EMIT, 1, 2, SAME_EVENT, 4], &[], None, "null"), "the same as nothing");
         assert!(!accepts(&[99, 1, 2], &[], None, ""), "no command");
-        assert!(!accepts(&[BROADCAST_TEXT, 0, 0, 0, 1, 1], &[], None, "ab"), "a room of everybody");
-        assert!(!accepts(&[BROADCAST_TEXT, 0, 0, 7, 1, 1], &[], None, "ab"), "stale words");
+        assert!(!accepts(&[BROADCAST_TEXT, 0, 1, 0, 1], &[], None, "ab"), "a room of everybody");
+        assert!(!accepts(&[BROADCAST_TEXT, 7, 1, 0, 1], &[], None, "ab"), "stale words");
+        assert!(!accepts(&[BROADCAST_TEXT, 1, 1, 2, 7, 8, 1], &[], None, "ab"), "ids that are not there");
+        assert!(!accepts(&[BROADCAST_TEXT, 1, 1, u32::MAX, 1], &[], None, "ab"), "more ids than words");
         assert!(!accepts(&[TEXT, 1, 2, u32::MAX, TEXT, 1, 2, 5], &[], None, "abcd"), "no sum wraps");
     }
 
@@ -287,10 +308,12 @@ mod tests {
             // Nothing is left over: every length was somebody's.
             while !commands.words.is_empty() {
                 let operation = commands.word();
-                commands.conn();
                 if operation >= BROADCAST {
-                    let (_, room) = (commands.word(), commands.word());
+                    let (_, room, except) = (commands.word(), commands.word(), commands.word());
                     commands.text.next(room);
+                    assert_eq!(commands.conns(except).count(), except as usize);
+                } else {
+                    commands.conn();
                 }
                 match operation {
                     FAIL => {}

@@ -92,7 +92,8 @@ mod tests {
     }
 
     fn opened(conn: ConnectionId) -> Open {
-        Open { conn, ticket: None, ip: None, user: None, path: "/".into(), subprotocol: None, granted: 0 }
+        let (path, expires_at_ms) = ("/".into(), None);
+        Open { conn, ticket: None, ip: None, user: None, path, subprotocol: None, expires_at_ms, granted: 0 }
     }
 
     #[test]

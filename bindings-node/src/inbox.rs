@@ -4,7 +4,7 @@
 //! from string or arena keeps at most that chunk alive, so chunks are small.
 
 use serde_json::{Value, json};
-use wsguard::host::{ConnectionId, Event, EventBatch, JsonMessage, Open, Status};
+use wsguard::host::{ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
 
 use crate::connections::{Connections, NOBODY, halves};
 use crate::json;
@@ -12,7 +12,8 @@ use crate::records::{HAS_ID, Kind, Records, STATUS_ERROR, STATUS_OK, TextKind, U
 
 /// A chunk ends when its text is longer, so that one message that is kept keeps little else alive.
 const TEXT_BYTES: usize = 32 * 1024;
-/// The same of texts that JavaScript slices; what it parses from JSON has memory of its own.
+/// The same of texts that JavaScript slices; what it parses from JSON has memory of its own. A longer one has a chunk to
+/// itself, so that a peer cannot make a short one that is kept hold it.
 const SLICED_TEXT_BYTES: usize = 8 * 1024;
 
 /// The text of a chunk.
@@ -32,6 +33,8 @@ pub(crate) struct Inbox {
     pub(crate) connections: Connections,
     /// Nobody listens to opens and closes: a connection is withheld until there is more to tell of it.
     pub(crate) withholds: bool,
+    /// The users that were disconnected: an open of one that was let in before is over.
+    revoked: RevokedUsers,
     pub(crate) text: Text,
     events: Vec<String>,
     last_event: usize,
@@ -51,6 +54,7 @@ impl Inbox {
             seen: 0,
             connections: Connections::default(),
             withholds: false,
+            revoked: RevokedUsers::default(),
             text,
             events,
             last_event: 0,
@@ -64,6 +68,15 @@ impl Inbox {
     /// A new batch is there.
     pub(crate) fn refilled(&mut self) {
         self.seen = 0;
+    }
+
+    /// A user was disconnected by the revocation of that number.
+    pub(crate) fn disconnected(&mut self, user: &str, number: u64) {
+        self.revoked.note(user, number);
+    }
+
+    fn is_revoked(&self, open: &Open) -> bool {
+        open.user.as_deref().is_some_and(|user| self.revoked.is_over(user, open.granted))
     }
 
     /// Fills a chunk: as many events as fit into `records`, `arena` (from `start`) and one text.
@@ -98,7 +111,7 @@ impl Inbox {
     fn keeps_back(&mut self, event: &Event<'_>) -> bool {
         match event {
             // What was accepted by a ticket has data that waits for it.
-            Event::Open(open) if self.withholds && open.ticket.is_none() => {
+            Event::Open(open) if self.withholds && open.ticket.is_none() && !self.is_revoked(open) => {
                 self.connections.withhold(open);
                 true
             }
@@ -133,7 +146,7 @@ impl Inbox {
         let mut revealed = Vec::new();
         for open in opens {
             let [low, high] = halves(open.conn.to_u64());
-            revealed.push(json!([self.connections.open(open.conn), low, high, json::open(open)]));
+            revealed.push(json!([self.connections.open(open.conn), low, high, json::open(open, false)]));
         }
         (!revealed.is_empty()).then(|| revealed.into())
     }
@@ -174,7 +187,7 @@ impl Inbox {
     }
 
     fn push_text(&mut self, conn: ConnectionId, text: &str, records: &mut Records<'_>) -> Result<(), Full> {
-        self.text.begin(TextKind::Plain)?;
+        self.text.begin_plain(text.len())?;
         let (start, length) = self.text.push(text);
         records.push(Kind::Text, [self.connections.place(conn), start as u32, length as u32]);
         Ok(())
@@ -239,7 +252,7 @@ impl Inbox {
 
     fn push_open(&mut self, kind: Kind, open: &Open, records: &mut Records<'_>) {
         let [low, high] = halves(open.conn.to_u64());
-        self.text.element(&json::open(open).to_string());
+        self.text.element(&json::open(open, self.is_revoked(open)).to_string());
         records.push(kind, [self.connections.open(open.conn), low, high]);
     }
 }
@@ -265,6 +278,15 @@ impl Text {
         if self.kind != kind || self.written.len() > most { Err(Full::Chunk) } else { Ok(()) }
     }
 
+    /// The same for a text of so many bytes that JavaScript slices.
+    fn begin_plain(&mut self, bytes: usize) -> Result<(), Full> {
+        if bytes > SLICED_TEXT_BYTES && self.kind != TextKind::None {
+            Err(Full::Chunk)
+        } else {
+            self.begin(TextKind::Plain)
+        }
+    }
+
     /// Adds a text; where it starts and how long it is, in UTF-16 units.
     fn push(&mut self, text: &str) -> (usize, usize) {
         let length = if text.is_ascii() { text.len() } else { text.encode_utf16().count() };
@@ -286,5 +308,32 @@ impl Text {
         if self.kind == TextKind::Json {
             self.written.push(']');
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_kept_holds_no_more_than_two_chunks_of_short_ones() {
+        let mut text = Text { written: String::new(), kind: TextKind::None, units: 0 };
+        let mut push = |bytes: usize| {
+            let fits = text.begin_plain(bytes).is_ok();
+            if fits {
+                text.push(&"x".repeat(bytes));
+            } else {
+                text.clear();
+            }
+            fits
+        };
+        assert!(push(32) && push(32));
+        assert!(!push(SLICED_TEXT_BYTES + 1), "a long one behind short ones");
+        assert!(push(SLICED_TEXT_BYTES + 1), "a long one alone");
+        assert!(!push(32), "a short one behind a long one");
+        assert!(
+            push(SLICED_TEXT_BYTES) && push(SLICED_TEXT_BYTES) && !push(1),
+            "what is no longer than a chunk, and then no more"
+        );
     }
 }

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use wsguard::host::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
 
-/// In the order of `Connection` (`lib/connection.js`), the ticket and the last revocation before it: names would cost more than what they name.
-pub(crate) fn open(open: &Open) -> Value {
+/// In the order of `Connection` (`lib/connection.js`), then the ticket, and whether its user was disconnected since: names
+/// would cost more than what they name.
+pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
     let ticket = open.ticket.map(|ticket| ticket.to_u64().to_string());
     json!([
         open.conn.to_string(),
@@ -12,14 +13,16 @@ pub(crate) fn open(open: &Open) -> Value {
         open.user.as_deref(),
         &*open.path,
         open.subprotocol.as_deref(),
+        open.expires_at_ms,
         ticket,
-        open.granted
+        is_revoked
     ])
 }
 
 pub(crate) fn violation(violation: &ViolationEvent) -> Value {
     json!({"code": violation.code.name(), "ip": violation.ip, "user": violation.user.as_deref(),
-        "connId": violation.conn.map(|conn: ConnectionId| conn.to_string()), "event": violation.event.as_deref()})
+        "connId": violation.conn.map(|conn: ConnectionId| conn.to_string()), "event": violation.event.as_deref(),
+        "detail": violation.detail})
 }
 
 /// The request as the application's `authenticate` gets it.

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{BufferSlice, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsString, Result, Status};
 use napi_derive::napi;
-use wsguard::host::{Builder, ConnectionId, Error, Next, Options, Policy, Server, ServerHandle, TicketId, Wake};
+use wsguard::host::{Builder, ConnectionId, Error, Next, Options, Server, ServerHandle, TicketId, Wake};
 
 use crate::authenticate::Answer;
 use crate::commands::Commands;
@@ -195,12 +195,6 @@ impl NativeServer {
         }
     }
 
-    /// How many users were disconnected so far; a connection says how many were when it was let in.
-    #[napi]
-    pub fn last_revocation(&self) -> f64 {
-        self.handle.as_ref().map_or(0, ServerHandle::last_revocation) as f64
-    }
-
     /// Whether its peer has not read what was sent: a record that says it has may speak of what was sent before.
     #[napi]
     pub fn is_queued(&self, low: u32, high: u32) -> bool {
@@ -242,8 +236,17 @@ impl NativeServer {
     /// Closes every connection of a user. What comes back, if anything, are those that were withheld, as from `reveal`.
     #[napi]
     pub fn disconnect_user(&mut self, env: Env, user: String) -> Result<Option<String>> {
-        self.with(env, |server| server.disconnect_user(&user))?;
-        Ok(self.inbox.reveal_user(&user).map(|connections| connections.to_string()))
+        if self.ended.is_some() {
+            return Ok(None);
+        }
+        let number = self.with(env, |server| match server.disconnect_user(&user) {
+            // What it told before its end may still be on its way to a handler.
+            Err(Error::Stopped) => Ok(u64::MAX),
+            result => result.map(|()| server.last_revocation()),
+        })?;
+        let withheld = self.inbox.reveal_user(&user).map(|connections| connections.to_string());
+        self.inbox.disconnected(&user, number);
+        Ok(withheld)
     }
 
     /// Answers a handshake.

@@ -5,8 +5,8 @@ import { once } from 'node:events';
 import { inspect } from 'node:util';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { accept, acceptAnonymous, reject } from '../index.mjs';
-import { Client, run, start } from './harness.mjs';
+import { Server, accept, acceptAnonymous, reject } from '../index.mjs';
+import { Client, policy, run, start, turns, until } from './harness.mjs';
 
 const callback = (authenticate, more = {}) => ({ auth: 'callback', authenticate, events: { echo: {} }, ...more });
 
@@ -60,6 +60,26 @@ test('a late answer is an error to the application, and nothing else', async (t)
   answer(accept({ user: 'late' }));
   assert.equal((await told)[0].code, 'ticket_settled');
 });
+
+for (const isHeard of [false, true]) {
+  test(`an answer behind the end of the server is told to ${isHeard ? 'whoever listens' : 'nobody, and not printed'}`, async (t) => {
+    const printed = t.mock.method(console, 'error', () => {});
+    const errors = [];
+    for (const answer of [accept({ user: 'alice' }), reject(), undefined]) {
+      let settle;
+      const server = await start(t, callback(() => new Promise((resolve) => (settle = resolve))));
+      if (isHeard) server.on('error', (error) => errors.push(error.code));
+      const left = new Client(server.address);
+      await until(() => settle !== undefined);
+      await server.stop();
+      settle(answer);
+      await turns(2);
+      await left.closed;
+    }
+    assert.deepEqual(errors, isHeard ? ['stopped', 'stopped', 'invalid_argument'] : []);
+    assert.equal(printed.mock.callCount(), 0);
+  });
+}
 
 test('a session ends when it expires', async (t) => {
   const server = await start(t, callback(() => acceptAnonymous({ expiresAtMs: Date.now() + 50 })));
@@ -221,6 +241,32 @@ test('a Standard Schema: the JSON Schema natively, then its own validation and t
   const native = await Client.connect(server.address);
   native.emit('say', { at: 5, text: 'x' });
   assert.deepEqual(await native.closed, { code: 1008, reason: 'schema mismatch' });
+});
+
+test('what JSON Schema or the native patterns cannot say is left to validate, where the rest is stated', async (t) => {
+  const refused = z.object({ every: z.string().regex(/^(?=P)P\d+D$/) });
+  for (const schema of [refused, z.object({ at: z.date() })]) {
+    assert.throws(() => new Server(policy({ events: { remind: { schema } } })), (error) => {
+      assert.equal(error.code, 'invalid_option');
+      assert.match(error.option, /^events\.remind\.schema/);
+      assert.match(error.message, /~standard.*jsonSchema/);
+      return true;
+    });
+  }
+  const part = { type: 'object', properties: { every: { type: 'string', maxLength: 8 } }, required: ['every'] };
+  const stated = { '~standard': { ...refused['~standard'], jsonSchema: { input: () => part } } };
+  const server = await start(t, { events: { remind: { schema: stated } } });
+  server.on('remind', (conn, data) => conn.emit('heard', data));
+  const client = await Client.connect(server.address);
+  client.emit('remind', { every: 'P7D' });
+  assert.deepEqual((await client.event()).data, { every: 'P7D' });
+  client.emit('remind', { every: 'weekly' });
+  assert.equal((await client.closed).code, 1008);
+  const long = await Client.connect(server.address);
+  long.emit('remind', { every: 'P1111111D' });
+  assert.equal((await long.closed).code, 1008);
+  // The second was refused natively: nothing was left to say for JavaScript.
+  assert.deepEqual([server.stats().messagesIn, server.stats().verdicts.schema_mismatch], [2, 2]);
 });
 
 test('an asynchronous Standard Schema, one that throws, one without a JSON Schema', async (t) => {

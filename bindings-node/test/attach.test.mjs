@@ -11,7 +11,7 @@ import express from 'express';
 import Fastify from 'fastify';
 import { WebSocketServer } from 'ws';
 import { Server } from '../index.mjs';
-import { Client, ORIGIN, policy } from './harness.mjs';
+import { Client, ORIGIN, handshake, policy, until } from './harness.mjs';
 
 const addressOf = (server) => `127.0.0.1:${server.address().port}`;
 
@@ -184,6 +184,48 @@ test('draining ends what was attached, not the HTTP server', async (t) => {
   assert.equal((await client.closed).code, 1012);
   assert.equal(httpServer.listenerCount('upgrade'), 0);
   assert.equal(await (await fetch(`http://${address}/`)).text(), 'page');
+});
+
+for (const [path, wanted] of [['/slow', '/'], ['/large', '/'], ['/slow', '/unwanted']]) {
+  test(`an upgrade (${wanted}) that is pipelined behind an answer which is not out yet is dropped: ${path}`, async (t) => {
+    const answers = [];
+    const httpServer = http.createServer((request, response) => {
+      answers.push(response);
+      if (request.url === '/large') response.end(Buffer.alloc(50_000_000, 'x'));
+      if (request.url === '/quick') response.end('quick');
+    });
+    const address = await listening(t, httpServer);
+    const server = echo(t).attach(httpServer, { path: '/' });
+    const client = connect(httpServer.address().port, '127.0.0.1');
+    await once(client, 'connect');
+    client.pause();
+    client.on('error', () => {});
+    client.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n${handshake('', wanted)}`);
+    await until(() => answers.length > 0 && answers[0].socket?.destroyed !== false);
+    let read = '';
+    client.on('data', (chunk) => (read += chunk.toString('latin1'))).resume();
+    await once(client, 'close');
+    assert.equal(/HTTP\/1.1 (101|404)/.test(read), false);
+    assert.equal(server.stats().openedTotal, 0);
+    // Behind an answer that is out it is as good as on a connection of its own.
+    const patient = connect(httpServer.address().port, '127.0.0.1');
+    patient.write('GET /quick HTTP/1.1\r\nHost: x\r\n\r\n');
+    for (read = ''; !read.endsWith('quick'); ) read += (await once(patient, 'data'))[0].toString('latin1');
+    patient.write(handshake());
+    assert.match(String((await once(patient, 'data'))[0]), /^HTTP\/1.1 101 /);
+    patient.destroy();
+    await isServed(address);
+  });
+}
+
+test('whoever ends is attached no more', async (t) => {
+  const httpServer = http.createServer();
+  await listening(t, httpServer);
+  const server = echo(t).attach(httpServer);
+  const ended = server.drain();
+  assert.throws(() => server.attach(httpServer), { code: 'stopped' });
+  await ended;
+  assert.equal(httpServer.listenerCount('upgrade'), 0);
 });
 
 test('one server may listen and be attached', async (t) => {

@@ -2,11 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { acceptAnonymous } from '../index.mjs';
-import { Client, ORIGIN, fixture, start } from './harness.mjs';
+import { Client, fixture, handshake, start, turns, until } from './harness.mjs';
 
 /** Sends messages in one packet. */
 function together(client, messages) {
@@ -32,7 +33,7 @@ for (const [name, end, code] of [
       if (conn.user === 'bob') return void others.push(data);
       handled.push(data);
       end(conn, server);
-      answers.push(conn.isOpen, conn.send('x'), conn.send(Buffer.from('x')), conn.emit('x'), [...server.connections].includes(conn));
+      answers.push(conn.isOpen, conn.send('x'), conn.send(Buffer.from('x')), [...server.connections].includes(conn));
     });
     server.on('message', (conn, data) => conn.user === 'alice' && handled.push(`second ${data}`));
     const closed = new Promise((resolve) => server.on('close', (...told) => resolve(told)));
@@ -42,9 +43,9 @@ for (const [name, end, code] of [
     const [conn, told] = await closed;
     assert.equal(told, code);
     assert.deepEqual([conn.user, conn.isOpen], ['alice', false]);
-    while (others.length < 50) await new Promise(setImmediate);
+    await until(() => others.length === 50);
     assert.deepEqual(handled.filter((one) => !one.startsWith('second')), ['0']);
-    if (name !== 'a handler that throws') assert.deepEqual(answers, [false, 'dropped', 'dropped', 'dropped', false]);
+    if (name !== 'a handler that throws') assert.deepEqual(answers, [false, 'dropped', 'dropped', false]);
     else assert.deepEqual(handled, ['0']);
     assert.equal((await alice.closed).code, code);
   });
@@ -56,54 +57,67 @@ test('disconnectUser: nothing is handled of any connection of the user, not even
   server.on('message', (conn, data) => {
     handled.push(data);
     if (data !== 'now') return;
-    // All that the others have said is here, or on its way.
-    const end = performance.now() + 50;
-    while (performance.now() < end);
+    // All that the others say is here, unheard.
+    for (const alice of alices) alice.send('never handled');
+    while (server.stats().messagesIn < 1 + alices.length);
     server.disconnectUser('alice');
   });
   const alices = [];
   for (let round = 0; round < 8; round += 1) alices.push(await Client.connect(server.address, as('alice')));
   const bob = await Client.connect(server.address, as('bob'));
   bob.send('now');
-  while (handled.length === 0) await new Promise(setImmediate);
+  await until(() => handled.length > 0);
   for (const alice of alices) assert.equal((await alice.closed).code, 1008);
   const again = await Client.connect(server.address, as('alice'));
   again.send('again');
-  while (!handled.includes('again')) await new Promise(setImmediate);
+  await until(() => handled.includes('again'));
   assert.deepEqual(handled, ['now', 'again']);
 });
 
-test('disconnectUser: whoever was let in before it stays out, however late that is heard of', async (t) => {
-  const server = await start(t, { protocol: 'raw', auth: TOKENS });
-  const told = [];
-  server.on('open', (conn) => told.push(`open ${conn.user}`));
-  server.on('message', (conn, data) => {
-    told.push(`${conn.user} ${data}`);
-    if (data !== 'now') return;
-    const busy = (ms) => {
-      for (const end = performance.now() + ms; performance.now() < end; );
-    };
-    // She is let in while nobody here can hear of it, and says something.
-    alice.write(`${head}${hello}`, 'latin1');
-    busy(200);
-    server.disconnectUser('alice');
-    busy(5_200);
+for (const [name, listens, between] of [
+  ['in the next batch', true, 0],
+  ['in the next batch, with nobody who listens to opens', false, 0],
+  ['later in the same chunk', true, 3],
+  ['later in the same chunk, with nobody who listens to opens', false, 3],
+  ['in a later chunk of the same batch', true, 3000],
+  ['in a later chunk of the same batch, with nobody who listens to opens', false, 3000],
+]) {
+  test(`disconnectUser: whoever was let in before it stays out, though that is heard of ${name}`, async (t) => {
+    const server = await start(t, { protocol: 'raw', auth: TOKENS, closeTimeoutMs: 10 });
+    const told = [];
+    let isDisconnected = false;
+    if (listens) server.on('open', (conn) => told.push(`open ${conn.user}`));
+    server.on('message', (conn, message) => {
+      const data = String(message);
+      if (data !== 'x') told.push(`${conn.user} ${data}`);
+      if (data === 'now') {
+        // Nobody here can hear of what comes now: bytes of bob's (text and opens have chunks of their own), and alice, who
+        // says something at once.
+        bob.socket._socket.write('\x82\x81\0\0\0\0x'.repeat(between), 'latin1');
+        while (server.stats().messagesIn < 1 + between);
+        alice.write(`${handshake('X-Auth-Token: alice\r\n')}${'\x81\x85\0\0\0\0hello'}`, 'latin1');
+        while (server.stats().messagesIn < 2 + between);
+      }
+      if (isDisconnected || data !== (between === 0 ? 'now' : 'x')) return;
+      isDisconnected = true;
+      server.disconnectUser('alice');
+    });
+    const bob = await Client.connect(server.address, as('bob'));
+    const [host, port] = server.address.split(':');
+    const alice = connect(Number(port), host).resume();
+    await once(alice, 'connect');
+    bob.send('now');
+    await once(alice, 'close');
+    // His answer, and what was read before it, is behind all that.
+    bob.send('end');
+    await until(() => told.includes('bob end'));
+    const again = await Client.connect(server.address, as('alice'));
+    again.send('again');
+    await until(() => told.includes('alice again'));
+    const opens = (user) => (listens ? [`open ${user}`] : []);
+    assert.deepEqual(told, [...opens('bob'), 'bob now', 'bob end', ...opens('alice'), 'alice again']);
   });
-  const bob = await Client.connect(server.address, as('bob'));
-  const { connect } = await import('node:net');
-  const [host, port] = server.address.split(':');
-  const alice = connect(Number(port), host);
-  await once(alice, 'connect');
-  const head = `GET / HTTP/1.1\r\nHost: x\r\nOrigin: ${ORIGIN}\r\nX-Auth-Token: alice\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`;
-  const hello = '\x81\x85\0\0\0\0hello';
-  bob.send('now');
-  alice.resume();
-  await once(alice, 'close');
-  const again = await Client.connect(server.address, as('alice'));
-  again.send('again');
-  while (!told.includes('alice again')) await new Promise(setImmediate);
-  assert.deepEqual(told, ['open bob', 'bob now', 'open alice', 'alice again']);
-});
+}
 
 test('what was read before a session expired is not handled after it', async (t) => {
   const server = await start(t, {
@@ -123,6 +137,48 @@ test('what was read before a session expired is not handled after it', async (t)
   assert.deepEqual(await client.closed, { code: 1008, reason: 'session expired' });
   assert.deepEqual(handled, [['first', true], false, 'dropped']);
 });
+
+/** A JWT that ends then. */
+function tokenUntil(exp, key) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: 'alice', exp })}`;
+  return `${signed}.${createHmac('sha256', key).update(signed).digest('base64url')}`;
+}
+
+for (const listens of [true, false]) {
+  test(`what was read before the exp of a JWT is not handled after it${listens ? '' : ', with nobody who listens to opens'}`, async (t) => {
+    const key = 'k'.repeat(32);
+    const schema = answering();
+    const server = await start(t, {
+      auth: { jwt: { algorithms: ['HS256'], key, leewayS: 0 } },
+      events: { now: {}, wait: { schema } },
+    });
+    const told = [];
+    if (listens) server.on('open', (conn) => told.push(`open ${conn.isOpen}`));
+    server.on('wait', (conn, data) => told.push(`wait ${data}`));
+    server.on('now', (conn, data) => {
+      told.push(`now ${data}`);
+      // All of it is here before the end, and looked at behind it.
+      while (server.stats().messagesIn < 4);
+      while (Date.now() < exp * 1000);
+      told.push(conn.isOpen, conn.emit('late'));
+    });
+    const exp = Math.floor(Date.now() / 1000) + 2;
+    const client = await Client.connect(server.address, { headers: { authorization: `Bearer ${tokenUntil(exp, key)}` } });
+    client.emit('wait', 0);
+    await until(() => schema.asked.length === 1);
+    // Behind what waits these wait, too; the other connection's do not.
+    together(client, [JSON.stringify({ event: 'now', data: 'waits' })]);
+    const other = await Client.connect(server.address, { headers: { authorization: `Bearer ${tokenUntil(exp, key)}` } });
+    together(other, [1, 2].map((data) => JSON.stringify({ event: 'now', data })));
+    assert.deepEqual(await other.closed, { code: 1008, reason: 'session expired' });
+    for (const { answer } of schema.asked) answer();
+    assert.deepEqual(await client.closed, { code: 1008, reason: 'session expired' });
+    await until(() => server.stats().inboxBytes === 0);
+    await turns(20);
+    assert.deepEqual(told.filter((one) => one !== 'open true'), ['now 1', false, 'dropped']);
+  });
+}
 
 test('nothing is handled after stop', async (t) => {
   const server = await start(t, { protocol: 'raw' });
@@ -152,36 +208,43 @@ test('open and close are told in pairs', async (t) => {
   server.on('close', (conn) => told.push(`close ${conn.path}`));
   const client = await Client.connect(server.address, { ...as('alice'), path: '/a' });
   assert.equal((await client.closed).code, 4001);
-  while (told.length < 3) await new Promise(setImmediate);
+  await until(() => told.length === 3);
   assert.deepEqual(told, ['open /a', 'also /a', 'close /a']);
 });
 
-/** A schema that answers after as many milliseconds as its data says; text is not delayed. */
-const delaying = (more = () => ({})) => ({
-  '~standard': {
-    version: 1,
-    vendor: 'test',
-    jsonSchema: { input: () => ({}) },
-    validate: (value) => (typeof value === 'number' ? sleep(value, undefined, { ref: value < 10_000 }).then(() => more(value).issues ? more(value) : { value }) : { value }),
-  },
-});
+/** A schema whose answers come when the test says so: `asked` are the messages that wait for one. Text is judged at once. */
+function answering(result = (value) => ({ value })) {
+  const asked = [];
+  const validate = (value) => {
+    if (typeof value === 'string') return result(value);
+    return new Promise((resolve) => asked.push({ value, answer: () => resolve(result(value)) }));
+  };
+  return { asked, '~standard': { version: 1, vendor: 'test', jsonSchema: { input: () => ({}) }, validate } };
+}
 
 test('an asynchronous schema keeps the order of its connection, and of no other', async (t) => {
-  const server = await start(t, { events: { wait: { schema: delaying() }, now: {} } });
+  const schema = answering();
+  const server = await start(t, { events: { wait: { schema }, now: {} } });
   const told = [];
   for (const event of ['wait', 'now']) server.on(event, (conn, data) => void told.push(`${conn.path} ${data} ${conn.isOpen}`));
   server.on('close', (conn) => told.push(`${conn.path} close ${conn.isOpen}`));
   const [a, b] = [await Client.connect(server.address, { path: '/a' }), await Client.connect(server.address, { path: '/b' })];
-  for (const data of [60, 10, 'text', 30]) a.emit('wait', data);
+  for (const data of [1, 2, 'text', 3]) a.emit('wait', data);
   a.emit('now', 'last');
+  await until(() => server.stats().messagesIn === 5 && schema.asked.length > 0);
   for (let round = 0; round < 3; round += 1) b.emit('now', round);
+  await until(() => told.length === 3);
+  // Nothing of a's was judged so far; what was asked last is answered first.
+  while (told.length < 8) {
+    for (const { answer } of schema.asked.splice(0).reverse()) answer();
+    await turns(1);
+  }
   await a.close(1000);
   await b.close(1000);
-  while (told.filter((one) => one.includes('close')).length < 2) await sleep(5);
+  await until(() => told.length === 10);
   const of = (path) => told.filter((one) => one.startsWith(path)).map((one) => one.slice(3));
-  assert.deepEqual(of('/a'), ['60 true', '10 true', 'text true', '30 true', 'last true', 'close false']);
+  assert.deepEqual(of('/a'), ['1 true', '2 true', 'text true', '3 true', 'last true', 'close false']);
   assert.deepEqual(of('/b'), ['0 true', '1 true', '2 true', 'close false']);
-  assert.ok(told.indexOf('/b 2 true') < told.indexOf('/a 60 true'), String(told));
   assert.equal(server.stats().inboxBytes, 0);
 });
 
@@ -191,7 +254,8 @@ for (const [name, end] of [
   ['disconnectUser', (conn, server) => server.disconnectUser(conn.user)],
 ]) {
   test(`after ${name} nothing that waits for its schema is handled`, async (t) => {
-    const server = await start(t, { auth: TOKENS, events: { wait: { schema: delaying() } } });
+    const schema = answering();
+    const server = await start(t, { auth: TOKENS, events: { wait: { schema } } });
     const told = [];
     server.on('error', () => {});
     server.on('wait', (conn, data) => {
@@ -200,18 +264,21 @@ for (const [name, end] of [
     });
     server.on('close', () => told.push('close'));
     const client = await Client.connect(server.address, as('alice'));
-    for (const data of [20, 5, 300]) client.emit('wait', data);
+    for (const data of [1, 2, 3]) client.emit('wait', data);
+    await until(() => server.stats().messagesIn === 3 && schema.asked.length === 1);
+    schema.asked[0].answer();
     await client.closed;
-    while (!told.includes('close')) await sleep(5);
-    await sleep(50);
-    assert.deepEqual(told, [20, 'close']);
+    await until(() => told.includes('close'));
+    for (const { answer } of schema.asked) answer();
+    await turns(20);
+    assert.deepEqual(told, [1, 'close']);
     assert.equal(server.stats().inboxBytes, 0);
   });
 }
 
 test('a refusal of the application\'s own schema ends what waits behind it; a judgement that fails is 1011', async (t) => {
-  const refusing = delaying((value) => (value === 7 ? { issues: [{ message: 'seven' }] } : {}));
-  const failing = { '~standard': { ...delaying()['~standard'], validate: async () => { throw new Error('as asked'); } } };
+  const refusing = answering((value) => (value === 7 ? { issues: [{ message: 'seven' }] } : { value }));
+  const failing = { '~standard': { ...answering()['~standard'], validate: async () => { throw new Error('as asked'); } } };
   const server = await start(t, { events: { wait: { schema: refusing }, bad: { schema: failing } } });
   const [told, errors] = [[], []];
   server.on('wait', (_conn, data) => void told.push(data));
@@ -219,38 +286,50 @@ test('a refusal of the application\'s own schema ends what waits behind it; a ju
   server.on('error', (error) => errors.push(error.message));
   const first = await Client.connect(server.address);
   for (const data of [15, 7, 1]) first.emit('wait', data);
+  await until(() => server.stats().messagesIn === 3);
+  while (first.socket.readyState === 1) {
+    for (const { answer } of refusing.asked.splice(0)) answer();
+    await turns(1);
+  }
   assert.equal((await first.closed).code, 1008);
   const second = await Client.connect(server.address);
   second.emit('bad', 1);
   second.emit('wait', 1);
   assert.equal((await second.closed).code, 1011);
-  await sleep(30);
+  for (const { answer } of refusing.asked) answer();
+  await turns(20);
   assert.deepEqual([told, errors], [[15], ['as asked']]);
 });
 
-test('much that waits for its schema holds the peer back, and all of it is handled', async (t) => {
-  const server = await start(t, { events: { wait: { schema: delaying() } } });
+test('much that waits for its schema holds the peer back, and all of it is handled and counted, whatever becomes of its meta', async (t) => {
+  const schema = answering();
+  const server = await start(t, { events: { wait: { schema } } });
   const told = [];
   let most = 0;
   server.on('wait', (conn, data, meta) => {
     told.push(meta.id);
+    meta.bytes = 0;
     most = Math.max(most, server.stats().inboxBytes);
   });
   const client = await Client.connect(server.address);
   const count = 400;
   for (let id = 0; id < count; id += 1) client.emit('wait', 1, { id });
-  while (told.length < count) await sleep(5);
+  while (told.length < count) {
+    for (const { answer } of schema.asked.splice(0)) answer();
+    await turns(1);
+  }
   assert.deepEqual(told, Array.from({ length: count }, (_, id) => id));
   assert.ok(most > 0, 'what waits is not counted');
+  await until(() => [...server.connections].length === 1);
   assert.equal(server.stats().inboxBytes, 0);
 });
 
 test('a schema that never answers does not keep the server from its end', { timeout: 30_000 }, async (t) => {
-  const server = await start(t, { events: { wait: { schema: delaying() } } });
+  const server = await start(t, { events: { wait: { schema: answering() } } });
   server.on('wait', () => {});
   const client = await Client.connect(server.address);
-  client.emit('wait', 1_000_000);
-  while (server.stats().messagesIn === 0) await sleep(5);
+  client.emit('wait', 1);
+  await until(() => server.stats().messagesIn > 0);
   await server.stop();
 });
 
@@ -269,7 +348,7 @@ test('drained speaks of what was just said', async (t) => {
       if (sent === 'queued') await conn.drained();
       if (chunk >= 1 << 20) await new Promise(setImmediate);
     }
-    while (got < (chunk - 16) * count) await sleep(2);
+    await until(() => got === (chunk - 16) * count);
   }
 });
 
@@ -283,18 +362,11 @@ test('drained waits for a peer that does not read what was said in the same turn
   for (let round = 0; round < 40; round += 1) conn.send(Buffer.alloc(1 << 20));
   let isDrained = false;
   const waits = conn.drained().then(() => (isDrained = true));
-  await sleep(30);
+  await turns(100);
   assert.equal(isDrained, false, 'nobody has read it');
   client.socket.resume();
   await waits;
 });
-
-/** A schema whose answers come when the test says so; `asked` are the messages that wait for one. */
-function answering() {
-  const asked = [];
-  const validate = (value) => new Promise((resolve) => asked.push({ value, answer: () => resolve({ value }) }));
-  return { asked, '~standard': { version: 1, vendor: 'test', jsonSchema: { input: () => ({}) }, validate } };
-}
 
 for (const isOver of [false, true]) {
   test(`disconnectUser: what waits for its schema is not handled though its connection has closed${isOver ? ', and the core has ended' : ''}`, async (t) => {
@@ -305,19 +377,19 @@ for (const isOver of [false, true]) {
     server.on('close', (conn) => told.push(`close ${conn.user}`));
     const [alice, bob] = [await Client.connect(server.address, as('alice')), await Client.connect(server.address, as('bob'))];
     for (const client of [alice, bob]) for (const data of [1, 2]) client.emit('wait', data);
-    while (schema.asked.length < 2 || server.stats().messagesIn < 4) await sleep(5);
+    await until(() => schema.asked.length === 2 && server.stats().messagesIn === 4);
     await alice.close(1000);
     await bob.close(1000);
-    while (server.stats().open > 0) await sleep(5);
+    await until(() => server.stats().open === 0);
     const end = isOver ? server.drain() : undefined;
-    // Its close is here, and waits behind the messages.
-    await sleep(100);
+    // Their closes are here, and wait behind the messages.
+    await until(() => [...server.connections].length === 0);
     assert.deepEqual(told, []);
     server.disconnectUser('alice');
     assert.deepEqual(told, ['close alice']);
     while (!told.includes('close bob')) {
       for (const { answer } of schema.asked.splice(0)) answer();
-      await sleep(1);
+      await turns(1);
     }
     assert.deepEqual(told, ['close alice', 'bob 1', 'bob 2', 'close bob']);
     await end;
@@ -340,22 +412,21 @@ test('one user whose messages wait for their schema does not fill the inbox that
   const bob = await Client.connect(server.address, as('bob'));
   const alices = await Promise.all(Array.from({ length: 8 }, () => Client.connect(server.address, as('alice'))));
   // Less than 64 messages each, and more than the inbox together.
-  const filler = 'x'.repeat(4000);
+  const filler = ['x'.repeat(4000)];
   for (let round = 0; round < 60; round += 1) {
     for (const alice of alices) alice.emit('wait', filler);
     // His answer says that this thread has taken what was read before.
     bob.emit('echo', round);
     assert.equal((await bob.event()).data, round);
-    await sleep(2);
   }
-  while (schema.asked.length < alices.length) await sleep(5);
+  await until(() => schema.asked.length === alices.length);
   const { inboxBytes } = server.stats();
   assert.ok(inboxBytes > 0 && inboxBytes < 1 << 19, `${inboxBytes} bytes wait`);
   let handled = 0;
   server.on('wait', () => (handled += 1));
   while (handled < 60 * alices.length) {
     for (const { answer } of schema.asked.splice(0)) answer();
-    await sleep(1);
+    await turns(1);
   }
   assert.equal(server.stats().inboxBytes, 0);
 });
@@ -368,10 +439,10 @@ for (const when of ['before', 'during']) {
     server.on('close', () => told.push('close'));
     const client = await Client.connect(server.address);
     client.emit('wait', 1);
-    while (server.stats().messagesIn === 0) await sleep(5);
+    await until(() => server.stats().messagesIn > 0);
     if (when === 'before') {
       await client.close(1000);
-      await sleep(50);
+      await until(() => [...server.connections].length === 0);
     }
     const since = performance.now();
     await server.drain({ timeoutMs: 300 });
@@ -400,10 +471,10 @@ test('a drained that was on its way does not speak of what was said after it', {
   conn.send(`STOP${' '.repeat(100_000)}`);
   fill();
   const waits = conn.drained().then(() => 'drained');
-  assert.equal(await Promise.race([waits, sleep(300)]), undefined, 'nobody has read it');
+  assert.equal(await Promise.race([waits, turns(100)]), undefined, 'nobody has read it');
   assert.deepEqual([conn.isQueued, drained], [true, 0]);
   child.stdin.write('on');
   assert.equal(await waits, 'drained');
-  await sleep(20);
+  await turns(20);
   assert.deepEqual([conn.isQueued, drained], [false, 1]);
 });

@@ -77,6 +77,21 @@ export class Client {
   }
 }
 
+/** Resolves when something is so that only a look can tell: looks once a turn. */
+export async function until(isSo) {
+  while (!isSo()) await new Promise(setImmediate);
+}
+
+/** Lets the event loop do what it has to do, for what must not happen. */
+export async function turns(count) {
+  for (let turn = 0; turn < count; turn += 1) await new Promise(setImmediate);
+}
+
+/** The opening handshake of a peer that is a plain socket. */
+export function handshake(headers = '', path = '/') {
+  return `GET ${path} HTTP/1.1\r\nHost: x\r\nOrigin: ${ORIGIN}\r\n${headers}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`;
+}
+
 export const fixture = (name) => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
 
 /** Runs a program of `fixtures` to its end. */

@@ -5,28 +5,25 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { accept, acceptAnonymous, reject } from '../index.mjs';
 import { Client, start } from './harness.mjs';
+import { dice } from './random.mjs';
 
 const seed = Number(process.env.WSGUARD_FUZZ_SEED ?? Date.now() % 2 ** 32);
-const rounds = Number(process.env.WSGUARD_FUZZ_ROUNDS ?? 150);
-
-/** Small and repeatable (mulberry32). */
-function generator(state) {
-  const next = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-  const below = (limit) => Math.floor(next() * limit);
-  return { below, pick: (list) => list[below(list.length)] };
-}
+const rounds = Number(process.env.WSGUARD_FUZZ_ROUNDS ?? 100);
 
 const move = (buffer) => structuredClone(buffer, { transfer: [buffer] });
 
 /** Values that do harm. `server` and `conns` are there for those that call back into the API in the middle of it. */
 function hostile({ below, pick }, server, conns) {
   const size = pick([0, 1, 7, 100, 8191, 8192, 65_535, 65_536, 65_537, 300_000, 2_000_000]);
-  const again = () => pick(conns)?.send(`mine:${'h'.repeat(below(50))}`);
+  const again = () => {
+    const text = `mine:${'h'.repeat(below(50))}`;
+    const conn = pick(conns);
+    try {
+      conn?.send(text);
+    } catch {
+      conn.emit(text, text);
+    }
+  };
   return pick([
     () => undefined, () => null, () => true, () => NaN, () => -0, () => Infinity, () => 2 ** 60, () => 5n, () => Symbol('x'),
     () => '', () => '\ud800', () => 'x\udc00\ud800', () => '\u0000', () => '__proto__', () => 'mine:€😀', () => 'm'.repeat(size),
@@ -113,21 +110,27 @@ function call(random, server, conns, foreign) {
 
 const honest = (server) => [...server.connections].filter((conn) => conn.path === '/honest');
 
-test(`hostile arguments (seed ${seed})`, { timeout: 120_000 }, async (t) => {
-  const random = generator(seed);
-  const server = await start(t, { protocol: 'raw', maxConnectionsPerIp: 1000, threads: 2, maxOutboxBytes: 1 << 22 });
-  const other = await start(t, { protocol: 'raw' });
+for (const isRaw of [true, false]) {
+  test(`hostile arguments (${isRaw ? 'raw' : 'json'}, seed ${seed})`, { timeout: 120_000 }, (t) => withstands(t, isRaw));
+}
+
+async function withstands(t, isRaw) {
+  const random = dice(seed);
+  const protocol = isRaw ? { protocol: 'raw' } : { events: { go: {} } };
+  const server = await start(t, { ...protocol, maxConnectionsPerIp: 1000, threads: 2, maxOutboxBytes: 1 << 22 });
+  const other = await start(t, protocol);
+  const say = (conn, data) => (isRaw ? conn.send(data) : conn.emit('said', data));
   server.on('error', () => {});
   server.on('close', () => {});
   // It only sends what is hostile's own: nobody honest may ever see it.
   let doing = 0;
-  server.on('message', (conn, data) => {
-    if (conn.path === '/honest') return void conn.send(data);
+  server.on(isRaw ? 'message' : 'go', (conn, data) => {
+    if (conn.path === '/honest') return void say(conn, data);
     const conns = [...server.connections].filter((one) => one.path !== '/honest');
     for (let count = 0; count < 8 && conns.length > 0; count += 1) {
       call(random, server, conns, foreign);
       // In the same tick as the hostile call.
-      for (const one of honest(server)) one.send(`for ${one.id}`);
+      for (const one of honest(server)) say(one, `for ${one.id}`);
       doing += 1;
     }
     // Or nobody would be left to do harm.
@@ -147,10 +150,10 @@ test(`hostile arguments (seed ${seed})`, { timeout: 120_000 }, async (t) => {
   const heard = clients.map((client, at) => {
     const seen = { echoes: 0, told: new Set() };
     client.socket.on('message', (data, isBinary) => {
-      const text = String(data);
-      if (isBinary && text === `echo of ${at} ${seen.echoes}`) seen.echoes += 1;
+      const text = isRaw ? String(data) : String(JSON.parse(data).data);
+      if (isBinary === isRaw && text === `echo of ${at} ${seen.echoes}`) seen.echoes += 1;
       else if (!isBinary && ids.includes(text.slice(4)) && text.startsWith('for ')) seen.told.add(text);
-      else wrong.push(`client ${at}: ${text.slice(0, 60)}`);
+      else wrong.push(`client ${at}: ${String(data).slice(0, 60)}`);
     });
     return seen;
   });
@@ -158,8 +161,12 @@ test(`hostile arguments (seed ${seed})`, { timeout: 120_000 }, async (t) => {
   for (let round = 0; round < rounds; round += 1) {
     bad = bad.filter((client) => client.socket.readyState === 1);
     while (bad.length < 3) bad.push(await Client.connect(server.address, { path: '/hostile' }));
-    for (const client of bad) client.send('go');
-    for (const [at, client] of clients.entries()) client.send(Buffer.from(`echo of ${at} ${round}`));
+    for (const client of bad) isRaw ? client.send('go') : client.emit('go');
+    for (const [at, client] of clients.entries()) {
+      const text = `echo of ${at} ${round}`;
+      if (isRaw) client.send(Buffer.from(text));
+      else client.emit('go', text);
+    }
     const end = performance.now() + 20_000;
     while (heard.some((seen) => seen.echoes <= round) && wrong.length === 0) {
       assert.ok(performance.now() < end, 'a message of somebody honest was lost');
@@ -170,4 +177,4 @@ test(`hostile arguments (seed ${seed})`, { timeout: 120_000 }, async (t) => {
   assert.ok(doing >= rounds * 8, `${doing} hostile calls`);
   for (const seen of heard) assert.deepEqual([seen.echoes, seen.told.size], [rounds, 1], 'each is told what is its own');
   quiet.mock.restore();
-});
+}

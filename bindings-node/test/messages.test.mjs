@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { test } from 'node:test';
-import { Client, start } from './harness.mjs';
+import { Client, handshake, start, until } from './harness.mjs';
 
 const events = { echo: {}, close: {}, say: { schema: { type: 'object', required: ['text'] } } };
 
@@ -175,14 +176,46 @@ test('rooms: join, except, leave; everyone', async (t) => {
   server.to('lobby').except(first).emit('said', 2);
   first.leave('lobby');
   server.to('lobby').emit('said', 3);
-  server.toAll().send('four');
-  server.toAll().send(Buffer.from('five'));
+  server.toAll().emit('said', 4);
   const messages = async (client, count) => {
     const got = [];
-    while (got.length < count) got.push(String(await client.message()).replace(/.*"data":(\d).*/, '$1'));
+    while (got.length < count) got.push((await client.event()).data);
     return got;
   };
-  assert.deepEqual([await messages(a, 3), await messages(b, 5)], [['1', 'four', 'five'], ['1', '2', '3', 'four', 'five']]);
+  assert.deepEqual([await messages(a, 2), await messages(b, 4)], [[1, 4], [1, 2, 3, 4]]);
+});
+
+test('a broadcast without some reaches whoever is there, heard of or not', async (t) => {
+  const server = await start(t, { protocol: 'raw', threads: 2 });
+  const clients = [];
+  for (let at = 0; at < 3; at += 1) clients.push(await Client.connect(server.address));
+  const [host, port] = server.address.split(':');
+  const stranger = connect(Number(port), host);
+  await once(stranger, 'connect');
+  server.on('message', (conn) => {
+    const [a, b] = server.connections;
+    // Nobody here can hear of whoever comes now.
+    stranger.write(handshake());
+    while (server.stats().openedTotal < 4);
+    server.toAll().except(a).except(b).send('text');
+    server.toAll().except(a, b).send(Buffer.from('bytes'));
+    server.toAll().except(...Array.from({ length: 5000 }, (_, at) => (at % 2 ? a : b))).send('many');
+    server.toAll().send('end');
+  });
+  clients[2].send('now');
+  let read = '';
+  for await (const chunk of stranger) {
+    read += chunk.toString('latin1');
+    if (read.endsWith('end')) break;
+  }
+  assert.equal(read.slice(read.indexOf('\r\n\r\n') + 4), '\x81\x04text\x82\x05bytes\x81\x04many\x81\x03end');
+  const got = [];
+  for (const client of clients) {
+    const messages = [];
+    for (let text = ''; text !== 'end'; ) messages.push((text = String(await client.message())));
+    got.push(messages.join(' '));
+  }
+  assert.deepEqual(got.sort(), ['end', 'end', 'text bytes many end']);
 });
 
 test('a room that is none is refused where it is written', async (t) => {
@@ -207,7 +240,7 @@ test('send answers dropped after the close, and never throws', async (t) => {
   const closed = once(server, 'close');
   await client.close();
   await closed;
-  assert.deepEqual([conn.send('x'), conn.send(Buffer.from('x')), conn.emit('x'), conn.reply({ id: 1 }, 'x')], Array(4).fill('dropped'));
+  assert.deepEqual([conn.emit('x'), conn.reply({ id: 1 }, 'x')], ['dropped', 'dropped']);
   for (const call of ['join', 'leave']) conn[call]('room');
   conn.close();
   conn.pause();
@@ -245,7 +278,8 @@ test('disconnectUser, stats and violations', async (t) => {
   server.disconnectUser('alice');
   assert.deepEqual(await client.closed, { code: 1008, reason: 'session revoked' });
   const [violation] = await told;
-  assert.deepEqual([violation.code, violation.user, violation.ip], ['session_revoked', 'alice', '127.0.0.1']);
+  const { code, user, ip, detail } = violation;
+  assert.deepEqual([code, user, ip, detail], ['session_revoked', 'alice', '127.0.0.1', 'disconnect_user was called']);
   assert.equal(await Client.refused(server.address), 401);
   const stats = server.stats();
   assert.deepEqual([stats.openedTotal, stats.verdicts.session_revoked, stats.verdicts.auth_failed], [1, 1, 1]);
@@ -354,8 +388,25 @@ test('a violation names its connection, also one that said nothing valid', async
   const heard = once(server, 'violation');
   const client = await Client.connect(server.address, { path: '/offender' });
   client.send('{');
-  const [{ code, conn }] = await heard;
+  const [{ code, conn, detail }] = await heard;
   assert.deepEqual([code, conn.path], ['bad_envelope', '/offender']);
+  assert.match(detail, /^[ -~]{1,256}$/);
+});
+
+test('a violation says what was wrong, before the 101 as well, and never what the peer said', async (t) => {
+  const schema = { type: 'object', properties: { age: { type: 'integer' } } };
+  const server = await start(t, { events: { say: { schema } } });
+  const told = [];
+  server.on('violation', ({ code, event, detail }) => told.push([code, event, detail]));
+  assert.equal(await Client.refused(server.address, { origin: 'https://evil.example' }), 403);
+  const client = await Client.connect(server.address);
+  client.emit('say', { age: 's3cret' });
+  await client.closed;
+  await until(() => told.length === 2);
+  assert.deepEqual(told.map(([code, event]) => [code, event]), [['origin_denied', null], ['schema_mismatch', 'say']]);
+  for (const [, , detail] of told) assert.match(detail, /^[ -~]{1,256}$/);
+  assert.match(told[1][2], /age/);
+  assert.equal(JSON.stringify(told).includes('s3cret'), false, JSON.stringify(told));
 });
 
 test('who begins to listen hears what follows', async (t) => {

@@ -104,7 +104,7 @@ test('every method of Server and Connection that is typed is there, and the othe
       const untyped = present.filter((one) => !wanted.has(one) && !INHERITED.includes(one));
       if (missing.length + untyped.length > 0) console.log(name, { missing, untyped });
     };
-    check('Server', names(Server.prototype));
+    check('Server', names(Server.prototype, names(Object.getPrototypeOf(Server.prototype))));
     check('Connection', names(Connection.prototype, Object.keys(conn)));`);
   assert.equal(found, '');
 });

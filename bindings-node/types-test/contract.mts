@@ -65,8 +65,9 @@ stated.on('echo', (conn, data, meta) => {
 
 // The server's own events.
 stated.on('open', (conn) => equal<typeof conn, Connection<{ echo: { text: string }; left: { room: string } }, { id: number }>>());
-stated.on('violation', ({ code }) => {
+stated.on('violation', ({ code, detail }) => {
   equal<typeof code, VerdictCode>();
+  equal<typeof detail, string>();
   // @ts-expect-error no verdict is called so
   if (code === 'origin_refused') return;
 });

@@ -5,8 +5,8 @@
 
 pub use crate::driver::{
     Accept, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled, Inline,
-    InlineMessage, JsonMessage, KeptInbox, Next, Open, Replies, Sent, Server, ServerHandle, Stats, TicketId, Upgrade,
-    ViolationEvent, Wake, compile, log_to_stderr,
+    InlineMessage, JsonMessage, KeptInbox, Next, Open, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats,
+    TicketId, Upgrade, ViolationEvent, Wake, compile, log_to_stderr,
 };
 pub use crate::error::Error;
 pub use wsguard_proto::config::{Options, Policy};

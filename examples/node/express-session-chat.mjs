@@ -48,7 +48,7 @@ function serve(origins) {
     server.to('lobby').emit('joined', { user: conn.user });
   });
   server.on('say', (conn, { text }) => server.to('lobby').emit('said', { from: conn.user, text }));
-  server.on('violation', ({ code, ip }) => console.warn(`refused ${ip}: ${code}`));
+  server.on('violation', ({ code, detail, ip }) => console.warn(`refused ${ip}: ${code} (${detail})`));
   server.attach(httpServer, { path: '/chat' });
   process.on('SIGTERM', async () => {
     httpServer.close();

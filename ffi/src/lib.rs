@@ -23,7 +23,6 @@ pub mod names;
 pub mod options;
 mod os;
 mod peers;
-mod revoked;
 pub mod run;
 pub mod server;
 pub mod signals;

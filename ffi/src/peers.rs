@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use wsguard::host::{ConnectionId, ConnectionMap};
+use wsguard::host::{ConnectionId, ConnectionMap, RevokedUsers};
 
 use crate::handle::{Userdata, lock};
-use crate::revoked::Revoked;
 
 #[derive(Debug)]
 struct Peer {
@@ -49,7 +48,7 @@ pub(crate) struct Peers {
     ending: AtomicUsize,
     table: RwLock<Table>,
     /// Locked behind the table.
-    revoked: Mutex<Revoked>,
+    revoked: Mutex<RevokedUsers>,
 }
 
 /// What an open says that is kept.

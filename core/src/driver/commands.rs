@@ -61,11 +61,11 @@ pub(super) enum Command {
         conn: ConnectionId,
         room: Span,
     },
-    /// One frame for a room, or for every connection.
+    /// One frame for a room, or for every connection, but for those whose ids the span has.
     Broadcast {
         room: Option<Span>,
         frame: Arc<[u8]>,
-        except: Option<ConnectionId>,
+        except: Span,
     },
     /// Closes what was granted to a user before this revocation.
     DisconnectUser {
@@ -107,6 +107,18 @@ impl CommandBuffer {
 
     pub(super) fn text(&self, span: Span) -> &str {
         core::str::from_utf8(self.bytes(span)).unwrap_or_default()
+    }
+
+    /// Ids as [`keep_ids`](Self::keep_ids) has kept them.
+    pub(super) fn ids(&self, span: Span) -> &[[u8; 8]] {
+        self.bytes(span).as_chunks().0
+    }
+
+    /// Keeps ids in ascending order, so that one is found soon among many.
+    fn keep_ids(&mut self, ids: impl Iterator<Item = ConnectionId>) -> Span {
+        let span = self.write(|out| ids.for_each(|id| out.extend(id.to_u64().to_be_bytes())));
+        self.bytes[span.start..].as_chunks_mut::<8>().0.sort_unstable();
+        span
     }
 
     pub(super) fn clear(&mut self) {
@@ -167,8 +179,10 @@ impl CommandBuffer {
                 | Command::Refuse { event: span, .. }
                 | Command::Join { room: span, .. }
                 | Command::Leave { room: span, .. }
-                | Command::Broadcast { room: Some(span), .. }
                 | Command::DisconnectUser { user: span, .. } => span.start += base,
+                Command::Broadcast { room, except, .. } => {
+                    room.iter_mut().chain([except]).for_each(|span| span.start += base);
+                }
                 _ => {}
             }
             command
@@ -458,19 +472,24 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Emits an event to a room, or to every connection; encoded once. `except` is left out.
+    /// Emits an event to a room, or to every connection; encoded once. `except` are left out: an `Option`, or any number.
     pub fn broadcast(
         &self,
         room: Option<&str>,
         event: &str,
         data: &str,
-        except: Option<ConnectionId>,
+        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
     ) -> Result<(), Error> {
         self.broadcast_frame(room, except, |out| outgoing::push_frame(out, event, data, None))
     }
 
     /// Sends a text message to a room, or to every connection (`raw`).
-    pub fn broadcast_text(&self, room: Option<&str>, text: &str, except: Option<ConnectionId>) -> Result<(), Error> {
+    pub fn broadcast_text(
+        &self,
+        room: Option<&str>,
+        text: &str,
+        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
+    ) -> Result<(), Error> {
         self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
     }
 
@@ -479,7 +498,7 @@ impl ServerHandle {
         &self,
         room: Option<&str>,
         payload: &[u8],
-        except: Option<ConnectionId>,
+        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
     ) -> Result<(), Error> {
         self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Binary, payload))
     }
@@ -487,7 +506,7 @@ impl ServerHandle {
     fn broadcast_frame(
         &self,
         room: Option<&str>,
-        except: Option<ConnectionId>,
+        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Error> {
         self.check_running()?;
@@ -497,11 +516,12 @@ impl ServerHandle {
         if frame.len() > self.shared.policy.max_outbox_bytes {
             return Err(NEVER_FITS);
         }
-        let frame: Arc<[u8]> = frame.into();
+        let (frame, except): (Arc<[u8]>, _) = (frame.into(), except.into_iter());
         for shard in 0..self.shared.shards.len() {
             self.shared.shards[shard].broadcast_bytes.fetch_add(frame.len(), Ordering::Relaxed);
             self.post(shard, |commands| {
                 let room = room.map(|room| commands.keep(room.as_bytes()));
+                let except = commands.keep_ids(except.clone().filter(|id| id.shard() == shard));
                 commands.commands.push(Command::Broadcast { room, frame: Arc::clone(&frame), except });
             });
         }
@@ -656,4 +676,28 @@ fn check_room(room: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::InvalidArgument("room must be 1 to 256 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_still_speaks_of_its_own_bytes() {
+        let ids = |numbers: [u64; 3]| numbers.into_iter().map(ConnectionId::from_u64);
+        let mut buffers = ["first", "second"].map(|name| {
+            let mut buffer = CommandBuffer::default();
+            let room = Some(buffer.keep(name.as_bytes()));
+            let except = buffer.keep_ids(ids([300, name.len() as u64, 1 << 40]));
+            buffer.commands.push(Command::Broadcast { room, frame: Arc::default(), except });
+            buffer
+        });
+        let [first, second] = &mut buffers;
+        first.append(second);
+        for (command, name) in first.commands.iter().zip(["first", "second"]) {
+            let Command::Broadcast { room: Some(room), except, .. } = command else { panic!("no broadcast") };
+            let except: Vec<u64> = first.ids(*except).iter().map(|id| u64::from_be_bytes(*id)).collect();
+            assert_eq!((first.text(*room), &except[..]), (name, &[name.len() as u64, 300, 1 << 40][..]));
+        }
+    }
 }

@@ -143,3 +143,27 @@ fn what_a_fast_reader_could_have_taken_does_not_make_it_slow() {
     client.read_exact(&mut all).unwrap();
     assert_eq!(next_frame(&mut client), (0x81, b"last".to_vec()));
 }
+
+#[test]
+fn a_broadcast_leaves_out_as_many_as_are_named_on_whichever_shard() {
+    let mut server = start(r#", "threads": 2"#);
+    let handle = server.handle();
+    let mut peers: Vec<_> = (0..6).map(|_| (connect(&handle), opened(&mut server))).collect();
+    for (_, conn) in &peers {
+        handle.join(*conn, "r").unwrap();
+    }
+    // In no order, one of them twice, and one that is nobody.
+    let except = [peers[4].1, peers[0].1, peers[3].1, peers[0].1, ConnectionId::from_u64(7)];
+    handle.broadcast_text(Some("r"), "some", except).unwrap();
+    handle.broadcast_binary(None, b"some", except.iter().copied()).unwrap();
+    handle.broadcast_text(None, "last", None).unwrap();
+    for (at, (client, _)) in peers.iter_mut().enumerate() {
+        let mut got = Vec::new();
+        while !got.ends_with(b"last") {
+            let mut frame = [0; 6];
+            client.read_exact(&mut frame).unwrap();
+            got.extend(&frame[2..]);
+        }
+        assert_eq!(got, if [0, 3, 4].contains(&at) { &b"last"[..] } else { b"somesomelast" }, "{at}");
+    }
+}

@@ -78,7 +78,7 @@ impl Shard {
             Command::Frames { conn, frames } => self.send(conn, buffer.bytes(frames), now),
             Command::Broadcast { room, frame, except } => {
                 self.remote().broadcast_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
-                self.broadcast(room.map(|room| buffer.text(room)), &frame, except, now);
+                self.broadcast(room.map(|room| buffer.text(room)), &frame, buffer.ids(except), now);
             }
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
@@ -166,7 +166,8 @@ impl Shard {
         }
     }
 
-    fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
+    /// `except` are ids in ascending order.
+    fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
         let slots = match room {
             Some(room) => self.places.members(room),
             None => (0..self.sessions.len() as u32).collect(),
@@ -176,9 +177,9 @@ impl Shard {
         }
     }
 
-    fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: Option<ConnectionId>, now: Moment) {
+    fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
         let Some(mut session) = self.take_anybody(slot as usize) else { return };
-        if self.takes_frames(&session) && Some(session.id) != except {
+        if self.takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
         }

@@ -1,21 +1,25 @@
-//! Whom `wsg_server_disconnect_user` has disconnected: who was let in before is over, whether its open was taken or not.
+//! Whom the application has disconnected by name, for faces: an open that still waits in a batch is over all the same.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// So many are remembered: an open waits no longer to be taken than that many calls.
 const MAX_REVOKED: usize = 65_536;
 
-/// The number of the last revocation of each user.
+/// The users that a face has disconnected, with the number of the last revocation of each.
+///
+/// A connection is over if it was [granted](super::Open::granted) before its user was disconnected, even where the application
+/// learns of it later. The last 65536 are remembered: an open does not wait for longer than so many calls.
 #[derive(Debug, Default)]
-pub(crate) struct Revoked {
+pub struct RevokedUsers {
     numbers: HashMap<Arc<str>, u64>,
     /// Oldest first, with those that a later one of the user has replaced.
     order: VecDeque<(Arc<str>, u64)>,
 }
 
-impl Revoked {
-    pub(crate) fn note(&mut self, user: &str, number: u64) {
+impl RevokedUsers {
+    /// Notes that `user` was disconnected; `number` is [`last_revocation`](super::ServerHandle::last_revocation) behind the call,
+    /// or `u64::MAX` where the server has ended.
+    pub fn note(&mut self, user: &str, number: u64) {
         let user: Arc<str> = user.into();
         self.numbers.insert(Arc::clone(&user), number);
         self.order.push_back((user, number));
@@ -28,7 +32,7 @@ impl Revoked {
     }
 
     /// Whether `user`, who was let in at `granted`, was disconnected since.
-    pub(crate) fn is_over(&self, user: &str, granted: u64) -> bool {
+    pub fn is_over(&self, user: &str, granted: u64) -> bool {
         self.numbers.get(user).is_some_and(|number| granted < *number)
     }
 }
@@ -39,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_later_number_counts_and_the_list_is_bounded() {
-        let mut revoked = Revoked::default();
+        let mut revoked = RevokedUsers::default();
         assert!(!revoked.is_over("alice", 0));
         revoked.note("alice", 3);
         revoked.note("bob", 4);

@@ -1,0 +1,75 @@
+'use strict';
+// What has failed, and whom it is told: listeners of `error`, else standard error.
+
+const { errorMonitor } = require('node:events');
+const { performance } = require('node:perf_hooks');
+
+/** So many failures that nobody listens to are printed in each of these spans. */
+const MOST_PRINTED = 10;
+const PRINT_EVERY_MS = 1_000;
+
+const now = performance.now.bind(performance);
+
+/** Tells a failure that nobody listens to, whatever it is: one that cannot be printed must not do more harm. */
+function print(...what) {
+  try {
+    console.error(...what);
+  } catch {
+    try {
+      process.stderr.write(`${what[0]} an error that cannot be printed\n`);
+    } catch {
+      // There is nobody to tell.
+    }
+  }
+}
+
+class Failures {
+  #server;
+  /** Failures printed since then, and those that were too many. */
+  #printedSince = -Infinity;
+  #printed = 0;
+  #unprinted = 0;
+
+  constructor(server) {
+    this.#server = server;
+  }
+
+  /** Whether somebody listens. What a peer can cause at will is told to nobody else: it could fill the log so. */
+  get isHeard() {
+    return this.#server.listenerCount('error') > 0;
+  }
+
+  report(error, conn) {
+    const what = conn === undefined ? 'the application' : `a handler of connection ${conn.id}`;
+    const told = (second) => print('wsguard: a listener of error failed:', second);
+    for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, told);
+    const listeners = this.#server.rawListeners('error');
+    if (listeners.length === 0) return this.#printSampled(`wsguard: ${what} failed:`, error);
+    for (const listener of listeners) this.#tell(listener, error, conn, told);
+  }
+
+  /** Whoever can make a handler fail must neither fill the log, nor hold this thread up where nobody reads it. */
+  #printSampled(what, error) {
+    const since = now();
+    if (since - this.#printedSince >= PRINT_EVERY_MS) {
+      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; listen to \`error\` to hear of all`);
+      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
+    }
+    if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
+    this.#printed += 1;
+    print(what, error);
+  }
+
+  #tell(listener, error, conn, fail) {
+    try {
+      const result = listener.call(this.#server, error, conn);
+      const then = result?.then;
+      if (typeof then === 'function') then.call(result, undefined, fail);
+    } catch (second) {
+      fail(second);
+      print('wsguard: it was told:', error);
+    }
+  }
+}
+
+module.exports = { Failures, print };

@@ -1,0 +1,81 @@
+'use strict';
+// Handshakes that ask the application, and what its answers left for the connections that follow.
+
+const { performance } = require('node:perf_hooks');
+const { UpgradeRequest, ask } = require('./authenticate.js');
+const { native } = require('./errors.js');
+
+/** An accepted handshake is open at once or never; data that is still waiting after this long has lost its peer. */
+const FORGET_AFTER_MS = 60_000;
+
+const now = performance.now.bind(performance);
+
+class Handshakes {
+  #native;
+  #authenticate;
+  #failures;
+  #accepted = new Map();
+
+  constructor(nativeServer, authenticate, failures) {
+    this.#native = nativeServer;
+    this.#authenticate = authenticate;
+    this.#failures = failures;
+  }
+
+  /** Asks the application, and hands its answer on; `true`: that comes later. */
+  ask(low, high, request) {
+    const fail = (error) => {
+      const late = this.#answer(low, high, {});
+      if (!isLate(late) || this.#failures.isHeard) this.#failures.report(error);
+    };
+    const settle = (isAccept, answer) => this.#settle(low, high, isAccept, answer);
+    return ask(this.#authenticate, new UpgradeRequest(request), settle, fail);
+  }
+
+  /** What `accept` left for the connection of this ticket; undefined: it was forgotten. */
+  take(ticket) {
+    const accepted = this.#accepted.get(ticket);
+    this.#accepted.delete(ticket);
+    return accepted;
+  }
+
+  #settle(low, high, isAccept, { user, data, expiresAtMs, status }) {
+    const ticket = String((BigInt(high) << 32n) | BigInt(low));
+    if (isAccept) this.#remember(ticket, data);
+    const error = this.#answer(low, high, isAccept ? { accept: true, user, expiresAtMs } : { status });
+    if (error === undefined) return;
+    this.#accepted.delete(ticket);
+    if (isLate(error)) {
+      if (this.#failures.isHeard) this.#failures.report(error);
+      return;
+    }
+    this.#answer(low, high, {});
+    this.#failures.report(error);
+  }
+
+  /** Answers a handshake; the error, if it is no answer or there is none to answer. */
+  #answer(low, high, answer) {
+    try {
+      native(() => this.#native.answer(low, high, answer));
+      return undefined;
+    } catch (error) {
+      return error;
+    }
+  }
+
+  #remember(ticket, data) {
+    const since = now();
+    for (const [old, { at }] of this.#accepted) {
+      if (since - at < FORGET_AFTER_MS) break;
+      this.#accepted.delete(old);
+    }
+    this.#accepted.set(ticket, { data, at: since });
+  }
+}
+
+/** Nobody waits for the answer any more: it took too long, the peer has left, or the server has ended. */
+function isLate(error) {
+  return error?.code === 'ticket_settled' || error?.code === 'stopped';
+}
+
+module.exports = { Handshakes };

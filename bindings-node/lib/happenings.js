@@ -1,0 +1,109 @@
+'use strict';
+// What happens, as the inbox tells it, and what becomes of it.
+
+const addon = require('./native.js').load();
+const { Connection, internals } = require('./connection.js');
+const records = require('./records.js');
+
+/** Events that nobody needs to hear of. */
+const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
+
+/** Closes behind which nothing may be handled any more, whatever was read before. */
+const REVOKED = new Set(
+  JSON.parse(addon.verdicts())
+    .filter(({ code }) => code.startsWith('session_') || code === 'banned')
+    .map(({ closeCode, reason }) => `${closeCode} ${reason}`),
+);
+
+/** Each method answers `true` when a handler returned a promise. */
+class Happenings {
+  #outbox;
+  #native;
+  #listeners;
+  #handlers;
+  #handshakes;
+  #messages;
+  #onEnd;
+  /** The server drops whoever is there, and whoever is heard of only now. */
+  isDropping = false;
+
+  /** `onEnd` is called behind everything else. */
+  constructor(nativeServer, outbox, listeners, handlers, handshakes, messages, onEnd) {
+    this.#native = nativeServer;
+    this.#outbox = outbox;
+    this.#listeners = listeners;
+    this.#handlers = handlers;
+    this.#handshakes = handshakes;
+    this.#messages = messages;
+    this.#onEnd = onEnd;
+  }
+
+  /** Whether somebody may hear of records of this kind. */
+  hears(kind) {
+    return kind !== records.KNOWN && (HEARD_BY[kind] === undefined || this.#listeners.of(HEARD_BY[kind]).length > 0);
+  }
+
+  /** `opened`: what a `Connection` takes, then the ticket. `isRevoked`: its user was disconnected since it was let in. */
+  makeConnection(low, high, opened, isRevoked) {
+    const ticket = opened[6];
+    const accepted = ticket === null ? undefined : this.#handshakes.take(ticket);
+    const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data);
+    if (ticket !== null && accepted === undefined) internals.fail(conn);
+    else if (this.isDropping || isRevoked) internals.end(conn);
+    return conn;
+  }
+
+  onOpen(conn) {
+    if (internals.isLive(conn)) return this.#handlers.call(this.#listeners.of('open'), conn);
+    internals.setUntold(conn);
+    return undefined;
+  }
+
+  onClose(conn, code, reason, clean) {
+    const close = () => {
+      internals.setClosed(conn);
+      try {
+        const all = internals.isUntold(conn) ? [] : this.#listeners.of('close');
+        return this.#handlers.call(all, conn, code, { reason, clean });
+      } finally {
+        internals.forget(conn);
+      }
+    };
+    const isPointless = !internals.isLive(conn) || REVOKED.has(`${code} ${reason}`);
+    internals.setDrained(conn);
+    return this.#messages.waiting.close(conn, isPointless, close) ? undefined : close();
+  }
+
+  onRaw(conn, data, isBinary) {
+    return this.#messages.onRaw(conn, data, isBinary);
+  }
+
+  onMessage(conn, number, data, meta) {
+    return this.#messages.onEvent(conn, number, data, meta);
+  }
+
+  onUpgrade(low, high, request) {
+    return this.#handshakes.ask(low, high, request);
+  }
+
+  onViolation(violation, conn) {
+    violation.conn = conn;
+    return this.#handlers.callOthers(this.#listeners.of('violation'), violation, conn);
+  }
+
+  onDrained(conn) {
+    if (conn === undefined || internals.isStillQueued(conn)) return undefined;
+    internals.setDrained(conn);
+    return internals.isLive(conn) ? this.#handlers.call(this.#listeners.of('drained'), conn) : undefined;
+  }
+
+  onStopped() {
+    return this.#messages.waiting.whenEmpty(this.#onEnd);
+  }
+
+  onFault(error, conn) {
+    this.#handlers.fail(error, conn);
+  }
+}
+
+module.exports = { Happenings };

@@ -1,0 +1,14 @@
+'use strict';
+// Each protocol has calls of its own: a peer that is sent what its protocol does not have would not understand it.
+
+const { failure } = require('./errors.js');
+
+function checkSends(outbox) {
+  if (!outbox.isRaw) throw failure('invalid_argument', '`send` is of protocol: "raw"; here it is `emit` or `reply`');
+}
+
+function checkEmits(outbox) {
+  if (outbox.isRaw) throw failure('invalid_argument', '`emit` and `reply` are of protocol: "json"; here it is `send`');
+}
+
+module.exports = { checkEmits, checkSends };
