@@ -583,8 +583,8 @@ impl Connection {
             Some(_) => return Err(PyTypeError::new_err("code must be an int")),
         };
         match this.run.handle.close(this.id, code, reason) {
-            Ok(()) => Work::end(slf, Some((code, reason))),
-            Err(Error::ConnectionClosed) => Ok(()),
+            // One that has ended for the core may have messages here.
+            Ok(()) | Err(Error::ConnectionClosed | Error::Stopped) => Work::end(slf, Some((code, reason))),
             Err(error) => Err(errors::of_core(py, &error)),
         }
     }

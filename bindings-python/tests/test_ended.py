@@ -172,6 +172,36 @@ def test_nothing_of_a_batch_is_handled_once_the_session_of_a_jwt_has_expired(loo
     assert (handled, told, ends) == (["one"], [None, "closed"], ["session expired"])
 
 
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+def test_nothing_is_handled_behind_a_close_that_comes_behind_the_end(loop: Any) -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    handled: list[str] = []
+    ends: list[int] = []
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        handled.append(text)
+        # The peer has left, which nobody here has heard of.
+        while server.stats()["messages_in"] < 3 or server.stats()["open"]:
+            time.sleep(0.001)
+        conn.close(4000, "enough")
+
+    server.on_close(lambda _, close: ends.append(close.code))
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            for text in ("one", "two", "three"):
+                await peer.send(text)
+        while not ends:
+            await asyncio.sleep(0.001)
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run(loop, started=talking.start)
+    talking.join()
+    assert (handled, ends) == (["one"], [1000])
+
+
 @pytest.mark.parametrize("taken_by", ["handler", "recv"])
 def test_what_a_model_has_closed_is_not_handled(run: Run, taken_by: str) -> None:
     async def main() -> None:
