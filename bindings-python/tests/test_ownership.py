@@ -541,7 +541,7 @@ def test_a_connection_whose_end_was_told_is_not_open(run: Run) -> None:
 
         async with server:
             host, port = server.address.split(":")
-            reader, writer = await asyncio.open_connection(host, int(port))
+            _, writer = await asyncio.open_connection(host, int(port))
             writer.write(
                 f"GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\nConnection: Upgrade\r\n"
                 f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()

@@ -3,7 +3,7 @@
 from asyncio import Future, Task
 from collections.abc import Callable
 from datetime import datetime
-from types import TracebackType
+from types import GenericAlias, TracebackType
 from typing import Any, Generic, Literal, TypeAlias, final
 
 from typing_extensions import Self, TypeVar, disjoint_base
@@ -43,7 +43,7 @@ __all__ = [
 VERSION: str
 
 #: What an application keeps with a connection.
-Data = TypeVar("Data", default=Any)
+_Data = TypeVar("_Data", default=Any)
 
 def check_options(options: str) -> int: ...
 def policy_in_force(options: str) -> str: ...
@@ -236,7 +236,7 @@ class Violation:
         """The usual HTTP status of the verdict, before the 101."""
 
 @final
-class Connection(Generic[Data]):
+class Connection(Generic[_Data]):
     """A connection. Any thread may call its methods; what is awaited belongs to the server's event loop.
 
     ``send``, ``emit`` and ``reply`` hand the message over at once, awaited or not; awaiting waits until the peer has
@@ -267,10 +267,10 @@ class Connection(Generic[Data]):
     def subprotocol(self) -> str | None:
         """The subprotocol of the 101."""
     @property
-    def data(self) -> Data:
+    def data(self) -> _Data:
         """The application's own; what ``Accept(data=...)`` carried, until it is set."""
     @data.setter
-    def data(self, value: Data) -> None: ...
+    def data(self, value: _Data) -> None: ...
     @property
     def is_open(self) -> bool:
         """Whether something may still be sent to it: no more after ``close``, ``disconnect_user`` or a failed handler,
@@ -331,6 +331,7 @@ class Connection(Generic[Data]):
             ConnectionClosed: it has ended, and every message was taken.
             UsageError: the server runs without asyncio.
         """
+    def __class_getitem__(cls, data: Any) -> GenericAlias: ...
     def __aiter__(self) -> Self:
         """The messages, until the connection has ended."""
     def __anext__(self) -> Wait[Any]: ...
