@@ -30,7 +30,7 @@ pub(crate) struct Accept {
 }
 
 /// The longest name of a user.
-const MAX_USER_BYTES: usize = 256;
+pub(crate) const MAX_USER_BYTES: usize = 256;
 
 impl Accept {
     fn make(
@@ -178,10 +178,10 @@ pub(crate) struct Granted {
     pub(crate) data: Py<PyAny>,
     /// The context that `authenticate` ran in: the connection's from here on.
     pub(crate) context: Py<PyAny>,
-    pub(crate) expires_at_ms: Option<u64>,
 }
 
-/// What was granted to handshakes that have not become connections yet. What never does is forgotten.
+/// What was granted to handshakes that have not become connections yet. What never does (the user has as many as may be,
+/// the peer has left) is forgotten: after a while, or when there is too much of it.
 #[derive(Debug, Default)]
 pub(crate) struct Granting {
     granted: HashMap<u64, Granted>,
@@ -190,10 +190,12 @@ pub(crate) struct Granting {
 
 impl Granting {
     /// Keeps what was granted; the caller drops what is returned.
-    fn keep(&mut self, ticket: TicketId, granted: Granted, now: Instant) -> Vec<Granted> {
+    fn keep(&mut self, ticket: TicketId, granted: Granted, now: Instant, most: usize) -> Vec<Granted> {
         let mut forgotten = Vec::new();
         while let Some((oldest, since)) = self.order.front()
-            && (now.duration_since(*since) > OPENS_WITHIN || !self.granted.contains_key(oldest))
+            && (self.order.len() >= most
+                || now.duration_since(*since) > OPENS_WITHIN
+                || !self.granted.contains_key(oldest))
         {
             forgotten.extend(self.granted.remove(oldest));
             self.order.pop_front();
@@ -220,9 +222,9 @@ impl Granting {
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
     tasks: HashMap<u64, Py<PyAny>>,
-    /// Those that were told to end, and have not yet: they take no place of those that wait. With `max_pending_auth` of
-    /// them, too, nobody new is asked.
-    ending: HashMap<u64, Py<PyAny>>,
+    /// Those that were told to end, and when, and have not yet: they take no place of those that wait. With
+    /// `max_pending_auth` of them, too, nobody new is asked.
+    ending: HashMap<u64, (Py<PyAny>, Instant)>,
     /// Somebody looks after them soon.
     is_watched: bool,
 }
@@ -231,16 +233,20 @@ impl Asking {
     /// A coroutine has ended. The caller drops what is returned.
     fn remove(&mut self, ticket: TicketId) -> Option<Py<PyAny>> {
         let ticket = ticket.to_u64();
-        self.tasks.remove(&ticket).or_else(|| self.ending.remove(&ticket))
+        self.tasks.remove(&ticket).or_else(|| self.ending.remove(&ticket).map(|(task, _)| task))
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.tasks.values().chain(self.ending.values()).try_for_each(|task| visit.call(task))
+        let ending = self.ending.values().map(|(task, _)| task);
+        self.tasks.values().chain(ending).try_for_each(|task| visit.call(task))
     }
 }
 
 /// How often it is looked whether the handshakes still wait.
 const LOOK_EVERY_S: f64 = 0.1;
+
+/// One that was told to end may have to wait for that: to give a database's connection back. Only then it is told again.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Called when a coroutine of `authenticate` has ended.
 #[pyclass(frozen, module = "wsguard._wsguard")]
@@ -329,13 +335,26 @@ impl<'py> Work<'_, 'py> {
     /// The coroutines whose handshake no longer waits: it timed out, the peer has left, or another took its place. From
     /// here on they count as ending.
     fn forsaken(&self) -> Vec<Py<PyAny>> {
+        let now = Instant::now();
         let mut asking = lock(&self.run.asking);
         let Asking { tasks, ending, .. } = &mut *asking;
         let gone = tasks.extract_if(|ticket, _| !self.handle.is_waiting(TicketId::from_u64(*ticket)));
         gone.map(|(ticket, task)| {
             let told = task.clone_ref(self.py);
-            ending.insert(ticket, task);
+            ending.insert(ticket, (task, now));
             told
+        })
+        .collect()
+    }
+
+    /// The coroutines that were told to end a while ago, and have not: perhaps they did not heed it.
+    fn late(&self) -> Vec<Py<PyAny>> {
+        let now = Instant::now();
+        let mut asking = lock(&self.run.asking);
+        let late = asking.ending.values_mut().filter(|(_, told)| now.duration_since(*told) >= ENDS_WITHIN);
+        late.map(|(task, told)| {
+            *told = now;
+            task.clone_ref(self.py)
         })
         .collect()
     }
@@ -359,9 +378,9 @@ impl<'py> Work<'_, 'py> {
 
     /// Looks after the handshakes that wait for a coroutine.
     pub(crate) fn look_after_handshakes(&self) -> PyResult<()> {
-        // Those that have not ended since the last look are told once more.
-        let mut forsaken: Vec<_> = lock(&self.run.asking).ending.values().map(|task| task.clone_ref(self.py)).collect();
-        forsaken.extend(self.forsaken());
+        let late = self.late();
+        self.cancel(late)?;
+        let forsaken = self.forsaken();
         self.cancel(forsaken)?;
         let is_over = {
             let mut asking = lock(&self.run.asking);
@@ -394,13 +413,10 @@ impl<'py> Work<'_, 'py> {
     }
 
     fn grant(&self, ticket: TicketId, accept: &Accept, context: &Bound<'py, PyAny>) -> PyResult<()> {
-        let granted = Granted {
-            data: accept.data.clone_ref(self.py),
-            context: context.clone().unbind(),
-            expires_at_ms: accept.expires_at_ms,
-        };
+        let granted = Granted { data: accept.data.clone_ref(self.py), context: context.clone().unbind() };
+        let most = self.run.bounds.max_granted();
         // Before the answer: the connection may be open right after it.
-        let forgotten = lock(&self.run.granting).keep(ticket, granted, Instant::now());
+        let forgotten = lock(&self.run.granting).keep(ticket, granted, Instant::now(), most);
         drop(forgotten);
         let session = Session { user: accept.user.clone(), expires_at_ms: accept.expires_at_ms };
         match self.handle.answer(ticket, Decision::Accept(session)) {

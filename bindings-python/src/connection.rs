@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use wsguard::host::{ConnectionId, Error, Open, Sent};
 
@@ -22,7 +22,7 @@ use crate::json_out;
 use crate::kept::Kept;
 use crate::pending::MAX_PENDING_MESSAGES;
 use crate::records::{Close, Message};
-use crate::run::Run;
+use crate::run::{Protocol, Run};
 use crate::server::Server;
 use crate::work::{Kind, Work};
 
@@ -39,12 +39,14 @@ pub(crate) struct Connection {
     subprotocol: Option<Box<str>>,
     /// The last revocation when it was let in.
     granted: u64,
-    /// When the session ends, where the application said so, in milliseconds since the Unix epoch.
-    expires_at_ms: Option<u64>,
+    /// When the session ends, on the clock that the core ends it by.
+    expires_at: Option<Instant>,
     /// A message may go straight to its handler: nothing earlier is unfinished.
     free: AtomicBool,
     /// The application closed it, or its handler failed: nothing more is sent, and no message reaches a handler.
     over: AtomicBool,
+    /// Its end was told. The core may still wait for the peer's; nothing is sent any more.
+    closed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -171,10 +173,7 @@ impl Connection {
         run: Arc<Run>,
         granted: Option<Granted>,
     ) -> Self {
-        let (data, context, expires_at_ms) = match granted {
-            Some(Granted { data, context, expires_at_ms }) => (Some(data), Some(context), expires_at_ms),
-            None => (None, None, None),
-        };
+        let (data, context) = granted.map(|Granted { data, context }| (data, context)).unzip();
         let data = data.filter(|data| !data.is_none(py));
         Self {
             id: open.conn,
@@ -185,9 +184,10 @@ impl Connection {
             path: open.path.clone(),
             subprotocol: open.subprotocol.clone(),
             granted: open.granted,
-            expires_at_ms,
+            expires_at: open.expires_at_ms.and_then(instant),
             free: AtomicBool::new(true),
             over: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             state: Mutex::new(State { data, context, ..State::default() }),
         }
     }
@@ -207,10 +207,7 @@ impl Connection {
 
     /// Whether the session has ended by the clock: its messages that are here already are not handled any more.
     pub(crate) fn has_expired(&self) -> bool {
-        self.expires_at_ms.is_some_and(|at| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            now.as_millis() >= u128::from(at)
-        })
+        self.expires_at.is_some_and(|at| Instant::now() >= at)
     }
 
     /// Whether what was read of it is not handled any more: the server was stopped, or its user was disconnected since it was
@@ -229,6 +226,7 @@ impl Connection {
         let idle = state.busy.is_none() && state.pending.is_empty() && !state.is_iterated();
         self.free.store(idle && !state.ended && state.closed.is_none(), Ordering::Relaxed);
         self.over.store(state.ended, Ordering::Relaxed);
+        self.closed.store(state.closed.is_some(), Ordering::Relaxed);
         result
     }
 
@@ -242,6 +240,14 @@ impl Connection {
             }
             state.let_go()
         })
+    }
+
+    /// Tells everybody who waits for something of it to look again.
+    pub(crate) fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
+        let (receivers, waiters) =
+            self.with_state(|state| (std::mem::take(&mut state.receivers), std::mem::take(&mut state.waiters)));
+        awaiting::wake(py, receivers)?;
+        awaiting::wake(py, waiters)
     }
 
     /// The context that its handlers run in.
@@ -258,7 +264,12 @@ impl Connection {
 
     /// Whether the core still has it, the application has not closed it, and its session has not ended.
     pub(crate) fn is_open(&self) -> bool {
-        !self.is_over() && self.run.handle.is_open(self.id) && !self.has_expired()
+        self.takes_messages() && self.run.handle.is_open(self.id)
+    }
+
+    /// Whether it is open as far as is known here.
+    fn takes_messages(&self) -> bool {
+        !self.is_over() && !self.closed.load(Ordering::Relaxed) && !self.has_expired()
     }
 
     pub(crate) fn checked(&self, py: Python<'_>) -> PyResult<()> {
@@ -314,11 +325,12 @@ impl Connection {
 
     /// Does `send`, unless the connection is over.
     fn unless_over<T>(&self, send: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        if self.is_over() || self.has_expired() { Err(Error::ConnectionClosed) } else { send() }
+        if self.takes_messages() { send() } else { Err(Error::ConnectionClosed) }
     }
 
     fn push(&self, message: &Bound<'_, PyAny>) -> PyResult<Result<Sent, Error>> {
         self.checked(message.py())?;
+        self.run.check_protocol(message.py(), Protocol::Raw)?;
         with_payload(message, |payload| {
             self.unless_over(|| match payload {
                 Payload::Text(text) => self.run.handle.send_text(self.id, text),
@@ -329,6 +341,7 @@ impl Connection {
 
     fn push_event(&self, event: &str, data: &Bound<'_, PyAny>, id: Option<&str>) -> PyResult<Result<Sent, Error>> {
         self.checked(data.py())?;
+        self.run.check_protocol(data.py(), Protocol::Json)?;
         json_out::with_text(data, |data| Ok(self.unless_over(|| self.run.handle.reply(self.id, id, event, data))))
     }
 
@@ -381,6 +394,12 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// A date of the wall clock, in milliseconds since the Unix epoch, on the clock that only goes forward; `None`: never.
+fn instant(unix_ms: u64) -> Option<Instant> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Instant::now().checked_add(Duration::from_millis(unix_ms).saturating_sub(now))
 }
 
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
@@ -564,8 +583,8 @@ impl Connection {
             Some(_) => return Err(PyTypeError::new_err("code must be an int")),
         };
         match this.run.handle.close(this.id, code, reason) {
-            Ok(()) => Work::end(slf, Some((code, reason))),
-            Err(Error::ConnectionClosed) => Ok(()),
+            // One that has ended for the core may have messages here.
+            Ok(()) | Err(Error::ConnectionClosed | Error::Stopped) => Work::end(slf, Some((code, reason))),
             Err(error) => Err(errors::of_core(py, &error)),
         }
     }
@@ -620,6 +639,12 @@ impl Connection {
     fn _wake(&self, py: Python<'_>) -> PyResult<()> {
         let receivers = self.with_state(|state| std::mem::take(&mut state.receivers));
         awaiting::wake(py, receivers)
+    }
+
+    /// `Connection[Session]`: for type checkers, which know what `data` is.
+    #[classmethod]
+    fn __class_getitem__<'py>(class: &Bound<'py, PyType>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        class.py().import("types")?.call_method1("GenericAlias", (class, data))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -10,14 +10,13 @@ use wsguard::host::{
     Close as Ending, Code, Decision, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
 };
 
-use crate::awaiting;
 use crate::bell::lock;
 use crate::connection::Connection;
 use crate::handlers::Incoming;
 use crate::records::{Close, Violation};
 use crate::run::Run;
 use crate::server::Server;
-use crate::work::{Kind, Work};
+use crate::work::{Kind, Work, is_fatal};
 use crate::{ending, errors, fork};
 
 /// What a turn left.
@@ -132,15 +131,18 @@ impl Delivery {
     }
 }
 
-/// Handles one event. A panic costs its connection or handshake, and nothing else (THREATS S5).
+/// Handles one event. A panic, and whatever else is not meant for the whole program, costs its connection or handshake and
+/// nothing else (THREATS S5).
 fn handle(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
-    if let Ok(handled) = catch_unwind(AssertUnwindSafe(|| give(work, event))) {
-        return handled;
-    }
+    let error = match catch_unwind(AssertUnwindSafe(|| give(work, event))) {
+        Ok(Err(error)) if !is_fatal(work.py, &error) => error,
+        Ok(handled) => return handled,
+        Err(_) => errors::panicked(),
+    };
     match event {
         Event::Upgrade(upgrade) => {
             let _ = work.handle.answer(upgrade.ticket, Decision::Unavailable);
-            work.report(Kind::Authenticate, errors::panicked(), || {})
+            work.report(Kind::Authenticate, error, || {})
         }
         event => {
             let conn = event.conn().and_then(|id| lock(&work.run.connections).get(work.py, id));
@@ -151,8 +153,8 @@ fn handle(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
                 _ => Kind::Message,
             };
             match conn {
-                Some(conn) => work.failed(&conn, kind, errors::panicked()),
-                None => work.report(kind, errors::panicked(), || {}),
+                Some(conn) => work.failed(&conn, kind, error),
+                None => work.report(kind, error, || {}),
             }
         }
     }
@@ -206,13 +208,11 @@ fn closed(work: &Work<'_, '_>, ending: Ending<'_>) -> PyResult<()> {
     let conn = conn.bind(py);
     let close = Close { code: ending.code, reason: PyString::new(py, ending.reason).unbind(), clean: ending.clean };
     let close = Py::new(py, close)?;
-    let waiting = conn.get().with_state(|state| {
+    conn.get().with_state(|state| {
         state.closed = Some(close);
         state.close_due = true;
-        (std::mem::take(&mut state.waiters), std::mem::take(&mut state.receivers))
     });
-    awaiting::wake(py, waiting.0)?;
-    awaiting::wake(py, waiting.1)?;
+    conn.get().wake_all(py)?;
     // Behind the end of the session nothing is handled any more, whatever was read before.
     let is_of = |code: Code| ending.code == code.close_code() && ending.reason == code.reason();
     if is_of(Code::SessionExpired) || is_of(Code::SessionRevoked) {

@@ -11,6 +11,7 @@ use wsguard::host::{JsonMessage, Status};
 use crate::ending;
 use crate::json_in::{self, Keys};
 use crate::records::Message;
+use crate::run::Protocol;
 
 /// One event of the `json` protocol.
 #[derive(Debug)]
@@ -39,10 +40,11 @@ pub(crate) struct Handlers {
     pub(crate) refused: Py<PyAny>,
     /// `on_violation: "report"`: what a model refuses is skipped, and the connection lives.
     pub(crate) only_reports: bool,
+    pub(crate) protocol: Protocol,
 }
 
 impl Handlers {
-    /// From the dictionary that `wsguard._server` makes.
+    /// From the dictionary that `wsguard._registration` makes.
     pub(crate) fn of_dict(stated: &Bound<'_, PyDict>) -> PyResult<Self> {
         let required = |name: &str| stated.as_any().get_item(name).map(Bound::unbind);
         let optional =
@@ -64,6 +66,7 @@ impl Handlers {
             report: required("report")?,
             refused: required("refused")?,
             only_reports: stated.as_any().get_item("only_reports")?.is_truthy()?,
+            protocol: if stated.as_any().get_item("is_raw")?.is_truthy()? { Protocol::Raw } else { Protocol::Json },
         })
     }
 

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use std::cell::RefCell;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
@@ -167,7 +167,10 @@ impl Writer<'_> {
 fn push_other(value: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
     let py = value.py();
     let kind = value.get_type().name()?;
-    let dump = value.getattr(intern!(py, "model_dump_json")).ok().filter(|_| !value.is_instance_of::<PyType>());
+    let dump = match value.getattr(intern!(py, "model_dump_json")) {
+        Err(error) if !error.is_instance_of::<PyAttributeError>(py) => return Err(error),
+        found => found.ok().filter(|_| !value.is_instance_of::<PyType>()),
+    };
     let Some(dump) = dump else {
         return Err(PyTypeError::new_err(format!("object of type {kind} is not JSON serializable")));
     };
@@ -194,12 +197,20 @@ fn push_integer(number: &Bound<'_, PyInt>, out: &mut String) -> PyResult<()> {
     Ok(())
 }
 
+/// As `json.dumps` spells it: a key is compared by its text, and a peer may compare or sign more than that.
 fn push_float(number: &Bound<'_, PyFloat>, out: &mut String) -> PyResult<()> {
-    let number = number.value();
-    if !number.is_finite() {
+    let value = number.value();
+    if !value.is_finite() {
         return Err(PyValueError::new_err("nan and infinity are not JSON"));
     }
-    out.push_str(ryu::Buffer::new().format_finite(number));
+    // Between these two spell alike; beyond them Python has exponents of its own form.
+    if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
+        out.push_str(ryu::Buffer::new().format_finite(value));
+        return Ok(());
+    }
+    // Of `float` itself: a subclass may print as something else, and would run Python.
+    let printed = number.py().get_type::<PyFloat>().call_method1(intern!(number.py(), "__repr__"), (number,))?;
+    out.push_str(printed.cast::<PyString>()?.to_str()?);
     Ok(())
 }
 
@@ -215,12 +226,6 @@ fn push_key(key: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
     }
     out.push('"');
     match key.cast::<PyFloat>() {
-        // As `json.dumps` spells it: a key is compared by its text.
-        Ok(number) if number.value().is_finite() => {
-            // Of `float` itself: a subclass may print as something else, and would run Python.
-            let printed = key.py().get_type::<PyFloat>().call_method1(intern!(key.py(), "__repr__"), (number,))?;
-            out.push_str(printed.cast::<PyString>()?.to_str()?);
-        }
         Ok(number) => push_float(number, out)?,
         Err(_) if key.is_none() => out.push_str("null"),
         Err(_) => match key.cast_exact::<PyBool>() {

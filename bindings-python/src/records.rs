@@ -81,6 +81,8 @@ pub(crate) struct Violation {
     conn_id: Option<String>,
     /// The event of the message, escaped and cut to 64 characters.
     event: Option<String>,
+    /// What was wrong, in the words of the log record.
+    detail: String,
     /// The close code it was answered with, after the 101.
     close_code: Option<u16>,
     /// The usual HTTP status of the refusal, before the 101.
@@ -98,6 +100,7 @@ impl Violation {
             conn,
             conn_id: violation.conn.map(|conn| conn.to_string()),
             event: violation.event.as_deref().map(str::to_owned),
+            detail: violation.detail.to_string(),
             close_code: (opened && close_code > 0).then_some(close_code),
             http_status: (!opened && http_status > 0).then_some(http_status),
         }

@@ -1,7 +1,7 @@
 //! One run of a server, from its start to its end. Connections belong to the run they were opened in: a server that is
 //! started again has another, and nothing of the old one reaches it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use pyo3::types::PySet;
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::host::{ConnectionId, ConnectionMap, Options, ServerHandle};
 
-use crate::auth::{Asking, Granting};
+use crate::auth::{Asking, Granting, MAX_USER_BYTES};
 use crate::bell::{Bell, lock};
 use crate::connection::Connection;
 use crate::delivery::Delivery;
-use crate::fork;
 use crate::handlers::{Current, Handlers};
 use crate::pending::max_pending_bytes;
+use crate::{errors, fork};
 
 /// Taken out while events are handled; gone when the server has stopped.
 pub(crate) type Deliveries = Mutex<Option<Box<Delivery>>>;
@@ -64,14 +64,14 @@ impl Looping {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     all: ConnectionMap<Py<Connection>>,
-    of_users: HashMap<Arc<str>, Vec<ConnectionId>>,
+    of_users: HashMap<Arc<str>, BTreeSet<ConnectionId>>,
 }
 
 impl Connections {
     pub(crate) fn insert(&mut self, id: ConnectionId, user: Option<&Arc<str>>, conn: Py<Connection>) {
         self.all.insert(id, conn);
         if let Some(user) = user {
-            self.of_users.entry(Arc::clone(user)).or_default().push(id);
+            self.of_users.entry(Arc::clone(user)).or_default().insert(id);
         }
     }
 
@@ -84,7 +84,7 @@ impl Connections {
         if let Some(user) = conn.get().user_name()
             && let Some(own) = self.of_users.get_mut(user)
         {
-            own.retain(|other| *other != id);
+            own.remove(&id);
             if own.is_empty() {
                 self.of_users.remove(user);
             }
@@ -97,8 +97,8 @@ impl Connections {
     }
 
     pub(crate) fn of_user<'py>(&self, py: Python<'py>, user: &str) -> Vec<Bound<'py, Connection>> {
-        let ids = self.of_users.get(user).map(Vec::as_slice).unwrap_or_default();
-        ids.iter().filter_map(|id| self.get(py, *id)).collect()
+        let ids = self.of_users.get(user).into_iter().flatten();
+        ids.filter_map(|id| self.get(py, *id)).collect()
     }
 }
 
@@ -116,6 +116,9 @@ const MAX_REVOKED: usize = 65_536;
 
 impl Revoked {
     pub(crate) fn note(&mut self, user: &str, number: u64) {
+        if user.len() > MAX_USER_BYTES {
+            return;
+        }
         let user: Arc<str> = user.into();
         self.numbers.insert(Arc::clone(&user), number);
         self.order.push_back((user, number));
@@ -141,6 +144,13 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// Handshakes that were granted and have not opened yet: at most so many are kept. The core asks about
+    /// `max_pending_auth` at once, and about no more before their batch was let go: an open that still comes belongs to one
+    /// of the last few batches.
+    pub(crate) fn max_granted(self) -> usize {
+        self.max_pending_auth.saturating_mul(16).max(1024)
+    }
+
     pub(crate) fn of(options: &Options) -> Self {
         let (per_user, per_ip) = (options.max_connections_per_user, options.max_connections_per_ip);
         Self {
@@ -148,6 +158,13 @@ impl Bounds {
             max_pending_bytes: max_pending_bytes(options.max_inbox_bytes, per_user, per_ip),
         }
     }
+}
+
+/// What messages of a server look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Json,
+    Raw,
 }
 
 /// One run of a server.
@@ -158,6 +175,7 @@ pub(crate) struct Run {
     pub(crate) addresses: Vec<String>,
     pub(crate) bell: Bell,
     pub(crate) bounds: Bounds,
+    protocol: Protocol,
     forks: u64,
     handlers: Mutex<Option<Arc<Handlers>>>,
     looping: Mutex<Option<Arc<Looping>>>,
@@ -200,6 +218,7 @@ impl Run {
             addresses: server.addresses().to_vec(),
             bell,
             bounds,
+            protocol: handlers.protocol,
             forks: fork::depth(),
             handlers: Mutex::new(Some(Arc::new(handlers))),
             looping: Mutex::new(looping.map(Arc::new)),
@@ -219,6 +238,18 @@ impl Run {
         running.retain(|other| other.strong_count() > 0);
         running.push(Arc::downgrade(&run));
         Ok(run)
+    }
+
+    /// Peers of `json` expect events, those of `raw` what they agreed upon: the other kind is an error of the caller.
+    pub(crate) fn check_protocol(&self, py: Python<'_>, needed: Protocol) -> PyResult<()> {
+        if self.protocol == needed {
+            return Ok(());
+        }
+        let message = match needed {
+            Protocol::Json => "emit and reply are of protocol \"json\", and this server is \"raw\": use send",
+            Protocol::Raw => "send is of protocol \"raw\", and this server is \"json\": use emit",
+        };
+        Err(errors::invalid(py, message.to_owned()))
     }
 
     /// Whether it belongs to the parent process.

@@ -14,7 +14,7 @@ use crate::connection::{Connection, Payload, with_payload};
 use crate::delivery::{Delivery, EVENTS_PER_TURN, Progress};
 use crate::ending::{self, Inside};
 use crate::handlers::Handlers;
-use crate::run::{self, Bounds, LoopCalls, Looping, Run};
+use crate::run::{self, Bounds, LoopCalls, Looping, Protocol, Run};
 use crate::work::Work;
 use crate::{errors, json_out, stats};
 
@@ -91,9 +91,11 @@ impl Server {
         &self,
         py: Python<'_>,
         except: Option<&Bound<'_, Connection>>,
+        protocol: Protocol,
         send: impl FnOnce(&ServerHandle, Option<ConnectionId>) -> Result<(), Error>,
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
+        run.check_protocol(py, protocol)?;
         let except = match except {
             Some(conn) if !Arc::ptr_eq(&conn.get().run, &run) => None,
             except => except.map(|conn| conn.get().id),
@@ -197,7 +199,7 @@ impl Server {
         let patience = signals.then_some(SIGNALS_WITHIN);
         let Some(_inside) = Inside::enter(py)? else { return Ok(()) };
         while !ending::has_come() {
-            match Self::deliver(slf, &run, usize::MAX)? {
+            match Self::deliver(slf, &run, EVENTS_PER_TURN)? {
                 Progress::Stopped => return Ok(()),
                 Progress::More => {}
                 // A handler has forked, and the child has come back from it: what it would wait for is the parent's.
@@ -216,6 +218,13 @@ impl Server {
             Some(run) if !ending::has_come() && !run.is_finished() => run.end(py, run::last_words_within()),
             _ => false,
         }
+    }
+
+    /// In a child of `fork`: whoever waits for something of a connection is told that it is the parent's.
+    fn _wake_waits(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(run) = self.last_run() else { return Ok(()) };
+        let conns = lock(&run.connections).every(py);
+        conns.iter().try_for_each(|conn| conn.get().wake_all(py))
     }
 
     /// Cancels coroutines of `authenticate` whose handshake no longer waits, and looks again soon.
@@ -291,7 +300,7 @@ impl Server {
         data: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         json_out::with_text(data, |data| {
-            self.broadcast(py, except_, |handle, except| handle.broadcast(room, event, data, except))
+            self.broadcast(py, except_, Protocol::Json, |handle, except| handle.broadcast(room, event, data, except))
         })
     }
 
@@ -303,7 +312,7 @@ impl Server {
         message: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         with_payload(message, |payload| {
-            self.broadcast(py, except_, |handle, except| match payload {
+            self.broadcast(py, except_, Protocol::Raw, |handle, except| match payload {
                 Payload::Text(text) => handle.broadcast_text(room, text, except),
                 Payload::Binary(payload) => handle.broadcast_binary(room, payload, except),
             })

@@ -106,7 +106,7 @@ impl<'py> Work<'_, 'py> {
     #[inline]
     pub(crate) fn message(&self, conn: &Bound<'py, Connection>, message: Incoming<'_>) -> PyResult<()> {
         if conn.get().has_expired() {
-            return Self::end(conn, None);
+            return Self::end(conn, Some(EXPIRED));
         }
         if conn.get().is_free() { self.run_now(conn, message) } else { self.keep(conn, message) }
     }
@@ -162,6 +162,14 @@ impl<'py> Work<'_, 'py> {
         }
     }
 
+    /// Ends a connection whose session is over, whether or not the core has told of it.
+    fn end_with_session(conn: &Bound<'py, Connection>) -> PyResult<()> {
+        if conn.get().was_revoked() {
+            return Self::end(conn, None);
+        }
+        if conn.get().has_expired() { Self::end(conn, Some(EXPIRED)) } else { Ok(()) }
+    }
+
     /// Messages that wait for a reader who cannot be watched are let go a while after the end.
     pub(crate) fn let_linger(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
         if !conn.get().with_state(|state| state.read_by_others && state.has_pending()) {
@@ -194,6 +202,10 @@ impl<'py> Work<'_, 'py> {
         let own = self.handlers.events.get(message.event).and_then(|spec| spec.call.as_ref());
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message)? else { return Ok(()) };
+        // A model runs Python, and another thread may meanwhile: closed is closed.
+        if conn.get().is_over() {
+            return Ok(());
+        }
         let current = Current::new(self.py, self.handlers, message, &data);
         let argument = if own.is_some() { data } else { Bound::new(self.py, current.message(self.py)?)?.into_any() };
         let before = lock(&self.run.current).replace(current);
@@ -224,9 +236,7 @@ impl<'py> Work<'_, 'py> {
     /// The next message for whoever iterates; what its model refuses is passed over.
     pub(crate) fn take(&self, conn: &Bound<'py, Connection>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
-            if conn.get().has_expired() || conn.get().was_revoked() {
-                Self::end(conn, None)?;
-            }
+            Self::end_with_session(conn)?;
             let Some((waiting, kept, reading)) =
                 conn.get().with_state(|state| state.pop(self.run.bounds.max_pending_bytes))
             else {
@@ -240,6 +250,9 @@ impl<'py> Work<'_, 'py> {
                 Incoming::Event(message) => message,
             };
             let Some(data) = self.data(conn, &message)? else { continue };
+            if conn.get().is_over() {
+                return Ok(None);
+            }
             let current = Current::new(self.py, self.handlers, &message, &data);
             let record = current.message(self.py)?;
             let before = conn.get().with_state(|state| state.current.replace(current));
@@ -374,21 +387,33 @@ impl<'py> Work<'_, 'py> {
             std::mem::replace(&mut state.current, current)
         });
         drop(before);
-        let task = match self.spawn(coroutine, context) {
-            Ok(task) => task,
+        match self.begin(conn, coroutine, context) {
+            Ok(Some(ended)) => self.settle(conn, &ended),
+            Ok(None) => Ok(()),
             Err(error) => {
                 let current = conn.get().with_state(|state| {
                     state.busy = None;
                     state.current.take()
                 });
                 drop(current);
-                return self.failed(conn, kind, error);
+                self.failed(conn, kind, error)
             }
-        };
-        if task.call_method0(intern!(self.py, "done"))?.is_truthy()? {
-            return self.settle(conn, &task);
         }
-        self.watch(&task, conn.getattr(intern!(self.py, "_settled"))?)
+    }
+
+    /// The task of a coroutine, where it has ended already; else it is watched. A task factory of the application's may
+    /// give anything.
+    fn begin(
+        &self,
+        conn: &Bound<'py, Connection>,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let task = self.spawn(coroutine, context)?;
+        if task.call_method0(intern!(self.py, "done"))?.is_truthy()? {
+            return Ok(Some(task));
+        }
+        self.watch(&task, conn.getattr(intern!(self.py, "_settled"))?).map(|()| None)
     }
 
     /// A task has ended: what it left behind.
@@ -426,13 +451,11 @@ impl<'py> Work<'_, 'py> {
     pub(crate) fn advance(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
         enum Next {
             Message(Waiting, Kept, Reading),
-            Close(Option<Py<Close>>),
+            Close(Option<Py<Close>>, Option<Current>),
             Nothing,
         }
         loop {
-            if conn.get().has_expired() || conn.get().was_revoked() {
-                Self::end(conn, None)?;
-            }
+            Self::end_with_session(conn)?;
             let next = conn.get().with_state(|state| {
                 if state.busy.is_some() {
                     return Next::Nothing;
@@ -440,8 +463,9 @@ impl<'py> Work<'_, 'py> {
                 let waiting = if state.is_iterated() { None } else { state.pop(self.run.bounds.max_pending_bytes) };
                 match waiting {
                     Some((waiting, kept, reading)) => Next::Message(waiting, kept, reading),
+                    // What a reader elsewhere has taken is handled no more.
                     None if std::mem::take(&mut state.close_due) => {
-                        Next::Close(state.closed.as_ref().map(|close| close.clone_ref(self.py)))
+                        Next::Close(state.closed.as_ref().map(|close| close.clone_ref(self.py)), state.current.take())
                     }
                     None => Next::Nothing,
                 }
@@ -452,7 +476,8 @@ impl<'py> Work<'_, 'py> {
                     self.read(conn, reading);
                     self.run_now(conn, waiting.as_incoming())?;
                 }
-                Next::Close(close) => {
+                Next::Close(close, current) => {
+                    drop(current);
                     if let Some(call) = &self.handlers.close {
                         let close = close.map(|close| close.into_bound(self.py).into_any());
                         self.call(conn, Kind::Close, call, close.as_ref())?;
@@ -504,9 +529,10 @@ impl<'py> Work<'_, 'py> {
     }
 }
 
-/// What a handler that fails, and a model that refuses, close a connection with.
+/// What a handler that fails, a model that refuses and the end of a session close a connection with.
 const INTERNAL: (u16, &str) = (1011, "internal error");
 const SCHEMA_MISMATCH: (u16, &str) = (1008, "schema mismatch");
+const EXPIRED: (u16, &str) = (1008, "session expired");
 
 /// The message of a function is handled no more when this is dropped.
 struct Handled<'r>(&'r Run);

@@ -120,6 +120,32 @@ def test_silence_is_cancelled(run: Run) -> None:
     run(main)
 
 
+def test_a_callback_that_was_cancelled_may_clean_up(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**policy(auth_timeout_ms=50))
+        cleaned: asyncio.Queue[str] = asyncio.Queue()
+
+        @server.authenticate
+        async def hang(request: Request) -> Accept:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                try:
+                    # Longer than it takes to look after handshakes: a connection of a pool is given back.
+                    await asyncio.sleep(0.4)
+                    cleaned.put_nowait("whole")
+                except asyncio.CancelledError:
+                    cleaned.put_nowait("in part")
+                    raise
+            return Accept.anonymous()
+
+        async with server:
+            assert await refused(server) == 503
+            assert await cleaned.get() == "whole"
+
+    run(main)
+
+
 def test_a_session_expires(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(**policy())

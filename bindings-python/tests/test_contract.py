@@ -13,8 +13,11 @@ import pydantic
 import pytest
 import wsguard
 from conftest import Run, client, options
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from wsguard import Connection, Message, Violation, _wsguard
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
 
 
 class Said(pydantic.BaseModel, extra="forbid"):
@@ -69,6 +72,80 @@ def test_handlers_get_the_model(run: Run) -> None:
     run(main)
 
 
+def test_a_violation_says_what_was_wrong(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(max_message_bytes=100))
+        violations: asyncio.Queue[Violation] = asyncio.Queue()
+        server.on_violation(violations.put_nowait)
+        server.event("say", schema=Said)
+
+        async with server:
+            for message, code, detail in (
+                ('{"event":"say","data":{"text":"far too long"}}', "schema_mismatch", "data/text: maxLength"),
+                ('{"event":"nobody"}', "unknown_event", "event is not in events"),
+                ("x" * 101, "message_too_big", "too big"),
+            ):
+                async with client(server) as peer:
+                    await peer.send(message)
+                    with pytest.raises(ConnectionClosedError):
+                        await peer.recv()
+                violation = await violations.get()
+                assert violation.code == code and detail in violation.detail, violation.detail
+            with pytest.raises(InvalidStatus):
+                async with client(server, origin="https://evil.example"):
+                    pass
+            refusal = await violations.get()
+            assert (refusal.code, refusal.http_status) == ("origin_denied", 403) and refusal.detail
+
+    run(main)
+
+
+def test_the_log_of_a_refusal_quotes_no_payload(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    class Cat(pydantic.BaseModel):
+        kind: typing.Literal["cat"]
+        lives: dict[str, int] = {}
+
+        @pydantic.field_validator("lives")
+        @classmethod
+        def few(cls, lives: dict[str, int]) -> dict[str, int]:
+            raise ValueError(f"not {lives}")
+
+    class Dog(pydantic.BaseModel):
+        kind: typing.Literal["dog"]
+
+    class Owner(pydantic.BaseModel, extra="forbid"):
+        pets: list[typing.Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]] = []
+
+    async def main() -> None:
+        server = wsguard.Server(options(on_violation="report"))
+
+        @server.on("owner", model=Owner)
+        def owner(conn: Connection, owner: Owner) -> None: ...
+
+        @server.on("end")
+        def end(conn: Connection, _: Any) -> None:
+            conn.reply("end")
+
+        async with server, client(server) as peer:
+            for data in (
+                {"pets": [{"kind": "SECRET"}]},
+                {"SECRET": 1},
+                {"pets": [{"kind": "cat", "lives": {"SECRET": "SECRET"}}]},
+                {"pets": [{"kind": "cat", "lives": {"SECRET": 1}}]},
+            ):
+                await peer.send(json.dumps({"event": "owner", "data": data}))
+            await peer.send('{"event":"end"}')
+            await peer.recv()
+        told = [record.getMessage() for record in caplog.records if record.name == "wsguard"]
+        assert len(told) == 4 and "SECRET" not in caplog.text
+        assert "data/pets/0: union_tag_invalid" in told[0]
+        assert "data/*: extra_forbidden" in told[1]
+        assert "data/pets/0/*/lives/*: int_parsing" in told[2]
+        assert "data/pets/0/*/lives: value_error" in told[3]
+
+    run(main)
+
+
 def test_reporting_skips_what_a_model_refuses(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(**options(on_violation="report"))
@@ -112,6 +189,8 @@ def test_models_in_options(run: Run) -> None:
         ({"listen": object()}, "invalid_option", "listen"),
         ({"rate_limit": {"per_second": float("nan")}}, "invalid_option", "rate_limit"),
         ({"events": {"a": {"schema": 5}}}, "invalid_option", "events.a.schema"),
+        ({"paths": CIRCLE}, "invalid_option", "paths"),
+        ({"tls": {"cert": CIRCLE}}, "invalid_option", "tls"),
     ],
 )
 def test_a_wrong_option_is_refused_where_it_is_stated(stated: dict[str, Any], code: str, option: str) -> None:
@@ -282,6 +361,40 @@ def test_use_before_start_and_after_the_end() -> None:
         assert refused.value.code == "stopped"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("protocol", ["json", "raw"])
+def test_what_is_of_the_other_protocol_is_an_error_where_it_is_written(run: Run, protocol: str) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(protocol=protocol))
+        opened: asyncio.Queue[Connection] = asyncio.Queue()
+        server.on_open(opened.put_nowait)
+        async with server, client(server) as peer:
+            conn = await opened.get()
+            others: list[Any]
+            if protocol == "raw":
+                others = [conn.emit, conn.emit_nowait, conn.reply, conn.reply_nowait]
+                others += [server.to("a").emit, server.to_all().emit, server.to_all().except_(conn).emit]
+            else:
+                others = [conn.send, conn.send_nowait]
+                others += [server.to("a").send, server.to_all().send, server.to_all().except_(conn).send]
+            instead = "use send" if protocol == "raw" else "use emit"
+            for other in others:
+                with pytest.raises(wsguard.InvalidArgument, match=instead) as refused:
+                    other("x")
+                assert refused.value.code == "invalid_argument" and protocol in str(refused.value)
+            # Nothing of it went out.
+            if protocol == "raw":
+                conn.send("t")
+            else:
+                conn.emit("t")
+            assert await peer.recv() in ("t", '{"event":"t","data":null,"status":"ok"}')
+            # Nor is it said of one that has ended that it has.
+            conn.close()
+            with pytest.raises(wsguard.InvalidArgument, match=instead):
+                others[0]("x")
+
+    run(main)
 
 
 def test_close_arguments_are_checked(run: Run) -> None:

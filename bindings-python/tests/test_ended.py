@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Any
 
+import pydantic
 import pytest
 import wsguard
 from conftest import Run, client, options
@@ -131,6 +132,111 @@ def test_what_waits_is_not_handled_once_the_session_of_a_jwt_has_expired(run: Ru
                 gate.set()
                 assert (await ends.get()).reason == "session expired"
         assert handled == ["one"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+def test_nothing_of_a_batch_is_handled_once_the_session_of_a_jwt_has_expired(loop: Any) -> None:
+    key = "k" * 32
+    auth = {"jwt": {"algorithms": ["HS256"], "key": key, "audience": "here", "issuer": "there", "leeway_s": 0}}
+    server = wsguard.Server(options(protocol="raw", auth=auth))
+    handled: list[str] = []
+    told: list[object] = []
+    ends: list[str] = []
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        handled.append(text)
+        # All are read; and the core cannot have told of the end: this thread is here.
+        while server.stats()["messages_in"] < 3 or conn.is_open:
+            time.sleep(0.001)
+        told.extend([conn.closed, conn.send_nowait("late")])
+
+    server.on_close(lambda _, close: ends.append(close.reason))
+
+    async def talk() -> None:
+        claims = {"sub": "alice", "aud": "here", "iss": "there", "exp": int(time.time()) + 2}
+        async with client(server, additional_headers={"X-Auth-Token": _signed(claims, key)}) as peer:
+            for text in ("one", "two", "three"):
+                await peer.send(text)
+            with pytest.raises(ConnectionClosedError, match="session expired"):
+                await peer.recv()
+        while not ends:
+            await asyncio.sleep(0.001)
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run(loop, started=talking.start)
+    talking.join()
+    assert (handled, told, ends) == (["one"], [None, "closed"], ["session expired"])
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+def test_nothing_is_handled_behind_a_close_that_comes_behind_the_end(loop: Any) -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    handled: list[str] = []
+    ends: list[int] = []
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        handled.append(text)
+        # The peer has left, which nobody here has heard of.
+        while server.stats()["messages_in"] < 3 or server.stats()["open"]:
+            time.sleep(0.001)
+        conn.close(4000, "enough")
+
+    server.on_close(lambda _, close: ends.append(close.code))
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            for text in ("one", "two", "three"):
+                await peer.send(text)
+        while not ends:
+            await asyncio.sleep(0.001)
+        server.stop()
+
+    talking = threading.Thread(target=lambda: asyncio.run(talk()))
+    server.run(loop, started=talking.start)
+    talking.join()
+    assert (handled, ends) == (["one"], [1000])
+
+
+@pytest.mark.parametrize("taken_by", ["handler", "recv"])
+def test_what_a_model_has_closed_is_not_handled(run: Run, taken_by: str) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options())
+        conns: asyncio.Queue[Connection] = asyncio.Queue()
+        handled: list[object] = []
+        closing: list[Connection] = []
+
+        class Closes(pydantic.BaseModel):
+            x: int
+
+            @pydantic.field_validator("x")
+            @classmethod
+            def close(cls, x: int) -> int:
+                closing[0].close(4000, "enough")
+                return x
+
+        @server.on_open
+        async def opened(conn: Connection) -> None:
+            closing.append(conn)
+            conns.put_nowait(conn)
+            if taken_by == "recv":
+                with pytest.raises(wsguard.ConnectionClosed, match="enough"):
+                    handled.append(await conn.recv())
+
+        @server.on("e", schema=Closes)
+        def handle(conn: Connection, data: Closes) -> None:
+            handled.append(data)
+
+        async with server, client(server) as peer:
+            await conns.get()
+            await peer.send('{"event":"e","data":{"x":1}}')
+            with pytest.raises(ConnectionClosedError, match="enough"):
+                await peer.recv()
+        assert not handled
 
     run(main)
 

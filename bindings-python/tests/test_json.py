@@ -14,6 +14,7 @@ import pytest
 import wsguard
 from wsguard._wsguard import dumps, loads
 
+HAS_NEXT = hasattr(math, "nextafter")
 ALPHABET = string.printable + 'éß漢😀\u2028\x7f\x00\x1f\\"/'
 
 
@@ -42,6 +43,21 @@ def test_as_the_standard_library_does() -> None:
             made = loads(spelled)
             assert made == json.loads(spelled)
             assert repr(made) == repr(json.loads(spelled))
+
+
+def test_floats_are_spelled_as_the_standard_library_spells_them() -> None:
+    chance = random.Random(7)
+    numbers = [sign * 10.0**exponent for exponent in range(-30, 30) for sign in (1, -1)]
+    numbers += [math.nextafter(number, to) for number in numbers for to in (0.0, math.inf)] if HAS_NEXT else []
+    numbers += [chance.uniform(0, 10) * 10.0 ** chance.randrange(-300, 300) for _ in range(5000)]
+    for number in [*numbers, 0.0, -0.0, 5e-324, 1.7976931348623157e308]:
+        assert dumps([number, {number: 1}]).replace(" ", "") == json.dumps([number, {number: 1}]).replace(" ", "")
+
+    class Real(float):
+        def __repr__(self) -> str:
+            return "own"
+
+    assert dumps([Real(1e300), Real(1.5)]) == "[1e+300,1.5]"
 
 
 def test_subclasses_are_what_they_extend() -> None:

@@ -11,6 +11,7 @@ import json
 import random
 import socket
 import threading
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -158,6 +159,47 @@ def test_inbox_bytes_are_0_when_connections_are_0(run: Run) -> None:
             except BaseException:
                 print("seed", seed)
                 raise
+
+    run(main)
+
+
+def test_what_was_granted_and_never_opens_does_not_pile_up(run: Run) -> None:
+    class Session:
+        pass
+
+    async def main() -> None:
+        stated = options(protocol="raw", max_connections_per_user=1, max_pending_auth=8, handshakes_per_ip=None)
+        del stated["auth"]
+        server = wsguard.Server(**stated)
+        granted: list[weakref.ref[Session]] = []
+
+        @server.authenticate
+        def authenticate(request: Request) -> Accept:
+            session = Session()
+            granted.append(weakref.ref(session))
+            return Accept("mallory", session)
+
+        head = (
+            f"GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\nX-Auth-Token: t\r\nConnection: Upgrade\r\n"
+            f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n"
+        ).encode()
+
+        async def ask() -> bytes:
+            host, port = server.address.split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(head)
+            answer = await reader.readline()
+            writer.transport.abort()
+            return answer
+
+        async with server, client(server):
+            # She has as many connections as she may have: the application lets her in, the core does not.
+            for _ in range(300):
+                answers = await asyncio.gather(*(ask() for _ in range(4)))
+                assert all(b" 429 " in answer for answer in answers), answers
+            gc.collect()
+            alive = sum(session() is not None for session in granted)
+            assert alive <= 1024 + 1, (alive, len(granted))
 
     run(main)
 
@@ -464,6 +506,50 @@ def test_closed_is_closed(run: Run) -> None:
                     assert closed.value.rcvd is not None and closed.value.rcvd.code == code
             await until(lambda: len(ends) == 3)
         assert handled == ["close", "disconnect", "fail"]
+
+    run(main)
+
+
+def test_what_a_reader_has_taken_is_not_handled_in_on_close(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(events={"say": {}}))
+        opened: asyncio.Queue[Connection] = asyncio.Queue()
+        told: asyncio.Queue[Message | None] = asyncio.Queue()
+        server.on_open(opened.put_nowait)
+        server.on_close(lambda conn, _: told.put_nowait(conn.message))
+        async with server:
+            async with client(server) as peer:
+                conn = await opened.get()
+                await peer.send('{"event":"say"}')
+                message = await conn.recv()
+                assert message.event == "say" and conn.message is not None
+            assert await told.get() is None
+
+    run(main)
+
+
+def test_a_connection_whose_end_was_told_is_not_open(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw", close_timeout_ms=2000))
+        told: asyncio.Queue[tuple[object, ...]] = asyncio.Queue()
+
+        @server.on_close
+        def closed(conn: Connection, close: Close) -> None:
+            with pytest.raises(wsguard.ConnectionClosed, match="closed with 1002"):
+                conn.send("x")
+            told.put_nowait((conn.closed is close, conn.is_open, conn.send_nowait("x")))
+
+        async with server:
+            host, port = server.address.split(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(
+                f"GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\nConnection: Upgrade\r\n"
+                f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
+            )
+            # No mask: a violation. The core waits for the end of a peer that does not answer.
+            writer.write(b"\x81\x01x")
+            assert await told.get() == (True, False, "closed")
+            writer.transport.abort()
 
     run(main)
 

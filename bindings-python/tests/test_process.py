@@ -130,7 +130,7 @@ def test_the_interpreter_ends_with_a_server_that_runs(loop: str) -> None:
         return
     succeeds(
         f"""
-        loop = wsguard._server._loop_factory("{loop}")()
+        loop = wsguard._loops.factory("{loop}")()
         server = make()
         loop.run_until_complete(server.start())
         {"loop.close()" if loop == "asyncio" else ""}
@@ -177,6 +177,73 @@ def test_a_child_that_comes_back_from_a_handler_does_not_hang() -> None:
             assert error.code == "forked" and children == [0], error
             os._exit(3)
         talking.join()
+        """)
+
+
+@needs_fork
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("handler", ["def", "async def"])
+@pytest.mark.parametrize("waits", ["serve", "drain", "recv", "wait_closed"])
+def test_a_child_that_goes_on_with_the_loop_does_not_hang(loop: str, handler: str, waits: str) -> None:
+    mains = {
+        "serve": "await server.serve(talking.start)",
+        "drain": "await server.start(); talking.start(); await waited.get(); await others.get(); await server.drain()",
+        "recv": "await server.start(); talking.start(); await (await waited.get()).recv()",
+        "wait_closed": "await server.start(); talking.start(); await (await waited.get()).wait_closed()",
+    }
+    succeeds(f"""
+        import websockets.sync.client as client
+        from websockets.exceptions import ConnectionClosed
+        loop = {{"asyncio": asyncio, "uvloop": __import__("uvloop")}}[{loop!r}].new_event_loop()
+        server = make()
+        children, parent = [], os.getpid()
+        waited, others = asyncio.Queue(), asyncio.Queue()
+        server.on_open(lambda conn: (waited if conn.path == "/waited" else others).put_nowait(conn))
+        {handler} forks(conn, _):
+            if children:
+                return
+            children.append(os.fork())
+            if children[0] == 0:
+                try:
+                    server.drain()
+                except wsguard.UsageError as error:
+                    assert error.code == "forked", error
+                else:
+                    os._exit(9)
+        if {waits!r} == "drain":
+            server.on_close(forks)
+        else:
+            server.on_message(forks)
+        def talk():
+            # One is waited for, the other makes the child.
+            connect = lambda path: client.connect(f"ws://{{server.address}}{{path}}", origin="https://a.example")
+            with connect("/waited"), connect("/") as peer:
+                try:
+                    peer.send("fork")
+                    while not children:
+                        peer.ping().wait(0.1)
+                except ConnectionClosed:
+                    while not children:
+                        threading.Event().wait(0.01)
+                code = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+                ended.append(code)
+                server.stop()
+        ended = []
+        talking = threading.Thread(target=talk)
+        async def main():
+            {mains[waits]}
+        try:
+            loop.run_until_complete(main())
+        except wsguard.ConnectionClosed:
+            assert os.getpid() == parent
+        except wsguard.UsageError as error:
+            assert error.code == "forked" and os.getpid() != parent, error
+            os._exit(3)
+        assert os.getpid() == parent
+        talking.join()
+        assert ended == [3], ended
+        loop.run_until_complete(server.drain(0))
+        loop.close()
         """)
 
 

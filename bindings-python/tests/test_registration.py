@@ -16,7 +16,7 @@ import pytest
 import wsguard
 from conftest import Run, client, options
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, assert_type
 from websockets.exceptions import ConnectionClosed
 from wsguard import Connection, _log, _patched
 
@@ -59,6 +59,23 @@ def test_a_server_that_has_ended_starts_again(run: Run) -> None:
         assert len(opened) == 2 and len(addresses) == 3
 
     run(main)
+
+
+def test_an_earlier_run_on_a_loop_is_over() -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    asyncio.run(server.serve(server.stop))
+    told: list[str] = []
+
+    async def wait() -> None:
+        with pytest.raises(wsguard.UsageError) as refused:
+            await server.wait_stopped()
+        told.append(refused.value.code)
+        server.stop()
+
+    waiting = threading.Thread(target=lambda: asyncio.run(wait()))
+    server.run("native", started=waiting.start)
+    waiting.join()
+    assert told == ["no_event_loop"]
 
 
 def test_the_time_of_an_end_is_checked_before_the_end() -> None:
@@ -263,6 +280,36 @@ def test_a_schema_is_checked_where_it_is_written() -> None:
     assert refused.value.option.startswith("events.typing")
 
 
+def test_the_data_of_a_connection_has_a_type(run: Run) -> None:
+    @dataclasses.dataclass
+    class Session:
+        said: int = 0
+
+    async def main() -> None:
+        server = wsguard.Server(options())
+
+        @server.on_open
+        def opened(conn: Connection[Session]) -> None:
+            conn.data = Session()
+
+        @server.on("say", schema={"type": "integer"})
+        def say(conn: Connection[Session], data: int) -> None:
+            assert_type(conn.data, Session)
+            conn.data.said += data
+            conn.reply("said", conn.data.said)
+
+        @server.on_close
+        def closed(conn: Connection, close: wsguard.Close) -> None:
+            assert_type(conn.data, Any)
+
+        async with server, client(server) as peer:
+            for total in (3, 6):
+                await peer.send('{"event":"say","data":3}')
+                assert json.loads(await peer.recv())["data"] == total
+
+    run(main)
+
+
 def test_options_have_a_base() -> None:
     base: wsguard.Options = {"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}
     server = wsguard.Server(base, rate_limit=None, protocol="raw")
@@ -356,6 +403,42 @@ def test_a_model_wider_than_its_schema_says_so(run: Run) -> None:
         async with server, client(server) as peer:
             await peer.send('{"event":"f","data":{"deep":["7"]}}')
             assert json.loads(await peer.recv())["data"] == 7
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="task factories take a context from 3.11 on")
+def test_a_task_factory_that_fails_costs_its_connection(run: Run) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        server = wsguard.Server(options(protocol="raw"))
+        ends: asyncio.Queue[int] = asyncio.Queue()
+
+        @server.on_message
+        async def echo(conn: Connection, message: str) -> None:
+            await conn.send(message)
+
+        server.on_close(lambda _, close: ends.put_nowait(close.code))
+
+        def nothing(loop: Any, coroutine: Any, **_: Any) -> None:
+            coroutine.close()
+
+        def raises(loop: Any, coroutine: Any, **_: Any) -> None:
+            coroutine.close()
+            raise RuntimeError("no more tasks")
+
+        async with server, client(server) as other:
+            for factory in (nothing, raises):
+                async with client(server) as peer:
+                    loop.set_task_factory(factory)
+                    try:
+                        # Sent without a task of this loop.
+                        peer.transport.write(b"\x81\x81\0\0\0\0x")
+                        assert await ends.get() == 1011
+                    finally:
+                        loop.set_task_factory(None)
+            await other.send("lives")
+            assert await other.recv() == "lives"
 
     run(main)
 

@@ -10,12 +10,13 @@ import atexit
 import os
 from typing import NamedTuple
 
-from . import _ends, _wsguard
+from . import _ends, _looping, _wsguard
+from ._audience import Audience
 from ._errors import ConfigError, ConnectionClosed, Error, InvalidArgument, StartError, UsageError
 from ._log import log_to_logging, log_to_stderr
 from ._options import EventOptions, Options
 from ._request import Headers
-from ._server import Audience, Server
+from ._server import Server
 from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
 from ._wsguard import Accept, Close, Connection, Json, Message, Reject, Request, Violation
 
@@ -77,5 +78,5 @@ Wait.register(_wsguard.Done)
 
 # A server's threads stay in the parent; they must be gone before the interpreter is.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_wsguard.forked)
+    os.register_at_fork(after_in_child=_looping.forked)
 atexit.register(_ends.at_exit)

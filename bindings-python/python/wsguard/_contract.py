@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, get_origin
@@ -18,6 +19,8 @@ class Contract:
         self._models: dict[str, Callable[[str], Any]] = {}
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._raw: set[str] = set()
+        #: The names that an event's model knows.
+        self.names: dict[str, frozenset[str]] = {}
         for name, stated in events.items():
             if not isinstance(name, str):
                 kind = type(name).__name__
@@ -69,7 +72,10 @@ class Contract:
             found = None if adapted is None else _methods(adapted)
             if found is None:
                 raise _no_schema(name, "model", "a Pydantic model or what a TypeAdapter takes", model)
-            self._models[name] = found[1]
+            to_schema, self._models[name] = found
+            # A model that takes more than a schema can say may have none.
+            with contextlib.suppress(Exception):
+                self.names[name] = _names(to_schema())
         if raw:
             self._raw.add(name)
         if raw and name in self._models:
@@ -106,9 +112,10 @@ class Contract:
                 code="invalid_option",
                 option=f"events.{name}.schema",
             )
-        to_schema, of_json = found
-        self._models[name] = of_json
-        return to_schema()
+        to_schema, self._models[name] = found
+        made = to_schema()
+        self.names[name] = _names(made)
+        return made
 
     @property
     def handlers(self) -> list[Callable[..., Any]]:
@@ -162,6 +169,21 @@ def _adapted(stated: Any) -> Any:
         return None
 
 
+def _names(schema: Any) -> frozenset[str]:
+    """The names of properties in a JSON Schema."""
+    names: set[str] = set()
+    left = [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, Mapping):
+            properties = part.get("properties")
+            names.update(properties if isinstance(properties, Mapping) else ())
+            left.extend(part.values())
+        elif isinstance(part, (list, tuple)):
+            left.extend(part)
+    return frozenset(names)
+
+
 def _alias_of_its_own(model: Any) -> str | None:
     """A validation alias that is more than a name (``AliasPath``, ``AliasChoices``), anywhere in a model."""
     seen: set[int] = set()
@@ -185,10 +207,14 @@ def options_text(options: Mapping[str, Any]) -> str:
     """The options as JSON. Raises ``ConfigError`` for what is none, naming the option."""
     parts = []
     for name, value in options.items():
-        if name in ("auth", "tls"):
-            _no_none(value, name)
         try:
+            if name in ("auth", "tls"):
+                _no_none(value, name)
             parts.append(f"{_wsguard.dumps(name)}:{_wsguard.dumps(_plain(value))}")
+        except ConfigError:
+            raise
+        except RecursionError:
+            raise ConfigError(f"{name}: nested too deep, or circular", code="invalid_option", option=name) from None
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}: {error}", code="invalid_option", option=name) from None
     return "{" + ",".join(parts) + "}"

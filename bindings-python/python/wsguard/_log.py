@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Container, Mapping
 
 from . import _patched, _wsguard
 from ._errors import UsageError
@@ -168,16 +169,21 @@ def report(error: BaseException, what: str, conn: str | None, closes: bool) -> N
     say(logging.ERROR, told, error, handler=what, conn=conn, suppressed=suppressed)
 
 
-def refused(error: BaseException, event: str, conn: str) -> None:
-    """Logs that a model did not accept what its schema did: where and why, not what."""
+def refused(names: Mapping[str, Container[str]], error: BaseException, event: str, conn: str) -> None:
+    """Logs that a model did not accept what its schema did: where and why, not what. ``names`` are those of each
+    event's model: any other name in a place is a key that the peer chose, and shown as ``*``, as the core does."""
     suppressed = _sampler.passes(("schema_mismatch", event), time.monotonic())
     if suppressed is None:
         return
     with contextlib.suppress(Exception):
         errors = getattr(error, "errors", None)
         found = errors(include_url=False, include_context=False, include_input=False) if callable(errors) else []
-        # A place may be a key that the peer chose.
-        told = "; ".join(f"{'.'.join(map(str, each['loc']))[:64]!r}: {each['msg'][:128]!r}" for each in found[:3])
-        detail = told or type(error).__name__
+        known = names.get(event, ())
+        told = []
+        for each in found[:3]:
+            place = [part if isinstance(part, int) or part in known else "*" for part in each["loc"]]
+            # By the kind of the error: its words may quote what was sent.
+            told.append(f"data{''.join(f'/{part}' for part in place)[:200]}: {each['type'][:64]}")
+        detail = "; ".join(told) or type(error).__name__
         text = f"schema_mismatch: conn={conn} event={event} suppressed={suppressed}: {detail}"
         say(logging.WARNING, text, code="schema_mismatch", conn=conn, event=event, detail=detail, suppressed=suppressed)

@@ -3,10 +3,10 @@
 from asyncio import Future, Task
 from collections.abc import Callable
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Literal, TypeAlias, final
+from types import GenericAlias, TracebackType
+from typing import Any, Generic, Literal, TypeAlias, final
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Self, TypeVar, disjoint_base
 
 from ._request import Headers
 from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 VERSION: str
+
+#: What an application keeps with a connection.
+_Data = TypeVar("_Data", default=Any)
 
 def check_options(options: str) -> int: ...
 def policy_in_force(options: str) -> str: ...
@@ -222,6 +225,10 @@ class Violation:
     def event(self) -> str | None:
         """The event of the message, escaped and cut to 64 characters."""
     @property
+    def detail(self) -> str:
+        """What was wrong, in the words of the log record: the option or header, the limit, the place in the data. At
+        most 256 characters, none of them a control character."""
+    @property
     def close_code(self) -> int | None:
         """The close code of the verdict, after the 101."""
     @property
@@ -229,13 +236,16 @@ class Violation:
         """The usual HTTP status of the verdict, before the 101."""
 
 @final
-class Connection:
+class Connection(Generic[_Data]):
     """A connection. Any thread may call its methods; what is awaited belongs to the server's event loop.
 
     ``send``, ``emit`` and ``reply`` hand the message over at once, awaited or not; awaiting waits until the peer has
     taken what was queued for it (back-pressure), and raises :class:`ConnectionClosed` when it never will. In a plain
     function call them without ``await``, or the ``_nowait`` forms, which raise nothing when the connection has closed:
-    they tell ``"sent"``, ``"queued"`` or ``"closed"``.
+    they tell ``"sent"``, ``"queued"`` or ``"closed"``. ``send`` is of protocol ``raw``, ``emit`` and ``reply`` are of
+    ``json``: the other kind is an ``InvalidArgument``.
+
+    ``Connection[Session]`` says what its ``data`` is.
 
     Handlers of a connection share one ``contextvars`` context, which begins with what ``authenticate`` set: what is set
     there is seen by later handlers of the same connection, and by no other.
@@ -257,10 +267,10 @@ class Connection:
     def subprotocol(self) -> str | None:
         """The subprotocol of the 101."""
     @property
-    def data(self) -> Any:
+    def data(self) -> _Data:
         """The application's own; what ``Accept(data=...)`` carried, until it is set."""
     @data.setter
-    def data(self, value: Any) -> None: ...
+    def data(self, value: _Data) -> None: ...
     @property
     def is_open(self) -> bool:
         """Whether something may still be sent to it: no more after ``close``, ``disconnect_user`` or a failed handler,
@@ -276,6 +286,7 @@ class Connection:
 
         Raises:
             ConnectionClosed: it has ended.
+            InvalidArgument: the protocol is ``json``.
             TypeError: ``message`` is neither.
             UsageError: the server belongs to the parent process.
         """
@@ -288,6 +299,7 @@ class Connection:
 
         Raises:
             ConnectionClosed: it has ended.
+            InvalidArgument: the protocol is ``raw``.
             TypeError: ``data`` is not JSON; names the type.
             ValueError: NaN, infinity, or nested too deep.
         """
@@ -319,6 +331,7 @@ class Connection:
             ConnectionClosed: it has ended, and every message was taken.
             UsageError: the server runs without asyncio.
         """
+    def __class_getitem__(cls, data: Any) -> GenericAlias: ...
     def __aiter__(self) -> Self:
         """The messages, until the connection has ended."""
     def __anext__(self) -> Wait[Any]: ...
@@ -363,6 +376,7 @@ class NativeServer:
     def _wait(self) -> bool: ...
     def _run(self, signals: bool) -> None: ...
     def _end(self) -> bool: ...
+    def _wake_waits(self) -> None: ...
     def _look_after_handshakes(self) -> None: ...
     @property
     def _is_running(self) -> bool: ...

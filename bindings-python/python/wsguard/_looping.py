@@ -1,0 +1,127 @@
+"""How a server delivers on an event loop: what wakes it, and what is done when the loop goes, or the process is forked,
+under a server that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from . import _log, _tasks, _wsguard
+from ._errors import UsageError
+from ._registration import Registry
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._options import Options
+
+#: The servers that were started on a loop, for a child of ``fork``.
+_on_loops: weakref.WeakSet[Looping] = weakref.WeakSet()
+
+
+def forked() -> None:
+    """Called in every child of ``fork``. One that goes on with the loop of its parent, behind a handler that has
+    forked, waits there for the end of a server that it does not have: where the loop turns, it is told."""
+    _wsguard.forked()
+    for server in tuple(_on_loops):
+        if server._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                server._loop.call_soon(server._tell_child)
+
+
+class Looping(Registry):
+    """A server that may deliver on an event loop."""
+
+    def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
+        super().__init__(base, **options)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: int | None = None
+        self._watch: weakref.ref[Any] | None = None
+        #: Tasks of handlers that have not ended.
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopped: _tasks.Stopped | None = None
+
+    def _start_on(self, loop: asyncio.AbstractEventLoop, text: str, handlers: dict[str, Any]) -> None:
+        self._watched = self._open_bell()
+        # Held by the loop alone: when it goes while it is watched, the loop was closed under the server.
+        deliver = functools.partial(self._deliver)
+        if self._watched is not None:
+            try:
+                loop.add_reader(self._watched, deliver)
+                self._watch = weakref.ref(deliver, self._on_loop_closed)
+            except NotImplementedError:  # a proactor loop (Windows): a thread waits instead
+                self._watched = None
+                self._close_bell()
+        del deliver
+        deliver_soon = functools.partial(loop.call_soon, self._deliver)
+        self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), set()
+        calls = (loop.create_future, _tasks.creator(loop), deliver_soon, self._on_stopped)
+        try:
+            self._start(text, handlers, (*calls, loop.call_later, loop.call_soon_threadsafe, self._tasks))
+        except BaseException:
+            self._unwatch()
+            self._leave_loop()
+            raise
+        _on_loops.add(self)
+        if self._watched is None:
+            threading.Thread(target=self._ring_loop, args=(loop,), name="wsguard-wait", daemon=True).start()
+        # The core rings for what comes after the first look.
+        deliver_soon()
+
+    def _leave_loop(self) -> None:
+        """Nothing of an earlier run is waited for in the next."""
+        self._loop = self._stopped = None
+
+    def _ring_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            while self._wait():
+                loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            self._on_loop_closed()
+
+    def _unwatch(self) -> None:
+        self._watch = None
+        if self._watched is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._watched)
+        self._watched = None
+
+    def _on_loop_closed(self, _: object = None) -> None:
+        """Nobody is left to deliver to: a server that accepts and is silent would be worse than none."""
+        self._watched = self._watch = None
+        if not self._is_forked:
+            self._ended("the event loop of a running server was closed: its connections are dropped")
+
+    def _ended(self, why: str) -> None:
+        """Ends a server that nobody delivers to, and tells whoever waits for that."""
+        if self._end():
+            _log.say(logging.ERROR, why)
+        if self._stopped is not None:
+            self._stopped.set()
+
+    def _on_stopped(self) -> None:
+        self._unwatch()
+        if self._stopped is not None:
+            self._stopped.set()
+
+    def _look_again(self) -> None:
+        # A Ctrl-C may have hit the callback that would have looked; its end must not depend on that one.
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _tell_child(self) -> None:
+        self._wake_waits()
+        if self._stopped is not None:
+            self._stopped.set()
+
+    async def _wait_stopped(self) -> None:
+        self._check_own_process()
+        if self._stopped is None:
+            raise UsageError("awaiting needs a server that runs on an asyncio event loop", code="no_event_loop")
+        await self._stopped.wait()
+        self._check_own_process()

@@ -1,0 +1,220 @@
+"""What an application states before it starts a server: options, handlers, events."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from . import _handlers, _log, _wsguard
+from ._contract import Contract, options_text
+from ._errors import ConfigError, UsageError
+from ._wsguard import Close, Connection, NativeServer, Request, Violation
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._options import Options
+    from ._wsguard import Accept, Message, Reject
+
+    Handler = TypeVar("Handler", bound=Callable[..., Any])
+    Model = TypeVar("Model")
+    OpenHandler = TypeVar("OpenHandler", bound=Callable[[Connection], Any])
+    CloseHandler = TypeVar("CloseHandler", bound=Callable[[Connection, Close], Any])
+    ViolationHandler = TypeVar("ViolationHandler", bound=Callable[[Violation], Any])
+    MessageHandler = TypeVar(
+        "MessageHandler",
+        bound=Callable[[Connection, str], Any]
+        | Callable[[Connection, bytes], Any]
+        | Callable[[Connection, Message], Any],
+    )
+    DataHandler = TypeVar("DataHandler", bound=Callable[[Connection, Any], Any])
+    Authenticate = TypeVar(
+        "Authenticate",
+        bound=Callable[[Request], Accept | Reject] | Callable[[Request], Awaitable[Accept | Reject]],
+    )
+
+#: What handlers are called with, in words.
+_ARGUMENTS = {
+    "authenticate": ("the request",),
+    "open": ("the connection",),
+    "close": ("the connection", "how it closed"),
+    "message": ("the connection", "the message"),
+    "violation": ("the violation",),
+}
+
+
+class Registry(NativeServer):
+    """The options and handlers of a server."""
+
+    def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
+        stated: dict[str, Any] = {**(base or {}), **options}
+        events = stated.pop("events", None)
+        self._contract = Contract(events if isinstance(events, dict) else {})
+        if events is not None and not isinstance(events, dict):
+            # The core says what is accepted.
+            stated["events"] = events
+        self._options = stated
+        self._calls: dict[str, Callable[..., Any]] = {}
+        _wsguard.check_options(options_text(self._all_options()))
+        #: The descriptor that was taken over: its number may be anything else's by now.
+        self._taken: str | None = None
+
+    def authenticate(self, handler: Authenticate, /) -> Authenticate:
+        """Registers who decides about a handshake: gets a :class:`Request`, returns :class:`Accept` or
+        :class:`Reject`. The option ``auth`` is then ``"callback"``, also when it is not stated.
+
+        An exception, anything else returned, and silence beyond ``auth_timeout_ms`` answer 503. A coroutine is
+        cancelled when its handshake no longer waits: it is too late, or the peer has left.
+        """
+        return self._register("authenticate", handler)
+
+    @overload
+    def on(
+        self, event: str, /, *, raw: Literal[True], schema: Any = None, cost: float | None = None
+    ) -> Callable[[Callable[[Connection, bytes], Any]], Callable[[Connection, bytes], Any]]: ...
+    @overload
+    def on(
+        self, event: str, /, *, model: type[Model], schema: Any = None, cost: float | None = None
+    ) -> Callable[[Callable[[Connection, Model], Any]], Callable[[Connection, Model], Any]]: ...
+    @overload
+    def on(
+        self, event: str, /, *, schema: type[Model], cost: float | None = None
+    ) -> Callable[[Callable[[Connection, Model], Any]], Callable[[Connection, Model], Any]]: ...
+    @overload
+    def on(
+        self,
+        event: str,
+        /,
+        *,
+        schema: Any = None,
+        model: Any = None,
+        cost: float | None = None,
+        raw: Literal[False] = False,
+    ) -> Callable[[DataHandler], DataHandler]: ...
+    def on(
+        self, event: str, /, *, schema: Any = None, model: Any = None, cost: float | None = None, raw: bool = False
+    ) -> Callable[[Any], Any]:
+        """Registers the handler of an event, called with the connection and the message's data.
+
+        Args:
+            event: its name; it becomes part of the contract, as in the option ``events``.
+            schema: JSON Schema 2020-12, a Pydantic model, or what a ``TypeAdapter`` takes (a dataclass, a
+                ``TypedDict``, ``list[int]``). The core checks the schema before Python sees the message; with a model
+                the handler gets its instance.
+            model: the model alone: its instance is made of whatever ``schema`` let pass (any data when there is none).
+                For models that take more than their JSON Schema says.
+            cost: units of the rate limit; default 1.
+            raw: the data is ``bytes`` of JSON text instead of Python objects.
+
+        A model's own validators run after the schema; what they refuse closes the connection with 1008.
+
+        Raises:
+            ConfigError: the schema or the cost is not accepted.
+            TypeError: the handler would not take what it is called with.
+        """
+        self._declare(event, "on", schema=schema, model=model, cost=cost, raw=raw)
+
+        def register(handler: Any) -> Any:
+            self._check_not_running()
+            _handlers.check(f'@server.on("{event}")', handler, ("the connection", "the message's data"))
+            self._contract.handle(event, handler)
+            return handler
+
+        return register
+
+    def event(
+        self, name: str, /, *, schema: Any = None, model: Any = None, cost: float | None = None, raw: bool = False
+    ) -> None:
+        """Declares an event without a handler, for ``on_message`` or ``async for``. As :meth:`on` otherwise."""
+        self._declare(name, "event", schema=schema, model=model, cost=cost, raw=raw)
+
+    def _declare(self, name: str, method: str, **stated: Any) -> None:
+        if not isinstance(name, str):
+            found = "the function itself: it is decorated without parentheses" if callable(name) else repr(name)
+            raise TypeError(f'{method} needs the event\'s name, @server.{method}("say"), not {found}')
+        self._check_not_running()
+        self._contract.declare(name, **stated)
+        self._contract.check(name, self._options.get("protocol"))
+
+    def on_message(self, handler: MessageHandler, /) -> MessageHandler:
+        """Registers the handler of messages: in ``raw`` called with the connection and ``str`` or ``bytes``; in
+        ``json`` with the connection and a :class:`Message`, for events without a handler of their own."""
+        return self._register("message", handler)
+
+    def on_open(self, handler: OpenHandler, /) -> OpenHandler:
+        """Registers the handler of a new connection. A coroutine may iterate over the connection
+        (``async for message in conn``): then it gets the messages, and the connection closes when it returns."""
+        return self._register("open", handler)
+
+    def on_close(self, handler: CloseHandler, /) -> CloseHandler:
+        """Registers the handler of a connection that has ended, called with it and a :class:`Close`."""
+        return self._register("close", handler)
+
+    def on_violation(self, handler: ViolationHandler, /) -> ViolationHandler:
+        """Registers the handler of verdicts, called with a :class:`Violation`. The log has them anyway."""
+        return self._register("violation", handler)
+
+    def _register(self, name: str, handler: Handler) -> Handler:
+        self._check_not_running()
+        written = "@server.authenticate" if name == "authenticate" else f"@server.on_{name}"
+        _handlers.check(written, handler, _ARGUMENTS[name])
+        if name in self._calls:
+            raise ConfigError(f"{name} has a handler already", code="contradiction", option=name)
+        self._calls[name] = handler
+        return handler
+
+    def _check_not_running(self) -> None:
+        self._check_own_process()
+        if self._is_running:
+            raise UsageError("the server was started already", code="started")
+
+    def _check_own_process(self) -> None:
+        if self._is_forked:
+            raise UsageError("the server belongs to the parent process: make one in each process", code="forked")
+
+    # --- what the native side is started with ----------------------------------------------------------------------
+
+    def _all_options(self) -> dict[str, Any]:
+        events = self._contract.options()
+        return {**self._options, **({"events": events} if events else {})}
+
+    def _policy(self) -> dict[str, Any]:
+        options = self._all_options()
+        if "authenticate" in self._calls:
+            if options.setdefault("auth", "callback") != "callback":
+                raise ConfigError(
+                    'auth: must be "callback" where authenticate has a handler', code="contradiction", option="auth"
+                )
+        elif options.get("auth") == "callback":
+            raise ConfigError('auth: "callback" needs @server.authenticate', code="contradiction", option="auth")
+        listen = options.get("listen")
+        if listen is not None and listen == self._taken:
+            raise ConfigError(
+                f"listen: {listen} was taken over at the first start, and is closed: a server that starts again needs "
+                "another socket",
+                code="contradiction",
+                option="listen",
+            )
+        return options
+
+    def _handlers(self) -> dict[str, Any]:
+        return {
+            **self._calls,
+            "events": self._contract.specs(),
+            "report": _log.report,
+            "refused": functools.partial(_log.refused, self._contract.names),
+            "only_reports": self._options.get("on_violation") == "report",
+            "is_raw": self._options.get("protocol") == "raw",
+        }
+
+    def _needs_asyncio(self) -> bool:
+        return any(map(_handlers.is_coroutine_function, [*self._calls.values(), *self._contract.handlers]))
+
+    def _tell_unheard(self) -> None:
+        """Says once which events nobody would hear of."""
+        unheard = self._contract.unhandled
+        if unheard and "message" not in self._calls and "open" not in self._calls:
+            names = ", ".join(unheard)
+            _log.say(logging.WARNING, f"no handler for the events {names}: their messages are dropped")
