@@ -30,7 +30,7 @@ pub(crate) struct Accept {
 }
 
 /// The longest name of a user.
-pub(crate) const MAX_USER_BYTES: usize = 256;
+const MAX_USER_BYTES: usize = 256;
 
 impl Accept {
     fn make(

@@ -1,7 +1,7 @@
 //! One run of a server, from its start to its end. Connections belong to the run they were opened in: a server that is
 //! started again has another, and nothing of the old one reaches it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PySet;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{ConnectionId, ConnectionMap, Options, ServerHandle};
+use wsguard::host::{ConnectionId, ConnectionMap, Options, RevokedUsers, ServerHandle};
 
-use crate::auth::{Asking, Granting, MAX_USER_BYTES};
+use crate::auth::{Asking, Granting};
 use crate::bell::{Bell, lock};
 use crate::connection::Connection;
 use crate::delivery::Delivery;
@@ -102,39 +102,6 @@ impl Connections {
     }
 }
 
-/// The users that were disconnected, and the number of the last time (`ServerHandle::last_revocation`): who was let in before
-/// is over, whether the application has heard of the open or not, and of the close or not.
-#[derive(Debug, Default)]
-pub(crate) struct Revoked {
-    numbers: HashMap<Arc<str>, u64>,
-    /// Oldest first, with those that a later one of the user has replaced.
-    order: VecDeque<(Arc<str>, u64)>,
-}
-
-/// So many are remembered.
-const MAX_REVOKED: usize = 65_536;
-
-impl Revoked {
-    pub(crate) fn note(&mut self, user: &str, number: u64) {
-        if user.len() > MAX_USER_BYTES {
-            return;
-        }
-        let user: Arc<str> = user.into();
-        self.numbers.insert(Arc::clone(&user), number);
-        self.order.push_back((user, number));
-        if self.order.len() > MAX_REVOKED
-            && let Some((oldest, number)) = self.order.pop_front()
-            && self.numbers.get(&oldest) == Some(&number)
-        {
-            self.numbers.remove(&oldest);
-        }
-    }
-
-    pub(crate) fn is_over(&self, user: &str, granted: u64) -> bool {
-        self.numbers.get(user).is_some_and(|number| granted < *number)
-    }
-}
-
 /// What the options of a run bound.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -186,7 +153,7 @@ pub(crate) struct Run {
     /// It was stopped: nothing that was read before is handled any more.
     pub(crate) is_dropping: AtomicBool,
     /// Held while a user is disconnected, so that the number is that call's own.
-    pub(crate) revoked: Mutex<Revoked>,
+    pub(crate) revoked: Mutex<RevokedUsers>,
     pub(crate) granting: Mutex<Granting>,
     pub(crate) asking: Mutex<Asking>,
     /// How many coroutines of `on_violation` run.

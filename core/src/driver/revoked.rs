@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use wsguard_proto::auth::MAX_USER_BYTES;
+
 const MAX_REVOKED: usize = 65_536;
 
 /// The users that a face has disconnected, with the number of the last revocation of each.
@@ -20,6 +22,9 @@ impl RevokedUsers {
     /// Notes that `user` was disconnected; `number` is [`last_revocation`](super::ServerHandle::last_revocation) behind the call,
     /// or `u64::MAX` where the server has ended.
     pub fn note(&mut self, user: &str, number: u64) {
+        if user.len() > MAX_USER_BYTES {
+            return;
+        }
         let user: Arc<str> = user.into();
         self.numbers.insert(Arc::clone(&user), number);
         self.order.push_back((user, number));
