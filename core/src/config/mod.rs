@@ -2,6 +2,7 @@
 
 mod accepted;
 mod error;
+mod given;
 mod listen;
 mod options;
 mod policy;
@@ -18,6 +19,7 @@ pub use options::{
 pub(crate) use policy::is_token;
 pub use policy::{Policy, RateRules};
 pub(crate) use secret::{is_clearly_a_path, looks_like_a_path};
+pub(crate) use shape::harmless;
 
 #[cfg(test)]
 mod secret_tests;

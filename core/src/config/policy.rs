@@ -5,7 +5,7 @@
 use core::fmt;
 
 use super::options::{Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions};
-use super::{ConfigError, ConfigErrorKind, Listen, ranges};
+use super::{ConfigError, ConfigErrorKind, Listen, harmless, ranges};
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
 use crate::bucket::Rate;
 use crate::client_ip::TrustedProxies;
@@ -236,7 +236,7 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
         && let Some((name, event)) = options.events.iter().find(|(_, event)| event.cost > deepest)
     {
         return Err(ConfigError::contradiction(
-            format!("events.{name}.cost"),
+            format!("events.{}.cost", harmless(name)),
             format!(
                 "{} can never pass: rate_limit.burst is {} and rate_limit.queue is {}",
                 event.cost, rate.burst, rate.queue
