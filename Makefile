@@ -1,6 +1,6 @@
 # wsguard: every command works on a fresh machine with Rust, Python 3, Node and a C compiler.
 #   make demo      the chat under attack, in your browser        make test     every test of every language
-#   make ready     what CI runs                                  make hosts    the test hosts (HOST.md)
+#   make ready     what CI runs                                  make hosts    the test hosts (docs/HOST.md)
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
 #   make soak      all attacks at once (MINUTES=30 on each host; HOSTS=rust,c SEED=N)
@@ -56,7 +56,7 @@ soak: hosts
 	    $(if $(HOSTS),--hosts $(HOSTS)) $(if $(SEED),--seed $(SEED))
 
 proxy: hosts packages
-	cargo run --locked --quiet -p wsguard-faults --bin wsguard-proxy-test
+	cargo run --locked --quiet -p wsguard-proxy-test
 
 browser: hosts packages
 	cd tests/browser && npm ci --silent --no-audit --no-fund && npm test

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use wsguard_test_support::certs::Certs;
 
 use crate::machine;
 use crate::plan::{Load, ORIGIN, TOKEN, Workload};
 use crate::policy;
 use crate::server::Start;
-use crate::tls::TlsFiles;
 
 /// A server that can be measured.
 #[derive(Clone, Copy, Debug)]
@@ -123,8 +123,8 @@ impl Candidate {
     }
 
     /// How to start it for `workload`.
-    pub fn start(&self, workload: &Workload, repository: &Path, tls: &TlsFiles) -> Start {
-        let tls = workload.tls.then(|| json!({"cert": tls.cert, "key": tls.key}));
+    pub fn start(&self, workload: &Workload, repository: &Path, certs: &Certs) -> Start {
+        let tls = workload.tls.then(|| json!({"cert": certs.path("server.pem"), "key": certs.path("server.key")}));
         let options = if self.is_ours() {
             policy::host_options(workload, tls.as_ref())
         } else {

@@ -19,4 +19,3 @@ pub mod report;
 pub mod results;
 pub mod sample;
 pub mod server;
-pub mod tls;

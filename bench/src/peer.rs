@@ -1,4 +1,4 @@
-//! What every peer server does around its echo: the start and the end that `HOST.md` asks of a test host.
+//! What every peer server does around its echo: the start and the end that `docs/HOST.md` asks of a test host.
 //!
 //! The first line of stdin carries options, which a peer has none of; stdout gets one `listening` line; the end of
 //! stdin ends the process, so that a peer never outlives the bench that started it.

@@ -1,4 +1,4 @@
-//! Processes as the bench needs them: pinned to one core, ended with their parent, and their cost read from the kernel.
+//! Processes as the bench needs them: pinned to one core, ended with their parent, and their threads, one by one.
 //!
 //! What must be set in a child between fork and exec is set by a [`launch`] step instead: this program starts itself
 //! once more, sets it, and becomes the server. So no unsafe code is needed, and the server inherits all of it.
@@ -12,9 +12,7 @@ use std::{fs, process};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::time::clock_getcpuclockid;
 use nix::unistd::{Pid, getppid};
 
 /// The first argument that turns this program into the launch step.
@@ -56,40 +54,6 @@ pub fn pin_to(core: usize) -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// Raises the limit of open files to the hard limit (children inherit it), and says what it is now.
-pub fn raise_open_files() -> Result<u64> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok(hard)
-}
-
-/// A process and its descendants, the eldest first: a start script may have started the server proper.
-pub fn family(eldest: Pid) -> Vec<Pid> {
-    let mut found = vec![eldest];
-    let mut next = 0;
-    while let Some(&pid) = found.get(next) {
-        found.extend(children(pid));
-        next += 1;
-    }
-    found
-}
-
-fn children(pid: Pid) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace().filter_map(|id| id.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// User and system time of all threads of a process, ended ones included, in nanoseconds.
-pub fn cpu_ns(pid: Pid) -> Result<u64> {
-    let time = clock_getcpuclockid(pid)?.now()?;
-    Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
-}
-
 /// A thread of another process.
 #[derive(Debug)]
 pub struct Thread {
@@ -110,12 +74,4 @@ fn thread(task: &Path) -> Option<Thread> {
     let name = fs::read_to_string(task.join("comm")).ok()?.trim().to_owned();
     let cpu_ns = fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()?;
     Some(Thread { name, cpu_ns })
-}
-
-/// Resident memory (`VmRSS`) of a process in KiB.
-pub fn resident_kib(pid: Pid) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
-    kib.with_context(|| format!("/proc/{pid}/status has no VmRSS"))
 }

@@ -1,23 +1,18 @@
-//! One candidate, running: started on its core by the protocol of `HOST.md`, measured from outside, killed when dropped.
+//! One candidate, running: started on its core by the protocol of `docs/HOST.md`, measured from outside, killed when dropped.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wsguard_test_support::host::Host;
+use wsguard_test_support::process::{Pid, cpu, resident_kib};
 
 use crate::process;
-
-/// How long a server may take from its start to its `listening` line.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How to start a server.
 pub struct Start {
@@ -29,9 +24,8 @@ pub struct Start {
 
 /// A running server.
 pub struct Server {
-    child: Child,
-    /// Kept open: the end of its stdin tells a host to end.
-    stdin: ChildStdin,
+    /// Ends it when dropped.
+    _host: Host,
     stderr: File,
     address: SocketAddr,
     processes: Vec<Pid>,
@@ -42,14 +36,13 @@ impl Server {
     pub fn start(start: &Start, core: usize) -> Result<Self> {
         let (program, arguments) = start.command.split_first().context("a command without a program")?;
         let stderr = tempfile::tempfile()?;
-        let mut child = process::pinned(core, program).args(arguments).stderr(stderr.try_clone()?).spawn()?;
-        let (stdin, stdout) = (child.stdin.take().context("no stdin")?, child.stdout.take().context("no stdout")?);
-        // From here on, dropping the value ends the process, whatever fails below.
-        let unspecified = SocketAddr::from(([0; 4], 0));
-        let mut server = Self { child, stdin, stderr, address: unspecified, processes: Vec::new() };
-        server.address = server.greet(&start.options, stdout).with_context(|| server.complaint())?;
-        server.processes = process::family(server.pid());
-        Ok(server)
+        let mut command = process::pinned(core, program);
+        command.args(arguments).stderr(stderr.try_clone()?);
+        let started = Host::start(command, &start.options, first_line());
+        let (host, answer) = started.with_context(|| complaint(&stderr))?;
+        ensure!(answer["type"] == "listening", "{}: the server refused to start: {answer}", complaint(&stderr));
+        let (address, processes) = (host.target.address.parse()?, host.group.members());
+        Ok(Self { _host: host, stderr, address, processes })
     }
 
     /// Where it listens.
@@ -59,7 +52,8 @@ impl Server {
 
     /// CPU time it has used so far, user and system, all threads, in nanoseconds.
     pub fn cpu_ns(&self) -> Result<u64> {
-        self.processes.iter().map(|&pid| process::cpu_ns(pid)).sum()
+        let used = self.processes.iter().map(|&pid| cpu(pid)).sum::<Result<Duration, _>>()?;
+        Ok(used.as_nanos() as u64)
     }
 
     /// CPU time of the threads that run the application: all but wsguard's shards, in nanoseconds.
@@ -70,7 +64,7 @@ impl Server {
 
     /// Its resident memory in KiB.
     pub fn resident_kib(&self) -> Result<u64> {
-        self.processes.iter().map(|&pid| process::resident_kib(pid)).sum()
+        Ok(self.processes.iter().map(|&pid| resident_kib(pid)).sum::<Result<u64, _>>()?)
     }
 
     /// Its resident memory in KiB once it has stopped changing (or after three seconds).
@@ -91,46 +85,26 @@ impl Server {
 
     /// The last it wrote to stderr: what to show when it failed.
     pub fn complaint(&self) -> String {
-        const TAIL_BYTES: usize = 2000;
-        let mut text = Vec::new();
-        let mut file = &self.stderr;
-        let _ = file.rewind().and_then(|()| file.read_to_end(&mut text));
-        let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL_BYTES)..]);
-        format!("the server's stderr: {}", if tail.trim().is_empty() { "(empty)" } else { tail.trim() })
-    }
-
-    fn greet(&mut self, options: &Value, stdout: ChildStdout) -> Result<SocketAddr> {
-        writeln!(self.stdin, "{options}").context("the server took no options")?;
-        let line = first_line(stdout).recv_timeout(START_TIMEOUT).context("the server did not say where it listens")?;
-        let reply: Value = serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
-        match (reply["type"].as_str(), reply["addr"].as_str()) {
-            (Some("listening"), Some(address)) => Ok(address.parse()?),
-            _ => bail!("the server refused to start: {reply}"),
-        }
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        complaint(&self.stderr)
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its process group: a start script goes together with what it started.
-        let _ = killpg(self.pid(), Signal::SIGKILL);
-        let _ = self.child.wait();
-    }
+fn complaint(mut stderr: &File) -> String {
+    const TAIL_BYTES: usize = 2000;
+    let mut text = Vec::new();
+    let _ = stderr.rewind().and_then(|()| stderr.read_to_end(&mut text));
+    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL_BYTES)..]);
+    format!("the server's stderr: {}", if tail.trim().is_empty() { "(empty)" } else { tail.trim() })
 }
 
-/// Gives the first line, then reads on to the end, so that the server never blocks on a full pipe.
-fn first_line(stdout: ChildStdout) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let _ = sender.send(line);
-        }
-    });
-    receiver
+/// Makes an event of the first line, whatever it is; what follows is read, so that the server never blocks on a full pipe,
+/// and forgotten.
+fn first_line() -> impl FnMut(&str) -> Option<Value> {
+    let mut is_first = true;
+    move |line| {
+        let is_first = std::mem::replace(&mut is_first, false);
+        is_first.then(|| serde_json::from_str(line).unwrap_or_else(|_| json!({"type": "error", "said": line})))
+    }
 }
 
 /// Whether a thread is one of wsguard's I/O threads: `wsguard-0` and so on. (The Rust host's own are `wsguard-host`.)

@@ -50,7 +50,7 @@ impl NativeServer {
     #[napi(constructor)]
     pub fn new(env: Env, options: String) -> Result<Self> {
         let options = options::parse(&options).map_err(|error| thrown(env, &error))?;
-        Policy::new(options.clone()).map_err(|error| thrown(env, &error.into()))?;
+        wsguard::host::compile(options.clone()).map_err(|error| thrown(env, &error.into()))?;
         let events = options.events.keys().cloned().collect();
         Ok(Self {
             options,

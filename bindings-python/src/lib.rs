@@ -30,7 +30,7 @@ use wsguard::host::{Options, Policy};
 #[pyfunction]
 fn policy_in_force(py: Python<'_>, options: &str) -> PyResult<String> {
     let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
-    let policy = Policy::new(options).map_err(|error| errors::of_config(py, error))?;
+    let policy = wsguard::host::compile(options).map_err(|error| errors::of_config(py, error))?;
     Ok(policy.to_string())
 }
 

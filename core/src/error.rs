@@ -3,7 +3,7 @@
 use core::fmt;
 use std::io;
 
-use crate::config::ConfigError;
+use wsguard_proto::config_error::ConfigError;
 
 /// An error of a server or of a call to it.
 #[derive(Debug)]

@@ -243,3 +243,18 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
     says.recv().unwrap();
     drop(application.join().unwrap());
 }
+
+/// Whoever is only kept to be told that there is no place is told so, however slowly it asks.
+#[test]
+fn who_asks_slowly_where_no_place_is_left_hears_of_that() {
+    let mut server = start(r#", "max_connections": 1"#);
+    let address = server.address().to_owned();
+    let _first = connect(&address, b"GET /");
+    settle(&server.handle(), |stats| stats.connections == 1).unwrap();
+    let mut slow = connect(&address, b"GET /");
+    assert_eq!(status(&mut slow), "503");
+    let mut batch = EventBatch::new();
+    assert_eq!(server.events().next(&mut batch, Some(PATIENCE)), Next::Events);
+    let Some(Event::Violation(violation)) = batch.get(0) else { panic!("no violation") };
+    assert_eq!((violation.code.name(), &*violation.detail), ("server_full", "max_connections (1) are open"));
+}

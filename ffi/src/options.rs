@@ -71,7 +71,7 @@ fn check(option: &str, value: &Value) -> Result<(), Failure> {
     if option != "rate_limit" {
         alone.rate_limit = None;
     }
-    match Policy::new(alone) {
+    match host::compile(alone) {
         Err(error) if error.kind == ConfigErrorKind::InvalidOption && error.option.starts_with(option) => {
             Err(error.into())
         }

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "removals"
 COPY = WORK / "tree"
 
-# name, file under core/src, what stands there, what stands there without the check, filter for the scenarios
+# name, file under core/src or core/proto/src, what stands there, what stands there without the check, filter for the scenarios
 REMOVALS = [
     ("origin", "handshake/decide.rs", "    check_origin(policy, request)?;\n", "", "H1"),
     ("host allow-list", "handshake/decide.rs", "if !policy.hosts.allows(&request.host) {", "if false {", "H8"),
@@ -33,11 +33,8 @@ REMOVALS = [
      'let host = values(headers, "Host").next()', "H5"),
     ("token expiry", "auth/jwt.rs", "if now_unix_s >= ends {", "if false {", "jwt-expired-is-told"),
     ("level of the bucket", "rate.rs",
-     """        if poured.at > longest_wait(rules, now) {
-            return Admission::Overflow(poured.over);""",
-     """        if false {
-            return Admission::Overflow(poured.over);""", "R4"),
-    ("delayed bytes of a connection", "rate.rs", "if !charge.may_wait {", "if false {", "R9"),
+     "if let Some(over) = poured.overflow(rules, now) {", "if let Some(over) = None::<Overflow> {", "R4"),
+    ("delayed bytes of a connection", "rate.rs", "if charge.held > rules.max_delayed_bytes {", "if false {", "R9"),
     ("control flood", "connection/mod.rs", "&& self.control.try_pour(rate, 1, turn.now).is_err()", "&& false", "R6"),
     ("fragment count", "codec/decoder.rs", "if message.fragments > limits.max_fragments {", "if false {", "R7"),
     ("fragments that add up", "codec/decoder.rs", "    message.claimed += payload_len;\n", "", "P3"),
@@ -45,7 +42,7 @@ REMOVALS = [
     ("shortest length", "codec/frame.rs", "if length < 126 {", "if false {", "P5"),
     ("forbidden close codes", "codec/close.rs", "if !is_sendable(code) {", "if false {", "P8"),
     ("utf-8 of whole frames", "connection/messages.rs",
-     'Err(_) => return self.fail_message(Code::BadUtf8, "text is not utf-8", turn),', 'Err(_) => Some(""),', "P7"),
+     "Err(_) => return self.fail(Violation::TextNotUtf8, turn),", 'Err(_) => Some(""),', "P7"),
     ("schema", "connection/messages.rs", "envelope.index.map(|index| contract.check(index, envelope.data))",
      "envelope.index.map(|_| Ok::<(), crate::contract::SchemaMismatch>(()))", "J5"),
     ("outbox bound", "driver/shard.rs", "if session.unsent_bytes() > limit && session.conn.may_send() {", "if false {",
@@ -80,7 +77,8 @@ REMOVALS = [
     ("message timeout", "connection/mod.rs", "if self.message_at(turn.policy) <= now {", "if false {", "R8"),
     ("rate of handshakes", "limits.rs", "&& let Err(at) = addresses.pour_handshake(key, rate, now)",
      "&& let Err(at) = addresses.pour_handshake(key, rate, now)\n            && key != key", "R10"),
-    ("payload too long", "codec/frame.rs", "if !opcode.is_control() && payload_len > room {", "if false {", "P1"),
+    ("payload too long", "codec/frame.rs", "if !opcode.is_control() && payload_len > room.limit.saturating_sub(room.claimed) {",
+     "if false {", "P1"),
     ("control frame too long", "codec/frame.rs", "if opcode.is_control() && short > 125 {", "if false {", "P4"),
     ("end of the envelope", "contract/envelope.rs", "if !scan.is_at_end() {", "if false {", "J1"),
     ("depth", "contract/scan.rs", "if self.scratch.frames.len() + 2 > self.limits.max_depth {", "if false {", "J2"),
@@ -100,6 +98,12 @@ REMOVALS = [
     ("session that has expired", "connection/mod.rs", "if self.expires_at <= turn.now && self.delivers() {", "if false {",
      "session-expires"),
 ]
+
+
+def source(root, file):
+    """A file of the driver, or of the pure layer."""
+    pure = root / "core" / "proto" / "src" / file
+    return pure if pure.is_file() else root / "core" / "src" / file
 
 
 def run(*command, **options):
@@ -129,7 +133,7 @@ def check():
     faults = []
     names = [name for name, *_ in REMOVALS]
     for name, file, old, new, filter in REMOVALS:
-        path = ROOT / "core" / "src" / file
+        path = source(ROOT, file)
         if names.count(name) > 1:
             faults.append(f"{name}: stands twice in the list")
         elif old == new or not path.is_file() or path.read_text().count(old) != 1:
@@ -164,7 +168,7 @@ def run_suite(runner, environment, filter):
 
 def attempt(runner, environment, file, old, new, filter):
     """Whether the suite notices; a line that says how."""
-    path = COPY / "core" / "src" / file
+    path = source(COPY, file)
     text = path.read_text()
     if text.count(old) != 1:
         return False, "the check was not found; mend this list"

@@ -1,4 +1,4 @@
-// What every peer does around its server, as HOST.md asks of a test host: options on the first line of stdin, one
+// What every peer does around its server, as docs/HOST.md asks of a test host: options on the first line of stdin, one
 // `listening` line on stdout, and the end with the end of stdin, so that a peer never outlives the bench.
 
 import { createInterface } from 'node:readline';

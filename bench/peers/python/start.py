@@ -1,4 +1,4 @@
-"""What every peer does around its server, as HOST.md asks of a test host.
+"""What every peer does around its server, as docs/HOST.md asks of a test host.
 
 Options come on the first line of stdin, one ``listening`` line goes to stdout, and the end of stdin ends the process, so
 that a peer never outlives the bench.

@@ -7,6 +7,7 @@ use std::{env, fs, iter};
 
 use anyhow::{Context, Error, Result, ensure};
 use clap::Parser;
+use tempfile::TempDir;
 use wsguard_bench::candidates::{CANDIDATES, Candidate};
 use wsguard_bench::install::{Absences, install};
 use wsguard_bench::machine::Fact;
@@ -14,8 +15,9 @@ use wsguard_bench::plan::{WORKLOADS, Window, Workload};
 use wsguard_bench::results::Results;
 use wsguard_bench::sample::Sample;
 use wsguard_bench::server::Server;
-use wsguard_bench::tls::TlsFiles;
 use wsguard_bench::{generator, machine, plots, process, report};
+use wsguard_test_support::certs::Certs;
+use wsguard_test_support::process::raise_descriptor_limit;
 
 /// Files that a server and the generator hold besides connections.
 const SPARE_FILES: u64 = 200;
@@ -105,7 +107,9 @@ struct Plan<'a> {
     window: Window,
     server_core: usize,
     absences: Absences,
-    tls: TlsFiles,
+    certs: Certs,
+    /// Where the certificates are, for as long as this is.
+    _scratch: TempDir,
 }
 
 impl<'a> Plan<'a> {
@@ -133,14 +137,16 @@ impl<'a> Plan<'a> {
         };
         let (generator_core, server_core) = process::two_cores()?;
         process::pin_to(generator_core)?;
-        let open_files = process::raise_open_files()?;
+        let open_files = raise_descriptor_limit()?;
         let most = workloads.iter().map(|workload| workload.connections()).max().unwrap_or_default();
         ensure!(
             open_files >= most as u64 + SPARE_FILES,
             "{open_files} open files are allowed, {most} connections wanted"
         );
-        let (rounds, tls) = (arguments.rounds.unwrap_or(rounds), TlsFiles::make()?);
-        let mut plan = Self { repository, workloads, candidates, rounds, window, server_core, absences, tls };
+        let (rounds, scratch) = (arguments.rounds.unwrap_or(rounds), tempfile::tempdir()?);
+        let certs = Certs::create(scratch.path())?;
+        let mut plan =
+            Self { repository, workloads, candidates, rounds, window, server_core, absences, certs, _scratch: scratch };
         plan.start_each_once();
         Ok(plan)
     }
@@ -151,7 +157,7 @@ impl<'a> Plan<'a> {
             if self.absences.contains_key(candidate.name) {
                 continue;
             }
-            let start = candidate.start(self.workloads[0], self.repository, &self.tls);
+            let start = candidate.start(self.workloads[0], self.repository, &self.certs);
             if let Err(error) = Server::start(&start, self.server_core) {
                 let hint = if candidate.is_ours() { "does not start (`make hosts` builds it): " } else { "" };
                 let why = format!("{hint}{error:#}").replace(&format!("{}/", self.repository.display()), "");
@@ -209,7 +215,7 @@ impl<'a> Plan<'a> {
 
     /// Measures once, on a server started for it. An error comes with what the server had to say.
     fn measure(&self, workload: &Workload, candidate: &Candidate) -> Result<Sample, (Error, String)> {
-        let start = candidate.start(workload, self.repository, &self.tls);
+        let start = candidate.start(workload, self.repository, &self.certs);
         let server = Server::start(&start, self.server_core).map_err(|error| (error, String::new()))?;
         let mut window = self.window;
         if candidate.warms_up_slowly() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use mio::{Events, Interest, Poll, Token};
 
-use super::frames::{PING, write_masked};
+use super::frames::{PING, push};
 use super::offences::{Offender, Script};
 use super::opening::{Opening, SOURCES, Target, connect, request_head};
 use super::transport::{Transport, is_not_yet};
@@ -155,7 +155,7 @@ impl Tactic {
             head.resize(OVERSIZE_BYTES, b'a');
         }
         let mut pings = Vec::new();
-        (0..PINGS_AT_ONCE).for_each(|_| write_masked(&mut pings, PING, b"attack"));
+        (0..PINGS_AT_ONCE).for_each(|_| push(&mut pings, PING, b"attack"));
         let pause = Duration::from_secs(1) / per_second;
         Self { beside, pause, kept, script: Script::new(offence, target.address), head, pings }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::frames::{BINARY, CLOSE, Frame, FrameReader, PING, PONG, TEXT, write_masked};
+use super::frames::{BINARY, CLOSE, Frame, FrameReader, PING, PONG, TEXT, push};
 use super::payload::Payload;
 use super::transport::{Transport, is_not_yet};
 
@@ -130,7 +130,7 @@ impl Connection {
         // message proves to the server that this side is alive.
         if self.unsent == 0 {
             let mut frame = Vec::new();
-            write_masked(&mut frame, PONG, &self.reader.kept);
+            push(&mut frame, PONG, &self.reader.kept);
             ensure!(self.transport.write(&frame)? == frame.len(), "a pong was cut short");
         }
         Ok(())

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mio::{Events, Poll};
 use serde_json::{Value, json};
 
-use super::frames::{CLOSE, FrameReader, TEXT, write_masked};
+use super::frames::{CLOSE, FrameReader, TEXT, push};
 use super::opening::{Target, open_all, wait};
 use super::transport::Transport;
 use super::{Meter, STALL};
@@ -91,7 +91,7 @@ fn check(round: u64, envelope: &Value, said: &Value) -> Result<()> {
 
 fn frame(envelope: &Value) -> Vec<u8> {
     let mut frame = Vec::new();
-    write_masked(&mut frame, TEXT, envelope.to_string().as_bytes());
+    push(&mut frame, TEXT, envelope.to_string().as_bytes());
     frame
 }
 

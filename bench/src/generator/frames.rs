@@ -1,39 +1,14 @@
-//! Frames, as far as a generator needs them: masked ones to send, and a reader that skips payloads it need not see.
+//! Frames, as far as a generator needs them: a reader that skips payloads it need not see.
 
 use anyhow::{Result, ensure};
 
-/// Opcodes of RFC 6455, section 5.2.
-pub(super) const TEXT: u8 = 0x1;
-pub(super) const BINARY: u8 = 0x2;
-pub(super) const CLOSE: u8 = 0x8;
-pub(super) const PING: u8 = 0x9;
-pub(super) const PONG: u8 = 0xA;
+pub(super) use wsguard_test_support::frame::{BINARY, CLOSE, PING, PONG, TEXT, push};
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 /// Length codes for a length in the 16 or 64 bits that follow.
 const LEN_16: u8 = 126;
 const LEN_64: u8 = 127;
-/// One key for all frames: the server unmasks as it would any other, and the generator masks once.
-const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
-
-/// Appends one masked frame.
-pub(super) fn write_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    out.push(FIN | opcode);
-    match payload.len() {
-        short @ 0..=125 => out.push(MASKED | short as u8),
-        middle @ 126..=0xFFFF => {
-            out.push(MASKED | LEN_16);
-            out.extend((middle as u16).to_be_bytes());
-        }
-        long => {
-            out.push(MASKED | LEN_64);
-            out.extend((long as u64).to_be_bytes());
-        }
-    }
-    out.extend(MASK);
-    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-}
 
 /// A frame that has come completely.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,15 +108,9 @@ impl FrameReader {
 mod tests {
     use super::*;
 
-    /// The same frame as a server sends it.
+    /// A frame as a server sends it.
     fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = Vec::new();
-        write_masked(&mut frame, opcode, payload);
-        let header_len = frame.len() - payload.len() - MASK.len();
-        frame.truncate(header_len);
-        frame[1] &= !MASKED;
-        frame.extend_from_slice(payload);
-        frame
+        wsguard_test_support::frame::Frame { fin: true, opcode, payload: payload.to_vec() }.as_sent()
     }
 
     fn read_in_pieces(bytes: &[u8], piece: usize, reader: &mut FrameReader) -> Vec<Frame> {
@@ -183,14 +152,5 @@ mod tests {
     #[test]
     fn a_fragment_is_an_error() {
         assert!(FrameReader::default().next(&mut &[BINARY, 0][..]).is_err());
-    }
-
-    #[test]
-    fn masking_twice_gives_the_payload() {
-        let mut frame = Vec::new();
-        write_masked(&mut frame, TEXT, b"Hello");
-        assert_eq!(&frame[..6], &[0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D]);
-        let plain: Vec<u8> = frame[6..].iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
-        assert_eq!(plain, b"Hello");
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Result, ensure};
 use mio::{Poll, Token};
 
-use super::frames::{CLOSE, FrameReader, TEXT, write_masked};
+use super::frames::{CLOSE, FrameReader, TEXT, push};
 use super::opening::{Opening, Target, request_head, request_head_from};
 use super::transport::Transport;
 use super::visits::over_and_over;
@@ -42,7 +42,7 @@ impl Script {
             Offence::BadJson => request_head(server),
         };
         let mut frame = Vec::new();
-        write_masked(&mut frame, TEXT, br#"{"event":"echo","data":{"text":"unfinished"#);
+        push(&mut frame, TEXT, br#"{"event":"echo","data":{"text":"unfinished"#);
         Self { offence, head, frame }
     }
 }

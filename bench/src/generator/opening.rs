@@ -8,15 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
+use wsguard_test_support::http::{ACCEPT, KEY};
 
 use super::transport::{Security, Transport, is_not_yet};
 use super::{STALL, TICK};
 use crate::plan::{ORIGIN, TOKEN};
 use crate::server::Server;
 
-/// The key of the example in RFC 6455, section 1.3, and the accept value that must answer it.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// How many loopback addresses connections come from, so that 10 000 share neither ports nor an address's limit.
 pub(super) const SOURCES: usize = 200;
 /// Handshakes on their way while many connections are opened: fewer than any server's accept backlog.

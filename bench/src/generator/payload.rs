@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::frames::{BINARY, TEXT, write_masked};
+use super::frames::{BINARY, TEXT, push};
 use crate::plan::Message;
 
 /// A message: the payload of the frame, and its opcode.
@@ -26,7 +26,7 @@ impl Payload {
     pub(super) fn batch(&self, count: u32) -> Vec<u8> {
         let mut batch = Vec::new();
         for _ in 0..count {
-            write_masked(&mut batch, self.opcode, &self.bytes);
+            push(&mut batch, self.opcode, &self.bytes);
         }
         batch
     }

@@ -203,9 +203,10 @@ mod tests {
 
     /// Echoes `bytes` bytes over TLS, on a thread of its own.
     fn echo_server(listener: TcpListener, bytes: usize) -> JoinHandle<()> {
-        let files = crate::tls::TlsFiles::make().unwrap();
-        let cert = CertificateDer::from_pem_file(&files.cert).unwrap();
-        let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let certs = wsguard_test_support::certs::Certs::create(folder.path()).unwrap();
+        let cert = certs.certificate("server").unwrap();
+        let key = PrivateKeyDer::from_pem_file(certs.path("server.key")).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let config = Arc::new(builder.with_single_cert(vec![cert], key).unwrap());

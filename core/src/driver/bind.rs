@@ -1,15 +1,19 @@
 //! Listening: every address of a name, a Unix socket, or a socket that the process was started with.
 
+#[cfg(unix)]
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::caught::said;
-use crate::config::{Listen, Policy};
 use crate::error::Error;
+use wsguard_proto::config::{Listen, Policy};
 
 const BACKLOG: i32 = 4096;
 /// A free port of one family may be taken in the other: how often another one is tried.
@@ -104,14 +108,30 @@ fn bind_name(policy: &Policy, host: &str, port: u16) -> Result<Bound, Error> {
     Ok(bound)
 }
 
+/// Who else may listen on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    Nobody,
+    /// Whoever is there shares it already (`reuse_port`).
+    Joined,
+    /// Nobody has it yet, but others may come: the port was free a moment ago, and another server that has it by now on this
+    /// address would be joined without a word, and get its part of the connections.
+    Offered,
+}
+
 /// Listens on every address that this machine has. A family that it does not have is passed over where another is there.
 fn bind_each(addresses: &[SocketAddr], reuse_port: bool) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
     let mut bound: Vec<TcpListener> = Vec::new();
     let mut missing = Vec::new();
     let mut chosen = None;
     for &(mut address) in addresses {
+        let sharing = match reuse_port {
+            false => Sharing::Nobody,
+            true if address.port() == 0 => Sharing::Offered,
+            true => Sharing::Joined,
+        };
         address.set_port(chosen.unwrap_or(address.port()));
-        match bind_tcp(address, reuse_port, addresses.len() > 1) {
+        match bind_tcp(address, sharing, addresses.len() > 1) {
             Ok(listener) => {
                 chosen = chosen.or(listener.local_addr().ok().map(|address| address.port()));
                 bound.push(listener);
@@ -140,20 +160,20 @@ fn is_not_here(error: &io::Error) -> bool {
 }
 
 /// `beside_others`: an IPv6 socket would otherwise take the same port of IPv4, too, where the system is set so.
-pub(super) fn bind_tcp(address: SocketAddr, reuse_port: bool, beside_others: bool) -> io::Result<TcpListener> {
+pub(super) fn bind_tcp(address: SocketAddr, sharing: Sharing, beside_others: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
+    socket.set_reuse_port(sharing == Sharing::Joined)?;
     #[cfg(not(target_os = "linux"))]
-    let _ = reuse_port;
+    let _ = sharing;
     if beside_others && address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(sharing != Sharing::Nobody)?;
     socket.listen(BACKLOG)?;
     prepare_tcp(&socket)?;
     Ok(socket.into())
@@ -184,7 +204,47 @@ pub(super) struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         #[cfg(unix)]
-        remove_socket(&self.path, self.identity);
+        {
+            let _alone = DirectoryLock::of(&self.path);
+            remove_socket(&self.path, self.identity);
+        }
+    }
+}
+
+/// How long a server waits for others to be done with the socket files of a directory, and how often it looks. Whoever may
+/// read a directory may lock it, and must not keep servers from starting.
+#[cfg(unix)]
+const LONGEST_LOCK: Duration = Duration::from_millis(500);
+#[cfg(unix)]
+const LOCK_RETRY: Duration = Duration::from_millis(2);
+
+/// Keeps other servers from a directory's socket files. What one finds left over another may just have bound, or be about to
+/// listen on: looking, removing, binding and listening are one step to the others.
+#[cfg(unix)]
+struct DirectoryLock(File);
+
+#[cfg(unix)]
+impl DirectoryLock {
+    /// `None`: it cannot be had, and the server does without.
+    fn of(path: &Path) -> Option<Self> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = File::open(directory).ok()?;
+        let give_up_at = Instant::now() + LONGEST_LOCK;
+        loop {
+            match directory.try_lock() {
+                Ok(()) => return Some(Self(directory)),
+                Err(TryLockError::WouldBlock) if Instant::now() < give_up_at => std::thread::sleep(LOCK_RETRY),
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // A child of `fork` may hold the file as well.
+        let _ = self.0.unlock();
     }
 }
 
@@ -208,20 +268,22 @@ fn remove_socket(path: &Path, identity: Identity) {
 fn bind_unix(policy: &Policy, path: &Path) -> Result<Bound, Error> {
     use std::os::unix::fs::PermissionsExt;
     let fault = |source| fault(&policy.listen, source);
+    let alone = DirectoryLock::of(path);
     remove_left_over(path).map_err(fault)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fault)?;
     socket.bind(&unix_address(path).map_err(fault)?).map_err(fault)?;
     let identity = socket_at(path).map_err(fault)?;
     let absolute = std::path::absolute(path).map_err(fault)?;
-    let socket_file = identity.map(|identity| SocketFile { path: absolute, identity });
+    let file = identity.map(|identity| SocketFile { path: absolute, identity });
     // Nobody can connect before it listens: there is no moment at which the file is more open than it shall be.
     if let Some(mode) = policy.unix_mode {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(fault)?;
     }
     socket.listen(BACKLOG).map_err(fault)?;
+    drop(alone);
     socket.set_nonblocking(true).map_err(fault)?;
     let listeners = vec![Listening::Unix(socket.into())];
-    Ok(Bound { listeners, addresses: vec![policy.listen.to_string()], socket_file })
+    Ok(Bound { listeners, addresses: vec![policy.listen.to_string()], socket_file: file })
 }
 
 /// The only fault of a path as such: what the library says of it names a constant of C.
@@ -303,7 +365,7 @@ fn give_up(number: i32) {
         let _ = nix::unistd::close(number);
         return;
     }
-    let Ok(nothing) = std::fs::File::options().read(true).write(true).open("/dev/null") else { return };
+    let Ok(nothing) = File::options().read(true).write(true).open("/dev/null") else { return };
     let _ = match number {
         0 => rustix::stdio::dup2_stdin(nothing),
         1 => rustix::stdio::dup2_stdout(nothing),

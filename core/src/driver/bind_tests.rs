@@ -4,11 +4,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::*;
-use crate::config::Options;
+use wsguard_proto::config::Options;
+
+use crate::driver::compile;
 
 fn policy(more: &str) -> Policy {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
-    Options::from_json(&json).and_then(Policy::new).unwrap()
+    Options::from_json(&json).and_then(compile).unwrap()
 }
 
 fn listen(where_to: &str) -> Result<Bound, Error> {
@@ -58,7 +60,7 @@ fn localhost_has_both_families() -> bool {
 #[test]
 #[cfg(target_os = "linux")]
 fn accepted_connections_inherit_nodelay() {
-    let listener = bind_tcp(([127, 0, 0, 1], 0).into(), false, false).unwrap();
+    let listener = bind_tcp(([127, 0, 0, 1], 0).into(), Sharing::Nobody, false).unwrap();
     let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let accepted = loop {
         if let Ok((accepted, _)) = listener.accept() {
@@ -124,6 +126,64 @@ fn a_port_is_shared_where_both_say_so() {
     };
     assert!(again(true).is_ok());
     assert_eq!(io_error(again(false)).kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_free_port_is_not_one_that_another_shares() {
+    let bind = |port: u16, sharing| bind_tcp(([127, 0, 0, 1], port).into(), sharing, false);
+    let other = bind(0, Sharing::Offered).unwrap();
+    let port = other.local_addr().unwrap().port();
+    assert_eq!(bind(port, Sharing::Offered).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    bind(port, Sharing::Joined).unwrap();
+    let bound = Bound::bind(&policy(r#""listen": "localhost:0", "reuse_port": true"#)).unwrap();
+    for address in &bound.addresses {
+        bind_tcp(address.parse().unwrap(), Sharing::Joined, true).unwrap();
+    }
+}
+
+#[test]
+fn of_servers_that_start_at_once_on_a_left_over_socket_one_has_it() {
+    let dir = Directory::new("at-once");
+    for _ in 0..100 {
+        drop(UnixListener::bind(dir.path("socket")).unwrap());
+        let start = std::sync::Barrier::new(4);
+        let bound: Vec<_> = std::thread::scope(|scope| {
+            let at_once = || {
+                start.wait();
+                dir.listen("socket").ok()
+            };
+            let servers: Vec<_> = (0..4).map(|_| scope.spawn(at_once)).collect();
+            servers.into_iter().filter_map(|server| server.join().unwrap()).collect()
+        });
+        assert_eq!(bound.len(), 1, "servers believe that they listen");
+        let _client = UnixStream::connect(dir.path("socket")).unwrap();
+        let [Listening::Unix(listener)] = &bound[0].listeners[..] else { panic!("{bound:?}") };
+        listener.accept().unwrap();
+        drop(bound);
+        assert!(!dir.path("socket").exists());
+    }
+}
+
+#[test]
+fn who_locks_the_directory_keeps_no_server_from_starting() {
+    let dir = Directory::new("locked");
+    let locked = File::open(&dir.0).unwrap();
+    locked.lock().unwrap();
+    let _bound = dir.listen("socket").unwrap();
+    UnixStream::connect(dir.path("socket")).unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_zone_of_a_link_local_address_is_kept() {
+    let number = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+    for zone in [number.trim(), "lo"] {
+        // No machine has this address; that it was asked for with its zone is what the error shows.
+        let more = format!(r#""listen": "[fe80::1234:5678%{zone}]:0", "dangerously_allow_plaintext": true"#);
+        let error = Bound::bind(&policy(&more)).unwrap_err().to_string();
+        assert!(error.contains(&format!("[fe80::1234:5678%{}]", number.trim())), "{error}");
+    }
 }
 
 #[test]
@@ -228,7 +288,7 @@ fn an_inherited_socket_is_taken_over() {
 #[test]
 fn an_inherited_descriptor_that_is_no_listening_socket_says_so() {
     let dir = Directory::new("descriptors");
-    let file = std::fs::File::create(dir.path("file")).unwrap();
+    let file = File::create(dir.path("file")).unwrap();
     let connected = UnixStream::pair().unwrap().0;
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     for (outcome, words) in [

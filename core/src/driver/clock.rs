@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::time::Moment;
+use wsguard_proto::time::Moment;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {

@@ -12,12 +12,12 @@ use super::shared::{Life, Remote, Shared};
 use super::stats::Stats;
 use super::tickets::{Decision, TicketId};
 use super::tls;
-use crate::auth::check_user;
-use crate::codec::{self, Opcode};
 use crate::error::Error;
-use crate::outgoing;
-use crate::rooms::MAX_ROOMS_PER_CONNECTION;
-use crate::time::Moment;
+use wsguard_proto::auth::check_user;
+use wsguard_proto::codec::{self, Opcode};
+use wsguard_proto::outgoing;
+use wsguard_proto::rooms::MAX_ROOMS_PER_CONNECTION;
+use wsguard_proto::time::Moment;
 
 /// A range of a buffer's bytes.
 #[derive(Clone, Copy, Debug)]

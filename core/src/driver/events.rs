@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::ids::ConnectionId;
 use super::shared::Shared;
 use super::tickets::{Place, TicketId};
-use crate::codec::Opcode;
-use crate::config::Policy;
-use crate::connection::{Ending, Message};
-use crate::contract::{EventIndex, Status};
-use crate::handshake::UpgradeRequest;
-use crate::revocation::Grant;
-use crate::verdict::Code;
+use wsguard_proto::codec::Opcode;
+use wsguard_proto::config::Policy;
+use wsguard_proto::connection::{Ending, Message};
+use wsguard_proto::contract::{EventIndex, Status};
+use wsguard_proto::handshake::UpgradeRequest;
+use wsguard_proto::revocation::Grant;
+use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
 #[derive(Debug)]

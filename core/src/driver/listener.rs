@@ -18,8 +18,8 @@ use super::commands::{Command, CommandBuffer};
 use super::opening;
 use super::shared::{Life, Shared};
 use super::stream::Socket;
-use crate::config::Listen;
-use crate::time::Moment;
+use wsguard_proto::config::Listen;
+use wsguard_proto::time::Moment;
 
 /// Connections accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -176,13 +176,19 @@ pub(super) async fn accept_from(shared: Arc<Shared>, listener: Listening) {
     };
     // One that the process was started with is its giver's, who may go on with it.
     let _own = (!matches!(shared.policy.listen, Listen::Fd(_))).then(|| Own(&listener));
-    let mut turn = 0;
+    let (mut turn, mut fails) = (0, false);
     while shared.life() < Life::Stopped {
         match listener.accept().await {
-            Ok((socket, peer)) => hand_over(&shared, socket, peer),
+            Ok((socket, peer)) => {
+                fails = false;
+                hand_over(&shared, socket, peer);
+            }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                said(|| tracing::warn!(target: "wsguard", %error, "cannot accept; trying again in 100 ms"));
+                // Once, however long it lasts: a log that fills up mends nothing (THREATS S6).
+                if !core::mem::replace(&mut fails, true) {
+                    said(|| tracing::warn!(target: "wsguard", %error, "cannot accept; trying again every 100 ms"));
+                }
                 tokio::time::sleep(BACK_OFF).await;
             }
         }

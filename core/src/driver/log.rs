@@ -17,12 +17,12 @@ use std::sync::Mutex;
 use self::sieve::Sieve;
 use super::caught::said;
 use super::ids::ConnectionId;
-use crate::bucket::Rate;
-use crate::client_ip::AddressKey;
-use crate::connection::Report;
-use crate::limits::lock;
-use crate::time::Moment;
-use crate::verdict::{Code, Severity};
+use wsguard_proto::bucket::Rate;
+use wsguard_proto::client_ip::AddressKey;
+use wsguard_proto::connection::Report;
+use wsguard_proto::lock::lock;
+use wsguard_proto::time::Moment;
+use wsguard_proto::verdict::{Code, Severity};
 
 /// Words of ours that may quote a name of the policy: on one line, and at most 256 characters.
 pub(super) fn printable(detail: &str) -> String {
@@ -112,8 +112,8 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::JwtError;
-    use crate::handshake::HeadScanner;
+    use wsguard_proto::auth::JwtError;
+    use wsguard_proto::handshake::HeadScanner;
 
     /// A page that somebody visits makes that browser connect: a ban for it would be the visitor's.
     #[test]

@@ -5,6 +5,7 @@ mod bind;
 mod caught;
 mod clock;
 mod commands;
+mod compile;
 mod events;
 mod ids;
 mod listener;
@@ -23,6 +24,7 @@ mod tickets;
 mod tls;
 
 pub use commands::{Cork, KeptInbox, Sent, ServerHandle};
+pub use compile::compile;
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
 pub use ids::{ConnectionId, ConnectionMap};
 pub use log::log_to_stderr;
@@ -34,9 +36,11 @@ pub use tickets::{Accept, Decision, TicketId};
 
 /// What a server would say of this `tls` at its start.
 #[cfg(test)]
-pub(crate) fn tls_error(options: &crate::config::TlsOptions) -> Option<String> {
+pub(crate) fn tls_error(options: &wsguard_proto::config::TlsOptions) -> Option<String> {
     tls::server_config(options).err().map(|error| format!("{error} {error:?}"))
 }
 
+#[cfg(test)]
+mod secret_tests;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 use super::caught::said;
-use crate::bucket::{Bucket, Rate};
-use crate::client_ip::Doubt;
-use crate::limits::lock;
-use crate::time::Moment;
+use wsguard_proto::bucket::{Bucket, Rate};
+use wsguard_proto::client_ip::Doubt;
+use wsguard_proto::lock::lock;
+use wsguard_proto::time::Moment;
 
 /// Peers that are warned of in a server's life: anybody may send the header of a proxy.
 const MAX_PEERS: usize = 64;

@@ -26,14 +26,16 @@ use super::shared::{Life, Shared};
 use super::stream::{Socket, Stream};
 use super::tickets::{self, Ticket, TicketId};
 use super::tls::TlsStream;
-use crate::auth::{Authenticator, Identity};
-use crate::client_ip::{self, AddressKey, canonical};
-use crate::connection::{Opened, Report};
-use crate::handshake::{self, Head, HeadScanner, HealthCheck, MAX_HEADERS, Refusal, Subprotocol, UpgradeRequest};
-use crate::limits::{Full, Seat};
-use crate::proxy_protocol::{self, Progress};
-use crate::revocation::Grant;
-use crate::verdict::Code;
+use wsguard_proto::auth::{Authenticator, Identity};
+use wsguard_proto::client_ip::{self, AddressKey, canonical};
+use wsguard_proto::connection::{Opened, Report};
+use wsguard_proto::handshake::{
+    self, Head, HeadScanner, HealthCheck, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest,
+};
+use wsguard_proto::limits::{Full, Seat};
+use wsguard_proto::proxy_protocol::{self, Progress};
+use wsguard_proto::revocation::Grant;
+use wsguard_proto::verdict::Code;
 
 /// Handshakes beyond `max_connections` that are kept only to be told so.
 const MAX_REFUSING: usize = 1024;
@@ -272,7 +274,7 @@ impl Opening {
         let policy = Arc::clone(&self.shared.policy);
         if !policy.trusted_proxies.trusts(self.peer) {
             if let Place::Refusing { full, .. } = self.place {
-                self.report(full.code, "peer is not in trusted_proxies");
+                self.report(full.code(), &full.describe(&policy));
                 return Err(());
             }
             // Whoever only looks whether the port is open is nobody's violation.
@@ -295,7 +297,8 @@ impl Opening {
                 Err(())
             }
             Err(_) => {
-                self.report(Code::HandshakeTimeout, "no whole PROXY header within handshake_timeout_ms");
+                let refusal = self.timed_out("no whole PROXY header");
+                self.report(refusal.code, &refusal.detail);
                 Err(())
             }
         }
@@ -321,7 +324,8 @@ impl Opening {
                 None
             }
             Err(_) => {
-                self.report(Code::HandshakeTimeout, "tls did not end within handshake_timeout_ms");
+                let refusal = self.timed_out("no whole TLS handshake");
+                self.report(refusal.code, &refusal.detail);
                 None
             }
         }
@@ -343,9 +347,10 @@ impl Opening {
             },
             Ok(Err(end)) => end,
             Err(_) if ticket.is_some() => {
-                Refusal::new(Code::AuthUnavailable, "the application did not answer in time").into()
+                let detail = self.too_late("the application did not answer");
+                Refusal::new(Code::AuthUnavailable, detail).into()
             }
-            Err(_) => Refusal::new(Code::HandshakeTimeout, "no whole request within handshake_timeout_ms").into(),
+            Err(_) => self.timed_out("no whole request").into(),
         };
         let end = self.count_late(end);
         self.end(stream, &end, waits).await;
@@ -362,8 +367,20 @@ impl Opening {
 
     /// Counts the handshake, unless it is already.
     fn count(&mut self) -> Result<(), Refusal> {
-        let crowded = Full { code: Code::ServerFull, retry_after_s: 1 };
-        self.place.enter_address(self.ip, &self.shared).map_err(|full| full.unwrap_or(crowded).into())
+        let entered = self.place.enter_address(self.ip, &self.shared);
+        entered.map_err(|full| Refusal::full(full.unwrap_or_else(Full::of_refusals), &self.shared.policy))
+    }
+
+    fn too_late(&self, missing: &str) -> String {
+        format!("{missing} within handshake_timeout_ms ({})", self.shared.policy.handshake_timeout_ms)
+    }
+
+    /// What is said of a peer that was too slow. One that was only to be told that there is no place had less time.
+    fn timed_out(&self, missing: &str) -> Refusal {
+        match self.place {
+            Place::Seated(..) => Refusal::new(Code::HandshakeTimeout, self.too_late(missing)),
+            Place::Refusing { full, .. } => Refusal::full(full, &self.shared.policy),
+        }
     }
 
     /// Asks the headers who the client is, where a trusted proxy may say so.
@@ -449,7 +466,8 @@ impl Opening {
             }
         };
         if self.shared.inbox_is_full() {
-            let detail = "the application does not take its events (max_inbox_bytes)";
+            let most = self.shared.policy.max_inbox_bytes;
+            let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
         match judged {
@@ -476,7 +494,7 @@ impl Opening {
 
     /// Everything that needs no waiting, in the order of the contract.
     fn judge(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<Judged, End> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut headers = NO_HEADERS;
         let head = Head::parse(head, &mut headers)?;
         self.learn_client(&head);
         self.has_asked = !head.has_body();
@@ -532,10 +550,11 @@ impl Opening {
         asked: &mut Option<Ticket>,
     ) -> Result<Pass, End> {
         let policy = &self.shared.policy;
-        let unavailable = |detail| End::Refused(Refusal::new(Code::AuthUnavailable, detail));
+        let unavailable = |detail: String| End::Refused(Refusal::new(Code::AuthUnavailable, detail));
         let address = self.ip.map(AddressKey::from);
         let Some((ticket, answer)) = self.shared.tickets.issue(policy.max_pending_auth, address) else {
-            return Err(unavailable("too many handshakes wait for the application (max_pending_auth)"));
+            let most = policy.max_pending_auth;
+            return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
         };
         let upgrade = Upgrade { ticket: ticket.id(), request, _place: ticket.place() };
         *asked = Some(ticket);
@@ -544,7 +563,8 @@ impl Opening {
             biased;
             answer = answer => answer,
             () = tokio::time::sleep(Duration::from_millis(policy.auth_timeout_ms)) => {
-                return Err(unavailable("the application did not answer within auth_timeout_ms"));
+                let timeout = policy.auth_timeout_ms;
+                return Err(unavailable(format!("the application did not answer within auth_timeout_ms ({timeout})")));
             }
             () = watch_peer(stream, received, policy.max_head_bytes) => return Err(End::Gone),
         };
@@ -556,12 +576,13 @@ impl Opening {
             Ok(tickets::Answer::Decided(tickets::Decision::Reject(status), _)) => {
                 Err(Refusal::new(Code::AuthFailed, "rejected by the application").with_status(status).into())
             }
-            Ok(tickets::Answer::Displaced) => Err(unavailable(
-                "max_pending_auth handshakes wait for the application, and this address had most of them",
-            )),
+            Ok(tickets::Answer::Displaced) => Err(unavailable(format!(
+                "max_pending_auth ({}) handshakes wait for the application, and this address had most of them",
+                policy.max_pending_auth
+            ))),
             Err(_) if self.shared.life() != Life::Running => Err(restarting().into()),
             Ok(tickets::Answer::Decided(tickets::Decision::Unavailable, _)) | Err(_) => {
-                Err(unavailable("the application failed to answer"))
+                Err(unavailable("the application failed to answer".to_owned()))
             }
         }
     }
@@ -584,7 +605,7 @@ impl Opening {
         }
         match seat.enter_user(name, &self.shared.policy, self.shared.clock.now()) {
             Ok(user) => Ok(Some(user)),
-            Err(full) => Err(Refusal { user: Some(name.into()), ..full.into() }),
+            Err(full) => Err(Refusal { user: Some(name.into()), ..Refusal::full(full, &self.shared.policy) }),
         }
     }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 
 use super::stream::Stream;
-use crate::codec::BufferPool;
+use wsguard_proto::codec::BufferPool;
 
 /// Small frames are copied next to each other; larger shared ones are kept as they are.
 const COPY_BYTES: usize = 2048;

@@ -11,6 +11,7 @@ use tokio::task::unconstrained;
 use super::bind::{Bound, Listening, SocketFile};
 use super::caught::{caught, said};
 use super::commands::{Command, ServerHandle};
+use super::compile::compile;
 use super::events::{Event, EventBatch};
 use super::listener::accept_from;
 use super::log::guard_panics;
@@ -19,9 +20,9 @@ use super::shared::{Life, Shared, Wake};
 use super::sink::Inline;
 use super::tickets::Decision;
 use super::tls;
-use crate::config::{Options, Policy};
 use crate::error::Error;
-use crate::limits::lock;
+use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::lock::lock;
 
 /// Turns that handshakes have to be refused in when their shard ends.
 const LAST_TURNS: usize = 4;
@@ -94,9 +95,13 @@ impl Builder {
         self
     }
 
-    /// Checks the options, binds, and starts the threads. The policy in force is logged as one line.
+    /// Compiles the options, and starts a server from the policy: [`compile`], then [`start_policy`](Self::start_policy).
     pub fn start(self, options: Options) -> Result<Server, Error> {
-        let policy = Policy::new(options)?;
+        self.start_policy(compile(options)?)
+    }
+
+    /// Binds, and starts the threads. The policy in force is logged as one line.
+    pub fn start_policy(self, policy: Policy) -> Result<Server, Error> {
         let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
         let is_public = bound.is_public();

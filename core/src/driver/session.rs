@@ -11,9 +11,9 @@ use super::ids::ConnectionId;
 use super::outbox::{Outbox, Pool};
 use super::shard::Place;
 use super::stream::Stream;
-use crate::connection::Connection;
-use crate::limits::Seat;
-use crate::time::Moment;
+use wsguard_proto::connection::Connection;
+use wsguard_proto::limits::Seat;
+use wsguard_proto::time::Moment;
 
 /// An open connection. Kept small: there may be a hundred thousand idle ones.
 #[derive(Debug)]

@@ -35,12 +35,13 @@ use super::shared::{Remote, Shared};
 use super::sink::TurnSink;
 use super::stats::add;
 use super::stream::Stream;
-use crate::connection::{Connection, Ending, Opened, Phase, Report, Turn};
-use crate::contract::Scratch;
-use crate::limits::{Seat, lock};
-use crate::revocation::Grant;
-use crate::time::Moment;
-use crate::verdict::Code;
+use wsguard_proto::connection::{Connection, Ending, Opened, Phase, Report, Turn};
+use wsguard_proto::contract::Scratch;
+use wsguard_proto::limits::Seat;
+use wsguard_proto::lock::lock;
+use wsguard_proto::revocation::Grant;
+use wsguard_proto::time::Moment;
+use wsguard_proto::verdict::Code;
 
 /// The buffer that every read of the shard goes to, and the most one connection reads in a turn.
 const SCRATCH_BYTES: usize = 256 * 1024;
@@ -504,8 +505,8 @@ impl Shard {
         }
         let limit = self.shared.policy.max_outbox_bytes;
         if session.unsent_bytes() > limit && session.conn.may_send() {
-            let detail = "unsent bytes over max_outbox_bytes";
-            let report = Report { code: Code::SlowConsumer, event: None, detail };
+            let detail = format!("{} unsent bytes are over max_outbox_bytes ({limit})", session.unsent_bytes());
+            let report = Report { code: Code::SlowConsumer, event: None, detail: &detail };
             self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
         }
         if !self.out.is_empty() {
@@ -682,7 +683,9 @@ pub(super) async fn wake_application() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Options, Policy};
+    use wsguard_proto::config::Options;
+
+    use crate::driver::compile;
     use crate::driver::shared::Wake;
 
     struct Nobody;
@@ -694,7 +697,7 @@ mod tests {
     #[test]
     fn timers_of_connections_that_are_gone_do_not_pile_up() {
         let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 1}"#;
-        let policy = Policy::new(Options::from_json(json).unwrap()).unwrap();
+        let policy = compile(Options::from_json(json).unwrap()).unwrap();
         let mut shard = Shard::new(Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false)), 0);
         // Sessions that would have lasted a year.
         for generation in 1..100_000 {

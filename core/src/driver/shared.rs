@@ -16,11 +16,12 @@ use super::notices::Notices;
 use super::sink::Inline;
 use super::stats::{ShardStats, Stats, Verdicts};
 use super::tickets::Tickets;
-use crate::bucket::{Bucket, Rate};
-use crate::config::Policy;
-use crate::connection::Report;
-use crate::limits::{Limits, lock};
-use crate::revocation::Revocations;
+use wsguard_proto::bucket::{Bucket, Rate};
+use wsguard_proto::config::Policy;
+use wsguard_proto::connection::Report;
+use wsguard_proto::limits::Limits;
+use wsguard_proto::lock::lock;
+use wsguard_proto::revocation::Revocations;
 
 /// How long events that nobody listens to may wait for one that wakes the application anyway.
 const UNHEEDED_WAIT: Duration = Duration::from_millis(20);

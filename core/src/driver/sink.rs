@@ -5,10 +5,10 @@ use super::events::EventBatch;
 use super::ids::ConnectionId;
 use super::log::Subject;
 use super::shared::{Remote, Shared, Writing};
-use crate::codec::{self, Opcode};
-use crate::connection::{Message, Report, Sink};
-use crate::outgoing;
-use crate::verdict::Code;
+use wsguard_proto::codec::{self, Opcode};
+use wsguard_proto::connection::{Message, Report, Sink};
+use wsguard_proto::outgoing;
+use wsguard_proto::verdict::Code;
 
 /// A message as an inline handler sees it.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::verdict::Code;
+use wsguard_proto::verdict::Code;
 
 /// A server's counters at one moment.
 #[derive(Clone, Debug, Default)]

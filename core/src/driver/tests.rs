@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::commands::{Command, CommandBuffer};
 use super::{Builder, ConnectionId, Event, EventBatch, Next, Server};
-use crate::config::Options;
-use crate::verdict::Code;
+use wsguard_proto::config::Options;
+use wsguard_proto::verdict::Code;
 
 fn start(threads: usize) -> Server {
     let options =

@@ -12,9 +12,9 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use tokio::sync::oneshot;
 
-use crate::client_ip::AddressKey;
-use crate::limits::lock;
-use crate::revocation::Grant;
+use wsguard_proto::client_ip::AddressKey;
+use wsguard_proto::lock::lock;
+use wsguard_proto::revocation::Grant;
 
 /// The ticket of one waiting handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -225,8 +225,8 @@ impl Tickets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revocation::Revocations;
     use proptest::prelude::*;
+    use wsguard_proto::revocation::Revocations;
 
     #[expect(clippy::unnecessary_wraps, reason = "as `issue` takes it")]
     fn address(host: u8) -> Option<AddressKey> {

@@ -1,5 +1,6 @@
 //! TLS by rustls: certificates from PEM text or files, client certificates, reload.
 
+mod der;
 mod stream;
 
 pub(super) use stream::TlsStream;
@@ -13,10 +14,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, Priva
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 
 use super::caught::said;
-use crate::config::{ConfigError, TlsOptions, TlsVersion};
-use crate::der::{self, KeyKind};
+use super::compile::Disk;
 use crate::error::Error;
-use crate::pem;
+use der::KeyKind;
+use wsguard_proto::config::{TlsOptions, TlsVersion};
+use wsguard_proto::config_error::ConfigError;
+use wsguard_proto::pem;
 
 const KEYS: &str = "accepted: RSA of 2048 to 8192 bits, EC P-256, P-384 or P-521, Ed25519";
 
@@ -71,7 +74,7 @@ fn client_verifier(
 /// The certificates of a PEM text. One that is too old or too new is a warning: clocks may be wrong, and a server that
 /// does not start helps nobody.
 fn certificates(option: &'static str, value: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let blocks = pem::load(option, value)?;
+    let blocks = pem::load(option, value, &Disk)?;
     let is_certificate = |label: &str| matches!(label, "CERTIFICATE" | "X509 CERTIFICATE");
     let other = blocks.iter().find(|block| !is_certificate(&block.label)).map(|block| block.label.clone());
     let found: Vec<_> =
@@ -104,7 +107,7 @@ fn certificates(option: &'static str, value: &str) -> Result<Vec<CertificateDer<
 /// The first private key of a PEM text.
 fn private_key(value: &str, provider: &CryptoProvider) -> Result<PrivateKeyDer<'static>, ConfigError> {
     let invalid = |what: &str| ConfigError::invalid("tls.key", what);
-    let blocks = pem::load("tls.key", value)?;
+    let blocks = pem::load("tls.key", value, &Disk)?;
     let first = blocks.iter().map(|block| block.label.clone()).next().unwrap_or_default();
     let block = blocks.into_iter().find(|block| block.label.ends_with("PRIVATE KEY"));
     let Some(block) = block else {
@@ -298,8 +301,8 @@ mod tests {
 
     #[test]
     fn the_kind_of_a_key_that_is_not_used_is_told() {
-        use crate::auth::test_pem as pem;
         use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+        let text = |label: &str, der: &[u8]| ::pem::encode(&::pem::Pem::new(label, der));
         let (good, _) = options(TlsVersion::V1_2);
         let ec = |curve: &[u8]| {
             let algorithm =
@@ -310,10 +313,10 @@ mod tests {
         let small = rsa_1024();
         let strong = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
         for (key, words) in [
-            (pem("PRIVATE KEY", &ec(&[6, 5, 0x2b, 0x81, 4, 0, 0x0a])), "an EC key of the curve secp256k1"),
-            (pem("PRIVATE KEY", &ec(&[6, 3, 0x2b, 1, 1])), "an EC key of the curve that has no name here"),
-            (pem("RSA PRIVATE KEY", &small), "an RSA key of 1024 bits"),
-            (pem("PRIVATE KEY", AsDer::<Pkcs8V1Der>::as_der(&strong).unwrap().as_ref()), "does not fit tls.cert"),
+            (text("PRIVATE KEY", &ec(&[6, 5, 0x2b, 0x81, 4, 0, 0x0a])), "an EC key of the curve secp256k1"),
+            (text("PRIVATE KEY", &ec(&[6, 3, 0x2b, 1, 1])), "an EC key of the curve that has no name here"),
+            (text("RSA PRIVATE KEY", &small), "an RSA key of 1024 bits"),
+            (text("PRIVATE KEY", AsDer::<Pkcs8V1Der>::as_der(&strong).unwrap().as_ref()), "does not fit tls.cert"),
         ] {
             let error = server_config(&TlsOptions { key, ..good.clone() }).unwrap_err();
             assert!(error.to_string().contains(words), "{words}: {error}");

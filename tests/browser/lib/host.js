@@ -1,4 +1,4 @@
-// One test host process (HOST.md), chosen by the variable HOST; the Rust one by default.
+// One test host process (docs/HOST.md), chosen by the variable HOST; the Rust one by default.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wsguard_faults::client::{Client, PATIENCE};
-use wsguard_faults::crowd;
-use wsguard_faults::ensure;
-use wsguard_faults::frame;
-use wsguard_faults::honest::Honest;
-use wsguard_faults::outcome::Outcome;
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::Dial;
+use wsguard_test_support::client::{Client, PATIENCE};
+use wsguard_test_support::crowd;
+use wsguard_test_support::ensure;
+use wsguard_test_support::frame;
+use wsguard_test_support::honest::Honest;
+use wsguard_test_support::outcome::Outcome;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::Dial;
 
 use crate::policy::{EVIL_USER, SLACK, evil, policy};
 

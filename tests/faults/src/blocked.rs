@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wsguard_faults::client::{Client, PATIENCE};
-use wsguard_faults::ensure;
-use wsguard_faults::frame;
-use wsguard_faults::honest::Honest;
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::Dial;
+use wsguard_test_support::client::{Client, PATIENCE};
+use wsguard_test_support::ensure;
+use wsguard_test_support::frame;
+use wsguard_test_support::honest::Honest;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::Dial;
 
 use crate::policy::{SLACK, evil, policy};
 
@@ -97,9 +97,8 @@ fn said(number: usize) -> Value {
 
 impl Flood {
     fn start(mut client: Client) -> Outcome<Self> {
-        let tcp = client.wire.as_tcp().ok_or_else(|| Failure("no TCP".into()))?;
-        socket2::SockRef::from(tcp).set_send_buffer_size(64 * 1024)?;
-        let mut tcp = tcp.try_clone()?;
+        client.wire.socket().set_send_buffer_size(64 * 1024)?;
+        let mut tcp = client.wire.as_tcp().ok_or_else(|| Failure("no TCP".into()))?.try_clone()?;
         let written = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&written);
         let writer = std::thread::spawn(move || {

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use wsguard_faults::client::{Client, ORIGIN, Opening, PATIENCE};
-use wsguard_faults::debian;
-use wsguard_faults::honest::Honest;
-use wsguard_faults::host::{Host, Setup};
-use wsguard_faults::jwt;
-use wsguard_faults::outcome::Outcome;
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::Dial;
-use wsguard_faults::{ensure, frame};
+use wsguard_test_support::client::{Client, ORIGIN, Opening, PATIENCE};
+use wsguard_test_support::debian;
+use wsguard_test_support::honest::Honest;
+use wsguard_test_support::host::Host;
+use wsguard_test_support::jwt;
+use wsguard_test_support::outcome::Outcome;
+use wsguard_test_support::setup::Setup;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::Dial;
+use wsguard_test_support::{ensure, frame};
 
 const LIBRARY: &[&str] = &[
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -48,9 +49,9 @@ fn opening(token: &str) -> Opening {
     Opening::bare().header("Origin", ORIGIN).header("Authorization", &format!("Bearer {token}"))
 }
 
-fn token(user: &str, lifetime_s: u64) -> String {
+fn token(user: &str, lifetime_s: u64) -> Outcome<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    jwt::sign(&json!({"sub": user, "exp": now + lifetime_s}), KEY.as_bytes())
+    jwt::hs256(&json!({"sub": user, "exp": now + lifetime_s}), KEY)
 }
 
 /// A day forward, two days back: open connections live, timeouts and buckets go by the monotonic clock, and tokens
@@ -74,7 +75,7 @@ pub(crate) fn jump(ground: &Ground) -> Outcome<String> {
         .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         .start(&ground.run)?;
     let mut jumping = Jumping { host, offset: &offset };
-    let (hour, week) = (token("honest", HOUR), token("honest", 7 * 24 * HOUR));
+    let (hour, week) = (token("honest", HOUR)?, token("honest", 7 * 24 * HOUR)?);
     ensure!(jumping.status(&hour)? == 101, "a good token was refused");
     let honest = Honest::start_with(&jumping.host.target, 2, &opening(&week), Dial::default())?;
     let mut quiet = Client::open(&jumping.host.target, Dial::default(), &opening(&hour))?;
@@ -92,7 +93,7 @@ pub(crate) fn jump(ground: &Ground) -> Outcome<String> {
     stays_open(&mut quiet, Duration::from_secs(1))?;
     honest.keep_going()?;
 
-    let silent = Client::open(&jumping.host.target, Dial::default(), &opening(&token("silent", 7 * 24 * HOUR)))?;
+    let silent = Client::open(&jumping.host.target, Dial::default(), &opening(&token("silent", 7 * 24 * HOUR)?))?;
     let fell_silent = Instant::now();
     // `quiet` falls silent a moment earlier and may be found first.
     jumping.host.until("verdicts.idle_timeout", PATIENCE, |count| count >= 1)?;
@@ -121,7 +122,7 @@ fn stays_open(client: &mut Client, span: Duration) -> Outcome {
 
 /// A bucket that is full stays full when the date jumps: its two seconds are not twenty days.
 fn overflow(jumping: &Jumping<'_>) -> Outcome {
-    let mut client = Client::open(&jumping.host.target, Dial::default(), &opening(&token("greedy", 30 * 24 * HOUR)))?;
+    let mut client = Client::open(&jumping.host.target, Dial::default(), &opening(&token("greedy", 30 * 24 * HOUR)?))?;
     let expensive = json!({"room": "none", "text": "expensive"});
     client.emit("say", &expensive)?;
     jumping.jump(20 * 24)?;

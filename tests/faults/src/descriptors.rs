@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::ensure;
-use wsguard_faults::honest::{Honest, TOKEN};
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::process::Group;
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::ensure;
+use wsguard_test_support::honest::{Honest, TOKEN};
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::process::Group;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target};
 
 use crate::policy::{SLACK, evil, policy};
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::ensure;
-use wsguard_faults::frame;
-use wsguard_faults::honest::TOKEN;
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::ensure;
+use wsguard_test_support::frame;
+use wsguard_test_support::honest::TOKEN;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::process::Signal;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target};
 
 use crate::policy::{SLACK, evil, policy};
 
@@ -43,7 +43,7 @@ pub(crate) fn sigterm_under_load(ground: &Ground) -> Outcome<String> {
     }
     host.until("delayed", PATIENCE, |delayed| delayed >= 40 * 8)?;
     ensure!(echoes.load(Ordering::Relaxed) > 0, "the load had not begun");
-    host.group.signal(Signal::TERM)?;
+    host.group.signal(Signal::SIGTERM)?;
     let began = Instant::now();
     for (member, client) in waiting.iter_mut().enumerate() {
         for number in 0..QUEUED {

@@ -3,15 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::Value;
-use wsguard_faults::client::{Client, PATIENCE};
-use wsguard_faults::ensure;
-use wsguard_faults::honest::Honest;
-use wsguard_faults::host::{Host, Log};
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target};
+use wsguard_test_support::client::{Client, PATIENCE};
+use wsguard_test_support::ensure;
+use wsguard_test_support::honest::Honest;
+use wsguard_test_support::host::Host;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::process::Signal;
+use wsguard_test_support::setup::Log;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target};
 
 use crate::policy::{SLACK, evil, policy};
 
@@ -97,7 +98,7 @@ fn serve_without_a_log(ground: &Ground, log: Log) -> Outcome<u64> {
     }
     host.until("verdicts.bad_frame", PATIENCE, |count| count == 12)?;
     let echoes = honest.finish()?.echoes;
-    host.group.signal(Signal::TERM)?;
+    host.group.signal(Signal::SIGTERM)?;
     for client in &mut waiting {
         let (code, _) = client.closed(PATIENCE)?;
         ensure!(code == 1012, "closed with {code}");
@@ -111,7 +112,7 @@ fn serve_without_a_log(ground: &Ground, log: Log) -> Outcome<u64> {
 pub(crate) fn last_words(ground: &Ground) -> Outcome<String> {
     let mut host = policy().start(&ground.run)?;
     let mut client = Client::open(&host.target, Dial::default(), &evil())?;
-    host.group.signal(Signal::TERM)?;
+    host.group.signal(Signal::SIGTERM)?;
     let (code, _) = client.closed(PATIENCE)?;
     ensure!(code == 1012, "closed with {code}");
     drop(client);

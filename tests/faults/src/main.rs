@@ -15,7 +15,7 @@ mod tls;
 
 use std::process::ExitCode;
 
-use wsguard_faults::suite::{self, Test};
+use wsguard_test_support::suite::{self, Test};
 
 const TESTS: &[Test] = &[
     Test { name: "out-of-descriptors", threat: "S3", run: descriptors::exhaustion },

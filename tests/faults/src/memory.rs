@@ -1,15 +1,15 @@
 //! Thousands of connections opened and closed, twice: memory does not grow with those that have gone.
 
 use serde_json::json;
-use wsguard_faults::client::PATIENCE;
-use wsguard_faults::crowd;
-use wsguard_faults::ensure;
-use wsguard_faults::frame;
-use wsguard_faults::honest::Honest;
-use wsguard_faults::host::Host;
-use wsguard_faults::outcome::Outcome;
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::Target;
+use wsguard_test_support::client::PATIENCE;
+use wsguard_test_support::crowd;
+use wsguard_test_support::ensure;
+use wsguard_test_support::frame;
+use wsguard_test_support::honest::Honest;
+use wsguard_test_support::host::Host;
+use wsguard_test_support::outcome::Outcome;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::Target;
 
 use crate::policy::{evil, over_tls, policy, tls_policy};
 

@@ -1,21 +1,22 @@
 //! Peers that break off (P10), fall silent (S2), or never read (S1).
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitCode, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use wsguard_faults::client::{Client, PATIENCE};
-use wsguard_faults::ensure;
-use wsguard_faults::frame;
-use wsguard_faults::honest::{Honest, Seen};
-use wsguard_faults::host::{Host, Setup};
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::process::mortal;
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target};
+use wsguard_test_support::client::{Client, PATIENCE};
+use wsguard_test_support::ensure;
+use wsguard_test_support::frame;
+use wsguard_test_support::honest::{Honest, Seen};
+use wsguard_test_support::host::Host;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::process::{Group, Signal, mortal};
+use wsguard_test_support::setup::Setup;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target};
 
 use crate::policy::{SLACK, evil, over_tls, policy, tls_policy};
 
@@ -86,12 +87,13 @@ impl Stopped {
             .args([CLIENT, &target.address])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()?;
         let stdout = child.stdout.take().ok_or_else(|| Failure("no pipe".into()))?;
         let mut stopped = Self { child, lines: BufReader::new(stdout).lines() };
         let said = stopped.line()?;
         ensure!(said == "open", "the client process says {said:?}");
-        stopped.signal(Signal::STOP)?;
+        stopped.signal(Signal::SIGSTOP)?;
         Ok(stopped)
     }
 
@@ -100,8 +102,7 @@ impl Stopped {
     }
 
     fn signal(&self, signal: Signal) -> Outcome {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).ok_or_else(|| Failure("no process".into()))?;
-        Ok(kill_process(pid, signal)?)
+        Group::of(self.child.id()).signal(signal)
     }
 }
 
@@ -144,7 +145,7 @@ pub(crate) fn half_open(ground: &Ground) -> Outcome<String> {
         };
         ensure!(pings >= 2 && code == 1011, "a silent peer saw {pings} pings and close {code}");
     }
-    stopped.signal(Signal::CONT)?;
+    stopped.signal(Signal::SIGCONT)?;
     let said = stopped.line()?;
     // What it had not read is lost when it answers a socket that is gone: a reset is right, too.
     ensure!(said == "closed 1011" || said.contains("reset") || said.contains("pipe"), "the stopped one says {said:?}");
@@ -183,9 +184,7 @@ pub(crate) fn never_reading(ground: &Ground) -> Outcome<String> {
     // All are let in before one of them speaks: what they say may fill the inbox, and then nobody is let in.
     let clients = (0..TALKERS).map(|_| {
         let client = Client::open(&host.target, dial, &evil())?;
-        if let Some(tcp) = client.wire.as_tcp() {
-            tcp.set_write_timeout(Some(Duration::from_millis(500)))?;
-        }
+        client.wire.socket().set_write_timeout(Some(Duration::from_millis(500)))?;
         Ok(client)
     });
     let clients = clients.collect::<Outcome<Vec<_>>>()?;

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use wsguard_faults::certs::Certs;
-use wsguard_faults::client::{ORIGIN, Opening};
-use wsguard_faults::honest::TOKEN;
-use wsguard_faults::host::Setup;
-use wsguard_faults::wire::Target;
+use wsguard_test_support::certs::Certs;
+use wsguard_test_support::client::{ORIGIN, Opening};
+use wsguard_test_support::honest::TOKEN;
+use wsguard_test_support::setup::Setup;
+use wsguard_test_support::wire::Target;
 
 /// What every bound in time is allowed to be late on a machine that does much else.
 pub(crate) const SLACK: Duration = Duration::from_millis(1500);

@@ -5,14 +5,14 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::crowd;
-use wsguard_faults::ensure;
-use wsguard_faults::honest::{Honest, TOKEN};
-use wsguard_faults::host::Host;
-use wsguard_faults::outcome::Outcome;
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target, Wire};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::crowd;
+use wsguard_test_support::ensure;
+use wsguard_test_support::honest::{Honest, TOKEN};
+use wsguard_test_support::host::Host;
+use wsguard_test_support::outcome::Outcome;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target, Wire};
 
 use crate::policy::{SLACK, evil, over_tls, policy, tls_policy};
 
@@ -45,7 +45,7 @@ pub(crate) fn plain(ground: &Ground) -> Outcome<String> {
     let head = evil().bytes();
     let mut slow = Vec::new();
     for member in 0..COUNT as usize {
-        let tcp = target.tcp(Dial { from: Some(crowd::address(member)), ..Dial::default() })?;
+        let tcp = target.tcp(crowd::dial(member))?;
         slow.push(Slow::start(tcp, &head, 1 + member % 64)?);
     }
     let attack = dribble(&mut slow, COUNT, &target, &mut host)?;
@@ -105,7 +105,7 @@ pub(crate) fn tls(ground: &Ground) -> Outcome<String> {
     let hello = [&b"\x16\x03\x01\x01\xfc\x01\x00\x01\xf8\x03\x03"[..], &[0; 400]].concat();
     let (mut stalled, mut inside) = (Vec::new(), Vec::new());
     for member in 0..COUNT as usize {
-        let dial = Dial { from: Some(crowd::address(member)), ..Dial::default() };
+        let dial = crowd::dial(member);
         match member % 6 {
             // Nothing at all.
             0..=1 => stalled.push(Slow::start(target.tcp(dial)?, &[], 0)?),

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::honest::{Honest, TOKEN};
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target, Wire};
-use wsguard_faults::{ensure, fail};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::honest::{Honest, TOKEN};
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target, Wire};
+use wsguard_test_support::{ensure, fail};
 
 use crate::policy::{evil, over_tls, tls_policy};
 
@@ -109,7 +109,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Outcome {
 }
 
 /// A new connection sees the certificate of that name.
-fn shows(target: &Target, certs: &wsguard_faults::certs::Certs, name: &str) -> Outcome {
+fn shows(target: &Target, certs: &wsguard_test_support::certs::Certs, name: &str) -> Outcome {
     let client = Client::open(target, Dial::default(), &evil())?;
     let expected = certs.certificate(name)?;
     ensure!(client.wire.server_certificate() == Some(&expected), "the server does not show {name}.pem");

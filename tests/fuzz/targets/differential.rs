@@ -7,7 +7,6 @@ use libfuzzer_sys::fuzz_target;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 use wsguard::codec::{BufferPool, CloseFrame, Decoder, FrameError, Limits, Opcode, Step, Violation};
-use wsguard::verdict::Code;
 use wsguard_fuzz::{setting, stream};
 
 const MAX_MESSAGE: usize = 65_536;
@@ -46,7 +45,7 @@ fn ours(bytes: &[u8]) -> (Vec<Seen>, End) {
         seen.push(match opcode {
             Opcode::Text => match String::from_utf8(payload) {
                 Ok(text) => Seen::Text(text),
-                Err(_) => return (seen, End::Refused(Code::BadUtf8.into())),
+                Err(_) => return (seen, End::Refused(Violation::TextNotUtf8)),
             },
             Opcode::Binary => Seen::Binary(payload),
             Opcode::Ping => Seen::Ping(payload),
@@ -112,7 +111,7 @@ fuzz_target!(|input: &[u8]| {
     let (seen, end) = ours(&bytes);
     if let End::Refused(violation) = &end {
         // They take any form of a length; a long form on a control frame is too long to us whatever it says.
-        if let Some(FrameError::LengthNotMinimal | FrameError::ControlTooLong) = violation.frame {
+        if let Some(FrameError::LengthNotMinimal | FrameError::ControlTooLong) = violation.frame() {
             let (their_seen, _) = theirs(&bytes);
             return assert!(their_seen.starts_with(&seen), "they saw {their_seen:?}");
         }

@@ -72,7 +72,7 @@ impl Run {
                 assert!(opcode == Opcode::Text || !self.limits.text_only);
                 // An in-place text is for the caller to check.
                 if opcode == Opcode::Text && std::str::from_utf8(&bytes).is_err() {
-                    self.refuse(Code::BadUtf8.into());
+                    self.refuse(Violation::TextNotUtf8);
                     continue;
                 }
                 self.outcome.seen.push(Seen::Message(opcode, bytes));
@@ -84,8 +84,8 @@ impl Run {
         }
     }
 
-    fn refuse(&mut self, Violation { code, frame }: Violation) {
-        self.outcome.seen.push(Seen::Refused(code, frame));
+    fn refuse(&mut self, violation: Violation) {
+        self.outcome.seen.push(Seen::Refused(violation.code(), violation.frame()));
         self.skim = Some(self.decoder.give_up(&mut self.pool));
         // How much of the refused message had come depends on where the fault was found.
         self.refused = true;

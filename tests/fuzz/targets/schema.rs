@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use wsguard::contract::{Contract, EventOptions, JsonLimits};
 
-#[path = "../../../core/src/contract/generate.rs"]
+#[path = "../../../core/proto/src/contract/generate.rs"]
 mod generate;
 
 use generate::{Dice, data, document, fitting};

@@ -1,4 +1,4 @@
-/* The C test host: what an application writes, and nothing else. See HOST.md for the contract. */
+/* The C test host: what an application writes, and nothing else. See docs/HOST.md for the contract. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-// The Node test host: what an application writes, and nothing else. See HOST.md for the contract.
+// The Node test host: what an application writes, and nothing else. See docs/HOST.md for the contract.
 
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-"""The Python test host: what an application writes, and nothing else. See HOST.md for the contract.
+"""The Python test host: what an application writes, and nothing else. See docs/HOST.md for the contract.
 
 WSGUARD_LOOP chooses what it runs on: native, asyncio, uvloop; by default what `Server.run` chooses.
 """

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::honest::{Honest, TOKEN};
-use wsguard_faults::host::Host;
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target};
-use wsguard_faults::{ensure, fail};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::honest::{Honest, TOKEN};
+use wsguard_test_support::host::Host;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target};
+use wsguard_test_support::{ensure, fail};
 
 use crate::nginx::{Nginx, policy, socket_path};
 

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::Value;
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::ensure;
-use wsguard_faults::frame;
-use wsguard_faults::honest::TOKEN;
-use wsguard_faults::outcome::Outcome;
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::ensure;
+use wsguard_test_support::frame;
+use wsguard_test_support::honest::TOKEN;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::process::Signal;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target};
 
 use crate::nginx::{Nginx, policy};
 
@@ -37,7 +37,7 @@ pub(crate) fn ping(ground: &Ground) -> Outcome<String> {
         std::thread::spawn(move || idle(&target))
     };
     let pings = idle(&before_pinging.plain)?;
-    let panicked = |_| wsguard_faults::outcome::Failure("a client panicked".into());
+    let panicked = |_| Failure("a client panicked".into());
     let secure = secure.join().map_err(panicked)??;
     let cut = cut.join().map_err(panicked)??;
     Ok(format!(
@@ -84,7 +84,7 @@ pub(crate) fn drain(ground: &Ground) -> Outcome<String> {
         let target = if number % 2 == 0 { &nginx.plain } else { &nginx.tls };
         clients.push(Client::open(target, Dial::default(), &honest())?);
     }
-    host.group.signal(Signal::TERM)?;
+    host.group.signal(Signal::SIGTERM)?;
     for client in &mut clients {
         let (code, _) = client.closed(PATIENCE)?;
         ensure!(code == 1012, "closed with {code}");

@@ -7,7 +7,7 @@ mod passage;
 
 use std::process::ExitCode;
 
-use wsguard_faults::suite::{self, Test};
+use wsguard_test_support::suite::{self, Test};
 
 const TESTS: &[Test] = &[
     Test { name: "round-trips", threat: "S1", run: passage::round_trips },

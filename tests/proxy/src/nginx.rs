@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::json;
-use wsguard_faults::client::{ORIGIN, PATIENCE};
-use wsguard_faults::honest::TOKEN;
-use wsguard_faults::host::{Host, Setup};
-use wsguard_faults::outcome::Outcome;
-use wsguard_faults::process::{Group, mortal};
-use wsguard_faults::suite::Ground;
-use wsguard_faults::wire::{Dial, Target};
-use wsguard_faults::{debian, ensure, fail};
+use wsguard_test_support::client::{ORIGIN, PATIENCE};
+use wsguard_test_support::honest::TOKEN;
+use wsguard_test_support::host::Host;
+use wsguard_test_support::outcome::Outcome;
+use wsguard_test_support::process::{Group, Signal, mortal};
+use wsguard_test_support::setup::Setup;
+use wsguard_test_support::suite::Ground;
+use wsguard_test_support::wire::{Dial, Target};
+use wsguard_test_support::{debian, ensure, fail};
 
 const PROGRAM: &[&str] = &["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
 const STREAM: &[&str] =
@@ -68,7 +68,7 @@ impl Nginx {
         let directory = ground.scratch.join(format!("nginx-{plain}"));
         fs::create_dir_all(&directory)?;
         // As root its worker would become a user who may not open the host's socket.
-        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let user = if debian::is_root() { "user root;" } else { "" };
         let configuration = settings
             .replace("USER", user)
             .replace("DIRECTORY", &directory.display().to_string())
@@ -119,7 +119,7 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = Group::of(self.child.id()).and_then(|group| group.signal(Signal::KILL));
+            let _ = Group::of(self.child.id()).signal(Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }

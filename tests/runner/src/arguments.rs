@@ -2,77 +2,47 @@
 
 use std::path::PathBuf;
 
-use crate::failure::{Failure, Outcome, fail};
+use clap::Parser;
 
-const USAGE: &str = "wsguard-runner [--host rust,c,python,node] [--transport plain,tls] [--filter TEXT] [--jobs N] \
-                     [--list] [--table] [--slowest N] [--verbose] [--root tests/]";
-
-/// What to run and what to print.
-#[derive(Debug)]
+/// Runs every scenario of tests/scenarios against every host, over plain TCP and TLS
+#[derive(Debug, Parser)]
 pub(crate) struct Arguments {
-    /// `None`: every host there is.
+    /// Only these hosts
+    #[arg(long = "host", value_name = "NAME,…", value_delimiter = ',')]
     pub(crate) hosts: Option<Vec<String>>,
+    /// Only over these
+    #[arg(long = "transport", value_name = "plain,tls", value_delimiter = ',', hide_default_value = true,
+          default_values = ["plain", "tls"], value_parser = ["plain", "tls"], hide_possible_values = true)]
     pub(crate) transports: Vec<String>,
-    /// A part of the name, or a threat id.
+    /// Only the cases with this in their name, or of the threat with this id
+    #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
+    /// How many hosts run at once
+    #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) jobs: usize,
+    /// Say which cases there are, and run none
+    #[arg(long)]
     pub(crate) list: bool,
+    /// Print, for each threat, how many cases passed on each host
+    #[arg(long)]
     pub(crate) table: bool,
+    /// Say which N took longest
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) slowest: usize,
+    /// Name what passed and what was skipped, too
+    #[arg(long)]
     pub(crate) verbose: bool,
-    /// The directory with `scenarios` and `hosts`.
+    /// The directory with `scenarios` and `hosts`
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."), hide_default_value = true)]
     pub(crate) root: PathBuf,
-}
-
-impl Arguments {
-    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Outcome<Self> {
-        let mut parsed = Self {
-            hosts: None,
-            transports: vec!["plain".into(), "tls".into()],
-            filter: None,
-            jobs: 8,
-            list: false,
-            table: false,
-            slowest: 0,
-            verbose: false,
-            root: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."),
-        };
-        while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| Failure(format!("{argument} wants a value\n{USAGE}")));
-            match argument.as_str() {
-                "--host" => parsed.hosts = Some(list(&value()?)),
-                "--transport" => parsed.transports = list(&value()?),
-                "--filter" => parsed.filter = Some(value()?),
-                "--jobs" => parsed.jobs = number(&value()?)?,
-                "--slowest" => parsed.slowest = number(&value()?)?,
-                "--root" => parsed.root = PathBuf::from(value()?),
-                "--list" => parsed.list = true,
-                "--table" => parsed.table = true,
-                "--verbose" => parsed.verbose = true,
-                _ => return fail!("unknown argument {argument:?}\n{USAGE}"),
-            }
-        }
-        if let Some(unknown) = parsed.transports.iter().find(|name| !["plain", "tls"].contains(&name.as_str())) {
-            return fail!("unknown transport {unknown:?}: plain or tls");
-        }
-        Ok(parsed)
-    }
-}
-
-fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::to_owned).collect()
-}
-
-fn number(text: &str) -> Outcome<usize> {
-    text.parse().map_err(|_| Failure(format!("not a number: {text:?}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Outcome<Arguments> {
-        Arguments::parse(text.split_whitespace().map(str::to_owned))
+    fn parse(text: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(["wsguard-runner"].into_iter().chain(text.split_whitespace()))
     }
 
     #[test]
@@ -80,8 +50,10 @@ mod tests {
         let parsed = parse("--host rust,c --filter H1 --jobs 2 --table").unwrap();
         assert_eq!(parsed.hosts, Some(vec!["rust".into(), "c".into()]));
         assert_eq!((parsed.jobs, parsed.table, parsed.list), (2, true, false));
-        assert!(parse("--transport quic").is_err());
-        assert!(parse("--jobs").is_err());
-        assert!(parse("--nonsense").is_err());
+        assert_eq!(parsed.transports, ["plain", "tls"]);
+        assert_eq!(parse("--transport tls").unwrap().transports, ["tls"]);
+        for wrong in ["--transport quic", "--jobs", "--jobs x", "--nonsense", "H1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

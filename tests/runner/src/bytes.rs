@@ -1,8 +1,7 @@
-//! Byte strings as scenarios write them, and as failures print them.
+//! Byte strings as scenarios write them.
 
 use serde::Deserialize;
-
-use crate::failure::{Outcome, fail};
+use wsguard_test_support::outcome::{Outcome, fail};
 
 /// Text, hex, a repetition, or several of these in a row.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,13 +61,6 @@ pub(crate) fn from_hex(text: &str) -> Outcome<Vec<u8>> {
     Ok(digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect())
 }
 
-/// The first bytes, escaped, and how many there are in all.
-pub(crate) fn shown(bytes: &[u8]) -> String {
-    const LIMIT: usize = 200;
-    let head = bytes[..bytes.len().min(LIMIT)].escape_ascii();
-    if bytes.len() > LIMIT { format!("\"{head}\"… ({} bytes)", bytes.len()) } else { format!("\"{head}\"") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,11 +85,5 @@ mod tests {
     fn bad_hex_is_refused() {
         assert!(from_hex("0").is_err());
         assert!(from_hex("zz").is_err());
-    }
-
-    #[test]
-    fn long_bytes_are_shown_short() {
-        assert_eq!(shown(b"a\x00"), "\"a\\x00\"");
-        assert!(shown(&[b'x'; 500]).ends_with("(500 bytes)"));
     }
 }

@@ -1,15 +1,13 @@
-//! Request heads as a scenario bends them, and responses as the server answers them.
+//! Request heads as a scenario bends them, and what it wants in the heads of answers.
 
 use serde::Deserialize;
 use toml::Table;
+use wsguard_test_support::http::{KEY, ORIGIN, Response};
+use wsguard_test_support::outcome::{Outcome, fail};
 
-use crate::bytes::{Bytes, shown};
-use crate::failure::{Failure, Outcome, fail};
+use crate::bytes::Bytes;
 use crate::frame::FrameForm;
 use crate::jwt::Jwt;
-
-/// The key of RFC 6455's example: the runner always sends the same one.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// An opening handshake: the default head with what a scenario changes.
 #[derive(Debug, Clone, Deserialize)]
@@ -88,7 +86,7 @@ impl Request {
             ("Connection", "Upgrade"),
             ("Sec-WebSocket-Key", KEY),
             ("Sec-WebSocket-Version", "13"),
-            ("Origin", "https://app.example.com"),
+            ("Origin", ORIGIN),
             ("X-Auth-Token", "good"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -140,58 +138,24 @@ fn set(headers: &mut Vec<(String, String)>, name: &str, value: Option<&str>) {
     }
 }
 
-/// `Sec-WebSocket-Accept` for the key the runner sends.
-pub(crate) fn expected_accept() -> String {
-    tungstenite::handshake::derive_accept_key(KEY.as_bytes())
-}
-
-/// A response head, strictly parsed.
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    headers: Vec<(String, String)>,
-}
-
-impl Response {
-    /// Parses the bytes up to and with the empty line.
-    pub(crate) fn parse(head: &[u8]) -> Outcome<Self> {
-        let bad = || Failure(format!("not an HTTP response: {}", shown(head)));
-        let text = std::str::from_utf8(head).map_err(|_| bad())?;
-        let mut lines = text.strip_suffix("\r\n\r\n").ok_or_else(bad)?.split("\r\n");
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).ok_or_else(bad)?;
-        let status = status.get(..3).and_then(|digits| digits.parse().ok()).ok_or_else(bad)?;
-        let headers = lines
-            .map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(bad))
-            .collect::<Outcome<_>>()?;
-        Ok(Self { status, headers })
-    }
-
-    /// The value of a header; several are an error in everything this server answers.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
-        let value = values.next().map(|(_, value)| value.as_str());
-        if values.next().is_some() { Some("(sent twice)") } else { value }
-    }
-
-    /// Checks `name = "value" | "~part" | true | false`.
-    pub(crate) fn check(&self, wanted: &Table) -> Outcome {
-        for (name, value) in wanted {
-            let actual = self.header(name);
-            let ok = match value {
-                toml::Value::Boolean(present) => actual.is_some() == *present,
-                toml::Value::String(text) => match (text.strip_prefix('~'), actual) {
-                    (Some(part), Some(actual)) => actual.contains(part),
-                    (None, Some(actual)) => actual == text,
-                    (_, None) => false,
-                },
-                _ => false,
-            };
-            if !ok {
-                return fail!("expected header {name}: {value}, got {actual:?}");
-            }
+/// Checks `name = "value" | "~part" | true | false`.
+pub(crate) fn check_headers(response: &Response, wanted: &Table) -> Outcome {
+    for (name, value) in wanted {
+        let actual = response.header(name);
+        let ok = match value {
+            toml::Value::Boolean(present) => actual.is_some() == *present,
+            toml::Value::String(text) => match (text.strip_prefix('~'), actual) {
+                (Some(part), Some(actual)) => actual.contains(part),
+                (None, Some(actual)) => actual == text,
+                (_, None) => false,
+            },
+            _ => false,
+        };
+        if !ok {
+            return fail!("expected header {name}: {value}, got {actual:?}");
         }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -223,18 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn the_accept_value_of_rfc_6455() {
-        assert_eq!(expected_accept(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
-
-    #[test]
-    fn responses_parse_strictly() {
+    fn headers_of_an_answer_are_checked() {
         let response = Response::parse(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n").unwrap();
-        assert_eq!((response.status, response.header("connection")), (403, Some("close")));
-        assert!(Response::parse(b"HTTP/1.0 403 x\r\n\r\n").is_err());
-        assert!(Response::parse(b"HTTP/1.1 403 x\r\nno colon\r\n\r\n").is_err());
-        let wanted: Table = toml::from_str("Connection = '~clo'\nServer = false").unwrap();
-        assert!(response.check(&wanted).is_ok());
-        assert!(response.check(&toml::from_str("Server = true").unwrap()).is_err());
+        let check = |wanted: &str| check_headers(&response, &toml::from_str(wanted).unwrap());
+        assert!(check("Connection = '~clo'\nServer = false").is_ok());
+        for wrong in ["Server = true", "Connection = false", "Connection = 'clos'", "Connection = 1"] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
     }
 }

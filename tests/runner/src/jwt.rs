@@ -1,15 +1,12 @@
 //! Tokens signed right or wrong, as a scenario asks.
 
-use aws_lc_rs::{hmac, rand::SystemRandom, signature};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::failure::{Failure, Outcome, fail};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wsguard_test_support::jwt::Jwt as Signed;
+use wsguard_test_support::outcome::{Outcome, fail};
+
 use crate::matcher::literal;
 
 /// A JSON Web Token in its parts. A claim `"@now+60"` or `"@now-60"` is seconds from now.
@@ -38,43 +35,11 @@ impl Jwt {
             }
         }
         let claims = timed(literal(&self.claims))?;
-        let text = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
-        let mut signature = self.signature(text.as_bytes())?;
+        let mut jwt = Signed::sign(&self.sign, &self.key, &header, &claims)?;
         if self.forged {
-            signature.iter_mut().rev().take(4).for_each(|byte| *byte ^= 0x55);
+            jwt.signature.iter_mut().rev().take(4).for_each(|byte| *byte ^= 0x55);
         }
-        Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-
-    fn signature(&self, text: &[u8]) -> Outcome<Vec<u8>> {
-        let rejected = |_| Failure("the JWT key was rejected".into());
-        let unsigned = |_| Failure("the JWT could not be signed".into());
-        let random = SystemRandom::new();
-        Ok(match self.sign.as_str() {
-            "none" => Vec::new(),
-            "HS256" => hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.key.as_bytes()), text).as_ref().to_vec(),
-            "ES256" => {
-                let kind = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
-                let pair = signature::EcdsaKeyPair::from_pkcs8(kind, &self.der()?).map_err(rejected)?;
-                pair.sign(&random, text).map_err(unsigned)?.as_ref().to_vec()
-            }
-            "EdDSA" => {
-                let pair = signature::Ed25519KeyPair::from_pkcs8(&self.der()?).map_err(rejected)?;
-                pair.sign(text).as_ref().to_vec()
-            }
-            "RS256" => {
-                let pair = signature::RsaKeyPair::from_pkcs8(&self.der()?).map_err(rejected)?;
-                let mut out = vec![0; pair.public_modulus_len()];
-                pair.sign(&signature::RSA_PKCS1_SHA256, &random, text, &mut out).map_err(unsigned)?;
-                out
-            }
-            other => return fail!("unknown JWT signature {other:?}"),
-        })
-    }
-
-    fn der(&self) -> Outcome<Vec<u8>> {
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|error| error.to_string())?;
-        Ok(key.secret_der().to_vec())
+        Ok(jwt.encode())
     }
 }
 
@@ -101,23 +66,28 @@ fn timed(claims: Value) -> Outcome<Value> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_parts_are_what_was_asked_for() {
-        let jwt: Jwt =
-            toml::from_str("sign = 'HS256'\nkey = 'k'\nheader = { alg = 'none' }\nclaims = { exp = '@now+60' }")
-                .unwrap();
-        let token = jwt.encode().unwrap();
-        let parts: Vec<_> = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
-        let header: Value = serde_json::from_slice(&parts[0]).unwrap();
-        let claims: Value = serde_json::from_slice(&parts[1]).unwrap();
-        assert_eq!(header, json!({"alg": "none", "typ": "JWT"}));
-        assert!(claims["exp"].is_i64());
-        assert_eq!(parts[2].len(), 32);
+    fn encoded(text: &str) -> String {
+        toml::from_str::<Jwt>(text).unwrap().encode().unwrap()
     }
 
     #[test]
-    fn none_has_no_signature() {
-        let jwt: Jwt = toml::from_str("sign = 'none'\nclaims = {}").unwrap();
-        assert!(jwt.encode().unwrap().ends_with('.'));
+    fn the_header_is_what_was_asked_for_and_forging_changes_the_signature_alone() {
+        let claims = "claims = { sub = 'alice' }";
+        let asked = encoded(&format!("sign = 'HS256'\nkey = 'k'\nheader = {{ alg = 'none' }}\n{claims}"));
+        let (header, claimed) = (json!({"alg": "none", "typ": "JWT"}), json!({"sub": "alice"}));
+        assert_eq!(asked, Signed::sign("HS256", "k", &header, &claimed).unwrap().encode());
+        let forged =
+            encoded(&format!("sign = 'HS256'\nkey = 'k'\nheader = {{ alg = 'none' }}\nforged = true\n{claims}"));
+        assert_ne!(asked, forged);
+        assert_eq!(asked.rsplit_once('.').unwrap().0, forged.rsplit_once('.').unwrap().0);
+    }
+
+    #[test]
+    fn times_are_relative_to_now() {
+        let claims = |text: &str| timed(json!({"exp": text}));
+        let now = claims("@now").unwrap()["exp"].as_i64().unwrap();
+        assert!((now + 60..now + 70).contains(&claims("@now+60").unwrap()["exp"].as_i64().unwrap()));
+        assert_eq!(claims("later").unwrap()["exp"], "later");
+        assert!(claims("@now+soon").is_err());
     }
 }

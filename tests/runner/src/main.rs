@@ -5,8 +5,6 @@
 
 mod arguments;
 mod bytes;
-mod certs;
-mod failure;
 mod frame;
 mod host;
 mod http;
@@ -26,11 +24,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use arguments::Arguments;
-use certs::Certs;
-use failure::{Failure, Outcome, fail};
+use clap::Parser as _;
 use report::{Report, Verdict};
 use run::Place;
 use scenario::Case;
+use wsguard_test_support::certs::Certs;
+use wsguard_test_support::host::there;
+use wsguard_test_support::outcome::{Failure, Outcome, fail};
 
 /// One case on one host over one transport.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ struct Job<'a> {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| suite(&arguments)) {
+    match suite(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
@@ -65,8 +65,8 @@ fn suite(arguments: &Arguments) -> Outcome<bool> {
         return Ok(true);
     }
     let hosts = hosts(arguments)?;
-    let scratch = Scratch::create()?;
-    let certs = Certs::create(&scratch.0)?;
+    let scratch = tempfile::Builder::new().prefix("wsguard-runner").tempdir()?;
+    let certs = Certs::create(scratch.path())?;
     let began = Instant::now();
     let report = Mutex::new(Report::default());
     let (alone, beside): (Vec<_>, Vec<_>) = jobs(&cases, &hosts, arguments).into_iter().partition(|job| job.case.alone);
@@ -88,16 +88,11 @@ fn suite(arguments: &Arguments) -> Outcome<bool> {
 
 /// The hosts asked for, or every one that has an executable `run`.
 fn hosts(arguments: &Arguments) -> Outcome<Vec<(String, PathBuf)>> {
-    let run_of = |name: &str| arguments.root.join("hosts").join(name).join("run");
-    let known = ["rust", "c", "python", "node"].map(String::from).to_vec();
-    let asked =
-        arguments.hosts.clone().unwrap_or_else(|| known.into_iter().filter(|name| run_of(name).is_file()).collect());
-    if asked.is_empty() {
-        return fail!("no host below {}", arguments.root.join("hosts").display());
-    }
+    let directory = arguments.root.join("hosts");
+    let asked = arguments.hosts.clone().map_or_else(|| there(&directory), Ok)?;
     asked
         .into_iter()
-        .map(|name| match run_of(&name).canonicalize() {
+        .map(|name| match directory.join(&name).join("run").canonicalize() {
             Ok(run) => Ok((name, run)),
             Err(error) => fail!("host {name}: {error}"),
         })
@@ -157,21 +152,4 @@ fn run_all(
 
 fn run_of<'a>(hosts: &'a [(String, PathBuf)], name: &str) -> Option<&'a Path> {
     hosts.iter().find(|(known, _)| known == name).map(|(_, run)| run.as_path())
-}
-
-/// The temporary directory of a run.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn create() -> Outcome<Self> {
-        let dir = std::env::temp_dir().join(format!("wsguard-runner-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,12 +1,14 @@
-//! Counting verdicts: the closing line, the table for SECURITY.md, and the asserted number of skips.
+//! Counting verdicts: the closing line, the table of threats, and the asserted number of skips.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::failure::{Failure, Outcome};
+use wsguard_test_support::outcome::{Failure, Outcome};
+
 use crate::scenario::Case;
+use crate::step::misread;
 
 /// How one job ended.
 #[derive(Debug, Clone)]
@@ -112,7 +114,7 @@ impl Report {
     /// Compares with the checked-in numbers in `SKIPS`.
     pub(crate) fn skips_are_expected(&self, scenarios: &Path, hosts: &[&str]) -> Outcome<bool> {
         let text = std::fs::read_to_string(scenarios.join("SKIPS"))?;
-        let expected: BTreeMap<String, usize> = toml::from_str(&text)?;
+        let expected: BTreeMap<String, usize> = toml::from_str(&text).map_err(misread)?;
         let mut right = true;
         for host in hosts {
             let expected = expected.get(*host).copied().unwrap_or(0);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Table, Value};
+use wsguard_test_support::outcome::{Failure, Outcome, fail};
 
-use crate::failure::{Failure, Outcome, fail};
 use crate::step::Step;
 use crate::template::{plain, substitute, unroll};
 
@@ -271,16 +271,10 @@ mod tests {
         assert!(with("steps = [{ upgrade = { orign = 'x' } }]").is_err());
     }
 
-    /// The whole checked-in suite loads, is large enough, and no row in scope is without a scenario.
+    /// The whole checked-in suite loads and is large enough. That no threat is without a scenario, tests/support looks after.
     #[test]
-    fn the_suite_covers_every_threat_in_scope() {
+    fn the_suite_loads() {
         let cases = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")).unwrap();
         assert!(cases.len() >= 300, "only {} cases", cases.len());
-        let covered: BTreeSet<&str> = cases.iter().flat_map(|case| case.threats.iter().map(String::as_str)).collect();
-        let ranges = [("H", 24), ("A", 7), ("R", 10), ("P", 10), ("J", 6), ("T", 2)];
-        let ids = ranges.iter().flat_map(|(kind, last)| (1..=*last).map(move |number| format!("{kind}{number}")));
-        let single = ["S1", "S2", "S4", "S5", "S6", "S10"].map(String::from);
-        let missing: Vec<String> = ids.chain(single).filter(|id| !covered.contains(id.as_str())).collect();
-        assert!(missing.is_empty(), "no scenario for {missing:?}");
     }
 }

@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
+use wsguard_test_support::outcome::{Failure, Outcome, fail};
 
 use crate::bytes::Bytes;
-use crate::failure::{Failure, Outcome, fail};
 use crate::frame::{FrameForm, Opcode};
 use crate::http::Request;
 use crate::wire::Connect;
@@ -315,8 +315,8 @@ impl Step {
     pub(crate) fn parse(value: &Value) -> Outcome<Self> {
         let Value::Table(table) = value else { return fail!("a step is a table, not {value}") };
         let mut table = table.clone();
-        let on = table.remove("on").map(Value::try_into).transpose()?;
-        let chunk = table.remove("chunk").map(Value::try_into).transpose()?;
+        let on = table.remove("on").map(read).transpose()?;
+        let chunk = table.remove("chunk").map(read).transpose()?;
         let mut verbs = table.into_iter();
         match (verbs.next(), verbs.next()) {
             (Some((verb, value)), None) => {
@@ -330,7 +330,13 @@ impl Step {
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> Outcome<T> {
-    value.try_into().map_err(Failure::from)
+    value.try_into().map_err(misread)
+}
+
+/// What is wrong with a value, without the place in a file that it does not come from.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+pub(crate) fn misread(error: toml::de::Error) -> Failure {
+    Failure(error.message().to_owned())
 }
 
 impl Verb {

@@ -1,8 +1,7 @@
 //! `{{name}}` substitution and loop expansion, on TOML values before they become steps.
 
 use toml::{Table, Value};
-
-use crate::failure::{Outcome, fail};
+use wsguard_test_support::outcome::{Outcome, fail};
 
 /// Replaces `{{name}}` in every string of `value`. A string that is nothing but `{{name}}` becomes the variable's
 /// value with its type. A name in `later` is left as it is: it is known only once the host runs.

@@ -3,10 +3,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::bucket::{Bucket, Rate};
-use crate::client_ip::AddressKey;
-use crate::time::Moment;
-use crate::verdict::{Code, Severity};
+use wsguard_proto::bucket::{Bucket, Rate};
+use wsguard_proto::client_ip::AddressKey;
+use wsguard_proto::time::Moment;
+use wsguard_proto::verdict::{Code, Severity};
 
 /// Codes and addresses remembered at once.
 const MAX_REMEMBERED: usize = 4096;

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use crate::bucket::{Bucket, Rate};
-use crate::limits::lock;
-use crate::time::Moment;
+use wsguard_proto::bucket::{Bucket, Rate};
+use wsguard_proto::lock::lock;
+use wsguard_proto::time::Moment;
 
 /// Lines and bytes that may wait.
 const MAX_LINES: usize = 8192;

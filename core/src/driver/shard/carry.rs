@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::task::Context;
 
 use super::{Shard, with_shard};
-use crate::connection::{Connection, Report};
 use crate::driver::commands::{Command, CommandBuffer};
 use crate::driver::ids::ConnectionId;
 use crate::driver::opening;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
-use crate::revocation::is_older;
-use crate::time::Moment;
-use crate::verdict::Code;
+use wsguard_proto::connection::{Connection, Report};
+use wsguard_proto::revocation::is_older;
+use wsguard_proto::time::Moment;
+use wsguard_proto::verdict::Code;
 
 /// A connection's outbox is written before the end of the turn when commands put more than this into it.
 const EARLY_WRITE_BYTES: usize = 256 * 1024;
@@ -116,7 +116,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         now: Moment,
-        act: impl FnOnce(&mut Connection, &mut crate::connection::Turn<'_>),
+        act: impl FnOnce(&mut Connection, &mut wsguard_proto::connection::Turn<'_>),
     ) {
         if let Some(mut session) = self.take_id(id) {
             self.turn(&mut session, now, act);

@@ -10,7 +10,7 @@ use crate::driver::commands::CommandBuffer;
 use crate::driver::ids::{ConnectionId, MAX_SLOTS, next_generation};
 use crate::driver::shared::{Life, Remote, Shared};
 use crate::driver::stats::{add, shift};
-use crate::rooms::Rooms;
+use wsguard_proto::rooms::Rooms;
 
 /// What the places of one shard are taken from.
 #[derive(Debug)]
@@ -204,7 +204,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Options, Policy};
+    use wsguard_proto::config::Options;
+
+    use crate::driver::compile;
     use crate::driver::shared::Wake;
 
     struct Nobody;
@@ -215,7 +217,7 @@ mod tests {
 
     fn places() -> (Rc<Places>, Arc<Shared>) {
         let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 1, "max_connections": 8}"#;
-        let policy = Policy::new(Options::from_json(json).unwrap()).unwrap();
+        let policy = compile(Options::from_json(json).unwrap()).unwrap();
         let shared = Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false));
         (Places::new(Arc::clone(&shared), 0), shared)
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::with_shard;
-use crate::limits::lock;
+use wsguard_proto::lock::lock;
 
 /// Connections that have their turn before accepting, commands and timers have theirs.
 const TURNS_PER_ROUND: usize = 256;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
@@ -259,6 +259,15 @@ impl TlsStream {
         }
     }
 
+    /// Says goodbye (`close_notify`), once. A connection that TLS has given up has nothing left to say.
+    fn keep_goodbye(&mut self) {
+        if !core::mem::replace(&mut self.said_goodbye, true) {
+            let mut goodbye = Vec::new();
+            let len = self.seal(Plaintext::CloseNotify, &mut goodbye).unwrap_or(0);
+            self.unsent.extend_from_slice(&goodbye[..len]);
+        }
+    }
+
     /// Writes what the socket refused before.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let sent = poll_write_all(&mut self.socket, cx, &self.unsent)?;
@@ -347,15 +356,20 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.said_goodbye {
-            this.said_goodbye = true;
-            let mut goodbye = Vec::new();
-            // A connection that TLS has given up has nothing left to say.
-            let len = this.seal(Plaintext::CloseNotify, &mut goodbye).unwrap_or(0);
-            this.unsent.extend_from_slice(&goodbye[..len]);
-        }
+        this.keep_goodbye();
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+/// RFC 8446 section 6.1: whoever ends its side says so first, also where it waits for nothing more (the server stops, a
+/// peer took too long). As far as the socket takes it at once.
+impl Drop for TlsStream {
+    fn drop(&mut self) {
+        if !self.tls.is_handshaking() {
+            self.keep_goodbye();
+            let _ = self.poll_send(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 
@@ -370,7 +384,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::config::{TlsOptions, TlsVersion};
+    use wsguard_proto::config::{TlsOptions, TlsVersion};
 
     /// A socket that passes on at most so many bytes at a time.
     struct Cut(TcpStream, usize);
@@ -392,9 +406,11 @@ mod tests {
         }
     }
 
-    /// Runs `client` against a server that reads with room for `room` bytes and echoes until the peer's goodbye.
-    /// Returns what the server's end came to.
-    fn echo<C: FnOnce(TcpStream, ClientConnection) + Send + 'static>(room: usize, client: C) -> io::Result<usize> {
+    /// Lets `client` talk to `serve`, which has the server's end once the handshake is over. Returns what that came to.
+    fn meet<R>(
+        client: impl FnOnce(TcpStream, ClientConnection) + Send + 'static,
+        serve: impl AsyncFnOnce(TlsStream) -> io::Result<R>,
+    ) -> io::Result<R> {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let mut roots = RootCertStore::empty();
@@ -414,11 +430,20 @@ mod tests {
             client(TcpStream::connect(address).unwrap(), tls);
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let outcome = runtime.block_on(async {
+        let outcome = runtime.block_on(tokio::task::unconstrained(async {
             let (socket, _) = listener.accept().unwrap();
             socket.set_nonblocking(true).unwrap();
             let socket = Socket::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
-            let mut stream = TlsStream::accept(config, socket).await?;
+            serve(TlsStream::accept(config, socket).await?).await
+        }));
+        peer.join().unwrap();
+        outcome
+    }
+
+    /// Runs `client` against a server that reads with room for `room` bytes and echoes until the peer's goodbye.
+    /// Returns what the server's end came to.
+    fn echo(room: usize, client: impl FnOnce(TcpStream, ClientConnection) + Send + 'static) -> io::Result<usize> {
+        meet(client, async |mut stream| {
             let mut buffer = vec![0; room];
             let mut total = 0;
             loop {
@@ -431,9 +456,13 @@ mod tests {
                 stream.write_all(&buffer[..len]).await?;
                 stream.flush().await?;
             }
-        });
-        peer.join().unwrap();
-        outcome
+        })
+    }
+
+    fn shake_hands(socket: &mut TcpStream, tls: &mut ClientConnection) {
+        while tls.is_handshaking() {
+            tls.complete_io(socket).unwrap();
+        }
     }
 
     /// Sends `payload` in cuts of `cut` bytes and expects it back, and an orderly end.
@@ -486,26 +515,8 @@ mod tests {
 
     /// Plaintext by turns, as a connection reads it that never stops by itself, and all of it.
     fn turns_of(record: usize, records: usize) -> (Vec<usize>, usize) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
-        let options = TlsOptions { cert, key, client_ca: None, min_version: TlsVersion::V1_2 };
-        let config = super::super::server_config(&options).unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let peer = std::thread::spawn(move || {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            let mut tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-            let mut socket = TcpStream::connect(address).unwrap();
-            while tls.is_handshaking() {
-                tls.complete_io(&mut socket).unwrap();
-            }
+        let client = move |mut socket: TcpStream, mut tls: ClientConnection| {
+            shake_hands(&mut socket, &mut tls);
             tls.set_buffer_limit(None);
             for _ in 0..records {
                 tls.writer().write_all(&vec![7; record]).unwrap();
@@ -515,14 +526,9 @@ mod tests {
                 tls.write_tls(&mut socket).unwrap();
             }
             let _ = socket.read_to_end(&mut Vec::new());
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let outcome = runtime.block_on(tokio::task::unconstrained(async {
-            let (socket, _) = listener.accept().unwrap();
-            socket.set_nonblocking(true).unwrap();
-            let socket = Socket::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
-            let mut stream = TlsStream::accept(config, socket).await.unwrap();
-            let (mut turns, mut total, mut buffer) = (Vec::new(), 0, vec![0; 256 * 1024]);
+        };
+        let (mut turns, mut total, mut buffer) = (Vec::new(), 0, vec![0; 256 * 1024]);
+        let outcome = meet(client, async |mut stream| {
             std::future::poll_fn(|cx| {
                 let mut turn = 0;
                 loop {
@@ -540,19 +546,28 @@ mod tests {
                 }
             })
             .await
-            .unwrap();
-            (turns, total)
-        }));
-        peer.join().unwrap();
-        outcome
+        });
+        outcome.unwrap();
+        (turns, total)
+    }
+
+    #[test]
+    fn whoever_is_dropped_is_told_goodbye() {
+        let client = |mut socket: TcpStream, mut tls: ClientConnection| {
+            shake_hands(&mut socket, &mut tls);
+            let mut reader = StreamOwned::new(tls, socket);
+            let mut said = Vec::new();
+            // Without `close_notify` this is an error: the end may be an attacker's.
+            reader.read_to_end(&mut said).unwrap();
+            assert_eq!(said, b"last words");
+        };
+        meet(client, async |mut stream| stream.write_all(b"last words").await).unwrap();
     }
 
     #[test]
     fn a_peer_that_leaves_without_a_goodbye_is_an_error() {
         let outcome = echo(64, |mut socket, mut tls| {
-            while tls.is_handshaking() {
-                tls.complete_io(&mut socket).unwrap();
-            }
+            shake_hands(&mut socket, &mut tls);
             socket.shutdown(std::net::Shutdown::Write).unwrap();
             let _ = socket.read_to_end(&mut Vec::new());
         });
@@ -574,9 +589,7 @@ mod tests {
     #[test]
     fn a_record_that_was_tampered_with_ends_the_connection() {
         let outcome = echo(64, |mut socket, mut tls| {
-            while tls.is_handshaking() {
-                tls.complete_io(&mut socket).unwrap();
-            }
+            shake_hands(&mut socket, &mut tls);
             // An application data record that no key made.
             socket.write_all(&[&[23, 3, 3, 0, 40][..], &[7; 40]].concat()).unwrap();
             let _ = socket.read_to_end(&mut Vec::new());

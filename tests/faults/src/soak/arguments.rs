@@ -1,46 +1,34 @@
 //! The command line, and which hosts there are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::{ensure, fail};
+use clap::Parser;
+use wsguard_test_support::host::NAMES;
+use wsguard_test_support::outcome::{Outcome, ensure};
+use wsguard_test_support::suite::HOSTS;
 
-const USAGE: &str = "[--minutes 30] [--hosts rust,c] [--seed N] [--only ATTACK,…] [--directory DIR]";
-
-/// What the command line asks for.
-#[derive(Debug)]
+/// Puts every host under all attacks at once, with honest clients beside them
+#[derive(Debug, Parser)]
 pub(crate) struct Arguments {
-    /// How long each host is attacked.
+    /// How long each host is attacked
+    #[arg(long = "minutes", value_name = "MINUTES", default_value = "30", value_parser = minutes)]
     pub(crate) span: Duration,
-    /// Where chance comes from.
-    pub(crate) seed: u64,
-    /// Where the hosts are.
-    pub(crate) directory: PathBuf,
-    /// The kinds of attack; all when empty.
-    pub(crate) only: Vec<String>,
+    /// Only these hosts; without it all that are built
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     hosts: Option<Vec<String>>,
+    /// Where chance comes from; without it the clock
+    #[arg(long, value_name = "N", default_value_t = any_seed(), hide_default_value = true)]
+    pub(crate) seed: u64,
+    /// Only these kinds of attack
+    #[arg(long, value_name = "ATTACK,…", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Where the hosts are
+    #[arg(long, value_name = "DIR", default_value = HOSTS, hide_default_value = true)]
+    pub(crate) directory: PathBuf,
 }
 
 impl Arguments {
-    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hosts");
-        let mut parsed =
-            Self { span: Duration::from_secs(30 * 60), seed: any_seed(), directory, only: Vec::new(), hosts: None };
-        while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| Failure(format!("{word} wants a value; {USAGE}")))?;
-            match word.as_str() {
-                "--minutes" => parsed.span = minutes(&value)?,
-                "--hosts" => parsed.hosts = Some(value.split([',', ' ']).map(str::to_owned).collect()),
-                "--only" => parsed.only = value.split(',').map(str::to_owned).collect(),
-                "--seed" => parsed.seed = value.parse().map_err(|_| Failure("--seed wants a whole number".into()))?,
-                "--directory" => parsed.directory = value.into(),
-                _ => return fail!("unknown argument {word:?}; {USAGE}"),
-            }
-        }
-        Ok(parsed)
-    }
-
     /// Those that were asked for, which must be there; or all that are built.
     pub(crate) fn hosts(&self) -> Outcome<Vec<String>> {
         if let Some(hosts) = &self.hosts {
@@ -49,8 +37,8 @@ impl Arguments {
             }
             return Ok(hosts.clone());
         }
-        let hosts = ["rust", "c", "python", "node"].into_iter().filter(|host| self.is_built(host));
-        let hosts = hosts.map(str::to_owned).collect::<Vec<_>>();
+        let hosts = NAMES.iter().filter(|host| self.is_built(host));
+        let hosts = hosts.map(|host| (*host).to_owned()).collect::<Vec<_>>();
         ensure!(!hosts.is_empty(), "no host is built: `make hosts` does it");
         Ok(hosts)
     }
@@ -71,10 +59,10 @@ impl Arguments {
 }
 
 /// At least a quarter of a minute: memory is read in every quarter of the time.
-fn minutes(text: &str) -> Outcome<Duration> {
+fn minutes(text: &str) -> Result<Duration, &'static str> {
     match text.parse::<f64>() {
         Ok(minutes) if (0.25..=10_000.0).contains(&minutes) => Ok(Duration::from_secs_f64(minutes * 60.0)),
-        _ => fail!("--minutes wants a number from 0.25 to 10000, got {text:?}"),
+        _ => Err("a number from 0.25 to 10000 is wanted"),
     }
 }
 
@@ -87,8 +75,8 @@ fn any_seed() -> u64 {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Outcome<Arguments> {
-        Arguments::parse(line.split_whitespace().map(str::to_owned))
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(["wsguard-soak"].into_iter().chain(line.split_whitespace()))
     }
 
     #[test]
@@ -96,6 +84,7 @@ mod tests {
         let parsed = parse("--minutes 0.5 --seed 7 --hosts rust,c").unwrap();
         assert_eq!((parsed.span, parsed.seed), (Duration::from_secs(30), 7));
         assert_eq!(parsed.hosts.unwrap(), ["rust", "c"]);
+        assert_eq!(parse("--only churn,noise").unwrap().only, ["churn", "noise"]);
         assert_eq!(parse("").unwrap().span, Duration::from_secs(1800));
         for wrong in ["--minutes 0", "--minutes soon", "--seed x", "--minutes", "--what 1"] {
             assert!(parse(wrong).is_err(), "{wrong}");

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::ensure;
-use wsguard_faults::frame;
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::wire::{Dial, Target};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::ensure;
+use wsguard_test_support::frame;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::wire::{Dial, Target};
 
 use crate::dice::Dice;
 use crate::ledger::{self, Kind, LOBBY, Ledger, Wrong};

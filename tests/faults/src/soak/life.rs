@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wsguard_faults::certs::Certs;
-use wsguard_faults::client::PATIENCE;
-use wsguard_faults::host::Host;
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::wire::Target;
-use wsguard_faults::{ensure, fail};
+use wsguard_test_support::certs::Certs;
+use wsguard_test_support::client::PATIENCE;
+use wsguard_test_support::host::Host;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::wire::Target;
+use wsguard_test_support::{ensure, fail};
 
 use crate::attacks::{ATTACKERS, Attacker};
 use crate::dice::Dice;

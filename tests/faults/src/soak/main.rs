@@ -15,9 +15,10 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use wsguard_faults::certs::Certs;
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::process::raise_descriptor_limit;
+use clap::Parser as _;
+use wsguard_test_support::certs::Certs;
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::process::raise_descriptor_limit;
 
 use crate::arguments::Arguments;
 use crate::life::Plan;
@@ -25,7 +26,7 @@ use crate::policy::Policy;
 use crate::report::Report;
 
 fn main() -> ExitCode {
-    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| soak(&arguments)) {
+    match soak(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
@@ -37,15 +38,13 @@ fn main() -> ExitCode {
 
 /// Every host in its turn; whether all is well.
 fn soak(arguments: &Arguments) -> Outcome<bool> {
-    raise_descriptor_limit();
+    raise_descriptor_limit()?;
     attacks::check(&arguments.only)?;
     let hosts = arguments.hosts()?;
     let minutes = arguments.span.as_secs_f64() / 60.0;
     println!("soak: {minutes} minutes on each of {}; SEED={}", hosts.join(", "), arguments.seed);
-    let scratch = std::env::temp_dir().join(format!("wsguard-soak-{}", std::process::id()));
-    let outcome = hosts.iter().try_fold(true, |well, host| Ok(soak_host(arguments, host, &scratch)? && well));
-    let _ = fs::remove_dir_all(scratch);
-    outcome
+    let scratch = tempfile::Builder::new().prefix("wsguard-soak").tempdir()?;
+    hosts.iter().try_fold(true, |well, host| Ok(soak_host(arguments, host, scratch.path())? && well))
 }
 
 fn soak_host(arguments: &Arguments, host: &str, scratch: &Path) -> Outcome<bool> {

@@ -2,9 +2,9 @@
 //! enough that attackers reach all of them, and honest clients stay well below.
 
 use serde_json::{Value, json};
-use wsguard_faults::certs::Certs;
-use wsguard_faults::client::ORIGIN;
-use wsguard_faults::host::Setup;
+use wsguard_test_support::certs::Certs;
+use wsguard_test_support::client::ORIGIN;
+use wsguard_test_support::setup::Setup;
 
 /// The limit of connections from one address.
 pub(crate) const PER_ADDRESS: usize = 100;

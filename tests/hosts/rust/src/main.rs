@@ -1,4 +1,4 @@
-//! The Rust test host: what an application writes, and nothing else. See HOST.md for the contract.
+//! The Rust test host: what an application writes, and nothing else. See docs/HOST.md for the contract.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use wsguard_test_support::outcome::{Outcome, fail};
+use wsguard_test_support::process::Signal;
 
 use super::{Run, ms, write_file};
-use crate::failure::{Outcome, fail};
 use crate::host::PLACE;
 use crate::matcher::{literal, to_json};
 use crate::step::{Control, CountEvents, Elapsed, Log, Memory, Verb};
@@ -28,13 +29,13 @@ impl Run<'_> {
                 self.no_forbidden_text()
             }
             Verb::Control(control) => self.control(control),
-            Verb::Signal(name) if name == "TERM" => self.host.signal_terminate(),
+            Verb::Signal(name) if name == "TERM" => self.host.process.group.signal(Signal::SIGTERM),
             Verb::EndInput(_) => {
-                self.host.end_input();
+                self.host.process.end_input();
                 Ok(())
             }
             Verb::Exit(wanted) => {
-                let code = self.host.exit_code(ms(wanted.within_ms))?;
+                let code = self.host.process.exit_code(ms(wanted.within_ms))?;
                 self.exited = true;
                 if code == wanted.code { Ok(()) } else { fail!("expected exit code {}, got {code}", wanted.code) }
             }
@@ -98,7 +99,7 @@ impl Run<'_> {
 
     fn control(&mut self, control: &Control) -> Outcome {
         let command = literal(&toml::Value::Table(control.send.clone()));
-        self.host.tell(&command)?;
+        self.host.process.tell(&command)?;
         if control.detached {
             return Ok(());
         }
@@ -129,7 +130,7 @@ impl Run<'_> {
     }
 
     fn memory(&mut self, wanted: &Memory) -> Outcome {
-        let kib = self.host.resident_kib();
+        let kib = self.host.process.group.resident_kib();
         if let Some(name) = &wanted.mark {
             self.memory.insert(name.clone(), kib);
         }

@@ -6,15 +6,15 @@ mod wire_steps;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use toml::Table;
+use wsguard_test_support::certs::Certs;
+use wsguard_test_support::http::ORIGIN;
+use wsguard_test_support::outcome::{Failure, Outcome, fail};
 
-use crate::certs::Certs;
-use crate::failure::{Failure, Outcome, fail};
-use crate::host::{Host, Started};
+use crate::host::Host;
 use crate::matcher::{literal, matches, to_json};
 use crate::scenario::Case;
 use crate::step::{Step, Verb};
@@ -47,48 +47,31 @@ struct Run<'a> {
     echoes: u64,
 }
 
-/// A directory of one case, removed with what is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn create(parent: &Path) -> Outcome<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let dir = parent.join(format!("case-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir(&dir)?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs `case`; the failure names the step.
 pub(crate) fn run(case: &Case, place: Place<'_>) -> Outcome {
-    let scratch = Scratch::create(&place.certs.dir)?;
+    let scratch = tempfile::Builder::new().prefix("case").tempdir_in(&place.certs.dir)?;
     let mut vars = Table::new();
     for (name, value) in [
-        ("dir", scratch.0.display().to_string()),
+        ("dir", scratch.path().display().to_string()),
         ("certs", place.certs.dir.display().to_string()),
         ("transport", place.transport.to_owned()),
     ] {
         vars.insert(name.into(), value.into());
     }
     for (name, content) in &case.files {
-        write_file(place.certs, &scratch.0, name, content.as_str().unwrap_or_default())?;
+        write_file(place.certs, scratch.path(), name, content.as_str().unwrap_or_default())?;
     }
     let options = options(case, place, &vars)?;
     let raw_protocol = options["protocol"] == "raw";
     let app = literal(&substitute(&toml::Value::Table(case.app.clone()), &vars, &["addr", "port"])?);
-    let (mut host, started) = Host::start(place.run, &json!({"options": options, "app": app}))?;
-    let address = match (started, &case.start_error) {
-        (Started::Listening(address), None) => address,
-        (Started::Refused(line), Some(wanted)) => return start_refused(&mut host, &to_json(wanted), &line),
-        (Started::Listening(_), Some(wanted)) => return fail!("expected a refused start {wanted}, it listens"),
-        (Started::Refused(line), None) => return fail!("the start was refused: {line}"),
-    };
+    let (mut host, answer) = Host::start(place.run, &json!({"options": options, "app": app}))?;
+    match (answer["type"] == "error", &case.start_error) {
+        (false, None) => {}
+        (true, Some(wanted)) => return start_refused(&mut host, &to_json(wanted), &answer),
+        (false, Some(wanted)) => return fail!("expected a refused start {wanted}, it listens"),
+        (true, None) => return fail!("the start was refused: {answer}"),
+    }
+    let address = host.process.target.address.clone();
     let port = address.rsplit(':').next().unwrap_or_default().to_owned();
     vars.insert("addr".into(), address.clone().into());
     vars.insert("port".into(), port.into());
@@ -98,7 +81,7 @@ pub(crate) fn run(case: &Case, place: Place<'_>) -> Outcome {
         host,
         address,
         raw_protocol,
-        dir: scratch.0.clone(),
+        dir: scratch.path().to_owned(),
         connections: BTreeMap::new(),
         current: "a".into(),
         marks: BTreeMap::from([("start".into(), Instant::now())]),
@@ -124,7 +107,7 @@ fn options(case: &Case, place: Place<'_>, vars: &Table) -> Outcome<Value> {
     let mut options = json!({
         "listen": "127.0.0.1:0",
         "threads": 1,
-        "origins": ["https://app.example.com"],
+        "origins": [ORIGIN],
         "auth": {"tokens": [{"token": "good", "user": "alice"}]},
         "protocol": "json",
     });
@@ -133,8 +116,7 @@ fn options(case: &Case, place: Place<'_>, vars: &Table) -> Outcome<Value> {
             json!({"echo": {}, "join": {}, "leave": {}, "say": {}, "throw": {}, "block": {}, "close": {}});
     }
     if place.transport == "tls" {
-        let file = |name: &str| place.certs.dir.join(name).display().to_string();
-        options["tls"] = json!({"cert": file("server.pem"), "key": file("server.key")});
+        options["tls"] = json!({"cert": place.certs.path("server.pem"), "key": place.certs.path("server.key")});
     }
     if let (Some(options), Value::Object(given)) = (options.as_object_mut(), given) {
         for (name, value) in given {
@@ -154,7 +136,7 @@ fn start_refused(host: &mut Host, wanted: &Value, line: &Value) -> Outcome {
     if !matches(wanted, Some(line)) {
         return fail!("expected the start error {wanted}, got {line}");
     }
-    match host.exit_code(Duration::from_secs(5))? {
+    match host.process.exit_code(Duration::from_secs(5))? {
         2 => Ok(()),
         code => fail!("expected exit code 2 after {line}, got {code}"),
     }
@@ -217,8 +199,8 @@ impl Run<'_> {
     fn finish(&mut self) -> Outcome {
         self.connections.clear();
         if !self.exited {
-            self.host.end_input();
-            let code = self.host.exit_code(Duration::from_secs(6))?;
+            self.host.process.end_input();
+            let code = self.host.process.exit_code(Duration::from_secs(6))?;
             if self.case.exit >= 0 && code != self.case.exit {
                 return fail!("expected exit code {}, got {code}", self.case.exit);
             }

@@ -3,20 +3,20 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::{Run, ms};
 use serde_json::{Value, json};
 use toml::Table;
+use wsguard_test_support::frame::{CLOSE, Frame, TEXT, encode};
+use wsguard_test_support::http::ACCEPT;
+use wsguard_test_support::outcome::{Failure, Outcome, fail, shown};
 
-use super::{Run, ms};
-use crate::bytes::shown;
-use crate::failure::{Failure, Outcome, fail};
-use crate::frame::{Frame, encode};
 use crate::host::PLACE;
-use crate::http::{Request, expected_accept};
+use crate::http::{Request, check_headers};
 use crate::matcher::{literal, matches, to_json};
-use crate::step::{Alive, Answered, CloseWanted, Closed, Collect, Expect, ExpectHttp, Flood, Refused, Trickle};
+use crate::step::{
+    Alive, Answered, CloseWanted, Closed, Collect, Expect, ExpectHttp, Flood, Refused, Trickle, misread,
+};
 use crate::wire::{Connect, Connection};
-
-const CLOSE: u8 = 8;
 
 fn after(within_ms: u64) -> Instant {
     Instant::now() + ms(within_ms)
@@ -75,10 +75,10 @@ impl Run<'_> {
             return fail!("expected 101, got {} {}", response.status, shown(&rest));
         }
         let mut wanted = Table::new();
-        wanted.insert("Sec-WebSocket-Accept".into(), expected_accept().into());
+        wanted.insert("Sec-WebSocket-Accept".into(), ACCEPT.into());
         wanted.insert("Sec-WebSocket-Extensions".into(), false.into());
         wanted.insert("Sec-WebSocket-Protocol".into(), request.subprotocol.clone().map_or(false.into(), Into::into));
-        response.check(&wanted)?;
+        check_headers(&response, &wanted)?;
         for (name, value) in [("Upgrade", "websocket"), ("Connection", "upgrade")] {
             if !response.header(name).is_some_and(|actual| actual.eq_ignore_ascii_case(value)) {
                 return fail!("expected {name}: {value}, got {:?}", response.header(name));
@@ -112,13 +112,12 @@ impl Run<'_> {
         let body = if wanted.closes {
             connection.rest(deadline)?
         } else {
-            let length = response.header("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0);
-            connection.exactly(length, deadline)?
+            connection.exactly(response.body_length(), deadline)?
         };
         if response.status != wanted.status {
             return fail!("expected status {}, got {} with body {}", wanted.status, response.status, shown(&body));
         }
-        response.check(&wanted.headers)?;
+        check_headers(&response, &wanted.headers)?;
         if response.header("Content-Length").is_some_and(|length| length != body.len().to_string()) {
             return fail!("the body is not Content-Length long: {}", shown(&body));
         }
@@ -174,7 +173,7 @@ impl Run<'_> {
 
     pub(super) fn emit(&mut self, message: &Table, chunk: Option<usize>) -> Outcome {
         let text = literal(&toml::Value::Table(message.clone())).to_string();
-        self.send(&encode(1, text.as_bytes()), chunk)
+        self.send(&encode(TEXT, text.as_bytes()), chunk)
     }
 
     pub(super) fn expect(&mut self, wanted: &Expect) -> Outcome {
@@ -299,13 +298,13 @@ impl Run<'_> {
         } else {
             json!({"event": "echo", "data": text, "id": self.echoes}).to_string()
         };
-        self.send(&encode(1, payload.as_bytes()), None)?;
+        self.send(&encode(TEXT, payload.as_bytes()), None)?;
         let id = self.echoes;
         let connection = self.connection()?;
         let frame = connection.frame(after(wanted.within_ms))?;
         let conn = connection.id.clone().unwrap_or(Value::Null);
         let answered = if self.raw_protocol {
-            frame.opcode == 1 && frame.payload == text.as_bytes()
+            frame.opcode == TEXT && frame.payload == text.as_bytes()
         } else {
             let reply = json!({"event": "echo", "data": text, "id": id, "status": "ok"});
             serde_json::from_slice::<Value>(&frame.payload).is_ok_and(|actual| actual == reply)
@@ -322,7 +321,7 @@ impl Run<'_> {
         let before = self.current.clone();
         self.current = "(fresh)".into();
         self.connect(&Connect { from: wanted.from, ..Connect::default() })?;
-        let mut request: Request = Table::new().try_into().map_err(Failure::from)?;
+        let mut request: Request = Table::new().try_into().map_err(misread)?;
         request.within_ms = wanted.within_ms;
         request.set_token(wanted.token.as_deref());
         self.upgrade(&request, None)?;
@@ -389,7 +388,7 @@ fn check_close(frame: &Frame, code: Option<u16>, reason: Option<&str>) -> Outcom
 }
 
 fn check_frame(wanted: &Expect, frame: &Frame) -> Outcome {
-    let opcode = wanted.op.as_ref().map_or(Ok(1), crate::frame::Opcode::number)?;
+    let opcode = wanted.op.as_ref().map_or(Ok(TEXT), crate::frame::Opcode::number)?;
     let payload = wanted.payload.as_ref().map(crate::bytes::Bytes::to_vec).transpose()?;
     let same = payload.as_ref().is_none_or(|payload| *payload == frame.payload);
     let length = wanted.length.is_none_or(|length| length == frame.payload.len());

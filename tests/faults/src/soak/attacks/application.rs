@@ -2,11 +2,11 @@
 //! that are joined and left by the dozen.
 
 use serde_json::json;
-use wsguard_faults::frame;
-use wsguard_faults::outcome::Outcome;
+use wsguard_test_support::frame;
+use wsguard_test_support::outcome::Outcome;
 
 use super::{Act, Attacker, abandon, ends};
-use wsguard_faults::client::PATIENCE;
+use wsguard_test_support::client::PATIENCE;
 
 pub(super) const ACTS: &[Act] = &[
     Act { name: "bad-envelope", run: bad_envelope },

@@ -1,10 +1,10 @@
 //! Too much of what is allowed: messages, bytes, pings, connections; and peers that never read or never stay.
 
 use serde_json::json;
-use wsguard_faults::client::{Client, PATIENCE};
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::wire::Dial;
-use wsguard_faults::{ensure, frame};
+use wsguard_test_support::client::{Client, PATIENCE};
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::wire::Dial;
+use wsguard_test_support::{ensure, frame};
 
 use super::{Act, Attacker, abandon, ends};
 use crate::policy::PER_ADDRESS;

@@ -1,11 +1,9 @@
 //! Frames that break the protocol or a limit, and connections that break off in the middle of one.
 
-use std::net::Shutdown;
-
 use serde_json::json;
-use wsguard_faults::client::PATIENCE;
-use wsguard_faults::frame;
-use wsguard_faults::outcome::Outcome;
+use wsguard_test_support::client::PATIENCE;
+use wsguard_test_support::frame;
+use wsguard_test_support::outcome::Outcome;
 
 use super::{Act, Attacker, abandon, ends, gone};
 
@@ -101,8 +99,6 @@ fn half_close(attacker: &mut Attacker<'_>) -> Outcome {
     if attacker.dice.within(0..2) == 0 {
         let _ = client.send(&claim(60_000)[..6]);
     }
-    if let Some(tcp) = client.wire.as_tcp() {
-        let _ = tcp.shutdown(Shutdown::Write);
-    }
+    client.wire.shut_write();
     gone(&mut client)
 }

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use wsguard_faults::client::{Client, ORIGIN, Opening, PATIENCE};
-use wsguard_faults::outcome::Outcome;
-use wsguard_faults::wire::Wire;
-use wsguard_faults::{ensure, frame};
+use wsguard_test_support::client::{Client, ORIGIN, Opening, PATIENCE};
+use wsguard_test_support::outcome::Outcome;
+use wsguard_test_support::wire::Wire;
+use wsguard_test_support::{ensure, frame};
 
 use super::{Act, Attacker, abandon, gone, is_silence};
 use crate::policy::Policy;

@@ -10,10 +10,10 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use wsguard_faults::client::{Client, Opening, PATIENCE};
-use wsguard_faults::outcome::{Failure, Outcome};
-use wsguard_faults::wire::{Dial, Target, Wire};
-use wsguard_faults::{ensure, fail, frame};
+use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::outcome::{Failure, Outcome};
+use wsguard_test_support::wire::{Dial, Target, Wire};
+use wsguard_test_support::{ensure, fail, frame};
 
 use crate::dice::Dice;
 use crate::policy::Policy;
@@ -157,7 +157,7 @@ fn status_of(client: &mut Client, request: &[u8]) -> Outcome<Option<u16>> {
     match client.answer(PATIENCE) {
         Ok(answer) => Ok(Some(answer.status)),
         Err(failure) if is_silence(&failure) => Err(failure.during("no answer to a handshake")),
-        Err(failure) if failure.0.starts_with("not an HTTP answer") => Err(failure),
+        Err(failure) if failure.0.starts_with("not an HTTP response") => Err(failure),
         Err(_) => Ok(None),
     }
 }

@@ -1,0 +1,168 @@
+//! Who the peer is: where a credential is taken from, and whether it is good. Decided before the 101.
+//!
+//! [`TokenSources`] finds the token in the opening handshake, an [`Authenticator`] judges it: against static tokens
+//! ([`StaticTokens`]), as a JSON Web Token ([`JwtVerifier`]), or by leaving it to the application
+//! ([`Outcome::AskApplication`]). Nothing here waits, reads a clock or touches the network: the ticket that asks the
+//! application, its timeout and its bound belong to the driver. No credential is ever part of an error, a `Debug` text
+//! or a log line.
+
+mod credential;
+mod jwk;
+mod jwt;
+mod jwt_error;
+mod jwt_keys;
+mod query;
+#[cfg(test)]
+mod test_keys;
+mod tokens;
+
+pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
+pub(crate) use credential::{OfferRole, offers};
+pub use jwt::{JwtIdentity, JwtOptions, JwtVerifier, OneOrMany};
+pub use jwt_error::JwtError;
+pub use tokens::{StaticTokens, TokenEntry};
+
+/// The longest credential that any configuration lets through, in bytes: `max_head_bytes` is at most this.
+pub const MAX_TOKEN_BYTES: usize = 262_144;
+
+/// The longest user name, in bytes.
+pub const MAX_USER_BYTES: usize = 256;
+
+/// How a peer proves who it is: the option `auth`, ready for use.
+#[derive(Debug)]
+pub enum Authenticator {
+    /// `"none"`: everybody is let in, without a user.
+    None,
+    /// `{"tokens": …}`: a fixed list.
+    Tokens(StaticTokens),
+    /// `{"jwt": …}`: signed claims.
+    Jwt(JwtVerifier),
+    /// `"callback"`: the application decides.
+    Callback,
+}
+
+/// Whom a connection belongs to, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user; `None` when nobody asked.
+    pub user: Option<String>,
+    /// When the session ends, in milliseconds since the Unix epoch; `None`: it does not.
+    pub expires_at_unix_ms: Option<u64>,
+}
+
+/// What [`Authenticator::check`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The peer may upgrade.
+    Accepted(Identity),
+    /// The peer may not: `auth_failed`. The text is for the log, not for the peer.
+    Refused(&'static str),
+    /// The application must be asked.
+    AskApplication,
+}
+
+impl Authenticator {
+    /// Judges the token that [`TokenSources::extract`] found at `now_unix_s`, seconds since the Unix epoch.
+    ///
+    /// An empty token counts as none. [`Authenticator::Callback`] asks the application even without a token: it may
+    /// know the peer by its address or its client certificate.
+    pub fn check(&self, token: Option<&str>, now_unix_s: u64) -> Outcome {
+        let token = token.filter(|token| !token.is_empty());
+        match (self, token) {
+            (Authenticator::None, _) => Outcome::Accepted(Identity { user: None, expires_at_unix_ms: None }),
+            (Authenticator::Callback, _) => Outcome::AskApplication,
+            (Authenticator::Tokens(_) | Authenticator::Jwt(_), None) => Outcome::Refused("no credential"),
+            (Authenticator::Tokens(tokens), Some(token)) => match tokens.lookup(token) {
+                Some(user) => Outcome::Accepted(Identity { user: Some(user.to_owned()), expires_at_unix_ms: None }),
+                None => Outcome::Refused("unknown token"),
+            },
+            (Authenticator::Jwt(verifier), Some(token)) => match verifier.verify(token, now_unix_s) {
+                Ok(identity) => Outcome::Accepted(Identity {
+                    user: Some(identity.user),
+                    expires_at_unix_ms: Some(identity.expires_at_unix_s.saturating_mul(1000)),
+                }),
+                Err(error) => Outcome::Refused(error.reason()),
+            },
+        }
+    }
+}
+
+/// Whether `user` can name a user: not empty, at most [`MAX_USER_BYTES`], no control characters (they would forge log
+/// lines, S6). The error says what is accepted.
+pub fn check_user(user: &str) -> Result<(), &'static str> {
+    let fits = !user.is_empty() && user.len() <= MAX_USER_BYTES && !user.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err("must be 1 to 256 bytes without control characters") }
+}
+
+/// Whether every byte is visible ASCII: what a token is made of (RFC 6750 section 2.1 allows even less).
+fn is_visible_ascii(bytes: &[u8]) -> bool {
+    bytes.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn tokens() -> Authenticator {
+        let entry = TokenEntry { token: Some("s3cret".into()), sha256: None, user: "alice".into() };
+        Authenticator::Tokens(StaticTokens::new(vec![entry]).unwrap())
+    }
+
+    fn jwt() -> Authenticator {
+        let options = serde_json::json!({"algorithms": ["HS256"], "key": "0123456789abcdef0123456789abcdef"});
+        Authenticator::Jwt(JwtVerifier::new(serde_json::from_value(options).unwrap(), &crate::files::NoFiles).unwrap())
+    }
+
+    #[test]
+    fn none_accepts_everybody_without_a_user() {
+        let nobody = Outcome::Accepted(Identity { user: None, expires_at_unix_ms: None });
+        assert_eq!(Authenticator::None.check(None, NOW), nobody);
+        assert_eq!(Authenticator::None.check(Some("anything"), NOW), nobody);
+    }
+
+    #[test]
+    fn callback_asks_with_and_without_a_token() {
+        assert_eq!(Authenticator::Callback.check(None, NOW), Outcome::AskApplication);
+        assert_eq!(Authenticator::Callback.check(Some("t"), NOW), Outcome::AskApplication);
+    }
+
+    #[test]
+    fn an_empty_or_missing_token_is_refused() {
+        for authenticator in [tokens(), jwt()] {
+            for token in [None, Some("")] {
+                assert_eq!(authenticator.check(token, NOW), Outcome::Refused("no credential"));
+            }
+        }
+    }
+
+    #[test]
+    fn static_tokens_name_a_user_and_do_not_expire() {
+        let alice = Identity { user: Some("alice".into()), expires_at_unix_ms: None };
+        assert_eq!(tokens().check(Some("s3cret"), NOW), Outcome::Accepted(alice));
+        assert_eq!(tokens().check(Some("s3cres"), NOW), Outcome::Refused("unknown token"));
+    }
+
+    #[test]
+    fn a_jwt_session_ends_at_exp_plus_leeway() {
+        let key = jsonwebtoken::EncodingKey::from_secret(b"0123456789abcdef0123456789abcdef");
+        let claims = serde_json::json!({"sub": "alice", "exp": NOW + 60});
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        let alice = Identity { user: Some("alice".into()), expires_at_unix_ms: Some((NOW + 90) * 1000) };
+        assert_eq!(jwt().check(Some(&token), NOW), Outcome::Accepted(alice));
+        assert_eq!(jwt().check(Some(&token), NOW + 90), Outcome::Refused(JwtError::Expired.reason()));
+    }
+
+    #[test]
+    fn users_are_short_and_printable() {
+        let longest = "x".repeat(256);
+        for good in ["a", "alice@example.com", "Zoë 东", longest.as_str()] {
+            assert_eq!(check_user(good), Ok(()), "{good}");
+        }
+        let too_long = "x".repeat(257);
+        for bad in ["", "a\n", "\u{1b}[31m", "a\0", "\u{7f}", "\u{85}", too_long.as_str()] {
+            assert!(check_user(bad).is_err(), "{bad:?}");
+        }
+    }
+}

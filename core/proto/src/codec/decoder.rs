@@ -1,0 +1,349 @@
+//! Frames to messages: fragments, sizes, UTF-8 as it arrives, control frames in between.
+//!
+//! A frame that lies whole in the input is unmasked in place and handed out as a range of it: nothing is copied. Only
+//! what is cut by the end of the input is kept, and what is kept grows with bytes *received*, never with the length a
+//! header *claims*.
+
+use core::mem;
+use core::ops::Range;
+
+use super::frame::{Header, MAX_HEADER, Opcode, Room, Violation};
+use super::mask::{rotate, unmask};
+use super::pool::BufferPool;
+use super::skim::Skim;
+
+/// What one message may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Payload bytes of a message, fragments added up.
+    pub max_message_bytes: usize,
+    /// Frames of a message, empty ones counted.
+    pub max_fragments: u32,
+    /// Refuse binary messages from their first header.
+    pub text_only: bool,
+}
+
+/// Where an unmasked payload lies.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// In the input, at this range.
+    InPlace(Range<usize>),
+    /// Put together from several inputs or fragments; give it back to the pool.
+    Assembled(Vec<u8>),
+}
+
+impl Payload {
+    /// The bytes, where `input` is what the step was made from.
+    pub fn bytes<'b>(&'b self, input: &'b [u8]) -> &'b [u8] {
+        match self {
+            Payload::InPlace(range) => &input[range.clone()],
+            Payload::Assembled(bytes) => bytes,
+        }
+    }
+
+    /// Gives an assembled buffer back.
+    pub fn recycle(self, pool: &mut BufferPool) {
+        if let Payload::Assembled(bytes) = self {
+            pool.put(bytes);
+        }
+    }
+}
+
+/// What the decoder found next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The input is used up.
+    NeedMore,
+    /// A whole message, text or binary. An in-place text is not yet checked for UTF-8.
+    Message {
+        /// `Text` or `Binary`.
+        opcode: Opcode,
+        /// Its payload.
+        payload: Payload,
+    },
+    /// A whole control frame.
+    Control {
+        /// `Close`, `Ping` or `Pong`.
+        opcode: Opcode,
+        /// Its payload, at most 125 bytes.
+        payload: Payload,
+    },
+}
+
+/// A frame whose payload is still arriving.
+#[derive(Clone, Copy, Debug)]
+struct Incoming {
+    remaining: u64,
+    /// Rotated to the next payload byte.
+    mask: [u8; 4],
+    fin: bool,
+    opcode: Opcode,
+}
+
+/// A message that is not yet whole.
+#[derive(Debug)]
+struct Assembly {
+    opcode: Opcode,
+    fragments: u32,
+    /// Payload bytes that its headers announced so far.
+    claimed: u64,
+    buffer: Vec<u8>,
+    /// Up to where a text is known to be UTF-8.
+    validated: usize,
+}
+
+/// What is only there while something is incomplete.
+#[derive(Debug, Default)]
+pub(super) struct Partial {
+    header: [u8; MAX_HEADER],
+    header_len: usize,
+    incoming: Option<Incoming>,
+    message: Option<Assembly>,
+    control: Vec<u8>,
+    /// A message is open.
+    in_message: bool,
+}
+
+/// The frame decoder of one connection.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    partial: Option<Box<Partial>>,
+    received: u64,
+}
+
+impl Decoder {
+    /// Whether something has begun and not ended: a header, a frame or a message.
+    pub fn is_mid_message(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Bytes kept for what has begun.
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| {
+            partial.message.as_ref().map_or(0, |message| message.buffer.len()) + partial.control.len()
+        })
+    }
+
+    /// Payload bytes of data frames that came since the last call: what a byte bucket is charged.
+    pub fn take_received_bytes(&mut self) -> u64 {
+        mem::take(&mut self.received)
+    }
+
+    /// Payload bytes that the header of an unfinished data frame announced and that have not come.
+    pub fn outstanding_bytes(&self) -> u64 {
+        let incoming = self.partial.as_ref().and_then(|partial| partial.incoming.as_ref());
+        incoming.filter(|incoming| !incoming.opcode.is_control()).map_or(0, |incoming| incoming.remaining)
+    }
+
+    /// Decodes no more: what was kept is given up, and what still comes is for the [`Skim`], from here on.
+    pub fn give_up(&mut self, pool: &mut BufferPool) -> Skim {
+        let Some(mut partial) = self.partial.take() else { return Skim::default() };
+        if let Some(message) = partial.message.take() {
+            pool.put(message.buffer);
+        }
+        let (remaining, in_close) = match &partial.incoming {
+            Some(incoming) => (incoming.remaining, incoming.opcode == Opcode::Close),
+            None => (0, false),
+        };
+        let skim = Skim::starting(&partial.header[..partial.header_len], remaining, in_close);
+        pool.put_partial(partial);
+        skim
+    }
+
+    /// Finds the next message or control frame in `input[*at..]` and moves `at` behind it.
+    pub fn next(
+        &mut self,
+        input: &mut [u8],
+        at: &mut usize,
+        limits: &Limits,
+        pool: &mut BufferPool,
+    ) -> Result<Step, Violation> {
+        if self.partial.is_none() {
+            if let Some(step) = self.whole_frame(input, at, limits)? {
+                return Ok(step);
+            }
+            if *at == input.len() && self.partial.is_none() {
+                return Ok(Step::NeedMore);
+            }
+        }
+        let mut partial = self.partial.take().unwrap_or_else(|| pool.partials.pop().unwrap_or_default());
+        let step = self.advance(&mut partial, input, at, limits, pool);
+        if partial.in_message || partial.incoming.is_some() || partial.header_len > 0 {
+            self.partial = Some(partial);
+        } else {
+            pool.put_partial(partial);
+        }
+        step
+    }
+
+    /// The fast path: nothing is open and the next frame is whole, unfragmented and in the input.
+    fn whole_frame(&mut self, input: &mut [u8], at: &mut usize, limits: &Limits) -> Result<Option<Step>, Violation> {
+        let Some(header) = Header::parse(&input[*at..], false, room(limits, 0))? else { return Ok(None) };
+        let start = *at + header.header_len;
+        let available = input.len() - start;
+        if !header.fin || header.payload_len > available as u64 {
+            return Ok(None);
+        }
+        let range = start..start + header.payload_len as usize;
+        *at = range.end;
+        if !header.opcode.is_control() {
+            check_kind(header.opcode, limits)?;
+            self.received += header.payload_len;
+        }
+        unmask(&mut input[range.clone()], header.mask);
+        let payload = Payload::InPlace(range);
+        Ok(Some(if header.opcode.is_control() {
+            Step::Control { opcode: header.opcode, payload }
+        } else {
+            Step::Message { opcode: header.opcode, payload }
+        }))
+    }
+
+    /// The general path: headers and payloads in whatever pieces they come.
+    fn advance(
+        &mut self,
+        partial: &mut Partial,
+        input: &mut [u8],
+        at: &mut usize,
+        limits: &Limits,
+        pool: &mut BufferPool,
+    ) -> Result<Step, Violation> {
+        loop {
+            if partial.incoming.is_none() {
+                let Some(header) = read_header(partial, input, at, limits)? else { return Ok(Step::NeedMore) };
+                begin(partial, &header, limits, pool)?;
+            }
+            let Some(incoming) = &mut partial.incoming else { continue };
+            let take = incoming.remaining.min((input.len() - *at) as u64) as usize;
+            let chunk = &mut input[*at..*at + take];
+            *at += take;
+            unmask(chunk, incoming.mask);
+            incoming.mask = rotate(incoming.mask, take);
+            incoming.remaining -= take as u64;
+            let incoming = *incoming;
+            if !incoming.opcode.is_control() {
+                self.received += take as u64;
+            }
+            partial.keep(incoming.opcode, chunk)?;
+            if incoming.remaining > 0 {
+                return Ok(Step::NeedMore);
+            }
+            partial.incoming = None;
+            if let Some(step) = partial.end_frame(&incoming)? {
+                return Ok(step);
+            }
+        }
+    }
+}
+
+/// The room of a message of which `claimed` bytes were announced.
+fn room(limits: &Limits, claimed: u64) -> Room {
+    Room { limit: limits.max_message_bytes as u64, claimed }
+}
+
+fn check_kind(opcode: Opcode, limits: &Limits) -> Result<(), Violation> {
+    if opcode == Opcode::Binary && limits.text_only {
+        return Err(Violation::Binary);
+    }
+    Ok(())
+}
+
+/// A header, of which earlier inputs may have brought the first bytes.
+fn read_header(
+    partial: &mut Partial,
+    input: &[u8],
+    at: &mut usize,
+    limits: &Limits,
+) -> Result<Option<Header>, Violation> {
+    let kept = partial.header_len;
+    let new = &input[*at..input.len().min(*at + MAX_HEADER - kept)];
+    partial.header[kept..kept + new.len()].copy_from_slice(new);
+    let claimed = partial.message.as_ref().map_or(0, |message| message.claimed);
+    let room = room(limits, claimed);
+    match Header::parse(&partial.header[..kept + new.len()], partial.in_message, room)? {
+        Some(header) => {
+            *at += header.header_len - kept;
+            partial.header_len = 0;
+            Ok(Some(header))
+        }
+        None => {
+            *at += new.len();
+            partial.header_len = kept + new.len();
+            Ok(None)
+        }
+    }
+}
+
+/// Accepts a header: everything it gives away is checked here.
+fn begin(partial: &mut Partial, header: &Header, limits: &Limits, pool: &mut BufferPool) -> Result<(), Violation> {
+    let Header { fin, opcode, payload_len, mask, .. } = *header;
+    partial.incoming = Some(Incoming { remaining: payload_len, mask, fin, opcode });
+    if opcode.is_control() {
+        return Ok(());
+    }
+    partial.in_message = true;
+    check_kind(opcode, limits)?;
+    let message = partial.message.get_or_insert_with(|| Assembly {
+        opcode,
+        fragments: 0,
+        claimed: 0,
+        buffer: pool.take(),
+        validated: 0,
+    });
+    message.fragments += 1;
+    if message.fragments > limits.max_fragments {
+        return Err(Violation::TooManyFragments { limit: limits.max_fragments });
+    }
+    message.claimed += payload_len;
+    Ok(())
+}
+
+impl Partial {
+    /// As new: also after a violation left something open.
+    pub(super) fn clear(&mut self) {
+        self.header_len = 0;
+        self.incoming = None;
+        self.message = None;
+        self.control.clear();
+        self.in_message = false;
+    }
+
+    /// Keeps unmasked payload bytes; a text is checked as far as it has come (THREATS P7).
+    fn keep(&mut self, opcode: Opcode, chunk: &[u8]) -> Result<(), Violation> {
+        if opcode.is_control() {
+            self.control.extend_from_slice(chunk);
+            return Ok(());
+        }
+        let Some(message) = &mut self.message else { return Ok(()) };
+        message.buffer.extend_from_slice(chunk);
+        if message.opcode != Opcode::Text {
+            return Ok(());
+        }
+        match simdutf8::compat::from_utf8(&message.buffer[message.validated..]) {
+            Ok(_) => message.validated = message.buffer.len(),
+            Err(error) if error.error_len().is_none() => message.validated += error.valid_up_to(),
+            Err(_) => return Err(Violation::TextNotUtf8),
+        }
+        Ok(())
+    }
+
+    /// Ends a frame: a control frame or the last fragment is a step, any other fragment is not.
+    fn end_frame(&mut self, frame: &Incoming) -> Result<Option<Step>, Violation> {
+        if frame.opcode.is_control() {
+            let payload = Payload::Assembled(mem::take(&mut self.control));
+            return Ok(Some(Step::Control { opcode: frame.opcode, payload }));
+        }
+        if !frame.fin {
+            return Ok(None);
+        }
+        self.in_message = false;
+        let Some(message) = self.message.take() else { return Ok(None) };
+        if message.opcode == Opcode::Text && message.validated < message.buffer.len() {
+            return Err(Violation::TextNotUtf8);
+        }
+        Ok(Some(Step::Message { opcode: message.opcode, payload: Payload::Assembled(message.buffer) }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

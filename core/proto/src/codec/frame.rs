@@ -1,0 +1,294 @@
+//! The frame header (RFC 6455 section 5.2): strict, and refused from as few bytes as the fault needs.
+
+use core::fmt;
+
+use crate::verdict::Code;
+
+/// The opcodes of RFC 6455 section 5.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Opcode {
+    /// A further fragment of a message.
+    Continuation = 0,
+    /// A text message, or its first fragment.
+    Text = 1,
+    /// A binary message, or its first fragment.
+    Binary = 2,
+    /// Closing handshake.
+    Close = 8,
+    /// Ping.
+    Ping = 9,
+    /// Pong.
+    Pong = 10,
+}
+
+impl Opcode {
+    /// Close, ping or pong.
+    pub fn is_control(self) -> bool {
+        self as u8 >= 8
+    }
+}
+
+/// What is wrong with a frame, precisely enough for a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// An RSV bit without a negotiated extension.
+    ReservedBits,
+    /// Opcodes 3 to 7 and 11 to 15.
+    ReservedOpcode(u8),
+    /// A client frame without a mask (section 5.1).
+    Unmasked,
+    /// A control frame without FIN (section 5.5).
+    FragmentedControl,
+    /// A control frame over 125 bytes (section 5.5).
+    ControlTooLong,
+    /// A length not in its shortest form (section 5.2).
+    LengthNotMinimal,
+    /// A 64-bit length with the top bit set (section 5.2).
+    LengthTopBit,
+    /// A continuation with nothing to continue (section 5.4).
+    NothingToContinue,
+    /// A new message inside another (section 5.4).
+    MessageInsideMessage,
+    /// A close payload of one byte (section 5.5.1).
+    CloseTooShort,
+    /// A close code that must not be sent (section 7.4).
+    CloseCode(u16),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FrameError::ReservedBits => "reserved bits set",
+            FrameError::ReservedOpcode(opcode) => return write!(f, "reserved opcode {opcode}"),
+            FrameError::Unmasked => "frame not masked",
+            FrameError::FragmentedControl => "fragmented control frame",
+            FrameError::ControlTooLong => "control frame over 125 bytes",
+            FrameError::LengthNotMinimal => "length not in its shortest form",
+            FrameError::LengthTopBit => "64-bit length with the top bit set",
+            FrameError::NothingToContinue => "continuation with nothing to continue",
+            FrameError::MessageInsideMessage => "new message inside another",
+            FrameError::CloseTooShort => "close payload of one byte",
+            FrameError::CloseCode(code) => return write!(f, "close code {code}, which must not be sent"),
+        })
+    }
+}
+
+/// What a peer did against the framing or the limits of a message, precisely enough for a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// RFC 6455 section 5 is broken.
+    Frame(FrameError),
+    /// A message is over `max_message_bytes`.
+    TooBig {
+        /// What its headers announced so far.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A message has one fragment more than `max_fragments`.
+    TooManyFragments {
+        /// The limit.
+        limit: u32,
+    },
+    /// A binary message where only text is welcome.
+    Binary,
+    /// A text message is not UTF-8.
+    TextNotUtf8,
+    /// The reason in a close frame is not UTF-8.
+    ReasonNotUtf8,
+}
+
+impl Violation {
+    /// The verdict.
+    pub fn code(self) -> Code {
+        match self {
+            Violation::Frame(_) => Code::BadFrame,
+            Violation::TooBig { .. } => Code::MessageTooBig,
+            Violation::TooManyFragments { .. } => Code::TooManyFragments,
+            Violation::Binary => Code::UnexpectedBinary,
+            Violation::TextNotUtf8 | Violation::ReasonNotUtf8 => Code::BadUtf8,
+        }
+    }
+
+    /// The rule of RFC 6455 section 5 that is broken, if one is.
+    pub fn frame(self) -> Option<FrameError> {
+        if let Violation::Frame(error) = self { Some(error) } else { None }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::Frame(error) => error.fmt(f),
+            Violation::TooBig { bytes, limit } => {
+                write!(f, "a message of {bytes} bytes at least is over max_message_bytes ({limit})")
+            }
+            Violation::TooManyFragments { limit } => {
+                write!(f, "a message of {} fragments at least is over max_fragments ({limit})", u64::from(*limit) + 1)
+            }
+            Violation::Binary => f.write_str("a binary message, and protocol is json"),
+            Violation::TextNotUtf8 => f.write_str("a text message is not UTF-8"),
+            Violation::ReasonNotUtf8 => f.write_str("the reason of a close frame is not UTF-8"),
+        }
+    }
+}
+
+impl From<FrameError> for Violation {
+    fn from(error: FrameError) -> Self {
+        Violation::Frame(error)
+    }
+}
+
+/// How large a message may be, and what its headers announced before this one.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Payload bytes of a message.
+    pub limit: u64,
+    /// Those that are announced already.
+    pub claimed: u64,
+}
+
+/// A complete client frame header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The last frame of its message.
+    pub fin: bool,
+    /// What the frame is.
+    pub opcode: Opcode,
+    /// Payload bytes that follow.
+    pub payload_len: u64,
+    /// The masking key.
+    pub mask: [u8; 4],
+    /// Bytes of the header itself.
+    pub header_len: usize,
+}
+
+/// The longest client header: two bytes, eight of length, four of mask.
+pub(super) const MAX_HEADER: usize = 14;
+
+impl Header {
+    /// Parses a client header from the start of `bytes`; `None`: more bytes are needed.
+    ///
+    /// `in_message` says whether a fragmented message is open; a data frame may bring as much payload as there is `room`.
+    /// Each fault is found as soon as its byte is there, a length over `room` before the mask (THREATS P1 to P6).
+    pub fn parse(bytes: &[u8], in_message: bool, room: Room) -> Result<Option<Header>, Violation> {
+        let Some((fin, opcode)) = first_byte(bytes, in_message)? else { return Ok(None) };
+        let Some(&second) = bytes.get(1) else { return Ok(None) };
+        if second & 0x80 == 0 {
+            return Err(FrameError::Unmasked.into());
+        }
+        let short = second & 0x7f;
+        if opcode.is_control() && short > 125 {
+            return Err(FrameError::ControlTooLong.into());
+        }
+        let Some((payload_len, length_end)) = payload_len(bytes, short)? else { return Ok(None) };
+        if !opcode.is_control() && payload_len > room.limit.saturating_sub(room.claimed) {
+            return Err(Violation::TooBig { bytes: room.claimed.saturating_add(payload_len), limit: room.limit });
+        }
+        let Some(&mask) = bytes.get(length_end..).and_then(|rest| rest.first_chunk::<4>()) else { return Ok(None) };
+        Ok(Some(Header { fin, opcode, payload_len, mask, header_len: length_end + 4 }))
+    }
+}
+
+/// FIN and opcode, checked against the message that is open.
+fn first_byte(bytes: &[u8], in_message: bool) -> Result<Option<(bool, Opcode)>, FrameError> {
+    let Some(&first) = bytes.first() else { return Ok(None) };
+    if first & 0x70 != 0 {
+        return Err(FrameError::ReservedBits);
+    }
+    let fin = first & 0x80 != 0;
+    let opcode = match first & 0x0f {
+        0 => Opcode::Continuation,
+        1 => Opcode::Text,
+        2 => Opcode::Binary,
+        8 => Opcode::Close,
+        9 => Opcode::Ping,
+        10 => Opcode::Pong,
+        reserved => return Err(FrameError::ReservedOpcode(reserved)),
+    };
+    match opcode {
+        Opcode::Continuation if !in_message => return Err(FrameError::NothingToContinue),
+        Opcode::Text | Opcode::Binary if in_message => return Err(FrameError::MessageInsideMessage),
+        control if control.is_control() && !fin => return Err(FrameError::FragmentedControl),
+        _ => {}
+    }
+    Ok(Some((fin, opcode)))
+}
+
+/// The length and where the bytes after it begin.
+fn payload_len(bytes: &[u8], short: u8) -> Result<Option<(u64, usize)>, FrameError> {
+    match short {
+        126 => {
+            let Some(&length) = bytes[2..].first_chunk::<2>() else { return Ok(None) };
+            let length = u16::from_be_bytes(length);
+            if length < 126 { Err(FrameError::LengthNotMinimal) } else { Ok(Some((u64::from(length), 4))) }
+        }
+        127 => {
+            // The top bit is in the first of the eight bytes: no arithmetic on such a length, ever.
+            if bytes.get(2).is_some_and(|top| top & 0x80 != 0) {
+                return Err(FrameError::LengthTopBit);
+            }
+            let Some(&length) = bytes[2..].first_chunk::<8>() else { return Ok(None) };
+            let length = u64::from_be_bytes(length);
+            if length <= 0xffff { Err(FrameError::LengthNotMinimal) } else { Ok(Some((length, 10))) }
+        }
+        short => Ok(Some((u64::from(short), 2))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENOUGH: Room = Room { limit: u64::MAX, claimed: 0 };
+
+    #[test]
+    fn faults_are_found_from_the_first_bytes() {
+        let cases: &[(&[u8], bool, FrameError)] = &[
+            (&[0xc1], false, FrameError::ReservedBits),
+            (&[0xa1], false, FrameError::ReservedBits),
+            (&[0x91], false, FrameError::ReservedBits),
+            (&[0x83], false, FrameError::ReservedOpcode(3)),
+            (&[0x8b], false, FrameError::ReservedOpcode(11)),
+            (&[0x80], false, FrameError::NothingToContinue),
+            (&[0x81], true, FrameError::MessageInsideMessage),
+            (&[0x02], true, FrameError::MessageInsideMessage),
+            (&[0x09], false, FrameError::FragmentedControl),
+            (&[0x81, 0x05], false, FrameError::Unmasked),
+            (&[0x89, 0xfe], false, FrameError::ControlTooLong),
+            (&[0x88, 0xff], true, FrameError::ControlTooLong),
+            (&[0x82, 0xfe, 0, 125], false, FrameError::LengthNotMinimal),
+            (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], false, FrameError::LengthNotMinimal),
+            (&[0x82, 0xff, 0x80], false, FrameError::LengthTopBit),
+        ];
+        for (bytes, in_message, error) in cases {
+            assert_eq!(Header::parse(bytes, *in_message, ENOUGH), Err((*error).into()), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_room_is_refused_before_its_mask() {
+        let room = |claimed| Room { limit: 1000, claimed };
+        let too_big = Err(Violation::TooBig { bytes: 1001, limit: 1000 });
+        assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, room(745)), too_big);
+        assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, room(744)), Ok(None));
+    }
+
+    #[test]
+    fn lengths_in_each_form() {
+        let header = |len: u64, bytes: &[u8]| {
+            for cut in 0..bytes.len() {
+                assert_eq!(Header::parse(&bytes[..cut], false, ENOUGH), Ok(None), "{cut} of {bytes:x?}");
+            }
+            let header = Header::parse(bytes, false, ENOUGH).unwrap().unwrap();
+            assert_eq!((header.payload_len, header.header_len), (len, bytes.len()));
+        };
+        header(0, &[0x82, 0x80, 1, 2, 3, 4]);
+        header(125, &[0x82, 0xfd, 1, 2, 3, 4]);
+        header(126, &[0x82, 0xfe, 0, 126, 1, 2, 3, 4]);
+        header(0xffff, &[0x82, 0xfe, 0xff, 0xff, 1, 2, 3, 4]);
+        header(0x1_0000, &[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4]);
+        header(u64::MAX >> 1, &[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,21 @@
+//! RFC 6455 section 5 on bytes: frames in, messages and control frames out; frames encoded.
+//!
+//! The decoder is header-first: everything that a header gives away (RSV bits, masking, lengths, sizes that add up,
+//! fragments that do not belong) is refused from the header, before a byte of payload is kept. What a message *means*
+//! is not decided here.
+
+mod close;
+mod decoder;
+mod encode;
+mod frame;
+mod mask;
+mod pool;
+mod skim;
+
+pub use close::{CloseFrame, is_sendable};
+pub use decoder::{Decoder, Limits, Payload, Step};
+pub use encode::{PING_FRAME, close_frame, data_frame, data_header, frame_overhead, pong_frame};
+pub use frame::{FrameError, Header, Opcode, Room, Violation};
+pub use mask::unmask;
+pub use pool::BufferPool;
+pub use skim::{Skim, is_one_close_frame};

@@ -1,0 +1,463 @@
+//! The policy in force: options with their ranges checked, contradictions refused and lists compiled.
+//!
+//! Built once at start and never changed; every connection holds a reference to it.
+
+use core::fmt;
+
+use super::options::{Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions};
+use super::shape::harmless;
+use super::{Listen, ranges};
+use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
+use crate::bucket::Rate;
+use crate::client_ip::TrustedProxies;
+use crate::config_error::{ConfigError, ConfigErrorKind};
+use crate::contract::Contract;
+use crate::files::Files;
+use crate::host_header::HostPolicy;
+use crate::origin::OriginPolicy;
+use crate::syntax::is_token;
+
+/// The compiled `rate_limit`.
+#[derive(Clone, Debug)]
+pub struct RateRules {
+    /// Cost units.
+    pub messages: Rate,
+    /// Payload bytes.
+    pub bytes: Option<Rate>,
+    /// Messages of one key that may wait.
+    pub queue: u32,
+    /// Payload bytes of one connection that may wait: `max_message_bytes × 4`.
+    pub max_delayed_bytes: usize,
+    /// Who shares a bucket.
+    pub key: RateKeyKind,
+}
+
+/// The policy in force.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, or follows from some")]
+#[expect(missing_docs, reason = "each field is the option of the same name; `Options` documents it")]
+pub struct Policy {
+    pub listen: Listen,
+    pub unix_mode: Option<u32>,
+    pub reuse_port: bool,
+    pub threads: usize,
+    pub paths: Option<Box<[String]>>,
+    pub origins: OriginPolicy,
+    pub missing_origin: MissingOrigin,
+    pub hosts: HostPolicy,
+    pub authenticator: Authenticator,
+    pub token_sources: TokenSources,
+    pub auth_timeout_ms: u64,
+    pub max_pending_auth: usize,
+    pub subprotocols: Box<[String]>,
+    pub protocol: Protocol,
+    pub contract: Contract,
+    pub rate_limit: Option<RateRules>,
+    pub control_rate_limit: Option<Rate>,
+    pub handshakes_per_ip: Option<Rate>,
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    pub max_connections_per_user: usize,
+    pub max_message_bytes: usize,
+    pub max_fragments: u32,
+    pub message_timeout_ms: u64,
+    pub max_head_bytes: usize,
+    pub handshake_timeout_ms: u64,
+    pub ping_interval_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub close_timeout_ms: u64,
+    pub drain_close_code: u16,
+    pub max_outbox_bytes: usize,
+    pub max_inbox_bytes: usize,
+    pub tls: Option<TlsOptions>,
+    pub trusted_proxies: TrustedProxies,
+    pub proxy_protocol: bool,
+    pub on_violation: OnViolation,
+    pub server_header: Option<String>,
+    /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
+    pub plaintext_allowed: bool,
+    pub dangerously_allow_plaintext: bool,
+}
+
+/// How much longer than `ping_interval_ms` a peer may be silent at least: the time its pong takes.
+const PONG_MS: u64 = 1000;
+
+impl Policy {
+    /// Checks and compiles `options`.
+    pub fn new(options: Options, files: &dyn Files) -> Result<Self, ConfigError> {
+        ranges::check(&options)?;
+        check_contradictions(&options)?;
+        let listen = Listen::parse(&options.listen)?;
+        let unix_mode = unix_mode(&options, &listen)?;
+        check_reuse_port(&options, &listen)?;
+        let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
+        check_plaintext(&listen, &options, &trusted_proxies)?;
+        if let Some(is_unix) = listen.is_unix() {
+            check_proxies(&trusted_proxies, is_unix)?;
+        }
+        Ok(Policy {
+            plaintext_allowed: plaintext_allowed(&options, &trusted_proxies),
+            dangerously_allow_plaintext: options.dangerously_allow_plaintext,
+            listen,
+            unix_mode,
+            reuse_port: options.reuse_port,
+            threads: options.threads,
+            origins: origins(&options)?,
+            missing_origin: options.missing_origin,
+            hosts: options.hosts.as_deref().map_or_else(|| Ok(HostPolicy::any()), HostPolicy::new)?,
+            authenticator: authenticator(options.auth, files)?,
+            token_sources: options
+                .token_sources
+                .as_deref()
+                .map_or_else(|| Ok(TokenSources::default()), TokenSources::parse)?,
+            auth_timeout_ms: options.auth_timeout_ms,
+            max_pending_auth: options.max_pending_auth,
+            paths: paths(options.paths)?,
+            subprotocols: subprotocols(options.subprotocols)?,
+            protocol: options.protocol,
+            contract: Contract::compile(&options.events, options.json_limits)?,
+            rate_limit: options.rate_limit.map(|rate| rate_rules(&rate, options.max_message_bytes)).transpose()?,
+            control_rate_limit: options
+                .control_rate_limit
+                .map(|limit| rate("control_rate_limit", limit.per_second, limit.burst))
+                .transpose()?,
+            handshakes_per_ip: options
+                .handshakes_per_ip
+                .map(|limit| rate("handshakes_per_ip", limit.per_second, limit.burst))
+                .transpose()?,
+            max_connections: options.max_connections,
+            max_connections_per_ip: options.max_connections_per_ip,
+            max_connections_per_user: options.max_connections_per_user,
+            max_message_bytes: options.max_message_bytes,
+            max_fragments: options.max_fragments,
+            message_timeout_ms: options.message_timeout_ms,
+            max_head_bytes: options.max_head_bytes,
+            handshake_timeout_ms: options.handshake_timeout_ms,
+            ping_interval_ms: options.ping_interval_ms,
+            idle_timeout_ms: options.idle_timeout_ms,
+            close_timeout_ms: options.close_timeout_ms,
+            drain_close_code: drain_close_code(options.drain_close_code)?,
+            max_outbox_bytes: options.max_outbox_bytes,
+            max_inbox_bytes: options.max_inbox_bytes,
+            tls: options.tls,
+            trusted_proxies,
+            proxy_protocol: options.proxy_protocol,
+            on_violation: options.on_violation,
+            server_header: server_header(options.server_header)?,
+        })
+    }
+
+    /// Whether plain text may be spoken on `address`, which the server has listened on.
+    ///
+    /// # Errors
+    /// `tls` is missing: the address is not one of this machine alone, and nothing allows plain text there.
+    pub fn check_plaintext(&self, address: std::net::IpAddr) -> Result<(), ConfigError> {
+        if address.to_canonical().is_loopback() || self.tls.is_some() || self.plaintext_allowed {
+            return Ok(());
+        }
+        Err(tls_required(&format_args!("{address} (`listen`: {:?})", self.listen.to_string())))
+    }
+
+    /// Whether `trusted_proxies` can be peers of what the server listens on.
+    ///
+    /// # Errors
+    /// `trusted_proxies` lists only peers of the other kind: nobody would be trusted, and nothing would say why.
+    pub fn check_proxies(&self, is_unix: bool) -> Result<(), ConfigError> {
+        check_proxies(&self.trusted_proxies, is_unix)
+    }
+
+    /// Whether message rules only report (`on_violation: "report"`).
+    pub fn report_only(&self) -> bool {
+        self.on_violation == OnViolation::Report
+    }
+}
+
+impl fmt::Display for Policy {
+    /// The one line printed at start. It names every opt-out; it holds no secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let auth = match &self.authenticator {
+            Authenticator::None => "none",
+            Authenticator::Tokens(_) => "tokens",
+            Authenticator::Jwt(_) => "jwt",
+            Authenticator::Callback => "callback",
+        };
+        write!(
+            f,
+            "listen={} tls={}{} origins={} missing_origin={} hosts={} auth={auth} protocol={} on_violation={}",
+            self.listen,
+            if self.tls.is_some() { "on" } else { "off" },
+            if self.dangerously_allow_plaintext { " (dangerously_allow_plaintext)" } else { "" },
+            self.origins.describe(),
+            if self.missing_origin == MissingOrigin::Allow { "allow" } else { "deny" },
+            self.hosts.describe(),
+            if self.protocol == Protocol::Json { "json" } else { "raw" },
+            if self.report_only() { "report" } else { "enforce" },
+        )?;
+        if let Authenticator::Tokens(tokens) = &self.authenticator
+            && tokens.short() > 0
+        {
+            write!(f, " short_tokens={} (under 16 bytes: for tests only, they can be guessed)", tokens.short())?;
+        }
+        let limited = |on: bool| if on { "on" } else { "off" };
+        write!(
+            f,
+            " rate_limit={} control_rate_limit={} handshakes_per_ip={} max_message_bytes={} max_connections={} \
+             trusted_proxies={} proxy_protocol={} threads={}",
+            limited(self.rate_limit.is_some()),
+            limited(self.control_rate_limit.is_some()),
+            limited(self.handshakes_per_ip.is_some()),
+            self.max_message_bytes,
+            self.max_connections,
+            self.trusted_proxies.describe(),
+            limited(self.proxy_protocol),
+            self.threads,
+        )
+    }
+}
+
+fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
+    if options.dangerously_allow_any_origin && options.origins.is_some() {
+        return Err(ConfigError::contradiction(
+            "dangerously_allow_any_origin",
+            "any origin is allowed, yet `origins` is given too; give one of them",
+        ));
+    }
+    if options.proxy_protocol && options.trusted_proxies.is_empty() {
+        return Err(ConfigError::contradiction(
+            "proxy_protocol",
+            "is accepted from `trusted_proxies` only, and none is given; list the proxy's addresses",
+        ));
+    }
+    if options.protocol == Protocol::Raw && !options.events.is_empty() {
+        return Err(ConfigError::contradiction(
+            "events",
+            "are of the `json` protocol, yet `protocol` is \"raw\"; drop one of them",
+        ));
+    }
+    check_time(options)?;
+    if let Some(rate) = &options.rate_limit
+        && let deepest = rate.burst + f64::from(rate.queue)
+        && let Some((name, event)) = options.events.iter().find(|(_, event)| event.cost > deepest)
+    {
+        return Err(ConfigError::contradiction(
+            format!("events.{}.cost", harmless(name)),
+            format!(
+                "{} can never pass: rate_limit.burst is {} and rate_limit.queue is {}",
+                event.cost, rate.burst, rate.queue
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A browser cannot ping: a page that only listens says nothing but the pongs that answer ours.
+fn check_time(options: &Options) -> Result<(), ConfigError> {
+    let (idle, ping) = (options.idle_timeout_ms, options.ping_interval_ms);
+    if idle == 0 || (ping > 0 && idle >= ping.saturating_add(PONG_MS)) {
+        return Ok(());
+    }
+    let message = if ping == 0 {
+        format!(
+            "{idle} would cut off every quiet browser, which cannot ping, as `ping_interval_ms` is 0: turn pings on, or \
+             give 0 here too"
+        )
+    } else {
+        format!(
+            "{idle} must exceed `ping_interval_ms` ({ping}) by at least {PONG_MS}, or quiet browsers, which only answer \
+             pings, would be cut off; 0 turns it off"
+        )
+    };
+    Err(ConfigError::contradiction("idle_timeout_ms", message))
+}
+
+/// Whether plain text may leave this machine.
+fn plaintext_allowed(options: &Options, trusted: &TrustedProxies) -> bool {
+    options.dangerously_allow_plaintext || !trusted.is_empty() && !trusted.covers_everyone()
+}
+
+/// What a name resolves to, and what an inherited socket is bound to, is only known when the server listens:
+/// [`Policy::check_plaintext`].
+fn check_plaintext(listen: &Listen, options: &Options, trusted: &TrustedProxies) -> Result<(), ConfigError> {
+    if listen.is_local() != Some(false) || options.tls.is_some() || options.dangerously_allow_plaintext {
+        return Ok(());
+    }
+    if trusted.covers_everyone() {
+        return Err(ConfigError::contradiction(
+            "trusted_proxies",
+            format!(
+                "covers every address, so that anybody may connect in plain text to {listen}, which is not loopback: \
+                 list the proxies' own addresses, or give `tls`, or `dangerously_allow_plaintext`: true"
+            ),
+        ));
+    }
+    if plaintext_allowed(options, trusted) {
+        return Ok(());
+    }
+    Err(tls_required(listen))
+}
+
+/// What an inherited socket is, is only known when the server takes it over: [`Policy::check_proxies`].
+fn check_proxies(trusted: &TrustedProxies, is_unix: bool) -> Result<(), ConfigError> {
+    if trusted.is_empty() || if is_unix { trusted.trusts(None) } else { trusted.has_networks() } {
+        return Ok(());
+    }
+    let message = if is_unix {
+        "lists addresses only, which no peer of a Unix socket has, so that none would be believed: list `unix`"
+    } else {
+        "lists `unix` only, and a TCP socket has no such peers, so that none would be believed: list addresses"
+    };
+    Err(ConfigError::contradiction("trusted_proxies", message))
+}
+
+fn tls_required(listen: &dyn fmt::Display) -> ConfigError {
+    ConfigError::missing(
+        "tls",
+        format!(
+            "is required to listen on {listen}, which is not loopback: give `tls`, or `trusted_proxies` when a proxy \
+             ends TLS, or `dangerously_allow_plaintext`: true"
+        ),
+    )
+}
+
+/// The permission bits of a socket file. The kernel looks at the bits for writing only, and no others make sense there.
+fn unix_mode(options: &Options, listen: &Listen) -> Result<Option<u32>, ConfigError> {
+    let Some(text) = &options.unix_mode else { return Ok(None) };
+    let digits = matches!(text.len(), 3 | 4) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+    let mode = mode.ok_or_else(|| {
+        ConfigError::invalid("unix_mode", "must be permission bits as three octal digits, e.g. \"0660\"")
+    })?;
+    match listen {
+        Listen::Unix(_) => Ok(Some(mode)),
+        _ => Err(ConfigError::contradiction("unix_mode", "is for `listen`: \"unix:PATH\" only; drop one of them")),
+    }
+}
+
+fn check_reuse_port(options: &Options, listen: &Listen) -> Result<(), ConfigError> {
+    if !options.reuse_port {
+        return Ok(());
+    }
+    if !cfg!(target_os = "linux") {
+        return Err(ConfigError::invalid("reuse_port", "is for Linux only; elsewhere one process listens on a port"));
+    }
+    match listen {
+        Listen::Tcp { .. } => Ok(()),
+        _ => Err(ConfigError::contradiction("reuse_port", "is for `listen`: \"host:port\" only; drop one of them")),
+    }
+}
+
+fn drain_close_code(code: u16) -> Result<u16, ConfigError> {
+    match code {
+        1001 | 1012 => Ok(code),
+        _ => Err(ConfigError::invalid("drain_close_code", format!("must be 1012 or 1001, got {code}"))),
+    }
+}
+
+fn origins(options: &Options) -> Result<OriginPolicy, ConfigError> {
+    match &options.origins {
+        _ if options.dangerously_allow_any_origin => Ok(OriginPolicy::any()),
+        Some(entries) => OriginPolicy::new(entries),
+        None => Err(ConfigError::missing(
+            "origins",
+            "is required: list the origins that may connect (\"https://app.example.com\"), or set \
+             `dangerously_allow_any_origin`: true",
+        )),
+    }
+}
+
+fn authenticator(auth: Option<Auth>, files: &dyn Files) -> Result<Authenticator, ConfigError> {
+    match auth {
+        Some(Auth::Callback) => Ok(Authenticator::Callback),
+        Some(Auth::None) => Ok(Authenticator::None),
+        Some(Auth::Tokens(entries)) => Ok(Authenticator::Tokens(StaticTokens::new(entries)?)),
+        Some(Auth::Jwt(options)) => Ok(Authenticator::Jwt(JwtVerifier::new(*options, files)?)),
+        None => Err(ConfigError::missing(
+            "auth",
+            "is required: \"callback\", {\"tokens\": […]}, {\"jwt\": {…}}, or \"none\" when every peer may connect",
+        )),
+    }
+}
+
+fn paths(paths: Option<Vec<String>>) -> Result<Option<Box<[String]>>, ConfigError> {
+    let Some(paths) = paths else { return Ok(None) };
+    if paths.is_empty() {
+        return Err(ConfigError::invalid(
+            "paths",
+            "lists no path, so nothing could connect; leave it out for any path",
+        ));
+    }
+    for (index, path) in paths.iter().enumerate() {
+        let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
+        if !plain {
+            return Err(ConfigError::invalid(
+                format!("paths[{index}]"),
+                "must start with / and hold no query, fragment or space, and other letters than ASCII as in a URL (%d0%b0)",
+            ));
+        }
+        if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+            let why = "holds `.` or `..`, which browsers resolve before they send a path: it would match nothing";
+            return Err(ConfigError::invalid(format!("paths[{index}]"), why));
+        }
+    }
+    Ok(Some(paths.into()))
+}
+
+fn subprotocols(names: Vec<String>) -> Result<Box<[String]>, ConfigError> {
+    for (index, name) in names.iter().enumerate() {
+        if !is_token(name) {
+            return Err(ConfigError::invalid(
+                format!("subprotocols[{index}]"),
+                "must be a token of letters, digits and !#$%&'*+-.^_`|~",
+            ));
+        }
+        if names[..index].contains(name) {
+            return Err(ConfigError::invalid(format!("subprotocols[{index}]"), "is listed twice"));
+        }
+    }
+    Ok(names.into())
+}
+
+fn server_header(value: Option<String>) -> Result<Option<String>, ConfigError> {
+    match value {
+        Some(text) if text.is_empty() || text.len() > 256 || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) => {
+            Err(ConfigError::invalid("server_header", "must be 1 to 256 printable ASCII characters"))
+        }
+        other => Ok(other),
+    }
+}
+
+/// A positive rate whose burst admits at least one unit.
+fn rate(option: &str, per_second: f64, burst: f64) -> Result<Rate, ConfigError> {
+    check_number(option, "per_second", per_second, 1e-6)?;
+    check_number(option, "burst", burst, 1.0)?;
+    Ok(Rate::new(per_second, burst))
+}
+
+fn check_number(option: &str, field: &str, value: f64, least: f64) -> Result<(), ConfigError> {
+    if (least..=1e12).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError {
+        kind: ConfigErrorKind::InvalidOption,
+        option: format!("{option}.{field}"),
+        message: format!("must be a number from {least} to 1e12, got {value}"),
+    })
+}
+
+fn rate_rules(limit: &RateLimit, max_message_bytes: usize) -> Result<RateRules, ConfigError> {
+    let messages = rate("rate_limit", limit.per_second, limit.burst)?;
+    let bytes = match limit.bytes_per_second {
+        Some(per_second) => {
+            check_number("rate_limit", "bytes_per_second", per_second, 1.0)?;
+            Some(Rate::new(per_second, per_second.max(max_message_bytes as f64)))
+        }
+        None => None,
+    };
+    Ok(RateRules {
+        messages,
+        bytes,
+        queue: limit.queue,
+        max_delayed_bytes: max_message_bytes.saturating_mul(4),
+        key: limit.key,
+    })
+}

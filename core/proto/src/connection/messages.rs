@@ -1,0 +1,198 @@
+//! What becomes of a whole message: rate, contract, delivery, or a verdict.
+
+use super::{Connection, Message, Report, Turn};
+use crate::codec::{Opcode, Violation};
+use crate::config::Protocol;
+use crate::contract::{BadEnvelope, Envelope, JsonLimits, Rule};
+use crate::rate::{Charge, INVALID_COST, Overflow, Passing, Receipt};
+use crate::time::Moment;
+use crate::verdict::Code;
+
+/// A message that its rate lets pass.
+struct Admitted {
+    passing: Passing,
+    /// What it was charged; `None`: nothing.
+    receipt: Option<Receipt>,
+}
+
+impl Admitted {
+    /// At once, and for nothing.
+    const FREE: Self = Admitted { passing: Passing::Now, receipt: None };
+}
+
+impl Connection {
+    /// A whole message: `payload` is unmasked; a text is not yet checked for UTF-8.
+    pub(super) fn handle_message(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
+        self.decoder.take_received_bytes();
+        let text = match opcode {
+            Opcode::Text => match simdutf8::basic::from_utf8(payload) {
+                Ok(text) => Some(text),
+                Err(_) => return self.fail(Violation::TextNotUtf8, turn),
+            },
+            _ => None,
+        };
+        match (turn.policy.protocol, text) {
+            (Protocol::Raw, _) => {
+                if let Some(admitted) = self.admit(1.0, payload.len(), None, turn) {
+                    self.pass(admitted.passing, opcode, payload, None, turn);
+                }
+            }
+            (Protocol::Json, Some(text)) => self.handle_envelope(text, turn),
+            (Protocol::Json, None) => {
+                // Only where violations are reported: else the decoder refuses it from its header.
+                self.admit(INVALID_COST, payload.len(), None, turn);
+                let detail = Violation::Binary.to_string();
+                turn.sink.report(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
+            }
+        }
+    }
+
+    fn handle_envelope(&mut self, text: &str, turn: &mut Turn<'_>) {
+        let policy = turn.policy;
+        match policy.contract.read(text, turn.scratch) {
+            Ok(envelope) => {
+                let cost = envelope.index.map_or(INVALID_COST, |index| policy.contract.event(index).cost());
+                let Some(admitted) = self.admit(cost, text.len(), Some(&envelope.event), turn) else { return };
+                if self.honours_contract(&envelope, admitted.receipt.as_ref(), turn) {
+                    self.pass(admitted.passing, Opcode::Text, text.as_bytes(), Some(&envelope), turn);
+                }
+            }
+            Err(bad) => {
+                if self.admit(INVALID_COST, text.len(), None, turn).is_some() {
+                    let detail = bad_envelope(bad, policy.contract.json_limits());
+                    self.judge(&Report { code: Code::BadEnvelope, event: None, detail: &detail }, turn);
+                }
+            }
+        }
+    }
+
+    /// Checks event and schema of a message that was admitted; `false`: the connection is closing.
+    fn honours_contract(&mut self, envelope: &Envelope<'_>, receipt: Option<&Receipt>, turn: &mut Turn<'_>) -> bool {
+        let contract = &turn.policy.contract;
+        let event = Some(&*envelope.event);
+        match envelope.index.map(|index| contract.check(index, envelope.data)) {
+            Some(Ok(())) => true,
+            Some(Err(mismatch)) => {
+                self.charge_as_invalid(receipt, turn);
+                let detail = mismatch.to_string();
+                self.judge(&Report { code: Code::SchemaMismatch, event, detail: &detail }, turn)
+            }
+            None => self.judge(&Report { code: Code::UnknownEvent, event, detail: "event is not in events" }, turn),
+        }
+    }
+
+    /// Acts on a broken message rule as `on_violation` says; whether the message may still pass.
+    fn judge(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) -> bool {
+        if turn.policy.report_only() {
+            turn.sink.report(*report);
+            return true;
+        }
+        self.refuse(report, turn);
+        false
+    }
+
+    /// A message that its bytes alone make invalid (too large, in too many fragments, of the wrong kind, no UTF-8) costs
+    /// what an invalid one does.
+    pub(super) fn charge_invalid(&self, turn: &Turn<'_>) {
+        if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
+            key.charge_invalid(rules, turn.now);
+        }
+    }
+
+    /// So does one that was charged before it was found to be invalid.
+    fn charge_as_invalid(&self, receipt: Option<&Receipt>, turn: &Turn<'_>) {
+        if let (Some(key), Some(rules), Some(receipt)) = (&self.rate_key, &turn.policy.rate_limit, receipt) {
+            key.charge_as_invalid(rules, receipt, turn.now);
+        }
+    }
+
+    /// Charges the byte bucket with what came of an unfinished message, and refuses it when the rest of what its header
+    /// announced would overflow.
+    pub(super) fn charge_partial(&mut self, turn: &mut Turn<'_>) {
+        let (received, outstanding) = (self.decoder.take_received_bytes(), self.decoder.outstanding_bytes());
+        if received == 0 && outstanding == 0 {
+            return;
+        }
+        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return };
+        let passes = key.receive(rules, &mut self.charged, received, outstanding, turn.now);
+        if turn.policy.report_only() {
+            return;
+        }
+        let kept = self.delayed.as_ref().map_or(0, |delayed| delayed.bytes()) + self.decoder.buffered_bytes();
+        let held = kept.saturating_add(usize::try_from(outstanding).unwrap_or(usize::MAX));
+        let over = match passes {
+            Ok(at) if at > turn.now && held > rules.max_delayed_bytes => Overflow::Delayed { bytes: held },
+            Ok(_) => return,
+            Err(over) => over,
+        };
+        let detail = over.describe(rules);
+        self.refuse(&Report { code: Code::RateLimited, event: None, detail: &detail }, turn);
+    }
+
+    /// How the message may pass; `None`: it overflows and the connection is closing.
+    fn admit(&mut self, cost: f64, len: usize, event: Option<&str>, turn: &mut Turn<'_>) -> Option<Admitted> {
+        let charged = core::mem::take(&mut self.charged);
+        let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(Admitted::FREE) };
+        let (waiting_bytes, not_before) =
+            self.delayed.as_ref().map_or((0, Moment::START), |delayed| (delayed.bytes(), delayed.last_release()));
+        let charge = Charge { cost, bytes: len as u64, charged, not_before, held: waiting_bytes + len };
+        let admitted = if turn.policy.report_only() {
+            key.observe(rules, &charge, turn.now).map(|receipt| (Passing::Now, receipt))
+        } else {
+            key.admit(rules, &charge, turn.now)
+        };
+        match admitted {
+            Ok((passing, receipt)) => Some(Admitted { passing, receipt: Some(receipt) }),
+            Err(over) => {
+                let detail = over.describe(rules);
+                let may_pass = self.judge(&Report { code: Code::RateLimited, event, detail: &detail }, turn);
+                may_pass.then_some(Admitted::FREE)
+            }
+        }
+    }
+
+    /// Delivers a message, or lets it wait.
+    fn pass(
+        &mut self,
+        passing: Passing,
+        opcode: Opcode,
+        payload: &[u8],
+        envelope: Option<&Envelope<'_>>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Passing::At(release, place) = passing {
+            return self.delay(release, place, opcode, payload);
+        }
+        let message = match envelope {
+            Some(envelope) => Message::Event { envelope, bytes: payload.len() },
+            None => Message::Raw { opcode, payload },
+        };
+        self.deliver(message, turn);
+    }
+
+    /// Delivers a message that has waited; it was found valid when it came.
+    pub(super) fn deliver_delayed(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
+        if turn.policy.protocol == Protocol::Raw {
+            return self.deliver(Message::Raw { opcode, payload }, turn);
+        }
+        let policy = turn.policy;
+        let Ok(text) = simdutf8::basic::from_utf8(payload) else { return };
+        let Ok(envelope) = policy.contract.read(text, turn.scratch) else { return };
+        self.deliver(Message::Event { envelope: &envelope, bytes: payload.len() }, turn);
+    }
+
+    fn deliver(&mut self, message: Message<'_>, turn: &mut Turn<'_>) {
+        if let Err(code) = turn.sink.message(message, turn.out) {
+            self.violate(&Report { code, event: None, detail: "the application's handler failed" }, turn);
+        }
+    }
+}
+
+/// What is wrong with a message, in words for the log: where a limit is broken, which.
+fn bad_envelope(bad: BadEnvelope, limits: JsonLimits) -> String {
+    match bad.rule {
+        Rule::TooDeep => format!("{bad}: over json_limits.max_depth ({})", limits.max_depth),
+        Rule::TooManyKeys => format!("{bad}: over json_limits.max_keys ({})", limits.max_keys),
+        _ => bad.to_string(),
+    }
+}

@@ -1,0 +1,311 @@
+//! One open connection as a sans-I/O state machine: bytes in, bytes out, messages out, the next deadline.
+//!
+//! It decides everything between the 101 and the end of the socket: frames, rate, contract, pings, timeouts, the
+//! closing handshake. It never reads a clock, never touches a socket and never calls the application: messages go to
+//! a [`Sink`], bytes to [`Turn::out`].
+//!
+//! Order of use in a turn: `handle_*` (input, deadline, drained) or a command, then [`Connection::take_ending`], then
+//! [`Connection::next_deadline`].
+
+mod closing;
+mod delayed;
+mod messages;
+
+pub use closing::{Ending, Phase};
+
+use std::sync::Arc;
+
+use crate::bucket::Bucket;
+use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
+use crate::config::{Policy, Protocol};
+use crate::contract::{Envelope, Scratch};
+use crate::limits::RateKey;
+use crate::time::Moment;
+use crate::verdict::Code;
+use closing::Closing;
+use delayed::Delayed;
+
+/// A message that passed every rule.
+#[derive(Debug)]
+pub enum Message<'m> {
+    /// `protocol: "raw"`: a text (valid UTF-8) or binary payload.
+    Raw {
+        /// `Text` or `Binary`.
+        opcode: Opcode,
+        /// The payload.
+        payload: &'m [u8],
+    },
+    /// `protocol: "json"`: an envelope.
+    Event {
+        /// Its parts.
+        envelope: &'m Envelope<'m>,
+        /// Payload bytes of the whole message.
+        bytes: usize,
+    },
+}
+
+/// A rule that was broken, as it is logged and reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'r> {
+    /// The verdict.
+    pub code: Code,
+    /// The event, when the message had one; chosen by the peer: escape before logging.
+    pub event: Option<&'r str>,
+    /// Which rule exactly, in our words; never payload.
+    pub detail: &'r str,
+}
+
+/// Where a connection's messages and reports go.
+pub trait Sink {
+    /// Takes a message; replies may be appended to `out` as whole frames. An error closes the connection with it.
+    fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Code>;
+    /// Takes a report.
+    fn report(&mut self, report: Report<'_>);
+    /// Whether the application still has messages of this connection that it may answer.
+    fn replies_may_come(&self) -> bool;
+}
+
+/// What one turn lends to a connection: all of it belongs to the shard.
+pub struct Turn<'t> {
+    /// The policy in force.
+    pub policy: &'t Policy,
+    /// The time of this turn.
+    pub now: Moment,
+    /// Bytes for the peer: the cork of this turn.
+    pub out: &'t mut Vec<u8>,
+    /// Buffers for what is incomplete.
+    pub pool: &'t mut BufferPool,
+    /// Scratch of the JSON reader.
+    pub scratch: &'t mut Scratch,
+    /// Whether bytes of earlier turns still wait for the socket.
+    pub congested: bool,
+    /// Messages that may be handled in this turn.
+    pub message_budget: usize,
+    /// Where messages go.
+    pub sink: &'t mut dyn Sink,
+}
+
+/// What is known of a connection when it opens.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The bucket it shares; `None` where `rate_limit` is off.
+    pub rate_key: Option<Arc<RateKey>>,
+    /// When its session ends; [`Moment::NEVER`] without an expiry.
+    pub expires_at: Moment,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Connection {
+    decoder: Decoder,
+    rate_key: Option<Arc<RateKey>>,
+    control: Bucket,
+    delayed: Option<Box<Delayed>>,
+    /// What was charged of the message in progress and has not leaked: a bucket of its own, at the rate of the byte bucket.
+    charged: Bucket,
+    last_received: Moment,
+    next_ping: Moment,
+    message_started: Moment,
+    expires_at: Moment,
+    closing: Option<Box<Closing>>,
+    /// The one pong that waits while the peer does not read (THREATS R6).
+    pending_pong: Option<Box<[u8]>>,
+    /// Pings of ours without a pong, as far as they are counted: their answers are free.
+    unanswered_pings: u8,
+}
+
+impl Connection {
+    /// A connection whose 101 was sent at `now`.
+    pub fn new(policy: &Policy, opened: Opened, now: Moment) -> Self {
+        let next_ping = match policy.ping_interval_ms {
+            0 => Moment::NEVER,
+            interval => now.after_millis(interval),
+        };
+        Self {
+            decoder: Decoder::default(),
+            rate_key: opened.rate_key,
+            control: Bucket::default(),
+            delayed: None,
+            charged: Bucket::default(),
+            last_received: now,
+            next_ping,
+            message_started: Moment::NEVER,
+            expires_at: opened.expires_at,
+            closing: None,
+            pending_pong: None,
+            unanswered_pings: 0,
+        }
+    }
+
+    /// Whether messages of the peer are taken: nothing has ended the connection yet.
+    pub fn is_open(&self) -> bool {
+        self.closing.is_none()
+    }
+
+    /// Whether frames of the application may still be sent: no close frame was.
+    pub fn may_send(&self) -> bool {
+        matches!(self.phase(), Phase::Open | Phase::Parting | Phase::Doomed)
+    }
+
+    /// Whether messages that were taken are still delivered.
+    fn delivers(&self) -> bool {
+        matches!(self.phase(), Phase::Open | Phase::Parting)
+    }
+
+    /// Messages that wait for their bucket.
+    pub fn delayed_messages(&self) -> usize {
+        self.delayed.as_ref().map_or(0, |delayed| delayed.len())
+    }
+
+    /// Takes bytes of the peer; returns how many were used. Fewer than all: the message budget is spent, call again.
+    pub fn handle_input(&mut self, input: &mut [u8], turn: &mut Turn<'_>) -> usize {
+        self.last_received = turn.now;
+        // A timer may be late: an expired session is not served, and what is due goes before what comes now.
+        self.end_expired_session(turn);
+        self.release_delayed(turn.now, turn);
+        let mut at = 0;
+        let mut ended_message = false;
+        while self.is_open() {
+            if turn.message_budget == 0 {
+                self.note_progress(ended_message, turn.now);
+                return at;
+            }
+            match self.decoder.next(input, &mut at, &limits(turn.policy), turn.pool) {
+                Ok(Step::NeedMore) => {
+                    self.charge_partial(turn);
+                    self.note_progress(ended_message, turn.now);
+                    break;
+                }
+                Ok(Step::Message { opcode, payload }) => {
+                    ended_message = true;
+                    turn.message_budget -= 1;
+                    self.handle_message(opcode, payload.bytes(input), turn);
+                    payload.recycle(turn.pool);
+                }
+                Ok(Step::Control { opcode, payload }) => {
+                    turn.message_budget -= 1;
+                    self.handle_control(opcode, &payload, input, turn);
+                    payload.recycle(turn.pool);
+                }
+                Err(violation) => self.fail(violation, turn),
+            }
+        }
+        self.hear_out(&input[at..]);
+        input.len()
+    }
+
+    /// Starts or stops the clock of `message_timeout_ms`.
+    fn note_progress(&mut self, ended_message: bool, now: Moment) {
+        if !self.decoder.is_mid_message() {
+            self.message_started = Moment::NEVER;
+        } else if ended_message || self.message_started == Moment::NEVER {
+            self.message_started = now;
+        }
+    }
+
+    fn handle_control(&mut self, opcode: Opcode, payload: &Payload, input: &[u8], turn: &mut Turn<'_>) {
+        let payload = payload.bytes(input);
+        if opcode == Opcode::Close {
+            return self.handle_close(payload, turn);
+        }
+        if opcode == Opcode::Pong && payload.is_empty() && self.unanswered_pings > 0 {
+            self.unanswered_pings -= 1;
+            return;
+        }
+        if let Some(rate) = &turn.policy.control_rate_limit
+            && self.control.try_pour(rate, 1, turn.now).is_err()
+        {
+            let detail = format!("pings and pongs over control_rate_limit ({rate})");
+            return self.refuse(&Report { code: Code::ControlFlood, event: None, detail: &detail }, turn);
+        }
+        if opcode == Opcode::Ping {
+            if turn.congested {
+                self.pending_pong = Some(payload.into());
+            } else {
+                codec::pong_frame(turn.out, payload);
+            }
+        }
+    }
+
+    /// The socket took everything that waited: what was held back may go.
+    pub fn handle_drained(&mut self, turn: &mut Turn<'_>) {
+        if let Some(payload) = self.pending_pong.take()
+            && self.is_open()
+        {
+            codec::pong_frame(turn.out, &payload);
+        }
+    }
+
+    /// A deadline may have come: acts on every one that has.
+    pub fn handle_deadline(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        self.end_expired_session(turn);
+        if self.closing.is_some() {
+            return self.handle_closing_deadline(turn);
+        }
+        if self.idle_at(turn.policy) <= now {
+            let detail = format!("nothing received for idle_timeout_ms ({})", turn.policy.idle_timeout_ms);
+            return self.violate(&Report { code: Code::IdleTimeout, event: None, detail: &detail }, turn);
+        }
+        if self.message_at(turn.policy) <= now {
+            let (kept, timeout) = (self.decoder.buffered_bytes(), turn.policy.message_timeout_ms);
+            let detail = format!("a message, {kept} bytes so far, did not end within message_timeout_ms ({timeout})");
+            return self.violate(&Report { code: Code::MessageTimeout, event: None, detail: &detail }, turn);
+        }
+        self.release_delayed(now, turn);
+        if self.next_ping <= now && self.is_open() {
+            if !turn.congested {
+                turn.out.extend_from_slice(&codec::PING_FRAME);
+                self.unanswered_pings = self.unanswered_pings.saturating_add(1);
+            }
+            self.next_ping = now.after_millis(turn.policy.ping_interval_ms);
+        }
+    }
+
+    /// Nothing of an expired session is handled any more, also not what came before and waits.
+    fn end_expired_session(&mut self, turn: &mut Turn<'_>) {
+        if self.expires_at <= turn.now && self.delivers() {
+            self.violate(&Report { code: Code::SessionExpired, event: None, detail: "expires_at_ms has come" }, turn);
+        }
+    }
+
+    /// The peer was not read for reasons of ours: its silence does not count against it.
+    pub fn excuse(&mut self, now: Moment) {
+        self.last_received = now;
+        if self.message_started != Moment::NEVER {
+            self.message_started = now;
+        }
+    }
+
+    fn idle_at(&self, policy: &Policy) -> Moment {
+        match policy.idle_timeout_ms {
+            0 => Moment::NEVER,
+            timeout => self.last_received.after_millis(timeout),
+        }
+    }
+
+    fn message_at(&self, policy: &Policy) -> Moment {
+        self.message_started.after_millis(policy.message_timeout_ms)
+    }
+
+    /// When [`handle_deadline`](Self::handle_deadline) is next due.
+    pub fn next_deadline(&self, policy: &Policy) -> Moment {
+        if let Some(closing) = &self.closing {
+            let expires_at = if self.delivers() { self.expires_at } else { Moment::NEVER };
+            return closing.next_deadline().min(expires_at);
+        }
+        let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
+        self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.expires_at).min(delayed)
+    }
+}
+
+fn limits(policy: &Policy) -> codec::Limits {
+    codec::Limits {
+        max_message_bytes: policy.max_message_bytes,
+        max_fragments: policy.max_fragments,
+        text_only: policy.protocol == Protocol::Json && !policy.report_only(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

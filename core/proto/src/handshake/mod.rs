@@ -1,0 +1,81 @@
+//! The opening handshake (RFC 6455 section 4.2, RFC 9112): a request head in, a verdict and a response head out.
+//!
+//! The head is scanned once as it arrives, parsed once when it is whole, and judged in a fixed order: form, `Host`,
+//! path, upgrade, origin, authentication. Nothing here waits: what needs the application comes back as
+//! [`Decision::Ask`].
+
+mod decide;
+mod head;
+mod request;
+mod response;
+
+use std::borrow::Cow;
+
+pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, vet};
+pub use head::HeadScanner;
+pub use request::{Head, HealthCheck, MAX_HEADERS, NO_HEADERS, Request, UpgradeRequest};
+pub use response::{accepted, health, refused};
+
+use crate::config::Policy;
+use crate::limits::Full;
+use crate::verdict::Code;
+
+/// A handshake that is refused: the verdict and how it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The verdict.
+    pub code: Code,
+    /// The HTTP status; the verdict's own but for 414 and what an application chooses.
+    pub status: u16,
+    /// Which rule exactly, in our words and for the log alone: the peer is told the verdict. What the peer sent stands
+    /// there escaped, and never a credential.
+    pub detail: Cow<'static, str>,
+    /// Whom it concerns, where that is known.
+    pub user: Option<Box<str>>,
+    /// `Retry-After`, in seconds.
+    pub retry_after_s: Option<u64>,
+}
+
+impl Refusal {
+    /// A refusal with the verdict's own status.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, status: code.http_status(), detail: detail.into(), user: None, retry_after_s: None }
+    }
+
+    /// The same refusal with another status.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// A refusal by a limit.
+    pub fn full(full: Full, policy: &Policy) -> Self {
+        let detail = full.describe(policy);
+        Self { retry_after_s: Some(full.retry_after_s), ..Self::new(full.code(), detail) }
+    }
+
+    fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::HandshakeMalformed, detail)
+    }
+}
+
+/// What a peer sent, for a log line: at most 64 bytes, and as in a URL everything but visible ASCII escaped, and what
+/// could end a quoted text, begin a field or look like an escape, too.
+pub(crate) struct Shown<'b>(pub(crate) &'b [u8]);
+
+impl core::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (shown, rest) = self.0.split_at(self.0.len().min(64));
+        for byte in shown {
+            match byte {
+                b'"' | b'\\' | b'=' | b'%' => write!(f, "%{byte:02x}")?,
+                byte if byte.is_ascii_graphic() => write!(f, "{}", char::from(*byte))?,
+                byte => write!(f, "%{byte:02x}")?,
+            }
+        }
+        f.write_str(if rest.is_empty() { "" } else { "…" })
+    }
+}
+
+#[cfg(test)]
+mod tests;

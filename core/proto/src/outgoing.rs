@@ -1,0 +1,46 @@
+//! The envelope of outgoing messages: `{"event": …, "data": …, "status": "ok"}`, with the `id` of what it replies to.
+
+use std::borrow::Cow;
+
+use crate::codec::{self, Opcode};
+
+/// Appends a text frame that carries the envelope. `data` and `id` are JSON text and are trusted to be.
+pub fn push_frame(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>) {
+    let event = escaped(event);
+    let parts: [&str; 5] = [r#"{"event":""#, &event, r#"","data":"#, data, r#","status":"ok""#];
+    let reply: [&str; 2] = id.map_or(["", ""], |id| [r#","id":"#, id]);
+    let parts = parts.into_iter().chain(reply).chain(["}"]);
+    let len = parts.clone().map(str::len).sum();
+    out.reserve(len + codec::frame_overhead(len));
+    codec::data_header(out, Opcode::Text, len);
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// The inside of a JSON string.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        return Cow::Borrowed(text);
+    }
+    let quoted = serde_json::Value::from(text).to_string();
+    Cow::Owned(quoted[1..quoted.len() - 1].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn envelopes_are_json_whatever_the_event_is_called() {
+        for (event, id) in [("echo", None), ("quo\"te\\\n", Some("7")), ("é", Some("\"x\""))] {
+            let mut out = Vec::new();
+            push_frame(&mut out, event, r#"{"a":[1]}"#, id);
+            let payload: serde_json::Value = serde_json::from_slice(&out[2..]).unwrap();
+            assert_eq!(out[1] as usize, out.len() - 2);
+            assert_eq!((&payload["event"], &payload["status"]), (&event.into(), &"ok".into()));
+            assert_eq!(payload["data"]["a"][0], 1);
+            assert_eq!(payload.get("id").map(ToString::to_string).as_deref(), id);
+        }
+    }
+}

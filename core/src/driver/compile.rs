@@ -1,0 +1,46 @@
+//! From options to the policy in force: the pure layer decides, this answers what it asks of the machine (which files
+//! there are and what they hold, how many cores).
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::config_error::ConfigError;
+use wsguard_proto::files::{Files, MAX_FILE_BYTES};
+
+/// Shards that `threads: 0` starts at most.
+const MAX_AUTOMATIC_THREADS: usize = 255;
+
+/// Checks `options` and compiles them: origins parsed, schemas compiled, keys loaded. Reads the files that `auth` names.
+///
+/// A policy is immutable; [`Builder::start_policy`](super::Builder::start_policy) starts a server from it.
+///
+/// # Errors
+/// Names the option that is unknown, missing, not accepted, or contradicts another.
+pub fn compile(options: Options) -> Result<Policy, ConfigError> {
+    let mut policy = Policy::new(options, &Disk)?;
+    if policy.threads == 0 {
+        policy.threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_AUTOMATIC_THREADS);
+    }
+    Ok(policy)
+}
+
+/// The files of this machine.
+pub(super) struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn is_file(&self, path: &str) -> bool {
+        Path::new(path).is_file()
+    }
+
+    fn is_directory(&self, path: &str) -> bool {
+        Path::new(path).is_dir()
+    }
+}
