@@ -14,6 +14,7 @@ struct Checked {
     contract: Contract,
     /// The schema of the event `e`.
     validator: Option<Validator>,
+    has_patterns: bool,
 }
 
 impl Checked {
@@ -23,6 +24,7 @@ impl Checked {
             let options = jsonschema::options().with_draft(Draft::Draft202012).offline();
             options.should_validate_formats(false).with_pattern_options(patterns).build(schema)
         });
+        let has_patterns = schema.as_ref().is_some_and(|schema| schema.to_string().contains("\"pattern"));
         let events = BTreeMap::from([("e".to_owned(), EventOptions { schema, ..EventOptions::default() })]);
         let contract = Contract::compile(&events, JsonLimits::default());
         match (contract, validator) {
@@ -31,9 +33,9 @@ impl Checked {
                 assert!(error.option.starts_with("events.e") && error.message.len() < 6000, "{error}");
                 None
             }
-            (Ok(contract), Some(Ok(validator))) => Some(Self { contract, validator: Some(validator) }),
+            (Ok(contract), Some(Ok(validator))) => Some(Self { contract, validator: Some(validator), has_patterns }),
             // Of an identifier that is no URI: nothing can refer to it.
-            (Ok(contract), Some(Err(_)) | None) => Some(Self { contract, validator: None }),
+            (Ok(contract), Some(Err(_)) | None) => Some(Self { contract, validator: None, has_patterns }),
         }
     }
 }
@@ -95,7 +97,7 @@ fn check(checked: &Checked, text: &str) {
     if let Some(validator) = &checked.validator {
         let data: Value = serde_json::from_str(envelope.data).expect("data is JSON");
         assert!(ours.as_ref().err().is_none_or(|mismatch| mismatch.keyword() != "budget"), "{data}");
-        if !has_contested_number(&data) {
+        if !has_contested_number(&data) && !(checked.has_patterns && has_contested_text(&data)) {
             assert_eq!(ours.is_ok(), validator.is_valid(&data), "{data}");
         }
     }
@@ -110,6 +112,18 @@ fn has_contested_number(value: &Value) -> bool {
             .is_some_and(|float| number.is_f64() && (float.fract() == 0.0 || !(1e-9..1e9).contains(&float.abs()))),
         Value::Array(items) => items.iter().any(has_contested_number),
         Value::Object(members) => members.values().any(has_contested_number),
+        _ => false,
+    }
+}
+
+/// Whether a text is in it that patterns of jsonschema see in another way than ECMA 262: `.` is any line terminator but
+/// `\n` there, and `\b` stands between Unicode's words.
+fn has_contested_text(value: &Value) -> bool {
+    let is_contested = |text: &str| text.contains('\r') || !text.is_ascii();
+    match value {
+        Value::String(text) => is_contested(text),
+        Value::Array(items) => items.iter().any(has_contested_text),
+        Value::Object(members) => members.iter().any(|(name, value)| is_contested(name) || has_contested_text(value)),
         _ => false,
     }
 }

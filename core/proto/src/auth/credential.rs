@@ -151,7 +151,7 @@ impl TokenSources {
             let invalid = |what| ConfigError::invalid(format!("token_sources[{index}]"), what);
             let source = TokenSource::parse(entry).map_err(invalid)?;
             if sources.contains(&source) {
-                return Err(invalid(format!("lists `{source}` twice")));
+                return Err(invalid("is listed twice".to_owned()));
             }
             sources.push(source);
         }

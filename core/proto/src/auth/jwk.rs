@@ -49,16 +49,31 @@ impl Jwk {
         let Ok(pinned) = self.alg.as_deref().map(str::parse).transpose() else {
             return Ok(Usable::No("has an `alg` that is not accepted"));
         };
-        let part = |part: &Option<String>| part.clone().unwrap_or_default();
         let (decoding, family) = match (self.kty.as_str(), self.crv.as_deref()) {
             ("oct", _) => {
-                let secret = self.k.as_deref().and_then(decode_base64url).unwrap_or_default();
+                let secret = decode_base64url(base64url(option, "k", self.k.as_ref())?).unwrap_or_default();
                 return Ok(Usable::Key(VerifyingKey::hmac(option, &secret)?, pinned));
             }
-            ("RSA", _) => (DecodingKey::from_rsa_components(&part(&self.n), &part(&self.e)), KeyFamily::Rsa),
-            ("EC", Some("P-256")) => (DecodingKey::from_ec_components(&part(&self.x), &part(&self.y)), KeyFamily::P256),
-            ("EC", Some("P-384")) => (DecodingKey::from_ec_components(&part(&self.x), &part(&self.y)), KeyFamily::P384),
-            ("OKP", Some("Ed25519")) => (DecodingKey::from_ed_components(&part(&self.x)), KeyFamily::Ed25519),
+            ("RSA", _) => (
+                DecodingKey::from_rsa_components(
+                    base64url(option, "n", self.n.as_ref())?,
+                    base64url(option, "e", self.e.as_ref())?,
+                ),
+                KeyFamily::Rsa,
+            ),
+            ("EC", Some(curve @ ("P-256" | "P-384"))) => {
+                let family = if curve == "P-256" { KeyFamily::P256 } else { KeyFamily::P384 };
+                (
+                    DecodingKey::from_ec_components(
+                        base64url(option, "x", self.x.as_ref())?,
+                        base64url(option, "y", self.y.as_ref())?,
+                    ),
+                    family,
+                )
+            }
+            ("OKP", Some("Ed25519")) => {
+                (DecodingKey::from_ed_components(base64url(option, "x", self.x.as_ref())?), KeyFamily::Ed25519)
+            }
             _ => return Ok(Usable::No("has a `kty` or `crv` that is not accepted")),
         };
         if self.d.is_some() {
@@ -68,4 +83,22 @@ impl Jwk {
         let key = VerifyingKey::public(option, decoding.map_err(|_| unusable())?)?;
         if key.family == family { Ok(Usable::Key(key, pinned)) } else { Err(unusable()) }
     }
+}
+
+/// A member that holds bytes, or what is wrong with it.
+fn base64url<'t>(option: &str, name: &str, text: Option<&'t String>) -> Result<&'t str, ConfigError> {
+    let what = match text.map(String::as_str) {
+        None => format!("is a JSON Web Key without `{name}`"),
+        Some("") => format!("is a JSON Web Key with an empty `{name}`"),
+        Some(text) if decode_base64url(text).is_some() => return Ok(text),
+        Some(text) => {
+            let hint = match text.trim_end_matches('=').contains(['+', '/']) {
+                true => ": it is in the other alphabet, with `-` and `_` in place of `+` and `/`",
+                false if text.ends_with('=') => ": leave the `=` at its end out",
+                false => "",
+            };
+            format!("is a JSON Web Key whose `{name}` is not base64url without padding (RFC 7515 section 2){hint}")
+        }
+    };
+    Err(ConfigError::invalid(option, what))
 }

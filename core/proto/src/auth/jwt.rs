@@ -20,7 +20,7 @@ use super::{MAX_TOKEN_BYTES, check_user};
 use crate::base64;
 use crate::config_error::ConfigError;
 use crate::files::Files;
-use crate::unambiguous::Unambiguous;
+use crate::unambiguous::{self, Reading};
 
 const MAX_LEEWAY_S: u64 = 3600;
 /// The end of the year 9999: later expiries are refused. In milliseconds still an exact integer in every language.
@@ -277,10 +277,9 @@ fn check_type(header: &Map<String, Value>) -> Result<(), JwtError> {
 
 fn decode_object(part: &str) -> Result<Map<String, Value>, JwtError> {
     let json = decode_base64url(part).ok_or(JwtError::Malformed)?;
-    match serde_json::from_slice(&json) {
-        Ok(Unambiguous(Value::Object(object))) => Ok(object),
-        // Only a member given twice is well-formed JSON that is no value.
-        Err(error) if error.is_data() => Err(JwtError::GivenTwice),
+    match unambiguous::read(&json) {
+        Ok(Reading { twice: Some(_), .. }) => Err(JwtError::GivenTwice),
+        Ok(Reading { value: Value::Object(object), twice: None }) => Ok(object),
         _ => Err(JwtError::Malformed),
     }
 }

@@ -335,6 +335,7 @@ fn is_rsa(key: &RsaPublicKeyComponents<&Vec<u8>>) -> bool {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::super::test_keys::{self, ED25519, P256, P384, RSA, SECRET, base64url, with};
@@ -523,6 +524,35 @@ mod tests {
     }
 
     #[test]
+    fn a_json_web_key_says_which_member_is_wrong() {
+        for (jwk, words) in [
+            (json!({"kty": "oct"}), "without `k`"),
+            (json!({"kty": "oct", "k": null}), "without `k`"),
+            (json!({"kty": "oct", "k": ""}), "an empty `k`"),
+            (json!({"kty": "oct", "k": "hunter2hunter2!"}), "whose `k` is not base64url"),
+            (json!({"kty": "oct", "k": "aHVudGVyMg=="}), "leave the `=` at its end out"),
+            (json!({"kty": "oct", "k": "aHVudGVyMg/+"}), "the other alphabet"),
+            (json!({"kty": "oct", "k": "aHVudGVyMh"}), "whose `k` is not base64url"),
+            (json!({"kty": "oct", "k": " aHVudGVyMg"}), "whose `k` is not base64url"),
+            (with(&RSA.jwk, json!({"n": null})), "without `n`"),
+            (with(&RSA.jwk, json!({"e": "!"})), "whose `e` is not base64url"),
+            (with(&P256.jwk, json!({"y": ""})), "an empty `y`"),
+            (with(&ED25519.jwk, json!({"x": "hunter2="})), "whose `x` is not base64url"),
+            (json!({"kty": "RSA", "d": "hunter2"}), "without `n`"),
+        ] {
+            for (options, option) in [
+                (json!({"key": jwk}), "auth.jwt.key"),
+                (json!({"keys": {"a": jwk}}), "auth.jwt.keys.a"),
+                (json!({"keys": {"keys": [with(&jwk, json!({"kid": "a"}))]}}), "auth.jwt.keys.keys[0]"),
+            ] {
+                let error = refused(&["RS256", "ES256", "EdDSA", "HS256"], options);
+                assert!(error.option == option && error.message.contains(words), "{jwk}: {error}");
+                assert!(!error.message.contains("hunter2") && !error.message.contains("aHVu"), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn pem_files_are_read() {
         let path = std::env::temp_dir().join(format!("wsguard-jwt-keys-{}", std::process::id()));
         std::fs::write(&path, P384.pem.replace('\n', "\r\n")).unwrap();
@@ -595,6 +625,62 @@ mod tests {
         for keys in [json!({SECRET: "key-1"}), json!({"pass phrase": "key-1"}), json!({"a\nb": "key-1"})] {
             let error = refused(&["HS256"], json!({"keys": keys}));
             assert_eq!(error.option, "auth.jwt.keys.*");
+        }
+    }
+
+    const MARKER: &str = "Zx9-SECRET-Q7v-of-more-than-thirty-two-bytes";
+
+    /// Whether a part of the marker is in a text: as it is, in base64, in hexadecimal or decimal digits.
+    fn shows_marker(text: &str) -> bool {
+        let base64 = base64url(MARKER.as_bytes());
+        let hex: Vec<_> = MARKER.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let decimal: Vec<_> = MARKER.bytes().map(|byte| byte.to_string()).collect();
+        text.contains("SECRET")
+            || base64.as_bytes().windows(8).any(|part| text.contains(str::from_utf8(part).unwrap()))
+            || text.to_lowercase().contains(&hex[4..8].concat())
+            || text.contains(&decimal[4..8].join(", "))
+    }
+
+    proptest! {
+        /// A key of any members with any values, in any place where one may be given.
+        #[test]
+        fn no_error_of_a_mangled_key_repeats_it(
+            members in prop::collection::vec((0..12_usize, 0..16_usize), 0..6),
+            kind in 0..6_usize,
+            place in 0..6_usize,
+            algorithms in prop::sample::subsequence(vec!["HS256", "HS512", "RS256", "ES256", "ES384", "EdDSA"], 1..4),
+        ) {
+            let names = ["kty", "kid", "use", "key_ops", "alg", "crv", "n", "e", "x", "y", "k", "d"];
+            let spelled = base64url(MARKER.as_bytes());
+            let values = [
+                json!(MARKER), json!([MARKER]), json!({MARKER: MARKER}), json!(MARKER.as_bytes()), json!(spelled),
+                json!(format!("{spelled}==")), json!(format!("{spelled}\n")), json!(&spelled[1..]), json!(null),
+                json!(1), json!("oct"), json!("RSA"), json!("EC"), json!("P-256"), json!("sig"), json!(["verify"]),
+            ];
+            let mut key = match kind {
+                0 => RSA.jwk.clone(),
+                1 => P256.jwk.clone(),
+                2 => ED25519.jwk.clone(),
+                3 => json!({"kty": "oct", "k": spelled}),
+                4 => json!({}),
+                _ => json!({"kty": "oct", "k": MARKER}),
+            };
+            for (name, value) in members {
+                key[names[name]] = values[value].clone();
+            }
+            let text = [MARKER, spelled.as_str(), "-----BEGIN PUBLIC KEY-----Zx9-SECRET-Q7v-----END PUBLIC KEY-----"];
+            let options = match place {
+                0 => json!({"key": key}),
+                1 => json!({"keys": {"k": key}}),
+                2 => json!({"keys": [{"kid": "k", "key": key}]}),
+                3 => json!({"keys": {"keys": [with(&key, json!({"kid": "k"})), key]}}),
+                4 => json!({"keys": {MARKER: key}}),
+                _ => json!({"key": text[kind % 3]}),
+            };
+            if let Err(error) = load(&algorithms, &options) {
+                let shown = format!("{error} {error:?}");
+                prop_assert!(!shows_marker(&shown), "{shown} of {options}");
+            }
         }
     }
 }

@@ -74,37 +74,16 @@ const WORDS: &[(&str, &str)] = &[
     ("server_header", "a string of 1 to 256 printable ASCII characters, or null for none"),
 ];
 
-/// What the option at `path` accepts; `None`: no words are known for it.
-pub(super) fn words(path: &str) -> Option<String> {
-    let kind = kind(path);
+/// What an option of this name accepts; `None`: no words are known for it.
+pub(super) fn words(kind: &str) -> Option<String> {
     let listed = WORDS.iter().find(|(name, _)| *name == kind).map(|(_, words)| (*words).to_owned());
-    listed.or_else(|| ranges::of(&kind).map(|range| range.to_string()))
+    listed.or_else(|| ranges::of(kind).map(|range| range.to_string()))
 }
 
-/// `auth.tokens[2].user` as `auth.tokens[].user`, `events.say.cost` as `events.*.cost`.
-///
-/// The name of an event may itself hold dots and brackets: `cost` is what follows the last dot.
-fn kind(path: &str) -> String {
-    if let Some(event) = path.strip_prefix("events.") {
-        return if event.rsplit_once('.').is_some_and(|(_, field)| field == "cost") {
-            "events.*.cost"
-        } else {
-            "events.*"
-        }
-        .to_owned();
-    }
-    let mut kind = String::with_capacity(path.len());
-    let mut inside = false;
-    for letter in path.chars() {
-        match letter {
-            '[' => inside = true,
-            ']' => inside = false,
-            _ if inside => continue,
-            _ => {}
-        }
-        kind.push(letter);
-    }
-    kind
+/// Whether an option somewhere has this name.
+pub(super) fn is_name(name: &str) -> bool {
+    WORDS.iter().any(|(path, _)| path.split('.').any(|part| part.trim_end_matches("[]") == name))
+        || ranges::of(name).is_some()
 }
 
 /// Every path that has words, for the tests.

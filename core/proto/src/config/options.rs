@@ -12,7 +12,7 @@ use super::shape;
 use crate::auth::{JwtOptions, TokenEntry};
 use crate::config_error::ConfigError;
 use crate::contract::{EventOptions, JsonLimits};
-use crate::unambiguous::Unambiguous;
+use crate::unambiguous;
 
 /// The policy as stated. `origins` and `auth` have no default: a server does not start without them.
 #[derive(Clone, Debug, DeriveDeserialize)]
@@ -154,18 +154,15 @@ impl Default for Options {
 impl Options {
     /// Reads options from a JSON object. An unknown option or a wrong type is an error that names it.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let value = serde_json::from_str(text).map_err(|error| shape::syntax_error(&error))?;
-        let options = Self::from_value(&value)?;
-        // From the text once more: a name given twice, at any depth, is an error, which a parsed object no longer shows.
-        let mut reader = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize::<_, Unambiguous>(&mut reader).map_err(|error| shape::error(&error))?;
-        Ok(options)
+        let reading = unambiguous::read(text.as_bytes()).map_err(|error| shape::syntax_error(&error))?;
+        let options = Self::from_value(&reading.value)?;
+        // At any depth: which of two counts is nobody's guess.
+        reading.twice.map_or(Ok(options), |path| Err(shape::twice(path)))
     }
 
     /// Reads options from parsed JSON.
     pub fn from_value(value: &serde_json::Value) -> Result<Self, ConfigError> {
-        shape::check_objects(value)?;
-        serde_path_to_error::deserialize(value).map_err(|error| shape::error(&error))
+        shape::read(value)
     }
 }
 
@@ -247,7 +244,7 @@ impl<'de> Visitor<'de> for AuthVisitor {
         };
         match map.next_key::<String>()? {
             None => Ok(auth),
-            Some(_) => Err(de::Error::custom("two ways")),
+            Some(_) => Err(de::Error::duplicate_field("auth")),
         }
     }
 }

@@ -5,6 +5,7 @@
 use core::fmt;
 
 use super::options::{Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions};
+use super::shape::harmless;
 use super::{Listen, ranges};
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
 use crate::bucket::Rate;
@@ -239,7 +240,7 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
         && let Some((name, event)) = options.events.iter().find(|(_, event)| event.cost > deepest)
     {
         return Err(ConfigError::contradiction(
-            format!("events.{name}.cost"),
+            format!("events.{}.cost", harmless(name)),
             format!(
                 "{} can never pass: rate_limit.burst is {} and rate_limit.queue is {}",
                 event.cost, rate.burst, rate.queue

@@ -1,29 +1,32 @@
-//! The words for options of a wrong name or type. What the parser says itself is for Rust programmers and repeats
-//! values, which may be secrets: of its errors only the place and the kind of fault are used.
+//! The words for options of a wrong name or type.
+//!
+//! No value is repeated but a number or a truth value where no credential belongs, and of names only those that are
+//! surely options, or were chosen by the application to be read: the names of events.
 
 use serde_json::Value;
+use serde_path_to_error::Segment;
 
-use super::accepted;
+use super::given::{Fault, Given};
+use super::{Options, accepted};
 use crate::config_error::{ConfigError, ConfigErrorKind};
-use crate::unambiguous::TWICE;
+use crate::unambiguous::Step;
 
-/// Options with names must be objects: serde would take a list for them, by position.
-pub(super) fn check_objects(options: &Value) -> Result<(), ConfigError> {
-    let refuse = |option: &str, value: &Value| {
-        if value.is_array() { Err(wrong_type(option, "a list")) } else { Ok(()) }
-    };
-    refuse("options", options)?;
-    for option in ["json_limits", "rate_limit", "control_rate_limit", "handshakes_per_ip", "tls", "events", "auth"] {
-        refuse(option, &options[option])?;
-    }
-    refuse("auth.jwt", &options["auth"]["jwt"])?;
-    for (index, token) in options["auth"]["tokens"].as_array().into_iter().flatten().enumerate() {
-        refuse(&format!("auth.tokens[{index}]"), token)?;
-    }
-    for (name, event) in options["events"].as_object().into_iter().flatten() {
-        refuse(&format!("events.{name}"), event)?;
-    }
-    Ok(())
+/// What is shown of a name that the application has chosen, in characters.
+const MAX_NAME: usize = 128;
+/// What is shown of a path.
+const MAX_PATH: usize = 400;
+
+/// Reads options from a value.
+pub(super) fn read(value: &Value) -> Result<Options, ConfigError> {
+    serde_path_to_error::deserialize(Given(value)).map_err(|error| {
+        let step = |segment: &Segment| match segment {
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            Segment::Map { key } => Some(Step::Name(key.clone())),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        };
+        let place = Place(error.path().iter().filter_map(step).collect());
+        refused(value, place, error.into_inner())
+    })
 }
 
 /// The text is not JSON at all. The parser tells the place and the kind, and nothing of the text.
@@ -31,100 +34,168 @@ pub(super) fn syntax_error(error: &serde_json::Error) -> ConfigError {
     ConfigError::invalid("options", format!("are not valid JSON: {error}"))
 }
 
-/// The parser's error as ours.
-pub(super) fn error(error: &serde_path_to_error::Error<serde_json::Error>) -> ConfigError {
-    let text = error.inner().to_string();
-    let path = match error.path().to_string() {
-        path if path == "." => String::new(),
-        path => path,
-    };
-    let mut quoted = text.split('`').skip(1).step_by(2);
-    let name = quoted.next().unwrap_or_default();
-    let at = |path: &str| if path.is_empty() { "options".to_owned() } else { path.to_owned() };
-    if text.starts_with("unknown field") {
-        return unknown(&path, name, &quoted.collect::<Vec<_>>());
+/// An object has a name twice. It is repeated where it is surely one.
+pub(super) fn twice(path: Vec<Step>) -> ConfigError {
+    let (place, parent) = (Place(path.clone()), Place(path).parent());
+    match place.0.last() {
+        Some(Step::Name(name)) if parent.shows(name) => ConfigError::invalid(place.to_string(), "is given twice"),
+        _ => ConfigError::invalid(parent.to_string(), "has a name twice"),
     }
-    if text.starts_with(TWICE) {
-        return twice(&at(&path), &path, name);
-    }
-    if text.starts_with("missing field") {
-        let what = accepted::words(&join(&path, name)).unwrap_or_else(|| "a value".to_owned());
-        return ConfigError::invalid(at(&path), format!("needs `{name}`: {what}"));
-    }
-    if text.starts_with("two ways") {
-        return ConfigError::contradiction(path, format!("gives more than one way; must be one of {}", accepted::AUTH));
-    }
-    wrong_type(&at(&path), got(&text, &path).as_deref().unwrap_or("something else"))
 }
 
-/// A name that an object has twice. It is repeated where it is surely one.
-fn twice(option: &str, path: &str, name: &str) -> ConfigError {
-    if looks_like_an_option(name, holds_credentials(path)) {
-        return ConfigError::invalid(join(path, name), "is given twice");
+/// A name that the application has chosen, as an error may show it: without control characters, and cut.
+pub(super) fn harmless(name: &str) -> String {
+    let mut shown: String =
+        name.chars().take(MAX_NAME).map(|letter| if letter.is_control() { '?' } else { letter }).collect();
+    if shown.len() < name.len() && name.chars().nth(MAX_NAME).is_some() {
+        shown.push('…');
     }
-    ConfigError::invalid(option, "has a name twice")
+    shown
 }
 
-fn wrong_type(option: &str, got: &str) -> ConfigError {
-    let message = match accepted::words(option) {
-        Some(words) => format!("must be {words}, got {got}"),
-        None => format!("cannot be {got}"),
-    };
-    ConfigError::invalid(option, message)
+/// Where a value stands among the options.
+#[derive(Clone, Debug)]
+struct Place(Vec<Step>);
+
+impl Place {
+    fn parent(mut self) -> Self {
+        self.0.pop();
+        self
+    }
+
+    /// The top-level option.
+    fn section(&self) -> Option<&str> {
+        match self.0.first() {
+            Some(Step::Name(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether what is here and below may be a credential, or the name of something that was one.
+    fn holds_credentials(&self) -> bool {
+        self.section().is_some_and(|name| name.starts_with("auth") || name.starts_with("tls"))
+    }
+
+    /// Whether it is inside `events`, where the application chooses names.
+    fn has_chosen_names(&self) -> bool {
+        self.section() == Some("events")
+    }
+
+    /// Whether a name that stands here may be repeated.
+    fn shows(&self, name: &str) -> bool {
+        accepted::is_name(name) || looks_like_an_option(name, self.holds_credentials())
+    }
+
+    /// The value at this place.
+    fn of<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+        self.0.iter().try_fold(value, |value, step| match step {
+            Step::Name(name) => value.get(name),
+            Step::Index(index) => value.get(index),
+        })
+    }
+
+    /// As the table of accepted values calls it: `auth.tokens[].user`, `events.*.cost`.
+    fn kind(&self) -> String {
+        let mut kind = String::new();
+        for (depth, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Name(_) if depth == 1 && self.has_chosen_names() => kind.push_str(".*"),
+                Step::Name(name) => kind.extend([if depth == 0 { "" } else { "." }, name]),
+                Step::Index(_) => kind.push_str("[]"),
+            }
+        }
+        if kind.is_empty() { "options".to_owned() } else { kind }
+    }
 }
 
-fn join(parent: &str, name: &str) -> String {
-    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("options");
+        }
+        let mut path = String::new();
+        for (depth, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
+                Step::Name(name) => {
+                    let is_shown = self.has_chosen_names() || self.shows(name);
+                    let shown = if is_shown { harmless(name) } else { "*".to_owned() };
+                    path.extend([if depth == 0 { "" } else { "." }, &shown]);
+                }
+            }
+        }
+        match path.char_indices().nth(MAX_PATH) {
+            Some((end, _)) => write!(f, "{}…", path.get(..end).unwrap_or_default()),
+            None => f.write_str(&path),
+        }
+    }
+}
+
+/// What the reader found at `place` of the options, as an error.
+fn refused(options: &Value, place: Place, fault: Fault) -> ConfigError {
+    match fault {
+        Fault::UnknownName { name, known } => unknown(place, &name, known),
+        Fault::Missing(name) => {
+            let kind = Place([place.0.clone(), vec![Step::Name(name.to_owned())]].concat()).kind();
+            let what = accepted::words(&kind).unwrap_or_else(|| "a value".to_owned());
+            ConfigError::invalid(place.to_string(), format!("needs `{name}`: {what}"))
+        }
+        Fault::TwoWays => {
+            let message = format!("gives more than one way; must be one of {}", accepted::AUTH);
+            ConfigError::contradiction(place.to_string(), message)
+        }
+        Fault::Type | Fault::Value | Fault::Empty | Fault::Form => {
+            let got = place.of(options).map_or_else(|| "something else".to_owned(), |value| got(value, &place, &fault));
+            let message = match accepted::words(&place.kind()) {
+                Some(words) => format!("must be {words}, got {got}"),
+                None => format!("cannot be {got}"),
+            };
+            ConfigError::invalid(place.to_string(), message)
+        }
+    }
 }
 
 /// What was given in place of what is accepted. Texts are never repeated; numbers only where no credential belongs.
-fn got(text: &str, path: &str) -> Option<String> {
-    if text.starts_with("unknown variant") {
-        return Some("another string".to_owned());
-    }
-    let given = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
-    let Some(given) = given else { return text.starts_with("invalid length").then(|| "an empty object".to_owned()) };
-    let number = given.split('`').nth(1).filter(|_| !holds_credentials(path));
-    let numbered = |kind: &str| number.map_or_else(|| kind.to_owned(), str::to_owned);
-    Some(match given.split([' ', ',']).next()? {
-        "string" if text.starts_with("invalid value") => "another string".to_owned(),
-        "string" => "a string".to_owned(),
-        "integer" => numbered("a whole number"),
-        "floating" => numbered("a fraction"),
-        "boolean" => numbered("true or false"),
-        "null" | "unit" | "Option" => "null".to_owned(),
-        "map" => "an object".to_owned(),
-        "sequence" => "a list".to_owned(),
-        _ => return None,
-    })
-}
-
-/// Whether what is below `path` may be a credential, or the name of something that was one.
-fn holds_credentials(path: &str) -> bool {
-    path.starts_with("auth") || path.starts_with("tls")
+fn got(value: &Value, place: &Place, fault: &Fault) -> String {
+    let words = match value {
+        Value::Bool(_) | Value::Number(_) if !place.holds_credentials() => return value.to_string(),
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(number) if number.is_f64() => "a fraction",
+        Value::Number(_) => "a whole number",
+        Value::String(_) if *fault == Fault::Value => "another string",
+        Value::String(_) => "a string",
+        Value::Array(_) if *fault == Fault::Form => "a list of something else",
+        Value::Array(_) => "a list",
+        Value::Object(_) if *fault == Fault::Empty => "an empty object",
+        Value::Object(_) => "an object",
+    };
+    words.to_owned()
 }
 
 /// A name that is not an option: what was meant, or which there are.
-fn unknown(path: &str, name: &str, known: &[&str]) -> ConfigError {
+fn unknown(place: Place, name: &str, known: &[&str]) -> ConfigError {
     // The path of an unknown name ends in it.
-    let parent = path.strip_suffix(name).unwrap_or(path).trim_end_matches('.');
+    let ends_in_it = matches!(place.0.last(), Some(Step::Name(last)) if last == name);
+    let parent = if ends_in_it { place.parent() } else { place };
     let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let meant = known.iter().find(|known| **known == snake_case(name));
-    let message = match (meant, nearest(name, known)) {
+    let near = nearest(name, known);
+    let message = match (meant, near) {
         (Some(meant), _) => format!("unknown option; it is spelled `{meant}` here"),
         (None, Some(near)) => format!("unknown option; did you mean `{near}`?"),
-        _ if is_event(parent) && SCHEMA_WORDS.contains(&name) => {
+        _ if parent.has_chosen_names() && SCHEMA_WORDS.contains(&name) => {
             "unknown option; it is a word of JSON Schema: put the schema under `schema`".to_owned()
         }
         _ => format!("unknown option, expected one of {list}"),
     };
-    let is_known = meant.is_some() || nearest(name, known).is_some();
-    if !is_known && !looks_like_an_option(name, holds_credentials(parent)) {
+    let kind = ConfigErrorKind::UnknownOption;
+    if meant.is_none() && near.is_none() && !parent.shows(name) {
         let message = format!("has a name that is no option, expected one of {list}");
-        let option = if parent.is_empty() { "options" } else { parent };
-        return ConfigError { kind: ConfigErrorKind::UnknownOption, option: option.to_owned(), message };
+        return ConfigError { kind, option: parent.to_string(), message };
     }
-    ConfigError { kind: ConfigErrorKind::UnknownOption, option: join(parent, name), message }
+    let (parent, name) = (if parent.0.is_empty() { String::new() } else { format!("{parent}.") }, harmless(name));
+    ConfigError { kind, option: format!("{parent}{name}"), message }
 }
 
 /// Whether a name may be repeated. Whoever writes `{"TOKEN": "alice"}` in place of a list of tokens has a credential for a
@@ -136,11 +207,6 @@ fn looks_like_an_option(name: &str, among_credentials: bool) -> bool {
             || !among_credentials && (byte.is_ascii_uppercase() || b"-$".contains(&byte))
     };
     !name.is_empty() && name.len() <= if among_credentials { 24 } else { 40 } && name.bytes().all(may_have)
-}
-
-/// Whether `path` is `events.NAME`.
-fn is_event(path: &str) -> bool {
-    path.starts_with("events.")
 }
 
 /// Words of JSON Schema 2020-12 that a schema begins with.

@@ -183,6 +183,8 @@ fn a_wrong_name_says_what_was_meant() {
         (json!({"auth": {"token": []}}), "auth.token", "did you mean `tokens`?"),
         (json!({"auth": {"jwt": {"algorithm": []}}}), "auth.jwt.algorithm", "did you mean `algorithms`?"),
         (json!({"tls": {"cret": "", "key": ""}}), "tls.cret", "did you mean `cert`?"),
+        (json!({"rate_limit": {"rate_limit": 1}}), "rate_limit.rate_limit", "expected one of `per_second`"),
+        (json!({"events": {"events": {"events": 1}}}), "events.events.events", "expected one of `schema`, `cost`"),
     ] {
         let error = Options::from_value(&wrong).unwrap_err();
         assert_eq!((error.kind, error.option.as_str()), (ConfigErrorKind::UnknownOption, option), "{error}");
@@ -210,4 +212,67 @@ fn every_option_has_words() {
         unknown(&format!("{section}."), json!({ section: wrong() }));
     }
     unknown("auth.jwt.", json!({"auth": {"jwt": wrong()}}));
+}
+
+/// Whatever signs a name holds, no part of it is taken for something else, and it is shown harmless or not at all.
+#[test]
+fn names_are_no_words_of_an_error() {
+    let marks =
+        ["`", "``", "` `", "`,`", "\"", "\n", "\u{1b}[31m", ".", "[0]", "unknown field `", "missing field `", " "];
+    for mark in marks {
+        let name = format!("a{mark}SECRET{mark}`b`{mark}");
+        for options in [
+            json!({&name: 1}),
+            json!({"tls": {&name: 1}}),
+            json!({"rate_limit": {&name: 1}}),
+            json!({"auth": {&name: 1}}),
+            json!({"auth": {"jwt": {&name: 1}}}),
+            json!({"auth": {"tokens": [{&name: 1}]}}),
+            json!({"auth": {"tokens": [], &name: 1}}),
+            json!({"missing_origin": {&name: 1}}),
+            json!({"missing_origin": name}),
+            json!({"rate_limit": {"key": name}}),
+            json!({"events": {"say": {&name: 1}}}),
+        ] {
+            let error = Options::from_value(&options).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("SECRET") && !error.to_string().contains(char::is_control), "{shown}");
+        }
+        for text in [
+            format!("{{{0}: 1, {0}: 1}}", json!(name)),
+            format!(r#"{{"auth": {{"jwt": {{"keys": {{{0}: {{"a": 1, "a": 2}}}}}}}}}}"#, json!(name)),
+            format!(r#"{{"auth": {{"jwt": {{"keys": {{{0}: 1, {0}: 2}}}}}}}}"#, json!(name)),
+        ] {
+            let error = Options::from_json(&text).unwrap_err();
+            assert!(!format!("{error:?}").contains("SECRET"), "{error}");
+        }
+        // The name of an event is one that the application chose to be read.
+        let event = Options::from_value(&json!({"events": {&name: {"cost": "1"}}})).unwrap_err();
+        assert!(event.option.contains("SECRET") && !event.option.contains(char::is_control), "{event}");
+        assert_eq!(event.message, "must be a number, e.g. 1, got a string");
+    }
+    let long = Options::from_value(&json!({"events": {"x".repeat(100_000): {"cost": "1"}}})).unwrap_err();
+    assert!(long.option.starts_with("events.xxx") && long.to_string().len() < 300, "{long}");
+}
+
+/// An option is told by its place, whatever stands around it.
+#[test]
+fn a_member_given_twice_is_named_where_it_is_an_option() {
+    for (text, told) in [
+        (r#"{"threads": 1, "threads": 2}"#, "threads: is given twice"),
+        (r#"{"paths": [], "hosts": [], "paths": []}"#, "paths: is given twice"),
+        (r#"{"events": {"a b": {}, "a b": {}}}"#, "events: has a name twice"),
+        (
+            r#"{"events": {"say": {"schema": {"enum": [{}, {"x1": 1, "x1": 2}]}}}}"#,
+            "events.say.schema.enum[1]: has a name twice",
+        ),
+        (
+            r#"{"events": {"say": {"schema": {"enum": [{}, {"x": 1, "x": 2}]}}}}"#,
+            "events.say.schema.enum[1].x: is given twice",
+        ),
+        (r#"{"auth": {"tokens": [], "tokens": []}}"#, "auth.tokens: is given twice"),
+        (r#"{"auth": {"jwt": {"keys": {"K7": {"kty": 1, "kty": 2}}}}}"#, "auth.jwt.keys.*.kty: is given twice"),
+    ] {
+        assert_eq!(Options::from_json(text).unwrap_err().to_string(), told);
+    }
 }

@@ -4,8 +4,9 @@
 //! document, references that go round without going into the data, patterns that do not run in linear time.
 
 use super::document::{Document, Place, count, shown, vet_alone};
+use super::ecma::Refusal;
 use super::number::{Decimal, Limit};
-use super::pattern::{MAX_PATTERN_BYTES, Pattern};
+use super::pattern::Pattern;
 use super::program::{Check, Choices, Count, Counted, Dependents, Named, Node, NodeId, Program, Properties};
 use super::quick::{ANY, types};
 use serde_json::{Map, Value};
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A subschema is counted once for each dynamic scope in which it is used.
 const MAX_NODES: usize = 100_000;
+/// What the patterns of one schema may occupy when compiled.
+const MAX_PATTERNS_BYTES: usize = 64 << 20;
 
 /// The `$dynamicAnchor`s that evaluation has come across, each with the outermost resource that has it.
 type Scope<'s> = BTreeMap<&'s str, usize>;
@@ -35,6 +38,8 @@ struct Compiler<'d, 's> {
     scopes: Vec<Scope<'s>>,
     scope_ids: HashMap<Scope<'s>, usize>,
     patterns: HashMap<&'s str, Pattern>,
+    /// What they occupy.
+    pattern_bytes: usize,
     names: BTreeSet<String>,
 }
 
@@ -48,6 +53,7 @@ pub(super) fn compile(document: &Document<'_>, schema: &Value) -> Result<(Progra
         scopes: vec![Scope::new()],
         scope_ids: HashMap::from([(Scope::new(), 0)]),
         patterns: HashMap::new(),
+        pattern_bytes: 0,
         names: BTreeSet::new(),
     };
     let (whole, _) = document.follow("#", 0)?;
@@ -326,15 +332,13 @@ impl<'s> Compiler<'_, 's> {
         if let Some(pattern) = self.patterns.get(text) {
             return Ok(pattern.clone());
         }
-        let refused = || {
-            format!(
-                "the pattern {} is not accepted: patterns run in linear time, without look-around and backreferences, \
-                 and compile to at most {} MiB",
-                shown(text),
-                MAX_PATTERN_BYTES >> 20
-            )
-        };
-        let pattern = Pattern::compile(text).ok_or_else(refused)?;
+        let refused = |why: Refusal| format!("the pattern {} is not accepted: {}", shown(text), why.words());
+        let pattern = Pattern::compile(text).map_err(refused)?;
+        self.pattern_bytes += pattern.bytes();
+        if self.pattern_bytes > MAX_PATTERNS_BYTES {
+            let most = MAX_PATTERNS_BYTES >> 20;
+            return Err(format!("the patterns of this schema are too large: they compile to over {most} MiB together"));
+        }
         self.patterns.insert(text, pattern.clone());
         Ok(pattern)
     }

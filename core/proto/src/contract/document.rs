@@ -191,7 +191,7 @@ impl<'s> Document<'s> {
 
     fn look_at(&mut self, mut this: Pending<'s>, pending: &mut Vec<Pending<'s>>) -> Result<(), String> {
         if this.nesting > MAX_NESTING {
-            return Err(format!("invalid schema at {}: over {MAX_NESTING} schemas inside each other", this.path));
+            return Err(format!("invalid schema{}: over {MAX_NESTING} schemas inside each other", at(&this.path)));
         }
         let Value::Object(keywords) = this.schema else {
             self.homes.insert(this.schema, this.resource);
@@ -344,12 +344,18 @@ pub(super) fn vet_alone(schema: &Value) -> Result<(), String> {
 }
 
 fn wrong(path: &str, keyword: &str, takes: Takes) -> String {
-    let path: String = path.chars().take(MAX_SHOWN).collect();
-    let place = if path.is_empty() { String::new() } else { format!(" at {path}") };
+    let place = at(path);
     match keyword {
         "schema" => format!("invalid schema{place}: must be {}", takes.words()),
         _ => format!("invalid schema{place}: `{keyword}` must be {}", takes.words()),
     }
+}
+
+/// A place in the schema for an error: bounded, and without control characters, which names may have.
+pub(super) fn at(path: &str) -> String {
+    let shown = |letter: char| if letter.is_control() { '?' } else { letter };
+    let path: String = path.chars().take(MAX_SHOWN).map(shown).collect();
+    if path.is_empty() { path } else { format!(" at {path}") }
 }
 
 /// Whether a reference names a meta-schema that the compiler carries along and would not have to fetch.

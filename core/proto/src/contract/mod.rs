@@ -7,6 +7,7 @@
 mod compile;
 mod cursor;
 mod document;
+mod ecma;
 mod envelope;
 mod evaluate;
 #[cfg(test)]

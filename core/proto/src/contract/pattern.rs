@@ -5,22 +5,26 @@
 //! in the pattern that it leads from and to, which for `a.{3000}b` are thousands. Hence new ones are counted, as
 //! [`Effort`]; known ones are left to the caller, who counts bytes.
 
+use super::ecma::{Refusal, translate};
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::hybrid::{CacheError, LazyStateID};
-use regex_automata::nfa::thompson;
+use regex_automata::nfa::thompson::{self, NFA};
 use regex_automata::{Input, MatchKind};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What one pattern may occupy when compiled.
 pub(super) const MAX_PATTERN_BYTES: usize = 4 << 20;
 /// What the states of one pattern may occupy on one thread before they are forgotten. A pattern near
 /// [`MAX_PATTERN_BYTES`] needs, and gets, up to 5 MiB.
-const MAX_STATES_BYTES: usize = 1 << 20;
+const MAX_STATES_BYTES: usize = 2 << 20;
 /// What the states of all patterns may occupy on one thread, besides those of the pattern in use.
 const MAX_THREAD_BYTES: usize = 16 << 20;
+/// What they may occupy on all threads before each must do with an equal share of this. So all of them occupy at most twice
+/// as much: some threads have taken it while they were few, and do nothing now; the others take their shares.
+const MAX_LEARNED_BYTES: usize = 128 << 20;
 /// How many patterns have states on one thread at a time.
 const MAX_THREAD_PATTERNS: usize = 1024;
 /// What a message may cost in new transitions; some nanoseconds each.
@@ -67,24 +71,29 @@ struct Automaton {
 }
 
 impl Pattern {
-    /// Compiles an ECMA 262 pattern; `None` where it needs backtracking, or is too large, or is none.
-    pub(super) fn compile(text: &str) -> Option<Self> {
+    /// Compiles an ECMA 262 pattern.
+    pub(super) fn compile(text: &str) -> Result<Self, Refusal> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let translated = with_ascii_words(&jsonschema_regex::to_rust_regex(text).ok()?);
         let nfa = thompson::Config::new()
             .nfa_size_limit(Some(MAX_PATTERN_BYTES))
             .which_captures(thompson::WhichCaptures::None);
-        // `All`: a match inside a character (see `search`) must not end the search. What is left of Unicode word
-        // boundaries, `\b{start}`, gives up on text that is not ASCII.
-        let config = DFA::config()
-            .match_kind(MatchKind::All)
-            .unicode_word_boundary(true)
-            .cache_capacity(MAX_STATES_BYTES)
-            .skip_cache_capacity_check(true);
-        let dfa = DFA::builder().thompson(nfa).configure(config).build(&translated).ok()?;
+        let nfa =
+            NFA::compiler().configure(nfa).build(&translate(text)?).map_err(|error| match error.size_limit() {
+                Some(_) => Refusal::Size,
+                None => Refusal::Unknown,
+            })?;
+        // `All`: a match inside a character (see `search`) must not end the search.
+        let config =
+            DFA::config().match_kind(MatchKind::All).cache_capacity(MAX_STATES_BYTES).skip_cache_capacity_check(true);
+        let dfa = DFA::builder().configure(config).build_from_nfa(nfa).map_err(|_| Refusal::Size)?;
         let transitions = dfa.byte_classes().alphabet_len().next_power_of_two();
         let state_bytes = transitions * size_of::<LazyStateID>() + 3 * size_of::<Arc<[u8]>>();
-        Some(Self(Arc::new(Automaton { id: NEXT.fetch_add(1, Ordering::Relaxed), dfa, state_bytes })))
+        Ok(Self(Arc::new(Automaton { id: NEXT.fetch_add(1, Ordering::Relaxed), dfa, state_bytes })))
+    }
+
+    /// What it occupies, apart from what threads learn.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.dfa.get_nfa().memory_usage()
     }
 
     /// Whether it occurs in a text.
@@ -93,49 +102,51 @@ impl Pattern {
     }
 }
 
-/// ECMA 262 means the ASCII word characters by `\b` and `\B`, as it does by `\w`, which is translated already.
-fn with_ascii_words(pattern: &str) -> String {
-    let mut translated = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars().peekable();
-    // How many brackets are open, and whether the next is the first of its class, where `]` is a character.
-    let (mut depth, mut is_first) = (0_usize, false);
-    while let Some(c) = chars.next() {
-        let was_first = std::mem::take(&mut is_first);
-        match c {
-            '\\' => {
-                let escaped = chars.next();
-                match escaped {
-                    Some('b' | 'B') if depth == 0 && chars.peek() != Some(&'{') => {
-                        translated.extend(["(?-u:\\", if escaped == Some('b') { "b)" } else { "B)" }]);
-                    }
-                    // Words' ends to the crate, characters to ECMA 262.
-                    Some(sign @ ('<' | '>')) => translated.push(sign),
-                    _ => translated.extend([Some(c), escaped].into_iter().flatten()),
-                }
-                continue;
-            }
-            '[' => {
-                depth += 1;
-                is_first = true;
-            }
-            '^' if was_first => is_first = true,
-            ']' if !was_first => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        translated.push(c);
-    }
-    translated
+thread_local! {
+    static LEARNED: RefCell<Shelf> =
+        const { RefCell::new(Shelf { places: Vec::new(), share: Share { bytes: 0, is_counted: false }, hand: 0 }) };
 }
 
-thread_local! {
-    static LEARNED: RefCell<Shelf> = const { RefCell::new(Shelf { places: Vec::new(), bytes: 0, hand: 0 }) };
+/// What a thread keeps, as part of what all of them do; given back when the thread ends.
+struct Share {
+    bytes: usize,
+    is_counted: bool,
+}
+
+/// How many threads keep something, and how much.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+impl Share {
+    fn replace(&mut self, old: usize, new: usize) {
+        BYTES.fetch_add(new, Ordering::Relaxed);
+        BYTES.fetch_sub(old, Ordering::Relaxed);
+        self.bytes = self.bytes.saturating_add(new).saturating_sub(old);
+    }
+
+    /// Whether it is more than it may be now.
+    fn is_too_large(&self) -> bool {
+        is_too_large(self.bytes, BYTES.load(Ordering::Relaxed), THREADS.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether one of so many threads keeps too much, where all of them keep `all`.
+fn is_too_large(bytes: usize, all: usize, threads: usize) -> bool {
+    bytes > MAX_THREAD_BYTES || all > MAX_LEARNED_BYTES && bytes > MAX_LEARNED_BYTES / threads.max(1)
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        BYTES.fetch_sub(self.bytes, Ordering::Relaxed);
+        THREADS.fetch_sub(usize::from(self.is_counted), Ordering::Relaxed);
+    }
 }
 
 /// What a thread has learned of patterns.
 struct Shelf {
     /// By the pattern's id modulo [`MAX_THREAD_PATTERNS`]; empty until the first is needed.
     places: Vec<Option<Box<Learned>>>,
-    bytes: usize,
+    share: Share,
     /// Which place is emptied next.
     hand: usize,
 }
@@ -144,12 +155,13 @@ impl Shelf {
     fn search(&mut self, automaton: &Automaton, text: &str, effort: &mut Effort) -> Result<bool, Exhausted> {
         if self.places.is_empty() {
             self.places.resize_with(MAX_THREAD_PATTERNS, || None);
+            self.share.is_counted = true;
+            THREADS.fetch_add(1, Ordering::Relaxed);
         }
         let index = automaton.id as usize % MAX_THREAD_PATTERNS;
         let Some(place) = self.places.get_mut(index) else { return Err(Exhausted) };
         if place.as_ref().is_none_or(|learned| learned.id != automaton.id) {
-            let before = place.take().map_or(0, |learned| learned.bytes);
-            self.bytes = self.bytes.saturating_sub(before);
+            self.share.replace(place.take().map_or(0, |learned| learned.bytes), 0);
             let learned = Learned::new(automaton);
             // Room for its sets is made, whether or not it is used.
             effort.spend(64 + learned.floor / 128)?;
@@ -159,9 +171,8 @@ impl Shelf {
         let answer = learned.search(automaton, text, effort);
         if learned.has_grown {
             learned.has_grown = false;
-            self.bytes = self.bytes.saturating_sub(learned.bytes);
-            learned.bytes = learned.cache.memory_usage() + learned.widths.capacity() * WIDTH_BYTES;
-            self.bytes += learned.bytes;
+            let bytes = learned.cache.memory_usage() + learned.widths.capacity() * WIDTH_BYTES;
+            self.share.replace(std::mem::replace(&mut learned.bytes, bytes), bytes);
             self.shrink(index);
         }
         answer
@@ -170,14 +181,14 @@ impl Shelf {
     /// Empties places until what is left is within bounds, other than the one in use.
     fn shrink(&mut self, used: usize) {
         for _ in 0..MAX_THREAD_PATTERNS {
-            if self.bytes <= MAX_THREAD_BYTES {
+            if !self.share.is_too_large() {
                 return;
             }
             self.hand = (self.hand + 1) % MAX_THREAD_PATTERNS;
             if self.hand != used
                 && let Some(learned) = self.places.get_mut(self.hand).and_then(Option::take)
             {
-                self.bytes = self.bytes.saturating_sub(learned.bytes);
+                self.share.replace(learned.bytes, 0);
             }
         }
     }
@@ -294,6 +305,7 @@ impl Learned {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ecma::Refusal;
     use super::super::schema::jsonschema;
     use super::*;
     use proptest::prelude::*;
@@ -303,9 +315,9 @@ mod tests {
         Pattern::compile(pattern).unwrap().is_match(text, &mut Effort::default())
     }
 
-    /// Words are ASCII, as ECMA 262 has them, and text that is not does not stop the search.
+    /// Words are ASCII, and text that is not does not stop the search.
     #[test]
-    fn word_boundaries_are_those_of_ecma_262() {
+    fn signs_mean_what_ecma_262_says() {
         for (pattern, text, expected) in [
             (r"\bcat\b", "the cat sat", true),
             (r"\bcat\b", "concat", false),
@@ -320,15 +332,102 @@ mod tests {
             (r"\\b", "\\b", true),
             (r"\<b\>", "é <b>", true),
             (r"\<b\>", "é b", false),
+            // A dot is no line terminator.
+            ("^.$", "\n", false),
+            ("^.$", "\r", false),
+            ("^.$", "\u{2028}", false),
+            ("^.$", "\u{2029}", false),
+            ("^.$", "\u{85}", true),
+            ("^.$", "\u{b}", true),
+            ("^.$", "😀", true),
+            ("^[.]$", "\r", false),
+            ("^(?s:.)(?:.)$", "\ra", true),
+            ("^(?s:.(?-s:.))$", "\r\r", false),
+            ("^(?s:.).$", "\r\r", false),
+            // The text has one begin and one end.
+            ("a$", "a\n", false),
+            ("^b", "a\nb", false),
+            // Digits and words are ASCII, spaces are not.
+            (r"^\d$", "٣", false),
+            (r"^\D$", "٣", true),
+            (r"^[\d]$", "7", true),
+            (r"^\w$", "é", false),
+            (r"^[^\W]$", "_", true),
+            (r"^[\W]$", "é", true),
+            (r"^\s$", "\u{feff}", true),
+            (r"^\s$", "\u{3000}", true),
+            (r"^\s$", "\u{2028}", true),
+            (r"^\s$", "\u{85}", false),
+            (r"^[\S]$", "\u{a0}", false),
+            (r"^\S$", "\u{180e}", true),
+            // Classes.
+            ("[]", "a", false),
+            ("a|[]", "a", true),
+            ("^[^]$", "\n", true),
+            ("^[[:alpha:]$", ":", true),
+            ("^[[:alpha:]$", "b", false),
+            ("^[a&&b]{2}$", "&b", true),
+            ("^[a~~b-d--]$", "-", true),
+            ("^[+--]$", ",", true),
+            (r"^[\w-]$", "-", true),
+            (r"^[\b]$", "\u{8}", true),
+            (r"^[\]\\^]{3}$", r"]\^", true),
+            // Characters by number.
+            (r"^\cJ\x41\u0042\u{43}\0$", "\nABC\0", true),
+            (r"^\ud83d\ude00$", "😀", true),
+            (r"^[\ud83d\ude00-\u{1F64F}]$", "😃", true),
+            (r"^\f\n\r\t\v$", "\u{c}\n\r\t\u{b}", true),
+            (r"^\/\-\ \_\§$", "/- _§", true),
+            // Groups and properties.
+            ("^(?<größe>a)(?:b)$", "ab", true),
+            ("^(?i:AÉ)b$", "aéb", true),
+            ("^(?i:A)b$", "aB", false),
+            ("^(?i:A(?-i:b))$", "aB", false),
+            (r"^\p{Script=Greek}\P{L}\p{Lu}$", "α1Ä", true),
+            (r"^a{2}b{1,}?c{0,2}$", "aab", true),
+            ("^ #$", " #", true),
+            ("", "", true),
         ] {
             assert_eq!(is_match(pattern, text), Ok(expected), "{pattern} {text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_has_a_reason() {
+        for (pattern, reason) in [
+            ("(", Refusal::Syntax),
+            ("a**", Refusal::Syntax),
+            ("a{1000}{1000}", Refusal::Syntax),
+            (r"\Aa\z", Refusal::Syntax),
+            (r"\a", Refusal::Syntax),
+            (r"\pL", Refusal::Syntax),
+            (r"[\w-.]", Refusal::Syntax),
+            ("(?P<name>a)", Refusal::Syntax),
+            ("(?x: a)", Refusal::Syntax),
+            ("]", Refusal::Syntax),
+            ("(?i)a", Refusal::GlobalFlags),
+            ("(?m:^a$)", Refusal::MultiLine),
+            ("(?=a)b", Refusal::LookAround),
+            ("(?!a)b", Refusal::LookAround),
+            ("(?<=a)b", Refusal::LookAround),
+            ("(?<!a)b", Refusal::LookAround),
+            (r"(a)\1", Refusal::Backreference),
+            (r"(?<n>a)\k<n>", Refusal::Backreference),
+            (r"\p{Klingon}", Refusal::Unknown),
+            (r"\ud83d", Refusal::Unknown),
+            (r"[\ud800-\udfff]", Refusal::Unknown),
+            (&format!("{}{}", "(".repeat(1_000), ")".repeat(1_000)), Refusal::Unknown),
+            ("(?:a{1000}){1000}", Refusal::Size),
+            ("a{4000000000}", Refusal::Size),
+        ] {
+            assert_eq!(Pattern::compile(pattern).err(), Some(reason), "{pattern}");
         }
     }
 
     /// 2^14 states are more than a cache holds: what is forgotten on the way must not change the answer.
     #[test]
     fn clearing_the_cache_changes_no_answer() {
-        let pattern = Pattern::compile("(a|b)*a(a|b){13}x").unwrap();
+        let pattern = Pattern::compile("(a|b)*a(a|b){13}x|cdefghijklmnopqrstuvw").unwrap();
         let mut text = String::new();
         let mut seed = 1_u32;
         for _ in 0..30_000 {
@@ -357,11 +456,38 @@ mod tests {
             assert_eq!(is_match(&pattern, text), Ok(true), "{pattern}");
             LEARNED.with_borrow(|shelf| {
                 let counted: usize = shelf.places.iter().flatten().map(|learned| learned.bytes).sum();
-                assert_eq!(counted, shelf.bytes);
-                assert!(counted <= MAX_THREAD_BYTES + (2 << 20), "{counted}");
+                assert_eq!(counted, shelf.share.bytes);
+                assert!(counted <= MAX_THREAD_BYTES + MAX_STATES_BYTES + (1 << 20), "{counted}");
                 assert!(shelf.places.len() == MAX_THREAD_PATTERNS);
             });
         }
+    }
+
+    /// A thread may keep much while all of them keep little, and its equal share when they do not.
+    #[test]
+    fn what_all_threads_learn_is_bounded() {
+        for (bytes, all, threads, is) in [
+            (0, 0, 1, false),
+            (MAX_THREAD_BYTES, MAX_LEARNED_BYTES, 8, false),
+            (MAX_THREAD_BYTES + 1, 0, 1, true),
+            (MAX_THREAD_BYTES, MAX_LEARNED_BYTES + 1, 8, false),
+            (MAX_THREAD_BYTES, MAX_LEARNED_BYTES + 1, 9, true),
+            (MAX_LEARNED_BYTES / 255, usize::MAX, 255, false),
+            (MAX_LEARNED_BYTES / 255 + 1, MAX_LEARNED_BYTES + 1, 255, true),
+            (0, usize::MAX, 255, false),
+        ] {
+            assert_eq!(is_too_large(bytes, all, threads), is, "{bytes} of {all} on {threads} threads");
+        }
+        // A thread counts from its first pattern on.
+        let pattern = Pattern::compile("^a{1,3}$").unwrap();
+        let kept = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                assert_eq!(pattern.is_match("aa", &mut Effort::default()), Ok(true));
+                LEARNED.with_borrow(|shelf| (shelf.share.is_counted, shelf.share.bytes))
+            });
+            thread.join().unwrap()
+        });
+        assert!(kept.0 && kept.1 > 500, "{kept:?}");
     }
 
     /// What has been learned costs nothing again.
@@ -393,8 +519,9 @@ mod tests {
             let pattern = parts.concat();
             let theirs = jsonschema(&json!({"pattern": pattern})).ok();
             let ours = Pattern::compile(&pattern);
-            prop_assert_eq!(ours.is_some(), theirs.is_some());
-            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+            let is_syntax = jsonschema_regex::is_valid_ecma_regex(&pattern);
+            prop_assert_eq!(ours.is_ok(), theirs.is_some() && is_syntax);
+            if let (Ok(ours), Some(theirs)) = (ours, theirs) {
                 for _ in 0..2 {
                     let answer = ours.is_match(&text, &mut Effort::default());
                     prop_assert_eq!(answer, Ok(theirs.is_valid(&json!(text))));

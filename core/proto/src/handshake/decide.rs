@@ -107,10 +107,14 @@ impl core::fmt::Display for ShownOrigin<'_> {
 
 /// Establishes who the peer is; `now_unix_s` is the wall clock, for tokens that expire.
 pub fn authenticate(policy: &Policy, request: &Request<'_>, now_unix_s: u64) -> Result<Decision, Refusal> {
-    let credential = policy.token_sources.extract(request).map_err(|error| match error {
-        CredentialError::Duplicate(_) => Refusal::malformed(error.to_string()),
-        CredentialError::Malformed(_) => Refusal::new(Code::AuthFailed, error.to_string()),
-    })?;
+    let credential = match policy.authenticator {
+        // Nobody asks for one: what is malformed or given twice is nobody's business.
+        Authenticator::None => None,
+        _ => policy.token_sources.extract(request).map_err(|error| match error {
+            CredentialError::Duplicate(_) => Refusal::malformed(error.to_string()),
+            CredentialError::Malformed(_) => Refusal::new(Code::AuthFailed, error.to_string()),
+        })?,
+    };
     match policy.authenticator.check(credential.as_ref().map(|credential| &*credential.token), now_unix_s) {
         Outcome::Accepted(identity) => Ok(Decision::Granted(Granted { identity })),
         Outcome::AskApplication => {
