@@ -4,8 +4,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
 const core = new URL('../../core/src/', import.meta.url);
+const proto = new URL('../../core/proto/src/', import.meta.url);
 const target = new URL('../types/generated.d.ts', import.meta.url);
-const source = (path) => readFileSync(new URL(path, core), 'utf8');
+const source = (path, crate = proto) => readFileSync(new URL(path, crate), 'utf8');
 
 /** Where each structure is, and what it is called here. */
 const STRUCTURES = [
@@ -113,7 +114,7 @@ function verdicts() {
 }
 
 function stats() {
-  const lines = fields(source('driver/stats.rs'), 'Stats').filter(({ name }) => name !== 'verdicts');
+  const lines = fields(source('driver/stats.rs', core), 'Stats').filter(({ name }) => name !== 'verdicts');
   const members = lines.map(({ name, doc }) => `${comment(doc, '  ')}  ${camel(name)}: number;\n`);
   return `/** A server's counters at one moment. */\nexport interface Stats {\n${members.join('')}  /** Verdicts by code. */\n  verdicts: Record<VerdictCode, number>;\n}\n`;
 }

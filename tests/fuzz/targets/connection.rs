@@ -6,18 +6,19 @@ use std::sync::{Arc, LazyLock};
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use wsguard::codec::{self, BufferPool, Decoder, Limits, Opcode, Step};
-use wsguard::config::{Options, Policy, Protocol};
-use wsguard::connection::{Connection, Message, Opened, Phase, Report, Sink, Turn};
-use wsguard::contract::Scratch;
-use wsguard::limits::RateKey;
-use wsguard::time::Moment;
-use wsguard::verdict::Code;
 use wsguard_fuzz::{client, server};
+use wsguard_proto::codec::{self, BufferPool, Decoder, Limits, Opcode, Step};
+use wsguard_proto::config::{Options, Policy, Protocol};
+use wsguard_proto::connection::{Connection, Message, Opened, Phase, Report, Sink, Turn};
+use wsguard_proto::contract::Scratch;
+use wsguard_proto::files::NoFiles;
+use wsguard_proto::limits::RateKey;
+use wsguard_proto::time::Moment;
+use wsguard_proto::verdict::Code;
 
 fn policy(more: &str) -> Policy {
     let json = format!(r#"{{"origins": ["https://app.example.com"], "auth": "none", {more}}}"#);
-    Policy::new(Options::from_json(&json).unwrap()).unwrap()
+    Policy::new(Options::from_json(&json).unwrap(), &NoFiles).unwrap()
 }
 
 static POLICIES: LazyLock<[Policy; 6]> = LazyLock::new(|| {

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use jsonschema::{Draft, PatternOptions, Validator};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use wsguard::contract::{Contract, Envelope, EventOptions, JsonLimits, Scratch};
 use wsguard_fuzz::setting;
+use wsguard_proto::contract::{Contract, Envelope, EventOptions, JsonLimits, Scratch};
 
 struct Checked {
     contract: Contract,

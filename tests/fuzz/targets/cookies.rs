@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::auth::{CredentialError, RequestView, TokenSource, TokenSources, cookies};
 use wsguard_fuzz::setting;
+use wsguard_proto::auth::{CredentialError, RequestView, TokenSource, TokenSources, cookies};
 
 static SOURCES: LazyLock<[TokenSources; 6]> = LazyLock::new(|| {
     [

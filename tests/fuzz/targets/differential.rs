@@ -6,8 +6,8 @@ use std::io::{Read, Result, Write};
 use libfuzzer_sys::fuzz_target;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
-use wsguard::codec::{BufferPool, CloseFrame, Decoder, FrameError, Limits, Opcode, Step, Violation};
 use wsguard_fuzz::{setting, stream};
+use wsguard_proto::codec::{BufferPool, CloseFrame, Decoder, FrameError, Limits, Opcode, Step, Violation};
 
 const MAX_MESSAGE: usize = 65_536;
 

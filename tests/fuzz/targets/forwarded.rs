@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::client_ip::{AddressKey, TrustedProxies, canonical, client_address};
 use wsguard_fuzz::setting;
+use wsguard_proto::client_ip::{AddressKey, TrustedProxies, canonical, client_address};
 
 static TRUSTED: LazyLock<TrustedProxies> = LazyLock::new(|| {
     let entries = ["10.0.0.0/8", "2001:db8:ffff::/48", "unix"].map(str::to_owned);

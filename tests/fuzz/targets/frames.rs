@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::codec::{BufferPool, Decoder, FrameError, Limits, Opcode, Skim, Step, Violation};
-use wsguard::verdict::Code;
 use wsguard_fuzz::{pieces, setting, stream};
+use wsguard_proto::codec::{BufferPool, Decoder, FrameError, Limits, Opcode, Skim, Step, Violation};
+use wsguard_proto::verdict::Code;
 
 #[derive(Debug, PartialEq)]
 enum Seen {

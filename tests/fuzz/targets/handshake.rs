@@ -5,11 +5,12 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::auth::{Identity, RequestView};
-use wsguard::config::{Options, Policy};
-use wsguard::handshake::{self, Decision, Head, HeadScanner, MAX_HEADERS, Refusal, Subprotocol};
-use wsguard::verdict::Code;
 use wsguard_fuzz::{pieces, setting};
+use wsguard_proto::auth::{Identity, RequestView};
+use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::files::NoFiles;
+use wsguard_proto::handshake::{self, Decision, Head, HeadScanner, MAX_HEADERS, Refusal, Subprotocol};
+use wsguard_proto::verdict::Code;
 
 const ORIGINS: [&str; 2] = ["https://app.example.com", "https://*.example.com"];
 
@@ -18,7 +19,7 @@ fn policy(more: &str) -> Policy {
         r#"{{"origins": ["{}", "{}"], "subprotocols": ["chat", "superchat"], {more}}}"#,
         ORIGINS[0], ORIGINS[1]
     );
-    Policy::new(Options::from_json(&json).unwrap()).unwrap()
+    Policy::new(Options::from_json(&json).unwrap(), &NoFiles).unwrap()
 }
 
 static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {

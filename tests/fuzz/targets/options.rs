@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::config::{ConfigError, ConfigErrorKind, Options, Policy};
+use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
+use wsguard_proto::files::NoFiles;
 
 const NAMES: [&str; 41] = [
     "auth",
@@ -65,7 +67,7 @@ fuzz_target!(|text: &str| {
     let value: serde_json::Value = serde_json::from_str(text).expect("it was read as JSON");
     assert!(value.is_object(), "options in an array");
     Options::from_value(&value).expect("both readers agree");
-    match Policy::new(options) {
+    match Policy::new(options, &NoFiles) {
         Ok(policy) => {
             let line = policy.to_string();
             assert!(!line.contains(char::is_control), "{line:?}");

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libfuzzer_sys::fuzz_target;
-use wsguard::proxy_protocol::{MAX_HEADER_BYTES, Progress, parse};
+use wsguard_proto::proxy_protocol::{MAX_HEADER_BYTES, Progress, parse};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jsonschema::{Draft, PatternOptions, Validator};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use wsguard::contract::{Contract, EventOptions, JsonLimits};
+use wsguard_proto::contract::{Contract, EventOptions, JsonLimits};
 
 #[path = "../../../core/proto/src/contract/generate.rs"]
 mod generate;

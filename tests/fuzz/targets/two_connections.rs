@@ -6,13 +6,14 @@ use std::sync::{Arc, LazyLock};
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use wsguard::codec::BufferPool;
-use wsguard::config::{Options, Policy};
-use wsguard::connection::{Connection, Message, Opened, Phase, Report, Sink, Turn};
-use wsguard::contract::Scratch;
-use wsguard::limits::RateKey;
-use wsguard::time::Moment;
-use wsguard::verdict::Code;
+use wsguard_proto::codec::BufferPool;
+use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::connection::{Connection, Message, Opened, Phase, Report, Sink, Turn};
+use wsguard_proto::contract::Scratch;
+use wsguard_proto::files::NoFiles;
+use wsguard_proto::limits::RateKey;
+use wsguard_proto::time::Moment;
+use wsguard_proto::verdict::Code;
 
 const PER_SECOND: f64 = 8.0;
 const BURST: f64 = 5.0;
@@ -31,7 +32,7 @@ static POLICIES: LazyLock<[Policy; 2]> = LazyLock::new(|| {
                 "max_message_bytes": {LARGEST}, "close_timeout_ms": 300, "rate_limit": {{"per_second": {PER_SECOND},
                 "burst": {BURST}, "queue": {QUEUE}, "bytes_per_second": {BYTES_PER_SECOND}}} {events}}}"#
         );
-        Policy::new(Options::from_json(&json).unwrap()).unwrap()
+        Policy::new(Options::from_json(&json).unwrap(), &NoFiles).unwrap()
     })
 });
 
