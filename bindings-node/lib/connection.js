@@ -17,6 +17,8 @@ const EMIT = 'emit takes an event and one value, and no callback';
 const REPLY = 'reply takes the meta of the message, an event and one value';
 
 let internals;
+/** The connection in whose context the inbox handles several messages. */
+let inside;
 
 class Connection {
   #outbox;
@@ -242,7 +244,30 @@ class Connection {
       isLive: (conn) => conn.#isLive(),
       hasFailed: (conn) => conn.#hasFailed,
       /** Runs handlers where what they put into an AsyncLocalStorage stays this connection's. */
-      run: (conn, call, a, b, c, d) => conn.#context.runInAsyncScope(call, undefined, a, b, c, d),
+      run(conn, call, a, b, c, d) {
+        if (conn === inside) return call(a, b, c, d);
+        const before = internals.enter(undefined);
+        try {
+          return conn.#context.runInAsyncScope(call, undefined, a, b, c, d);
+        } finally {
+          inside = before;
+        }
+      },
+      /** Runs `call(place)`, all of which is about this connection, in its context: entering it once for several messages. */
+      runTogether(conn, call, place) {
+        const before = internals.enter(conn);
+        try {
+          return conn.#context.runInAsyncScope(call, undefined, place);
+        } finally {
+          inside = before;
+        }
+      },
+      /** Says in whose context we are from here on, and returns in whose we were. */
+      enter(conn) {
+        const before = inside;
+        inside = conn;
+        return before;
+      },
       /** The handler failed: 1011. */
       fail(conn) {
         if (conn.#hasFailed || !conn.#isLive()) return;

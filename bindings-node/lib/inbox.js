@@ -95,7 +95,12 @@ class Inbox {
 
   /** Calls something outside of the context of whichever handler runs now. */
   inContext(call) {
-    return this.#context.runInAsyncScope(call);
+    const before = internals.enter(undefined);
+    try {
+      return this.#context.runInAsyncScope(call);
+    } finally {
+      internals.enter(before);
+    }
   }
 
   /** Every connection that was told of, by place; undefined where a place is free. */
@@ -211,7 +216,9 @@ class Inbox {
   /** Handles what is left of the chunk; undefined: all of it. Else it goes on after microtasks, or after a turn (`true`). */
   #handleChunk(end) {
     while (this.#at < this.#count) {
-      if (this.#guarded() === true) {
+      const place = this.#messageOf(this.#at);
+      const more = place !== undefined && this.#messageOf(this.#at + 1) === place;
+      if ((more ? internals.runTogether(this.#connections[place], this.#together, place) : this.#guarded()) === true) {
         if (now() > end) return true;
         READY.then(this.#afterMicrotasks);
         return false;
@@ -220,6 +227,23 @@ class Inbox {
     }
     return undefined;
   }
+
+  /** The place of the connection that record `at` is a message of; undefined: it is none, or its connection is not known. */
+  #messageOf(at) {
+    if (at >= this.#count) return undefined;
+    const kind = this.#words[at * 4 + 4];
+    const isMessage = kind === records.BINARY || kind === records.TEXT || kind === records.MESSAGE;
+    const place = this.#words[at * 4 + 5];
+    return isMessage && this.#connections[place] !== undefined ? place : undefined;
+  }
+
+  /** Handles messages of one connection that follow each other. */
+  #together = (place) => {
+    do {
+      if (this.#guarded() === true) return true;
+    } while (this.#at % LOOK_EVERY !== 0 && this.#messageOf(this.#at) === place);
+    return false;
+  };
 
   /** Handles the next record, whatever it throws; `true`: its handler returned a promise. */
   #guarded() {
