@@ -13,7 +13,7 @@ MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ready hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
+.PHONY: help demo test ready structure hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
         demo-test packages removals removals-check chaos abi sanitize install python node
 
 help:
@@ -118,6 +118,10 @@ fmt:
 fmt-check:
 	cargo fmt --all --check
 
+# Which modules may import which.
+structure:
+	python3 tests/structure.py
+
 lint:
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 
@@ -128,6 +132,6 @@ docs:
 # one takes, is nothing that a build should depend on.
 OWN_FUZZ_TARGETS = $(filter-out schema,$(basename $(notdir $(wildcard tests/fuzz/targets/*.rs))))
 
-ready: fmt-check lint docs removals-check test
+ready: fmt-check structure lint docs removals-check test
 	$(MAKE) autobahn FAST=1
 	$(MAKE) fuzz SECONDS=60 TARGETS="$(OWN_FUZZ_TARGETS)"

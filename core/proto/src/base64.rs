@@ -23,3 +23,8 @@ pub(crate) fn decode(text: &str, last_two: [u8; 2]) -> Option<Vec<u8>> {
     }
     (bits < 6 && pending == 0).then_some(bytes)
 }
+
+/// Base64url (RFC 4648 section 5), as RFC 7515 section 2 asks.
+pub(crate) fn decode_url(text: &str) -> Option<Vec<u8>> {
+    decode(text, *b"-_")
+}

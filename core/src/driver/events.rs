@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::ids::ConnectionId;
 use super::shared::Shared;
 use super::tickets::{Place, TicketId};
-use wsguard_proto::codec::Opcode;
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{EventIndex, Status};
@@ -417,13 +416,9 @@ impl EventBatch {
 
     pub(super) fn push_message(&mut self, conn: ConnectionId, message: &Message<'_>) {
         let record = match message {
-            Message::Raw { opcode: Opcode::Text, payload } => {
-                // Valid UTF-8 is the codec's promise; a lossless copy keeps this free of `unsafe`.
-                let text = simdutf8::basic::from_utf8(payload).unwrap_or_default();
-                Record::Text(conn, self.keep_text(text))
-            }
-            Message::Raw { payload, .. } => Record::Binary(conn, self.keep_binary(payload)),
-            Message::Event { envelope, bytes } => {
+            Message::Text(text) => Record::Text(conn, self.keep_text(text)),
+            Message::Binary(payload) => Record::Binary(conn, self.keep_binary(payload)),
+            Message::Event { envelope, text } => {
                 let start = self.text.len();
                 let event = match envelope.index {
                     Some(_) => ABSENT,
@@ -432,7 +427,7 @@ impl EventBatch {
                 let data = self.keep_text(envelope.data).len;
                 let id = envelope.id.map_or(ABSENT, |id| self.keep_text(id).len);
                 let parts = Parts { start, event, data, id };
-                let (index, bytes, status) = (envelope.index, *bytes as u32, envelope.status);
+                let (index, bytes, status) = (envelope.index, text.len() as u32, envelope.status);
                 Record::Message { conn, index, parts, bytes, status }
             }
         };
@@ -458,13 +453,13 @@ mod tests {
         let mut batch = EventBatch::new();
         let conn = ConnectionId::from_u64(1);
         for _ in 0..1000 {
-            batch.push_message(conn, &Message::Raw { opcode: Opcode::Binary, payload: &[7; 1000] });
+            batch.push_message(conn, &Message::Binary(&[7; 1000]));
         }
         let least = 1000 * (1000 + size_of::<Record>());
         assert!((least..least * 13 / 10).contains(&batch.bytes()), "{} of {least}", batch.bytes());
         batch.clear();
         assert_eq!(batch.bytes(), 0);
-        batch.push_message(conn, &Message::Raw { opcode: Opcode::Text, payload: b"hello" });
+        batch.push_message(conn, &Message::Text("hello"));
         assert!(batch.bytes() < 10_000, "what is kept is not counted again: {}", batch.bytes());
     }
 
@@ -483,7 +478,7 @@ mod tests {
     fn messages_are_told_apart_from_what_is_none() {
         let mut batch = EventBatch::new();
         let conn = ConnectionId::from_u64(1);
-        batch.push_message(conn, &Message::Raw { opcode: Opcode::Binary, payload: &[7; 1000] });
+        batch.push_message(conn, &Message::Binary(&[7; 1000]));
         assert_eq!(batch.others, 0);
         batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true });
         batch.push_drained(conn);

@@ -122,10 +122,8 @@ impl<'s> TurnSink<'s> {
             return Ok(Handled::Pass);
         }
         let message = match message {
-            Message::Raw { opcode: Opcode::Text, payload } => {
-                InlineMessage::Text(simdutf8::basic::from_utf8(payload).unwrap_or_default())
-            }
-            Message::Raw { payload, .. } => InlineMessage::Binary(payload),
+            Message::Text(text) => InlineMessage::Text(text),
+            Message::Binary(payload) => InlineMessage::Binary(payload),
             Message::Event { envelope, .. } => InlineMessage::Event(&envelope.event, envelope.data, envelope.id),
         };
         let end = out.len();

@@ -53,13 +53,16 @@ impl Sink for Application {
     fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> std::result::Result<(), Code> {
         assert!(!self.ended, "a message after the end");
         match message {
-            Message::Raw { opcode, payload } => {
-                assert!(opcode == Opcode::Binary || std::str::from_utf8(payload).is_ok());
-                codec::data_frame(out, opcode, payload);
-                self.delivered.push((opcode, payload.to_vec()));
+            Message::Text(text) => {
+                codec::data_frame(out, Opcode::Text, text.as_bytes());
+                self.delivered.push((Opcode::Text, text.as_bytes().to_vec()));
             }
-            Message::Event { envelope, bytes } => {
-                assert!(bytes >= envelope.data.len() || envelope.data == "null");
+            Message::Binary(payload) => {
+                codec::data_frame(out, Opcode::Binary, payload);
+                self.delivered.push((Opcode::Binary, payload.to_vec()));
+            }
+            Message::Event { envelope, text } => {
+                assert!(text.len() >= envelope.data.len() || envelope.data == "null");
                 codec::data_frame(out, Opcode::Text, envelope.data.as_bytes());
                 self.delivered.push((Opcode::Text, envelope.data.as_bytes().to_vec()));
             }

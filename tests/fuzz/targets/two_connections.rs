@@ -60,9 +60,10 @@ struct Application {
 impl Sink for Application {
     fn message(&mut self, message: Message<'_>, _: &mut Vec<u8>) -> std::result::Result<(), Code> {
         self.taken.push(match message {
-            Message::Raw { payload, .. } => (1.0, payload.len()),
-            Message::Event { envelope, bytes } => {
-                (COSTS.iter().find(|(name, _)| *name == envelope.event).unwrap().1, bytes)
+            Message::Text(text) => (1.0, text.len()),
+            Message::Binary(payload) => (1.0, payload.len()),
+            Message::Event { envelope, text } => {
+                (COSTS.iter().find(|(name, _)| *name == envelope.event).unwrap().1, text.len())
             }
         });
         Ok(())

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::jwt::decode_base64url;
-use super::jwt_keys::{KeyFamily, PRIVATE_KEY, PUBLIC_KEYS, VerifyingKey};
+use super::verifying_key::{KeyFamily, PRIVATE_KEY, PUBLIC_KEYS, VerifyingKey};
+use crate::base64;
 use crate::config_error::ConfigError;
 
 /// The members of a JSON Web Key (RFC 7517) that are looked at. Certificates and URLs in it are not.
@@ -51,7 +51,7 @@ impl Jwk {
         };
         let (decoding, family) = match (self.kty.as_str(), self.crv.as_deref()) {
             ("oct", _) => {
-                let secret = decode_base64url(base64url(option, "k", self.k.as_ref())?).unwrap_or_default();
+                let secret = base64::decode_url(base64url(option, "k", self.k.as_ref())?).unwrap_or_default();
                 return Ok(Usable::Key(VerifyingKey::hmac(option, &secret)?, pinned));
             }
             ("RSA", _) => (
@@ -90,7 +90,7 @@ fn base64url<'t>(option: &str, name: &str, text: Option<&'t String>) -> Result<&
     let what = match text.map(String::as_str) {
         None => format!("is a JSON Web Key without `{name}`"),
         Some("") => format!("is a JSON Web Key with an empty `{name}`"),
-        Some(text) if decode_base64url(text).is_some() => return Ok(text),
+        Some(text) if base64::decode_url(text).is_some() => return Ok(text),
         Some(text) => {
             let hint = match text.trim_end_matches('=').contains(['+', '/']) {
                 true => ": it is in the other alphabet, with `-` and `_` in place of `+` and `/`",

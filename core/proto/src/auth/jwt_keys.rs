@@ -1,143 +1,23 @@
 //! The keys that JSON Web Tokens are verified with: loaded once at start, each bound to what it can verify.
 //!
 //! A key belongs to one family, and only listed algorithms of that family are ever used with it. So a token cannot
-//! choose how it is verified: an RSA public key is never an HMAC secret (threat A2). Nothing is fetched.
+//! choose how it is verified. Nothing is fetched.
 
-use core::fmt;
 use std::collections::HashMap;
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RsaPublicKeyComponents,
-};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::jwk::{Jwk, Usable};
+use super::verifying_key::{PEM_BEGIN, PRIVATE_KEY, PUBLIC_KEYS, VerifyingKey, hash_len};
 use crate::config_error::ConfigError;
 use crate::files::Files;
 use crate::pathlike::looks_like_a_path;
 use crate::pem::{self, Block};
 
-/// RSA moduli from 2048 to 8192 bits, the range signatures are accepted in.
-const RSA_MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
-/// How every PEM block starts.
-const PEM_BEGIN: &str = "-----BEGIN ";
-
-/// What a key is, and so what it can verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyFamily {
-    Hmac,
-    Rsa,
-    P256,
-    P384,
-    Ed25519,
-}
-
-impl KeyFamily {
-    fn fits(self, algorithm: Algorithm) -> bool {
-        match self {
-            KeyFamily::Hmac => algorithm.family() == AlgorithmFamily::Hmac,
-            KeyFamily::Rsa => algorithm.family() == AlgorithmFamily::Rsa,
-            KeyFamily::P256 => algorithm == Algorithm::ES256,
-            KeyFamily::P384 => algorithm == Algorithm::ES384,
-            KeyFamily::Ed25519 => algorithm == Algorithm::EdDSA,
-        }
-    }
-}
-
-impl fmt::Display for KeyFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KeyFamily::Hmac => "an HMAC secret",
-            KeyFamily::Rsa => "an RSA public key",
-            KeyFamily::P256 => "an EC P-256 public key",
-            KeyFamily::P384 => "an EC P-384 public key",
-            KeyFamily::Ed25519 => "an Ed25519 public key",
-        })
-    }
-}
-
-/// A key, what it is, and which algorithms it may be used with.
-pub(super) struct VerifyingKey {
-    pub(super) family: KeyFamily,
-    pub(super) decoding: DecodingKey,
-    pub(super) algorithms: Vec<Algorithm>,
-    /// How long an HMAC secret is.
-    secret_len: usize,
-}
-
-impl VerifyingKey {
-    pub(super) fn hmac(option: &str, secret: &[u8]) -> Result<Self, ConfigError> {
-        if secret.is_empty() {
-            return Err(ConfigError::invalid(option, "must not be an empty secret"));
-        }
-        if secret.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN.as_bytes()) {
-            return Err(ConfigError::invalid(option, PEM_AS_SECRET));
-        }
-        let decoding = DecodingKey::from_secret(secret);
-        Ok(Self { family: KeyFamily::Hmac, decoding, algorithms: Vec::new(), secret_len: secret.len() })
-    }
-
-    /// Finds the family of a public key, and checks now what would otherwise refuse every token later.
-    pub(super) fn public(option: &str, decoding: DecodingKey) -> Result<Self, ConfigError> {
-        let family = match (decoding.family(), decoding.kind()) {
-            (AlgorithmFamily::Rsa, DecodingKeyKind::SecretOrDer(der)) => is_rsa_der(der).then_some(KeyFamily::Rsa),
-            (AlgorithmFamily::Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                is_rsa(&RsaPublicKeyComponents { n, e }).then_some(KeyFamily::Rsa)
-            }
-            (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) if point.len() == 65 => {
-                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok().map(|_| KeyFamily::P256)
-            }
-            (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) if point.len() == 97 => {
-                ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).ok().map(|_| KeyFamily::P384)
-            }
-            (AlgorithmFamily::Ed, DecodingKeyKind::SecretOrDer(point)) if point.len() == 32 => {
-                ParsedPublicKey::new(&ED25519, point).ok().map(|_| KeyFamily::Ed25519)
-            }
-            _ => None,
-        };
-        let family =
-            family.ok_or_else(|| ConfigError::invalid(option, format!("is not a usable key; {PUBLIC_KEYS}")))?;
-        Ok(Self { family, decoding, algorithms: Vec::new(), secret_len: 0 })
-    }
-
-    /// Allows those `listed` algorithms that fit this key, or only the one it is `pinned` to.
-    ///
-    /// A secret shorter than the hash can be found from one token, by trying (RFC 7518 section 3.2).
-    fn allowing(mut self, option: &str, listed: &[Algorithm], pinned: Option<Algorithm>) -> Result<Self, ConfigError> {
-        let fits = |algorithm: &Algorithm| self.family.fits(*algorithm) && pinned.is_none_or(|pin| pin == *algorithm);
-        self.algorithms = listed.iter().copied().filter(fits).collect();
-        if let Some(algorithm) = self.algorithms.iter().find(|algorithm| self.secret_len < hash_len(**algorithm)) {
-            let message = format!(
-                "is a secret too short for {algorithm:?}, which needs at least {} random bytes, e.g. from `openssl rand \
-                 -base64 64`",
-                hash_len(*algorithm)
-            );
-            return Err(ConfigError::invalid(option, message));
-        }
-        Ok(self)
-    }
-}
-
-/// The bytes of an algorithm's hash, where it works with a secret.
-fn hash_len(algorithm: Algorithm) -> usize {
-    match algorithm {
-        Algorithm::HS256 => 32,
-        Algorithm::HS384 => 48,
-        Algorithm::HS512 => 64,
-        _ => 0,
-    }
-}
-
-pub(super) const PUBLIC_KEYS: &str = "accepted: RSA of 2048 to 8192 bits, EC P-256 or P-384 (uncompressed), Ed25519";
-const PEM_AS_SECRET: &str = "is a PEM text, and not accepted as an HMAC secret: whoever has the public key could sign \
-                             tokens; list the algorithm of the key, or give a random secret";
 const PATH_AS_SECRET: &str = "names a file, or is written like the name of one; an HMAC secret is given as it is: read \
                               the file, and give what it holds";
-pub(super) const PRIVATE_KEY: &str =
-    "holds a private key; give the public key only, tokens are verified here and not signed";
 
 /// The keys of one verifier.
 pub(super) enum KeyRing {
@@ -324,14 +204,6 @@ fn load_pem(option: &str, blocks: &[Block]) -> Result<VerifyingKey, ConfigError>
     VerifyingKey::public(option, decoding.map_err(unusable)?)
 }
 
-fn is_rsa_der(der: &[u8]) -> bool {
-    aws_lc_rs::rsa::PublicKey::from_der(der).is_ok_and(|key| RSA_MODULUS_BYTES.contains(&key.modulus_len()))
-}
-
-fn is_rsa(key: &RsaPublicKeyComponents<&Vec<u8>>) -> bool {
-    RSA_MODULUS_BYTES.contains(&key.n.len()) && key.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
@@ -339,6 +211,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::test_keys::{self, ED25519, P256, P384, RSA, SECRET, base64url, with};
+    use super::super::verifying_key::{KeyFamily, PEM_AS_SECRET};
     use super::*;
     use crate::files::Disk;
 

@@ -15,6 +15,7 @@ mod query;
 #[cfg(test)]
 mod test_keys;
 mod tokens;
+mod verifying_key;
 
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
 pub(crate) use credential::{OfferRole, offers};

@@ -9,6 +9,7 @@ use core::ops::Range;
 
 use super::frame::{Header, MAX_HEADER, Opcode, Room, Violation};
 use super::mask::{rotate, unmask};
+use super::partial::{Assembly, Incoming, Partial};
 use super::pool::BufferPool;
 use super::skim::Skim;
 
@@ -68,40 +69,6 @@ pub enum Step {
         /// Its payload, at most 125 bytes.
         payload: Payload,
     },
-}
-
-/// A frame whose payload is still arriving.
-#[derive(Clone, Copy, Debug)]
-struct Incoming {
-    remaining: u64,
-    /// Rotated to the next payload byte.
-    mask: [u8; 4],
-    fin: bool,
-    opcode: Opcode,
-}
-
-/// A message that is not yet whole.
-#[derive(Debug)]
-struct Assembly {
-    opcode: Opcode,
-    fragments: u32,
-    /// Payload bytes that its headers announced so far.
-    claimed: u64,
-    buffer: Vec<u8>,
-    /// Up to where a text is known to be UTF-8.
-    validated: usize,
-}
-
-/// What is only there while something is incomplete.
-#[derive(Debug, Default)]
-pub(super) struct Partial {
-    header: [u8; MAX_HEADER],
-    header_len: usize,
-    incoming: Option<Incoming>,
-    message: Option<Assembly>,
-    control: Vec<u8>,
-    /// A message is open.
-    in_message: bool,
 }
 
 /// The frame decoder of one connection.
@@ -299,34 +266,6 @@ fn begin(partial: &mut Partial, header: &Header, limits: &Limits, pool: &mut Buf
 }
 
 impl Partial {
-    /// As new: also after a violation left something open.
-    pub(super) fn clear(&mut self) {
-        self.header_len = 0;
-        self.incoming = None;
-        self.message = None;
-        self.control.clear();
-        self.in_message = false;
-    }
-
-    /// Keeps unmasked payload bytes; a text is checked as far as it has come (THREATS P7).
-    fn keep(&mut self, opcode: Opcode, chunk: &[u8]) -> Result<(), Violation> {
-        if opcode.is_control() {
-            self.control.extend_from_slice(chunk);
-            return Ok(());
-        }
-        let Some(message) = &mut self.message else { return Ok(()) };
-        message.buffer.extend_from_slice(chunk);
-        if message.opcode != Opcode::Text {
-            return Ok(());
-        }
-        match simdutf8::compat::from_utf8(&message.buffer[message.validated..]) {
-            Ok(_) => message.validated = message.buffer.len(),
-            Err(error) if error.error_len().is_none() => message.validated += error.valid_up_to(),
-            Err(_) => return Err(Violation::TextNotUtf8),
-        }
-        Ok(())
-    }
-
     /// Ends a frame: a control frame or the last fragment is a step, any other fragment is not.
     fn end_frame(&mut self, frame: &Incoming) -> Result<Option<Step>, Violation> {
         if frame.opcode.is_control() {

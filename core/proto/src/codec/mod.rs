@@ -9,6 +9,7 @@ mod decoder;
 mod encode;
 mod frame;
 mod mask;
+mod partial;
 mod pool;
 mod skim;
 

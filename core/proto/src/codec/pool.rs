@@ -1,6 +1,6 @@
 //! Buffers that come back: no allocation per message at steady state, nor for a small message to a thousand connections.
 
-use super::decoder::Partial;
+use super::partial::Partial;
 
 /// How many free buffers are kept, the largest capacity worth keeping, and that of all of them.
 const MAX_FREE: usize = 1024;

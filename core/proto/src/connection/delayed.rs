@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, Turn};
-use crate::codec::Opcode;
+use super::{Connection, Message, Turn};
 use crate::rate::QueuePlace;
 use crate::time::Moment;
 
@@ -11,10 +10,33 @@ use crate::time::Moment;
 #[derive(Debug)]
 struct Waiting {
     release: Moment,
-    opcode: Opcode,
-    /// Of exactly its size: a buffer of the pool may be a thousand times larger than what it holds.
-    payload: Box<[u8]>,
+    message: Kept,
     place: QueuePlace,
+}
+
+/// The payload of a message that waits, of exactly its size: a buffer of the pool may be a thousand times larger than what it
+/// holds.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// A text, also one that is an envelope.
+    Text(Box<str>),
+    Binary(Box<[u8]>),
+}
+
+impl Kept {
+    fn of(message: &Message<'_>) -> Self {
+        match *message {
+            Message::Text(text) | Message::Event { text, .. } => Kept::Text(text.into()),
+            Message::Binary(payload) => Kept::Binary(payload.into()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Kept::Text(text) => text.len(),
+            Kept::Binary(payload) => payload.len(),
+        }
+    }
 }
 
 /// What waits on one connection.
@@ -45,10 +67,11 @@ impl Delayed {
 
 impl Connection {
     /// Puts an admitted message into the queue.
-    pub(super) fn delay(&mut self, release: Moment, place: QueuePlace, opcode: Opcode, payload: &[u8]) {
+    pub(super) fn delay(&mut self, release: Moment, place: QueuePlace, message: &Message<'_>) {
         let delayed = self.delayed.get_or_insert_default();
-        delayed.bytes += payload.len();
-        delayed.messages.push_back(Waiting { release, opcode, payload: payload.into(), place });
+        let message = Kept::of(message);
+        delayed.bytes += message.len();
+        delayed.messages.push_back(Waiting { release, message, place });
     }
 
     /// Delivers what is due at `until`.
@@ -58,13 +81,13 @@ impl Connection {
             && delayed.next_release() <= until
         {
             let Some(waiting) = delayed.messages.pop_front() else { break };
-            delayed.bytes -= waiting.payload.len();
+            delayed.bytes -= waiting.message.len();
             if delayed.messages.is_empty() {
                 self.delayed = None;
             }
             drop(waiting.place);
             self.expect_answer(turn.now);
-            self.deliver_delayed(waiting.opcode, &waiting.payload, turn);
+            self.deliver_delayed(&waiting.message, turn);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What becomes of a whole message: rate, contract, delivery, or a verdict.
 
+use super::delayed::Kept;
 use super::{Connection, Message, Report, Turn};
 use crate::codec::{Opcode, Violation};
 use crate::config::Protocol;
@@ -24,21 +25,21 @@ impl Connection {
     /// A whole message: `payload` is unmasked; a text is not yet checked for UTF-8.
     pub(super) fn handle_message(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
         self.decoder.take_received_bytes();
-        let text = match opcode {
+        let message = match opcode {
             Opcode::Text => match simdutf8::basic::from_utf8(payload) {
-                Ok(text) => Some(text),
+                Ok(text) => Message::Text(text),
                 Err(_) => return self.fail(Violation::TextNotUtf8, turn),
             },
-            _ => None,
+            _ => Message::Binary(payload),
         };
-        match (turn.policy.protocol, text) {
-            (Protocol::Raw, _) => {
+        match (turn.policy.protocol, message) {
+            (Protocol::Raw, message) => {
                 if let Some(admitted) = self.admit(1.0, payload.len(), None, turn) {
-                    self.pass(admitted.passing, opcode, payload, None, turn);
+                    self.pass(admitted.passing, message, turn);
                 }
             }
-            (Protocol::Json, Some(text)) => self.handle_envelope(text, turn),
-            (Protocol::Json, None) => {
+            (Protocol::Json, Message::Text(text)) => self.handle_envelope(text, turn),
+            (Protocol::Json, _) => {
                 // Only where violations are reported: else the decoder refuses it from its header.
                 self.admit(INVALID_COST, payload.len(), None, turn);
                 let detail = Violation::Binary.to_string();
@@ -54,7 +55,7 @@ impl Connection {
                 let cost = envelope.index.map_or(INVALID_COST, |index| policy.contract.event(index).cost());
                 let Some(admitted) = self.admit(cost, text.len(), Some(&envelope.event), turn) else { return };
                 if self.honours_contract(&envelope, admitted.receipt.as_ref(), turn) {
-                    self.pass(admitted.passing, Opcode::Text, text.as_bytes(), Some(&envelope), turn);
+                    self.pass(admitted.passing, Message::Event { envelope: &envelope, text }, turn);
                 }
             }
             Err(bad) => {
@@ -152,33 +153,24 @@ impl Connection {
     }
 
     /// Delivers a message, or lets it wait.
-    fn pass(
-        &mut self,
-        passing: Passing,
-        opcode: Opcode,
-        payload: &[u8],
-        envelope: Option<&Envelope<'_>>,
-        turn: &mut Turn<'_>,
-    ) {
-        if let Passing::At(release, place) = passing {
-            return self.delay(release, place, opcode, payload);
+    fn pass(&mut self, passing: Passing, message: Message<'_>, turn: &mut Turn<'_>) {
+        match passing {
+            Passing::Now => self.deliver(message, turn),
+            Passing::At(release, place) => self.delay(release, place, &message),
         }
-        let message = match envelope {
-            Some(envelope) => Message::Event { envelope, bytes: payload.len() },
-            None => Message::Raw { opcode, payload },
-        };
-        self.deliver(message, turn);
     }
 
     /// Delivers a message that has waited; it was found valid when it came.
-    pub(super) fn deliver_delayed(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
-        if turn.policy.protocol == Protocol::Raw {
-            return self.deliver(Message::Raw { opcode, payload }, turn);
-        }
+    pub(super) fn deliver_delayed(&mut self, kept: &Kept, turn: &mut Turn<'_>) {
         let policy = turn.policy;
-        let Ok(text) = simdutf8::basic::from_utf8(payload) else { return };
-        let Ok(envelope) = policy.contract.read(text, turn.scratch) else { return };
-        self.deliver(Message::Event { envelope: &envelope, bytes: payload.len() }, turn);
+        match (policy.protocol, kept) {
+            (_, Kept::Binary(payload)) => self.deliver(Message::Binary(payload), turn),
+            (Protocol::Raw, Kept::Text(text)) => self.deliver(Message::Text(text), turn),
+            (Protocol::Json, Kept::Text(text)) => {
+                let Ok(envelope) = policy.contract.read(text, turn.scratch) else { return };
+                self.deliver(Message::Event { envelope: &envelope, text }, turn);
+            }
+        }
     }
 
     fn deliver(&mut self, message: Message<'_>, turn: &mut Turn<'_>) {

@@ -28,19 +28,16 @@ use delayed::Delayed;
 /// A message that passed every rule.
 #[derive(Debug)]
 pub enum Message<'m> {
-    /// `protocol: "raw"`: a text (valid UTF-8) or binary payload.
-    Raw {
-        /// `Text` or `Binary`.
-        opcode: Opcode,
-        /// The payload.
-        payload: &'m [u8],
-    },
+    /// `protocol: "raw"`: a text message.
+    Text(&'m str),
+    /// `protocol: "raw"`: a binary message.
+    Binary(&'m [u8]),
     /// `protocol: "json"`: an envelope.
     Event {
         /// Its parts.
         envelope: &'m Envelope<'m>,
-        /// Payload bytes of the whole message.
-        bytes: usize,
+        /// The whole message.
+        text: &'m str,
     },
 }
 

@@ -20,7 +20,8 @@ struct Seen {
 impl Sink for Seen {
     fn message(&mut self, message: Message<'_>, _: &mut Vec<u8>) -> Result<(), Code> {
         self.messages.push(match message {
-            Message::Raw { payload, .. } => String::from_utf8_lossy(payload).into_owned(),
+            Message::Text(text) => text.to_owned(),
+            Message::Binary(payload) => String::from_utf8_lossy(payload).into_owned(),
             Message::Event { envelope, .. } => format!("{} {}", envelope.event, envelope.data),
         });
         if self.fail { Err(Code::Internal) } else { Ok(()) }

@@ -20,12 +20,14 @@ mod number;
 mod pattern;
 mod program;
 mod quick;
+mod rule;
 mod scan;
 mod schema;
 mod text;
 mod uri;
 
-pub use envelope::{BadEnvelope, Envelope, Member, Rule, Status};
+pub use envelope::{BadEnvelope, Envelope, Status};
+pub use rule::{Member, Rule};
 pub use scan::Scratch;
 pub use schema::SchemaMismatch;
 

@@ -5,7 +5,7 @@
 //! Each byte is looked at once; only a string with a backslash in it is visited again, to be unescaped.
 
 use super::JsonLimits;
-use super::envelope::Rule;
+use super::rule::Rule;
 use super::text::{byte, digits_end, hex4, plain_end, tag, unescape};
 use std::hash::{BuildHasher, RandomState};
 

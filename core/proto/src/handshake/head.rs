@@ -1,8 +1,12 @@
 //! Finds the end of a request head as it arrives, byte by byte once, and refuses what no head may hold (H9, H15).
 
 use super::Refusal;
-use super::request::{MAX_HEADERS, MAX_TARGET_BYTES};
 use crate::verdict::Code;
+
+/// Headers of one request (THREATS H9).
+pub const MAX_HEADERS: usize = 100;
+/// Bytes of a request target; over it 414.
+pub(super) const MAX_TARGET_BYTES: usize = 8192;
 
 /// Where in a line the scanner is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

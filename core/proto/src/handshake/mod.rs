@@ -13,7 +13,8 @@ use std::borrow::Cow;
 
 pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, vet};
 pub use head::HeadScanner;
-pub use request::{Head, HealthCheck, MAX_HEADERS, NO_HEADERS, Request, UpgradeRequest};
+pub use head::MAX_HEADERS;
+pub use request::{Head, HealthCheck, NO_HEADERS, Request, UpgradeRequest};
 pub use response::{accepted, health, refused};
 
 use crate::config::Policy;

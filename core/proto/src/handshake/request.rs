@@ -8,19 +8,13 @@ use std::net::IpAddr;
 use httparse::Header;
 
 use super::Refusal;
-use super::head::target_too_long;
+use super::head::{MAX_HEADERS, MAX_TARGET_BYTES, target_too_long};
 use crate::auth::{RequestView, cookies};
 use crate::host_header::Authority;
 use crate::verdict::Code;
 
-/// Headers of one request (THREATS H9).
-pub const MAX_HEADERS: usize = 100;
-
 /// Room for the headers of a request: what [`Head::parse`] fills.
 pub const NO_HEADERS: [Header<'static>; MAX_HEADERS] = [httparse::EMPTY_HEADER; MAX_HEADERS];
-
-/// Bytes of a request target; over it 414.
-pub(super) const MAX_TARGET_BYTES: usize = 8192;
 
 /// A head whose request line and headers parse, whatever they ask for.
 #[derive(Debug)]

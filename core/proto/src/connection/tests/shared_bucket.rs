@@ -74,15 +74,16 @@ impl Sink for Taken {
     fn message(&mut self, message: Message<'_>, _: &mut Vec<u8>) -> Result<(), Code> {
         let number = |digits: &str| digits.parse().unwrap_or(u64::MAX);
         self.messages.push(match message {
-            Message::Raw { payload, .. } => {
+            Message::Text(text) => (number(text.split(' ').next().unwrap()), 1.0, text.len()),
+            Message::Binary(payload) => {
                 let text = std::str::from_utf8(payload).unwrap();
                 (number(text.split(' ').next().unwrap()), 1.0, payload.len())
             }
-            Message::Event { envelope, bytes } => {
+            Message::Event { envelope, text } => {
                 let digits = envelope.data.trim_start_matches(r#"{"n":"#).split(',').next().unwrap();
                 // In report mode also what is invalid passes; it costs 1.
                 let cost = COSTS.iter().find(|(name, _)| *name == envelope.event).map_or(1.0, |(_, cost)| *cost);
-                (number(digits), cost, bytes)
+                (number(digits), cost, text.len())
             }
         });
         Ok(())
