@@ -34,7 +34,7 @@ case $(uname -s) in
         install_name_tool -id "$prefix/lib/$loaded" "$to/lib/$shared" ;;
     *)
         # rustc gives no versions to symbols: the linker makes the library anew, from the same objects.
-        ${CC:-cc} -shared -Wl,-soname,"$loaded" -Wl,--version-script="$here/ffi/wsguard.map" -Wl,--gc-sections \
+        ${CC:-cc} -shared -Wl,-soname,"$loaded" -Wl,--version-script="$here/ffi/wsguard.map" -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack \
             -Wl,--whole-archive "$release/libwsguard_ffi.a" -Wl,--no-whole-archive $private -o "$to/lib/$shared" ;;
 esac
 ln -sf "$shared" "$to/lib/$loaded"

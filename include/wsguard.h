@@ -870,12 +870,13 @@ wsg_status wsg_server_run_once(wsg_server *server,
 /**
  * Whether `wsg_server_run` would pass this event over, for those who take batches by `wsg_server_next`: its connection
  * was closed by this application, its user disconnected, its session has ended or the server was stopped since it was
- * read. An open that is stale takes its close along; a handshake is stale when no answer is waited for, and
+ * read. An open that is stale takes its close along, unless `wsg_conn_set_data` has kept something of it; a handshake is stale when no answer is waited for, and
  * `WSG_EVENT_DRAINED` when more was queued since. `true` also for a server that is none.
  *
  * Ask for each event once, just before it is handled; its batch must not have been freed.
  */
-bool wsg_event_is_stale(wsg_server *server, const wsg_event *event);
+bool wsg_event_is_stale(wsg_server *server,
+                        const wsg_event *event);
 
 /**
  * Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected

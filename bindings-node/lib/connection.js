@@ -2,6 +2,7 @@
 // One open connection, as handlers see it. Its inner side, for the rest of the package, is `internals`.
 
 const { AsyncResource } = require('node:async_hooks');
+const { performance } = require('node:perf_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
 const { bytesOf } = require('./bytes.js');
@@ -9,8 +10,9 @@ const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
-// Captured: the core goes by the real time, whatever a test's fake timers say.
+// Captured: a test's fake timers do not change when a session ends.
 const today = Date.now.bind(Date);
+const now = performance.now.bind(performance);
 const NO_ROOMS = new Set();
 const SEND = 'send takes one message, and no callback (its answer says what became of it)';
 const EMIT = 'emit takes an event and one value, and no callback';
@@ -29,7 +31,8 @@ class Connection {
   #data;
   #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
   /** When its session ends. */
-  #expiresAtMs;
+  /** When the session ends, by a clock that nobody sets, as the core's is; never later than by the date. */
+  #endsAt;
   /** Nothing more is handled or sent: it has closed, or the application ended it. */
   #isOver = false;
   #hasFailed = false;
@@ -52,7 +55,7 @@ class Connection {
     this.#high = high;
     this.#opened = opened;
     this.#data = data;
-    this.#expiresAtMs = opened[5] ?? Infinity;
+    this.#endsAt = opened[5] === null ? Infinity : now() + Math.max(0, opened[5] - today() - 1);
   }
 
   get id() {
@@ -191,7 +194,7 @@ class Connection {
 
   #isLive() {
     if (this.#isOver) return false;
-    if (this.#expiresAtMs === Infinity || today() < this.#expiresAtMs) return true;
+    if (this.#endsAt === Infinity || now() < this.#endsAt) return true;
     // The core closes it at this moment, whatever waits here.
     this.#end();
     return false;

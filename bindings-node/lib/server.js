@@ -146,7 +146,7 @@ class Server extends Emitter {
     const [core, handlers, listeners] = [this.#native, this.#handlers, listenersOf(this)];
     this.#outbox = new Outbox(core, this.#isRaw, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
     this.#messages = new Messages(core, listeners, handlers, this.#contract);
-    const onEnd = () => this.#onStopped();
+    const onEnd = () => this.#inbox.inContext(() => this.#onStopped());
     this.#happenings = new Happenings(core, this.#outbox, listeners, handlers, this.#handshakes, this.#messages, onEnd);
     this.#inbox = new Inbox(core, this.#outbox, this.#contract.events, this.#happenings);
   }

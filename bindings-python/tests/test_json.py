@@ -45,6 +45,11 @@ def test_as_the_standard_library_does() -> None:
             assert repr(made) == repr(json.loads(spelled))
 
 
+def test_strings_are_spelled_as_the_standard_library_spells_them() -> None:
+    for text in ["".join(map(chr, range(0x300))), ALPHABET]:
+        assert dumps(text) == json.dumps(text, ensure_ascii=False)
+
+
 def test_floats_are_spelled_as_the_standard_library_spells_them() -> None:
     chance = random.Random(7)
     numbers = [sign * 10.0**exponent for exponent in range(-30, 30) for sign in (1, -1)]

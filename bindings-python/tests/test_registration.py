@@ -465,6 +465,21 @@ def test_the_loops_task_factory_is_asked(run: Run) -> None:
     run(main)
 
 
+def test_a_server_need_not_be_hashable(run: Run) -> None:
+    class Equal(wsguard.Server):
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    async def main() -> None:
+        server = Equal(**options(protocol="raw"))
+        server.on_message(plain)
+        async with server, client(server) as peer:
+            await peer.send("x")
+            assert await peer.recv() == "x"
+
+    run(main)
+
+
 def test_what_monkey_patching_would_hang_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     import _thread
 

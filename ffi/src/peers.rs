@@ -80,7 +80,10 @@ impl Peers {
         let unknown = || Peer { user: None, pointer: Userdata::NONE, ends: None, gone, hidden };
         let Some(mut peer) = here.remove(conn).or_else(|| is_open().then(unknown)) else { return };
         change(&mut peer);
-        here.insert(conn, peer);
+        // An inline handler may know a newcomer before the close of whoever had its slot was taken.
+        if let Some((before, peer)) = here.insert(conn, peer) {
+            leaving.insert(before, peer);
+        }
     }
 
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
@@ -196,9 +199,9 @@ impl Peers {
         })
     }
 
-    /// Its open is not told.
+    /// Its open is not told, and so its close is not, unless the application keeps something of it by a pointer.
     pub(crate) fn hide(&self, conn: ConnectionId) {
-        if let Some(peer) = self.read().get(conn) {
+        if let Some(peer) = self.read().get(conn).filter(|peer| peer.pointer.pointer().is_null()) {
             peer.hidden.store(true, Ordering::Release);
         }
     }
@@ -254,6 +257,25 @@ mod tests {
         peers.forget(&[old]);
         assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (1, 0));
         assert!(!peers.is_gone(old) && !peers.is_gone(new));
+    }
+
+    /// An inline handler may know a newcomer before the close of whoever had its slot was taken, and its own open.
+    #[test]
+    fn a_newcomer_that_is_known_early_hides_nobody() {
+        let peers = Peers::default();
+        let (old, new) = (id(0, 1, 0), id(0, 2, 0));
+        let (alice, mut data) = (Arc::from("alice"), 7);
+        peers.opened(old, of(&alice, 0));
+        peers.set_pointer(new, Userdata::new((&raw mut data).cast()), || true);
+        peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
+        assert!(peers.is_gone(old) && !peers.is_gone(new));
+        forget(&peers, &[old]);
+        peers.opened(new, Opened::default());
+        assert_eq!(peers.pointer(new).pointer(), (&raw mut data).cast());
+        peers.hide(new);
+        assert!(!peers.is_hidden(new), "its data is given back at its close");
+        forget(&peers, &[new]);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
     }
 
     fn id(shard: u64, generation: u64, slot: u64) -> ConnectionId {

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from ._options import Options
 
 #: The servers that were started on a loop, for a child of ``fork``.
-_on_loops: weakref.WeakSet[Looping] = weakref.WeakSet()
+#: By identity: a class of an application need not be hashable.
+_on_loops: weakref.WeakValueDictionary[int, Looping] = weakref.WeakValueDictionary()
 
 
 def forked() -> None:
     """Called in every child of ``fork``. One that goes on with the loop of its parent, behind a handler that has
     forked, waits there for the end of a server that it does not have: where the loop turns, it is told."""
     _wsguard.forked()
-    for server in tuple(_on_loops):
+    for server in tuple(_on_loops.values()):
         if server._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 server._loop.call_soon(server._tell_child)
@@ -67,7 +68,7 @@ class Looping(Registry):
             self._unwatch()
             self._leave_loop()
             raise
-        _on_loops.add(self)
+        _on_loops[id(self)] = self
         if self._watched is None:
             threading.Thread(target=self._ring_loop, args=(loop,), name="wsguard-wait", daemon=True).start()
         # The core rings for what comes after the first look.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::events::kept_bytes;
-use super::ids::{ConnectionId, Slot};
+use super::ids::ConnectionId;
 use super::listener::{self, Accepted};
 use super::shared::{Life, Remote, Shared};
 use super::stats::Stats;
@@ -353,7 +353,9 @@ impl ServerHandle {
     /// before speaks of what was sent before.
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
         let slot = self.shared.remote(conn).and_then(|remote| remote.slots.get(conn.slot()));
-        slot.is_some_and(Slot::is_watched)
+        // Another thread may be about to take its mark back, because nothing waits: then no other event comes.
+        let most_posted = self.shared.policy.max_outbox_bytes / 4;
+        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(most_posted))
     }
 
     /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
@@ -478,7 +480,7 @@ impl ServerHandle {
         room: Option<&str>,
         event: &str,
         data: &str,
-        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
+        except: impl IntoIterator<Item = ConnectionId>,
     ) -> Result<(), Error> {
         self.broadcast_frame(room, except, |out| outgoing::push_frame(out, event, data, None))
     }
@@ -488,7 +490,7 @@ impl ServerHandle {
         &self,
         room: Option<&str>,
         text: &str,
-        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
+        except: impl IntoIterator<Item = ConnectionId>,
     ) -> Result<(), Error> {
         self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
     }
@@ -498,7 +500,7 @@ impl ServerHandle {
         &self,
         room: Option<&str>,
         payload: &[u8],
-        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
+        except: impl IntoIterator<Item = ConnectionId>,
     ) -> Result<(), Error> {
         self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Binary, payload))
     }
@@ -506,22 +508,24 @@ impl ServerHandle {
     fn broadcast_frame(
         &self,
         room: Option<&str>,
-        except: impl IntoIterator<Item = ConnectionId, IntoIter: Clone>,
+        except: impl IntoIterator<Item = ConnectionId>,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Error> {
         self.check_running()?;
         room.map_or(Ok(()), check_room)?;
+        // The caller's code runs before anything is locked or counted: it may call us, and it may panic.
+        let except: Vec<ConnectionId> = except.into_iter().collect();
         let mut frame = Vec::new();
         write(&mut frame);
         if frame.len() > self.shared.policy.max_outbox_bytes {
             return Err(NEVER_FITS);
         }
-        let (frame, except): (Arc<[u8]>, _) = (frame.into(), except.into_iter());
+        let frame: Arc<[u8]> = frame.into();
         for shard in 0..self.shared.shards.len() {
             self.shared.shards[shard].broadcast_bytes.fetch_add(frame.len(), Ordering::Relaxed);
             self.post(shard, |commands| {
                 let room = room.map(|room| commands.keep(room.as_bytes()));
-                let except = commands.keep_ids(except.clone().filter(|id| id.shard() == shard));
+                let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
                 commands.commands.push(Command::Broadcast { room, frame: Arc::clone(&frame), except });
             });
         }

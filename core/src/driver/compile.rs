@@ -9,8 +9,8 @@ use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::files::{Files, MAX_FILE_BYTES};
 
-/// Shards that `threads: 0` starts at most.
-const MAX_AUTOMATIC_THREADS: usize = 255;
+/// An id has room for so many shards.
+const MAX_THREADS: usize = 255;
 
 /// Checks `options` and compiles them: origins parsed, schemas compiled, keys loaded. Reads the files that `auth` names.
 ///
@@ -20,10 +20,14 @@ const MAX_AUTOMATIC_THREADS: usize = 255;
 /// Names the option that is unknown, missing, not accepted, or contradicts another.
 pub fn compile(options: Options) -> Result<Policy, ConfigError> {
     let mut policy = Policy::new(options, &Disk)?;
-    if policy.threads == 0 {
-        policy.threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_AUTOMATIC_THREADS);
-    }
+    policy.threads = threads(policy.threads);
     Ok(policy)
+}
+
+/// How many shards `threads` asks for. A policy that was not made by [`compile`] may still say 0, or what no option could.
+pub(super) fn threads(stated: usize) -> usize {
+    let stated = if stated == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { stated };
+    stated.min(MAX_THREADS)
 }
 
 /// The files of this machine.

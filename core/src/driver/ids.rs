@@ -91,8 +91,8 @@ impl<T> ConnectionMap<T> {
         (*own == conn).then_some(value)
     }
 
-    /// Keeps something of a connection, in place of what was kept in its slot before.
-    pub fn insert(&mut self, conn: ConnectionId, value: T) {
+    /// Keeps something of a connection, in place of what was kept in its slot before, which is returned with its id.
+    pub fn insert(&mut self, conn: ConnectionId, value: T) -> Option<(ConnectionId, T)> {
         let (shard, slot) = (conn.shard(), conn.slot() as usize);
         if self.shards.len() <= shard {
             self.shards.resize_with(shard + 1, Vec::new);
@@ -101,7 +101,7 @@ impl<T> ConnectionMap<T> {
         if slots.len() <= slot {
             slots.resize_with(slot + 1, || None);
         }
-        slots[slot] = Some((conn, value));
+        slots[slot].replace((conn, value))
     }
 
     /// Takes what is kept of a connection.

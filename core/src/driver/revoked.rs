@@ -1,6 +1,6 @@
 //! Whom the application has disconnected by name, for faces: an open that still waits in a batch is over all the same.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use wsguard_proto::auth::MAX_USER_BYTES;
@@ -10,12 +10,12 @@ const MAX_REVOKED: usize = 65_536;
 /// The users that a face has disconnected, with the number of the last revocation of each.
 ///
 /// A connection is over if it was [granted](super::Open::granted) before its user was disconnected, even where the application
-/// learns of it later. The last 65536 are remembered: an open does not wait for longer than so many calls.
+/// learns of it later. The last 65536 users are remembered.
 #[derive(Debug, Default)]
 pub struct RevokedUsers {
     numbers: HashMap<Arc<str>, u64>,
-    /// Oldest first, with those that a later one of the user has replaced.
-    order: VecDeque<(Arc<str>, u64)>,
+    /// The same, oldest first.
+    by_number: BTreeSet<(u64, Arc<str>)>,
 }
 
 impl RevokedUsers {
@@ -26,11 +26,16 @@ impl RevokedUsers {
             return;
         }
         let user: Arc<str> = user.into();
+        let before = self.numbers.get(&user).copied().unwrap_or_default();
+        // Of two threads the later may come first.
+        if number <= before {
+            return;
+        }
+        self.by_number.remove(&(before, Arc::clone(&user)));
         self.numbers.insert(Arc::clone(&user), number);
-        self.order.push_back((user, number));
-        if self.order.len() > MAX_REVOKED
-            && let Some((oldest, number)) = self.order.pop_front()
-            && self.numbers.get(&oldest) == Some(&number)
+        self.by_number.insert((number, user));
+        if self.numbers.len() > MAX_REVOKED
+            && let Some((_, oldest)) = self.by_number.pop_first()
         {
             self.numbers.remove(&oldest);
         }
@@ -59,7 +64,21 @@ mod tests {
             assert!(revoked.is_over("alice", 4) || number + 2 >= MAX_REVOKED as u64);
             revoked.note(&number.to_string(), number);
         }
-        assert_eq!((revoked.order.len(), revoked.numbers.len()), (MAX_REVOKED, MAX_REVOKED));
+        assert_eq!((revoked.by_number.len(), revoked.numbers.len()), (MAX_REVOKED, MAX_REVOKED));
         assert!(!revoked.is_over("alice", 4));
+    }
+
+    #[test]
+    fn a_user_has_one_place_and_its_last_number_whatever_comes_when() {
+        let mut revoked = RevokedUsers::default();
+        revoked.note("alice", 2);
+        for number in 3..100_000 {
+            revoked.note("bob", number);
+        }
+        revoked.note("bob", 7);
+        assert!(revoked.is_over("alice", 1) && revoked.is_over("bob", 99_998));
+        revoked.note("alice", u64::MAX);
+        assert!(revoked.is_over("alice", 99_999));
+        assert_eq!((revoked.by_number.len(), revoked.numbers.len()), (2, 2));
     }
 }

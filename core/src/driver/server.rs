@@ -11,7 +11,7 @@ use tokio::task::unconstrained;
 use super::bind::{Bound, Listening, SocketFile};
 use super::caught::{caught, said};
 use super::commands::{Command, ServerHandle};
-use super::compile::compile;
+use super::compile::{compile, threads};
 use super::events::{Event, EventBatch};
 use super::listener::accept_from;
 use super::log::guard_panics;
@@ -101,7 +101,8 @@ impl Builder {
     }
 
     /// Binds, and starts the threads. The policy in force is logged as one line.
-    pub fn start_policy(self, policy: Policy) -> Result<Server, Error> {
+    pub fn start_policy(self, mut policy: Policy) -> Result<Server, Error> {
+        policy.threads = threads(policy.threads);
         let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
         let is_public = bound.is_public();

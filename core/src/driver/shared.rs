@@ -112,8 +112,12 @@ impl Remote {
 
     fn discard(&self, left: &CommandBuffer) {
         for command in &left.commands {
-            if let Command::Adopt(_) = command {
-                self.load.fetch_sub(1, Ordering::Relaxed);
+            match command {
+                Command::Adopt(_) => _ = self.load.fetch_sub(1, Ordering::Relaxed),
+                Command::Broadcast { frame, .. } => {
+                    self.broadcast_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+                }
+                _ => {}
             }
         }
     }

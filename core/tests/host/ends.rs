@@ -168,3 +168,39 @@ fn a_drain_does_not_wait_for_peers_that_never_stop_speaking() {
     }
     speaker.join().unwrap();
 }
+
+#[test]
+fn a_drain_loses_nothing_that_was_read_before_it() {
+    const MESSAGES: usize = 3000;
+    let mut server = start(r#", "rate_limit": null"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    // All in one read, and more than a turn handles.
+    handle.pause(conn).unwrap();
+    client.write_all(&text("x").repeat(MESSAGES)).unwrap();
+    handle.resume(conn).unwrap();
+    let mut batch = EventBatch::new();
+    let (mut messages, mut drains) = (0, false);
+    while server.events().next(&mut batch, Some(Duration::from_secs(20))) == Next::Events {
+        messages += batch.iter().filter(|event| matches!(event, Event::Text(..))).count();
+        if !core::mem::replace(&mut drains, true) {
+            handle.drain(20_000, 0);
+        }
+    }
+    assert_eq!(messages, MESSAGES);
+}
+
+#[test]
+fn from_its_close_on_an_id_is_nobodys() {
+    let mut server = start(r#", "close_timeout_ms": 20000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    // Reserved bits: our close frame goes out, and the peer's, which does not come, is waited for.
+    client.write_all(&[0xc1, 0x80, 0, 0, 0, 0]).unwrap();
+    let told = tell(&mut server, 2);
+    assert!(told[1].starts_with("close 1002"), "{told:?}");
+    assert!(!handle.is_open(conn));
+    assert!(matches!(handle.send_text(conn, "late"), Err(wsguard::Error::ConnectionClosed)));
+}

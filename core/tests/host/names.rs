@@ -46,3 +46,16 @@ fn an_id_of_one_server_is_nobody_in_another() {
     opened(&mut third);
     assert!(!third.handle().is_open(of_first));
 }
+
+#[test]
+fn a_policy_that_was_not_compiled_here_starts_as_many_threads_as_it_may() {
+    for threads in [0, 1000] {
+        let mut policy = wsguard::compile(options("")).unwrap();
+        policy.threads = threads;
+        let mut server = Builder::new().without_listener().start_policy(policy).unwrap();
+        let handle = server.handle();
+        let _client = connect(&handle);
+        assert!(handle.is_open(opened(&mut server)));
+        handle.stop();
+    }
+}

@@ -167,3 +167,28 @@ fn a_broadcast_leaves_out_as_many_as_are_named_on_whichever_shard() {
         assert_eq!(got, if [0, 3, 4].contains(&at) { &b"last"[..] } else { b"somesomelast" }, "{at}");
     }
 }
+
+#[test]
+fn what_names_the_ones_left_out_may_call_the_server_and_may_panic() {
+    let mut server = start("");
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let calls = |id: &ConnectionId| {
+        handle.send_text(*id, "one").unwrap();
+        false
+    };
+    handle.broadcast_text(None, "two", [conn].into_iter().filter(calls)).unwrap();
+    let cork = handle.cork();
+    handle.broadcast_text(None, "two", [conn].into_iter().filter(calls)).unwrap();
+    let panics = |_: &ConnectionId| panic!("of the application");
+    let broadcast = || handle.broadcast_text(None, "never", [conn].into_iter().filter(panics));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(broadcast)).is_err());
+    handle.send_text(conn, "end").unwrap();
+    drop(cork);
+    let mut got = [0; 25];
+    client.read_exact(&mut got).unwrap();
+    let said: Vec<_> = got.chunks(5).map(|frame| std::str::from_utf8(&frame[2..]).unwrap()).collect();
+    assert_eq!(said, ["one", "two", "one", "two", "end"]);
+    assert!(!handle.broadcasts_wait());
+}

@@ -159,6 +159,8 @@ impl Connection {
             Err(violation) => {
                 self.fail(violation, turn);
                 if let Some(closing) = &mut self.closing {
+                    // Both have sent a close frame, where the frame itself was whole.
+                    closing.ending.clean |= closing.phase == Phase::Closing && !closing.is_broken;
                     closing.hear(Heard::Goodbye);
                 }
             }

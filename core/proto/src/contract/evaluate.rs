@@ -377,6 +377,10 @@ impl<'p, 't> Evaluation<'p, 't> {
         }
         while frame.ordinal < count {
             self.steps += 1;
+            // Also where the patterns have used it up: nothing is asked of them any more.
+            if self.steps > self.budget {
+                return Answer::Fails("budget");
+            }
             let (key, stage) = (frame.at, frame.stage);
             frame.stage += 1;
             let node = match stage.checked_sub(1) {

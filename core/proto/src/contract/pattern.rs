@@ -98,6 +98,8 @@ impl Pattern {
 
     /// Whether it occurs in a text.
     pub(super) fn is_match(&self, text: &str, effort: &mut Effort) -> Result<bool, Exhausted> {
+        // Whoever has used it up does not even make room for states.
+        effort.spend(0)?;
         LEARNED.try_with(|learned| learned.borrow_mut().search(&self.0, text, effort)).unwrap_or(Err(Exhausted))
     }
 }

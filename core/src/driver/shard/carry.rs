@@ -300,7 +300,8 @@ impl Shard {
             self.turn(session, now, Connection::release_all_delayed);
         }
         let until = self.drain_until.unwrap_or(now);
-        let waits = session.conn.is_open() && session.last_batch > self.answered && now < until;
+        let was_read = session.unread.is_some() && !session.paused;
+        let waits = session.conn.is_open() && (session.last_batch > self.answered || was_read) && now < until;
         session.drain_at = if waits { now.after_millis(DRAIN_RETRY_MS).min(until) } else { Moment::NEVER };
         // Whoever says goodbye itself ends by itself, once it has its answers.
         if !waits && session.conn.phase() != Phase::Parting {

@@ -40,7 +40,8 @@ impl Shard {
                 break;
             }
             if let Some(mut unread) = session.unread.take() {
-                let used = self.turn(session, now, |conn, turn| conn.handle_input(&mut unread, turn));
+                let most = room.min(unread.len());
+                let used = self.turn(session, now, |conn, turn| conn.handle_input(&mut unread[..most], turn));
                 if used < unread.len() {
                     unread.drain(..used);
                     session.unread = Some(unread);
@@ -84,7 +85,8 @@ impl Shard {
         if !session.conn.is_open() {
             return SCRATCH_BYTES;
         }
-        if session.paused || session.leaves {
+        // Whoever leaves is not read any more; what was read of it before is handled.
+        if session.paused || (session.leaves && session.unread.is_none()) {
             return 0;
         }
         let mut room = self.inbox_room(session);

@@ -1,6 +1,7 @@
 //! A turn of a connection: the state machine works, what it says is written once, its deadline is re-armed.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use super::Shard;
@@ -108,6 +109,10 @@ impl Shard {
         if let Some(ending) = conn.take_ending() {
             sink.batch().push_close(*id, &ending);
             place.told(false);
+            // From its close on an id is nobody's, though its closing handshake may go on.
+            if let Some(slot) = shared.shards[self.index].slots.get(id.slot()) {
+                slot.generation.store(0, Ordering::Release);
+            }
         }
         let messages = sink.messages;
         let added = sink.finish();

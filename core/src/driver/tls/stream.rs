@@ -25,6 +25,8 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// what full ones do, and are not seen by who counts plain text.
 const TURN_BYTES: usize = 4 * READ_BYTES;
 const TURN_RECORDS: usize = 1024;
+/// What a peer may send behind our goodbye before the connection is dropped.
+const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// A handshake message (a client's certificates) may fill several records; beyond this it is refused.
 const MAX_PARTIAL_BYTES: usize = 64 * 1024;
 
@@ -47,6 +49,8 @@ pub(in crate::driver) struct TlsStream {
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
     said_goodbye: bool,
+    /// Ciphertext that came behind our goodbye.
+    discarded: usize,
     turn: Turn,
 }
 
@@ -115,6 +119,7 @@ impl TlsStream {
             received: Received::default(),
             unsent: Vec::new(),
             said_goodbye: false,
+            discarded: 0,
             turn: Turn::default(),
         };
         std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
@@ -174,7 +179,8 @@ impl TlsStream {
     fn take_in(&mut self, ciphertext: &mut [u8], out: &mut ReadBuf<'_>) -> io::Result<()> {
         if self.said_goodbye {
             // Nothing of it counts any more; and what TLS cannot read it would answer with an alert, behind its last word.
-            return Ok(());
+            self.discarded += ciphertext.len();
+            return if self.discarded > MAX_DISCARDED_BYTES { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) };
         }
         let mut partial = core::mem::take(&mut self.received.partial);
         if partial.is_empty() {

@@ -158,6 +158,18 @@ fn after_a_verdict_the_peers_goodbye_is_awaited_and_found() {
 }
 
 #[test]
+fn a_close_frame_whose_reason_is_no_text_is_a_close_frame() {
+    for busy in [false, true] {
+        let mut rig = Rig::new("");
+        rig.seen.answers_outstanding = busy;
+        rig.input(&frame(0x88, b"\x03\xe8\xff"));
+        rig.seen.answers_outstanding = false;
+        rig.pass(5000);
+        assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((1007, true)), "{busy}");
+    }
+}
+
+#[test]
 fn after_a_verdict_the_peers_end_or_the_deadline_is_awaited() {
     for (code, bytes) in refused() {
         let more = r#", "max_message_bytes": 1000, "max_fragments": 4, "close_timeout_ms": 300"#;
