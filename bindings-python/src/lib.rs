@@ -24,7 +24,7 @@ mod stats;
 mod work;
 
 use pyo3::prelude::*;
-use wsguard::host::{Options, Policy};
+use wsguard::host::Options;
 
 /// The policy in force for a JSON text of options, as the log line at start says it.
 #[pyfunction]
