@@ -39,7 +39,7 @@ pub(crate) fn options(origin: &str, listen: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use wsguard::{Options, Policy};
+    use wsguard::Options;
 
     #[test]
     fn the_policy_is_accepted() {
