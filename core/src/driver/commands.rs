@@ -545,8 +545,13 @@ impl ServerHandle {
     pub fn disconnect_user(&self, user: &str) -> Result<(), Error> {
         self.check_running()?;
         let number = self.shared.revocations.revoke(user);
-        for shard in 0..self.shared.shards.len() {
-            self.post_text(shard, user, |user| Command::DisconnectUser { user, number });
+        // Not held by a cork: the handler that calls may go on for long, and until then the user would be served.
+        self.flush();
+        for remote in &self.shared.shards {
+            remote.post(|commands| {
+                let user = commands.keep(user.as_bytes());
+                commands.commands.push(Command::DisconnectUser { user, number });
+            });
         }
         Ok(())
     }

@@ -162,17 +162,16 @@ impl Slot {
         self.unsent_bytes.load(Ordering::SeqCst) > 0 || self.posted_bytes.load(Ordering::SeqCst) > most_posted
     }
 
-    /// Watches for nothing to wait any more; `false`: nothing does by now, and nobody will tell.
+    /// Watches for nothing to wait any more; `false`: nothing does by now.
     ///
     /// The mark comes before the look, and in [`publish`](Self::publish) the level before the look for the mark: one of
     /// the two sees the other.
+    ///
+    /// The mark stays where nothing waits: it may be another send's, which was answered `Queued`. At worst one
+    /// `Event::Drained` more is told.
     pub(super) fn watch(&self, most_posted: usize) -> bool {
         self.watched.store(true, Ordering::SeqCst);
-        let waits = self.has_unsent(most_posted);
-        if !waits {
-            self.watched.store(false, Ordering::SeqCst);
-        }
-        waits
+        self.has_unsent(most_posted)
     }
 
     /// Whether the application waits for `Event::Drained`.

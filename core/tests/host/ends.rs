@@ -171,8 +171,17 @@ fn a_drain_does_not_wait_for_peers_that_never_stop_speaking() {
 
 #[test]
 fn a_drain_loses_nothing_that_was_read_before_it() {
+    drain_behind_a_read(r#", "threads": 1, "rate_limit": null"#);
+}
+
+#[test]
+fn a_drain_loses_nothing_that_was_read_and_waits_for_its_rate() {
+    drain_behind_a_read(r#", "threads": 1, "rate_limit": {"per_second": 1, "burst": 1500, "queue": 1500}"#);
+}
+
+fn drain_behind_a_read(more: &str) {
     const MESSAGES: usize = 3000;
-    let mut server = start(r#", "rate_limit": null"#);
+    let mut server = start(more);
     let handle = server.handle();
     let mut client = connect(&handle);
     let conn = opened(&mut server);

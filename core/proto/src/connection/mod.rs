@@ -163,7 +163,8 @@ impl Connection {
         let mut at = 0;
         let mut ended_message = false;
         while self.is_open() {
-            if turn.message_budget == 0 {
+            // An inline handler answers at once: what it says is bounded before more is asked of it.
+            if turn.message_budget == 0 || turn.out.len() > turn.policy.max_outbox_bytes {
                 self.note_progress(ended_message, turn.now);
                 return at;
             }

@@ -296,11 +296,13 @@ impl Shard {
     /// Closes a session whose moment has come, once the application has had its messages: all that came until now, and
     /// nothing that comes later.
     pub(super) fn drain_session(&mut self, session: &mut Acting, now: Moment) {
-        if !core::mem::replace(&mut session.leaves, true) {
-            self.turn(session, now, Connection::release_all_delayed);
-        }
+        session.leaves = true;
+        self.turn(session, now, Connection::release_all_delayed);
         let until = self.drain_until.unwrap_or(now);
-        let was_read = session.unread.is_some() && !session.paused;
+        let was_read = session.unread.is_some();
+        if was_read {
+            session.waker.wake_by_ref();
+        }
         let waits = session.conn.is_open() && (session.last_batch > self.answered || was_read) && now < until;
         session.drain_at = if waits { now.after_millis(DRAIN_RETRY_MS).min(until) } else { Moment::NEVER };
         // Whoever says goodbye itself ends by itself, once it has its answers.

@@ -86,7 +86,8 @@ impl Shard {
             return SCRATCH_BYTES;
         }
         // Whoever leaves is not read any more; what was read of it before is handled.
-        if session.paused || (session.leaves && session.unread.is_none()) {
+        let may_go_on = if session.leaves { session.unread.is_some() } else { !session.paused };
+        if !may_go_on {
             return 0;
         }
         let mut room = self.inbox_room(session);

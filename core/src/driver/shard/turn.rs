@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::task::Context;
 
-use super::Shard;
+use super::{SCRATCH_BYTES, Shard};
 use crate::driver::log::Subject;
 use crate::driver::session::Session;
 use crate::driver::sink::TurnSink;
@@ -70,6 +70,7 @@ impl Shard {
 
     fn take_buffer(&mut self, mut out: Vec<u8>) {
         out.clear();
+        out.shrink_to(SCRATCH_BYTES);
         self.out = out;
     }
 
