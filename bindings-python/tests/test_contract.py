@@ -83,7 +83,7 @@ def test_a_violation_says_what_was_wrong(run: Run) -> None:
             for message, code, detail in (
                 ('{"event":"say","data":{"text":"far too long"}}', "schema_mismatch", "data/text: maxLength"),
                 ('{"event":"nobody"}', "unknown_event", "event is not in events"),
-                ("x" * 101, "message_too_big", "too big"),
+                ("x" * 101, "message_too_big", "max_message_bytes (100)"),
             ):
                 async with client(server) as peer:
                     await peer.send(message)
