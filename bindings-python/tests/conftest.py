@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -74,3 +75,10 @@ async def client(server: wsguard.Server, path: str = "/", **more: Any) -> AsyncI
     more.setdefault("origin", websockets.Origin(ORIGIN))
     async with connect(f"ws://{server.address}{path}", compression=None, **more) as connection:
         yield connection
+
+
+def run_beside(server: wsguard.Server, loop: Any, talk: Coroutine[Any, Any, None]) -> None:
+    """Runs a server while a thread beside it talks to it, and ends it."""
+    talking = threading.Thread(target=lambda: asyncio.run(talk))
+    server.run(loop, started=talking.start)
+    talking.join()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import threading
 import time
 from typing import Any
 
 import pytest
 import wsguard
-from conftest import Run, client, options
+from conftest import Run, client, options, run_beside
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from wsguard import Accept, Connection, Reject, Request
 
@@ -191,9 +190,7 @@ def test_a_session_that_has_expired_is_closed_at_once() -> None:
                 await peer.recv()
         server.stop()
 
-    talking = threading.Thread(target=lambda: asyncio.run(talk()))
-    server.run("native", started=talking.start)
-    talking.join()
+    run_beside(server, "native", talk())
     assert after == ["closed"]
 
 

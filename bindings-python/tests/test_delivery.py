@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import wsguard
-from conftest import Run, client, options
+from conftest import Run, client, options, run_beside
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from wsguard import Close, Connection, Message
 
@@ -172,9 +172,7 @@ def test_a_slow_handler_does_not_hold_back_what_others_have_said() -> None:
             heard.set()
         server.stop()
 
-    talking = threading.Thread(target=lambda: asyncio.run(talk()))
-    server.run("native", started=talking.start)
-    talking.join()
+    run_beside(server, "native", talk())
     assert in_time == [True]
 
 

@@ -7,14 +7,13 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
 from typing import Any
 
 import pydantic
 import pytest
 import wsguard
-from conftest import Run, client, options
+from conftest import Run, client, options, run_beside
 from websockets.exceptions import ConnectionClosedError
 from wsguard import Accept, Close, ConfigError, Connection
 
@@ -60,9 +59,7 @@ def test_who_was_disconnected_before_the_open_was_heard_is_not_served() -> None:
             await asyncio.sleep(0.001)
         server.stop()
 
-    talking = threading.Thread(target=lambda: asyncio.run(talk()))
-    server.run("native", started=talking.start)
-    talking.join()
+    run_beside(server, "native", talk())
     assert (opened, handled) == (["alice", "bob"], ["disconnect", "as another bob"])
     assert ended == ["bob", "alice"]
 
@@ -166,9 +163,7 @@ def test_nothing_of_a_batch_is_handled_once_the_session_of_a_jwt_has_expired(loo
             await asyncio.sleep(0.001)
         server.stop()
 
-    talking = threading.Thread(target=lambda: asyncio.run(talk()))
-    server.run(loop, started=talking.start)
-    talking.join()
+    run_beside(server, loop, talk())
     assert (handled, told, ends) == (["one"], [None, "closed"], ["session expired"])
 
 
@@ -196,9 +191,7 @@ def test_nothing_is_handled_behind_a_close_that_comes_behind_the_end(loop: Any) 
             await asyncio.sleep(0.001)
         server.stop()
 
-    talking = threading.Thread(target=lambda: asyncio.run(talk()))
-    server.run(loop, started=talking.start)
-    talking.join()
+    run_beside(server, loop, talk())
     assert (handled, ends) == (["one"], [1000])
 
 
@@ -261,9 +254,7 @@ def test_nothing_that_was_read_before_is_handled_after_stop() -> None:
                 await peer.send(text)
             await peer.wait_closed()
 
-    talking = threading.Thread(target=lambda: asyncio.run(talk()))
-    server.run("native", started=talking.start)
-    talking.join()
+    run_beside(server, "native", talk())
     assert handled == ["one"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import wsguard
-from conftest import Run, client, options
+from conftest import Run, client, options, run_beside
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from wsguard import Accept, Close, Connection, Message, Request, Violation
 
@@ -461,9 +461,7 @@ def test_no_other_thread_handles_the_message() -> None:
             seen.extend([json.loads(await peer.recv()).get("id"), json.loads(await peer.recv()).get("id")])
         server.stop()
 
-    talking = threading.Thread(target=lambda: asyncio.run(talk()))
-    server.run("native", started=talking.start)
-    talking.join()
+    run_beside(server, "native", talk())
     assert seen == [None, None, "of this message"]
 
 
