@@ -19,7 +19,7 @@ const EMIT = 'emit takes an event and one value, and no callback';
 const REPLY = 'reply takes the meta of the message, an event and one value';
 
 let internals;
-/** The connection in whose context the inbox handles several messages. */
+/** The connection in whose context we are: it is entered once, however many messages are handled in it. */
 let inside;
 
 class Connection {
@@ -30,7 +30,6 @@ class Connection {
   #opened;
   #data;
   #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
-  /** When its session ends. */
   /** When the session ends, by a clock that nobody sets, as the core's is; never later than by the date. */
   #endsAt;
   /** Nothing more is handled or sent: it has closed, or the application ended it. */
@@ -249,18 +248,9 @@ class Connection {
       /** Runs handlers where what they put into an AsyncLocalStorage stays this connection's. */
       run(conn, call, a, b, c, d) {
         if (conn === inside) return call(a, b, c, d);
-        const before = internals.enter(undefined);
-        try {
-          return conn.#context.runInAsyncScope(call, undefined, a, b, c, d);
-        } finally {
-          inside = before;
-        }
-      },
-      /** Runs `call(place)`, all of which is about this connection, in its context: entering it once for several messages. */
-      runTogether(conn, call, place) {
         const before = internals.enter(conn);
         try {
-          return conn.#context.runInAsyncScope(call, undefined, place);
+          return conn.#context.runInAsyncScope(call, undefined, a, b, c, d);
         } finally {
           inside = before;
         }

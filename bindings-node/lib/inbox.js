@@ -218,7 +218,7 @@ class Inbox {
     while (this.#at < this.#count) {
       const place = this.#messageOf(this.#at);
       const more = place !== undefined && this.#messageOf(this.#at + 1) === place;
-      if ((more ? internals.runTogether(this.#connections[place], this.#together, place) : this.#guarded()) === true) {
+      if ((more ? internals.run(this.#connections[place], this.#together, place) : this.#guarded()) === true) {
         if (now() > end) return true;
         READY.then(this.#afterMicrotasks);
         return false;
