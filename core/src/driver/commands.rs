@@ -338,10 +338,15 @@ impl ServerHandle {
         if !fits {
             return Err(NEVER_FITS);
         }
-        // An application that never waits would hand over more than an outbox holds before the shard comes to it.
-        let most_posted = max_outbox_bytes / 4;
+        let most_posted = self.most_posted();
         let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
         Ok(if queued { Sent::Queued } else { Sent::Sent })
+    }
+
+    /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
+    /// never waits would hand over more than an outbox holds.
+    fn most_posted(&self) -> usize {
+        self.shared.policy.max_outbox_bytes / 4
     }
 
     /// Whether `conn` is open.
@@ -353,9 +358,8 @@ impl ServerHandle {
     /// before speaks of what was sent before.
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
         let slot = self.shared.remote(conn).and_then(|remote| remote.slots.get(conn.slot()));
-        // Another thread may be about to take its mark back, because nothing waits: then no other event comes.
-        let most_posted = self.shared.policy.max_outbox_bytes / 4;
-        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(most_posted))
+        // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
+        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(self.most_posted()))
     }
 
     /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
@@ -545,14 +549,11 @@ impl ServerHandle {
     pub fn disconnect_user(&self, user: &str) -> Result<(), Error> {
         self.check_running()?;
         let number = self.shared.revocations.revoke(user);
+        for shard in 0..self.shared.shards.len() {
+            self.post_text(shard, user, |user| Command::DisconnectUser { user, number });
+        }
         // Not held by a cork: the handler that calls may go on for long, and until then the user would be served.
         self.flush();
-        for remote in &self.shared.shards {
-            remote.post(|commands| {
-                let user = commands.keep(user.as_bytes());
-                commands.commands.push(Command::DisconnectUser { user, number });
-            });
-        }
         Ok(())
     }
 

@@ -369,23 +369,13 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use wsguard_proto::config::Options;
 
-    use crate::driver::compile;
-    use crate::driver::shared::Wake;
-
-    struct Nobody;
-
-    impl Wake for Nobody {
-        fn wake(&self) {}
-    }
+    use crate::driver::shared::idle;
 
     /// A thousand handshakes at once, and a neighbour: how much is done between two of its turns.
     #[test]
     fn a_storm_of_handshakes_leaves_everybody_a_turn() {
-        let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 1}"#;
-        let policy = compile(Options::from_json(json).unwrap()).unwrap();
-        install(Shard::new(Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false)), 0));
+        install(Shard::new(idle(r#""threads": 1"#), 0));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let tasks = tokio::task::LocalSet::new();
         let done = Rc::new(Cell::new(0));

@@ -506,3 +506,17 @@ fn is_about_a_message(code: Code) -> bool {
         Code::RateLimited | Code::UnexpectedBinary | Code::BadEnvelope | Code::UnknownEvent | Code::SchemaMismatch
     )
 }
+
+/// A server of these options without threads, that wakes nobody.
+#[cfg(test)]
+pub(super) fn idle(more: &str) -> Arc<Shared> {
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
+    let policy = wsguard_proto::config::Options::from_json(&json).and_then(super::compile).unwrap();
+    Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false))
+}

@@ -204,21 +204,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use wsguard_proto::config::Options;
 
-    use crate::driver::compile;
-    use crate::driver::shared::Wake;
-
-    struct Nobody;
-
-    impl Wake for Nobody {
-        fn wake(&self) {}
-    }
+    use crate::driver::shared::idle;
 
     fn places() -> (Rc<Places>, Arc<Shared>) {
-        let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 1, "max_connections": 8}"#;
-        let policy = compile(Options::from_json(json).unwrap()).unwrap();
-        let shared = Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false));
+        let shared = idle(r#""threads": 1, "max_connections": 8"#);
         (Places::new(Arc::clone(&shared), 0), shared)
     }
 

@@ -133,22 +133,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use wsguard_proto::config::Options;
 
-    use crate::driver::compile;
     use crate::driver::events::EventBatch;
-    use crate::driver::shared::Wake;
-
-    struct Nobody;
-
-    impl Wake for Nobody {
-        fn wake(&self) {}
-    }
+    use crate::driver::shared::idle;
 
     fn shares() -> Rc<Shares> {
-        let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 2}"#;
-        let policy = compile(Options::from_json(json).unwrap()).unwrap();
-        Shares::new(Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false)), 0)
+        Shares::new(idle(r#""threads": 2"#), 0)
     }
 
     /// The application lets a batch go.

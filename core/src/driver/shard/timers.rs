@@ -136,24 +136,10 @@ pub(in crate::driver) async fn run_timers() {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use wsguard_proto::config::Options;
-
-    use crate::driver::compile;
-    use crate::driver::shared::{Shared, Wake};
-
-    struct Nobody;
-
-    impl Wake for Nobody {
-        fn wake(&self) {}
-    }
-
+    use crate::driver::shared::idle;
     fn shard() -> Shard {
-        let json = r#"{"origins": ["https://a.example"], "auth": "none", "threads": 1}"#;
-        let policy = compile(Options::from_json(json).unwrap()).unwrap();
-        Shard::new(Arc::new(Shared::new(policy, None, None, Box::new(Nobody), false)), 0)
+        Shard::new(idle(r#""threads": 1"#), 0)
     }
 
     #[test]
