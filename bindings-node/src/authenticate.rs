@@ -1,7 +1,7 @@
 //! The application's answer to a handshake.
 
 use napi_derive::napi;
-use wsguard::host::{Accept, Decision};
+use wsguard::binding::{Accept, Decision};
 
 /// An answer as `lib/authenticate.js` writes it. None of the fields: the application failed.
 #[napi(object)]

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use wsguard::host::{ConnectionId, Error, Sent, ServerHandle};
+use wsguard::binding::{ConnectionId, Error, Sent, ServerHandle};
 
 use crate::connections::{Connections, NOBODY, whole};
 use crate::error;

@@ -3,7 +3,7 @@
 //! Where nobody listens to opens and closes, a connection gets a place only when there is something to tell of it. Until
 //! then JavaScript does not know it, and one that is thrown out before its first message costs it nothing.
 
-use wsguard::host::{ConnectionId, ConnectionMap, Open};
+use wsguard::binding::{ConnectionId, ConnectionMap, Open};
 
 /// No place: an event that belongs to no connection that JavaScript knows.
 pub(crate) const NOBODY: u32 = u32::MAX;

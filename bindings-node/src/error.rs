@@ -2,7 +2,7 @@
 
 use napi::bindgen_prelude::{JsObjectValue, JsValue};
 use napi::{Env, Status};
-use wsguard::host::{ConfigError, ConfigErrorKind, Error};
+use wsguard::binding::{ConfigError, ConfigErrorKind, Error};
 
 use crate::names;
 

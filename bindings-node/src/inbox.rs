@@ -4,7 +4,7 @@
 //! from string or arena keeps at most that chunk alive, so chunks are small.
 
 use serde_json::{Value, json};
-use wsguard::host::{ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
+use wsguard::binding::{ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
 
 use crate::connections::{Connections, NOBODY, halves};
 use crate::json;

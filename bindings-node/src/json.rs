@@ -1,7 +1,7 @@
 //! What is rare crosses the border as JSON: opens, refusals, requests, counters.
 
 use serde_json::{Value, json};
-use wsguard::host::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
+use wsguard::binding::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
 
 /// In the order of `Connection` (`lib/connection.js`), then the ticket, and whether its user was disconnected since: names
 /// would cost more than what they name.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use wsguard::host::Options;
+use wsguard::binding::Options;
 
 /// A key that no option has.
 const UNKNOWN: &str = "\u{1}";

@@ -1,7 +1,7 @@
 //! Options from Node: the object as JSON text, names in camelCase, to the core's [`Options`].
 
 use serde_json::{Map, Value};
-use wsguard::host::{ConfigError, ConfigErrorKind, Error, Options};
+use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options};
 
 use crate::names;
 

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{BufferSlice, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsString, Result, Status};
 use napi_derive::napi;
-use wsguard::host::{Builder, ConnectionId, Error, Next, Options, Server, ServerHandle, TicketId, Wake};
+use wsguard::binding::{Builder, ConnectionId, Error, Next, Options, Server, ServerHandle, TicketId, Wake};
 
 use crate::authenticate::Answer;
 use crate::commands::Commands;
@@ -50,7 +50,7 @@ impl NativeServer {
     #[napi(constructor)]
     pub fn new(env: Env, options: String) -> Result<Self> {
         let options = options::parse(&options).map_err(|error| thrown(env, &error))?;
-        wsguard::host::compile(options.clone()).map_err(|error| thrown(env, &error.into()))?;
+        wsguard::binding::compile(options.clone()).map_err(|error| thrown(env, &error.into()))?;
         let events = options.events.keys().cloned().collect();
         Ok(Self {
             options,

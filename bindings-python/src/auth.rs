@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use wsguard::host::{Accept as Session, Decision, Error, TicketId, Upgrade};
+use wsguard::binding::{Accept as Session, Decision, Error, TicketId, Upgrade};
 
 use crate::bell::lock;
 use crate::errors;

@@ -11,7 +11,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt, PyMemoryView, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use wsguard::host::{ConnectionId, Error, Open, Sent};
+use wsguard::binding::{ConnectionId, Error, Open, Sent};
 
 use crate::auth::Granted;
 use crate::awaiting::{self, Awaiting, What};

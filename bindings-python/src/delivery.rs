@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use wsguard::host::{
+use wsguard::binding::{
     Close as Ending, Code, Decision, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
 };
 
@@ -174,7 +174,7 @@ fn give(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
     find(work, conn).map_or(Ok(()), |conn| work.message(&conn, message))
 }
 
-fn find<'py>(work: &Work<'_, 'py>, id: wsguard::host::ConnectionId) -> Option<Bound<'py, Connection>> {
+fn find<'py>(work: &Work<'_, 'py>, id: wsguard::binding::ConnectionId) -> Option<Bound<'py, Connection>> {
     lock(&work.run.connections).get(work.py, id)
 }
 

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
-use wsguard::host::{ConfigError, Error};
+use wsguard::binding::{ConfigError, Error};
 
 use crate::records::Close;
 

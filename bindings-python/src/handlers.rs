@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{JsonMessage, Status};
+use wsguard::binding::{JsonMessage, Status};
 
 use crate::ending;
 use crate::json_in::{self, Keys};
@@ -134,7 +134,7 @@ pub(crate) enum Waiting {
     Text(Box<str>),
     Binary(Box<[u8]>),
     Event {
-        conn: wsguard::host::ConnectionId,
+        conn: wsguard::binding::ConnectionId,
         event: Box<str>,
         data: Box<str>,
         id: Option<Box<str>>,
@@ -183,7 +183,7 @@ impl Waiting {
 /// The message that is handled now: what `reply` needs, and `Connection.message`.
 #[derive(Debug)]
 pub(crate) struct Current {
-    pub(crate) conn: wsguard::host::ConnectionId,
+    pub(crate) conn: wsguard::binding::ConnectionId,
     pub(crate) event: Py<PyString>,
     pub(crate) data: Py<PyAny>,
     pub(crate) id: Option<Box<str>>,

@@ -1,7 +1,7 @@
 //! Bytes of a message that waits in Python: counted towards `max_inbox_bytes` for as long as this lives, and given back on
 //! whatever way it goes.
 
-use wsguard::host::{KeptInbox, ServerHandle};
+use wsguard::binding::{KeptInbox, ServerHandle};
 
 use crate::fork;
 

@@ -24,13 +24,13 @@ mod stats;
 mod work;
 
 use pyo3::prelude::*;
-use wsguard::host::Options;
+use wsguard::binding::Options;
 
 /// The policy in force for a JSON text of options, as the log line at start says it.
 #[pyfunction]
 fn policy_in_force(py: Python<'_>, options: &str) -> PyResult<String> {
     let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
-    let policy = wsguard::host::compile(options).map_err(|error| errors::of_config(py, error))?;
+    let policy = wsguard::binding::compile(options).map_err(|error| errors::of_config(py, error))?;
     Ok(policy.to_string())
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn log_to_queue() -> bool {
 /// Sends the core's log to standard error, unless it goes elsewhere already.
 #[pyfunction]
 pub(crate) fn log_to_stderr() {
-    wsguard::host::log_to_stderr();
+    wsguard::binding::log_to_stderr();
 }
 
 /// Waits for records; `None` at the end.

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use wsguard::host::{Status, ViolationEvent};
+use wsguard::binding::{Status, ViolationEvent};
 
 use crate::connection::Connection;
 

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
-use wsguard::host::UpgradeRequest;
+use wsguard::binding::UpgradeRequest;
 
 /// An opening handshake that waits for `Accept` or `Reject`. Nothing of it was checked but what the policy checks.
 #[pyclass(frozen, module = "wsguard")]

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PySet;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{ConnectionId, ConnectionMap, Options, RevokedUsers, ServerHandle};
+use wsguard::binding::{ConnectionId, ConnectionMap, Options, RevokedUsers, ServerHandle};
 
 use crate::auth::{Asking, Granting};
 use crate::bell::{Bell, lock};
@@ -173,7 +173,7 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_millis(1000);
 impl Run {
     pub(crate) fn new(
         py: Python<'_>,
-        server: wsguard::host::Server,
+        server: wsguard::binding::Server,
         bell: Bell,
         handlers: Handlers,
         looping: Option<Looping>,

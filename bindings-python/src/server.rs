@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{Builder, ConnectionId, Error, Options, ServerHandle};
+use wsguard::binding::{Builder, ConnectionId, Error, Options, ServerHandle};
 
 use crate::bell::{Bell, lock};
 use crate::connection::{Connection, Payload, with_payload};

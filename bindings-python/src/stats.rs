@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use wsguard::host::{Code, Severity, Stats};
+use wsguard::binding::{Code, Severity, Stats};
 
 /// The counters at one moment.
 pub(crate) fn dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {

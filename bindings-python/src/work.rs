@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::host::{ConnectionId, JsonMessage, ServerHandle};
+use wsguard::binding::{ConnectionId, JsonMessage, ServerHandle};
 
 use crate::awaiting::{self, Awaiting, Done};
 use crate::bell::lock;

@@ -2,11 +2,12 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[doc(hidden)]
+pub mod binding;
 mod driver;
 mod error;
-pub mod host;
 
-pub use host::*;
+pub use binding::*;
 
 /// The README's Rust start must compile as it stands there.
 #[cfg(doctest)]

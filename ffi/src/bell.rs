@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use wsguard::host::Wake;
+use wsguard::binding::Wake;
 
 /// The wire from whoever rings to the one consumer who hears.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use serde_json::Value;
-use wsguard::host::{ConnectionId, Error};
+use wsguard::binding::{ConnectionId, Error};
 
 use crate::boundary::foreign;
 use crate::handle::{bytes, name, text};

@@ -33,7 +33,7 @@ exports! {
 
     /// The pointer that `wsg_conn_set_data` keeps; `NULL` where there is none.
     pub fn wsg_conn_data(server: *const ServerHandle, conn: u64) -> *mut c_void {
-        Ok(running(server)?.peers.pointer(wsguard::host::ConnectionId::from_u64(conn)).pointer())
+        Ok(running(server)?.peers.pointer(wsguard::binding::ConnectionId::from_u64(conn)).pointer())
     }
 
     /// Stops reading from a connection whose messages the application cannot take now: its peer feels back-pressure, others

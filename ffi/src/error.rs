@@ -4,7 +4,7 @@ use core::ffi::c_char;
 use core::mem::MaybeUninit;
 use std::ffi::CString;
 
-use wsguard::host::{ConfigError, Error};
+use wsguard::binding::{ConfigError, Error};
 
 use crate::handle::{self, Opaque, Registry, Str};
 use crate::status::Status;

@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use wsguard::host::Replies;
+use wsguard::binding::Replies;
 
 use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
 use crate::inline::Asked;

@@ -3,7 +3,7 @@
 use core::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 
-use wsguard::host::{ConnectionId, Handled, InlineMessage as Message, Replies};
+use wsguard::binding::{ConnectionId, Handled, InlineMessage as Message, Replies};
 
 use crate::boundary::foreign;
 use crate::events::{EventKind, InlineMessage};
@@ -57,7 +57,7 @@ pub(crate) struct InlineOf {
     pub(crate) max_outbox_bytes: usize,
 }
 
-impl wsguard::host::Inline for InlineOf {
+impl wsguard::binding::Inline for InlineOf {
     fn message(&self, conn: ConnectionId, message: Message<'_>, replies: &mut Replies<'_>) -> Handled {
         // Closed is closed, here too: the core may not have come to it yet. It knows when a session has ended.
         if self.peers.is_closed(conn) {

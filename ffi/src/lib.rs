@@ -1,4 +1,4 @@
-//! The C face: `include/wsguard.h` and the library behind it, over `wsguard::host` and nothing else.
+//! The C face: `include/wsguard.h` and the library behind it, over `wsguard::binding` and nothing else.
 //!
 //! No rule is decided here. A call looks its handle up, reads its arguments, and asks the core; what a C program can get
 //! wrong ends as a status. Four files carry that: `boundary` (every export and every callback passes through it: no panic

@@ -127,7 +127,7 @@ exports! {
     pub fn wsg_log_to_stderr() -> Status {
         if settle(1) {
             // A log whose reader is gone must not end the process: its thread is started here.
-            without_signals(wsguard::host::log_to_stderr);
+            without_signals(wsguard::binding::log_to_stderr);
         }
         if DESTINATION.load(Ordering::Acquire) == 1 { Ok(Status::Ok) } else { Err(Status::ErrBusy) }
     }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
 
-use wsguard::host::Code;
+use wsguard::binding::Code;
 
 use crate::handle::Str;
 use crate::status::Status;

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
-use wsguard::host::{ConfigError, ConfigErrorKind, Error, Options, compile};
+use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options, compile};
 
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
 use crate::handle::{self, Opaque, Registry, Userdata, lock, name, optional_text};

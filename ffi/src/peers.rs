@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use wsguard::host::{ConnectionId, ConnectionMap, RevokedUsers};
+use wsguard::binding::{ConnectionId, ConnectionMap, RevokedUsers};
 
 use crate::handle::{Userdata, lock};
 

@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use std::time::Duration;
 
-use wsguard::host::{ConnectionId, Decision, TicketId};
+use wsguard::binding::{ConnectionId, Decision, TicketId};
 
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use wsguard::host::{Builder, Code, ConnectionId, Error, EventBatch, Next, Server, ServerHandle as Commands};
+use wsguard::binding::{Builder, Code, ConnectionId, Error, EventBatch, Next, Server, ServerHandle as Commands};
 
 use crate::bell::{Bell, Waited};
 use crate::error::{ErrorHandle, Failure, explain};

@@ -1,6 +1,6 @@
 //! What a call answers: one enum, with a stable name for each value.
 
-use wsguard::host::{ConfigErrorKind, Error, Sent};
+use wsguard::binding::{ConfigErrorKind, Error, Sent};
 
 /// What a call answers. 0 and above: it was done; below 0: it was not, and nothing was changed. So ask for `< 0`, not for
 /// `!= WSG_OK`: `WSG_QUEUED` is no error.
@@ -187,7 +187,7 @@ impl From<Sent> for Status {
 
 #[cfg(test)]
 mod tests {
-    use wsguard::host::ConfigError;
+    use wsguard::binding::ConfigError;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use core::ffi::c_char;
 
-use wsguard::host::{Accept, Decision, TicketId};
+use wsguard::binding::{Accept, Decision, TicketId};
 
 use crate::handle::name;
 use crate::names::WSG_NEVER;

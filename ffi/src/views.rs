@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wsguard::host::{self, ConnectionId, EventBatch, Status};
+use wsguard::binding::{self, ConnectionId, EventBatch, Status};
 
 use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
 use crate::handle::Str;
@@ -128,51 +128,51 @@ impl Kept<'_> {
         view
     }
 
-    fn event(&mut self, event: &host::Event<'_>) -> Event {
+    fn event(&mut self, event: &binding::Event<'_>) -> Event {
         let conn = event.conn().map_or(0, ConnectionId::to_u64);
         let mut body = EventBody { payload: Str::NONE };
         let kind = match event {
-            host::Event::Upgrade(upgrade) => {
+            binding::Event::Upgrade(upgrade) => {
                 let upgrade = self.upgrade(upgrade);
                 self.said.upgrades.push(upgrade);
                 EventKind::Upgrade
             }
-            host::Event::Open(open) => {
+            binding::Event::Open(open) => {
                 let ends = open.expires_at_ms.and_then(instant);
                 self.peers.opened(open.conn, Opened { user: open.user.as_ref(), granted: open.granted, ends });
                 let open = self.open(open);
                 self.said.opens.push(open);
                 EventKind::Open
             }
-            host::Event::Text(_, text) => {
+            binding::Event::Text(_, text) => {
                 body.payload = Str::of(text);
                 EventKind::Text
             }
-            host::Event::Binary(_, payload) => {
+            binding::Event::Binary(_, payload) => {
                 body.payload = Str::bytes(payload);
                 EventKind::Binary
             }
-            host::Event::Message(message) => {
+            binding::Event::Message(message) => {
                 self.said.messages.push(seen_message(message));
                 EventKind::Message
             }
-            host::Event::Close(close) => {
+            binding::Event::Close(close) => {
                 self.peers.leaves(close.conn);
                 self.closed.push(close.conn);
                 self.said.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
                 EventKind::Close
             }
-            host::Event::Violation(violation) => {
+            binding::Event::Violation(violation) => {
                 let violation = self.violation(violation);
                 self.said.violations.push(violation);
                 EventKind::Violation
             }
-            host::Event::Drained(_) => EventKind::Drained,
+            binding::Event::Drained(_) => EventKind::Drained,
         };
         Event { kind, conn, body }
     }
 
-    fn upgrade(&mut self, upgrade: &host::Upgrade) -> Upgrade {
+    fn upgrade(&mut self, upgrade: &binding::Upgrade) -> Upgrade {
         let request = &upgrade.request;
         let field = |(name, value): (&str, &str)| Field { name: Str::of(name), value: Str::of(value) };
         let headers = request.headers.iter().map(|(name, value)| field((name, value))).collect();
@@ -193,9 +193,9 @@ impl Kept<'_> {
         }
     }
 
-    fn open(&mut self, open: &host::Open) -> Open {
+    fn open(&mut self, open: &binding::Open) -> Open {
         Open {
-            ticket: open.ticket.map_or(0, host::TicketId::to_u64),
+            ticket: open.ticket.map_or(0, binding::TicketId::to_u64),
             ip: self.text(open.ip.map(|ip| ip.to_string())),
             user: Str::maybe(open.user.as_deref()),
             path: Str::of(&open.path),
@@ -204,7 +204,7 @@ impl Kept<'_> {
         }
     }
 
-    fn violation(&mut self, violation: &host::ViolationEvent) -> Violation {
+    fn violation(&mut self, violation: &binding::ViolationEvent) -> Violation {
         Violation {
             verdict: violation.code as u32,
             ip: self.text(violation.ip.map(|ip| ip.to_string())),
@@ -215,7 +215,7 @@ impl Kept<'_> {
     }
 }
 
-fn seen_message(message: &host::JsonMessage<'_>) -> Message {
+fn seen_message(message: &binding::JsonMessage<'_>) -> Message {
     Message {
         event: Str::of(message.event),
         data: Str::of(message.data),

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use cbindgen::{Braces, Builder, Config, DocumentationStyle, EnumConfig, ExportConfig, Language, RenameRule, Style};
-use wsguard::host::Code;
+use wsguard::binding::Code;
 
 /// In the order of the header.
 const SOURCES: &[&str] = &[
