@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ids::ConnectionId;
+use super::inbox_shares::Share;
 use super::outbox::{Outbox, Pool};
-use super::shard::{Place, Share};
+use super::slot_guard::SlotGuard;
 use super::stream::Stream;
 use wsguard_proto::connection::Connection;
 use wsguard_proto::limits::Seat;
@@ -44,7 +45,7 @@ pub(super) struct Session {
     /// Bytes received that no turn had the budget for.
     pub(super) unread: Option<Box<Vec<u8>>>,
     /// Its slot, its rooms, and what the shard's levels count of it.
-    pub(super) place: Place,
+    pub(super) slot: SlotGuard,
     /// TLS still holds bytes that it took.
     pub(super) must_flush: bool,
     /// The socket's write side is ended.

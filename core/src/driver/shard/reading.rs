@@ -22,7 +22,7 @@ impl Shard {
         let Some(mut session) = self.take(slot, generation) else { return };
         let waker = session.waker.clone();
         let cx = &mut Context::from_waker(&waker);
-        let now = self.shared.clock.now();
+        let now = self.state.clock.now();
         if session.outbox.is_some() || session.must_flush {
             self.write(&mut session, now, cx);
         }
@@ -63,7 +63,7 @@ impl Shard {
                     break;
                 }
             };
-            add(&self.remote().stats.bytes_in, len as u64);
+            add(&self.mailbox().stats.bytes_in, len as u64);
             let used = self.turn(session, now, |conn, turn| conn.handle_input(&mut scratch[..len], turn));
             if used < len {
                 session.unread = Some(Box::new(scratch[used..len].to_vec()));
@@ -92,7 +92,7 @@ impl Shard {
         }
         let mut room = self.inbox_room(session);
         if room == 0 {
-            self.remote().starved.store(true, Ordering::SeqCst);
+            self.mailbox().starved.store(true, Ordering::SeqCst);
             fence(Ordering::SeqCst);
             // The application may have made room just now, before it could see the mark.
             room = self.inbox_room(session);
@@ -106,7 +106,7 @@ impl Shard {
     }
 
     fn inbox_room(&self, session: &Session) -> usize {
-        let fill = self.shared.inbox_fill();
+        let fill = self.state.inbox.fill();
         let room = match fill.room_for_all() {
             0 => fill.room(session.share.waits(), self.shares.parts()),
             room => room,

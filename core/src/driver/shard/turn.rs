@@ -4,10 +4,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::task::Context;
 
+use super::turn_sink::TurnSink;
 use super::{SCRATCH_BYTES, Shard};
 use crate::driver::log::Subject;
 use crate::driver::session::Session;
-use crate::driver::sink::TurnSink;
 use crate::driver::stats::add;
 use wsguard_proto::connection::{Connection, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
@@ -89,15 +89,15 @@ impl Shard {
         now: Moment,
         act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> R,
     ) -> R {
-        let Shard { shared, pool, json, .. } = self;
+        let Shard { state, pool, json, .. } = self;
         let Acting { session, out } = acting;
-        let Session { id, conn, seat, ip, peer, outbox, last_batch, place, .. } = &mut **session;
+        let Session { id, conn, seat, ip, peer, outbox, last_batch, slot, .. } = &mut **session;
         let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
-        let mut sink = TurnSink::new(shared, *id, subject, *last_batch);
+        let mut sink = TurnSink::new(state, *id, subject, *last_batch);
         let result = act(
             conn,
             &mut Turn {
-                policy: &shared.policy,
+                policy: &state.policy,
                 now,
                 out,
                 pool: &mut pool.buffers,
@@ -109,16 +109,16 @@ impl Shard {
         );
         if let Some(ending) = conn.take_ending() {
             sink.batch().push_close(*id, &ending);
-            place.told(false);
+            slot.told(false);
             // From its close on an id is nobody's, though its closing handshake may go on.
-            if let Some(slot) = shared.shards[self.index].slots.get(id.slot()) {
+            if let Some(slot) = state.shards[self.index].slots.get(id.slot()) {
                 slot.generation.store(0, Ordering::Release);
             }
         }
         let messages = sink.messages;
         let added = sink.finish();
         if messages > 0 {
-            add(&shared.shards[self.index].stats.messages_in, messages);
+            add(&state.shards[self.index].stats.messages_in, messages);
         }
         if let Some(added) = added {
             session.share.add(added.batch, added.bytes);
@@ -135,7 +135,7 @@ impl Shard {
         match session.write(cx, out, &mut self.pool) {
             Ok(written) => {
                 if written > 0 {
-                    add(&self.remote().stats.bytes_out, written as u64);
+                    add(&self.mailbox().stats.bytes_out, written as u64);
                     if session.is_held_back() {
                         session.conn.excuse(now);
                     }
@@ -161,7 +161,7 @@ impl Shard {
         if !session.out.is_empty() {
             self.write(&mut session, now, cx);
         }
-        let limit = self.shared.policy.max_outbox_bytes;
+        let limit = self.state.policy.max_outbox_bytes;
         if session.unsent_bytes() > limit && session.conn.may_send() {
             let detail = format!("{} unsent bytes are over max_outbox_bytes ({limit})", session.unsent_bytes());
             let report = Report { code: Code::SlowConsumer, event: None, detail: &detail };
@@ -196,7 +196,7 @@ impl Shard {
 
     /// Brings the shard's levels up to date.
     fn count(&mut self, session: &mut Session) {
-        if session.place.count(session.unsent_bytes(), session.conn.delayed_messages()) {
+        if session.slot.count(session.unsent_bytes(), session.conn.delayed_messages()) {
             self.publish_unsent(session);
         }
     }
@@ -204,9 +204,9 @@ impl Shard {
     /// Publishes what is unsent, and tells the application, if it watches, that nothing is any more.
     pub(super) fn publish_unsent(&self, session: &Session) {
         let id = session.id;
-        let slot = self.remote().slots.get(id.slot());
+        let slot = self.mailbox().slots.get(id.slot());
         if slot.is_some_and(|slot| slot.publish(session.unsent_bytes())) && session.conn.is_open() {
-            self.shared.tell(self.index, |events| events.push_drained(id));
+            self.state.tell(self.index, |events| events.push_drained(id));
         }
     }
 }

@@ -15,7 +15,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::stream::Socket;
+use crate::driver::socket::Socket;
 
 /// Ciphertext read at a time: four records, so that a large message takes few calls.
 const READ_BYTES: usize = 72 * 1024;

@@ -4,18 +4,15 @@
 //! own. Everything that happens to a connection is a *turn*: borrow the shard's scratch,
 //! let the state machine work, write once, re-arm its deadline.
 
-mod carry;
-mod place;
+mod execute;
 mod reading;
-mod ready;
-mod shares;
+mod run_queue;
 mod timers;
 mod turn;
+mod turn_sink;
 
-pub(super) use carry::carry_out;
-pub(super) use place::Place;
-pub(super) use ready::run_connections;
-pub(super) use shares::Share;
+pub(super) use execute::run_commands;
+pub(super) use run_queue::run_connections;
 pub(super) use timers::run_timers;
 
 use std::cell::RefCell;
@@ -26,24 +23,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
-use self::place::Places;
-use self::ready::{Ready, SessionWaker};
-use self::shares::Shares;
+use self::run_queue::{RunQueue, SessionWaker};
 use self::timers::Timer;
+use self::turn_sink::TurnSink;
+use super::accepted::Accepted;
 use super::caught::caught;
 use super::commands::CommandBuffer;
 use super::events::Open;
 use super::ids::ConnectionId;
+use super::inbox_shares::Shares;
+use super::level::HeldOne;
 use super::log::Subject;
+use super::mailbox::ShardMailbox;
 use super::outbox::Pool;
 use super::session::Session;
-use super::shared::{Remote, Shared};
-use super::sink::TurnSink;
+use super::slot_guard::SlotPool;
+use super::state::ServerState;
 use super::stream::Stream;
-use wsguard_proto::connection::{Connection, Ending, Opened, Report};
+use wsguard_proto::connection::{Connection, Ending, Opened as ConnectionParams, Report};
 use wsguard_proto::contract::Scratch;
 use wsguard_proto::limits::Seat;
-use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
@@ -78,11 +77,11 @@ pub(super) fn has_stopped() -> bool {
 /// Removes the shard of this thread with all its connections, whatever state they are in, and tells of their end.
 pub(super) fn remove() {
     let Some(shard) = SHARD.with_borrow_mut(Option::take) else { return };
-    shard.ready.close();
-    let (shared, places, index) = (Arc::clone(&shard.shared), Rc::clone(&shard.places), shard.index);
+    shard.run_queue.close();
+    let (state, slots, index) = (Arc::clone(&shard.state), Rc::clone(&shard.slots), shard.index);
     drop(shard);
-    let mut writing = shared.write_events(index);
-    for conn in places.take_lost() {
+    let mut writing = state.write_events(index);
+    for conn in slots.take_lost() {
         writing.batch().push_close(conn, &broken());
     }
 }
@@ -115,9 +114,9 @@ impl Drop for NextRound {
 }
 
 /// What a shard needs to take on an open connection.
-pub(super) struct Newcomer {
+pub(super) struct NewSession {
     pub(super) stream: Stream,
-    pub(super) opened: Opened,
+    pub(super) params: ConnectionParams,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,
     pub(super) peer: Option<IpAddr>,
@@ -127,15 +126,17 @@ pub(super) struct Newcomer {
     pub(super) head: Vec<u8>,
     /// Bytes received behind the request head.
     pub(super) received: Vec<u8>,
+    /// Its part in the load of the shard.
+    pub(super) load: HeldOne,
 }
 
 /// The state of this thread.
 pub(super) struct Shard {
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     index: usize,
-    ready: Arc<Ready>,
+    run_queue: Arc<RunQueue>,
     sessions: Vec<Option<Box<Session>>>,
-    places: Rc<Places>,
+    slots: Rc<SlotPool>,
     shares: Rc<Shares>,
     scratch: Vec<u8>,
     /// What the connection says that has its turn: lent to it (`turn`), and empty in between.
@@ -143,6 +144,8 @@ pub(super) struct Shard {
     pool: Pool,
     json: Scratch,
     commands: CommandBuffer,
+    /// Connections that came by commands, for the task that takes them through their opening handshakes.
+    accepted: Vec<Box<Accepted>>,
     touched: Vec<u32>,
     starved: Vec<ConnectionId>,
     timers: BinaryHeap<Timer>,
@@ -164,19 +167,20 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
+    pub(super) fn new(state: Arc<ServerState>, index: usize) -> Self {
         Self {
-            places: Places::new(Arc::clone(&shared), index),
-            shares: Shares::new(Arc::clone(&shared), index),
-            shared,
+            slots: SlotPool::new(Arc::clone(&state), index),
+            shares: Shares::new(Arc::clone(&state), index),
+            state,
             index,
-            ready: Arc::default(),
+            run_queue: Arc::default(),
             sessions: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             pool: Pool::default(),
             json: Scratch::new(),
             commands: CommandBuffer::default(),
+            accepted: Vec::new(),
             touched: Vec::new(),
             starved: Vec::new(),
             timers: BinaryHeap::new(),
@@ -193,13 +197,8 @@ impl Shard {
         }
     }
 
-    fn remote(&self) -> &Remote {
-        &self.shared.shards[self.index]
-    }
-
-    /// Whether the shard's work is over.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped
+    fn mailbox(&self) -> &ShardMailbox {
+        &self.state.shards[self.index]
     }
 
     /// Takes a step of this round's expensive work; else there is to wait for the next round.
@@ -211,27 +210,28 @@ impl Shard {
         Some(NextRound { is_first: !core::mem::replace(&mut self.round_ends, true) })
     }
 
-    /// Takes on a connection whose handshake is over; whether there was a slot for it.
-    pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
+    /// Takes on a connection whose handshake is over. It is dropped where the shard has stopped or has no slot left.
+    pub(super) fn adopt(&mut self, new: NewSession, open_event: impl FnOnce(ConnectionId) -> Open) {
         if self.stopped {
-            return false;
+            return;
         }
-        let Some(place) = self.places.take() else { return false };
-        let id = place.id();
-        let slot = id.slot() as usize;
-        if self.sessions.len() <= slot {
-            self.sessions.resize_with(slot + 1, || None);
+        let Some(mut slot) = self.slots.take() else { return };
+        let id = slot.id();
+        let index = id.slot() as usize;
+        if self.sessions.len() <= index {
+            self.sessions.resize_with(index + 1, || None);
         }
-        let now = self.shared.clock.now();
-        let Newcomer { stream, opened, seat, ip, peer, granted, head, received } = newcomer;
+        let now = self.state.clock.now();
+        let NewSession { stream, params, seat, ip, peer, granted, head, received, load } = new;
+        slot.keep_load(load);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
         let mut session = Box::new(Session {
             id,
-            conn: Connection::new(&self.shared.policy, opened, now),
+            conn: Connection::new(&self.state.policy, params, now),
             stream,
             outbox: Some(outbox),
-            waker: SessionWaker::waker(&self.ready, id.slot(), id.generation()),
+            waker: SessionWaker::waker(&self.run_queue, id.slot(), id.generation()),
             timer_at: Moment::NEVER,
             drain_at: if self.drain_until.is_some() { now } else { Moment::NEVER },
             last_batch: 0,
@@ -241,7 +241,7 @@ impl Shard {
             peer,
             granted,
             unread: (!received.is_empty()).then(|| Box::new(received)),
-            place,
+            slot,
             must_flush: false,
             ended_writing: false,
             starved: false,
@@ -250,19 +250,16 @@ impl Shard {
             leaves: false,
             touched: false,
         });
-        let mut sink = TurnSink::new(&self.shared, id, Subject::default(), 0);
-        sink.batch().push_open(told(id));
-        session.place.told(true);
+        let mut sink = TurnSink::new(&self.state, id, Subject::default(), 0);
+        sink.batch().push_open(open_event(id));
+        session.slot.told(true);
         if let Some(added) = sink.finish() {
             session.share.add(added.batch, added.bytes);
             session.last_batch = added.answerable;
         }
         self.events_came();
         session.waker.wake_by_ref();
-        // From here on nothing can fail: the opening hands its part in the load over.
-        session.place.take_load();
-        self.sessions[slot] = Some(session);
-        true
+        self.sessions[index] = Some(session);
     }
 
     /// Lets `act` do its work. A fault of ours costs the connection it held, and neither the shard nor what comes next.
@@ -278,7 +275,7 @@ impl Shard {
     fn recover(&mut self) {
         self.scratch.resize(SCRATCH_BYTES, 0);
         self.json = Scratch::new();
-        let mut lost = self.places.take_lost().into_iter().map(Some).collect::<Vec<_>>();
+        let mut lost = self.slots.take_lost().into_iter().map(Some).collect::<Vec<_>>();
         if lost.is_empty() {
             lost.push(None);
         }
@@ -287,8 +284,8 @@ impl Shard {
             let detail = "a fault of the server's own; the shard goes on";
             let report = Report { code: Code::Internal, event: None, detail };
             let _ = caught(|| {
-                self.shared.tell(self.index, |events| {
-                    self.shared.report(&report, subject, events);
+                self.state.tell(self.index, |events| {
+                    self.state.report(&report, subject, events);
                     let _ = conn.map(|conn| events.push_close(conn, &broken()));
                 });
             });
@@ -297,7 +294,7 @@ impl Shard {
 
     /// When the last connection has left, its buffers are kept for a while.
     fn rest_later(&mut self, now: Moment) {
-        if self.places.open() == 0 {
+        if self.slots.open() == 0 {
             self.rest_at = now.after_millis(REST_MS);
             self.wake_timers_for(self.rest_at);
         }
@@ -306,10 +303,10 @@ impl Shard {
     /// Nobody has been here for a while: gives back what was kept for the next.
     fn rest(&mut self) {
         self.rest_at = Moment::NEVER;
-        if self.places.open() > 0 {
+        if self.slots.open() > 0 {
             return;
         }
-        self.places.shrink();
+        self.slots.shrink();
         self.shares.shrink();
         self.sessions = Vec::new();
         self.timers = BinaryHeap::new();
@@ -317,15 +314,14 @@ impl Shard {
         self.json = Scratch::new();
         (self.out, self.touched, self.starved) = (Vec::new(), Vec::new(), Vec::new());
         self.commands = CommandBuffer::default();
-        self.remote().shrink();
-        lock(&self.remote().events).shrink();
+        self.state.shrink(self.index);
     }
 
     /// A draining server stops when its last connection is gone: until then every shard answers newcomers with 503.
     fn stop_when_drained(&mut self) {
-        if self.drain_until.is_some() && self.shared.open.load(Ordering::Acquire) == 0 {
+        if self.drain_until.is_some() && self.state.open.load(Ordering::Acquire) == 0 {
             self.stopped = true;
-            self.remote().commands_arrived.notify_one();
+            self.mailbox().commands_arrived.notify_one();
         }
     }
 
@@ -345,20 +341,16 @@ impl Shard {
 /// for them before it sleeps, and spares it the call that would wake the shard.
 pub(super) async fn wake_application() {
     std::future::poll_fn(|cx| {
-        let came = with_shard(|shard| {
+        with_shard(|shard| {
             if shard.flush_task.is_none() {
                 shard.flush_task = Some(cx.waker().clone());
             }
-            let came = core::mem::take(&mut shard.events_added);
-            if came {
-                shard.remote().expect_commands();
-                shard.shared.wake_application();
+            if core::mem::take(&mut shard.events_added) {
+                shard.mailbox().expect_commands();
+                shard.state.waker.wake();
+                shard.run_commands_elsewhere();
             }
-            came
         });
-        if came && !carry_out() {
-            with_shard(|shard| shard.remote().commands_arrived.notify_one());
-        }
         Poll::<()>::Pending
     })
     .await;
@@ -370,7 +362,7 @@ mod tests {
 
     use super::*;
 
-    use crate::driver::shared::idle;
+    use crate::driver::state::idle;
 
     /// A thousand handshakes at once, and a neighbour: how much is done between two of its turns.
     #[test]
