@@ -49,9 +49,9 @@ REMOVALS = [
      "S1"),
     ("idle timeout", "connection/mod.rs", "if self.idle_at(turn.policy) <= now {", "if false {", "S2"),
     ("handshake deadline", "driver/opening/mod.rs",
-     "let decided = timeout_at(self.deadline, self.decide(judged, &mut stream, &mut received, &mut ticket)).await;",
+     "let decided = timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut ticket)).await;",
      "let decided = timeout_at(self.deadline + Duration::from_secs(60), "
-     "self.decide(judged, &mut stream, &mut received, &mut ticket)).await;", "H10"),
+     "self.decide(outcome, &mut stream, &mut received, &mut ticket)).await;", "H10"),
     ("requests that do not parse are counted", "driver/opening/mod.rs", "        let end = self.count_late(end);\n", "", "H22"),
     ("proxies alone", "driver/opening/request.rs", "if self.is_stranger {", "if false {",
      "listen-public-for-proxies-alone"),

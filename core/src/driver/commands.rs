@@ -21,11 +21,11 @@ pub(super) enum Command {
         reason: Span,
     },
     /// The application's handler failed for this connection.
-    Fail {
+    HandlerFailed {
         conn: ConnectionId,
     },
     /// The application's own check of a message found it broken.
-    Refuse {
+    DataRefused {
         conn: ConnectionId,
         event: Span,
     },
@@ -164,7 +164,7 @@ impl CommandBuffer {
             match &mut command {
                 Command::Frames { frames: span, .. }
                 | Command::Close { reason: span, .. }
-                | Command::Refuse { event: span, .. }
+                | Command::DataRefused { event: span, .. }
                 | Command::Join { room: span, .. }
                 | Command::Leave { room: span, .. }
                 | Command::DisconnectUser { user: span, .. } => span.start += base,

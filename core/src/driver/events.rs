@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::arena::{Span, growth, kept_bytes};
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
-use super::tickets::{Place, TicketId};
+use super::tickets::{Permit, TicketId};
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{EventIndex, Status};
@@ -21,7 +21,7 @@ pub struct Upgrade {
     /// What the peer sent.
     pub request: UpgradeRequest,
     /// Its place among `max_pending_auth`: given back when the application has let this go, and the peer is answered.
-    pub(super) _place: Arc<Place>,
+    pub(super) _permit: Arc<Permit>,
 }
 
 /// A connection that was authenticated and upgraded.
@@ -491,7 +491,7 @@ mod tests {
             peer_certificate: None,
         };
         let (ticket, _answered) = Arc::new(super::super::tickets::Tickets::default()).issue(1, None).unwrap();
-        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _place: ticket.place() });
+        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let open = Open {
             conn: ConnectionId::from_u64(1),

@@ -146,7 +146,7 @@ impl ServerHandle {
     /// Closes a connection with 1011, `internal`, because the application's handler failed (THREATS S5).
     pub fn fail(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
-        self.post(conn.shard(), |commands| commands.commands.push(Command::Fail { conn }));
+        self.post(conn.shard(), |commands| commands.commands.push(Command::HandlerFailed { conn }));
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl ServerHandle {
     /// is `schema_mismatch`, counted, logged and acted upon as `on_violation` says.
     pub fn refuse(&self, conn: ConnectionId, event: &str) -> Result<(), Error> {
         self.mailbox(conn)?;
-        self.post_text(conn.shard(), event, |event| Command::Refuse { conn, event });
+        self.post_text(conn.shard(), event, |event| Command::DataRefused { conn, event });
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl ServerHandle {
     /// Those it does not listen to do not wake it: opens and closes come with the next event that does, or after 20 ms,
     /// and violations are only counted and logged. So peers that are let in and thrown out cost it next to nothing.
     pub fn heed(&self, opens: bool, closes: bool, violations: bool) {
-        self.state.waker.heed(opens, closes, violations);
+        self.state.waker.set_interest(opens, closes, violations);
     }
 
     /// Puts a connection into a room; a connection leaves its rooms when it closes.

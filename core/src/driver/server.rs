@@ -22,18 +22,18 @@ use wsguard_proto::lock::lock;
 
 /// Wakes a thread that waits in [`Events::next`].
 #[derive(Clone, Default)]
-struct Bell {
+struct Notifier {
     inner: Arc<(Mutex<bool>, Condvar)>,
 }
 
-impl Wake for Bell {
+impl Wake for Notifier {
     fn wake(&self) {
         *lock(&self.inner.0) = true;
         self.inner.1.notify_one();
     }
 }
 
-impl Bell {
+impl Notifier {
     /// Waits until it rings; `false`: the deadline came first.
     fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut rang = lock(&self.inner.0);
@@ -102,11 +102,11 @@ impl Builder {
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
-        let bell = Bell::default();
-        let wake = self.wake.unwrap_or_else(|| Box::new(bell.clone()));
+        let notifier = Notifier::default();
+        let wake = self.wake.unwrap_or_else(|| Box::new(notifier.clone()));
         let state = Arc::new(ServerState::new(policy, tls, self.inline, wake, is_public));
         let threads = start_threads(&state, listeners)?;
-        let events = Events { state: Arc::clone(&state), bell, turn: 0 };
+        let events = Events { state: Arc::clone(&state), notifier, turn: 0 };
         Ok(Server { handle: ServerHandle { state }, events, threads, addresses, _socket_file: socket_file })
     }
 }
@@ -114,7 +114,7 @@ impl Builder {
 /// The events of a server, for one consumer.
 pub struct Events {
     state: Arc<ServerState>,
-    bell: Bell,
+    notifier: Notifier,
     turn: usize,
 }
 
@@ -138,10 +138,10 @@ pub enum Next {
 impl Events {
     /// Fills `batch` with the next events. What it held before is let go: the application is done with it.
     ///
-    /// Waits at most `patience`; `None` waits for ever.
-    pub fn next(&mut self, batch: &mut EventBatch, patience: Option<Duration>) -> Next {
+    /// Waits at most `timeout`; `None` waits for ever.
+    pub fn next(&mut self, batch: &mut EventBatch, timeout: Option<Duration>) -> Next {
         batch.release();
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let stopped = self.state.life() == Life::Stopped;
             if self.take(batch) {
@@ -155,7 +155,7 @@ impl Events {
             if self.take(batch) {
                 return Next::Events;
             }
-            if self.state.life() != Life::Stopped && !self.bell.wait(deadline) {
+            if self.state.life() != Life::Stopped && !self.notifier.wait(deadline) {
                 return Next::Nothing;
             }
         }

@@ -57,7 +57,7 @@ pub(super) struct Session {
     /// Not read, because the application asked for that.
     pub(super) paused: bool,
     /// Not read, because it is closed once the application has had what came before (the server drains).
-    pub(super) leaves: bool,
+    pub(super) is_draining: bool,
     /// In the shard's list of sessions that commands wrote to.
     pub(super) touched: bool,
 }
@@ -65,7 +65,7 @@ pub(super) struct Session {
 impl Session {
     /// Whether it is not read for reasons of ours.
     pub(super) fn is_held_back(&self) -> bool {
-        self.starved || self.paused || self.leaves
+        self.starved || self.paused || self.is_draining
     }
 
     pub(super) fn unsent_bytes(&self) -> usize {

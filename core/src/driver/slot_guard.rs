@@ -86,7 +86,7 @@ impl SlotPool {
         add(&stats.open, 1);
         add(&stats.opened_total, 1);
         let (unsent, delayed, rooms) = (0, 0, None);
-        Some(SlotGuard { pool: Rc::clone(self), id, unsent, delayed, rooms, load: None, owes_an_end: false })
+        Some(SlotGuard { pool: Rc::clone(self), id, unsent, delayed, rooms, load: None, owes_close_event: false })
     }
 
     fn count_rooms(&self, rooms: &Rooms, memberships: (u64, u64)) {
@@ -108,7 +108,7 @@ pub(super) struct SlotGuard {
     /// Its part in the load of the shard.
     load: Option<HeldOne>,
     /// The application was told that the connection is open, and not yet that it is over.
-    owes_an_end: bool,
+    owes_close_event: bool,
 }
 
 impl SlotGuard {
@@ -121,9 +121,13 @@ impl SlotGuard {
         self.load = Some(load);
     }
 
-    /// The connection was told to be open: `true`, or over.
-    pub(super) fn told(&mut self, is_open: bool) {
-        self.owes_an_end = is_open;
+    /// The application was told that the connection is open: it is told of its end as well.
+    pub(super) fn open_was_told(&mut self) {
+        self.owes_close_event = true;
+    }
+
+    pub(super) fn close_was_told(&mut self) {
+        self.owes_close_event = false;
     }
 
     /// Brings the shard's levels up to date; whether there is more or less unsent than before.
@@ -187,7 +191,7 @@ impl Drop for SlotGuard {
         if let Ok(mut free) = pool.free.try_borrow_mut() {
             free.push(number);
         }
-        if self.owes_an_end
+        if self.owes_close_event
             && let Ok(mut lost) = pool.lost.try_borrow_mut()
         {
             lost.push(self.id);
@@ -263,7 +267,7 @@ mod tests {
                     _ if nobody => {}
                     Act::End(who) => {
                         let guard = there.swap_remove(who % count);
-                        let (id, owes) = (guard.id(), guard.owes_an_end);
+                        let (id, owes) = (guard.id(), guard.owes_close_event);
                         drop(guard);
                         prop_assert!(!slots.is_open(id));
                         prop_assert_eq!(pool.take_lost(), if owes { vec![id] } else { Vec::new() });
@@ -283,7 +287,7 @@ mod tests {
                     Act::Leave(who, room) => {
                         there[who % count].leave(&room.to_string());
                     },
-                    Act::Told(who) => there[who % count].told(true),
+                    Act::Told(who) => there[who % count].open_was_told(),
                 }
                 let joined = |guard: &SlotGuard| guard.rooms.as_ref().map_or(0, |rooms| rooms.len()) as u64;
                 let rooms = (0..5u8).filter(|room| !pool.members(&room.to_string()).is_empty()).count() as u64;

@@ -140,7 +140,7 @@ impl ServerState {
         // ends a connection is told all the same: there are no more of those than connections.
         let ends_a_connection =
             subject.conn.is_some() && !(self.policy.report_only() && is_about_a_message(report.code));
-        if self.waker.heeds(kind::VIOLATION)
+        if self.waker.listens_to(kind::VIOLATION)
             && (ends_a_connection || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {

@@ -87,15 +87,15 @@ impl Drop for ShardEnd {
 }
 
 /// A task without which its shard is of no use: its end, or its panic, ends the shard.
-struct Vital(Arc<ServerState>, usize);
+struct EssentialTask(Arc<ServerState>, usize);
 
-impl Vital {
+impl EssentialTask {
     async fn run(self, task: impl Future<Output = ()>) {
         task.await;
     }
 }
 
-impl Drop for Vital {
+impl Drop for EssentialTask {
     fn drop(&mut self) {
         let mailbox = &self.0.shards[self.1];
         mailbox.lost_a_task.store(true, Ordering::Release);
@@ -132,17 +132,17 @@ async fn run_tasks(
     listeners: Vec<Listening>,
     ready: mpsc::Sender<std::io::Result<()>>,
 ) {
-    let vital = || Vital(Arc::clone(state), index);
+    let essential = || EssentialTask(Arc::clone(state), index);
     // `unconstrained`: the runtime's budget of a turn is meant for tasks of one connection each. These work for all of them and
     // bound their own turns.
-    tokio::spawn(unconstrained(vital().run(shard::run_connections())));
-    tokio::spawn(unconstrained(vital().run(shard::run_timers())));
-    tokio::spawn(unconstrained(vital().run(shard::wake_application())));
+    tokio::spawn(unconstrained(essential().run(shard::run_connections())));
+    tokio::spawn(unconstrained(essential().run(shard::run_timers())));
+    tokio::spawn(unconstrained(essential().run(shard::wake_application())));
     for listener in listeners {
         let state = Arc::clone(state);
         let accept =
             async move { accept_from(&state, index, listener, |accepted| open_here(&state, index, accepted)).await };
-        tokio::spawn(vital().run(accept));
+        tokio::spawn(essential().run(accept));
     }
     let _ = ready.send(Ok(()));
     // Whoever waits for all shards must not wait for this one any more, should another die before it has said so.

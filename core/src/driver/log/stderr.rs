@@ -21,9 +21,9 @@ use wsguard_proto::time::Moment;
 const MAX_LINES: usize = 8192;
 const MAX_BYTES: usize = 1 << 20;
 /// How long the end of a server, or of the thread that turned the log on, waits for lines that were said.
-const FLUSH_PATIENCE: Duration = Duration::from_millis(200);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the thread rests when standard error takes nothing.
-const REST: Duration = Duration::from_millis(10);
+const RETRY_WAIT: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -132,14 +132,14 @@ impl Queue {
             waiting.is_stuck = is_stuck;
             drop(waiting);
             if is_stuck {
-                std::thread::sleep(REST);
+                std::thread::sleep(RETRY_WAIT);
             }
         }
     }
 
     /// Waits until all that was said is written, if that is soon.
     fn flush(&self) {
-        let deadline = Instant::now() + FLUSH_PATIENCE;
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
         let mut waiting = lock(&self.waiting);
         while (!waiting.lines.is_empty() || waiting.is_writing) && !waiting.is_stuck {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -177,7 +177,7 @@ fn write_whole(mut line: &[u8]) -> io::Result<()> {
             Ok(written) => line = &line[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // A pipe that does not block, and is full. Meanwhile the queue fills, and then it drops.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(REST),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_WAIT),
             Err(error) => return Err(error),
         }
     }
@@ -350,7 +350,7 @@ mod tests {
         queue.push(b"line");
         let began = Instant::now();
         queue.flush();
-        assert!(began.elapsed() >= FLUSH_PATIENCE);
+        assert!(began.elapsed() >= FLUSH_TIMEOUT);
         lock(&queue.waiting).is_stuck = true;
         queue.flush();
     }

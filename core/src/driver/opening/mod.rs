@@ -72,7 +72,7 @@ struct Granted {
     grant: Option<Grant>,
 }
 
-/// What a judged head leads to.
+/// What a outcome head leads to.
 enum HandshakeOutcome {
     Granted(Granted, Accepted101),
     Ask(Box<UpgradeRequest>, Accepted101),
@@ -125,9 +125,9 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
     }
     let has_proxy_header = opening.state.policy.proxy_protocol;
     let mut received = accepted.received.unwrap_or_default();
-    let judged = match opening.judge_at_once(&accepted.socket, &mut received) {
+    let outcome = match opening.check_at_once(&accepted.socket, &mut received) {
         Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
-        Some(Ok(judged)) => Some(judged),
+        Some(Ok(outcome)) => Some(outcome),
         None => None,
     };
     let Ok(mut socket) = accepted.socket.register() else { return };
@@ -135,7 +135,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         return;
     }
     let Some(stream) = opening.secure(socket).await else { return };
-    opening.upgrade(stream, received, judged).await;
+    opening.upgrade(stream, received, outcome).await;
 }
 
 /// Whether only `trusted_proxies` allow that this connection is plain text.
@@ -204,9 +204,9 @@ impl OpeningHandshake {
     }
 
     /// The HTTP part: to an open connection, or to an answer that ends it.
-    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, judged: Option<HandshakeOutcome>) {
+    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, outcome: Option<HandshakeOutcome>) {
         let mut ticket = None;
-        let decided = timeout_at(self.deadline, self.decide(judged, &mut stream, &mut received, &mut ticket)).await;
+        let decided = timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut ticket)).await;
         let ticket = ticket.map(|ticket: Ticket| ticket.id());
         let waits = self.is_ours && self.has_asked && received.is_empty();
         let end = match decided {
@@ -311,7 +311,7 @@ impl OpeningHandshake {
 
     /// What may still keep out somebody who was let in: the session is over, or was taken back, before it began; the user
     /// has no place left.
-    fn seat_user(&mut self, pass: &Granted) -> Result<Option<Arc<str>>, Refusal> {
+    fn admit_user(&mut self, pass: &Granted) -> Result<Option<Arc<str>>, Refusal> {
         let Granted { identity, grant } = pass;
         let name = identity.user.as_deref();
         let Admission::Admitted { seat, .. } = &mut self.admission else {
@@ -341,7 +341,7 @@ impl OpeningHandshake {
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
         let now = self.state.clock.now();
-        let user = match self.seat_user(&pass) {
+        let user = match self.admit_user(&pass) {
             Ok(user) => user,
             Err(refusal) => return Err(Box::new((self, stream, refusal))),
         };

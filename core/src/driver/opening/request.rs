@@ -20,7 +20,7 @@ use wsguard_proto::verdict::Code;
 impl OpeningHandshake {
     /// Judges a request that came whole together with its connection, and nothing behind it: a refusal then costs
     /// neither a place in the runtime nor a second look at the socket. `None`: it takes the long way.
-    pub(super) fn judge_at_once(
+    pub(super) fn check_at_once(
         &mut self,
         socket: &UnregisteredSocket,
         received: &mut Vec<u8>,
@@ -36,32 +36,32 @@ impl OpeningHandshake {
         if HeadScanner::default().scan(received, policy.max_head_bytes).ok()?? < received.len() {
             return None;
         }
-        let judged = self.judge(received, None);
+        let outcome = self.check_request(received, None);
         if !self.has_asked {
             return None;
         }
         received.clear();
-        Some(judged)
+        Some(outcome)
     }
 
     /// Reads the head, judges it, and asks the application where the policy says so.
     pub(super) async fn decide(
         &mut self,
-        judged: Option<HandshakeOutcome>,
+        outcome: Option<HandshakeOutcome>,
         stream: &mut Stream,
         received: &mut Vec<u8>,
         ticket: &mut Option<Ticket>,
     ) -> Result<(Granted, Accepted101), HandshakeEnd> {
-        let judged = match judged {
-            Some(judged) => judged,
+        let outcome = match outcome {
+            Some(outcome) => outcome,
             None => {
                 let head_len = self.read_head(stream, received).await?;
                 if matches!(self.state.policy.authenticator, Authenticator::Jwt(_)) {
                     shard::expensive_step().await;
                 }
-                let judged = self.judge(&received[..head_len], Some(stream));
+                let outcome = self.check_request(&received[..head_len], Some(stream));
                 received.drain(..head_len);
-                judged?
+                outcome?
             }
         };
         if self.state.inbox.is_full() {
@@ -69,7 +69,7 @@ impl OpeningHandshake {
             let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
-        match judged {
+        match outcome {
             HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
             HandshakeOutcome::Ask(request, answer) => {
                 let pass = self.ask(*request, stream, received, ticket).await?;
@@ -92,7 +92,7 @@ impl OpeningHandshake {
     }
 
     /// Everything that needs no waiting, in the order of the contract.
-    fn judge(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
+    fn check_request(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut headers = NO_HEADERS;
         let head = Head::parse(head, &mut headers)?;
         self.learn_client(&head);
@@ -172,7 +172,7 @@ impl OpeningHandshake {
             let most = policy.max_pending_auth;
             return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
         };
-        let upgrade = Upgrade { ticket: ticket.id(), request, _place: ticket.place() };
+        let upgrade = Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() };
         *asked = Some(ticket);
         self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
         let answer = tokio::select! {

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::task::Context;
 
-use super::turn::Acting;
+use super::turn::ActiveSession;
 use super::{Shard, with_shard};
 use crate::driver::accepted::Accepted;
 use crate::driver::commands::{Command, CommandBuffer};
@@ -77,7 +77,7 @@ impl Shard {
     }
 
     fn write_touched(&mut self, slot: u32, now: Moment) {
-        let Some(mut session) = self.take_anybody(slot as usize) else { return };
+        let Some(mut session) = self.take_any(slot as usize) else { return };
         session.touched = false;
         let waker = session.waker.clone();
         let cx = &mut Context::from_waker(&waker);
@@ -96,11 +96,11 @@ impl Shard {
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
             }
-            Command::Fail { conn } => {
+            Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
             }
-            Command::Refuse { conn, event } => {
+            Command::DataRefused { conn, event } => {
                 let event = Some(buffer.text(event));
                 let detail = "the application's own validation refused the data";
                 let report = Report { code: Code::SchemaMismatch, event, detail };
@@ -151,7 +151,7 @@ impl Shard {
             slot.arrive(frames.len());
         }
         // Whoever has the slot now may watch for what arrived, even if it was for a connection before it.
-        let Some(mut session) = self.take_anybody(conn.slot() as usize) else { return };
+        let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
             self.touch(&mut session, now);
         } else if self.takes_frames(&session) {
@@ -166,7 +166,7 @@ impl Shard {
     }
 
     /// Writes frames that nothing waits before.
-    fn write_through(&mut self, session: &mut Acting, frames: &[u8], now: Moment) {
+    fn write_through(&mut self, session: &mut ActiveSession, frames: &[u8], now: Moment) {
         let waker = session.waker.clone();
         match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
             Ok(written) => add(&self.mailbox().stats.bytes_out, written as u64),
@@ -189,7 +189,7 @@ impl Shard {
     }
 
     fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
-        let Some(mut session) = self.take_anybody(slot as usize) else { return };
+        let Some(mut session) = self.take_any(slot as usize) else { return };
         if self.takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
@@ -203,7 +203,7 @@ impl Shard {
             || session.conn.may_send() && session.unsent_bytes() <= self.state.policy.max_outbox_bytes
     }
 
-    fn touch(&mut self, session: &mut Acting, now: Moment) {
+    fn touch(&mut self, session: &mut ActiveSession, now: Moment) {
         if !session.touched {
             session.touched = true;
             self.touched.push(session.id.slot());
@@ -215,14 +215,14 @@ impl Shard {
     }
 
     /// Back into its slot; at once closed when its outbox is over its limit (THREATS S1).
-    fn put_back_bounded(&mut self, session: Acting, now: Moment) {
+    fn put_back_bounded(&mut self, session: ActiveSession, now: Moment) {
         if session.unsent_bytes() > self.state.policy.max_outbox_bytes {
             return self.end_turn_elsewhere(session, now);
         }
         self.put_back(session);
     }
 
-    fn write_elsewhere(&mut self, session: &mut Acting, now: Moment) {
+    fn write_elsewhere(&mut self, session: &mut ActiveSession, now: Moment) {
         let waker = session.waker.clone();
         self.write(session, now, &mut Context::from_waker(&waker));
     }
@@ -282,7 +282,7 @@ impl Shard {
     }
 
     fn begin_to_drain(&mut self, slot: usize, at: Moment, now: Moment) {
-        let Some(mut session) = self.take_anybody(slot) else { return };
+        let Some(mut session) = self.take_any(slot) else { return };
         // Also of whoever has said goodbye and waits for its last messages.
         self.turn(&mut session, now, Connection::release_all_delayed);
         if session.conn.is_open() {
@@ -306,8 +306,8 @@ impl Shard {
 
     /// Closes a session whose moment has come, once the application has had its messages: all that came until now, and
     /// nothing that comes later.
-    pub(super) fn drain_session(&mut self, session: &mut Acting, now: Moment) {
-        session.leaves = true;
+    pub(super) fn drain_session(&mut self, session: &mut ActiveSession, now: Moment) {
+        session.is_draining = true;
         self.turn(session, now, Connection::release_all_delayed);
         let until = self.drain_until.unwrap_or(now);
         let was_read = session.unread.is_some();
@@ -332,7 +332,7 @@ impl Shard {
     }
 
     fn drop_session(&mut self, slot: usize, now: Moment) {
-        let Some(mut session) = self.take_anybody(slot) else { return };
+        let Some(mut session) = self.take_any(slot) else { return };
         let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
         self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
         self.write_elsewhere(&mut session, now);

@@ -51,7 +51,7 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 /// TLS handshakes and signatures before everything else has its turn.
 const EXPENSIVE_STEPS_PER_TURN: usize = 8;
 /// How long buffers are kept that no connection is there to need.
-const REST_MS: u64 = 60_000;
+const IDLE_BUFFERS_MS: u64 = 60_000;
 
 thread_local! {
     static SHARD: RefCell<Option<Shard>> = const { RefCell::new(None) };
@@ -153,7 +153,7 @@ pub(super) struct Shard {
     timer_wakes_at: Moment,
     timer_task: Option<Waker>,
     /// When buffers go that nobody needs.
-    rest_at: Moment,
+    free_buffers_at: Moment,
     events_added: bool,
     flush_task: Option<Waker>,
     /// Expensive work done in this round, and whether somebody waits for the next.
@@ -186,7 +186,7 @@ impl Shard {
             timers: BinaryHeap::new(),
             timer_wakes_at: Moment::NEVER,
             timer_task: None,
-            rest_at: Moment::NEVER,
+            free_buffers_at: Moment::NEVER,
             events_added: false,
             flush_task: None,
             expensive_steps: 0,
@@ -247,12 +247,12 @@ impl Shard {
             starved: false,
             is_listed: false,
             paused: false,
-            leaves: false,
+            is_draining: false,
             touched: false,
         });
         let mut sink = TurnSink::new(&self.state, id, Subject::default(), 0);
         sink.batch().push_open(open_event(id));
-        session.slot.told(true);
+        session.slot.open_was_told();
         if let Some(added) = sink.finish() {
             session.share.add(added.batch, added.bytes);
             session.last_batch = added.answerable;
@@ -293,16 +293,16 @@ impl Shard {
     }
 
     /// When the last connection has left, its buffers are kept for a while.
-    fn rest_later(&mut self, now: Moment) {
+    fn free_buffers_later(&mut self, now: Moment) {
         if self.slots.open() == 0 {
-            self.rest_at = now.after_millis(REST_MS);
-            self.wake_timers_for(self.rest_at);
+            self.free_buffers_at = now.after_millis(IDLE_BUFFERS_MS);
+            self.wake_timers_for(self.free_buffers_at);
         }
     }
 
     /// Nobody has been here for a while: gives back what was kept for the next.
-    fn rest(&mut self) {
-        self.rest_at = Moment::NEVER;
+    fn free_buffers(&mut self) {
+        self.free_buffers_at = Moment::NEVER;
         if self.slots.open() > 0 {
             return;
         }

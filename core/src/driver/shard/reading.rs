@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 
-use super::turn::Acting;
+use super::turn::ActiveSession;
 use super::{SCRATCH_BYTES, Shard};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
@@ -31,7 +31,7 @@ impl Shard {
     }
 
     /// Reads what has come, within the turn's budget.
-    fn read(&mut self, session: &mut Acting, now: Moment, cx: &mut Context<'_>) {
+    fn read(&mut self, session: &mut ActiveSession, now: Moment, cx: &mut Context<'_>) {
         let mut budget = SCRATCH_BYTES;
         let mut scratch = core::mem::take(&mut self.scratch);
         while session.conn.phase() != Phase::Dropped {
@@ -86,7 +86,7 @@ impl Shard {
             return SCRATCH_BYTES;
         }
         // Whoever leaves is not read any more; what was read of it before is handled.
-        let may_go_on = if session.leaves { session.unread.is_some() } else { !session.paused };
+        let may_go_on = if session.is_draining { session.unread.is_some() } else { !session.paused };
         if !may_go_on {
             return 0;
         }

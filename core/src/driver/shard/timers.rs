@@ -64,16 +64,16 @@ impl Shard {
     /// Runs sessions whose time has come, not too many at once; returns when the next one is due.
     fn run_timers(&mut self) -> Moment {
         let now = self.state.clock.now();
-        if self.rest_at <= now {
-            self.rest();
+        if self.free_buffers_at <= now {
+            self.free_buffers();
         }
         if self.drain_until.is_some() {
             self.carry_out_answers();
         }
         for _ in 0..TIMERS_PER_TURN {
             match self.timers.peek().copied() {
-                None => return self.rest_at,
-                Some(Reverse((at, ..))) if at > now => return at.min(self.rest_at),
+                None => return self.free_buffers_at,
+                Some(Reverse((at, ..))) if at > now => return at.min(self.free_buffers_at),
                 Some(Reverse((at, slot, generation))) => {
                     self.timers.pop();
                     self.shielded(|shard| shard.run_timer(at, slot, generation, now));

@@ -52,8 +52,8 @@ impl<'s> TurnSink<'s> {
     /// Ends the turn: what it added to the inbox; `None`: nothing.
     pub(super) fn finish(self) -> Option<Added> {
         let writing = self.batch?;
-        let (bytes, is_heeded) = writing.finish();
-        let answerable = if is_heeded { self.last_batch } else { self.last_batch_before };
+        let (bytes, is_wanted) = writing.finish();
+        let answerable = if is_wanted { self.last_batch } else { self.last_batch_before };
         Some(Added { batch: self.last_batch, bytes, answerable }).filter(|added| added.bytes > 0)
     }
 

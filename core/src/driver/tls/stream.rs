@@ -48,7 +48,7 @@ pub(in crate::driver) struct TlsStream {
     received: Received,
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
-    said_goodbye: bool,
+    sent_close_notify: bool,
     /// Ciphertext that came behind our goodbye.
     discarded: usize,
     turn: Turn,
@@ -118,7 +118,7 @@ impl TlsStream {
             tls,
             received: Received::default(),
             unsent: Vec::new(),
-            said_goodbye: false,
+            sent_close_notify: false,
             discarded: 0,
             turn: Turn::default(),
         };
@@ -177,7 +177,7 @@ impl TlsStream {
 
     /// Takes in ciphertext behind what was kept of it, and keeps what is not yet whole.
     fn take_in(&mut self, ciphertext: &mut [u8], out: &mut ReadBuf<'_>) -> io::Result<()> {
-        if self.said_goodbye {
+        if self.sent_close_notify {
             // Nothing of it counts any more; and what TLS cannot read it would answer with an alert, behind its last word.
             self.discarded += ciphertext.len();
             return if self.discarded > MAX_DISCARDED_BYTES { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) };
@@ -274,8 +274,8 @@ impl TlsStream {
     }
 
     /// Says goodbye (`close_notify`), once. A connection that TLS has given up has nothing left to say.
-    fn keep_goodbye(&mut self) {
-        if !core::mem::replace(&mut self.said_goodbye, true) {
+    fn keep_close_notify(&mut self) {
+        if !core::mem::replace(&mut self.sent_close_notify, true) {
             let mut goodbye = Vec::new();
             let len = self.seal(Plaintext::CloseNotify, &mut goodbye).unwrap_or(0);
             self.unsent.extend_from_slice(&goodbye[..len]);
@@ -370,7 +370,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.keep_goodbye();
+        this.keep_close_notify();
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
@@ -381,7 +381,7 @@ impl AsyncWrite for TlsStream {
 impl Drop for TlsStream {
     fn drop(&mut self) {
         if !self.tls.is_handshaking() {
-            self.keep_goodbye();
+            self.keep_close_notify();
             let _ = self.poll_send(&mut Context::from_waker(Waker::noop()));
         }
     }
