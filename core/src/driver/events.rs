@@ -41,8 +41,8 @@ pub struct Open {
     pub subprotocol: Option<Box<str>>,
     /// When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `accept` said. `None` when it does not end.
     pub expires_at_ms: Option<u64>,
-    /// The revocation that was the last when it was let in: what
-    /// [`ServerHandle::last_revocation`](super::ServerHandle::last_revocation) counts.
+    /// The last revocation when it was let in, by the numbers that
+    /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
     pub granted: u64,
 }
 

@@ -292,7 +292,10 @@ impl ServerHandle {
 
     /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one
     /// whose 101 is not sent yet (THREATS A7). One that is let in after it stays.
-    pub fn disconnect_user(&self, user: &str) -> Result<(), Error> {
+    ///
+    /// Returns the number of this revocation: it closes the user's connections whose [`granted`](super::Open::granted) is
+    /// less, also those whose open the application has still to take from its batches.
+    pub fn disconnect_user(&self, user: &str) -> Result<u64, Error> {
         self.check_running()?;
         let number = self.state.revocations.revoke(user);
         for shard in 0..self.state.shards.len() {
@@ -300,14 +303,7 @@ impl ServerHandle {
         }
         // Not held by a cork: the handler that calls may go on for long, and until then the user would be served.
         self.flush();
-        Ok(())
-    }
-
-    /// How often [`disconnect_user`](Self::disconnect_user) was called. A connection of the user whose
-    /// [`granted`](super::Open::granted) is less than what this was behind the call is one that it closes, even where the
-    /// application hears of it only later.
-    pub fn last_revocation(&self) -> u64 {
-        self.state.revocations.last()
+        Ok(number)
     }
 
     /// Whether a ticket still waits for its answer: what the application does for one that does not is in vain.

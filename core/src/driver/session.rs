@@ -68,6 +68,11 @@ impl Session {
         self.starved || self.paused || self.is_draining
     }
 
+    /// Whether bytes were received that no turn has handled.
+    pub(super) fn has_unhandled(&self) -> bool {
+        self.unread.is_some() || self.stream.has_received()
+    }
+
     pub(super) fn unsent_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }

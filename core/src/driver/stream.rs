@@ -36,6 +36,11 @@ impl Stream {
         }
     }
 
+    /// Whether bytes wait inside that were received, and that a read hands out without asking the socket.
+    pub(super) fn has_received(&self) -> bool {
+        matches!(self, Stream::Tls(tls) if tls.has_plaintext())
+    }
+
     /// Whether bytes that were written may still wait inside, as TLS records do.
     pub(super) fn buffers_writes(&self) -> bool {
         matches!(self, Stream::Tls(_))

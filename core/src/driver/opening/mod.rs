@@ -183,11 +183,8 @@ impl OpeningHandshake {
             return None;
         }
         let config = Arc::clone(&*config.read().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let accept = async {
-            socket.readable().await?;
-            shard::expensive_step().await;
-            TlsStream::accept(config, socket).await
-        };
+        let accept =
+            async { TlsStream::accept(config, socket, shard::expensive_turn, shard::count_expensive_step).await };
         match timeout_at(self.deadline, accept).await {
             Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
             Ok(Err(error)) if has_left(&error) => None,

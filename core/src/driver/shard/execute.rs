@@ -310,11 +310,11 @@ impl Shard {
         session.is_draining = true;
         self.turn(session, now, Connection::release_all_delayed);
         let until = self.drain_until.unwrap_or(now);
-        let was_read = session.unread.is_some();
-        if was_read {
+        let has_unhandled = session.has_unhandled();
+        if has_unhandled {
             session.waker.wake_by_ref();
         }
-        let waits = session.conn.is_open() && (session.last_batch > self.answered || was_read) && now < until;
+        let waits = session.conn.is_open() && (session.last_batch > self.answered || has_unhandled) && now < until;
         session.drain_at = if waits { now.after_millis(DRAIN_RETRY_MS).min(until) } else { Moment::NEVER };
         // Whoever says goodbye itself ends by itself, once it has its answers.
         if !waits && session.conn.phase() != Phase::Parting {

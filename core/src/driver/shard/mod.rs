@@ -57,11 +57,19 @@ thread_local! {
     static SHARD: RefCell<Option<Shard>> = const { RefCell::new(None) };
 }
 
-/// The shard of this thread.
+/// Lets `act` work on the shard of this thread.
 ///
-/// Only called on shard threads and never inside itself: handlers of the application post commands instead.
+/// Only called on shard threads and never inside itself: handlers of the application post commands instead. Without a shard
+/// nothing is done, which is a mistake of ours.
 pub(super) fn with_shard<R: Default>(act: impl FnOnce(&mut Shard) -> R) -> R {
-    SHARD.with_borrow_mut(|slot| slot.as_mut().map(act).unwrap_or_default())
+    let done = try_with_shard(act);
+    debug_assert!(done.is_some(), "this thread has no shard");
+    done.unwrap_or_default()
+}
+
+/// As [`with_shard`] where the shard may be gone; `None`: it is.
+fn try_with_shard<R>(act: impl FnOnce(&mut Shard) -> R) -> Option<R> {
+    SHARD.with_borrow_mut(|slot| slot.as_mut().map(act))
 }
 
 /// Installs the shard of this thread.
@@ -91,13 +99,25 @@ fn broken() -> Ending {
     Ending { code: Code::Internal.close_code(), reason: Code::Internal.reason().to_owned(), clean: false }
 }
 
-/// Waits until expensive work may be done: a storm of handshakes does not starve open connections. Everybody else on the shard
-/// has a turn before the next few.
-pub(super) async fn expensive_step() {
-    while let Some(round) = with_shard(Shard::take_expensive_step) {
+/// Waits until expensive work may be done: a storm of handshakes does not starve open connections. All other tasks of the shard
+/// have a turn before the next few steps. Work that is done without waiting in between is counted afterwards, by
+/// [`count_expensive_step`].
+pub(super) async fn expensive_turn() {
+    while let Some(round) = with_shard(|shard| shard.next_round()) {
         tokio::task::yield_now().await;
         drop(round);
     }
+}
+
+/// Counts expensive work of this round.
+pub(super) fn count_expensive_step() {
+    with_shard(|shard| shard.expensive_steps += 1);
+}
+
+/// Waits for the turn of expensive work that is done in any case.
+pub(super) async fn expensive_step() {
+    expensive_turn().await;
+    count_expensive_step();
 }
 
 /// The first that has to wait in a round of expensive work; after everybody has had a turn, its end begins the next round.
@@ -108,7 +128,8 @@ struct NextRound {
 impl Drop for NextRound {
     fn drop(&mut self) {
         if self.is_first {
-            with_shard(|shard| (shard.expensive_steps, shard.round_ends) = (0, false));
+            // A handshake may outlive its shard, whose runtime drops it last.
+            try_with_shard(|shard| (shard.expensive_steps, shard.round_ends) = (0, false));
         }
     }
 }
@@ -201,10 +222,9 @@ impl Shard {
         &self.state.shards[self.index]
     }
 
-    /// Takes a step of this round's expensive work; else there is to wait for the next round.
-    fn take_expensive_step(&mut self) -> Option<NextRound> {
+    /// The next round of expensive work, where this one's steps are used up.
+    fn next_round(&mut self) -> Option<NextRound> {
         if self.expensive_steps < EXPENSIVE_STEPS_PER_TURN {
-            self.expensive_steps += 1;
             return None;
         }
         Some(NextRound { is_first: !core::mem::replace(&mut self.round_ends, true) })

@@ -85,8 +85,8 @@ impl Shard {
         if !session.conn.is_open() {
             return SCRATCH_BYTES;
         }
-        // Whoever leaves is not read any more; what was read of it before is handled.
-        let may_go_on = if session.is_draining { session.unread.is_some() } else { !session.paused };
+        // A connection that drains is not read any more; what was received before is handled.
+        let may_go_on = if session.is_draining { session.has_unhandled() } else { !session.paused };
         if !may_go_on {
             return 0;
         }
