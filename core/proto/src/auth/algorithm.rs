@@ -1,4 +1,5 @@
-//! The signature algorithms of JSON Web Tokens (RFC 7518 section 3, RFC 8037) that are accepted.
+//! The signature algorithms of JSON Web Tokens (RFC 7518 section 3, RFC 8037) that are accepted, and the keys that
+//! each of them works with.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,7 +11,27 @@ use aws_lc_rs::signature::{
     VerificationAlgorithm,
 };
 
-use super::verifying_key::KeyFamily;
+/// What a key is, and so what it can verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyFamily {
+    Hmac,
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+impl fmt::Display for KeyFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyFamily::Hmac => "an HMAC secret",
+            KeyFamily::Rsa => "an RSA public key",
+            KeyFamily::P256 => "an EC P-256 public key",
+            KeyFamily::P384 => "an EC P-384 public key",
+            KeyFamily::Ed25519 => "an Ed25519 public key",
+        })
+    }
+}
 
 /// How a signature is checked.
 pub(super) enum Scheme {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::algorithm::Algorithm;
-use super::verifying_key::{KeyFamily, KeyMaterial, PRIVATE_KEY, PUBLIC_KEYS};
+use super::algorithm::{Algorithm, KeyFamily};
+use super::verifying_key::{KeyMaterial, PRIVATE_KEY, PUBLIC_KEYS};
 use crate::config_error::ConfigError;
 
 /// What a point that is not compressed begins with (SEC 1 section 2.3.3).

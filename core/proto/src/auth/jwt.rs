@@ -299,10 +299,10 @@ fn unix_seconds(value: &Value) -> Option<u64> {
 mod tests {
     use serde_json::json;
 
+    use super::super::algorithm::KeyFamily;
     use super::super::test_keys::{
         ED25519, P256, P384, RSA, SECRET, SigningKey, base64url, hmac, pem, sign, sign_text, token, with,
     };
-    use super::super::verifying_key::KeyFamily;
     use super::*;
     use crate::files::NoFiles;
 

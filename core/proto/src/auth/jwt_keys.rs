@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::algorithm::Algorithm;
+use super::algorithm::{Algorithm, KeyFamily};
 use super::jwk::{Jwk, Usable};
-use super::verifying_key::{KeyFamily, KeyMaterial, PEM_BEGIN, PRIVATE_KEY, VerifyingKey};
+use super::verifying_key::{KeyMaterial, PEM_BEGIN, PRIVATE_KEY, VerifyingKey};
 use crate::config_error::ConfigError;
 use crate::files::Files;
 use crate::pathlike::looks_like_a_path;
@@ -204,7 +204,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::test_keys::{self, ED25519, P256, P384, RSA, SECRET, base64url, with};
-    use super::super::verifying_key::{KeyFamily, PEM_AS_SECRET};
+    use super::super::verifying_key::PEM_AS_SECRET;
     use super::*;
     use crate::files::Disk;
 

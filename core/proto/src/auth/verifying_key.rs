@@ -1,42 +1,18 @@
 //! A key, what it is, and what it can verify: each bound to one family, so that a token cannot choose how it is verified (threat
 //! A2: an RSA public key is never an HMAC secret).
 
-use core::fmt;
-
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 
-use super::algorithm::{Algorithm, Scheme};
+use super::algorithm::{Algorithm, KeyFamily, Scheme};
 use crate::config_error::ConfigError;
 
 /// RSA moduli, the range signatures are accepted in.
 const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=8192;
 /// How every PEM block starts.
 pub(super) const PEM_BEGIN: &str = "-----BEGIN ";
-
-/// What a key is, and so what it can verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyFamily {
-    Hmac,
-    Rsa,
-    P256,
-    P384,
-    Ed25519,
-}
-
-impl fmt::Display for KeyFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KeyFamily::Hmac => "an HMAC secret",
-            KeyFamily::Rsa => "an RSA public key",
-            KeyFamily::P256 => "an EC P-256 public key",
-            KeyFamily::P384 => "an EC P-384 public key",
-            KeyFamily::Ed25519 => "an Ed25519 public key",
-        })
-    }
-}
 
 /// A key that was read, and does not verify anything yet.
 pub(super) struct KeyMaterial {
