@@ -20,6 +20,7 @@ pub mod host_header;
 pub mod inbox;
 pub mod limits;
 pub mod lock;
+pub mod options;
 pub mod origin;
 pub mod outgoing;
 mod pathlike;

@@ -8,7 +8,6 @@ use core::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize as DeriveDeserialize;
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
@@ -18,75 +17,12 @@ use super::verifying_key::VerifyingKey;
 use super::{MAX_TOKEN_BYTES, check_user};
 use crate::config_error::ConfigError;
 use crate::files::Files;
+use crate::options::{JwtOptions, OneOrMany};
 use crate::unambiguous::{self, Reading};
 
-const MAX_LEEWAY_S: u64 = 3600;
 /// The end of the year 9999: later expiries are refused. In milliseconds still an exact integer in every language.
 const LATEST_EXPIRY_UNIX_S: u64 = 253_402_300_799;
 const ALGORITHMS: &str = "accepted: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
-
-/// One text or several.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveDeserialize)]
-#[serde(untagged, expecting = "a string or a list of strings")]
-pub enum OneOrMany {
-    /// A single text.
-    One(String),
-    /// A list of texts.
-    Many(Vec<String>),
-}
-
-/// The option `auth.jwt`, as it is written.
-#[derive(Clone, DeriveDeserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JwtOptions {
-    /// The algorithms accepted: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`,
-    /// `ES256`, `ES384`, `EdDSA`. Required; each must fit a key.
-    pub algorithms: Vec<String>,
-    /// The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM file for the others; or a JWK object. Either this
-    /// or `keys`. A token's `kid` is ignored.
-    pub key: Option<Value>,
-    /// Keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
-    /// `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`.
-    pub keys: Option<Value>,
-    /// The `iss` accepted; default: any, or none.
-    pub issuer: Option<OneOrMany>,
-    /// The `aud` of which a token must name at least one; default: not looked at.
-    pub audience: Option<OneOrMany>,
-    /// How far clocks may differ, in seconds, for `exp` and `nbf`. Default 30, at most 3600.
-    pub leeway_s: u64,
-    /// The claim that names the user. Default `sub`.
-    pub user_claim: String,
-}
-
-impl Default for JwtOptions {
-    fn default() -> Self {
-        Self {
-            algorithms: Vec::new(),
-            key: None,
-            keys: None,
-            issuer: None,
-            audience: None,
-            leeway_s: 30,
-            user_claim: "sub".to_owned(),
-        }
-    }
-}
-
-/// Shows everything but the keys.
-impl fmt::Debug for JwtOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let redacted = |key: &Option<Value>| key.as_ref().map(|_| "[redacted]");
-        f.debug_struct("JwtOptions")
-            .field("algorithms", &self.algorithms)
-            .field("key", &redacted(&self.key))
-            .field("keys", &redacted(&self.keys))
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .field("leeway_s", &self.leeway_s)
-            .field("user_claim", &self.user_claim)
-            .finish()
-    }
-}
 
 /// Whom a verified token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,10 +49,7 @@ impl JwtVerifier {
     /// Names the option: `auth.jwt.key`, `auth.jwt.keys.KID`, `auth.jwt.algorithms[0]`. Never repeats a key.
     pub fn new(options: JwtOptions, files: &dyn Files) -> Result<Self, ConfigError> {
         let algorithms = parse_algorithms(&options.algorithms)?;
-        if options.leeway_s > MAX_LEEWAY_S {
-            let message = format!("must be at most {MAX_LEEWAY_S}, is {}", options.leeway_s);
-            return Err(ConfigError::invalid("auth.jwt.leeway_s", message));
-        }
+        options.check_ranges()?;
         if options.user_claim.is_empty() {
             return Err(ConfigError::invalid("auth.jwt.user_claim", "must name a claim"));
         }

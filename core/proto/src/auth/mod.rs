@@ -20,9 +20,11 @@ mod verifying_key;
 
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
 pub(crate) use credential::{OfferRole, offers};
-pub use jwt::{JwtIdentity, JwtOptions, JwtVerifier, OneOrMany};
+pub use jwt::{JwtIdentity, JwtVerifier};
 pub use jwt_error::JwtError;
-pub use tokens::{StaticTokens, TokenEntry};
+pub use tokens::StaticTokens;
+
+pub use crate::options::{JwtOptions, OneOrMany, TokenEntry};
 
 /// The longest credential that any configuration lets through, in bytes: `max_head_bytes` is at most this.
 pub const MAX_TOKEN_BYTES: usize = 262_144;
