@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::ids::ConnectionId;
 use super::shared::Shared;
 use super::tickets::{Place, TicketId};
+use crate::raw_json::RawJson;
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{EventIndex, Status};
@@ -25,6 +26,7 @@ pub struct Upgrade {
 
 /// A connection that was authenticated and upgraded.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Open {
     /// Its id.
     pub conn: ConnectionId,
@@ -52,8 +54,8 @@ pub struct JsonMessage<'b> {
     pub conn: ConnectionId,
     /// The event.
     pub event: &'b str,
-    /// Its data as JSON text; `null` when absent.
-    pub data: &'b str,
+    /// Its data; `null` when absent.
+    pub data: RawJson<'b>,
     /// The id to reply to, as JSON text (a string or an integer).
     pub id: Option<&'b str>,
     /// The peer's status.
@@ -64,6 +66,7 @@ pub struct JsonMessage<'b> {
 
 /// A connection that ended.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Close<'b> {
     /// Which.
     pub conn: ConnectionId,
@@ -77,6 +80,7 @@ pub struct Close<'b> {
 
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ViolationEvent {
     /// The verdict.
     pub code: Code,
@@ -94,6 +98,7 @@ pub struct ViolationEvent {
 
 /// One event.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'b> {
     /// A handshake asks.
     Upgrade(&'b Upgrade),
@@ -337,7 +342,7 @@ impl EventBatch {
                         (Some(index), Some(policy)) => policy.contract.event(*index).name(),
                         _ => event,
                     },
-                    data,
+                    data: RawJson::vetted(data),
                     id,
                     status: *status,
                     bytes: *bytes as usize,

@@ -28,6 +28,7 @@ pub use commands::{Cork, KeptInbox, Sent, ServerHandle};
 pub use compile::compile;
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
 pub use ids::{ConnectionId, ConnectionMap};
+#[cfg(feature = "stderr-log")]
 pub use log::log_to_stderr;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};

@@ -1,6 +1,7 @@
 //! Options as an application states them, parsed once into the immutable [`Policy`] that everything else asks.
 
 mod accepted;
+mod constructors;
 mod given;
 mod listen;
 mod options;
