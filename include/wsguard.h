@@ -698,10 +698,17 @@ wsg_status wsg_options_set_max_message_bytes(wsg_options *options, size_t bytes,
  * is called from several threads at once, `userdata` with it, until `wsg_server_next` has answered `WSG_STOPPED` or
  * `wsg_server_free` has returned. It may call everything but `wsg_server_start`, `_next`, `_run` and `_free`.
  *
- * Somebody must take events all the same (`wsg_server_run` with no handlers will do): a connection's messages come here
- * when its open was taken and nothing earlier of it waits to be. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+ * Some thread must take events all the same: `wsg_server_run` with no handlers will do. A message comes here only when
+ * the application has taken and freed every earlier event of its connection that wakes it; other messages go to the
+ * application. The open of a connection wakes `wsg_server_run` only if `handlers.open` or `.event` is set. Without them,
+ * and after `wsg_server_heed` without opens, `handler` may be called before `wsg_server_next` gives the open of that
+ * connection. `wsg_conn_set_data` works there already.
+ *
+ * Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
  */
-wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, void *userdata);
+wsg_status wsg_options_set_inline(wsg_options *options,
+                                  wsg_inline_fn handler,
+                                  void *userdata);
 
 /**
  * Checks the options, binds, and starts the I/O threads. The policy in force is logged as one line.

@@ -47,14 +47,16 @@ impl Refusal for *mut core::ffi::c_void {
 /// Runs the body of an exported function.
 pub(crate) fn enter<R: Refusal>(body: impl FnOnce() -> Result<R, Status>) -> R {
     let _uncancelled = Uncancelled::new();
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(outcome) => outcome.unwrap_or_else(R::refusal),
-        Err(payload) => {
-            // Dropping what was thrown runs foreign code, which might panic again: outside.
-            core::mem::forget(payload);
-            R::refusal(Status::ErrPanic)
-        }
-    }
+    contained(body).and_then(|outcome| outcome).unwrap_or_else(R::refusal)
+}
+
+/// Runs `body`; a panic in it becomes `WSG_ERR_PANIC`.
+pub(crate) fn contained<R>(body: impl FnOnce() -> R) -> Result<R, Status> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        // Dropping what was thrown runs foreign code, which might panic again: outside.
+        core::mem::forget(payload);
+        Status::ErrPanic
+    })
 }
 
 /// Calls a function of the application. Its exceptions and `pthread_exit` unwind through here; there is nobody to catch

@@ -24,11 +24,8 @@ exports! {
     pub fn wsg_conn_set_data(server: *mut ServerHandle, conn: u64, data: *mut c_void) -> Status {
         let running = running(server)?;
         let conn = running.open(conn)?;
-        if !running.commands.is_open(conn) {
-            return Err(Status::ErrConnectionClosed);
-        }
-        running.peers.set_pointer(conn, Userdata::new(data), || running.commands.is_open(conn));
-        Ok(Status::Ok)
+        let is_kept = running.peers.set_pointer(conn, Userdata::new(data), || running.commands.is_open(conn));
+        if is_kept { Ok(Status::Ok) } else { Err(Status::ErrConnectionClosed) }
     }
 
     /// The pointer that `wsg_conn_set_data` keeps; `NULL` where there is none.

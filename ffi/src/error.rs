@@ -6,6 +6,7 @@ use std::ffi::CString;
 
 use wsguard::binding::{ConfigError, Error};
 
+use crate::boundary::contained;
 use crate::handle::{self, Opaque, Registry, Str};
 use crate::status::Status;
 
@@ -71,8 +72,12 @@ impl From<ConfigError> for Failure {
 /// Runs what may fail, and sets `place` to an error object of it, or to `NULL`: before anything else, so that it is never
 /// left as it was.
 pub(crate) fn explain<T>(place: ErrorPlace<'_>, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Status> {
-    let place = place.map(|place| place.write(core::ptr::null_mut()));
-    body().map_err(|failure| {
+    explain_at(place.map(|place| place.write(core::ptr::null_mut())), body)
+}
+
+/// As [`explain`]; `place` is `NULL` before.
+fn explain_at<T>(place: Option<&mut *mut ErrorHandle>, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Status> {
+    contained(body).unwrap_or_else(|status| Err(status.into())).map_err(|failure| {
         let status = failure.status;
         if let Some(place) = place {
             *place = handle::insert(ErrorText::of(&failure)).unwrap_or(core::ptr::null_mut());
@@ -117,5 +122,25 @@ exports! {
     pub fn wsg_error_free(error: *mut ErrorHandle) -> Status {
         handle::remove(error)?;
         Ok(Status::Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A panic, too, is told in words: a program that was given a status below 0 reads the error.
+    #[test]
+    fn whatever_happens_the_error_is_written() {
+        let told = |body: fn() -> Result<(), Failure>| {
+            let mut error = core::ptr::null_mut();
+            let outcome = explain_at(Some(&mut error), body);
+            let status = if error.is_null() { None } else { handle::remove(error).ok().map(|text| text.status) };
+            (outcome, status)
+        };
+        assert_eq!(told(|| Ok(())), (Ok(()), None));
+        assert_eq!(told(|| Err(Status::ErrBusy.into())), (Err(Status::ErrBusy), Some(Status::ErrBusy)));
+        let panics = || std::panic::resume_unwind(Box::new("a fault"));
+        assert_eq!(told(panics), (Err(Status::ErrPanic), Some(Status::ErrPanic)));
     }
 }
