@@ -355,6 +355,38 @@ typedef struct {
  */
 typedef int (*wsg_inline_fn)(void *userdata, uint64_t conn, const wsg_inline_message *message, wsg_replies *replies);
 
+/** What a server's counters are at one moment. New ones are added at the end. */
+typedef struct {
+  /** Connections that hold a place, handshakes included. */
+  uint64_t connections;
+  /** Connections that are open. */
+  uint64_t open;
+  /** Connections ever opened. */
+  uint64_t opened_total;
+  /** Valid messages received. */
+  uint64_t messages_in;
+  /** Bytes received after handshakes, framing included. */
+  uint64_t bytes_in;
+  /** Bytes written after handshakes, framing included. */
+  uint64_t bytes_out;
+  /** Bytes of events that the application has not taken yet. */
+  uint64_t inbox_bytes;
+  /** Bytes that peers have not read yet. */
+  uint64_t outbox_bytes;
+  /** Messages that wait for their rate limit. */
+  uint64_t delayed;
+  /** Handshakes that wait for the application. */
+  uint64_t pending_auth;
+  /** Handshakes among the events that the application has not let go; those whose peer has left included. */
+  uint64_t upgrades_in_inbox;
+  /** Handshakes that are only still there to be refused. */
+  uint64_t refusing;
+  /** Rooms with at least one member, counted on each I/O thread. */
+  uint64_t rooms;
+  /** Memberships of all connections in all rooms. */
+  uint64_t room_memberships;
+} wsg_stats;
+
 /** A connection that opened. */
 typedef struct {
   /** The ticket it was accepted by; 0 without one. */
@@ -440,38 +472,6 @@ typedef struct {
   /** More about it. */
   wsg_event_body body;
 } wsg_event;
-
-/** What a server's counters are at one moment. New ones are added at the end. */
-typedef struct {
-  /** Connections that hold a place, handshakes included. */
-  uint64_t connections;
-  /** Connections that are open. */
-  uint64_t open;
-  /** Connections ever opened. */
-  uint64_t opened_total;
-  /** Valid messages received. */
-  uint64_t messages_in;
-  /** Bytes received after handshakes, framing included. */
-  uint64_t bytes_in;
-  /** Bytes written after handshakes, framing included. */
-  uint64_t bytes_out;
-  /** Bytes of events that the application has not taken yet. */
-  uint64_t inbox_bytes;
-  /** Bytes that peers have not read yet. */
-  uint64_t outbox_bytes;
-  /** Messages that wait for their rate limit. */
-  uint64_t delayed;
-  /** Handshakes that wait for the application. */
-  uint64_t pending_auth;
-  /** Handshakes among the events that the application has not let go; those whose peer has left included. */
-  uint64_t upgrades_in_inbox;
-  /** Handshakes that are only still there to be refused. */
-  uint64_t refusing;
-  /** Rooms with at least one member, counted on each I/O thread. */
-  uint64_t rooms;
-  /** Memberships of all connections in all rooms. */
-  uint64_t room_memberships;
-} wsg_stats;
 
 /**
  * What `wsg_server_run` calls; `NULL` for what is of no interest. Each gets `userdata` and the server, and returns 0.
@@ -739,37 +739,6 @@ wsg_status wsg_server_free(wsg_server *server);
 wsg_str wsg_server_address(const wsg_server *server);
 
 /**
- * Takes the next events, in the order they happened to each connection. Waits at most `timeout_ms`; 0 does not wait,
- * a negative number waits for ever.
- *
- * On `WSG_OK`, `*batch` is owned by the caller and holds at least one event; it must be freed before the next call.
- * Else it is `NULL`: `WSG_NOTHING` when the time is over, when a signal handler has run on this thread, or after
- * `wsg_server_interrupt`; `WSG_STOPPED` when the server has stopped and every event was taken. One thread at a time:
- * `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from an inline handler; `WSG_ERR_NULL`,
- * `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
- *
- * A batch may hold messages of a connection that you close, or whose session ends, while you work on it: before each event
- * is handled `wsg_event_is_stale` says so. `wsg_server_run` skips them.
- */
-wsg_status wsg_server_next(wsg_server *server,
-                           int64_t timeout_ms,
-                           wsg_batch **batch);
-
-/**
- * The events of a batch: `*count` of them, one after the other. They, and what they point at, are valid until the batch
- * is freed, also when the server was freed before. The size of `wsg_event` never changes.
- *
- * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
- */
-wsg_status wsg_batch_events(const wsg_batch *batch, const wsg_event **events, size_t *count);
-
-/**
- * Frees a batch, so that the server can reuse its memory. Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, or
- * `WSG_ERR_HANDLE` the second time.
- */
-wsg_status wsg_batch_free(wsg_batch *batch);
-
-/**
  * A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
  *
  * When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not
@@ -821,6 +790,37 @@ wsg_status wsg_server_stats(const wsg_server *server,
  * `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_verdict_count(const wsg_server *server, uint32_t verdict, uint64_t *count);
+
+/**
+ * Takes the next events, in the order they happened to each connection. Waits at most `timeout_ms`; 0 does not wait,
+ * a negative number waits for ever.
+ *
+ * On `WSG_OK`, `*batch` is owned by the caller and holds at least one event; it must be freed before the next call.
+ * Else it is `NULL`: `WSG_NOTHING` when the time is over, when a signal handler has run on this thread, or after
+ * `wsg_server_interrupt`; `WSG_STOPPED` when the server has stopped and every event was taken. One thread at a time:
+ * `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from an inline handler; `WSG_ERR_NULL`,
+ * `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
+ *
+ * A batch may hold messages of a connection that you close, or whose session ends, while you work on it: before each event
+ * is handled `wsg_event_is_stale` says so. `wsg_server_run` skips them.
+ */
+wsg_status wsg_server_next(wsg_server *server,
+                           int64_t timeout_ms,
+                           wsg_batch **batch);
+
+/**
+ * The events of a batch: `*count` of them, one after the other. They, and what they point at, are valid until the batch
+ * is freed, also when the server was freed before. The size of `wsg_event` never changes.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+ */
+wsg_status wsg_batch_events(const wsg_batch *batch, const wsg_event **events, size_t *count);
+
+/**
+ * Frees a batch, so that the server can reuse its memory. Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, or
+ * `WSG_ERR_HANDLE` the second time.
+ */
+wsg_status wsg_batch_free(wsg_batch *batch);
 
 /**
  * Drains the server, as `wsg_server_drain` does, when the process gets SIGINT or SIGTERM. `wsg_server_run` then returns

@@ -4,8 +4,8 @@
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::handle::Str;
 use crate::os::Uncancelled;
+use crate::pointers::Str;
 use crate::status::Status;
 
 /// What an exported function answers when it cannot do its work.

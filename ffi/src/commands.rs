@@ -7,9 +7,9 @@ use serde_json::Value;
 use wsguard::binding::{ConnectionId, Error};
 
 use crate::boundary::foreign;
-use crate::handle::{bytes, name, text};
 use crate::json::{self, checked, checked_id, handled};
-use crate::server::{Running, ServerHandle, running};
+use crate::pointers::{bytes, name, text};
+use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
 
 fn except(conn: u64) -> Option<ConnectionId> {

@@ -2,9 +2,9 @@
 
 use core::ffi::{c_char, c_void};
 
-use crate::handle::Userdata;
 use crate::json;
-use crate::server::{ServerHandle, running};
+use crate::pointers::Userdata;
+use crate::running::{ServerHandle, running};
 use crate::status::Status;
 
 exports! {

@@ -7,7 +7,8 @@ use std::ffi::CString;
 use wsguard::binding::{ConfigError, Error};
 
 use crate::boundary::contained;
-use crate::handle::{self, Opaque, Registry, Str};
+use crate::handle::{self, Opaque};
+use crate::pointers::Str;
 use crate::status::Status;
 
 /// What went wrong, in words. Made by the functions that take a `wsg_error **`, owned by whoever called them.
@@ -19,10 +20,6 @@ pub enum ErrorHandle {}
 impl Opaque for ErrorHandle {
     type Object = ErrorText;
     const KIND: usize = 1;
-    fn registry() -> &'static Registry<ErrorText> {
-        static ERRORS: Registry<ErrorText> = Registry::new();
-        &ERRORS
-    }
 }
 
 /// What an error handle stands for.

@@ -1,6 +1,6 @@
 //! Events as C sees them: plain structs of views into a batch.
 
-use crate::handle::{self, Str};
+use crate::pointers::{self, Str};
 
 /// What happened. Later versions tell of more: ignore a kind that you do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,10 +195,10 @@ exports! {
     /// `upgrade` must be that of an event whose batch was not freed. The view is valid as long.
     pub fn wsg_upgrade_header(upgrade: Option<&Upgrade>, name: *const core::ffi::c_char, name_len: usize) -> Str {
         let Some(upgrade) = upgrade else { return Ok(Str::NONE) };
-        let wanted = handle::bytes(name, name_len)?;
-        let headers = handle::elements(upgrade.headers, upgrade.headers_len);
+        let wanted = pointers::bytes(name, name_len)?;
+        let headers = pointers::elements(upgrade.headers, upgrade.headers_len);
         let is_wanted = |field: &&Field| {
-            handle::bytes(field.name.data, field.name.len).is_ok_and(|name| name.eq_ignore_ascii_case(wanted))
+            pointers::bytes(field.name.data, field.name.len).is_ok_and(|name| name.eq_ignore_ascii_case(wanted))
         };
         Ok(headers.iter().find(is_wanted).map_or(Str::NONE, |field| field.value))
     }

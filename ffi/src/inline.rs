@@ -1,20 +1,16 @@
 //! The inline handler: C that runs on the library's own threads.
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use wsguard::binding::{ConnectionId, Handled, InlineMessage as Message, Replies};
 
 use crate::boundary::foreign;
 use crate::events::{EventKind, InlineMessage};
-use crate::handle::{self, Str, Userdata, bytes};
-use crate::json::{self, Known};
+use crate::json::Known;
 use crate::peers::Peers;
-use crate::status::Status;
-
-/// The answers of an inline handler, to the connection that sent the message. Valid during the call it was given to, on
-/// that thread; afterwards it is an invalid handle.
-pub enum RepliesHandle {}
+use crate::pointers::{Str, Userdata};
+use crate::replies::{Asked, RepliesHandle, lend_replies};
 
 /// An inline handler. It returns `WSG_INLINE_DONE`, `WSG_INLINE_PASS` to let the application's thread have the message,
 /// or `WSG_INLINE_FAIL` (and any other number), which closes the connection with 1011.
@@ -86,7 +82,7 @@ impl wsguard::binding::Inline for InlineOf {
             foreign(|| (self.inline.handler)(self.inline.userdata.pointer(), conn.to_u64(), &raw const seen, handle))
         };
         let asked = Asked { kind: seen.kind, known, max_outbox_bytes: self.max_outbox_bytes };
-        let (returned, replied) = handle::lend_replies::<RepliesHandle, _>(replies, asked, call);
+        let (returned, replied) = lend_replies(replies, asked, call);
         if returned == InlineOutcome::Done as c_int {
             Handled::Done
         } else if returned == InlineOutcome::Pass as c_int && !replied {
@@ -95,63 +91,5 @@ impl wsguard::binding::Inline for InlineOf {
             // How the core is told that a handler failed. Nothing has panicked, so no hook runs.
             std::panic::resume_unwind(Box::new("the inline handler failed"))
         }
-    }
-}
-
-/// The message that an inline handler answers, and what bounds its answers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    pub(crate) kind: EventKind,
-    /// The JSON that it holds.
-    pub(crate) known: Known,
-    pub(crate) max_outbox_bytes: usize,
-}
-
-impl Asked {
-    /// An answer of `bytes` in the protocol of the message, which could never be sent when it is larger than an outbox.
-    fn takes(self, is_event: bool, bytes: usize) -> Result<(), Status> {
-        let is_taken = (self.kind == EventKind::Message) == is_event && bytes <= self.max_outbox_bytes;
-        if is_taken { Ok(()) } else { Err(Status::ErrArgument) }
-    }
-}
-
-exports! {
-    /// Sends a text message (`raw`). Like all three it returns `WSG_OK`, `WSG_ERR_ARGUMENT` on a server of the other
-    /// protocol and for what is larger than `max_outbox_bytes`, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside
-    /// the call that gave the handle.
-    pub fn wsg_replies_text(replies: *mut RepliesHandle, text: *const c_char, text_len: usize) -> Status {
-        let text = handle::text(text, text_len)?;
-        handle::with_replies(replies, |replies, asked| {
-            asked.takes(false, text.len())?;
-            replies.text(text);
-            Ok(())
-        })?;
-        Ok(Status::Ok)
-    }
-
-    /// Sends a binary message (`raw`).
-    pub fn wsg_replies_binary(replies: *mut RepliesHandle, payload: *const c_char, payload_len: usize) -> Status {
-        let payload = bytes(payload, payload_len)?;
-        handle::with_replies(replies, |replies, asked| {
-            asked.takes(false, payload.len())?;
-            replies.binary(payload);
-            Ok(())
-        })?;
-        Ok(Status::Ok)
-    }
-
-    /// Emits an event (`json`). `data` and `id` as in `wsg_server_emit` and `wsg_server_reply`.
-    pub fn wsg_replies_emit(replies: *mut RepliesHandle, event: *const c_char, event_len: usize, data: *const c_char,
-        data_len: usize, id: *const c_char, id_len: usize,
-    ) -> Status {
-        handle::with_replies(replies, |replies, asked| {
-            let event = json::event(event, event_len)?;
-            let data = json::checked(asked.known, data, data_len)?;
-            let id = json::checked_id(asked.known, id, id_len)?;
-            asked.takes(true, event.len() + data.len() + id.map_or(0, str::len))?;
-            replies.emit(event, data, id);
-            Ok(())
-        })?;
-        Ok(Status::Ok)
     }
 }

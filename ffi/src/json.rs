@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::handle::{self, Str, buffer, name, text};
+use crate::pointers::{self, Str, buffer, name, text};
 use crate::status::Status;
 
 /// The JSON of a message that a callback is being called with: the library has checked it, so that it can be sent again
@@ -140,7 +140,7 @@ pub(crate) fn checked<'call>(known: Known, data: *const c_char, len: usize) -> R
 
 /// The id of an outgoing event: a JSON string or an integer; `NULL` for none.
 pub(crate) fn checked_id<'call>(known: Known, id: *const c_char, len: usize) -> Result<Option<&'call str>, Status> {
-    let Some(id) = handle::optional_text(id, len)? else { return Ok(None) };
+    let Some(id) = pointers::optional_text(id, len)? else { return Ok(None) };
     let is_integer = || {
         let digits = id.strip_prefix('-').unwrap_or(id);
         digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -266,7 +266,7 @@ exports! {
     pub fn wsg_json_get(json: *const c_char, json_len: usize, pointer: *const c_char, pointer_len: usize,
         value: Option<&mut MaybeUninit<Str>>,
     ) -> Status {
-        let place = handle::out(value)?;
+        let place = pointers::out(value)?;
         place.write(Str::NONE);
         let found = find(name(json, json_len)?, text(pointer, pointer_len)?)?;
         let Some(found) = found else { return Ok(Status::Nothing) };
@@ -282,7 +282,7 @@ exports! {
     pub fn wsg_json_string(json: *const c_char, json_len: usize, buffer: *mut c_char, buffer_len: usize,
         len: Option<&mut MaybeUninit<usize>>,
     ) -> Status {
-        let len = handle::out(len)?;
+        let len = pointers::out(len)?;
         len.write(0);
         let to = self::buffer(buffer, buffer_len)?;
         let said = unquoted(name(json, json_len)?).ok_or(Status::ErrArgument)?;
@@ -294,7 +294,7 @@ exports! {
     /// Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for anything else, and for one that does not fit; `WSG_ERR_NULL` or
     /// `WSG_ERR_UTF8`. `*number` is set on `WSG_OK` only.
     pub fn wsg_json_integer(json: *const c_char, json_len: usize, number: Option<&mut MaybeUninit<i64>>) -> Status {
-        let place = handle::out(number)?;
+        let place = pointers::out(number)?;
         let json = name(json, json_len)?;
         place.write(integer(json).ok_or(Status::ErrArgument)?);
         Ok(Status::Ok)
@@ -308,7 +308,7 @@ exports! {
     pub fn wsg_json_quote(text: *const c_char, text_len: usize, buffer: *mut c_char, buffer_len: usize,
         len: Option<&mut MaybeUninit<usize>>,
     ) -> Status {
-        let len = handle::out(len)?;
+        let len = pointers::out(len)?;
         len.write(0);
         let to = self::buffer(buffer, buffer_len)?;
         let quoted = serde_json::Value::from(self::text(text, text_len)?).to_string();

@@ -9,8 +9,8 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 
 use crate::boundary::foreign;
-use crate::handle::{Str, Userdata, bytes};
-use crate::signals::without_signals;
+use crate::os::without_signals;
+use crate::pointers::{Str, Userdata, bytes};
 use crate::status::Status;
 
 /// How much a record of the log matters.

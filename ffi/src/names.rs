@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use wsguard::binding::Code;
 
-use crate::handle::Str;
+use crate::pointers::Str;
 use crate::status::Status;
 
 /// The ABI that this header describes. It changes when a program must be compiled anew, and the library's soname with it.

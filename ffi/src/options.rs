@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options, compile};
 
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
-use crate::handle::{self, Opaque, Registry, Userdata, lock, name, optional_text};
+use crate::handle::{self, Opaque};
 use crate::inline::{Inline, InlineFn};
 use crate::json;
-use crate::os;
+use crate::os::{self, lock};
+use crate::pointers::{self, Userdata, name, optional_text};
 use crate::status::Status;
 
 /// Options and what belongs to them, to start servers with. `origins` and `auth` have no default: a server does not start
@@ -20,22 +21,18 @@ use crate::status::Status;
 pub enum OptionsHandle {}
 
 impl Opaque for OptionsHandle {
-    type Object = Mutex<Stated>;
+    type Object = Mutex<OptionsText>;
     const KIND: usize = 2;
-    fn registry() -> &'static Registry<Mutex<Stated>> {
-        static OPTIONS: Registry<Mutex<Stated>> = Registry::new();
-        &OPTIONS
-    }
 }
 
 /// What was stated so far.
 #[derive(Clone, Debug, Default)]
-pub struct Stated {
+pub struct OptionsText {
     values: Map<String, Value>,
     pub(crate) inline: Option<Inline>,
 }
 
-impl Stated {
+impl OptionsText {
     /// Whether messages are `raw` rather than `json`.
     pub(crate) fn is_raw(&self) -> bool {
         self.values.get("protocol").is_some_and(|protocol| protocol == "raw")
@@ -151,9 +148,9 @@ exports! {
     /// On success `*options` is owned by the caller, who frees it with `wsg_options_free`. Options may be used from any
     /// thread. Returns `WSG_OK` or `WSG_ERR_NULL`.
     pub fn wsg_options_new(options: Option<&mut MaybeUninit<*mut OptionsHandle>>) -> Status {
-        let place = handle::out(options)?;
+        let place = pointers::out(options)?;
         place.write(core::ptr::null_mut());
-        place.write(handle::insert(Mutex::new(Stated::default()))?);
+        place.write(handle::insert(Mutex::new(OptionsText::default()))?);
         Ok(Status::Ok)
     }
 
@@ -166,7 +163,7 @@ exports! {
         options: Option<&mut MaybeUninit<*mut OptionsHandle>>, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
         explain(error, || {
-            let place = handle::out(options)?;
+            let place = pointers::out(options)?;
             place.write(core::ptr::null_mut());
             let json = name(json, json_len)?;
             Options::from_json(json)?;
@@ -174,7 +171,7 @@ exports! {
                 .map_err(|key| ConfigError::invalid("options", format!("{key:?} is given twice in one object")))?;
             let values: Map<String, Value> =
                 serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-            place.write(handle::insert(Mutex::new(Stated { values, inline: None }))?);
+            place.write(handle::insert(Mutex::new(OptionsText { values, inline: None }))?);
             Ok(())
         })?;
         Ok(Status::Ok)

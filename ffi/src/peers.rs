@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use wsguard::binding::{ConnectionId, ConnectionMap, RevokedUsers};
 
-use crate::handle::{Userdata, lock};
+use crate::os::lock;
+use crate::pointers::Userdata;
 
 #[derive(Debug)]
 struct Peer {

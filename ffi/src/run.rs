@@ -9,9 +9,10 @@ use wsguard::binding::{ConnectionId, Decision, TicketId};
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
 use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
-use crate::handle::{self, Seen, Str};
 use crate::json::{self, Known};
-use crate::server::{Consumer, RunMark, Running, ServerHandle, Taken, consume, running};
+use crate::pointers::{Str, sized};
+use crate::running::{Consumer, RunMark, Running, ServerHandle, Taken, running};
+use crate::seen::{Seen, known, seen};
 use crate::status::Status;
 
 /// What `wsg_server_run` calls; `NULL` for what is of no interest. Each gets `userdata` and the server, and returns 0.
@@ -90,7 +91,7 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
         return false;
     }
     let conn = event.conn;
-    let returned = match handle::seen(event) {
+    let returned = match seen(event) {
         Seen::Upgrade(upgrade) => handlers.upgrade.map(|call| foreign(|| call(userdata, server, upgrade))),
         Seen::Open(open) => handlers.open.map(|call| foreign(|| call(userdata, server, conn, open))),
         Seen::Message(message) => handlers.message.map(|call| foreign(|| call(userdata, server, conn, message))),
@@ -111,7 +112,7 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
 /// end of a connection it hears if it heard of its beginning; of a handshake as long as its answer matters.
 fn is_stale(running: &Running, event: &Event) -> bool {
     let conn = ConnectionId::from_u64(event.conn);
-    match handle::seen(event) {
+    match seen(event) {
         Seen::Upgrade(upgrade) => !running.commands.is_waiting(TicketId::from_u64(upgrade.ticket)),
         Seen::Open(_) if running.peers.is_gone(conn) => {
             running.peers.hide(conn);
@@ -131,7 +132,7 @@ fn fail(running: &Running, event: &Event) {
     if event.conn != 0 {
         let _ = running.peers.closed(conn, running.commands.fail(conn), || running.commands.is_open(conn));
     }
-    if let Seen::Upgrade(upgrade) = handle::seen(event) {
+    if let Seen::Upgrade(upgrade) = seen(event) {
         let _ = running.commands.answer(TicketId::from_u64(upgrade.ticket), Decision::Unavailable);
     }
 }
@@ -149,8 +150,8 @@ fn work(
         if is_stale(running, event) {
             continue;
         }
-        let known = match handle::seen(event) {
-            Seen::Message(message) => handle::known(message),
+        let known = match seen(event) {
+            Seen::Message(message) => known(message),
             _ => Known::NOTHING,
         };
         let fine = json::knowing(known, || dispatch(handlers, userdata, server, event));
@@ -192,9 +193,9 @@ fn serve(
     serve: impl FnOnce(&Running, &Handlers, &mut Consumer<'_>) -> Result<Status, Status>,
 ) -> Result<Status, Failure> {
     let running = running(server)?;
-    let handlers = handle::sized(handlers)?;
+    let handlers = sized(handlers)?;
     check(&running, &handlers)?;
-    let mut consumer = consume(&running)?;
+    let mut consumer = running.consume()?;
     let _mark = RunMark::new(&running);
     let heeds = |has_handler: bool| has_handler || handlers.event.is_some();
     running.commands.heed(

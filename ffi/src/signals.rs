@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::SigSet;
 
-use crate::handle::lock;
-use crate::os::{self, Dispositions};
-use crate::server::{Running, ServerHandle, running};
+use crate::interrupt;
+use crate::os::{self, Dispositions, lock, without_signals};
+use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
 
 /// A server that drains on a signal.
@@ -119,23 +119,6 @@ pub(crate) fn forget(server: *const ServerHandle) {
     }
 }
 
-/// Starts threads that no signal is delivered to: an application's handlers run on its own threads, and a peer that is
-/// gone is an error of a write, not the end of the process (`SIGPIPE`). The mask is put back however `start` ends.
-pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    struct Back(Option<SigSet>);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let _ = self.0.map(|before| before.thread_set_mask());
-        }
-    }
-    let mut blocked = SigSet::all();
-    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGABRT] {
-        blocked.remove(fault);
-    }
-    let _back = Back(blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK).ok());
-    start()
-}
-
 exports! {
     /// Drains the server, as `wsg_server_drain` does, when the process gets SIGINT or SIGTERM. `wsg_server_run` then returns
     /// when all is over. A second signal of the same kind ends the process at once, as it would without this.
@@ -154,25 +137,7 @@ exports! {
     /// Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, `WSG_ERR_HANDLE` for a server
     /// that was freed, or `WSG_ERR_FORKED`.
     pub fn wsg_server_interrupt(server: *mut ServerHandle) -> Status {
-        os::interrupt(server.addr())?;
+        interrupt::interrupt(server.addr())?;
         Ok(Status::Ok)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mask_comes_back_after_a_panic() {
-        let before = SigSet::thread_get_mask().unwrap();
-        let caught = std::panic::catch_unwind(|| {
-            without_signals(|| {
-                assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
-                std::panic::resume_unwind(Box::new("standard error is broken"));
-            });
-        });
-        assert!(caught.is_err());
-        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
     }
 }

@@ -4,9 +4,9 @@ use core::ffi::c_char;
 
 use wsguard::binding::{Accept, Decision, TicketId};
 
-use crate::handle::name;
 use crate::names::WSG_NEVER;
-use crate::server::{ServerHandle, running};
+use crate::pointers::name;
+use crate::running::{ServerHandle, running};
 use crate::status::Status;
 
 fn answer(server: *mut ServerHandle, ticket: u64, decision: Decision) -> Result<Status, Status> {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wsguard::binding::{self, ConnectionId, EventBatch, Status};
 
 use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
-use crate::handle::Str;
 use crate::names::WSG_NEVER;
 use crate::peers::{Opened, Peers};
+use crate::pointers::Str;
 
 /// The events of one batch. The pointers in `events` lead into the lists of their kinds, and those into the rest.
 #[derive(Debug, Default)]
