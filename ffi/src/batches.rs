@@ -11,17 +11,20 @@ use crate::running::{BatchHandle, ServerHandle, Taken, running};
 use crate::status::Status;
 
 exports! {
-    /// Takes the next events, in the order they happened to each connection. Waits at most `timeout_ms`; 0 does not wait,
-    /// a negative number waits for ever.
+    /// Takes the next events, in the order in which they happened to each connection. It waits at most `timeout_ms`
+    /// milliseconds; 0: it does not wait; negative: it waits for ever.
     ///
-    /// On `WSG_OK`, `*batch` is owned by the caller and holds at least one event; it must be freed before the next call.
-    /// Else it is `NULL`: `WSG_NOTHING` when the time is over, when a signal handler has run on this thread, or after
-    /// `wsg_server_interrupt`; `WSG_STOPPED` when the server has stopped and every event was taken. One thread at a time:
-    /// `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from an inline handler; `WSG_ERR_NULL`,
-    /// `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
+    /// On `WSG_OK`, `*batch` holds at least one event. You own it and must free it with `wsg_batch_free` before the
+    /// next call. Otherwise `*batch` is `NULL`.
     ///
-    /// A batch may hold messages of a connection that you close, or whose session ends, while you work on it: before each event
-    /// is handled `wsg_event_is_stale` says so. `wsg_server_run` skips them.
+    /// One thread at a time, and no inline handler or log function. Returns `WSG_OK`; `WSG_NOTHING` when the time is
+    /// over, when a signal handler has run on this thread, and after `wsg_server_interrupt`; `WSG_STOPPED` when the
+    /// server has stopped and every event was taken; `WSG_ERR_BUSY` while another thread is in this function or in
+    /// `wsg_server_run`, and while a batch was not freed; `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+    /// `WSG_ERR_FORKED`.
+    ///
+    /// A batch may hold messages of a connection that you close, or whose session ends, while you handle the batch: ask
+    /// `wsg_event_is_stale` before each event. `wsg_server_run` does that by itself.
     pub fn wsg_server_next(server: *mut ServerHandle, timeout_ms: i64,
         batch: Option<&mut MaybeUninit<*mut BatchHandle>>,
     ) -> Status {
@@ -39,10 +42,11 @@ exports! {
         }
     }
 
-    /// The events of a batch: `*count` of them, one after the other. They, and what they point at, are valid until the batch
-    /// is freed, also when the server was freed before. The size of `wsg_event` never changes.
+    /// Writes a pointer to the first event of a batch to `*events`, and their number to `*count`. The events follow one
+    /// another; the size of `wsg_event` never changes. The events, and what they point at, are valid until the batch is
+    /// freed, even after the server was freed.
     ///
-    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; on an error nothing is written.
     pub fn wsg_batch_events(batch: *const BatchHandle, events: Option<&mut MaybeUninit<*const Event>>,
         count: Option<&mut MaybeUninit<usize>>,
     ) -> Status {
@@ -56,8 +60,9 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Frees a batch, so that the server can reuse its memory. Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, or
-    /// `WSG_ERR_HANDLE` the second time.
+    /// Frees a batch, so that the server can use its memory again. Any thread.
+    ///
+    /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
     pub fn wsg_batch_free(batch: *mut BatchHandle) -> Status {
         let batch = handle::remove(batch)?;
         let _calm = os::calm();

@@ -11,10 +11,10 @@ use crate::handle::{self, Opaque};
 use crate::pointers::Str;
 use crate::status::Status;
 
-/// What went wrong, in words. Made by the functions that take a `wsg_error **`, owned by whoever called them.
+/// An error in words. The functions that take a `wsg_error **` make it; you own it and free it with `wsg_error_free`.
 ///
-/// Such a function always writes to it: `NULL` when it did its work, an error when it did not. `NULL` in place of the
-/// pointer: the caller does not want one.
+/// Such a function always writes to the pointer: `NULL` on success, an error on failure, whatever the reason. Pass
+/// `NULL` instead of the pointer if you do not want an error.
 pub enum ErrorHandle {}
 
 impl Opaque for ErrorHandle {
@@ -96,26 +96,31 @@ fn view(text: &CString) -> Str {
 }
 
 exports! {
-    /// The status that the error explains; `WSG_ERR_HANDLE` for a handle that is none.
+    /// Returns the status that the error explains; `WSG_ERR_HANDLE` if `error` is not valid, `WSG_ERR_NULL` if it is
+    /// `NULL`. Any thread.
     pub fn wsg_error_status(error: *const ErrorHandle) -> Status {
         Ok(handle::find(error)?.status)
     }
 
-    /// One line: what is wrong and what is accepted. It never holds a credential.
+    /// Returns one line that says what is wrong and what is accepted. It never contains a credential.
     ///
-    /// Ends with a zero byte; valid until the error is freed. Empty for a handle that is none.
+    /// The text ends with a zero byte and is valid until the error is freed. Empty if `error` is `NULL` or not valid.
+    /// Any thread.
     pub fn wsg_error_message(error: *const ErrorHandle) -> Str {
         Ok(view(&handle::find(error)?.message))
     }
 
-    /// The option at fault, as a path: `rate_limit.per_second`. Empty where there is none.
+    /// Returns the option at fault as a path: `rate_limit.per_second`. Empty if no option is at fault, and if `error`
+    /// is `NULL` or not valid.
     ///
-    /// Ends with a zero byte; valid until the error is freed.
+    /// The text ends with a zero byte and is valid until the error is freed. Any thread.
     pub fn wsg_error_option(error: *const ErrorHandle) -> Str {
         Ok(handle::find(error)?.option.as_ref().map_or(Str::of(""), view))
     }
 
-    /// Frees an error. Thread-safe, like everything that takes one.
+    /// Frees an error. Any thread.
+    ///
+    /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
     pub fn wsg_error_free(error: *mut ErrorHandle) -> Status {
         handle::remove(error)?;
         Ok(Status::Ok)

@@ -12,10 +12,11 @@ use crate::peers::Peers;
 use crate::pointers::{Str, Userdata};
 use crate::replies::{Asked, RepliesHandle, lend_replies};
 
-/// An inline handler. It returns `WSG_INLINE_DONE`, `WSG_INLINE_PASS` to let the application's thread have the message,
-/// or `WSG_INLINE_FAIL` (and any other number), which closes the connection with 1011.
+/// An inline handler. It returns `WSG_INLINE_DONE` if it has handled the message, `WSG_INLINE_PASS` to leave it to the
+/// application, or `WSG_INLINE_FAIL` (or any other number), which closes the connection with 1011.
 ///
-/// A message is offered only when nothing earlier of its connection is still with the application: order is kept.
+/// It is called for a message only if the application has taken and freed every earlier event of the connection: the
+/// order of messages is kept.
 pub type InlineFn = Option<
     extern "C-unwind" fn(
         userdata: *mut c_void,
@@ -25,14 +26,14 @@ pub type InlineFn = Option<
     ) -> c_int,
 >;
 
-/// What an inline handler returns.
+/// The result of an inline handler.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub enum InlineOutcome {
-    /// The message goes to `wsg_server_next` or `wsg_server_run` like any other. After an answer was given it is a failure:
-    /// the peer would get two.
+    /// The message goes to `wsg_server_next` or `wsg_server_run`. After a reply this is a failure: the peer would get two
+    /// answers.
     Pass = 0,
-    /// The message was dealt with.
+    /// The handler has handled the message.
     Done = 1,
     /// The handler failed.
     Fail = -1,

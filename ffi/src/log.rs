@@ -13,33 +13,33 @@ use crate::os::without_signals;
 use crate::pointers::{Str, Userdata, bytes};
 use crate::status::Status;
 
-/// How much a record of the log matters.
+/// The level of a log record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub enum LogLevel {
-    /// Something failed that should not.
+    /// Something failed that should not fail.
     Error = 1,
     /// A peer was refused or closed.
     Warn = 2,
     /// What the server is doing.
     Info = 3,
-    /// More than most want to know.
+    /// Details for a search.
     Debug = 4,
 }
 
-/// One record of the log, valid during the call.
+/// A log record. It is valid during the call.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct LogRecord {
-    /// How much it matters.
+    /// The level.
     pub level: LogLevel,
-    /// Who says it: `wsguard::verdict`, `wsguard::handler`, `wsguard`.
+    /// The source: `wsguard::verdict`, `wsguard::handler` or `wsguard`.
     pub target: Str,
-    /// The whole record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`.
+    /// The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`.
     pub text: Str,
 }
 
-/// A function that takes the log.
+/// A function that receives log records.
 pub type LogFn = Option<extern "C-unwind" fn(userdata: *mut c_void, record: *const LogRecord)>;
 
 /// Where the log goes: not said, standard error, a function.
@@ -120,10 +120,10 @@ impl tracing::Subscriber for Callback {
 }
 
 exports! {
-    /// Sends the library's log to standard error, one line per record, for the rest of the process.
+    /// Sends the library's log to standard error, one line per record, until the process ends. Without this call and
+    /// `wsg_log_to_callback` the library logs nowhere.
     ///
-    /// Without it and `wsg_set_log` nothing is logged. Returns `WSG_OK`, also when called again; `WSG_ERR_BUSY` after
-    /// `wsg_set_log`.
+    /// Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` after `wsg_log_to_callback`.
     pub fn wsg_log_to_stderr() -> Status {
         if settle(1) {
             // A log whose reader is gone must not end the process: its thread is started here.
@@ -132,13 +132,16 @@ exports! {
         if DESTINATION.load(Ordering::Acquire) == 1 { Ok(Status::Ok) } else { Err(Status::ErrBusy) }
     }
 
-    /// Sends the library's log to `log`, up to this level (a `wsg_log_level`), for the rest of the process.
+    /// Sends the library's log to `log`, up to this level (a `wsg_log_level`), until the process ends. The library
+    /// keeps `userdata` and never follows it.
     ///
-    /// It is called from every thread that has something to say, the library's own and those that call it, several at once.
-    /// It must not block; what it makes the library log is not logged, and `wsg_server_start`, `_next`, `_run` and
-    /// `_free` answer `WSG_ERR_REENTRANT` in it. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT` for a level that is
-    /// none, or `WSG_ERR_BUSY` when the log goes somewhere already.
-    pub fn wsg_set_log(log: LogFn, userdata: *mut c_void, level: u32) -> Status {
+    /// The library calls `log` from its own threads and from yours, from several at once. `log` must not block. What it
+    /// makes the library log is dropped, and `wsg_server_start`, `_next`, `_run` and `_free` return `WSG_ERR_REENTRANT`
+    /// in it.
+    ///
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_NULL` if `log` is `NULL`; `WSG_ERR_ARGUMENT` if the level is none;
+    /// `WSG_ERR_BUSY` if the log goes somewhere already.
+    pub fn wsg_log_to_callback(log: LogFn, userdata: *mut c_void, level: u32) -> Status {
         let log = log.ok_or(Status::ErrNull)?;
         let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
         let level = levels.into_iter().find(|known| *known as u32 == level).ok_or(Status::ErrArgument)?;
@@ -150,8 +153,8 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Writes a record to the library's log, as `wsguard::handler`, level error: for what a handler failed with. Control
-    /// characters are replaced, and what is longer than 1024 bytes is cut.
+    /// Writes one record to the library's log, with target `wsguard::handler` and level error: what a handler of yours
+    /// failed with. The library replaces control characters and cuts the text after 1024 bytes.
     ///
     /// Any thread. Returns `WSG_OK` or `WSG_ERR_NULL`.
     pub fn wsg_log_failure(text: *const c_char, text_len: usize) -> Status {

@@ -16,8 +16,7 @@ use crate::os::{self, lock};
 use crate::pointers::{self, Userdata, name, optional_text};
 use crate::status::Status;
 
-/// Options and what belongs to them, to start servers with. `origins` and `auth` have no default: a server does not start
-/// without them.
+/// The options to start servers with. `origins` and `auth` have no default: a server does not start without them.
 pub enum OptionsHandle {}
 
 impl Opaque for OptionsHandle {
@@ -212,13 +211,6 @@ exports! {
         set(options, error, "listen", || Ok(name(address, address_len)?.into()))
     }
 
-    /// Sets `threads`: how many I/O threads; 0 is one per core.
-    pub fn wsg_options_set_threads(options: *mut OptionsHandle, threads: usize,
-        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
-    ) -> Status {
-        set(options, error, "threads", || Ok(threads.into()))
-    }
-
     /// Adds one of the `origins` that may connect: `https://app.example.com`.
     pub fn wsg_options_add_origin(options: *mut OptionsHandle, origin: *const c_char, origin_len: usize,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
@@ -276,13 +268,6 @@ exports! {
         set(options, error, "tls", || Ok(json!({"cert": name(cert, cert_len)?, "key": name(key, key_len)?})))
     }
 
-    /// Sets `protocol`: `json` or `raw`.
-    pub fn wsg_options_set_protocol(options: *mut OptionsHandle, protocol: *const c_char, protocol_len: usize,
-        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
-    ) -> Status {
-        set(options, error, "protocol", || Ok(name(protocol, protocol_len)?.into()))
-    }
-
     /// Adds one of the `events` a peer may send. `schema` is a JSON Schema for its data, or `NULL` for any data. An event
     /// that is there already is replaced.
     pub fn wsg_options_add_event(options: *mut OptionsHandle, name: *const c_char, name_len: usize,
@@ -306,13 +291,6 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sets `max_message_bytes`.
-    pub fn wsg_options_set_max_message_bytes(options: *mut OptionsHandle, bytes: usize,
-        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
-    ) -> Status {
-        set(options, error, "max_message_bytes", || Ok(bytes.into()))
-    }
-
     /// Answers messages on the library's own I/O threads, which is the fastest way to: `handler` is called between reading
     /// a message and writing the answer. `NULL` takes it away.
     ///
@@ -323,7 +301,7 @@ exports! {
     /// Some thread must take events all the same: `wsg_server_run` with no handlers will do. A message comes here only when
     /// the application has taken and freed every earlier event of its connection that wakes it; other messages go to the
     /// application. The open of a connection wakes `wsg_server_run` only if `handlers.open` or `.event` is set. Without them,
-    /// and after `wsg_server_heed` without opens, `handler` may be called before `wsg_server_next` gives the open of that
+    /// and after `wsg_server_set_interest` without opens, `handler` may be called before `wsg_server_next` gives the open of that
     /// connection. `wsg_conn_set_data` works there already.
     ///
     /// Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.

@@ -6,14 +6,14 @@ use core::mem::MaybeUninit;
 
 use crate::status::Status;
 
-/// A text or bytes of the library, seen by C: `data` is `NULL` where there is none. Not terminated by a zero byte unless
-/// the function that gives it says so.
+/// A text, or bytes, that the library owns. `data` is `NULL` if there is none, which is not the same as an empty text.
+/// A zero byte follows only if the function says so.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Str {
     /// The first byte.
     pub data: *const c_char,
-    /// How many bytes.
+    /// The number of bytes.
     pub len: usize,
 }
 
@@ -53,6 +53,22 @@ pub(crate) fn bytes<'call>(data: *const c_char, len: usize) -> Result<&'call [u8
     // SAFETY: not null and not longer than an object can be; the header asks that `len` bytes are readable and unchanged
     // until the call returns, and what is longer-lived than the call is copied.
     Ok(unsafe { core::slice::from_raw_parts(data.cast(), len) })
+}
+
+/// The connections of an argument. `NULL` is accepted for none.
+pub(crate) fn connections<'call>(first: *const u64, count: usize) -> Result<&'call [u64], Status> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if first.is_null() {
+        return Err(Status::ErrNull);
+    }
+    if !first.is_aligned() || count > isize::MAX as usize / size_of::<u64>() {
+        return Err(Status::ErrArgument);
+    }
+    // SAFETY: not null, aligned and not longer than an object can be; the header asks for `count` numbers that stay as they
+    // are until the call returns.
+    Ok(unsafe { core::slice::from_raw_parts(first, count) })
 }
 
 /// The text of an argument.
@@ -217,5 +233,14 @@ mod tests {
         assert_eq!(text(core::ptr::null(), 1), Err(Status::ErrNull));
         assert_eq!(text(c"\xff".as_ptr(), 1), Err(Status::ErrUtf8));
         assert_eq!(bytes(c"x".as_ptr(), usize::MAX), Err(Status::ErrArgument));
+    }
+
+    #[test]
+    fn a_list_of_connections_is_a_pointer_and_a_count() {
+        assert_eq!(connections(core::ptr::null(), 0), Ok(&[][..]));
+        assert_eq!(connections(core::ptr::null(), 1), Err(Status::ErrNull));
+        assert_eq!(connections([7, 8].as_ptr(), 2), Ok(&[7, 8][..]));
+        assert_eq!(connections([7, 8].as_ptr().wrapping_byte_add(1), 1), Err(Status::ErrArgument));
+        assert_eq!(connections([7].as_ptr(), usize::MAX), Err(Status::ErrArgument));
     }
 }

@@ -13,8 +13,8 @@ use crate::json::{self, Known};
 use crate::pointers::{self, bytes};
 use crate::status::Status;
 
-/// The answers of an inline handler, to the connection that sent the message. Valid during the call it was given to, on
-/// that thread; afterwards it is an invalid handle.
+/// The replies of an inline handler, to the connection that sent the message. The library owns it; it is valid during
+/// the call that it was passed to, on that thread.
 pub enum RepliesHandle {}
 
 /// The message that an inline handler answers, and what bounds its answers.
@@ -108,10 +108,12 @@ pub(crate) fn is_inline() -> bool {
 }
 
 exports! {
-    /// Sends a text message (`raw`). Like all three it returns `WSG_OK`, `WSG_ERR_ARGUMENT` on a server of the other
-    /// protocol and for what is larger than `max_outbox_bytes`, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside
-    /// the call that gave the handle.
-    pub fn wsg_replies_text(replies: *mut RepliesHandle, text: *const c_char, text_len: usize) -> Status {
+    /// Sends a text message (`raw`) to the connection that the inline handler was called for.
+    ///
+    /// Only during that call, on its thread. Like the other answers this returns `WSG_OK`; `WSG_ERR_ARGUMENT` on a
+    /// server of the other protocol, and for more than `max_outbox_bytes`; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, or
+    /// `WSG_ERR_HANDLE` outside the call.
+    pub fn wsg_replies_send_text(replies: *mut RepliesHandle, text: *const c_char, text_len: usize) -> Status {
         let text = pointers::text(text, text_len)?;
         with_replies(replies, |replies, asked| {
             asked.takes(false, text.len())?;
@@ -121,8 +123,8 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sends a binary message (`raw`).
-    pub fn wsg_replies_binary(replies: *mut RepliesHandle, payload: *const c_char, payload_len: usize) -> Status {
+    /// Sends a binary message (`raw`). Otherwise as `wsg_replies_send_text`.
+    pub fn wsg_replies_send_binary(replies: *mut RepliesHandle, payload: *const c_char, payload_len: usize) -> Status {
         let payload = bytes(payload, payload_len)?;
         with_replies(replies, |replies, asked| {
             asked.takes(false, payload.len())?;
@@ -132,9 +134,24 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Emits an event (`json`). `data` and `id` as in `wsg_server_emit` and `wsg_server_reply`.
+    /// Emits an event (`json`). `data` is as in `wsg_conn_emit`. Otherwise as `wsg_replies_send_text`.
     pub fn wsg_replies_emit(replies: *mut RepliesHandle, event: *const c_char, event_len: usize, data: *const c_char,
-        data_len: usize, id: *const c_char, id_len: usize,
+        data_len: usize,
+    ) -> Status {
+        with_replies(replies, |replies, asked| {
+            let event = json::event(event, event_len)?;
+            let data = json::checked(asked.known, data, data_len)?;
+            asked.takes(true, event.len() + data.len())?;
+            replies.emit(event, data, None);
+            Ok(())
+        })?;
+        Ok(Status::Ok)
+    }
+
+    /// Emits an event (`json`) in reply to the message that carried `id`. `id` and `data` are as in `wsg_conn_reply`.
+    /// Otherwise as `wsg_replies_send_text`.
+    pub fn wsg_replies_reply(replies: *mut RepliesHandle, id: *const c_char, id_len: usize, event: *const c_char,
+        event_len: usize, data: *const c_char, data_len: usize,
     ) -> Status {
         with_replies(replies, |replies, asked| {
             let event = json::event(event, event_len)?;

@@ -30,7 +30,7 @@ impl Opaque for ServerHandle {
     const KIND: usize = 3;
 }
 
-/// Events that were taken together.
+/// A batch: events that were taken together.
 pub enum BatchHandle {}
 
 impl Opaque for BatchHandle {

@@ -16,33 +16,33 @@ use crate::running::{Running, ServerHandle, must_not_wait, running};
 use crate::signals;
 use crate::status::Status;
 
-/// What a server's counters are at one moment. New ones are added at the end.
+/// The counters of a server at one moment. Later versions add members at the end.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Stats {
-    /// Connections that hold a place, handshakes included.
+    /// Connections that count against the limits, opening handshakes included.
     pub connections: u64,
-    /// Connections that are open.
+    /// Open connections.
     pub open: u64,
-    /// Connections ever opened.
+    /// Connections that were opened since the start.
     pub opened_total: u64,
-    /// Valid messages received.
+    /// Valid messages that were received since the start.
     pub messages_in: u64,
-    /// Bytes received after handshakes, framing included.
+    /// Bytes received after opening handshakes, frame headers included.
     pub bytes_in: u64,
-    /// Bytes written after handshakes, framing included.
+    /// Bytes sent after opening handshakes, frame headers included.
     pub bytes_out: u64,
-    /// Bytes of events that the application has not taken yet.
+    /// Bytes of events that the application has not taken.
     pub inbox_bytes: u64,
-    /// Bytes that peers have not read yet.
+    /// Bytes that peers have not read.
     pub outbox_bytes: u64,
-    /// Messages that wait for their rate limit.
+    /// Messages that are delayed by a rate limit.
     pub delayed: u64,
-    /// Handshakes that wait for the application.
+    /// Opening handshakes that wait for the application.
     pub pending_auth: u64,
-    /// Handshakes among the events that the application has not let go; those whose peer has left included.
+    /// Opening handshakes among the events that the application has not freed, those whose peer has left included.
     pub upgrades_in_inbox: u64,
-    /// Handshakes that are only still there to be refused.
+    /// Opening handshakes that are being refused.
     pub refusing: u64,
     /// Rooms with at least one member, counted on each I/O thread.
     pub rooms: u64,
@@ -50,15 +50,54 @@ pub struct Stats {
     pub room_memberships: u64,
 }
 
+impl Stats {
+    fn of(now: &wsguard::binding::Stats) -> Self {
+        let [
+            connections,
+            open,
+            opened_total,
+            messages_in,
+            bytes_in,
+            bytes_out,
+            inbox_bytes,
+            outbox_bytes,
+            delayed,
+            pending_auth,
+            upgrades_in_inbox,
+            refusing,
+            rooms,
+            room_memberships,
+        ] = now.fields().map(|(_, value)| value);
+        Self {
+            connections,
+            open,
+            opened_total,
+            messages_in,
+            bytes_in,
+            bytes_out,
+            inbox_bytes,
+            outbox_bytes,
+            delayed,
+            pending_auth,
+            upgrades_in_inbox,
+            refusing,
+            rooms,
+            room_memberships,
+        }
+    }
+}
+
 exports! {
-    /// Checks the options, binds, and starts the I/O threads. The policy in force is logged as one line.
+    /// Checks the options, listens, and starts the I/O threads. It logs the policy in force as one line.
     ///
-    /// The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
-    /// else it is `NULL`. `*error` is written as `wsg_error` says. Returns `WSG_OK`, an error of options
-    /// (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`, `WSG_ERR_START`, `WSG_ERR_NULL` or
-    /// `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler or a log function.
+    /// The options stay yours. On `WSG_OK` you own `*server` and free it with `wsg_server_free`; otherwise `*server` is
+    /// `NULL`. The call writes `*error` as `wsg_error` says.
     ///
-    /// No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
+    /// Any thread but those of inline handlers and log functions. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
+    /// `WSG_ERR_MISSING_OPTION`, `WSG_ERR_INVALID_OPTION` or `WSG_ERR_CONTRADICTION` for the options; `WSG_ERR_LISTEN`,
+    /// `WSG_ERR_START`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+    ///
+    /// The I/O threads block every signal, and a peer that has left raises no `SIGPIPE`.
     pub fn wsg_server_start(options: *const OptionsHandle, server: Option<&mut MaybeUninit<*mut ServerHandle>>,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -86,12 +125,14 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Stops the server, waits for its threads, and frees it. Connections that are open are dropped; drain first for the
-    /// gentle way. A batch that was not freed stays valid.
+    /// Stops the server, waits for its threads, and frees it. It drops open connections: call `wsg_server_drain` first
+    /// to close them properly. A batch that was not freed stays valid.
     ///
-    /// Any thread but those of inline handlers, and not inside `wsg_server_run` of the same server: `WSG_ERR_REENTRANT`.
-    /// A `wsg_server_next` or `wsg_server_run` on another thread ends first, so a callback must not wait for this call.
-    /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
+    /// The call also waits for a `wsg_server_next` or `wsg_server_run` on another thread, so no callback may wait for
+    /// this call. In a forked child it only frees the child's handle.
+    ///
+    /// Any thread but those of inline handlers and log functions, and not inside `wsg_server_run` of the same server:
+    /// there it returns `WSG_ERR_REENTRANT`. Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
         let found = handle::find(server);
         let is_forked = found.as_ref().is_ok_and(|running| !running.is_here());
@@ -111,18 +152,22 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// The address it listens on, with the real port. Ends with a zero byte; valid until the server is freed. Empty for a
-    /// handle that is none.
+    /// Returns the address that the server listens on, with the real port. Empty if `server` is `NULL` or not valid.
+    ///
+    /// The text ends with a zero byte and is valid until the server is freed. Any thread.
     pub fn wsg_server_address(server: *const ServerHandle) -> Str {
         let running = running(server)?;
         Ok(Str { data: running.address.as_ptr(), len: running.address.as_bytes().len() })
     }
 
-    /// A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
+    /// Writes to `*fd` a file descriptor that is readable while there may be events, for epoll, poll, libuv or
+    /// libevent. It is readable after the start.
     ///
-    /// When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not
-    /// read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
-    /// `WSG_ERR_FORKED`.
+    /// When it is readable, call `wsg_server_next` or `wsg_server_run_once` with timeout 0 until it returns
+    /// `WSG_NOTHING`. The descriptor is the library's: do not read, write or close it. It is valid until the server is
+    /// freed.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_fd(server: *const ServerHandle, fd: Option<&mut MaybeUninit<c_int>>) -> Status {
         let place = out(fd)?;
         let number = running(server)?.interrupter.notifier.number();
@@ -130,67 +175,61 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
-    /// left after `timeout_ms` is dropped (`WSG_NEVER`: it takes as long as it takes). Does not wait: `wsg_server_next`
-    /// answers `WSG_STOPPED` and `wsg_server_run` returns when all is over. What this thread sent before goes out before.
-    /// Safe to repeat. Any thread, also in callbacks and inline handlers; of a signal handler see
-    /// `wsg_server_drain_on_signals` and `wsg_server_interrupt`.
+    /// Shuts the server down in an orderly way. New handshakes are answered with 503. Every open connection is closed
+    /// with 1012, spread over `jitter_ms` milliseconds. The server drops what is still open after
+    /// `timeout_ms` milliseconds; `WSG_NEVER`: it waits for ever. The defaults are `WSG_DEFAULT_DRAIN_TIMEOUT_MS` and
+    /// `WSG_DEFAULT_DRAIN_JITTER_MS`.
     ///
-    /// Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// The call does not wait. When every connection has ended, `wsg_server_next` returns `WSG_STOPPED` and
+    /// `wsg_server_run` returns. What this thread has sent before is sent before the close frames. A second call may
+    /// shorten the time.
+    ///
+    /// Any thread, callbacks and inline handlers included; in a signal handler use `wsg_server_interrupt`, or call
+    /// `wsg_server_drain_on_signals` beforehand. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+    /// `WSG_ERR_FORKED`.
     pub fn wsg_server_drain(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) -> Status {
         let running = running(server)?;
         running.commands.drain(timeout_ms, jitter_ms);
         Ok(Status::Ok)
     }
 
-    /// Stops at once: every connection is dropped, after what this thread sent before was handed to the system. No
-    /// handler of `wsg_server_run` is called any more for what was read of them. Does not wait, and frees nothing. As
-    /// `wsg_server_drain` otherwise.
+    /// Stops the server at once: it hands what this thread has sent to the system, then drops every connection. From
+    /// here on `wsg_server_run` calls no handler for messages that were received before. The call does not wait, and it
+    /// frees nothing.
+    ///
+    /// Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+    /// `WSG_ERR_FORKED`.
     pub fn wsg_server_stop(server: *mut ServerHandle) -> Status {
         running(server)?.stop();
         Ok(Status::Ok)
     }
 
-    /// Reads certificate and key again. A bad pair keeps the old one, and is an error that says so.
+    /// Reads the certificate and the key of the option `tls` again, for new connections. If they do not fit, the old
+    /// ones stay in use. The call writes `*error` as `wsg_error` says.
     ///
-    /// Any thread; it reads files. Returns `WSG_OK`, `WSG_ERR_INVALID_OPTION`, `WSG_ERR_ARGUMENT` without the option `tls`,
-    /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// Any thread; it reads files. Returns `WSG_OK`; `WSG_ERR_INVALID_OPTION` for what was read; `WSG_ERR_ARGUMENT`
+    /// without the option `tls`; `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_reload_tls(server: *mut ServerHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
     ) -> Status {
         explain(error, || Ok(running(server)?.commands.reload_tls()?))?;
         Ok(Status::Ok)
     }
 
-    /// The counters now. `stats_len` is `sizeof(wsg_stats)`: the library fills what this header knows of, and with 0 what
-    /// the library does not.
+    /// Writes the counters of this moment to `*stats`. Pass `sizeof(wsg_stats)` as `stats_len`: the library writes as
+    /// many members as this header has, and 0 for those that it does not know.
     ///
-    /// Any thread. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a size that is none, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if `stats_len` is 0 or larger than any `wsg_stats` can be;
+    /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_stats(server: *const ServerHandle, stats: *mut Stats, stats_len: usize) -> Status {
-        let now = running(server)?.commands.stats();
-        let seen = Stats {
-            connections: now.connections,
-            open: now.open,
-            opened_total: now.opened_total,
-            messages_in: now.messages_in,
-            bytes_in: now.bytes_in,
-            bytes_out: now.bytes_out,
-            inbox_bytes: now.inbox_bytes,
-            outbox_bytes: now.outbox_bytes,
-            delayed: now.delayed,
-            pending_auth: now.pending_auth,
-            upgrades_in_inbox: now.upgrades_in_inbox,
-            refusing: now.refusing,
-            rooms: now.rooms,
-            room_memberships: now.room_memberships,
-        };
+        let seen = Stats::of(&running(server)?.commands.stats());
         copy_out(&seen, stats, stats_len)?;
         Ok(Status::Ok)
     }
 
-    /// How often `verdict` (a `wsg_verdict`) was the verdict.
+    /// Writes to `*count` how often `verdict` (a `wsg_verdict`) was given since the start.
     ///
-    /// Any thread. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a number that is no verdict, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
-    /// `WSG_ERR_FORKED`.
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if the number is no verdict; `WSG_ERR_NULL`, `WSG_ERR_HANDLE`
+    /// or `WSG_ERR_FORKED`.
     pub fn wsg_server_verdict_count(server: *const ServerHandle, verdict: u32, count: Option<&mut MaybeUninit<u64>>
     ) -> Status {
         let place = out(count)?;

@@ -120,22 +120,25 @@ pub(crate) fn forget(server: *const ServerHandle) {
 }
 
 exports! {
-    /// Drains the server, as `wsg_server_drain` does, when the process gets SIGINT or SIGTERM. `wsg_server_run` then returns
-    /// when all is over. A second signal of the same kind ends the process at once, as it would without this.
+    /// Makes SIGINT and SIGTERM drain the server, as `wsg_server_drain` does with the same times. `wsg_server_run`
+    /// returns when every connection has ended. A second signal of the same kind ends the process at once, as it would
+    /// without this call.
     ///
-    /// The handlers go with the last server that has them. Returns `WSG_OK`; `WSG_ERR_BUSY` when the application has a
-    /// handler of its own for one of the two (a signal that is ignored stays ignored); `WSG_ERR_START`, `WSG_ERR_NULL`,
-    /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// The library's signal handlers stay until the last server that uses them is freed. A signal that the process
+    /// ignores stays ignored.
+    ///
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_BUSY` if the program has a handler of its own for one of the two signals;
+    /// `WSG_ERR_START`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_drain_on_signals(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) -> Status {
         drain_on_signals(server, timeout_ms, jitter_ms)?;
         Ok(Status::Ok)
     }
 
-    /// Lets a `wsg_server_next` or `wsg_server_run` of this server return `WSG_NOTHING`: the one that waits, or else the next
-    /// one, before it takes anything. A handler that is running ends first.
+    /// Makes a `wsg_server_next`, `wsg_server_run` or `wsg_server_run_once` of this server return `WSG_NOTHING`: the
+    /// one that is waiting, otherwise the next one, before it takes any event. A handler that is running ends first.
     ///
-    /// Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, `WSG_ERR_HANDLE` for a server
-    /// that was freed, or `WSG_ERR_FORKED`.
+    /// Any thread, and the only function of this library that a signal handler may call. Returns `WSG_OK`,
+    /// `WSG_ERR_HANDLE` if `server` is `NULL`, freed or not valid, or `WSG_ERR_FORKED`.
     pub fn wsg_server_interrupt(server: *mut ServerHandle) -> Status {
         interrupt::interrupt(server.addr())?;
         Ok(Status::Ok)

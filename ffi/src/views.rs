@@ -206,9 +206,12 @@ impl Kept<'_> {
 
     fn violation(&mut self, violation: &binding::ViolationEvent) -> Violation {
         Violation {
-            verdict: violation.code as u32,
+            code: violation.code as u32,
+            close_code: if violation.conn.is_some() { violation.code.close_code() } else { 0 },
+            http_status: if violation.conn.is_some() { 0 } else { violation.code.http_status() },
             ip: self.text(violation.ip.map(|ip| ip.to_string())),
             user: Str::maybe(violation.user.as_deref()),
+            conn_id: violation.conn.map_or(0, ConnectionId::to_u64),
             event: Str::maybe(violation.event.as_deref()),
             detail: Str::of(&violation.detail),
         }
@@ -225,6 +228,6 @@ fn seen_message(message: &binding::JsonMessage<'_>) -> Message {
             Some(Status::Ok) => MessageStatus::Ok,
             Some(Status::Error) => MessageStatus::Error,
         },
-        bytes: message.bytes,
+        size_bytes: message.bytes,
     }
 }

@@ -59,6 +59,7 @@ const NAMES: &[(&str, &str)] = &[
     ("InlineOutcome", "wsg_inline_outcome"),
     ("Stats", "wsg_stats"),
     ("Handlers", "wsg_handlers"),
+    ("Interest", "wsg_interest"),
     ("LogLevel", "wsg_log_level"),
     ("LogRecord", "wsg_log_record"),
     ("LogFn", "wsg_log_fn"),
@@ -146,7 +147,7 @@ fn generated() -> String {
             ..EnumConfig::default()
         },
         export: ExportConfig {
-            include: vec!["InlineOutcome".to_owned()],
+            include: vec!["InlineOutcome".to_owned(), "Interest".to_owned()],
             rename: NAMES.iter().map(|(rust, c)| ((*rust).to_owned(), (*c).to_owned())).collect(),
             ..ExportConfig::default()
         },
