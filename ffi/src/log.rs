@@ -23,7 +23,7 @@ pub enum LogLevel {
     Warn = 2,
     /// What the server is doing.
     Info = 3,
-    /// Details for a search.
+    /// Details for debugging.
     Debug = 4,
 }
 
