@@ -218,7 +218,7 @@ typedef enum {
   WSG_LOG_WARN = 2,
   /** What the server is doing. */
   WSG_LOG_INFO = 3,
-  /** Details for a search. */
+  /** Details for debugging. */
   WSG_LOG_DEBUG = 4,
 } wsg_log_level;
 
@@ -651,32 +651,38 @@ wsg_status wsg_log_failure(const char *text, size_t text_len);
 wsg_str wsg_upgrade_header(const wsg_upgrade *upgrade, const char *name, size_t name_len);
 
 /**
- * Empty options: every default, and the two that have none still to be stated.
+ * Makes empty options: every option has its default, and `origins` and `auth` are still missing.
  *
- * On success `*options` is owned by the caller, who frees it with `wsg_options_free`. Options may be used from any
- * thread. Returns `WSG_OK` or `WSG_ERR_NULL`.
+ * On `WSG_OK` you own `*options` and free it with `wsg_options_free`. Any thread may use it. Returns `WSG_OK` or
+ * `WSG_ERR_NULL`.
  */
 wsg_status wsg_options_new(wsg_options **options);
 
 /**
- * Options from the text of a JSON object, `json_len` bytes: every option of the contract under its own name.
+ * Makes options from the text of a JSON object, with every option under its own name.
  *
- * On success `*options` is owned by the caller, else it is `NULL`. `*error` is written as `wsg_error` says. Returns
- * `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, or not JSON), `WSG_ERR_NULL` or
- * `WSG_ERR_UTF8`. Ranges, required options and contradictions are `wsg_server_start`'s to find.
+ * On `WSG_OK` you own `*options` and free it with `wsg_options_free`; otherwise `*options` is `NULL`. The call
+ * writes `*error` as `wsg_error` says.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, or not JSON),
+ * `WSG_ERR_NULL` or `WSG_ERR_UTF8`. `wsg_server_start` checks ranges, required options and contradictions.
  */
 wsg_status wsg_options_from_json(const char *json, size_t json_len, wsg_options **options, wsg_error **error);
 
-/** Frees options; servers that were started with them go on. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`. */
+/**
+ * Frees options. Servers that were started with them go on. Any thread.
+ *
+ * Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
+ */
 wsg_status wsg_options_free(wsg_options *options);
 
 /**
- * Sets any option by its name, to a JSON text: `"rate_limit"`, `{"per_second": 5, "burst": 10}`. What was stated of it
- * before is replaced.
+ * Sets any option, by its name, to a JSON text: `"rate_limit"` to `{"per_second": 5, "burst": 10}`. It replaces
+ * the value that was set before.
  *
- * Like every setter below it checks the option by itself, writes `*error` as `wsg_error` says, and changes nothing on an
- * error. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, not JSON, out of range),
- * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_UTF8`.
+ * Like every setter below it checks the option by itself, writes `*error` as `wsg_error` says, and changes nothing
+ * on an error. Any thread. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, not
+ * JSON, out of range), `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_UTF8`.
  */
 wsg_status wsg_options_set(wsg_options *options,
                            const char *name,
@@ -685,25 +691,32 @@ wsg_status wsg_options_set(wsg_options *options,
                            size_t json_len,
                            wsg_error **error);
 
-/** Sets `listen`: `host:port` (port 0: any free one), `unix:PATH` or `fd:N`. */
+/** Sets `listen`: `host:port` (port 0: any free port), `unix:PATH` or `fd:N`. Otherwise as `wsg_options_set`. */
 wsg_status wsg_options_set_listen(wsg_options *options, const char *address, size_t address_len, wsg_error **error);
 
-/** Adds one of the `origins` that may connect: `https://app.example.com`. */
+/** Adds an origin to `origins`, whose pages may connect: `https://app.example.com`. Otherwise as `wsg_options_set`. */
 wsg_status wsg_options_add_origin(wsg_options *options, const char *origin, size_t origin_len, wsg_error **error);
 
 /**
- * Sets `auth` to `callback`: every handshake that passes the other checks is a `WSG_EVENT_UPGRADE`, whose ticket
- * wants an answer. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+ * Sets `auth` to `callback`: an opening handshake that passes every other check becomes a `WSG_EVENT_UPGRADE`, and
+ * waits for an answer to its ticket.
+ *
+ * Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
  */
 wsg_status wsg_options_set_auth_callback(wsg_options *options, wsg_error **error);
 
 /**
- * Sets `auth` to `none`: every peer that passes the other checks is accepted, without a user.
- * `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+ * Sets `auth` to `none`: a peer that passes every other check is accepted without a user.
+ *
+ * Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
  */
 wsg_status wsg_options_set_auth_none(wsg_options *options, wsg_error **error);
 
-/** Adds a token of `user` to the tokens of `auth`. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else. */
+/**
+ * Adds a token of `user` to the tokens of `auth`.
+ *
+ * Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
+ */
 wsg_status wsg_options_add_token(wsg_options *options,
                                  const char *token,
                                  size_t token_len,
@@ -711,7 +724,10 @@ wsg_status wsg_options_add_token(wsg_options *options,
                                  size_t user_len,
                                  wsg_error **error);
 
-/** Sets `tls`: certificate chain and private key, each a PEM text or the path of one. They are read by the start. */
+/**
+ * Sets `tls`: the certificate chain and the private key, each as PEM text or as the path of a PEM file.
+ * `wsg_server_start` reads them. Otherwise as `wsg_options_set`.
+ */
 wsg_status wsg_options_set_tls(wsg_options *options,
                                const char *cert,
                                size_t cert_len,
@@ -720,8 +736,8 @@ wsg_status wsg_options_set_tls(wsg_options *options,
                                wsg_error **error);
 
 /**
- * Adds one of the `events` a peer may send. `schema` is a JSON Schema for its data, or `NULL` for any data. An event
- * that is there already is replaced.
+ * Adds an event to `events`, which peers may send. `schema` is a JSON Schema for its data; `NULL`: any data. It
+ * replaces an event of the same name. Otherwise as `wsg_options_set`.
  */
 wsg_status wsg_options_add_event(wsg_options *options,
                                  const char *name,
@@ -731,24 +747,24 @@ wsg_status wsg_options_add_event(wsg_options *options,
                                  wsg_error **error);
 
 /**
- * Answers messages on the library's own I/O threads, which is the fastest way to: `handler` is called between reading
- * a message and writing the answer. `NULL` takes it away.
+ * Sets a handler that answers messages on the library's own I/O threads, between reading a message and writing the
+ * answer: the fastest way to answer. `NULL` removes it.
  *
- * It is for work of a few microseconds. **It must not block**: while it runs, every connection of its thread waits. It
- * is called from several threads at once, `userdata` with it, until `wsg_server_next` has answered `WSG_STOPPED` or
- * `wsg_server_free` has returned. It may call everything but `wsg_server_start`, `_next`, `_run` and `_free`.
+ * The handler is for work of a few microseconds. **It must not block**: while it runs, every connection of its
+ * thread waits. Several threads call it at once with the same `userdata`, until `wsg_server_next` has returned
+ * `WSG_STOPPED` or `wsg_server_free` has returned. It may call every function but `wsg_server_start`, `_next`,
+ * `_run` and `_free`.
  *
- * Some thread must take events all the same: `wsg_server_run` with no handlers will do. A message comes here only when
- * the application has taken and freed every earlier event of its connection that wakes it; other messages go to the
- * application. The open of a connection wakes `wsg_server_run` only if `handlers.open` or `.event` is set. Without them,
- * and after `wsg_server_set_interest` without opens, `handler` may be called before `wsg_server_next` gives the open of that
- * connection. `wsg_conn_set_data` works there already.
+ * Some thread must take events all the same: `wsg_server_run` with no handlers will do. The handler gets a message
+ * only if the application has taken and freed every earlier event of its connection that wakes it; other messages
+ * go to the application. The open of a connection wakes `wsg_server_run` only if `handlers.open` or `.event` is
+ * set. Without them, and after `wsg_server_set_interest` without `WSG_INTEREST_OPEN`, the handler may get messages
+ * before `wsg_server_next` returns the open of their connection. `wsg_conn_set_data` works there already.
  *
- * Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+ * Any thread. It applies to servers that are started afterwards. Returns `WSG_OK`, `WSG_ERR_NULL` or
+ * `WSG_ERR_HANDLE`.
  */
-wsg_status wsg_options_set_inline(wsg_options *options,
-                                  wsg_inline_fn handler,
-                                  void *userdata);
+wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, void *userdata);
 
 /**
  * Checks the options, listens, and starts the I/O threads. It logs the policy in force as one line.
