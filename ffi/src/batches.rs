@@ -34,7 +34,7 @@ exports! {
         let mut consumer = running.consume()?;
         match consumer.wait(u64::try_from(timeout_ms).ok().map(Duration::from_millis))? {
             Taken::Events => {
-                place.write(consumer.give()?);
+                place.write(consumer.into_batch()?);
                 Ok(Status::Ok)
             }
             Taken::Nothing | Taken::Interrupted => Ok(Status::Nothing),

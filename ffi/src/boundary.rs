@@ -1,5 +1,5 @@
-//! The boundary between the library and C, in both directions: a panic of ours becomes a status, and what leaves a callback
-//! by another way than `return` ends the process with a message, before it can leave half of us behind.
+//! The boundary between the library and C, in both directions: a panic of ours becomes a status, and a callback
+//! that does not return ends the process with a message, before it can leave locks of ours behind.
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,9 +8,9 @@ use crate::os::Uncancelled;
 use crate::pointers::Str;
 use crate::status::Status;
 
-/// What an exported function answers when it cannot do its work.
+/// The result of an exported function that fails.
 pub(crate) trait Refusal {
-    /// The answer for `status`.
+    /// The result for `status`.
     fn refusal(status: Status) -> Self;
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn enter<R: Refusal>(body: impl FnOnce() -> Result<R, Status>) -> R {
 /// Runs `body`; a panic in it becomes `WSG_ERR_PANIC`.
 pub(crate) fn contained<R>(body: impl FnOnce() -> R) -> Result<R, Status> {
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        // Dropping what was thrown runs foreign code, which might panic again: outside.
+        // Dropping the payload runs foreign code, which might panic again, outside of `catch_unwind`.
         core::mem::forget(payload);
         Status::ErrPanic
     })

@@ -29,8 +29,8 @@ fn json(server: *mut ServerHandle) -> Result<Arc<Running>, Status> {
     if running.is_raw { Err(Status::ErrArgument) } else { Ok(running) }
 }
 
-/// What is answered when a broadcast is on its way: whether more of them come than are carried out.
-fn told(running: &Running) -> Status {
+/// The status of a broadcast that was handed over: `Queued` if too many wait to be carried out.
+fn broadcast_status(running: &Running) -> Status {
     if running.commands.broadcasts_wait() { Status::Queued } else { Status::Ok }
 }
 
@@ -173,7 +173,7 @@ exports! {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
         running.commands.broadcast(Some(room), event, data, left_out(except, except_len)?)?;
-        Ok(told(&running))
+        Ok(broadcast_status(&running))
     }
 
     /// Sends a text message to a room (`raw`). Otherwise as `wsg_server_broadcast`.
@@ -183,7 +183,7 @@ exports! {
         let (room, text) = (named(room, room_len)?, self::text(text, text_len)?);
         let running = raw(server)?;
         running.commands.broadcast_text(Some(room), text, left_out(except, except_len)?)?;
-        Ok(told(&running))
+        Ok(broadcast_status(&running))
     }
 
     /// Sends a binary message to a room (`raw`). Otherwise as `wsg_server_broadcast`.
@@ -193,7 +193,7 @@ exports! {
         let (room, payload) = (named(room, room_len)?, bytes(payload, payload_len)?);
         let running = raw(server)?;
         running.commands.broadcast_binary(Some(room), payload, left_out(except, except_len)?)?;
-        Ok(told(&running))
+        Ok(broadcast_status(&running))
     }
 
     /// Emits an event to every connection of the server (`json`). Otherwise as `wsg_server_broadcast`.
@@ -203,7 +203,7 @@ exports! {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
         running.commands.broadcast(None, event, data, left_out(except, except_len)?)?;
-        Ok(told(&running))
+        Ok(broadcast_status(&running))
     }
 
     /// Sends a text message to every connection of the server (`raw`). Otherwise as `wsg_server_broadcast`.
@@ -212,7 +212,7 @@ exports! {
         let text = self::text(text, text_len)?;
         let running = raw(server)?;
         running.commands.broadcast_text(None, text, left_out(except, except_len)?)?;
-        Ok(told(&running))
+        Ok(broadcast_status(&running))
     }
 
     /// Sends a binary message to every connection of the server (`raw`). Otherwise as `wsg_server_broadcast`.
@@ -222,7 +222,7 @@ exports! {
         let payload = bytes(payload, payload_len)?;
         let running = raw(server)?;
         running.commands.broadcast_binary(None, payload, left_out(except, except_len)?)?;
-        Ok(told(&running))
+        Ok(broadcast_status(&running))
     }
 
     /// Closes every connection of a user (1 to 256 bytes); the verdict is `session_revoked`. From here on they are

@@ -1,4 +1,4 @@
-//! What an application asks of one connection, and what it keeps of it.
+//! Commands and questions about one connection, and the pointer that the application keeps for it.
 
 use core::ffi::{c_char, c_void};
 

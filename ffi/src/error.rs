@@ -22,7 +22,7 @@ impl Opaque for ErrorHandle {
     const KIND: usize = 1;
 }
 
-/// What an error handle stands for.
+/// The object behind an error handle.
 #[derive(Debug)]
 pub struct ErrorText {
     status: Status,
@@ -30,7 +30,7 @@ pub struct ErrorText {
     option: Option<CString>,
 }
 
-/// Where an error object goes; `None`: the caller does not want one.
+/// The place for an error object; `None`: the caller does not want one.
 pub(crate) type ErrorPlace<'call> = Option<&'call mut MaybeUninit<*mut ErrorHandle>>;
 
 /// Why a call with an error object failed.
@@ -66,8 +66,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Runs what may fail, and sets `place` to an error object of it, or to `NULL`: before anything else, so that it is never
-/// left as it was.
+/// Runs `body`, and sets `place` to an error object if it fails or panics. `place` is set to `NULL` before anything else, so
+/// that the caller never reads an old value.
 pub(crate) fn explain<T>(place: ErrorPlace<'_>, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Status> {
     explain_at(place.map(|place| place.write(core::ptr::null_mut())), body)
 }

@@ -1,7 +1,7 @@
 //! Handles: looked up, never followed.
 //!
-//! A handle is a pointer in type only. Its value names a kind, a generation and a place in that kind's registry; what was
-//! freed, invented or cast from another kind is found to be nothing (THREATS S7).
+//! A handle is a pointer in type only. Its value names a kind, a generation and a place in that kind's registry; a handle
+//! that was freed, invented or cast from another kind is not found (THREATS S7).
 
 use std::any::Any;
 use std::hash::BuildHasher;
@@ -12,7 +12,7 @@ use crate::status::Status;
 
 /// A type that C sees only by name, and the objects that its handles stand for.
 pub trait Opaque: Sized + 'static {
-    /// What a handle stands for.
+    /// The object behind a handle.
     type Object: Send + Sync + 'static;
     /// Sets the handles of this kind apart; below [`KINDS`].
     const KIND: usize;
@@ -87,7 +87,7 @@ pub(crate) fn insert<H: Opaque>(object: H::Object) -> Result<*mut H, Status> {
     Ok(core::ptr::without_provenance_mut(token(H::KIND, place.generation, index)))
 }
 
-/// What a handle stands for.
+/// Returns the object behind a handle.
 pub(crate) fn find<H: Opaque>(handle: *const H) -> Result<Arc<H::Object>, Status> {
     let places = registry::<H>().0.read().unwrap_or_else(PoisonError::into_inner);
     let index = place::<H>(&places, handle)?;

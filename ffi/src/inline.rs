@@ -39,7 +39,7 @@ pub enum InlineOutcome {
     Fail = -1,
 }
 
-/// The C function and what it is called with.
+/// The C function and its userdata.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inline {
     pub(crate) handler: extern "C-unwind" fn(*mut c_void, u64, *const InlineMessage, *mut RepliesHandle) -> c_int,
@@ -56,7 +56,7 @@ pub(crate) struct InlineOf {
 
 impl wsguard::binding::Inline for InlineOf {
     fn message(&self, conn: ConnectionId, message: Message<'_>, replies: &mut Replies<'_>) -> Handled {
-        // Closed is closed, here too: the core may not have come to it yet. It knows when a session has ended.
+        // The application has closed the connection, and the core has not carried that out yet.
         if self.peers.is_closed(conn) {
             return Handled::Done;
         }

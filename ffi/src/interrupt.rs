@@ -1,4 +1,4 @@
-//! Lets the consumer of a server come back without an event, from any thread and from signal handlers.
+//! Interrupts the thread that waits for the events of a server, from any thread and from signal handlers.
 #![expect(unsafe_code, reason = "a signal handler finds a shared object without a lock: a hazard pointer")]
 
 use core::ptr;
@@ -15,7 +15,7 @@ use crate::status::Status;
 #[derive(Debug)]
 pub(crate) struct Interrupter {
     pub(crate) notifier: Notifier,
-    /// The application asked the consumer to come back.
+    /// The application has interrupted the consumer.
     is_asked: AtomicBool,
 }
 
@@ -24,7 +24,7 @@ impl Interrupter {
         Self { notifier, is_asked: AtomicBool::new(false) }
     }
 
-    /// Lets the consumer come back without an event. For signal handlers: `errno` stays what it was.
+    /// Makes the consumer return without an event. Signal handlers may call it: `errno` is restored.
     fn interrupt(&self) {
         let errno = Errno::last_raw();
         self.is_asked.store(true, Ordering::Release);
@@ -32,7 +32,7 @@ impl Interrupter {
         Errno::set_raw(errno);
     }
 
-    /// Returns true if the consumer was asked to come back since it did the last time.
+    /// Returns true if the consumer was interrupted since the last call.
     pub(crate) fn take(&self) -> bool {
         self.is_asked.load(Ordering::Acquire) && self.is_asked.swap(false, Ordering::AcqRel)
     }
@@ -45,7 +45,7 @@ struct Entry {
     /// The handle of the server; 0: free.
     server: AtomicUsize,
     interrupter: AtomicPtr<Interrupter>,
-    /// The process of a family that has its consumer: what a child writes would be read by its parent.
+    /// The fork count of the process that started the server: what a child writes would be read by its parent.
     forks: AtomicU64,
     /// Threads and signal handlers that use the pointer.
     users: AtomicU32,
@@ -83,7 +83,7 @@ impl Table {
 
 static TABLE: Table = Table::new();
 
-/// What an entry holds while it is being written.
+/// The value of `server` while an entry is being written.
 const WRITING: usize = usize::MAX;
 
 /// Makes a server's interrupter known.
@@ -104,7 +104,7 @@ pub(crate) fn register(server: usize, interrupter: Arc<Interrupter>) {
     }
 }
 
-/// Forgets a server's interrupter, and waits for whoever is using it.
+/// Forgets a server's interrupter, and waits for the threads and signal handlers that use it.
 pub(crate) fn deregister(server: usize) {
     let Some(entry) = TABLE.find(server) else { return };
     if entry.server.compare_exchange(server, WRITING, Ordering::SeqCst, Ordering::SeqCst).is_err() {

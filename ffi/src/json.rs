@@ -1,4 +1,4 @@
-//! JSON for C: what goes out is checked, what came in can be read, and a text can be written as a JSON string.
+//! JSON for C: checks outgoing JSON, reads parts of received JSON, and quotes texts.
 
 use core::cell::{Cell, RefCell};
 use core::ffi::c_char;

@@ -45,20 +45,20 @@ pub type LogFn = Option<extern "C-unwind" fn(userdata: *mut c_void, record: *con
 /// Where the log goes: not said, standard error, a function.
 static DESTINATION: AtomicU8 = AtomicU8::new(0);
 
-/// Decides where the log goes, once; whether it goes there.
-fn settle(destination: u8) -> bool {
-    let settled = DESTINATION.compare_exchange(0, destination, Ordering::AcqRel, Ordering::Acquire);
-    settled.is_ok()
+/// Decides where the log goes, once. Returns true if this call has decided.
+fn decide(destination: u8) -> bool {
+    let decided = DESTINATION.compare_exchange(0, destination, Ordering::AcqRel, Ordering::Acquire);
+    decided.is_ok()
 }
 
 thread_local! {
-    /// This thread is in the function already: what it makes us log is not told to it.
-    static TELLING: Cell<bool> = const { Cell::new(false) };
+    /// This thread is in the log function: records that it causes are dropped.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is in the application's log function, maybe with the whole library waiting behind it.
-pub(crate) fn is_telling() -> bool {
-    TELLING.get()
+pub(crate) fn is_in_callback() -> bool {
+    IN_CALLBACK.get()
 }
 
 struct Callback {
@@ -97,7 +97,7 @@ impl tracing::Subscriber for Callback {
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
-        if TELLING.replace(true) {
+        if IN_CALLBACK.replace(true) {
             return;
         }
         let mut line = Line::default();
@@ -106,7 +106,7 @@ impl tracing::Subscriber for Callback {
         let metadata = event.metadata();
         let record = LogRecord { level: level_of(metadata), target: Str::of(metadata.target()), text: Str::of(&text) };
         foreign(|| (self.log)(self.userdata.pointer(), &raw const record));
-        TELLING.set(false);
+        IN_CALLBACK.set(false);
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -125,7 +125,7 @@ exports! {
     ///
     /// Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` after `wsg_log_to_callback`.
     pub fn wsg_log_to_stderr() -> Status {
-        if settle(1) {
+        if decide(1) {
             // A log whose reader is gone must not end the process: its thread is started here.
             without_signals(wsguard::binding::log_to_stderr);
         }
@@ -145,7 +145,7 @@ exports! {
         let log = log.ok_or(Status::ErrNull)?;
         let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
         let level = levels.into_iter().find(|known| *known as u32 == level).ok_or(Status::ErrArgument)?;
-        if !settle(2) {
+        if !decide(2) {
             return Err(Status::ErrBusy);
         }
         let callback = Callback { log, userdata: Userdata::new(userdata), level };

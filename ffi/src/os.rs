@@ -1,6 +1,6 @@
 //! What the operating system does to a process behind our back: forks, cancelled threads, signals (THREATS S8).
 //!
-//! The unsafe calls of all three are here; what is decided with them is decided elsewhere (`signals.rs`, `boundary.rs`).
+//! The unsafe calls of all three are here; `signals.rs` and `boundary.rs` decide when to use them.
 #![expect(unsafe_code, reason = "functions that are called after a fork, in a signal handler or around a cancellation")]
 
 use core::cell::RefCell;
@@ -14,15 +14,16 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signa
 // --- forks --------------------------------------------------------------------------------------------------------
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
-/// Read by whoever holds a short lock of this library, taken by a fork: no lock is copied while it is held.
+/// Held for reading while a short lock of this library is held, and for writing during a fork: no lock is copied while it is
+/// held.
 static CALM: RwLock<()> = RwLock::new(());
 
 thread_local! {
-    /// What the thread that forks holds until both processes go on.
+    /// The locks that the forking thread holds until both processes go on.
     static HELD: RefCell<Vec<Box<dyn Held>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What takes the locks that a fork must not copy while they are held.
+/// Takes the locks that must be free of other threads during a fork.
 type HoldLocks = fn() -> Vec<Box<dyn Held>>;
 
 static HOLD_LOCKS: OnceLock<HoldLocks> = OnceLock::new();
@@ -72,7 +73,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held by whoever holds one of the library's short locks, so that a fork waits for it. Not to be nested.
+/// Keeps forks out while a short lock of this library is held. It must not be nested.
 pub(crate) fn calm() -> RwLockReadGuard<'static, ()> {
     CALM.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -141,7 +142,7 @@ fn is_default(signal: Signal) -> Option<bool> {
         unsafe { (libc::sigaction(signal as c_int, ptr::null(), now.as_mut_ptr()) == 0).then(|| now.assume_init()) }?;
     match now.sa_sigaction {
         libc::SIG_DFL => Some(true),
-        // Whoever started the program does not want it to end by this one (`nohup`).
+        // The signal is ignored on purpose (`nohup`).
         libc::SIG_IGN => None,
         _ => Some(false),
     }
@@ -168,7 +169,7 @@ pub(crate) fn install(pipe: c_int) -> Option<Dispositions> {
     Some(Dispositions(before))
 }
 
-/// Puts back what was there before, unless the application has put something else there meanwhile.
+/// Restores the former handlers, unless the application has installed others meanwhile.
 pub(crate) fn restore(before: &Dispositions) {
     for (signal, before) in ENDING.into_iter().zip(&before.0) {
         let Some(before) = before else { continue };

@@ -16,7 +16,7 @@ use crate::pointers::Userdata;
 struct Peer {
     user: Option<Arc<str>>,
     pointer: Userdata,
-    /// When its session ends. The core closes it then; what was read before may be in a batch still.
+    /// The end of its session. The core closes it then; messages that were read before may still be in a batch.
     ends: Option<Instant>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.
@@ -40,8 +40,8 @@ impl Peer {
 }
 
 impl Table {
-    /// Changes what is known of `conn`, which an inline handler may know before its open was taken. One that is not known is
-    /// added only where it `is_open`: else a later connection may have its slot by now.
+    /// Changes the entry of `conn`, which an inline handler may know before its open was taken. A connection without an entry
+    /// gets one only if it `is_open`: otherwise a later connection may have its slot by now.
     fn change(&mut self, conn: ConnectionId, is_open: impl FnOnce() -> bool, change: impl FnOnce(&mut Peer)) {
         let Self { here, leaving } = self;
         if let Some(peer) = leaving.get_mut(&conn) {
@@ -49,7 +49,7 @@ impl Table {
         }
         let Some(mut peer) = here.remove(conn).or_else(|| is_open().then(Peer::unknown)) else { return };
         change(&mut peer);
-        // An inline handler may know a newcomer before the close of whoever had its slot was taken.
+        // An inline handler may know a connection before the close of the former one in its slot was taken.
         if let Some((before, peer)) = here.insert(conn, peer) {
             leaving.insert(before, peer);
         }
@@ -75,7 +75,7 @@ pub(crate) struct Peers {
     revoked: Mutex<RevokedUsers>,
 }
 
-/// What an open says that is kept.
+/// The part of an open that is kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Opened<'open> {
     pub(crate) user: Option<&'open Arc<str>>,
@@ -177,9 +177,9 @@ impl Peers {
         self.read().values().for_each(|peer| _ = self.mark(peer));
     }
 
-    /// Disconnects a user; `disconnect` answers the number of the revocation. Nobody is added meanwhile: who is here was let
-    /// in before, and who comes later is told apart by the number. A server that has ended lets nobody in: there it is
-    /// everybody of that name whose messages were read.
+    /// Disconnects a user; `disconnect` answers the number of the revocation. No entry is added meanwhile: the connections that are here were
+    /// accepted before, and later ones are told apart by the number. A server that has ended accepts nobody: there it closes
+    /// every connection of that user.
     pub(crate) fn close_user<E>(&self, user: &str, disconnect: impl FnOnce() -> Result<u64, E>) -> Result<(), E> {
         let table = self.read();
         let mut revoked = lock(&self.revoked);

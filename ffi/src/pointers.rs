@@ -1,4 +1,4 @@
-//! What the arguments of a call point at: read and written while the call runs, and copied where it is stored.
+//! The memory that the arguments of a call point at: read and written during the call, and copied to be kept.
 #![expect(unsafe_code, reason = "reads and writes what C points at, and lets threads share its pointers")]
 
 use core::ffi::{c_char, c_void};
@@ -51,7 +51,7 @@ pub(crate) fn bytes<'call>(data: *const c_char, len: usize) -> Result<&'call [u8
         return Err(Status::ErrArgument);
     }
     // SAFETY: not null and not longer than an object can be; the header asks that `len` bytes are readable and unchanged
-    // until the call returns, and what is longer-lived than the call is copied.
+    // until the call returns, and what is kept longer is copied.
     Ok(unsafe { core::slice::from_raw_parts(data.cast(), len) })
 }
 
@@ -114,8 +114,8 @@ pub(crate) fn copy_out<T: Copy>(from: &T, to: *mut T, len: usize) -> Result<(), 
     Ok(())
 }
 
-/// Reads a struct whose first member is its size, of an older header or of a newer one: what the older one does not have
-/// is as in `T::default()`, what this library does not know of must be 0.
+/// Reads a struct whose first member is its size, of an older header or of a newer one: members that the older one does not
+/// have are as in `T::default()`, members that this library does not know must be 0.
 pub(crate) fn sized<T: Copy + Default>(from: *const T) -> Result<T, Status> {
     let Some(first) = core::ptr::NonNull::new(from.cast_mut().cast::<u8>()) else { return Err(Status::ErrNull) };
     // SAFETY: not null, and every such struct of the header starts with its size.

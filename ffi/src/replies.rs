@@ -17,7 +17,7 @@ use crate::status::Status;
 /// the call that it was passed to, on that thread.
 pub enum RepliesHandle {}
 
-/// The message that an inline handler answers, and what bounds its answers.
+/// The message that an inline handler answers, and the limit of its answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) kind: EventKind,

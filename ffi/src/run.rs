@@ -11,7 +11,7 @@ use crate::error::{ErrorHandle, Failure, explain};
 use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
 use crate::json::{self, Known};
 use crate::pointers::{Str, sized};
-use crate::running::{Consumer, RunMark, Running, ServerHandle, Taken, running};
+use crate::running::{Consumer, RunGuard, Running, ServerHandle, Taken, running};
 use crate::seen::{Seen, known, seen};
 use crate::status::Status;
 
@@ -86,7 +86,7 @@ pub struct Handlers {
 /// Calls the handlers of one event; `false`: one of them failed.
 fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandle, event: &Event) -> bool {
     let first = handlers.event.is_none_or(|call| foreign(|| call(userdata, server, event)) == 0);
-    // Whatever failed: of a connection's end its application must hear, to let go of what it keeps.
+    // Also after a failure: the application frees what it keeps for the connection in its `close` handler.
     if !first && event.kind != EventKind::Close {
         return false;
     }
@@ -108,8 +108,8 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
     first && returned.unwrap_or(0) == 0
 }
 
-/// Whether the application does not want to hear of this one: its connection is over for it, and closed is closed. Of the
-/// end of a connection it hears if it heard of its beginning; of a handshake as long as its answer matters.
+/// Returns true if an event must not be handled: its connection is closed for the application, or its handshake awaits no
+/// answer. A close is handled if its open was.
 fn is_stale(running: &Running, event: &Event) -> bool {
     let conn = ConnectionId::from_u64(event.conn);
     match seen(event) {
@@ -119,7 +119,7 @@ fn is_stale(running: &Running, event: &Event) -> bool {
             true
         }
         Seen::Payload(_) | Seen::Message(_) => running.peers.is_gone(conn),
-        // One that was on its way when more was queued speaks of what was sent before; another follows.
+        // More was queued since: another event follows when that was written.
         Seen::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
         Seen::Close(_) => running.peers.is_hidden(conn),
         Seen::Open(_) | Seen::Violation(_) => false,
@@ -156,7 +156,7 @@ fn work(
         };
         let fine = json::knowing(known, || dispatch(handlers, userdata, server, event));
         if !running.is_here() {
-            // The handler has forked, and this is the child: what is corked is the parent's to hand over.
+            // The handler has forked, and this is the child: the parent hands over the corked commands.
             core::mem::forget(cork);
             return Err(Status::ErrForked);
         }
@@ -196,7 +196,7 @@ fn serve(
     let handlers = sized(handlers)?;
     check(&running, &handlers)?;
     let mut consumer = running.consume()?;
-    let _mark = RunMark::new(&running);
+    let _guard = RunGuard::new(&running);
     let heeds = |has_handler: bool| has_handler || handlers.event.is_some();
     running.commands.heed(
         heeds(handlers.open.is_some()),

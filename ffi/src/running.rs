@@ -38,14 +38,14 @@ impl Opaque for BatchHandle {
     const KIND: usize = 4;
 }
 
-/// What a server handle stands for.
+/// The object behind a server handle.
 #[derive(Debug)]
 pub struct Running {
     pub(crate) commands: Commands,
     pub(crate) peers: Arc<Peers>,
-    /// It was stopped: every connection is closed for its application, also those whose open is still to be taken.
+    /// The server was stopped: every connection is closed for the application, also those whose open was not taken yet.
     is_dropping: AtomicBool,
-    /// What of the policy this face asks for: which messages there are, whether handshakes ask, and whether message rules act.
+    /// From the policy: whether the protocol is `raw`, handshakes ask the application, and broken message rules close.
     pub(crate) is_raw: bool,
     pub(crate) asks: bool,
     pub(crate) enforces: bool,
@@ -54,13 +54,13 @@ pub struct Running {
     forks: u64,
     /// The thread that is in its `wsg_server_run`; 0: none.
     runner: AtomicUsize,
-    /// Whoever takes events holds this for as long; `None`: the server was freed.
+    /// Locked by the thread that takes events; `None`: the server was freed.
     pub(crate) consumer: Mutex<Option<Server>>,
-    /// The batch; `None` while the application has it.
+    /// The views of the next batch; `None` while the application has them.
     spare: Arc<Mutex<Option<Pinned<Box<Views>>>>>,
 }
 
-/// What a batch handle stands for. It may outlive its server.
+/// The object behind a batch handle. It may outlive its server.
 #[derive(Debug)]
 pub struct Batch {
     pub(crate) views: Mutex<Option<Pinned<Box<Views>>>>,
@@ -75,9 +75,9 @@ fn this_thread() -> usize {
     HERE.with(|here| core::ptr::from_ref(here).addr())
 }
 
-/// Whether this thread is in a callback that others may wait for: it must not wait for them.
+/// Returns true if this thread is in a callback that other threads may wait for, so that it must not wait for them.
 pub(crate) fn must_not_wait() -> bool {
-    replies::is_inline() || log::is_telling()
+    replies::is_inline() || log::is_in_callback()
 }
 
 /// The server of a handle, in the process that started it.
@@ -119,7 +119,7 @@ impl Running {
         self.forks == os::forks()
     }
 
-    /// Drops every connection. Closed is closed, here too: nothing that was taken of them is handled any more.
+    /// Drops every connection. Messages of theirs that were taken are not handled any more.
     pub(crate) fn stop(&self) {
         self.commands.stop();
         self.is_dropping.store(true, Ordering::Release);
@@ -162,7 +162,7 @@ pub(crate) struct Consumer<'s> {
     views: Option<Pinned<Box<Views>>>,
 }
 
-/// What a wait brought.
+/// The result of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     Events,
@@ -183,7 +183,7 @@ impl Consumer<'_> {
         let taken = wait(server, &self.running.interrupter, &mut views.batch, timeout);
         if taken == Taken::Events {
             views.refresh(&self.running.peers);
-            // Asked behind the opens: a call of `stop` on another thread finds them, or is known here.
+            // After the opens were noted: a `stop` on another thread either finds them, or is seen here.
             if self.running.is_dropping.load(Ordering::Acquire) {
                 self.running.peers.close_all();
             }
@@ -197,7 +197,7 @@ impl Consumer<'_> {
     }
 
     /// Gives the batch to the application.
-    pub(crate) fn give(mut self) -> Result<*mut BatchHandle, Status> {
+    pub(crate) fn into_batch(mut self) -> Result<*mut BatchHandle, Status> {
         let home = Arc::downgrade(&self.running.spare);
         handle::insert(Batch { views: Mutex::new(self.views.take()), home })
     }
@@ -233,16 +233,16 @@ fn wait(server: &mut Server, interrupter: &Interrupter, batch: &mut EventBatch, 
 }
 
 /// Marks that this thread runs a server, for as long as it lives.
-pub(crate) struct RunMark<'r>(&'r AtomicUsize);
+pub(crate) struct RunGuard<'r>(&'r AtomicUsize);
 
-impl<'r> RunMark<'r> {
+impl<'r> RunGuard<'r> {
     pub(crate) fn new(running: &'r Running) -> Self {
         running.runner.store(this_thread(), Ordering::Relaxed);
         Self(&running.runner)
     }
 }
 
-impl Drop for RunMark<'_> {
+impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Relaxed);
     }

@@ -1,11 +1,11 @@
-//! What an event of a batch says: the one file that reads the union of `wsg_event`.
+//! Reads the union of `wsg_event`, by the kind of the event.
 #![expect(unsafe_code, reason = "a union is read by the kind that was written with it")]
 
 use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
 use crate::json::Known;
 use crate::pointers::Str;
 
-/// What an event says, by its kind.
+/// The body of an event, by its kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Seen<'event> {
     Upgrade(&'event Upgrade),
@@ -17,7 +17,7 @@ pub(crate) enum Seen<'event> {
     Drained,
 }
 
-/// What an event of ours says.
+/// Reads the body of an event that `views.rs` has made.
 pub(crate) fn seen(event: &Event) -> Seen<'_> {
     // SAFETY: kind and body are set together, in `views.rs` alone, and C gets events to read only; the pointers lead into
     // the same `Views` as the event, which is borrowed.

@@ -117,7 +117,7 @@ exports! {
             let interrupter = Arc::clone(&running.interrupter);
             let server = handle::insert::<ServerHandle>(running)?;
             interrupt::register(server.addr(), Arc::clone(&interrupter));
-            // Whoever waits for the descriptor before the first `wsg_server_next` is woken to call it.
+            // A program may wait for the descriptor before its first `wsg_server_next`.
             interrupter.notifier.notify();
             place.write(server);
             Ok(())

@@ -28,7 +28,7 @@ struct State {
     forks: u64,
     /// Where the handler writes. Never closed again: a handler may be about to write.
     pipe: Option<OwnedFd>,
-    /// What was there before the handler, while it is there.
+    /// The former handlers, while ours are installed.
     before: Option<Dispositions>,
     servers: Vec<Drained>,
 }
@@ -88,7 +88,7 @@ fn drain_on_signals(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) 
     let _calm = os::calm();
     let mut state = lock(&STATE);
     if state.forks != os::forks() {
-        // What the parent had is the parent's.
+        // The state is the parent's.
         let parent = core::mem::replace(
             &mut *state,
             State { forks: os::forks(), pipe: None, before: None, servers: Vec::new() },

@@ -1,4 +1,4 @@
-//! What a call answers: one enum, with a stable name for each value.
+//! The result of a call: one enum, with a stable name for each value.
 
 use wsguard::binding::{ConfigErrorKind, Error, Sent};
 
@@ -86,7 +86,7 @@ impl Status {
         }
     }
 
-    /// What it says to people.
+    /// One line of English.
     pub(crate) fn message(self) -> &'static core::ffi::CStr {
         match self {
             Status::Ok => c"done",

@@ -14,12 +14,12 @@ fn answer(server: *mut ServerHandle, ticket: u64, decision: Decision) -> Result<
     Ok(Status::Ok)
 }
 
-/// When a session ends. 0 and negative numbers are what a parser that failed leaves behind: they must not be "never".
+/// The end of a session. A parser that fails often leaves 0 or a negative number: that must not mean "never".
 fn expiry(expires_at_ms: u64) -> Result<Option<u64>, Status> {
     match expires_at_ms {
         0 => Err(Status::ErrArgument),
         WSG_NEVER => Ok(None),
-        // What a negative number of C becomes: `mktime` that failed, times 1000.
+        // A negative number of C: `mktime` that failed, times 1000.
         at if i64::try_from(at).is_err() => Err(Status::ErrArgument),
         at => Ok(Some(at)),
     }
