@@ -173,6 +173,7 @@ mod payload;
 mod raw_json;
 mod sent;
 mod server;
+mod notifier;
 
 pub use audience::Audience;
 pub use conn::Conn;
