@@ -245,6 +245,12 @@ fn is_about_a_message(code: Code) -> bool {
 /// A server of these options without threads, that wakes nobody.
 #[cfg(test)]
 pub(super) fn idle(more: &str) -> Arc<ServerState> {
+    idle_with(more, None)
+}
+
+/// The same, with an inline handler.
+#[cfg(test)]
+pub(super) fn idle_with(more: &str, inline: Option<Box<dyn Inline>>) -> Arc<ServerState> {
     struct Nobody;
 
     impl Wake for Nobody {
@@ -253,5 +259,5 @@ pub(super) fn idle(more: &str) -> Arc<ServerState> {
 
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
     let policy = wsguard_proto::config::Options::from_json(&json).and_then(super::compile).unwrap();
-    Arc::new(ServerState::new(policy, None, None, Box::new(Nobody), false))
+    Arc::new(ServerState::new(policy, None, inline, Box::new(Nobody), false))
 }

@@ -62,7 +62,7 @@ impl Shard {
     }
 
     /// Runs sessions whose time has come, not too many at once; returns when the next one is due.
-    fn run_timers(&mut self) -> Moment {
+    pub(super) fn run_timers(&mut self) -> Moment {
         let now = self.state.clock.now();
         if self.free_buffers_at <= now {
             self.free_buffers();
