@@ -24,7 +24,6 @@ use wsguard_proto::connection::Report;
 use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
 use wsguard_proto::revocation::Revocations;
-use wsguard_proto::verdict::Code;
 
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +138,7 @@ impl ServerState {
         // Whoever floods the inbox with violations leaves room for others' handshakes: they stay counted and logged. What
         // ends a connection is told all the same: there are no more of those than connections.
         let ends_a_connection =
-            subject.conn.is_some() && !(self.policy.report_only() && is_about_a_message(report.code));
+            subject.conn.is_some() && !(self.policy.report_only() && report.code.is_about_a_message());
         if self.waker.listens_to(kind::VIOLATION)
             && (ends_a_connection || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
@@ -232,14 +231,6 @@ impl ServerState {
         }
         stats
     }
-}
-
-/// Whether `on_violation: "report"` only reports it.
-fn is_about_a_message(code: Code) -> bool {
-    matches!(
-        code,
-        Code::RateLimited | Code::UnexpectedBinary | Code::BadEnvelope | Code::UnknownEvent | Code::SchemaMismatch
-    )
 }
 
 /// A server of these options without threads, that wakes nobody.
