@@ -135,7 +135,7 @@ impl ServerState {
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        // Whoever floods the inbox with violations leaves room for others' handshakes: they stay counted and logged. What
+        // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged. What
         // ends a connection is told all the same: there are no more of those than connections.
         let ends_a_connection =
             subject.conn.is_some() && !(self.policy.report_only() && report.code.is_about_a_message());

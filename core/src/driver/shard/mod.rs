@@ -291,7 +291,7 @@ impl Shard {
         result
     }
 
-    /// After a fault of ours: what the shard lends to a turn is made anew, then the end of whoever was lost is told.
+    /// After a fault of ours: what the shard lends to a turn is made anew, then the close of each lost connection is told.
     fn recover(&mut self) {
         self.scratch.resize(SCRATCH_BYTES, 0);
         self.json = Scratch::new();

@@ -8,7 +8,7 @@ use crate::driver::session::Session;
 use wsguard_proto::connection::Connection;
 use wsguard_proto::time::Moment;
 
-/// Timers that are kept for each connection, and beside those, before stale ones are let go.
+/// Timers that are kept for each connection, and beside those, before stale ones are removed.
 const MOST_TIMERS_EACH: usize = 4;
 const MOST_STALE_TIMERS: usize = 1024;
 /// Timers that are run before sockets and commands have their turn: a hundred thousand pings may be due at once.
