@@ -85,9 +85,9 @@ impl Inbox {
     pub(super) fn shrank(&self, bytes: usize) {
         let less = |now: usize| Some(now.saturating_sub(bytes));
         let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        // Here the level sinks before the look at who waits; a shard marks that it waits before it looks at the level. So one of
-        // the two sees the other. Above half, no shard is woken for each message that a face releases: starved connections look again by
-        // themselves.
+        // The level sinks before we look at who waits; a shard marks that it waits before it looks at the level: one of the two
+        // sees the other. Above half, no shard is woken for each message that a face releases: starved connections look again
+        // by themselves.
         fence(Ordering::SeqCst);
         if self.fill().room_for_all() > 0 {
             self.shards.iter().for_each(ShardMailbox::resume_if_starved);
