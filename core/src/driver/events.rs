@@ -21,7 +21,7 @@ pub struct Upgrade {
     pub ticket: TicketId,
     /// What the peer sent.
     pub request: UpgradeRequest,
-    /// Its place among `max_pending_auth`: given back when the application has let this go, and the peer is answered.
+    /// Its place among `max_pending_auth`: given back when the application has released this, and the peer is answered.
     pub(super) _permit: Arc<Permit>,
 }
 
@@ -51,7 +51,7 @@ pub struct Open {
 /// A valid message of the `json` protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonMessage<'b> {
-    /// Who sent it.
+    /// The connection that sent it.
     pub conn: ConnectionId,
     /// The event.
     pub event: &'b str,
@@ -199,7 +199,7 @@ pub struct EventBatch {
     pub(super) kinds: u8,
     /// Handshakes that ask in it.
     pub(super) upgrades: usize,
-    /// The number of the batch on its shard, counted from 1; 0 once it was let go.
+    /// The number of the batch on its shard, counted from 1; 0 once it was released.
     pub(super) sequence: u64,
     pub(super) shard: usize,
 }

@@ -290,6 +290,16 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_that_finds_nothing_leaves_an_earlier_one() {
+        let slot = Slot::default();
+        slot.publish(10);
+        assert!(slot.watch(100), "the first send is answered Queued");
+        slot.unsent_bytes.store(0, Ordering::SeqCst);
+        assert!(!slot.watch(100), "the second finds nothing, before the shard looks at the mark");
+        assert!(slot.end_watch(), "the first is told");
+    }
+
+    #[test]
     fn a_stale_id_is_not_open() {
         let slots = Slots::new(10_000);
         let id = ConnectionId::new(0, 5000, 1);

@@ -14,7 +14,7 @@ pub(super) struct Inbox {
     bytes: AtomicUsize,
     /// Those of them that are no messages.
     others: AtomicUsize,
-    /// Handshakes that ask, in batches that the application has not let go.
+    /// Handshakes that ask the application, in batches that it has not released.
     upgrades: AtomicUsize,
 }
 
@@ -66,7 +66,7 @@ impl Inbox {
         }
     }
 
-    /// The application lets batch `sequence` of `shard` go: it has answered what it wanted to answer. `free` frees the batch's
+    /// The application releases batch `sequence` of `shard`: it has answered what it wanted to answer. `free` frees the batch's
     /// memory before anybody is told that there is room.
     pub(super) fn release(&self, shard: usize, sequence: u64, taken: Taken, free: impl FnOnce()) {
         let mailbox = &self.shards[shard];
@@ -85,9 +85,9 @@ impl Inbox {
     pub(super) fn shrank(&self, bytes: usize) {
         let less = |now: usize| Some(now.saturating_sub(bytes));
         let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        // Here the level sinks before the look at who waits; a shard marks that it waits before it looks at the level. So one of
-        // the two sees the other. Above half nobody is woken for each message that a face lets go: those who wait look again by
-        // themselves.
+        // The level sinks before we look at who waits; a shard marks that it waits before it looks at the level: one of the two
+        // sees the other. Above half, no shard is woken for each message that a face releases: starved connections look again
+        // by themselves.
         fence(Ordering::SeqCst);
         if self.fill().room_for_all() > 0 {
             self.shards.iter().for_each(ShardMailbox::resume_if_starved);

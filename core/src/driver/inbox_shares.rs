@@ -26,9 +26,9 @@ pub(super) struct Shares {
     named: RefCell<HashMap<Sharer, Weak<Share>>>,
     /// Connections that share with nobody: without a user, on a Unix socket.
     unnamed: Cell<usize>,
-    /// What waits of those whose last connection has left: who comes back finds it.
+    /// What still waits of sharers without connections: a sharer that returns finds it.
     left: RefCell<HashMap<Sharer, Waiting>>,
-    /// The last batch that was let go when `left` was looked through.
+    /// The last released batch when `left` was last cleaned.
     looked_at: Cell<u64>,
 }
 
@@ -79,7 +79,7 @@ impl Shares {
         }
     }
 
-    /// Nobody is there: lets go of what was kept for those who are.
+    /// Frees memory that was kept for connections, when there are none.
     pub(super) fn shrink(&self) {
         self.forget_who_left();
         self.left.borrow_mut().shrink_to_fit();
@@ -107,7 +107,7 @@ impl Share {
         self.waiting.set(waiting);
     }
 
-    /// Bytes that the application has not let go.
+    /// Bytes that the application has not released.
     pub(super) fn waits(&self) -> usize {
         self.waiting.get().bytes(self.shares.released())
     }

@@ -106,7 +106,7 @@ pub(super) async fn accept_from(
         Ok(listener) => listener,
         Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
-    // One that the process was started with is its giver's, who may go on with it.
+    // An inherited socket belongs to the process that gave it, which may go on with it.
     let _own = (!matches!(state.policy.listen, Listen::Fd(_))).then(|| Own(&listener));
     let (mut turn, mut fails) = (0, false);
     while state.life() < Life::Stopped {

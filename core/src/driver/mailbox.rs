@@ -23,7 +23,7 @@ pub(super) struct ShardMailbox {
     /// Bytes of broadcasts that were posted and that it has not come to.
     pub(super) broadcasts: Level,
     pub(super) commands_arrived: Notify,
-    /// The last batch that the application has let go.
+    /// The last batch that the application has released.
     released: AtomicU64,
     /// Reading was stopped for want of room in the inbox; wake the shard when there is.
     pub(super) starved: AtomicBool,
@@ -100,7 +100,7 @@ impl ShardMailbox {
         self.released.load(Ordering::Acquire)
     }
 
-    /// Notes that the application has let batch `sequence` go.
+    /// Notes that the application has released batch `sequence`.
     pub(super) fn release(&self, sequence: u64) {
         self.released.fetch_max(sequence, Ordering::AcqRel);
     }

@@ -159,7 +159,7 @@ pub enum Next {
 }
 
 impl Events {
-    /// Fills `batch` with the next events. What it held before is let go: the application is done with it.
+    /// Fills `batch` with the next events. What it held before is released: the application is done with it.
     ///
     /// Waits at most `timeout`; `None` waits for ever.
     pub fn next(&mut self, batch: &mut EventBatch, timeout: Option<Duration>) -> Next {

@@ -34,7 +34,7 @@ pub(super) struct Session {
     pub(super) drain_at: Moment,
     /// The batch that holds its last event that may be answered.
     pub(super) last_batch: u64,
-    /// What waits in the inbox of whoever it belongs to.
+    /// What waits in the inbox of its user or address.
     pub(super) share: Rc<Share>,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,

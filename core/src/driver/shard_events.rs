@@ -44,7 +44,7 @@ impl ShardEvents {
     }
 }
 
-/// The locked events of one shard, for whoever adds to them: what was added is counted on drop.
+/// The locked events of one shard, to add some: what was added is counted on drop.
 pub(super) struct Writing<'s> {
     inbox: &'s Inbox,
     waker: &'s ApplicationWaker,

@@ -24,7 +24,6 @@ use wsguard_proto::connection::Report;
 use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
 use wsguard_proto::revocation::Revocations;
-use wsguard_proto::verdict::Code;
 
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,10 +135,10 @@ impl ServerState {
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        // Whoever floods the inbox with violations leaves room for others' handshakes: they stay counted and logged. What
+        // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged. What
         // ends a connection is told all the same: there are no more of those than connections.
         let ends_a_connection =
-            subject.conn.is_some() && !(self.policy.report_only() && is_about_a_message(report.code));
+            subject.conn.is_some() && !(self.policy.report_only() && report.code.is_about_a_message());
         if self.waker.listens_to(kind::VIOLATION)
             && (ends_a_connection || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
@@ -234,17 +233,15 @@ impl ServerState {
     }
 }
 
-/// Whether `on_violation: "report"` only reports it.
-fn is_about_a_message(code: Code) -> bool {
-    matches!(
-        code,
-        Code::RateLimited | Code::UnexpectedBinary | Code::BadEnvelope | Code::UnknownEvent | Code::SchemaMismatch
-    )
-}
-
 /// A server of these options without threads, that wakes nobody.
 #[cfg(test)]
 pub(super) fn idle(more: &str) -> Arc<ServerState> {
+    idle_with(more, None)
+}
+
+/// The same, with an inline handler.
+#[cfg(test)]
+pub(super) fn idle_with(more: &str, inline: Option<Box<dyn Inline>>) -> Arc<ServerState> {
     struct Nobody;
 
     impl Wake for Nobody {
@@ -253,5 +250,5 @@ pub(super) fn idle(more: &str) -> Arc<ServerState> {
 
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
     let policy = wsguard_proto::config::Options::from_json(&json).and_then(super::compile).unwrap();
-    Arc::new(ServerState::new(policy, None, None, Box::new(Nobody), false))
+    Arc::new(ServerState::new(policy, None, inline, Box::new(Nobody), false))
 }

@@ -28,7 +28,7 @@ pub struct Stats {
     pub delayed: u64,
     /// Handshakes that wait for the application.
     pub pending_auth: u64,
-    /// Handshakes among the events that the application has not let go; those whose peer has left included.
+    /// Handshakes among the events that the application has not released, also those whose peer has left.
     pub upgrades_in_inbox: u64,
     /// Handshakes that are only still there to be refused.
     pub refusing: u64,

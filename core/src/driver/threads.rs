@@ -145,7 +145,7 @@ async fn run_tasks(
         tokio::spawn(essential().run(accept));
     }
     let _ = ready.send(Ok(()));
-    // Whoever waits for all shards must not wait for this one any more, should another die before it has said so.
+    // The thread that waits for all shards must not wait for this sender when another shard dies before it reports.
     drop(ready);
     let mailbox = &state.shards[index];
     loop {

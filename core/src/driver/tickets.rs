@@ -216,7 +216,7 @@ impl Tickets {
         drop(answers);
     }
 
-    /// Places that are taken: handshakes that wait, and requests that the application has not let go.
+    /// Permits that are taken: handshakes that wait, and requests that the application has not released.
     pub(super) fn len(&self) -> usize {
         lock(&self.waiting).taken.len()
     }

@@ -9,7 +9,7 @@ use crate::driver::stream::Stream;
 /// Bytes thrown away behind a refusal before the socket is dropped.
 const MAX_LINGER_BYTES: u64 = 256 * 1024;
 
-/// Whether a socket failed because the peer is gone: with or without a goodbye, there is nobody to hold to anything.
+/// Returns true if a socket failed because the peer left, in order or not: there is nobody to blame.
 pub(super) fn has_left(error: &io::Error) -> bool {
     matches!(
         error.kind(),

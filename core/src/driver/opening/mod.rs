@@ -65,10 +65,10 @@ struct OpeningHandshake {
     load: HeldOne,
 }
 
-/// Who is let in.
+/// The session that is granted.
 struct Granted {
     identity: Identity,
-    /// As of when; `None`: nobody who could be revoked.
+    /// When it was granted, by the count of revocations; `None` where sessions name no user.
     grant: Option<Grant>,
 }
 

@@ -22,7 +22,7 @@ impl OpeningHandshake {
                 self.report(full.code(), &full.describe(&policy));
                 return Err(());
             }
-            // Whoever only looks whether the port is open is nobody's violation.
+            // A peer that only probes whether the port is open breaks no rule.
             if let Ok(Ok(_)) = timeout(REFUSAL_TIMEOUT, socket.read_u8()).await {
                 self.report(Code::ProxyHeaderInvalid, "peer is not in trusted_proxies");
             }
@@ -53,7 +53,7 @@ impl OpeningHandshake {
 /// Reads a PROXY header and not a byte more: what follows belongs to TLS or HTTP. Short reads are the price, paid
 /// only where `proxy_protocol` is on.
 ///
-/// An error without words: the peer has left without a byte, as whoever looks whether a port is open does.
+/// `Err(None)`: the peer left without sending a byte, as one does that probes whether the port is open.
 async fn read_proxy_header(socket: &mut Socket) -> Result<Option<IpAddr>, Option<&'static str>> {
     let mut header = Vec::with_capacity(128);
     loop {

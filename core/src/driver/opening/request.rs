@@ -18,7 +18,7 @@ use wsguard_proto::handshake::{self, Head, HeadScanner, NO_HEADERS, Refusal, Sub
 use wsguard_proto::verdict::Code;
 
 impl OpeningHandshake {
-    /// Judges a request that came whole together with its connection, and nothing behind it: a refusal then costs
+    /// Checks a request that was received together with its connection, with nothing after it: a refusal then costs
     /// neither a place in the runtime nor a second look at the socket. `None`: it takes the long way.
     pub(super) fn check_at_once(
         &mut self,

@@ -150,7 +150,7 @@ impl Shard {
         if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
             slot.arrive(frames.len());
         }
-        // Whoever has the slot now may watch for what arrived, even if it was for a connection before it.
+        // The connection that has the slot now may watch for these bytes, even if they were for the one before it.
         let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
             self.touch(&mut session, now);
@@ -283,7 +283,7 @@ impl Shard {
 
     fn begin_to_drain(&mut self, slot: usize, at: Moment, now: Moment) {
         let Some(mut session) = self.take_any(slot) else { return };
-        // Also of whoever has said goodbye and waits for its last messages.
+        // Also of a peer that has sent its close frame and whose last messages still wait.
         self.turn(&mut session, now, Connection::release_all_delayed);
         if session.conn.is_open() {
             session.drain_at = session.drain_at.min(at);
@@ -316,7 +316,7 @@ impl Shard {
         }
         let waits = session.conn.is_open() && (session.last_batch > self.answered || has_unhandled) && now < until;
         session.drain_at = if waits { now.after_millis(DRAIN_RETRY_MS).min(until) } else { Moment::NEVER };
-        // Whoever says goodbye itself ends by itself, once it has its answers.
+        // A peer that has sent its close frame is closed in any case, once it has its answers.
         if !waits && session.conn.phase() != Phase::Parting {
             let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
             self.turn(session, now, |conn, turn| conn.violate(&report, turn));
@@ -336,7 +336,7 @@ impl Shard {
         let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
         self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
         self.write_elsewhere(&mut session, now);
-        // One that was doomed says goodbye only now.
+        // A connection that still waited for replies sends its close frame only now.
         self.turn(&mut session, now, Connection::handle_eof);
         self.write_elsewhere(&mut session, now);
         self.remove(session, now);

@@ -291,7 +291,7 @@ impl Shard {
         result
     }
 
-    /// After a fault of ours: what the shard lends to a turn is made anew, then the end of whoever was lost is told.
+    /// After a fault of ours: what the shard lends to a turn is made anew, then the close of each lost connection is told.
     fn recover(&mut self) {
         self.scratch.resize(SCRATCH_BYTES, 0);
         self.json = Scratch::new();
@@ -377,43 +377,4 @@ pub(super) async fn wake_application() {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    use crate::driver::state::idle;
-
-    /// A thousand handshakes at once, and a neighbour: how much is done between two of its turns.
-    #[test]
-    fn a_storm_of_handshakes_leaves_everybody_a_turn() {
-        install(Shard::new(idle(r#""threads": 1"#), 0));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let tasks = tokio::task::LocalSet::new();
-        let done = Rc::new(Cell::new(0));
-        for number in 0..1000 {
-            let done = Rc::clone(&done);
-            let step = async move {
-                expensive_step().await;
-                done.set(done.get() + 1);
-            };
-            let step = tasks.spawn_local(step);
-            if number % 10 == 9 {
-                // Whoever waits may leave.
-                step.abort();
-            }
-        }
-        let neighbour = async {
-            let mut most = 0;
-            while done.get() < 900 {
-                let before = done.get();
-                tokio::task::yield_now().await;
-                most = most.max(done.get() - before);
-            }
-            most
-        };
-        let most = tasks.block_on(&runtime, neighbour);
-        assert!(most <= 2 * EXPENSIVE_STEPS_PER_TURN, "{most} in a row");
-        SHARD.with_borrow_mut(|slot| *slot = None);
-    }
-}
+mod tests;

@@ -53,7 +53,7 @@ impl Shard {
             let len = match session.poll_read(cx, &mut scratch[..room]) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(len)) if len > 0 => len,
-                // Also without TLS's own goodbye: what came is whole messages or none.
+                // Also without TLS's `close_notify`: a truncated message is not delivered in any case.
                 Poll::Ready(end) if end.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::UnexpectedEof) => {
                     self.turn(session, now, Connection::handle_half_close);
                     break;

@@ -108,7 +108,7 @@ pub(in crate::driver) async fn run_connections() {
         }
         woken.clear();
         if queue.has_more() {
-            // Whoever could not finish comes again after the sockets of all others were looked at.
+            // Connections that could not finish run again after all other sockets were polled.
             tokio::task::yield_now().await;
         }
     }

@@ -8,7 +8,7 @@ use crate::driver::session::Session;
 use wsguard_proto::connection::Connection;
 use wsguard_proto::time::Moment;
 
-/// Timers that are kept for each connection, and beside those, before stale ones are let go.
+/// Timers that are kept for each connection, and beside those, before stale ones are removed.
 const MOST_TIMERS_EACH: usize = 4;
 const MOST_STALE_TIMERS: usize = 1024;
 /// Timers that are run before sockets and commands have their turn: a hundred thousand pings may be due at once.
@@ -62,7 +62,7 @@ impl Shard {
     }
 
     /// Runs sessions whose time has come, not too many at once; returns when the next one is due.
-    fn run_timers(&mut self) -> Moment {
+    pub(super) fn run_timers(&mut self) -> Moment {
         let now = self.state.clock.now();
         if self.free_buffers_at <= now {
             self.free_buffers();

@@ -46,7 +46,7 @@ impl Shard {
         Some(self.lend(session))
     }
 
-    /// Takes whoever is in a slot.
+    /// Takes the session in a slot, whichever it is.
     pub(super) fn take_any(&mut self, slot: usize) -> Option<ActiveSession> {
         let session = self.sessions.get_mut(slot)?.take()?;
         Some(self.lend(session))
@@ -174,12 +174,12 @@ impl Shard {
             Phase::Closed => session.end_writing(cx),
             Phase::Open | Phase::Parting | Phase::Doomed | Phase::Closing | Phase::Dropped => {}
         }
-        // RFC 6455 section 7.1.1: once both sides have said goodbye, the server ends the connection.
+        // RFC 6455 section 7.1.1: once both sides have sent a close frame, the server ends the connection.
         if session.ended_writing || session.conn.phase() == Phase::Dropped {
             return self.remove(session, now);
         }
         if session.is_held_back() && !session.conn.is_open() {
-            // Nothing of it goes to the application any more: the peer's goodbye is read.
+            // Nothing more of it goes to the application: it is read for the peer's close frame.
             (session.paused, session.starved, session.is_draining) = (false, false, false);
             session.waker.wake_by_ref();
         }

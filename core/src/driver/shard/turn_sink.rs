@@ -57,7 +57,7 @@ impl<'s> TurnSink<'s> {
         Some(Added { batch: self.last_batch, bytes, answerable }).filter(|added| added.bytes > 0)
     }
 
-    /// Whether the application has not let go of every event of this connection, or has said something that was not
+    /// Whether the application has not released every event of this connection, or has sent commands that were not
     /// carried out yet.
     fn application_is_behind(&self) -> bool {
         !self.mailbox.has_released(self.last_batch) || self.mailbox.has_commands()

@@ -22,10 +22,10 @@ const READ_BYTES: usize = 72 * 1024;
 /// Plaintext sealed at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 /// Ciphertext and records of one turn; then neighbours have theirs. Records without plain text, or with a byte of it, cost
-/// what full ones do, and are not seen by who counts plain text.
+/// what full ones do, and a count of plaintext does not see them.
 const TURN_BYTES: usize = 4 * READ_BYTES;
 const TURN_RECORDS: usize = 1024;
-/// What a peer may send behind our goodbye before the connection is dropped.
+/// What a peer may send after our `close_notify` before the connection is dropped.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// A handshake message (a client's certificates) may fill several records; beyond this it is refused.
 const MAX_PARTIAL_BYTES: usize = 64 * 1024;
@@ -49,7 +49,7 @@ pub(in crate::driver) struct TlsStream {
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
     sent_close_notify: bool,
-    /// Ciphertext that came behind our goodbye.
+    /// Bytes of ciphertext received after our `close_notify`.
     discarded: usize,
     turn: Turn,
 }
@@ -70,7 +70,7 @@ struct Received {
     plain: Vec<u8>,
     /// How much of `plain` was read.
     read: usize,
-    /// The peer has said goodbye (`close_notify`).
+    /// The peer has sent its `close_notify`.
     ended: bool,
 }
 
@@ -300,7 +300,7 @@ impl TlsStream {
         }
     }
 
-    /// Says goodbye (`close_notify`), once. A connection that TLS has given up has nothing left to say.
+    /// Queues `close_notify`, once. A connection that TLS has given up sends none.
     fn keep_close_notify(&mut self) {
         if !core::mem::replace(&mut self.sent_close_notify, true) {
             let mut goodbye = Vec::new();

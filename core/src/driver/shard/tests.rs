@@ -1,0 +1,253 @@
+//! A shard without its thread: each test runs its steps itself, one after the other, and nothing happens in between.
+
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicUsize;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::*;
+use crate::driver::events::{Event, EventBatch};
+use crate::driver::handle::{Sent, ServerHandle};
+use crate::driver::inline::{Handled, Inline, InlineMessage, Replies};
+use crate::driver::socket::Socket;
+use crate::driver::state::{idle, idle_with};
+use crate::driver::tls::{TlsStream, server_config};
+use wsguard_proto::config::{TlsOptions, TlsVersion};
+
+/// The shard of this thread, and the application's side of it.
+struct Rig {
+    state: Arc<ServerState>,
+    handle: ServerHandle,
+    runtime: tokio::runtime::Runtime,
+    batch: EventBatch,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        remove();
+    }
+}
+
+impl Rig {
+    fn new(more: &str, inline: Option<Box<dyn Inline>>) -> Self {
+        let state = idle_with(&format!(r#""threads": 1, "protocol": "raw", "rate_limit": null {more}"#), inline);
+        install(Shard::new(Arc::clone(&state), 0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = ServerHandle { state: Arc::clone(&state) };
+        Self { state, handle, runtime, batch: EventBatch::new() }
+    }
+
+    /// Both ends of a connection. The runtime does not know of the server's end whether it can be written before it runs.
+    fn socket(&self) -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let _runtime = self.runtime.enter();
+        (client, Socket::Tcp(tokio::net::TcpStream::from_std(server).unwrap()))
+    }
+
+    /// Opens a connection of `user`, of which `received` was read already. The application knows of it.
+    fn open(&mut self, stream: Stream, user: &str, received: Vec<u8>) -> ConnectionId {
+        let (policy, now) = (&self.state.policy, self.state.clock.now());
+        let mut seat = self.state.limits.enter_server(policy).unwrap();
+        seat.enter_user(user, policy, now).unwrap();
+        let params = ConnectionParams { rate_key: None, expires_at: Moment::NEVER };
+        let load = self.state.shards[0].load.hold_one();
+        let (ip, peer, granted, head) = (None, None, 0, Vec::new());
+        let new = NewSession { stream, params, seat, ip, peer, granted, head, received, load };
+        let open = |conn| Open {
+            conn,
+            ticket: None,
+            ip,
+            user: None,
+            path: "/".into(),
+            subprotocol: None,
+            expires_at_ms: None,
+            granted,
+        };
+        with_shard(|shard| shard.adopt(new, open));
+        let opened = self.events();
+        assert_eq!(opened.len(), 1);
+        self.batch.get(0).unwrap().conn().unwrap()
+    }
+
+    /// The application lets its batch go and takes the next; in words.
+    fn events(&mut self) -> Vec<String> {
+        self.batch.release();
+        self.state.take_events(0, &mut self.batch);
+        let tell = |event: Event<'_>| match event {
+            Event::Close(close) => format!("close {}", close.code),
+            Event::Text(_, text) => format!("text of {}", text.len()),
+            Event::Drained(_) => "drained".to_owned(),
+            Event::Violation(violation) => violation.code.to_string(),
+            other => format!("{other:?}"),
+        };
+        self.batch.iter().map(tell).collect()
+    }
+
+    fn run_session(conn: ConnectionId) {
+        with_shard(|shard| shard.run_session(conn.slot(), conn.generation()));
+    }
+
+    fn messages_in(&self) -> u64 {
+        self.handle.stats().messages_in
+    }
+}
+
+/// A text frame of `len` bytes, masked with the key 0.
+fn text(len: usize) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match len {
+        0..126 => frame.push(0x80 | len as u8),
+        _ => frame.extend([&[0x80 | 126][..], &(len as u16).to_be_bytes()].concat()),
+    }
+    frame.extend([0; 4]);
+    frame.resize(frame.len() + len, b'x');
+    frame
+}
+
+/// Answers every message with a thousand bytes.
+struct Generous(Arc<AtomicUsize>);
+
+impl Inline for Generous {
+    fn message(&self, _: ConnectionId, _: InlineMessage<'_>, replies: &mut Replies<'_>) -> Handled {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        replies.binary(&[0; 1000]);
+        Handled::Done
+    }
+}
+
+/// A thousand requests in one read may be answered with a thousand times their size.
+#[test]
+fn answers_of_an_inline_handler_are_bounded_before_more_is_asked_of_it() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut rig = Rig::new(r#", "max_outbox_bytes": 10000"#, Some(Box::new(Generous(Arc::clone(&asked)))));
+    let (_client, socket) = rig.socket();
+    let conn = rig.open(Stream::Plain(socket), "alice", text(1).repeat(1000));
+    assert!(rig.events().is_empty(), "the application has let the open go");
+    Rig::run_session(conn);
+    assert_eq!(asked.load(Ordering::Relaxed), 10, "as many answers as exceed max_outbox_bytes");
+}
+
+/// Two sends: the first finds that much waits, the second that nothing does any more. The first still hears of the end.
+#[test]
+fn a_send_that_finds_nothing_unsent_takes_no_drained_from_one_before_it() {
+    let mut rig = Rig::new(r#", "max_outbox_bytes": 100000"#, None);
+    let (_client, socket) = rig.socket();
+    let conn = rig.open(Stream::Plain(socket), "alice", Vec::new());
+    assert_eq!(rig.handle.send_text(conn, &"x".repeat(50_000)).unwrap(), Sent::Queued);
+    let slot = rig.state.shards[0].slots.get(conn.slot()).unwrap();
+    // The shard has come to it, and the socket took it: the second send looks before the shard publishes that.
+    slot.arrive(50_004);
+    assert!(!slot.watch(25_000), "nothing waits");
+    slot.post(50_004);
+    rig.runtime.block_on(tokio::task::yield_now());
+    run_commands();
+    assert_eq!(rig.events(), ["drained"]);
+    assert!(!rig.handle.is_queued(conn));
+}
+
+/// A handler holds its commands back by a cork, and may go on for long.
+#[test]
+fn a_user_is_disconnected_at_once_and_behind_what_was_sent_before() {
+    let mut rig = Rig::new("", None);
+    let (mut client, socket) = rig.socket();
+    let conn = rig.open(Stream::Plain(socket), "alice", Vec::new());
+    assert!(rig.events().is_empty(), "the application has let the open go");
+    let handle = rig.handle.clone();
+    let cork = handle.cork();
+    handle.send_text(conn, "last").unwrap();
+    assert!(!rig.state.shards[0].has_commands(), "it is corked");
+    let number = handle.disconnect_user("alice").unwrap();
+    assert!(rig.state.shards[0].has_commands());
+    rig.runtime.block_on(tokio::task::yield_now());
+    run_commands();
+    assert_eq!((number, rig.events()), (1, vec!["session_revoked".to_owned()]));
+    drop(cork);
+    let mut said = [0; 10];
+    client.read_exact(&mut said).unwrap();
+    assert_eq!((&said[..6], said[6]), (&b"\x81\x04last"[..], 0x88), "the message, then the close frame");
+}
+
+/// What TLS has decrypted was received, whether or not the connection had room for it.
+#[test]
+fn a_drain_handles_what_tls_has_decrypted_before_it() {
+    let mut rig = Rig::new(r#", "max_inbox_bytes": 16384"#, None);
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
+    let config = server_config(&TlsOptions { cert, key, client_ca: None, min_version: TlsVersion::V1_3 }).unwrap();
+    let (mut client, socket) = rig.socket();
+    let peer = std::thread::spawn(move || {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client).unwrap();
+        }
+        (client, tls)
+    });
+    let tls = rig.runtime.block_on(TlsStream::accept(config, socket, async || {}, || {})).unwrap();
+    let (mut client, mut tls_client) = peer.join().unwrap();
+    // One record: it is decrypted whole, or not at all.
+    tls_client.writer().write_all(&text(3500).repeat(4)).unwrap();
+    while tls_client.wants_write() {
+        tls_client.write_tls(&mut client).unwrap();
+    }
+    let conn = rig.open(Stream::Tls(Box::new(tls)), "alice", Vec::new());
+    while rig.messages_in() == 0 {
+        rig.runtime.block_on(tokio::task::yield_now());
+        Rig::run_session(conn);
+    }
+    let before = rig.messages_in();
+    assert!(before < 4, "the inbox has no room for all");
+    rig.handle.drain(u64::MAX, 0);
+    run_commands();
+    with_shard(Shard::run_timers);
+    let mut told = rig.events();
+    for _ in 0..4 {
+        Rig::run_session(conn);
+        told.extend(rig.events());
+    }
+    assert_eq!(told, ["text of 3500"; 4]);
+}
+
+/// A thousand handshakes at once, and a neighbour: how much is done between two of its turns.
+#[test]
+fn a_storm_of_handshakes_leaves_everybody_a_turn() {
+    install(Shard::new(idle(r#""threads": 1"#), 0));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let tasks = tokio::task::LocalSet::new();
+    let done = Rc::new(Cell::new(0));
+    for number in 0..1000 {
+        let done = Rc::clone(&done);
+        let step = async move {
+            expensive_step().await;
+            done.set(done.get() + 1);
+        };
+        let step = tasks.spawn_local(step);
+        if number % 10 == 9 {
+            // Whoever waits may leave.
+            step.abort();
+        }
+    }
+    let neighbour = async {
+        let mut most = 0;
+        while done.get() < 900 {
+            let before = done.get();
+            tokio::task::yield_now().await;
+            most = most.max(done.get() - before);
+        }
+        most
+    };
+    let most = tasks.block_on(&runtime, neighbour);
+    assert!(most <= 2 * EXPENSIVE_STEPS_PER_TURN, "{most} in a row");
+    remove();
+}
