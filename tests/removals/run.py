@@ -55,7 +55,6 @@ REMOVALS = [
     ("requests that do not parse are counted", "driver/opening.rs", "        let end = self.count_late(end);\n", "", "H22"),
     ("proxies alone", "driver/opening.rs", "if self.is_stranger {", "if false {",
      "listen-public-for-proxies-alone"),
-    ("order of a revocation", "driver/shard/carry.rs", " && is_older(session.granted, number)", "", "disconnect-user-spares"),
     ("revocation", "driver/shard/carry.rs", "is_older(session.granted, number)", "false", "A7"),
     ("missing origin", "handshake/decide.rs", "None if policy.missing_origin == MissingOrigin::Allow => Ok(()),",
      "None => Ok(()),", "H6"),
