@@ -93,14 +93,14 @@ impl KeyMaterial {
 
 /// A key with an algorithm, ready for use.
 enum Verifier {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
 impl Verifier {
     fn new(algorithm: Algorithm, key: &[u8]) -> Option<Self> {
         match algorithm.scheme() {
-            Scheme::Hmac(hash) => Some(Verifier::Hmac(hmac::Key::new(hash, key))),
+            Scheme::Hmac(hash) => Some(Verifier::Hmac(Box::new(hmac::Key::new(hash, key)))),
             Scheme::Public(_) => parse(algorithm, key).map(Verifier::Public),
         }
     }
