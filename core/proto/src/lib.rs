@@ -7,7 +7,6 @@
 #![deny(missing_docs)]
 
 pub mod auth;
-mod base64;
 pub mod bucket;
 pub mod client_ip;
 pub mod codec;
