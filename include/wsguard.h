@@ -1,47 +1,55 @@
 /*
  * wsguard: WebSocket servers that are safe by default.
  *
- * One statement of policy is enforced on the library's own threads, before the application sees a byte: which origins may
- * connect, who is authenticated, how fast and how large messages may be, what a valid message looks like, which TLS.
+ * The library enforces one policy on its own threads, before the application sees a byte: which origins may connect, who is
+ * authenticated, how fast and how large messages may be, what a valid message looks like, which TLS is required.
  *
  *     wsg_options *options;
  *     wsg_server *server;
  *     wsg_options_from_json(json, strlen(json), &options, &error);    state the policy
- *     wsg_server_start(options, &server, &error);                     start
- *     wsg_server_drain_on_signals(server, 5000, 500);                 SIGTERM and Ctrl-C end it gently
- *     wsg_server_run(server, &handlers, userdata, &error);            serve, until it is drained or stopped
+ *     wsg_server_start(options, &server, &error);                     start the server
+ *     wsg_server_drain_on_signals(server, WSG_DEFAULT_DRAIN_TIMEOUT_MS, 500);   for SIGTERM and Ctrl-C
+ *     wsg_server_run(server, &handlers, userdata, &error);            serve until it is drained or stopped
  *     wsg_server_free(server);
  *     wsg_options_free(options);
  *
+ * Names. `wsg_server_*` is about a server, `wsg_conn_*` about one connection of it, `wsg_ticket_*` about one opening
+ * handshake that waits for the application, `wsg_replies_*` about the answers of an inline handler. Arguments come in this
+ * order: the object, the connection or ticket, what to do with it, where results go, `error`.
+ *
  * Threads. Every function may be called from any thread, and from several at once, unless it says otherwise. No function
- * takes a lock that a callback could wait for, but `wsg_server_free`, which waits for callbacks.
+ * takes a lock that a callback could wait for, except `wsg_server_free`, which waits for callbacks.
  *
- * Callbacks return. An exception or `pthread_exit` that leaves one ends the process with a message (wsguard.hpp catches
- * exceptions); `longjmp` out of one leaves its server locked for ever. `pthread_cancel` takes effect when the library's
- * function has returned, handlers included: to end a thread that waits here there is `wsg_server_interrupt`.
+ * Callbacks. The library passes `userdata` to them and never follows it. A callback must return. An exception or
+ * `pthread_exit` that leaves one ends the process with a message (wsguard.hpp catches exceptions); `longjmp` out of one
+ * leaves its server locked. `pthread_cancel` takes effect only after the library's function has returned, handlers
+ * included: to end a thread that waits here, call `wsg_server_interrupt`.
  *
- * Signals. In a signal handler only `wsg_server_interrupt` may be called. `exit` does not wait for what was sent: drain first,
- * and exit when `wsg_server_run` has returned.
+ * Signals. In a signal handler call only `wsg_server_interrupt`. `exit` does not wait for what was sent: drain first, and
+ * exit after `wsg_server_run` has returned.
  *
- * Ownership. What a function gives through a `wsg_x **` is the caller's, who ends it with `wsg_x_free`. Handles are looked
- * up, not followed: one that was freed, or never was, is answered with WSG_ERR_HANDLE, and NULL with WSG_ERR_NULL. Texts
- * are read during the call and never kept. A `wsg_str` that is returned or pointed at belongs to what it was asked of.
+ * Ownership. What a function writes through a `wsg_x **` is yours: free it with `wsg_x_free`. A handle is looked up, not
+ * followed: for one that was freed or never existed the answer is WSG_ERR_HANDLE, for NULL it is WSG_ERR_NULL. The library
+ * reads the texts that you pass during the call, and copies what it keeps. A `wsg_str` that you are given belongs to the
+ * library, and is valid as long as the object that it came from, unless the function says otherwise.
  *
- * Texts carry their length; they need no zero byte and are UTF-8 (WSG_ERR_UTF8). NULL with length 0 is an empty message,
- * reason or JSON text. It is no name: where a room, a user, an event, an option or an address is wanted it is WSG_ERR_NULL,
- * but where the function says that there may be none.
+ * Texts. A text is a pointer and a length in bytes; it needs no zero byte, and must be UTF-8 (WSG_ERR_UTF8). NULL with
+ * length 0 is an empty message, reason or JSON text. It is not a name: for a room, a user, an event, an option or an address
+ * NULL is WSG_ERR_NULL, unless the function says that there may be none.
  *
- * Connections are numbers, unique for the server's life. One that has closed is answered with WSG_ERR_CONNECTION_CLOSED and
- * is never another connection.
+ * Connections are numbers, unique during the server's life and never 0. The number of a connection that has closed is
+ * answered with WSG_ERR_CONNECTION_CLOSED, and never names another connection.
  *
- * Versions. Structs that you fill in start with their `size`; those that you are given through a pointer may have more
- * members in later versions, and `wsg_str`, `wsg_field` and `wsg_event` never change. Ignore events, verdicts and statuses
- * that you do not know.
+ * Times are in milliseconds.
  *
- * No function exits, throws, or calls a callback it was not given. None aborts, but for callbacks that do not return, and
- * where the system has no memory left for what was asked. Any function may answer WSG_ERR_PANIC, which would be a fault of
- * the library. After a fork the child gets WSG_ERR_FORKED for servers of the parent, and may start its own; other threads
- * may be inside the library when the process forks.
+ * Versions. A struct that you fill in starts with its `size`. A struct that you are given through a pointer may have more
+ * members in later versions; `wsg_str`, `wsg_field` and `wsg_event` never change. Ignore events, verdicts and statuses that
+ * you do not know.
+ *
+ * Failures. No function exits, throws, or calls a callback that it was not given. None aborts, except after a callback that
+ * did not return, and if the system has no memory. Any function may return WSG_ERR_PANIC, which is a bug in the library.
+ * After a fork the child gets WSG_ERR_FORKED for servers of its parent, and may start its own; other threads may be inside
+ * the library when the process forks.
  *
  * Generated by cbindgen from ffi/src; do not edit.
  */
@@ -128,39 +136,48 @@ typedef enum wsg_verdict {
 } wsg_verdict;
 
 
-/** The ABI that this header describes. It changes when a program must be compiled anew, and the library's soname with it. */
+/**
+ * The ABI version of this header. It changes when programs must be compiled again, together with the soname of the
+ * library.
+ */
 #define WSG_ABI_VERSION 0
 
-/** A session that does not end, for `expires_at_ms`. */
+/** For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever. */
 #define WSG_NEVER UINT64_MAX
 
+/** The default `timeout_ms` of a drain in milliseconds, the same in every language. */
+#define WSG_DEFAULT_DRAIN_TIMEOUT_MS 10000
+
+/** The default `jitter_ms` of a drain in milliseconds, the same in every language. */
+#define WSG_DEFAULT_DRAIN_JITTER_MS 0
+
 /**
- * What a call answers. 0 and above: it was done; below 0: it was not, and nothing was changed. So ask for `< 0`, not for
- * `!= WSG_OK`: `WSG_QUEUED` is no error.
+ * The result of a call. 0 and above: the call succeeded. Below 0: it failed and changed nothing. So test for `< 0` and
+ * not for `!= WSG_OK`: `WSG_QUEUED` is a success.
  *
- * Values never change their meaning; new ones may be added. `wsg_status_name` gives the stable name.
+ * A value never changes its meaning; later versions may add values. `wsg_status_name` returns the stable name.
  */
 typedef enum {
-  /** It was done. */
+  /** The call succeeded. */
   WSG_OK = 0,
   /**
-   * The message was accepted and waits behind others that the peer has not read. `WSG_EVENT_DRAINED` tells when all
-   * were written. Of a broadcast: it waits behind others for the library; see `wsg_server_broadcast`.
+   * The message was accepted, and waits behind what the peer has not read; `WSG_EVENT_DRAINED` tells when all was
+   * written. Of a broadcast: see `wsg_server_broadcast`.
    */
   WSG_QUEUED = 1,
-  /** There is nothing: `wsg_server_next` waited as long as it was told to, or it was interrupted. */
+  /** There is nothing: the time is over, the call was interrupted, or a JSON text has no such part. */
   WSG_NOTHING = 2,
-  /** `wsg_server_next` has no more events, now and for ever: the server has stopped. Its name is `ended`. */
+  /** The server has stopped and every event was taken. Its name is `ended`. */
   WSG_STOPPED = 3,
-  /** An argument that must not be `NULL` is. */
+  /** An argument is `NULL` that must not be. */
   WSG_ERR_NULL = -1,
-  /** The handle names nothing: it was freed, or it is not a handle of this kind. */
+  /** The handle is not valid: it was freed, or is of another kind. */
   WSG_ERR_HANDLE = -2,
   /** A text is not UTF-8. */
   WSG_ERR_UTF8 = -3,
-  /** An argument is not accepted; the function says what would be. */
+  /** An argument is not accepted. The function says what is. */
   WSG_ERR_ARGUMENT = -4,
-  /** The connection is closed, or never existed. */
+  /** The connection has closed, or never existed. */
   WSG_ERR_CONNECTION_CLOSED = -5,
   /** The ticket was answered already, its time is over, or its peer has left. */
   WSG_ERR_TICKET_SETTLED = -6,
@@ -168,69 +185,69 @@ typedef enum {
   WSG_ERR_STOPPED = -7,
   /** The option does not exist. */
   WSG_ERR_UNKNOWN_OPTION = -8,
-  /** A required option was not given. */
+  /** A required option is missing. */
   WSG_ERR_MISSING_OPTION = -9,
   /** The type or the value of an option is not accepted. */
   WSG_ERR_INVALID_OPTION = -10,
-  /** Two options cannot both hold. */
+  /** Two options exclude each other. */
   WSG_ERR_CONTRADICTION = -11,
-  /** The address cannot be listened on. */
+  /** The server cannot listen on the address. */
   WSG_ERR_LISTEN = -12,
-  /** A thread or an event loop could not be started. */
+  /** The system gave no thread, descriptor or event loop. */
   WSG_ERR_START = -13,
   /**
-   * Another thread is in `wsg_server_next` or `wsg_server_run`, or the last batch was not freed yet; or there is a signal
+   * Another thread is in `wsg_server_next` or `wsg_server_run`, or the last batch was not freed; or there is a signal
    * handler or a log already.
    */
   WSG_ERR_BUSY = -14,
-  /** The call is not allowed on this thread now: it would wait for itself. */
+  /** This thread must not make the call now: it would wait for itself. */
   WSG_ERR_REENTRANT = -15,
-  /** The process was forked after the server was started: its threads exist in the parent only. */
+  /** The process was forked after the server was started: the I/O threads exist in the parent only. */
   WSG_ERR_FORKED = -16,
-  /** The header this program was compiled with is not that of this library. */
+  /** The program was compiled with the header of another version of the library. */
   WSG_ERR_ABI = -17,
-  /** A fault of the library. It was contained; please report it. */
+  /** A bug in the library. It was contained; please report it. */
   WSG_ERR_PANIC = -18,
 } wsg_status;
 
-/** How much a record of the log matters. */
+/** The level of a log record. */
 typedef enum {
-  /** Something failed that should not. */
+  /** Something failed that should not fail. */
   WSG_LOG_ERROR = 1,
   /** A peer was refused or closed. */
   WSG_LOG_WARN = 2,
   /** What the server is doing. */
   WSG_LOG_INFO = 3,
-  /** More than most want to know. */
+  /** Details for debugging. */
   WSG_LOG_DEBUG = 4,
 } wsg_log_level;
 
-/** What happened. Later versions tell of more: ignore a kind that you do not know. */
+/** The kind of an event. Later versions add kinds: ignore those that you do not know. */
 typedef enum {
-  /** A handshake asks (`auth: "callback"`): answer its ticket exactly once. `body.upgrade`. */
+  /** An opening handshake waits for the application (`auth: "callback"`): answer its ticket exactly once. `body.upgrade`. */
   WSG_EVENT_UPGRADE = 1,
-  /** A connection was authenticated and upgraded. `body.open`. */
+  /** A connection was authenticated, and its opening handshake completed. `body.open`. */
   WSG_EVENT_OPEN = 2,
-  /** A text message (`raw`). `body.payload`. */
+  /** A text message (`protocol: "raw"`). `body.payload`. */
   WSG_EVENT_TEXT = 3,
-  /** A binary message (`raw`). `body.payload`. */
+  /** A binary message (`protocol: "raw"`). `body.payload`. */
   WSG_EVENT_BINARY = 4,
-  /** A valid message (`json`). `body.message`. */
+  /** A message that its schema accepts (`protocol: "json"`). `body.message`. */
   WSG_EVENT_MESSAGE = 5,
   /**
-   * A connection ended; its id is stale from here on, and what `wsg_conn_set_data` keeps of it goes with its batch.
-   * `body.close`.
+   * A connection ended. From here on its id is not valid; the pointer of `wsg_conn_set_data` is kept until the batch is
+   * freed. `body.close`.
    */
   WSG_EVENT_CLOSE = 6,
-  /** A rule was broken. `body.violation`. */
+  /** A peer broke a rule. `body.violation`. */
   WSG_EVENT_VIOLATION = 7,
-  /** What waited when a send answered `WSG_QUEUED` was written. No body. */
+  /** Everything that waited when a send returned `WSG_QUEUED` was written. No body. */
   WSG_EVENT_DRAINED = 8,
 } wsg_event_kind;
 
 /** The `status` of a message. */
 typedef enum {
-  /** It has none. */
+  /** The message has no status. */
   WSG_MESSAGE_STATUS_NONE = 0,
   /** `"ok"`. */
   WSG_MESSAGE_STATUS_OK = 1,
@@ -238,39 +255,46 @@ typedef enum {
   WSG_MESSAGE_STATUS_ERROR = 2,
 } wsg_message_status;
 
-/** What an inline handler returns. */
+/** The result of an inline handler. */
 typedef enum {
   /**
-   * The message goes to `wsg_server_next` or `wsg_server_run` like any other. After an answer was given it is a failure:
-   * the peer would get two.
+   * The message goes to `wsg_server_next` or `wsg_server_run`. After a reply this is a failure: the peer would get two
+   * answers.
    */
   WSG_INLINE_PASS = 0,
-  /** The message was dealt with. */
+  /** The handler has handled the message. */
   WSG_INLINE_DONE = 1,
   /** The handler failed. */
   WSG_INLINE_FAIL = -1,
 } wsg_inline_outcome;
 
-/** Events that were taken together. */
+/** The events that may wake `wsg_server_next` or not, for `wsg_server_set_interest`. Combine them with `|`. */
+typedef enum {
+  /** `WSG_EVENT_OPEN`. */
+  WSG_INTEREST_OPEN = 1,
+  /** `WSG_EVENT_CLOSE`. */
+  WSG_INTEREST_CLOSE = 2,
+  /** `WSG_EVENT_VIOLATION`. */
+  WSG_INTEREST_VIOLATION = 4,
+} wsg_interest;
+
+/** A batch: events that were taken together. */
 typedef struct wsg_batch wsg_batch;
 
 /**
- * What went wrong, in words. Made by the functions that take a `wsg_error **`, owned by whoever called them.
+ * An error in words. The functions that take a `wsg_error **` make it; you own it and free it with `wsg_error_free`.
  *
- * Such a function always writes to it: `NULL` when it did its work, an error when it did not. `NULL` in place of the
- * pointer: the caller does not want one.
+ * Such a function always writes to the pointer: `NULL` on success, an error on failure, whatever the reason. Pass
+ * `NULL` instead of the pointer if you do not want an error.
  */
 typedef struct wsg_error wsg_error;
 
-/**
- * Options and what belongs to them, to start servers with. `origins` and `auth` have no default: a server does not start
- * without them.
- */
+/** The options to start servers with. `origins` and `auth` have no default: a server does not start without them. */
 typedef struct wsg_options wsg_options;
 
 /**
- * The answers of an inline handler, to the connection that sent the message. Valid during the call it was given to, on
- * that thread; afterwards it is an invalid handle.
+ * The replies of an inline handler, to the connection that sent the message. The library owns it; it is valid during
+ * the call that it was passed to, on that thread.
  */
 typedef struct wsg_replies wsg_replies;
 
@@ -278,143 +302,185 @@ typedef struct wsg_replies wsg_replies;
 typedef struct wsg_server wsg_server;
 
 /**
- * A text or bytes of the library, seen by C: `data` is `NULL` where there is none. Not terminated by a zero byte unless
- * the function that gives it says so.
+ * A text, or bytes, that the library owns. `data` is `NULL` if there is none, which is not the same as an empty text.
+ * A zero byte follows only if the function says so.
  */
 typedef struct {
   /** The first byte. */
   const char *data;
-  /** How many bytes. */
+  /** The number of bytes. */
   size_t len;
 } wsg_str;
 
-/** One record of the log, valid during the call. */
+/** A log record. It is valid during the call. */
 typedef struct {
-  /** How much it matters. */
+  /** The level. */
   wsg_log_level level;
-  /** Who says it: `wsguard::verdict`, `wsguard::handler`, `wsguard`. */
+  /** The source: `wsguard::verdict`, `wsguard::handler` or `wsguard`. */
   wsg_str target;
-  /** The whole record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`. */
+  /** The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`. */
   wsg_str text;
 } wsg_log_record;
 
-/** A function that takes the log. */
+/** A function that receives log records. */
 typedef void (*wsg_log_fn)(void *userdata, const wsg_log_record *record);
 
 /** A header or a cookie. */
 typedef struct {
   /** The name; of a header in lower case. */
   wsg_str name;
-  /** The value; UTF-8, whatever the peer sent. */
+  /** The value. It is UTF-8: bytes that are not were replaced. */
   wsg_str value;
 } wsg_field;
 
-/** A handshake that asks the application. */
+/** An opening handshake that waits for the application. */
 typedef struct {
-  /** What to answer; never 0. It stays good when the batch is freed. */
+  /** The ticket to answer with `wsg_ticket_accept` or its like; never 0. It stays valid after the batch was freed. */
   uint64_t ticket;
-  /** Always `GET`. */
+  /** The method: always `GET`. */
   wsg_str method;
   /** The path, as sent. */
   wsg_str path;
-  /** The query without `?`, as sent; or none. */
+  /** The query without `?`, as sent; `data` is `NULL` if the target has no `?`. */
   wsg_str query;
-  /** The client's address; none on a Unix socket without a proxy. */
+  /** The client's address; `data` is `NULL` on a Unix socket without a proxy. */
   wsg_str ip;
-  /** Every header, in the order received. */
+  /** The headers, in the order received. */
   const wsg_field *headers;
-  /** How many. */
+  /** The number of headers. */
   size_t headers_len;
-  /** Every cookie, in the order sent: the first 1024. */
+  /** The cookies, in the order sent: the first 1024. */
   const wsg_field *cookies;
-  /** How many. */
+  /** The number of cookies. */
   size_t cookies_len;
-  /** The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one. */
+  /** The leaf of the client's certificate chain in DER, if `tls.client_ca` asks for one; otherwise `data` is `NULL`. */
   wsg_str peer_certificate;
-  /** The credential that `token_sources` found first; or none. */
+  /** The credential that `token_sources` found first; `data` is `NULL` if there is none. */
   wsg_str token;
 } wsg_upgrade;
 
-/** A message as an inline handler sees it, valid during that call. */
+/** A message for an inline handler. It is valid during the call. */
 typedef struct {
   /** `WSG_EVENT_TEXT`, `WSG_EVENT_BINARY` or `WSG_EVENT_MESSAGE`. */
   wsg_event_kind kind;
-  /** `json`: the event. */
+  /** The event (`json`); otherwise `data` is `NULL`. */
   wsg_str event;
-  /** `json`: its data as JSON text. `raw`: the payload. */
+  /** Its data as JSON text (`json`), or the payload (`raw`). */
   wsg_str data;
-  /** `json`: the id to reply to, as JSON text; or none. */
+  /** The id to reply to, as JSON text (`json`); `data` is `NULL` without one. */
   wsg_str id;
 } wsg_inline_message;
 
 /**
- * An inline handler. It returns `WSG_INLINE_DONE`, `WSG_INLINE_PASS` to let the application's thread have the message,
- * or `WSG_INLINE_FAIL` (and any other number), which closes the connection with 1011.
+ * An inline handler. It returns `WSG_INLINE_DONE` if it has handled the message, `WSG_INLINE_PASS` to leave it to the
+ * application, or `WSG_INLINE_FAIL` (or any other number), which closes the connection with 1011.
  *
- * A message is offered only when nothing earlier of its connection is still with the application: order is kept.
+ * It is called for a message only if the application has taken and freed every earlier event of the connection: the
+ * order of messages is kept.
  */
 typedef int (*wsg_inline_fn)(void *userdata, uint64_t conn, const wsg_inline_message *message, wsg_replies *replies);
 
-/** A connection that opened. */
+/** The counters of a server at one moment. Later versions add members at the end. */
 typedef struct {
-  /** The ticket it was accepted by; 0 without one. */
+  /** Connections that count against the limits, opening handshakes included. */
+  uint64_t connections;
+  /** Open connections. */
+  uint64_t open;
+  /** Connections that were opened since the start. */
+  uint64_t opened_total;
+  /** Valid messages that were received since the start. */
+  uint64_t messages_in;
+  /** Bytes received after opening handshakes, frame headers included. */
+  uint64_t bytes_in;
+  /** Bytes sent after opening handshakes, frame headers included. */
+  uint64_t bytes_out;
+  /** Bytes of events that the application has not taken. */
+  uint64_t inbox_bytes;
+  /** Bytes that peers have not read. */
+  uint64_t outbox_bytes;
+  /** Messages that are delayed by a rate limit. */
+  uint64_t delayed;
+  /** Opening handshakes that wait for the application. */
+  uint64_t pending_auth;
+  /** Opening handshakes among the events that the application has not freed, those whose peer has left included. */
+  uint64_t upgrades_in_inbox;
+  /** Opening handshakes that are being refused. */
+  uint64_t refusing;
+  /** Rooms with at least one member, counted on each I/O thread. */
+  uint64_t rooms;
+  /** Memberships of all connections in all rooms. */
+  uint64_t room_memberships;
+} wsg_stats;
+
+/** A connection that was opened. */
+typedef struct {
+  /** The ticket that the application accepted; 0 without one. */
   uint64_t ticket;
-  /** The client's address; none on a Unix socket without a proxy. */
+  /** The client's address; `data` is `NULL` on a Unix socket without a proxy. */
   wsg_str ip;
-  /** The user; or none. */
+  /** The user; `data` is `NULL` without one. */
   wsg_str user;
-  /** The request path. */
+  /** The path of the request. */
   wsg_str path;
-  /** The subprotocol of the 101; or none. */
+  /** The subprotocol that the server selected; `data` is `NULL` without one. */
   wsg_str subprotocol;
   /**
-   * When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `wsg_server_accept` said. `WSG_NEVER`
-   * when it does not.
+   * The end of the session in milliseconds since 1970: `exp` of its JWT, or what `wsg_ticket_accept` was given.
+   * `WSG_NEVER` if it does not end.
    */
   uint64_t expires_at_ms;
 } wsg_open;
 
-/** A valid message of the `json` protocol. */
+/** A message of the `json` protocol that its schema accepts. */
 typedef struct {
   /** The event. */
   wsg_str event;
-  /** Its data as JSON text; `null` when absent. */
+  /** Its data as JSON text; `null` if the message has none. */
   wsg_str data;
-  /** The id to reply to, as JSON text (a string or an integer); or none. */
+  /** The id to reply to, as JSON text (a string or an integer); `data` is `NULL` without one. */
   wsg_str id;
-  /** The peer's status. */
+  /** The message's status. */
   wsg_message_status status;
-  /** Payload bytes of the whole message. */
-  size_t bytes;
+  /** The length of the whole message's payload in bytes. */
+  size_t size_bytes;
 } wsg_message;
 
 /** A connection that ended. */
 typedef struct {
-  /** The close code: ours when we closed, else the peer's; 1005 for an empty close frame, 1006 when it broke. */
+  /**
+   * The close code: the one that this server sent, otherwise the one that it received; 1005 for a close frame without a
+   * code, 1006 if the connection ended without a closing handshake.
+   */
   uint16_t code;
-  /** Whether both sides sent a close frame. */
+  /** True if both sides sent a close frame. */
   bool clean;
-  /** The reason with it. */
+  /** The reason that belongs to the code; empty without one. */
   wsg_str reason;
 } wsg_close;
 
-/** A verdict against a peer. A flood of them is sampled; the counters have every one. */
+/** A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one. */
 typedef struct {
   /** The verdict: a `wsg_verdict`. */
-  uint32_t verdict;
-  /** The client's address; or none. */
+  uint32_t code;
+  /** The close code of the verdict; 0 before the 101. */
+  uint16_t close_code;
+  /** The HTTP status of the verdict; 0 after the 101, and if the verdict has none. */
+  uint16_t http_status;
+  /** The client's address; `data` is `NULL` if it is not known. */
   wsg_str ip;
-  /** The user, after authentication; or none. */
+  /** The user; `data` is `NULL` before authentication, and without a user. */
   wsg_str user;
-  /** The event of the message, escaped and cut to 64 characters; or none. */
+  /** The connection; 0 before the 101. */
+  uint64_t conn_id;
+  /** The event of the message, escaped and cut after 64 characters; `data` is `NULL` if no message was read. */
   wsg_str event;
-  /** What was wrong, in the words of the log: at most 256 characters, none of them a control character. */
+  /** What was wrong, in the words of the log: at most 256 characters, no control characters. */
   wsg_str detail;
 } wsg_violation;
 
 /**
- * What an event says, by its kind. Only the member named there may be read. Its size never changes; what the pointers lead
- * to may have more members in later versions.
+ * What an event holds. Read only the member that belongs to the kind. The size of this union never changes; the
+ * structs that it points at may grow in later versions.
  */
 typedef union {
   /** `WSG_EVENT_UPGRADE`. */
@@ -431,76 +497,44 @@ typedef union {
   const wsg_violation *violation;
 } wsg_event_body;
 
-/** One event. What it points at is valid until its batch is freed; in a callback, until that returns. */
+/** An event. It, and what it points at, is valid until its batch is freed; in a handler, until the handler returns. */
 typedef struct {
-  /** What happened. */
+  /** The kind of the event. */
   wsg_event_kind kind;
-  /** The connection it belongs to; 0 where there is none. */
+  /** The connection; 0 if the event belongs to none. */
   uint64_t conn;
-  /** More about it. */
+  /** What belongs to the kind. */
   wsg_event_body body;
 } wsg_event;
 
-/** What a server's counters are at one moment. New ones are added at the end. */
-typedef struct {
-  /** Connections that hold a place, handshakes included. */
-  uint64_t connections;
-  /** Connections that are open. */
-  uint64_t open;
-  /** Connections ever opened. */
-  uint64_t opened_total;
-  /** Valid messages received. */
-  uint64_t messages_in;
-  /** Bytes received after handshakes, framing included. */
-  uint64_t bytes_in;
-  /** Bytes written after handshakes, framing included. */
-  uint64_t bytes_out;
-  /** Bytes of events that the application has not taken yet. */
-  uint64_t inbox_bytes;
-  /** Bytes that peers have not read yet. */
-  uint64_t outbox_bytes;
-  /** Messages that wait for their rate limit. */
-  uint64_t delayed;
-  /** Handshakes that wait for the application. */
-  uint64_t pending_auth;
-  /** Handshakes among the events that the application has not let go; those whose peer has left included. */
-  uint64_t upgrades_in_inbox;
-  /** Handshakes that are only still there to be refused. */
-  uint64_t refusing;
-  /** Rooms with at least one member, counted on each I/O thread. */
-  uint64_t rooms;
-  /** Memberships of all connections in all rooms. */
-  uint64_t room_memberships;
-} wsg_stats;
-
 /**
- * What `wsg_server_run` calls; `NULL` for what is of no interest. Each gets `userdata` and the server, and returns 0.
+ * The handlers that `wsg_server_run` calls; leave `NULL` what you do not need. Each gets `userdata` and the server,
+ * and returns 0 on success. What it is given is valid until it returns.
  *
- * Any other number says that the handler failed: the connection it worked for is closed with 1011, a handshake that
- * asked answers 503. Handlers may call everything but `wsg_server_next`, `_run` and `_free` of their server. They must
- * return: an exception or `pthread_exit` that leaves one ends the process with a message, `longjmp` leaves the server
- * locked. What they are given is valid until they return.
+ * Any other result says that the handler failed: its connection is closed with 1011, its opening handshake is refused
+ * with 503. A handler may call every function but `wsg_server_next`, `_run` and `_free` of its server. It must return:
+ * an exception or `pthread_exit` that leaves it ends the process with a message, `longjmp` leaves the server locked.
  */
 typedef struct {
-  /** `sizeof(wsg_handlers)`, so that later versions can have more handlers. */
+  /** `sizeof(wsg_handlers)`: the library does not read further, and later versions may add handlers. */
   size_t size;
-  /** Every event, before the handler of its kind; kinds of later versions, too. */
+  /** Called for every event, before the handler of its kind, also for kinds of later versions. */
   int (*event)(void *userdata, wsg_server *server, const wsg_event *event);
-  /** A handshake asks (`auth: "callback"`): answer `upgrade->ticket` now or later, from any thread. */
+  /** Called for an opening handshake (`auth: "callback"`): answer `upgrade->ticket` now or later, from any thread. */
   int (*upgrade)(void *userdata, wsg_server *server, const wsg_upgrade *upgrade);
-  /** A connection opened. */
+  /** Called for a connection that was opened. */
   int (*open)(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *open);
-  /** A message (`json`). */
+  /** Called for a message (`protocol: "json"`). */
   int (*message)(void *userdata, wsg_server *server, uint64_t conn, const wsg_message *message);
-  /** A text message (`raw`). */
+  /** Called for a text message (`protocol: "raw"`). */
   int (*text)(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t text_len);
-  /** A binary message (`raw`). */
+  /** Called for a binary message (`protocol: "raw"`). */
   int (*binary)(void *userdata, wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
-  /** A connection ended; its id is stale from here on. */
+  /** Called for a connection that ended. From here on its id is not valid. */
   int (*close)(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *close);
-  /** A rule was broken; `conn` is 0 before the 101. */
+  /** Called for a verdict against a peer. `conn` is 0 before the 101. */
   int (*violation)(void *userdata, wsg_server *server, uint64_t conn, const wsg_violation *violation);
-  /** What waited when a send answered `WSG_QUEUED` was written. */
+  /** Called when everything that waited when a send returned `WSG_QUEUED` was written. */
   int (*drained)(void *userdata, wsg_server *server, uint64_t conn);
 } wsg_handlers;
 
@@ -508,126 +542,147 @@ typedef struct {
 extern "C" {
 #endif // __cplusplus
 
-/** The version of the library: `0.1.0`. Ends with a zero byte; valid for ever. */
+/** Returns the version of the library: `0.1.0`. The text ends with a zero byte and is valid for ever. Any thread. */
 wsg_str wsg_version(void);
 
-/** The ABI of the library that was loaded. See `WSG_ABI_VERSION`. */
+/** Returns the ABI version of the library that was loaded; see `WSG_ABI_VERSION`. Any thread. */
 uint32_t wsg_abi_version(void);
 
 /**
- * Whether this program fits the library that was loaded: give it `WSG_ABI_VERSION`.
+ * Checks that this program fits the library that was loaded. Pass `WSG_ABI_VERSION`. Any thread.
  *
  * Returns `WSG_OK` or `WSG_ERR_ABI`.
  */
 wsg_status wsg_abi_check(uint32_t compiled_with);
 
 /**
- * The stable name of a `wsg_status`: `unknown_option`. Empty for a number that is none.
+ * Returns the stable name of a `wsg_status`: `unknown_option`. Empty if the number is no status.
  *
- * Ends with a zero byte; valid for ever.
+ * The text ends with a zero byte and is valid for ever. Any thread.
  */
 wsg_str wsg_status_name(int32_t status);
 
 /**
- * What a `wsg_status` says to people: one line of English, which may change. Empty for a number that is none.
+ * Returns one line of English about a `wsg_status`. The words may change. Empty if the number is no status.
  *
- * Ends with a zero byte; valid for ever.
+ * The text ends with a zero byte and is valid for ever. Any thread.
  */
 wsg_str wsg_status_message(int32_t status);
 
 /**
- * The stable name of a `wsg_verdict`: `origin_denied`. Empty for a number that is none.
+ * Returns the stable name of a `wsg_verdict`: `origin_denied`. Empty if the number is no verdict; so a loop from 0
+ * to the first empty name visits every verdict.
  *
- * Ends with a zero byte; valid for ever.
+ * The text ends with a zero byte and is valid for ever. Any thread.
  */
 wsg_str wsg_verdict_name(uint32_t verdict);
 
-/** The HTTP status of a verdict before the 101; 0 where it has none. */
+/** Returns the HTTP status that a verdict answers before the 101; 0 if it has none. Any thread. */
 uint32_t wsg_verdict_http_status(uint32_t verdict);
 
-/** The close code of a verdict after the 101; 0 where it has none. */
+/** Returns the close code of a verdict after the 101; 0 if it has none. Any thread. */
 uint32_t wsg_verdict_close_code(uint32_t verdict);
 
-/** The status that the error explains; `WSG_ERR_HANDLE` for a handle that is none. */
+/**
+ * Returns the status that the error explains; `WSG_ERR_HANDLE` if `error` is not valid, `WSG_ERR_NULL` if it is
+ * `NULL`. Any thread.
+ */
 wsg_status wsg_error_status(const wsg_error *error);
 
 /**
- * One line: what is wrong and what is accepted. It never holds a credential.
+ * Returns one line that says what is wrong and what is accepted. It never contains a credential.
  *
- * Ends with a zero byte; valid until the error is freed. Empty for a handle that is none.
+ * The text ends with a zero byte and is valid until the error is freed. Empty if `error` is `NULL` or not valid.
+ * Any thread.
  */
 wsg_str wsg_error_message(const wsg_error *error);
 
 /**
- * The option at fault, as a path: `rate_limit.per_second`. Empty where there is none.
+ * Returns the option at fault as a path: `rate_limit.per_second`. Empty if no option is at fault, and if `error`
+ * is `NULL` or not valid.
  *
- * Ends with a zero byte; valid until the error is freed.
+ * The text ends with a zero byte and is valid until the error is freed. Any thread.
  */
 wsg_str wsg_error_option(const wsg_error *error);
 
-/** Frees an error. Thread-safe, like everything that takes one. */
+/**
+ * Frees an error. Any thread.
+ *
+ * Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
+ */
 wsg_status wsg_error_free(wsg_error *error);
 
 /**
- * Sends the library's log to standard error, one line per record, for the rest of the process.
+ * Sends the library's log to standard error, one line per record, until the process ends. Without this call and
+ * `wsg_log_to_callback` the library logs nowhere.
  *
- * Without it and `wsg_set_log` nothing is logged. Returns `WSG_OK`, also when called again; `WSG_ERR_BUSY` after
- * `wsg_set_log`.
+ * Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` after `wsg_log_to_callback`.
  */
 wsg_status wsg_log_to_stderr(void);
 
 /**
- * Sends the library's log to `log`, up to this level (a `wsg_log_level`), for the rest of the process.
+ * Sends the library's log to `log`, up to this level (a `wsg_log_level`), until the process ends. The library
+ * keeps `userdata` and never follows it.
  *
- * It is called from every thread that has something to say, the library's own and those that call it, several at once.
- * It must not block; what it makes the library log is not logged, and `wsg_server_start`, `_next`, `_run` and
- * `_free` answer `WSG_ERR_REENTRANT` in it. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT` for a level that is
- * none, or `WSG_ERR_BUSY` when the log goes somewhere already.
+ * The library calls `log` from its own threads and from yours, from several at once. `log` must not block. What it
+ * makes the library log is dropped, and `wsg_server_start`, `_next`, `_run` and `_free` return `WSG_ERR_REENTRANT`
+ * in it.
+ *
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_NULL` if `log` is `NULL`; `WSG_ERR_ARGUMENT` if the level is none;
+ * `WSG_ERR_BUSY` if the log goes somewhere already.
  */
-wsg_status wsg_set_log(wsg_log_fn log, void *userdata, uint32_t level);
+wsg_status wsg_log_to_callback(wsg_log_fn log, void *userdata, uint32_t level);
 
 /**
- * Writes a record to the library's log, as `wsguard::handler`, level error: for what a handler failed with. Control
- * characters are replaced, and what is longer than 1024 bytes is cut.
+ * Writes one record to the library's log, with target `wsguard::handler` and level error: what a handler of yours
+ * failed with. The library replaces control characters and cuts the text after 1024 bytes.
  *
  * Any thread. Returns `WSG_OK` or `WSG_ERR_NULL`.
  */
 wsg_status wsg_log_failure(const char *text, size_t text_len);
 
 /**
- * The first header of this name, in any case; `data` is `NULL` when there is none, and when `upgrade` is `NULL`.
+ * Returns the value of the first header with this name; case does not matter. `data` is `NULL` if there is no such
+ * header, and if `upgrade` or `name` is `NULL`.
  *
- * `upgrade` must be that of an event whose batch was not freed. The view is valid as long.
+ * `upgrade` must belong to a batch that was not freed, or to the handler that is running. The value is valid for
+ * as long. Any thread.
  */
 wsg_str wsg_upgrade_header(const wsg_upgrade *upgrade, const char *name, size_t name_len);
 
 /**
- * Empty options: every default, and the two that have none still to be stated.
+ * Makes empty options: every option has its default, and `origins` and `auth` are still missing.
  *
- * On success `*options` is owned by the caller, who frees it with `wsg_options_free`. Options may be used from any
- * thread. Returns `WSG_OK` or `WSG_ERR_NULL`.
+ * On `WSG_OK` you own `*options` and free it with `wsg_options_free`. Any thread may use it. Returns `WSG_OK` or
+ * `WSG_ERR_NULL`.
  */
 wsg_status wsg_options_new(wsg_options **options);
 
 /**
- * Options from the text of a JSON object, `json_len` bytes: every option of the contract under its own name.
+ * Makes options from the text of a JSON object, with every option under its own name.
  *
- * On success `*options` is owned by the caller, else it is `NULL`. `*error` is written as `wsg_error` says. Returns
- * `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, or not JSON), `WSG_ERR_NULL` or
- * `WSG_ERR_UTF8`. Ranges, required options and contradictions are `wsg_server_start`'s to find.
+ * On `WSG_OK` you own `*options` and free it with `wsg_options_free`; otherwise `*options` is `NULL`. The call
+ * writes `*error` as `wsg_error` says.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, or not JSON),
+ * `WSG_ERR_NULL` or `WSG_ERR_UTF8`. `wsg_server_start` checks ranges, required options and contradictions.
  */
 wsg_status wsg_options_from_json(const char *json, size_t json_len, wsg_options **options, wsg_error **error);
 
-/** Frees options; servers that were started with them go on. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`. */
+/**
+ * Frees options. Servers that were started with them go on. Any thread.
+ *
+ * Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
+ */
 wsg_status wsg_options_free(wsg_options *options);
 
 /**
- * Sets any option by its name, to a JSON text: `"rate_limit"`, `{"per_second": 5, "burst": 10}`. What was stated of it
- * before is replaced.
+ * Sets any option, by its name, to a JSON text: `"rate_limit"` to `{"per_second": 5, "burst": 10}`. It replaces
+ * the value that was set before.
  *
- * Like every setter below it checks the option by itself, writes `*error` as `wsg_error` says, and changes nothing on an
- * error. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, not JSON, out of range),
- * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_UTF8`.
+ * Like every setter below it checks the option by itself, writes `*error` as `wsg_error` says, and changes nothing
+ * on an error. Any thread. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, not
+ * JSON, out of range), `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_UTF8`.
  */
 wsg_status wsg_options_set(wsg_options *options,
                            const char *name,
@@ -636,28 +691,32 @@ wsg_status wsg_options_set(wsg_options *options,
                            size_t json_len,
                            wsg_error **error);
 
-/** Sets `listen`: `host:port` (port 0: any free one), `unix:PATH` or `fd:N`. */
+/** Sets `listen`: `host:port` (port 0: any free port), `unix:PATH` or `fd:N`. Otherwise as `wsg_options_set`. */
 wsg_status wsg_options_set_listen(wsg_options *options, const char *address, size_t address_len, wsg_error **error);
 
-/** Sets `threads`: how many I/O threads; 0 is one per core. */
-wsg_status wsg_options_set_threads(wsg_options *options, size_t threads, wsg_error **error);
-
-/** Adds one of the `origins` that may connect: `https://app.example.com`. */
+/** Adds an origin to `origins`, whose pages may connect: `https://app.example.com`. Otherwise as `wsg_options_set`. */
 wsg_status wsg_options_add_origin(wsg_options *options, const char *origin, size_t origin_len, wsg_error **error);
 
 /**
- * Sets `auth` to `callback`: every handshake that passes the other checks is a `WSG_EVENT_UPGRADE`, whose ticket
- * wants an answer. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+ * Sets `auth` to `callback`: an opening handshake that passes every other check becomes a `WSG_EVENT_UPGRADE`, and
+ * waits for an answer to its ticket.
+ *
+ * Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
  */
 wsg_status wsg_options_set_auth_callback(wsg_options *options, wsg_error **error);
 
 /**
- * Sets `auth` to `none`: every peer that passes the other checks is accepted, without a user.
- * `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+ * Sets `auth` to `none`: a peer that passes every other check is accepted without a user.
+ *
+ * Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
  */
 wsg_status wsg_options_set_auth_none(wsg_options *options, wsg_error **error);
 
-/** Adds a token of `user` to the tokens of `auth`. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else. */
+/**
+ * Adds a token of `user` to the tokens of `auth`.
+ *
+ * Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
+ */
 wsg_status wsg_options_add_token(wsg_options *options,
                                  const char *token,
                                  size_t token_len,
@@ -665,7 +724,10 @@ wsg_status wsg_options_add_token(wsg_options *options,
                                  size_t user_len,
                                  wsg_error **error);
 
-/** Sets `tls`: certificate chain and private key, each a PEM text or the path of one. They are read by the start. */
+/**
+ * Sets `tls`: the certificate chain and the private key, each as PEM text or as the path of a PEM file.
+ * `wsg_server_start` reads them. Otherwise as `wsg_options_set`.
+ */
 wsg_status wsg_options_set_tls(wsg_options *options,
                                const char *cert,
                                size_t cert_len,
@@ -673,12 +735,9 @@ wsg_status wsg_options_set_tls(wsg_options *options,
                                size_t key_len,
                                wsg_error **error);
 
-/** Sets `protocol`: `json` or `raw`. */
-wsg_status wsg_options_set_protocol(wsg_options *options, const char *protocol, size_t protocol_len, wsg_error **error);
-
 /**
- * Adds one of the `events` a peer may send. `schema` is a JSON Schema for its data, or `NULL` for any data. An event
- * that is there already is replaced.
+ * Adds an event to `events`, which peers may send. `schema` is a JSON Schema for its data; `NULL`: any data. It
+ * replaces an event of the same name. Otherwise as `wsg_options_set`.
  */
 wsg_status wsg_options_add_event(wsg_options *options,
                                  const char *name,
@@ -687,179 +746,204 @@ wsg_status wsg_options_add_event(wsg_options *options,
                                  size_t schema_len,
                                  wsg_error **error);
 
-/** Sets `max_message_bytes`. */
-wsg_status wsg_options_set_max_message_bytes(wsg_options *options, size_t bytes, wsg_error **error);
-
 /**
- * Answers messages on the library's own I/O threads, which is the fastest way to: `handler` is called between reading
- * a message and writing the answer. `NULL` takes it away.
+ * Sets a handler that answers messages on the library's own I/O threads, between reading a message and writing the
+ * answer: the fastest way to answer. `NULL` removes it.
  *
- * It is for work of a few microseconds. **It must not block**: while it runs, every connection of its thread waits. It
- * is called from several threads at once, `userdata` with it, until `wsg_server_next` has answered `WSG_STOPPED` or
- * `wsg_server_free` has returned. It may call everything but `wsg_server_start`, `_next`, `_run` and `_free`.
+ * The handler is for work of a few microseconds. **It must not block**: while it runs, every connection of its
+ * thread waits. Several threads call it at once with the same `userdata`, until `wsg_server_next` has returned
+ * `WSG_STOPPED` or `wsg_server_free` has returned. It may call every function but `wsg_server_start`, `_next`,
+ * `_run` and `_free`.
  *
- * Somebody must take events all the same (`wsg_server_run` with no handlers will do): a connection's messages come here
- * when its open was taken and nothing earlier of it waits to be. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+ * Some thread must take events all the same: `wsg_server_run` with no handlers will do. The handler gets a message
+ * only if the application has taken and freed every earlier event of its connection that wakes it; other messages
+ * go to the application. The open of a connection wakes `wsg_server_run` only if `handlers.open` or `.event` is
+ * set. Without them, and after `wsg_server_set_interest` without `WSG_INTEREST_OPEN`, the handler may get messages
+ * before `wsg_server_next` returns the open of their connection. `wsg_conn_set_data` works there already.
+ *
+ * Any thread. It applies to servers that are started afterwards. Returns `WSG_OK`, `WSG_ERR_NULL` or
+ * `WSG_ERR_HANDLE`.
  */
 wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, void *userdata);
 
 /**
- * Checks the options, binds, and starts the I/O threads. The policy in force is logged as one line.
+ * Checks the options, listens, and starts the I/O threads. It logs the policy in force as one line.
  *
- * The options stay the caller's. On success `*server` is owned by the caller, who ends it with `wsg_server_free`;
- * else it is `NULL`. `*error` is written as `wsg_error` says. Returns `WSG_OK`, an error of options
- * (`WSG_ERR_MISSING_OPTION` and the three beside it), `WSG_ERR_LISTEN`, `WSG_ERR_START`, `WSG_ERR_NULL` or
- * `WSG_ERR_HANDLE`; `WSG_ERR_REENTRANT` from an inline handler or a log function.
+ * The options stay yours. On `WSG_OK` you own `*server` and free it with `wsg_server_free`; otherwise `*server` is
+ * `NULL`. The call writes `*error` as `wsg_error` says.
  *
- * No signal is delivered to the I/O threads, and a peer that is gone raises no `SIGPIPE`.
+ * Any thread but those of inline handlers and log functions. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
+ * `WSG_ERR_MISSING_OPTION`, `WSG_ERR_INVALID_OPTION` or `WSG_ERR_CONTRADICTION` for the options; `WSG_ERR_LISTEN`,
+ * `WSG_ERR_START`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+ *
+ * The I/O threads block every signal, and a peer that has left raises no `SIGPIPE`.
  */
 wsg_status wsg_server_start(const wsg_options *options, wsg_server **server, wsg_error **error);
 
 /**
- * Stops the server, waits for its threads, and frees it. Connections that are open are dropped; drain first for the
- * gentle way. A batch that was not freed stays valid.
+ * Stops the server, waits for its threads, and frees it. It drops open connections: call `wsg_server_drain` first
+ * to close them properly. A batch that was not freed stays valid.
  *
- * Any thread but those of inline handlers, and not inside `wsg_server_run` of the same server: `WSG_ERR_REENTRANT`.
- * A `wsg_server_next` or `wsg_server_run` on another thread ends first, so a callback must not wait for this call.
- * Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time. In a forked child it only forgets the server.
+ * The call also waits for a `wsg_server_next` or `wsg_server_run` on another thread, so no callback may wait for
+ * this call. In a forked child it only frees the child's handle.
+ *
+ * Any thread but those of inline handlers and log functions, and not inside `wsg_server_run` of the same server:
+ * there it returns `WSG_ERR_REENTRANT`. Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
  */
 wsg_status wsg_server_free(wsg_server *server);
 
 /**
- * The address it listens on, with the real port. Ends with a zero byte; valid until the server is freed. Empty for a
- * handle that is none.
+ * Returns the address that the server listens on, with the real port. Empty if `server` is `NULL` or not valid.
+ *
+ * The text ends with a zero byte and is valid until the server is freed. Any thread.
  */
 wsg_str wsg_server_address(const wsg_server *server);
 
 /**
- * Takes the next events, in the order they happened to each connection. Waits at most `timeout_ms`; 0 does not wait,
- * a negative number waits for ever.
+ * Writes to `*fd` a file descriptor that is readable while there may be events, for epoll, poll, libuv or
+ * libevent. It is readable after the start.
  *
- * On `WSG_OK`, `*batch` is owned by the caller and holds at least one event; it must be freed before the next call.
- * Else it is `NULL`: `WSG_NOTHING` when the time is over, when a signal handler has run on this thread, or after
- * `wsg_server_interrupt`; `WSG_STOPPED` when the server has stopped and every event was taken. One thread at a time:
- * `WSG_ERR_BUSY` otherwise, and while a batch was not freed. `WSG_ERR_REENTRANT` from an inline handler; `WSG_ERR_NULL`,
- * `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`.
+ * When it is readable, call `wsg_server_next` or `wsg_server_run_once` with timeout 0 until it returns
+ * `WSG_NOTHING`. The descriptor is the library's: do not read, write or close it. It is valid until the server is
+ * freed.
  *
- * A batch may hold messages of a connection that you close, or whose session ends, while you work on it: before each event
- * is handled `wsg_event_is_stale` says so. `wsg_server_run` skips them.
- */
-wsg_status wsg_server_next(wsg_server *server,
-                           int64_t timeout_ms,
-                           wsg_batch **batch);
-
-/**
- * The events of a batch: `*count` of them, one after the other. They, and what they point at, are valid until the batch
- * is freed, also when the server was freed before. The size of `wsg_event` never changes.
- *
- * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
- */
-wsg_status wsg_batch_events(const wsg_batch *batch, const wsg_event **events, size_t *count);
-
-/**
- * Frees a batch, so that the server can reuse its memory. Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, or
- * `WSG_ERR_HANDLE` the second time.
- */
-wsg_status wsg_batch_free(wsg_batch *batch);
-
-/**
- * A file descriptor that is readable when there may be events, for epoll, poll, libuv or libevent.
- *
- * When it is, call `wsg_server_next` with timeout 0 until it answers `WSG_NOTHING`. It is readable at the start. Do not
- * read, write or close it. Valid until the server is freed. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
- * `WSG_ERR_FORKED`.
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_fd(const wsg_server *server, int *fd);
 
 /**
- * Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms`, what is
- * left after `timeout_ms` is dropped (`WSG_NEVER`: it takes as long as it takes). Does not wait: `wsg_server_next`
- * answers `WSG_STOPPED` and `wsg_server_run` returns when all is over. What this thread sent before goes out before.
- * Safe to repeat. Any thread, also in callbacks and inline handlers; of a signal handler see
- * `wsg_server_drain_on_signals` and `wsg_server_interrupt`.
+ * Shuts the server down in an orderly way. New handshakes are answered with 503. Every open connection is closed
+ * with 1012, spread over `jitter_ms` milliseconds. The server drops what is still open after
+ * `timeout_ms` milliseconds; `WSG_NEVER`: it waits for ever. The defaults are `WSG_DEFAULT_DRAIN_TIMEOUT_MS` and
+ * `WSG_DEFAULT_DRAIN_JITTER_MS`.
  *
- * Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * The call does not wait. When every connection has ended, `wsg_server_next` returns `WSG_STOPPED` and
+ * `wsg_server_run` returns. What this thread has sent before is sent before the close frames. A second call may
+ * shorten the time.
+ *
+ * Any thread, callbacks and inline handlers included; in a signal handler use `wsg_server_interrupt`, or call
+ * `wsg_server_drain_on_signals` beforehand. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_drain(wsg_server *server, uint64_t timeout_ms, uint64_t jitter_ms);
 
 /**
- * Stops at once: every connection is dropped, after what this thread sent before was handed to the system. No
- * handler of `wsg_server_run` is called any more for what was read of them. Does not wait, and frees nothing. As
- * `wsg_server_drain` otherwise.
+ * Stops the server at once: it hands what this thread has sent to the system, then drops every connection. From
+ * here on `wsg_server_run` calls no handler for messages that were received before. The call does not wait, and it
+ * frees nothing.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_stop(wsg_server *server);
 
 /**
- * Reads certificate and key again. A bad pair keeps the old one, and is an error that says so.
+ * Reads the certificate and the key of the option `tls` again, for new connections. If they do not fit, the old
+ * ones stay in use. The call writes `*error` as `wsg_error` says.
  *
- * Any thread; it reads files. Returns `WSG_OK`, `WSG_ERR_INVALID_OPTION`, `WSG_ERR_ARGUMENT` without the option `tls`,
- * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Any thread; it reads files. Returns `WSG_OK`; `WSG_ERR_INVALID_OPTION` for what was read; `WSG_ERR_ARGUMENT`
+ * without the option `tls`; `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_reload_tls(wsg_server *server, wsg_error **error);
 
 /**
- * The counters now. `stats_len` is `sizeof(wsg_stats)`: the library fills what this header knows of, and with 0 what
- * the library does not.
+ * Writes the counters of this moment to `*stats`. Pass `sizeof(wsg_stats)` as `stats_len`: the library writes as
+ * many members as this header has, and 0 for those that it does not know.
  *
- * Any thread. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a size that is none, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if `stats_len` is 0 or larger than any `wsg_stats` can be;
+ * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
-wsg_status wsg_server_stats(const wsg_server *server,
-                            wsg_stats *stats,
-                            size_t stats_len);
+wsg_status wsg_server_stats(const wsg_server *server, wsg_stats *stats, size_t stats_len);
 
 /**
- * How often `verdict` (a `wsg_verdict`) was the verdict.
+ * Writes to `*count` how often `verdict` (a `wsg_verdict`) was given since the start.
  *
- * Any thread. Returns `WSG_OK`, `WSG_ERR_ARGUMENT` for a number that is no verdict, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
- * `WSG_ERR_FORKED`.
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if the number is no verdict; `WSG_ERR_NULL`, `WSG_ERR_HANDLE`
+ * or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_verdict_count(const wsg_server *server, uint32_t verdict, uint64_t *count);
 
 /**
- * Drains the server, as `wsg_server_drain` does, when the process gets SIGINT or SIGTERM. `wsg_server_run` then returns
- * when all is over. A second signal of the same kind ends the process at once, as it would without this.
+ * Takes the next events, in the order in which they happened to each connection. It waits at most `timeout_ms`
+ * milliseconds; 0: it does not wait; negative: it waits for ever.
  *
- * The handlers go with the last server that has them. Returns `WSG_OK`; `WSG_ERR_BUSY` when the application has a
- * handler of its own for one of the two (a signal that is ignored stays ignored); `WSG_ERR_START`, `WSG_ERR_NULL`,
- * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * On `WSG_OK`, `*batch` holds at least one event. You own it and must free it with `wsg_batch_free` before the
+ * next call. Otherwise `*batch` is `NULL`.
+ *
+ * One thread at a time, and no inline handler or log function. Returns `WSG_OK`; `WSG_NOTHING` when the time is
+ * over, when a signal handler has run on this thread, and after `wsg_server_interrupt`; `WSG_STOPPED` when the
+ * server has stopped and every event was taken; `WSG_ERR_BUSY` while another thread is in this function or in
+ * `wsg_server_run`, and while a batch was not freed; `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
+ *
+ * A batch may hold messages of a connection that you close, or whose session ends, while you handle the batch: ask
+ * `wsg_event_is_stale` before each event. `wsg_server_run` does that by itself.
+ */
+wsg_status wsg_server_next(wsg_server *server, int64_t timeout_ms, wsg_batch **batch);
+
+/**
+ * Writes a pointer to the first event of a batch to `*events`, and their number to `*count`. The events follow one
+ * another; the size of `wsg_event` never changes. The events, and what they point at, are valid until the batch is
+ * freed, even after the server was freed.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; on an error nothing is written.
+ */
+wsg_status wsg_batch_events(const wsg_batch *batch, const wsg_event **events, size_t *count);
+
+/**
+ * Frees a batch, so that the server can use its memory again. Any thread.
+ *
+ * Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
+ */
+wsg_status wsg_batch_free(wsg_batch *batch);
+
+/**
+ * Makes SIGINT and SIGTERM drain the server, as `wsg_server_drain` does with the same times. `wsg_server_run`
+ * returns when every connection has ended. A second signal of the same kind ends the process at once, as it would
+ * without this call.
+ *
+ * The library's signal handlers stay until the last server that uses them is freed. A signal that the process
+ * ignores stays ignored.
+ *
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_BUSY` if the program has a handler of its own for one of the two signals;
+ * `WSG_ERR_START`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_drain_on_signals(wsg_server *server, uint64_t timeout_ms, uint64_t jitter_ms);
 
 /**
- * Lets a `wsg_server_next` or `wsg_server_run` of this server return `WSG_NOTHING`: the one that waits, or else the next
- * one, before it takes anything. A handler that is running ends first.
+ * Makes a `wsg_server_next`, `wsg_server_run` or `wsg_server_run_once` of this server return `WSG_NOTHING`: the
+ * one that is waiting, otherwise the next one, before it takes any event. A handler that is running ends first.
  *
- * Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, `WSG_ERR_HANDLE` for a server
- * that was freed, or `WSG_ERR_FORKED`.
+ * Any thread, and the only function of this library that a signal handler may call. Returns `WSG_OK`,
+ * `WSG_ERR_HANDLE` if `server` is `NULL`, freed or not valid, or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_interrupt(wsg_server *server);
 
 /**
- * Calls `handlers` for every event, on this thread, until the server has stopped. It is `wsg_server_next` in a loop;
- * what the handlers send during one batch is handed over together, so it is also the fastest one. Opens, closes and
+ * Calls `handlers` for every event, on this thread, until the server has stopped. It works as `wsg_server_next` in
+ * a loop, and is the fastest one: it hands over together what the handlers send for one batch. Opens, closes and
  * violations without a handler do not wake the thread.
  *
- * `handlers` is copied. Closed is closed: after `wsg_server_close`, `wsg_server_fail`, `wsg_server_disconnect_user`, a
- * handler that failed, and the end of a session, no handler runs for that connection but `violation` and `close`,
- * whatever was read of it before. Nor does `upgrade` for a handshake whose peer has left or whose time is over.
+ * The library copies `handlers`, and passes `userdata` to them without following it. After `wsg_conn_close`,
+ * `wsg_conn_fail`, `wsg_server_disconnect_user`, the end of a session, or a handler that failed, only `violation`
+ * and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
+ * handshake whose peer has left or whose time is over.
  *
- * `*error` is written as `wsg_error` says. Returns `WSG_OK` when the server has stopped, and `WSG_NOTHING` after
- * `wsg_server_interrupt`: it may be called again. `WSG_ERR_ARGUMENT` when `handlers.size` was not set, a handler is of a
- * later version of the library, can never be called (`text` with `protocol: "json"`), or is missing (`upgrade` with
- * `auth: "callback"`); else as `wsg_server_next`: `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`,
- * `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`, which is also what it returns in a child that a handler has forked.
+ * One thread at a time, and no inline handler or log function. The call writes `*error` as `wsg_error` says.
+ * Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
+ * again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
+ * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,
+ * `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_FORKED`, also in a child that a handler has
+ * forked.
  */
-wsg_status wsg_server_run(wsg_server *server,
-                          const wsg_handlers *handlers,
-                          void *userdata,
-                          wsg_error **error);
+wsg_status wsg_server_run(wsg_server *server, const wsg_handlers *handlers, void *userdata, wsg_error **error);
 
 /**
- * Calls `handlers` for the events that come next, once: for programs with a loop of their own. Waits for them at most
- * `timeout_ms`, as `wsg_server_next` does.
+ * Calls `handlers` for the next events once, for programs with an event loop of their own. It waits for them as
+ * `wsg_server_next` does: at most `timeout_ms` milliseconds, 0 not at all, negative for ever.
  *
- * Returns `WSG_OK` when handlers were called; `WSG_NOTHING` and `WSG_STOPPED` as `wsg_server_next`; else as
- * `wsg_server_run`.
+ * One thread at a time. Returns `WSG_OK` after it has called handlers; `WSG_NOTHING` and `WSG_STOPPED` as
+ * `wsg_server_next`; otherwise as `wsg_server_run`.
  */
 wsg_status wsg_server_run_once(wsg_server *server,
                                int64_t timeout_ms,
@@ -868,135 +952,148 @@ wsg_status wsg_server_run_once(wsg_server *server,
                                wsg_error **error);
 
 /**
- * Whether `wsg_server_run` would pass this event over, for those who take batches by `wsg_server_next`: its connection
- * was closed by this application, its user disconnected, its session has ended or the server was stopped since it was
- * read. An open that is stale takes its close along, unless `wsg_conn_set_data` has kept something of it; a handshake is stale when no answer is waited for, and
- * `WSG_EVENT_DRAINED` when more was queued since. `true` also for a server that is none.
+ * Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
+ * message is stale if, since it was received, the application has closed its connection or disconnected its user,
+ * its session has ended, or the server was stopped. A stale open makes its close stale, too, unless
+ * `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
+ * `WSG_EVENT_DRAINED` when more was queued since. Also true if `server` or `event` is not valid.
  *
- * Ask for each event once, just before it is handled; its batch must not have been freed.
+ * Ask once per event, just before you handle it, and before its batch is freed. The thread that takes the events.
  */
-bool wsg_event_is_stale(wsg_server *server,
-                        const wsg_event *event);
+bool wsg_event_is_stale(wsg_server *server, const wsg_event *event);
 
 /**
- * Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected
- * by name. `NULL` is `WSG_ERR_NULL`: whoever wants nobody says `wsg_server_accept_anonymous`.
+ * Accepts an opening handshake as `user`: 1 to 256 bytes without control characters. A user's connections share
+ * limits, and `wsg_server_disconnect_user` closes them. For a connection without a user call
+ * `wsg_ticket_accept_anonymous`; `NULL` is an error here.
  *
- * The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 and
- * negative numbers are `WSG_ERR_ARGUMENT`.
+ * The session ends at `expires_at_ms`, in milliseconds since 1970; `WSG_NEVER`: it does not end. 0 and what a
+ * negative number becomes are `WSG_ERR_ARGUMENT`.
  *
- * Each ticket is answered once, now or later, from any thread; an answer that is not accepted leaves it open. Returns
- * `WSG_OK`; `WSG_ERR_TICKET_SETTLED` when it was answered, its time is over or its peer has left; `WSG_ERR_ARGUMENT`,
+ * A ticket takes one answer, now or later. An answer with an error leaves it open. Any thread. Returns `WSG_OK`;
+ * `WSG_ERR_TICKET_SETTLED` if the ticket was answered, its time is over, or its peer has left; `WSG_ERR_ARGUMENT`,
  * `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
-wsg_status wsg_server_accept(wsg_server *server,
+wsg_status wsg_ticket_accept(wsg_server *server,
                              uint64_t ticket,
                              const char *user,
                              size_t user_len,
                              uint64_t expires_at_ms);
 
-/** Lets a handshake in without a user. Otherwise as `wsg_server_accept`. */
-wsg_status wsg_server_accept_anonymous(wsg_server *server, uint64_t ticket, uint64_t expires_at_ms);
-
-/** Refuses a handshake with this HTTP status, 300 to 599: `auth_failed`. Otherwise as `wsg_server_accept`. */
-wsg_status wsg_server_reject(wsg_server *server, uint64_t ticket, uint16_t http_status);
-
-/** Says that the application cannot decide: 503, `auth_unavailable`. Otherwise as `wsg_server_accept`. */
-wsg_status wsg_server_unavailable(wsg_server *server, uint64_t ticket);
+/** Accepts an opening handshake without a user. Otherwise as `wsg_ticket_accept`. */
+wsg_status wsg_ticket_accept_anonymous(wsg_server *server, uint64_t ticket, uint64_t expires_at_ms);
 
 /**
- * Sends a text message (`raw`). This and the commands below are for any thread, callbacks and inline handlers included;
- * they never block, and what one thread sends to a connection arrives in order.
- *
- * Returns `WSG_OK`; `WSG_QUEUED` when it waits behind what the peer has not read; `WSG_ERR_CONNECTION_CLOSED`, at once
- * when this application has closed it or its session has ended; `WSG_ERR_ARGUMENT` on a `json` server, and for what is
- * larger than `max_outbox_bytes`; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Refuses an opening handshake with this HTTP status, 300 to 599; the verdict is `auth_failed`. Otherwise as
+ * `wsg_ticket_accept`.
  */
-wsg_status wsg_server_send_text(wsg_server *server, uint64_t conn, const char *text, size_t text_len);
-
-/** Sends a binary message (`raw`). As `wsg_server_send_text`. */
-wsg_status wsg_server_send_binary(wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
+wsg_status wsg_ticket_reject(wsg_server *server, uint64_t ticket, uint16_t http_status);
 
 /**
- * Emits an event (`json`): `{"event": event, "data": data, "status": "ok"}`. `data` is JSON text; empty or `NULL` is
- * `null`. It is checked, unless it is the `data` of the message that this handler was called with.
- *
- * As `wsg_server_send_text`; `WSG_ERR_ARGUMENT` when `data` is not JSON, when `event` is empty, or on a `raw` server.
+ * Refuses an opening handshake because the application cannot decide: HTTP 503, verdict `auth_unavailable`.
+ * Otherwise as `wsg_ticket_accept`.
  */
-wsg_status wsg_server_emit(wsg_server *server,
-                           uint64_t conn,
-                           const char *event,
-                           size_t event_len,
-                           const char *data,
-                           size_t data_len);
+wsg_status wsg_ticket_unavailable(wsg_server *server, uint64_t ticket);
 
 /**
- * Emits an event in reply to the message that carried `id` (JSON text, as the message has it). `NULL`: a plain event.
+ * Sends a text message (`protocol: "raw"`). This command and those below never block; what one thread sends to a
+ * connection arrives in that order. The library copies what it is given.
  *
- * As `wsg_server_emit`; `WSG_ERR_ARGUMENT` also when `id` is not a JSON string or integer.
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_QUEUED` if the peer has not read what
+ * was sent before; `WSG_ERR_CONNECTION_CLOSED` if the connection has ended, and at once after the application has
+ * closed it or its session has ended; `WSG_ERR_ARGUMENT` on a `json` server, and for a message larger than
+ * `max_outbox_bytes`; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
-wsg_status wsg_server_reply(wsg_server *server,
-                            uint64_t conn,
-                            const char *id,
-                            size_t id_len,
-                            const char *event,
-                            size_t event_len,
-                            const char *data,
-                            size_t data_len);
+wsg_status wsg_conn_send_text(wsg_server *server, uint64_t conn, const char *text, size_t text_len);
 
-/** As `wsg_server_reply`, with `"status": "error"`: the request failed, and `data` says how. */
-wsg_status wsg_server_reply_error(wsg_server *server,
-                                  uint64_t conn,
-                                  const char *id,
-                                  size_t id_len,
-                                  const char *event,
-                                  size_t event_len,
-                                  const char *data,
-                                  size_t data_len);
+/** Sends a binary message (`raw`). Otherwise as `wsg_conn_send_text`. */
+wsg_status wsg_conn_send_binary(wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
 
 /**
- * As `wsg_server_reply`, for `data` and `id` that are known to be JSON: they are sent as they are, without a look.
- * What is not JSON here breaks the message for its peer, or says what you did not mean to say.
- */
-wsg_status wsg_server_reply_unchecked(wsg_server *server,
-                                      uint64_t conn,
-                                      const char *id,
-                                      size_t id_len,
-                                      const char *event,
-                                      size_t event_len,
-                                      const char *data,
-                                      size_t data_len);
-
-/**
- * Starts the closing handshake. `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, the reason at most 123 bytes:
- * `WSG_ERR_ARGUMENT` else. From here on the connection is closed for its application: nothing more is sent to it.
+ * Emits an event (`protocol: "json"`): `{"event": event, "data": data, "status": "ok"}`. `data` is JSON text;
+ * empty or `NULL` becomes `null`. The library checks that it is JSON, unless it is the `data` of the message that
+ * this handler was called with.
  *
- * Returns `WSG_OK`, `WSG_ERR_CONNECTION_CLOSED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Returns as `wsg_conn_send_text`; `WSG_ERR_ARGUMENT` if `data` is not JSON, if `event` is empty, and on a `raw`
+ * server.
  */
-wsg_status wsg_server_close(wsg_server *server, uint64_t conn, uint16_t code, const char *reason, size_t reason_len);
-
-/** Closes a connection with 1011, `internal`, because its handler failed. Returns as `wsg_server_close`. */
-wsg_status wsg_server_fail(wsg_server *server, uint64_t conn);
+wsg_status wsg_conn_emit(wsg_server *server,
+                         uint64_t conn,
+                         const char *event,
+                         size_t event_len,
+                         const char *data,
+                         size_t data_len);
 
 /**
- * Puts a connection into a room (1 to 256 bytes, at most 1024 rooms each); it leaves its rooms when it closes.
+ * Emits an event in reply to the message that carried `id`, which is JSON text as in `wsg_message.id`. With `NULL`
+ * it emits a plain event.
  *
- * Returns as `wsg_server_close`.
+ * Returns as `wsg_conn_emit`; `WSG_ERR_ARGUMENT` also if `id` is not a JSON string or integer.
  */
-wsg_status wsg_server_join(wsg_server *server, uint64_t conn, const char *room, size_t room_len);
+wsg_status wsg_conn_reply(wsg_server *server,
+                          uint64_t conn,
+                          const char *id,
+                          size_t id_len,
+                          const char *event,
+                          size_t event_len,
+                          const char *data,
+                          size_t data_len);
 
-/** Takes a connection out of a room. As `wsg_server_join`. */
-wsg_status wsg_server_leave(wsg_server *server, uint64_t conn, const char *room, size_t room_len);
+/** Replies with `"status": "error"`: the request failed, and `data` says why. Otherwise as `wsg_conn_reply`. */
+wsg_status wsg_conn_reply_error(wsg_server *server,
+                                uint64_t conn,
+                                const char *id,
+                                size_t id_len,
+                                const char *event,
+                                size_t event_len,
+                                const char *data,
+                                size_t data_len);
 
 /**
- * Emits an event to a room. `except` is left out; 0: nobody is. `NULL` is no room but `WSG_ERR_NULL`: for everybody
- * there is `wsg_server_broadcast_all`.
+ * Replies without checking that `data` and `id` are JSON: they are sent as they are. If they are not JSON, the
+ * peer gets a broken message, or one with other members than you meant. Otherwise as `wsg_conn_reply`.
+ */
+wsg_status wsg_conn_reply_unchecked(wsg_server *server,
+                                    uint64_t conn,
+                                    const char *id,
+                                    size_t id_len,
+                                    const char *event,
+                                    size_t event_len,
+                                    const char *data,
+                                    size_t data_len);
+
+/**
+ * Starts the closing handshake. `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, and the reason has at most
+ * 123 bytes; anything else is `WSG_ERR_ARGUMENT`. From here on the connection is closed for the application:
+ * nothing more can be sent.
  *
- * Encoded once; `data` as in `wsg_server_emit`. Returns `WSG_OK`; `WSG_QUEUED` when more than `max_outbox_bytes` of
- * broadcasts wait for an I/O thread, so that they pile up in memory: no event tells the end of that, but a later one that
- * answers `WSG_OK` (a peer that does not read is another matter: it is closed). `WSG_ERR_ARGUMENT` for a room or data
- * that cannot be, for what is larger than `max_outbox_bytes`, and on a `raw` server; `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`,
- * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_CONNECTION_CLOSED`,
+ * `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_conn_close(wsg_server *server, uint64_t conn, uint16_t code, const char *reason, size_t reason_len);
+
+/** Closes a connection with 1011, verdict `internal`, because its handler failed. Otherwise as `wsg_conn_close`. */
+wsg_status wsg_conn_fail(wsg_server *server, uint64_t conn);
+
+/**
+ * Puts a connection into a room: 1 to 256 bytes, at most 1024 rooms per connection. It leaves its rooms when it
+ * closes. To join a second time changes nothing. Returns as `wsg_conn_close`.
+ */
+wsg_status wsg_conn_join(wsg_server *server, uint64_t conn, const char *room, size_t room_len);
+
+/** Takes a connection out of a room. Otherwise as `wsg_conn_join`. */
+wsg_status wsg_conn_leave(wsg_server *server, uint64_t conn, const char *room, size_t room_len);
+
+/**
+ * Emits an event to every connection of a room (`json`), encoded once. `data` is as in `wsg_conn_emit`. `except`
+ * points at `except_len` connections that get nothing; `NULL` and 0: every member gets it. `room` must not be
+ * `NULL`: to reach everybody call `wsg_server_broadcast_all`.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_QUEUED` if more than
+ * `max_outbox_bytes` of broadcasts wait for an I/O thread, so that they take up memory: send more slowly until a
+ * broadcast returns `WSG_OK` (a peer that does not read is closed by itself); `WSG_ERR_ARGUMENT` if the room or
+ * the data is not valid, for more than `max_outbox_bytes`, and on a `raw` server; `WSG_ERR_STOPPED`,
+ * `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_broadcast(wsg_server *server,
                                 const char *room,
@@ -1005,163 +1102,188 @@ wsg_status wsg_server_broadcast(wsg_server *server,
                                 size_t event_len,
                                 const char *data,
                                 size_t data_len,
-                                uint64_t except);
+                                const uint64_t *except,
+                                size_t except_len);
 
-/** Sends a text message to a room (`raw`). As `wsg_server_broadcast`. */
+/** Sends a text message to a room (`raw`). Otherwise as `wsg_server_broadcast`. */
 wsg_status wsg_server_broadcast_text(wsg_server *server,
                                      const char *room,
                                      size_t room_len,
                                      const char *text,
                                      size_t text_len,
-                                     uint64_t except);
+                                     const uint64_t *except,
+                                     size_t except_len);
 
-/** Sends a binary message to a room (`raw`). As `wsg_server_broadcast`. */
+/** Sends a binary message to a room (`raw`). Otherwise as `wsg_server_broadcast`. */
 wsg_status wsg_server_broadcast_binary(wsg_server *server,
                                        const char *room,
                                        size_t room_len,
                                        const char *payload,
                                        size_t payload_len,
-                                       uint64_t except);
+                                       const uint64_t *except,
+                                       size_t except_len);
 
-/** Emits an event to every connection of the server. Otherwise as `wsg_server_broadcast`. */
+/** Emits an event to every connection of the server (`json`). Otherwise as `wsg_server_broadcast`. */
 wsg_status wsg_server_broadcast_all(wsg_server *server,
                                     const char *event,
                                     size_t event_len,
                                     const char *data,
                                     size_t data_len,
-                                    uint64_t except);
+                                    const uint64_t *except,
+                                    size_t except_len);
 
 /** Sends a text message to every connection of the server (`raw`). Otherwise as `wsg_server_broadcast`. */
-wsg_status wsg_server_broadcast_all_text(wsg_server *server, const char *text, size_t text_len, uint64_t except);
+wsg_status wsg_server_broadcast_all_text(wsg_server *server,
+                                         const char *text,
+                                         size_t text_len,
+                                         const uint64_t *except,
+                                         size_t except_len);
 
 /** Sends a binary message to every connection of the server (`raw`). Otherwise as `wsg_server_broadcast`. */
 wsg_status wsg_server_broadcast_all_binary(wsg_server *server,
                                            const char *payload,
                                            size_t payload_len,
-                                           uint64_t except);
+                                           const uint64_t *except,
+                                           size_t except_len);
 
 /**
- * Closes every connection of a user (1 to 256 bytes): `session_revoked`. From here on they are closed for their
- * application, as after `wsg_server_close`; on `WSG_ERR_STOPPED`, too. Returns as `wsg_server_broadcast`, never
- * `WSG_QUEUED`.
+ * Closes every connection of a user (1 to 256 bytes); the verdict is `session_revoked`. From here on they are
+ * closed for the application, as after `wsg_conn_close`, even when this returns `WSG_ERR_STOPPED`.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_ARGUMENT`, `WSG_ERR_STOPPED`,
+ * `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_disconnect_user(wsg_server *server, const char *user, size_t user_len);
 
 /**
- * Calls `body` and hands over what it sends on this thread together: one hand-over instead of one per command. For the
- * events of a batch; `wsg_server_run` does it by itself. May be nested. `body` must return, as handlers must.
+ * Calls `body`, and hands over together what it sends on this thread: faster for many commands at once.
+ * `wsg_server_run` does this for its handlers. Calls may be nested. `body` must return, as handlers must.
  *
- * Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`; `body` is called on `WSG_OK` only.
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`. `body` is called only if it
+ * returns `WSG_OK`, and before a `WSG_ERR_FORKED` in a child that `body` has forked.
  */
 wsg_status wsg_server_cork(wsg_server *server, void (*body)(void *userdata), void *userdata);
 
 /**
- * Hands over what this thread has sent so far in a handler of `wsg_server_run` or in `wsg_server_cork`, for a handler
- * that has long to work yet. Elsewhere there is nothing to hand over.
+ * Hands over at once what this thread has sent so far in a handler of `wsg_server_run` or in `wsg_server_cork`:
+ * for a handler that has long work to do. Elsewhere it does nothing.
  *
- * Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_flush(wsg_server *server);
 
 /**
- * Whether what is sent to a connection may still reach its peer: it is open, its session has not ended, and the
- * application has not closed it, by `wsg_server_close`, `wsg_server_fail` or `wsg_server_disconnect_user`. `false`
- * also for a server that is none.
+ * Returns true if what is sent to a connection may still reach its peer: the connection is open, its session has
+ * not ended, and the application has not closed it (`wsg_conn_close`, `wsg_conn_fail`,
+ * `wsg_server_disconnect_user`). False if `server` is not valid. Any thread.
  */
 bool wsg_conn_is_open(const wsg_server *server, uint64_t conn);
 
 /**
- * Keeps a pointer of the application's for a connection, until the batch with its close was let go: `close` handlers
- * still find it. The library never follows it.
+ * Keeps a pointer for a connection until the batch with its close is freed, so that `close` handlers still find
+ * it. It replaces the pointer that was kept before. The library never follows the pointer and never frees it: if
+ * this returns an error, nothing was kept.
  *
  * Any thread. Returns `WSG_OK`, `WSG_ERR_CONNECTION_CLOSED`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_conn_set_data(wsg_server *server, uint64_t conn, void *data);
 
-/** The pointer that `wsg_conn_set_data` keeps; `NULL` where there is none. */
+/** Returns the pointer that `wsg_conn_set_data` keeps for a connection; `NULL` if there is none. Any thread. */
 void *wsg_conn_data(const wsg_server *server, uint64_t conn);
 
 /**
- * Stops reading from a connection whose messages the application cannot take now: its peer feels back-pressure, others
- * do not. What was read before may still arrive; writing and pings go on, and silence does not count.
- *
- * Returns as `wsg_server_close`.
+ * Stops reading from a connection, because the application cannot take its messages now. TCP slows that peer down,
+ * and no other. Messages that were received before may still be delivered. Writing and pings go on, and no receive
+ * time-out runs. Returns as `wsg_conn_close`.
  */
-wsg_status wsg_server_pause(wsg_server *server, uint64_t conn);
+wsg_status wsg_conn_pause(wsg_server *server, uint64_t conn);
 
-/** Goes on reading after `wsg_server_pause`. Returns as `wsg_server_close`. */
-wsg_status wsg_server_resume(wsg_server *server, uint64_t conn);
+/** Reads again from a connection after `wsg_conn_pause`. Returns as `wsg_conn_close`. */
+wsg_status wsg_conn_resume(wsg_server *server, uint64_t conn);
 
 /**
- * Refuses a message of `event` that its schema let pass and the application's own check did not: `schema_mismatch`,
- * counted, logged and acted upon as `on_violation` says.
+ * Reports that the data of a message of `event` is not valid, although its schema accepts it. The verdict is
+ * `schema_mismatch`: it is counted, logged and acted upon as the option `on_violation` says.
  *
- * Returns as `wsg_server_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and for an empty `event`.
+ * Returns as `wsg_conn_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and if `event` is empty.
  */
-wsg_status wsg_server_refuse(wsg_server *server, uint64_t conn, const char *event, size_t event_len);
+wsg_status wsg_conn_report_invalid_data(wsg_server *server, uint64_t conn, const char *event, size_t event_len);
 
 /**
- * Says which of the events that ask for no answer `wsg_server_next` should wake for; all of them at first. Those it does
- * not wake for come with the next event that does, or after 20 ms; violations are then only counted and logged.
- * `wsg_server_run` sets it by its handlers.
+ * Says which events wake `wsg_server_next` by themselves: a combination of `wsg_interest`; all of them at first.
+ * The other opens and closes come with the next event that wakes it, or after 20 ms; other violations are only
+ * counted and logged. Messages, handshakes and `WSG_EVENT_DRAINED` always wake it. `wsg_server_run` sets the
+ * interest by its handlers.
  *
- * Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for an unknown bit; `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
  */
-wsg_status wsg_server_heed(wsg_server *server,
-                           bool opens,
-                           bool closes,
-                           bool violations);
+wsg_status wsg_server_set_interest(wsg_server *server, uint32_t interest);
 
 /**
- * Sends a text message (`raw`). Like all three it returns `WSG_OK`, `WSG_ERR_ARGUMENT` on a server of the other
- * protocol and for what is larger than `max_outbox_bytes`, `WSG_ERR_NULL`, `WSG_ERR_UTF8`, or `WSG_ERR_HANDLE` outside
- * the call that gave the handle.
+ * Sends a text message (`raw`) to the connection that the inline handler was called for.
+ *
+ * Only during that call, on its thread. Like the other answers this returns `WSG_OK`; `WSG_ERR_ARGUMENT` on a
+ * server of the other protocol, and for more than `max_outbox_bytes`; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, or
+ * `WSG_ERR_HANDLE` outside the call.
  */
-wsg_status wsg_replies_text(wsg_replies *replies, const char *text, size_t text_len);
+wsg_status wsg_replies_send_text(wsg_replies *replies, const char *text, size_t text_len);
 
-/** Sends a binary message (`raw`). */
-wsg_status wsg_replies_binary(wsg_replies *replies, const char *payload, size_t payload_len);
+/** Sends a binary message (`raw`). Otherwise as `wsg_replies_send_text`. */
+wsg_status wsg_replies_send_binary(wsg_replies *replies, const char *payload, size_t payload_len);
 
-/** Emits an event (`json`). `data` and `id` as in `wsg_server_emit` and `wsg_server_reply`. */
+/** Emits an event (`json`). `data` is as in `wsg_conn_emit`. Otherwise as `wsg_replies_send_text`. */
 wsg_status wsg_replies_emit(wsg_replies *replies,
                             const char *event,
                             size_t event_len,
                             const char *data,
-                            size_t data_len,
-                            const char *id,
-                            size_t id_len);
+                            size_t data_len);
 
 /**
- * The part of a JSON text that a JSON Pointer (RFC 6901) leads to: `"/room"`, `"/users/0/name"`; `""` is all of it.
- * `*value` is a view into `json`, as JSON text; of a string with its quotes: see `wsg_json_string`.
+ * Emits an event (`json`) in reply to the message that carried `id`. `id` and `data` are as in `wsg_conn_reply`.
+ * Otherwise as `wsg_replies_send_text`.
+ */
+wsg_status wsg_replies_reply(wsg_replies *replies,
+                             const char *id,
+                             size_t id_len,
+                             const char *event,
+                             size_t event_len,
+                             const char *data,
+                             size_t data_len);
+
+/**
+ * Finds the part of a JSON text that a JSON Pointer (RFC 6901) names: `"/room"`, `"/users/0/name"`; `""` names the
+ * whole text. `*value` becomes a view into `json`: JSON text, of a string with its quotes (see `wsg_json_string`).
+ * On anything but `WSG_OK` its `data` is `NULL`.
  *
- * Returns `WSG_OK`; `WSG_NOTHING` where there is no such part; `WSG_ERR_ARGUMENT` when the text is not JSON or the
- * pointer is none. Else `*value` is none. `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
+ * Any thread. Returns `WSG_OK`; `WSG_NOTHING` if there is no such part; `WSG_ERR_ARGUMENT` if the text is not JSON
+ * or the pointer is not one; `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
  */
 wsg_status wsg_json_get(const char *json, size_t json_len, const char *pointer, size_t pointer_len, wsg_str *value);
 
 /**
- * What a JSON string says, without quotes and escapes, into `buffer` with a zero byte behind it. `*len` is the length
- * without that byte.
+ * Writes the text of a JSON string, without quotes and escapes, to `buffer`, and a zero byte behind it. `*len`
+ * becomes the length without that byte. `json_len` bytes of buffer are always enough.
  *
- * Returns `WSG_OK`; `WSG_ERR_ARGUMENT` when `json` is not a JSON string (`*len` is 0) or `buffer` has no room for it
- * (`*len` is what it needs, less one; `json_len` bytes are always enough); `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if `json` is not a JSON string (`*len` is 0) or the buffer is
+ * too small (it needs `*len + 1` bytes); `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
  */
 wsg_status wsg_json_string(const char *json, size_t json_len, char *buffer, size_t buffer_len, size_t *len);
 
 /**
- * A JSON number that is an integer, however it is written: `5.0` and `5e0` are, as for `"type": "integer"` of a schema.
+ * Reads a JSON number that is an integer, however it is written: `5.0` and `5e0` are integers, as for `"type":
+ * "integer"` of a schema.
  *
- * Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for anything else, and for one that does not fit; `WSG_ERR_NULL` or
- * `WSG_ERR_UTF8`. `*number` is set on `WSG_OK` only.
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if it is anything else or does not fit; `WSG_ERR_NULL` or
+ * `WSG_ERR_UTF8`. `*number` is written on `WSG_OK` only.
  */
 wsg_status wsg_json_integer(const char *json, size_t json_len, int64_t *number);
 
 /**
- * Writes a text as a JSON string, with quotes and escapes, into `buffer` with a zero byte behind it: for building
- * `data`. `*len` is the length without that byte; `6 * text_len + 3` bytes are always enough.
+ * Writes a text as a JSON string, with quotes and escapes, to `buffer`, and a zero byte behind it: to build
+ * `data`. `*len` becomes the length without that byte. `6 * text_len + 3` bytes of buffer are always enough.
  *
- * Returns `WSG_OK`; `WSG_ERR_ARGUMENT` when `buffer` has no room for it (`*len` is what it needs, less one);
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if the buffer is too small (it needs `*len + 1` bytes);
  * `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
  */
 wsg_status wsg_json_quote(const char *text, size_t text_len, char *buffer, size_t buffer_len, size_t *len);

@@ -1,12 +1,16 @@
-// wsguard for C++17: RAII over wsguard.h, std::string_view for texts, std::function for handlers. Header only.
+// wsguard for C++17: RAII over wsguard.h, std::string_view for texts, std::chrono for times, std::function for handlers.
+// Header only. What wsguard.h says of a function holds for the member of the same name.
 //
-// Ownership is in the types: what goes out of scope is freed. A call that fails throws wsguard::error, whose status says which
-// of wsguard.h's it was; sending to a connection that has just closed is part of normal life and is a result instead. Where the
-// compiler has no exceptions (-fno-exceptions) such a call ends the process with those words, as an exception that nobody
-// catches would; wsguard.h's functions, with `get()`, answer a status there.
+// Ownership. An object frees what it owns when it goes out of scope. A std::string_view that you are given is valid as long as
+// wsguard.h says; those that you pass are copied.
 //
-// An exception of a handler costs the connection it was working for: it is closed with 1011 (a handshake answers 503). It is
-// written to the library's log as `wsguard::handler` and goes to `handlers.failed`.
+// Errors. A call that fails throws wsguard::error, whose `status()` is that of wsguard.h. To send to a connection that has
+// closed is no error: it returns `sent::closed`. Without exceptions (-fno-exceptions) a call that fails ends the process with
+// the same words, as an uncaught exception would; there call the functions of wsguard.h with `get()` to get a status.
+//
+// Handlers may throw. An exception closes the connection that the handler worked for with 1011 (a handshake is refused with
+// 503), is written to the library's log as `wsguard::handler`, and is passed to `handlers.failed`. No exception passes
+// through C.
 #ifndef WSGUARD_HPP
 #define WSGUARD_HPP
 
@@ -18,6 +22,7 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -45,19 +50,19 @@ namespace wsguard {
 inline namespace without_exceptions {
 #endif
 
-/// A connection; unique for the server's life.
+/// The number of a connection: unique during the server's life, never 0.
 using conn_id = std::uint64_t;
 
-/// A view of the library's, for as long as it says.
+/// The text of a `wsg_str`; empty if there is none.
 inline std::string_view view(const wsg_str &text) { return {text.data == nullptr ? "" : text.data, text.len}; }
 
-/// The same where there may be none.
+/// The text of a `wsg_str` that may be absent.
 inline std::optional<std::string_view> maybe(const wsg_str &text) {
   if (text.data == nullptr) return std::nullopt;
   return view(text);
 }
 
-/// Bytes to send: of a string, or of any container of `char`, `unsigned char`, `std::byte` or `std::uint8_t` in one piece.
+/// Bytes to send: a string, or any contiguous container of `char`, `unsigned char`, `std::byte` or `std::uint8_t`.
 class bytes {
  public:
   bytes(std::string_view text) noexcept : view_(text) {}
@@ -74,16 +79,16 @@ class bytes {
   std::string_view view_;
 };
 
-/// What a call failed with.
+/// The exception of a call that failed.
 class error : public std::runtime_error {
  public:
   error(wsg_status status, const std::string &message, std::string option = {})
       : std::runtime_error(message), status_(status), option_(std::move(option)) {}
 
   wsg_status status() const noexcept { return status_; }
-  /// The stable name: `unknown_option`.
+  /// The stable name of the status: `unknown_option`.
   std::string_view code() const noexcept { return view(wsg_status_name(status_)); }
-  /// The option at fault; empty where there is none.
+  /// The option at fault; empty if there is none.
   const std::string &option() const noexcept { return option_; }
 
  private:
@@ -183,24 +188,54 @@ inline void log_failure(const std::exception_ptr &failure) noexcept {
 
 }  // namespace detail
 
-/// What became of a message.
+/// The result of a command to a connection.
 enum class sent {
-  on_its_way,
-  /// It waits behind what the peer has not read; `handlers.drained` tells when all was written.
+  /// It was accepted.
+  sent,
+  /// It was accepted and waits behind what the peer has not read; `handlers.drained` is called when all was written.
   queued,
-  /// The connection is closed.
+  /// The connection has closed: nothing was sent.
   closed,
 };
 
-/// The answers of an inline handler, during its call.
+/// The connections that a broadcast leaves out: none, one, a list, or a contiguous container of them.
+class except {
+ public:
+  except() noexcept = default;
+  except(conn_id conn) noexcept : one_(conn), size_(1) {}
+  /// Valid until the end of the full expression, like every initializer list: long enough for a call.
+  except(std::initializer_list<conn_id> conns) noexcept : size_(conns.size()) { many_ = conns.begin(); }
+  template <typename Container, typename Pointer = decltype(std::declval<const Container &>().data()),
+            typename = std::enable_if_t<std::is_convertible_v<Pointer, const conn_id *>>>
+  except(const Container &conns) noexcept : many_(conns.data()), size_(conns.size()) {}
+
+  const conn_id *data() const noexcept { return many_ == nullptr && size_ == 1 ? &one_ : many_; }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  conn_id one_ = 0;
+  const conn_id *many_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// The default timeout and jitter of a drain, the same in every language.
+inline constexpr std::chrono::milliseconds default_drain_timeout{WSG_DEFAULT_DRAIN_TIMEOUT_MS};
+inline constexpr std::chrono::milliseconds default_drain_jitter{WSG_DEFAULT_DRAIN_JITTER_MS};
+
+/// The replies of an inline handler, valid during its call.
 class replies {
  public:
   explicit replies(wsg_replies *raw) noexcept : raw_(raw) {}
-  void text(std::string_view text) const { detail::check(wsg_replies_text(raw_, text.data(), text.size())); }
-  void binary(bytes payload) const { detail::check(wsg_replies_binary(raw_, payload.data(), payload.size())); }
-  void emit(std::string_view event, std::string_view json, std::optional<std::string_view> id = {}) const {
-    detail::check(wsg_replies_emit(raw_, event.data(), event.size(), json.data(), json.size(), detail::data(id),
-                                   detail::size(id)));
+  void send_text(std::string_view text) const { detail::check(wsg_replies_send_text(raw_, text.data(), text.size())); }
+  void send_binary(bytes payload) const {
+    detail::check(wsg_replies_send_binary(raw_, payload.data(), payload.size()));
+  }
+  void emit(std::string_view event, std::string_view json) const {
+    detail::check(wsg_replies_emit(raw_, event.data(), event.size(), json.data(), json.size()));
+  }
+  /// In reply to a message, by its `id`.
+  void reply(const wsg_str &id, std::string_view event, std::string_view json) const {
+    detail::check(wsg_replies_reply(raw_, id.data, id.len, event.data(), event.size(), json.data(), json.size()));
   }
 
  private:
@@ -209,10 +244,10 @@ class replies {
 
 class server;
 
-/// Answers on the library's own threads; it must not block. `false` passes the message on to the application; an answer must
-/// not have been given then.
+/// Answers messages on the library's own threads; it must not block. Returns true if it has handled the message, false to
+/// leave it to the application; it must not have replied then.
 using inline_handler = std::function<bool(conn_id, const wsg_inline_message &, const replies &)>;
-/// Hears what a handler threw.
+/// Is called with what a handler threw.
 using failure_handler = std::function<void(server &, std::exception_ptr)>;
 
 namespace detail {
@@ -270,7 +305,7 @@ class inline_calls {
 
 }  // namespace detail
 
-/// The policy to start servers with.
+/// The options to start servers with. Setters return the options, so that calls can be chained.
 class options {
  public:
   options() {
@@ -287,64 +322,50 @@ class options {
     return options(raw);
   }
 
-  /// Sets any option to a JSON text.
+  /// Sets any option, by its name, to a JSON text: `set("max_message_bytes", "4096")`.
   options &set(std::string_view name, std::string_view json) {
     return stated([&](wsg_error **error) {
       return wsg_options_set(get(), name.data(), name.size(), json.data(), json.size(), error);
     });
   }
 
-  options &listen(std::string_view address) {
+  options &set_listen(std::string_view address) {
     return stated([&](wsg_error **error) { return wsg_options_set_listen(get(), address.data(), address.size(), error); });
   }
 
-  options &threads(std::size_t threads) {
-    return stated([&](wsg_error **error) { return wsg_options_set_threads(get(), threads, error); });
-  }
-
-  options &origin(std::string_view origin) {
+  options &add_origin(std::string_view origin) {
     return stated([&](wsg_error **error) { return wsg_options_add_origin(get(), origin.data(), origin.size(), error); });
   }
 
-  options &token(std::string_view token, std::string_view user) {
+  options &add_token(std::string_view token, std::string_view user) {
     return stated([&](wsg_error **error) {
       return wsg_options_add_token(get(), token.data(), token.size(), user.data(), user.size(), error);
     });
   }
 
-  options &auth_callback() {
+  options &set_auth_callback() {
     return stated([&](wsg_error **error) { return wsg_options_set_auth_callback(get(), error); });
   }
 
-  options &auth_none() {
+  options &set_auth_none() {
     return stated([&](wsg_error **error) { return wsg_options_set_auth_none(get(), error); });
   }
 
-  options &tls(std::string_view cert, std::string_view key) {
+  options &set_tls(std::string_view cert, std::string_view key) {
     return stated([&](wsg_error **error) {
       return wsg_options_set_tls(get(), cert.data(), cert.size(), key.data(), key.size(), error);
     });
   }
 
-  /// `json` or `raw`.
-  options &protocol(std::string_view protocol) {
-    return stated(
-        [&](wsg_error **error) { return wsg_options_set_protocol(get(), protocol.data(), protocol.size(), error); });
-  }
-
-  options &event(std::string_view name, std::optional<std::string_view> schema = {}) {
+  options &add_event(std::string_view name, std::optional<std::string_view> schema = {}) {
     return stated([&](wsg_error **error) {
       return wsg_options_add_event(get(), name.data(), name.size(), detail::data(schema), detail::size(schema), error);
     });
   }
 
-  options &max_message_bytes(std::size_t bytes) {
-    return stated([&](wsg_error **error) { return wsg_options_set_max_message_bytes(get(), bytes, error); });
-  }
-
-  /// Called from several threads at once. What it throws closes its connection with 1011, is logged, and goes to
-  /// `handlers.failed` on the thread where it was thrown.
-  options &on_inline(inline_handler handler) {
+  /// Sets the inline handler, which several threads call at once. What it throws closes its connection with 1011, is logged,
+  /// and is passed to `handlers.failed` on the thread where it was thrown.
+  options &set_inline(inline_handler handler) {
     if (!handler) detail::raise(error(WSG_ERR_NULL, "an inline handler must not be empty"));
     auto calls = std::make_unique<detail::inline_calls>(std::move(handler));
     calls->state(get());
@@ -369,7 +390,7 @@ class options {
   std::unique_ptr<detail::inline_calls> inline_;
 };
 
-/// What `server::run` calls; leave empty what is of no interest. Views are valid during the call.
+/// The handlers that `server::run` calls; leave empty what you do not need. What they are given is valid during the call.
 struct handlers {
   std::function<void(server &, const wsg_event &)> event;
   std::function<void(server &, const wsg_upgrade &)> upgrade;
@@ -380,15 +401,15 @@ struct handlers {
   std::function<void(server &, conn_id, const wsg_close &)> close;
   std::function<void(server &, conn_id, const wsg_violation &)> violation;
   std::function<void(server &, conn_id)> drained;
-  /// A handler above threw this, or the inline handler did, on its thread. It is in the log already.
+  /// Called with what a handler above threw, or the inline handler, on its thread. It is in the log already.
   failure_handler failed;
 };
 
-/// When a session ends: at a time, or `never`.
+/// The end of a session: a time, or `never`.
 class expiry {
  public:
   explicit constexpr expiry(std::uint64_t unix_ms) noexcept : unix_ms_(unix_ms) {}
-  /// A time before 1970 is what `mktime` leaves behind when it fails: it throws, or it would be `never`.
+  /// Throws for a time before 1970, which `mktime` returns when it fails.
   expiry(std::chrono::system_clock::time_point at)
       : unix_ms_(detail::milliseconds(std::chrono::duration_cast<std::chrono::milliseconds>(at.time_since_epoch()))) {}
   std::uint64_t unix_ms() const noexcept { return unix_ms_; }
@@ -399,9 +420,9 @@ class expiry {
 
 inline constexpr expiry never{WSG_NEVER};
 
-/// A running server. Its functions may be called from any thread; destroying it stops it and waits for its threads, so it ends
-/// the process in one of its own handlers: `stop` it there. It stays where it was made, since those threads know where: keep a
-/// `std::unique_ptr<server>` to pass it on.
+/// A running server. Its functions may be called from any thread. The destructor stops it and waits for its threads, so it ends
+/// the process when it runs in one of its own handlers: call `stop` there. A server cannot be moved, because its threads point
+/// at it: keep a `std::unique_ptr<server>` to pass it on.
 class server {
  public:
   explicit server(const options &options) {
@@ -427,7 +448,7 @@ class server {
   /// The address it listens on, with the real port.
   std::string address() const { return std::string(view(wsg_server_address(get()))); }
 
-  /// Calls the handlers on this thread until the server has stopped; `false`: it was interrupted, and may run again.
+  /// Calls the handlers on this thread until the server has stopped. Returns false if it was interrupted: it may run again.
   bool run(handlers handlers) {
     running run(*this, std::move(handlers));
     const wsg_handlers table = run.table();
@@ -436,10 +457,11 @@ class server {
     return status != WSG_NOTHING;
   }
 
-  /// Takes the next events and calls `each` with them; without a timeout it waits for ever. Whether the server goes on.
+  /// Takes the next events and calls `each` with every one; without a timeout it waits for ever. Returns true until the server
+  /// has stopped.
   ///
-  /// Closed is closed, as in `run`: what is stale is passed over. What `each` throws costs the connection it was working for;
-  /// no more of its messages come. The other events are handled, and then the first exception is thrown on.
+  /// It skips stale events, as `run` does. If `each` throws, the connection of the event is closed and its other messages are
+  /// skipped; the other events are handled, and then the first exception is thrown again.
   template <typename Each>
   bool next(std::optional<std::chrono::milliseconds> timeout, Each &&each) {
     struct batch {
@@ -448,8 +470,8 @@ class server {
         if (raw != nullptr) wsg_batch_free(raw);
       }
     } batch;
-    const std::int64_t patience = timeout ? static_cast<std::int64_t>(detail::milliseconds(*timeout)) : -1;
-    const wsg_status status = detail::check(wsg_server_next(get(), patience, &batch.raw));
+    const std::int64_t timeout_ms = timeout ? static_cast<std::int64_t>(detail::milliseconds(*timeout)) : -1;
+    const wsg_status status = detail::check(wsg_server_next(get(), timeout_ms, &batch.raw));
     if (status == WSG_STOPPED) return false;
     const wsg_event *events = nullptr;
     std::size_t count = 0;
@@ -460,8 +482,8 @@ class server {
       detail::caught([&] { each(events[i]); },
                      [&](const std::exception_ptr &failure) {
                        detail::log_failure(failure);
-                       if (events[i].kind == WSG_EVENT_UPGRADE) wsg_server_unavailable(get(), events[i].body.upgrade->ticket);
-                       if (events[i].conn != 0) wsg_server_fail(get(), events[i].conn);
+                       if (events[i].kind == WSG_EVENT_UPGRADE) wsg_ticket_unavailable(get(), events[i].body.upgrade->ticket);
+                       if (events[i].conn != 0) wsg_conn_fail(get(), events[i].conn);
                        if (!first) first = failure;
                      });
     }
@@ -469,22 +491,24 @@ class server {
     return true;
   }
 
-  /// Lets a `next` or `run` come back. Any thread; in signal handlers use `wsg_server_interrupt(server.get())`.
+  /// Makes a `next` or `run` return. Any thread; in signal handlers call `wsg_server_interrupt(server.get())`.
   void interrupt() { detail::check(wsg_server_interrupt(get())); }
 
-  /// Readable when there may be events; then call `next` with timeout 0 until it calls `each` no more.
+  /// A descriptor that is readable while there may be events: then call `next` with timeout 0 until it calls `each` no more.
   int fd() const {
     int fd = -1;
     detail::check(wsg_server_fd(get(), &fd));
     return fd;
   }
 
-  void drain(std::chrono::milliseconds timeout, std::chrono::milliseconds jitter = {}) {
+  void drain(std::chrono::milliseconds timeout = default_drain_timeout,
+             std::chrono::milliseconds jitter = default_drain_jitter) {
     detail::check(wsg_server_drain(get(), detail::milliseconds(timeout), detail::milliseconds(jitter)));
   }
 
   /// Drains when the process gets SIGINT or SIGTERM.
-  void drain_on_signals(std::chrono::milliseconds timeout, std::chrono::milliseconds jitter = {}) {
+  void drain_on_signals(std::chrono::milliseconds timeout = default_drain_timeout,
+                        std::chrono::milliseconds jitter = default_drain_jitter) {
     detail::check(wsg_server_drain_on_signals(get(), detail::milliseconds(timeout), detail::milliseconds(jitter)));
   }
 
@@ -506,87 +530,89 @@ class server {
     return count;
   }
 
-  /// Answers a ticket; `false`: it was answered, its time is over, or its peer has left. There is no default for who it is.
+  /// Answers a ticket. Returns false if it was answered, its time is over, or its peer has left. The user has no default.
   bool accept(std::uint64_t ticket, std::string_view user, expiry expires = never) {
-    return settled(wsg_server_accept(get(), ticket, user.data(), user.size(), expires.unix_ms()));
+    return settled(wsg_ticket_accept(get(), ticket, user.data(), user.size(), expires.unix_ms()));
   }
   bool accept_anonymous(std::uint64_t ticket, expiry expires = never) {
-    return settled(wsg_server_accept_anonymous(get(), ticket, expires.unix_ms()));
+    return settled(wsg_ticket_accept_anonymous(get(), ticket, expires.unix_ms()));
   }
   bool reject(std::uint64_t ticket, std::uint16_t http_status = 401) {
-    return settled(wsg_server_reject(get(), ticket, http_status));
+    return settled(wsg_ticket_reject(get(), ticket, http_status));
   }
-  bool unavailable(std::uint64_t ticket) { return settled(wsg_server_unavailable(get(), ticket)); }
+  bool unavailable(std::uint64_t ticket) { return settled(wsg_ticket_unavailable(get(), ticket)); }
 
   bool is_open(conn_id conn) const noexcept { return wsg_conn_is_open(get(), conn); }
 
   sent send_text(conn_id conn, std::string_view text) {
-    return result(wsg_server_send_text(get(), conn, text.data(), text.size()));
+    return result(wsg_conn_send_text(get(), conn, text.data(), text.size()));
   }
   sent send_binary(conn_id conn, bytes payload) {
-    return result(wsg_server_send_binary(get(), conn, payload.data(), payload.size()));
+    return result(wsg_conn_send_binary(get(), conn, payload.data(), payload.size()));
   }
   sent emit(conn_id conn, std::string_view event, std::string_view json) {
-    return result(wsg_server_emit(get(), conn, event.data(), event.size(), json.data(), json.size()));
+    return result(wsg_conn_emit(get(), conn, event.data(), event.size(), json.data(), json.size()));
   }
   /// In reply to a message, by its `id`.
   sent reply(conn_id conn, const wsg_str &id, std::string_view event, std::string_view json) {
     return result(
-        wsg_server_reply(get(), conn, id.data, id.len, event.data(), event.size(), json.data(), json.size()));
+        wsg_conn_reply(get(), conn, id.data, id.len, event.data(), event.size(), json.data(), json.size()));
   }
   /// The same with `"status": "error"`.
   sent reply_error(conn_id conn, const wsg_str &id, std::string_view event, std::string_view json) {
     return result(
-        wsg_server_reply_error(get(), conn, id.data, id.len, event.data(), event.size(), json.data(), json.size()));
+        wsg_conn_reply_error(get(), conn, id.data, id.len, event.data(), event.size(), json.data(), json.size()));
   }
 
   sent close(conn_id conn, std::uint16_t code = 1000, std::string_view reason = {}) {
-    return result(wsg_server_close(get(), conn, code, reason.data(), reason.size()));
+    return result(wsg_conn_close(get(), conn, code, reason.data(), reason.size()));
   }
-  sent fail(conn_id conn) { return result(wsg_server_fail(get(), conn)); }
+  sent fail(conn_id conn) { return result(wsg_conn_fail(get(), conn)); }
   sent join(conn_id conn, std::string_view room) {
-    return result(wsg_server_join(get(), conn, room.data(), room.size()));
+    return result(wsg_conn_join(get(), conn, room.data(), room.size()));
   }
   sent leave(conn_id conn, std::string_view room) {
-    return result(wsg_server_leave(get(), conn, room.data(), room.size()));
+    return result(wsg_conn_leave(get(), conn, room.data(), room.size()));
   }
-  /// Refuses a message of `event` that its schema let pass and the application's own check did not.
-  sent refuse(conn_id conn, std::string_view event) {
-    return result(wsg_server_refuse(get(), conn, event.data(), event.size()));
+  /// Reports that the data of a message of `event` is not valid, although its schema accepts it.
+  sent report_invalid_data(conn_id conn, std::string_view event) {
+    return result(wsg_conn_report_invalid_data(get(), conn, event.data(), event.size()));
   }
-  /// Keeps a pointer for a connection until the batch with its close was let go.
+  /// Keeps a pointer for a connection until the batch with its close is freed.
   sent set_data(conn_id conn, void *data) { return result(wsg_conn_set_data(get(), conn, data)); }
   void *data(conn_id conn) const noexcept { return wsg_conn_data(get(), conn); }
-  sent pause(conn_id conn) { return result(wsg_server_pause(get(), conn)); }
-  sent resume(conn_id conn) { return result(wsg_server_resume(get(), conn)); }
+  sent pause(conn_id conn) { return result(wsg_conn_pause(get(), conn)); }
+  sent resume(conn_id conn) { return result(wsg_conn_resume(get(), conn)); }
 
-  /// To a room; `except` is left out. `queued`: broadcasts come faster than the library carries them out.
-  sent broadcast(std::string_view room, std::string_view event, std::string_view json, conn_id except = 0) {
+  /// To a room, except these connections. `queued`: broadcasts wait for an I/O thread; send more slowly.
+  sent broadcast(std::string_view room, std::string_view event, std::string_view json, const except &left_out = {}) {
     return result(wsg_server_broadcast(get(), room.data(), room.size(), event.data(), event.size(), json.data(),
-                                       json.size(), except));
+                                       json.size(), left_out.data(), left_out.size()));
   }
-  sent broadcast_text(std::string_view room, std::string_view text, conn_id except = 0) {
-    return result(wsg_server_broadcast_text(get(), room.data(), room.size(), text.data(), text.size(), except));
+  sent broadcast_text(std::string_view room, std::string_view text, const except &left_out = {}) {
+    return result(wsg_server_broadcast_text(get(), room.data(), room.size(), text.data(), text.size(), left_out.data(),
+                                            left_out.size()));
   }
-  sent broadcast_binary(std::string_view room, bytes payload, conn_id except = 0) {
-    return result(
-        wsg_server_broadcast_binary(get(), room.data(), room.size(), payload.data(), payload.size(), except));
+  sent broadcast_binary(std::string_view room, bytes payload, const except &left_out = {}) {
+    return result(wsg_server_broadcast_binary(get(), room.data(), room.size(), payload.data(), payload.size(),
+                                              left_out.data(), left_out.size()));
   }
   /// To every connection.
-  sent broadcast_all(std::string_view event, std::string_view json, conn_id except = 0) {
-    return result(wsg_server_broadcast_all(get(), event.data(), event.size(), json.data(), json.size(), except));
+  sent broadcast_all(std::string_view event, std::string_view json, const except &left_out = {}) {
+    return result(wsg_server_broadcast_all(get(), event.data(), event.size(), json.data(), json.size(), left_out.data(),
+                                           left_out.size()));
   }
-  sent broadcast_all_text(std::string_view text, conn_id except = 0) {
-    return result(wsg_server_broadcast_all_text(get(), text.data(), text.size(), except));
+  sent broadcast_all_text(std::string_view text, const except &left_out = {}) {
+    return result(wsg_server_broadcast_all_text(get(), text.data(), text.size(), left_out.data(), left_out.size()));
   }
-  sent broadcast_all_binary(bytes payload, conn_id except = 0) {
-    return result(wsg_server_broadcast_all_binary(get(), payload.data(), payload.size(), except));
+  sent broadcast_all_binary(bytes payload, const except &left_out = {}) {
+    return result(wsg_server_broadcast_all_binary(get(), payload.data(), payload.size(), left_out.data(), left_out.size()));
   }
   void disconnect_user(std::string_view user) {
     detail::check(wsg_server_disconnect_user(get(), user.data(), user.size()));
   }
 
-  /// Calls `body` and hands over what it sends on this thread together. What it throws is thrown on.
+  /// Calls `body`, and hands over together what it sends on this thread. What `body` throws is thrown again.
   template <typename Body>
   void cork(Body &&body) {
     struct call {
@@ -601,13 +627,11 @@ class server {
     if (call.thrown) std::rethrow_exception(call.thrown);
   }
 
-  /// Hands over what this thread has sent so far in a handler.
+  /// Hands over at once what this thread has sent so far in a handler.
   void flush() { detail::check(wsg_server_flush(get())); }
 
-  /// Which of the events that ask for no answer `next` should wake for; `run` sets it by its handlers.
-  void heed(bool opens, bool closes, bool violations) {
-    detail::check(wsg_server_heed(get(), opens, closes, violations));
-  }
+  /// Says which opens, closes and violations wake `next`: a combination of `wsg_interest`. `run` sets it by its handlers.
+  void set_interest(std::uint32_t interest) { detail::check(wsg_server_set_interest(get(), interest)); }
 
  private:
   void start(wsg_options *options) {
@@ -618,7 +642,7 @@ class server {
 
   static sent result(wsg_status status) {
     if (status == WSG_ERR_CONNECTION_CLOSED) return sent::closed;
-    return detail::check(status) == WSG_QUEUED ? sent::queued : sent::on_its_way;
+    return detail::check(status) == WSG_QUEUED ? sent::queued : sent::sent;
   }
 
   static bool settled(wsg_status status) {

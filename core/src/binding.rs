@@ -9,6 +9,7 @@ pub use crate::driver::{
     TicketId, Upgrade, ViolationEvent, Wake, compile, log_to_stderr,
 };
 pub use crate::error::Error;
+pub use crate::notifier::{Notifier, Waited};
 pub use wsguard_proto::config::{Options, Policy};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;

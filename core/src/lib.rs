@@ -6,6 +6,7 @@
 pub mod binding;
 mod driver;
 mod error;
+mod notifier;
 
 pub use binding::*;
 

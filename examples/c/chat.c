@@ -40,10 +40,10 @@ static int on_close(void *userdata, wsg_server *server, uint64_t conn, const wsg
 
 static int on_join(wsg_server *server, uint64_t conn, struct member *member, const wsg_message *message) {
   size_t len = 0;
-  if (member->room[0] != 0) wsg_server_leave(server, conn, member->room, strlen(member->room));
+  if (member->room[0] != 0) wsg_conn_leave(server, conn, member->room, strlen(member->room));
   if (wsg_json_string(message->data.data, message->data.len, member->room, sizeof member->room, &len) < 0) return 1;
-  if (wsg_server_join(server, conn, member->room, len) < 0) return 1;
-  wsg_server_reply(server, conn, message->id.data, message->id.len, TEXT("joined"), message->data.data, message->data.len);
+  if (wsg_conn_join(server, conn, member->room, len) < 0) return 1;
+  wsg_conn_reply(server, conn, message->id.data, message->id.len, TEXT("joined"), message->data.data, message->data.len);
   return 0;
 }
 
@@ -54,17 +54,17 @@ static int on_message(void *userdata, wsg_server *server, uint64_t conn, const w
   if (member == NULL) return 1;
   if (message->event.len == 4 && memcmp(message->event.data, "join", 4) == 0) return on_join(server, conn, member, message);
   if (member->room[0] == 0) {
-    wsg_server_reply_error(server, conn, message->id.data, message->id.len, TEXT("say"), TEXT("\"join a room first\""));
+    wsg_conn_reply_error(server, conn, message->id.data, message->id.len, TEXT("say"), TEXT("\"join a room first\""));
     return 0;
   }
   if (wsg_json_get(message->data.data, message->data.len, TEXT("/text"), &text) != WSG_OK) return 1;
-  wsg_server_broadcast(server, member->room, strlen(member->room), TEXT("said"), text.data, text.len, 0);
+  wsg_server_broadcast(server, member->room, strlen(member->room), TEXT("said"), text.data, text.len, NULL, 0);
   return 0;
 }
 
 static int on_violation(void *userdata, wsg_server *server, uint64_t conn, const wsg_violation *violation) {
   (void)userdata, (void)server, (void)conn;
-  printf("refused: %s\n", wsg_verdict_name(violation->verdict).data);
+  printf("refused: %s\n", wsg_verdict_name(violation->code).data);
   return 0;
 }
 
@@ -90,7 +90,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s: %s\n", wsg_error_option(error).data, wsg_error_message(error).data);
     return wsg_error_free(error), 1;
   }
-  wsg_server_drain_on_signals(server, 5000, 500);
+  wsg_server_drain_on_signals(server, WSG_DEFAULT_DRAIN_TIMEOUT_MS, 500);
   printf("listening on %s\n", wsg_server_address(server).data);
   fflush(stdout);
   wsg_status status = wsg_server_run(server, &handlers, NULL, &error);

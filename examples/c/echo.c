@@ -16,13 +16,13 @@ static const char policy[] =
 
 static int on_text(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
   (void)userdata;
-  wsg_server_send_text(server, conn, text, len);
+  wsg_conn_send_text(server, conn, text, len);
   return 0;
 }
 
 static int on_binary(void *userdata, wsg_server *server, uint64_t conn, const char *payload, size_t len) {
   (void)userdata;
-  wsg_server_send_binary(server, conn, payload, len);
+  wsg_conn_send_binary(server, conn, payload, len);
   return 0;
 }
 
@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
   wsg_status status = wsg_options_from_json(policy, strlen(policy), &options, &error);
   if (status == WSG_OK && argc > 1) status = wsg_options_set_listen(options, argv[1], strlen(argv[1]), &error);
   if (status == WSG_OK) status = wsg_server_start(options, &server, &error);
-  if (status == WSG_OK) status = wsg_server_drain_on_signals(server, 5000, 500); /* Ctrl-C and SIGTERM */
+  if (status == WSG_OK) status = wsg_server_drain_on_signals(server, WSG_DEFAULT_DRAIN_TIMEOUT_MS, 500); /* Ctrl-C and SIGTERM */
   if (status == WSG_OK) {
     printf("listening on %s\n", wsg_server_address(server).data);
     fflush(stdout);

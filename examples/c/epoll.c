@@ -21,13 +21,13 @@ static void on_event(wsg_server *server, const wsg_event *event) {
       /* `token` is what `token_sources` found. May also be answered later, from any thread: the ticket is only a number. */
       wsg_str token = event->body.upgrade->token;
       if (token.len == 9 && memcmp(token.data, "change-me", 9) == 0)
-        wsg_server_accept(server, event->body.upgrade->ticket, TEXT("alice"), WSG_NEVER);
+        wsg_ticket_accept(server, event->body.upgrade->ticket, TEXT("alice"), WSG_NEVER);
       else
-        wsg_server_reject(server, event->body.upgrade->ticket, 401);
+        wsg_ticket_reject(server, event->body.upgrade->ticket, 401);
       break;
     }
     case WSG_EVENT_TEXT:
-      wsg_server_send_text(server, event->conn, event->body.payload.data, event->body.payload.len);
+      wsg_conn_send_text(server, event->conn, event->body.payload.data, event->body.payload.len);
       break;
     default:
       break;
@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
   wsg_options_new(&options);
   if (wsg_options_set_listen(options, address, strlen(address), &error) < 0 ||
       wsg_options_add_origin(options, TEXT("http://localhost:3000"), &error) < 0 ||
-      wsg_options_set_auth_callback(options, &error) < 0 || wsg_options_set_protocol(options, TEXT("raw"), &error) < 0 ||
+      wsg_options_set_auth_callback(options, &error) < 0 || wsg_options_set(options, TEXT("protocol"), TEXT("\"raw\""), &error) < 0 ||
       wsg_server_start(options, &server, &error) < 0) {
     fprintf(stderr, "%s\n", wsg_error_message(error).data);
     return wsg_error_free(error), 1;
@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
       goes_on = take_events(server);
     } else {
       epoll_ctl(loop, EPOLL_CTL_DEL, signal_fd, NULL);
-      wsg_server_drain(server, 5000, 500);
+      wsg_server_drain(server, WSG_DEFAULT_DRAIN_TIMEOUT_MS, 500);
     }
   }
   wsg_server_free(server);

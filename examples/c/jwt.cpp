@@ -1,7 +1,6 @@
 // C++ with JSON Web Tokens: the library checks signature, algorithm, expiry, issuer and audience before the upgrade.
 //
 //   c++ -std=c++17 jwt.cpp -o jwt $(pkg-config --cflags --libs wsguard) && ./jwt
-#include <chrono>
 #include <iostream>
 #include <string>
 #include <wsguard.hpp>
@@ -15,7 +14,7 @@ int main(int argc, char **argv) try {
     "token_sources": ["subprotocol", "bearer"],
     "events": {"say": {"schema": {"type": "string", "maxLength": 500}}}
   })");
-  if (argc > 1) options.listen(argv[1]);
+  if (argc > 1) options.set_listen(argv[1]);
   wsguard::log_to_stderr();
   wsguard::server server(options);
   std::cout << "listening on " << server.address() << std::endl;
@@ -29,10 +28,10 @@ int main(int argc, char **argv) try {
     server.broadcast("lobby", "said", wsguard::view(message.data));
   };
   on.violation = [](auto &, auto, const wsg_violation &violation) {
-    std::cout << "refused: " << wsguard::view(wsg_verdict_name(violation.verdict)) << std::endl;
+    std::cout << "refused: " << wsguard::view(wsg_verdict_name(violation.code)) << std::endl;
   };
   // What a handler throws closes its connection and is in the log; `on.failed` would hear of it, too.
-  server.drain_on_signals(std::chrono::seconds(5));
+  server.drain_on_signals();
   server.run(on);
   return 0;
 } catch (const wsguard::error &error) {

@@ -1,16 +1,16 @@
-//! The boundary between the library and C, in both directions: a panic of ours becomes a status, and what leaves a callback
-//! by another way than `return` ends the process with a message, before it can leave half of us behind.
+//! The boundary between the library and C, in both directions: a panic of ours becomes a status, and a callback
+//! that does not return ends the process with a message, before it can leave locks of ours behind.
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::handle::Str;
 use crate::os::Uncancelled;
+use crate::pointers::Str;
 use crate::status::Status;
 
-/// What an exported function answers when it cannot do its work.
+/// The result of an exported function that fails.
 pub(crate) trait Refusal {
-    /// The answer for `status`.
+    /// The result for `status`.
     fn refusal(status: Status) -> Self;
 }
 
@@ -47,14 +47,16 @@ impl Refusal for *mut core::ffi::c_void {
 /// Runs the body of an exported function.
 pub(crate) fn enter<R: Refusal>(body: impl FnOnce() -> Result<R, Status>) -> R {
     let _uncancelled = Uncancelled::new();
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(outcome) => outcome.unwrap_or_else(R::refusal),
-        Err(payload) => {
-            // Dropping what was thrown runs foreign code, which might panic again: outside.
-            core::mem::forget(payload);
-            R::refusal(Status::ErrPanic)
-        }
-    }
+    contained(body).and_then(|outcome| outcome).unwrap_or_else(R::refusal)
+}
+
+/// Runs `body`; a panic in it becomes `WSG_ERR_PANIC`.
+pub(crate) fn contained<R>(body: impl FnOnce() -> R) -> Result<R, Status> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        // Dropping the payload runs foreign code, which might panic again, outside of `catch_unwind`.
+        core::mem::forget(payload);
+        Status::ErrPanic
+    })
 }
 
 /// Calls a function of the application. Its exceptions and `pthread_exit` unwind through here; there is nobody to catch

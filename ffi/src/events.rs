@@ -1,27 +1,27 @@
 //! Events as C sees them: plain structs of views into a batch.
 
-use crate::handle::{self, Str};
+use crate::pointers::{self, Str};
 
-/// What happened. Later versions tell of more: ignore a kind that you do not know.
+/// The kind of an event. Later versions add kinds: ignore those that you do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum EventKind {
-    /// A handshake asks (`auth: "callback"`): answer its ticket exactly once. `body.upgrade`.
+    /// An opening handshake waits for the application (`auth: "callback"`): answer its ticket exactly once. `body.upgrade`.
     Upgrade = 1,
-    /// A connection was authenticated and upgraded. `body.open`.
+    /// A connection was authenticated, and its opening handshake completed. `body.open`.
     Open = 2,
-    /// A text message (`raw`). `body.payload`.
+    /// A text message (`protocol: "raw"`). `body.payload`.
     Text = 3,
-    /// A binary message (`raw`). `body.payload`.
+    /// A binary message (`protocol: "raw"`). `body.payload`.
     Binary = 4,
-    /// A valid message (`json`). `body.message`.
+    /// A message that its schema accepts (`protocol: "json"`). `body.message`.
     Message = 5,
-    /// A connection ended; its id is stale from here on, and what `wsg_conn_set_data` keeps of it goes with its batch.
-    /// `body.close`.
+    /// A connection ended. From here on its id is not valid; the pointer of `wsg_conn_set_data` is kept until the batch is
+    /// freed. `body.close`.
     Close = 6,
-    /// A rule was broken. `body.violation`.
+    /// A peer broke a rule. `body.violation`.
     Violation = 7,
-    /// What waited when a send answered `WSG_QUEUED` was written. No body.
+    /// Everything that waited when a send returned `WSG_QUEUED` was written. No body.
     Drained = 8,
 }
 
@@ -29,7 +29,7 @@ pub enum EventKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum MessageStatus {
-    /// It has none.
+    /// The message has no status.
     None = 0,
     /// `"ok"`.
     Ok = 1,
@@ -43,103 +43,110 @@ pub enum MessageStatus {
 pub struct Field {
     /// The name; of a header in lower case.
     pub name: Str,
-    /// The value; UTF-8, whatever the peer sent.
+    /// The value. It is UTF-8: bytes that are not were replaced.
     pub value: Str,
 }
 
-/// A handshake that asks the application.
+/// An opening handshake that waits for the application.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Upgrade {
-    /// What to answer; never 0. It stays good when the batch is freed.
+    /// The ticket to answer with `wsg_ticket_accept` or its like; never 0. It stays valid after the batch was freed.
     pub ticket: u64,
-    /// Always `GET`.
+    /// The method: always `GET`.
     pub method: Str,
     /// The path, as sent.
     pub path: Str,
-    /// The query without `?`, as sent; or none.
+    /// The query without `?`, as sent; `data` is `NULL` if the target has no `?`.
     pub query: Str,
-    /// The client's address; none on a Unix socket without a proxy.
+    /// The client's address; `data` is `NULL` on a Unix socket without a proxy.
     pub ip: Str,
-    /// Every header, in the order received.
+    /// The headers, in the order received.
     pub headers: *const Field,
-    /// How many.
+    /// The number of headers.
     pub headers_len: usize,
-    /// Every cookie, in the order sent: the first 1024.
+    /// The cookies, in the order sent: the first 1024.
     pub cookies: *const Field,
-    /// How many.
+    /// The number of cookies.
     pub cookies_len: usize,
-    /// The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one.
+    /// The leaf of the client's certificate chain in DER, if `tls.client_ca` asks for one; otherwise `data` is `NULL`.
     pub peer_certificate: Str,
-    /// The credential that `token_sources` found first; or none.
+    /// The credential that `token_sources` found first; `data` is `NULL` if there is none.
     pub token: Str,
 }
 
-/// A connection that opened.
+/// A connection that was opened.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Open {
-    /// The ticket it was accepted by; 0 without one.
+    /// The ticket that the application accepted; 0 without one.
     pub ticket: u64,
-    /// The client's address; none on a Unix socket without a proxy.
+    /// The client's address; `data` is `NULL` on a Unix socket without a proxy.
     pub ip: Str,
-    /// The user; or none.
+    /// The user; `data` is `NULL` without one.
     pub user: Str,
-    /// The request path.
+    /// The path of the request.
     pub path: Str,
-    /// The subprotocol of the 101; or none.
+    /// The subprotocol that the server selected; `data` is `NULL` without one.
     pub subprotocol: Str,
-    /// When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `wsg_server_accept` said. `WSG_NEVER`
-    /// when it does not.
+    /// The end of the session in milliseconds since 1970: `exp` of its JWT, or what `wsg_ticket_accept` was given.
+    /// `WSG_NEVER` if it does not end.
     pub expires_at_ms: u64,
 }
 
-/// A valid message of the `json` protocol.
+/// A message of the `json` protocol that its schema accepts.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Message {
     /// The event.
     pub event: Str,
-    /// Its data as JSON text; `null` when absent.
+    /// Its data as JSON text; `null` if the message has none.
     pub data: Str,
-    /// The id to reply to, as JSON text (a string or an integer); or none.
+    /// The id to reply to, as JSON text (a string or an integer); `data` is `NULL` without one.
     pub id: Str,
-    /// The peer's status.
+    /// The message's status.
     pub status: MessageStatus,
-    /// Payload bytes of the whole message.
-    pub bytes: usize,
+    /// The length of the whole message's payload in bytes.
+    pub size_bytes: usize,
 }
 
 /// A connection that ended.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Close {
-    /// The close code: ours when we closed, else the peer's; 1005 for an empty close frame, 1006 when it broke.
+    /// The close code: the one that this server sent, otherwise the one that it received; 1005 for a close frame without a
+    /// code, 1006 if the connection ended without a closing handshake.
     pub code: u16,
-    /// Whether both sides sent a close frame.
+    /// True if both sides sent a close frame.
     pub clean: bool,
-    /// The reason with it.
+    /// The reason that belongs to the code; empty without one.
     pub reason: Str,
 }
 
-/// A verdict against a peer. A flood of them is sampled; the counters have every one.
+/// A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Violation {
     /// The verdict: a `wsg_verdict`.
-    pub verdict: u32,
-    /// The client's address; or none.
+    pub code: u32,
+    /// The close code of the verdict; 0 before the 101.
+    pub close_code: u16,
+    /// The HTTP status of the verdict; 0 after the 101, and if the verdict has none.
+    pub http_status: u16,
+    /// The client's address; `data` is `NULL` if it is not known.
     pub ip: Str,
-    /// The user, after authentication; or none.
+    /// The user; `data` is `NULL` before authentication, and without a user.
     pub user: Str,
-    /// The event of the message, escaped and cut to 64 characters; or none.
+    /// The connection; 0 before the 101.
+    pub conn_id: u64,
+    /// The event of the message, escaped and cut after 64 characters; `data` is `NULL` if no message was read.
     pub event: Str,
-    /// What was wrong, in the words of the log: at most 256 characters, none of them a control character.
+    /// What was wrong, in the words of the log: at most 256 characters, no control characters.
     pub detail: Str,
 }
 
-/// What an event says, by its kind. Only the member named there may be read. Its size never changes; what the pointers lead
-/// to may have more members in later versions.
+/// What an event holds. Read only the member that belongs to the kind. The size of this union never changes; the
+/// structs that it points at may grow in later versions.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub union EventBody {
@@ -163,42 +170,45 @@ impl core::fmt::Debug for EventBody {
     }
 }
 
-/// One event. What it points at is valid until its batch is freed; in a callback, until that returns.
+/// An event. It, and what it points at, is valid until its batch is freed; in a handler, until the handler returns.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Event {
-    /// What happened.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// The connection it belongs to; 0 where there is none.
+    /// The connection; 0 if the event belongs to none.
     pub conn: u64,
-    /// More about it.
+    /// What belongs to the kind.
     pub body: EventBody,
 }
 
-/// A message as an inline handler sees it, valid during that call.
+/// A message for an inline handler. It is valid during the call.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct InlineMessage {
     /// `WSG_EVENT_TEXT`, `WSG_EVENT_BINARY` or `WSG_EVENT_MESSAGE`.
     pub kind: EventKind,
-    /// `json`: the event.
+    /// The event (`json`); otherwise `data` is `NULL`.
     pub event: Str,
-    /// `json`: its data as JSON text. `raw`: the payload.
+    /// Its data as JSON text (`json`), or the payload (`raw`).
     pub data: Str,
-    /// `json`: the id to reply to, as JSON text; or none.
+    /// The id to reply to, as JSON text (`json`); `data` is `NULL` without one.
     pub id: Str,
 }
 
 exports! {
-    /// The first header of this name, in any case; `data` is `NULL` when there is none, and when `upgrade` is `NULL`.
+    /// Returns the value of the first header with this name; case does not matter. `data` is `NULL` if there is no such
+    /// header, and if `upgrade` or `name` is `NULL`.
     ///
-    /// `upgrade` must be that of an event whose batch was not freed. The view is valid as long.
+    /// `upgrade` must belong to a batch that was not freed, or to the handler that is running. The value is valid for
+    /// as long. Any thread.
     pub fn wsg_upgrade_header(upgrade: Option<&Upgrade>, name: *const core::ffi::c_char, name_len: usize) -> Str {
         let Some(upgrade) = upgrade else { return Ok(Str::NONE) };
-        let wanted = handle::bytes(name, name_len)?;
-        let headers = handle::elements(upgrade.headers, upgrade.headers_len);
+        // Not an empty value, which is what a wrong argument is answered with elsewhere.
+        let Ok(wanted) = pointers::bytes(name, name_len) else { return Ok(Str::NONE) };
+        let headers = pointers::elements(upgrade.headers, upgrade.headers_len);
         let is_wanted = |field: &&Field| {
-            handle::bytes(field.name.data, field.name.len).is_ok_and(|name| name.eq_ignore_ascii_case(wanted))
+            pointers::bytes(field.name.data, field.name.len).is_ok_and(|name| name.eq_ignore_ascii_case(wanted))
         };
         Ok(headers.iter().find(is_wanted).map_or(Str::NONE, |field| field.value))
     }

@@ -1,4 +1,4 @@
-//! JSON for C: what goes out is checked, what came in can be read, and a text can be written as a JSON string.
+//! JSON for C: checks outgoing JSON, reads parts of received JSON, and quotes texts.
 
 use core::cell::{Cell, RefCell};
 use core::ffi::c_char;
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::handle::{self, Str, buffer, name, text};
+use crate::pointers::{self, Str, buffer, name, text};
 use crate::status::Status;
 
 /// The JSON of a message that a callback is being called with: the library has checked it, so that it can be sent again
@@ -140,7 +140,7 @@ pub(crate) fn checked<'call>(known: Known, data: *const c_char, len: usize) -> R
 
 /// The id of an outgoing event: a JSON string or an integer; `NULL` for none.
 pub(crate) fn checked_id<'call>(known: Known, id: *const c_char, len: usize) -> Result<Option<&'call str>, Status> {
-    let Some(id) = handle::optional_text(id, len)? else { return Ok(None) };
+    let Some(id) = pointers::optional_text(id, len)? else { return Ok(None) };
     let is_integer = || {
         let digits = id.strip_prefix('-').unwrap_or(id);
         digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -258,15 +258,16 @@ fn write(text: &str, to: &mut [MaybeUninit<u8>], len: &mut MaybeUninit<usize>) -
 }
 
 exports! {
-    /// The part of a JSON text that a JSON Pointer (RFC 6901) leads to: `"/room"`, `"/users/0/name"`; `""` is all of it.
-    /// `*value` is a view into `json`, as JSON text; of a string with its quotes: see `wsg_json_string`.
+    /// Finds the part of a JSON text that a JSON Pointer (RFC 6901) names: `"/room"`, `"/users/0/name"`; `""` names the
+    /// whole text. `*value` becomes a view into `json`: JSON text, of a string with its quotes (see `wsg_json_string`).
+    /// On anything but `WSG_OK` its `data` is `NULL`.
     ///
-    /// Returns `WSG_OK`; `WSG_NOTHING` where there is no such part; `WSG_ERR_ARGUMENT` when the text is not JSON or the
-    /// pointer is none. Else `*value` is none. `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
+    /// Any thread. Returns `WSG_OK`; `WSG_NOTHING` if there is no such part; `WSG_ERR_ARGUMENT` if the text is not JSON
+    /// or the pointer is not one; `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
     pub fn wsg_json_get(json: *const c_char, json_len: usize, pointer: *const c_char, pointer_len: usize,
         value: Option<&mut MaybeUninit<Str>>,
     ) -> Status {
-        let place = handle::out(value)?;
+        let place = pointers::out(value)?;
         place.write(Str::NONE);
         let found = find(name(json, json_len)?, text(pointer, pointer_len)?)?;
         let Some(found) = found else { return Ok(Status::Nothing) };
@@ -274,41 +275,42 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// What a JSON string says, without quotes and escapes, into `buffer` with a zero byte behind it. `*len` is the length
-    /// without that byte.
+    /// Writes the text of a JSON string, without quotes and escapes, to `buffer`, and a zero byte behind it. `*len`
+    /// becomes the length without that byte. `json_len` bytes of buffer are always enough.
     ///
-    /// Returns `WSG_OK`; `WSG_ERR_ARGUMENT` when `json` is not a JSON string (`*len` is 0) or `buffer` has no room for it
-    /// (`*len` is what it needs, less one; `json_len` bytes are always enough); `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if `json` is not a JSON string (`*len` is 0) or the buffer is
+    /// too small (it needs `*len + 1` bytes); `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
     pub fn wsg_json_string(json: *const c_char, json_len: usize, buffer: *mut c_char, buffer_len: usize,
         len: Option<&mut MaybeUninit<usize>>,
     ) -> Status {
-        let len = handle::out(len)?;
+        let len = pointers::out(len)?;
         len.write(0);
         let to = self::buffer(buffer, buffer_len)?;
         let said = unquoted(name(json, json_len)?).ok_or(Status::ErrArgument)?;
         write(&said, to, len)
     }
 
-    /// A JSON number that is an integer, however it is written: `5.0` and `5e0` are, as for `"type": "integer"` of a schema.
+    /// Reads a JSON number that is an integer, however it is written: `5.0` and `5e0` are integers, as for `"type":
+    /// "integer"` of a schema.
     ///
-    /// Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for anything else, and for one that does not fit; `WSG_ERR_NULL` or
-    /// `WSG_ERR_UTF8`. `*number` is set on `WSG_OK` only.
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if it is anything else or does not fit; `WSG_ERR_NULL` or
+    /// `WSG_ERR_UTF8`. `*number` is written on `WSG_OK` only.
     pub fn wsg_json_integer(json: *const c_char, json_len: usize, number: Option<&mut MaybeUninit<i64>>) -> Status {
-        let place = handle::out(number)?;
+        let place = pointers::out(number)?;
         let json = name(json, json_len)?;
         place.write(integer(json).ok_or(Status::ErrArgument)?);
         Ok(Status::Ok)
     }
 
-    /// Writes a text as a JSON string, with quotes and escapes, into `buffer` with a zero byte behind it: for building
-    /// `data`. `*len` is the length without that byte; `6 * text_len + 3` bytes are always enough.
+    /// Writes a text as a JSON string, with quotes and escapes, to `buffer`, and a zero byte behind it: to build
+    /// `data`. `*len` becomes the length without that byte. `6 * text_len + 3` bytes of buffer are always enough.
     ///
-    /// Returns `WSG_OK`; `WSG_ERR_ARGUMENT` when `buffer` has no room for it (`*len` is what it needs, less one);
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if the buffer is too small (it needs `*len + 1` bytes);
     /// `WSG_ERR_NULL` or `WSG_ERR_UTF8`.
     pub fn wsg_json_quote(text: *const c_char, text_len: usize, buffer: *mut c_char, buffer_len: usize,
         len: Option<&mut MaybeUninit<usize>>,
     ) -> Status {
-        let len = handle::out(len)?;
+        let len = pointers::out(len)?;
         len.write(0);
         let to = self::buffer(buffer, buffer_len)?;
         let quoted = serde_json::Value::from(self::text(text, text_len)?).to_string();

@@ -9,56 +9,56 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 
 use crate::boundary::foreign;
-use crate::handle::{Str, Userdata, bytes};
-use crate::signals::without_signals;
+use crate::os::without_signals;
+use crate::pointers::{Str, Userdata, bytes};
 use crate::status::Status;
 
-/// How much a record of the log matters.
+/// The level of a log record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub enum LogLevel {
-    /// Something failed that should not.
+    /// Something failed that should not fail.
     Error = 1,
     /// A peer was refused or closed.
     Warn = 2,
     /// What the server is doing.
     Info = 3,
-    /// More than most want to know.
+    /// Details for debugging.
     Debug = 4,
 }
 
-/// One record of the log, valid during the call.
+/// A log record. It is valid during the call.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct LogRecord {
-    /// How much it matters.
+    /// The level.
     pub level: LogLevel,
-    /// Who says it: `wsguard::verdict`, `wsguard::handler`, `wsguard`.
+    /// The source: `wsguard::verdict`, `wsguard::handler` or `wsguard`.
     pub target: Str,
-    /// The whole record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`.
+    /// The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`.
     pub text: Str,
 }
 
-/// A function that takes the log.
+/// A function that receives log records.
 pub type LogFn = Option<extern "C-unwind" fn(userdata: *mut c_void, record: *const LogRecord)>;
 
 /// Where the log goes: not said, standard error, a function.
 static DESTINATION: AtomicU8 = AtomicU8::new(0);
 
-/// Decides where the log goes, once; whether it goes there.
-fn settle(destination: u8) -> bool {
-    let settled = DESTINATION.compare_exchange(0, destination, Ordering::AcqRel, Ordering::Acquire);
-    settled.is_ok()
+/// Decides where the log goes, once. Returns true if this call has decided.
+fn decide(destination: u8) -> bool {
+    let decided = DESTINATION.compare_exchange(0, destination, Ordering::AcqRel, Ordering::Acquire);
+    decided.is_ok()
 }
 
 thread_local! {
-    /// This thread is in the function already: what it makes us log is not told to it.
-    static TELLING: Cell<bool> = const { Cell::new(false) };
+    /// This thread is in the log function: records that it causes are dropped.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is in the application's log function, maybe with the whole library waiting behind it.
-pub(crate) fn is_telling() -> bool {
-    TELLING.get()
+pub(crate) fn is_in_callback() -> bool {
+    IN_CALLBACK.get()
 }
 
 struct Callback {
@@ -97,7 +97,7 @@ impl tracing::Subscriber for Callback {
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
-        if TELLING.replace(true) {
+        if IN_CALLBACK.replace(true) {
             return;
         }
         let mut line = Line::default();
@@ -106,7 +106,7 @@ impl tracing::Subscriber for Callback {
         let metadata = event.metadata();
         let record = LogRecord { level: level_of(metadata), target: Str::of(metadata.target()), text: Str::of(&text) };
         foreign(|| (self.log)(self.userdata.pointer(), &raw const record));
-        TELLING.set(false);
+        IN_CALLBACK.set(false);
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -120,29 +120,32 @@ impl tracing::Subscriber for Callback {
 }
 
 exports! {
-    /// Sends the library's log to standard error, one line per record, for the rest of the process.
+    /// Sends the library's log to standard error, one line per record, until the process ends. Without this call and
+    /// `wsg_log_to_callback` the library logs nowhere.
     ///
-    /// Without it and `wsg_set_log` nothing is logged. Returns `WSG_OK`, also when called again; `WSG_ERR_BUSY` after
-    /// `wsg_set_log`.
+    /// Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` after `wsg_log_to_callback`.
     pub fn wsg_log_to_stderr() -> Status {
-        if settle(1) {
+        if decide(1) {
             // A log whose reader is gone must not end the process: its thread is started here.
             without_signals(wsguard::binding::log_to_stderr);
         }
         if DESTINATION.load(Ordering::Acquire) == 1 { Ok(Status::Ok) } else { Err(Status::ErrBusy) }
     }
 
-    /// Sends the library's log to `log`, up to this level (a `wsg_log_level`), for the rest of the process.
+    /// Sends the library's log to `log`, up to this level (a `wsg_log_level`), until the process ends. The library
+    /// keeps `userdata` and never follows it.
     ///
-    /// It is called from every thread that has something to say, the library's own and those that call it, several at once.
-    /// It must not block; what it makes the library log is not logged, and `wsg_server_start`, `_next`, `_run` and
-    /// `_free` answer `WSG_ERR_REENTRANT` in it. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_ARGUMENT` for a level that is
-    /// none, or `WSG_ERR_BUSY` when the log goes somewhere already.
-    pub fn wsg_set_log(log: LogFn, userdata: *mut c_void, level: u32) -> Status {
+    /// The library calls `log` from its own threads and from yours, from several at once. `log` must not block. What it
+    /// makes the library log is dropped, and `wsg_server_start`, `_next`, `_run` and `_free` return `WSG_ERR_REENTRANT`
+    /// in it.
+    ///
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_NULL` if `log` is `NULL`; `WSG_ERR_ARGUMENT` if the level is none;
+    /// `WSG_ERR_BUSY` if the log goes somewhere already.
+    pub fn wsg_log_to_callback(log: LogFn, userdata: *mut c_void, level: u32) -> Status {
         let log = log.ok_or(Status::ErrNull)?;
         let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
         let level = levels.into_iter().find(|known| *known as u32 == level).ok_or(Status::ErrArgument)?;
-        if !settle(2) {
+        if !decide(2) {
             return Err(Status::ErrBusy);
         }
         let callback = Callback { log, userdata: Userdata::new(userdata), level };
@@ -150,8 +153,8 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Writes a record to the library's log, as `wsguard::handler`, level error: for what a handler failed with. Control
-    /// characters are replaced, and what is longer than 1024 bytes is cut.
+    /// Writes one record to the library's log, with target `wsguard::handler` and level error: what a handler of yours
+    /// failed with. The library replaces control characters and cuts the text after 1024 bytes.
     ///
     /// Any thread. Returns `WSG_OK` or `WSG_ERR_NULL`.
     pub fn wsg_log_failure(text: *const c_char, text_len: usize) -> Status {

@@ -5,14 +5,21 @@ use std::sync::OnceLock;
 
 use wsguard::binding::Code;
 
-use crate::handle::Str;
+use crate::pointers::Str;
 use crate::status::Status;
 
-/// The ABI that this header describes. It changes when a program must be compiled anew, and the library's soname with it.
+/// The ABI version of this header. It changes when programs must be compiled again, together with the soname of the
+/// library.
 pub const WSG_ABI_VERSION: u32 = 0;
 
-/// A session that does not end, for `expires_at_ms`.
+/// For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever.
 pub const WSG_NEVER: u64 = u64::MAX;
+
+/// The default `timeout_ms` of a drain in milliseconds, the same in every language.
+pub const WSG_DEFAULT_DRAIN_TIMEOUT_MS: u64 = 10_000;
+
+/// The default `jitter_ms` of a drain in milliseconds, the same in every language.
+pub const WSG_DEFAULT_DRAIN_JITTER_MS: u64 = 0;
 
 fn view(text: &'static CStr) -> Str {
     Str { data: text.as_ptr(), len: text.count_bytes() }
@@ -23,41 +30,42 @@ fn verdict(number: u32) -> Option<Code> {
 }
 
 exports! {
-    /// The version of the library: `0.1.0`. Ends with a zero byte; valid for ever.
+    /// Returns the version of the library: `0.1.0`. The text ends with a zero byte and is valid for ever. Any thread.
     pub fn wsg_version() -> Str {
         static VERSION: OnceLock<CString> = OnceLock::new();
         Ok(view(VERSION.get_or_init(|| CString::new(env!("CARGO_PKG_VERSION")).unwrap_or_default())))
     }
 
-    /// The ABI of the library that was loaded. See `WSG_ABI_VERSION`.
+    /// Returns the ABI version of the library that was loaded; see `WSG_ABI_VERSION`. Any thread.
     pub fn wsg_abi_version() -> u32 {
         Ok(WSG_ABI_VERSION)
     }
 
-    /// Whether this program fits the library that was loaded: give it `WSG_ABI_VERSION`.
+    /// Checks that this program fits the library that was loaded. Pass `WSG_ABI_VERSION`. Any thread.
     ///
     /// Returns `WSG_OK` or `WSG_ERR_ABI`.
     pub fn wsg_abi_check(compiled_with: u32) -> Status {
         Ok(if compiled_with == WSG_ABI_VERSION { Status::Ok } else { Status::ErrAbi })
     }
 
-    /// The stable name of a `wsg_status`: `unknown_option`. Empty for a number that is none.
+    /// Returns the stable name of a `wsg_status`: `unknown_option`. Empty if the number is no status.
     ///
-    /// Ends with a zero byte; valid for ever.
+    /// The text ends with a zero byte and is valid for ever. Any thread.
     pub fn wsg_status_name(status: i32) -> Str {
         Ok(Status::from_number(status).map_or(Str::of(""), |status| view(status.name())))
     }
 
-    /// What a `wsg_status` says to people: one line of English, which may change. Empty for a number that is none.
+    /// Returns one line of English about a `wsg_status`. The words may change. Empty if the number is no status.
     ///
-    /// Ends with a zero byte; valid for ever.
+    /// The text ends with a zero byte and is valid for ever. Any thread.
     pub fn wsg_status_message(status: i32) -> Str {
         Ok(Status::from_number(status).map_or(Str::of(""), |status| view(status.message())))
     }
 
-    /// The stable name of a `wsg_verdict`: `origin_denied`. Empty for a number that is none.
+    /// Returns the stable name of a `wsg_verdict`: `origin_denied`. Empty if the number is no verdict; so a loop from 0
+    /// to the first empty name visits every verdict.
     ///
-    /// Ends with a zero byte; valid for ever.
+    /// The text ends with a zero byte and is valid for ever. Any thread.
     pub fn wsg_verdict_name(verdict: u32) -> Str {
         static NAMES: OnceLock<Vec<CString>> = OnceLock::new();
         let names = NAMES.get_or_init(|| {
@@ -66,12 +74,12 @@ exports! {
         Ok(names.get(verdict as usize).map_or(Str::of(""), |name| view(name)))
     }
 
-    /// The HTTP status of a verdict before the 101; 0 where it has none.
+    /// Returns the HTTP status that a verdict answers before the 101; 0 if it has none. Any thread.
     pub fn wsg_verdict_http_status(verdict: u32) -> u32 {
         Ok(self::verdict(verdict).map_or(0, |code| code.http_status().into()))
     }
 
-    /// The close code of a verdict after the 101; 0 where it has none.
+    /// Returns the close code of a verdict after the 101; 0 if it has none. Any thread.
     pub fn wsg_verdict_close_code(verdict: u32) -> u32 {
         Ok(self::verdict(verdict).map_or(0, |code| code.close_code().into()))
     }

@@ -9,33 +9,29 @@ use serde_json::{Map, Value, json};
 use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options, compile};
 
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
-use crate::handle::{self, Opaque, Registry, Userdata, lock, name, optional_text};
+use crate::handle::{self, Opaque};
 use crate::inline::{Inline, InlineFn};
 use crate::json;
-use crate::os;
+use crate::os::{self, lock};
+use crate::pointers::{self, Userdata, name, optional_text};
 use crate::status::Status;
 
-/// Options and what belongs to them, to start servers with. `origins` and `auth` have no default: a server does not start
-/// without them.
+/// The options to start servers with. `origins` and `auth` have no default: a server does not start without them.
 pub enum OptionsHandle {}
 
 impl Opaque for OptionsHandle {
-    type Object = Mutex<Stated>;
+    type Object = Mutex<OptionsText>;
     const KIND: usize = 2;
-    fn registry() -> &'static Registry<Mutex<Stated>> {
-        static OPTIONS: Registry<Mutex<Stated>> = Registry::new();
-        &OPTIONS
-    }
 }
 
 /// What was stated so far.
 #[derive(Clone, Debug, Default)]
-pub struct Stated {
+pub struct OptionsText {
     values: Map<String, Value>,
     pub(crate) inline: Option<Inline>,
 }
 
-impl Stated {
+impl OptionsText {
     /// Whether messages are `raw` rather than `json`.
     pub(crate) fn is_raw(&self) -> bool {
         self.values.get("protocol").is_some_and(|protocol| protocol == "raw")
@@ -146,27 +142,29 @@ fn parse(name: &str, json: &str) -> Result<Value, Failure> {
 }
 
 exports! {
-    /// Empty options: every default, and the two that have none still to be stated.
+    /// Makes empty options: every option has its default, and `origins` and `auth` are still missing.
     ///
-    /// On success `*options` is owned by the caller, who frees it with `wsg_options_free`. Options may be used from any
-    /// thread. Returns `WSG_OK` or `WSG_ERR_NULL`.
+    /// On `WSG_OK` you own `*options` and free it with `wsg_options_free`. Any thread may use it. Returns `WSG_OK` or
+    /// `WSG_ERR_NULL`.
     pub fn wsg_options_new(options: Option<&mut MaybeUninit<*mut OptionsHandle>>) -> Status {
-        let place = handle::out(options)?;
+        let place = pointers::out(options)?;
         place.write(core::ptr::null_mut());
-        place.write(handle::insert(Mutex::new(Stated::default()))?);
+        place.write(handle::insert(Mutex::new(OptionsText::default()))?);
         Ok(Status::Ok)
     }
 
-    /// Options from the text of a JSON object, `json_len` bytes: every option of the contract under its own name.
+    /// Makes options from the text of a JSON object, with every option under its own name.
     ///
-    /// On success `*options` is owned by the caller, else it is `NULL`. `*error` is written as `wsg_error` says. Returns
-    /// `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, or not JSON), `WSG_ERR_NULL` or
-    /// `WSG_ERR_UTF8`. Ranges, required options and contradictions are `wsg_server_start`'s to find.
+    /// On `WSG_OK` you own `*options` and free it with `wsg_options_free`; otherwise `*options` is `NULL`. The call
+    /// writes `*error` as `wsg_error` says.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, or not JSON),
+    /// `WSG_ERR_NULL` or `WSG_ERR_UTF8`. `wsg_server_start` checks ranges, required options and contradictions.
     pub fn wsg_options_from_json(json: *const c_char, json_len: usize,
         options: Option<&mut MaybeUninit<*mut OptionsHandle>>, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
         explain(error, || {
-            let place = handle::out(options)?;
+            let place = pointers::out(options)?;
             place.write(core::ptr::null_mut());
             let json = name(json, json_len)?;
             Options::from_json(json)?;
@@ -174,24 +172,26 @@ exports! {
                 .map_err(|key| ConfigError::invalid("options", format!("{key:?} is given twice in one object")))?;
             let values: Map<String, Value> =
                 serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-            place.write(handle::insert(Mutex::new(Stated { values, inline: None }))?);
+            place.write(handle::insert(Mutex::new(OptionsText { values, inline: None }))?);
             Ok(())
         })?;
         Ok(Status::Ok)
     }
 
-    /// Frees options; servers that were started with them go on. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+    /// Frees options. Servers that were started with them go on. Any thread.
+    ///
+    /// Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
     pub fn wsg_options_free(options: *mut OptionsHandle) -> Status {
         handle::remove(options)?;
         Ok(Status::Ok)
     }
 
-    /// Sets any option by its name, to a JSON text: `"rate_limit"`, `{"per_second": 5, "burst": 10}`. What was stated of it
-    /// before is replaced.
+    /// Sets any option, by its name, to a JSON text: `"rate_limit"` to `{"per_second": 5, "burst": 10}`. It replaces
+    /// the value that was set before.
     ///
-    /// Like every setter below it checks the option by itself, writes `*error` as `wsg_error` says, and changes nothing on an
-    /// error. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, not JSON, out of range),
-    /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_UTF8`.
+    /// Like every setter below it checks the option by itself, writes `*error` as `wsg_error` says, and changes nothing
+    /// on an error. Any thread. Returns `WSG_OK`, `WSG_ERR_UNKNOWN_OPTION`, `WSG_ERR_INVALID_OPTION` (wrong type, not
+    /// JSON, out of range), `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_UTF8`.
     pub fn wsg_options_set(options: *mut OptionsHandle, name: *const c_char, name_len: usize, json: *const c_char,
         json_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -208,21 +208,14 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sets `listen`: `host:port` (port 0: any free one), `unix:PATH` or `fd:N`.
+    /// Sets `listen`: `host:port` (port 0: any free port), `unix:PATH` or `fd:N`. Otherwise as `wsg_options_set`.
     pub fn wsg_options_set_listen(options: *mut OptionsHandle, address: *const c_char, address_len: usize,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
         set(options, error, "listen", || Ok(name(address, address_len)?.into()))
     }
 
-    /// Sets `threads`: how many I/O threads; 0 is one per core.
-    pub fn wsg_options_set_threads(options: *mut OptionsHandle, threads: usize,
-        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
-    ) -> Status {
-        set(options, error, "threads", || Ok(threads.into()))
-    }
-
-    /// Adds one of the `origins` that may connect: `https://app.example.com`.
+    /// Adds an origin to `origins`, whose pages may connect: `https://app.example.com`. Otherwise as `wsg_options_set`.
     pub fn wsg_options_add_origin(options: *mut OptionsHandle, origin: *const c_char, origin_len: usize,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -240,21 +233,26 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sets `auth` to `callback`: every handshake that passes the other checks is a `WSG_EVENT_UPGRADE`, whose ticket
-    /// wants an answer. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+    /// Sets `auth` to `callback`: an opening handshake that passes every other check becomes a `WSG_EVENT_UPGRADE`, and
+    /// waits for an answer to its ticket.
+    ///
+    /// Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
     pub fn wsg_options_set_auth_callback(options: *mut OptionsHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
     ) -> Status {
         set_auth(options, error, "callback")
     }
 
-    /// Sets `auth` to `none`: every peer that passes the other checks is accepted, without a user.
-    /// `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+    /// Sets `auth` to `none`: a peer that passes every other check is accepted without a user.
+    ///
+    /// Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
     pub fn wsg_options_set_auth_none(options: *mut OptionsHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
     ) -> Status {
         set_auth(options, error, "none")
     }
 
-    /// Adds a token of `user` to the tokens of `auth`. `WSG_ERR_CONTRADICTION` when `auth` was stated as something else.
+    /// Adds a token of `user` to the tokens of `auth`.
+    ///
+    /// Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
     pub fn wsg_options_add_token(options: *mut OptionsHandle, token: *const c_char, token_len: usize,
         user: *const c_char, user_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -272,22 +270,16 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sets `tls`: certificate chain and private key, each a PEM text or the path of one. They are read by the start.
+    /// Sets `tls`: the certificate chain and the private key, each as PEM text or as the path of a PEM file.
+    /// `wsg_server_start` reads them. Otherwise as `wsg_options_set`.
     pub fn wsg_options_set_tls(options: *mut OptionsHandle, cert: *const c_char, cert_len: usize, key: *const c_char,
         key_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
         set(options, error, "tls", || Ok(json!({"cert": name(cert, cert_len)?, "key": name(key, key_len)?})))
     }
 
-    /// Sets `protocol`: `json` or `raw`.
-    pub fn wsg_options_set_protocol(options: *mut OptionsHandle, protocol: *const c_char, protocol_len: usize,
-        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
-    ) -> Status {
-        set(options, error, "protocol", || Ok(name(protocol, protocol_len)?.into()))
-    }
-
-    /// Adds one of the `events` a peer may send. `schema` is a JSON Schema for its data, or `NULL` for any data. An event
-    /// that is there already is replaced.
+    /// Adds an event to `events`, which peers may send. `schema` is a JSON Schema for its data; `NULL`: any data. It
+    /// replaces an event of the same name. Otherwise as `wsg_options_set`.
     pub fn wsg_options_add_event(options: *mut OptionsHandle, name: *const c_char, name_len: usize,
         schema: *const c_char, schema_len: usize, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -309,22 +301,22 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Sets `max_message_bytes`.
-    pub fn wsg_options_set_max_message_bytes(options: *mut OptionsHandle, bytes: usize,
-        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
-    ) -> Status {
-        set(options, error, "max_message_bytes", || Ok(bytes.into()))
-    }
-
-    /// Answers messages on the library's own I/O threads, which is the fastest way to: `handler` is called between reading
-    /// a message and writing the answer. `NULL` takes it away.
+    /// Sets a handler that answers messages on the library's own I/O threads, between reading a message and writing the
+    /// answer: the fastest way to answer. `NULL` removes it.
     ///
-    /// It is for work of a few microseconds. **It must not block**: while it runs, every connection of its thread waits. It
-    /// is called from several threads at once, `userdata` with it, until `wsg_server_next` has answered `WSG_STOPPED` or
-    /// `wsg_server_free` has returned. It may call everything but `wsg_server_start`, `_next`, `_run` and `_free`.
+    /// The handler is for work of a few microseconds. **It must not block**: while it runs, every connection of its
+    /// thread waits. Several threads call it at once with the same `userdata`, until `wsg_server_next` has returned
+    /// `WSG_STOPPED` or `wsg_server_free` has returned. It may call every function but `wsg_server_start`, `_next`,
+    /// `_run` and `_free`.
     ///
-    /// Somebody must take events all the same (`wsg_server_run` with no handlers will do): a connection's messages come here
-    /// when its open was taken and nothing earlier of it waits to be. Returns `WSG_OK`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+    /// Some thread must take events all the same: `wsg_server_run` with no handlers will do. The handler gets a message
+    /// only if the application has taken and freed every earlier event of its connection that wakes it; other messages
+    /// go to the application. The open of a connection wakes `wsg_server_run` only if `handlers.open` or `.event` is
+    /// set. Without them, and after `wsg_server_set_interest` without `WSG_INTEREST_OPEN`, the handler may get messages
+    /// before `wsg_server_next` returns the open of their connection. `wsg_conn_set_data` works there already.
+    ///
+    /// Any thread. It applies to servers that are started afterwards. Returns `WSG_OK`, `WSG_ERR_NULL` or
+    /// `WSG_ERR_HANDLE`.
     pub fn wsg_options_set_inline(options: *mut OptionsHandle, handler: InlineFn, userdata: *mut c_void
     ) -> Status {
         let options = handle::find(options)?;

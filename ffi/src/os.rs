@@ -1,45 +1,40 @@
 //! What the operating system does to a process behind our back: forks, cancelled threads, signals (THREATS S8).
 //!
-//! The unsafe calls of all three are here; what is decided with them is decided elsewhere (`signals.rs`, `boundary.rs`).
-#![expect(unsafe_code, reason = "functions that are called after a fork or in a signal handler, and a hazard pointer")]
+//! The unsafe calls of all three are here; `signals.rs` and `boundary.rs` decide when to use them.
+#![expect(unsafe_code, reason = "functions that are called after a fork, in a signal handler or around a cancellation")]
 
 use core::cell::RefCell;
 use core::ffi::c_int;
 use core::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-
-use crate::bell::Wires;
-use crate::error::ErrorHandle;
-use crate::handle::{self, Held};
-use crate::options::OptionsHandle;
-use crate::server::{BatchHandle, ServerHandle};
-use crate::status::Status;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 
 // --- forks --------------------------------------------------------------------------------------------------------
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
-/// Read by whoever holds a short lock of this library, taken by a fork: no lock is copied while it is held.
+/// Held for reading while a short lock of this library is held, and for writing during a fork: no lock is copied while it is
+/// held.
 static CALM: RwLock<()> = RwLock::new(());
 
 thread_local! {
-    /// What the thread that forks holds until both processes go on.
+    /// The locks that the forking thread holds until both processes go on.
     static HELD: RefCell<Vec<Box<dyn Held>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Takes the locks that must be free of other threads during a fork.
+type HoldLocks = fn() -> Vec<Box<dyn Held>>;
+
+static HOLD_LOCKS: OnceLock<HoldLocks> = OnceLock::new();
+
 extern "C" fn before_fork() {
-    let held = || -> Vec<Box<dyn Held>> {
-        vec![
-            Box::new(CALM.write().unwrap_or_else(PoisonError::into_inner)),
-            handle::hold::<OptionsHandle>(),
-            handle::hold::<ServerHandle>(),
-            handle::hold::<BatchHandle>(),
-            handle::hold::<ErrorHandle>(),
-        ]
+    let hold = || -> Vec<Box<dyn Held>> {
+        let calm: Box<dyn Held> = Box::new(CALM.write().unwrap_or_else(PoisonError::into_inner));
+        let others = HOLD_LOCKS.get().map_or_else(Vec::new, |hold| hold());
+        [calm].into_iter().chain(others).collect()
     };
-    let _ = HELD.try_with(|place| *place.borrow_mut() = held());
+    let _ = HELD.try_with(|place| *place.borrow_mut() = hold());
 }
 
 extern "C" fn after_fork() {
@@ -56,17 +51,29 @@ pub(crate) fn forks() -> u64 {
     FORKS.load(Ordering::SeqCst)
 }
 
-/// Starts to notice forks. Called before the first handle is made, so that there is nothing to copy before.
-pub(crate) fn watch_forks() {
+/// Starts to notice forks, and to take `locks` before each. Called before the first handle is made, so that there is nothing
+/// to copy before.
+pub(crate) fn watch_forks(locks: HoldLocks) {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
+        HOLD_LOCKS.get_or_init(|| locks);
         // SAFETY: the functions take and release locks, on the thread that forks, and add to a number. They live as long
         // as the library: a shared library that registers with `pthread_atfork` is forgotten there when it is unloaded.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
     });
 }
 
-/// Held by whoever holds one of the library's short locks, so that a fork waits for it. Not to be nested.
+/// A lock that is held for a while, whatever it guards.
+pub(crate) trait Held {}
+
+impl<T> Held for T {}
+
+/// Locks, whatever happened to the thread that had it before.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps forks out while a short lock of this library is held. It must not be nested.
 pub(crate) fn calm() -> RwLockReadGuard<'static, ()> {
     CALM.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -99,107 +106,6 @@ impl Drop for Uncancelled {
         // SAFETY: the state is one that the same function gave; nothing is written.
         unsafe { pthread_setcancelstate(self.0, ptr::null_mut()) };
     }
-}
-
-// --- bells that a signal handler may ring ---------------------------------------------------------------------------
-
-const LINES: usize = 64;
-
-/// Where a signal handler finds the bell of a server: no lock, no memory of its own.
-struct Line {
-    /// The handle of the server; 0: free.
-    server: AtomicUsize,
-    bell: AtomicPtr<Wires>,
-    /// The process of a family that has its consumer: a child's bytes would come out of the same wire.
-    forks: AtomicU64,
-    /// Signal handlers that are ringing.
-    ringing: AtomicU32,
-}
-
-struct Switchboard {
-    lines: [Line; LINES],
-    more: OnceLock<Box<Switchboard>>,
-}
-
-impl Switchboard {
-    const fn new() -> Self {
-        let lines = [const {
-            Line {
-                server: AtomicUsize::new(0),
-                bell: AtomicPtr::new(ptr::null_mut()),
-                forks: AtomicU64::new(0),
-                ringing: AtomicU32::new(0),
-            }
-        }; LINES];
-        Self { lines, more: OnceLock::new() }
-    }
-
-    fn find(&self, server: usize) -> Option<&Line> {
-        let mut board = Some(self);
-        while let Some(Switchboard { lines, more }) = board {
-            if let Some(line) = lines.iter().find(|line| line.server.load(Ordering::SeqCst) == server) {
-                return Some(line);
-            }
-            board = more.get().map(|more| &**more);
-        }
-        None
-    }
-}
-
-static BOARD: Switchboard = Switchboard::new();
-
-/// What a line holds while it is being connected.
-const CONNECTING: usize = usize::MAX;
-
-/// Connects a server's bell.
-pub(crate) fn connect(server: usize, bell: Arc<Wires>) {
-    let mut board = &BOARD;
-    loop {
-        let free = board
-            .lines
-            .iter()
-            .find(|line| line.server.compare_exchange(0, CONNECTING, Ordering::SeqCst, Ordering::SeqCst).is_ok());
-        if let Some(line) = free {
-            line.bell.store(Arc::into_raw(bell).cast_mut(), Ordering::SeqCst);
-            line.forks.store(forks(), Ordering::SeqCst);
-            line.server.store(server, Ordering::SeqCst);
-            return;
-        }
-        board = board.more.get_or_init(|| Box::new(Switchboard::new()));
-    }
-}
-
-/// Takes a server's bell off, and waits for the signal handlers that are ringing it.
-pub(crate) fn disconnect(server: usize) {
-    let Some(line) = BOARD.find(server) else { return };
-    if line.server.compare_exchange(server, CONNECTING, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-        return;
-    }
-    let bell = line.bell.swap(ptr::null_mut(), Ordering::SeqCst);
-    while line.ringing.load(Ordering::SeqCst) > 0 {
-        core::hint::spin_loop();
-    }
-    line.server.store(0, Ordering::SeqCst);
-    // SAFETY: the pointer came from `Arc::into_raw` in `connect`, it was swapped out once, and nobody reads it any more.
-    drop(unsafe { Arc::from_raw(bell.cast_const()) });
-}
-
-/// Interrupts the server's consumer, from a signal handler too.
-pub(crate) fn interrupt(server: usize) -> Result<(), Status> {
-    let line = BOARD.find(server).ok_or(Status::ErrHandle)?;
-    if line.forks.load(Ordering::SeqCst) != forks() {
-        return Err(Status::ErrForked);
-    }
-    line.ringing.fetch_add(1, Ordering::SeqCst);
-    let bell = line.bell.load(Ordering::SeqCst);
-    let is_there = !bell.is_null() && line.server.load(Ordering::SeqCst) == server;
-    if is_there {
-        // SAFETY: `disconnect` takes the pointer out before it looks at `ringing`, and frees it only when that is 0; it was
-        // raised before the pointer was read.
-        unsafe { &*bell }.interrupt();
-    }
-    line.ringing.fetch_sub(1, Ordering::SeqCst);
-    if is_there { Ok(()) } else { Err(Status::ErrHandle) }
 }
 
 // --- SIGINT and SIGTERM -------------------------------------------------------------------------------------------
@@ -236,7 +142,7 @@ fn is_default(signal: Signal) -> Option<bool> {
         unsafe { (libc::sigaction(signal as c_int, ptr::null(), now.as_mut_ptr()) == 0).then(|| now.assume_init()) }?;
     match now.sa_sigaction {
         libc::SIG_DFL => Some(true),
-        // Whoever started the program does not want it to end by this one (`nohup`).
+        // The signal is ignored on purpose (`nohup`).
         libc::SIG_IGN => None,
         _ => Some(false),
     }
@@ -263,7 +169,7 @@ pub(crate) fn install(pipe: c_int) -> Option<Dispositions> {
     Some(Dispositions(before))
 }
 
-/// Puts back what was there before, unless the application has put something else there meanwhile.
+/// Restores the former handlers, unless the application has installed others meanwhile.
 pub(crate) fn restore(before: &Dispositions) {
     for (signal, before) in ENDING.into_iter().zip(&before.0) {
         let Some(before) = before else { continue };
@@ -274,5 +180,40 @@ pub(crate) fn restore(before: &Dispositions) {
             // SAFETY: it was there a moment ago.
             let _ = unsafe { sigaction(signal, &now) };
         }
+    }
+}
+
+/// Starts threads that no signal is delivered to: an application's handlers run on its own threads, and a peer that is
+/// gone is an error of a write, not the end of the process (`SIGPIPE`). The mask is put back however `start` ends.
+pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    struct Back(Option<SigSet>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let _ = self.0.map(|before| before.thread_set_mask());
+        }
+    }
+    let mut blocked = SigSet::all();
+    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGABRT] {
+        blocked.remove(fault);
+    }
+    let _back = Back(blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK).ok());
+    start()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_comes_back_after_a_panic() {
+        let before = SigSet::thread_get_mask().unwrap();
+        let caught = std::panic::catch_unwind(|| {
+            without_signals(|| {
+                assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
+                std::panic::resume_unwind(Box::new("standard error is broken"));
+            });
+        });
+        assert!(caught.is_err());
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
     }
 }

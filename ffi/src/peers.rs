@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use wsguard::binding::{ConnectionId, ConnectionMap, RevokedUsers};
 
-use crate::handle::{Userdata, lock};
+use crate::os::lock;
+use crate::pointers::Userdata;
 
 #[derive(Debug)]
 struct Peer {
     user: Option<Arc<str>>,
     pointer: Userdata,
-    /// When its session ends. The core closes it then; what was read before may be in a batch still.
+    /// The end of its session. The core closes it then; messages that were read before may still be in a batch.
     ends: Option<Instant>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.
@@ -30,7 +31,30 @@ struct Table {
     leaving: HashMap<ConnectionId, Peer>,
 }
 
+impl Peer {
+    /// One whose open was not taken yet.
+    fn unknown() -> Self {
+        let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { user: None, pointer: Userdata::NONE, ends: None, gone, hidden }
+    }
+}
+
 impl Table {
+    /// Changes the entry of `conn`, which an inline handler may know before its open was taken. A connection without an entry
+    /// gets one only if it `is_open`: otherwise a later connection may have its slot by now.
+    fn change(&mut self, conn: ConnectionId, is_open: impl FnOnce() -> bool, change: impl FnOnce(&mut Peer)) {
+        let Self { here, leaving } = self;
+        if let Some(peer) = leaving.get_mut(&conn) {
+            return change(peer);
+        }
+        let Some(mut peer) = here.remove(conn).or_else(|| is_open().then(Peer::unknown)) else { return };
+        change(&mut peer);
+        // An inline handler may know a connection before the close of the former one in its slot was taken.
+        if let Some((before, peer)) = here.insert(conn, peer) {
+            leaving.insert(before, peer);
+        }
+    }
+
     fn get(&self, conn: ConnectionId) -> Option<&Peer> {
         self.here.get(conn).or_else(|| self.leaving.get(&conn))
     }
@@ -51,7 +75,7 @@ pub(crate) struct Peers {
     revoked: Mutex<RevokedUsers>,
 }
 
-/// What an open says that is kept.
+/// The part of an open that is kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Opened<'open> {
     pub(crate) user: Option<&'open Arc<str>>,
@@ -69,21 +93,9 @@ impl Peers {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is known of `conn`, which an inline handler may know before its open was taken. One that is not known is
-    /// added only where it `is_open`, which is asked under the lock: else a later connection may have its slot by now.
+    /// As [`Table::change`]; `is_open` is asked under the lock.
     fn change(&self, conn: ConnectionId, is_open: impl FnOnce() -> bool, change: impl FnOnce(&mut Peer)) {
-        let Table { here, leaving } = &mut *self.write();
-        if let Some(peer) = leaving.get_mut(&conn) {
-            return change(peer);
-        }
-        let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
-        let unknown = || Peer { user: None, pointer: Userdata::NONE, ends: None, gone, hidden };
-        let Some(mut peer) = here.remove(conn).or_else(|| is_open().then(unknown)) else { return };
-        change(&mut peer);
-        // An inline handler may know a newcomer before the close of whoever had its slot was taken.
-        if let Some((before, peer)) = here.insert(conn, peer) {
-            leaving.insert(before, peer);
-        }
+        self.write().change(conn, is_open, change);
     }
 
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
@@ -165,9 +177,9 @@ impl Peers {
         self.read().values().for_each(|peer| _ = self.mark(peer));
     }
 
-    /// Disconnects a user; `disconnect` answers the number of the revocation. Nobody is added meanwhile: who is here was let
-    /// in before, and who comes later is told apart by the number. A server that has ended lets nobody in: there it is
-    /// everybody of that name whose messages were read.
+    /// Disconnects a user; `disconnect` answers the number of the revocation. No entry is added meanwhile: the connections that are here were
+    /// accepted before, and later ones are told apart by the number. A server that has ended accepts nobody: there it closes
+    /// every connection of that user.
     pub(crate) fn close_user<E>(&self, user: &str, disconnect: impl FnOnce() -> Result<u64, E>) -> Result<(), E> {
         let table = self.read();
         let mut revoked = lock(&self.revoked);
@@ -211,8 +223,24 @@ impl Peers {
             && self.read().get(conn).is_some_and(|peer| peer.hidden.load(Ordering::Acquire))
     }
 
-    pub(crate) fn set_pointer(&self, conn: ConnectionId, pointer: Userdata, is_open: impl FnOnce() -> bool) {
-        self.change(conn, is_open, |peer| peer.pointer = pointer);
+    /// Keeps the application's pointer for a connection that is open and not closed by the application; `false`: it is
+    /// neither. Both are asked under the lock. So a pointer is kept only where the close is still to be told, and
+    /// [`hide`](Self::hide) cannot come between: what is refused here stays the application's to free.
+    pub(crate) fn set_pointer(&self, conn: ConnectionId, pointer: Userdata, is_open: impl FnOnce() -> bool) -> bool {
+        let mut is_kept = false;
+        let mut keep = |peer: &mut Peer| {
+            is_kept = !*peer.gone.get_mut();
+            if is_kept {
+                peer.pointer = pointer;
+                *peer.hidden.get_mut() = false;
+            }
+        };
+        let table = &mut *self.write();
+        if !is_open() {
+            return false;
+        }
+        table.change(conn, || true, &mut keep);
+        is_kept
     }
 
     pub(crate) fn pointer(&self, conn: ConnectionId) -> Userdata {
@@ -245,15 +273,15 @@ mod tests {
         let (old, new) = (id(0, 1, 0), id(0, 2, 0));
         let (alice, mut data) = (Arc::from("alice"), 7);
         peers.opened(old, of(&alice, 0));
-        peers.set_pointer(old, Userdata::new((&raw mut data).cast()), || true);
+        assert!(peers.set_pointer(old, Userdata::new((&raw mut data).cast()), || true));
         peers.leaves(old);
         peers.opened(new, Opened::default());
         peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
         assert!(peers.is_gone(old) && !peers.is_gone(new));
         assert_eq!(peers.pointer(old).pointer(), (&raw mut data).cast());
         assert!(peers.pointer(new).pointer().is_null());
-        peers.set_pointer(old, Userdata::NONE, || false);
-        assert!(peers.pointer(old).pointer().is_null());
+        assert!(!peers.set_pointer(old, Userdata::NONE, || false), "its close handler finds it still");
+        assert_eq!(peers.pointer(old).pointer(), (&raw mut data).cast());
         peers.forget(&[old]);
         assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (1, 0));
         assert!(!peers.is_gone(old) && !peers.is_gone(new));
@@ -266,7 +294,7 @@ mod tests {
         let (old, new) = (id(0, 1, 0), id(0, 2, 0));
         let (alice, mut data) = (Arc::from("alice"), 7);
         peers.opened(old, of(&alice, 0));
-        peers.set_pointer(new, Userdata::new((&raw mut data).cast()), || true);
+        assert!(peers.set_pointer(new, Userdata::new((&raw mut data).cast()), || true));
         peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
         assert!(peers.is_gone(old) && !peers.is_gone(new));
         forget(&peers, &[old]);
@@ -369,7 +397,7 @@ mod tests {
         forget(&peers, &[old]);
         peers.opened(new, of(&Arc::from("alice"), 0));
         peers.close(old, || false);
-        peers.set_pointer(old, Userdata::NONE, || false);
+        assert!(!peers.set_pointer(old, Userdata::NONE, || false));
         peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
         assert!(peers.is_gone(new) && !peers.is_gone(old));
     }
@@ -380,12 +408,30 @@ mod tests {
         let peers = Peers::default();
         let conn = id(0, 1, 0);
         let mut data = 7;
-        peers.set_pointer(conn, Userdata::new((&raw mut data).cast()), || true);
+        assert!(peers.set_pointer(conn, Userdata::new((&raw mut data).cast()), || true));
         peers.close(conn, || true);
         peers.opened(conn, of(&Arc::from("alice"), 0));
         assert!(peers.is_gone(conn));
         assert_eq!(peers.pointer(conn).pointer(), (&raw mut data).cast());
         forget(&peers, &[conn]);
         assert!(peers.pointer(conn).pointer().is_null());
+    }
+    /// One thread closes a connection and passes its stale open over, while another has looked at it before and now keeps
+    /// something of it: its close would not be told, and the pointer never be given back.
+    #[test]
+    fn nothing_is_kept_of_a_connection_that_was_closed_meanwhile() {
+        let peers = Peers::default();
+        let conn = id(0, 1, 0);
+        let mut data = 7;
+        peers.opened(conn, Opened::default());
+        let is_open_before = !peers.is_gone(conn);
+        peers.close(conn, || true);
+        peers.hide(conn);
+        assert!(is_open_before);
+        assert!(
+            !peers.set_pointer(conn, Userdata::new((&raw mut data).cast()), || true),
+            "refused, not kept in silence"
+        );
+        assert!(peers.pointer(conn).pointer().is_null() && peers.is_hidden(conn));
     }
 }

@@ -9,34 +9,35 @@ use wsguard::binding::{ConnectionId, Decision, TicketId};
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
 use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
-use crate::handle::{self, Seen, Str};
 use crate::json::{self, Known};
-use crate::server::{Consumer, RunMark, Running, ServerHandle, Taken, consume, running};
+use crate::pointers::{Str, sized};
+use crate::running::{Consumer, RunGuard, Running, ServerHandle, Taken, running};
+use crate::seen::{Seen, known, seen};
 use crate::status::Status;
 
-/// What `wsg_server_run` calls; `NULL` for what is of no interest. Each gets `userdata` and the server, and returns 0.
+/// The handlers that `wsg_server_run` calls; leave `NULL` what you do not need. Each gets `userdata` and the server,
+/// and returns 0 on success. What it is given is valid until it returns.
 ///
-/// Any other number says that the handler failed: the connection it worked for is closed with 1011, a handshake that
-/// asked answers 503. Handlers may call everything but `wsg_server_next`, `_run` and `_free` of their server. They must
-/// return: an exception or `pthread_exit` that leaves one ends the process with a message, `longjmp` leaves the server
-/// locked. What they are given is valid until they return.
+/// Any other result says that the handler failed: its connection is closed with 1011, its opening handshake is refused
+/// with 503. A handler may call every function but `wsg_server_next`, `_run` and `_free` of its server. It must return:
+/// an exception or `pthread_exit` that leaves it ends the process with a message, `longjmp` leaves the server locked.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Handlers {
-    /// `sizeof(wsg_handlers)`, so that later versions can have more handlers.
+    /// `sizeof(wsg_handlers)`: the library does not read further, and later versions may add handlers.
     pub size: usize,
-    /// Every event, before the handler of its kind; kinds of later versions, too.
+    /// Called for every event, before the handler of its kind, also for kinds of later versions.
     pub event:
         Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, event: *const Event) -> c_int>,
-    /// A handshake asks (`auth: "callback"`): answer `upgrade->ticket` now or later, from any thread.
+    /// Called for an opening handshake (`auth: "callback"`): answer `upgrade->ticket` now or later, from any thread.
     pub upgrade: Option<
         extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, upgrade: *const Upgrade) -> c_int,
     >,
-    /// A connection opened.
+    /// Called for a connection that was opened.
     pub open: Option<
         extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64, open: *const Open) -> c_int,
     >,
-    /// A message (`json`).
+    /// Called for a message (`protocol: "json"`).
     pub message: Option<
         extern "C-unwind" fn(
             userdata: *mut c_void,
@@ -45,7 +46,7 @@ pub struct Handlers {
             message: *const Message,
         ) -> c_int,
     >,
-    /// A text message (`raw`).
+    /// Called for a text message (`protocol: "raw"`).
     pub text: Option<
         extern "C-unwind" fn(
             userdata: *mut c_void,
@@ -55,7 +56,7 @@ pub struct Handlers {
             text_len: usize,
         ) -> c_int,
     >,
-    /// A binary message (`raw`).
+    /// Called for a binary message (`protocol: "raw"`).
     pub binary: Option<
         extern "C-unwind" fn(
             userdata: *mut c_void,
@@ -65,11 +66,11 @@ pub struct Handlers {
             payload_len: usize,
         ) -> c_int,
     >,
-    /// A connection ended; its id is stale from here on.
+    /// Called for a connection that ended. From here on its id is not valid.
     pub close: Option<
         extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64, close: *const Close) -> c_int,
     >,
-    /// A rule was broken; `conn` is 0 before the 101.
+    /// Called for a verdict against a peer. `conn` is 0 before the 101.
     pub violation: Option<
         extern "C-unwind" fn(
             userdata: *mut c_void,
@@ -78,19 +79,19 @@ pub struct Handlers {
             violation: *const Violation,
         ) -> c_int,
     >,
-    /// What waited when a send answered `WSG_QUEUED` was written.
+    /// Called when everything that waited when a send returned `WSG_QUEUED` was written.
     pub drained: Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64) -> c_int>,
 }
 
 /// Calls the handlers of one event; `false`: one of them failed.
 fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandle, event: &Event) -> bool {
     let first = handlers.event.is_none_or(|call| foreign(|| call(userdata, server, event)) == 0);
-    // Whatever failed: of a connection's end its application must hear, to let go of what it keeps.
+    // Also after a failure: the application frees what it keeps for the connection in its `close` handler.
     if !first && event.kind != EventKind::Close {
         return false;
     }
     let conn = event.conn;
-    let returned = match handle::seen(event) {
+    let returned = match seen(event) {
         Seen::Upgrade(upgrade) => handlers.upgrade.map(|call| foreign(|| call(userdata, server, upgrade))),
         Seen::Open(open) => handlers.open.map(|call| foreign(|| call(userdata, server, conn, open))),
         Seen::Message(message) => handlers.message.map(|call| foreign(|| call(userdata, server, conn, message))),
@@ -107,18 +108,18 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
     first && returned.unwrap_or(0) == 0
 }
 
-/// Whether the application does not want to hear of this one: its connection is over for it, and closed is closed. Of the
-/// end of a connection it hears if it heard of its beginning; of a handshake as long as its answer matters.
+/// Returns true if an event must not be handled: its connection is closed for the application, or its handshake awaits no
+/// answer. A close is handled if its open was.
 fn is_stale(running: &Running, event: &Event) -> bool {
     let conn = ConnectionId::from_u64(event.conn);
-    match handle::seen(event) {
+    match seen(event) {
         Seen::Upgrade(upgrade) => !running.commands.is_waiting(TicketId::from_u64(upgrade.ticket)),
         Seen::Open(_) if running.peers.is_gone(conn) => {
             running.peers.hide(conn);
             true
         }
         Seen::Payload(_) | Seen::Message(_) => running.peers.is_gone(conn),
-        // One that was on its way when more was queued speaks of what was sent before; another follows.
+        // More was queued since: another event follows when that was written.
         Seen::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
         Seen::Close(_) => running.peers.is_hidden(conn),
         Seen::Open(_) | Seen::Violation(_) => false,
@@ -131,7 +132,7 @@ fn fail(running: &Running, event: &Event) {
     if event.conn != 0 {
         let _ = running.peers.closed(conn, running.commands.fail(conn), || running.commands.is_open(conn));
     }
-    if let Seen::Upgrade(upgrade) = handle::seen(event) {
+    if let Seen::Upgrade(upgrade) = seen(event) {
         let _ = running.commands.answer(TicketId::from_u64(upgrade.ticket), Decision::Unavailable);
     }
 }
@@ -149,13 +150,13 @@ fn work(
         if is_stale(running, event) {
             continue;
         }
-        let known = match handle::seen(event) {
-            Seen::Message(message) => handle::known(message),
+        let known = match seen(event) {
+            Seen::Message(message) => known(message),
             _ => Known::NOTHING,
         };
         let fine = json::knowing(known, || dispatch(handlers, userdata, server, event));
         if !running.is_here() {
-            // The handler has forked, and this is the child: what is corked is the parent's to hand over.
+            // The handler has forked, and this is the child: the parent hands over the corked commands.
             core::mem::forget(cork);
             return Err(Status::ErrForked);
         }
@@ -192,10 +193,10 @@ fn serve(
     serve: impl FnOnce(&Running, &Handlers, &mut Consumer<'_>) -> Result<Status, Status>,
 ) -> Result<Status, Failure> {
     let running = running(server)?;
-    let handlers = handle::sized(handlers)?;
+    let handlers = sized(handlers)?;
     check(&running, &handlers)?;
-    let mut consumer = consume(&running)?;
-    let _mark = RunMark::new(&running);
+    let mut consumer = running.consume()?;
+    let _guard = RunGuard::new(&running);
     let heeds = |has_handler: bool| has_handler || handlers.event.is_some();
     running.commands.heed(
         heeds(handlers.open.is_some()),
@@ -206,19 +207,21 @@ fn serve(
 }
 
 exports! {
-    /// Calls `handlers` for every event, on this thread, until the server has stopped. It is `wsg_server_next` in a loop;
-    /// what the handlers send during one batch is handed over together, so it is also the fastest one. Opens, closes and
+    /// Calls `handlers` for every event, on this thread, until the server has stopped. It works as `wsg_server_next` in
+    /// a loop, and is the fastest one: it hands over together what the handlers send for one batch. Opens, closes and
     /// violations without a handler do not wake the thread.
     ///
-    /// `handlers` is copied. Closed is closed: after `wsg_server_close`, `wsg_server_fail`, `wsg_server_disconnect_user`, a
-    /// handler that failed, and the end of a session, no handler runs for that connection but `violation` and `close`,
-    /// whatever was read of it before. Nor does `upgrade` for a handshake whose peer has left or whose time is over.
+    /// The library copies `handlers`, and passes `userdata` to them without following it. After `wsg_conn_close`,
+    /// `wsg_conn_fail`, `wsg_server_disconnect_user`, the end of a session, or a handler that failed, only `violation`
+    /// and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
+    /// handshake whose peer has left or whose time is over.
     ///
-    /// `*error` is written as `wsg_error` says. Returns `WSG_OK` when the server has stopped, and `WSG_NOTHING` after
-    /// `wsg_server_interrupt`: it may be called again. `WSG_ERR_ARGUMENT` when `handlers.size` was not set, a handler is of a
-    /// later version of the library, can never be called (`text` with `protocol: "json"`), or is missing (`upgrade` with
-    /// `auth: "callback"`); else as `wsg_server_next`: `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`,
-    /// `WSG_ERR_HANDLE`, `WSG_ERR_FORKED`, which is also what it returns in a child that a handler has forked.
+    /// One thread at a time, and no inline handler or log function. The call writes `*error` as `wsg_error` says.
+    /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
+    /// again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
+    /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,
+    /// `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_FORKED`, also in a child that a handler has
+    /// forked.
     pub fn wsg_server_run(server: *mut ServerHandle, handlers: *const Handlers, userdata: *mut c_void,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -234,11 +237,11 @@ exports! {
         })
     }
 
-    /// Calls `handlers` for the events that come next, once: for programs with a loop of their own. Waits for them at most
-    /// `timeout_ms`, as `wsg_server_next` does.
+    /// Calls `handlers` for the next events once, for programs with an event loop of their own. It waits for them as
+    /// `wsg_server_next` does: at most `timeout_ms` milliseconds, 0 not at all, negative for ever.
     ///
-    /// Returns `WSG_OK` when handlers were called; `WSG_NOTHING` and `WSG_STOPPED` as `wsg_server_next`; else as
-    /// `wsg_server_run`.
+    /// One thread at a time. Returns `WSG_OK` after it has called handlers; `WSG_NOTHING` and `WSG_STOPPED` as
+    /// `wsg_server_next`; otherwise as `wsg_server_run`.
     pub fn wsg_server_run_once(server: *mut ServerHandle, timeout_ms: i64, handlers: *const Handlers,
         userdata: *mut c_void, error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -256,12 +259,13 @@ exports! {
         })
     }
 
-    /// Whether `wsg_server_run` would pass this event over, for those who take batches by `wsg_server_next`: its connection
-    /// was closed by this application, its user disconnected, its session has ended or the server was stopped since it was
-    /// read. An open that is stale takes its close along, unless `wsg_conn_set_data` has kept something of it; a handshake is stale when no answer is waited for, and
-    /// `WSG_EVENT_DRAINED` when more was queued since. `true` also for a server that is none.
+    /// Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
+    /// message is stale if, since it was received, the application has closed its connection or disconnected its user,
+    /// its session has ended, or the server was stopped. A stale open makes its close stale, too, unless
+    /// `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
+    /// `WSG_EVENT_DRAINED` when more was queued since. Also true if `server` or `event` is not valid.
     ///
-    /// Ask for each event once, just before it is handled; its batch must not have been freed.
+    /// Ask once per event, just before you handle it, and before its batch is freed. The thread that takes the events.
     pub fn wsg_event_is_stale(server: *mut ServerHandle, event: Option<&Event>) -> bool {
         let Ok(running) = running(server) else { return Ok(true) };
         Ok(event.is_none_or(|event| is_stale(&running, event)))

@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::SigSet;
 
-use crate::handle::lock;
-use crate::os::{self, Dispositions};
-use crate::server::{Running, ServerHandle, running};
+use crate::interrupt;
+use crate::os::{self, Dispositions, lock, without_signals};
+use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
 
 /// A server that drains on a signal.
@@ -28,7 +28,7 @@ struct State {
     forks: u64,
     /// Where the handler writes. Never closed again: a handler may be about to write.
     pipe: Option<OwnedFd>,
-    /// What was there before the handler, while it is there.
+    /// The former handlers, while ours are installed.
     before: Option<Dispositions>,
     servers: Vec<Drained>,
 }
@@ -88,7 +88,7 @@ fn drain_on_signals(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) 
     let _calm = os::calm();
     let mut state = lock(&STATE);
     if state.forks != os::forks() {
-        // What the parent had is the parent's.
+        // The state is the parent's.
         let parent = core::mem::replace(
             &mut *state,
             State { forks: os::forks(), pipe: None, before: None, servers: Vec::new() },
@@ -119,60 +119,28 @@ pub(crate) fn forget(server: *const ServerHandle) {
     }
 }
 
-/// Starts threads that no signal is delivered to: an application's handlers run on its own threads, and a peer that is
-/// gone is an error of a write, not the end of the process (`SIGPIPE`). The mask is put back however `start` ends.
-pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    struct Back(Option<SigSet>);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let _ = self.0.map(|before| before.thread_set_mask());
-        }
-    }
-    let mut blocked = SigSet::all();
-    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGABRT] {
-        blocked.remove(fault);
-    }
-    let _back = Back(blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK).ok());
-    start()
-}
-
 exports! {
-    /// Drains the server, as `wsg_server_drain` does, when the process gets SIGINT or SIGTERM. `wsg_server_run` then returns
-    /// when all is over. A second signal of the same kind ends the process at once, as it would without this.
+    /// Makes SIGINT and SIGTERM drain the server, as `wsg_server_drain` does with the same times. `wsg_server_run`
+    /// returns when every connection has ended. A second signal of the same kind ends the process at once, as it would
+    /// without this call.
     ///
-    /// The handlers go with the last server that has them. Returns `WSG_OK`; `WSG_ERR_BUSY` when the application has a
-    /// handler of its own for one of the two (a signal that is ignored stays ignored); `WSG_ERR_START`, `WSG_ERR_NULL`,
-    /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    /// The library's signal handlers stay until the last server that uses them is freed. A signal that the process
+    /// ignores stays ignored.
+    ///
+    /// Any thread. Returns `WSG_OK`; `WSG_ERR_BUSY` if the program has a handler of its own for one of the two signals;
+    /// `WSG_ERR_START`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_drain_on_signals(server: *mut ServerHandle, timeout_ms: u64, jitter_ms: u64) -> Status {
         drain_on_signals(server, timeout_ms, jitter_ms)?;
         Ok(Status::Ok)
     }
 
-    /// Lets a `wsg_server_next` or `wsg_server_run` of this server return `WSG_NOTHING`: the one that waits, or else the next
-    /// one, before it takes anything. A handler that is running ends first.
+    /// Makes a `wsg_server_next`, `wsg_server_run` or `wsg_server_run_once` of this server return `WSG_NOTHING`: the
+    /// one that is waiting, otherwise the next one, before it takes any event. A handler that is running ends first.
     ///
-    /// Any thread, and the only function that a signal handler may call. Returns `WSG_OK`, `WSG_ERR_HANDLE` for a server
-    /// that was freed, or `WSG_ERR_FORKED`.
+    /// Any thread, and the only function of this library that a signal handler may call. Returns `WSG_OK`,
+    /// `WSG_ERR_HANDLE` if `server` is `NULL`, freed or not valid, or `WSG_ERR_FORKED`.
     pub fn wsg_server_interrupt(server: *mut ServerHandle) -> Status {
-        os::interrupt(server.addr())?;
+        interrupt::interrupt(server.addr())?;
         Ok(Status::Ok)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mask_comes_back_after_a_panic() {
-        let before = SigSet::thread_get_mask().unwrap();
-        let caught = std::panic::catch_unwind(|| {
-            without_signals(|| {
-                assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
-                std::panic::resume_unwind(Box::new("standard error is broken"));
-            });
-        });
-        assert!(caught.is_err());
-        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
     }
 }

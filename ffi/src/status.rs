@@ -1,32 +1,32 @@
-//! What a call answers: one enum, with a stable name for each value.
+//! The result of a call: one enum, with a stable name for each value.
 
 use wsguard::binding::{ConfigErrorKind, Error, Sent};
 
-/// What a call answers. 0 and above: it was done; below 0: it was not, and nothing was changed. So ask for `< 0`, not for
-/// `!= WSG_OK`: `WSG_QUEUED` is no error.
+/// The result of a call. 0 and above: the call succeeded. Below 0: it failed and changed nothing. So test for `< 0` and
+/// not for `!= WSG_OK`: `WSG_QUEUED` is a success.
 ///
-/// Values never change their meaning; new ones may be added. `wsg_status_name` gives the stable name.
+/// A value never changes its meaning; later versions may add values. `wsg_status_name` returns the stable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum Status {
-    /// It was done.
+    /// The call succeeded.
     Ok = 0,
-    /// The message was accepted and waits behind others that the peer has not read. `WSG_EVENT_DRAINED` tells when all
-    /// were written. Of a broadcast: it waits behind others for the library; see `wsg_server_broadcast`.
+    /// The message was accepted, and waits behind what the peer has not read; `WSG_EVENT_DRAINED` tells when all was
+    /// written. Of a broadcast: see `wsg_server_broadcast`.
     Queued = 1,
-    /// There is nothing: `wsg_server_next` waited as long as it was told to, or it was interrupted.
+    /// There is nothing: the time is over, the call was interrupted, or a JSON text has no such part.
     Nothing = 2,
-    /// `wsg_server_next` has no more events, now and for ever: the server has stopped. Its name is `ended`.
+    /// The server has stopped and every event was taken. Its name is `ended`.
     Stopped = 3,
-    /// An argument that must not be `NULL` is.
+    /// An argument is `NULL` that must not be.
     ErrNull = -1,
-    /// The handle names nothing: it was freed, or it is not a handle of this kind.
+    /// The handle is not valid: it was freed, or is of another kind.
     ErrHandle = -2,
     /// A text is not UTF-8.
     ErrUtf8 = -3,
-    /// An argument is not accepted; the function says what would be.
+    /// An argument is not accepted. The function says what is.
     ErrArgument = -4,
-    /// The connection is closed, or never existed.
+    /// The connection has closed, or never existed.
     ErrConnectionClosed = -5,
     /// The ticket was answered already, its time is over, or its peer has left.
     ErrTicketSettled = -6,
@@ -34,26 +34,26 @@ pub enum Status {
     ErrStopped = -7,
     /// The option does not exist.
     ErrUnknownOption = -8,
-    /// A required option was not given.
+    /// A required option is missing.
     ErrMissingOption = -9,
     /// The type or the value of an option is not accepted.
     ErrInvalidOption = -10,
-    /// Two options cannot both hold.
+    /// Two options exclude each other.
     ErrContradiction = -11,
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     ErrListen = -12,
-    /// A thread or an event loop could not be started.
+    /// The system gave no thread, descriptor or event loop.
     ErrStart = -13,
-    /// Another thread is in `wsg_server_next` or `wsg_server_run`, or the last batch was not freed yet; or there is a signal
+    /// Another thread is in `wsg_server_next` or `wsg_server_run`, or the last batch was not freed; or there is a signal
     /// handler or a log already.
     ErrBusy = -14,
-    /// The call is not allowed on this thread now: it would wait for itself.
+    /// This thread must not make the call now: it would wait for itself.
     ErrReentrant = -15,
-    /// The process was forked after the server was started: its threads exist in the parent only.
+    /// The process was forked after the server was started: the I/O threads exist in the parent only.
     ErrForked = -16,
-    /// The header this program was compiled with is not that of this library.
+    /// The program was compiled with the header of another version of the library.
     ErrAbi = -17,
-    /// A fault of the library. It was contained; please report it.
+    /// A bug in the library. It was contained; please report it.
     ErrPanic = -18,
 }
 
@@ -86,7 +86,7 @@ impl Status {
         }
     }
 
-    /// What it says to people.
+    /// One line of English.
     pub(crate) fn message(self) -> &'static core::ffi::CStr {
         match self {
             Status::Ok => c"done",

@@ -4,9 +4,9 @@ use core::ffi::c_char;
 
 use wsguard::binding::{Accept, Decision, TicketId};
 
-use crate::handle::name;
 use crate::names::WSG_NEVER;
-use crate::server::{ServerHandle, running};
+use crate::pointers::name;
+use crate::running::{ServerHandle, running};
 use crate::status::Status;
 
 fn answer(server: *mut ServerHandle, ticket: u64, decision: Decision) -> Result<Status, Status> {
@@ -14,46 +14,49 @@ fn answer(server: *mut ServerHandle, ticket: u64, decision: Decision) -> Result<
     Ok(Status::Ok)
 }
 
-/// When a session ends. 0 and negative numbers are what a parser that failed leaves behind: they must not be "never".
+/// The end of a session. A parser that fails often leaves 0 or a negative number: that must not mean "never".
 fn expiry(expires_at_ms: u64) -> Result<Option<u64>, Status> {
     match expires_at_ms {
         0 => Err(Status::ErrArgument),
         WSG_NEVER => Ok(None),
-        // What a negative number of C becomes: `mktime` that failed, times 1000.
+        // A negative number of C: `mktime` that failed, times 1000.
         at if i64::try_from(at).is_err() => Err(Status::ErrArgument),
         at => Ok(Some(at)),
     }
 }
 
 exports! {
-    /// Lets a handshake in, as `user` (1 to 256 bytes without control characters), who shares limits and can be disconnected
-    /// by name. `NULL` is `WSG_ERR_NULL`: whoever wants nobody says `wsg_server_accept_anonymous`.
+    /// Accepts an opening handshake as `user`: 1 to 256 bytes without control characters. A user's connections share
+    /// limits, and `wsg_server_disconnect_user` closes them. For a connection without a user call
+    /// `wsg_ticket_accept_anonymous`; `NULL` is an error here.
     ///
-    /// The session ends at `expires_at_ms`, milliseconds since 1970; `WSG_NEVER`: it does not; 0 and
-    /// negative numbers are `WSG_ERR_ARGUMENT`.
+    /// The session ends at `expires_at_ms`, in milliseconds since 1970; `WSG_NEVER`: it does not end. 0 and what a
+    /// negative number becomes are `WSG_ERR_ARGUMENT`.
     ///
-    /// Each ticket is answered once, now or later, from any thread; an answer that is not accepted leaves it open. Returns
-    /// `WSG_OK`; `WSG_ERR_TICKET_SETTLED` when it was answered, its time is over or its peer has left; `WSG_ERR_ARGUMENT`,
+    /// A ticket takes one answer, now or later. An answer with an error leaves it open. Any thread. Returns `WSG_OK`;
+    /// `WSG_ERR_TICKET_SETTLED` if the ticket was answered, its time is over, or its peer has left; `WSG_ERR_ARGUMENT`,
     /// `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
-    pub fn wsg_server_accept(server: *mut ServerHandle, ticket: u64, user: *const c_char, user_len: usize,
+    pub fn wsg_ticket_accept(server: *mut ServerHandle, ticket: u64, user: *const c_char, user_len: usize,
         expires_at_ms: u64,
     ) -> Status {
         let user = Some(name(user, user_len)?.to_owned());
         answer(server, ticket, Decision::Accept(Accept { user, expires_at_ms: expiry(expires_at_ms)? }))
     }
 
-    /// Lets a handshake in without a user. Otherwise as `wsg_server_accept`.
-    pub fn wsg_server_accept_anonymous(server: *mut ServerHandle, ticket: u64, expires_at_ms: u64) -> Status {
+    /// Accepts an opening handshake without a user. Otherwise as `wsg_ticket_accept`.
+    pub fn wsg_ticket_accept_anonymous(server: *mut ServerHandle, ticket: u64, expires_at_ms: u64) -> Status {
         answer(server, ticket, Decision::Accept(Accept { user: None, expires_at_ms: expiry(expires_at_ms)? }))
     }
 
-    /// Refuses a handshake with this HTTP status, 300 to 599: `auth_failed`. Otherwise as `wsg_server_accept`.
-    pub fn wsg_server_reject(server: *mut ServerHandle, ticket: u64, http_status: u16) -> Status {
+    /// Refuses an opening handshake with this HTTP status, 300 to 599; the verdict is `auth_failed`. Otherwise as
+    /// `wsg_ticket_accept`.
+    pub fn wsg_ticket_reject(server: *mut ServerHandle, ticket: u64, http_status: u16) -> Status {
         answer(server, ticket, Decision::Reject(http_status))
     }
 
-    /// Says that the application cannot decide: 503, `auth_unavailable`. Otherwise as `wsg_server_accept`.
-    pub fn wsg_server_unavailable(server: *mut ServerHandle, ticket: u64) -> Status {
+    /// Refuses an opening handshake because the application cannot decide: HTTP 503, verdict `auth_unavailable`.
+    /// Otherwise as `wsg_ticket_accept`.
+    pub fn wsg_ticket_unavailable(server: *mut ServerHandle, ticket: u64) -> Status {
         answer(server, ticket, Decision::Unavailable)
     }
 }

@@ -1,29 +1,29 @@
-//! A batch and the views of it: what C gets to see of the events, built once when the batch is taken.
+//! A batch as C sees it: the structs of its events, built once when the batch is taken.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wsguard::binding::{self, ConnectionId, EventBatch, Status};
 
 use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
-use crate::handle::Str;
 use crate::names::WSG_NEVER;
 use crate::peers::{Opened, Peers};
+use crate::pointers::Str;
 
 /// The events of one batch. The pointers in `events` lead into the lists of their kinds, and those into the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
     pub(crate) batch: EventBatch,
     events: Vec<Event>,
-    said: Said,
+    bodies: Bodies,
     texts: Vec<Box<str>>,
     fields: Vec<Box<[Field]>>,
     /// The connections whose close is in the batch.
     closed: Vec<ConnectionId>,
 }
 
-/// What the events say, by kind.
+/// The bodies of the events, by kind.
 #[derive(Debug, Default)]
-struct Said {
+struct Bodies {
     upgrades: Vec<Upgrade>,
     opens: Vec<Open>,
     messages: Vec<Message>,
@@ -31,7 +31,7 @@ struct Said {
     violations: Vec<Violation>,
 }
 
-impl Said {
+impl Bodies {
     fn clear(&mut self) {
         fn clear<T>(list: &mut Vec<T>) {
             list.clear();
@@ -44,7 +44,7 @@ impl Said {
         clear(&mut self.violations);
     }
 
-    /// Points the events at what they say, now that nothing moves any more.
+    /// Points the events at their bodies, now that these do not move any more.
     fn point(&self, events: &mut [Event]) {
         fn next<T>(list: &mut core::slice::Iter<'_, T>) -> *const T {
             list.next().map_or(core::ptr::null(), core::ptr::from_ref::<T>)
@@ -69,10 +69,10 @@ impl Views {
     /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came.
     pub(crate) fn refresh(&mut self, peers: &Peers) {
         self.forget(peers);
-        let Self { batch, events, said, texts, fields, closed } = self;
-        let mut kept = Kept { said, closed, peers, texts, fields };
-        events.extend(batch.iter().map(|event| kept.event(&event)));
-        said.point(events);
+        let Self { batch, events, bodies, texts, fields, closed } = self;
+        let mut builder = ViewBuilder { bodies, closed, peers, texts, fields };
+        events.extend(batch.iter().map(|event| builder.event(&event)));
+        bodies.point(events);
     }
 
     pub(crate) fn events(&self) -> &[Event] {
@@ -85,7 +85,7 @@ impl Views {
         self.closed.clear();
         self.events.clear();
         self.events.shrink_to(4096);
-        self.said.clear();
+        self.bodies.clear();
         self.texts.clear();
         self.texts.shrink_to(4096);
         self.fields.clear();
@@ -104,16 +104,16 @@ fn instant(unix_ms: u64) -> Option<Instant> {
     Instant::now().checked_add(Duration::from_millis(unix_ms).saturating_sub(now))
 }
 
-/// What is made for views: texts that the core has in another form, arrays of fields.
-struct Kept<'v> {
-    said: &'v mut Said,
+/// Builds the views of a batch, and keeps the texts and arrays that they point at.
+struct ViewBuilder<'v> {
+    bodies: &'v mut Bodies,
     closed: &'v mut Vec<ConnectionId>,
     peers: &'v Peers,
     texts: &'v mut Vec<Box<str>>,
     fields: &'v mut Vec<Box<[Field]>>,
 }
 
-impl Kept<'_> {
+impl ViewBuilder<'_> {
     fn text(&mut self, text: Option<String>) -> Str {
         let Some(text) = text else { return Str::NONE };
         let text = text.into_boxed_str();
@@ -134,14 +134,14 @@ impl Kept<'_> {
         let kind = match event {
             binding::Event::Upgrade(upgrade) => {
                 let upgrade = self.upgrade(upgrade);
-                self.said.upgrades.push(upgrade);
+                self.bodies.upgrades.push(upgrade);
                 EventKind::Upgrade
             }
             binding::Event::Open(open) => {
                 let ends = open.expires_at_ms.and_then(instant);
                 self.peers.opened(open.conn, Opened { user: open.user.as_ref(), granted: open.granted, ends });
                 let open = self.open(open);
-                self.said.opens.push(open);
+                self.bodies.opens.push(open);
                 EventKind::Open
             }
             binding::Event::Text(_, text) => {
@@ -153,18 +153,18 @@ impl Kept<'_> {
                 EventKind::Binary
             }
             binding::Event::Message(message) => {
-                self.said.messages.push(seen_message(message));
+                self.bodies.messages.push(seen_message(message));
                 EventKind::Message
             }
             binding::Event::Close(close) => {
                 self.peers.leaves(close.conn);
                 self.closed.push(close.conn);
-                self.said.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
+                self.bodies.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
                 EventKind::Close
             }
             binding::Event::Violation(violation) => {
                 let violation = self.violation(violation);
-                self.said.violations.push(violation);
+                self.bodies.violations.push(violation);
                 EventKind::Violation
             }
             binding::Event::Drained(_) => EventKind::Drained,
@@ -206,9 +206,12 @@ impl Kept<'_> {
 
     fn violation(&mut self, violation: &binding::ViolationEvent) -> Violation {
         Violation {
-            verdict: violation.code as u32,
+            code: violation.code as u32,
+            close_code: if violation.conn.is_some() { violation.code.close_code() } else { 0 },
+            http_status: if violation.conn.is_some() { 0 } else { violation.code.http_status() },
             ip: self.text(violation.ip.map(|ip| ip.to_string())),
             user: Str::maybe(violation.user.as_deref()),
+            conn_id: violation.conn.map_or(0, ConnectionId::to_u64),
             event: Str::maybe(violation.event.as_deref()),
             detail: Str::of(&violation.detail),
         }
@@ -225,6 +228,6 @@ fn seen_message(message: &binding::JsonMessage<'_>) -> Message {
             Some(Status::Ok) => MessageStatus::Ok,
             Some(Status::Error) => MessageStatus::Error,
         },
-        bytes: message.bytes,
+        size_bytes: message.bytes,
     }
 }

@@ -1,47 +1,55 @@
 /*
  * wsguard: WebSocket servers that are safe by default.
  *
- * One statement of policy is enforced on the library's own threads, before the application sees a byte: which origins may
- * connect, who is authenticated, how fast and how large messages may be, what a valid message looks like, which TLS.
+ * The library enforces one policy on its own threads, before the application sees a byte: which origins may connect, who is
+ * authenticated, how fast and how large messages may be, what a valid message looks like, which TLS is required.
  *
  *     wsg_options *options;
  *     wsg_server *server;
  *     wsg_options_from_json(json, strlen(json), &options, &error);    state the policy
- *     wsg_server_start(options, &server, &error);                     start
- *     wsg_server_drain_on_signals(server, 5000, 500);                 SIGTERM and Ctrl-C end it gently
- *     wsg_server_run(server, &handlers, userdata, &error);            serve, until it is drained or stopped
+ *     wsg_server_start(options, &server, &error);                     start the server
+ *     wsg_server_drain_on_signals(server, WSG_DEFAULT_DRAIN_TIMEOUT_MS, 500);   for SIGTERM and Ctrl-C
+ *     wsg_server_run(server, &handlers, userdata, &error);            serve until it is drained or stopped
  *     wsg_server_free(server);
  *     wsg_options_free(options);
  *
+ * Names. `wsg_server_*` is about a server, `wsg_conn_*` about one connection of it, `wsg_ticket_*` about one opening
+ * handshake that waits for the application, `wsg_replies_*` about the answers of an inline handler. Arguments come in this
+ * order: the object, the connection or ticket, what to do with it, where results go, `error`.
+ *
  * Threads. Every function may be called from any thread, and from several at once, unless it says otherwise. No function
- * takes a lock that a callback could wait for, but `wsg_server_free`, which waits for callbacks.
+ * takes a lock that a callback could wait for, except `wsg_server_free`, which waits for callbacks.
  *
- * Callbacks return. An exception or `pthread_exit` that leaves one ends the process with a message (wsguard.hpp catches
- * exceptions); `longjmp` out of one leaves its server locked for ever. `pthread_cancel` takes effect when the library's
- * function has returned, handlers included: to end a thread that waits here there is `wsg_server_interrupt`.
+ * Callbacks. The library passes `userdata` to them and never follows it. A callback must return. An exception or
+ * `pthread_exit` that leaves one ends the process with a message (wsguard.hpp catches exceptions); `longjmp` out of one
+ * leaves its server locked. `pthread_cancel` takes effect only after the library's function has returned, handlers
+ * included: to end a thread that waits here, call `wsg_server_interrupt`.
  *
- * Signals. In a signal handler only `wsg_server_interrupt` may be called. `exit` does not wait for what was sent: drain first,
- * and exit when `wsg_server_run` has returned.
+ * Signals. In a signal handler call only `wsg_server_interrupt`. `exit` does not wait for what was sent: drain first, and
+ * exit after `wsg_server_run` has returned.
  *
- * Ownership. What a function gives through a `wsg_x **` is the caller's, who ends it with `wsg_x_free`. Handles are looked
- * up, not followed: one that was freed, or never was, is answered with WSG_ERR_HANDLE, and NULL with WSG_ERR_NULL. Texts
- * are read during the call and never kept. A `wsg_str` that is returned or pointed at belongs to what it was asked of.
+ * Ownership. What a function writes through a `wsg_x **` is yours: free it with `wsg_x_free`. A handle is looked up, not
+ * followed: for one that was freed or never existed the answer is WSG_ERR_HANDLE, for NULL it is WSG_ERR_NULL. The library
+ * reads the texts that you pass during the call, and copies what it keeps. A `wsg_str` that you are given belongs to the
+ * library, and is valid as long as the object that it came from, unless the function says otherwise.
  *
- * Texts carry their length; they need no zero byte and are UTF-8 (WSG_ERR_UTF8). NULL with length 0 is an empty message,
- * reason or JSON text. It is no name: where a room, a user, an event, an option or an address is wanted it is WSG_ERR_NULL,
- * but where the function says that there may be none.
+ * Texts. A text is a pointer and a length in bytes; it needs no zero byte, and must be UTF-8 (WSG_ERR_UTF8). NULL with
+ * length 0 is an empty message, reason or JSON text. It is not a name: for a room, a user, an event, an option or an address
+ * NULL is WSG_ERR_NULL, unless the function says that there may be none.
  *
- * Connections are numbers, unique for the server's life. One that has closed is answered with WSG_ERR_CONNECTION_CLOSED and
- * is never another connection.
+ * Connections are numbers, unique during the server's life and never 0. The number of a connection that has closed is
+ * answered with WSG_ERR_CONNECTION_CLOSED, and never names another connection.
  *
- * Versions. Structs that you fill in start with their `size`; those that you are given through a pointer may have more
- * members in later versions, and `wsg_str`, `wsg_field` and `wsg_event` never change. Ignore events, verdicts and statuses
- * that you do not know.
+ * Times are in milliseconds.
  *
- * No function exits, throws, or calls a callback it was not given. None aborts, but for callbacks that do not return, and
- * where the system has no memory left for what was asked. Any function may answer WSG_ERR_PANIC, which would be a fault of
- * the library. After a fork the child gets WSG_ERR_FORKED for servers of the parent, and may start its own; other threads
- * may be inside the library when the process forks.
+ * Versions. A struct that you fill in starts with its `size`. A struct that you are given through a pointer may have more
+ * members in later versions; `wsg_str`, `wsg_field` and `wsg_event` never change. Ignore events, verdicts and statuses that
+ * you do not know.
+ *
+ * Failures. No function exits, throws, or calls a callback that it was not given. None aborts, except after a callback that
+ * did not return, and if the system has no memory. Any function may return WSG_ERR_PANIC, which is a bug in the library.
+ * After a fork the child gets WSG_ERR_FORKED for servers of its parent, and may start its own; other threads may be inside
+ * the library when the process forks.
  *
  * Generated by cbindgen from ffi/src; do not edit.
  */

@@ -54,26 +54,26 @@ static int command(struct play *play, struct dice *dice, uint64_t conn) {
   wsg_str room = room_of(dice);
   static char large[30000];
   switch (roll(dice, 26)) {
-    case 0: return wsg_server_send_text(server, conn, TEXT("hello"));
-    case 1: return wsg_server_send_binary(server, conn, large, roll(dice, sizeof large));
-    case 2: return wsg_server_emit(server, conn, TEXT("news"), TEXT("[1,2]"));
-    case 3: return wsg_server_reply(server, conn, TEXT("7"), TEXT("answer"), TEXT("1"));
-    case 4: return wsg_server_reply_error(server, conn, TEXT("\"id\""), TEXT("answer"), TEXT("null"));
-    case 5: return wsg_server_reply_unchecked(server, conn, NULL, 0, TEXT("answer"), TEXT("1"));
-    case 6: return wsg_server_join(server, conn, VIEW(room));
-    case 7: return wsg_server_leave(server, conn, VIEW(room));
-    case 8: return wsg_server_broadcast(server, VIEW(room), TEXT("news"), TEXT("1"), roll(dice, 2) ? conn : 0);
-    case 9: return wsg_server_broadcast_text(server, VIEW(room), TEXT("news"), conn);
-    case 10: return wsg_server_broadcast_binary(server, VIEW(room), large, roll(dice, sizeof large), 0);
-    case 11: return wsg_server_broadcast_all(server, TEXT("news"), TEXT("{}"), 0);
-    case 12: return wsg_server_broadcast_all_text(server, TEXT("news"), 0);
-    case 13: return wsg_server_broadcast_all_binary(server, TEXT("news"), conn);
-    case 14: return wsg_server_pause(server, conn);
-    case 15: case 16: return wsg_server_resume(server, conn);
+    case 0: return wsg_conn_send_text(server, conn, TEXT("hello"));
+    case 1: return wsg_conn_send_binary(server, conn, large, roll(dice, sizeof large));
+    case 2: return wsg_conn_emit(server, conn, TEXT("news"), TEXT("[1,2]"));
+    case 3: return wsg_conn_reply(server, conn, TEXT("7"), TEXT("answer"), TEXT("1"));
+    case 4: return wsg_conn_reply_error(server, conn, TEXT("\"id\""), TEXT("answer"), TEXT("null"));
+    case 5: return wsg_conn_reply_unchecked(server, conn, NULL, 0, TEXT("answer"), TEXT("1"));
+    case 6: return wsg_conn_join(server, conn, VIEW(room));
+    case 7: return wsg_conn_leave(server, conn, VIEW(room));
+    case 8: return wsg_server_broadcast(server, VIEW(room), TEXT("news"), TEXT("1"), &conn, roll(dice, 2));
+    case 9: return wsg_server_broadcast_text(server, VIEW(room), TEXT("news"), &conn, 1);
+    case 10: return wsg_server_broadcast_binary(server, VIEW(room), large, roll(dice, sizeof large), NULL, 0);
+    case 11: return wsg_server_broadcast_all(server, TEXT("news"), TEXT("{}"), NULL, 0);
+    case 12: return wsg_server_broadcast_all_text(server, TEXT("news"), NULL, 0);
+    case 13: return wsg_server_broadcast_all_binary(server, TEXT("news"), &conn, 1);
+    case 14: return wsg_conn_pause(server, conn);
+    case 15: case 16: return wsg_conn_resume(server, conn);
     case 17: return wsg_server_flush(server);
     case 18: return wsg_conn_is_open(server, conn);
-    default: return play->is_raw ? wsg_server_send_text(server, conn, TEXT("again"))
-                                 : wsg_server_emit(server, conn, TEXT("again"), NULL, 0);
+    default: return play->is_raw ? wsg_conn_send_text(server, conn, TEXT("again"))
+                                 : wsg_conn_emit(server, conn, TEXT("again"), NULL, 0);
   }
 }
 
@@ -97,17 +97,17 @@ static int on_upgrade(void *userdata, wsg_server *server, const wsg_upgrade *upg
   memcpy(token, VIEW(upgrade->token));
   if (strcmp(token, "hang") == 0) return 0;
   if (strcmp(token, "boom") == 0) return 1;
-  if (strcmp(token, "reject") == 0) return wsg_server_reject(server, upgrade->ticket, 418), 0;
-  if (strcmp(token, "anonymous") == 0) return wsg_server_accept_anonymous(server, upgrade->ticket, WSG_NEVER), 0;
+  if (strcmp(token, "reject") == 0) return wsg_ticket_reject(server, upgrade->ticket, 418), 0;
+  if (strcmp(token, "anonymous") == 0) return wsg_ticket_accept_anonymous(server, upgrade->ticket, WSG_NEVER), 0;
   if (strcmp(token, "late") == 0) return atomic_store(&play->late[roll(&play->dice, LATE)], upgrade->ticket), 0;
   if (strcmp(token, "soon") == 0) {
     uint64_t end = crowd_now_ms(CLOCK_REALTIME) + roll(&play->dice, 200);
-    wsg_server_accept(server, upgrade->ticket, VIEW(user_of(0)), end);
+    wsg_ticket_accept(server, upgrade->ticket, VIEW(user_of(0)), end);
     return 0;
   }
   bool twice = strcmp(token, "twice") == 0;
-  wsg_server_accept(server, upgrade->ticket, VIEW(user_of(twice ? 1 : (size_t)(token[5] - '0'))), WSG_NEVER);
-  if (twice) ANSWERS(WSG_ERR_TICKET_SETTLED, wsg_server_reject(server, upgrade->ticket, 401));
+  wsg_ticket_accept(server, upgrade->ticket, VIEW(user_of(twice ? 1 : (size_t)(token[5] - '0'))), WSG_NEVER);
+  if (twice) ANSWERS(WSG_ERR_TICKET_SETTLED, wsg_ticket_reject(server, upgrade->ticket, 401));
   return 0;
 }
 
@@ -122,7 +122,7 @@ static int on_open(void *userdata, wsg_server *server, uint64_t conn, const wsg_
   if (wsg_conn_set_data(server, conn, member) < 0) return free(member), 0;
   play->kept++;
   wsg_str room = room_of(&play->dice);
-  wsg_server_join(server, conn, VIEW(room));
+  wsg_conn_join(server, conn, VIEW(room));
   if (roll(&play->dice, 40) != 0) return 0;
   member->closed = true;
   play->failures++;
@@ -146,9 +146,9 @@ static int handle(struct play *play, uint64_t conn) {
   }
   if (member != NULL) member->closed = true;
   if (act == 1) return play->failures++, 1;
-  if (act == 2) wsg_server_fail(play->server, conn);
-  else if (act == 3 && !play->is_raw) wsg_server_refuse(play->server, conn, TEXT("any"));
-  else wsg_server_close(play->server, conn, 4000, TEXT("enough"));
+  if (act == 2) wsg_conn_fail(play->server, conn);
+  else if (act == 3 && !play->is_raw) wsg_conn_report_invalid_data(play->server, conn, TEXT("any"));
+  else wsg_conn_close(play->server, conn, 4000, TEXT("enough"));
   CHECK(!wsg_conn_is_open(play->server, conn));
   return 0;
 }
@@ -156,7 +156,7 @@ static int handle(struct play *play, uint64_t conn) {
 static int on_message(void *userdata, wsg_server *server, uint64_t conn, const wsg_message *message) {
   struct play *play = userdata;
   CHECK(message->event.len >= 3 && message->data.len > 0);
-  if (message->id.data != NULL) wsg_server_reply(server, conn, VIEW(message->id), TEXT("echo"), VIEW(message->data));
+  if (message->id.data != NULL) wsg_conn_reply(server, conn, VIEW(message->id), TEXT("echo"), VIEW(message->data));
   return handle(play, conn);
 }
 
@@ -164,7 +164,7 @@ static int on_payload(void *userdata, wsg_server *server, uint64_t conn, const c
   unsigned sum = 0;
   for (size_t i = 0; i < len; i++) sum += (unsigned char)payload[i];
   CHECK(sum > 0 || len == 0);
-  wsg_server_send_text(server, conn, TEXT("got it"));
+  wsg_conn_send_text(server, conn, TEXT("got it"));
   return handle(userdata, conn);
 }
 
@@ -180,7 +180,7 @@ static int on_close(void *userdata, wsg_server *server, uint64_t conn, const wsg
 static int on_violation(void *userdata, wsg_server *server, uint64_t conn, const wsg_violation *violation) {
   struct play *play = userdata;
   (void)server, (void)conn;
-  CHECK(wsg_verdict_name(violation->verdict).len > 0 && violation->detail.data != NULL && violation->detail.len > 0);
+  CHECK(wsg_verdict_name(violation->code).len > 0 && violation->detail.data != NULL && violation->detail.len > 0);
   play->violations++;
   return 0;
 }
@@ -226,8 +226,8 @@ static void by_hand(void *userdata) {
     const wsg_event *event = &events[i];
     if (wsg_event_is_stale(play->server, event)) play->passed_over++;
     else if (dispatch(play, event) == 0) continue;
-    else if (event->kind == WSG_EVENT_UPGRADE) wsg_server_unavailable(play->server, event->body.upgrade->ticket);
-    else wsg_server_fail(play->server, event->conn);
+    else if (event->kind == WSG_EVENT_UPGRADE) wsg_ticket_unavailable(play->server, event->body.upgrade->ticket);
+    else wsg_conn_fail(play->server, event->conn);
   }
 }
 
@@ -246,7 +246,7 @@ static void *serve(void *userdata) {
         break;
       case 1: status = wsg_server_run_once(play->server, 20, &handlers, play, NULL); break;
       default:
-        wsg_server_heed(play->server, true, true, true);
+        wsg_server_set_interest(play->server, WSG_INTEREST_OPEN | WSG_INTEREST_CLOSE | WSG_INTEREST_VIOLATION);
         status = wsg_server_next(play->server, 20, &batch);
         if (status != WSG_OK) break;
         void *both[] = {play, batch};
@@ -270,8 +270,8 @@ static int answer_inline(void *userdata, uint64_t conn, const wsg_inline_message
     case 3: command(play, &dice, conn); return WSG_INLINE_DONE;
     default:
       if (message->kind == WSG_EVENT_MESSAGE)
-        wsg_replies_emit(replies, TEXT("echo"), message->data.data, message->data.len, message->id.data, message->id.len);
-      else wsg_replies_binary(replies, message->data.data, message->data.len);
+        wsg_replies_reply(replies, message->id.data, message->id.len, TEXT("echo"), message->data.data, message->data.len);
+      else wsg_replies_send_binary(replies, message->data.data, message->data.len);
       return roll(&dice, 30) == 0 ? WSG_INLINE_PASS : WSG_INLINE_DONE; /* an answer, and then another's turn: refused */
   }
 }
@@ -293,11 +293,11 @@ static void answer_late(struct play *play, struct dice *dice) {
   wsg_str user = user_of(roll(dice, CROWD_USERS));
   if (ticket == 0) return;
   switch (roll(dice, 3)) {
-    case 0: wsg_server_reject(play->server, ticket, 403); break;
-    case 1: wsg_server_unavailable(play->server, ticket); break;
-    default: wsg_server_accept(play->server, ticket, VIEW(user), WSG_NEVER);
+    case 0: wsg_ticket_reject(play->server, ticket, 403); break;
+    case 1: wsg_ticket_unavailable(play->server, ticket); break;
+    default: wsg_ticket_accept(play->server, ticket, VIEW(user), WSG_NEVER);
   }
-  CHECK(wsg_server_accept_anonymous(play->server, ticket, WSG_NEVER) == WSG_ERR_TICKET_SETTLED);
+  CHECK(wsg_ticket_accept_anonymous(play->server, ticket, WSG_NEVER) == WSG_ERR_TICKET_SETTLED);
 }
 
 static void *give_commands(void *userdata) {
@@ -311,8 +311,8 @@ static void *give_commands(void *userdata) {
     int status = 0;
     switch (roll(dice, 40)) {
       case 0: case 1: answer_late(play, dice); break;
-      case 2: status = wsg_server_close(play->server, conn, 1000, NULL, 0); break;
-      case 3: status = wsg_server_fail(play->server, conn); break;
+      case 2: status = wsg_conn_close(play->server, conn, 1000, NULL, 0); break;
+      case 3: status = wsg_conn_fail(play->server, conn); break;
       case 4: if (roll(dice, 8) == 0) status = wsg_server_disconnect_user(play->server, VIEW(user)); break;
       case 5: status = wsg_server_cork(play->server, corked, commander); break;
       case 6: status = wsg_server_stats(play->server, &stats, sizeof stats); break;

@@ -229,7 +229,7 @@ class play {
         case 2: server.close(conn); break;
         case 3: server.fail(conn); break;
         case 4: if (roll(&any, 8) == 0) server.disconnect_user("user-2"); break;
-        case 5: if (!is_raw_) server.refuse(conn, "any"); break;
+        case 5: if (!is_raw_) server.report_invalid_data(conn, "any"); break;
         case 6: server.interrupt(); break;
         case 7: CHECK(server.verdicts(WSG_VERDICT_BAD_FRAME) <= server.stats().opened_total); break;
         default: command(any, conn);
@@ -259,13 +259,13 @@ class play {
 static wsguard::options policy(bool is_raw, std::uint64_t seed, std::atomic<unsigned long> &inlines) {
   auto options = wsguard::options::from_json(is_raw ? "{" CROWD_LIMITS ", \"protocol\": \"raw\"}"
                                                     : "{" CROWD_LIMITS ", \"events\": {\"any\": {}, \"echo\": {\"schema\": {\"type\": \"object\"}}}}");
-  options.on_inline([seed, &inlines](wsguard::conn_id, const wsg_inline_message &message, const wsguard::replies &replies) {
+  options.set_inline([seed, &inlines](wsguard::conn_id, const wsg_inline_message &message, const wsguard::replies &replies) {
     dice any = dice_of(seed, 1000 + inlines++);
     roll(&any, 2);
     if (roll(&any, 4) == 0) return false;
     if (roll(&any, 12) == 0) throw_something(any);
-    if (message.kind == WSG_EVENT_MESSAGE) replies.emit("echo", wsguard::view(message.data), wsguard::maybe(message.id));
-    else replies.text("echo");
+    if (message.kind == WSG_EVENT_MESSAGE) replies.reply(message.id, "echo", wsguard::view(message.data));
+    else replies.send_text("echo");
     return roll(&any, 30) != 0;
   });
   return options;

@@ -30,13 +30,15 @@
 
 /* Options of a server on any port of this machine, for anybody. */
 static inline wsg_options *open_options(const char *protocol, size_t protocol_len) {
+  char json[16];
   wsg_options *options = NULL;
   ANSWERS(WSG_OK, wsg_options_new(&options));
   ANSWERS(WSG_OK, wsg_options_set_listen(options, TEXT("127.0.0.1:0"), NULL));
-  ANSWERS(WSG_OK, wsg_options_set_threads(options, 2, NULL));
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("threads"), TEXT("2"), NULL));
   ANSWERS(WSG_OK, wsg_options_add_origin(options, TEXT("https://app.example.com"), NULL));
   ANSWERS(WSG_OK, wsg_options_set_auth_none(options, NULL));
-  ANSWERS(WSG_OK, wsg_options_set_protocol(options, protocol, protocol_len, NULL));
+  int json_len = snprintf(json, sizeof json, "\"%.*s\"", (int)protocol_len, protocol);
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("protocol"), json, (size_t)json_len, NULL));
   ANSWERS(WSG_OK, wsg_options_set(options, TEXT("handshakes_per_ip"), TEXT("null"), NULL));
   ANSWERS(WSG_OK, wsg_options_set(options, TEXT("rate_limit"), TEXT("null"), NULL));
   return options;

@@ -11,8 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Connects and upgrades with these headers besides, -1 when the server does not want it. */
-static inline int client_open_with(const char *address, const char *headers) {
+/* Connects and asks for this target, as a page of this origin, with these headers besides; -1 when the server refuses. */
+static inline int client_open_at(const char *address, const char *target, const char *origin, const char *headers) {
   struct sockaddr_in to;
   char request[512], answer[1024];
   const char *port = strrchr(address, ':');
@@ -24,9 +24,9 @@ static inline int client_open_with(const char *address, const char *headers) {
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   snprintf(request, sizeof request,
-           "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example.com\r\n%s\r\n",
-           address, headers);
+           "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: %s\r\n%s\r\n",
+           target, address, origin, headers);
   ssize_t got = -1;
   if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 &&
       send(fd, request, strlen(request), MSG_NOSIGNAL) == (ssize_t)strlen(request))
@@ -36,6 +36,10 @@ static inline int client_open_with(const char *address, const char *headers) {
   if (got > 12 && memcmp(answer, "HTTP/1.1 101", 12) == 0) return fd;
   close(fd);
   return -1;
+}
+
+static inline int client_open_with(const char *address, const char *headers) {
+  return client_open_at(address, "/", "https://app.example.com", headers);
 }
 
 static inline int client_open(const char *address) { return client_open_with(address, ""); }

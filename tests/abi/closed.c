@@ -20,14 +20,14 @@ static int on_upgrade(void *userdata, wsg_server *server, const wsg_upgrade *upg
   (void)userdata;
   wsg_str user = wsg_upgrade_header(upgrade, TEXT("x-user"));
   /* What is missing is nobody only where that is said. */
-  ANSWERS(WSG_ERR_NULL, wsg_server_accept(server, upgrade->ticket, NULL, 0, WSG_NEVER));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT("alice"), 0));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT("alice"), (uint64_t)-1000));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept_anonymous(server, upgrade->ticket, 0));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_accept(server, upgrade->ticket, TEXT(""), WSG_NEVER));
+  ANSWERS(WSG_ERR_NULL, wsg_ticket_accept(server, upgrade->ticket, NULL, 0, WSG_NEVER));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_ticket_accept(server, upgrade->ticket, TEXT("alice"), 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_ticket_accept(server, upgrade->ticket, TEXT("alice"), (uint64_t)-1000));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_ticket_accept_anonymous(server, upgrade->ticket, 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_ticket_accept(server, upgrade->ticket, TEXT(""), WSG_NEVER));
   CHECK(upgrade->token.data == NULL);
-  if (user.data == NULL) ANSWERS(WSG_OK, wsg_server_accept_anonymous(server, upgrade->ticket, WSG_NEVER));
-  else ANSWERS(WSG_OK, wsg_server_accept(server, upgrade->ticket, user.data, user.len, WSG_NEVER));
+  if (user.data == NULL) ANSWERS(WSG_OK, wsg_ticket_accept_anonymous(server, upgrade->ticket, WSG_NEVER));
+  else ANSWERS(WSG_OK, wsg_ticket_accept(server, upgrade->ticket, user.data, user.len, WSG_NEVER));
   return 0;
 }
 
@@ -37,19 +37,19 @@ static int on_text(void *userdata, wsg_server *server, uint64_t conn, const char
   story->messages++;
   CHECK(wsg_conn_is_open(server, conn));
   ANSWERS(WSG_OK, wsg_conn_set_data(server, conn, story));
-  ANSWERS(WSG_OK, wsg_server_send_text(server, conn, TEXT("before")));
+  ANSWERS(WSG_OK, wsg_conn_send_text(server, conn, TEXT("before")));
   switch (story->end) {
-    case CLOSE: ANSWERS(WSG_OK, wsg_server_close(server, conn, 4000, TEXT("out"))); break;
-    case FAIL: ANSWERS(WSG_OK, wsg_server_fail(server, conn)); break;
+    case CLOSE: ANSWERS(WSG_OK, wsg_conn_close(server, conn, 4000, TEXT("out"))); break;
+    case FAIL: ANSWERS(WSG_OK, wsg_conn_fail(server, conn)); break;
     case RETURN: return 1;
     case DISCONNECT: ANSWERS(WSG_OK, wsg_server_disconnect_user(server, TEXT("alice"))); break;
   }
   /* At once, and for every way to say something. */
   CHECK(!wsg_conn_is_open(server, conn));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_send_text(server, conn, TEXT("after")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_send_binary(server, conn, TEXT("after")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_close(server, conn, 1000, NULL, 0));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_join(server, conn, TEXT("room")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_send_text(server, conn, TEXT("after")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_send_binary(server, conn, TEXT("after")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_close(server, conn, 1000, NULL, 0));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_join(server, conn, TEXT("room")));
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_set_data(server, conn, NULL));
   return 0;
 }
@@ -106,8 +106,8 @@ static int on_text_of_one_who_left(void *userdata, wsg_server *server, uint64_t 
   struct left *left = userdata;
   (void)text, (void)len;
   left->texts++;
-  if (left->end == CLOSE) ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_close(server, conn, 4000, NULL, 0));
-  if (left->end == FAIL) ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_fail(server, conn));
+  if (left->end == CLOSE) ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_close(server, conn, 4000, NULL, 0));
+  if (left->end == FAIL) ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_fail(server, conn));
   return left->end == RETURN;
 }
 
@@ -139,7 +139,7 @@ struct inside {
 static int close_inside(void *userdata, uint64_t conn, const wsg_inline_message *message, wsg_replies *replies) {
   struct inside *inside = userdata;
   (void)message, (void)replies;
-  if (inside->calls++ == 0) ANSWERS(WSG_OK, wsg_server_close(inside->server, conn, 4000, NULL, 0));
+  if (inside->calls++ == 0) ANSWERS(WSG_OK, wsg_conn_close(inside->server, conn, 4000, NULL, 0));
   return WSG_INLINE_DONE;
 }
 
@@ -186,7 +186,7 @@ static int leave_the_place(void *userdata, wsg_server *server, uint64_t conn, co
   while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.messages_in < 2) usleep(1000);
   close(place->alice);
   while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.connections > 0) usleep(1000);
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_close(server, conn, 4000, NULL, 0));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_close(server, conn, 4000, NULL, 0));
   CHECK((place->bob = client_open(place->address)) >= 0);
   return 0;
 }
@@ -213,7 +213,7 @@ static void ended_when_the_next_has_the_place(void) {
   wsg_options *options = open_options(TEXT("raw"));
   wsg_server *server = NULL;
   struct place place = {0};
-  ANSWERS(WSG_OK, wsg_options_set_threads(options, 1, NULL));
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("threads"), TEXT("1"), NULL));
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
   place.address = wsg_server_address(server).data;
   place.alice = client_open(place.address);

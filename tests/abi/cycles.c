@@ -13,7 +13,7 @@ static int cheap(int cycles) {
     wsg_error *error = NULL;
     wsg_options *refused = NULL;
     ANSWERS(WSG_OK, wsg_options_new(&options));
-    ANSWERS(WSG_OK, wsg_options_set_threads(options, 1, NULL));
+    ANSWERS(WSG_OK, wsg_options_set(options, TEXT("threads"), TEXT("1"), NULL));
     ANSWERS(WSG_OK, wsg_options_free(options));
     ANSWERS(WSG_ERR_UNKNOWN_OPTION, wsg_options_from_json(TEXT("{\"x\":1}"), &refused, &error));
     ANSWERS(WSG_OK, wsg_error_free(error));

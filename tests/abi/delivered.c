@@ -19,7 +19,7 @@ static char much[1 << 20];
 static void press(wsg_server *server, uint64_t conn) {
   int queued = 0;
   for (int i = 0; i < 24; i++) {
-    int sent = wsg_server_send_binary(server, conn, much, sizeof much);
+    int sent = wsg_conn_send_binary(server, conn, much, sizeof much);
     CHECK(sent >= 0);
     queued |= sent == WSG_QUEUED;
   }
@@ -83,7 +83,7 @@ static void drained_speaks_of_what_was_said_last(void) {
 
 static int last_words(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
   (void)text, (void)len;
-  ANSWERS(WSG_OK, wsg_server_send_text(server, conn, TEXT("last words")));
+  ANSWERS(WSG_OK, wsg_conn_send_text(server, conn, TEXT("last words")));
   if (*(int *)userdata == 0) ANSWERS(WSG_OK, wsg_server_stop(server));
   if (*(int *)userdata == 1) ANSWERS(WSG_OK, wsg_server_drain(server, 1000, 0));
   if (*(int *)userdata == 2) {
@@ -119,12 +119,12 @@ static void broadcast_much(void *userdata) {
   static char kilobyte[1000];
   int ok = 0, queued = 0;
   for (int i = 0; i < 20; i++) {
-    wsg_status status = wsg_server_broadcast_binary(userdata, TEXT("nobody's"), kilobyte, sizeof kilobyte, 0);
+    wsg_status status = wsg_server_broadcast_binary(userdata, TEXT("nobody's"), kilobyte, sizeof kilobyte, NULL, 0);
     CHECK(status == WSG_OK || status == WSG_QUEUED);
     *(status == WSG_OK ? &ok : &queued) += 1;
   }
   CHECK(ok == 4 && queued == 16);
-  CHECK(wsg_server_broadcast_all_text(userdata, TEXT("x"), 0) == WSG_QUEUED);
+  CHECK(wsg_server_broadcast_all_text(userdata, TEXT("x"), NULL, 0) == WSG_QUEUED);
 }
 
 static void broadcasts_that_pile_up(void) {
@@ -133,13 +133,48 @@ static void broadcasts_that_pile_up(void) {
   ANSWERS(WSG_OK, wsg_options_set(options, TEXT("max_outbox_bytes"), TEXT("4096"), NULL));
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
   ANSWERS(WSG_OK, wsg_server_cork(server, broadcast_much, server));
-  while (wsg_server_broadcast_text(server, TEXT("nobody's"), TEXT("x"), 0) == WSG_QUEUED) usleep(1000);
-  ANSWERS(WSG_OK, wsg_server_broadcast_all_text(server, TEXT("x"), 0));
+  while (wsg_server_broadcast_text(server, TEXT("nobody's"), TEXT("x"), NULL, 0) == WSG_QUEUED) usleep(1000);
+  ANSWERS(WSG_OK, wsg_server_broadcast_all_text(server, TEXT("x"), NULL, 0));
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
+/* A broadcast leaves out whom it is told to, one or several; the others get it. */
+static void to_all_but_some(void) {
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_server *server = NULL;
+  uint64_t conns[3];
+  int peers[3];
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  for (int i = 0; i < 3; i++) {
+    wsg_batch *batch;
+    const wsg_event *events;
+    size_t count;
+    CHECK((peers[i] = client_open(wsg_server_address(server).data)) >= 0);
+    ANSWERS(WSG_OK, wsg_server_next(server, 5000, &batch));
+    ANSWERS(WSG_OK, wsg_batch_events(batch, &events, &count));
+    CHECK(count == 1 && events[0].kind == WSG_EVENT_OPEN);
+    conns[i] = events[0].conn;
+    ANSWERS(WSG_OK, wsg_batch_free(batch));
+    ANSWERS(WSG_OK, wsg_conn_join(server, conns[i], TEXT("room")));
+  }
+  ANSWERS(WSG_OK, wsg_server_broadcast_text(server, TEXT("room"), TEXT("to 2"), conns, 2));
+  ANSWERS(WSG_OK, wsg_server_broadcast_all_text(server, TEXT("to 0, 2"), &conns[1], 1));
+  ANSWERS(WSG_OK, wsg_server_broadcast_all_text(server, TEXT("to all"), NULL, 0));
+  ANSWERS(WSG_ERR_NULL, wsg_server_broadcast_all_text(server, TEXT("x"), NULL, 1));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_text(server, TEXT("x"), (uint64_t *)(void *)((char *)conns + 1), 1));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_text(server, TEXT("x"), conns, SIZE_MAX));
+  CHECK(client_expect(peers[0], "to 0, 2") == 0 && client_expect(peers[0], "to all") == 0);
+  CHECK(client_expect(peers[1], "to all") == 0);
+  CHECK(client_expect(peers[2], "to 2") == 0 && client_expect(peers[2], "to 0, 2") == 0);
+  CHECK(client_expect(peers[2], "to all") == 0);
+  for (int i = 0; i < 3; i++) close(peers[i]);
   ANSWERS(WSG_OK, wsg_server_free(server));
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
 int main(void) {
+  to_all_but_some();
   broadcasts_that_pile_up();
   drained_speaks_of_what_was_said_last();
   for (int i = 0; i < 10; i++) what_was_said_before_arrives(i % 3);

@@ -22,11 +22,11 @@ static void *use(void *unused) {
     wsg_error *error = NULL;
     wsg_batch *batch = NULL;
     wsg_options_new(&options);
-    wsg_options_set_threads(options, SIZE_MAX, &error);
-    wsg_options_set_threads(shared_options, 2, NULL);
+    wsg_options_set(options, TEXT("threads"), TEXT("18446744073709551615"), &error);
+    wsg_options_set(shared_options, TEXT("threads"), TEXT("2"), NULL);
     wsg_error_free(error);
     wsg_options_free(options);
-    wsg_server_send_text(server, 1, TEXT("x"));
+    wsg_conn_send_text(server, 1, TEXT("x"));
     if (wsg_server_next(server, 0, &batch) == WSG_OK) wsg_batch_free(batch);
   }
   return unused;
@@ -38,12 +38,12 @@ static void in_child(void) {
   wsg_error *error = NULL;
   wsg_batch *batch = NULL;
   alarm(20); /* a child that hangs is ended by it, and so told */
-  ANSWERS(WSG_ERR_FORKED, wsg_server_send_text(server, 1, TEXT("x")));
+  ANSWERS(WSG_ERR_FORKED, wsg_conn_send_text(server, 1, TEXT("x")));
   ANSWERS(WSG_ERR_FORKED, wsg_server_next(server, -1, &batch));
   ANSWERS(WSG_ERR_FORKED, wsg_server_run(server, &(wsg_handlers){.size = sizeof(wsg_handlers)}, NULL, &error));
   ANSWERS(WSG_OK, wsg_error_free(error));
   ANSWERS(WSG_ERR_FORKED, wsg_server_drain_on_signals(server, 1, 1));
-  ANSWERS(WSG_OK, wsg_options_set_threads(shared_options, 1, &error));
+  ANSWERS(WSG_OK, wsg_options_set(shared_options, TEXT("threads"), TEXT("1"), &error));
   ANSWERS(WSG_OK, wsg_options_new(&options));
   ANSWERS(WSG_OK, wsg_options_free(options));
   ANSWERS(WSG_OK, wsg_server_free(server));
@@ -72,11 +72,11 @@ static void at_any_moment(int children) {
 
 static int fork_in_handler(void *child, wsg_server *s, uint64_t conn, const char *text, size_t len) {
   (void)text, (void)len;
-  ANSWERS(WSG_OK, wsg_server_send_text(s, conn, TEXT("once")));
+  ANSWERS(WSG_OK, wsg_conn_send_text(s, conn, TEXT("once")));
   *(pid_t *)child = fork();
   if (*(pid_t *)child == 0) {
     alarm(20);
-    ANSWERS(WSG_ERR_FORKED, wsg_server_send_text(s, conn, TEXT("twice")));
+    ANSWERS(WSG_ERR_FORKED, wsg_conn_send_text(s, conn, TEXT("twice")));
     return 0;
   }
   ANSWERS(WSG_OK, wsg_server_drain(s, 1000, 0));

@@ -51,7 +51,7 @@ static uint64_t any_conn(unsigned *seed) {
 
 static void corked(void *seed) {
   struct text text = any_text(seed);
-  wsg_server_send_text(served, any_conn(seed), text.data, text.len);
+  wsg_conn_send_text(served, any_conn(seed), text.data, text.len);
 }
 
 static int call(unsigned *seed) {
@@ -67,22 +67,22 @@ static int call(unsigned *seed) {
   size_t len;
   int64_t number;
   switch (rand_r(seed) % 34) {
-    case 0: return wsg_server_send_text(server, conn, a.data, a.len);
-    case 1: return wsg_server_send_binary(server, conn, a.data, a.len);
-    case 2: return wsg_server_emit(server, conn, a.data, a.len, b.data, b.len);
-    case 3: return wsg_server_reply(server, conn, c.data, c.len, a.data, a.len, b.data, b.len);
-    case 4: return wsg_server_reply_error(server, conn, c.data, c.len, a.data, a.len, b.data, b.len);
-    case 5: return wsg_server_reply_unchecked(server, conn, c.data, c.len, a.data, a.len, b.data, b.len);
-    case 6: return wsg_server_close(server, rand_r(seed) % 64 ? 1 : conn, (uint16_t)rand_r(seed), a.data, a.len);
-    case 7: return wsg_server_fail(server, rand_r(seed) % 64 ? 1 : conn);
-    case 8: return wsg_server_join(server, conn, a.data, a.len);
-    case 9: return wsg_server_leave(server, conn, a.data, a.len);
-    case 10: return wsg_server_broadcast(server, a.data, a.len, b.data, b.len, c.data, c.len, conn);
-    case 11: return wsg_server_broadcast_text(server, a.data, a.len, b.data, b.len, conn);
-    case 12: return wsg_server_broadcast_binary(server, a.data, a.len, b.data, b.len, conn);
+    case 0: return wsg_conn_send_text(server, conn, a.data, a.len);
+    case 1: return wsg_conn_send_binary(server, conn, a.data, a.len);
+    case 2: return wsg_conn_emit(server, conn, a.data, a.len, b.data, b.len);
+    case 3: return wsg_conn_reply(server, conn, c.data, c.len, a.data, a.len, b.data, b.len);
+    case 4: return wsg_conn_reply_error(server, conn, c.data, c.len, a.data, a.len, b.data, b.len);
+    case 5: return wsg_conn_reply_unchecked(server, conn, c.data, c.len, a.data, a.len, b.data, b.len);
+    case 6: return wsg_conn_close(server, rand_r(seed) % 64 ? 1 : conn, (uint16_t)rand_r(seed), a.data, a.len);
+    case 7: return wsg_conn_fail(server, rand_r(seed) % 64 ? 1 : conn);
+    case 8: return wsg_conn_join(server, conn, a.data, a.len);
+    case 9: return wsg_conn_leave(server, conn, a.data, a.len);
+    case 10: return wsg_server_broadcast(server, a.data, a.len, b.data, b.len, c.data, c.len, &conn, 1);
+    case 11: return wsg_server_broadcast_text(server, a.data, a.len, b.data, b.len, &conn, 1);
+    case 12: return wsg_server_broadcast_binary(server, a.data, a.len, b.data, b.len, &conn, 1);
     case 13: return wsg_server_disconnect_user(server, a.data, a.len);
-    case 14: return wsg_server_accept(server, (uint64_t)rand_r(seed) % 8, a.data, a.len, (uint64_t)rand_r(seed) % 3);
-    case 15: return wsg_server_reject(server, (uint64_t)rand_r(seed) % 8, (uint16_t)rand_r(seed));
+    case 14: return wsg_ticket_accept(server, (uint64_t)rand_r(seed) % 8, a.data, a.len, (uint64_t)rand_r(seed) % 3);
+    case 15: return wsg_ticket_reject(server, (uint64_t)rand_r(seed) % 8, (uint16_t)rand_r(seed));
     case 16: return wsg_conn_set_data(server, conn, seed);
     case 17: return wsg_conn_data(server, conn) == NULL ? WSG_ERR_CONNECTION_CLOSED : WSG_OK;
     case 18: return wsg_conn_is_open(server, conn) ? WSG_OK : WSG_ERR_CONNECTION_CLOSED;
@@ -100,8 +100,8 @@ static int call(unsigned *seed) {
     case 30: return wsg_json_integer(a.data, a.len, &number);
     case 31: return wsg_json_quote(a.data, a.len, buffer, rand_r(seed) % (sizeof buffer + 1), &len);
     /* A connection of one server means nothing to another. */
-    case 32: return wsg_server_send_text(freed, atomic_load(&honest_conn), TEXT("not yours"));
-    default: return wsg_server_pause(server, 1), wsg_server_resume(server, conn);
+    case 32: return wsg_conn_send_text(freed, atomic_load(&honest_conn), TEXT("not yours"));
+    default: return wsg_conn_pause(server, 1), wsg_conn_resume(server, conn);
   }
   CHECK((status < 0) == (error != NULL));
   wsg_error_free(error);
@@ -126,10 +126,10 @@ static int on_text(void *userdata, wsg_server *server, uint64_t conn, const char
   (void)userdata;
   if (len == 7 && memcmp(text, "victim", 6) == 0) {
     atomic_store(&victims[text[6] - '0'], conn);
-    return wsg_server_join(server, conn, TEXT("victims")) < 0;
+    return wsg_conn_join(server, conn, TEXT("victims")) < 0;
   }
   atomic_store(&honest_conn, conn);
-  return wsg_server_send_text(server, conn, text, len) < 0;
+  return wsg_conn_send_text(server, conn, text, len) < 0;
 }
 
 static void *honest(void *number) {

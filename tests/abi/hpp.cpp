@@ -37,8 +37,9 @@ static void keep_log(void *, const wsg_log_record *record) {
 
 static wsguard::options open_policy(const char *protocol) {
   wsguard::options options;
-  options.listen("127.0.0.1:0").origin("https://app.example.com").auth_none().protocol(protocol).threads(2);
-  options.set("rate_limit", "null").set("handshakes_per_ip", "null").max_message_bytes(4096);
+  options.set_listen("127.0.0.1:0").add_origin("https://app.example.com").set_auth_none();
+  options.set("protocol", wsguard::json_quote(protocol)).set("threads", "2");
+  options.set("rate_limit", "null").set("handshakes_per_ip", "null").set("max_message_bytes", "4096");
   return options;
 }
 
@@ -86,10 +87,10 @@ static void handlers_that_throw() {
 static void inline_handlers_that_throw() {
   auto options = open_policy("raw");
   std::atomic<int> told{0};
-  options.on_inline([](wsguard::conn_id, const wsg_inline_message &message, const wsguard::replies &replies) {
+  options.set_inline([](wsguard::conn_id, const wsg_inline_message &message, const wsguard::replies &replies) {
     const auto text = wsguard::view(message.data);
     if (text == "a") throw std::runtime_error("deliberate");
-    replies.text(text);
+    replies.send_text(text);
     return text != "twice"; // an answer, and then it is passed on: refused
   });
   const auto server = make_server(options);
@@ -114,7 +115,7 @@ static void inline_handlers_that_throw() {
 // and takes nothing from the other.
 static void inline_handlers_of_two_servers() {
   auto options = open_policy("raw");
-  options.on_inline([](wsguard::conn_id, const wsg_inline_message &, const wsguard::replies &) -> bool {
+  options.set_inline([](wsguard::conn_id, const wsg_inline_message &, const wsguard::replies &) -> bool {
     throw std::runtime_error("deliberate");
   });
   const auto first = make_server(options), second = make_server(options);
@@ -157,7 +158,7 @@ static void inline_handlers_of_two_servers() {
 
 static void violations_say_what_was_wrong() {
   auto options = open_policy("json");
-  options.event("say", R"({"type": "string"})");
+  options.add_event("say", R"({"type": "string"})");
   const auto server = make_server(options);
   const std::string address = server->address();
   std::string said;
@@ -198,7 +199,7 @@ static void next_that_throws() {
 
 // Who has failed stays so, also for what comes in the batches behind; others are not meant.
 static void next_that_throws_before_more_comes() {
-  const auto server = make_server(open_policy("raw").threads(1));
+  const auto server = make_server(open_policy("raw").set("threads", "1"));
   const std::string address = server->address();
   const auto arrived = [&](std::uint64_t count) {
     wsg_stats stats{};
@@ -234,6 +235,15 @@ static void types() {
   CHECK(server.send_binary(1, octets) == wsguard::sent::closed && server.send_binary(1, raw) == wsguard::sent::closed);
   CHECK(server.send_binary(1, std::string("abc")) == wsguard::sent::closed && server.send_binary(1, "abc") == wsguard::sent::closed);
   server.broadcast_all_binary(std::vector<std::uint8_t>{});
+  // Whom a broadcast leaves out: nobody, one, several.
+  const std::vector<wsguard::conn_id> some{1, 2};
+  CHECK(wsguard::except().size() == 0 && wsguard::except(some).data() == some.data() && wsguard::except(some).size() == 2);
+  CHECK(wsguard::except(7).size() == 1 && *wsguard::except(7).data() == 7);
+  CHECK(wsguard::except({7, 8}).size() == 2 && wsguard::except({7, 8}).data()[1] == 8);
+  CHECK(server.broadcast_text("room", "x", 7) == wsguard::sent::sent);
+  CHECK(server.broadcast_text("room", "x", {7, 8}) == wsguard::sent::sent);
+  CHECK(server.broadcast_text("room", "x", some) == wsguard::sent::sent);
+  static_assert(wsguard::default_drain_timeout == std::chrono::seconds(10) && wsguard::default_drain_jitter.count() == 0);
   CHECK(!server.accept(77, "alice", std::chrono::system_clock::now() + std::chrono::hours(1)));
   CHECK(!server.accept_anonymous(77) && !server.is_open(1));
   const auto refuses = [](wsg_status status, auto &&call) {
@@ -249,11 +259,11 @@ static void types() {
   CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.next(-1ms, [](const wsg_event &) {}); }));
   CHECK(refuses(WSG_ERR_NULL, [&] { server.accept(77, std::string_view()); }));
   CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.accept(77, "alice", std::chrono::system_clock::from_time_t(-1)); }));
-  CHECK(refuses(WSG_ERR_NULL, [] { wsguard::options().on_inline({}); }));
+  CHECK(refuses(WSG_ERR_NULL, [] { wsguard::options().set_inline({}); }));
   CHECK(refuses(WSG_ERR_NULL, [&] { server.broadcast_text({}, "x"); }));
   CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.broadcast_all("event", "1"); }));
-  CHECK(refuses(WSG_ERR_INVALID_OPTION, [] { wsguard::options().listen("nonsense"); }));
-  CHECK(refuses(WSG_ERR_CONTRADICTION, [] { wsguard::options().auth_callback().token("a-token-of-some-length", "alice"); }));
+  CHECK(refuses(WSG_ERR_INVALID_OPTION, [] { wsguard::options().set_listen("nonsense"); }));
+  CHECK(refuses(WSG_ERR_CONTRADICTION, [] { wsguard::options().set_auth_callback().add_token("a-token-of-some-length", "alice"); }));
   wsguard::handlers on;
   on.message = [](auto &, auto, const wsg_message &) {};
   CHECK(refuses(WSG_ERR_ARGUMENT, [&] { server.run(on); }));
@@ -274,10 +284,10 @@ static void types() {
 }
 
 int main() {
-  CHECK(wsg_set_log(nullptr, nullptr, WSG_LOG_ERROR) == WSG_ERR_NULL);
-  CHECK(wsg_set_log(keep_log, nullptr, 99) == WSG_ERR_ARGUMENT);
-  CHECK(wsg_set_log(keep_log, nullptr, WSG_LOG_ERROR) == WSG_OK);
-  CHECK(wsg_set_log(keep_log, nullptr, WSG_LOG_ERROR) == WSG_ERR_BUSY && wsg_log_to_stderr() == WSG_ERR_BUSY);
+  CHECK(wsg_log_to_callback(nullptr, nullptr, WSG_LOG_ERROR) == WSG_ERR_NULL);
+  CHECK(wsg_log_to_callback(keep_log, nullptr, 99) == WSG_ERR_ARGUMENT);
+  CHECK(wsg_log_to_callback(keep_log, nullptr, WSG_LOG_ERROR) == WSG_OK);
+  CHECK(wsg_log_to_callback(keep_log, nullptr, WSG_LOG_ERROR) == WSG_ERR_BUSY && wsg_log_to_stderr() == WSG_ERR_BUSY);
   handlers_that_throw();
   inline_handlers_that_throw();
   inline_handlers_of_two_servers();

@@ -21,9 +21,9 @@ static int keep_replies(void *userdata, uint64_t conn, const wsg_inline_message 
   ANSWERS(WSG_OK, wsg_options_new(&options));
   ANSWERS(WSG_ERR_REENTRANT, wsg_server_start(options, &second, NULL));
   ANSWERS(WSG_OK, wsg_options_free(options));
-  ANSWERS(WSG_ERR_UTF8, wsg_replies_text(replies, TEXT("\xff")));
-  ANSWERS(WSG_ERR_NULL, wsg_replies_text(replies, NULL, 1));
-  ANSWERS(WSG_OK, wsg_replies_text(replies, message->data.data, message->data.len));
+  ANSWERS(WSG_ERR_UTF8, wsg_replies_send_text(replies, TEXT("\xff")));
+  ANSWERS(WSG_ERR_NULL, wsg_replies_send_text(replies, NULL, 1));
+  ANSWERS(WSG_OK, wsg_replies_send_text(replies, message->data.data, message->data.len));
   kept_replies = replies;
   return conn == 0 ? WSG_INLINE_FAIL : WSG_INLINE_DONE;
 }
@@ -55,19 +55,19 @@ static void nulls(void) {
   ANSWERS(WSG_ERR_NULL, wsg_server_drain(NULL, 0, 0));
   ANSWERS(WSG_ERR_NULL, wsg_server_stop(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_stats(NULL, &stats, sizeof stats));
-  ANSWERS(WSG_ERR_NULL, wsg_server_emit(NULL, 1, TEXT("e"), TEXT("1")));
+  ANSWERS(WSG_ERR_NULL, wsg_conn_emit(NULL, 1, TEXT("e"), TEXT("1")));
   ANSWERS(WSG_ERR_NULL, wsg_server_cork(NULL, NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_flush(NULL));
   ANSWERS(WSG_ERR_HANDLE, wsg_server_interrupt(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_drain_on_signals(NULL, 0, 0));
-  ANSWERS(WSG_ERR_NULL, wsg_server_heed(NULL, true, true, true));
-  ANSWERS(WSG_ERR_NULL, wsg_server_pause(NULL, 1));
+  ANSWERS(WSG_ERR_NULL, wsg_server_set_interest(NULL, WSG_INTEREST_OPEN));
+  ANSWERS(WSG_ERR_NULL, wsg_conn_pause(NULL, 1));
   CHECK(!wsg_conn_is_open(NULL, 1) && wsg_conn_data(NULL, 1) == NULL);
   ANSWERS(WSG_ERR_NULL, wsg_batch_events(NULL, NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_batch_free(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_error_free(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_error_status(NULL));
-  ANSWERS(WSG_ERR_NULL, wsg_replies_text(NULL, TEXT("x")));
+  ANSWERS(WSG_ERR_NULL, wsg_replies_send_text(NULL, TEXT("x")));
   CHECK(wsg_error_message(NULL).len == 0 && wsg_server_address(NULL).len == 0);
   CHECK(wsg_upgrade_header(NULL, TEXT("x")).data == NULL);
 }
@@ -93,7 +93,7 @@ static void wrong_options(void) {
   ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set(options, TEXT("threads"), TEXT("1, \"auth\": \"none\""), NULL));
   ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set(options, TEXT("threads"), TEXT("\"many\""), NULL));
   ANSWERS(WSG_ERR_UNKNOWN_OPTION, wsg_options_set(options, TEXT("thread"), TEXT("1"), NULL));
-  ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set_protocol(options, TEXT("xml"), NULL));
+  ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_set(options, TEXT("protocol"), TEXT("\"xml\""), NULL));
   ANSWERS(WSG_OK, wsg_options_add_token(options, TEXT("a-token-of-some-length"), TEXT("alice"), NULL));
   ANSWERS(WSG_OK, wsg_options_add_event(options, TEXT("say"), TEXT("{\"type\": \"string\"}"), NULL));
   ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_add_event(options, TEXT("shout"), TEXT("{"), NULL));
@@ -104,22 +104,22 @@ static void wrong_options(void) {
   ANSWERS(WSG_ERR_HANDLE, wsg_options_free((wsg_options *)&options));
   ANSWERS(WSG_OK, wsg_options_free(options));
   ANSWERS(WSG_ERR_HANDLE, wsg_options_free(options));
-  ANSWERS(WSG_ERR_HANDLE, wsg_options_set_threads(options, 1, NULL));
+  ANSWERS(WSG_ERR_HANDLE, wsg_options_set(options, TEXT("threads"), TEXT("1"), NULL));
   ANSWERS(WSG_OK, wsg_server_free(server));
 }
 
 static void stale(wsg_server *server, uint64_t conn) {
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_send_text(server, conn, TEXT("x")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_send_binary(server, conn, TEXT("x")));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_emit(server, conn, TEXT("x"), TEXT("1")));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reply(server, conn, NULL, 0, TEXT("x"), TEXT("1")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_send_text(server, conn, TEXT("x")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_send_binary(server, conn, TEXT("x")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_emit(server, conn, TEXT("x"), TEXT("1")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_reply(server, conn, NULL, 0, TEXT("x"), TEXT("1")));
   CHECK(!wsg_conn_is_open(server, conn) && wsg_conn_data(server, conn) == NULL);
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_set_data(server, conn, server));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_pause(server, conn));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_join(server, conn, TEXT("x")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_leave(server, conn, TEXT("x")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_close(server, conn, 1000, NULL, 0));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_fail(server, conn));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_pause(server, conn));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_join(server, conn, TEXT("x")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_leave(server, conn, TEXT("x")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_close(server, conn, 1000, NULL, 0));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_fail(server, conn));
 }
 
 static int never(void *userdata, wsg_server *server, const wsg_event *event) {
@@ -147,10 +147,10 @@ static void one_life(void) {
   ANSWERS(WSG_NOTHING, wsg_server_next(server, 10, &batch));
   ANSWERS(WSG_OK, wsg_server_fd(server, &fd));
   stale(server, 0), stale(server, 1), stale(server, UINT64_MAX);
-  ANSWERS(WSG_ERR_TICKET_SETTLED, wsg_server_accept_anonymous(server, 77, WSG_NEVER));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reject(server, 77, 200));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_close(server, 1, 1005, NULL, 0));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_text(server, TEXT(""), TEXT("x"), 0));
+  ANSWERS(WSG_ERR_TICKET_SETTLED, wsg_ticket_accept_anonymous(server, 77, WSG_NEVER));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_ticket_reject(server, 77, 200));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_close(server, 1, 1005, NULL, 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_text(server, TEXT(""), TEXT("x"), NULL, 0));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reload_tls(server, NULL));
 
   int client = client_open(wsg_server_address(server).data);
@@ -167,9 +167,9 @@ static void one_life(void) {
   ANSWERS(WSG_NOTHING, wsg_server_next(server, 0, &batch));
   CHECK(poll(&wait, 1, 0) == 0);
   CHECK(client_send(client, "hi") == 0 && client_expect(client, "hi") == 0);
-  ANSWERS(WSG_ERR_HANDLE, wsg_replies_text(kept_replies, TEXT("late")));
-  CHECK(wsg_server_send_text(server, conn, TEXT("again")) == WSG_OK && client_expect(client, "again") == 0);
-  ANSWERS(WSG_OK, wsg_server_close(server, conn, 1000, TEXT("bye")));
+  ANSWERS(WSG_ERR_HANDLE, wsg_replies_send_text(kept_replies, TEXT("late")));
+  CHECK(wsg_conn_send_text(server, conn, TEXT("again")) == WSG_OK && client_expect(client, "again") == 0);
+  ANSWERS(WSG_OK, wsg_conn_close(server, conn, 1000, TEXT("bye")));
   close(client);
   ANSWERS(WSG_OK, wsg_server_next(server, 5000, &batch));
   stale(server, conn);
@@ -181,7 +181,7 @@ static void one_life(void) {
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_ERR_HANDLE, wsg_server_free(server));
   ANSWERS(WSG_ERR_HANDLE, wsg_server_next(server, -1, &batch));
-  ANSWERS(WSG_ERR_HANDLE, wsg_server_send_text(server, conn, TEXT("x")));
+  ANSWERS(WSG_ERR_HANDLE, wsg_conn_send_text(server, conn, TEXT("x")));
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
@@ -212,7 +212,7 @@ static void freed_while_waiting(void) {
   ANSWERS(WSG_OK, wsg_server_drain(server, 100, 0));
   ANSWERS(WSG_STOPPED, wsg_server_next(server, -1, &batch));
   ANSWERS(WSG_STOPPED, wsg_server_next(server, -1, &batch));
-  ANSWERS(WSG_ERR_STOPPED, wsg_server_broadcast_all_text(server, TEXT("x"), 0));
+  ANSWERS(WSG_ERR_STOPPED, wsg_server_broadcast_all_text(server, TEXT("x"), NULL, 0));
   ANSWERS(WSG_ERR_STOPPED, wsg_server_disconnect_user(server, TEXT("x")));
   ANSWERS(WSG_OK, wsg_server_drain(server, 100, 0));
   ANSWERS(WSG_OK, wsg_server_free(server));
@@ -253,7 +253,7 @@ static void forked(void) {
   pid_t child = fork();
   if (child == 0) {
     ANSWERS(WSG_ERR_FORKED, wsg_server_next(server, -1, &batch));
-    ANSWERS(WSG_ERR_FORKED, wsg_server_send_text(server, 1, TEXT("x")));
+    ANSWERS(WSG_ERR_FORKED, wsg_conn_send_text(server, 1, TEXT("x")));
     ANSWERS(WSG_ERR_FORKED, wsg_server_drain(server, 0, 0));
     ANSWERS(WSG_ERR_FORKED, wsg_server_interrupt(server)); /* Ctrl-C is for children, too */
     ANSWERS(WSG_OK, wsg_server_free(server));

@@ -17,7 +17,8 @@ static_assert(WSGUARD_EXCEPTIONS == 0, "compile it with -fno-exceptions");
 
 static wsguard::options open_policy() {
   wsguard::options options;
-  options.listen("127.0.0.1:0").origin("https://app.example.com").auth_none().protocol("raw").threads(1);
+  options.set_listen("127.0.0.1:0").add_origin("https://app.example.com").set_auth_none();
+  options.set("protocol", "\"raw\"").set("threads", "1");
   return options;
 }
 
@@ -54,11 +55,11 @@ static void destroy_in_a_handler() {
 
 int main() {
   CHECK(aborted(destroy_in_a_handler).find("must not be destroyed in one of its handlers") != std::string::npos);
-  CHECK(aborted([] { open_policy().listen("nonsense"); }).find("invalid_option") != std::string::npos);
-  CHECK(aborted([] { open_policy().on_inline({}); }).find("must not be empty") != std::string::npos);
+  CHECK(aborted([] { open_policy().set_listen("nonsense"); }).find("invalid_option") != std::string::npos);
+  CHECK(aborted([] { open_policy().set_inline({}); }).find("must not be empty") != std::string::npos);
   auto options = open_policy();
   std::atomic<int> inlines{0};
-  options.on_inline([&](wsguard::conn_id, const wsg_inline_message &, const wsguard::replies &) {
+  options.set_inline([&](wsguard::conn_id, const wsg_inline_message &, const wsguard::replies &) {
     inlines++;
     return false;
   });
@@ -72,7 +73,7 @@ int main() {
   });
   wsguard::handlers on;
   on.text = [](wsguard::server &s, wsguard::conn_id conn, std::string_view text) {
-    CHECK(s.send_text(conn, text) == wsguard::sent::on_its_way);
+    CHECK(s.send_text(conn, text) == wsguard::sent::sent);
   };
   on.close = [](wsguard::server &s, wsguard::conn_id conn, const wsg_close &) {
     CHECK(s.send_text(conn, "late") == wsguard::sent::closed);

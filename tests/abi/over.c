@@ -69,10 +69,10 @@ static void disconnected_before_the_open_was_taken(void) {
 static int stop_at_text(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
   (void)text, (void)len;
   ++*(int *)userdata;
-  ANSWERS(WSG_OK, wsg_server_send_text(server, conn, TEXT("before")));
+  ANSWERS(WSG_OK, wsg_conn_send_text(server, conn, TEXT("before")));
   ANSWERS(WSG_OK, wsg_server_stop(server));
   CHECK(!wsg_conn_is_open(server, conn));
-  CHECK(wsg_server_send_text(server, conn, TEXT("after")) < 0);
+  CHECK(wsg_conn_send_text(server, conn, TEXT("after")) < 0);
   return 0;
 }
 
@@ -83,7 +83,7 @@ static void stopped_in_the_middle_of_a_batch(void) {
   wsg_server *server = NULL;
   wsg_stats stats = {0};
   int texts = 0, clients[2];
-  ANSWERS(WSG_OK, wsg_options_set_threads(options, 1, NULL));
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("threads"), TEXT("1"), NULL));
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
   for (int i = 0; i < 2; i++) {
     clients[i] = client_open(wsg_server_address(server).data);
@@ -114,7 +114,7 @@ static uint64_t now_ms(void) {
 static int accept_for_a_moment(void *userdata, wsg_server *server, const wsg_upgrade *upgrade) {
   struct session *session = userdata;
   session->expires_at_ms = now_ms() + 700;
-  ANSWERS(WSG_OK, wsg_server_accept(server, upgrade->ticket, TEXT("alice"), session->expires_at_ms));
+  ANSWERS(WSG_OK, wsg_ticket_accept(server, upgrade->ticket, TEXT("alice"), session->expires_at_ms));
   return 0;
 }
 
@@ -134,7 +134,7 @@ static int outlast_the_session(void *userdata, wsg_server *server, uint64_t conn
   while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.messages_in < 3) usleep(1000);
   CHECK(wsg_conn_is_open(server, conn)); /* or the machine is too slow for this test */
   while (wsg_conn_is_open(server, conn)) usleep(1000);
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_send_text(server, conn, TEXT("after")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_send_text(server, conn, TEXT("after")));
   CHECK(now_ms() + 1 >= session->expires_at_ms);
   return 0;
 }
@@ -212,7 +212,7 @@ static void disconnected_behind_the_end(void) {
   close(alice);
   while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.connections > 0) usleep(1000);
   ANSWERS(WSG_OK, wsg_server_drain(server, 1000, 0));
-  while (wsg_server_broadcast_all_text(server, TEXT("x"), 0) != WSG_ERR_STOPPED) usleep(1000);
+  while (wsg_server_broadcast_all_text(server, TEXT("x"), NULL, 0) != WSG_ERR_STOPPED) usleep(1000);
   ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &texts, NULL));
   CHECK(texts == 1);
   ANSWERS(WSG_OK, wsg_server_free(server));

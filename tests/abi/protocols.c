@@ -47,32 +47,32 @@ static void handlers_that_cannot_be(void) {
   ANSWERS(WSG_ERR_NULL, wsg_server_run(server, NULL, NULL, &error));
   ANSWERS(WSG_OK, wsg_error_free(error));
   /* Events of the other protocol, rooms and users that are no names. */
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all(server, TEXT("e"), TEXT("1"), 0));
-  ANSWERS(WSG_ERR_NULL, wsg_server_broadcast_text(server, NULL, 0, TEXT("x"), 0));
-  ANSWERS(WSG_ERR_NULL, wsg_server_broadcast_binary(server, NULL, 0, TEXT("x"), 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all(server, TEXT("e"), TEXT("1"), NULL, 0));
+  ANSWERS(WSG_ERR_NULL, wsg_server_broadcast_text(server, NULL, 0, TEXT("x"), NULL, 0));
+  ANSWERS(WSG_ERR_NULL, wsg_server_broadcast_binary(server, NULL, 0, TEXT("x"), NULL, 0));
   ANSWERS(WSG_ERR_NULL, wsg_server_disconnect_user(server, NULL, 0));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_disconnect_user(server, TEXT("")));
   static char long_name[257];
   memset(long_name, 'x', sizeof long_name);
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_disconnect_user(server, long_name, sizeof long_name));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_leave(server, 1, long_name, sizeof long_name));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_leave(server, 1, long_name, sizeof long_name));
   ANSWERS(WSG_OK, wsg_server_free(server));
   ANSWERS(WSG_OK, wsg_options_free(options));
 
   options = open_options(TEXT("json"));
   ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
   refused_run(server, &(wsg_handlers){.size = sizeof(wsg_handlers), .text = any_text}, "protocol is json");
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_send_text(server, 1, TEXT("x")));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_text(server, TEXT("x"), 0));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_emit(server, 1, TEXT("e"), TEXT("}{")));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_emit(server, 1, TEXT("e"), TEXT("1,\"event\":\"admin\"")));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reply(server, 1, TEXT("1,\"status\":\"error\""), TEXT("e"), TEXT("1")));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reply(server, 1, TEXT(""), TEXT("e"), TEXT("1")));
-  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_emit(server, 1, TEXT(""), TEXT("1")));
-  ANSWERS(WSG_ERR_NULL, wsg_server_emit(server, 1, NULL, 0, TEXT("1")));
-  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_emit(server, 1, TEXT("e"), NULL, 0));
-  ANSWERS(WSG_OK, wsg_server_broadcast_all(server, TEXT("e"), NULL, 0, 0));
-  ANSWERS(WSG_ERR_NULL, wsg_server_broadcast(server, NULL, 0, TEXT("e"), TEXT("1"), 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_send_text(server, 1, TEXT("x")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_text(server, TEXT("x"), NULL, 0));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_emit(server, 1, TEXT("e"), TEXT("}{")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_emit(server, 1, TEXT("e"), TEXT("1,\"event\":\"admin\"")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_reply(server, 1, TEXT("1,\"status\":\"error\""), TEXT("e"), TEXT("1")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_reply(server, 1, TEXT(""), TEXT("e"), TEXT("1")));
+  ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_emit(server, 1, TEXT(""), TEXT("1")));
+  ANSWERS(WSG_ERR_NULL, wsg_conn_emit(server, 1, NULL, 0, TEXT("1")));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_emit(server, 1, TEXT("e"), NULL, 0));
+  ANSWERS(WSG_OK, wsg_server_broadcast_all(server, TEXT("e"), NULL, 0, NULL, 0));
+  ANSWERS(WSG_ERR_NULL, wsg_server_broadcast(server, NULL, 0, TEXT("e"), TEXT("1"), NULL, 0));
   ANSWERS(WSG_OK, wsg_server_free(server));
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
@@ -80,20 +80,20 @@ static void handlers_that_cannot_be(void) {
 /* Every way to say something in the other protocol, to a connection that is open and by an inline handler. */
 static void say_it_wrong(wsg_server *server, uint64_t conn, bool is_raw) {
   if (is_raw) {
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_emit(server, conn, TEXT("e"), TEXT("1")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reply(server, conn, TEXT("7"), TEXT("e"), TEXT("1")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reply_error(server, conn, TEXT("7"), TEXT("e"), TEXT("1")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reply_unchecked(server, conn, TEXT("7"), TEXT("e"), TEXT("1")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_refuse(server, conn, TEXT("e")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast(server, TEXT("room"), TEXT("e"), TEXT("1"), 0));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all(server, TEXT("e"), TEXT("1"), 0));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_emit(server, conn, TEXT("e"), TEXT("1")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_reply(server, conn, TEXT("7"), TEXT("e"), TEXT("1")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_reply_error(server, conn, TEXT("7"), TEXT("e"), TEXT("1")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_reply_unchecked(server, conn, TEXT("7"), TEXT("e"), TEXT("1")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_report_invalid_data(server, conn, TEXT("e")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast(server, TEXT("room"), TEXT("e"), TEXT("1"), NULL, 0));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all(server, TEXT("e"), TEXT("1"), NULL, 0));
   } else {
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_send_text(server, conn, TEXT("x")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_send_binary(server, conn, TEXT("x")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_text(server, TEXT("room"), TEXT("x"), 0));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_binary(server, TEXT("room"), TEXT("x"), 0));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_text(server, TEXT("x"), 0));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_binary(server, TEXT("x"), 0));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_send_text(server, conn, TEXT("x")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_send_binary(server, conn, TEXT("x")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_text(server, TEXT("room"), TEXT("x"), NULL, 0));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_binary(server, TEXT("room"), TEXT("x"), NULL, 0));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_text(server, TEXT("x"), NULL, 0));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_broadcast_all_binary(server, TEXT("x"), NULL, 0));
   }
 }
 
@@ -111,15 +111,15 @@ static int reply_wrong(void *userdata, uint64_t conn, const wsg_inline_message *
   crossed->inlines++;
   say_it_wrong(crossed->server, conn, is_raw);
   if (is_raw) {
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_emit(replies, TEXT("e"), TEXT("1"), NULL, 0));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_text(replies, crossed->large, OUTBOX + 1));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_binary(replies, crossed->large, OUTBOX + 1));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_send_text(crossed->server, conn, crossed->large, OUTBOX + 1));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_reply(replies, NULL, 0, TEXT("e"), TEXT("1")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_send_text(replies, crossed->large, OUTBOX + 1));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_send_binary(replies, crossed->large, OUTBOX + 1));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_send_text(crossed->server, conn, crossed->large, OUTBOX + 1));
   } else {
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_text(replies, TEXT("x")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_binary(replies, TEXT("x")));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_emit(replies, TEXT("e"), crossed->large, OUTBOX + 1, NULL, 0));
-    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_emit(crossed->server, conn, TEXT("e"), crossed->large, OUTBOX + 1));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_send_text(replies, TEXT("x")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_send_binary(replies, TEXT("x")));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_replies_emit(replies, TEXT("e"), crossed->large, OUTBOX + 1));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_emit(crossed->server, conn, TEXT("e"), crossed->large, OUTBOX + 1));
   }
   return WSG_INLINE_PASS; /* nothing was answered */
 }
@@ -127,14 +127,14 @@ static int reply_wrong(void *userdata, uint64_t conn, const wsg_inline_message *
 static int answer_text(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t len) {
   (void)userdata;
   say_it_wrong(server, conn, true);
-  ANSWERS(WSG_OK, wsg_server_send_text(server, conn, text, len));
+  ANSWERS(WSG_OK, wsg_conn_send_text(server, conn, text, len));
   return 0;
 }
 
 static int answer_message(void *userdata, wsg_server *server, uint64_t conn, const wsg_message *message) {
   (void)userdata, (void)message;
   say_it_wrong(server, conn, false);
-  ANSWERS(WSG_OK, wsg_server_emit(server, conn, TEXT("e"), TEXT("7")));
+  ANSWERS(WSG_OK, wsg_conn_emit(server, conn, TEXT("e"), TEXT("7")));
   return 0;
 }
 

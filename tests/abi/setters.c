@@ -67,10 +67,10 @@ static void setters(void) {
   ANSWERS(WSG_OK, wsg_options_free(stale));
   REFUSES(WSG_ERR_INVALID_OPTION, "listen", wsg_options_set_listen(options, TEXT("nonsense"), &error));
   REFUSES(WSG_ERR_INVALID_OPTION, "listen", wsg_options_set_listen(options, "127.0.0.1:0", 3, &error));
-  REFUSES(WSG_ERR_INVALID_OPTION, "threads", wsg_options_set_threads(options, SIZE_MAX, &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "threads", wsg_options_set(options, TEXT("threads"), TEXT("18446744073709551615"), &error));
   REFUSES(WSG_ERR_INVALID_OPTION, "origins", wsg_options_add_origin(options, TEXT("*"), &error));
-  REFUSES(WSG_ERR_INVALID_OPTION, "max_message_bytes", wsg_options_set_max_message_bytes(options, 0, &error));
-  REFUSES(WSG_ERR_INVALID_OPTION, "protocol", wsg_options_set_protocol(options, TEXT("xml"), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "max_message_bytes", wsg_options_set(options, TEXT("max_message_bytes"), TEXT("0"), &error));
+  REFUSES(WSG_ERR_INVALID_OPTION, "protocol", wsg_options_set(options, TEXT("protocol"), TEXT("\"xml\""), &error));
   error = (wsg_error *)&error;
   ANSWERS(WSG_ERR_INVALID_OPTION, wsg_options_add_event(options, TEXT("e"), TEXT("{\"type\": \"nonsense\"}"), &error));
   CHECK(strncmp(wsg_error_option(error).data, "events.e", 8) == 0);

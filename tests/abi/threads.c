@@ -23,16 +23,16 @@ static int echo(void *userdata, uint64_t conn, const wsg_inline_message *message
   (void)userdata;
   atomic_store(&last_conn, conn);
   if (message->data.len % 2 == 0) {
-    wsg_server_join(server, conn, TEXT("room"));
+    wsg_conn_join(server, conn, TEXT("room"));
     return WSG_INLINE_PASS;
   }
-  CHECK(wsg_replies_text(replies, message->data.data, message->data.len) == WSG_OK);
+  CHECK(wsg_replies_send_text(replies, message->data.data, message->data.len) == WSG_OK);
   return WSG_INLINE_DONE;
 }
 
 static void corked(void *server) {
-  wsg_server_send_text(server, atomic_load(&last_conn), TEXT("corked"));
-  wsg_server_broadcast_text(server, TEXT("room"), TEXT("corked"), 0);
+  wsg_conn_send_text(server, atomic_load(&last_conn), TEXT("corked"));
+  wsg_server_broadcast_text(server, TEXT("room"), TEXT("corked"), NULL, 0);
 }
 
 static void take(wsg_server *server, unsigned *seed) {
@@ -44,7 +44,7 @@ static void take(wsg_server *server, unsigned *seed) {
   for (size_t i = 0; i < count; i++) {
     if (events[i].kind != WSG_EVENT_TEXT) continue;
     for (size_t at = 0; at < events[i].body.payload.len; at++) bytes += (unsigned char)events[i].body.payload.data[at];
-    wsg_server_send_text(server, events[i].conn, events[i].body.payload.data, events[i].body.payload.len);
+    wsg_conn_send_text(server, events[i].conn, events[i].body.payload.data, events[i].body.payload.len);
   }
   atomic_fetch_add(&calls, bytes != 0);
   atomic_store(&batches[rand_r(seed) % 4], batch); /* for everyone to misuse */
@@ -60,13 +60,13 @@ static void call_something(wsg_server *server, unsigned *seed) {
   int fd;
   switch (rand_r(seed) % 18) {
     case 0: case 1: case 2: take(server, seed); break;
-    case 3: wsg_server_send_text(server, conn, TEXT("hello")); break;
-    case 4: wsg_server_send_binary(server, conn, TEXT("hello")); break;
-    case 5: wsg_server_emit(server, conn, TEXT("e"), TEXT("1")); break;
-    case 6: wsg_server_reply(server, conn, TEXT("7"), TEXT("e"), TEXT("1")); break;
-    case 7: wsg_server_join(server, conn, TEXT("room")); break;
-    case 8: wsg_server_leave(server, conn, TEXT("room")); break;
-    case 9: wsg_server_broadcast_text(server, TEXT("room"), TEXT("all"), conn); break;
+    case 3: wsg_conn_send_text(server, conn, TEXT("hello")); break;
+    case 4: wsg_conn_send_binary(server, conn, TEXT("hello")); break;
+    case 5: wsg_conn_emit(server, conn, TEXT("e"), TEXT("1")); break;
+    case 6: wsg_conn_reply(server, conn, TEXT("7"), TEXT("e"), TEXT("1")); break;
+    case 7: wsg_conn_join(server, conn, TEXT("room")); break;
+    case 8: wsg_conn_leave(server, conn, TEXT("room")); break;
+    case 9: wsg_server_broadcast_text(server, TEXT("room"), TEXT("all"), &conn, 1); break;
     case 10: wsg_server_cork(server, corked, server); break;
     case 11: wsg_server_stats(server, &stats, sizeof stats); break;
     case 12: wsg_server_verdict_count(server, WSG_VERDICT_DRAINING, &count); break;
@@ -75,8 +75,8 @@ static void call_something(wsg_server *server, unsigned *seed) {
     case 15: wsg_server_disconnect_user(server, TEXT("nobody")); break;
     case 16: wsg_server_reload_tls(server, &error); wsg_error_free(error); break;
     default:
-      if (rand_r(seed) % 4096 == 0) wsg_server_close(server, conn, 1000, NULL, 0);
-      if (rand_r(seed) % 4096 == 0) wsg_server_fail(server, conn);
+      if (rand_r(seed) % 4096 == 0) wsg_conn_close(server, conn, 1000, NULL, 0);
+      if (rand_r(seed) % 4096 == 0) wsg_conn_fail(server, conn);
   }
 }
 

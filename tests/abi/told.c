@@ -10,7 +10,7 @@
 static bool holds(wsg_str text, const char *word) { return memmem(text.data, text.len, word, strlen(word)) != NULL; }
 
 static int on_violation(void *userdata, wsg_server *server, uint64_t conn, const wsg_violation *violation) {
-  CHECK(conn != 0 && violation->verdict == WSG_VERDICT_SCHEMA_MISMATCH && holds(violation->event, "say"));
+  CHECK(conn != 0 && violation->code == WSG_VERDICT_SCHEMA_MISMATCH && holds(violation->event, "say"));
   /* Where and why, and nothing of what the peer said. */
   CHECK(holds(violation->detail, "/text") && !holds(violation->detail, "hidden") && violation->detail.len <= 256);
   ++*(int *)userdata;

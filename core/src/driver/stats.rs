@@ -40,6 +40,26 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// The counters beside the verdicts, by name: the same names in every language.
+    pub fn fields(&self) -> [(&'static str, u64); 14] {
+        [
+            ("connections", self.connections),
+            ("open", self.open),
+            ("opened_total", self.opened_total),
+            ("messages_in", self.messages_in),
+            ("bytes_in", self.bytes_in),
+            ("bytes_out", self.bytes_out),
+            ("inbox_bytes", self.inbox_bytes),
+            ("outbox_bytes", self.outbox_bytes),
+            ("delayed", self.delayed),
+            ("pending_auth", self.pending_auth),
+            ("upgrades_in_inbox", self.upgrades_in_inbox),
+            ("refusing", self.refusing),
+            ("rooms", self.rooms),
+            ("room_memberships", self.room_memberships),
+        ]
+    }
+
     /// How often `code` was the verdict.
     pub fn verdict(&self, code: Code) -> u64 {
         self.verdicts.get(code as usize).copied().unwrap_or(0)

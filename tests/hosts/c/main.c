@@ -35,24 +35,24 @@ static void sleep_ms(unsigned long long ms) {
 static int echo_inline(void *userdata, uint64_t conn, const wsg_inline_message *message, wsg_replies *replies) {
   (void)userdata, (void)conn;
   switch (message->kind) {
-    case WSG_EVENT_TEXT: wsg_replies_text(replies, VIEW(message->data)); return WSG_INLINE_DONE;
-    case WSG_EVENT_BINARY: wsg_replies_binary(replies, VIEW(message->data)); return WSG_INLINE_DONE;
+    case WSG_EVENT_TEXT: wsg_replies_send_text(replies, VIEW(message->data)); return WSG_INLINE_DONE;
+    case WSG_EVENT_BINARY: wsg_replies_send_binary(replies, VIEW(message->data)); return WSG_INLINE_DONE;
     default:
       if (!is(message->event, "echo")) return WSG_INLINE_PASS;
-      wsg_replies_emit(replies, TEXT("echo"), VIEW(message->data), VIEW(message->id));
+      wsg_replies_reply(replies, VIEW(message->id), TEXT("echo"), VIEW(message->data));
       return WSG_INLINE_DONE;
   }
 }
 
 static int on_text(void *userdata, wsg_server *s, uint64_t conn, const char *text, size_t len) {
   (void)userdata;
-  wsg_server_send_text(s, conn, text, len);
+  wsg_conn_send_text(s, conn, text, len);
   return 0;
 }
 
 static int on_binary(void *userdata, wsg_server *s, uint64_t conn, const char *payload, size_t len) {
   (void)userdata;
-  wsg_server_send_binary(s, conn, payload, len);
+  wsg_conn_send_binary(s, conn, payload, len);
   return 0;
 }
 
@@ -62,20 +62,20 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
   wsg_str room = json_text(m->data, "/room"), reason = json_text(m->data, "/reason");
   int failed = 0;
   if (is(m->event, "echo")) {
-    wsg_server_reply(s, conn, VIEW(m->id), TEXT("echo"), VIEW(m->data));
+    wsg_conn_reply(s, conn, VIEW(m->id), TEXT("echo"), VIEW(m->data));
   } else if (is(m->event, "join")) {
-    if (wsg_server_join(s, conn, VIEW(room)) >= 0) wsg_server_reply(s, conn, VIEW(m->id), TEXT("joined"), VIEW(m->data));
+    if (wsg_conn_join(s, conn, VIEW(room)) >= 0) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("joined"), VIEW(m->data));
   } else if (is(m->event, "leave")) {
-    if (wsg_server_leave(s, conn, VIEW(room)) >= 0) wsg_server_reply(s, conn, VIEW(m->id), TEXT("left"), VIEW(m->data));
+    if (wsg_conn_leave(s, conn, VIEW(room)) >= 0) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("left"), VIEW(m->data));
   } else if (is(m->event, "say")) {
-    wsg_server_broadcast(s, VIEW(room), TEXT("said"), VIEW(m->data), 0);
+    wsg_server_broadcast(s, VIEW(room), TEXT("said"), VIEW(m->data), NULL, 0);
   } else if (is(m->event, "throw")) {
     failed = 1;
   } else if (is(m->event, "block")) {
     sleep_ms(json_number(m->data, "/ms", 0));
-    wsg_server_reply(s, conn, VIEW(m->id), TEXT("unblocked"), VIEW(m->data));
+    wsg_conn_reply(s, conn, VIEW(m->id), TEXT("unblocked"), VIEW(m->data));
   } else if (is(m->event, "close")) {
-    wsg_server_close(s, conn, (uint16_t)json_number(m->data, "/code", 1000), VIEW(reason));
+    wsg_conn_close(s, conn, (uint16_t)json_number(m->data, "/code", 1000), VIEW(reason));
   }
   drop(room), drop(reason);
   return failed;
@@ -91,8 +91,8 @@ static void settle(uint64_t ticket) {
   clock_gettime(CLOCK_REALTIME, &now);
   uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
   uint64_t expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime;
-  wsg_status status = user.data == NULL ? wsg_server_accept_anonymous(server, ticket, expires_at_ms)
-                                        : wsg_server_accept(server, ticket, VIEW(user), expires_at_ms);
+  wsg_status status = user.data == NULL ? wsg_ticket_accept_anonymous(server, ticket, expires_at_ms)
+                                        : wsg_ticket_accept(server, ticket, VIEW(user), expires_at_ms);
   if (status < 0) fprintf(stderr, "not accepted: %s\n", wsg_status_name(status).data);
   drop(user);
 }
@@ -112,8 +112,8 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
   drop(good);
   if (is(token, "boom")) return 1;
   if (is(token, "hang")) return 0;
-  if (is(token, "teapot")) return wsg_server_reject(s, upgrade->ticket, 418), 0;
-  if (!accepted) return wsg_server_reject(s, upgrade->ticket, 401), 0;
+  if (is(token, "teapot")) return wsg_ticket_reject(s, upgrade->ticket, 418), 0;
+  if (!accepted) return wsg_ticket_reject(s, upgrade->ticket, 401), 0;
   pthread_t thread;
   if (json_number(script, "/delay_ms", 0) == 0) settle(upgrade->ticket);
   else if (pthread_create(&thread, NULL, settle_later, (void *)(uintptr_t)upgrade->ticket) == 0) pthread_detach(thread);
@@ -143,14 +143,14 @@ static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
     case WSG_EVENT_BINARY: printf(",\"kind\":\"binary\",\"bytes\":%zu", event->body.payload.len); break;
     case WSG_EVENT_MESSAGE:
       json_print("event", event->body.message->event);
-      printf(",\"bytes\":%zu", event->body.message->bytes);
+      printf(",\"bytes\":%zu", event->body.message->size_bytes);
       break;
     case WSG_EVENT_CLOSE:
       json_print("reason", event->body.close->reason);
       printf(",\"code\":%u,\"clean\":%s", event->body.close->code, event->body.close->clean ? "true" : "false");
       break;
     default:
-      json_print("code", wsg_verdict_name(event->body.violation->verdict));
+      json_print("code", wsg_verdict_name(event->body.violation->code));
       json_print("ip", event->body.violation->ip);
       json_print("user", event->body.violation->user);
       json_print("event", event->body.violation->event);
@@ -206,7 +206,7 @@ static bool carry_out(wsg_str command, const char *name, wsg_status *status, wsg
   } else if (strcmp(name, "disconnect_user") == 0) {
     *status = wsg_server_disconnect_user(server, VIEW(user));
   } else if (strcmp(name, "broadcast") == 0) {
-    *status = wsg_server_broadcast(server, VIEW(room), VIEW(event), VIEW(data), 0);
+    *status = wsg_server_broadcast(server, VIEW(room), VIEW(event), VIEW(data), NULL, 0);
   } else if (strcmp(name, "reload_tls") == 0) {
     *status = wsg_server_reload_tls(server, error);
   } else if (strcmp(name, "drain") == 0) {
