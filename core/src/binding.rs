@@ -14,5 +14,5 @@ pub use wsguard_proto::config::{Options, Policy};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::UpgradeRequest;
-pub use wsguard_proto::options::{Section, Shape, option_names};
+pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};
 pub use wsguard_proto::verdict::{Code, Severity};
