@@ -13,7 +13,7 @@ MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ready structure feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
+.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
         demo-test packages removals removals-check chaos abi sanitize install python node
 
 help:
@@ -119,6 +119,13 @@ fmt:
 
 fmt-check:
 	cargo fmt --all --check
+
+# Writes again what is made from the table of options (core/proto/src/options/stated.rs); tests compare it.
+options:
+	cargo run --quiet --locked -p wsguard-proto --example options > core/proto/options.json.new
+	mv core/proto/options.json.new core/proto/options.json
+	node bindings-node/scripts/typings.mjs
+	python3 bindings-python/scripts/options.py
 
 # Which modules may import which.
 structure:

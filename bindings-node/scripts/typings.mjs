@@ -1,5 +1,5 @@
-// Writes types/generated.d.ts from the core's sources: options with their documentation, verdicts, counters.
-// `--check` only compares. The typings by hand (index.d.ts) build on it.
+// Writes types/generated.d.ts: options from the core's table of them (core/proto/options.json), verdicts and counters from
+// its sources. `--check` only compares. The typings by hand (index.d.ts) build on it.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -8,43 +8,15 @@ const proto = new URL('../../core/proto/src/', import.meta.url);
 const target = new URL('../types/generated.d.ts', import.meta.url);
 const source = (path, crate = proto) => readFileSync(new URL(path, crate), 'utf8');
 
-/** Where each structure is, and what it is called here. */
-const STRUCTURES = [
-  ['config/options.rs', 'RateLimit', 'RateLimit'],
-  ['config/options.rs', 'ControlRateLimit', 'ControlRateLimit'],
-  ['config/options.rs', 'HandshakeRate', 'HandshakeRate'],
-  ['config/options.rs', 'TlsOptions', 'TlsOptions'],
-  ['contract/mod.rs', 'JsonLimits', 'JsonLimits'],
-  ['auth/jwt.rs', 'JwtOptions', 'JwtOptions'],
-  ['auth/tokens.rs', 'TokenEntry', 'TokenEntry'],
-  ['config/options.rs', 'Options', 'PolicyOptions'],
-];
-
-/** Types that Rust and TypeScript name differently. */
-const TYPES = {
-  usize: 'number', u16: 'number', u32: 'number', u64: 'number', f64: 'number', bool: 'boolean', String: 'string',
-  MissingOrigin: '"deny" | "allow"',
-  Protocol: '"json" | "raw"',
-  OnViolation: '"enforce" | "report"',
-  RateKeyKind: '"user" | "ip" | "connection"',
-  TlsVersion: '"1.2" | "1.3"',
-  Auth: '"callback" | "none" | { tokens: TokenEntry[] } | { jwt: JwtOptions }',
-  OneOrMany: 'string | string[]',
-  Value: 'unknown',
-  'BTreeMap<String, EventOptions>': 'Record<string, EventOptions>',
-};
-/** PEM files are often read as they are. */
-const BUFFERS = new Set(['TlsOptions.cert', 'TlsOptions.key', 'TlsOptions.client_ca']);
-/** Fields that have no default where the structure is given. */
-const REQUIRED = new Set([
-  'TlsOptions.cert', 'TlsOptions.key', 'JwtOptions.algorithms', 'TokenEntry.user', 'Options.origins', 'Options.auth',
-]);
-/** `origins` may be left out for the option that says why. */
+/** Every object of options, in the order of the core's table. */
+const SECTIONS = JSON.parse(source('../options.json'));
+const SECTION = new Map(SECTIONS.map((section) => [section.name, section]));
+/** Written by hand: schemas have types here. */
+const BY_HAND = new Set(['EventOptions']);
+/** Objects in which an undefined field is an error: it would leave out a check. */
+const GUARDED = new Set(['TlsOptions', 'JwtOptions', 'TokenEntry']);
+/** Required, unless another option says why it is not there. */
 const OPTIONAL = new Set(['Options.origins']);
-/** Structures in which an undefined field is an error: it would leave out a check. */
-const STATED = new Set(['TlsOptions', 'JwtOptions', 'TokenEntry']);
-/** Where `null` means off; elsewhere it is no value. */
-const NULLABLE = /`null` disables/;
 
 /** Verdicts are called so in every language. */
 const CODES = new Set([...source('verdict.rs').split('verdicts! {')[1].split('\n}')[0].matchAll(/ {4}\w+ = "(\w+)"/g)].map(([, code]) => code));
@@ -56,11 +28,30 @@ const respelled = (text) =>
     .replace(/`([a-z]+(?:_[a-z0-9]+)+)`/g, (whole, name) => (CODES.has(name) ? whole : `\`${camel(name)}\``))
     .replace(/ \((?:THREATS )?[A-Z]\d+(?:(?:, | to )[A-Z]\d+)*(?:, ([^)]+))?\)/g, (_, rest) => (rest ? ` (${rest})` : ''));
 
-function typeOf(rust) {
-  const inner = /^(?:Option|Vec)<(.*)>$/.exec(rust)?.[1];
-  if (rust.startsWith('Option<')) return typeOf(inner);
-  if (rust.startsWith('Vec<')) return `${typeOf(inner)}[]`;
-  return TYPES[rust] ?? rust;
+/** The TypeScript of what an option accepts. */
+function typeOf(option) {
+  switch (option.type) {
+    case 'flag': return 'boolean';
+    case 'text': return 'string';
+    case 'whole': case 'number': return 'number';
+    case 'codes': case 'choice': return union(option.values);
+    case 'list': return `${typeOf(option.item)}[]`;
+    case 'map': return `Record<string, ${typeOf(option.item)}>`;
+    case 'section': return option.section;
+    case 'ways': return [union(option.values), ...SECTION.get(option.section).options.map((way) => `{ ${camel(way.name)}: ${typeOf(way)} }`)].join(' | ');
+    case 'one_or_many': return 'string | string[]';
+    case 'any': return 'unknown';
+    default: throw new Error(`${option.name}: no TypeScript is known for ${option.type}`);
+  }
+}
+
+const union = (values) => values.map((value) => JSON.stringify(value)).join(' | ');
+
+/** Its meaning, range and default. */
+function meaning(option) {
+  const range = option.range === undefined ? '' : ` From ${option.range}.`;
+  const value = option.type === 'section' ? '' : ` Default: \`${option.default}\`.`;
+  return option.doc + range + (option.required ? ' Required.' : option.absent ? ` Default: ${option.absent}.` : value);
 }
 
 function comment(lines, indent) {
@@ -69,7 +60,7 @@ function comment(lines, indent) {
   return `${indent}/**\n${text.map((line) => `${indent} * ${line}\n`).join('')}${indent} */\n`;
 }
 
-/** The documented fields of a structure. */
+/** The documented fields of a Rust structure. */
 function fields(text, name) {
   const start = text.indexOf(`pub struct ${name} {`);
   if (start < 0) throw new Error(`there is no structure ${name} any more`);
@@ -79,31 +70,39 @@ function fields(text, name) {
   for (const line of body.split('\n').slice(1).map((line) => line.trim())) {
     const field = /^pub (\w+): (.+),$/.exec(line);
     if (line.startsWith('///')) doc.push(line.slice(3).trim());
-    if (field) found.push({ name: field[1], type: field[2].replace('serde_json::Value', 'Value'), doc: doc.splice(0) });
+    if (field) found.push({ name: field[1], doc: doc.splice(0) });
   }
   return found;
 }
 
-function documentation(text, name) {
-  const before = text.slice(0, text.indexOf(`pub struct ${name} {`)).trimEnd().split('\n');
-  const lines = [];
-  for (const line of before.reverse()) {
-    if (line.startsWith('///')) lines.unshift(line.slice(3).trim());
-    else if (!line.startsWith('#[')) break;
+function section({ name, doc, options }) {
+  const lines = options.map((option) => {
+    const isOptional = !option.required || OPTIONAL.has(`${name}.${option.name}`);
+    // PEM files are often read as they are.
+    const bytes = name === 'TlsOptions' && option.secret ? ' | Uint8Array' : '';
+    const off = option.nullable && / null\b/.test(option.accepted) ? ' | null' : '';
+    const absent = isOptional && !GUARDED.has(name) ? ' | undefined' : '';
+    return `${comment(wrapped(meaning(option)), '  ')}  ${camel(option.name)}${isOptional ? '?' : ''}: ${typeOf(option)}${bytes}${off}${absent};\n`;
+  });
+  return `${comment(wrapped(doc), '')}export interface ${name === 'Options' ? 'PolicyOptions' : name} {\n${lines.join('')}}\n`;
+}
+
+/** A text in lines. */
+function wrapped(text) {
+  const lines = [''];
+  for (const word of respelled(text).split(' ')) {
+    const last = lines.at(-1);
+    if (last.length + word.length > 110) lines.push(word);
+    else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`;
   }
   return lines;
 }
 
-function structure([path, name, called]) {
-  const text = source(path);
-  const lines = fields(text, name).map(({ name: field, type, doc }) => {
-    const place = `${name}.${field}`;
-    const optional = REQUIRED.has(place) && !OPTIONAL.has(place) ? '' : '?';
-    const or = BUFFERS.has(place) ? ' | Uint8Array' : NULLABLE.test(doc.join(' ')) ? ' | null' : '';
-    const absent = optional === '' || STATED.has(name) ? '' : ' | undefined';
-    return `${comment(doc, '  ')}  ${camel(field)}${optional}: ${typeOf(type)}${or}${absent};\n`;
-  });
-  return `${comment(documentation(text, name), '')}export interface ${called} {\n${lines.join('')}}\n`;
+/** The objects that are interfaces of their own; the policy comes last, as it names the others. */
+function sections() {
+  const ways = new Set(SECTIONS.flatMap(({ options }) => options).filter(({ type }) => type === 'ways').map((option) => option.section));
+  const [policy, ...others] = SECTIONS;
+  return [...others.filter(({ name }) => !ways.has(name) && !BY_HAND.has(name)), policy].map(section);
 }
 
 function verdicts() {
@@ -120,7 +119,7 @@ function stats() {
 }
 
 const head = '// Written by scripts/typings.mjs from the core; do not edit.\n\nimport type { EventOptions } from "../index.js";\n';
-const text = [head, verdicts(), stats(), ...STRUCTURES.map(structure)].join('\n');
+const text = [head, verdicts(), stats(), '// The options.\n', ...sections()].join('\n');
 
 if (process.argv.includes('--check')) {
   if (readFileSync(target, 'utf8') !== text) {

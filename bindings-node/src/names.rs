@@ -1,23 +1,16 @@
-//! Option names in two spellings: the core's `snake_case` and Node's `camelCase`.
-//!
-//! The core is asked which names there are: an option it does not know is refused with a list of those it does. So no
-//! list of names is kept here that could fall behind.
+//! Option names in two spellings: the core's `snake_case`, from its table of options, and Node's `camelCase`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use serde_json::{Value, json};
-use wsguard::binding::Options;
+use wsguard::binding::{Options, Shape, option_names};
 
-/// A key that no option has.
-const UNKNOWN: &str = "\u{1}";
-
-static NAMES: LazyLock<Vec<String>> = LazyLock::new(ask);
+static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(option_names);
 static SNAKE: LazyLock<HashMap<String, &'static str>> =
-    LazyLock::new(|| NAMES.iter().map(|name| (camel(name), name.as_str())).collect());
+    LazyLock::new(|| NAMES.iter().map(|name| (camel(name), *name)).collect());
 
 /// Every option's name, `snake_case`.
-pub(crate) fn all() -> &'static [String] {
+pub(crate) fn all() -> &'static [&'static str] {
     &NAMES
 }
 
@@ -47,7 +40,7 @@ pub(crate) fn camel_text(text: &str) -> String {
         let end = rest[start..].find(|character| !is_word(character)).map_or(rest.len(), |length| start + length);
         let word = &rest[start..end];
         out.push_str(&rest[..start]);
-        out.push_str(&if all().iter().any(|name| name == word) { camel(word) } else { word.to_owned() });
+        out.push_str(&if all().contains(&word) { camel(word) } else { word.to_owned() });
         rest = &rest[end..];
     }
     out + rest
@@ -55,33 +48,25 @@ pub(crate) fn camel_text(text: &str) -> String {
 
 /// The path of an option in Node's spelling. What the application has named (an event) stays as it is.
 pub(crate) fn camel_path(path: &str) -> String {
-    let mut parent = "";
+    let mut section = Some(Options::table());
+    let mut chosen = None;
     let mut parts = Vec::new();
     for part in path.split('.') {
+        // The name of an event, or the like: what it holds has options for names again.
+        if let Some(item) = chosen.take() {
+            section = Shape::section(item);
+            parts.push(part.to_owned());
+            continue;
+        }
         let (name, index) = part.split_at(part.find('[').unwrap_or(part.len()));
-        let known = parent != "events" && all().iter().any(|known| known == name);
-        parts.push(if known { camel(name) + index } else { part.to_owned() });
-        parent = part;
+        let option = section.and_then(|section| section.find(name));
+        parts.push(if option.is_some() { camel(name) + index } else { part.to_owned() });
+        match option.map(|option| &option.shape) {
+            Some(Shape::Map { item, .. }) => chosen = Some(*item),
+            shape => section = shape.and_then(Shape::section),
+        }
     }
     parts.join(".")
-}
-
-fn ask() -> Vec<String> {
-    let wrong = || json!({ UNKNOWN: 0 });
-    let mut questions = vec![wrong(), json!({"auth": {"jwt": wrong()}}), json!({"auth": {"tokens": [wrong()]}})];
-    questions.push(json!({"events": {"event": wrong()}}));
-    let sections = ["json_limits", "rate_limit", "control_rate_limit", "handshakes_per_ip", "tls"];
-    questions.extend(sections.map(|section| json!({ section: wrong() })));
-    let mut names: Vec<String> = questions.iter().flat_map(accepted).collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// The names that the core accepts in place of the unknown one: those in backquotes.
-fn accepted(question: &Value) -> Vec<String> {
-    let Err(error) = Options::from_value(question) else { return Vec::new() };
-    error.message.split('`').skip(1).step_by(2).filter(|name| *name != UNKNOWN).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -89,18 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_core_names_its_options() {
-        for name in ["listen", "max_connections_per_ip", "per_second", "max_depth", "client_ca", "user_claim", "cost"] {
-            assert!(all().iter().any(|known| known == name), "{name} is missing in {:?}", all());
-        }
-        assert!(all().len() > 45, "{:?}", all());
-    }
-
-    #[test]
     fn spellings_go_both_ways() {
         assert_eq!(camel("max_connections_per_ip"), "maxConnectionsPerIp");
         assert_eq!(camel("listen"), "listen");
-        assert!(all().iter().all(|name| snake(&camel(name)) == Some(name)));
+        assert!(all().iter().all(|name| snake(&camel(name)) == Some(*name)));
     }
 
     #[test]
@@ -109,5 +86,9 @@ mod tests {
         assert_eq!(camel_path("rate_limit.per_second"), "rateLimit.perSecond");
         assert_eq!(camel_path("trusted_proxies[2]"), "trustedProxies[2]");
         assert_eq!(camel_path("events.rate_limit.cost"), "events.rate_limit.cost");
+        assert_eq!(camel_path("events.rate_limit.schema.max_depth"), "events.rate_limit.schema.max_depth");
+        assert_eq!(camel_path("auth.tokens[1].sha256"), "auth.tokens[1].sha256");
+        assert_eq!(camel_path("auth.jwt.leeway_s"), "auth.jwt.leewayS");
+        assert_eq!(camel_path("options"), "options");
     }
 }

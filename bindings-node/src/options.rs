@@ -1,51 +1,61 @@
 //! Options from Node: the object as JSON text, names in camelCase, to the core's [`Options`].
 
 use serde_json::{Map, Value};
-use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options};
+use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options, Section, Shape};
 
 use crate::names;
 
 /// Reads options. Errors name the option as Node spells it.
 pub(crate) fn parse(json: &str) -> Result<Options, Error> {
     let value = serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-    Ok(Options::from_value(&respelled(value)?)?)
+    Ok(Options::from_value(&whole(value)?)?)
 }
 
-/// Option names become the core's, at every level but where the names are the application's own: events, their schemas,
-/// the ids of keys.
-fn respelled(value: Value) -> Result<Value, ConfigError> {
-    Ok(match value {
-        Value::Array(items) => {
-            let item = |(index, item)| respelled(item).map_err(|error| within(&format!("[{index}]"), error));
+fn whole(value: Value) -> Result<Value, ConfigError> {
+    match value {
+        Value::Object(given) => members(given, Options::table()),
+        other => Ok(other),
+    }
+}
+
+/// The names in a value become the core's, as far as they are names of options; what is of another type than the core's
+/// table says stays as it is, and is the core's to refuse.
+fn respelled(value: Value, shape: &Shape) -> Result<Value, ConfigError> {
+    Ok(match (value, shape) {
+        (Value::Array(items), Shape::List { item: shape, .. }) => {
+            let item = |(index, item)| respelled(item, shape).map_err(|error| within(&format!("[{index}]"), error));
             Value::Array(items.into_iter().enumerate().map(item).collect::<Result<_, _>>()?)
         }
-        Value::Object(options) => Value::Object(options.into_iter().map(option).collect::<Result<_, _>>()?),
-        other => other,
+        (Value::Object(items), Shape::Map { item: shape, .. }) => {
+            let item = |(name, item): (String, Value)| match respelled(item, shape) {
+                Ok(item) => Ok((name, item)),
+                Err(error) => Err(within(&name, error)),
+            };
+            Value::Object(items.into_iter().map(item).collect::<Result<_, _>>()?)
+        }
+        (Value::Object(given), Shape::Section { section, .. } | Shape::Ways { section, .. }) => {
+            members(given, section)?
+        }
+        (other, _) => other,
     })
 }
 
-fn option((key, value): (String, Value)) -> Result<(String, Value), ConfigError> {
+fn members(given: Map<String, Value>, section: &Section) -> Result<Value, ConfigError> {
+    Ok(Value::Object(given.into_iter().map(|member| option(member, section)).collect::<Result<_, _>>()?))
+}
+
+fn option((key, value): (String, Value), section: &Section) -> Result<(String, Value), ConfigError> {
     let spelling = names::camel(&key);
     if spelling != key && names::snake(&spelling).is_some() {
         let message = format!("unknown option; it is spelled `{spelling}` in JavaScript");
         return Err(ConfigError { kind: ConfigErrorKind::UnknownOption, option: key, message });
     }
-    let value = match (key.as_str(), value) {
-        ("schema" | "keys" | "key", value) => value,
-        ("events", Value::Object(events)) => {
-            Value::Object(respelled_inside(events).map_err(|error| within(&key, error))?)
-        }
-        (_, value) => respelled(value).map_err(|error| within(&key, error))?,
+    let name = names::snake(&key).unwrap_or(&key);
+    let value = match section.find(name) {
+        Some(option) => respelled(value, &option.shape).map_err(|error| within(&key, error))?,
+        None => value,
     };
-    Ok((names::snake(&key).map_or(key, str::to_owned), value))
-}
-
-fn respelled_inside(events: Map<String, Value>) -> Result<Map<String, Value>, ConfigError> {
-    let event = |(name, event): (String, Value)| match respelled(event) {
-        Ok(event) => Ok((name, event)),
-        Err(error) => Err(within(&name, error)),
-    };
-    events.into_iter().map(event).collect()
+    Ok((name.to_owned(), value))
 }
 
 /// The error of something inside of `parent`.
@@ -65,7 +75,7 @@ mod tests {
             "auth": {"jwt": {"userClaim": "x", "keys": {"minVersion": {"maxDepth": 1}}}}});
         let ours = json!({"rate_limit": {"per_second": 1}, "events": {"maxHeadBytes": {"schema": {"maxLength": 1}}},
             "auth": {"jwt": {"user_claim": "x", "keys": {"minVersion": {"maxDepth": 1}}}}});
-        assert_eq!(respelled(given).unwrap(), ours);
+        assert_eq!(whole(given).unwrap(), ours);
     }
 
     #[test]

@@ -110,188 +110,253 @@ export interface Stats {
   verdicts: Record<VerdictCode, number>;
 }
 
-/** The message bucket and the byte bucket of one key. */
-export interface RateLimit {
-  /** Cost units that leak in a second. Default 20. */
-  perSecond?: number | undefined;
-  /** Cost units that pass at once. Default 40. */
-  burst?: number | undefined;
-  /**
-   * Messages of one key that may wait, none longer than `queue / per_second`; what overflows closes the connection.
-   * Default 20.
-   */
-  queue?: number | undefined;
-  /**
-   * Payload bytes in a second, charged as they come; a header that announces too many is refused. `null` disables it.
-   * Default 262144.
-   */
-  bytesPerSecond?: number | null | undefined;
-  /** Who shares a bucket. Default `user`. */
-  key?: "user" | "ip" | "connection" | undefined;
+// The options.
+
+/** One of `auth.tokens`: a token, as text or as its digest, and its user. */
+export interface TokenEntry {
+  /** The token itself: visible ASCII, at most 262144 bytes. Either this or `sha256`. Default: none. */
+  token?: string;
+  /** The SHA-256 of the token in hexadecimal. Either this or `token`. Default: none. */
+  sha256?: string;
+  /** The user that the token stands for, without control characters. Two tokens may name the same user. Required. */
+  user: string;
 }
 
-/** Pings and pongs of one connection. */
-export interface ControlRateLimit {
-  /** Control frames that leak in a second. Default 10. */
-  perSecond?: number | undefined;
-  /** Control frames that pass at once; the next one is `control_flood`. Default 20. */
-  burst?: number | undefined;
-}
-
-/** Handshakes of one address. */
-export interface HandshakeRate {
-  /** Handshakes that leak in a second. Default 10. */
-  perSecond?: number | undefined;
-  /** Handshakes that pass at once; the next one answers 429. Default 50. */
-  burst?: number | undefined;
-}
-
-/** TLS: PEM texts or paths of PEM files. Paths are read again by `reloadTls`. */
-export interface TlsOptions {
-  /** The certificate chain, leaf first. */
-  cert: string | Uint8Array;
-  /** The private key. */
-  key: string | Uint8Array;
-  /** Authorities for client certificates; when given, a client without one is refused. */
-  clientCa?: string | Uint8Array;
-  /** `1.2` or `1.3`. Default `1.2`. */
-  minVersion?: "1.2" | "1.3";
-}
-
-/** The option `jsonLimits`: how large a message's JSON may be in ways that its length does not bound. */
-export interface JsonLimits {
-  /** How many objects and arrays may be open at once, the envelope among them. Default 32, at most 128. */
-  maxDepth?: number | undefined;
-  /** How many keys an object inside `data` may have. Default 256, at most 65536. The envelope has four at most. */
-  maxKeys?: number | undefined;
-}
-
-/** The option `auth.jwt`, as it is written. */
+/** The JSON Web Tokens that are accepted. They must have an `exp`. */
 export interface JwtOptions {
   /**
-   * The algorithms accepted: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`,
-   * `ES256`, `ES384`, `EdDSA`. Required; each must fit a key.
+   * The algorithms that are accepted: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`,
+   * `PS512`, `ES256`, `ES384`, `EdDSA`. Each must fit a key. Required.
    */
   algorithms: string[];
   /**
-   * The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM file for the others; or a JWK object. Either this
-   * or `keys`. A token's `kid` is ignored.
+   * The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM
+   * file for the others; or a JWK object. Either this or `keys`. A token's `kid` is ignored. Default: none.
    */
   key?: unknown;
   /**
-   * Keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
-   * `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`.
+   * The keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
+   * `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`. Default: none.
    */
   keys?: unknown;
-  /** The `iss` accepted; default: any, or none. */
+  /** The values of `iss` that are accepted. Default: any, or none. */
   issuer?: string | string[];
-  /** The `aud` of which a token must name at least one; default: not looked at. */
+  /** The values of `aud` of which a token must have at least one. Default: not looked at. */
   audience?: string | string[];
-  /** How far clocks may differ, in seconds, for `exp` and `nbf`. Default 30, at most 3600. */
+  /** The difference between clocks that `exp` and `nbf` allow for, in seconds. From 0 to 3600. Default: `30`. */
   leewayS?: number;
-  /** The claim that names the user. Default `sub`. */
+  /** The claim that names the user. Default: `"sub"`. */
   userClaim?: string;
 }
 
-/** One entry of `auth.tokens`: a token, as text or as its digest, and its user. */
-export interface TokenEntry {
-  /** The token itself: visible ASCII, at most 262144 bytes. Either this or `sha256`. */
-  token?: string;
-  /** The SHA-256 of the token, 64 hexadecimal digits. Either this or `token`. */
-  sha256?: string;
-  /** Whom the token stands for: 1 to 256 bytes, no control characters. Two tokens may name the same user. */
-  user: string;
+/** The bounds on a message's JSON that its length does not give. */
+export interface JsonLimits {
+  /**
+   * The number of objects and arrays that may be open at once, the envelope among them. From 1 to 128. Default:
+   * `32`.
+   */
+  maxDepth?: number | undefined;
+  /** The number of keys of an object inside `data`. The envelope has four at most. From 1 to 65536. Default: `256`. */
+  maxKeys?: number | undefined;
+}
+
+/** The message bucket and the byte bucket of one key. */
+export interface RateLimit {
+  /** The cost units that leak in a second. From 0.000001 to 1000000000000. Default: `20`. */
+  perSecond?: number | undefined;
+  /** The cost units that pass at once. From 1 to 1000000000000. Default: `40`. */
+  burst?: number | undefined;
+  /**
+   * The messages of one key that may wait, none longer than `queue` / `perSecond` seconds; what overflows closes
+   * the connection. From 0 to 4294967295. Default: `20`.
+   */
+  queue?: number | undefined;
+  /**
+   * The payload bytes in a second, charged as they come; a frame header that announces too many is refused. `null`
+   * disables it. From 1 to 1000000000000. Default: `262144`.
+   */
+  bytesPerSecond?: number | null | undefined;
+  /**
+   * The connections that share a bucket: those of a `user` (of an address where there is no user), those of an
+   * `ip`, or each `connection` alone. Default: `"user"`.
+   */
+  key?: "user" | "ip" | "connection" | undefined;
+}
+
+/** The rate of pings and pongs of one connection. */
+export interface ControlRateLimit {
+  /** The control frames that leak in a second. From 0.000001 to 1000000000000. Default: `10`. */
+  perSecond?: number | undefined;
+  /** The control frames that pass at once; the next one is `control_flood`. From 1 to 1000000000000. Default: `20`. */
+  burst?: number | undefined;
+}
+
+/** The rate of handshakes from one address. */
+export interface HandshakeRate {
+  /** The handshakes that leak in a second. From 0.000001 to 1000000000000. Default: `10`. */
+  perSecond?: number | undefined;
+  /** The handshakes that pass at once; the next one answers 429. From 1 to 1000000000000. Default: `50`. */
+  burst?: number | undefined;
+}
+
+/** The certificate and key of the server: PEM texts or paths of PEM files. Paths are read again by `reloadTls`. */
+export interface TlsOptions {
+  /** The certificate chain, leaf first. Required. */
+  cert: string | Uint8Array;
+  /** The private key. Required. */
+  key: string | Uint8Array;
+  /** The authorities for client certificates; when given, a client without one is refused. Default: none. */
+  clientCa?: string | Uint8Array | null;
+  /** The lowest TLS version that is accepted. Default: `"1.2"`. */
+  minVersion?: "1.2" | "1.3";
 }
 
 /** The policy as stated. `origins` and `auth` have no default: a server does not start without them. */
 export interface PolicyOptions {
   /**
-   * Where to listen: `host:port` (port 0: any free one; a name binds every address it resolves to), `unix:PATH`, or
-   * `fd:N`, an inherited listening socket. Default `127.0.0.1:8080`.
+   * The address to listen on: `host:port` (port 0: any free one; a name binds every address it resolves to),
+   * `unix:PATH`, or `fd:N`, an inherited listening socket. Default: `"127.0.0.1:8080"`.
    */
   listen?: string | undefined;
-  /** Permission bits of the socket file of `unix:PATH`, as text: `0660`. Default: what the umask leaves. */
+  /** The permission bits of the socket file of `unix:PATH`, as text: `0660`. Default: what the umask leaves. */
   unixMode?: string | undefined;
-  /** Several processes may listen on the port, and the kernel spreads connections over them (Linux). Default false. */
+  /**
+   * Whether several processes may listen on the port, so that the kernel spreads connections over them (Linux
+   * only). Default: `false`.
+   */
   reusePort?: boolean | undefined;
-  /** I/O shards, one thread each; 0 means one per core. Default 0, at most 255. */
+  /** The number of I/O threads; 0: one per core. From 0 to 255. Default: `0`. */
   threads?: number | undefined;
   /** The exact request paths that upgrade; others answer 404. Default: every path. */
-  paths?: string[] | undefined;
-  /** **Required.** Origins that may connect: `scheme://host[:port]`, `https://*.example.com`, `null`. */
+  paths?: string[] | null | undefined;
+  /**
+   * The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
+   * `"null"`. Required.
+   */
   origins?: string[] | undefined;
-  /** Any page on the web may connect with the visitor's cookies. Default false. */
+  /**
+   * Permission for any page on the web to connect with the visitor's cookies, in place of `origins`. Default:
+   * `false`.
+   */
   dangerouslyAllowAnyOrigin?: boolean | undefined;
-  /** A handshake without an `Origin` header, as non-browser clients send it. Default `deny`. */
+  /**
+   * The answer to a handshake without an `Origin` header, as non-browser clients send it: `deny` is 403. Default:
+   * `"deny"`.
+   */
   missingOrigin?: "deny" | "allow" | undefined;
-  /** Allow-list for the `Host` header, against DNS rebinding. Default: any. */
-  hosts?: string[] | undefined;
-  /** **Required.** Who is asked before the 101. */
+  /**
+   * The values of the `Host` header that are served, against DNS rebinding: `name` (any port) or `name:port`.
+   * Default: any.
+   */
+  hosts?: string[] | null | undefined;
+  /**
+   * The way of authentication before the 101: `callback` asks the application, `none` accepts every peer, `tokens`
+   * and `jwt` are checked by the server. Required.
+   */
   auth: "callback" | "none" | { tokens: TokenEntry[] } | { jwt: JwtOptions };
-  /** Where a token is looked for, in this order. Default `bearer`, `header:x-auth-token`. */
+  /**
+   * The places where a token is looked for, in this order: `bearer`, `header:NAME`, `cookie:NAME`, `subprotocol`,
+   * `query:NAME`. Default: `["bearer", "header:x-auth-token"]`.
+   */
   tokenSources?: string[] | undefined;
-  /** How long the application may take to answer; then 503. Default 5000. */
+  /**
+   * The time the application has to answer a handshake, in milliseconds; then 503. From 1 to 315360000000. Default:
+   * `5000`.
+   */
   authTimeoutMs?: number | undefined;
   /**
-   * Handshakes that may wait for the application at once, and requests that it has not let go; beyond it 503, for
-   * whoever holds most of them. Default 1024.
+   * The number of handshakes that may wait for the application, and of requests that it has not let go; beyond it
+   * 503, for whoever holds most of them. From 1 to 16777216. Default: `1024`.
    */
   maxPendingAuth?: number | undefined;
-  /** Subprotocols the server speaks, best first. Default: none. */
+  /** The subprotocols that the server speaks, best first. Default: none. */
   subprotocols?: string[] | undefined;
-  /** What a message is. Default `json`. */
+  /**
+   * The form of a message: `json` has an envelope that is checked against `events`; `raw` is text and binary as
+   * they come. Default: `"json"`.
+   */
   protocol?: "json" | "raw" | undefined;
-  /** The events of the `json` protocol; an event that is not listed is a violation. */
+  /** The events of the `json` protocol by name; a message of any other event is a violation. Default: `{}`. */
   events?: Record<string, EventOptions> | undefined;
-  /** Bounds on the JSON of a message. */
+  /** The bounds on the JSON of a message. */
   jsonLimits?: JsonLimits | undefined;
-  /** The leaky bucket of messages and bytes; `null` disables it. */
+  /** The rate of messages and bytes, a leaky bucket for each user; `null` disables it. */
   rateLimit?: RateLimit | null | undefined;
-  /** Pings and pongs of the peer; `null` disables it. */
+  /** The rate of a connection's pings and pongs; `null` disables it. */
   controlRateLimit?: ControlRateLimit | null | undefined;
-  /** Handshakes per address, IPv6 per /64, and per /56 and /48 with 4 and 16 times as much; `null` disables it. */
+  /**
+   * The rate of handshakes from one address: an IPv6 /64 counts as one, a /56 and a /48 have 4 and 16 times as
+   * much; `null` disables it.
+   */
   handshakesPerIp?: HandshakeRate | null | undefined;
-  /** Connections of the server; then 503. Default 100000. */
+  /** The number of connections of the server; beyond it 503. From 1 to 16777216. Default: `100000`. */
   maxConnections?: number | undefined;
-  /** Connections of one address (IPv6: one /64); then 429. Default 256. */
+  /** The number of connections of one address, IPv6 of one /64; beyond it 429. From 1 to 16777216. Default: `256`. */
   maxConnectionsPerIp?: number | undefined;
-  /** Connections of one user; then 429. Default 64. */
+  /** The number of connections of one user; beyond it 429. From 1 to 16777216. Default: `64`. */
   maxConnectionsPerUser?: number | undefined;
-  /** A message's payload; refused from the frame header that crosses it. Default 65536. */
+  /**
+   * The largest payload of a message in bytes, fragments added up; refused from the frame header that crosses it.
+   * From 1 to 1073741824. Default: `65536`.
+   */
   maxMessageBytes?: number | undefined;
-  /** Frames of one message, empty ones counted. Default 1024. */
+  /** The largest number of frames of a message, empty ones counted. From 1 to 16777216. Default: `1024`. */
   maxFragments?: number | undefined;
-  /** A started message must end within this. Default 30000. */
+  /** The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default: `30000`. */
   messageTimeoutMs?: number | undefined;
-  /** Request line and headers. Default 16384; accepted 1024 to 262144. */
+  /**
+   * The largest request line and headers together, in bytes; at most 100 headers. From 1024 to 262144. Default:
+   * `16384`.
+   */
   maxHeadBytes?: number | undefined;
-  /** From TCP accept to the 101: TLS, head and authentication together. Default 5000. */
+  /**
+   * The time from the TCP connection to the 101 in milliseconds: TLS, head and authentication together. From 1 to
+   * 315360000000. Default: `5000`.
+   */
   handshakeTimeoutMs?: number | undefined;
-  /** How often the server pings; 0 turns it off. Default 20000. */
+  /** The time between the server's pings, in milliseconds; 0: off. From 0 to 315360000000. Default: `20000`. */
   pingIntervalMs?: number | undefined;
-  /** Nothing received for this long: the peer is dead; 0 turns it off. Default 45000. */
+  /**
+   * The time without anything received after which a peer is dead, in milliseconds; 0: off. At least a second more
+   * than `pingIntervalMs`. From 0 to 315360000000. Default: `45000`.
+   */
   idleTimeoutMs?: number | undefined;
-  /** The closing handshake; then the socket is dropped. Default 2000. */
+  /**
+   * The time for the closing handshake in milliseconds; then the socket is dropped. From 1 to 315360000000.
+   * Default: `2000`.
+   */
   closeTimeoutMs?: number | undefined;
   /**
-   * The close code of connections that a drain closes: 1012, or 1001 for old clients that read 1012 as an error.
-   * Default 1012.
+   * The close code of connections that a drain closes: 1001 is for old clients that read 1012 as an error. Default:
+   * `1012`.
    */
-  drainCloseCode?: number | undefined;
-  /** Unsent bytes of one connection; beyond it `slow_consumer`. Default 1048576. */
+  drainCloseCode?: 1012 | 1001 | undefined;
+  /**
+   * The bytes that one connection may leave unread; beyond it `slow_consumer`. From 1 to 2147483648. Default:
+   * `1048576`.
+   */
   maxOutboxBytes?: number | undefined;
-  /** Events the application has not taken yet; beyond it shards stop reading. Default 67108864. */
+  /**
+   * The bytes of events that the application has not taken yet; beyond it the server stops reading. From 1 to
+   * 2147483648. Default: `67108864`.
+   */
   maxInboxBytes?: number | undefined;
-  /** TLS by rustls. Default: none. */
-  tls?: TlsOptions | undefined;
-  /** Listen in plaintext on a public address without a proxy. Default false. */
+  /** The certificate and key of the server. Default: none. */
+  tls?: TlsOptions | null | undefined;
+  /** Permission to listen in plaintext on a public address without a proxy. Default: `false`. */
   dangerouslyAllowPlaintext?: boolean | undefined;
-  /** Addresses and CIDRs whose `Forwarded` and `X-Forwarded-For` are believed. Default: none. */
+  /**
+   * The addresses and CIDRs whose `Forwarded` and `X-Forwarded-For` headers are believed; `unix`: peers of a Unix
+   * socket. Default: none.
+   */
   trustedProxies?: string[] | undefined;
-  /** PROXY protocol v1 or v2 is required on every connection, from `trustedProxies` only. Default false. */
+  /**
+   * Whether every connection must begin with a PROXY header, v1 or v2, from one of `trustedProxies`. Default:
+   * `false`.
+   */
   proxyProtocol?: boolean | undefined;
-  /** `report` tries message rules on live traffic without acting on them. Default `enforce`. */
+  /** The effect of message rules: `report` tries them on live traffic without acting on them. Default: `"enforce"`. */
   onViolation?: "enforce" | "report" | undefined;
-  /** A `Server` header. Default: none. */
-  serverHeader?: string | undefined;
+  /** The `Server` header of responses. Default: none. */
+  serverHeader?: string | null | undefined;
 }

@@ -12,12 +12,13 @@ pub use crate::driver::{
     TicketId, Upgrade, ViolationEvent, Wake, compile,
 };
 pub use crate::error::Error;
-pub use crate::raw_json::RawJson;
 pub use crate::notifier::{Notifier, Waited};
+pub use crate::raw_json::RawJson;
 pub use wsguard_proto::config::{Options, Policy};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::UpgradeRequest;
+pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};
 pub use wsguard_proto::verdict::{Code, Severity};
 
 /// The data of a message that a face has kept as text, as a message has it.

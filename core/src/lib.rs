@@ -168,12 +168,12 @@ mod driver;
 mod error;
 mod handle;
 mod message;
+mod notifier;
 pub mod options;
 mod payload;
 mod raw_json;
 mod sent;
 mod server;
-mod notifier;
 
 pub use audience::Audience;
 pub use conn::Conn;

@@ -1,12 +1,10 @@
 //! JSON for C: checks outgoing JSON, reads parts of received JSON, and quotes texts.
 
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::ffi::c_char;
-use core::fmt;
 use core::mem::MaybeUninit;
-use std::collections::HashSet;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
 use crate::pointers::{self, Str, buffer, name, text};
 use crate::status::Status;
@@ -60,73 +58,6 @@ pub(crate) fn handled() -> Known {
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
-}
-
-/// JSON of which only the keys matter.
-struct Keys<'found>(&'found RefCell<Option<String>>);
-
-impl<'de> DeserializeSeed<'de> for Keys<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Keys<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            map.next_value_seed(Keys(self.0))?;
-            if let Some(key) = keys.replace(key) {
-                self.0.borrow_mut().get_or_insert(key);
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Keys(self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// Whether no object of `json`, which is valid, has a key twice; the first that it has. One of the two would be forgotten
-/// in silence.
-pub(crate) fn keys_once(json: &str) -> Result<(), String> {
-    let found = RefCell::new(None);
-    let _ = Keys(&found).deserialize(&mut serde_json::Deserializer::from_str(json));
-    found.into_inner().map_or(Ok(()), Err)
 }
 
 /// The data of an outgoing event: JSON text, or nothing at all, which is `null`.
@@ -345,16 +276,6 @@ mod tests {
 
     fn id(text: &str) -> Result<Option<&str>, Status> {
         checked_id(Known::NOTHING, text.as_ptr().cast(), text.len())
-    }
-
-    #[test]
-    fn a_key_that_is_given_twice_is_found_anywhere() {
-        for good in ["1", r#"{"a":{"a":[null,true,-1,1.5,"a"]},"b":[{"a":1},{"a":2}]}"#] {
-            assert_eq!(keys_once(good), Ok(()), "{good}");
-        }
-        for (bad, key) in [(r#"{"a":1,"\u0061":2}"#, "a"), (r#"[1,{"x":[{"b":{},"c":0,"b":1}]}]"#, "b")] {
-            assert_eq!(keys_once(bad), Err(key.to_owned()), "{bad}");
-        }
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! Options on their way to a server: kept as JSON, which has the contract's own spelling. Each is checked where it is
-//! stated, by itself; what only several can get wrong together is the start's to find.
+//! Options on their way to a server. Each is checked where it is stated, by itself; what only several can get wrong
+//! together, the start finds.
 
 use core::ffi::{c_char, c_void};
 use core::mem::MaybeUninit;
 use std::sync::Mutex;
 
-use serde_json::{Map, Value, json};
-use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options, compile};
+use serde_json::{Value, json};
+use wsguard::binding::{Auth, ConfigError, ConfigErrorKind, OnViolation, Options, Protocol, compile};
 
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
 use crate::handle::{self, Opaque};
 use crate::inline::{Inline, InlineFn};
-use crate::json;
 use crate::os::{self, lock};
 use crate::pointers::{self, Userdata, name, optional_text};
 use crate::status::Status;
@@ -20,78 +19,65 @@ use crate::status::Status;
 pub enum OptionsHandle {}
 
 impl Opaque for OptionsHandle {
-    type Object = Mutex<OptionsText>;
+    type Object = Mutex<Stated>;
     const KIND: usize = 2;
 }
 
 /// What was stated so far.
 #[derive(Clone, Debug, Default)]
-pub struct OptionsText {
-    values: Map<String, Value>,
+pub struct Stated {
+    pub(crate) options: Options,
     pub(crate) inline: Option<Inline>,
 }
 
-impl OptionsText {
+impl Stated {
     /// Whether messages are `raw` rather than `json`.
     pub(crate) fn is_raw(&self) -> bool {
-        self.values.get("protocol").is_some_and(|protocol| protocol == "raw")
+        self.options.protocol == Protocol::Raw
     }
 
     /// Whether handshakes ask the application.
     pub(crate) fn asks(&self) -> bool {
-        self.values.get("auth").is_some_and(|auth| auth == "callback")
+        matches!(self.options.auth, Some(Auth::Callback))
     }
 
     /// Whether message rules act, rather than only report.
     pub(crate) fn enforces(&self) -> bool {
-        self.values.get("on_violation").is_none_or(|action| action != "report")
-    }
-
-    pub(crate) fn options(&self) -> Result<Options, Error> {
-        Ok(Options::from_value(&Value::Object(self.values.clone()))?)
+        self.options.on_violation == OnViolation::Enforce
     }
 }
 
-/// Checks one option by itself, as far as that goes: its shape and its range. `value` holds nothing but it.
-fn check(option: &str, value: &Value) -> Result<(), Failure> {
-    let mut alone = Options::from_value(&json!({option: value}))?;
+/// One option by itself, checked as far as that goes: its type, its range, and what a policy finds wrong with it alone.
+fn alone(option: &str, json: &str) -> Result<Options, Failure> {
+    let mut alone = Options::default();
+    alone.set(option, json)?;
     // Beside a policy that stands, whatever the option is.
+    let mut policy = alone.clone();
     if option != "origins" {
-        alone.dangerously_allow_any_origin = true;
+        policy.dangerously_allow_any_origin = true;
     }
-    if alone.auth.is_none() {
-        alone.auth = Options::from_value(&json!({"auth": "none"}))?.auth;
-    }
-    alone.dangerously_allow_plaintext = true;
+    policy.auth.get_or_insert(Auth::None);
+    policy.dangerously_allow_plaintext = true;
     // What an event costs beyond it is a contradiction, which would be found before what is wrong with the event itself.
     if option != "rate_limit" {
-        alone.rate_limit = None;
+        policy.rate_limit = None;
     }
-    match compile(alone) {
+    match compile(policy) {
         Err(error) if error.kind == ConfigErrorKind::InvalidOption && error.option.starts_with(option) => {
             Err(error.into())
         }
-        _ => Ok(()),
+        _ => Ok(alone),
     }
 }
 
 /// Changes what was stated; an error leaves it as it was.
 fn change(
     options: *mut OptionsHandle,
-    change: impl FnOnce(&mut Map<String, Value>) -> Result<(), Failure>,
+    change: impl FnOnce(&mut Options) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let stated = handle::find(options)?;
     let _calm = os::calm();
-    change(&mut lock(&stated).values)
-}
-
-/// What was stated of an option that is added to; `null` states nothing.
-fn stated<'v>(values: &'v mut Map<String, Value>, option: &str, nothing: Value) -> &'v mut Value {
-    let value = values.entry(option).or_insert(Value::Null);
-    if value.is_null() {
-        *value = nothing;
-    }
-    value
+    change(&mut lock(&stated).options)
 }
 
 /// Sets one option.
@@ -103,23 +89,25 @@ fn set(
 ) -> Result<Status, Status> {
     explain(error, || {
         handle::find(options)?;
-        let value = value()?;
-        check(option, &value)?;
-        change(options, |values| {
-            values.insert(option.to_owned(), value);
-            Ok(())
-        })
+        set_json(options, option, &value()?.to_string())
     })?;
     Ok(Status::Ok)
 }
 
+fn set_json(options: *mut OptionsHandle, option: &str, json: &str) -> Result<(), Failure> {
+    alone(option, json)?;
+    change(options, |options| Ok(options.set(option, json)?))
+}
+
 /// Sets who is asked. Tokens or keys that were stated are not forgotten by it.
-fn set_auth(options: *mut OptionsHandle, error: ErrorPlace<'_>, auth: &str) -> Result<Status, Status> {
+fn set_auth(options: *mut OptionsHandle, error: ErrorPlace<'_>, name: &str, auth: Auth) -> Result<Status, Status> {
     explain(error, || {
-        change(options, |values| match values.get("auth") {
-            Some(stated) if !stated.is_null() && stated != auth => Err(contradiction(auth)),
+        change(options, |options| match &options.auth {
+            Some(stated) if core::mem::discriminant(stated) != core::mem::discriminant(&auth) => {
+                Err(contradiction(name))
+            }
             _ => {
-                values.insert("auth".to_owned(), auth.into());
+                options.auth = Some(auth);
                 Ok(())
             }
         })
@@ -132,15 +120,6 @@ fn contradiction(auth: &str) -> Failure {
     ConfigError::contradiction("auth", message).into()
 }
 
-/// Reads `name` and its JSON text as the core would, duplicate keys and all.
-fn parse(name: &str, json: &str) -> Result<Value, Failure> {
-    let value: Value =
-        serde_json::from_str(json).map_err(|error| ConfigError::invalid(name, format!("not JSON: {error}")))?;
-    Options::from_json(&format!("{{{}:{json}}}", Value::from(name)))?;
-    json::keys_once(json).map_err(|key| ConfigError::invalid(name, format!("{key:?} is given twice in one object")))?;
-    Ok(value)
-}
-
 exports! {
     /// Makes empty options: every option has its default, and `origins` and `auth` are still missing.
     ///
@@ -149,7 +128,7 @@ exports! {
     pub fn wsg_options_new(options: Option<&mut MaybeUninit<*mut OptionsHandle>>) -> Status {
         let place = pointers::out(options)?;
         place.write(core::ptr::null_mut());
-        place.write(handle::insert(Mutex::new(OptionsText::default()))?);
+        place.write(handle::insert(Mutex::new(Stated::default()))?);
         Ok(Status::Ok)
     }
 
@@ -167,12 +146,7 @@ exports! {
             let place = pointers::out(options)?;
             place.write(core::ptr::null_mut());
             let json = name(json, json_len)?;
-            Options::from_json(json)?;
-            json::keys_once(json)
-                .map_err(|key| ConfigError::invalid("options", format!("{key:?} is given twice in one object")))?;
-            let values: Map<String, Value> =
-                serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-            place.write(handle::insert(Mutex::new(OptionsText { values, inline: None }))?);
+            place.write(handle::insert(Mutex::new(Stated { options: Options::from_json(json)?, inline: None }))?);
             Ok(())
         })?;
         Ok(Status::Ok)
@@ -198,12 +172,7 @@ exports! {
         explain(error, || {
             handle::find(options)?;
             let (name, json) = (self::name(name, name_len)?, self::name(json, json_len)?);
-            let value = parse(name, json)?;
-            check(name, &value)?;
-            change(options, |values| {
-                values.insert(name.to_owned(), value);
-                Ok(())
-            })
+            set_json(options, name, json)
         })?;
         Ok(Status::Ok)
     }
@@ -222,11 +191,9 @@ exports! {
         explain(error, || {
             handle::find(options)?;
             let origin = name(origin, origin_len)?;
-            check("origins", &json!([origin]))?;
-            change(options, |values| {
-                if let Some(origins) = stated(values, "origins", json!([])).as_array_mut() {
-                    origins.push(origin.into());
-                }
+            alone("origins", &json!([origin]).to_string())?;
+            change(options, |options| {
+                options.origins.get_or_insert_default().push(origin.to_owned());
                 Ok(())
             })
         })?;
@@ -239,7 +206,7 @@ exports! {
     /// Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
     pub fn wsg_options_set_auth_callback(options: *mut OptionsHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
     ) -> Status {
-        set_auth(options, error, "callback")
+        set_auth(options, error, "callback", Auth::Callback)
     }
 
     /// Sets `auth` to `none`: a peer that passes every other check is accepted without a user.
@@ -247,7 +214,7 @@ exports! {
     /// Returns `WSG_ERR_CONTRADICTION` if `auth` was set to something else. Otherwise as `wsg_options_set`.
     pub fn wsg_options_set_auth_none(options: *mut OptionsHandle, error: Option<&mut MaybeUninit<*mut ErrorHandle>>
     ) -> Status {
-        set_auth(options, error, "none")
+        set_auth(options, error, "none", Auth::None)
     }
 
     /// Adds a token of `user` to the tokens of `auth`.
@@ -259,12 +226,15 @@ exports! {
         explain(error, || {
             handle::find(options)?;
             let entry = json!({"token": name(token, token_len)?, "user": name(user, user_len)?});
-            check("auth", &json!({"tokens": [&entry]}))?;
-            change(options, |values| {
-                let auth = stated(values, "auth", json!({"tokens": []}));
-                let tokens = auth.get_mut("tokens").and_then(Value::as_array_mut);
-                tokens.ok_or_else(|| contradiction("tokens"))?.push(entry);
-                Ok(())
+            let Some(Auth::Tokens(added)) = alone("auth", &json!({"tokens": [entry]}).to_string())?.auth else {
+                return Err(contradiction("tokens"));
+            };
+            change(options, |options| match options.auth.get_or_insert(Auth::Tokens(Vec::new())) {
+                Auth::Tokens(tokens) => {
+                    tokens.extend(added);
+                    Ok(())
+                }
+                _ => Err(contradiction("tokens")),
             })
         })?;
         Ok(Status::Ok)
@@ -287,14 +257,12 @@ exports! {
             handle::find(options)?;
             let name = self::name(name, name_len)?;
             let rules = match optional_text(schema, schema_len)? {
-                Some(schema) => json!({"schema": parse_schema(name, schema)?}),
-                None => json!({}),
+                Some(schema) => rules(name, schema)?,
+                None => "{}".to_owned(),
             };
-            check("events", &json!({name: &rules}))?;
-            change(options, |values| {
-                if let Some(events) = stated(values, "events", json!({})).as_object_mut() {
-                    events.insert(name.to_owned(), rules);
-                }
+            let mut added = alone("events", &format!("{{{}:{rules}}}", Value::from(name)))?.events;
+            change(options, |options| {
+                options.events.append(&mut added);
                 Ok(())
             })
         })?;
@@ -326,14 +294,12 @@ exports! {
     }
 }
 
-/// Reads a schema as part of the options it belongs to.
-fn parse_schema(event: &str, schema: &str) -> Result<Value, Failure> {
+/// The JSON of an event with this schema. The text must be one JSON value: pasted into another it says nothing else.
+fn rules(event: &str, schema: &str) -> Result<String, Failure> {
     let invalid = |message| ConfigError::invalid(format!("events.{event}.schema"), message);
     let value: Value = serde_json::from_str(schema).map_err(|error| invalid(format!("not JSON: {error}")))?;
     if value.is_null() {
         return Err(invalid("must be an object or a boolean, got null".to_owned()).into());
     }
-    json::keys_once(schema).map_err(|key| invalid(format!("{key:?} is given twice")))?;
-    Options::from_json(&format!("{{\"events\":{{{}:{{\"schema\":{schema}}}}}}}", Value::from(event)))?;
-    Ok(value)
+    Ok(format!("{{\"schema\":{schema}}}"))
 }

@@ -14,7 +14,7 @@ use crate::handle::{self, Opaque};
 use crate::inline::InlineOf;
 use crate::interrupt::Interrupter;
 use crate::log;
-use crate::options::OptionsText;
+use crate::options::Stated;
 use crate::os::{self, lock, without_signals};
 use crate::peers::Peers;
 use crate::pointers::Pinned;
@@ -87,11 +87,11 @@ pub(crate) fn running(server: *const ServerHandle) -> Result<Arc<Running>, Statu
 }
 
 impl Running {
-    pub(crate) fn start(stated: &OptionsText) -> Result<Self, Error> {
+    pub(crate) fn start(stated: &Stated) -> Result<Self, Error> {
         let notifier = Notifier::descriptor().map_err(Error::Start)?;
         let builder = Builder::new().wake(notifier.clone());
         let peers = Arc::new(Peers::default());
-        let options = stated.options()?;
+        let options = stated.options.clone();
         let max_outbox_bytes = options.max_outbox_bytes;
         let builder = match stated.inline {
             Some(inline) => builder.inline(InlineOf { inline, peers: Arc::clone(&peers), max_outbox_bytes }),

@@ -1,4 +1,4 @@
-"""The options, for type checkers. What they mean and what is accepted is the core's: see the table in the README."""
+"""The options, for type checkers. Written by scripts/options.py from the core's table; do not edit."""
 
 from __future__ import annotations
 
@@ -7,193 +7,238 @@ from os import PathLike
 from typing import Any, Literal, TypedDict
 
 
+class AuthTokens(TypedDict):
+    """The tokens that are accepted, compared in constant time."""
+
+    tokens: Sequence[TokenEntry]
+
+
+class AuthJwt(TypedDict):
+    """The JSON Web Tokens that are accepted."""
+
+    jwt: JwtOptions
+
+
+class _TokenEntry(TypedDict):
+    user: str
+    """The user that the token stands for, without control characters. Two tokens may name the same user. Required."""
+
+
+class TokenEntry(_TokenEntry, total=False):
+    """One of ``auth.tokens``: a token, as text or as its digest, and its user."""
+
+    token: str | None
+    """The token itself: visible ASCII, at most 262144 bytes. Either this or ``sha256``. Default: none."""
+    sha256: str | None
+    """The SHA-256 of the token in hexadecimal. Either this or ``token``. Default: none."""
+
+
+class _JwtOptions(TypedDict):
+    algorithms: Sequence[str]
+    """The algorithms that are accepted: ``HS256``, ``HS384``, ``HS512``, ``RS256``, ``RS384``, ``RS512``, ``PS256``,
+    ``PS384``, ``PS512``, ``ES256``, ``ES384``, ``EdDSA``. Each must fit a key. Required."""
+
+
+class JwtOptions(_JwtOptions, total=False):
+    """The JSON Web Tokens that are accepted. They must have an ``exp``."""
+
+    key: Any
+    """The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM
+    file for the others; or a JWK object. Either this or ``keys``. A token's ``kid`` is ignored. Default: none."""
+    keys: Any
+    """The keys by the token's ``kid``, which is then required: an object from ``kid`` to what ``key`` accepts, a list
+    of ``{"kid", "key", optional "algorithm"}``, or a JWKS ``{"keys": [JWK…]}``. Default: none."""
+    issuer: str | Sequence[str] | None
+    """The values of ``iss`` that are accepted. Default: any, or none."""
+    audience: str | Sequence[str] | None
+    """The values of ``aud`` of which a token must have at least one. Default: not looked at."""
+    leeway_s: int
+    """The difference between clocks that ``exp`` and ``nbf`` allow for, in seconds. From 0 to 3600. Default: ``30``."""
+    user_claim: str
+    """The claim that names the user. Default: ``"sub"``."""
+
+
 class EventOptions(TypedDict, total=False):
     """One event of the ``json`` protocol."""
 
     schema: Any
-    """JSON Schema 2020-12 for ``data``, a Pydantic model or a ``TypeAdapter``. Default: any data."""
+    """The JSON Schema 2020-12 for ``data``. Default: any data. A Pydantic model or a ``TypeAdapter`` will do."""
     cost: float
-    """Units of the rate limit. Default 1.0; 0: free."""
+    """The number of messages that this one counts for in ``rate_limit``, fractions allowed; 0: only its bytes count.
+    From 0 to 1000000. Default: ``1``."""
 
 
 class JsonLimits(TypedDict, total=False):
-    """Bounds on the JSON of a message."""
+    """The bounds on a message's JSON that its length does not give."""
 
     max_depth: int
-    """Nesting. Default 32."""
+    """The number of objects and arrays that may be open at once, the envelope among them. From 1 to 128. Default:
+    ``32``."""
     max_keys: int
-    """Keys of one object. Default 256."""
+    """The number of keys of an object inside ``data``. The envelope has four at most. From 1 to 65536. Default:
+    ``256``."""
 
 
 class RateLimit(TypedDict, total=False):
-    """The leaky bucket of messages and bytes."""
+    """The message bucket and the byte bucket of one key."""
 
     per_second: float
-    """What drains, in messages (of cost 1). Default 20."""
+    """The cost units that leak in a second. From 0.000001 to 1000000000000. Default: ``20``."""
     burst: float
-    """What passes at once. Default 40."""
+    """The cost units that pass at once. From 1 to 1000000000000. Default: ``40``."""
     queue: int
-    """What is delayed beyond that, in order; more closes the connection. Default 20."""
+    """The messages of one key that may wait, none longer than ``queue`` / ``per_second`` seconds; what overflows closes
+    the connection. From 0 to 4294967295. Default: ``20``."""
     bytes_per_second: float | None
-    """Payload bytes, a bucket of their own. Default 262 144; ``None``: no limit."""
+    """The payload bytes in a second, charged as they come; a frame header that announces too many is refused. ``None``
+    disables it. From 1 to 1000000000000. Default: ``262144``."""
     key: Literal["user", "ip", "connection"]
-    """Whose bucket it is. Default ``"user"``: the address where there is no user."""
+    """The connections that share a bucket: those of a ``user`` (of an address where there is no user), those of an
+    ``ip``, or each ``connection`` alone. Default: ``"user"``."""
 
 
-class BurstLimit(TypedDict, total=False):
-    """A leaky bucket without a queue."""
+class ControlRateLimit(TypedDict, total=False):
+    """The rate of pings and pongs of one connection."""
 
     per_second: float
-    """What drains."""
+    """The control frames that leak in a second. From 0.000001 to 1000000000000. Default: ``10``."""
     burst: float
-    """What passes at once."""
+    """The control frames that pass at once; the next one is ``control_flood``. From 1 to 1000000000000. Default:
+    ``20``."""
 
 
-class Token(TypedDict, total=False):
-    """A static token: itself, or its SHA-256 in hexadecimal."""
+class HandshakeRate(TypedDict, total=False):
+    """The rate of handshakes from one address."""
 
-    token: str
-    """The token."""
-    sha256: str
-    """Or its SHA-256."""
-    user: str
-    """Who it is."""
+    per_second: float
+    """The handshakes that leak in a second. From 0.000001 to 1000000000000. Default: ``10``."""
+    burst: float
+    """The handshakes that pass at once; the next one answers 429. From 1 to 1000000000000. Default: ``50``."""
 
 
-class Tokens(TypedDict):
-    """Static tokens."""
-
-    tokens: Sequence[Token]
-    """Each with its user."""
-
-
-class JwtOptions(TypedDict, total=False):
-    """JSON Web Tokens."""
-
-    algorithms: Sequence[str]
-    """Those that are accepted: ``["ES256"]``; never ``none``."""
-    key: Any
-    """The key: a secret for HS*, else a PEM text or its path, or a JWK."""
-    keys: Any
-    """Or several, by the ``kid`` of a token: an object, a list, or a JWKS."""
-    issuer: Any
-    """What ``iss`` must be."""
-    audience: Any
-    """What ``aud`` must be or hold."""
-    leeway_s: int
-    """How far clocks may be apart. Default 30."""
-    user_claim: str
-    """The claim that names the user. Default ``"sub"``."""
-
-
-class Jwt(TypedDict):
-    """A signed JSON Web Token."""
-
-    jwt: JwtOptions
-    """Which tokens are accepted."""
-
-
-class _TlsPair(TypedDict):
+class _TlsOptions(TypedDict):
     cert: str | PathLike[str]
-    """The certificate chain."""
+    """The certificate chain, leaf first. Required."""
     key: str | PathLike[str]
-    """Its private key."""
+    """The private key. Required."""
 
 
-class Tls(_TlsPair, total=False):
-    """PEM texts or paths of PEM files."""
+class TlsOptions(_TlsOptions, total=False):
+    """The certificate and key of the server: PEM texts or paths of PEM files. Paths are read again by
+    ``reload_tls``."""
 
-    client_ca: str | PathLike[str]
-    """Clients must show a certificate of this authority."""
+    client_ca: str | PathLike[str] | None
+    """The authorities for client certificates; when given, a client without one is refused. Default: none."""
     min_version: Literal["1.2", "1.3"]
-    """Default ``"1.2"``."""
+    """The lowest TLS version that is accepted. Default: ``"1.2"``."""
 
 
 class Options(TypedDict, total=False):
     """The policy as stated. ``origins`` and ``auth`` have no default: a server does not start without them."""
 
     listen: str
-    """``"host:port"`` (port 0: any free one; a name binds every address it resolves to), ``"unix:PATH"``, or
-    ``"fd:N"``: an inherited listening socket. Default ``"127.0.0.1:8080"``."""
+    """The address to listen on: ``host:port`` (port 0: any free one; a name binds every address it resolves to),
+    ``unix:PATH``, or ``fd:N``, an inherited listening socket. Default: ``"127.0.0.1:8080"``."""
     unix_mode: str | None
-    """Permission bits of the socket file, as text: ``"0660"``. Default: the umask."""
+    """The permission bits of the socket file of ``unix:PATH``, as text: ``0660``. Default: what the umask leaves."""
     reuse_port: bool
-    """Several processes share the port (Linux). Default false."""
+    """Whether several processes may listen on the port, so that the kernel spreads connections over them (Linux only).
+    Default: ``False``."""
     threads: int
-    """I/O threads; 0, the default: one per core."""
+    """The number of I/O threads; 0: one per core. From 0 to 255. Default: ``0``."""
     paths: Sequence[str] | None
-    """Exact request paths that upgrade; others answer 404. Default: every path."""
+    """The exact request paths that upgrade; others answer 404. Default: every path."""
     origins: Sequence[str] | None
-    """Who may connect: ``"https://app.example.com"``, ``"https://*.example.com"``, ``"http://localhost:*"``.
-    Required."""
+    """The origins that may connect: ``https://app.example.com``, ``https://*.example.com``, ``http://localhost:*``,
+    ``"null"``. Required."""
     dangerously_allow_any_origin: bool
-    """Instead of ``origins``. Default false."""
+    """Permission for any page on the web to connect with the visitor's cookies, in place of ``origins``. Default:
+    ``False``."""
     missing_origin: Literal["deny", "allow"]
-    """``"allow"`` lets clients in that are no browsers. Default ``"deny"``."""
+    """The answer to a handshake without an ``Origin`` header, as non-browser clients send it: ``deny`` is 403. Default:
+    ``"deny"``."""
     hosts: Sequence[str] | None
-    """Allow-list for the ``Host`` header, against DNS rebinding: ``name`` (any port) or ``name:port``. Default: any."""
-    auth: Literal["callback", "none"] | Tokens | Jwt | None
-    """``"callback"`` (``@server.authenticate``), ``"none"``, static tokens or JSON Web Tokens. Required."""
+    """The values of the ``Host`` header that are served, against DNS rebinding: ``name`` (any port) or ``name:port``.
+    Default: any."""
+    auth: Literal["callback", "none"] | AuthTokens | AuthJwt | None
+    """The way of authentication before the 101: ``callback`` asks the application, ``none`` accepts every peer,
+    ``tokens`` and ``jwt`` are checked by the server. Required. ``@server.authenticate`` implies ``callback``."""
     token_sources: Sequence[str] | None
-    """Where a token may come: ``"bearer"``, ``"header:NAME"``, ``"cookie:NAME"``, ``"subprotocol"``, ``"query:NAME"``.
-    Default ``["bearer", "header:x-auth-token"]``."""
+    """The places where a token is looked for, in this order: ``bearer``, ``header:NAME``, ``cookie:NAME``,
+    ``subprotocol``, ``query:NAME``. Default: ``["bearer", "header:x-auth-token"]``."""
     auth_timeout_ms: int
-    """How long ``@server.authenticate`` may take; then 503. Default 5000."""
+    """The time the application has to answer a handshake, in milliseconds; then 503. From 1 to 315360000000. Default:
+    ``5000``."""
     max_pending_auth: int
-    """Handshakes that wait for ``@server.authenticate``; beyond it 503. Default 1024."""
+    """The number of handshakes that may wait for the application, and of requests that it has not let go; beyond it
+    503, for whoever holds most of them. From 1 to 16777216. Default: ``1024``."""
     subprotocols: Sequence[str]
-    """What is offered, in the server's order of preference. Default: none."""
+    """The subprotocols that the server speaks, best first. Default: none."""
     protocol: Literal["json", "raw"]
-    """``"json"``, the default: events with a contract. ``"raw"``: text and binary as they come; all other protections
-    stay."""
+    """The form of a message: ``json`` has an envelope that is checked against ``events``; ``raw`` is text and binary as
+    they come. Default: ``"json"``."""
     events: Mapping[str, EventOptions]
-    """The events of ``"json"`` by name; what is not listed here or by ``@server.on`` is a violation."""
+    """The events of the ``json`` protocol by name; a message of any other event is a violation. Default: ``{}``. Those
+    of ``@server.on`` need not be listed."""
     json_limits: JsonLimits
-    """Bounds on the JSON of a message."""
+    """The bounds on the JSON of a message."""
     rate_limit: RateLimit | None
-    """Messages and bytes of a user; ``None`` disables."""
-    control_rate_limit: BurstLimit | None
-    """The peer's pings and pongs; default 10 a second, 20 at once. ``None`` disables."""
-    handshakes_per_ip: BurstLimit | None
-    """Default 10 a second, 50 at once; IPv6 is counted per /64. ``None`` disables."""
+    """The rate of messages and bytes, a leaky bucket for each user; ``None`` disables it."""
+    control_rate_limit: ControlRateLimit | None
+    """The rate of a connection's pings and pongs; ``None`` disables it."""
+    handshakes_per_ip: HandshakeRate | None
+    """The rate of handshakes from one address: an IPv6 /64 counts as one, a /56 and a /48 have 4 and 16 times as much;
+    ``None`` disables it."""
     max_connections: int
-    """Then 503. Default 100 000."""
+    """The number of connections of the server; beyond it 503. From 1 to 16777216. Default: ``100000``."""
     max_connections_per_ip: int
-    """Then 429. Default 256."""
+    """The number of connections of one address, IPv6 of one /64; beyond it 429. From 1 to 16777216. Default:
+    ``256``."""
     max_connections_per_user: int
-    """Then 429. Default 64."""
+    """The number of connections of one user; beyond it 429. From 1 to 16777216. Default: ``64``."""
     max_message_bytes: int
-    """Refused from the header that crosses it; fragments add up. Default 65 536."""
+    """The largest payload of a message in bytes, fragments added up; refused from the frame header that crosses it.
+    From 1 to 1073741824. Default: ``65536``."""
     max_fragments: int
-    """Of a message, empty ones counted. Default 1024."""
+    """The largest number of frames of a message, empty ones counted. From 1 to 16777216. Default: ``1024``."""
     message_timeout_ms: int
-    """How long a message that has begun may take. Default 30 000."""
+    """The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default:
+    ``30000``."""
     max_head_bytes: int
-    """Request line and headers of a handshake. Default 16 384."""
+    """The largest request line and headers together, in bytes; at most 100 headers. From 1024 to 262144. Default:
+    ``16384``."""
     handshake_timeout_ms: int
-    """From the TCP connection to the 101, everything together. Default 5000."""
+    """The time from the TCP connection to the 101 in milliseconds: TLS, head and authentication together. From 1 to
+    315360000000. Default: ``5000``."""
     ping_interval_ms: int
-    """How often a quiet peer is pinged. Default 20 000; 0: off."""
+    """The time between the server's pings, in milliseconds; 0: off. From 0 to 315360000000. Default: ``20000``."""
     idle_timeout_ms: int
-    """Nothing received for so long: the peer is dead. At least a second over ``ping_interval_ms``. Default 45 000; 0:
-    off."""
+    """The time without anything received after which a peer is dead, in milliseconds; 0: off. At least a second more
+    than ``ping_interval_ms``. From 0 to 315360000000. Default: ``45000``."""
     close_timeout_ms: int
-    """How long a closing handshake may take; then the socket is dropped. Default 2000."""
-    drain_close_code: Literal[1001, 1012]
-    """Close code of a drain: 1012, the default, or 1001 for old clients that read 1012 as an error."""
+    """The time for the closing handshake in milliseconds; then the socket is dropped. From 1 to 315360000000. Default:
+    ``2000``."""
+    drain_close_code: Literal[1012, 1001]
+    """The close code of connections that a drain closes: 1001 is for old clients that read 1012 as an error. Default:
+    ``1012``."""
     max_outbox_bytes: int
-    """Bytes for one connection that it has not read; beyond it ``slow_consumer``. Default 1 MiB."""
+    """The bytes that one connection may leave unread; beyond it ``slow_consumer``. From 1 to 2147483648. Default:
+    ``1048576``."""
     max_inbox_bytes: int
-    """Events that handlers have not taken, of all connections; beyond it reading stops. Default 64 MiB."""
-    tls: Tls | None
-    """Certificate and key; without it plaintext, which is for loopback and behind proxies."""
+    """The bytes of events that the application has not taken yet; beyond it the server stops reading. From 1 to
+    2147483648. Default: ``67108864``."""
+    tls: TlsOptions | None
+    """The certificate and key of the server. Default: none."""
     dangerously_allow_plaintext: bool
-    """Plaintext on a public address without a proxy. Default false."""
+    """Permission to listen in plaintext on a public address without a proxy. Default: ``False``."""
     trusted_proxies: Sequence[str]
-    """Addresses (CIDR) whose ``Forwarded`` or ``X-Forwarded-For`` is believed; ``"unix"``: peers of a Unix socket."""
+    """The addresses and CIDRs whose ``Forwarded`` and ``X-Forwarded-For`` headers are believed; ``unix``: peers of a
+    Unix socket. Default: none."""
     proxy_protocol: bool
-    """Every connection begins with a PROXY header, v1 or v2, from ``trusted_proxies`` only. Default false."""
+    """Whether every connection must begin with a PROXY header, v1 or v2, from one of ``trusted_proxies``. Default:
+    ``False``."""
     on_violation: Literal["enforce", "report"]
-    """``"report"``: rules about messages only report, so that a policy can be tried. Default ``"enforce"``."""
+    """The effect of message rules: ``report`` tries them on live traffic without acting on them. Default:
+    ``"enforce"``."""
     server_header: str | None
     """The ``Server`` header of responses. Default: none."""

@@ -34,6 +34,9 @@ fn option(option: &OptionInfo) -> Value {
     say("accepted", option.shape.words(option.name).into());
     say("nullable", option.is_nullable.into());
     say("required", option.is_required().into());
+    if let Some(range) = range(&option.shape) {
+        say("range", range.into());
+    }
     // As text: a number keeps its digits, an object its order.
     say("default", option.default_json().into());
     say("secret", option.is_secret().into());
@@ -47,13 +50,22 @@ fn option(option: &OptionInfo) -> Value {
     Value::Object(row)
 }
 
+/// From where to where a number is accepted.
+fn range(shape: &Shape) -> Option<String> {
+    match shape {
+        Shape::Whole { least, most } => Some(format!("{least} to {most}")),
+        Shape::Number { least, most, .. } => Some(format!("{least} to {most}")),
+        _ => None,
+    }
+}
+
 fn shape(shape: &Shape) -> Map<String, Value> {
     let described = match shape {
         Shape::Flag => json!({"type": "flag"}),
         Shape::Text(_) => json!({"type": "text"}),
-        Shape::Whole { least, most } => json!({"type": "whole", "least": least, "most": most}),
+        Shape::Whole { .. } => json!({"type": "whole"}),
         Shape::Codes(codes) => json!({"type": "codes", "values": codes}),
-        Shape::Number { least, most, .. } => json!({"type": "number", "least": least, "most": most}),
+        Shape::Number { .. } => json!({"type": "number"}),
         Shape::Choice(names) => json!({"type": "choice", "values": names}),
         Shape::List { item, most, .. } if *most == usize::MAX => json!({"type": "list", "item": self::shape(item)}),
         Shape::List { item, most, .. } => json!({"type": "list", "item": self::shape(item), "most": most}),

@@ -35,14 +35,15 @@ options! {
             [list r#"a list, e.g. ["/chat"], or null for every path"# of text r#"a string, e.g. "/chat""#]
             Process, "every path";
         // THREATS H1 to H4.
-        /// The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`, `null`.
+        /// The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
+        /// `"null"`.
         origins: Option<Vec<String>> = None,
             [list r#"a list, e.g. ["https://app.example.com"]"# of text r#"a string, e.g. "https://app.example.com""#]
             Route, "required";
         /// Permission for any page on the web to connect with the visitor's cookies, in place of `origins`.
         dangerously_allow_any_origin: bool = false, [flag] Route;
         // THREATS H6.
-        /// The answer to a handshake without an `Origin` header, as non-browser clients send it.
+        /// The answer to a handshake without an `Origin` header, as non-browser clients send it: `deny` is 403.
         missing_origin: MissingOrigin = MissingOrigin::Deny, [choice MissingOrigin] Route;
         // THREATS H8.
         /// The values of the `Host` header that are served, against DNS rebinding: `name` (any port) or `name:port`.
@@ -69,7 +70,8 @@ options! {
         /// The subprotocols that the server speaks, best first.
         subprotocols: Vec<String> = Vec::new(),
             [list 64 r#"a list, e.g. ["chat.v1"]"# of text r#"a string, e.g. "chat.v1""#] Route, "none";
-        /// The form of a message.
+        /// The form of a message: `json` has an envelope that is checked against `events`; `raw` is text and binary as they
+        /// come.
         protocol: Protocol = Protocol::Json, [choice Protocol] Route Fixed;
         /// The events of the `json` protocol by name; a message of any other event is a violation.
         events: BTreeMap<String, EventOptions> = BTreeMap::new(),
@@ -173,13 +175,14 @@ options! {
         per_second: f64 = 20.0, [number 1e-6..=1e12 "a number above 0"];
         /// The cost units that pass at once.
         burst: f64 = 40.0, [number 1.0..=1e12 "a number from 1"];
-        /// The messages of one key that may wait, none longer than `queue / per_second`; what overflows closes the
-        /// connection.
+        /// The messages of one key that may wait, none longer than `queue` / `per_second` seconds; what
+        /// overflows closes the connection.
         queue: u32 = 20, [whole 0..=4_294_967_295];
         /// The payload bytes in a second, charged as they come; a frame header that announces too many is refused. `null`
         /// disables it.
         bytes_per_second: Option<f64> = Some(262_144.0), [number 1.0..=1e12 "a number from 1, or null to disable it"];
-        /// The sharing of buckets.
+        /// The connections that share a bucket: those of a `user` (of an address where there is no user), those of an `ip`, or
+        /// each `connection` alone.
         key: RateKeyKind = RateKeyKind::User, [choice RateKeyKind];
     }
 
