@@ -5,6 +5,8 @@ import { FACTS, facts, headline, isRefused, mark } from "./outcome.js";
 
 const SIDES = ["guarded", "plain"];
 const FOREIGN_PATIENCE_MS = 8000;
+// Between two attacks in a row, so that eyes can follow.
+const PAUSE_MS = 400;
 
 const byId = (id) => document.getElementById(id);
 const json = async (path, options) => (await fetch(path, options)).json();
@@ -20,7 +22,10 @@ export function startAttacks(setting, meters, policy) {
   async function attack(chosen) {
     for (const button of buttons) button.setAttribute("aria-disabled", "true");
     try {
-      for (const row of chosen) await row.attack(setting, meters, policy);
+      for (const row of chosen) {
+        await row.attack(setting, meters, policy);
+        if (row !== chosen.at(-1)) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      }
     } finally {
       for (const button of buttons) button.removeAttribute("aria-disabled");
     }
@@ -60,11 +65,13 @@ class Row {
       showSide(side, report);
       if (side === "guarded") showEvidence(report, policy);
     }
+    const told = SIDES.map((side) => byId(`headline-${side}`).textContent);
+    byId("announcement").textContent = `${this.#attack.title}. With policy: ${told[0]}. Without: ${told[1]}.`;
   }
 
   #tell(side, state, text) {
     const place = this.#marks[side];
-    const who = side === "guarded" ? "with the policy" : "without a policy";
+    const who = side === "guarded" ? "with policy" : "without policy";
     place.dataset.state = state;
     place.textContent = text;
     place.title = `${who}: ${text}`;
@@ -119,6 +126,7 @@ function choose(element, { title, protection, why, wire }) {
   byId("protection").textContent = protection;
   byId("why").textContent = why;
   byId("wire").querySelector("code").textContent = wire;
+  byId("intro").hidden = true;
   for (const id of ["protection", "wire", "sides", "evidence"]) byId(id).hidden = false;
   for (const side of SIDES) {
     byId("sides").dataset[side] = "running";

@@ -62,7 +62,8 @@ export class Meter {
   draw(top) {
     const now = performance.now();
     const x = (at) => (WIDTH * (1 - (now - at) / WINDOW_MS)).toFixed(1);
-    const y = (ms) => (HEIGHT - 2 - ((HEIGHT - 4) * ms) / top).toFixed(1);
+    // Logarithmic: a jump from 1 to 2 ms is seen beside one to 400.
+    const y = (ms) => (HEIGHT - 2 - ((HEIGHT - 4) * Math.log1p(ms)) / Math.log1p(top)).toFixed(1);
     this.#graph.querySelector("polyline").setAttribute("points", this.#samples.map(({ at, ms }) => `${x(at)},${y(ms)}`).join(" "));
     const bands = this.#bands.map(({ from, to }) => {
       const band = document.createElementNS("http://www.w3.org/2000/svg", "rect");
@@ -80,7 +81,7 @@ export class Meter {
     const sorted = this.#samples.map(({ ms }) => ms).sort((a, b) => a - b);
     const tell = (name, text) => (this.#values(name).textContent = text);
     tell("answered", this.#answered.toLocaleString("en"));
-    tell("top", `top of scale ${shown(top)} ms`);
+    tell("top", `logarithmic, to ${shown(top)} ms`);
     if (sorted.length === 0) return;
     tell("last", shown(this.#samples.at(-1).ms));
     tell("median", shown(sorted[sorted.length >> 1]));

@@ -41,30 +41,37 @@ function ofMany({ connections, upgraded, status, held, dropped, ms }) {
 function letIn({ pongs, delivered, reached, unparsed, heard, sent }) {
   if (heard !== undefined) return `Let in: the page read ${plural(heard, "message")} and spoke`;
   if (pongs) return `Let in: ${plural(pongs, "ping")} answered`;
-  if (delivered && sent > 1 << 20) return `Let in: ${bytes(sent)} taken, passed on ${number(delivered)} times`;
-  if (delivered) return `Let in: passed on ${number(delivered)} times`;
+  if (reached === 1 && sent > 1 << 20) return `Let in: ${bytes(sent)} passed on to ${plural(delivered, "other")}`;
+  if (reached === 1) return `Let in: passed on to ${plural(delivered, "other")}`;
+  if (delivered) return `Let in: ${number(reached)} messages, each to ${plural(Math.round(delivered / reached), "other")}`;
   if (unparsed) return "Let in: its JSON parser gave up";
   return reached ? "Let in: it reached the application" : "Let in";
 }
 
 /** The names of what is measured, in the order in which it is shown. */
 export const FACTS = [
-  "verdict", "handshake", "upgraded", "still open", "ended", "page read", "reached the app", "passed on", "pongs sent", "bytes taken",
+  "verdict", "answer", "upgraded", "still open", "page read", "reached the app", "passed on", "pongs sent", "attacker sent",
   "memory, peak", "took",
 ];
 
+function answer({ upgraded, status, close, held }) {
+  if (!upgraded) return status ? `HTTP ${status}` : "none: dropped";
+  return `HTTP 101, ${close ? `then close ${close.code}` : held ? "still open" : "then dropped"}`;
+}
+
 /** What was measured: pairs of a name and a value. */
 export function facts(report) {
-  const { connections, upgraded, status, close, held, sent, pongs, reached, delivered, memory, ms, heard, verdict } = report;
+  const { connections, upgraded, held, sent, pongs, reached, delivered, memory, ms, heard, verdict } = report;
   const found = [];
   if (verdict) found.push(["verdict", verdict.count > 1 ? `${verdict.code} × ${verdict.count}` : verdict.code]);
   if (connections > 1) found.push(["upgraded", `${upgraded} of ${connections}`], ["still open", `${held}`]);
-  else found.push(["handshake", upgraded ? "HTTP 101" : status ? `HTTP ${status}` : "no answer"]);
-  if (connections === 1 && upgraded) found.push(["ended", close ? `close ${close.code}` : held ? "still open" : "dropped"]);
+  else found.push(["answer", answer(report)]);
   if (heard !== undefined) found.push(["page read", plural(heard, "message")]);
-  if (reached !== undefined) found.push(["reached the app", plural(reached, "message")], ["passed on", `${number(delivered)} times`]);
+  if (connections === 1 && reached !== undefined) {
+    found.push(["reached the app", plural(reached, "message")], ["passed on", `${number(delivered)} times`]);
+  }
   if (pongs) found.push(["pongs sent", number(pongs)]);
-  if (sent > 1024) found.push(["bytes taken", bytes(sent)]);
+  if (sent > 1024) found.push(["attacker sent", bytes(sent)]);
   if (memory !== undefined) found.push(["memory, peak", `+ ${bytes(memory)}`]);
   found.push(["took", duration(ms)]);
   return found;

@@ -75,7 +75,7 @@ export class Room {
     if (event === "echo") return this.#options.meter.end(data);
     if (event === "members") return this.#tellLink("open", `${data} here`);
     if (event === "welcome") return this.#welcome(data);
-    if (event === "removed") return this.#show(notice(`${data.user} was removed: ${data.code}, close ${data.close}`));
+    if (event === "removed") return this.#show(notice(`${data.user} removed: ${data.code}`));
     const { user } = this.#options;
     if (event === "said") return this.#show(line(data.name, data.text, data.name === user ? "own" : ""));
     // Only the plain server passes on what comes below here.

@@ -50,16 +50,15 @@ impl Chat {
     }
 
     fn receive(&mut self, message: &JsonMessage<'_>, server: &ServerHandle) {
-        let Some(user) = self.members.get(&message.conn).cloned() else { return };
         if message.event == "echo" {
-            self.guests.count(&user, 0);
             let _ = server.reply(message.conn, message.id, "echo", message.data);
             return;
         }
+        let Some(user) = self.members.get(&message.conn) else { return };
         let data: Value = serde_json::from_str(message.data).unwrap_or_default();
-        let said = json!({ "name": &*user, "text": data["text"] });
+        let said = json!({ "name": &**user, "text": data["text"] });
         tell(server, "said", &said);
-        self.guests.count(&user, self.members.len() as u64 - 1);
+        self.guests.count(user, self.members.len() as u64 - 1);
         if self.said.len() == KEPT {
             self.said.pop_front();
         }

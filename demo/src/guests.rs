@@ -20,7 +20,7 @@ pub(crate) struct Pass {
 /// What the application has seen of one user or peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Messages that reached the application.
+    /// Messages that reached the application; echoes, by which the page measures, are not counted.
     pub(crate) reached: u64,
     /// Messages that it passed on, counted once for each who got one.
     pub(crate) delivered: u64,

@@ -15,7 +15,7 @@ mod wire;
 
 use std::error::Error;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -124,8 +124,10 @@ async fn serve_pages(page: TcpListener, foreign: TcpListener, range: Arc<attack:
     let (own, other) = (page.local_addr()?, foreign.local_addr()?);
     let listener = tokio::net::TcpListener::from_std;
     let site = |own, other| Arc::new(web::Site { own, other, range: Arc::clone(&range) });
-    let bots = [(range.guarded, ""), (range.plain, r#""name":"bot","#)];
-    let [guarded, plain] = bots.map(|(server, claimed)| greet(server, &range, claimed));
+    let pass = range.guests.admit("bot").map_err(std::io::Error::other)?;
+    let claim = |token| wire::Claim { origin: range.origin.clone(), token };
+    let guarded = bot::chat(range.guarded, claim(Some(pass.token)), "");
+    let plain = bot::chat(range.plain, claim(None), r#""name":"bot","#);
     let page = axum::serve(listener(page)?, web::page(site(own, other)));
     let foreign = axum::serve(listener(foreign)?, web::foreign(site(other, own)));
     tokio::select! {
@@ -134,12 +136,6 @@ async fn serve_pages(page: TcpListener, foreign: TcpListener, range: Arc<attack:
         () = guarded => Ok(()),
         () = plain => Ok(()),
     }
-}
-
-/// A bot for `server`.
-async fn greet(server: SocketAddr, range: &attack::Range, claimed: &str) {
-    let token = range.guests.admit("bot").ok().map(|pass| pass.token);
-    bot::chat(server, wire::Claim { origin: range.origin.clone(), token }, claimed).await;
 }
 
 /// A server with the same policy and a certificate, and the text of that policy.

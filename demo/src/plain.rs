@@ -88,26 +88,19 @@ impl Plain {
             return; // pings are answered by tungstenite
         }
         let parsed = message.to_text().ok().and_then(|text| serde_json::from_str::<Value>(text).ok());
-        let mut room = self.room();
-        let is_echo = parsed.as_ref().is_some_and(|parsed| parsed["event"] == "echo");
-        let passed_on = if message.is_text() && parsed.is_none() {
-            None
-        } else if let Some(parsed) = parsed.filter(|_| is_echo) {
+        if let Some(parsed) = parsed.as_ref().filter(|parsed| parsed["event"] == "echo") {
             let echo = json!({ "event": "echo", "data": parsed["data"], "id": parsed["id"] });
             let _ = tell.send(Message::text(echo.to_string()));
-            Some(0)
-        } else {
-            let others = room.peers.iter().filter(|(peer, _)| **peer != from);
-            Some(others.filter(|(_, (tell, _))| tell.send(message.clone()).is_ok()).count() as u64)
-        };
-        let Some((_, tally)) = room.peers.get_mut(&from) else { return };
-        match passed_on {
-            None => tally.unparsed += 1,
-            Some(delivered) => {
-                tally.reached += 1;
-                tally.delivered += delivered;
-            }
+            return;
         }
+        let mut room = self.room();
+        let is_understood = message.is_binary() || parsed.is_some();
+        let others = room.peers.iter().filter(|(peer, _)| is_understood && **peer != from);
+        let delivered = others.filter(|(_, (tell, _))| tell.send(message.clone()).is_ok()).count();
+        let Some((_, tally)) = room.peers.get_mut(&from) else { return };
+        tally.reached += u64::from(is_understood);
+        tally.unparsed += u64::from(!is_understood);
+        tally.delivered += delivered as u64;
     }
 
     fn tell_members(&self) {
