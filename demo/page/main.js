@@ -12,8 +12,10 @@ const meters = {
   guarded: new Meter(byId("room-guarded").querySelector(".meter")),
   plain: new Meter(byId("room-plain").querySelector(".meter")),
 };
-const rooms = ["guarded", "plain"].map(
-  (kind) => new Room(byId(`room-${kind}`), { kind, server: setting[kind], user: setting.guest, meter: meters[kind] }),
+// The guarded chat is on the page's own port, beside the framework that serves the page.
+const servers = { guarded: setting.chat, plain: setting.plain };
+const rooms = Object.entries(servers).map(
+  ([kind, server]) => new Room(byId(`room-${kind}`), { kind, server, user: setting.guest, meter: meters[kind] }),
 );
 tellScale(meters);
 startAttacks(setting, meters, new PolicyView(setting));

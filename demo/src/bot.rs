@@ -38,7 +38,7 @@ async fn talk(socket: Socket, lines: &mut impl Iterator<Item = &'static &'static
     let Socket { mut sender, mut receiver, .. } = socket;
     let speak = async {
         let mut beat = interval(PACE);
-        while let Some(line) = lines.next() {
+        for line in lines {
             beat.tick().await;
             let text = format!(r#"{{"event":"say","data":{{{claimed}"text":"{line}"}}}}"#);
             if sender.text(&text).await.is_err() {

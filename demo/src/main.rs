@@ -10,6 +10,7 @@ mod guests;
 mod journal;
 mod plain;
 mod policy;
+mod port;
 mod web;
 mod wire;
 
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         say(USAGE);
         return ExitCode::SUCCESS;
     }
-    let port = match port(std::env::args().skip(1)) {
+    let port = match first_port(std::env::args().skip(1)) {
         Ok(port) => port,
         Err(message) => {
             eprintln!("{message}");
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 /// The first of five ports; 0: any.
-fn port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
+fn first_port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
     match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
         (None, ..) => Ok(0),
         (Some("--port"), Some(port), None) => match port.parse() {
@@ -98,9 +99,12 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
     });
     on_thread("plain", {
         let chat = Arc::clone(&range.plain_chat);
-        async move { Ok(chat.serve(tokio::net::TcpListener::from_std(plain)?).await) }
+        async move {
+            chat.serve(tokio::net::TcpListener::from_std(plain)?).await;
+            Ok(())
+        }
     })?;
-    on_thread("web", serve_pages(page, foreign, range))?;
+    on_thread("web", serve_pages(page, foreign, range, server.handle()))?;
     serve_tls(tls, Arc::clone(&guests), Arc::clone(&journal))?;
 
     say(&banner(&origin));
@@ -120,7 +124,12 @@ fn banner(origin: &str) -> String {
 }
 
 /// The pages and the bots, until the program ends.
-async fn serve_pages(page: TcpListener, foreign: TcpListener, range: Arc<attack::Range>) -> std::io::Result<()> {
+async fn serve_pages(
+    page: TcpListener,
+    foreign: TcpListener,
+    range: Arc<attack::Range>,
+    server: ServerHandle,
+) -> std::io::Result<()> {
     let (own, other) = (page.local_addr()?, foreign.local_addr()?);
     let listener = tokio::net::TcpListener::from_std;
     let site = |own, other| Arc::new(web::Site { own, other, range: Arc::clone(&range) });
@@ -128,7 +137,7 @@ async fn serve_pages(page: TcpListener, foreign: TcpListener, range: Arc<attack:
     let claim = |token| wire::Claim { origin: range.origin.clone(), token };
     let guarded = bot::chat(range.guarded, claim(Some(pass.token)), "");
     let plain = bot::chat(range.plain, claim(None), r#""name":"bot","#);
-    let page = axum::serve(listener(page)?, web::page(site(own, other)));
+    let page = axum::serve(port::Pages::beside(server, listener(page)?)?, web::page(site(own, other)));
     let foreign = axum::serve(listener(foreign)?, web::foreign(site(other, own)));
     tokio::select! {
         ended = page => ended,
@@ -201,11 +210,11 @@ fn drain_on(mut signals: Signals, servers: Vec<ServerHandle>) {
 
 #[cfg(test)]
 mod tests {
-    use super::port;
+    use super::first_port;
 
     #[test]
     fn a_port_leaves_room_for_four_more() {
-        let parsed = |line: &str| port(line.split_whitespace().map(str::to_owned));
+        let parsed = |line: &str| first_port(line.split_whitespace().map(str::to_owned));
         assert_eq!(parsed(""), Ok(0));
         assert_eq!(parsed("--port 8080"), Ok(8080));
         assert_eq!(parsed("--port 65531"), Ok(65531));

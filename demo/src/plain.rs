@@ -2,7 +2,7 @@
 //! libraries has it. It accepts, parses the JSON, and passes each message on to everybody else.
 //!
 //! It is not made worse than that: tungstenite's own limits (16 MiB a frame, 64 MiB a message) and its checks of RFC 6455
-//! are on, and so is the recursion limit of serde_json.
+//! are on, and so is the recursion limit of `serde_json`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ impl Plain {
         };
         let read = async {
             while let Some(Ok(message)) = source.next().await {
-                self.receive(peer, message, &tell);
+                self.receive(peer, &message, &tell);
             }
         };
         tokio::select! { () = write => {}, () = read => {} }
@@ -83,7 +83,7 @@ impl Plain {
         room.left.push_back((peer, tally));
     }
 
-    fn receive(&self, from: SocketAddr, message: Message, tell: &UnboundedSender<Message>) {
+    fn receive(&self, from: SocketAddr, message: &Message, tell: &UnboundedSender<Message>) {
         if !message.is_text() && !message.is_binary() {
             return; // pings are answered by tungstenite
         }

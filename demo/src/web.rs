@@ -1,5 +1,5 @@
-//! The page, by axum: its files, compiled in, and the buttons' requests. wsguard and the framework are neighbours in one
-//! process; neither knows of the other.
+//! The page, by axum: its files, compiled in, and the buttons' requests. Nothing here knows of the chat: see
+//! [`port`](crate::port).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use crate::attack::{ATTACKS, Range, Target};
+use crate::port::CHAT_PATH;
 
 /// The cookie that holds a guest's token: the policy's `token_sources` names it.
 const COOKIE_NAME: &str = "wsguard_demo";
@@ -33,10 +34,10 @@ pub(crate) struct Site {
 
 impl Site {
     fn content_security_policy(&self) -> String {
-        let (guarded, plain, other) = (self.range.guarded, self.range.plain, self.other);
+        let (own, guarded, plain, other) = (self.own, self.range.guarded, self.range.plain, self.other);
         format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-             connect-src 'self' ws://{guarded} ws://{plain}; frame-src http://{other}; frame-ancestors http://{other}; \
+             connect-src 'self' ws://{own} ws://{guarded} ws://{plain}; frame-src http://{other}; frame-ancestors http://{other}; \
              base-uri 'none'; form-action 'none'"
         )
     }
@@ -139,6 +140,7 @@ async fn setting(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response 
     });
     json_response(&json!({
         "guest": guest(&site, &headers),
+        "chat": format!("ws://{}{CHAT_PATH}", site.own),
         "guarded": format!("ws://{}/", range.guarded), "plain": format!("ws://{}/", range.plain),
         "foreign": format!("http://{}", site.other),
         "policy": range.policy, "tls_policy": range.tls_policy, "attacks": attacks.collect::<Vec<_>>(),

@@ -106,11 +106,11 @@ fn header(opcode: u8, len: usize) -> Vec<u8> {
     match len {
         0..=125 => header.push(0x80 | len as u8),
         126..=0xffff => {
-            header.push(0x80 | 126);
+            header.push(0x80 | 0x7e);
             header.extend((len as u16).to_be_bytes());
         }
         _ => {
-            header.push(0x80 | 127);
+            header.push(0x80 | 0x7f);
             header.extend((len as u64).to_be_bytes());
         }
     }

@@ -132,7 +132,7 @@ impl Range {
         if target == Target::Guarded {
             outcome.tally = tally;
         }
-        Some(report(&outcome, took, grown, verdict))
+        Some(report(&outcome, took, grown, verdict.as_ref()))
     }
 
     /// What the guarded server said since `mark` of somebody whom it did not let in.
@@ -234,7 +234,7 @@ async fn send(payload: &Payload, sender: &mut Sender) -> std::io::Result<()> {
     sender.barrier().await
 }
 
-fn report(outcome: &Outcome, took: Duration, grown: usize, verdict: Option<Value>) -> Value {
+fn report(outcome: &Outcome, took: Duration, grown: usize, verdict: Option<&Value>) -> Value {
     let Outcome { connections, upgraded, status, close, dropped, held, sent, pongs, tally } = outcome;
     json!({
         "connections": connections, "upgraded": upgraded, "status": status,
