@@ -12,10 +12,8 @@ const meters = {
   guarded: new Meter(byId("room-guarded").querySelector(".meter")),
   plain: new Meter(byId("room-plain").querySelector(".meter")),
 };
-// The guarded chat is on the page's own port, beside the framework that serves the page.
-const servers = { guarded: setting.chat, plain: setting.plain };
-const rooms = Object.entries(servers).map(
-  ([kind, server]) => new Room(byId(`room-${kind}`), { kind, server, user: setting.guest, meter: meters[kind] }),
+const rooms = Object.entries(meters).map(
+  ([kind, meter]) => new Room(byId(`room-${kind}`), { kind, server: setting[kind], user: setting.guest, meter }),
 );
 tellScale(meters);
 startAttacks(setting, meters, new PolicyView(setting));

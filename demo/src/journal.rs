@@ -86,14 +86,14 @@ impl Journal {
         *self.total.borrow()
     }
 
-    /// What was said after `mark` about `user`, once a verdict and its record are there or some time has passed.
-    pub(crate) async fn since(&self, mark: u64, user: Option<&str>) -> Vec<Entry> {
+    /// What was said after `mark` about `user`, once `least` verdicts and a record are there or some time has passed.
+    pub(crate) async fn since(&self, mark: u64, user: Option<&str>, least: usize) -> Vec<Entry> {
         let mut total = self.total.subscribe();
         let both = async {
             loop {
                 let found = self.about(mark, user);
                 let verdicts = found.iter().filter(|entry| matches!(entry, Entry::Verdict(_))).count();
-                if verdicts > 0 && found.len() > verdicts {
+                if verdicts >= least && found.len() > verdicts {
                     return;
                 }
                 if total.changed().await.is_err() {

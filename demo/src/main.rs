@@ -85,7 +85,7 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
     drain_on(Signals::new([SIGINT, SIGTERM])?, vec![server.handle(), tls.handle()]);
 
     let guests = Arc::new(Guests::default());
-    let range = Arc::new(attack::Range {
+    let attacker = Arc::new(attack::Attacker {
         guarded: server.address().parse()?,
         tls: tls.address().parse()?,
         plain: plain.local_addr()?,
@@ -98,13 +98,13 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
         turn: tokio::sync::Mutex::default(),
     });
     on_thread("plain", {
-        let chat = Arc::clone(&range.plain_chat);
+        let chat = Arc::clone(&attacker.plain_chat);
         async move {
             chat.serve(tokio::net::TcpListener::from_std(plain)?).await;
             Ok(())
         }
     })?;
-    on_thread("web", serve_pages(page, foreign, range, server.handle()))?;
+    on_thread("web", serve_pages(page, foreign, attacker, server.handle()))?;
     serve_tls(tls, Arc::clone(&guests), Arc::clone(&journal))?;
 
     say(&banner(&origin));
@@ -127,16 +127,16 @@ fn banner(origin: &str) -> String {
 async fn serve_pages(
     page: TcpListener,
     foreign: TcpListener,
-    range: Arc<attack::Range>,
+    attacker: Arc<attack::Attacker>,
     server: ServerHandle,
 ) -> std::io::Result<()> {
     let (own, other) = (page.local_addr()?, foreign.local_addr()?);
     let listener = tokio::net::TcpListener::from_std;
-    let site = |own, other| Arc::new(web::Site { own, other, range: Arc::clone(&range) });
-    let pass = range.guests.admit("bot").map_err(std::io::Error::other)?;
-    let claim = |token| wire::Claim { origin: range.origin.clone(), token };
-    let guarded = bot::chat(range.guarded, claim(Some(pass.token)), "");
-    let plain = bot::chat(range.plain, claim(None), r#""name":"bot","#);
+    let site = |own, other| Arc::new(web::Site { own, other, attacker: Arc::clone(&attacker) });
+    let pass = attacker.guests.admit("bot").map_err(std::io::Error::other)?;
+    let claim = |token| wire::Claim { origin: attacker.origin.clone(), token };
+    let guarded = bot::chat(attacker.guarded, claim(Some(pass.token)), "");
+    let plain = bot::chat(attacker.plain, claim(None), r#""name":"bot","#);
     let page = axum::serve(port::Pages::beside(server, listener(page)?)?, web::page(site(own, other)));
     let foreign = axum::serve(listener(foreign)?, web::foreign(site(other, own)));
     tokio::select! {

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::attack::{ATTACKS, Range, Target};
+use crate::attack::{ATTACKS, Attacker, Target};
 use crate::port::CHAT_PATH;
 
 /// The cookie that holds a guest's token: the policy's `token_sources` names it.
@@ -29,15 +29,15 @@ pub(crate) struct Site {
     pub(crate) own: SocketAddr,
     /// The other origin: of the page its foreign page, of the foreign page the page.
     pub(crate) other: SocketAddr,
-    pub(crate) range: Arc<Range>,
+    pub(crate) attacker: Arc<Attacker>,
 }
 
 impl Site {
     fn content_security_policy(&self) -> String {
-        let (own, guarded, plain, other) = (self.own, self.range.guarded, self.range.plain, self.other);
+        let (own, other, plain) = (self.own, self.other, self.attacker.plain);
         format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-             connect-src 'self' ws://{own} ws://{guarded} ws://{plain}; frame-src http://{other}; frame-ancestors http://{other}; \
+             connect-src 'self' ws://{own} ws://{other} ws://{plain}; frame-src http://{other}; frame-ancestors http://{other}; \
              base-uri 'none'; form-action 'none'"
         )
     }
@@ -114,7 +114,7 @@ async fn begin(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     if guest(&site, &headers).is_some() {
         return page.into_response();
     }
-    let Ok(pass) = site.range.guests.admit("guest") else {
+    let Ok(pass) = site.attacker.guests.admit("guest") else {
         return (StatusCode::INTERNAL_SERVER_ERROR, "the system has no randomness\n").into_response();
     };
     let cookie = format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", pass.token);
@@ -126,12 +126,12 @@ fn guest(site: &Site, headers: &HeaderMap) -> Option<String> {
     let cookies =
         headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(';'));
     let mut tokens = cookies.filter_map(|cookie| cookie.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='));
-    tokens.find_map(|token| site.range.guests.user(token))
+    tokens.find_map(|token| site.attacker.guests.user(token))
 }
 
 /// What the page has to know of this run.
 async fn setting(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    let range = &site.range;
+    let attacker = &site.attacker;
     let attacks = ATTACKS.iter().map(|attack| {
         json!({
             "id": attack.id, "title": attack.title, "protection": attack.protection, "why": attack.why,
@@ -140,10 +140,9 @@ async fn setting(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response 
     });
     json_response(&json!({
         "guest": guest(&site, &headers),
-        "chat": format!("ws://{}{CHAT_PATH}", site.own),
-        "guarded": format!("ws://{}/", range.guarded), "plain": format!("ws://{}/", range.plain),
+        "guarded": format!("ws://{}{CHAT_PATH}", site.own), "plain": format!("ws://{}/", attacker.plain),
         "foreign": format!("http://{}", site.other),
-        "policy": range.policy, "tls_policy": range.tls_policy, "attacks": attacks.collect::<Vec<_>>(),
+        "policy": attacker.policy, "tls_policy": attacker.tls_policy, "attacks": attacks.collect::<Vec<_>>(),
     }))
 }
 
@@ -156,7 +155,7 @@ async fn attack(State(site): State<Arc<Site>>, Path((id, target)): Path<(String,
     let Some(attack) = ATTACKS.iter().find(|attack| attack.id == id) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    match site.range.run(attack, target).await {
+    match site.attacker.run(attack, target).await {
         Some(report) => json_response(&report),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -164,11 +163,11 @@ async fn attack(State(site): State<Arc<Site>>, Path((id, target)): Path<(String,
 
 /// Where the journal stands, for an attack that the browser itself does.
 async fn mark(State(site): State<Arc<Site>>) -> Response {
-    json_response(&site.range.journal.mark().into())
+    json_response(&site.attacker.journal.mark().into())
 }
 
 async fn refused_since(State(site): State<Arc<Site>>, Path(mark): Path<u64>) -> Response {
-    json_response(&site.range.refused_since(mark).await)
+    json_response(&site.attacker.refused_since(mark).await)
 }
 
 fn json_response(value: &Value) -> Response {

@@ -42,11 +42,11 @@ const ATTACKS = [
     plain: /^Let in: passed on to [1-9]\d* others?$/,
   },
   {
-    id: "slow-handshake", code: "handshake_timeout", mark: "408", headline: /^All 20 ended: HTTP 408$/,
+    id: "slow-handshake", times: 20, code: "handshake_timeout", mark: "408", headline: /^All 20 ended: HTTP 408$/,
     option: "handshake_timeout_ms", plain: /^All 20 still held after \d+\.\d s$/,
   },
   {
-    id: "many-connections", code: "user_full", mark: "429", headline: /^4 let in, 8 refused: HTTP 429$/,
+    id: "many-connections", times: 8, code: "user_full", mark: "429", headline: /^4 let in, 8 refused: HTTP 429$/,
     option: "max_connections_per_user", plain: /^All 12 let in$/,
   },
   {
@@ -99,7 +99,7 @@ const ATTACKS = [
 ];
 
 /** What a browser writes to its console when a handshake is refused, which one of the attacks is meant to be. */
-const EXPECTED_ERROR = /^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/' failed: .*403/;
+const EXPECTED_ERROR = /^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/chat' failed: .*403/;
 
 let demo;
 let exited;
@@ -209,7 +209,7 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     assert.deepEqual(shown, ATTACKS.map(({ id }) => id));
   });
 
-  for (const { id, code, mark, headline, option, plain, plainRefuses = false, facts } of ATTACKS) {
+  for (const { id, code, mark, headline, option, plain, plainRefuses = false, times, facts } of ATTACKS) {
     await t.test(`attack: ${id}`, async () => {
       await attack(ada, id);
       const row = ada.locator(`[data-attack=${id}]`);
@@ -217,7 +217,7 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
       assert.equal(await row.locator("[data-side=guarded]").getAttribute("data-state"), "refused");
       assert.match(await ada.locator("#headline-guarded").textContent(), headline);
       const guarded = await factsOf(ada, "guarded");
-      assert.match(guarded.verdict, new RegExp(`^${code}( × \\d+)?$`));
+      assert.match(guarded.verdict, new RegExp(`^${code}${times ? ` × ${times}` : ""}$`));
       assert.match(await ada.locator("#record").textContent(), new RegExp(`^WARN wsguard::verdict: code=${code} ip=127\\.0\\.0\\.1 `));
       // The same record stands in the program's own log.
       assert.ok(output.includes(await ada.locator("#record").textContent()));
@@ -231,6 +231,18 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
       facts?.({ guarded, plain: await factsOf(ada, "plain") });
     });
   }
+
+  await t.test("the foreign page comes with the visitor's cookie, added by the browser", async () => {
+    const network = await ada.context().newCDPSession(ada);
+    await network.send("Network.enable");
+    const handshakes = [];
+    network.on("Network.webSocketWillSendHandshakeRequest", ({ request }) => handshakes.push(request.headers));
+    await attack(ada, "foreign-origin");
+    const own = url.slice(0, -1);
+    const toTheChat = handshakes.find(({ Host, Origin }) => own.endsWith(Host) && Origin !== own);
+    assert.match(toTheChat?.Cookie ?? "", /^wsguard_demo=[0-9a-f]{32}$/);
+    await network.detach();
+  });
 
   await t.test("the guarded chat tells who was removed, and hears nothing of what was refused", async () => {
     const said = (await bob.locator("#room-guarded .said li").allTextContents()).join("\n");
@@ -297,8 +309,8 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
 
   await t.test("no error in a console but the refused handshakes", () => {
     assert.deepEqual(errors.filter((error) => !EXPECTED_ERROR.test(error)), []);
-    // One by the button, one by the phone.
-    assert.equal(errors.length, 2, errors.join("\n"));
+    // Two by the buttons, one by the phone.
+    assert.equal(errors.length, 3, errors.join("\n"));
   });
 
   await t.test("Ctrl-C tells the open pages, and ends it", async () => {

@@ -93,8 +93,15 @@ struct Outcome {
     tally: Tally,
 }
 
+impl Outcome {
+    /// Verdicts that this must have brought.
+    fn refusals(&self) -> usize {
+        (self.connections - self.held).max(1) as usize
+    }
+}
+
 /// Runs attacks, one at a time.
-pub(crate) struct Range {
+pub(crate) struct Attacker {
     pub(crate) guarded: SocketAddr,
     pub(crate) tls: SocketAddr,
     pub(crate) plain: SocketAddr,
@@ -108,7 +115,7 @@ pub(crate) struct Range {
     pub(crate) turn: Mutex<()>,
 }
 
-impl Range {
+impl Attacker {
     /// Runs an attack, and tells what came of it. `None`: the system has no randomness for a token.
     pub(crate) async fn run(&self, attack: &Attack, target: Target) -> Option<Value> {
         let _turn = self.turn.lock().await;
@@ -123,7 +130,7 @@ impl Range {
         let verdict = match target {
             Target::Guarded => {
                 let user = (outcome.upgraded > 0).then_some(pass.user.as_str());
-                let entries = self.journal.since(mark, user).await;
+                let entries = self.journal.since(mark, user, outcome.refusals()).await;
                 Some(self.verdict(&entries))
             }
             Target::Plain => None,
@@ -137,7 +144,7 @@ impl Range {
 
     /// What the guarded server said since `mark` of somebody whom it did not let in.
     pub(crate) async fn refused_since(&self, mark: u64) -> Value {
-        self.verdict(&self.journal.since(mark, None).await)
+        self.verdict(&self.journal.since(mark, None, 1).await)
     }
 
     fn verdict(&self, entries: &[Entry]) -> Value {
