@@ -73,8 +73,9 @@ class Row {
     const place = this.#marks[side];
     const who = side === "guarded" ? "with policy" : "without policy";
     place.dataset.state = state;
-    place.textContent = text;
-    place.title = `${who}: ${text}`;
+    place.dataset.word = text;
+    const unseen = Object.assign(document.createElement("span"), { className: "unseen", textContent: `${who}: ` });
+    place.replaceChildren(unseen, text);
   }
 }
 

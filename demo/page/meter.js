@@ -28,6 +28,11 @@ export class Meter {
     return this.#last;
   }
 
+  /** The connection has ended: nothing that was asked on it is answered any more. */
+  forget() {
+    this.#asked.clear();
+  }
+
   /** It was not sent. */
   give(number) {
     this.#asked.delete(number);

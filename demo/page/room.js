@@ -5,6 +5,8 @@ const MOST_LETTERS = 160;
 const PACE_MS = 250;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
+// As often refused in a row, the program has ended or has forgotten this guest.
+const MOST_RETRIES = 5;
 
 export class Room {
   #socket;
@@ -54,6 +56,8 @@ export class Room {
     socket.onmessage = ({ data }) => (typeof data === "string" ? this.#receive(data) : this.#show(binary(data)));
     socket.onclose = ({ reason }) => {
       this.#failures += 1;
+      this.#options.meter.forget();
+      if (this.#failures > MOST_RETRIES) return this.#tellLink("closed", "disconnected: reload the page");
       this.#tellLink("closed", reason ? `closed: ${reason}` : "disconnected");
       setTimeout(() => this.#connect(), Math.min(FIRST_RETRY_MS * 2 ** (this.#failures - 1), LAST_RETRY_MS));
     };

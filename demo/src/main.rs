@@ -97,13 +97,7 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
         plain_chat: Arc::default(),
         turn: tokio::sync::Mutex::default(),
     });
-    on_thread("plain", {
-        let chat = Arc::clone(&attacker.plain_chat);
-        async move {
-            chat.serve(tokio::net::TcpListener::from_std(plain)?).await;
-            Ok(())
-        }
-    })?;
+    on_thread("plain", serve_plain(plain, Arc::clone(&attacker.plain_chat)))?;
     on_thread("web", serve_pages(page, foreign, attacker, server.handle()))?;
     serve_tls(tls, Arc::clone(&guests), Arc::clone(&journal))?;
 
@@ -121,6 +115,12 @@ fn banner(origin: &str) -> String {
          Everything stays on this machine (127.0.0.1). Ctrl-C ends it.\n\
          Below: what the guarded server logs of its attackers."
     )
+}
+
+/// The chat without a policy, until the program ends.
+async fn serve_plain(listener: TcpListener, chat: Arc<plain::Plain>) -> std::io::Result<()> {
+    chat.serve(tokio::net::TcpListener::from_std(listener)?).await;
+    Ok(())
 }
 
 /// The pages and the bots, until the program ends.
@@ -183,7 +183,7 @@ fn on_thread(name: &str, work: impl Future<Output = std::io::Result<()>> + Send 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let run = move || {
         if let Err(error) = runtime.block_on(work) {
-            eprintln!("the demo's page has ended: {error}");
+            eprintln!("a part of the demo has ended: {error}");
         }
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)

@@ -1,5 +1,5 @@
-//! The same chat without a policy, for comparison: a plain server on tungstenite, as the first example of most WebSocket
-//! libraries has it. It accepts, parses the JSON, and passes each message on to everybody else.
+//! The same chat without a policy, for comparison: a plain server on tungstenite, like the first example of most WebSocket
+//! libraries. It accepts, parses the JSON, and passes each message on to everybody else.
 //!
 //! It is not made worse than that: tungstenite's own limits (16 MiB a frame, 64 MiB a message) and its checks of RFC 6455
 //! are on, and so is the recursion limit of `serde_json`.

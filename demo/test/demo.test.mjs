@@ -129,6 +129,19 @@ async function firstUrl(lines) {
   return assert.fail("the demo did not say what to open");
 }
 
+test("a parent that ends it by SIGTERM is obeyed, and a port that is taken is named", async () => {
+  const child = spawn(PROGRAM, ["--port", "0"], { stdio: ["ignore", "pipe", "ignore"] });
+  const ended = once(child, "exit");
+  const port = new URL(await firstUrl(child.stdout)).port;
+  const second = spawn(PROGRAM, ["--port", port], { stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  second.stderr.on("data", (data) => (said += data));
+  assert.equal((await once(second, "exit"))[0], 1);
+  assert.match(said, new RegExp(`^the demo cannot start: cannot listen on 127\\.0\\.0\\.1:${port}: `));
+  child.kill("SIGTERM");
+  assert.deepEqual(await ended, [0, null]);
+});
+
 /** A window of its own: another guest. */
 async function visit(options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
@@ -213,7 +226,7 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     await t.test(`attack: ${id}`, async () => {
       await attack(ada, id);
       const row = ada.locator(`[data-attack=${id}]`);
-      assert.equal(await row.locator("[data-side=guarded]").textContent(), mark);
+      assert.equal(await row.locator("[data-side=guarded]").getAttribute("data-word"), mark);
       assert.equal(await row.locator("[data-side=guarded]").getAttribute("data-state"), "refused");
       assert.match(await ada.locator("#headline-guarded").textContent(), headline);
       const guarded = await factsOf(ada, "guarded");
