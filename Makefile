@@ -20,6 +20,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 demo:
+	@echo "Building the demo; the first time takes some minutes."
 	cargo build --release --locked -p wsguard-demo
 	$(TARGET)/release/wsguard-demo
 

@@ -79,24 +79,24 @@ impl Sender {
         self.raw(&frame).await
     }
 
-    /// A text frame whose header declares `len` bytes, and then those bytes: `before`, filling, `after`. Nothing of it is
-    /// held here, so that what memory grows by is the server's.
+    /// A text frame whose header declares `len` bytes, and then those bytes: `before`, filling (at least 16 KiB of it), `after`.
+    /// Nothing of it is held here, so that what memory grows by is the server's.
     pub(crate) async fn long_text(&mut self, len: usize, before: &str, after: &str) -> io::Result<()> {
-        const PIECE: usize = 16 * 1024;
+        const PIECE: usize = 16 * 1024; // a multiple of the mask's length
         self.raw(&header(TEXT, len)).await?;
-        let mut at = 0;
-        while at < len {
-            let end = (at + PIECE).min(len);
-            let letter = |index: usize| match (before.as_bytes().get(index), (len - index).checked_sub(1)) {
-                (Some(letter), _) => *letter,
-                (None, Some(left)) if left < after.len() => after.as_bytes()[after.len() - 1 - left],
-                _ => b'x',
-            };
-            let piece: Vec<u8> = (at..end).map(|index| letter(index) ^ MASK[index % 4]).collect();
-            self.raw(&piece).await?;
-            at = end;
+        let filling: Vec<u8> = masked(&[b'x'; PIECE]).collect();
+        let rest = len - before.len() - after.len();
+        // The mask goes on where the part before has ended.
+        let first = PIECE - before.len();
+        let begin = [before.as_bytes(), &[b'x'; PIECE][..first.min(rest)]].concat();
+        self.raw(&masked(&begin).collect::<Vec<u8>>()).await?;
+        let mut left = rest.saturating_sub(first);
+        while left >= PIECE {
+            self.raw(&filling).await?;
+            left -= PIECE;
         }
-        Ok(())
+        let end = [&[b'x'; PIECE][..left], after.as_bytes()].concat();
+        self.raw(&masked(&end).collect::<Vec<u8>>()).await
     }
 }
 

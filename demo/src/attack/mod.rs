@@ -21,7 +21,7 @@ use crate::{MEMORY, policy};
 pub(crate) use acts::ATTACKS;
 
 /// No attack takes longer than this.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(20);
 /// Slow handshakes are kept up for this long; the policy allows 2 s.
 const HOLD: Duration = Duration::from_secs(4);
 
