@@ -1,41 +1,103 @@
-// The attacks, each over a WebSocket of its own. What the server does about them is decided by its policy alone.
+// The buttons. The program attacks, because a browser's WebSocket sends nothing that is malformed; only the foreign page is
+// one that this browser loads. What is shown is what came back.
 
-// Longer than the server needs for anything it does here.
-const PATIENCE_MS = 8000;
+import { FACTS, facts, headline, isRefused, mark } from "./outcome.js";
 
-const say = (text) => JSON.stringify({ event: "say", data: { text } });
+const SIDES = ["guarded", "plain"];
+const FOREIGN_PATIENCE_MS = 8000;
+// Between two attacks in a row, so that eyes can follow.
+const PAUSE_MS = 400;
 
-const TORN = '{"event":"say","data":{"text":"hel';
-const UNKNOWN = '{"event":"make_admin","data":"me"}';
-const MISTYPED = '{"event":"say","data":{"text":42}}';
-const POISONED = '{"event":"say","data":{"__proto__":{"admin":true},"text":"hi"}}';
+const byId = (id) => document.getElementById(id);
+const json = async (path, options) => (await fetch(path, options)).json();
 
-/** Opens a socket, does `act` once it is open, and tells how it ended. */
-function observe(server, protocols, act = (socket) => socket.close()) {
-  return new Promise((resolve) => {
-    let opened = false;
-    const socket = new WebSocket(server, protocols);
-    const timer = setTimeout(() => {
-      socket.onclose = null;
-      socket.close();
-      resolve({ opened, stillOpen: true });
-    }, PATIENCE_MS);
-    socket.onopen = () => {
-      opened = true;
-      act(socket);
-    };
-    socket.onclose = ({ code, reason }) => {
-      clearTimeout(timer);
-      resolve({ opened, code, reason });
-    };
-  });
+export function startAttacks(setting, meters, policy) {
+  const all = byId("attack-all");
+  const rows = setting.attacks.map((attack) => new Row(attack));
+  byId("attacks").append(...rows.map(({ element }) => element));
+  all.textContent = `Run all ${rows.length}`;
+  const buttons = [all, ...rows.map(({ button }) => button)];
+
+  // One after the other: then it is clear whose verdict comes.
+  async function attack(chosen) {
+    for (const button of buttons) button.setAttribute("aria-disabled", "true");
+    try {
+      for (const row of chosen) {
+        await row.attack(setting, meters, policy);
+        if (row !== chosen.at(-1)) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      }
+    } finally {
+      for (const button of buttons) button.removeAttribute("aria-disabled");
+    }
+  }
+  const onPress = (button, chosen) =>
+    button.addEventListener("click", () => {
+      if (!button.hasAttribute("aria-disabled")) attack(chosen);
+    });
+  onPress(all, rows);
+  for (const row of rows) onPress(row.button, [row]);
+  followWidth();
 }
 
-/** An attack by someone who is let in: with a valid token, from the right page. */
-const inside = (act) => ({ server, token }) => observe(server, ["bearer", token], act);
+class Row {
+  #attack;
+  #marks;
 
-/** Loads the page of the foreign origin in a hidden frame and lets it try, with a valid token. */
-function fromForeignPage({ foreign, token }) {
+  constructor(attack) {
+    this.#attack = attack;
+    const row = byId("attack-row").content.cloneNode(true);
+    this.element = row.querySelector("li");
+    this.element.dataset.attack = attack.id;
+    this.button = row.querySelector("button");
+    row.querySelector(".title").textContent = attack.title;
+    row.querySelector(".protection").textContent = attack.protection;
+    this.#marks = Object.fromEntries(SIDES.map((side) => [side, row.querySelector(`[data-side=${side}]`)]));
+  }
+
+  async attack(setting, meters, policy) {
+    choose(this.element, this.#attack);
+    policy.mark(0);
+    for (const side of SIDES) this.#tell(side, "running", "…");
+    for (const side of SIDES) {
+      const end = meters[side].mark();
+      const report = await run(this.#attack, side, setting).finally(end);
+      this.#tell(side, isRefused(report) ? "refused" : "through", mark(report));
+      showSide(side, report);
+      if (side === "guarded") showEvidence(report, policy);
+    }
+    const told = SIDES.map((side) => byId(`headline-${side}`).textContent);
+    byId("announcement").textContent = `${this.#attack.title}. With policy: ${told[0]}. Without: ${told[1]}.`;
+  }
+
+  #tell(side, state, text) {
+    const place = this.#marks[side];
+    const who = side === "guarded" ? "with policy" : "without policy";
+    place.dataset.state = state;
+    place.dataset.word = text;
+    const unseen = Object.assign(document.createElement("span"), { className: "unseen", textContent: `${who}: ` });
+    place.replaceChildren(unseen, text);
+  }
+}
+
+function run(attack, side, setting) {
+  if (attack.id === "foreign-origin") return fromForeignPage(side, setting);
+  return json(`/attack/${attack.id}/${side}`, { method: "POST" });
+}
+
+/** Loads the page of the foreign origin in a hidden frame and lets it try. */
+async function fromForeignPage(side, { foreign, [side]: server }) {
+  const before = await json("/journal");
+  const began = performance.now();
+  const seen = await inFrame(foreign, { kind: "attack", server });
+  const ms = performance.now() - began;
+  const verdict = side === "guarded" ? await json(`/journal/${before}`) : null;
+  // A browser does not tell a page the status of a refused handshake: the server's verdict has it.
+  const status = seen.opened ? null : (verdict?.http ?? 0);
+  const { heard } = seen;
+  return { connections: 1, upgraded: Number(seen.opened), status, held: Number(seen.opened), heard: seen.opened ? heard : undefined, ms, verdict };
+}
+
+function inFrame(origin, order) {
   return new Promise((resolve) => {
     const frame = document.createElement("iframe");
     const end = (result) => {
@@ -44,90 +106,81 @@ function fromForeignPage({ foreign, token }) {
       frame.remove();
       resolve(result);
     };
-    const timer = setTimeout(() => end({ opened: false, stillOpen: true }), PATIENCE_MS);
-    function hear({ origin, source, data }) {
-      if (origin !== foreign || source !== frame.contentWindow) return;
-      if (data.kind === "ready") frame.contentWindow.postMessage({ kind: "attack", token }, foreign);
+    const timer = setTimeout(() => end({ opened: false }), FOREIGN_PATIENCE_MS);
+    function hear({ origin: from, source, data }) {
+      if (from !== origin || source !== frame.contentWindow) return;
+      if (data.kind === "ready") frame.contentWindow.postMessage(order, origin);
       if (data.kind === "result") end(data);
     }
     addEventListener("message", hear);
     frame.hidden = true;
     frame.title = "a page of a foreign origin";
-    frame.src = `${foreign}/`;
+    frame.src = `${origin}/`;
     document.body.append(frame);
   });
 }
 
-/**
- * Every attack: `wire` is the telling part of what is sent, `run` sends it and tells how the connection ended. `early`:
- * it is to be refused before the upgrade, where the server knows no user yet.
- */
-export const ATTACKS = [
-  {
-    id: "foreign-origin",
-    title: "Foreign page",
-    why: "A page of another origin connects with a token it stole; its Origin header, which it cannot forge, gives it away.",
-    wire: ({ foreign }) => `Origin: ${foreign}`,
-    early: true,
-    run: fromForeignPage,
-  },
-  {
-    id: "no-token",
-    title: "No token",
-    why: "A connection without a credential never becomes a WebSocket: who it is must be clear before the upgrade.",
-    wire: () => "new WebSocket(server)",
-    early: true,
-    run: ({ server }) => observe(server, []),
-  },
-  {
-    id: "oversize",
-    title: "Oversize",
-    why: "64 KiB where 4 KiB are allowed: the frame’s header alone decides, before one byte of it is kept.",
-    wire: () => '{"event":"say","data":{"text":"xxxxx…"}}',
-    run: inside((socket) => socket.send(say("x".repeat(64 * 1024)))),
-  },
-  {
-    id: "flood",
-    title: "Flood",
-    why: "300 valid messages at once: a burst passes, some are delayed, and what overflows ends the connection.",
-    wire: () => '{"event":"say",…} × 300',
-    run: inside((socket) => {
-      for (let sent = 0; sent < 300; sent += 1) socket.send(say(`flood ${sent}`));
-    }),
-  },
-  {
-    id: "malformed-json",
-    title: "Malformed JSON",
-    why: "A message that stops in the middle of its JSON is not guessed at: the handler never sees it.",
-    wire: () => TORN,
-    run: inside((socket) => socket.send(TORN)),
-  },
-  {
-    id: "unknown-event",
-    title: "Unknown event",
-    why: "“make_admin” is not in the policy’s list of events, so there is nothing it could reach.",
-    wire: () => UNKNOWN,
-    run: inside((socket) => socket.send(UNKNOWN)),
-  },
-  {
-    id: "wrong-schema",
-    title: "Wrong type",
-    why: "A number where the event’s schema says text: the application can rely on what it gets.",
-    wire: () => MISTYPED,
-    run: inside((socket) => socket.send(MISTYPED)),
-  },
-  {
-    id: "proto-key",
-    title: "__proto__ key",
-    why: "A key that poisons the prototypes of careless JavaScript is refused at any depth of the data.",
-    wire: () => POISONED,
-    run: inside((socket) => socket.send(POISONED)),
-  },
-  {
-    id: "binary-frame",
-    title: "Binary frame",
-    why: "This server speaks JSON in text frames; bytes of any other kind have no parser to confuse.",
-    wire: () => "de ad be ef",
-    run: inside((socket) => socket.send(new Uint8Array([0xde, 0xad, 0xbe, 0xef]))),
-  },
-];
+/** Shows what an attack is, before it has brought anything. */
+function choose(element, { title, protection, why, wire }) {
+  for (const other of element.parentElement.children) other.classList.toggle("chosen", other === element);
+  byId("result-title").textContent = title;
+  byId("protection").textContent = protection;
+  byId("why").textContent = why;
+  byId("wire").querySelector("code").textContent = wire;
+  byId("intro").hidden = true;
+  for (const id of ["protection", "wire", "sides", "evidence"]) byId(id).hidden = false;
+  for (const side of SIDES) {
+    byId("sides").dataset[side] = "running";
+    byId(`headline-${side}`).textContent = "…";
+  }
+  byId("facts").replaceChildren();
+  byId("policy-line").textContent = byId("record").textContent = "…";
+  placeResult();
+}
+
+function showSide(side, report) {
+  byId("sides").dataset[side] = isRefused(report) ? "refused" : "through";
+  byId(`headline-${side}`).textContent = headline(report);
+  for (const [name, value] of facts(report)) cell(name, side).textContent = value;
+}
+
+/** The cell of a fact; its row is made where it has none yet. */
+function cell(name, side) {
+  const body = byId("facts");
+  let row = [...body.rows].find(({ dataset }) => dataset.fact === name);
+  if (!row) {
+    row = document.createElement("tr");
+    row.dataset.fact = name;
+    const head = Object.assign(document.createElement("th"), { scope: "row", textContent: name });
+    const cells = SIDES.map((of) => {
+      const made = Object.assign(document.createElement("td"), { textContent: "–" });
+      made.dataset.side = of;
+      return made;
+    });
+    row.append(head, ...cells);
+    const after = [...body.rows].find(({ dataset }) => FACTS.indexOf(dataset.fact) > FACTS.indexOf(name));
+    body.insertBefore(row, after ?? null);
+  }
+  return row.querySelector(`[data-side=${side}]`);
+}
+
+function showEvidence({ verdict }, policy) {
+  const line = verdict?.line;
+  const text = policy.mark(line ?? 0, verdict?.tls);
+  byId("policy-line").textContent = text ? `line ${line}: ${text}` : "none needed: RFC 6455 itself forbids it";
+  byId("record").textContent = verdict?.record?.replace(/^\S+\s+/, "") ?? "sampled: this address has had many of these records lately";
+}
+
+// On a phone the result stands below the attack that was pressed, on a laptop beside all of them.
+const narrow = matchMedia("(max-width: 899px)");
+
+function placeResult() {
+  const result = byId("result");
+  const chosen = document.querySelector(".attacks .chosen");
+  if (narrow.matches && chosen) chosen.append(result);
+  else byId("middle").append(result);
+}
+
+function followWidth() {
+  narrow.addEventListener("change", placeResult);
+}

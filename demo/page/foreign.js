@@ -1,16 +1,20 @@
-// The page of another origin: tries to connect, with a token that works elsewhere, and reports what it saw.
+// The page of another origin: connects, listens for a while, says something, and reports what it could do. The browser adds
+// the visitor's cookie by itself.
 
-const { page, server } = document.body.dataset;
+const LISTEN_MS = 1500;
 
-addEventListener("message", ({ origin, data }) => {
-  if (origin !== page || data?.kind !== "attack") return;
+addEventListener("message", ({ source, origin, data }) => {
+  if (source !== parent || data?.kind !== "attack") return;
   let opened = false;
-  const socket = new WebSocket(server, ["bearer", data.token]);
+  let heard = 0;
+  const socket = new WebSocket(data.server);
   socket.onopen = () => {
     opened = true;
-    socket.close();
+    socket.send(JSON.stringify({ event: "say", data: { name: "foreign page", text: "I speak from another website." } }));
+    setTimeout(() => socket.close(), LISTEN_MS);
   };
-  socket.onclose = ({ code, reason }) => parent.postMessage({ kind: "result", opened, code, reason }, page);
+  socket.onmessage = () => (heard += 1);
+  socket.onclose = () => parent.postMessage({ kind: "result", opened, heard }, origin);
 });
 
-parent.postMessage({ kind: "ready" }, page);
+parent.postMessage({ kind: "ready" }, "*");

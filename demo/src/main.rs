@@ -1,44 +1,51 @@
-//! The demo: a chat on a wsguard server, and a page that attacks it for real.
+//! The demo: one chat on a wsguard server, the same chat on a server without a policy, and a page that attacks both.
 //!
-//! Three loopback ports: the page, the WebSocket server, and the page of a foreign origin. This file starts and ends
-//! them; [`policy`] is what the server enforces, [`chat`] the application, [`site`] and [`http`] serve the pages.
+//! This file starts and ends them. [`policy`] is what the guarded server enforces and [`chat`] its application; [`plain`] is
+//! the server without a policy; [`attack`] is what both are attacked with; [`web`] serves the page.
 
+mod attack;
+mod bot;
 mod chat;
-mod http;
+mod guests;
+mod journal;
+mod plain;
 mod policy;
-mod site;
-mod visits;
+mod port;
+mod web;
+mod wire;
 
 use std::error::Error;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
+use peak_alloc::PeakAlloc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsguard::{Drain, Handle, Options, Sent, Server};
+use wsguard::{Drain, Event, Handle, Options, Server};
 
 use crate::chat::Chat;
-use crate::visits::Visits;
+use crate::guests::Guests;
+use crate::journal::{Entry, Journal};
+
+/// Measures what an attack makes the memory of this process grow by.
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
 
 const USAGE: &str = "usage: wsguard-demo [--port N]
 
-  --port N   the page's port; the websocket server takes N+1, the foreign page N+2 (default: any free ports)";
+  --port N   the page's port; its servers take the four after it (default: any free ports)";
 
 /// How long connections may take to close at the end.
 const DRAIN_MS: u64 = 2000;
-/// How often the counters are looked at.
-const STATS_EVERY: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--help") {
         say(USAGE);
         return ExitCode::SUCCESS;
     }
-    wsguard::log_to_stderr();
-    let port = match port(std::env::args().skip(1)) {
+    let port = match first_port(std::env::args().skip(1)) {
         Ok(port) => port,
         Err(message) => {
             eprintln!("{message}");
@@ -54,13 +61,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The first of three ports; 0: any.
-fn port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
+/// The first of five ports; 0: any.
+fn first_port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
     match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
         (None, ..) => Ok(0),
         (Some("--port"), Some(port), None) => match port.parse() {
-            Ok(port @ (0 | 1024..=65533)) => Ok(port),
-            _ => Err(format!("--port: must be 1024 to 65533, or 0 for any\n\n{USAGE}")),
+            Ok(port @ (0 | 1024..=65531)) => Ok(port),
+            _ => Err(format!("--port: must be 1024 to 65531, or 0 for any\n\n{USAGE}")),
         },
         _ => Err(USAGE.to_owned()),
     }
@@ -68,41 +75,121 @@ fn port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
 
 fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let following = |offset| if port == 0 { 0 } else { port + offset };
-    let page = bind(port)?;
-    let foreign = bind(following(2))?;
-    let page_host = page.local_addr()?.to_string();
-    let foreign_host = foreign.local_addr()?.to_string();
+    let (page, foreign, plain) = (bind(port)?, bind(following(2))?, bind(following(3))?);
+    let origin = format!("http://{}", page.local_addr()?);
+    let journal = Journal::start()?;
 
-    let listen = format!("127.0.0.1:{}", following(1));
-    let options = policy::options(&format!("http://{page_host}"), &listen);
-    let shown = serde_json::to_string_pretty(&options)?;
-    let server = Server::start(Options::from_value(&options)?)?;
-    let signals = Signals::new([SIGINT, SIGTERM])?;
-    drain_on(signals, server.handle());
+    let policy = policy::text(&format!("127.0.0.1:{}", following(1)), &origin);
+    let server = Server::start(Options::from_json(&policy)?)?;
+    let (tls, tls_policy) = start_with_tls(&format!("127.0.0.1:{}", following(4)), &origin)?;
+    drain_on(Signals::new([SIGINT, SIGTERM])?, vec![server.handle(), tls.handle()]);
 
-    let visits = Arc::new(Visits::default());
-    let site = Arc::new(site::Site {
-        page_host: page_host.clone(),
-        foreign_host: foreign_host.clone(),
-        server_host: server.address().to_owned(),
-        policy: shown,
-        visits: Arc::clone(&visits),
+    let guests = Arc::new(Guests::default());
+    let attacker = Arc::new(attack::Attacker {
+        guarded: server.address().parse()?,
+        tls: tls.address().parse()?,
+        plain: plain.local_addr()?,
+        origin: origin.clone(),
+        policy,
+        tls_policy,
+        guests: Arc::clone(&guests),
+        journal: Arc::clone(&journal),
+        plain_chat: Arc::default(),
+        turn: tokio::sync::Mutex::default(),
     });
-    let of_foreign = Arc::clone(&site);
-    http::serve(page, page_host.clone(), move |path| site.page(path))?;
-    http::serve(foreign, foreign_host, move |path| of_foreign.foreign(path))?;
-    tell_stats(server.handle())?;
+    on_thread("plain", serve_plain(plain, Arc::clone(&attacker.plain_chat)))?;
+    on_thread("web", serve_pages(page, foreign, attacker, server.handle()))?;
+    serve_tls(tls, Arc::clone(&guests), Arc::clone(&journal))?;
 
-    say(&format!("wsguard demo: a chat to attack. Ctrl-C ends it.\n\n    open http://{page_host}/\n"));
-    let mut chat = Chat::new(visits);
+    say(&banner(&origin));
+    let mut chat = Chat::new(guests, journal);
     server.run(|event, server| Ok(chat.handle(&event, server)?));
     say("wsguard demo: ended.");
     Ok(())
 }
 
+fn banner(origin: &str) -> String {
+    format!(
+        "wsguard demo: a live chat, attacked with a policy and without.\n\n    \
+         open {origin}/\n\n\
+         Everything stays on this machine (127.0.0.1). Ctrl-C ends it.\n\
+         Below: what the guarded server logs of its attackers."
+    )
+}
+
+/// The chat without a policy, until the program ends.
+async fn serve_plain(listener: TcpListener, chat: Arc<plain::Plain>) -> std::io::Result<()> {
+    chat.serve(tokio::net::TcpListener::from_std(listener)?).await;
+    Ok(())
+}
+
+/// The pages and the bots, until the program ends.
+async fn serve_pages(
+    page: TcpListener,
+    foreign: TcpListener,
+    attacker: Arc<attack::Attacker>,
+    server: Handle,
+) -> std::io::Result<()> {
+    let (own, other) = (page.local_addr()?, foreign.local_addr()?);
+    let listener = tokio::net::TcpListener::from_std;
+    let site = |own, other| Arc::new(web::Site { own, other, attacker: Arc::clone(&attacker) });
+    let pass = attacker.guests.admit("bot").map_err(std::io::Error::other)?;
+    let claim = |token| wire::Claim { origin: attacker.origin.clone(), token };
+    let guarded = bot::chat(attacker.guarded, claim(Some(pass.token)), "");
+    let plain = bot::chat(attacker.plain, claim(None), r#""name":"bot","#);
+    let page = axum::serve(port::Pages::beside(server, listener(page)?)?, web::page(site(own, other)));
+    let foreign = axum::serve(listener(foreign)?, web::foreign(site(other, own)));
+    tokio::select! {
+        ended = page => ended,
+        ended = foreign => ended,
+        () = guarded => Ok(()),
+        () = plain => Ok(()),
+    }
+}
+
+/// A server with the same policy and a certificate, and the text of that policy.
+fn start_with_tls(listen: &str, origin: &str) -> Result<(Server, String), Box<dyn Error>> {
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    // Read at the start and never again, so the folder may go.
+    let folder = tempfile::tempdir()?;
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, certified.cert.pem())?;
+    std::fs::write(&key, certified.signing_key.serialize_pem())?;
+    let policy = policy::text(listen, origin);
+    let policy = policy::with_tls(&policy, &cert.to_string_lossy(), &key.to_string_lossy());
+    Ok((Server::start(Options::from_json(&policy)?)?, policy))
+}
+
+/// Nobody chats over TLS here, because no browser knows the certificate: only its verdicts are told.
+fn serve_tls(server: Server, guests: Arc<Guests>, journal: Arc<Journal>) -> std::io::Result<()> {
+    let run = move || {
+        server.run(|event, server| match event {
+            Event::Upgrade(upgrade) => Ok(chat::authenticate(&guests, upgrade, server)?),
+            Event::Violation(violation) => {
+                journal.add(Entry::Verdict(violation.clone()));
+                Ok(())
+            }
+            _ => Ok(()),
+        });
+    };
+    std::thread::Builder::new().name("tls".to_owned()).spawn(run).map(drop)
+}
+
 fn bind(port: u16) -> Result<TcpListener, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))
+}
+
+/// Runs `work` on a thread of its own, so that what is measured on one server does not wait for the other.
+fn on_thread(name: &str, work: impl Future<Output = std::io::Result<()>> + Send + 'static) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let run = move || {
+        if let Err(error) = runtime.block_on(work) {
+            eprintln!("a part of the demo has ended: {error}");
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }
 
 /// Prints, where somebody still reads.
@@ -111,46 +198,30 @@ fn say(text: &str) {
 }
 
 /// The first signal drains, which ends [`run`]; a second one ends at once.
-fn drain_on(mut signals: Signals, server: Handle) {
+fn drain_on(mut signals: Signals, servers: Vec<Handle>) {
     std::thread::spawn(move || {
         for (earlier, signal) in signals.forever().enumerate() {
             if earlier > 0 {
                 std::process::exit(128 + signal);
             }
-            server.drain(Drain { timeout_ms: DRAIN_MS, ..Drain::default() });
+            for server in &servers {
+                server.drain(Drain { timeout_ms: DRAIN_MS, ..Drain::default() });
+            }
         }
     });
 }
 
-/// Sends the counters to everyone who watches, whenever they have changed.
-fn tell_stats(server: Handle) -> std::io::Result<()> {
-    let tell = move || {
-        let mut told = serde_json::Value::Null;
-        loop {
-            let stats = chat::stats(&server);
-            if stats != told {
-                if server.room(chat::VERDICTS).emit("stats", &stats).is_ok_and(Sent::is_closed) {
-                    return; // the server has stopped
-                }
-                told = stats;
-            }
-            std::thread::sleep(STATS_EVERY);
-        }
-    };
-    std::thread::Builder::new().name("stats".to_owned()).spawn(tell).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::port;
+    use super::first_port;
 
     #[test]
-    fn a_port_leaves_room_for_two_more() {
-        let parsed = |line: &str| port(line.split_whitespace().map(str::to_owned));
+    fn a_port_leaves_room_for_four_more() {
+        let parsed = |line: &str| first_port(line.split_whitespace().map(str::to_owned));
         assert_eq!(parsed(""), Ok(0));
         assert_eq!(parsed("--port 8080"), Ok(8080));
-        assert_eq!(parsed("--port 65533"), Ok(65533));
-        for wrong in ["--port", "--port x", "--port 80", "--port 65534", "--port 1 2", "8080"] {
+        assert_eq!(parsed("--port 65531"), Ok(65531));
+        for wrong in ["--port", "--port x", "--port 80", "--port 65532", "--port 1 2", "8080"] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }
