@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::bell::lock;
-use crate::run;
+use crate::lock::lock;
 
 static ENDING: AtomicBool = AtomicBool::new(false);
 
@@ -80,11 +79,9 @@ pub(crate) fn busy_threads(py: Python<'_>) -> PyResult<Vec<u64>> {
     Ok(others)
 }
 
-/// The interpreter is about to end: from here on no handler is called.
-#[pyfunction]
-pub(crate) fn begin_ending() {
+/// From here on no handler is called.
+pub(crate) fn begin() {
     ENDING.store(true, Ordering::Release);
-    run::wake_all();
 }
 
 /// In a child of `fork` there are no other threads.

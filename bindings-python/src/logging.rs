@@ -12,8 +12,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::bell::lock;
 use crate::fork;
+use crate::lock::lock;
 
 /// Records beyond this are counted instead of kept.
 const MAX_RECORDS: usize = 4096;

@@ -61,7 +61,7 @@ class InvalidArgument(Error, ValueError):
 
 
 class UsageError(Error, RuntimeError):
-    """Not here, or not now: ``not_started``, ``started``, ``stopped``, ``forked``, ``no_event_loop``,
+    """Not here, or not now: ``not_started``, ``already_started``, ``stopped``, ``forked``, ``no_event_loop``,
     ``running_event_loop``, ``logging`` or ``monkey_patched``."""
 
 

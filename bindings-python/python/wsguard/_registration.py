@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from . import _handlers, _log, _wsguard
+from . import _handlers, _log
 from ._contract import Contract, options_text
 from ._errors import ConfigError, UsageError
 from ._wsguard import Close, Connection, NativeServer, Request, Violation
@@ -57,7 +57,9 @@ class Registry(NativeServer):
             stated["events"] = events
         self._options = stated
         self._calls: dict[str, Callable[..., Any]] = {}
-        _wsguard.check_options(options_text(self._all_options()))
+        # `@server.authenticate` may still follow: then `auth` is "callback". Where no handler adds to the policy, the
+        # one that is compiled here starts.
+        self._compile(options_text({**self._all_options(), "auth": stated.get("auth", "callback")}))
         #: The descriptor that was taken over: its number may be anything else's by now.
         self._taken: str | None = None
 
@@ -168,7 +170,7 @@ class Registry(NativeServer):
     def _check_not_running(self) -> None:
         self._check_own_process()
         if self._is_running:
-            raise UsageError("the server was started already", code="started")
+            raise UsageError("the server was started already", code="already_started")
 
     def _check_own_process(self) -> None:
         if self._is_forked:

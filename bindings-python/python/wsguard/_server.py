@@ -14,7 +14,7 @@ from . import _drain, _log, _loops, _signals
 from ._audience import Audience
 from ._contract import options_text
 from ._errors import UsageError
-from ._looping import Looping
+from ._on_loop import OnLoop
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._options import Options
 
 
-class Server(Looping):
+class Server(OnLoop):
     """A WebSocket server. Options are the policy; see the README's table, which is the same in every language.
 
     ::
@@ -203,7 +203,7 @@ class Server(Looping):
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
         # Of two threads that start it one does.
         if not self._starting.acquire(blocking=False):
-            raise UsageError("the server is being started already", code="started")
+            raise UsageError("the server is being started already", code="already_started")
         try:
             self._check_not_running()
             self._start_with(loop, self._options_to_start())

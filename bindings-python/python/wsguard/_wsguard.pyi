@@ -4,7 +4,7 @@ from asyncio import Future, Task
 from collections.abc import Callable
 from datetime import datetime
 from types import GenericAlias, TracebackType
-from typing import Any, Generic, Literal, TypeAlias, final
+from typing import Any, Final, Generic, Literal, TypeAlias, final
 
 from typing_extensions import Self, TypeVar, disjoint_base
 
@@ -26,7 +26,6 @@ __all__ = [
     "Violation",
     "begin_ending",
     "busy_threads",
-    "check_options",
     "dumps",
     "end_of_records",
     "forked",
@@ -45,7 +44,6 @@ VERSION: str
 #: What an application keeps with a connection.
 _Data = TypeVar("_Data", default=Any)
 
-def check_options(options: str) -> int: ...
 def policy_in_force(options: str) -> str: ...
 def dumps(value: Any, /) -> str: ...
 def loads(text: str, /) -> Any: ...
@@ -204,36 +202,39 @@ class Message:
 
 @final
 class Violation:
-    """A verdict against a peer. A flood of them is sampled; ``Server.stats()`` counts every one."""
+    """A verdict against a peer. A flood of them is sampled; ``Server.stats()`` counts every one. A ``match`` statement
+    takes the fields in the order of ``__match_args__``, which is the same in every language."""
+
+    __match_args__: Final = ("code", "close_code", "http_status", "ip", "user", "conn_id", "event", "detail")
 
     @property
     def code(self) -> VerdictCode:
-        """The verdict."""
+        """The stable name of the verdict: ``"origin_denied"``."""
+    @property
+    def close_code(self) -> int | None:
+        """The close code of the verdict; ``None`` before the 101."""
+    @property
+    def http_status(self) -> int | None:
+        """The HTTP status of the verdict; ``None`` after the 101."""
     @property
     def ip(self) -> str | None:
-        """The client's address."""
+        """The client's address; ``None`` on a Unix socket without a proxy."""
     @property
     def user(self) -> str | None:
-        """The user, after authentication."""
-    @property
-    def conn(self) -> Connection | None:
-        """The connection, after the 101 and while it has not ended."""
+        """The user; ``None`` before authentication, and for anonymous sessions."""
     @property
     def conn_id(self) -> str | None:
-        """Its id, after the 101."""
+        """The id of the connection; ``None`` before the 101."""
     @property
     def event(self) -> str | None:
         """The event of the message, escaped and cut to 64 characters."""
     @property
     def detail(self) -> str:
-        """What was wrong, in the words of the log record: the option or header, the limit, the place in the data. At
-        most 256 characters, none of them a control character."""
+        """The cause, in the words of the log record: the option or header, the limit, the place in the data. At most
+        256 characters, none of them a control character."""
     @property
-    def close_code(self) -> int | None:
-        """The close code of the verdict, after the 101."""
-    @property
-    def http_status(self) -> int | None:
-        """The usual HTTP status of the verdict, before the 101."""
+    def conn(self) -> Connection | None:
+        """The connection; ``None`` before the 101, and after its end."""
 
 @final
 class Connection(Generic[_Data]):
@@ -335,12 +336,8 @@ class Connection(Generic[_Data]):
     def __aiter__(self) -> Self:
         """The messages, until the connection has ended."""
     def __anext__(self) -> Wait[Any]: ...
-    def _settled(self, task: Task[Any]) -> None: ...
-    def _stopped_reading(self, task: Task[Any]) -> None: ...
-    def _let_go(self) -> None: ...
-    def _wake(self) -> None: ...
 
-_Looping: TypeAlias = tuple[
+_LoopCalls: TypeAlias = tuple[
     Callable[[], Future[Any]],
     Callable[..., Any],
     Callable[[], object],
@@ -369,15 +366,15 @@ class NativeServer:
         """Reads certificate and key again; a bad pair keeps the old one, and raises ``ConfigError``."""
     def stats(self) -> Stats:
         """The counters now."""
-    def _open_bell(self) -> int | None: ...
-    def _close_bell(self) -> None: ...
-    def _start(self, options: str, handlers: dict[str, Any], looping: _Looping | None) -> None: ...
+    def _compile(self, options: str) -> None: ...
+    def _open_notifier(self) -> int | None: ...
+    def _close_notifier(self) -> None: ...
+    def _start(self, options: str, handlers: dict[str, Any], loop_calls: _LoopCalls | None) -> None: ...
     def _deliver(self) -> None: ...
     def _wait(self) -> bool: ...
     def _run(self, signals: bool) -> None: ...
     def _end(self) -> bool: ...
     def _wake_waits(self) -> None: ...
-    def _look_after_handshakes(self) -> None: ...
     @property
     def _is_running(self) -> bool: ...
     @property

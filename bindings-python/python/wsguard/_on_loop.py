@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: The servers that were started on a loop, for a child of ``fork``.
 #: By identity: a class of an application need not be hashable.
-_on_loops: weakref.WeakValueDictionary[int, Looping] = weakref.WeakValueDictionary()
+_on_loops: weakref.WeakValueDictionary[int, OnLoop] = weakref.WeakValueDictionary()
 
 
 def forked() -> None:
@@ -35,7 +35,7 @@ def forked() -> None:
                 server._loop.call_soon(server._tell_child)
 
 
-class Looping(Registry):
+class OnLoop(Registry):
     """A server that may deliver on an event loop."""
 
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
@@ -48,7 +48,7 @@ class Looping(Registry):
         self._stopped: _tasks.Stopped | None = None
 
     def _start_on(self, loop: asyncio.AbstractEventLoop, text: str, handlers: dict[str, Any]) -> None:
-        self._watched = self._open_bell()
+        self._watched = self._open_notifier()
         # Held by the loop alone: when it goes while it is watched, the loop was closed under the server.
         deliver = functools.partial(self._deliver)
         if self._watched is not None:
@@ -57,7 +57,7 @@ class Looping(Registry):
                 self._watch = weakref.ref(deliver, self._on_loop_closed)
             except NotImplementedError:  # a proactor loop (Windows): a thread waits instead
                 self._watched = None
-                self._close_bell()
+                self._close_notifier()
         del deliver
         deliver_soon = functools.partial(loop.call_soon, self._deliver)
         self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), set()
@@ -70,7 +70,7 @@ class Looping(Registry):
             raise
         _on_loops[id(self)] = self
         if self._watched is None:
-            threading.Thread(target=self._ring_loop, args=(loop,), name="wsguard-wait", daemon=True).start()
+            threading.Thread(target=self._notify_loop, args=(loop,), name="wsguard-wait", daemon=True).start()
         # The core rings for what comes after the first look.
         deliver_soon()
 
@@ -78,7 +78,7 @@ class Looping(Registry):
         """Nothing of an earlier run is waited for in the next."""
         self._loop = self._stopped = None
 
-    def _ring_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _notify_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while self._wait():
                 loop.call_soon_threadsafe(self._deliver)
