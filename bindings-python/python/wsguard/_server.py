@@ -216,8 +216,7 @@ class Server(OnLoop):
         return self._policy()
 
     def _start_with(self, loop: asyncio.AbstractEventLoop | None, options: dict[str, Any]) -> None:
-        _log.log_to_stderr()
-        _log.start_writer()
+        _log.begin()
         self._drains_until = None
         text, handlers = options_text(options), self._handlers()
         if loop is None:
