@@ -15,7 +15,7 @@ use crate::errors;
 use crate::futures::Futures;
 use crate::lock::lock;
 
-/// Has nothing to wait for.
+/// What `Connection` returns for `await` where nobody has to wait.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 pub(crate) struct Done;
@@ -96,7 +96,7 @@ struct Wait {
     is_over: bool,
 }
 
-/// Waits for something of a connection.
+/// What `Connection` returns for `await` where somebody has to wait. A coroutine for asyncio and anyio.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 pub(crate) struct Awaiting {

@@ -105,7 +105,7 @@ fn is_integer(value: &Bound<'_, PyAny>) -> bool {
 
 #[pymethods]
 impl Connection {
-    /// The id, unique for the server's life; the one in the log.
+    /// The id, as the log has it. It is unique while the server runs.
     #[getter(id)]
     fn get_id(&self) -> String {
         self.id.to_string()
@@ -117,25 +117,25 @@ impl Connection {
         self.ip.map(|ip| ip.to_string())
     }
 
-    /// The user, where authentication names one.
+    /// The user; `None` for an anonymous session, and without authentication.
     #[getter(user)]
     fn get_user(&self) -> Option<&str> {
         self.user_name()
     }
 
-    /// The request path.
+    /// The path of the request target.
     #[getter(path)]
     fn get_path(&self) -> &str {
         &self.path
     }
 
-    /// The subprotocol of the 101.
+    /// The subprotocol that the handshake selected; `None` where it selected none.
     #[getter(subprotocol)]
     fn get_subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// The application's own: what `Accept(data=...)` carried, until it is set.
+    /// An object of the application's. It starts as `Accept(data=...)`, else as `None`.
     #[getter(data)]
     fn get_data(&self, py: Python<'_>) -> Py<PyAny> {
         self.kept_data(py).unwrap_or_else(|| py.None())
@@ -146,20 +146,21 @@ impl Connection {
         self.keep_data(data);
     }
 
-    /// Whether something may still be sent to it: not after `close`, a failed handler or `disconnect_user`.
+    /// `True` while it takes messages: no longer after `close`, `disconnect_user` or a failed handler, even while
+    /// `closed` is still `None`.
     #[getter(is_open)]
     fn get_is_open(&self, py: Python<'_>) -> PyResult<bool> {
         self.checked(py)?;
         Ok(self.is_open())
     }
 
-    /// How it ended; `None` while it has not.
+    /// How it ended; `None` before its end.
     #[getter(closed)]
     fn get_closed(&self, py: Python<'_>) -> Option<Py<Close>> {
         self.with_state(|state| state.closed.as_ref().map(|close| close.clone_ref(py)))
     }
 
-    /// The message that is handled now (`json`); `None` outside a handler.
+    /// The message that a handler handles now (`json`); `None` outside a handler.
     #[getter(message)]
     fn get_message(&self, py: Python<'_>) -> PyResult<Option<Message>> {
         // Copied first: making the record runs Python.
@@ -167,21 +168,22 @@ impl Connection {
         current.map(|current| current.message(py)).transpose()
     }
 
-    /// Sends a message: `str` as text, bytes as binary. It is on its way at once; awaiting waits for room.
+    /// Sends a message (`raw`): `str` as text, bytes as binary. Awaiting waits until the peer has read it.
     #[pyo3(signature = (message, /))]
     fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let result = slf.get().push(message)?;
         Self::awaitable(slf, result)
     }
 
-    /// Sends a message; `"sent"`, `"queued"` or `"closed"`.
+    /// Sends a message (`raw`), and returns `"sent"`, `"queued"` or `"closed"`. It raises what `send` raises, except
+    /// `ConnectionClosed`.
     #[pyo3(signature = (message, /))]
     fn send_nowait<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, PyString>> {
         let result = self.push(message)?;
         self.status(message.py(), result)
     }
 
-    /// Emits an event (`json`).
+    /// Emits an event (`json`): `{"event": …, "data": …, "status": "ok"}`. Awaiting waits until the peer has read it.
     #[pyo3(signature = (event, data = None, /))]
     fn emit(slf: &Bound<'_, Self>, event: &str, data: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let none = slf.py().None().into_bound(slf.py());
@@ -189,7 +191,8 @@ impl Connection {
         Self::awaitable(slf, result)
     }
 
-    /// Emits an event (`json`); `"sent"`, `"queued"` or `"closed"`.
+    /// Emits an event (`json`), and returns `"sent"`, `"queued"` or `"closed"`. It raises what `emit` raises, except
+    /// `ConnectionClosed`.
     #[pyo3(signature = (event, data = None, /))]
     fn emit_nowait<'py>(
         &self,
@@ -202,7 +205,8 @@ impl Connection {
         self.status(py, result)
     }
 
-    /// Emits an event in reply to the message that is handled now, or to the one of `id`.
+    /// Emits an event (`json`) with the `id` of the message that a handler handles now, or with the given one. As
+    /// `emit` otherwise.
     #[pyo3(signature = (event, data = None, /, *, id = None))]
     fn reply(
         slf: &Bound<'_, Self>,
@@ -215,7 +219,7 @@ impl Connection {
         Self::awaitable(slf, result)
     }
 
-    /// As `reply`; `"sent"`, `"queued"` or `"closed"`.
+    /// Replies (`json`), and returns `"sent"`, `"queued"` or `"closed"`. As `reply` otherwise.
     #[pyo3(signature = (event, data = None, /, *, id = None))]
     fn reply_nowait<'py>(
         &self,
@@ -229,7 +233,7 @@ impl Connection {
         self.status(py, result)
     }
 
-    /// Enters a room. A connection leaves its rooms when it closes.
+    /// Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
     #[pyo3(signature = (room, /))]
     fn join(&self, py: Python<'_>, room: &str) -> PyResult<()> {
         self.checked(py)?;
@@ -237,14 +241,15 @@ impl Connection {
         self.outcome(py, joined).map(drop)
     }
 
-    /// Leaves a room.
+    /// Leaves a room. It raises what `join` raises.
     #[pyo3(signature = (room, /))]
     fn leave(&self, py: Python<'_>, room: &str) -> PyResult<()> {
         self.checked(py)?;
         self.outcome(py, self.shared.handle.leave(self.id, room)).map(drop)
     }
 
-    /// Starts the closing handshake; nothing happens when it is closed already.
+    /// Starts the closing handshake. From here on none of its messages reaches a handler, and it sends nothing. A
+    /// second call does nothing.
     #[pyo3(signature = (code = None, reason = ""))]
     fn close(slf: &Bound<'_, Self>, code: Option<&Bound<'_, PyAny>>, reason: &str) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
@@ -264,18 +269,20 @@ impl Connection {
         }
     }
 
-    /// Waits until it has ended; gives how.
+    /// Waits until it has ended, and returns how.
     fn wait_closed(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         slf.get().checked(slf.py())?;
         Awaiting::of(slf.py(), slf, &waits::END)
     }
 
-    /// Waits for the next message. Until the task that calls it has ended, messages come here instead of to handlers.
+    /// Waits for the next message: `str` or `bytes` in `raw`, `Message` in `json`. Until the task that calls it has
+    /// ended, it gets the messages instead of the handlers.
     fn recv(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Self::iterate(slf)?;
         Awaiting::of(slf.py(), slf, &waits::MESSAGE)
     }
 
+    /// Iterates over the messages, as `recv` gives them, until the connection has ended.
     fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         Self::iterate(slf)?;
         Ok(slf.clone())

@@ -14,15 +14,15 @@ const MAX_USER_BYTES: usize = 256;
 /// it is 1973: no application means either.
 const SECONDS_OF_NOW: u64 = 1_000_000_000;
 
-/// A session the application grants.
+/// Accepts a handshake: the answer of `@server.authenticate`.
 #[pyclass(frozen, get_all, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Accept {
-    /// Shares limits and can be disconnected by name; `None`: no user.
+    /// The name of the user; `None` for an anonymous session.
     pub(crate) user: Option<String>,
     /// What `Connection.data` starts with.
     pub(crate) data: Py<PyAny>,
-    /// When the session ends, in milliseconds since the Unix epoch.
+    /// The end of the session, in milliseconds since the Unix epoch; `None`: it does not end.
     pub(crate) expires_at_ms: Option<u64>,
 }
 
@@ -67,7 +67,7 @@ impl Accept {
         Self::make(py, Some(name.to_owned()), data, expires_at_ms, expires_at)
     }
 
-    /// A session without a user: limits per user do not apply to it, and `disconnect_user` does not find it.
+    /// Accepts without a user: limits per user do not apply, and `disconnect_user` does not find the session.
     #[classmethod]
     #[pyo3(signature = (data = None, *, expires_at_ms = None, expires_at = None))]
     fn anonymous(
@@ -127,7 +127,7 @@ fn unix_ms(at: &Bound<'_, PyAny>) -> PyResult<u64> {
     Ok((seconds * 1000.0) as u64)
 }
 
-/// A refusal: 401, or the application's status.
+/// Refuses a handshake: the answer of `@server.authenticate`.
 #[pyclass(frozen, get_all, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Reject {

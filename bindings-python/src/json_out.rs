@@ -18,7 +18,7 @@ thread_local! {
     static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// JSON text that goes out as it is: for what was serialised elsewhere. Checked to be JSON when it is made.
+/// JSON text that is sent as it is, for data that is serialised already.
 #[pyclass(frozen, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Json {

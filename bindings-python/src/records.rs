@@ -8,11 +8,12 @@ use wsguard::binding::Status;
 #[pyclass(frozen, get_all, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Close {
-    /// The close code: ours when we closed, else the peer's; 1005 for an empty close frame, 1006 when it broke.
+    /// The close code: the server's if it closed first, else the peer's. 1005 after an empty close frame, 1006 without
+    /// a closing handshake (RFC 6455 section 7.1.5).
     pub(crate) code: u16,
-    /// The reason with it.
+    /// The reason of the close frame; empty where there is none.
     pub(crate) reason: Py<PyString>,
-    /// Whether both sides sent a close frame.
+    /// `True` if both sides sent a close frame.
     pub(crate) clean: bool,
 }
 
@@ -28,15 +29,15 @@ impl Close {
 #[pyclass(frozen, get_all, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// The event.
+    /// The name of the event.
     event: Py<PyString>,
-    /// Its data: Python objects; the model where the event has one; `bytes` of JSON text where it was asked for.
+    /// The data: Python objects, an instance of the event's model, or `bytes` of JSON text (`raw=True`).
     data: Py<PyAny>,
-    /// The id a reply carries: a string, an integer or `None`.
+    /// The id that a reply carries; `None` where the message has none.
     id: Py<PyAny>,
-    /// The peer's status: `"ok"`, `"error"` or `None`.
+    /// The status that the peer sent; `None` where the message has none.
     status: Option<&'static str>,
-    /// Payload bytes of the whole message.
+    /// The length of the message's payload in bytes.
     size_bytes: usize,
 }
 

@@ -215,11 +215,13 @@ impl Server {
         self.last_run().is_some_and(|run| run.shared.is_forked())
     }
 
+    /// The address that it listens on, with the real port; the first of `addresses`.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.own_run(py)?.addresses.first().cloned().unwrap_or_default())
     }
 
+    /// Every address that it listens on, IPv4 first: a name in `listen` may resolve to several.
     #[getter]
     fn addresses(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         Ok(self.own_run(py)?.addresses.clone())
@@ -230,6 +232,7 @@ impl Server {
         Ok(())
     }
 
+    /// Stops at once, and drops every connection. `Server.drain` closes them first.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.own_run(py)?;
         run.shared.handle.stop();
@@ -241,6 +244,8 @@ impl Server {
         Ok(())
     }
 
+    /// Closes every connection of a user with 1008 (`session_revoked`). None of their messages reaches a handler any
+    /// more. The user may connect again.
     #[pyo3(signature = (user, /))]
     fn disconnect_user(&self, py: Python<'_>, user: &str) -> PyResult<()> {
         let run = self.own_run(py)?;
@@ -258,11 +263,13 @@ impl Server {
         done.map_err(|error| errors::of_core(py, &error))
     }
 
+    /// Reads certificate and key again. New connections use them.
     fn reload_tls(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.own_run(py)?;
         py.detach(|| run.shared.handle.reload_tls()).map_err(|error| errors::of_core(py, &error))
     }
 
+    /// The counters at this moment.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         stats::dict(py, &self.own_run(py)?.shared.handle.stats())
     }

@@ -5,19 +5,29 @@ use wsguard::binding::ViolationEvent;
 
 use crate::connection::Connection;
 
-/// A verdict against a peer.
+/// A verdict against a peer. A flood of them is sampled; `Server.stats()` counts every one. A `match` statement takes
+/// the fields in the order of `__match_args__`, which is the same in every language.
 #[pyclass(frozen, get_all, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Violation {
+    /// The stable name of the verdict: `"origin_denied"`.
     code: &'static str,
+    /// The close code of the verdict; `None` before the 101.
     close_code: Option<u16>,
+    /// The HTTP status of the verdict; `None` after the 101.
     http_status: Option<u16>,
+    /// The client's address; `None` on a Unix socket without a proxy.
     ip: Option<String>,
+    /// The user; `None` before authentication, and for anonymous sessions.
     user: Option<String>,
+    /// The id of the connection; `None` before the 101.
     conn_id: Option<String>,
+    /// The event of the message, escaped and cut to 64 characters.
     event: Option<String>,
+    /// The cause, in the words of the log record: the option or header, the limit, the place in the data. At most 256
+    /// characters, none of them a control character.
     detail: String,
-    /// The connection; `None` also when it has ended.
+    /// The connection; `None` before the 101, and after its end.
     conn: Option<Py<Connection>>,
 }
 
