@@ -55,7 +55,7 @@ pub(crate) struct Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         // A child of `fork` has none of its threads: waiting for them would never end.
-        if self.forks != fork::depth() {
+        if self.is_forked() {
             std::mem::forget(self.server.take());
         }
     }
@@ -66,9 +66,13 @@ impl Delivery {
         Self { server: Some(server), forks: fork::depth(), batch: EventBatch::new(), handled: 0 }
     }
 
+    fn is_forked(&self) -> bool {
+        self.forks != fork::depth()
+    }
+
     /// Drains for at most `timeout`, and stops, without calling a handler. Called without the interpreter's lock.
     pub(crate) fn end(mut self, timeout: Duration) {
-        if self.forks != fork::depth() {
+        if self.is_forked() {
             return;
         }
         let Some(mut server) = self.server.take() else { return };
@@ -94,6 +98,10 @@ impl Delivery {
         let mut left = most;
         loop {
             self.handle_batch(server, shared, connections, &mut left)?;
+            if self.is_forked() {
+                // A handler has forked, and this is the child. A thread of the parent may hold the core's locks for ever.
+                return Ok(Progress::Idle);
+            }
             if self.handled < self.batch.len() {
                 return Ok(Progress::More);
             }
@@ -121,12 +129,13 @@ impl Delivery {
         if self.handled == self.batch.len() {
             return Ok(());
         }
-        let Self { batch, handled, .. } = self;
+        let Self { batch, handled, forks, .. } = self;
         let mut since = Instant::now();
         let handled_any = Dispatcher::with(server, shared, |dispatcher| {
             let turn = Turn { dispatcher, connections };
             while *left > 0
                 && !ending::has_come()
+                && *forks == fork::depth()
                 && let Some(event) = batch.get(*handled)
             {
                 *handled += 1;

@@ -22,7 +22,7 @@ use crate::run::{LAST_MESSAGES_WITHIN, Run};
 use crate::shared::Bounds;
 use crate::{errors, json_out, stats};
 
-/// How often a thread that waits outside of asyncio looks for signals, where it is the one that gets them.
+/// How often a thread that waits outside asyncio checks for signals, if Python delivers them to it.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
 
 /// The native side of `wsguard.Server`.
@@ -161,7 +161,7 @@ impl Server {
         }
     }
 
-    /// Waits until there is something to deliver; whether there can be anything yet.
+    /// Waits until there are events. Returns false if the server has ended.
     fn _wait(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(run) = self.last_run() else { return Ok(false) };
         let Some(_inside) = Inside::enter(py)? else { return Ok(false) };
@@ -169,7 +169,7 @@ impl Server {
         Ok(!run.shared.is_finished() && !ending::has_come())
     }
 
-    /// Handles events on this thread until the server has stopped. `signals`: this thread is the one that gets them.
+    /// Handles events on this thread until the server has stopped. `signals`: Python delivers signals to this thread.
     fn _run(slf: &Bound<'_, Self>, signals: bool) -> PyResult<()> {
         let py = slf.py();
         let run = slf.get().own_run(py)?;
@@ -179,7 +179,7 @@ impl Server {
             match run.deliver(slf.as_any(), EVENTS_PER_TURN)? {
                 Progress::Stopped => return Ok(()),
                 Progress::More => {}
-                // A handler has forked, and the child has come back from it: what it would wait for is the parent's.
+                // A handler has forked, and this is the child: the events are the parent's.
                 Progress::Idle if run.shared.is_forked() => return Err(errors::forked(py)),
                 Progress::Idle => py.detach(|| run.shared.notifier.wait(timeout)),
             }
@@ -188,8 +188,8 @@ impl Server {
         Ok(())
     }
 
-    /// Stops without calling handlers, once what was said before is sent; whether it was running. In a child of `fork` it
-    /// only forgets the threads.
+    /// Sends what is queued and stops, without calling handlers. Returns true if it was running. In a child of `fork` it only
+    /// forgets the threads.
     fn _end(&self, py: Python<'_>) -> bool {
         match self.last_run() {
             Some(run) if !ending::has_come() && !run.shared.is_finished() => run.end(py, LAST_MESSAGES_WITHIN),
@@ -197,14 +197,14 @@ impl Server {
         }
     }
 
-    /// In a child of `fork`: whoever waits for something of a connection is told that it is the parent's.
+    /// In a child of `fork`: wakes who waits for something of a connection, to learn that it is the parent's.
     fn _wake_waits(&self, py: Python<'_>) -> PyResult<()> {
         let Some(run) = self.last_run() else { return Ok(()) };
         let conns = lock(&run.connections).every(py);
         conns.iter().try_for_each(|conn| conn.get().wake_all(py))
     }
 
-    /// Whether it runs: it was started, and has not ended.
+    /// `True` from its start to its end.
     #[getter]
     fn _is_running(&self) -> bool {
         self.last_run().is_some_and(|run| !run.shared.is_finished())
@@ -252,7 +252,7 @@ impl Server {
         let done = {
             let mut revoked = lock(&run.shared.revoked);
             let done = run.shared.handle.disconnect_user(user);
-            // Nobody is let in behind the end: whoever was is over, and messages may still wait for a coroutine.
+            // After its end the server accepts nobody; messages of earlier connections may still wait for a coroutine.
             revoked.note(user, if done.is_ok() { run.shared.handle.last_revocation() } else { u64::MAX });
             done
         };
