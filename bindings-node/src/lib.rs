@@ -21,7 +21,7 @@ use napi_derive::napi;
 /// Writes the core's log (verdicts, the policy in force) to standard error, one line a record. Once per process.
 #[napi]
 pub fn log_to_stderr() {
-    wsguard::log_to_stderr();
+    wsguard::binding::log_to_stderr();
 }
 
 /// Every verdict: name, HTTP status, close code, reason, as JSON; for generated typings and for tests.

@@ -199,6 +199,8 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Close(close) => return self.closed(close),
             Event::Violation(violation) => return self.violated(violation),
             Event::Drained(conn) => return self.find(conn).map_or(Ok(()), |conn| self.dispatcher.drained(&conn)),
+            // Python has no handler for any other.
+            _ => return Ok(()),
         };
         self.find(conn).map_or(Ok(()), |conn| self.dispatcher.message(&conn, message))
     }

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use wsguard::binding::{ConnectionId, JsonMessage, Status};
+use wsguard::binding::{ConnectionId, JsonMessage, Status, vetted_json};
 
 use crate::ending;
 use crate::handlers::objects;
@@ -36,9 +36,14 @@ impl QueuedMessage {
         match message {
             BorrowedMessage::Text(text) => Self::Text(text.into()),
             BorrowedMessage::Binary(payload) => Self::Binary(payload.into()),
-            BorrowedMessage::Event(JsonMessage { conn, event, data, id, status, bytes }) => {
-                Self::Event { conn, event: event.into(), data: data.into(), id: id.map(Into::into), status, bytes }
-            }
+            BorrowedMessage::Event(JsonMessage { conn, event, data, id, status, bytes }) => Self::Event {
+                conn,
+                event: event.into(),
+                data: data.as_str().into(),
+                id: id.map(Into::into),
+                status,
+                bytes,
+            },
         }
     }
 
@@ -49,7 +54,7 @@ impl QueuedMessage {
             Self::Event { conn, event, data, id, status, bytes } => BorrowedMessage::Event(JsonMessage {
                 conn: *conn,
                 event,
-                data,
+                data: vetted_json(data),
                 id: id.as_deref(),
                 status: *status,
                 bytes: *bytes,

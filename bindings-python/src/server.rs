@@ -253,14 +253,14 @@ impl Server {
             let mut revoked = lock(&run.shared.revoked);
             let done = run.shared.handle.disconnect_user(user);
             // After its end the server accepts nobody; messages of earlier connections may still wait for a coroutine.
-            revoked.note(user, if done.is_ok() { run.shared.handle.last_revocation() } else { u64::MAX });
+            revoked.note(user, *done.as_ref().unwrap_or(&u64::MAX));
             done
         };
         let conns = lock(&run.connections).of_user(py, user);
         for conn in &conns {
             Dispatcher::end(conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
         }
-        done.map_err(|error| errors::of_core(py, &error))
+        done.map(drop).map_err(|error| errors::of_core(py, &error))
     }
 
     /// Reads certificate and key again. New connections use them.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use wsguard::{
+use wsguard::binding::{
     Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Options, Replies,
     ServerHandle, TicketId, Upgrade,
 };
@@ -353,7 +353,7 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
             if dice.one_in(3) {
                 known.held.lock().unwrap().push(server.hold_inbox(message.bytes));
             }
-            let _ = server.reply(message.conn, message.id, message.event, message.data);
+            let _ = server.reply(message.conn, message.id, message.event, message.data.as_str());
         }
         _ => {}
     }
@@ -404,7 +404,7 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
         15 => server.refuse(conn, "any"),
         16..18 => server.pause(conn),
         18..20 => server.resume(conn),
-        20 if dice.one_in(4) => server.disconnect_user(&format!("user-{}", dice.roll(4))),
+        20 if dice.one_in(4) => server.disconnect_user(&format!("user-{}", dice.roll(4))).map(drop),
         21 => match known.late.lock().unwrap().pop() {
             Some(ticket) => server.answer(ticket, accept("late", None)),
             None => Ok(()),

@@ -100,8 +100,8 @@ impl<'py> Dispatcher<'_, 'py> {
         spec: Option<&EventSpec>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let made = match spec {
-            Some(spec) => spec.data(self.py, message.data),
-            None => objects(self.py, message.data).map_err(NoData::Failed),
+            Some(spec) => spec.data(self.py, message.data.as_str()),
+            None => objects(self.py, message.data.as_str()).map_err(NoData::Failed),
         };
         match made {
             Ok(data) => Ok(Some(data)),
