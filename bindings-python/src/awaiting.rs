@@ -1,22 +1,21 @@
-//! What `await` gets from a connection: coroutines as far as Python can tell, so that `create_task` and the like take
-//! them; one that is never awaited is no fault. A future is made only when something has to be waited for, and is
-//! forgotten when the wait ends, however it ends.
+//! What the methods of a connection return for `await`: coroutines as far as Python can tell, so that `create_task` and the
+//! like take them. One that is never awaited is no fault. A future is made only when somebody has to wait, and is forgotten
+//! when the wait ends, however it ends.
 
 use std::sync::Mutex;
 
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use crate::bell::lock;
-use crate::connection::{Connection, Futures, State};
+use crate::connection::{Connection, State};
 use crate::errors;
-use crate::records::Close;
-use crate::work::Work;
+use crate::futures::Futures;
+use crate::lock::lock;
 
-/// Nothing to wait for.
+/// What `Connection` returns for `await` where nobody has to wait.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 pub(crate) struct Done;
@@ -70,117 +69,70 @@ fn thrown(kind: &Bound<'_, PyAny>, value: Option<&Bound<'_, PyAny>>) -> PyErr {
     }
 }
 
-/// The one that is done.
+/// The one [`Done`] of the process.
 pub(crate) fn done(py: Python<'_>) -> PyResult<Py<PyAny>> {
     static DONE: PyOnceLock<Py<Done>> = PyOnceLock::new();
     Ok(DONE.get_or_try_init(py, || Py::new(py, Done))?.clone_ref(py).into_any())
 }
 
-/// The task of the running loop; `None` outside of one.
-pub(crate) fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let current = CURRENT_TASK
-        .get_or_try_init(py, || Ok::<_, PyErr>(py.import("asyncio")?.getattr("current_task")?.unbind()))?
-        .bind(py);
-    match current.call0() {
-        Ok(task) => Ok((!task.is_none()).then_some(task)),
-        Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    /// Room in the outbox.
-    Room,
-    /// The next message, of `recv` or of `async for`.
-    Message { is_iteration: bool },
-    /// The end of the connection.
-    End,
+/// What an [`Awaiting`] waits for.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    /// What there is by now; `None`: wait. A fault is what the wait raises.
+    pub(crate) poll: fn(&Bound<'_, Connection>) -> PyResult<Option<Py<PyAny>>>,
+    /// The futures of a connection that are resolved when polling again is worth it.
+    pub(crate) futures: fn(&mut State) -> &mut Futures,
+    /// It gives a message: a second wait needs a second call.
+    pub(crate) gives_message: bool,
 }
 
 #[derive(Debug, Default)]
 struct Wait {
-    /// The iterator of the future that is waited for.
+    /// The iterator of its future.
     iterator: Option<Py<PyAny>>,
-    /// The future's place among those of the connection.
+    /// The number of its future among those of the connection.
     place: Option<u64>,
-    /// It has given what it was to give.
+    /// It has returned its value, or raised.
     is_over: bool,
 }
 
-/// Waits for something of a connection.
+/// What `Connection` returns for `await` where somebody has to wait. A coroutine for asyncio and anyio.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 pub(crate) struct Awaiting {
     conn: Py<Connection>,
-    what: What,
+    awaited: &'static Awaited,
     wait: Mutex<Wait>,
 }
 
 impl Awaiting {
-    pub(crate) fn of(py: Python<'_>, conn: &Bound<'_, Connection>, what: What) -> PyResult<Py<PyAny>> {
-        let waits = Self { conn: conn.clone().unbind(), what, wait: Mutex::default() };
+    pub(crate) fn of(py: Python<'_>, conn: &Bound<'_, Connection>, awaited: &'static Awaited) -> PyResult<Py<PyAny>> {
+        let waits = Self { conn: conn.clone().unbind(), awaited, wait: Mutex::default() };
         Ok(Py::new(py, waits)?.into_any())
     }
 
-    /// What there is by now.
-    fn poll(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let conn = self.conn.bind(py);
-        let this = conn.get();
-        let closed = |state: &State| state.closed.as_ref().map(|close| close.clone_ref(py));
-        match self.what {
-            What::Room => {
-                let (queued, is_closed) = this.with_state(|state| (state.queued, state.closed.is_some()));
-                match this.closed_error(py) {
-                    Some(error) if is_closed || this.is_over() => Err(error),
-                    _ if queued || !this.is_open() => Ok(None),
-                    _ => Ok(Some(py.None())),
-                }
-            }
-            What::End => Ok(this.with_state(|state| closed(state)).map(Py::<Close>::into_any)),
-            What::Message { is_iteration } => {
-                if let Some(message) = Work::guarded_or_none(conn, |work| work.take(conn))? {
-                    return Ok(Some(message.unbind()));
-                }
-                match this.with_state(|state| state.is_over()) {
-                    true if is_iteration => Err(PyStopAsyncIteration::new_err(())),
-                    true => Err(this.closed_error(py).unwrap_or_else(|| errors::closed(py, None))),
-                    false => Ok(None),
-                }
-            }
-        }
-    }
-
-    /// A future that is told when it is worth looking again.
+    /// A new future, resolved when polling again is worth it.
     fn wait(&self, py: Python<'_>) -> PyResult<Wait> {
         let conn = self.conn.get();
-        let looping = conn.run.looping().ok_or_else(|| errors::no_loop(py))?;
-        let future = looping.create_future.bind(py).call0()?;
+        let hooks = conn.shared.loop_hooks().ok_or_else(|| errors::no_loop(py))?;
+        let future = hooks.create_future.bind(py).call0()?;
         let iterator = future.call_method0(intern!(py, "__await__"))?.unbind();
         let place = conn.with_state(|state| {
             let place = state.next_place();
-            self.futures(state).insert(place, future.unbind());
+            (self.awaited.futures)(state).insert(place, future.unbind());
             place
         });
         Ok(Wait { iterator: Some(iterator), place: Some(place), is_over: false })
     }
 
-    fn futures<'s>(&self, state: &'s mut State) -> &'s mut Futures {
-        match self.what {
-            What::Message { .. } => &mut state.receivers,
-            What::Room | What::End => &mut state.waiters,
-        }
-    }
-
-    /// Nobody waits any more.
+    /// Forgets the future: nobody waits any more.
     fn forget(&self) {
         let (iterator, place) = {
             let mut wait = lock(&self.wait);
             (wait.iterator.take(), wait.place.take())
         };
-        let future = place.and_then(|place| self.conn.get().with_state(|state| self.futures(state).remove(&place)));
+        let remove = |place| self.conn.get().with_state(|state| (self.awaited.futures)(state).remove(&place));
+        let future = place.and_then(remove);
         drop((iterator, future));
     }
 
@@ -191,7 +143,7 @@ impl Awaiting {
                 let mut wait = lock(&self.wait);
                 (wait.iterator.take(), wait.is_over)
             };
-            if is_over && matches!(self.what, What::Message { .. }) {
+            if is_over && self.awaited.gives_message {
                 return Err(PyRuntimeError::new_err("it has given its message: call recv() again for the next"));
             }
             if let Some(iterator) = iterator {
@@ -207,7 +159,8 @@ impl Awaiting {
                     }
                 }
             }
-            if let Some(value) = self.poll(py).inspect_err(|_| lock(&self.wait).is_over = true)? {
+            let polled = (self.awaited.poll)(self.conn.bind(py));
+            if let Some(value) = polled.inspect_err(|_| lock(&self.wait).is_over = true)? {
                 lock(&self.wait).is_over = true;
                 return Err(PyStopIteration::new_err((value,)));
             }
@@ -264,15 +217,4 @@ impl Awaiting {
         visit.call(&self.conn)?;
         self.wait.try_lock().map_or(Ok(()), |wait| visit.call(&wait.iterator))
     }
-}
-
-/// Tells futures that it is worth looking again.
-pub(crate) fn wake(py: Python<'_>, futures: Futures) -> PyResult<()> {
-    for future in futures.into_values() {
-        let future = future.bind(py);
-        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
-        }
-    }
-    Ok(())
 }

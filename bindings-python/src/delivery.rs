@@ -1,39 +1,50 @@
 //! Takes the core's batches and gives each event to its handler, on the application's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use wsguard::binding::{
-    Close as Ending, Code, Decision, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
+    Close as Ending, Code, ConnectionId, Decision, Event, EventBatch, Next, Open, Server as CoreServer, ViolationEvent,
 };
 
-use crate::bell::lock;
 use crate::connection::Connection;
-use crate::handlers::Incoming;
-use crate::records::{Close, Violation};
-use crate::run::Run;
-use crate::server::Server;
-use crate::work::{Kind, Work, is_fatal};
+use crate::connections::Connections;
+use crate::dispatcher::{Dispatcher, is_fatal};
+use crate::handlers::HandlerKind;
+use crate::lock::lock;
+use crate::messages::BorrowedMessage;
+use crate::records::Close;
+use crate::shared::Shared;
+use crate::violation::Violation;
 use crate::{ending, errors, fork};
 
-/// What a turn left.
+/// How many events a turn on an event loop handles before others get theirs.
+pub(crate) const EVENTS_PER_TURN: usize = 512;
+
+/// How long what handlers have sent waits for the other handlers of its batch, beside the one that runs.
+const HELD_BACK_AT_MOST: Duration = Duration::from_millis(1);
+
+/// How often an end without handlers polls the core.
+const POLL_EVERY: Duration = Duration::from_millis(2);
+
+/// What a turn left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Every event was handled; the bell rings when there are more.
-    Nothing = 0,
+    /// Every event was handled; the notifier wakes when there are more.
+    Idle,
     /// There is more to do.
-    More = 1,
+    More,
     /// The server has stopped and every event was handled.
-    Stopped = 2,
+    Stopped,
 }
 
 /// The one consumer of a server's events.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    /// Always there until it is dropped.
+    /// `Some` until it is dropped.
     server: Option<CoreServer>,
     forks: u64,
     batch: EventBatch,
@@ -43,27 +54,25 @@ pub(crate) struct Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        // In a child of `fork` its threads do not exist, and waiting for them would never end.
-        if self.forks != fork::depth() {
+        // A child of `fork` has none of its threads: waiting for them would never end.
+        if self.is_forked() {
             std::mem::forget(self.server.take());
         }
     }
 }
-
-/// How long what handlers have said waits for the other handlers of its batch, beside the one that runs.
-const HELD_BACK_AT_MOST: Duration = Duration::from_millis(1);
-
-/// How often an end without handlers looks whether it has come.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 impl Delivery {
     pub(crate) fn new(server: CoreServer) -> Self {
         Self { server: Some(server), forks: fork::depth(), batch: EventBatch::new(), handled: 0 }
     }
 
-    /// Drains for at most `patience`, and stops. Nobody hears of the events. Called without the interpreter's lock.
-    pub(crate) fn end(mut self, patience: Duration) {
-        if self.forks != fork::depth() {
+    fn is_forked(&self) -> bool {
+        self.forks != fork::depth()
+    }
+
+    /// Drains for at most `timeout`, and stops, without calling a handler. Called without the interpreter's lock.
+    pub(crate) fn end(mut self, timeout: Duration) {
+        if self.is_forked() {
             return;
         }
         let Some(mut server) = self.server.take() else { return };
@@ -71,18 +80,28 @@ impl Delivery {
         if handle.stats().open == 0 {
             return;
         }
-        let until = Instant::now() + patience;
-        handle.drain(patience.as_millis() as u64, 0);
+        let until = Instant::now() + timeout;
+        handle.drain(timeout.as_millis() as u64, 0);
         while server.events().next(&mut self.batch, Some(Duration::ZERO)) != Next::Stopped && Instant::now() < until {
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_EVERY);
         }
     }
 
     /// Handles events, at most about `most` of them.
-    pub(crate) fn turn(&mut self, server: &Bound<'_, Server>, run: &Arc<Run>, most: usize) -> PyResult<Progress> {
+    pub(crate) fn turn(
+        &mut self,
+        server: &Bound<'_, PyAny>,
+        shared: &Arc<Shared>,
+        connections: &Mutex<Connections>,
+        most: usize,
+    ) -> PyResult<Progress> {
         let mut left = most;
         loop {
-            self.handle_batch(server, run, &mut left)?;
+            self.handle_batch(server, shared, connections, &mut left)?;
+            if self.is_forked() {
+                // A handler has forked, and this is the child. A thread of the parent may hold the core's locks for ever.
+                return Ok(Progress::Idle);
+            }
             if self.handled < self.batch.len() {
                 return Ok(Progress::More);
             }
@@ -90,7 +109,7 @@ impl Delivery {
             let Some(core) = &mut self.server else { return Ok(Progress::Stopped) };
             match core.events().next(&mut self.batch, Some(Duration::ZERO)) {
                 Next::Events => {}
-                Next::Nothing => return Ok(Progress::Nothing),
+                Next::Nothing => return Ok(Progress::Idle),
                 Next::Stopped => return Ok(Progress::Stopped),
             }
             if left == 0 {
@@ -100,136 +119,145 @@ impl Delivery {
     }
 
     /// Handles the batch from where the last turn stopped. The core gets all its commands at once.
-    fn handle_batch(&mut self, server: &Bound<'_, Server>, run: &Arc<Run>, left: &mut usize) -> PyResult<()> {
+    fn handle_batch(
+        &mut self,
+        server: &Bound<'_, PyAny>,
+        shared: &Arc<Shared>,
+        connections: &Mutex<Connections>,
+        left: &mut usize,
+    ) -> PyResult<()> {
         if self.handled == self.batch.len() {
             return Ok(());
         }
-        let Self { batch, handled, .. } = self;
+        let Self { batch, handled, forks, .. } = self;
         let mut since = Instant::now();
-        let worked = Work::with(server, run, |work| {
+        let handled_any = Dispatcher::with(server, shared, |dispatcher| {
+            let turn = Turn { dispatcher, connections };
             while *left > 0
                 && !ending::has_come()
+                && *forks == fork::depth()
                 && let Some(event) = batch.get(*handled)
             {
                 *handled += 1;
                 *left -= 1;
-                handle(work, &event)?;
-                // Slow handlers do not hold back what those before them have said to others.
+                turn.handle(&event)?;
+                // Slow handlers do not hold back what those before them have sent.
                 let now = Instant::now();
                 if now.duration_since(since) >= HELD_BACK_AT_MOST {
                     since = now;
-                    work.handle.flush();
+                    dispatcher.handle.flush();
                 }
             }
             Ok(())
         })?;
-        if worked.is_none() {
-            // Nobody is left to hear of them.
+        if handled_any.is_none() {
+            // No handler is left to call.
             *handled = batch.len();
         }
         Ok(())
     }
 }
 
-/// Handles one event. A panic, and whatever else is not meant for the whole program, costs its connection or handshake and
-/// nothing else (THREATS S5).
-fn handle(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
-    let error = match catch_unwind(AssertUnwindSafe(|| give(work, event))) {
-        Ok(Err(error)) if !is_fatal(work.py, &error) => error,
-        Ok(handled) => return handled,
-        Err(_) => errors::panicked(),
-    };
-    match event {
-        Event::Upgrade(upgrade) => {
-            let _ = work.handle.answer(upgrade.ticket, Decision::Unavailable);
-            work.report(Kind::Authenticate, error, || {})
-        }
-        event => {
-            let conn = event.conn().and_then(|id| lock(&work.run.connections).get(work.py, id));
-            let kind = match event {
-                Event::Open(_) => Kind::Open,
-                Event::Close(_) => Kind::Close,
-                Event::Violation(_) => Kind::Violation,
-                _ => Kind::Message,
-            };
-            match conn {
-                Some(conn) => work.failed(&conn, kind, error),
-                None => work.report(kind, error, || {}),
+/// Gives events of a batch to their handlers.
+struct Turn<'t, 'd, 'py> {
+    dispatcher: &'t Dispatcher<'d, 'py>,
+    connections: &'t Mutex<Connections>,
+}
+
+impl<'py> Turn<'_, '_, 'py> {
+    /// Handles one event. A panic, and every exception that is not meant for the whole program, costs its connection or
+    /// handshake and nothing else (THREATS S5).
+    fn handle(&self, event: &Event<'_>) -> PyResult<()> {
+        let error = match catch_unwind(AssertUnwindSafe(|| self.give(event))) {
+            Ok(Err(error)) if !is_fatal(self.dispatcher.py, &error) => error,
+            Ok(handled) => return handled,
+            Err(_) => errors::panicked(),
+        };
+        let kind = match event {
+            Event::Upgrade(upgrade) => {
+                let _ = self.dispatcher.handle.answer(upgrade.ticket, Decision::Unavailable);
+                HandlerKind::Authenticate
             }
+            Event::Open(_) => HandlerKind::Open,
+            Event::Close(_) => HandlerKind::Close,
+            Event::Violation(_) => HandlerKind::Violation,
+            _ => HandlerKind::Message,
+        };
+        match event.conn().and_then(|id| self.find(id)) {
+            Some(conn) => self.dispatcher.failed(&conn, kind, error),
+            None => self.dispatcher.report(kind, error),
         }
     }
-}
 
-fn give(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
-    let (conn, message) = match *event {
-        Event::Text(conn, text) => (conn, Incoming::Text(text)),
-        Event::Binary(conn, payload) => (conn, Incoming::Binary(payload)),
-        Event::Message(message) => (message.conn, Incoming::Event(message)),
-        Event::Upgrade(upgrade) => return work.asked(upgrade),
-        Event::Open(open) => return opened(work, open),
-        Event::Close(close) => return closed(work, close),
-        Event::Violation(violation) => return violated(work, violation),
-        Event::Drained(conn) => return find(work, conn).map_or(Ok(()), |conn| work.drained(&conn)),
-        // Nothing that Python has a handler for.
-        _ => return Ok(()),
-    };
-    find(work, conn).map_or(Ok(()), |conn| work.message(&conn, message))
-}
-
-fn find<'py>(work: &Work<'_, 'py>, id: wsguard::binding::ConnectionId) -> Option<Bound<'py, Connection>> {
-    lock(&work.run.connections).get(work.py, id)
-}
-
-fn opened(work: &Work<'_, '_>, open: &Open) -> PyResult<()> {
-    let py = work.py;
-    let granted = open.ticket.and_then(|ticket| lock(&work.run.granting).take(ticket));
-    if open.ticket.is_some() && granted.is_none() {
-        // What it was let in with was forgotten: it is not served without.
-        let _ = work.handle.fail(open.conn);
-        return Ok(());
+    fn give(&self, event: &Event<'_>) -> PyResult<()> {
+        let (conn, message) = match *event {
+            Event::Text(conn, text) => (conn, BorrowedMessage::Text(text)),
+            Event::Binary(conn, payload) => (conn, BorrowedMessage::Binary(payload)),
+            Event::Message(message) => (message.conn, BorrowedMessage::Event(message)),
+            Event::Upgrade(upgrade) => return self.dispatcher.asked(upgrade),
+            Event::Open(open) => return self.opened(open),
+            Event::Close(close) => return self.closed(close),
+            Event::Violation(violation) => return self.violated(violation),
+            Event::Drained(conn) => return self.find(conn).map_or(Ok(()), |conn| self.dispatcher.drained(&conn)),
+            // Python has no handler for any other.
+            _ => return Ok(()),
+        };
+        self.find(conn).map_or(Ok(()), |conn| self.dispatcher.message(&conn, message))
     }
-    let conn = Connection::new(py, open, work.server.clone().unbind(), Arc::clone(work.run), granted);
-    let conn = Bound::new(py, conn)?;
-    lock(&work.run.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
-    // Asked behind the insertion: a call of `disconnect_user` on another thread finds it there, or is known here. The core
-    // closes it; the application hears neither of its open nor of its messages nor of its close.
-    if conn.get().was_revoked() {
-        let own = lock(&work.run.connections).remove(open.conn);
-        drop(own);
-        return Work::end(&conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
+
+    fn find(&self, id: ConnectionId) -> Option<Bound<'py, Connection>> {
+        lock(self.connections).get(self.dispatcher.py, id)
     }
-    match &work.handlers.open {
-        Some(call) => work.call(&conn, Kind::Open, call, None),
-        None => Ok(()),
+
+    fn opened(&self, open: &Open) -> PyResult<()> {
+        let Dispatcher { py, server, shared, handlers, handle } = *self.dispatcher;
+        let accept = open.ticket.and_then(|ticket| lock(&shared.accepts).take(ticket));
+        if open.ticket.is_some() && accept.is_none() {
+            // What it was accepted with was forgotten: it is not served without.
+            let _ = handle.fail(open.conn);
+            return Ok(());
+        }
+        let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
+        let conn = Bound::new(py, conn)?;
+        lock(self.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
+        // Asked after the insertion: a `disconnect_user` on another thread finds it there, or is known here. The core closes
+        // it; the application gets neither its open nor its messages nor its close.
+        if conn.get().was_revoked() {
+            let own = lock(self.connections).remove(open.conn);
+            drop(own);
+            Dispatcher::end(&conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
+            return Ok(());
+        }
+        match &handlers.open {
+            Some(call) => self.dispatcher.call(&conn, HandlerKind::Open, call, None),
+            None => Ok(()),
+        }
+    }
+
+    fn closed(&self, ending: Ending<'_>) -> PyResult<()> {
+        let py = self.dispatcher.py;
+        let Some(conn) = lock(self.connections).remove(ending.conn) else { return Ok(()) };
+        let conn = conn.bind(py);
+        let close = Close { code: ending.code, reason: PyString::new(py, ending.reason).unbind(), clean: ending.clean };
+        let close = Py::new(py, close)?;
+        conn.get().with_state(|state| {
+            state.closed = Some(close);
+            state.close_due = true;
+        });
+        conn.get().wake_all(py)?;
+        // After the end of the session nothing is handled any more, whatever was read before.
+        let is_of = |code: Code| ending.code == code.close_code() && ending.reason == code.reason();
+        if is_of(Code::SessionExpired) || is_of(Code::SessionRevoked) {
+            Dispatcher::end(conn, None);
+        }
+        self.dispatcher.advance(conn)?;
+        self.dispatcher.let_linger(conn)
+    }
+
+    fn violated(&self, violation: &ViolationEvent) -> PyResult<()> {
+        let Some(call) = &self.dispatcher.handlers.violation else { return Ok(()) };
+        let conn = violation.conn.and_then(|conn| self.find(conn)).map(Bound::unbind);
+        let violation = Bound::new(self.dispatcher.py, Violation::new(violation, conn))?;
+        self.dispatcher.call_plain(HandlerKind::Violation, call, violation.as_any())
     }
 }
-
-fn closed(work: &Work<'_, '_>, ending: Ending<'_>) -> PyResult<()> {
-    let py = work.py;
-    let Some(conn) = lock(&work.run.connections).remove(ending.conn) else { return Ok(()) };
-    let conn = conn.bind(py);
-    let close = Close { code: ending.code, reason: PyString::new(py, ending.reason).unbind(), clean: ending.clean };
-    let close = Py::new(py, close)?;
-    conn.get().with_state(|state| {
-        state.closed = Some(close);
-        state.close_due = true;
-    });
-    conn.get().wake_all(py)?;
-    // Behind the end of the session nothing is handled any more, whatever was read before.
-    let is_of = |code: Code| ending.code == code.close_code() && ending.reason == code.reason();
-    if is_of(Code::SessionExpired) || is_of(Code::SessionRevoked) {
-        Work::end(conn, None)?;
-    }
-    work.advance(conn)?;
-    work.let_linger(conn)
-}
-
-fn violated(work: &Work<'_, '_>, violation: &ViolationEvent) -> PyResult<()> {
-    let Some(call) = &work.handlers.violation else { return Ok(()) };
-    let conn = violation.conn.and_then(|conn| find(work, conn)).map(Bound::unbind);
-    let violation = Bound::new(work.py, Violation::new(violation, conn))?;
-    work.call_plain(Kind::Violation, call, violation.as_any())
-}
-
-/// Keeps a turn on an event loop short: how many events it handles before others get theirs.
-pub(crate) const EVENTS_PER_TURN: usize = 512;

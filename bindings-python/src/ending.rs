@@ -1,6 +1,6 @@
-//! The end of the interpreter. A thread that takes the interpreter's lock when it is being torn down is ended where it
-//! stands, and that must not be inside of native code: so nothing new is begun once the end has come, and the end waits
-//! for what was begun.
+//! The end of the interpreter. Python ends a thread that takes the interpreter's lock during finalization where it stands.
+//! That must not happen inside native code: so nothing new begins once the end has come, and the end waits for the threads
+//! that are inside.
 
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -9,21 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::bell::lock;
-use crate::run;
+use crate::lock::lock;
 
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// The threads inside of native code that calls Python, by `threading.get_ident`. Locked only by threads that hold the
-/// interpreter's lock, so that it is free in a child of `fork`.
+/// The threads inside native code that calls Python, by `threading.get_ident`. Only threads that hold the interpreter's lock
+/// lock it, so that it is free in a child of `fork`.
 static INSIDE: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// This thread's identifier for Python; 0: not asked for yet.
+    /// Python's identifier of this thread; 0 before the first use.
     static IDENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whether the interpreter is about to end.
+/// Returns true if the interpreter is about to end.
 pub(crate) fn has_come() -> bool {
     ENDING.load(Ordering::Acquire)
 }
@@ -38,19 +37,19 @@ fn ident(py: Python<'_>) -> PyResult<u64> {
     Ok(asked)
 }
 
-/// The same, where it was asked for before; 0: this thread was never inside.
+/// Python's identifier of this thread; 0 if it was never inside.
 pub(crate) fn known_ident() -> u64 {
     IDENT.get()
 }
 
-/// This thread is inside of native code that calls Python, until this is dropped.
+/// Marks this thread as inside native code that calls Python, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Inside {
     ident: u64,
 }
 
 impl Inside {
-    /// `None`: the interpreter ends, nothing may begin.
+    /// `None`: the interpreter is about to end, and nothing may begin.
     pub(crate) fn enter(py: Python<'_>) -> PyResult<Option<Self>> {
         if has_come() {
             return Ok(None);
@@ -70,7 +69,7 @@ impl Drop for Inside {
     }
 }
 
-/// Other threads that are inside.
+/// The other threads that are inside.
 #[pyfunction]
 pub(crate) fn busy_threads(py: Python<'_>) -> PyResult<Vec<u64>> {
     let own = ident(py)?;
@@ -80,14 +79,12 @@ pub(crate) fn busy_threads(py: Python<'_>) -> PyResult<Vec<u64>> {
     Ok(others)
 }
 
-/// The interpreter is about to end: from here on no handler is called.
-#[pyfunction]
-pub(crate) fn begin_ending() {
+/// From here on no handler is called.
+pub(crate) fn begin() {
     ENDING.store(true, Ordering::Release);
-    run::wake_all();
 }
 
-/// In a child of `fork` there are no other threads.
+/// Forgets the other threads, in a child of `fork`.
 pub(crate) fn forget_other_threads() {
     let own = IDENT.get();
     lock(&INSIDE).retain(|ident| *ident == own);

@@ -3,10 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyString;
 use wsguard::binding::{ConfigError, Error};
-
-use crate::records::Close;
 
 /// An attribute of a module, looked up once.
 fn cached<'py>(
@@ -36,7 +33,7 @@ pub(crate) fn of_core(py: Python<'_>, error: &Error) -> PyErr {
     make_of_system(py, error.code(), error.to_string(), error.option(), error.errno())
 }
 
-/// An argument that is not accepted.
+/// `InvalidArgument`: the core, or the face, does not accept an argument.
 pub(crate) fn invalid(py: Python<'_>, message: String) -> PyErr {
     make(py, "invalid_argument", message, None)
 }
@@ -46,41 +43,29 @@ pub(crate) fn panicked() -> PyErr {
     PyRuntimeError::new_err("a panic in native code")
 }
 
-/// The exception of a policy that is none.
+/// `ConfigError`: the options are not a policy.
 pub(crate) fn of_config(py: Python<'_>, error: ConfigError) -> PyErr {
     of_core(py, &Error::Config(error))
 }
 
-/// The server of the parent process, used in a child.
+/// `UsageError`: a child of `fork` uses the server of its parent.
 pub(crate) fn forked(py: Python<'_>) -> PyErr {
     let message = "the server belongs to the parent process: start one in each process, after fork";
     make(py, "forked", message.to_owned(), None)
 }
 
-/// A server that was not started yet.
+/// `UsageError`: the server was not started yet.
 pub(crate) fn not_started(py: Python<'_>) -> PyErr {
     make(py, "not_started", "the server was not started yet".to_owned(), None)
 }
 
-/// Waiting needs an event loop.
+/// `UsageError`: waiting needs an event loop.
 pub(crate) fn no_loop(py: Python<'_>) -> PyErr {
     make(py, "no_event_loop", "awaiting needs a server that runs on an asyncio event loop".to_owned(), None)
 }
 
-/// A call on a connection that has closed, as far as it is known how.
-pub(crate) fn closed(py: Python<'_>, close: Option<&Py<Close>>) -> PyErr {
-    match close.map(|close| close.bind(py).get()) {
-        Some(close) => closed_with(py, Some(close.code), close.reason.bind(py)),
-        None => closed_with(py, None, &PyString::new(py, "")),
-    }
-}
-
-/// A call on a connection that is being closed.
-pub(crate) fn closing(py: Python<'_>, code: u16, reason: &str) -> PyErr {
-    closed_with(py, Some(code), &PyString::new(py, reason))
-}
-
-fn closed_with(py: Python<'_>, code: Option<u16>, reason: &Bound<'_, PyString>) -> PyErr {
+/// `ConnectionClosed`; `code` is `None` while it is not known how the connection ended.
+pub(crate) fn closed(py: Python<'_>, code: Option<u16>, reason: &str) -> PyErr {
     static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     match cached(py, &CLOSED, "wsguard._errors", "ConnectionClosed").and_then(|class| class.call1((code, reason))) {
         Ok(exception) => PyErr::from_value(exception),

@@ -8,12 +8,12 @@ use crate::ending;
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
-/// How often this process is a child of one that had loaded the module.
+/// How many forks lie between the process that loaded the module and this one.
 pub(crate) fn depth() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// Called in every child (`os.register_at_fork`): no lock is taken here that another thread of the parent could hold.
+/// Called in every child (`os.register_at_fork`). It takes no lock that another thread of the parent could hold.
 #[pyfunction]
 pub(crate) fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);

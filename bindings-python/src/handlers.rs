@@ -1,4 +1,4 @@
-//! The application's handlers as they were registered, and messages on their way to them.
+//! The application's handlers, as it registered them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,22 +6,48 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{JsonMessage, Status};
 
-use crate::ending;
 use crate::json_in::{self, Keys};
-use crate::records::Message;
-use crate::run::Protocol;
+
+/// What the messages of a server look like: the option `protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Json,
+    Raw,
+}
+
+/// What a handler handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandlerKind {
+    Open,
+    Message,
+    Close,
+    Violation,
+    Authenticate,
+}
+
+impl HandlerKind {
+    /// The name in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Open => "on_open",
+            Self::Message => "message",
+            Self::Close => "on_close",
+            Self::Violation => "on_violation",
+            Self::Authenticate => "authenticate",
+        }
+    }
+}
 
 /// One event of the `json` protocol.
 #[derive(Debug)]
 pub(crate) struct EventSpec {
     pub(crate) name: Py<PyString>,
-    /// Who handles it; where nobody does, `on_message` or whoever iterates over the connection gets it.
+    /// Its handler. Without one, `on_message` or a reader of the connection gets its messages.
     pub(crate) call: Option<Py<PyAny>>,
-    /// Its data is `bytes` of JSON text.
+    /// The handler gets its data as `bytes` of JSON text.
     raw: bool,
-    /// Makes a model instance of JSON text.
+    /// Makes a model's instance of JSON text.
     validate: Option<Py<PyAny>>,
 }
 
@@ -82,20 +108,16 @@ impl Handlers {
         visit.call(&self.report)?;
         visit.call(&self.refused)
     }
+}
 
-    /// The name of an event, and its data as it was asked for. A model's refusal is the error of its own kind.
-    pub(crate) fn data<'py>(&self, py: Python<'py>, message: &JsonMessage<'_>) -> Result<Bound<'py, PyAny>, NoData> {
-        match self.events.get(message.event) {
-            Some(EventSpec { validate: Some(validate), .. }) => {
-                validate.bind(py).call1((PyString::new(py, message.data.as_str()),)).map_err(NoData::Refused)
-            }
-            Some(EventSpec { raw: true, .. }) => Ok(PyBytes::new(py, message.data.as_str().as_bytes()).into_any()),
-            _ => objects(py, message.data.as_str()).map_err(NoData::Failed),
+impl EventSpec {
+    /// The data of a message in the form that the handler asked for. A model's refusal is an error of its own kind.
+    pub(crate) fn data<'py>(&self, py: Python<'py>, text: &str) -> Result<Bound<'py, PyAny>, NoData> {
+        match &self.validate {
+            Some(validate) => validate.bind(py).call1((PyString::new(py, text),)).map_err(NoData::Refused),
+            None if self.raw => Ok(PyBytes::new(py, text.as_bytes()).into_any()),
+            None => objects(py, text).map_err(NoData::Failed),
         }
-    }
-
-    fn name<'py>(&self, py: Python<'py>, event: &str) -> Bound<'py, PyString> {
-        self.events.get(event).map_or_else(|| PyString::new(py, event), |spec| spec.name.bind(py).clone())
     }
 }
 
@@ -118,114 +140,4 @@ pub(crate) fn objects<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, P
     let made = json_in::objects(py, text, &mut keys);
     KEYS.replace(Some(keys));
     made
-}
-
-/// A message in its batch.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Incoming<'b> {
-    Text(&'b str),
-    Binary(&'b [u8]),
-    Event(JsonMessage<'b>),
-}
-
-/// A message that waits for the handler of an earlier one of its connection: a copy, so that the batch is not held.
-#[derive(Debug)]
-pub(crate) enum Waiting {
-    Text(Box<str>),
-    Binary(Box<[u8]>),
-    Event {
-        conn: wsguard::binding::ConnectionId,
-        event: Box<str>,
-        data: Box<str>,
-        id: Option<Box<str>>,
-        status: Option<Status>,
-        bytes: usize,
-    },
-}
-
-impl Waiting {
-    pub(crate) fn copy_of(incoming: Incoming<'_>) -> Self {
-        match incoming {
-            Incoming::Text(text) => Self::Text(text.into()),
-            Incoming::Binary(payload) => Self::Binary(payload.into()),
-            Incoming::Event(JsonMessage { conn, event, data, id, status, bytes }) => {
-                Self::Event { conn, event: event.into(), data: data.as_str().into(), id: id.map(Into::into), status, bytes }
-            }
-        }
-    }
-
-    pub(crate) fn as_incoming(&self) -> Incoming<'_> {
-        match self {
-            Self::Text(text) => Incoming::Text(text),
-            Self::Binary(payload) => Incoming::Binary(payload),
-            Self::Event { conn, event, data, id, status, bytes } => Incoming::Event(JsonMessage {
-                conn: *conn,
-                event,
-                data: wsguard::binding::vetted_json(data),
-                id: id.as_deref(),
-                status: *status,
-                bytes: *bytes,
-            }),
-        }
-    }
-
-    /// The memory it stands for.
-    pub(crate) fn cost_bytes(&self) -> usize {
-        size_of::<Self>()
-            + match self {
-                Self::Text(text) => text.len(),
-                Self::Binary(payload) => payload.len(),
-                Self::Event { event, data, id, .. } => event.len() + data.len() + id.as_ref().map_or(0, |id| id.len()),
-            }
-    }
-}
-
-/// The message that is handled now: what `reply` needs, and `Connection.message`.
-#[derive(Debug)]
-pub(crate) struct Current {
-    pub(crate) conn: wsguard::binding::ConnectionId,
-    pub(crate) event: Py<PyString>,
-    pub(crate) data: Py<PyAny>,
-    pub(crate) id: Option<Box<str>>,
-    pub(crate) status: Option<Status>,
-    pub(crate) bytes: usize,
-    /// Where its handler runs.
-    thread: u64,
-}
-
-impl Current {
-    /// Whether it is handled on this thread: to any other one it is a message that comes and goes.
-    pub(crate) fn is_of_this_thread(&self) -> bool {
-        self.thread == ending::known_ident()
-    }
-
-    pub(crate) fn new(py: Python<'_>, handlers: &Handlers, message: &JsonMessage<'_>, data: &Bound<'_, PyAny>) -> Self {
-        Self {
-            conn: message.conn,
-            event: handlers.name(py, message.event).unbind(),
-            data: data.clone().unbind(),
-            id: message.id.map(Into::into),
-            status: message.status,
-            bytes: message.bytes,
-            thread: ending::known_ident(),
-        }
-    }
-
-    pub(crate) fn copy(&self, py: Python<'_>) -> Self {
-        Self {
-            conn: self.conn,
-            event: self.event.clone_ref(py),
-            data: self.data.clone_ref(py),
-            id: self.id.clone(),
-            status: self.status,
-            bytes: self.bytes,
-            thread: self.thread,
-        }
-    }
-
-    /// The record that handlers see.
-    pub(crate) fn message(&self, py: Python<'_>) -> PyResult<Message> {
-        let id = self.id.as_deref().map_or_else(|| Ok(py.None().into_bound(py)), |id| objects(py, id))?;
-        Ok(Message::new(self.event.clone_ref(py), self.data.clone_ref(py), id.unbind(), self.status, self.bytes))
-    }
 }

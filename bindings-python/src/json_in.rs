@@ -1,21 +1,21 @@
-//! JSON text to Python objects: for text that the core has validated, so it only builds. Whatever is wrong with other
-//! text is a `ValueError`.
+//! JSON text to Python objects. The core has validated the text of messages, so this only builds; other text that is not
+//! JSON is a `ValueError`.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
-/// Keys longer than this are not remembered.
+/// The longest key that is remembered.
 const MAX_KEPT_KEY_BYTES: usize = 32;
 
-/// Places for keys: a power of two.
+/// How many keys are remembered: a power of two.
 const PLACES: usize = 256;
 
-/// Deeper text is refused; far above what `json_limits.max_depth` is set to, far below the stack.
+/// How deep text may be nested: far above `json_limits.max_depth`, far below the stack.
 const MAX_DEPTH: usize = 1024;
 
-/// Object keys as Python strings, so that the same few keys are not made anew for each message. Bounded: a key that
-/// lands on another's place takes it.
+/// Keys of objects as Python strings, so that messages with the same few keys share them. A key whose place is taken
+/// replaces the other.
 #[derive(Debug)]
 pub(crate) struct Keys(Vec<Option<(Box<str>, Py<PyString>)>>);
 

@@ -8,17 +8,17 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
-/// Deeper than this, or circular.
+/// How deep objects may be nested; a circular one is deeper.
 const MAX_DEPTH: usize = 256;
 
-/// A buffer that grew larger is not kept for the next message.
+/// A buffer that has grown beyond this is not reused.
 const MAX_KEPT_BYTES: usize = 1 << 20;
 
 thread_local! {
     static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// JSON text that goes out as it is: for what was serialised elsewhere. Checked to be JSON when it is made.
+/// JSON text that is sent as it is, for data that is serialised already.
 #[pyclass(frozen, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Json {
@@ -45,7 +45,7 @@ impl Json {
     }
 }
 
-/// Gives the JSON text of `value` to `send`, in a buffer that is used again.
+/// Calls `send` with the JSON text of `value`, in a buffer that is reused.
 pub(crate) fn with_text<T>(value: &Bound<'_, PyAny>, send: impl FnOnce(&str) -> PyResult<T>) -> PyResult<T> {
     // Taken, not borrowed: `value` may run Python code that comes back here.
     let mut buffer = BUFFER.take();
@@ -56,7 +56,7 @@ pub(crate) fn with_text<T>(value: &Bound<'_, PyAny>, send: impl FnOnce(&str) -> 
     sent
 }
 
-/// First as if nothing of it could change meanwhile; where code of Python has to run, once more from snapshots.
+/// Writes without snapshots first, and again with snapshots if Python has to run.
 fn write(value: &Bound<'_, PyAny>, buffer: &mut String) -> PyResult<()> {
     for runs_python in [false, true] {
         buffer.clear();
@@ -69,9 +69,9 @@ fn write(value: &Bound<'_, PyAny>, buffer: &mut String) -> PyResult<()> {
     Err(PyTypeError::new_err("it changed while it was written"))
 }
 
-/// Why nothing was written.
+/// Why writing stopped.
 enum Stop {
-    /// An object has to be asked for its JSON, and may change everything else.
+    /// An object has to be asked for its JSON. That runs Python, which may change every container.
     RunsPython,
     Raised(PyErr),
 }
@@ -84,7 +84,7 @@ impl From<PyErr> for Stop {
 
 struct Writer<'b> {
     out: &'b mut String,
-    /// Objects are asked for their JSON; what holds them is written from a snapshot.
+    /// Objects may be asked for their JSON, which runs Python: containers are written from a snapshot.
     runs_python: bool,
 }
 
@@ -239,6 +239,13 @@ fn push_key(key: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
 
 fn push_string(out: &mut String, text: &str) {
     out.push('"');
+    // Without a branch per byte: the compiler looks at many at once, and nearly every text has nothing to escape.
+    let is_escaped = |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if text.bytes().fold(0, |found, byte| found | is_escaped(byte)) == 0 {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     let mut start = 0;
     for (index, byte) in text.bytes().enumerate() {
         let escape = match byte {

@@ -1,14 +1,13 @@
-//! Bytes of a message that waits in Python: counted towards `max_inbox_bytes` for as long as this lives, and given back on
-//! whatever way it goes.
+//! Bytes of a message that waits in Python. They count towards `max_inbox_bytes` until this is dropped.
 
 use wsguard::binding::{KeptInbox, ServerHandle};
 
 use crate::fork;
 
-/// What one message that is kept beyond its batch counts in the inbox.
+/// The bytes of one message that outlives its batch.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// Always there until it is dropped.
+    /// `Some` until it is dropped.
     held: Option<KeptInbox>,
     bytes: usize,
     forks: u64,
@@ -26,7 +25,7 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // In a child of `fork` giving them back would wake shards that do not exist.
+        // A child of `fork` has no shards that giving them back could wake.
         if self.forks != fork::depth() {
             std::mem::forget(self.held.take());
         }

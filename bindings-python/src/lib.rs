@@ -1,27 +1,41 @@
-//! The native part of the Python package `wsguard`: `PyO3` over the core's `host` API. Every rule is the core's; what is
-//! decided here is only how Python is told.
+//! The native part of the Python package `wsguard`: `PyO3` over `wsguard::binding`. The core decides every rule; this crate
+//! decides how Python gets the events and gives the commands.
 
+mod accepts;
 mod auth;
+mod auth_tasks;
 mod awaiting;
-mod bell;
 mod connection;
+mod connection_methods;
+mod connections;
+mod context;
+mod decision;
 mod delivery;
+mod dispatcher;
 mod ending;
 mod errors;
 mod fork;
+mod futures;
 mod handlers;
 mod interpreter;
 mod json_in;
 mod json_out;
 mod kept;
+mod lock;
 mod logging;
+mod loop_hooks;
+mod messages;
+mod notifier;
+mod payload;
 mod pending;
 mod records;
 mod request;
 mod run;
 mod server;
+mod shared;
 mod stats;
-mod work;
+mod violation;
+mod waits;
 
 use pyo3::prelude::*;
 use wsguard::binding::Options;
@@ -32,13 +46,6 @@ fn policy_in_force(py: Python<'_>, options: &str) -> PyResult<String> {
     let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
     let policy = wsguard::binding::compile(options).map_err(|error| errors::of_config(py, error))?;
     Ok(policy.to_string())
-}
-
-/// Checks the shape of options, not yet that they are a policy. Gives `auth_timeout_ms`.
-#[pyfunction]
-fn check_options(py: Python<'_>, options: &str) -> PyResult<u64> {
-    let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
-    Ok(options.auth_timeout_ms)
 }
 
 /// The JSON text of a Python object, as it would be sent.
@@ -72,13 +79,13 @@ mod _wsguard {
     }
 
     #[pymodule_export]
-    use super::auth::{Accept, Reject};
-    #[pymodule_export]
     use super::awaiting::{Awaiting, Done};
     #[pymodule_export]
     use super::connection::Connection;
     #[pymodule_export]
-    use super::ending::{begin_ending, busy_threads};
+    use super::decision::{Accept, Reject};
+    #[pymodule_export]
+    use super::ending::busy_threads;
     #[pymodule_export]
     use super::fork::forked;
     #[pymodule_export]
@@ -86,17 +93,19 @@ mod _wsguard {
     #[pymodule_export]
     use super::logging::{end_of_records, log_to_queue, log_to_stderr, wait_for_records};
     #[pymodule_export]
-    use super::records::{Close, Message, Violation};
+    use super::records::{Close, Message};
     #[pymodule_export]
     use super::request::Request;
     #[pymodule_export]
-    use super::run::stop_all;
+    use super::run::{begin_ending, stop_all};
     #[pymodule_export]
     use super::server::NativeServer;
     #[pymodule_export]
     use super::stats::verdicts;
     #[pymodule_export]
-    use super::{check_options, dumps, loads, panic_for_tests, policy_in_force};
+    use super::violation::Violation;
+    #[pymodule_export]
+    use super::{dumps, loads, panic_for_tests, policy_in_force};
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,10 +12,10 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::bell::lock;
 use crate::fork;
+use crate::lock::lock;
 
-/// Records beyond this are counted instead of kept.
+/// How many records may wait; more are counted and dropped.
 const MAX_RECORDS: usize = 4096;
 
 /// `(level, logger, text, fields)`, with the numbers of Python's `logging`.
@@ -41,7 +41,7 @@ impl Queue {
     }
 }
 
-/// One for each generation of children: the lock of the parent's may have been held when the child was made.
+/// A queue for each generation of children: another thread may have held the lock of the parent's queue at the fork.
 static QUEUES: [Queue; 16] = [const { Queue::new() }; 16];
 
 fn queue() -> &'static Queue {
@@ -49,7 +49,7 @@ fn queue() -> &'static Queue {
     &QUEUES[usize::try_from(fork::depth()).map_or(last, |depth| depth.min(last))]
 }
 
-/// The core's log as one line of `key=value`, and its fields.
+/// A record as one line of `key=value`, and its fields.
 #[derive(Default)]
 struct Line {
     text: String,
@@ -104,7 +104,7 @@ impl<S: Subscriber> Layer<S> for ToQueue {
     }
 }
 
-/// Sends the core's log to the queue; `False`: it goes elsewhere already.
+/// Sends the core's log to the queue. `False`: it goes elsewhere already.
 #[pyfunction]
 pub(crate) fn log_to_queue() -> bool {
     let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(ToQueue);
@@ -117,7 +117,7 @@ pub(crate) fn log_to_stderr() {
     wsguard::binding::log_to_stderr();
 }
 
-/// Waits for records; `None` at the end.
+/// Waits for records; `None` after [`end_of_records`].
 #[pyfunction]
 pub(crate) fn wait_for_records(py: Python<'_>) -> Option<Vec<Record>> {
     let queue = queue();
@@ -139,7 +139,7 @@ pub(crate) fn wait_for_records(py: Python<'_>) -> Option<Vec<Record>> {
     })
 }
 
-/// Ends the wait, when what came before was taken.
+/// Ends the wait for records, once those that wait are taken.
 #[pyfunction]
 pub(crate) fn end_of_records() {
     let queue = queue();

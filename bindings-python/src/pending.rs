@@ -1,10 +1,10 @@
-//! How much of one connection may wait in Python before it is no longer read (THREATS S4); it is read again from half of
-//! it on.
+//! How much of one connection may wait in Python before the core stops reading it (THREATS S4). Below half of that it reads
+//! again.
 
-/// So many messages, however small.
+/// How many messages of one connection may wait.
 pub(crate) const MAX_PENDING_MESSAGES: usize = 64;
 
-/// So many bytes where there is much room.
+/// How many bytes of one connection may wait at most.
 const MAX_PENDING_BYTES: usize = 1 << 20;
 
 /// The bytes of one connection that may wait: all connections of one user, or of one address, together fill at most a

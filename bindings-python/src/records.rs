@@ -1,20 +1,19 @@
-//! What handlers are told, beside connections and requests: plain read-only records.
+//! Read-only records that handlers get: how a connection ended, and a message.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use wsguard::binding::{Status, ViolationEvent};
-
-use crate::connection::Connection;
+use wsguard::binding::Status;
 
 /// How a connection ended.
 #[pyclass(frozen, get_all, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Close {
-    /// The close code: ours when we closed, else the peer's; 1005 for an empty close frame, 1006 when it broke.
+    /// The close code: the server's if it closed first, else the peer's. 1005 after an empty close frame, 1006 without
+    /// a closing handshake (RFC 6455 section 7.1.5).
     pub(crate) code: u16,
-    /// The reason with it.
+    /// The reason of the close frame; empty where there is none.
     pub(crate) reason: Py<PyString>,
-    /// Whether both sides sent a close frame.
+    /// `True` if both sides sent a close frame.
     pub(crate) clean: bool,
 }
 
@@ -30,15 +29,15 @@ impl Close {
 #[pyclass(frozen, get_all, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// The event.
+    /// The name of the event.
     event: Py<PyString>,
-    /// Its data: Python objects; the model where the event has one; `bytes` of JSON text where it was asked for.
+    /// The data: Python objects, an instance of the event's model, or `bytes` of JSON text (`raw=True`).
     data: Py<PyAny>,
-    /// The id a reply carries: a string, an integer or `None`.
+    /// The id that a reply carries; `None` where the message has none.
     id: Py<PyAny>,
-    /// The peer's status: `"ok"`, `"error"` or `None`.
+    /// The status that the peer sent; `None` where the message has none.
     status: Option<&'static str>,
-    /// Payload bytes of the whole message.
+    /// The length of the message's payload in bytes.
     size_bytes: usize,
 }
 
@@ -62,54 +61,5 @@ impl Message {
 impl Message {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!("<Message event={} size_bytes={}>", self.event.bind(py).repr()?, self.size_bytes))
-    }
-}
-
-/// A verdict against a peer. A flood of them is sampled; `Server.stats()` counts every one.
-#[pyclass(frozen, get_all, module = "wsguard")]
-#[derive(Debug)]
-pub(crate) struct Violation {
-    /// The verdict's stable name: `"origin_denied"`.
-    code: &'static str,
-    /// The client's address.
-    ip: Option<String>,
-    /// The user, after authentication.
-    user: Option<String>,
-    /// The connection, after the 101; `None` also when it has ended.
-    conn: Option<Py<Connection>>,
-    /// Its id, after the 101.
-    conn_id: Option<String>,
-    /// The event of the message, escaped and cut to 64 characters.
-    event: Option<String>,
-    /// What was wrong, in the words of the log record.
-    detail: String,
-    /// The close code it was answered with, after the 101.
-    close_code: Option<u16>,
-    /// The usual HTTP status of the refusal, before the 101.
-    http_status: Option<u16>,
-}
-
-impl Violation {
-    pub(crate) fn new(violation: &ViolationEvent, conn: Option<Py<Connection>>) -> Self {
-        let opened = violation.conn.is_some();
-        let (close_code, http_status) = (violation.code.close_code(), violation.code.http_status());
-        Self {
-            code: violation.code.name(),
-            ip: violation.ip.map(|ip| ip.to_string()),
-            user: violation.user.as_deref().map(str::to_owned),
-            conn,
-            conn_id: violation.conn.map(|conn| conn.to_string()),
-            event: violation.event.as_deref().map(str::to_owned),
-            detail: violation.detail.to_string(),
-            close_code: (opened && close_code > 0).then_some(close_code),
-            http_status: (!opened && http_status > 0).then_some(http_status),
-        }
-    }
-}
-
-#[pymethods]
-impl Violation {
-    fn __repr__(&self) -> String {
-        format!("<Violation code='{}'>", self.code)
     }
 }

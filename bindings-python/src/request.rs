@@ -5,7 +5,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 use wsguard::binding::UpgradeRequest;
 
-/// An opening handshake that waits for `Accept` or `Reject`. Nothing of it was checked but what the policy checks.
+/// An opening handshake that waits for `Accept` or `Reject`. It holds credentials: do not log it.
 #[pyclass(frozen, module = "wsguard")]
 pub(crate) struct Request {
     received: UpgradeRequest,
@@ -27,19 +27,19 @@ impl Request {
         &self.received.method
     }
 
-    /// The path, as sent.
+    /// The path of the request target, as received.
     #[getter]
     fn path(&self) -> &str {
         &self.received.path
     }
 
-    /// The query without `?`, as sent.
+    /// The query without `?`, as received; `None` where the target has no `?`.
     #[getter]
     fn query(&self) -> Option<&str> {
         self.received.query.as_deref()
     }
 
-    /// Every header: a mapping whose keys may be in any case.
+    /// Every header, in a mapping that ignores the case of names.
     #[getter]
     fn headers(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let made = self.headers.get_or_try_init(py, || {
@@ -49,7 +49,7 @@ impl Request {
         Ok(made.clone_ref(py))
     }
 
-    /// The cookies; of two with the same name the first, which is the one of the longer path.
+    /// The cookies by name; of several with one name the first.
     #[getter]
     fn cookies(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         let made = self.cookies.get_or_try_init(py, || {
@@ -70,13 +70,13 @@ impl Request {
         self.received.ip.map(|ip| ip.to_string())
     }
 
-    /// The token that `token_sources` found, not yet checked by anyone.
+    /// The token that `token_sources` found, unchecked; `None` where there is none.
     #[getter]
     fn token(&self) -> Option<&str> {
         self.received.token.as_deref()
     }
 
-    /// The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one.
+    /// The client's own certificate (DER); `None` unless `tls.client_ca` asks for one.
     #[getter]
     fn peer_certificate<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.received.peer_certificate.as_ref().map(|certificate| PyBytes::new(py, certificate))

@@ -7,18 +7,22 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Builder, ConnectionId, Error, Options, ServerHandle};
+use wsguard::binding::{Builder, Code, ConnectionId, Error, Options, Policy, ServerHandle, compile};
 
-use crate::bell::{Bell, lock};
-use crate::connection::{Connection, Payload, with_payload};
-use crate::delivery::{Delivery, EVENTS_PER_TURN, Progress};
+use crate::connection::Connection;
+use crate::delivery::{EVENTS_PER_TURN, Progress};
+use crate::dispatcher::Dispatcher;
 use crate::ending::{self, Inside};
-use crate::handlers::Handlers;
-use crate::run::{self, Bounds, LoopCalls, Looping, Protocol, Run};
-use crate::work::Work;
+use crate::handlers::{Handlers, Protocol};
+use crate::lock::lock;
+use crate::loop_hooks::{LoopCalls, LoopHooks};
+use crate::notifier::Notifier;
+use crate::payload::{Payload, with_payload};
+use crate::run::{LAST_MESSAGES_WITHIN, Run};
+use crate::shared::Bounds;
 use crate::{errors, json_out, stats};
 
-/// How often a thread that waits outside of asyncio looks for signals, where it is the one that gets them.
+/// How often a thread that waits outside asyncio checks for signals, if Python delivers them to it.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
 
 /// The native side of `wsguard.Server`.
@@ -27,32 +31,12 @@ const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
 pub(crate) struct NativeServer {
     /// The last run; `None` before the first.
     run: Mutex<Option<Arc<Run>>>,
-    bell: Mutex<Bell>,
+    notifier: Mutex<Notifier>,
+    /// The policy that was compiled last, and the text of its options: a start with the same options uses it.
+    compiled: Mutex<Option<(Box<str>, Policy)>>,
 }
 
 pub(crate) use NativeServer as Server;
-
-/// The delivery of a run while it is at work: put back whatever ends the turn, a panic included.
-struct Turn<'r> {
-    run: &'r Run,
-    delivery: Option<Box<Delivery>>,
-}
-
-impl<'r> Turn<'r> {
-    /// Taken, so that a handler that comes back here finds nothing to do.
-    fn begin(run: &'r Run) -> Option<Self> {
-        let delivery = lock(&run.delivery).take()?;
-        Some(Self { run, delivery: Some(delivery) })
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if let Some(delivery) = self.delivery.take() {
-            *lock(&self.run.delivery) = Some(delivery);
-        }
-    }
-}
 
 impl Server {
     fn last_run(&self) -> Option<Arc<Run>> {
@@ -62,29 +46,16 @@ impl Server {
     /// The last run, in the process that started it.
     fn own_run(&self, py: Python<'_>) -> PyResult<Arc<Run>> {
         let run = self.last_run().ok_or_else(|| errors::not_started(py))?;
-        if run.is_forked() { Err(errors::forked(py)) } else { Ok(run) }
+        if run.shared.is_forked() { Err(errors::forked(py)) } else { Ok(run) }
     }
 
-    fn bell(&self) -> Bell {
-        lock(&self.bell).clone()
+    fn notifier(&self) -> Notifier {
+        lock(&self.notifier).clone()
     }
 
-    /// Handles the events there are, at most `most` of them.
-    fn deliver(slf: &Bound<'_, Self>, run: &Arc<Run>, most: usize) -> PyResult<Progress> {
-        if ending::has_come() {
-            return Ok(Progress::Nothing);
-        }
-        let Some(mut turn) = Turn::begin(run) else {
-            return Ok(if run.is_finished() { Progress::Stopped } else { Progress::Nothing });
-        };
-        let Some(delivery) = &mut turn.delivery else { return Ok(Progress::Nothing) };
-        let progress = delivery.turn(slf, run, most);
-        if matches!(progress, Ok(Progress::Stopped)) {
-            let delivery = turn.delivery.take();
-            run.finish();
-            slf.py().detach(|| drop(delivery));
-        }
-        progress
+    fn compile(py: Python<'_>, options: &str) -> PyResult<Policy> {
+        let compiled = py.detach(|| Options::from_json(options).and_then(compile));
+        compiled.map_err(|error| errors::of_config(py, error))
     }
 
     fn broadcast(
@@ -95,19 +66,12 @@ impl Server {
         send: impl FnOnce(&ServerHandle, Option<ConnectionId>) -> Result<(), Error>,
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
-        run.check_protocol(py, protocol)?;
+        run.shared.check_protocol(py, protocol)?;
         let except = match except {
-            Some(conn) if !Arc::ptr_eq(&conn.get().run, &run) => None,
+            Some(conn) if !Arc::ptr_eq(&conn.get().shared, &run.shared) => None,
             except => except.map(|conn| conn.get().id),
         };
-        send(&run.handle, except).map_err(|error| errors::of_core(py, &error))
-    }
-}
-
-impl Looping {
-    fn deliver_soon(&self, py: Python<'_>) {
-        // A loop that is closed has nobody left to deliver to.
-        let _ = self.deliver_soon.bind(py).call0();
+        send(&run.shared.handle, except).map_err(|error| errors::of_core(py, &error))
     }
 }
 
@@ -119,38 +83,51 @@ impl Server {
         Self::default()
     }
 
-    /// Makes a bell for the next run, with the descriptor an event loop watches; `None` where there is none.
-    fn _open_bell(&self) -> PyResult<Option<i32>> {
-        let bell = Bell::default();
-        let number = bell.open()?;
-        *lock(&self.bell) = bell;
+    /// Compiles the options, for the next start.
+    fn _compile(&self, py: Python<'_>, options: &str) -> PyResult<()> {
+        let compiled = Some((options.into(), Self::compile(py, options)?));
+        let before = std::mem::replace(&mut *lock(&self.compiled), compiled);
+        drop(before);
+        Ok(())
+    }
+
+    /// Makes the notifier of the next run, with a descriptor for event loops; `None` where the platform has none.
+    fn _open_notifier(&self) -> PyResult<Option<i32>> {
+        let notifier = Notifier::default();
+        let number = notifier.open()?;
+        *lock(&self.notifier) = notifier;
         Ok(number)
     }
 
-    /// Makes a bell for the next run that wakes a thread, for loops that watch no descriptors.
-    fn _close_bell(&self) {
-        *lock(&self.bell) = Bell::default();
+    /// Makes a notifier of the next run that wakes a thread, for loops that watch no descriptors.
+    fn _close_notifier(&self) {
+        *lock(&self.notifier) = Notifier::default();
     }
 
-    /// Starts the threads. `looping` is `None` for `_run`.
+    /// Starts the threads. `loop_calls` is `None` for `_run`.
     fn _start(
         slf: &Bound<'_, Self>,
         options: &str,
         handlers: &Bound<'_, PyDict>,
-        looping: Option<LoopCalls>,
+        loop_calls: Option<LoopCalls>,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
-        let bounds = Bounds::of(&options);
+        // Its own statement: the lock must not be held while another thread may take the interpreter's.
+        let compiled = lock(&this.compiled).take_if(|(text, _)| **text == *options);
+        let policy = match compiled {
+            Some((_, policy)) => policy,
+            None => Self::compile(py, options)?,
+        };
+        let bounds = Bounds::of(&policy);
         let handlers = Handlers::of_dict(handlers)?;
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
-        let bell = this.bell();
-        let ringer = bell.ringer();
-        let server =
-            py.detach(|| Builder::new().wake(ringer).start(options)).map_err(|error| errors::of_core(py, &error))?;
-        // Coroutines that speak for a connection hear of its end, whether or not there is a handler for it.
+        let notifier = this.notifier();
+        let for_shards = notifier.for_shards();
+        let started = py.detach(|| Builder::new().wake(for_shards).start_policy(policy));
+        let server = started.map_err(|error| errors::of_core(py, &error))?;
+        // Coroutines that wait for something of a connection need its end, with or without a handler for it.
         server.handle().heed(heeds_opens, true, heeds_violations);
-        let run = Run::new(py, server, bell, handlers, looping.map(Looping::of), bounds)?;
+        let run = Run::new(py, server, notifier, handlers, loop_calls.map(LoopHooks::of), bounds)?;
         let before = lock(&this.run).replace(run);
         if let Some(before) = before {
             before.retire();
@@ -158,137 +135,143 @@ impl Server {
         Ok(())
     }
 
-    /// Handles what there is; the callback of an event loop. The rest of much is left for the loop's next round.
+    /// Handles the events that wait, at most [`EVENTS_PER_TURN`]; the rest waits for the loop's next iteration.
     fn _deliver(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let Some(run) = slf.get().last_run() else { return Ok(()) };
-        if run.is_forked() {
+        if run.shared.is_forked() {
             // The parent's loop, still turning in a child: the events are the parent's.
             return Ok(());
         }
-        run.bell.silence();
-        let progress = Self::deliver(slf, &run, EVENTS_PER_TURN);
-        let Some(looping) = run.looping() else { return progress.map(drop) };
+        run.shared.notifier.reset();
+        let progress = run.deliver(slf.as_any(), EVENTS_PER_TURN);
+        let Some(hooks) = run.shared.loop_hooks() else { return progress.map(drop) };
         match progress {
-            Ok(Progress::Nothing) => Ok(()),
-            Ok(Progress::Stopped) => looping.stopped.bind(py).call0().map(drop),
+            Ok(Progress::Idle) => Ok(()),
+            Ok(Progress::Stopped) => hooks.stopped.bind(py).call0().map(drop),
             Ok(Progress::More) => {
-                looping.deliver_soon(py);
+                hooks.deliver_soon(py);
                 Ok(())
             }
-            // Whatever ends the loop may not: then the events that are left must not wait for new ones.
+            // An exception may or may not end the loop. Deliver again: the events that are left must not wait for new ones.
             Err(error) => {
-                looping.deliver_soon(py);
+                hooks.deliver_soon(py);
                 Err(error)
             }
         }
     }
 
-    /// Waits until there is something to deliver; whether there can be anything yet.
+    /// Waits until there are events. Returns false if the server has ended.
     fn _wait(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(run) = self.last_run() else { return Ok(false) };
         let Some(_inside) = Inside::enter(py)? else { return Ok(false) };
-        py.detach(|| run.bell.wait(None));
-        Ok(!run.is_finished() && !ending::has_come())
+        py.detach(|| run.shared.notifier.wait(None));
+        Ok(!run.shared.is_finished() && !ending::has_come())
     }
 
-    /// Handles events on this thread until the server has stopped. `signals`: this thread is the one that gets them.
+    /// Handles events on this thread until the server has stopped. `signals`: Python delivers signals to this thread.
     fn _run(slf: &Bound<'_, Self>, signals: bool) -> PyResult<()> {
         let py = slf.py();
         let run = slf.get().own_run(py)?;
-        let patience = signals.then_some(SIGNALS_WITHIN);
+        let timeout = signals.then_some(SIGNALS_WITHIN);
         let Some(_inside) = Inside::enter(py)? else { return Ok(()) };
         while !ending::has_come() {
-            match Self::deliver(slf, &run, EVENTS_PER_TURN)? {
+            match run.deliver(slf.as_any(), EVENTS_PER_TURN)? {
                 Progress::Stopped => return Ok(()),
                 Progress::More => {}
-                // A handler has forked, and the child has come back from it: what it would wait for is the parent's.
-                Progress::Nothing if run.is_forked() => return Err(errors::forked(py)),
-                Progress::Nothing => py.detach(|| run.bell.wait(patience)),
+                // A handler has forked, and this is the child: the events are the parent's.
+                Progress::Idle if run.shared.is_forked() => return Err(errors::forked(py)),
+                Progress::Idle => py.detach(|| run.shared.notifier.wait(timeout)),
             }
             py.check_signals()?;
         }
         Ok(())
     }
 
-    /// Stops without calling handlers, once what was said before is sent; whether it was running. In a child of `fork` it
-    /// only forgets the threads.
+    /// Sends what is queued and stops, without calling handlers. Returns true if it was running. In a child of `fork` it only
+    /// forgets the threads.
     fn _end(&self, py: Python<'_>) -> bool {
         match self.last_run() {
-            Some(run) if !ending::has_come() && !run.is_finished() => run.end(py, run::last_words_within()),
+            Some(run) if !ending::has_come() && !run.shared.is_finished() => run.end(py, LAST_MESSAGES_WITHIN),
             _ => false,
         }
     }
 
-    /// In a child of `fork`: whoever waits for something of a connection is told that it is the parent's.
+    /// In a child of `fork`: wakes who waits for something of a connection, to learn that it is the parent's.
     fn _wake_waits(&self, py: Python<'_>) -> PyResult<()> {
         let Some(run) = self.last_run() else { return Ok(()) };
         let conns = lock(&run.connections).every(py);
         conns.iter().try_for_each(|conn| conn.get().wake_all(py))
     }
 
-    /// Cancels coroutines of `authenticate` whose handshake no longer waits, and looks again soon.
-    fn _look_after_handshakes(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let Some(run) = slf.get().last_run() else { return Ok(()) };
-        Work::with(slf, &run, |work| work.look_after_handshakes().map(|()| true)).map(drop)
-    }
-
-    /// Whether it runs: it was started, and has not ended.
+    /// `True` from its start to its end.
     #[getter]
     fn _is_running(&self) -> bool {
-        self.last_run().is_some_and(|run| !run.is_finished())
+        self.last_run().is_some_and(|run| !run.shared.is_finished())
     }
 
     #[getter]
     fn _is_forked(&self) -> bool {
-        self.last_run().is_some_and(|run| run.is_forked())
+        self.last_run().is_some_and(|run| run.shared.is_forked())
     }
 
+    /// The address that it listens on, with the real port; the first of `addresses`.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.own_run(py)?.addresses.first().cloned().unwrap_or_default())
     }
 
+    /// Every address that it listens on, IPv4 first: a name in `listen` may resolve to several.
     #[getter]
     fn addresses(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         Ok(self.own_run(py)?.addresses.clone())
     }
 
     fn _drain(&self, py: Python<'_>, timeout_ms: u64, jitter_ms: u64) -> PyResult<()> {
-        self.own_run(py)?.handle.drain(timeout_ms, jitter_ms);
+        self.own_run(py)?.shared.handle.drain(timeout_ms, jitter_ms);
         Ok(())
     }
 
+    /// Stops at once, and drops every connection. `Server.drain` closes them first.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.own_run(py)?;
-        run.handle.stop();
-        run.is_dropping.store(true, Ordering::Release);
+        run.shared.handle.stop();
+        run.shared.is_dropping.store(true, Ordering::Release);
         let conns = lock(&run.connections).every(py);
-        conns.iter().try_for_each(|conn| Work::end(conn, None))
+        for conn in &conns {
+            Dispatcher::end(conn, None);
+        }
+        Ok(())
     }
 
+    /// Closes every connection of a user with 1008 (`session_revoked`). None of their messages reaches a handler any
+    /// more. The user may connect again.
     #[pyo3(signature = (user, /))]
     fn disconnect_user(&self, py: Python<'_>, user: &str) -> PyResult<()> {
         let run = self.own_run(py)?;
         let done = {
-            let mut revoked = lock(&run.revoked);
-            let done = run.handle.disconnect_user(user);
-            // Nobody is let in behind the end: whoever was is over, and messages may still wait for a coroutine.
+            let mut revoked = lock(&run.shared.revoked);
+            let done = run.shared.handle.disconnect_user(user);
+            // After its end the server accepts nobody; messages of earlier connections may still wait for a coroutine.
             revoked.note(user, *done.as_ref().unwrap_or(&u64::MAX));
             done
         };
         let conns = lock(&run.connections).of_user(py, user);
-        conns.iter().try_for_each(|conn| Work::end(conn, Some((1008, "session revoked"))))?;
+        for conn in &conns {
+            Dispatcher::end(conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
+        }
         done.map(drop).map_err(|error| errors::of_core(py, &error))
     }
 
+    /// Reads certificate and key again. New connections use them.
     fn reload_tls(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.own_run(py)?;
-        py.detach(|| run.handle.reload_tls()).map_err(|error| errors::of_core(py, &error))
+        py.detach(|| run.shared.handle.reload_tls()).map_err(|error| errors::of_core(py, &error))
     }
 
+    /// The counters at this moment.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        stats::dict(py, &self.own_run(py)?.handle.stats())
+        stats::dict(py, &self.own_run(py)?.shared.handle.stats())
     }
 
     fn _emit_to(

@@ -3,7 +3,8 @@ handlers that throw, close and wait; threads and tasks that command. What must h
 that is not said to be, a connection has one open and one end and no message after either end, and every gauge comes
 back to 0.
 
-``WSGUARD_CHAOS_SEED`` and ``WSGUARD_CHAOS_S`` choose another program, and how long each runs."""
+``WSGUARD_CHAOS_SEED`` and ``WSGUARD_CHAOS_S`` choose another program, and how long each runs at least: on a machine
+that is busy with other things it runs until enough has happened."""
 
 from __future__ import annotations
 
@@ -24,6 +25,10 @@ from wsguard import Accept, Close, Connection, Reject, Request, Violation
 
 SEED = int(os.environ.get("WSGUARD_CHAOS_SEED", "1"))
 SECONDS = float(os.environ.get("WSGUARD_CHAOS_S", "0.8"))
+#: So many handlers are called before a run ends.
+CALLS = 200
+#: How long a machine may take for what takes no time; whatever takes longer hangs.
+HANGS_S = 90
 USERS = ("alice", "bob", "carol")
 ROOMS = ("lobby", "attic", "")
 GAUGES = (
@@ -390,16 +395,16 @@ def test_chaos_ends_with_every_gauge_at_0(loop: Any, protocol: str) -> None:
 
     serving = threading.Thread(target=server.run, args=(loop,), kwargs={"started": started})
     serving.start()
-    assert listens.wait(10)
+    assert listens.wait(HANGS_S)
     threads = [threading.Thread(target=ground.command_on, args=(SEED + number,)) for number in range(2)]
     for thread in threads:
         thread.start()
 
     async def visit() -> None:
         chance = random.Random(SEED)
-        until = time.monotonic() + SECONDS
+        begun = time.monotonic()
         visits: set[asyncio.Task[None]] = set()
-        while time.monotonic() < until:
+        while (spent := time.monotonic() - begun) < SECONDS or (ground.calls < CALLS and spent < HANGS_S):
             while len(visits) < 24:
                 visits.add(asyncio.create_task(peer(random.Random(chance.random()), ground)))
             _, visits = await asyncio.wait(visits, return_when=asyncio.FIRST_COMPLETED)
@@ -409,11 +414,11 @@ def test_chaos_ends_with_every_gauge_at_0(loop: Any, protocol: str) -> None:
         asyncio.run(visit())
         ground.is_over.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(HANGS_S)
             assert not thread.is_alive(), "a command hangs"
         # Nobody is told to leave: that everybody has is known, within the time-outs of the policy.
         left: dict[str, Any] = {}
-        until = time.monotonic() + 15
+        until = time.monotonic() + HANGS_S
         while time.monotonic() < until:
             stats: Any = server.stats()
             left = {name: stats[name] for name in GAUGES if stats[name]}
@@ -422,10 +427,10 @@ def test_chaos_ends_with_every_gauge_at_0(loop: Any, protocol: str) -> None:
             time.sleep(0.01)
         open_ = [conn for conn in ground.conns if ground.heard[conn.id] != "closed"]
         assert not left and not open_, (left, open_, ground.faults)
-        assert ground.calls > 50, "nothing happened"
+        assert ground.calls >= CALLS, "nothing happened"
     finally:
         ground.is_over.set()
         server.stop()
-        serving.join(10)
+        serving.join(HANGS_S)
     assert not serving.is_alive()
     assert not ground.faults, ground.faults[:5]

@@ -67,7 +67,9 @@ def test_handlers_get_the_model(run: Run) -> None:
                 violation = await violations.get()
                 assert (violation.code, violation.event, violation.close_code) == ("schema_mismatch", "say", 1008)
                 assert violation.ip == "127.0.0.1" and violation.http_status is None
-            assert server.stats()["verdicts"] == {"schema_mismatch": 3}
+            assert {code: count for code, count in server.stats()["verdicts"].items() if count} == {
+                "schema_mismatch": 3
+            }
 
     run(main)
 
@@ -158,7 +160,9 @@ def test_reporting_skips_what_a_model_refuses(run: Run) -> None:
             await peer.send('{"event":"say","data":{"text":"rude"}}')
             await peer.send('{"event":"say","data":{"text":"hi"}}')
             assert json.loads(await peer.recv())["data"] == "hi"
-            assert server.stats()["verdicts"] == {"schema_mismatch": 1}
+            assert {code: count for code, count in server.stats()["verdicts"].items() if count} == {
+                "schema_mismatch": 1
+            }
 
     run(main)
 

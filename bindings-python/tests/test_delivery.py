@@ -305,7 +305,7 @@ def test_a_handler_that_raises_closes_its_connection_only(
                 assert closed.value.rcvd is not None and closed.value.rcvd.code == 1011
             await other.send("lives")
             assert await other.recv() == "lives"
-            assert server.stats()["verdicts"] == {"internal": 1}
+            assert {code: count for code, count in server.stats()["verdicts"].items() if count} == {"internal": 1}
         [record] = [record for record in caplog.records if record.name == "wsguard"]
         assert record.exc_info is not None and "a fault of the application" in str(record.exc_info[1])
         assert record.levelname == "ERROR"

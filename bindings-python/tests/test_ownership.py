@@ -431,6 +431,9 @@ def test_coroutines_of_verdicts_do_not_pile_up(run: Run, caplog: pytest.LogCaptu
             for address in range(6):
                 await asyncio.to_thread(break_rules, address)
             await until(lambda: "1024 of its coroutines have not ended" in caplog.text)
+            # Every verdict was handled: none that comes late may start a coroutine when the others have ended.
+            await until(lambda: server.stats()["verdicts"]["upgrade_required"] == 6 * 190)
+            await until(lambda: not server.stats()["inbox_bytes"])
             assert told == most
             may_end.set()
             await until(lambda: not server._tasks)

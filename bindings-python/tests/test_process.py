@@ -181,6 +181,46 @@ def test_a_child_that_comes_back_from_a_handler_does_not_hang() -> None:
 
 
 @needs_fork
+def test_a_child_does_not_handle_what_its_parent_has_received() -> None:
+    succeeds("""
+        import time
+        import websockets.sync.client as client
+        server = make()
+        children, handled, parent = [], [], os.getpid()
+        @server.on_open
+        def opened(conn):
+            # Both messages are in the batch behind this event.
+            while server.stats()["messages_in"] < 2:
+                time.sleep(0.001)
+        @server.on_message
+        def handle(conn, message):
+            if message == "fork":
+                children.append(os.fork())
+            elif os.getpid() != parent:
+                os._exit(9)
+            handled.append(message)
+        def talk():
+            with client.connect(f"ws://{server.address}", origin="https://a.example") as peer:
+                peer.send("fork")
+                peer.send("next")
+                while len(handled) < 2:
+                    time.sleep(0.001)
+                code = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+            server.stop()
+            ended.append(code)
+        ended = []
+        talking = threading.Thread(target=talk)
+        try:
+            server.run("native", started=talking.start)
+        except wsguard.UsageError as error:
+            assert error.code == "forked" and handled == ["fork"], (error, handled)
+            os._exit(3)
+        talking.join()
+        assert ended == [3], ended
+        """)
+
+
+@needs_fork
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("handler", ["def", "async def"])
 @pytest.mark.parametrize("waits", ["serve", "drain", "recv", "wait_closed"])

@@ -10,7 +10,7 @@ import atexit
 import os
 from typing import NamedTuple
 
-from . import _ends, _looping, _wsguard
+from . import _ends, _on_loop, _wsguard
 from ._audience import Audience
 from ._errors import ConfigError, ConnectionClosed, Error, InvalidArgument, StartError, UsageError
 from ._log import log_to_logging, log_to_stderr
@@ -78,5 +78,5 @@ Wait.register(_wsguard.Done)
 
 # A server's threads stay in the parent; they must be gone before the interpreter is.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_looping.forked)
+    os.register_at_fork(after_in_child=_on_loop.forked)
 atexit.register(_ends.at_exit)

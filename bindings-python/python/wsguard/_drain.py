@@ -1,4 +1,4 @@
-"""How long an end takes, and what a drain gives to ``await``."""
+"""The time that a drain takes, and what ``Server.drain`` returns."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 from ._errors import InvalidArgument
 
-#: Milliseconds that an end waits for connections and handlers.
+#: Milliseconds that a drain waits for connections and handlers, by default.
 TIMEOUT_MS = 10_000
 
-#: Beyond the time a drain has: for the loop to handle the last events, for cancelled handlers to end.
+#: How long, beyond the time of a drain, the loop may take to handle the last events.
 HANDLED_WITHIN_S = 2.0
+#: How long, beyond the time of a drain, cancelled handlers may take to end.
 CANCELLED_WITHIN_S = 5.0
 
 #: A thousand years.
@@ -20,7 +21,7 @@ _MAX_MS = 1000 * 366 * 24 * 3600 * 1000
 
 
 class Drain:
-    """A drain that was started. Awaiting it waits for its end; it need not be awaited."""
+    """A drain that has begun. Awaiting it waits for its end; it need not be awaited."""
 
     __slots__ = ("_ended",)
 
@@ -32,12 +33,12 @@ class Drain:
 
 
 def left_ms(until: float) -> int:
-    """What is left until a moment of ``time.monotonic``."""
+    """Milliseconds until a moment of ``time.monotonic``; 0 when it has passed."""
     return max(0, round((until - time.monotonic()) * 1000))
 
 
 def milliseconds(name: str, stated: object) -> int:
-    """A number of milliseconds as an application states it."""
+    """Checks a number of milliseconds that the application states."""
     if isinstance(stated, bool) or not isinstance(stated, int):
         raise TypeError(f"{name} must be an int, not {type(stated).__name__}")
     if not 0 <= stated <= _MAX_MS:

@@ -1,14 +1,14 @@
-"""The exceptions of wsguard: one base, and a class for each thing a caller may want to tell apart."""
+"""The exceptions of wsguard: one base, and a class for each case that a caller may handle."""
 
 from __future__ import annotations
 
 
 class Error(Exception):
-    """Base of every exception that wsguard raises."""
+    """The base of wsguard's own exceptions."""
 
     #: The stable name of the kind of error, the same in every language: ``"unknown_option"``.
     code: str
-    #: The close code of the connection it is about, where there is one (RFC 6455 section 7.4).
+    #: The close code of a connection that has ended (RFC 6455 section 7.4); else ``None``.
     close_code: int | None
 
     def __init__(self, message: str, *, code: str, close_code: int | None = None) -> None:
@@ -30,7 +30,7 @@ class ConfigError(Error, ValueError):
 
 
 class StartError(Error, OSError):
-    """The address cannot be listened on (``listen_failed``), or a thread cannot be started (``start_failed``)."""
+    """The server cannot listen on the address (``listen_failed``), or cannot start a thread (``start_failed``)."""
 
     #: ``"listen"``, or ``None`` where no option is at fault.
     option: str | None
@@ -38,16 +38,16 @@ class StartError(Error, OSError):
     def __init__(self, message: str, *, code: str, option: str | None, errno: int | None = None) -> None:
         super().__init__(message, code=code)
         self.option = option
-        #: The system's number of the fault (``errno.EADDRINUSE``), where it has one.
+        #: The system's error number (``errno.EADDRINUSE``); ``None`` where there is none.
         self.errno = errno
 
 
 class ConnectionClosed(Error):
-    """The connection has ended: there is nobody to send to, and nothing more to receive."""
+    """The connection has ended: it takes no message, and has none left. ``code`` is ``connection_closed``."""
 
-    #: The close code: ours when we closed, else the peer's; ``None`` when it is not known yet.
+    #: The close code: the server's if it closed first, else the peer's; ``None`` while it is not known.
     close_code: int | None
-    #: The reason with it.
+    #: The reason of the close frame; empty where there is none.
     reason: str
 
     def __init__(self, close_code: int | None, reason: str = "") -> None:
@@ -57,12 +57,12 @@ class ConnectionClosed(Error):
 
 
 class InvalidArgument(Error, ValueError):
-    """An argument is not accepted: which, and what would be."""
+    """An argument is not accepted. The message names it, and what is accepted. ``code`` is ``invalid_argument``."""
 
 
 class UsageError(Error, RuntimeError):
-    """Not here, or not now: ``not_started``, ``started``, ``stopped``, ``forked``, ``no_event_loop``,
-    ``running_event_loop``, ``logging`` or ``monkey_patched``."""
+    """The call is not possible here or now. ``code`` is ``not_started``, ``already_started``, ``stopped``, ``forked``,
+    ``no_event_loop``, ``running_event_loop``, ``logging`` or ``monkey_patched``."""
 
 
 def from_core(code: str, message: str, option: str | None, errno: int | None = None) -> Error:

@@ -1,5 +1,5 @@
-"""Where the log goes: standard error by default, or Python's ``logging``. Nothing here raises into the server: a log
-that fails costs its record."""
+"""Where the log goes: to Python's ``logging`` where that is set up, else to standard error. Nothing here raises into
+the server: a log that fails costs its record."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ _TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 
 
 def log_to_stderr() -> None:
-    """Sends the log of the core to standard error, one line a record. This is what starting a server does, unless the
-    log goes elsewhere already."""
+    """Sends the log of the core to standard error, one line per record. Call it before the first server starts; it does
+    nothing when the log goes elsewhere already.
+
+    Without this call and :func:`log_to_logging`, the first start decides: the log goes to :mod:`logging` if the root
+    logger or the logger ``wsguard`` has a handler, else to standard error."""
     _wsguard.log_to_stderr()
 
 
@@ -57,12 +60,13 @@ _writer = _Writer()
 
 
 def log_to_logging() -> None:
-    """Sends the log of the core to Python's :mod:`logging`: to the loggers ``wsguard`` and ``wsguard.verdict``. What a
-    record says is also in its attributes: ``code``, ``ip``, ``user``, ``event``, ``conn``, ``detail``, ``suppressed``.
+    """Sends the log of the core to Python's :mod:`logging`: to the loggers ``wsguard`` and ``wsguard.verdict``. Each
+    record has the attributes ``code``, ``ip``, ``user``, ``event``, ``conn``, ``detail`` and ``suppressed``.
 
-    Call it before the first server starts; a second call does nothing. Records wait in a bounded queue for a thread of
-    their own, so that the server never waits for a log handler; what does not fit is counted, and the count is logged.
-    A child of ``fork`` gets a thread of its own when it starts a server.
+    Only needed where ``logging`` is set up after the first server starts: otherwise the first start does this. Call it
+    before the first server starts; a second call does nothing. Records wait in a queue of at most 4096 for a thread of
+    their own, so that the server never waits for a log handler; records that do not fit are counted, and the count is
+    logged. A child of ``fork`` gets a thread of its own when it starts a server.
 
     Raises:
         UsageError: the log goes elsewhere already; or gevent or eventlet has replaced threads, which it needs.
@@ -82,8 +86,17 @@ def log_to_logging() -> None:
     _writer.start()
 
 
+def begin() -> None:
+    """Before a server starts: chooses where the log goes, unless the application has."""
+    if not _writer.is_wanted and _patched.by() is None and logger.hasHandlers():
+        _writer.is_wanted = _wsguard.log_to_queue()
+    if not _writer.is_wanted:
+        _wsguard.log_to_stderr()
+    start_writer()
+
+
 def start_writer() -> None:
-    """Before a server starts: there is somebody to write its records."""
+    """Starts the thread that writes records, where one is needed."""
     _writer.start()
 
 

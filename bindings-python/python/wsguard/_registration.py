@@ -1,4 +1,4 @@
-"""What an application states before it starts a server: options, handlers, events."""
+"""The options, events and handlers that an application states before it starts a server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from . import _handlers, _log, _wsguard
+from . import _handlers, _log
 from ._contract import Contract, options_text
 from ._errors import ConfigError, UsageError
 from ._wsguard import Close, Connection, NativeServer, Request, Violation
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         bound=Callable[[Request], Accept | Reject] | Callable[[Request], Awaitable[Accept | Reject]],
     )
 
-#: What handlers are called with, in words.
+#: The arguments of each handler, in words.
 _ARGUMENTS = {
     "authenticate": ("the request",),
     "open": ("the connection",),
@@ -57,16 +57,23 @@ class Registry(NativeServer):
             stated["events"] = events
         self._options = stated
         self._calls: dict[str, Callable[..., Any]] = {}
-        _wsguard.check_options(options_text(self._all_options()))
+        # `@server.authenticate` may still follow: then `auth` is "callback". Where no handler adds to the policy, the
+        # one that is compiled here starts.
+        self._compile(options_text({**self._all_options(), "auth": stated.get("auth", "callback")}))
         #: The descriptor that was taken over: its number may be anything else's by now.
         self._taken: str | None = None
 
     def authenticate(self, handler: Authenticate, /) -> Authenticate:
-        """Registers who decides about a handshake: gets a :class:`Request`, returns :class:`Accept` or
-        :class:`Reject`. The option ``auth`` is then ``"callback"``, also when it is not stated.
+        """Registers the handler that decides about a handshake. It is called with a :class:`Request`, and returns
+        :class:`Accept` or :class:`Reject`. Where the option ``auth`` is not stated, it becomes ``"callback"``.
 
-        An exception, anything else returned, and silence beyond ``auth_timeout_ms`` answer 503. A coroutine is
-        cancelled when its handshake no longer waits: it is too late, or the peer has left.
+        If the handler raises, returns anything else, or takes longer than ``auth_timeout_ms``, the handshake is refused
+        with 503. A coroutine is cancelled when its handshake no longer waits: it timed out, or the peer has left.
+
+        Raises:
+            ConfigError: there is a handler already (``contradiction``).
+            TypeError: the handler does not take what it is called with.
+            UsageError: the server runs (``already_started``).
         """
         return self._register("authenticate", handler)
 
@@ -99,20 +106,22 @@ class Registry(NativeServer):
         """Registers the handler of an event, called with the connection and the message's data.
 
         Args:
-            event: its name; it becomes part of the contract, as in the option ``events``.
+            event: the name of the event; it is declared, as by the option ``events``.
             schema: JSON Schema 2020-12, a Pydantic model, or what a ``TypeAdapter`` takes (a dataclass, a
-                ``TypedDict``, ``list[int]``). The core checks the schema before Python sees the message; with a model
-                the handler gets its instance.
-            model: the model alone: its instance is made of whatever ``schema`` let pass (any data when there is none).
-                For models that take more than their JSON Schema says.
+                ``TypedDict``, ``list[int]``); default: any data. The core checks the schema before Python gets the
+                message. With a model, the handler gets an instance of it.
+            model: only the model: it makes its instance of whatever ``schema`` lets pass. For models that take more
+                than their JSON Schema says.
             cost: units of the rate limit; default 1.
-            raw: the data is ``bytes`` of JSON text instead of Python objects.
+            raw: ``True`` gives the handler the data as ``bytes`` of JSON text.
 
-        A model's own validators run after the schema; what they refuse closes the connection with 1008.
+        A model's own validators run after the schema. If they refuse, the connection closes with 1008
+        (``schema_mismatch``).
 
         Raises:
-            ConfigError: the schema or the cost is not accepted.
-            TypeError: the handler would not take what it is called with.
+            ConfigError: the schema or the cost is not accepted, or the event has a handler already.
+            TypeError: the handler does not take what it is called with, or the name is missing.
+            UsageError: the server runs (``already_started``).
         """
         self._declare(event, "on", schema=schema, model=model, cost=cost, raw=raw)
 
@@ -127,7 +136,8 @@ class Registry(NativeServer):
     def event(
         self, name: str, /, *, schema: Any = None, model: Any = None, cost: float | None = None, raw: bool = False
     ) -> None:
-        """Declares an event without a handler, for ``on_message`` or ``async for``. As :meth:`on` otherwise."""
+        """Declares an event without a handler of its own: ``on_message`` or ``async for`` gets its messages. As
+        :meth:`on` otherwise."""
         self._declare(name, "event", schema=schema, model=model, cost=cost, raw=raw)
 
     def _declare(self, name: str, method: str, **stated: Any) -> None:
@@ -139,21 +149,25 @@ class Registry(NativeServer):
         self._contract.check(name, self._options.get("protocol"))
 
     def on_message(self, handler: MessageHandler, /) -> MessageHandler:
-        """Registers the handler of messages: in ``raw`` called with the connection and ``str`` or ``bytes``; in
-        ``json`` with the connection and a :class:`Message`, for events without a handler of their own."""
+        """Registers the handler of messages. In ``raw`` it is called with the connection and ``str`` or ``bytes``; in
+        ``json`` with the connection and a :class:`Message`, for events without a handler of their own. It raises what
+        :meth:`authenticate` raises."""
         return self._register("message", handler)
 
     def on_open(self, handler: OpenHandler, /) -> OpenHandler:
-        """Registers the handler of a new connection. A coroutine may iterate over the connection
-        (``async for message in conn``): then it gets the messages, and the connection closes when it returns."""
+        """Registers the handler of a new connection, called with the connection. A coroutine may iterate over it
+        (``async for message in conn``): then it gets the messages, and the connection closes when it returns. It raises
+        what :meth:`authenticate` raises."""
         return self._register("open", handler)
 
     def on_close(self, handler: CloseHandler, /) -> CloseHandler:
-        """Registers the handler of a connection that has ended, called with it and a :class:`Close`."""
+        """Registers the handler of a connection that has ended, called with the connection and a :class:`Close`. It
+        raises what :meth:`authenticate` raises."""
         return self._register("close", handler)
 
     def on_violation(self, handler: ViolationHandler, /) -> ViolationHandler:
-        """Registers the handler of verdicts, called with a :class:`Violation`. The log has them anyway."""
+        """Registers the handler of verdicts, called with a :class:`Violation`. The log has them as well. It raises what
+        :meth:`authenticate` raises."""
         return self._register("violation", handler)
 
     def _register(self, name: str, handler: Handler) -> Handler:
@@ -168,7 +182,7 @@ class Registry(NativeServer):
     def _check_not_running(self) -> None:
         self._check_own_process()
         if self._is_running:
-            raise UsageError("the server was started already", code="started")
+            raise UsageError("the server was started already", code="already_started")
 
     def _check_own_process(self) -> None:
         if self._is_forked:
@@ -213,7 +227,7 @@ class Registry(NativeServer):
         return any(map(_handlers.is_coroutine_function, [*self._calls.values(), *self._contract.handlers]))
 
     def _tell_unheard(self) -> None:
-        """Says once which events nobody would hear of."""
+        """Logs the events whose messages no handler gets."""
         unheard = self._contract.unhandled
         if unheard and "message" not in self._calls and "open" not in self._calls:
             names = ", ".join(unheard)

@@ -14,7 +14,7 @@ from . import _drain, _log, _loops, _signals
 from ._audience import Audience
 from ._contract import options_text
 from ._errors import UsageError
-from ._looping import Looping
+from ._on_loop import OnLoop
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ._options import Options
 
 
-class Server(Looping):
-    """A WebSocket server. Options are the policy; see the README's table, which is the same in every language.
+class Server(OnLoop):
+    """A WebSocket server. Its options are the policy: the table in the project's README has each with its default.
 
     ::
 
@@ -37,12 +37,12 @@ class Server(Looping):
 
         server.run()
 
-    Handlers are functions or coroutines. A function is called at once; a coroutine is a task, and the next message of
-    the same connection waits until it has ended. Across connections there is no order.
+    A handler is a function or a coroutine function. A function is called at once. A coroutine becomes a task, and the
+    next message of the same connection waits until it has ended. Messages of different connections have no order.
 
     Raises:
-        ConfigError: an option does not exist or has a wrong type. What else the core finds wrong with the policy is
-            raised when the server starts.
+        ConfigError: the options are not a policy; the error names the option. A missing ``auth``, and what the handlers
+            add to the policy, is checked at the start.
     """
 
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
@@ -55,18 +55,25 @@ class Server(Looping):
     # --- start and end ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Checks the policy, binds, starts the threads and delivers events on the running loop.
+        """Listens, starts the threads, and calls the handlers on the running event loop. A server that has ended may
+        start again.
 
         Raises:
-            ConfigError: the options are not a policy; names the option.
-            StartError: the address cannot be listened on.
-            UsageError: it runs already, or no asyncio loop does. A server that has ended may be started again.
+            ConfigError: the options are not a policy; the error names the option.
+            StartError: the server cannot listen on the address, or cannot start a thread.
+            UsageError: it runs already (``already_started``), no asyncio event loop runs (``no_event_loop``), or it
+                belongs to the parent process (``forked``).
         """
         self._begin(_loops.running())
 
     async def serve(self, started: Callable[[], object] | None = None) -> None:
-        """Starts, and returns when the server has stopped. When it is cancelled it drains. ``started`` is called once
-        it listens, when ``address`` is known."""
+        """Starts, and returns when the server has stopped. When it is cancelled, it drains.
+
+        Args:
+            started: called when the server listens and ``address`` is known.
+
+        Raises: what :meth:`start` raises.
+        """
         async with self:
             if started is not None:
                 started()
@@ -96,11 +103,16 @@ class Server(Looping):
             loop: ``"native"`` calls functions on this thread without asyncio, which is the fastest; coroutines need
                 ``"asyncio"`` or ``"uvloop"``. ``"auto"`` is native when every handler is a plain function, else
                 uvloop when it is installed.
-            started: called once it listens, when ``address`` is known.
-            signals: whether to listen to signals.
+            started: called when the server listens and ``address`` is known.
+            signals: ``False`` leaves every signal alone; default ``True``.
 
         Raises:
-            UsageError: it runs already; or an event loop runs on this thread, where ``await server.serve()`` is right.
+            ConfigError: the options are not a policy; the error names the option.
+            StartError: the server cannot listen on the address, or cannot start a thread.
+            UsageError: it runs already (``already_started``), an event loop runs on this thread
+                (``running_event_loop``: use ``await server.serve()``), or it belongs to the parent process
+                (``forked``).
+            ValueError: ``loop`` is not one of these names.
         """
         _loops.check_none_runs()
         if loop == "auto":
@@ -119,8 +131,8 @@ class Server(Looping):
 
     @property
     def drain_timeout_ms(self) -> int:
-        """Milliseconds that the end of ``async with``, ``serve`` and ``run`` waits for connections and handlers; what
-        :meth:`drain` waits where it is not told."""
+        """Milliseconds that :meth:`drain` waits by default, and the end of ``async with``, ``serve`` and ``run``.
+        Default 10 000."""
         return self._drain_timeout_ms
 
     @drain_timeout_ms.setter
@@ -128,13 +140,18 @@ class Server(Looping):
         self._drain_timeout_ms = _drain.milliseconds("drain_timeout_ms", stated)
 
     def drain(self, timeout_ms: int | None = None, jitter_ms: int = 0) -> Awaitable[None]:
-        """Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over ``jitter_ms``,
-        what is left after ``timeout_ms`` (``drain_timeout_ms``) is dropped. It starts at once; awaiting it waits until
-        all is over, also for handlers that still run, which are cancelled then. Of several the shortest holds.
+        """Shuts down gently. New handshakes are refused with 503, and open connections close with 1012. It begins at
+        once; awaiting it waits until the server has stopped and its handlers have ended. Of several drains the shortest
+        timeout holds.
+
+        Args:
+            timeout_ms: milliseconds until connections that are still open are dropped, and handlers that still run are
+                cancelled; default :attr:`drain_timeout_ms`.
+            jitter_ms: milliseconds over which the close frames are spread; default 0.
 
         Raises:
-            InvalidArgument: a number is negative.
-            UsageError: the server was not started, or belongs to the parent process.
+            InvalidArgument: a number is negative, or more than a thousand years.
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
         if timeout_ms is None:
             timeout_ms = self.drain_timeout_ms if self._drains_until is None else _drain.left_ms(self._drains_until)
@@ -153,7 +170,7 @@ class Server(Looping):
             await self._wait_stopped()
         else:
             try:
-                # The core stops in time; that its events are handled is its loop's to do, which may not turn any more.
+                # The core stops in time. Its loop handles the events, and may not run any more.
                 await asyncio.wait_for(self._wait_stopped(), self._left_s() + _drain.HANDLED_WITHIN_S)
             except asyncio.TimeoutError:
                 self._ended("the event loop of the server does not run: its connections are dropped")
@@ -169,10 +186,10 @@ class Server(Looping):
         return 0.0 if self._drains_until is None else _drain.left_ms(self._drains_until) / 1000
 
     def stop(self) -> None:
-        """Stops at once: every connection is dropped. :meth:`drain` is the gentle way.
+        """Stops at once, and drops every connection. :meth:`drain` closes them first.
 
         Raises:
-            UsageError: the server was not started, or belongs to the parent process.
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
         super().stop()
         self._look_again()
@@ -181,14 +198,19 @@ class Server(Looping):
         """Waits until the server has stopped and every event was handled.
 
         Raises:
-            UsageError: the server was not started on an event loop, or belongs to the parent process.
+            UsageError: the server was not started on an event loop (``no_event_loop``), or belongs to the parent
+                process (``forked``).
         """
         await self._wait_stopped()
 
-    # --- for everybody ---------------------------------------------------------------------------------------------
+    # --- broadcasts ------------------------------------------------------------------------------------------------
 
     def to(self, room: str, /) -> Audience:
-        """The connections of a room: ``server.to("lobby").emit("said", data)``. Everybody is :meth:`to_all`."""
+        """The connections of a room: ``server.to("lobby").emit("said", data)``. For all connections use :meth:`to_all`.
+
+        Raises:
+            TypeError: ``room`` is not a ``str``.
+        """
         if not isinstance(room, str):
             kind = type(room).__name__
             raise TypeError(f"a room's name is a str, not {kind}: every connection is server.to_all()")
@@ -203,7 +225,7 @@ class Server(Looping):
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
         # Of two threads that start it one does.
         if not self._starting.acquire(blocking=False):
-            raise UsageError("the server is being started already", code="started")
+            raise UsageError("the server is being started already", code="already_started")
         try:
             self._check_not_running()
             self._start_with(loop, self._options_to_start())
@@ -216,8 +238,7 @@ class Server(Looping):
         return self._policy()
 
     def _start_with(self, loop: asyncio.AbstractEventLoop | None, options: dict[str, Any]) -> None:
-        _log.log_to_stderr()
-        _log.start_writer()
+        _log.begin()
         self._drains_until = None
         text, handlers = options_text(options), self._handlers()
         if loop is None:

@@ -9,8 +9,8 @@ Result = TypeVar("Result", covariant=True)
 
 
 class Wait(Coroutine[Any, Any, Result]):
-    """What a call of a connection gives to ``await``. It is a coroutine for asyncio (``create_task``, task groups) and
-    anyio, but need not be awaited: the call itself has done its work."""
+    """What the methods of a connection return for ``await``. It is a coroutine for asyncio (``create_task``, task
+    groups) and anyio. It need not be awaited: the call itself has done its work."""
 
 
 #: The stable names of verdicts; a test compares them with the core's table.
@@ -51,27 +51,43 @@ VerdictCode: TypeAlias = Literal[
     "internal",
     "proxy_required",
 ]
-#: What became of a message: on its way, waiting for its peer to read, or the connection has closed.
+#: The state of a message after a send: the peer's to read, queued until the peer reads, or not sent because the
+#: connection is closed.
 SendStatus: TypeAlias = Literal["sent", "queued", "closed"]
-#: A message as it is sent: ``str`` as text, the others as binary.
+#: A message of protocol ``raw``: ``str`` is sent as text, the others as binary.
 Payload: TypeAlias = str | bytes | bytearray | memoryview
 
 
 class Stats(TypedDict):
-    """The counters at one moment."""
+    """The counters of a server at one moment."""
 
+    #: Connections, handshakes included.
     connections: int
+    #: Open connections.
     open: int
+    #: Connections opened since the start.
     opened_total: int
+    #: Valid messages received since the start.
     messages_in: int
+    #: Bytes received after handshakes since the start, framing included.
     bytes_in: int
+    #: Bytes written after handshakes since the start, framing included.
     bytes_out: int
+    #: Bytes of events that the application has not handled yet.
     inbox_bytes: int
+    #: Bytes that peers have not read yet.
     outbox_bytes: int
+    #: Messages that wait for their rate limit.
     delayed: int
+    #: Handshakes that wait for ``authenticate``.
     pending_auth: int
+    #: Handshakes among the events that the application has not handled yet.
     upgrades_in_inbox: int
+    #: Handshakes that are being refused.
     refusing: int
+    #: Rooms with a member, counted on each thread of the server.
     rooms: int
+    #: Memberships of all connections in all rooms.
     room_memberships: int
+    #: Verdicts since the start: a count for every code, also where it is 0.
     verdicts: dict[VerdictCode, int]

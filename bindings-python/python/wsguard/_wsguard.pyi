@@ -4,7 +4,7 @@ from asyncio import Future, Task
 from collections.abc import Callable
 from datetime import datetime
 from types import GenericAlias, TracebackType
-from typing import Any, Generic, Literal, TypeAlias, final
+from typing import Any, Final, Generic, Literal, TypeAlias, final
 
 from typing_extensions import Self, TypeVar, disjoint_base
 
@@ -26,7 +26,6 @@ __all__ = [
     "Violation",
     "begin_ending",
     "busy_threads",
-    "check_options",
     "dumps",
     "end_of_records",
     "forked",
@@ -45,7 +44,6 @@ VERSION: str
 #: What an application keeps with a connection.
 _Data = TypeVar("_Data", default=Any)
 
-def check_options(options: str) -> int: ...
 def policy_in_force(options: str) -> str: ...
 def dumps(value: Any, /) -> str: ...
 def loads(text: str, /) -> Any: ...
@@ -62,7 +60,7 @@ def panic_for_tests() -> None: ...
 
 @final
 class Awaiting:
-    """Waits for something of a connection: a coroutine for asyncio. One that is never awaited is no fault."""
+    """What :class:`Connection` returns for ``await`` where somebody has to wait. A coroutine for asyncio and anyio."""
 
     def __await__(self) -> Self: ...
     def __iter__(self) -> Self: ...
@@ -73,7 +71,7 @@ class Awaiting:
 
 @final
 class Done:
-    """What there is nothing to wait for."""
+    """What :class:`Connection` returns for ``await`` where nobody has to wait."""
 
     def __await__(self) -> Self: ...
     def __iter__(self) -> Self: ...
@@ -84,18 +82,20 @@ class Done:
 
 @final
 class Accept:
-    """A session the application grants: the answer of ``@server.authenticate``.
+    """Accepts a handshake: the answer of ``@server.authenticate``.
 
     Args:
-        user: who it is: shares limits and can be disconnected by name; 1 to 256 bytes without control characters.
-            Whoever has no name is :meth:`anonymous`.
-        data: the application's own; ``Connection.data`` starts with it.
-        expires_at_ms: when the session ends (1008, ``session_expired``), in milliseconds since the Unix epoch.
-        expires_at: the same as an aware ``datetime``.
+        user: the name of the user, 1 to 256 bytes without control characters. Connections of one user share limits, and
+            ``disconnect_user`` finds them by this name. For a session without a name use :meth:`anonymous`.
+        data: an object of the application's; ``Connection.data`` starts with it.
+        expires_at_ms: the end of the session (1008, ``session_expired``), in milliseconds since the Unix epoch;
+            default: never.
+        expires_at: the same as a ``datetime`` with a time zone.
 
     Raises:
         InvalidArgument: the user's name or the time is not accepted.
-        TypeError: the user is no ``str``: ``None`` is nobody, and nobody is let in by an oversight.
+        TypeError: the user is not a ``str``. ``None`` is not accepted, so that an oversight lets nobody in.
+        ValueError: both times are given, or the ``datetime`` has no time zone.
     """
 
     def __new__(
@@ -114,28 +114,43 @@ class Accept:
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
     ) -> Self:
-        """A session without a user: limits per user do not apply to it, and ``disconnect_user`` does not find it."""
+        """Accepts without a user: limits per user do not apply, and ``disconnect_user`` does not find the session."""
     @property
-    def user(self) -> str | None: ...
+    def user(self) -> str | None:
+        """The name of the user; ``None`` for an anonymous session."""
     @property
-    def data(self) -> Any: ...
+    def data(self) -> Any:
+        """What ``Connection.data`` starts with."""
     @property
-    def expires_at_ms(self) -> int | None: ...
+    def expires_at_ms(self) -> int | None:
+        """The end of the session, in milliseconds since the Unix epoch; ``None``: it does not end."""
     def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Reject:
-    """A refusal: the answer of ``@server.authenticate``. ``status`` is the HTTP status, 300 to 599; default 401."""
+    """Refuses a handshake: the answer of ``@server.authenticate``.
+
+    Args:
+        status: the HTTP status of the refusal, 300 to 599; default 401.
+
+    Raises:
+        ValueError: the status is not 300 to 599.
+    """
 
     def __new__(cls, status: int = 401) -> Self: ...
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """The HTTP status, 300 to 599."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
 class Json:
-    """JSON text that is sent as it is: for data that was serialised elsewhere. ``ValueError`` when it is none."""
+    """JSON text that is sent as it is, for data that is serialised already.
+
+    Raises:
+        ValueError: the text is not JSON, or its bytes are not UTF-8.
+    """
 
     def __new__(cls, text: str | bytes, /) -> Self: ...
 
@@ -148,25 +163,25 @@ class Request:
         """Always ``"GET"``."""
     @property
     def path(self) -> str:
-        """The path, as sent."""
+        """The path of the request target, as received."""
     @property
     def query(self) -> str | None:
-        """The query without ``?``, as sent."""
+        """The query without ``?``, as received; ``None`` where the target has no ``?``."""
     @property
     def headers(self) -> Headers:
-        """Every header: a mapping whose keys may be in any case."""
+        """Every header, in a mapping that ignores the case of names."""
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies; of two with the same name the first."""
+        """The cookies by name; of several with one name the first."""
     @property
     def ip(self) -> str | None:
         """The client's address; ``None`` on a Unix socket without a proxy."""
     @property
     def token(self) -> str | None:
-        """The token that ``token_sources`` found, not yet checked by anyone."""
+        """The token that ``token_sources`` found, unchecked; ``None`` where there is none."""
     @property
     def peer_certificate(self) -> bytes | None:
-        """The leaf of the client's certificate chain (DER), where ``tls.client_ca`` asks for one."""
+        """The client's own certificate (DER); ``None`` unless ``tls.client_ca`` asks for one."""
 
 @final
 class Close:
@@ -174,13 +189,14 @@ class Close:
 
     @property
     def code(self) -> int:
-        """Ours when we closed, else the peer's; 1005 for an empty close frame, 1006 when it broke (RFC 6455 7.1.5)."""
+        """The close code: the server's if it closed first, else the peer's. 1005 after an empty close frame, 1006
+        without a closing handshake (RFC 6455 section 7.1.5)."""
     @property
     def reason(self) -> str:
-        """The reason with it."""
+        """The reason of the close frame; empty where there is none."""
     @property
     def clean(self) -> bool:
-        """Whether both sides sent a close frame."""
+        """``True`` if both sides sent a close frame."""
 
 @final
 class Message:
@@ -188,159 +204,183 @@ class Message:
 
     @property
     def event(self) -> str:
-        """Its event."""
+        """The name of the event."""
     @property
     def data(self) -> Any:
-        """Its data: Python objects, the event's model, or ``bytes`` of JSON text where ``raw`` was asked for."""
+        """The data: Python objects, an instance of the event's model, or ``bytes`` of JSON text (``raw=True``)."""
     @property
     def id(self) -> str | int | None:
-        """What a reply carries."""
+        """The id that a reply carries; ``None`` where the message has none."""
     @property
     def status(self) -> Literal["ok", "error"] | None:
-        """The peer's status."""
+        """The status that the peer sent; ``None`` where the message has none."""
     @property
     def size_bytes(self) -> int:
-        """Payload bytes of the whole message."""
+        """The length of the message's payload in bytes."""
 
 @final
 class Violation:
-    """A verdict against a peer. A flood of them is sampled; ``Server.stats()`` counts every one."""
+    """A verdict against a peer. A flood of them is sampled; ``Server.stats()`` counts every one. A ``match`` statement
+    takes the fields in the order of ``__match_args__``, which is the same in every language."""
+
+    __match_args__: Final = ("code", "close_code", "http_status", "ip", "user", "conn_id", "event", "detail")
 
     @property
     def code(self) -> VerdictCode:
-        """The verdict."""
-    @property
-    def ip(self) -> str | None:
-        """The client's address."""
-    @property
-    def user(self) -> str | None:
-        """The user, after authentication."""
-    @property
-    def conn(self) -> Connection | None:
-        """The connection, after the 101 and while it has not ended."""
-    @property
-    def conn_id(self) -> str | None:
-        """Its id, after the 101."""
-    @property
-    def event(self) -> str | None:
-        """The event of the message, escaped and cut to 64 characters."""
-    @property
-    def detail(self) -> str:
-        """What was wrong, in the words of the log record: the option or header, the limit, the place in the data. At
-        most 256 characters, none of them a control character."""
+        """The stable name of the verdict: ``"origin_denied"``."""
     @property
     def close_code(self) -> int | None:
-        """The close code of the verdict, after the 101."""
+        """The close code of the verdict; ``None`` before the 101."""
     @property
     def http_status(self) -> int | None:
-        """The usual HTTP status of the verdict, before the 101."""
-
-@final
-class Connection(Generic[_Data]):
-    """A connection. Any thread may call its methods; what is awaited belongs to the server's event loop.
-
-    ``send``, ``emit`` and ``reply`` hand the message over at once, awaited or not; awaiting waits until the peer has
-    taken what was queued for it (back-pressure), and raises :class:`ConnectionClosed` when it never will. In a plain
-    function call them without ``await``, or the ``_nowait`` forms, which raise nothing when the connection has closed:
-    they tell ``"sent"``, ``"queued"`` or ``"closed"``. ``send`` is of protocol ``raw``, ``emit`` and ``reply`` are of
-    ``json``: the other kind is an ``InvalidArgument``.
-
-    ``Connection[Session]`` says what its ``data`` is.
-
-    Handlers of a connection share one ``contextvars`` context, which begins with what ``authenticate`` set: what is set
-    there is seen by later handlers of the same connection, and by no other.
-    """
-
-    @property
-    def id(self) -> str:
-        """Unique for the server's life; the one in the log."""
+        """The HTTP status of the verdict; ``None`` after the 101."""
     @property
     def ip(self) -> str | None:
         """The client's address; ``None`` on a Unix socket without a proxy."""
     @property
     def user(self) -> str | None:
-        """The user, where authentication names one."""
+        """The user; ``None`` before authentication, and for anonymous sessions."""
+    @property
+    def conn_id(self) -> str | None:
+        """The id of the connection; ``None`` before the 101."""
+    @property
+    def event(self) -> str | None:
+        """The event of the message, escaped and cut to 64 characters."""
+    @property
+    def detail(self) -> str:
+        """The cause, in the words of the log record: the option or header, the limit, the place in the data. At most
+        256 characters, none of them a control character."""
+    @property
+    def conn(self) -> Connection | None:
+        """The connection; ``None`` before the 101, and after its end."""
+
+@final
+class Connection(Generic[_Data]):
+    """A connection. Any thread may call its methods; what is awaited belongs to the server's event loop.
+
+    ``send``, ``emit`` and ``reply`` send at once, awaited or not. Awaiting them adds back-pressure: it waits until the
+    peer has read what was queued, and raises :class:`ConnectionClosed` if the connection ends first. In a plain
+    function call them without ``await``. The ``_nowait`` forms return ``"sent"``, ``"queued"`` or ``"closed"``, and do
+    not raise for a closed connection. ``send`` belongs to protocol ``raw``, ``emit`` and ``reply`` belong to ``json``;
+    the other one raises :class:`InvalidArgument`.
+
+    ``Connection[Session]`` types ``data``.
+
+    The handlers of a connection share one ``contextvars`` context. It begins with what ``authenticate`` set, and no
+    other connection sees it.
+    """
+
+    @property
+    def id(self) -> str:
+        """The id, as the log has it. It is unique while the server runs."""
+    @property
+    def ip(self) -> str | None:
+        """The client's address; ``None`` on a Unix socket without a proxy."""
+    @property
+    def user(self) -> str | None:
+        """The user; ``None`` for an anonymous session, and without authentication."""
     @property
     def path(self) -> str:
-        """The request path."""
+        """The path of the request target."""
     @property
     def subprotocol(self) -> str | None:
-        """The subprotocol of the 101."""
+        """The subprotocol that the handshake selected; ``None`` where it selected none."""
     @property
     def data(self) -> _Data:
-        """The application's own; what ``Accept(data=...)`` carried, until it is set."""
+        """An object of the application's. It starts as ``Accept(data=...)``, else as ``None``."""
     @data.setter
     def data(self, value: _Data) -> None: ...
     @property
     def is_open(self) -> bool:
-        """Whether something may still be sent to it: no more after ``close``, ``disconnect_user`` or a failed handler,
-        though its end may not be known yet (``closed``)."""
+        """``True`` while it takes messages: no longer after ``close``, ``disconnect_user`` or a failed handler, even
+        while ``closed`` is still ``None``."""
     @property
     def closed(self) -> Close | None:
-        """How it ended; ``None`` while it has not."""
+        """How it ended; ``None`` before its end."""
     @property
     def message(self) -> Message | None:
-        """The message that is handled now (``json``); ``None`` outside a handler."""
+        """The message that a handler handles now (``json``); ``None`` outside a handler."""
     def send(self, message: Payload, /) -> Wait[None]:
-        """Sends a message: ``str`` as text, bytes as binary.
+        """Sends a message (``raw``): ``str`` as text, bytes as binary. Awaiting waits until the peer has read it.
 
         Raises:
-            ConnectionClosed: it has ended.
-            InvalidArgument: the protocol is ``json``.
-            TypeError: ``message`` is neither.
-            UsageError: the server belongs to the parent process.
+            ConnectionClosed: the connection has ended.
+            InvalidArgument: the protocol is ``json``, or the message is over ``max_outbox_bytes``.
+            TypeError: ``message`` is neither ``str`` nor bytes.
+            UsageError: the server belongs to the parent process (``forked``).
         """
     def send_nowait(self, message: Payload, /) -> SendStatus:
-        """Sends a message and tells what became of it."""
+        """Sends a message (``raw``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. It raises what :meth:`send`
+        raises, except ``ConnectionClosed``."""
     def emit(self, event: str, data: Any = None, /) -> Wait[None]:
-        """Emits an event (``json``): ``{"event": …, "data": …, "status": "ok"}``.
+        """Emits an event (``json``): ``{"event": …, "data": …, "status": "ok"}``. Awaiting waits until the peer has
+        read it.
 
-        ``data`` is what ``json.dumps`` takes, a Pydantic model, or :class:`Json`.
+        Args:
+            event: the name of the event.
+            data: what ``json.dumps`` takes, a Pydantic model, or :class:`Json`; default ``None``.
 
         Raises:
-            ConnectionClosed: it has ended.
+            ConnectionClosed: the connection has ended.
             InvalidArgument: the protocol is ``raw``.
-            TypeError: ``data`` is not JSON; names the type.
-            ValueError: NaN, infinity, or nested too deep.
+            TypeError: ``data`` is not JSON; the error names the type.
+            ValueError: ``data`` holds NaN or infinity, or is nested deeper than 256.
+            UsageError: the server belongs to the parent process (``forked``).
         """
     def emit_nowait(self, event: str, data: Any = None, /) -> SendStatus:
-        """Emits an event and tells what became of it."""
+        """Emits an event (``json``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. It raises what :meth:`emit`
+        raises, except ``ConnectionClosed``."""
     def reply(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
-        """Emits an event with the ``id`` of the message that is handled now, or with this one. As :meth:`emit`."""
+        """Emits an event (``json``) with the ``id`` of the message that a handler handles now, or with the given one.
+        As :meth:`emit` otherwise."""
     def reply_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
-        """Replies and tells what became of it."""
+        """Replies (``json``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. As :meth:`reply` otherwise."""
     def join(self, room: str, /) -> None:
-        """Enters a room; 1 to 256 bytes, at most 1024 rooms. A connection leaves its rooms when it closes."""
+        """Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            InvalidArgument: the name or the number of rooms is not accepted.
+            UsageError: the server belongs to the parent process (``forked``).
+        """
     def leave(self, room: str, /) -> None:
-        """Leaves a room."""
+        """Leaves a room. It raises what :meth:`join` raises."""
     def close(self, code: int | None = None, reason: str = "") -> None:
-        """Starts the closing handshake, by default with 1000; does nothing when it was closed. From here on no message
-        of it reaches a handler, and nothing is sent.
+        """Starts the closing handshake. From here on none of its messages reaches a handler, and it sends nothing. A
+        second call does nothing.
+
+        Args:
+            code: the close code; default 1000.
+            reason: the reason, at most 123 bytes; default empty.
 
         Raises:
             InvalidArgument: ``code`` is not 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455 section 7.4), or
                 ``reason`` is over 123 bytes.
+            TypeError: ``code`` is not an ``int``.
+            UsageError: the server belongs to the parent process (``forked``).
         """
     def wait_closed(self) -> Wait[Close]:
-        """Waits until it has ended."""
-    def recv(self) -> Wait[Any]:
-        """Waits for the next message: ``str`` or ``bytes`` in ``raw``, :class:`Message` in ``json``. From the first
-        call on, messages come here instead of to handlers, until the task that calls it has ended.
+        """Waits until it has ended, and returns how.
 
         Raises:
-            ConnectionClosed: it has ended, and every message was taken.
-            UsageError: the server runs without asyncio.
+            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
+                (``forked``).
+        """
+    def recv(self) -> Wait[Any]:
+        """Waits for the next message: ``str`` or ``bytes`` in ``raw``, :class:`Message` in ``json``. Until the task
+        that calls it has ended, it gets the messages instead of the handlers.
+
+        Raises:
+            ConnectionClosed: the connection has ended, and every message was taken.
+            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
+                (``forked``).
         """
     def __class_getitem__(cls, data: Any) -> GenericAlias: ...
     def __aiter__(self) -> Self:
-        """The messages, until the connection has ended."""
+        """Iterates over the messages, as :meth:`recv` gives them, until the connection has ended."""
     def __anext__(self) -> Wait[Any]: ...
-    def _settled(self, task: Task[Any]) -> None: ...
-    def _stopped_reading(self, task: Task[Any]) -> None: ...
-    def _let_go(self) -> None: ...
-    def _wake(self) -> None: ...
 
-_Looping: TypeAlias = tuple[
+_LoopCalls: TypeAlias = tuple[
     Callable[[], Future[Any]],
     Callable[..., Any],
     Callable[[], object],
@@ -357,27 +397,50 @@ class NativeServer:
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
     @property
     def address(self) -> str:
-        """The address it listens on, with the real port; the first of :attr:`addresses`."""
+        """The address that it listens on, with the real port; the first of :attr:`addresses`.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
     @property
     def addresses(self) -> list[str]:
-        """Every address it listens on: a name in ``listen`` may resolve to several, IPv4 first."""
+        """Every address that it listens on, IPv4 first: a name in ``listen`` may resolve to several."""
     def stop(self) -> None:
-        """Stops at once: every connection is dropped. :meth:`Server.drain` is the gentle way."""
+        """Stops at once, and drops every connection. :meth:`Server.drain` closes them first.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
     def disconnect_user(self, user: str, /) -> None:
-        """Closes every connection of a user: 1008, ``session_revoked``."""
+        """Closes every connection of a user with 1008 (``session_revoked``). None of their messages reaches a handler
+        any more. The user may connect again.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
+                parent process (``forked``).
+        """
     def reload_tls(self) -> None:
-        """Reads certificate and key again; a bad pair keeps the old one, and raises ``ConfigError``."""
+        """Reads certificate and key again. New connections use them.
+
+        Raises:
+            ConfigError: the files are not a certificate and its key; the old pair stays in use.
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
     def stats(self) -> Stats:
-        """The counters now."""
-    def _open_bell(self) -> int | None: ...
-    def _close_bell(self) -> None: ...
-    def _start(self, options: str, handlers: dict[str, Any], looping: _Looping | None) -> None: ...
+        """The counters at this moment.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
+    def _compile(self, options: str) -> None: ...
+    def _open_notifier(self) -> int | None: ...
+    def _close_notifier(self) -> None: ...
+    def _start(self, options: str, handlers: dict[str, Any], loop_calls: _LoopCalls | None) -> None: ...
     def _deliver(self) -> None: ...
     def _wait(self) -> bool: ...
     def _run(self, signals: bool) -> None: ...
     def _end(self) -> bool: ...
     def _wake_waits(self) -> None: ...
-    def _look_after_handshakes(self) -> None: ...
     @property
     def _is_running(self) -> bool: ...
     @property

@@ -1,30 +1,27 @@
-//! Wakes the application, once per batch: by a descriptor for event loops, or a thread that waits.
+//! Wakes the application once per batch of events: by a descriptor that an event loop watches, or by waking a thread.
 //!
-//! It is rung on a shard's thread, so nothing here knows of the interpreter.
+//! A shard's thread notifies, so nothing here touches the interpreter.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wsguard::binding::Wake;
 
-/// A lock that a panic elsewhere does not make unusable.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::lock::lock;
 
 #[derive(Debug, Default)]
 struct Inner {
     descriptor: Mutex<Option<Arc<Descriptor>>>,
-    rang: Mutex<bool>,
-    ringing: Condvar,
+    notified: Mutex<bool>,
+    arrived: Condvar,
 }
 
-/// Rung by shards, heard by one consumer.
+/// The application's end: one consumer waits on it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bell(Arc<Inner>);
+pub(crate) struct Notifier(Arc<Inner>);
 
-impl Bell {
-    /// Makes it a descriptor that is readable while it rings; `None` where the platform has none that loops can watch.
+impl Notifier {
+    /// Opens a descriptor that is readable while events wait; `None` where the platform has none that loops can watch.
     pub(crate) fn open(&self) -> std::io::Result<Option<i32>> {
         let descriptor = Descriptor::open()?;
         let number = descriptor.as_ref().map(Descriptor::number);
@@ -32,55 +29,58 @@ impl Bell {
         Ok(number)
     }
 
-    /// What is to be given to a server: fixed from here on, so that ringing needs no lock.
-    pub(crate) fn ringer(&self) -> Ringer {
-        Ringer { descriptor: lock(&self.0.descriptor).clone(), inner: Arc::clone(&self.0) }
+    /// The shards' end. It keeps today's descriptor, so that notifying takes no lock.
+    pub(crate) fn for_shards(&self) -> ShardNotifier {
+        ShardNotifier { descriptor: lock(&self.0.descriptor).clone(), inner: Arc::clone(&self.0) }
     }
 
     /// Makes the descriptor unreadable again.
-    pub(crate) fn silence(&self) {
+    pub(crate) fn reset(&self) {
         if let Some(descriptor) = &*lock(&self.0.descriptor) {
             descriptor.drain();
         }
     }
 
-    /// Waits until it rings, at most `patience`; `None` waits for ever. Not for a bell with a descriptor.
-    pub(crate) fn wait(&self, patience: Option<Duration>) {
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
-        let mut rang = lock(&self.0.rang);
-        while !*rang {
+    /// Waits until somebody notifies, at most `timeout`; `None` waits for ever. Not for a notifier with a descriptor.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut notified = lock(&self.0.notified);
+        while !*notified {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            rang = match left {
+            notified = match left {
                 Some(Duration::ZERO) => return,
-                Some(left) => self.0.ringing.wait_timeout(rang, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.0.ringing.wait(rang).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.0.arrived.wait_timeout(notified, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.0.arrived.wait(notified).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        *rang = false;
+        *notified = false;
     }
 
-    /// Ends a wait of [`Bell::wait`].
-    pub(crate) fn ring(&self) {
-        *lock(&self.0.rang) = true;
-        self.0.ringing.notify_one();
+    /// Ends a wait of [`Notifier::wait`].
+    pub(crate) fn notify(&self) {
+        self.0.notify();
     }
 }
 
-/// The shards' end.
+impl Inner {
+    fn notify(&self) {
+        *lock(&self.notified) = true;
+        self.arrived.notify_one();
+    }
+}
+
+/// The shards' end of a [`Notifier`].
 #[derive(Debug)]
-pub(crate) struct Ringer {
+pub(crate) struct ShardNotifier {
     descriptor: Option<Arc<Descriptor>>,
     inner: Arc<Inner>,
 }
 
-impl Wake for Ringer {
+impl Wake for ShardNotifier {
     fn wake(&self) {
         match &self.descriptor {
             Some(descriptor) => descriptor.raise(),
-            None => {
-                *lock(&self.inner.rang) = true;
-                self.inner.ringing.notify_one();
-            }
+            None => self.inner.notify(),
         }
     }
 }

@@ -1,5 +1,5 @@
-"""How a server delivers on an event loop: what wakes it, and what is done when the loop goes, or the process is forked,
-under a server that runs."""
+"""Delivery on an event loop: what wakes it, and what happens when the loop closes, or the process forks, while the
+server runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 #: The servers that were started on a loop, for a child of ``fork``.
 #: By identity: a class of an application need not be hashable.
-_on_loops: weakref.WeakValueDictionary[int, Looping] = weakref.WeakValueDictionary()
+_on_loops: weakref.WeakValueDictionary[int, OnLoop] = weakref.WeakValueDictionary()
 
 
 def forked() -> None:
-    """Called in every child of ``fork``. One that goes on with the loop of its parent, behind a handler that has
-    forked, waits there for the end of a server that it does not have: where the loop turns, it is told."""
+    """Called in every child of ``fork``. A child may go on with the event loop of its parent, after a handler that
+    forked. What waits there for a server of the parent fails, instead of waiting for ever."""
     _wsguard.forked()
     for server in tuple(_on_loops.values()):
         if server._loop is not None:
@@ -35,8 +35,8 @@ def forked() -> None:
                 server._loop.call_soon(server._tell_child)
 
 
-class Looping(Registry):
-    """A server that may deliver on an event loop."""
+class OnLoop(Registry):
+    """A server that can deliver its events on an event loop."""
 
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
         super().__init__(base, **options)
@@ -48,8 +48,8 @@ class Looping(Registry):
         self._stopped: _tasks.Stopped | None = None
 
     def _start_on(self, loop: asyncio.AbstractEventLoop, text: str, handlers: dict[str, Any]) -> None:
-        self._watched = self._open_bell()
-        # Held by the loop alone: when it goes while it is watched, the loop was closed under the server.
+        self._watched = self._open_notifier()
+        # Only the loop holds it: when it is collected while it is watched, the loop was closed while the server runs.
         deliver = functools.partial(self._deliver)
         if self._watched is not None:
             try:
@@ -57,7 +57,7 @@ class Looping(Registry):
                 self._watch = weakref.ref(deliver, self._on_loop_closed)
             except NotImplementedError:  # a proactor loop (Windows): a thread waits instead
                 self._watched = None
-                self._close_bell()
+                self._close_notifier()
         del deliver
         deliver_soon = functools.partial(loop.call_soon, self._deliver)
         self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), set()
@@ -70,15 +70,15 @@ class Looping(Registry):
             raise
         _on_loops[id(self)] = self
         if self._watched is None:
-            threading.Thread(target=self._ring_loop, args=(loop,), name="wsguard-wait", daemon=True).start()
-        # The core rings for what comes after the first look.
+            threading.Thread(target=self._notify_loop, args=(loop,), name="wsguard-wait", daemon=True).start()
+        # The core notifies of events that come after the first delivery.
         deliver_soon()
 
     def _leave_loop(self) -> None:
-        """Nothing of an earlier run is waited for in the next."""
+        """Forgets the loop of an earlier run."""
         self._loop = self._stopped = None
 
-    def _ring_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _notify_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while self._wait():
                 loop.call_soon_threadsafe(self._deliver)
@@ -92,13 +92,13 @@ class Looping(Registry):
         self._watched = None
 
     def _on_loop_closed(self, _: object = None) -> None:
-        """Nobody is left to deliver to: a server that accepts and is silent would be worse than none."""
+        """Ends the server: without its loop it would accept connections and call no handler."""
         self._watched = self._watch = None
         if not self._is_forked:
             self._ended("the event loop of a running server was closed: its connections are dropped")
 
     def _ended(self, why: str) -> None:
-        """Ends a server that nobody delivers to, and tells whoever waits for that."""
+        """Ends a server whose loop does not run, and wakes who waits for its end."""
         if self._end():
             _log.say(logging.ERROR, why)
         if self._stopped is not None:
@@ -110,7 +110,7 @@ class Looping(Registry):
             self._stopped.set()
 
     def _look_again(self) -> None:
-        # A Ctrl-C may have hit the callback that would have looked; its end must not depend on that one.
+        # Ctrl-C may have interrupted the callback that delivers; the end must not depend on that one.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._deliver)

@@ -1,0 +1,320 @@
+//! The methods of a connection that Python calls.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyString, PyType};
+use pyo3::{PyTraverseError, PyVisit};
+use wsguard::binding::{Error, Sent};
+
+use crate::awaiting::{self, Awaiting};
+use crate::connection::Connection;
+use crate::dispatcher::{Dispatcher, TaskDone};
+use crate::futures::current_task;
+use crate::handlers::{HandlerKind, Protocol};
+use crate::payload::{Payload, with_payload};
+use crate::records::{Close, Message};
+use crate::{errors, json_out, waits};
+
+impl Connection {
+    /// What `await` waits for after a message was sent.
+    fn awaitable(slf: &Bound<'_, Self>, result: Result<Sent, Error>) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        match this.outcome(py, result)? {
+            Some(Sent::Sent) => awaiting::done(py),
+            Some(Sent::Queued) => {
+                this.with_state(|state| state.queued = true);
+                Awaiting::of(py, slf, &waits::ROOM)
+            }
+            None => Awaiting::of(py, slf, &waits::ROOM),
+        }
+    }
+
+    fn status<'py>(&self, py: Python<'py>, result: Result<Sent, Error>) -> PyResult<&'py Bound<'py, PyString>> {
+        match result {
+            Ok(Sent::Sent) => Ok(intern!(py, "sent")),
+            Ok(Sent::Queued) => {
+                self.with_state(|state| state.queued = true);
+                Ok(intern!(py, "queued"))
+            }
+            Err(Error::ConnectionClosed | Error::Stopped) => Ok(intern!(py, "closed")),
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
+    }
+
+    fn push(&self, message: &Bound<'_, PyAny>) -> PyResult<Result<Sent, Error>> {
+        self.checked(message.py())?;
+        self.shared.check_protocol(message.py(), Protocol::Raw)?;
+        with_payload(message, |payload| {
+            self.unless_over(|| match payload {
+                Payload::Text(text) => self.shared.handle.send_text(self.id, text),
+                Payload::Binary(payload) => self.shared.handle.send_binary(self.id, payload),
+            })
+        })
+    }
+
+    fn push_event(&self, event: &str, data: &Bound<'_, PyAny>, id: Option<&str>) -> PyResult<Result<Sent, Error>> {
+        self.checked(data.py())?;
+        self.shared.check_protocol(data.py(), Protocol::Json)?;
+        json_out::with_text(data, |data| Ok(self.unless_over(|| self.shared.handle.reply(self.id, id, event, data))))
+    }
+
+    fn push_reply(
+        &self,
+        event: &str,
+        data: &Bound<'_, PyAny>,
+        id: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Result<Sent, Error>> {
+        let id = match id {
+            Some(id) if id.is_instance_of::<PyString>() || is_integer(id) => {
+                Some(json_out::with_text(id, |text| Ok(text.into()))?)
+            }
+            Some(_) => return Err(PyTypeError::new_err("id must be a str or an int")),
+            None => self.with_current(|current| current.and_then(|current| current.id.clone())),
+        };
+        self.push_event(event, data, id.as_deref())
+    }
+
+    /// From here on `recv` and `async for` get the messages instead of handlers, until the task that runs now has ended.
+    fn iterate(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        if this.shared.loop_hooks().is_none() && !this.shared.is_finished() {
+            return Err(errors::no_loop(py));
+        }
+        let task = current_task(py)?;
+        let (before, known) = this.with_state(|state| {
+            state.read_in_open |= state.busy == Some(HandlerKind::Open);
+            let known = task.as_ref().map(|task| state.is_read_by(task));
+            state.read_by_others |= known.is_none();
+            // A reader that asks for the next message has handled the one before.
+            (state.current.take_if(|_| state.busy.is_none_or(|kind| kind == HandlerKind::Open)), known)
+        });
+        drop(before);
+        if let (Some(task), Some(false)) = (task, known) {
+            task.call_method1(intern!(py, "add_done_callback"), (TaskDone::of_reader(slf),))?;
+            this.add_reader(task.unbind());
+        }
+        Ok(())
+    }
+}
+
+fn is_integer(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>()
+}
+
+#[pymethods]
+impl Connection {
+    /// The id, as the log has it. It is unique while the server runs.
+    #[getter(id)]
+    fn get_id(&self) -> String {
+        self.id.to_string()
+    }
+
+    /// The client's address; `None` on a Unix socket without a proxy.
+    #[getter(ip)]
+    fn get_ip(&self) -> Option<String> {
+        self.ip.map(|ip| ip.to_string())
+    }
+
+    /// The user; `None` for an anonymous session, and without authentication.
+    #[getter(user)]
+    fn get_user(&self) -> Option<&str> {
+        self.user_name()
+    }
+
+    /// The path of the request target.
+    #[getter(path)]
+    fn get_path(&self) -> &str {
+        &self.path
+    }
+
+    /// The subprotocol that the handshake selected; `None` where it selected none.
+    #[getter(subprotocol)]
+    fn get_subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// An object of the application's. It starts as `Accept(data=...)`, else as `None`.
+    #[getter(data)]
+    fn get_data(&self, py: Python<'_>) -> Py<PyAny> {
+        self.kept_data(py).unwrap_or_else(|| py.None())
+    }
+
+    #[setter(data)]
+    fn set_data(&self, data: Py<PyAny>) {
+        self.keep_data(data);
+    }
+
+    /// `True` while it takes messages: no longer after `close`, `disconnect_user` or a failed handler, even while
+    /// `closed` is still `None`.
+    #[getter(is_open)]
+    fn get_is_open(&self, py: Python<'_>) -> PyResult<bool> {
+        self.checked(py)?;
+        Ok(self.is_open())
+    }
+
+    /// How it ended; `None` before its end.
+    #[getter(closed)]
+    fn get_closed(&self, py: Python<'_>) -> Option<Py<Close>> {
+        self.with_state(|state| state.closed.as_ref().map(|close| close.clone_ref(py)))
+    }
+
+    /// The message that a handler handles now (`json`); `None` outside a handler.
+    #[getter(message)]
+    fn get_message(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+        // Copied first: making the record runs Python.
+        let current = self.with_current(|current| current.map(|current| current.copy(py)));
+        current.map(|current| current.message(py)).transpose()
+    }
+
+    /// Sends a message (`raw`): `str` as text, bytes as binary. Awaiting waits until the peer has read it.
+    #[pyo3(signature = (message, /))]
+    fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let result = slf.get().push(message)?;
+        Self::awaitable(slf, result)
+    }
+
+    /// Sends a message (`raw`), and returns `"sent"`, `"queued"` or `"closed"`. It raises what `send` raises, except
+    /// `ConnectionClosed`.
+    #[pyo3(signature = (message, /))]
+    fn send_nowait<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, PyString>> {
+        let result = self.push(message)?;
+        self.status(message.py(), result)
+    }
+
+    /// Emits an event (`json`): `{"event": …, "data": …, "status": "ok"}`. Awaiting waits until the peer has read it.
+    #[pyo3(signature = (event, data = None, /))]
+    fn emit(slf: &Bound<'_, Self>, event: &str, data: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let none = slf.py().None().into_bound(slf.py());
+        let result = slf.get().push_event(event, data.unwrap_or(&none), None)?;
+        Self::awaitable(slf, result)
+    }
+
+    /// Emits an event (`json`), and returns `"sent"`, `"queued"` or `"closed"`. It raises what `emit` raises, except
+    /// `ConnectionClosed`.
+    #[pyo3(signature = (event, data = None, /))]
+    fn emit_nowait<'py>(
+        &self,
+        py: Python<'py>,
+        event: &str,
+        data: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<&Bound<'py, PyString>> {
+        let none = py.None().into_bound(py);
+        let result = self.push_event(event, data.unwrap_or(&none), None)?;
+        self.status(py, result)
+    }
+
+    /// Emits an event (`json`) with the `id` of the message that a handler handles now, or with the given one. As
+    /// `emit` otherwise.
+    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    fn reply(
+        slf: &Bound<'_, Self>,
+        event: &str,
+        data: Option<&Bound<'_, PyAny>>,
+        id: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let none = slf.py().None().into_bound(slf.py());
+        let result = slf.get().push_reply(event, data.unwrap_or(&none), id)?;
+        Self::awaitable(slf, result)
+    }
+
+    /// Replies (`json`), and returns `"sent"`, `"queued"` or `"closed"`. As `reply` otherwise.
+    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    fn reply_nowait<'py>(
+        &self,
+        py: Python<'py>,
+        event: &str,
+        data: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<&Bound<'py, PyString>> {
+        let none = py.None().into_bound(py);
+        let result = self.push_reply(event, data.unwrap_or(&none), id)?;
+        self.status(py, result)
+    }
+
+    /// Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
+    #[pyo3(signature = (room, /))]
+    fn join(&self, py: Python<'_>, room: &str) -> PyResult<()> {
+        self.checked(py)?;
+        let joined = self.unless_over(|| self.shared.handle.join(self.id, room));
+        self.outcome(py, joined).map(drop)
+    }
+
+    /// Leaves a room. It raises what `join` raises.
+    #[pyo3(signature = (room, /))]
+    fn leave(&self, py: Python<'_>, room: &str) -> PyResult<()> {
+        self.checked(py)?;
+        self.outcome(py, self.shared.handle.leave(self.id, room)).map(drop)
+    }
+
+    /// Starts the closing handshake. From here on none of its messages reaches a handler, and it sends nothing. A
+    /// second call does nothing.
+    #[pyo3(signature = (code = None, reason = ""))]
+    fn close(slf: &Bound<'_, Self>, code: Option<&Bound<'_, PyAny>>, reason: &str) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        let code = match code {
+            None => 1000,
+            Some(code) if is_integer(code) => code.extract().unwrap_or(0),
+            Some(_) => return Err(PyTypeError::new_err("code must be an int")),
+        };
+        match this.shared.handle.close(this.id, code, reason) {
+            // One that has ended for the core may have messages here.
+            Ok(()) | Err(Error::ConnectionClosed | Error::Stopped) => {
+                Dispatcher::end(slf, Some((code, reason)));
+                Ok(())
+            }
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
+    }
+
+    /// Waits until it has ended, and returns how.
+    fn wait_closed(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        slf.get().checked(slf.py())?;
+        Awaiting::of(slf.py(), slf, &waits::END)
+    }
+
+    /// Waits for the next message: `str` or `bytes` in `raw`, `Message` in `json`. Until the task that calls it has
+    /// ended, it gets the messages instead of the handlers.
+    fn recv(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::iterate(slf)?;
+        Awaiting::of(slf.py(), slf, &waits::MESSAGE)
+    }
+
+    /// Iterates over the messages, as `recv` gives them, until the connection has ended.
+    fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        Self::iterate(slf)?;
+        Ok(slf.clone())
+    }
+
+    fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::iterate(slf)?;
+        Awaiting::of(slf.py(), slf, &waits::NEXT_MESSAGE)
+    }
+
+    /// `Connection[Session]`: for type checkers, which know what `data` is.
+    #[classmethod]
+    fn __class_getitem__<'py>(class: &Bound<'py, PyType>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        class.py().import("types")?.call_method1("GenericAlias", (class, data))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let user = match self.user_name() {
+            Some(user) => PyString::new(py, user).repr()?.extract()?,
+            None => "None".to_owned(),
+        };
+        let state = if self.is_open() { "open" } else { "closed" };
+        Ok(format!("<Connection {} user={user} {state}>", self.id))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        // What is pending goes with it, and its bytes are given back.
+        let state = self.with_state(std::mem::take);
+        drop(state);
+    }
+}

@@ -1,0 +1,61 @@
+//! How a handler's task ends, and what a handler that fails costs: its connection, and a record of the log.
+
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use wsguard::binding::ConnectionId;
+
+use super::Dispatcher;
+use super::ends::INTERNAL;
+use crate::connection::Connection;
+use crate::errors;
+use crate::handlers::HandlerKind;
+
+/// How a task ended.
+pub(crate) enum Outcome {
+    Returned,
+    Cancelled,
+    Raised(PyErr),
+}
+
+impl<'py> Dispatcher<'_, 'py> {
+    /// Closes the connection of a handler that failed with 1011, and logs the exception; the server lives (THREATS S5).
+    pub(crate) fn failed(&self, conn: &Bound<'py, Connection>, kind: HandlerKind, error: PyErr) -> PyResult<()> {
+        let was_open = conn.get().is_open();
+        let _ = self.handle.fail(conn.get().id);
+        Self::end(conn, Some(INTERNAL));
+        // `ConnectionClosed` is no fault of a handler whose connection ended while it ran.
+        if was_open || !errors::is_closed(self.py, &error) {
+            self.log(kind, error, Some((conn.get().id, was_open)))?;
+        }
+        Ok(())
+    }
+
+    /// Logs what a handler that belongs to no connection raised.
+    pub(crate) fn report(&self, kind: HandlerKind, error: PyErr) -> PyResult<()> {
+        self.log(kind, error, None)
+    }
+
+    /// Logs what a handler raised. An exception that is meant for the whole program comes back as the error.
+    fn log(&self, kind: HandlerKind, error: PyErr, conn: Option<(ConnectionId, bool)>) -> PyResult<()> {
+        if is_fatal(self.py, &error) {
+            return Err(error);
+        }
+        let (conn, closes) = conn.map_or((None, false), |(conn, closes)| (Some(conn.to_string()), closes));
+        let logged = self.handlers.report.bind(self.py).call1((error, kind.name(), conn, closes));
+        self.or_fatal(logged)
+    }
+
+    /// Ignores a log that fails (THREATS S6).
+    pub(super) fn or_fatal(&self, logged: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
+        match logged {
+            Err(error) if is_fatal(self.py, &error) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Returns true if an exception is meant for the whole program: Ctrl-C, `sys.exit()`.
+pub(crate) fn is_fatal(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py)
+        && (error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py))
+}

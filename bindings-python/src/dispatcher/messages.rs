@@ -1,0 +1,208 @@
+//! Messages to handlers: at once, or one after the other.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use wsguard::binding::JsonMessage;
+
+use super::Dispatcher;
+use super::ends::{EXPIRED, SCHEMA_MISMATCH};
+use crate::connection::{Connection, Reading};
+use crate::futures;
+use crate::handlers::{EventSpec, HandlerKind, NoData, objects};
+use crate::kept::Kept;
+use crate::lock::lock;
+use crate::messages::{BorrowedMessage, CurrentMessage, QueuedMessage};
+use crate::records::Close;
+use crate::shared::Shared;
+
+impl<'py> Dispatcher<'_, 'py> {
+    /// Handles a message: now, or when its turn comes.
+    #[inline]
+    pub(crate) fn message(&self, conn: &Bound<'py, Connection>, message: BorrowedMessage<'_>) -> PyResult<()> {
+        if conn.get().has_expired() {
+            Self::end(conn, Some(EXPIRED));
+            return Ok(());
+        }
+        if conn.get().is_free() { self.run_now(conn, message) } else { self.queue(conn, message) }
+    }
+
+    /// Queues a message, and wakes the readers. It counts towards `max_inbox_bytes`; a connection with many of them is not
+    /// read (THREATS S4).
+    fn queue(&self, conn: &Bound<'py, Connection>, message: BorrowedMessage<'_>) -> PyResult<()> {
+        if conn.get().is_over() {
+            return Ok(());
+        }
+        let queued = QueuedMessage::copy_of(message);
+        let kept = Kept::new(self.handle, queued.cost_bytes());
+        let max_bytes = self.shared.bounds.max_pending_bytes;
+        let (reading, receivers) =
+            conn.get().with_state(|state| (state.push(queued, kept, max_bytes), std::mem::take(&mut state.receivers)));
+        self.read(conn, reading);
+        futures::wake(self.py, receivers)
+    }
+
+    /// Tells the core to stop or to go on reading a connection.
+    fn read(&self, conn: &Bound<'py, Connection>, reading: Reading) {
+        // A connection that has closed meanwhile needs neither.
+        let _ = match reading {
+            Reading::AsBefore => Ok(()),
+            Reading::Pause => {
+                let paused = self.handle.pause(conn.get().id);
+                // At once, not after the rest of the batch: until the core knows, it reads on.
+                self.handle.flush();
+                paused
+            }
+            Reading::Resume => self.handle.resume(conn.get().id),
+        };
+    }
+
+    /// Calls the handler of a message.
+    fn run_now(&self, conn: &Bound<'py, Connection>, message: BorrowedMessage<'_>) -> PyResult<()> {
+        match message {
+            BorrowedMessage::Text(text) => self.run_raw(conn, PyString::new(self.py, text).as_any()),
+            BorrowedMessage::Binary(payload) => self.run_raw(conn, PyBytes::new(self.py, payload).as_any()),
+            BorrowedMessage::Event(message) => self.run_event(conn, &message),
+        }
+    }
+
+    fn run_raw(&self, conn: &Bound<'py, Connection>, message: &Bound<'py, PyAny>) -> PyResult<()> {
+        let Some(call) = &self.handlers.message else { return Ok(()) };
+        self.call(conn, HandlerKind::Message, call, Some(message))
+    }
+
+    fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
+        let spec = self.handlers.events.get(message.event);
+        let own = spec.and_then(|spec| spec.call.as_ref());
+        let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
+        let Some(data) = self.data(conn, message, spec)? else { return Ok(()) };
+        // A model runs Python, which may have closed the connection.
+        if conn.get().is_over() {
+            return Ok(());
+        }
+        let current = CurrentMessage::new(self.event_name(message.event, spec), message, &data);
+        let argument = if own.is_some() { data } else { Bound::new(self.py, current.message(self.py)?)?.into_any() };
+        let before = lock(&self.shared.current).replace(current);
+        drop(before);
+        let _handled = Handled(self.shared);
+        self.call(conn, HandlerKind::Message, call, Some(&argument))
+    }
+
+    fn event_name(&self, event: &str, spec: Option<&EventSpec>) -> Py<PyString> {
+        spec.map_or_else(|| PyString::new(self.py, event).unbind(), |spec| spec.name.clone_ref(self.py))
+    }
+
+    /// The data of a message; `None` when its model refused it, which closes the connection.
+    fn data(
+        &self,
+        conn: &Bound<'py, Connection>,
+        message: &JsonMessage<'_>,
+        spec: Option<&EventSpec>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let made = match spec {
+            Some(spec) => spec.data(self.py, message.data.as_str()),
+            None => objects(self.py, message.data.as_str()).map_err(NoData::Failed),
+        };
+        match made {
+            Ok(data) => Ok(Some(data)),
+            Err(NoData::Refused(error)) if is_value_error(self.py, &error) => {
+                let logged =
+                    self.handlers.refused.bind(self.py).call1((error, message.event, conn.get().id.to_string()));
+                self.or_fatal(logged)?;
+                let _ = self.handle.refuse(conn.get().id, message.event);
+                if !self.handlers.only_reports {
+                    Self::end(conn, Some(SCHEMA_MISMATCH));
+                }
+                Ok(None)
+            }
+            Err(NoData::Refused(error) | NoData::Failed(error)) => {
+                self.failed(conn, HandlerKind::Message, error).map(|()| None)
+            }
+        }
+    }
+
+    /// The next message for a reader. A message that its model refuses is skipped.
+    pub(crate) fn take(&self, conn: &Bound<'py, Connection>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            Self::end_with_session(conn);
+            let Some((queued, kept, reading)) =
+                conn.get().with_state(|state| state.pop(self.shared.bounds.max_pending_bytes))
+            else {
+                return Ok(None);
+            };
+            drop(kept);
+            self.read(conn, reading);
+            let message = match queued.borrow() {
+                BorrowedMessage::Text(text) => return Ok(Some(PyString::new(self.py, text).into_any())),
+                BorrowedMessage::Binary(payload) => return Ok(Some(PyBytes::new(self.py, payload).into_any())),
+                BorrowedMessage::Event(message) => message,
+            };
+            let spec = self.handlers.events.get(message.event);
+            let Some(data) = self.data(conn, &message, spec)? else { continue };
+            if conn.get().is_over() {
+                return Ok(None);
+            }
+            let current = CurrentMessage::new(self.event_name(message.event, spec), &message, &data);
+            let record = current.message(self.py)?;
+            let before = conn.get().with_state(|state| state.current.replace(current));
+            drop(before);
+            return Ok(Some(Bound::new(self.py, record)?.into_any()));
+        }
+    }
+
+    /// Handles what waits for a connection, until a coroutine runs.
+    pub(crate) fn advance(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
+        enum Next {
+            Message(QueuedMessage, Kept, Reading),
+            Close(Option<Py<Close>>, Option<CurrentMessage>),
+            Nothing,
+        }
+        loop {
+            Self::end_with_session(conn);
+            let next = conn.get().with_state(|state| {
+                if state.busy.is_some() {
+                    return Next::Nothing;
+                }
+                let queued = if state.is_iterated() { None } else { state.pop(self.shared.bounds.max_pending_bytes) };
+                match queued {
+                    Some((queued, kept, reading)) => Next::Message(queued, kept, reading),
+                    // The message that another reader has taken is no longer handled.
+                    None if std::mem::take(&mut state.close_due) => {
+                        Next::Close(state.closed.as_ref().map(|close| close.clone_ref(self.py)), state.current.take())
+                    }
+                    None => Next::Nothing,
+                }
+            });
+            match next {
+                Next::Message(queued, kept, reading) => {
+                    drop(kept);
+                    self.read(conn, reading);
+                    self.run_now(conn, queued.borrow())?;
+                }
+                Next::Close(close, current) => {
+                    drop(current);
+                    if let Some(call) = &self.handlers.close {
+                        let close = close.map(|close| close.into_bound(self.py).into_any());
+                        self.call(conn, HandlerKind::Close, call, close.as_ref())?;
+                    }
+                }
+                Next::Nothing => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Ends the handling of the current message when it is dropped.
+struct Handled<'r>(&'r Shared);
+
+impl Drop for Handled<'_> {
+    fn drop(&mut self) {
+        let current = lock(&self.0.current).take();
+        drop(current);
+    }
+}
+
+/// Pydantic's `ValidationError` is a `ValueError`.
+fn is_value_error(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyValueError>(py)
+}

@@ -1,0 +1,180 @@
+//! What a run of a server and its connections share. Connections belong to the run that opened them: a server that starts
+//! again has another, and nothing of the old one reaches it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+use wsguard::binding::{Policy, RevokedUsers, ServerHandle};
+
+use crate::accepts::PendingAccepts;
+use crate::auth_tasks::AuthTasks;
+use crate::handlers::{Handlers, Protocol};
+use crate::lock::{emptied, lock};
+use crate::loop_hooks::LoopHooks;
+use crate::messages::CurrentMessage;
+use crate::notifier::Notifier;
+use crate::pending::max_pending_bytes;
+use crate::{context, errors, fork};
+
+/// The limits of a run that Python enforces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) max_pending_auth: usize,
+    /// The bytes of one connection that may wait in Python before the core stops reading it.
+    pub(crate) max_pending_bytes: usize,
+}
+
+impl Bounds {
+    pub(crate) fn of(policy: &Policy) -> Self {
+        let (per_user, per_ip) = (policy.max_connections_per_user, policy.max_connections_per_ip);
+        Self {
+            max_pending_auth: policy.max_pending_auth,
+            max_pending_bytes: max_pending_bytes(policy.max_inbox_bytes, per_user, per_ip),
+        }
+    }
+
+    /// How many accepted handshakes that are no connections yet are kept. The core asks about `max_pending_auth` at once,
+    /// and about no more before their batch was released: an open that still comes belongs to one of the last few batches.
+    pub(crate) fn max_pending_accepts(self) -> usize {
+        self.max_pending_auth.saturating_mul(16).max(1024)
+    }
+}
+
+/// What a run shares with its connections and its callbacks. It knows neither of them, nor the server: whoever must keep
+/// the server alive holds it beside this.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) handle: ServerHandle,
+    pub(crate) notifier: Notifier,
+    pub(crate) bounds: Bounds,
+    protocol: Protocol,
+    forks: u64,
+    handlers: Mutex<Option<Arc<Handlers>>>,
+    loop_hooks: Mutex<Option<Arc<LoopHooks>>>,
+    /// The server has stopped and every event was handled.
+    finished: AtomicBool,
+    /// `stop` was called: nothing that was read before is handled any more.
+    pub(crate) is_dropping: AtomicBool,
+    /// Held while a user is disconnected, so that the number of the revocation is that call's own.
+    pub(crate) revoked: Mutex<RevokedUsers>,
+    pub(crate) accepts: Mutex<PendingAccepts>,
+    pub(crate) auth_tasks: Mutex<AuthTasks>,
+    /// How many coroutines of `on_violation` run.
+    pub(crate) reporting: AtomicUsize,
+    /// The message whose function runs now.
+    pub(crate) current: Mutex<Option<CurrentMessage>>,
+    /// The context that the server was started in: each connection begins with a copy of its own.
+    context: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        py: Python<'_>,
+        handle: ServerHandle,
+        notifier: Notifier,
+        handlers: Handlers,
+        loop_hooks: Option<LoopHooks>,
+        bounds: Bounds,
+    ) -> PyResult<Arc<Self>> {
+        Ok(Arc::new(Self {
+            handle,
+            notifier,
+            bounds,
+            protocol: handlers.protocol,
+            forks: fork::depth(),
+            handlers: Mutex::new(Some(Arc::new(handlers))),
+            loop_hooks: Mutex::new(loop_hooks.map(Arc::new)),
+            finished: AtomicBool::new(false),
+            is_dropping: AtomicBool::new(false),
+            revoked: Mutex::default(),
+            accepts: Mutex::default(),
+            auth_tasks: Mutex::default(),
+            reporting: AtomicUsize::new(0),
+            current: Mutex::default(),
+            context: Mutex::new(Some(context::current(py)?.unbind())),
+        }))
+    }
+
+    /// Peers of `json` expect events, those of `raw` what they agreed upon: the other kind is an error of the caller.
+    pub(crate) fn check_protocol(&self, py: Python<'_>, needed: Protocol) -> PyResult<()> {
+        if self.protocol == needed {
+            return Ok(());
+        }
+        let message = match needed {
+            Protocol::Json => "emit and reply are of protocol \"json\", and this server is \"raw\": use send",
+            Protocol::Raw => "send is of protocol \"raw\", and this server is \"json\": use emit",
+        };
+        Err(errors::invalid(py, message.to_owned()))
+    }
+
+    /// Returns true if the run belongs to the parent process.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.forks != fork::depth()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// Marks the run as finished, and wakes the thread that waits for its events.
+    pub(crate) fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+        self.notifier.notify();
+    }
+
+    pub(crate) fn handlers(&self) -> Option<Arc<Handlers>> {
+        lock(&self.handlers).clone()
+    }
+
+    pub(crate) fn loop_hooks(&self) -> Option<Arc<LoopHooks>> {
+        lock(&self.loop_hooks).clone()
+    }
+
+    /// A new context for a connection, a handshake or a verdict: nothing that one of them sets is seen by another.
+    pub(crate) fn new_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let context = lock(&self.context).as_ref().map(|context| context.clone_ref(py));
+        match context {
+            Some(context) => context::copy(context.bind(py)),
+            None => context::current(py),
+        }
+    }
+
+    /// Visits every Python object. A lock that is held belongs to a thread that uses the server: then it is no garbage.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(handlers) = self.handlers.try_lock()
+            && let Some(handlers) = &*handlers
+        {
+            handlers.traverse(visit)?;
+        }
+        if let Ok(hooks) = self.loop_hooks.try_lock()
+            && let Some(hooks) = &*hooks
+        {
+            hooks.traverse(visit)?;
+        }
+        if let Ok(accepts) = self.accepts.try_lock() {
+            accepts.traverse(visit)?;
+        }
+        if let Ok(tasks) = self.auth_tasks.try_lock() {
+            tasks.traverse(visit)?;
+        }
+        if let Ok(context) = self.context.try_lock() {
+            visit.call(&*context)?;
+        }
+        match self.current.try_lock().ok().as_deref() {
+            Some(Some(current)) => visit.call(&current.data),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of everything of Python's: from here on no handler of this run is called.
+    pub(crate) fn retire(&self) {
+        self.finished.store(true, Ordering::Release);
+        // Each is dropped after its lock: what is dropped may run Python that comes back here.
+        let calls = (emptied(&self.handlers), emptied(&self.loop_hooks));
+        let kept = (emptied(&self.accepts), emptied(&self.auth_tasks));
+        let last = (emptied(&self.current), emptied(&self.context));
+        drop((calls, kept, last));
+    }
+}
