@@ -5,7 +5,7 @@ const { AsyncResource } = require('node:async_hooks');
 const { performance } = require('node:perf_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
-const { bytesOf } = require('./bytes.js');
+const { bytesOf, lengthOf } = require('./bytes.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
@@ -105,8 +105,9 @@ class Connection {
       return this.#said(this.#outbox.text(this.#low, this.#high, data));
     }
     const bytes = bytesOf(data);
+    const length = lengthOf(bytes);
     if (!this.#isLive()) return 'dropped';
-    return this.#said(this.#outbox.binary(this.#low, this.#high, bytes));
+    return this.#said(this.#outbox.binary(this.#low, this.#high, bytes, length));
   }
 
   emit(event, data) {
@@ -245,6 +246,8 @@ class Connection {
       halves: (conn) => [conn.#low, conn.#high],
       isLive: (conn) => conn.#isLive(),
       hasFailed: (conn) => conn.#hasFailed,
+      /** Whether its context was entered. */
+      isInside: (conn) => conn === inside,
       /** Runs handlers where what they put into an AsyncLocalStorage stays this connection's. */
       run(conn, call, a, b, c, d) {
         if (conn === inside) return call(a, b, c, d);

@@ -17,10 +17,14 @@ class Handlers {
   /** Calls handlers of a connection until one of them throws; `true`: one returned a promise. */
   call(listeners, conn, first, second) {
     if (listeners.length === 0) return false;
-    return internals.run(conn, this.#callEach, listeners, conn, first, second);
+    // A run of messages has entered the context once for all of them.
+    if (internals.isInside(conn)) return this.#callEach(listeners, conn, first, second);
+    return internals.run(conn, this.#enter, listeners, conn, first, second);
   }
 
-  #callEach = (listeners, conn, first, second) => {
+  #enter = (listeners, conn, first, second) => this.#callEach(listeners, conn, first, second);
+
+  #callEach(listeners, conn, first, second) {
     const hadFailed = internals.hasFailed(conn);
     let pending = false;
     for (let at = 0; at < listeners.length; at += 1) {
@@ -32,7 +36,7 @@ class Handlers {
       if (!hadFailed && internals.hasFailed(conn)) break;
     }
     return pending;
-  };
+  }
 
   /** Calls handlers of what belongs to no connection, or to one that they do not work for. */
   callOthers(listeners, first, conn) {
@@ -54,6 +58,8 @@ class Handlers {
 
   /** Watches what a handler returned; whether it is a promise. What it rejects with is as if it had thrown. */
   #watch(result, conn) {
+    // Most return nothing, or what `send` did: a property of a string is looked up slowly.
+    if (result === undefined || typeof result === 'string') return false;
     const then = result?.then;
     if (typeof then !== 'function') return false;
     then.call(result, undefined, (error) => this.fail(error, conn));

@@ -7,7 +7,7 @@
 
 const timers = require('node:timers');
 const { failure } = require('./errors.js');
-const { byteLengthOf } = require('./bytes.js');
+const { unshared } = require('./bytes.js');
 const { SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY } = require('./records.js');
 
 // Captured: a test's fake timers must not stop a server.
@@ -37,14 +37,20 @@ const MOST_AROUND = 64;
 /** In place of an event's length: it is the event of the command before. */
 const SAME_EVENT = 0xffffffff;
 
+/** The property of a Buffer is looked up anew each time. */
+const setBytes = Function.prototype.call.bind(Uint8Array.prototype.set);
+
 class Outbox {
   #native;
   #onOutcome;
   #mostBytes;
   #wordsBuffer;
   #words;
+  // The lengths of both are kept beside them: the getter of a typed array costs more than a command's words.
+  #wordRoom;
   #wordCount = 0;
   #bytes = Buffer.alloc(64 * 1024);
+  #byteRoom = this.#bytes.length;
   #byteCount = 0;
   #text = '';
   #event;
@@ -77,8 +83,8 @@ class Outbox {
   }
 
   /** Each of these answers how many bytes (of a text: units) were taken. */
-  binary(low, high, data) {
-    const length = this.#checkBinary(data);
+  binary(low, high, data, length) {
+    this.#checkFrame(length);
     const at = this.#begin(length, 0);
     this.#keepBytes(data, length);
     const words = this.#words;
@@ -159,8 +165,8 @@ class Outbox {
     this.#wordCount = at + 1;
   }
 
-  broadcastBinary(except, room, data) {
-    const length = this.#checkBinary(data);
+  broadcastBinary(except, room, data, length) {
+    this.#checkFrame(length);
     const begin = this.#begin(length, except.length);
     this.#keepBytes(data, length);
     const at = this.#writeBroadcast(begin, BROADCAST_BINARY, except, room);
@@ -181,8 +187,8 @@ class Outbox {
     this.#event = undefined;
     this.turn += 1;
     const outcome = this.#native.flush(this.#wordsBuffer, count, this.#bytes, bytes, text, large);
-    if (this.#bytes.length > MOST_BYTES) this.#bytes = Buffer.alloc(MOST_BYTES);
-    if (this.#words.length > WORDS) this.#makeWords(WORDS);
+    if (this.#byteRoom > MOST_BYTES) this.#makeBytes(MOST_BYTES);
+    if (this.#wordRoom > WORDS) this.#makeWords(WORDS);
     if (outcome !== null) this.#onOutcome(JSON.parse(outcome));
   }
 
@@ -206,15 +212,10 @@ class Outbox {
   }
 
   #checkFrame(bytes) {
+    // The length of a command has 31 bits, and a core that keeps more would not hear of the rest.
+    if (bytes > LONGEST_BINARY) throw this.#tooLarge(bytes);
     const frame = bytes + (bytes <= 125 ? 2 : bytes <= 0xffff ? 4 : 10);
     if (frame > this.#mostBytes) throw this.#tooLarge(frame);
-  }
-
-  #checkBinary(data) {
-    const length = byteLengthOf(data);
-    if (length > LONGEST_BINARY) throw this.#tooLarge(length);
-    this.#checkFrame(length);
-    return length;
   }
 
   #tooLarge(length) {
@@ -234,8 +235,8 @@ class Outbox {
     ) {
       this.flush();
     }
-    if (words > this.#words.length) this.#makeWords(words);
-    if (bytes <= LARGE_BYTES && this.#byteCount + bytes > this.#bytes.length) this.#makeRoom(bytes);
+    if (words > this.#wordRoom) this.#makeWords(words);
+    if (bytes <= LARGE_BYTES && this.#byteCount + bytes > this.#byteRoom) this.#makeRoom(bytes);
     if (!this.held && !this.#scheduled) {
       this.#scheduled = true;
       setImmediate(this.#flushLater);
@@ -270,26 +271,31 @@ class Outbox {
   /** Copies a payload, so that the application may do with its memory what it likes. Throws where that is gone. */
   #keepBytes(data, length) {
     if (length > LARGE_BYTES) return;
-    this.#bytes.set(data, this.#byteCount);
+    setBytes(this.#bytes, data, this.#byteCount);
   }
 
   /** Counts a command with a payload in; a large one goes at once. */
   #commit(wordCount, length, data) {
     this.#wordCount = wordCount;
-    if (length > LARGE_BYTES) return this.#handOver(data);
+    if (length > LARGE_BYTES) return this.#handOver(unshared(data));
     this.#byteCount += length;
   }
 
   #makeWords(count) {
     this.#wordsBuffer = Buffer.alloc(count * 4);
     this.#words = new Uint32Array(this.#wordsBuffer.buffer, this.#wordsBuffer.byteOffset, count);
+    this.#wordRoom = count;
+  }
+
+  #makeBytes(room) {
+    this.#bytes = Buffer.alloc(room);
+    this.#byteRoom = room;
   }
 
   #makeRoom(length) {
-    const wanted = this.#byteCount + length;
-    const larger = Buffer.alloc(Math.max(wanted, Math.min(this.#bytes.length * 4, MOST_BYTES)));
-    larger.set(this.#bytes.subarray(0, this.#byteCount));
-    this.#bytes = larger;
+    const before = this.#bytes;
+    this.#makeBytes(Math.max(this.#byteCount + length, Math.min(this.#byteRoom * 4, MOST_BYTES)));
+    this.#bytes.set(before.subarray(0, this.#byteCount));
   }
 }
 

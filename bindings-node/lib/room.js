@@ -2,7 +2,7 @@
 // Whom a message goes to when it is more than one.
 
 const { failure } = require('./errors.js');
-const { bytesOf } = require('./bytes.js');
+const { bytesOf, lengthOf } = require('./bytes.js');
 const { EMIT, SEND, internals } = require('./connection.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
@@ -32,8 +32,9 @@ class Audience {
   send(data) {
     checkCount(arguments.length, 1, SEND);
     checkSends(this.#outbox);
-    if (typeof data === 'string') this.#outbox.broadcastText(this.#except, this.#room, data);
-    else this.#outbox.broadcastBinary(this.#except, this.#room, bytesOf(data));
+    if (typeof data === 'string') return this.#outbox.broadcastText(this.#except, this.#room, data);
+    const bytes = bytesOf(data);
+    this.#outbox.broadcastBinary(this.#except, this.#room, bytes, lengthOf(bytes));
   }
 
   except(...conns) {
