@@ -176,7 +176,7 @@ fn read_commands(server: &ServerHandle) {
                 print(&stats(server));
                 continue;
             }
-            "disconnect_user" => server.disconnect_user(text("user")),
+            "disconnect_user" => server.disconnect_user(text("user")).map(drop),
             "broadcast" => server.broadcast(Some(text("room")), text("event"), &command["data"].to_string(), None),
             "reload_tls" => server.reload_tls(),
             "drain" => {
