@@ -1,5 +1,5 @@
 'use strict';
-// What is bytes: any view, any ArrayBuffer, of any realm, whatever its properties pretend.
+// Reads bytes from any view or ArrayBuffer of any realm, whatever its own properties claim.
 
 const { isAnyArrayBuffer, isSharedArrayBuffer, isUint8Array } = require('node:util').types;
 const { failure } = require('./errors.js');
@@ -11,7 +11,7 @@ const getter = (prototype, name) => Function.prototype.call.bind(Object.getOwnPr
 const byteLengthOf = getter(ofTypedArrays, 'byteLength');
 const bufferOf = getter(ofTypedArrays, 'buffer');
 
-/** The memory that received messages are slices of: it holds those of other connections as well. */
+/** The memory of received messages. It also holds messages of other connections. */
 const slabs = new WeakSet();
 const SMALLEST_SLAB = 64 * 1024;
 
@@ -46,7 +46,7 @@ function bytesOf(data) {
   }
 }
 
-/** The real length of what `bytesOf` gave. Refuses memory that is gone, and that of other connections. */
+/** The real length of a Uint8Array from `bytesOf`. Throws if its memory is gone, or is a whole slab. */
 function lengthOf(bytes) {
   const length = byteLengthOf(bytes);
   if (length === 0 && isGone(bytes)) throw gone();
@@ -59,7 +59,7 @@ function isSlab(bytes, length) {
   return slabs.has(buffer) && length === buffer.byteLength;
 }
 
-/** The same bytes where nobody else writes: another thread may, while they are read. */
+/** Copies bytes of shared memory, which another thread may change while they are read. */
 function unshared(bytes) {
   return isSharedArrayBuffer(bufferOf(bytes)) ? new Uint8Array(bytes) : bytes;
 }

@@ -1,5 +1,5 @@
 'use strict';
-// Calls the application's handlers: each connection's in its own context, and what one throws costs its connection alone.
+// Calls the application's handlers, each in the context of its connection. An error closes that connection alone.
 
 const { AsyncResource } = require('node:async_hooks');
 const { internals } = require('./connection.js');
@@ -14,7 +14,7 @@ class Handlers {
     this.#failures = failures;
   }
 
-  /** Calls handlers of a connection until one of them throws; `true`: one returned a promise. */
+  /** Calls handlers of a connection until one of them throws. Returns true if one returned a promise. */
   call(listeners, conn, first, second) {
     if (listeners.length === 0) return false;
     // A run of messages has entered the context once for all of them.
@@ -38,7 +38,7 @@ class Handlers {
     return pending;
   }
 
-  /** Calls handlers of what belongs to no connection, or to one that they do not work for. */
+  /** Calls handlers of an event that has no connection, or that must not close its connection if they fail. */
   callOthers(listeners, first, conn) {
     if (listeners.length === 0) return false;
     const callEach = () => {
@@ -56,9 +56,9 @@ class Handlers {
     return conn === undefined ? new AsyncResource('WSGUARDEVENT').runInAsyncScope(callEach) : internals.run(conn, callEach);
   }
 
-  /** Watches what a handler returned; whether it is a promise. What it rejects with is as if it had thrown. */
+  /** Returns true if a handler's result is a promise. A rejection is handled as an error that it threw. */
   #watch(result, conn) {
-    // Most return nothing, or what `send` did: a property of a string is looked up slowly.
+    // Most return nothing, or the result of `send`: V8 looks up a property of a string slowly.
     if (result === undefined || typeof result === 'string') return false;
     const then = result?.then;
     if (typeof then !== 'function') return false;
@@ -66,7 +66,7 @@ class Handlers {
     return true;
   }
 
-  /** A handler has failed: its connection is over. */
+  /** Closes the connection of a handler that failed, and reports the error. */
   fail(error, conn) {
     try {
       if (conn !== undefined) internals.fail(conn);

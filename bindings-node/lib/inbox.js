@@ -1,10 +1,10 @@
 'use strict';
 // Events on their way to handlers, in order: batches from the native side, one handler after the other.
 //
-// A handler that returns a promise is not waited for (as in `ws` and Socket.IO), but the microtasks and ticks that are
-// ready run before the next handler, so that what it does synchronously after an `await` comes first.
+// Nothing awaits the promise of a handler (as in `ws` and Socket.IO), but ready microtasks and ticks run before the next
+// handler, so that code behind an `await` of something settled runs first.
 //
-// Each record is a try of its own: whatever is thrown costs the connection it belongs to, and the next record is handled.
+// Each record is handled in a try of its own: an error closes the connection of the record, and the next record is handled.
 
 const { AsyncResource } = require('node:async_hooks');
 const { performance } = require('node:perf_hooks');
@@ -17,11 +17,11 @@ const records = require('./records.js');
 const { Meta } = require('./meta.js');
 
 const RECORDS = 1024;
-/** Received binary messages are slices of a slab, like the chunks of Node's own sockets; large ones of a larger slab. */
+/** Received binary messages are slices of a slab, as the chunks of Node's own sockets are; large ones of a larger slab. */
 const SLAB_BYTES = 64 * 1024;
 const LARGE_SLAB_BYTES = 256 * 1024;
 const LARGE_SLAB_MESSAGES = 16;
-/** After this long the event loop's other work has its turn. */
+/** After this long the inbox yields to the event loop. */
 const TURN_MS = 10;
 const LOOK_EVERY = 32;
 
@@ -30,12 +30,12 @@ const READY = Promise.resolve();
 const { nextTick } = process;
 const now = performance.now.bind(performance);
 
-/** What Node itself makes slices of Buffers with; `subarray` takes five times as long to get there. */
+/** The class that Node itself makes slices of Buffers with; `subarray` takes five times as long. */
 const Slice = Buffer[Symbol.species];
 
 /**
- * Memory for received messages: zeroed, and no message that is moved to another thread takes the others with it. One byte is
- * never used, so that no message is the whole of it.
+ * Allocates memory for received messages. It is zeroed and cannot be transferred to another thread, as the transfer of one
+ * message would take the others with it. One byte is never used, so that no message spans all of it.
  */
 function newSlab(bytes) {
   const slab = Buffer.alloc(bytes + 1).subarray(0, bytes);
@@ -54,7 +54,7 @@ class Inbox {
   /** Its memory: the getter of a typed array is a call into C++, and each message needs it. */
   #memory = this.#slab.buffer;
   #slabEnd = 0;
-  /** The bytes of a message that the slab had no room for: the next chunk gets a new one. */
+  /** The size of a message that did not fit into the slab; the next chunk gets a new slab. */
   #missing = 0;
   #connections = [];
 
@@ -65,14 +65,14 @@ class Inbox {
   #elements = [];
   #element = 0;
   #more = false;
-  /** Users that were disconnected while it is handled: who is heard of in the rest of it was let in before. */
+  /** Users that were disconnected since the chunk was taken: connections that open in the rest of it were let in before. */
   #disconnected = new Set();
-  /** When the event loop's other work has its turn again. */
+  /** When the inbox yields to the event loop. */
   #turnEnd = 0;
 
   #isBusy = false;
   #events;
-  /** The context of whoever started the server. Everything runs in it, but handlers: each connection has its own. */
+  /** The context in which the server was started. Everything but handlers runs in it; each connection has its own. */
   #context = new AsyncResource('WSGUARDSERVER');
   #resume = () => {
     this.#turnEnd = now() + TURN_MS;
@@ -82,7 +82,7 @@ class Inbox {
   /** Still the same turn: the event loop does nothing else while there are microtasks and ticks. */
   #afterMicrotasks = () => nextTick(this.#goOn);
 
-  /** `sink` is told what happens: see `Happenings`. `events` are the names of the contract's events by number. */
+  /** `sink` handles each record: see `Happenings`. `events` are the names of the contract's events by number. */
   constructor(native, outbox, events, sink) {
     this.#native = native;
     this.#outbox = outbox;
@@ -90,12 +90,12 @@ class Inbox {
     this.#sink = sink;
   }
 
-  /** There may be events. */
+  /** Called when there may be events. */
   wake = () => {
     if (!this.#isBusy) this.#resume();
   };
 
-  /** Calls something outside of the context of whichever handler runs now. */
+  /** Calls a function in the context of the server instead of the running handler's. */
   inContext(call) {
     const before = internals.enter(undefined);
     try {
@@ -105,7 +105,7 @@ class Inbox {
     }
   }
 
-  /** Every connection that was told of, by place; undefined where a place is free. */
+  /** Every connection that JavaScript knows, by place; undefined where a place is free. */
   known() {
     return this.#connections;
   }
@@ -118,31 +118,31 @@ class Inbox {
   *connections() {
     this.inContext(() => {
       this.#catchUp();
-      this.reveal(this.#native.reveal());
+      this.announce(this.#native.announce());
     });
     for (const conn of this.#connections) if (conn !== undefined) yield conn;
   }
 
-  /** Learns of connections that were withheld because there was nothing to tell of them. */
-  reveal(revealed) {
-    if (revealed === null) return;
+  /** Makes connections whose opens the native side had deferred: JSON, or null for none. */
+  announce(announced) {
+    if (announced === null) return;
     this.inContext(() => {
-      for (const [place, low, high, opened] of JSON.parse(revealed)) {
+      for (const [place, low, high, opened] of JSON.parse(announced)) {
         this.#connections[place] = this.#sink.makeConnection(low, high, opened, false);
       }
     });
   }
 
-  /** Nothing more is handled as this user, whatever was read before. The native side knows of what it has not told. */
+  /** Ends the connections of a user, and those that the rest of the chunk opens. The native side marks later ones. */
   disconnect(user) {
     for (const conn of this.#connections) if (conn?.user === user) internals.end(conn);
     if (this.#at < this.#count) this.#disconnected.add(user);
   }
 
-  /** Handles what nobody hears of up to the first event that somebody does, which has a turn of its own. */
+  /** Handles events without a listener, up to the first one that has some; that one is handled in a later turn. */
   #catchUp() {
     if (this.#isBusy) return;
-    // From here on: taking events may call a listener of `error`, which may come here.
+    // Set before events are taken: that may call a listener of `error`, which may call this again.
     this.#isBusy = true;
     let hasEvents = true;
     try {
@@ -168,7 +168,7 @@ class Inbox {
     }
   }
 
-  /** Handles what there is. `true`: there may be more, for a turn of its own. */
+  /** Handles all events. Returns true if it stopped early, and the rest needs another turn. */
   #handleAll() {
     const end = this.#turnEnd;
     for (;;) {
@@ -185,7 +185,7 @@ class Inbox {
     return false;
   }
 
-  /** Fetches a chunk. `false`: there is none, and the native side will wake us. */
+  /** Takes a chunk. Returns false if there is none; then the native side will call `wake`. */
   #take() {
     const isNew = !this.#more;
     if (isNew) this.#outbox.flush();
@@ -216,7 +216,7 @@ class Inbox {
     this.#slabEnd = 0;
   }
 
-  /** Handles what is left of the chunk; undefined: all of it. Else it goes on after microtasks, or after a turn (`true`). */
+  /** Handles the rest of the chunk. Returns undefined at its end, false to go on after microtasks, true after another turn. */
   #handleChunk(end) {
     while (this.#at < this.#count) {
       const place = this.#words[this.#at * 4 + 5];
@@ -232,8 +232,8 @@ class Inbox {
   }
 
   /**
-   * The end of the run of messages that begins at the next record: all are of the connection in `place`. The clock is looked
-   * at behind it. It is empty where no message comes next.
+   * The end of the run of messages that begins at the next record: all belong to the connection in `place`. The run is empty
+   * if the next record is not a message. It is short enough that the clock may be read only behind it.
    */
   #runEnd(place) {
     const words = this.#words;
@@ -244,18 +244,18 @@ class Inbox {
     return end;
   }
 
-  /** Handles messages of one connection up to a record, in its context, which is entered once for all of them. */
+  /** Handles the run up to `end` in the connection's context, which is entered once for all of its messages. */
   #handleRun(conn, end) {
     try {
       return internals.run(conn, this.#handleMessages, conn, end);
     } catch (error) {
-      // Handlers are called in a `try` of their own: there was no message to call them with.
+      // Handlers run in a `try` of their own: what failed was to make the message, as the slab is gone.
       this.#sink.onFault(this.#slab.length === 0 ? moved(error) : error, conn);
       return false;
     }
   }
 
-  /** `true`: a handler returned a promise. */
+  /** Returns true, and stops, if a handler returned a promise. */
   #handleMessages = (conn, end) => {
     while (this.#at < end) if (this.#handleMessage(conn) === true) return true;
     return false;
@@ -266,7 +266,7 @@ class Inbox {
     const word = ++this.#at * 4;
     const kind = words[word];
     const [start, length] = [words[word + 2], words[word + 3]];
-    // Not within the `try`, where V8 takes half as long again to make it.
+    // Outside of the `try`: within it V8 does not inline this constructor, and takes half as long again.
     const bytes = kind === records.BINARY ? new Slice(this.#memory, start, length) : undefined;
     try {
       if (kind === records.BINARY) return this.#sink.onRaw(conn, bytes, true);
@@ -278,10 +278,10 @@ class Inbox {
     }
   }
 
-  /** Handles the next record, whatever that throws; `true`: its handler returned a promise. */
+  /** Handles the next record and any error of it. Returns true if its handler returned a promise. */
   #guarded() {
     const words = this.#words;
-    // Of no connection that is known: it has no context to enter.
+    // Its connection is unknown: there is no context to enter.
     if (words[this.#at * 4 + 4] <= records.MESSAGE) return this.#handleMessage(undefined);
     const word = ++this.#at * 4;
     const place = words[word + 1];
@@ -293,7 +293,7 @@ class Inbox {
     }
   }
 
-  /** The event loop's other work has its turn, and what was said so far goes out. */
+  /** Sends what was gathered, and yields to the event loop. */
   #yield() {
     try {
       this.#outbox.flush();
@@ -304,13 +304,13 @@ class Inbox {
     }
   }
 
-  /** Handles one record that is no message; `true`: its handler returned a promise. */
+  /** Handles a record that is not a message. Returns true if its handler returned a promise. */
   #record(kind, place, a, b) {
     switch (kind) {
       case records.OPEN:
-        return this.#sink.onOpen(this.#introduce(place, a, b));
-      case records.KNOWN:
-        this.#introduce(place, a, b);
+        return this.#sink.onOpen(this.#makeConnection(place, a, b));
+      case records.ANNOUNCE:
+        this.#makeConnection(place, a, b);
         return undefined;
       case records.CLOSE:
         return this.#close(place, a, b);
@@ -339,7 +339,7 @@ class Inbox {
     return this.#sink.onMessage(conn, number, data, new Meta(event, id, status, bytes));
   }
 
-  #introduce(place, low, high) {
+  #makeConnection(place, low, high) {
     const opened = this.#next();
     const isRevoked = opened[7] || (this.#disconnected.size > 0 && this.#disconnected.has(opened[2]));
     const conn = this.#sink.makeConnection(low, high, opened, isRevoked);
@@ -354,7 +354,7 @@ class Inbox {
   }
 }
 
-/** What a handler did to the memory of received messages took others that had not been handled. */
+/** A handler has moved the slab away, and with it messages that were not handled yet. */
 function moved(cause) {
   const message = 'the memory of received messages was moved away: copy a message (Buffer.from) before its buffer is transferred';
   return failure('invalid_argument', message, undefined, cause);

@@ -1,43 +1,43 @@
 'use strict';
-// What a tick's handlers say, gathered and handed to the core in one native call.
+// Gathers the commands of a tick and hands them to the core in one native call.
 //
-// Words carry the commands, one buffer the binary payloads, one string all texts: adding to a string is V8's cheapest way
-// to remember one, and the native side takes it apart again. A command is whole or not at all: whatever may throw or run
-// the application's code comes first, then nothing does until its words are counted in.
+// Words carry the commands, one buffer the binary payloads, one string all texts: appending to a string is V8's cheapest way
+// to keep one, and the native side splits it again. A command is added completely or not at all: code that may throw or call
+// the application runs first; nothing of the kind runs between writing the words and counting them.
 
 const timers = require('node:timers');
 const { failure } = require('./errors.js');
 const { unshared } = require('./bytes.js');
-const { SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY } = require('./records.js');
+const {
+  SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, LARGE, SAME_EVENT,
+} = require('./records.js');
 
 // Captured: a test's fake timers must not stop a server.
 const { setImmediate } = timers;
 
 const WORDS = 8192;
-/** More than any command has, beside whom it leaves out. */
+/** At least as many words as any command has, without the ids that it leaves out. */
 const MOST_OF_ONE = 16;
-/** Beyond these a tick is handed over in several calls. */
+/** Beyond these, the commands of a tick take several native calls. */
 const MOST_BYTES = 256 * 1024;
 const MOST_TEXT = 256 * 1024;
-/** A text that is longer is refused: one string must hold it beside the rest of its tick. */
+/** A longer text is refused: one string must hold it and the rest of its tick. */
 const LONGEST_TEXT = 2 ** 28;
 
-/** A larger payload is handed over at once, from where it lies; nothing is read after `send` has returned. */
+/**
+ * A larger payload is handed over at once, from where it lies (`LARGE` beside its length); nothing is read after `send` has
+ * returned.
+ */
 const LARGE_BYTES = 64 * 1024;
-/** Beside a length word: the payload is not among the bytes. */
-const LARGE = 0x80000000;
-const LONGEST_BINARY = 0x7fffffff;
+const LONGEST_BINARY = LARGE - 1;
 
-/** What an envelope has beside the event in quotes and the data; a reply's, beside the id. */
+/** The characters of an envelope around the quoted event and the data; `REPLY_TO`: those that a reply adds around the id. */
 const ENVELOPE = '{"event":,"data":,"status":"ok"}'.length;
 const REPLY_TO = ',"id":'.length;
-/** More than envelope and frame header come to. */
+/** At least the bytes of envelope and frame header. */
 const MOST_AROUND = 64;
 
-/** In place of an event's length: it is the event of the command before. */
-const SAME_EVENT = 0xffffffff;
-
-/** The property of a Buffer is looked up anew each time. */
+/** `set` as a function: V8 looks the property up anew for each message. */
 const setBytes = Function.prototype.call.bind(Uint8Array.prototype.set);
 
 class Outbox {
@@ -60,18 +60,18 @@ class Outbox {
     if (!this.held) this.flush();
   };
 
-  /** While events are handled, whoever handles them flushes at the end. */
+  /** True while events are handled: the inbox flushes at the end. */
   held = false;
-  /** Counts the hand-overs: what a connection has gathered belongs to one of them. */
+  /** The number of flushes; the bytes that a connection has gathered belong to one of them. */
   turn = 0;
-  /** A connection for which more than this is gathered has it handed over, so that `queued` speaks of it. */
+  /** When more than this was gathered for one connection, it is flushed, so that `queued` takes it into account. */
   quarter;
-  /** Whether messages are text and bytes as they come, not events. */
+  /** Whether the protocol is `raw`. */
   isRaw;
 
   /**
-   * `mostBytes`: what the core keeps for a peer. `onOutcome` hears which connections do not read, and which commands were
-   * wrong; it runs nothing of the application's, which could change what is being said.
+   * `mostBytes`: `maxOutboxBytes`. `onOutcome` is told which connections are queued and which commands failed; it must not
+   * call the application, which could be in the middle of a send.
    */
   constructor(native, isRaw, mostBytes, onOutcome) {
     this.#native = native;
@@ -82,7 +82,7 @@ class Outbox {
     this.#makeWords(WORDS);
   }
 
-  /** Each of these answers how many bytes (of a text: units) were taken. */
+  /** Each of these returns the number of bytes (for text: UTF-16 units) added. */
   binary(low, high, data, length) {
     this.#checkFrame(length);
     const at = this.#begin(length, 0);
@@ -147,7 +147,7 @@ class Outbox {
     this.#wordCount = at + 3;
   }
 
-  /** `except`: the two halves of each id that is left out, in turn. `room`: undefined for everybody. */
+  /** `except`: the two words of each id that is left out, in turn. `room`: undefined for everybody. */
   broadcast(except, room, event, data) {
     this.#checkText(data, event);
     const at = this.#beginBroadcast(BROADCAST, except, room);
@@ -174,7 +174,7 @@ class Outbox {
     this.#commit(at + 1, length, data);
   }
 
-  /** Hands over what was gathered. */
+  /** Hands the gathered commands to the core. */
   flush() {
     if (this.#wordCount > 0) this.#handOver(undefined);
   }
@@ -192,18 +192,18 @@ class Outbox {
     if (outcome !== null) this.#onOutcome(JSON.parse(outcome));
   }
 
-  /** Its units, and the event's and the id's of an envelope. */
+  /** Returns the units of a text, with those of the event and the id of an envelope. */
   #checkText(text, event = '', id = '') {
     const units = text.length + event.length + id.length;
     if (units > LONGEST_TEXT) {
       throw failure('invalid_argument', `a message must be at most ${LONGEST_TEXT} characters, got ${units}`);
     }
-    // Far from the limit nothing need be measured: a unit takes at most three bytes, of an event six.
+    // Far from the limit no bytes are counted: a unit takes at most three, in an event six.
     if (units * 3 + event.length * 3 + MOST_AROUND > this.#mostBytes) this.#measure(text, event, id);
     return units;
   }
 
-  /** The core would refuse it as well, but only when the tick is handed over, to nobody's `catch`. */
+  /** The core checks it as well, but only at the flush, where no `catch` of the application would see the error. */
   #measure(text, event, id) {
     let bytes = Buffer.byteLength(text);
     if (event !== '') bytes += ENVELOPE + Buffer.byteLength(JSON.stringify(event));
@@ -212,7 +212,7 @@ class Outbox {
   }
 
   #checkFrame(bytes) {
-    // The length of a command has 31 bits, and a core that keeps more would not hear of the rest.
+    // A command has 31 bits for the length, whatever `maxOutboxBytes` is.
     if (bytes > LONGEST_BINARY) throw this.#tooLarge(bytes);
     const frame = bytes + (bytes <= 125 ? 2 : bytes <= 0xffff ? 4 : 10);
     if (frame > this.#mostBytes) throw this.#tooLarge(frame);
@@ -223,8 +223,8 @@ class Outbox {
   }
 
   /**
-   * Sees to room for a payload and `more` words than a command has; whatever must be handed over first is. Answers where the
-   * command's words go. They do not count before `#wordCount` says so.
+   * Makes room for a payload and a command with `more` words than usual; flushes first if it must. Returns where the
+   * command's words go. They do not count before `#wordCount` covers them.
    */
   #begin(bytes, more) {
     const words = MOST_OF_ONE + more;
@@ -248,7 +248,7 @@ class Outbox {
     return this.#writeBroadcast(this.#begin(0, except.length), operation, except, room);
   }
 
-  /** Answers where the words of the message go. */
+  /** Returns where the words of the message go. */
   #writeBroadcast(at, operation, except, room) {
     const words = this.#words;
     words[at] = operation;
@@ -260,7 +260,7 @@ class Outbox {
     return at + 4 + except.length;
   }
 
-  /** Most commands of a tick speak of the same event, which is then said once; its length. */
+  /** Adds the event, once for commands with the same event in a row. Returns its length, or `SAME_EVENT`. */
   #keepEvent(event) {
     if (event === this.#event) return SAME_EVENT;
     this.#event = event;
@@ -268,13 +268,13 @@ class Outbox {
     return event.length;
   }
 
-  /** Copies a payload, so that the application may do with its memory what it likes. Throws where that is gone. */
+  /** Copies a payload, so that the application may reuse its memory. Throws if that memory is gone. */
   #keepBytes(data, length) {
     if (length > LARGE_BYTES) return;
     setBytes(this.#bytes, data, this.#byteCount);
   }
 
-  /** Counts a command with a payload in; a large one goes at once. */
+  /** Counts a command with a payload; a large payload is flushed at once. */
   #commit(wordCount, length, data) {
     this.#wordCount = wordCount;
     if (length > LARGE_BYTES) return this.#handOver(unshared(data));

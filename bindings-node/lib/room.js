@@ -1,5 +1,5 @@
 'use strict';
-// Whom a message goes to when it is more than one.
+// Sends to many connections: a room, or all of them.
 
 const { failure } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
@@ -11,7 +11,7 @@ const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 class Audience {
   #outbox;
   #room;
-  /** The halves of the ids of those that are left out, in turn. */
+  /** The words of the ids of those that are left out, two each. */
   #except;
 
   /** @internal `room`: undefined for everybody. */
@@ -42,7 +42,7 @@ class Audience {
     const except = [...this.#except];
     for (const conn of conns) {
       if (!internals.belongsTo(conn, this.#outbox)) throw this.#stranger(conn);
-      except.push(...internals.halves(conn));
+      except.push(...internals.idWords(conn));
     }
     return new Audience(this.#outbox, this.#room, except);
   }
@@ -53,16 +53,16 @@ class Audience {
   }
 }
 
-const NOBODY = [];
+const NO_ONE = [];
 
 /** The audience of a room. */
 function members(outbox, room) {
-  return new Audience(started(outbox), nameOf(room, 'room'), NOBODY);
+  return new Audience(started(outbox), nameOf(room, 'room'), NO_ONE);
 }
 
 /** Every connection. */
 function everybody(outbox) {
-  return new Audience(started(outbox), undefined, NOBODY);
+  return new Audience(started(outbox), undefined, NO_ONE);
 }
 
 function started(outbox) {
