@@ -94,8 +94,7 @@ mod tests {
     }
 
     fn opened(conn: ConnectionId) -> Open {
-        let (path, expires_at_ms) = ("/".into(), None);
-        Open { conn, ticket: None, ip: None, user: None, path, subprotocol: None, expires_at_ms, granted: 0 }
+        wsguard::binding::blank_open(conn)
     }
 
     #[test]
@@ -113,7 +112,9 @@ mod tests {
     fn the_deferred_opens_of_a_user_are_taken() {
         let mut connections = Connections::default();
         for (slot, user) in [Some("alice"), None, Some("bob"), Some("alice")].into_iter().enumerate() {
-            connections.defer_open(&Open { user: user.map(Into::into), ..opened(conn(slot as u64)) });
+            let mut open = opened(conn(slot as u64));
+            open.user = user.map(Into::into);
+            connections.defer_open(&open);
         }
         let found: Vec<ConnectionId> = connections.take_deferred_of("alice").iter().map(|open| open.conn).collect();
         assert_eq!(found, [conn(0), conn(3)]);

@@ -204,7 +204,7 @@ impl Inbox {
         if event == UNKNOWN_EVENT {
             self.text.element(&Value::from(message.event).to_string());
         }
-        self.text.element(message.data);
+        self.text.element(message.data.as_str());
         if let Some(id) = message.id {
             self.text.element(id);
             event |= HAS_ID;

@@ -23,7 +23,7 @@ use napi_derive::napi;
 /// Writes the core's log (verdicts, the policy in force) to standard error, one line a record. Once per process.
 #[napi]
 pub fn log_to_stderr() {
-    wsguard::log_to_stderr();
+    wsguard::binding::log_to_stderr();
 }
 
 /// The numbers of records and commands by name; `lib/records.js` reads them once, when it is loaded.

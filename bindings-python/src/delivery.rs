@@ -170,6 +170,8 @@ fn give(work: &Work<'_, '_>, event: &Event<'_>) -> PyResult<()> {
         Event::Close(close) => return closed(work, close),
         Event::Violation(violation) => return violated(work, violation),
         Event::Drained(conn) => return find(work, conn).map_or(Ok(()), |conn| work.drained(&conn)),
+        // Nothing that Python has a handler for.
+        _ => return Ok(()),
     };
     find(work, conn).map_or(Ok(()), |conn| work.message(&conn, message))
 }

@@ -87,10 +87,10 @@ impl Handlers {
     pub(crate) fn data<'py>(&self, py: Python<'py>, message: &JsonMessage<'_>) -> Result<Bound<'py, PyAny>, NoData> {
         match self.events.get(message.event) {
             Some(EventSpec { validate: Some(validate), .. }) => {
-                validate.bind(py).call1((PyString::new(py, message.data),)).map_err(NoData::Refused)
+                validate.bind(py).call1((PyString::new(py, message.data.as_str()),)).map_err(NoData::Refused)
             }
-            Some(EventSpec { raw: true, .. }) => Ok(PyBytes::new(py, message.data.as_bytes()).into_any()),
-            _ => objects(py, message.data).map_err(NoData::Failed),
+            Some(EventSpec { raw: true, .. }) => Ok(PyBytes::new(py, message.data.as_str().as_bytes()).into_any()),
+            _ => objects(py, message.data.as_str()).map_err(NoData::Failed),
         }
     }
 
@@ -149,7 +149,7 @@ impl Waiting {
             Incoming::Text(text) => Self::Text(text.into()),
             Incoming::Binary(payload) => Self::Binary(payload.into()),
             Incoming::Event(JsonMessage { conn, event, data, id, status, bytes }) => {
-                Self::Event { conn, event: event.into(), data: data.into(), id: id.map(Into::into), status, bytes }
+                Self::Event { conn, event: event.into(), data: data.as_str().into(), id: id.map(Into::into), status, bytes }
             }
         }
     }
@@ -161,7 +161,7 @@ impl Waiting {
             Self::Event { conn, event, data, id, status, bytes } => Incoming::Event(JsonMessage {
                 conn: *conn,
                 event,
-                data,
+                data: wsguard::binding::vetted_json(data),
                 id: id.as_deref(),
                 status: *status,
                 bytes: *bytes,

@@ -1,16 +1,31 @@
-//! The binding-facing API: the only module that a language's face imports.
+//! The binding-facing API: the only module that a language's face imports. Applications use the crate's root, which stands
+//! on it.
 //!
 //! Pull, not push: [`Server::events`] hands out batches, the application is woken once per batch, and every command of
 //! a [`ServerHandle`] is safe from any thread, never blocks, and fails with an [`Error`] where an id is stale.
 
+#[cfg(feature = "stderr-log")]
+pub use crate::driver::log_to_stderr;
 pub use crate::driver::{
     Accept, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled, Inline,
     InlineMessage, JsonMessage, KeptInbox, Next, Open, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats,
-    TicketId, Upgrade, ViolationEvent, Wake, compile, log_to_stderr,
+    TicketId, Upgrade, ViolationEvent, Wake, compile,
 };
 pub use crate::error::Error;
+pub use crate::raw_json::RawJson;
 pub use wsguard_proto::config::{Options, Policy};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::UpgradeRequest;
 pub use wsguard_proto::verdict::{Code, Severity};
+
+/// The data of a message that a face has kept as text, as a message has it.
+pub fn vetted_json(text: &str) -> RawJson<'_> {
+    RawJson::vetted(text)
+}
+
+/// A connection that just opened, of which nothing else is known: for the tests of a face.
+pub fn blank_open(conn: ConnectionId) -> Open {
+    let path = "/".into();
+    Open { conn, ticket: None, ip: None, user: None, path, subprotocol: None, expires_at_ms: None, granted: 0 }
+}

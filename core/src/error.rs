@@ -6,7 +6,10 @@ use std::io;
 use wsguard_proto::config_error::ConfigError;
 
 /// An error of a server or of a call to it.
+///
+/// A connection that has closed is none: what a call did to it is a [`Sent`](crate::Sent).
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// The options are not a policy; names the option.
     Config(ConfigError),
@@ -27,6 +30,8 @@ pub enum Error {
     TicketSettled,
     /// An argument is not accepted: which, and what would be.
     InvalidArgument(&'static str),
+    /// The data of an event cannot be written as JSON: a map whose keys are no strings, or an error of its `Serialize`.
+    Data(serde_json::Error),
     /// The server has stopped.
     Stopped,
 }
@@ -40,7 +45,7 @@ impl Error {
             Error::Start(_) => "start_failed",
             Error::ConnectionClosed => "connection_closed",
             Error::TicketSettled => "ticket_settled",
-            Error::InvalidArgument(_) => "invalid_argument",
+            Error::InvalidArgument(_) | Error::Data(_) => "invalid_argument",
             Error::Stopped => "stopped",
         }
     }
@@ -72,6 +77,7 @@ impl fmt::Display for Error {
             Error::ConnectionClosed => f.write_str("the connection is closed"),
             Error::TicketSettled => f.write_str("the ticket was answered already, timed out, or its peer has left"),
             Error::InvalidArgument(what) => f.write_str(what),
+            Error::Data(error) => write!(f, "data cannot be written as JSON: {error}"),
             Error::Stopped => f.write_str("the server has stopped"),
         }
     }
@@ -82,6 +88,7 @@ impl std::error::Error for Error {
         match self {
             Error::Config(error) | Error::Tls(error) => Some(error),
             Error::Listen { source, .. } | Error::Start(source) => Some(source),
+            Error::Data(error) => Some(error),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use wsguard::{
+use wsguard::binding::{
     Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Options, Replies,
     ServerHandle, TicketId, Upgrade,
 };
@@ -353,7 +353,7 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
             if dice.one_in(3) {
                 known.held.lock().unwrap().push(server.hold_inbox(message.bytes));
             }
-            let _ = server.reply(message.conn, message.id, message.event, message.data);
+            let _ = server.reply(message.conn, message.id, message.event, message.data.as_str());
         }
         _ => {}
     }

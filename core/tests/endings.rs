@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use wsguard::{Builder, Event, Options, Server};
+use wsguard::binding::{Builder, Event, Options, Server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const HEAD: &str = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
@@ -212,7 +212,7 @@ fn conversations_end_alike_over_plain_tcp_and_tls() {
         });
         assert_eq!(ended[0], ended[1], "{pieces:x?} and an end in order: {in_order}");
     }
-    handles.iter().for_each(wsguard::ServerHandle::stop);
+    handles.iter().for_each(wsguard::binding::ServerHandle::stop);
     for (_, run) in runs {
         run.join().unwrap();
     }

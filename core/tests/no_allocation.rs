@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wsguard::{
+use wsguard::binding::{
     Builder, ConnectionId, Event, EventBatch, Handled, Inline, InlineMessage, Next, Options, Replies, Server,
 };
 

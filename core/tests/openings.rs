@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use wsguard::{Accept, Builder, Decision, Event, EventBatch, Next, Options, Server, ServerHandle, Stats};
+use wsguard::binding::{Accept, Builder, Decision, Event, EventBatch, Next, Options, Server, ServerHandle, Stats};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event as Said, Metadata, Subscriber};
-use wsguard::{
+use wsguard::binding::{
     Builder, ConnectionId, EventBatch, Handled, Inline, InlineMessage, Next, Options, Replies, Server, Wake,
 };
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use wsguard::{Accept, Code, ConnectionId, Decision, Event, JsonMessage, ServerHandle, Upgrade, ViolationEvent};
+use wsguard::{Code, ConnectionId, Decision, Error, Event, Handle, JsonMessage, Upgrade, ViolationEvent};
 
 use crate::visits::Visits;
 
@@ -36,75 +36,76 @@ impl Chat {
         Self { visits, guests: HashMap::new(), said: VecDeque::new(), verdicts: VecDeque::new() }
     }
 
-    pub(crate) fn handle(&mut self, event: &Event<'_>, server: &ServerHandle) {
+    pub(crate) fn handle(&mut self, event: &Event<'_>, server: &Handle) -> Result<(), Error> {
         match event {
             Event::Upgrade(upgrade) => self.authenticate(upgrade, server),
             Event::Open(open) => {
                 let user = open.user.clone().unwrap_or_default();
                 self.guests.insert(open.conn, Guest { user, name: None });
+                Ok(())
             }
             Event::Message(message) => self.receive(message, server),
             Event::Close(close) => self.leave(close.conn, server),
             Event::Violation(violation) => self.record(violation, server),
-            _ => {}
+            _ => Ok(()),
         }
     }
 
     /// The token came as a subprotocol, the one place where a browser can put it that is neither URL nor cookie.
-    fn authenticate(&self, upgrade: &Upgrade, server: &ServerHandle) {
-        let decision = match upgrade.request.token.as_deref().and_then(|token| self.visits.user(token)) {
-            Some(user) => Decision::Accept(Accept { user: Some(user), expires_at_ms: None }),
-            None => Decision::Reject(401),
-        };
-        // An error here: the peer has left meanwhile.
-        let _ = server.answer(upgrade.ticket, decision);
+    fn authenticate(&self, upgrade: &Upgrade, server: &Handle) -> Result<(), Error> {
+        let user = upgrade.request.token.as_deref().and_then(|token| self.visits.user(token));
+        server.answer(upgrade.ticket, user.map_or_else(Decision::unauthorized, Decision::accept))?;
+        Ok(())
     }
 
-    fn receive(&mut self, message: &JsonMessage<'_>, server: &ServerHandle) {
-        let data: Value = serde_json::from_str(message.data).unwrap_or_default();
+    fn receive(&mut self, message: &JsonMessage<'_>, server: &Handle) -> Result<(), Error> {
+        let data: Value = message.data().unwrap_or_default();
         let text = |key: &str| data[key].as_str().unwrap_or_default();
         match message.event {
             "join" => self.join(message, text("name"), server),
             "say" => self.say(message, text("text"), server),
-            _ => {}
+            _ => Ok(()),
         }
     }
 
-    fn join(&mut self, message: &JsonMessage<'_>, name: &str, server: &ServerHandle) {
-        let Some(guest) = self.guests.get_mut(&message.conn) else { return };
+    fn join(&mut self, message: &JsonMessage<'_>, name: &str, server: &Handle) -> Result<(), Error> {
+        let Some(guest) = self.guests.get_mut(&message.conn) else { return Ok(()) };
         let first = guest.name.replace(name.to_owned()).is_none();
         if first {
-            let welcome = json!({ "said": self.said, "verdicts": self.verdicts, "stats": stats(server) }).to_string();
-            // An error here: the guest has left, which is told by an event of its own.
-            let _ = server.reply(message.conn, message.id, "welcome", &welcome);
-            let _ = server.join(message.conn, CHAT);
-            let _ = server.join(message.conn, VERDICTS);
+            let welcome = json!({ "said": self.said, "verdicts": self.verdicts, "stats": stats(server) });
+            server.reply(message, "welcome", &welcome)?;
+            let conn = server.conn(message.conn);
+            conn.join(CHAT)?;
+            conn.join(VERDICTS)?;
         }
-        self.tell_members(server);
+        self.tell_members(server)
     }
 
-    fn leave(&mut self, conn: ConnectionId, server: &ServerHandle) {
+    fn leave(&mut self, conn: ConnectionId, server: &Handle) -> Result<(), Error> {
         if self.guests.remove(&conn).is_some_and(|guest| guest.name.is_some()) {
-            self.tell_members(server);
+            self.tell_members(server)?;
         }
+        Ok(())
     }
 
     /// Who has not joined is not heard.
-    fn say(&mut self, message: &JsonMessage<'_>, text: &str, server: &ServerHandle) {
-        let Some(Guest { user, name: Some(name) }) = self.guests.get(&message.conn) else { return };
+    fn say(&mut self, message: &JsonMessage<'_>, text: &str, server: &Handle) -> Result<(), Error> {
+        let Some(Guest { user, name: Some(name) }) = self.guests.get(&message.conn) else { return Ok(()) };
         let said = json!({ "user": &**user, "name": name, "text": text, "at_ms": unix_ms() });
-        tell(server, CHAT, "said", &said);
+        server.room(CHAT).emit("said", &said)?;
         keep(&mut self.said, said);
+        Ok(())
     }
 
-    fn tell_members(&self, server: &ServerHandle) {
+    fn tell_members(&self, server: &Handle) -> Result<(), Error> {
         let named = self.guests.values().filter_map(|guest| Some((&*guest.user, guest.name.as_deref()?)));
         let mut members: Vec<_> = named.map(|(user, name)| json!({ "user": user, "name": name })).collect();
         members.sort_by_key(|member| member["user"].to_string());
-        tell(server, CHAT, "members", &Value::from(members));
+        server.room(CHAT).emit("members", &members)?;
+        Ok(())
     }
 
-    fn record(&mut self, violation: &ViolationEvent, server: &ServerHandle) {
+    fn record(&mut self, violation: &ViolationEvent, server: &Handle) -> Result<(), Error> {
         let code = violation.code;
         // No connection: it was decided before the upgrade, and answered in HTTP.
         let answer = match violation.conn {
@@ -115,14 +116,10 @@ impl Chat {
             "code": code.name(), "answer": answer, "user": violation.user.as_deref(),
             "event": violation.event.as_deref(), "at_ms": unix_ms(),
         });
-        tell(server, VERDICTS, "verdict", &verdict);
+        server.room(VERDICTS).emit("verdict", &verdict)?;
         keep(&mut self.verdicts, verdict);
+        Ok(())
     }
-}
-
-fn tell(server: &ServerHandle, room: &str, event: &str, data: &Value) {
-    // An error here: the server has stopped, and this was the last event.
-    let _ = server.broadcast(Some(room), event, &data.to_string(), None);
 }
 
 fn keep(kept: &mut VecDeque<Value>, value: Value) {
@@ -133,7 +130,7 @@ fn keep(kept: &mut VecDeque<Value>, value: Value) {
 }
 
 /// The server's own counters.
-pub(crate) fn stats(server: &ServerHandle) -> Value {
+pub(crate) fn stats(server: &Handle) -> Value {
     let stats = server.stats();
     let counted = Code::ALL.iter().filter(|code| stats.verdict(**code) > 0);
     let verdicts: Map<_, _> = counted.map(|code| (code.name().to_owned(), stats.verdict(*code).into())).collect();

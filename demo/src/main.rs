@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsguard::{Builder, Options, ServerHandle};
+use wsguard::{Drain, Handle, Options, Sent, Server};
 
 use crate::chat::Chat;
 use crate::visits::Visits;
@@ -76,7 +76,7 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let listen = format!("127.0.0.1:{}", following(1));
     let options = policy::options(&format!("http://{page_host}"), &listen);
     let shown = serde_json::to_string_pretty(&options)?;
-    let server = Builder::new().start(Options::from_value(&options)?)?;
+    let server = Server::start(Options::from_value(&options)?)?;
     let signals = Signals::new([SIGINT, SIGTERM])?;
     drain_on(signals, server.handle());
 
@@ -95,7 +95,7 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
 
     say(&format!("wsguard demo: a chat to attack. Ctrl-C ends it.\n\n    open http://{page_host}/\n"));
     let mut chat = Chat::new(visits);
-    server.run(|event, server| chat.handle(&event, server));
+    server.run(|event, server| Ok(chat.handle(&event, server)?));
     say("wsguard demo: ended.");
     Ok(())
 }
@@ -111,25 +111,25 @@ fn say(text: &str) {
 }
 
 /// The first signal drains, which ends [`run`]; a second one ends at once.
-fn drain_on(mut signals: Signals, server: ServerHandle) {
+fn drain_on(mut signals: Signals, server: Handle) {
     std::thread::spawn(move || {
         for (earlier, signal) in signals.forever().enumerate() {
             if earlier > 0 {
                 std::process::exit(128 + signal);
             }
-            server.drain(DRAIN_MS, 0);
+            server.drain(Drain { timeout_ms: DRAIN_MS, ..Drain::default() });
         }
     });
 }
 
 /// Sends the counters to everyone who watches, whenever they have changed.
-fn tell_stats(server: ServerHandle) -> std::io::Result<()> {
+fn tell_stats(server: Handle) -> std::io::Result<()> {
     let tell = move || {
-        let mut told = String::new();
+        let mut told = serde_json::Value::Null;
         loop {
-            let stats = chat::stats(&server).to_string();
+            let stats = chat::stats(&server);
             if stats != told {
-                if server.broadcast(Some(chat::VERDICTS), "stats", &stats, None).is_err() {
+                if server.room(chat::VERDICTS).emit("stats", &stats).is_ok_and(Sent::is_closed) {
                     return; // the server has stopped
                 }
                 told = stats;

@@ -44,6 +44,6 @@ mod tests {
     #[test]
     fn the_policy_is_accepted() {
         let options = super::options("http://127.0.0.1:8000", "127.0.0.1:0");
-        assert!(wsguard::compile(Options::from_value(&options).unwrap()).is_ok());
+        assert!(wsguard::binding::compile(Options::from_value(&options).unwrap()).is_ok());
     }
 }

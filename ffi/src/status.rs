@@ -150,8 +150,9 @@ impl From<ConfigErrorKind> for Status {
         match kind {
             ConfigErrorKind::UnknownOption => Status::ErrUnknownOption,
             ConfigErrorKind::MissingOption => Status::ErrMissingOption,
-            ConfigErrorKind::InvalidOption => Status::ErrInvalidOption,
             ConfigErrorKind::Contradiction => Status::ErrContradiction,
+            // `InvalidOption`, or a kind that the header has no name for yet.
+            _ => Status::ErrInvalidOption,
         }
     }
 }
@@ -164,8 +165,9 @@ impl From<&Error> for Status {
             Error::Start(_) => Status::ErrStart,
             Error::ConnectionClosed => Status::ErrConnectionClosed,
             Error::TicketSettled => Status::ErrTicketSettled,
-            Error::InvalidArgument(_) => Status::ErrArgument,
             Error::Stopped => Status::ErrStopped,
+            // `InvalidArgument`, or an error that the header has no name for yet.
+            _ => Status::ErrArgument,
         }
     }
 }

@@ -167,7 +167,8 @@ impl Kept<'_> {
                 self.said.violations.push(violation);
                 EventKind::Violation
             }
-            binding::Event::Drained(_) => EventKind::Drained,
+            // Or an event that the header has no name for yet: "look whether you may send" is never wrong.
+            _ => EventKind::Drained,
         };
         Event { kind, conn, body }
     }
@@ -218,7 +219,7 @@ impl Kept<'_> {
 fn seen_message(message: &binding::JsonMessage<'_>) -> Message {
     Message {
         event: Str::of(message.event),
-        data: Str::of(message.data),
+        data: Str::of(message.data.as_str()),
         id: Str::maybe(message.id),
         status: match message.status {
             None => MessageStatus::None,

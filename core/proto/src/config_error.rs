@@ -4,6 +4,7 @@ use core::fmt;
 
 /// The kind of a [`ConfigError`], as a stable name for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConfigErrorKind {
     /// The option does not exist.
     UnknownOption,

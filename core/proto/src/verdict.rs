@@ -46,6 +46,7 @@ macro_rules! verdicts {
         /// The numeric values are part of the C ABI: new codes are only ever appended.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum Code {
             $($(#[doc = $doc])+ $variant,)+
         }

@@ -7,6 +7,7 @@ use super::arena::{Span, growth, kept_bytes};
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
 use super::tickets::{Permit, TicketId};
+use crate::raw_json::RawJson;
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{EventIndex, Status};
@@ -26,6 +27,7 @@ pub struct Upgrade {
 
 /// A connection that was authenticated and upgraded.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Open {
     /// Its id.
     pub conn: ConnectionId,
@@ -53,8 +55,8 @@ pub struct JsonMessage<'b> {
     pub conn: ConnectionId,
     /// The event.
     pub event: &'b str,
-    /// Its data as JSON text; `null` when absent.
-    pub data: &'b str,
+    /// Its data; `null` when absent.
+    pub data: RawJson<'b>,
     /// The id to reply to, as JSON text (a string or an integer).
     pub id: Option<&'b str>,
     /// The peer's status.
@@ -65,6 +67,7 @@ pub struct JsonMessage<'b> {
 
 /// A connection that ended.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Close<'b> {
     /// The connection.
     pub conn: ConnectionId,
@@ -78,6 +81,7 @@ pub struct Close<'b> {
 
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ViolationEvent {
     /// The verdict.
     pub code: Code,
@@ -95,6 +99,7 @@ pub struct ViolationEvent {
 
 /// One event.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'b> {
     /// A handshake asks.
     Upgrade(&'b Upgrade),
@@ -327,7 +332,7 @@ impl EventBatch {
                         (Some(index), Some(policy)) => policy.contract.event(*index).name(),
                         _ => event,
                     },
-                    data,
+                    data: RawJson::vetted(data),
                     id,
                     status: *status,
                     bytes: *bytes as usize,

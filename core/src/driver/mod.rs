@@ -44,6 +44,7 @@ pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, Violation
 pub use handle::{KeptInbox, Sent, ServerHandle};
 pub use ids::{ConnectionId, ConnectionMap};
 pub use inline::{Handled, Inline, InlineMessage, Replies};
+#[cfg(feature = "stderr-log")]
 pub use log::log_to_stderr;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};

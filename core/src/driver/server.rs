@@ -1,6 +1,7 @@
 //! A server: its threads, its events, and the loop for applications that have none of their own.
 
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,36 +21,58 @@ use crate::error::Error;
 use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::lock::lock;
 
-/// Wakes a thread that waits in [`Events::next`].
+/// Wakes a thread that waits in [`Events::next`], or the task that has asked in [`Events::poll_next`].
 #[derive(Clone, Default)]
 struct Notifier {
-    inner: Arc<(Mutex<bool>, Condvar)>,
+    inner: Arc<(Mutex<Ringing>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Ringing {
+    rang: bool,
+    task: Option<Waker>,
 }
 
 impl Wake for Notifier {
     fn wake(&self) {
-        *lock(&self.inner.0) = true;
+        let mut ringing = lock(&self.inner.0);
+        ringing.rang = true;
+        let task = ringing.task.take();
+        drop(ringing);
         self.inner.1.notify_one();
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 
 impl Notifier {
     /// Waits until it rings; `false`: the deadline came first.
     fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut rang = lock(&self.inner.0);
-        while !*rang {
+        let mut ringing = lock(&self.inner.0);
+        while !ringing.rang {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            rang = match left {
+            ringing = match left {
                 Some(Duration::ZERO) => return false,
-                Some(left) => match self.inner.1.wait_timeout(rang, left) {
-                    Ok((rang, _)) => rang,
+                Some(left) => match self.inner.1.wait_timeout(ringing, left) {
+                    Ok((ringing, _)) => ringing,
                     Err(poisoned) => poisoned.into_inner().0,
                 },
-                None => self.inner.1.wait(rang).unwrap_or_else(std::sync::PoisonError::into_inner),
+                None => self.inner.1.wait(ringing).unwrap_or_else(std::sync::PoisonError::into_inner),
             };
         }
-        *rang = false;
+        ringing.rang = false;
         true
+    }
+
+    /// Wakes this task when it rings next.
+    fn watch(&self, task: &Waker) {
+        let mut ringing = lock(&self.inner.0);
+        ringing.rang = false;
+        match &mut ringing.task {
+            Some(known) => known.clone_from(task),
+            none => *none = Some(task.clone()),
+        }
     }
 }
 
@@ -161,6 +184,18 @@ impl Events {
         }
     }
 
+    /// As [`next`](Self::next) for a task: where nothing happened yet, it is woken when something does.
+    ///
+    /// A server that was built with a [`Wake`] of the application's wakes that, and no task.
+    pub fn poll_next(&mut self, batch: &mut EventBatch, context: &mut Context<'_>) -> Poll<Next> {
+        // Before the look: what comes after it rings.
+        self.notifier.watch(context.waker());
+        match self.next(batch, Some(Duration::ZERO)) {
+            Next::Nothing => Poll::Pending,
+            next => Poll::Ready(next),
+        }
+    }
+
     /// Takes a batch of any shard, in turn.
     fn take(&mut self, batch: &mut EventBatch) -> bool {
         let shards = self.state.shards.len();
@@ -227,12 +262,21 @@ impl Server {
     /// Commands of one batch are handed over together. A handler that panics closes the connection it worked for with
     /// 1011 (an upgrade answers 503); the panic is logged by its hook and goes no further (THREATS S5). What the handler
     /// would only skip need not wake its thread: [`ServerHandle::heed`].
-    pub fn run(mut self, mut handle: impl FnMut(Event<'_>, &ServerHandle)) {
-        let mut batch = EventBatch::new();
+    pub fn run(self, handle: impl FnMut(Event<'_>, &ServerHandle)) {
+        self.run_from(EventBatch::new(), 0, handle);
+    }
+
+    /// As [`run`](Self::run), but for a batch first of which the application has taken `taken` events.
+    pub(crate) fn run_from(
+        mut self,
+        mut batch: EventBatch,
+        mut taken: usize,
+        mut handle: impl FnMut(Event<'_>, &ServerHandle),
+    ) {
         let server = self.handle();
-        while self.events.next(&mut batch, None) != Next::Stopped {
+        loop {
             let cork = server.cork();
-            for event in batch.iter() {
+            for event in batch.iter().skip(taken) {
                 let conn = event.conn();
                 let ticket = if let Event::Upgrade(upgrade) = &event { Some(upgrade.ticket) } else { None };
                 let before = guard_panics(true);
@@ -244,6 +288,10 @@ impl Server {
                 }
             }
             drop(cork);
+            taken = 0;
+            if self.events.next(&mut batch, None) == Next::Stopped {
+                return;
+            }
         }
     }
 }

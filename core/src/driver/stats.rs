@@ -6,6 +6,7 @@ use wsguard_proto::verdict::Code;
 
 /// A server's counters at one moment.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// Connections that hold a place, handshakes included.
     pub connections: u64,

@@ -1,6 +1,6 @@
 //! Connections that another server accepted, and refusals that arrive whole.
 
-use wsguard::Server;
+use wsguard::binding::Server;
 
 use super::*;
 

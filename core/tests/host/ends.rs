@@ -211,5 +211,5 @@ fn from_its_close_on_an_id_is_nobodys() {
     let told = tell(&mut server, 2);
     assert!(told[1].starts_with("close 1002"), "{told:?}");
     assert!(!handle.is_open(conn));
-    assert!(matches!(handle.send_text(conn, "late"), Err(wsguard::Error::ConnectionClosed)));
+    assert!(matches!(handle.send_text(conn, "late"), Err(wsguard::binding::Error::ConnectionClosed)));
 }

@@ -133,7 +133,7 @@ fn start_with_users(max_inbox_bytes: usize) -> Server {
 }
 
 /// Waits until a counter is as wanted.
-fn settle(server: &ServerHandle, wanted: impl Fn(&wsguard::Stats) -> bool) {
+fn settle(server: &ServerHandle, wanted: impl Fn(&wsguard::binding::Stats) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !wanted(&server.stats()) {
         assert!(Instant::now() < deadline, "{:?}", server.stats());

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, mpsc};
 
-use wsguard::{Handled, Inline, InlineMessage, Replies};
+use wsguard::binding::{Handled, Inline, InlineMessage, Replies};
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use wsguard::{Accept, Decision, Wake};
+use wsguard::binding::{Accept, Decision, Wake};
 
 use super::*;
 
@@ -85,7 +85,7 @@ fn events_that_nobody_listens_to_come_without_one_that_somebody_does() {
     // An unmasked frame.
     client.write_all(&[0x81, 0]).unwrap();
     assert_eq!(tell(&mut server, 2), ["open 127.0.0.1 /chat", "close 1002 bad frame"]);
-    assert_eq!(handle.stats().verdict(wsguard::Code::BadFrame), 1);
+    assert_eq!(handle.stats().verdict(wsguard::binding::Code::BadFrame), 1);
 }
 
 /// Where message rules only report, what breaks others ends its connection all the same, and that is told however much else is.
@@ -98,7 +98,7 @@ fn what_ended_a_connection_is_told_also_where_messages_are_only_reported() {
     client.write_all(&text("unfinished")[..8]).unwrap();
     let _others = (0..5).map(|_| connect_to(&"p".repeat(8000), &handle)).collect::<Vec<_>>();
     let _full = handle.hold_inbox(1 << 30);
-    while handle.stats().verdict(wsguard::Code::MessageTimeout) == 0 {
+    while handle.stats().verdict(wsguard::binding::Code::MessageTimeout) == 0 {
         std::thread::yield_now();
     }
     let told = tell(&mut server, 8);
@@ -114,6 +114,6 @@ fn a_flood_of_refusals_keeps_no_newcomer_out() {
         handle.adopt(socket, head("https://evil.example")).unwrap();
         assert!(rest(client).starts_with(b"HTTP/1.1 403"));
     }
-    assert_eq!(handle.stats().verdict(wsguard::Code::OriginDenied), 200);
+    assert_eq!(handle.stats().verdict(wsguard::binding::Code::OriginDenied), 200);
     connect(&handle);
 }

@@ -1,5 +1,6 @@
 //! The policy: options parsed once into the immutable [`Policy`] that everything else asks.
 
+mod constructors;
 mod listen;
 mod policy;
 

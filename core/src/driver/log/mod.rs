@@ -4,10 +4,17 @@
 //! `… WARN wsguard::verdict: code=origin_denied ip=203.0.113.7 peer=10.0.0.2 user=- event=- conn=- suppressed=0 detail="…"`,
 //! for which docs/SEMANTICS.md has a fail2ban filter. `ip` is the client's, or `-` where only a proxy is known.
 
+#[cfg(not(feature = "stderr-log"))]
+mod no_stderr;
 mod sieve;
+#[cfg(feature = "stderr-log")]
 mod stderr;
 
+#[cfg(not(feature = "stderr-log"))]
+pub(super) use no_stderr::{flush, guard_panics};
+#[cfg(feature = "stderr-log")]
 pub use stderr::log_to_stderr;
+#[cfg(feature = "stderr-log")]
 pub(super) use stderr::{flush, guard_panics};
 
 use core::fmt::Write as _;

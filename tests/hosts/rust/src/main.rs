@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use wsguard::{
-    Accept, Builder, Code, ConnectionId, Decision, Error, Event, Handled, Inline, InlineMessage, JsonMessage, Options,
-    Replies, ServerHandle, TicketId, Upgrade,
+    Accept, Builder, Code, ConnectionId, Decision, Drain, Error, Event, Handle, Handled, HandlerResult, Inline,
+    InlineMessage, Interest, JsonMessage, Options, Replies, TicketId, Upgrade,
 };
 
 /// Echoes on the server's own threads; whatever needs the application goes to its thread.
@@ -28,6 +28,9 @@ impl Inline for Echo {
 
 /// A drain answers `done` when it is over, just before the program ends.
 static DRAIN_ASKED: AtomicBool = AtomicBool::new(false);
+
+/// How the host ends where nothing else is said.
+const DRAIN: Drain = Drain { timeout_ms: 5000, jitter_ms: 0 };
 
 fn print(line: &Value) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
@@ -58,7 +61,7 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
     let server = builder.start(options)?;
     print(&json!({"type": "listening", "addr": server.address()}));
     let commands = server.handle();
-    commands.heed(!quiet, !quiet, !quiet);
+    commands.set_interest(Interest { opens: !quiet, closes: !quiet, violations: !quiet });
     std::thread::spawn(move || read_commands(&commands));
     drain_on_signal(server.handle());
     server.run(|event, server| {
@@ -66,12 +69,13 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
             tell(&event);
         }
         match event {
-            Event::Upgrade(upgrade) => answer(upgrade, &authenticate, server),
-            Event::Text(conn, text) => drop(server.send_text(conn, text)),
-            Event::Binary(conn, payload) => drop(server.send_binary(conn, payload)),
-            Event::Message(message) => handle(&message, server),
+            Event::Upgrade(upgrade) => answer(upgrade, &authenticate, server)?,
+            Event::Text(conn, text) => _ = server.conn(conn).send(text)?,
+            Event::Binary(conn, payload) => _ = server.conn(conn).send(payload)?,
+            Event::Message(message) => handle(&message, server)?,
             _ => {}
         }
+        Ok(())
     });
     if DRAIN_ASKED.load(Ordering::Acquire) {
         print(&json!({"type": "done", "do": "drain", "ok": true}));
@@ -80,48 +84,49 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
 }
 
 /// The application of the `json` protocol.
-#[expect(clippy::panic, reason = "`throw` must fail as a real handler would")]
-fn handle(message: &JsonMessage<'_>, server: &ServerHandle) {
-    let (conn, data) = (message.conn, message.data);
-    let value: Value = serde_json::from_str(data).unwrap_or_default();
+fn handle(message: &JsonMessage<'_>, server: &Handle) -> HandlerResult {
+    let (conn, data) = (server.conn(message.conn), &message.data);
+    let value: Value = message.data()?;
     let text = |key: &str| value[key].as_str().unwrap_or_default();
-    // A connection may have closed meanwhile: that is no error of this application.
-    let _ = match message.event {
-        "echo" => server.reply(conn, message.id, "echo", data).map(drop),
+    match message.event {
+        "echo" => server.reply(message, "echo", data)?,
         "join" => {
-            server.join(conn, text("room")).and_then(|()| server.reply(conn, message.id, "joined", data).map(drop))
+            conn.join(text("room"))?;
+            server.reply(message, "joined", data)?
         }
         "leave" => {
-            server.leave(conn, text("room")).and_then(|()| server.reply(conn, message.id, "left", data).map(drop))
+            conn.leave(text("room"))?;
+            server.reply(message, "left", data)?
         }
-        "say" => server.broadcast(Some(text("room")), "said", data, None),
-        "throw" => panic!("the handler of `throw` fails, as it was asked to"),
+        "say" => server.room(text("room")).emit("said", data)?,
+        "throw" => return Err("the handler of `throw` fails, as it was asked to".into()),
         "block" => {
             std::thread::sleep(Duration::from_millis(value["ms"].as_u64().unwrap_or(0)));
-            server.reply(conn, message.id, "unblocked", data).map(drop)
+            server.reply(message, "unblocked", data)?
         }
         "close" => {
             let code = value["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(1000);
-            server.close(conn, code, text("reason"))
+            conn.close(code, text("reason"))?
         }
-        _ => Ok(()),
+        _ => return Ok(()),
     };
+    Ok(())
 }
 
 /// The application's authentication, as `app.authenticate` scripts it.
 #[expect(clippy::panic, reason = "`boom` must fail as a real callback would")]
-fn answer(upgrade: &Upgrade, script: &Value, server: &ServerHandle) {
+fn answer(upgrade: &Upgrade, script: &Value, server: &Handle) -> Result<(), Error> {
     let token = upgrade.request.header("x-auth-token").unwrap_or_default();
     let decision = match token {
         "boom" => panic!("the authentication callback fails, as it was asked to"),
-        "hang" => return,
+        "hang" => return Ok(()),
         "teapot" => Decision::Reject(418),
         good if script["token"] == good => {
             let user = script["user"].as_str().map(str::to_owned);
             let expires_at_ms = script["expires_in_ms"].as_u64().map(|lifetime| unix_ms() + lifetime);
             Decision::Accept(Accept { user, expires_at_ms })
         }
-        _ => Decision::Reject(401),
+        _ => Decision::unauthorized(),
     };
     let delay = Duration::from_millis(script["delay_ms"].as_u64().unwrap_or(0));
     if delay.is_zero() || !matches!(decision, Decision::Accept(_)) {
@@ -130,14 +135,16 @@ fn answer(upgrade: &Upgrade, script: &Value, server: &ServerHandle) {
     let (server, ticket) = (server.clone(), upgrade.ticket);
     std::thread::spawn(move || {
         std::thread::sleep(delay);
-        settle(&server, ticket, decision);
+        settle(&server, ticket, decision)
     });
+    Ok(())
 }
 
-fn settle(server: &ServerHandle, ticket: TicketId, decision: Decision) {
-    if let Err(error) = server.answer(ticket, decision) {
-        eprintln!("answer came too late: {error}");
+fn settle(server: &Handle, ticket: TicketId, decision: Decision) -> Result<(), Error> {
+    if !server.answer(ticket, decision)? {
+        eprintln!("the answer came too late");
     }
+    Ok(())
 }
 
 fn unix_ms() -> u64 {
@@ -160,13 +167,13 @@ fn tell(event: &Event<'_>) {
         }
         Event::Violation(violation) => json!({"type": "violation", "code": violation.code.name(), "ip": violation.ip,
             "user": violation.user.as_deref(), "conn": conn, "event": violation.event.as_deref()}),
-        Event::Upgrade(_) | Event::Drained(_) => return,
+        _ => return,
     };
     print(&line);
 }
 
 /// Standard input after the first line; its end drains the server, which ends the program.
-fn read_commands(server: &ServerHandle) {
+fn read_commands(server: &Handle) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let command: Value = serde_json::from_str(&line).unwrap_or_default();
         let text = |key: &str| command[key].as_str().unwrap_or_default();
@@ -176,13 +183,18 @@ fn read_commands(server: &ServerHandle) {
                 print(&stats(server));
                 continue;
             }
-            "disconnect_user" => server.disconnect_user(text("user")).map(drop),
-            "broadcast" => server.broadcast(Some(text("room")), text("event"), &command["data"].to_string(), None),
+            "disconnect_user" => {
+                server.disconnect_user(text("user"));
+                Ok(())
+            }
+            "broadcast" => server.room(text("room")).emit(text("event"), &command["data"]).map(drop),
             "reload_tls" => server.reload_tls(),
             "drain" => {
                 let number = |key: &str, default| command[key].as_u64().unwrap_or(default);
                 DRAIN_ASKED.store(true, Ordering::Release);
-                server.drain(number("timeout_ms", 5000), number("jitter_ms", 0));
+                let (timeout_ms, jitter_ms) =
+                    (number("timeout_ms", DRAIN.timeout_ms), number("jitter_ms", DRAIN.jitter_ms));
+                server.drain(Drain { timeout_ms, jitter_ms });
                 continue;
             }
             _ => Err(Error::InvalidArgument("unknown command")),
@@ -192,10 +204,10 @@ fn read_commands(server: &ServerHandle) {
             Err(error) => print(&json!({"type": "done", "do": name, "ok": false, "error": error.to_string()})),
         }
     }
-    server.drain(5000, 0);
+    server.drain(DRAIN);
 }
 
-fn stats(server: &ServerHandle) -> Value {
+fn stats(server: &Handle) -> Value {
     let stats = server.stats();
     let verdicts: serde_json::Map<String, Value> = Code::ALL
         .iter()
@@ -211,12 +223,12 @@ fn stats(server: &ServerHandle) -> Value {
 }
 
 /// SIGTERM and SIGINT drain, as an orchestrator expects.
-fn drain_on_signal(server: ServerHandle) {
+fn drain_on_signal(server: Handle) {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]) else { return };
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            server.drain(5000, 0);
+            server.drain(DRAIN);
         }
     });
 }

@@ -1,0 +1,66 @@
+//! Several connections at once: a room, or everyone.
+
+use serde::Serialize;
+
+use crate::driver::{self, ConnectionId, ServerHandle};
+use crate::error::Error;
+use crate::payload::Payload;
+use crate::raw_json::with_text;
+use crate::sent::Sent;
+
+/// The members of a room ([`Handle::room`](crate::Handle::room)), or everyone ([`Handle::everyone`](crate::Handle::everyone)).
+///
+/// A message is encoded once for all of them. A member that reads too slowly is closed as `slow_consumer` by itself.
+#[derive(Clone, Debug)]
+#[must_use = "an audience hears nothing until something is said to it"]
+pub struct Audience<'h> {
+    server: &'h ServerHandle,
+    room: Option<&'h str>,
+    except: Vec<ConnectionId>,
+}
+
+impl<'h> Audience<'h> {
+    pub(crate) fn new(server: &'h ServerHandle, room: Option<&'h str>) -> Self {
+        Self { server, room, except: Vec::new() }
+    }
+
+    /// Leaves out one connection; may be said several times.
+    pub fn except(mut self, conn: ConnectionId) -> Self {
+        self.except.push(conn);
+        self
+    }
+
+    /// Emits an event (`json`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] where `data` cannot be written as JSON; [`Error::InvalidArgument`] for what is larger than
+    /// `max_outbox_bytes`, or a room's name that is not 1 to 256 bytes.
+    pub fn emit(self, event: &str, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {
+        with_text(data, |json| self.emit_json_text(event, json))
+    }
+
+    /// As [`emit`](Self::emit), with data that is JSON text already. The text is not checked.
+    pub fn emit_json_text(self, event: &str, json: &str) -> Result<Sent, Error> {
+        let outcome = self.server.broadcast(self.room, event, json, self.except);
+        Self::said(self.server, outcome)
+    }
+
+    /// Sends a text or a binary message (`raw`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`], as for [`emit`](Self::emit).
+    pub fn send<'p>(self, payload: impl Into<Payload<'p>>) -> Result<Sent, Error> {
+        let outcome = match payload.into() {
+            Payload::Text(text) => self.server.broadcast_text(self.room, text, self.except),
+            Payload::Binary(bytes) => self.server.broadcast_binary(self.room, bytes, self.except),
+        };
+        Self::said(self.server, outcome)
+    }
+
+    fn said(server: &ServerHandle, outcome: Result<(), Error>) -> Result<Sent, Error> {
+        let waits = || if server.broadcasts_wait() { driver::Sent::Queued } else { driver::Sent::Sent };
+        Sent::of(outcome.map(|()| waits()))
+    }
+}

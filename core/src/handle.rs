@@ -1,0 +1,156 @@
+//! A running server, as every thread of the application speaks to it.
+
+use std::net::TcpStream;
+
+use serde::Serialize;
+
+use crate::audience::Audience;
+use crate::conn::Conn;
+use crate::driver::{ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId};
+use crate::error::Error;
+use crate::sent::Sent;
+
+/// A running server: cheap to clone, for any thread. No call blocks, and all are safe after the server has stopped.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inner: ServerHandle,
+}
+
+/// How a server ends: [`Handle::drain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long closing handshakes are waited for; then what is left is dropped. Default 10000.
+    pub timeout_ms: u64,
+    /// Over how long the close frames are spread, so that clients do not all come back at once: an hour at most, and never
+    /// beyond the timeout. Default 0.
+    pub jitter_ms: u64,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout_ms: 10_000, jitter_ms: 0 }
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(inner: ServerHandle) -> Self {
+        Self { inner }
+    }
+
+    /// One connection. Any id is safe: one of a connection that has closed names no other.
+    pub fn conn(&self, id: ConnectionId) -> Conn<'_> {
+        Conn::new(&self.inner, id)
+    }
+
+    /// The members of a room.
+    pub fn room<'h>(&'h self, name: &'h str) -> Audience<'h> {
+        Audience::new(&self.inner, Some(name))
+    }
+
+    /// Every open connection of the server.
+    pub fn everyone(&self) -> Audience<'_> {
+        Audience::new(&self.inner, None)
+    }
+
+    /// Emits an event in reply to a message: with its id, where it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::emit`].
+    pub fn reply(
+        &self,
+        message: &JsonMessage<'_>,
+        event: &str,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<Sent, Error> {
+        self.conn(message.conn).reply(message.id, event, data)
+    }
+
+    /// Answers a handshake that asks ([`Event::Upgrade`](crate::Event::Upgrade)), now or later. `false`: it was answered
+    /// already, its time is over, or its peer has left.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a user that is not 1 to 256 bytes without control characters, or a status that is not
+    /// 300 to 599.
+    pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<bool, Error> {
+        match self.inner.answer(ticket, decision) {
+            Ok(()) => Ok(true),
+            Err(Error::TicketSettled | Error::Stopped) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one whose
+    /// 101 is not sent yet. One that is let in after it stays.
+    pub fn disconnect_user(&self, user: &str) {
+        // An error here: the server has stopped, and has no connection any more.
+        let _ = self.inner.disconnect_user(user);
+    }
+
+    /// Takes over a plain TCP connection that another server has accepted, to share its port. `received` is what was read
+    /// from it: the whole request head, and the bytes behind it.
+    ///
+    /// It gets the verdicts of any other handshake; a refusal is answered on the connection. The other server's limits apply
+    /// to the head, and its timeouts to how long that took.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY header,
+    /// or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has left;
+    /// [`Error::Stopped`].
+    pub fn adopt(&self, stream: TcpStream, received: Vec<u8>) -> Result<(), Error> {
+        self.inner.adopt(stream, received)
+    }
+
+    /// Reads certificate and key again; open connections stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tls`] for a bad pair, where the old one stays; [`Error::InvalidArgument`] without the option `tls`.
+    pub fn reload_tls(&self) -> Result<(), Error> {
+        self.inner.reload_tls()
+    }
+
+    /// Says which events without an answer the application listens to; all of them at first. What it does not listen to does
+    /// not wake its thread: see [`Interest`].
+    pub fn set_interest(&self, interest: Interest) {
+        self.inner.heed(interest.opens, interest.closes, interest.violations);
+    }
+
+    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 (`drain_close_code`). The events end
+    /// when all is over. A second drain may shorten the first.
+    pub fn drain(&self, drain: Drain) {
+        self.inner.drain(drain.timeout_ms, drain.jitter_ms);
+    }
+
+    /// Stops at once: every connection is dropped, once what this thread said before is written.
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
+
+    /// The counters now.
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+}
+
+/// Which of the events that ask for no answer the application listens to: [`Handle::set_interest`].
+///
+/// Opens and closes that it does not listen to come with the next event that wakes it, or after 20 ms; violations are only
+/// counted and logged. So peers that are let in and thrown out cost the application next to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// [`Event::Open`](crate::Event::Open). Default true.
+    pub opens: bool,
+    /// [`Event::Close`](crate::Event::Close). Default true.
+    pub closes: bool,
+    /// [`Event::Violation`](crate::Event::Violation). Default true.
+    pub violations: bool,
+}
+
+impl Default for Interest {
+    fn default() -> Self {
+        Self { opens: true, closes: true, violations: true }
+    }
+}
