@@ -43,15 +43,31 @@ export interface EventOptions<Data = any> {
 }
 
 /** The policy and the application's authentication. */
-export interface ServerOptions<Events = any, Data = any> extends Omit<PolicyOptions, 'events'> {
+export type ServerOptions<Events = any, Data = any> = Policy<Events> & Authentication<Data>;
+
+interface Policy<Events> extends Omit<PolicyOptions, 'events' | 'auth'> {
   /** The events of the `json` protocol; an event that is not listed is a violation. */
   events?: { [K in keyof Events]: EventOptions<Events[K]> } | undefined;
-  /**
-   * With `auth: "callback"`: asked before the 101, once for each handshake that passed the other checks. What it
-   * throws or rejects with refuses the handshake with 503 and goes to `error`; so does silence for `authTimeoutMs`.
-   */
-  authenticate?: ((request: UpgradeRequest) => Awaitable<Accept<Data> | Reject>) | undefined;
 }
+
+/**
+ * Called before the 101, once for each handshake that passed the other checks. An error that it throws or rejects with
+ * refuses the handshake with 503 and is emitted as `error`. No answer within `authTimeoutMs` refuses it with 503 as well.
+ */
+type Authenticate<Data> = (request: UpgradeRequest) => Awaitable<Accept<Data> | Reject>;
+
+type Authentication<Data> =
+  | {
+      /** **Required**, unless `authenticate` is given: how peers are authenticated before the 101. */
+      auth: PolicyOptions['auth'];
+      /** For `auth: "callback"`. */
+      authenticate?: Authenticate<Data> | undefined;
+    }
+  | {
+      /** Left out: `"callback"`, as `authenticate` is given. */
+      auth?: undefined;
+      authenticate: Authenticate<Data>;
+    };
 
 /** An opening handshake that asks the application. It holds credentials: do not log its fields. */
 export interface UpgradeRequest {
@@ -59,8 +75,8 @@ export interface UpgradeRequest {
   readonly method: string;
   /** The path, as sent. */
   readonly path: string;
-  /** The query without `?`; empty if there is none. */
-  readonly query: string;
+  /** The query without `?`; null if the target has no `?`. */
+  readonly query: string | null;
   /** Path and query. */
   readonly url: string;
   /** The client's address; null on a Unix socket without a proxy. */
@@ -115,10 +131,10 @@ export function reject(status?: number): Reject;
 export function logToStderr(): void;
 
 /**
- * What became of a message: `queued`, if the peer has not read what was sent before (see `drained`); `dropped`, if the
- * connection is closed. Nothing is thrown for either.
+ * The result of a send: `queued` if the peer has not read earlier messages yet (see `drained`), `closed` if the connection
+ * is closed and the message was discarded. Neither throws.
  */
-export type Sent = 'sent' | 'queued' | 'dropped';
+export type Sent = 'sent' | 'queued' | 'closed';
 
 /** What comes with a message beside its data. */
 export interface Meta {
@@ -128,8 +144,8 @@ export interface Meta {
   readonly id: string | number | undefined;
   /** The peer's status. */
   readonly status: 'ok' | 'error' | undefined;
-  /** Payload bytes of the whole message. */
-  readonly bytes: number;
+  /** The length of the message's payload in bytes. */
+  readonly sizeBytes: number;
 }
 
 type Binary = NodeJS.ArrayBufferView | ArrayBufferLike;
@@ -177,7 +193,7 @@ export interface Connection<Events = any, Data = any> {
   /** Leaves a room. */
   leave(room: string): void;
   /**
-   * Starts the closing handshake: from here on no message is handled, and `send` says `dropped`. Default 1000; throws for a
+   * Starts the closing handshake: from here on no message is handled, and `send` returns `closed`. Default 1000; throws for a
    * code that an endpoint may not send (RFC 6455 section 7.4).
    */
   close(code?: number, reason?: string): void;
@@ -204,6 +220,11 @@ export interface Audience<Events = any> {
 /** A verdict against a peer. A flood of them is sampled; `stats()` counts every one. */
 export interface Violation<Events = any, Data = any> {
   readonly code: VerdictCode;
+  /** The close code of the verdict; null where it only refuses handshakes. */
+  readonly closeCode: number | null;
+  /** The usual HTTP status of the verdict; null where it only closes open connections. */
+  readonly httpStatus: number | null;
+  /** The client's address; null on a Unix socket without a proxy. */
   readonly ip: string | null;
   /** After authentication. */
   readonly user: string | null;

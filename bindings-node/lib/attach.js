@@ -1,12 +1,12 @@
 'use strict';
-// Sharing a port with Node's HTTP server: the upgrade's socket goes to the core, with the bytes that were read from it.
+// Shares a port with Node's HTTP server: hands the socket of an upgrade to the core, with the bytes that Node has read.
 
 const http = require('node:http');
 const tls = require('node:tls');
 const { checkNames, failure, native } = require('./errors.js');
 const { kindOf } = require('./text.js');
 
-/** Listens for `upgrade`; returns what ends that. */
+/** Listens for `upgrade`. Returns a function that stops listening. */
 function attach(server, httpServer, options = {}) {
   checkServer(httpServer);
   checkNames(options, ['path'], 'attach');
@@ -27,17 +27,17 @@ function attach(server, httpServer, options = {}) {
   };
 }
 
-/** What was attached to each HTTP server: tests of a path. */
+/** The path tests of the servers that are attached to each HTTP server. */
 const attached = new WeakMap();
 
-/** Whether nobody takes a path. Other listeners may; where there are none, Node would leave the socket open for ever. */
+/** Whether no listener takes a path. Node would then leave the socket open for ever. */
 function isUnwanted(httpServer, ours, path) {
   if (httpServer.listenerCount('upgrade') > ours.size) return false;
   for (const wants of ours) if (wants(path)) return false;
   return true;
 }
 
-/** What is no HTTP server never tells of an upgrade. */
+/** Throws for anything but a plain HTTP server: it would never emit `upgrade`. */
 function checkServer(given) {
   if (given instanceof tls.Server) {
     const advice = 'let wsguard listen on a port of its own with the option tls, or end TLS in a proxy';
@@ -80,14 +80,14 @@ function isAnswering(socket) {
   return Boolean(socket._httpMessage) || socket.writableLength > 0;
 }
 
-/** Answers a handshake that the core cannot take. */
+/** Refuses a handshake that the core cannot take. */
 function refuse(socket, status) {
   socket.on('error', () => {});
   if (isAnswering(socket)) return void socket.destroy();
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
 }
 
-/** Refuses arguments that are not those of an `upgrade` listener. */
+/** Throws for arguments that are not those of an `upgrade` listener. */
 function checkUpgrade(request, socket, head) {
   const isRequest = typeof request?.method === 'string' && typeof request.url === 'string' && Array.isArray(request.rawHeaders);
   if (isRequest && typeof socket?.destroy === 'function' && ArrayBuffer.isView(head)) return;

@@ -1,12 +1,12 @@
 'use strict';
-// The application's authentication: what it is asked, and what it may answer.
+// The application's authentication: the request it gets, and the answers it may give.
 
 const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
 const { checkNames, failure } = require('./errors.js');
 const { kindOf, nameOf } = require('./text.js');
 
-/** An answer is known by its mark: another copy of this package (a test runner's registry) makes classes of its own. */
+/** Answers are recognised by a symbol: another copy of this package (in a test runner's registry) has other classes. */
 const ACCEPT = Symbol.for('wsguard.accept');
 const REJECT = Symbol.for('wsguard.reject');
 
@@ -34,20 +34,20 @@ class Reject {
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
-/** Lets a handshake in, as this user. */
+/** Accepts a handshake as this user. */
 function accept(session) {
   checkNames(session, ['user', 'data', 'expiresAtMs'], 'accept');
   const { user, data, expiresAtMs } = session;
   if (user === undefined || user === null) {
     const got = 'user' in session ? kindOf(user) : 'none';
-    throw failure('invalid_argument', `accept needs a user, got ${got}; acceptAnonymous() lets somebody in without one`);
+    throw failure('invalid_argument', `accept needs a user, got ${got}; acceptAnonymous() accepts somebody without one`);
   }
   nameOf(user, 'user');
   if (CONTROL.test(user)) throw failure('invalid_argument', 'user must not have control characters');
   return Object.freeze(new Accept(user, data, endOf(expiresAtMs)));
 }
 
-/** Lets a handshake in, as nobody: limits of a user do not apply, `disconnectUser` does not find it. */
+/** Accepts a handshake without a user: limits per user do not apply, and `disconnectUser` does not find it. */
 function acceptAnonymous(session = {}) {
   if (session?.user !== undefined) throw failure('invalid_argument', 'acceptAnonymous takes no user; accept does');
   checkNames(session, ['data', 'expiresAtMs'], 'acceptAnonymous');
@@ -73,7 +73,7 @@ class UpgradeRequest {
   constructor({ method, path, query, headers, cookies, ip, token, peerCertificate }) {
     this.method = method;
     this.path = path;
-    this.query = query ?? '';
+    this.query = query;
     this.url = query === null ? path : `${path}?${query}`;
     this.ip = ip;
     this.token = token;
@@ -116,7 +116,7 @@ function firstOf(pairs) {
   return fields;
 }
 
-/** Asks `callback` in a context of its own and settles with exactly one answer; whatever goes wrong refuses. */
+/** Calls `callback` in a context of its own and settles with exactly one answer. Any error refuses the handshake. */
 function ask(callback, request, settle, fail) {
   let isSettled = false;
   const once = (act) => (value) => {

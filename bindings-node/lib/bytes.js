@@ -1,7 +1,7 @@
 'use strict';
-// What is bytes: any view, any ArrayBuffer, of any realm, whatever its properties pretend.
+// Reads bytes from any view or ArrayBuffer of any realm, whatever its own properties claim.
 
-const { types } = require('node:util');
+const { isAnyArrayBuffer, isSharedArrayBuffer, isUint8Array } = require('node:util').types;
 const { failure } = require('./errors.js');
 
 const ofTypedArrays = Object.getPrototypeOf(Uint8Array.prototype);
@@ -11,7 +11,7 @@ const getter = (prototype, name) => Function.prototype.call.bind(Object.getOwnPr
 const byteLengthOf = getter(ofTypedArrays, 'byteLength');
 const bufferOf = getter(ofTypedArrays, 'buffer');
 
-/** The memory that received messages are slices of: it holds those of other connections as well. */
+/** The memory of received messages. It also holds messages of other connections. */
 const slabs = new WeakSet();
 const SMALLEST_SLAB = 64 * 1024;
 
@@ -31,46 +31,37 @@ function gone() {
   return failure('invalid_argument', 'the memory of the message is gone: it was transferred, or its buffer became smaller');
 }
 
-/** Bytes of any view or ArrayBuffer as a Uint8Array whose memory is there; without a copy where nobody else writes. */
+/** Bytes of any view or ArrayBuffer as a Uint8Array, without a copy. */
 function bytesOf(data) {
-  if (types.isUint8Array(data)) return checked(data);
-  if (ArrayBuffer.isView(data)) {
-    let view;
-    try {
-      view = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    } catch {
-      throw gone();
-    }
-    return checked(view);
+  if (isUint8Array(data)) return data;
+  if (!ArrayBuffer.isView(data) && !isAnyArrayBuffer(data)) {
+    const got = data === null ? 'null' : typeof data;
+    throw failure('invalid_argument', `a message must be a string, Buffer, typed array or ArrayBuffer, got ${got}`);
   }
-  if (types.isAnyArrayBuffer(data)) {
-    if (slabs.has(data)) refuseSlab();
-    let view;
-    try {
-      view = new Uint8Array(data);
-    } catch {
-      throw gone();
-    }
-    return checked(view);
+  if (slabs.has(data)) refuseSlab();
+  try {
+    return ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
+  } catch {
+    throw gone();
   }
-  throw failure(
-    'invalid_argument',
-    `a message must be a string, Buffer, typed array or ArrayBuffer, got ${data === null ? 'null' : typeof data}`,
-  );
 }
 
-function checked(view) {
-  const length = byteLengthOf(view);
-  if (length === 0) return isGone(view) ? refuseGone() : view;
-  if (length < SMALLEST_SLAB) return view;
-  const buffer = bufferOf(view);
-  if (slabs.has(buffer) && length === buffer.byteLength) refuseSlab();
-  // Another thread may write to it while it is read.
-  return types.isSharedArrayBuffer(buffer) ? new Uint8Array(view) : view;
+/** The real length of a Uint8Array from `bytesOf`. Throws if its memory is gone, or is a whole slab. */
+function lengthOf(bytes) {
+  const length = byteLengthOf(bytes);
+  if (length === 0 && isGone(bytes)) throw gone();
+  if (length >= SMALLEST_SLAB && isSlab(bytes, length)) refuseSlab();
+  return length;
 }
 
-function refuseGone() {
-  throw gone();
+function isSlab(bytes, length) {
+  const buffer = bufferOf(bytes);
+  return slabs.has(buffer) && length === buffer.byteLength;
+}
+
+/** Copies bytes of shared memory, which another thread may change while they are read. */
+function unshared(bytes) {
+  return isSharedArrayBuffer(bufferOf(bytes)) ? new Uint8Array(bytes) : bytes;
 }
 
 /** Whether an array that has no length has lost its memory: then it cannot be read. */
@@ -83,4 +74,4 @@ function isGone(view) {
   }
 }
 
-module.exports = { byteLengthOf, bytesOf, keepSlab };
+module.exports = { bytesOf, keepSlab, lengthOf, unshared };

@@ -1,11 +1,11 @@
 'use strict';
-// One open connection, as handlers see it. Its inner side, for the rest of the package, is `internals`.
+// A connection, as handlers see it. `internals` is its interface for the rest of the package.
 
 const { AsyncResource } = require('node:async_hooks');
 const { performance } = require('node:perf_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
-const { bytesOf } = require('./bytes.js');
+const { bytesOf, lengthOf } = require('./bytes.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
@@ -19,7 +19,7 @@ const EMIT = 'emit takes an event and one value, and no callback';
 const REPLY = 'reply takes the meta of the message, an event and one value';
 
 let internals;
-/** The connection in whose context we are: it is entered once, however many messages are handled in it. */
+/** The connection whose context is entered: once, however many messages are handled in it. */
 let inside;
 
 class Connection {
@@ -30,20 +30,20 @@ class Connection {
   #opened;
   #data;
   #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
-  /** When the session ends, by a clock that nobody sets, as the core's is; never later than by the date. */
+  /** When the session ends, by the monotonic clock, as in the core; never later than by the date. */
   #endsAt;
-  /** Nothing more is handled or sent: it has closed, or the application ended it. */
+  /** It has closed, or the application ended it: nothing more is handled or sent. */
   #isOver = false;
   #hasFailed = false;
   #isQueued = false;
-  /** What was said to it since the hand-over `#turn`. */
+  /** Bytes that were sent to it since the flush `#turn`. */
   #turn = -1;
   #gathered = 0;
   #drained;
   #rooms = NO_ROOMS;
   #isPaused = false;
   #isHeld = false;
-  /** Nobody was told that it opened, so nobody is told that it closed. */
+  /** Its `open` was not emitted, so neither is its `close`. */
   #isUntold = false;
 
   /** @internal `opened`: id, address, user, path, subprotocol, end of the session. */
@@ -101,12 +101,13 @@ class Connection {
     checkCount(arguments.length, 1, SEND);
     checkSends(this.#outbox);
     if (typeof data === 'string') {
-      if (!this.#isLive()) return 'dropped';
+      if (!this.#isLive()) return 'closed';
       return this.#said(this.#outbox.text(this.#low, this.#high, data));
     }
     const bytes = bytesOf(data);
-    if (!this.#isLive()) return 'dropped';
-    return this.#said(this.#outbox.binary(this.#low, this.#high, bytes));
+    const length = lengthOf(bytes);
+    if (!this.#isLive()) return 'closed';
+    return this.#said(this.#outbox.binary(this.#low, this.#high, bytes, length));
   }
 
   emit(event, data) {
@@ -114,7 +115,7 @@ class Connection {
     checkEmits(this.#outbox);
     eventOf(event);
     const text = jsonOf(data);
-    if (!this.#isLive()) return 'dropped';
+    if (!this.#isLive()) return 'closed';
     return this.#said(this.#outbox.emit(this.#low, this.#high, event, text));
   }
 
@@ -126,7 +127,7 @@ class Connection {
     const idText = idOf(id);
     eventOf(event);
     const text = jsonOf(data);
-    if (!this.#isLive()) return 'dropped';
+    if (!this.#isLive()) return 'closed';
     return this.#said(this.#outbox.reply(this.#low, this.#high, idText, event, text));
   }
 
@@ -154,15 +155,15 @@ class Connection {
     if (typeof code !== 'number') throw failure('invalid_argument', `close code must be a number, got ${typeof code}`);
     textOf(reason, 'close reason');
     if (!this.#isLive()) return;
-    // What is no code is told by the core, which knows them.
-    const whole = Number.isInteger(code) && code >= 0 && code <= 0xffff ? code : 0;
+    // The core refuses 0, and names the codes that may be sent.
+    const known = Number.isInteger(code) && code >= 0 && code <= 0xffff ? code : 0;
     this.#outbox.flush();
-    native(() => this.#native.close(this.#low, this.#high, whole, reason));
+    native(() => this.#native.close(this.#low, this.#high, known, reason));
     this.#end();
   }
 
   drained() {
-    // What was just said counts.
+    // Commands that are only gathered count.
     this.#outbox.flush();
     if (!this.#isLive() || !this.#isQueued) return Promise.resolve();
     this.#drained ??= withResolvers();
@@ -181,7 +182,7 @@ class Connection {
     return 'Connection';
   }
 
-  /** Without `data`, which may hold secrets of a session, for logs. */
+  /** For logs: without `data`, which may hold secrets of a session. */
   [inspect.custom](_depth, options) {
     return `Connection ${inspect(this.toJSON(), options)}`;
   }
@@ -194,12 +195,12 @@ class Connection {
   #isLive() {
     if (this.#isOver) return false;
     if (this.#endsAt === Infinity || now() < this.#endsAt) return true;
-    // The core closes it at this moment, whatever waits here.
+    // The core closes it at this moment, even if messages wait here.
     this.#end();
     return false;
   }
 
-  /** A connection for which much was gathered has it handed over, so that the answer speaks of it. */
+  /** Flushes if much was gathered for this connection, so that the result takes it into account. */
   #said(bytes) {
     const outbox = this.#outbox;
     if (this.#turn !== outbox.turn) {
@@ -211,7 +212,7 @@ class Connection {
     return this.#isQueued ? 'queued' : 'sent';
   }
 
-  /** What was said before must come before. */
+  /** Calls the core at once, after the commands that were gathered before. */
   #now(call, argument) {
     this.#outbox.flush();
     native(() => this.#native[call](this.#low, this.#high, argument));
@@ -225,7 +226,7 @@ class Connection {
     native(() => this.#native.pause(this.#low, this.#high, isPaused || isHeld));
   }
 
-  /** Nothing follows but the close. Who waits for the peer to read need not any longer. */
+  /** Nothing follows but the close. Settles `drained()`. */
   #end() {
     this.#isOver = true;
     this.#setDrained();
@@ -242,10 +243,13 @@ class Connection {
     internals = {
       belongsTo: (value, outbox) => internals.isConnection(value) && value.#outbox === outbox,
       isConnection: (value) => typeof value === 'object' && value !== null && #outbox in value,
-      halves: (conn) => [conn.#low, conn.#high],
+      /** The words of its id, low word first. */
+      idWords: (conn) => [conn.#low, conn.#high],
       isLive: (conn) => conn.#isLive(),
       hasFailed: (conn) => conn.#hasFailed,
-      /** Runs handlers where what they put into an AsyncLocalStorage stays this connection's. */
+      /** Whether its context is entered. */
+      isInside: (conn) => conn === inside,
+      /** Calls handlers in the connection's context, so that its AsyncLocalStorage is its own. */
       run(conn, call, a, b, c, d) {
         if (conn === inside) return call(a, b, c, d);
         const before = internals.enter(conn);
@@ -255,39 +259,39 @@ class Connection {
           inside = before;
         }
       },
-      /** Says in whose context we are from here on, and returns in whose we were. */
+      /** Records whose context is entered from here on, and returns whose it was before. */
       enter(conn) {
         const before = inside;
         inside = conn;
         return before;
       },
-      /** The handler failed: 1011. */
+      /** Closes it with 1011, as a handler failed. */
       fail(conn) {
         if (conn.#hasFailed || !conn.#isLive()) return;
         conn.#hasFailed = true;
         conn.#outbox.fail(conn.#low, conn.#high);
         conn.#end();
       },
-      /** A message that the application's own schema refused; `ends`: that closes the connection. */
+      /** Reports a message that the application's schema refused; `ends`: that closes the connection. */
       refuse(conn, event, ends) {
         conn.#outbox.flush();
         native(() => conn.#native.refuse(conn.#low, conn.#high, event));
         if (ends) conn.#end();
       },
-      /** The application has ended it, or it had ended before it was known. */
+      /** Ends it: the application did, or it had ended before JavaScript knew of it. */
       end: (conn) => conn.#end(),
       setUntold: (conn) => (conn.#isUntold = true),
       isUntold: (conn) => conn.#isUntold,
-      /** Messages wait for an asynchronous schema: the peer waits, too, whatever the application says. */
+      /** Stops reading while messages wait for an asynchronous schema, also after `resume()`. */
       hold: (conn, isHeld) => conn.#setPaused(conn.#isPaused, isHeld),
       setQueued(conn) {
         if (!conn.#isOver) conn.#isQueued = true;
       },
-      /** What was sent since waits again: a record that was on its way speaks of what was sent before. */
+      /** Whether messages that were sent after a `drained` record was written wait again. */
       isStillQueued: (conn) => conn.#native.isQueued(conn.#low, conn.#high),
-      /** The peer has read everything, or never will. */
+      /** The peer has read everything, or never will: settles `drained()`. */
       setDrained: (conn) => conn.#setDrained(),
-      /** The last handler was called. */
+      /** Its last handler is about to be called. */
       setClosed(conn) {
         conn.#end();
         conn.#rooms = NO_ROOMS;
@@ -297,7 +301,7 @@ class Connection {
   }
 }
 
-/** The id of the message that is replied to. An id in the place of its message would be no id at all, and nobody's reply. */
+/** The id to reply to. Refuses an id in place of the meta, which would make a reply without an id. */
 function idIn(meta) {
   if (meta === undefined || (typeof meta === 'object' && meta !== null)) return meta?.id;
   throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);

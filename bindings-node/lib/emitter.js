@@ -1,5 +1,5 @@
 'use strict';
-// The server as an EventEmitter of Node's: names that never come are refused, and whoever needs to hears of changes.
+// The server as Node's EventEmitter: throws for names of events that never come, and reports changes of listeners.
 
 const { EventEmitter } = require('node:events');
 const { Listeners } = require('./listeners.js');

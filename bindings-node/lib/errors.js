@@ -1,5 +1,5 @@
 'use strict';
-// Errors of this package's own, and those of the addon: all are made here, in the realm of whoever loaded the package.
+// Makes the errors of this package and of the addon, in the realm that loaded the package.
 
 /** An error with a stable `code`, and the `option` at fault where there is one. */
 function failure(code, message, option, cause) {
@@ -40,7 +40,7 @@ function systemError({ message, errno }) {
   return cause;
 }
 
-/** Refuses what is no object, and names in it that mean nothing. */
+/** Throws for anything but an object with known names. */
 function checkNames(given, known, what) {
   if (given === null || typeof given !== 'object' || Array.isArray(given)) {
     const kind = given === null ? 'null' : given === undefined ? 'nothing' : Array.isArray(given) ? 'an array' : `a ${typeof given}`;
@@ -52,7 +52,7 @@ function checkNames(given, known, what) {
   }
 }
 
-/** A hint, where one of `known` is near. */
+/** A hint, if one of the known names is similar. */
 function didYouMean(name, known) {
   let best;
   let least = Math.max(2, Math.floor(name.length / 3)) + 1;
@@ -65,7 +65,7 @@ function didYouMean(name, known) {
   return best === undefined || least >= Math.max(best.length, 2) ? '' : `; did you mean \`${best}\`?`;
 }
 
-/** Levenshtein's; names are short, and longer ones are no slips of the finger. */
+/** Levenshtein distance. Long names are not typing errors. */
 function distance(a, b) {
   if (a.length > 64 || b.length > 64) return Infinity;
   let row = Array.from({ length: b.length + 1 }, (_, at) => at);

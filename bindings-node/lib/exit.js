@@ -1,5 +1,5 @@
 'use strict';
-// The end of the process finds the threads of every server ended, and what was said delivered.
+// At the end of the process every server delivers what was sent, and its threads end.
 
 const running = new Set();
 let isWatched = false;

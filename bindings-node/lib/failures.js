@@ -1,16 +1,16 @@
 'use strict';
-// What has failed, and whom it is told: listeners of `error`, else standard error.
+// Reports errors to the listeners of `error`, or prints them to standard error if there is none.
 
 const { errorMonitor } = require('node:events');
 const { performance } = require('node:perf_hooks');
 
-/** So many failures that nobody listens to are printed in each of these spans. */
+/** Without a listener, at most so many errors are printed in each of these spans. */
 const MOST_PRINTED = 10;
 const PRINT_EVERY_MS = 1_000;
 
 const now = performance.now.bind(performance);
 
-/** Tells a failure that nobody listens to, whatever it is: one that cannot be printed must not do more harm. */
+/** Prints an error, whatever it is: one that cannot be printed must not throw here. */
 function print(...what) {
   try {
     console.error(...what);
@@ -18,14 +18,14 @@ function print(...what) {
     try {
       process.stderr.write(`${what[0]} an error that cannot be printed\n`);
     } catch {
-      // There is nobody to tell.
+      // Standard error is gone.
     }
   }
 }
 
 class Failures {
   #server;
-  /** Failures printed since then, and those that were too many. */
+  /** When the span began, and the errors printed and left out in it. */
   #printedSince = -Infinity;
   #printed = 0;
   #unprinted = 0;
@@ -34,7 +34,7 @@ class Failures {
     this.#server = server;
   }
 
-  /** Whether somebody listens. What a peer can cause at will is told to nobody else: it could fill the log so. */
+  /** Whether `error` has a listener. Errors that a peer can cause at will are not printed without one. */
   get isHeard() {
     return this.#server.listenerCount('error') > 0;
   }
@@ -48,7 +48,7 @@ class Failures {
     for (const listener of listeners) this.#tell(listener, error, conn, told);
   }
 
-  /** Whoever can make a handler fail must neither fill the log, nor hold this thread up where nobody reads it. */
+  /** A peer that can make a handler fail must not fill the log, nor block this thread on a full pipe. */
   #printSampled(what, error) {
     const since = now();
     if (since - this.#printedSince >= PRINT_EVERY_MS) {

@@ -1,5 +1,5 @@
 'use strict';
-// Calls the application's handlers: each connection's in its own context, and what one throws costs its connection alone.
+// Calls the application's handlers, each in the context of its connection. An error closes that connection alone.
 
 const { AsyncResource } = require('node:async_hooks');
 const { internals } = require('./connection.js');
@@ -14,13 +14,17 @@ class Handlers {
     this.#failures = failures;
   }
 
-  /** Calls handlers of a connection until one of them throws; `true`: one returned a promise. */
+  /** Calls handlers of a connection until one of them throws. Returns true if one returned a promise. */
   call(listeners, conn, first, second) {
     if (listeners.length === 0) return false;
-    return internals.run(conn, this.#callEach, listeners, conn, first, second);
+    // A run of messages has entered the context once for all of them.
+    if (internals.isInside(conn)) return this.#callEach(listeners, conn, first, second);
+    return internals.run(conn, this.#enter, listeners, conn, first, second);
   }
 
-  #callEach = (listeners, conn, first, second) => {
+  #enter = (listeners, conn, first, second) => this.#callEach(listeners, conn, first, second);
+
+  #callEach(listeners, conn, first, second) {
     const hadFailed = internals.hasFailed(conn);
     let pending = false;
     for (let at = 0; at < listeners.length; at += 1) {
@@ -32,9 +36,9 @@ class Handlers {
       if (!hadFailed && internals.hasFailed(conn)) break;
     }
     return pending;
-  };
+  }
 
-  /** Calls handlers of what belongs to no connection, or to one that they do not work for. */
+  /** Calls handlers of an event that has no connection, or that must not close its connection if they fail. */
   callOthers(listeners, first, conn) {
     if (listeners.length === 0) return false;
     const callEach = () => {
@@ -52,15 +56,17 @@ class Handlers {
     return conn === undefined ? new AsyncResource('WSGUARDEVENT').runInAsyncScope(callEach) : internals.run(conn, callEach);
   }
 
-  /** Watches what a handler returned; whether it is a promise. What it rejects with is as if it had thrown. */
+  /** Returns true if a handler's result is a promise. A rejection is handled as an error that it threw. */
   #watch(result, conn) {
+    // Most return nothing, or the result of `send`: V8 looks up a property of a string slowly.
+    if (result === undefined || typeof result === 'string') return false;
     const then = result?.then;
     if (typeof then !== 'function') return false;
     then.call(result, undefined, (error) => this.fail(error, conn));
     return true;
   }
 
-  /** A handler has failed: its connection is over. */
+  /** Closes the connection of a handler that failed, and reports the error. */
   fail(error, conn) {
     try {
       if (conn !== undefined) internals.fail(conn);

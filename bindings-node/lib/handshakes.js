@@ -1,11 +1,11 @@
 'use strict';
-// Handshakes that ask the application, and what its answers left for the connections that follow.
+// Asks the application about handshakes, and keeps the data of accepted ones until their connections open.
 
 const { performance } = require('node:perf_hooks');
 const { UpgradeRequest, ask } = require('./authenticate.js');
 const { native } = require('./errors.js');
 
-/** An accepted handshake is open at once or never; data that is still waiting after this long has lost its peer. */
+/** An accepted handshake opens at once or never: after this long its peer is gone, and its data is forgotten. */
 const FORGET_AFTER_MS = 60_000;
 
 const now = performance.now.bind(performance);
@@ -22,7 +22,7 @@ class Handshakes {
     this.#failures = failures;
   }
 
-  /** Asks the application, and hands its answer on; `true`: that comes later. */
+  /** Asks the application and passes its answer to the core. Returns true if it answers later. */
   ask(low, high, request) {
     const fail = (error) => {
       const late = this.#answer(low, high, {});
@@ -32,7 +32,7 @@ class Handshakes {
     return ask(this.#authenticate, new UpgradeRequest(request), settle, fail);
   }
 
-  /** What `accept` left for the connection of this ticket; undefined: it was forgotten. */
+  /** Removes and returns the data of `accept` for the connection of this ticket; undefined: it was forgotten. */
   take(ticket) {
     const accepted = this.#accepted.get(ticket);
     this.#accepted.delete(ticket);
@@ -40,7 +40,7 @@ class Handshakes {
   }
 
   #settle(low, high, isAccept, { user, data, expiresAtMs, status }) {
-    const ticket = String((BigInt(high) << 32n) | BigInt(low));
+    const ticket = String(joinU64(low, high));
     if (isAccept) this.#remember(ticket, data);
     const error = this.#answer(low, high, isAccept ? { accept: true, user, expiresAtMs } : { status });
     if (error === undefined) return;
@@ -53,7 +53,7 @@ class Handshakes {
     this.#failures.report(error);
   }
 
-  /** Answers a handshake; the error, if it is no answer or there is none to answer. */
+  /** Answers a handshake. Returns the error, if the answer is wrong or the handshake is over. */
   #answer(low, high, answer) {
     try {
       native(() => this.#native.answer(low, high, answer));
@@ -73,7 +73,12 @@ class Handshakes {
   }
 }
 
-/** Nobody waits for the answer any more: it took too long, the peer has left, or the server has ended. */
+/** The id of two words, low word first. */
+function joinU64(low, high) {
+  return (BigInt(high) << 32n) | BigInt(low);
+}
+
+/** Whether the handshake was over: the answer took too long, the peer has left, or the server has stopped. */
 function isLate(error) {
   return error?.code === 'ticket_settled' || error?.code === 'stopped';
 }

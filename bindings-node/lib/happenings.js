@@ -1,21 +1,21 @@
 'use strict';
-// What happens, as the inbox tells it, and what becomes of it.
+// Handles each kind of record that the inbox reads: keeps the connections' state and calls the handlers.
 
 const addon = require('./native.js').load();
 const { Connection, internals } = require('./connection.js');
 const records = require('./records.js');
 
-/** Events that nobody needs to hear of. */
+/** Events that are skipped without a listener, by kind of record. */
 const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
 
-/** Closes behind which nothing may be handled any more, whatever was read before. */
+/** Closes after which no message of the connection may be handled, even one that was received before. */
 const REVOKED = new Set(
   JSON.parse(addon.verdicts())
     .filter(({ code }) => code.startsWith('session_') || code === 'banned')
     .map(({ closeCode, reason }) => `${closeCode} ${reason}`),
 );
 
-/** Each method answers `true` when a handler returned a promise. */
+/** Each method returns true if a handler returned a promise. */
 class Happenings {
   #outbox;
   #native;
@@ -24,10 +24,10 @@ class Happenings {
   #handshakes;
   #messages;
   #onEnd;
-  /** The server drops whoever is there, and whoever is heard of only now. */
+  /** `stop()` was called: it drops all connections, also those that open in events still to come. */
   isDropping = false;
 
-  /** `onEnd` is called behind everything else. */
+  /** `onEnd` is called after the last event. */
   constructor(nativeServer, outbox, listeners, handlers, handshakes, messages, onEnd) {
     this.#native = nativeServer;
     this.#outbox = outbox;
@@ -38,12 +38,12 @@ class Happenings {
     this.#onEnd = onEnd;
   }
 
-  /** Whether somebody may hear of records of this kind. */
+  /** Returns true if records of this kind may have a listener. */
   hears(kind) {
-    return kind !== records.KNOWN && (HEARD_BY[kind] === undefined || this.#listeners.of(HEARD_BY[kind]).length > 0);
+    return kind !== records.ANNOUNCE && (HEARD_BY[kind] === undefined || this.#listeners.of(HEARD_BY[kind]).length > 0);
   }
 
-  /** `opened`: what a `Connection` takes, then the ticket. `isRevoked`: its user was disconnected since it was let in. */
+  /** `opened`: the fields of a `Connection`, then the ticket. `isRevoked`: its user was disconnected after it was accepted. */
   makeConnection(low, high, opened, isRevoked) {
     const ticket = opened[6];
     const accepted = ticket === null ? undefined : this.#handshakes.take(ticket);

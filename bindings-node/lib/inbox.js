@@ -1,10 +1,10 @@
 'use strict';
 // Events on their way to handlers, in order: batches from the native side, one handler after the other.
 //
-// A handler that returns a promise is not waited for (as in `ws` and Socket.IO), but the microtasks and ticks that are
-// ready run before the next handler, so that what it does synchronously after an `await` comes first.
+// Nothing awaits the promise of a handler (as in `ws` and Socket.IO), but ready microtasks and ticks run before the next
+// handler, so that code behind an `await` of something settled runs first.
 //
-// Each record is a try of its own: whatever is thrown costs the connection it belongs to, and the next record is handled.
+// Each record is handled in a try of its own: an error closes the connection of the record, and the next record is handled.
 
 const { AsyncResource } = require('node:async_hooks');
 const { performance } = require('node:perf_hooks');
@@ -17,11 +17,11 @@ const records = require('./records.js');
 const { Meta } = require('./meta.js');
 
 const RECORDS = 1024;
-/** Received binary messages are slices of a slab, like the chunks of Node's own sockets; large ones of a larger slab. */
+/** Received binary messages are slices of a slab, as the chunks of Node's own sockets are; large ones of a larger slab. */
 const SLAB_BYTES = 64 * 1024;
 const LARGE_SLAB_BYTES = 256 * 1024;
 const LARGE_SLAB_MESSAGES = 16;
-/** After this long the event loop's other work has its turn. */
+/** After this long the inbox yields to the event loop. */
 const TURN_MS = 10;
 const LOOK_EVERY = 32;
 
@@ -30,12 +30,12 @@ const READY = Promise.resolve();
 const { nextTick } = process;
 const now = performance.now.bind(performance);
 
-/** What Node itself makes slices of Buffers with; `subarray` takes five times as long to get there. */
+/** The class that Node itself makes slices of Buffers with; `subarray` takes five times as long. */
 const Slice = Buffer[Symbol.species];
 
 /**
- * Memory for received messages: zeroed, and no message that is moved to another thread takes the others with it. One byte is
- * never used, so that no message is the whole of it.
+ * Allocates memory for received messages. It is zeroed and cannot be transferred to another thread, as the transfer of one
+ * message would take the others with it. One byte is never used, so that no message spans all of it.
  */
 function newSlab(bytes) {
   const slab = Buffer.alloc(bytes + 1).subarray(0, bytes);
@@ -51,8 +51,10 @@ class Inbox {
   #buffer = Buffer.alloc((RECORDS + 1) * 16);
   #words = new Uint32Array(this.#buffer.buffer, 0, (RECORDS + 1) * 4);
   #slab = newSlab(SLAB_BYTES);
+  /** Its memory: the getter of a typed array is a call into C++, and each message needs it. */
+  #memory = this.#slab.buffer;
   #slabEnd = 0;
-  /** The bytes of a message that the slab had no room for: the next chunk gets a new one. */
+  /** The size of a message that did not fit into the slab; the next chunk gets a new slab. */
   #missing = 0;
   #connections = [];
 
@@ -63,14 +65,14 @@ class Inbox {
   #elements = [];
   #element = 0;
   #more = false;
-  /** Users that were disconnected while it is handled: who is heard of in the rest of it was let in before. */
+  /** Users that were disconnected since the chunk was taken: connections that open in the rest of it were let in before. */
   #disconnected = new Set();
-  /** When the event loop's other work has its turn again. */
+  /** When the inbox yields to the event loop. */
   #turnEnd = 0;
 
   #isBusy = false;
   #events;
-  /** The context of whoever started the server. Everything runs in it, but handlers: each connection has its own. */
+  /** The context in which the server was started. Everything but handlers runs in it; each connection has its own. */
   #context = new AsyncResource('WSGUARDSERVER');
   #resume = () => {
     this.#turnEnd = now() + TURN_MS;
@@ -80,7 +82,7 @@ class Inbox {
   /** Still the same turn: the event loop does nothing else while there are microtasks and ticks. */
   #afterMicrotasks = () => nextTick(this.#goOn);
 
-  /** `sink` is told what happens: see `Happenings`. `events` are the names of the contract's events by number. */
+  /** `sink` handles each record: see `Happenings`. `events` are the names of the contract's events by number. */
   constructor(native, outbox, events, sink) {
     this.#native = native;
     this.#outbox = outbox;
@@ -88,12 +90,12 @@ class Inbox {
     this.#sink = sink;
   }
 
-  /** There may be events. */
+  /** Called when there may be events. */
   wake = () => {
     if (!this.#isBusy) this.#resume();
   };
 
-  /** Calls something outside of the context of whichever handler runs now. */
+  /** Calls a function in the context of the server instead of the running handler's. */
   inContext(call) {
     const before = internals.enter(undefined);
     try {
@@ -103,7 +105,7 @@ class Inbox {
     }
   }
 
-  /** Every connection that was told of, by place; undefined where a place is free. */
+  /** Every connection that JavaScript knows, by place; undefined where a place is free. */
   known() {
     return this.#connections;
   }
@@ -116,31 +118,31 @@ class Inbox {
   *connections() {
     this.inContext(() => {
       this.#catchUp();
-      this.reveal(this.#native.reveal());
+      this.announce(this.#native.announce());
     });
     for (const conn of this.#connections) if (conn !== undefined) yield conn;
   }
 
-  /** Learns of connections that were withheld because there was nothing to tell of them. */
-  reveal(revealed) {
-    if (revealed === null) return;
+  /** Makes connections whose opens the native side had deferred: JSON, or null for none. */
+  announce(announced) {
+    if (announced === null) return;
     this.inContext(() => {
-      for (const [place, low, high, opened] of JSON.parse(revealed)) {
+      for (const [place, low, high, opened] of JSON.parse(announced)) {
         this.#connections[place] = this.#sink.makeConnection(low, high, opened, false);
       }
     });
   }
 
-  /** Nothing more is handled as this user, whatever was read before. The native side knows of what it has not told. */
+  /** Ends the connections of a user, and those that the rest of the chunk opens. The native side marks later ones. */
   disconnect(user) {
     for (const conn of this.#connections) if (conn?.user === user) internals.end(conn);
     if (this.#at < this.#count) this.#disconnected.add(user);
   }
 
-  /** Handles what nobody hears of up to the first event that somebody does, which has a turn of its own. */
+  /** Handles events without a listener, up to the first one that has some; that one is handled in a later turn. */
   #catchUp() {
     if (this.#isBusy) return;
-    // From here on: taking events may call a listener of `error`, which may come here.
+    // Set before events are taken: that may call a listener of `error`, which may call this again.
     this.#isBusy = true;
     let hasEvents = true;
     try {
@@ -166,7 +168,7 @@ class Inbox {
     }
   }
 
-  /** Handles what there is. `true`: there may be more, for a turn of its own. */
+  /** Handles all events. Returns true if it stopped early, and the rest needs another turn. */
   #handleAll() {
     const end = this.#turnEnd;
     for (;;) {
@@ -183,7 +185,7 @@ class Inbox {
     return false;
   }
 
-  /** Fetches a chunk. `false`: there is none, and the native side will wake us. */
+  /** Takes a chunk. Returns false if there is none; then the native side will call `wake`. */
   #take() {
     const isNew = !this.#more;
     if (isNew) this.#outbox.flush();
@@ -210,15 +212,16 @@ class Inbox {
   #renewSlab(bytes) {
     const wanted = Math.max(SLAB_BYTES, Math.min(bytes * LARGE_SLAB_MESSAGES, LARGE_SLAB_BYTES), bytes);
     this.#slab = newSlab(wanted);
+    this.#memory = this.#slab.buffer;
     this.#slabEnd = 0;
   }
 
-  /** Handles what is left of the chunk; undefined: all of it. Else it goes on after microtasks, or after a turn (`true`). */
+  /** Handles the rest of the chunk. Returns undefined at its end, false to go on after microtasks, true after another turn. */
   #handleChunk(end) {
     while (this.#at < this.#count) {
-      const place = this.#messageOf(this.#at);
-      const more = place !== undefined && this.#messageOf(this.#at + 1) === place;
-      if ((more ? internals.run(this.#connections[place], this.#together, place) : this.#guarded()) === true) {
+      const place = this.#words[this.#at * 4 + 5];
+      const runEnd = this.#runEnd(place);
+      if ((runEnd > this.#at ? this.#handleRun(this.#connections[place], runEnd) : this.#guarded()) === true) {
         if (now() > end) return true;
         READY.then(this.#afterMicrotasks);
         return false;
@@ -228,38 +231,69 @@ class Inbox {
     return undefined;
   }
 
-  /** The place of the connection that record `at` is a message of; undefined: it is none, or its connection is not known. */
-  #messageOf(at) {
-    if (at >= this.#count) return undefined;
-    const kind = this.#words[at * 4 + 4];
-    const isMessage = kind === records.BINARY || kind === records.TEXT || kind === records.MESSAGE;
-    const place = this.#words[at * 4 + 5];
-    return isMessage && this.#connections[place] !== undefined ? place : undefined;
+  /**
+   * The end of the run of messages that begins at the next record: all belong to the connection in `place`. The run is empty
+   * if the next record is not a message. It is short enough that the clock may be read only behind it.
+   */
+  #runEnd(place) {
+    const words = this.#words;
+    const most = Math.min(this.#count, this.#at - (this.#at % LOOK_EVERY) + LOOK_EVERY);
+    let end = this.#at;
+    if (this.#connections[place] === undefined) return end;
+    while (end < most && words[end * 4 + 4] <= records.MESSAGE && words[end * 4 + 5] === place) end += 1;
+    return end;
   }
 
-  /** Handles messages of one connection that follow each other. */
-  #together = (place) => {
-    do {
-      if (this.#guarded() === true) return true;
-    } while (this.#at % LOOK_EVERY !== 0 && this.#messageOf(this.#at) === place);
+  /** Handles the run up to `end` in the connection's context, which is entered once for all of its messages. */
+  #handleRun(conn, end) {
+    try {
+      return internals.run(conn, this.#handleMessages, conn, end);
+    } catch (error) {
+      // Handlers run in a `try` of their own: what failed was to make the message, as the slab is gone.
+      this.#sink.onFault(this.#slab.length === 0 ? moved(error) : error, conn);
+      return false;
+    }
+  }
+
+  /** Returns true, and stops, if a handler returned a promise. */
+  #handleMessages = (conn, end) => {
+    while (this.#at < end) if (this.#handleMessage(conn) === true) return true;
     return false;
   };
 
-  /** Handles the next record, whatever it throws; `true`: its handler returned a promise. */
+  #handleMessage(conn) {
+    const words = this.#words;
+    const word = ++this.#at * 4;
+    const kind = words[word];
+    const [start, length] = [words[word + 2], words[word + 3]];
+    // Outside of the `try`: within it V8 does not inline this constructor, and takes half as long again.
+    const bytes = kind === records.BINARY ? new Slice(this.#memory, start, length) : undefined;
+    try {
+      if (kind === records.BINARY) return this.#sink.onRaw(conn, bytes, true);
+      if (kind === records.TEXT) return this.#sink.onRaw(conn, this.#text.substring(start, start + length), false);
+      return this.#event(conn, start, length);
+    } catch (error) {
+      this.#sink.onFault(error, conn);
+      return false;
+    }
+  }
+
+  /** Handles the next record and any error of it. Returns true if its handler returned a promise. */
   #guarded() {
     const words = this.#words;
+    // Its connection is unknown: there is no context to enter.
+    if (words[this.#at * 4 + 4] <= records.MESSAGE) return this.#handleMessage(undefined);
     const word = ++this.#at * 4;
     const place = words[word + 1];
     try {
       return this.#record(words[word], place, words[word + 2], words[word + 3]);
     } catch (error) {
-      const isMoved = words[word] === records.BINARY && this.#slab.length === 0;
-      this.#sink.onFault(isMoved ? moved(error) : error, this.#connections[place]);
+      this.#sink.onFault(error, this.#connections[place]);
       return false;
     }
   }
 
-  /** The event loop's other work has its turn, and what was said so far goes out. */
+  /** Sends what was gathered, and yields to the event loop. */
   #yield() {
     try {
       this.#outbox.flush();
@@ -270,19 +304,13 @@ class Inbox {
     }
   }
 
-  /** Handles one record; `true`: its handler returned a promise. */
+  /** Handles a record that is not a message. Returns true if its handler returned a promise. */
   #record(kind, place, a, b) {
     switch (kind) {
-      case records.BINARY:
-        return this.#sink.onRaw(this.#connections[place], new Slice(this.#slab.buffer, a, b), true);
-      case records.TEXT:
-        return this.#sink.onRaw(this.#connections[place], this.#text.substring(a, a + b), false);
-      case records.MESSAGE:
-        return this.#message(place, a, b);
       case records.OPEN:
-        return this.#sink.onOpen(this.#introduce(place, a, b));
-      case records.KNOWN:
-        this.#introduce(place, a, b);
+        return this.#sink.onOpen(this.#makeConnection(place, a, b));
+      case records.ANNOUNCE:
+        this.#makeConnection(place, a, b);
         return undefined;
       case records.CLOSE:
         return this.#close(place, a, b);
@@ -301,17 +329,17 @@ class Inbox {
     return this.#elements[this.#element++];
   }
 
-  #message(place, word, bytes) {
+  #event(conn, word, bytes) {
     const number = word & records.UNKNOWN_EVENT;
     const isListed = number !== records.UNKNOWN_EVENT;
     const event = isListed ? this.#events[number] : this.#next();
     const data = this.#next();
     const id = (word & records.HAS_ID) !== 0 ? this.#next() : undefined;
     const status = (word & records.STATUS_OK) !== 0 ? 'ok' : (word & records.STATUS_ERROR) !== 0 ? 'error' : undefined;
-    return this.#sink.onMessage(this.#connections[place], number, data, new Meta(event, id, status, bytes));
+    return this.#sink.onMessage(conn, number, data, new Meta(event, id, status, bytes));
   }
 
-  #introduce(place, low, high) {
+  #makeConnection(place, low, high) {
     const opened = this.#next();
     const isRevoked = opened[7] || (this.#disconnected.size > 0 && this.#disconnected.has(opened[2]));
     const conn = this.#sink.makeConnection(low, high, opened, isRevoked);
@@ -326,7 +354,7 @@ class Inbox {
   }
 }
 
-/** What a handler did to the memory of received messages took others that had not been handled. */
+/** A handler has moved the slab away, and with it messages that were not handled yet. */
 function moved(cause) {
   const message = 'the memory of received messages was moved away: copy a message (Buffer.from) before its buffer is transferred';
   return failure('invalid_argument', message, undefined, cause);

@@ -1,13 +1,13 @@
 'use strict';
-// Who hears what. The emitter's own tables are asked once; after that a message costs an array access.
+// The listeners of each event. The emitter is asked once; after that a message costs an array access.
 
 const { EventEmitter } = require('node:events');
 const { didYouMean, failure } = require('./errors.js');
 
-/** Names with a meaning of their own; an event of the contract that is called so is reached by `onEvent`. */
+/** The server's own events; `onEvent` listens for an event of the contract with such a name. */
 const LIFECYCLE = ['open', 'close', 'message', 'event', 'violation', 'drained', 'error', 'stopped'];
 const OWN = new Set([...LIFECYCLE, 'newListener', 'removeListener']);
-/** What those who come from `ws`, Socket.IO or `http` look for. */
+/** Events of `ws`, Socket.IO and `http`, and what to use instead. */
 const HABITS = {
   connection: '`open` tells of connections here',
   connect: '`open` tells of connections here',
@@ -19,7 +19,7 @@ const HABITS = {
   end: '`stopped` tells of the end of the server',
 };
 
-const NOBODY = [];
+const NO_LISTENERS = [];
 
 class Listeners {
   #server;
@@ -48,7 +48,7 @@ class Listeners {
     throw this.#unknown(event, 'no event of the contract', [...this.#events]);
   }
 
-  /** Refuses to listen to what never comes. */
+  /** Throws for an event that never comes. */
   check(name) {
     if (typeof name === 'symbol') return;
     if (typeof name !== 'string') throw failure('invalid_argument', `the event must be a string, got ${typeof name}`);
@@ -60,7 +60,7 @@ class Listeners {
     throw this.#unknown(name, "neither an event of the server's nor of `events`", [...LIFECYCLE, ...this.#events]);
   }
 
-  /** Refuses to tell listeners of what only the server can. */
+  /** Throws for an event of the contract: `emit` of the server would send nothing. */
   checkEmit(name) {
     if (typeof name === 'symbol' || OWN.has(name)) return;
     throw failure(
@@ -83,22 +83,22 @@ class Listeners {
     return found;
   }
 
-  /** Those of `message`, which is asked for most. */
+  /** The listeners of `message`, which is asked for most. */
   get ofMessage() {
     return (this.#ofMessage ??= this.of('message'));
   }
 
-  /** Those of `event`, which hear of every event. */
+  /** The listeners of `event`, which get every event. */
   get ofAny() {
     return (this.#ofAny ??= this.of('event'));
   }
 
   ofEvent(number, events) {
     const event = events[number];
-    return event === undefined ? NOBODY : (this.#byNumber[number] ??= this.of(this.#keys.get(event)));
+    return event === undefined ? NO_LISTENERS : (this.#byNumber[number] ??= this.of(this.#keys.get(event)));
   }
 
-  /** The tables have changed. */
+  /** Called when listeners were added or removed. */
   forget() {
     this.#byName.clear();
     this.#byNumber = [];

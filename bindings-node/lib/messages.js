@@ -1,5 +1,5 @@
 'use strict';
-// Messages on their way to the application's handlers, past its own schemas.
+// Takes messages to the application's handlers, past its Standard Schemas.
 
 const { internals } = require('./connection.js');
 const { failure } = require('./errors.js');
@@ -11,12 +11,12 @@ class Messages {
   #events;
   #validators;
   #enforces;
-  /** Events of the contract that came and found nobody. */
+  /** Events of the contract that came and had no listener. */
   #unheard = new Set();
-  /** Those whose schema answers later. */
+  /** Messages whose schema is asynchronous. */
   waiting;
 
-  /** `validators` are Standard Schemas by the number of their event; `enforces`: what they refuse closes the connection. */
+  /** `validators`: Standard Schemas by the number of their event. `enforces`: a mismatch closes the connection. */
   constructor(nativeServer, listeners, handlers, { events, validators, enforces }) {
     this.#listeners = listeners;
     this.#handlers = handlers;
@@ -27,7 +27,7 @@ class Messages {
     this.waiting = new Waiting(nativeServer, settle, (error, conn) => handlers.fail(error, conn));
   }
 
-  /** Each of these answers `true` when a handler returned a promise. */
+  /** Each of these returns true if a handler returned a promise. */
   onRaw(conn, data, isBinary) {
     if (!internals.isLive(conn)) return undefined;
     const all = this.#listeners.ofMessage;
@@ -39,7 +39,7 @@ class Messages {
     if (!internals.isLive(conn)) return undefined;
     const standard = this.#validators[number];
     if (standard === undefined && this.waiting.isEmpty) return this.#dispatch(conn, number, data, meta);
-    const message = { number, data, meta, bytes: meta.bytes, judge: () => this.#judge(standard, conn, data) };
+    const message = { number, data, meta, bytes: meta.sizeBytes, judge: () => this.#judge(standard, conn, data) };
     if (this.waiting.follow(conn, message)) return undefined;
     if (standard === undefined) return this.#dispatch(conn, number, data, meta);
     return this.#validate(conn, message);
@@ -56,14 +56,14 @@ class Messages {
     return internals.isLive(conn) && this.#handlers.call(own, conn, data, meta) ? true : pending;
   }
 
-  /** An event that nobody listens to is a mistake: said once, for a peer could fill the log so. */
+  /** Warns of an event without a listener, which is a mistake: once, so that a peer cannot fill the log. */
   #tellUnheard(event) {
     if (this.#unheard.has(event)) return;
     this.#unheard.add(event);
     process.emitWarning(`an event \`${event}\` came, and nobody listens to it`, { type: 'WsguardWarning', code: 'WSGUARD_UNHEARD' });
   }
 
-  /** The Standard Schema's own say, after the core has checked the JSON Schema behind it. */
+  /** Calls the Standard Schema's own `validate`; the core has checked its JSON Schema. */
   #judge(standard, conn, data) {
     return standard === undefined ? { value: data } : internals.run(conn, () => standard.validate(data));
   }

@@ -2,11 +2,11 @@
 
 /** What comes with a message beside its data. */
 class Meta {
-  constructor(event, id, status, bytes) {
+  constructor(event, id, status, sizeBytes) {
     this.event = event;
     this.id = id;
     this.status = status;
-    this.bytes = bytes;
+    this.sizeBytes = sizeBytes;
   }
 }
 

@@ -1,41 +1,44 @@
 'use strict';
-// What a tick's handlers say, gathered and handed to the core in one native call.
+// Gathers the commands of a tick and hands them to the core in one native call.
 //
-// Words carry the commands, one buffer the binary payloads, one string all texts: adding to a string is V8's cheapest way
-// to remember one, and the native side takes it apart again. A command is whole or not at all: whatever may throw or run
-// the application's code comes first, then nothing does until its words are counted in.
+// Words carry the commands, one buffer the binary payloads, one string all texts: appending to a string is V8's cheapest way
+// to keep one, and the native side splits it again. A command is added completely or not at all: code that may throw or call
+// the application runs first; nothing of the kind runs between writing the words and counting them.
 
 const timers = require('node:timers');
 const { failure } = require('./errors.js');
-const { byteLengthOf } = require('./bytes.js');
-const { SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY } = require('./records.js');
+const { unshared } = require('./bytes.js');
+const {
+  SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, LARGE, SAME_EVENT,
+} = require('./records.js');
 
 // Captured: a test's fake timers must not stop a server.
 const { setImmediate } = timers;
 
 const WORDS = 8192;
-/** More than any command has, beside whom it leaves out. */
+/** At least as many words as any command has, without the ids that it leaves out. */
 const MOST_OF_ONE = 16;
-/** Beyond these a tick is handed over in several calls. */
+/** Beyond these, the commands of a tick take several native calls. */
 const MOST_BYTES = 256 * 1024;
 const MOST_TEXT = 256 * 1024;
-/** A text that is longer is refused: one string must hold it beside the rest of its tick. */
+/** A longer text is refused: one string must hold it and the rest of its tick. */
 const LONGEST_TEXT = 2 ** 28;
 
-/** A larger payload is handed over at once, from where it lies; nothing is read after `send` has returned. */
+/**
+ * A larger payload is handed over at once, from where it lies (`LARGE` beside its length); nothing is read after `send` has
+ * returned.
+ */
 const LARGE_BYTES = 64 * 1024;
-/** Beside a length word: the payload is not among the bytes. */
-const LARGE = 0x80000000;
-const LONGEST_BINARY = 0x7fffffff;
+const LONGEST_BINARY = LARGE - 1;
 
-/** What an envelope has beside the event in quotes and the data; a reply's, beside the id. */
+/** The characters of an envelope around the quoted event and the data; `REPLY_TO`: those that a reply adds around the id. */
 const ENVELOPE = '{"event":,"data":,"status":"ok"}'.length;
 const REPLY_TO = ',"id":'.length;
-/** More than envelope and frame header come to. */
+/** At least the bytes of envelope and frame header. */
 const MOST_AROUND = 64;
 
-/** In place of an event's length: it is the event of the command before. */
-const SAME_EVENT = 0xffffffff;
+/** `set` as a function: V8 looks the property up anew for each message. */
+const setBytes = Function.prototype.call.bind(Uint8Array.prototype.set);
 
 class Outbox {
   #native;
@@ -43,8 +46,11 @@ class Outbox {
   #mostBytes;
   #wordsBuffer;
   #words;
+  // The lengths of both are kept beside them: the getter of a typed array costs more than a command's words.
+  #wordRoom;
   #wordCount = 0;
   #bytes = Buffer.alloc(64 * 1024);
+  #byteRoom = this.#bytes.length;
   #byteCount = 0;
   #text = '';
   #event;
@@ -54,18 +60,18 @@ class Outbox {
     if (!this.held) this.flush();
   };
 
-  /** While events are handled, whoever handles them flushes at the end. */
+  /** True while events are handled: the inbox flushes at the end. */
   held = false;
-  /** Counts the hand-overs: what a connection has gathered belongs to one of them. */
+  /** The number of flushes; the bytes that a connection has gathered belong to one of them. */
   turn = 0;
-  /** A connection for which more than this is gathered has it handed over, so that `queued` speaks of it. */
+  /** When more than this was gathered for one connection, it is flushed, so that `queued` takes it into account. */
   quarter;
-  /** Whether messages are text and bytes as they come, not events. */
+  /** Whether the protocol is `raw`. */
   isRaw;
 
   /**
-   * `mostBytes`: what the core keeps for a peer. `onOutcome` hears which connections do not read, and which commands were
-   * wrong; it runs nothing of the application's, which could change what is being said.
+   * `mostBytes`: `maxOutboxBytes`. `onOutcome` is told which connections are queued and which commands failed; it must not
+   * call the application, which could be in the middle of a send.
    */
   constructor(native, isRaw, mostBytes, onOutcome) {
     this.#native = native;
@@ -76,9 +82,9 @@ class Outbox {
     this.#makeWords(WORDS);
   }
 
-  /** Each of these answers how many bytes (of a text: units) were taken. */
-  binary(low, high, data) {
-    const length = this.#checkBinary(data);
+  /** Each of these returns the number of bytes (for text: UTF-16 units) added. */
+  binary(low, high, data, length) {
+    this.#checkFrame(length);
     const at = this.#begin(length, 0);
     this.#keepBytes(data, length);
     const words = this.#words;
@@ -141,7 +147,7 @@ class Outbox {
     this.#wordCount = at + 3;
   }
 
-  /** `except`: the two halves of each id that is left out, in turn. `room`: undefined for everybody. */
+  /** `except`: the two words of each id that is left out, in turn. `room`: undefined for everybody. */
   broadcast(except, room, event, data) {
     this.#checkText(data, event);
     const at = this.#beginBroadcast(BROADCAST, except, room);
@@ -159,8 +165,8 @@ class Outbox {
     this.#wordCount = at + 1;
   }
 
-  broadcastBinary(except, room, data) {
-    const length = this.#checkBinary(data);
+  broadcastBinary(except, room, data, length) {
+    this.#checkFrame(length);
     const begin = this.#begin(length, except.length);
     this.#keepBytes(data, length);
     const at = this.#writeBroadcast(begin, BROADCAST_BINARY, except, room);
@@ -168,7 +174,7 @@ class Outbox {
     this.#commit(at + 1, length, data);
   }
 
-  /** Hands over what was gathered. */
+  /** Hands the gathered commands to the core. */
   flush() {
     if (this.#wordCount > 0) this.#handOver(undefined);
   }
@@ -181,23 +187,23 @@ class Outbox {
     this.#event = undefined;
     this.turn += 1;
     const outcome = this.#native.flush(this.#wordsBuffer, count, this.#bytes, bytes, text, large);
-    if (this.#bytes.length > MOST_BYTES) this.#bytes = Buffer.alloc(MOST_BYTES);
-    if (this.#words.length > WORDS) this.#makeWords(WORDS);
+    if (this.#byteRoom > MOST_BYTES) this.#makeBytes(MOST_BYTES);
+    if (this.#wordRoom > WORDS) this.#makeWords(WORDS);
     if (outcome !== null) this.#onOutcome(JSON.parse(outcome));
   }
 
-  /** Its units, and the event's and the id's of an envelope. */
+  /** Returns the units of a text, with those of the event and the id of an envelope. */
   #checkText(text, event = '', id = '') {
     const units = text.length + event.length + id.length;
     if (units > LONGEST_TEXT) {
       throw failure('invalid_argument', `a message must be at most ${LONGEST_TEXT} characters, got ${units}`);
     }
-    // Far from the limit nothing need be measured: a unit takes at most three bytes, of an event six.
+    // Far from the limit no bytes are counted: a unit takes at most three, in an event six.
     if (units * 3 + event.length * 3 + MOST_AROUND > this.#mostBytes) this.#measure(text, event, id);
     return units;
   }
 
-  /** The core would refuse it as well, but only when the tick is handed over, to nobody's `catch`. */
+  /** The core checks it as well, but only at the flush, where no `catch` of the application would see the error. */
   #measure(text, event, id) {
     let bytes = Buffer.byteLength(text);
     if (event !== '') bytes += ENVELOPE + Buffer.byteLength(JSON.stringify(event));
@@ -206,15 +212,10 @@ class Outbox {
   }
 
   #checkFrame(bytes) {
+    // A command has 31 bits for the length, whatever `maxOutboxBytes` is.
+    if (bytes > LONGEST_BINARY) throw this.#tooLarge(bytes);
     const frame = bytes + (bytes <= 125 ? 2 : bytes <= 0xffff ? 4 : 10);
     if (frame > this.#mostBytes) throw this.#tooLarge(frame);
-  }
-
-  #checkBinary(data) {
-    const length = byteLengthOf(data);
-    if (length > LONGEST_BINARY) throw this.#tooLarge(length);
-    this.#checkFrame(length);
-    return length;
   }
 
   #tooLarge(length) {
@@ -222,8 +223,8 @@ class Outbox {
   }
 
   /**
-   * Sees to room for a payload and `more` words than a command has; whatever must be handed over first is. Answers where the
-   * command's words go. They do not count before `#wordCount` says so.
+   * Makes room for a payload and a command with `more` words than usual; flushes first if it must. Returns where the
+   * command's words go. They do not count before `#wordCount` covers them.
    */
   #begin(bytes, more) {
     const words = MOST_OF_ONE + more;
@@ -234,8 +235,8 @@ class Outbox {
     ) {
       this.flush();
     }
-    if (words > this.#words.length) this.#makeWords(words);
-    if (bytes <= LARGE_BYTES && this.#byteCount + bytes > this.#bytes.length) this.#makeRoom(bytes);
+    if (words > this.#wordRoom) this.#makeWords(words);
+    if (bytes <= LARGE_BYTES && this.#byteCount + bytes > this.#byteRoom) this.#makeRoom(bytes);
     if (!this.held && !this.#scheduled) {
       this.#scheduled = true;
       setImmediate(this.#flushLater);
@@ -247,7 +248,7 @@ class Outbox {
     return this.#writeBroadcast(this.#begin(0, except.length), operation, except, room);
   }
 
-  /** Answers where the words of the message go. */
+  /** Returns where the words of the message go. */
   #writeBroadcast(at, operation, except, room) {
     const words = this.#words;
     words[at] = operation;
@@ -259,7 +260,7 @@ class Outbox {
     return at + 4 + except.length;
   }
 
-  /** Most commands of a tick speak of the same event, which is then said once; its length. */
+  /** Adds the event, once for commands with the same event in a row. Returns its length, or `SAME_EVENT`. */
   #keepEvent(event) {
     if (event === this.#event) return SAME_EVENT;
     this.#event = event;
@@ -267,29 +268,34 @@ class Outbox {
     return event.length;
   }
 
-  /** Copies a payload, so that the application may do with its memory what it likes. Throws where that is gone. */
+  /** Copies a payload, so that the application may reuse its memory. Throws if that memory is gone. */
   #keepBytes(data, length) {
     if (length > LARGE_BYTES) return;
-    this.#bytes.set(data, this.#byteCount);
+    setBytes(this.#bytes, data, this.#byteCount);
   }
 
-  /** Counts a command with a payload in; a large one goes at once. */
+  /** Counts a command with a payload; a large payload is flushed at once. */
   #commit(wordCount, length, data) {
     this.#wordCount = wordCount;
-    if (length > LARGE_BYTES) return this.#handOver(data);
+    if (length > LARGE_BYTES) return this.#handOver(unshared(data));
     this.#byteCount += length;
   }
 
   #makeWords(count) {
     this.#wordsBuffer = Buffer.alloc(count * 4);
     this.#words = new Uint32Array(this.#wordsBuffer.buffer, this.#wordsBuffer.byteOffset, count);
+    this.#wordRoom = count;
+  }
+
+  #makeBytes(room) {
+    this.#bytes = Buffer.alloc(room);
+    this.#byteRoom = room;
   }
 
   #makeRoom(length) {
-    const wanted = this.#byteCount + length;
-    const larger = Buffer.alloc(Math.max(wanted, Math.min(this.#bytes.length * 4, MOST_BYTES)));
-    larger.set(this.#bytes.subarray(0, this.#byteCount));
-    this.#bytes = larger;
+    const before = this.#bytes;
+    this.#makeBytes(Math.max(this.#byteCount + length, Math.min(this.#byteRoom * 4, MOST_BYTES)));
+    this.#bytes.set(before.subarray(0, this.#byteCount));
   }
 }
 

@@ -1,5 +1,5 @@
 'use strict';
-// The options as one JSON text, and the schemas that have more to say than JSON Schema.
+// Turns the options into one JSON text for the core, and keeps Standard Schemas and the callback.
 
 const { types } = require('node:util');
 const { failure } = require('./errors.js');

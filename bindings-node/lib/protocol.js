@@ -1,5 +1,5 @@
 'use strict';
-// Each protocol has calls of its own: a peer that is sent what its protocol does not have would not understand it.
+// Each protocol has calls of its own: the peer would not understand those of the other.
 
 const { failure } = require('./errors.js');
 

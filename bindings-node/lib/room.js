@@ -1,8 +1,8 @@
 'use strict';
-// Whom a message goes to when it is more than one.
+// Sends to many connections: a room, or all of them.
 
 const { failure } = require('./errors.js');
-const { bytesOf } = require('./bytes.js');
+const { bytesOf, lengthOf } = require('./bytes.js');
 const { EMIT, SEND, internals } = require('./connection.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
@@ -11,7 +11,7 @@ const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 class Audience {
   #outbox;
   #room;
-  /** The halves of the ids of those that are left out, in turn. */
+  /** The words of the ids of those that are left out, two each. */
   #except;
 
   /** @internal `room`: undefined for everybody. */
@@ -32,8 +32,9 @@ class Audience {
   send(data) {
     checkCount(arguments.length, 1, SEND);
     checkSends(this.#outbox);
-    if (typeof data === 'string') this.#outbox.broadcastText(this.#except, this.#room, data);
-    else this.#outbox.broadcastBinary(this.#except, this.#room, bytesOf(data));
+    if (typeof data === 'string') return this.#outbox.broadcastText(this.#except, this.#room, data);
+    const bytes = bytesOf(data);
+    this.#outbox.broadcastBinary(this.#except, this.#room, bytes, lengthOf(bytes));
   }
 
   except(...conns) {
@@ -41,7 +42,7 @@ class Audience {
     const except = [...this.#except];
     for (const conn of conns) {
       if (!internals.belongsTo(conn, this.#outbox)) throw this.#stranger(conn);
-      except.push(...internals.halves(conn));
+      except.push(...internals.idWords(conn));
     }
     return new Audience(this.#outbox, this.#room, except);
   }
@@ -52,16 +53,16 @@ class Audience {
   }
 }
 
-const NOBODY = [];
+const NO_ONE = [];
 
 /** The audience of a room. */
 function members(outbox, room) {
-  return new Audience(started(outbox), nameOf(room, 'room'), NOBODY);
+  return new Audience(started(outbox), nameOf(room, 'room'), NO_ONE);
 }
 
 /** Every connection. */
 function everybody(outbox) {
-  return new Audience(started(outbox), undefined, NOBODY);
+  return new Audience(started(outbox), undefined, NO_ONE);
 }
 
 function started(outbox) {

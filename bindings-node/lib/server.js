@@ -1,5 +1,5 @@
 'use strict';
-// The server: its life, and what an application says to it. It decides nothing that a peer could notice.
+// The server: start, end, and the application's calls. It decides nothing that a peer could notice.
 
 const { setImmediate, clearInterval, setInterval } = require('node:timers');
 const { performance } = require('node:perf_hooks');
@@ -28,7 +28,7 @@ const now = performance.now.bind(performance);
 
 class Server extends Emitter {
   #native;
-  /** What messages are checked against: events by number, their Standard Schemas, whether a mismatch closes. */
+  /** The contract: events by number, their Standard Schemas, and whether a mismatch closes the connection. */
   #contract;
   #isRaw;
   #failures;
@@ -39,8 +39,8 @@ class Server extends Emitter {
   #inbox;
   #messages;
   #happenings;
-  /** What attached servers were told of once. */
-  #toldOf = new Set();
+  /** The codes of errors of `handleUpgrade` that were reported: each is reported once. */
+  #reported = new Set();
   #keepAlive;
   #isReferenced = true;
   #state = 'new';
@@ -110,9 +110,9 @@ class Server extends Emitter {
     try {
       handOver(this.#native, request, socket, head);
     } catch (error) {
-      // The peer has left, or the server is about to; what is wrong with the set-up is said once, not for each peer.
-      if (error.code === 'connection_closed' || error.code === 'stopped' || this.#toldOf.has(error.code)) return;
-      this.#toldOf.add(error.code);
+      // The peer has left, or the server is stopping. A wrong set-up is reported once, not for each peer.
+      if (error.code === 'connection_closed' || error.code === 'stopped' || this.#reported.has(error.code)) return;
+      this.#reported.add(error.code);
       this.#failures.report(error);
     }
   }
@@ -128,7 +128,7 @@ class Server extends Emitter {
     }
     const wake = () => this.#inbox.wake();
     const address = native(() => this.#native.start(listens, wake));
-    // Nothing comes before this turn is over.
+    // No event is handled before this turn of the event loop is over.
     this.#address = address;
     this.#connectParts();
     this.#state = 'running';
@@ -138,7 +138,7 @@ class Server extends Emitter {
     // A server beside an HTTP server lives as long as that one does.
     if (listens) this.#keepAlive = setInterval(() => {}, LONGEST_MS);
     if (!this.#isReferenced) this.#keepAlive?.unref();
-    // Arms the alarm; events that came already are handled in a turn of their own.
+    // Arms the notifier; events that came already are handled in a turn of their own.
     setImmediate(wake);
   }
 
@@ -151,12 +151,12 @@ class Server extends Emitter {
     this.#inbox = new Inbox(core, this.#outbox, this.#contract.events, this.#happenings);
   }
 
-  /** The process ends: what was said goes out, threads end. */
+  /** The process ends: delivers what was sent and ends the threads. */
   #endNow() {
     try {
       this.#outbox.flush();
     } catch {
-      // Nothing may keep the others from their end.
+      // The other servers must end, too.
     }
     this.#native.abandon();
   }
@@ -191,7 +191,7 @@ class Server extends Emitter {
     if (this.#state === 'running') {
       this.#outbox.flush();
       how();
-      // Its end is waited for, whatever unref() said.
+      // The process waits for the end of the server, even after unref().
       this.#keepAlive ??= setInterval(() => {}, LONGEST_MS);
       this.#keepAlive.ref();
     }
@@ -223,7 +223,7 @@ class Server extends Emitter {
     return this;
   }
 
-  // --- what an application says and asks ---------------------------------------------------------------------------
+  // --- calls of the application ------------------------------------------------------------------------------------
 
   get address() {
     return this.#address;
@@ -256,37 +256,37 @@ class Server extends Emitter {
     nameOf(user, 'user');
     if (this.#state === 'stopped') return;
     this.#outbox?.flush();
-    const withheld = native(() => this.#native.disconnectUser(user));
-    this.#inbox.reveal(withheld);
-    // From here on nothing is handled as this user, whatever was read before.
+    this.#inbox.announce(native(() => this.#native.disconnectUser(user)));
+    // From here on no message of this user is handled, even one that was received before.
     this.#inbox.disconnect(user);
     this.#messages.waiting.endOf(user);
   }
 
   stats() {
-    return JSON.parse(native(() => this.#native.stats()));
+    const { counters, verdicts } = JSON.parse(native(() => this.#native.stats()));
+    return { ...counters, verdicts };
   }
 
   reloadTls() {
     native(() => this.#native.reloadTls());
   }
 
-  /** What nobody listens to need not wake this thread, and connections of which nobody has heard are not made. */
+  /** Tells the core which events have listeners: others do not wake this thread, and opens may be deferred. */
   #heed() {
     const isHeard = (name) => this.listenerCount(name) > 0;
     const [opens, closes] = [isHeard('open'), isHeard('close')];
-    if (opens || closes) this.#inbox?.reveal(this.#native.reveal());
+    if (opens || closes) this.#inbox?.announce(this.#native.announce());
     this.#native.heed(opens, closes, isHeard('violation'));
   }
 
-  /** What became of what was said. Nothing of the application's runs before the turn is over: it may be in the middle of a call. */
+  /** Handles the results of a flush. The application is called in a later turn: it may be in the middle of a call now. */
   #onOutcome({ queued, errors }) {
     for (const place of queued) {
       const conn = this.#inbox.connection(place);
       if (conn !== undefined) internals.setQueued(conn);
     }
     for (const { code, message, place } of errors) {
-      // What is said after the end has nobody to go to, which is no error of the application's.
+      // A broadcast after the end is not an error of the application.
       if (code === 'stopped') continue;
       const [error, conn] = [failure(code, message), this.#inbox.connection(place)];
       this.#inbox.inContext(() => setImmediate(() => this.#failures.report(error, conn)));

@@ -1,5 +1,5 @@
 'use strict';
-// Names and JSON that applications give: what is wrong with them is said where it is written.
+// Checks names and JSON of the application in the call that gives them.
 
 const { failure } = require('./errors.js');
 
@@ -59,7 +59,7 @@ function idOf(id) {
   throw failure('invalid_argument', `the id of a reply must be a string or a whole number up to 2^53, got ${got}`);
 }
 
-/** Refuses what `ws` and Socket.IO take beside: options, several values, a callback that would never be called. */
+/** Throws for further arguments, which `ws` and Socket.IO take: options, several values, a callback. */
 function checkCount(given, most, what) {
   if (given > most) throw failure('invalid_argument', `${what}, got ${given} arguments`);
 }

@@ -1,15 +1,15 @@
 'use strict';
-// Messages whose schema answers later, and what comes behind them: each connection's order stays, its peer is held back
-// when much waits, and what waits counts towards `maxInboxBytes`. Of other connections nobody waits.
+// Queues messages whose schema is asynchronous, and later events of the same connection, so that its order stays. Reading
+// from the peer stops when the queue is long. Queued bytes count towards `maxInboxBytes`. Other connections do not wait.
 
 const { performance } = require('node:perf_hooks');
 const { setTimeout, clearTimeout } = require('node:timers');
 const { internals } = require('./connection.js');
 
-/** Beyond these, or the bytes that the native side says, the peer is not read. */
+/** Beyond these, or the native side's limit in bytes, reading from the peer stops. */
 const MOST_MESSAGES = 64;
-/** A schema that does not answer keeps the end of its connection back for no longer. */
-const PATIENCE_MS = 10_000;
+/** How long a schema that does not answer may delay the close of its connection. */
+const TIMEOUT_MS = 10_000;
 
 const now = performance.now.bind(performance);
 
@@ -17,16 +17,16 @@ class Waiting {
   #native;
   #settle;
   #fail;
-  /** By connection: what waits, the first of which is at work. */
+  /** The queue of each connection; the first message is being validated. */
   #queues = new Map();
   #whenEmpty;
   #isOver = false;
-  /** What of one connection may wait. One message always may: its peer is held back behind it. */
+  /** The bytes that may wait of one connection. One message always may; reading stops behind it. */
   #mostBytes;
-  /** When a drain is over: nothing that is closed waits beyond. */
+  /** When a drain ends: no close waits longer. */
   #until = Infinity;
 
-  /** `settle(conn, message, result)` handles a message that was judged; `fail(error, conn)` hears what throws. */
+  /** `settle(conn, message, result)` handles a validated message; `fail(error, conn)` handles an error. */
   constructor(native, settle, fail) {
     this.#native = native;
     this.#mostBytes = native.maxWaitingBytes();
@@ -38,7 +38,7 @@ class Waiting {
     return this.#queues.size === 0;
   }
 
-  /** Begins to wait for the judgement of a message. */
+  /** Begins to wait for the validation of a message. */
   begin(conn, message, judgement) {
     const queue = { messages: [], bytes: 0, isHeld: false, close: undefined, timer: undefined };
     this.#queues.set(conn, queue);
@@ -46,7 +46,7 @@ class Waiting {
     void this.#work(conn, queue, judgement);
   }
 
-  /** Puts a message (its `bytes`, which count, and `judge`) behind those that wait; `false`: none does. */
+  /** Queues a message (`bytes`, `judge`) behind those that wait. Returns false if none does. */
   follow(conn, message) {
     const queue = this.#queues.size === 0 ? undefined : this.#queues.get(conn);
     if (queue === undefined) return false;
@@ -54,7 +54,7 @@ class Waiting {
     return true;
   }
 
-  /** Calls `close` behind what waits, or at once when that has become pointless; `false`: nothing waits. */
+  /** Calls `close` behind the messages that wait, or at once if they must not be handled. Returns false if none waits. */
   close(conn, isPointless, close) {
     const queue = this.#queues.size === 0 ? undefined : this.#queues.get(conn);
     if (queue === undefined) return false;
@@ -67,22 +67,22 @@ class Waiting {
   #arm(conn, queue) {
     clearTimeout(queue.timer);
     const left = Math.max(0, this.#until - now());
-    queue.timer = setTimeout(() => this.#end(conn, queue), Math.min(PATIENCE_MS, left));
+    queue.timer = setTimeout(() => this.#end(conn, queue), Math.min(TIMEOUT_MS, left));
   }
 
-  /** The server drains until then: its end must not wait any longer. */
+  /** The server drains until then: no close waits longer. */
   endBy(until) {
     this.#until = Math.min(this.#until, until);
     for (const [conn, queue] of this.#queues) if (queue.close !== undefined) this.#arm(conn, queue);
   }
 
-  /** The server ends at once: nothing that is closed waits any longer. */
+  /** The server stops at once: no close waits any longer. */
   stop() {
     this.#isOver = true;
     for (const [conn, queue] of this.#queues) if (queue.close !== undefined) this.#end(conn, queue);
   }
 
-  /** The user was disconnected: nothing that waits is handled as this user, also of connections that have closed. */
+  /** The user was disconnected: no message of theirs that waits is handled, also not those of closed connections. */
   endOf(user) {
     for (const [conn, queue] of this.#queues) {
       if (conn.user !== user) continue;
@@ -91,7 +91,7 @@ class Waiting {
     }
   }
 
-  /** Calls `done` when nothing waits any more. */
+  /** Calls `done` once nothing waits. */
   whenEmpty(done) {
     if (this.#queues.size === 0) done();
     else this.#whenEmpty = done;
@@ -119,7 +119,7 @@ class Waiting {
       const [message] = queue.messages;
       try {
         const result = await (answer ?? message.judge());
-        // Whoever gave up on the wait has taken the messages.
+        // The queue was ended meanwhile, and its messages discarded.
         if (queue.messages[0] !== message) return;
         if (internals.isLive(conn)) this.#settle(conn, message, result);
       } catch (error) {

@@ -1,17 +1,18 @@
 //! A tick's commands from JavaScript: one buffer of words, one of bytes, one text. `lib/outbox.js` writes them.
 //!
-//! Before the first is carried out all of them are measured: where their lengths are not exactly what is there, none is,
-//! for every one behind the fault would speak of somebody else's bytes.
+//! The lengths of all commands are checked before the first is executed. If they do not match the buffers exactly, none is:
+//! every command behind the fault would read the bytes of another one.
 
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
 use wsguard::binding::{ConnectionId, Error, Sent, ServerHandle};
 
-use crate::connections::{Connections, NOBODY, whole};
+use crate::connections::{Connections, NO_PLACE, join_u64};
 use crate::error;
-use crate::text::Pieces;
+use crate::text::Utf16Pieces;
 
+// Commands: word 0 of each. `lib/records.js` reads these numbers from here.
 const BINARY: u32 = 1;
 const TEXT: u32 = 2;
 const EMIT: u32 = 3;
@@ -21,14 +22,28 @@ const BROADCAST: u32 = 6;
 const BROADCAST_TEXT: u32 = 7;
 const BROADCAST_BINARY: u32 = 8;
 
-/// Beside a payload's length: it is not among the bytes, but the large one that came with the call.
+/// A flag of a payload's length: the payload is the large one of the call, not part of the bytes.
 const LARGE: u32 = 1 << 31;
-/// The two words of an id.
+/// The size of an id: two words.
 const CONN_BYTES: usize = 8;
-/// In place of an event's length: it is the event of the command before.
+/// In place of an event's length: the event is that of the command before.
 const SAME_EVENT: u32 = u32::MAX;
 
-/// What JavaScript must hear of commands: which connections do not read, and what was wrong.
+/// The numbers by JavaScript's names.
+pub(crate) const NUMBERS: [(&str, u32); 10] = [
+    ("SEND_BINARY", BINARY),
+    ("SEND_TEXT", TEXT),
+    ("EMIT", EMIT),
+    ("REPLY", REPLY),
+    ("FAIL", FAIL),
+    ("BROADCAST", BROADCAST),
+    ("BROADCAST_TEXT", BROADCAST_TEXT),
+    ("BROADCAST_BINARY", BROADCAST_BINARY),
+    ("LARGE", LARGE),
+    ("SAME_EVENT", SAME_EVENT),
+];
+
+/// The results that JavaScript must know: the connections that do not read, and errors.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     queued: Vec<Value>,
@@ -42,13 +57,13 @@ impl Outcome {
     }
 
     fn note(&mut self, conn: Option<ConnectionId>, result: Result<Sent, Error>, connections: &Connections) {
-        let place = || conn.map_or(NOBODY, |conn| connections.place(conn));
+        let place = || conn.map_or(NO_PLACE, |conn| connections.place(conn));
         match result {
             // A connection that has closed meanwhile is no error; its close event is on its way.
             Ok(Sent::Sent) | Err(Error::ConnectionClosed) => {}
             Ok(Sent::Queued) => {
                 let place = place();
-                if place != NOBODY && self.queued.last() != Some(&place.into()) {
+                if place != NO_PLACE && self.queued.last() != Some(&place.into()) {
                     self.queued.push(place.into());
                 }
             }
@@ -64,18 +79,18 @@ pub(crate) struct Commands<'c> {
     words: &'c [u8],
     bytes: &'c [u8],
     large: Option<&'c [u8]>,
-    text: Pieces<'c>,
+    text: Utf16Pieces<'c>,
     event: Cow<'c, str>,
 }
 
 impl<'c> Commands<'c> {
-    /// `None`: the lengths that the commands speak of are not those of what came with them.
+    /// Returns `None` if the lengths in the commands do not match the buffers.
     pub(crate) fn new(words: &'c [u8], bytes: &'c [u8], large: Option<&'c [u8]>, text: &'c str) -> Option<Self> {
         let needed = Needed::of(words)?;
         let units = if text.is_ascii() { text.len() } else { text.encode_utf16().count() };
         let fits = needed.units == units as u64 && needed.bytes == bytes.len() as u64;
         let large_fits = needed.large == large.map(|payload| payload.len() as u64);
-        (fits && large_fits).then(|| Self { words, bytes, large, text: Pieces::new(text), event: Cow::default() })
+        (fits && large_fits).then(|| Self { words, bytes, large, text: Utf16Pieces::new(text), event: Cow::default() })
     }
 
     fn word(&mut self) -> u32 {
@@ -84,7 +99,7 @@ impl<'c> Commands<'c> {
 
     fn conn(&mut self) -> ConnectionId {
         let (low, high) = (self.word(), self.word());
-        ConnectionId::from_u64(whole(low, high))
+        ConnectionId::from_u64(join_u64(low, high))
     }
 
     /// The next ids.
@@ -93,11 +108,11 @@ impl<'c> Commands<'c> {
         self.words = rest;
         ids.as_chunks::<CONN_BYTES>().0.iter().map(|[a, b, c, d, e, f, g, h]| {
             let (low, high) = (u32::from_ne_bytes([*a, *b, *c, *d]), u32::from_ne_bytes([*e, *f, *g, *h]));
-            ConnectionId::from_u64(whole(low, high))
+            ConnectionId::from_u64(join_u64(low, high))
         })
     }
 
-    /// Reads the event that `length` speaks of.
+    /// Reads an event of this length, or keeps the last one.
     fn read_event(&mut self, length: u32) {
         if length != SAME_EVENT {
             self.event = self.text.next(length);
@@ -114,7 +129,7 @@ impl<'c> Commands<'c> {
         piece
     }
 
-    /// Carries all of them out, handed over together.
+    /// Executes all of them under one cork.
     pub(crate) fn carry_out(mut self, server: &ServerHandle, connections: &Connections) -> Outcome {
         let mut outcome = Outcome::default();
         let _cork = server.cork();
@@ -182,7 +197,7 @@ fn take_word(words: &mut &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(*word))
 }
 
-/// What a tick's commands need: units of text, bytes, and the large payload's.
+/// The sizes that a tick's commands add up to: UTF-16 units of text, bytes, and the large payload's bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needed {
     units: u64,
@@ -191,7 +206,7 @@ struct Needed {
 }
 
 impl Needed {
-    /// `None`: these are no commands.
+    /// Returns `None` if the words are not commands.
     fn of(mut words: &[u8]) -> Option<Self> {
         let mut needed = Self::default();
         let mut has_event = false;

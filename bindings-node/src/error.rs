@@ -30,8 +30,8 @@ pub(crate) fn message(error: &Error) -> String {
     }
 }
 
-/// Where the error is. A name that is no option stays as the application wrote it; one that the core does not repeat is
-/// not in the path.
+/// The path of the option at fault. An unknown name stays as the application wrote it; a name that the core does not repeat
+/// is left out.
 fn path(error: &ConfigError) -> String {
     let names_it = error.kind == ConfigErrorKind::UnknownOption && error.message.starts_with("unknown option");
     match error.option.rsplit_once('.') {

@@ -1,19 +1,19 @@
 //! Events on their way to JavaScript: a batch of the core becomes records, one text and bytes in an arena.
 //!
-//! JavaScript makes one call, gets one string for all texts of the batch, and parses all JSON at once. What it slices
-//! from string or arena keeps at most that chunk alive, so chunks are small.
+//! JavaScript makes one call, gets one string for all texts of the chunk, and parses all JSON at once. A slice of string or
+//! arena that the application keeps holds the memory of its chunk, so chunks are small.
 
 use serde_json::{Value, json};
 use wsguard::binding::{ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
 
-use crate::connections::{Connections, NOBODY, halves};
+use crate::connections::{Connections, NO_PLACE, split_u64};
 use crate::json;
 use crate::records::{HAS_ID, Kind, Records, STATUS_ERROR, STATUS_OK, TextKind, UNKNOWN_EVENT};
 
-/// A chunk ends when its text is longer, so that one message that is kept keeps little else alive.
+/// The length of a JSON text beyond which a chunk ends. Values parsed from it have memory of their own.
 const TEXT_BYTES: usize = 32 * 1024;
-/// The same of texts that JavaScript slices; what it parses from JSON has memory of its own. A longer one has a chunk to
-/// itself, so that a peer cannot make a short one that is kept hold it.
+/// The same for texts that JavaScript slices. A longer text has a chunk to itself: a short one that the application keeps
+/// must not hold it.
 const SLICED_TEXT_BYTES: usize = 8 * 1024;
 
 /// The text of a chunk.
@@ -21,7 +21,7 @@ const SLICED_TEXT_BYTES: usize = 8 * 1024;
 pub(crate) struct Text {
     pub(crate) written: String,
     pub(crate) kind: TextKind,
-    /// Length so far, as JavaScript counts.
+    /// Its length in UTF-16 units.
     units: usize,
 }
 
@@ -31,9 +31,9 @@ pub(crate) struct Inbox {
     pub(crate) batch: EventBatch,
     seen: usize,
     pub(crate) connections: Connections,
-    /// Nobody listens to opens and closes: a connection is withheld until there is more to tell of it.
-    pub(crate) withholds: bool,
-    /// The users that were disconnected: an open of one that was let in before is over.
+    /// Nobody listens to opens and closes: the open of a connection is deferred until its next event.
+    pub(crate) defers_opens: bool,
+    /// The users that were disconnected: their connections that were accepted before are over.
     revoked: RevokedUsers,
     pub(crate) text: Text,
     events: Vec<String>,
@@ -53,12 +53,17 @@ impl Inbox {
             batch: EventBatch::new(),
             seen: 0,
             connections: Connections::default(),
-            withholds: false,
+            defers_opens: false,
             revoked: RevokedUsers::default(),
             text,
             events,
             last_event: 0,
         }
+    }
+
+    /// The names of the contract's events, by number.
+    pub(crate) fn events(&self) -> &[String] {
+        &self.events
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -89,11 +94,11 @@ impl Inbox {
         while let Some(event) = batch.get(self.seen)
             && !records.is_full()
         {
-            if self.keeps_back(&event) {
+            if self.defers(&event) {
                 self.seen += 1;
                 continue;
             }
-            match self.introduce(&event, records).and_then(|()| self.push(&event, records, arena, &mut end)) {
+            match self.announce(&event, records).and_then(|()| self.push(&event, records, arena, &mut end)) {
                 Ok(()) => self.seen += 1,
                 Err(Full::Chunk) => break,
                 Err(Full::Arena { missing: bytes }) => {
@@ -107,48 +112,48 @@ impl Inbox {
         records.finish(self.text.kind, !self.is_empty(), end, missing);
     }
 
-    /// Keeps an opening from JavaScript, and the end of a connection that JavaScript never knew; whether it was one.
-    fn keeps_back(&mut self, event: &Event<'_>) -> bool {
+    /// Defers an open, and skips the close of a connection whose open was deferred. Returns true if it did either.
+    fn defers(&mut self, event: &Event<'_>) -> bool {
         match event {
-            // What was accepted by a ticket has data that waits for it.
-            Event::Open(open) if self.withholds && open.ticket.is_none() && !self.is_revoked(open) => {
-                self.connections.withhold(open);
+            // JavaScript keeps the data of a handshake that the application accepted until the open comes.
+            Event::Open(open) if self.defers_opens && open.ticket.is_none() && !self.is_revoked(open) => {
+                self.connections.defer_open(open);
                 true
             }
-            Event::Close(close) => self.connections.unveil(close.conn).is_some(),
+            Event::Close(close) => self.connections.take_deferred(close.conn).is_some(),
             _ => false,
         }
     }
 
-    /// Tells of the connection that an event belongs to, if JavaScript does not know it.
-    fn introduce(&mut self, event: &Event<'_>, records: &mut Records<'_>) -> Result<(), Full> {
-        let Some(conn) = event.conn().filter(|conn| self.connections.is_withheld(*conn)) else { return Ok(()) };
+    /// Announces the connection of an event, if its open was deferred.
+    fn announce(&mut self, event: &Event<'_>, records: &mut Records<'_>) -> Result<(), Full> {
+        let Some(conn) = event.conn().filter(|conn| self.connections.is_deferred(*conn)) else { return Ok(()) };
         self.text.begin(TextKind::Json)?;
-        if let Some(open) = self.connections.unveil(conn) {
-            self.push_open(Kind::Known, &open, records);
+        if let Some(open) = self.connections.take_deferred(conn) {
+            self.push_open(Kind::Announce, &open, records);
         }
         Ok(())
     }
 
-    /// Every connection that JavaScript does not know yet: its place, its id's halves, what describes it.
-    pub(crate) fn reveal(&mut self) -> Option<Value> {
-        let unveiled = self.connections.unveil_all();
-        self.tell(unveiled.values().map(|open| &**open))
+    /// Announces every connection whose open was deferred: its place, the words of its id, its description.
+    pub(crate) fn announce_all(&mut self) -> Option<Value> {
+        let opens = self.connections.take_all_deferred();
+        self.announcement(opens.values().map(|open| &**open))
     }
 
-    /// Those of a user.
-    pub(crate) fn reveal_user(&mut self, user: &str) -> Option<Value> {
-        let unveiled = self.connections.unveil_user(user);
-        self.tell(unveiled.iter())
+    /// Announces the connections of a user whose open was deferred.
+    pub(crate) fn announce_user(&mut self, user: &str) -> Option<Value> {
+        let opens = self.connections.take_deferred_of(user);
+        self.announcement(opens.iter())
     }
 
-    fn tell<'o>(&mut self, opens: impl Iterator<Item = &'o Open>) -> Option<Value> {
-        let mut revealed = Vec::new();
+    fn announcement<'o>(&mut self, opens: impl Iterator<Item = &'o Open>) -> Option<Value> {
+        let mut announced = Vec::new();
         for open in opens {
-            let [low, high] = halves(open.conn.to_u64());
-            revealed.push(json!([self.connections.open(open.conn), low, high, json::open(open, false)]));
+            let [low, high] = split_u64(open.conn.to_u64());
+            announced.push(json!([self.connections.open(open.conn), low, high, json::open(open, false)]));
         }
-        (!revealed.is_empty()).then(|| revealed.into())
+        (!announced.is_empty()).then(|| announced.into())
     }
 
     fn push(
@@ -213,7 +218,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The number of an event of the contract: its place in the list that JavaScript gave.
+    /// The number of an event: its index in `events`, or `UNKNOWN_EVENT`.
     fn number(&mut self, event: &str) -> u32 {
         if self.events.get(self.last_event).is_none_or(|last| last != event) {
             let Ok(found) = self.events.binary_search_by(|known| known.as_str().cmp(event)) else {
@@ -233,25 +238,25 @@ impl Inbox {
             }
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
-                (Kind::Close, words, close.reason.into())
+                (Kind::Close, words, Value::from(close.reason).to_string())
             }
             Event::Upgrade(upgrade) => {
-                let [low, high] = halves(upgrade.ticket.to_u64());
-                (Kind::Upgrade, [NOBODY, low, high], json::request(&upgrade.request))
+                let [low, high] = split_u64(upgrade.ticket.to_u64());
+                (Kind::Upgrade, [NO_PLACE, low, high], json::request(&upgrade.request).to_string())
             }
             Event::Violation(violation) => {
-                let place = violation.conn.map_or(NOBODY, |conn| self.connections.place(conn));
+                let place = violation.conn.map_or(NO_PLACE, |conn| self.connections.place(conn));
                 (Kind::Violation, [place, 0, 0], json::violation(violation))
             }
             _ => return Ok(()),
         };
-        self.text.element(&element.to_string());
+        self.text.element(&element);
         records.push(kind, words);
         Ok(())
     }
 
     fn push_open(&mut self, kind: Kind, open: &Open, records: &mut Records<'_>) {
-        let [low, high] = halves(open.conn.to_u64());
+        let [low, high] = split_u64(open.conn.to_u64());
         self.text.element(&json::open(open, self.is_revoked(open)).to_string());
         records.push(kind, [self.connections.open(open.conn), low, high]);
     }
@@ -265,7 +270,7 @@ impl Text {
         self.units = 0;
     }
 
-    /// Makes sure that more text of this kind may follow. A chunk takes at least one, however long.
+    /// Checks that more text of this kind fits. A chunk takes at least one text, however long.
     fn begin(&mut self, kind: TextKind) -> Result<(), Full> {
         if self.kind == TextKind::None {
             self.kind = kind;
@@ -287,7 +292,7 @@ impl Text {
         }
     }
 
-    /// Adds a text; where it starts and how long it is, in UTF-16 units.
+    /// Adds a text. Returns its start and length in UTF-16 units.
     fn push(&mut self, text: &str) -> (usize, usize) {
         let length = if text.is_ascii() { text.len() } else { text.encode_utf16().count() };
         let start = self.units;

@@ -1,10 +1,10 @@
-//! What is rare crosses the border as JSON: opens, refusals, requests, counters.
+//! Rare events cross to JavaScript as JSON: opens, violations, requests, counters.
 
 use serde_json::{Value, json};
 use wsguard::binding::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
 
-/// In the order of `Connection` (`lib/connection.js`), then the ticket, and whether its user was disconnected since: names
-/// would cost more than what they name.
+/// The fields of `Connection` (`lib/connection.js`) in order, then the ticket, and whether its user was disconnected since.
+/// A list: names would cost more than the values.
 pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
     let ticket = open.ticket.map(|ticket| ticket.to_u64().to_string());
     json!([
@@ -19,10 +19,26 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
     ])
 }
 
-pub(crate) fn violation(violation: &ViolationEvent) -> Value {
-    json!({"code": violation.code.name(), "ip": violation.ip, "user": violation.user.as_deref(),
-        "connId": violation.conn.map(|conn: ConnectionId| conn.to_string()), "event": violation.event.as_deref(),
-        "detail": violation.detail})
+/// The fields in the order of `tests/faces.toml`. A number that the verdict does not have is null.
+pub(crate) fn violation(violation: &ViolationEvent) -> String {
+    let code = violation.code;
+    let known = |number: u16| Value::from((number != 0).then_some(number));
+    object([
+        ("code", code.name().into()),
+        ("closeCode", known(code.close_code())),
+        ("httpStatus", known(code.http_status())),
+        ("ip", json!(violation.ip)),
+        ("user", violation.user.as_deref().into()),
+        ("connId", violation.conn.map(|conn: ConnectionId| conn.to_string()).into()),
+        ("event", violation.event.as_deref().into()),
+        ("detail", (*violation.detail).into()),
+    ])
+}
+
+/// An object with its fields in this order; a `Value` would sort them.
+fn object<'k>(fields: impl IntoIterator<Item = (&'k str, Value)>) -> String {
+    let fields: Vec<String> = fields.into_iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// The request as the application's `authenticate` gets it.
@@ -37,14 +53,27 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-pub(crate) fn stats(stats: &Stats) -> Value {
-    let verdicts: serde_json::Map<String, Value> =
-        Code::ALL.iter().map(|code| (code.name().to_owned(), stats.verdict(*code).into())).collect();
-    json!({"connections": stats.connections, "open": stats.open, "openedTotal": stats.opened_total,
-        "messagesIn": stats.messages_in, "bytesIn": stats.bytes_in, "bytesOut": stats.bytes_out,
-        "inboxBytes": stats.inbox_bytes, "outboxBytes": stats.outbox_bytes, "delayed": stats.delayed,
-        "pendingAuth": stats.pending_auth, "upgradesInInbox": stats.upgrades_in_inbox, "refusing": stats.refusing,
-        "rooms": stats.rooms, "roomMemberships": stats.room_memberships, "verdicts": verdicts})
+/// The counters in the order of `tests/faces.toml`, then the verdicts in the order of their table.
+pub(crate) fn stats(stats: &Stats) -> String {
+    let counters = [
+        ("connections", stats.connections),
+        ("open", stats.open),
+        ("openedTotal", stats.opened_total),
+        ("messagesIn", stats.messages_in),
+        ("bytesIn", stats.bytes_in),
+        ("bytesOut", stats.bytes_out),
+        ("inboxBytes", stats.inbox_bytes),
+        ("outboxBytes", stats.outbox_bytes),
+        ("delayed", stats.delayed),
+        ("pendingAuth", stats.pending_auth),
+        ("upgradesInInbox", stats.upgrades_in_inbox),
+        ("refusing", stats.refusing),
+        ("rooms", stats.rooms),
+        ("roomMemberships", stats.room_memberships),
+    ];
+    let counters = object(counters.map(|(name, count)| (name, count.into())));
+    let verdicts = object(Code::ALL.iter().map(|code| (code.name(), stats.verdict(*code).into())));
+    format!("{{\"counters\":{counters},\"verdicts\":{verdicts}}}")
 }
 
 pub(crate) fn verdicts() -> Value {

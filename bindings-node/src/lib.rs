@@ -1,7 +1,7 @@
-//! The Node face of wsguard: what of it must be native. The package's own files (`lib/`) give it Node's manners.
+//! The native part of the Node package; the rest is in `lib/`.
 //!
-//! No rule lives here: options, verdicts and limits are the core's. What crosses the border crosses in batches: one call
-//! takes a batch of events, one call hands over a tick's commands.
+//! No rule lives here: options, verdicts and limits are the core's. Calls between JavaScript and Rust are batched: one takes
+//! a batch of events, one executes a tick's commands.
 
 mod adopt;
 mod authenticate;
@@ -16,12 +16,20 @@ mod records;
 mod server;
 mod text;
 
+use std::collections::HashMap;
+
 use napi_derive::napi;
 
 /// Writes the core's log (verdicts, the policy in force) to standard error, one line a record. Once per process.
 #[napi]
 pub fn log_to_stderr() {
     wsguard::binding::log_to_stderr();
+}
+
+/// The numbers of records and commands by name; `lib/records.js` reads them once, when it is loaded.
+#[napi]
+pub fn record_numbers() -> HashMap<&'static str, u32> {
+    records::NUMBERS.into_iter().chain(commands::NUMBERS).collect()
 }
 
 /// Every verdict: name, HTTP status, close code, reason, as JSON; for generated typings and for tests.

@@ -1,7 +1,7 @@
-//! Records: four 32-bit words each, in a buffer that JavaScript reads as a `Uint32Array`. `lib/records.js` has the same
-//! numbers.
+//! Records: four 32-bit words each, in a buffer that JavaScript reads as a `Uint32Array`. `lib/records.js` reads the
+//! numbers from here.
 
-/// What a record tells. Word 0 of it; the words behind are the kind's own.
+/// The kind of a record: its word 0. The other words are the kind's own. The kinds up to `Message` are messages.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub(crate) enum Kind {
@@ -23,8 +23,8 @@ pub(crate) enum Kind {
     Drained = 8,
     /// the server has stopped and every event was taken
     Stopped = 9,
-    /// place, id; as `Open`, of a connection that opened before, when nobody listened
-    Known = 10,
+    /// place, id; as `Open`, of a connection whose open was deferred
+    Announce = 10,
 }
 
 /// Flags beside the event's number in a message record.
@@ -37,7 +37,7 @@ pub(crate) const UNKNOWN_EVENT: u32 = (1 << 29) - 1;
 /// Beside the kind of the text: more of the same batch follows.
 const MORE: u32 = 1 << 8;
 
-/// What the text of a batch is.
+/// The format of a batch's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum TextKind {
@@ -47,6 +47,26 @@ pub(crate) enum TextKind {
     /// Texts one after the other.
     Plain = 2,
 }
+
+/// The numbers by JavaScript's names.
+pub(crate) const NUMBERS: [(&str, u32); 16] = [
+    ("BINARY", Kind::Binary as u32),
+    ("TEXT", Kind::Text as u32),
+    ("MESSAGE", Kind::Message as u32),
+    ("OPEN", Kind::Open as u32),
+    ("CLOSE", Kind::Close as u32),
+    ("UPGRADE", Kind::Upgrade as u32),
+    ("VIOLATION", Kind::Violation as u32),
+    ("DRAINED", Kind::Drained as u32),
+    ("STOPPED", Kind::Stopped as u32),
+    ("ANNOUNCE", Kind::Announce as u32),
+    ("HAS_ID", HAS_ID),
+    ("STATUS_OK", STATUS_OK),
+    ("STATUS_ERROR", STATUS_ERROR),
+    ("UNKNOWN_EVENT", UNKNOWN_EVENT),
+    ("JSON_TEXT", TextKind::Json as u32),
+    ("MORE", MORE),
+];
 
 /// The records of one batch; the first one is the head: count, kind of the text, end of the arena's used part, bytes
 /// that did not fit there.
@@ -63,7 +83,7 @@ impl<'b> Records<'b> {
         Self { buffer, count: 0 }
     }
 
-    /// Whether an event and the connection that it introduces may be too much.
+    /// Returns true if an event and the announcement of its connection may not fit.
     pub(crate) fn is_full(&self) -> bool {
         (self.count + 3) * BYTES > self.buffer.len()
     }

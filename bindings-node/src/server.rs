@@ -9,23 +9,23 @@ use napi::bindgen_prelude::{BufferSlice, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsString, Result, Status};
 use napi_derive::napi;
-use wsguard::binding::{Builder, ConnectionId, Error, Next, Options, Server, ServerHandle, TicketId, Wake};
+use wsguard::binding::{Builder, ConnectionId, Error, Next, Policy, Server, ServerHandle, TicketId, Wake, compile};
 
 use crate::authenticate::Answer;
 use crate::commands::Commands;
-use crate::connections::whole;
+use crate::connections::join_u64;
 use crate::error::{refused, thrown};
 use crate::inbox::Inbox;
 use crate::records::{Kind, Records, TextKind};
 use crate::{adopt, json, options, text};
 
-/// What waits for an asynchronous schema of one connection, at most, whatever the inbox may hold.
+/// The bytes of one connection's messages that may wait for an asynchronous schema, however large the inbox is.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
 
 /// Calls JavaScript once per batch. It does not keep Node's event loop alive; `lib/server.js` decides that.
-struct Alarm(ThreadsafeFunction<(), (), (), Status, false, true>);
+struct Notifier(ThreadsafeFunction<(), (), (), Status, false, true>);
 
-impl Wake for Alarm {
+impl Wake for Notifier {
     fn wake(&self) {
         // An environment that is being torn down answers `Closing`: nobody is left to be told.
         let _ = self.0.call((), ThreadsafeFunctionCallMode::NonBlocking);
@@ -35,7 +35,11 @@ impl Wake for Alarm {
 /// A server, from its options to its end. Dropping it (garbage, end of the environment) stops it.
 #[napi]
 pub struct NativeServer {
-    options: Options,
+    /// The options, compiled anew for a start behind one that failed: that has used up the policy.
+    options: String,
+    policy: Option<Policy>,
+    max_outbox_bytes: usize,
+    max_waiting_bytes: usize,
     inbox: Inbox,
     running: Option<Server>,
     handle: Option<ServerHandle>,
@@ -49,11 +53,14 @@ impl NativeServer {
     /// Checks the options, JSON text in Node's spelling.
     #[napi(constructor)]
     pub fn new(env: Env, options: String) -> Result<Self> {
-        let options = options::parse(&options).map_err(|error| thrown(env, &error))?;
-        wsguard::binding::compile(options.clone()).map_err(|error| thrown(env, &error.into()))?;
-        let events = options.events.keys().cloned().collect();
+        let read = options::parse(&options).map_err(|error| thrown(env, &error))?;
+        let events = read.events.keys().cloned().collect();
+        let policy = compile(read).map_err(|error| thrown(env, &error.into()))?;
         Ok(Self {
             options,
+            max_outbox_bytes: policy.max_outbox_bytes,
+            max_waiting_bytes: max_waiting_bytes(&policy),
+            policy: Some(policy),
             inbox: Inbox::new(events),
             running: None,
             handle: None,
@@ -65,22 +72,19 @@ impl NativeServer {
     /// The names of the events, in the order of their numbers.
     #[napi]
     pub fn events(&self) -> Vec<String> {
-        self.options.events.keys().cloned().collect()
+        self.inbox.events().to_vec()
     }
 
-    /// What is kept for a peer that does not read, at most.
+    /// The option `maxOutboxBytes`.
     #[napi]
     pub fn max_outbox_bytes(&self) -> f64 {
-        self.options.max_outbox_bytes as f64
+        self.max_outbox_bytes as f64
     }
 
-    /// What may wait for an asynchronous schema of one connection, beyond which its peer is not read: so little that a
-    /// user's connections, or an address's, fill a quarter of the inbox together, and nobody else waits for them.
+    /// The bytes of one connection's messages that may wait for an asynchronous schema before reading from its peer stops.
     #[napi]
     pub fn max_waiting_bytes(&self) -> f64 {
-        let options = &self.options;
-        let theirs = options.max_connections_per_user.max(options.max_connections_per_ip).min(options.max_connections);
-        (options.max_inbox_bytes / 4 / theirs.max(1)).min(MAX_WAITING_BYTES) as f64
+        self.max_waiting_bytes as f64
     }
 
     /// Starts. `wake` is called when there are events.
@@ -89,34 +93,35 @@ impl NativeServer {
         if self.handle.is_some() || self.ended.is_some() {
             return Err(refused(env, "already_started", "the server was started already; make another"));
         }
-        let alarm = wake.build_threadsafe_function().weak::<true>().build()?;
-        let builder = Builder::new().wake(Alarm(alarm));
+        let notifier = wake.build_threadsafe_function().weak::<true>().build()?;
+        let builder = Builder::new().wake(Notifier(notifier));
         let builder = if listens { builder } else { builder.without_listener() };
-        let server = builder.start(self.options.clone()).map_err(|error| thrown(env, &error))?;
+        let policy = self.take_policy().map_err(|error| thrown(env, &error))?;
+        let server = builder.start_policy(policy).map_err(|error| thrown(env, &error))?;
         server.address().clone_into(&mut self.address);
         self.handle = Some(server.handle());
         self.running = Some(server);
         Ok(self.address.clone())
     }
 
-    /// Says which events somebody listens to. Where that is neither opens nor closes, connections are withheld from now on;
-    /// else `reveal` goes before.
+    /// Tells which events have listeners. Without listeners of opens and closes, opens are deferred from now on; with some,
+    /// `announce` must have been called before.
     #[napi]
     pub fn heed(&mut self, opens: bool, closes: bool, violations: bool) {
-        self.inbox.withholds = !opens && !closes;
+        self.inbox.defers_opens = !opens && !closes;
         if let Some(server) = &self.handle {
             server.heed(opens, closes, violations);
         }
     }
 
-    /// The connections that are withheld, and are so no longer: JSON, or nothing when there are none.
+    /// Announces the connections whose opens were deferred: JSON, or nothing when there are none.
     #[napi]
-    pub fn reveal(&mut self) -> Option<String> {
-        self.inbox.reveal().map(|connections| connections.to_string())
+    pub fn announce(&mut self) -> Option<String> {
+        self.inbox.announce_all().map(|connections| connections.to_string())
     }
 
-    /// Takes the next events: records, bytes into `arena` from `start`, and the text of them all. The call that finds
-    /// nothing arms the alarm.
+    /// Takes the next events: writes records, writes payloads into `arena` from `start`, returns the text of all. A call that
+    /// finds none arms the notifier.
     #[napi]
     pub fn take<'env>(
         &mut self,
@@ -154,7 +159,7 @@ impl NativeServer {
         text::write(env, &self.inbox.text.written).map(Some)
     }
 
-    /// Carries a tick's commands out. What comes back, if anything, is JSON: connections that do not read, and errors.
+    /// Executes a tick's commands. Returns JSON if there is something to tell: connections that do not read, and errors.
     #[napi]
     pub fn flush(
         &mut self,
@@ -179,7 +184,7 @@ impl NativeServer {
         Ok(commands.carry_out(handle, &self.inbox.connections).into_json())
     }
 
-    /// Counts bytes that JavaScript keeps beyond their batch.
+    /// Counts bytes that JavaScript keeps beyond their batch towards `maxInboxBytes`.
     #[napi]
     pub fn keep(&self, bytes: u32) {
         if let Some(server) = &self.handle {
@@ -187,7 +192,7 @@ impl NativeServer {
         }
     }
 
-    /// The end of that, for as many bytes.
+    /// Gives back bytes that `keep` counted.
     #[napi]
     pub fn release(&self, bytes: u32) {
         if let Some(server) = &self.handle {
@@ -195,7 +200,7 @@ impl NativeServer {
         }
     }
 
-    /// Whether its peer has not read what was sent: a record that says it has may speak of what was sent before.
+    /// Returns true if the peer has not read everything yet: a `drained` record may be older than the latest message.
     #[napi]
     pub fn is_queued(&self, low: u32, high: u32) -> bool {
         self.handle.as_ref().is_some_and(|server| server.is_queued(conn(low, high)))
@@ -220,7 +225,7 @@ impl NativeServer {
         self.of_open(env, |server| server.leave(conn(low, high), &room))
     }
 
-    /// The application's own validation refused a message that the schema let pass.
+    /// Reports a message that the application's own schema refused.
     #[napi]
     pub fn refuse(&self, env: Env, low: u32, high: u32, event: String) -> Result<()> {
         self.of_open(env, |server| server.refuse(conn(low, high), &event))
@@ -233,7 +238,7 @@ impl NativeServer {
         self.of_open(env, |server| if paused { server.pause(conn) } else { server.resume(conn) })
     }
 
-    /// Closes every connection of a user. What comes back, if anything, are those that were withheld, as from `reveal`.
+    /// Closes every connection of a user. Returns those whose opens were deferred, as `announce` does.
     #[napi]
     pub fn disconnect_user(&mut self, env: Env, user: String) -> Result<Option<String>> {
         if self.ended.is_some() {
@@ -244,15 +249,15 @@ impl NativeServer {
             Err(Error::Stopped) => Ok(u64::MAX),
             result => result,
         })?;
-        let withheld = self.inbox.reveal_user(&user).map(|connections| connections.to_string());
+        let announced = self.inbox.announce_user(&user).map(|connections| connections.to_string());
         self.inbox.disconnected(&user, number);
-        Ok(withheld)
+        Ok(announced)
     }
 
     /// Answers a handshake.
     #[napi]
     pub fn answer(&self, env: Env, low: u32, high: u32, answer: Answer) -> Result<()> {
-        self.with(env, |server| server.answer(TicketId::from_u64(whole(low, high)), answer.decision()))
+        self.with(env, |server| server.answer(TicketId::from_u64(join_u64(low, high)), answer.decision()))
     }
 
     /// Reads certificate and key again.
@@ -283,12 +288,12 @@ impl NativeServer {
         self.running = None;
     }
 
-    /// The counters as JSON.
+    /// The counters and the verdicts as JSON.
     #[napi]
     pub fn stats(&self, env: Env) -> Result<String> {
         match &self.ended {
             Some(stats) => Ok(stats.clone()),
-            None => self.with(env, |server| Ok(json::stats(&server.stats()).to_string())),
+            None => self.with(env, |server| Ok(json::stats(&server.stats()))),
         }
     }
 
@@ -301,9 +306,16 @@ impl NativeServer {
         self.with(env, |server| server.adopt(stream, received.to_vec()))
     }
 
-    /// The server has stopped: what it held goes, the function that wakes JavaScript included.
+    fn take_policy(&mut self) -> core::result::Result<Policy, Error> {
+        match self.policy.take() {
+            Some(policy) => Ok(policy),
+            None => Ok(compile(options::parse(&self.options)?)?),
+        }
+    }
+
+    /// The server has stopped: drops everything but the counters, the notifier included.
     fn end(&mut self) {
-        self.ended = self.handle.take().map(|server| json::stats(&server.stats()).to_string());
+        self.ended = self.handle.take().map(|server| json::stats(&server.stats()));
         self.running = None;
     }
 
@@ -317,7 +329,7 @@ impl NativeServer {
         call(server).map_err(|error| thrown(env, &error))
     }
 
-    /// A call for a connection: one that has closed meanwhile is no error.
+    /// A call for a connection; that it has closed meanwhile is no error.
     fn of_open(&self, env: Env, call: impl FnOnce(&ServerHandle) -> core::result::Result<(), Error>) -> Result<()> {
         if self.ended.is_some() {
             return Ok(());
@@ -329,6 +341,13 @@ impl NativeServer {
     }
 }
 
+/// The share of one connection: all connections of one user, or of one address, fill at most a quarter of the inbox, so that
+/// others do not wait for them.
+fn max_waiting_bytes(policy: &Policy) -> usize {
+    let theirs = policy.max_connections_per_user.max(policy.max_connections_per_ip).min(policy.max_connections);
+    (policy.max_inbox_bytes / 4 / theirs.max(1)).min(MAX_WAITING_BYTES)
+}
+
 fn conn(low: u32, high: u32) -> ConnectionId {
-    ConnectionId::from_u64(whole(low, high))
+    ConnectionId::from_u64(join_u64(low, high))
 }

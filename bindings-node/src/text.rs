@@ -1,5 +1,4 @@
-//! Texts across the border: whole strings, and the text of a tick's commands, pieces one after the other that are measured
-//! as JavaScript measures, in UTF-16 units.
+//! Texts from and to JavaScript: strings, and the text of a tick's commands, whose pieces are measured in UTF-16 units.
 
 use std::borrow::Cow;
 
@@ -20,21 +19,21 @@ pub(crate) fn write<'env>(env: &'env Env, text: &str) -> Result<JsString<'env>> 
     if text.is_ascii() { env.create_string_latin1(text) } else { env.create_string(text) }
 }
 
-/// Gives the pieces out in order.
+/// Splits a text into pieces of given lengths in UTF-16 units.
 #[derive(Debug)]
-pub(crate) struct Pieces<'t> {
+pub(crate) struct Utf16Pieces<'t> {
     rest: &'t str,
     is_ascii: bool,
     /// Two texts met in the middle of a surrogate pair that neither of them had: the second half is still to come.
     half: bool,
 }
 
-impl<'t> Pieces<'t> {
+impl<'t> Utf16Pieces<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
         Self { rest: text, is_ascii: text.is_ascii(), half: false }
     }
 
-    /// Whether all was given out.
+    /// Returns true if no text is left.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     fn pieces(text: &str, units: &[u32]) -> Vec<String> {
-        let mut pieces = Pieces::new(text);
+        let mut pieces = Utf16Pieces::new(text);
         units.iter().map(|units| pieces.next(*units).into_owned()).collect()
     }
 

@@ -45,7 +45,7 @@ for (const [name, end, code] of [
     assert.deepEqual([conn.user, conn.isOpen], ['alice', false]);
     await until(() => others.length === 50);
     assert.deepEqual(handled.filter((one) => !one.startsWith('second')), ['0']);
-    if (name !== 'a handler that throws') assert.deepEqual(answers, [false, 'dropped', 'dropped', false]);
+    if (name !== 'a handler that throws') assert.deepEqual(answers, [false, 'closed', 'closed', false]);
     else assert.deepEqual(handled, ['0']);
     assert.equal((await alice.closed).code, code);
   });
@@ -135,7 +135,7 @@ test('what was read before a session expired is not handled after it', async (t)
   const client = await Client.connect(server.address);
   together(client, ['first', 'second', 'third']);
   assert.deepEqual(await client.closed, { code: 1008, reason: 'session expired' });
-  assert.deepEqual(handled, [['first', true], false, 'dropped']);
+  assert.deepEqual(handled, [['first', true], false, 'closed']);
 });
 
 /** A JWT that ends then. */
@@ -176,7 +176,7 @@ for (const listens of [true, false]) {
     assert.deepEqual(await client.closed, { code: 1008, reason: 'session expired' });
     await until(() => server.stats().inboxBytes === 0);
     await turns(20);
-    assert.deepEqual(told.filter((one) => one !== 'open true'), ['now 1', false, 'dropped']);
+    assert.deepEqual(told.filter((one) => one !== 'open true'), ['now 1', false, 'closed']);
   });
 }
 
@@ -194,7 +194,7 @@ test('nothing is handled after stop', async (t) => {
   together(client, fifty);
   const [conn] = await closed;
   assert.equal(await client.message(), 'last');
-  assert.deepEqual([handled, answers, conn.isOpen], [['0'], [false, 'dropped', 0], false]);
+  assert.deepEqual([handled, answers, conn.isOpen], [['0'], [false, 'closed', 0], false]);
 });
 
 test('open and close are told in pairs', async (t) => {
@@ -308,7 +308,7 @@ test('much that waits for its schema holds the peer back, and all of it is handl
   let most = 0;
   server.on('wait', (conn, data, meta) => {
     told.push(meta.id);
-    meta.bytes = 0;
+    meta.sizeBytes = 0;
     most = Math.max(most, server.stats().inboxBytes);
   });
   const client = await Client.connect(server.address);
@@ -344,7 +344,7 @@ test('drained speaks of what was just said', async (t) => {
     got = 0;
     for (let round = 0; round < count; round += 1) {
       const sent = conn.send(Buffer.alloc(chunk - 16));
-      assert.notEqual(sent, 'dropped', `chunk ${chunk}, round ${round}`);
+      assert.notEqual(sent, 'closed', `chunk ${chunk}, round ${round}`);
       if (sent === 'queued') await conn.drained();
       if (chunk >= 1 << 20) await new Promise(setImmediate);
     }

@@ -168,7 +168,7 @@ test('to look at the connections while events are taken loses none', async () =>
   const records = require('../lib/records.js');
   const chunks = ['abcde', 'fghij'];
   const native = {
-    reveal: () => null,
+    announce: () => null,
     take(buffer) {
       const words = new Uint32Array(buffer.buffer, 0, 64);
       const text = chunks.shift();

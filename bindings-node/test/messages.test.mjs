@@ -24,7 +24,7 @@ test('events come with data and meta, replies carry the id', async (t) => {
   assert.deepEqual(await client.event(), { event: 'echo', data: null, status: 'ok', id: 'x"y' });
   client.emit('echo', 1);
   assert.deepEqual(await client.event(), { event: 'echo', data: 1, status: 'ok' });
-  assert.deepEqual(seen.map((one) => one.id ?? one), ['echo', 7, 'echo', 'x"y', 'echo', { event: 'echo', id: undefined, status: undefined, bytes: 25 }]);
+  assert.deepEqual(seen.map((one) => one.id ?? one), ['echo', 7, 'echo', 'x"y', 'echo', { event: 'echo', id: undefined, status: undefined, sizeBytes: 25 }]);
 });
 
 test('every id that is let in can be replied to', async (t) => {
@@ -231,7 +231,7 @@ test('a room that is none is refused where it is written', async (t) => {
   assert.deepEqual(conn.rooms, []);
 });
 
-test('send answers dropped after the close, and never throws', async (t) => {
+test('send answers closed after the close, and never throws', async (t) => {
   const server = await start(t, { events });
   const opened = once(server, 'open');
   const client = await Client.connect(server.address);
@@ -240,7 +240,7 @@ test('send answers dropped after the close, and never throws', async (t) => {
   const closed = once(server, 'close');
   await client.close();
   await closed;
-  assert.deepEqual([conn.emit('x'), conn.reply({ id: 1 }, 'x')], ['dropped', 'dropped']);
+  assert.deepEqual([conn.emit('x'), conn.reply({ id: 1 }, 'x')], ['closed', 'closed']);
   for (const call of ['join', 'leave']) conn[call]('room');
   conn.close();
   conn.pause();

@@ -56,7 +56,12 @@ test('an address that is taken rejects', async (t) => {
   t.after(() => first.stop());
   const address = await first.listen();
   const second = new Server(policy({ listen: address }));
-  await assert.rejects(second.listen(), { code: 'listen_failed', option: 'listen' });
+  for (let round = 0; round < 2; round += 1) {
+    await assert.rejects(second.listen(), { code: 'listen_failed', option: 'listen' });
+  }
+  // Once the address is free the same server may start.
+  await first.stop();
+  assert.equal(await second.listen(), address);
   await second.drain();
 });
 

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -29,6 +30,29 @@ function loads(cwd) {
   assert.equal(node(cwd, '--input-type=module', '-e', `import wsguard from 'wsguard'; const { Server } = wsguard; ${PROGRAM}`), 'true\n');
   assert.equal(node(cwd, '-e', `const { Server } = require('wsguard'); ${PROGRAM}`), 'true\n');
 }
+
+/** The files of lib/, by name. */
+const sources = Object.fromEntries(
+  readdirSync(path.join(root, 'lib')).map((name) => [name, readFileSync(path.join(root, 'lib', name), 'utf8')]),
+);
+
+test('no file of lib/ requires itself, not even by way of others', () => {
+  const required = (name) => [...sources[name].matchAll(/require\('\.\/([\w.]+)'\)/g)].map(([, other]) => other);
+  const visit = (name, way) => {
+    assert.ok(!way.includes(name), `a circle: ${[...way, name].join(' → ')}`);
+    for (const other of required(name)) visit(other, [...way, name]);
+  };
+  for (const name of Object.keys(sources)) visit(name, []);
+});
+
+test('the native side has every number of records and commands that lib/ reads', () => {
+  const numbers = createRequire(import.meta.url)('../lib/records.js');
+  const ofRecords = Object.values(sources).flatMap((text) => [...text.matchAll(/\brecords\.([A-Z_]+)/g)].map(([, name]) => name));
+  const [, ofCommands] = /const \{([^}]*)\} = require\('\.\/records\.js'\)/.exec(sources['outbox.js']);
+  const names = new Set([...ofRecords, ...ofCommands.match(/[A-Z_]+/g)]);
+  assert.deepEqual([...names].sort(), Object.keys(numbers).sort());
+  for (const [name, number] of Object.entries(numbers)) assert.ok(Number.isInteger(number) && number > 0, `${name} ${number}`);
+});
 
 test('npm pack gives a package that loads in a clean folder', (t) => {
   const cwd = folder(t);

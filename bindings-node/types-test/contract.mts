@@ -25,6 +25,8 @@ inferred.on('say', (conn, data, meta) => {
   equal<typeof meta, Meta>();
   equal<typeof conn.data, { role: string }>();
   equal<ReturnType<typeof conn.send>, Sent>();
+  equal<Sent, 'sent' | 'queued' | 'closed'>();
+  equal<typeof meta.sizeBytes, number>();
   // @ts-expect-error there is no such field
   data.nothing;
 });
@@ -85,6 +87,19 @@ raw.on('message', (conn, data, isBinary) => {
 // Options.
 // @ts-expect-error auth is required
 new Server({ origins: [] });
+// An authenticate function says how peers are authenticated.
+const implied = new Server({
+  origins: [],
+  authenticate: (request) => {
+    equal<typeof request.query, string | null>();
+    return accept({ user: 'alice', data: 5 });
+  },
+});
+implied.on('open', (conn) => equal<typeof conn.data, number>());
+implied.on('violation', ({ closeCode, httpStatus }) => {
+  equal<typeof closeCode, number | null>();
+  equal<typeof httpStatus, number | null>();
+});
 // @ts-expect-error there is no such option
 new Server({ origins: [], auth: 'none', maxConection: 1 });
 // @ts-expect-error options are camelCase here

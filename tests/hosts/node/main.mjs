@@ -68,7 +68,7 @@ function serveEvents(server) {
   };
   if (!quiet) {
     server.on('event', (conn, _data, meta) => {
-      print({ type: 'message', conn: conn.id, event: meta.event, bytes: meta.bytes });
+      print({ type: 'message', conn: conn.id, event: meta.event, bytes: meta.sizeBytes });
     });
   }
   // What the contract of a test does not have is an error to listen to.
