@@ -47,7 +47,12 @@ class Run {
       await old?.end(this.pick(CODES), this.pick(REASONS));
       assert.deepEqual([this.socket === now, this.client.state], [true, state], 'an old socket matters');
     },
-    error: () => void this.socket?.onerror({}),
+    // Before a connection it is the end, and not every WebSocket says so by a close; on one it says nothing.
+    error: () => {
+      const { socket } = this;
+      if (socket?.readyState === 0) socket.readyState = 3;
+      void socket?.onerror({});
+    },
     closing: () => this.socket?.readyState === 1 && (this.socket.readyState = 2),
     text: () => this.pick(this.Socket.made)?.say(this.pick(TEXTS)),
     answer: () => {
