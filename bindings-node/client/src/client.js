@@ -217,14 +217,16 @@ export const connect = (url, given = {}) => {
   };
 
   const fail = async (close = BROKEN, holdMs = 0) => {
-    const judging = (current = {});
     const now = Date.now();
-    if (now - openedAt >= STABLE_MS) failures = 0;
+    const wasOpen = openedAt;
+    drop(1000);
+    const judging = (current = {});
+    if (now - wasOpen >= STABLE_MS) failures = 0;
     const info = { ...close, failures: ++failures };
     const isWanted = (await call(() => options.retry?.(info)).catch(report)) ?? isWorthAnother(info, typeof token == 'function' && !isStale);
     if (current != judging) return;
     if (!isWanted) return finish(info);
-    isStale = !openedAt || info.reason == 'session expired';
+    isStale = !wasOpen || info.reason == 'session expired';
     notBefore = now + holdMs;
     const longest = failures > QUICK_FAILURES ? SLOW_DELAY_MS : options.maxDelayMs;
     restart(info, holdMs + Math.random() * Math.min(longest, minDelayMs * 2 ** (failures - 1)));
