@@ -181,7 +181,8 @@ for (const [value, least, most] of [
 
 test('a probe that fails or hangs costs nothing but its answer', async (t) => {
   let asked = 0;
-  const probe = () => ((asked += 1) === 1 ? Promise.reject(new Error('no network')) : new Promise(() => {}));
+  let answer;
+  const probe = () => ((asked += 1) === 1 ? Promise.reject(new Error('no network')) : new Promise((resolve) => (answer = resolve)));
   const { clock, Socket, client } = await start(t, { probe, openTimeoutMs: 5000 }, { isOpen: false });
   await Socket.last.end();
   assert.equal(client.state, 'reconnecting');
@@ -193,6 +194,10 @@ test('a probe that fails or hangs costs nothing but its answer', async (t) => {
   await clock.next();
   assert.equal(asked, 2);
   assert.equal(Socket.made.length, 3);
+  await Socket.last.accept();
+  answer({ headers: { get: () => '9' } });
+  await settle();
+  assert.equal(client.state, 'open');
 });
 
 /** What the class of `ws` does beside the standard. */
