@@ -58,49 +58,49 @@ export interface Options {
    * last one was refused, or may have been (a browser does not say), or is about to expire: then a new one is wanted, not
    * the one of a cache. An error counts as a failed attempt.
    */
-  token?: Token | ((isStale: boolean) => Awaitable<Token>);
+  token?: Token | ((isStale: boolean) => Awaitable<Token>) | undefined;
   /**
    * Where it goes. `subprotocol` (default): `Sec-WebSocket-Protocol: bearer, <token>`, all that a browser can do beside a
    * cookie; letters, digits and ``!#$%&'*+-.^_`|~`` only. `header`: `Authorization: Bearer <token>`, not in a browser.
    * `query:NAME`, `query` for `query:token`: it is then in the logs of every proxy. The server's `tokenSources` must list it.
    */
-  tokenAs?: 'subprotocol' | 'header' | 'query' | `query:${string}`;
+  tokenAs?: 'subprotocol' | 'header' | 'query' | `query:${string}` | undefined;
   /** Subprotocols to offer, `bearer` and the token aside. */
-  protocols?: readonly string[];
+  protocols?: readonly string[] | undefined;
   /** Header fields of the opening handshake; not in a browser. */
-  headers?: Readonly<Record<string, string>>;
+  headers?: Readonly<Record<string, string>> | undefined;
   /** The class to use in place of the global one, such as that of the package `ws` where Node has none (before 22). */
-  WebSocket?: new (url: string, protocols?: any, options?: any) => unknown;
+  WebSocket?: (new (url: string, protocols?: any, options?: any) => unknown) | undefined;
   /** Closes the client. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Decides whether to try again; undefined: as usual (see README). It may take its time. */
-  retry?: (ended: Ended) => Awaitable<boolean | undefined | void>;
+  retry?: ((ended: Ended) => Awaitable<boolean | undefined | void>) | undefined;
   /**
    * Asked after a handshake that failed without a status, with the address as http or https and without the token: its
    * `Retry-After` is kept. Outside browsers, `fetch` will do.
    */
-  probe?: (url: string) => Awaitable<Probed>;
+  probe?: ((url: string) => Awaitable<Probed>) | undefined;
   /**
    * What nobody awaits: a listener or handler that failed, a message refused by the offline queue (`queue_full`), a message
    * that is none (`bad_message`), an error that answers an emit (`rejected`), `token` failing (`token_failed`). Default: the console.
    */
-  onError?: (error: any) => void;
+  onError?: ((error: any) => void) | undefined;
   /** How long a request waits for its answer, the offline queue included. Default 10 000. */
-  requestTimeoutMs?: number;
+  requestTimeoutMs?: number | undefined;
   /** How long an attempt may take, `token` and `probe` included. Default 20 000. */
-  openTimeoutMs?: number;
+  openTimeoutMs?: number | undefined;
   /** The wait before attempt n is random, at most this times 2 to the n. Default 1000. */
-  minDelayMs?: number;
+  minDelayMs?: number | undefined;
   /** And at most this: default 30 000. After 8 failures in a row it is 5 minutes. */
-  maxDelayMs?: number;
+  maxDelayMs?: number | undefined;
   /** How long before its token expires a connection changes to a new token. Default 30 000; half the life of a token if that is less. */
-  refreshBeforeMs?: number;
+  refreshBeforeMs?: number | undefined;
   /** Bound of the offline queue: what came first is refused. Default 32, which the server's default `rateLimit` lets pass at once. */
-  maxQueuedMessages?: number;
+  maxQueuedMessages?: number | undefined;
   /** The same in bytes. Default 65536. */
-  maxQueuedBytes?: number;
+  maxQueuedBytes?: number | undefined;
   /** A longer message (in UTF-16 units) is not parsed: `bad_message`. Default 1048576, the server's `maxOutboxBytes`. */
-  maxMessageLength?: number;
+  maxMessageLength?: number | undefined;
 }
 
 /**
@@ -145,7 +145,7 @@ export interface Client<ServerToClient = any, ClientToServer = any> {
   request<Event extends Name<ClientToServer>>(
     event: Event,
     data?: ClientToServer[Event],
-    options?: { timeoutMs?: number; signal?: AbortSignal },
+    options?: { timeoutMs?: number | undefined; signal?: AbortSignal | undefined },
   ): Promise<Answer<ServerToClient, Event>>;
 
   /** Listens; the result ends that. A listener is called once per event, however often it was added. */

@@ -79,7 +79,7 @@ export const connect = (url, given = {}) => {
   };
 
   const listen = (event, listener, isOnce) => {
-    listener.call ?? wrong('listener: must be a function');
+    listener?.call ?? wrong('listener: must be a function');
     if (!listeners.has(event)) listeners.set(event, new Map());
     listeners.get(event).set(listener, isOnce);
     return () => off(event, listener);

@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 
+import { connect } from '../client.min.js';
 import { bundle } from '../scripts/build.mjs';
 
 const file = (name) => readFile(new URL(`../${name}`, import.meta.url), 'utf8');
@@ -28,6 +29,8 @@ test('it needs nothing, and what it exports is in its typings', async () => {
   for (const name of Object.keys(await import('../client.min.js'))) {
     assert.match(typings, new RegExp(`export (class|function) ${name}\\b`));
   }
+  const client = connect('wss://chat.example/', { WebSocket: class {}, signal: AbortSignal.abort() });
+  for (const name of Object.keys(client)) assert.match(typings, new RegExp(`^  (readonly )?${name}[(:<]`, 'm'));
 });
 
 test('the name of the package gives the bundle, and the sources while developing', () => {

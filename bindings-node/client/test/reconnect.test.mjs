@@ -1,6 +1,7 @@
 // When it connects again, when never, and how long it waits.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
 import { settle } from './fixtures/clock.mjs';
@@ -57,6 +58,14 @@ for (const [code, reason, isAgain] of CLOSES) {
     assert.deepEqual(await client.closed, { code, reason, failures: 1, unsent: 0 });
   });
 }
+
+test('every verdict that closes a connection is in the table above', async () => {
+  const source = await readFile(new URL('../../../core/proto/src/verdict.rs', import.meta.url), 'utf8');
+  const rows = [...source.matchAll(/= "(\w+)", \d+, (\d+), "([^"]+)",/g)].filter(([, , code]) => code !== '0');
+  assert.ok(rows.length >= 15, `${rows.length} rows`);
+  const missing = rows.filter(([, , code, reason]) => !CLOSES.some((row) => row[0] === Number(code) && row[1] === reason));
+  assert.deepEqual(missing.map(([, name]) => name), []);
+});
 
 test('waits are random, double, and stay under the bound; they grow longer after eight failures', async (t) => {
   const { clock, Socket, states } = await start(t, {}, { isOpen: false });

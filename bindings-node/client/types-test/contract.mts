@@ -68,6 +68,8 @@ loose.on('anything', (data) => data.of.it);
 loose.emit('anything');
 loose.emit('anything', { any: 1 });
 
+// What is no option may be undefined.
+connect('/', { token: undefined, signal: undefined, retry: undefined, requestTimeoutMs: undefined });
 // @ts-expect-error there is no such option
 connect('/', { tokn: '' });
 // @ts-expect-error there is no such place
