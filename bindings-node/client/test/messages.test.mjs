@@ -1,6 +1,7 @@
 // The envelope: events, requests both ways, the offline queue.
 
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 
 import { ClientError } from '../src/client.js';
@@ -125,6 +126,20 @@ test('a request ends with its connection, with the client, with its signal', asy
   await settle();
   assert.equal(late.code, 'closed');
   assert.equal(clock.timers, 0);
+});
+
+test('a signal that lives long keeps nothing of what is over', async (t) => {
+  const { signal } = new AbortController();
+  const { Socket, client } = await start(t, { signal });
+  const count = () => getEventListeners(signal, 'abort').length;
+  assert.equal(count(), 1);
+  const asked = [1, 2, 3].map((data) => outcome(client.request('ask', data, { signal })));
+  assert.equal(count(), 4);
+  await Socket.last.say({ event: 'ask', id: Socket.last.sent[0].id });
+  await Socket.last.say({ event: 'ask', id: Socket.last.sent[1].id, status: 'error' });
+  assert.deepEqual([count(), asked[2].settled], [2, 0]);
+  client.close();
+  assert.equal(count(), 0);
 });
 
 test('a request that times out in the queue is not sent any more', async (t) => {

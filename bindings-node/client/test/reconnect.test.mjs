@@ -1,6 +1,7 @@
 // When it connects again, when never, and how long it waits.
 
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
@@ -296,6 +297,7 @@ test('the network is back, the page is looked at: at once, but once per wait, an
   online();
   look();
   assert.equal(clock.timers, 0);
+  assert.deepEqual([...getEventListeners(world, 'online'), ...getEventListeners(page, 'visibilitychange')], []);
 });
 
 test('reconnect leaves the connection for a new one', async (t) => {

@@ -90,6 +90,20 @@ test('a probe finds Retry-After where the WebSocket shows nothing', async (t) =>
   assert.ok(delayMs > 5_000 && delayMs < 200_000, `${delayMs}`);
 });
 
+test('what a full queue says after an outage passes the default rate limit', async (t) => {
+  const more = settings({ rate_limit: { per_second: 20, burst: 40, queue: 20 } });
+  const host = await Host.start(t, more);
+  const one = client(t, host.url(), { requestTimeoutMs: 30_000 });
+  await one.until('open');
+  const gone = one.until('reconnecting');
+  await host.kill();
+  await gone;
+  const numbers = Array.from({ length: 32 }, (_, number) => number);
+  const answers = Promise.all(numbers.map((number) => one.request('echo', number)));
+  await Host.start(t, { ...more, listen: `127.0.0.1:${host.port}` });
+  assert.deepEqual(await answers, numbers);
+});
+
 test('nobody there: it goes on, and nothing is thrown', async (t) => {
   const one = client(t, 'ws://127.0.0.1:1/', { requestTimeoutMs: 300 });
   await assert.rejects(one.request('echo', 1), { code: 'timeout' });
