@@ -82,7 +82,7 @@ export interface Options {
   probe?: ((url: string) => Awaitable<Probed>) | undefined;
   /**
    * What nobody awaits: a listener or handler that failed, a message refused by the offline queue (`queue_full`), a message
-   * that is none (`bad_message`), an error that answers an emit (`rejected`), `token` failing (`token_failed`). Default: the console.
+   * that is none, or over `maxMessageLength` (`bad_message`), an error that answers an emit (`rejected`), `token` failing (`token_failed`). Default: the console.
    */
   onError?: ((error: any) => void) | undefined;
   /** How long a request waits for its answer, the offline queue included. Default 10 000. */

@@ -23,6 +23,10 @@ test('what is no message is reported, without what it said', async (t) => {
   assert.deepEqual(errors.map(({ code, message }) => [code, message]), NO_MESSAGES.map(() => ['bad_message', 'bad message']));
   assert.equal(client.state, 'open');
   assert.deepEqual(Socket.last.sent, []);
+  // The parser of V8 quotes what it read.
+  await Socket.last.say('{"event": s3cret}');
+  const { cause, message, stack } = errors.at(-1);
+  assert.ok(!`${cause} ${message} ${stack}`.includes('s3cret'));
 });
 
 test('binary messages and objects in place of texts', async (t) => {

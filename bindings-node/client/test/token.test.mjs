@@ -115,6 +115,10 @@ for (const [name, make] of [
     // Leaving: what is said now is for the next connection.
     assert.equal(client.emit('say', 'next'), 'queued');
     const [first] = Socket.made;
+    // But the server's own requests are still answered here.
+    client.handle('confirm', () => 'yes');
+    await first.say({ event: 'confirm', id: 1 });
+    assert.deepEqual(first.sent.at(-1), { event: 'confirm', id: 1, status: 'ok', data: 'yes' });
     await first.say({ event: 'ask', id: first.sent[0].id, data: 'answered' });
     assert.equal(request.value, 'answered');
     assert.equal(first.closedWith.code, 1000);
