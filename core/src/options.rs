@@ -4,7 +4,7 @@
 //! use wsguard::options::{Auth, EventOptions, Options, RateLimit, TokenEntry};
 //! use wsguard::serde_json::json;
 //!
-//! let alice = TokenEntry { token: Some("change-me".into()), sha256: None, user: "alice".into() };
+//! let alice = TokenEntry::new("change-me", "alice");
 //! let mut options = Options::new(["https://app.example"], Auth::Tokens(vec![alice]));
 //! options.rate_limit = Some(RateLimit { per_second: 5.0, ..RateLimit::default() });
 //! let schema = json!({"type": "object", "properties": {"text": {"type": "string", "maxLength": 500}}});
