@@ -13,19 +13,21 @@ MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ready structure hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
+.PHONY: help demo test ready structure feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
         demo-test packages removals removals-check chaos abi sanitize install python node
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
 demo:
-	cargo build --release --locked -p wsguard-demo
-	$(TARGET)/release/wsguard-demo
+	cargo build --locked -p wsguard-demo
+	$(TARGET)/debug/wsguard-demo
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
-test: unit hosts scenarios faults proxy browser demo-test abi python node
+# Every part; one alone is `make scenarios`, `make python` and so on (tests/README.md says what each proves).
+test:
+	python3 tests/all.py
 
 unit:
 	cargo test --workspace --locked --quiet
@@ -121,6 +123,11 @@ fmt-check:
 # Which modules may import which.
 structure:
 	python3 tests/structure.py
+	python3 tests/feature_set.py
+
+# After a change of dependencies: one set of features for each, whatever is built.
+feature-set:
+	python3 tests/feature_set.py --write
 
 lint:
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

@@ -12,7 +12,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CRATES = ["core/proto"]
+CRATES = ["core", "core/proto"]
 FORBIDDEN_CRATES = {"tokio", "mio", "rustls", "socket2", "nix", "rustix", "tracing", "libc"}
 FORBIDDEN_WORDS = re.compile(
     r"std::(?:fs|thread|process|env|os)\b|std::net::(?:Tcp|Udp|ToSocket)|\bSystemTime\b|\bInstant\b|\bsleep\b")
@@ -84,10 +84,15 @@ def resolve(module, path, known):
 
 
 def graph(source):
-    """Module -> the modules that it imports. A folder's own file and its parts count as one here: it is their table of contents."""
+    """Module -> the modules that it imports, and those it is made of.
+
+    A part may import its folder's own file, which is the table of contents; whoever imports the folder imports all its parts.
+    """
     known = modules(source)
     edges = {}
     for module, text in known.items():
+        if module and module[:-1] in known:
+            edges.setdefault(module[:-1], set()).add(module)
         for path in targets(text):
             other = resolve(module, path, known)
             if other is not None and other != module[:len(other)] and module != other[:len(module)]:

@@ -242,7 +242,7 @@ impl NativeServer {
         let number = self.with(env, |server| match server.disconnect_user(&user) {
             // What it told before its end may still be on its way to a handler.
             Err(Error::Stopped) => Ok(u64::MAX),
-            result => result.map(|()| server.last_revocation()),
+            result => result,
         })?;
         let withheld = self.inbox.reveal_user(&user).map(|connections| connections.to_string());
         self.inbox.disconnected(&user, number);

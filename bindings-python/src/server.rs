@@ -274,12 +274,12 @@ impl Server {
             let mut revoked = lock(&run.revoked);
             let done = run.handle.disconnect_user(user);
             // Nobody is let in behind the end: whoever was is over, and messages may still wait for a coroutine.
-            revoked.note(user, if done.is_ok() { run.handle.last_revocation() } else { u64::MAX });
+            revoked.note(user, *done.as_ref().unwrap_or(&u64::MAX));
             done
         };
         let conns = lock(&run.connections).of_user(py, user);
         conns.iter().try_for_each(|conn| Work::end(conn, Some((1008, "session revoked"))))?;
-        done.map_err(|error| errors::of_core(py, &error))
+        done.map(drop).map_err(|error| errors::of_core(py, &error))
     }
 
     fn reload_tls(&self, py: Python<'_>) -> PyResult<()> {

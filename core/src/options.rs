@@ -11,9 +11,7 @@
 //! options.events.insert("say".into(), EventOptions { schema: Some(schema), ..EventOptions::default() });
 //! ```
 
-pub use wsguard_proto::auth::{JwtOptions, OneOrMany, TokenEntry};
-pub use wsguard_proto::config::{
-    Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit,
-    TlsOptions, TlsVersion,
+pub use wsguard_proto::options::{
+    Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnViolation, OneOrMany,
+    Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
 };
-pub use wsguard_proto::contract::{EventOptions, JsonLimits};

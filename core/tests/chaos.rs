@@ -404,7 +404,7 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
         15 => server.refuse(conn, "any"),
         16..18 => server.pause(conn),
         18..20 => server.resume(conn),
-        20 if dice.one_in(4) => server.disconnect_user(&format!("user-{}", dice.roll(4))),
+        20 if dice.one_in(4) => server.disconnect_user(&format!("user-{}", dice.roll(4))).map(drop),
         21 => match known.late.lock().unwrap().pop() {
             Some(ticket) => server.answer(ticket, accept("late", None)),
             None => Ok(()),

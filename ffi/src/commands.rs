@@ -224,10 +224,7 @@ exports! {
     pub fn wsg_server_disconnect_user(server: *mut ServerHandle, user: *const c_char, user_len: usize) -> Status {
         let user = named(user, user_len)?;
         let running = running(server)?;
-        running.peers.close_user(user, || {
-            running.commands.disconnect_user(user)?;
-            Ok::<_, Error>(running.commands.last_revocation())
-        })?;
+        running.peers.close_user(user, || running.commands.disconnect_user(user))?;
         Ok(Status::Ok)
     }
 

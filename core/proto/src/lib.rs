@@ -7,7 +7,6 @@
 #![deny(missing_docs)]
 
 pub mod auth;
-mod base64;
 pub mod bucket;
 pub mod client_ip;
 pub mod codec;
@@ -21,6 +20,7 @@ pub mod host_header;
 pub mod inbox;
 pub mod limits;
 pub mod lock;
+pub mod options;
 pub mod origin;
 pub mod outgoing;
 mod pathlike;

@@ -3,14 +3,16 @@
 //! Between the moment a peer is let in (the application answers, a token or JWT is checked) and the moment its connection
 //! is open there is no connection that could be closed. So a grant takes the number of the last revocation with it, a
 //! revocation has the next number, and the later number wins: [`Grant::holds`] is asked when the connection opens, and the
-//! shards close what is open with an older number. A revocation is remembered while a grant older than it is under way.
+//! shards close what is open with an older number. A revocation is remembered while a grant older than it is under way; a call
+//! costs O(log n) of the users that are, and each of them has one place, however often it is revoked.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use crate::auth::check_user;
 use crate::lock::lock;
 
-/// Revocations remembered at once. Beyond it the oldest are forgotten, and grants as old as those hold for nobody.
+/// Users remembered at once. Beyond it the oldest revocations are forgotten, and grants as old as those hold for nobody.
 const MAX_REMEMBERED: usize = 65_536;
 
 #[derive(Debug, Default)]
@@ -21,8 +23,8 @@ struct State {
     under_way: BTreeMap<u64, usize>,
     /// The last revocation of each user that a grant under way does not know of.
     revoked: HashMap<Arc<str>, u64>,
-    /// The same, oldest first, with those that a later one of the user has replaced.
-    order: VecDeque<(u64, Arc<str>)>,
+    /// The same by number: however often a user is revoked, it has one place.
+    order: BTreeMap<u64, Arc<str>>,
     /// Everything up to this number may have been forgotten too early.
     forgotten: u64,
 }
@@ -57,27 +59,27 @@ impl Revocations {
         let mut state = lock(&self.0);
         state.last += 1;
         let number = state.last;
-        if state.under_way.is_empty() {
+        // A text that names no user has no grant either: what is remembered is bounded in bytes, too.
+        if state.under_way.is_empty() || check_user(user).is_err() {
             return number;
         }
         let user: Arc<str> = user.into();
-        state.revoked.insert(Arc::clone(&user), number);
-        state.order.push_back((number, user));
+        if let Some(before) = state.revoked.insert(Arc::clone(&user), number) {
+            state.order.remove(&before);
+        }
+        state.order.insert(number, user);
         if state.order.len() > MAX_REMEMBERED {
-            state.forgotten = state.order.front().map_or(0, |(number, _)| *number);
-            state.forget_first();
+            state.forgotten = state.forget_first().unwrap_or(0);
         }
         number
     }
 }
 
 impl State {
-    fn forget_first(&mut self) {
-        if let Some((number, user)) = self.order.pop_front()
-            && self.revoked.get(&user) == Some(&number)
-        {
-            self.revoked.remove(&user);
-        }
+    fn forget_first(&mut self) -> Option<u64> {
+        let (number, user) = self.order.pop_first()?;
+        self.revoked.remove(&user);
+        Some(number)
     }
 }
 
@@ -110,7 +112,7 @@ impl Drop for Grant {
             }
         }
         let oldest = state.under_way.first_key_value().map_or(state.last, |(number, _)| *number);
-        while state.order.front().is_some_and(|(number, _)| *number <= oldest) {
+        while state.order.first_key_value().is_some_and(|(number, _)| *number <= oldest) {
             state.forget_first();
         }
     }
@@ -120,6 +122,7 @@ impl Drop for Grant {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::VecDeque;
 
     #[test]
     fn the_later_call_wins() {
@@ -145,13 +148,25 @@ mod tests {
         let third = revocations.grant();
         revocations.revoke("bob");
         drop(first);
-        assert_eq!(lock(&revocations.0).order.len(), 11);
+        assert_eq!(lock(&revocations.0).order.len(), 2);
         drop(second);
         assert_eq!(lock(&revocations.0).order.len(), 1);
         assert!(third.holds("alice") && !third.holds("bob"));
         drop(third);
         let state = lock(&revocations.0);
         assert!(state.order.is_empty() && state.revoked.is_empty() && state.under_way.is_empty());
+    }
+
+    #[test]
+    fn whoever_is_revoked_again_and_again_has_one_place() {
+        let revocations = Arc::new(Revocations::default());
+        let (of_alice, of_bob) = (revocations.grant(), revocations.grant());
+        for _ in 0..2 * MAX_REMEMBERED {
+            revocations.revoke("alice");
+        }
+        revocations.revoke(&"x".repeat(1 << 20));
+        assert_eq!(lock(&revocations.0).order.len(), 1);
+        assert!(!of_alice.holds("alice") && of_bob.holds("bob"));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::arena::{Span, growth, kept_bytes};
 use super::ids::ConnectionId;
-use super::shared::Shared;
-use super::tickets::{Place, TicketId};
+use super::inbox::{Inbox, Taken};
+use super::tickets::{Permit, TicketId};
 use crate::raw_json::RawJson;
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::{Ending, Message};
@@ -21,7 +22,7 @@ pub struct Upgrade {
     /// What the peer sent.
     pub request: UpgradeRequest,
     /// Its place among `max_pending_auth`: given back when the application has let this go, and the peer is answered.
-    pub(super) _place: Arc<Place>,
+    pub(super) _permit: Arc<Permit>,
 }
 
 /// A connection that was authenticated and upgraded.
@@ -42,8 +43,8 @@ pub struct Open {
     pub subprotocol: Option<Box<str>>,
     /// When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `accept` said. `None` when it does not end.
     pub expires_at_ms: Option<u64>,
-    /// The revocation that was the last when it was let in: what
-    /// [`ServerHandle::last_revocation`](super::ServerHandle::last_revocation) counts.
+    /// The last revocation when it was let in, by the numbers that
+    /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
     pub granted: u64,
 }
 
@@ -68,7 +69,7 @@ pub struct JsonMessage<'b> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Close<'b> {
-    /// Which.
+    /// The connection.
     pub conn: ConnectionId,
     /// The close code: ours when we closed, else the peer's; 1005 for an empty close frame, 1006 when it broke.
     pub code: u16,
@@ -132,19 +133,6 @@ impl Event<'_> {
     }
 }
 
-/// A range of an arena: an arena may outgrow 4 GiB, one message does not.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: usize,
-    len: u32,
-}
-
-impl Span {
-    fn range(self) -> core::ops::Range<usize> {
-        self.start..self.start + self.len as usize
-    }
-}
-
 /// The length of a part that is absent.
 const ABSENT: u32 = u32::MAX;
 
@@ -205,37 +193,25 @@ pub struct EventBatch {
     /// What its events need that are no messages.
     pub(super) others: usize,
     policy: Option<Arc<Policy>>,
-    /// The server whose events an application's batch holds; a shard's own batch has none.
+    /// The inbox that the application's batch takes room of; a shard's own batch has none.
     home: Home,
     /// The [`kind`]s that it holds.
     pub(super) kinds: u8,
     /// Handshakes that ask in it.
     pub(super) upgrades: usize,
-    /// Which batch of its shard this is; counts up.
+    /// The number of the batch on its shard, counted from 1; 0 once it was let go.
     pub(super) sequence: u64,
     pub(super) shard: usize,
 }
 
 /// Where an application's batch gives its room back.
 #[derive(Clone, Debug, Default)]
-struct Home(Option<Arc<Shared>>);
+struct Home(Option<Arc<Inbox>>);
 
 impl Drop for EventBatch {
     fn drop(&mut self) {
         self.release();
     }
-}
-
-/// How much of a buffer that held `used` bytes is kept for the next batch: what a steady load needs again is not freed
-/// in between, what a burst needed is.
-pub(super) fn kept_bytes(used: usize) -> usize {
-    (2 * used).clamp(1 << 20, 8 << 20)
-}
-
-/// What a buffer of `capacity` grows by, at least, so that `more` fits: by a quarter, so that what `max_inbox_bytes` counts
-/// and what is held stay close.
-fn growth(capacity: usize, len: usize, more: usize) -> Option<usize> {
-    (capacity - len < more).then(|| more.max(capacity / 4).max(4096))
 }
 
 impl EventBatch {
@@ -252,10 +228,10 @@ impl EventBatch {
         batch
     }
 
-    /// Swaps the events of a shard's own batch into this one, which is empty, for the application of `server`.
-    pub(super) fn swap(&mut self, own: &mut Self, server: &Arc<Shared>) {
-        if !self.home.0.as_ref().is_some_and(|home| Arc::ptr_eq(home, server)) {
-            self.home = Home(Some(Arc::clone(server)));
+    /// Swaps the events of a shard's own batch into this one, which is empty, for the application that owns `inbox`.
+    pub(super) fn swap(&mut self, own: &mut Self, inbox: &Arc<Inbox>) {
+        if !self.home.0.as_ref().is_some_and(|home| Arc::ptr_eq(home, inbox)) {
+            self.home = Home(Some(Arc::clone(inbox)));
             self.policy = own.policy.clone();
         }
         core::mem::swap(self, own);
@@ -265,10 +241,24 @@ impl EventBatch {
     /// The application is done with what it holds.
     pub(super) fn release(&mut self) {
         let home = self.home.0.take();
-        if let Some(server) = &home {
-            server.release(self);
+        if let Some(inbox) = &home {
+            self.release_to(inbox);
         }
         self.home = Home(home);
+    }
+
+    /// Empties it, and gives its room back to `inbox`.
+    pub(super) fn release_to(&mut self, inbox: &Inbox) {
+        let (shard, sequence, taken) = (self.shard, self.sequence, self.taken());
+        if sequence > 0 {
+            self.sequence = 0;
+            inbox.release(shard, sequence, taken, || self.clear());
+        }
+    }
+
+    /// What it takes of the inbox.
+    pub(super) fn taken(&self) -> Taken {
+        Taken { bytes: self.bytes(), others: self.others, upgrades: self.upgrades }
     }
 
     /// How many events it holds.
@@ -362,7 +352,7 @@ impl EventBatch {
             self.text.reserve_exact(more);
         }
         self.text.push_str(text);
-        Span { start, len: text.len() as u32 }
+        Span { start, len: text.len() }
     }
 
     fn keep_binary(&mut self, bytes: &[u8]) -> Span {
@@ -371,7 +361,7 @@ impl EventBatch {
             self.binary.reserve_exact(more);
         }
         self.binary.extend_from_slice(bytes);
-        Span { start, len: bytes.len() as u32 }
+        Span { start, len: bytes.len() }
     }
 
     fn push(&mut self, kind: u8, record: Record) {
@@ -427,10 +417,10 @@ impl EventBatch {
                 let start = self.text.len();
                 let event = match envelope.index {
                     Some(_) => ABSENT,
-                    None => self.keep_text(&envelope.event).len,
+                    None => self.keep_text(&envelope.event).len as u32,
                 };
-                let data = self.keep_text(envelope.data).len;
-                let id = envelope.id.map_or(ABSENT, |id| self.keep_text(id).len);
+                let data = self.keep_text(envelope.data).len as u32;
+                let id = envelope.id.map_or(ABSENT, |id| self.keep_text(id).len as u32);
                 let parts = Parts { start, event, data, id };
                 let (index, bytes, status) = (envelope.index, text.len() as u32, envelope.status);
                 Record::Message { conn, index, parts, bytes, status }
@@ -506,7 +496,7 @@ mod tests {
             peer_certificate: None,
         };
         let (ticket, _answered) = Arc::new(super::super::tickets::Tickets::default()).issue(1, None).unwrap();
-        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _place: ticket.place() });
+        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let open = Open {
             conn: ConnectionId::from_u64(1),

@@ -1,100 +1,26 @@
-//! Accepting: in one place, in bounded portions, handed to the least loaded shard.
+//! The accept loop: it accepts in bounded portions and hands each connection to the least loaded shard.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[cfg(not(target_os = "linux"))]
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 #[cfg(unix)]
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
+use super::accepted::{Accepted, UnregisteredSocket};
+use super::balance;
 use super::bind::Listening;
 use super::caught::said;
-use super::commands::{Command, CommandBuffer};
-use super::opening;
-use super::shared::{Life, Shared};
-use super::stream::Socket;
+use super::state::{Life, ServerState};
 use wsguard_proto::config::Listen;
-use wsguard_proto::time::Moment;
 
 /// Connections accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting rests when the process is out of file descriptors or memory (THREATS S3).
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// A request that is longer is not read before the runtime watches the socket.
-const FIRST_READ_BYTES: usize = 2048;
-
-/// A socket that no runtime watches yet, or any more.
-#[derive(Debug)]
-pub(super) enum Fresh {
-    Tcp(std::net::TcpStream),
-    #[cfg(unix)]
-    Unix(std::os::unix::net::UnixStream),
-}
-
-impl Fresh {
-    /// The socket, registered with the runtime of this thread.
-    pub(super) fn arrive(self) -> io::Result<Socket> {
-        match self {
-            Fresh::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
-            #[cfg(unix)]
-            Fresh::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
-        }
-    }
-
-    /// The socket, taken from the runtime.
-    pub(super) fn depart(socket: Socket) -> io::Result<Self> {
-        match socket {
-            Socket::Tcp(tcp) => tcp.into_std().map(Fresh::Tcp),
-            #[cfg(unix)]
-            Socket::Unix(unix) => unix.into_std().map(Fresh::Unix),
-        }
-    }
-
-    /// Reads what is there already, up to `most` bytes; 0: the peer has ended its side.
-    pub(super) fn read(&self, into: &mut Vec<u8>, most: usize) -> io::Result<usize> {
-        let mut piece = [0; FIRST_READ_BYTES];
-        let piece = &mut piece[..most.min(FIRST_READ_BYTES)];
-        let len = match self {
-            Fresh::Tcp(tcp) => (&*tcp).read(piece)?,
-            #[cfg(unix)]
-            Fresh::Unix(unix) => (&*unix).read(piece)?,
-        };
-        into.extend_from_slice(&piece[..len]);
-        Ok(len)
-    }
-
-    /// Sends an answer and closes. The buffer of a socket that has sent nothing else holds any answer of ours.
-    pub(super) fn end_with(self, answer: &[u8]) -> io::Result<()> {
-        match self {
-            // One segment carries the answer and the end: the peer is woken once.
-            #[cfg(target_os = "linux")]
-            Fresh::Tcp(tcp) => {
-                use rustix::net::{SendFlags, send};
-                send(tcp, answer, SendFlags::MORE | SendFlags::NOSIGNAL).map(drop).map_err(Into::into)
-            }
-            #[cfg(not(target_os = "linux"))]
-            Fresh::Tcp(tcp) => (&tcp).write_all(answer),
-            #[cfg(unix)]
-            Fresh::Unix(unix) => (&unix).write_all(answer),
-        }
-    }
-}
-
-/// An accepted connection.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) socket: Fresh,
-    /// `None`: a Unix socket.
-    pub(super) peer: Option<IpAddr>,
-    pub(super) at: Moment,
-    /// What another server has read from it, where one accepted it: that one may still hold the socket, too.
-    pub(super) received: Option<Vec<u8>>,
-}
 
 enum Listener {
     /// Watched as a stream, which can wait for a call of ours: a `TcpListener` would register whatever it accepts.
@@ -134,23 +60,23 @@ impl Listener {
         TcpListener::from_std(listener).map(Listener::Tcp)
     }
 
-    async fn accept(&self) -> io::Result<(Fresh, Option<IpAddr>)> {
+    async fn accept(&self) -> io::Result<(UnregisteredSocket, Option<IpAddr>)> {
         match self {
             #[cfg(target_os = "linux")]
             Listener::Tcp(listener) => {
                 let (tcp, peer) = listener.async_io(tokio::io::Interest::READABLE, || accept_tcp(listener)).await?;
-                Ok((Fresh::Tcp(tcp), Some(peer.ip())))
+                Ok((UnregisteredSocket::Tcp(tcp), Some(peer.ip())))
             }
             #[cfg(not(target_os = "linux"))]
             Listener::Tcp(listener) => {
                 let (tcp, peer) = listener.accept().await?;
                 tcp.set_nodelay(true)?;
-                Ok((Fresh::Tcp(tcp.into_std()?), Some(peer.ip())))
+                Ok((UnregisteredSocket::Tcp(tcp.into_std()?), Some(peer.ip())))
             }
             #[cfg(unix)]
             Listener::Unix(listener) => {
                 let (unix, _) = listener.accept().await?;
-                Ok((Fresh::Unix(unix.into_std()?), None))
+                Ok((UnregisteredSocket::Unix(unix.into_std()?), None))
             }
         }
     }
@@ -164,7 +90,13 @@ fn accept_tcp(listener: &TcpStream) -> io::Result<(std::net::TcpStream, SocketAd
     Ok((socket.into(), peer))
 }
 
-pub(super) async fn accept_from(shared: Arc<Shared>, listener: Listening) {
+/// Accepts until the server stops. `open_here` takes the connections for which this shard, `own_shard`, has the least load.
+pub(super) async fn accept_from(
+    state: &ServerState,
+    own_shard: usize,
+    listener: Listening,
+    open_here: impl Fn(Accepted),
+) {
     let listener = match listener {
         Listening::Tcp(listener) => Listener::watch(listener),
         #[cfg(unix)]
@@ -175,13 +107,15 @@ pub(super) async fn accept_from(shared: Arc<Shared>, listener: Listening) {
         Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
     // One that the process was started with is its giver's, who may go on with it.
-    let _own = (!matches!(shared.policy.listen, Listen::Fd(_))).then(|| Own(&listener));
+    let _own = (!matches!(state.policy.listen, Listen::Fd(_))).then(|| Own(&listener));
     let (mut turn, mut fails) = (0, false);
-    while shared.life() < Life::Stopped {
+    while state.life() < Life::Stopped {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 fails = false;
-                hand_over(&shared, socket, peer);
+                let (shard, load) = balance::least_loaded(state);
+                let accepted = Accepted { socket, peer, at: state.clock.now(), received: None, load };
+                if shard == own_shard { open_here(accepted) } else { balance::post(state, shard, accepted) }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -206,40 +140,4 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
-}
-
-fn hand_over(shared: &Arc<Shared>, socket: Fresh, peer: Option<IpAddr>) {
-    let shard = least_loaded(shared);
-    let accepted = Accepted { socket, peer, at: shared.clock.now(), received: None };
-    if shard == 0 {
-        count_towards(shared, 0);
-        tokio::spawn(opening::open(Arc::clone(shared), 0, accepted));
-    } else {
-        post(shared, shard, accepted);
-    }
-}
-
-/// Takes over a TCP connection that another server accepted and read the request head of.
-pub(super) fn adopt(shared: &Arc<Shared>, tcp: std::net::TcpStream, received: Vec<u8>) -> io::Result<()> {
-    let peer = Some(tcp.peer_addr()?.ip());
-    tcp.set_nonblocking(true)?;
-    tcp.set_nodelay(true)?;
-    let accepted = Accepted { socket: Fresh::Tcp(tcp), peer, at: shared.clock.now(), received: Some(received) };
-    post(shared, least_loaded(shared), accepted);
-    Ok(())
-}
-
-fn least_loaded(shared: &Shared) -> usize {
-    let loads = shared.shards.iter().map(|remote| remote.load.load(Ordering::Relaxed));
-    loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(shard, _)| shard)
-}
-
-fn count_towards(shared: &Shared, shard: usize) {
-    shared.shards[shard].load.fetch_add(1, Ordering::Relaxed);
-}
-
-fn post(shared: &Shared, shard: usize, accepted: Accepted) {
-    count_towards(shared, shard);
-    let adopt = Command::Adopt(Box::new(accepted));
-    shared.shards[shard].post(|buffer: &mut CommandBuffer| buffer.commands.push(adopt));
 }

@@ -1,15 +1,25 @@
 //! The driver: sockets, threads and the clock around the pure layer. It decides nothing that a peer could notice; it
 //! moves bytes, keeps time and carries events and commands across threads.
 
+mod accepted;
+mod arena;
+mod balance;
 mod bind;
 mod caught;
 mod clock;
 mod commands;
 mod compile;
+mod cork;
 mod events;
+mod handle;
 mod ids;
+mod inbox;
+mod inbox_shares;
+mod inline;
+mod level;
 mod listener;
 mod log;
+mod mailbox;
 mod notices;
 mod opening;
 mod outbox;
@@ -17,25 +27,30 @@ mod revoked;
 mod server;
 mod session;
 mod shard;
-mod shared;
-mod sink;
+mod shard_events;
+mod slot_guard;
+mod socket;
+mod state;
 mod stats;
 mod stream;
+mod threads;
 mod tickets;
 mod tls;
+mod wake;
 
-pub use commands::{Cork, KeptInbox, Sent, ServerHandle};
 pub use compile::compile;
+pub use cork::Cork;
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
+pub use handle::{KeptInbox, Sent, ServerHandle};
 pub use ids::{ConnectionId, ConnectionMap};
+pub use inline::{Handled, Inline, InlineMessage, Replies};
 #[cfg(feature = "stderr-log")]
 pub use log::log_to_stderr;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};
-pub use shared::Wake;
-pub use sink::{Handled, Inline, InlineMessage, Replies};
 pub use stats::Stats;
 pub use tickets::{Accept, Decision, TicketId};
+pub use wake::Wake;
 
 /// What a server would say of this `tls` at its start.
 #[cfg(test)]

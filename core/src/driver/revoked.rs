@@ -19,8 +19,8 @@ pub struct RevokedUsers {
 }
 
 impl RevokedUsers {
-    /// Notes that `user` was disconnected; `number` is [`last_revocation`](super::ServerHandle::last_revocation) behind the call,
-    /// or `u64::MAX` where the server has ended.
+    /// Notes that `user` was disconnected; `number` is what
+    /// [`disconnect_user`](super::ServerHandle::disconnect_user) returned, or `u64::MAX` where the server has ended.
     pub fn note(&mut self, user: &str, number: u64) {
         if user.len() > MAX_USER_BYTES {
             return;

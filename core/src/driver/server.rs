@@ -1,36 +1,29 @@
 //! A server: its threads, its events, and the loop for applications that have none of their own.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::thread::{Builder as ThreadBuilder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::task::unconstrained;
-
-use super::bind::{Bound, Listening, SocketFile};
+use super::bind::{Bound, SocketFile};
 use super::caught::{caught, said};
-use super::commands::{Command, ServerHandle};
 use super::compile::{compile, threads};
 use super::events::{Event, EventBatch};
-use super::listener::accept_from;
+use super::handle::ServerHandle;
+use super::inline::Inline;
 use super::log::guard_panics;
-use super::shard::{self, Shard, carry_out};
-use super::shared::{Life, Shared, Wake};
-use super::sink::Inline;
+use super::state::{Life, ServerState};
+use super::threads::start_threads;
 use super::tickets::Decision;
 use super::tls;
+use super::wake::Wake;
 use crate::error::Error;
 use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::lock::lock;
 
-/// Turns that handshakes have to be refused in when their shard ends.
-const LAST_TURNS: usize = 4;
-
 /// Wakes a thread that waits in [`Events::next`], or the task that has asked in [`Events::poll_next`].
 #[derive(Clone, Default)]
-struct Bell {
+struct Notifier {
     inner: Arc<(Mutex<Ringing>, Condvar)>,
 }
 
@@ -40,7 +33,7 @@ struct Ringing {
     task: Option<Waker>,
 }
 
-impl Wake for Bell {
+impl Wake for Notifier {
     fn wake(&self) {
         let mut ringing = lock(&self.inner.0);
         ringing.rang = true;
@@ -53,7 +46,7 @@ impl Wake for Bell {
     }
 }
 
-impl Bell {
+impl Notifier {
     /// Waits until it rings; `false`: the deadline came first.
     fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut ringing = lock(&self.inner.0);
@@ -132,156 +125,19 @@ impl Builder {
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
-        let bell = Bell::default();
-        let wake = self.wake.unwrap_or_else(|| Box::new(bell.clone()));
-        let shared = Arc::new(Shared::new(policy, tls, self.inline, wake, is_public));
-        let threads = start_threads(&shared, listeners)?;
-        let events = Events { shared: Arc::clone(&shared), bell, turn: 0 };
-        Ok(Server { handle: ServerHandle { shared }, events, threads, addresses, _socket_file: socket_file })
-    }
-}
-
-/// Starts every shard, and waits until all of them run. An error leaves none behind.
-fn start_threads(shared: &Arc<Shared>, mut listeners: Vec<Listening>) -> Result<Vec<JoinHandle<()>>, Error> {
-    let alive = Arc::new(AtomicUsize::new(shared.shards.len()));
-    let (ready, started) = mpsc::channel();
-    let mut threads = Vec::new();
-    let mut outcome = Ok(());
-    for index in 0..shared.shards.len() {
-        let (shared, alive, ready) = (Arc::clone(shared), Arc::clone(&alive), ready.clone());
-        let listeners = if index == 0 { core::mem::take(&mut listeners) } else { Vec::new() };
-        let run = move || {
-            guard_panics(true);
-            let mut end = ShardEnd { shared: Arc::clone(&shared), alive, index, ended_well: false };
-            end.ended_well = caught(|| run_shard(&shared, index, listeners, ready)).unwrap_or(false);
-        };
-        match ThreadBuilder::new().name(format!("wsguard-{index}")).spawn(run) {
-            Ok(thread) => threads.push(thread),
-            Err(error) => {
-                outcome = Err(error);
-                break;
-            }
-        }
-    }
-    drop(ready);
-    for _ in &threads {
-        let began = started.recv().unwrap_or_else(|_| Err(std::io::Error::other("a shard ended at once")));
-        outcome = outcome.and(began);
-    }
-    if let Err(error) = outcome {
-        for remote in &shared.shards {
-            remote.post(|commands| commands.commands.push(Command::Stop));
-        }
-        for thread in threads {
-            let _ = thread.join();
-        }
-        return Err(Error::Start(error));
-    }
-    Ok(threads)
-}
-
-/// The end of a shard's thread, however it came: the last one ends the server, and one that died ends it at once.
-struct ShardEnd {
-    shared: Arc<Shared>,
-    alive: Arc<AtomicUsize>,
-    index: usize,
-    ended_well: bool,
-}
-
-impl Drop for ShardEnd {
-    fn drop(&mut self) {
-        self.shared.shards[self.index].close();
-        if !self.ended_well {
-            self.shared.fail(self.index);
-        }
-        if self.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Handshakes that still waited went with their shards.
-            self.shared.tickets.close();
-            self.shared.advance(Life::Stopped);
-            self.shared.wake_at_once();
-        }
-    }
-}
-
-/// A task without which its shard is of no use: its end, or its panic, ends the shard.
-struct Vital(Arc<Shared>, usize);
-
-impl Vital {
-    async fn run(self, task: impl Future<Output = ()>) {
-        task.await;
-    }
-}
-
-impl Drop for Vital {
-    fn drop(&mut self) {
-        let remote = &self.0.shards[self.1];
-        remote.lost_a_task.store(true, Ordering::Release);
-        remote.commands_arrived.notify_one();
-    }
-}
-
-/// Runs a shard to its end; `false`: it died.
-fn run_shard(
-    shared: &Arc<Shared>,
-    index: usize,
-    listeners: Vec<Listening>,
-    ready: mpsc::Sender<std::io::Result<()>>,
-) -> bool {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let _ = ready.send(Err(error));
-            return true;
-        }
-    };
-    shard::install(Shard::new(Arc::clone(shared), index));
-    let _ = caught(|| runtime.block_on(work(shared, index, listeners, ready)));
-    let ended_well = shard::has_stopped();
-    // Sockets go with the shard, before the runtime they are registered with.
-    let _ = caught(shard::remove);
-    let _ = caught(|| drop(runtime));
-    ended_well
-}
-
-async fn work(shared: &Arc<Shared>, index: usize, listeners: Vec<Listening>, ready: mpsc::Sender<std::io::Result<()>>) {
-    let vital = || Vital(Arc::clone(shared), index);
-    // `unconstrained`: the runtime's budget of a turn is meant for tasks of one connection each. These work for all of them and
-    // bound their own turns.
-    tokio::spawn(unconstrained(vital().run(shard::run_connections())));
-    tokio::spawn(unconstrained(vital().run(shard::run_timers())));
-    tokio::spawn(unconstrained(vital().run(shard::wake_application())));
-    for listener in listeners {
-        tokio::spawn(vital().run(accept_from(Arc::clone(shared), listener)));
-    }
-    let _ = ready.send(Ok(()));
-    // Whoever waits for all shards must not wait for this one any more, should another die before it has said so.
-    drop(ready);
-    let remote = &shared.shards[index];
-    loop {
-        remote.commands_arrived.notified().await;
-        let goes_on = unconstrained(async { carry_out() }).await;
-        if !goes_on || remote.lost_a_task.load(Ordering::Acquire) {
-            return refuse_who_waits(shared).await;
-        }
-        if remote.has_commands() {
-            // An application that never stops speaking keeps neither sockets nor timers from their turn.
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// The last thing a shard does: handshakes that wait for the application are answered, and not just dropped.
-async fn refuse_who_waits(shared: &Shared) {
-    shared.tickets.close();
-    for _ in 0..LAST_TURNS {
-        tokio::task::yield_now().await;
+        let notifier = Notifier::default();
+        let wake = self.wake.unwrap_or_else(|| Box::new(notifier.clone()));
+        let state = Arc::new(ServerState::new(policy, tls, self.inline, wake, is_public));
+        let threads = start_threads(&state, listeners)?;
+        let events = Events { state: Arc::clone(&state), notifier, turn: 0 };
+        Ok(Server { handle: ServerHandle { state }, events, threads, addresses, _socket_file: socket_file })
     }
 }
 
 /// The events of a server, for one consumer.
 pub struct Events {
-    shared: Arc<Shared>,
-    bell: Bell,
+    state: Arc<ServerState>,
+    notifier: Notifier,
     turn: usize,
 }
 
@@ -305,24 +161,24 @@ pub enum Next {
 impl Events {
     /// Fills `batch` with the next events. What it held before is let go: the application is done with it.
     ///
-    /// Waits at most `patience`; `None` waits for ever.
-    pub fn next(&mut self, batch: &mut EventBatch, patience: Option<Duration>) -> Next {
+    /// Waits at most `timeout`; `None` waits for ever.
+    pub fn next(&mut self, batch: &mut EventBatch, timeout: Option<Duration>) -> Next {
         batch.release();
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            let stopped = self.shared.life() == Life::Stopped;
+            let stopped = self.state.life() == Life::Stopped;
             if self.take(batch) {
                 return Next::Events;
             }
             if stopped {
                 return Next::Stopped;
             }
-            self.shared.application_waits();
-            // Between the look and the mark events may have come that saw nobody waiting.
+            self.state.waker.application_waits();
+            // Events may have arrived between the look above and the mark that the application waits; look again.
             if self.take(batch) {
                 return Next::Events;
             }
-            if self.shared.life() != Life::Stopped && !self.bell.wait(deadline) {
+            if self.state.life() != Life::Stopped && !self.notifier.wait(deadline) {
                 return Next::Nothing;
             }
         }
@@ -333,7 +189,7 @@ impl Events {
     /// A server that was built with a [`Wake`] of the application's wakes that, and no task.
     pub fn poll_next(&mut self, batch: &mut EventBatch, context: &mut Context<'_>) -> Poll<Next> {
         // Before the look: what comes after it rings.
-        self.bell.watch(context.waker());
+        self.notifier.watch(context.waker());
         match self.next(batch, Some(Duration::ZERO)) {
             Next::Nothing => Poll::Pending,
             next => Poll::Ready(next),
@@ -342,10 +198,10 @@ impl Events {
 
     /// Takes a batch of any shard, in turn.
     fn take(&mut self, batch: &mut EventBatch) -> bool {
-        let shards = self.shared.shards.len();
+        let shards = self.state.shards.len();
         for _ in 0..shards {
             self.turn = (self.turn + 1) % shards;
-            if self.shared.take_events(self.turn, batch) {
+            if self.state.take_events(self.turn, batch) {
                 return true;
             }
         }
@@ -356,7 +212,7 @@ impl Events {
 impl Drop for Events {
     fn drop(&mut self) {
         // Nobody is left to ask (THREATS A4), nor to take what came.
-        self.shared.tickets.close();
+        self.state.tickets.close();
         let mut batch = EventBatch::new();
         while self.take(&mut batch) {
             batch.release();

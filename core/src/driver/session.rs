@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ids::ConnectionId;
+use super::inbox_shares::Share;
 use super::outbox::{Outbox, Pool};
-use super::shard::{Place, Share};
+use super::slot_guard::SlotGuard;
 use super::stream::Stream;
 use wsguard_proto::connection::Connection;
 use wsguard_proto::limits::Seat;
@@ -44,7 +45,7 @@ pub(super) struct Session {
     /// Bytes received that no turn had the budget for.
     pub(super) unread: Option<Box<Vec<u8>>>,
     /// Its slot, its rooms, and what the shard's levels count of it.
-    pub(super) place: Place,
+    pub(super) slot: SlotGuard,
     /// TLS still holds bytes that it took.
     pub(super) must_flush: bool,
     /// The socket's write side is ended.
@@ -56,7 +57,7 @@ pub(super) struct Session {
     /// Not read, because the application asked for that.
     pub(super) paused: bool,
     /// Not read, because it is closed once the application has had what came before (the server drains).
-    pub(super) leaves: bool,
+    pub(super) is_draining: bool,
     /// In the shard's list of sessions that commands wrote to.
     pub(super) touched: bool,
 }
@@ -64,7 +65,12 @@ pub(super) struct Session {
 impl Session {
     /// Whether it is not read for reasons of ours.
     pub(super) fn is_held_back(&self) -> bool {
-        self.starved || self.paused || self.leaves
+        self.starved || self.paused || self.is_draining
+    }
+
+    /// Whether bytes were received that no turn has handled.
+    pub(super) fn has_unhandled(&self) -> bool {
+        self.unread.is_some() || self.stream.has_received()
     }
 
     pub(super) fn unsent_bytes(&self) -> usize {

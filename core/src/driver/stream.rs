@@ -1,93 +1,18 @@
-//! One socket, whatever it is made of: TCP or Unix, plain or TLS.
+//! The bytes of one connection: a plain socket, or TLS over it.
 
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
-#[cfg(unix)]
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::socket::Socket;
 use super::tls::TlsStream;
-
-/// A plain socket.
-#[derive(Debug)]
-pub(super) enum Socket {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
-}
-
-impl Socket {
-    /// Waits for bytes or the end.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(tcp) => tcp.ready(Interest::READABLE).await.map(drop),
-            #[cfg(unix)]
-            Socket::Unix(unix) => unix.ready(Interest::READABLE).await.map(drop),
-        }
-    }
-
-    /// Whether the connection is known to be broken, though what came before that is not read yet. What a runtime was told of
-    /// the socket says so; asking costs no call.
-    pub(super) fn is_broken(&self) -> bool {
-        let cx = &mut Context::from_waker(Waker::noop());
-        let ready = match self {
-            Socket::Tcp(tcp) => pin!(tcp.ready(Interest::WRITABLE)).poll(cx),
-            #[cfg(unix)]
-            Socket::Unix(unix) => pin!(unix.ready(Interest::WRITABLE)).poll(cx),
-        };
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_write_closed())
-    }
-}
 
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr, $($variant:path),+) => {
         match $self.get_mut() { $($variant($stream) => $call,)+ }
     };
-}
-
-macro_rules! delegate_socket {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Socket::Tcp($stream) => $call,
-            #[cfg(unix)]
-            Socket::Unix($stream) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        delegate_socket!(self, stream => Pin::new(stream).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        delegate_socket!(self, stream => Pin::new(stream).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate_socket!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate_socket!(self, stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate_socket!(self, stream => Pin::new(stream).poll_shutdown(cx))
-    }
 }
 
 /// A socket as messages see it.
@@ -109,6 +34,11 @@ impl Stream {
             Stream::Plain(socket) => socket.is_broken(),
             Stream::Tls(tls) => tls.socket().is_broken(),
         }
+    }
+
+    /// Whether bytes wait inside that were received, and that a read hands out without asking the socket.
+    pub(super) fn has_received(&self) -> bool {
+        matches!(self, Stream::Tls(tls) if tls.has_plaintext())
     }
 
     /// Whether bytes that were written may still wait inside, as TLS records do.

@@ -58,8 +58,8 @@ fn a_fault_in_a_turn_costs_its_connection_and_nothing_else() {
     let [(lost, _), (other, _)] = opens_and_closes(&mut server, 2)[..] else { unreachable!() };
     handle.join(lost, "room").unwrap();
     handle.join(other, "room").unwrap();
-    let before = handle.shared.shards[0].slots.get(lost.slot()).unwrap();
-    handle.shared.shards[0].post(|buffer| {
+    let before = handle.state.shards[0].slots.get(lost.slot()).unwrap();
+    handle.state.shards[0].post(|buffer| {
         buffer.commands.push(Command::Fault { conn: lost });
         buffer.commands.push(Command::Fault { conn: ConnectionId::from_u64(0) });
     });
@@ -72,7 +72,7 @@ fn a_fault_in_a_turn_costs_its_connection_and_nothing_else() {
     let stats = handle.stats();
     assert_eq!((stats.connections, stats.open, stats.room_memberships, stats.rooms), (1, 1, 1, 1));
     assert_eq!(stats.verdict(Code::Internal), 2);
-    assert_eq!(handle.shared.shards[0].load.load(Ordering::Relaxed), 1);
+    assert_eq!(handle.state.shards[0].load.get(), 1);
     // The slot is used again, by somebody else.
     let _newcomer = connect(&server);
     let (next, _) = opens_and_closes(&mut server, 1)[0];
@@ -89,7 +89,7 @@ fn what_a_turn_leaves_unwritten_is_its_own_connections() {
         clients.push(connect(&server));
         opened.push(opens_and_closes(&mut server, 1)[0].0);
     }
-    handle.shared.shards[0].post(|buffer| buffer.commands.push(Command::Mutter { conn: opened[0] }));
+    handle.state.shards[0].post(|buffer| buffer.commands.push(Command::Mutter { conn: opened[0] }));
     handle.send_text(opened[1], "else").unwrap();
     handle.send_text(opened[0], "then").unwrap();
     for (client, words) in clients.iter_mut().zip([&["mine", "then"][..], &["else"]]) {
@@ -108,7 +108,7 @@ fn one_fault_after_the_other_leaves_nothing_behind_for_the_next() {
     let _clients = (connect(&server), connect(&server));
     let opened = opens_and_closes(&mut server, 2);
     for &(conn, _) in &opened {
-        handle.shared.shards[0].post(|buffer| buffer.commands.push(Command::Fault { conn }));
+        handle.state.shards[0].post(|buffer| buffer.commands.push(Command::Fault { conn }));
         assert_eq!(opens_and_closes(&mut server, 1), [(conn, 1011)]);
     }
     let stats = handle.stats();
@@ -126,9 +126,9 @@ fn a_shard_that_dies_ends_the_server() {
         client.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).unwrap();
     }
     let opened = opens_and_closes(&mut server, 6).into_iter().map(|(conn, _)| conn).collect::<Vec<_>>();
-    let remote = &handle.shared.shards[1];
-    remote.lost_a_task.store(true, Ordering::Release);
-    remote.commands_arrived.notify_one();
+    let mailbox = &handle.state.shards[1];
+    mailbox.lost_a_task.store(true, Ordering::Release);
+    mailbox.commands_arrived.notify_one();
     let mut batch = EventBatch::new();
     let (mut closed, mut messages) = (Vec::new(), 0);
     loop {
@@ -162,9 +162,9 @@ fn a_shard_that_dies_ends_the_server() {
         let _ = client.read_to_end(&mut Vec::new()).unwrap_or_default();
     }
     // A shard that is gone takes nothing and keeps nothing.
-    remote.post(|buffer| buffer.commands.push(Command::Stop));
+    mailbox.post(|buffer| buffer.commands.push(Command::Stop));
     let mut taken = CommandBuffer::default();
-    remote.take_commands(&mut taken);
+    mailbox.take_commands(&mut taken);
     assert!(taken.commands.is_empty());
 }
 

@@ -1,7 +1,7 @@
 //! Tickets: handshakes that wait for the application's answer, each answered exactly once (THREATS A4 to A6).
 //!
-//! A ticket holds one of `max_pending_auth` places until its handshake *and* its request are gone: what the application
-//! has not let go takes memory, even when the peer has left. When all are taken, a newcomer gets the place of an address
+//! A ticket holds one of `max_pending_auth` permits until its handshake *and* its request are gone: what the application
+//! has not let go takes memory, even when the peer has left. When all are taken, a newcomer gets the permit of an address
 //! (IPv6: a /48) that holds at least two more than its own, from the one of its tickets that has waited longest: that
 //! handshake is answered 503. So a few addresses whose handshakes the application cannot answer keep nobody else out.
 
@@ -65,26 +65,26 @@ pub enum Decision {
 pub(super) enum Answer {
     /// The application's decision, and the grant as of when it was given.
     Decided(Decision, Grant),
-    /// Its place went to another address.
+    /// Its permit went to another address.
     Displaced,
 }
 
 /// Tickets of the greediest that are looked at for one that may go.
 const MOST_LOOKS: usize = 64;
 
-/// Who may share one place's fate: an address, an IPv6 /48, or all peers without an address.
+/// Who may share the fate of one permit: an address, an IPv6 /48, or all peers without an address.
 type Holder = Option<AddressKey>;
 
 #[derive(Debug)]
 struct Waiter {
     answer: oneshot::Sender<Answer>,
-    place: Weak<Place>,
+    permit: Weak<Permit>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     answers: HashMap<u64, Waiter>,
-    /// The places that are taken, by ticket.
+    /// The permits that are taken, by ticket.
     taken: HashMap<u64, Holder>,
     /// The same by holder, oldest first.
     holders: HashMap<Holder, BTreeSet<u64>>,
@@ -111,8 +111,8 @@ impl Waiting {
     /// more, whose request takes no memory any more.
     fn one_to_displace(&self, holder: Holder) -> Option<u64> {
         let own = self.holders.get(&holder).map_or(0, BTreeSet::len);
-        let greediest = self.holders.values().max_by_key(|places| places.len())?;
-        let may_go = |id: &&u64| self.answers.get(id).is_some_and(|waiter| waiter.place.strong_count() == 1);
+        let greediest = self.holders.values().max_by_key(|permits| permits.len())?;
+        let may_go = |id: &&u64| self.answers.get(id).is_some_and(|waiter| waiter.permit.strong_count() == 1);
         if greediest.len() < own + 2 { None } else { greediest.iter().take(MOST_LOOKS).find(may_go).copied() }
     }
 }
@@ -123,19 +123,19 @@ pub(super) struct Tickets {
     waiting: Mutex<Waiting>,
 }
 
-/// One of `max_pending_auth` places: held by the handshake and by its request, given back by whichever is last.
-pub(super) struct Place {
+/// One of `max_pending_auth` permits: held by the handshake and by its request, given back by whichever is last.
+pub(super) struct Permit {
     tickets: Arc<Tickets>,
     id: u64,
 }
 
-impl core::fmt::Debug for Place {
+impl core::fmt::Debug for Permit {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_tuple("Place").field(&self.id).finish()
+        f.debug_tuple("Permit").field(&self.id).finish()
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         lock(&self.tickets.waiting).give_back(self.id);
     }
@@ -144,24 +144,24 @@ impl Drop for Place {
 /// A ticket as its handshake holds it; dropping it withdraws the ticket.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    place: Arc<Place>,
+    permit: Arc<Permit>,
 }
 
 impl Ticket {
     pub(super) fn id(&self) -> TicketId {
-        TicketId(self.place.id)
+        TicketId(self.permit.id)
     }
 
-    /// The place, for the request that goes to the application.
-    pub(super) fn place(&self) -> Arc<Place> {
-        Arc::clone(&self.place)
+    /// The permit, for the request that goes to the application.
+    pub(super) fn permit(&self) -> Arc<Permit> {
+        Arc::clone(&self.permit)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         // The sender goes after the lock: it may hold a grant.
-        let forgotten = lock(&self.place.tickets.waiting).answers.remove(&self.place.id);
+        let forgotten = lock(&self.permit.tickets.waiting).answers.remove(&self.permit.id);
         drop(forgotten);
     }
 }
@@ -186,14 +186,14 @@ impl Tickets {
         });
         let id = TicketId::fresh().0;
         waiting.take(id, holder);
-        let place = Arc::new(Place { tickets: Arc::clone(self), id });
+        let permit = Arc::new(Permit { tickets: Arc::clone(self), id });
         let (answer, answered) = oneshot::channel();
-        waiting.answers.insert(id, Waiter { answer, place: Arc::downgrade(&place) });
+        waiting.answers.insert(id, Waiter { answer, permit: Arc::downgrade(&permit) });
         drop(waiting);
         if let Some(displaced) = displaced {
             let _ = displaced.answer.send(Answer::Displaced);
         }
-        Some((Ticket { place }, answered))
+        Some((Ticket { permit }, answered))
     }
 
     /// Answers a ticket; `false`: it was answered, has timed out, or its peer has left.
@@ -238,15 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn a_place_belongs_to_whichever_lives_longest() {
+    fn a_permit_belongs_to_whichever_lives_longest() {
         let tickets = Arc::new(Tickets::default());
         let (ticket, _answered) = tickets.issue(1, address(1)).unwrap();
-        let request = ticket.place();
+        let request = ticket.permit();
         drop(ticket);
         assert!(tickets.issue(1, address(2)).is_none(), "the request is still with the application");
         drop(request);
         let (ticket, _answered) = tickets.issue(1, address(2)).unwrap();
-        drop(ticket.place());
+        drop(ticket.permit());
         assert_eq!(tickets.len(), 1);
         drop(ticket);
         assert_eq!(tickets.len(), 0);
@@ -303,14 +303,14 @@ mod tests {
     fn memory_that_is_still_held_is_not_given_to_another() {
         let tickets = Arc::new(Tickets::default());
         let crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1)).unwrap()).collect();
-        let held: Vec<_> = crowd.iter().map(|(ticket, _)| ticket.place()).collect();
+        let held: Vec<_> = crowd.iter().map(|(ticket, _)| ticket.permit()).collect();
         assert!(tickets.issue(4, address(2)).is_none(), "the application has taken none of the requests");
         drop(held);
         assert!(tickets.issue(4, address(2)).is_some());
     }
 
     proptest! {
-        /// Whatever comes, is answered, leaves, is let go, in any order: at most `most` places, and none in the end.
+        /// Whatever comes, is answered, leaves, is let go, in any order: at most `most` permits, and none in the end.
         #[test]
         fn places_are_bounded_and_given_back(steps in prop::collection::vec((0u8..6, any::<u8>()), 0..300)) {
             let tickets = Arc::new(Tickets::default());
@@ -319,7 +319,7 @@ mod tests {
                 let pick = |len: usize| usize::from(which) % len.max(1);
                 match what {
                     0 | 1 => if let Some((ticket, answered)) = tickets.issue(6, address(which % 4)) {
-                        requests.push(ticket.place());
+                        requests.push(ticket.permit());
                         handshakes.push((ticket, answered));
                     },
                     2 if !handshakes.is_empty() => drop(handshakes.swap_remove(pick(handshakes.len()))),

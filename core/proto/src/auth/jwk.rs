@@ -1,13 +1,17 @@
 //! A JSON Web Key (RFC 7517) as a verifying key, or why it is none.
 
-use jsonwebtoken::{Algorithm, DecodingKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::verifying_key::{KeyFamily, PRIVATE_KEY, PUBLIC_KEYS, VerifyingKey};
-use crate::base64;
+use super::algorithm::{Algorithm, KeyFamily};
+use super::verifying_key::{KeyMaterial, PRIVATE_KEY, PUBLIC_KEYS};
 use crate::config_error::ConfigError;
+
+/// What a point that is not compressed begins with (SEC 1 section 2.3.3).
+const UNCOMPRESSED: u8 = 4;
 
 /// The members of a JSON Web Key (RFC 7517) that are looked at. Certificates and URLs in it are not.
 #[derive(Deserialize)]
@@ -29,7 +33,7 @@ pub(super) struct Jwk {
 
 /// A JWK as a key, with the one algorithm it names; or why it is of no use here.
 pub(super) enum Usable {
-    Key(VerifyingKey, Option<Algorithm>),
+    Key(KeyMaterial, Option<Algorithm>),
     No(&'static str),
 }
 
@@ -49,49 +53,42 @@ impl Jwk {
         let Ok(pinned) = self.alg.as_deref().map(str::parse).transpose() else {
             return Ok(Usable::No("has an `alg` that is not accepted"));
         };
-        let (decoding, family) = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("oct", _) => {
-                let secret = base64::decode_url(base64url(option, "k", self.k.as_ref())?).unwrap_or_default();
-                return Ok(Usable::Key(VerifyingKey::hmac(option, &secret)?, pinned));
+        let bytes = |name, member: &Option<String>| base64url(option, name, member.as_deref());
+        let key = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("oct", _) => return Ok(Usable::Key(KeyMaterial::hmac(option, bytes("k", &self.k)?)?, pinned)),
+            ("RSA", _) => {
+                let (modulus, exponent) = (bytes("n", &self.n)?, bytes("e", &self.e)?);
+                KeyMaterial::rsa(option, &modulus, &exponent)
             }
-            ("RSA", _) => (
-                DecodingKey::from_rsa_components(
-                    base64url(option, "n", self.n.as_ref())?,
-                    base64url(option, "e", self.e.as_ref())?,
-                ),
-                KeyFamily::Rsa,
-            ),
-            ("EC", Some(curve @ ("P-256" | "P-384"))) => {
-                let family = if curve == "P-256" { KeyFamily::P256 } else { KeyFamily::P384 };
-                (
-                    DecodingKey::from_ec_components(
-                        base64url(option, "x", self.x.as_ref())?,
-                        base64url(option, "y", self.y.as_ref())?,
-                    ),
-                    family,
-                )
-            }
-            ("OKP", Some("Ed25519")) => {
-                (DecodingKey::from_ed_components(base64url(option, "x", self.x.as_ref())?), KeyFamily::Ed25519)
-            }
+            ("EC", Some("P-256")) => point(option, KeyFamily::P256, 32, &bytes("x", &self.x)?, &bytes("y", &self.y)?),
+            ("EC", Some("P-384")) => point(option, KeyFamily::P384, 48, &bytes("x", &self.x)?, &bytes("y", &self.y)?),
+            ("OKP", Some("Ed25519")) => KeyMaterial::public(option, KeyFamily::Ed25519, bytes("x", &self.x)?),
             _ => return Ok(Usable::No("has a `kty` or `crv` that is not accepted")),
         };
         if self.d.is_some() {
             return Err(ConfigError::invalid(option, PRIVATE_KEY));
         }
-        let unusable = || ConfigError::invalid(option, format!("is not a usable key; {PUBLIC_KEYS}"));
-        let key = VerifyingKey::public(option, decoding.map_err(|_| unusable())?)?;
-        if key.family == family { Ok(Usable::Key(key, pinned)) } else { Err(unusable()) }
+        Ok(Usable::Key(key?, pinned))
     }
 }
 
+/// A point of a curve whose coordinates have `len` bytes (RFC 7518 section 6.2.1).
+fn point(option: &str, family: KeyFamily, len: usize, x: &[u8], y: &[u8]) -> Result<KeyMaterial, ConfigError> {
+    if x.len() != len || y.len() != len {
+        return Err(ConfigError::invalid(option, format!("is not a usable key; {PUBLIC_KEYS}")));
+    }
+    KeyMaterial::public(option, family, [&[UNCOMPRESSED], x, y].concat())
+}
+
 /// A member that holds bytes, or what is wrong with it.
-fn base64url<'t>(option: &str, name: &str, text: Option<&'t String>) -> Result<&'t str, ConfigError> {
-    let what = match text.map(String::as_str) {
+fn base64url(option: &str, name: &str, text: Option<&str>) -> Result<Vec<u8>, ConfigError> {
+    let what = match text {
         None => format!("is a JSON Web Key without `{name}`"),
         Some("") => format!("is a JSON Web Key with an empty `{name}`"),
-        Some(text) if base64::decode_url(text).is_some() => return Ok(text),
         Some(text) => {
+            if let Ok(bytes) = URL_SAFE_NO_PAD.decode(text) {
+                return Ok(bytes);
+            }
             let hint = match text.trim_end_matches('=').contains(['+', '/']) {
                 true => ": it is in the other alphabet, with `-` and `_` in place of `+` and `/`",
                 false if text.ends_with('=') => ": leave the `=` at its end out",

@@ -1,95 +1,28 @@
 //! JSON Web Tokens (RFC 7519): is this token signed by one of our keys, for us, now, and whose is it.
 //!
-//! The signature is verified by `jsonwebtoken`; which key and algorithm may be used is decided by `jwt_keys` at start,
-//! and the claims are checked here, because time comes in as an argument. A token's own hints about keys (`jku`,
-//! `x5u`, `jwk`, `x5c`) are never looked at (threat A2).
-//!
-//! The verifiers of `jsonwebtoken::crypto::aws_lc` are called directly. Its `decode` goes through a provider that is
-//! global to the process, and panics when some other crate in the build turned on its second provider as well.
+//! The signature is verified by aws-lc; which key and algorithm may be used is decided by `jwt_keys` at start, and the
+//! claims are checked here, because time comes in as an argument. A token's own hints about keys (`jku`, `x5u`, `jwk`,
+//! `x5c`) are never looked at (threat A2).
 
 use core::fmt;
 
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
-use serde::Deserialize as DeriveDeserialize;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use super::algorithm::Algorithm;
 use super::jwt_error::JwtError;
 use super::jwt_keys::KeyRing;
 use super::verifying_key::VerifyingKey;
 use super::{MAX_TOKEN_BYTES, check_user};
-use crate::base64;
 use crate::config_error::ConfigError;
 use crate::files::Files;
+use crate::options::{JwtOptions, OneOrMany};
 use crate::unambiguous::{self, Reading};
 
-const MAX_LEEWAY_S: u64 = 3600;
 /// The end of the year 9999: later expiries are refused. In milliseconds still an exact integer in every language.
 const LATEST_EXPIRY_UNIX_S: u64 = 253_402_300_799;
 const ALGORITHMS: &str = "accepted: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
-
-/// One text or several.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveDeserialize)]
-#[serde(untagged, expecting = "a string or a list of strings")]
-pub enum OneOrMany {
-    /// A single text.
-    One(String),
-    /// A list of texts.
-    Many(Vec<String>),
-}
-
-/// The option `auth.jwt`, as it is written.
-#[derive(Clone, DeriveDeserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JwtOptions {
-    /// The algorithms accepted: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`,
-    /// `ES256`, `ES384`, `EdDSA`. Required; each must fit a key.
-    pub algorithms: Vec<String>,
-    /// The key: the secret for HS*, at least as long as the hash (32 bytes for HS256); a PEM text or the path of a PEM file for the others; or a JWK object. Either this
-    /// or `keys`. A token's `kid` is ignored.
-    pub key: Option<Value>,
-    /// Keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
-    /// `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`.
-    pub keys: Option<Value>,
-    /// The `iss` accepted; default: any, or none.
-    pub issuer: Option<OneOrMany>,
-    /// The `aud` of which a token must name at least one; default: not looked at.
-    pub audience: Option<OneOrMany>,
-    /// How far clocks may differ, in seconds, for `exp` and `nbf`. Default 30, at most 3600.
-    pub leeway_s: u64,
-    /// The claim that names the user. Default `sub`.
-    pub user_claim: String,
-}
-
-impl Default for JwtOptions {
-    fn default() -> Self {
-        Self {
-            algorithms: Vec::new(),
-            key: None,
-            keys: None,
-            issuer: None,
-            audience: None,
-            leeway_s: 30,
-            user_claim: "sub".to_owned(),
-        }
-    }
-}
-
-/// Shows everything but the keys.
-impl fmt::Debug for JwtOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let redacted = |key: &Option<Value>| key.as_ref().map(|_| "[redacted]");
-        f.debug_struct("JwtOptions")
-            .field("algorithms", &self.algorithms)
-            .field("key", &redacted(&self.key))
-            .field("keys", &redacted(&self.keys))
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .field("leeway_s", &self.leeway_s)
-            .field("user_claim", &self.user_claim)
-            .finish()
-    }
-}
 
 /// Whom a verified token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,10 +49,7 @@ impl JwtVerifier {
     /// Names the option: `auth.jwt.key`, `auth.jwt.keys.KID`, `auth.jwt.algorithms[0]`. Never repeats a key.
     pub fn new(options: JwtOptions, files: &dyn Files) -> Result<Self, ConfigError> {
         let algorithms = parse_algorithms(&options.algorithms)?;
-        if options.leeway_s > MAX_LEEWAY_S {
-            let message = format!("must be at most {MAX_LEEWAY_S}, is {}", options.leeway_s);
-            return Err(ConfigError::invalid("auth.jwt.leeway_s", message));
-        }
+        options.check_ranges()?;
         if options.user_claim.is_empty() {
             return Err(ConfigError::invalid("auth.jwt.user_claim", "must name a claim"));
         }
@@ -145,12 +75,14 @@ impl JwtVerifier {
         }
         let header = decode_object(header)?;
         check_type(&header)?;
-        let signature = base64::decode_url(signature).ok_or(JwtError::Malformed)?;
+        let signature = decode(signature)?;
 
         let (key, algorithm) = self.choose(&header)?;
-        let verifier = (DEFAULT_PROVIDER.verifier_factory)(&algorithm, &key.decoding)
-            .map_err(|_| JwtError::AlgorithmNotAllowed)?;
-        verifier.verify(message.as_bytes(), &signature).map_err(|_| JwtError::BadSignature)?;
+        match key.verifies(algorithm, message.as_bytes(), &signature) {
+            Some(true) => {}
+            Some(false) => return Err(JwtError::BadSignature),
+            None => return Err(JwtError::AlgorithmNotAllowed),
+        }
 
         let claims = decode_object(claims)?;
         let expires_at_unix_s = self.check_time(&claims, now_unix_s)?;
@@ -164,7 +96,7 @@ impl JwtVerifier {
         }
     }
 
-    /// The key and algorithm for a token with this header: the token may ask, the key decides.
+    /// The key and algorithm for a token with this header: the token may ask, the key decides when it verifies.
     fn choose(&self, header: &Map<String, Value>) -> Result<(&VerifyingKey, Algorithm), JwtError> {
         if header.contains_key("crit") {
             return Err(JwtError::CriticalHeader);
@@ -180,8 +112,7 @@ impl JwtVerifier {
                 keys.get(kid).ok_or(JwtError::KidUnknown)?
             }
         };
-        let algorithm = name.parse().ok().filter(|algorithm| key.algorithms.contains(algorithm));
-        Ok((key, algorithm.ok_or(JwtError::AlgorithmNotAllowed)?))
+        Ok((key, name.parse().map_err(|_| JwtError::AlgorithmNotAllowed)?))
     }
 
     /// RFC 7519 sections 4.1.4 and 4.1.5; returns when the session ends. `iat` says nothing about validity.
@@ -230,7 +161,7 @@ impl JwtVerifier {
 /// Shows what is accepted, never a key.
 impl fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<_> = self.keys.iter().map(|key| (key.family, &key.algorithms)).collect();
+        let keys: Vec<_> = self.keys.iter().map(|key| (key.family, key.algorithms().collect::<Vec<_>>())).collect();
         f.debug_struct("JwtVerifier")
             .field("keys", &keys)
             .field("issuers", &self.issuers)
@@ -276,8 +207,13 @@ fn check_type(header: &Map<String, Value>) -> Result<(), JwtError> {
     }
 }
 
+/// One spelling for each value, without padding (RFC 7515 section 2).
+fn decode(part: &str) -> Result<Vec<u8>, JwtError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed)
+}
+
 fn decode_object(part: &str) -> Result<Map<String, Value>, JwtError> {
-    let json = base64::decode_url(part).ok_or(JwtError::Malformed)?;
+    let json = decode(part)?;
     match unambiguous::read(&json) {
         Ok(Reading { twice: Some(_), .. }) => Err(JwtError::GivenTwice),
         Ok(Reading { value: Value::Object(object), twice: None }) => Ok(object),
@@ -294,11 +230,11 @@ fn unix_seconds(value: &Value) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{DecodingKey, EncodingKey};
     use serde_json::json;
 
+    use super::super::algorithm::KeyFamily;
     use super::super::test_keys::{
-        ED25519, P256, P384, RSA, SECRET, base64url, hmac, pem, sign, sign_text, token, with,
+        ED25519, P256, P384, RSA, SECRET, SigningKey, base64url, hmac, pem, sign, sign_text, token, with,
     };
     use super::*;
     use crate::files::NoFiles;
@@ -323,7 +259,7 @@ mod tests {
 
     /// What becomes of the usual claims with these changes: the user, or why not.
     fn outcome(verifier: &JwtVerifier, changes: Value) -> Result<String, JwtError> {
-        let token = token(&with(&claims(), changes), &hmac(SECRET), Algorithm::HS256);
+        let token = token(&with(&claims(), changes), &hmac(SECRET), Algorithm::Hs256);
         verifier.verify(&token, NOW).map(|identity| identity.user)
     }
 
@@ -331,26 +267,17 @@ mod tests {
     fn every_algorithm_verifies_with_its_key_in_every_form() {
         let secret = json!({"kty": "oct", "k": base64url(SECRET.as_bytes())});
         let signing = hmac(SECRET);
-        let rsa = [
-            Algorithm::RS256,
-            Algorithm::RS384,
-            Algorithm::RS512,
-            Algorithm::PS256,
-            Algorithm::PS384,
-            Algorithm::PS512,
-        ];
-        let mut cases = vec![
-            (Algorithm::ES256, &P256.signing, json!(P256.pem), &P256.jwk),
-            (Algorithm::ES384, &P384.signing, json!(P384.pem), &P384.jwk),
-            (Algorithm::EdDSA, &ED25519.signing, json!(ED25519.pem), &ED25519.jwk),
-        ];
-        cases.extend(rsa.map(|algorithm| (algorithm, &RSA.signing, json!(RSA.pem), &RSA.jwk)));
-        cases.extend(
-            [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512].map(|a| (a, &signing, json!(SECRET), &secret)),
-        );
-        assert_eq!(cases.len(), 12);
-        for (algorithm, signing, text, jwk) in cases {
-            let name = format!("{algorithm:?}");
+        assert_eq!(Algorithm::ALL.len(), 12);
+        for algorithm in Algorithm::ALL.iter().copied() {
+            let (signing, text, jwk) = match algorithm.family() {
+                KeyFamily::Hmac => (&signing, json!(SECRET), &secret),
+                KeyFamily::Rsa => (&RSA.signing, json!(RSA.pem), &RSA.jwk),
+                KeyFamily::P256 => (&P256.signing, json!(P256.pem), &P256.jwk),
+                KeyFamily::P384 => (&P384.signing, json!(P384.pem), &P384.jwk),
+                KeyFamily::Ed25519 => (&ED25519.signing, json!(ED25519.pem), &ED25519.jwk),
+            };
+            assert!(ALGORITHMS.contains(algorithm.name()));
+            let name = algorithm.name();
             let good = token(&claims(), signing, algorithm);
             let with_kid = sign(&json!({"alg": name, "kid": "k1"}), &claims(), signing, algorithm);
             for key in [&text, jwk] {
@@ -372,10 +299,9 @@ mod tests {
 
     #[test]
     fn pkcs1_pem_is_an_rsa_key_too() {
-        let spki = DecodingKey::from_rsa_pem(RSA.pem.as_bytes()).unwrap();
-        let pkcs1 = pem("RSA PUBLIC KEY", spki.try_get_as_bytes().unwrap());
+        let pkcs1 = pem("RSA PUBLIC KEY", &RSA.public);
         let verifier = verifier(json!({"algorithms": ["PS256"], "key": pkcs1}));
-        assert!(verifier.verify(&token(&claims(), &RSA.signing, Algorithm::PS256), NOW).is_ok());
+        assert!(verifier.verify(&token(&claims(), &RSA.signing, Algorithm::Ps256), NOW).is_ok());
     }
 
     #[test]
@@ -387,23 +313,23 @@ mod tests {
     #[test]
     fn the_signature_covers_every_byte() {
         let cases = [
-            (Algorithm::HS256, hmac(SECRET), json!(SECRET)),
-            (Algorithm::RS256, RSA.signing.clone(), json!(RSA.pem)),
-            (Algorithm::ES256, P256.signing.clone(), json!(P256.pem)),
-            (Algorithm::EdDSA, ED25519.signing.clone(), json!(ED25519.pem)),
+            (Algorithm::Hs256, hmac(SECRET), json!(SECRET)),
+            (Algorithm::Rs256, RSA.signing.clone(), json!(RSA.pem)),
+            (Algorithm::Es256, P256.signing.clone(), json!(P256.pem)),
+            (Algorithm::EdDsa, ED25519.signing.clone(), json!(ED25519.pem)),
         ];
         for (algorithm, signing, key) in cases {
-            let verifier = verifier(json!({"algorithms": [format!("{algorithm:?}")], "key": key}));
+            let verifier = verifier(json!({"algorithms": [algorithm.name()], "key": key}));
             let good = token(&claims(), &signing, algorithm);
             let (message, signature) = good.rsplit_once('.').unwrap();
             let (header, _) = message.split_once('.').unwrap();
             let mallory = base64url(with(&claims(), json!({"sub": "mallory"})).to_string().as_bytes());
-            let mut flipped = base64::decode_url(signature).unwrap();
+            let mut flipped = decode(signature).unwrap();
             flipped[0] ^= 1;
             for bad in [
                 format!("{header}.{mallory}.{signature}"),
                 format!("{message}.{}", base64url(&flipped)),
-                format!("{message}.{}", base64url(&base64::decode_url(signature).unwrap()[1..])),
+                format!("{message}.{}", base64url(&decode(signature).unwrap()[1..])),
                 format!("{message}."),
                 format!("{message}.AAAA"),
             ] {
@@ -417,29 +343,29 @@ mod tests {
         let rs256 = verifier(json!({"algorithms": ["RS256"], "key": RSA.pem}));
         // HS/RS confusion: signed with the public key as the secret
         for secret in [RSA.pem.as_str(), RSA.pem.trim()] {
-            let confused = token(&claims(), &hmac(secret), Algorithm::HS256);
+            let confused = token(&claims(), &hmac(secret), Algorithm::Hs256);
             assert_eq!(refused(&rs256, &confused), JwtError::AlgorithmNotAllowed);
         }
         // the right key with an algorithm that is not listed
-        for algorithm in [Algorithm::RS512, Algorithm::PS256] {
+        for algorithm in [Algorithm::Rs512, Algorithm::Ps256] {
             assert_eq!(refused(&rs256, &token(&claims(), &RSA.signing, algorithm)), JwtError::AlgorithmNotAllowed);
         }
         // both families listed, but each bound to its own key
         let both = verifier(json!({"algorithms": ["HS256", "RS256"], "keys": [
             {"kid": "s", "key": SECRET, "algorithm": "HS256"}, {"kid": "r", "key": RSA.pem},
         ]}));
-        let signed = |kid: &str, key: &EncodingKey, algorithm: Algorithm| {
-            sign(&json!({"alg": format!("{algorithm:?}"), "kid": kid}), &claims(), key, algorithm)
+        let signed = |kid: &str, key: &SigningKey, algorithm: Algorithm| {
+            sign(&json!({"alg": algorithm.name(), "kid": kid}), &claims(), key, algorithm)
         };
-        assert!(both.verify(&signed("s", &hmac(SECRET), Algorithm::HS256), NOW).is_ok());
-        assert!(both.verify(&signed("r", &RSA.signing, Algorithm::RS256), NOW).is_ok());
+        assert!(both.verify(&signed("s", &hmac(SECRET), Algorithm::Hs256), NOW).is_ok());
+        assert!(both.verify(&signed("r", &RSA.signing, Algorithm::Rs256), NOW).is_ok());
         for (bad, error) in [
-            (signed("r", &hmac(&RSA.pem), Algorithm::HS256), JwtError::AlgorithmNotAllowed),
-            (signed("r", &hmac(SECRET), Algorithm::HS256), JwtError::AlgorithmNotAllowed),
-            (signed("s", &RSA.signing, Algorithm::RS256), JwtError::AlgorithmNotAllowed),
-            (signed("x", &RSA.signing, Algorithm::RS256), JwtError::KidUnknown),
-            (signed("", &RSA.signing, Algorithm::RS256), JwtError::KidUnknown),
-            (signed("s", &hmac("another secret, just as long as it"), Algorithm::HS256), JwtError::BadSignature),
+            (signed("r", &hmac(&RSA.pem), Algorithm::Hs256), JwtError::AlgorithmNotAllowed),
+            (signed("r", &hmac(SECRET), Algorithm::Hs256), JwtError::AlgorithmNotAllowed),
+            (signed("s", &RSA.signing, Algorithm::Rs256), JwtError::AlgorithmNotAllowed),
+            (signed("x", &RSA.signing, Algorithm::Rs256), JwtError::KidUnknown),
+            (signed("", &RSA.signing, Algorithm::Rs256), JwtError::KidUnknown),
+            (signed("s", &hmac("another secret, just as long as it"), Algorithm::Hs256), JwtError::BadSignature),
         ] {
             assert_eq!(refused(&both, &bad), error, "{bad}");
         }
@@ -463,7 +389,7 @@ mod tests {
         ] {
             let unsigned = format!("{}.{}.", part(json!({"alg": alg})), part(claims()));
             assert_eq!(refused(&verifier, &unsigned), error, "{alg}");
-            let signed = sign(&json!({"alg": alg}), &claims(), &hmac(SECRET), Algorithm::HS256);
+            let signed = sign(&json!({"alg": alg}), &claims(), &hmac(SECRET), Algorithm::Hs256);
             assert_eq!(refused(&verifier, &signed), error, "{alg}");
         }
     }
@@ -480,9 +406,9 @@ mod tests {
             json!({"jwk": 1, "x5c": {}}),
         ] {
             let header = with(&hint, json!({"alg": "EdDSA"}));
-            let forged = sign(&header, &claims(), &mallory.signing, Algorithm::EdDSA);
+            let forged = sign(&header, &claims(), &mallory.signing, Algorithm::EdDsa);
             assert_eq!(refused(&verifier, &forged), JwtError::BadSignature, "{hint}");
-            let honest = sign(&header, &claims(), &ED25519.signing, Algorithm::EdDSA);
+            let honest = sign(&header, &claims(), &ED25519.signing, Algorithm::EdDsa);
             assert!(verifier.verify(&honest, NOW).is_ok(), "{hint}");
         }
     }
@@ -491,7 +417,7 @@ mod tests {
     fn crit_is_refused_whatever_it_holds() {
         for crit in [r#"["exp"]"#, r#"["b64"]"#, "[]", "null", "1"] {
             let header = format!(r#"{{"alg":"HS256","crit":{crit}}}"#);
-            let token = sign_text(&header, &claims().to_string(), &hmac(SECRET), Algorithm::HS256);
+            let token = sign_text(&header, &claims().to_string(), &hmac(SECRET), Algorithm::Hs256);
             assert_eq!(refused(&hs256(), &token), JwtError::CriticalHeader, "{crit}");
         }
     }
@@ -499,9 +425,9 @@ mod tests {
     #[test]
     fn malformed_tokens_are_refused() {
         let verifier = hs256();
-        let good = token(&claims(), &hmac(SECRET), Algorithm::HS256);
+        let good = token(&claims(), &hmac(SECRET), Algorithm::Hs256);
         let long_name = "x".repeat(MAX_TOKEN_BYTES);
-        let too_long = token(&with(&claims(), json!({"a": long_name})), &hmac(SECRET), Algorithm::HS256);
+        let too_long = token(&with(&claims(), json!({"a": long_name})), &hmac(SECRET), Algorithm::Hs256);
         assert_eq!(refused(&verifier, &too_long), JwtError::TooLong);
         let (message, signature) = good.rsplit_once('.').unwrap();
         for bad in [
@@ -525,18 +451,18 @@ mod tests {
             assert_eq!(refused(&verifier, bad), JwtError::Malformed, "{bad}");
         }
         for claims in ["", "[]", "null", "\"a\"", "{", "{\"exp\": NaN}", "{\"exp\": 1e999}", "{}{}", "\u{feff}{}"] {
-            let token = sign_text(r#"{"alg":"HS256"}"#, claims, &hmac(SECRET), Algorithm::HS256);
+            let token = sign_text(r#"{"alg":"HS256"}"#, claims, &hmac(SECRET), Algorithm::Hs256);
             assert_eq!(refused(&verifier, &token), JwtError::Malformed, "{claims}");
         }
         // nesting ends at the limit of serde_json, not of the stack
         let deep = format!("{}{}", "[".repeat(3000), "]".repeat(3000));
-        let token = sign_text(&format!("{{\"alg\":{deep}}}"), "{}", &hmac(SECRET), Algorithm::HS256);
+        let token = sign_text(&format!("{{\"alg\":{deep}}}"), "{}", &hmac(SECRET), Algorithm::Hs256);
         assert_eq!(refused(&verifier, &token), JwtError::Malformed);
     }
 
     #[test]
     fn no_truncation_of_a_good_token_is_good() {
-        let good = token(&claims(), &hmac(SECRET), Algorithm::HS256);
+        let good = token(&claims(), &hmac(SECRET), Algorithm::Hs256);
         for end in 0..good.len() {
             assert!(hs256().verify(&good[..end], NOW).is_err(), "{end}");
         }
@@ -569,11 +495,11 @@ mod tests {
             (json!(1e19), Err(JwtError::ExpTooFar)),
             (json!(1.7e308), Err(JwtError::ExpTooFar)),
         ] {
-            let token = token(&with(&claims(), json!({"exp": exp})), &hmac(SECRET), Algorithm::HS256);
+            let token = token(&with(&claims(), json!({"exp": exp})), &hmac(SECRET), Algorithm::Hs256);
             assert_eq!(hs256().verify(&token, NOW).map(|identity| identity.expires_at_unix_s), expected, "{exp}");
             assert!(hs256().verify(&token, u64::MAX).is_err(), "{exp}: the clock at its end");
         }
-        let null = sign_text(r#"{"alg":"HS256"}"#, r#"{"sub":"a","exp":null}"#, &hmac(SECRET), Algorithm::HS256);
+        let null = sign_text(r#"{"alg":"HS256"}"#, r#"{"sub":"a","exp":null}"#, &hmac(SECRET), Algorithm::Hs256);
         assert_eq!(refused(&hs256(), &null), JwtError::ExpNotNumber);
     }
 
@@ -593,7 +519,7 @@ mod tests {
             assert_eq!(outcome(&hs256(), json!({"nbf": nbf})).map(drop), expected, "{nbf}");
         }
         let null = format!(r#"{{"sub":"a","exp":{},"nbf":null}}"#, NOW + 60);
-        let null = sign_text(r#"{"alg":"HS256"}"#, &null, &hmac(SECRET), Algorithm::HS256);
+        let null = sign_text(r#"{"alg":"HS256"}"#, &null, &hmac(SECRET), Algorithm::Hs256);
         assert_eq!(refused(&hs256(), &null), JwtError::NbfNotNumber);
         assert!(outcome(&hs256(), json!({"iat": "not looked at"})).is_ok());
     }
@@ -704,7 +630,7 @@ mod tests {
             (r#"{"alg":"HS256","alg":"HS256"}"#, claims().to_string()),
             (r#"{"alg":"none","alg":"HS256"}"#, claims().to_string()),
         ] {
-            let token = sign_text(header, &claims, &hmac(SECRET), Algorithm::HS256);
+            let token = sign_text(header, &claims, &hmac(SECRET), Algorithm::Hs256);
             assert_eq!(refused(&hs256(), &token), JwtError::GivenTwice, "{header} {claims}");
         }
     }
@@ -712,7 +638,7 @@ mod tests {
     #[test]
     fn tokens_of_another_type_are_refused() {
         let outcome = |typ: Value| {
-            let token = sign(&json!({"alg": "HS256", "typ": typ}), &claims(), &hmac(SECRET), Algorithm::HS256);
+            let token = sign(&json!({"alg": "HS256", "typ": typ}), &claims(), &hmac(SECRET), Algorithm::Hs256);
             hs256().verify(&token, NOW).map(drop)
         };
         for good in ["JWT", "jwt", "Jwt", "application/jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
@@ -738,10 +664,10 @@ mod tests {
     #[test]
     fn base64url_has_one_spelling_per_value() {
         for bytes in [&b""[..], b"f", b"fo", b"foo", b"foob", &[0xff, 0xfe, 0xfd, 0xfc, 0]] {
-            assert_eq!(base64::decode_url(&base64url(bytes)).as_deref(), Some(bytes));
+            assert_eq!(decode(&base64url(bytes)).as_deref(), Ok(bytes));
         }
         for bad in ["Z", "Zg==", "Zh", "Zm9", "Zm9=", "Zm9vZ", "+/AA", "Zg\n", "Z g", "é"] {
-            assert_eq!(base64::decode_url(bad), None, "{bad}");
+            assert_eq!(decode(bad), Err(JwtError::Malformed), "{bad}");
         }
     }
 }

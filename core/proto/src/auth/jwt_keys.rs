@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::algorithm::{Algorithm, KeyFamily};
 use super::jwk::{Jwk, Usable};
-use super::verifying_key::{PEM_BEGIN, PRIVATE_KEY, PUBLIC_KEYS, VerifyingKey, hash_len};
+use super::verifying_key::{KeyMaterial, PEM_BEGIN, PRIVATE_KEY, VerifyingKey};
 use crate::config_error::ConfigError;
 use crate::files::Files;
 use crate::pathlike::looks_like_a_path;
@@ -43,13 +43,14 @@ impl KeyRing {
                 return Err(ConfigError::contradiction("auth.jwt.key", "give either `key` or `keys`, not both"));
             }
         };
-        let unfit = listed.iter().position(|algorithm| !ring.iter().any(|key| key.algorithms.contains(algorithm)));
+        let is_usable = |algorithm: &Algorithm| ring.iter().any(|key| key.algorithms().any(|own| own == *algorithm));
+        let unfit = listed.iter().position(|algorithm| !is_usable(algorithm));
         let Some(index) = unfit else {
             return Ok(ring);
         };
-        let mut message = format!("{:?} fits none of the keys given", listed[index]);
+        let mut message = format!("{} fits none of the keys given", listed[index]);
         if let KeyRing::One(key) = &ring {
-            message = format!("{:?} does not fit `key`, which is {}", listed[index], key.family);
+            message = format!("{} does not fit `key`, which is {}", listed[index], key.family);
         }
         Err(ConfigError::contradiction(format!("auth.jwt.algorithms[{index}]"), message))
     }
@@ -130,7 +131,7 @@ fn load_keys(
 /// what is as long as one, or is made of other letters than names are, is not repeated.
 fn named(kid: &str) -> String {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_short = kid.len() < hash_len(Algorithm::HS256);
+    let is_short = kid.len() < Algorithm::Hs256.shortest_secret();
     if is_short && kid.bytes().all(is_name) { format!("auth.jwt.keys.{kid}") } else { "auth.jwt.keys.*".to_owned() }
 }
 
@@ -146,7 +147,7 @@ fn pin(option: &str, algorithm: Option<&str>, listed: &[Algorithm]) -> Result<Ve
 }
 
 fn require_use(option: &str, key: VerifyingKey) -> Result<VerifyingKey, ConfigError> {
-    if key.algorithms.is_empty() {
+    if key.algorithms().next().is_none() {
         let message = format!("is {}, and none of the algorithms it may use fits", key.family);
         return Err(ConfigError::contradiction(option, message));
     }
@@ -166,13 +167,13 @@ fn load_key(option: &str, key: &Value, allowed: &[Algorithm], files: &dyn Files)
 }
 
 /// The algorithms say what a text is: a secret for HS*, a PEM text or its path for the others.
-fn load_text(option: &str, text: &str, allowed: &[Algorithm], files: &dyn Files) -> Result<VerifyingKey, ConfigError> {
-    let symmetric = allowed.iter().filter(|algorithm| algorithm.family() == AlgorithmFamily::Hmac).count();
+fn load_text(option: &str, text: &str, allowed: &[Algorithm], files: &dyn Files) -> Result<KeyMaterial, ConfigError> {
+    let symmetric = allowed.iter().filter(|algorithm| algorithm.family() == KeyFamily::Hmac).count();
     if symmetric == allowed.len() {
         if looks_like_a_path(text, files) {
             return Err(ConfigError::invalid(option, PATH_AS_SECRET));
         }
-        return VerifyingKey::hmac(option, text.as_bytes());
+        return KeyMaterial::hmac(option, text.as_bytes().to_vec());
     }
     if symmetric > 0 && !text.contains(PEM_BEGIN) {
         let message =
@@ -182,26 +183,18 @@ fn load_text(option: &str, text: &str, allowed: &[Algorithm], files: &dyn Files)
     load_pem(option, &pem::load(option, text, files)?)
 }
 
-fn load_pem(option: &str, blocks: &[Block]) -> Result<VerifyingKey, ConfigError> {
+fn load_pem(option: &str, blocks: &[Block]) -> Result<KeyMaterial, ConfigError> {
     let invalid = |what: &str| ConfigError::invalid(option, what);
     let [block] = blocks else {
         return Err(invalid("holds more than one PEM block; exactly one public key is accepted"));
     };
-    let text = block.text();
-    let pem = text.as_bytes();
-    let decoding = match block.label.as_str() {
-        "PUBLIC KEY" => DecodingKey::from_rsa_pem(pem)
-            .or_else(|_| DecodingKey::from_ec_pem(pem))
-            .or_else(|_| DecodingKey::from_ed_pem(pem)),
-        "RSA PUBLIC KEY" => DecodingKey::from_rsa_pem(pem),
-        label if label.ends_with("PRIVATE KEY") => return Err(invalid(PRIVATE_KEY)),
-        "CERTIFICATE" => {
-            return Err(invalid("is a certificate; take its `PUBLIC KEY` with `openssl x509 -pubkey -noout`"));
-        }
-        _ => return Err(invalid("must be a PEM block `PUBLIC KEY` or `RSA PUBLIC KEY`")),
-    };
-    let unusable = |_| invalid(&format!("is not a usable key; {PUBLIC_KEYS}"));
-    VerifyingKey::public(option, decoding.map_err(unusable)?)
+    match block.label.as_str() {
+        "PUBLIC KEY" => KeyMaterial::spki(option, &block.der),
+        "RSA PUBLIC KEY" => KeyMaterial::public(option, KeyFamily::Rsa, block.der.clone()),
+        label if label.ends_with("PRIVATE KEY") => Err(invalid(PRIVATE_KEY)),
+        "CERTIFICATE" => Err(invalid("is a certificate; take its `PUBLIC KEY` with `openssl x509 -pubkey -noout`")),
+        _ => Err(invalid("must be a PEM block `PUBLIC KEY` or `RSA PUBLIC KEY`")),
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +204,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::test_keys::{self, ED25519, P256, P384, RSA, SECRET, base64url, with};
-    use super::super::verifying_key::{KeyFamily, PEM_AS_SECRET};
+    use super::super::verifying_key::PEM_AS_SECRET;
     use super::*;
     use crate::files::Disk;
 
@@ -377,7 +370,7 @@ mod tests {
 
     #[test]
     fn keys_that_could_never_verify_are_refused_at_start() {
-        let other = test_keys::ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::ES256);
+        let other = test_keys::ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING);
         let weak_modulus = base64url(&[0xc1; 128]);
         for jwk in [
             with(&RSA.jwk, json!({"n": weak_modulus})),
@@ -394,6 +387,87 @@ mod tests {
             assert_eq!(error.option, "auth.jwt.key", "{jwk}");
         }
         assert_eq!(refused(&["HS256"], json!({"key": ""})).option, "auth.jwt.key");
+    }
+
+    #[test]
+    fn public_keys_have_one_form() {
+        let prefix = |hex: &str, key: &[u8]| {
+            let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+            [&(0..hex.len()).step_by(2).map(byte).collect::<Vec<_>>(), key].concat()
+        };
+        let spki = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+        let ed25519 = "302a300506032b6570032100";
+        let listed = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
+        let load = |label: &str, der: &[u8]| load(&listed, &json!({"keys": {"a": test_keys::pem(label, der)}}));
+        let is_loaded = |label: &str, der: &[u8]| match load(label, der) {
+            Ok(_) => true,
+            // What loads fits no more than some of those that are listed.
+            Err(error) if error.option.starts_with("auth.jwt.algorithms") => true,
+            Err(error) => {
+                assert!(error.message.contains("is not a usable key"), "{error}");
+                false
+            }
+        };
+        assert!(is_loaded("PUBLIC KEY", &prefix(spki, &P256.public)));
+        assert!(is_loaded("PUBLIC KEY", &prefix(ed25519, &ED25519.public)));
+        assert!(is_loaded("RSA PUBLIC KEY", &RSA.public));
+
+        let compressed = [&[2 + P256.public[64] % 2][..], &P256.public[1..33]].concat();
+        let spki_of_compressed = "3039301306072a8648ce3d020106082a8648ce3d030107032200";
+        // id-RSASSA-PSS in place of rsaEncryption: it may verify PS*, and nothing else.
+        let rsa_spki = pem::load("", &RSA.pem, &Disk).unwrap().remove(0).der;
+        let oid = rsa_spki.windows(3).position(|part| part == [13, 1, 1]).unwrap() + 3;
+        let pss: Vec<u8> = rsa_spki.iter().enumerate().map(|(at, byte)| if at == oid { 10 } else { *byte }).collect();
+        for (label, der) in [
+            ("PUBLIC KEY", P256.public.clone()),
+            ("PUBLIC KEY", ED25519.public.clone()),
+            ("PUBLIC KEY", compressed.clone()),
+            ("PUBLIC KEY", prefix(spki_of_compressed, &compressed)),
+            ("PUBLIC KEY", [&prefix(ed25519, &ED25519.public)[..], b"x"].concat()),
+            ("PUBLIC KEY", [&prefix(spki, &P256.public)[..], b"x"].concat()),
+            ("PUBLIC KEY", [&rsa_spki[..], b"x"].concat()),
+            ("PUBLIC KEY", pss),
+            ("RSA PUBLIC KEY", prefix(spki, &P256.public)),
+            ("RSA PUBLIC KEY", prefix(ed25519, &ED25519.public)),
+        ] {
+            assert!(!is_loaded(label, &der), "{der:02x?}");
+        }
+    }
+
+    /// An RSA key of `bits` that nobody has the private part of, with this exponent.
+    fn rsa_of(bits: usize, exponent: &[u8]) -> Value {
+        let mut modulus = vec![0xff; bits.div_ceil(8)];
+        modulus[0] >>= bits.div_ceil(8) * 8 - bits;
+        json!({"kty": "RSA", "n": base64url(&modulus), "e": base64url(exponent)})
+    }
+
+    #[test]
+    fn rsa_keys_are_long_and_sound() {
+        let is_loaded = |jwk: Value| load(&["RS256"], &json!({"key": jwk})).is_ok();
+        for (bits, is_usable) in
+            [(1024, false), (2040, false), (2047, false), (2048, true), (8192, true), (8193, false)]
+        {
+            assert_eq!(is_loaded(rsa_of(bits, &[1, 0, 1])), is_usable, "{bits}");
+        }
+        for exponent in [&[0][..], &[1], &[2], &[4], &[0, 1, 0, 1], &[0xff; 6]] {
+            assert!(!is_loaded(rsa_of(2048, exponent)), "{exponent:?}");
+        }
+        assert!(is_loaded(rsa_of(2048, &[3])));
+        let even = [&[0xff; 255][..], &[0xfe]].concat();
+        assert!(!is_loaded(with(&RSA.jwk, json!({"n": base64url(&even)}))));
+    }
+
+    #[test]
+    fn coordinates_have_the_length_of_their_curve() {
+        let (x, y) = P256.public[1..].split_at(32);
+        // The same 64 bytes, cut elsewhere.
+        for at in [31, 33] {
+            let (x, y) = P256.public[1..].split_at(at);
+            let jwk = json!({"kty": "EC", "crv": "P-256", "x": base64url(x), "y": base64url(y)});
+            assert!(refused(&["ES256"], json!({"key": jwk})).message.contains("is not a usable key"));
+        }
+        let jwk = json!({"kty": "EC", "crv": "P-256", "x": base64url(x), "y": base64url(y)});
+        assert!(load(&["ES256"], &json!({"key": jwk})).is_ok());
     }
 
     #[test]
@@ -452,7 +526,7 @@ mod tests {
             panic!("not loaded");
         };
         let mut usable: Vec<_> =
-            keys.iter().filter(|(_, key)| !key.algorithms.is_empty()).map(|(kid, _)| kid).collect();
+            keys.iter().filter(|(_, key)| key.algorithms().next().is_some()).map(|(kid, _)| kid).collect();
         usable.sort();
         assert_eq!(usable, ["good"]);
         // the same keys, named one by one, are errors

@@ -6,6 +6,7 @@
 //! application, its timeout and its bound belong to the driver. No credential is ever part of an error, a `Debug` text
 //! or a log line.
 
+mod algorithm;
 mod credential;
 mod jwk;
 mod jwt;
@@ -19,9 +20,11 @@ mod verifying_key;
 
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
 pub(crate) use credential::{OfferRole, offers};
-pub use jwt::{JwtIdentity, JwtOptions, JwtVerifier, OneOrMany};
+pub use jwt::{JwtIdentity, JwtVerifier};
 pub use jwt_error::JwtError;
-pub use tokens::{StaticTokens, TokenEntry};
+pub use tokens::StaticTokens;
+
+pub use crate::options::{JwtOptions, OneOrMany, TokenEntry};
 
 /// The longest credential that any configuration lets through, in bytes: `max_head_bytes` is at most this.
 pub const MAX_TOKEN_BYTES: usize = 262_144;
@@ -102,6 +105,8 @@ fn is_visible_ascii(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::algorithm::Algorithm;
+    use super::test_keys::{hmac, token};
     use super::*;
 
     const NOW: u64 = 1_700_000_000;
@@ -147,9 +152,8 @@ mod tests {
 
     #[test]
     fn a_jwt_session_ends_at_exp_plus_leeway() {
-        let key = jsonwebtoken::EncodingKey::from_secret(b"0123456789abcdef0123456789abcdef");
         let claims = serde_json::json!({"sub": "alice", "exp": NOW + 60});
-        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        let token = token(&claims, &hmac("0123456789abcdef0123456789abcdef"), Algorithm::Hs256);
         let alice = Identity { user: Some("alice".into()), expires_at_unix_ms: Some((NOW + 90) * 1000) };
         assert_eq!(jwt().check(Some(&token), NOW), Outcome::Accepted(alice));
         assert_eq!(jwt().check(Some(&token), NOW + 90), Outcome::Refused(JwtError::Expired.reason()));

@@ -8,36 +8,10 @@ use core::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-use serde::Deserialize;
 
 use super::{MAX_TOKEN_BYTES, check_user, is_visible_ascii};
 use crate::config_error::ConfigError;
-
-/// One entry of `auth.tokens`: a token, as text or as its digest, and its user.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenEntry {
-    /// The token itself: visible ASCII, at most 262144 bytes. Either this or `sha256`.
-    #[serde(default)]
-    pub token: Option<String>,
-    /// The SHA-256 of the token, 64 hexadecimal digits. Either this or `token`.
-    #[serde(default)]
-    pub sha256: Option<String>,
-    /// Whom the token stands for: 1 to 256 bytes, no control characters. Two tokens may name the same user.
-    pub user: String,
-}
-
-/// Shows the user and which form was given, never the token.
-impl fmt::Debug for TokenEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let redacted = |secret: &Option<String>| secret.as_ref().map(|_| "[redacted]");
-        f.debug_struct("TokenEntry")
-            .field("token", &redacted(&self.token))
-            .field("sha256", &redacted(&self.sha256))
-            .field("user", &self.user)
-            .finish()
-    }
-}
+use crate::options::TokenEntry;
 
 type Digest = [u8; SHA256_OUTPUT_LEN];
 

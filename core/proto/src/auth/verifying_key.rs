@@ -1,129 +1,134 @@
 //! A key, what it is, and what it can verify: each bound to one family, so that a token cannot choose how it is verified (threat
 //! A2: an RSA public key is never an HMAC secret).
 
-use core::fmt;
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RsaPublicKeyComponents,
-};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
-
+use super::algorithm::{Algorithm, KeyFamily, Scheme};
 use crate::config_error::ConfigError;
 
-/// RSA moduli from 2048 to 8192 bits, the range signatures are accepted in.
-const RSA_MODULUS_BYTES: core::ops::RangeInclusive<usize> = 256..=1024;
+/// RSA moduli, the range signatures are accepted in.
+const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=8192;
 /// How every PEM block starts.
 pub(super) const PEM_BEGIN: &str = "-----BEGIN ";
 
-/// What a key is, and so what it can verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyFamily {
-    Hmac,
-    Rsa,
-    P256,
-    P384,
-    Ed25519,
+/// A key that was read, and does not verify anything yet.
+pub(super) struct KeyMaterial {
+    family: KeyFamily,
+    /// The secret; or a public key as aws-lc reads it: `SubjectPublicKeyInfo`, PKCS #1, or a point.
+    bytes: Vec<u8>,
 }
 
-impl KeyFamily {
-    fn fits(self, algorithm: Algorithm) -> bool {
-        match self {
-            KeyFamily::Hmac => algorithm.family() == AlgorithmFamily::Hmac,
-            KeyFamily::Rsa => algorithm.family() == AlgorithmFamily::Rsa,
-            KeyFamily::P256 => algorithm == Algorithm::ES256,
-            KeyFamily::P384 => algorithm == Algorithm::ES384,
-            KeyFamily::Ed25519 => algorithm == Algorithm::EdDSA,
-        }
-    }
-}
-
-impl fmt::Display for KeyFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KeyFamily::Hmac => "an HMAC secret",
-            KeyFamily::Rsa => "an RSA public key",
-            KeyFamily::P256 => "an EC P-256 public key",
-            KeyFamily::P384 => "an EC P-384 public key",
-            KeyFamily::Ed25519 => "an Ed25519 public key",
-        })
-    }
-}
-
-/// A key, what it is, and which algorithms it may be used with.
-pub(super) struct VerifyingKey {
-    pub(super) family: KeyFamily,
-    pub(super) decoding: DecodingKey,
-    pub(super) algorithms: Vec<Algorithm>,
-    /// How long an HMAC secret is.
-    secret_len: usize,
-}
-
-impl VerifyingKey {
-    pub(super) fn hmac(option: &str, secret: &[u8]) -> Result<Self, ConfigError> {
+impl KeyMaterial {
+    pub(super) fn hmac(option: &str, secret: Vec<u8>) -> Result<Self, ConfigError> {
         if secret.is_empty() {
             return Err(ConfigError::invalid(option, "must not be an empty secret"));
         }
         if secret.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN.as_bytes()) {
             return Err(ConfigError::invalid(option, PEM_AS_SECRET));
         }
-        let decoding = DecodingKey::from_secret(secret);
-        Ok(Self { family: KeyFamily::Hmac, decoding, algorithms: Vec::new(), secret_len: secret.len() })
+        Ok(Self { family: KeyFamily::Hmac, bytes: secret })
     }
 
-    /// Finds the family of a public key, and checks now what would otherwise refuse every token later.
-    pub(super) fn public(option: &str, decoding: DecodingKey) -> Result<Self, ConfigError> {
-        let family = match (decoding.family(), decoding.kind()) {
-            (AlgorithmFamily::Rsa, DecodingKeyKind::SecretOrDer(der)) => is_rsa_der(der).then_some(KeyFamily::Rsa),
-            (AlgorithmFamily::Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                is_rsa(&RsaPublicKeyComponents { n, e }).then_some(KeyFamily::Rsa)
-            }
-            (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) if point.len() == 65 => {
-                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok().map(|_| KeyFamily::P256)
-            }
-            (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) if point.len() == 97 => {
-                ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).ok().map(|_| KeyFamily::P384)
-            }
-            (AlgorithmFamily::Ed, DecodingKeyKind::SecretOrDer(point)) if point.len() == 32 => {
-                ParsedPublicKey::new(&ED25519, point).ok().map(|_| KeyFamily::Ed25519)
-            }
-            _ => None,
+    /// A `SubjectPublicKeyInfo` (RFC 5280 section 4.1). By its length: all but RSA have one form that is accepted, with a named
+    /// curve and an uncompressed point (RFC 5480 section 2, RFC 8410 section 4).
+    pub(super) fn spki(option: &str, der: &[u8]) -> Result<Self, ConfigError> {
+        let family = match der.len() {
+            44 => KeyFamily::Ed25519,
+            91 => KeyFamily::P256,
+            120 => KeyFamily::P384,
+            _ => KeyFamily::Rsa,
         };
-        let family =
-            family.ok_or_else(|| ConfigError::invalid(option, format!("is not a usable key; {PUBLIC_KEYS}")))?;
-        Ok(Self { family, decoding, algorithms: Vec::new(), secret_len: 0 })
+        Self::public(option, family, der.to_vec())
+    }
+
+    /// The two numbers of an RSA key. They take the way of a DER text: it is there that they are checked to be a key.
+    pub(super) fn rsa(option: &str, modulus: &[u8], exponent: &[u8]) -> Result<Self, ConfigError> {
+        let numbers = RsaPublicKeyComponents { n: modulus, e: exponent };
+        let key = numbers.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).map_err(|_| unusable(option))?;
+        Self::public(option, KeyFamily::Rsa, key.as_ref().to_vec())
+    }
+
+    /// Checks now what would otherwise refuse every token later.
+    pub(super) fn public(option: &str, family: KeyFamily, bytes: Vec<u8>) -> Result<Self, ConfigError> {
+        let is_usable = match family {
+            KeyFamily::Hmac => false,
+            KeyFamily::Rsa => rsa_bits(&bytes).is_some_and(|bits| RSA_BITS.contains(&bits)),
+            KeyFamily::P256 => parse(Algorithm::Es256, &bytes).is_some(),
+            KeyFamily::P384 => parse(Algorithm::Es384, &bytes).is_some(),
+            KeyFamily::Ed25519 => parse(Algorithm::EdDsa, &bytes).is_some(),
+        };
+        if is_usable { Ok(Self { family, bytes }) } else { Err(unusable(option)) }
     }
 
     /// Allows those `listed` algorithms that fit this key, or only the one it is `pinned` to.
     ///
     /// A secret shorter than the hash can be found from one token, by trying (RFC 7518 section 3.2).
     pub(super) fn allowing(
-        mut self,
+        self,
         option: &str,
         listed: &[Algorithm],
         pinned: Option<Algorithm>,
-    ) -> Result<Self, ConfigError> {
-        let fits = |algorithm: &Algorithm| self.family.fits(*algorithm) && pinned.is_none_or(|pin| pin == *algorithm);
-        self.algorithms = listed.iter().copied().filter(fits).collect();
-        if let Some(algorithm) = self.algorithms.iter().find(|algorithm| self.secret_len < hash_len(**algorithm)) {
-            let message = format!(
-                "is a secret too short for {algorithm:?}, which needs at least {} random bytes, e.g. from `openssl rand \
-                 -base64 64`",
-                hash_len(*algorithm)
-            );
-            return Err(ConfigError::invalid(option, message));
+    ) -> Result<VerifyingKey, ConfigError> {
+        let fits =
+            |algorithm: &Algorithm| self.family == algorithm.family() && pinned.is_none_or(|pin| pin == *algorithm);
+        let mut verifiers = Vec::new();
+        for algorithm in listed.iter().copied().filter(fits) {
+            let needed = algorithm.shortest_secret();
+            if self.bytes.len() < needed {
+                let message = format!(
+                    "is a secret too short for {algorithm}, which needs at least {needed} random bytes, e.g. from `openssl \
+                     rand -base64 64`"
+                );
+                return Err(ConfigError::invalid(option, message));
+            }
+            let verifier = Verifier::new(algorithm, &self.bytes).ok_or_else(|| unusable(option))?;
+            verifiers.push((algorithm, verifier));
         }
-        Ok(self)
+        Ok(VerifyingKey { family: self.family, verifiers })
     }
 }
 
-/// The bytes of an algorithm's hash, where it works with a secret.
-pub(super) fn hash_len(algorithm: Algorithm) -> usize {
-    match algorithm {
-        Algorithm::HS256 => 32,
-        Algorithm::HS384 => 48,
-        Algorithm::HS512 => 64,
-        _ => 0,
+/// A key with an algorithm, ready for use.
+enum Verifier {
+    Hmac(hmac::Key),
+    Public(ParsedPublicKey),
+}
+
+impl Verifier {
+    fn new(algorithm: Algorithm, key: &[u8]) -> Option<Self> {
+        match algorithm.scheme() {
+            Scheme::Hmac(hash) => Some(Verifier::Hmac(hmac::Key::new(hash, key))),
+            Scheme::Public(_) => parse(algorithm, key).map(Verifier::Public),
+        }
+    }
+
+    /// HMACs are compared in constant time.
+    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Verifier::Hmac(key) => hmac::verify(key, message, signature).is_ok(),
+            Verifier::Public(key) => key.verify_sig(message, signature).is_ok(),
+        }
+    }
+}
+
+/// A key, what it is, and the algorithms it may be used with.
+pub(super) struct VerifyingKey {
+    pub(super) family: KeyFamily,
+    verifiers: Vec<(Algorithm, Verifier)>,
+}
+
+impl VerifyingKey {
+    pub(super) fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        self.verifiers.iter().map(|(algorithm, _)| *algorithm)
+    }
+
+    /// Whether the key has signed `message`; `None`: it may not be used with this algorithm.
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Option<bool> {
+        let (_, verifier) = self.verifiers.iter().find(|(own, _)| *own == algorithm)?;
+        Some(verifier.verifies(message, signature))
     }
 }
 
@@ -133,10 +138,26 @@ pub(super) const PEM_AS_SECRET: &str = "is a PEM text, and not accepted as an HM
 pub(super) const PRIVATE_KEY: &str =
     "holds a private key; give the public key only, tokens are verified here and not signed";
 
-fn is_rsa_der(der: &[u8]) -> bool {
-    aws_lc_rs::rsa::PublicKey::from_der(der).is_ok_and(|key| RSA_MODULUS_BYTES.contains(&key.modulus_len()))
+fn unusable(option: &str) -> ConfigError {
+    ConfigError::invalid(option, format!("is not a usable key; {PUBLIC_KEYS}"))
 }
 
-fn is_rsa(key: &RsaPublicKeyComponents<&Vec<u8>>) -> bool {
-    RSA_MODULUS_BYTES.contains(&key.n.len()) && key.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok()
+fn parse(algorithm: Algorithm, key: &[u8]) -> Option<ParsedPublicKey> {
+    match algorithm.scheme() {
+        Scheme::Public(scheme) => ParsedPublicKey::new(scheme, key).ok(),
+        Scheme::Hmac(_) => None,
+    }
+}
+
+/// How long the modulus of a sound RSA key is, given in one of its two forms (PKCS #1, or `SubjectPublicKeyInfo`) and no
+/// other: a key for RSASSA-PSS alone must not verify anything else (RFC 4055 section 1.2).
+fn rsa_bits(der: &[u8]) -> Option<usize> {
+    let key = RsaPublicKey::from_der(der).ok()?;
+    let spki: PublicKeyX509Der<'_> = key.as_der().ok()?;
+    if der != key.as_ref() && der != spki.as_ref() {
+        return None;
+    }
+    let modulus = key.modulus();
+    let first = modulus.big_endian_without_leading_zero().first()?;
+    Some(key.modulus_len() * 8 - first.leading_zeros() as usize)
 }

@@ -4,16 +4,17 @@
 
 use core::fmt;
 
-use super::options::{Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions};
-use super::shape::harmless;
-use super::{Listen, ranges};
+use super::Listen;
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
 use crate::bucket::Rate;
 use crate::client_ip::TrustedProxies;
-use crate::config_error::{ConfigError, ConfigErrorKind};
+use crate::config_error::ConfigError;
 use crate::contract::Contract;
 use crate::files::Files;
 use crate::host_header::HostPolicy;
+use crate::options::{
+    Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions, harmless,
+};
 use crate::origin::OriginPolicy;
 use crate::syntax::is_token;
 
@@ -85,7 +86,7 @@ const PONG_MS: u64 = 1000;
 impl Policy {
     /// Checks and compiles `options`.
     pub fn new(options: Options, files: &dyn Files) -> Result<Self, ConfigError> {
-        ranges::check(&options)?;
+        options.check_ranges()?;
         check_contradictions(&options)?;
         let listen = Listen::parse(&options.listen)?;
         let unix_mode = unix_mode(&options, &listen)?;
@@ -116,15 +117,9 @@ impl Policy {
             subprotocols: subprotocols(options.subprotocols)?,
             protocol: options.protocol,
             contract: Contract::compile(&options.events, options.json_limits)?,
-            rate_limit: options.rate_limit.map(|rate| rate_rules(&rate, options.max_message_bytes)).transpose()?,
-            control_rate_limit: options
-                .control_rate_limit
-                .map(|limit| rate("control_rate_limit", limit.per_second, limit.burst))
-                .transpose()?,
-            handshakes_per_ip: options
-                .handshakes_per_ip
-                .map(|limit| rate("handshakes_per_ip", limit.per_second, limit.burst))
-                .transpose()?,
+            rate_limit: options.rate_limit.map(|limit| rate_rules(&limit, options.max_message_bytes)),
+            control_rate_limit: options.control_rate_limit.map(|limit| Rate::new(limit.per_second, limit.burst)),
+            handshakes_per_ip: options.handshakes_per_ip.map(|limit| Rate::new(limit.per_second, limit.burst)),
             max_connections: options.max_connections,
             max_connections_per_ip: options.max_connections_per_ip,
             max_connections_per_user: options.max_connections_per_user,
@@ -136,7 +131,7 @@ impl Policy {
             ping_interval_ms: options.ping_interval_ms,
             idle_timeout_ms: options.idle_timeout_ms,
             close_timeout_ms: options.close_timeout_ms,
-            drain_close_code: drain_close_code(options.drain_close_code)?,
+            drain_close_code: options.drain_close_code,
             max_outbox_bytes: options.max_outbox_bytes,
             max_inbox_bytes: options.max_inbox_bytes,
             tls: options.tls,
@@ -346,13 +341,6 @@ fn check_reuse_port(options: &Options, listen: &Listen) -> Result<(), ConfigErro
     }
 }
 
-fn drain_close_code(code: u16) -> Result<u16, ConfigError> {
-    match code {
-        1001 | 1012 => Ok(code),
-        _ => Err(ConfigError::invalid("drain_close_code", format!("must be 1012 or 1001, got {code}"))),
-    }
-}
-
 fn origins(options: &Options) -> Result<OriginPolicy, ConfigError> {
     match &options.origins {
         _ if options.dangerously_allow_any_origin => Ok(OriginPolicy::any()),
@@ -426,38 +414,14 @@ fn server_header(value: Option<String>) -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// A positive rate whose burst admits at least one unit.
-fn rate(option: &str, per_second: f64, burst: f64) -> Result<Rate, ConfigError> {
-    check_number(option, "per_second", per_second, 1e-6)?;
-    check_number(option, "burst", burst, 1.0)?;
-    Ok(Rate::new(per_second, burst))
-}
-
-fn check_number(option: &str, field: &str, value: f64, least: f64) -> Result<(), ConfigError> {
-    if (least..=1e12).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError {
-        kind: ConfigErrorKind::InvalidOption,
-        option: format!("{option}.{field}"),
-        message: format!("must be a number from {least} to 1e12, got {value}"),
-    })
-}
-
-fn rate_rules(limit: &RateLimit, max_message_bytes: usize) -> Result<RateRules, ConfigError> {
-    let messages = rate("rate_limit", limit.per_second, limit.burst)?;
-    let bytes = match limit.bytes_per_second {
-        Some(per_second) => {
-            check_number("rate_limit", "bytes_per_second", per_second, 1.0)?;
-            Some(Rate::new(per_second, per_second.max(max_message_bytes as f64)))
-        }
-        None => None,
-    };
-    Ok(RateRules {
-        messages,
-        bytes,
+fn rate_rules(limit: &RateLimit, max_message_bytes: usize) -> RateRules {
+    // A second's worth, and any message that is accepted.
+    let bytes = |per_second: f64| Rate::new(per_second, per_second.max(max_message_bytes as f64));
+    RateRules {
+        messages: Rate::new(limit.per_second, limit.burst),
+        bytes: limit.bytes_per_second.map(bytes),
         queue: limit.queue,
         max_delayed_bytes: max_message_bytes.saturating_mul(4),
         key: limit.key,
-    })
+    }
 }

@@ -192,48 +192,6 @@ fn contradictions_are_refused() {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_readme() {
-    let readme = include_str!("../../../../README.md");
-    let options = Options::default();
-    let rate = options.rate_limit.clone().unwrap();
-    let rows = [
-        ("listen", format!("`\"{}\"`", options.listen)),
-        ("threads", options.threads.to_string()),
-        ("auth_timeout_ms", options.auth_timeout_ms.to_string()),
-        ("max_pending_auth", options.max_pending_auth.to_string()),
-        (
-            "rate_limit",
-            format!(
-                "`{{\"per_second\": {}, \"burst\": {}, \"queue\": {}, \"bytes_per_second\": {}, \"key\": \"user\"}}`",
-                rate.per_second,
-                rate.burst,
-                rate.queue,
-                rate.bytes_per_second.unwrap()
-            ),
-        ),
-        ("max_connections", options.max_connections.to_string()),
-        ("max_connections_per_ip", options.max_connections_per_ip.to_string()),
-        ("max_connections_per_user", options.max_connections_per_user.to_string()),
-        ("max_message_bytes", options.max_message_bytes.to_string()),
-        ("max_fragments", options.max_fragments.to_string()),
-        ("message_timeout_ms", options.message_timeout_ms.to_string()),
-        ("max_head_bytes", options.max_head_bytes.to_string()),
-        ("handshake_timeout_ms", options.handshake_timeout_ms.to_string()),
-        ("ping_interval_ms", options.ping_interval_ms.to_string()),
-        ("idle_timeout_ms", options.idle_timeout_ms.to_string()),
-        ("close_timeout_ms", options.close_timeout_ms.to_string()),
-        ("drain_close_code", options.drain_close_code.to_string()),
-        ("reuse_port", options.reuse_port.to_string()),
-        ("max_outbox_bytes", options.max_outbox_bytes.to_string()),
-        ("max_inbox_bytes", options.max_inbox_bytes.to_string()),
-    ];
-    for (option, default) in rows {
-        let row = format!("| `{option}` | {default} |");
-        assert!(readme.contains(&row), "README has no row that begins {row}");
-    }
-}
-
-#[test]
 fn the_policy_line_names_every_opt_out_and_no_secret() {
     let json = r#"{"dangerously_allow_any_origin": true, "auth": {"tokens": [{"token": "hunter2", "user": "a"}]},
         "dangerously_allow_plaintext": true, "rate_limit": null, "listen": "127.0.0.1:0"}"#;

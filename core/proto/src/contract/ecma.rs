@@ -15,6 +15,9 @@ pub(super) enum Refusal {
     GlobalFlags,
     /// `(?m:…)`: anchors that the crate knows for other ends of lines only.
     MultiLine,
+    /// `\P{…}` where case is ignored: with the flag `u` that is whatever has a spelling outside the property, to the crate what
+    /// has none inside.
+    ComplementOfCase,
     LookAround,
     Backreference,
     /// A property of characters, half of a surrogate pair, or brackets in brackets beyond what the crate takes.
@@ -31,6 +34,7 @@ impl Refusal {
                 "it is no regular expression of ECMA 262, which has no flags for the whole: write `(?i:…)`, or [Aa]"
             }
             Self::MultiLine => "the modifier `m` is not known here: `^` and `$` are the ends of the text",
+            Self::ComplementOfCase => r"`\P{…}` is not known where case is ignored: write it outside of `(?i:…)`",
             Self::LookAround => "patterns run in linear time, without look-around",
             Self::Backreference => "patterns run in linear time, without backreferences",
             Self::Unknown => {
@@ -56,18 +60,27 @@ pub(super) fn translate(pattern: &str) -> Result<String, Refusal> {
         let has_flags = ["(?i)", "(?m)", "(?s)", "(?x)", "(?u)"].iter().any(|flags| pattern.starts_with(flags));
         return Err(if has_flags { Refusal::GlobalFlags } else { Refusal::Syntax });
     }
-    let mut translator =
-        Translator { rest: pattern, out: String::with_capacity(pattern.len() * 2), dot_all: vec![false] };
+    let out = String::with_capacity(pattern.len() * 2);
+    let mut translator = Translator { rest: pattern, out, modifiers: vec![Modifiers::default()] };
     translator.run()?;
     Ok(translator.out)
+}
+
+/// What `(?…:` has set for a group.
+#[derive(Clone, Copy, Default)]
+struct Modifiers {
+    /// `.` stands for everything (`s`).
+    dot_all: bool,
+    /// `i`.
+    ignores_case: bool,
 }
 
 /// Goes through a pattern that keeps to the grammar.
 struct Translator<'p> {
     rest: &'p str,
     out: String,
-    /// For each open group: whether `.` stands for everything there (`(?s:…)`).
-    dot_all: Vec<bool>,
+    /// Those of the whole, and of each open group.
+    modifiers: Vec<Modifiers>,
 }
 
 impl Translator<'_> {
@@ -84,21 +97,21 @@ impl Translator<'_> {
         rest.is_some()
     }
 
-    fn is_dot_all(&self) -> bool {
-        self.dot_all.last().copied().unwrap_or_default()
+    fn modifiers(&self) -> Modifiers {
+        self.modifiers.last().copied().unwrap_or_default()
     }
 
     fn run(&mut self) -> Result<(), Refusal> {
         while let Some(next) = self.next() {
             match next {
                 '\\' => self.escape()?,
-                '[' => self.class(),
+                '[' => self.class()?,
                 '(' => self.group()?,
                 ')' => {
-                    self.dot_all.pop();
+                    self.modifiers.pop();
                     self.out.push(')');
                 }
-                '.' if self.is_dot_all() => self.out.extend(["[", EVERYTHING, "]"]),
+                '.' if self.modifiers().dot_all => self.out.extend(["[", EVERYTHING, "]"]),
                 '.' => self.out.push_str(DOT),
                 '^' | '$' | '|' | '*' | '+' | '?' => self.out.push(next),
                 '{' => {
@@ -115,7 +128,7 @@ impl Translator<'_> {
 
     /// The opening parenthesis has been read. Names are dropped: nothing asks what a group has matched.
     fn group(&mut self) -> Result<(), Refusal> {
-        let mut dot_all = self.is_dot_all();
+        let mut modifiers = self.modifiers();
         if !self.eat("?") {
             self.out.push_str("(?:");
         } else if ["=", "!", "<=", "<!"].iter().any(|start| self.eat(start)) {
@@ -124,24 +137,20 @@ impl Translator<'_> {
             while self.next().is_some_and(|letter| letter != '>') {}
             self.out.push_str("(?:");
         } else {
-            let (mut adds, mut ignores_case) = (true, None);
+            let mut adds = true;
             while let Some(flag) = self.next() {
                 match flag {
                     '-' => adds = false,
-                    'i' => ignores_case = Some(adds),
-                    's' => dot_all = adds,
+                    'i' => modifiers.ignores_case = adds,
+                    's' => modifiers.dot_all = adds,
                     'm' if adds => return Err(Refusal::MultiLine),
                     'm' => {}
                     _ => break,
                 }
             }
-            self.out.push_str(match ignores_case {
-                None => "(?:",
-                Some(true) => "(?i:",
-                Some(false) => "(?-i:",
-            });
+            self.out.push_str(if modifiers.ignores_case { "(?i:" } else { "(?-i:" });
         }
-        self.dot_all.push(dot_all);
+        self.modifiers.push(modifiers);
         Ok(())
     }
 
@@ -152,46 +161,48 @@ impl Translator<'_> {
             Some('b') => self.out.push_str(r"(?-u:\b)"),
             Some('B') => self.out.push_str(r"(?-u:\B)"),
             Some('k' | '1'..='9') => return Err(Refusal::Backreference),
-            Some(other) => self.character_or_set(other),
+            Some(other) => self.character_or_set(other)?,
             None => {}
         }
         Ok(())
     }
 
     /// A class; the opening bracket has been read. A `]` behind it ends it: `[]` is nothing, `[^]` is anything.
-    fn class(&mut self) {
+    fn class(&mut self) -> Result<(), Refusal> {
         let negated = self.eat("^");
         if self.eat("]") {
             self.out.extend([if negated { "[" } else { "[^" }, EVERYTHING, "]"]);
-            return;
+            return Ok(());
         }
         self.out.push_str(if negated { "[^" } else { "[" });
         while !self.eat("]") {
-            self.class_atom();
+            self.class_atom()?;
             // A hyphen before the end is one; all others stand in ranges of single characters.
             if self.rest.starts_with('-') && !self.rest.starts_with("-]") {
                 self.next();
                 self.out.push('-');
-                self.class_atom();
+                self.class_atom()?;
             }
         }
         self.out.push(']');
+        Ok(())
     }
 
-    fn class_atom(&mut self) {
+    fn class_atom(&mut self) -> Result<(), Refusal> {
         match self.next() {
             Some('\\') => match self.next() {
                 Some('b') => self.code(8),
-                Some(other) => self.character_or_set(other),
+                Some(other) => self.character_or_set(other)?,
                 None => {}
             },
             Some(literal) => self.code(literal as u32),
             None => {}
         }
+        Ok(())
     }
 
     /// What an escape stands for that means the same inside and outside of classes; its letter has been read.
-    fn character_or_set(&mut self, letter: char) {
+    fn character_or_set(&mut self, letter: char) -> Result<(), Refusal> {
         match letter {
             'd' => self.out.extend(["[", DIGITS, "]"]),
             'D' => self.out.extend(["[^", DIGITS, "]"]),
@@ -199,6 +210,7 @@ impl Translator<'_> {
             'W' => self.out.extend(["[^", WORDS, "]"]),
             's' => self.out.extend(["[", SPACES, "]"]),
             'S' => self.out.extend(["[^", SPACES, "]"]),
+            'P' if self.modifiers().ignores_case => return Err(Refusal::ComplementOfCase),
             'p' | 'P' => {
                 let end = self.rest.find('}').map_or(self.rest.len(), |end| end + 1);
                 let (name, rest) = self.rest.split_at(end);
@@ -225,6 +237,7 @@ impl Translator<'_> {
             }
             itself => self.code(itself as u32),
         }
+        Ok(())
     }
 
     /// `\u` has been read: `{…}`, four digits, or a surrogate pair in eight.

@@ -60,6 +60,28 @@ pub(crate) fn document(dice: &mut Dice<'_>) -> Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
+/// The same schema for jsonschema: each `$ref` to the anchor of its own resource names the resource, at whose root the anchor
+/// stands. jsonschema 0.60 looks for a `$dynamicAnchor` of that name from the outermost resource inwards, as only
+/// `$dynamicRef` does; to `$ref` it is an anchor as any other (core, section 8.2.2).
+pub(crate) fn without_anchors(schema: &Value) -> Value {
+    rewritten(schema, "root")
+}
+
+fn rewritten(schema: &Value, resource: &str) -> Value {
+    match schema {
+        Value::Array(list) => list.iter().map(|value| rewritten(value, resource)).collect(),
+        Value::Object(members) => {
+            let own = members.get("$id").and_then(Value::as_str).unwrap_or(resource);
+            let member = |(name, value): (&String, &Value)| {
+                let is_own_anchor = name == "$ref" && value == "#n";
+                (name.clone(), if is_own_anchor { json!(own) } else { rewritten(value, own) })
+            };
+            Value::Object(members.iter().map(member).collect())
+        }
+        other => other.clone(),
+    }
+}
+
 fn anchor(dice: &mut Dice<'_>) -> String {
     dice.of(&["$dynamicAnchor", "$dynamicAnchor", "$anchor"]).to_string()
 }

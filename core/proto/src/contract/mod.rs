@@ -32,63 +32,12 @@ pub use scan::Scratch;
 pub use schema::SchemaMismatch;
 
 use crate::config_error::ConfigError;
+pub use crate::options::{EventOptions, JsonLimits};
 use schema::Schema;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The longest name of an event, in bytes.
 const MAX_EVENT_NAME: usize = 128;
-const MAX_COST: f64 = 1e6;
-const MAX_DEPTH: usize = 128;
-const MAX_KEYS: usize = 65_536;
-
-/// The option `json_limits`: how large a message's JSON may be in ways that its length does not bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JsonLimits {
-    /// How many objects and arrays may be open at once, the envelope among them. Default 32, at most 128.
-    pub max_depth: usize,
-    /// How many keys an object inside `data` may have. Default 256, at most 65536. The envelope has four at most.
-    pub max_keys: usize,
-}
-
-impl Default for JsonLimits {
-    fn default() -> Self {
-        Self { max_depth: 32, max_keys: 256 }
-    }
-}
-
-impl JsonLimits {
-    fn vet(self) -> Result<Self, ConfigError> {
-        let within = |option: &str, value: usize, max: usize| match value {
-            _ if (1..=max).contains(&value) => Ok(()),
-            _ => Err(ConfigError::invalid(
-                format!("json_limits.{option}"),
-                format!("must be a whole number from 1 to {max}, got {value}"),
-            )),
-        };
-        within("max_depth", self.max_depth, MAX_DEPTH)?;
-        within("max_keys", self.max_keys, MAX_KEYS)?;
-        Ok(self)
-    }
-}
-
-/// The option `events.NAME`: what the contract says of one event.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EventOptions {
-    /// JSON Schema 2020-12 for `data`. Default: any data.
-    pub schema: Option<serde_json::Value>,
-    /// How many messages this one counts for in `rate_limit`: 0 or more, fractions allowed (0.2: five count as one; 0: only
-    /// its bytes count). Default 1, at most 1000000.
-    pub cost: f64,
-}
-
-impl Default for EventOptions {
-    fn default() -> Self {
-        Self { schema: None, cost: 1.0 }
-    }
-}
 
 /// One listed event of one contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,7 +81,7 @@ pub struct Contract {
 impl Contract {
     /// Compiles the options. Nothing is fetched: a schema that refers outside itself is an error.
     pub fn compile(events: &BTreeMap<String, EventOptions>, limits: JsonLimits) -> Result<Contract, ConfigError> {
-        let limits = limits.vet()?;
+        limits.check_ranges()?;
         let rules: Box<[EventRule]> =
             events.iter().map(|(name, options)| rule(name, options)).collect::<Result<_, _>>()?;
         let mut by_tag: Box<[_]> =
@@ -181,10 +130,7 @@ fn rule(name: &str, options: &EventOptions) -> Result<EventRule, ConfigError> {
         let message = format!("the event name {shown:?} is not 1 to {MAX_EVENT_NAME} bytes without control characters");
         return Err(ConfigError::invalid("events", message));
     }
-    if !(0.0..=MAX_COST).contains(&options.cost) {
-        let message = format!("must be a number from 0 to {MAX_COST}, got {}", options.cost);
-        return Err(ConfigError::invalid(format!("events.{name}.cost"), message));
-    }
+    options.check_ranges(name)?;
     let compile = |schema| {
         Schema::compile(schema).map_err(|message| ConfigError::invalid(format!("events.{name}.schema"), message))
     };

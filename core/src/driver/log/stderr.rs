@@ -7,9 +7,10 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
-use std::sync::{Condvar, Mutex, OnceLock};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use once_cell::sync::OnceCell;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
@@ -21,9 +22,9 @@ use wsguard_proto::time::Moment;
 const MAX_LINES: usize = 8192;
 const MAX_BYTES: usize = 1 << 20;
 /// How long the end of a server, or of the thread that turned the log on, waits for lines that were said.
-const FLUSH_PATIENCE: Duration = Duration::from_millis(200);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the thread rests when standard error takes nothing.
-const REST: Duration = Duration::from_millis(10);
+const RETRY_WAIT: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -54,14 +55,16 @@ struct Queue {
     process: u32,
     waiting: Mutex<Waiting>,
     changed: Condvar,
-    child: OnceLock<Box<Queue>>,
+    child: OnceCell<Box<Queue>>,
 }
 
-static QUEUE: OnceLock<Queue> = OnceLock::new();
+/// A queue without a thread would take lines and never write one. Hence a cell whose start may fail, and is tried again by
+/// the next that needs it; the standard library has none that is stable.
+static QUEUE: OnceCell<Queue> = OnceCell::new();
 
 impl Queue {
-    /// A queue with its thread; without one, where none can be started, lines are only counted.
-    fn new() -> Self {
+    /// Starts a queue with its thread.
+    fn start() -> io::Result<Self> {
         let run = || {
             // The thread may be here before its queue is.
             QUEUE.wait();
@@ -69,18 +72,26 @@ impl Queue {
                 queue.write_for_ever();
             }
         };
-        let _ = std::thread::Builder::new().name("wsguard-log".into()).spawn(run);
-        Self { process: std::process::id(), waiting: Mutex::default(), changed: Condvar::new(), child: OnceLock::new() }
+        std::thread::Builder::new().name("wsguard-log".into()).spawn(run)?;
+        Ok(Self::of(std::process::id()))
     }
 
-    /// The queue of this process; `None`: the log was never turned on.
+    fn of(process: u32) -> Self {
+        Self { process, waiting: Mutex::default(), changed: Condvar::new(), child: OnceCell::new() }
+    }
+
+    /// The queue of this process; `None`: the log was never turned on, or this process cannot start a thread now.
     fn of_this_process() -> Option<&'static Queue> {
-        let mut queue = QUEUE.get()?;
-        let process = std::process::id();
+        QUEUE.get()?.of_process(std::process::id(), Queue::start).ok()
+    }
+
+    /// The queue of `process`, which is this one's or that of a child, started where there is none yet.
+    fn of_process(&self, process: u32, start: impl Fn() -> io::Result<Self>) -> io::Result<&Self> {
+        let mut queue = self;
         while queue.process != process {
-            queue = queue.child.get_or_init(|| Box::new(Queue::new()));
+            queue = queue.child.get_or_try_init(|| start().map(Box::new))?;
         }
-        Some(queue)
+        Ok(queue)
     }
 
     /// The same, if this process has said anything.
@@ -132,14 +143,14 @@ impl Queue {
             waiting.is_stuck = is_stuck;
             drop(waiting);
             if is_stuck {
-                std::thread::sleep(REST);
+                std::thread::sleep(RETRY_WAIT);
             }
         }
     }
 
     /// Waits until all that was said is written, if that is soon.
     fn flush(&self) {
-        let deadline = Instant::now() + FLUSH_PATIENCE;
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
         let mut waiting = lock(&self.waiting);
         while (!waiting.lines.is_empty() || waiting.is_writing) && !waiting.is_stuck {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -177,7 +188,7 @@ fn write_whole(mut line: &[u8]) -> io::Result<()> {
             Ok(written) => line = &line[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // A pipe that does not block, and is full. Meanwhile the queue fills, and then it drops.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(REST),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_WAIT),
             Err(error) => return Err(error),
         }
     }
@@ -221,7 +232,8 @@ thread_local! {
 /// A thread of its own writes, from a queue of at most 1 MiB: nobody who logs waits for standard error, whether it is a
 /// full disk, a closed pipe or one that nobody reads. Lines that do not fit are dropped and counted, and a line with the
 /// count follows (`lost=…`). The end of a server, and that of the thread that calls this, waits for lines already said,
-/// at most 200 ms. A child of `fork` gets a thread of its own.
+/// at most 200 ms. A child of `fork` gets a thread of its own. Where the thread cannot be started, one line says so on
+/// standard error, nothing else is logged, and a later call tries again.
 ///
 /// Panics that the server catches (in a handler of [`Server::run`](crate::Server::run), in an
 /// [`Inline`](crate::Inline) handler) are written the same way, in place of the panic hook that was set before; a hook
@@ -229,12 +241,18 @@ thread_local! {
 pub fn log_to_stderr() {
     #[cfg(unix)]
     occupy_standard_descriptors();
+    if tracing::dispatcher::has_been_set() {
+        return;
+    }
+    if let Err(error) = QUEUE.get_or_try_init(Queue::start) {
+        let _ = write_some(format!("wsguard: cannot start the thread of the log: {error}\n").as_bytes());
+        return;
+    }
     let subscriber =
         tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false).with_writer(|| Line).finish();
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         return;
     }
-    QUEUE.get_or_init(Queue::new);
     FLUSH_AT_EXIT.set(Some(FlushAtExit));
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| if IS_GUARDED.get() { write_panic(panic) } else { before(panic) }));
@@ -345,12 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_could_not_be_started_is_started_by_the_next_that_needs_it() {
+        let parent = Queue::of(1);
+        let no_thread = || Err(ErrorKind::WouldBlock.into());
+        assert_eq!(parent.of_process(2, no_thread).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let child = parent.of_process(2, || Ok(Queue::of(2))).unwrap();
+        child.push(b"line");
+        let again = parent.of_process(2, no_thread).unwrap();
+        assert_eq!((again.process, lock(&again.waiting).lines.len()), (2, 1));
+        assert_eq!(parent.of_process(1, no_thread).unwrap().process, 1);
+    }
+
+    #[test]
     fn a_queue_that_nobody_writes_from_costs_a_flush_its_patience_and_no_more() {
-        let queue = Queue { process: 0, waiting: Mutex::default(), changed: Condvar::new(), child: OnceLock::new() };
+        let queue = Queue::of(0);
         queue.push(b"line");
         let began = Instant::now();
         queue.flush();
-        assert!(began.elapsed() >= FLUSH_PATIENCE);
+        assert!(began.elapsed() >= FLUSH_TIMEOUT);
         lock(&queue.waiting).is_stuck = true;
         queue.flush();
     }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 
-use super::turn::Acting;
+use super::turn::ActiveSession;
 use super::{SCRATCH_BYTES, Shard};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
@@ -22,7 +22,7 @@ impl Shard {
         let Some(mut session) = self.take(slot, generation) else { return };
         let waker = session.waker.clone();
         let cx = &mut Context::from_waker(&waker);
-        let now = self.shared.clock.now();
+        let now = self.state.clock.now();
         if session.outbox.is_some() || session.must_flush {
             self.write(&mut session, now, cx);
         }
@@ -31,7 +31,7 @@ impl Shard {
     }
 
     /// Reads what has come, within the turn's budget.
-    fn read(&mut self, session: &mut Acting, now: Moment, cx: &mut Context<'_>) {
+    fn read(&mut self, session: &mut ActiveSession, now: Moment, cx: &mut Context<'_>) {
         let mut budget = SCRATCH_BYTES;
         let mut scratch = core::mem::take(&mut self.scratch);
         while session.conn.phase() != Phase::Dropped {
@@ -63,7 +63,7 @@ impl Shard {
                     break;
                 }
             };
-            add(&self.remote().stats.bytes_in, len as u64);
+            add(&self.mailbox().stats.bytes_in, len as u64);
             let used = self.turn(session, now, |conn, turn| conn.handle_input(&mut scratch[..len], turn));
             if used < len {
                 session.unread = Some(Box::new(scratch[used..len].to_vec()));
@@ -85,14 +85,14 @@ impl Shard {
         if !session.conn.is_open() {
             return SCRATCH_BYTES;
         }
-        // Whoever leaves is not read any more; what was read of it before is handled.
-        let may_go_on = if session.leaves { session.unread.is_some() } else { !session.paused };
+        // A connection that drains is not read any more; what was received before is handled.
+        let may_go_on = if session.is_draining { session.has_unhandled() } else { !session.paused };
         if !may_go_on {
             return 0;
         }
         let mut room = self.inbox_room(session);
         if room == 0 {
-            self.remote().starved.store(true, Ordering::SeqCst);
+            self.mailbox().starved.store(true, Ordering::SeqCst);
             fence(Ordering::SeqCst);
             // The application may have made room just now, before it could see the mark.
             room = self.inbox_room(session);
@@ -106,7 +106,7 @@ impl Shard {
     }
 
     fn inbox_room(&self, session: &Session) -> usize {
-        let fill = self.shared.inbox_fill();
+        let fill = self.state.inbox.fill();
         let room = match fill.room_for_all() {
             0 => fill.room(session.share.waits(), self.shares.parts()),
             room => room,

@@ -24,9 +24,9 @@ pub(super) type Timer = Reverse<(Moment, u32, u32)>;
 impl Shard {
     /// Makes sure that the timers wake the session in time. Deadlines mostly move away, and then this does nothing.
     pub(super) fn arm(&mut self, session: &mut Session, now: Moment) {
-        let mut deadline = session.conn.next_deadline(&self.shared.policy).min(session.drain_at);
+        let mut deadline = session.conn.next_deadline(&self.state.policy).min(session.drain_at);
         if session.is_held_back() {
-            deadline = deadline.min(now.after_millis(LOOK_MS.max(self.places.open() as u64 / LOOKS_PER_MS)));
+            deadline = deadline.min(now.after_millis(LOOK_MS.max(self.slots.open() as u64 / LOOKS_PER_MS)));
         }
         if deadline >= session.timer_at {
             return;
@@ -37,7 +37,7 @@ impl Shard {
     }
 
     fn push_timer(&mut self, at: Moment, slot: u32, generation: u32) {
-        if self.timers.len() > MOST_TIMERS_EACH * self.places.open() + MOST_STALE_TIMERS {
+        if self.timers.len() > MOST_TIMERS_EACH * self.slots.open() + MOST_STALE_TIMERS {
             self.forget_stale_timers();
         }
         self.timers.push(Reverse((at, slot, generation)));
@@ -63,17 +63,17 @@ impl Shard {
 
     /// Runs sessions whose time has come, not too many at once; returns when the next one is due.
     fn run_timers(&mut self) -> Moment {
-        let now = self.shared.clock.now();
-        if self.rest_at <= now {
-            self.rest();
+        let now = self.state.clock.now();
+        if self.free_buffers_at <= now {
+            self.free_buffers();
         }
         if self.drain_until.is_some() {
             self.carry_out_answers();
         }
         for _ in 0..TIMERS_PER_TURN {
             match self.timers.peek().copied() {
-                None => return self.rest_at,
-                Some(Reverse((at, ..))) if at > now => return at.min(self.rest_at),
+                None => return self.free_buffers_at,
+                Some(Reverse((at, ..))) if at > now => return at.min(self.free_buffers_at),
                 Some(Reverse((at, slot, generation))) => {
                     self.timers.pop();
                     self.shielded(|shard| shard.run_timer(at, slot, generation, now));
@@ -100,7 +100,7 @@ impl Shard {
         if session.paused && session.stream.is_broken() {
             self.turn(&mut session, now, Connection::handle_eof);
         }
-        if session.conn.next_deadline(&self.shared.policy) <= now {
+        if session.conn.next_deadline(&self.state.policy) <= now {
             self.turn(&mut session, now, Connection::handle_deadline);
         }
         if session.drain_at <= now {
@@ -112,7 +112,7 @@ impl Shard {
 
 /// Keeps the timers.
 pub(in crate::driver) async fn run_timers() {
-    let clock = with_shard(|shard| Some(shard.shared.clock));
+    let clock = with_shard(|shard| Some(shard.state.clock));
     let Some(clock) = clock else { return };
     let mut sleep = Box::pin(tokio::time::sleep(std::time::Duration::from_secs(3600)));
     std::future::poll_fn(move |cx| {
@@ -120,7 +120,7 @@ pub(in crate::driver) async fn run_timers() {
             shard.timer_task = Some(cx.waker().clone());
             let next = shard.run_timers();
             // An hour at most, so that the far end of time needs no special case.
-            shard.timer_wakes_at = next.min(shard.shared.clock.now().after_millis(3_600_000));
+            shard.timer_wakes_at = next.min(shard.state.clock.now().after_millis(3_600_000));
             Some(shard.timer_wakes_at)
         });
         let Some(next) = next else { return Poll::Ready(()) };
@@ -137,7 +137,7 @@ pub(in crate::driver) async fn run_timers() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::shared::idle;
+    use crate::driver::state::idle;
     fn shard() -> Shard {
         Shard::new(idle(r#""threads": 1"#), 0)
     }
@@ -147,7 +147,7 @@ mod tests {
         let mut shard = shard();
         (1..=1000).for_each(|generation| shard.push_timer(Moment::START, 0, generation));
         for left in [744, 488, 232] {
-            assert!(shard.run_timers() <= shard.shared.clock.now(), "more are due");
+            assert!(shard.run_timers() <= shard.state.clock.now(), "more are due");
             assert_eq!(shard.timers.len(), left);
         }
         assert_eq!((shard.run_timers(), shard.timers.len()), (Moment::NEVER, 0));

@@ -4,10 +4,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::task::Context;
 
+use super::turn_sink::TurnSink;
 use super::{SCRATCH_BYTES, Shard};
 use crate::driver::log::Subject;
 use crate::driver::session::Session;
-use crate::driver::sink::TurnSink;
 use crate::driver::stats::add;
 use wsguard_proto::connection::{Connection, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
@@ -20,12 +20,12 @@ const MESSAGES_PER_TURN: usize = 1024;
 /// nothing said for one connection can reach another.
 ///
 /// It ends in [`Shard::put_back`] or [`Shard::remove`], which give the buffer back empty.
-pub(super) struct Acting {
+pub(super) struct ActiveSession {
     pub(super) session: Box<Session>,
     pub(super) out: Vec<u8>,
 }
 
-impl Deref for Acting {
+impl Deref for ActiveSession {
     type Target = Session;
 
     fn deref(&self) -> &Session {
@@ -33,7 +33,7 @@ impl Deref for Acting {
     }
 }
 
-impl DerefMut for Acting {
+impl DerefMut for ActiveSession {
     fn deref_mut(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -41,24 +41,24 @@ impl DerefMut for Acting {
 
 impl Shard {
     /// Takes a session out of its slot for a turn; `None`: it has ended.
-    pub(super) fn take(&mut self, slot: u32, generation: u32) -> Option<Acting> {
+    pub(super) fn take(&mut self, slot: u32, generation: u32) -> Option<ActiveSession> {
         let session = self.sessions.get_mut(slot as usize)?.take_if(|session| session.id.generation() == generation)?;
         Some(self.lend(session))
     }
 
     /// Takes whoever is in a slot.
-    pub(super) fn take_anybody(&mut self, slot: usize) -> Option<Acting> {
+    pub(super) fn take_any(&mut self, slot: usize) -> Option<ActiveSession> {
         let session = self.sessions.get_mut(slot)?.take()?;
         Some(self.lend(session))
     }
 
-    fn lend(&mut self, session: Box<Session>) -> Acting {
-        Acting { session, out: core::mem::take(&mut self.out) }
+    fn lend(&mut self, session: Box<Session>) -> ActiveSession {
+        ActiveSession { session, out: core::mem::take(&mut self.out) }
     }
 
     /// Ends a turn: the session goes back into its slot. What it said and nobody wrote waits in its outbox.
-    pub(super) fn put_back(&mut self, acting: Acting) {
-        let Acting { mut session, out } = acting;
+    pub(super) fn put_back(&mut self, active: ActiveSession) {
+        let ActiveSession { mut session, out } = active;
         if !out.is_empty() {
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(&out, &mut self.pool);
             session.waker.wake_by_ref();
@@ -75,29 +75,29 @@ impl Shard {
     }
 
     /// Ends a session: everything that names it is gone when this returns.
-    pub(super) fn remove(&mut self, acting: Acting, now: Moment) {
-        let Acting { session, out } = acting;
+    pub(super) fn remove(&mut self, active: ActiveSession, now: Moment) {
+        let ActiveSession { session, out } = active;
         self.take_buffer(out);
         drop(session);
-        self.rest_later(now);
+        self.free_buffers_later(now);
     }
 
     /// Lets `act` work on the state machine, and keeps what it says.
     pub(super) fn turn<R>(
         &mut self,
-        acting: &mut Acting,
+        active: &mut ActiveSession,
         now: Moment,
         act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> R,
     ) -> R {
-        let Shard { shared, pool, json, .. } = self;
-        let Acting { session, out } = acting;
-        let Session { id, conn, seat, ip, peer, outbox, last_batch, place, .. } = &mut **session;
+        let Shard { state, pool, json, .. } = self;
+        let ActiveSession { session, out } = active;
+        let Session { id, conn, seat, ip, peer, outbox, last_batch, slot, .. } = &mut **session;
         let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
-        let mut sink = TurnSink::new(shared, *id, subject, *last_batch);
+        let mut sink = TurnSink::new(state, *id, subject, *last_batch);
         let result = act(
             conn,
             &mut Turn {
-                policy: &shared.policy,
+                policy: &state.policy,
                 now,
                 out,
                 pool: &mut pool.buffers,
@@ -109,16 +109,16 @@ impl Shard {
         );
         if let Some(ending) = conn.take_ending() {
             sink.batch().push_close(*id, &ending);
-            place.told(false);
+            slot.close_was_told();
             // From its close on an id is nobody's, though its closing handshake may go on.
-            if let Some(slot) = shared.shards[self.index].slots.get(id.slot()) {
+            if let Some(slot) = state.shards[self.index].slots.get(id.slot()) {
                 slot.generation.store(0, Ordering::Release);
             }
         }
         let messages = sink.messages;
         let added = sink.finish();
         if messages > 0 {
-            add(&shared.shards[self.index].stats.messages_in, messages);
+            add(&state.shards[self.index].stats.messages_in, messages);
         }
         if let Some(added) = added {
             session.share.add(added.batch, added.bytes);
@@ -129,13 +129,13 @@ impl Shard {
     }
 
     /// Writes what the turn made.
-    pub(super) fn write(&mut self, acting: &mut Acting, now: Moment, cx: &mut Context<'_>) {
-        let Acting { session, out } = acting;
+    pub(super) fn write(&mut self, active: &mut ActiveSession, now: Moment, cx: &mut Context<'_>) {
+        let ActiveSession { session, out } = active;
         let was_congested = session.outbox.is_some();
         match session.write(cx, out, &mut self.pool) {
             Ok(written) => {
                 if written > 0 {
-                    add(&self.remote().stats.bytes_out, written as u64);
+                    add(&self.mailbox().stats.bytes_out, written as u64);
                     if session.is_held_back() {
                         session.conn.excuse(now);
                     }
@@ -144,24 +144,24 @@ impl Shard {
             Err(_) => {
                 out.clear();
                 session.outbox = None;
-                return self.turn(acting, now, Connection::handle_eof);
+                return self.turn(active, now, Connection::handle_eof);
             }
         }
         if was_congested && session.outbox.is_none() {
             // What waited for the outbox to be empty may go.
-            self.turn(acting, now, Connection::handle_drained);
-            if !acting.out.is_empty() {
-                self.write(acting, now, cx);
+            self.turn(active, now, Connection::handle_drained);
+            if !active.out.is_empty() {
+                self.write(active, now, cx);
             }
         }
     }
 
     /// Ends a turn: writes, checks the outbox, ends what is over, re-arms the deadline.
-    pub(super) fn end_turn(&mut self, mut session: Acting, now: Moment, cx: &mut Context<'_>) {
+    pub(super) fn end_turn(&mut self, mut session: ActiveSession, now: Moment, cx: &mut Context<'_>) {
         if !session.out.is_empty() {
             self.write(&mut session, now, cx);
         }
-        let limit = self.shared.policy.max_outbox_bytes;
+        let limit = self.state.policy.max_outbox_bytes;
         if session.unsent_bytes() > limit && session.conn.may_send() {
             let detail = format!("{} unsent bytes are over max_outbox_bytes ({limit})", session.unsent_bytes());
             let report = Report { code: Code::SlowConsumer, event: None, detail: &detail };
@@ -180,7 +180,7 @@ impl Shard {
         }
         if session.is_held_back() && !session.conn.is_open() {
             // Nothing of it goes to the application any more: the peer's goodbye is read.
-            (session.paused, session.starved, session.leaves) = (false, false, false);
+            (session.paused, session.starved, session.is_draining) = (false, false, false);
             session.waker.wake_by_ref();
         }
         self.count(&mut session);
@@ -189,14 +189,14 @@ impl Shard {
     }
 
     /// Ends a turn that was not the socket's: it wakes the connection all the same.
-    pub(super) fn end_turn_elsewhere(&mut self, session: Acting, now: Moment) {
+    pub(super) fn end_turn_elsewhere(&mut self, session: ActiveSession, now: Moment) {
         let waker = session.waker.clone();
         self.end_turn(session, now, &mut Context::from_waker(&waker));
     }
 
     /// Brings the shard's levels up to date.
     fn count(&mut self, session: &mut Session) {
-        if session.place.count(session.unsent_bytes(), session.conn.delayed_messages()) {
+        if session.slot.count(session.unsent_bytes(), session.conn.delayed_messages()) {
             self.publish_unsent(session);
         }
     }
@@ -204,9 +204,9 @@ impl Shard {
     /// Publishes what is unsent, and tells the application, if it watches, that nothing is any more.
     pub(super) fn publish_unsent(&self, session: &Session) {
         let id = session.id;
-        let slot = self.remote().slots.get(id.slot());
+        let slot = self.mailbox().slots.get(id.slot());
         if slot.is_some_and(|slot| slot.publish(session.unsent_bytes())) && session.conn.is_open() {
-            self.shared.tell(self.index, |events| events.push_drained(id));
+            self.state.tell(self.index, |events| events.push_drained(id));
         }
     }
 }

@@ -15,7 +15,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::stream::Socket;
+use crate::driver::socket::Socket;
 
 /// Ciphertext read at a time: four records, so that a large message takes few calls.
 const READ_BYTES: usize = 72 * 1024;
@@ -48,7 +48,7 @@ pub(in crate::driver) struct TlsStream {
     received: Received,
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
-    said_goodbye: bool,
+    sent_close_notify: bool,
     /// Ciphertext that came behind our goodbye.
     discarded: usize,
     turn: Turn,
@@ -106,24 +106,63 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 }
 
 impl TlsStream {
-    /// The TLS handshake.
+    /// The TLS handshake. Before each read it waits for `turn`, and it calls `worked` when a read led to expensive work: a
+    /// signature of ours, or the check of a client's certificate. Nothing else runs on the thread between the two.
     ///
     /// # Errors
     ///
     /// `InvalidData` where TLS refuses the peer (which is told so by an alert); `UnexpectedEof` where the peer left.
-    pub(in crate::driver) async fn accept(config: Arc<ServerConfig>, socket: Socket) -> io::Result<Self> {
+    pub(in crate::driver) async fn accept(
+        config: Arc<ServerConfig>,
+        socket: Socket,
+        turn: impl AsyncFn(),
+        worked: impl Fn(),
+    ) -> io::Result<Self> {
         let tls = UnbufferedServerConnection::new(config).map_err(invalid)?;
         let mut stream = TlsStream {
             socket,
             tls,
             received: Received::default(),
             unsent: Vec::new(),
-            said_goodbye: false,
+            sent_close_notify: false,
             discarded: 0,
             turn: Turn::default(),
         };
-        std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
-        Ok(stream)
+        loop {
+            std::future::poll_fn(|cx| stream.poll_send(cx)).await?;
+            if !stream.tls.is_handshaking() {
+                return Ok(stream);
+            }
+            stream.socket.readable().await?;
+            turn().await;
+            let received =
+                std::future::poll_fn(|cx| Poll::Ready(stream.poll_receive(cx, &mut ReadBuf::new(&mut [])))).await;
+            if stream.has_worked(&received) {
+                worked();
+            }
+            match received {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Whether a read in the handshake led to expensive work: it made our flight, which carries a signature, or brought the
+    /// client's certificate, or failed, which may be found out late.
+    fn has_worked(&self, received: &Poll<io::Result<usize>>) -> bool {
+        match received {
+            Poll::Pending | Poll::Ready(Ok(0)) => false,
+            Poll::Ready(Err(_)) => true,
+            Poll::Ready(Ok(_)) if self.tls.is_handshaking() => !self.unsent.is_empty(),
+            Poll::Ready(Ok(_)) => self.tls.peer_certificates().is_some(),
+        }
+    }
+
+    /// Whether plaintext waits in it that came while the reader had no room.
+    pub(in crate::driver) fn has_plaintext(&self) -> bool {
+        !self.received.plain.is_empty()
     }
 
     pub(in crate::driver) fn socket(&self) -> &Socket {
@@ -133,18 +172,6 @@ impl TlsStream {
     /// The leaf of the client's certificate chain.
     pub(in crate::driver) fn peer_certificate(&self) -> Option<Vec<u8>> {
         Some(self.tls.peer_certificates()?.first()?.to_vec())
-    }
-
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.poll_send(cx))?;
-            if !self.tls.is_handshaking() {
-                return Poll::Ready(Ok(()));
-            }
-            if ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut [])))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-        }
     }
 
     /// Reads ciphertext once and takes it in; 0: the socket has ended. When the turn has had its share it waits for the
@@ -177,7 +204,7 @@ impl TlsStream {
 
     /// Takes in ciphertext behind what was kept of it, and keeps what is not yet whole.
     fn take_in(&mut self, ciphertext: &mut [u8], out: &mut ReadBuf<'_>) -> io::Result<()> {
-        if self.said_goodbye {
+        if self.sent_close_notify {
             // Nothing of it counts any more; and what TLS cannot read it would answer with an alert, behind its last word.
             self.discarded += ciphertext.len();
             return if self.discarded > MAX_DISCARDED_BYTES { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) };
@@ -274,8 +301,8 @@ impl TlsStream {
     }
 
     /// Says goodbye (`close_notify`), once. A connection that TLS has given up has nothing left to say.
-    fn keep_goodbye(&mut self) {
-        if !core::mem::replace(&mut self.said_goodbye, true) {
+    fn keep_close_notify(&mut self) {
+        if !core::mem::replace(&mut self.sent_close_notify, true) {
             let mut goodbye = Vec::new();
             let len = self.seal(Plaintext::CloseNotify, &mut goodbye).unwrap_or(0);
             self.unsent.extend_from_slice(&goodbye[..len]);
@@ -370,7 +397,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.keep_goodbye();
+        this.keep_close_notify();
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
@@ -381,7 +408,7 @@ impl AsyncWrite for TlsStream {
 impl Drop for TlsStream {
     fn drop(&mut self) {
         if !self.tls.is_handshaking() {
-            self.keep_goodbye();
+            self.keep_close_notify();
             let _ = self.poll_send(&mut Context::from_waker(Waker::noop()));
         }
     }
@@ -420,6 +447,58 @@ mod tests {
         }
     }
 
+    /// How often a handshake leads to expensive work, when the client's bytes come in cuts of `cut`.
+    fn expensive_steps(cut: usize, has_client_certificate: bool) -> usize {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let certificate = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+        let private_key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let client_ca = has_client_certificate.then(|| cert.clone());
+        let options = TlsOptions { cert, key, client_ca, min_version: TlsVersion::V1_2 };
+        let config = super::super::server_config(&options).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], private_key)
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let mut tls = ClientConnection::new(Arc::new(client), "localhost".try_into().unwrap()).unwrap();
+            let mut socket = Cut(TcpStream::connect(address).unwrap(), cut);
+            while tls.is_handshaking() || tls.wants_write() {
+                tls.complete_io(&mut socket).unwrap();
+            }
+            // Until the server leaves.
+            let _ = socket.0.read(&mut [0; 1]);
+            let _ = socket.0.read_to_end(&mut Vec::new());
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (turns, steps) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        runtime.block_on(async {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let socket = Socket::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
+            let turn = async || turns.set(turns.get() + 1);
+            TlsStream::accept(config, socket, turn, || steps.set(steps.get() + 1)).await.unwrap();
+        });
+        peer.join().unwrap();
+        assert!(turns.get() >= steps.get());
+        steps.get()
+    }
+
+    /// Certificates of clients are signatures to check, and bytes that drip in are no work.
+    #[test]
+    fn expensive_work_of_a_handshake_is_counted_whatever_comes_how() {
+        for cut in [usize::MAX, 7] {
+            assert_eq!((expensive_steps(cut, false), expensive_steps(cut, true)), (1, 2), "in cuts of {cut}");
+        }
+    }
+
     /// Lets `client` talk to `serve`, which has the server's end once the handshake is over. Returns what that came to.
     fn meet<R>(
         client: impl FnOnce(TcpStream, ClientConnection) + Send + 'static,
@@ -448,7 +527,7 @@ mod tests {
             let (socket, _) = listener.accept().unwrap();
             socket.set_nonblocking(true).unwrap();
             let socket = Socket::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
-            serve(TlsStream::accept(config, socket).await?).await
+            serve(TlsStream::accept(config, socket, async || {}, || {}).await?).await
         }));
         peer.join().unwrap();
         outcome

@@ -4,18 +4,15 @@
 //! own. Everything that happens to a connection is a *turn*: borrow the shard's scratch,
 //! let the state machine work, write once, re-arm its deadline.
 
-mod carry;
-mod place;
+mod execute;
 mod reading;
-mod ready;
-mod shares;
+mod run_queue;
 mod timers;
 mod turn;
+mod turn_sink;
 
-pub(super) use carry::carry_out;
-pub(super) use place::Place;
-pub(super) use ready::run_connections;
-pub(super) use shares::Share;
+pub(super) use execute::run_commands;
+pub(super) use run_queue::run_connections;
 pub(super) use timers::run_timers;
 
 use std::cell::RefCell;
@@ -26,24 +23,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
-use self::place::Places;
-use self::ready::{Ready, SessionWaker};
-use self::shares::Shares;
+use self::run_queue::{RunQueue, SessionWaker};
 use self::timers::Timer;
+use self::turn_sink::TurnSink;
+use super::accepted::Accepted;
 use super::caught::caught;
 use super::commands::CommandBuffer;
 use super::events::Open;
 use super::ids::ConnectionId;
+use super::inbox_shares::Shares;
+use super::level::HeldOne;
 use super::log::Subject;
+use super::mailbox::ShardMailbox;
 use super::outbox::Pool;
 use super::session::Session;
-use super::shared::{Remote, Shared};
-use super::sink::TurnSink;
+use super::slot_guard::SlotPool;
+use super::state::ServerState;
 use super::stream::Stream;
-use wsguard_proto::connection::{Connection, Ending, Opened, Report};
+use wsguard_proto::connection::{Connection, Ending, Opened as ConnectionParams, Report};
 use wsguard_proto::contract::Scratch;
 use wsguard_proto::limits::Seat;
-use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
@@ -52,17 +51,25 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 /// TLS handshakes and signatures before everything else has its turn.
 const EXPENSIVE_STEPS_PER_TURN: usize = 8;
 /// How long buffers are kept that no connection is there to need.
-const REST_MS: u64 = 60_000;
+const IDLE_BUFFERS_MS: u64 = 60_000;
 
 thread_local! {
     static SHARD: RefCell<Option<Shard>> = const { RefCell::new(None) };
 }
 
-/// The shard of this thread.
+/// Lets `act` work on the shard of this thread.
 ///
-/// Only called on shard threads and never inside itself: handlers of the application post commands instead.
+/// Only called on shard threads and never inside itself: handlers of the application post commands instead. Without a shard
+/// nothing is done, which is a mistake of ours.
 pub(super) fn with_shard<R: Default>(act: impl FnOnce(&mut Shard) -> R) -> R {
-    SHARD.with_borrow_mut(|slot| slot.as_mut().map(act).unwrap_or_default())
+    let done = try_with_shard(act);
+    debug_assert!(done.is_some(), "this thread has no shard");
+    done.unwrap_or_default()
+}
+
+/// As [`with_shard`] where the shard may be gone; `None`: it is.
+fn try_with_shard<R>(act: impl FnOnce(&mut Shard) -> R) -> Option<R> {
+    SHARD.with_borrow_mut(|slot| slot.as_mut().map(act))
 }
 
 /// Installs the shard of this thread.
@@ -78,11 +85,11 @@ pub(super) fn has_stopped() -> bool {
 /// Removes the shard of this thread with all its connections, whatever state they are in, and tells of their end.
 pub(super) fn remove() {
     let Some(shard) = SHARD.with_borrow_mut(Option::take) else { return };
-    shard.ready.close();
-    let (shared, places, index) = (Arc::clone(&shard.shared), Rc::clone(&shard.places), shard.index);
+    shard.run_queue.close();
+    let (state, slots, index) = (Arc::clone(&shard.state), Rc::clone(&shard.slots), shard.index);
     drop(shard);
-    let mut writing = shared.write_events(index);
-    for conn in places.take_lost() {
+    let mut writing = state.write_events(index);
+    for conn in slots.take_lost() {
         writing.batch().push_close(conn, &broken());
     }
 }
@@ -92,13 +99,25 @@ fn broken() -> Ending {
     Ending { code: Code::Internal.close_code(), reason: Code::Internal.reason().to_owned(), clean: false }
 }
 
-/// Waits until expensive work may be done: a storm of handshakes does not starve open connections. Everybody else on the shard
-/// has a turn before the next few.
-pub(super) async fn expensive_step() {
-    while let Some(round) = with_shard(Shard::take_expensive_step) {
+/// Waits until expensive work may be done: a storm of handshakes does not starve open connections. All other tasks of the shard
+/// have a turn before the next few steps. Work that is done without waiting in between is counted afterwards, by
+/// [`count_expensive_step`].
+pub(super) async fn expensive_turn() {
+    while let Some(round) = with_shard(|shard| shard.next_round()) {
         tokio::task::yield_now().await;
         drop(round);
     }
+}
+
+/// Counts expensive work of this round.
+pub(super) fn count_expensive_step() {
+    with_shard(|shard| shard.expensive_steps += 1);
+}
+
+/// Waits for the turn of expensive work that is done in any case.
+pub(super) async fn expensive_step() {
+    expensive_turn().await;
+    count_expensive_step();
 }
 
 /// The first that has to wait in a round of expensive work; after everybody has had a turn, its end begins the next round.
@@ -109,15 +128,16 @@ struct NextRound {
 impl Drop for NextRound {
     fn drop(&mut self) {
         if self.is_first {
-            with_shard(|shard| (shard.expensive_steps, shard.round_ends) = (0, false));
+            // A handshake may outlive its shard, whose runtime drops it last.
+            try_with_shard(|shard| (shard.expensive_steps, shard.round_ends) = (0, false));
         }
     }
 }
 
 /// What a shard needs to take on an open connection.
-pub(super) struct Newcomer {
+pub(super) struct NewSession {
     pub(super) stream: Stream,
-    pub(super) opened: Opened,
+    pub(super) params: ConnectionParams,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,
     pub(super) peer: Option<IpAddr>,
@@ -127,15 +147,17 @@ pub(super) struct Newcomer {
     pub(super) head: Vec<u8>,
     /// Bytes received behind the request head.
     pub(super) received: Vec<u8>,
+    /// Its part in the load of the shard.
+    pub(super) load: HeldOne,
 }
 
 /// The state of this thread.
 pub(super) struct Shard {
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     index: usize,
-    ready: Arc<Ready>,
+    run_queue: Arc<RunQueue>,
     sessions: Vec<Option<Box<Session>>>,
-    places: Rc<Places>,
+    slots: Rc<SlotPool>,
     shares: Rc<Shares>,
     scratch: Vec<u8>,
     /// What the connection says that has its turn: lent to it (`turn`), and empty in between.
@@ -143,6 +165,8 @@ pub(super) struct Shard {
     pool: Pool,
     json: Scratch,
     commands: CommandBuffer,
+    /// Connections that came by commands, for the task that takes them through their opening handshakes.
+    accepted: Vec<Box<Accepted>>,
     touched: Vec<u32>,
     starved: Vec<ConnectionId>,
     timers: BinaryHeap<Timer>,
@@ -150,7 +174,7 @@ pub(super) struct Shard {
     timer_wakes_at: Moment,
     timer_task: Option<Waker>,
     /// When buffers go that nobody needs.
-    rest_at: Moment,
+    free_buffers_at: Moment,
     events_added: bool,
     flush_task: Option<Waker>,
     /// Expensive work done in this round, and whether somebody waits for the next.
@@ -164,25 +188,26 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
+    pub(super) fn new(state: Arc<ServerState>, index: usize) -> Self {
         Self {
-            places: Places::new(Arc::clone(&shared), index),
-            shares: Shares::new(Arc::clone(&shared), index),
-            shared,
+            slots: SlotPool::new(Arc::clone(&state), index),
+            shares: Shares::new(Arc::clone(&state), index),
+            state,
             index,
-            ready: Arc::default(),
+            run_queue: Arc::default(),
             sessions: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             pool: Pool::default(),
             json: Scratch::new(),
             commands: CommandBuffer::default(),
+            accepted: Vec::new(),
             touched: Vec::new(),
             starved: Vec::new(),
             timers: BinaryHeap::new(),
             timer_wakes_at: Moment::NEVER,
             timer_task: None,
-            rest_at: Moment::NEVER,
+            free_buffers_at: Moment::NEVER,
             events_added: false,
             flush_task: None,
             expensive_steps: 0,
@@ -193,45 +218,40 @@ impl Shard {
         }
     }
 
-    fn remote(&self) -> &Remote {
-        &self.shared.shards[self.index]
+    fn mailbox(&self) -> &ShardMailbox {
+        &self.state.shards[self.index]
     }
 
-    /// Whether the shard's work is over.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped
-    }
-
-    /// Takes a step of this round's expensive work; else there is to wait for the next round.
-    fn take_expensive_step(&mut self) -> Option<NextRound> {
+    /// The next round of expensive work, where this one's steps are used up.
+    fn next_round(&mut self) -> Option<NextRound> {
         if self.expensive_steps < EXPENSIVE_STEPS_PER_TURN {
-            self.expensive_steps += 1;
             return None;
         }
         Some(NextRound { is_first: !core::mem::replace(&mut self.round_ends, true) })
     }
 
-    /// Takes on a connection whose handshake is over; whether there was a slot for it.
-    pub(super) fn adopt(&mut self, newcomer: Newcomer, told: impl FnOnce(ConnectionId) -> Open) -> bool {
+    /// Takes on a connection whose handshake is over. It is dropped where the shard has stopped or has no slot left.
+    pub(super) fn adopt(&mut self, new: NewSession, open_event: impl FnOnce(ConnectionId) -> Open) {
         if self.stopped {
-            return false;
+            return;
         }
-        let Some(place) = self.places.take() else { return false };
-        let id = place.id();
-        let slot = id.slot() as usize;
-        if self.sessions.len() <= slot {
-            self.sessions.resize_with(slot + 1, || None);
+        let Some(mut slot) = self.slots.take() else { return };
+        let id = slot.id();
+        let index = id.slot() as usize;
+        if self.sessions.len() <= index {
+            self.sessions.resize_with(index + 1, || None);
         }
-        let now = self.shared.clock.now();
-        let Newcomer { stream, opened, seat, ip, peer, granted, head, received } = newcomer;
+        let now = self.state.clock.now();
+        let NewSession { stream, params, seat, ip, peer, granted, head, received, load } = new;
+        slot.keep_load(load);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
         let mut session = Box::new(Session {
             id,
-            conn: Connection::new(&self.shared.policy, opened, now),
+            conn: Connection::new(&self.state.policy, params, now),
             stream,
             outbox: Some(outbox),
-            waker: SessionWaker::waker(&self.ready, id.slot(), id.generation()),
+            waker: SessionWaker::waker(&self.run_queue, id.slot(), id.generation()),
             timer_at: Moment::NEVER,
             drain_at: if self.drain_until.is_some() { now } else { Moment::NEVER },
             last_batch: 0,
@@ -241,28 +261,25 @@ impl Shard {
             peer,
             granted,
             unread: (!received.is_empty()).then(|| Box::new(received)),
-            place,
+            slot,
             must_flush: false,
             ended_writing: false,
             starved: false,
             is_listed: false,
             paused: false,
-            leaves: false,
+            is_draining: false,
             touched: false,
         });
-        let mut sink = TurnSink::new(&self.shared, id, Subject::default(), 0);
-        sink.batch().push_open(told(id));
-        session.place.told(true);
+        let mut sink = TurnSink::new(&self.state, id, Subject::default(), 0);
+        sink.batch().push_open(open_event(id));
+        session.slot.open_was_told();
         if let Some(added) = sink.finish() {
             session.share.add(added.batch, added.bytes);
             session.last_batch = added.answerable;
         }
         self.events_came();
         session.waker.wake_by_ref();
-        // From here on nothing can fail: the opening hands its part in the load over.
-        session.place.take_load();
-        self.sessions[slot] = Some(session);
-        true
+        self.sessions[index] = Some(session);
     }
 
     /// Lets `act` do its work. A fault of ours costs the connection it held, and neither the shard nor what comes next.
@@ -278,7 +295,7 @@ impl Shard {
     fn recover(&mut self) {
         self.scratch.resize(SCRATCH_BYTES, 0);
         self.json = Scratch::new();
-        let mut lost = self.places.take_lost().into_iter().map(Some).collect::<Vec<_>>();
+        let mut lost = self.slots.take_lost().into_iter().map(Some).collect::<Vec<_>>();
         if lost.is_empty() {
             lost.push(None);
         }
@@ -287,8 +304,8 @@ impl Shard {
             let detail = "a fault of the server's own; the shard goes on";
             let report = Report { code: Code::Internal, event: None, detail };
             let _ = caught(|| {
-                self.shared.tell(self.index, |events| {
-                    self.shared.report(&report, subject, events);
+                self.state.tell(self.index, |events| {
+                    self.state.report(&report, subject, events);
                     let _ = conn.map(|conn| events.push_close(conn, &broken()));
                 });
             });
@@ -296,20 +313,20 @@ impl Shard {
     }
 
     /// When the last connection has left, its buffers are kept for a while.
-    fn rest_later(&mut self, now: Moment) {
-        if self.places.open() == 0 {
-            self.rest_at = now.after_millis(REST_MS);
-            self.wake_timers_for(self.rest_at);
+    fn free_buffers_later(&mut self, now: Moment) {
+        if self.slots.open() == 0 {
+            self.free_buffers_at = now.after_millis(IDLE_BUFFERS_MS);
+            self.wake_timers_for(self.free_buffers_at);
         }
     }
 
     /// Nobody has been here for a while: gives back what was kept for the next.
-    fn rest(&mut self) {
-        self.rest_at = Moment::NEVER;
-        if self.places.open() > 0 {
+    fn free_buffers(&mut self) {
+        self.free_buffers_at = Moment::NEVER;
+        if self.slots.open() > 0 {
             return;
         }
-        self.places.shrink();
+        self.slots.shrink();
         self.shares.shrink();
         self.sessions = Vec::new();
         self.timers = BinaryHeap::new();
@@ -317,15 +334,14 @@ impl Shard {
         self.json = Scratch::new();
         (self.out, self.touched, self.starved) = (Vec::new(), Vec::new(), Vec::new());
         self.commands = CommandBuffer::default();
-        self.remote().shrink();
-        lock(&self.remote().events).shrink();
+        self.state.shrink(self.index);
     }
 
     /// A draining server stops when its last connection is gone: until then every shard answers newcomers with 503.
     fn stop_when_drained(&mut self) {
-        if self.drain_until.is_some() && self.shared.open.load(Ordering::Acquire) == 0 {
+        if self.drain_until.is_some() && self.state.open.load(Ordering::Acquire) == 0 {
             self.stopped = true;
-            self.remote().commands_arrived.notify_one();
+            self.mailbox().commands_arrived.notify_one();
         }
     }
 
@@ -345,20 +361,16 @@ impl Shard {
 /// for them before it sleeps, and spares it the call that would wake the shard.
 pub(super) async fn wake_application() {
     std::future::poll_fn(|cx| {
-        let came = with_shard(|shard| {
+        with_shard(|shard| {
             if shard.flush_task.is_none() {
                 shard.flush_task = Some(cx.waker().clone());
             }
-            let came = core::mem::take(&mut shard.events_added);
-            if came {
-                shard.remote().expect_commands();
-                shard.shared.wake_application();
+            if core::mem::take(&mut shard.events_added) {
+                shard.mailbox().expect_commands();
+                shard.state.waker.wake();
+                shard.run_commands_elsewhere();
             }
-            came
         });
-        if came && !carry_out() {
-            with_shard(|shard| shard.remote().commands_arrived.notify_one());
-        }
         Poll::<()>::Pending
     })
     .await;
@@ -370,7 +382,7 @@ mod tests {
 
     use super::*;
 
-    use crate::driver::shared::idle;
+    use crate::driver::state::idle;
 
     /// A thousand handshakes at once, and a neighbour: how much is done between two of its turns.
     #[test]

@@ -1,13 +1,12 @@
-//! The words for options of a wrong name or type.
+//! Where an option stands, and the words of an error about it.
 //!
 //! No value is repeated but a number or a truth value where no credential belongs, and of names only those that are
 //! surely options, or were chosen by the application to be read: the names of events.
 
 use serde_json::Value;
-use serde_path_to_error::Segment;
 
-use super::given::{Fault, Given};
-use super::{Options, accepted};
+use super::Options;
+use super::table::{Section, Shape};
 use crate::config_error::{ConfigError, ConfigErrorKind};
 use crate::unambiguous::Step;
 
@@ -16,22 +15,86 @@ const MAX_NAME: usize = 128;
 /// What is shown of a path.
 const MAX_PATH: usize = 400;
 
-/// Reads options from a value.
-pub(super) fn read(value: &Value) -> Result<Options, ConfigError> {
-    serde_path_to_error::deserialize(Given(value)).map_err(|error| {
-        let step = |segment: &Segment| match segment {
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            Segment::Map { key } => Some(Step::Name(key.clone())),
-            Segment::Enum { .. } | Segment::Unknown => None,
+/// What is wrong with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Another type than is accepted.
+    Type,
+    /// The right type with another value than is accepted.
+    Value,
+    /// An object without a name.
+    Empty,
+    /// None of several forms.
+    Form,
+}
+
+/// Where the reader is among the options.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At<'a> {
+    /// The object of all options.
+    Root,
+    /// A member of an object.
+    Name(&'a At<'a>, &'a str),
+    /// An entry of a list.
+    Index(&'a At<'a>, usize),
+}
+
+impl<'a> At<'a> {
+    /// The member `name` of what is here.
+    pub(super) fn name_of<'i>(&'i self, name: &'i str) -> At<'i>
+    where
+        'a: 'i,
+    {
+        At::Name(self, name)
+    }
+
+    /// The name of what is here, or of the list it is in.
+    pub(super) fn name(&self) -> &'a str {
+        match self {
+            At::Root => "options",
+            At::Name(_, name) => name,
+            At::Index(outer, _) => outer.name(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        let (mut place, step) = match self {
+            At::Root => return Place(Vec::new()),
+            At::Name(outer, name) => (outer.place(), Step::Name((*name).to_owned())),
+            At::Index(outer, index) => (outer.place(), Step::Index(*index)),
         };
-        let place = Place(error.path().iter().filter_map(step).collect());
-        refused(value, place, error.into_inner())
-    })
+        place.0.push(step);
+        place
+    }
+
+    /// What is here is not accepted.
+    pub(super) fn error(&self, message: String) -> ConfigError {
+        ConfigError::invalid(self.place().to_string(), message)
+    }
+
+    /// `value` is not what `shape` accepts.
+    pub(super) fn refused(&self, value: &Value, shape: &Shape, fault: Fault) -> ConfigError {
+        let place = self.place();
+        let got = got(value, &place, fault);
+        ConfigError::invalid(place.to_string(), format!("must be {}, got {got}", shape.words(self.name())))
+    }
+
+    /// More than one of several ways is given here.
+    pub(super) fn two_ways(&self, shape: &Shape) -> ConfigError {
+        let message = format!("gives more than one way; must be one of {}", shape.words(self.name()));
+        ConfigError::contradiction(self.place().to_string(), message)
+    }
+
+    /// The member `name` of what is here is not an option.
+    pub(super) fn unknown(&self, name: &str, known: &[&str]) -> ConfigError {
+        unknown(&self.place(), name, known)
+    }
 }
 
 /// The text is not JSON at all. The parser tells the place and the kind, and nothing of the text.
-pub(super) fn syntax_error(error: &serde_json::Error) -> ConfigError {
-    ConfigError::invalid("options", format!("are not valid JSON: {error}"))
+pub(super) fn syntax_error(option: &str, error: &serde_json::Error) -> ConfigError {
+    let verb = if option == "options" { "are" } else { "is" };
+    ConfigError::invalid(option, format!("{verb} not valid JSON: {error}"))
 }
 
 /// An object has a name twice. It is repeated where it is surely one.
@@ -44,7 +107,7 @@ pub(super) fn twice(path: Vec<Step>) -> ConfigError {
 }
 
 /// A name that the application has chosen, as an error may show it: without control characters, and cut.
-pub(super) fn harmless(name: &str) -> String {
+pub(crate) fn harmless(name: &str) -> String {
     let mut shown: String =
         name.chars().take(MAX_NAME).map(|letter| if letter.is_control() { '?' } else { letter }).collect();
     if shown.len() < name.len() && name.chars().nth(MAX_NAME).is_some() {
@@ -83,28 +146,7 @@ impl Place {
 
     /// Whether a name that stands here may be repeated.
     fn shows(&self, name: &str) -> bool {
-        accepted::is_name(name) || looks_like_an_option(name, self.holds_credentials())
-    }
-
-    /// The value at this place.
-    fn of<'v>(&self, value: &'v Value) -> Option<&'v Value> {
-        self.0.iter().try_fold(value, |value, step| match step {
-            Step::Name(name) => value.get(name),
-            Step::Index(index) => value.get(index),
-        })
-    }
-
-    /// As the table of accepted values calls it: `auth.tokens[].user`, `events.*.cost`.
-    fn kind(&self) -> String {
-        let mut kind = String::new();
-        for (depth, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Name(_) if depth == 1 && self.has_chosen_names() => kind.push_str(".*"),
-                Step::Name(name) => kind.extend([if depth == 0 { "" } else { "." }, name]),
-                Step::Index(_) => kind.push_str("[]"),
-            }
-        }
-        if kind.is_empty() { "options".to_owned() } else { kind }
+        is_name(name) || looks_like_an_option(name, self.holds_credentials())
     }
 }
 
@@ -131,53 +173,26 @@ impl core::fmt::Display for Place {
     }
 }
 
-/// What the reader found at `place` of the options, as an error.
-fn refused(options: &Value, place: Place, fault: Fault) -> ConfigError {
-    match fault {
-        Fault::UnknownName { name, known } => unknown(place, &name, known),
-        Fault::Missing(name) => {
-            let kind = Place([place.0.clone(), vec![Step::Name(name.to_owned())]].concat()).kind();
-            let what = accepted::words(&kind).unwrap_or_else(|| "a value".to_owned());
-            ConfigError::invalid(place.to_string(), format!("needs `{name}`: {what}"))
-        }
-        Fault::TwoWays => {
-            let message = format!("gives more than one way; must be one of {}", accepted::AUTH);
-            ConfigError::contradiction(place.to_string(), message)
-        }
-        Fault::Type | Fault::Value | Fault::Empty | Fault::Form => {
-            let got = place.of(options).map_or_else(|| "something else".to_owned(), |value| got(value, &place, &fault));
-            let message = match accepted::words(&place.kind()) {
-                Some(words) => format!("must be {words}, got {got}"),
-                None => format!("cannot be {got}"),
-            };
-            ConfigError::invalid(place.to_string(), message)
-        }
-    }
-}
-
 /// What was given in place of what is accepted. Texts are never repeated; numbers only where no credential belongs.
-fn got(value: &Value, place: &Place, fault: &Fault) -> String {
+fn got(value: &Value, place: &Place, fault: Fault) -> String {
     let words = match value {
         Value::Bool(_) | Value::Number(_) if !place.holds_credentials() => return value.to_string(),
         Value::Null => "null",
         Value::Bool(_) => "true or false",
         Value::Number(number) if number.is_f64() => "a fraction",
         Value::Number(_) => "a whole number",
-        Value::String(_) if *fault == Fault::Value => "another string",
+        Value::String(_) if fault == Fault::Value => "another string",
         Value::String(_) => "a string",
-        Value::Array(_) if *fault == Fault::Form => "a list of something else",
+        Value::Array(_) if fault == Fault::Form => "a list of something else",
         Value::Array(_) => "a list",
-        Value::Object(_) if *fault == Fault::Empty => "an empty object",
+        Value::Object(_) if fault == Fault::Empty => "an empty object",
         Value::Object(_) => "an object",
     };
     words.to_owned()
 }
 
 /// A name that is not an option: what was meant, or which there are.
-fn unknown(place: Place, name: &str, known: &[&str]) -> ConfigError {
-    // The path of an unknown name ends in it.
-    let ends_in_it = matches!(place.0.last(), Some(Step::Name(last)) if last == name);
-    let parent = if ends_in_it { place.parent() } else { place };
+fn unknown(parent: &Place, name: &str, known: &[&str]) -> ConfigError {
     let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let meant = known.iter().find(|known| **known == snake_case(name));
     let near = nearest(name, known);
@@ -196,6 +211,15 @@ fn unknown(place: Place, name: &str, known: &[&str]) -> ConfigError {
     }
     let (parent, name) = (if parent.0.is_empty() { String::new() } else { format!("{parent}.") }, harmless(name));
     ConfigError { kind, option: format!("{parent}{name}"), message }
+}
+
+/// Whether an option somewhere has this name.
+fn is_name(name: &str) -> bool {
+    fn within(section: &Section, name: &str) -> bool {
+        let inside = |shape: &Shape| shape.section().is_some_and(|section| within(section, name));
+        section.options.iter().any(|option| option.name == name || inside(&option.shape))
+    }
+    within(Options::SECTION, name)
 }
 
 /// Whether a name may be repeated. Whoever writes `{"TOKEN": "alice"}` in place of a list of tokens has a credential for a

@@ -2,14 +2,13 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 
-use super::turn::Acting;
+use super::turn::ActiveSession;
 use super::{Shard, with_shard};
+use crate::driver::accepted::Accepted;
 use crate::driver::commands::{Command, CommandBuffer};
 use crate::driver::ids::ConnectionId;
-use crate::driver::opening;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
 use wsguard_proto::connection::{Connection, Phase, Report};
@@ -24,24 +23,33 @@ const LARGE_BYTES: usize = 8 * 1024;
 /// How long a draining connection waits between looks at whether the application is done with its messages.
 const DRAIN_RETRY_MS: u64 = 10;
 
-/// Carries out everything that has arrived; whether the shard goes on.
-pub(in crate::driver) fn carry_out() -> bool {
+/// What carrying out commands leaves to the task that asked for it.
+#[derive(Debug, Default)]
+pub(in crate::driver) struct CommandsRun {
+    /// Connections whose opening handshakes begin now.
+    pub(in crate::driver) accepted: Vec<Box<Accepted>>,
+    /// The shard's work is over.
+    pub(in crate::driver) stopped: bool,
+}
+
+/// Carries out everything that has arrived.
+pub(in crate::driver) fn run_commands() -> CommandsRun {
     with_shard(|shard| {
-        shard.carry_out();
-        !shard.is_stopped()
+        shard.run_commands();
+        CommandsRun { accepted: core::mem::take(&mut shard.accepted), stopped: shard.stopped }
     })
 }
 
 impl Shard {
-    fn carry_out(&mut self) {
+    fn run_commands(&mut self) {
         let mut buffer = core::mem::take(&mut self.commands);
         buffer.clear();
-        self.remote().take_commands(&mut buffer);
-        let now = self.shared.clock.now();
+        self.mailbox().take_commands(&mut buffer);
+        let now = self.state.clock.now();
         // Both lists are put back, so that their memory is there the next time.
         let mut commands = core::mem::take(&mut buffer.commands);
         for command in commands.drain(..) {
-            self.shielded(|shard| shard.carry(command, &buffer, now));
+            self.shielded(|shard| shard.execute(command, &buffer, now));
         }
         buffer.commands = commands;
         self.commands = buffer;
@@ -52,19 +60,24 @@ impl Shard {
         self.touched = touched;
     }
 
-    /// Carries out what the application said to every batch that it has let go by now: it said that before, and goes on
-    /// speaking for as long as it likes.
-    pub(super) fn carry_out_answers(&mut self) {
-        let released = self.remote().last_released();
-        self.carry_out();
-        self.answered = released;
-        if self.stopped {
-            self.remote().commands_arrived.notify_one();
+    /// As [`run_commands`], for tasks that do other things: the one that runs commands learns what is its to do.
+    pub(super) fn run_commands_elsewhere(&mut self) {
+        self.run_commands();
+        if self.stopped || !self.accepted.is_empty() {
+            self.mailbox().commands_arrived.notify_one();
         }
     }
 
+    /// Carries out what the application said to every batch that it has let go by now: it said that before, and goes on
+    /// speaking for as long as it likes.
+    pub(super) fn carry_out_answers(&mut self) {
+        let released = self.mailbox().last_released();
+        self.run_commands_elsewhere();
+        self.answered = released;
+    }
+
     fn write_touched(&mut self, slot: u32, now: Moment) {
-        let Some(mut session) = self.take_anybody(slot as usize) else { return };
+        let Some(mut session) = self.take_any(slot as usize) else { return };
         session.touched = false;
         let waker = session.waker.clone();
         let cx = &mut Context::from_waker(&waker);
@@ -73,21 +86,21 @@ impl Shard {
         self.end_turn(session, now, cx);
     }
 
-    fn carry(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
+    fn execute(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
         match command {
             Command::Frames { conn, frames } => self.send(conn, buffer.bytes(frames), now),
-            Command::Broadcast { room, frame, except } => {
-                self.remote().broadcast_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+            Command::Broadcast { room, frame, except, waits } => {
+                drop(waits);
                 self.broadcast(room.map(|room| buffer.text(room)), &frame, buffer.ids(except), now);
             }
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
             }
-            Command::Fail { conn } => {
+            Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
             }
-            Command::Refuse { conn, event } => {
+            Command::DataRefused { conn, event } => {
                 let event = Some(buffer.text(event));
                 let detail = "the application's own validation refused the data";
                 let report = Report { code: Code::SchemaMismatch, event, detail };
@@ -97,9 +110,7 @@ impl Shard {
             Command::Join { conn, room } => self.join(conn, buffer.text(room)),
             Command::Leave { conn, room } => self.leave(conn, buffer.text(room)),
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
-            Command::Adopt(accepted) => {
-                tokio::spawn(opening::open(Arc::clone(&self.shared), self.index, *accepted));
-            }
+            Command::Adopt(accepted) => self.accepted.push(accepted),
             Command::Resume => {
                 self.read_the_starved();
                 self.stop_when_drained();
@@ -136,11 +147,11 @@ impl Shard {
 
     /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
     fn send(&mut self, conn: ConnectionId, frames: &[u8], now: Moment) {
-        if let Some(slot) = self.remote().slots.get(conn.slot()) {
+        if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
             slot.arrive(frames.len());
         }
         // Whoever has the slot now may watch for what arrived, even if it was for a connection before it.
-        let Some(mut session) = self.take_anybody(conn.slot() as usize) else { return };
+        let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
             self.touch(&mut session, now);
         } else if self.takes_frames(&session) {
@@ -155,10 +166,10 @@ impl Shard {
     }
 
     /// Writes frames that nothing waits before.
-    fn write_through(&mut self, session: &mut Acting, frames: &[u8], now: Moment) {
+    fn write_through(&mut self, session: &mut ActiveSession, frames: &[u8], now: Moment) {
         let waker = session.waker.clone();
         match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
-            Ok(written) => add(&self.remote().stats.bytes_out, written as u64),
+            Ok(written) => add(&self.mailbox().stats.bytes_out, written as u64),
             Err(_) => {
                 session.outbox = None;
                 self.turn(session, now, Connection::handle_eof);
@@ -169,7 +180,7 @@ impl Shard {
     /// `except` are ids in ascending order.
     fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
         let slots = match room {
-            Some(room) => self.places.members(room),
+            Some(room) => self.slots.members(room),
             None => (0..self.sessions.len() as u32).collect(),
         };
         for slot in slots {
@@ -178,7 +189,7 @@ impl Shard {
     }
 
     fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
-        let Some(mut session) = self.take_anybody(slot as usize) else { return };
+        let Some(mut session) = self.take_any(slot as usize) else { return };
         if self.takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
@@ -189,45 +200,45 @@ impl Shard {
     /// A doomed connection still takes answers, but no more than its outbox may hold.
     fn takes_frames(&self, session: &Session) -> bool {
         session.conn.is_open()
-            || session.conn.may_send() && session.unsent_bytes() <= self.shared.policy.max_outbox_bytes
+            || session.conn.may_send() && session.unsent_bytes() <= self.state.policy.max_outbox_bytes
     }
 
-    fn touch(&mut self, session: &mut Acting, now: Moment) {
+    fn touch(&mut self, session: &mut ActiveSession, now: Moment) {
         if !session.touched {
             session.touched = true;
             self.touched.push(session.id.slot());
         }
         // What was never offered to the socket says nothing about the reader.
-        if session.unsent_bytes() > EARLY_WRITE_BYTES.min(self.shared.policy.max_outbox_bytes) {
+        if session.unsent_bytes() > EARLY_WRITE_BYTES.min(self.state.policy.max_outbox_bytes) {
             self.write_elsewhere(session, now);
         }
     }
 
     /// Back into its slot; at once closed when its outbox is over its limit (THREATS S1).
-    fn put_back_bounded(&mut self, session: Acting, now: Moment) {
-        if session.unsent_bytes() > self.shared.policy.max_outbox_bytes {
+    fn put_back_bounded(&mut self, session: ActiveSession, now: Moment) {
+        if session.unsent_bytes() > self.state.policy.max_outbox_bytes {
             return self.end_turn_elsewhere(session, now);
         }
         self.put_back(session);
     }
 
-    fn write_elsewhere(&mut self, session: &mut Acting, now: Moment) {
+    fn write_elsewhere(&mut self, session: &mut ActiveSession, now: Moment) {
         let waker = session.waker.clone();
         self.write(session, now, &mut Context::from_waker(&waker));
     }
 
     fn join(&mut self, id: ConnectionId, room: &str) {
         let session = self.sessions.get_mut(id.slot() as usize).and_then(Option::as_mut);
-        let is_new = session.filter(|session| session.id == id).is_some_and(|session| session.place.join(room));
+        let is_new = session.filter(|session| session.id == id).is_some_and(|session| session.slot.join(room));
         // It was counted when the application asked for it.
-        if !is_new && let Some(slot) = self.remote().slots.get(id.slot()) {
+        if !is_new && let Some(slot) = self.mailbox().slots.get(id.slot()) {
             slot.give_back_rooms(1);
         }
     }
 
     fn leave(&mut self, id: ConnectionId, room: &str) {
         let session = self.sessions.get_mut(id.slot() as usize).and_then(Option::as_mut);
-        let _ = session.filter(|session| session.id == id).map(|session| session.place.leave(room));
+        let _ = session.filter(|session| session.id == id).map(|session| session.slot.leave(room));
     }
 
     /// Closes a user's connections, but for those that were let in after the call.
@@ -271,7 +282,7 @@ impl Shard {
     }
 
     fn begin_to_drain(&mut self, slot: usize, at: Moment, now: Moment) {
-        let Some(mut session) = self.take_anybody(slot) else { return };
+        let Some(mut session) = self.take_any(slot) else { return };
         // Also of whoever has said goodbye and waits for its last messages.
         self.turn(&mut session, now, Connection::release_all_delayed);
         if session.conn.is_open() {
@@ -286,24 +297,24 @@ impl Shard {
             return;
         }
         let left = until.since(now);
-        let (shared, index) = (Arc::clone(&self.shared), self.index);
+        let (state, index) = (Arc::clone(&self.state), self.index);
         tokio::spawn(async move {
             tokio::time::sleep(left).await;
-            shared.shards[index].post(|buffer| buffer.commands.push(Command::Stop));
+            state.shards[index].post(|buffer| buffer.commands.push(Command::Stop));
         });
     }
 
     /// Closes a session whose moment has come, once the application has had its messages: all that came until now, and
     /// nothing that comes later.
-    pub(super) fn drain_session(&mut self, session: &mut Acting, now: Moment) {
-        session.leaves = true;
+    pub(super) fn drain_session(&mut self, session: &mut ActiveSession, now: Moment) {
+        session.is_draining = true;
         self.turn(session, now, Connection::release_all_delayed);
         let until = self.drain_until.unwrap_or(now);
-        let was_read = session.unread.is_some();
-        if was_read {
+        let has_unhandled = session.has_unhandled();
+        if has_unhandled {
             session.waker.wake_by_ref();
         }
-        let waits = session.conn.is_open() && (session.last_batch > self.answered || was_read) && now < until;
+        let waits = session.conn.is_open() && (session.last_batch > self.answered || has_unhandled) && now < until;
         session.drain_at = if waits { now.after_millis(DRAIN_RETRY_MS).min(until) } else { Moment::NEVER };
         // Whoever says goodbye itself ends by itself, once it has its answers.
         if !waits && session.conn.phase() != Phase::Parting {
@@ -321,7 +332,7 @@ impl Shard {
     }
 
     fn drop_session(&mut self, slot: usize, now: Moment) {
-        let Some(mut session) = self.take_anybody(slot) else { return };
+        let Some(mut session) = self.take_any(slot) else { return };
         let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
         self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
         self.write_elsewhere(&mut session, now);

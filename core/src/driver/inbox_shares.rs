@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::driver::shared::Shared;
+use super::state::ServerState;
 use wsguard_proto::client_ip::AddressKey;
 use wsguard_proto::inbox::Waiting;
 
@@ -21,7 +21,7 @@ enum Sharer {
 /// The sharers of one shard.
 #[derive(Debug)]
 pub(super) struct Shares {
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     shard: usize,
     named: RefCell<HashMap<Sharer, Weak<Share>>>,
     /// Connections that share with nobody: without a user, on a Unix socket.
@@ -33,14 +33,14 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub(super) fn new(shared: Arc<Shared>, shard: usize) -> Rc<Self> {
+    pub(super) fn new(state: Arc<ServerState>, shard: usize) -> Rc<Self> {
         let (named, unnamed, left, looked_at) = Default::default();
-        Rc::new(Self { shared, shard, named, unnamed, left, looked_at })
+        Rc::new(Self { state, shard, named, unnamed, left, looked_at })
     }
 
     /// How many parts the inbox has: those of this shard, as often as there are shards.
     pub(super) fn parts(&self) -> usize {
-        self.len() * self.shared.shards.len()
+        self.len() * self.state.shards.len()
     }
 
     fn len(&self) -> usize {
@@ -69,7 +69,7 @@ impl Shares {
     }
 
     fn released(&self) -> u64 {
-        self.shared.shards[self.shard].last_released()
+        self.state.shards[self.shard].last_released()
     }
 
     fn forget_who_left(&self) {
@@ -89,7 +89,7 @@ impl Shares {
 
 /// What waits of one sharer; each of its connections holds it.
 #[derive(Debug)]
-pub(in crate::driver) struct Share {
+pub(super) struct Share {
     shares: Rc<Shares>,
     sharer: Option<Sharer>,
     waiting: Cell<Waiting>,
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     use crate::driver::events::EventBatch;
-    use crate::driver::shared::idle;
+    use crate::driver::state::idle;
 
     fn shares() -> Rc<Shares> {
         Shares::new(idle(r#""threads": 2"#), 0)
@@ -143,9 +143,9 @@ mod tests {
 
     /// The application lets a batch go.
     fn release(shares: &Shares, sequence: u64) {
-        let mut batch = EventBatch::of_shard(0, &shares.shared.policy);
+        let mut batch = EventBatch::of_shard(0, &shares.state.policy);
         batch.sequence = sequence;
-        shares.shared.release(&mut batch);
+        batch.release_to(&shares.state.inbox);
     }
 
     fn ip(text: &str) -> Option<IpAddr> {

@@ -6,16 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::driver::commands::CommandBuffer;
-use crate::driver::ids::{ConnectionId, MAX_SLOTS, next_generation};
-use crate::driver::shared::{Life, Remote, Shared};
-use crate::driver::stats::{add, shift};
+use super::commands::CommandBuffer;
+use super::ids::{ConnectionId, MAX_SLOTS, next_generation};
+use super::level::HeldOne;
+use super::mailbox::ShardMailbox;
+use super::state::{Life, ServerState};
+use super::stats::{add, shift};
 use wsguard_proto::rooms::Rooms;
 
-/// What the places of one shard are taken from.
+/// What the pool of one shard are taken from.
 #[derive(Debug)]
-pub(super) struct Places {
-    shared: Arc<Shared>,
+pub(super) struct SlotPool {
+    state: Arc<ServerState>,
     index: usize,
     open: Cell<usize>,
     slots: Cell<u32>,
@@ -25,10 +27,10 @@ pub(super) struct Places {
     lost: RefCell<Vec<ConnectionId>>,
 }
 
-impl Places {
-    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Rc<Self> {
+impl SlotPool {
+    pub(super) fn new(state: Arc<ServerState>, index: usize) -> Rc<Self> {
         Rc::new(Self {
-            shared,
+            state,
             index,
             open: Cell::new(0),
             slots: Cell::new(0),
@@ -38,8 +40,8 @@ impl Places {
         })
     }
 
-    fn remote(&self) -> &Remote {
-        &self.shared.shards[self.index]
+    fn mailbox(&self) -> &ShardMailbox {
+        &self.state.shards[self.index]
     }
 
     /// Open connections.
@@ -67,8 +69,8 @@ impl Places {
     }
 
     /// Takes a slot for a connection that opens.
-    pub(super) fn take(self: &Rc<Self>) -> Option<Place> {
-        let most = self.remote().slots.capacity().min(MAX_SLOTS) as u32;
+    pub(super) fn take(self: &Rc<Self>) -> Option<SlotGuard> {
+        let most = self.mailbox().slots.capacity().min(MAX_SLOTS) as u32;
         let free = self.free.borrow_mut().pop();
         let slot = match free {
             Some(slot) => slot,
@@ -77,18 +79,18 @@ impl Places {
         };
         let generation = next_generation();
         let id = ConnectionId::new(self.index, slot, generation);
-        self.remote().slots.make(slot)?.generation.store(generation, Ordering::Release);
+        self.mailbox().slots.make(slot)?.generation.store(generation, Ordering::Release);
         self.open.set(self.open.get() + 1);
-        self.shared.open.fetch_add(1, Ordering::AcqRel);
-        let stats = &self.remote().stats;
+        self.state.open.fetch_add(1, Ordering::AcqRel);
+        let stats = &self.mailbox().stats;
         add(&stats.open, 1);
         add(&stats.opened_total, 1);
         let (unsent, delayed, rooms) = (0, 0, None);
-        Some(Place { places: Rc::clone(self), id, unsent, delayed, rooms, has_load: false, owes_an_end: false })
+        Some(SlotGuard { pool: Rc::clone(self), id, unsent, delayed, rooms, load: None, owes_close_event: false })
     }
 
     fn count_rooms(&self, rooms: &Rooms, memberships: (u64, u64)) {
-        let stats = &self.remote().stats;
+        let stats = &self.mailbox().stats;
         shift(&stats.rooms, stats.rooms.load(Ordering::Relaxed), rooms.len() as u64);
         shift(&stats.memberships, memberships.0, memberships.1);
     }
@@ -97,35 +99,40 @@ impl Places {
 /// A connection's slot, its part in the shard's levels, its rooms.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in every idle connection")]
-pub(in crate::driver) struct Place {
-    places: Rc<Places>,
+pub(super) struct SlotGuard {
+    pool: Rc<SlotPool>,
     id: ConnectionId,
     unsent: usize,
     delayed: u32,
     rooms: Option<Box<Vec<Arc<str>>>>,
-    has_load: bool,
+    /// Its part in the load of the shard.
+    load: Option<HeldOne>,
     /// The application was told that the connection is open, and not yet that it is over.
-    owes_an_end: bool,
+    owes_close_event: bool,
 }
 
-impl Place {
+impl SlotGuard {
     pub(super) fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// From now on the connection's part in the shard's load is this one's to give back.
-    pub(super) fn take_load(&mut self) {
-        self.has_load = true;
+    /// Keeps the connection's part in the load of the shard.
+    pub(super) fn keep_load(&mut self, load: HeldOne) {
+        self.load = Some(load);
     }
 
-    /// The connection was told to be open: `true`, or over.
-    pub(super) fn told(&mut self, is_open: bool) {
-        self.owes_an_end = is_open;
+    /// The application was told that the connection is open: it is told of its end as well.
+    pub(super) fn open_was_told(&mut self) {
+        self.owes_close_event = true;
+    }
+
+    pub(super) fn close_was_told(&mut self) {
+        self.owes_close_event = false;
     }
 
     /// Brings the shard's levels up to date; whether there is more or less unsent than before.
     pub(super) fn count(&mut self, unsent: usize, delayed: usize) -> bool {
-        let stats = &self.places.remote().stats;
+        let stats = &self.pool.mailbox().stats;
         shift(&stats.delayed, self.delayed.into(), delayed as u64);
         self.delayed = delayed as u32;
         let differs = unsent != self.unsent;
@@ -136,65 +143,62 @@ impl Place {
 
     /// Enters a room, which was reserved in the slot when the application asked for it; `false`: it is in it already.
     pub(super) fn join(&mut self, room: &str) -> bool {
-        let mut rooms = self.places.rooms.borrow_mut();
+        let mut rooms = self.pool.rooms.borrow_mut();
         let Some(name) = rooms.join(room, self.id.slot()) else { return false };
         self.rooms.get_or_insert_default().push(name);
-        self.places.count_rooms(&rooms, (0, 1));
+        self.pool.count_rooms(&rooms, (0, 1));
         true
     }
 
     /// Leaves a room; whether it was in it.
     pub(super) fn leave(&mut self, room: &str) -> bool {
-        let mut rooms = self.places.rooms.borrow_mut();
+        let mut rooms = self.pool.rooms.borrow_mut();
         if !rooms.leave(room, self.id.slot()) {
             return false;
         }
         if let Some(joined) = &mut self.rooms {
             joined.retain(|joined| &**joined != room);
         }
-        self.places.count_rooms(&rooms, (1, 0));
-        if let Some(slot) = self.places.remote().slots.get(self.id.slot()) {
+        self.pool.count_rooms(&rooms, (1, 0));
+        if let Some(slot) = self.pool.mailbox().slots.get(self.id.slot()) {
             slot.give_back_rooms(1);
         }
         true
     }
 }
 
-impl Drop for Place {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let (places, number) = (&*self.places, self.id.slot());
-        let remote = places.remote();
+        let (pool, number) = (&*self.pool, self.id.slot());
+        let mailbox = pool.mailbox();
         let joined = self.rooms.take().unwrap_or_default();
-        if let Ok(mut rooms) = places.rooms.try_borrow_mut()
+        if let Ok(mut rooms) = pool.rooms.try_borrow_mut()
             && !joined.is_empty()
         {
             for room in joined.iter() {
                 rooms.leave(room, number);
             }
-            places.count_rooms(&rooms, (joined.len() as u64, 0));
+            pool.count_rooms(&rooms, (joined.len() as u64, 0));
         }
-        if let Some(slot) = remote.slots.get(number) {
+        if let Some(slot) = mailbox.slots.get(number) {
             slot.close();
             slot.give_back_rooms(joined.len() as u32);
         }
-        shift(&remote.stats.outbox_bytes, self.unsent as u64, 0);
-        shift(&remote.stats.delayed, self.delayed.into(), 0);
-        add(&remote.stats.open, u64::MAX);
-        places.open.set(places.open.get() - 1);
-        if self.has_load {
-            remote.load.fetch_sub(1, Ordering::Relaxed);
-        }
-        if let Ok(mut free) = places.free.try_borrow_mut() {
+        shift(&mailbox.stats.outbox_bytes, self.unsent as u64, 0);
+        shift(&mailbox.stats.delayed, self.delayed.into(), 0);
+        add(&mailbox.stats.open, u64::MAX);
+        pool.open.set(pool.open.get() - 1);
+        if let Ok(mut free) = pool.free.try_borrow_mut() {
             free.push(number);
         }
-        if self.owes_an_end
-            && let Ok(mut lost) = places.lost.try_borrow_mut()
+        if self.owes_close_event
+            && let Ok(mut lost) = pool.lost.try_borrow_mut()
         {
             lost.push(self.id);
         }
-        let last = places.shared.open.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && places.shared.life() != Life::Running {
-            places.shared.shards.iter().for_each(|remote| remote.post(CommandBuffer::resume));
+        let last = pool.state.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && pool.state.life() != Life::Running {
+            pool.state.shards.iter().for_each(|mailbox| mailbox.post(CommandBuffer::resume));
         }
     }
 }
@@ -205,16 +209,16 @@ mod tests {
 
     use super::*;
 
-    use crate::driver::shared::idle;
+    use crate::driver::state::idle;
 
-    fn places() -> (Rc<Places>, Arc<Shared>) {
-        let shared = idle(r#""threads": 1, "max_connections": 8"#);
-        (Places::new(Arc::clone(&shared), 0), shared)
+    fn pool() -> (Rc<SlotPool>, Arc<ServerState>) {
+        let state = idle(r#""threads": 1, "max_connections": 8"#);
+        (SlotPool::new(Arc::clone(&state), 0), state)
     }
 
-    fn gauges(shared: &Shared) -> [u64; 6] {
-        let stats = shared.stats();
-        let open = shared.open.load(Ordering::Relaxed) as u64;
+    fn gauges(state: &ServerState) -> [u64; 6] {
+        let stats = state.stats();
+        let open = state.open.load(Ordering::Relaxed) as u64;
         [stats.open, open, stats.outbox_bytes, stats.delayed, stats.rooms, stats.room_memberships]
     }
 
@@ -245,62 +249,62 @@ mod tests {
         /// Whatever connections do and however they end, the levels are those of the open ones, and 0 without any.
         #[test]
         fn levels_are_those_of_whoever_is_there(acts in prop::collection::vec(act(), 1..200)) {
-            let (places, shared) = places();
-            let slots = &shared.shards[0].slots;
-            let mut there: Vec<Place> = Vec::new();
+            let (pool, state) = pool();
+            let slots = &state.shards[0].slots;
+            let mut there: Vec<SlotGuard> = Vec::new();
             let mut ids = std::collections::HashSet::new();
             for act in acts {
                 let count = there.len();
                 let nobody = count == 0;
                 match act {
                     Act::Open => {
-                        let place = places.take().unwrap();
-                        prop_assert!(ids.insert(place.id()), "an id came twice");
-                        prop_assert!(there.iter().all(|other| other.id().slot() != place.id().slot()));
-                        there.push(place);
+                        let guard = pool.take().unwrap();
+                        prop_assert!(ids.insert(guard.id()), "an id came twice");
+                        prop_assert!(there.iter().all(|other| other.id().slot() != guard.id().slot()));
+                        there.push(guard);
                     }
-                    Act::Rest => places.shrink(),
+                    Act::Rest => pool.shrink(),
                     _ if nobody => {}
                     Act::End(who) => {
-                        let place = there.swap_remove(who % count);
-                        let (id, owes) = (place.id(), place.owes_an_end);
-                        drop(place);
+                        let guard = there.swap_remove(who % count);
+                        let (id, owes) = (guard.id(), guard.owes_close_event);
+                        drop(guard);
                         prop_assert!(!slots.is_open(id));
-                        prop_assert_eq!(places.take_lost(), if owes { vec![id] } else { Vec::new() });
+                        prop_assert_eq!(pool.take_lost(), if owes { vec![id] } else { Vec::new() });
                     }
                     Act::Count(who, unsent, delayed) => {
                         there[who % count].count(unsent, delayed);
                     },
                     Act::Join(who, room) => {
-                        let place = &mut there[who % count];
-                        let slot = slots.get(place.id().slot()).unwrap();
+                        let guard = &mut there[who % count];
+                        let slot = slots.get(guard.id().slot()).unwrap();
                         // As `ServerHandle::join` and the command behind it do.
-                        if slot.take_room(3) && !place.join(&room.to_string()) {
+                        if slot.take_room(3) && !guard.join(&room.to_string()) {
                             slot.give_back_rooms(1);
                         }
-                        prop_assert!(place.rooms.as_ref().is_none_or(|rooms| rooms.len() <= 3));
+                        prop_assert!(guard.rooms.as_ref().is_none_or(|rooms| rooms.len() <= 3));
                     }
                     Act::Leave(who, room) => {
                         there[who % count].leave(&room.to_string());
                     },
-                    Act::Told(who) => there[who % count].told(true),
+                    Act::Told(who) => there[who % count].open_was_told(),
                 }
-                let joined = |place: &Place| place.rooms.as_ref().map_or(0, |rooms| rooms.len()) as u64;
-                let rooms = (0..5u8).filter(|room| !places.members(&room.to_string()).is_empty()).count() as u64;
+                let joined = |guard: &SlotGuard| guard.rooms.as_ref().map_or(0, |rooms| rooms.len()) as u64;
+                let rooms = (0..5u8).filter(|room| !pool.members(&room.to_string()).is_empty()).count() as u64;
                 let expected = [
                     there.len() as u64,
                     there.len() as u64,
-                    there.iter().map(|place| place.unsent as u64).sum(),
-                    there.iter().map(|place| u64::from(place.delayed)).sum(),
+                    there.iter().map(|guard| guard.unsent as u64).sum(),
+                    there.iter().map(|guard| u64::from(guard.delayed)).sum(),
                     rooms,
                     there.iter().map(joined).sum(),
                 ];
-                prop_assert_eq!(gauges(&shared), expected);
-                prop_assert_eq!(places.open(), there.len());
-                prop_assert!(there.iter().all(|place| slots.is_open(place.id())));
+                prop_assert_eq!(gauges(&state), expected);
+                prop_assert_eq!(pool.open(), there.len());
+                prop_assert!(there.iter().all(|guard| slots.is_open(guard.id())));
             }
             drop(there);
-            prop_assert_eq!(gauges(&shared), [0; 6]);
+            prop_assert_eq!(gauges(&state), [0; 6]);
         }
     }
 }

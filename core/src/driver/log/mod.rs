@@ -125,7 +125,7 @@ mod tests {
     /// A page that somebody visits makes that browser connect: a ban for it would be the visitor's.
     #[test]
     fn the_documented_filter_bans_for_nothing_that_a_foreign_page_can_cause() {
-        let documented = include_str!("../../../docs/SEMANTICS.md");
+        let documented = include_str!("../../../../docs/SEMANTICS.md");
         let codes = documented.split_once("failregex = WARN wsguard::verdict: code=(?:").unwrap().1;
         let listed: Vec<&str> = codes.split_once(')').unwrap().0.split('|').collect();
         for name in &listed {

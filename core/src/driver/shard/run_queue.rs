@@ -15,7 +15,7 @@ const TURNS_PER_ROUND: usize = 256;
 
 /// The connections of one shard that were woken.
 #[derive(Debug, Default)]
-pub(super) struct Ready(Mutex<Woken>);
+pub(super) struct RunQueue(Mutex<Woken>);
 
 #[derive(Debug, Default)]
 struct Woken {
@@ -26,15 +26,15 @@ struct Woken {
     is_closed: bool,
 }
 
-impl Ready {
+impl RunQueue {
     fn push(&self, woken: Arc<SessionWaker>) {
-        let mut ready = lock(&self.0);
-        if ready.is_closed {
+        let mut queue = lock(&self.0);
+        if queue.is_closed {
             return;
         }
-        ready.connections.push(woken);
-        let runner = ready.runner.take();
-        drop(ready);
+        queue.connections.push(woken);
+        let runner = queue.runner.take();
+        drop(queue);
         if let Some(runner) = runner {
             runner.wake();
         }
@@ -50,12 +50,12 @@ impl Ready {
     }
 
     fn poll_take(&self, into: &mut Vec<Arc<SessionWaker>>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut ready = lock(&self.0);
-        if ready.connections.is_empty() {
-            ready.runner = Some(cx.waker().clone());
+        let mut queue = lock(&self.0);
+        if queue.connections.is_empty() {
+            queue.runner = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        core::mem::swap(&mut ready.connections, into);
+        core::mem::swap(&mut queue.connections, into);
         Poll::Ready(())
     }
 }
@@ -63,15 +63,15 @@ impl Ready {
 /// What wakes one connection: made once, when it opens.
 #[derive(Debug)]
 pub(super) struct SessionWaker {
-    ready: Arc<Ready>,
+    queue: Arc<RunQueue>,
     slot: u32,
     generation: u32,
     is_queued: AtomicBool,
 }
 
 impl SessionWaker {
-    pub(super) fn waker(ready: &Arc<Ready>, slot: u32, generation: u32) -> Waker {
-        Arc::new(Self { ready: Arc::clone(ready), slot, generation, is_queued: AtomicBool::new(false) }).into()
+    pub(super) fn waker(queue: &Arc<RunQueue>, slot: u32, generation: u32) -> Waker {
+        Arc::new(Self { queue: Arc::clone(queue), slot, generation, is_queued: AtomicBool::new(false) }).into()
     }
 }
 
@@ -82,17 +82,17 @@ impl Wake for SessionWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
-            self.ready.push(Arc::clone(self));
+            self.queue.push(Arc::clone(self));
         }
     }
 }
 
 /// Runs the connections of this thread's shard as they are woken.
 pub(in crate::driver) async fn run_connections() {
-    let Some(ready) = with_shard(|shard| Some(Arc::clone(&shard.ready))) else { return };
+    let Some(queue) = with_shard(|shard| Some(Arc::clone(&shard.run_queue))) else { return };
     let mut woken = Vec::new();
     loop {
-        std::future::poll_fn(|cx| ready.poll_take(&mut woken, cx)).await;
+        std::future::poll_fn(|cx| queue.poll_take(&mut woken, cx)).await;
         let mut rounds = woken.chunks(TURNS_PER_ROUND).peekable();
         while let Some(round) = rounds.next() {
             with_shard(|shard| {
@@ -107,7 +107,7 @@ pub(in crate::driver) async fn run_connections() {
             }
         }
         woken.clear();
-        if ready.has_more() {
+        if queue.has_more() {
             // Whoever could not finish comes again after the sockets of all others were looked at.
             tokio::task::yield_now().await;
         }
@@ -120,25 +120,25 @@ mod tests {
 
     #[test]
     fn a_connection_is_queued_once_until_it_runs() {
-        let ready = Arc::new(Ready::default());
-        let waker = SessionWaker::waker(&ready, 3, 1);
+        let queue = Arc::new(RunQueue::default());
+        let waker = SessionWaker::waker(&queue, 3, 1);
         waker.wake_by_ref();
         waker.wake_by_ref();
         let mut woken = Vec::new();
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(ready.poll_take(&mut woken, cx).is_ready());
+        assert!(queue.poll_take(&mut woken, cx).is_ready());
         assert_eq!(woken.iter().map(|connection| connection.slot).collect::<Vec<_>>(), [3]);
-        assert!(ready.poll_take(&mut Vec::new(), cx).is_pending());
+        assert!(queue.poll_take(&mut Vec::new(), cx).is_pending());
     }
 
     #[test]
     fn nothing_is_kept_once_the_shard_is_gone() {
-        let ready = Arc::new(Ready::default());
-        let (early, late) = (SessionWaker::waker(&ready, 1, 1), SessionWaker::waker(&ready, 2, 1));
+        let queue = Arc::new(RunQueue::default());
+        let (early, late) = (SessionWaker::waker(&queue, 1, 1), SessionWaker::waker(&queue, 2, 1));
         early.wake_by_ref();
-        ready.close();
+        queue.close();
         late.wake_by_ref();
         drop((early, late));
-        assert_eq!(Arc::strong_count(&ready), 1);
+        assert_eq!(Arc::strong_count(&queue), 1);
     }
 }

@@ -1,0 +1,85 @@
+//! An accepted connection on its way to the shard that takes it through its opening handshake.
+
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use super::level::HeldOne;
+use super::socket::Socket;
+use wsguard_proto::time::Moment;
+
+/// A request that is longer is not read before the runtime watches the socket.
+const FIRST_READ_BYTES: usize = 2048;
+
+/// A socket that no runtime watches, because it was just accepted or is about to be closed.
+#[derive(Debug)]
+pub(super) enum UnregisteredSocket {
+    Tcp(std::net::TcpStream),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl UnregisteredSocket {
+    /// Registers the socket with the runtime of this thread.
+    pub(super) fn register(self) -> io::Result<Socket> {
+        match self {
+            UnregisteredSocket::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
+            #[cfg(unix)]
+            UnregisteredSocket::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
+        }
+    }
+
+    /// Takes a socket from its runtime.
+    pub(super) fn deregister(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(tcp) => tcp.into_std().map(UnregisteredSocket::Tcp),
+            #[cfg(unix)]
+            Socket::Unix(unix) => unix.into_std().map(UnregisteredSocket::Unix),
+        }
+    }
+
+    /// Reads what is there already, up to `most` bytes; 0: the peer has ended its side.
+    pub(super) fn read(&self, into: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let mut piece = [0; FIRST_READ_BYTES];
+        let piece = &mut piece[..most.min(FIRST_READ_BYTES)];
+        let len = match self {
+            UnregisteredSocket::Tcp(tcp) => (&*tcp).read(piece)?,
+            #[cfg(unix)]
+            UnregisteredSocket::Unix(unix) => (&*unix).read(piece)?,
+        };
+        into.extend_from_slice(&piece[..len]);
+        Ok(len)
+    }
+
+    /// Sends an answer and closes. The buffer of a socket that has sent nothing else holds any answer of ours.
+    pub(super) fn end_with(self, answer: &[u8]) -> io::Result<()> {
+        match self {
+            // One segment carries the answer and the end: the peer is woken once.
+            #[cfg(target_os = "linux")]
+            UnregisteredSocket::Tcp(tcp) => {
+                use rustix::net::{SendFlags, send};
+                send(tcp, answer, SendFlags::MORE | SendFlags::NOSIGNAL).map(drop).map_err(Into::into)
+            }
+            #[cfg(not(target_os = "linux"))]
+            UnregisteredSocket::Tcp(tcp) => (&tcp).write_all(answer),
+            #[cfg(unix)]
+            UnregisteredSocket::Unix(unix) => (&unix).write_all(answer),
+        }
+    }
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: UnregisteredSocket,
+    /// The address of the peer; `None` on a Unix socket.
+    pub(super) peer: Option<IpAddr>,
+    pub(super) at: Moment,
+    /// What another server has read from it, where one accepted it: that one may still hold the socket, too.
+    pub(super) received: Option<Vec<u8>>,
+    /// Its part in the load of its shard.
+    pub(super) load: HeldOne,
+}

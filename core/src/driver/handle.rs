@@ -1,0 +1,431 @@
+//! What an application says to its server: each command is checked here and handed to the shard of its connection.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use super::arena::Span;
+use super::balance;
+use super::commands::{Command, CommandBuffer};
+use super::cork::{self, Cork};
+use super::ids::ConnectionId;
+use super::inbox::Inbox;
+use super::mailbox::ShardMailbox;
+use super::state::{Life, ServerState};
+use super::stats::Stats;
+use super::tickets::{Decision, TicketId};
+use super::tls;
+use crate::error::Error;
+use wsguard_proto::auth::check_user;
+use wsguard_proto::codec::{self, Opcode};
+use wsguard_proto::outgoing;
+use wsguard_proto::rooms::MAX_ROOMS_PER_CONNECTION;
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is on its way.
+    Sent,
+    /// The peer has not read what was sent before, or the shard has not come to it: it waits. `Event::Drained` tells when
+    /// nothing does any more.
+    Queued,
+}
+
+/// A server from any thread: cheap to clone, never blocks, safe to use after the server has stopped.
+#[derive(Clone)]
+pub struct ServerHandle {
+    pub(super) state: Arc<ServerState>,
+}
+
+impl core::fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ServerHandle").field("life", &self.state.life()).finish_non_exhaustive()
+    }
+}
+
+impl ServerHandle {
+    /// Collects this thread's commands until the cork is dropped.
+    pub fn cork(&self) -> Cork<'_> {
+        Cork::new(&self.state)
+    }
+
+    /// Hands over what this thread's cork holds back. What comes next may still be corked.
+    pub fn flush(&self) {
+        cork::flush(&self.state);
+    }
+
+    fn post(&self, shard: usize, write: impl FnOnce(&mut CommandBuffer)) {
+        cork::post(&self.state, shard, write);
+    }
+
+    /// Posts a command that speaks of a text.
+    fn post_text(&self, shard: usize, text: &str, command: impl FnOnce(Span) -> Command) {
+        self.post(shard, |commands| {
+            let text = commands.keep(text.as_bytes());
+            commands.commands.push(command(text));
+        });
+    }
+
+    fn mailbox(&self, conn: ConnectionId) -> Result<&ShardMailbox, Error> {
+        self.state.mailbox(conn).ok_or(Error::ConnectionClosed)
+    }
+
+    /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
+    fn send(&self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
+        let max_outbox_bytes = self.state.policy.max_outbox_bytes;
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        if least_bytes > max_outbox_bytes {
+            return Err(NEVER_FITS);
+        }
+        let mut fits = true;
+        self.post(conn.shard(), |commands| match commands.frames(conn, max_outbox_bytes, write) {
+            Some(bytes) => slot.post(bytes),
+            None => fits = false,
+        });
+        if !fits {
+            return Err(NEVER_FITS);
+        }
+        let most_posted = self.most_posted();
+        let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
+        Ok(if queued { Sent::Queued } else { Sent::Sent })
+    }
+
+    /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
+    /// never waits would hand over more than an outbox holds.
+    fn most_posted(&self) -> usize {
+        self.state.policy.max_outbox_bytes / 4
+    }
+
+    /// Whether `conn` is open.
+    pub fn is_open(&self, conn: ConnectionId) -> bool {
+        self.state.mailbox(conn).is_some()
+    }
+
+    /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
+    /// before speaks of what was sent before.
+    pub fn is_queued(&self, conn: ConnectionId) -> bool {
+        let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
+        // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
+        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(self.most_posted()))
+    }
+
+    /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
+    /// [`Error::InvalidArgument`]; so it is with every way to send.
+    pub fn send_text(&self, conn: ConnectionId, text: &str) -> Result<Sent, Error> {
+        self.send(conn, text.len(), |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
+    }
+
+    /// Sends a binary message.
+    pub fn send_binary(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
+        self.send(conn, payload.len(), |out| codec::data_frame(out, Opcode::Binary, payload))
+    }
+
+    /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
+    pub fn emit(&self, conn: ConnectionId, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, None))
+    }
+
+    /// Emits an event in reply to the message that carried `id` (JSON text); without an id it is a plain event.
+    pub fn reply(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, id))
+    }
+
+    /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most
+    /// 123 bytes.
+    pub fn close(&self, conn: ConnectionId, code: u16, reason: &str) -> Result<(), Error> {
+        if !codec::is_sendable(code) {
+            return Err(Error::InvalidArgument("close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999"));
+        }
+        if reason.len() > 123 {
+            return Err(Error::InvalidArgument("close reason must be at most 123 bytes"));
+        }
+        self.mailbox(conn)?;
+        self.post_text(conn.shard(), reason, |reason| Command::Close { conn, code, reason });
+        Ok(())
+    }
+
+    /// Closes a connection with 1011, `internal`, because the application's handler failed (THREATS S5).
+    pub fn fail(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::HandlerFailed { conn }));
+        Ok(())
+    }
+
+    /// Refuses a message of `event` that the schema let pass and the application's own validation did not: the verdict
+    /// is `schema_mismatch`, counted, logged and acted upon as `on_violation` says.
+    pub fn refuse(&self, conn: ConnectionId, event: &str) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post_text(conn.shard(), event, |event| Command::DataRefused { conn, event });
+        Ok(())
+    }
+
+    /// Stops reading from a connection whose messages the application cannot take now: its peer feels back-pressure,
+    /// others do not. What was read before may still arrive; writing and pings go on, and silence does not count.
+    pub fn pause(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.set_paused(conn, true)
+    }
+
+    /// Goes on reading from a connection after [`pause`](Self::pause).
+    pub fn resume(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.set_paused(conn, false)
+    }
+
+    fn set_paused(&self, conn: ConnectionId, paused: bool) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::Pause { conn, paused }));
+        Ok(())
+    }
+
+    /// Counts `bytes` of messages that the application keeps beyond their batch towards `max_inbox_bytes`, for as long as
+    /// the guard lives.
+    pub fn hold_inbox(&self, bytes: usize) -> KeptInbox {
+        self.state.inbox.grew(bytes);
+        KeptInbox { inbox: Arc::clone(&self.state.inbox), bytes }
+    }
+
+    /// As [`hold_inbox`](Self::hold_inbox) without a guard, until [`release_inbox`](Self::release_inbox) is called.
+    pub fn keep_inbox(&self, bytes: usize) {
+        self.state.inbox.grew(bytes);
+    }
+
+    /// The end of what [`keep_inbox`](Self::keep_inbox) began, for the same number of bytes.
+    pub fn release_inbox(&self, bytes: usize) {
+        self.state.inbox.shrank(bytes);
+    }
+
+    /// Says which of the events that ask for no answer the application listens to; all of them at first.
+    ///
+    /// Those it does not listen to do not wake it: opens and closes come with the next event that does, or after 20 ms,
+    /// and violations are only counted and logged. So peers that are let in and thrown out cost it next to nothing.
+    pub fn heed(&self, opens: bool, closes: bool, violations: bool) {
+        self.state.waker.set_interest(opens, closes, violations);
+    }
+
+    /// Puts a connection into a room; a connection leaves its rooms when it closes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] at 1024 rooms, those included that were asked for and are not entered yet. A leave counts
+    /// when it was carried out.
+    pub fn join(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        check_room(room)?;
+        if !slot.take_room(MAX_ROOMS_PER_CONNECTION as u32) {
+            return Err(Error::InvalidArgument("a connection can be in at most 1024 rooms: leave one first"));
+        }
+        self.post_text(conn.shard(), room, |room| Command::Join { conn, room });
+        Ok(())
+    }
+
+    /// Takes a connection out of a room.
+    pub fn leave(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        check_room(room)?;
+        self.post_text(conn.shard(), room, |room| Command::Leave { conn, room });
+        Ok(())
+    }
+
+    /// Emits an event to a room, or to every connection; encoded once. `except` are left out: an `Option`, or any number.
+    pub fn broadcast(
+        &self,
+        room: Option<&str>,
+        event: &str,
+        data: &str,
+        except: impl IntoIterator<Item = ConnectionId>,
+    ) -> Result<(), Error> {
+        self.broadcast_frame(room, except, |out| outgoing::push_frame(out, event, data, None))
+    }
+
+    /// Sends a text message to a room, or to every connection (`raw`).
+    pub fn broadcast_text(
+        &self,
+        room: Option<&str>,
+        text: &str,
+        except: impl IntoIterator<Item = ConnectionId>,
+    ) -> Result<(), Error> {
+        self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
+    }
+
+    /// Sends a binary message to a room, or to every connection (`raw`).
+    pub fn broadcast_binary(
+        &self,
+        room: Option<&str>,
+        payload: &[u8],
+        except: impl IntoIterator<Item = ConnectionId>,
+    ) -> Result<(), Error> {
+        self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Binary, payload))
+    }
+
+    fn broadcast_frame(
+        &self,
+        room: Option<&str>,
+        except: impl IntoIterator<Item = ConnectionId>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Error> {
+        self.check_running()?;
+        room.map_or(Ok(()), check_room)?;
+        // The caller's code runs before anything is locked or counted: it may call us, and it may panic.
+        let except: Vec<ConnectionId> = except.into_iter().collect();
+        let mut frame = Vec::new();
+        write(&mut frame);
+        if frame.len() > self.state.policy.max_outbox_bytes {
+            return Err(NEVER_FITS);
+        }
+        let frame: Arc<[u8]> = frame.into();
+        for (shard, mailbox) in self.state.shards.iter().enumerate() {
+            let waits = mailbox.broadcasts.hold(frame.len());
+            self.post(shard, |commands| {
+                let room = room.map(|room| commands.keep(room.as_bytes()));
+                let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
+                commands.commands.push(Command::Broadcast { room, frame: Arc::clone(&frame), except, waits });
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether broadcasts come faster than they are carried out: a shard has more than `max_outbox_bytes` of them before it.
+    /// They wait in memory; an application that goes on at this pace has no bound to it. A peer that is slow by itself is
+    /// none of this, but closed.
+    pub fn broadcasts_wait(&self) -> bool {
+        let most = self.state.policy.max_outbox_bytes;
+        self.state.shards.iter().any(|mailbox| mailbox.broadcasts.get() > most)
+    }
+
+    /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one
+    /// whose 101 is not sent yet (THREATS A7). One that is let in after it stays.
+    ///
+    /// Returns the number of this revocation: it closes the user's connections whose [`granted`](super::Open::granted) is
+    /// less, also those whose open the application has still to take from its batches.
+    pub fn disconnect_user(&self, user: &str) -> Result<u64, Error> {
+        self.check_running()?;
+        let number = self.state.revocations.revoke(user);
+        for shard in 0..self.state.shards.len() {
+            self.post_text(shard, user, |user| Command::DisconnectUser { user, number });
+        }
+        // Not held by a cork: the handler that calls may go on for long, and until then the user would be served.
+        self.flush();
+        Ok(number)
+    }
+
+    /// Whether a ticket still waits for its answer: what the application does for one that does not is in vain.
+    pub fn is_waiting(&self, ticket: TicketId) -> bool {
+        self.state.tickets.is_waiting(ticket)
+    }
+
+    /// Answers a ticket. A second or late answer is an error (THREATS A4).
+    pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
+        let grant = self.state.revocations.grant();
+        match &decision {
+            Decision::Accept(accept) if accept.user.as_deref().is_some_and(|user| check_user(user).is_err()) => {
+                return Err(Error::InvalidArgument("user must be 1 to 256 bytes without control characters"));
+            }
+            Decision::Reject(status) if !(300..=599).contains(status) => {
+                return Err(Error::InvalidArgument("status of a rejection must be 300 to 599"));
+            }
+            _ => {}
+        }
+        if self.state.tickets.answer(ticket, decision, grant) { Ok(()) } else { Err(Error::TicketSettled) }
+    }
+
+    /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.
+    /// `received` is what was read from it: the whole request head, and whatever came behind it.
+    ///
+    /// It gets the verdicts of any other handshake; a refusal is answered on the connection. What the other server has
+    /// already done is not done again: its limits apply to the head, and its timeouts to how long that took.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY
+    /// header, or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has
+    /// left; [`Error::Stopped`].
+    pub fn adopt(&self, stream: TcpStream, received: Vec<u8>) -> Result<(), Error> {
+        self.check_running()?;
+        let policy = &self.state.policy;
+        if policy.tls.is_some() || policy.proxy_protocol {
+            return Err(Error::InvalidArgument(
+                "tls and proxy_protocol belong to the server that accepts: they cannot be on for adopted connections",
+            ));
+        }
+        let local = stream.local_addr().map_err(|_| Error::ConnectionClosed)?.ip().to_canonical();
+        if !local.is_loopback() && !policy.plaintext_allowed {
+            return Err(Error::InvalidArgument(
+                "the connection is plain text on an address that is not loopback: give trusted_proxies when a proxy \
+                 ends TLS, or dangerously_allow_plaintext: true",
+            ));
+        }
+        balance::adopt(&self.state, stream, received).map_err(|_| Error::ConnectionClosed)
+    }
+
+    /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so (THREATS T2).
+    pub fn reload_tls(&self) -> Result<(), Error> {
+        let (Some(slot), Some(options)) = (&self.state.tls, &self.state.policy.tls) else {
+            return Err(Error::InvalidArgument("reload_tls needs the option tls"));
+        };
+        let fresh = tls::server_config(options)?;
+        *slot.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms` (an hour at
+    /// most; never beyond the timeout), what is left after `timeout_ms` is dropped (THREATS S10). The events end when all is
+    /// over.
+    ///
+    /// `u64::MAX`: no end to the waiting, no jitter. A second drain may shorten the first. What this thread said before is
+    /// carried out before.
+    pub fn drain(&self, timeout_ms: u64, jitter_ms: u64) {
+        const MOST_JITTER_MS: u64 = 3_600_000;
+        self.flush();
+        self.state.advance(Life::Draining);
+        let until = self.state.clock.now().after_millis(timeout_ms);
+        let jitter_ms = if jitter_ms == u64::MAX { 0 } else { jitter_ms.min(timeout_ms).min(MOST_JITTER_MS) };
+        for mailbox in self.state.shards.iter() {
+            mailbox.post(|commands| commands.commands.push(Command::Drain { until, jitter_ms }));
+        }
+    }
+
+    /// Stops at once: every connection is dropped, once what this thread said before is carried out and written.
+    pub fn stop(&self) {
+        self.flush();
+        self.state.advance(Life::Draining);
+        for mailbox in self.state.shards.iter() {
+            mailbox.post(|commands| commands.commands.push(Command::Stop));
+        }
+    }
+
+    /// The counters now.
+    pub fn stats(&self) -> Stats {
+        self.state.stats()
+    }
+
+    fn check_running(&self) -> Result<(), Error> {
+        if self.state.is_over() { Err(Error::Stopped) } else { Ok(()) }
+    }
+}
+
+/// What is larger than an outbox may ever be would close the connection that it is for.
+const NEVER_FITS: Error = Error::InvalidArgument("the message is larger than max_outbox_bytes: it can never be sent");
+
+/// Bytes that the application keeps of its inbox; dropping this gives them back.
+#[must_use = "dropping it gives the bytes back"]
+pub struct KeptInbox {
+    inbox: Arc<Inbox>,
+    bytes: usize,
+}
+
+impl core::fmt::Debug for KeptInbox {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("KeptInbox").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Drop for KeptInbox {
+    fn drop(&mut self) {
+        self.inbox.shrank(self.bytes);
+    }
+}
+
+fn check_room(room: &str) -> Result<(), Error> {
+    if (1..=256).contains(&room.len()) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument("room must be 1 to 256 bytes"))
+}

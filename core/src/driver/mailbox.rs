@@ -1,0 +1,119 @@
+//! One shard as other threads see it: its slots and counters, and the commands that wait for it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use super::commands::CommandBuffer;
+use super::ids::Slots;
+use super::level::Level;
+use super::stats::ShardStats;
+use wsguard_proto::lock::lock;
+
+/// One shard as other threads see it.
+#[derive(Debug)]
+pub(super) struct ShardMailbox {
+    pub(super) slots: Slots,
+    pub(super) stats: ShardStats,
+    /// Connections that were handed to it and have not ended.
+    pub(super) load: Level,
+    commands: Mutex<CommandBuffer>,
+    commands_wait: AtomicBool,
+    /// Bytes of broadcasts that were posted and that it has not come to.
+    pub(super) broadcasts: Level,
+    pub(super) commands_arrived: Notify,
+    /// The last batch that the application has let go.
+    released: AtomicU64,
+    /// Reading was stopped for want of room in the inbox; wake the shard when there is.
+    pub(super) starved: AtomicBool,
+    /// One of its tasks has ended, without which it is of no use.
+    pub(super) lost_a_task: AtomicBool,
+}
+
+impl ShardMailbox {
+    pub(super) fn new(most_slots: usize) -> Self {
+        Self {
+            slots: Slots::new(most_slots),
+            stats: ShardStats::default(),
+            load: Level::default(),
+            commands: Mutex::default(),
+            commands_wait: AtomicBool::new(false),
+            broadcasts: Level::default(),
+            commands_arrived: Notify::new(),
+            released: AtomicU64::new(0),
+            starved: AtomicBool::new(false),
+            lost_a_task: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds commands under the lock and wakes the shard when it may be asleep.
+    pub(super) fn post(&self, write: impl FnOnce(&mut CommandBuffer)) {
+        let mut commands = lock(&self.commands);
+        if commands.is_closed {
+            // Nobody will carry it out: it is dropped, and what it holds is given back.
+            drop(commands);
+            return write(&mut CommandBuffer::default());
+        }
+        write(&mut commands);
+        drop(commands);
+        if !self.commands_wait.swap(true, Ordering::AcqRel) {
+            self.commands_arrived.notify_one();
+        }
+    }
+
+    /// The shard will look for commands very soon: nobody needs to wake it for those that come until then.
+    pub(super) fn expect_commands(&self) {
+        self.commands_wait.store(true, Ordering::Release);
+    }
+
+    /// Takes all commands, leaving an empty buffer.
+    pub(super) fn take_commands(&self, buffer: &mut CommandBuffer) {
+        self.commands_wait.store(false, Ordering::Release);
+        core::mem::swap(&mut *lock(&self.commands), buffer);
+    }
+
+    /// The shard is gone: takes no more commands, and gives back what those hold that nobody carried out.
+    pub(super) fn close(&self) {
+        let mut commands = lock(&self.commands);
+        let left = core::mem::take(&mut *commands);
+        commands.is_closed = true;
+        drop(commands);
+        drop(left);
+    }
+
+    /// Lets buffers go that nothing waits in.
+    pub(super) fn shrink(&self) {
+        let mut commands = lock(&self.commands);
+        if commands.commands.is_empty() {
+            commands.shrink();
+        }
+    }
+
+    /// Whether commands wait to be carried out.
+    pub(super) fn has_commands(&self) -> bool {
+        self.commands_wait.load(Ordering::Acquire)
+    }
+
+    /// The last batch that the application is done with.
+    pub(super) fn last_released(&self) -> u64 {
+        self.released.load(Ordering::Acquire)
+    }
+
+    /// Notes that the application has let batch `sequence` go.
+    pub(super) fn release(&self, sequence: u64) {
+        self.released.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    /// Wakes the shard if it stopped reading for want of room in the inbox.
+    pub(super) fn resume_if_starved(&self) {
+        if self.starved.swap(false, Ordering::AcqRel) {
+            self.post(CommandBuffer::resume);
+        }
+    }
+
+    /// Whether the application is done with batch `sequence`.
+    pub(super) fn has_released(&self, sequence: u64) -> bool {
+        self.last_released() >= sequence
+    }
+}

@@ -1,0 +1,55 @@
+//! Bytes of a socket before it is a connection: what comes early is kept up to a bound, and a refusal is not lost to a reset.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::driver::stream::Stream;
+
+/// Bytes thrown away behind a refusal before the socket is dropped.
+const MAX_LINGER_BYTES: u64 = 256 * 1024;
+
+/// Whether a socket failed because the peer is gone: with or without a goodbye, there is nobody to hold to anything.
+pub(super) fn has_left(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::TimedOut
+    )
+}
+
+/// Reads what is there, as long as fewer than `most` bytes are kept; 0: the peer is gone.
+pub(super) async fn read_some(stream: &mut Stream, received: &mut Vec<u8>, most: usize) -> usize {
+    received.reserve(1024);
+    let room = most.saturating_sub(received.len()) as u64;
+    stream.take(room).read_buf(received).await.unwrap_or(0)
+}
+
+/// Returns when the peer leaves; keeps what it sends early, up to `most` bytes (THREATS H24).
+pub(super) async fn watch_peer(stream: &mut Stream, received: &mut Vec<u8>, most: usize) {
+    while received.len() < most {
+        if read_some(stream, received, most).await == 0 {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Writes the last bytes, ends the write side, and throws away what still comes.
+pub(super) async fn end_with(stream: &mut Stream, response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
+    stream.shutdown().await?;
+    let mut sink = [0; 1024];
+    let mut left = MAX_LINGER_BYTES;
+    while left > 0 {
+        match stream.read(&mut sink).await? {
+            0 => break,
+            read => left = left.saturating_sub(read as u64),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,362 @@
+//! From accept to the 101: PROXY header, TLS, head, verdict, the application's answer, all against one deadline.
+//!
+//! The client's address comes first: nothing of a request is counted, refused or logged before the headers are parsed
+//! that may tell it. Where a head does not parse, a trusted proxy in front of it stands for a client that nobody knows.
+//!
+//! A refusal is written, the socket's write side is ended, and what still comes is thrown away for a while, so that
+//! the answer is not lost to a reset. A peer whose request came whole, and nothing behind it, has nothing more to say
+//! before it has its answer: its socket is closed at once.
+
+mod admission;
+mod lingering;
+mod proxy_header;
+mod request;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::admission::{Admission, NotAdmitted};
+use self::lingering::{end_with, has_left};
+use super::accepted::{Accepted, UnregisteredSocket};
+use super::caught::said;
+use super::clock::Clock;
+use super::events::Open;
+use super::level::HeldOne;
+use super::log::Subject;
+use super::shard::{self, NewSession, with_shard};
+use super::socket::Socket;
+use super::state::{Life, ServerState};
+use super::stream::Stream;
+use super::tickets::{Ticket, TicketId};
+use super::tls::TlsStream;
+use wsguard_proto::auth::Identity;
+use wsguard_proto::client_ip::canonical;
+use wsguard_proto::connection::{Opened as ConnectionParams, Report};
+use wsguard_proto::handshake::{self, HealthCheck, Refusal, UpgradeRequest};
+use wsguard_proto::limits::Full;
+use wsguard_proto::revocation::Grant;
+use wsguard_proto::verdict::Code;
+
+/// How long a handshake without a place may take: for its request, and again to read the answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection that is not open yet.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one peer")]
+struct OpeningHandshake {
+    state: Arc<ServerState>,
+    shard: usize,
+    /// The address that counts: the client's, or that of a proxy as long as it has not told the client's.
+    ip: Option<IpAddr>,
+    /// The peer of the socket.
+    peer: Option<IpAddr>,
+    /// `ip` is the client's address.
+    knows_client: bool,
+    /// Plain text on an address that is not loopback, and the peer is none of the proxies that this is allowed for.
+    is_stranger: bool,
+    admission: Admission,
+    deadline: Instant,
+    /// We own the socket exclusively: closing it ends the connection.
+    is_ours: bool,
+    /// The whole request was received, and has no body.
+    has_asked: bool,
+    load: HeldOne,
+}
+
+/// Who is let in.
+struct Granted {
+    identity: Identity,
+    /// As of when; `None`: nobody who could be revoked.
+    grant: Option<Grant>,
+}
+
+/// What a outcome head leads to.
+enum HandshakeOutcome {
+    Granted(Granted, Accepted101),
+    Ask(Box<UpgradeRequest>, Accepted101),
+}
+
+/// The 101 as it will be sent, and what is told of it.
+struct Accepted101 {
+    head: Vec<u8>,
+    path: Box<str>,
+    subprotocol: Option<Box<str>>,
+}
+
+/// How an opening ends without a connection.
+enum HandshakeEnd {
+    Refused(Refusal),
+    Healthy(HealthCheck),
+    /// The peer left, or the socket failed: nobody to answer.
+    Gone,
+}
+
+impl From<Refusal> for HandshakeEnd {
+    fn from(refusal: Refusal) -> Self {
+        HandshakeEnd::Refused(refusal)
+    }
+}
+
+/// Takes an accepted connection through its opening handshake.
+pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accepted) {
+    let deadline = state.clock.instant(accepted.at.after_millis(state.policy.handshake_timeout_ms));
+    let Some(admission) = Admission::acquire(&state) else { return };
+    let peer = accepted.peer.map(canonical);
+    let is_ours = accepted.received.is_none();
+    let knows_client = !state.policy.trusted_proxies.trusts(peer);
+    let is_stranger = knows_client && needs_proxy(&state, &accepted);
+    let mut opening = OpeningHandshake {
+        state,
+        shard,
+        ip: peer,
+        peer,
+        knows_client,
+        is_stranger,
+        admission,
+        deadline,
+        is_ours,
+        has_asked: false,
+        load: accepted.load,
+    };
+    if !opening.enter() {
+        return;
+    }
+    let has_proxy_header = opening.state.policy.proxy_protocol;
+    let mut received = accepted.received.unwrap_or_default();
+    let outcome = match opening.check_at_once(&accepted.socket, &mut received) {
+        Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
+        Some(Ok(outcome)) => Some(outcome),
+        None => None,
+    };
+    let Ok(mut socket) = accepted.socket.register() else { return };
+    if has_proxy_header && (opening.read_proxy_header(&mut socket).await.is_err() || !opening.enter()) {
+        return;
+    }
+    let Some(stream) = opening.secure(socket).await else { return };
+    opening.upgrade(stream, received, outcome).await;
+}
+
+/// Whether only `trusted_proxies` allow that this connection is plain text.
+fn needs_proxy(state: &ServerState, accepted: &Accepted) -> bool {
+    let policy = &state.policy;
+    if policy.tls.is_some() || policy.dangerously_allow_plaintext {
+        return false;
+    }
+    match (&accepted.socket, &accepted.received) {
+        // Another server listens: what counts is where the connection came in.
+        (UnregisteredSocket::Tcp(tcp), Some(_)) => {
+            !tcp.local_addr().is_ok_and(|local| local.ip().to_canonical().is_loopback())
+        }
+        _ => state.is_public,
+    }
+}
+
+impl OpeningHandshake {
+    fn report(&self, code: Code, detail: &str) {
+        self.report_user(code, detail, None);
+    }
+
+    fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
+        let subject = Subject { ip: self.ip, peer: self.peer, user, conn: None };
+        self.state.tell(self.shard, |events| self.state.report(&Report { code, event: None, detail }, subject, events));
+    }
+
+    /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.
+    fn enter(&mut self) -> bool {
+        if self.knows_client
+            && matches!(self.admission.enter_address(self.ip, &self.state), Err(NotAdmitted::TooManyRefused))
+        {
+            return false;
+        }
+        if self.admission.is_refused() {
+            self.deadline = self.deadline.min(Instant::now() + REFUSAL_TIMEOUT);
+        }
+        true
+    }
+
+    /// TLS, where the policy has it.
+    async fn secure(&self, socket: Socket) -> Option<Stream> {
+        let Some(config) = &self.state.tls else { return Some(Stream::Plain(socket)) };
+        if self.admission.is_refused() && !self.state.may_refuse_over_tls() {
+            return None;
+        }
+        let config = Arc::clone(&*config.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let accept =
+            async { TlsStream::accept(config, socket, shard::expensive_turn, shard::count_expensive_step).await };
+        match timeout_at(self.deadline, accept).await {
+            Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
+            Ok(Err(error)) if has_left(&error) => None,
+            Ok(Err(error)) => {
+                self.report(Code::TlsFailed, &error.to_string());
+                None
+            }
+            Err(_) => {
+                let refusal = self.timed_out("no whole TLS handshake");
+                self.report(refusal.code, &refusal.detail);
+                None
+            }
+        }
+    }
+
+    /// The HTTP part: to an open connection, or to an answer that ends it.
+    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, outcome: Option<HandshakeOutcome>) {
+        let mut ticket = None;
+        let decided = timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut ticket)).await;
+        let ticket = ticket.map(|ticket: Ticket| ticket.id());
+        let waits = self.is_ours && self.has_asked && received.is_empty();
+        let end = match decided {
+            Ok(Ok((pass, answer))) => match self.adopt(pass, answer, ticket, stream, received) {
+                Ok(()) => return,
+                Err(refused) => {
+                    let (opening, stream, refusal) = *refused;
+                    return opening.end(stream, &HandshakeEnd::Refused(refusal), waits).await;
+                }
+            },
+            Ok(Err(end)) => end,
+            Err(_) if ticket.is_some() => {
+                let detail = self.too_late("the application did not answer");
+                Refusal::new(Code::AuthUnavailable, detail).into()
+            }
+            Err(_) => self.timed_out("no whole request").into(),
+        };
+        let end = self.count_late(end);
+        self.end(stream, &end, waits).await;
+    }
+
+    /// A request that does not parse or never came whole is one all the same: where the client's address could not come
+    /// out, it counts as its proxy's.
+    fn count_late(&mut self, end: HandshakeEnd) -> HandshakeEnd {
+        match end {
+            HandshakeEnd::Refused(_) if !self.admission.is_counted() => {
+                self.count().map_or_else(HandshakeEnd::from, |()| end)
+            }
+            end => end,
+        }
+    }
+
+    /// Counts the handshake, unless it is already.
+    fn count(&mut self) -> Result<(), Refusal> {
+        let entered = self.admission.enter_address(self.ip, &self.state);
+        entered.map_err(|refused| {
+            let full = match refused {
+                NotAdmitted::Full(full) => full,
+                NotAdmitted::TooManyRefused => Full::of_refusals(),
+            };
+            Refusal::full(full, &self.state.policy)
+        })
+    }
+
+    fn too_late(&self, missing: &str) -> String {
+        format!("{missing} within handshake_timeout_ms ({})", self.state.policy.handshake_timeout_ms)
+    }
+
+    /// What is said of a peer that was too slow. One that was only to be told that there is no place had less time.
+    fn timed_out(&self, missing: &str) -> Refusal {
+        match self.admission {
+            Admission::Admitted { .. } => Refusal::new(Code::HandshakeTimeout, self.too_late(missing)),
+            Admission::Refusing { full, .. } => Refusal::full(full, &self.state.policy),
+        }
+    }
+
+    /// Answers a handshake that does not become a connection. `waits`: the peer says nothing more before it is answered.
+    async fn end(self, stream: Stream, end: &HandshakeEnd, waits: bool) {
+        let mut stream = match stream {
+            Stream::Plain(socket) if waits => {
+                if let Ok(socket) = UnregisteredSocket::deregister(socket) {
+                    self.end_at_once(socket, end);
+                }
+                return;
+            }
+            stream => stream,
+        };
+        let Some(response) = self.response(end) else { return };
+        let close_timeout = Duration::from_millis(self.state.policy.close_timeout_ms);
+        let linger = match self.admission {
+            Admission::Admitted { .. } => close_timeout,
+            Admission::Refusing { .. } => REFUSAL_TIMEOUT.min(close_timeout),
+        };
+        let _ = timeout(linger, end_with(&mut stream, &response)).await;
+    }
+
+    /// Answers a peer that waits for nothing else.
+    fn end_at_once(&self, socket: UnregisteredSocket, end: &HandshakeEnd) {
+        if let Some(response) = self.response(end)
+            && let Err(error) = socket.end_with(&response)
+        {
+            said(|| tracing::debug!(target: "wsguard", %error, "a peer left before it was answered"));
+        }
+    }
+
+    /// Reports how a handshake ends, and makes the answer; `None`: nobody is there to read one.
+    fn response(&self, end: &HandshakeEnd) -> Option<Vec<u8>> {
+        let policy = &self.state.policy;
+        let mut response = Vec::new();
+        match end {
+            HandshakeEnd::Gone => return None,
+            HandshakeEnd::Healthy(check) => {
+                handshake::health(&mut response, policy, *check, self.state.life() != Life::Running);
+            }
+            HandshakeEnd::Refused(refusal) => {
+                self.report_user(refusal.code, &refusal.detail, refusal.user.as_deref());
+                handshake::refused(&mut response, policy, refusal);
+            }
+        }
+        Some(response)
+    }
+
+    /// What may still keep out somebody who was let in: the session is over, or was taken back, before it began; the user
+    /// has no place left.
+    fn admit_user(&mut self, pass: &Granted) -> Result<Option<Arc<str>>, Refusal> {
+        let Granted { identity, grant } = pass;
+        let name = identity.user.as_deref();
+        let Admission::Admitted { seat, .. } = &mut self.admission else {
+            return Err(Refusal::new(Code::ServerFull, "no place is left"));
+        };
+        if identity.expires_at_unix_ms.is_some_and(|expires_at| expires_at <= Clock::unix_ms()) {
+            return Err(Refusal::new(Code::AuthFailed, "the session has expired before it began"));
+        }
+        let Some(name) = name else { return Ok(None) };
+        if grant.as_ref().is_some_and(|grant| !grant.holds(name)) {
+            let detail = "disconnect_user was called after the user was let in";
+            return Err(Refusal::new(Code::AuthFailed, detail));
+        }
+        match seat.enter_user(name, &self.state.policy, self.state.clock.now()) {
+            Ok(user) => Ok(Some(user)),
+            Err(full) => Err(Refusal { user: Some(name.into()), ..Refusal::full(full, &self.state.policy) }),
+        }
+    }
+
+    /// Takes the user's place and hands the connection to its shard; a refusal leaves the stream to answer on.
+    fn adopt(
+        mut self,
+        pass: Granted,
+        answer: Accepted101,
+        ticket: Option<TicketId>,
+        stream: Stream,
+        received: Vec<u8>,
+    ) -> Result<(), Box<(Self, Stream, Refusal)>> {
+        let now = self.state.clock.now();
+        let user = match self.admit_user(&pass) {
+            Ok(user) => user,
+            Err(refusal) => return Err(Box::new((self, stream, refusal))),
+        };
+        let Admission::Admitted { mut seat, .. } = self.admission else { return Ok(()) };
+        seat.opened();
+        let rate_limit = self.state.policy.rate_limit.as_ref();
+        let rate_key = rate_limit.map(|rules| seat.rate_key(rules.key, now).unwrap_or_default());
+        let expires_at_ms = pass.identity.expires_at_unix_ms;
+        let params = ConnectionParams { rate_key, expires_at: Clock::expiry(now, expires_at_ms) };
+        let Accepted101 { head, path, subprotocol } = answer;
+        let (ip, peer) = (self.ip, self.peer);
+        // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
+        // application, which may come to the open later still, is told by the number that goes with it.
+        let grant = pass.grant;
+        let granted = grant.as_ref().map_or(0, Grant::number);
+        let new = NewSession { stream, params, seat, ip, peer, granted, head, received, load: self.load };
+        let open_event = move |conn| Open { conn, ticket, ip, user, path, subprotocol, expires_at_ms, granted };
+        with_shard(|shard| shard.adopt(new, open_event));
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! The request: read, checked in the order of the contract, and put to the application where the policy says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lingering::{read_some, watch_peer};
+use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake};
+use crate::driver::accepted::UnregisteredSocket;
+use crate::driver::clock::Clock;
+use crate::driver::events::Upgrade;
+use crate::driver::shard;
+use crate::driver::state::Life;
+use crate::driver::stream::Stream;
+use crate::driver::tickets::{self, Ticket};
+use wsguard_proto::auth::{Authenticator, Identity};
+use wsguard_proto::client_ip::{self, AddressKey};
+use wsguard_proto::handshake::{self, Head, HeadScanner, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest};
+use wsguard_proto::verdict::Code;
+
+impl OpeningHandshake {
+    /// Judges a request that came whole together with its connection, and nothing behind it: a refusal then costs
+    /// neither a place in the runtime nor a second look at the socket. `None`: it takes the long way.
+    pub(super) fn check_at_once(
+        &mut self,
+        socket: &UnregisteredSocket,
+        received: &mut Vec<u8>,
+    ) -> Option<Result<HandshakeOutcome, HandshakeEnd>> {
+        let policy = Arc::clone(&self.state.policy);
+        let is_expensive = matches!(policy.authenticator, Authenticator::Jwt(_));
+        if !self.is_ours || policy.proxy_protocol || self.state.tls.is_some() || is_expensive {
+            return None;
+        }
+        if socket.read(received, policy.max_head_bytes).ok()? == 0 {
+            return Some(Err(HandshakeEnd::Gone));
+        }
+        if HeadScanner::default().scan(received, policy.max_head_bytes).ok()?? < received.len() {
+            return None;
+        }
+        let outcome = self.check_request(received, None);
+        if !self.has_asked {
+            return None;
+        }
+        received.clear();
+        Some(outcome)
+    }
+
+    /// Reads the head, judges it, and asks the application where the policy says so.
+    pub(super) async fn decide(
+        &mut self,
+        outcome: Option<HandshakeOutcome>,
+        stream: &mut Stream,
+        received: &mut Vec<u8>,
+        ticket: &mut Option<Ticket>,
+    ) -> Result<(Granted, Accepted101), HandshakeEnd> {
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => {
+                let head_len = self.read_head(stream, received).await?;
+                if matches!(self.state.policy.authenticator, Authenticator::Jwt(_)) {
+                    shard::expensive_step().await;
+                }
+                let outcome = self.check_request(&received[..head_len], Some(stream));
+                received.drain(..head_len);
+                outcome?
+            }
+        };
+        if self.state.inbox.is_full() {
+            let most = self.state.policy.max_inbox_bytes;
+            let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
+            return Err(Refusal::new(Code::AuthUnavailable, detail).into());
+        }
+        match outcome {
+            HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
+            HandshakeOutcome::Ask(request, answer) => {
+                let pass = self.ask(*request, stream, received, ticket).await?;
+                Ok((pass, answer))
+            }
+        }
+    }
+
+    async fn read_head(&self, stream: &mut Stream, received: &mut Vec<u8>) -> Result<usize, HandshakeEnd> {
+        let max_head_bytes = self.state.policy.max_head_bytes;
+        let mut scanner = HeadScanner::default();
+        loop {
+            if let Some(len) = scanner.scan(received, max_head_bytes)? {
+                return Ok(len);
+            }
+            if read_some(stream, received, max_head_bytes).await == 0 {
+                return Err(HandshakeEnd::Gone);
+            }
+        }
+    }
+
+    /// Everything that needs no waiting, in the order of the contract.
+    fn check_request(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
+        let mut headers = NO_HEADERS;
+        let head = Head::parse(head, &mut headers)?;
+        self.learn_client(&head);
+        self.has_asked = !head.has_body();
+        if let Some(check) = head.health_check() {
+            // Whoever asks is answered, but a client that is known has made a request. A proxy that asks for itself is not
+            // to be kept from it by clients that nobody knows.
+            if self.knows_client {
+                let _ = self.count();
+            }
+            return Err(HandshakeEnd::Healthy(check));
+        }
+        self.count()?;
+        if self.is_stranger {
+            let detail = "peer is not in trusted_proxies, for which alone plain text is allowed here";
+            return Err(Refusal::new(Code::ProxyRequired, detail).into());
+        }
+        let request = head.request()?;
+        let policy = Arc::clone(&self.state.policy);
+        if self.state.life() != Life::Running {
+            return Err(restarting().into());
+        }
+        let key = handshake::vet(&policy, &request)?;
+        let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
+        let decision = handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?;
+        let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
+            Subprotocol::Chosen(name) => Some(name),
+            Subprotocol::NotOffered => None,
+            Subprotocol::NoneKnown => {
+                self.state.notices.unknown_subprotocols(self.state.clock.now());
+                None
+            }
+        };
+        let mut response = Vec::with_capacity(256);
+        handshake::accepted(&mut response, &policy, key, subprotocol);
+        let answer =
+            Accepted101 { head: response, path: request.path.into(), subprotocol: subprotocol.map(Into::into) };
+        Ok(match decision {
+            handshake::Decision::Granted(granted) => {
+                HandshakeOutcome::Granted(Granted { identity: granted.identity, grant }, answer)
+            }
+            handshake::Decision::Ask { token } => {
+                let certificate = stream.and_then(Stream::peer_certificate);
+                HandshakeOutcome::Ask(Box::new(request.snapshot(self.ip, token, certificate)), answer)
+            }
+        })
+    }
+
+    /// Asks the headers who the client is, where a trusted proxy may say so.
+    fn learn_client(&mut self, head: &Head<'_>) {
+        let policy = &self.state.policy;
+        // With `proxy_protocol` the PROXY header has the word: what the proxy passes on behind it is the client's own.
+        if policy.proxy_protocol {
+            return;
+        }
+        let (forwarded, x_forwarded_for) = (head.values("Forwarded"), head.values("X-Forwarded-For"));
+        let client = client_ip::client(&policy.trusted_proxies, self.peer, forwarded, x_forwarded_for);
+        self.ip = client.ip;
+        self.knows_client |= client.is_forwarded;
+        if let Some(doubt) = client.doubt {
+            self.state.notices.doubt(self.peer, doubt);
+        }
+    }
+
+    /// Asks the application (THREATS A4 to A6). Meanwhile the peer may leave, or send up to `max_head_bytes`.
+    async fn ask(
+        &self,
+        request: UpgradeRequest,
+        stream: &mut Stream,
+        received: &mut Vec<u8>,
+        asked: &mut Option<Ticket>,
+    ) -> Result<Granted, HandshakeEnd> {
+        let policy = &self.state.policy;
+        let unavailable = |detail: String| HandshakeEnd::Refused(Refusal::new(Code::AuthUnavailable, detail));
+        let address = self.ip.map(AddressKey::from);
+        let Some((ticket, answer)) = self.state.tickets.issue(policy.max_pending_auth, address) else {
+            let most = policy.max_pending_auth;
+            return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
+        };
+        let upgrade = Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() };
+        *asked = Some(ticket);
+        self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = tokio::time::sleep(Duration::from_millis(policy.auth_timeout_ms)) => {
+                let timeout = policy.auth_timeout_ms;
+                return Err(unavailable(format!("the application did not answer within auth_timeout_ms ({timeout})")));
+            }
+            () = watch_peer(stream, received, policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
+        };
+        match answer {
+            Ok(tickets::Answer::Decided(tickets::Decision::Accept(accept), grant)) => {
+                let identity = Identity { user: accept.user, expires_at_unix_ms: accept.expires_at_ms };
+                Ok(Granted { identity, grant: Some(grant) })
+            }
+            Ok(tickets::Answer::Decided(tickets::Decision::Reject(status), _)) => {
+                Err(Refusal::new(Code::AuthFailed, "rejected by the application").with_status(status).into())
+            }
+            Ok(tickets::Answer::Displaced) => Err(unavailable(format!(
+                "max_pending_auth ({}) handshakes wait for the application, and this address had most of them",
+                policy.max_pending_auth
+            ))),
+            Err(_) if self.state.life() != Life::Running => Err(restarting().into()),
+            Ok(tickets::Answer::Decided(tickets::Decision::Unavailable, _)) | Err(_) => {
+                Err(unavailable("the application failed to answer".to_owned()))
+            }
+        }
+    }
+}
+
+/// The answer of a server that takes no one in any more.
+fn restarting() -> Refusal {
+    Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") }
+}

@@ -1,0 +1,103 @@
+//! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
+
+use crate::driver::caught::caught;
+use crate::driver::events::EventBatch;
+use crate::driver::ids::ConnectionId;
+use crate::driver::inline::{Handled, InlineMessage, Replies};
+use crate::driver::log::Subject;
+use crate::driver::mailbox::ShardMailbox;
+use crate::driver::shard_events::Writing;
+use crate::driver::state::ServerState;
+use wsguard_proto::connection::{Message, Report, Sink};
+use wsguard_proto::verdict::Code;
+
+/// What a turn added to the inbox.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Added {
+    /// The batch that it is in.
+    pub(super) batch: u64,
+    /// How many bytes its events need.
+    pub(super) bytes: usize,
+    /// The batch that holds the connection's last event that the application may answer.
+    pub(super) answerable: u64,
+}
+
+/// The sink of one turn of one connection. The batch is locked once, when the first event comes.
+pub(super) struct TurnSink<'s> {
+    state: &'s ServerState,
+    mailbox: &'s ShardMailbox,
+    batch: Option<Writing<'s>>,
+    conn: ConnectionId,
+    subject: Subject<'s>,
+    /// The batch that holds the last event of this connection, and which one that was before the turn.
+    last_batch: u64,
+    last_batch_before: u64,
+    pub(super) messages: u64,
+}
+
+impl<'s> TurnSink<'s> {
+    pub(super) fn new(state: &'s ServerState, conn: ConnectionId, subject: Subject<'s>, last_batch: u64) -> Self {
+        let mailbox = &state.shards[conn.shard()];
+        Self { state, mailbox, batch: None, conn, subject, last_batch, last_batch_before: last_batch, messages: 0 }
+    }
+
+    /// The batch, for an event of this connection.
+    pub(super) fn batch(&mut self) -> &mut EventBatch {
+        let writing = self.batch.get_or_insert_with(|| self.state.write_events(self.conn.shard()));
+        let batch = writing.batch();
+        self.last_batch = batch.sequence;
+        batch
+    }
+
+    /// Ends the turn: what it added to the inbox; `None`: nothing.
+    pub(super) fn finish(self) -> Option<Added> {
+        let writing = self.batch?;
+        let (bytes, is_wanted) = writing.finish();
+        let answerable = if is_wanted { self.last_batch } else { self.last_batch_before };
+        Some(Added { batch: self.last_batch, bytes, answerable }).filter(|added| added.bytes > 0)
+    }
+
+    /// Whether the application has not let go of every event of this connection, or has said something that was not
+    /// carried out yet.
+    fn application_is_behind(&self) -> bool {
+        !self.mailbox.has_released(self.last_batch) || self.mailbox.has_commands()
+    }
+
+    /// Offers a message to the inline handler.
+    fn handled_inline(&mut self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<Handled, Code> {
+        let Some(handler) = &self.state.inline else { return Ok(Handled::Pass) };
+        if self.application_is_behind() {
+            return Ok(Handled::Pass);
+        }
+        let message = match message {
+            Message::Text(text) => InlineMessage::Text(text),
+            Message::Binary(payload) => InlineMessage::Binary(payload),
+            Message::Event { envelope, .. } => InlineMessage::Event(&envelope.event, envelope.data, envelope.id),
+        };
+        let end = out.len();
+        caught(|| handler.message(self.conn, message, &mut Replies::new(out))).ok_or_else(|| {
+            out.truncate(end);
+            Code::Internal
+        })
+    }
+}
+
+impl Sink for TurnSink<'_> {
+    fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Code> {
+        self.messages += 1;
+        if self.handled_inline(&message, out)? == Handled::Pass {
+            let conn = self.conn;
+            self.batch().push_message(conn, &message);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, report: Report<'_>) {
+        let (state, subject) = (self.state, self.subject);
+        state.report(&report, subject, self.batch());
+    }
+
+    fn replies_may_come(&self) -> bool {
+        self.batch.is_some() || self.application_is_behind()
+    }
+}

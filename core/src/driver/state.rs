@@ -1,0 +1,257 @@
+//! What the threads of one server share: the policy, the limits, and the two roads between shards and application.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::caught::said;
+use super::clock::Clock;
+use super::commands::Command;
+use super::events::{EventBatch, ViolationEvent, kind};
+use super::ids::{ConnectionId, MAX_SLOTS};
+use super::inbox::Inbox;
+use super::inline::Inline;
+use super::level::Level;
+use super::log::{Sampler, Subject, escape, printable};
+use super::mailbox::ShardMailbox;
+use super::notices::Notices;
+use super::shard_events::{ShardEvents, Writing};
+use super::stats::{ShardStats, Stats, Verdicts};
+use super::tickets::Tickets;
+use super::wake::{ApplicationWaker, Wake};
+use wsguard_proto::bucket::{Bucket, Rate};
+use wsguard_proto::config::Policy;
+use wsguard_proto::connection::Report;
+use wsguard_proto::limits::Limits;
+use wsguard_proto::lock::lock;
+use wsguard_proto::revocation::Revocations;
+use wsguard_proto::verdict::Code;
+
+/// What a server is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Life {
+    Running,
+    Draining,
+    Stopped,
+}
+
+/// The state of one server.
+pub(super) struct ServerState {
+    pub(super) policy: Arc<Policy>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) clock: Clock,
+    /// Whether it listens where other machines can reach it.
+    pub(super) is_public: bool,
+    pub(super) tls: Option<RwLock<Arc<rustls::ServerConfig>>>,
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) notices: Notices,
+    /// The shards, as other threads see them.
+    pub(super) shards: Arc<[ShardMailbox]>,
+    events: Box<[ShardEvents]>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) waker: Arc<ApplicationWaker>,
+    pub(super) inline: Option<Box<dyn Inline>>,
+    pub(super) sampler: Sampler,
+    /// Handshakes that are only still there to be refused.
+    pub(super) refusing: Level,
+    /// Open connections of all shards.
+    pub(super) open: AtomicUsize,
+    refused_over_tls: Mutex<Bucket>,
+    verdicts: Verdicts,
+    life: AtomicU8,
+    /// A shard has died.
+    failed: AtomicBool,
+}
+
+impl core::fmt::Debug for ServerState {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ServerState").field("life", &self.life()).finish_non_exhaustive()
+    }
+}
+
+impl ServerState {
+    pub(super) fn new(
+        policy: Policy,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        inline: Option<Box<dyn Inline>>,
+        wake: Box<dyn Wake>,
+        is_public: bool,
+    ) -> Self {
+        let policy = Arc::new(policy);
+        let most_slots = (policy.max_connections + 1).min(MAX_SLOTS);
+        let shards: Arc<[_]> = (0..policy.threads).map(|_| ShardMailbox::new(most_slots)).collect();
+        Self {
+            limits: Arc::default(),
+            is_public,
+            clock: Clock::start(),
+            tls: tls.map(RwLock::new),
+            tickets: Arc::default(),
+            revocations: Arc::default(),
+            notices: Notices::default(),
+            events: (0..policy.threads).map(|shard| ShardEvents::new(shard, &policy)).collect(),
+            inbox: Arc::new(Inbox::new(Arc::clone(&shards), policy.max_inbox_bytes)),
+            waker: Arc::new(ApplicationWaker::new(wake)),
+            shards,
+            inline,
+            sampler: Sampler::default(),
+            refusing: Level::default(),
+            open: AtomicUsize::new(0),
+            refused_over_tls: Mutex::default(),
+            verdicts: Verdicts::default(),
+            life: AtomicU8::new(Life::Running as u8),
+            failed: AtomicBool::new(false),
+            policy,
+        }
+    }
+
+    pub(super) fn life(&self) -> Life {
+        match self.life.load(Ordering::Acquire) {
+            0 => Life::Running,
+            1 => Life::Draining,
+            _ => Life::Stopped,
+        }
+    }
+
+    /// Whether nothing more can be asked of it: it has stopped, or is about to because a part of it died.
+    pub(super) fn is_over(&self) -> bool {
+        self.life() == Life::Stopped || self.failed.load(Ordering::Acquire)
+    }
+
+    /// Moves on to a later stage of life; whether it was earlier.
+    pub(super) fn advance(&self, life: Life) -> bool {
+        self.life.fetch_max(life as u8, Ordering::AcqRel) < life as u8
+    }
+
+    /// Whether a handshake that is refused anyway is worth a TLS handshake to say so: some are, a storm is dropped.
+    pub(super) fn may_refuse_over_tls(&self) -> bool {
+        let rate = Rate::new(20.0, 100.0);
+        lock(&self.refused_over_tls).try_pour(&rate, 1, self.clock.now()).is_ok()
+    }
+
+    /// Counts, logs and tells a verdict. `events` is where the application hears of it.
+    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, events: &mut EventBatch) {
+        self.verdicts.count(report.code);
+        let now = self.clock.now();
+        // A proxy is nobody to ban: where its address is all that is known, the record names no client.
+        let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
+        self.sampler.log(report, Subject { ip: client, ..subject }, now);
+        // Whoever floods the inbox with violations leaves room for others' handshakes: they stay counted and logged. What
+        // ends a connection is told all the same: there are no more of those than connections.
+        let ends_a_connection =
+            subject.conn.is_some() && !(self.policy.report_only() && is_about_a_message(report.code));
+        if self.waker.listens_to(kind::VIOLATION)
+            && (ends_a_connection || self.inbox.fill().takes_remarks())
+            && self.sampler.passes_event(report.code, subject.ip, now)
+        {
+            events.push_violation(ViolationEvent {
+                code: report.code,
+                ip: subject.ip,
+                user: subject.user.map(Arc::from),
+                conn: subject.conn,
+                event: report.event.map(|event| escape(event).into()),
+                detail: printable(report.detail).into(),
+            });
+        }
+    }
+
+    /// Adds events of `shard` outside a connection's turn and wakes the application.
+    pub(super) fn tell(&self, shard: usize, push: impl FnOnce(&mut EventBatch)) {
+        let mut writing = self.write_events(shard);
+        push(writing.batch());
+        if writing.finish().0 > 0 {
+            self.waker.wake();
+        }
+    }
+
+    /// Locks the events of `shard`, to add some.
+    pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
+        self.events[shard].write(&self.inbox, &self.waker)
+    }
+
+    /// Swaps a shard's events into the empty `batch`; returns whether there were any.
+    pub(super) fn take_events(&self, shard: usize, batch: &mut EventBatch) -> bool {
+        self.events[shard].take(batch, &self.inbox)
+    }
+
+    /// Lets buffers of `shard` go that nothing waits in.
+    pub(super) fn shrink(&self, shard: usize) {
+        self.shards[shard].shrink();
+        self.events[shard].shrink();
+    }
+
+    /// A shard has died: half a server is worse than none (THREATS S9), so all others stop, too.
+    pub(super) fn fail(&self, shard: usize) {
+        self.advance(Life::Draining);
+        self.failed.store(true, Ordering::Release);
+        for mailbox in self.shards.iter() {
+            mailbox.post(|buffer| buffer.commands.push(Command::Stop));
+        }
+        said(|| {
+            tracing::error!(target: "wsguard", shard, "a shard died: the server stops");
+        });
+    }
+
+    /// The mailbox of the shard of `conn`; `None`: that connection is not open.
+    pub(super) fn mailbox(&self, conn: ConnectionId) -> Option<&ShardMailbox> {
+        self.shards.get(conn.shard()).filter(|mailbox| mailbox.slots.is_open(conn))
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            connections: self.limits.connections() as u64,
+            refusing: self.refusing.get() as u64,
+            upgrades_in_inbox: self.inbox.upgrades() as u64,
+            inbox_bytes: self.inbox.bytes() as u64,
+            pending_auth: self.tickets.len() as u64,
+            verdicts: self.verdicts.snapshot(),
+            ..Stats::default()
+        };
+        for ShardStats {
+            open,
+            opened_total,
+            messages_in,
+            bytes_in,
+            bytes_out,
+            outbox_bytes,
+            delayed,
+            rooms,
+            memberships,
+        } in self.shards.iter().map(|mailbox| &mailbox.stats)
+        {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            stats.open += read(open);
+            stats.opened_total += read(opened_total);
+            stats.messages_in += read(messages_in);
+            stats.bytes_in += read(bytes_in);
+            stats.bytes_out += read(bytes_out);
+            stats.outbox_bytes += read(outbox_bytes);
+            stats.delayed += read(delayed);
+            stats.rooms += read(rooms);
+            stats.room_memberships += read(memberships);
+        }
+        stats
+    }
+}
+
+/// Whether `on_violation: "report"` only reports it.
+fn is_about_a_message(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RateLimited | Code::UnexpectedBinary | Code::BadEnvelope | Code::UnknownEvent | Code::SchemaMismatch
+    )
+}
+
+/// A server of these options without threads, that wakes nobody.
+#[cfg(test)]
+pub(super) fn idle(more: &str) -> Arc<ServerState> {
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
+    let policy = wsguard_proto::config::Options::from_json(&json).and_then(super::compile).unwrap();
+    Arc::new(ServerState::new(policy, None, None, Box::new(Nobody), false))
+}

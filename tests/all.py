@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Runs the parts of `make test` one after another: says which part runs, how long it took, and ends with a summary.
+
+A part that fails does not keep the others from running, but for the build of the hosts, without which nothing runs.
+Usage: all.py [PART...]; exit 1 when a part failed.
+"""
+
+import subprocess
+import sys
+import time
+
+# Each is a target of the Makefile.
+PARTS = {
+    "unit": "Rust: unit, property and integration tests of every crate",
+    "hosts": "the test host of each language, in release mode",
+    "scenarios": "every attack and every promise, on each host, plain and over TLS",
+    "faults": "hostile surroundings: signals, full disks, dead peers, a clock that jumps",
+    "proxy": "behind a real nginx",
+    "browser": "a real Chromium against each host",
+    "demo-test": "the demo in a real Chromium",
+    "abi": "C and C++: the header, threads, sanitizers, valgrind, installation",
+    "python": "Python: types, lints, idiom, examples, the wheel in clean environments",
+    "node": "Node: types, idiom, examples, the package in a clean folder",
+}
+
+
+def spent(seconds):
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02} s" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def main():
+    parts = sys.argv[1:] or list(PARTS)
+    done = []
+    for number, part in enumerate(parts, 1):
+        print(f"\n== {number}/{len(parts)} {part}: {PARTS[part]}", flush=True)
+        began = time.monotonic()
+        failed = subprocess.run(["make", "--no-print-directory", part]).returncode
+        done.append((part, failed, time.monotonic() - began))
+        print(f"== {part} {'FAILED' if failed else 'passed'} after {spent(done[-1][2])}", flush=True)
+        if failed and part == "hosts":
+            break
+    print("\n== summary")
+    for part, failed, seconds in done:
+        print(f"   {'FAILED' if failed else 'passed':7} {part:10} {spent(seconds):>12}")
+    for part in parts[len(done):]:
+        print(f"   not run {part}")
+    print(f"   {'':7} {'together':10} {spent(sum(seconds for _, _, seconds in done)):>12}")
+    sys.exit(any(failed for _, failed, _ in done))
+
+
+main()
