@@ -24,7 +24,7 @@ fn options(auth: Auth) -> Options {
 }
 
 fn raw() -> Options {
-    Options { protocol: Protocol::Raw, ..options(Auth::None) }
+    Options { protocol: Protocol::Raw, events: Default::default(), ..options(Auth::None) }
 }
 
 /// A peer that has sent its opening handshake.
