@@ -98,7 +98,7 @@ export interface Stats {
   delayed: number;
   /** Handshakes that wait for the application. */
   pendingAuth: number;
-  /** Handshakes among the events that the application has not let go; those whose peer has left included. */
+  /** Handshakes among the events that the application has not released, also those whose peer has left. */
   upgradesInInbox: number;
   /** Handshakes that are only still there to be refused. */
   refusing: number;

@@ -1,19 +1,17 @@
-//! The types of the options: [`Options`] and what its fields are made of.
+//! The types of the options: [`Options`] and the types of its fields.
 //!
 //! ```
 //! use wsguard::options::{Auth, EventOptions, Options, RateLimit, TokenEntry};
 //! use wsguard::serde_json::json;
 //!
-//! let alice = TokenEntry { token: Some("change-me".into()), sha256: None, user: "alice".into() };
+//! let alice = TokenEntry::new("change-me", "alice");
 //! let mut options = Options::new(["https://app.example"], Auth::Tokens(vec![alice]));
 //! options.rate_limit = Some(RateLimit { per_second: 5.0, ..RateLimit::default() });
 //! let schema = json!({"type": "object", "properties": {"text": {"type": "string", "maxLength": 500}}});
 //! options.events.insert("say".into(), EventOptions { schema: Some(schema), ..EventOptions::default() });
 //! ```
 
-pub use wsguard_proto::auth::{JwtOptions, OneOrMany, TokenEntry};
-pub use wsguard_proto::config::{
-    Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit,
-    TlsOptions, TlsVersion,
+pub use wsguard_proto::options::{
+    Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnViolation, OneOrMany,
+    Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
 };
-pub use wsguard_proto::contract::{EventOptions, JsonLimits};

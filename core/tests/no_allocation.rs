@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde::{Deserialize, Serialize};
 use wsguard::binding::{
     Builder, ConnectionId, Event, EventBatch, Handled, Inline, InlineMessage, Next, Options, Replies, Server,
 };
@@ -112,6 +113,7 @@ fn assert_none(what: &str, allocations: usize) {
 fn echo_without_allocation() {
     inline();
     application_thread();
+    typed();
 }
 
 /// Answered on the shard's thread: small, large, in pieces, and as JSON with a schema.
@@ -172,5 +174,32 @@ fn application_thread() {
     assert_none("through the application's thread", counted);
     drop(client);
     handle.drain(1000, 0);
+    application.join().unwrap();
+}
+
+#[derive(Deserialize, Serialize)]
+struct Say<'m> {
+    text: &'m str,
+}
+
+/// Read as a type and answered as one, by the crate's root.
+fn typed() {
+    let server = wsguard::Server::start(options(r#", "events": {"say": {}}"#)).unwrap();
+    let (address, handle) = (server.address().to_owned(), server.handle());
+    let application = std::thread::spawn(move || {
+        server.run(|event, server| {
+            if let Event::Message(message) = event {
+                server.reply(&message, "said", &message.data::<Say>()?)?;
+                server.conn(message.conn).emit("said", &message.data)?;
+            }
+            Ok(())
+        });
+    });
+    let mut client = connect(&address);
+    let request = frame(0x81, br#"{"event":"say","data":{"text":"hello, world"}}"#);
+    let answer = 2 * (2 + br#"{"event":"said","data":{"text":"hello, world"},"status":"ok"}"#.len());
+    assert_none("typed", allocations(&mut client, &request, answer, ROUNDS));
+    drop(client);
+    handle.drain(wsguard::Drain { timeout_ms: 1000, ..wsguard::Drain::default() });
     application.join().unwrap();
 }

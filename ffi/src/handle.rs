@@ -14,7 +14,7 @@ use crate::status::Status;
 pub trait Opaque: Sized + 'static {
     /// The object behind a handle.
     type Object: Send + Sync + 'static;
-    /// Sets the handles of this kind apart; below [`KINDS`].
+    /// Sets the handles of this kind apart; below `KINDS`.
     const KIND: usize;
 }
 

@@ -239,3 +239,30 @@ exports! {
         Ok(Status::Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each counter of C is the core's of the same name: the debug output of both says so.
+    #[test]
+    fn counters_are_not_mixed_up() {
+        let mut core = wsguard::binding::Stats::default();
+        core.connections = 1;
+        core.open = 2;
+        core.opened_total = 3;
+        core.messages_in = 4;
+        core.bytes_in = 5;
+        core.bytes_out = 6;
+        core.inbox_bytes = 7;
+        core.outbox_bytes = 8;
+        core.delayed = 9;
+        core.pending_auth = 10;
+        core.upgrades_in_inbox = 11;
+        core.refusing = 12;
+        core.rooms = 13;
+        core.room_memberships = 14;
+        let named: Vec<_> = core.fields().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(format!("{:?}", Stats::of(&core)), format!("Stats {{ {} }}", named.join(", ")));
+    }
+}

@@ -187,6 +187,8 @@ int main(int argc, char **argv) {
   int at = 0;
   CHECK(pthread_create(&runner, NULL, run, NULL) == 0);
   for (uintptr_t i = 0; i < HONEST; i++) CHECK(pthread_create(&threads[at++], NULL, honest, (void *)i) == 0);
+  /* The runner must have the events before the hostile ask for them. */
+  while (atomic_load(&echoes) == 0) usleep(1000);
   for (uintptr_t i = 0; i < VICTIMS; i++) CHECK(pthread_create(&threads[at++], NULL, victim, (void *)i) == 0);
   for (int i = 0; i < HOSTILE; i++) {
     seeds[i] = seed + (unsigned)i;

@@ -152,7 +152,7 @@ async fn run_tasks(
         mailbox.commands_arrived.notified().await;
         let ran = unconstrained(async { shard::run_commands() }).await;
         for accepted in ran.accepted {
-            open_here(state, index, *accepted);
+            open_here(state, index, accepted);
         }
         if ran.stopped || mailbox.lost_a_task.load(Ordering::Acquire) {
             return refuse_who_waits(state).await;

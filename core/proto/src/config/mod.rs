@@ -1,6 +1,5 @@
 //! The policy: options parsed once into the immutable [`Policy`] that everything else asks.
 
-mod constructors;
 mod listen;
 mod policy;
 

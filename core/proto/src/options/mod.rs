@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod table;
+mod constructors;
 mod dump;
 mod field;
 mod stated;

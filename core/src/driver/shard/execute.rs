@@ -27,7 +27,7 @@ const DRAIN_RETRY_MS: u64 = 10;
 #[derive(Debug, Default)]
 pub(in crate::driver) struct CommandsRun {
     /// Connections whose opening handshakes begin now.
-    pub(in crate::driver) accepted: Vec<Box<Accepted>>,
+    pub(in crate::driver) accepted: Vec<Accepted>,
     /// The shard's work is over.
     pub(in crate::driver) stopped: bool,
 }
@@ -110,7 +110,7 @@ impl Shard {
             Command::Join { conn, room } => self.join(conn, buffer.text(room)),
             Command::Leave { conn, room } => self.leave(conn, buffer.text(room)),
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
-            Command::Adopt(accepted) => self.accepted.push(accepted),
+            Command::Adopt(accepted) => self.accepted.push(*accepted),
             Command::Resume => {
                 self.read_the_starved();
                 self.stop_when_drained();

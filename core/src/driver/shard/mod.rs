@@ -103,7 +103,7 @@ fn broken() -> Ending {
 /// have a turn before the next few steps. Work that is done without waiting in between is counted afterwards, by
 /// [`count_expensive_step`].
 pub(super) async fn expensive_turn() {
-    while let Some(round) = with_shard(|shard| shard.next_round()) {
+    while let Some(round) = with_shard(Shard::next_round) {
         tokio::task::yield_now().await;
         drop(round);
     }
@@ -166,7 +166,7 @@ pub(super) struct Shard {
     json: Scratch,
     commands: CommandBuffer,
     /// Connections that came by commands, for the task that takes them through their opening handshakes.
-    accepted: Vec<Box<Accepted>>,
+    accepted: Vec<Accepted>,
     touched: Vec<u32>,
     starved: Vec<ConnectionId>,
     timers: BinaryHeap<Timer>,

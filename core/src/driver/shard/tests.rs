@@ -104,7 +104,7 @@ fn text(len: usize) -> Vec<u8> {
     let mut frame = vec![0x81];
     match len {
         0..126 => frame.push(0x80 | len as u8),
-        _ => frame.extend([&[0x80 | 126][..], &(len as u16).to_be_bytes()].concat()),
+        _ => frame.extend([&[0xfe][..], &(len as u16).to_be_bytes()].concat()),
     }
     frame.extend([0; 4]);
     frame.resize(frame.len() + len, b'x');

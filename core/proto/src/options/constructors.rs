@@ -1,7 +1,6 @@
 //! Options without the fields that have a default: for those who write them in Rust.
 
-use super::{Auth, Options, TlsOptions, TlsVersion};
-use crate::auth::{OneOrMany, TokenEntry};
+use super::{Auth, OneOrMany, Options, TlsOptions, TlsVersion, TokenEntry};
 
 impl Options {
     /// The two options without a default, and the defaults of all others: change their fields.
