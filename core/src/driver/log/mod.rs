@@ -68,7 +68,7 @@ pub(super) struct Subject<'s> {
     pub(super) conn: Option<ConnectionId>,
 }
 
-/// Samples records and events, each per code and address and all together.
+/// Samples records and events, each per code and address and all together; no code hides another.
 #[derive(Debug)]
 pub(super) struct Sampler {
     records: Mutex<Sieve>,
@@ -78,8 +78,8 @@ pub(super) struct Sampler {
 impl Default for Sampler {
     fn default() -> Self {
         Self {
-            records: Mutex::new(Sieve::new(Rate::new(1.0, 10.0), Rate::new(100.0, 1000.0))),
-            events: Mutex::new(Sieve::new(Rate::new(20.0, 200.0), Rate::new(500.0, 5000.0))),
+            records: Mutex::new(Sieve::new(Rate::new(1.0, 10.0), 100.0, 1000.0)),
+            events: Mutex::new(Sieve::new(Rate::new(20.0, 200.0), 500.0, 5000.0)),
         }
     }
 }
