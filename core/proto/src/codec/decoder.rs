@@ -191,7 +191,7 @@ impl Decoder {
             if !incoming.opcode.is_control() {
                 self.received += take as u64;
             }
-            partial.keep(incoming.opcode, chunk, pool)?;
+            partial.keep(incoming.opcode, chunk, |buffer, bytes| pool.append(buffer, bytes))?;
             if incoming.remaining > 0 {
                 return Ok(Step::NeedMore);
             }

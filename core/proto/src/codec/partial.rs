@@ -1,7 +1,6 @@
 //! What a connection keeps while a header, a frame or a message is incomplete; nothing of it is there otherwise.
 
 use super::frame::{MAX_HEADER, Opcode, Violation};
-use super::pool::BufferPool;
 
 /// A frame whose payload is still arriving.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +46,20 @@ impl Partial {
         self.in_message = false;
     }
 
-    /// Keeps unmasked payload bytes; a text is checked as far as it has come (THREATS P7).
-    pub(super) fn keep(&mut self, opcode: Opcode, chunk: &[u8], pool: &mut BufferPool) -> Result<(), Violation> {
+    /// Keeps unmasked payload bytes, which `append` adds to the message's buffer; a text is checked as far as it has come
+    /// (THREATS P7).
+    pub(super) fn keep(
+        &mut self,
+        opcode: Opcode,
+        chunk: &[u8],
+        append: impl FnOnce(&mut Vec<u8>, &[u8]),
+    ) -> Result<(), Violation> {
         if opcode.is_control() {
             self.control.extend_from_slice(chunk);
             return Ok(());
         }
         let Some(message) = &mut self.message else { return Ok(()) };
-        pool.append(&mut message.buffer, chunk);
+        append(&mut message.buffer, chunk);
         if message.opcode != Opcode::Text {
             return Ok(());
         }
