@@ -93,7 +93,10 @@ export interface Options {
   minDelayMs?: number | undefined;
   /** And at most this: default 30 000. After 8 failures in a row it is 5 minutes. */
   maxDelayMs?: number | undefined;
-  /** How long before its token expires a connection changes to a new token. Default 30 000; half the life of a token if that is less. */
+  /**
+   * How long before its token expires a connection changes to a new token. Default 30 000; half the life of a token if that
+   * is less. With a clock that is wrong too, a connection is kept for nearly `minDelayMs` before that.
+   */
   refreshBeforeMs?: number | undefined;
   /** Bound of the offline queue: what came first is refused. Default 32, which the server's default `rateLimit` lets pass at once. */
   maxQueuedMessages?: number | undefined;
@@ -154,7 +157,10 @@ export interface Client<ServerToClient = any, ClientToServer = any> {
   once<Event extends Name<ServerToClient>>(event: Event, listener: (data: ServerToClient[Event], meta: Meta) => unknown): () => void;
   off<Event extends Name<ServerToClient>>(event: Event, listener: (data: ServerToClient[Event], meta: Meta) => unknown): void;
 
-  /** Answers requests of the server: with what the handler returns, or with an error if it fails. null: no longer. */
+  /**
+   * Answers requests of the server: with what the handler returns, or with an error if it fails: the `data` of a
+   * `ClientError`, else, and where that is no JSON, `{ code: 'failed' }`. null: no longer.
+   */
   handle<Event extends Name<ServerToClient>>(
     event: Event,
     handler: ((data: ServerToClient[Event], meta: Meta) => unknown) | null,
@@ -166,7 +172,11 @@ export interface Client<ServerToClient = any, ClientToServer = any> {
    */
   onState(listener: (state: State, info: Partial<Closed> & { readonly delayMs?: number }) => unknown): () => void;
 
-  /** Leaves the connection, if there is one, for a new one: another token, another network. */
+  /**
+   * Leaves the connection, if there is one, for a new one: another token, another network. `token` is asked again. What waits
+   * in the offline queue is kept, and sent as the user that this token names: for another user who must not say it, `close`
+   * and `connect` anew.
+   */
   reconnect(): void;
 
   /** Closes for good. Throws for a code other than 1000 and 3000 to 4999, or a reason over 123 bytes, while there is a connection. */

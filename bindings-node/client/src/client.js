@@ -113,11 +113,12 @@ export const connect = (url, given = {}) => {
   };
 
   /** Leaves the socket, if there is one: what was sent on it is answered no more. */
-  const drop = (code, reason) => {
+  const drop = () => {
     const left = socket;
     clearTimeout(timer);
+    if (Date.now() - openedAt >= STABLE_MS) failures = 0;
     current = socket = openedAt = isLeaving = isWaiting = undefined;
-    left?.close(code, reason);
+    left?.close(1000);
     failAll('connection_lost', (item) => !item.size);
   };
 
@@ -125,7 +126,7 @@ export const connect = (url, given = {}) => {
     if (state == 'closed') return;
     state = 'closed';
     outside.abort();
-    drop(1000);
+    drop();
     info = { ...info, unsent: queue.length };
     failAll('closed', () => true);
     queue = [];
@@ -135,7 +136,7 @@ export const connect = (url, given = {}) => {
 
   const restart = (info, delayMs = 0) => {
     if (state == 'closed') return;
-    drop(1000);
+    drop();
     wait(delayMs);
     tell(STATE, (state = 'reconnecting'), { ...info, delayMs });
   };
@@ -175,10 +176,12 @@ export const connect = (url, given = {}) => {
     clearTimeout(timer);
     openedAt = Date.now();
     notBefore = 0;
+    isStale = false;
     const life = expiresAtMs - openedAt;
-    // Spread, so that those who came together do not ask for their tokens together. A clock that is wrong renews nothing.
+    // Spread, so that those who came together do not ask for their tokens together. With a clock that is wrong a token may
+    // seem to have ended, which renews nothing, or to end at once each time.
     if (life > 0 && typeof token == 'function') {
-      arm(renew, Math.max(life - options.refreshBeforeMs, life / 2) * (1 - Math.random() / 10));
+      arm(renew, Math.max(life - options.refreshBeforeMs, life / 2, minDelayMs) * (1 - Math.random() / 10));
     }
     tell(STATE, (state = 'open'), {});
     // After the listeners: they join again what the queued messages need.
@@ -219,9 +222,8 @@ export const connect = (url, given = {}) => {
   const fail = async (close = BROKEN, holdMs = 0) => {
     const now = Date.now();
     const wasOpen = openedAt;
-    drop(1000);
+    drop();
     const judging = (current = {});
-    if (now - wasOpen >= STABLE_MS) failures = 0;
     const info = { ...close, failures: ++failures };
     const isWanted = (await call(() => options.retry?.(info)).catch(report)) ?? isWorthAnother(info, typeof token == 'function' && !isStale);
     if (current != judging) return;
@@ -265,13 +267,15 @@ export const connect = (url, given = {}) => {
 
   const serve = async (handler, data, meta) => {
     const mine = current;
-    let text;
-    try {
-      text = encode({ ...meta, status: 'ok', data: await handler(data, meta) });
-    } catch (error) {
+    const answer = (status, data) => encode({ ...meta, status, data });
+    const failed = (error, data) => {
       report(error);
-      text = encode({ ...meta, status: 'error', data: error?.data ?? { code: 'failed' } });
-    }
+      return answer('error', data ?? { code: 'failed' });
+    };
+    const text = await call(handler, data, meta)
+      .then((value) => answer('ok', value))
+      .catch((error) => failed(error, error instanceof ClientError ? error.data : undefined))
+      .catch(failed);
     // An id means nothing on the next connection.
     if (current == mine && socket.readyState == 1) socket.send(text);
   };
@@ -354,7 +358,11 @@ export const connect = (url, given = {}) => {
     handle: (event, handler) => {
       handlers.set(event, handler);
     },
-    reconnect: () => restart({ code: 1000, reason: 'reconnect' }),
+    reconnect: () => {
+      // It may be for another user: the renewed token of this one is not used any more.
+      renewed = undefined;
+      restart({ code: 1000, reason: 'reconnect' });
+    },
     close: (code = 1000, reason = '') => {
       // What may not be said throws, and nothing has happened.
       socket?.close(code, reason);

@@ -274,19 +274,35 @@ test('requests of the server are answered, on the connection they came on', asyn
   assert.deepEqual(Socket.last.sent, []);
 });
 
-test('without a handler, or without an id, it is an event; error data that is no JSON is reported', async (t) => {
+test('a handler that fails is answered for, whatever it fails with; only the data of a ClientError is said', async (t) => {
+  const { Socket, client, errors } = await start(t);
+  const circle = {};
+  circle.circle = circle;
+  const coded = (data) => new ClientError('failed', { data });
+  const failures = [
+    coded(1n), coded(circle), coded(undefined), coded({ toJSON: () => assert.fail('in toJSON') }),
+    Object.assign(new Error('of a library'), { data: { password: 'hunter2' } }), { data: 'secret' }, 'text', null, undefined,
+  ];
+  client.handle('confirm', (index) => {
+    throw failures[index];
+  });
+  for (const index of failures.keys()) await Socket.last.say({ event: 'confirm', id: index, data: index });
+  const failed = { event: 'confirm', status: 'error', data: { code: 'failed' } };
+  assert.deepEqual(Socket.last.sent, failures.map((_, id) => ({ ...failed, id })));
+  // The failures themselves, and why three of them could not be said.
+  assert.deepEqual(failures.filter((failure) => !errors.includes(failure)), []);
+  assert.equal(errors.length, failures.length + 3);
+});
+
+test('without a handler, or without an id, it is an event', async (t) => {
   const { Socket, client, errors } = await start(t);
   const heard = [];
   client.on('confirm', (data, { id }) => heard.push([data, id]));
   await Socket.last.say({ event: 'confirm', id: 7, data: 1 });
-  client.handle('confirm', () => {
-    throw Object.assign(new Error('no'), { data: 1n });
-  });
+  client.handle('confirm', () => assert.fail('was called'));
   await Socket.last.say({ event: 'confirm', data: 2 });
-  await Socket.last.say({ event: 'confirm', id: 8 });
   client.handle('confirm', null);
   await Socket.last.say({ event: 'confirm', id: 9, data: 3 });
   assert.deepEqual(heard, [[1, 7], [2, undefined], [3, 9]]);
-  assert.deepEqual(Socket.last.sent, []);
-  assert.equal(errors.length, 2);
+  assert.deepEqual([Socket.last.sent, errors], [[], []]);
 });

@@ -100,6 +100,23 @@ test('the row of failures ends with a connection that held, not with one that op
   assert.ok(states.at(-1)[1].delayMs <= 1000);
 });
 
+test('a connection that held ends the row of failures also where the client left it', async (t) => {
+  const { clock, Socket, client, states } = await start(t, {}, { isOpen: false });
+  for (let attempt = 1; attempt <= 5; attempt += 1) {
+    await Socket.last.end();
+    await clock.next();
+  }
+  for (const [heldMs, failures] of [[9_000, 6], [10_000, 1]]) {
+    await Socket.last.accept();
+    await clock.advance(heldMs);
+    client.reconnect();
+    await clock.advance(0);
+    await Socket.last.end();
+    assert.equal(states.at(-1)[1].failures, failures, `held ${heldMs} ms`);
+    await clock.next();
+  }
+});
+
 test('an attempt that takes too long is given up', async (t) => {
   const { clock, Socket, client } = await start(t, { openTimeoutMs: 5000 }, { isOpen: false });
   await clock.advance(4999);

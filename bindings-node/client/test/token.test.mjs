@@ -133,6 +133,38 @@ for (const [name, make] of [
   });
 }
 
+for (const [name, step] of [
+  ['while an answer is awaited', () => {}],
+  ['while it changes to the renewed one', (socket) => socket.say({ event: 'ask', id: socket.sent[0].id })],
+]) {
+  test(`reconnect, ${name}: the renewed token of the user before is not offered`, async (t) => {
+    let user = 'A';
+    const { clock, Socket, client } = await start(t, { token: () => ({ token: user, expiresAtMs: Date.now() + 10 * MINUTE }) });
+    void client.request('ask', 1, { timeoutMs: Infinity });
+    await clock.advance(9.5 * MINUTE);
+    assert.equal(client.emit('say', 'queued'), 'queued');
+    await step(Socket.last);
+    user = 'B';
+    client.reconnect();
+    await clock.advance(0);
+    await Socket.last.accept();
+    assert.deepEqual(Socket.made.map(({ protocols }) => protocols[1]), ['A', 'B']);
+    // As documented: what waited goes out as the one of now.
+    assert.deepEqual(Socket.last.sent.map(({ data }) => data), ['queued']);
+  });
+}
+
+test('a token that opened a connection is not stale, also after a renewal', async (t) => {
+  const asked = [];
+  const token = (isStale) => (asked.push(isStale), { token: 't', expiresAtMs: Date.now() + 10 * MINUTE });
+  const { clock, Socket, client } = await start(t, { token });
+  await clock.next();
+  await Socket.last.accept();
+  client.reconnect();
+  await clock.advance(0);
+  assert.deepEqual([asked, Socket.made.length], [[false, true, false], 3]);
+});
+
 test('the same token again changes nothing; the server ends it, and a new one is asked for', async (t) => {
   const asked = [];
   let value;
@@ -201,4 +233,19 @@ test('tokens of a second do not make a storm: half of their life is used', async
     if (Socket.last.readyState === 0) await Socket.last.accept();
   }
   assert.ok(Socket.made.length <= 24, `${Socket.made.length}`);
+});
+
+test('a clock that goes wrong makes no storm: a renewal comes after minDelayMs, but for its spread', async (t) => {
+  for (const minDelayMs of [1000, 5000]) {
+    // The server's tokens are good for long, but here each seems to end at once.
+    const { clock, Socket, client } = await start(t, { token: () => ({ token: 't', expiresAtMs: Date.now() + 20 }), minDelayMs });
+    const end = clock.now + 50_000;
+    while (clock.now < end) {
+      await clock.next();
+      if (Socket.last.readyState === 0) await Socket.last.accept();
+    }
+    const most = 50_000 / (0.9 * minDelayMs) + 2;
+    assert.ok(Socket.made.length > 1 && Socket.made.length <= most, `${Socket.made.length} with ${minDelayMs}`);
+    client.close();
+  }
 });
