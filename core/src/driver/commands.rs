@@ -112,6 +112,11 @@ impl CommandBuffer {
         self.commands.shrink_to(1 << 14);
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.commands.capacity() + self.bytes.capacity()
+    }
+
     /// Lets its buffers go.
     pub(super) fn shrink(&mut self) {
         (self.commands, self.bytes) = (Vec::new(), Vec::new());

@@ -282,7 +282,7 @@ impl EventBatch {
         self.used().max(self.capacity().saturating_sub(self.kept) + self.boxed)
     }
 
-    fn capacity(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         self.text.capacity() + self.binary.capacity() + self.records.capacity() * size_of::<Record>()
     }
 

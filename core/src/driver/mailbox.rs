@@ -82,6 +82,11 @@ impl ShardMailbox {
         drop(left);
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        lock(&self.commands).capacity()
+    }
+
     /// Lets buffers go that nothing waits in.
     pub(super) fn shrink(&self) {
         let mut commands = lock(&self.commands);

@@ -38,6 +38,11 @@ impl ShardEvents {
         true
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        lock(&self.0).capacity()
+    }
+
     /// Lets its buffers go: nobody has had an event for a while.
     pub(super) fn shrink(&self) {
         lock(&self.0).shrink();

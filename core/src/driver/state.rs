@@ -173,6 +173,11 @@ impl ServerState {
         self.events[shard].take(batch, &self.inbox)
     }
 
+    #[cfg(test)]
+    pub(super) fn events_capacity(&self, shard: usize) -> usize {
+        self.events[shard].capacity()
+    }
+
     /// Lets buffers of `shard` go that nothing waits in.
     pub(super) fn shrink(&self, shard: usize) {
         self.shards[shard].shrink();

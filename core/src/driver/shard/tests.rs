@@ -219,6 +219,52 @@ fn a_drain_handles_what_tls_has_decrypted_before_it() {
     assert_eq!(told, ["text of 3500"; 4]);
 }
 
+/// What a shard keeps for the next connections, in bytes or entries, and whether its pool has the buffer that was given back.
+fn kept() -> (usize, bool) {
+    with_shard(|shard| {
+        let own = shard.sessions.capacity() + shard.timers.capacity() + shard.out.capacity() + shard.touched.capacity();
+        let passed_on =
+            shard.commands.capacity() + shard.mailbox().capacity() + shard.state.events_capacity(shard.index);
+        let marked = shard.pool.buffers.take(1024);
+        let is_there = marked.capacity() == 1500;
+        shard.pool.buffers.put(marked);
+        (own + passed_on, is_there)
+    })
+}
+
+/// A minute, because the next visitor mostly comes sooner.
+#[test]
+fn buffers_go_when_nobody_was_there_for_a_minute() {
+    let mut rig = Rig::new("", None);
+    let a_minute_later = || {
+        with_shard(|shard| shard.free_buffers_at = shard.free_buffers_at.min(shard.state.clock.now()));
+        with_shard(Shard::run_timers);
+    };
+    let (client, socket) = rig.socket();
+    let conn = rig.open(Stream::Plain(socket), "alice", text(60_000).repeat(3));
+    assert!(rig.events().is_empty(), "the application has let the open go");
+    with_shard(|shard| shard.pool.buffers.put(Vec::with_capacity(1500)));
+    Rig::run_session(conn);
+    rig.handle.send_text(conn, &"x".repeat(5000)).unwrap();
+    run_commands();
+    assert_eq!(rig.events(), ["text of 60000"; 3]);
+    a_minute_later();
+    assert!(kept().0 > 5000 && kept().1, "{:?}: somebody is there", kept());
+    drop(client);
+    while rig.handle.stats().open > 0 {
+        rig.runtime.block_on(tokio::task::yield_now());
+        Rig::run_session(conn);
+        with_shard(Shard::run_timers);
+        rig.events();
+    }
+    rig.events();
+    rig.events();
+    with_shard(Shard::run_timers);
+    assert!(kept().0 > 0 && kept().1, "{:?}: not yet", kept());
+    a_minute_later();
+    assert_eq!(kept(), (0, false));
+}
+
 /// A thousand handshakes at once, and a neighbour: how much is done between two of its turns.
 #[test]
 fn a_storm_of_handshakes_leaves_everybody_a_turn() {
