@@ -270,6 +270,11 @@ impl Connection {
     /// The peer was not read for reasons of ours: its silence does not count against it.
     pub fn excuse(&mut self, now: Moment) {
         self.last_received = now;
+        self.excuse_message(now);
+    }
+
+    /// The rest of a message was not read for reasons of ours: the time it takes does not count against the peer.
+    pub fn excuse_message(&mut self, now: Moment) {
         if self.message_started != Moment::NEVER {
             self.message_started = now;
         }

@@ -524,6 +524,28 @@ fn a_started_message_must_end() {
 }
 
 #[test]
+fn a_message_whose_rest_is_not_read_does_not_run_out_of_time() {
+    let mut rig = Rig::new(r#", "protocol": "raw", "message_timeout_ms": 1000"#);
+    rig.input(&frame(0x01, b"begun"));
+    for _ in 0..5 {
+        rig.pass(900);
+        let now = rig.now;
+        rig.conn.excuse_message(now);
+    }
+    assert_eq!(rig.seen.reports, []);
+    rig.pass(1001);
+    assert_eq!(rig.seen.reports, [Code::MessageTimeout]);
+    // It is no excuse for silence.
+    let mut rig = Rig::new(r#", "protocol": "raw", "ping_interval_ms": 1000, "idle_timeout_ms": 3000"#);
+    for _ in 0..4 {
+        rig.pass(900);
+        let now = rig.now;
+        rig.conn.excuse_message(now);
+    }
+    assert_eq!(rig.seen.reports, [Code::IdleTimeout]);
+}
+
+#[test]
 fn sessions_expire() {
     let policy = policy("");
     let opened = Opened { rate_key: None, expires_at: Moment::from_millis(5000) };

@@ -89,10 +89,13 @@ impl Shard {
             return self.put_back(session);
         }
         session.timer_at = Moment::NEVER;
-        // Whoever is not read for reasons of ours is not silent. But who takes nothing either is gone, or wants the application
-        // to wait for it while its messages fill the inbox.
-        if session.is_held_back() && session.outbox.is_none() {
-            session.conn.excuse(now);
+        // A peer that is not read for reasons of ours is not silent, and the rest of its message waits with us. But one that takes
+        // nothing either is gone, or wants the application to wait for it while its messages fill the inbox.
+        if session.is_held_back() {
+            match session.outbox {
+                None => session.conn.excuse(now),
+                Some(_) => session.conn.excuse_message(now),
+            }
         }
         if session.starved {
             session.waker.wake_by_ref();
