@@ -8,11 +8,10 @@
 pub use crate::driver::log_to_stderr;
 pub use crate::driver::{
     Accept, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled, Inline,
-    InlineMessage, JsonMessage, KeptInbox, Next, Open, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats,
-    TicketId, Upgrade, ViolationEvent, Wake, compile,
+    InlineMessage, JsonMessage, KeptInbox, Next, Notifier, Open, Replies, RevokedUsers, Sent, Server, ServerHandle,
+    Stats, TicketId, Upgrade, ViolationEvent, Waited, Wake, compile,
 };
 pub use crate::error::Error;
-pub use crate::notifier::{Notifier, Waited};
 pub use crate::raw_json::RawJson;
 pub use wsguard_proto::config::{Options, Policy};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};

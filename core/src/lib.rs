@@ -166,7 +166,6 @@ mod driver;
 mod error;
 mod handle;
 mod message;
-mod notifier;
 pub mod options;
 mod payload;
 mod raw_json;

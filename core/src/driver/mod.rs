@@ -21,6 +21,7 @@ mod listener;
 mod log;
 mod mailbox;
 mod notices;
+mod notifier;
 mod opening;
 mod outbox;
 mod revoked;
@@ -46,6 +47,7 @@ pub use ids::{ConnectionId, ConnectionMap};
 pub use inline::{Handled, Inline, InlineMessage, Replies};
 #[cfg(feature = "stderr-log")]
 pub use log::log_to_stderr;
+pub use notifier::{Notifier, Waited};
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};
 pub use stats::Stats;

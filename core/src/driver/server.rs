@@ -1,6 +1,6 @@
 //! A server: its threads, its events, and the loop for applications that have none of their own.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use super::events::{Event, EventBatch};
 use super::handle::ServerHandle;
 use super::inline::Inline;
 use super::log::guard_panics;
+use super::notifier::{Notifier, Waited};
 use super::state::{Life, ServerState};
 use super::threads::start_threads;
 use super::tickets::Decision;
@@ -22,57 +23,45 @@ use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::lock::lock;
 
 /// Wakes a thread that waits in [`Events::next`], or the task that has asked in [`Events::poll_next`].
-#[derive(Clone, Default)]
-struct Notifier {
-    inner: Arc<(Mutex<Ringing>, Condvar)>,
+#[derive(Clone)]
+struct ConsumerWaker {
+    thread: Notifier,
+    task: Arc<Mutex<Option<Waker>>>,
 }
 
-#[derive(Default)]
-struct Ringing {
-    rang: bool,
-    task: Option<Waker>,
-}
-
-impl Wake for Notifier {
+impl Wake for ConsumerWaker {
     fn wake(&self) {
-        let mut ringing = lock(&self.inner.0);
-        ringing.rang = true;
-        let task = ringing.task.take();
-        drop(ringing);
-        self.inner.1.notify_one();
+        self.thread.notify();
+        // Its own statement: the task is woken without the lock.
+        let task = lock(&self.task).take();
         if let Some(task) = task {
             task.wake();
         }
     }
 }
 
-impl Notifier {
-    /// Waits until it rings; `false`: the deadline came first.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut ringing = lock(&self.inner.0);
-        while !ringing.rang {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            ringing = match left {
-                Some(Duration::ZERO) => return false,
-                Some(left) => match self.inner.1.wait_timeout(ringing, left) {
-                    Ok((ringing, _)) => ringing,
-                    Err(poisoned) => poisoned.into_inner().0,
-                },
-                None => self.inner.1.wait(ringing).unwrap_or_else(std::sync::PoisonError::into_inner),
-            };
-        }
-        ringing.rang = false;
-        true
+impl ConsumerWaker {
+    fn new() -> Self {
+        Self { thread: Notifier::thread(), task: Arc::default() }
     }
 
-    /// Wakes this task when it rings next.
+    /// Waits until it is woken; `false`: the deadline came first.
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let is_woken = self.thread.wait(left) != Waited::TimedOut;
+        if is_woken {
+            self.thread.take();
+        }
+        is_woken
+    }
+
+    /// Wakes this task next.
     fn watch(&self, task: &Waker) {
-        let mut ringing = lock(&self.inner.0);
-        ringing.rang = false;
-        match &mut ringing.task {
+        match &mut *lock(&self.task) {
             Some(known) => known.clone_from(task),
             none => *none = Some(task.clone()),
         }
+        self.thread.take();
     }
 }
 
@@ -125,11 +114,11 @@ impl Builder {
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
-        let notifier = Notifier::default();
-        let wake = self.wake.unwrap_or_else(|| Box::new(notifier.clone()));
+        let waker = ConsumerWaker::new();
+        let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let state = Arc::new(ServerState::new(policy, tls, self.inline, wake, is_public));
         let threads = start_threads(&state, listeners)?;
-        let events = Events { state: Arc::clone(&state), notifier, turn: 0 };
+        let events = Events { state: Arc::clone(&state), waker, turn: 0 };
         Ok(Server { handle: ServerHandle { state }, events, threads, addresses, _socket_file: socket_file })
     }
 }
@@ -137,7 +126,7 @@ impl Builder {
 /// The events of a server, for one consumer.
 pub struct Events {
     state: Arc<ServerState>,
-    notifier: Notifier,
+    waker: ConsumerWaker,
     turn: usize,
 }
 
@@ -178,7 +167,7 @@ impl Events {
             if self.take(batch) {
                 return Next::Events;
             }
-            if self.state.life() != Life::Stopped && !self.notifier.wait(deadline) {
+            if self.state.life() != Life::Stopped && !self.waker.wait(deadline) {
                 return Next::Nothing;
             }
         }
@@ -189,7 +178,7 @@ impl Events {
     /// A server that was built with a [`Wake`] of the application's wakes that, and no task.
     pub fn poll_next(&mut self, batch: &mut EventBatch, context: &mut Context<'_>) -> Poll<Next> {
         // Before the look: what comes after it rings.
-        self.notifier.watch(context.waker());
+        self.waker.watch(context.waker());
         match self.next(batch, Some(Duration::ZERO)) {
             Next::Nothing => Poll::Pending,
             next => Poll::Ready(next),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use wsguard_proto::lock::lock;
 
-use crate::driver::Wake;
+use super::wake::Wake;
 
 /// Wakes one consumer. Clones share the same state.
 #[derive(Clone, Debug)]
