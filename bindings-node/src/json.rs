@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use wsguard::binding::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
 
+use crate::names::camel;
+
 /// The fields of `Connection` (`lib/connection.js`) in order, then the ticket, and whether its user was disconnected since.
 /// A list: names would cost more than the values.
 pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
@@ -55,23 +57,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The counters in the order of `tests/faces.toml`, then the verdicts in the order of their table.
 pub(crate) fn stats(stats: &Stats) -> String {
-    let counters = [
-        ("connections", stats.connections),
-        ("open", stats.open),
-        ("openedTotal", stats.opened_total),
-        ("messagesIn", stats.messages_in),
-        ("bytesIn", stats.bytes_in),
-        ("bytesOut", stats.bytes_out),
-        ("inboxBytes", stats.inbox_bytes),
-        ("outboxBytes", stats.outbox_bytes),
-        ("delayed", stats.delayed),
-        ("pendingAuth", stats.pending_auth),
-        ("upgradesInInbox", stats.upgrades_in_inbox),
-        ("refusing", stats.refusing),
-        ("rooms", stats.rooms),
-        ("roomMemberships", stats.room_memberships),
-    ];
-    let counters = object(counters.map(|(name, count)| (name, count.into())));
+    let counters = stats.fields().map(|(name, count)| (camel(name), count));
+    let counters = object(counters.iter().map(|(name, count)| (name.as_str(), (*count).into())));
     let verdicts = object(Code::ALL.iter().map(|code| (code.name(), stats.verdict(*code).into())));
     format!("{{\"counters\":{counters},\"verdicts\":{verdicts}}}")
 }

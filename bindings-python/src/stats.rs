@@ -7,22 +7,7 @@ use wsguard::binding::{Code, Severity, Stats};
 /// The counters at one moment.
 pub(crate) fn dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let counters = PyDict::new(py);
-    for (name, value) in [
-        ("connections", stats.connections),
-        ("open", stats.open),
-        ("opened_total", stats.opened_total),
-        ("messages_in", stats.messages_in),
-        ("bytes_in", stats.bytes_in),
-        ("bytes_out", stats.bytes_out),
-        ("inbox_bytes", stats.inbox_bytes),
-        ("outbox_bytes", stats.outbox_bytes),
-        ("delayed", stats.delayed),
-        ("pending_auth", stats.pending_auth),
-        ("upgrades_in_inbox", stats.upgrades_in_inbox),
-        ("refusing", stats.refusing),
-        ("rooms", stats.rooms),
-        ("room_memberships", stats.room_memberships),
-    ] {
+    for (name, value) in stats.fields() {
         counters.set_item(name, value)?;
     }
     let verdicts = PyDict::new(py);

@@ -52,37 +52,21 @@ pub struct Stats {
 
 impl Stats {
     fn of(now: &wsguard::binding::Stats) -> Self {
-        let [
-            connections,
-            open,
-            opened_total,
-            messages_in,
-            bytes_in,
-            bytes_out,
-            inbox_bytes,
-            outbox_bytes,
-            delayed,
-            pending_auth,
-            upgrades_in_inbox,
-            refusing,
-            rooms,
-            room_memberships,
-        ] = now.fields().map(|(_, value)| value);
         Self {
-            connections,
-            open,
-            opened_total,
-            messages_in,
-            bytes_in,
-            bytes_out,
-            inbox_bytes,
-            outbox_bytes,
-            delayed,
-            pending_auth,
-            upgrades_in_inbox,
-            refusing,
-            rooms,
-            room_memberships,
+            connections: now.connections,
+            open: now.open,
+            opened_total: now.opened_total,
+            messages_in: now.messages_in,
+            bytes_in: now.bytes_in,
+            bytes_out: now.bytes_out,
+            inbox_bytes: now.inbox_bytes,
+            outbox_bytes: now.outbox_bytes,
+            delayed: now.delayed,
+            pending_auth: now.pending_auth,
+            upgrades_in_inbox: now.upgrades_in_inbox,
+            refusing: now.refusing,
+            rooms: now.rooms,
+            room_memberships: now.room_memberships,
         }
     }
 }
