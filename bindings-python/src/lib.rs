@@ -25,7 +25,6 @@ mod lock;
 mod logging;
 mod loop_hooks;
 mod messages;
-mod notifier;
 mod payload;
 mod pending;
 mod records;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::Server as CoreServer;
+use wsguard::binding::{Notifier, Server as CoreServer};
 
 use crate::connections::Connections;
 use crate::delivery::{Delivery, Progress};
@@ -13,7 +13,6 @@ use crate::ending;
 use crate::handlers::Handlers;
 use crate::lock::{emptied, lock};
 use crate::loop_hooks::LoopHooks;
-use crate::notifier::Notifier;
 use crate::shared::{Bounds, Shared};
 
 /// How long the end of the interpreter, or of a run that an exception ends, waits for queued messages to be sent.
@@ -132,7 +131,7 @@ fn running() -> Vec<Arc<Run>> {
 pub(crate) fn begin_ending() {
     ending::begin();
     for run in running() {
-        run.shared.notifier.notify();
+        run.shared.end_wait();
     }
 }
 

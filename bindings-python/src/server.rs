@@ -1,5 +1,6 @@
 //! A server: started with options and handlers, and delivered to by whoever calls `_deliver` or `_run`.
 
+use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Builder, Code, ConnectionId, Error, Options, Policy, ServerHandle, compile};
+use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, Policy, ServerHandle, compile};
 
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
@@ -16,7 +17,6 @@ use crate::ending::{self, Inside};
 use crate::handlers::{Handlers, Protocol};
 use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
-use crate::notifier::Notifier;
 use crate::payload::{Payload, with_payload};
 use crate::run::{LAST_MESSAGES_WITHIN, Run};
 use crate::shared::Bounds;
@@ -93,15 +93,18 @@ impl Server {
 
     /// Makes the notifier of the next run, with a descriptor for event loops; `None` where the platform has none.
     fn _open_notifier(&self) -> PyResult<Option<i32>> {
-        let notifier = Notifier::default();
-        let number = notifier.open()?;
+        let notifier = match Notifier::descriptor() {
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
+            opened => opened?,
+        };
+        let number = notifier.number();
         *lock(&self.notifier) = notifier;
         Ok(number)
     }
 
     /// Makes a notifier of the next run that wakes a thread, for loops that watch no descriptors.
     fn _close_notifier(&self) {
-        *lock(&self.notifier) = Notifier::default();
+        *lock(&self.notifier) = Notifier::thread();
     }
 
     /// Starts the threads. `loop_calls` is `None` for `_run`.
@@ -122,7 +125,7 @@ impl Server {
         let handlers = Handlers::of_dict(handlers)?;
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
         let notifier = this.notifier();
-        let for_shards = notifier.for_shards();
+        let for_shards = notifier.clone();
         let started = py.detach(|| Builder::new().wake(for_shards).start_policy(policy));
         let server = started.map_err(|error| errors::of_core(py, &error))?;
         // Coroutines that wait for something of a connection need its end, with or without a handler for it.
@@ -143,7 +146,7 @@ impl Server {
             // The parent's loop, still turning in a child: the events are the parent's.
             return Ok(());
         }
-        run.shared.notifier.reset();
+        run.shared.reset_descriptor();
         let progress = run.deliver(slf.as_any(), EVENTS_PER_TURN);
         let Some(hooks) = run.shared.loop_hooks() else { return progress.map(drop) };
         match progress {
@@ -165,7 +168,7 @@ impl Server {
     fn _wait(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(run) = self.last_run() else { return Ok(false) };
         let Some(_inside) = Inside::enter(py)? else { return Ok(false) };
-        py.detach(|| run.shared.notifier.wait(None));
+        py.detach(|| run.shared.wait(None));
         Ok(!run.shared.is_finished() && !ending::has_come())
     }
 
@@ -181,7 +184,7 @@ impl Server {
                 Progress::More => {}
                 // A handler has forked, and this is the child: the events are the parent's.
                 Progress::Idle if run.shared.is_forked() => return Err(errors::forked(py)),
-                Progress::Idle => py.detach(|| run.shared.notifier.wait(timeout)),
+                Progress::Idle => py.detach(|| run.shared.wait(timeout)),
             }
             py.check_signals()?;
         }

@@ -3,10 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Policy, RevokedUsers, ServerHandle};
+use wsguard::binding::{Notifier, Policy, RevokedUsers, ServerHandle};
 
 use crate::accepts::PendingAccepts;
 use crate::auth_tasks::AuthTasks;
@@ -14,7 +15,6 @@ use crate::handlers::{Handlers, Protocol};
 use crate::lock::{emptied, lock};
 use crate::loop_hooks::LoopHooks;
 use crate::messages::CurrentMessage;
-use crate::notifier::Notifier;
 use crate::pending::max_pending_bytes;
 use crate::{context, errors, fork};
 
@@ -47,7 +47,7 @@ impl Bounds {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) handle: ServerHandle,
-    pub(crate) notifier: Notifier,
+    notifier: Notifier,
     pub(crate) bounds: Bounds,
     protocol: Protocol,
     forks: u64,
@@ -121,7 +121,28 @@ impl Shared {
     /// Marks the run as finished, and wakes the thread that waits for its events.
     pub(crate) fn finish(&self) {
         self.finished.store(true, Ordering::Release);
-        self.notifier.notify();
+        self.end_wait();
+    }
+
+    /// Waits for events on this thread, at most `timeout`; `None` waits for ever. Not for a run with a descriptor.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+        self.notifier.wait(timeout);
+        self.notifier.take();
+    }
+
+    /// Ends a [`wait`](Self::wait). A loop that watches a descriptor is told of the end by other means; and in a child of `fork`
+    /// the descriptor is the parent's.
+    pub(crate) fn end_wait(&self) {
+        if self.notifier.number().is_none() {
+            self.notifier.notify();
+        }
+    }
+
+    /// Makes the descriptor unreadable again. What a thread waits for is its own to take.
+    pub(crate) fn reset_descriptor(&self) {
+        if self.notifier.number().is_some() {
+            self.notifier.take();
+        }
     }
 
     pub(crate) fn handlers(&self) -> Option<Arc<Handlers>> {

@@ -133,6 +133,13 @@ impl Notifier {
     }
 }
 
+impl Default for Notifier {
+    /// For a consumer that is a thread.
+    fn default() -> Self {
+        Self::thread()
+    }
+}
+
 impl Wake for Notifier {
     fn wake(&self) {
         self.notify();

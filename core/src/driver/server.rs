@@ -23,7 +23,7 @@ use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::lock::lock;
 
 /// Wakes a thread that waits in [`Events::next`], or the task that has asked in [`Events::poll_next`].
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct ConsumerWaker {
     thread: Notifier,
     task: Arc<Mutex<Option<Waker>>>,
@@ -41,10 +41,6 @@ impl Wake for ConsumerWaker {
 }
 
 impl ConsumerWaker {
-    fn new() -> Self {
-        Self { thread: Notifier::thread(), task: Arc::default() }
-    }
-
     /// Waits until it is woken; `false`: the deadline came first.
     fn wait(&self, deadline: Option<Instant>) -> bool {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -114,7 +110,7 @@ impl Builder {
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
-        let waker = ConsumerWaker::new();
+        let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let state = Arc::new(ServerState::new(policy, tls, self.inline, wake, is_public));
         let threads = start_threads(&state, listeners)?;
