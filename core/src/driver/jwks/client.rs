@@ -126,7 +126,10 @@ fn about_tls(error: &rustls::Error) -> &'static str {
         return "the issuer does not speak TLS as it should";
     };
     match error {
-        CertificateError::UnknownIssuer => "the issuer's certificate is of an authority that is not known here",
+        // An authority of the same name with another key is another authority.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the issuer's certificate is of an authority that is not known here"
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "the issuer's certificate is for another name"
         }
