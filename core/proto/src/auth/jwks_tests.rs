@@ -30,7 +30,6 @@ fn set(keys: &[(&str, &TestKey)]) -> Result<Fetched, String> {
     Ok(Fetched { body: json!({ "keys": keys }).to_string().into_bytes(), max_age_s: None })
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "what a fetch brings")]
 fn down() -> Result<Fetched, String> {
     Err("is down".to_owned())
 }

@@ -50,7 +50,7 @@ fn token(key: &Key, more: &Value) -> String {
 }
 
 fn jwt(url: &str, ca: Option<&Authority>) -> Value {
-    json!({"algorithms": ["ES256"], "jwks_url": url, "jwks_ca": ca.map(|ca| ca.pem())})
+    json!({"algorithms": ["ES256"], "jwks_url": url, "jwks_ca": ca.map(Authority::pem)})
 }
 
 fn jwks(url: &str, ca: Option<&Authority>) -> Arc<Jwks> {
