@@ -139,6 +139,24 @@ export interface JwtOptions {
    * `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`. Default: none.
    */
   keys?: unknown;
+  /**
+   * The URL of a JWK Set to take the keys from, by the token's `kid`, instead of `key` or `keys`: `https`, or
+   * `http` on this machine. Public keys only; the set is fetched at start, in turn, and when a token names an
+   * unknown `kid`. Default: none.
+   */
+  jwksUrl?: string;
+  /**
+   * The longest time between two fetches of `jwksUrl`, in seconds. A `max-age` of the response shortens it; it is
+   * 60 at least. From 1 to 31536000. Default: `600`.
+   */
+  jwksMaxAgeS?: number;
+  /**
+   * The time that the last set serves while `jwksUrl` cannot be fetched, in seconds from the first failure; then
+   * 503. From 0 to 31536000. Default: `86400`.
+   */
+  jwksStaleS?: number;
+  /** The only authorities that `jwksUrl` is believed by. Default: the system's. */
+  jwksCa?: string | null;
   /** The values of `iss` that are accepted. Default: any, or none. */
   issuer?: string | string[];
   /** The values of `aud` of which a token must have at least one. Default: not looked at. */

@@ -48,6 +48,18 @@ class JwtOptions(_JwtOptions, total=False):
     keys: Any
     """The keys by the token's ``kid``, which is then required: an object from ``kid`` to what ``key`` accepts, a list
     of ``{"kid", "key", optional "algorithm"}``, or a JWKS ``{"keys": [JWK…]}``. Default: none."""
+    jwks_url: str | None
+    """The URL of a JWK Set to take the keys from, by the token's ``kid``, instead of ``key`` or ``keys``: ``https``, or
+    ``http`` on this machine. Public keys only; the set is fetched at start, in turn, and when a token names an unknown
+    ``kid``. Default: none."""
+    jwks_max_age_s: int
+    """The longest time between two fetches of ``jwks_url``, in seconds. A ``max-age`` of the response shortens it; it
+    is 60 at least. From 1 to 31536000. Default: ``600``."""
+    jwks_stale_s: int
+    """The time that the last set serves while ``jwks_url`` cannot be fetched, in seconds from the first failure; then
+    503. From 0 to 31536000. Default: ``86400``."""
+    jwks_ca: str | None
+    """The only authorities that ``jwks_url`` is believed by. Default: the system's."""
     issuer: str | Sequence[str] | None
     """The values of ``iss`` that are accepted. Default: any, or none."""
     audience: str | Sequence[str] | None

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use super::jwks;
 use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::files::{Files, MAX_FILE_BYTES};
@@ -13,6 +14,7 @@ use wsguard_proto::files::{Files, MAX_FILE_BYTES};
 const MAX_THREADS: usize = 255;
 
 /// Checks `options` and compiles them: origins parsed, schemas compiled, keys loaded. Reads the files that `auth` names.
+/// The network is not asked: whether the keys of `auth.jwt.jwks_url` can be fetched shows when a server starts.
 ///
 /// A policy is immutable; [`Builder::start_policy`](super::Builder::start_policy) starts a server from it.
 ///
@@ -21,6 +23,7 @@ const MAX_THREADS: usize = 255;
 pub fn compile(options: Options) -> Result<Policy, ConfigError> {
     let mut policy = Policy::new(options, &Disk)?;
     policy.threads = threads(policy.threads);
+    policy.authenticator.jwks().map_or(Ok(()), |jwks| jwks::check(jwks))?;
     Ok(policy)
 }
 

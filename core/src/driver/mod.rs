@@ -16,6 +16,7 @@ mod ids;
 mod inbox;
 mod inbox_shares;
 mod inline;
+mod jwks;
 mod level;
 mod listener;
 mod log;

@@ -61,6 +61,11 @@ fn jwt() -> Value {
         "leeway_s": 1, "user_claim": "sub"}})
 }
 
+fn fetched() -> Value {
+    json!({"jwt": {"algorithms": ["ES256"], "jwks_url": "https://issuer.example/", "jwks_ca": "c", "jwks_max_age_s": 60,
+        "jwks_stale_s": 0}})
+}
+
 fn places(value: &Value, path: &str, found: &mut Vec<String>) {
     found.push(path.to_owned());
     match value {
@@ -110,7 +115,7 @@ fn check(options: &Value) {
 
 #[test]
 fn a_secret_in_any_place_is_in_no_error() {
-    for auth in [options()["auth"].clone(), jwt(), json!({"jwt": {"algorithms": ["ES256"], "key": "k"}})] {
+    for auth in [options()["auth"].clone(), jwt(), json!({"jwt": {"algorithms": ["ES256"], "key": "k"}}), fetched()] {
         let mut base = options();
         base["auth"] = auth;
         let mut found = Vec::new();

@@ -11,6 +11,7 @@ use super::compile::{compile, threads};
 use super::events::{Event, EventBatch};
 use super::handle::ServerHandle;
 use super::inline::Inline;
+use super::jwks::Fetchers;
 use super::log::guard_panics;
 use super::notifier::{Notifier, Waited};
 use super::state::{Life, ServerState};
@@ -101,10 +102,15 @@ impl Builder {
         self.start_policy(compile(options)?)
     }
 
-    /// Binds, and starts the threads. The policy in force is logged as one line.
+    /// Binds, and starts the threads. The policy in force is logged as one line. The keys of `auth.jwt.jwks_url` are fetched first:
+    /// for 5 s at most, on this thread; an issuer that gives none is an error.
     pub fn start_policy(self, mut policy: Policy) -> Result<Server, Error> {
         policy.threads = threads(policy.threads);
         let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
+        // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
+        let jwks = Fetchers::default();
+        let prepared = jwks.prepare(policy.authenticator.jwks())?;
+        jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
@@ -112,7 +118,9 @@ impl Builder {
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
         let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
-        let state = Arc::new(ServerState::new(policy, tls, self.inline, wake, is_public));
+        let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
+        state.jwks = jwks;
+        let state = Arc::new(state);
         let threads = start_threads(&state, listeners)?;
         let events = Events { state: Arc::clone(&state), waker, turn: 0 };
         Ok(Server { handle: ServerHandle { state }, events, threads, addresses, _socket_file: socket_file })

@@ -10,6 +10,7 @@ use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
 use super::inbox::Inbox;
 use super::inline::Inline;
+use super::jwks::Fetchers;
 use super::level::Level;
 use super::log::{Sampler, Subject, escape, printable};
 use super::mailbox::ShardMailbox;
@@ -45,6 +46,7 @@ pub(super) struct ServerState {
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) notices: Notices,
+    pub(super) jwks: Fetchers,
     /// The shards, as other threads see them.
     pub(super) shards: Arc<[ShardMailbox]>,
     events: Box<[ShardEvents]>,
@@ -88,6 +90,7 @@ impl ServerState {
             tickets: Arc::default(),
             revocations: Arc::default(),
             notices: Notices::default(),
+            jwks: Fetchers::default(),
             events: (0..policy.threads).map(|shard| ShardEvents::new(shard, &policy)).collect(),
             inbox: Arc::new(Inbox::new(Arc::clone(&shards), policy.max_inbox_bytes)),
             waker: Arc::new(ApplicationWaker::new(wake)),

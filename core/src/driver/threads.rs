@@ -80,6 +80,7 @@ impl Drop for ShardEnd {
         if self.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Handshakes that still waited went with their shards.
             self.state.tickets.close();
+            self.state.jwks.stop();
             self.state.advance(Life::Stopped);
             self.state.waker.wake_at_once();
         }

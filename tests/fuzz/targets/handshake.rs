@@ -73,6 +73,7 @@ fn answer(policy: &Policy, head: &[u8]) -> Result<Outcome, Refusal> {
     let key = handshake::vet(policy, &request)?;
     let (identity, asks) = match handshake::authenticate(policy, &request, 1_700_000_000)? {
         Decision::Granted(granted) => (Some(granted.identity), false),
+        Decision::KeyUnknown { refusal, .. } => return Err(refusal),
         Decision::Ask { token } => {
             let said = |token: String| head.windows(token.len()).any(|window| window == token.as_bytes());
             assert!(token.is_none_or(said), "a token from nowhere");

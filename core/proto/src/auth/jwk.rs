@@ -43,6 +43,11 @@ impl Jwk {
         Jwk::deserialize(value).map_err(|_| ConfigError::invalid(option, "is not a JSON Web Key (RFC 7517)"))
     }
 
+    /// Whether it holds a secret or a private key: in a set for everybody to read, its owner is anybody.
+    pub(super) fn is_secret(&self) -> bool {
+        self.kty == "oct" || self.k.is_some() || self.d.is_some()
+    }
+
     pub(super) fn load(&self, option: &str) -> Result<Usable, ConfigError> {
         if self.purpose.as_deref().is_some_and(|purpose| purpose != "sig") {
             return Ok(Usable::No("is not for signatures: its `use` is not \"sig\""));

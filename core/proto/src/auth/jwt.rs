@@ -5,12 +5,14 @@
 //! `x5c`) are never looked at (threat A2).
 
 use core::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
+use super::jwks::{Jwks, KeySource};
 use super::jwt_error::JwtError;
 use super::jwt_keys::KeyRing;
 use super::verifying_key::VerifyingKey;
@@ -35,7 +37,7 @@ pub struct JwtIdentity {
 
 /// Verifies tokens: `auth.jwt`, ready for use.
 pub struct JwtVerifier {
-    keys: KeyRing,
+    keys: KeySource,
     issuers: Option<Vec<String>>,
     audiences: Option<Vec<String>>,
     leeway_s: u64,
@@ -54,12 +56,17 @@ impl JwtVerifier {
             return Err(ConfigError::invalid("auth.jwt.user_claim", "must name a claim"));
         }
         Ok(Self {
-            keys: KeyRing::load(options.key.as_ref(), options.keys.as_ref(), &algorithms, files)?,
+            keys: KeySource::load(&options, &algorithms, files)?,
             issuers: parse_list("auth.jwt.issuer", options.issuer)?,
             audiences: parse_list("auth.jwt.audience", options.audience)?,
             leeway_s: options.leeway_s,
             user_claim: options.user_claim,
         })
+    }
+
+    /// Where keys are fetched from; `None`: they are stated.
+    pub fn jwks(&self) -> Option<&Arc<Jwks>> {
+        self.keys.jwks()
     }
 
     /// Whom `token` names at `now_unix_s`, seconds since the Unix epoch. No claim is looked at before the signature is
@@ -77,7 +84,8 @@ impl JwtVerifier {
         check_type(&header)?;
         let signature = decode(signature)?;
 
-        let (key, algorithm) = self.choose(&header)?;
+        let keys = self.keys.keys().ok_or(JwtError::KeysUnavailable)?;
+        let (key, algorithm) = self.choose(&keys, &header)?;
         match key.verifies(algorithm, message.as_bytes(), &signature) {
             Some(true) => {}
             Some(false) => return Err(JwtError::BadSignature),
@@ -97,7 +105,11 @@ impl JwtVerifier {
     }
 
     /// The key and algorithm for a token with this header: the token may ask, the key decides when it verifies.
-    fn choose(&self, header: &Map<String, Value>) -> Result<(&VerifyingKey, Algorithm), JwtError> {
+    fn choose<'k>(
+        &self,
+        keys: &'k KeyRing,
+        header: &Map<String, Value>,
+    ) -> Result<(&'k VerifyingKey, Algorithm), JwtError> {
         if header.contains_key("crit") {
             return Err(JwtError::CriticalHeader);
         }
@@ -105,7 +117,11 @@ impl JwtVerifier {
         if name.eq_ignore_ascii_case("none") {
             return Err(JwtError::Unsigned);
         }
-        let key = match &self.keys {
+        // A token that no key could verify is worth no fetch.
+        if self.jwks().is_some_and(|jwks| !jwks.lists(name)) {
+            return Err(JwtError::AlgorithmNotAllowed);
+        }
+        let key = match keys {
             KeyRing::One(key) => key,
             KeyRing::ByKid(keys) => {
                 let kid = header.get("kid").and_then(Value::as_str).ok_or(JwtError::KidMissing)?;
@@ -161,7 +177,9 @@ impl JwtVerifier {
 /// Shows what is accepted, never a key.
 impl fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<_> = self.keys.iter().map(|key| (key.family, key.algorithms().collect::<Vec<_>>())).collect();
+        let keys = self.keys.keys();
+        let keys = keys.iter().flat_map(|keys| keys.iter());
+        let keys: Vec<_> = keys.map(|key| (key.family, key.algorithms().collect::<Vec<_>>())).collect();
         f.debug_struct("JwtVerifier")
             .field("keys", &keys)
             .field("issuers", &self.issuers)

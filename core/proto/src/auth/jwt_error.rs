@@ -4,7 +4,8 @@ use core::fmt;
 
 macro_rules! jwt_errors {
     ($($(#[doc = $doc:literal])+ $variant:ident = $reason:literal;)+) => {
-        /// Why a token was refused: for the log. Every one is `auth_failed`, 401; none holds a part of the token.
+        /// Why a token was refused: for the log. Every one is `auth_failed`, 401, but [`JwtError::KeysUnavailable`]; none holds
+        /// a part of the token.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum JwtError {
             $($(#[doc = $doc])+ $variant,)+
@@ -40,6 +41,8 @@ jwt_errors! {
     KidMissing = "jwt: kid missing";
     /// No key has this `kid`.
     KidUnknown = "jwt: kid unknown";
+    /// `jwks_url` could not be fetched for so long that the last keys are too old: `auth_unavailable`, 503.
+    KeysUnavailable = "jwt: the keys of jwks_url are too old, and cannot be fetched";
     /// The signature is wrong: another key, or a changed token.
     BadSignature = "jwt: bad signature";
     /// No `exp`.

@@ -1,7 +1,7 @@
-//! The keys that JSON Web Tokens are verified with: loaded once at start, each bound to what it can verify.
+//! The keys that JSON Web Tokens are verified with: loaded once, each bound to what it can verify.
 //!
 //! A key belongs to one family, and only listed algorithms of that family are ever used with it. So a token cannot
-//! choose how it is verified. Nothing is fetched.
+//! choose how it is verified. Nothing is fetched here: `jwks` keeps what the driver fetched.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,7 @@
 //! Who the peer is: where a credential is taken from, and whether it is good. Decided before the 101.
 //!
+//! Keys that are fetched are [`Jwks`]; the driver fetches them.
+//!
 //! [`TokenSources`] finds the token in the opening handshake, an [`Authenticator`] judges it: against static tokens
 //! ([`StaticTokens`]), as a JSON Web Token ([`JwtVerifier`]), or by leaving it to the application
 //! ([`Outcome::AskApplication`]). Nothing here waits, reads a clock or touches the network: the ticket that asks the
@@ -9,6 +11,10 @@
 mod algorithm;
 mod credential;
 mod jwk;
+mod jwks;
+mod jwks_schedule;
+mod jwks_set;
+mod jwks_url;
 mod jwt;
 mod jwt_error;
 mod jwt_keys;
@@ -18,8 +24,14 @@ mod test_keys;
 mod tokens;
 mod verifying_key;
 
+use std::sync::Arc;
+
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
 pub(crate) use credential::{OfferRole, offers};
+pub use jwks::{Fetched, Jwks, NextRound, Settled, max_age};
+pub use jwks_schedule::JwksStep;
+pub use jwks_set::{LeftOut, MAX_JWKS_BYTES};
+pub use jwks_url::JwksUrl;
 pub use jwt::{JwtIdentity, JwtVerifier};
 pub use jwt_error::JwtError;
 pub use tokens::StaticTokens;
@@ -61,11 +73,23 @@ pub enum Outcome {
     Accepted(Identity),
     /// The peer may not: `auth_failed`. The text is for the log, not for the peer.
     Refused(&'static str),
+    /// The same, unless the next fetch of `jwks_url` brings the key that the token names: [`Jwks::ask`].
+    KeyUnknown(&'static str),
+    /// Nobody can tell now: `auth_unavailable`.
+    Unavailable(&'static str),
     /// The application must be asked.
     AskApplication,
 }
 
 impl Authenticator {
+    /// Where its keys are fetched from, if they are.
+    pub fn jwks(&self) -> Option<&Arc<Jwks>> {
+        match self {
+            Authenticator::Jwt(verifier) => verifier.jwks(),
+            _ => None,
+        }
+    }
+
     /// Judges the token that [`TokenSources::extract`] found at `now_unix_s`, seconds since the Unix epoch.
     ///
     /// An empty token counts as none. [`Authenticator::Callback`] asks the application even without a token: it may
@@ -85,6 +109,8 @@ impl Authenticator {
                     user: Some(identity.user),
                     expires_at_unix_ms: Some(identity.expires_at_unix_s.saturating_mul(1000)),
                 }),
+                Err(error @ JwtError::KidUnknown) if verifier.jwks().is_some() => Outcome::KeyUnknown(error.reason()),
+                Err(error @ JwtError::KeysUnavailable) => Outcome::Unavailable(error.reason()),
                 Err(error) => Outcome::Refused(error.reason()),
             },
         }

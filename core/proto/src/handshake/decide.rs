@@ -1,7 +1,9 @@
 //! The order in which a well-formed request is judged: `Host`, path, upgrade, origin, then who it is.
 
+use std::sync::Arc;
+
 use super::{Refusal, Request, Shown};
-use crate::auth::{Authenticator, Credential, CredentialError, Identity, OfferRole, Outcome, offers};
+use crate::auth::{Authenticator, Credential, CredentialError, Identity, Jwks, OfferRole, Outcome, offers};
 use crate::config::{MissingOrigin, Policy};
 use crate::verdict::Code;
 
@@ -17,6 +19,13 @@ pub struct Granted {
 pub enum Decision {
     /// Known from its credential, or nobody asks.
     Granted(Granted),
+    /// The token names a key that was not fetched yet.
+    KeyUnknown {
+        /// To [ask](Jwks::ask), and to judge the request once more behind its fetch.
+        jwks: Arc<Jwks>,
+        /// The answer where it brings no such key.
+        refusal: Refusal,
+    },
     /// Only the application can say.
     Ask {
         /// The token that `token_sources` found.
@@ -115,14 +124,18 @@ pub fn authenticate(policy: &Policy, request: &Request<'_>, now_unix_s: u64) -> 
             CredentialError::Malformed(_) => Refusal::new(Code::AuthFailed, error.to_string()),
         })?,
     };
+    let refused = |why| Refusal::new(Code::AuthFailed, refused_credential(policy, request, credential.as_ref(), why));
     match policy.authenticator.check(credential.as_ref().map(|credential| &*credential.token), now_unix_s) {
         Outcome::Accepted(identity) => Ok(Decision::Granted(Granted { identity })),
         Outcome::AskApplication => {
             Ok(Decision::Ask { token: credential.map(|credential| credential.token.into_owned()) })
         }
-        Outcome::Refused(why) => {
-            Err(Refusal::new(Code::AuthFailed, refused_credential(policy, request, credential.as_ref(), why)))
-        }
+        Outcome::Refused(why) => Err(refused(why)),
+        Outcome::KeyUnknown(why) => match policy.authenticator.jwks() {
+            Some(jwks) => Ok(Decision::KeyUnknown { jwks: Arc::clone(jwks), refusal: refused(why) }),
+            None => Err(refused(why)),
+        },
+        Outcome::Unavailable(why) => Err(Refusal::new(Code::AuthUnavailable, why)),
     }
 }
 

@@ -239,6 +239,18 @@ options! {
         /// The keys by the token's `kid`, which is then required: an object from `kid` to what `key` accepts, a list of
         /// `{"kid", "key", optional "algorithm"}`, or a JWKS `{"keys": [JWK…]}`.
         keys: Option<Value> = None, [any] Secret, "none";
+        /// The URL of a JWK Set to take the keys from, by the token's `kid`, instead of `key` or `keys`: `https`, or `http` on this
+        /// machine. Public keys only; the set is fetched at start, in turn, and when a token names an unknown `kid`.
+        jwks_url: Option<String> = None,
+            [text r#"a string, e.g. "https://issuer.example/jwks.json""#] Secret, "none";
+        /// The longest time between two fetches of `jwks_url`, in seconds. A `max-age` of the response shortens it; it is 60 at
+        /// least.
+        jwks_max_age_s: u64 = 600, [whole 1..=31_536_000];
+        /// The time that the last set serves while `jwks_url` cannot be fetched, in seconds from the first failure; then 503.
+        jwks_stale_s: u64 = 86_400, [whole 0..=31_536_000];
+        /// The only authorities that `jwks_url` is believed by.
+        jwks_ca: Option<String> = None,
+            [text "a string: a PEM text, the path of a PEM file, or null for none"] Secret, "the system's";
         /// The values of `iss` that are accepted.
         issuer: Option<OneOrMany> = None, [one_or_many "a string or a list of strings"], "any, or none";
         /// The values of `aud` of which a token must have at least one.

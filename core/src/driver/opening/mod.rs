@@ -8,6 +8,7 @@
 //! before it has its answer: its socket is closed at once.
 
 mod admission;
+mod keys;
 mod lingering;
 mod proxy_header;
 mod request;
@@ -32,7 +33,7 @@ use super::state::{Life, ServerState};
 use super::stream::Stream;
 use super::tickets::{Ticket, TicketId};
 use super::tls::TlsStream;
-use wsguard_proto::auth::Identity;
+use wsguard_proto::auth::{Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
 use wsguard_proto::handshake::{self, HealthCheck, Refusal, UpgradeRequest};
@@ -76,6 +77,8 @@ struct Granted {
 enum HandshakeOutcome {
     Granted(Granted, Accepted101),
     Ask(Box<UpgradeRequest>, Accepted101),
+    /// Refused, unless a fetch brings the key of the token.
+    KeyUnknown(Arc<Jwks>, Box<Refusal>),
 }
 
 /// The 101 as it will be sent, and what is told of it.

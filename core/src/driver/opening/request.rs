@@ -59,7 +59,10 @@ impl OpeningHandshake {
                 if matches!(self.state.policy.authenticator, Authenticator::Jwt(_)) {
                     shard::expensive_step().await;
                 }
-                let outcome = self.check_request(&received[..head_len], Some(stream));
+                let outcome = match self.check_request(&received[..head_len], Some(stream)) {
+                    Ok(outcome) => self.await_keys(outcome, head_len, stream, received).await,
+                    refused => refused,
+                };
                 received.drain(..head_len);
                 outcome?
             }
@@ -71,6 +74,7 @@ impl OpeningHandshake {
         }
         match outcome {
             HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
+            HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
             HandshakeOutcome::Ask(request, answer) => {
                 let pass = self.ask(*request, stream, received, ticket).await?;
                 Ok((pass, answer))
@@ -92,7 +96,11 @@ impl OpeningHandshake {
     }
 
     /// Everything that needs no waiting, in the order of the contract.
-    fn check_request(&mut self, head: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
+    pub(super) fn check_request(
+        &mut self,
+        head: &[u8],
+        stream: Option<&Stream>,
+    ) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut headers = NO_HEADERS;
         let head = Head::parse(head, &mut headers)?;
         self.learn_client(&head);
@@ -134,6 +142,7 @@ impl OpeningHandshake {
             handshake::Decision::Granted(granted) => {
                 HandshakeOutcome::Granted(Granted { identity: granted.identity, grant }, answer)
             }
+            handshake::Decision::KeyUnknown { jwks, refusal } => HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal)),
             handshake::Decision::Ask { token } => {
                 let certificate = stream.and_then(Stream::peer_certificate);
                 HandshakeOutcome::Ask(Box::new(request.snapshot(self.ip, token, certificate)), answer)

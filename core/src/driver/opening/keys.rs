@@ -1,0 +1,40 @@
+//! A token that names a key which was not fetched yet: its handshake waits for the fetch, and no shard does.
+
+use super::lingering::watch_peer;
+use super::{HandshakeEnd, HandshakeOutcome, OpeningHandshake};
+use crate::driver::shard;
+use crate::driver::stream::Stream;
+use wsguard_proto::handshake::Refusal;
+use wsguard_proto::verdict::Code;
+
+/// Fetches that a handshake waits for: one may have begun before the issuer had the key.
+const MOST_FETCHES: usize = 2;
+
+impl OpeningHandshake {
+    /// Waits for the key, where one may come, and judges the request once more. The head stands in front of `received`.
+    pub(super) async fn await_keys(
+        &mut self,
+        mut outcome: HandshakeOutcome,
+        head_len: usize,
+        stream: &mut Stream,
+        received: &mut Vec<u8>,
+    ) -> Result<HandshakeOutcome, HandshakeEnd> {
+        for _ in 0..MOST_FETCHES {
+            let HandshakeOutcome::KeyUnknown(jwks, _) = &outcome else { break };
+            let Some(fetched) = jwks.ask(self.state.jwks.now()) else { break };
+            tokio::select! {
+                biased;
+                () = fetched => {}
+                () = tokio::time::sleep_until(self.deadline) => {
+                    let detail = self.too_late("no keys of auth.jwt.jwks_url came");
+                    return Err(Refusal::new(Code::AuthUnavailable, detail).into());
+                }
+                () = watch_peer(stream, received, self.state.policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
+            }
+            // All who waited come at once.
+            shard::expensive_step().await;
+            outcome = self.check_request(&received[..head_len], Some(stream))?;
+        }
+        Ok(outcome)
+    }
+}
