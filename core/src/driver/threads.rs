@@ -82,6 +82,7 @@ impl Drop for ShardEnd {
             self.state.tickets.close();
             self.state.advance(Life::Stopped);
             self.state.waker.wake_at_once();
+            self.state.over.notify_one();
         }
     }
 }
