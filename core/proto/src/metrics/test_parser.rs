@@ -1,20 +1,20 @@
 //! A strict parser of OpenMetrics 1.0, written from the specification's ABNF and prose alone: the oracle of tests.
+#![allow(dead_code, reason = "not every test asks for everything")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One metric of a text.
 #[derive(Debug, Default)]
-#[allow(dead_code, reason = "not every test asks for everything")]
-pub struct Family {
-    pub kind: String,
-    pub unit: Option<String>,
-    pub help: Option<String>,
+pub(crate) struct Family {
+    pub(crate) kind: String,
+    pub(crate) unit: Option<String>,
+    pub(crate) help: Option<String>,
     /// Samples by their whole name, labels included as they were written: `x_total{code="y"}`.
-    pub samples: Vec<(String, f64)>,
+    pub(crate) samples: Vec<(String, f64)>,
 }
 
 /// The metrics of a text by name, or what is wrong with which line.
-pub fn parse(text: &str) -> Result<BTreeMap<String, Family>, String> {
+pub(crate) fn parse(text: &str) -> Result<BTreeMap<String, Family>, String> {
     let body = text.strip_suffix("# EOF\n").ok_or("no `# EOF` line at the end")?;
     if !body.is_empty() && !body.ends_with('\n') {
         return Err("`# EOF` is no line of its own".to_owned());
@@ -184,7 +184,7 @@ fn labels(mut rest: &str) -> Result<(Vec<(String, String)>, &str), String> {
 }
 
 /// What an escaped text stands for.
-pub fn unescaped(text: &str) -> Result<String, String> {
+pub(crate) fn unescaped(text: &str) -> Result<String, String> {
     let mut letters = text.chars();
     let mut out = String::new();
     while let Some(letter) = letters.next() {

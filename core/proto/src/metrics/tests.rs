@@ -105,15 +105,17 @@ fn durations_are_in_their_buckets() {
     assert_eq!(bucket_of(Duration::MAX), BUCKETS - 1);
 }
 
+/// The quickest of many: the machine may be busy.
 #[test]
 fn a_text_is_made_in_a_moment() {
     let now = snapshot();
-    let began = std::time::Instant::now();
-    for _ in 0..100 {
+    let quickest = (0..50).map(|_| {
+        let began = std::time::Instant::now();
         assert!(now.text().len() > 4000);
-    }
-    // A hundred of them: a debug build on a busy machine may take its time.
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        began.elapsed()
+    });
+    let quickest = quickest.min().unwrap();
+    assert!(quickest < Duration::from_millis(5), "{quickest:?}");
 }
 
 /// A strict parser refuses what the specification does.
