@@ -17,8 +17,18 @@ impl ServerState {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let Stats { open, messages_in, bytes_in, bytes_out, inbox_bytes, outbox_bytes, delayed, pending_auth, verdicts, .. } =
-            self.stats();
+        let Stats {
+            open,
+            messages_in,
+            bytes_in,
+            bytes_out,
+            inbox_bytes,
+            outbox_bytes,
+            delayed,
+            pending_auth,
+            verdicts,
+            ..
+        } = self.stats();
         let mut now = Snapshot {
             connections: open,
             messages_received: messages_in,

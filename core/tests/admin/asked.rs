@@ -13,7 +13,10 @@ fn three_pages_and_nothing_else() {
     let server = Server::start(options(NONE)).unwrap();
     let text = asked(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n");
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
+        "{head}"
+    );
     assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
     assert!(body.ends_with("\n# EOF\n"));
     assert_eq!((page(&server, "/healthz"), page(&server, "/readyz")), ("ok".to_owned(), "ok".to_owned()));

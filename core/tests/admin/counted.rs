@@ -67,7 +67,10 @@ fn replies_of_inline_handlers_are_messages() {
     say(&mut client, "x");
     assert_eq!((hear(&mut client), hear(&mut client)), ("a".to_owned(), "b".to_owned()));
     let text = server.handle().metrics();
-    assert_eq!((number(&text, "wsguard_messages_received_total"), number(&text, "wsguard_messages_sent_total")), (1.0, 2.0));
+    assert_eq!(
+        (number(&text, "wsguard_messages_received_total"), number(&text, "wsguard_messages_sent_total")),
+        (1.0, 2.0)
+    );
     // Nobody was asked who it is.
     assert_eq!(number(&text, "wsguard_auth_duration_seconds_count"), 0.0);
 }

@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn only_this_machine_may_ask() {
-        for text in ["127.0.0.1:9464", "127.9.9.9:0", "[::1]:9464", "[::ffff:127.0.0.1]:1", "localhost:0", "unix:/run/a"] {
+        for text in
+            ["127.0.0.1:9464", "127.9.9.9:0", "[::1]:9464", "[::ffff:127.0.0.1]:1", "localhost:0", "unix:/run/a"]
+        {
             let admin = AdminListen::parse(text, false).unwrap();
             assert_eq!(admin.to_string(), text);
         }

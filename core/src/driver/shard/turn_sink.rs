@@ -40,7 +40,17 @@ pub(super) struct TurnSink<'s> {
 impl<'s> TurnSink<'s> {
     pub(super) fn new(state: &'s ServerState, conn: ConnectionId, subject: Subject<'s>, last_batch: u64) -> Self {
         let mailbox = &state.shards[conn.shard()];
-        Self { state, mailbox, batch: None, conn, subject, last_batch, last_batch_before: last_batch, messages: 0, replies: 0 }
+        Self {
+            state,
+            mailbox,
+            batch: None,
+            conn,
+            subject,
+            last_batch,
+            last_batch_before: last_batch,
+            messages: 0,
+            replies: 0,
+        }
     }
 
     /// The batch, for an event of this connection.
