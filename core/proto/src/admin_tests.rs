@@ -92,7 +92,7 @@ fn what_is_not_whole_is_waited_for_and_too_much_is_refused() {
 #[test]
 fn a_server_is_ready_while_it_runs_and_is_listened_to() {
     let late = Server { is_draining: false, inbox_age: READY_INBOX_AGE };
-    let nearly = Server { inbox_age: READY_INBOX_AGE - Duration::from_nanos(1), ..late };
+    let nearly = Server { inbox_age: READY_INBOX_AGE.saturating_sub(Duration::from_nanos(1)), ..late };
     let draining = Server { is_draining: true, ..WELL };
     for (page, server, expected, body) in [
         ("/healthz", &draining, 503, "draining"),

@@ -6,16 +6,11 @@ use std::sync::atomic::Ordering;
 use super::state::{Life, ServerState};
 use super::stats::Stats;
 use wsguard_proto::admin::Facts;
-use wsguard_proto::metrics::{PolicyFacts, Snapshot};
+use wsguard_proto::lock::lock;
+use wsguard_proto::metrics::Snapshot;
 use wsguard_proto::time::Moment;
 
 impl ServerState {
-    /// What is told of the policy in force.
-    fn policy_facts(&self) -> PolicyFacts {
-        // A policy stands from the start to the end of a server: the first generation, and no ban.
-        PolicyFacts::default()
-    }
-
     fn snapshot(&self) -> Snapshot {
         let Stats {
             open,
@@ -40,7 +35,7 @@ impl ServerState {
             outbox_bytes,
             messages_delayed: delayed,
             auth_pending: pending_auth,
-            policy: self.policy_facts(),
+            policy: *lock(&self.policy_facts),
             certificate_expires_at: self.certificate_expires_at(),
             version: env!("CARGO_PKG_VERSION"),
             ..Snapshot::default()

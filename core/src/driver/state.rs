@@ -26,6 +26,7 @@ use wsguard_proto::config::Policy;
 use wsguard_proto::connection::Report;
 use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
+use wsguard_proto::metrics::PolicyFacts;
 use wsguard_proto::revocation::Revocations;
 use wsguard_proto::time::Moment;
 
@@ -60,6 +61,8 @@ pub(super) struct ServerState {
     pub(super) refusing: Level,
     /// Open connections of all shards.
     pub(super) open: AtomicUsize,
+    /// What `/metrics` tells of the policy: whoever changes that keeps this up to date.
+    pub(super) policy_facts: Mutex<PolicyFacts>,
     /// Told when the last shard has ended.
     pub(super) over: Notify,
     refused_over_tls: Mutex<Bucket>,
@@ -103,6 +106,7 @@ impl ServerState {
             sampler: Sampler::default(),
             refusing: Level::default(),
             open: AtomicUsize::new(0),
+            policy_facts: Mutex::default(),
             over: Notify::new(),
             refused_over_tls: Mutex::default(),
             verdicts: Verdicts::default(),

@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::float_cmp, reason = "a test: its numbers are written exactly")]
 //! What a running server tells of itself, over loopback: `/metrics`, `/healthz`, `/readyz`.
 
 mod asked;

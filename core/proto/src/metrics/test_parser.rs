@@ -1,5 +1,6 @@
 //! A strict parser of OpenMetrics 1.0, written from the specification's ABNF and prose alone: the oracle of tests.
 #![allow(dead_code, reason = "not every test asks for everything")]
+#![allow(clippy::float_cmp, reason = "numbers are written exactly")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,9 +160,12 @@ fn is_canonical(text: &str) -> bool {
             && text.parse().is_ok_and(|number: f64| (1e-4..1e6).contains(&number))
 }
 
+/// Names and texts.
+type Labels = Vec<(String, String)>;
+
 /// `label="text",…}` and what follows it.
-fn labels(mut rest: &str) -> Result<(Vec<(String, String)>, &str), String> {
-    let mut found: Vec<(String, String)> = Vec::new();
+fn labels(mut rest: &str) -> Result<(Labels, &str), String> {
+    let mut found = Labels::new();
     loop {
         let (name, after) = rest.split_once("=\"").ok_or("no label")?;
         if !is_name(name) || name.contains(':') || found.iter().any(|(other, _)| other == name) {

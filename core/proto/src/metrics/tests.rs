@@ -1,4 +1,5 @@
 //! The text, read back by a parser that shares nothing with what writes it.
+#![expect(clippy::float_cmp, reason = "numbers are written exactly")]
 
 use proptest::prelude::*;
 

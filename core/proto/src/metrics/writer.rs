@@ -92,7 +92,9 @@ impl Writer {
     }
 
     fn push(&mut self, parts: &[&str]) {
-        parts.iter().for_each(|part| self.text.push_str(part));
+        for part in parts {
+            self.text.push_str(part);
+        }
     }
 
     /// A text between quotes, or a help text.
