@@ -35,7 +35,7 @@ EXPECTED = {
     "wsguard_bans": ("gauge", ""),
     "wsguard_build": ("info", ""),
 }
-DASHBOARD = pathlib.Path(__file__).resolve().parents[2] / "docs/grafana.json"
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 
 def connect(address, token):
@@ -106,8 +106,9 @@ def check(address, admin):
 
 
 def check_dashboard(families):
-    """Every metric is on the dashboard, and the dashboard asks for nothing that is not there."""
-    model = json.loads(DASHBOARD.read_text())
+    """Every metric is documented and on the dashboard, which asks for nothing that is not there."""
+    model = json.loads((DOCS / "grafana.json").read_text())
+    words = (DOCS / "OPERATING.md").read_text()
     ids = [panel["id"] for panel in model["panels"]]
     assert len(ids) == len(set(ids)) and model["uid"] == "wsguard"
     queries = " ".join(target["expr"] for panel in model["panels"] for target in panel.get("targets", []))
@@ -117,6 +118,7 @@ def check_dashboard(families):
     assert asked <= known, asked - known
     for name, family in families.items():
         assert any(name + end in asked for end in ends[family.type]), f"{name} is not on the dashboard"
+        assert any(f"`{name}{end}" in words for end in ends[family.type] + [""]), f"{name} is not in OPERATING.md"
 
 
 def main():

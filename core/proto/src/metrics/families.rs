@@ -100,7 +100,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Gauge,
         "wsguard_inbox_bytes",
         BYTES,
-        "Events that the application has not let go: max_inbox_bytes.",
+        "Bytes of events that the application has not let go.",
         |now| Whole(now.inbox_bytes),
     ),
     family(
@@ -113,10 +113,10 @@ pub(super) const FAMILIES: &[Family] = &[
     family(Gauge, "wsguard_outbox_bytes", BYTES, "Bytes of all connections that their peers have not read.", |now| {
         Whole(now.outbox_bytes)
     }),
-    family(Gauge, "wsguard_messages_delayed", None, "Messages that wait for their rate: rate_limit.queue.", |now| {
+    family(Gauge, "wsguard_messages_delayed", None, "Messages that wait for their rate.", |now| {
         Whole(now.messages_delayed)
     }),
-    family(Gauge, "wsguard_auth_pending", None, "Handshakes that wait for the application: max_pending_auth.", |now| {
+    family(Gauge, "wsguard_auth_pending", None, "Handshakes that wait for the application.", |now| {
         Whole(now.auth_pending)
     }),
     family(
