@@ -5,6 +5,7 @@ Usage: check.py SERVER, the program of core/examples/metrics.rs; exit 1 when som
 
 import json
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def check_dashboard(families):
     ids = [panel["id"] for panel in model["panels"]]
     assert len(ids) == len(set(ids)) and model["uid"] == "wsguard"
     queries = " ".join(target["expr"] for panel in model["panels"] for target in panel.get("targets", []))
-    asked = {word for word in "".join(c if c.isalnum() or c == "_" else " " for c in queries).split() if word.startswith("wsguard_")}
+    asked = set(re.findall(r"\bwsguard_\w+", queries))
     ends = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
     known = {name + end for name, family in families.items() for end in ends[family.type]}
     assert asked <= known, asked - known
