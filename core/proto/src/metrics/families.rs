@@ -96,13 +96,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "Verdicts by code: what was refused, and why connections ended.",
         |now| ByCode(&now.verdicts),
     ),
-    family(
-        Gauge,
-        "wsguard_inbox_bytes",
-        BYTES,
-        "Bytes of events that the application has not let go.",
-        |now| Whole(now.inbox_bytes),
-    ),
+    family(Gauge, "wsguard_inbox_bytes", BYTES, "Bytes of events that the application has not let go.", |now| {
+        Whole(now.inbox_bytes)
+    }),
     family(
         Gauge,
         "wsguard_inbox_age_seconds",
