@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
-        demo-test packages removals removals-check chaos abi sanitize install python node client
+        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +57,10 @@ faults: hosts packages
 soak: hosts
 	cargo run --locked --quiet -p wsguard-faults --bin wsguard-soak -- --minutes $(MINUTES) \
 	    $(if $(HOSTS),--hosts $(HOSTS)) $(if $(SEED),--seed $(SEED))
+
+# The metrics of a running server, read by the parser of Prometheus' own Python client.
+openmetrics:
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) tests/openmetrics/run.sh
 
 proxy: hosts packages
 	cargo run --locked --quiet -p wsguard-proxy-test

@@ -15,6 +15,7 @@ PARTS = {
     "hosts": "the test host of each language, in release mode",
     "scenarios": "every attack and every promise, on each host, plain and over TLS",
     "faults": "hostile surroundings: signals, full disks, dead peers, a clock that jumps",
+    "openmetrics": "the metrics of a server, as Prometheus' own parser reads them",
     "proxy": "behind a real nginx",
     "browser": "a real Chromium against each host",
     "demo-test": "the demo in a real Chromium",

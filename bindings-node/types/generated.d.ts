@@ -375,6 +375,13 @@ export interface PolicyOptions {
   proxyProtocol?: boolean | undefined;
   /** The effect of message rules: `report` tries them on live traffic without acting on them. Default: `"enforce"`. */
   onViolation?: "enforce" | "report" | undefined;
+  /**
+   * The address of `/metrics` (OpenMetrics), `/healthz` and `/readyz`: `host:port` of this machine, or `unix:PATH`.
+   * Default: none.
+   */
+  adminListen?: string | null | undefined;
+  /** Permission for `adminListen` to be an address that other machines can reach. Default: `false`. */
+  dangerouslyPublicAdmin?: boolean | undefined;
   /** The `Server` header of responses. Default: none. */
   serverHeader?: string | null | undefined;
 }

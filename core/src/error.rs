@@ -20,6 +20,13 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// The address of `admin_listen` cannot be listened on.
+    AdminListen {
+        /// The `admin_listen` option.
+        address: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// A certificate, key or authority cannot be used. The error names the part of `tls`.
     Tls(ConfigError),
     /// A thread or an event loop could not be started.
@@ -41,7 +48,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Config(error) | Error::Tls(error) => error.kind.name(),
-            Error::Listen { .. } => "listen_failed",
+            Error::Listen { .. } | Error::AdminListen { .. } => "listen_failed",
             Error::Start(_) => "start_failed",
             Error::ConnectionClosed => "connection_closed",
             Error::TicketSettled => "ticket_settled",
@@ -53,7 +60,9 @@ impl Error {
     /// The operating system's number of the error (`errno`), if there is one: `EADDRINUSE`, `EACCES`.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Error::Listen { source, .. } | Error::Start(source) => source.raw_os_error(),
+            Error::Listen { source, .. } | Error::AdminListen { source, .. } | Error::Start(source) => {
+                source.raw_os_error()
+            }
             _ => None,
         }
     }
@@ -63,6 +72,7 @@ impl Error {
         match self {
             Error::Config(error) | Error::Tls(error) => Some(&error.option),
             Error::Listen { .. } => Some("listen"),
+            Error::AdminListen { .. } => Some("admin_listen"),
             _ => None,
         }
     }
@@ -73,6 +83,9 @@ impl fmt::Display for Error {
         match self {
             Error::Config(error) | Error::Tls(error) => error.fmt(f),
             Error::Listen { address, source } => write!(f, "listen: cannot listen on {address}: {source}"),
+            Error::AdminListen { address, source } => {
+                write!(f, "admin_listen: cannot listen on {address}: {source}")
+            }
             Error::Start(source) => write!(f, "cannot start: {source}"),
             Error::ConnectionClosed => f.write_str("the connection is closed"),
             Error::TicketSettled => f.write_str("the ticket was answered already, timed out, or its peer has left"),
@@ -87,7 +100,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Config(error) | Error::Tls(error) => Some(error),
-            Error::Listen { source, .. } | Error::Start(source) => Some(source),
+            Error::Listen { source, .. } | Error::AdminListen { source, .. } | Error::Start(source) => Some(source),
             Error::Data(error) => Some(error),
             _ => None,
         }

@@ -131,6 +131,12 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         self.inner.stats()
     }
+
+    /// The numbers of the server as OpenMetrics text, as `/metrics` of `admin_listen` serves it: for an HTTP server of the
+    /// application's own. Its media type is `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    pub fn metrics(&self) -> String {
+        self.inner.metrics()
+    }
 }
 
 /// The events that wake the application: [`Handle::set_interest`].

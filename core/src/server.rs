@@ -46,7 +46,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] and [`Error::Tls`] name the option; [`Error::Listen`] names the address.
+    /// [`Error::Config`] and [`Error::Tls`] name the option; [`Error::Listen`] and [`Error::AdminListen`] name the address.
     pub fn start(options: Options) -> Result<Self, Error> {
         Builder::new().start(options)
     }
@@ -59,6 +59,11 @@ impl Server {
     /// The addresses of all listeners: a name in `listen` may resolve to several, IPv4 first.
     pub fn addresses(&self) -> &[String] {
         self.inner.addresses()
+    }
+
+    /// The address of `admin_listen`, with the real port; `None` without that option.
+    pub fn admin_address(&self) -> Option<&str> {
+        self.inner.admin_address()
     }
 
     /// A handle for any thread.

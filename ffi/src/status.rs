@@ -161,7 +161,7 @@ impl From<&Error> for Status {
     fn from(error: &Error) -> Self {
         match error {
             Error::Config(error) | Error::Tls(error) => error.kind.into(),
-            Error::Listen { .. } => Status::ErrListen,
+            Error::Listen { .. } | Error::AdminListen { .. } => Status::ErrListen,
             Error::Start(_) => Status::ErrStart,
             Error::ConnectionClosed => Status::ErrConnectionClosed,
             Error::TicketSettled => Status::ErrTicketSettled,

@@ -252,5 +252,10 @@ class Options(TypedDict, total=False):
     on_violation: Literal["enforce", "report"]
     """The effect of message rules: ``report`` tries them on live traffic without acting on them. Default:
     ``"enforce"``."""
+    admin_listen: str | None
+    """The address of ``/metrics`` (OpenMetrics), ``/healthz`` and ``/readyz``: ``host:port`` of this machine, or
+    ``unix:PATH``. Default: none."""
+    dangerously_public_admin: bool
+    """Permission for ``admin_listen`` to be an address that other machines can reach. Default: ``False``."""
     server_header: str | None
     """The ``Server`` header of responses. Default: none."""

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod admin;
 pub mod auth;
 pub mod bucket;
 pub mod client_ip;
@@ -20,6 +21,7 @@ pub mod host_header;
 pub mod inbox;
 pub mod limits;
 pub mod lock;
+pub mod metrics;
 pub mod options;
 pub mod origin;
 pub mod outgoing;

@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use std::fs::{File, TryLockError};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 #[cfg(unix)]
@@ -13,7 +13,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::caught::said;
 use crate::error::Error;
-use wsguard_proto::config::{Listen, Policy};
+use wsguard_proto::config::{AdminListen, Listen, Policy};
+use wsguard_proto::config_error::ConfigError;
 
 const BACKLOG: i32 = 4096;
 /// A free port of one family may be taken in the other: how often another one is tried.
@@ -60,14 +61,35 @@ impl Bound {
     /// allowed elsewhere.
     pub(super) fn bind(policy: &Policy) -> Result<Self, Error> {
         match &policy.listen {
-            Listen::Tcp { host, port } => bind_name(policy, host, *port),
+            Listen::Tcp { host, port } => {
+                let check = |ip| policy.check_plaintext(ip);
+                bind_name(&policy.listen, (host, *port), policy.reuse_port, &check)
+            }
             #[cfg(unix)]
-            Listen::Unix(path) => bind_unix(policy, path),
+            Listen::Unix(path) => bind_unix(&policy.listen, policy.unix_mode, path),
             #[cfg(unix)]
             Listen::Fd(number) => take_over(policy, *number),
             #[cfg(not(unix))]
             Listen::Unix(_) | Listen::Fd(_) => Err(fault(&policy.listen, io::ErrorKind::Unsupported.into())),
         }
+    }
+
+    /// Listens where `admin_listen` says.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or it turns out that other machines could reach it.
+    pub(super) fn bind_admin(admin: &AdminListen) -> Result<Self, Error> {
+        let listen = admin.listen();
+        let bound = match listen {
+            Listen::Tcp { host, port } => bind_name(listen, (host, *port), false, &|ip| admin.check(ip)),
+            #[cfg(unix)]
+            Listen::Unix(path) => bind_unix(listen, None, path),
+            _ => Err(fault(listen, io::ErrorKind::Unsupported.into())),
+        };
+        bound.map_err(|error| match error {
+            Error::Listen { address, source } => Error::AdminListen { address, source },
+            other => other,
+        })
     }
 }
 
@@ -76,11 +98,16 @@ fn fault(address: &dyn core::fmt::Display, source: io::Error) -> Error {
 }
 
 /// Every address that the name resolves to, IPv4 first; with port 0 the same free port for all.
-fn bind_name(policy: &Policy, host: &str, port: u16) -> Result<Bound, Error> {
+fn bind_name(
+    listen: &Listen,
+    (host, port): (&str, u16),
+    reuse_port: bool,
+    check: &dyn Fn(IpAddr) -> Result<(), ConfigError>,
+) -> Result<Bound, Error> {
     let resolved = (host, port).to_socket_addrs().map_err(|error| {
         let text = error.to_string();
         let why = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-        fault(&policy.listen, io::Error::new(error.kind(), format!("the name cannot be resolved: {why}")))
+        fault(listen, io::Error::new(error.kind(), format!("the name cannot be resolved: {why}")))
     })?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in resolved {
@@ -90,19 +117,19 @@ fn bind_name(policy: &Policy, host: &str, port: u16) -> Result<Bound, Error> {
     }
     addresses.sort_by_key(SocketAddr::is_ipv6);
     for address in &addresses {
-        policy.check_plaintext(address.ip())?;
+        check(address.ip())?;
     }
     let mut tries = if port == 0 && addresses.len() > 1 { FREE_PORT_TRIES } else { 1 };
     let listeners = loop {
         tries -= 1;
-        match bind_each(&addresses, policy.reuse_port) {
+        match bind_each(&addresses, reuse_port) {
             Err((_, error)) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
             outcome => break outcome.map_err(|(address, error)| fault(&address, error))?,
         }
     };
     let mut bound = Bound::nowhere();
     for listener in listeners {
-        bound.addresses.push(listener.local_addr().map_err(|error| fault(&policy.listen, error))?.to_string());
+        bound.addresses.push(listener.local_addr().map_err(|error| fault(listen, error))?.to_string());
         bound.listeners.push(Listening::Tcp(listener));
     }
     Ok(bound)
@@ -265,9 +292,9 @@ fn remove_socket(path: &Path, identity: Identity) {
 }
 
 #[cfg(unix)]
-fn bind_unix(policy: &Policy, path: &Path) -> Result<Bound, Error> {
+fn bind_unix(listen: &Listen, mode: Option<u32>, path: &Path) -> Result<Bound, Error> {
     use std::os::unix::fs::PermissionsExt;
-    let fault = |source| fault(&policy.listen, source);
+    let fault = |source| fault(listen, source);
     let alone = DirectoryLock::of(path);
     remove_left_over(path).map_err(fault)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fault)?;
@@ -276,14 +303,14 @@ fn bind_unix(policy: &Policy, path: &Path) -> Result<Bound, Error> {
     let absolute = std::path::absolute(path).map_err(fault)?;
     let file = identity.map(|identity| SocketFile { path: absolute, identity });
     // Nobody can connect before it listens: there is no moment at which the file is more open than it shall be.
-    if let Some(mode) = policy.unix_mode {
+    if let Some(mode) = mode {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(fault)?;
     }
     socket.listen(BACKLOG).map_err(fault)?;
     drop(alone);
     socket.set_nonblocking(true).map_err(fault)?;
     let listeners = vec![Listening::Unix(socket.into())];
-    Ok(Bound { listeners, addresses: vec![policy.listen.to_string()], socket_file: file })
+    Ok(Bound { listeners, addresses: vec![listen.to_string()], socket_file: file })
 }
 
 /// The only fault of a path as such: what the library says of it names a constant of C.

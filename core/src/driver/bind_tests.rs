@@ -51,7 +51,7 @@ fn io_error(outcome: Result<Bound, Error>) -> io::Error {
 
 /// Whether this machine has an IPv6 loopback, and calls it localhost.
 fn localhost_has_both_families() -> bool {
-    let has = |ip: core::net::IpAddr| ("localhost", 0).to_socket_addrs().unwrap().any(|address| address.ip() == ip);
+    let has = |ip: IpAddr| ("localhost", 0).to_socket_addrs().unwrap().any(|address| address.ip() == ip);
     has(core::net::Ipv6Addr::LOCALHOST.into())
         && has(Ipv4Addr::LOCALHOST.into())
         && TcpListener::bind("[::1]:0").is_ok()

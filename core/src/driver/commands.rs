@@ -14,6 +14,8 @@ pub(super) enum Command {
     Frames {
         conn: ConnectionId,
         frames: Span,
+        /// How many.
+        count: u32,
     },
     Close {
         conn: ConnectionId,
@@ -145,12 +147,13 @@ impl CommandBuffer {
             self.bytes.truncate(span.start);
             return None;
         }
-        if let Some(Command::Frames { conn: last, frames }) = self.commands.last_mut()
+        if let Some(Command::Frames { conn: last, frames, count }) = self.commands.last_mut()
             && *last == conn
         {
             frames.len += span.len;
+            *count = count.saturating_add(1);
         } else {
-            self.commands.push(Command::Frames { conn, frames: span });
+            self.commands.push(Command::Frames { conn, frames: span, count: 1 });
         }
         Some(span.len)
     }

@@ -15,6 +15,7 @@ use super::stats::Stats;
 use super::tickets::{Decision, TicketId};
 use super::tls;
 use crate::error::Error;
+use wsguard_proto::admin::Facts as _;
 use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::outgoing;
@@ -360,7 +361,7 @@ impl ServerHandle {
         let (Some(slot), Some(options)) = (&self.state.tls, &self.state.policy.tls) else {
             return Err(Error::InvalidArgument("reload_tls needs the option tls"));
         };
-        let fresh = tls::server_config(options)?;
+        let fresh = tls::load(options)?;
         *slot.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -394,6 +395,11 @@ impl ServerHandle {
     /// The counters now.
     pub fn stats(&self) -> Stats {
         self.state.stats()
+    }
+
+    /// The numbers of the server as OpenMetrics text, as `/metrics` of `admin_listen` serves it.
+    pub fn metrics(&self) -> String {
+        self.state.metrics()
     }
 
     fn check_running(&self) -> Result<(), Error> {

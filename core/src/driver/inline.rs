@@ -38,26 +38,31 @@ pub trait Inline: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Replies<'r> {
     out: &'r mut Vec<u8>,
+    /// How many there are.
+    pub(super) count: u64,
 }
 
 impl<'r> Replies<'r> {
     /// Answers that are appended to `out`, the connection's output of this turn.
     pub(super) fn new(out: &'r mut Vec<u8>) -> Self {
-        Self { out }
+        Self { out, count: 0 }
     }
 
     /// Sends a text message (`raw`).
     pub fn text(&mut self, text: &str) {
+        self.count += 1;
         codec::data_frame(self.out, Opcode::Text, text.as_bytes());
     }
 
     /// Sends a binary message (`raw`).
     pub fn binary(&mut self, payload: &[u8]) {
+        self.count += 1;
         codec::data_frame(self.out, Opcode::Binary, payload);
     }
 
     /// Emits an event (`json`); `data` and `id` are JSON text.
     pub fn emit(&mut self, event: &str, data: &str, id: Option<&str>) {
+        self.count += 1;
         outgoing::push_frame(self.out, event, data, id);
     }
 }

@@ -20,9 +20,9 @@ use wsguard_proto::config::Listen;
 /// Connections accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting rests when the process is out of file descriptors or memory (THREATS S3).
-const BACK_OFF: Duration = Duration::from_millis(100);
+pub(super) const BACK_OFF: Duration = Duration::from_millis(100);
 
-enum Listener {
+pub(super) enum Listener {
     /// Watched as a stream, which can wait for a call of ours: a `TcpListener` would register whatever it accepts.
     #[cfg(target_os = "linux")]
     Tcp(TcpStream),
@@ -34,7 +34,7 @@ enum Listener {
 
 /// A listening socket that the server itself made. At its end nobody listens on it any more: a child of `fork` may hold it
 /// as well, and would keep the address taken, and peers waiting, for as long as it lives.
-struct Own<'l>(&'l Listener);
+pub(super) struct Own<'l>(pub(super) &'l Listener);
 
 impl Drop for Own<'_> {
     fn drop(&mut self) {
@@ -50,6 +50,15 @@ impl Drop for Own<'_> {
 }
 
 impl Listener {
+    /// Watches a listening socket from the runtime of this thread.
+    pub(super) fn new(listening: Listening) -> io::Result<Self> {
+        match listening {
+            Listening::Tcp(listener) => Self::watch(listener),
+            #[cfg(unix)]
+            Listening::Unix(listener) => UnixListener::from_std(listener).map(Listener::Unix),
+        }
+    }
+
     #[cfg(target_os = "linux")]
     fn watch(listener: std::net::TcpListener) -> io::Result<Self> {
         TcpStream::from_std(std::os::fd::OwnedFd::from(listener).into()).map(Listener::Tcp)
@@ -60,7 +69,7 @@ impl Listener {
         TcpListener::from_std(listener).map(Listener::Tcp)
     }
 
-    async fn accept(&self) -> io::Result<(UnregisteredSocket, Option<IpAddr>)> {
+    pub(super) async fn accept(&self) -> io::Result<(UnregisteredSocket, Option<IpAddr>)> {
         match self {
             #[cfg(target_os = "linux")]
             Listener::Tcp(listener) => {
@@ -97,12 +106,7 @@ pub(super) async fn accept_from(
     listener: Listening,
     open_here: impl Fn(Accepted),
 ) {
-    let listener = match listener {
-        Listening::Tcp(listener) => Listener::watch(listener),
-        #[cfg(unix)]
-        Listening::Unix(listener) => UnixListener::from_std(listener).map(Listener::Unix),
-    };
-    let listener = match listener {
+    let listener = match Listener::new(listener) {
         Ok(listener) => listener,
         Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
@@ -135,7 +139,7 @@ pub(super) async fn accept_from(
 }
 
 /// The peer left before it was accepted: nothing to back off for.
-fn is_about_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted

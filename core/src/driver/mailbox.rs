@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use super::commands::CommandBuffer;
+use super::durations::ShardDurations;
 use super::ids::Slots;
 use super::level::Level;
 use super::stats::ShardStats;
@@ -16,6 +17,7 @@ use wsguard_proto::lock::lock;
 pub(super) struct ShardMailbox {
     pub(super) slots: Slots,
     pub(super) stats: ShardStats,
+    pub(super) durations: ShardDurations,
     /// Connections that were handed to it and have not ended.
     pub(super) load: Level,
     commands: Mutex<CommandBuffer>,
@@ -36,6 +38,7 @@ impl ShardMailbox {
         Self {
             slots: Slots::new(most_slots),
             stats: ShardStats::default(),
+            durations: ShardDurations::default(),
             load: Level::default(),
             commands: Mutex::default(),
             commands_wait: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 //! moves bytes, keeps time and carries events and commands across threads.
 
 mod accepted;
+mod admin;
 mod arena;
 mod balance;
 mod bind;
@@ -10,6 +11,7 @@ mod clock;
 mod commands;
 mod compile;
 mod cork;
+mod durations;
 mod events;
 mod handle;
 mod ids;
@@ -21,6 +23,7 @@ mod level;
 mod listener;
 mod log;
 mod mailbox;
+mod metrics;
 mod notices;
 mod notifier;
 mod opening;
@@ -58,7 +61,7 @@ pub use wake::Wake;
 /// What a server would say of this `tls` at its start.
 #[cfg(test)]
 pub(crate) fn tls_error(options: &wsguard_proto::config::TlsOptions) -> Option<String> {
-    tls::server_config(options).err().map(|error| format!("{error} {error:?}"))
+    tls::load(options).err().map(|error| format!("{error} {error:?}"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::admin::Admin;
 use super::bind::{Bound, SocketFile};
 use super::caught::{caught, said};
 use super::compile::{compile, threads};
@@ -106,12 +107,13 @@ impl Builder {
     /// for 5 s at most, on this thread; an issuer that gives none is an error.
     pub fn start_policy(self, mut policy: Policy) -> Result<Server, Error> {
         policy.threads = threads(policy.threads);
-        let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
+        let tls = policy.tls.as_ref().map(tls::load).transpose()?;
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
         let prepared = jwks.prepare(policy.authenticator.jwks())?;
         jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
+        let admin = policy.admin_listen.as_ref().map(Bound::bind_admin).transpose()?;
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
@@ -121,9 +123,10 @@ impl Builder {
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
         state.jwks = jwks;
         let state = Arc::new(state);
+        let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;
         let events = Events { state: Arc::clone(&state), waker, turn: 0 };
-        Ok(Server { handle: ServerHandle { state }, events, threads, addresses, _socket_file: socket_file })
+        Ok(Server { handle: ServerHandle { state }, events, threads, admin, addresses, _socket_file: socket_file })
     }
 }
 
@@ -219,6 +222,7 @@ pub struct Server {
     handle: ServerHandle,
     events: Events,
     threads: Vec<JoinHandle<()>>,
+    admin: Option<Admin>,
     addresses: Vec<String>,
     /// Removed when the threads have ended.
     _socket_file: Option<SocketFile>,
@@ -238,6 +242,11 @@ impl Server {
     /// Every address it listens on, with the real ports: a name in `listen` may resolve to several, IPv4 first.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// The address of `admin_listen`, with the real port; `None` without that option.
+    pub fn admin_address(&self) -> Option<&str> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// A handle for any thread.

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use tokio::sync::Notify;
+
 use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
@@ -18,13 +20,16 @@ use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
 use super::tickets::Tickets;
+use super::tls::ServerTls;
 use super::wake::{ApplicationWaker, Wake};
 use wsguard_proto::bucket::{Bucket, Rate};
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::Report;
 use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
+use wsguard_proto::metrics::PolicyFacts;
 use wsguard_proto::revocation::Revocations;
+use wsguard_proto::time::Moment;
 
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +47,7 @@ pub(super) struct ServerState {
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
     pub(super) is_public: bool,
-    pub(super) tls: Option<RwLock<Arc<rustls::ServerConfig>>>,
+    pub(super) tls: Option<RwLock<Arc<ServerTls>>>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) notices: Notices,
@@ -58,6 +63,10 @@ pub(super) struct ServerState {
     pub(super) refusing: Level,
     /// Open connections of all shards.
     pub(super) open: AtomicUsize,
+    /// What `/metrics` tells of the policy: whoever changes that keeps this up to date.
+    pub(super) policy_facts: Mutex<PolicyFacts>,
+    /// Told when the last shard has ended.
+    pub(super) over: Notify,
     refused_over_tls: Mutex<Bucket>,
     verdicts: Verdicts,
     life: AtomicU8,
@@ -74,24 +83,25 @@ impl core::fmt::Debug for ServerState {
 impl ServerState {
     pub(super) fn new(
         policy: Policy,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        tls: Option<Arc<ServerTls>>,
         inline: Option<Box<dyn Inline>>,
         wake: Box<dyn Wake>,
         is_public: bool,
     ) -> Self {
         let policy = Arc::new(policy);
+        let clock = Clock::start();
         let most_slots = (policy.max_connections + 1).min(MAX_SLOTS);
         let shards: Arc<[_]> = (0..policy.threads).map(|_| ShardMailbox::new(most_slots)).collect();
         Self {
             limits: Arc::default(),
             is_public,
-            clock: Clock::start(),
+            clock,
             tls: tls.map(RwLock::new),
             tickets: Arc::default(),
             revocations: Arc::default(),
             notices: Notices::default(),
             jwks: Fetchers::default(),
-            events: (0..policy.threads).map(|shard| ShardEvents::new(shard, &policy)).collect(),
+            events: (0..policy.threads).map(|shard| ShardEvents::new(shard, &policy, clock)).collect(),
             inbox: Arc::new(Inbox::new(Arc::clone(&shards), policy.max_inbox_bytes)),
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
@@ -99,6 +109,8 @@ impl ServerState {
             sampler: Sampler::default(),
             refusing: Level::default(),
             open: AtomicUsize::new(0),
+            policy_facts: Mutex::default(),
+            over: Notify::new(),
             refused_over_tls: Mutex::default(),
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),
@@ -181,6 +193,11 @@ impl ServerState {
         self.events[shard].capacity()
     }
 
+    /// When the oldest event came that the application has not taken; [`Moment::NEVER`]: it has taken all.
+    pub(super) fn oldest_event(&self) -> Moment {
+        self.events.iter().map(ShardEvents::oldest).min().unwrap_or(Moment::NEVER)
+    }
+
     /// Lets buffers of `shard` go that nothing waits in.
     pub(super) fn shrink(&self, shard: usize) {
         self.shards[shard].shrink();
@@ -224,6 +241,7 @@ impl ServerState {
             delayed,
             rooms,
             memberships,
+            ..
         } in self.shards.iter().map(|mailbox| &mailbox.stats)
         {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -93,6 +93,7 @@ pub(super) struct ShardStats {
     pub(super) open: AtomicU64,
     pub(super) opened_total: AtomicU64,
     pub(super) messages_in: AtomicU64,
+    pub(super) messages_out: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) outbox_bytes: AtomicU64,

@@ -83,6 +83,7 @@ impl Drop for ShardEnd {
             self.state.jwks.stop();
             self.state.advance(Life::Stopped);
             self.state.waker.wake_at_once();
+            self.state.over.notify_one();
         }
     }
 }

@@ -22,7 +22,7 @@ pub enum Listen {
     Fd(u32),
 }
 
-const ACCEPTED: &str = r#"accepted: "host:port", "unix:PATH", "fd:N""#;
+pub(super) const ACCEPTED: &str = r#"accepted: "host:port", "unix:PATH", "fd:N""#;
 
 impl Listen {
     /// Parses `host:port`, `[v6]:port`, `unix:PATH` or `fd:N`.

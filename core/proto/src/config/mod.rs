@@ -1,8 +1,10 @@
 //! The policy: options parsed once into the immutable [`Policy`] that everything else asks.
 
+mod admin_listen;
 mod listen;
 mod policy;
 
+pub use admin_listen::AdminListen;
 pub use listen::Listen;
 pub use policy::{Policy, RateRules};
 

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use super::Listen;
+use super::{AdminListen, Listen};
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
 use crate::bucket::Rate;
 use crate::client_ip::TrustedProxies;
@@ -74,6 +74,7 @@ pub struct Policy {
     pub trusted_proxies: TrustedProxies,
     pub proxy_protocol: bool,
     pub on_violation: OnViolation,
+    pub admin_listen: Option<AdminListen>,
     pub server_header: Option<String>,
     /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
     pub plaintext_allowed: bool,
@@ -138,6 +139,10 @@ impl Policy {
             trusted_proxies,
             proxy_protocol: options.proxy_protocol,
             on_violation: options.on_violation,
+            admin_listen: options
+                .admin_listen
+                .map(|text| AdminListen::parse(&text, options.dangerously_public_admin))
+                .transpose()?,
             server_header: server_header(options.server_header)?,
         })
     }
@@ -206,7 +211,8 @@ impl fmt::Display for Policy {
             self.trusted_proxies.describe(),
             limited(self.proxy_protocol),
             self.threads,
-        )
+        )?;
+        self.admin_listen.as_ref().map_or(Ok(()), |admin| write!(f, " admin_listen={admin}"))
     }
 }
 

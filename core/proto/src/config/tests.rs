@@ -194,7 +194,8 @@ fn contradictions_are_refused() {
 #[test]
 fn the_policy_line_names_every_opt_out_and_no_secret() {
     let json = r#"{"dangerously_allow_any_origin": true, "auth": {"tokens": [{"token": "hunter2", "user": "a"}]},
-        "dangerously_allow_plaintext": true, "rate_limit": null, "listen": "127.0.0.1:0"}"#;
+        "dangerously_allow_plaintext": true, "rate_limit": null, "listen": "127.0.0.1:0",
+        "admin_listen": "0.0.0.0:9464", "dangerously_public_admin": true}"#;
     let line = Options::from_json(json).and_then(|options| Policy::new(options, &Disk)).unwrap().to_string();
     for part in [
         "dangerously_allow_any_origin",
@@ -204,6 +205,7 @@ fn the_policy_line_names_every_opt_out_and_no_secret() {
         "tls=off",
         "missing_origin=deny",
         "short_tokens=1",
+        "admin_listen=0.0.0.0:9464 (dangerously_public_admin)",
     ] {
         assert!(line.contains(part), "{part} in {line}");
     }

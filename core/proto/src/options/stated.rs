@@ -148,6 +148,11 @@ options! {
         proxy_protocol: bool = false, [flag] Process Fixed;
         /// The effect of message rules: `report` tries them on live traffic without acting on them.
         on_violation: OnViolation = OnViolation::Enforce, [choice OnViolation] Route;
+        /// The address of `/metrics` (OpenMetrics), `/healthz` and `/readyz`: `host:port` of this machine, or `unix:PATH`.
+        admin_listen: Option<String> = None,
+            [text r#"a string: "127.0.0.1:9464", "unix:PATH", or null for none"#] Process Fixed, "none";
+        /// Permission for `admin_listen` to be an address that other machines can reach.
+        dangerously_public_admin: bool = false, [flag] Process;
         /// The `Server` header of responses.
         server_header: Option<String> = None,
             [text "a string of 1 to 256 printable ASCII characters, or null for none"] Process, "none";

@@ -228,7 +228,7 @@ fn options_of_the_process_are_few_and_known() {
     assert_eq!(names(&|option| option.scope().is_none()), Vec::<&str>::new(), "each says its scope");
     assert_eq!(
         names(&|option| !option.is_reloadable()),
-        ["listen", "unix_mode", "reuse_port", "threads", "protocol", "proxy_protocol"]
+        ["listen", "unix_mode", "reuse_port", "threads", "protocol", "proxy_protocol", "admin_listen"]
     );
     let process = names(&|option| option.scope() == Some(Scope::Process));
     for name in

@@ -24,6 +24,7 @@ use self::lingering::{end_with, has_left};
 use super::accepted::{Accepted, UnregisteredSocket};
 use super::caught::said;
 use super::clock::Clock;
+use super::durations::Timing;
 use super::events::Open;
 use super::level::HeldOne;
 use super::log::Subject;
@@ -39,6 +40,7 @@ use wsguard_proto::connection::{Opened as ConnectionParams, Report};
 use wsguard_proto::handshake::{self, HealthCheck, Refusal, UpgradeRequest};
 use wsguard_proto::limits::Full;
 use wsguard_proto::revocation::Grant;
+use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
 /// How long a handshake without a place may take: for its request, and again to read the answer.
@@ -58,6 +60,7 @@ struct OpeningHandshake {
     /// Plain text on an address that is not loopback, and the peer is none of the proxies that this is allowed for.
     is_stranger: bool,
     admission: Admission,
+    accepted_at: Moment,
     deadline: Instant,
     /// We own the socket exclusively: closing it ends the connection.
     is_ours: bool,
@@ -118,6 +121,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         knows_client,
         is_stranger,
         admission,
+        accepted_at: accepted.at,
         deadline,
         is_ours,
         has_asked: false,
@@ -161,7 +165,19 @@ impl OpeningHandshake {
         self.report_user(code, detail, None);
     }
 
+    /// Counts the handshake for `/metrics`: it becomes a connection, or is refused.
+    fn count_decision(&self) {
+        let took = self.state.clock.now().since(self.accepted_at);
+        self.state.shards[self.shard].durations.handshakes.count(took);
+    }
+
+    /// Counts the time of authentication, until the guard is dropped.
+    fn time_auth(&self) -> Timing<'_> {
+        self.state.shards[self.shard].durations.auths.time(self.state.clock)
+    }
+
     fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
+        self.count_decision();
         let subject = Subject { ip: self.ip, peer: self.peer, user, conn: None };
         self.state.tell(self.shard, |events| self.state.report(&Report { code, event: None, detail }, subject, events));
     }
@@ -185,7 +201,7 @@ impl OpeningHandshake {
         if self.admission.is_refused() && !self.state.may_refuse_over_tls() {
             return None;
         }
-        let config = Arc::clone(&*config.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let config = Arc::clone(&config.read().unwrap_or_else(std::sync::PoisonError::into_inner).config);
         let accept =
             async { TlsStream::accept(config, socket, shard::expensive_turn, shard::count_expensive_step).await };
         match timeout_at(self.deadline, accept).await {
@@ -345,6 +361,7 @@ impl OpeningHandshake {
             Ok(user) => user,
             Err(refusal) => return Err(Box::new((self, stream, refusal))),
         };
+        self.count_decision();
         let Admission::Admitted { mut seat, .. } = self.admission else { return Ok(()) };
         seat.opened();
         let rate_limit = self.state.policy.rate_limit.as_ref();

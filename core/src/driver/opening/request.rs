@@ -125,7 +125,11 @@ impl OpeningHandshake {
         }
         let key = handshake::vet(&policy, &request)?;
         let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
-        let decision = handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?;
+        let decision = {
+            let is_ours = matches!(policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
+            let _timing = is_ours.then(|| self.time_auth());
+            handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?
+        };
         let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
             Subprotocol::Chosen(name) => Some(name),
             Subprotocol::NotOffered => None,
@@ -184,6 +188,7 @@ impl OpeningHandshake {
         let upgrade = Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() };
         *asked = Some(ticket);
         self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
+        let _timing = self.time_auth();
         let answer = tokio::select! {
             biased;
             answer = answer => answer,

@@ -88,7 +88,7 @@ impl Shard {
 
     fn execute(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
         match command {
-            Command::Frames { conn, frames } => self.send(conn, buffer.bytes(frames), now),
+            Command::Frames { conn, frames, count } => self.send(conn, buffer.bytes(frames), count, now),
             Command::Broadcast { room, frame, except, waits } => {
                 drop(waits);
                 self.broadcast(room.map(|room| buffer.text(room)), &frame, buffer.ids(except), now);
@@ -146,7 +146,7 @@ impl Shard {
     }
 
     /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
-    fn send(&mut self, conn: ConnectionId, frames: &[u8], now: Moment) {
+    fn send(&mut self, conn: ConnectionId, frames: &[u8], count: u32, now: Moment) {
         if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
             slot.arrive(frames.len());
         }
@@ -155,6 +155,7 @@ impl Shard {
         if session.id != conn {
             self.touch(&mut session, now);
         } else if self.takes_frames(&session) {
+            add(&self.mailbox().stats.messages_out, count.into());
             if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
                 self.write_through(&mut session, frames, now);
             } else {
@@ -191,6 +192,7 @@ impl Shard {
     fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
         let Some(mut session) = self.take_any(slot as usize) else { return };
         if self.takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
+            add(&self.mailbox().stats.messages_out, 1);
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
         }

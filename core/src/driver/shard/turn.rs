@@ -115,10 +115,13 @@ impl Shard {
                 slot.generation.store(0, Ordering::Release);
             }
         }
-        let messages = sink.messages;
+        let (messages, replies) = (sink.messages, sink.replies);
         let added = sink.finish();
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
+        }
+        if replies > 0 {
+            add(&state.shards[self.index].stats.messages_out, replies);
         }
         if let Some(added) = added {
             session.share.add(added.batch, added.bytes);

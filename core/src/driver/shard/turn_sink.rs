@@ -33,12 +33,24 @@ pub(super) struct TurnSink<'s> {
     last_batch: u64,
     last_batch_before: u64,
     pub(super) messages: u64,
+    /// Messages of the inline handler.
+    pub(super) replies: u64,
 }
 
 impl<'s> TurnSink<'s> {
     pub(super) fn new(state: &'s ServerState, conn: ConnectionId, subject: Subject<'s>, last_batch: u64) -> Self {
         let mailbox = &state.shards[conn.shard()];
-        Self { state, mailbox, batch: None, conn, subject, last_batch, last_batch_before: last_batch, messages: 0 }
+        Self {
+            state,
+            mailbox,
+            batch: None,
+            conn,
+            subject,
+            last_batch,
+            last_batch_before: last_batch,
+            messages: 0,
+            replies: 0,
+        }
     }
 
     /// The batch, for an event of this connection.
@@ -75,10 +87,18 @@ impl<'s> TurnSink<'s> {
             Message::Event { envelope, .. } => InlineMessage::Event(&envelope.event, envelope.data, envelope.id),
         };
         let end = out.len();
-        caught(|| handler.message(self.conn, message, &mut Replies::new(out))).ok_or_else(|| {
-            out.truncate(end);
-            Code::Internal
-        })
+        let mut replies = Replies::new(out);
+        let handled = caught(|| handler.message(self.conn, message, &mut replies));
+        match handled {
+            Some(handled) => {
+                self.replies += replies.count;
+                Ok(handled)
+            }
+            None => {
+                out.truncate(end);
+                Err(Code::Internal)
+            }
+        }
     }
 }
 

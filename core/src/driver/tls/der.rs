@@ -129,6 +129,23 @@ pub(crate) fn stamp(unix_s: u64) -> Stamp {
     format!("{year:04}{month:02}{day:02}{:02}{:02}{:02}", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// When a certificate expires, in seconds since the Unix epoch.
+pub(crate) fn expires_at(certificate: &[u8]) -> Option<u64> {
+    unix_s(&validity(certificate)?.1)
+}
+
+/// A [`Stamp`] as seconds since the Unix epoch; `None`: it is no date, or before that.
+fn unix_s(stamp: &str) -> Option<u64> {
+    let part = |range: core::ops::Range<usize>| stamp.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
+    let (hour, minute, second) = (part(8..10)?, part(10..12)?, part(12..14)?);
+    // As in `stamp`: a year begins with March.
+    let year = if month < 3 { year.checked_sub(1)? } else { year };
+    let month = (month + 9) % 12;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day.checked_sub(1)?;
+    Some(days.checked_sub(719_468)? * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
 /// What a client would have against the certificate at `now`, if it is about time.
 pub(crate) fn untimely(certificate: &[u8], now: &str) -> Option<String> {
     let (from, until) = validity(certificate)?;
@@ -164,6 +181,7 @@ mod tests {
             (253_402_300_799, "99991231235959"),
         ] {
             assert_eq!(stamp(unix_s), text);
+            assert_eq!(super::unix_s(text), Some(unix_s));
         }
     }
 
@@ -171,6 +189,7 @@ mod tests {
     fn certificates_tell_their_time() {
         let old = certificate(2001, 2002);
         assert_eq!(validity(&old), Some(("20010203000000".into(), "20020203000000".into())));
+        assert_eq!(expires_at(&old), Some(1_012_694_400));
         assert_eq!(untimely(&old, "20020203000000"), None);
         assert_eq!(untimely(&old, "20020203000001").as_deref(), Some("expired on 2002-02-03"));
         assert_eq!(untimely(&old, "20001231000000").as_deref(), Some("is not valid before 2001-02-03"));

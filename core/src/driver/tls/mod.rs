@@ -23,15 +23,29 @@ use wsguard_proto::pem;
 
 const KEYS: &str = "accepted: RSA of 2048 to 8192 bits, EC P-256, P-384 or P-521, Ed25519";
 
+/// What the acceptor uses, and what is told of it.
+#[derive(Debug)]
+pub(super) struct ServerTls {
+    pub(super) config: Arc<ServerConfig>,
+    /// When the server's own certificate expires, in seconds since 1970; `None`: it does not say.
+    pub(super) expires_at: Option<u64>,
+}
+
 /// Builds what the acceptor uses. Paths are read each time, so that a reload sees new files.
+pub(super) fn load(options: &TlsOptions) -> Result<Arc<ServerTls>, Error> {
+    build(options).map(Arc::new).map_err(Error::Tls)
+}
+
+#[cfg(test)]
 pub(super) fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, Error> {
-    build(options).map_err(Error::Tls)
+    load(options).map(|tls| Arc::clone(&tls.config))
 }
 
 /// What the libraries say of an error is not passed on: some of it repeats a key.
-fn build(options: &TlsOptions) -> Result<Arc<ServerConfig>, ConfigError> {
+fn build(options: &TlsOptions) -> Result<ServerTls, ConfigError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificates = certificates("tls.cert", &options.cert)?;
+    let expires_at = certificates.first().and_then(|certificate| der::expires_at(certificate));
     let key = private_key(&options.key, &provider)?;
     let versions: &[&rustls::SupportedProtocolVersion] = match options.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -52,7 +66,7 @@ fn build(options: &TlsOptions) -> Result<Arc<ServerConfig>, ConfigError> {
         _ => ConfigError::invalid("tls.cert", "cannot be used: its first certificate is damaged, or not X.509"),
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(ServerTls { config: Arc::new(config), expires_at })
 }
 
 fn client_verifier(

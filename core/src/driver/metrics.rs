@@ -1,0 +1,72 @@
+//! The numbers of a server for `/metrics`, from the same counters as its [`Stats`].
+
+use core::time::Duration;
+use std::sync::atomic::Ordering;
+
+use super::state::{Life, ServerState};
+use super::stats::Stats;
+use wsguard_proto::admin::Facts;
+use wsguard_proto::lock::lock;
+use wsguard_proto::metrics::Snapshot;
+use wsguard_proto::time::Moment;
+
+impl ServerState {
+    fn snapshot(&self) -> Snapshot {
+        let Stats {
+            open,
+            messages_in,
+            bytes_in,
+            bytes_out,
+            inbox_bytes,
+            outbox_bytes,
+            delayed,
+            pending_auth,
+            verdicts,
+            ..
+        } = self.stats();
+        let mut now = Snapshot {
+            connections: open,
+            messages_received: messages_in,
+            received_bytes: bytes_in,
+            sent_bytes: bytes_out,
+            verdicts,
+            inbox_bytes,
+            inbox_age: self.inbox_age(),
+            outbox_bytes,
+            messages_delayed: delayed,
+            auth_pending: pending_auth,
+            policy: *lock(&self.policy_facts),
+            certificate_expires_at: self.certificate_expires_at(),
+            version: env!("CARGO_PKG_VERSION"),
+            ..Snapshot::default()
+        };
+        for shard in self.shards.iter() {
+            now.messages_sent += shard.stats.messages_out.load(Ordering::Relaxed);
+            shard.durations.handshakes.add_to(&mut now.handshakes);
+            shard.durations.auths.add_to(&mut now.auths);
+        }
+        now
+    }
+
+    fn certificate_expires_at(&self) -> Option<u64> {
+        let tls = self.tls.as_ref()?.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tls.expires_at
+    }
+}
+
+impl Facts for ServerState {
+    fn is_draining(&self) -> bool {
+        self.life() != Life::Running
+    }
+
+    fn inbox_age(&self) -> Duration {
+        match self.oldest_event() {
+            Moment::NEVER => Duration::ZERO,
+            since => self.clock.now().since(since),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.snapshot().text()
+    }
+}

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Scrapes a running server and reads its metrics with the parser of Prometheus' own Python client.
+# PYTHON names the interpreter (python3); CARGO_TARGET_DIR is respected.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+target=${CARGO_TARGET_DIR:-$here/../../target}
+venv=$target/openmetrics
+cargo build --quiet --locked -p wsguard --example metrics --manifest-path "$here/../../Cargo.toml"
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+exec "$venv/bin/python" "$here/check.py" "$target/debug/examples/metrics"
