@@ -74,6 +74,10 @@ export type VerdictCode =
   | "internal"
   /** A peer outside `trustedProxies`, where they are what allows plain text on an address that is not loopback. */
   | "proxy_required"
+  /** The address or the user is banned: by `denyIps`, by `autoBan`, or by the application. */
+  | "banned"
+  /** The event is for other roles than the connection has. */
+  | "event_denied"
 ;
 
 /** A server's counters at one moment. */
@@ -98,7 +102,7 @@ export interface Stats {
   delayed: number;
   /** Handshakes that wait for the application. */
   pendingAuth: number;
-  /** Handshakes among the events that the application has not let go; those whose peer has left included. */
+  /** Handshakes among the events that the application has not released, also those whose peer has left. */
   upgradesInInbox: number;
   /** Handshakes that are only still there to be refused. */
   refusing: number;
@@ -120,6 +124,8 @@ export interface TokenEntry {
   sha256?: string;
   /** The user that the token stands for, without control characters. Two tokens may name the same user. Required. */
   user: string;
+  /** The roles that the token gives, for events that ask for one. Default: none. */
+  roles?: string[];
 }
 
 /** The JSON Web Tokens that are accepted. They must have an `exp`. */
@@ -147,6 +153,11 @@ export interface JwtOptions {
   leewayS?: number;
   /** The claim that names the user. Default: `"sub"`. */
   userClaim?: string;
+  /**
+   * The claim that has the roles: a list of strings, or one string with spaces between them. A token without it has
+   * no role; one in which it is anything else is refused. Default: none.
+   */
+  rolesClaim?: string | null;
 }
 
 /** The bounds on a message's JSON that its length does not give. */
@@ -304,6 +315,11 @@ export interface PolicyOptions {
   maxFragments?: number | undefined;
   /** The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default: `30000`. */
   messageTimeoutMs?: number | undefined;
+  /**
+   * The longest life of a connection in milliseconds, whatever its token says; 0: no limit. From 0 to 315360000000.
+   * Default: `0`.
+   */
+  maxSessionMs?: number | undefined;
   /**
    * The largest request line and headers together, in bytes; at most 100 headers. From 1024 to 262144. Default:
    * `16384`.

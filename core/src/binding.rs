@@ -19,6 +19,7 @@ pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::UpgradeRequest;
 pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};
+pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
 
 /// The data of a message that a face has kept as text, as a message has it.
@@ -29,5 +30,6 @@ pub fn vetted_json(text: &str) -> RawJson<'_> {
 /// A connection that just opened, of which nothing else is known: for the tests of a face.
 pub fn blank_open(conn: ConnectionId) -> Open {
     let path = "/".into();
-    Open { conn, ticket: None, ip: None, user: None, path, subprotocol: None, expires_at_ms: None, granted: 0 }
+    let roles = Roles::default();
+    Open { conn, ticket: None, ip: None, user: None, roles, path, subprotocol: None, expires_at_ms: None, granted: 0 }
 }

@@ -31,6 +31,8 @@ class TokenEntry(_TokenEntry, total=False):
     """The token itself: visible ASCII, at most 262144 bytes. Either this or ``sha256``. Default: none."""
     sha256: str | None
     """The SHA-256 of the token in hexadecimal. Either this or ``token``. Default: none."""
+    roles: Sequence[str]
+    """The roles that the token gives, for events that ask for one. Default: none."""
 
 
 class _JwtOptions(TypedDict):
@@ -56,6 +58,9 @@ class JwtOptions(_JwtOptions, total=False):
     """The difference between clocks that ``exp`` and ``nbf`` allow for, in seconds. From 0 to 3600. Default: ``30``."""
     user_claim: str
     """The claim that names the user. Default: ``"sub"``."""
+    roles_claim: str | None
+    """The claim that has the roles: a list of strings, or one string with spaces between them. A token without it has
+    no role; one in which it is anything else is refused. Default: none."""
 
 
 class EventOptions(TypedDict, total=False):
@@ -66,6 +71,12 @@ class EventOptions(TypedDict, total=False):
     cost: float
     """The number of messages that this one counts for in ``rate_limit``, fractions allowed; 0: only its bytes count.
     From 0 to 1000000. Default: ``1``."""
+    roles: Sequence[str] | None
+    """The roles of which a connection needs one to send this event; for others it is ``event_denied``. Default: every
+    user."""
+    on_mismatch: Literal["close", "reply"]
+    """The answer to ``data`` that does not fit the schema: ``close`` closes the connection, ``reply`` answers with an
+    error that names the place, and counts, logs and charges the message all the same. Default: ``"close"``."""
 
 
 class JsonLimits(TypedDict, total=False):
@@ -204,6 +215,9 @@ class Options(TypedDict, total=False):
     message_timeout_ms: int
     """The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default:
     ``30000``."""
+    max_session_ms: int
+    """The longest life of a connection in milliseconds, whatever its token says; 0: no limit. From 0 to 315360000000.
+    Default: ``0``."""
     max_head_bytes: int
     """The largest request line and headers together, in bytes; at most 100 headers. From 1024 to 262144. Default:
     ``16384``."""

@@ -28,6 +28,7 @@ pub mod pem;
 pub mod proxy_protocol;
 mod rate;
 pub mod revocation;
+pub mod roles;
 pub mod rooms;
 mod syntax;
 pub mod time;

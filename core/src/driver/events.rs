@@ -12,6 +12,7 @@ use wsguard_proto::config::Policy;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{EventIndex, Status};
 use wsguard_proto::handshake::UpgradeRequest;
+use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
@@ -37,11 +38,14 @@ pub struct Open {
     pub ip: Option<IpAddr>,
     /// The user, where authentication names one.
     pub user: Option<Arc<str>>,
+    /// Its roles: of the token, of the JWT's `roles_claim`, or what `accept` said.
+    pub roles: Roles,
     /// The request path.
     pub path: Box<str>,
     /// The subprotocol of the 101.
     pub subprotocol: Option<Box<str>>,
-    /// When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `accept` said. `None` when it does not end.
+    /// When its session ends, in milliseconds since 1970: `exp` of its JWT, what `accept` said, or `max_session_ms` from now,
+    /// whichever is first. `None` when it does not end.
     pub expires_at_ms: Option<u64>,
     /// The last revocation when it was let in, by the numbers that
     /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
@@ -388,7 +392,7 @@ impl EventBatch {
 
     pub(super) fn push_open(&mut self, open: Open) {
         let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
-        let boxed = size_of::<Open>() + open.path.len() + subprotocol;
+        let boxed = size_of::<Open>() + open.path.len() + subprotocol + open.roles.bytes();
         self.push_other(kind::OPEN, Record::Open(Box::new(open)), boxed);
     }
 
@@ -503,6 +507,7 @@ mod tests {
             ticket: None,
             ip: None,
             user: None,
+            roles: Roles::default(),
             path: long.into(),
             subprotocol: None,
             expires_at_ms: None,

@@ -18,6 +18,7 @@ use crate::error::Error;
 use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::outgoing;
+use wsguard_proto::roles::Roles;
 use wsguard_proto::rooms::MAX_ROOMS_PER_CONNECTION;
 
 /// What became of a message that was sent.
@@ -317,6 +318,10 @@ impl ServerHandle {
         match &decision {
             Decision::Accept(accept) if accept.user.as_deref().is_some_and(|user| check_user(user).is_err()) => {
                 return Err(Error::InvalidArgument("user must be 1 to 256 bytes without control characters"));
+            }
+            Decision::Accept(accept) if Roles::new(accept.roles.iter().map(String::as_str)).is_err() => {
+                let what = "roles must be at most 64, each of 1 to 64 bytes without control characters or spaces";
+                return Err(Error::InvalidArgument(what));
             }
             Decision::Reject(status) if !(300..=599).contains(status) => {
                 return Err(Error::InvalidArgument("status of a rejection must be 300 to 599"));

@@ -25,6 +25,7 @@ pub use jwt_error::JwtError;
 pub use tokens::StaticTokens;
 
 pub use crate::options::{JwtOptions, OneOrMany, TokenEntry};
+use crate::roles::Roles;
 
 /// The longest credential that any configuration lets through, in bytes: `max_head_bytes` is at most this.
 pub const MAX_TOKEN_BYTES: usize = 262_144;
@@ -45,11 +46,13 @@ pub enum Authenticator {
     Callback,
 }
 
-/// Whom a connection belongs to, and until when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whom a connection belongs to, what it may do, and until when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The user; `None` when nobody asked.
     pub user: Option<String>,
+    /// Its roles.
+    pub roles: Roles,
     /// When the session ends, in milliseconds since the Unix epoch; `None`: it does not.
     pub expires_at_unix_ms: Option<u64>,
 }
@@ -73,16 +76,21 @@ impl Authenticator {
     pub fn check(&self, token: Option<&str>, now_unix_s: u64) -> Outcome {
         let token = token.filter(|token| !token.is_empty());
         match (self, token) {
-            (Authenticator::None, _) => Outcome::Accepted(Identity { user: None, expires_at_unix_ms: None }),
+            (Authenticator::None, _) => Outcome::Accepted(Identity::default()),
             (Authenticator::Callback, _) => Outcome::AskApplication,
             (Authenticator::Tokens(_) | Authenticator::Jwt(_), None) => Outcome::Refused("no credential"),
             (Authenticator::Tokens(tokens), Some(token)) => match tokens.lookup(token) {
-                Some(user) => Outcome::Accepted(Identity { user: Some(user.to_owned()), expires_at_unix_ms: None }),
+                Some((user, roles)) => Outcome::Accepted(Identity {
+                    user: Some(user.to_owned()),
+                    roles: roles.clone(),
+                    expires_at_unix_ms: None,
+                }),
                 None => Outcome::Refused("unknown token"),
             },
             (Authenticator::Jwt(verifier), Some(token)) => match verifier.verify(token, now_unix_s) {
                 Ok(identity) => Outcome::Accepted(Identity {
                     user: Some(identity.user),
+                    roles: identity.roles,
                     expires_at_unix_ms: Some(identity.expires_at_unix_s.saturating_mul(1000)),
                 }),
                 Err(error) => Outcome::Refused(error.reason()),
@@ -112,7 +120,7 @@ mod tests {
     const NOW: u64 = 1_700_000_000;
 
     fn tokens() -> Authenticator {
-        let entry = TokenEntry { token: Some("s3cret".into()), sha256: None, user: "alice".into() };
+        let entry = TokenEntry { roles: vec!["ops".into()], ..TokenEntry::new("s3cret", "alice") };
         Authenticator::Tokens(StaticTokens::new(vec![entry]).unwrap())
     }
 
@@ -123,7 +131,7 @@ mod tests {
 
     #[test]
     fn none_accepts_everybody_without_a_user() {
-        let nobody = Outcome::Accepted(Identity { user: None, expires_at_unix_ms: None });
+        let nobody = Outcome::Accepted(Identity::default());
         assert_eq!(Authenticator::None.check(None, NOW), nobody);
         assert_eq!(Authenticator::None.check(Some("anything"), NOW), nobody);
     }
@@ -144,8 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn static_tokens_name_a_user_and_do_not_expire() {
-        let alice = Identity { user: Some("alice".into()), expires_at_unix_ms: None };
+    fn static_tokens_name_a_user_with_roles_and_do_not_expire() {
+        let roles = Roles::new(["ops"]).unwrap();
+        let alice = Identity { user: Some("alice".into()), roles, expires_at_unix_ms: None };
         assert_eq!(tokens().check(Some("s3cret"), NOW), Outcome::Accepted(alice));
         assert_eq!(tokens().check(Some("s3cres"), NOW), Outcome::Refused("unknown token"));
     }
@@ -154,7 +163,11 @@ mod tests {
     fn a_jwt_session_ends_at_exp_plus_leeway() {
         let claims = serde_json::json!({"sub": "alice", "exp": NOW + 60});
         let token = token(&claims, &hmac("0123456789abcdef0123456789abcdef"), Algorithm::Hs256);
-        let alice = Identity { user: Some("alice".into()), expires_at_unix_ms: Some((NOW + 90) * 1000) };
+        let alice = Identity {
+            user: Some("alice".into()),
+            roles: Roles::default(),
+            expires_at_unix_ms: Some((NOW + 90) * 1000),
+        };
         assert_eq!(jwt().check(Some(&token), NOW), Outcome::Accepted(alice));
         assert_eq!(jwt().check(Some(&token), NOW + 90), Outcome::Refused(JwtError::Expired.reason()));
     }

@@ -7,8 +7,8 @@ pub use listen::Listen;
 pub use policy::{Policy, RateRules};
 
 pub use crate::options::{
-    Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit,
-    TlsOptions, TlsVersion,
+    Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnMismatch, OnViolation, Options, Protocol, RateKeyKind,
+    RateLimit, TlsOptions, TlsVersion,
 };
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
 use crate::config::{Policy, Protocol};
 use crate::contract::{Envelope, Scratch};
 use crate::limits::RateKey;
+use crate::roles::Roles;
 use crate::time::Moment;
 use crate::verdict::Code;
 use closing::Closing;
@@ -89,6 +90,8 @@ pub struct Opened {
     pub rate_key: Option<Arc<RateKey>>,
     /// When its session ends; [`Moment::NEVER`] without an expiry.
     pub expires_at: Moment,
+    /// What it may do.
+    pub roles: Roles,
 }
 
 /// One open connection.
@@ -103,7 +106,9 @@ pub struct Connection {
     last_received: Moment,
     next_ping: Moment,
     message_started: Moment,
+    opened_at: Moment,
     expires_at: Moment,
+    roles: Roles,
     closing: Option<Box<Closing>>,
     /// The one pong that waits while the peer does not read (THREATS R6).
     pending_pong: Option<Box<[u8]>>,
@@ -127,7 +132,9 @@ impl Connection {
             last_received: now,
             next_ping,
             message_started: Moment::NEVER,
+            opened_at: now,
             expires_at: opened.expires_at,
+            roles: opened.roles,
             closing: None,
             pending_pong: None,
             unanswered_pings: 0,
@@ -262,8 +269,21 @@ impl Connection {
 
     /// Nothing of an expired session is handled any more, also not what came before and waits.
     fn end_expired_session(&mut self, turn: &mut Turn<'_>) {
-        if self.expires_at <= turn.now && self.delivers() {
-            self.violate(&Report { code: Code::SessionExpired, event: None, detail: "expires_at_ms has come" }, turn);
+        if self.ends_at(turn.policy) > turn.now || !self.delivers() {
+            return;
+        }
+        let detail = match self.expires_at <= turn.now {
+            true => "expires_at_ms has come".to_owned(),
+            false => format!("open for max_session_ms ({})", turn.policy.max_session_ms),
+        };
+        self.violate(&Report { code: Code::SessionExpired, event: None, detail: &detail }, turn);
+    }
+
+    /// When its session ends: by its credential, or because it was open for as long as it may be.
+    fn ends_at(&self, policy: &Policy) -> Moment {
+        match policy.max_session_ms {
+            0 => self.expires_at,
+            most => self.expires_at.min(self.opened_at.after_millis(most)),
         }
     }
 
@@ -289,11 +309,11 @@ impl Connection {
     /// When [`handle_deadline`](Self::handle_deadline) is next due.
     pub fn next_deadline(&self, policy: &Policy) -> Moment {
         if let Some(closing) = &self.closing {
-            let expires_at = if self.delivers() { self.expires_at } else { Moment::NEVER };
-            return closing.next_deadline().min(expires_at);
+            let ends_at = if self.delivers() { self.ends_at(policy) } else { Moment::NEVER };
+            return closing.next_deadline().min(ends_at);
         }
         let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
-        self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.expires_at).min(delayed)
+        self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.ends_at(policy)).min(delayed)
     }
 }
 

@@ -13,8 +13,8 @@ mod words;
 
 pub use dump::options_json;
 pub use stated::{
-    Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnViolation, OneOrMany,
-    Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
+    Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnMismatch,
+    OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
 };
 pub use table::{OptionInfo, Scope, Section, Shape};
 pub(crate) use words::harmless;

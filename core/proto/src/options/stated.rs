@@ -109,6 +109,8 @@ options! {
         // THREATS R8.
         /// The time from a message's first frame to its last, in milliseconds.
         message_timeout_ms: u64 = 30_000, [whole 1..=315_360_000_000] Route;
+        /// The longest life of a connection in milliseconds, whatever its token says; 0: no limit.
+        max_session_ms: u64 = 0, [whole 0..=315_360_000_000] Route;
         // THREATS H9.
         /// The largest request line and headers together, in bytes; at most 100 headers.
         max_head_bytes: usize = 16_384, [whole 1024..=262_144] Process;
@@ -159,6 +161,13 @@ options! {
         schema: Option<Value> = None, [any], "any data";
         /// The number of messages that this one counts for in `rate_limit`, fractions allowed; 0: only its bytes count.
         cost: f64 = 1.0, [number 0.0..=1_000_000.0 "a number, e.g. 1"];
+        /// The roles of which a connection needs one to send this event; for others it is `event_denied`.
+        roles: Option<Vec<String>> = None,
+            [list 64 r#"a list, e.g. ["admin"], or null for every user"#
+                of text "a string of 1 to 64 bytes without spaces"], "every user";
+        /// The answer to `data` that does not fit the schema: `close` closes the connection, `reply` answers with an error
+        /// that names the place, and counts, logs and charges the message all the same.
+        on_mismatch: OnMismatch = OnMismatch::Close, [choice OnMismatch];
     }
 
     /// The bounds on a message's JSON that its length does not give.
@@ -225,6 +234,9 @@ options! {
         sha256: Option<String> = None, [text "a string of 64 hexadecimal digits"] Secret, "none";
         /// The user that the token stands for, without control characters. Two tokens may name the same user.
         user: String = String::new(), [text "a string of 1 to 256 bytes"] AtOnce, "required";
+        /// The roles that the token gives, for events that ask for one.
+        roles: Vec<String> = Vec::new(),
+            [list 64 r#"a list, e.g. ["admin"]"# of text "a string of 1 to 64 bytes without spaces"], "none";
     }
 
     /// The JSON Web Tokens that are accepted. They must have an `exp`.
@@ -247,6 +259,9 @@ options! {
         leeway_s: u64 = 30, [whole 0..=3600];
         /// The claim that names the user.
         user_claim: String = "sub".to_owned(), [text "a string: the name of a claim"];
+        /// The claim that has the roles: a list of strings, or one string with spaces between them. A token without it has
+        /// no role; one in which it is anything else is refused.
+        roles_claim: Option<String> = None, [text "a string: the name of a claim, or null for none"], "none";
     }
 }
 
@@ -273,6 +288,14 @@ choices! {
         Enforce = "enforce",
         /// Report only.
         Report = "report",
+    }
+
+    /// The answer to data that does not fit its event's schema.
+    OnMismatch {
+        /// The connection is closed.
+        Close = "close",
+        /// An error message that names the place; the connection stays open.
+        Reply = "reply",
     }
 
     /// The sharing of buckets.

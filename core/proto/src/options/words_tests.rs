@@ -14,10 +14,10 @@ fn whole() -> Value {
         "origins": ["https://a.example"],
         "paths": ["/"],
         "hosts": ["a.example"],
-        "auth": {"tokens": [{"token": "good", "user": "alice"}]},
+        "auth": {"tokens": [{"token": "good", "user": "alice", "roles": ["admin"]}]},
         "token_sources": ["bearer"],
         "subprotocols": ["chat"],
-        "events": {"say": {"cost": 1}},
+        "events": {"say": {"cost": 1, "roles": ["admin"]}},
         "tls": {"cert": "c", "key": "k"},
         "trusted_proxies": ["10.0.0.1"],
     })

@@ -346,8 +346,12 @@ impl OpeningHandshake {
         seat.opened();
         let rate_limit = self.state.policy.rate_limit.as_ref();
         let rate_key = rate_limit.map(|rules| seat.rate_key(rules.key, now).unwrap_or_default());
-        let expires_at_ms = pass.identity.expires_at_unix_ms;
-        let params = ConnectionParams { rate_key, expires_at: Clock::expiry(now, expires_at_ms) };
+        let Identity { roles, expires_at_unix_ms, .. } = pass.identity;
+        let expires_at = Clock::expiry(now, expires_at_unix_ms);
+        let params = ConnectionParams { rate_key, expires_at, roles: roles.clone() };
+        let longest = Some(self.state.policy.max_session_ms).filter(|most| *most > 0);
+        let longest = longest.map(|most| Clock::unix_ms().saturating_add(most));
+        let expires_at_ms = expires_at_unix_ms.into_iter().chain(longest).min();
         let Accepted101 { head, path, subprotocol } = answer;
         let (ip, peer) = (self.ip, self.peer);
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
@@ -355,7 +359,7 @@ impl OpeningHandshake {
         let grant = pass.grant;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let new = NewSession { stream, params, seat, ip, peer, granted, head, received, load: self.load };
-        let open_event = move |conn| Open { conn, ticket, ip, user, path, subprotocol, expires_at_ms, granted };
+        let open_event = move |conn| Open { conn, ticket, ip, user, roles, path, subprotocol, expires_at_ms, granted };
         with_shard(|shard| shard.adopt(new, open_event));
         Ok(())
     }

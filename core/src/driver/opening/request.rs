@@ -15,6 +15,7 @@ use crate::driver::tickets::{self, Ticket};
 use wsguard_proto::auth::{Authenticator, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
 use wsguard_proto::handshake::{self, Head, HeadScanner, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest};
+use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
 impl OpeningHandshake {
@@ -186,7 +187,8 @@ impl OpeningHandshake {
         };
         match answer {
             Ok(tickets::Answer::Decided(tickets::Decision::Accept(accept), grant)) => {
-                let identity = Identity { user: accept.user, expires_at_unix_ms: accept.expires_at_ms };
+                let roles = Roles::new(accept.roles.iter().map(String::as_str)).unwrap_or_default();
+                let identity = Identity { user: accept.user, roles, expires_at_unix_ms: accept.expires_at_ms };
                 Ok(Granted { identity, grant: Some(grant) })
             }
             Ok(tickets::Answer::Decided(tickets::Decision::Reject(status), _)) => {
