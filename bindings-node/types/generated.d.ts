@@ -238,8 +238,16 @@ export interface PolicyOptions {
   reusePort?: boolean | undefined;
   /** The number of I/O threads; 0: one per core. From 0 to 255. Default: `0`. */
   threads?: number | undefined;
-  /** The exact request paths that upgrade; others answer 404. Default: every path. */
+  /**
+   * The request paths that upgrade; others answer 404. `{name}` stands for any one segment: `/room/{name}`.
+   * Default: every path.
+   */
   paths?: string[] | null | undefined;
+  /**
+   * The paths for which other options count, and which: what a route does not state it has from the top. A path
+   * that is neither a route nor in `paths` answers 404. Default: none.
+   */
+  routes?: Record<string, Partial<PolicyOptions>> | undefined;
   /**
    * The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
    * `"null"`. Required.

@@ -14,7 +14,7 @@ pub use crate::driver::{
 pub use crate::error::Error;
 pub use crate::notifier::{Notifier, Waited};
 pub use crate::raw_json::RawJson;
-pub use wsguard_proto::config::{Options, Policy};
+pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::UpgradeRequest;
@@ -31,5 +31,7 @@ pub fn vetted_json(text: &str) -> RawJson<'_> {
 pub fn blank_open(conn: ConnectionId) -> Open {
     let path = "/".into();
     let roles = Roles::default();
-    Open { conn, ticket: None, ip: None, user: None, roles, path, subprotocol: None, expires_at_ms: None, granted: 0 }
+    let (route, params) = Default::default();
+    let (subprotocol, expires_at_ms, granted) = Default::default();
+    Open { conn, ticket: None, ip: None, user: None, roles, path, route, params, subprotocol, expires_at_ms, granted }
 }

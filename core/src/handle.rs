@@ -8,6 +8,7 @@ use crate::audience::Audience;
 use crate::conn::Conn;
 use crate::driver::{ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId};
 use crate::error::Error;
+use crate::options::Options;
 use crate::sent::Sent;
 
 /// A running server: cheap to clone, for any thread. No call blocks, and all are safe after the server has stopped.
@@ -110,6 +111,20 @@ impl Handle {
     /// [`Error::Tls`] for a bad pair, where the old one stays; [`Error::InvalidArgument`] without the option `tls`.
     pub fn reload_tls(&self) -> Result<(), Error> {
         self.inner.reload_tls()
+    }
+
+    /// Runs by other options from now on, all or nothing: what comes is judged by them, and so is what is open. Returns the
+    /// generation of the policy, which is 1 at the start.
+    ///
+    /// An open connection is closed with `session_revoked` where its static token is gone, or the key that has signed its JSON
+    /// Web Token, or where its path is not served any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] and [`Error::Tls`] name the option that is not accepted, or that cannot change while the server runs
+    /// (`not_reloadable`); then nothing has changed. [`Error::Stopped`].
+    pub fn reload(&self, options: Options) -> Result<u64, Error> {
+        self.inner.reload(options)
     }
 
     /// Says which events without an answer the application listens to; all of them at first. What it does not listen to does

@@ -158,7 +158,11 @@ class Options(TypedDict, total=False):
     threads: int
     """The number of I/O threads; 0: one per core. From 0 to 255. Default: ``0``."""
     paths: Sequence[str] | None
-    """The exact request paths that upgrade; others answer 404. Default: every path."""
+    """The request paths that upgrade; others answer 404. ``{name}`` stands for any one segment: ``/room/{name}``.
+    Default: every path."""
+    routes: Mapping[str, Options]
+    """The paths for which other options count, and which: what a route does not state it has from the top. A path that
+    is neither a route nor in ``paths`` answers 404. Default: none."""
     origins: Sequence[str] | None
     """The origins that may connect: ``https://app.example.com``, ``https://*.example.com``, ``http://localhost:*``,
     ``"null"``. Required."""

@@ -23,6 +23,7 @@ mod mailbox;
 mod notices;
 mod opening;
 mod outbox;
+mod reload;
 mod revoked;
 mod server;
 mod session;

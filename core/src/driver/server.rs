@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::bind::{Bound, SocketFile};
 use super::caught::{caught, said};
-use super::compile::{compile, threads};
+use super::compile::compile;
 use super::events::{Event, EventBatch};
 use super::handle::ServerHandle;
 use super::inline::Inline;
@@ -18,7 +18,7 @@ use super::tickets::Decision;
 use super::tls;
 use super::wake::Wake;
 use crate::error::Error;
-use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::lock::lock;
 
 /// Wakes a thread that waits in [`Events::next`], or the task that has asked in [`Events::poll_next`].
@@ -117,10 +117,9 @@ impl Builder {
     }
 
     /// Binds, and starts the threads. The policy in force is logged as one line.
-    pub fn start_policy(self, mut policy: Policy) -> Result<Server, Error> {
-        policy.threads = threads(policy.threads);
-        let tls = policy.tls.as_ref().map(tls::server_config).transpose()?;
-        let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
+    pub fn start_policy(self, policy: PolicySet) -> Result<Server, Error> {
+        let tls = policy.top.tls.as_ref().map(tls::server_config).transpose()?;
+        let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };

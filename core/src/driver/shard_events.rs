@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::events::EventBatch;
 use super::inbox::{Inbox, Taken};
 use super::wake::ApplicationWaker;
-use wsguard_proto::config::Policy;
 use wsguard_proto::lock::lock;
 
 /// A shard's batch. Aligned, because every shard writes to its own at the same time: none shares a cache line with another's.
@@ -14,8 +13,8 @@ use wsguard_proto::lock::lock;
 pub(super) struct ShardEvents(Mutex<EventBatch>);
 
 impl ShardEvents {
-    pub(super) fn new(shard: usize, policy: &Arc<Policy>) -> Self {
-        Self(Mutex::new(EventBatch::of_shard(shard, policy)))
+    pub(super) fn new(shard: usize) -> Self {
+        Self(Mutex::new(EventBatch::of_shard(shard)))
     }
 
     /// Locks the batch, to add events.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
+use super::compile::threads;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
 use super::inbox::Inbox;
@@ -19,7 +20,7 @@ use super::stats::{ShardStats, Stats, Verdicts};
 use super::tickets::Tickets;
 use super::wake::{ApplicationWaker, Wake};
 use wsguard_proto::bucket::{Bucket, Rate};
-use wsguard_proto::config::Policy;
+use wsguard_proto::config::PolicySet;
 use wsguard_proto::connection::Report;
 use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
@@ -36,12 +37,17 @@ pub(super) enum Life {
 
 /// The state of one server.
 pub(super) struct ServerState {
-    pub(super) policy: Arc<Policy>,
+    /// What new handshakes are judged by. Shards have it for themselves: nobody asks here on the way of a message.
+    set: Mutex<Arc<PolicySet>>,
+    /// The largest `max_outbox_bytes` of the set.
+    largest_outbox: AtomicUsize,
+    /// Held while one reload is on its way.
+    pub(super) reloading: Mutex<()>,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
     pub(super) is_public: bool,
-    pub(super) tls: Option<RwLock<Arc<rustls::ServerConfig>>>,
+    pub(super) tls: RwLock<Option<Arc<rustls::ServerConfig>>>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) notices: Notices,
@@ -71,25 +77,25 @@ impl core::fmt::Debug for ServerState {
 
 impl ServerState {
     pub(super) fn new(
-        policy: Policy,
+        set: PolicySet,
         tls: Option<Arc<rustls::ServerConfig>>,
         inline: Option<Box<dyn Inline>>,
         wake: Box<dyn Wake>,
         is_public: bool,
     ) -> Self {
-        let policy = Arc::new(policy);
-        let most_slots = (policy.max_connections + 1).min(MAX_SLOTS);
-        let shards: Arc<[_]> = (0..policy.threads).map(|_| ShardMailbox::new(most_slots)).collect();
+        let threads = threads(set.top.threads);
+        // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
+        let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
             limits: Arc::default(),
             is_public,
             clock: Clock::start(),
-            tls: tls.map(RwLock::new),
+            tls: RwLock::new(tls),
             tickets: Arc::default(),
             revocations: Arc::default(),
             notices: Notices::default(),
-            events: (0..policy.threads).map(|shard| ShardEvents::new(shard, &policy)).collect(),
-            inbox: Arc::new(Inbox::new(Arc::clone(&shards), policy.max_inbox_bytes)),
+            events: (0..threads).map(ShardEvents::new).collect(),
+            inbox: Arc::new(Inbox::new(Arc::clone(&shards), set.top.max_inbox_bytes)),
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
             inline,
@@ -100,8 +106,30 @@ impl ServerState {
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),
             failed: AtomicBool::new(false),
-            policy,
+            largest_outbox: AtomicUsize::new(set.largest_outbox()),
+            reloading: Mutex::default(),
+            set: Mutex::new(Arc::new(set)),
         }
+    }
+
+    /// What new handshakes are judged by.
+    pub(super) fn set(&self) -> Arc<PolicySet> {
+        Arc::clone(&lock(&self.set))
+    }
+
+    pub(super) fn replace_set(&self, next: &Arc<PolicySet>) {
+        self.largest_outbox.store(next.largest_outbox(), Ordering::Relaxed);
+        *lock(&self.set) = Arc::clone(next);
+    }
+
+    /// What is larger can be sent to nobody.
+    pub(super) fn largest_outbox(&self) -> usize {
+        self.largest_outbox.load(Ordering::Relaxed)
+    }
+
+    /// What TLS is spoken by; `None`: none is.
+    pub(super) fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     pub(super) fn life(&self) -> Life {
@@ -129,18 +157,17 @@ impl ServerState {
     }
 
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
-    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, events: &mut EventBatch) {
+    ///
+    /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
+    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, ends: bool, events: &mut EventBatch) {
         self.verdicts.count(report.code);
         let now = self.clock.now();
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
-        let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
+        let client = subject.ip.filter(|ip| !self.set().top.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged. What
-        // ends a connection is told all the same: there are no more of those than connections.
-        let ends_a_connection =
-            subject.conn.is_some() && !(self.policy.report_only() && report.code.is_about_a_message());
+        // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
-            && (ends_a_connection || self.inbox.fill().takes_remarks())
+            && (ends || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {

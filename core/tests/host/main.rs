@@ -5,6 +5,7 @@ mod adopted;
 mod ends;
 mod names;
 mod read;
+mod reloaded;
 mod sent;
 mod told;
 

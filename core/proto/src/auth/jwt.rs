@@ -32,6 +32,8 @@ pub struct JwtIdentity {
     pub user: String,
     /// What the roles claim has.
     pub roles: Roles,
+    /// The digest of the key that has signed it.
+    pub key: [u8; 32],
     /// When the session ends, in seconds since the Unix epoch: `exp` plus the leeway, at most the year 9999.
     pub expires_at_unix_s: u64,
 }
@@ -100,7 +102,12 @@ impl JwtVerifier {
             Some(Value::String(user)) if check_user(user).is_ok() => user.clone(),
             Some(_) => return Err(JwtError::UserInvalid),
         };
-        Ok(JwtIdentity { user, roles: self.roles(&claims)?, expires_at_unix_s })
+        Ok(JwtIdentity { user, roles: self.roles(&claims)?, key: key.digest, expires_at_unix_s })
+    }
+
+    /// Whether the key with this digest is one of those that tokens may be signed by.
+    pub(super) fn has_key(&self, digest: &[u8; 32]) -> bool {
+        self.keys.iter().any(|key| key.digest == *digest)
     }
 
     /// The roles claim: a list, or one text as the `scope` of OAuth is (RFC 6749 section 3.3).
@@ -275,6 +282,10 @@ mod tests {
         json!({"sub": "alice", "exp": NOW + 60})
     }
 
+    fn whom(verified: Result<JwtIdentity, JwtError>) -> Result<(String, u64), JwtError> {
+        verified.map(|identity| (identity.user, identity.expires_at_unix_s))
+    }
+
     fn refused(verifier: &JwtVerifier, token: &str) -> JwtError {
         verifier.verify(token, NOW).unwrap_err()
     }
@@ -304,13 +315,13 @@ mod tests {
             let with_kid = sign(&json!({"alg": name, "kid": "k1"}), &claims(), signing, algorithm);
             for key in [&text, jwk] {
                 let one = verifier(json!({"algorithms": [name], "key": key}));
-                let alice = JwtIdentity { user: "alice".into(), roles: Roles::default(), expires_at_unix_s: NOW + 90 };
-                assert_eq!(one.verify(&good, NOW), Ok(alice.clone()), "{name}");
-                assert_eq!(one.verify(&with_kid, NOW), Ok(alice.clone()), "{name}: kid ignored");
+                let alice = ("alice".to_owned(), NOW + 90);
+                assert_eq!(whom(one.verify(&good, NOW)), Ok(alice.clone()), "{name}");
+                assert_eq!(whom(one.verify(&with_kid, NOW)), Ok(alice.clone()), "{name}: kid ignored");
                 let listed = json!([{"kid": "k1", "key": key, "algorithm": name}]);
                 for keys in [json!({"k1": key}), json!([{"kid": "k1", "key": key}]), listed] {
                     let many = verifier(json!({"algorithms": [name], "keys": keys}));
-                    assert_eq!(many.verify(&with_kid, NOW), Ok(alice.clone()), "{name}");
+                    assert_eq!(whom(many.verify(&with_kid, NOW)), Ok(alice.clone()), "{name}");
                     assert_eq!(many.verify(&good, NOW), Err(JwtError::KidMissing), "{name}");
                 }
             }

@@ -20,10 +20,10 @@ type Digest = [u8; SHA256_OUTPUT_LEN];
 const SHORT_BYTES: usize = 16;
 
 /// One token.
-struct Known {
-    digest: Digest,
-    user: String,
-    roles: Roles,
+pub(super) struct Known {
+    pub(super) digest: Digest,
+    pub(super) user: String,
+    pub(super) roles: Roles,
 }
 
 /// A fixed list of tokens, kept as digests.
@@ -67,10 +67,15 @@ impl StaticTokens {
         self.short
     }
 
-    /// The user of `token` and its roles, if it is one of the list. The empty token never is.
+    /// The token with this digest.
+    pub(super) fn find(&self, digest: &Digest) -> Option<&Known> {
+        self.entries.iter().find(|known| known.digest == *digest)
+    }
+
+    /// What is known of `token`, if it is one of the list. The empty token never is.
     ///
     /// Takes the same time wherever and whether it matches: all digests are compared, each in constant time.
-    pub fn lookup(&self, token: &str) -> Option<(&str, &Roles)> {
+    pub(super) fn lookup(&self, token: &str) -> Option<&Known> {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return None;
         }
@@ -78,7 +83,7 @@ impl StaticTokens {
         let mut found = None;
         for known in &self.entries {
             if verify_slices_are_equal(&known.digest, presented.as_ref()).is_ok() {
-                found = Some((known.user.as_str(), &known.roles));
+                found = Some(known);
             }
         }
         found
@@ -163,7 +168,7 @@ mod tests {
             (ALPHA, None), // the digest is not the token
             ("b", None),
         ] {
-            assert_eq!(tokens.lookup(token).map(|(user, _)| user), user, "{token}");
+            assert_eq!(tokens.lookup(token).map(|known| known.user.as_str()), user, "{token}");
         }
         assert!(tokens.lookup(&"x".repeat(MAX_TOKEN_BYTES + 1)).is_none());
     }

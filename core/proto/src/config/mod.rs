@@ -1,14 +1,18 @@
 //! The policy: options parsed once into the immutable [`Policy`] that everything else asks.
 
 mod listen;
+mod paths;
 mod policy;
+mod policy_set;
 
 pub use listen::Listen;
-pub use policy::{Policy, RateRules};
+pub use paths::Params;
+pub use policy::{OwnLimits, Policy, RateRules};
+pub use policy_set::{Admitted, Gone, PolicySet, Resolved};
 
 pub use crate::options::{
     Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnMismatch, OnViolation, Options, Protocol, RateKeyKind,
-    RateLimit, TlsOptions, TlsVersion,
+    RateLimit, RouteOptions, TlsOptions, TlsVersion,
 };
 
 #[cfg(test)]

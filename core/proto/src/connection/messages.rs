@@ -44,7 +44,7 @@ impl Connection {
                 // Only where violations are reported: else the decoder refuses it from its header.
                 self.admit(INVALID_COST, payload.len(), None, turn);
                 let detail = Violation::Binary.to_string();
-                turn.sink.report(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
+                turn.sink.remark(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
             }
         }
     }
@@ -98,7 +98,7 @@ impl Connection {
         if turn.policy.report_only() || !replies {
             return self.judge(&report, turn);
         }
-        turn.sink.report(report);
+        turn.sink.remark(report);
         let data = outgoing::mismatch_data(mismatch.path());
         outgoing::push_error_frame(turn.out, &envelope.event, &data, envelope.id);
         false
@@ -107,7 +107,7 @@ impl Connection {
     /// Acts on a broken message rule as `on_violation` says; whether the message may still pass.
     fn judge(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) -> bool {
         if turn.policy.report_only() {
-            turn.sink.report(*report);
+            turn.sink.remark(*report);
             return true;
         }
         self.refuse(report, turn);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 mod ending;
 mod permitted;
+mod reloaded;
 mod shared_bucket;
 
 /// What the application was given, as text.

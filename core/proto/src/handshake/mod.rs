@@ -11,7 +11,7 @@ mod response;
 
 use std::borrow::Cow;
 
-pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, vet};
+pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet};
 pub use head::HeadScanner;
 pub use head::MAX_HEADERS;
 pub use request::{Head, HealthCheck, NO_HEADERS, Request, UpgradeRequest};

@@ -8,10 +8,12 @@ mod table;
 mod constructors;
 mod dump;
 mod field;
+mod routes;
 mod stated;
 mod words;
 
 pub use dump::options_json;
+pub use routes::RouteOptions;
 pub use stated::{
     Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnMismatch,
     OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,

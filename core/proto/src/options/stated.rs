@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::RouteOptions;
 use super::field::{Field, all_there, json_object, members, shape_of};
 use super::table::{Flag, OptionInfo, Section, Shape};
 use super::words::{At, Fault};
@@ -30,10 +31,16 @@ options! {
         reuse_port: bool = false, [flag] Process Fixed;
         /// The number of I/O threads; 0: one per core.
         threads: usize = 0, [whole 0..=255] Process Fixed;
-        /// The exact request paths that upgrade; others answer 404.
+        /// The request paths that upgrade; others answer 404. `{name}` stands for any one segment: `/room/{name}`.
         paths: Option<Vec<String>> = None,
             [list r#"a list, e.g. ["/chat"], or null for every path"# of text r#"a string, e.g. "/chat""#]
             Process, "every path";
+        /// The paths for which other options count, and which: what a route does not state it has from the top. A path that is
+        /// neither a route nor in `paths` answers 404.
+        routes: BTreeMap<String, RouteOptions> = BTreeMap::new(),
+            [map 1024 r#"an object from paths to options, e.g. {"/admin": {"origins": ["https://admin.example.com"]}}"#
+                of route r#"an object such as {"origins": ["https://admin.example.com"]}"#]
+            Process, "none";
         // THREATS H1 to H4.
         /// The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
         /// `"null"`.
@@ -66,7 +73,7 @@ options! {
         // THREATS A5.
         /// The number of handshakes that may wait for the application, and of requests that it has not let go; beyond it
         /// 503, for whoever holds most of them.
-        max_pending_auth: usize = 1024, [whole 1..=16_777_216] Process;
+        max_pending_auth: usize = 1024, [whole 1..=16_777_216] Route;
         /// The subprotocols that the server speaks, best first.
         subprotocols: Vec<String> = Vec::new(),
             [list 64 r#"a list, e.g. ["chat.v1"]"# of text r#"a string, e.g. "chat.v1""#] Route, "none";
@@ -93,11 +100,11 @@ options! {
         /// The rate of handshakes from one address: an IPv6 /64 counts as one, a /56 and a /48 have 4 and 16 times as much;
         /// `null` disables it.
         handshakes_per_ip: Option<HandshakeRate> = Some(HandshakeRate::default()),
-            [section HandshakeRate r#"an object such as {"per_second": 10, "burst": 20}, or null to disable it"#] Process;
+            [section HandshakeRate r#"an object such as {"per_second": 10, "burst": 20}, or null to disable it"#] Route;
         /// The number of connections of the server; beyond it 503.
         max_connections: usize = 100_000, [whole 1..=16_777_216] Process;
         /// The number of connections of one address, IPv6 of one /64; beyond it 429.
-        max_connections_per_ip: usize = 256, [whole 1..=16_777_216] Process;
+        max_connections_per_ip: usize = 256, [whole 1..=16_777_216] Route;
         /// The number of connections of one user; beyond it 429.
         max_connections_per_user: usize = 64, [whole 1..=16_777_216] Route;
         // THREATS P1, P3.
@@ -113,7 +120,7 @@ options! {
         max_session_ms: u64 = 0, [whole 0..=315_360_000_000] Route;
         // THREATS H9.
         /// The largest request line and headers together, in bytes; at most 100 headers.
-        max_head_bytes: usize = 16_384, [whole 1024..=262_144] Process;
+        max_head_bytes: usize = 16_384, [whole 1024..=262_144] Route;
         // THREATS H10.
         /// The time from the TCP connection to the 101 in milliseconds: TLS, head and authentication together.
         handshake_timeout_ms: u64 = 5000, [whole 1..=315_360_000_000] Route;
@@ -152,7 +159,7 @@ options! {
         on_violation: OnViolation = OnViolation::Enforce, [choice OnViolation] Route;
         /// The `Server` header of responses.
         server_header: Option<String> = None,
-            [text "a string of 1 to 256 printable ASCII characters, or null for none"] Process, "none";
+            [text "a string of 1 to 256 printable ASCII characters, or null for none"] Route, "none";
     }
 
     /// One event of the `json` protocol.

@@ -54,13 +54,15 @@ impl Rig {
 
     /// Opens a connection of `user`, of which `received` was read already. The application knows of it.
     fn open(&mut self, stream: Stream, user: &str, received: Vec<u8>) -> ConnectionId {
-        let (policy, now) = (&self.state.policy, self.state.clock.now());
+        let (policy, now) = (&self.state.set().top, self.state.clock.now());
         let mut seat = self.state.limits.enter_server(policy).unwrap();
         seat.enter_user(user, policy, now).unwrap();
         let params = ConnectionParams { expires_at: Moment::NEVER, ..ConnectionParams::default() };
         let load = self.state.shards[0].load.hold_one();
         let (ip, peer, granted, head) = (None, None, 0, Vec::new());
-        let new = NewSession { stream, params, seat, ip, peer, granted, head, received, load };
+        let admitted = Box::new(Admitted { path: "/".into(), credential: None });
+        let policy = Arc::clone(policy);
+        let new = NewSession { stream, params, policy, admitted, seat, ip, peer, granted, head, received, load };
         let open = |conn| Open {
             conn,
             ticket: None,
@@ -68,6 +70,8 @@ impl Rig {
             user: None,
             roles: Roles::default(),
             path: "/".into(),
+            route: None,
+            params: Box::default(),
             subprotocol: None,
             expires_at_ms: None,
             granted,
