@@ -222,6 +222,19 @@ export interface TlsOptions {
   minVersion?: "1.2" | "1.3";
 }
 
+/** When an address is banned for what it does; an IPv6 /64 counts as one. */
+export interface AutoBan {
+  /**
+   * The number of violations within `windowMs` that ban an address. What a foreign page can make the browser of its
+   * visitor do does not count, such as `origin_denied`. From 1 to 1000000. Default: `10`.
+   */
+  violations?: number | undefined;
+  /** The time in which violations are counted, in milliseconds. From 1 to 86400000. Default: `60000`. */
+  windowMs?: number | undefined;
+  /** The time for which the address is banned, in milliseconds. From 1 to 315360000000. Default: `600000`. */
+  banMs?: number | undefined;
+}
+
 /** The policy as stated. `origins` and `auth` have no default: a server does not start without them. */
 export interface PolicyOptions {
   /**
@@ -381,6 +394,10 @@ export interface PolicyOptions {
   proxyProtocol?: boolean | undefined;
   /** The effect of message rules: `report` tries them on live traffic without acting on them. Default: `"enforce"`. */
   onViolation?: "enforce" | "report" | undefined;
+  /** The addresses and CIDRs that are refused: `banned`. An IPv6 address stands for its /64. Default: none. */
+  denyIps?: string[] | undefined;
+  /** The ban of an address that breaks rules again and again. Default: none. */
+  autoBan?: AutoBan | null | undefined;
   /** The `Server` header of responses. Default: none. */
   serverHeader?: string | null | undefined;
 }

@@ -7,9 +7,9 @@
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::log_to_stderr;
 pub use crate::driver::{
-    Accept, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled, Inline,
-    InlineMessage, JsonMessage, KeptInbox, Next, Open, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats,
-    TicketId, Upgrade, ViolationEvent, Wake, compile,
+    Accept, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled,
+    Inline, InlineMessage, JsonMessage, KeptInbox, Next, Open, Replies, RevokedUsers, Sent, Server, ServerHandle,
+    Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom, compile,
 };
 pub use crate::error::Error;
 pub use crate::notifier::{Notifier, Waited};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::audience::Audience;
 use crate::conn::Conn;
-use crate::driver::{ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId};
+use crate::driver::{BanInfo, ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId, Whom};
 use crate::error::Error;
 use crate::options::Options;
 use crate::sent::Sent;
@@ -125,6 +125,31 @@ impl Handle {
     /// (`not_reloadable`); then nothing has changed. [`Error::Stopped`].
     pub fn reload(&self, options: Options) -> Result<u64, Error> {
         self.inner.reload(options)
+    }
+
+    /// Keeps an address, a network or a user out for `for_ms`, or until [`unban`](Self::unban): handshakes are refused with 403
+    /// `banned`, and what is open is closed with 1008 `banned`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for what is no address or user, a time of 0, a reason of more than 256 bytes, and where 65536
+    /// bans are in force; [`Error::Stopped`].
+    pub fn ban(&self, whom: Whom<'_>, for_ms: Option<u64>, reason: &str) -> Result<(), Error> {
+        self.inner.ban(whom, for_ms, reason)
+    }
+
+    /// Lifts a ban of exactly this address, network or user; `false`: there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for what is no address or user.
+    pub fn unban(&self, whom: Whom<'_>) -> Result<bool, Error> {
+        self.inner.unban(whom)
+    }
+
+    /// The bans in force, in the order of their ends: those of the application, and those of `auto_ban`.
+    pub fn bans(&self) -> Vec<BanInfo> {
+        self.inner.bans()
     }
 
     /// Says which events without an answer the application listens to; all of them at first. What it does not listen to does

@@ -180,8 +180,8 @@ pub use conn::Conn;
 #[cfg(feature = "stderr-log")]
 pub use driver::log_to_stderr;
 pub use driver::{
-    Accept, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Replies, Stats,
-    TicketId, Upgrade, ViolationEvent, Wake,
+    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Replies,
+    Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom,
 };
 pub use error::Error;
 pub use handle::{Drain, Handle, Interest};

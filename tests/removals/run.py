@@ -98,6 +98,7 @@ REMOVALS = [
     ("path", "config/policy_set.rs", "if self.served.is_empty() {", "if self.served.find(path).is_none() {", "paths-refused"),
     ("roles of an event", "connection/messages.rs", "&& !contract.event(index).is_for(&self.roles)", "&& false",
      "event-for-other-roles"),
+    ("denied addresses", "driver/opening/admission.rs", "_ if policy.deny_ips.denies(ip) =>", "_ if false =>", "denied-address"),
     ("upgrade", "handshake/decide.rs", 'if !request.lists("Upgrade", "websocket") {', "if false {", "H12"),
     ("authority of an absolute target", "handshake/request.rs", "if !authority.same_as(host, default_port) {", "if false {", "H17"),
     ("reserved bits", "codec/frame.rs", "if first & 0x70 != 0 {", "if false {", "P6"),

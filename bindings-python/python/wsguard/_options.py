@@ -144,6 +144,18 @@ class TlsOptions(_TlsOptions, total=False):
     """The lowest TLS version that is accepted. Default: ``"1.2"``."""
 
 
+class AutoBan(TypedDict, total=False):
+    """When an address is banned for what it does; an IPv6 /64 counts as one."""
+
+    violations: int
+    """The number of violations within ``window_ms`` that ban an address. What a foreign page can make the browser of
+    its visitor do does not count, such as ``origin_denied``. From 1 to 1000000. Default: ``10``."""
+    window_ms: int
+    """The time in which violations are counted, in milliseconds. From 1 to 86400000. Default: ``60000``."""
+    ban_ms: int
+    """The time for which the address is banned, in milliseconds. From 1 to 315360000000. Default: ``600000``."""
+
+
 class Options(TypedDict, total=False):
     """The policy as stated. ``origins`` and ``auth`` have no default: a server does not start without them."""
 
@@ -258,5 +270,9 @@ class Options(TypedDict, total=False):
     on_violation: Literal["enforce", "report"]
     """The effect of message rules: ``report`` tries them on live traffic without acting on them. Default:
     ``"enforce"``."""
+    deny_ips: Sequence[str]
+    """The addresses and CIDRs that are refused: ``banned``. An IPv6 address stands for its /64. Default: none."""
+    auto_ban: AutoBan | None
+    """The ban of an address that breaks rules again and again. Default: none."""
     server_header: str | None
     """The ``Server`` header of responses. Default: none."""

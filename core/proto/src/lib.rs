@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod auth;
+pub mod bans;
 pub mod bucket;
 pub mod client_ip;
 pub mod codec;

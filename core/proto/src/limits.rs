@@ -144,6 +144,10 @@ pub enum Limit {
     },
     /// `max_connections_per_user`.
     ConnectionsPerUser,
+    /// `deny_ips`.
+    Denied,
+    /// A ban.
+    Banned,
 }
 
 /// A refusal by a limit.
@@ -160,6 +164,16 @@ impl Full {
         Self { limit, retry_after_s: 1 }
     }
 
+    /// The address is in `deny_ips`.
+    pub fn of_denied() -> Self {
+        Self::new(Limit::Denied)
+    }
+
+    /// The address is banned.
+    pub fn of_banned() -> Self {
+        Self::new(Limit::Banned)
+    }
+
     /// There is not even a place to be refused in.
     pub fn of_refusals() -> Self {
         Self::new(Limit::Refusals)
@@ -172,6 +186,7 @@ impl Full {
             Limit::HandshakesPerIp => Code::IpRateLimited,
             Limit::ConnectionsPerIp | Limit::OpeningPerIp { .. } => Code::IpFull,
             Limit::ConnectionsPerUser => Code::UserFull,
+            Limit::Denied | Limit::Banned => Code::Banned,
         }
     }
 
@@ -196,6 +211,8 @@ impl Full {
                 "this address or its network has its share ({share}) of the handshakes under way, which is part of \
                  max_connections_per_ip ({per_ip}) and shrinks as max_connections ({all}) fill"
             ),
+            Limit::Denied => "this address is in deny_ips".to_owned(),
+            Limit::Banned => "this address is banned".to_owned(),
             Limit::ConnectionsPerUser => {
                 format!("this user has max_connections_per_user ({})", policy.max_connections_per_user)
             }

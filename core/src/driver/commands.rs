@@ -60,6 +60,10 @@ pub(super) enum Command {
     Reload(Arc<PolicySet>),
     /// The next connections of a reload that has begun.
     GoOnReloading,
+    /// Somebody was banned: what is open and banned is closed.
+    CloseBanned,
+    /// The next connections that are looked at for that.
+    GoOnBanning,
     Adopt(Box<Accepted>),
     Resume,
     Drain {

@@ -424,7 +424,7 @@ impl ServerHandle {
         self.state.stats()
     }
 
-    fn check_running(&self) -> Result<(), Error> {
+    pub(super) fn check_running(&self) -> Result<(), Error> {
         if self.state.is_over() { Err(Error::Stopped) } else { Ok(()) }
     }
 }

@@ -4,6 +4,7 @@
 mod accepted;
 mod arena;
 mod balance;
+mod bans;
 mod bind;
 mod caught;
 mod clock;
@@ -39,6 +40,7 @@ mod tickets;
 mod tls;
 mod wake;
 
+pub use bans::{BanInfo, Whom};
 pub use compile::compile;
 pub use cork::Cork;
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};

@@ -19,6 +19,7 @@ use super::shard_events::{ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
 use super::tickets::Tickets;
 use super::wake::{ApplicationWaker, Wake};
+use wsguard_proto::bans::{Bans, ViolationCounts};
 use wsguard_proto::bucket::{Bucket, Rate};
 use wsguard_proto::config::PolicySet;
 use wsguard_proto::connection::Report;
@@ -51,6 +52,9 @@ pub(super) struct ServerState {
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) notices: Notices,
+    pub(super) bans: Mutex<Bans>,
+    /// What counts for `auto_ban`.
+    pub(super) offences: Mutex<ViolationCounts>,
     /// The shards, as other threads see them.
     pub(super) shards: Arc<[ShardMailbox]>,
     events: Box<[ShardEvents]>,
@@ -94,6 +98,8 @@ impl ServerState {
             tickets: Arc::default(),
             revocations: Arc::default(),
             notices: Notices::default(),
+            bans: Mutex::default(),
+            offences: Mutex::default(),
             events: (0..threads).map(ShardEvents::new).collect(),
             inbox: Arc::new(Inbox::new(Arc::clone(&shards), set.top.max_inbox_bytes)),
             waker: Arc::new(ApplicationWaker::new(wake)),
@@ -163,8 +169,13 @@ impl ServerState {
         self.verdicts.count(report.code);
         let now = self.clock.now();
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
-        let client = subject.ip.filter(|ip| !self.set().top.trusted_proxies.trusts(Some(*ip)));
+        let top = Arc::clone(&self.set().top);
+        let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
+        // What is only reported, or answered, bans nobody.
+        if ends || subject.conn.is_none() {
+            self.count_offence(report.code, client, &top, now);
+        }
         // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
             && (ends || self.inbox.fill().takes_remarks())

@@ -2,6 +2,7 @@
 //! What only a running server shows of `host`, by theme.
 
 mod adopted;
+mod banned;
 mod ends;
 mod names;
 mod read;

@@ -11,8 +11,8 @@ pub use policy::{OwnLimits, Policy, RateRules};
 pub use policy_set::{Admitted, Gone, PolicySet, Resolved};
 
 pub use crate::options::{
-    Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnMismatch, OnViolation, Options, Protocol, RateKeyKind,
-    RateLimit, RouteOptions, TlsOptions, TlsVersion,
+    Auth, AutoBan, ControlRateLimit, HandshakeRate, MissingOrigin, OnMismatch, OnViolation, Options, Protocol,
+    RateKeyKind, RateLimit, RouteOptions, TlsOptions, TlsVersion,
 };
 
 #[cfg(test)]

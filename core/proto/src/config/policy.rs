@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Listen;
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
+use crate::bans::DenyList;
 use crate::bucket::Rate;
 use crate::client_ip::TrustedProxies;
 use crate::config_error::ConfigError;
@@ -14,7 +15,8 @@ use crate::contract::Contract;
 use crate::files::Files;
 use crate::host_header::HostPolicy;
 use crate::options::{
-    Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions, harmless,
+    Auth, AutoBan, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions,
+    harmless,
 };
 use crate::origin::OriginPolicy;
 use crate::syntax::is_token;
@@ -75,6 +77,8 @@ pub struct Policy {
     pub trusted_proxies: TrustedProxies,
     pub proxy_protocol: bool,
     pub on_violation: OnViolation,
+    pub deny_ips: DenyList,
+    pub auto_ban: Option<AutoBan>,
     pub server_header: Option<String>,
     /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
     pub plaintext_allowed: bool,
@@ -190,6 +194,8 @@ impl Policy {
             trusted_proxies,
             proxy_protocol: options.proxy_protocol,
             on_violation: options.on_violation,
+            deny_ips: DenyList::new(&options.deny_ips)?,
+            auto_ban: options.auto_ban,
             server_header: server_header(options.server_header)?,
             scope: from.filter(|from| !from.has(&["rate_limit"])).map_or_else(Arc::default, |from| from.path.into()),
             path: from.map_or_else(Arc::default, |from| from.path.into()),

@@ -52,7 +52,9 @@ impl Refusal {
     /// A refusal by a limit.
     pub fn full(full: Full, policy: &Policy) -> Self {
         let detail = full.describe(policy);
-        Self { retry_after_s: Some(full.retry_after_s), ..Self::new(full.code(), detail) }
+        // Whoever is banned need not come again.
+        let retry_after_s = (full.code() != Code::Banned).then_some(full.retry_after_s);
+        Self { retry_after_s, ..Self::new(full.code(), detail) }
     }
 
     fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {

@@ -15,7 +15,7 @@ mod words;
 pub use dump::options_json;
 pub use routes::RouteOptions;
 pub use stated::{
-    Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnMismatch,
+    Auth, AutoBan, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnMismatch,
     OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
 };
 pub use table::{OptionInfo, Scope, Section, Shape};

@@ -157,6 +157,14 @@ options! {
         proxy_protocol: bool = false, [flag] Process Fixed;
         /// The effect of message rules: `report` tries them on live traffic without acting on them.
         on_violation: OnViolation = OnViolation::Enforce, [choice OnViolation] Route;
+        /// The addresses and CIDRs that are refused: `banned`. An IPv6 address stands for its /64.
+        deny_ips: Vec<String> = Vec::new(),
+            [list 65_536 r#"a list, e.g. ["203.0.113.0/24"]"# of text r#"a string, e.g. "203.0.113.0/24""#]
+            Process, "none";
+        /// The ban of an address that breaks rules again and again.
+        auto_ban: Option<AutoBan> = None,
+            [section AutoBan r#"an object such as {"violations": 10, "window_ms": 60000}, or null for none"#]
+            Process, "none";
         /// The `Server` header of responses.
         server_header: Option<String> = None,
             [text "a string of 1 to 256 printable ASCII characters, or null for none"] Route, "none";
@@ -216,6 +224,17 @@ options! {
         per_second: f64 = 10.0, [number 1e-6..=1e12 "a number above 0"];
         /// The handshakes that pass at once; the next one answers 429.
         burst: f64 = 50.0, [number 1.0..=1e12 "a number from 1"];
+    }
+
+    /// When an address is banned for what it does; an IPv6 /64 counts as one.
+    AutoBan(Copy, PartialEq, Eq) {
+        /// The number of violations within `window_ms` that ban an address. What a foreign page can make the browser of its
+        /// visitor do does not count, such as `origin_denied`.
+        violations: u32 = 10, [whole 1..=1_000_000];
+        /// The time in which violations are counted, in milliseconds.
+        window_ms: u64 = 60_000, [whole 1..=86_400_000];
+        /// The time for which the address is banned, in milliseconds.
+        ban_ms: u64 = 600_000, [whole 1..=315_360_000_000];
     }
 
     /// The certificate and key of the server: PEM texts or paths of PEM files. Paths are read again by `reload_tls`.

@@ -21,6 +21,7 @@ fn whole() -> Value {
         "events": {"say": {"cost": 1, "roles": ["admin"]}},
         "tls": {"cert": "c", "key": "k"},
         "trusted_proxies": ["10.0.0.1"],
+        "deny_ips": ["10.0.0.1"],
     })
 }
 

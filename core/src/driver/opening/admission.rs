@@ -28,6 +28,15 @@ pub(super) enum NotAdmitted {
     TooManyRefused,
 }
 
+/// Whether the address is kept out whatever else counts.
+fn check_bans(ip: Option<IpAddr>, state: &ServerState, policy: &Policy) -> Result<(), Full> {
+    match ip {
+        _ if policy.deny_ips.denies(ip) => Err(Full::of_denied()),
+        _ if state.is_banned(ip, None) => Err(Full::of_banned()),
+        _ => Ok(()),
+    }
+}
+
 impl Admission {
     /// Takes a place for a new connection. `None`: there is none, and too many handshakes wait to be refused.
     pub(super) fn acquire(state: &ServerState, policy: &Policy) -> Option<Self> {
@@ -54,7 +63,8 @@ impl Admission {
             Admission::Admitted { address_is_counted: true, .. } => Ok(()),
             Admission::Admitted { seat, address_is_counted } => {
                 *address_is_counted = true;
-                let entered = seat.enter_address(ip.map(AddressKey::from), policy, state.clock.now());
+                let entered = check_bans(ip, state, policy)
+                    .and_then(|()| seat.enter_address(ip.map(AddressKey::from), policy, state.clock.now()));
                 let Err(full) = entered else { return Ok(()) };
                 *self = Self::refuse(full, state).ok_or(NotAdmitted::TooManyRefused)?;
                 Err(NotAdmitted::Full(full))

@@ -349,6 +349,11 @@ impl OpeningHandshake {
         if identity.expires_at_unix_ms.is_some_and(|expires_at| expires_at <= Clock::unix_ms()) {
             return Err(Refusal::new(Code::AuthFailed, "the session has expired before it began"));
         }
+        // A ban from here on finds the connection: its command is carried out by this thread, afterwards.
+        if self.state.is_banned(self.ip, name) {
+            let refusal = Refusal::new(Code::Banned, "the address or the user is banned");
+            return Err(Refusal { user: name.map(Into::into), ..refusal });
+        }
         let Some(name) = name else { return Ok(None) };
         if grant.as_ref().is_some_and(|grant| !grant.holds(name)) {
             let detail = "disconnect_user was called after the user was let in";
@@ -367,6 +372,9 @@ impl OpeningHandshake {
         let admitted = Box::new(Admitted { path: path.into(), credential: identity.credential });
         let newest = with_shard(|shard| Some(shard.set())).filter(|newest| !Arc::ptr_eq(newest, &self.set));
         let Some(newest) = newest else { return Ok(admitted) };
+        if newest.top.deny_ips.denies(self.ip) {
+            return Err(Refusal::full(Full::of_denied(), &newest.top));
+        }
         match newest.readmit(&admitted, &self.policy, identity.user.as_deref(), &identity.roles) {
             Ok((resolved, roles)) => (self.set, self.policy, identity.roles) = (newest, resolved.policy, roles),
             Err(Gone::Credential) => return Err(Refusal::new(Code::AuthFailed, Gone::Credential.detail())),

@@ -112,6 +112,8 @@ impl Shard {
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
             Command::Reload(set) => self.reload(set, now),
             Command::GoOnReloading => self.go_on_reloading(now),
+            Command::CloseBanned => self.close_banned(now),
+            Command::GoOnBanning => self.go_on_banning(now),
             Command::Adopt(accepted) => self.accepted.push(*accepted),
             Command::Resume => {
                 self.read_the_starved();
@@ -135,7 +137,7 @@ impl Shard {
     }
 
     /// Lets `act` work on a connection, behind the frames that were sent to it before.
-    fn act_on(
+    pub(super) fn act_on(
         &mut self,
         id: ConnectionId,
         now: Moment,

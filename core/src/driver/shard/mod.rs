@@ -4,6 +4,7 @@
 //! own. Everything that happens to a connection is a *turn*: borrow the shard's scratch,
 //! let the state machine work, write once, re-arm its deadline.
 
+mod banning;
 mod execute;
 mod reading;
 mod reload;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
+use self::banning::Walk;
 use self::run_queue::{RunQueue, SessionWaker};
 use self::timers::Timer;
 use self::turn_sink::TurnSink;
@@ -162,6 +164,7 @@ pub(super) struct Shard {
     set: Arc<PolicySet>,
     /// The slot that a reload looks at next.
     reloading_at: Option<usize>,
+    banning: Option<Walk>,
     index: usize,
     run_queue: Arc<RunQueue>,
     sessions: Vec<Option<Box<Session>>>,
@@ -202,6 +205,7 @@ impl Shard {
             shares: Shares::new(Arc::clone(&state), index),
             set: state.set(),
             reloading_at: None,
+            banning: None,
             state,
             index,
             run_queue: Arc::default(),

@@ -46,6 +46,12 @@ impl Shard {
     fn follow(&mut self, slot: usize, now: Moment) {
         let Some(mut session) = self.take_any(slot) else { return };
         let (admitted, seat) = (&session.admitted, &session.seat);
+        if self.set.top.deny_ips.denies(session.ip) {
+            let report =
+                Report { code: Code::Banned, event: None, detail: "a reload has put its address into deny_ips" };
+            self.turn(&mut session, now, |conn: &mut Connection, turn| conn.violate(&report, turn));
+            return self.end_turn_elsewhere(session, now);
+        }
         match self.set.readmit(admitted, &session.policy, seat.user().map(|user| &**user), session.conn.roles()) {
             Ok((resolved, roles)) => {
                 let before = core::mem::replace(&mut session.policy, resolved.policy);
