@@ -471,10 +471,10 @@ fn heap_bytes(request: &UpgradeRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wsguard_proto::contract::Scratch;
+    use wsguard_proto::contract::{JsonLimits, Scratch};
 
     fn contract(events: &str) -> Arc<Contract> {
-        Arc::new(Contract::compile(&serde_json::from_str(events).unwrap(), Default::default()).unwrap())
+        Arc::new(Contract::compile(&serde_json::from_str(events).unwrap(), JsonLimits::default()).unwrap())
     }
 
     #[test]

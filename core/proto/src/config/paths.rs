@@ -173,7 +173,9 @@ mod tests {
 
     fn table(paths: &[&str]) -> PathTable<String> {
         let mut table = PathTable::default();
-        paths.iter().for_each(|path| table.add(path, (*path).to_owned()).unwrap());
+        for path in paths {
+            table.add(path, (*path).to_owned()).unwrap();
+        }
         table
     }
 

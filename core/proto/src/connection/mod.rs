@@ -330,9 +330,10 @@ impl Connection {
         if self.ends_at(turn.policy) > turn.now || !self.delivers() {
             return;
         }
-        let detail = match self.expires_at <= turn.now {
-            true => "expires_at_ms has come".to_owned(),
-            false => format!("open for max_session_ms ({})", turn.policy.max_session_ms),
+        let detail = if self.expires_at <= turn.now {
+            "expires_at_ms has come".to_owned()
+        } else {
+            format!("open for max_session_ms ({})", turn.policy.max_session_ms)
         };
         self.violate(&Report { code: Code::SessionExpired, event: None, detail: &detail }, turn);
     }
