@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
-        demo-test packages removals removals-check chaos abi sanitize install python node
+        demo-test packages removals removals-check chaos abi sanitize install python node client
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -87,6 +87,10 @@ node: hosts
 sanitize: hosts packages
 	cargo build --release --locked -p wsguard-runner
 	TARGET=$(abspath $(TARGET)) tests/abi/sanitize.sh
+
+# The client for browsers and Node: fake time, types, its size, Chromium and ws against the Rust host.
+client: hosts packages
+	cd bindings-node/client && npm ci --ignore-scripts --silent --no-audit --no-fund && npm test
 
 install:
 	cargo build --release --locked -p wsguard-ffi

@@ -11,12 +11,12 @@ export type {
 
 type Awaitable<T> = T | PromiseLike<T>;
 type Name<T> = keyof T & string;
-/** `data` of an event that is sent: known ones have a type, others may be any JSON. */
+/** `data` of an event that you send: known events have a type, others may be any JSON. */
 type DataOf<Events, K> = K extends keyof Events ? Events[K] : unknown;
-/** `data` of an event that came: by its schema; a plain JSON Schema says nothing to TypeScript, so state it, or trust it. */
+/** `data` of a received event, by its schema. TypeScript cannot read a plain JSON Schema: there it is `any`, unless you state the type. */
 type HeardOf<Events, K> = K extends keyof Events ? (unknown extends Events[K] ? any : Events[K]) : any;
 
-/** What any schema library that implements Standard Schema gives (zod, Valibot, ArkType …). */
+/** A schema of any library that implements Standard Schema (zod, Valibot, ArkType …). */
 export interface StandardSchema<Output = unknown> {
   readonly '~standard': {
     readonly version: 1;
@@ -31,14 +31,14 @@ export interface StandardSchema<Output = unknown> {
 /** A JSON Schema, draft 2020-12. */
 export type JsonSchema = { readonly [keyword: string]: unknown } | boolean;
 
-/** What the contract says of one event. */
+/** The contract of one event. */
 export interface EventOptions<Data = any> {
   /**
-   * What `data` must be; left out: anything (an undefined one is an error). A JSON Schema is enforced natively. Of a Standard Schema the JSON Schema
-   * behind it is enforced natively, then its own `validate` runs and may transform what the handler gets.
+   * The schema of `data`; left out: any data (`undefined` is an error). A JSON Schema is enforced natively. For a Standard Schema, its
+   * JSON Schema is enforced natively; then its own `validate` runs, and may transform the data that the handler gets.
    */
   schema?: StandardSchema<Data> | JsonSchema;
-  /** How many messages this one counts for in `rateLimit`: 0 or more, fractions too. Default 1, at most 1000000. */
+  /** The number of messages that this one counts for in `rateLimit`: 0 to 1000000, fractions allowed. Default 1. */
   cost?: number | undefined;
   /** The roles of which a connection needs one to send this event; others are `event_denied`. Left out: every user. */
   roles?: readonly string[] | null | undefined;
@@ -55,25 +55,26 @@ interface Policy<Events> extends Omit<PolicyOptions, 'events' | 'auth'> {
 }
 
 /**
- * Called before the 101, once for each handshake that passed the other checks. An error that it throws or rejects with
- * refuses the handshake with 503 and is emitted as `error`. No answer within `authTimeoutMs` refuses it with 503 as well.
+ * The application's authentication. It is called before the 101, once for each handshake that passed the other checks. If it throws
+ * or rejects, the handshake is refused with 503, and the error is emitted as `error`. Without an answer within `authTimeoutMs`, the
+ * handshake is refused with 503 as well.
  */
 type Authenticate<Data> = (request: UpgradeRequest) => Awaitable<Accept<Data> | Reject>;
 
 type Authentication<Data> =
   | {
-      /** **Required**, unless `authenticate` is given: how peers are authenticated before the 101. */
+      /** The way of authentication before the 101. **Required**, unless `authenticate` is given. */
       auth: PolicyOptions['auth'];
-      /** For `auth: "callback"`. */
+      /** The authentication for `auth: "callback"`. */
       authenticate?: Authenticate<Data> | undefined;
     }
   | {
-      /** Left out: `"callback"`, as `authenticate` is given. */
+      /** The way of authentication; left out: `"callback"`, because `authenticate` is given. */
       auth?: undefined;
       authenticate: Authenticate<Data>;
     };
 
-/** An opening handshake that asks the application. It holds credentials: do not log its fields. */
+/** An opening handshake that waits for the application. It holds credentials: do not log its fields. */
 export interface UpgradeRequest {
   /** Always `GET`. */
   readonly method: string;
@@ -85,15 +86,15 @@ export interface UpgradeRequest {
   readonly url: string;
   /** The client's address; null on a Unix socket without a proxy. */
   readonly ip: string | null;
-  /** The token that `tokenSources` found, checked by nobody yet. */
+  /** The token that `tokenSources` found; it is not checked yet. */
   readonly token: string | null;
-  /** Header fields by name in lower case; several of one name are joined. */
+  /** The headers, by name in lower case; several of one name are joined. */
   readonly headers: Readonly<Record<string, string>>;
-  /** Names and values in turn, in the order received. */
+  /** The names and values of the headers, alternating, in the order received. */
   readonly rawHeaders: readonly string[];
-  /** Cookies by name; of two, the first. */
+  /** The cookies by name; of several with one name the first. */
   readonly cookies: Readonly<Record<string, string>>;
-  /** The leaf of the client's certificate chain (DER), where `tls.clientCa` asks for one. */
+  /** The client's own certificate (DER), if `tls.clientCa` asks for one. */
   readonly peerCertificate: Buffer | null;
   /** The first header of this name, in any case. */
   get(name: string): string | undefined;
@@ -112,9 +113,9 @@ export interface Reject {
 }
 
 /**
- * Lets a handshake in as `user` (1 to 256 bytes, no control characters), who shares limits and can be disconnected by
- * name. `data` becomes `conn.data`; the session ends at `expiresAtMs` (Unix epoch, milliseconds). Without a user, also an
- * undefined one, it throws: see `acceptAnonymous`.
+ * Accepts a handshake as `user` (1 to 256 bytes, no control characters). Connections of one user share limits, and
+ * `disconnectUser` finds them by this name. `data` becomes `conn.data`. The session ends at `expiresAtMs` (milliseconds since the
+ * Unix epoch). Without a user, or with an undefined one, it throws: see `acceptAnonymous`.
  */
 export function accept<Data = undefined>(session: {
   user: string;
@@ -122,7 +123,7 @@ export function accept<Data = undefined>(session: {
   expiresAtMs?: number | null | undefined;
 }): Accept<Data>;
 
-/** Lets a handshake in as nobody: limits are those of its address, and `disconnectUser` does not find it. */
+/** Accepts a handshake without a user: limits are those of its address, and `disconnectUser` does not find it. */
 export function acceptAnonymous<Data = undefined>(session?: {
   data?: Data;
   expiresAtMs?: number | null | undefined;
@@ -140,7 +141,7 @@ export function logToStderr(): void;
  */
 export type Sent = 'sent' | 'queued' | 'closed';
 
-/** What comes with a message beside its data. */
+/** The parts of a message besides its data. */
 export interface Meta {
   /** The event. */
   readonly event: string;
@@ -155,88 +156,88 @@ export interface Meta {
 type Binary = NodeJS.ArrayBufferView | ArrayBufferLike;
 
 /**
- * One open connection. Every method may be called after it has closed: it does nothing then. `JSON.stringify` and
- * `console.log` show it without `data`.
+ * One connection. Every method may be called after it has closed; it does nothing then. `JSON.stringify` and `console.log` show it
+ * without `data`.
  */
 export interface Connection<Events = any, Data = any> {
-  /** Unique in the process. */
+  /** The id, unique in the process. */
   readonly id: string;
   /** The client's address; null on a Unix socket without a proxy. */
   readonly ip: string | null;
-  /** The user, where authentication names one. */
+  /** The user, if authentication named one. */
   readonly user: string | null;
   /** The request path. */
   readonly path: string;
   /** The subprotocol of the 101. */
   readonly subprotocol: string | null;
-  /** What `accept` was given; yours to use. */
+  /** An object of the application. It starts as the `data` of `accept`. */
   data: Data;
   /**
-   * Whether it is open, as far as events have been handled; false from `close`, a failed handler, `disconnectUser` or the end
-   * of its session (`exp` of its JWT, `expiresAtMs`) on.
+   * True while it is open, as far as events have been handled. It becomes false with `close`, a failed handler, `disconnectUser` or
+   * the end of its session (`exp` of its JWT, `expiresAtMs`).
    */
   readonly isOpen: boolean;
-  /** Whether the peer has not read what was sent before. */
+  /** True while the peer has not read earlier messages. */
   readonly isQueued: boolean;
   /** The rooms it is in. */
   readonly rooms: readonly string[];
   /**
-   * `raw`: sends a message: text of a string, binary of bytes, which are yours again when it returns. Throws for what is
-   * neither, and for what does not fit into `maxOutboxBytes`; then nothing is sent.
+   * `raw`: sends a message, a string as text and bytes as binary. You may reuse the bytes when it returns. For anything else, and for
+   * a message larger than `maxOutboxBytes`, it throws and sends nothing.
    */
   send(data: string | Binary): Sent;
-  /** `json`: emits an event: `{ event, data, status: "ok" }`. Throws where `data` is no JSON; then nothing is sent. */
+  /** `json`: emits an event: `{ event, data, status: "ok" }`. If `data` is not JSON, it throws and sends nothing. */
   emit<K extends string>(event: K, data?: DataOf<Events, K>): Sent;
   /** `json`: emits an event in reply to a message: with its `id`, if it had one. */
   reply<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: DataOf<Events, K>): Sent;
   /**
-   * Joins a room (1 to 256 bytes); a connection leaves its rooms when it closes. Throws beyond 1024 rooms; a room that was
-   * left counts until the leave is carried out, a moment later.
+   * Joins a room (1 to 256 bytes). A connection leaves its rooms when it closes. It throws beyond 1024 rooms; a room that you leave
+   * still counts for a moment.
    */
   join(room: string): void;
   /** Leaves a room. */
   leave(room: string): void;
   /**
-   * Starts the closing handshake: from here on no message is handled, and `send` returns `closed`. Default 1000; throws for a
-   * code that an endpoint may not send (RFC 6455 section 7.4).
+   * Starts the closing handshake. From here on no message is handled, and `send` returns `closed`. The default code is 1000. It
+   * throws for a code that an endpoint may not send (RFC 6455 section 7.4).
    */
   close(code?: number, reason?: string): void;
-  /** Stops reading: the peer feels back-pressure. What was read before may still arrive. */
+  /** Stops reading: the peer feels back-pressure. Messages that were read before may still arrive. */
   pause(): void;
-  /** Goes on reading. */
+  /** Reads again after `pause`. */
   resume(): void;
-  /** When the peer has read what was sent, what was just said included, or the connection has closed. */
+  /** Resolves when the peer has read everything that was sent so far, or the connection has closed. */
   drained(): Promise<void>;
-  /** What may be logged. */
+  /** The fields that may be logged. */
   toJSON(): { id: string; ip: string | null; user: string | null; path: string; subprotocol: string | null; isOpen: boolean };
 }
 
-/** Whom a broadcast goes to. It is encoded once, whatever their number. */
+/** The connections that a broadcast goes to. A message is encoded once, whatever their number. */
 export interface Audience<Events = any> {
-  /** `json`: emits an event to everyone here. */
+  /** `json`: emits an event to each of them. */
   emit<K extends string>(event: K, data?: DataOf<Events, K>): void;
-  /** `raw`: sends a message to everyone here. */
+  /** `raw`: sends a message to each of them. */
   send(data: string | Binary): void;
-  /** The same without these connections, and those that are left out already. */
+  /** The same audience without these connections, besides those that are left out already. */
   except(...conns: [Connection<any, any>, ...Connection<any, any>[]]): Audience<Events>;
 }
 
 /** A verdict against a peer. A flood of them is sampled; `stats()` counts every one. */
 export interface Violation<Events = any, Data = any> {
   readonly code: VerdictCode;
-  /** The close code of the verdict; null where it only refuses handshakes. */
+  /** The close code of the verdict; null if it only refuses handshakes. */
   readonly closeCode: number | null;
-  /** The usual HTTP status of the verdict; null where it only closes open connections. */
+  /** The usual HTTP status of the verdict; null if it only closes open connections. */
   readonly httpStatus: number | null;
   /** The client's address; null on a Unix socket without a proxy. */
   readonly ip: string | null;
-  /** After authentication. */
+  /** The user; null before authentication. */
   readonly user: string | null;
-  /** After the 101. */
+  /** The id of the connection; null before the 101. */
   readonly connId: string | null;
   /** The event of the message, escaped and cut to 64 characters. */
   readonly event: string | null;
-  /** What was wrong, in the words of the log record: at most 256 characters, none of them a control character. */
+  /** The cause, in the words of the log record: at most 256 characters, none of them a control character. */
   readonly detail: string;
   /** The connection, if it is open. */
   readonly conn: Connection<Events, Data> | undefined;
@@ -244,7 +245,7 @@ export interface Violation<Events = any, Data = any> {
 
 /** How a connection ended. */
 export interface Closing {
-  /** The reason with the code. */
+  /** The reason of the close frame. */
   readonly reason: string;
   /** Whether both sides sent a close frame. */
   readonly clean: boolean;
@@ -259,15 +260,15 @@ export interface WsguardError extends Error {
   code: string;
   /** The option at fault: `rateLimit.perSecond`, `origins[2]`. */
   option?: string;
-  /** What the system said (`listen_failed`: `code` is `EADDRINUSE` and the like), or what was thrown inside. */
+  /** The system's error (`listen_failed`: its `code` is `EADDRINUSE` or another), or the error that was thrown inside. */
   cause?: unknown;
 }
 
-/** The listeners of a server, by name. A promise they return is watched, not waited for. */
+/** The listeners of a server, by name. A promise that they return is not awaited; if it rejects, the handler has failed. */
 export interface Lifecycle<Events = any, Data = any> {
   /** A connection was authenticated and upgraded. */
   open: (conn: Connection<Events, Data>) => unknown;
-  /** It ended: the code is ours when we closed, else the peer's; 1005 for none, 1006 when it broke. */
+  /** A connection ended. The code is the server's if it closed first, else the peer's; 1005 for none, 1006 for a broken connection. */
   close: (conn: Connection<Events, Data>, code: number, closing: Closing) => unknown;
   /** `raw`: a message. */
   message: (conn: Connection<Events, Data>, data: string | Buffer, isBinary: boolean) => unknown;
@@ -275,9 +276,9 @@ export interface Lifecycle<Events = any, Data = any> {
   event: (conn: Connection<Events, Data>, data: unknown, meta: Meta) => unknown;
   /** A rule was broken. */
   violation: (violation: Violation<Events, Data>) => unknown;
-  /** A peer that `send` was `queued` for has read everything. */
+  /** The peer of a `queued` message has read everything. */
   drained: (conn: Connection<Events, Data>) => unknown;
-  /** A handler threw or rejected (its connection is closed with 1011), or authentication did. Default: standard error. */
+  /** A handler threw or rejected (its connection is closed with 1011), or `authenticate` did. Without a listener: standard error. */
   error: (error: any, conn?: Connection<Events, Data>) => unknown;
   /** The server has stopped; no event follows. */
   stopped: () => unknown;
@@ -299,9 +300,9 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   listen(options?: { signal?: AbortSignal | undefined }): Promise<string>;
 
   /**
-   * Takes the upgrades of a plain HTTP server (`http`, Express, of Fastify `app.server`) with the verdicts of any other
-   * handshake. `listen`, `tls` and `proxyProtocol` do not apply; the limits on the head are Node's. With `path`, upgrades
-   * of other paths are left to other listeners. To listen on a port of its own as well, `listen` first.
+   * Takes the upgrades of a plain HTTP server (`http`, Express; for Fastify `app.server`), with the verdicts of any other handshake.
+   * `listen`, `tls` and `proxyProtocol` do not apply; the limits on the head are Node's. With `path`, upgrades of other paths go to
+   * other listeners. To listen on a port of its own as well, call `listen` first.
    */
   attach(httpServer: HttpServer, options?: { path?: string | readonly string[] | undefined }): this;
 
@@ -309,12 +310,12 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
 
   /**
-   * Shuts down gently: new handshakes get 503, open connections close with 1012, spread over `jitterMs` (default 0);
-   * what is left after `timeoutMs` (default 10000) is dropped. Resolves when all is over.
+   * Shuts down gently: new handshakes get 503, open connections are closed with 1012, spread over `jitterMs` (default 0).
+   * Connections that are left after `timeoutMs` (default 10000) are dropped. Resolves when the server has stopped.
    */
   drain(options?: { timeoutMs?: number | undefined; jitterMs?: number | undefined }): Promise<void>;
 
-  /** Drops every connection: from here on no message is handled. Resolves when all is over. */
+  /** Drops every connection; from here on no message is handled. Resolves when the server has stopped. */
   stop(): Promise<void>;
 
   /** Drains. */
@@ -326,10 +327,10 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   /** Lets the process end while the server is idle. */
   unref(): this;
 
-  /** The address with the real port, once it listens; empty for one that is only attached. */
+  /** The address with the real port, once the server listens; empty for a server that is only attached. */
   readonly address: string | undefined;
 
-  /** Whether it was started and has not ended. */
+  /** True from the start of the server to its end. */
   readonly isRunning: boolean;
 
   /** The open connections. */
@@ -341,25 +342,25 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   /** Every connection. */
   toAll(): Audience<Events>;
 
-  /** Closes every connection of a user: `session_revoked`. From here on nothing that came from them is handled. */
+  /** Closes every connection of a user: `session_revoked`. From here on none of their messages is handled, not even received ones. */
   disconnectUser(user: string): void;
 
-  /** The counters now. */
+  /** The counters at this moment. */
   stats(): Stats;
 
   /** Reads certificate and key again; with a bad pair it throws and keeps the old one. */
   reloadTls(): void;
 
-  /** Listens for an event of the contract, also one that is called like an event of the server (`close`). */
+  /** Listens for an event of the contract, even if it has the name of an event of the server (`close`). */
   onEvent<K extends Name<Events>>(
     event: K,
     listener: (conn: Connection<Events, Data>, data: HeardOf<Events, K>, meta: Meta) => unknown,
   ): this;
 
-  /** Ends that. */
+  /** Removes such a listener. */
   offEvent<K extends Name<Events>>(event: K, listener: (...args: any[]) => unknown): this;
 
-  /** Listens. Throws for a name that is neither the server's nor in `events`. */
+  /** Adds a listener. Throws for a name that is neither an event of the server nor in `events`. */
   on<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
   addListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
   once<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
@@ -368,6 +369,6 @@ export class Server<Events = any, Data = any> extends EventEmitter {
   off<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
   removeListener<K extends Name<Lifecycle> | Name<Events>>(event: K, listener: Listener<Events, Data, K>): this;
 
-  /** Calls listeners of the server's own events. It sends nothing: that is `toAll().emit` and `to(room).emit`. */
+  /** Calls listeners of the server's own events. It sends nothing: use `toAll().emit` or `to(room).emit`. */
   emit<K extends Name<Lifecycle>>(event: K, ...values: Parameters<Lifecycle<Events, Data>[K]>): boolean;
 }

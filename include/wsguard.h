@@ -1275,8 +1275,8 @@ wsg_status wsg_json_get(const char *json, size_t json_len, const char *pointer, 
 wsg_status wsg_json_string(const char *json, size_t json_len, char *buffer, size_t buffer_len, size_t *len);
 
 /**
- * Reads a JSON number that is an integer, however it is written: `5.0` and `5e0` are integers, as for `"type":
- * "integer"` of a schema.
+ * Reads a JSON number that is an integer, however it is written: `5.0` and `5e0` are integers here. (`"type":
+ * "integer"` of a schema is stricter: it wants digits only, so that `5.0` comes where a schema says `"number"`.)
  *
  * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if it is anything else or does not fit; `WSG_ERR_NULL` or
  * `WSG_ERR_UTF8`. `*number` is written on `WSG_OK` only.

@@ -15,7 +15,7 @@ use crate::errors;
 use crate::futures::Futures;
 use crate::lock::lock;
 
-/// What `Connection` returns for `await` where nobody has to wait.
+/// The awaitable of a `Connection` that has nothing to wait for.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 pub(crate) struct Done;
@@ -96,7 +96,7 @@ struct Wait {
     is_over: bool,
 }
 
-/// What `Connection` returns for `await` where somebody has to wait. A coroutine for asyncio and anyio.
+/// The awaitable of a `Connection` that has to wait. It is a coroutine for asyncio and anyio.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 pub(crate) struct Awaiting {

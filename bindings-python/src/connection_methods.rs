@@ -129,7 +129,7 @@ impl Connection {
         &self.path
     }
 
-    /// The subprotocol that the handshake selected; `None` where it selected none.
+    /// The subprotocol that the handshake selected; `None` if it selected none.
     #[getter(subprotocol)]
     fn get_subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()

@@ -20,7 +20,7 @@ const SECONDS_OF_NOW: u64 = 1_000_000_000;
 pub(crate) struct Accept {
     /// The name of the user; `None` for an anonymous session.
     pub(crate) user: Option<String>,
-    /// What `Connection.data` starts with.
+    /// The first value of `Connection.data`.
     pub(crate) data: Py<PyAny>,
     /// The end of the session, in milliseconds since the Unix epoch; `None`: it does not end.
     pub(crate) expires_at_ms: Option<u64>,

@@ -141,6 +141,9 @@ impl Delivery {
                 *handled += 1;
                 *left -= 1;
                 turn.handle(&event)?;
+                if *forks != fork::depth() {
+                    break;
+                }
                 // Slow handlers do not hold back what those before them have sent.
                 let now = Instant::now();
                 if now.duration_since(since) >= HELD_BACK_AT_MOST {

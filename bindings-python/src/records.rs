@@ -11,7 +11,7 @@ pub(crate) struct Close {
     /// The close code: the server's if it closed first, else the peer's. 1005 after an empty close frame, 1006 without
     /// a closing handshake (RFC 6455 section 7.1.5).
     pub(crate) code: u16,
-    /// The reason of the close frame; empty where there is none.
+    /// The reason of the close frame; empty if there is none.
     pub(crate) reason: Py<PyString>,
     /// `True` if both sides sent a close frame.
     pub(crate) clean: bool,
@@ -33,9 +33,9 @@ pub(crate) struct Message {
     event: Py<PyString>,
     /// The data: Python objects, an instance of the event's model, or `bytes` of JSON text (`raw=True`).
     data: Py<PyAny>,
-    /// The id that a reply carries; `None` where the message has none.
+    /// The id that a reply carries; `None` if the message has none.
     id: Py<PyAny>,
-    /// The status that the peer sent; `None` where the message has none.
+    /// The status that the peer sent; `None` if the message has none.
     status: Option<&'static str>,
     /// The length of the message's payload in bytes.
     size_bytes: usize,

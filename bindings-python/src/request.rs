@@ -33,7 +33,7 @@ impl Request {
         &self.received.path
     }
 
-    /// The query without `?`, as received; `None` where the target has no `?`.
+    /// The query without `?`, as received; `None` if the target has no `?`.
     #[getter]
     fn query(&self) -> Option<&str> {
         self.received.query.as_deref()
@@ -70,7 +70,7 @@ impl Request {
         self.received.ip.map(|ip| ip.to_string())
     }
 
-    /// The token that `token_sources` found, unchecked; `None` where there is none.
+    /// The token that `token_sources` found, unchecked; `None` if there is none.
     #[getter]
     fn token(&self) -> Option<&str> {
         self.received.token.as_deref()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -99,18 +101,44 @@ def test_a_fault_refuses_with_503(run: Run, asynchronous: bool, caplog: pytest.L
     run(main)
 
 
-def test_silence_is_cancelled(run: Run) -> None:
+@pytest.mark.parametrize("written", ["function", "lambda", "object", "partial", "decorated", "method"])
+def test_silence_is_cancelled(run: Run, written: str) -> None:
+    """However it is written: of some callables only the call tells that they give a coroutine."""
+
     async def main() -> None:
         server = wsguard.Server(**policy(auth_timeout_ms=100))
         cancelled = asyncio.Event()
 
-        @server.authenticate
         async def hang(request: Request) -> Accept:
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
                 cancelled.set()
             return Accept.anonymous()
+
+        class Hanging:
+            async def __call__(self, request: Request) -> Accept:
+                return await hang(request)
+
+            async def decide(self, request: Request) -> Accept:
+                return await hang(request)
+
+        async def with_more(_: int, request: Request) -> Accept:
+            return await hang(request)
+
+        @functools.wraps(hang)
+        def decorated(request: Request) -> Any:
+            return hang(request)
+
+        callbacks: dict[str, Callable[[Request], Any]] = {
+            "function": hang,
+            "lambda": lambda request: hang(request),
+            "object": Hanging(),
+            "partial": functools.partial(with_more, 1),
+            "decorated": decorated,
+            "method": Hanging().decide,
+        }
+        server.authenticate(callbacks[written])
 
         async with server:
             assert await refused(server) == 503

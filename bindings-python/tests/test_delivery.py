@@ -313,6 +313,44 @@ def test_a_handler_that_raises_closes_its_connection_only(
     run(main)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_log_says_what_a_failure_did_to_its_connection(
+    run: Run, asynchronous: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads "closes with 1011" looks for it at the peer: of a connection that had ended, that is never so."""
+
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+
+        def fail(conn: Connection, *_: object) -> None:
+            raise RuntimeError("a fault of the application")
+
+        async def fail_later(conn: Connection, *_: object) -> None:
+            await asyncio.sleep(0)
+            fail(conn)
+
+        failing: Any = fail_later if asynchronous else fail
+        server.on_message(failing)
+        server.on_close(failing)
+        ids: list[str] = []
+        server.on_open(lambda conn: ids.append(conn.id))
+        async with server:
+            async with client(server):
+                pass
+            async with client(server) as peer:
+                await peer.send("fail")
+                with pytest.raises(ConnectionClosedError):
+                    await peer.recv()
+        told = [record.getMessage() for record in caplog.records if record.name == "wsguard"]
+        assert told == [
+            f"the on_close handler failed; connection {ids[0]} had closed",
+            f"the message handler failed; connection {ids[1]} closes with 1011",
+            f"the on_close handler failed; connection {ids[1]} had closed",
+        ]
+
+    run(main)
+
+
 def test_handlers_may_send_to_a_peer_that_has_left(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         server = wsguard.Server(**options(protocol="raw"))

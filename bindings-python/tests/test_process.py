@@ -16,9 +16,11 @@ import pytest
 PREAMBLE = """
 import asyncio, gc, os, signal, sys, threading, weakref
 import wsguard
+# A job in the background of a shell begins with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def make(**more):
     policy = dict(listen="127.0.0.1:0", threads=2, origins=["https://a.example"], auth="none", protocol="raw")
-    return wsguard.Server(**policy, **more)
+    return wsguard.Server(**{**policy, **more})
 """
 
 
@@ -214,6 +216,47 @@ def test_a_child_does_not_handle_what_its_parent_has_received() -> None:
             server.run("native", started=talking.start)
         except wsguard.UsageError as error:
             assert error.code == "forked" and handled == ["fork"], (error, handled)
+            os._exit(3)
+        talking.join()
+        assert ended == [3], ended
+        """)
+
+
+@needs_fork
+def test_a_child_does_not_handle_what_waits_behind_a_coroutine() -> None:
+    succeeds("""
+        import asyncio, json, time
+        import websockets.sync.client as client
+        server = make(protocol="json")
+        children, handled, parent = [], [], os.getpid()
+        @server.on("slow")
+        async def slow(conn, data):
+            # The two others wait for this one when it ends.
+            while server.stats()["messages_in"] < 3:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05)
+        @server.on("fork")
+        def fork(conn, data):
+            children.append(os.fork())
+        @server.on("after")
+        def after(conn, data):
+            if os.getpid() != parent:
+                os._exit(9)
+            handled.append("after")
+        def talk():
+            with client.connect(f"ws://{server.address}", origin="https://a.example") as peer:
+                for event in ("slow", "fork", "after"):
+                    peer.send(json.dumps({"event": event}))
+                while not handled:
+                    time.sleep(0.001)
+                ended.append(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+            server.stop()
+        ended = []
+        talking = threading.Thread(target=talk)
+        try:
+            server.run("asyncio", started=talking.start)
+        except wsguard.UsageError as error:
+            assert error.code == "forked" and handled == [], (error, handled)
             os._exit(3)
         talking.join()
         assert ended == [3], ended

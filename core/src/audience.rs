@@ -10,7 +10,7 @@ use crate::sent::Sent;
 
 /// The members of a room ([`Handle::room`](crate::Handle::room)), or everyone ([`Handle::everyone`](crate::Handle::everyone)).
 ///
-/// A message is encoded once for all of them. A member that reads too slowly is closed as `slow_consumer` by itself.
+/// A message is encoded once for all of them. A member that reads too slowly is closed alone, as `slow_consumer`.
 #[derive(Clone, Debug)]
 #[must_use = "an audience hears nothing until something is said to it"]
 pub struct Audience<'h> {
@@ -24,7 +24,7 @@ impl<'h> Audience<'h> {
         Self { server, room, except: Vec::new() }
     }
 
-    /// Leaves out one connection; may be said several times.
+    /// Leaves out one connection. Call it several times to leave out several.
     pub fn except(mut self, conn: ConnectionId) -> Self {
         self.except.push(conn);
         self
@@ -34,8 +34,8 @@ impl<'h> Audience<'h> {
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] where `data` cannot be written as JSON; [`Error::InvalidArgument`] for what is larger than
-    /// `max_outbox_bytes`, or a room's name that is not 1 to 256 bytes.
+    /// [`Error::Data`] if `data` cannot be written as JSON; [`Error::InvalidArgument`] if the message is larger than
+    /// `max_outbox_bytes`, or the room's name is not 1 to 256 bytes.
     pub fn emit(self, event: &str, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {
         with_text(data, |json| self.emit_json_text(event, json))
     }

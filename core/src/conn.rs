@@ -1,4 +1,4 @@
-//! One connection, as the application speaks to it.
+//! One connection: what an application can do with it.
 
 use serde::Serialize;
 
@@ -10,8 +10,8 @@ use crate::sent::Sent;
 
 /// One connection: [`Handle::conn`](crate::Handle::conn).
 ///
-/// Every call may come from any thread and never blocks. A connection that has closed answers [`Sent::Closed`]; an error is
-/// an argument that is not accepted.
+/// Any thread may make these calls, and none blocks. If the connection has closed they return [`Sent::Closed`]; an error means
+/// that an argument is not accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Conn<'h> {
     server: &'h ServerHandle,
@@ -28,16 +28,16 @@ impl<'h> Conn<'h> {
         self.id
     }
 
-    /// Whether it is open.
+    /// Returns true if it is open.
     pub fn is_open(self) -> bool {
         self.server.is_open(self.id)
     }
 
-    /// Emits an event (`json`). The text of `data` is written once, into a buffer that this thread keeps.
+    /// Emits an event (`json`). `data` is written as JSON once, into a buffer that this thread keeps.
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] where `data` cannot be written as JSON; [`Error::InvalidArgument`] for what is larger than
+    /// [`Error::Data`] if `data` cannot be written as JSON; [`Error::InvalidArgument`] if the message is larger than
     /// `max_outbox_bytes`, and so could never be sent.
     pub fn emit(self, event: &str, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {
         self.reply(None, event, data)
@@ -49,7 +49,7 @@ impl<'h> Conn<'h> {
     }
 
     /// Emits an event in reply to the message that had this [`id`](crate::JsonMessage::id), now or later. Without an id it
-    /// is a plain event. [`Handle::reply`](crate::Handle::reply) is shorter where the message is at hand.
+    /// is a plain event. If you have the message, [`Handle::reply`](crate::Handle::reply) is shorter.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl<'h> Conn<'h> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for what is larger than `max_outbox_bytes`.
+    /// [`Error::InvalidArgument`] if the message is larger than `max_outbox_bytes`.
     pub fn send<'p>(self, payload: impl Into<Payload<'p>>) -> Result<Sent, Error> {
         Sent::of(match payload.into() {
             Payload::Text(text) => self.server.send_text(self.id, text),
@@ -73,20 +73,20 @@ impl<'h> Conn<'h> {
         })
     }
 
-    /// Puts it into a room; it leaves its rooms when it closes.
+    /// Adds the connection to a room. It leaves its rooms when it closes.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a name that is not 1 to 256 bytes, and at 1024 rooms.
+    /// [`Error::InvalidArgument`] if the name is not 1 to 256 bytes, or the connection is in 1024 rooms.
     pub fn join(self, room: &str) -> Result<Sent, Error> {
         Sent::of_command(self.server.join(self.id, room))
     }
 
-    /// Takes it out of a room.
+    /// Removes the connection from a room.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a name that is not 1 to 256 bytes.
+    /// [`Error::InvalidArgument`] if the name is not 1 to 256 bytes.
     pub fn leave(self, room: &str) -> Result<Sent, Error> {
         Sent::of_command(self.server.leave(self.id, room))
     }
@@ -95,13 +95,13 @@ impl<'h> Conn<'h> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a code that no endpoint may send (RFC 6455 section 7.4), or a reason over 123 bytes.
+    /// [`Error::InvalidArgument`] if an endpoint may not send the code (RFC 6455 section 7.4), or the reason is over 123 bytes.
     pub fn close(self, code: u16, reason: &str) -> Result<Sent, Error> {
         Sent::of_command(self.server.close(self.id, code, reason))
     }
 
-    /// Says that the data of a message of `event` is not valid although its schema let it pass: the verdict
-    /// `schema_mismatch`, counted, logged and acted upon as `on_violation` says.
+    /// Reports that the data of a message of `event` is invalid although it matches the schema. The verdict is
+    /// `schema_mismatch`: it is counted, logged and enforced as `on_violation` says.
     ///
     /// # Errors
     ///
@@ -110,8 +110,8 @@ impl<'h> Conn<'h> {
         Sent::of_command(self.server.refuse(self.id, event))
     }
 
-    /// Stops reading from it: its peer feels back-pressure, others do not. Messages that were read before may still arrive;
-    /// writing and pings go on, and silence does not count.
+    /// Stops reading from the connection: its peer feels back-pressure, others do not. Messages that were read before may still
+    /// arrive. Writing and pings go on, and the idle timeout does not run.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl<'h> Conn<'h> {
         Sent::of_command(self.server.pause(self.id))
     }
 
-    /// Reads on after [`pause`](Self::pause).
+    /// Reads again after [`pause`](Self::pause).
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! Short ways to answer a handshake that asks.
+//! Short ways to answer a handshake that waits for the application.
 
 use crate::driver::{Accept, Decision};
 
 impl Decision {
-    /// Lets the peer in as `user`.
+    /// Accepts the peer as `user`.
     pub fn accept(user: impl Into<String>) -> Self {
         Decision::Accept(Accept { user: Some(user.into()), ..Accept::default() })
     }

@@ -1,4 +1,4 @@
-//! What a call of the application can fail with.
+//! The errors of calls that an application makes.
 
 use core::fmt;
 use std::io;
@@ -7,28 +7,28 @@ use wsguard_proto::config_error::ConfigError;
 
 /// An error of a server or of a call to it.
 ///
-/// A connection that has closed is none: what a call did to it is a [`Sent`](crate::Sent).
+/// A closed connection is not an error: calls on it return [`Sent::Closed`](crate::Sent::Closed).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The options are not a policy; names the option.
+    /// The options are invalid. The error names the option.
     Config(ConfigError),
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     Listen {
         /// The `listen` option.
         address: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A certificate, key or authority cannot be used; names the part of `tls`.
+    /// A certificate, key or authority cannot be used. The error names the part of `tls`.
     Tls(ConfigError),
     /// A thread or an event loop could not be started.
     Start(io::Error),
     /// The id names no open connection: it was closed, or never existed.
     ConnectionClosed,
-    /// The ticket does not wait for an answer: it was answered, it timed out, or its peer has left.
+    /// The ticket does not wait for an answer any more: it was answered, it timed out, or its peer has left.
     TicketSettled,
-    /// An argument is not accepted: which, and what would be.
+    /// An argument is not accepted. The text names it, and the accepted values.
     InvalidArgument(&'static str),
     /// The data of an event cannot be written as JSON: a map whose keys are no strings, or an error of its `Serialize`.
     Data(serde_json::Error),
@@ -50,7 +50,7 @@ impl Error {
         }
     }
 
-    /// The operating system's number of what went wrong (`errno`), where it had one: `EADDRINUSE`, `EACCES`.
+    /// The operating system's number of the error (`errno`), if there is one: `EADDRINUSE`, `EACCES`.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Error::Listen { source, .. } | Error::Start(source) => source.raw_os_error(),
@@ -58,7 +58,7 @@ impl Error {
         }
     }
 
-    /// The option at fault, where there is one.
+    /// The option at fault, if there is one.
     pub fn option(&self) -> Option<&str> {
         match self {
             Error::Config(error) | Error::Tls(error) => Some(&error.option),

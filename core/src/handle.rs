@@ -1,4 +1,4 @@
-//! A running server, as every thread of the application speaks to it.
+//! A running server: what every thread of the application can do with it.
 
 use std::net::TcpStream;
 
@@ -11,18 +11,18 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::sent::Sent;
 
-/// A running server: cheap to clone, for any thread. No call blocks, and all are safe after the server has stopped.
+/// A running server. It is cheap to clone, and for any thread. No call blocks, and every call is safe after the server has stopped.
 #[derive(Clone, Debug)]
 pub struct Handle {
     inner: ServerHandle,
 }
 
-/// How a server ends: [`Handle::drain`].
+/// The times of a gentle end: [`Handle::drain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// How long closing handshakes are waited for; then what is left is dropped. Default 10000.
+    /// The time to wait for closing handshakes; then the remaining connections are dropped. Default 10000.
     pub timeout_ms: u64,
-    /// Over how long the close frames are spread, so that clients do not all come back at once: an hour at most, and never
+    /// The time over which the close frames are spread, so that clients do not all return at once: an hour at most, and never
     /// beyond the timeout. Default 0.
     pub jitter_ms: u64,
 }
@@ -38,7 +38,7 @@ impl Handle {
         Self { inner }
     }
 
-    /// One connection. Any id is safe: one of a connection that has closed names no other.
+    /// One connection. Any id is safe: the id of a closed connection never names another one.
     pub fn conn(&self, id: ConnectionId) -> Conn<'_> {
         Conn::new(&self.inner, id)
     }
@@ -53,7 +53,7 @@ impl Handle {
         Audience::new(&self.inner, None)
     }
 
-    /// Emits an event in reply to a message: with its id, where it has one.
+    /// Emits an event in reply to a message: with its id, if it has one.
     ///
     /// # Errors
     ///
@@ -67,13 +67,13 @@ impl Handle {
         self.conn(message.conn).reply(message.id, event, data)
     }
 
-    /// Answers a handshake that asks ([`Event::Upgrade`](crate::Event::Upgrade)), now or later. `false`: it was answered
-    /// already, its time is over, or its peer has left.
+    /// Answers a handshake that waits for the application ([`Event::Upgrade`](crate::Event::Upgrade)), now or later. Returns
+    /// false if it was answered already, its time is over, or its peer has left.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a user that is not 1 to 256 bytes without control characters, or a status that is not
-    /// 300 to 599.
+    /// [`Error::InvalidArgument`] if the user is not 1 to 256 bytes without control characters, or the status is not 300 to
+    /// 599.
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<bool, Error> {
         match self.inner.answer(ticket, decision) {
             Ok(()) => Ok(true),
@@ -82,24 +82,23 @@ impl Handle {
         }
     }
 
-    /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one whose
-    /// 101 is not sent yet. One that is let in after it stays.
+    /// Closes every connection of a user that was accepted before this call: `session_revoked`, or `auth_failed` if its 101 is
+    /// not sent yet. A connection that is accepted after the call stays.
     pub fn disconnect_user(&self, user: &str) {
         // An error here: the server has stopped, and has no connection any more.
         let _ = self.inner.disconnect_user(user);
     }
 
-    /// Takes over a plain TCP connection that another server has accepted, to share its port. `received` is what was read
-    /// from it: the whole request head, and the bytes behind it.
+    /// Takes over a plain TCP connection that another server has accepted, to share its port. `received` holds the bytes that
+    /// were read from it: the whole request head, and anything after it.
     ///
-    /// It gets the verdicts of any other handshake; a refusal is answered on the connection. The other server's limits apply
-    /// to the head, and its timeouts to how long that took.
+    /// The connection gets the verdicts of any other handshake; a refusal is answered on it. The limits and timeouts of the
+    /// other server apply to the head.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY header,
-    /// or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has left;
-    /// [`Error::Stopped`].
+    /// [`Error::InvalidArgument`] if such a connection cannot keep the policy: `tls` or `proxy_protocol` is on, or plain text is
+    /// not allowed on the connection's address. [`Error::ConnectionClosed`] if the peer has left. [`Error::Stopped`].
     pub fn adopt(&self, stream: TcpStream, received: Vec<u8>) -> Result<(), Error> {
         self.inner.adopt(stream, received)
     }
@@ -108,7 +107,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::Tls`] for a bad pair, where the old one stays; [`Error::InvalidArgument`] without the option `tls`.
+    /// [`Error::Tls`] for a bad pair; the old one stays in use. [`Error::InvalidArgument`] without the option `tls`.
     pub fn reload_tls(&self) -> Result<(), Error> {
         self.inner.reload_tls()
     }
@@ -152,33 +151,32 @@ impl Handle {
         self.inner.bans()
     }
 
-    /// Says which events without an answer the application listens to; all of them at first. What it does not listen to does
-    /// not wake its thread: see [`Interest`].
+    /// Chooses the events that wake the application; at first all of them. See [`Interest`].
     pub fn set_interest(&self, interest: Interest) {
         self.inner.heed(interest.opens, interest.closes, interest.violations);
     }
 
-    /// Shuts down gently: new handshakes answer 503, open connections close with 1012 (`drain_close_code`). The events end
-    /// when all is over. A second drain may shorten the first.
+    /// Shuts down gently: new handshakes are answered 503, open connections are closed with 1012 (`drain_close_code`). The events
+    /// end when the server has stopped. A second drain may shorten the first.
     pub fn drain(&self, drain: Drain) {
         self.inner.drain(drain.timeout_ms, drain.jitter_ms);
     }
 
-    /// Stops at once: every connection is dropped, once what this thread said before is written.
+    /// Stops at once: the server writes what this thread sent before, and drops every connection.
     pub fn stop(&self) {
         self.inner.stop();
     }
 
-    /// The counters now.
+    /// The counters at this moment.
     pub fn stats(&self) -> Stats {
         self.inner.stats()
     }
 }
 
-/// Which of the events that ask for no answer the application listens to: [`Handle::set_interest`].
+/// The events that wake the application: [`Handle::set_interest`].
 ///
-/// Opens and closes that it does not listen to come with the next event that wakes it, or after 20 ms; violations are only
-/// counted and logged. So peers that are let in and thrown out cost the application next to nothing.
+/// Other opens and closes come with the next event that wakes it, or after 20 ms; other violations are only counted and logged. So
+/// peers that connect and are closed at once cost the application next to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest {
     /// [`Event::Open`](crate::Event::Open). Default true.

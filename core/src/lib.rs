@@ -1,18 +1,17 @@
 //! WebSocket servers that are safe by default.
 //!
-//! You state one policy: which origins may connect, who is authenticated, how fast and how large messages may be, what a
-//! valid message looks like, which TLS. wsguard enforces it on threads of its own, before your application sees a byte, and
-//! answers each violation with a stable [verdict code](Code). Most WebSocket libraries leave all of that to the application,
-//! and so most servers do without.
+//! You state a policy: origins, authentication, rates, sizes, the form of a message, TLS. wsguard enforces it on threads of its
+//! own, before your application sees a byte. It answers each violation with a stable [verdict code](Code). Most WebSocket
+//! libraries leave all of that to the application, and so most servers do without.
 //!
-//! There are no insecure defaults: a server without `origins` or `auth` does not start, and what switches a protection off is
-//! called `dangerously_…`. Your application reads [events](Event) and answers through a [handle](Handle) that any thread may
+//! There are no insecure defaults: a server without `origins` or `auth` does not start, and the names of options that allow any
+//! origin or plain text begin with `dangerously_`. Your application reads [events](Event) and answers through a [handle](Handle) that any thread may
 //! keep. No call blocks, and a connection that has closed meanwhile is a value ([`Sent::Closed`]), not an error.
 //!
 //! # A chat
 //!
-//! With the protocol `json` (the default) a message is `{"event": "say", "data": {…}}`. It reaches the handler only if its
-//! sender is who it claims to be, within its rate, and if `data` matches the schema of the event.
+//! With the protocol `json` (the default) a message is `{"event": "say", "data": {…}}`. It reaches the handler only if its sender is
+//! authenticated and within its rate, and if `data` matches the schema of the event.
 //!
 //! ```
 //! use wsguard::{Event, Options, Server};
@@ -46,7 +45,7 @@
 //!
 //! # An echo of anything
 //!
-//! With the protocol `raw` text and binary messages pass as they come. Every other protection stays. This one also states its
+//! With the protocol `raw`, text and binary messages pass as they are. Every other protection stays. This example also states its
 //! options as types ([`options`]) instead of JSON.
 //!
 //! ```
@@ -74,8 +73,7 @@
 //!
 //! # In a task, with JSON Web Tokens and types
 //!
-//! [`Server::recv`] is awaited by a task of any runtime. [`JsonMessage::data`] reads a message as a type, and `emit` writes
-//! one.
+//! A task of any runtime awaits [`Server::recv`]. [`JsonMessage::data`] reads a message as a type, and `emit` writes one.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -120,7 +118,7 @@
 //! # }
 //! ```
 //!
-//! `examples/rust` in the repository has a chat, a server beside `axum` on one port, and one that refuses by JWT.
+//! `examples/rust` in the repository has a chat, a server beside `axum` on one port, and a server with JSON Web Tokens.
 //!
 //! # What is where
 //!
@@ -130,7 +128,7 @@
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
 //! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
-//! | authentication of your own | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`] |
+//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
 //! # Features
@@ -143,19 +141,19 @@
 //!
 //! # Limits
 //!
-//! Messages are delivered whole: `max_message_bytes` bounds them, 64 KiB at first. Every queue has a bound that is an option:
+//! A message is delivered when it is complete; `max_message_bytes` bounds it (64 KiB by default). Options bound every queue but one:
 //! unsent bytes of a connection, events that the application has not taken, messages that wait for their rate, handshakes
-//! that wait for an answer. What is broadcast faster than it is carried out waits without one, and says [`Sent::Queued`]. A
-//! connection is in at most 1024 rooms. Rooms, limits and users are those of one process.
+//! that wait for an answer. Broadcasts that are sent faster than the server carries them out wait without a bound, and return
+//! [`Sent::Queued`]. A connection is in at most 1024 rooms. Rooms, limits and users are those of one process.
 //!
 //! # When not to use it
 //!
-//! You need a client, `permessage-deflate`, rooms across several machines, or messages too large for memory. Or another server
-//! has to accept the connections *and* speak TLS for them in this process: [`Handle::adopt`] takes plain TCP only.
+//! - You need a client, `permessage-deflate`, rooms across several machines, or messages too large for memory.
+//! - Another server must accept the connections *and* do TLS for them in this process: [`Handle::adopt`] takes plain TCP only.
 //!
 //! # Rust version and platforms
 //!
-//! Rust 1.91. Linux is what is tested.
+//! Rust 1.91 or later. Tested on Linux.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -197,10 +195,10 @@ pub use wsguard_proto::handshake::UpgradeRequest;
 pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
 
-/// The JSON of options and messages: what [`options::EventOptions::schema`] is made of.
+/// The JSON of options and messages: [`options::EventOptions::schema`] is one of its values.
 pub use serde_json;
 
-/// The README's Rust start must compile as it stands there.
+/// The Rust start of the README must compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

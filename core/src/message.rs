@@ -9,8 +9,8 @@ impl<'b> JsonMessage<'b> {
     ///
     /// # Errors
     ///
-    /// The data is not a `T`: the event's schema lets more pass. [`Conn::report_invalid_data`](crate::Conn::report_invalid_data)
-    /// makes it the peer's violation.
+    /// The data is not a `T`, because the event's schema accepts more.
+    /// [`Conn::report_invalid_data`](crate::Conn::report_invalid_data) makes that the peer's violation.
     pub fn data<T: Deserialize<'b>>(&self) -> Result<T, serde_json::Error> {
         self.data.parse()
     }

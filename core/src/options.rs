@@ -1,4 +1,4 @@
-//! The types of the options: [`Options`] and what its fields are made of.
+//! The types of the options: [`Options`] and the types of its fields.
 //!
 //! ```
 //! use wsguard::options::{Auth, EventOptions, Options, RateLimit, TokenEntry};

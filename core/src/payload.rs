@@ -1,4 +1,4 @@
-//! What a message of the protocol `raw` carries.
+//! The payload of a message of the protocol `raw`.
 
 /// A text or a binary message of the protocol `raw`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

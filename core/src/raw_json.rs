@@ -9,19 +9,19 @@ use serde_json::value::RawValue;
 
 use crate::error::Error;
 
-/// JSON text that was checked: the data of a message as its peer wrote it, or text of the application's own.
+/// Checked JSON text: the data of a message as its peer wrote it, or a text of the application.
 ///
-/// [`parse`](Self::parse) reads it as a type. It is [`Serialize`] as the value that it stands for, so `emit("said",
-/// &message.data)` passes the data on as it came, and it can be a field of a larger value.
+/// [`parse`](Self::parse) reads it as a type. It serialises as the value that it stands for. So `emit("said", &message.data)`
+/// passes the data on unchanged, and it can be a field of a larger value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawJson<'t>(&'t str);
 
 impl<'t> RawJson<'t> {
-    /// JSON text of the application's own.
+    /// Checks a JSON text of the application.
     ///
     /// # Errors
     ///
-    /// It is not one JSON value.
+    /// The text is not one JSON value.
     pub fn new(text: &'t str) -> Result<Self, serde_json::Error> {
         serde_json::from_str::<&RawValue>(text).map(|value| Self(value.get()))
     }

@@ -1,25 +1,25 @@
-//! What became of a call to a connection.
+//! The result of a call on a connection.
 
 use crate::driver;
 use crate::error::Error;
 
-/// What became of something that was said to a connection, to a room or to everyone.
+/// The result of sending to a connection, to a room or to everyone.
 ///
-/// A connection may close at any moment, so that it has closed is a value and no [`Error`].
+/// A connection may close at any moment. Therefore a closed connection is a value, not an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Sent {
     /// It is on its way.
     Sent,
-    /// It waits, because the peer has not read what was sent before: [`Event::Drained`](crate::Event::Drained) tells when
-    /// it has. To a room or to everyone: broadcasts come faster than they are carried out, and wait in memory.
+    /// It waits, because the peer has not read earlier messages: [`Event::Drained`](crate::Event::Drained) follows when it
+    /// has. For a room or everyone: broadcasts are sent faster than the server carries them out, and wait in memory.
     Queued,
-    /// It went nowhere: the connection is closed, or the server has stopped.
+    /// It was discarded: the connection is closed, or the server has stopped.
     Closed,
 }
 
 impl Sent {
-    /// Whether it went nowhere.
+    /// Returns true if it was discarded.
     pub fn is_closed(self) -> bool {
         self == Sent::Closed
     }

@@ -1,4 +1,4 @@
-//! The server as an application starts and reads it: a loop of ours, a loop of its own, or a task.
+//! Starting a server, and reading its events: in `run`, in an event loop of the application, or in a task.
 
 use core::error::Error as StdError;
 use core::future::poll_fn;
@@ -18,8 +18,8 @@ const EVENTS_PER_TURN: u32 = 128;
 
 /// A running server. Dropping it stops it at once; [`Handle::drain`] is the gentle way.
 ///
-/// Its events are read in one of three ways: [`run`](Self::run) calls a handler, [`recv`](Self::recv) is awaited by a task of
-/// any runtime, [`next`](Self::next) waits for at most so long.
+/// There are three ways to read its events: [`run`](Self::run) calls a handler, a task of any runtime awaits
+/// [`recv`](Self::recv), and [`next`](Self::next) waits with a timeout.
 #[derive(Debug)]
 pub struct Server {
     inner: driver::Server,
@@ -30,12 +30,12 @@ pub struct Server {
     in_a_row: u32,
 }
 
-/// What [`Server::next`] brought.
+/// The result of [`Server::next`].
 #[derive(Debug)]
 pub enum Next<'s> {
-    /// An event. Its room in `max_inbox_bytes` is given back when the next one is asked for.
+    /// An event. Asking for the next one releases its room in `max_inbox_bytes`.
     Event(Event<'s>),
-    /// Nothing happened in time.
+    /// No event arrived in time.
     TimedOut,
     /// The server has stopped, and every event was taken.
     Stopped,
@@ -51,12 +51,12 @@ impl Server {
         Builder::new().start(options)
     }
 
-    /// The address it listens on, with the real port; empty without a listener. The first of [`addresses`](Self::addresses).
+    /// The address of the listener, with the real port; empty without a listener. The first of [`addresses`](Self::addresses).
     pub fn address(&self) -> &str {
         self.inner.address()
     }
 
-    /// Every address it listens on: a name in `listen` may resolve to several, IPv4 first.
+    /// The addresses of all listeners: a name in `listen` may resolve to several, IPv4 first.
     pub fn addresses(&self) -> &[String] {
         self.inner.addresses()
     }
@@ -68,8 +68,8 @@ impl Server {
 
     /// Calls `handler` for every event until the server has stopped.
     ///
-    /// What the handler says during one batch of events is handed over together. A handler that returns an error or panics
-    /// closes the connection it worked for with 1011, or answers 503 to the handshake that asked; the server goes on. The
+    /// Commands that the handler gives during one batch of events are handed over together. If the handler returns an error or
+    /// panics, the connection of the event is closed with 1011, or a waiting handshake is answered 503; the server goes on. The
     /// error is logged with the target `wsguard::handler`.
     pub fn run(self, mut handler: impl FnMut(Event<'_>, &Handle) -> HandlerResult) {
         let handle = self.handle();
@@ -87,7 +87,7 @@ impl Server {
         self.inner.run_from(batch, taken, &mut handled);
     }
 
-    /// Waits for the next event, at most `timeout`; `None` waits for ever, [`Duration::ZERO`] only looks.
+    /// Waits for the next event, at most `timeout`. `None` waits for ever; [`Duration::ZERO`] does not wait.
     pub fn next(&mut self, timeout: Option<Duration>) -> Next<'_> {
         if self.index >= self.batch.len() {
             self.index = 0;
@@ -100,11 +100,10 @@ impl Server {
         self.take().map_or(Next::TimedOut, Next::Event)
     }
 
-    /// Awaits the next event, in a task of any runtime; `None`: the server has stopped. Nothing is lost when the future is
-    /// dropped before it is ready, so it can stand in a `select!`.
+    /// Awaits the next event, in a task of any runtime; `None`: the server has stopped. No event is lost if the future is dropped
+    /// before it is ready, so it can be a branch of a `select!`.
     ///
-    /// The server's own threads do the I/O. The runtime only runs the application. A server that was built with
-    /// [`Builder::wake`] wakes that, and no task.
+    /// The server's own threads do the I/O. The runtime only runs the application. A server with [`Builder::wake`] wakes no task.
     ///
     /// ```
     /// # use wsguard::options::Auth;
@@ -163,7 +162,7 @@ fn log(conn: Option<ConnectionId>, error: &str) {
     tracing::error!(target: "wsguard::handler", %conn, ?error, "a handler failed");
 }
 
-/// What a server is started with beside its options.
+/// Starts a server with more than its options.
 #[derive(Default)]
 pub struct Builder {
     inner: driver::Builder,
@@ -176,25 +175,25 @@ impl core::fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Nothing but the options.
+    /// A builder without additions.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a handler that answers on the server's own threads: the fastest way, for work of a few microseconds.
+    /// Adds a handler that answers on the server's own threads: the fastest way to answer, for work of a few microseconds.
     #[must_use]
     pub fn inline(self, handler: impl Inline) -> Self {
         Self { inner: self.inner.inline(handler) }
     }
 
-    /// Wakes an event loop of the application's (`mio`, a window system), which then calls [`Server::next`] with
-    /// [`Duration::ZERO`] until nothing is left. [`Server::run`] and [`Server::recv`] would not be woken.
+    /// Wakes an event loop of the application (`mio`, a window system), which then calls [`Server::next`] with [`Duration::ZERO`]
+    /// until no event is left. [`Server::run`] and [`Server::recv`] are not woken then.
     #[must_use]
     pub fn wake(self, wake: impl Wake) -> Self {
         Self { inner: self.inner.wake(wake) }
     }
 
-    /// Listens nowhere, whatever `listen` says: every connection comes by [`Handle::adopt`].
+    /// Does not listen, whatever `listen` says: every connection comes from [`Handle::adopt`].
     #[must_use]
     pub fn without_listener(self) -> Self {
         Self { inner: self.inner.without_listener() }

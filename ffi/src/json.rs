@@ -221,8 +221,8 @@ exports! {
         write(&said, to, len)
     }
 
-    /// Reads a JSON number that is an integer, however it is written: `5.0` and `5e0` are integers, as for `"type":
-    /// "integer"` of a schema.
+    /// Reads a JSON number that is an integer, however it is written: `5.0` and `5e0` are integers here. (`"type":
+    /// "integer"` of a schema is stricter: it wants digits only, so that `5.0` comes where a schema says `"number"`.)
     ///
     /// Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if it is anything else or does not fit; `WSG_ERR_NULL` or
     /// `WSG_ERR_UTF8`. `*number` is written on `WSG_OK` only.
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_what_a_schema_takes_for_one() {
+    fn an_integer_may_be_written_as_a_number() {
         for (json, number) in
             [("5", 5), ("-5.0", -5), ("1e2", 100), ("-0", 0), (" 7 ", 7), ("9223372036854775807", i64::MAX)]
         {

@@ -5,10 +5,9 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "child.h"
 #include "client.h"
 
 static wsg_server *server;
@@ -20,27 +19,6 @@ static wsg_server *start(void) {
   ANSWERS(WSG_OK, wsg_server_start(options, &started, NULL));
   ANSWERS(WSG_OK, wsg_options_free(options));
   return started;
-}
-
-/* Runs `body` in a child whose standard error is kept; its wait status. */
-static int in_child(void (*body)(void), char *said, size_t room) {
-  int pipe_fds[2], ended;
-  CHECK(pipe(pipe_fds) == 0);
-  pid_t child = fork();
-  if (child == 0) {
-    dup2(pipe_fds[1], 2);
-    close(pipe_fds[0]), close(pipe_fds[1]);
-    alarm(30);
-    body();
-    _exit(0);
-  }
-  close(pipe_fds[1]);
-  size_t len = 0;
-  for (ssize_t got; len + 1 < room && (got = read(pipe_fds[0], said + len, room - len - 1)) > 0;) len += (size_t)got;
-  said[len] = 0;
-  close(pipe_fds[0]);
-  CHECK(child > 0 && waitpid(child, &ended, 0) == child);
-  return ended;
 }
 
 static int raise_term(void *signal, wsg_server *s, uint64_t conn, const wsg_open *open) {

@@ -41,11 +41,19 @@ for program in misuse closed over delivered told protocols setters promises ends
         "$here/$program.c" $libraries -o "$work/$program"
     "$work/$program"
 done
-for program in hpp chaos; do
+for program in hpp chaos exceptions; do
     # shellcheck disable=SC2086
     c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" \
         "$here/$program.cpp" $libraries -o "$work/$program-cpp"
 done
+
+"$work/exceptions-cpp"
+
+echo "--- two copies of the library in one process"
+cp "$release/libwsguard_ffi.so" "$work/one.so"
+cp "$release/libwsguard_ffi.so" "$work/two.so"
+cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/two.c" -lpthread -ldl -o "$work/two"
+"$work/two" "$work/one.so" "$work/two.so"
 
 echo "--- C++ without exceptions"
 # shellcheck disable=SC2086

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Audience:
-    """The connections that a broadcast goes to: those of a room, or all; without one, where :meth:`except_` says so."""
+    """The connections that a broadcast goes to: those of a room, or all, without the one that :meth:`except_` names."""
 
     __slots__ = ("_except", "_room", "_server")
 

@@ -18,7 +18,7 @@ class Error(Exception):
 
 
 class ConfigError(Error, ValueError):
-    """The options are not a policy. ``code`` is ``unknown_option``, ``missing_option``, ``invalid_option`` or
+    """The options are invalid. ``code`` is ``unknown_option``, ``missing_option``, ``invalid_option`` or
     ``contradiction``."""
 
     #: The path of the option at fault: ``"rate_limit.per_second"``.
@@ -32,7 +32,7 @@ class ConfigError(Error, ValueError):
 class StartError(Error, OSError):
     """The server cannot listen on the address (``listen_failed``), or cannot start a thread (``start_failed``)."""
 
-    #: ``"listen"``, or ``None`` where no option is at fault.
+    #: ``"listen"``, or ``None`` if no option is at fault.
     option: str | None
 
     def __init__(self, message: str, *, code: str, option: str | None, errno: int | None = None) -> None:
@@ -47,7 +47,7 @@ class ConnectionClosed(Error):
 
     #: The close code: the server's if it closed first, else the peer's; ``None`` while it is not known.
     close_code: int | None
-    #: The reason of the close frame; empty where there is none.
+    #: The reason of the close frame; empty if there is none.
     reason: str
 
     def __init__(self, close_code: int | None, reason: str = "") -> None:

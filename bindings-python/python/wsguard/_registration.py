@@ -65,7 +65,7 @@ class Registry(NativeServer):
 
     def authenticate(self, handler: Authenticate, /) -> Authenticate:
         """Registers the handler that decides about a handshake. It is called with a :class:`Request`, and returns
-        :class:`Accept` or :class:`Reject`. Where the option ``auth`` is not stated, it becomes ``"callback"``.
+        :class:`Accept` or :class:`Reject`. If the option ``auth`` is not stated, it becomes ``"callback"``.
 
         If the handler raises, returns anything else, or takes longer than ``auth_timeout_ms``, the handshake is refused
         with 503. A coroutine is cancelled when its handshake no longer waits: it timed out, or the peer has left.

@@ -41,7 +41,7 @@ class Server(OnLoop):
     next message of the same connection waits until it has ended. Messages of different connections have no order.
 
     Raises:
-        ConfigError: the options are not a policy; the error names the option. A missing ``auth``, and what the handlers
+        ConfigError: the options are invalid; the error names the option. A missing ``auth``, and what the handlers
             add to the policy, is checked at the start.
     """
 
@@ -59,7 +59,7 @@ class Server(OnLoop):
         start again.
 
         Raises:
-            ConfigError: the options are not a policy; the error names the option.
+            ConfigError: the options are invalid; the error names the option.
             StartError: the server cannot listen on the address, or cannot start a thread.
             UsageError: it runs already (``already_started``), no asyncio event loop runs (``no_event_loop``), or it
                 belongs to the parent process (``forked``).
@@ -107,7 +107,7 @@ class Server(OnLoop):
             signals: ``False`` leaves every signal alone; default ``True``.
 
         Raises:
-            ConfigError: the options are not a policy; the error names the option.
+            ConfigError: the options are invalid; the error names the option.
             StartError: the server cannot listen on the address, or cannot start a thread.
             UsageError: it runs already (``already_started``), an event loop runs on this thread
                 (``running_event_loop``: use ``await server.serve()``), or it belongs to the parent process

@@ -1,4 +1,4 @@
-"""What the native part takes and gives, for type checkers."""
+"""The types of the native part, for type checkers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Result = TypeVar("Result", covariant=True)
 
 
 class Wait(Coroutine[Any, Any, Result]):
-    """What the methods of a connection return for ``await``. It is a coroutine for asyncio (``create_task``, task
+    """The awaitable that the methods of a connection return. It is a coroutine for asyncio (``create_task``, task
     groups) and anyio. It need not be awaited: the call itself has done its work."""
 
 

@@ -60,7 +60,7 @@ def panic_for_tests() -> None: ...
 
 @final
 class Awaiting:
-    """What :class:`Connection` returns for ``await`` where somebody has to wait. A coroutine for asyncio and anyio."""
+    """The awaitable of a :class:`Connection` that has to wait. It is a coroutine for asyncio and anyio."""
 
     def __await__(self) -> Self: ...
     def __iter__(self) -> Self: ...
@@ -71,7 +71,7 @@ class Awaiting:
 
 @final
 class Done:
-    """What :class:`Connection` returns for ``await`` where nobody has to wait."""
+    """The awaitable of a :class:`Connection` that has nothing to wait for."""
 
     def __await__(self) -> Self: ...
     def __iter__(self) -> Self: ...
@@ -120,7 +120,7 @@ class Accept:
         """The name of the user; ``None`` for an anonymous session."""
     @property
     def data(self) -> Any:
-        """What ``Connection.data`` starts with."""
+        """The first value of ``Connection.data``."""
     @property
     def expires_at_ms(self) -> int | None:
         """The end of the session, in milliseconds since the Unix epoch; ``None``: it does not end."""
@@ -166,7 +166,7 @@ class Request:
         """The path of the request target, as received."""
     @property
     def query(self) -> str | None:
-        """The query without ``?``, as received; ``None`` where the target has no ``?``."""
+        """The query without ``?``, as received; ``None`` if the target has no ``?``."""
     @property
     def headers(self) -> Headers:
         """Every header, in a mapping that ignores the case of names."""
@@ -178,7 +178,7 @@ class Request:
         """The client's address; ``None`` on a Unix socket without a proxy."""
     @property
     def token(self) -> str | None:
-        """The token that ``token_sources`` found, unchecked; ``None`` where there is none."""
+        """The token that ``token_sources`` found, unchecked; ``None`` if there is none."""
     @property
     def peer_certificate(self) -> bytes | None:
         """The client's own certificate (DER); ``None`` unless ``tls.client_ca`` asks for one."""
@@ -193,7 +193,7 @@ class Close:
         without a closing handshake (RFC 6455 section 7.1.5)."""
     @property
     def reason(self) -> str:
-        """The reason of the close frame; empty where there is none."""
+        """The reason of the close frame; empty if there is none."""
     @property
     def clean(self) -> bool:
         """``True`` if both sides sent a close frame."""
@@ -210,10 +210,10 @@ class Message:
         """The data: Python objects, an instance of the event's model, or ``bytes`` of JSON text (``raw=True``)."""
     @property
     def id(self) -> str | int | None:
-        """The id that a reply carries; ``None`` where the message has none."""
+        """The id that a reply carries; ``None`` if the message has none."""
     @property
     def status(self) -> Literal["ok", "error"] | None:
-        """The status that the peer sent; ``None`` where the message has none."""
+        """The status that the peer sent; ``None`` if the message has none."""
     @property
     def size_bytes(self) -> int:
         """The length of the message's payload in bytes."""
@@ -256,7 +256,7 @@ class Violation:
 
 @final
 class Connection(Generic[_Data]):
-    """A connection. Any thread may call its methods; what is awaited belongs to the server's event loop.
+    """A connection. Any thread may call its methods. Awaiting them belongs to the server's event loop.
 
     ``send``, ``emit`` and ``reply`` send at once, awaited or not. Awaiting them adds back-pressure: it waits until the
     peer has read what was queued, and raises :class:`ConnectionClosed` if the connection ends first. In a plain
@@ -284,7 +284,7 @@ class Connection(Generic[_Data]):
         """The path of the request target."""
     @property
     def subprotocol(self) -> str | None:
-        """The subprotocol that the handshake selected; ``None`` where it selected none."""
+        """The subprotocol that the handshake selected; ``None`` if it selected none."""
     @property
     def data(self) -> _Data:
         """An object of the application's. It starts as ``Accept(data=...)``, else as ``None``."""

@@ -19,7 +19,7 @@ use crate::messages::CurrentMessage;
 use crate::shared::Shared;
 use crate::{errors, futures};
 
-/// A connection. Any thread may call its methods; what is awaited belongs to the server's event loop.
+/// A connection. Any thread may call its methods. Awaiting them belongs to the server's event loop.
 #[pyclass(frozen, weakref, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Connection {

@@ -124,6 +124,9 @@ impl<'py> Dispatcher<'_, 'py> {
     /// The next message for a reader. A message that its model refuses is skipped.
     pub(crate) fn take(&self, conn: &Bound<'py, Connection>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
+            if self.shared.is_forked() {
+                return Ok(None);
+            }
             Self::end_with_session(conn);
             let Some((queued, kept, reading)) =
                 conn.get().with_state(|state| state.pop(self.shared.bounds.max_pending_bytes))
@@ -158,6 +161,10 @@ impl<'py> Dispatcher<'_, 'py> {
             Nothing,
         }
         loop {
+            if self.shared.is_forked() {
+                // A handler has forked, and this is the child: what waits is the parent's to handle.
+                return Ok(());
+            }
             Self::end_with_session(conn);
             let next = conn.get().with_state(|state| {
                 if state.busy.is_some() {

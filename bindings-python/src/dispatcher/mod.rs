@@ -56,7 +56,13 @@ impl<'py> Dispatcher<'_, 'py> {
         let handle = &shared.handle;
         let cork = handle.cork();
         let done = work(&Dispatcher { py, server, shared, handlers: &handlers, handle });
-        drop(cork);
+        if shared.is_forked() {
+            // A handler has forked, and this is the child. The commands are the parent's to hand over, and a thread of the
+            // parent may hold the lock of the mailbox for ever.
+            std::mem::forget(cork);
+        } else {
+            drop(cork);
+        }
         drop(inside);
         done.map(Some)
     }

@@ -64,25 +64,34 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// The request head breaks HTTP/1.1 or RFC 6455 (THREATS H5, H8, H11, H14, H15, H17, H21).
+    // THREATS H5, H8, H11, H14, H15, H17, H21.
+    /// The request head breaks HTTP/1.1 or RFC 6455.
     HandshakeMalformed = "handshake_malformed", 400, 0, "malformed request", Violation, Connection;
-    /// The method is not GET (H13).
+    // THREATS H13.
+    /// The method is not GET.
     MethodNotAllowed = "method_not_allowed", 405, 0, "method not allowed", Violation, Connection;
-    /// The HTTP version is not 1.1 (H13).
+    // THREATS H13.
+    /// The HTTP version is not 1.1.
     HttpVersion = "http_version", 505, 0, "http version not supported", Violation, Connection;
-    /// No or a wrong `Upgrade`, or `Sec-WebSocket-Version` is not 13 (H12).
+    // THREATS H12.
+    /// No or a wrong `Upgrade`, or `Sec-WebSocket-Version` is not 13.
     UpgradeRequired = "upgrade_required", 426, 0, "websocket upgrade required", Violation, Connection;
-    /// The head is over `max_head_bytes` or 100 headers: 431; the target over 8192 bytes: 414 (H9).
+    // THREATS H9.
+    /// The head is over `max_head_bytes` or 100 headers: 431; the target over 8192 bytes: 414.
     HeadTooLarge = "head_too_large", 431, 0, "request head too large", Violation, Connection;
-    /// The opening handshake took longer than `handshake_timeout_ms` (H10).
+    // THREATS H10.
+    /// The opening handshake took longer than `handshake_timeout_ms`.
     HandshakeTimeout = "handshake_timeout", 408, 0, "handshake timeout", Violation, Connection;
     /// The path is not in `paths`.
     PathNotFound = "path_not_found", 404, 0, "path not found", Violation, Connection;
-    /// `Host` is not in `hosts` (H8, DNS rebinding).
+    // THREATS H8.
+    /// `Host` is not in `hosts` (DNS rebinding).
     HostDenied = "host_denied", 421, 0, "host denied", Violation, Connection;
-    /// `Origin` is missing or not in `origins` (H1 to H7).
+    // THREATS H1 to H7.
+    /// `Origin` is missing or not in `origins`.
     OriginDenied = "origin_denied", 403, 0, "origin denied", Violation, Connection;
-    /// The address opens handshakes faster than `handshakes_per_ip` (R10, A5).
+    // THREATS R10, A5.
+    /// The address opens handshakes faster than `handshakes_per_ip`.
     IpRateLimited = "ip_rate_limited", 429, 0, "too many handshakes from this address", Violation, Connection;
     /// The address holds `max_connections_per_ip` connections.
     IpFull = "ip_full", 429, 0, "too many connections from this address", Violation, Connection;
@@ -90,47 +99,68 @@ verdicts! {
     UserFull = "user_full", 429, 0, "too many connections of this user", Violation, Connection;
     /// The server holds `max_connections` connections.
     ServerFull = "server_full", 503, 0, "server full", Violation, Connection;
-    /// The application did not answer, or too many handshakes wait for it (A4, A5).
+    // THREATS A4, A5.
+    /// The application did not answer, or too many handshakes wait for it.
     AuthUnavailable = "auth_unavailable", 503, 0, "authentication unavailable", Fault, Connection;
-    /// No credential, or a wrong one; or the application rejected it (A1 to A3).
+    // THREATS A1 to A3.
+    /// No credential, or a wrong one; or the application rejected it.
     AuthFailed = "auth_failed", 401, 0, "authentication failed", Violation, Connection;
-    /// The TLS handshake failed (T1).
+    // THREATS T1.
+    /// The TLS handshake failed.
     TlsFailed = "tls_failed", 0, 0, "tls failed", Violation, Connection;
-    /// A PROXY header is missing, malformed, or from an untrusted peer (H23).
+    // THREATS H23.
+    /// A PROXY header is missing, malformed, or from an untrusted peer.
     ProxyHeaderInvalid = "proxy_header_invalid", 0, 0, "proxy header invalid", Violation, Connection;
-    /// A frame breaks RFC 6455 section 5 (P2, P4 to P6, P8).
+    // THREATS P2, P4 to P6, P8.
+    /// A frame breaks RFC 6455 section 5.
     BadFrame = "bad_frame", 0, 1002, "bad frame", Violation, Connection;
-    /// A text message or close reason is not UTF-8 (P7).
+    // THREATS P7.
+    /// A text message or close reason is not UTF-8.
     BadUtf8 = "bad_utf8", 0, 1007, "invalid utf-8", Violation, Connection;
-    /// A message is over `max_message_bytes` (P1, P3).
+    // THREATS P1, P3.
+    /// A message is over `max_message_bytes`.
     MessageTooBig = "message_too_big", 0, 1009, "message too big", Violation, Connection;
-    /// A message has more than `max_fragments` fragments (R7).
+    // THREATS R7.
+    /// A message has more than `max_fragments` fragments.
     TooManyFragments = "too_many_fragments", 0, 1008, "too many fragments", Violation, Connection;
-    /// A started message did not end within `message_timeout_ms` (R8).
+    // THREATS R8.
+    /// A started message did not end within `message_timeout_ms`.
     MessageTimeout = "message_timeout", 0, 1008, "message timeout", Violation, Connection;
-    /// Messages or bytes beyond `rate_limit` and its queue (R1 to R4, R9).
+    // THREATS R1 to R4, R9.
+    /// Messages or bytes beyond `rate_limit` and its queue.
     RateLimited = "rate_limited", 0, 1008, "rate limit", Violation, Message;
-    /// Pings and pongs beyond `control_rate_limit` (R6).
+    // THREATS R6.
+    /// Pings and pongs beyond `control_rate_limit`.
     ControlFlood = "control_flood", 0, 1008, "control frame flood", Violation, Connection;
-    /// A binary message where `protocol` is `json` (J5).
+    // THREATS J5.
+    /// A binary message where `protocol` is `json`.
     UnexpectedBinary = "unexpected_binary", 0, 1003, "binary not accepted", Violation, Message;
-    /// Not a valid message envelope (J1 to J4).
+    // THREATS J1 to J4.
+    /// Not a valid message envelope.
     BadEnvelope = "bad_envelope", 0, 1008, "bad envelope", Violation, Message;
-    /// The event is not in `events` (J5).
+    // THREATS J5.
+    /// The event is not in `events`.
     UnknownEvent = "unknown_event", 0, 1008, "unknown event", Violation, Message;
-    /// `data` does not match the event's schema (J5).
+    // THREATS J5.
+    /// `data` does not match the event's schema.
     SchemaMismatch = "schema_mismatch", 0, 1008, "schema mismatch", Violation, Message;
-    /// More than `max_outbox_bytes` wait for a peer that does not read (S1).
+    // THREATS S1.
+    /// More than `max_outbox_bytes` wait for a peer that does not read.
     SlowConsumer = "slow_consumer", 0, 1008, "slow consumer", Violation, Connection;
-    /// The session's `expires_at_ms` has come (A7).
+    // THREATS A7.
+    /// The session's `expires_at_ms` has come.
     SessionExpired = "session_expired", 0, 1008, "session expired", Notice, Connection;
-    /// `disconnect_user` was called (A7).
+    // THREATS A7.
+    /// `disconnect_user` was called.
     SessionRevoked = "session_revoked", 0, 1008, "session revoked", Notice, Connection;
-    /// Nothing was received for `idle_timeout_ms` (S2).
+    // THREATS S2.
+    /// Nothing was received for `idle_timeout_ms`.
     IdleTimeout = "idle_timeout", 0, 1011, "idle timeout", Notice, Connection;
-    /// The server is shutting down (S10).
+    // THREATS S10.
+    /// The server is shutting down.
     Draining = "draining", 503, 1012, "server restarting", Notice, Connection;
-    /// The application's handler failed (S5), or an error of our own.
+    // THREATS S5.
+    /// The application's handler failed, or an error of our own.
     Internal = "internal", 500, 1011, "internal error", Fault, Connection;
     /// A peer outside `trusted_proxies`, where they are what allows plain text on an address that is not loopback.
     ProxyRequired = "proxy_required", 403, 0, "proxy required", Violation, Connection;

@@ -1,4 +1,6 @@
 //! What a socket refused to take: made on demand, written with one vectored write, bounded by `max_outbox_bytes`.
+//!
+//! That bound is one of memory: no segment holds much more than what of it is unsent, whatever a slow reader leaves.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,6 +15,8 @@ use wsguard_proto::codec::BufferPool;
 
 /// Small frames are copied next to each other; larger shared ones are kept as they are.
 const COPY_BYTES: usize = 2048;
+/// What a segment may hold however little of it is unsent.
+const REST_BYTES: usize = 2048;
 /// A segment is not grown beyond this.
 const SEGMENT_BYTES: usize = 64 * 1024;
 /// Slices of one vectored write.
@@ -54,6 +58,14 @@ impl Segment {
             Segment::Shared(bytes) => bytes,
         }
     }
+
+    /// What it holds in memory.
+    fn held(&self) -> usize {
+        match self {
+            Segment::Owned(bytes) => bytes.capacity(),
+            Segment::Shared(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// Unsent bytes of one connection, in order.
@@ -82,10 +94,10 @@ impl Outbox {
         if let Some(Segment::Owned(last)) = self.segments.back_mut()
             && last.len() + bytes.len() <= SEGMENT_BYTES
         {
-            return last.extend_from_slice(bytes);
+            return pool.buffers.append(last, bytes);
         }
-        let mut segment = pool.buffers.take();
-        segment.extend_from_slice(bytes);
+        let mut segment = Vec::new();
+        pool.buffers.append(&mut segment, bytes);
         self.segments.push_back(Segment::Owned(segment));
     }
 
@@ -109,10 +121,29 @@ impl Outbox {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => self.consume(written, pool),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.shrink_first(pool);
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Moves what is left of the first segment to a smaller one, once most of it is sent: copying costs a part of what sending
+    /// did.
+    fn shrink_first(&mut self, pool: &mut Pool) {
+        let Some(first) = self.segments.front_mut() else { return };
+        let rest = &first.bytes()[self.sent..];
+        if first.held() <= REST_BYTES.max(4 * rest.len()) {
+            return;
+        }
+        let mut smaller = Vec::new();
+        pool.buffers.append(&mut smaller, rest);
+        self.sent = 0;
+        if let Segment::Owned(larger) = core::mem::replace(first, Segment::Owned(smaller)) {
+            pool.buffers.put(larger);
+        }
     }
 
     fn poll_write_once(&self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -170,6 +201,76 @@ mod tests {
         assert_eq!((outbox.len(), outbox.segments.len()), (3, 1));
         outbox.consume(3, &mut pool);
         assert!(outbox.is_empty() && outbox.segments.is_empty());
+    }
+
+    impl Outbox {
+        /// What its segments hold in memory.
+        fn held(&self) -> usize {
+            self.segments.iter().map(Segment::held).sum()
+        }
+    }
+
+    /// A pool whose buffers of every size are free, as after much use.
+    fn used_pool() -> Pool {
+        let mut pool = Pool::default();
+        for shift in 8..=17 {
+            (0..8).for_each(|_| pool.buffers.put(Vec::with_capacity(1 << shift)));
+        }
+        pool
+    }
+
+    #[test]
+    fn a_small_segment_gets_a_small_buffer() {
+        let mut pool = Pool::default();
+        pool.buffers.put(Vec::with_capacity(128 * 1024));
+        let mut outbox = Outbox::default();
+        outbox.push(b"x", &mut pool);
+        assert!(outbox.held() <= REST_BYTES, "{} for one byte", outbox.held());
+
+        let (mut outbox, mut pool) = (Outbox::default(), used_pool());
+        let large: Arc<[u8]> = Arc::from(vec![1u8; COPY_BYTES + 1]);
+        for _ in 0..200 {
+            outbox.push(b"x", &mut pool);
+            outbox.push_shared(&large, &mut pool);
+        }
+        assert!(outbox.held() <= 2 * outbox.len(), "{} for {}", outbox.held(), outbox.len());
+    }
+
+    /// However it is filled and emptied.
+    #[test]
+    fn what_is_held_is_at_most_four_times_what_is_unsent() {
+        let mut pool = used_pool();
+        let large: Arc<[u8]> = Arc::from(vec![2u8; 100_000]);
+        for (piece, written) in
+            [(1, 1), (1000, 999), (3000, 20_000), (200_000, 199_999), (70_000, 1), (130_000, 64_000)]
+        {
+            let mut outbox = Outbox::default();
+            let (mut pushed, mut taken) = (Vec::new(), Vec::new());
+            for round in 0..400u32 {
+                if round < 200 {
+                    let bytes: Vec<u8> = (0..piece).map(|n| (n as u32 + round) as u8).collect();
+                    outbox.push(&bytes, &mut pool);
+                    pushed.extend_from_slice(&bytes);
+                }
+                if round % 50 == 7 && round < 200 {
+                    outbox.push_shared(&large, &mut pool);
+                    pushed.extend_from_slice(&large);
+                }
+                // What a socket takes before it is pending.
+                let mut left = written.min(outbox.len());
+                while left > 0 {
+                    let now = left.min(outbox.segments[0].bytes().len() - outbox.sent);
+                    taken.extend_from_slice(&outbox.segments[0].bytes()[outbox.sent..outbox.sent + now]);
+                    outbox.consume(now, &mut pool);
+                    left -= now;
+                }
+                outbox.shrink_first(&mut pool);
+                let most = 4 * outbox.len() + REST_BYTES;
+                assert!(outbox.held() <= most, "{piece}, {written}: {} for {}", outbox.held(), outbox.len());
+            }
+            assert_eq!(taken.len() + outbox.len(), pushed.len());
+            assert!(pushed.starts_with(&taken), "{piece}, {written}: order");
+        }
     }
 
     #[test]

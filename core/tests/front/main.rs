@@ -5,11 +5,12 @@ mod awaited;
 mod faces;
 mod spoken;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use wsguard::options::{Auth, Protocol};
+use wsguard::options::{Auth, EventOptions, Protocol};
 use wsguard::{ConnectionId, Event, Next, Options, Server};
 
 /// How long anything may take.
@@ -19,12 +20,12 @@ fn options(auth: Auth) -> Options {
     let mut options = Options::new(["https://a.example"], auth);
     options.listen = "127.0.0.1:0".into();
     options.threads = 1;
-    options.events.insert("say".into(), Default::default());
+    options.events.insert("say".into(), EventOptions::default());
     options
 }
 
 fn raw() -> Options {
-    Options { protocol: Protocol::Raw, ..options(Auth::None) }
+    Options { protocol: Protocol::Raw, events: BTreeMap::new(), ..options(Auth::None) }
 }
 
 /// A peer that has sent its opening handshake.

@@ -1,7 +1,5 @@
 //! What the application says, to whom, and what becomes of it.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use wsguard::{Decision, Drain, Error, Event, Interest, Sent};
 

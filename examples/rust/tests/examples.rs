@@ -105,7 +105,8 @@ fn a_token_lets_in_and_a_user_is_signed_out_everywhere() {
     };
     let alice = token("alice", now + 600);
     let mut first = example.open(&opening(&alice));
-    let welcome = json!({"user": "alice", "expires_at_ms": (now + 600) * 1000});
+    // With the leeway of 30 s.
+    let welcome = json!({"user": "alice", "expires_at_ms": (now + 630) * 1000});
     assert_eq!(event(&mut first), ("welcome".into(), welcome.clone()));
     let mut second = example.open(&opening(&alice));
     assert_eq!(event(&mut second), ("welcome".into(), welcome));

@@ -83,6 +83,18 @@ export class Host {
     return this.event((event) => event.type === 'violation' && event.code === code);
   }
 
+  /** A line of standard input, such as `{ do: 'disconnect_user', user: 'alice' }`. */
+  command(line) {
+    this.#child.stdin.write(`${JSON.stringify(line)}\n`);
+  }
+
+  /** Sends SIGKILL, and waits for the end. */
+  async kill() {
+    const exit = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await exit;
+  }
+
   /** Sends SIGTERM; the exit code. */
   async terminate() {
     const exit = once(this.#child, 'exit');

@@ -32,7 +32,7 @@ async function authenticate(request) {
 }
 
 /** Somebody, or, where the script names nobody, anybody. */
-const letIn = (user, expiresAtMs) => (user === undefined ? acceptAnonymous({ expiresAtMs }) : accept({ user, expiresAtMs }));
+const letIn = (user, expiresAtMs) => (user == null ? acceptAnonymous({ expiresAtMs }) : accept({ user, expiresAtMs }));
 
 /** The application of the `raw` protocol. */
 function serveRaw(server) {

@@ -178,7 +178,7 @@ impl Decoder {
         loop {
             if partial.incoming.is_none() {
                 let Some(header) = read_header(partial, input, at, limits)? else { return Ok(Step::NeedMore) };
-                begin(partial, &header, limits, pool)?;
+                begin(partial, &header, limits)?;
             }
             let Some(incoming) = &mut partial.incoming else { continue };
             let take = incoming.remaining.min((input.len() - *at) as u64) as usize;
@@ -191,7 +191,7 @@ impl Decoder {
             if !incoming.opcode.is_control() {
                 self.received += take as u64;
             }
-            partial.keep(incoming.opcode, chunk)?;
+            partial.keep(incoming.opcode, chunk, |buffer, bytes| pool.append(buffer, bytes))?;
             if incoming.remaining > 0 {
                 return Ok(Step::NeedMore);
             }
@@ -242,7 +242,7 @@ fn read_header(
 }
 
 /// Accepts a header: everything it gives away is checked here.
-fn begin(partial: &mut Partial, header: &Header, limits: &Limits, pool: &mut BufferPool) -> Result<(), Violation> {
+fn begin(partial: &mut Partial, header: &Header, limits: &Limits) -> Result<(), Violation> {
     let Header { fin, opcode, payload_len, mask, .. } = *header;
     partial.incoming = Some(Incoming { remaining: payload_len, mask, fin, opcode });
     if opcode.is_control() {
@@ -254,7 +254,7 @@ fn begin(partial: &mut Partial, header: &Header, limits: &Limits, pool: &mut Buf
         opcode,
         fragments: 0,
         claimed: 0,
-        buffer: pool.take(),
+        buffer: Vec::new(),
         validated: 0,
     });
     message.fragments += 1;

@@ -46,14 +46,20 @@ impl Partial {
         self.in_message = false;
     }
 
-    /// Keeps unmasked payload bytes; a text is checked as far as it has come (THREATS P7).
-    pub(super) fn keep(&mut self, opcode: Opcode, chunk: &[u8]) -> Result<(), Violation> {
+    /// Keeps unmasked payload bytes, which `append` adds to the message's buffer; a text is checked as far as it has come
+    /// (THREATS P7).
+    pub(super) fn keep(
+        &mut self,
+        opcode: Opcode,
+        chunk: &[u8],
+        append: impl FnOnce(&mut Vec<u8>, &[u8]),
+    ) -> Result<(), Violation> {
         if opcode.is_control() {
             self.control.extend_from_slice(chunk);
             return Ok(());
         }
         let Some(message) = &mut self.message else { return Ok(()) };
-        message.buffer.extend_from_slice(chunk);
+        append(&mut message.buffer, chunk);
         if message.opcode != Opcode::Text {
             return Ok(());
         }

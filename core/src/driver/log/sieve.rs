@@ -1,5 +1,6 @@
 //! Sampling, as arithmetic on `now`: so many at once of one code and address and so many a second, and a bound on all of
-//! them together (THREATS S6). What is left out is counted until it can be said.
+//! them together, of which each code has a part that no other can use up (THREATS S6). What is left out is counted until it
+//! can be said.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -29,18 +30,30 @@ pub(super) struct Sieve {
     /// Every key once, oldest first: the hand of the clock that forgets.
     order: VecDeque<Key>,
     each: Rate,
-    all: Rate,
-    /// Faults of ours have a bucket of their own: no flood of peers hides them.
-    total: [Bucket; 2],
+    /// Half of the bound of all is for whoever comes first. Faults of ours have a bucket of their own.
+    common: [Bucket; 2],
+    common_rate: Rate,
+    /// The other half, in equal parts: a flood of one code, from however many addresses, hides no other.
+    own: [Bucket; Code::ALL.len()],
+    own_rate: Rate,
     /// What was left out of codes and addresses that are forgotten: said with the next of the code.
     left_out: [u64; Code::ALL.len()],
 }
 
 impl Sieve {
-    /// `each`: of one code and address; `all`: of all of them together.
-    pub(super) fn new(each: Rate, all: Rate) -> Self {
-        let left_out = [0; Code::ALL.len()];
-        Self { told: HashMap::new(), order: VecDeque::new(), each, all, total: Default::default(), left_out }
+    /// `each`: of one code and address; `per_second`, `burst`: of all of them together.
+    pub(super) fn new(each: Rate, per_second: f64, burst: f64) -> Self {
+        let part = |share: f64| Rate::new(per_second / share, burst / share);
+        Self {
+            told: HashMap::new(),
+            order: VecDeque::new(),
+            each,
+            common: Default::default(),
+            common_rate: part(2.0),
+            own: core::array::from_fn(|_| Bucket::default()),
+            own_rate: part(2.0 * Code::ALL.len() as f64),
+            left_out: [0; Code::ALL.len()],
+        }
     }
 
     /// How many like this one were left out before it; `None`: this one is, too.
@@ -53,8 +66,10 @@ impl Sieve {
             self.order.push_back(key);
         }
         let told = self.told.entry(key).or_default();
-        let total = &mut self.total[usize::from(code.severity() == Severity::Fault)];
-        let passes = told.bucket.fits_at(&self.each, 1, now) <= now && total.try_pour(&self.all, 1, now).is_ok();
+        let common = &mut self.common[usize::from(code.severity() == Severity::Fault)];
+        let own = &mut self.own[code as usize];
+        let passes = told.bucket.fits_at(&self.each, 1, now) <= now
+            && (common.try_pour(&self.common_rate, 1, now).is_ok() || own.try_pour(&self.own_rate, 1, now).is_ok());
         if !passes {
             told.suppressed += 1;
             return None;
@@ -92,7 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sieve() -> Sieve {
-        Sieve::new(Rate::new(1.0, 10.0), Rate::new(100.0, 1000.0))
+        Sieve::new(Rate::new(1.0, 10.0), 100.0, 1000.0)
     }
 
     fn ip(number: u32) -> AddressKey {
@@ -110,13 +125,41 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_have_one_bound_and_do_not_hide_a_fault_of_ours() {
+    fn many_addresses_have_one_bound() {
         let mut sieve = sieve();
         let now = Moment::from_millis(1);
-        let passed = (0..20_000).filter(|n| sieve.pass(Code::BadFrame, Some(ip(*n)), now).is_some()).count();
-        assert_eq!(passed, 1000);
-        assert!(sieve.told.len() <= MAX_REMEMBERED && sieve.order.len() == sieve.told.len());
-        assert_eq!(sieve.pass(Code::Internal, Some(ip(1)), now), Some(0));
+        let mut flood = |codes: &[Code], now| {
+            let all = (0..20_000u32).flat_map(|n| codes.iter().map(move |code| (*code, ip(n))));
+            let passed = all.filter(|(code, ip)| sieve.pass(*code, Some(*ip), now).is_some()).count();
+            assert!(sieve.told.len() <= MAX_REMEMBERED && sieve.order.len() == sieve.told.len());
+            passed
+        };
+        let of_one = flood(&[Code::BadFrame], now);
+        assert!((500..=520).contains(&of_one), "{of_one}");
+        let peers: Vec<Code> = Code::ALL.iter().copied().filter(|code| code.severity() != Severity::Fault).collect();
+        let of_all = of_one + flood(&peers, now);
+        assert!((900..=1000).contains(&of_all), "{of_all}");
+        let ten_seconds_later = flood(&peers, now.after_millis(10_000));
+        assert!((900..=1000).contains(&ten_seconds_later), "{ten_seconds_later}");
+    }
+
+    /// A flood from any number of addresses costs its own code only, for as long as it lasts.
+    #[test]
+    fn no_code_hides_another() {
+        for flood in Code::ALL {
+            let mut sieve = sieve();
+            for second in 0..12u64 {
+                let now = Moment::from_millis(1 + 1000 * second);
+                for n in 0..if second == 0 { 1500 } else { 200 } {
+                    sieve.pass(*flood, Some(ip(n)), now);
+                }
+                for code in Code::ALL.iter().filter(|code| *code != flood) {
+                    // From one of the flood's addresses, and from others.
+                    let address = ip(second as u32 % 3 * 5000);
+                    assert_eq!(sieve.pass(*code, Some(address), now), Some(0), "{flood} hides {code}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -124,8 +167,8 @@ mod tests {
         let mut sieve = sieve();
         let now = Moment::from_millis(1);
         while sieve.pass(Code::BadFrame, Some(ip(1)), now).is_some() {}
-        // Whoever comes once is forgotten as soon as its bucket is empty.
-        for n in 2..20_000u32 {
+        // Whoever comes once is forgotten as soon as its bucket is empty. Its own is, after ten seconds.
+        for n in 2..9_900u32 {
             sieve.pass(Code::BadUtf8, Some(ip(n)), now.after_millis(u64::from(n)));
             assert_eq!(sieve.pass(Code::BadFrame, Some(ip(1)), now), None);
         }

@@ -1,4 +1,4 @@
-//! HTTP by axum and WebSockets by wsguard, in one process and on one port.
+//! HTTP by axum and `WebSocket` connections by wsguard, in one process and on one port.
 //!
 //! Every connection is accepted here. The path of its first request decides: `/chat` goes to wsguard, with what was read of
 //! it, anything else to axum. Who has signed in by HTTP may connect: the application itself answers each handshake.
@@ -39,7 +39,7 @@ impl Sessions {
     fn begin(&self, user: String) -> Result<String, getrandom::Error> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
-        let token = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let token = format!("{:032x}", u128::from_be_bytes(random));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), user);
         Ok(token)
     }
@@ -73,7 +73,7 @@ async fn chat(mut server: Server, sessions: Sessions) -> Result<(), wsguard::Err
 /// A connection of axum's: what was read of it already, then the rest.
 type HttpStream = Join<Chain<Cursor<Vec<u8>>, OwnedReadHalf>, OwnedWriteHalf>;
 
-/// The connections that are no WebSockets, as axum accepts them.
+/// The connections that stay with HTTP, as axum accepts them.
 struct HttpConnections {
     streams: mpsc::Receiver<(HttpStream, SocketAddr)>,
     address: SocketAddr,

@@ -105,6 +105,8 @@ fn binary_is_refused_from_its_header_where_only_text_is_welcome() {
 fn a_claim_alone_keeps_nothing() {
     let mut decoder = Decoder::default();
     let mut pool = BufferPool::default();
+    // What a large message needed is not what the next begins with.
+    pool.put(Vec::with_capacity(100_000));
     let limits = Limits { max_message_bytes: 1 << 30, ..LIMITS };
     let mut bytes = vec![0x82, 0xff, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0xff, 9, 9, 9, 9, 1, 2, 3];
     let step = decoder.next(&mut bytes, &mut 0, &limits, &mut pool);
@@ -112,7 +114,7 @@ fn a_claim_alone_keeps_nothing() {
     assert_eq!(decoder.buffered_bytes(), 3);
     assert_eq!((decoder.take_received_bytes(), decoder.outstanding_bytes()), (3, 0x3fff_fffc));
     assert_eq!(decoder.take_received_bytes(), 0);
-    assert!(decoder.partial.as_ref().unwrap().message.as_ref().unwrap().buffer.capacity() < 100);
+    assert!(decoder.partial.as_ref().unwrap().message.as_ref().unwrap().buffer.capacity() <= 256);
 }
 
 #[test]
