@@ -40,6 +40,10 @@ export interface EventOptions<Data = any> {
   schema?: StandardSchema<Data> | JsonSchema;
   /** The number of messages that this one counts for in `rateLimit`: 0 to 1000000, fractions allowed. Default 1. */
   cost?: number | undefined;
+  /** The roles of which a connection needs one to send this event; others are `event_denied`. Left out: every user. */
+  roles?: readonly string[] | null | undefined;
+  /** `reply` answers data that does not fit the schema with an error instead of closing. Default `close`. */
+  onMismatch?: 'close' | 'reply' | undefined;
 }
 
 /** The policy and the application's authentication. */

@@ -133,6 +133,10 @@ typedef enum wsg_verdict {
   WSG_VERDICT_INTERNAL = 33,
   /** `proxy_required`: HTTP 403. */
   WSG_VERDICT_PROXY_REQUIRED = 34,
+  /** `banned`: HTTP 403, close code 1008. */
+  WSG_VERDICT_BANNED = 35,
+  /** `event_denied`: close code 1008. */
+  WSG_VERDICT_EVENT_DENIED = 36,
 } wsg_verdict;
 
 

@@ -40,6 +40,7 @@ function typeOf(option) {
     case 'section': return option.section;
     case 'ways': return [union(option.values), ...SECTION.get(option.section).options.map((way) => `{ ${camel(way.name)}: ${typeOf(way)} }`)].join(' | ');
     case 'one_or_many': return 'string | string[]';
+    case 'route': return 'Partial<PolicyOptions>';
     case 'any': return 'unknown';
     default: throw new Error(`${option.name}: no TypeScript is known for ${option.type}`);
   }

@@ -23,7 +23,7 @@ impl Answer {
     pub(crate) fn decision(self) -> Decision {
         if self.accept == Some(true) {
             let expires_at_ms = self.expires_at_ms.map(|at| at.max(0.0) as u64);
-            return Decision::Accept(Accept { user: self.user, expires_at_ms });
+            return Decision::Accept(Accept { user: self.user, expires_at_ms, ..Accept::default() });
         }
         match self.status {
             Some(status) => Decision::Reject(if status.fract() == 0.0 { status as u16 } else { 0 }),

@@ -49,12 +49,12 @@ pub(crate) fn camel_text(text: &str) -> String {
 /// The path of an option in Node's spelling. What the application has named (an event) stays as it is.
 pub(crate) fn camel_path(path: &str) -> String {
     let mut section = Some(Options::table());
-    let mut chosen = None;
+    let mut chosen: Option<&'static Shape> = None;
     let mut parts = Vec::new();
     for part in path.split('.') {
         // The name of an event, or the like: what it holds has options for names again.
         if let Some(item) = chosen.take() {
-            section = Shape::section(item);
+            section = if matches!(item, Shape::Route(_)) { Some(Options::table()) } else { Shape::section(item) };
             parts.push(part.to_owned());
             continue;
         }

@@ -36,6 +36,7 @@ fn respelled(value: Value, shape: &Shape) -> Result<Value, ConfigError> {
         (Value::Object(given), Shape::Section { section, .. } | Shape::Ways { section, .. }) => {
             members(given, section)?
         }
+        (Value::Object(given), Shape::Route(_)) => members(given, Options::table())?,
         (other, _) => other,
     })
 }

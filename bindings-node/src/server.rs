@@ -9,7 +9,9 @@ use napi::bindgen_prelude::{BufferSlice, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsString, Result, Status};
 use napi_derive::napi;
-use wsguard::binding::{Builder, ConnectionId, Error, Next, Policy, Server, ServerHandle, TicketId, Wake, compile};
+use wsguard::binding::{
+    Builder, ConnectionId, Error, Next, Policy, PolicySet, Server, ServerHandle, TicketId, Wake, compile,
+};
 
 use crate::authenticate::Answer;
 use crate::commands::Commands;
@@ -37,7 +39,7 @@ impl Wake for Notifier {
 pub struct NativeServer {
     /// The options, compiled anew for a start behind one that failed: that has used up the policy.
     options: String,
-    policy: Option<Policy>,
+    policy: Option<PolicySet>,
     max_outbox_bytes: usize,
     max_waiting_bytes: usize,
     inbox: Inbox,
@@ -58,8 +60,8 @@ impl NativeServer {
         let policy = compile(read).map_err(|error| thrown(env, &error.into()))?;
         Ok(Self {
             options,
-            max_outbox_bytes: policy.max_outbox_bytes,
-            max_waiting_bytes: max_waiting_bytes(&policy),
+            max_outbox_bytes: policy.largest_outbox(),
+            max_waiting_bytes: max_waiting_bytes(&policy.top),
             policy: Some(policy),
             inbox: Inbox::new(events),
             running: None,
@@ -306,7 +308,7 @@ impl NativeServer {
         self.with(env, |server| server.adopt(stream, received.to_vec()))
     }
 
-    fn take_policy(&mut self) -> core::result::Result<Policy, Error> {
+    fn take_policy(&mut self) -> core::result::Result<PolicySet, Error> {
         match self.policy.take() {
             Some(policy) => Ok(policy),
             None => Ok(compile(options::parse(&self.options)?)?),

@@ -74,6 +74,10 @@ export type VerdictCode =
   | "internal"
   /** A peer outside `trustedProxies`, where they are what allows plain text on an address that is not loopback. */
   | "proxy_required"
+  /** The address or the user is banned: by `denyIps`, by `autoBan`, or by the application. */
+  | "banned"
+  /** The event is for other roles than the connection has. */
+  | "event_denied"
 ;
 
 /** A server's counters at one moment. */
@@ -120,6 +124,8 @@ export interface TokenEntry {
   sha256?: string;
   /** The user that the token stands for, without control characters. Two tokens may name the same user. Required. */
   user: string;
+  /** The roles that the token gives, for events that ask for one. Default: none. */
+  roles?: string[];
 }
 
 /** The JSON Web Tokens that are accepted. They must have an `exp`. */
@@ -165,6 +171,11 @@ export interface JwtOptions {
   leewayS?: number;
   /** The claim that names the user. Default: `"sub"`. */
   userClaim?: string;
+  /**
+   * The claim that has the roles: a list of strings, or one string with spaces between them. A token without it has
+   * no role; one in which it is anything else is refused. Default: none.
+   */
+  rolesClaim?: string | null;
 }
 
 /** The bounds on a message's JSON that its length does not give. */
@@ -229,6 +240,19 @@ export interface TlsOptions {
   minVersion?: "1.2" | "1.3";
 }
 
+/** When an address is banned for what it does; an IPv6 /64 counts as one. */
+export interface AutoBan {
+  /**
+   * The number of violations within `windowMs` that ban an address. What a foreign page can make the browser of its
+   * visitor do does not count, such as `origin_denied`. From 1 to 1000000. Default: `10`.
+   */
+  violations?: number | undefined;
+  /** The time in which violations are counted, in milliseconds. From 1 to 86400000. Default: `60000`. */
+  windowMs?: number | undefined;
+  /** The time for which the address is banned, in milliseconds. From 1 to 315360000000. Default: `600000`. */
+  banMs?: number | undefined;
+}
+
 /** The policy as stated. `origins` and `auth` have no default: a server does not start without them. */
 export interface PolicyOptions {
   /**
@@ -245,8 +269,16 @@ export interface PolicyOptions {
   reusePort?: boolean | undefined;
   /** The number of I/O threads; 0: one per core. From 0 to 255. Default: `0`. */
   threads?: number | undefined;
-  /** The exact request paths that upgrade; others answer 404. Default: every path. */
+  /**
+   * The request paths that upgrade; others answer 404. `{name}` stands for any one segment: `/room/{name}`.
+   * Default: every path.
+   */
   paths?: string[] | null | undefined;
+  /**
+   * The paths for which other options count, and which: what a route does not state it has from the top. A path
+   * that is neither a route nor in `paths` answers 404. Default: none.
+   */
+  routes?: Record<string, Partial<PolicyOptions>> | undefined;
   /**
    * The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
    * `"null"`. Required.
@@ -323,6 +355,11 @@ export interface PolicyOptions {
   /** The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default: `30000`. */
   messageTimeoutMs?: number | undefined;
   /**
+   * The longest life of a connection in milliseconds, whatever its token says; 0: no limit. From 0 to 315360000000.
+   * Default: `0`.
+   */
+  maxSessionMs?: number | undefined;
+  /**
    * The largest request line and headers together, in bytes; at most 100 headers. From 1024 to 262144. Default:
    * `16384`.
    */
@@ -382,6 +419,10 @@ export interface PolicyOptions {
   adminListen?: string | null | undefined;
   /** Permission for `adminListen` to be an address that other machines can reach. Default: `false`. */
   dangerouslyPublicAdmin?: boolean | undefined;
+  /** The addresses and CIDRs that are refused: `banned`. An IPv6 address stands for its /64. Default: none. */
+  denyIps?: string[] | undefined;
+  /** The ban of an address that breaks rules again and again. Default: none. */
+  autoBan?: AutoBan | null | undefined;
   /** The `Server` header of responses. Default: none. */
   serverHeader?: string | null | undefined;
 }

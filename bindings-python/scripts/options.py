@@ -63,6 +63,8 @@ def type_of(option: dict[str, Any], within: str = "") -> str:
             return " | ".join([literal(option["values"]), *(way_name(way) for way in WAYS[option["section"]])])
         case "one_or_many":
             return "str | Sequence[str]"
+        case "route":
+            return "Options"
         case "any":
             return "Any"
         case other:

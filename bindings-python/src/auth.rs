@@ -194,7 +194,7 @@ impl<'py> Dispatcher<'_, 'py> {
         // Before the answer: the connection may be open right after it.
         let forgotten = lock(&self.shared.accepts).keep(ticket, pending, Instant::now(), most);
         drop(forgotten);
-        let session = Session { user: accept.user.clone(), expires_at_ms: accept.expires_at_ms };
+        let session = Session { user: accept.user.clone(), expires_at_ms: accept.expires_at_ms, ..Session::default() };
         match self.handle.answer(ticket, Decision::Accept(session)) {
             Ok(()) => Ok(()),
             Err(error) => {

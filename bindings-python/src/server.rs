@@ -8,7 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, Policy, ServerHandle, compile};
+use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, compile};
 
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
@@ -33,7 +33,7 @@ pub(crate) struct NativeServer {
     run: Mutex<Option<Arc<Run>>>,
     notifier: Mutex<Notifier>,
     /// The policy that was compiled last, and the text of its options: a start with the same options uses it.
-    compiled: Mutex<Option<(Box<str>, Policy)>>,
+    compiled: Mutex<Option<(Box<str>, PolicySet)>>,
 }
 
 pub(crate) use NativeServer as Server;
@@ -53,7 +53,7 @@ impl Server {
         lock(&self.notifier).clone()
     }
 
-    fn compile(py: Python<'_>, options: &str) -> PyResult<Policy> {
+    fn compile(py: Python<'_>, options: &str) -> PyResult<PolicySet> {
         let compiled = py.detach(|| Options::from_json(options).and_then(compile));
         compiled.map_err(|error| errors::of_config(py, error))
     }
@@ -121,7 +121,7 @@ impl Server {
             Some((_, policy)) => policy,
             None => Self::compile(py, options)?,
         };
-        let bounds = Bounds::of(&policy);
+        let bounds = Bounds::of(&policy.top);
         let handlers = Handlers::of_dict(handlers)?;
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
         let notifier = this.notifier();

@@ -7,17 +7,18 @@
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::log_to_stderr;
 pub use crate::driver::{
-    Accept, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled, Inline,
-    InlineMessage, JsonMessage, KeptInbox, Next, Notifier, Open, Replies, RevokedUsers, Sent, Server, ServerHandle,
-    Stats, TicketId, Upgrade, ViolationEvent, Waited, Wake, compile,
+    Accept, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled,
+    Inline, InlineMessage, JsonMessage, KeptInbox, Next, Notifier, Open, Replies, RevokedUsers, Sent, Server,
+    ServerHandle, Stats, TicketId, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
 };
 pub use crate::error::Error;
 pub use crate::raw_json::RawJson;
-pub use wsguard_proto::config::{Options, Policy};
+pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::UpgradeRequest;
 pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};
+pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
 
 /// The data of a message that a face has kept as text, as a message has it.
@@ -28,5 +29,8 @@ pub fn vetted_json(text: &str) -> RawJson<'_> {
 /// A connection that just opened, of which nothing else is known: for the tests of a face.
 pub fn blank_open(conn: ConnectionId) -> Open {
     let path = "/".into();
-    Open { conn, ticket: None, ip: None, user: None, path, subprotocol: None, expires_at_ms: None, granted: 0 }
+    let roles = Roles::default();
+    let (route, params) = Default::default();
+    let (subprotocol, expires_at_ms, granted) = Default::default();
+    Open { conn, ticket: None, ip: None, user: None, roles, path, route, params, subprotocol, expires_at_ms, granted }
 }

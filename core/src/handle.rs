@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::audience::Audience;
 use crate::conn::Conn;
-use crate::driver::{ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId};
+use crate::driver::{BanInfo, ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId, Whom};
 use crate::error::Error;
+use crate::options::Options;
 use crate::sent::Sent;
 
 /// A running server. It is cheap to clone, and for any thread. No call blocks, and every call is safe after the server has stopped.
@@ -109,6 +110,45 @@ impl Handle {
     /// [`Error::Tls`] for a bad pair; the old one stays in use. [`Error::InvalidArgument`] without the option `tls`.
     pub fn reload_tls(&self) -> Result<(), Error> {
         self.inner.reload_tls()
+    }
+
+    /// Runs by other options from now on, all or nothing: what comes is judged by them, and so is what is open. Returns the
+    /// generation of the policy, which is 1 at the start.
+    ///
+    /// An open connection is closed with `session_revoked` where its static token is gone, or the key that has signed its JSON
+    /// Web Token, or where its path is not served any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] and [`Error::Tls`] name the option that is not accepted, or that cannot change while the server runs
+    /// (`not_reloadable`); then nothing has changed. [`Error::Stopped`].
+    pub fn reload(&self, options: Options) -> Result<u64, Error> {
+        self.inner.reload(options)
+    }
+
+    /// Keeps an address, a network or a user out for `for_ms`, or until [`unban`](Self::unban): handshakes are refused with 403
+    /// `banned`, and what is open is closed with 1008 `banned`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for what is no address or user, a time of 0, a reason of more than 256 bytes, and where 65536
+    /// bans are in force; [`Error::Stopped`].
+    pub fn ban(&self, whom: Whom<'_>, for_ms: Option<u64>, reason: &str) -> Result<(), Error> {
+        self.inner.ban(whom, for_ms, reason)
+    }
+
+    /// Lifts a ban of exactly this address, network or user; `false`: there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for what is no address or user.
+    pub fn unban(&self, whom: Whom<'_>) -> Result<bool, Error> {
+        self.inner.unban(whom)
+    }
+
+    /// The bans in force, in the order of their ends: those of the application, and those of `auto_ban`.
+    pub fn bans(&self) -> Vec<BanInfo> {
+        self.inner.bans()
     }
 
     /// Chooses the events that wake the application; at first all of them. See [`Interest`].

@@ -177,8 +177,8 @@ pub use conn::Conn;
 #[cfg(feature = "stderr-log")]
 pub use driver::log_to_stderr;
 pub use driver::{
-    Accept, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Replies, Stats,
-    TicketId, Upgrade, ViolationEvent, Wake,
+    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Replies,
+    Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom,
 };
 pub use error::Error;
 pub use handle::{Drain, Handle, Interest};
@@ -187,9 +187,11 @@ pub use payload::Payload;
 pub use raw_json::RawJson;
 pub use sent::Sent;
 pub use server::{Builder, HandlerResult, Next, Server};
+pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::UpgradeRequest;
+pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
 
 /// The JSON of options and messages: [`options::EventOptions::schema`] is one of its values.

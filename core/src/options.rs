@@ -12,6 +12,7 @@
 //! ```
 
 pub use wsguard_proto::options::{
-    Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnViolation, OneOrMany,
-    Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
+    Auth, AutoBan, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnMismatch,
+    OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions, TlsVersion,
+    TokenEntry,
 };

@@ -314,7 +314,11 @@ struct Known {
 
 fn accept(user: &str, lives_ms: Option<u64>) -> Decision {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    Decision::Accept(Accept { user: Some(user.into()), expires_at_ms: lives_ms.map(|ms| now + ms) })
+    Decision::Accept(Accept {
+        user: Some(user.into()),
+        expires_at_ms: lives_ms.map(|ms| now + ms),
+        ..Accept::default()
+    })
 }
 
 fn decide(upgrade: &Upgrade, server: &ServerHandle, known: &Known) {

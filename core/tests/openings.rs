@@ -48,7 +48,7 @@ fn is_closed(client: &mut TcpStream) -> bool {
 }
 
 fn accept(user: &str) -> Decision {
-    Decision::Accept(Accept { user: Some(user.to_owned()), expires_at_ms: None })
+    Decision::Accept(Accept { user: Some(user.to_owned()), ..Accept::default() })
 }
 
 /// Waits until the counters are as wanted; the last ones when they do not become so.
@@ -148,7 +148,7 @@ fn a_session_that_is_over_is_refused_before_its_101() {
     let run = std::thread::spawn(move || {
         server.run(|event, server| {
             if let Event::Upgrade(upgrade) = event {
-                let over = Accept { user: Some("alice".to_owned()), expires_at_ms: Some(1) };
+                let over = Accept { user: Some("alice".to_owned()), expires_at_ms: Some(1), ..Accept::default() };
                 server.answer(upgrade.ticket, Decision::Accept(over)).unwrap();
             }
             assert!(!matches!(event, Event::Open(_) | Event::Text(..)), "served");

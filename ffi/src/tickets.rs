@@ -40,12 +40,12 @@ exports! {
         expires_at_ms: u64,
     ) -> Status {
         let user = Some(name(user, user_len)?.to_owned());
-        answer(server, ticket, Decision::Accept(Accept { user, expires_at_ms: expiry(expires_at_ms)? }))
+        answer(server, ticket, Decision::Accept(Accept { user, expires_at_ms: expiry(expires_at_ms)?, ..Accept::default() }))
     }
 
     /// Accepts an opening handshake without a user. Otherwise as `wsg_ticket_accept`.
     pub fn wsg_ticket_accept_anonymous(server: *mut ServerHandle, ticket: u64, expires_at_ms: u64) -> Status {
-        answer(server, ticket, Decision::Accept(Accept { user: None, expires_at_ms: expiry(expires_at_ms)? }))
+        answer(server, ticket, Decision::Accept(Accept { expires_at_ms: expiry(expires_at_ms)?, ..Accept::default() }))
     }
 
     /// Refuses an opening handshake with this HTTP status, 300 to 599; the verdict is `auth_failed`. Otherwise as

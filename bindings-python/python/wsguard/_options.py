@@ -31,6 +31,8 @@ class TokenEntry(_TokenEntry, total=False):
     """The token itself: visible ASCII, at most 262144 bytes. Either this or ``sha256``. Default: none."""
     sha256: str | None
     """The SHA-256 of the token in hexadecimal. Either this or ``token``. Default: none."""
+    roles: Sequence[str]
+    """The roles that the token gives, for events that ask for one. Default: none."""
 
 
 class _JwtOptions(TypedDict):
@@ -68,6 +70,9 @@ class JwtOptions(_JwtOptions, total=False):
     """The difference between clocks that ``exp`` and ``nbf`` allow for, in seconds. From 0 to 3600. Default: ``30``."""
     user_claim: str
     """The claim that names the user. Default: ``"sub"``."""
+    roles_claim: str | None
+    """The claim that has the roles: a list of strings, or one string with spaces between them. A token without it has
+    no role; one in which it is anything else is refused. Default: none."""
 
 
 class EventOptions(TypedDict, total=False):
@@ -78,6 +83,12 @@ class EventOptions(TypedDict, total=False):
     cost: float
     """The number of messages that this one counts for in ``rate_limit``, fractions allowed; 0: only its bytes count.
     From 0 to 1000000. Default: ``1``."""
+    roles: Sequence[str] | None
+    """The roles of which a connection needs one to send this event; for others it is ``event_denied``. Default: every
+    user."""
+    on_mismatch: Literal["close", "reply"]
+    """The answer to ``data`` that does not fit the schema: ``close`` closes the connection, ``reply`` answers with an
+    error that names the place, and counts, logs and charges the message all the same. Default: ``"close"``."""
 
 
 class JsonLimits(TypedDict, total=False):
@@ -145,6 +156,18 @@ class TlsOptions(_TlsOptions, total=False):
     """The lowest TLS version that is accepted. Default: ``"1.2"``."""
 
 
+class AutoBan(TypedDict, total=False):
+    """When an address is banned for what it does; an IPv6 /64 counts as one."""
+
+    violations: int
+    """The number of violations within ``window_ms`` that ban an address. What a foreign page can make the browser of
+    its visitor do does not count, such as ``origin_denied``. From 1 to 1000000. Default: ``10``."""
+    window_ms: int
+    """The time in which violations are counted, in milliseconds. From 1 to 86400000. Default: ``60000``."""
+    ban_ms: int
+    """The time for which the address is banned, in milliseconds. From 1 to 315360000000. Default: ``600000``."""
+
+
 class Options(TypedDict, total=False):
     """The policy as stated. ``origins`` and ``auth`` have no default: a server does not start without them."""
 
@@ -159,7 +182,11 @@ class Options(TypedDict, total=False):
     threads: int
     """The number of I/O threads; 0: one per core. From 0 to 255. Default: ``0``."""
     paths: Sequence[str] | None
-    """The exact request paths that upgrade; others answer 404. Default: every path."""
+    """The request paths that upgrade; others answer 404. ``{name}`` stands for any one segment: ``/room/{name}``.
+    Default: every path."""
+    routes: Mapping[str, Options]
+    """The paths for which other options count, and which: what a route does not state it has from the top. A path that
+    is neither a route nor in ``paths`` answers 404. Default: none."""
     origins: Sequence[str] | None
     """The origins that may connect: ``https://app.example.com``, ``https://*.example.com``, ``http://localhost:*``,
     ``"null"``. Required."""
@@ -216,6 +243,9 @@ class Options(TypedDict, total=False):
     message_timeout_ms: int
     """The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default:
     ``30000``."""
+    max_session_ms: int
+    """The longest life of a connection in milliseconds, whatever its token says; 0: no limit. From 0 to 315360000000.
+    Default: ``0``."""
     max_head_bytes: int
     """The largest request line and headers together, in bytes; at most 100 headers. From 1024 to 262144. Default:
     ``16384``."""
@@ -257,5 +287,9 @@ class Options(TypedDict, total=False):
     ``unix:PATH``. Default: none."""
     dangerously_public_admin: bool
     """Permission for ``admin_listen`` to be an address that other machines can reach. Default: ``False``."""
+    deny_ips: Sequence[str]
+    """The addresses and CIDRs that are refused: ``banned``. An IPv6 address stands for its /64. Default: none."""
+    auto_ban: AutoBan | None
+    """The ban of an address that breaks rules again and again. Default: none."""
     server_header: str | None
     """The ``Server`` header of responses. Default: none."""

@@ -50,6 +50,8 @@ VerdictCode: TypeAlias = Literal[
     "draining",
     "internal",
     "proxy_required",
+    "banned",
+    "event_denied",
 ]
 #: The state of a message after a send: the peer's to read, queued until the peer reads, or not sent because the
 #: connection is closed.

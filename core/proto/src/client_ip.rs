@@ -183,6 +183,17 @@ impl AddressKey {
         }
     }
 
+    /// It, if it is an IPv4 address.
+    pub(crate) fn ipv4(self) -> Option<IpAddr> {
+        Some(self.0).filter(IpAddr::is_ipv4)
+    }
+
+    /// What it stands for: an IPv4 address, or an IPv6 /64.
+    pub(crate) fn network(self) -> IpNet {
+        let bits = if self.0.is_ipv4() { 32 } else { 64 };
+        IpNet::new(self.0, bits).unwrap_or_else(|_| self.0.into())
+    }
+
     /// The widest network that one customer may have: the address itself where it is IPv4.
     #[must_use]
     pub fn widest(self) -> Self {
@@ -338,8 +349,8 @@ fn node(text: &[u8]) -> Option<IpAddr> {
     well_formed.then(|| canonical(address))
 }
 
-/// The canonical network of an entry of `trusted_proxies`.
-fn network(entry: &str) -> Result<IpNet, &'static str> {
+/// The canonical network that an address or a CIDR names.
+pub(crate) fn network(entry: &str) -> Result<IpNet, &'static str> {
     let (address, prefix) = entry.split_once('/').map_or((entry, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.parse().map_err(|_| "not an address; names are not looked up")?;
     let width: u8 = if address.is_ipv4() { 32 } else { 128 };

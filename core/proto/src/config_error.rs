@@ -14,6 +14,8 @@ pub enum ConfigErrorKind {
     InvalidOption,
     /// Two options cannot both hold.
     Contradiction,
+    /// The option differs from what the server runs by, and can only be stated when it starts.
+    NotReloadable,
 }
 
 impl ConfigErrorKind {
@@ -24,6 +26,7 @@ impl ConfigErrorKind {
             ConfigErrorKind::MissingOption => "missing_option",
             ConfigErrorKind::InvalidOption => "invalid_option",
             ConfigErrorKind::Contradiction => "contradiction",
+            ConfigErrorKind::NotReloadable => "not_reloadable",
         }
     }
 }
@@ -48,6 +51,12 @@ impl ConfigError {
     /// A required option that was not given.
     pub fn missing(option: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: ConfigErrorKind::MissingOption, option: option.into(), message: message.into() }
+    }
+
+    /// An option that differs, although it can only be stated when the server starts.
+    pub fn not_reloadable(option: impl Into<String>) -> Self {
+        let message = "cannot change while the server runs: leave it as it is, or start the server anew".to_owned();
+        Self { kind: ConfigErrorKind::NotReloadable, option: option.into(), message }
     }
 
     /// Options that exclude each other.

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod bans;
 pub mod bucket;
 pub mod client_ip;
 pub mod codec;
@@ -30,6 +31,7 @@ pub mod pem;
 pub mod proxy_protocol;
 mod rate;
 pub mod revocation;
+pub mod roles;
 pub mod rooms;
 mod syntax;
 pub mod time;

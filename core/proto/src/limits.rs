@@ -31,12 +31,24 @@ struct Entry {
     /// Those of them whose handshake is not over.
     opening: usize,
     handshakes: Bucket,
-    rate: Option<Arc<RateKey>>,
+    /// One for each scope that it was seen in: routes may have buckets of their own.
+    rates: Vec<(Arc<str>, Arc<RateKey>)>,
 }
 
 impl Entry {
     fn is_drained(&self, now: Moment) -> bool {
-        self.handshakes.is_empty(now) && self.rate.as_ref().is_none_or(|rate| rate.is_drained(now))
+        self.handshakes.is_empty(now) && self.rates.iter().all(|(_, rate)| rate.is_drained(now))
+    }
+
+    /// The bucket of this scope. There are no more than scopes, and those that a reload has left behind go once they are empty.
+    fn rate(&mut self, scope: &Arc<str>, now: Moment) -> Arc<RateKey> {
+        if let Some((_, rate)) = self.rates.iter().find(|(own, _)| own == scope) {
+            return Arc::clone(rate);
+        }
+        self.rates.retain(|(_, rate)| Arc::strong_count(rate) > 1 || !rate.is_drained(now));
+        let rate = Arc::default();
+        self.rates.push((Arc::clone(scope), Arc::clone(&rate)));
+        rate
     }
 }
 
@@ -132,6 +144,10 @@ pub enum Limit {
     },
     /// `max_connections_per_user`.
     ConnectionsPerUser,
+    /// `deny_ips`.
+    Denied,
+    /// A ban.
+    Banned,
 }
 
 /// A refusal by a limit.
@@ -148,6 +164,16 @@ impl Full {
         Self { limit, retry_after_s: 1 }
     }
 
+    /// The address is in `deny_ips`.
+    pub fn of_denied() -> Self {
+        Self::new(Limit::Denied)
+    }
+
+    /// The address is banned.
+    pub fn of_banned() -> Self {
+        Self::new(Limit::Banned)
+    }
+
     /// There is not even a place to be refused in.
     pub fn of_refusals() -> Self {
         Self::new(Limit::Refusals)
@@ -160,6 +186,7 @@ impl Full {
             Limit::HandshakesPerIp => Code::IpRateLimited,
             Limit::ConnectionsPerIp | Limit::OpeningPerIp { .. } => Code::IpFull,
             Limit::ConnectionsPerUser => Code::UserFull,
+            Limit::Denied | Limit::Banned => Code::Banned,
         }
     }
 
@@ -184,6 +211,8 @@ impl Full {
                 "this address or its network has its share ({share}) of the handshakes under way, which is part of \
                  max_connections_per_ip ({per_ip}) and shrinks as max_connections ({all}) fill"
             ),
+            Limit::Denied => "this address is in deny_ips".to_owned(),
+            Limit::Banned => "this address is banned".to_owned(),
             Limit::ConnectionsPerUser => {
                 format!("this user has max_connections_per_user ({})", policy.max_connections_per_user)
             }
@@ -212,40 +241,63 @@ fn opening_share(max_connections: usize, max_connections_per_ip: usize, opening:
     max_connections_per_ip.saturating_mul(free).div_ceil(places).max(1)
 }
 
+/// The networks of an address: what it counts by itself, its /56 and its /48.
+fn networks(address: AddressKey) -> [Option<AddressKey>; FACTORS.len()] {
+    let [wider, widest] = WIDER_PREFIXES.map(|prefix| address.wider(prefix));
+    [Some(address), wider, widest]
+}
+
+/// Pours a handshake into the bucket of each key in its table, or into none when it does not fit all of them.
+fn pour_handshake<K: Clone + Eq + Hash>(
+    tables: &mut [Table<K>; FACTORS.len()],
+    keys: &[Option<K>; FACTORS.len()],
+    rate: &Rate,
+    now: Moment,
+) -> Result<(), Moment> {
+    let mut buckets = [Bucket::default(); FACTORS.len()];
+    let mut full_until = None;
+    for ((table, key), (bucket, factor)) in tables.iter_mut().zip(keys).zip(buckets.iter_mut().zip(FACTORS)) {
+        let Some(key) = key else { continue };
+        *bucket = table.entry(key, now).handshakes;
+        full_until = full_until.max(bucket.try_pour(&rate.times(factor), 1, now).err());
+    }
+    if let Some(at) = full_until {
+        return Err(at);
+    }
+    for ((table, key), bucket) in tables.iter_mut().zip(keys).zip(buckets) {
+        if let Some(key) = key {
+            table.entry(key, now).handshakes = bucket;
+        }
+    }
+    Ok(())
+}
+
 /// The tables of addresses, by the width of the network.
 #[derive(Debug)]
 struct Addresses([Table<AddressKey>; FACTORS.len()]);
 
+/// Handshakes of addresses on routes that limit them for themselves, by the width of the network.
+#[derive(Debug)]
+struct RouteAddresses([Table<(Arc<str>, AddressKey)>; FACTORS.len()]);
+
 impl Addresses {
     /// The networks of an address with their tables, and how many times the limits of one address they have.
     fn networks(&mut self, address: AddressKey) -> impl Iterator<Item = (&mut Table<AddressKey>, AddressKey, u32)> {
-        let [wider, widest] = WIDER_PREFIXES.map(|prefix| address.wider(prefix));
-        let keys = [Some(address), wider, widest];
-        let tables = self.0.iter_mut().zip(keys).zip(FACTORS);
+        let tables = self.0.iter_mut().zip(networks(address)).zip(FACTORS);
         tables.filter_map(|((table, key), factor)| Some((table, key?, factor)))
     }
 
     /// Pours a handshake into the bucket of each network, or into none when it does not fit all of them.
     fn pour_handshake(&mut self, address: AddressKey, rate: &Rate, now: Moment) -> Result<(), Moment> {
-        let poured = |(table, key, factor): (&mut Table<AddressKey>, AddressKey, u32)| {
-            let mut handshakes = table.entry(&key, now).handshakes;
-            handshakes.try_pour(&rate.times(factor), 1, now).map(|()| handshakes)
-        };
-        let mut buckets = [Bucket::default(); FACTORS.len()];
-        let mut full_until = None;
-        for (bucket, result) in buckets.iter_mut().zip(self.networks(address).map(poured)) {
-            match result {
-                Ok(handshakes) => *bucket = handshakes,
-                Err(at) => full_until = full_until.max(Some(at)),
-            }
-        }
-        if let Some(at) = full_until {
-            return Err(at);
-        }
-        for ((table, key, _), bucket) in self.networks(address).zip(buckets) {
-            table.entry(&key, now).handshakes = bucket;
-        }
-        Ok(())
+        pour_handshake(&mut self.0, &networks(address), rate, now)
+    }
+
+    /// Whether each network of an address has at most so many places, times its factor.
+    fn are_within(&mut self, address: AddressKey, most: usize) -> bool {
+        self.networks(address).all(|(table, key, factor)| {
+            let most = most.saturating_mul(factor as usize);
+            table.entries.get(&key).is_none_or(|entry| entry.connections <= most)
+        })
     }
 
     /// Takes a place in each network, or in none where one of them has none left.
@@ -295,6 +347,7 @@ struct Places {
 #[derive(Debug)]
 pub struct Limits {
     addresses: Mutex<Addresses>,
+    routes: Mutex<RouteAddresses>,
     users: Mutex<Table<Arc<str>>>,
     server: Mutex<Places>,
 }
@@ -303,6 +356,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             addresses: Mutex::new(Addresses(core::array::from_fn(|_| Table::new(MAX_IDLE_ENTRIES)))),
+            routes: Mutex::new(RouteAddresses(core::array::from_fn(|_| Table::new(MAX_IDLE_ENTRIES)))),
             users: Mutex::new(Table::new(MAX_IDLE_ENTRIES)),
             server: Mutex::default(),
         }
@@ -367,6 +421,27 @@ impl Seat {
         Ok(())
     }
 
+    /// What the route says of the address of a handshake, once the path is known: the server's own limits have let it pass.
+    pub fn enter_route(&self, policy: &Policy, now: Moment) -> Result<(), Full> {
+        let Some(address) = self.address else { return Ok(()) };
+        if policy.own_limits.connections
+            && !lock(&self.limits.addresses).are_within(address, policy.max_connections_per_ip)
+        {
+            return Err(Full::new(Limit::ConnectionsPerIp));
+        }
+        if policy.own_limits.handshakes
+            && let Some(rate) = &policy.handshakes_per_ip
+        {
+            let keys = networks(address).map(|key| Some((Arc::clone(&policy.path), key?)));
+            let poured = pour_handshake(&mut lock(&self.limits.routes).0, &keys, rate, now);
+            return poured.map_err(|at| {
+                let retry_after_s = at.since(now).as_secs() + 1;
+                Full { limit: Limit::HandshakesPerIp, retry_after_s }
+            });
+        }
+        Ok(())
+    }
+
     /// The handshake is over: the place no longer counts as one of those that wait for it.
     pub fn opened(&mut self) {
         if core::mem::take(&mut self.is_opening) {
@@ -392,17 +467,9 @@ impl Seat {
     }
 
     /// The bucket this connection shares, resolved once at open; `None`: its own.
-    pub fn rate_key(&self, kind: RateKeyKind, now: Moment) -> Option<Arc<RateKey>> {
-        let of_user = || {
-            let user = self.user.as_ref()?;
-            let mut users = lock(&self.limits.users);
-            Some(Arc::clone(users.entry(user, now).rate.get_or_insert_default()))
-        };
-        let of_address = || {
-            let address = self.address?;
-            let mut addresses = lock(&self.limits.addresses);
-            Some(Arc::clone(addresses.0[0].entry(&address, now).rate.get_or_insert_default()))
-        };
+    pub fn rate_key(&self, kind: RateKeyKind, scope: &Arc<str>, now: Moment) -> Option<Arc<RateKey>> {
+        let of_user = || Some(lock(&self.limits.users).entry(self.user.as_ref()?, now).rate(scope, now));
+        let of_address = || Some(lock(&self.limits.addresses).0[0].entry(&self.address?, now).rate(scope, now));
         match kind {
             RateKeyKind::Connection => None,
             RateKeyKind::Ip => of_address(),
@@ -613,9 +680,53 @@ mod tests {
     }
 
     #[test]
+    fn scopes_have_buckets_of_their_own() {
+        let (limits, policy, now) = (Arc::new(Limits::default()), policy(), Moment::from_millis(1));
+        let mut seat = limits.enter_server(&policy).unwrap();
+        seat.enter_user("alice", &policy, now).unwrap();
+        let key = |scope: &str| seat.rate_key(RateKeyKind::User, &scope.into(), now).unwrap();
+        let (top, route) = (key(""), key("/admin"));
+        assert!(!Arc::ptr_eq(&top, &route));
+        assert!(Arc::ptr_eq(&top, &key("")) && Arc::ptr_eq(&route, &key("/admin")));
+        // Scopes that reloads have left behind do not pile up.
+        drop((top, route));
+        (0..100).for_each(|number| drop(key(&format!("/{number}"))));
+        assert!(lock(&limits.users).entries["alice"].rates.len() <= 2);
+    }
+
+    #[test]
+    fn a_route_counts_addresses_for_itself() {
+        let json = r#"{"origins": ["https://a.example"], "auth": "none", "handshakes_per_ip": null, "routes": {
+            "/one": {"max_connections_per_ip": 1}, "/slow": {"handshakes_per_ip": {"per_second": 1, "burst": 2}}, "/any": {}}}"#;
+        let set =
+            crate::config::PolicySet::compile(crate::config::Options::from_json(json).unwrap(), &NoFiles).unwrap();
+        let (limits, now) = (Arc::new(Limits::default()), Moment::from_millis(1));
+        let come = |host: &str| {
+            let mut seat = limits.enter_server(&set.top).unwrap();
+            seat.enter_address(address(host), &set.top, now).unwrap();
+            seat
+        };
+        let enter =
+            |seat: &Seat, path: &str| seat.enter_route(&set.resolve(path).unwrap().policy, now).map_err(Full::code);
+        let first = come("2001:db8::1");
+        assert_eq!(enter(&first, "/one"), Ok(()));
+        let second = come("2001:db8::2");
+        assert_eq!((enter(&second, "/one"), enter(&second, "/any")), (Err(Code::IpFull), Ok(())), "one /64");
+        assert_eq!(enter(&come("2001:db8:0:1::1"), "/one"), Ok(()), "the /56 has four times as many");
+        drop(first);
+        assert_eq!(enter(&second, "/one"), Ok(()));
+        for answer in [Ok(()), Ok(()), Err(Code::IpRateLimited)] {
+            assert_eq!(enter(&come("10.0.0.1"), "/slow"), answer);
+        }
+        assert_eq!((enter(&come("10.0.0.1"), "/any"), enter(&come("10.0.0.2"), "/slow")), (Ok(()), Ok(())));
+        let nobody = limits.enter_server(&set.top).unwrap();
+        assert_eq!(enter(&nobody, "/slow"), Ok(()), "a peer without an address");
+    }
+
+    #[test]
     fn a_user_keeps_one_bucket_across_connections() {
         let (limits, policy, now) = (Arc::new(Limits::default()), policy(), Moment::from_millis(1));
-        let key = |seat: &Seat| seat.rate_key(RateKeyKind::User, now).unwrap();
+        let key = |seat: &Seat| seat.rate_key(RateKeyKind::User, &Arc::default(), now).unwrap();
         let mut seat = limits.enter_server(&policy).unwrap();
         seat.enter_user("alice", &policy, now).unwrap();
         let before = key(&seat);

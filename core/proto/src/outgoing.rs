@@ -3,11 +3,27 @@
 use std::borrow::Cow;
 
 use crate::codec::{self, Opcode};
+use crate::contract::Status;
+use crate::verdict::Code;
 
 /// Appends a text frame that carries the envelope. `data` and `id` are JSON text and are trusted to be.
 pub fn push_frame(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>) {
+    push(out, event, data, id, Status::Ok);
+}
+
+/// The same with the status `error`: a reply to a message that could not be carried out.
+pub fn push_error_frame(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>) {
+    push(out, event, data, id, Status::Error);
+}
+
+/// What a reply to a message says whose data does not fit the schema: the verdict, and the place as a JSON pointer.
+pub fn mismatch_data(path: &str) -> String {
+    format!(r#"{{"code":"{}","path":"{}"}}"#, Code::SchemaMismatch, escaped(path))
+}
+
+fn push(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>, status: Status) {
     let event = escaped(event);
-    let parts: [&str; 5] = [r#"{"event":""#, &event, r#"","data":"#, data, r#","status":"ok""#];
+    let parts: [&str; 7] = [r#"{"event":""#, &event, r#"","data":"#, data, r#","status":""#, status.name(), "\""];
     let reply: [&str; 2] = id.map_or(["", ""], |id| [r#","id":"#, id]);
     let parts = parts.into_iter().chain(reply).chain(["}"]);
     let len = parts.clone().map(str::len).sum();
@@ -42,5 +58,14 @@ mod tests {
             assert_eq!(payload["data"]["a"][0], 1);
             assert_eq!(payload.get("id").map(ToString::to_string).as_deref(), id);
         }
+    }
+
+    #[test]
+    fn an_error_names_the_place_whatever_it_is_called() {
+        let mut out = Vec::new();
+        push_error_frame(&mut out, "say", &mismatch_data("/a\"b/0"), Some("7"));
+        let payload = str::from_utf8(&out[2..]).unwrap();
+        let expected = r#"{"event":"say","data":{"code":"schema_mismatch","path":"/a\"b/0"},"status":"error","id":7}"#;
+        assert_eq!(payload, expected);
     }
 }

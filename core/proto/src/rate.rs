@@ -10,9 +10,9 @@
 //! one heap. No verdict is decided here.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Rate};
 use crate::config::RateRules;
 use crate::lock::lock;
 use crate::time::Moment;
@@ -104,6 +104,15 @@ impl Overflow {
 struct RateState {
     messages: Bucket,
     bytes: Bucket,
+    /// The rates by which what is in them leaks.
+    rates: (Option<Rate>, Option<Rate>),
+}
+
+/// What is in a bucket by the rate `before` is as much by the rate `now_by`, and no more than it holds: a level is kept as the
+/// time that it takes to leak. A reload closes nobody for what was within its limits.
+pub(crate) fn restated(bucket: Bucket, before: &Rate, now_by: &Rate, now: Moment) -> Bucket {
+    let left = bucket.empty_at().since_nanos(now) as f64 * before.per_second() / 1e9;
+    Bucket::emptying_at(now.after_nanos(now_by.leak_nanos(left).min(now_by.burst_nanos())))
 }
 
 /// The two buckets of one key, shared by all its connections (THREATS R3), on whatever shard they are.
@@ -137,6 +146,27 @@ struct Poured {
 }
 
 impl RateState {
+    /// What is in the buckets leaks by these rules from now on.
+    fn leak_by(&mut self, rules: &RateRules, now: Moment) {
+        let differs = |before: &Option<Rate>, rate: &Rate| {
+            before.as_ref().is_none_or(|before| before.per_second().to_bits() != rate.per_second().to_bits())
+        };
+        let mut changed = false;
+        if differs(&self.rates.0, &rules.messages)
+            && let Some(before) = self.rates.0.replace(rules.messages)
+        {
+            self.messages = restated(self.messages, &before, &rules.messages, now);
+            changed = true;
+        }
+        if let Some(rate) = &rules.bytes
+            && (changed || differs(&self.rates.1, rate))
+            && let Some(before) = self.rates.1.replace(*rate)
+        {
+            // Also at the same rate: its level is as late as messages that wait, and those wait no longer than they may now.
+            self.bytes = restated(self.bytes, &before, rate, now);
+        }
+    }
+
     /// What pouring a message would do. Pours nothing.
     fn try_message(&self, rules: &RateRules, charge: &Charge, now: Moment) -> Poured {
         let cost = rules.messages.leak_nanos(charge.cost);
@@ -193,7 +223,7 @@ impl Poured {
 }
 
 /// The time that a message may wait: what the queue takes to leak.
-fn longest_wait(rules: &RateRules, now: Moment) -> Moment {
+pub(crate) fn longest_wait(rules: &RateRules, now: Moment) -> Moment {
     now.after_nanos(rules.messages.leak_nanos(f64::from(rules.queue)))
 }
 
@@ -202,6 +232,17 @@ fn earlier(moment: Moment, nanos: u64) -> Moment {
 }
 
 impl RateKey {
+    /// From now on what is in the buckets leaks by these rules, whenever the next message comes.
+    pub(crate) fn leak_by(&self, rules: &RateRules, now: Moment) {
+        drop(self.state(rules, now));
+    }
+
+    fn state(&self, rules: &RateRules, now: Moment) -> MutexGuard<'_, RateState> {
+        let mut state = lock(&self.state);
+        state.leak_by(rules, now);
+        state
+    }
+
     /// Admits a message. One that overflows is not poured: it is discarded and its connection closed.
     pub fn admit(
         self: &Arc<Self>,
@@ -209,7 +250,7 @@ impl RateKey {
         charge: &Charge,
         now: Moment,
     ) -> Result<(Passing, Receipt), Overflow> {
-        let mut state = lock(&self.state);
+        let mut state = self.state(rules, now);
         let poured = state.try_message(rules, charge, now);
         if poured.at <= now {
             return Ok((Passing::Now, state.pour(&poured, charge, now)));
@@ -232,7 +273,7 @@ impl RateKey {
     /// Charges a message without ever holding it up. An error: enforcing would have closed the connection; then it is not
     /// poured.
     pub fn observe(&self, rules: &RateRules, charge: &Charge, now: Moment) -> Result<Receipt, Overflow> {
-        let mut state = lock(&self.state);
+        let mut state = self.state(rules, now);
         let charge = Charge { not_before: Moment::START, ..*charge };
         let poured = state.try_message(rules, &charge, now);
         poured.overflow(rules, now).map_or_else(|| Ok(state.pour(&poured, &charge, now)), Err)
@@ -250,7 +291,7 @@ impl RateKey {
         now: Moment,
     ) -> Result<Moment, Overflow> {
         let Some(rate) = &rules.bytes else { return Ok(now) };
-        let mut state = lock(&self.state);
+        let mut state = self.state(rules, now);
         let bytes = state.bytes.empty_at().max(now).after_nanos(rate.leak_nanos(received as f64));
         let whole = bytes.after_nanos(rate.leak_nanos(outstanding as f64));
         let at = earlier(whole, rate.burst_nanos()).max(now);
@@ -264,7 +305,7 @@ impl RateKey {
 
     /// Charges a message that its form alone makes invalid: it is not admitted.
     pub fn charge_invalid(&self, rules: &RateRules, now: Moment) {
-        lock(&self.state).add(rules, rules.messages.leak_nanos(INVALID_COST), now);
+        self.state(rules, now).add(rules, rules.messages.leak_nanos(INVALID_COST), now);
     }
 
     /// A message that was charged turns out to be invalid: it costs what an invalid one does.
@@ -274,7 +315,7 @@ impl RateKey {
     /// another's. Either would let more through than burst and rate (THREATS R11).
     pub fn charge_as_invalid(&self, rules: &RateRules, receipt: &Receipt, now: Moment) {
         let (own, due) = (rules.messages.leak_nanos(receipt.cost), rules.messages.leak_nanos(INVALID_COST));
-        let mut state = lock(&self.state);
+        let mut state = self.state(rules, now);
         if own <= due {
             state.add(rules, due - own, now);
         } else if state.messages.empty_at() == receipt.after {
@@ -303,7 +344,6 @@ impl RateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bucket::Rate;
     use crate::config::RateKeyKind;
     use proptest::prelude::*;
     use proptest::test_runner::TestCaseError;

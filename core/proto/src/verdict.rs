@@ -164,6 +164,10 @@ verdicts! {
     Internal = "internal", 500, 1011, "internal error", Fault, Connection;
     /// A peer outside `trusted_proxies`, where they are what allows plain text on an address that is not loopback.
     ProxyRequired = "proxy_required", 403, 0, "proxy required", Violation, Connection;
+    /// The address or the user is banned: by `deny_ips`, by `auto_ban`, or by the application.
+    Banned = "banned", 403, 1008, "banned", Violation, Connection;
+    /// The event is for other roles than the connection has.
+    EventDenied = "event_denied", 0, 1008, "event denied", Violation, Message;
 }
 
 impl Code {
@@ -233,7 +237,8 @@ mod tests {
     fn report_mode_lets_messages_pass_and_nothing_else() {
         let about: Vec<&str> =
             Code::ALL.iter().filter(|code| code.is_about_a_message()).map(|code| code.name()).collect();
-        let listed = ["rate_limited", "unexpected_binary", "bad_envelope", "unknown_event", "schema_mismatch"];
+        let listed =
+            ["rate_limited", "unexpected_binary", "bad_envelope", "unknown_event", "schema_mismatch", "event_denied"];
         assert_eq!(about, listed);
     }
 

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn start(bounds: Bounds) -> Admin {
     let state = idle(r#""threads": 1, "admin_listen": "127.0.0.1:0""#);
-    let bound = Bound::bind_admin(state.policy.admin_listen.as_ref().unwrap()).unwrap();
+    let bound = Bound::bind_admin(state.set().top.admin_listen.as_ref().unwrap()).unwrap();
     Admin::start_within(bounds, bound, &state).unwrap()
 }
 
@@ -106,12 +106,12 @@ fn a_name_is_looked_up_and_must_be_of_this_machine() {
         let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
         Options::from_json(&json).and_then(crate::driver::compile)
     };
-    let admin = policy(r#""admin_listen": "localhost:0""#).unwrap().admin_listen.unwrap();
+    let admin = policy(r#""admin_listen": "localhost:0""#).unwrap().top.admin_listen.clone().unwrap();
     let bound = Bound::bind_admin(&admin).unwrap();
     assert!(!bound.is_public());
     let taken = bound.addresses[0].clone();
     let port = taken.rsplit_once(':').unwrap().1;
-    let again = policy(&format!(r#""admin_listen": "localhost:{port}""#)).unwrap().admin_listen.unwrap();
+    let again = policy(&format!(r#""admin_listen": "localhost:{port}""#)).unwrap().top.admin_listen.clone().unwrap();
     let error = Bound::bind_admin(&again).unwrap_err();
     assert_eq!((error.option(), error.code()), (Some("admin_listen"), "listen_failed"));
     assert!(error.to_string().starts_with("admin_listen: cannot listen on ") && error.errno().is_some(), "{error}");

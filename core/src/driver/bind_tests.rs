@@ -8,9 +8,9 @@ use wsguard_proto::config::Options;
 
 use crate::driver::compile;
 
-fn policy(more: &str) -> Policy {
+fn policy(more: &str) -> std::sync::Arc<Policy> {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
-    Options::from_json(&json).and_then(compile).unwrap()
+    Options::from_json(&json).and_then(compile).unwrap().top
 }
 
 fn listen(where_to: &str) -> Result<Bound, Error> {

@@ -6,6 +6,7 @@ use super::accepted::Accepted;
 use super::arena::{Span, kept_bytes};
 use super::ids::ConnectionId;
 use super::level::Held;
+use wsguard_proto::config::PolicySet;
 use wsguard_proto::time::Moment;
 
 #[derive(Debug)]
@@ -57,6 +58,14 @@ pub(super) enum Command {
         user: Span,
         number: u64,
     },
+    /// Other policies from now on.
+    Reload(Arc<PolicySet>),
+    /// The next connections of a reload that has begun.
+    GoOnReloading,
+    /// Somebody was banned: what is open and banned is closed.
+    CloseBanned,
+    /// The next connections that are looked at for that.
+    GoOnBanning,
     Adopt(Box<Accepted>),
     Resume,
     Drain {

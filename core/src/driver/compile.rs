@@ -6,25 +6,27 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::jwks;
-use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::files::{Files, MAX_FILE_BYTES};
 
 /// An id has room for so many shards.
 const MAX_THREADS: usize = 255;
 
-/// Checks `options` and compiles them: origins parsed, schemas compiled, keys loaded. Reads the files that `auth` names.
+/// Checks `options` and compiles them, routes included: origins parsed, schemas compiled, keys loaded. Reads the files that `auth` names.
 /// The network is not asked: whether the keys of `auth.jwt.jwks_url` can be fetched shows when a server starts.
 ///
-/// A policy is immutable; [`Builder::start_policy`](super::Builder::start_policy) starts a server from it.
+/// A set of policies is immutable; [`Builder::start_policy`](super::Builder::start_policy) starts a server from it.
 ///
 /// # Errors
 /// Names the option that is unknown, missing, not accepted, or contradicts another.
-pub fn compile(options: Options) -> Result<Policy, ConfigError> {
-    let mut policy = Policy::new(options, &Disk)?;
-    policy.threads = threads(policy.threads);
-    policy.authenticator.jwks().map_or(Ok(()), |jwks| jwks::check(jwks))?;
-    Ok(policy)
+pub fn compile(mut options: Options) -> Result<PolicySet, ConfigError> {
+    if options.threads == 0 {
+        options.threads = threads(0);
+    }
+    let set = PolicySet::compile(options, &Disk)?;
+    set.jwks().try_for_each(|jwks| jwks::check(jwks))?;
+    Ok(set)
 }
 
 /// How many shards `threads` asks for. A policy that was not made by [`compile`] may still say 0, or what no option could.

@@ -8,10 +8,11 @@ use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
 use super::tickets::{Permit, TicketId};
 use crate::raw_json::RawJson;
-use wsguard_proto::config::Policy;
+use wsguard_proto::config::Params;
 use wsguard_proto::connection::{Ending, Message};
-use wsguard_proto::contract::{EventIndex, Status};
+use wsguard_proto::contract::{Contract, EventIndex, Status};
 use wsguard_proto::handshake::UpgradeRequest;
+use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
@@ -37,11 +38,18 @@ pub struct Open {
     pub ip: Option<IpAddr>,
     /// The user, where authentication names one.
     pub user: Option<Arc<str>>,
+    /// Its roles: of the token, of the JWT's `roles_claim`, or what `accept` said.
+    pub roles: Roles,
     /// The request path.
     pub path: Box<str>,
+    /// The route that the path is of, as `routes` writes it.
+    pub route: Option<Arc<str>>,
+    /// The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names.
+    pub params: Params,
     /// The subprotocol of the 101.
     pub subprotocol: Option<Box<str>>,
-    /// When its session ends, in milliseconds since 1970: `exp` of its JWT, or what `accept` said. `None` when it does not end.
+    /// When its session ends, in milliseconds since 1970: `exp` of its JWT, what `accept` said, or `max_session_ms` from now,
+    /// whichever is first. `None` when it does not end.
     pub expires_at_ms: Option<u64>,
     /// The last revocation when it was let in, by the numbers that
     /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
@@ -156,13 +164,20 @@ impl Parts {
     }
 }
 
+/// An event that a contract lists: which of the batch's contracts, and where in it.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    contract: u32,
+    index: EventIndex,
+}
+
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
     Open(Box<Open>),
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
-    Message { conn: ConnectionId, index: Option<EventIndex>, parts: Parts, bytes: u32, status: Option<Status> },
+    Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
     Close { conn: ConnectionId, code: u16, reason: Span, clean: bool },
     Violation(Box<ViolationEvent>),
     Drained(ConnectionId),
@@ -192,7 +207,8 @@ pub struct EventBatch {
     boxed: usize,
     /// What its events need that are no messages.
     pub(super) others: usize,
-    policy: Option<Arc<Policy>>,
+    /// The contracts that its messages were judged by: one, or more where routes and reloads have their own.
+    contracts: Vec<Arc<Contract>>,
     /// The inbox that the application's batch takes room of; a shard's own batch has none.
     home: Home,
     /// The [`kind`]s that it holds.
@@ -220,9 +236,8 @@ impl EventBatch {
         Self::default()
     }
 
-    pub(super) fn of_shard(shard: usize, policy: &Arc<Policy>) -> Self {
+    pub(super) fn of_shard(shard: usize) -> Self {
         let mut batch = Self::default();
-        batch.policy = Some(Arc::clone(policy));
         batch.sequence = 1;
         batch.shard = shard;
         batch
@@ -232,7 +247,6 @@ impl EventBatch {
     pub(super) fn swap(&mut self, own: &mut Self, inbox: &Arc<Inbox>) {
         if !self.home.0.as_ref().is_some_and(|home| Arc::ptr_eq(home, inbox)) {
             self.home = Home(Some(Arc::clone(inbox)));
-            self.policy = own.policy.clone();
         }
         core::mem::swap(self, own);
         core::mem::swap(&mut self.home, &mut own.home);
@@ -290,6 +304,7 @@ impl EventBatch {
     pub(super) fn clear(&mut self) {
         let kept = [self.records.len() * size_of::<Record>(), self.text.len(), self.binary.len()].map(kept_bytes);
         self.records.clear();
+        self.contracts.clear();
         self.kinds = 0;
         self.upgrades = 0;
         (self.boxed, self.others) = (0, 0);
@@ -305,6 +320,7 @@ impl EventBatch {
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
             (self.records, self.text, self.binary, self.kept) = (Vec::new(), String::new(), Vec::new(), 0);
+            self.contracts = Vec::new();
         }
     }
 
@@ -324,13 +340,13 @@ impl EventBatch {
             Record::Open(open) => Event::Open(open),
             Record::Text(conn, span) => Event::Text(*conn, &self.text[span.range()]),
             Record::Binary(conn, span) => Event::Binary(*conn, &self.binary[span.range()]),
-            Record::Message { conn, index, parts, bytes, status } => {
+            Record::Message { conn, listed, parts, bytes, status } => {
                 let (event, data, id) = parts.of(&self.text);
                 Event::Message(JsonMessage {
                     conn: *conn,
-                    event: match (index, &self.policy) {
-                        (Some(index), Some(policy)) => policy.contract.event(*index).name(),
-                        _ => event,
+                    event: match listed {
+                        Some(Listed { contract, index }) => self.contracts[*contract as usize].event(*index).name(),
+                        None => event,
                     },
                     data: RawJson::vetted(data),
                     id,
@@ -388,7 +404,8 @@ impl EventBatch {
 
     pub(super) fn push_open(&mut self, open: Open) {
         let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
-        let boxed = size_of::<Open>() + open.path.len() + subprotocol;
+        let params = open.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
+        let boxed = size_of::<Open>() + open.path.len() + subprotocol + open.roles.bytes() + params;
         self.push_other(kind::OPEN, Record::Open(Box::new(open)), boxed);
     }
 
@@ -409,7 +426,18 @@ impl EventBatch {
         self.push_other(kind::CLOSE, Record::Close { conn, code: ending.code, reason, clean: ending.clean }, 0);
     }
 
-    pub(super) fn push_message(&mut self, conn: ConnectionId, message: &Message<'_>) {
+    /// The number of a contract in this batch.
+    fn number_of(&mut self, contract: &Arc<Contract>) -> u32 {
+        let is_this = |known: &Arc<Contract>| Arc::ptr_eq(known, contract);
+        let known = self.contracts.iter().rposition(is_this);
+        known.unwrap_or_else(|| {
+            self.contracts.push(Arc::clone(contract));
+            self.contracts.len() - 1
+        }) as u32
+    }
+
+    /// Adds a message that was judged by `contract`.
+    pub(super) fn push_message(&mut self, conn: ConnectionId, message: &Message<'_>, contract: &Arc<Contract>) {
         let record = match message {
             Message::Text(text) => Record::Text(conn, self.keep_text(text)),
             Message::Binary(payload) => Record::Binary(conn, self.keep_binary(payload)),
@@ -422,8 +450,9 @@ impl EventBatch {
                 let data = self.keep_text(envelope.data).len as u32;
                 let id = envelope.id.map_or(ABSENT, |id| self.keep_text(id).len as u32);
                 let parts = Parts { start, event, data, id };
-                let (index, bytes, status) = (envelope.index, text.len() as u32, envelope.status);
-                Record::Message { conn, index, parts, bytes, status }
+                let listed = envelope.index.map(|index| Listed { contract: self.number_of(contract), index });
+                let (bytes, status) = (text.len() as u32, envelope.status);
+                Record::Message { conn, listed, parts, bytes, status }
             }
         };
         self.push(kind::OTHER, record);
@@ -442,19 +471,50 @@ fn heap_bytes(request: &UpgradeRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wsguard_proto::contract::{JsonLimits, Scratch};
+
+    fn contract(events: &str) -> Arc<Contract> {
+        Arc::new(Contract::compile(&serde_json::from_str(events).unwrap(), JsonLimits::default()).unwrap())
+    }
+
+    #[test]
+    fn messages_of_several_contracts_keep_their_names() {
+        let (mut own, mut batch, conn) = (EventBatch::of_shard(0), EventBatch::new(), ConnectionId::from_u64(1));
+        let contracts = [contract(r#"{"b": {}, "c": {}}"#), contract(r#"{"a": {}, "b": {}}"#)];
+        let mut scratch = Scratch::new();
+        for (which, event) in [(0, "b"), (1, "b"), (0, "c"), (1, "a"), (0, "x"), (1, "b")] {
+            let text = format!(r#"{{"event":"{event}","data":{which}}}"#);
+            let envelope = contracts[which].read(&text, &mut scratch).unwrap();
+            own.push_message(conn, &Message::Event { envelope: &envelope, text: &text }, &contracts[which]);
+        }
+        let state = super::super::state::idle(r#""threads": 1"#);
+        batch.swap(&mut own, &state.inbox);
+        drop(contracts);
+        let told = |batch: &EventBatch| {
+            let told = batch.iter().map(|event| match event {
+                Event::Message(message) => format!("{}{}", message.event, message.data.as_str()),
+                other => format!("{other:?}"),
+            });
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(told(&batch), ["b0", "b1", "c0", "a1", "x0", "b1"], "also when nobody else has the contracts");
+        assert_eq!((batch.contracts.len(), own.contracts.len()), (2, 0));
+        batch.clear();
+        assert!(batch.contracts.is_empty());
+    }
 
     #[test]
     fn an_empty_batch_stands_for_nothing_whatever_it_keeps() {
         let mut batch = EventBatch::new();
         let conn = ConnectionId::from_u64(1);
         for _ in 0..1000 {
-            batch.push_message(conn, &Message::Binary(&[7; 1000]));
+            batch.push_message(conn, &Message::Binary(&[7; 1000]), &contract("{}"));
         }
         let least = 1000 * (1000 + size_of::<Record>());
         assert!((least..least * 13 / 10).contains(&batch.bytes()), "{} of {least}", batch.bytes());
         batch.clear();
         assert_eq!(batch.bytes(), 0);
-        batch.push_message(conn, &Message::Text("hello"));
+        batch.push_message(conn, &Message::Text("hello"), &contract("{}"));
         assert!(batch.bytes() < 10_000, "what is kept is not counted again: {}", batch.bytes());
     }
 
@@ -473,7 +533,7 @@ mod tests {
     fn messages_are_told_apart_from_what_is_none() {
         let mut batch = EventBatch::new();
         let conn = ConnectionId::from_u64(1);
-        batch.push_message(conn, &Message::Binary(&[7; 1000]));
+        batch.push_message(conn, &Message::Binary(&[7; 1000]), &contract("{}"));
         assert_eq!(batch.others, 0);
         batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true });
         batch.push_drained(conn);
@@ -503,7 +563,10 @@ mod tests {
             ticket: None,
             ip: None,
             user: None,
+            roles: Roles::default(),
             path: long.into(),
+            route: None,
+            params: Params::default(),
             subprotocol: None,
             expires_at_ms: None,
             granted: 0,

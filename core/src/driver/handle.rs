@@ -18,7 +18,10 @@ use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
 use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
+use wsguard_proto::config::Options;
+use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
+use wsguard_proto::roles::Roles;
 use wsguard_proto::rooms::MAX_ROOMS_PER_CONNECTION;
 
 /// What became of a message that was sent.
@@ -72,7 +75,7 @@ impl ServerHandle {
 
     /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
     fn send(&self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
-        let max_outbox_bytes = self.state.policy.max_outbox_bytes;
+        let max_outbox_bytes = self.state.largest_outbox();
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
         if least_bytes > max_outbox_bytes {
             return Err(NEVER_FITS);
@@ -93,7 +96,7 @@ impl ServerHandle {
     /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
     /// never waits would hand over more than an outbox holds.
     fn most_posted(&self) -> usize {
-        self.state.policy.max_outbox_bytes / 4
+        self.state.largest_outbox() / 4
     }
 
     /// Whether `conn` is open.
@@ -268,7 +271,7 @@ impl ServerHandle {
         let except: Vec<ConnectionId> = except.into_iter().collect();
         let mut frame = Vec::new();
         write(&mut frame);
-        if frame.len() > self.state.policy.max_outbox_bytes {
+        if frame.len() > self.state.largest_outbox() {
             return Err(NEVER_FITS);
         }
         let frame: Arc<[u8]> = frame.into();
@@ -287,7 +290,7 @@ impl ServerHandle {
     /// They wait in memory; an application that goes on at this pace has no bound to it. A peer that is slow by itself is
     /// none of this, but closed.
     pub fn broadcasts_wait(&self) -> bool {
-        let most = self.state.policy.max_outbox_bytes;
+        let most = self.state.largest_outbox();
         self.state.shards.iter().any(|mailbox| mailbox.broadcasts.get() > most)
     }
 
@@ -319,6 +322,10 @@ impl ServerHandle {
             Decision::Accept(accept) if accept.user.as_deref().is_some_and(|user| check_user(user).is_err()) => {
                 return Err(Error::InvalidArgument("user must be 1 to 256 bytes without control characters"));
             }
+            Decision::Accept(accept) if Roles::new(accept.roles.iter().map(String::as_str)).is_err() => {
+                let what = "roles must be at most 64, each of 1 to 64 bytes without control characters or spaces";
+                return Err(Error::InvalidArgument(what));
+            }
             Decision::Reject(status) if !(300..=599).contains(status) => {
                 return Err(Error::InvalidArgument("status of a rejection must be 300 to 599"));
             }
@@ -340,7 +347,7 @@ impl ServerHandle {
     /// left; [`Error::Stopped`].
     pub fn adopt(&self, stream: TcpStream, received: Vec<u8>) -> Result<(), Error> {
         self.check_running()?;
-        let policy = &self.state.policy;
+        let policy = &self.state.set().top;
         if policy.tls.is_some() || policy.proxy_protocol {
             return Err(Error::InvalidArgument(
                 "tls and proxy_protocol belong to the server that accepts: they cannot be on for adopted connections",
@@ -358,12 +365,33 @@ impl ServerHandle {
 
     /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so (THREATS T2).
     pub fn reload_tls(&self) -> Result<(), Error> {
-        let (Some(slot), Some(options)) = (&self.state.tls, &self.state.policy.tls) else {
+        // A reload that is under way brings its own.
+        let _one_at_a_time = lock(&self.state.reloading);
+        let set = self.state.set();
+        let Some(options) = &set.top.tls else {
             return Err(Error::InvalidArgument("reload_tls needs the option tls"));
         };
         let fresh = tls::load(options)?;
-        *slot.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        *self.state.tls.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(fresh);
         Ok(())
+    }
+
+    /// Runs by other options from now on, all or nothing: what comes is judged by them, and so is what is open. Returns the
+    /// generation of the policy, which is 1 at the start.
+    ///
+    /// An open connection is closed with `session_revoked` where its static token is gone, or the key that has signed its JSON
+    /// Web Token, or where its path is not served any more. One that was let in without a credential that the server checks
+    /// stays. Origins and `Host` are asked of those who come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] and [`Error::Tls`] name the option that is not accepted, or that cannot change while the server runs
+    /// (`not_reloadable`); then nothing has changed. [`Error::Stopped`].
+    pub fn reload(&self, options: Options) -> Result<u64, Error> {
+        self.check_running()?;
+        // What this thread said before is carried out before.
+        self.flush();
+        self.state.reload(options)
     }
 
     /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms` (an hour at
@@ -402,7 +430,7 @@ impl ServerHandle {
         self.state.metrics()
     }
 
-    fn check_running(&self) -> Result<(), Error> {
+    pub(super) fn check_running(&self) -> Result<(), Error> {
         if self.state.is_over() { Err(Error::Stopped) } else { Ok(()) }
     }
 }

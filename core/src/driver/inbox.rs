@@ -10,7 +10,7 @@ use wsguard_proto::inbox::Fill;
 #[derive(Debug)]
 pub(super) struct Inbox {
     shards: Arc<[ShardMailbox]>,
-    max_bytes: usize,
+    max_bytes: AtomicUsize,
     bytes: AtomicUsize,
     /// Those of them that are no messages.
     others: AtomicUsize,
@@ -29,7 +29,12 @@ pub(super) struct Taken {
 impl Inbox {
     pub(super) fn new(shards: Arc<[ShardMailbox]>, max_bytes: usize) -> Self {
         let (bytes, others, upgrades) = Default::default();
-        Self { shards, max_bytes, bytes, others, upgrades }
+        Self { shards, max_bytes: AtomicUsize::new(max_bytes), bytes, others, upgrades }
+    }
+
+    /// `max_inbox_bytes` from now on. Who waits for room looks for it by itself.
+    pub(super) fn set_most(&self, max_bytes: usize) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -43,7 +48,7 @@ impl Inbox {
     pub(super) fn fill(&self) -> Fill {
         let others = self.others.load(Ordering::Relaxed);
         let messages = self.bytes().saturating_sub(others);
-        Fill { most: self.max_bytes, messages, others }
+        Fill { most: self.max_bytes.load(Ordering::Relaxed), messages, others }
     }
 
     /// No handshake may be added to it.

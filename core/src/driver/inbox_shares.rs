@@ -143,7 +143,7 @@ mod tests {
 
     /// The application lets a batch go.
     fn release(shares: &Shares, sequence: u64) {
-        let mut batch = EventBatch::of_shard(0, &shares.state.policy);
+        let mut batch = EventBatch::of_shard(0);
         batch.sequence = sequence;
         batch.release_to(&shares.state.inbox);
     }

@@ -111,7 +111,7 @@ pub(super) async fn accept_from(
         Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
     // An inherited socket belongs to the process that gave it, which may go on with it.
-    let _own = (!matches!(state.policy.listen, Listen::Fd(_))).then(|| Own(&listener));
+    let _own = (!matches!(state.set().top.listen, Listen::Fd(_))).then(|| Own(&listener));
     let (mut turn, mut fails) = (0, false);
     while state.life() < Life::Stopped {
         match listener.accept().await {

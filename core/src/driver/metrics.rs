@@ -7,7 +7,7 @@ use super::state::{Life, ServerState};
 use super::stats::Stats;
 use wsguard_proto::admin::Facts;
 use wsguard_proto::lock::lock;
-use wsguard_proto::metrics::Snapshot;
+use wsguard_proto::metrics::{PolicyFacts, Snapshot};
 use wsguard_proto::time::Moment;
 
 impl ServerState {
@@ -35,7 +35,11 @@ impl ServerState {
             outbox_bytes,
             messages_delayed: delayed,
             auth_pending: pending_auth,
-            policy: *lock(&self.policy_facts),
+            policy: PolicyFacts {
+                generation: self.set().generation,
+                reload_failures: self.reload_failures.load(Ordering::Relaxed),
+                bans: lock(&self.bans).count(self.clock.now()) as u64,
+            },
             certificate_expires_at: self.certificate_expires_at(),
             version: env!("CARGO_PKG_VERSION"),
             ..Snapshot::default()
@@ -49,8 +53,7 @@ impl ServerState {
     }
 
     fn certificate_expires_at(&self) -> Option<u64> {
-        let tls = self.tls.as_ref()?.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        tls.expires_at
+        self.tls()?.expires_at
     }
 }
 

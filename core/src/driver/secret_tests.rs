@@ -107,7 +107,7 @@ fn check(options: &Value) {
     for outcome in outcomes {
         let shown = match outcome.and_then(compile) {
             Err(error) => format!("{error} {error:?}"),
-            Ok(policy) => format!("{policy} {:?} {:?}", policy.tls.as_ref().map(tls_error), policy.tls),
+            Ok(policy) => format!("{policy} {:?} {:?}", policy.top.tls.as_ref().map(tls_error), policy.top.tls),
         };
         assert!(!shows_marker(&shown), "{shown}\nof {options}");
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::admin::Admin;
 use super::bind::{Bound, SocketFile};
 use super::caught::{caught, said};
-use super::compile::{compile, threads};
+use super::compile::compile;
 use super::events::{Event, EventBatch};
 use super::handle::ServerHandle;
 use super::inline::Inline;
@@ -21,7 +21,7 @@ use super::tickets::Decision;
 use super::tls;
 use super::wake::Wake;
 use crate::error::Error;
-use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::lock::lock;
 
 /// Wakes a thread that waits in [`Events::next`], or the task that has asked in [`Events::poll_next`].
@@ -105,15 +105,14 @@ impl Builder {
 
     /// Binds, and starts the threads. The policy in force is logged as one line. The keys of `auth.jwt.jwks_url` are fetched first:
     /// for 5 s at most, on this thread; an issuer that gives none is an error.
-    pub fn start_policy(self, mut policy: Policy) -> Result<Server, Error> {
-        policy.threads = threads(policy.threads);
-        let tls = policy.tls.as_ref().map(tls::load).transpose()?;
+    pub fn start_policy(self, policy: PolicySet) -> Result<Server, Error> {
+        let tls = policy.top.tls.as_ref().map(tls::load).transpose()?;
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
-        let prepared = jwks.prepare(policy.authenticator.jwks())?;
+        let prepared = jwks.prepare(policy.jwks())?;
         jwks.run(prepared);
-        let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy)? };
-        let admin = policy.admin_listen.as_ref().map(Bound::bind_admin).transpose()?;
+        let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
+        let admin = policy.top.admin_listen.as_ref().map(Bound::bind_admin).transpose()?;
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };

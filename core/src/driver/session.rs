@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,7 @@ use super::inbox_shares::Share;
 use super::outbox::{Outbox, Pool};
 use super::slot_guard::SlotGuard;
 use super::stream::Stream;
+use wsguard_proto::config::{Admitted, Policy};
 use wsguard_proto::connection::Connection;
 use wsguard_proto::limits::Seat;
 use wsguard_proto::time::Moment;
@@ -24,6 +26,10 @@ use wsguard_proto::time::Moment;
 pub(super) struct Session {
     pub(super) id: ConnectionId,
     pub(super) conn: Connection,
+    /// What it is judged by.
+    pub(super) policy: Arc<Policy>,
+    /// What it was let in by.
+    pub(super) admitted: Box<Admitted>,
     pub(super) stream: Stream,
     pub(super) outbox: Option<Box<Outbox>>,
     /// Gives it a turn.

@@ -7,7 +7,6 @@ use super::clock::Clock;
 use super::events::EventBatch;
 use super::inbox::{Inbox, Taken};
 use super::wake::ApplicationWaker;
-use wsguard_proto::config::Policy;
 use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 
@@ -33,9 +32,9 @@ impl WaitingSince {
 }
 
 impl ShardEvents {
-    pub(super) fn new(shard: usize, policy: &Arc<Policy>, clock: Clock) -> Self {
+    pub(super) fn new(shard: usize, clock: Clock) -> Self {
         let waiting = WaitingSince { clock, nanos: AtomicU64::new(Moment::NEVER.as_nanos()) };
-        Self { batch: Mutex::new(EventBatch::of_shard(shard, policy)), waiting }
+        Self { batch: Mutex::new(EventBatch::of_shard(shard)), waiting }
     }
 
     /// When the oldest event came that waits in it; [`Moment::NEVER`]: none does.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
+use super::compile::threads;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
 use super::inbox::Inbox;
@@ -22,12 +23,12 @@ use super::stats::{ShardStats, Stats, Verdicts};
 use super::tickets::Tickets;
 use super::tls::ServerTls;
 use super::wake::{ApplicationWaker, Wake};
+use wsguard_proto::bans::{Bans, ViolationCounts};
 use wsguard_proto::bucket::{Bucket, Rate};
-use wsguard_proto::config::Policy;
+use wsguard_proto::config::PolicySet;
 use wsguard_proto::connection::Report;
 use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
-use wsguard_proto::metrics::PolicyFacts;
 use wsguard_proto::revocation::Revocations;
 use wsguard_proto::time::Moment;
 
@@ -42,16 +43,24 @@ pub(super) enum Life {
 
 /// The state of one server.
 pub(super) struct ServerState {
-    pub(super) policy: Arc<Policy>,
+    /// What new handshakes are judged by. Shards have it for themselves: nobody asks here on the way of a message.
+    set: Mutex<Arc<PolicySet>>,
+    /// The largest `max_outbox_bytes` of the set.
+    largest_outbox: AtomicUsize,
+    /// Held while one reload is on its way.
+    pub(super) reloading: Mutex<()>,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
     pub(super) is_public: bool,
-    pub(super) tls: Option<RwLock<Arc<ServerTls>>>,
+    pub(super) tls: RwLock<Option<Arc<ServerTls>>>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) notices: Notices,
     pub(super) jwks: Fetchers,
+    pub(super) bans: Mutex<Bans>,
+    /// What counts for `auto_ban`.
+    pub(super) offences: Mutex<ViolationCounts>,
     /// The shards, as other threads see them.
     pub(super) shards: Arc<[ShardMailbox]>,
     events: Box<[ShardEvents]>,
@@ -63,8 +72,8 @@ pub(super) struct ServerState {
     pub(super) refusing: Level,
     /// Open connections of all shards.
     pub(super) open: AtomicUsize,
-    /// What `/metrics` tells of the policy: whoever changes that keeps this up to date.
-    pub(super) policy_facts: Mutex<PolicyFacts>,
+    /// Reloads that were refused.
+    pub(super) reload_failures: AtomicU64,
     /// Told when the last shard has ended.
     pub(super) over: Notify,
     refused_over_tls: Mutex<Bucket>,
@@ -82,41 +91,65 @@ impl core::fmt::Debug for ServerState {
 
 impl ServerState {
     pub(super) fn new(
-        policy: Policy,
+        set: PolicySet,
         tls: Option<Arc<ServerTls>>,
         inline: Option<Box<dyn Inline>>,
         wake: Box<dyn Wake>,
         is_public: bool,
     ) -> Self {
-        let policy = Arc::new(policy);
         let clock = Clock::start();
-        let most_slots = (policy.max_connections + 1).min(MAX_SLOTS);
-        let shards: Arc<[_]> = (0..policy.threads).map(|_| ShardMailbox::new(most_slots)).collect();
+        let threads = threads(set.top.threads);
+        // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
+        let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
             limits: Arc::default(),
             is_public,
             clock,
-            tls: tls.map(RwLock::new),
+            tls: RwLock::new(tls),
             tickets: Arc::default(),
             revocations: Arc::default(),
             notices: Notices::default(),
             jwks: Fetchers::default(),
-            events: (0..policy.threads).map(|shard| ShardEvents::new(shard, &policy, clock)).collect(),
-            inbox: Arc::new(Inbox::new(Arc::clone(&shards), policy.max_inbox_bytes)),
+            bans: Mutex::default(),
+            offences: Mutex::default(),
+            events: (0..threads).map(|shard| ShardEvents::new(shard, clock)).collect(),
+            inbox: Arc::new(Inbox::new(Arc::clone(&shards), set.top.max_inbox_bytes)),
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
             inline,
             sampler: Sampler::default(),
             refusing: Level::default(),
             open: AtomicUsize::new(0),
-            policy_facts: Mutex::default(),
+            reload_failures: AtomicU64::new(0),
             over: Notify::new(),
             refused_over_tls: Mutex::default(),
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),
             failed: AtomicBool::new(false),
-            policy,
+            largest_outbox: AtomicUsize::new(set.largest_outbox()),
+            reloading: Mutex::default(),
+            set: Mutex::new(Arc::new(set)),
         }
+    }
+
+    /// What new handshakes are judged by.
+    pub(super) fn set(&self) -> Arc<PolicySet> {
+        Arc::clone(&lock(&self.set))
+    }
+
+    pub(super) fn replace_set(&self, next: &Arc<PolicySet>) {
+        self.largest_outbox.store(next.largest_outbox(), Ordering::Relaxed);
+        *lock(&self.set) = Arc::clone(next);
+    }
+
+    /// What is larger can be sent to nobody.
+    pub(super) fn largest_outbox(&self) -> usize {
+        self.largest_outbox.load(Ordering::Relaxed)
+    }
+
+    /// What TLS is spoken by; `None`: none is.
+    pub(super) fn tls(&self) -> Option<Arc<ServerTls>> {
+        self.tls.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     pub(super) fn life(&self) -> Life {
@@ -144,18 +177,22 @@ impl ServerState {
     }
 
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
-    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, events: &mut EventBatch) {
+    ///
+    /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
+    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, ends: bool, events: &mut EventBatch) {
         self.verdicts.count(report.code);
         let now = self.clock.now();
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
-        let client = subject.ip.filter(|ip| !self.policy.trusted_proxies.trusts(Some(*ip)));
+        let top = Arc::clone(&self.set().top);
+        let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
         self.sampler.log(report, Subject { ip: client, ..subject }, now);
-        // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged. What
-        // ends a connection is told all the same: there are no more of those than connections.
-        let ends_a_connection =
-            subject.conn.is_some() && !(self.policy.report_only() && report.code.is_about_a_message());
+        // What is only reported, or answered, bans nobody.
+        if ends || subject.conn.is_none() {
+            self.count_offence(report.code, client, &top, now);
+        }
+        // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
-            && (ends_a_connection || self.inbox.fill().takes_remarks())
+            && (ends || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {

@@ -45,6 +45,8 @@ impl TicketId {
 pub struct Accept {
     /// The user: shares limits and can be disconnected by name. 1 to 256 bytes without control characters.
     pub user: Option<String>,
+    /// What it may do: events may ask for one of these. Each 1 to 64 bytes without control characters or spaces, at most 64.
+    pub roles: Vec<String>,
     /// When the session ends, in milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
 }

@@ -2,9 +2,11 @@
 //! What only a running server shows of `host`, by theme.
 
 mod adopted;
+mod banned;
 mod ends;
 mod names;
 mod read;
+mod reloaded;
 mod sent;
 mod told;
 

@@ -51,7 +51,7 @@ fn an_id_of_one_server_is_nobody_in_another() {
 fn a_policy_that_was_not_compiled_here_starts_as_many_threads_as_it_may() {
     for threads in [0, 1000] {
         let mut policy = wsguard::binding::compile(options("")).unwrap();
-        policy.threads = threads;
+        std::sync::Arc::get_mut(&mut policy.top).unwrap().threads = threads;
         let mut server = Builder::new().without_listener().start_policy(policy).unwrap();
         let handle = server.handle();
         let _client = connect(&handle);

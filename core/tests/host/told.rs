@@ -36,7 +36,7 @@ fn the_application_knows_when_a_session_ends() {
     assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
     let Some(Event::Upgrade(upgrade)) = batch.get(0) else { panic!("no upgrade") };
     let end = 4_000_000_000_000;
-    let accept = Accept { user: Some("alice".into()), expires_at_ms: Some(end) };
+    let accept = Accept { user: Some("alice".into()), expires_at_ms: Some(end), ..Accept::default() };
     handle.answer(upgrade.ticket, Decision::Accept(accept)).unwrap();
     expect_101(&mut client);
     assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);

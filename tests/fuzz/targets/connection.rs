@@ -265,7 +265,7 @@ fuzz_target!(|input: &[u8]| {
     let rate_key = policy.rate_limit.as_ref().map(|_| Arc::new(RateKey::default()));
     let mut session = Session {
         policy,
-        connection: Connection::new(policy, Opened { rate_key, expires_at }, now),
+        connection: Connection::new(policy, Opened { rate_key, expires_at, ..Opened::default() }, now),
         application: Application { fails_at: if set & 0x40 == 0 { 0 } else { 3 }, ..Application::default() },
         pool: BufferPool::default(),
         scratch: Scratch::new(),

@@ -215,7 +215,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn connect(policy: &Policy, key: &Arc<RateKey>, now: Moment) -> Connection {
-    let opened = Opened { rate_key: Some(Arc::clone(key)), expires_at: Moment::NEVER };
+    let opened = Opened { rate_key: Some(Arc::clone(key)), expires_at: Moment::NEVER, ..Opened::default() };
     Connection::new(policy, opened, now)
 }
 

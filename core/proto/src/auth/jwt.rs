@@ -20,6 +20,7 @@ use super::{MAX_TOKEN_BYTES, check_user};
 use crate::config_error::ConfigError;
 use crate::files::Files;
 use crate::options::{JwtOptions, OneOrMany};
+use crate::roles::Roles;
 use crate::unambiguous::{self, Reading};
 
 /// The end of the year 9999: later expiries are refused. In milliseconds still an exact integer in every language.
@@ -31,6 +32,10 @@ const ALGORITHMS: &str = "accepted: HS256, HS384, HS512, RS256, RS384, RS512, PS
 pub struct JwtIdentity {
     /// The user claim.
     pub user: String,
+    /// What the roles claim has.
+    pub roles: Roles,
+    /// The digest of the key that has signed it.
+    pub key: [u8; 32],
     /// When the session ends, in seconds since the Unix epoch: `exp` plus the leeway, at most the year 9999.
     pub expires_at_unix_s: u64,
 }
@@ -42,6 +47,7 @@ pub struct JwtVerifier {
     audiences: Option<Vec<String>>,
     leeway_s: u64,
     user_claim: String,
+    roles_claim: Option<String>,
 }
 
 impl JwtVerifier {
@@ -55,12 +61,16 @@ impl JwtVerifier {
         if options.user_claim.is_empty() {
             return Err(ConfigError::invalid("auth.jwt.user_claim", "must name a claim"));
         }
+        if options.roles_claim.as_ref().is_some_and(String::is_empty) {
+            return Err(ConfigError::invalid("auth.jwt.roles_claim", "must name a claim"));
+        }
         Ok(Self {
             keys: KeySource::load(&options, &algorithms, files)?,
             issuers: parse_list("auth.jwt.issuer", options.issuer)?,
             audiences: parse_list("auth.jwt.audience", options.audience)?,
             leeway_s: options.leeway_s,
             user_claim: options.user_claim,
+            roles_claim: options.roles_claim,
         })
     }
 
@@ -95,13 +105,32 @@ impl JwtVerifier {
         let claims = decode_object(claims)?;
         let expires_at_unix_s = self.check_time(&claims, now_unix_s)?;
         self.check_parties(&claims)?;
-        match claims.get(&self.user_claim) {
-            None => Err(JwtError::UserMissing),
-            Some(Value::String(user)) if check_user(user).is_ok() => {
-                Ok(JwtIdentity { user: user.clone(), expires_at_unix_s })
+        let user = match claims.get(&self.user_claim) {
+            None => return Err(JwtError::UserMissing),
+            Some(Value::String(user)) if check_user(user).is_ok() => user.clone(),
+            Some(_) => return Err(JwtError::UserInvalid),
+        };
+        Ok(JwtIdentity { user, roles: self.roles(&claims)?, key: key.digest, expires_at_unix_s })
+    }
+
+    /// Whether the key with this digest is one of those that tokens may be signed by. While no set can be fetched nobody knows,
+    /// and an outage of the issuer revokes no session.
+    pub(super) fn has_key(&self, digest: &[u8; 32]) -> bool {
+        self.keys.keys().is_none_or(|keys| keys.iter().any(|key| key.digest == *digest))
+    }
+
+    /// The roles claim: a list, or one text as the `scope` of OAuth is (RFC 6749 section 3.3).
+    fn roles(&self, claims: &Map<String, Value>) -> Result<Roles, JwtError> {
+        let roles = match self.roles_claim.as_ref().and_then(|claim| claims.get(claim)) {
+            None => return Ok(Roles::default()),
+            Some(Value::String(text)) => Roles::new(text.split(' ').filter(|role| !role.is_empty())),
+            Some(Value::Array(list)) => {
+                let names = list.iter().map(Value::as_str).collect::<Option<Vec<_>>>().ok_or(JwtError::RolesInvalid)?;
+                Roles::new(names)
             }
-            Some(_) => Err(JwtError::UserInvalid),
-        }
+            Some(_) => return Err(JwtError::RolesInvalid),
+        };
+        roles.map_err(|_| JwtError::RolesInvalid)
     }
 
     /// The key and algorithm for a token with this header: the token may ask, the key decides when it verifies.
@@ -186,6 +215,7 @@ impl fmt::Debug for JwtVerifier {
             .field("audiences", &self.audiences)
             .field("leeway_s", &self.leeway_s)
             .field("user_claim", &self.user_claim)
+            .field("roles_claim", &self.roles_claim)
             .finish()
     }
 }
@@ -271,6 +301,10 @@ mod tests {
         json!({"sub": "alice", "exp": NOW + 60})
     }
 
+    fn whom(verified: Result<JwtIdentity, JwtError>) -> Result<(String, u64), JwtError> {
+        verified.map(|identity| (identity.user, identity.expires_at_unix_s))
+    }
+
     fn refused(verifier: &JwtVerifier, token: &str) -> JwtError {
         verifier.verify(token, NOW).unwrap_err()
     }
@@ -300,13 +334,13 @@ mod tests {
             let with_kid = sign(&json!({"alg": name, "kid": "k1"}), &claims(), signing, algorithm);
             for key in [&text, jwk] {
                 let one = verifier(json!({"algorithms": [name], "key": key}));
-                let alice = JwtIdentity { user: "alice".into(), expires_at_unix_s: NOW + 90 };
-                assert_eq!(one.verify(&good, NOW), Ok(alice.clone()), "{name}");
-                assert_eq!(one.verify(&with_kid, NOW), Ok(alice.clone()), "{name}: kid ignored");
+                let alice = ("alice".to_owned(), NOW + 90);
+                assert_eq!(whom(one.verify(&good, NOW)), Ok(alice.clone()), "{name}");
+                assert_eq!(whom(one.verify(&with_kid, NOW)), Ok(alice.clone()), "{name}: kid ignored");
                 let listed = json!([{"kid": "k1", "key": key, "algorithm": name}]);
                 for keys in [json!({"k1": key}), json!([{"kid": "k1", "key": key}]), listed] {
                     let many = verifier(json!({"algorithms": [name], "keys": keys}));
-                    assert_eq!(many.verify(&with_kid, NOW), Ok(alice.clone()), "{name}");
+                    assert_eq!(whom(many.verify(&with_kid, NOW)), Ok(alice.clone()), "{name}");
                     assert_eq!(many.verify(&good, NOW), Err(JwtError::KidMissing), "{name}");
                 }
             }
@@ -604,6 +638,36 @@ mod tests {
     }
 
     #[test]
+    fn roles_are_a_list_or_one_text_and_nothing_else() {
+        let roles_of = |verifier: &JwtVerifier, changes: Value| {
+            let token = token(&with(&claims(), changes), &hmac(SECRET), Algorithm::Hs256);
+            verifier.verify(&token, NOW).map(|identity| identity.roles.iter().collect::<Vec<_>>().join(","))
+        };
+        let scope = verifier(json!({"algorithms": ["HS256"], "key": SECRET, "roles_claim": "scope"}));
+        let many: Vec<String> = (0..65).map(|number| number.to_string()).collect();
+        for (claim, expected) in [
+            (json!([]), Ok("")),
+            (json!(""), Ok("")),
+            (json!(["admin", "ops", "admin"]), Ok("admin,ops")),
+            (json!(" admin  ops "), Ok("admin,ops")),
+            (json!(["a b"]), Err(JwtError::RolesInvalid)),
+            (json!([""]), Err(JwtError::RolesInvalid)),
+            (json!(["a", 1]), Err(JwtError::RolesInvalid)),
+            (json!(["a", null]), Err(JwtError::RolesInvalid)),
+            (json!("a\tb"), Err(JwtError::RolesInvalid)),
+            (json!(true), Err(JwtError::RolesInvalid)),
+            (json!({"admin": true}), Err(JwtError::RolesInvalid)),
+            (json!(many), Err(JwtError::RolesInvalid)),
+            (json!("x".repeat(65)), Err(JwtError::RolesInvalid)),
+        ] {
+            let expected = expected.map(str::to_owned);
+            assert_eq!(roles_of(&scope, json!({"scope": claim, "roles": "root"})), expected, "{claim}");
+            assert_eq!(roles_of(&hs256(), json!({"scope": claim})), Ok(String::new()), "nobody asks for them");
+        }
+        assert_eq!(roles_of(&scope, json!({})), Ok(String::new()));
+    }
+
+    #[test]
     fn bad_options_are_named() {
         let base = json!({"algorithms": ["HS256"], "key": SECRET});
         for (changes, option) in [
@@ -614,6 +678,7 @@ mod tests {
             (json!({"algorithms": ["ES512"]}), "auth.jwt.algorithms[0]"),
             (json!({"leeway_s": 3601}), "auth.jwt.leeway_s"),
             (json!({"user_claim": ""}), "auth.jwt.user_claim"),
+            (json!({"roles_claim": ""}), "auth.jwt.roles_claim"),
             (json!({"issuer": ""}), "auth.jwt.issuer"),
             (json!({"issuer": []}), "auth.jwt.issuer"),
             (json!({"audience": ["a", ""]}), "auth.jwt.audience"),

@@ -65,6 +65,8 @@ jwt_errors! {
     UserMissing = "jwt: user claim missing";
     /// The user claim is not a string of 1 to 256 bytes without control characters.
     UserInvalid = "jwt: user claim not usable";
+    /// The roles claim is neither a list of strings nor a string, or holds what no role can be called, or over 64.
+    RolesInvalid = "jwt: roles claim not usable";
 }
 
 impl fmt::Display for JwtError {

@@ -37,6 +37,7 @@ pub use jwt_error::JwtError;
 pub use tokens::StaticTokens;
 
 pub use crate::options::{JwtOptions, OneOrMany, TokenEntry};
+use crate::roles::Roles;
 
 /// The longest credential that any configuration lets through, in bytes: `max_head_bytes` is at most this.
 pub const MAX_TOKEN_BYTES: usize = 262_144;
@@ -57,13 +58,35 @@ pub enum Authenticator {
     Callback,
 }
 
-/// Whom a connection belongs to, and until when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whom a connection belongs to, what it may do, and until when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The user; `None` when nobody asked.
     pub user: Option<String>,
+    /// Its roles.
+    pub roles: Roles,
     /// When the session ends, in milliseconds since the Unix epoch; `None`: it does not.
     pub expires_at_unix_ms: Option<u64>,
+    /// What it was let in by, where that is checked here.
+    pub credential: Option<CredentialId>,
+}
+
+/// What let a peer in, without the credential itself: by which is found again whether it still would.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum CredentialId {
+    /// A static token, by its digest.
+    Token([u8; 32]),
+    /// The key that has signed a JSON Web Token, by the digest of the key.
+    Key([u8; 32]),
+}
+
+impl core::fmt::Debug for CredentialId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            CredentialId::Token(_) => "Token",
+            CredentialId::Key(_) => "Key",
+        })
+    }
 }
 
 /// What [`Authenticator::check`] found.
@@ -97,22 +120,46 @@ impl Authenticator {
     pub fn check(&self, token: Option<&str>, now_unix_s: u64) -> Outcome {
         let token = token.filter(|token| !token.is_empty());
         match (self, token) {
-            (Authenticator::None, _) => Outcome::Accepted(Identity { user: None, expires_at_unix_ms: None }),
+            (Authenticator::None, _) => Outcome::Accepted(Identity::default()),
             (Authenticator::Callback, _) => Outcome::AskApplication,
             (Authenticator::Tokens(_) | Authenticator::Jwt(_), None) => Outcome::Refused("no credential"),
             (Authenticator::Tokens(tokens), Some(token)) => match tokens.lookup(token) {
-                Some(user) => Outcome::Accepted(Identity { user: Some(user.to_owned()), expires_at_unix_ms: None }),
+                Some(known) => Outcome::Accepted(Identity {
+                    user: Some(known.user.clone()),
+                    roles: known.roles.clone(),
+                    expires_at_unix_ms: None,
+                    credential: Some(CredentialId::Token(known.digest)),
+                }),
                 None => Outcome::Refused("unknown token"),
             },
             (Authenticator::Jwt(verifier), Some(token)) => match verifier.verify(token, now_unix_s) {
                 Ok(identity) => Outcome::Accepted(Identity {
                     user: Some(identity.user),
+                    roles: identity.roles,
                     expires_at_unix_ms: Some(identity.expires_at_unix_s.saturating_mul(1000)),
+                    credential: Some(CredentialId::Key(identity.key)),
                 }),
                 Err(error @ JwtError::KidUnknown) if verifier.jwks().is_some() => Outcome::KeyUnknown(error.reason()),
                 Err(error @ JwtError::KeysUnavailable) => Outcome::Unavailable(error.reason()),
                 Err(error) => Outcome::Refused(error.reason()),
             },
+        }
+    }
+}
+
+impl Authenticator {
+    /// What `user` may do by a credential that let it in before, perhaps by other options. `None`: it would not any more.
+    ///
+    /// A token that stands for somebody else now is gone; one with other roles gives those. Of a JSON Web Token only the key is
+    /// asked for: its claims were judged when it came, and it ends by itself.
+    pub fn still_lets_in(&self, credential: CredentialId, user: &str, roles: &Roles) -> Option<Roles> {
+        match (self, credential) {
+            (Authenticator::Tokens(tokens), CredentialId::Token(digest)) => {
+                let known = tokens.find(&digest)?;
+                (known.user == user).then(|| known.roles.clone())
+            }
+            (Authenticator::Jwt(verifier), CredentialId::Key(key)) => verifier.has_key(&key).then(|| roles.clone()),
+            _ => None,
         }
     }
 }
@@ -138,7 +185,7 @@ mod tests {
     const NOW: u64 = 1_700_000_000;
 
     fn tokens() -> Authenticator {
-        let entry = TokenEntry { token: Some("s3cret".into()), sha256: None, user: "alice".into() };
+        let entry = TokenEntry { roles: vec!["ops".into()], ..TokenEntry::new("s3cret", "alice") };
         Authenticator::Tokens(StaticTokens::new(vec![entry]).unwrap())
     }
 
@@ -149,7 +196,7 @@ mod tests {
 
     #[test]
     fn none_accepts_everybody_without_a_user() {
-        let nobody = Outcome::Accepted(Identity { user: None, expires_at_unix_ms: None });
+        let nobody = Outcome::Accepted(Identity::default());
         assert_eq!(Authenticator::None.check(None, NOW), nobody);
         assert_eq!(Authenticator::None.check(Some("anything"), NOW), nobody);
     }
@@ -170,9 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn static_tokens_name_a_user_and_do_not_expire() {
-        let alice = Identity { user: Some("alice".into()), expires_at_unix_ms: None };
-        assert_eq!(tokens().check(Some("s3cret"), NOW), Outcome::Accepted(alice));
+    fn static_tokens_name_a_user_with_roles_and_do_not_expire() {
+        let Outcome::Accepted(alice) = tokens().check(Some("s3cret"), NOW) else { panic!("refused") };
+        assert_eq!((alice.user.as_deref(), alice.expires_at_unix_ms), (Some("alice"), None));
+        assert_eq!(alice.roles.iter().collect::<Vec<_>>(), ["ops"]);
         assert_eq!(tokens().check(Some("s3cres"), NOW), Outcome::Refused("unknown token"));
     }
 
@@ -180,9 +228,50 @@ mod tests {
     fn a_jwt_session_ends_at_exp_plus_leeway() {
         let claims = serde_json::json!({"sub": "alice", "exp": NOW + 60});
         let token = token(&claims, &hmac("0123456789abcdef0123456789abcdef"), Algorithm::Hs256);
-        let alice = Identity { user: Some("alice".into()), expires_at_unix_ms: Some((NOW + 90) * 1000) };
-        assert_eq!(jwt().check(Some(&token), NOW), Outcome::Accepted(alice));
+        let Outcome::Accepted(alice) = jwt().check(Some(&token), NOW) else { panic!("refused") };
+        assert_eq!((alice.user.as_deref(), alice.expires_at_unix_ms), (Some("alice"), Some((NOW + 90) * 1000)));
+        assert!(alice.roles.is_empty());
         assert_eq!(jwt().check(Some(&token), NOW + 90), Outcome::Refused(JwtError::Expired.reason()));
+    }
+
+    #[test]
+    fn a_credential_lets_in_as_long_as_it_is_there_for_the_same_user() {
+        let identity = |authenticator: &Authenticator, token: &str| match authenticator.check(Some(token), NOW) {
+            Outcome::Accepted(identity) => identity,
+            other => panic!("{other:?}"),
+        };
+        let listed = |entries: &[(&str, &str, &str)]| {
+            let entry = |(token, user, role): &(&str, &str, &str)| TokenEntry {
+                roles: vec![(*role).to_owned()],
+                ..TokenEntry::new(*token, *user)
+            };
+            Authenticator::Tokens(StaticTokens::new(entries.iter().map(entry).collect()).unwrap())
+        };
+        let alice = identity(&tokens(), "s3cret");
+        let credential = alice.credential.unwrap();
+        let roles = |authenticator: &Authenticator, user: &str| {
+            let roles = authenticator.still_lets_in(credential, user, &alice.roles)?;
+            Some(roles.iter().collect::<Vec<_>>().concat())
+        };
+        assert_eq!(roles(&tokens(), "alice").as_deref(), Some("ops"));
+        assert_eq!(roles(&listed(&[("x", "bob", "a"), ("s3cret", "alice", "user")]), "alice").as_deref(), Some("user"));
+        assert_eq!(roles(&listed(&[("x", "alice", "ops")]), "alice"), None, "the token is gone");
+        assert_eq!(roles(&listed(&[("s3cret", "bob", "ops")]), "alice"), None, "it is somebody else's");
+        for other in [Authenticator::None, Authenticator::Callback, jwt()] {
+            assert_eq!(roles(&other, "alice"), None);
+        }
+        let token = token(
+            &serde_json::json!({"sub": "alice", "exp": NOW + 60}),
+            &hmac("0123456789abcdef0123456789abcdef"),
+            Algorithm::Hs256,
+        );
+        let credential = identity(&jwt(), &token).credential.unwrap();
+        assert!(jwt().still_lets_in(credential, "alice", &Roles::default()).is_some());
+        let other = serde_json::json!({"algorithms": ["HS256"], "key": "another key of at least 32 bytes"});
+        let other = JwtVerifier::new(serde_json::from_value(other).unwrap(), &crate::files::NoFiles).unwrap();
+        assert!(Authenticator::Jwt(other).still_lets_in(credential, "alice", &Roles::default()).is_none());
+        assert!(tokens().still_lets_in(credential, "alice", &Roles::default()).is_none());
+        assert_eq!(format!("{credential:?}"), "Key");
     }
 
     #[test]

@@ -12,15 +12,23 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use super::{MAX_TOKEN_BYTES, check_user, is_visible_ascii};
 use crate::config_error::ConfigError;
 use crate::options::TokenEntry;
+use crate::roles::Roles;
 
 type Digest = [u8; SHA256_OUTPUT_LEN];
 
 /// A token of fewer bytes may be guessed: 16 random ones are 128 bits, or 64 in hexadecimal digits.
 const SHORT_BYTES: usize = 16;
 
+/// One token.
+pub(super) struct Known {
+    pub(super) digest: Digest,
+    pub(super) user: String,
+    pub(super) roles: Roles,
+}
+
 /// A fixed list of tokens, kept as digests.
 pub struct StaticTokens {
-    entries: Vec<(Digest, String)>,
+    entries: Vec<Known>,
     short: usize,
 }
 
@@ -29,24 +37,26 @@ impl StaticTokens {
     ///
     /// # Errors
     /// An empty list; an entry without exactly one of `token` and `sha256`; a digest that is not 64 hexadecimal
-    /// digits; a token that no request could carry; a bad user; a token given twice. Each names its entry:
+    /// digits; a token that no request could carry; a bad user or role; a token given twice. Each names its entry:
     /// `auth.tokens[1].sha256`.
     pub fn new(entries: Vec<TokenEntry>) -> Result<Self, ConfigError> {
         if entries.is_empty() {
             return Err(ConfigError::invalid("auth.tokens", "must list at least one token"));
         }
-        let mut known: Vec<(Digest, String)> = Vec::with_capacity(entries.len());
+        let mut known: Vec<Known> = Vec::with_capacity(entries.len());
         let is_short = |entry: &TokenEntry| entry.token.as_ref().is_some_and(|token| token.len() < SHORT_BYTES);
         let short = entries.iter().filter(|entry| is_short(entry)).count();
         for (index, entry) in entries.into_iter().enumerate() {
             let option = format!("auth.tokens[{index}]");
             let digest = entry_digest(&option, &entry)?;
-            if let Some(first) = known.iter().position(|(other, _)| *other == digest) {
+            if let Some(first) = known.iter().position(|other| other.digest == digest) {
                 let message = format!("is the same token as auth.tokens[{first}]; each token stands for one user");
                 return Err(ConfigError::contradiction(option, message));
             }
             check_user(&entry.user).map_err(|what| ConfigError::invalid(format!("{option}.user"), what))?;
-            known.push((digest, entry.user));
+            let roles = Roles::new(entry.roles.iter().map(String::as_str));
+            let roles = roles.map_err(|what| ConfigError::invalid(format!("{option}.roles"), what))?;
+            known.push(Known { digest, user: entry.user, roles });
         }
         Ok(Self { entries: known, short })
     }
@@ -57,28 +67,33 @@ impl StaticTokens {
         self.short
     }
 
-    /// The user of `token`, if it is one of the list. The empty token never is.
+    /// The token with this digest.
+    pub(super) fn find(&self, digest: &Digest) -> Option<&Known> {
+        self.entries.iter().find(|known| known.digest == *digest)
+    }
+
+    /// What is known of `token`, if it is one of the list. The empty token never is.
     ///
     /// Takes the same time wherever and whether it matches: all digests are compared, each in constant time.
-    pub fn lookup(&self, token: &str) -> Option<&str> {
+    pub(super) fn lookup(&self, token: &str) -> Option<&Known> {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let presented = digest(&SHA256, token.as_bytes());
-        let mut user = None;
-        for (known, name) in &self.entries {
-            if verify_slices_are_equal(known, presented.as_ref()).is_ok() {
-                user = Some(name.as_str());
+        let mut found = None;
+        for known in &self.entries {
+            if verify_slices_are_equal(&known.digest, presented.as_ref()).is_ok() {
+                found = Some(known);
             }
         }
-        user
+        found
     }
 }
 
 /// Shows the users, never a digest.
 impl fmt::Debug for StaticTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.entries.iter().map(|(_, user)| user)).finish()
+        f.debug_set().entries(self.entries.iter().map(|known| &known.user)).finish()
     }
 }
 
@@ -153,9 +168,9 @@ mod tests {
             (ALPHA, None), // the digest is not the token
             ("b", None),
         ] {
-            assert_eq!(tokens.lookup(token), user, "{token}");
+            assert_eq!(tokens.lookup(token).map(|known| known.user.as_str()), user, "{token}");
         }
-        assert_eq!(tokens.lookup(&"x".repeat(MAX_TOKEN_BYTES + 1)), None);
+        assert!(tokens.lookup(&"x".repeat(MAX_TOKEN_BYTES + 1)).is_none());
     }
 
     #[test]
@@ -171,7 +186,7 @@ mod tests {
     fn the_digest_of_nothing_admits_nobody() {
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let tokens = build(&format!(r#"[{{"sha256": "{empty}", "user": "a"}}]"#)).unwrap();
-        assert_eq!(tokens.lookup(""), None);
+        assert!(tokens.lookup("").is_none());
     }
 
     #[test]
@@ -195,6 +210,7 @@ mod tests {
             (r#"[{"token": "t", "user": ""}]"#, "auth.tokens[0].user"),
             (r#"[{"token": "t", "user": "a\nb"}]"#, "auth.tokens[0].user"),
             (&long_user, "auth.tokens[0].user"),
+            (r#"[{"token": "t", "user": "a", "roles": ["a b"]}]"#, "auth.tokens[0].roles"),
             (r#"[{"token": "t", "user": "a"}, {"token": "t", "user": "b"}]"#, "auth.tokens[1]"),
             (&twice, "auth.tokens[1]"),
         ] {

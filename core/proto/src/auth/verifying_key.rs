@@ -1,6 +1,7 @@
 //! A key, what it is, and what it can verify: each bound to one family, so that a token cannot choose how it is verified (threat
 //! A2: an RSA public key is never an HMAC secret).
 
+use aws_lc_rs::digest;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
@@ -87,7 +88,9 @@ impl KeyMaterial {
             let verifier = Verifier::new(algorithm, &self.bytes).ok_or_else(|| unusable(option))?;
             verifiers.push((algorithm, verifier));
         }
-        Ok(VerifyingKey { family: self.family, verifiers })
+        let mut digest = [0; 32];
+        digest.copy_from_slice(digest::digest(&digest::SHA256, &self.bytes).as_ref());
+        Ok(VerifyingKey { family: self.family, digest, verifiers })
     }
 }
 
@@ -117,6 +120,8 @@ impl Verifier {
 /// A key, what it is, and the algorithms it may be used with.
 pub(super) struct VerifyingKey {
     pub(super) family: KeyFamily,
+    /// By which it is found again after a reload.
+    pub(super) digest: [u8; 32],
     verifiers: Vec<(Algorithm, Verifier)>,
 }
 

@@ -2,15 +2,19 @@
 
 mod admin_listen;
 mod listen;
+mod paths;
 mod policy;
+mod policy_set;
 
 pub use admin_listen::AdminListen;
 pub use listen::Listen;
-pub use policy::{Policy, RateRules};
+pub use paths::Params;
+pub use policy::{OwnLimits, Policy, RateRules};
+pub use policy_set::{Admitted, Gone, PolicySet, Resolved};
 
 pub use crate::options::{
-    Auth, ControlRateLimit, HandshakeRate, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit,
-    TlsOptions, TlsVersion,
+    Auth, AutoBan, ControlRateLimit, HandshakeRate, MissingOrigin, OnMismatch, OnViolation, Options, Protocol,
+    RateKeyKind, RateLimit, RouteOptions, TlsOptions, TlsVersion,
 };
 
 #[cfg(test)]

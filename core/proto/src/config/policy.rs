@@ -1,11 +1,13 @@
 //! The policy in force: options with their ranges checked, contradictions refused and lists compiled.
 //!
-//! Built once at start and never changed; every connection holds a reference to it.
+//! Never changed once it is built: every connection holds a reference to the one that counts for it.
 
 use core::fmt;
+use std::sync::Arc;
 
 use super::{AdminListen, Listen};
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
+use crate::bans::DenyList;
 use crate::bucket::Rate;
 use crate::client_ip::TrustedProxies;
 use crate::config_error::ConfigError;
@@ -13,7 +15,8 @@ use crate::contract::Contract;
 use crate::files::Files;
 use crate::host_header::HostPolicy;
 use crate::options::{
-    Auth, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, TlsOptions, harmless,
+    Auth, AutoBan, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions,
+    harmless,
 };
 use crate::origin::OriginPolicy;
 use crate::syntax::is_token;
@@ -42,17 +45,16 @@ pub struct Policy {
     pub unix_mode: Option<u32>,
     pub reuse_port: bool,
     pub threads: usize,
-    pub paths: Option<Box<[String]>>,
     pub origins: OriginPolicy,
     pub missing_origin: MissingOrigin,
     pub hosts: HostPolicy,
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     pub token_sources: TokenSources,
     pub auth_timeout_ms: u64,
     pub max_pending_auth: usize,
     pub subprotocols: Box<[String]>,
     pub protocol: Protocol,
-    pub contract: Contract,
+    pub contract: Arc<Contract>,
     pub rate_limit: Option<RateRules>,
     pub control_rate_limit: Option<Rate>,
     pub handshakes_per_ip: Option<Rate>,
@@ -62,6 +64,7 @@ pub struct Policy {
     pub max_message_bytes: usize,
     pub max_fragments: u32,
     pub message_timeout_ms: u64,
+    pub max_session_ms: u64,
     pub max_head_bytes: usize,
     pub handshake_timeout_ms: u64,
     pub ping_interval_ms: u64,
@@ -75,18 +78,65 @@ pub struct Policy {
     pub proxy_protocol: bool,
     pub on_violation: OnViolation,
     pub admin_listen: Option<AdminListen>,
+    pub deny_ips: DenyList,
+    pub auto_ban: Option<AutoBan>,
     pub server_header: Option<String>,
     /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
     pub plaintext_allowed: bool,
     pub dangerously_allow_plaintext: bool,
+    /// Not an option: whose buckets these are. Routes without a `rate_limit` of their own share those of the top, "".
+    pub scope: Arc<str>,
+    /// Not an option: the route as it is written; "" for the top.
+    pub path: Arc<str>,
+    /// Not an option: what the route itself says of addresses, beside what the top has let pass.
+    pub own_limits: OwnLimits,
+}
+
+/// Which limits per address a route states for itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnLimits {
+    /// `handshakes_per_ip`.
+    pub handshakes: bool,
+    /// `max_connections_per_ip`.
+    pub connections: bool,
+}
+
+/// What a policy has from the one of the top.
+struct Inherited<'p> {
+    path: &'p str,
+    route: &'p RouteOptions,
+    top: &'p Policy,
+}
+
+impl Inherited<'_> {
+    /// Whether the route says nothing of these options, so that what was compiled of them counts.
+    fn has(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| !self.route.states(name))
+    }
 }
 
 /// How much longer than `ping_interval_ms` a peer may be silent at least: the time its pong takes.
 const PONG_MS: u64 = 1000;
 
 impl Policy {
-    /// Checks and compiles `options`.
+    /// Checks and compiles `options`, as they count for a path that is no route. Which paths there are is
+    /// [`PolicySet`](super::PolicySet)'s.
     pub fn new(options: Options, files: &dyn Files) -> Result<Self, ConfigError> {
+        Self::compile(options, files, None)
+    }
+
+    /// The policy of a route, over the options of the `top` and the policy that was compiled of them.
+    pub(super) fn of_route(
+        path: &str,
+        route: &RouteOptions,
+        options: &Options,
+        top: &Policy,
+        files: &dyn Files,
+    ) -> Result<Self, ConfigError> {
+        Self::compile(route.over(options), files, Some(&Inherited { path, route, top }))
+    }
+
+    fn compile(options: Options, files: &dyn Files, from: Option<&Inherited<'_>>) -> Result<Self, ConfigError> {
         options.check_ranges()?;
         check_contradictions(&options)?;
         let listen = Listen::parse(&options.listen)?;
@@ -107,17 +157,22 @@ impl Policy {
             origins: origins(&options)?,
             missing_origin: options.missing_origin,
             hosts: options.hosts.as_deref().map_or_else(|| Ok(HostPolicy::any()), HostPolicy::new)?,
-            authenticator: authenticator(options.auth, files)?,
+            authenticator: match from.filter(|from| from.has(&["auth"])) {
+                Some(from) => Arc::clone(&from.top.authenticator),
+                None => Arc::new(authenticator(options.auth, files)?),
+            },
             token_sources: options
                 .token_sources
                 .as_deref()
                 .map_or_else(|| Ok(TokenSources::default()), TokenSources::parse)?,
             auth_timeout_ms: options.auth_timeout_ms,
             max_pending_auth: options.max_pending_auth,
-            paths: paths(options.paths)?,
             subprotocols: subprotocols(options.subprotocols)?,
             protocol: options.protocol,
-            contract: Contract::compile(&options.events, options.json_limits)?,
+            contract: match from.filter(|from| from.has(&["events", "json_limits", "protocol"])) {
+                Some(from) => Arc::clone(&from.top.contract),
+                None => Arc::new(Contract::compile(&options.events, options.json_limits)?),
+            },
             rate_limit: options.rate_limit.map(|limit| rate_rules(&limit, options.max_message_bytes)),
             control_rate_limit: options.control_rate_limit.map(|limit| Rate::new(limit.per_second, limit.burst)),
             handshakes_per_ip: options.handshakes_per_ip.map(|limit| Rate::new(limit.per_second, limit.burst)),
@@ -127,6 +182,7 @@ impl Policy {
             max_message_bytes: options.max_message_bytes,
             max_fragments: options.max_fragments,
             message_timeout_ms: options.message_timeout_ms,
+            max_session_ms: options.max_session_ms,
             max_head_bytes: options.max_head_bytes,
             handshake_timeout_ms: options.handshake_timeout_ms,
             ping_interval_ms: options.ping_interval_ms,
@@ -143,7 +199,15 @@ impl Policy {
                 .admin_listen
                 .map(|text| AdminListen::parse(&text, options.dangerously_public_admin))
                 .transpose()?,
+            deny_ips: DenyList::new(&options.deny_ips)?,
+            auto_ban: options.auto_ban,
             server_header: server_header(options.server_header)?,
+            scope: from.filter(|from| !from.has(&["rate_limit"])).map_or_else(Arc::default, |from| from.path.into()),
+            path: from.map_or_else(Arc::default, |from| from.path.into()),
+            own_limits: OwnLimits {
+                handshakes: from.is_some_and(|from| !from.has(&["handshakes_per_ip"])),
+                connections: from.is_some_and(|from| !from.has(&["max_connections_per_ip"])),
+            },
         })
     }
 
@@ -156,6 +220,14 @@ impl Policy {
             return Ok(());
         }
         Err(tls_required(&format_args!("{address} (`listen`: {:?})", self.listen.to_string())))
+    }
+
+    /// Whether plain text may be spoken on an address that other machines reach.
+    ///
+    /// # Errors
+    /// As [`check_plaintext`](Self::check_plaintext).
+    pub fn check_public(&self) -> Result<(), ConfigError> {
+        if self.tls.is_some() || self.plaintext_allowed { Ok(()) } else { Err(tls_required(&self.listen)) }
     }
 
     /// Whether `trusted_proxies` can be peers of what the server listens on.
@@ -175,7 +247,7 @@ impl Policy {
 impl fmt::Display for Policy {
     /// The one line printed at start. It names every opt-out; it holds no secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let auth = match &self.authenticator {
+        let auth = match &*self.authenticator {
             Authenticator::None => "none",
             Authenticator::Tokens(_) => "tokens",
             Authenticator::Jwt(_) => "jwt",
@@ -193,7 +265,7 @@ impl fmt::Display for Policy {
             if self.protocol == Protocol::Json { "json" } else { "raw" },
             if self.report_only() { "report" } else { "enforce" },
         )?;
-        if let Authenticator::Tokens(tokens) = &self.authenticator
+        if let Authenticator::Tokens(tokens) = &*self.authenticator
             && tokens.short() > 0
         {
             write!(f, " short_tokens={} (under 16 bytes: for tests only, they can be guessed)", tokens.short())?;
@@ -370,30 +442,6 @@ fn authenticator(auth: Option<Auth>, files: &dyn Files) -> Result<Authenticator,
             "is required: \"callback\", {\"tokens\": […]}, {\"jwt\": {…}}, or \"none\" when every peer may connect",
         )),
     }
-}
-
-fn paths(paths: Option<Vec<String>>) -> Result<Option<Box<[String]>>, ConfigError> {
-    let Some(paths) = paths else { return Ok(None) };
-    if paths.is_empty() {
-        return Err(ConfigError::invalid(
-            "paths",
-            "lists no path, so nothing could connect; leave it out for any path",
-        ));
-    }
-    for (index, path) in paths.iter().enumerate() {
-        let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
-        if !plain {
-            return Err(ConfigError::invalid(
-                format!("paths[{index}]"),
-                "must start with / and hold no query, fragment or space, and other letters than ASCII as in a URL (%d0%b0)",
-            ));
-        }
-        if path.split('/').any(|segment| matches!(segment, "." | "..")) {
-            let why = "holds `.` or `..`, which browsers resolve before they send a path: it would match nothing";
-            return Err(ConfigError::invalid(format!("paths[{index}]"), why));
-        }
-    }
-    Ok(Some(paths.into()))
 }
 
 fn subprotocols(names: Vec<String>) -> Result<Box<[String]>, ConfigError> {

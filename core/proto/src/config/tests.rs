@@ -1,15 +1,17 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::config_error::{ConfigError, ConfigErrorKind};
 use crate::files::Disk;
 
 const BASE: &str = r#""origins": ["https://a.example"], "auth": "none""#;
 
-fn policy(more: &str) -> Result<Policy, ConfigError> {
-    Policy::new(Options::from_json(&format!("{{{BASE}{more}}}"))?, &Disk)
+fn policy(more: &str) -> Result<Arc<Policy>, ConfigError> {
+    Ok(PolicySet::compile(Options::from_json(&format!("{{{BASE}{more}}}"))?, &Disk)?.top)
 }
 
 fn error(json: &str) -> ConfigError {
-    Options::from_json(json).and_then(|options| Policy::new(options, &Disk)).expect_err(json)
+    Options::from_json(json).and_then(|options| PolicySet::compile(options, &Disk)).expect_err(json)
 }
 
 #[test]
@@ -31,7 +33,7 @@ fn nothing_insecure_by_silence() {
 #[test]
 fn each_opt_out_is_named_for_what_it_is() {
     let any = r#"{"dangerously_allow_any_origin": true, "auth": "none"}"#;
-    Options::from_json(any).and_then(|options| Policy::new(options, &Disk)).unwrap();
+    Options::from_json(any).and_then(|options| PolicySet::compile(options, &Disk)).unwrap();
     for more in [
         r#", "listen": "0.0.0.0:80", "dangerously_allow_plaintext": true"#,
         r#", "listen": "0.0.0.0:80", "trusted_proxies": ["10.0.0.0/8"]"#,
@@ -196,7 +198,7 @@ fn the_policy_line_names_every_opt_out_and_no_secret() {
     let json = r#"{"dangerously_allow_any_origin": true, "auth": {"tokens": [{"token": "hunter2", "user": "a"}]},
         "dangerously_allow_plaintext": true, "rate_limit": null, "listen": "127.0.0.1:0",
         "admin_listen": "0.0.0.0:9464", "dangerously_public_admin": true}"#;
-    let line = Options::from_json(json).and_then(|options| Policy::new(options, &Disk)).unwrap().to_string();
+    let line = Options::from_json(json).and_then(|options| PolicySet::compile(options, &Disk)).unwrap().to_string();
     for part in [
         "dangerously_allow_any_origin",
         "dangerously_allow_plaintext",

@@ -119,7 +119,7 @@ impl Connection {
         if !turn.policy.report_only() {
             self.violate(report, turn);
         } else if self.delivers() {
-            turn.sink.report(*report);
+            turn.sink.remark(*report);
         }
     }
 

@@ -60,6 +60,13 @@ impl Delayed {
         self.messages.front().map_or(Moment::NEVER, |waiting| waiting.release)
     }
 
+    /// Nothing waits longer than until `latest`.
+    pub(super) fn release_by(&mut self, latest: Moment) {
+        for waiting in &mut self.messages {
+            waiting.release = waiting.release.min(latest);
+        }
+    }
+
     pub(super) fn last_release(&self) -> Moment {
         self.messages.back().map_or(Moment::START, |waiting| waiting.release)
     }

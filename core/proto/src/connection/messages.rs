@@ -4,7 +4,8 @@ use super::delayed::Kept;
 use super::{Connection, Message, Report, Turn};
 use crate::codec::{Opcode, Violation};
 use crate::config::Protocol;
-use crate::contract::{BadEnvelope, Envelope, JsonLimits, Rule};
+use crate::contract::{BadEnvelope, Envelope, JsonLimits, Rule, SchemaMismatch};
+use crate::outgoing;
 use crate::rate::{Charge, INVALID_COST, Overflow, Passing, Receipt};
 use crate::time::Moment;
 use crate::verdict::Code;
@@ -43,7 +44,7 @@ impl Connection {
                 // Only where violations are reported: else the decoder refuses it from its header.
                 self.admit(INVALID_COST, payload.len(), None, turn);
                 let detail = Violation::Binary.to_string();
-                turn.sink.report(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
+                turn.sink.remark(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
             }
         }
     }
@@ -67,25 +68,46 @@ impl Connection {
         }
     }
 
-    /// Checks event and schema of a message that was admitted; `false`: the connection is closing.
+    /// Checks event, roles and schema of a message that was admitted, in this order; `false`: it may not pass.
     fn honours_contract(&mut self, envelope: &Envelope<'_>, receipt: Option<&Receipt>, turn: &mut Turn<'_>) -> bool {
         let contract = &turn.policy.contract;
         let event = Some(&*envelope.event);
+        if let Some(index) = envelope.index
+            && !contract.event(index).is_for(&self.roles)
+        {
+            self.charge_as_invalid(receipt, turn);
+            let detail = "the connection has none of the event's roles";
+            return self.judge(&Report { code: Code::EventDenied, event, detail }, turn);
+        }
         match envelope.index.map(|index| contract.check(index, envelope.data)) {
             Some(Ok(())) => true,
             Some(Err(mismatch)) => {
                 self.charge_as_invalid(receipt, turn);
-                let detail = mismatch.to_string();
-                self.judge(&Report { code: Code::SchemaMismatch, event, detail: &detail }, turn)
+                self.judge_mismatch(envelope, &mismatch, turn)
             }
             None => self.judge(&Report { code: Code::UnknownEvent, event, detail: "event is not in events" }, turn),
         }
     }
 
+    /// Acts on data that does not fit its schema; whether the message may still pass.
+    fn judge_mismatch(&mut self, envelope: &Envelope<'_>, mismatch: &SchemaMismatch, turn: &mut Turn<'_>) -> bool {
+        let contract = &turn.policy.contract;
+        let detail = mismatch.to_string();
+        let report = Report { code: Code::SchemaMismatch, event: Some(&*envelope.event), detail: &detail };
+        let replies = envelope.index.is_some_and(|index| contract.event(index).replies_to_mismatches());
+        if turn.policy.report_only() || !replies {
+            return self.judge(&report, turn);
+        }
+        turn.sink.remark(report);
+        let data = outgoing::mismatch_data(mismatch.path());
+        outgoing::push_error_frame(turn.out, &envelope.event, &data, envelope.id);
+        false
+    }
+
     /// Acts on a broken message rule as `on_violation` says; whether the message may still pass.
     fn judge(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) -> bool {
         if turn.policy.report_only() {
-            turn.sink.report(*report);
+            turn.sink.remark(*report);
             return true;
         }
         self.refuse(report, turn);

@@ -20,6 +20,8 @@ use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
 use crate::config::{Policy, Protocol};
 use crate::contract::{Envelope, Scratch};
 use crate::limits::RateKey;
+use crate::rate::{longest_wait, restated};
+use crate::roles::Roles;
 use crate::time::Moment;
 use crate::verdict::Code;
 use closing::Closing;
@@ -56,8 +58,12 @@ pub struct Report<'r> {
 pub trait Sink {
     /// Takes a message; replies may be appended to `out` as whole frames. An error closes the connection with it.
     fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Code>;
-    /// Takes a report.
+    /// Takes a report of what ends the connection.
     fn report(&mut self, report: Report<'_>);
+    /// Takes a report of a message after which the connection goes on: rules only report, or the message is answered.
+    fn remark(&mut self, report: Report<'_>) {
+        self.report(report);
+    }
     /// Whether the application still has messages of this connection that it may answer.
     fn replies_may_come(&self) -> bool;
 }
@@ -89,6 +95,21 @@ pub struct Opened {
     pub rate_key: Option<Arc<RateKey>>,
     /// When its session ends; [`Moment::NEVER`] without an expiry.
     pub expires_at: Moment,
+    /// What it may do.
+    pub roles: Roles,
+}
+
+/// The policy that a connection had, and the one that it has from now on.
+#[derive(Debug)]
+pub struct PolicyChange<'p> {
+    /// Until now.
+    pub before: &'p Policy,
+    /// From now on.
+    pub after: &'p Policy,
+    /// The bucket that it shares from now on.
+    pub rate_key: Option<Arc<RateKey>>,
+    /// What it may do from now on.
+    pub roles: Roles,
 }
 
 /// One open connection.
@@ -103,7 +124,9 @@ pub struct Connection {
     last_received: Moment,
     next_ping: Moment,
     message_started: Moment,
+    opened_at: Moment,
     expires_at: Moment,
+    roles: Roles,
     closing: Option<Box<Closing>>,
     /// The one pong that waits while the peer does not read (THREATS R6).
     pending_pong: Option<Box<[u8]>>,
@@ -127,11 +150,53 @@ impl Connection {
             last_received: now,
             next_ping,
             message_started: Moment::NEVER,
+            opened_at: now,
             expires_at: opened.expires_at,
+            roles: opened.roles,
             closing: None,
             pending_pong: None,
             unanswered_pings: 0,
         }
+    }
+
+    /// Goes on by another policy, from a reload: what was charged stays charged, and nobody who kept the rules before is closed
+    /// for that. What waits was found valid when it came, and passes no later than a message may wait by the new rules.
+    pub fn change_policy(&mut self, change: PolicyChange<'_>, now: Moment) {
+        let PolicyChange { before, after, rate_key, roles } = change;
+        (self.rate_key, self.roles) = (rate_key, roles);
+        if let (Some(key), Some(rules)) = (&self.rate_key, &after.rate_limit) {
+            key.leak_by(rules, now);
+        }
+        if before.ping_interval_ms != after.ping_interval_ms {
+            self.next_ping = match after.ping_interval_ms {
+                0 => Moment::NEVER,
+                interval => self.next_ping.min(now.after_millis(interval)),
+            };
+        }
+        if let (Some(old), Some(new)) = (&before.control_rate_limit, &after.control_rate_limit)
+            && old != new
+        {
+            self.control = restated(self.control, old, new, now);
+        }
+        let bytes = |policy: &Policy| policy.rate_limit.as_ref().and_then(|rules| rules.bytes);
+        self.charged = match (bytes(before), bytes(after)) {
+            (Some(old), Some(new)) if old != new => restated(self.charged, &old, &new, now),
+            (_, Some(_)) => self.charged,
+            (_, None) => Bucket::default(),
+        };
+        if let Some(delayed) = &mut self.delayed {
+            delayed.release_by(after.rate_limit.as_ref().map_or(now, |rules| longest_wait(rules, now)));
+        }
+    }
+
+    /// What it may do.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// Its bucket; `None` where `rate_limit` is off.
+    pub fn rate_key(&self) -> Option<&Arc<RateKey>> {
+        self.rate_key.as_ref()
     }
 
     /// Whether messages of the peer are taken: nothing has ended the connection yet.
@@ -262,8 +327,22 @@ impl Connection {
 
     /// Nothing of an expired session is handled any more, also not what came before and waits.
     fn end_expired_session(&mut self, turn: &mut Turn<'_>) {
-        if self.expires_at <= turn.now && self.delivers() {
-            self.violate(&Report { code: Code::SessionExpired, event: None, detail: "expires_at_ms has come" }, turn);
+        if self.ends_at(turn.policy) > turn.now || !self.delivers() {
+            return;
+        }
+        let detail = if self.expires_at <= turn.now {
+            "expires_at_ms has come".to_owned()
+        } else {
+            format!("open for max_session_ms ({})", turn.policy.max_session_ms)
+        };
+        self.violate(&Report { code: Code::SessionExpired, event: None, detail: &detail }, turn);
+    }
+
+    /// When its session ends: by its credential, or because it was open for as long as it may be.
+    fn ends_at(&self, policy: &Policy) -> Moment {
+        match policy.max_session_ms {
+            0 => self.expires_at,
+            most => self.expires_at.min(self.opened_at.after_millis(most)),
         }
     }
 
@@ -294,11 +373,11 @@ impl Connection {
     /// When [`handle_deadline`](Self::handle_deadline) is next due.
     pub fn next_deadline(&self, policy: &Policy) -> Moment {
         if let Some(closing) = &self.closing {
-            let expires_at = if self.delivers() { self.expires_at } else { Moment::NEVER };
-            return closing.next_deadline().min(expires_at);
+            let ends_at = if self.delivers() { self.ends_at(policy) } else { Moment::NEVER };
+            return closing.next_deadline().min(ends_at);
         }
         let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
-        self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.expires_at).min(delayed)
+        self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.ends_at(policy)).min(delayed)
     }
 }
 

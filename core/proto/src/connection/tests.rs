@@ -5,6 +5,8 @@ use crate::files::NoFiles;
 use proptest::prelude::*;
 
 mod ending;
+mod permitted;
+mod reloaded;
 mod shared_bucket;
 
 /// What the application was given, as text.
@@ -62,7 +64,7 @@ impl Rig {
     fn with(policy: &Arc<Policy>, rate_key: Option<Arc<RateKey>>) -> Self {
         let now = Moment::from_millis(1000);
         let rate_key = policy.rate_limit.as_ref().and(rate_key);
-        let opened = Opened { rate_key, expires_at: Moment::NEVER };
+        let opened = Opened { rate_key, expires_at: Moment::NEVER, ..Opened::default() };
         let conn = Connection::new(policy, opened, now);
         Self {
             policy: Arc::clone(policy),
@@ -548,7 +550,7 @@ fn a_message_whose_rest_is_not_read_does_not_run_out_of_time() {
 #[test]
 fn sessions_expire() {
     let policy = policy("");
-    let opened = Opened { rate_key: None, expires_at: Moment::from_millis(5000) };
+    let opened = Opened { expires_at: Moment::from_millis(5000), ..Opened::default() };
     let mut rig = Rig::with(&policy, None);
     rig.conn = Connection::new(&policy, opened, rig.now);
     rig.pass(3999);
@@ -560,7 +562,7 @@ fn sessions_expire() {
 #[test]
 fn nothing_of_an_expired_session_is_handled() {
     let policy = policy(r#", "protocol": "raw", "rate_limit": {"per_second": 10, "burst": 1, "queue": 5}"#);
-    let opened = |expires_at| Opened { rate_key: Some(Arc::default()), expires_at };
+    let opened = |expires_at| Opened { rate_key: Some(Arc::default()), expires_at, ..Opened::default() };
     let mut rig = Rig::with(&policy, None);
     rig.conn = Connection::new(&policy, opened(rig.now), rig.now);
     rig.text("early data");
@@ -737,7 +739,8 @@ proptest! {
                 passed += rigs[pick].seen.messages.len();
                 rigs[pick] = Rig::with(&policy, Some(Arc::clone(&key)));
                 rigs[pick].now = now;
-                rigs[pick].conn = Connection::new(&policy, Opened { rate_key: Some(Arc::clone(&key)), expires_at: Moment::NEVER }, now);
+                let opened = Opened { rate_key: Some(Arc::clone(&key)), expires_at: Moment::NEVER, ..Opened::default() };
+                rigs[pick].conn = Connection::new(&policy, opened, now);
             }
         }
         passed += rigs.iter().map(|rig| rig.seen.messages.len()).sum::<usize>();

@@ -32,7 +32,9 @@ pub use scan::Scratch;
 pub use schema::SchemaMismatch;
 
 use crate::config_error::ConfigError;
+use crate::options::OnMismatch;
 pub use crate::options::{EventOptions, JsonLimits};
+use crate::roles::Roles;
 use schema::Schema;
 use std::collections::BTreeMap;
 
@@ -49,6 +51,9 @@ pub struct EventRule {
     name: Box<str>,
     cost: f64,
     schema: Option<Schema>,
+    /// `None`: for everybody.
+    roles: Option<Roles>,
+    on_mismatch: OnMismatch,
 }
 
 impl EventRule {
@@ -65,6 +70,16 @@ impl EventRule {
     /// Whether `data` has to fit a schema.
     pub fn has_schema(&self) -> bool {
         self.schema.is_some()
+    }
+
+    /// Whether a connection with these roles may send it.
+    pub fn is_for(&self, roles: &Roles) -> bool {
+        self.roles.as_ref().is_none_or(|own| roles.has_any_of(own))
+    }
+
+    /// Whether `data` that does not fit its schema is answered with an error instead of closing the connection.
+    pub fn replies_to_mismatches(&self) -> bool {
+        self.on_mismatch == OnMismatch::Reply
     }
 }
 
@@ -135,7 +150,17 @@ fn rule(name: &str, options: &EventOptions) -> Result<EventRule, ConfigError> {
         Schema::compile(schema).map_err(|message| ConfigError::invalid(format!("events.{name}.schema"), message))
     };
     let schema = options.schema.as_ref().map(compile).transpose()?;
-    Ok(EventRule { name: name.into(), cost: options.cost, schema })
+    let roles = options.roles.as_ref().map(|roles| event_roles(name, roles)).transpose()?;
+    Ok(EventRule { name: name.into(), cost: options.cost, schema, roles, on_mismatch: options.on_mismatch })
+}
+
+fn event_roles(name: &str, roles: &[String]) -> Result<Roles, ConfigError> {
+    let option = || format!("events.{name}.roles");
+    if roles.is_empty() {
+        let what = "lists no role, so that nobody could send the event; leave it out for every user";
+        return Err(ConfigError::invalid(option(), what));
+    }
+    Roles::new(roles.iter().map(String::as_str)).map_err(|what| ConfigError::invalid(option(), what))
 }
 
 #[cfg(test)]
@@ -159,11 +184,13 @@ mod tests {
 
     #[test]
     fn options_have_defaults_and_no_unknown_keys() {
-        assert_eq!(events(json!({"e": {}}))["e"], EventOptions { schema: None, cost: 1.0 });
+        assert_eq!(events(json!({"e": {}}))["e"], EventOptions::default());
         assert_eq!(serde_json::from_value::<JsonLimits>(json!({"max_keys": 3})).unwrap().max_depth, 32);
         assert!(serde_json::from_value::<JsonLimits>(json!({"max_key": 3})).is_err());
         assert!(serde_json::from_value::<EventOptions>(json!({"costs": 3})).is_err());
         assert!(serde_json::from_value::<EventOptions>(json!({"cost": "1"})).is_err());
+        assert!(serde_json::from_value::<EventOptions>(json!({"roles": "admin"})).is_err());
+        assert!(serde_json::from_value::<EventOptions>(json!({"on_mismatch": "answer"})).is_err());
         let rule =
             Contract::compile(&events(json!({"e": {"cost": 0.25, "schema": true}})), JsonLimits::default()).unwrap();
         let rule = rule.event(rule.find("e").unwrap());
@@ -180,6 +207,9 @@ mod tests {
         assert_eq!(error(json!({"e": {"cost": -1}}), json!({})).1, "must be a number from 0 to 1000000, got -1");
         assert_eq!(error(json!({"e": {"cost": 1_000_001}}), json!({})).0, "events.e.cost");
         assert_eq!(error(json!({"a.b": {"schema": 3}}), json!({})).0, "events.a.b.schema");
+        for roles in [json!([]), json!([""]), json!(["a b"]), json!(["a", "x".repeat(65)])] {
+            assert_eq!(error(json!({"e": {"roles": roles}}), json!({})).0, "events.e.roles");
+        }
         for name in ["", "a\nb", "\u{7f}", "\u{85}", &"x".repeat(129)] {
             let (option, message) = error(json!({name: {}}), json!({}));
             assert_eq!(option, "events");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Refusal, Request, Shown};
 use crate::auth::{Authenticator, Credential, CredentialError, Identity, Jwks, OfferRole, Outcome, offers};
-use crate::config::{MissingOrigin, Policy};
+use crate::config::{MissingOrigin, Policy, PolicySet, Resolved};
 use crate::verdict::Code;
 
 /// An identity that was established without the application.
@@ -33,19 +33,28 @@ pub enum Decision {
     },
 }
 
-/// Everything before authentication; returns the key that the 101 answers.
+/// The policy that counts for the request's path. A path that is not served is told only to whom `Host` is allowed.
+pub fn resolve(set: &PolicySet, request: &Request<'_>) -> Result<Resolved, Refusal> {
+    match set.resolve(request.path) {
+        Some(resolved) => Ok(resolved),
+        None => {
+            check_host(&set.top, request)?;
+            Err(Refusal::new(Code::PathNotFound, "path is in neither paths nor routes"))
+        }
+    }
+}
+
+fn check_host(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {
+    if policy.hosts.allows(&request.host) {
+        return Ok(());
+    }
+    let detail = format!("Host {} is not in hosts", Shown(request.host.text.as_bytes()));
+    Err(Refusal::new(Code::HostDenied, detail))
+}
+
+/// Everything before authentication, by the policy of the request's path; returns the key that the 101 answers.
 pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>) -> Result<&'r str, Refusal> {
-    if !policy.hosts.allows(&request.host) {
-        return Err(Refusal::new(
-            Code::HostDenied,
-            format!("Host {} is not in hosts", Shown(request.host.text.as_bytes())),
-        ));
-    }
-    if let Some(paths) = &policy.paths
-        && !paths.iter().any(|path| path == request.path)
-    {
-        return Err(Refusal::new(Code::PathNotFound, "path is not in paths"));
-    }
+    check_host(policy, request)?;
     check_upgrade(request)?;
     let key = key(request)?;
     check_origin(policy, request)?;
@@ -116,7 +125,7 @@ impl core::fmt::Display for ShownOrigin<'_> {
 
 /// Establishes who the peer is; `now_unix_s` is the wall clock, for tokens that expire.
 pub fn authenticate(policy: &Policy, request: &Request<'_>, now_unix_s: u64) -> Result<Decision, Refusal> {
-    let credential = match policy.authenticator {
+    let credential = match *policy.authenticator {
         // Nobody asks for one: what is malformed or given twice is nobody's business.
         Authenticator::None => None,
         _ => policy.token_sources.extract(request).map_err(|error| match error {
@@ -159,7 +168,7 @@ fn refused_credential(
 
 /// Whether whoever passes the handshake is named by a credential that is checked here, not by the application.
 pub fn names_users(policy: &Policy) -> bool {
-    matches!(policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_))
+    matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_))
 }
 
 /// What the 101 says of subprotocols.

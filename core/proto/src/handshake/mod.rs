@@ -11,7 +11,7 @@ mod response;
 
 use std::borrow::Cow;
 
-pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, vet};
+pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet};
 pub use head::HeadScanner;
 pub use head::MAX_HEADERS;
 pub use request::{Head, HealthCheck, NO_HEADERS, Request, UpgradeRequest};
@@ -52,7 +52,9 @@ impl Refusal {
     /// A refusal by a limit.
     pub fn full(full: Full, policy: &Policy) -> Self {
         let detail = full.describe(policy);
-        Self { retry_after_s: Some(full.retry_after_s), ..Self::new(full.code(), detail) }
+        // Whoever is banned need not come again.
+        let retry_after_s = (full.code() != Code::Banned).then_some(full.retry_after_s);
+        Self { retry_after_s, ..Self::new(full.code(), detail) }
     }
 
     fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {

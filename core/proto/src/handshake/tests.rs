@@ -1,14 +1,14 @@
 use super::*;
 use crate::config::Options;
-use crate::config::Policy;
+use crate::config::PolicySet;
 use crate::files::NoFiles;
 use proptest::prelude::*;
 
-fn policy(more: &str) -> Policy {
+fn policy(more: &str) -> PolicySet {
     let json = format!(
         r#"{{"origins": ["https://app.example.com"], "auth": {{"tokens": [{{"token": "good", "user": "alice"}}]}} {more}}}"#
     );
-    Policy::new(Options::from_json(&json).unwrap(), &NoFiles).unwrap()
+    PolicySet::compile(Options::from_json(&json).unwrap(), &NoFiles).unwrap()
 }
 
 const HEAD: &str = "GET /chat?x=1 HTTP/1.1\r\nHost: app.example.com\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
@@ -16,15 +16,17 @@ const HEAD: &str = "GET /chat?x=1 HTTP/1.1\r\nHost: app.example.com\r\nUpgrade: 
     X-Auth-Token: good\r\n\r\n";
 
 /// The whole judgement of one head, as the driver makes it.
-fn judge(policy: &Policy, head: &[u8]) -> Result<Decision, Refusal> {
+fn judge(set: &PolicySet, head: &[u8]) -> Result<Decision, Refusal> {
+    let policy = &set.top;
     let len = HeadScanner::default().scan(head, policy.max_head_bytes)?.expect("whole head");
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let request = Request::parse(&head[..len], &mut headers)?;
+    let policy = &resolve(set, &request)?.policy;
     vet(policy, &request)?;
     authenticate(policy, &request, 0)
 }
 
-fn status(policy: &Policy, head: &str) -> (u16, Code) {
+fn status(policy: &PolicySet, head: &str) -> (u16, Code) {
     let refusal = judge(policy, head.as_bytes()).expect_err(head);
     (refusal.status, refusal.code)
 }
@@ -38,7 +40,7 @@ fn an_honest_handshake_passes() {
 #[test]
 fn the_accept_key_is_the_rfc_example() {
     let mut out = Vec::new();
-    accepted(&mut out, &policy(""), "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"));
+    accepted(&mut out, &policy("").top, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"));
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
     assert!(text.contains("Sec-WebSocket-Protocol: chat\r\n"));
@@ -151,7 +153,7 @@ fn subprotocols_follow_the_servers_preference() {
     let head = HEAD.replace("Origin", "Sec-WebSocket-Protocol: v0, v1\r\nSec-WebSocket-Protocol: v2\r\nOrigin");
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let request = Request::parse(head.as_bytes(), &mut headers).unwrap();
-    assert_eq!(choose_subprotocol(&policy, &request), Subprotocol::Chosen("v2"));
+    assert_eq!(choose_subprotocol(&policy.top, &request), Subprotocol::Chosen("v2"));
 }
 
 #[test]
@@ -181,7 +183,7 @@ fn an_offered_subprotocol_is_answered_whichever_source_gave_the_credential() {
         let head = HEAD.replace("Origin", &format!("Sec-WebSocket-Protocol: {offer}\r\nCookie: sid=good\r\nOrigin"));
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let request = Request::parse(head.as_bytes(), &mut headers).unwrap();
-        assert_eq!(choose_subprotocol(policy, &request), expected, "{offer}");
+        assert_eq!(choose_subprotocol(&policy.top, &request), expected, "{offer}");
     }
 }
 
@@ -221,7 +223,7 @@ fn health_checks_of_every_kind() {
         (HealthCheck::Get, true, "503 ", "\r\n\r\ndraining"),
     ] {
         let mut out = Vec::new();
-        health(&mut out, &policy(""), check, draining);
+        health(&mut out, &policy("").top, check, draining);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains(status) && text.ends_with(ends), "{text}");
         assert!(text.contains(if draining { "Content-Length: 8\r\n" } else { "Content-Length: 2\r\n" }), "{text}");
@@ -249,7 +251,7 @@ fn a_refusal_tells_the_log_which_rule_and_the_peer_which_verdict() {
         let refusal = judge(&policy, head.as_bytes()).unwrap_err();
         assert_eq!(refusal.detail, detail);
         let mut out = Vec::new();
-        refused(&mut out, &policy, &refusal);
+        refused(&mut out, &policy.top, &refusal);
         let body = format!("\r\n\r\n{}: {}\n", refusal.code, refusal.code.reason());
         assert!(String::from_utf8(out).unwrap().ends_with(&body), "{body}");
     }
@@ -297,7 +299,7 @@ fn the_scanner_refuses_what_no_head_may_hold() {
 fn refusals_close_and_name_their_code() {
     let mut out = Vec::new();
     let refusal = Refusal { retry_after_s: Some(3), ..Refusal::new(Code::IpFull, "full") };
-    refused(&mut out, &policy(r#", "server_header": "mine""#), &refusal);
+    refused(&mut out, &policy(r#", "server_header": "mine""#).top, &refusal);
     let text = String::from_utf8(out).unwrap();
     assert!(text.starts_with("HTTP/1.1 429 Too Many Requests\r\n"));
     for part in [
@@ -332,7 +334,7 @@ proptest! {
         if let Ok(Some(len)) = HeadScanner::default().scan(&head, 16_384) {
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             if let Ok(request) = Request::parse(&head[..len], &mut headers) {
-                let _ = vet(&policy(""), &request);
+                let _ = vet(&policy("").top, &request);
             }
         }
     }

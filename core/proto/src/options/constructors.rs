@@ -13,7 +13,7 @@ impl Options {
 impl TokenEntry {
     /// A token and its user.
     pub fn new(token: impl Into<String>, user: impl Into<String>) -> Self {
-        Self { token: Some(token.into()), sha256: None, user: user.into() }
+        Self { token: Some(token.into()), sha256: None, user: user.into(), roles: Vec::new() }
     }
 }
 

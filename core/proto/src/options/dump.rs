@@ -73,6 +73,7 @@ fn shape(shape: &Shape) -> Map<String, Value> {
         Shape::Section { section, .. } => json!({"type": "section", "section": section.name}),
         Shape::Ways { names, section, .. } => json!({"type": "ways", "values": names, "section": section.name}),
         Shape::OneOrMany(_) => json!({"type": "one_or_many"}),
+        Shape::Route(_) => json!({"type": "route"}),
         Shape::Any => json!({"type": "any"}),
     };
     match described {

@@ -8,13 +8,15 @@ mod table;
 mod constructors;
 mod dump;
 mod field;
+mod routes;
 mod stated;
 mod words;
 
 pub use dump::options_json;
+pub use routes::RouteOptions;
 pub use stated::{
-    Auth, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnViolation, OneOrMany,
-    Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
+    Auth, AutoBan, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin, OnMismatch,
+    OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
 };
 pub use table::{OptionInfo, Scope, Section, Shape};
 pub(crate) use words::harmless;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::RouteOptions;
 use super::field::{Field, all_there, json_object, members, shape_of};
 use super::table::{Flag, OptionInfo, Section, Shape};
 use super::words::{At, Fault};
@@ -30,10 +31,16 @@ options! {
         reuse_port: bool = false, [flag] Process Fixed;
         /// The number of I/O threads; 0: one per core.
         threads: usize = 0, [whole 0..=255] Process Fixed;
-        /// The exact request paths that upgrade; others answer 404.
+        /// The request paths that upgrade; others answer 404. `{name}` stands for any one segment: `/room/{name}`.
         paths: Option<Vec<String>> = None,
             [list r#"a list, e.g. ["/chat"], or null for every path"# of text r#"a string, e.g. "/chat""#]
             Process, "every path";
+        /// The paths for which other options count, and which: what a route does not state it has from the top. A path that is
+        /// neither a route nor in `paths` answers 404.
+        routes: BTreeMap<String, RouteOptions> = BTreeMap::new(),
+            [map 1024 r#"an object from paths to options, e.g. {"/admin": {"origins": ["https://admin.example.com"]}}"#
+                of route r#"an object such as {"origins": ["https://admin.example.com"]}"#]
+            Process, "none";
         // THREATS H1 to H4.
         /// The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
         /// `"null"`.
@@ -66,7 +73,7 @@ options! {
         // THREATS A5.
         /// The number of handshakes that may wait for the application, and of requests that it has not let go; beyond it
         /// 503, for whoever holds most of them.
-        max_pending_auth: usize = 1024, [whole 1..=16_777_216] Process;
+        max_pending_auth: usize = 1024, [whole 1..=16_777_216] Route;
         /// The subprotocols that the server speaks, best first.
         subprotocols: Vec<String> = Vec::new(),
             [list 64 r#"a list, e.g. ["chat.v1"]"# of text r#"a string, e.g. "chat.v1""#] Route, "none";
@@ -93,11 +100,11 @@ options! {
         /// The rate of handshakes from one address: an IPv6 /64 counts as one, a /56 and a /48 have 4 and 16 times as much;
         /// `null` disables it.
         handshakes_per_ip: Option<HandshakeRate> = Some(HandshakeRate::default()),
-            [section HandshakeRate r#"an object such as {"per_second": 10, "burst": 20}, or null to disable it"#] Process;
+            [section HandshakeRate r#"an object such as {"per_second": 10, "burst": 20}, or null to disable it"#] Route;
         /// The number of connections of the server; beyond it 503.
         max_connections: usize = 100_000, [whole 1..=16_777_216] Process;
         /// The number of connections of one address, IPv6 of one /64; beyond it 429.
-        max_connections_per_ip: usize = 256, [whole 1..=16_777_216] Process;
+        max_connections_per_ip: usize = 256, [whole 1..=16_777_216] Route;
         /// The number of connections of one user; beyond it 429.
         max_connections_per_user: usize = 64, [whole 1..=16_777_216] Route;
         // THREATS P1, P3.
@@ -109,9 +116,11 @@ options! {
         // THREATS R8.
         /// The time from a message's first frame to its last, in milliseconds.
         message_timeout_ms: u64 = 30_000, [whole 1..=315_360_000_000] Route;
+        /// The longest life of a connection in milliseconds, whatever its token says; 0: no limit.
+        max_session_ms: u64 = 0, [whole 0..=315_360_000_000] Route;
         // THREATS H9.
         /// The largest request line and headers together, in bytes; at most 100 headers.
-        max_head_bytes: usize = 16_384, [whole 1024..=262_144] Process;
+        max_head_bytes: usize = 16_384, [whole 1024..=262_144] Route;
         // THREATS H10.
         /// The time from the TCP connection to the 101 in milliseconds: TLS, head and authentication together.
         handshake_timeout_ms: u64 = 5000, [whole 1..=315_360_000_000] Route;
@@ -153,9 +162,17 @@ options! {
             [text r#"a string: "127.0.0.1:9464", "unix:PATH", or null for none"#] Process Fixed, "none";
         /// Permission for `admin_listen` to be an address that other machines can reach.
         dangerously_public_admin: bool = false, [flag] Process;
+        /// The addresses and CIDRs that are refused: `banned`. An IPv6 address stands for its /64.
+        deny_ips: Vec<String> = Vec::new(),
+            [list 65_536 r#"a list, e.g. ["203.0.113.0/24"]"# of text r#"a string, e.g. "203.0.113.0/24""#]
+            Process, "none";
+        /// The ban of an address that breaks rules again and again.
+        auto_ban: Option<AutoBan> = None,
+            [section AutoBan r#"an object such as {"violations": 10, "window_ms": 60000}, or null for none"#]
+            Process, "none";
         /// The `Server` header of responses.
         server_header: Option<String> = None,
-            [text "a string of 1 to 256 printable ASCII characters, or null for none"] Process, "none";
+            [text "a string of 1 to 256 printable ASCII characters, or null for none"] Route, "none";
     }
 
     /// One event of the `json` protocol.
@@ -164,6 +181,13 @@ options! {
         schema: Option<Value> = None, [any], "any data";
         /// The number of messages that this one counts for in `rate_limit`, fractions allowed; 0: only its bytes count.
         cost: f64 = 1.0, [number 0.0..=1_000_000.0 "a number, e.g. 1"];
+        /// The roles of which a connection needs one to send this event; for others it is `event_denied`.
+        roles: Option<Vec<String>> = None,
+            [list 64 r#"a list, e.g. ["admin"], or null for every user"#
+                of text "a string of 1 to 64 bytes without spaces"], "every user";
+        /// The answer to `data` that does not fit the schema: `close` closes the connection, `reply` answers with an error
+        /// that names the place, and counts, logs and charges the message all the same.
+        on_mismatch: OnMismatch = OnMismatch::Close, [choice OnMismatch];
     }
 
     /// The bounds on a message's JSON that its length does not give.
@@ -207,6 +231,17 @@ options! {
         burst: f64 = 50.0, [number 1.0..=1e12 "a number from 1"];
     }
 
+    /// When an address is banned for what it does; an IPv6 /64 counts as one.
+    AutoBan(Copy, PartialEq, Eq) {
+        /// The number of violations within `window_ms` that ban an address. What a foreign page can make the browser of its
+        /// visitor do does not count, such as `origin_denied`.
+        violations: u32 = 10, [whole 1..=1_000_000];
+        /// The time in which violations are counted, in milliseconds.
+        window_ms: u64 = 60_000, [whole 1..=86_400_000];
+        /// The time for which the address is banned, in milliseconds.
+        ban_ms: u64 = 600_000, [whole 1..=315_360_000_000];
+    }
+
     /// The certificate and key of the server: PEM texts or paths of PEM files. Paths are read again by `reload_tls`.
     TlsOptions() {
         /// The certificate chain, leaf first.
@@ -230,6 +265,9 @@ options! {
         sha256: Option<String> = None, [text "a string of 64 hexadecimal digits"] Secret, "none";
         /// The user that the token stands for, without control characters. Two tokens may name the same user.
         user: String = String::new(), [text "a string of 1 to 256 bytes"] AtOnce, "required";
+        /// The roles that the token gives, for events that ask for one.
+        roles: Vec<String> = Vec::new(),
+            [list 64 r#"a list, e.g. ["admin"]"# of text "a string of 1 to 64 bytes without spaces"], "none";
     }
 
     /// The JSON Web Tokens that are accepted. They must have an `exp`.
@@ -264,6 +302,9 @@ options! {
         leeway_s: u64 = 30, [whole 0..=3600];
         /// The claim that names the user.
         user_claim: String = "sub".to_owned(), [text "a string: the name of a claim"];
+        /// The claim that has the roles: a list of strings, or one string with spaces between them. A token without it has
+        /// no role; one in which it is anything else is refused.
+        roles_claim: Option<String> = None, [text "a string: the name of a claim, or null for none"], "none";
     }
 }
 
@@ -290,6 +331,14 @@ choices! {
         Enforce = "enforce",
         /// Report only.
         Report = "report",
+    }
+
+    /// The answer to data that does not fit its event's schema.
+    OnMismatch {
+        /// The connection is closed.
+        Close = "close",
+        /// An error message that names the place; the connection stays open.
+        Reply = "reply",
     }
 
     /// The sharing of buckets.

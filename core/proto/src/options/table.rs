@@ -203,6 +203,8 @@ pub enum Shape {
     },
     /// A text or a list of texts.
     OneOrMany(&'static str),
+    /// Those of all options that a route may state.
+    Route(&'static str),
     /// Any JSON; it is judged elsewhere.
     Any,
 }
@@ -216,6 +218,7 @@ impl Shape {
             Shape::Codes(codes) => or(codes.iter().map(u64::to_string)),
             Shape::Choice(names) => or(names.iter().map(|name| format!("\"{name}\""))),
             Shape::Text(words)
+            | Shape::Route(words)
             | Shape::OneOrMany(words)
             | Shape::Number { words, .. }
             | Shape::List { words, .. }
@@ -315,6 +318,15 @@ macro_rules! options {
                 match name {
                     $(stringify!($name) => self.$name.check(shape_of(Self::SECTION, name), at),)+
                     _ => Ok(()),
+                }
+            }
+
+            /// The field `name` as JSON.
+            #[allow(dead_code, reason = "only some structures are looked at option by option")]
+            pub(crate) fn json_of(&self, name: &str) -> String {
+                match name {
+                    $(stringify!($name) => Field::json(&self.$name),)+
+                    _ => String::new(),
                 }
             }
 
@@ -444,6 +456,7 @@ macro_rules! shape {
         Shape::Ways { names: &[$($name),+], section: $structure::SECTION, words: $words }
     };
     (one_or_many $words:literal) => { Shape::OneOrMany($words) };
+    (route $words:literal) => { Shape::Route($words) };
     (any) => { Shape::Any };
 }
 

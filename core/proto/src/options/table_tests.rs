@@ -231,8 +231,7 @@ fn options_of_the_process_are_few_and_known() {
         ["listen", "unix_mode", "reuse_port", "threads", "protocol", "proxy_protocol", "admin_listen"]
     );
     let process = names(&|option| option.scope() == Some(Scope::Process));
-    for name in
-        ["listen", "threads", "tls", "max_connections", "max_inbox_bytes", "trusted_proxies", "max_pending_auth"]
+    for name in ["listen", "threads", "tls", "max_connections", "max_inbox_bytes", "trusted_proxies", "paths", "routes"]
     {
         assert!(process.contains(&name), "{name}");
     }

@@ -126,12 +126,16 @@ impl Place {
         self
     }
 
-    /// The top-level option.
+    /// The top-level option; inside of a route, the option of the route.
     fn section(&self) -> Option<&str> {
-        match self.0.first() {
+        match self.0.get(if self.is_in_routes() && self.0.len() > 2 { 2 } else { 0 }) {
             Some(Step::Name(name)) => Some(name),
             _ => None,
         }
+    }
+
+    fn is_in_routes(&self) -> bool {
+        matches!(self.0.first(), Some(Step::Name(name)) if name == "routes")
     }
 
     /// Whether what is here and below may be a credential, or the name of something that was one.
@@ -142,6 +146,11 @@ impl Place {
     /// Whether it is inside `events`, where the application chooses names.
     fn has_chosen_names(&self) -> bool {
         self.section() == Some("events")
+    }
+
+    /// Whether the step at `depth` is the path of a route.
+    fn is_route(&self, depth: usize) -> bool {
+        depth == 1 && self.is_in_routes()
     }
 
     /// Whether a name that stands here may be repeated.
@@ -160,7 +169,7 @@ impl core::fmt::Display for Place {
             match step {
                 Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
                 Step::Name(name) => {
-                    let is_shown = self.has_chosen_names() || self.shows(name);
+                    let is_shown = self.has_chosen_names() || self.is_route(depth) || self.shows(name);
                     let shown = if is_shown { harmless(name) } else { "*".to_owned() };
                     path.extend([if depth == 0 { "" } else { "." }, &shown]);
                 }

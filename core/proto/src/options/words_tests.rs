@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::table_tests::paths;
 use super::{Options, Shape};
-use crate::config::Policy;
+use crate::config::PolicySet;
 use crate::config_error::{ConfigError, ConfigErrorKind};
 use crate::files::Disk;
 
@@ -13,13 +13,15 @@ fn whole() -> Value {
     json!({
         "origins": ["https://a.example"],
         "paths": ["/"],
+        "routes": {"say": {}},
         "hosts": ["a.example"],
-        "auth": {"tokens": [{"token": "good", "user": "alice"}]},
+        "auth": {"tokens": [{"token": "good", "user": "alice", "roles": ["admin"]}]},
         "token_sources": ["bearer"],
         "subprotocols": ["chat"],
-        "events": {"say": {"cost": 1}},
+        "events": {"say": {"cost": 1, "roles": ["admin"]}},
         "tls": {"cert": "c", "key": "k"},
         "trusted_proxies": ["10.0.0.1"],
+        "deny_ips": ["10.0.0.1"],
     })
 }
 
@@ -72,8 +74,9 @@ const FORBIDDEN: [&str; 24] = [
 ];
 
 fn refused(options: &Value) -> Option<ConfigError> {
-    let from_value = Options::from_value(options).and_then(|options| Policy::new(options, &Disk)).err();
-    let from_text = Options::from_json(&options.to_string()).and_then(|options| Policy::new(options, &Disk)).err();
+    let from_value = Options::from_value(options).and_then(|options| PolicySet::compile(options, &Disk)).err();
+    let from_text =
+        Options::from_json(&options.to_string()).and_then(|options| PolicySet::compile(options, &Disk)).err();
     assert_eq!(from_value, from_text, "{options}");
     from_value
 }

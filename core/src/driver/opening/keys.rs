@@ -29,7 +29,7 @@ impl OpeningHandshake {
                     let detail = self.too_late("no keys of auth.jwt.jwks_url came");
                     return Err(Refusal::new(Code::AuthUnavailable, detail).into());
                 }
-                () = watch_peer(stream, received, self.state.policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
+                () = watch_peer(stream, received, self.policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
             }
             // All who waited come at once.
             shard::expensive_step().await;

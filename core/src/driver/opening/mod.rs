@@ -33,13 +33,15 @@ use super::socket::Socket;
 use super::state::{Life, ServerState};
 use super::stream::Stream;
 use super::tickets::{Ticket, TicketId};
-use super::tls::TlsStream;
+use super::tls::{ServerTls, TlsStream};
 use wsguard_proto::auth::{Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
+use wsguard_proto::config::{Admitted, Gone, Params, Policy, PolicySet};
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
 use wsguard_proto::handshake::{self, HealthCheck, Refusal, UpgradeRequest};
-use wsguard_proto::limits::Full;
+use wsguard_proto::limits::{Full, RateKey};
 use wsguard_proto::revocation::Grant;
+use wsguard_proto::roles::Roles;
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
@@ -51,6 +53,11 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 struct OpeningHandshake {
     state: Arc<ServerState>,
     shard: usize,
+    /// What it began with.
+    set: Arc<PolicySet>,
+    /// That of the top until the path is known.
+    policy: Arc<Policy>,
+    tls: Option<Arc<ServerTls>>,
     /// The address that counts: the client's, or that of a proxy as long as it has not told the client's.
     ip: Option<IpAddr>,
     /// The peer of the socket.
@@ -88,6 +95,8 @@ enum HandshakeOutcome {
 struct Accepted101 {
     head: Vec<u8>,
     path: Box<str>,
+    route: Option<Arc<str>>,
+    params: Params,
     subprotocol: Option<Box<str>>,
 }
 
@@ -107,15 +116,20 @@ impl From<Refusal> for HandshakeEnd {
 
 /// Takes an accepted connection through its opening handshake.
 pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accepted) {
-    let deadline = state.clock.instant(accepted.at.after_millis(state.policy.handshake_timeout_ms));
-    let Some(admission) = Admission::acquire(&state) else { return };
+    let (set, tls) = (state.set(), state.tls());
+    let policy = Arc::clone(&set.top);
+    let deadline = state.clock.instant(accepted.at.after_millis(policy.handshake_timeout_ms));
+    let Some(admission) = Admission::acquire(&state, &policy) else { return };
     let peer = accepted.peer.map(canonical);
     let is_ours = accepted.received.is_none();
-    let knows_client = !state.policy.trusted_proxies.trusts(peer);
-    let is_stranger = knows_client && needs_proxy(&state, &accepted);
+    let knows_client = !policy.trusted_proxies.trusts(peer);
+    let is_stranger = knows_client && needs_proxy(&state, &policy, &accepted);
     let mut opening = OpeningHandshake {
         state,
         shard,
+        set,
+        policy,
+        tls,
         ip: peer,
         peer,
         knows_client,
@@ -130,7 +144,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
     if !opening.enter() {
         return;
     }
-    let has_proxy_header = opening.state.policy.proxy_protocol;
+    let has_proxy_header = opening.policy.proxy_protocol;
     let mut received = accepted.received.unwrap_or_default();
     let outcome = match opening.check_at_once(&accepted.socket, &mut received) {
         Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
@@ -146,8 +160,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
 }
 
 /// Whether only `trusted_proxies` allow that this connection is plain text.
-fn needs_proxy(state: &ServerState, accepted: &Accepted) -> bool {
-    let policy = &state.policy;
+fn needs_proxy(state: &ServerState, policy: &Policy, accepted: &Accepted) -> bool {
     if policy.tls.is_some() || policy.dangerously_allow_plaintext {
         return false;
     }
@@ -158,6 +171,10 @@ fn needs_proxy(state: &ServerState, accepted: &Accepted) -> bool {
         }
         _ => state.is_public,
     }
+}
+
+fn params_of(rate_key: Option<Arc<RateKey>>, expires_at: Moment, roles: &Roles) -> ConnectionParams {
+    ConnectionParams { rate_key, expires_at, roles: roles.clone() }
 }
 
 impl OpeningHandshake {
@@ -179,13 +196,18 @@ impl OpeningHandshake {
     fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
         self.count_decision();
         let subject = Subject { ip: self.ip, peer: self.peer, user, conn: None };
-        self.state.tell(self.shard, |events| self.state.report(&Report { code, event: None, detail }, subject, events));
+        self.state.tell(self.shard, |events| {
+            self.state.report(&Report { code, event: None, detail }, subject, false, events);
+        });
     }
 
     /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.
     fn enter(&mut self) -> bool {
         if self.knows_client
-            && matches!(self.admission.enter_address(self.ip, &self.state), Err(NotAdmitted::TooManyRefused))
+            && matches!(
+                self.admission.enter_address(self.ip, &self.state, &self.set.top),
+                Err(NotAdmitted::TooManyRefused)
+            )
         {
             return false;
         }
@@ -197,13 +219,13 @@ impl OpeningHandshake {
 
     /// TLS, where the policy has it.
     async fn secure(&self, socket: Socket) -> Option<Stream> {
-        let Some(config) = &self.state.tls else { return Some(Stream::Plain(socket)) };
+        let Some(tls) = &self.tls else { return Some(Stream::Plain(socket)) };
         if self.admission.is_refused() && !self.state.may_refuse_over_tls() {
             return None;
         }
-        let config = Arc::clone(&config.read().unwrap_or_else(std::sync::PoisonError::into_inner).config);
-        let accept =
-            async { TlsStream::accept(config, socket, shard::expensive_turn, shard::count_expensive_step).await };
+        let accept = async {
+            TlsStream::accept(Arc::clone(&tls.config), socket, shard::expensive_turn, shard::count_expensive_step).await
+        };
         match timeout_at(self.deadline, accept).await {
             Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
             Ok(Err(error)) if has_left(&error) => None,
@@ -222,7 +244,15 @@ impl OpeningHandshake {
     /// The HTTP part: to an open connection, or to an answer that ends it.
     async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, outcome: Option<HandshakeOutcome>) {
         let mut ticket = None;
-        let decided = timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut ticket)).await;
+        // The path may have a deadline of its own, once it is known.
+        let judged = timeout_at(self.deadline, self.judge(outcome, &mut stream, &mut received)).await;
+        let decided = match judged {
+            Ok(Ok(outcome)) => {
+                timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut ticket)).await
+            }
+            Ok(Err(end)) => Ok(Err(end)),
+            Err(too_late) => Err(too_late),
+        };
         let ticket = ticket.map(|ticket: Ticket| ticket.id());
         let waits = self.is_ours && self.has_asked && received.is_empty();
         let end = match decided {
@@ -257,25 +287,25 @@ impl OpeningHandshake {
 
     /// Counts the handshake, unless it is already.
     fn count(&mut self) -> Result<(), Refusal> {
-        let entered = self.admission.enter_address(self.ip, &self.state);
+        let entered = self.admission.enter_address(self.ip, &self.state, &self.set.top);
         entered.map_err(|refused| {
             let full = match refused {
                 NotAdmitted::Full(full) => full,
                 NotAdmitted::TooManyRefused => Full::of_refusals(),
             };
-            Refusal::full(full, &self.state.policy)
+            Refusal::full(full, &self.set.top)
         })
     }
 
     fn too_late(&self, missing: &str) -> String {
-        format!("{missing} within handshake_timeout_ms ({})", self.state.policy.handshake_timeout_ms)
+        format!("{missing} within handshake_timeout_ms ({})", self.policy.handshake_timeout_ms)
     }
 
     /// What is said of a peer that was too slow. One that was only to be told that there is no place had less time.
     fn timed_out(&self, missing: &str) -> Refusal {
         match self.admission {
             Admission::Admitted { .. } => Refusal::new(Code::HandshakeTimeout, self.too_late(missing)),
-            Admission::Refusing { full, .. } => Refusal::full(full, &self.state.policy),
+            Admission::Refusing { full, .. } => Refusal::full(full, &self.set.top),
         }
     }
 
@@ -291,7 +321,7 @@ impl OpeningHandshake {
             stream => stream,
         };
         let Some(response) = self.response(end) else { return };
-        let close_timeout = Duration::from_millis(self.state.policy.close_timeout_ms);
+        let close_timeout = Duration::from_millis(self.policy.close_timeout_ms);
         let linger = match self.admission {
             Admission::Admitted { .. } => close_timeout,
             Admission::Refusing { .. } => REFUSAL_TIMEOUT.min(close_timeout),
@@ -310,7 +340,7 @@ impl OpeningHandshake {
 
     /// Reports how a handshake ends, and makes the answer; `None`: nobody is there to read one.
     fn response(&self, end: &HandshakeEnd) -> Option<Vec<u8>> {
-        let policy = &self.state.policy;
+        let policy = &self.policy;
         let mut response = Vec::new();
         match end {
             HandshakeEnd::Gone => return None,
@@ -336,46 +366,88 @@ impl OpeningHandshake {
         if identity.expires_at_unix_ms.is_some_and(|expires_at| expires_at <= Clock::unix_ms()) {
             return Err(Refusal::new(Code::AuthFailed, "the session has expired before it began"));
         }
+        // A ban from here on finds the connection: its command is carried out by this thread, afterwards.
+        if self.state.is_banned(self.ip, name) {
+            let refusal = Refusal::new(Code::Banned, "the address or the user is banned");
+            return Err(Refusal { user: name.map(Into::into), ..refusal });
+        }
         let Some(name) = name else { return Ok(None) };
         if grant.as_ref().is_some_and(|grant| !grant.holds(name)) {
             let detail = "disconnect_user was called after the user was let in";
             return Err(Refusal::new(Code::AuthFailed, detail));
         }
-        match seat.enter_user(name, &self.state.policy, self.state.clock.now()) {
+        match seat.enter_user(name, &self.policy, self.state.clock.now()) {
             Ok(user) => Ok(Some(user)),
-            Err(full) => Err(Refusal { user: Some(name.into()), ..Refusal::full(full, &self.state.policy) }),
+            Err(full) => Err(Refusal { user: Some(name.into()), ..Refusal::full(full, &self.policy) }),
         }
+    }
+
+    /// What it is let in by. A reload may have come since its request was judged: then it is by the newest policies that the
+    /// connection goes on, or is refused.
+    fn catch_up(&mut self, pass: &mut Granted, path: &str) -> Result<Box<Admitted>, Refusal> {
+        let identity = &mut pass.identity;
+        let admitted = Box::new(Admitted { path: path.into(), credential: identity.credential });
+        let newest = with_shard(|shard| Some(shard.set())).filter(|newest| !Arc::ptr_eq(newest, &self.set));
+        let Some(newest) = newest else { return Ok(admitted) };
+        if newest.top.deny_ips.denies(self.ip) {
+            return Err(Refusal::full(Full::of_denied(), &newest.top));
+        }
+        match newest.readmit(&admitted, &self.policy, identity.user.as_deref(), &identity.roles) {
+            Ok((resolved, roles)) => (self.set, self.policy, identity.roles) = (newest, resolved.policy, roles),
+            Err(Gone::Credential) => return Err(Refusal::new(Code::AuthFailed, Gone::Credential.detail())),
+            Err(gone) => return Err(Refusal::new(Code::PathNotFound, gone.detail())),
+        }
+        Ok(admitted)
     }
 
     /// Takes the user's place and hands the connection to its shard; a refusal leaves the stream to answer on.
     fn adopt(
         mut self,
-        pass: Granted,
+        mut pass: Granted,
         answer: Accepted101,
         ticket: Option<TicketId>,
         stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
         let now = self.state.clock.now();
-        let user = match self.admit_user(&pass) {
+        let caught_up = self.catch_up(&mut pass, &answer.path);
+        let user = match caught_up.and_then(|admitted| Ok((admitted, self.admit_user(&pass)?))) {
             Ok(user) => user,
             Err(refusal) => return Err(Box::new((self, stream, refusal))),
         };
         self.count_decision();
+        let (admitted, user) = user;
         let Admission::Admitted { mut seat, .. } = self.admission else { return Ok(()) };
         seat.opened();
-        let rate_limit = self.state.policy.rate_limit.as_ref();
-        let rate_key = rate_limit.map(|rules| seat.rate_key(rules.key, now).unwrap_or_default());
-        let expires_at_ms = pass.identity.expires_at_unix_ms;
-        let params = ConnectionParams { rate_key, expires_at: Clock::expiry(now, expires_at_ms) };
-        let Accepted101 { head, path, subprotocol } = answer;
+        let policy = self.policy;
+        let rate_key = shard::rate_key(&seat, &policy, None, now);
+        let Identity { roles, expires_at_unix_ms, .. } = pass.identity;
+        let expires_at = Clock::expiry(now, expires_at_unix_ms);
+        let longest = Some(policy.max_session_ms).filter(|most| *most > 0);
+        let longest = longest.map(|most| Clock::unix_ms().saturating_add(most));
+        let expires_at_ms = expires_at_unix_ms.into_iter().chain(longest).min();
+        let Accepted101 { head, path, route, params, subprotocol } = answer;
         let (ip, peer) = (self.ip, self.peer);
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
         // application, which may come to the open later still, is told by the number that goes with it.
         let grant = pass.grant;
         let granted = grant.as_ref().map_or(0, Grant::number);
-        let new = NewSession { stream, params, seat, ip, peer, granted, head, received, load: self.load };
-        let open_event = move |conn| Open { conn, ticket, ip, user, path, subprotocol, expires_at_ms, granted };
+        let (load, opened) = (self.load, params_of(rate_key, expires_at, &roles));
+        let new =
+            NewSession { stream, params: opened, policy, admitted, seat, ip, peer, granted, head, received, load };
+        let open_event = move |conn| Open {
+            conn,
+            ticket,
+            ip,
+            user,
+            roles,
+            path,
+            route,
+            params,
+            subprotocol,
+            expires_at_ms,
+            granted,
+        };
         with_shard(|shard| shard.adopt(new, open_event));
         Ok(())
     }

@@ -14,7 +14,9 @@ use crate::driver::stream::Stream;
 use crate::driver::tickets::{self, Ticket};
 use wsguard_proto::auth::{Authenticator, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
+use wsguard_proto::config::{Policy, Resolved};
 use wsguard_proto::handshake::{self, Head, HeadScanner, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest};
+use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
 impl OpeningHandshake {
@@ -25,9 +27,8 @@ impl OpeningHandshake {
         socket: &UnregisteredSocket,
         received: &mut Vec<u8>,
     ) -> Option<Result<HandshakeOutcome, HandshakeEnd>> {
-        let policy = Arc::clone(&self.state.policy);
-        let is_expensive = matches!(policy.authenticator, Authenticator::Jwt(_));
-        if !self.is_ours || policy.proxy_protocol || self.state.tls.is_some() || is_expensive {
+        let policy = Arc::clone(&self.policy);
+        if !self.is_ours || policy.proxy_protocol || self.tls.is_some() || self.is_expensive() {
             return None;
         }
         if socket.read(received, policy.max_head_bytes).ok()? == 0 {
@@ -44,31 +45,43 @@ impl OpeningHandshake {
         Some(outcome)
     }
 
-    /// Reads the head, judges it, and asks the application where the policy says so.
-    pub(super) async fn decide(
+    /// Whether a signature of a JSON Web Token may have to be verified: which path is asked for is not known yet.
+    fn is_expensive(&self) -> bool {
+        self.set.policies().any(|policy| matches!(*policy.authenticator, Authenticator::Jwt(_)))
+    }
+
+    /// Reads the head and judges it, unless that was done.
+    pub(super) async fn judge(
         &mut self,
         outcome: Option<HandshakeOutcome>,
         stream: &mut Stream,
         received: &mut Vec<u8>,
+    ) -> Result<HandshakeOutcome, HandshakeEnd> {
+        if let Some(outcome) = outcome {
+            return Ok(outcome);
+        }
+        let head_len = self.read_head(stream, received).await?;
+        if self.is_expensive() {
+            shard::expensive_step().await;
+        }
+        let outcome = match self.check_request(&received[..head_len], Some(stream)) {
+            Ok(outcome) => self.await_keys(outcome, head_len, stream, received).await,
+            refused => refused,
+        };
+        received.drain(..head_len);
+        outcome
+    }
+
+    /// Asks the application where the policy says so.
+    pub(super) async fn decide(
+        &mut self,
+        outcome: HandshakeOutcome,
+        stream: &mut Stream,
+        received: &mut Vec<u8>,
         ticket: &mut Option<Ticket>,
     ) -> Result<(Granted, Accepted101), HandshakeEnd> {
-        let outcome = match outcome {
-            Some(outcome) => outcome,
-            None => {
-                let head_len = self.read_head(stream, received).await?;
-                if matches!(self.state.policy.authenticator, Authenticator::Jwt(_)) {
-                    shard::expensive_step().await;
-                }
-                let outcome = match self.check_request(&received[..head_len], Some(stream)) {
-                    Ok(outcome) => self.await_keys(outcome, head_len, stream, received).await,
-                    refused => refused,
-                };
-                received.drain(..head_len);
-                outcome?
-            }
-        };
         if self.state.inbox.is_full() {
-            let most = self.state.policy.max_inbox_bytes;
+            let most = self.set.top.max_inbox_bytes;
             let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
@@ -83,7 +96,7 @@ impl OpeningHandshake {
     }
 
     async fn read_head(&self, stream: &mut Stream, received: &mut Vec<u8>) -> Result<usize, HandshakeEnd> {
-        let max_head_bytes = self.state.policy.max_head_bytes;
+        let max_head_bytes = self.policy.max_head_bytes;
         let mut scanner = HeadScanner::default();
         loop {
             if let Some(len) = scanner.scan(received, max_head_bytes)? {
@@ -98,11 +111,11 @@ impl OpeningHandshake {
     /// Everything that needs no waiting, in the order of the contract.
     pub(super) fn check_request(
         &mut self,
-        head: &[u8],
+        bytes: &[u8],
         stream: Option<&Stream>,
     ) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut headers = NO_HEADERS;
-        let head = Head::parse(head, &mut headers)?;
+        let head = Head::parse(bytes, &mut headers)?;
         self.learn_client(&head);
         self.has_asked = !head.has_body();
         if let Some(check) = head.health_check() {
@@ -119,14 +132,15 @@ impl OpeningHandshake {
             return Err(Refusal::new(Code::ProxyRequired, detail).into());
         }
         let request = head.request()?;
-        let policy = Arc::clone(&self.state.policy);
         if self.state.life() != Life::Running {
             return Err(restarting().into());
         }
+        let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
+        self.enter_route(&policy, bytes.len())?;
         let key = handshake::vet(&policy, &request)?;
         let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
         let decision = {
-            let is_ours = matches!(policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
+            let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
             let _timing = is_ours.then(|| self.time_auth());
             handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?
         };
@@ -140,8 +154,13 @@ impl OpeningHandshake {
         };
         let mut response = Vec::with_capacity(256);
         handshake::accepted(&mut response, &policy, key, subprotocol);
-        let answer =
-            Accepted101 { head: response, path: request.path.into(), subprotocol: subprotocol.map(Into::into) };
+        let answer = Accepted101 {
+            head: response,
+            path: request.path.into(),
+            route,
+            params,
+            subprotocol: subprotocol.map(Into::into),
+        };
         Ok(match decision {
             handshake::Decision::Granted(granted) => {
                 HandshakeOutcome::Granted(Granted { identity: granted.identity, grant }, answer)
@@ -154,9 +173,24 @@ impl OpeningHandshake {
         })
     }
 
+    /// The path is known, and with it the policy: its own limits and its own deadline count from here on.
+    fn enter_route(&mut self, policy: &Arc<Policy>, head_bytes: usize) -> Result<(), Refusal> {
+        self.policy = Arc::clone(policy);
+        if !self.admission.is_refused() {
+            let deadline = self.accepted_at.after_millis(policy.handshake_timeout_ms);
+            self.deadline = self.state.clock.instant(deadline);
+        }
+        let most = policy.max_head_bytes;
+        if head_bytes > most {
+            let detail = format!("request head of {head_bytes} bytes over max_head_bytes ({most})");
+            return Err(Refusal::new(Code::HeadTooLarge, detail));
+        }
+        self.admission.enter_route(&self.state, policy).map_err(|full| Refusal::full(full, policy))
+    }
+
     /// Asks the headers who the client is, where a trusted proxy may say so.
     fn learn_client(&mut self, head: &Head<'_>) {
-        let policy = &self.state.policy;
+        let policy = &self.policy;
         // With `proxy_protocol` the PROXY header has the word: what the proxy passes on behind it is the client's own.
         if policy.proxy_protocol {
             return;
@@ -178,7 +212,7 @@ impl OpeningHandshake {
         received: &mut Vec<u8>,
         asked: &mut Option<Ticket>,
     ) -> Result<Granted, HandshakeEnd> {
-        let policy = &self.state.policy;
+        let policy = &self.policy;
         let unavailable = |detail: String| HandshakeEnd::Refused(Refusal::new(Code::AuthUnavailable, detail));
         let address = self.ip.map(AddressKey::from);
         let Some((ticket, answer)) = self.state.tickets.issue(policy.max_pending_auth, address) else {
@@ -200,7 +234,9 @@ impl OpeningHandshake {
         };
         match answer {
             Ok(tickets::Answer::Decided(tickets::Decision::Accept(accept), grant)) => {
-                let identity = Identity { user: accept.user, expires_at_unix_ms: accept.expires_at_ms };
+                let roles = Roles::new(accept.roles.iter().map(String::as_str)).unwrap_or_default();
+                let (user, expires_at_unix_ms) = (accept.user, accept.expires_at_ms);
+                let identity = Identity { user, roles, expires_at_unix_ms, credential: None };
                 Ok(Granted { identity, grant: Some(grant) })
             }
             Ok(tickets::Answer::Decided(tickets::Decision::Reject(status), _)) => {

@@ -110,6 +110,10 @@ impl Shard {
             Command::Join { conn, room } => self.join(conn, buffer.text(room)),
             Command::Leave { conn, room } => self.leave(conn, buffer.text(room)),
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
+            Command::Reload(set) => self.reload(set, now),
+            Command::GoOnReloading => self.go_on_reloading(now),
+            Command::CloseBanned => self.close_banned(now),
+            Command::GoOnBanning => self.go_on_banning(now),
             Command::Adopt(accepted) => self.accepted.push(*accepted),
             Command::Resume => {
                 self.read_the_starved();
@@ -133,7 +137,7 @@ impl Shard {
     }
 
     /// Lets `act` work on a connection, behind the frames that were sent to it before.
-    fn act_on(
+    pub(super) fn act_on(
         &mut self,
         id: ConnectionId,
         now: Moment,
@@ -154,7 +158,7 @@ impl Shard {
         let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
             self.touch(&mut session, now);
-        } else if self.takes_frames(&session) {
+        } else if Self::takes_frames(&session) {
             add(&self.mailbox().stats.messages_out, count.into());
             if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
                 self.write_through(&mut session, frames, now);
@@ -191,7 +195,7 @@ impl Shard {
 
     fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
         let Some(mut session) = self.take_any(slot as usize) else { return };
-        if self.takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
+        if Self::takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
             add(&self.mailbox().stats.messages_out, 1);
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
@@ -200,9 +204,8 @@ impl Shard {
     }
 
     /// A doomed connection still takes answers, but no more than its outbox may hold.
-    fn takes_frames(&self, session: &Session) -> bool {
-        session.conn.is_open()
-            || session.conn.may_send() && session.unsent_bytes() <= self.state.policy.max_outbox_bytes
+    fn takes_frames(session: &Session) -> bool {
+        session.conn.is_open() || session.conn.may_send() && session.unsent_bytes() <= session.policy.max_outbox_bytes
     }
 
     fn touch(&mut self, session: &mut ActiveSession, now: Moment) {
@@ -211,14 +214,14 @@ impl Shard {
             self.touched.push(session.id.slot());
         }
         // What was never offered to the socket says nothing about the reader.
-        if session.unsent_bytes() > EARLY_WRITE_BYTES.min(self.state.policy.max_outbox_bytes) {
+        if session.unsent_bytes() > EARLY_WRITE_BYTES.min(session.policy.max_outbox_bytes) {
             self.write_elsewhere(session, now);
         }
     }
 
     /// Back into its slot; at once closed when its outbox is over its limit (THREATS S1).
     fn put_back_bounded(&mut self, session: ActiveSession, now: Moment) {
-        if session.unsent_bytes() > self.state.policy.max_outbox_bytes {
+        if session.unsent_bytes() > session.policy.max_outbox_bytes {
             return self.end_turn_elsewhere(session, now);
         }
         self.put_back(session);

@@ -4,14 +4,17 @@
 //! own. Everything that happens to a connection is a *turn*: borrow the shard's scratch,
 //! let the state machine work, write once, re-arm its deadline.
 
+mod banning;
 mod execute;
 mod reading;
+mod reload;
 mod run_queue;
 mod timers;
 mod turn;
 mod turn_sink;
 
 pub(super) use execute::run_commands;
+pub(super) use reload::rate_key;
 pub(super) use run_queue::run_connections;
 pub(super) use timers::run_timers;
 
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
+use self::banning::Walk;
 use self::run_queue::{RunQueue, SessionWaker};
 use self::timers::Timer;
 use self::turn_sink::TurnSink;
@@ -40,6 +44,7 @@ use super::session::Session;
 use super::slot_guard::SlotPool;
 use super::state::ServerState;
 use super::stream::Stream;
+use wsguard_proto::config::{Admitted, Policy, PolicySet};
 use wsguard_proto::connection::{Connection, Ending, Opened as ConnectionParams, Report};
 use wsguard_proto::contract::Scratch;
 use wsguard_proto::limits::Seat;
@@ -138,6 +143,8 @@ impl Drop for NextRound {
 pub(super) struct NewSession {
     pub(super) stream: Stream,
     pub(super) params: ConnectionParams,
+    pub(super) policy: Arc<Policy>,
+    pub(super) admitted: Box<Admitted>,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,
     pub(super) peer: Option<IpAddr>,
@@ -154,6 +161,10 @@ pub(super) struct NewSession {
 /// The state of this thread.
 pub(super) struct Shard {
     state: Arc<ServerState>,
+    set: Arc<PolicySet>,
+    /// The slot that a reload looks at next.
+    reloading_at: Option<usize>,
+    banning: Option<Walk>,
     index: usize,
     run_queue: Arc<RunQueue>,
     sessions: Vec<Option<Box<Session>>>,
@@ -192,6 +203,9 @@ impl Shard {
         Self {
             slots: SlotPool::new(Arc::clone(&state), index),
             shares: Shares::new(Arc::clone(&state), index),
+            set: state.set(),
+            reloading_at: None,
+            banning: None,
             state,
             index,
             run_queue: Arc::default(),
@@ -242,13 +256,15 @@ impl Shard {
             self.sessions.resize_with(index + 1, || None);
         }
         let now = self.state.clock.now();
-        let NewSession { stream, params, seat, ip, peer, granted, head, received, load } = new;
+        let NewSession { stream, params, policy, admitted, seat, ip, peer, granted, head, received, load } = new;
         slot.keep_load(load);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
         let mut session = Box::new(Session {
             id,
-            conn: Connection::new(&self.state.policy, params, now),
+            conn: Connection::new(&policy, params, now),
+            policy,
+            admitted,
             stream,
             outbox: Some(outbox),
             waker: SessionWaker::waker(&self.run_queue, id.slot(), id.generation()),
@@ -270,7 +286,7 @@ impl Shard {
             is_draining: false,
             touched: false,
         });
-        let mut sink = TurnSink::new(&self.state, id, Subject::default(), 0);
+        let mut sink = TurnSink::new(&self.state, id, &session.policy.contract, Subject::default(), 0);
         sink.batch().push_open(open_event(id));
         session.slot.open_was_told();
         if let Some(added) = sink.finish() {
@@ -305,7 +321,7 @@ impl Shard {
             let report = Report { code: Code::Internal, event: None, detail };
             let _ = caught(|| {
                 self.state.tell(self.index, |events| {
-                    self.state.report(&report, subject, events);
+                    self.state.report(&report, subject, conn.is_some(), events);
                     let _ = conn.map(|conn| events.push_close(conn, &broken()));
                 });
             });

@@ -17,6 +17,7 @@ use crate::driver::socket::Socket;
 use crate::driver::state::{idle, idle_with};
 use crate::driver::tls::{TlsStream, server_config};
 use wsguard_proto::config::{TlsOptions, TlsVersion};
+use wsguard_proto::roles::Roles;
 
 /// The shard of this thread, and the application's side of it.
 struct Rig {
@@ -53,19 +54,24 @@ impl Rig {
 
     /// Opens a connection of `user`, of which `received` was read already. The application knows of it.
     fn open(&mut self, stream: Stream, user: &str, received: Vec<u8>) -> ConnectionId {
-        let (policy, now) = (&self.state.policy, self.state.clock.now());
+        let (policy, now) = (&self.state.set().top, self.state.clock.now());
         let mut seat = self.state.limits.enter_server(policy).unwrap();
         seat.enter_user(user, policy, now).unwrap();
-        let params = ConnectionParams { rate_key: None, expires_at: Moment::NEVER };
+        let params = ConnectionParams { expires_at: Moment::NEVER, ..ConnectionParams::default() };
         let load = self.state.shards[0].load.hold_one();
         let (ip, peer, granted, head) = (None, None, 0, Vec::new());
-        let new = NewSession { stream, params, seat, ip, peer, granted, head, received, load };
+        let admitted = Box::new(Admitted { path: "/".into(), credential: None });
+        let policy = Arc::clone(policy);
+        let new = NewSession { stream, params, policy, admitted, seat, ip, peer, granted, head, received, load };
         let open = |conn| Open {
             conn,
             ticket: None,
             ip,
             user: None,
+            roles: Roles::default(),
             path: "/".into(),
+            route: None,
+            params: Box::default(),
             subprotocol: None,
             expires_at_ms: None,
             granted,

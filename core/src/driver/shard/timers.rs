@@ -24,7 +24,7 @@ pub(super) type Timer = Reverse<(Moment, u32, u32)>;
 impl Shard {
     /// Makes sure that the timers wake the session in time. Deadlines mostly move away, and then this does nothing.
     pub(super) fn arm(&mut self, session: &mut Session, now: Moment) {
-        let mut deadline = session.conn.next_deadline(&self.state.policy).min(session.drain_at);
+        let mut deadline = session.conn.next_deadline(&session.policy).min(session.drain_at);
         if session.is_held_back() {
             deadline = deadline.min(now.after_millis(LOOK_MS.max(self.slots.open() as u64 / LOOKS_PER_MS)));
         }
@@ -103,7 +103,7 @@ impl Shard {
         if session.paused && session.stream.is_broken() {
             self.turn(&mut session, now, Connection::handle_eof);
         }
-        if session.conn.next_deadline(&self.state.policy) <= now {
+        if session.conn.next_deadline(&session.policy) <= now {
             self.turn(&mut session, now, Connection::handle_deadline);
         }
         if session.drain_at <= now {

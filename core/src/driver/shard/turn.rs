@@ -91,13 +91,13 @@ impl Shard {
     ) -> R {
         let Shard { state, pool, json, .. } = self;
         let ActiveSession { session, out } = active;
-        let Session { id, conn, seat, ip, peer, outbox, last_batch, slot, .. } = &mut **session;
+        let Session { id, conn, policy, seat, ip, peer, outbox, last_batch, slot, .. } = &mut **session;
         let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
-        let mut sink = TurnSink::new(state, *id, subject, *last_batch);
+        let mut sink = TurnSink::new(state, *id, &policy.contract, subject, *last_batch);
         let result = act(
             conn,
             &mut Turn {
-                policy: &state.policy,
+                policy,
                 now,
                 out,
                 pool: &mut pool.buffers,
@@ -164,7 +164,7 @@ impl Shard {
         if !session.out.is_empty() {
             self.write(&mut session, now, cx);
         }
-        let limit = self.state.policy.max_outbox_bytes;
+        let limit = session.policy.max_outbox_bytes;
         if session.unsent_bytes() > limit && session.conn.may_send() {
             let detail = format!("{} unsent bytes are over max_outbox_bytes ({limit})", session.unsent_bytes());
             let report = Report { code: Code::SlowConsumer, event: None, detail: &detail };

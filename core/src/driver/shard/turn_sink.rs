@@ -1,5 +1,7 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
+use std::sync::Arc;
+
 use crate::driver::caught::caught;
 use crate::driver::events::EventBatch;
 use crate::driver::ids::ConnectionId;
@@ -9,6 +11,7 @@ use crate::driver::mailbox::ShardMailbox;
 use crate::driver::shard_events::Writing;
 use crate::driver::state::ServerState;
 use wsguard_proto::connection::{Message, Report, Sink};
+use wsguard_proto::contract::Contract;
 use wsguard_proto::verdict::Code;
 
 /// What a turn added to the inbox.
@@ -28,6 +31,7 @@ pub(super) struct TurnSink<'s> {
     mailbox: &'s ShardMailbox,
     batch: Option<Writing<'s>>,
     conn: ConnectionId,
+    contract: &'s Arc<Contract>,
     subject: Subject<'s>,
     /// The batch that holds the last event of this connection, and which one that was before the turn.
     last_batch: u64,
@@ -38,13 +42,20 @@ pub(super) struct TurnSink<'s> {
 }
 
 impl<'s> TurnSink<'s> {
-    pub(super) fn new(state: &'s ServerState, conn: ConnectionId, subject: Subject<'s>, last_batch: u64) -> Self {
+    pub(super) fn new(
+        state: &'s ServerState,
+        conn: ConnectionId,
+        contract: &'s Arc<Contract>,
+        subject: Subject<'s>,
+        last_batch: u64,
+    ) -> Self {
         let mailbox = &state.shards[conn.shard()];
         Self {
             state,
             mailbox,
             batch: None,
             conn,
+            contract,
             subject,
             last_batch,
             last_batch_before: last_batch,
@@ -106,15 +117,20 @@ impl Sink for TurnSink<'_> {
     fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Code> {
         self.messages += 1;
         if self.handled_inline(&message, out)? == Handled::Pass {
-            let conn = self.conn;
-            self.batch().push_message(conn, &message);
+            let (conn, contract) = (self.conn, self.contract);
+            self.batch().push_message(conn, &message, contract);
         }
         Ok(())
     }
 
     fn report(&mut self, report: Report<'_>) {
         let (state, subject) = (self.state, self.subject);
-        state.report(&report, subject, self.batch());
+        state.report(&report, subject, true, self.batch());
+    }
+
+    fn remark(&mut self, report: Report<'_>) {
+        let (state, subject) = (self.state, self.subject);
+        state.report(&report, subject, false, self.batch());
     }
 
     fn replies_may_come(&self) -> bool {

@@ -124,7 +124,7 @@ fn answer(upgrade: &Upgrade, script: &Value, server: &Handle) -> Result<(), Erro
         good if script["token"] == good => {
             let user = script["user"].as_str().map(str::to_owned);
             let expires_at_ms = script["expires_in_ms"].as_u64().map(|lifetime| unix_ms() + lifetime);
-            Decision::Accept(Accept { user, expires_at_ms })
+            Decision::Accept(Accept { user, expires_at_ms, ..Accept::default() })
         }
         _ => Decision::unauthorized(),
     };

@@ -146,7 +146,7 @@ impl World {
 
     fn connect(&self, user: usize, lives_ms: u64) -> Peer {
         let expires_at = if lives_ms == 0 { Moment::NEVER } else { self.now.after_millis(lives_ms) };
-        let opened = Opened { rate_key: Some(Arc::clone(&self.keys[user])), expires_at };
+        let opened = Opened { rate_key: Some(Arc::clone(&self.keys[user])), expires_at, ..Opened::default() };
         Peer {
             user,
             conn: Connection::new(&self.policy, opened, self.now),

@@ -1,0 +1,287 @@
+//! Request paths as the policy names them: exact ones, and patterns such as `/room/{name}`.
+//!
+//! A parameter stands for one whole segment that is not empty. Of several patterns that match, the one counts that has a literal
+//! segment where the other has a parameter, from the left; an exact path counts before any pattern.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The parameters of a path, percent-decoded, in its order.
+pub type Params = Box<[(Arc<str>, String)]>;
+
+/// The longest name of a parameter, in bytes.
+const MAX_NAME: usize = 64;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(Box<str>),
+    Parameter(Arc<str>),
+}
+
+#[derive(Debug)]
+struct Pattern(Box<[Segment]>);
+
+impl Pattern {
+    /// Reads a path with parameters; `None`: it has none.
+    fn parse(path: &str) -> Result<Option<Self>, &'static str> {
+        let mut names: Vec<&str> = Vec::new();
+        let mut segments = Vec::new();
+        for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+            if !segment.contains(['{', '}']) {
+                segments.push(Segment::Literal(segment.into()));
+                continue;
+            }
+            let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            let name = name.filter(|name| is_name(name)).ok_or(
+                "has a brace that is no parameter: a parameter is a whole segment, such as {name}, of letters, digits and _",
+            )?;
+            if names.contains(&name) {
+                return Err("has two parameters of the same name");
+            }
+            names.push(name);
+            segments.push(Segment::Parameter(name.into()));
+        }
+        Ok((!names.is_empty()).then(|| Self(segments.into())))
+    }
+
+    /// The parameters of a path that it matches.
+    fn matches(&self, path: &str) -> Option<Params> {
+        let parts = || path.strip_prefix('/').unwrap_or(path).split('/');
+        let fits = |(segment, part): (&Segment, &str)| match segment {
+            Segment::Literal(text) => **text == *part,
+            Segment::Parameter(_) => !part.is_empty(),
+        };
+        if parts().count() != self.0.len() || !self.0.iter().zip(parts()).all(fits) {
+            return None;
+        }
+        let parameters = self.0.iter().zip(parts()).filter_map(|(segment, part)| match segment {
+            Segment::Literal(_) => None,
+            Segment::Parameter(name) => Some(decode(part).map(|value| (Arc::clone(name), value))),
+        });
+        parameters.collect()
+    }
+
+    /// Whether each segment is a parameter: patterns are looked at in this order, literal segments first.
+    fn order(&self) -> impl Iterator<Item = bool> {
+        self.0.iter().map(|segment| matches!(segment, Segment::Parameter(_)))
+    }
+
+    /// Whether both match exactly the same paths.
+    fn is_as_wide_as(&self, other: &Self) -> bool {
+        let same = |(own, others): (&Segment, &Segment)| match (own, others) {
+            (Segment::Parameter(_), Segment::Parameter(_)) => true,
+            (own, others) => own == others,
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=MAX_NAME).contains(&name.len())
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(letters)
+}
+
+/// The text that a segment stands for. `None`: it is no text, or one that a parameter must not be: `.` and `..`, which an
+/// application may take for places among files, and control characters.
+fn decode(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).map(|value| value as u8);
+        bytes.push(match byte {
+            b'%' => digit(rest.next())? << 4 | digit(rest.next())?,
+            byte => byte,
+        });
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    (!matches!(text.as_str(), "." | "..") && !text.chars().any(char::is_control)).then_some(text)
+}
+
+/// What each path leads to.
+#[derive(Debug)]
+pub(super) struct PathTable<T> {
+    exact: HashMap<Box<str>, T>,
+    /// In the order in which they are tried.
+    patterns: Vec<(Pattern, Box<str>, T)>,
+}
+
+impl<T> Default for PathTable<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), patterns: Vec::new() }
+    }
+}
+
+impl<T> PathTable<T> {
+    /// Adds a path, unless it is there already.
+    ///
+    /// # Errors
+    /// Says what is wrong with the path.
+    pub(super) fn add(&mut self, path: &str, value: T) -> Result<(), String> {
+        check_path(path)?;
+        let Some(pattern) = Pattern::parse(path)? else {
+            self.exact.entry(path.into()).or_insert(value);
+            return Ok(());
+        };
+        match self.patterns.iter().find(|(other, ..)| other.is_as_wide_as(&pattern)) {
+            Some((_, same, _)) if **same == *path => return Ok(()),
+            Some((_, other, _)) => return Err(format!("matches the same paths as {other}")),
+            None => {}
+        }
+        let at = self.patterns.partition_point(|(other, ..)| other.order().lt(pattern.order()));
+        self.patterns.insert(at, (pattern, path.into(), value));
+        Ok(())
+    }
+
+    /// Whether no path is named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.patterns.is_empty()
+    }
+
+    /// What all paths lead to.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.patterns.iter().map(|(_, _, value)| value))
+    }
+
+    /// What `path` leads to, and its parameters.
+    pub(super) fn find(&self, path: &str) -> Option<(&T, Params)> {
+        if let Some(value) = self.exact.get(path) {
+            return Some((value, Params::default()));
+        }
+        self.patterns.iter().find_map(|(pattern, _, value)| Some((value, pattern.matches(path)?)))
+    }
+}
+
+fn check_path(path: &str) -> Result<(), &'static str> {
+    let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
+    if !plain {
+        return Err(
+            "must start with / and hold no query, fragment or space, and other letters than ASCII as in a URL (%d0%b0)",
+        );
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err("holds `.` or `..`, which browsers resolve before they send a path: it would match nothing");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn table(paths: &[&str]) -> PathTable<String> {
+        let mut table = PathTable::default();
+        for path in paths {
+            table.add(path, (*path).to_owned()).unwrap();
+        }
+        table
+    }
+
+    fn found(table: &PathTable<String>, path: &str) -> String {
+        table.find(path).map_or_else(String::new, |(pattern, params)| {
+            let params: Vec<String> = params.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+            pattern.clone() + &params.concat()
+        })
+    }
+
+    #[test]
+    fn the_more_literal_pattern_counts() {
+        let paths = ["/{a}/{b}", "/room/{name}", "/room/lobby", "/{x}/lobby", "/room/{name}/{tail}", "/{all}"];
+        for order in
+            [&paths[..], &["/{x}/lobby", "/room/lobby", "/{a}/{b}", "/{all}", "/room/{name}/{tail}", "/room/{name}"]]
+        {
+            let table = table(order);
+            for (path, expected) in [
+                ("/room/lobby", "/room/lobby"),
+                ("/room/1", "/room/{name} name=1"),
+                ("/house/lobby", "/{x}/lobby x=house"),
+                ("/house/1", "/{a}/{b} a=house b=1"),
+                ("/house", "/{all} all=house"),
+                ("/room/1/2", "/room/{name}/{tail} name=1 tail=2"),
+                ("/room/", ""),
+                ("/", ""),
+                ("//", ""),
+                ("/room//2", ""),
+                ("/room/1/2/3", ""),
+                ("/Room/1", "/{a}/{b} a=Room b=1"),
+            ] {
+                assert_eq!(found(&table, path), expected, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_harmless() {
+        let table = table(&["/r/{name}"]);
+        for (path, expected) in [
+            ("/r/%D0%B0b", "/r/{name} name=аb"),
+            ("/r/a%2fb", "/r/{name} name=a/b"),
+            ("/r/a%20b+c", "/r/{name} name=a b+c"),
+            ("/r/%2525", "/r/{name} name=%25"),
+            ("/r/%", ""),
+            ("/r/%4", ""),
+            ("/r/%zz", ""),
+            ("/r/%ff", ""),
+            ("/r/%00", ""),
+            ("/r/a%0d%0ab", ""),
+            ("/r/..", ""),
+            ("/r/%2e%2E", ""),
+            ("/r/.", ""),
+            ("/r/...", "/r/{name} name=..."),
+        ] {
+            assert_eq!(found(&table, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_could_not_match_are_refused() {
+        for (path, why) in [
+            ("x", "must start with /"),
+            ("/a?b", "must start with /"),
+            ("/a b", "must start with /"),
+            ("/a/../b", "browsers resolve"),
+            ("/{}", "no parameter"),
+            ("/{a", "no parameter"),
+            ("/a}", "no parameter"),
+            ("/a{b}", "no parameter"),
+            ("/{a}{b}", "no parameter"),
+            ("/{a-b}", "no parameter"),
+            ("/{1a}", "no parameter"),
+            ("/{a}/{a}", "two parameters"),
+        ] {
+            let error = PathTable::default().add(path, ()).unwrap_err();
+            assert!(error.contains(why), "{path}: {error}");
+        }
+        let mut table = table(&["/a/{b}"]);
+        assert!(table.add("/a/{b}", String::new()).is_ok(), "the same again");
+        assert_eq!(table.add("/a/{c}", String::new()).unwrap_err(), "matches the same paths as /a/{b}");
+        assert!(table.add("/{a}/b", String::new()).is_ok() && !table.is_empty());
+    }
+
+    proptest! {
+        /// Whatever path comes: an exact path is itself, and a parameter's value is what stands there, decoded.
+        #[test]
+        fn what_is_found_is_what_was_asked_for(parts in prop::collection::vec("[a-c{}%2e.]{0,4}", 0..5)) {
+            let table = table(&["/{a}", "/a/{b}", "/{a}/b/{c}", "/a/b", "/c"]);
+            let path = format!("/{}", parts.join("/"));
+            if let Some((pattern, params)) = table.find(&path) {
+                prop_assert_eq!(pattern.split('/').count(), path.split('/').count());
+                let mut params = params.iter();
+                for (segment, part) in pattern.split('/').zip(path.split('/')) {
+                    match segment.strip_prefix('{') {
+                        None => prop_assert_eq!(segment, part),
+                        Some(name) => {
+                            let (own, value) = params.next().unwrap();
+                            prop_assert_eq!(&**own, name.trim_end_matches('}'));
+                            prop_assert_eq!(decode(part), Some(value.clone()));
+                            prop_assert!(!value.is_empty());
+                        }
+                    }
+                }
+                prop_assert!(params.next().is_none());
+            }
+        }
+    }
+}

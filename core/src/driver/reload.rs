@@ -1,0 +1,50 @@
+//! A new set of options while the server runs: compiled and checked on the caller's thread, all or nothing, then handed to the
+//! shards, which each take it over for their connections.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::caught::said;
+use super::commands::Command;
+use super::compile::compile;
+use super::state::ServerState;
+use super::tls;
+use crate::error::Error;
+use wsguard_proto::config::Options;
+use wsguard_proto::lock::lock;
+
+impl ServerState {
+    /// Runs by `options` from now on; returns the generation. An error changes nothing.
+    pub(super) fn reload(&self, options: Options) -> Result<u64, Error> {
+        let reloaded = self.replace_policy(options);
+        if let Err(error) = &reloaded {
+            self.reload_failures.fetch_add(1, Ordering::Relaxed);
+            said(|| tracing::warn!(target: "wsguard", "reload refused, the policy stays as it is: {error}"));
+        }
+        reloaded
+    }
+
+    fn replace_policy(&self, options: Options) -> Result<u64, Error> {
+        let _one_at_a_time = lock(&self.reloading);
+        let before = self.set();
+        let next = before.replaced_by(compile(options)?)?;
+        if self.is_public {
+            next.top.check_public()?;
+        }
+        let tls = next.top.tls.as_ref().map(tls::load).transpose()?;
+        let fetchers = self.jwks.prepare(next.jwks())?;
+        let (changed, generation) = (before.changed_names(&next).join(","), next.generation);
+        // From here on nothing fails.
+        self.inbox.set_most(next.top.max_inbox_bytes);
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        let next = Arc::new(next);
+        self.replace_set(&next);
+        self.jwks.run(fetchers);
+        for mailbox in self.shards.iter() {
+            mailbox.post(|buffer| buffer.commands.push(Command::Reload(Arc::clone(&next))));
+        }
+        let changed = if changed.is_empty() { "-" } else { &changed };
+        said(|| tracing::info!(target: "wsguard", generation, %changed, "policy reloaded: {next}"));
+        Ok(generation)
+    }
+}
