@@ -146,7 +146,10 @@ typedef enum wsg_verdict {
  */
 #define WSG_ABI_VERSION 0
 
-/** For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever. */
+/**
+ * For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever. For
+ * `for_ms` of a ban, and of its `ends_at_ms`: until it is lifted.
+ */
 #define WSG_NEVER UINT64_MAX
 
 /** The default `timeout_ms` of a drain in milliseconds, the same in every language. */
@@ -212,6 +215,8 @@ typedef enum {
   WSG_ERR_ABI = -17,
   /** A bug in the library. It was contained; please report it. */
   WSG_ERR_PANIC = -18,
+  /** The option can only be stated at the start: `wsg_server_reload` would have to change it. */
+  WSG_ERR_NOT_RELOADABLE = -19,
 } wsg_status;
 
 /** The level of a log record. */
@@ -306,8 +311,8 @@ typedef struct wsg_replies wsg_replies;
 typedef struct wsg_server wsg_server;
 
 /**
- * A text, or bytes, that the library owns. `data` is `NULL` if there is none, which is not the same as an empty text.
- * A zero byte follows only if the function says so.
+ * A text, or bytes. `data` is `NULL` if there is none, which is not the same as an empty text. The library owns those
+ * that it gives you; in a struct that you fill in they are yours. A zero byte follows only if the function says so.
  */
 typedef struct {
   /** The first byte. */
@@ -329,7 +334,7 @@ typedef struct {
 /** A function that receives log records. */
 typedef void (*wsg_log_fn)(void *userdata, const wsg_log_record *record);
 
-/** A header or a cookie. */
+/** A header, a cookie, or a parameter of a path. */
 typedef struct {
   /** The name; of a header in lower case. */
   wsg_str name;
@@ -416,6 +421,26 @@ typedef struct {
   uint64_t room_memberships;
 } wsg_stats;
 
+/** A function that receives a text. */
+typedef void (*wsg_text_fn)(void *userdata, const char *text, size_t text_len);
+
+/** A ban that is in force. It, and its texts, are valid during the call. */
+typedef struct {
+  /** The address or the network (CIDR) that is banned, of IPv6 at least a /64; `data` is `NULL` for a user. */
+  wsg_str ip;
+  /** The user that is banned; `data` is `NULL` for an address. */
+  wsg_str user;
+  /** When it ends, in milliseconds since 1970; `WSG_NEVER`: when it is lifted. */
+  uint64_t ends_at_ms;
+  /** Why; empty without a reason. */
+  wsg_str reason;
+  /** True if the option `auto_ban` has made it, false if the application has. */
+  bool is_automatic;
+} wsg_ban;
+
+/** A function that receives the bans in force, one after the other. */
+typedef void (*wsg_ban_fn)(void *userdata, const wsg_ban *ban);
+
 /** A connection that was opened. */
 typedef struct {
   /** The ticket that the application accepted; 0 without one. */
@@ -429,10 +454,20 @@ typedef struct {
   /** The subprotocol that the server selected; `data` is `NULL` without one. */
   wsg_str subprotocol;
   /**
-   * The end of the session in milliseconds since 1970: `exp` of its JWT, or what `wsg_ticket_accept` was given.
-   * `WSG_NEVER` if it does not end.
+   * The end of the session in milliseconds since 1970: `exp` of its JWT, what `wsg_ticket_accept` was given, or
+   * `max_session_ms` from now, whichever is first. `WSG_NEVER` if it does not end.
    */
   uint64_t expires_at_ms;
+  /** The roles: of its token, of the `roles_claim` of its JWT, or what `wsg_ticket_accept_with` was given. */
+  const wsg_str *roles;
+  /** The number of roles. */
+  size_t roles_len;
+  /** The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route. */
+  wsg_str route;
+  /** The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names. */
+  const wsg_field *params;
+  /** The number of parameters. */
+  size_t params_len;
 } wsg_open;
 
 /** A message of the `json` protocol that its schema accepts. */
@@ -541,6 +576,25 @@ typedef struct {
   /** Called when everything that waited when a send returned `WSG_QUEUED` was written. */
   int (*drained)(void *userdata, wsg_server *server, uint64_t conn);
 } wsg_handlers;
+
+/**
+ * What an opening handshake is accepted with, for `wsg_ticket_accept_with`. Set it to zeroes, then `size`,
+ * `expires_at_ms`, and either `user` or `is_anonymous`. The library reads it, and what it points at, during the call.
+ */
+typedef struct {
+  /** `sizeof(wsg_accept)`: the library does not read further, and later versions may add members. */
+  size_t size;
+  /** The user: 1 to 256 bytes without control characters. */
+  wsg_str user;
+  /** Not 0: a connection without a user. Then `user.data` must be `NULL`. */
+  int is_anonymous;
+  /** The end of the session, in milliseconds since 1970; `WSG_NEVER`: it does not end. */
+  uint64_t expires_at_ms;
+  /** The roles: at most 64, each of 1 to 64 bytes without control characters or spaces. `NULL` and 0: none. */
+  const wsg_str *roles;
+  /** The number of roles. */
+  size_t roles_len;
+} wsg_accept;
 
 #ifdef __cplusplus
 extern "C" {
@@ -804,6 +858,14 @@ wsg_status wsg_server_free(wsg_server *server);
 wsg_str wsg_server_address(const wsg_server *server);
 
 /**
+ * Returns the address that `admin_listen` serves metrics and health checks on, with the real port. Empty without
+ * that option, and if `server` is `NULL` or not valid.
+ *
+ * The text ends with a zero byte and is valid until the server is freed. Any thread.
+ */
+wsg_str wsg_server_admin_address(const wsg_server *server);
+
+/**
  * Writes to `*fd` a file descriptor that is readable while there may be events, for epoll, poll, libuv or
  * libevent. It is readable after the start.
  *
@@ -866,6 +928,89 @@ wsg_status wsg_server_stats(const wsg_server *server, wsg_stats *stats, size_t s
  * or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_verdict_count(const wsg_server *server, uint32_t verdict, uint64_t *count);
+
+/**
+ * Calls `write` once with the numbers of this moment as OpenMetrics text, as `/metrics` of `admin_listen` serves
+ * it: for an HTTP server of your own. Its media type is
+ * `application/openmetrics-text; version=1.0.0; charset=utf-8`. The text is valid during the call.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`; `write` is called on
+ * `WSG_OK` only.
+ */
+wsg_status wsg_server_metrics(const wsg_server *server, wsg_text_fn write, void *userdata);
+
+/**
+ * Makes the server run by other options from now on, without a restart. `options` are the whole options, as for
+ * `wsg_server_start`, not only what changes. All or nothing: on an error the server goes on as it did.
+ *
+ * What comes is judged by the new options, and so is what is open, from its next message on. A connection is
+ * closed with `session_revoked` if its static token is gone, or the key that signed its JSON Web Token, or if its
+ * path is not served any more; with `banned` if `deny_ips` lists its address. Origins are asked of those who come.
+ *
+ * Some options can only be stated at the start: `listen`, `unix_mode`, `reuse_port`, `threads`, `protocol`,
+ * `proxy_protocol` and `admin_listen`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline handler stays
+ * that of the start. If a reload may turn `auth: "callback"` on, give `wsg_server_run` the handler `event`: without
+ * `upgrade` and `event` those handshakes are refused with 503.
+ *
+ * On `WSG_OK` the call writes the number of the policy to `*generation`: 1 at the start, one more with each reload;
+ * `NULL` if you do not want it. It writes `*error` as `wsg_error` says. The options stay yours.
+ *
+ * Any thread but those of inline handlers and log functions. It compiles schemas and reads the files of `tls` and
+ * keys, and may ask `jwks_url` for 5 seconds. Returns `WSG_OK`; `WSG_ERR_NOT_RELOADABLE`; the errors of options as
+ * `wsg_server_start`; `WSG_ERR_STOPPED`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_reload(wsg_server *server, const wsg_options *options, uint64_t *generation, wsg_error **error);
+
+/**
+ * Keeps an address or a network out: `203.0.113.7`, `2001:db8::/48`. An IPv6 address stands for its /64. Handshakes
+ * are refused with 403, and open connections are closed with 1008; the verdict is `banned`. Messages that were
+ * received before may still be handled.
+ *
+ * It holds for `for_ms` milliseconds; `WSG_NEVER`: until `wsg_server_unban_ip`. A second ban of the same replaces the
+ * first. `reason` is for your log and `wsg_server_bans`: at most 256 bytes, or `NULL` and 0. The peer does not see it.
+ * The call writes `*error` as `wsg_error` says.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if `ip` is no address and
+ * no network, if `for_ms` is 0, if the reason is too long, and while 65536 bans are in force; `WSG_ERR_STOPPED`,
+ * `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_ban_ip(wsg_server *server,
+                             const char *ip,
+                             size_t ip_len,
+                             uint64_t for_ms,
+                             const char *reason,
+                             size_t reason_len,
+                             wsg_error **error);
+
+/** Keeps a user out: 1 to 256 bytes without control characters. Otherwise as `wsg_server_ban_ip`. */
+wsg_status wsg_server_ban_user(wsg_server *server,
+                               const char *user,
+                               size_t user_len,
+                               uint64_t for_ms,
+                               const char *reason,
+                               size_t reason_len,
+                               wsg_error **error);
+
+/**
+ * Lifts a ban of exactly this address or network, also one of `auto_ban`. An address within a network that is
+ * banned stays banned with it.
+ *
+ * Any thread. Returns `WSG_OK`; `WSG_NOTHING` if there was no such ban; `WSG_ERR_ARGUMENT` if `ip` is no address and
+ * no network; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_unban_ip(wsg_server *server, const char *ip, size_t ip_len);
+
+/** Lifts a ban of a user. Otherwise as `wsg_server_unban_ip`. */
+wsg_status wsg_server_unban_user(wsg_server *server, const char *user, size_t user_len);
+
+/**
+ * Calls `each` with every ban in force, in the order of their ends: those of the application, and those of
+ * `auto_ban`. They are those of the moment of the call: `each` may ban and lift bans.
+ *
+ * Any thread. Returns `WSG_OK`; `WSG_NOTHING` if there is none; `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_bans(const wsg_server *server, wsg_ban_fn each, void *userdata);
 
 /**
  * Takes the next events, in the order in which they happened to each connection. It waits at most `timeout_ms`
@@ -986,6 +1131,15 @@ wsg_status wsg_ticket_accept(wsg_server *server,
 
 /** Accepts an opening handshake without a user. Otherwise as `wsg_ticket_accept`. */
 wsg_status wsg_ticket_accept_anonymous(wsg_server *server, uint64_t ticket, uint64_t expires_at_ms);
+
+/**
+ * Accepts an opening handshake with all that can be said of it: see `wsg_accept`. Otherwise as `wsg_ticket_accept`.
+ *
+ * The call writes `*error` as `wsg_error` says. Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` also if
+ * `accept.size` was not set, if a member is not accepted or unknown to this library; `WSG_ERR_NULL` if neither a user
+ * nor `is_anonymous` is stated.
+ */
+wsg_status wsg_ticket_accept_with(wsg_server *server, uint64_t ticket, const wsg_accept *accept, wsg_error **error);
 
 /**
  * Refuses an opening handshake with this HTTP status, 300 to 599; the verdict is `auth_failed`. Otherwise as
@@ -1209,7 +1363,7 @@ wsg_status wsg_conn_resume(wsg_server *server, uint64_t conn);
  * Reports that the data of a message of `event` is not valid, although its schema accepts it. The verdict is
  * `schema_mismatch`: it is counted, logged and acted upon as the option `on_violation` says.
  *
- * Returns as `wsg_conn_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and if `event` is empty.
+ * Returns as `wsg_conn_close`; `WSG_ERR_ARGUMENT` for a `raw` connection, and if `event` is empty.
  */
 wsg_status wsg_conn_report_invalid_data(wsg_server *server, uint64_t conn, const char *event, size_t event_len);
 

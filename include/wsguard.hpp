@@ -420,6 +420,22 @@ class expiry {
 
 inline constexpr expiry never{WSG_NEVER};
 
+/// A ban that is in force: of an address or network, or of a user.
+struct ban {
+  std::string ip, user;
+  /// In milliseconds since 1970; `WSG_NEVER`: when it is lifted.
+  std::uint64_t ends_at_ms;
+  std::string reason;
+  /// The option `auto_ban` has made it.
+  bool is_automatic;
+};
+
+/// What an opening handshake is accepted with beside the user.
+struct accept_with {
+  expiry expires = never;
+  std::vector<std::string> roles = {};
+};
+
 /// A running server. Its functions may be called from any thread. The destructor stops it and waits for its threads, so it ends
 /// the process when it runs in one of its own handlers: call `stop` there. A server cannot be moved, because its threads point
 /// at it: keep a `std::unique_ptr<server>` to pass it on.
@@ -518,6 +534,52 @@ class server {
     detail::explained([&](wsg_error **error) { return wsg_server_reload_tls(get(), error); });
   }
 
+  /// Runs by these options from now on, all or nothing: `WSG_ERR_NOT_RELOADABLE` and other errors name the option. Returns the
+  /// number of the policy, which is 1 at the start. The inline handler stays that of the start.
+  std::uint64_t reload(const options &options) {
+    std::uint64_t generation = 0;
+    detail::explained([&](wsg_error **error) { return wsg_server_reload(get(), options.get(), &generation, error); });
+    return generation;
+  }
+
+  /// Keeps an address, a network or a user out; without a time until the ban is lifted.
+  void ban_ip(std::string_view ip, std::optional<std::chrono::milliseconds> time = {}, std::string_view reason = {}) {
+    detail::explained([&](wsg_error **error) {
+      return wsg_server_ban_ip(get(), ip.data(), ip.size(), for_ms(time), reason.data(), reason.size(), error);
+    });
+  }
+  void ban_user(std::string_view user, std::optional<std::chrono::milliseconds> time = {}, std::string_view reason = {}) {
+    detail::explained([&](wsg_error **error) {
+      return wsg_server_ban_user(get(), user.data(), user.size(), for_ms(time), reason.data(), reason.size(), error);
+    });
+  }
+  /// Returns false if there was no such ban.
+  bool unban_ip(std::string_view ip) { return detail::check(wsg_server_unban_ip(get(), ip.data(), ip.size())) == WSG_OK; }
+  bool unban_user(std::string_view user) {
+    return detail::check(wsg_server_unban_user(get(), user.data(), user.size())) == WSG_OK;
+  }
+  /// The bans in force, in the order of their ends.
+  std::vector<ban> bans() const {
+    std::vector<ban> all;
+    detail::check(wsg_server_bans(get(), [](void *u, const wsg_ban *one) {
+      static_cast<std::vector<ban> *>(u)->push_back(ban{std::string(view(one->ip)), std::string(view(one->user)),
+                                                        one->ends_at_ms, std::string(view(one->reason)), one->is_automatic});
+    }, &all));
+    return all;
+  }
+
+  /// The numbers of the server as OpenMetrics text.
+  std::string metrics() const {
+    std::string all;
+    detail::check(wsg_server_metrics(get(), [](void *u, const char *text, std::size_t len) {
+      static_cast<std::string *>(u)->assign(text, len);
+    }, &all));
+    return all;
+  }
+
+  /// The address of `admin_listen`, with the real port; empty without that option.
+  std::string admin_address() const { return std::string(view(wsg_server_admin_address(get()))); }
+
   wsg_stats stats() const {
     wsg_stats stats{};
     detail::check(wsg_server_stats(get(), &stats, sizeof stats));
@@ -536,6 +598,18 @@ class server {
   }
   bool accept_anonymous(std::uint64_t ticket, expiry expires = never) {
     return settled(wsg_ticket_accept_anonymous(get(), ticket, expires.unix_ms()));
+  }
+  /// With roles and whatever else `accept_with` has; no user (`std::nullopt`) has to be said.
+  bool accept(std::uint64_t ticket, std::optional<std::string_view> user, const accept_with &with) {
+    std::vector<wsg_str> roles;
+    for (const std::string &role : with.roles) roles.push_back({role.data(), role.size()});
+    wsg_accept accept{};
+    accept.size = sizeof accept;
+    accept.user = {detail::data(user), detail::size(user)};
+    accept.is_anonymous = !user;
+    accept.expires_at_ms = with.expires.unix_ms();
+    accept.roles = roles.data(), accept.roles_len = roles.size();
+    return answered([&](wsg_error **error) { return wsg_ticket_accept_with(get(), ticket, &accept, error); });
   }
   bool reject(std::uint64_t ticket, std::uint16_t http_status = 401) {
     return settled(wsg_ticket_reject(get(), ticket, http_status));
@@ -643,6 +717,21 @@ class server {
   static sent result(wsg_status status) {
     if (status == WSG_ERR_CONNECTION_CLOSED) return sent::closed;
     return detail::check(status) == WSG_QUEUED ? sent::queued : sent::sent;
+  }
+
+  static std::uint64_t for_ms(std::optional<std::chrono::milliseconds> time) {
+    return time ? detail::milliseconds(*time) : WSG_NEVER;
+  }
+
+  template <typename Call>
+  static bool answered(Call &&call) {
+    bool is_settled = false;
+    detail::explained([&](wsg_error **error) {
+      const wsg_status status = call(error);
+      is_settled = status == WSG_ERR_TICKET_SETTLED;
+      return is_settled ? WSG_OK : status;
+    });
+    return !is_settled;
   }
 
   static bool settled(wsg_status status) {

@@ -13,6 +13,7 @@ pub use crate::driver::{
 };
 pub use crate::error::Error;
 pub use crate::raw_json::RawJson;
+pub use wsguard_proto::auth::Authenticator;
 pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;

@@ -4,29 +4,31 @@ use core::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use serde_json::Value;
-use wsguard::binding::{ConnectionId, Error};
+use wsguard::binding::{ConnectionId, Error, Protocol};
 
 use crate::boundary::foreign;
 use crate::json::{self, checked, checked_id, handled};
-use crate::pointers::{bytes, connections, name, text};
+use crate::pointers::{array, bytes, name, text};
 use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
 
 /// The connections that a broadcast leaves out.
 fn left_out<'call>(first: *const u64, count: usize) -> Result<impl Iterator<Item = ConnectionId> + use<'call>, Status> {
-    Ok(connections(first, count)?.iter().map(|conn| ConnectionId::from_u64(*conn)))
+    Ok(array::<u64>(first, count)?.iter().map(|conn| ConnectionId::from_u64(*conn)))
 }
 
-/// A server whose messages are texts and binaries.
+/// A server with connections whose messages are texts and binaries.
 fn raw(server: *mut ServerHandle) -> Result<Arc<Running>, Status> {
     let running = running(server)?;
-    if running.is_raw { Ok(running) } else { Err(Status::ErrArgument) }
+    running.modes.speaks(Protocol::Raw)?;
+    Ok(running)
 }
 
-/// A server whose messages are events.
+/// A server with connections whose messages are events.
 fn json(server: *mut ServerHandle) -> Result<Arc<Running>, Status> {
     let running = running(server)?;
-    if running.is_raw { Err(Status::ErrArgument) } else { Ok(running) }
+    running.modes.speaks(Protocol::Json)?;
+    Ok(running)
 }
 
 /// The status of a broadcast that was handed over: `Queued` if too many wait to be carried out.
@@ -51,7 +53,7 @@ exports! {
     pub fn wsg_conn_send_text(server: *mut ServerHandle, conn: u64, text: *const c_char, text_len: usize) -> Status {
         let text = self::text(text, text_len)?;
         let running = raw(server)?;
-        Ok(running.commands.send_text(running.open(conn)?, text)?.into())
+        Ok(running.commands.send_text(running.open_for(conn, Protocol::Raw)?, text)?.into())
     }
 
     /// Sends a binary message (`raw`). Otherwise as `wsg_conn_send_text`.
@@ -59,7 +61,7 @@ exports! {
     ) -> Status {
         let payload = bytes(payload, payload_len)?;
         let running = raw(server)?;
-        Ok(running.commands.send_binary(running.open(conn)?, payload)?.into())
+        Ok(running.commands.send_binary(running.open_for(conn, Protocol::Raw)?, payload)?.into())
     }
 
     /// Emits an event (`protocol: "json"`): `{"event": event, "data": data, "status": "ok"}`. `data` is JSON text;
@@ -73,7 +75,7 @@ exports! {
     ) -> Status {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.emit(running.open(conn)?, event, data)?.into())
+        Ok(running.commands.emit(running.open_for(conn, Protocol::Json)?, event, data)?.into())
     }
 
     /// Emits an event in reply to the message that carried `id`, which is JSON text as in `wsg_message.id`. With `NULL`
@@ -86,7 +88,7 @@ exports! {
         let id = checked_id(handled(), id, id_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.reply(running.open(conn)?, id, event, data)?.into())
+        Ok(running.commands.reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Replies with `"status": "error"`: the request failed, and `data` says why. Otherwise as `wsg_conn_reply`.
@@ -98,7 +100,7 @@ exports! {
         let reply = id.map_or_else(String::new, |id| format!(r#","id":{id}"#));
         let text = format!(r#"{{"event":{},"data":{data},"status":"error"{reply}}}"#, Value::from(event));
         let running = json(server)?;
-        Ok(running.commands.send_text(running.open(conn)?, &text)?.into())
+        Ok(running.commands.send_text(running.open_for(conn, Protocol::Json)?, &text)?.into())
     }
 
     /// Replies without checking that `data` and `id` are JSON: they are sent as they are. If they are not JSON, the
@@ -110,7 +112,7 @@ exports! {
         let (event, data) = (json::event(event, event_len)?, text(data, data_len)?);
         let data = if data.is_empty() { "null" } else { data };
         let running = json(server)?;
-        Ok(running.commands.reply(running.open(conn)?, id, event, data)?.into())
+        Ok(running.commands.reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Starts the closing handshake. `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, and the reason has at most

@@ -37,7 +37,7 @@ pub enum MessageStatus {
     Error = 2,
 }
 
-/// A header or a cookie.
+/// A header, a cookie, or a parameter of a path.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Field {
@@ -89,9 +89,19 @@ pub struct Open {
     pub path: Str,
     /// The subprotocol that the server selected; `data` is `NULL` without one.
     pub subprotocol: Str,
-    /// The end of the session in milliseconds since 1970: `exp` of its JWT, or what `wsg_ticket_accept` was given.
-    /// `WSG_NEVER` if it does not end.
+    /// The end of the session in milliseconds since 1970: `exp` of its JWT, what `wsg_ticket_accept` was given, or
+    /// `max_session_ms` from now, whichever is first. `WSG_NEVER` if it does not end.
     pub expires_at_ms: u64,
+    /// The roles: of its token, of the `roles_claim` of its JWT, or what `wsg_ticket_accept_with` was given.
+    pub roles: *const Str,
+    /// The number of roles.
+    pub roles_len: usize,
+    /// The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route.
+    pub route: Str,
+    /// The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names.
+    pub params: *const Field,
+    /// The number of parameters.
+    pub params_len: usize,
 }
 
 /// A message of the `json` protocol that its schema accepts.

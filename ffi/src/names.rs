@@ -12,7 +12,8 @@ use crate::status::Status;
 /// library.
 pub const WSG_ABI_VERSION: u32 = 0;
 
-/// For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever.
+/// For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever. For
+/// `for_ms` of a ban, and of its `ends_at_ms`: until it is lifted.
 pub const WSG_NEVER: u64 = u64::MAX;
 
 /// The default `timeout_ms` of a drain in milliseconds, the same in every language.

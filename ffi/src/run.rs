@@ -4,12 +4,13 @@ use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use std::time::Duration;
 
-use wsguard::binding::{ConnectionId, Decision, TicketId};
+use wsguard::binding::{ConnectionId, Decision, Protocol, TicketId};
 
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
 use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
 use crate::json::{self, Known};
+use crate::modes;
 use crate::pointers::{Str, sized};
 use crate::running::{Consumer, RunGuard, Running, ServerHandle, Taken, running};
 use crate::seen::{Seen, known, seen};
@@ -92,6 +93,8 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
     }
     let conn = event.conn;
     let returned = match seen(event) {
+        // Nobody to answer it, since a reload has made handshakes ask: refused at once, rather than after its time.
+        Seen::Upgrade(_) if handlers.upgrade.is_none() && handlers.event.is_none() => return false,
         Seen::Upgrade(upgrade) => handlers.upgrade.map(|call| foreign(|| call(userdata, server, upgrade))),
         Seen::Open(open) => handlers.open.map(|call| foreign(|| call(userdata, server, conn, open))),
         Seen::Message(message) => handlers.message.map(|call| foreign(|| call(userdata, server, conn, message))),
@@ -171,16 +174,18 @@ fn work(
 /// Handlers that could never be called are a mistake: nothing would ever happen.
 fn check(running: &Running, handlers: &Handlers) -> Result<(), Failure> {
     let refuse = |message| Err(Failure::new(Status::ErrArgument, message));
-    if !running.is_raw && (handlers.text.is_some() || handlers.binary.is_some()) {
+    let speaks = |protocol| running.modes.speaks(protocol).is_ok();
+    let asks = modes::asks(&running.commands.policies());
+    if !speaks(Protocol::Raw) && (handlers.text.is_some() || handlers.binary.is_some()) {
         return refuse("handlers.text and .binary are never called: protocol is json, whose handler is .message");
     }
-    if running.is_raw && handlers.message.is_some() {
+    if !speaks(Protocol::Json) && handlers.message.is_some() {
         return refuse("handlers.message is never called: protocol is raw, whose handlers are .text and .binary");
     }
-    if running.asks && handlers.upgrade.is_none() && handlers.event.is_none() {
+    if asks && handlers.upgrade.is_none() && handlers.event.is_none() {
         return refuse("handlers.upgrade is missing: auth is callback, and every handshake would wait in vain");
     }
-    if !running.asks && handlers.upgrade.is_some() {
+    if !asks && handlers.upgrade.is_some() {
         return refuse("handlers.upgrade is never called: auth is not callback");
     }
     Ok(())

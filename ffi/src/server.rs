@@ -1,11 +1,12 @@
 //! A server's life and its counters.
 
-use core::ffi::c_int;
+use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use std::sync::Arc;
 
 use wsguard::binding::Code;
 
+use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
 use crate::handle;
 use crate::interrupt;
@@ -70,6 +71,9 @@ impl Stats {
         }
     }
 }
+
+/// A function that receives a text.
+pub type TextFn = Option<extern "C-unwind" fn(userdata: *mut c_void, text: *const c_char, text_len: usize)>;
 
 exports! {
     /// Checks the options, listens, and starts the I/O threads. It logs the policy in force as one line.
@@ -142,6 +146,15 @@ exports! {
     pub fn wsg_server_address(server: *const ServerHandle) -> Str {
         let running = running(server)?;
         Ok(Str { data: running.address.as_ptr(), len: running.address.as_bytes().len() })
+    }
+
+    /// Returns the address that `admin_listen` serves metrics and health checks on, with the real port. Empty without
+    /// that option, and if `server` is `NULL` or not valid.
+    ///
+    /// The text ends with a zero byte and is valid until the server is freed. Any thread.
+    pub fn wsg_server_admin_address(server: *const ServerHandle) -> Str {
+        let running = running(server)?;
+        Ok(Str { data: running.admin_address.as_ptr(), len: running.admin_address.as_bytes().len() })
     }
 
     /// Writes to `*fd` a file descriptor that is readable while there may be events, for epoll, poll, libuv or
@@ -220,6 +233,20 @@ exports! {
         let running = running(server)?;
         let code = Code::ALL.get(verdict as usize).ok_or(Status::ErrArgument)?;
         place.write(running.commands.stats().verdict(*code));
+        Ok(Status::Ok)
+    }
+
+    /// Calls `write` once with the numbers of this moment as OpenMetrics text, as `/metrics` of `admin_listen` serves
+    /// it: for an HTTP server of your own. Its media type is
+    /// `application/openmetrics-text; version=1.0.0; charset=utf-8`. The text is valid during the call.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`; `write` is called on
+    /// `WSG_OK` only.
+    pub fn wsg_server_metrics(server: *const ServerHandle, write: TextFn, userdata: *mut c_void) -> Status {
+        let write = write.ok_or(Status::ErrNull)?;
+        let text = running(server)?.commands.metrics();
+        let view = Str::of(&text);
+        foreign(|| write(userdata, view.data, view.len));
         Ok(Status::Ok)
     }
 }

@@ -1,13 +1,64 @@
 //! Answers to handshakes that ask the application.
 
-use core::ffi::c_char;
+use core::ffi::{c_char, c_int};
+use core::mem::MaybeUninit;
 
-use wsguard::binding::{Accept, Decision, TicketId};
+use wsguard::binding::{self, Decision, TicketId};
 
+use crate::error::{ErrorHandle, Failure, explain};
 use crate::names::WSG_NEVER;
-use crate::pointers::name;
+use crate::pointers::{Str, array, name, sized};
 use crate::running::{ServerHandle, running};
 use crate::status::Status;
+
+/// What an opening handshake is accepted with, for `wsg_ticket_accept_with`. Set it to zeroes, then `size`,
+/// `expires_at_ms`, and either `user` or `is_anonymous`. The library reads it, and what it points at, during the call.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Accept {
+    /// `sizeof(wsg_accept)`: the library does not read further, and later versions may add members.
+    pub size: usize,
+    /// The user: 1 to 256 bytes without control characters.
+    pub user: Str,
+    /// Not 0: a connection without a user. Then `user.data` must be `NULL`.
+    pub is_anonymous: c_int,
+    /// The end of the session, in milliseconds since 1970; `WSG_NEVER`: it does not end.
+    pub expires_at_ms: u64,
+    /// The roles: at most 64, each of 1 to 64 bytes without control characters or spaces. `NULL` and 0: none.
+    pub roles: *const Str,
+    /// The number of roles.
+    pub roles_len: usize,
+}
+
+impl Default for Accept {
+    fn default() -> Self {
+        let (user, roles) = (Str::NONE, core::ptr::null());
+        Self { size: 0, user, is_anonymous: 0, expires_at_ms: 0, roles, roles_len: 0 }
+    }
+}
+
+impl Accept {
+    fn read(&self) -> Result<binding::Accept, Failure> {
+        let user = match (self.user.data.is_null(), self.is_anonymous != 0) {
+            (true, true) => None,
+            (false, false) => Some(name(self.user.data, self.user.len)?.to_owned()),
+            (true, false) => {
+                let message = "accept.user is NULL: state a user, or set is_anonymous";
+                return Err(Failure::new(Status::ErrNull, message));
+            }
+            (false, true) => {
+                let message = "accept states a user and is_anonymous: state one of them";
+                return Err(Failure::new(Status::ErrArgument, message));
+            }
+        };
+        let expires_at_ms = expiry(self.expires_at_ms).map_err(|status| {
+            Failure::new(status, "accept.expires_at_ms must be 1 or more; WSG_NEVER for a session that does not end")
+        })?;
+        let roles = array(self.roles, self.roles_len)?.iter().map(|role| Ok(name(role.data, role.len)?.to_owned()));
+        let roles = roles.collect::<Result<_, Status>>()?;
+        Ok(binding::Accept { user, roles, expires_at_ms })
+    }
+}
 
 fn answer(server: *mut ServerHandle, ticket: u64, decision: Decision) -> Result<Status, Status> {
     running(server)?.commands.answer(TicketId::from_u64(ticket), decision)?;
@@ -40,12 +91,30 @@ exports! {
         expires_at_ms: u64,
     ) -> Status {
         let user = Some(name(user, user_len)?.to_owned());
-        answer(server, ticket, Decision::Accept(Accept { user, expires_at_ms: expiry(expires_at_ms)?, ..Accept::default() }))
+        let expires_at_ms = expiry(expires_at_ms)?;
+        answer(server, ticket, Decision::Accept(binding::Accept { user, expires_at_ms, ..binding::Accept::default() }))
     }
 
     /// Accepts an opening handshake without a user. Otherwise as `wsg_ticket_accept`.
     pub fn wsg_ticket_accept_anonymous(server: *mut ServerHandle, ticket: u64, expires_at_ms: u64) -> Status {
-        answer(server, ticket, Decision::Accept(Accept { expires_at_ms: expiry(expires_at_ms)?, ..Accept::default() }))
+        let expires_at_ms = expiry(expires_at_ms)?;
+        answer(server, ticket, Decision::Accept(binding::Accept { expires_at_ms, ..binding::Accept::default() }))
+    }
+
+    /// Accepts an opening handshake with all that can be said of it: see `wsg_accept`. Otherwise as `wsg_ticket_accept`.
+    ///
+    /// The call writes `*error` as `wsg_error` says. Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` also if
+    /// `accept.size` was not set, if a member is not accepted or unknown to this library; `WSG_ERR_NULL` if neither a user
+    /// nor `is_anonymous` is stated.
+    pub fn wsg_ticket_accept_with(server: *mut ServerHandle, ticket: u64, accept: *const Accept,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
+    ) -> Status {
+        explain(error, || {
+            let running = running(server)?;
+            let accept = sized(accept)?.read()?;
+            Ok(running.commands.answer(TicketId::from_u64(ticket), Decision::Accept(accept))?)
+        })?;
+        Ok(Status::Ok)
     }
 
     /// Refuses an opening handshake with this HTTP status, 300 to 599; the verdict is `auth_failed`. Otherwise as

@@ -1,8 +1,9 @@
 //! A batch as C sees it: the structs of its events, built once when the batch is taken.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wsguard::binding::{self, ConnectionId, EventBatch, Status};
+use wsguard::binding::{self, ConnectionId, EventBatch, Protocol, Status};
 
 use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
 use crate::names::WSG_NEVER;
@@ -17,6 +18,7 @@ pub(crate) struct Views {
     bodies: Bodies,
     texts: Vec<Box<str>>,
     fields: Vec<Box<[Field]>>,
+    lists: Vec<Box<[Str]>>,
     /// The connections whose close is in the batch.
     closed: Vec<ConnectionId>,
 }
@@ -66,11 +68,12 @@ impl Bodies {
 }
 
 impl Views {
-    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came.
-    pub(crate) fn refresh(&mut self, peers: &Peers) {
+    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came. `protocol` tells
+    /// that of a path, where there is more than one.
+    pub(crate) fn refresh(&mut self, peers: &Peers, protocol: &dyn Fn(&str) -> Option<Protocol>) {
         self.forget(peers);
-        let Self { batch, events, bodies, texts, fields, closed } = self;
-        let mut builder = ViewBuilder { bodies, closed, peers, texts, fields };
+        let Self { batch, events, bodies, texts, fields, lists, closed } = self;
+        let mut builder = ViewBuilder { bodies, closed, peers, protocol, texts, fields, lists };
         events.extend(batch.iter().map(|event| builder.event(&event)));
         bodies.point(events);
     }
@@ -90,6 +93,8 @@ impl Views {
         self.texts.shrink_to(4096);
         self.fields.clear();
         self.fields.shrink_to(4096);
+        self.lists.clear();
+        self.lists.shrink_to(4096);
         self.closed.shrink_to(4096);
     }
 }
@@ -109,8 +114,10 @@ struct ViewBuilder<'v> {
     bodies: &'v mut Bodies,
     closed: &'v mut Vec<ConnectionId>,
     peers: &'v Peers,
+    protocol: &'v dyn Fn(&str) -> Option<Protocol>,
     texts: &'v mut Vec<Box<str>>,
     fields: &'v mut Vec<Box<[Field]>>,
+    lists: &'v mut Vec<Box<[Str]>>,
 }
 
 impl ViewBuilder<'_> {
@@ -128,6 +135,18 @@ impl ViewBuilder<'_> {
         view
     }
 
+    fn list(&mut self, list: Box<[Str]>) -> (*const Str, usize) {
+        let view = (list.as_ptr(), list.len());
+        self.lists.push(list);
+        view
+    }
+
+    /// The parameters of a path.
+    fn params(&mut self, params: &[(Arc<str>, String)]) -> (*const Field, usize) {
+        let field = |(name, value): &(Arc<str>, String)| Field { name: Str::of(name), value: Str::of(value) };
+        self.fields(params.iter().map(field).collect())
+    }
+
     fn event(&mut self, event: &binding::Event<'_>) -> Event {
         let conn = event.conn().map_or(0, ConnectionId::to_u64);
         let mut body = EventBody { payload: Str::NONE };
@@ -139,7 +158,9 @@ impl ViewBuilder<'_> {
             }
             binding::Event::Open(open) => {
                 let ends = open.expires_at_ms.and_then(instant);
-                self.peers.opened(open.conn, Opened { user: open.user.as_ref(), granted: open.granted, ends });
+                let protocol = (self.protocol)(&open.path);
+                let opened = Opened { user: open.user.as_ref(), granted: open.granted, ends, protocol };
+                self.peers.opened(open.conn, opened);
                 let open = self.open(open);
                 self.bodies.opens.push(open);
                 EventKind::Open
@@ -195,6 +216,8 @@ impl ViewBuilder<'_> {
     }
 
     fn open(&mut self, open: &binding::Open) -> Open {
+        let (roles, roles_len) = self.list(open.roles.iter().map(Str::of).collect());
+        let (params, params_len) = self.params(&open.params);
         Open {
             ticket: open.ticket.map_or(0, binding::TicketId::to_u64),
             ip: self.text(open.ip.map(|ip| ip.to_string())),
@@ -202,6 +225,11 @@ impl ViewBuilder<'_> {
             path: Str::of(&open.path),
             subprotocol: Str::maybe(open.subprotocol.as_deref()),
             expires_at_ms: open.expires_at_ms.unwrap_or(WSG_NEVER),
+            roles,
+            roles_len,
+            route: Str::maybe(open.route.as_deref()),
+            params,
+            params_len,
         }
     }
 

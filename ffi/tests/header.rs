@@ -21,6 +21,7 @@ const SOURCES: &[&str] = &[
     "options.rs",
     "running.rs",
     "server.rs",
+    "policy.rs",
     "batches.rs",
     "signals.rs",
     "run.rs",
@@ -63,6 +64,10 @@ const NAMES: &[(&str, &str)] = &[
     ("LogLevel", "wsg_log_level"),
     ("LogRecord", "wsg_log_record"),
     ("LogFn", "wsg_log_fn"),
+    ("TextFn", "wsg_text_fn"),
+    ("Ban", "wsg_ban"),
+    ("BanFn", "wsg_ban_fn"),
+    ("Accept", "wsg_accept"),
 ];
 
 /// cbindgen prefixes a value with its whole enum's name; C programmers write less.

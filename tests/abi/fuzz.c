@@ -66,7 +66,7 @@ static int call(unsigned *seed) {
   int status;
   size_t len;
   int64_t number;
-  switch (rand_r(seed) % 34) {
+  switch (rand_r(seed) % 38) {
     case 0: return wsg_conn_send_text(server, conn, a.data, a.len);
     case 1: return wsg_conn_send_binary(server, conn, a.data, a.len);
     case 2: return wsg_conn_emit(server, conn, a.data, a.len, b.data, b.len);
@@ -101,6 +101,12 @@ static int call(unsigned *seed) {
     case 31: return wsg_json_quote(a.data, a.len, buffer, rand_r(seed) % (sizeof buffer + 1), &len);
     /* A connection of one server means nothing to another. */
     case 32: return wsg_conn_send_text(freed, atomic_load(&honest_conn), TEXT("not yours"));
+    case 33: return rand_r(seed) % 2 ? wsg_server_unban_user(server, a.data, a.len) : wsg_server_unban_ip(server, a.data, a.len);
+    case 34: status = wsg_server_ban_user(server, a.data, a.len, (uint64_t)rand_r(seed) % 3, b.data, b.len, &error); break;
+    case 35: status = wsg_server_reload(server, (wsg_options *)server, &count, &error); break;
+    case 36: status = wsg_ticket_accept_with(server, (uint64_t)rand_r(seed) % 8, &(wsg_accept){.size = sizeof(wsg_accept),
+             .user = {a.data, a.len}, .roles = (const wsg_str[]){{b.data, b.len}}, .roles_len = (size_t)rand_r(seed) % 2,
+             .expires_at_ms = (uint64_t)rand_r(seed) % 2}, &error); break;
     default: return wsg_conn_pause(server, 1), wsg_conn_resume(server, conn);
   }
   CHECK((status < 0) == (error != NULL));

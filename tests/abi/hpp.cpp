@@ -283,7 +283,29 @@ static void types() {
   CHECK(wsguard::json_quote("a\"b") == R"("a\"b")" && !wsguard::json_get("{}", "/a"));
 }
 
+// Other options, bans and numbers of a running server.
+static void policy_that_lives() {
+  const auto server = make_server(open_policy("raw"));
+  CHECK(server->reload(open_policy("raw").set("max_message_bytes", "100")) == 2);
+  try {
+    server->reload(open_policy("json"));
+    CHECK(false);
+  } catch (const wsguard::error &error) {
+    CHECK(error.status() == WSG_ERR_NOT_RELOADABLE && error.option() == "protocol" && error.code() == "not_reloadable");
+  }
+  CHECK(server->bans().empty() && !server->unban_user("alice"));
+  server->ban_user("alice", std::chrono::minutes(1), "why");
+  server->ban_ip("2001:db8::1");
+  const auto bans = server->bans();
+  CHECK(bans.size() == 2 && bans[0].user == "alice" && bans[0].reason == "why" && !bans[0].is_automatic);
+  CHECK(bans[1].ip == "2001:db8::/64" && bans[1].ends_at_ms == WSG_NEVER && server->unban_ip("2001:db8::2"));
+  CHECK(server->metrics().find("wsguard_policy_generation 2") != std::string::npos && server->admin_address().empty());
+  CHECK(!server->accept(77, "alice", wsguard::accept_with{wsguard::never, {"admin"}}));
+  CHECK(!server->accept(77, std::nullopt, wsguard::accept_with{}));
+}
+
 int main() {
+  policy_that_lives();
   CHECK(wsg_log_to_callback(nullptr, nullptr, WSG_LOG_ERROR) == WSG_ERR_NULL);
   CHECK(wsg_log_to_callback(keep_log, nullptr, 99) == WSG_ERR_ARGUMENT);
   CHECK(wsg_log_to_callback(keep_log, nullptr, WSG_LOG_ERROR) == WSG_OK);

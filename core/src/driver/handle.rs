@@ -18,7 +18,7 @@ use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
 use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
-use wsguard_proto::config::Options;
+use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
 use wsguard_proto::roles::Roles;
@@ -392,6 +392,11 @@ impl ServerHandle {
         // What this thread said before is carried out before.
         self.flush();
         self.state.reload(options)
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> Arc<PolicySet> {
+        self.state.set()
     }
 
     /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms` (an hour at
