@@ -78,6 +78,7 @@ impl Run<'_> {
         wanted.insert("Sec-WebSocket-Accept".into(), ACCEPT.into());
         wanted.insert("Sec-WebSocket-Extensions".into(), false.into());
         wanted.insert("Sec-WebSocket-Protocol".into(), request.subprotocol.clone().map_or(false.into(), Into::into));
+        wanted.extend(request.answer.clone());
         check_headers(&response, &wanted)?;
         for (name, value) in [("Upgrade", "websocket"), ("Connection", "upgrade")] {
             if !response.header(name).is_some_and(|actual| actual.eq_ignore_ascii_case(value)) {
@@ -93,6 +94,9 @@ impl Run<'_> {
             if let Some(value) = value {
                 wanted[key] = json!(value);
             }
+        }
+        if let Some(roles) = &request.roles {
+            wanted["roles"] = json!(roles);
         }
         if let Some(subprotocol) = &request.subprotocol {
             wanted["subprotocol"] = json!(subprotocol);
