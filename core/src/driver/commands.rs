@@ -23,6 +23,15 @@ pub(super) enum Command {
         code: u16,
         reason: Span,
     },
+    /// A ping of the application, with this payload.
+    Ping {
+        conn: ConnectionId,
+        payload: [u8; 8],
+    },
+    /// Drops the socket.
+    Terminate {
+        conn: ConnectionId,
+    },
     /// The application's handler failed for this connection.
     HandlerFailed {
         conn: ConnectionId,

@@ -1,5 +1,6 @@
 //! What an application says to its server: each command is checked here and handed to the shard of its connection.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::arena::Span;
 use super::balance;
 use super::commands::{Command, CommandBuffer};
 use super::cork::{self, Cork};
-use super::ids::ConnectionId;
+use super::ids::{ConnectionId, Slot};
 use super::inbox::Inbox;
 use super::mailbox::ShardMailbox;
 use super::state::{Life, ServerState};
@@ -19,6 +20,7 @@ use wsguard_proto::admin::Facts as _;
 use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::Options;
+use wsguard_proto::connection::MAX_PINGS;
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
 use wsguard_proto::roles::Roles;
@@ -131,6 +133,49 @@ impl ServerHandle {
     /// Emits an event in reply to the message that carried `id` (JSON text); without an id it is a plain event.
     pub fn reply(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
         self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, id))
+    }
+
+    /// As [`reply`](Self::reply) with the status `error`: what the message asked for could not be done.
+    pub fn reply_error(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, data.len(), |out| outgoing::push_error_frame(out, event, data, id))
+    }
+
+    /// Asks the peer: an envelope with an `id` of the application's own (JSON text: a string or an integer) and without a status,
+    /// which the peer answers with a message of the same `id`.
+    pub fn request(&self, conn: ConnectionId, id: &str, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, data.len(), |out| outgoing::push_request_frame(out, event, data, id))
+    }
+
+    /// Sends a ping with a payload of its own, which nobody can know before: `Event::Pong` tells the answer, and the close event
+    /// that none comes. Of a connection that is paused or whose inbox is full no answer is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where 16 pings of the connection have no answer.
+    pub fn ping(&self, conn: ConnectionId) -> Result<Sent, Error> {
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        if !slot.take_ping(MAX_PINGS as u8) {
+            return Err(Error::InvalidArgument("a connection can have at most 16 pings without an answer"));
+        }
+        let payload = RandomState::new().hash_one(conn).to_be_bytes();
+        self.post(conn.shard(), |commands| commands.commands.push(Command::Ping { conn, payload }));
+        let most_posted = self.most_posted();
+        Ok(if slot.has_unsent(most_posted) && slot.watch(most_posted) { Sent::Queued } else { Sent::Sent })
+    }
+
+    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
+    /// close frame that was sent before.
+    pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::Terminate { conn }));
+        Ok(())
+    }
+
+    /// Bytes that were sent to `conn` and that its socket has not taken; 0 when it is closed. Of a broadcast they are counted once
+    /// the shard has come to it.
+    pub fn buffered_bytes(&self, conn: ConnectionId) -> usize {
+        let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
+        slot.map_or(0, Slot::buffered_bytes)
     }
 
     /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{LazyLock, OnceLock};
 
 /// The id of one connection, unique in the process, not only in its server: 8 bits of shard, 32 of generation, 24 of slot.
@@ -126,6 +126,8 @@ pub(super) struct Slot {
     posted_bytes: AtomicUsize,
     /// The application was told `Queued` and waits for `Event::Drained`.
     watched: AtomicBool,
+    /// Pings of the application that have no answer, and those that were asked for in this slot and have not begun.
+    pings: AtomicU8,
     /// Rooms of the connection, and rooms that were asked for in this slot and not yet entered.
     rooms: AtomicU32,
 }
@@ -146,6 +148,21 @@ impl Slot {
 
     pub(super) fn give_back_rooms(&self, rooms: u32) {
         self.rooms.fetch_sub(rooms, Ordering::Relaxed);
+    }
+
+    /// Takes one more of the `most` pings; `false`: all are taken.
+    pub(super) fn take_ping(&self, most: u8) -> bool {
+        let more = |pings: u8| (pings < most).then(|| pings + 1);
+        self.pings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(super) fn give_back_pings(&self, pings: u8) {
+        self.pings.fetch_sub(pings, Ordering::Relaxed);
+    }
+
+    /// Bytes that were sent and that the socket has not taken: in the outbox, or on their way to it.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.unsent_bytes.load(Ordering::Relaxed) as usize + self.posted_bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn post(&self, bytes: usize) {

@@ -85,8 +85,9 @@ impl SlotPool {
         let stats = &self.mailbox().stats;
         add(&stats.open, 1);
         add(&stats.opened_total, 1);
-        let (unsent, delayed, rooms) = (0, 0, None);
-        Some(SlotGuard { pool: Rc::clone(self), id, unsent, delayed, rooms, load: None, owes_close_event: false })
+        let (unsent, delayed, pings, rooms) = (0, 0, 0, None);
+        let pool = Rc::clone(self);
+        Some(SlotGuard { pool, id, unsent, delayed, pings, rooms, load: None, owes_close_event: false })
     }
 
     fn count_rooms(&self, rooms: &Rooms, memberships: (u64, u64)) {
@@ -104,6 +105,8 @@ pub(super) struct SlotGuard {
     id: ConnectionId,
     unsent: usize,
     delayed: u32,
+    /// Pings of the application that it has begun and that have no answer.
+    pings: u8,
     rooms: Option<Box<Vec<Arc<str>>>>,
     /// Its part in the load of the shard.
     load: Option<HeldOne>,
@@ -139,6 +142,21 @@ impl SlotGuard {
         shift(&stats.outbox_bytes, self.unsent as u64, unsent as u64);
         self.unsent = unsent;
         differs
+    }
+
+    /// A ping begins, which was reserved in the slot when the application asked for it.
+    pub(super) fn ping_began(&mut self) {
+        self.pings += 1;
+    }
+
+    /// So many were answered.
+    pub(super) fn pings_ended(&mut self, pongs: u8) {
+        if pongs > 0
+            && let Some(slot) = self.pool.mailbox().slots.get(self.id.slot())
+        {
+            self.pings -= pongs;
+            slot.give_back_pings(pongs);
+        }
     }
 
     /// Enters a room, which was reserved in the slot when the application asked for it; `false`: it is in it already.
@@ -182,6 +200,7 @@ impl Drop for SlotGuard {
         }
         if let Some(slot) = mailbox.slots.get(number) {
             slot.close();
+            slot.give_back_pings(self.pings);
             slot.give_back_rooms(joined.len() as u32);
         }
         shift(&mailbox.stats.outbox_bytes, self.unsent as u64, 0);

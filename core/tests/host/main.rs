@@ -5,6 +5,7 @@ mod adopted;
 mod banned;
 mod ends;
 mod names;
+mod reach;
 mod read;
 mod reloaded;
 mod sent;

@@ -96,6 +96,8 @@ impl Shard {
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
             }
+            Command::Ping { conn, payload } => self.ping(conn, payload, now),
+            Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
             Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
@@ -149,11 +151,29 @@ impl Shard {
         }
     }
 
+    fn ping(&mut self, conn: ConnectionId, payload: [u8; 8], now: Moment) {
+        let Some(mut session) = self.take(conn.slot(), conn.generation()) else {
+            // It was counted when the application asked for it.
+            let slot = self.mailbox().slots.get(conn.slot());
+            return slot.map_or((), |slot| slot.give_back_pings(1));
+        };
+        session.slot.ping_began();
+        if !self.turn(&mut session, now, |conn, turn| conn.ping(payload, turn)) {
+            session.slot.pings_ended(1);
+        }
+        self.end_turn_elsewhere(session, now);
+    }
+
     /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
     fn send(&mut self, conn: ConnectionId, frames: &[u8], count: u32, now: Moment) {
+        self.append(conn, frames, count, now);
+        // They count as posted until what is left of them counts as unsent.
         if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
             slot.arrive(frames.len());
         }
+    }
+
+    fn append(&mut self, conn: ConnectionId, frames: &[u8], count: u32, now: Moment) {
         // The connection that has the slot now may watch for these bytes, even if they were for the one before it.
         let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
@@ -166,6 +186,9 @@ impl Shard {
                 session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
             }
             self.touch(&mut session, now);
+            if frames.len() >= LARGE_BYTES && session.unsent_bytes() > 0 {
+                self.publish_unsent(&session);
+            }
         }
         self.put_back_bounded(session, now);
     }

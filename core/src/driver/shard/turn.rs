@@ -116,6 +116,7 @@ impl Shard {
             }
         }
         let (messages, replies) = (sink.messages, sink.replies);
+        slot.pings_ended(sink.pongs);
         let added = sink.finish();
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
