@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use wsguard::binding::{Builder, ConnectionId, Event, EventBatch, Next, Options, Server, ServerHandle};
+use wsguard::binding::{Builder, ConnectionId, Event, EventBatch, Next, Options, Server, ServerHandle, To};
 
 fn options(more: &str) -> Options {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "protocol": "raw" {more}}}"#);

@@ -121,3 +121,139 @@ fn replies_of_failure_and_requests_say_so() {
     assert_eq!(next_frame(&mut client).1, br#"{"event":"say","data":{},"status":"error","id":7}"#);
     assert_eq!(next_frame(&mut client).1, br#"{"event":"ask","data":[],"id":"s1"}"#);
 }
+
+fn peers(server: &mut Server, count: usize) -> Vec<(TcpStream, ConnectionId)> {
+    let handle = server.handle();
+    (0..count).map(|_| (connect(&handle), opened(server))).collect()
+}
+
+/// The texts that came up to `last`.
+fn texts(client: &mut TcpStream) -> Vec<String> {
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|text| text != "last") {
+        seen.push(String::from_utf8(next_frame(client).1).unwrap());
+    }
+    seen
+}
+
+#[test]
+fn several_rooms_reach_each_connection_once() {
+    let mut server = start(r#", "threads": 3"#);
+    let handle = server.handle();
+    let mut peers = peers(&mut server, 6);
+    for (at, (_, conn)) in peers.iter().enumerate() {
+        for (room, joins) in [("even", at % 2 == 0), ("low", at < 3), ("five", at == 5)] {
+            if joins {
+                handle.join(*conn, room).unwrap();
+            }
+        }
+    }
+    handle.broadcast_text(To::Rooms(&["even", "low", "even", "nobody"]), "some", &[peers[2].1, peers[1].1]).unwrap();
+    handle.broadcast_text(To::Rooms(&[]), "none", &[]).unwrap();
+    handle.broadcast_text(To::User("nobody"), "none", &[]).unwrap();
+    assert_eq!(handle.broadcast_text(To::Rooms(&["even", ""]), "none", &[]).unwrap_err().code(), "invalid_argument");
+    handle.broadcast_text(To::Everyone, "last", &[]).unwrap();
+    for (at, (client, _)) in peers.iter_mut().enumerate() {
+        let expected = if [0, 4].contains(&at) { &["some", "last"][..] } else { &["last"] };
+        assert_eq!(texts(client), expected, "{at}");
+    }
+}
+
+/// Also under a cork, which holds the broadcasts back.
+#[test]
+fn a_broadcast_reaches_whoever_was_in_the_room_when_it_was_sent() {
+    let mut server = start(r#", "threads": 2"#);
+    let handle = server.handle();
+    let mut peers = peers(&mut server, 3);
+    let [first, second, third] = [peers[0].1, peers[1].1, peers[2].1];
+    let cork = handle.cork();
+    handle.join(first, "r").unwrap();
+    handle.join(second, "r").unwrap();
+    let mut members = handle.room_members("r");
+    members.sort_unstable();
+    let mut expected = vec![first, second];
+    expected.sort_unstable();
+    assert_eq!((members, handle.room_size("r")), (expected, 2));
+    handle.broadcast_text(To::Room("r"), "one", &[]).unwrap();
+    handle.leave(first, "r").unwrap();
+    handle.join(third, "r").unwrap();
+    handle.broadcast_text(To::Room("r"), "two", &[]).unwrap();
+    handle.clear_room("r").unwrap();
+    assert!(handle.room_members("r").is_empty() && handle.rooms_of(second).unwrap().is_empty());
+    handle.broadcast_text(To::Room("r"), "three", &[]).unwrap();
+    handle.broadcast_text(To::Everyone, "last", &[]).unwrap();
+    drop(cork);
+    let said: Vec<_> = peers.iter_mut().map(|(client, _)| texts(client)).collect();
+    assert_eq!(said, [&["one", "last"][..], &["one", "two", "last"], &["two", "last"]]);
+}
+
+#[test]
+fn a_room_is_closed_with_one_call() {
+    let mut server = start(r#", "threads": 2"#);
+    let handle = server.handle();
+    let mut peers = peers(&mut server, 4);
+    (1..4).for_each(|at| handle.join(peers[at].1, "r").unwrap());
+    assert_eq!(handle.close_room("r", 1005, "").unwrap_err().code(), "invalid_argument");
+    handle.close_room("r", 4001, "over").unwrap();
+    for (client, _) in &mut peers[1..] {
+        assert_eq!(next_frame(client), (0x88, b"\x0f\xa1over".to_vec()));
+        client.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
+    }
+    assert_eq!(tell(&mut server, 3), ["close 4001 over"; 3]);
+    assert_eq!((handle.connections(), handle.room_size("r")), (vec![peers[0].1], 0));
+}
+
+/// Whatever the application counts when it hears of a close, the connection is none of it.
+#[test]
+fn a_close_is_told_after_the_counters_have_fallen() {
+    let mut server = start(r#", "threads": 1, "handshakes_per_ip": null"#);
+    let handle = server.handle();
+    for how in ["breaks", "says goodbye", "is terminated"] {
+        for _ in 0..50 {
+            let mut client = connect(&handle);
+            let conn = opened(&mut server);
+            handle.join(conn, "r").unwrap();
+            match how {
+                "breaks" => drop(client),
+                "is terminated" => handle.terminate(conn).unwrap(),
+                _ => client.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap(),
+            }
+            next_event(&mut server, |event| assert!(matches!(event, Event::Close(_)), "{event:?}"));
+            let stats = handle.stats();
+            let left = [stats.connections, stats.open, stats.rooms, stats.room_memberships, stats.outbox_bytes];
+            assert_eq!((left, handle.connections()), ([0; 5], vec![]), "{how}");
+        }
+    }
+}
+
+/// Token `good` is alice's, `other` is bob's.
+#[test]
+fn a_user_is_reached_on_all_connections_and_nobody_else_is() {
+    let json = r#"{"origins": ["https://a.example"], "protocol": "raw", "threads": 2,
+        "auth": {"tokens": [{"token": "good", "user": "alice"}, {"token": "other", "user": "bob"}]}}"#;
+    let mut server = Builder::new().without_listener().start(Options::from_json(json).unwrap()).unwrap();
+    let handle = server.handle();
+    let mut open = |token: &str| {
+        let (mut client, socket) = accepted();
+        let head = String::from_utf8(head("https://a.example")).unwrap();
+        let head = head.replace("Upgrade: websocket", &format!("Upgrade: websocket\r\nX-Auth-Token: {token}"));
+        handle.adopt(socket, head.into_bytes()).unwrap();
+        expect_101(&mut client);
+        (client, opened(&mut server))
+    };
+    let mut alices = [open("good"), open("good"), open("good")];
+    let (mut bob, of_bob) = open("other");
+    let mut expected = alices.iter().map(|(_, conn)| *conn).collect::<Vec<_>>();
+    expected.sort_unstable();
+    let mut found = handle.connections_of("alice");
+    found.sort_unstable();
+    assert_eq!((found, handle.connections_of("bob")), (expected, vec![of_bob]));
+    handle.broadcast_text(To::User("alice"), "hers", &[alices[1].1]).unwrap();
+    handle.broadcast_text(To::Everyone, "last", &[]).unwrap();
+    let said: Vec<_> = alices.iter_mut().map(|(client, _)| texts(client)).collect();
+    assert_eq!(said, [&["hers", "last"][..], &["last"], &["hers", "last"]]);
+    assert_eq!(texts(&mut bob), ["last"]);
+    drop(alices);
+    tell(&mut server, 3);
+    assert!(handle.connections_of("alice").is_empty());
+}

@@ -287,6 +287,9 @@ impl Shard {
             is_draining: false,
             touched: false,
         });
+        if let Some(user) = session.seat.user() {
+            self.state.directory.enter_user(user, id);
+        }
         let mut sink = TurnSink::new(&self.state, id, &session.policy.contract, Subject::default(), 0);
         sink.batch().push_open(open_event(id));
         session.slot.open_was_told();
