@@ -9,7 +9,7 @@ pub use crate::driver::log_to_stderr;
 pub use crate::driver::{
     Accept, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled,
     Inline, InlineMessage, JsonMessage, KeptInbox, Next, Notifier, Open, Replies, RevokedUsers, Sent, Server,
-    ServerHandle, Stats, TicketId, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
+    ServerHandle, Stats, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
 };
 pub use crate::error::Error;
 pub use crate::raw_json::RawJson;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arena::{Span, growth, kept_bytes};
 use super::ids::ConnectionId;
@@ -85,6 +86,8 @@ pub struct Close<'b> {
     pub reason: &'b str,
     /// Whether both sides sent a close frame.
     pub clean: bool,
+    /// The verdict that closed it; `None`: the peer or the application did, or the connection broke.
+    pub verdict: Option<Code>,
 }
 
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
@@ -125,6 +128,13 @@ pub enum Event<'b> {
     Violation(&'b ViolationEvent),
     /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
     Drained(ConnectionId),
+    /// The peer has answered a ping of the application: one event for each, in the order of the pings.
+    Pong {
+        /// The connection.
+        conn: ConnectionId,
+        /// The time from the ping to its answer, by the server's clock.
+        rtt: Duration,
+    },
 }
 
 impl Event<'_> {
@@ -133,7 +143,9 @@ impl Event<'_> {
         match self {
             Event::Upgrade(_) => None,
             Event::Open(open) => Some(open.conn),
-            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) => Some(*conn),
+            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
+                Some(*conn)
+            }
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
@@ -178,9 +190,10 @@ enum Record {
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
-    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool },
+    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool, verdict: Option<Code> },
     Violation(Box<ViolationEvent>),
     Drained(ConnectionId),
+    Pong { conn: ConnectionId, rtt: Duration },
 }
 
 /// Kinds of events, as bits.
@@ -354,11 +367,13 @@ impl EventBatch {
                     bytes: *bytes as usize,
                 })
             }
-            Record::Close { conn, code, reason, clean } => {
-                Event::Close(Close { conn: *conn, code: *code, reason: &self.text[reason.range()], clean: *clean })
+            Record::Close { conn, code, reason, clean, verdict } => {
+                let (conn, code, clean, verdict) = (*conn, *code, *clean, *verdict);
+                Event::Close(Close { conn, code, reason: &self.text[reason.range()], clean, verdict })
             }
             Record::Violation(violation) => Event::Violation(violation),
             Record::Drained(conn) => Event::Drained(*conn),
+            Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
         }
     }
 
@@ -420,10 +435,15 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Drained(conn), 0);
     }
 
+    pub(super) fn push_pong(&mut self, conn: ConnectionId, rtt: Duration) {
+        self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
+    }
+
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
         let reason = self.keep_text(&ending.reason);
         self.others += ending.reason.len();
-        self.push_other(kind::CLOSE, Record::Close { conn, code: ending.code, reason, clean: ending.clean }, 0);
+        let Ending { code, clean, verdict, .. } = *ending;
+        self.push_other(kind::CLOSE, Record::Close { conn, code, reason, clean, verdict }, 0);
     }
 
     /// The number of a contract in this batch.
@@ -535,7 +555,7 @@ mod tests {
         let conn = ConnectionId::from_u64(1);
         batch.push_message(conn, &Message::Binary(&[7; 1000]), &contract("{}"));
         assert_eq!(batch.others, 0);
-        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true });
+        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true, verdict: None });
         batch.push_drained(conn);
         assert_eq!(batch.others, 2 * size_of::<Record>() + 3);
         batch.clear();
