@@ -290,7 +290,9 @@ impl Server {
         data: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         json_out::with_text(data, |data| {
-            self.broadcast(py, except_, Protocol::Json, |handle, except| handle.broadcast(to(room), event, data, except))
+            self.broadcast(py, except_, Protocol::Json, |handle, except| {
+                handle.broadcast(to(room), event, data, except)
+            })
         })
     }
 

@@ -72,8 +72,9 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] if the user is not 1 to 256 bytes without control characters, or the status is not 300 to
-    /// 599.
+    /// [`Error::InvalidArgument`] if the user is not 1 to 256 bytes without control characters, a role is none, or the status is
+    /// not 300 to 599: another answer may follow. [`Error::InvalidAnswer`] if a header or the subprotocol may not be in the
+    /// answer, or it is too large: the peer is answered 503 (`auth_unavailable`).
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<bool, Error> {
         match self.inner.answer(ticket, decision) {
             Ok(()) => Ok(true),

@@ -327,7 +327,7 @@ fn decide(upgrade: &Upgrade, server: &ServerHandle, known: &Known) {
         "late" => return known.late.lock().unwrap().push(ticket),
         "hang" => return,
         "boom" => panic!("chaos: the callback fails"),
-        "reject" => server.answer(ticket, Decision::Reject(418)),
+        "reject" => server.answer(ticket, Decision::reject(418)),
         "soon over" => server.answer(ticket, accept("soon", Some(50))),
         "twice" => {
             let _ = server.answer(ticket, accept("twice", None));

@@ -17,6 +17,8 @@ use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
+///
+/// What follows is an [`Open`] with its ticket, [`Event::UpgradeGone`], or nothing where the application has refused it.
 #[derive(Debug)]
 pub struct Upgrade {
     /// What to answer.
@@ -35,6 +37,8 @@ pub struct Open {
     pub conn: ConnectionId,
     /// The ticket it was accepted by, with `auth: "callback"`.
     pub ticket: Option<TicketId>,
+    /// What the application's accept gave it.
+    pub tag: Option<u64>,
     /// The client's address; `None` on a Unix socket without a proxy.
     pub ip: Option<IpAddr>,
     /// The user, where authentication names one.
@@ -114,6 +118,9 @@ pub struct ViolationEvent {
 pub enum Event<'b> {
     /// A handshake asks.
     Upgrade(&'b Upgrade),
+    /// A handshake that asked is over without a connection, and not because it was refused by the application: the peer left, its
+    /// time was over, its place went to another, a limit was reached, the answer could not be sent, or the server ended.
+    UpgradeGone(TicketId),
     /// A connection opened.
     Open(&'b Open),
     /// A text message (`raw`).
@@ -141,7 +148,7 @@ impl Event<'_> {
     /// The connection it belongs to.
     pub fn conn(&self) -> Option<ConnectionId> {
         match self {
-            Event::Upgrade(_) => None,
+            Event::Upgrade(_) | Event::UpgradeGone(_) => None,
             Event::Open(open) => Some(open.conn),
             Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
                 Some(*conn)
@@ -186,6 +193,7 @@ struct Listed {
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
+    UpgradeGone(TicketId),
     Open(Box<Open>),
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
@@ -350,6 +358,7 @@ impl EventBatch {
     fn event<'b>(&'b self, record: &'b Record) -> Event<'b> {
         match record {
             Record::Upgrade(upgrade) => Event::Upgrade(upgrade),
+            Record::UpgradeGone(ticket) => Event::UpgradeGone(*ticket),
             Record::Open(open) => Event::Open(open),
             Record::Text(conn, span) => Event::Text(*conn, &self.text[span.range()]),
             Record::Binary(conn, span) => Event::Binary(*conn, &self.binary[span.range()]),
@@ -415,6 +424,10 @@ impl EventBatch {
         let boxed = size_of::<Upgrade>() + heap_bytes(&upgrade.request);
         self.upgrades += 1;
         self.push_other(kind::OTHER, Record::Upgrade(Box::new(upgrade)), boxed);
+    }
+
+    pub(super) fn push_upgrade_gone(&mut self, ticket: TicketId) {
+        self.push_other(kind::OTHER, Record::UpgradeGone(ticket), 0);
     }
 
     pub(super) fn push_open(&mut self, open: Open) {
@@ -575,12 +588,14 @@ mod tests {
             token: None,
             peer_certificate: None,
         };
-        let (ticket, _answered) = Arc::new(super::super::tickets::Tickets::default()).issue(1, None).unwrap();
+        let (ticket, _answered) =
+            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Default::default()).unwrap();
         batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let open = Open {
             conn: ConnectionId::from_u64(1),
             ticket: None,
+            tag: None,
             ip: None,
             user: None,
             roles: Roles::default(),

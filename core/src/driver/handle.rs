@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use super::answer::Decision;
 use super::arena::Span;
 use super::balance;
 use super::commands::{Command, CommandBuffer};
@@ -13,17 +14,15 @@ use super::inbox::Inbox;
 use super::mailbox::ShardMailbox;
 use super::state::{Life, ServerState};
 use super::stats::Stats;
-use super::tickets::{Decision, TicketId};
+use super::tickets::TicketId;
 use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
-use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::Options;
 use wsguard_proto::connection::MAX_PINGS;
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
-use wsguard_proto::roles::Roles;
 
 /// What became of a message that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,22 +264,13 @@ impl ServerHandle {
     }
 
     /// Answers a ticket. A second or late answer is an error (THREATS A4).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TicketSettled`]; [`Error::InvalidArgument`], behind which the ticket takes another answer;
+    /// [`Error::InvalidAnswer`], with which the peer is answered 503.
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
-        let grant = self.state.revocations.grant();
-        match &decision {
-            Decision::Accept(accept) if accept.user.as_deref().is_some_and(|user| check_user(user).is_err()) => {
-                return Err(Error::InvalidArgument("user must be 1 to 256 bytes without control characters"));
-            }
-            Decision::Accept(accept) if Roles::new(accept.roles.iter().map(String::as_str)).is_err() => {
-                let what = "roles must be at most 64, each of 1 to 64 bytes without control characters or spaces";
-                return Err(Error::InvalidArgument(what));
-            }
-            Decision::Reject(status) if !(300..=599).contains(status) => {
-                return Err(Error::InvalidArgument("status of a rejection must be 300 to 599"));
-            }
-            _ => {}
-        }
-        if self.state.tickets.answer(ticket, decision, grant) { Ok(()) } else { Err(Error::TicketSettled) }
+        self.state.tickets.answer(ticket, decision, self.state.revocations.grant())
     }
 
     /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.

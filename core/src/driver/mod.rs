@@ -3,6 +3,7 @@
 
 mod accepted;
 mod admin;
+mod answer;
 mod arena;
 mod balance;
 mod bans;
@@ -47,6 +48,7 @@ mod tickets;
 mod tls;
 mod wake;
 
+pub use answer::{Accept, Decision, Reject};
 pub use bans::{BanInfo, Whom};
 pub use compile::compile;
 pub use cork::Cork;
@@ -61,7 +63,7 @@ pub use reach::To;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};
 pub use stats::Stats;
-pub use tickets::{Accept, Decision, TicketId};
+pub use tickets::TicketId;
 pub use wake::Wake;
 
 /// What a server would say of this `tls` at its start.
