@@ -152,6 +152,9 @@ typedef enum wsg_verdict {
  */
 #define WSG_NEVER UINT64_MAX
 
+/** For `wsg_close.verdict`: no verdict closed the connection. */
+#define WSG_NO_VERDICT UINT32_MAX
+
 /** The default `timeout_ms` of a drain in milliseconds, the same in every language. */
 #define WSG_DEFAULT_DRAIN_TIMEOUT_MS 10000
 
@@ -252,6 +255,14 @@ typedef enum {
   WSG_EVENT_VIOLATION = 7,
   /** Everything that waited when a send returned `WSG_QUEUED` was written. No body. */
   WSG_EVENT_DRAINED = 8,
+  /** The peer has answered a `wsg_conn_ping`: one event for each, in the order of the pings. `body.pong`. */
+  WSG_EVENT_PONG = 9,
+  /**
+   * An opening handshake that asked the application is over without a connection, and not because the application refused
+   * it: the peer left, its time is over, a limit was reached, or the server ends. Stop what you do for its ticket.
+   * `body.upgrade_gone`.
+   */
+  WSG_EVENT_UPGRADE_GONE = 10,
 } wsg_event_kind;
 
 /** The `status` of a message. */
@@ -458,6 +469,8 @@ typedef struct {
    * `max_session_ms` from now, whichever is first. `WSG_NEVER` if it does not end.
    */
   uint64_t expires_at_ms;
+  /** What `wsg_ticket_accept_with` was given to know the session by; 0 without one. */
+  uint64_t tag;
   /** The roles: of its token, of the `roles_claim` of its JWT, or what `wsg_ticket_accept_with` was given. */
   const wsg_str *roles;
   /** The number of roles. */
@@ -495,6 +508,8 @@ typedef struct {
   bool clean;
   /** The reason that belongs to the code; empty without one. */
   wsg_str reason;
+  /** The verdict that closed it, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer or the application closed it, or it broke. */
+  uint32_t verdict;
 } wsg_close;
 
 /** A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one. */
@@ -517,6 +532,18 @@ typedef struct {
   wsg_str detail;
 } wsg_violation;
 
+/** The answer to a ping. */
+typedef struct {
+  /** The time from the ping to its answer, in microseconds. */
+  uint64_t rtt_us;
+} wsg_pong;
+
+/** An opening handshake that is over. */
+typedef struct {
+  /** Its ticket, which takes no answer any more. It may be one that no `upgrade` handler was called for. */
+  uint64_t ticket;
+} wsg_upgrade_gone;
+
 /**
  * What an event holds. Read only the member that belongs to the kind. The size of this union never changes; the
  * structs that it points at may grow in later versions.
@@ -534,6 +561,10 @@ typedef union {
   const wsg_close *close;
   /** `WSG_EVENT_VIOLATION`. */
   const wsg_violation *violation;
+  /** `WSG_EVENT_PONG`. */
+  const wsg_pong *pong;
+  /** `WSG_EVENT_UPGRADE_GONE`. */
+  const wsg_upgrade_gone *upgrade_gone;
 } wsg_event_body;
 
 /** An event. It, and what it points at, is valid until its batch is freed; in a handler, until the handler returns. */
@@ -575,6 +606,13 @@ typedef struct {
   int (*violation)(void *userdata, wsg_server *server, uint64_t conn, const wsg_violation *violation);
   /** Called when everything that waited when a send returned `WSG_QUEUED` was written. */
   int (*drained)(void *userdata, wsg_server *server, uint64_t conn);
+  /** Called for each answer to a `wsg_conn_ping`. */
+  int (*pong)(void *userdata, wsg_server *server, uint64_t conn, const wsg_pong *pong);
+  /**
+   * Called for an opening handshake that is over without a connection, and that the application did not refuse: its
+   * ticket takes no answer any more. It may be one that `upgrade` was not called for.
+   */
+  int (*upgrade_gone)(void *userdata, wsg_server *server, uint64_t ticket);
 } wsg_handlers;
 
 /**
@@ -594,7 +632,38 @@ typedef struct {
   const wsg_str *roles;
   /** The number of roles. */
   size_t roles_len;
+  /**
+   * The subprotocol that the 101 names: one that the client offers. `data` is `NULL`: the first of the option
+   * `subprotocols` that it offers, if any.
+   */
+  wsg_str subprotocol;
+  /** Headers that the 101 has besides its own, such as `Set-Cookie`: at most 64, of 16 KiB together. `NULL` and 0: none. */
+  const wsg_field *headers;
+  /** The number of headers. */
+  size_t headers_len;
+  /** Comes back as `wsg_open.tag`: what you know the session by, maybe a pointer or an index; 0: nothing. */
+  uint64_t tag;
 } wsg_accept;
+
+/**
+ * A refusal in your own words, for `wsg_ticket_reject_with`. Set it to zeroes, then `size` and `http_status`. The library
+ * reads it, and what it points at, during the call.
+ */
+typedef struct {
+  /** `sizeof(wsg_reject)`: the library does not read further, and later versions may add members. */
+  size_t size;
+  /** The HTTP status: 300 to 599. */
+  uint16_t http_status;
+  /** Headers that the answer has besides its own, such as `Location`: at most 64, of 16 KiB together. `NULL` and 0: none. */
+  const wsg_field *headers;
+  /** The number of headers. */
+  size_t headers_len;
+  /** The body: at most 64 KiB. Empty: the name of the verdict, unless a header names a `Content-Type`. */
+  wsg_str body;
+} wsg_reject;
+
+/** A function that receives connections, one after the other. */
+typedef void (*wsg_conn_fn)(void *userdata, uint64_t conn);
 
 #ifdef __cplusplus
 extern "C" {
@@ -1138,6 +1207,10 @@ wsg_status wsg_ticket_accept_anonymous(wsg_server *server, uint64_t ticket, uint
  * The call writes `*error` as `wsg_error` says. Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` also if
  * `accept.size` was not set, if a member is not accepted or unknown to this library; `WSG_ERR_NULL` if neither a user
  * nor `is_anonymous` is stated.
+ *
+ * Headers or a subprotocol that no response may have (a line break, `Connection`, `Sec-WebSocket-*`, one that the
+ * client does not offer) are `WSG_ERR_ARGUMENT`, too, and `*error` names them; there the peer was answered 503, and
+ * the ticket takes no other answer.
  */
 wsg_status wsg_ticket_accept_with(wsg_server *server, uint64_t ticket, const wsg_accept *accept, wsg_error **error);
 
@@ -1146,6 +1219,12 @@ wsg_status wsg_ticket_accept_with(wsg_server *server, uint64_t ticket, const wsg
  * `wsg_ticket_accept`.
  */
 wsg_status wsg_ticket_reject(wsg_server *server, uint64_t ticket, uint16_t http_status);
+
+/**
+ * Refuses an opening handshake with headers and a body: see `wsg_reject`. Headers that no response may have are as
+ * with `wsg_ticket_accept_with`. The call writes `*error` as `wsg_error` says. Otherwise as `wsg_ticket_reject`.
+ */
+wsg_status wsg_ticket_reject_with(wsg_server *server, uint64_t ticket, const wsg_reject *reject, wsg_error **error);
 
 /**
  * Refuses an opening handshake because the application cannot decide: HTTP 503, verdict `auth_unavailable`.
@@ -1208,6 +1287,24 @@ wsg_status wsg_conn_reply_error(wsg_server *server,
                                 size_t data_len);
 
 /**
+ * Asks the peer: `{"event": event, "data": data, "id": id}`. The peer answers with a message of the same `id`, whose
+ * `status` tells whether it could: list the event of its answer in the option `events`, and find what you have asked
+ * by `wsg_message.id` in your `message` handler. `id` is JSON text, a string or an integer: use each once per
+ * connection. What has no answer when the connection closes will have none.
+ *
+ * Returns as `wsg_conn_emit`; `WSG_ERR_ARGUMENT` also if `id` is not a JSON string or integer; `WSG_ERR_NULL`
+ * without an `id`.
+ */
+wsg_status wsg_conn_request(wsg_server *server,
+                            uint64_t conn,
+                            const char *id,
+                            size_t id_len,
+                            const char *event,
+                            size_t event_len,
+                            const char *data,
+                            size_t data_len);
+
+/**
  * Replies without checking that `data` and `id` are JSON: they are sent as they are. If they are not JSON, the
  * peer gets a broken message, or one with other members than you meant. Otherwise as `wsg_conn_reply`.
  */
@@ -1232,6 +1329,22 @@ wsg_status wsg_conn_close(wsg_server *server, uint64_t conn, uint16_t code, cons
 
 /** Closes a connection with 1011, verdict `internal`, because its handler failed. Otherwise as `wsg_conn_close`. */
 wsg_status wsg_conn_fail(wsg_server *server, uint64_t conn);
+
+/**
+ * Drops a connection at once: what waits for it is not sent, and the peer hears no reason. Its close has code 1006,
+ * or that of a close frame that was sent before. Otherwise as `wsg_conn_close`.
+ */
+wsg_status wsg_conn_terminate(wsg_server *server, uint64_t conn);
+
+/**
+ * Sends a ping, with a payload that nobody can guess. `WSG_EVENT_PONG` tells how long its answer took; no pong comes
+ * after the close. While a connection is paused its answers are not read. At most 16 pings may wait for answers.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_QUEUED` if it waits behind what the
+ * peer has not read; `WSG_ERR_ARGUMENT` if 16 pings have no answer; `WSG_ERR_CONNECTION_CLOSED`, `WSG_ERR_NULL`,
+ * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_conn_ping(wsg_server *server, uint64_t conn);
 
 /**
  * Puts a connection into a room: 1 to 256 bytes, at most 1024 rooms per connection. It leaves its rooms when it
@@ -1303,6 +1416,67 @@ wsg_status wsg_server_broadcast_all_binary(wsg_server *server,
                                            size_t payload_len,
                                            const uint64_t *except,
                                            size_t except_len);
+
+/**
+ * Emits an event to whoever is in at least one of these rooms (`json`): `rooms` points at `rooms_len` of them.
+ * Whoever is in several gets it once. Otherwise as `wsg_server_broadcast`.
+ */
+wsg_status wsg_server_broadcast_rooms(wsg_server *server,
+                                      const wsg_str *rooms,
+                                      size_t rooms_len,
+                                      const char *event,
+                                      size_t event_len,
+                                      const char *data,
+                                      size_t data_len,
+                                      const uint64_t *except,
+                                      size_t except_len);
+
+/** Sends a text message to several rooms (`raw`). Otherwise as `wsg_server_broadcast_rooms`. */
+wsg_status wsg_server_broadcast_rooms_text(wsg_server *server,
+                                           const wsg_str *rooms,
+                                           size_t rooms_len,
+                                           const char *text,
+                                           size_t text_len,
+                                           const uint64_t *except,
+                                           size_t except_len);
+
+/** Sends a binary message to several rooms (`raw`). Otherwise as `wsg_server_broadcast_rooms`. */
+wsg_status wsg_server_broadcast_rooms_binary(wsg_server *server,
+                                             const wsg_str *rooms,
+                                             size_t rooms_len,
+                                             const char *payload,
+                                             size_t payload_len,
+                                             const uint64_t *except,
+                                             size_t except_len);
+
+/** Emits an event to every connection of a user (`json`), 1 to 256 bytes. Otherwise as `wsg_server_broadcast`. */
+wsg_status wsg_server_broadcast_user(wsg_server *server,
+                                     const char *user,
+                                     size_t user_len,
+                                     const char *event,
+                                     size_t event_len,
+                                     const char *data,
+                                     size_t data_len,
+                                     const uint64_t *except,
+                                     size_t except_len);
+
+/** Sends a text message to every connection of a user (`raw`). Otherwise as `wsg_server_broadcast_user`. */
+wsg_status wsg_server_broadcast_user_text(wsg_server *server,
+                                          const char *user,
+                                          size_t user_len,
+                                          const char *text,
+                                          size_t text_len,
+                                          const uint64_t *except,
+                                          size_t except_len);
+
+/** Sends a binary message to every connection of a user (`raw`). Otherwise as `wsg_server_broadcast_user`. */
+wsg_status wsg_server_broadcast_user_binary(wsg_server *server,
+                                            const char *user,
+                                            size_t user_len,
+                                            const char *payload,
+                                            size_t payload_len,
+                                            const uint64_t *except,
+                                            size_t except_len);
 
 /**
  * Closes every connection of a user (1 to 256 bytes); the verdict is `session_revoked`. From here on they are
@@ -1377,6 +1551,73 @@ wsg_status wsg_conn_report_invalid_data(wsg_server *server, uint64_t conn, const
  * `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_set_interest(wsg_server *server, uint32_t interest);
+
+/**
+ * Calls `each` with every member of a room (1 to 256 bytes), in no particular order. They are those of the moment of
+ * the call: `each` may join, leave and close them. A thread sees its own joins at once.
+ *
+ * Any thread, callbacks and inline handlers included; the time grows with the number of members. Returns `WSG_OK`;
+ * `WSG_NOTHING` if there is none; `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_room_members(const wsg_server *server,
+                                   const char *room,
+                                   size_t room_len,
+                                   wsg_conn_fn each,
+                                   void *userdata);
+
+/**
+ * Writes the number of members of a room to `*size`: 0 for a room that nobody is in. Returns as
+ * `wsg_server_room_members`, but never `WSG_NOTHING`.
+ */
+wsg_status wsg_server_room_size(const wsg_server *server, const char *room, size_t room_len, size_t *size);
+
+/**
+ * Takes every member out of a room. Whoever joins meanwhile may stay.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`,
+ * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_room_clear(wsg_server *server, const char *room, size_t room_len);
+
+/**
+ * Closes every member of a room, as `wsg_conn_close` does with one. What this thread has sent to them before is sent
+ * first.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, also if there is no member;
+ * `WSG_ERR_ARGUMENT`, `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_room_close(wsg_server *server,
+                                 const char *room,
+                                 size_t room_len,
+                                 uint16_t code,
+                                 const char *reason,
+                                 size_t reason_len);
+
+/** Calls `each` with every open connection of a user (1 to 256 bytes). Otherwise as `wsg_server_room_members`. */
+wsg_status wsg_server_user_connections(const wsg_server *server,
+                                       const char *user,
+                                       size_t user_len,
+                                       wsg_conn_fn each,
+                                       void *userdata);
+
+/**
+ * Calls `each` with every open connection. It looks at all of them, so it is for reports rather than for every
+ * message. Otherwise as `wsg_server_room_members`.
+ */
+wsg_status wsg_server_connections(const wsg_server *server, wsg_conn_fn each, void *userdata);
+
+/**
+ * Calls `each` with every room that a connection is in; the names are valid during the call. Otherwise as
+ * `wsg_server_room_members`; `WSG_ERR_CONNECTION_CLOSED` if it has closed.
+ */
+wsg_status wsg_conn_rooms(const wsg_server *server, uint64_t conn, wsg_text_fn each, void *userdata);
+
+/**
+ * Returns how many bytes were sent to a connection and not taken by its socket yet: to send less where a peer is
+ * slow. 0 if the connection has closed or never existed, and if `server` is not valid. Any thread.
+ */
+size_t wsg_conn_buffered_bytes(const wsg_server *server, uint64_t conn);
 
 /**
  * Sends a text message (`raw`) to the connection that the inline handler was called for.

@@ -23,6 +23,12 @@ pub enum EventKind {
     Violation = 7,
     /// Everything that waited when a send returned `WSG_QUEUED` was written. No body.
     Drained = 8,
+    /// The peer has answered a `wsg_conn_ping`: one event for each, in the order of the pings. `body.pong`.
+    Pong = 9,
+    /// An opening handshake that asked the application is over without a connection, and not because the application refused
+    /// it: the peer left, its time is over, a limit was reached, or the server ends. Stop what you do for its ticket.
+    /// `body.upgrade_gone`.
+    UpgradeGone = 10,
 }
 
 /// The `status` of a message.
@@ -46,6 +52,8 @@ pub struct Field {
     /// The value. It is UTF-8: bytes that are not were replaced.
     pub value: Str,
 }
+
+impl pointers::Plain for Field {}
 
 /// An opening handshake that waits for the application.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +100,8 @@ pub struct Open {
     /// The end of the session in milliseconds since 1970: `exp` of its JWT, what `wsg_ticket_accept` was given, or
     /// `max_session_ms` from now, whichever is first. `WSG_NEVER` if it does not end.
     pub expires_at_ms: u64,
+    /// What `wsg_ticket_accept_with` was given to know the session by; 0 without one.
+    pub tag: u64,
     /// The roles: of its token, of the `roles_claim` of its JWT, or what `wsg_ticket_accept_with` was given.
     pub roles: *const Str,
     /// The number of roles.
@@ -131,6 +141,24 @@ pub struct Close {
     pub clean: bool,
     /// The reason that belongs to the code; empty without one.
     pub reason: Str,
+    /// The verdict that closed it, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer or the application closed it, or it broke.
+    pub verdict: u32,
+}
+
+/// The answer to a ping.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Pong {
+    /// The time from the ping to its answer, in microseconds.
+    pub rtt_us: u64,
+}
+
+/// An opening handshake that is over.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct UpgradeGone {
+    /// Its ticket, which takes no answer any more. It may be one that no `upgrade` handler was called for.
+    pub ticket: u64,
 }
 
 /// A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one.
@@ -172,6 +200,10 @@ pub union EventBody {
     pub close: *const Close,
     /// `WSG_EVENT_VIOLATION`.
     pub violation: *const Violation,
+    /// `WSG_EVENT_PONG`.
+    pub pong: *const Pong,
+    /// `WSG_EVENT_UPGRADE_GONE`.
+    pub upgrade_gone: *const UpgradeGone,
 }
 
 impl core::fmt::Debug for EventBody {

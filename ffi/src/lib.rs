@@ -27,6 +27,7 @@ mod os;
 mod peers;
 pub mod pointers;
 pub mod policy;
+pub mod reach;
 pub mod replies;
 pub mod run;
 pub mod running;

@@ -8,7 +8,7 @@ use wsguard::binding::{ConnectionId, Decision, Protocol, TicketId};
 
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
-use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
+use crate::events::{Close, Event, EventKind, Message, Open, Pong, Upgrade, Violation};
 use crate::json::{self, Known};
 use crate::modes;
 use crate::pointers::{Str, sized};
@@ -82,6 +82,14 @@ pub struct Handlers {
     >,
     /// Called when everything that waited when a send returned `WSG_QUEUED` was written.
     pub drained: Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64) -> c_int>,
+    /// Called for each answer to a `wsg_conn_ping`.
+    pub pong: Option<
+        extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64, pong: *const Pong) -> c_int,
+    >,
+    /// Called for an opening handshake that is over without a connection, and that the application did not refuse: its
+    /// ticket takes no answer any more. It may be one that `upgrade` was not called for.
+    pub upgrade_gone:
+        Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, ticket: u64) -> c_int>,
 }
 
 /// Calls the handlers of one event; `false`: one of them failed.
@@ -102,6 +110,8 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
         Seen::Violation(violation) => {
             handlers.violation.map(|call| foreign(|| call(userdata, server, conn, violation)))
         }
+        Seen::Pong(pong) => handlers.pong.map(|call| foreign(|| call(userdata, server, conn, pong))),
+        Seen::UpgradeGone(gone) => handlers.upgrade_gone.map(|call| foreign(|| call(userdata, server, gone.ticket))),
         Seen::Drained => handlers.drained.map(|call| foreign(|| call(userdata, server, conn))),
         Seen::Payload(Str { data, len }) => {
             let handler = if event.kind == EventKind::Text { handlers.text } else { handlers.binary };
@@ -121,11 +131,11 @@ fn is_stale(running: &Running, event: &Event) -> bool {
             running.peers.hide(conn);
             true
         }
-        Seen::Payload(_) | Seen::Message(_) => running.peers.is_gone(conn),
+        Seen::Payload(_) | Seen::Message(_) | Seen::Pong(_) => running.peers.is_gone(conn),
         // More was queued since: another event follows when that was written.
         Seen::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
         Seen::Close(_) => running.peers.is_hidden(conn),
-        Seen::Open(_) | Seen::Violation(_) => false,
+        Seen::Open(_) | Seen::Violation(_) | Seen::UpgradeGone(_) => false,
     }
 }
 

@@ -6,8 +6,9 @@ use core::mem::MaybeUninit;
 use wsguard::binding::{self, Decision, TicketId};
 
 use crate::error::{ErrorHandle, Failure, explain};
+use crate::events::Field;
 use crate::names::WSG_NEVER;
-use crate::pointers::{Str, array, name, sized};
+use crate::pointers::{Str, array, bytes, name, optional_text, sized};
 use crate::running::{ServerHandle, running};
 use crate::status::Status;
 
@@ -28,12 +29,70 @@ pub struct Accept {
     pub roles: *const Str,
     /// The number of roles.
     pub roles_len: usize,
+    /// The subprotocol that the 101 names: one that the client offers. `data` is `NULL`: the first of the option
+    /// `subprotocols` that it offers, if any.
+    pub subprotocol: Str,
+    /// Headers that the 101 has besides its own, such as `Set-Cookie`: at most 64, of 16 KiB together. `NULL` and 0: none.
+    pub headers: *const Field,
+    /// The number of headers.
+    pub headers_len: usize,
+    /// Comes back as `wsg_open.tag`: what you know the session by, maybe a pointer or an index; 0: nothing.
+    pub tag: u64,
+}
+
+/// A refusal in your own words, for `wsg_ticket_reject_with`. Set it to zeroes, then `size` and `http_status`. The library
+/// reads it, and what it points at, during the call.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Reject {
+    /// `sizeof(wsg_reject)`: the library does not read further, and later versions may add members.
+    pub size: usize,
+    /// The HTTP status: 300 to 599.
+    pub http_status: u16,
+    /// Headers that the answer has besides its own, such as `Location`: at most 64, of 16 KiB together. `NULL` and 0: none.
+    pub headers: *const Field,
+    /// The number of headers.
+    pub headers_len: usize,
+    /// The body: at most 64 KiB. Empty: the name of the verdict, unless a header names a `Content-Type`.
+    pub body: Str,
+}
+
+impl Default for Reject {
+    fn default() -> Self {
+        Self { size: 0, http_status: 0, headers: core::ptr::null(), headers_len: 0, body: Str::NONE }
+    }
+}
+
+impl Reject {
+    fn read(&self) -> Result<binding::Reject, Failure> {
+        Ok(binding::Reject {
+            status: self.http_status,
+            headers: read_headers(self.headers, self.headers_len)?,
+            body: bytes(self.body.data, self.body.len)?.to_vec(),
+        })
+    }
+}
+
+/// Names and values, as they are: the core knows what a response may have.
+fn read_headers(first: *const Field, count: usize) -> Result<Vec<(String, String)>, Status> {
+    let owned = |view: Str| -> Result<String, Status> { Ok(name(view.data, view.len)?.to_owned()) };
+    array(first, count)?.iter().map(|Field { name, value }| Ok((owned(*name)?, owned(*value)?))).collect()
 }
 
 impl Default for Accept {
     fn default() -> Self {
-        let (user, roles) = (Str::NONE, core::ptr::null());
-        Self { size: 0, user, is_anonymous: 0, expires_at_ms: 0, roles, roles_len: 0 }
+        Self {
+            size: 0,
+            user: Str::NONE,
+            is_anonymous: 0,
+            expires_at_ms: 0,
+            roles: core::ptr::null(),
+            roles_len: 0,
+            subprotocol: Str::NONE,
+            headers: core::ptr::null(),
+            headers_len: 0,
+            tag: 0,
+        }
     }
 }
 
@@ -56,7 +115,10 @@ impl Accept {
         })?;
         let roles = array(self.roles, self.roles_len)?.iter().map(|role| Ok(name(role.data, role.len)?.to_owned()));
         let roles = roles.collect::<Result<_, Status>>()?;
-        Ok(binding::Accept { user, roles, expires_at_ms })
+        let subprotocol = optional_text(self.subprotocol.data, self.subprotocol.len)?.map(str::to_owned);
+        let headers = read_headers(self.headers, self.headers_len)?;
+        let tag = (self.tag != 0).then_some(self.tag);
+        Ok(binding::Accept { user, roles, expires_at_ms, subprotocol, headers, tag })
     }
 }
 
@@ -106,6 +168,10 @@ exports! {
     /// The call writes `*error` as `wsg_error` says. Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` also if
     /// `accept.size` was not set, if a member is not accepted or unknown to this library; `WSG_ERR_NULL` if neither a user
     /// nor `is_anonymous` is stated.
+    ///
+    /// Headers or a subprotocol that no response may have (a line break, `Connection`, `Sec-WebSocket-*`, one that the
+    /// client does not offer) are `WSG_ERR_ARGUMENT`, too, and `*error` names them; there the peer was answered 503, and
+    /// the ticket takes no other answer.
     pub fn wsg_ticket_accept_with(server: *mut ServerHandle, ticket: u64, accept: *const Accept,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -121,6 +187,19 @@ exports! {
     /// `wsg_ticket_accept`.
     pub fn wsg_ticket_reject(server: *mut ServerHandle, ticket: u64, http_status: u16) -> Status {
         answer(server, ticket, Decision::reject(http_status))
+    }
+
+    /// Refuses an opening handshake with headers and a body: see `wsg_reject`. Headers that no response may have are as
+    /// with `wsg_ticket_accept_with`. The call writes `*error` as `wsg_error` says. Otherwise as `wsg_ticket_reject`.
+    pub fn wsg_ticket_reject_with(server: *mut ServerHandle, ticket: u64, reject: *const Reject,
+        error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
+    ) -> Status {
+        explain(error, || {
+            let running = running(server)?;
+            let reject = sized(reject)?.read()?;
+            Ok(running.commands.answer(TicketId::from_u64(ticket), Decision::Reject(reject))?)
+        })?;
+        Ok(Status::Ok)
     }
 
     /// Refuses an opening handshake because the application cannot decide: HTTP 503, verdict `auth_unavailable`.

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wsguard::binding::{self, ConnectionId, EventBatch, Protocol, Status};
 
-use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
-use crate::names::WSG_NEVER;
+use crate::events::{
+    Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Pong, Upgrade, UpgradeGone, Violation,
+};
+use crate::names::{WSG_NEVER, WSG_NO_VERDICT};
 use crate::peers::{Opened, Peers};
 use crate::pointers::Str;
 
@@ -31,6 +33,8 @@ struct Bodies {
     messages: Vec<Message>,
     closes: Vec<Close>,
     violations: Vec<Violation>,
+    pongs: Vec<Pong>,
+    upgrades_gone: Vec<UpgradeGone>,
 }
 
 impl Bodies {
@@ -44,6 +48,8 @@ impl Bodies {
         clear(&mut self.messages);
         clear(&mut self.closes);
         clear(&mut self.violations);
+        clear(&mut self.pongs);
+        clear(&mut self.upgrades_gone);
     }
 
     /// Points the events at their bodies, now that these do not move any more.
@@ -54,6 +60,7 @@ impl Bodies {
         let (mut upgrades, mut opens) = (self.upgrades.iter(), self.opens.iter());
         let (mut messages, mut closes, mut violations) =
             (self.messages.iter(), self.closes.iter(), self.violations.iter());
+        let (mut pongs, mut upgrades_gone) = (self.pongs.iter(), self.upgrades_gone.iter());
         for event in events {
             event.body = match event.kind {
                 EventKind::Upgrade => EventBody { upgrade: next(&mut upgrades) },
@@ -61,6 +68,8 @@ impl Bodies {
                 EventKind::Message => EventBody { message: next(&mut messages) },
                 EventKind::Close => EventBody { close: next(&mut closes) },
                 EventKind::Violation => EventBody { violation: next(&mut violations) },
+                EventKind::Pong => EventBody { pong: next(&mut pongs) },
+                EventKind::UpgradeGone => EventBody { upgrade_gone: next(&mut upgrades_gone) },
                 EventKind::Text | EventKind::Binary | EventKind::Drained => continue,
             };
         }
@@ -180,13 +189,26 @@ impl ViewBuilder<'_> {
             binding::Event::Close(close) => {
                 self.peers.leaves(close.conn);
                 self.closed.push(close.conn);
-                self.bodies.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
+                self.bodies.closes.push(Close {
+                    code: close.code,
+                    clean: close.clean,
+                    reason: Str::of(close.reason),
+                    verdict: close.verdict.map_or(WSG_NO_VERDICT, |verdict| verdict as u32),
+                });
                 EventKind::Close
             }
             binding::Event::Violation(violation) => {
                 let violation = self.violation(violation);
                 self.bodies.violations.push(violation);
                 EventKind::Violation
+            }
+            binding::Event::Pong { rtt, .. } => {
+                self.bodies.pongs.push(Pong { rtt_us: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX) });
+                EventKind::Pong
+            }
+            binding::Event::UpgradeGone(ticket) => {
+                self.bodies.upgrades_gone.push(UpgradeGone { ticket: ticket.to_u64() });
+                EventKind::UpgradeGone
             }
             // Or an event that the header has no name for yet: "look whether you may send" is never wrong.
             _ => EventKind::Drained,
@@ -225,6 +247,7 @@ impl ViewBuilder<'_> {
             path: Str::of(&open.path),
             subprotocol: Str::maybe(open.subprotocol.as_deref()),
             expires_at_ms: open.expires_at_ms.unwrap_or(WSG_NEVER),
+            tag: open.tag.unwrap_or(0),
             roles,
             roles_len,
             route: Str::maybe(open.route.as_deref()),

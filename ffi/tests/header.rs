@@ -28,6 +28,7 @@ const SOURCES: &[&str] = &[
     "tickets.rs",
     "commands.rs",
     "connections.rs",
+    "reach.rs",
     "inline.rs",
     "replies.rs",
     "json.rs",
@@ -68,6 +69,10 @@ const NAMES: &[(&str, &str)] = &[
     ("Ban", "wsg_ban"),
     ("BanFn", "wsg_ban_fn"),
     ("Accept", "wsg_accept"),
+    ("Reject", "wsg_reject"),
+    ("Pong", "wsg_pong"),
+    ("UpgradeGone", "wsg_upgrade_gone"),
+    ("ConnFn", "wsg_conn_fn"),
 ];
 
 /// cbindgen prefixes a value with its whole enum's name; C programmers write less.

@@ -123,18 +123,36 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
 
 /* --- authentication ----------------------------------------------------------------------------------------------- */
 
-static void settle(uint64_t ticket) {
+/* Accepts as the script says, and with what `more` states beside it. */
+static void settle_with(uint64_t ticket, wsg_accept more) {
   wsg_str user = json_text(script, "/user");
   /* 0 is a session that expires now; one that never does is not in the script. */
   unsigned long long lifetime = json_number(script, "/expires_in_ms", WSG_NEVER);
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-  uint64_t expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime;
-  wsg_status status = user.data == NULL ? wsg_ticket_accept_anonymous(server, ticket, expires_at_ms)
-                                        : wsg_ticket_accept(server, ticket, VIEW(user), expires_at_ms);
-  if (status < 0) fprintf(stderr, "not accepted: %s\n", wsg_status_name(status).data);
+  more.size = sizeof more;
+  more.user = user, more.is_anonymous = user.data == NULL;
+  more.expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime;
+  wsg_error *error = NULL;
+  if (wsg_ticket_accept_with(server, ticket, &more, &error) < 0) fprintf(stderr, "not accepted: %s\n", wsg_error_message(error).data);
+  wsg_error_free(error);
   drop(user);
+}
+
+static void settle(uint64_t ticket) { settle_with(ticket, (wsg_accept){0}); }
+
+/* The second of the subprotocols that the client offers; `data` is NULL if there is none. */
+static wsg_str second_subprotocol(const wsg_upgrade *upgrade) {
+  wsg_str offered = wsg_upgrade_header(upgrade, TEXT("sec-websocket-protocol")), second = {NULL, 0};
+  const char *comma = offered.data == NULL ? NULL : memchr(offered.data, ',', offered.len);
+  if (comma == NULL) return second;
+  const char *end = offered.data + offered.len;
+  for (comma++; comma < end && *comma == ' ';) comma++;
+  second.data = comma;
+  while (comma < end && *comma != ',' && *comma != ' ') comma++;
+  second.len = (size_t)(comma - second.data);
+  return second;
 }
 
 static void *settle_later(void *ticket) {
@@ -162,7 +180,16 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
     /* The second answer is an error: this one says so. */
     return wsg_ticket_reject(s, upgrade->ticket, 403) == WSG_ERR_TICKET_SETTLED ? 0 : 1;
   }
-  if (is(token, "teapot")) return wsg_ticket_reject(s, upgrade->ticket, 418), 0;
+  if (is(token, "teapot")) {
+    static const wsg_field why[] = {{{TEXT("X-Reason")}, {TEXT("teapot")}}};
+    wsg_reject teapot = {.size = sizeof teapot, .http_status = 418, .headers = why, .headers_len = 1, .body = {TEXT("short and stout")}};
+    return wsg_ticket_reject_with(s, upgrade->ticket, &teapot, NULL), 0;
+  }
+  if (is(token, "cookie")) {
+    static const wsg_field sid[] = {{{TEXT("Set-Cookie")}, {TEXT("sid=1")}}};
+    return settle_with(upgrade->ticket, (wsg_accept){.headers = sid, .headers_len = 1}), 0;
+  }
+  if (is(token, "proto")) return settle_with(upgrade->ticket, (wsg_accept){.subprotocol = second_subprotocol(upgrade)}), 0;
   if (!accepted) return wsg_ticket_reject(s, upgrade->ticket, 401), 0;
   pthread_t thread;
   if (json_number(script, "/delay_ms", 0) == 0) settle(upgrade->ticket);
@@ -173,7 +200,7 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
 /* --- what it tells ------------------------------------------------------------------------------------------------ */
 
 static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
-  static const char *const types[] = {"", "", "open", "message", "message", "message", "close", "violation"};
+  static const char *const types[] = {"", "", "open", "message", "message", "message", "close", "violation", "", "pong"};
   char hex[17] = "";
   wsg_str conn = {event->conn == 0 ? NULL : hex, (size_t)snprintf(hex, sizeof hex, "%llx", (unsigned long long)event->conn)};
   (void)userdata, (void)s;
@@ -196,6 +223,7 @@ static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
       json_print("reason", event->body.close->reason);
       printf(",\"code\":%u,\"clean\":%s", event->body.close->code, event->body.close->clean ? "true" : "false");
       break;
+    case WSG_EVENT_PONG: break;
     default:
       json_print("code", wsg_verdict_name(event->body.violation->code));
       json_print("ip", event->body.violation->ip);
@@ -272,6 +300,14 @@ struct answer {
   unsigned long long generation; /* 0: none */
 };
 
+/* The connection that a command names, as `tell` writes it. */
+static uint64_t conn_of(wsg_str command) {
+  wsg_str hex = json_text(command, "/conn");
+  uint64_t conn = hex.data == NULL ? 0 : strtoull(hex.data, NULL, 16);
+  drop(hex);
+  return conn;
+}
+
 static struct answer carry_out(wsg_str command, wsg_str name) {
   wsg_str room = json_text(command, "/room"), event = json_text(command, "/event"), user = json_text(command, "/user");
   wsg_str data = json_part(command, "/data"), ip = json_text(command, "/ip");
@@ -287,6 +323,10 @@ static struct answer carry_out(wsg_str command, wsg_str name) {
     answer.status = wsg_server_disconnect_user(server, VIEW(user));
   } else if (is(name, "broadcast")) {
     answer.status = wsg_server_broadcast(server, VIEW(room), VIEW(event), VIEW(data), NULL, 0);
+  } else if (is(name, "to_user")) {
+    answer.status = wsg_server_broadcast_user(server, VIEW(user), VIEW(event), VIEW(data), NULL, 0);
+  } else if (is(name, "ping")) {
+    answer.status = wsg_conn_ping(server, conn_of(command));
   } else if (is(name, "reload_tls")) {
     answer.status = wsg_server_reload_tls(server, &answer.error);
   } else if (is(name, "reload")) {

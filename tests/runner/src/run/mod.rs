@@ -179,6 +179,7 @@ impl Run<'_> {
             }
             Verb::Emit(message) => self.emit(message, chunk),
             Verb::Expect(wanted) => self.expect(wanted),
+            Verb::Pong(within) => self.pong(within.within_ms),
             Verb::Collect(wanted) => self.collect(wanted),
             Verb::ExpectBytes(bytes) => self.expect_bytes(&bytes.to_vec()?),
             Verb::ExpectClose(wanted) => self.expect_close(wanted),

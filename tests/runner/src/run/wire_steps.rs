@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Run, ms};
 use serde_json::{Value, json};
 use toml::Table;
-use wsguard_test_support::frame::{CLOSE, Frame, TEXT, encode};
+use wsguard_test_support::frame::{CLOSE, Frame, PING, PONG, TEXT, encode};
 use wsguard_test_support::http::ACCEPT;
 use wsguard_test_support::outcome::{Failure, Outcome, fail, shown};
 
@@ -187,6 +187,15 @@ impl Run<'_> {
             check_frame(wanted, &frame)?;
         }
         Ok(())
+    }
+
+    /// Answers the next frame, which must be a ping.
+    pub(super) fn pong(&mut self, within_ms: u64) -> Outcome {
+        let frame = self.connection()?.frame(after(within_ms))?;
+        if frame.opcode != PING {
+            return fail!("expected a ping, got {frame:?}");
+        }
+        self.send(&encode(PONG, &frame.payload), None)
     }
 
     pub(super) fn collect(&mut self, wanted: &Collect) -> Outcome {
