@@ -177,8 +177,8 @@ pub use conn::Conn;
 #[cfg(feature = "stderr-log")]
 pub use driver::log_to_stderr;
 pub use driver::{
-    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Replies,
-    Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom,
+    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
+    Open, Replies, Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom,
 };
 pub use error::Error;
 pub use handle::{Drain, Handle, Interest};

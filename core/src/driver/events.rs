@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::arena::{Span, growth, kept_bytes};
+use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
 use super::tickets::{Permit, TicketId};
@@ -18,6 +19,8 @@ use wsguard_proto::verdict::Code;
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
 #[derive(Debug)]
 pub struct Upgrade {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// What to answer.
     pub ticket: TicketId,
     /// What the peer sent.
@@ -30,6 +33,8 @@ pub struct Upgrade {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Open {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// Its id.
     pub conn: ConnectionId,
     /// The ticket it was accepted by, with `auth: "callback"`.
@@ -556,9 +561,15 @@ mod tests {
             peer_certificate: None,
         };
         let (ticket, _answered) = Arc::new(super::super::tickets::Tickets::default()).issue(1, None).unwrap();
-        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
+        batch.push_upgrade(Upgrade {
+            id: HandshakeId::default(),
+            ticket: ticket.id(),
+            request,
+            _permit: ticket.permit(),
+        });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let open = Open {
+            id: HandshakeId::default(),
             conn: ConnectionId::from_u64(1),
             ticket: None,
             ip: None,

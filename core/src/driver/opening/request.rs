@@ -219,7 +219,7 @@ impl OpeningHandshake {
             let most = policy.max_pending_auth;
             return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
         };
-        let upgrade = Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() };
+        let upgrade = Upgrade { id: self.id, ticket: ticket.id(), request, _permit: ticket.permit() };
         *asked = Some(ticket);
         self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
         let _timing = self.time_auth();

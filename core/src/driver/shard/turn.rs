@@ -9,10 +9,13 @@ use super::{SCRATCH_BYTES, Shard};
 use crate::driver::log::Subject;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use crate::driver::tally::Tally;
 use wsguard_proto::connection::{Connection, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
+/// The close code that stands for a connection without a closing handshake (RFC 6455 section 7.1.5).
+const BROKEN: u16 = 1006;
 /// Messages and control frames of one connection in a turn.
 const MESSAGES_PER_TURN: usize = 1024;
 
@@ -91,8 +94,9 @@ impl Shard {
     ) -> R {
         let Shard { state, pool, json, .. } = self;
         let ActiveSession { session, out } = active;
-        let Session { id, conn, policy, seat, ip, peer, outbox, last_batch, slot, .. } = &mut **session;
-        let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
+        let Session { id, hs, conn, policy, seat, ip, peer, outbox, last_batch, slot, tally, .. } = &mut **session;
+        let user = seat.user().map(|user| &**user);
+        let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
         let mut sink = TurnSink::new(state, *id, &policy.contract, subject, *last_batch);
         let result = act(
             conn,
@@ -107,8 +111,9 @@ impl Shard {
                 sink: &mut sink,
             },
         );
-        if let Some(ending) = conn.take_ending() {
-            sink.batch().push_close(*id, &ending);
+        let ending = conn.take_ending();
+        if let Some(ending) = &ending {
+            sink.batch().push_close(*id, ending);
             slot.close_was_told();
             // From its close on an id is nobody's, though its closing handshake may go on.
             if let Some(slot) = state.shards[self.index].slots.get(id.slot()) {
@@ -116,7 +121,18 @@ impl Shard {
             }
         }
         let (messages, replies) = (sink.messages, sink.replies);
+        tally.messages_in += messages;
+        tally.messages_out += replies;
+        tally.verdict = sink.verdict.or(tally.verdict);
         let added = sink.finish();
+        // The batch is not locked any more.
+        if let Some(ending) = ending {
+            let unsent = outbox.as_ref().map_or(0, |outbox| outbox.len()) + out.len();
+            // What waits is on its way, unless the connection broke.
+            let on_its_way = if ending.code == BROKEN { 0 } else { unsent as u64 };
+            let tally = Tally { bytes_out: tally.bytes_out + on_its_way, ..*tally };
+            state.audit.close(subject, &ending, &tally, now);
+        }
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
         }
@@ -139,6 +155,7 @@ impl Shard {
             Ok(written) => {
                 if written > 0 {
                     add(&self.mailbox().stats.bytes_out, written as u64);
+                    session.tally.bytes_out += written as u64;
                     if session.is_held_back() {
                         session.conn.excuse(now);
                     }

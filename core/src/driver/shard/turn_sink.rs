@@ -37,6 +37,8 @@ pub(super) struct TurnSink<'s> {
     last_batch: u64,
     last_batch_before: u64,
     pub(super) messages: u64,
+    /// The verdict that ends the connection.
+    pub(super) verdict: Option<Code>,
     /// Messages of the inline handler.
     pub(super) replies: u64,
 }
@@ -60,6 +62,7 @@ impl<'s> TurnSink<'s> {
             last_batch,
             last_batch_before: last_batch,
             messages: 0,
+            verdict: None,
             replies: 0,
         }
     }
@@ -124,6 +127,7 @@ impl Sink for TurnSink<'_> {
     }
 
     fn report(&mut self, report: Report<'_>) {
+        self.verdict = Some(report.code);
         let (state, subject) = (self.state, self.subject);
         state.report(&report, subject, true, self.batch());
     }
