@@ -56,7 +56,8 @@ pub use handshake_id::HandshakeId;
 pub use ids::{ConnectionId, ConnectionMap};
 pub use inline::{Handled, Inline, InlineMessage, Replies};
 #[cfg(feature = "stderr-log")]
-pub use log::log_to_stderr;
+pub use log::{LogFormat, log_to_stderr, log_to_stderr_as};
+pub use log::{LogLevel, LogRecord, LogValue, log_to};
 pub use notifier::{Notifier, Waited};
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};

@@ -7,17 +7,23 @@
 mod audit;
 #[cfg(not(feature = "stderr-log"))]
 mod no_stderr;
+mod queue;
+mod record;
 mod sieve;
 #[cfg(feature = "stderr-log")]
 mod stderr;
+mod tap;
 
 pub(super) use audit::{Audit, Opened, Proof};
 #[cfg(not(feature = "stderr-log"))]
-pub(super) use no_stderr::{flush, guard_panics};
+pub(super) use no_stderr::guard_panics;
+pub(super) use queue::flush;
+pub use record::{LogLevel, LogRecord, LogValue};
 #[cfg(feature = "stderr-log")]
-pub use stderr::log_to_stderr;
+pub(super) use stderr::guard_panics;
 #[cfg(feature = "stderr-log")]
-pub(super) use stderr::{flush, guard_panics};
+pub use stderr::{LogFormat, log_to_stderr, log_to_stderr_as};
+pub use tap::log_to;
 
 use core::fmt::Write as _;
 use std::net::IpAddr;
