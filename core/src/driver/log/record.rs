@@ -73,6 +73,22 @@ pub enum LogValue {
     Text(String),
 }
 
+impl LogValue {
+    fn push_json(&self, line: &mut String) {
+        let _ = match self {
+            LogValue::Text(text) => {
+                push_json(line, text);
+                Ok(())
+            }
+            LogValue::Bool(value) => write!(line, "{value}"),
+            LogValue::Signed(value) => write!(line, "{value}"),
+            LogValue::Unsigned(value) => write!(line, "{value}"),
+            LogValue::Float(value) if value.is_finite() => write!(line, "{value:?}"),
+            LogValue::Nothing | LogValue::Float(_) => write!(line, "null"),
+        };
+    }
+}
+
 /// A record of the log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -160,23 +176,12 @@ impl LogRecord {
         }
         for (name, value) in &self.fields {
             line.push(',');
+            push_json(&mut line, name);
             if FIRST_NAMES.contains(name) {
-                push_json(&mut line, &format!("{name}_"))
-            } else {
-                push_json(&mut line, name)
+                line.insert(line.len() - 1, '_');
             }
             line.push(':');
-            let _ = match value {
-                LogValue::Text(text) => {
-                    push_json(&mut line, text);
-                    Ok(())
-                }
-                LogValue::Bool(value) => write!(line, "{value}"),
-                LogValue::Signed(value) => write!(line, "{value}"),
-                LogValue::Unsigned(value) => write!(line, "{value}"),
-                LogValue::Float(value) if value.is_finite() => write!(line, "{value:?}"),
-                LogValue::Nothing | LogValue::Float(_) => write!(line, "null"),
-            };
+            value.push_json(&mut line);
         }
         line.push('}');
         line
