@@ -12,6 +12,7 @@ use super::{Subject, escape};
 use crate::driver::caught::said;
 use crate::driver::tally::Tally;
 use wsguard_proto::bucket::{Bucket, Rate};
+use wsguard_proto::config::Policy;
 use wsguard_proto::connection::Ending;
 use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
@@ -95,8 +96,10 @@ fn sampled(kind: &Mutex<Kind>, now: Moment, say: impl FnOnce(u64)) {
 }
 
 macro_rules! record {
-    ($action:literal, $subject:expr, $($field:tt)*) => {{
+    ($action:literal, $subject:expr, $policy:expr, $($field:tt)*) => {{
         let Subject { hs, ip, peer, user, conn } = $subject;
+        // As in the record of a verdict: where only a proxy is known, the client is not.
+        let ip = ip.filter(|ip| !$policy.trusted_proxies.trusts(Some(*ip)));
         let hs = hs.map_or_else(|| "-".to_owned(), |hs| hs.to_string());
         let (ip, peer, user) = (address(ip), address(peer), or_dash(user));
         let conn = conn.map_or_else(|| "-".to_owned(), |conn| conn.to_string());
@@ -107,20 +110,27 @@ macro_rules! record {
 
 impl Audit {
     /// A credential was accepted, or the application has accepted the peer.
-    pub(in crate::driver) fn auth(&self, subject: Subject<'_>, proof: Proof, now: Moment) {
-        sampled(&self.auth, now, |suppressed| record!("auth", subject, auth = %proof.name(), suppressed));
+    pub(in crate::driver) fn auth(&self, subject: Subject<'_>, policy: &Policy, proof: Proof, now: Moment) {
+        sampled(&self.auth, now, |suppressed| record!("auth", subject, policy, auth = %proof.name(), suppressed));
     }
 
     /// A connection is open.
-    pub(in crate::driver) fn open(&self, subject: Subject<'_>, opened: Opened<'_>, now: Moment) {
+    pub(in crate::driver) fn open(&self, subject: Subject<'_>, policy: &Policy, opened: Opened<'_>, now: Moment) {
         sampled(&self.open, now, |suppressed| {
             let (route, subprotocol) = (or_dash(opened.route), or_dash(opened.subprotocol));
-            record!("open", subject, %route, %subprotocol, auth = %opened.proof.name(), suppressed);
+            record!("open", subject, policy, %route, %subprotocol, auth = %opened.proof.name(), suppressed);
         });
     }
 
     /// A connection is closed.
-    pub(in crate::driver) fn close(&self, subject: Subject<'_>, ending: &Ending, tally: &Tally, now: Moment) {
+    pub(in crate::driver) fn close(
+        &self,
+        subject: Subject<'_>,
+        policy: &Policy,
+        ending: &Ending,
+        tally: &Tally,
+        now: Moment,
+    ) {
         sampled(&self.close, now, |suppressed| {
             let duration_ms = u64::try_from(now.since(tally.since).as_millis()).unwrap_or(u64::MAX);
             let Tally { messages_in, messages_out, bytes_in, bytes_out, verdict, .. } = *tally;
@@ -129,6 +139,7 @@ impl Audit {
             record!(
                 "close",
                 subject,
+                policy,
                 close_code,
                 clean,
                 duration_ms,

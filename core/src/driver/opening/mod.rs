@@ -413,7 +413,7 @@ impl OpeningHandshake {
         };
         let user = pass.identity.user.as_deref();
         let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
-        self.state.audit.auth(subject, proof, now);
+        self.state.audit.auth(subject, &self.policy, proof, now);
         proof
     }
 

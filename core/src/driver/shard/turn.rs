@@ -131,7 +131,7 @@ impl Shard {
             // What waits is on its way, unless the connection broke.
             let on_its_way = if ending.code == BROKEN { 0 } else { unsent as u64 };
             let tally = Tally { bytes_out: tally.bytes_out + on_its_way, ..*tally };
-            state.audit.close(subject, &ending, &tally, now);
+            state.audit.close(subject, policy, &ending, &tally, now);
         }
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
