@@ -81,7 +81,9 @@ impl ServerHandle {
             Error::InvalidArgument("65536 bans are in force, which is all there may be: lift one first")
         })?;
         let reason = printable(reason);
-        said(|| tracing::info!(target: "wsguard", who = %shown, for_ms, ?reason, "banned"));
+        said(
+            || tracing::info!(target: "wsguard::audit", action = %"ban", who = %shown, for_ms, reason = reason.as_str()),
+        );
         // What this thread said before is carried out before.
         self.flush();
         self.state.close_banned();
@@ -99,7 +101,7 @@ impl ServerHandle {
         let was_banned = lock(&self.state.bans).unban(&subject);
         if was_banned {
             let shown = escape(&subject.to_string());
-            said(|| tracing::info!(target: "wsguard", who = %shown, "ban lifted"));
+            said(|| tracing::info!(target: "wsguard::audit", action = %"unban", who = %shown));
         }
         Ok(was_banned)
     }

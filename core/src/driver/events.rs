@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arena::{Span, growth, kept_bytes};
+use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
 use super::tickets::{Permit, TicketId};
@@ -21,6 +22,8 @@ use wsguard_proto::verdict::Code;
 /// What follows is an [`Open`] with its ticket, [`Event::UpgradeGone`], or nothing where the application has refused it.
 #[derive(Debug)]
 pub struct Upgrade {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// What to answer.
     pub ticket: TicketId,
     /// What the peer sent.
@@ -33,6 +36,8 @@ pub struct Upgrade {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Open {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// Its id.
     pub conn: ConnectionId,
     /// The ticket it was accepted by, with `auth: "callback"`.
@@ -590,9 +595,15 @@ mod tests {
         };
         let (ticket, _answered) =
             Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Default::default()).unwrap();
-        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
+        batch.push_upgrade(Upgrade {
+            id: HandshakeId::default(),
+            ticket: ticket.id(),
+            request,
+            _permit: ticket.permit(),
+        });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let open = Open {
+            id: HandshakeId::default(),
             conn: ConnectionId::from_u64(1),
             ticket: None,
             tag: None,

@@ -3,10 +3,12 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::answer::Decision;
 use super::arena::Span;
 use super::balance;
+use super::caught::said;
 use super::commands::{Command, CommandBuffer};
 use super::cork::{self, Cork};
 use super::ids::{ConnectionId, Slot};
@@ -342,8 +344,14 @@ impl ServerHandle {
     pub fn drain(&self, timeout_ms: u64, jitter_ms: u64) {
         const MOST_JITTER_MS: u64 = 3_600_000;
         self.flush();
-        self.state.advance(Life::Draining);
-        let until = self.state.clock.now().after_millis(timeout_ms);
+        let now = self.state.clock.now();
+        if self.state.advance(Life::Draining) && self.state.drain_began.set(now).is_ok() {
+            let connections = self.state.open.load(Ordering::Acquire);
+            said(
+                || tracing::info!(target: "wsguard::audit", action = %"drain_begun", connections, timeout_ms, jitter_ms),
+            );
+        }
+        let until = now.after_millis(timeout_ms);
         let jitter_ms = if jitter_ms == u64::MAX { 0 } else { jitter_ms.min(timeout_ms).min(MOST_JITTER_MS) };
         for mailbox in self.state.shards.iter() {
             mailbox.post(|commands| commands.commands.push(Command::Drain { until, jitter_ms }));

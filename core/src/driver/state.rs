@@ -1,7 +1,7 @@
 //! What the threads of one server share: the policy, the limits, and the two roads between shards and application.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::sync::Notify;
 
@@ -16,7 +16,7 @@ use super::inbox::Inbox;
 use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::level::Level;
-use super::log::{Sampler, Subject, escape, printable};
+use super::log::{Audit, Sampler, Subject, escape, printable};
 use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
@@ -70,6 +70,9 @@ pub(super) struct ServerState {
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
     pub(super) sampler: Sampler,
+    pub(super) audit: Audit,
+    /// When the first drain began.
+    pub(super) drain_began: OnceLock<Moment>,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: Level,
     /// Open connections of all shards.
@@ -121,6 +124,8 @@ impl ServerState {
             shards,
             inline,
             sampler: Sampler::default(),
+            audit: Audit::default(),
+            drain_began: OnceLock::new(),
             refusing: Level::default(),
             open: AtomicUsize::new(0),
             reload_failures: AtomicU64::new(0),

@@ -28,14 +28,15 @@ use super::caught::said;
 use super::clock::Clock;
 use super::durations::Timing;
 use super::events::Open;
+use super::handshake_id::HandshakeId;
 use super::level::HeldOne;
-use super::log::Subject;
+use super::log::{Proof, Subject};
 use super::shard::{self, NewSession, with_shard};
 use super::socket::Socket;
 use super::state::{Life, ServerState};
 use super::stream::Stream;
 use super::tls::{ServerTls, TlsStream};
-use wsguard_proto::auth::{Identity, Jwks};
+use wsguard_proto::auth::{CredentialId, Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
 use wsguard_proto::config::{Admitted, Gone, Params, Policy, PolicySet};
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
@@ -52,6 +53,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that is not open yet.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one peer")]
 struct OpeningHandshake {
+    id: HandshakeId,
     state: Arc<ServerState>,
     shard: usize,
     /// What it began with.
@@ -130,6 +132,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
     let knows_client = !policy.trusted_proxies.trusts(peer);
     let is_stranger = knows_client && needs_proxy(&state, &policy, &accepted);
     let mut opening = OpeningHandshake {
+        id: HandshakeId::fresh(),
         state,
         shard,
         set,
@@ -200,7 +203,7 @@ impl OpeningHandshake {
 
     fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
         self.count_decision();
-        let subject = Subject { ip: self.ip, peer: self.peer, user, conn: None };
+        let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
         self.state.tell(self.shard, |events| {
             self.state.report(&Report { code, event: None, detail }, subject, false, events);
         });
@@ -407,6 +410,20 @@ impl OpeningHandshake {
         Ok(admitted)
     }
 
+    /// Tells by what the peer is let in.
+    fn audit_auth(&self, pass: &Granted, was_asked: bool, now: Moment) -> Proof {
+        let proof = match pass.identity.credential {
+            Some(CredentialId::Token(_)) => Proof::Token,
+            Some(CredentialId::Key(_)) => Proof::Jwt,
+            None if was_asked => Proof::Callback,
+            None => return Proof::Nothing,
+        };
+        let user = pass.identity.user.as_deref();
+        let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
+        self.state.audit.auth(subject, &self.policy, proof, now);
+        proof
+    }
+
     /// Takes the user's place and hands the connection to its shard; a refusal leaves the stream to answer on.
     fn adopt(
         mut self,
@@ -417,6 +434,7 @@ impl OpeningHandshake {
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
         let now = self.state.clock.now();
+        let proof = self.audit_auth(&pass, asked.is_some(), now);
         let caught_up = self.catch_up(&mut pass, &answer.path);
         let user = match caught_up.and_then(|admitted| Ok((admitted, self.admit_user(&pass)?))) {
             Ok(user) => user,
@@ -436,15 +454,28 @@ impl OpeningHandshake {
         let Accepted101 { key, headers, path, route, params, subprotocol } = answer;
         let mut head = Vec::with_capacity(256);
         handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), &headers);
-        let (ip, peer) = (self.ip, self.peer);
+        let (id, ip, peer) = (self.id, self.ip, self.peer);
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
         // application, which may come to the open later still, is told by the number that goes with it.
         let Granted { grant, tag, .. } = pass;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let (load, opened) = (self.load, params_of(rate_key, expires_at, &roles));
-        let new =
-            NewSession { stream, params: opened, policy, admitted, seat, ip, peer, granted, head, received, load };
+        let new = NewSession {
+            hs: id,
+            stream,
+            params: opened,
+            policy,
+            admitted,
+            seat,
+            ip,
+            peer,
+            granted,
+            head,
+            received,
+            load,
+        };
         let open_event = move |conn| Open {
+            id,
             conn,
             // Where there is no open after all, `asked` is dropped with this closure.
             ticket: asked.map(Asked::opened),
@@ -459,7 +490,7 @@ impl OpeningHandshake {
             expires_at_ms,
             granted,
         };
-        with_shard(|shard| shard.adopt(new, open_event));
+        with_shard(|shard| shard.adopt(new, proof, open_event));
         Ok(())
     }
 }

@@ -223,7 +223,7 @@ impl OpeningHandshake {
             let most = policy.max_pending_auth;
             return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
         };
-        let upgrade = Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() };
+        let upgrade = Upgrade { id: self.id, ticket: ticket.id(), request, _permit: ticket.permit() };
         self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
         *asked = Some(Asked::new(&self.state, self.shard, ticket));
         let _timing = self.time_auth();

@@ -187,6 +187,7 @@ impl Shard {
             self.touch(&mut session, now);
         } else if Self::takes_frames(&session) {
             add(&self.mailbox().stats.messages_out, count.into());
+            session.tally.messages_out += u64::from(count);
             if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
                 self.write_through(&mut session, frames, now);
             } else {
@@ -204,7 +205,10 @@ impl Shard {
     fn write_through(&mut self, session: &mut ActiveSession, frames: &[u8], now: Moment) {
         let waker = session.waker.clone();
         match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
-            Ok(written) => add(&self.mailbox().stats.bytes_out, written as u64),
+            Ok(written) => {
+                add(&self.mailbox().stats.bytes_out, written as u64);
+                session.tally.bytes_out += written as u64;
+            }
             Err(_) => {
                 session.outbox = None;
                 self.turn(session, now, Connection::handle_eof);
@@ -241,6 +245,7 @@ impl Shard {
         let Some(mut session) = self.take_any(slot as usize) else { return };
         if Self::takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
             add(&self.mailbox().stats.messages_out, 1);
+            session.tally.messages_out += 1;
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
         }

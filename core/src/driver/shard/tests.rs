@@ -62,8 +62,22 @@ impl Rig {
         let (ip, peer, granted, head) = (None, None, 0, Vec::new());
         let admitted = Box::new(Admitted { path: "/".into(), credential: None });
         let policy = Arc::clone(policy);
-        let new = NewSession { stream, params, policy, admitted, seat, ip, peer, granted, head, received, load };
+        let new = NewSession {
+            hs: HandshakeId::default(),
+            stream,
+            params,
+            policy,
+            admitted,
+            seat,
+            ip,
+            peer,
+            granted,
+            head,
+            received,
+            load,
+        };
         let open = |conn| Open {
+            id: HandshakeId::default(),
             conn,
             ticket: None,
             tag: None,
@@ -77,7 +91,7 @@ impl Rig {
             expires_at_ms: None,
             granted,
         };
-        with_shard(|shard| shard.adopt(new, open));
+        with_shard(|shard| shard.adopt(new, Proof::Nothing, open));
         let opened = self.events();
         assert_eq!(opened.len(), 1);
         self.batch.get(0).unwrap().conn().unwrap()

@@ -9,10 +9,13 @@ use crate::driver::ids::ConnectionId;
 use crate::driver::log::Subject;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use crate::driver::tally::Tally;
 use wsguard_proto::connection::{Connection, Ending, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
+/// The close code that stands for a connection without a closing handshake (RFC 6455 section 7.1.5).
+const BROKEN: u16 = 1006;
 /// Messages and control frames of one connection in a turn.
 const MESSAGES_PER_TURN: usize = 1024;
 
@@ -79,8 +82,9 @@ impl Shard {
         let ActiveSession { mut session, out } = active;
         self.take_buffer(out);
         let (id, ending) = (session.id, session.conn.take_ending());
-        if ending.is_some() {
+        if let Some(ending) = &ending {
             session.slot.close_was_told();
+            self.log_close(&session, ending, now);
         }
         drop(session);
         if let Some(ending) = ending {
@@ -90,12 +94,23 @@ impl Shard {
     }
 
     /// Tells the close of a connection whose closing handshake may go on: from here on its id is nobody's.
-    fn tell_ending(&mut self, session: &mut Session) {
+    fn tell_ending(&mut self, session: &mut Session, now: Moment) {
         if let Some(ending) = session.conn.take_ending() {
             session.slot.close_was_told();
+            self.log_close(session, &ending, now);
             session.end();
             self.tell_close(session.id, &ending);
         }
+    }
+
+    fn log_close(&self, session: &Session, ending: &Ending, now: Moment) {
+        // What waits is on its way, unless the connection broke.
+        let on_its_way = if ending.code == BROKEN { 0 } else { session.unsent_bytes() as u64 };
+        let tally = Tally { bytes_out: session.tally.bytes_out + on_its_way, ..session.tally };
+        let Session { id, hs, ip, peer, seat, policy, .. } = session;
+        let user = seat.user().map(|user| &**user);
+        let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
+        self.state.audit.close(subject, policy, ending, &tally, now);
     }
 
     fn tell_close(&mut self, id: ConnectionId, ending: &Ending) {
@@ -114,8 +129,9 @@ impl Shard {
     ) -> R {
         let Shard { state, pool, json, .. } = self;
         let ActiveSession { session, out } = active;
-        let Session { id, conn, policy, seat, ip, peer, outbox, last_batch, slot, .. } = &mut **session;
-        let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
+        let Session { id, hs, conn, policy, seat, ip, peer, outbox, last_batch, slot, tally, .. } = &mut **session;
+        let user = seat.user().map(|user| &**user);
+        let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
         let mut sink = TurnSink::new(state, *id, &policy.contract, subject, *last_batch);
         let result = act(
             conn,
@@ -132,6 +148,8 @@ impl Shard {
         );
         let (messages, replies) = (sink.messages, sink.replies);
         slot.pings_ended(sink.pongs);
+        tally.messages_in += messages;
+        tally.messages_out += replies;
         let added = sink.finish();
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
@@ -155,6 +173,7 @@ impl Shard {
             Ok(written) => {
                 if written > 0 {
                     add(&self.mailbox().stats.bytes_out, written as u64);
+                    session.tally.bytes_out += written as u64;
                     if session.is_held_back() {
                         session.conn.excuse(now);
                     }
@@ -197,7 +216,7 @@ impl Shard {
         if session.ended_writing || session.conn.phase() == Phase::Dropped {
             return self.remove(session, now);
         }
-        self.tell_ending(&mut session);
+        self.tell_ending(&mut session, now);
         if session.is_held_back() && !session.conn.is_open() {
             // Nothing more of it goes to the application: it is read for the peer's close frame.
             (session.paused, session.starved, session.is_draining) = (false, false, false);

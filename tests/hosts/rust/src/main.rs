@@ -189,6 +189,14 @@ fn read_commands(server: &Handle) {
             }
             "broadcast" => server.room(text("room")).emit(text("event"), &command["data"]).map(drop),
             "reload_tls" => server.reload_tls(),
+            "metrics" => {
+                print(&json!({"type": "metrics", "text": server.metrics()}));
+                continue;
+            }
+            "reload" => {
+                print(&reload(server, &command["options"]));
+                continue;
+            }
             "drain" => {
                 let number = |key: &str, default| command[key].as_u64().unwrap_or(default);
                 DRAIN_ASKED.store(true, Ordering::Release);
@@ -205,6 +213,16 @@ fn read_commands(server: &Handle) {
         }
     }
     server.drain(DRAIN);
+}
+
+fn reload(server: &Handle, options: &Value) -> Value {
+    match Options::from_value(options).map_err(Error::from).and_then(|options| server.reload(options)) {
+        Ok(generation) => json!({"type": "done", "do": "reload", "ok": true, "generation": generation}),
+        Err(error) => {
+            json!({"type": "done", "do": "reload", "ok": false, "code": error.code(), "option": error.option(),
+            "message": error.to_string()})
+        }
+    }
 }
 
 fn stats(server: &Handle) -> Value {
