@@ -153,13 +153,14 @@ impl<'h> Conn<'h> {
     }
 
     /// Reports that the data of a message of `event` is invalid although it matches the schema. The verdict is
-    /// `schema_mismatch`: it is counted, logged and enforced as `on_violation` says.
+    /// `schema_mismatch`: it is counted, logged and enforced as `on_violation` and the event's `on_mismatch` say. An error reply has
+    /// no id; [`Handle::report_invalid`](crate::Handle::report_invalid) gives it the message's.
     ///
     /// # Errors
     ///
     /// None yet.
     pub fn report_invalid_data(self, event: &str) -> Result<Sent, Error> {
-        Sent::of_command(self.server.refuse(self.id, event))
+        Sent::of_command(self.server.refuse_message(self.id, event, None))
     }
 
     /// Stops reading from the connection: its peer feels back-pressure, others do not. Messages that were read before may still

@@ -87,6 +87,15 @@ impl Handle {
         self.conn(message.conn).reply(message.id, event, data)
     }
 
+    /// As [`Conn::report_invalid_data`], of a message that is at hand: an error reply (`on_mismatch`) has its id.
+    ///
+    /// # Errors
+    ///
+    /// None yet.
+    pub fn report_invalid(&self, message: &JsonMessage<'_>) -> Result<Sent, Error> {
+        Sent::of_command(self.inner.refuse_message(message.conn, message.event, message.id))
+    }
+
     /// Answers a handshake that waits for the application ([`Event::Upgrade`](crate::Event::Upgrade)), now or later. Returns
     /// false if it was answered already, its time is over, or its peer has left.
     ///

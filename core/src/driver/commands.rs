@@ -59,6 +59,8 @@ pub(super) enum Command {
     DataRefused {
         conn: ConnectionId,
         event: Span,
+        id: Option<Span>,
+        may_reply: bool,
     },
     /// Stops or goes on reading from one connection.
     Pause {
@@ -222,8 +224,10 @@ impl CommandBuffer {
             match &mut command {
                 Command::Frames { frames: span, .. }
                 | Command::Close { reason: span, .. }
-                | Command::DataRefused { event: span, .. }
                 | Command::DisconnectUser { user: span, .. } => span.start += base,
+                Command::DataRefused { event, id, .. } => {
+                    [event].into_iter().chain(id).for_each(|span| span.start += base);
+                }
                 Command::Broadcast { to, except, .. } => {
                     to.iter_mut().map(|to| &mut to.blocks).chain([except]).for_each(|span| span.start += base);
                 }

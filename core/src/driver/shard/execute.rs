@@ -11,7 +11,7 @@ use crate::driver::commands::{Command, CommandBuffer, Recipients};
 use crate::driver::ids::{ConnectionId, generations_so_far};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
-use wsguard_proto::connection::{Connection, Phase, Report};
+use wsguard_proto::connection::{Connection, Phase, Reply, Report};
 use wsguard_proto::revocation::is_older;
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
@@ -108,11 +108,12 @@ impl Shard {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
             }
-            Command::DataRefused { conn, event } => {
+            Command::DataRefused { conn, event, id, may_reply } => {
+                let reply = if may_reply { Reply::To(id.map(|id| buffer.text(id))) } else { Reply::Never };
                 let event = Some(buffer.text(event));
                 let detail = "the application's own validation refused the data";
                 let report = Report { code: Code::SchemaMismatch, event, detail };
-                self.act_on(conn, now, |conn, turn| conn.refuse_for_the_application(&report, turn));
+                self.act_on(conn, now, |conn, turn| conn.refuse_for_the_application(&report, reply, turn));
             }
             Command::Pause { conn, paused } => self.pause(conn, paused, now),
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
