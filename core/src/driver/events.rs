@@ -529,6 +529,7 @@ fn heap_bytes(request: &UpgradeRequest) -> usize {
 mod tests {
     use super::*;
     use wsguard_proto::contract::{JsonLimits, Scratch};
+    use wsguard_proto::handshake::Offers;
 
     fn contract(events: &str) -> Arc<Contract> {
         Arc::new(Contract::compile(&serde_json::from_str(events).unwrap(), JsonLimits::default()).unwrap())
@@ -615,7 +616,7 @@ mod tests {
             peer_certificate: None,
         };
         let (ticket, _answered) =
-            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Default::default()).unwrap();
+            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default()).unwrap();
         batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let blank = crate::binding::blank_open(ConnectionId::from_u64(1));

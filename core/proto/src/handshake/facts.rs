@@ -103,7 +103,8 @@ pub struct TlsFacts {
 impl TlsFacts {
     /// The facts, with the digest of the client's `certificate` (DER).
     pub fn new(version: &str, cipher: &str, server_name: Option<&str>, certificate: Option<&[u8]>) -> Self {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+        let hex = |bytes: &[u8]| bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<String>();
         let sha256 = |der: &[u8]| hex(digest(&SHA256, der).as_ref()).into();
         Self {
             version: version.into(),
@@ -117,5 +118,18 @@ impl TlsFacts {
     pub fn bytes(&self) -> usize {
         let optional = [&self.server_name, &self.client_certificate_sha256];
         self.version.len() + self.cipher.len() + optional.into_iter().flatten().map(|text| text.len()).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_by_its_digest() {
+        let facts = TlsFacts::new("TLSv1.3", "TLS_AES_128_GCM_SHA256", None, Some(b"abc"));
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(facts.client_certificate_sha256.as_deref(), Some(digest));
+        assert_eq!(facts.bytes(), "TLSv1.3TLS_AES_128_GCM_SHA256".len() + 64);
     }
 }
