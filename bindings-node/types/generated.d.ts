@@ -322,6 +322,16 @@ export interface PolicyOptions {
   /** The subprotocols that the server speaks, best first. Default: none. */
   subprotocols?: string[] | undefined;
   /**
+   * The request headers that the application has with an open connection, at most 32; none that may carry a
+   * credential. Default: none.
+   */
+  keepHeaders?: string[] | undefined;
+  /**
+   * The cookies that the application has with an open connection, at most 32; none of `tokenSources`. Default:
+   * none.
+   */
+  keepCookies?: string[] | undefined;
+  /**
    * The form of a message: `json` has an envelope that is checked against `events`; `raw` is text and binary as
    * they come. Default: `"json"`.
    */
