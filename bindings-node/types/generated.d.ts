@@ -106,7 +106,7 @@ export interface Stats {
   upgradesInInbox: number;
   /** Handshakes that are only still there to be refused. */
   refusing: number;
-  /** Rooms with at least one member, counted on each shard. */
+  /** Rooms with at least one member. */
   rooms: number;
   /** Memberships of all connections in all rooms. */
   roomMemberships: number;
