@@ -199,9 +199,8 @@ impl OpeningHandshake {
     fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
         self.count_decision();
         let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
-        self.state.tell(self.shard, |events| {
-            self.state.report(&Report { code, event: None, detail }, subject, false, events);
-        });
+        let report = Report { code, event: None, detail };
+        self.state.report_elsewhere(self.shard, &report, subject, false, |_| {});
     }
 
     /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.

@@ -6,7 +6,7 @@ use std::task::Context;
 
 use super::turn_sink::TurnSink;
 use super::{SCRATCH_BYTES, Shard};
-use crate::driver::log::Subject;
+use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
 use crate::driver::tally::Tally;
@@ -120,12 +120,13 @@ impl Shard {
                 slot.generation.store(0, Ordering::Release);
             }
         }
-        let (messages, replies) = (sink.messages, sink.replies);
+        let (messages, replies, records) = (sink.messages, sink.replies, core::mem::take(&mut sink.records));
         tally.messages_in += messages;
         tally.messages_out += replies;
         tally.verdict = sink.verdict.or(tally.verdict);
         let added = sink.finish();
         // The batch is not locked any more.
+        records.into_iter().for_each(VerdictRecord::say);
         if let Some(ending) = ending {
             let unsent = outbox.as_ref().map_or(0, |outbox| outbox.len()) + out.len();
             // What waits is on its way, unless the connection broke.
