@@ -7,8 +7,8 @@
 pub use crate::driver::{
     Accept, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled,
     HandshakeId, Inline, InlineMessage, JsonMessage, KeptInbox, LogLevel, LogRecord, LogValue, Next, Notifier, Open,
-    Replies, RevokedUsers, Sent, Server, ServerHandle, Stats, TicketId, Upgrade, ViolationEvent, Waited, Wake, Whom,
-    compile, log_to,
+    Reject, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats, TicketId, To, Upgrade, ViolationEvent, Waited,
+    Wake, Whom, compile, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};
@@ -37,6 +37,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         id: HandshakeId::default(),
         conn,
         ticket: None,
+        tag: None,
         ip: None,
         user: None,
         roles,

@@ -128,7 +128,7 @@
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
 //! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
-//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`] |
+//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
 //! # Features
@@ -177,7 +177,7 @@ pub use audience::Audience;
 pub use conn::Conn;
 pub use driver::{
     Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
-    LogLevel, LogRecord, LogValue, Open, Replies, Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
+    LogLevel, LogRecord, LogValue, Open, Reject, Replies, Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use driver::{LogFormat, log_to_stderr, log_to_stderr_as};

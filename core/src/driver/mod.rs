@@ -3,6 +3,7 @@
 
 mod accepted;
 mod admin;
+mod answer;
 mod arena;
 mod balance;
 mod bans;
@@ -12,6 +13,7 @@ mod clock;
 mod commands;
 mod compile;
 mod cork;
+mod directory;
 mod durations;
 mod events;
 mod handle;
@@ -30,6 +32,7 @@ mod notices;
 mod notifier;
 mod opening;
 mod outbox;
+mod reach;
 mod reload;
 mod revoked;
 mod server;
@@ -47,6 +50,7 @@ mod tickets;
 mod tls;
 mod wake;
 
+pub use answer::{Accept, Decision, Reject};
 pub use bans::{BanInfo, Whom};
 pub use compile::compile;
 pub use cork::Cork;
@@ -59,10 +63,11 @@ pub use inline::{Handled, Inline, InlineMessage, Replies};
 pub use log::{LogFormat, log_to_stderr, log_to_stderr_as};
 pub use log::{LogLevel, LogRecord, LogValue, log_to};
 pub use notifier::{Notifier, Waited};
+pub use reach::To;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};
 pub use stats::Stats;
-pub use tickets::{Accept, Decision, TicketId};
+pub use tickets::TicketId;
 pub use wake::Wake;
 
 /// What a server would say of this `tls` at its start.

@@ -1,7 +1,6 @@
 //! What one connection has come to, for the record of its close.
 
 use wsguard_proto::time::Moment;
-use wsguard_proto::verdict::Code;
 
 /// The sums of one open connection.
 #[derive(Clone, Copy, Debug)]
@@ -11,14 +10,12 @@ pub(super) struct Tally {
     pub(super) messages_out: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-    /// The verdict that ends it.
-    pub(super) verdict: Option<Code>,
 }
 
 impl Tally {
     /// Of a connection that opens `now`; `received` bytes came behind its request.
     pub(super) fn begin(now: Moment, received: usize) -> Self {
         let bytes_in = received as u64;
-        Self { since: now, messages_in: 0, messages_out: 0, bytes_in, bytes_out: 0, verdict: None }
+        Self { since: now, messages_in: 0, messages_out: 0, bytes_in, bytes_out: 0 }
     }
 }

@@ -133,8 +133,8 @@ impl Audit {
     ) {
         sampled(&self.close, now, |suppressed| {
             let duration_ms = u64::try_from(now.since(tally.since).as_millis()).unwrap_or(u64::MAX);
-            let Tally { messages_in, messages_out, bytes_in, bytes_out, verdict, .. } = *tally;
-            let verdict = verdict.map_or_else(|| "-".to_owned(), |code| code.to_string());
+            let Tally { messages_in, messages_out, bytes_in, bytes_out, .. } = *tally;
+            let verdict = ending.verdict.map_or_else(|| "-".to_owned(), |code| code.to_string());
             let (close_code, clean) = (ending.code, ending.clean);
             record!(
                 "close",

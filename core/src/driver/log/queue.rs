@@ -185,7 +185,10 @@ impl Queue {
         loop {
             let mut lost = self.take(&mut items);
             // Nothing is said before it is decided where to.
-            let Some(output) = OUTPUT.get() else { continue };
+            let Some(output) = OUTPUT.get() else {
+                items.clear();
+                continue;
+            };
             if lost > 0 && output.take(output.lost(lost)) {
                 lost = 0;
             }

@@ -80,6 +80,7 @@ impl Rig {
             id: HandshakeId::default(),
             conn,
             ticket: None,
+            tag: None,
             ip,
             user: None,
             roles: Roles::default(),

@@ -1,6 +1,7 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::driver::caught::caught;
 use crate::driver::events::EventBatch;
@@ -39,10 +40,10 @@ pub(super) struct TurnSink<'s> {
     pub(super) messages: u64,
     /// Records of the turn, to be said when the batch is not locked any more.
     pub(super) records: Vec<VerdictRecord>,
-    /// The verdict that ends the connection.
-    pub(super) verdict: Option<Code>,
     /// Messages of the inline handler.
     pub(super) replies: u64,
+    /// Answers to pings.
+    pub(super) pongs: u8,
 }
 
 impl<'s> TurnSink<'s> {
@@ -65,8 +66,8 @@ impl<'s> TurnSink<'s> {
             last_batch_before: last_batch,
             messages: 0,
             records: Vec::new(),
-            verdict: None,
             replies: 0,
+            pongs: 0,
         }
     }
 
@@ -137,12 +138,17 @@ impl Sink for TurnSink<'_> {
     }
 
     fn report(&mut self, report: Report<'_>) {
-        self.verdict = Some(report.code);
         self.judge(&report, true);
     }
 
     fn remark(&mut self, report: Report<'_>) {
         self.judge(&report, false);
+    }
+
+    fn pong(&mut self, rtt: Duration) {
+        self.pongs += 1;
+        let conn = self.conn;
+        self.batch().push_pong(conn, rtt);
     }
 
     fn replies_may_come(&self) -> bool {
