@@ -7,7 +7,7 @@ use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
 use super::handle::ServerHandle;
-use super::log::{Subject as Whose, escape, printable};
+use super::log::{Subject as Whose, VerdictRecord, escape, printable};
 use super::state::ServerState;
 use crate::error::Error;
 use wsguard_proto::auth::check_user;
@@ -138,18 +138,26 @@ impl ServerState {
     }
 
     /// Counts a violation for `auto_ban`.
-    pub(super) fn count_offence(&self, code: Code, client: Option<std::net::IpAddr>, top: &Policy, now: Moment) {
-        let (Some(rules), Some(ip)) = (&top.auto_ban, client) else { return };
+    /// Returns the record of the ban that comes of it.
+    pub(super) fn count_offence(
+        &self,
+        code: Code,
+        client: Option<std::net::IpAddr>,
+        top: &Policy,
+        now: Moment,
+    ) -> Option<VerdictRecord> {
+        let (Some(rules), Some(ip)) = (&top.auto_ban, client) else { return None };
         let address = AddressKey::from(ip);
         if !bans::counts(code) || !lock(&self.offences).note(address, rules, now) {
-            return;
+            return None;
         }
         let detail = format!("auto_ban: {} violations within {} ms", rules.violations, rules.window_ms);
         let until = now.after_millis(rules.ban_ms);
-        if lock(&self.bans).ban_automatically(address, until, &detail, now) {
-            let report = Report { code: Code::Banned, event: None, detail: &detail };
-            self.sampler.log(&report, Whose { ip: Some(ip), ..Whose::default() }, now);
-            self.close_banned();
+        if !lock(&self.bans).ban_automatically(address, until, &detail, now) {
+            return None;
         }
+        self.close_banned();
+        let report = Report { code: Code::Banned, event: None, detail: &detail };
+        self.sampler.record(&report, Whose { ip: Some(ip), ..Whose::default() }, now)
     }
 }

@@ -642,12 +642,8 @@ mod tests {
         };
         let (ticket, _answered) =
             Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default()).unwrap();
-        batch.push_upgrade(Upgrade {
-            id: HandshakeId::default(),
-            ticket: ticket.id(),
-            request,
-            _permit: ticket.permit(),
-        });
+        let (id, permit) = (HandshakeId::default(), ticket.permit());
+        batch.push_upgrade(Upgrade { id, ticket: ticket.id(), request, _permit: permit });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let blank = crate::binding::blank_open(ConnectionId::from_u64(1));
         batch.push_open(Open { path: long.as_str().into(), ..blank.clone() });

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox_shares::Share;
+use super::log::Subject;
 use super::outbox::{Outbox, Pool};
 use super::slot_guard::SlotGuard;
 use super::stream::Stream;
@@ -80,6 +81,12 @@ impl Drop for Session {
 }
 
 impl Session {
+    /// Whom a record of it is about.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        let user = self.seat.user().map(|user| &**user);
+        Subject { hs: Some(self.hs), ip: self.ip, peer: self.peer, user, conn: Some(self.id) }
+    }
+
     /// Its id is nobody's any more, though its closing handshake may go on.
     pub(super) fn end(&mut self) {
         self.slot.end(self.seat.user().map(|user| &**user));

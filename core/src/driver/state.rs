@@ -16,7 +16,7 @@ use super::inbox::Inbox;
 use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::level::Level;
-use super::log::{Audit, Sampler, Subject, escape, printable};
+use super::log::{Audit, Sampler, Subject, VerdictRecord, escape, printable};
 use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
@@ -187,16 +187,24 @@ impl ServerState {
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
     ///
     /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
-    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, ends: bool, events: &mut EventBatch) {
+    /// Its records are for the caller to say, once `events` are not locked any more.
+    pub(super) fn report(
+        &self,
+        report: &Report<'_>,
+        subject: Subject<'_>,
+        ends: bool,
+        events: &mut EventBatch,
+        records: &mut Vec<VerdictRecord>,
+    ) {
         self.verdicts.count(report.code);
         let now = self.clock.now();
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let top = Arc::clone(&self.set().top);
         let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
-        self.sampler.log(report, Subject { ip: client, ..subject }, now);
+        records.extend(self.sampler.record(report, Subject { ip: client, ..subject }, now));
         // What is only reported, or answered, bans nobody.
         if ends || subject.conn.is_none() {
-            self.count_offence(report.code, client, &top, now);
+            records.extend(self.count_offence(report.code, client, &top, now));
         }
         // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
@@ -212,6 +220,23 @@ impl ServerState {
                 detail: printable(report.detail).into(),
             });
         }
+    }
+
+    /// Reports a verdict outside a connection's turn; `more` are events that come with it.
+    pub(super) fn report_elsewhere(
+        &self,
+        shard: usize,
+        report: &Report<'_>,
+        subject: Subject<'_>,
+        ends: bool,
+        more: impl FnOnce(&mut EventBatch),
+    ) {
+        let mut records = Vec::new();
+        self.tell(shard, |events| {
+            self.report(report, subject, ends, events, &mut records);
+            more(events);
+        });
+        records.into_iter().for_each(VerdictRecord::say);
     }
 
     /// Adds events of `shard` outside a connection's turn and wakes the application.

@@ -100,20 +100,47 @@ impl Sampler {
         lock(&self.events).pass(code, ip.map(AddressKey::from), now).is_some()
     }
 
-    /// Writes the record of a verdict.
-    pub(super) fn log(&self, report: &Report<'_>, subject: Subject<'_>, now: Moment) {
+    /// The record of a verdict, unless it is left out.
+    pub(super) fn record(&self, report: &Report<'_>, subject: Subject<'_>, now: Moment) -> Option<VerdictRecord> {
         let code = report.code;
         let address = subject.ip.map(AddressKey::from);
-        let Some(suppressed) = lock(&self.records).pass(code, address, now) else { return };
+        let suppressed = lock(&self.records).pass(code, address, now)?;
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let ip = or_dash(subject.ip.map(|ip| ip.to_string()));
-        let peer = or_dash(subject.peer.map(|peer| peer.to_string()));
-        let user = or_dash(subject.user.map(escape));
         // An empty name must not look like a field without a value.
-        let event = or_dash(report.event.map(|event| if event.is_empty() { "\"\"".to_owned() } else { escape(event) }));
-        let conn = or_dash(subject.conn.map(|conn| conn.to_string()));
-        let hs = or_dash(subject.hs.map(|hs| hs.to_string()));
-        let detail = printable(report.detail);
+        let event = report.event.map(|event| if event.is_empty() { "\"\"".to_owned() } else { escape(event) });
+        Some(VerdictRecord {
+            code,
+            ip: or_dash(subject.ip.map(|ip| ip.to_string())),
+            peer: or_dash(subject.peer.map(|peer| peer.to_string())),
+            user: or_dash(subject.user.map(escape)),
+            event: or_dash(event),
+            conn: or_dash(subject.conn.map(|conn| conn.to_string())),
+            hs: or_dash(subject.hs.map(|hs| hs.to_string())),
+            suppressed,
+            detail: printable(report.detail),
+        })
+    }
+}
+
+/// The record of a verdict, to be said once nothing is locked any more: a `tracing` subscriber of the application may wait for
+/// a thread of the application, and that one for the events.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct VerdictRecord {
+    code: Code,
+    ip: String,
+    peer: String,
+    user: String,
+    event: String,
+    conn: String,
+    hs: String,
+    suppressed: u64,
+    detail: String,
+}
+
+impl VerdictRecord {
+    pub(super) fn say(self) {
+        let Self { code, ip, peer, user, event, conn, hs, suppressed, detail } = self;
         let detail = detail.as_str();
         macro_rules! record {
             ($level:ident) => {
@@ -161,7 +188,8 @@ mod tests {
         let subject =
             Subject { hs: None, ip, peer: ip, user: Some("x\" detail=\"unknown token from bearer"), conn: None };
         tracing::subscriber::with_default(subscriber, || {
-            Sampler::default().log(&Report { code, event: None, detail }, subject, Moment::from_millis(1));
+            let report = Report { code, event: None, detail };
+            Sampler::default().record(&report, subject, Moment::from_millis(1)).unwrap().say();
         });
         let bytes = lock(&lines.0).clone();
         String::from_utf8(bytes).unwrap()

@@ -8,14 +8,12 @@ use std::collections::VecDeque;
 use std::io;
 #[cfg(test)]
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 
 use super::record::{LogLevel, LogRecord, LogValue};
-use crate::driver::caught::caught;
 use wsguard_proto::lock::lock;
 
 /// Records and bytes that may wait.
@@ -44,64 +42,29 @@ impl Item {
     }
 }
 
-/// A function of the application that takes records.
-pub(super) struct Hook {
-    call: Box<dyn Fn(&LogRecord) + Send + Sync>,
-    /// It has panicked.
-    is_cut_off: AtomicBool,
-}
+/// Where the log of a process goes.
+pub(super) trait Output: Send + Sync {
+    /// Hands on what was said; `false`: nobody takes it now.
+    fn take(&self, item: Item) -> bool;
 
-impl Hook {
-    pub(super) fn new(call: Box<dyn Fn(&LogRecord) + Send + Sync>) -> Self {
-        Self { call, is_cut_off: AtomicBool::new(false) }
-    }
-
-    fn take(&self, record: &LogRecord) {
-        if self.is_cut_off.load(Ordering::Relaxed) || caught(|| (self.call)(record)).is_some() {
-            return;
-        }
-        self.is_cut_off.store(true, Ordering::Relaxed);
-        let _ = write_some(b"wsguard: the log hook panicked: it is given no more records\n");
+    /// What tells that so many were lost.
+    fn lost(&self, count: u64) -> Item {
+        lost_record(count)
     }
 }
 
-/// Where the log of this process goes.
-pub(super) enum Output {
-    #[cfg(feature = "stderr-log")]
-    Stderr(super::stderr::LogFormat),
-    Hook(Hook),
-}
-
-pub(super) static OUTPUT: OnceCell<Output> = OnceCell::new();
-
-/// Hands on what was said; `false`: nobody takes it.
-fn deliver(item: Item) -> bool {
-    match (OUTPUT.get(), item) {
-        #[cfg(feature = "stderr-log")]
-        (Some(Output::Stderr(_)), Item::Line(line)) => super::stderr::write_whole(&line).is_ok(),
-        #[cfg(feature = "stderr-log")]
-        (Some(Output::Stderr(_)), Item::Record(record)) => {
-            let mut line = record.to_json();
-            line.push('\n');
-            super::stderr::write_whole(line.as_bytes()).is_ok()
-        }
-        (Some(Output::Hook(hook)), Item::Record(record)) => {
-            hook.take(&record);
-            true
-        }
-        (Some(Output::Hook(_)), Item::Line(_)) | (None, _) => true,
-    }
-}
-
-fn lost_item(lost: u64) -> Item {
-    #[cfg(feature = "stderr-log")]
-    if matches!(OUTPUT.get(), Some(Output::Stderr(super::stderr::LogFormat::Plain))) {
-        return super::stderr::lost_line(lost);
-    }
+pub(super) fn lost_record(count: u64) -> Item {
     let mut record = LogRecord::new(LogLevel::Warn, "wsguard");
     record.say("log records were lost: nobody took them in time".to_owned());
-    record.push("lost", LogValue::Unsigned(lost));
+    record.push("lost", LogValue::Unsigned(count));
     Item::Record(Box::new(record))
+}
+
+static OUTPUT: OnceCell<Box<dyn Output>> = OnceCell::new();
+
+/// Decides where the log of this process goes; `false`: that is decided.
+pub(super) fn decide(output: Box<dyn Output>) -> bool {
+    OUTPUT.set(output).is_ok()
 }
 
 thread_local! {
@@ -221,13 +184,18 @@ impl Queue {
         let mut items = VecDeque::new();
         loop {
             let mut lost = self.take(&mut items);
-            if lost > 0 && deliver(lost_item(lost)) {
+            // Nothing is said before it is decided where to.
+            let Some(output) = OUTPUT.get() else {
+                items.clear();
+                continue;
+            };
+            if lost > 0 && output.take(output.lost(lost)) {
                 lost = 0;
             }
             let mut is_stuck = false;
             for item in items.drain(..) {
                 // Once standard error takes nothing, it does not get better within one handful of lines.
-                if is_stuck || !deliver(item) {
+                if is_stuck || !output.take(item) {
                     is_stuck = true;
                     lost += 1;
                 }
@@ -303,21 +271,6 @@ mod tests {
         let mut waiting = Waiting::default();
         waiting.push(Item::Record(Box::new(record)));
         assert_eq!((waiting.items.len(), waiting.lost), (0, 1));
-    }
-
-    #[test]
-    fn a_hook_that_panics_is_cut_off() {
-        use std::sync::Arc;
-        use std::sync::atomic::AtomicUsize;
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&calls);
-        let hook = Hook::new(Box::new(move |_| {
-            assert!(counted.fetch_add(1, Ordering::Relaxed) < 1, "the second record is too much");
-        }));
-        for _ in 0..4 {
-            hook.take(&LogRecord::new(LogLevel::Info, "wsguard"));
-        }
-        assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
 
     #[test]

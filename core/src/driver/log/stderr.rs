@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use super::queue::{Item, OUTPUT, Output, Queue, RETRY_WAIT, flush, write_some};
+use super::queue::{Item, Output, Queue, RETRY_WAIT, decide, flush, lost_record, write_some};
 use super::record::{LogLevel, LogRecord, LogValue, now_unix_us, push_time};
 use super::tap::Tap;
 use wsguard_proto::bucket::{Bucket, Rate};
@@ -23,7 +23,23 @@ pub enum LogFormat {
     Json,
 }
 
-pub(super) fn lost_line(lost: u64) -> Item {
+impl Output for LogFormat {
+    fn take(&self, item: Item) -> bool {
+        match item {
+            Item::Line(line) => write_whole(&line).is_ok(),
+            Item::Record(record) => write_whole((record.to_json() + "\n").as_bytes()).is_ok(),
+        }
+    }
+
+    fn lost(&self, count: u64) -> Item {
+        match self {
+            LogFormat::Plain => lost_line(count),
+            LogFormat::Json => lost_record(count),
+        }
+    }
+}
+
+fn lost_line(lost: u64) -> Item {
     let mut line = String::new();
     push_time(&mut line, now_unix_us());
     let _ = writeln!(line, "  WARN wsguard: lost={lost} log lines were lost: standard error did not take them in time");
@@ -31,7 +47,7 @@ pub(super) fn lost_line(lost: u64) -> Item {
 }
 
 /// Writes a line, however long the reader takes. An error: there is no reader, or no room for what it keeps.
-pub(super) fn write_whole(mut line: &[u8]) -> io::Result<()> {
+fn write_whole(mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match write_some(line) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -104,12 +120,14 @@ pub fn log_to_stderr_as(format: LogFormat) {
         let _ = write_some(format!("wsguard: cannot start the thread of the log: {error}\n").as_bytes());
         return;
     }
-    if OUTPUT.set(Output::Stderr(format)).is_err() || !subscribe(format) {
+    if !decide(Box::new(format)) || !subscribe(format) {
         return;
     }
     FLUSH_AT_EXIT.set(Some(FlushAtExit));
     let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| if IS_GUARDED.get() { write_panic(panic) } else { before(panic) }));
+    std::panic::set_hook(Box::new(
+        move |panic| if IS_GUARDED.get() { write_panic(panic, format) } else { before(panic) },
+    ));
 }
 
 /// Hears of every event; `false`: another subscriber does.
@@ -161,7 +179,7 @@ impl Panics {
 }
 
 /// Not by `tracing`: the panic may be its subscriber's.
-fn write_panic(panic: &std::panic::PanicHookInfo<'_>) {
+fn write_panic(panic: &std::panic::PanicHookInfo<'_>, format: LogFormat) {
     // Who panics at the same moment need not wait, and a child of `fork` must not.
     let Ok(mut panics) = PANICS.try_lock() else { return };
     let new = || Panics { since: Instant::now(), bucket: Bucket::default(), suppressed: 0 };
@@ -173,7 +191,7 @@ fn write_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let trace = std::backtrace::Backtrace::capture();
     let has_trace = trace.status() == std::backtrace::BacktraceStatus::Captured;
     let Some(queue) = Queue::of_this_process() else { return };
-    if matches!(OUTPUT.get(), Some(Output::Stderr(LogFormat::Plain))) {
+    if format == LogFormat::Plain {
         let mut line = String::new();
         push_time(&mut line, now_unix_us());
         let _ = writeln!(line, " ERROR wsguard: thread={name} suppressed={suppressed} {text}");

@@ -1,11 +1,14 @@
 //! The log as records: a `tracing` subscriber that puts each into the queue, for the thread of the log to hand on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use super::queue::{Hook, Item, OUTPUT, Output, Queue, is_log_thread};
+use super::queue::{Item, Output, Queue, decide, is_log_thread, write_some};
 use super::record::{LogLevel, LogRecord};
+use crate::driver::caught::caught;
 
 /// Takes records up to a level.
 pub(super) struct Tap {
@@ -54,6 +57,36 @@ impl Subscriber for Tap {
     fn exit(&self, _: &Id) {}
 }
 
+/// A function of the application that takes records.
+struct Hook {
+    call: Box<dyn Fn(&LogRecord) + Send + Sync>,
+    /// It has panicked.
+    is_cut_off: AtomicBool,
+}
+
+impl Hook {
+    fn new(call: Box<dyn Fn(&LogRecord) + Send + Sync>) -> Self {
+        Self { call, is_cut_off: AtomicBool::new(false) }
+    }
+
+    fn call(&self, record: &LogRecord) {
+        if self.is_cut_off.load(Ordering::Relaxed) || caught(|| (self.call)(record)).is_some() {
+            return;
+        }
+        self.is_cut_off.store(true, Ordering::Relaxed);
+        let _ = write_some(b"wsguard: the log hook panicked: it is given no more records\n");
+    }
+}
+
+impl Output for Hook {
+    fn take(&self, item: Item) -> bool {
+        if let Item::Record(record) = item {
+            self.call(&record);
+        }
+        true
+    }
+}
+
 /// Gives every record of wsguard's log up to `level` to `hook`, until the process ends. `false`: the log goes elsewhere
 /// already (a `tracing` subscriber is set), or the thread of the log cannot be started.
 ///
@@ -66,13 +99,28 @@ pub fn log_to(level: LogLevel, hook: impl Fn(&LogRecord) + Send + Sync + 'static
     if tracing::dispatcher::has_been_set() || Queue::begin().is_err() {
         return false;
     }
-    OUTPUT.set(Output::Hook(Hook::new(Box::new(hook)))).is_ok()
+    decide(Box::new(Hook::new(Box::new(hook))))
         && tracing::subscriber::set_global_default(Tap::new(level, true)).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hook_that_panics_is_cut_off() {
+        use std::sync::Arc;
+        use std::sync::atomic::AtomicUsize;
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let hook = Hook::new(Box::new(move |_| {
+            assert!(counted.fetch_add(1, Ordering::Relaxed) < 1, "the second record is too much");
+        }));
+        for _ in 0..4 {
+            hook.call(&LogRecord::new(LogLevel::Info, "wsguard"));
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
 
     #[test]
     fn a_name_that_only_begins_like_ours_is_not() {

@@ -212,9 +212,8 @@ impl OpeningHandshake {
     fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
         self.count_decision();
         let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
-        self.state.tell(self.shard, |events| {
-            self.state.report(&Report { code, event: None, detail }, subject, false, events);
-        });
+        let report = Report { code, event: None, detail };
+        self.state.report_elsewhere(self.shard, &report, subject, false, |_| {});
     }
 
     /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.
@@ -419,11 +418,11 @@ impl OpeningHandshake {
     }
 
     /// Tells by what the peer is let in.
-    fn audit_auth(&self, pass: &Granted, was_asked: bool, now: Moment) -> Proof {
+    fn audit_auth(&self, pass: &Granted, is_asked: bool, now: Moment) -> Proof {
         let proof = match pass.identity.credential {
             Some(CredentialId::Token(_)) => Proof::Token,
             Some(CredentialId::Key(_)) => Proof::Jwt,
-            None if was_asked => Proof::Callback,
+            None if is_asked => Proof::Callback,
             None => return Proof::Nothing,
         };
         let user = pass.identity.user.as_deref();

@@ -333,8 +333,7 @@ impl Shard {
             let detail = "a fault of the server's own; the shard goes on";
             let report = Report { code: Code::Internal, event: None, detail };
             let _ = caught(|| {
-                self.state.tell(self.index, |events| {
-                    self.state.report(&report, subject, conn.is_some(), events);
+                self.state.report_elsewhere(self.index, &report, subject, conn.is_some(), |events| {
                     let _ = conn.map(|conn| events.push_close(conn, &broken()));
                 });
             });

@@ -6,16 +6,13 @@ use std::task::Context;
 use super::turn_sink::TurnSink;
 use super::{SCRATCH_BYTES, Shard};
 use crate::driver::ids::ConnectionId;
-use crate::driver::log::Subject;
+use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
-use crate::driver::tally::Tally;
 use wsguard_proto::connection::{Connection, Ending, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
-/// The close code that stands for a connection without a closing handshake (RFC 6455 section 7.1.5).
-const BROKEN: u16 = 1006;
 /// Messages and control frames of one connection in a turn.
 const MESSAGES_PER_TURN: usize = 1024;
 
@@ -84,7 +81,7 @@ impl Shard {
         let (id, ending) = (session.id, session.conn.take_ending());
         if let Some(ending) = &ending {
             session.slot.close_was_told();
-            self.log_close(&session, ending, now);
+            self.audit_close(&session, ending, now);
         }
         drop(session);
         if let Some(ending) = ending {
@@ -97,20 +94,14 @@ impl Shard {
     fn tell_ending(&mut self, session: &mut Session, now: Moment) {
         if let Some(ending) = session.conn.take_ending() {
             session.slot.close_was_told();
-            self.log_close(session, &ending, now);
             session.end();
+            self.audit_close(session, &ending, now);
             self.tell_close(session.id, &ending);
         }
     }
 
-    fn log_close(&self, session: &Session, ending: &Ending, now: Moment) {
-        // What waits is on its way, unless the connection broke.
-        let on_its_way = if ending.code == BROKEN { 0 } else { session.unsent_bytes() as u64 };
-        let tally = Tally { bytes_out: session.tally.bytes_out + on_its_way, ..session.tally };
-        let Session { id, hs, ip, peer, seat, policy, .. } = session;
-        let user = seat.user().map(|user| &**user);
-        let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
-        self.state.audit.close(subject, policy, ending, &tally, now);
+    fn audit_close(&self, session: &Session, ending: &Ending, now: Moment) {
+        self.state.audit.close(session.subject(), &session.policy, ending, &session.tally, now);
     }
 
     fn tell_close(&mut self, id: ConnectionId, ending: &Ending) {
@@ -146,11 +137,13 @@ impl Shard {
                 sink: &mut sink,
             },
         );
-        let (messages, replies) = (sink.messages, sink.replies);
-        slot.pings_ended(sink.pongs);
+        let (messages, replies, records) = (sink.messages, sink.replies, core::mem::take(&mut sink.records));
         tally.messages_in += messages;
         tally.messages_out += replies;
+        slot.pings_ended(sink.pongs);
         let added = sink.finish();
+        // The batch is not locked any more.
+        records.into_iter().for_each(VerdictRecord::say);
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
         }
