@@ -226,7 +226,7 @@ typedef enum {
 typedef enum {
   /** Something failed that should not fail. */
   WSG_LOG_ERROR = 1,
-  /** A peer was refused or closed. */
+  /** A peer was refused or closed, or something needs attention. */
   WSG_LOG_WARN = 2,
   /** What the server is doing. */
   WSG_LOG_INFO = 3,
@@ -332,19 +332,6 @@ typedef struct {
   size_t len;
 } wsg_str;
 
-/** A log record. It is valid during the call. */
-typedef struct {
-  /** The level. */
-  wsg_log_level level;
-  /** The source: `wsguard::verdict`, `wsguard::handler` or `wsguard`. */
-  wsg_str target;
-  /** The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`. */
-  wsg_str text;
-} wsg_log_record;
-
-/** A function that receives log records. */
-typedef void (*wsg_log_fn)(void *userdata, const wsg_log_record *record);
-
 /** A header, a cookie, or a parameter of a path. */
 typedef struct {
   /** The name; of a header in lower case. */
@@ -352,6 +339,29 @@ typedef struct {
   /** The value. It is UTF-8: bytes that are not were replaced. */
   wsg_str value;
 } wsg_field;
+
+/** A log record. It, and what it points at, is valid during the call. */
+typedef struct {
+  /** The level. */
+  wsg_log_level level;
+  /** The source: `wsguard::verdict`, `wsguard::audit`, `wsguard::handler` or `wsguard`. */
+  wsg_str target;
+  /** The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`. */
+  wsg_str text;
+  /** When it was made, in microseconds since 1970. */
+  uint64_t at_unix_us;
+  /** What it says beside its fields; may be empty. */
+  wsg_str message;
+  /** Its fields in their order, values as text; `data` is `NULL` where the text has `-`. */
+  const wsg_field *fields;
+  /** The number of fields. */
+  size_t fields_len;
+  /** The whole record as the text of a JSON object, as `wsg_log_to_stderr_json` writes it. */
+  wsg_str json;
+} wsg_log_record;
+
+/** A function that receives log records. */
+typedef void (*wsg_log_fn)(void *userdata, const wsg_log_record *record);
 
 /** An opening handshake that waits for the application. */
 typedef struct {
@@ -377,6 +387,14 @@ typedef struct {
   wsg_str peer_certificate;
   /** The credential that `token_sources` found first; `data` is `NULL` if there is none. */
   wsg_str token;
+  /** The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route. */
+  wsg_str route;
+  /** The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names. */
+  const wsg_field *params;
+  /** The number of parameters. */
+  size_t params_len;
+  /** The name of this handshake in the log, and of the connection that follows: `hs=` there. */
+  wsg_str log_id;
 } wsg_upgrade;
 
 /** A message for an inline handler. It is valid during the call. */
@@ -452,6 +470,18 @@ typedef struct {
 /** A function that receives the bans in force, one after the other. */
 typedef void (*wsg_ban_fn)(void *userdata, const wsg_ban *ban);
 
+/** The TLS of a connection. */
+typedef struct {
+  /** The version: `TLSv1.3`. */
+  wsg_str version;
+  /** The cipher suite by its name at IANA: `TLS_AES_128_GCM_SHA256`. */
+  wsg_str cipher;
+  /** The server name that the client asked for; `data` is `NULL` without one. */
+  wsg_str server_name;
+  /** The SHA-256 of the client's certificate (DER) in lower-case hexadecimal digits; `data` is `NULL` without one. */
+  wsg_str client_certificate_sha256;
+} wsg_tls;
+
 /** A connection that was opened. */
 typedef struct {
   /** The ticket that the application accepted; 0 without one. */
@@ -481,6 +511,36 @@ typedef struct {
   const wsg_field *params;
   /** The number of parameters. */
   size_t params_len;
+  /**
+   * The query without `?`, as sent but for the parameters that `token_sources` names; `data` is `NULL` if the target has
+   * no `?`.
+   */
+  wsg_str query;
+  /** The headers that the option `keep_headers` names, in the order received. */
+  const wsg_field *headers;
+  /** The number of headers. */
+  size_t headers_len;
+  /** The cookies that the option `keep_cookies` names, in the order sent. */
+  const wsg_field *cookies;
+  /** The number of cookies. */
+  size_t cookies_len;
+  /**
+   * The claims of the verified JSON Web Token (`auth.jwt`), as the text of a JSON object of at most 8 KiB; `data` is
+   * `NULL` without one.
+   */
+  wsg_str claims;
+  /** The `Origin`; `data` is `NULL` without one. */
+  wsg_str origin;
+  /** The address and port of the peer of the socket: the client, or a proxy before it; `data` is `NULL` on a Unix socket. */
+  wsg_str peer;
+  /** The client's port; 0 where a proxy does not tell it, and on a Unix socket. */
+  uint16_t port;
+  /** The TLS, where this server does it; `NULL` without. */
+  const wsg_tls *tls;
+  /** When it was opened, in milliseconds since 1970. */
+  uint64_t opened_at_ms;
+  /** The name of this connection in the log, from its handshake to its close: `hs=` there. */
+  wsg_str log_id;
 } wsg_open;
 
 /** A message of the `json` protocol that its schema accepts. */
@@ -740,20 +800,29 @@ wsg_str wsg_error_option(const wsg_error *error);
 wsg_status wsg_error_free(wsg_error *error);
 
 /**
- * Sends the library's log to standard error, one line per record, until the process ends. Without this call and
- * `wsg_log_to_callback` the library logs nowhere.
+ * Sends the library's log to standard error, one line per record, until the process ends. Without this call and its
+ * like the library logs nowhere.
  *
- * Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` after `wsg_log_to_callback`.
+ * A thread of its own writes, so that nobody waits for standard error; lines that it does not take in time are
+ * dropped and counted. Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` if the log goes
+ * somewhere else.
  */
 wsg_status wsg_log_to_stderr(void);
+
+/**
+ * Sends the log to standard error with one JSON object in each line: `time` (RFC 3339, UTC), `level`, `target`,
+ * `message` if there is one, and the fields. Otherwise as `wsg_log_to_stderr`.
+ */
+wsg_status wsg_log_to_stderr_json(void);
 
 /**
  * Sends the library's log to `log`, up to this level (a `wsg_log_level`), until the process ends. The library
  * keeps `userdata` and never follows it.
  *
- * The library calls `log` from its own threads and from yours, from several at once. `log` must not block. What it
- * makes the library log is dropped, and `wsg_server_start`, `_next`, `_run` and `_free` return `WSG_ERR_REENTRANT`
- * in it.
+ * The library calls `log` on a thread of its own, one record after the other: it may block, and may call every
+ * function. Up to 8192 records wait meanwhile; those that do not fit are dropped, and a record with the field `lost`
+ * follows. What `log` makes the library log is dropped. `wsg_server_free` waits 200 milliseconds at most for records
+ * that were made before.
  *
  * Any thread. Returns `WSG_OK`; `WSG_ERR_NULL` if `log` is `NULL`; `WSG_ERR_ARGUMENT` if the level is none;
  * `WSG_ERR_BUSY` if the log goes somewhere already.
@@ -899,7 +968,7 @@ wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, v
  * The options stay yours. On `WSG_OK` you own `*server` and free it with `wsg_server_free`; otherwise `*server` is
  * `NULL`. The call writes `*error` as `wsg_error` says.
  *
- * Any thread but those of inline handlers and log functions. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
+ * Any thread but those of inline handlers. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
  * `WSG_ERR_MISSING_OPTION`, `WSG_ERR_INVALID_OPTION` or `WSG_ERR_CONTRADICTION` for the options; `WSG_ERR_LISTEN`,
  * `WSG_ERR_START`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
  *
@@ -914,7 +983,7 @@ wsg_status wsg_server_start(const wsg_options *options, wsg_server **server, wsg
  * The call also waits for a `wsg_server_next` or `wsg_server_run` on another thread, so no callback may wait for
  * this call. In a forked child it only frees the child's handle.
  *
- * Any thread but those of inline handlers and log functions, and not inside `wsg_server_run` of the same server:
+ * Any thread but those of inline handlers, and not inside `wsg_server_run` of the same server:
  * there it returns `WSG_ERR_REENTRANT`. Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
  */
 wsg_status wsg_server_free(wsg_server *server);
@@ -1024,7 +1093,7 @@ wsg_status wsg_server_metrics(const wsg_server *server, wsg_text_fn write, void 
  * On `WSG_OK` the call writes the number of the policy to `*generation`: 1 at the start, one more with each reload;
  * `NULL` if you do not want it. It writes `*error` as `wsg_error` says. The options stay yours.
  *
- * Any thread but those of inline handlers and log functions. It compiles schemas and reads the files of `tls` and
+ * Any thread but those of inline handlers. It compiles schemas and reads the files of `tls` and
  * keys, and may ask `jwks_url` for 5 seconds. Returns `WSG_OK`; `WSG_ERR_NOT_RELOADABLE`; the errors of options as
  * `wsg_server_start`; `WSG_ERR_STOPPED`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
@@ -1088,7 +1157,7 @@ wsg_status wsg_server_bans(const wsg_server *server, wsg_ban_fn each, void *user
  * On `WSG_OK`, `*batch` holds at least one event. You own it and must free it with `wsg_batch_free` before the
  * next call. Otherwise `*batch` is `NULL`.
  *
- * One thread at a time, and no inline handler or log function. Returns `WSG_OK`; `WSG_NOTHING` when the time is
+ * One thread at a time, and no inline handler. Returns `WSG_OK`; `WSG_NOTHING` when the time is
  * over, when a signal handler has run on this thread, and after `wsg_server_interrupt`; `WSG_STOPPED` when the
  * server has stopped and every event was taken; `WSG_ERR_BUSY` while another thread is in this function or in
  * `wsg_server_run`, and while a batch was not freed; `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
@@ -1147,7 +1216,7 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  * and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
  * handshake whose peer has left or whose time is over.
  *
- * One thread at a time, and no inline handler or log function. The call writes `*error` as `wsg_error` says.
+ * One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
  * Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
  * again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
  * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,

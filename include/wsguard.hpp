@@ -937,6 +937,8 @@ class server {
 
 /// Sends the log to standard error.
 inline void log_to_stderr() { detail::check(wsg_log_to_stderr()); }
+/// The same as JSON, one object in each line.
+inline void log_to_stderr_json() { detail::check(wsg_log_to_stderr_json()); }
 
 /// The header of this name, in any case.
 inline std::optional<std::string_view> header(const wsg_upgrade &upgrade, std::string_view name) {

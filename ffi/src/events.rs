@@ -81,6 +81,28 @@ pub struct Upgrade {
     pub peer_certificate: Str,
     /// The credential that `token_sources` found first; `data` is `NULL` if there is none.
     pub token: Str,
+    /// The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route.
+    pub route: Str,
+    /// The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names.
+    pub params: *const Field,
+    /// The number of parameters.
+    pub params_len: usize,
+    /// The name of this handshake in the log, and of the connection that follows: `hs=` there.
+    pub log_id: Str,
+}
+
+/// The TLS of a connection.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Tls {
+    /// The version: `TLSv1.3`.
+    pub version: Str,
+    /// The cipher suite by its name at IANA: `TLS_AES_128_GCM_SHA256`.
+    pub cipher: Str,
+    /// The server name that the client asked for; `data` is `NULL` without one.
+    pub server_name: Str,
+    /// The SHA-256 of the client's certificate (DER) in lower-case hexadecimal digits; `data` is `NULL` without one.
+    pub client_certificate_sha256: Str,
 }
 
 /// A connection that was opened.
@@ -112,6 +134,32 @@ pub struct Open {
     pub params: *const Field,
     /// The number of parameters.
     pub params_len: usize,
+    /// The query without `?`, as sent but for the parameters that `token_sources` names; `data` is `NULL` if the target has
+    /// no `?`.
+    pub query: Str,
+    /// The headers that the option `keep_headers` names, in the order received.
+    pub headers: *const Field,
+    /// The number of headers.
+    pub headers_len: usize,
+    /// The cookies that the option `keep_cookies` names, in the order sent.
+    pub cookies: *const Field,
+    /// The number of cookies.
+    pub cookies_len: usize,
+    /// The claims of the verified JSON Web Token (`auth.jwt`), as the text of a JSON object of at most 8 KiB; `data` is
+    /// `NULL` without one.
+    pub claims: Str,
+    /// The `Origin`; `data` is `NULL` without one.
+    pub origin: Str,
+    /// The address and port of the peer of the socket: the client, or a proxy before it; `data` is `NULL` on a Unix socket.
+    pub peer: Str,
+    /// The client's port; 0 where a proxy does not tell it, and on a Unix socket.
+    pub port: u16,
+    /// The TLS, where this server does it; `NULL` without.
+    pub tls: *const Tls,
+    /// When it was opened, in milliseconds since 1970.
+    pub opened_at_ms: u64,
+    /// The name of this connection in the log, from its handshake to its close: `hs=` there.
+    pub log_id: Str,
 }
 
 /// A message of the `json` protocol that its schema accepts.

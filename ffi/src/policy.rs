@@ -82,7 +82,7 @@ exports! {
     /// On `WSG_OK` the call writes the number of the policy to `*generation`: 1 at the start, one more with each reload;
     /// `NULL` if you do not want it. It writes `*error` as `wsg_error` says. The options stay yours.
     ///
-    /// Any thread but those of inline handlers and log functions. It compiles schemas and reads the files of `tls` and
+    /// Any thread but those of inline handlers. It compiles schemas and reads the files of `tls` and
     /// keys, and may ask `jwks_url` for 5 seconds. Returns `WSG_OK`; `WSG_ERR_NOT_RELOADABLE`; the errors of options as
     /// `wsg_server_start`; `WSG_ERR_STOPPED`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
     pub fn wsg_server_reload(server: *mut ServerHandle, options: *const OptionsHandle,
@@ -92,7 +92,7 @@ exports! {
             let running = running(server)?;
             let options = handle::find(options)?;
             if must_not_wait() {
-                let message = "an inline handler or a log function must not reload a server";
+                let message = "an inline handler must not reload a server";
                 return Err(Failure::new(Status::ErrReentrant, message));
             }
             let stated = {

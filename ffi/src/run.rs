@@ -231,7 +231,7 @@ exports! {
     /// and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
     /// handshake whose peer has left or whose time is over.
     ///
-    /// One thread at a time, and no inline handler or log function. The call writes `*error` as `wsg_error` says.
+    /// One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
     /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
     /// again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
     /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,

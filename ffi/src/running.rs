@@ -14,7 +14,6 @@ use crate::events::Event;
 use crate::handle::{self, Opaque};
 use crate::inline::InlineOf;
 use crate::interrupt::Interrupter;
-use crate::log;
 use crate::modes::{self, Modes};
 use crate::options::Stated;
 use crate::os::{self, lock, without_signals};
@@ -76,9 +75,9 @@ fn this_thread() -> usize {
     HERE.with(|here| core::ptr::from_ref(here).addr())
 }
 
-/// Returns true if this thread is in a callback that other threads may wait for, so that it must not wait for them.
+/// Returns true if this thread is in an inline handler: other threads may wait for it, so that it must not wait for them.
 pub(crate) fn must_not_wait() -> bool {
-    replies::is_inline() || log::is_in_callback()
+    replies::is_inline()
 }
 
 /// The server of a handle, in the process that started it.

@@ -81,7 +81,7 @@ exports! {
     /// The options stay yours. On `WSG_OK` you own `*server` and free it with `wsg_server_free`; otherwise `*server` is
     /// `NULL`. The call writes `*error` as `wsg_error` says.
     ///
-    /// Any thread but those of inline handlers and log functions. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
+    /// Any thread but those of inline handlers. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
     /// `WSG_ERR_MISSING_OPTION`, `WSG_ERR_INVALID_OPTION` or `WSG_ERR_CONTRADICTION` for the options; `WSG_ERR_LISTEN`,
     /// `WSG_ERR_START`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
     ///
@@ -94,7 +94,7 @@ exports! {
             place.write(core::ptr::null_mut());
             let options = handle::find(options)?;
             if must_not_wait() {
-                let message = "an inline handler or a log function must not start a server";
+                let message = "an inline handler must not start a server";
                 return Err(Failure::new(Status::ErrReentrant, message));
             }
             let stated = {
@@ -119,7 +119,7 @@ exports! {
     /// The call also waits for a `wsg_server_next` or `wsg_server_run` on another thread, so no callback may wait for
     /// this call. In a forked child it only frees the child's handle.
     ///
-    /// Any thread but those of inline handlers and log functions, and not inside `wsg_server_run` of the same server:
+    /// Any thread but those of inline handlers, and not inside `wsg_server_run` of the same server:
     /// there it returns `WSG_ERR_REENTRANT`. Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
         let found = handle::find(server);

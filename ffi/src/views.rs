@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wsguard::binding::{self, ConnectionId, EventBatch, Protocol, Status};
+use wsguard::binding::{self, ConnectionId, EventBatch, Protocol, Status, TlsFacts};
 
 use crate::events::{
-    Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Pong, Upgrade, UpgradeGone, Violation,
+    Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Pong, Tls, Upgrade, UpgradeGone, Violation,
 };
 use crate::names::{WSG_NEVER, WSG_NO_VERDICT};
 use crate::peers::{Opened, Peers};
@@ -21,6 +21,7 @@ pub(crate) struct Views {
     texts: Vec<Box<str>>,
     fields: Vec<Box<[Field]>>,
     lists: Vec<Box<[Str]>>,
+    tls: Vec<Box<[Tls]>>,
     /// The connections whose close is in the batch.
     closed: Vec<ConnectionId>,
 }
@@ -81,8 +82,8 @@ impl Views {
     /// that of a path, where there is more than one.
     pub(crate) fn refresh(&mut self, peers: &Peers, protocol: &dyn Fn(&str) -> Option<Protocol>) {
         self.forget(peers);
-        let Self { batch, events, bodies, texts, fields, lists, closed } = self;
-        let mut builder = ViewBuilder { bodies, closed, peers, protocol, texts, fields, lists };
+        let Self { batch, events, bodies, texts, fields, lists, tls, closed } = self;
+        let mut builder = ViewBuilder { bodies, closed, peers, protocol, texts, fields, lists, tls };
         events.extend(batch.iter().map(|event| builder.event(&event)));
         bodies.point(events);
     }
@@ -102,6 +103,7 @@ impl Views {
         self.texts.shrink_to(4096);
         self.fields.clear();
         self.fields.shrink_to(4096);
+        self.tls.clear();
         self.lists.clear();
         self.lists.shrink_to(4096);
         self.closed.shrink_to(4096);
@@ -127,6 +129,7 @@ struct ViewBuilder<'v> {
     texts: &'v mut Vec<Box<str>>,
     fields: &'v mut Vec<Box<[Field]>>,
     lists: &'v mut Vec<Box<[Str]>>,
+    tls: &'v mut Vec<Box<[Tls]>>,
 }
 
 impl ViewBuilder<'_> {
@@ -154,6 +157,25 @@ impl ViewBuilder<'_> {
     fn params(&mut self, params: &[(Arc<str>, String)]) -> (*const Field, usize) {
         let field = |(name, value): &(Arc<str>, String)| Field { name: Str::of(name), value: Str::of(value) };
         self.fields(params.iter().map(field).collect())
+    }
+
+    fn pairs(&mut self, pairs: &[(Box<str>, Box<str>)]) -> (*const Field, usize) {
+        let field = |(name, value): &(Box<str>, Box<str>)| Field { name: Str::of(name), value: Str::of(value) };
+        self.fields(pairs.iter().map(field).collect())
+    }
+
+    fn tls(&mut self, facts: Option<&TlsFacts>) -> *const Tls {
+        let Some(facts) = facts else { return core::ptr::null() };
+        let tls: Box<[Tls]> = [Tls {
+            version: Str::of(&facts.version),
+            cipher: Str::of(&facts.cipher),
+            server_name: Str::maybe(facts.server_name.as_deref()),
+            client_certificate_sha256: Str::maybe(facts.client_certificate_sha256.as_deref()),
+        }]
+        .into();
+        let view = tls.as_ptr();
+        self.tls.push(tls);
+        view
     }
 
     fn event(&mut self, event: &binding::Event<'_>) -> Event {
@@ -221,6 +243,7 @@ impl ViewBuilder<'_> {
         let field = |(name, value): (&str, &str)| Field { name: Str::of(name), value: Str::of(value) };
         let headers = request.headers.iter().map(|(name, value)| field((name, value))).collect();
         let (headers, headers_len) = self.fields(headers);
+        let (params, params_len) = self.params(&request.params);
         let (cookies, cookies_len) = self.fields(request.cookies().map(field).take(MOST_COOKIES).collect());
         Upgrade {
             ticket: upgrade.ticket.to_u64(),
@@ -234,12 +257,18 @@ impl ViewBuilder<'_> {
             cookies_len,
             peer_certificate: request.peer_certificate.as_deref().map_or(Str::NONE, Str::bytes),
             token: Str::maybe(request.token.as_deref()),
+            route: Str::maybe(request.route.as_deref()),
+            params,
+            params_len,
+            log_id: self.text(Some(upgrade.id.to_string())),
         }
     }
 
     fn open(&mut self, open: &binding::Open) -> Open {
         let (roles, roles_len) = self.list(open.roles.iter().map(Str::of).collect());
         let (params, params_len) = self.params(&open.params);
+        let (headers, headers_len) = self.pairs(&open.headers);
+        let (cookies, cookies_len) = self.pairs(&open.cookies);
         Open {
             ticket: open.ticket.map_or(0, binding::TicketId::to_u64),
             ip: self.text(open.ip.map(|ip| ip.to_string())),
@@ -253,6 +282,18 @@ impl ViewBuilder<'_> {
             route: Str::maybe(open.route.as_deref()),
             params,
             params_len,
+            query: Str::maybe(open.query.as_deref()),
+            headers,
+            headers_len,
+            cookies,
+            cookies_len,
+            claims: Str::maybe(open.claims.as_deref()),
+            origin: Str::maybe(open.origin.as_deref()),
+            peer: self.text(open.peer.map(|peer| peer.to_string())),
+            port: open.port.unwrap_or(0),
+            tls: self.tls(open.tls.as_deref()),
+            opened_at_ms: open.opened_at_ms,
+            log_id: self.text(Some(open.id.to_string())),
         }
     }
 

@@ -71,6 +71,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Accept", "wsg_accept"),
     ("Reject", "wsg_reject"),
     ("Pong", "wsg_pong"),
+    ("Tls", "wsg_tls"),
     ("UpgradeGone", "wsg_upgrade_gone"),
     ("ConnFn", "wsg_conn_fn"),
 ];

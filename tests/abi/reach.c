@@ -303,6 +303,31 @@ static void answers(void) {
   ANSWERS(WSG_ERR_HANDLE, wsg_ticket_reject_with(server, ticket, &reject, NULL));
 }
 
+/* What is known of the handshake when the connection is there. */
+static void facts(void) {
+  wsg_server *server = started(", \"auth\": \"none\", \"keep_headers\": [\"User-Agent\"], \"keep_cookies\": [\"theme\"],"
+                               "\"routes\": {\"/room/{name}\": {}}");
+  wsg_batch *batch;
+  int peer = client_open_at(wsg_server_address(server).data, "/room/kitchen?a=b&c", "https://app.example.com",
+                            "User-Agent: tests\r\nX-Secret: no\r\nCookie: sid=secret; theme=dark\r\n");
+  CHECK(peer >= 0);
+  struct sockaddr_in own;
+  socklen_t own_len = sizeof own;
+  char address[64];
+  CHECK(getsockname(peer, (struct sockaddr *)&own, &own_len) == 0);
+  snprintf(address, sizeof address, "127.0.0.1:%d", ntohs(own.sin_port));
+  const wsg_open *open = next(server, WSG_EVENT_OPEN, &batch)->body.open;
+  CHECK(is(open->query, "a=b&c") && is(open->origin, "https://app.example.com") && is(open->route, "/room/{name}"));
+  CHECK(open->params_len == 1 && is(open->params[0].name, "name") && is(open->params[0].value, "kitchen"));
+  CHECK(open->headers_len == 1 && is(open->headers[0].name, "user-agent") && is(open->headers[0].value, "tests"));
+  CHECK(open->cookies_len == 1 && is(open->cookies[0].name, "theme") && is(open->cookies[0].value, "dark"));
+  CHECK(is(open->peer, address) && open->port == ntohs(own.sin_port) && open->tls == NULL && open->claims.data == NULL);
+  CHECK(open->opened_at_ms > 1000000000000 && open->log_id.len == 16 && open->tag == 0);
+  ANSWERS(WSG_OK, wsg_batch_free(batch));
+  close(peer);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+}
+
 static int on_upgrade(void *userdata, wsg_server *server, const wsg_upgrade *upgrade) {
   (void)server;
   *(uint64_t *)userdata = upgrade->ticket;
@@ -333,6 +358,7 @@ int main(void) {
   rooms_and_users();
   pings();
   answers();
+  facts();
   gone();
   puts("reach: rooms, users, pings and answers are as the header says");
   return 0;

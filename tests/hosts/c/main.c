@@ -189,6 +189,15 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
     static const wsg_field sid[] = {{{TEXT("Set-Cookie")}, {TEXT("sid=1")}}};
     return settle_with(upgrade->ticket, (wsg_accept){.headers = sid, .headers_len = 1}), 0;
   }
+  if (is(token, "inject")) {
+    static const wsg_field evil[] = {{{TEXT("X-A")}, {TEXT("1\r\nX-Evil: 1")}}};
+    return settle_with(upgrade->ticket, (wsg_accept){.headers = evil, .headers_len = 1}), 0;
+  }
+  if (is(token, "oversize")) {
+    static char body[65537];
+    wsg_reject large = {.size = sizeof large, .http_status = 403, .body = {body, sizeof body}};
+    return wsg_ticket_reject_with(s, upgrade->ticket, &large, NULL), 0;
+  }
   if (is(token, "proto")) return settle_with(upgrade->ticket, (wsg_accept){.subprotocol = second_subprotocol(upgrade)}), 0;
   if (!accepted) return wsg_ticket_reject(s, upgrade->ticket, 401), 0;
   pthread_t thread;
@@ -310,7 +319,7 @@ static uint64_t conn_of(wsg_str command) {
 
 static struct answer carry_out(wsg_str command, wsg_str name) {
   wsg_str room = json_text(command, "/room"), event = json_text(command, "/event"), user = json_text(command, "/user");
-  wsg_str data = json_part(command, "/data"), ip = json_text(command, "/ip");
+  wsg_str data = json_part(command, "/data"), ip = json_text(command, "/ip"), reason = json_text(command, "/reason");
   unsigned long long for_ms = json_number(command, "/for_ms", WSG_NEVER);
   struct answer answer = {.is_given = true, .status = WSG_OK};
   if (is(name, "stats")) {
@@ -332,8 +341,8 @@ static struct answer carry_out(wsg_str command, wsg_str name) {
   } else if (is(name, "reload")) {
     answer.status = reload(command, &answer.generation, &answer.error);
   } else if (is(name, "ban")) {
-    answer.status = ip.data != NULL ? wsg_server_ban_ip(server, VIEW(ip), for_ms, NULL, 0, &answer.error)
-                                    : wsg_server_ban_user(server, VIEW(user), for_ms, NULL, 0, &answer.error);
+    answer.status = ip.data != NULL ? wsg_server_ban_ip(server, VIEW(ip), for_ms, VIEW(reason), &answer.error)
+                                    : wsg_server_ban_user(server, VIEW(user), for_ms, VIEW(reason), &answer.error);
   } else if (is(name, "unban")) {
     answer.status = ip.data != NULL ? wsg_server_unban_ip(server, VIEW(ip)) : wsg_server_unban_user(server, VIEW(user));
   } else if (is(name, "drain")) {
@@ -343,7 +352,7 @@ static struct answer carry_out(wsg_str command, wsg_str name) {
   } else {
     answer.status = WSG_ERR_ARGUMENT;
   }
-  drop(room), drop(event), drop(user), drop(ip);
+  drop(room), drop(event), drop(user), drop(ip), drop(reason);
   return answer;
 }
 
