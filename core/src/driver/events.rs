@@ -595,8 +595,12 @@ mod tests {
         };
         let (ticket, _answered) =
             Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Default::default()).unwrap();
-        let (id, permit) = (HandshakeId::default(), ticket.permit());
-        batch.push_upgrade(Upgrade { id, ticket: ticket.id(), request, _permit: permit });
+        batch.push_upgrade(Upgrade {
+            id: HandshakeId::default(),
+            ticket: ticket.id(),
+            request,
+            _permit: ticket.permit(),
+        });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let open = Open {
             id: HandshakeId::default(),

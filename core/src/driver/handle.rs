@@ -195,10 +195,24 @@ impl ServerHandle {
     }
 
     /// Refuses a message of `event` that the schema let pass and the application's own validation did not: the verdict
-    /// is `schema_mismatch`, counted, logged and acted upon as `on_violation` says.
+    /// is `schema_mismatch`, counted and logged. It closes the connection, unless `on_violation` is `report`.
     pub fn refuse(&self, conn: ConnectionId, event: &str) -> Result<(), Error> {
+        self.post_refusal(conn, event, None, false)
+    }
+
+    /// As [`refuse`](Self::refuse), and where the event's `on_mismatch` is `reply` the message is answered by an error with its
+    /// `id`, and the connection stays.
+    pub fn refuse_message(&self, conn: ConnectionId, event: &str, id: Option<&str>) -> Result<(), Error> {
+        self.post_refusal(conn, event, id, true)
+    }
+
+    fn post_refusal(&self, conn: ConnectionId, event: &str, id: Option<&str>, may_reply: bool) -> Result<(), Error> {
         self.mailbox(conn)?;
-        self.post_text(conn.shard(), event, |event| Command::DataRefused { conn, event });
+        self.post(conn.shard(), |commands| {
+            let event = commands.keep(event.as_bytes());
+            let id = id.map(|id| commands.keep(id.as_bytes()));
+            commands.commands.push(Command::DataRefused { conn, event, id, may_reply });
+        });
         Ok(())
     }
 

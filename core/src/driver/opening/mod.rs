@@ -410,11 +410,11 @@ impl OpeningHandshake {
     }
 
     /// Tells by what the peer is let in.
-    fn audit_auth(&self, pass: &Granted, is_asked: bool, now: Moment) -> Proof {
+    fn audit_auth(&self, pass: &Granted, was_asked: bool, now: Moment) -> Proof {
         let proof = match pass.identity.credential {
             Some(CredentialId::Token(_)) => Proof::Token,
             Some(CredentialId::Key(_)) => Proof::Jwt,
-            None if is_asked => Proof::Callback,
+            None if was_asked => Proof::Callback,
             None => return Proof::Nothing,
         };
         let user = pass.identity.user.as_deref();

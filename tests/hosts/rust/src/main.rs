@@ -1,5 +1,7 @@
 //! The Rust test host: what an application writes, and nothing else. See docs/HOST.md for the contract.
 
+mod commands;
+
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +67,7 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
     std::thread::spawn(move || read_commands(&commands));
     drain_on_signal(server.handle());
     server.run(|event, server| {
-        if !quiet {
+        if !quiet || matches!(event, Event::Pong { .. }) {
             tell(&event);
         }
         match event {
@@ -167,6 +169,7 @@ fn tell(event: &Event<'_>) {
         }
         Event::Violation(violation) => json!({"type": "violation", "code": violation.code.name(), "ip": violation.ip,
             "user": violation.user.as_deref(), "conn": conn, "event": violation.event.as_deref()}),
+        Event::Pong { .. } => json!({"type": "pong", "conn": conn}),
         _ => return,
     };
     print(&line);
@@ -205,7 +208,10 @@ fn read_commands(server: &Handle) {
                 server.drain(Drain { timeout_ms, jitter_ms });
                 continue;
             }
-            _ => Err(Error::InvalidArgument("unknown command")),
+            _ => {
+                print(&commands::run(server, name, &command));
+                continue;
+            }
         };
         match done {
             Ok(()) => print(&json!({"type": "done", "do": name, "ok": true})),
