@@ -17,7 +17,7 @@ pub use crate::raw_json::RawJson;
 pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
-pub use wsguard_proto::handshake::UpgradeRequest;
+pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};
 pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
@@ -33,6 +33,8 @@ pub fn blank_open(conn: ConnectionId) -> Open {
     let roles = Roles::default();
     let (route, params) = Default::default();
     let (subprotocol, expires_at_ms, granted) = Default::default();
+    let (query, headers, cookies, origin, claims) = Default::default();
+    let (peer, port, tls, opened_at_ms) = Default::default();
     Open {
         id: HandshakeId::default(),
         conn,
@@ -47,5 +49,14 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         subprotocol,
         expires_at_ms,
         granted,
+        query,
+        headers,
+        cookies,
+        origin,
+        claims,
+        peer,
+        port,
+        tls,
+        opened_at_ms,
     }
 }

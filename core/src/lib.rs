@@ -191,7 +191,7 @@ pub use server::{Builder, HandlerResult, Next, Server};
 pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
-pub use wsguard_proto::handshake::UpgradeRequest;
+pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
 

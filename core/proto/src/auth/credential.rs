@@ -3,7 +3,7 @@
 //! The first configured source that is present wins: the order is the operator's, and a browser adds its cookies to
 //! whatever else a page sends. One source given twice with different values (two `Authorization` headers, a cookie of
 //! the same name in two `Cookie` headers) refuses the request, wherever it stands in that order: nothing says which one
-//! counts, and two parsers that pick different ones would disagree about who is calling (threat H21). Twice with one
+//! counts, and two parsers that pick different ones would disagree about who is calling. Twice with one
 //! value is one: browsers do that after a cookie's domain or path has changed. Each source is one pass over the headers.
 
 use core::fmt::{self, Write as _};
@@ -182,6 +182,18 @@ impl TokenSources {
         Ok(Some(Credential { token, source }))
     }
 
+    /// `query` without the parameters that are sources.
+    pub(crate) fn without_tokens(&self, query: &str) -> String {
+        let is_token = |pair: &&str| {
+            let sources = self
+                .0
+                .iter()
+                .filter_map(|source| if let TokenSource::Query(name) = source { Some(name) } else { None });
+            sources.into_iter().any(|name| query::values(pair, name).next().is_some())
+        };
+        query.split('&').filter(|pair| !is_token(pair)).collect::<Vec<_>>().join("&")
+    }
+
     /// Whether `subprotocol` is a source: a server that has it speaks the subprotocol `bearer`.
     pub fn lists_subprotocol(&self) -> bool {
         self.0.contains(&TokenSource::Subprotocol)
@@ -240,7 +252,7 @@ impl fmt::Debug for Credential<'_> {
 /// Why no credential could be taken from a request that carries one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialError {
-    /// The source is given twice, with different values: `handshake_malformed`, 400 (H21).
+    /// The source is given twice, with different values: `handshake_malformed`, 400.
     Duplicate(TokenSource),
     /// The token is not visible ASCII, or its percent-encoding is broken: `auth_failed`, 401.
     Malformed(TokenSource),

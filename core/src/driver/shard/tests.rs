@@ -17,7 +17,6 @@ use crate::driver::socket::Socket;
 use crate::driver::state::{idle, idle_with};
 use crate::driver::tls::{TlsStream, server_config};
 use wsguard_proto::config::{TlsOptions, TlsVersion};
-use wsguard_proto::roles::Roles;
 
 /// The shard of this thread, and the application's side of it.
 struct Rig {
@@ -76,21 +75,7 @@ impl Rig {
             received,
             load,
         };
-        let open = |conn| Open {
-            id: HandshakeId::default(),
-            conn,
-            ticket: None,
-            tag: None,
-            ip,
-            user: None,
-            roles: Roles::default(),
-            path: "/".into(),
-            route: None,
-            params: Box::default(),
-            subprotocol: None,
-            expires_at_ms: None,
-            granted,
-        };
+        let open = crate::binding::blank_open;
         with_shard(|shard| shard.adopt(new, Proof::Nothing, open));
         let opened = self.events();
         assert_eq!(opened.len(), 1);
