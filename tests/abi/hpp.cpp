@@ -303,10 +303,43 @@ static void policy_that_lives() {
   CHECK(server->metrics().find("wsguard_policy_generation 2") != std::string::npos && server->admin_address().empty());
   CHECK(!server->accept(77, "alice", wsguard::accept_with{wsguard::never, {"admin"}}));
   CHECK(!server->accept(77, std::nullopt, wsguard::accept_with{}));
+  CHECK(!server->reject(77, wsguard::reject_with{418, {{"X-Reason", "teapot"}}, "short and stout"}));
+}
+
+// Whom to reach, on a server with one connection.
+static void reach() {
+  const auto server = make_server(open_policy("raw"));
+  const int peer = client_open(server->address().c_str());
+  wsguard::conn_id conn = 0;
+  while (conn == 0)
+    server->next(std::chrono::seconds(5), [&](const wsg_event &event) { conn = event.kind == WSG_EVENT_OPEN ? event.conn : conn; });
+  CHECK(server->join(conn, "a") == wsguard::sent::sent && server->join(conn, "b") == wsguard::sent::sent);
+  CHECK(server->room_members("a") == std::vector<wsguard::conn_id>{conn} && server->room_size("a") == 1);
+  CHECK(server->connections().size() == 1 && server->user_connections("alice").empty() && server->rooms(conn).size() == 2);
+  CHECK(server->broadcast_rooms_text({"a", "b"}, "once") != wsguard::sent::closed && client_expect(peer, "once") == 0);
+  CHECK(server->broadcast_rooms_binary({"b"}, "x", conn) != wsguard::sent::closed);
+  CHECK(server->broadcast_user_text("alice", "x") != wsguard::sent::closed);
+  CHECK(server->broadcast_user_binary("alice", "x") != wsguard::sent::closed);
+  server->room_clear("a");
+  CHECK(server->room_size("a") == 0 && server->buffered_bytes(conn) < 1000 && server->ping(conn) != wsguard::sent::closed);
+  for (const auto &call : {std::function<void()>([&] { server->request(conn, "1", "e", "1"); }),
+                           std::function<void()>([&] { server->broadcast_user("alice", "e", "1"); }),
+                           std::function<void()>([&] { server->broadcast_rooms({"a"}, "e", "1"); })}) {
+    try {
+      call();
+      CHECK(false);
+    } catch (const wsguard::error &error) {
+      CHECK(error.status() == WSG_ERR_ARGUMENT); // events, on a raw server
+    }
+  }
+  server->room_close("b", 4000, "over");
+  CHECK(server->terminate(conn) == wsguard::sent::closed && server->rooms(conn).empty());
+  close(peer);
 }
 
 int main() {
   policy_that_lives();
+  reach();
   CHECK(wsg_log_to_callback(nullptr, nullptr, WSG_LOG_ERROR) == WSG_ERR_NULL);
   CHECK(wsg_log_to_callback(keep_log, nullptr, 99) == WSG_ERR_ARGUMENT);
   CHECK(wsg_log_to_callback(keep_log, nullptr, WSG_LOG_ERROR) == WSG_OK);
