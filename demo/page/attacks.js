@@ -167,8 +167,14 @@ function cell(name, side) {
 function showEvidence({ verdict }, policy) {
   const line = verdict?.line;
   const text = policy.mark(line ?? 0, verdict?.tls);
-  byId("policy-line").textContent = text ? `line ${line}: ${text}` : "none needed: RFC 6455 itself forbids it";
-  byId("record").textContent = verdict?.record?.replace(/^\S+\s+/, "") ?? "sampled: this address has had many of these records lately";
+  byId("policy-line").textContent = text ? `line ${line}: ${text}` : withoutLine(verdict);
+  const record = verdict?.record?.replace(/^\S+\s+/, "") ?? "sampled: this address has had many of these records lately";
+  byId("record").textContent = verdict ? record : "none";
+}
+
+function withoutLine(verdict) {
+  if (!verdict) return "none: this policy lets it in";
+  return verdict.option ? `not stated: the default of ${verdict.option}` : "none needed: RFC 6455 itself forbids it";
 }
 
 // On a phone the result stands below the attack that was pressed, on a laptop beside all of them.

@@ -56,8 +56,21 @@ impl Chat {
         let Some(user) = self.members.get(&message.conn) else { return Ok(()) };
         let data: Value = message.data().unwrap_or_default();
         let said = json!({ "name": &**user, "text": data["text"] });
-        server.room(CHAT).emit("said", &said)?;
+        let told_as = match message.event {
+            "say" => "said",
+            // Whose event this is the policy says.
+            "announce" => "announced",
+            // One that an edited policy lists: it has arrived, and means nothing here.
+            _ => {
+                self.guests.count(user, 0);
+                return Ok(());
+            }
+        };
+        server.room(CHAT).emit(told_as, &said)?;
         self.guests.count(user, self.members.len() as u64 - 1);
+        if told_as != "said" {
+            return Ok(());
+        }
         if self.said.len() == KEPT {
             self.said.pop_front();
         }

@@ -89,7 +89,7 @@ impl Guests {
 }
 
 /// 128 random bits in hexadecimal.
-fn token() -> Result<String, getrandom::Error> {
+pub(crate) fn token() -> Result<String, getrandom::Error> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
     Ok(random.iter().fold(String::new(), |mut text, byte| {
