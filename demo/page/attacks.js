@@ -164,16 +164,18 @@ function cell(name, side) {
   return row.querySelector(`[data-side=${side}]`);
 }
 
-function showEvidence({ verdict }, policy) {
+function showEvidence(report, policy) {
+  const { verdict } = report;
   const line = verdict?.line;
   const text = policy.mark(line ?? 0, verdict?.tls);
-  byId("policy-line").textContent = text ? `line ${line}: ${text}` : withoutLine(verdict);
+  byId("policy-line").textContent = text ? `line ${line}: ${text}` : withoutLine(report);
   const record = verdict?.record?.replace(/^\S+\s+/, "") ?? "sampled: this address has had many of these records lately";
-  byId("record").textContent = verdict ? record : "none";
+  byId("record").textContent = verdict || isRefused(report) ? record : "none";
 }
 
-function withoutLine(verdict) {
-  if (!verdict) return "none: this policy lets it in";
+function withoutLine(report) {
+  const { verdict } = report;
+  if (!verdict) return isRefused(report) ? "not told" : "none: this policy lets it in";
   return verdict.option ? `not stated: the default of ${verdict.option}` : "none needed: RFC 6455 itself forbids it";
 }
 

@@ -384,6 +384,24 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     await restore(ada, first, 5);
   });
 
+  await t.test("a policy without authentication lets anybody in, and its other rules hold for them", async () => {
+    const first = await policyOf(ada);
+    await edit(ada, (text) => text.replace('"auth": "callback"', '"auth": "none"').replace('"additionalProperties": false, ', ""));
+    await attack(ada, "no-credential");
+    assert.match(await ada.locator("#headline-guarded").textContent(), /^Let in: passed on to [1-9]\d* others?$/);
+    assert.equal((await factsOf(ada, "guarded"))["reached the app"], "1 message");
+    assert.equal(await ada.locator("#policy-line").textContent(), "none: this policy lets it in");
+    await ada.locator("#room-guarded .said b").getByText("nobody", { exact: true }).first().waitFor();
+    await attack(ada, "unknown-event");
+    assert.equal((await factsOf(ada, "guarded")).verdict, "unknown_event");
+    assert.match(await ada.locator("#policy-line").textContent(), /^line \d+: "events": \{$/);
+    await ada.locator("#room-guarded .said .notice").getByText("nobody removed: unknown_event").first().waitFor();
+    // The moderators' path has an authentication of its own.
+    await attack(ada, "moderators-path");
+    assert.equal(await ada.locator("#headline-guarded").textContent(), "Refused before the upgrade: HTTP 401");
+    await restore(ada, first, 7);
+  });
+
   await t.test("a moderator whose token is gone is put out, and comes back with it", async () => {
     const first = await policyOf(ada);
     await edit(ada, (text) => text.replace("$MODERATOR", "another-token-of-the-moderator"));
@@ -391,7 +409,7 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     await ada.locator("#room-guarded .said .notice").getByText("moderator removed: session_revoked").waitFor();
     const announced = ada.locator("#room-guarded .said .announced b").getByText("moderator", { exact: true });
     const before = await announced.count();
-    await restore(ada, first, 7);
+    await restore(ada, first, 9);
     await announced.nth(before).waitFor();
   });
 
@@ -415,14 +433,15 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
       await ada.locator("#edit:not([aria-disabled])").waitFor();
       const [, error, unchanged] = await ada.locator("#reload p").allTextContents();
       assert.ok(error.startsWith(begin), error);
-      assert.equal(unchanged, "Nothing has changed: generation 7 goes on.");
+      assert.equal(unchanged, "Nothing has changed: generation 9 goes on.");
+      await ada.screenshot({ path: join(SCREENSHOTS, `laptop-edit-${code}.png`) });
       await ada.locator("#reload").evaluate((place) => (place.hidden = true, place.dataset.state = ""));
     }
     // What was written is still there to be mended.
     assert.match(await ada.locator("#policy-text").inputValue(), /\/etc\/passwd/);
     await ada.getByRole("button", { name: "Cancel" }).click();
     assert.equal(await policyOf(ada), before);
-    assert.equal(await ada.locator("#generation").textContent(), "generation 7");
+    assert.equal(await ada.locator("#generation").textContent(), "generation 9");
     await attack(ada, "many-connections");
     assert.equal(await ada.locator("#headline-guarded").textContent(), "4 let in, 8 refused: HTTP 429");
     await meterGoesOn(ada, answered);
@@ -436,7 +455,7 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     await attack(ada, "unknown-event");
     assert.equal(await ada.locator("#headline-guarded").textContent(), "Refused before the upgrade: HTTP 404");
     assert.equal(await ada.locator("#policy-lines .marked").textContent(), '  "paths": ["/elsewhere"],');
-    await restore(ada, first, 9);
+    await restore(ada, first, 11);
     await ada.locator('#room-guarded .link[data-state="open"]').waitFor();
     await bob.reload();
     await bob.locator('#room-guarded .link[data-state="open"]').waitFor();
@@ -445,7 +464,7 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
   await t.test("the numbers of the guarded server are a page of their own", async () => {
     const response = await fetch(`${url}metrics`);
     const text = await response.text();
-    assert.match(text, /^wsguard_policy_generation 9$/m);
+    assert.match(text, /^wsguard_policy_generation 11$/m);
     assert.match(text, /^wsguard_reload_failures_total [1-9]\d*$/m);
     assert.match(text, /^wsguard_verdicts_total\{code="event_denied"\} [1-9]\d*$/m);
     assert.ok(text.endsWith("# EOF\n"));
@@ -464,6 +483,9 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     await phone.locator("[data-attack=wrong-schema] .run").tap();
     await phone.locator('[data-attack=wrong-schema] #sides[data-plain="through"]').waitFor();
     await phone.screenshot({ path: join(SCREENSHOTS, "phone-result.png") });
+    await phone.locator("#edit").tap();
+    assert.ok(await fits(phone), "the editor is wider than the phone");
+    await phone.screenshot({ path: join(SCREENSHOTS, "phone-edit.png") });
     await phone.context().close();
   });
 

@@ -111,7 +111,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
     Attack {
         id: "other-role",
-        title: "Another role’s event",
+        title: "Missing role",
         protection: "contract",
         why: "A guest announces, which is for moderators: the event exists, its data is right, the role is missing.",
         wire: ANNOUNCEMENT,

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use wsguard::Code;
 
-use crate::guests::{Guests, Pass, Tally};
+use crate::guests::{Guests, NOBODY, Pass, Tally};
 use crate::journal::{Entry, Journal};
 use crate::live::Live;
 use crate::plain::Plain;
@@ -105,6 +105,10 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn is_refused(&self) -> bool {
+        self.status.is_some() || self.close.is_some() || self.dropped > 0
+    }
+
     /// Verdicts that this must have brought.
     fn refusals(&self) -> usize {
         (self.connections - self.held).max(1) as usize
@@ -131,6 +135,7 @@ impl Attacker {
     pub(crate) async fn run(&self, attack: &Attack, target: Target) -> Option<Value> {
         let _turn = self.turn.lock().await;
         let pass = self.guests.admit("intruder").ok()?;
+        self.guests.dismiss(NOBODY);
         let mark = self.journal.mark();
         MEMORY.reset_peak_usage();
         let (memory_before, began) = (MEMORY.current_usage(), Instant::now());
@@ -141,14 +146,18 @@ impl Attacker {
         let verdict = match target {
             Target::Guarded => {
                 let user = (outcome.upgraded > 0).then_some(pass.user.as_str());
-                let entries = self.journal.since(mark, user, outcome.refusals()).await;
+                let mut entries = self.journal.since(mark, user, outcome.refusals()).await;
+                if entries.is_empty() && outcome.is_refused() {
+                    // A policy that asks for no credential knows no users.
+                    entries = self.journal.since(mark, None, outcome.refusals()).await;
+                }
                 Some(self.verdict(&entries, attack.act.path()))
             }
             Target::Plain => None,
         };
         let tally = self.guests.dismiss(&pass.user);
         if target == Target::Guarded {
-            outcome.tally = tally;
+            outcome.tally = if tally == Tally::default() { self.guests.dismiss(NOBODY) } else { tally };
         }
         Some(report(&outcome, took, grown, verdict.as_ref()))
     }
