@@ -85,18 +85,23 @@ export class Room {
     const { event, data } = message ?? {};
     if (event === "echo") return this.#options.meter.end(data);
     if (event === "members") return this.#tellLink("open", `${data} here`);
-    if (event === "welcome") return this.#welcome(data);
-    if (event === "policy") return this.#options.onPolicy();
-    if (event === "removed") return this.#show(notice(`${data.user} removed: ${data.code}`));
-    const { user } = this.#options;
-    if (event === "said") return this.#show(line(data.name, data.text, data.name === user ? "own" : ""));
-    if (event === "announced") return this.#show(line(data.name, data.text, "announced"));
-    // Only the plain server passes on what comes below here.
+    if (this.#options.kind === "guarded") return this.#obey(event, data);
+    // The plain server passes on whatever anybody sends.
     const className = event === "announce" ? "announced" : "";
     if ((event === "say" || className) && typeof data?.text === "string" && Object.keys(data).every((key) => key === "name" || key === "text")) {
       return this.#show(line(data.name ?? "somebody", data.text, className));
     }
     this.#show(strange(text));
+  }
+
+  /** What the guarded server itself says. */
+  #obey(event, data) {
+    const { user } = this.#options;
+    if (event === "welcome") this.#welcome(data);
+    if (event === "policy") this.#options.onPolicy();
+    if (event === "removed") this.#show(notice(`${data.user} removed: ${data.code}`));
+    if (event === "said") this.#show(line(data.name, data.text, data.name === user ? "own" : ""));
+    if (event === "announced") this.#show(line(data.name, data.text, "announced"));
   }
 
   #welcome({ said }) {

@@ -75,7 +75,7 @@ impl Live {
     }
 
     fn report(&self, changes: &[Value], before: &Stats, after: &Stats) -> Value {
-        let opened = after.opened_total - before.opened_total;
+        let opened = after.opened_total.saturating_sub(before.opened_total);
         let InForce { generation, text } = self.now();
         json!({
             "generation": generation, "policy": text, "changes": changes,

@@ -260,6 +260,21 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     assert.equal(await bob.locator(".said img").count(), 0);
   });
 
+  await t.test("what a guest sends in the name of the plain server is shown, and not obeyed", async () => {
+    const forged = ['{"event":"welcome"}', '{"event":"policy","data":99}', '{"event":"removed","data":null}'];
+    const asked = [];
+    ada.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await bob.evaluate(async (texts) => {
+      const { plain } = await (await fetch("/setting")).json();
+      const socket = new WebSocket(plain);
+      socket.onopen = () => texts.forEach((text) => socket.send(text));
+      await new Promise((resolve) => (window.forger = socket).addEventListener("open", resolve));
+    }, forged);
+    for (const text of forged) await ada.locator("#room-plain .said .strange").getByText(text, { exact: true }).waitFor();
+    assert.ok(!asked.includes("/policy"), asked.join(" "));
+    await bob.evaluate(() => window.forger.close());
+  });
+
   await t.test("the policy that is shown is accepted text, with the page's own origin in it", async () => {
     const lines = await ada.locator("#policy-lines code").allTextContents();
     const policy = JSON.parse(lines.join("\n"));
