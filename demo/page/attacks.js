@@ -93,8 +93,9 @@ async function fromForeignPage(side, { foreign, [side]: server }) {
   const verdict = side === "guarded" ? await json(`/journal/${before}`) : null;
   // A browser does not tell a page the status of a refused handshake: the server's verdict has it.
   const status = seen.opened ? null : (verdict?.http ?? 0);
-  const { heard } = seen;
-  return { connections: 1, upgraded: Number(seen.opened), status, held: Number(seen.opened), heard: seen.opened ? heard : undefined, ms, verdict };
+  const { opened, close } = seen;
+  const heard = opened ? seen.heard : undefined;
+  return { connections: 1, upgraded: Number(opened), status, close, held: Number(opened && !close), heard, ms, verdict };
 }
 
 function inFrame(origin, order) {

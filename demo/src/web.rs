@@ -201,8 +201,9 @@ async fn mark(State(site): State<Arc<Site>>) -> Response {
     json_response(&site.attacker.journal.mark().into())
 }
 
-async fn refused_since(State(site): State<Arc<Site>>, Path(mark): Path<u64>) -> Response {
-    json_response(&site.attacker.refused_since(mark).await)
+async fn refused_since(State(site): State<Arc<Site>>, Path(mark): Path<u64>, headers: HeaderMap) -> Response {
+    let guest = guest(&site, &headers);
+    json_response(&site.attacker.refused_since(mark, guest.as_deref()).await)
 }
 
 fn json_response(value: &Value) -> Response {

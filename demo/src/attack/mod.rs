@@ -168,9 +168,13 @@ impl Attacker {
         self.live.apply(policy).await
     }
 
-    /// What the guarded server said since `mark` of somebody whom it did not let in.
-    pub(crate) async fn refused_since(&self, mark: u64) -> Value {
-        self.verdict(&self.journal.since(mark, None, 1).await, CHAT_PATH)
+    /// What the guarded server said since `mark` of somebody whom it did not let in, or of `guest`, as whom it did.
+    pub(crate) async fn refused_since(&self, mark: u64, guest: Option<&str>) -> Value {
+        let mut entries = self.journal.since(mark, None, 1).await;
+        if entries.is_empty() && guest.is_some() {
+            entries = self.journal.since(mark, guest, 1).await;
+        }
+        self.verdict(&entries, CHAT_PATH)
     }
 
     /// What the guarded server said of an attack on `path`, and the line of the policy in force that it comes from.
