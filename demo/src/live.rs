@@ -12,7 +12,7 @@ use wsguard::{Error, Handle};
 use crate::policy;
 
 /// Every connection is judged by a new policy within milliseconds; so long after it, they are counted again.
-const SETTLE: Duration = Duration::from_millis(250);
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// What the guarded server runs by.
 #[derive(Clone, Debug)]

@@ -359,11 +359,11 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     const first = await policyOf(ada);
     const answered = await meter(ada, "guarded", "answered");
     const before = sockets.get(ada);
-    await edit(ada, (text) => text.replace('"max_connections_per_user": 4', '"max_connections_per_user": 2').replace('"maxLength": 500', '"maxLength": 20'));
+    await edit(ada, (text) => text.replace('"max_connections_per_user": 4', '"max_connections_per_user": 2').replace('"maxLength": 500', '"maxLength": 60'));
     const told = await ada.locator("#reload p").allTextContents();
     assert.equal(told[0], "Generation 2 is in force.");
     assert.ok(told.includes("max_connections_per_user: 4 → 2"), told.join("\n"));
-    assert.ok(told.includes("events.say.schema.properties.text.maxLength: 500 → 20"), told.join("\n"));
+    assert.ok(told.includes("events.say.schema.properties.text.maxLength: 500 → 60"), told.join("\n"));
     // Two guests, the bot and the moderator: whoever was there is there.
     assert.equal(told.at(-1), "Open connections: 4 before, 4 after, 0 closed.");
     // The other window shows it too.
@@ -380,15 +380,16 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     assert.equal(await ada.locator("#headline-plain").textContent(), "All 12 let in");
 
     // An open connection meets the new rule as well, and a guest within it is still heard.
-    await say(bob, "within twenty");
-    await heard(ada, "guarded", "within twenty");
-    await say(bob, "this is longer than twenty characters");
-    await heard(ada, "plain", "this is longer than twenty characters");
+    await say(bob, "within sixty");
+    await heard(ada, "guarded", "within sixty");
+    const long = "This is longer than sixty characters, which no line of the bots is.";
+    await say(bob, long);
+    await heard(ada, "plain", long);
     await ada.locator("#room-guarded .said .notice").getByText("guest-2 removed: schema_mismatch").waitFor();
 
     await restore(ada, first);
-    await say(bob, "this is longer than twenty characters");
-    await heard(ada, "guarded", "this is longer than twenty characters");
+    await say(bob, long);
+    await heard(ada, "guarded", long);
   });
 
   await t.test("a rule that is taken out is not enforced, and one that is gone from the policy is told as its default", async () => {
