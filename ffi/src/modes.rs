@@ -58,6 +58,15 @@ impl Modes {
         self.protocols.load(Ordering::Relaxed) == RAW | JSON
     }
 
+    /// The protocol of a connection of this path; a reload may add routes with another one later.
+    pub(crate) fn protocol(&self, commands: &Commands, path: &str) -> Option<Protocol> {
+        match self.protocols.load(Ordering::Relaxed) {
+            RAW => Some(Protocol::Raw),
+            JSON => Some(Protocol::Json),
+            _ => protocol_of(&commands.policies(), path),
+        }
+    }
+
     /// Some connection may have this protocol.
     pub(crate) fn speaks(&self, protocol: Protocol) -> Result<(), Status> {
         if self.protocols.load(Ordering::Relaxed) & bit(protocol) != 0 { Ok(()) } else { Err(Status::ErrArgument) }
@@ -89,7 +98,7 @@ pub(crate) fn asks(set: &PolicySet) -> bool {
 }
 
 /// The protocol of the connections of a path; `None`: it is not served any more.
-pub(crate) fn protocol_of(set: &PolicySet, path: &str) -> Option<Protocol> {
+fn protocol_of(set: &PolicySet, path: &str) -> Option<Protocol> {
     set.resolve(path).map(|resolved| resolved.policy.protocol)
 }
 

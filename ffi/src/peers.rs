@@ -18,7 +18,7 @@ struct Peer {
     pointer: Userdata,
     /// The end of its session. The core closes it then; messages that were read before may still be in a batch.
     ends: Option<Instant>,
-    /// The form of its messages, where the server has connections of both; `None`: not known.
+    /// The form of its messages; `None`: not known.
     protocol: Option<Protocol>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.

@@ -14,7 +14,7 @@ use crate::events::Event;
 use crate::handle::{self, Opaque};
 use crate::inline::InlineOf;
 use crate::interrupt::Interrupter;
-use crate::modes::{self, Modes};
+use crate::modes::Modes;
 use crate::options::Stated;
 use crate::os::{self, lock, without_signals};
 use crate::peers::Peers;
@@ -201,9 +201,7 @@ impl Consumer<'_> {
         let taken = wait(server, &self.running.interrupter, &mut views.batch, timeout);
         if taken == Taken::Events {
             let running = self.running;
-            let protocol = |path: &str| {
-                running.modes.is_mixed().then(|| modes::protocol_of(&running.commands.policies(), path)).flatten()
-            };
+            let protocol = |path: &str| running.modes.protocol(&running.commands, path);
             views.refresh(&running.peers, &protocol);
             // After the opens were noted: a `stop` on another thread either finds them, or is seen here.
             if self.running.is_dropping.load(Ordering::Acquire) {
