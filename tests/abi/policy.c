@@ -352,26 +352,34 @@ static void reported_not_closed(void) {
 }
 
 /* A reload has made handshakes ask an application that has no answer: refused, not left waiting. */
-static void *reload_to_callback(void *userdata) {
+static void *refused_at_once(void *userdata) {
   wsg_server *server = userdata;
-  wsg_options *options = options_of(", \"auth\": \"callback\"");
-  ANSWERS(WSG_OK, wsg_server_reload(server, options, NULL, NULL));
-  ANSWERS(WSG_OK, wsg_options_free(options));
-  CHECK(client_open(wsg_server_address(server).data) < 0);
   uint64_t refused = 0;
+  CHECK(client_open(wsg_server_address(server).data) < 0);
   ANSWERS(WSG_OK, wsg_server_verdict_count(server, WSG_VERDICT_AUTH_UNAVAILABLE, &refused));
   CHECK(refused == 1);
   ANSWERS(WSG_OK, wsg_server_stop(server));
   return NULL;
 }
 
+static int reload_to_callback(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *open) {
+  wsg_options *options = options_of(", \"auth\": \"callback\"");
+  (void)conn, (void)open;
+  ANSWERS(WSG_OK, wsg_server_reload(server, options, NULL, NULL));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+  CHECK(pthread_create(userdata, NULL, refused_at_once, server) == 0);
+  return 0;
+}
+
 static void nobody_to_ask(void) {
   wsg_server *server = started(", \"auth\": \"none\"");
-  wsg_handlers handlers = {.size = sizeof handlers};
+  wsg_handlers handlers = {.size = sizeof handlers, .open = reload_to_callback};
   pthread_t thread;
-  CHECK(pthread_create(&thread, NULL, reload_to_callback, server) == 0);
-  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, NULL, NULL));
+  int peer = client_open(wsg_server_address(server).data);
+  CHECK(peer >= 0);
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &thread, NULL));
   pthread_join(thread, NULL);
+  close(peer);
   ANSWERS(WSG_OK, wsg_server_free(server));
 }
 
