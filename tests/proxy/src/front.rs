@@ -39,14 +39,18 @@ pub(crate) fn policy() -> Setup {
 
 /// A kind of proxy.
 pub(crate) trait Proxy {
-    /// What it answers while nobody listens behind it.
-    const WITHOUT_A_HOST: u16;
+    /// What it answers while nobody listens behind it; `None`: it closes the connection.
+    const WITHOUT_A_HOST: Option<u16>;
     /// Whether it is tried with a host on a Unix socket, too.
     const UNIX: bool = false;
     /// Whether it ends a connection that is silent for a time that its configuration names.
     const CUTS_SILENCE: bool = true;
     /// Whether a client's connection to it outlives a refused upgrade.
     const KEEPS_REFUSED: bool = true;
+    /// Whether it passes on what a client sends before the 101, which no client should.
+    const PASSES_EARLY_FRAMES: bool = true;
+    /// What the host answers to two headers `Origin`: a proxy may make one of them.
+    const TWO_ORIGINS: u16 = 400;
 
     /// Starts one that gives up on a silent upstream after `silence`.
     fn start(ground: &Ground, host: &Host, silence: Duration) -> Outcome<Front>;

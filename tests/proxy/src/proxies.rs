@@ -33,7 +33,7 @@ fn nginx(configuration: &str) -> String {
 pub(crate) enum Nginx {}
 
 impl Proxy for Nginx {
-    const WITHOUT_A_HOST: u16 = 502;
+    const WITHOUT_A_HOST: Option<u16> = Some(502);
     const UNIX: bool = true;
 
     fn start(ground: &Ground, host: &Host, silence: Duration) -> Outcome<Front> {
@@ -53,7 +53,7 @@ impl Proxy for Nginx {
 pub(crate) enum NginxStream {}
 
 impl Proxy for NginxStream {
-    const WITHOUT_A_HOST: u16 = 0;
+    const WITHOUT_A_HOST: Option<u16> = None;
 
     fn start(ground: &Ground, host: &Host, _: Duration) -> Outcome<Front> {
         let module = debian::provide(STREAM, "libnginx-mod-stream")?.display().to_string();
@@ -73,7 +73,7 @@ impl Proxy for NginxStream {
 pub(crate) enum Haproxy {}
 
 impl Proxy for Haproxy {
-    const WITHOUT_A_HOST: u16 = 503;
+    const WITHOUT_A_HOST: Option<u16> = Some(503);
     const UNIX: bool = true;
 
     fn start(ground: &Ground, host: &Host, silence: Duration) -> Outcome<Front> {
@@ -86,7 +86,7 @@ impl Proxy for Haproxy {
 pub(crate) enum HaproxyTcp {}
 
 impl Proxy for HaproxyTcp {
-    const WITHOUT_A_HOST: u16 = 0;
+    const WITHOUT_A_HOST: Option<u16> = None;
 
     fn start(ground: &Ground, host: &Host, _: Duration) -> Outcome<Front> {
         haproxy(ground, host, include_str!("../conf/haproxy-tcp.cfg"))
@@ -104,19 +104,21 @@ fn haproxy(ground: &Ground, host: &Host, configuration: &str) -> Outcome<Front> 
     Front::start(ground, &plan)
 }
 
-/// Apache's httpd.
+/// Apache's httpd. It joins headers of one name.
 #[derive(Debug)]
 pub(crate) enum Apache {}
 
 impl Proxy for Apache {
-    const WITHOUT_A_HOST: u16 = 503;
+    const WITHOUT_A_HOST: Option<u16> = Some(503);
+    const TWO_ORIGINS: u16 = 403;
 
     fn start(ground: &Ground, host: &Host, silence: Duration) -> Outcome<Front> {
         let user = if debian::is_root() { "User www-data\nGroup www-data" } else { "" };
         let plan = Plan {
             program: debian::provide(APACHE, "apache2-bin")?,
             arguments: &["-DFOREGROUND", "-f", "FILE"],
-            configuration: &silent(include_str!("../conf/apache.conf"), silence)
+            configuration: &include_str!("../conf/apache.conf")
+                .replace("Timeout 60", &format!("Timeout {}", silence.as_secs()))
                 .replace("USER", user)
                 .replace("MODULES", "/usr/lib/apache2/modules"),
             upstream: &host.target.address,
@@ -126,14 +128,15 @@ impl Proxy for Apache {
     }
 }
 
-/// Caddy. It lets a silent connection live.
+/// Caddy. It lets a silent connection live, and loses what a client sends before the 101.
 #[derive(Debug)]
 pub(crate) enum Caddy {}
 
 impl Proxy for Caddy {
-    const WITHOUT_A_HOST: u16 = 502;
+    const WITHOUT_A_HOST: Option<u16> = Some(502);
     const UNIX: bool = true;
     const CUTS_SILENCE: bool = false;
+    const PASSES_EARLY_FRAMES: bool = false;
 
     fn start(ground: &Ground, host: &Host, _: Duration) -> Outcome<Front> {
         let plan = Plan {
@@ -152,7 +155,7 @@ impl Proxy for Caddy {
 pub(crate) enum Varnish {}
 
 impl Proxy for Varnish {
-    const WITHOUT_A_HOST: u16 = 503;
+    const WITHOUT_A_HOST: Option<u16> = None;
     const KEEPS_REFUSED: bool = false;
 
     fn start(ground: &Ground, host: &Host, silence: Duration) -> Outcome<Front> {
