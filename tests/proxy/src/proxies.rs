@@ -68,7 +68,7 @@ impl Proxy for NginxStream {
     }
 }
 
-/// HAProxy.
+/// `HAProxy`.
 #[derive(Debug)]
 pub(crate) enum Haproxy {}
 
@@ -81,7 +81,7 @@ impl Proxy for Haproxy {
     }
 }
 
-/// HAProxy as a TCP proxy that sends version 2 of the PROXY protocol.
+/// `HAProxy` as a TCP proxy that sends version 2 of the PROXY protocol.
 #[derive(Debug)]
 pub(crate) enum HaproxyTcp {}
 
