@@ -1,5 +1,6 @@
 //! How long a connection lives behind a proxy: its timeout against our ping, and the end of the host.
 
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -7,12 +8,14 @@ use wsguard_test_support::client::{Client, Opening, PATIENCE};
 use wsguard_test_support::ensure;
 use wsguard_test_support::frame;
 use wsguard_test_support::honest::TOKEN;
+use wsguard_test_support::host::Host;
 use wsguard_test_support::outcome::{Failure, Outcome};
 use wsguard_test_support::process::Signal;
 use wsguard_test_support::suite::Ground;
 use wsguard_test_support::wire::{Dial, Target};
 
-use crate::front::{MINUTE, Proxy, policy};
+use crate::front::{Front, MINUTE, Proxy, policy};
+use crate::proxies::{Apache, Caddy, Haproxy, Varnish};
 
 /// A thirtieth of the 60 s that nginx has by itself; the ping's 20 s become 667 ms.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -24,22 +27,61 @@ fn honest() -> Opening {
 /// An idle connection outlives the proxy's timeout thrice because of our pings. Without them the proxy cuts it off, which
 /// shows that the test can fail.
 pub(crate) fn ping<P: Proxy>(ground: &Ground) -> Outcome<String> {
-    let pinging = policy().option("ping_interval_ms", 667).start(&ground.run)?;
-    let silent = policy().option("ping_interval_ms", 0).option("idle_timeout_ms", 0).start(&ground.run)?;
-    let before_pinging = P::start(ground, &pinging, SILENCE)?;
-    let before_silent = P::start(ground, &silent, SILENCE)?;
-    let target = before_silent.plain.clone();
-    let cut = P::CUTS_SILENCE.then(|| std::thread::spawn(move || cut_off(&target)));
-    let idle = before_pinging.targets().cloned().map(|target| std::thread::spawn(move || idle(&target)));
-    let panicked = |_| Failure("a client panicked".into());
+    let note = Idling::begin::<P>(ground)?.finish()?;
+    Ok(format!("idle for {} s: {note}", 3 * SILENCE.as_secs()))
+}
+
+/// The same with every proxy but nginx, at the same time.
+pub(crate) fn pings(ground: &Ground) -> Outcome<String> {
+    let idling = [
+        ("haproxy", Idling::begin::<Haproxy>(ground)?),
+        ("apache", Idling::begin::<Apache>(ground)?),
+        ("caddy", Idling::begin::<Caddy>(ground)?),
+        ("varnish", Idling::begin::<Varnish>(ground)?),
+    ];
     let mut notes = Vec::new();
-    for idle in idle.collect::<Vec<_>>() {
-        notes.push(format!("{} pings", idle.join().map_err(panicked)??));
+    for (name, idling) in idling {
+        let note = idling.finish().map_err(|failure| failure.during(name))?;
+        notes.push(format!("{name} {note}"));
     }
-    if let Some(cut) = cut {
-        notes.push(format!("without pings cut off after {} ms", cut.join().map_err(panicked)??.as_millis()));
+    Ok(notes.join("; "))
+}
+
+/// Clients that are idle behind one kind of proxy; hosts and proxies end with it.
+struct Idling {
+    _hosts: [Host; 2],
+    _proxies: [Front; 2],
+    /// Behind a host that pings: how many pings came.
+    pinged: Vec<JoinHandle<Outcome<u32>>>,
+    /// Behind a host that does not: how long the proxy let it live.
+    silent: Option<JoinHandle<Outcome<Duration>>>,
+}
+
+impl Idling {
+    fn begin<P: Proxy>(ground: &Ground) -> Outcome<Self> {
+        let pinging = policy().option("ping_interval_ms", 667).start(&ground.run)?;
+        let silent = policy().option("ping_interval_ms", 0).option("idle_timeout_ms", 0).start(&ground.run)?;
+        let before_pinging = P::start(ground, &pinging, SILENCE)?;
+        let before_silent = P::start(ground, &silent, SILENCE)?;
+        let target = before_silent.plain.clone();
+        let cut = P::CUTS_SILENCE.then(|| std::thread::spawn(move || cut_off(&target)));
+        let idle = before_pinging.targets().cloned().map(|target| std::thread::spawn(move || idle(&target)));
+        let pinged = idle.collect();
+        Ok(Self { _hosts: [pinging, silent], _proxies: [before_pinging, before_silent], pinged, silent: cut })
     }
-    Ok(format!("idle for {} s: {}", 3 * SILENCE.as_secs(), notes.join(", ")))
+
+    fn finish(self) -> Outcome<String> {
+        let panicked = |_| Failure("a client panicked".into());
+        let mut notes = Vec::new();
+        for client in self.pinged {
+            notes.push(format!("{} pings", client.join().map_err(panicked)??));
+        }
+        if let Some(client) = self.silent {
+            let lived = client.join().map_err(panicked)??;
+            notes.push(format!("without pings cut off after {} ms", lived.as_millis()));
+        }
+        Ok(notes.join(", "))
+    }
 }
 
 /// Sends nothing but pongs for three read timeouts; an echo comes back then. How many pings came.
