@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::audience::Audience;
 use crate::conn::Conn;
-use crate::driver::{BanInfo, ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId, Whom};
+use crate::driver::{BanInfo, ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId, To, Whom};
 use crate::error::Error;
 use crate::options::Options;
 use crate::sent::Sent;
@@ -45,12 +45,32 @@ impl Handle {
 
     /// The members of a room.
     pub fn room<'h>(&'h self, name: &'h str) -> Audience<'h> {
-        Audience::new(&self.inner, Some(name))
+        Audience::new(&self.inner, To::Room(name))
+    }
+
+    /// The members of at least one of these rooms.
+    pub fn rooms<'h>(&'h self, names: &'h [&'h str]) -> Audience<'h> {
+        Audience::new(&self.inner, To::Rooms(names))
+    }
+
+    /// The connections of a user.
+    pub fn to_user<'h>(&'h self, user: &'h str) -> Audience<'h> {
+        Audience::new(&self.inner, To::User(user))
+    }
+
+    /// The ids of a user's open connections, now.
+    pub fn connections_of(&self, user: &str) -> Vec<ConnectionId> {
+        self.inner.connections_of(user)
+    }
+
+    /// The ids of all open connections, now. It looks at each of them: not for every message.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        self.inner.connections()
     }
 
     /// Every open connection of the server.
     pub fn everyone(&self) -> Audience<'_> {
-        Audience::new(&self.inner, None)
+        Audience::new(&self.inner, To::Everyone)
     }
 
     /// Emits an event in reply to a message: with its id, if it has one.
@@ -67,13 +87,23 @@ impl Handle {
         self.conn(message.conn).reply(message.id, event, data)
     }
 
+    /// As [`Conn::report_invalid_data`], of a message that is at hand: an error reply (`on_mismatch`) has its id.
+    ///
+    /// # Errors
+    ///
+    /// None yet.
+    pub fn report_invalid(&self, message: &JsonMessage<'_>) -> Result<Sent, Error> {
+        Sent::of_command(self.inner.refuse_message(message.conn, message.event, message.id))
+    }
+
     /// Answers a handshake that waits for the application ([`Event::Upgrade`](crate::Event::Upgrade)), now or later. Returns
     /// false if it was answered already, its time is over, or its peer has left.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] if the user is not 1 to 256 bytes without control characters, or the status is not 300 to
-    /// 599.
+    /// [`Error::InvalidArgument`] if the user is not 1 to 256 bytes without control characters, a role is none, or the status is
+    /// not 300 to 599: another answer may follow. [`Error::InvalidAnswer`] if a header or the subprotocol may not be in the
+    /// answer, or it is too large: the peer is answered 503 (`auth_unavailable`).
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<bool, Error> {
         match self.inner.answer(ticket, decision) {
             Ok(()) => Ok(true),

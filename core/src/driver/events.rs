@@ -1,9 +1,11 @@
 //! Events on their way to the application: records and two arenas per batch, swapped whole.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arena::{Span, growth, kept_bytes};
+use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
 use super::tickets::{Permit, TicketId};
@@ -11,13 +13,17 @@ use crate::raw_json::RawJson;
 use wsguard_proto::config::Params;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{Contract, EventIndex, Status};
-use wsguard_proto::handshake::UpgradeRequest;
+use wsguard_proto::handshake::{Pairs, TlsFacts, UpgradeRequest};
 use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
+///
+/// What follows is an [`Open`] with its ticket, [`Event::UpgradeGone`], or nothing where the application has refused it.
 #[derive(Debug)]
 pub struct Upgrade {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// What to answer.
     pub ticket: TicketId,
     /// What the peer sent.
@@ -27,13 +33,17 @@ pub struct Upgrade {
 }
 
 /// A connection that was authenticated and upgraded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Open {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// Its id.
     pub conn: ConnectionId,
     /// The ticket it was accepted by, with `auth: "callback"`.
     pub ticket: Option<TicketId>,
+    /// What the application's accept gave it.
+    pub tag: Option<u64>,
     /// The client's address; `None` on a Unix socket without a proxy.
     pub ip: Option<IpAddr>,
     /// The user, where authentication names one.
@@ -54,6 +64,51 @@ pub struct Open {
     /// The last revocation when it was let in, by the numbers that
     /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
     pub granted: u64,
+    /// The query of the request without `?`, as sent but for the parameters that `token_sources` names.
+    pub query: Option<Box<str>>,
+    /// The headers that `keep_headers` names, in lower case, in the order received.
+    pub headers: Pairs,
+    /// The cookies that `keep_cookies` names, in the order received.
+    pub cookies: Pairs,
+    /// The `Origin` of the request.
+    pub origin: Option<Box<str>>,
+    /// With `auth.jwt`, the claims of its verified token: a JSON object as text, at most 8 KiB.
+    pub claims: Option<Box<str>>,
+    /// The peer of the socket: the client, or a proxy before it. `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The client's port; `None` where a proxy does not tell it.
+    pub port: Option<u16>,
+    /// Its TLS, where this server does it.
+    pub tls: Option<Box<TlsFacts>>,
+    /// When it opened, in milliseconds since the Unix epoch.
+    pub opened_at_ms: u64,
+}
+
+impl Open {
+    /// What it owns beside itself.
+    fn heap_bytes(&self) -> usize {
+        let texts = [&self.subprotocol, &self.query, &self.origin, &self.claims];
+        let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        let pairs = self.headers.iter().chain(&self.cookies);
+        let pairs = pairs.map(|pair| size_of_val(pair) + pair.0.len() + pair.1.len()).sum::<usize>();
+        let params = self.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
+        let tls = self.tls.as_ref().map_or(0, |tls| size_of::<TlsFacts>() + tls.bytes());
+        self.path.len() + self.roles.bytes() + texts + pairs + params + tls
+    }
+}
+
+/// Without what the peer sent: query, headers, cookies and claims say who somebody is.
+impl core::fmt::Debug for Open {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Open")
+            .field("conn", &self.conn)
+            .field("ip", &self.ip)
+            .field("user", &self.user)
+            .field("roles", &self.roles)
+            .field("path", &self.path)
+            .field("subprotocol", &self.subprotocol)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A valid message of the `json` protocol.
@@ -85,6 +140,8 @@ pub struct Close<'b> {
     pub reason: &'b str,
     /// Whether both sides sent a close frame.
     pub clean: bool,
+    /// The verdict that closed it; `None`: the peer or the application did, or the connection broke.
+    pub verdict: Option<Code>,
 }
 
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
@@ -111,6 +168,9 @@ pub struct ViolationEvent {
 pub enum Event<'b> {
     /// A handshake asks.
     Upgrade(&'b Upgrade),
+    /// A handshake that asked is over without a connection, and not because it was refused by the application: the peer left, its
+    /// time was over, its place went to another, a limit was reached, the answer could not be sent, or the server ended.
+    UpgradeGone(TicketId),
     /// A connection opened.
     Open(&'b Open),
     /// A text message (`raw`).
@@ -125,15 +185,24 @@ pub enum Event<'b> {
     Violation(&'b ViolationEvent),
     /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
     Drained(ConnectionId),
+    /// The peer has answered a ping of the application: one event for each, in the order of the pings.
+    Pong {
+        /// The connection.
+        conn: ConnectionId,
+        /// The time from the ping to its answer, by the server's clock.
+        rtt: Duration,
+    },
 }
 
 impl Event<'_> {
     /// The connection it belongs to.
     pub fn conn(&self) -> Option<ConnectionId> {
         match self {
-            Event::Upgrade(_) => None,
+            Event::Upgrade(_) | Event::UpgradeGone(_) => None,
             Event::Open(open) => Some(open.conn),
-            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) => Some(*conn),
+            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
+                Some(*conn)
+            }
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
@@ -174,13 +243,15 @@ struct Listed {
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
+    UpgradeGone(TicketId),
     Open(Box<Open>),
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
-    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool },
+    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool, verdict: Option<Code> },
     Violation(Box<ViolationEvent>),
     Drained(ConnectionId),
+    Pong { conn: ConnectionId, rtt: Duration },
 }
 
 /// Kinds of events, as bits.
@@ -337,6 +408,7 @@ impl EventBatch {
     fn event<'b>(&'b self, record: &'b Record) -> Event<'b> {
         match record {
             Record::Upgrade(upgrade) => Event::Upgrade(upgrade),
+            Record::UpgradeGone(ticket) => Event::UpgradeGone(*ticket),
             Record::Open(open) => Event::Open(open),
             Record::Text(conn, span) => Event::Text(*conn, &self.text[span.range()]),
             Record::Binary(conn, span) => Event::Binary(*conn, &self.binary[span.range()]),
@@ -354,11 +426,13 @@ impl EventBatch {
                     bytes: *bytes as usize,
                 })
             }
-            Record::Close { conn, code, reason, clean } => {
-                Event::Close(Close { conn: *conn, code: *code, reason: &self.text[reason.range()], clean: *clean })
+            Record::Close { conn, code, reason, clean, verdict } => {
+                let (conn, code, clean, verdict) = (*conn, *code, *clean, *verdict);
+                Event::Close(Close { conn, code, reason: &self.text[reason.range()], clean, verdict })
             }
             Record::Violation(violation) => Event::Violation(violation),
             Record::Drained(conn) => Event::Drained(*conn),
+            Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
         }
     }
 
@@ -402,10 +476,12 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Upgrade(Box::new(upgrade)), boxed);
     }
 
+    pub(super) fn push_upgrade_gone(&mut self, ticket: TicketId) {
+        self.push_other(kind::OTHER, Record::UpgradeGone(ticket), 0);
+    }
+
     pub(super) fn push_open(&mut self, open: Open) {
-        let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
-        let params = open.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
-        let boxed = size_of::<Open>() + open.path.len() + subprotocol + open.roles.bytes() + params;
+        let boxed = size_of::<Open>() + open.heap_bytes();
         self.push_other(kind::OPEN, Record::Open(Box::new(open)), boxed);
     }
 
@@ -420,10 +496,15 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Drained(conn), 0);
     }
 
+    pub(super) fn push_pong(&mut self, conn: ConnectionId, rtt: Duration) {
+        self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
+    }
+
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
         let reason = self.keep_text(&ending.reason);
         self.others += ending.reason.len();
-        self.push_other(kind::CLOSE, Record::Close { conn, code: ending.code, reason, clean: ending.clean }, 0);
+        let Ending { code, clean, verdict, .. } = *ending;
+        self.push_other(kind::CLOSE, Record::Close { conn, code, reason, clean, verdict }, 0);
     }
 
     /// The number of a contract in this batch.
@@ -465,13 +546,15 @@ fn heap_bytes(request: &UpgradeRequest) -> usize {
     let certificate = request.peer_certificate.as_ref().map_or(0, Vec::capacity);
     let texts = request.headers.iter().map(|(name, value)| name.capacity() + value.capacity()).sum::<usize>();
     let entries = request.headers.capacity() * size_of::<(String, String)>();
-    request.method.capacity() + request.path.capacity() + optional + certificate + texts + entries
+    let params = request.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
+    params + request.method.capacity() + request.path.capacity() + optional + certificate + texts + entries
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use wsguard_proto::contract::{JsonLimits, Scratch};
+    use wsguard_proto::handshake::Offers;
 
     fn contract(events: &str) -> Arc<Contract> {
         Arc::new(Contract::compile(&serde_json::from_str(events).unwrap(), JsonLimits::default()).unwrap())
@@ -535,7 +618,7 @@ mod tests {
         let conn = ConnectionId::from_u64(1);
         batch.push_message(conn, &Message::Binary(&[7; 1000]), &contract("{}"));
         assert_eq!(batch.others, 0);
-        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true });
+        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true, verdict: None });
         batch.push_drained(conn);
         assert_eq!(batch.others, 2 * size_of::<Record>() + 3);
         batch.clear();
@@ -549,30 +632,28 @@ mod tests {
         let request = UpgradeRequest {
             method: "GET".into(),
             path: "/".into(),
+            route: None,
+            params: Params::default(),
             query: None,
             headers: vec![("cookie".into(), long.clone())],
             ip: None,
             token: None,
             peer_certificate: None,
         };
-        let (ticket, _answered) = Arc::new(super::super::tickets::Tickets::default()).issue(1, None).unwrap();
-        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
+        let (ticket, _answered) =
+            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default()).unwrap();
+        let (id, permit) = (HandshakeId::default(), ticket.permit());
+        batch.push_upgrade(Upgrade { id, ticket: ticket.id(), request, _permit: permit });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
-        let open = Open {
-            conn: ConnectionId::from_u64(1),
-            ticket: None,
-            ip: None,
-            user: None,
-            roles: Roles::default(),
-            path: long.into(),
-            route: None,
-            params: Params::default(),
-            subprotocol: None,
-            expires_at_ms: None,
-            granted: 0,
-        };
-        batch.push_open(open);
+        let blank = crate::binding::blank_open(ConnectionId::from_u64(1));
+        batch.push_open(Open { path: long.as_str().into(), ..blank.clone() });
         assert!(batch.bytes() > 16_000, "{}", batch.bytes());
+        let text = || Some(long.as_str().into());
+        let pairs = || Pairs::from([("a".into(), long.as_str().into())]);
+        let open = Open { query: text(), headers: pairs(), cookies: pairs(), origin: text(), claims: text(), ..blank };
+        assert!(!format!("{open:?}").contains("xxx"), "none of it is shown");
+        batch.push_open(open);
+        assert!(batch.bytes() > 56_000, "{}", batch.bytes());
         assert_eq!(batch.upgrades, 1);
     }
 }

@@ -3,6 +3,7 @@
 
 mod accepted;
 mod admin;
+mod answer;
 mod arena;
 mod balance;
 mod bans;
@@ -12,9 +13,11 @@ mod clock;
 mod commands;
 mod compile;
 mod cork;
+mod directory;
 mod durations;
 mod events;
 mod handle;
+mod handshake_id;
 mod ids;
 mod inbox;
 mod inbox_shares;
@@ -29,6 +32,7 @@ mod notices;
 mod notifier;
 mod opening;
 mod outbox;
+mod reach;
 mod reload;
 mod revoked;
 mod server;
@@ -40,25 +44,30 @@ mod socket;
 mod state;
 mod stats;
 mod stream;
+mod tally;
 mod threads;
 mod tickets;
 mod tls;
 mod wake;
 
+pub use answer::{Accept, Decision, Reject};
 pub use bans::{BanInfo, Whom};
 pub use compile::compile;
 pub use cork::Cork;
 pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
 pub use handle::{KeptInbox, Sent, ServerHandle};
+pub use handshake_id::HandshakeId;
 pub use ids::{ConnectionId, ConnectionMap};
 pub use inline::{Handled, Inline, InlineMessage, Replies};
 #[cfg(feature = "stderr-log")]
-pub use log::log_to_stderr;
+pub use log::{LogFormat, log_to_stderr, log_to_stderr_as};
+pub use log::{LogLevel, LogRecord, LogValue, log_to};
 pub use notifier::{Notifier, Waited};
+pub use reach::To;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};
 pub use stats::Stats;
-pub use tickets::{Accept, Decision, TicketId};
+pub use tickets::TicketId;
 pub use wake::Wake;
 
 /// What a server would say of this `tls` at its start.

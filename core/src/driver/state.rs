@@ -1,7 +1,7 @@
 //! What the threads of one server share: the policy, the limits, and the two roads between shards and application.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::sync::Notify;
 
@@ -9,13 +9,14 @@ use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
 use super::compile::threads;
+use super::directory::Directory;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
 use super::inbox::Inbox;
 use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::level::Level;
-use super::log::{Sampler, Subject, escape, printable};
+use super::log::{Audit, Sampler, Subject, VerdictRecord, escape, printable};
 use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
@@ -56,6 +57,7 @@ pub(super) struct ServerState {
     pub(super) tls: RwLock<Option<Arc<ServerTls>>>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
+    pub(super) directory: Directory,
     pub(super) notices: Notices,
     pub(super) jwks: Fetchers,
     pub(super) bans: Mutex<Bans>,
@@ -68,6 +70,9 @@ pub(super) struct ServerState {
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
     pub(super) sampler: Sampler,
+    pub(super) audit: Audit,
+    /// When the first drain began.
+    pub(super) drain_began: OnceLock<Moment>,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: Level,
     /// Open connections of all shards.
@@ -108,6 +113,7 @@ impl ServerState {
             tls: RwLock::new(tls),
             tickets: Arc::default(),
             revocations: Arc::default(),
+            directory: Directory::default(),
             notices: Notices::default(),
             jwks: Fetchers::default(),
             bans: Mutex::default(),
@@ -118,6 +124,8 @@ impl ServerState {
             shards,
             inline,
             sampler: Sampler::default(),
+            audit: Audit::default(),
+            drain_began: OnceLock::new(),
             refusing: Level::default(),
             open: AtomicUsize::new(0),
             reload_failures: AtomicU64::new(0),
@@ -179,16 +187,24 @@ impl ServerState {
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
     ///
     /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
-    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, ends: bool, events: &mut EventBatch) {
+    /// Its records are for the caller to say, once `events` are not locked any more.
+    pub(super) fn report(
+        &self,
+        report: &Report<'_>,
+        subject: Subject<'_>,
+        ends: bool,
+        events: &mut EventBatch,
+        records: &mut Vec<VerdictRecord>,
+    ) {
         self.verdicts.count(report.code);
         let now = self.clock.now();
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let top = Arc::clone(&self.set().top);
         let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
-        self.sampler.log(report, Subject { ip: client, ..subject }, now);
+        records.extend(self.sampler.record(report, Subject { ip: client, ..subject }, now));
         // What is only reported, or answered, bans nobody.
         if ends || subject.conn.is_none() {
-            self.count_offence(report.code, client, &top, now);
+            records.extend(self.count_offence(report.code, client, &top, now));
         }
         // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
@@ -204,6 +220,23 @@ impl ServerState {
                 detail: printable(report.detail).into(),
             });
         }
+    }
+
+    /// Reports a verdict outside a connection's turn; `more` are events that come with it.
+    pub(super) fn report_elsewhere(
+        &self,
+        shard: usize,
+        report: &Report<'_>,
+        subject: Subject<'_>,
+        ends: bool,
+        more: impl FnOnce(&mut EventBatch),
+    ) {
+        let mut records = Vec::new();
+        self.tell(shard, |events| {
+            self.report(report, subject, ends, events, &mut records);
+            more(events);
+        });
+        records.into_iter().for_each(VerdictRecord::say);
     }
 
     /// Adds events of `shard` outside a connection's turn and wakes the application.
@@ -259,7 +292,10 @@ impl ServerState {
     }
 
     pub(super) fn stats(&self) -> Stats {
+        let (rooms, room_memberships) = self.directory.counts();
         let mut stats = Stats {
+            rooms,
+            room_memberships,
             connections: self.limits.connections() as u64,
             refusing: self.refusing.get() as u64,
             upgrades_in_inbox: self.inbox.upgrades() as u64,
@@ -268,18 +304,8 @@ impl ServerState {
             verdicts: self.verdicts.snapshot(),
             ..Stats::default()
         };
-        for ShardStats {
-            open,
-            opened_total,
-            messages_in,
-            bytes_in,
-            bytes_out,
-            outbox_bytes,
-            delayed,
-            rooms,
-            memberships,
-            ..
-        } in self.shards.iter().map(|mailbox| &mailbox.stats)
+        for ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed, .. } in
+            self.shards.iter().map(|mailbox| &mailbox.stats)
         {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             stats.open += read(open);
@@ -289,8 +315,6 @@ impl ServerState {
             stats.bytes_out += read(bytes_out);
             stats.outbox_bytes += read(outbox_bytes);
             stats.delayed += read(delayed);
-            stats.rooms += read(rooms);
-            stats.room_memberships += read(memberships);
         }
         stats
     }

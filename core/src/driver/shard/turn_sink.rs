@@ -1,12 +1,13 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::driver::caught::caught;
 use crate::driver::events::EventBatch;
 use crate::driver::ids::ConnectionId;
 use crate::driver::inline::{Handled, InlineMessage, Replies};
-use crate::driver::log::Subject;
+use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::mailbox::ShardMailbox;
 use crate::driver::shard_events::Writing;
 use crate::driver::state::ServerState;
@@ -37,8 +38,12 @@ pub(super) struct TurnSink<'s> {
     last_batch: u64,
     last_batch_before: u64,
     pub(super) messages: u64,
+    /// Records of the turn, to be said when the batch is not locked any more.
+    pub(super) records: Vec<VerdictRecord>,
     /// Messages of the inline handler.
     pub(super) replies: u64,
+    /// Answers to pings.
+    pub(super) pongs: u8,
 }
 
 impl<'s> TurnSink<'s> {
@@ -60,7 +65,9 @@ impl<'s> TurnSink<'s> {
             last_batch,
             last_batch_before: last_batch,
             messages: 0,
+            records: Vec::new(),
             replies: 0,
+            pongs: 0,
         }
     }
 
@@ -70,6 +77,13 @@ impl<'s> TurnSink<'s> {
         let batch = writing.batch();
         self.last_batch = batch.sequence;
         batch
+    }
+
+    fn judge(&mut self, report: &Report<'_>, ends: bool) {
+        let (state, subject) = (self.state, self.subject);
+        let mut records = core::mem::take(&mut self.records);
+        state.report(report, subject, ends, self.batch(), &mut records);
+        self.records = records;
     }
 
     /// Ends the turn: what it added to the inbox; `None`: nothing.
@@ -124,13 +138,17 @@ impl Sink for TurnSink<'_> {
     }
 
     fn report(&mut self, report: Report<'_>) {
-        let (state, subject) = (self.state, self.subject);
-        state.report(&report, subject, true, self.batch());
+        self.judge(&report, true);
     }
 
     fn remark(&mut self, report: Report<'_>) {
-        let (state, subject) = (self.state, self.subject);
-        state.report(&report, subject, false, self.batch());
+        self.judge(&report, false);
+    }
+
+    fn pong(&mut self, rtt: Duration) {
+        self.pongs += 1;
+        let conn = self.conn;
+        self.batch().push_pong(conn, rtt);
     }
 
     fn replies_may_come(&self) -> bool {
