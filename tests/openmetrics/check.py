@@ -122,7 +122,7 @@ def check_dashboard(families):
     assert alerted and alerted <= known, alerted - known
     for name, family in families.items():
         assert any(name + end in asked for end in ends[family.type]), f"{name} is not on the dashboard"
-        assert any(f"`{name}{end}" in words for end in ends[family.type] + [""]), f"{name} is not in OPERATING.md"
+        assert any(f"`{name}{end}" in words for end in ends[family.type] + [""]), f"{name} is not in docs/OPERATING.md"
 
 
 def main():
