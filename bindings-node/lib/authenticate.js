@@ -4,17 +4,19 @@
 const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
 const { checkNames, failure } = require('./errors.js');
-const { kindOf, nameOf } = require('./text.js');
+const { fieldsOf } = require('./opened.js');
+const { kindOf, nameOf, textOf } = require('./text.js');
 
 /** Answers are recognised by a symbol: another copy of this package (in a test runner's registry) has other classes. */
 const ACCEPT = Symbol.for('wsguard.accept');
 const REJECT = Symbol.for('wsguard.reject');
 
 class Accept {
-  constructor(user, data, expiresAtMs) {
+  constructor(user, { data, expiresAtMs, roles }) {
     this.user = user;
     this.data = data;
-    this.expiresAtMs = expiresAtMs;
+    this.expiresAtMs = endOf(expiresAtMs);
+    if (roles !== undefined && roles !== null) this.roles = rolesOf(roles);
   }
 
   get [ACCEPT]() {
@@ -34,24 +36,27 @@ class Reject {
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
+/** What an answer may say beside the user. */
+const SESSION = ['data', 'expiresAtMs', 'roles'];
+
 /** Accepts a handshake as this user. */
 function accept(session) {
-  checkNames(session, ['user', 'data', 'expiresAtMs'], 'accept');
-  const { user, data, expiresAtMs } = session;
+  checkNames(session, ['user', ...SESSION], 'accept');
+  const { user } = session;
   if (user === undefined || user === null) {
     const got = 'user' in session ? kindOf(user) : 'none';
     throw failure('invalid_argument', `accept needs a user, got ${got}; acceptAnonymous() accepts somebody without one`);
   }
   nameOf(user, 'user');
   if (CONTROL.test(user)) throw failure('invalid_argument', 'user must not have control characters');
-  return Object.freeze(new Accept(user, data, endOf(expiresAtMs)));
+  return Object.freeze(new Accept(user, session));
 }
 
 /** Accepts a handshake without a user: limits per user do not apply, and `disconnectUser` does not find it. */
 function acceptAnonymous(session = {}) {
   if (session?.user !== undefined) throw failure('invalid_argument', 'acceptAnonymous takes no user; accept does');
-  checkNames(session, ['data', 'expiresAtMs'], 'acceptAnonymous');
-  return Object.freeze(new Accept(undefined, session.data, endOf(session.expiresAtMs)));
+  checkNames(session, SESSION, 'acceptAnonymous');
+  return Object.freeze(new Accept(undefined, session));
 }
 
 function endOf(expiresAtMs) {
@@ -59,6 +64,12 @@ function endOf(expiresAtMs) {
   if (typeof expiresAtMs === 'number' && expiresAtMs >= 0 && expiresAtMs <= Number.MAX_SAFE_INTEGER) return expiresAtMs;
   const got = typeof expiresAtMs === 'number' ? expiresAtMs : kindOf(expiresAtMs);
   throw failure('invalid_argument', `expiresAtMs must be a number of milliseconds since the Unix epoch, got ${got}`);
+}
+
+/** Roles, which the core checks: an array of texts. */
+function rolesOf(roles) {
+  if (!Array.isArray(roles)) throw failure('invalid_argument', `roles must be an array of strings, got ${kindOf(roles)}`);
+  return Object.freeze(roles.map((role, at) => textOf(role, `roles[${at}]`)));
 }
 
 /** Refuses a handshake. */
@@ -79,7 +90,7 @@ class UpgradeRequest {
     this.token = token;
     this.rawHeaders = headers.flat();
     this.headers = joined(headers);
-    this.cookies = firstOf(cookies);
+    this.cookies = fieldsOf(cookies);
     this.peerCertificate = peerCertificate === null ? null : Buffer.from(peerCertificate, 'hex');
   }
 
@@ -107,12 +118,6 @@ function joined(headers) {
     const before = fields[name];
     fields[name] = before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`;
   }
-  return fields;
-}
-
-function firstOf(pairs) {
-  const fields = Object.create(null);
-  for (const [name, value] of pairs) fields[name] ??= value;
   return fields;
 }
 

@@ -6,6 +6,8 @@ const { performance } = require('node:perf_hooks');
 const { inspect } = require('node:util');
 const { failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
+const { Ending } = require('./ending.js');
+const { Opened } = require('./opened.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
@@ -22,13 +24,15 @@ let internals;
 /** The connection whose context is entered: once, however many messages are handled in it. */
 let inside;
 
-class Connection {
+class Connection extends Opened {
+  #home;
   #outbox;
   #native;
   #low;
   #high;
-  #opened;
   #data;
+  /** The rules of its messages: see `Contract`. */
+  #rules;
   #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
   /** When the session ends, by the monotonic clock, as in the core; never later than by the date. */
   #endsAt;
@@ -45,36 +49,21 @@ class Connection {
   #isHeld = false;
   /** Its `open` was not emitted, so neither is its `close`. */
   #isUntold = false;
+  /** How it ended, once its close was handled. */
+  #closing;
+  #ending;
 
-  /** @internal `opened`: id, address, user, path, subprotocol, end of the session. */
-  constructor(outbox, nativeServer, low, high, opened, data) {
-    this.#outbox = outbox;
-    this.#native = nativeServer;
+  /** @internal `home`: what all connections of a server share (outbox, native, watchEnds). `opened`: see `Opened`. */
+  constructor(home, low, high, opened, data, rules) {
+    super(opened);
+    this.#home = home;
+    this.#outbox = home.outbox;
+    this.#native = home.native;
     this.#low = low;
     this.#high = high;
-    this.#opened = opened;
     this.#data = data;
+    this.#rules = rules;
     this.#endsAt = opened[5] === null ? Infinity : now() + Math.max(0, opened[5] - today() - 1);
-  }
-
-  get id() {
-    return this.#opened[0];
-  }
-
-  get ip() {
-    return this.#opened[1];
-  }
-
-  get user() {
-    return this.#opened[2];
-  }
-
-  get path() {
-    return this.#opened[3];
-  }
-
-  get subprotocol() {
-    return this.#opened[4];
   }
 
   get data() {
@@ -93,13 +82,21 @@ class Connection {
     return this.#isQueued;
   }
 
+  get closed() {
+    return this.#watched().promise;
+  }
+
+  get signal() {
+    return this.#watched().signal;
+  }
+
   get rooms() {
     return [...this.#rooms];
   }
 
   send(data) {
     checkCount(arguments.length, 1, SEND);
-    checkSends(this.#outbox);
+    checkSends(this.#rules.isRaw);
     if (typeof data === 'string') {
       if (!this.#isLive()) return 'closed';
       return this.#said(this.#outbox.text(this.#low, this.#high, data));
@@ -112,7 +109,7 @@ class Connection {
 
   emit(event, data) {
     checkCount(arguments.length, 2, EMIT);
-    checkEmits(this.#outbox);
+    checkEmits(!this.#rules.isRaw);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'closed';
@@ -121,7 +118,7 @@ class Connection {
 
   reply(meta, event, data) {
     checkCount(arguments.length, 3, REPLY);
-    checkEmits(this.#outbox);
+    checkEmits(!this.#rules.isRaw);
     const id = idIn(meta);
     if (id === undefined) return this.emit(event, data);
     const idText = idOf(id);
@@ -226,6 +223,14 @@ class Connection {
     native(() => this.#native.pause(this.#low, this.#high, isPaused || isHeld));
   }
 
+  #watched() {
+    if (this.#ending === undefined) {
+      this.#ending = new Ending(this.#closing);
+      if (this.#closing === undefined) this.#home.watchEnds();
+    }
+    return this.#ending;
+  }
+
   /** Nothing follows but the close. Settles `drained()`. */
   #end() {
     this.#isOver = true;
@@ -246,15 +251,18 @@ class Connection {
       /** The words of its id, low word first. */
       idWords: (conn) => [conn.#low, conn.#high],
       isLive: (conn) => conn.#isLive(),
+      rulesOf: (conn) => conn.#rules,
+      /** The rules by a policy that came into force. */
+      setRules: (conn, rules) => (conn.#rules = rules),
       hasFailed: (conn) => conn.#hasFailed,
       /** Whether its context is entered. */
       isInside: (conn) => conn === inside,
       /** Calls handlers in the connection's context, so that its AsyncLocalStorage is its own. */
-      run(conn, call, a, b, c, d) {
-        if (conn === inside) return call(a, b, c, d);
+      run(conn, call, a, b, c, d, e, f) {
+        if (conn === inside) return call(a, b, c, d, e, f);
         const before = internals.enter(conn);
         try {
-          return conn.#context.runInAsyncScope(call, undefined, a, b, c, d);
+          return conn.#context.runInAsyncScope(call, undefined, a, b, c, d, e, f);
         } finally {
           inside = before;
         }
@@ -292,9 +300,11 @@ class Connection {
       /** The peer has read everything, or never will: settles `drained()`. */
       setDrained: (conn) => conn.#setDrained(),
       /** Its last handler is about to be called. */
-      setClosed(conn) {
+      setClosed(conn, closing) {
         conn.#end();
         conn.#rooms = NO_ROOMS;
+        conn.#closing = closing;
+        conn.#ending?.settle(closing);
       },
       forget: (conn) => void conn.#context.emitDestroy(),
     };

@@ -22,11 +22,16 @@ class Handshakes {
     this.#failures = failures;
   }
 
+  /** A reload has brought another function. Handshakes that came by the policy before are asked, too. */
+  setAuthenticate(authenticate) {
+    this.#authenticate = authenticate ?? this.#authenticate;
+  }
+
   /** Asks the application and passes its answer to the core. Returns true if it answers later. */
   ask(low, high, request) {
     const fail = (error) => {
       const late = this.#answer(low, high, {});
-      if (!isLate(late) || this.#failures.isHeard) this.#failures.report(error);
+      if (!isLate(late) || this.#failures.isHeard) this.#failures.report(error, undefined, 'authenticate');
     };
     const settle = (isAccept, answer) => this.#settle(low, high, isAccept, answer);
     return ask(this.#authenticate, new UpgradeRequest(request), settle, fail);
@@ -39,18 +44,18 @@ class Handshakes {
     return accepted;
   }
 
-  #settle(low, high, isAccept, { user, data, expiresAtMs, status }) {
+  #settle(low, high, isAccept, { user, data, expiresAtMs, roles, status }) {
     const ticket = String(joinU64(low, high));
     if (isAccept) this.#remember(ticket, data);
-    const error = this.#answer(low, high, isAccept ? { accept: true, user, expiresAtMs } : { status });
+    const error = this.#answer(low, high, isAccept ? { accept: true, user, roles, expiresAtMs } : { status });
     if (error === undefined) return;
     this.#accepted.delete(ticket);
     if (isLate(error)) {
-      if (this.#failures.isHeard) this.#failures.report(error);
+      if (this.#failures.isHeard) this.#failures.report(error, undefined, 'authenticate');
       return;
     }
     this.#answer(low, high, {});
-    this.#failures.report(error);
+    this.#failures.report(error, undefined, 'authenticate');
   }
 
   /** Answers a handshake. Returns the error, if the answer is wrong or the handshake is over. */

@@ -17,8 +17,8 @@ const REVOKED = new Set(
 
 /** Each method returns true if a handler returned a promise. */
 class Happenings {
-  #outbox;
-  #native;
+  #home;
+  #contract;
   #listeners;
   #handlers;
   #handshakes;
@@ -28,9 +28,9 @@ class Happenings {
   isDropping = false;
 
   /** `onEnd` is called after the last event. */
-  constructor(nativeServer, outbox, listeners, handlers, handshakes, messages, onEnd) {
-    this.#native = nativeServer;
-    this.#outbox = outbox;
+  constructor(home, contract, listeners, handlers, handshakes, messages, onEnd) {
+    this.#home = home;
+    this.#contract = contract;
     this.#listeners = listeners;
     this.#handlers = handlers;
     this.#handshakes = handshakes;
@@ -47,24 +47,26 @@ class Happenings {
   makeConnection(low, high, opened, isRevoked) {
     const ticket = opened[6];
     const accepted = ticket === null ? undefined : this.#handshakes.take(ticket);
-    const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data);
+    const conn = new Connection(this.#home, low, high, opened, accepted?.data, this.#contract.of(opened[9]));
     if (ticket !== null && accepted === undefined) internals.fail(conn);
     else if (this.isDropping || isRevoked) internals.end(conn);
     return conn;
   }
 
   onOpen(conn) {
-    if (internals.isLive(conn)) return this.#handlers.call(this.#listeners.of('open'), conn);
-    internals.setUntold(conn);
-    return undefined;
+    if (!internals.isLive(conn)) return void internals.setUntold(conn);
+    const opened = this.#handlers.open(this.#listeners.of('open'), conn);
+    if (opened === undefined) return undefined;
+    if (internals.isLive(conn)) this.#messages.waitFor(conn, opened);
+    return true;
   }
 
   onClose(conn, code, reason, clean) {
     const close = () => {
-      internals.setClosed(conn);
+      internals.setClosed(conn, { code, reason, clean });
       try {
         const all = internals.isUntold(conn) ? [] : this.#listeners.of('close');
-        return this.#handlers.call(all, conn, code, { reason, clean });
+        return this.#handlers.call(all, conn, 'close', code, { reason, clean });
       } finally {
         internals.forget(conn);
       }
@@ -88,13 +90,13 @@ class Happenings {
 
   onViolation(violation, conn) {
     violation.conn = conn;
-    return this.#handlers.callOthers(this.#listeners.of('violation'), violation, conn);
+    return this.#handlers.callOthers(this.#listeners.of('violation'), 'violation', violation, conn);
   }
 
   onDrained(conn) {
     if (conn === undefined || internals.isStillQueued(conn)) return undefined;
     internals.setDrained(conn);
-    return internals.isLive(conn) ? this.#handlers.call(this.#listeners.of('drained'), conn) : undefined;
+    return internals.isLive(conn) ? this.#handlers.call(this.#listeners.of('drained'), conn, 'drained') : undefined;
   }
 
   onStopped() {

@@ -135,8 +135,13 @@ class Inbox {
 
   /** Ends the connections of a user, and those that the rest of the chunk opens. The native side marks later ones. */
   disconnect(user) {
-    for (const conn of this.#connections) if (conn?.user === user) internals.end(conn);
+    this.end((conn) => conn.user === user);
     if (this.#at < this.#count) this.#disconnected.add(user);
+  }
+
+  /** Ends connections: nothing of them is handled any more. */
+  end(isMeant) {
+    for (const conn of this.#connections) if (conn !== undefined && isMeant(conn)) internals.end(conn);
   }
 
   /** Handles events without a listener, up to the first one that has some; that one is handled in a later turn. */

@@ -66,20 +66,25 @@ class Outbox {
   turn = 0;
   /** When more than this was gathered for one connection, it is flushed, so that `queued` takes it into account. */
   quarter;
-  /** Whether the protocol is `raw`. */
-  isRaw;
+  /** The rules of messages. */
+  contract;
 
   /**
    * `mostBytes`: `maxOutboxBytes`. `onOutcome` is told which connections are queued and which commands failed; it must not
    * call the application, which could be in the middle of a send.
    */
-  constructor(native, isRaw, mostBytes, onOutcome) {
+  constructor(native, contract, mostBytes, onOutcome) {
     this.#native = native;
-    this.isRaw = isRaw;
-    this.#mostBytes = mostBytes;
-    this.quarter = Math.floor(mostBytes / 4);
+    this.contract = contract;
+    this.setMost(mostBytes);
     this.#onOutcome = onOutcome;
     this.#makeWords(WORDS);
+  }
+
+  /** `maxOutboxBytes` is this from now on. */
+  setMost(mostBytes) {
+    this.#mostBytes = mostBytes;
+    this.quarter = Math.floor(mostBytes / 4);
   }
 
   /** Each of these returns the number of bytes (for text: UTF-16 units) added. */

@@ -23,7 +23,7 @@ class Audience {
 
   emit(event, data) {
     checkCount(arguments.length, 2, EMIT);
-    checkEmits(this.#outbox);
+    checkEmits(this.#outbox.contract.hasJson);
     const text = jsonOf(data);
     eventOf(event);
     this.#outbox.broadcast(this.#except, this.#room, event, text);
@@ -31,7 +31,7 @@ class Audience {
 
   send(data) {
     checkCount(arguments.length, 1, SEND);
-    checkSends(this.#outbox);
+    checkSends(this.#outbox.contract.hasRaw);
     if (typeof data === 'string') return this.#outbox.broadcastText(this.#except, this.#room, data);
     const bytes = bytesOf(data);
     this.#outbox.broadcastBinary(this.#except, this.#room, bytes, lengthOf(bytes));

@@ -11,6 +11,8 @@ pub struct Answer {
     pub accept: Option<bool>,
     /// The user of the session.
     pub user: Option<String>,
+    /// Its roles.
+    pub roles: Option<Vec<String>>,
     /// When the session ends, in milliseconds since the Unix epoch.
     pub expires_at_ms: Option<f64>,
     /// The HTTP status of a refusal.
@@ -23,7 +25,8 @@ impl Answer {
     pub(crate) fn decision(self) -> Decision {
         if self.accept == Some(true) {
             let expires_at_ms = self.expires_at_ms.map(|at| at.max(0.0) as u64);
-            return Decision::Accept(Accept { user: self.user, expires_at_ms, ..Accept::default() });
+            let roles = self.roles.unwrap_or_default();
+            return Decision::Accept(Accept { user: self.user, roles, expires_at_ms });
         }
         match self.status {
             Some(status) => Decision::Reject(if status.fract() == 0.0 { status as u16 } else { 0 }),

@@ -1,11 +1,12 @@
 //! Rare events cross to JavaScript as JSON: opens, violations, requests, counters.
 
 use serde_json::{Value, json};
-use wsguard::binding::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
+use wsguard::binding::{BanInfo, Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
 
 use crate::names::camel;
 
-/// The fields of `Connection` (`lib/connection.js`) in order, then the ticket, and whether its user was disconnected since.
+/// The fields of `Connection` (`lib/connection.js`) in the order of `lib/facts.js`, the ticket and whether its user was
+/// disconnected since among them.
 /// A list: names would cost more than the values.
 pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
     let ticket = open.ticket.map(|ticket| ticket.to_u64().to_string());
@@ -17,7 +18,10 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         open.subprotocol.as_deref(),
         open.expires_at_ms,
         ticket,
-        is_revoked
+        is_revoked,
+        open.roles.iter().collect::<Vec<_>>(),
+        open.route.as_deref(),
+        open.params.iter().map(|(name, value)| json!([&**name, value])).collect::<Vec<_>>()
     ])
 }
 
@@ -61,6 +65,20 @@ pub(crate) fn stats(stats: &Stats) -> String {
     let counters = object(counters.iter().map(|(name, count)| (name.as_str(), (*count).into())));
     let verdicts = object(Code::ALL.iter().map(|code| (code.name(), stats.verdict(*code).into())));
     format!("{{\"counters\":{counters},\"verdicts\":{verdicts}}}")
+}
+
+/// The bans in force.
+pub(crate) fn bans(bans: &[BanInfo]) -> String {
+    let record = |ban: &BanInfo| {
+        object([
+            ("ip", ban.ip.as_deref().into()),
+            ("user", ban.user.as_deref().into()),
+            ("endsAtMs", ban.ends_at_ms.into()),
+            ("reason", ban.reason.as_str().into()),
+            ("isAutomatic", ban.is_automatic.into()),
+        ])
+    };
+    format!("[{}]", bans.iter().map(record).collect::<Vec<_>>().join(","))
 }
 
 pub(crate) fn verdicts() -> Value {

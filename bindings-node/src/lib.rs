@@ -8,6 +8,7 @@ mod authenticate;
 mod commands;
 mod connections;
 mod error;
+mod event_names;
 mod inbox;
 mod json;
 mod names;

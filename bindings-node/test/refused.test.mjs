@@ -14,7 +14,7 @@ const refused = (message) => ({ name: 'TypeError', code: 'invalid_argument', mes
 const SYMBOL = Symbol('x');
 
 for (const [name, call, message] of [
-  ['a string', () => accept('alice'), /accept takes \{ user, data, expiresAtMs \}, got a string/],
+  ['a string', () => accept('alice'), /accept takes \{ user, data, expiresAtMs, roles \}, got a string/],
   ['nothing', () => accept(), /got nothing/],
   ['null', () => accept(null), /got null/],
   ['another name', () => accept({ username: 'alice' }), /not `username`; did you mean `user`\?/],
