@@ -81,6 +81,7 @@ function reject(status = 401) {
 
 /** A handshake's request. It holds what the peer sent, credentials included. */
 class UpgradeRequest {
+  /** The fields as src/json.rs writes them. */
   constructor({ method, path, query, headers, cookies, ip, token, peerCertificate }) {
     this.method = method;
     this.path = path;

@@ -28,8 +28,13 @@ const LONGEST_MS = 0x7fffffff;
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
 const now = performance.now.bind(performance);
 
+/** For `wsguard/testing`: the options as they were given, and the route of a path. */
+let optionsOf;
+let routeOf;
+
 class Server extends Emitter {
   #native;
+  #options;
   #contract;
   #failures;
   #handlers;
@@ -60,6 +65,7 @@ class Server extends Emitter {
     const contract = new Contract(read.top, read.routes, nativeServer.events());
     super(contract, () => this.#heed());
     this.#native = nativeServer;
+    this.#options = options;
     this.#contract = contract;
     this.#failures = new Failures(this);
     this.#handlers = new Handlers(this, this.#failures);
@@ -301,6 +307,7 @@ class Server extends Emitter {
     // What was said before is said by the rules before.
     this.#outbox?.flush();
     const generation = checked(read, () => this.#native.reload(read.json));
+    this.#options = options;
     this.#contract.replace(read.top, read.routes, this.#native.events());
     listenersOf(this).learn();
     this.#handshakes.setAuthenticate(read.authenticate);
@@ -324,6 +331,11 @@ class Server extends Emitter {
 
   reloadTls() {
     native(() => this.#native.reloadTls());
+  }
+
+  static {
+    optionsOf = (server) => server.#options;
+    routeOf = (server, path) => server.#native.routeOf(path);
   }
 
   /** Tells the core which events have listeners: others do not wake this thread, and opens may be deferred. */
@@ -370,4 +382,4 @@ function checkDuration(value, name) {
   throw failure('invalid_argument', `${name} must be a number of milliseconds, got ${got}`);
 }
 
-module.exports = { Server, logToStderr: addon.logToStderr };
+module.exports = { Server, logToStderr: addon.logToStderr, optionsOf, routeOf };

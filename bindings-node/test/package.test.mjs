@@ -24,10 +24,17 @@ const node = (cwd, ...args) => execFileSync(process.execPath, args, { cwd, encod
 const PROGRAM = `
 const server = new Server({ listen: '127.0.0.1:0', origins: ['https://a.example'], auth: 'none' });
 server.listen().then((address) => server.drain().then(() => console.log(/^127/.test(address))));`;
+const TESTING = `import { Server } from 'wsguard'; import { connect } from 'wsguard/testing';
+const server = new Server({ listen: '127.0.0.1:0', origins: ['https://a.example'], auth: 'none' });
+await server.listen();
+const client = await connect(server);
+console.log((await client.close()).code);
+await server.drain();`;
 
 function loads(cwd) {
   assert.equal(node(cwd, '--input-type=module', '-e', `import { Server } from 'wsguard'; ${PROGRAM}`), 'true\n');
   assert.equal(node(cwd, '--input-type=module', '-e', `import wsguard from 'wsguard'; const { Server } = wsguard; ${PROGRAM}`), 'true\n');
+  assert.equal(node(cwd, '--input-type=module', '-e', TESTING), '1000\n');
   assert.equal(node(cwd, '-e', `const { Server } = require('wsguard'); ${PROGRAM}`), 'true\n');
 }
 
@@ -58,10 +65,10 @@ test('npm pack gives a package that loads in a clean folder', (t) => {
   const cwd = folder(t);
   const [{ filename, files }] = JSON.parse(npm(root, 'pack', '--json', '--ignore-scripts', '--pack-destination', cwd));
   const names = files.map(({ path: name }) => name);
-  for (const wanted of ['index.js', 'index.mjs', 'index.d.ts', 'index.d.mts', 'types/generated.d.ts', 'lib/server.js', 'scripts/install.js']) {
+  for (const wanted of ['index.js', 'index.mjs', 'index.d.ts', 'index.d.mts', 'types/generated.d.ts', 'lib/server.js', 'testing/index.mjs', 'scripts/install.js']) {
     assert.ok(names.includes(wanted), `${wanted} is not packed`);
   }
-  assert.deepEqual(names.filter((name) => /^(src|test|node_modules|Cargo)/.test(name)), []);
+  assert.deepEqual(names.filter((name) => /^(src|test|node_modules)\/|^Cargo/.test(name)), []);
   npm(cwd, 'install', path.join(cwd, filename));
   loads(cwd);
 });

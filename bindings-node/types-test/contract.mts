@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import wsguard, { Server, accept, acceptAnonymous, reject } from 'wsguard';
 import type { Connection, Meta, Sent, Stats, VerdictCode } from 'wsguard';
+import { connect, makeConnection, makeRequest } from 'wsguard/testing';
 
 const equal = <A, B>(..._same: [A] extends [B] ? ([B] extends [A] ? [] : [never]) : [never]): void => {};
 
@@ -140,3 +141,58 @@ new Server({ origins: [], auth: 'none', listen, rateLimit: { perSecond: undefine
 stated.emit('echo', { text: '' });
 // @ts-expect-error whom to leave out must be said
 stated.to('room').except();
+
+// Events of routes.
+const routed = new Server({
+  origins: [],
+  auth: 'none',
+  events: { say: { schema: z.string() } },
+  routes: {
+    '/numbers': { events: { say: { schema: z.number() }, add: { schema: z.object({ n: z.number() }) }, any: {} }, maxFragments: 1 },
+    '/room/{name}': { autoBan: null },
+  },
+});
+routed.on('say', (_conn, data) => equal<typeof data, string | number>());
+routed.on('add', (conn, data) => {
+  equal<typeof data, { n: number }>();
+  equal<typeof conn.params, Readonly<Record<string, string>>>();
+});
+routed.on('any', (_conn, data) => equal<typeof data, any>());
+// @ts-expect-error no event is called so
+routed.on('shout', () => {});
+// @ts-expect-error there is no such option
+new Server({ origins: [], auth: 'none', routes: { '/a': { events: { x: { price: 1 } } } } });
+
+// While it runs.
+equal<ReturnType<typeof routed.reload>, number>();
+routed.ban({ user: 'alice', forMs: 5 });
+routed.unban({ ip: '::1' });
+// @ts-expect-error one of both
+routed.ban({ user: 'alice', ip: '::1' });
+// @ts-expect-error somebody
+routed.ban({ forMs: 5 });
+routed.use(async (conn, call, next) => {
+  equal<typeof call.event, string>();
+  if (conn.roles.includes('admin')) await next();
+});
+routed.on('open', async (conn) => {
+  const { code, reason } = await conn.closed;
+  equal<typeof code, number>();
+  equal<typeof reason, string>();
+  await fetch('https://a.example', { signal: conn.signal });
+});
+routed.on('error', (_error, _conn, event) => equal<typeof event, string | undefined>());
+accept({ user: 'alice', roles: ['admin'] });
+// @ts-expect-error a list is wanted
+accept({ user: 'alice', roles: 'admin' });
+
+async function tested() {
+  await using client = await connect(routed, { user: 'alice', path: '/numbers' });
+  client.emit('say', 1);
+  equal<(Awaited<ReturnType<typeof client.expect>>)['event'], string>();
+  const { conn, sent } = makeConnection({ user: 'alice', data: { n: 1 } });
+  equal<typeof conn.data, { n: number }>();
+  equal<typeof sent, any[]>();
+  makeRequest({ path: '/x' }).get('x');
+}
+void tested;
