@@ -29,7 +29,7 @@ impl Answer {
             return Decision::Accept(Accept { user: self.user, roles, expires_at_ms });
         }
         match self.status {
-            Some(status) => Decision::Reject(if status.fract() == 0.0 { status as u16 } else { 0 }),
+            Some(status) => Decision::reject(if status.fract() == 0.0 { status as u16 } else { 0 }),
             None => Decision::Unavailable,
         }
     }

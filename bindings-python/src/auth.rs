@@ -181,7 +181,7 @@ impl<'py> Dispatcher<'_, 'py> {
             return self.accept(ticket, accept.get(), context);
         }
         if let Ok(reject) = returned.cast::<Reject>() {
-            return self.answer(ticket, Decision::Reject(reject.get().status));
+            return self.answer(ticket, Decision::reject(reject.get().status));
         }
         let kind = returned.get_type().name()?;
         let message = format!("authenticate must return Accept or Reject, not {kind}");
@@ -213,7 +213,11 @@ impl<'py> Dispatcher<'_, 'py> {
         match error {
             // The handshake timed out, or the peer has left.
             Error::TicketSettled => Ok(()),
-            error => self.refuse(ticket, errors::of_core(self.py, error)),
+            // The core may have answered it 503 already: it waited until now, and the error is told all the same.
+            error => {
+                let _ = self.handle.answer(ticket, Decision::Unavailable);
+                self.report(HandlerKind::Authenticate, errors::of_core(self.py, error))
+            }
         }
     }
 

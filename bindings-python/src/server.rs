@@ -8,7 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, compile};
+use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, To, compile};
 
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
@@ -63,7 +63,7 @@ impl Server {
         py: Python<'_>,
         except: Option<&Bound<'_, Connection>>,
         protocol: Protocol,
-        send: impl FnOnce(&ServerHandle, Option<ConnectionId>) -> Result<(), Error>,
+        send: impl FnOnce(&ServerHandle, &[ConnectionId]) -> Result<(), Error>,
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
         run.shared.check_protocol(py, protocol)?;
@@ -71,8 +71,12 @@ impl Server {
             Some(conn) if !Arc::ptr_eq(&conn.get().shared, &run.shared) => None,
             except => except.map(|conn| conn.get().id),
         };
-        send(&run.shared.handle, except).map_err(|error| errors::of_core(py, &error))
+        send(&run.shared.handle, except.as_slice()).map_err(|error| errors::of_core(py, &error))
     }
+}
+
+fn to(room: Option<&str>) -> To<'_> {
+    room.map_or(To::Everyone, To::Room)
 }
 
 #[pymethods]
@@ -286,7 +290,9 @@ impl Server {
         data: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         json_out::with_text(data, |data| {
-            self.broadcast(py, except_, Protocol::Json, |handle, except| handle.broadcast(room, event, data, except))
+            self.broadcast(py, except_, Protocol::Json, |handle, except| {
+                handle.broadcast(to(room), event, data, except)
+            })
         })
     }
 
@@ -299,8 +305,8 @@ impl Server {
     ) -> PyResult<()> {
         with_payload(message, |payload| {
             self.broadcast(py, except_, Protocol::Raw, |handle, except| match payload {
-                Payload::Text(text) => handle.broadcast_text(room, text, except),
-                Payload::Binary(payload) => handle.broadcast_binary(room, payload, except),
+                Payload::Text(text) => handle.broadcast_text(to(room), text, except),
+                Payload::Binary(payload) => handle.broadcast_binary(to(room), payload, except),
             })
         })?
     }
