@@ -3,8 +3,9 @@
 
 const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
+const { bytesOf } = require('./bytes.js');
 const { checkNames, failure } = require('./errors.js');
-const { fieldsOf } = require('./opened.js');
+const { fieldsOf, joined } = require('./opened.js');
 const { kindOf, nameOf, textOf } = require('./text.js');
 
 /** Answers are recognised by a symbol: another copy of this package (in a test runner's registry) has other classes. */
@@ -12,11 +13,13 @@ const ACCEPT = Symbol.for('wsguard.accept');
 const REJECT = Symbol.for('wsguard.reject');
 
 class Accept {
-  constructor(user, { data, expiresAtMs, roles }) {
+  constructor(user, { data, expiresAtMs, roles, subprotocol, headers }) {
     this.user = user;
     this.data = data;
     this.expiresAtMs = endOf(expiresAtMs);
-    if (roles !== undefined && roles !== null) this.roles = rolesOf(roles);
+    if (isGiven(roles)) this.roles = rolesOf(roles);
+    if (isGiven(subprotocol)) this.subprotocol = textOf(subprotocol, 'subprotocol');
+    if (isGiven(headers)) this.headers = headersOf(headers);
   }
 
   get [ACCEPT]() {
@@ -25,8 +28,10 @@ class Accept {
 }
 
 class Reject {
-  constructor(status) {
+  constructor(status, { headers, body }) {
     this.status = status;
+    if (isGiven(headers)) this.headers = headersOf(headers);
+    if (isGiven(body)) this.body = bodyOf(body);
   }
 
   get [REJECT]() {
@@ -37,7 +42,7 @@ class Reject {
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 /** What an answer may say beside the user. */
-const SESSION = ['data', 'expiresAtMs', 'roles'];
+const SESSION = ['data', 'expiresAtMs', 'roles', 'subprotocol', 'headers'];
 
 /** Accepts a handshake as this user. */
 function accept(session) {
@@ -72,17 +77,52 @@ function rolesOf(roles) {
   return Object.freeze(roles.map((role, at) => textOf(role, `roles[${at}]`)));
 }
 
+function isGiven(value) {
+  return value !== undefined && value !== null;
+}
+
+/**
+ * Response headers as a list of name and value: an object (a list of values makes several headers), pairs, or Fetch's `Headers`. The
+ * core checks what may stand there.
+ */
+function headersOf(headers) {
+  if (typeof headers !== 'object' || headers === null) {
+    throw failure('invalid_argument', `headers must be an object of values by name, got ${kindOf(headers)}`);
+  }
+  const pairs = typeof headers[Symbol.iterator] === 'function' ? [...headers] : Object.entries(headers);
+  const listed = pairs.flatMap((pair) => {
+    if (!Array.isArray(pair) || pair.length !== 2) throw failure('invalid_argument', 'headers must be an object, or pairs of name and value');
+    const [name, value] = pair;
+    textOf(name, 'the name of a header');
+    return [value].flat().map((one) => [name, textOf(typeof one === 'number' ? String(one) : one, `the header ${name}`)]);
+  });
+  return Object.freeze(listed);
+}
+
+/** A body: text or bytes. */
+function bodyOf(body) {
+  return typeof body === 'string' ? Buffer.from(textOf(body, 'body')) : Buffer.from(bytesOf(body));
+}
+
 /** Refuses a handshake. */
-function reject(status = 401) {
-  if (Number.isInteger(status) && status >= 300 && status <= 599) return Object.freeze(new Reject(status));
+function reject(status = 401, more = {}) {
+  checkNames(more, ['headers', 'body'], 'reject');
+  if (Number.isInteger(status) && status >= 300 && status <= 599) return Object.freeze(new Reject(status, more));
   const got = typeof status === 'number' ? status : kindOf(status);
   throw failure('invalid_argument', `status of a rejection must be 300 to 599, got ${got}`);
 }
 
+/** Aborts the signal of a request whose handshake is over. */
+let setGone;
+
 /** A handshake's request. It holds what the peer sent, credentials included. */
 class UpgradeRequest {
+  #controller;
+  #reason;
+
   /** The fields as src/json.rs writes them. */
-  constructor({ method, path, query, headers, cookies, ip, token, peerCertificate }) {
+  constructor({ id, method, path, query, headers, cookies, ip, token, peerCertificate, route, params }) {
+    this.id = id;
     this.method = method;
     this.path = path;
     this.query = query;
@@ -92,6 +132,8 @@ class UpgradeRequest {
     this.rawHeaders = headers.flat();
     this.headers = joined(headers);
     this.cookies = fieldsOf(cookies);
+    this.route = route;
+    this.params = fieldsOf(params);
     this.peerCertificate = peerCertificate === null ? null : Buffer.from(peerCertificate, 'hex');
   }
 
@@ -102,6 +144,14 @@ class UpgradeRequest {
     return at < 0 ? undefined : this.rawHeaders[at + 1];
   }
 
+  get signal() {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
   /** Without credentials, for logs. */
   [inspect.custom](_depth, options) {
     return `UpgradeRequest ${inspect({ method: this.method, path: this.path, ip: this.ip }, options)}`;
@@ -110,16 +160,13 @@ class UpgradeRequest {
   toJSON() {
     return { method: this.method, path: this.path, ip: this.ip };
   }
-}
 
-/** Header fields as Node's `http` gives them: lower case, several of one name joined. */
-function joined(headers) {
-  const fields = Object.create(null);
-  for (const [name, value] of headers) {
-    const before = fields[name];
-    fields[name] = before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`;
+  static {
+    setGone = (request) => {
+      request.#reason = failure('handshake_gone', 'the handshake is over: the peer has left, or its time is over');
+      request.#controller?.abort(request.#reason);
+    };
   }
-  return fields;
 }
 
 /** Calls `callback` in a context of its own and settles with exactly one answer. Any error refuses the handshake. */
@@ -156,4 +203,4 @@ function decide(answer, settle, fail) {
   fail(problem ?? failure('invalid_argument', 'authenticate must return accept({ user, … }), acceptAnonymous() or reject(status)'));
 }
 
-module.exports = { UpgradeRequest, accept, acceptAnonymous, ask, reject };
+module.exports = { UpgradeRequest, accept, acceptAnonymous, ask, reject, setGone };

@@ -4,12 +4,13 @@
 const { AsyncResource } = require('node:async_hooks');
 const { performance } = require('node:perf_hooks');
 const { inspect } = require('node:util');
-const { failure, native } = require('./errors.js');
+const { checkNames, failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
+const { Calls, closedDuring } = require('./calls.js');
 const { Ending } = require('./ending.js');
 const { Opened } = require('./opened.js');
 const { checkEmits, checkSends } = require('./protocol.js');
-const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
+const { checkCount, durationOf, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
 // Captured: a test's fake timers do not change when a session ends.
@@ -19,6 +20,7 @@ const NO_ROOMS = new Set();
 const SEND = 'send takes one message, and no callback (its answer says what became of it)';
 const EMIT = 'emit takes an event and one value, and no callback';
 const REPLY = 'reply takes the meta of the message, an event and one value';
+const CALL_MS = 10_000;
 
 let internals;
 /** The connection whose context is entered: once, however many messages are handled in it. */
@@ -52,6 +54,9 @@ class Connection extends Opened {
   /** How it ended, once its close was handled. */
   #closing;
   #ending;
+  #calls;
+  /** Pings without an answer, oldest first. */
+  #pings = [];
 
   /** @internal `home`: what all connections of a server share (outbox, native, watchEnds). `opened`: see `Opened`. */
   constructor(home, low, high, opened, data, rules) {
@@ -90,6 +95,12 @@ class Connection extends Opened {
     return this.#watched().signal;
   }
 
+  get bufferedAmount() {
+    if (this.#isOver) return 0;
+    this.#outbox.flush();
+    return this.#native.bufferedBytes(this.#low, this.#high);
+  }
+
   get rooms() {
     return [...this.#rooms];
   }
@@ -126,6 +137,48 @@ class Connection extends Opened {
     const text = jsonOf(data);
     if (!this.#isLive()) return 'closed';
     return this.#said(this.#outbox.reply(this.#low, this.#high, idText, event, text));
+  }
+
+  replyError(meta, event, data) {
+    checkCount(arguments.length, 3, REPLY);
+    checkEmits(!this.#rules.isRaw);
+    const id = idIn(meta);
+    const idText = id === undefined ? '' : idOf(id);
+    eventOf(event);
+    const text = jsonOf(data);
+    if (!this.#isLive()) return 'closed';
+    return this.#said(this.#outbox.replyError(this.#low, this.#high, idText, event, text));
+  }
+
+  async call(event, data, options = {}) {
+    checkEmits(!this.#rules.isRaw);
+    checkNames(options, ['timeoutMs'], 'call');
+    const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
+    eventOf(event);
+    const text = jsonOf(data);
+    if (!this.#isLive()) throw closedDuring(event);
+    this.#calls ??= new Calls();
+    const { id, answer } = this.#calls.begin(event, timeoutMs);
+    try {
+      this.#said(this.#outbox.request(this.#low, this.#high, JSON.stringify(id), event, text));
+    } catch (error) {
+      this.#calls.forget(id);
+      throw error;
+    }
+    return answer;
+  }
+
+  async ping() {
+    if (!this.#isLive()) throw gone('a ping was answered');
+    this.#now('ping');
+    return new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
+  }
+
+  terminate() {
+    if (this.#closing !== undefined) return;
+    // Also behind a close whose handshake takes long.
+    this.#now('terminate');
+    this.#end();
   }
 
   join(room) {
@@ -210,9 +263,9 @@ class Connection extends Opened {
   }
 
   /** Calls the core at once, after the commands that were gathered before. */
-  #now(call, argument) {
+  #now(call, ...given) {
     this.#outbox.flush();
-    native(() => this.#native[call](this.#low, this.#high, argument));
+    native(() => this.#native[call](this.#low, this.#high, ...given));
   }
 
   #setPaused(isPaused, isHeld) {
@@ -235,6 +288,8 @@ class Connection extends Opened {
   #end() {
     this.#isOver = true;
     this.#setDrained();
+    this.#calls?.end();
+    for (const { reject } of this.#pings.splice(0)) reject(gone('a ping was answered'));
   }
 
   #setDrained() {
@@ -251,6 +306,11 @@ class Connection extends Opened {
       /** The words of its id, low word first. */
       idWords: (conn) => [conn.#low, conn.#high],
       isLive: (conn) => conn.#isLive(),
+      /** Whether a message with a status and this id answers a call; `settle` settles it. */
+      isAnswer: (conn, id) => conn.#calls !== undefined && conn.#calls.knows(id),
+      settle: (conn, meta, data) => conn.#calls.settle(meta.event, meta, data),
+      /** The oldest ping was answered. */
+      setPonged: (conn, rttMs) => conn.#pings.shift()?.resolve(rttMs),
       rulesOf: (conn) => conn.#rules,
       /** The rules by a policy that came into force. */
       setRules: (conn, rules) => (conn.#rules = rules),
@@ -315,6 +375,10 @@ class Connection extends Opened {
 function idIn(meta) {
   if (meta === undefined || (typeof meta === 'object' && meta !== null)) return meta?.id;
   throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);
+}
+
+function gone(what) {
+  return failure('connection_closed', `the connection was closed before ${what}`);
 }
 
 function withResolvers() {

@@ -35,9 +35,9 @@ class Ending {
 }
 
 /** The reason of the signal: what was begun for the connection rejects with it. */
-function reasonOf({ code, reason, clean }) {
+function reasonOf({ code, reason, clean, verdict }) {
   const words = reason === '' ? `the connection has closed (${code})` : `the connection has closed (${code}: ${reason})`;
-  return Object.assign(failure('connection_closed', words), { closeCode: code, reason, clean });
+  return Object.assign(failure('connection_closed', words), { closeCode: code, reason, clean, verdict });
 }
 
 module.exports = { Ending };

@@ -1,7 +1,6 @@
 'use strict';
 // Handles each kind of record that the inbox reads: keeps the connections' state and calls the handlers.
 
-const addon = require('./native.js').load();
 const { Connection, internals } = require('./connection.js');
 const records = require('./records.js');
 
@@ -9,11 +8,7 @@ const records = require('./records.js');
 const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
 
 /** Closes after which no message of the connection may be handled, even one that was received before. */
-const REVOKED = new Set(
-  JSON.parse(addon.verdicts())
-    .filter(({ code }) => code.startsWith('session_') || code === 'banned')
-    .map(({ closeCode, reason }) => `${closeCode} ${reason}`),
-);
+const REVOKED = new Set(['session_expired', 'session_revoked', 'banned']);
 
 /** Each method returns true if a handler returned a promise. */
 class Happenings {
@@ -61,17 +56,17 @@ class Happenings {
     return true;
   }
 
-  onClose(conn, code, reason, clean) {
+  onClose(conn, code, closing) {
     const close = () => {
-      internals.setClosed(conn, { code, reason, clean });
+      internals.setClosed(conn, { code, ...closing });
       try {
         const all = internals.isUntold(conn) ? [] : this.#listeners.of('close');
-        return this.#handlers.call(all, conn, 'close', code, { reason, clean });
+        return this.#handlers.call(all, conn, 'close', code, closing);
       } finally {
         internals.forget(conn);
       }
     };
-    const isPointless = !internals.isLive(conn) || REVOKED.has(`${code} ${reason}`);
+    const isPointless = !internals.isLive(conn) || REVOKED.has(closing.verdict);
     internals.setDrained(conn);
     return this.#messages.waiting.close(conn, isPointless, close) ? undefined : close();
   }
@@ -86,6 +81,16 @@ class Happenings {
 
   onUpgrade(low, high, request) {
     return this.#handshakes.ask(low, high, request);
+  }
+
+  onUpgradeGone(low, high) {
+    this.#handshakes.onGone(low, high);
+    return undefined;
+  }
+
+  onPong(conn, rttMs) {
+    if (conn !== undefined) internals.setPonged(conn, rttMs);
+    return undefined;
   }
 
   onViolation(violation, conn) {

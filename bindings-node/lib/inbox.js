@@ -116,11 +116,16 @@ class Inbox {
   }
 
   *connections() {
+    this.announceAll();
+    for (const conn of this.#connections) if (conn !== undefined) yield conn;
+  }
+
+  /** Makes all connections known that have opened. */
+  announceAll() {
     this.inContext(() => {
       this.#catchUp();
       this.announce(this.#native.announce());
     });
-    for (const conn of this.#connections) if (conn !== undefined) yield conn;
   }
 
   /** Makes connections whose opens the native side had deferred: JSON, or null for none. */
@@ -325,6 +330,10 @@ class Inbox {
         return this.#sink.onViolation(this.#next(), this.#connections[place]);
       case records.DRAINED:
         return this.#sink.onDrained(this.#connections[place]);
+      case records.PONG:
+        return this.#sink.onPong(this.#connections[place], (a + b * 2 ** 32) / 1e6);
+      case records.UPGRADE_GONE:
+        return this.#sink.onUpgradeGone(a, b);
       case records.STOPPED:
         return this.#sink.onStopped();
     }
@@ -355,7 +364,7 @@ class Inbox {
   #close(place, code, clean) {
     const conn = this.#connections[place];
     this.#connections[place] = undefined;
-    return this.#sink.onClose(conn, code, this.#next(), clean === 1);
+    return this.#sink.onClose(conn, code, { reason: this.#next(), clean: clean === 1, verdict: this.#next() });
   }
 }
 

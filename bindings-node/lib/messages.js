@@ -40,6 +40,7 @@ class Messages {
   onEvent(conn, number, data, meta) {
     if (!internals.isLive(conn)) return undefined;
     const standard = internals.rulesOf(conn).validators[number];
+    if (meta.status !== undefined && internals.isAnswer(conn, meta.id)) return this.#onAnswer(conn, standard, data, meta);
     if (standard === undefined && this.waiting.isEmpty) return this.#dispatch(conn, number, data, meta);
     const message = {
       event: meta.event,
@@ -50,6 +51,28 @@ class Messages {
     if (this.waiting.follow(conn, message)) return undefined;
     if (standard === undefined) return this.#dispatch(conn, number, data, meta);
     return this.#validate(conn, message);
+  }
+
+  /** An answer to `conn.call` waits for nothing: a handler of `open` may wait for it. */
+  #onAnswer(conn, standard, data, meta) {
+    const settle = (result) => {
+      if (!internals.isLive(conn)) return;
+      if (isRight(result)) internals.settle(conn, meta, result.value);
+      else this.#refuse(conn, meta, result.issues);
+    };
+    // An error says what it likes: its data is that of the JSON Schema, not yet what a handler takes.
+    if (standard === undefined || meta.status === 'error') return void internals.settle(conn, meta, data);
+    const fail = (error) => this.#handlers.fail(error, conn, meta.event);
+    try {
+      const result = this.#judge(standard, conn, data);
+      const then = result?.then;
+      if (typeof then !== 'function') return void settle(result);
+      new Promise((resolve, refuse) => then.call(result, resolve, refuse)).then(settle).catch(fail);
+      return true;
+    } catch (error) {
+      fail(error);
+      return undefined;
+    }
   }
 
   /** No message of a connection is handled before this promise is settled, which never rejects. */
@@ -96,14 +119,34 @@ class Messages {
 
   #onJudged(conn, number, meta, result) {
     if (!internals.isLive(conn)) return undefined;
-    const hasIssues = result?.issues !== undefined && result.issues !== null;
-    if (result === null || typeof result !== 'object' || (!hasIssues && !('value' in result))) {
-      throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
-    }
-    if (!hasIssues) return this.#dispatch(conn, number, result.value, meta);
-    internals.refuse(conn, meta.event, internals.rulesOf(conn).enforces);
+    if (isRight(result)) return this.#dispatch(conn, number, result.value, meta);
+    this.#refuse(conn, meta, result.issues);
     return undefined;
   }
+
+  /** The application's schema has refused data. With `onMismatch: "reply"` the peer is told, and goes on. */
+  #refuse(conn, meta, issues) {
+    const { enforces, answered } = internals.rulesOf(conn);
+    const isAnswered = answered.has(meta.event);
+    internals.refuse(conn, meta.event, enforces && !isAnswered);
+    if (enforces && isAnswered) conn.replyError(meta, meta.event, { code: 'schema_mismatch', path: pathOf(issues) });
+  }
+}
+
+/** Whether data is as its schema wants it. */
+function isRight(result) {
+  const hasIssues = result?.issues !== undefined && result.issues !== null;
+  if (result === null || typeof result !== 'object' || (!hasIssues && !('value' in result))) {
+    throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
+  }
+  return !hasIssues;
+}
+
+/** Where the first issue is, as a JSON Pointer (RFC 6901). */
+function pathOf(issues) {
+  const keys = issues?.[0]?.path ?? [];
+  const name = (key) => String(typeof key === 'object' && key !== null ? key.key : key).replaceAll('~', '~0').replaceAll('/', '~1');
+  return keys.map((key) => `/${name(key)}`).join('');
 }
 
 module.exports = { Messages };

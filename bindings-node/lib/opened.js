@@ -6,6 +6,11 @@ class Opened {
   #told;
   #roles;
   #params;
+  #query;
+  #headers;
+  #cookies;
+  #claims;
+  #tls;
 
   constructor(told) {
     this.#told = told;
@@ -42,6 +47,47 @@ class Opened {
   get params() {
     return (this.#params ??= Object.freeze(fieldsOf(this.#told[10])));
   }
+
+  get queryString() {
+    return this.#told[11];
+  }
+
+  get query() {
+    return (this.#query ??= new URLSearchParams(this.#told[11] ?? ''));
+  }
+
+  get headers() {
+    return (this.#headers ??= Object.freeze(joined(this.#told[12])));
+  }
+
+  get cookies() {
+    return (this.#cookies ??= Object.freeze(fieldsOf(this.#told[13])));
+  }
+
+  get origin() {
+    return this.#told[14];
+  }
+
+  get claims() {
+    const text = this.#told[15];
+    return (this.#claims ??= text === null ? null : JSON.parse(text));
+  }
+
+  get port() {
+    return this.#told[16];
+  }
+
+  get tls() {
+    return (this.#tls ??= this.#told[17] && Object.freeze(this.#told[17]));
+  }
+
+  get openedAtMs() {
+    return this.#told[18];
+  }
+
+  get handshakeId() {
+    return this.#told[19];
+  }
 }
 
 /** An object of pairs that has no other fields; of several with one name the first. */
@@ -51,4 +97,14 @@ function fieldsOf(pairs) {
   return fields;
 }
 
-module.exports = { Opened, fieldsOf };
+/** Header fields as Node's `http` gives them: lower case, several of one name joined. */
+function joined(headers) {
+  const fields = Object.create(null);
+  for (const [name, value] of headers) {
+    const before = fields[name];
+    fields[name] = before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`;
+  }
+  return fields;
+}
+
+module.exports = { Opened, fieldsOf, joined };

@@ -8,6 +8,7 @@ const { advise, readOptions } = require('./policy.js');
 const { Outbox } = require('./outbox.js');
 const { Inbox } = require('./inbox.js');
 const { internals } = require('./connection.js');
+const { everybody, members, ofUser } = require('./audience.js');
 const { timeOf, whomOf } = require('./bans.js');
 const { Contract } = require('./contract.js');
 const { Emitter, listenersOf } = require('./emitter.js');
@@ -16,11 +17,10 @@ const { Handlers } = require('./handlers.js');
 const { Handshakes } = require('./handshakes.js');
 const { Happenings } = require('./happenings.js');
 const { Messages } = require('./messages.js');
-const { everybody, members } = require('./room.js');
 const { attach, checkUpgrade, handOver, refuse } = require('./attach.js');
 const { endWithProcess, forget } = require('./exit.js');
 const { checkNames, failure, native } = require('./errors.js');
-const { checkCount, nameOf, kindOf, textOf } = require('./text.js');
+const { checkCount, durationOf, nameOf, kindOf, textOf } = require('./text.js');
 
 /** The longest timer: it fires every 24 days and does nothing but keep the process alive. */
 const LONGEST_MS = 0x7fffffff;
@@ -40,6 +40,7 @@ class Server extends Emitter {
   #handlers;
   #handshakes;
   // From the start on.
+  #home;
   #outbox;
   #inbox;
   #messages;
@@ -154,9 +155,10 @@ class Server extends Emitter {
     this.#outbox = new Outbox(core, this.#contract, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
     this.#messages = new Messages(core, listeners, handlers, this.#contract);
     const onEnd = () => this.#inbox.inContext(() => this.#onStopped());
-    const home = { native: core, outbox: this.#outbox, watchEnds: () => this.#watchEnds() };
-    this.#happenings = new Happenings(home, this.#contract, listeners, handlers, this.#handshakes, this.#messages, onEnd);
+    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, watchEnds: () => this.#watchEnds() };
+    this.#happenings = new Happenings(this.#home, this.#contract, listeners, handlers, this.#handshakes, this.#messages, onEnd);
     this.#inbox = new Inbox(core, this.#outbox, this.#contract.events, this.#happenings);
+    this.#home.inbox = this.#inbox;
   }
 
   /** The process ends: delivers what was sent and ends the threads. */
@@ -172,8 +174,8 @@ class Server extends Emitter {
   async drain(options = {}) {
     checkNames(options, ['timeoutMs', 'jitterMs'], 'drain');
     const { timeoutMs = 10_000, jitterMs = 0 } = options;
-    checkDuration(timeoutMs, 'timeoutMs');
-    checkDuration(jitterMs, 'jitterMs');
+    durationOf(timeoutMs, 'timeoutMs');
+    durationOf(jitterMs, 'jitterMs');
     return this.#finish(() => {
       this.#messages.waiting.endBy(now() + timeoutMs);
       this.#native.drain(timeoutMs, jitterMs);
@@ -254,14 +256,31 @@ class Server extends Emitter {
     for (const conn of this.#inbox.connections()) if (internals.isLive(conn)) yield conn;
   }
 
-  to(room) {
-    checkCount(arguments.length, 1, 'to takes one room');
-    return members(this.#outbox, room);
+  get(id) {
+    textOf(id, 'id');
+    if (this.#inbox === undefined) return undefined;
+    this.#inbox.announceAll();
+    const conn = this.#inbox.connection(this.#native.placeOf(id));
+    return conn !== undefined && internals.isLive(conn) ? conn : undefined;
+  }
+
+  connectionsOf(user) {
+    nameOf(user, 'user');
+    return this.#inbox === undefined ? [] : ofUser(this.#home, user).members();
+  }
+
+  to(...rooms) {
+    return members(this.#home, rooms);
+  }
+
+  toUser(user) {
+    checkCount(arguments.length, 1, 'toUser takes one user');
+    return ofUser(this.#home, user);
   }
 
   toAll() {
     checkCount(arguments.length, 0, 'toAll is everybody and takes nothing; server.to(room) is a room');
-    return everybody(this.#outbox);
+    return everybody(this.#home);
   }
 
   disconnectUser(user) {
@@ -376,10 +395,4 @@ function checked(read, call) {
   }
 }
 
-function checkDuration(value, name) {
-  if (typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER) return;
-  const got = typeof value === 'number' ? value : kindOf(value);
-  throw failure('invalid_argument', `${name} must be a number of milliseconds, got ${got}`);
-}
-
-module.exports = { Server, logToStderr: addon.logToStderr, optionsOf, routeOf };
+module.exports = { Server, optionsOf, routeOf };

@@ -175,6 +175,16 @@ impl Inbox {
                 records.push(Kind::Drained, [self.connections.place(*conn), 0, 0]);
                 Ok(())
             }
+            Event::Pong { conn, rtt } => {
+                let [low, high] = split_u64(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX));
+                records.push(Kind::Pong, [self.connections.place(*conn), low, high]);
+                Ok(())
+            }
+            Event::UpgradeGone(ticket) => {
+                let [low, high] = split_u64(ticket.to_u64());
+                records.push(Kind::UpgradeGone, [NO_PLACE, low, high]);
+                Ok(())
+            }
             rare => self.push_rare(rare, records),
         }
     }
@@ -231,11 +241,12 @@ impl Inbox {
             }
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
-                (Kind::Close, words, Value::from(close.reason).to_string())
+                let verdict = Value::from(close.verdict.map(|code| code.name()));
+                (Kind::Close, words, format!("{},{verdict}", Value::from(close.reason)))
             }
             Event::Upgrade(upgrade) => {
                 let [low, high] = split_u64(upgrade.ticket.to_u64());
-                (Kind::Upgrade, [NO_PLACE, low, high], json::request(&upgrade.request).to_string())
+                (Kind::Upgrade, [NO_PLACE, low, high], json::request(upgrade).to_string())
             }
             Event::Violation(violation) => {
                 let place = violation.conn.map_or(NO_PLACE, |conn| self.connections.place(conn));

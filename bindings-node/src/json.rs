@@ -1,7 +1,7 @@
 //! Rare events cross to JavaScript as JSON: opens, violations, requests, counters.
 
 use serde_json::{Value, json};
-use wsguard::binding::{BanInfo, Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
+use wsguard::binding::{BanInfo, Code, ConnectionId, Open, Params, Stats, Upgrade, ViolationEvent};
 
 use crate::names::camel;
 
@@ -21,8 +21,12 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         is_revoked,
         open.roles.iter().collect::<Vec<_>>(),
         open.route.as_deref(),
-        open.params.iter().map(|(name, value)| json!([&**name, value])).collect::<Vec<_>>()
+        params(&open.params)
     ])
+}
+
+fn params(params: &Params) -> Vec<Value> {
+    params.iter().map(|(name, value)| json!([&**name, value])).collect()
 }
 
 /// The fields in the order of `tests/faces.toml`. A number that the verdict does not have is null.
@@ -48,7 +52,8 @@ fn object<'k>(fields: impl IntoIterator<Item = (&'k str, Value)>) -> String {
 }
 
 /// The request as the application's `authenticate` gets it.
-pub(crate) fn request(request: &UpgradeRequest) -> Value {
+pub(crate) fn request(upgrade: &Upgrade) -> Value {
+    let request = &upgrade.request;
     json!({"method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
         "cookies": request.cookies().collect::<Vec<_>>(), "ip": request.ip, "token": request.token,
         "peerCertificate": request.peer_certificate.as_deref().map(hex)})

@@ -15,7 +15,7 @@ use wsguard::binding::{
 
 use crate::authenticate::Answer;
 use crate::commands::Commands;
-use crate::connections::join_u64;
+use crate::connections::{NO_PLACE, join_u64};
 use crate::error::{refused, thrown};
 use crate::inbox::Inbox;
 use crate::records::{Kind, Records, TextKind};
@@ -210,6 +210,40 @@ impl NativeServer {
     #[napi]
     pub fn is_queued(&self, low: u32, high: u32) -> bool {
         self.handle.as_ref().is_some_and(|server| server.is_queued(conn(low, high)))
+    }
+
+    /// Sends a ping; a record tells of its answer.
+    #[napi]
+    pub fn ping(&self, env: Env, low: u32, high: u32) -> Result<()> {
+        self.of_open(env, |server| server.ping(conn(low, high)).map(drop))
+    }
+
+    /// Drops a connection's socket.
+    #[napi]
+    pub fn terminate(&self, env: Env, low: u32, high: u32) -> Result<()> {
+        self.of_open(env, |server| server.terminate(conn(low, high)))
+    }
+
+    /// The bytes that were sent to a connection and that its socket has not taken.
+    #[napi]
+    pub fn buffered_bytes(&self, low: u32, high: u32) -> f64 {
+        self.handle.as_ref().map_or(0, |server| server.buffered_bytes(conn(low, high))) as f64
+    }
+
+    /// The places of a room's members.
+    #[napi]
+    pub fn room_members(&self, room: String) -> Vec<u32> {
+        let members = self.handle.as_ref().map(|server| server.room_members(&room)).unwrap_or_default();
+        members.into_iter().map(|conn| self.inbox.connections.place(conn)).filter(|place| *place != NO_PLACE).collect()
+    }
+
+    /// The place of a connection, by its id as JavaScript shows it; a number that no place has: there is none.
+    #[napi]
+    pub fn place_of(&self, id: String) -> u32 {
+        let read = u64::from_str_radix(&id, 16).ok().map(ConnectionId::from_u64);
+        // Other ways to write the same number name nobody.
+        let conn = read.filter(|conn| conn.to_string() == id);
+        conn.map_or(NO_PLACE, |conn| self.inbox.connections.place(conn))
     }
 
     /// Starts a connection's closing handshake.
