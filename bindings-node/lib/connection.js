@@ -341,9 +341,10 @@ class Connection extends Opened {
         conn.#end();
       },
       /** Reports a message that the application's schema refused; `ends`: that closes the connection. */
-      refuse(conn, event, ends) {
+      refuse(conn, { event, id }, ends) {
         conn.#outbox.flush();
-        native(() => conn.#native.refuse(conn.#low, conn.#high, event));
+        const idText = id === undefined ? undefined : JSON.stringify(id);
+        native(() => conn.#native.refuse(conn.#low, conn.#high, event, idText));
         if (ends) conn.#end();
       },
       /** Ends it: the application did, or it had ended before JavaScript knew of it. */

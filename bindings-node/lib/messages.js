@@ -58,7 +58,7 @@ class Messages {
     const settle = (result) => {
       if (!internals.isLive(conn)) return;
       if (isRight(result)) internals.settle(conn, meta, result.value);
-      else this.#refuse(conn, meta, result.issues);
+      else this.#refuse(conn, meta);
     };
     // An error says what it likes: its data is that of the JSON Schema, not yet what a handler takes.
     if (standard === undefined || meta.status === 'error') return void internals.settle(conn, meta, data);
@@ -120,16 +120,14 @@ class Messages {
   #onJudged(conn, number, meta, result) {
     if (!internals.isLive(conn)) return undefined;
     if (isRight(result)) return this.#dispatch(conn, number, result.value, meta);
-    this.#refuse(conn, meta, result.issues);
+    this.#refuse(conn, meta);
     return undefined;
   }
 
-  /** The application's schema has refused data. With `onMismatch: "reply"` the peer is told, and goes on. */
-  #refuse(conn, meta, issues) {
+  /** The application's schema has refused data. With `onMismatch: "reply"` the core tells the peer, and the connection stays. */
+  #refuse(conn, meta) {
     const { enforces, answered } = internals.rulesOf(conn);
-    const isAnswered = answered.has(meta.event);
-    internals.refuse(conn, meta.event, enforces && !isAnswered);
-    if (enforces && isAnswered) conn.replyError(meta, meta.event, { code: 'schema_mismatch', path: pathOf(issues) });
+    internals.refuse(conn, meta, enforces && !answered.has(meta.event));
   }
 }
 
@@ -140,13 +138,6 @@ function isRight(result) {
     throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
   }
   return !hasIssues;
-}
-
-/** Where the first issue is, as a JSON Pointer (RFC 6901). */
-function pathOf(issues) {
-  const keys = issues?.[0]?.path ?? [];
-  const name = (key) => String(typeof key === 'object' && key !== null ? key.key : key).replaceAll('~', '~0').replaceAll('/', '~1');
-  return keys.map((key) => `/${name(key)}`).join('');
 }
 
 module.exports = { Messages };

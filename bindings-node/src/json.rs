@@ -1,7 +1,7 @@
 //! Rare events cross to JavaScript as JSON: opens, violations, requests, counters.
 
 use serde_json::{Value, json};
-use wsguard::binding::{BanInfo, Code, ConnectionId, Open, Params, Stats, Upgrade, ViolationEvent};
+use wsguard::binding::{BanInfo, Code, ConnectionId, Open, Params, Stats, TlsFacts, Upgrade, ViolationEvent};
 
 use crate::names::camel;
 
@@ -21,12 +21,30 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         is_revoked,
         open.roles.iter().collect::<Vec<_>>(),
         open.route.as_deref(),
-        params(&open.params)
+        params(&open.params),
+        open.query.as_deref(),
+        pairs(&open.headers),
+        pairs(&open.cookies),
+        open.origin.as_deref(),
+        open.claims.as_deref(),
+        open.port,
+        open.tls.as_deref().map(tls),
+        open.opened_at_ms,
+        open.id.to_string()
     ])
 }
 
 fn params(params: &Params) -> Vec<Value> {
     params.iter().map(|(name, value)| json!([&**name, value])).collect()
+}
+
+fn pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<Value> {
+    pairs.iter().map(|(name, value)| json!([&**name, &**value])).collect()
+}
+
+fn tls(facts: &TlsFacts) -> Value {
+    json!({"version": &*facts.version, "cipher": &*facts.cipher, "serverName": facts.server_name.as_deref(),
+        "clientCertificateSha256": facts.client_certificate_sha256.as_deref()})
 }
 
 /// The fields in the order of `tests/faces.toml`. A number that the verdict does not have is null.
@@ -54,7 +72,8 @@ fn object<'k>(fields: impl IntoIterator<Item = (&'k str, Value)>) -> String {
 /// The request as the application's `authenticate` gets it.
 pub(crate) fn request(upgrade: &Upgrade) -> Value {
     let request = &upgrade.request;
-    json!({"method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
+    json!({"id": upgrade.id.to_string(), "route": request.route.as_deref(), "params": params(&request.params),
+        "method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
         "cookies": request.cookies().collect::<Vec<_>>(), "ip": request.ip, "token": request.token,
         "peerCertificate": request.peer_certificate.as_deref().map(hex)})
 }

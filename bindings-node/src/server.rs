@@ -265,10 +265,10 @@ impl NativeServer {
         self.of_open(env, |server| server.leave(conn(low, high), &room))
     }
 
-    /// Reports a message that the application's own schema refused.
+    /// Reports a message that the application's own schema refused; `id`, as JSON, is that of the message.
     #[napi]
-    pub fn refuse(&self, env: Env, low: u32, high: u32, event: String) -> Result<()> {
-        self.of_open(env, |server| server.refuse(conn(low, high), &event))
+    pub fn refuse(&self, env: Env, low: u32, high: u32, event: String, id: Option<String>) -> Result<()> {
+        self.of_open(env, |server| server.refuse_message(conn(low, high), &event, id.as_deref()))
     }
 
     /// Stops reading from a connection, or goes on.

@@ -96,7 +96,7 @@ export function makeClosing(closing?: Partial<Closing>): Closing;
 
 /**
  * A connection without a peer for a test of a handler. `sent` gets what is sent to it: a string or Buffer of `send`, `{ event, data }` of
- * `emit`, with `id` and `status` of a reply, `{ close, reason }` of `close`. It checks arguments as any connection does.
+ * `emit`, with `id` and `status` of a reply, with `id` of a call, `{ close, reason }` of `close`. Nobody answers calls. It checks arguments as any connection does.
  */
 export function makeConnection<Data = any>(facts?: {
   id?: string;
@@ -107,6 +107,16 @@ export function makeConnection<Data = any>(facts?: {
   roles?: readonly string[];
   route?: string | null;
   params?: Record<string, string>;
+  /** The query without `?`. */
+  query?: string | null;
+  headers?: Record<string, string>;
+  cookies?: Record<string, string>;
+  origin?: string | null;
+  claims?: Record<string, unknown> | null;
+  port?: number | null;
+  tls?: Connection['tls'];
+  openedAtMs?: number;
+  handshakeId?: string;
   data?: Data;
   protocol?: 'json' | 'raw';
 }): { conn: Connection<any, Data>; sent: any[] };

@@ -39,11 +39,16 @@ function makeClosing(given = {}) {
 
 let made = 0;
 
+const FACTS = [
+  'id', 'ip', 'user', 'path', 'subprotocol', 'roles', 'route', 'params', 'query', 'headers', 'cookies', 'origin', 'claims', 'port', 'tls',
+  'openedAtMs', 'handshakeId',
+];
+
 /**
  * A connection without a peer. Returns it, and `sent`: what is sent to it, in order. It checks its arguments as any other one does.
  */
 function makeConnection(given = {}) {
-  checkNames(given, ['id', 'ip', 'user', 'path', 'subprotocol', 'roles', 'route', 'params', 'data', 'protocol'], 'makeConnection');
+  checkNames(given, [...FACTS, 'data', 'protocol'], 'makeConnection');
   made += 1;
   const sent = [];
   const isRaw = given.protocol === 'raw';
@@ -53,6 +58,9 @@ function makeConnection(given = {}) {
     leave() {},
     pause() {},
     isQueued: () => false,
+    bufferedBytes: () => 0,
+    ping: () => setImmediate(() => internals.setPonged(conn, 1)),
+    terminate: () => internals.setClosed(conn, { code: 1006, ...makeClosing({ clean: false }) }),
     close(_low, _high, code, reason) {
       sent.push({ close: code, reason });
       internals.setClosed(conn, { code, ...makeClosing({ reason }) });
@@ -63,8 +71,13 @@ function makeConnection(given = {}) {
   return { conn, sent };
 }
 
-function openedOf({ id = `test-${made}`, ip = '127.0.0.1', user = null, path = '/', subprotocol = null, roles = [], route = null, params = {} }) {
-  return [id, ip, user, path, subprotocol, null, null, false, [...roles], route, Object.entries(params)];
+/** The list of facts that `Opened` reads. */
+function openedOf({ id = `test-${made}`, ip = '127.0.0.1', user = null, path = '/', subprotocol = null, roles = [], route = null, ...more }) {
+  const { params = {}, query = null, headers = {}, cookies = {}, origin = null, claims = null, port = 50_000, tls = null } = more;
+  const { openedAtMs = Date.now(), handshakeId = '0' } = more;
+  const lower = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]);
+  const list = [id, ip, user, path, subprotocol, null, null, false, [...roles], route, Object.entries(params), query, lower];
+  return [...list, Object.entries(cookies), origin, claims && JSON.stringify(claims), port, tls && { ...tls }, openedAtMs, handshakeId];
 }
 
 /** An outbox that keeps what is sent. */
@@ -81,6 +94,11 @@ function recorder(sent) {
     text: (_low, _high, text) => push(text),
     emit: (_low, _high, event, data) => push({ event, data: JSON.parse(data) }),
     reply: (_low, _high, id, event, data) => push({ event, data: JSON.parse(data), id: JSON.parse(id), status: 'ok' }),
+    replyError: (_low, _high, id, event, data) => {
+      push({ event, data: JSON.parse(data), status: 'error', ...(id === '' ? {} : { id: JSON.parse(id) }) });
+      return 0;
+    },
+    request: (_low, _high, id, event, data) => push({ event, data: JSON.parse(data), id: JSON.parse(id) }),
     fail() {},
   };
 }

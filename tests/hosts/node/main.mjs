@@ -30,17 +30,38 @@ async function authenticate(request) {
     case 'hang':
       return new Promise(() => {});
     case 'teapot':
-      return reject(418);
+      return reject(418, { headers: { 'X-Reason': 'teapot' }, body: 'short and stout' });
+    case 'cookie':
+      return letIn(user, { headers: { 'Set-Cookie': 'sid=1' } });
+    case 'admin':
+      return accept({ user: 'root', roles: ['admin'] });
+    case 'proto':
+      return letIn(user, { subprotocol: request.headers['sec-websocket-protocol']?.split(',')[1]?.trim() });
+    case 'twice':
+      return answerTwice(letIn(user), reject());
+    // What an application must not be able to send, for the tests.
+    case 'inject':
+      return letIn(user, { headers: { 'X-A': '1\r\nX-Evil: 1' } });
+    case 'oversize':
+      return reject(403, { body: 'x'.repeat(65_537) });
     case token:
       if (delay) await sleep(delay);
-      return letIn(user, lifetime === undefined ? undefined : Date.now() + lifetime);
+      return letIn(user, { expiresAtMs: lifetime === undefined ? undefined : Date.now() + lifetime });
     default:
       return reject();
   }
 }
 
+/** The first answer of a promise counts: another one cannot be given. */
+function answerTwice(first, second) {
+  return new Promise((resolve) => {
+    resolve(first);
+    resolve(second);
+  });
+}
+
 /** Somebody, or, where the script names nobody, anybody. */
-const letIn = (user, expiresAtMs) => (user == null ? acceptAnonymous({ expiresAtMs }) : accept({ user, expiresAtMs }));
+const letIn = (user, session = {}) => (user == null ? acceptAnonymous(session) : accept({ user, ...session }));
 
 /** The application of the `raw` protocol. */
 function serveRaw(server) {
@@ -125,7 +146,14 @@ function reload(server, options) {
   return generation;
 }
 
-const whom = ({ ip, user }) => (user === undefined ? { ip } : { user });
+/** The pong comes later. */
+function ping(server, id) {
+  const conn = server.get(id);
+  if (conn === undefined) throw Object.assign(new Error('no connection has this id'), { code: 'connection_closed' });
+  conn.ping().then(() => print({ type: 'pong', conn: id }), () => {});
+}
+
+const whom = ({ ip, user }) => (ip === undefined ? { user } : { ip });
 
 /** One line of standard input after the first. */
 async function carryOut(server, command) {
@@ -136,6 +164,8 @@ async function carryOut(server, command) {
     if (name === 'reload') return print({ type: 'done', do: name, ok: true, generation: reload(server, command.options) });
     if (name === 'disconnect_user') server.disconnectUser(command.user);
     else if (name === 'broadcast') server.to(command.room).emit(command.event, command.data);
+    else if (name === 'to_user') server.toUser(command.user).emit(command.event, command.data);
+    else if (name === 'ping') ping(server, command.conn);
     else if (name === 'reload_tls') server.reloadTls();
     else if (name === 'ban') server.ban({ ...whom(command), forMs: command.for_ms, reason: command.reason });
     else if (name === 'unban') server.unban(whom(command));
