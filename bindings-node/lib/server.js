@@ -362,7 +362,8 @@ class Server extends Emitter {
     const isHeard = (name) => this.listenerCount(name) > 0;
     const [opens, closes] = [isHeard('open'), isHeard('close')];
     if (opens || closes) this.#inbox?.announce(this.#native.announce());
-    this.#native.heed(opens, closes || this.#watchesEnds, isHeard('violation'), !opens && !closes);
+    this.#native.deferOpens(!opens && !closes);
+    this.#native.heed(opens, closes || this.#watchesEnds, isHeard('violation'));
   }
 
   #watchEnds() {

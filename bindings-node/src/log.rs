@@ -1,5 +1,7 @@
 //! The core's log for JavaScript: on standard error, or a function that gets each record.
 
+#![expect(clippy::needless_pass_by_value, reason = "napi hands arguments over by value")]
+
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Result};

@@ -110,11 +110,15 @@ impl NativeServer {
         Ok(self.address.clone())
     }
 
-    /// Tells which events have listeners, and whether opens are deferred from now on; where not, `announce` must have been called
-    /// before.
+    /// Defers opens from now on, or no longer: then `announce` must have been called before.
     #[napi]
-    pub fn heed(&mut self, opens: bool, closes: bool, violations: bool, defers_opens: bool) {
-        self.inbox.defers_opens = defers_opens;
+    pub fn defer_opens(&mut self, are_deferred: bool) {
+        self.inbox.defers_opens = are_deferred;
+    }
+
+    /// Tells which events wake JavaScript.
+    #[napi]
+    pub fn heed(&self, opens: bool, closes: bool, violations: bool) {
         if let Some(server) = &self.handle {
             server.heed(opens, closes, violations);
         }

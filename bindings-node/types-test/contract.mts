@@ -196,3 +196,35 @@ async function tested() {
   makeRequest({ path: '/x' }).get('x');
 }
 void tested;
+
+// What a connection knows, whom it reaches, what it may ask.
+routed.on('open', async (conn) => {
+  equal<typeof conn.query, URLSearchParams>();
+  equal<typeof conn.queryString, string | null>();
+  equal<typeof conn.openedAtMs, number>();
+  equal<NonNullable<typeof conn.tls>['serverName'], string | null>();
+  equal<Awaited<ReturnType<typeof conn.ping>>, number>();
+  await conn.call('add', { n: 1 }, { timeoutMs: 5 });
+  // @ts-expect-error n must be a number
+  await conn.call('add', { n: 'x' });
+  // @ts-expect-error there is no such option
+  await conn.call('add', { n: 1 }, { timeout: 5 });
+  routed.to('a', 'b').except(conn).members()[0]?.terminate();
+  equal<ReturnType<typeof routed.get>, typeof conn | undefined>();
+  equal<ReturnType<ReturnType<typeof routed.toUser>['members']>, (typeof conn)[]>();
+  conn.replyError({ id: 5 }, 'add', { code: 'busy' });
+});
+routed.on('close', (_conn, _code, { verdict }) => equal<typeof verdict, VerdictCode | null>());
+// @ts-expect-error a room is wanted
+routed.to();
+accept({ user: 'alice', headers: { 'Set-Cookie': ['a=1', 'b=2'] }, subprotocol: 'v2' });
+reject(302, { headers: new Headers({ Location: '/' }), body: new Uint8Array(1) });
+// @ts-expect-error a header has a value
+reject(401, { headers: { a: {} } });
+wsguard.logTo(({ level, target, ...fields }) => {
+  equal<typeof target, string>();
+  equal<(typeof fields)['code'], unknown>();
+  // @ts-expect-error no level is called so
+  if (level === 'fatal') return;
+}, { level: 'warn' });
+wsguard.logToStderr({ format: 'json' });
