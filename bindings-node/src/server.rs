@@ -311,7 +311,7 @@ impl NativeServer {
         // No message of the new events is taken before this call is over.
         let generation = self.with(env, |server| server.reload(read))?;
         self.inbox.learn(&json);
-        let policy = self.with(env, |server| Ok(server.policy()))?;
+        let policy = self.with(env, |server| Ok(server.policies()))?;
         self.max_outbox_bytes = policy.largest_outbox();
         self.max_waiting_bytes = max_waiting_bytes(&policy.top);
         Ok(generation as f64)
@@ -320,7 +320,7 @@ impl NativeServer {
     /// The route that a path leads to by the policy in force, as `routes` writes it.
     #[napi]
     pub fn route_of(&self, path: String) -> Option<String> {
-        let resolved = self.handle.as_ref()?.policy().resolve(&path)?;
+        let resolved = self.handle.as_ref()?.policies().resolve(&path)?;
         resolved.route.as_deref().map(str::to_owned)
     }
 
