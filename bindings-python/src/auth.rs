@@ -123,7 +123,7 @@ impl<'py> Dispatcher<'_, 'py> {
     /// Returns true if another coroutine may run. Those whose handshake is gone, perhaps to make room for this one, are
     /// cancelled and no longer count.
     fn has_room(&self) -> PyResult<bool> {
-        let most = self.shared.bounds.max_pending_auth;
+        let most = self.handlers.bounds.max_pending_auth;
         if lock(&self.shared.auth_tasks).is_full(most) {
             self.cancel_abandoned()?;
         }
@@ -190,11 +190,13 @@ impl<'py> Dispatcher<'_, 'py> {
 
     fn accept(&self, ticket: TicketId, accept: &Accept, context: &Bound<'py, PyAny>) -> PyResult<()> {
         let pending = PendingAccept { data: accept.data.clone_ref(self.py), context: context.clone().unbind() };
-        let most = self.shared.bounds.max_pending_accepts();
+        let most = self.handlers.bounds.max_pending_accepts();
         // Before the answer: the connection may be open right after it.
         let forgotten = lock(&self.shared.accepts).keep(ticket, pending, Instant::now(), most);
         drop(forgotten);
-        let session = Session { user: accept.user.clone(), expires_at_ms: accept.expires_at_ms, ..Session::default() };
+        let Accept { user, expires_at_ms, roles, .. } = accept;
+        let roles = roles.iter().map(str::to_owned).collect();
+        let session = Session { user: user.clone(), expires_at_ms: *expires_at_ms, roles };
         match self.handle.answer(ticket, Decision::Accept(session)) {
             Ok(()) => Ok(()),
             Err(error) => {

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyString, PyType};
+use pyo3::types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{Error, Sent};
 
@@ -127,6 +127,28 @@ impl Connection {
     #[getter(path)]
     fn get_path(&self) -> &str {
         &self.path
+    }
+
+    /// The roles of its token, of its JWT's `roles_claim`, or of `Accept(roles=...)`.
+    #[getter(roles)]
+    fn get_roles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.roles.iter())
+    }
+
+    /// The route that the path is of, as the option `routes` has it; `None` if it is of none.
+    #[getter(route)]
+    fn get_route(&self) -> Option<&str> {
+        self.route()
+    }
+
+    /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.
+    #[getter(params)]
+    fn get_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let params = PyDict::new(py);
+        for (name, value) in &self.params {
+            params.set_item(&**name, value)?;
+        }
+        Ok(params)
     }
 
     /// The subprotocol that the handshake selected; `None` if it selected none.

@@ -3,7 +3,8 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyString, PyType};
+use pyo3::types::{PyBool, PyInt, PyString, PyTuple, PyType};
+use wsguard::binding::Roles;
 
 use crate::errors;
 
@@ -15,15 +16,19 @@ const MAX_USER_BYTES: usize = 256;
 const SECONDS_OF_NOW: u64 = 1_000_000_000;
 
 /// Accepts a handshake: the answer of `@server.authenticate`.
-#[pyclass(frozen, get_all, module = "wsguard")]
+#[pyclass(frozen, module = "wsguard")]
 #[derive(Debug)]
 pub(crate) struct Accept {
     /// The name of the user; `None` for an anonymous session.
+    #[pyo3(get)]
     pub(crate) user: Option<String>,
     /// The first value of `Connection.data`.
+    #[pyo3(get)]
     pub(crate) data: Py<PyAny>,
     /// The end of the session, in milliseconds since the Unix epoch; `None`: it does not end.
+    #[pyo3(get)]
     pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) roles: Roles,
 }
 
 impl Accept {
@@ -31,6 +36,7 @@ impl Accept {
         py: Python<'_>,
         user: Option<String>,
         data: Option<Py<PyAny>>,
+        roles: Option<&Bound<'_, PyAny>>,
         expires_at_ms: Option<&Bound<'_, PyAny>>,
         expires_at: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
@@ -39,17 +45,19 @@ impl Accept {
             (Some(ms), None) => Some(whole_ms(ms)?),
             (None, at) => at.map(unix_ms).transpose()?,
         };
-        Ok(Self { user, data: data.unwrap_or_else(|| py.None()), expires_at_ms })
+        let roles = roles.map(roles_of).transpose()?.unwrap_or_default();
+        Ok(Self { user, data: data.unwrap_or_else(|| py.None()), expires_at_ms, roles })
     }
 }
 
 #[pymethods]
 impl Accept {
     #[new]
-    #[pyo3(signature = (user, data = None, *, expires_at_ms = None, expires_at = None))]
+    #[pyo3(signature = (user, data = None, *, roles = None, expires_at_ms = None, expires_at = None))]
     fn new(
         user: &Bound<'_, PyAny>,
         data: Option<Py<PyAny>>,
+        roles: Option<&Bound<'_, PyAny>>,
         expires_at_ms: Option<&Bound<'_, PyAny>>,
         expires_at: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
@@ -64,25 +72,32 @@ impl Accept {
             let message = format!("user must be 1 to {MAX_USER_BYTES} bytes without control characters");
             return Err(errors::invalid(py, message));
         }
-        Self::make(py, Some(name.to_owned()), data, expires_at_ms, expires_at)
+        Self::make(py, Some(name.to_owned()), data, roles, expires_at_ms, expires_at)
     }
 
     /// Accepts without a user: limits per user do not apply, and `disconnect_user` does not find the session.
     #[classmethod]
-    #[pyo3(signature = (data = None, *, expires_at_ms = None, expires_at = None))]
+    #[pyo3(signature = (data = None, *, roles = None, expires_at_ms = None, expires_at = None))]
     fn anonymous(
         class: &Bound<'_, PyType>,
         data: Option<Py<PyAny>>,
+        roles: Option<&Bound<'_, PyAny>>,
         expires_at_ms: Option<&Bound<'_, PyAny>>,
         expires_at: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        Self::make(class.py(), None, data, expires_at_ms, expires_at)
+        Self::make(class.py(), None, data, roles, expires_at_ms, expires_at)
+    }
+
+    /// The roles of the session.
+    #[getter]
+    fn roles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.roles.iter())
     }
 
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(other) = other.cast::<Self>() else { return Ok(false) };
         let other = other.get();
-        let same = self.user == other.user && self.expires_at_ms == other.expires_at_ms;
+        let same = self.user == other.user && self.expires_at_ms == other.expires_at_ms && self.roles == other.roles;
         Ok(same && self.data.bind(py).eq(other.data.bind(py))?)
     }
 
@@ -93,6 +108,17 @@ impl Accept {
             None => Ok(format!("<Accept anonymous{expires}>")),
         }
     }
+}
+
+/// The roles that an application names.
+fn roles_of(stated: &Bound<'_, PyAny>) -> PyResult<Roles> {
+    if stated.is_instance_of::<PyString>() {
+        // Its letters would be the roles.
+        return Err(PyTypeError::new_err("roles must be a list of str, not str"));
+    }
+    let names = stated.try_iter()?.map(|name| name?.extract()).collect::<PyResult<Vec<String>>>()?;
+    let roles = Roles::new(names.iter().map(String::as_str));
+    roles.map_err(|what| errors::invalid(stated.py(), format!("roles: {what}")))
 }
 
 /// A point in time as a whole number of milliseconds since the Unix epoch.

@@ -245,9 +245,9 @@ impl<'py> Turn<'_, '_, 'py> {
             state.close_due = true;
         });
         conn.get().wake_all(py)?;
-        // After the end of the session nothing is handled any more, whatever was read before.
+        // After the end of the session, or a ban, nothing is handled any more, whatever was read before.
         let is_of = |code: Code| ending.code == code.close_code() && ending.reason == code.reason();
-        if is_of(Code::SessionExpired) || is_of(Code::SessionRevoked) {
+        if is_of(Code::SessionExpired) || is_of(Code::SessionRevoked) || is_of(Code::Banned) {
             Dispatcher::end(conn, None);
         }
         self.dispatcher.advance(conn)?;

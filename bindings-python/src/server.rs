@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, compile};
+use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, Whom, compile};
 
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
@@ -18,12 +19,24 @@ use crate::handlers::{Handlers, Protocol};
 use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
 use crate::payload::{Payload, with_payload};
+use crate::pending::Bounds;
 use crate::run::{LAST_MESSAGES_WITHIN, Run};
-use crate::shared::Bounds;
 use crate::{errors, json_out, stats};
 
 /// How often a thread that waits outside asyncio checks for signals, if Python delivers them to it.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
+
+/// A ban as a tuple: `(ip, user, ends_at_ms, reason, is_automatic)`.
+type Ban = (Option<String>, Option<String>, Option<u64>, String, bool);
+
+/// Whom a ban is about.
+fn whom<'w>(ip: Option<&'w str>, user: Option<&'w str>) -> PyResult<Whom<'w>> {
+    match (ip, user) {
+        (Some(ip), None) => Ok(Whom::Ip(ip)),
+        (None, Some(user)) => Ok(Whom::User(user)),
+        _ => Err(PyTypeError::new_err("give either ip= or user=")),
+    }
+}
 
 /// The native side of `wsguard.Server`.
 #[pyclass(frozen, subclass, weakref, module = "wsguard._wsguard")]
@@ -121,8 +134,7 @@ impl Server {
             Some((_, policy)) => policy,
             None => Self::compile(py, options)?,
         };
-        let bounds = Bounds::of(&policy.top);
-        let handlers = Handlers::of_dict(handlers)?;
+        let handlers = Handlers::of_dict(handlers, Bounds::of_policy(&policy.top))?;
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
         let notifier = this.notifier();
         let for_shards = notifier.clone();
@@ -130,7 +142,7 @@ impl Server {
         let server = started.map_err(|error| errors::of_core(py, &error))?;
         // Coroutines that wait for something of a connection need its end, with or without a handler for it.
         server.handle().heed(heeds_opens, true, heeds_violations);
-        let run = Run::new(py, server, notifier, handlers, loop_calls.map(LoopHooks::of), bounds)?;
+        let run = Run::new(py, server, notifier, handlers, loop_calls.map(LoopHooks::of))?;
         let before = lock(&this.run).replace(run);
         if let Some(before) = before {
             before.retire();
@@ -230,6 +242,12 @@ impl Server {
         Ok(self.own_run(py)?.addresses.clone())
     }
 
+    /// The address of `admin_listen`, with the real port; `None` without that option.
+    #[getter]
+    fn admin_address(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.own_run(py)?.admin_address.clone())
+    }
+
     fn _drain(&self, py: Python<'_>, timeout_ms: u64, jitter_ms: u64) -> PyResult<()> {
         self.own_run(py)?.shared.handle.drain(timeout_ms, jitter_ms);
         Ok(())
@@ -270,6 +288,55 @@ impl Server {
     fn reload_tls(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.own_run(py)?;
         py.detach(|| run.shared.handle.reload_tls()).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// Runs by other options and handlers from here on, or changes nothing. Returns the generation of the policy.
+    fn _reload(&self, py: Python<'_>, options: &str, handlers: &Bound<'_, PyDict>) -> PyResult<u64> {
+        let run = self.own_run(py)?;
+        // Perhaps on a thread that nobody waits for.
+        let Some(_inside) = Inside::enter(py)? else { return Err(errors::of_core(py, &Error::Stopped)) };
+        let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
+        let handlers = Handlers::of_dict(handlers, Bounds::of_options(&options))?;
+        let reloaded = py.detach(|| run.shared.handle.reload(options));
+        let generation = reloaded.map_err(|error| errors::of_core(py, &error))?;
+        let before = run.shared.replace_handlers(handlers);
+        drop(before);
+        Ok(generation)
+    }
+
+    fn _ban(
+        &self,
+        py: Python<'_>,
+        ip: Option<&str>,
+        user: Option<&str>,
+        for_ms: Option<u64>,
+        reason: &str,
+    ) -> PyResult<()> {
+        let run = self.own_run(py)?;
+        run.shared.handle.ban(whom(ip, user)?, for_ms, reason).map_err(|error| errors::of_core(py, &error))?;
+        let conns = user.map(|user| lock(&run.connections).of_user(py, user)).unwrap_or_default();
+        for conn in &conns {
+            Dispatcher::end(conn, Some((Code::Banned.close_code(), Code::Banned.reason())));
+        }
+        Ok(())
+    }
+
+    fn _unban(&self, py: Python<'_>, ip: Option<&str>, user: Option<&str>) -> PyResult<bool> {
+        let run = self.own_run(py)?;
+        run.shared.handle.unban(whom(ip, user)?).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// The bans in force: `(ip, user, ends_at_ms, reason, is_automatic)`.
+    fn _bans(&self, py: Python<'_>) -> PyResult<Vec<Ban>> {
+        let bans = self.own_run(py)?.shared.handle.bans();
+        Ok(bans.into_iter().map(|ban| (ban.ip, ban.user, ban.ends_at_ms, ban.reason, ban.is_automatic)).collect())
+    }
+
+    /// The numbers of the server as OpenMetrics text, as `admin_listen` serves them: for an HTTP server of your own. Its
+    /// media type is `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    fn metrics(&self, py: Python<'_>) -> PyResult<String> {
+        let run = self.own_run(py)?;
+        Ok(py.detach(|| run.shared.handle.metrics()))
     }
 
     /// The counters at this moment.

@@ -314,7 +314,7 @@ def test_options_have_a_base() -> None:
     base: wsguard.Options = {"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}
     server = wsguard.Server(base, rate_limit=None, protocol="raw")
     assert base == {"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}
-    assert server._options["rate_limit"] is None
+    assert server._events.options()["rate_limit"] is None
 
 
 @dataclasses.dataclass

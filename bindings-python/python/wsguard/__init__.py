@@ -17,13 +17,14 @@ from ._log import log_to_logging, log_to_stderr
 from ._options import EventOptions, Options
 from ._request import Headers
 from ._server import Server
-from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
+from ._types import Ban, Payload, SendStatus, Stats, VerdictCode, Wait
 from ._wsguard import Accept, Close, Connection, Json, Message, Reject, Request, Violation
 
 __all__ = [
     "VERDICTS",
     "Accept",
     "Audience",
+    "Ban",
     "Close",
     "ConfigError",
     "Connection",

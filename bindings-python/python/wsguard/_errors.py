@@ -18,8 +18,8 @@ class Error(Exception):
 
 
 class ConfigError(Error, ValueError):
-    """The options are invalid. ``code`` is ``unknown_option``, ``missing_option``, ``invalid_option`` or
-    ``contradiction``."""
+    """The options are invalid. ``code`` is ``unknown_option``, ``missing_option``, ``invalid_option``,
+    ``contradiction`` or ``not_reloadable``."""
 
     #: The path of the option at fault: ``"rate_limit.per_second"``.
     option: str
@@ -67,7 +67,7 @@ class UsageError(Error, RuntimeError):
 
 def from_core(code: str, message: str, option: str | None, errno: int | None = None) -> Error:
     """The exception of one of the core's errors."""
-    if code in ("unknown_option", "missing_option", "invalid_option", "contradiction"):
+    if code in ("unknown_option", "missing_option", "invalid_option", "contradiction", "not_reloadable"):
         return ConfigError(message, code=code, option=option or "options")
     if code in ("listen_failed", "start_failed"):
         return StartError(message, code=code, option=option, errno=errno)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from . import _drain, _log, _loops, _signals
 from ._audience import Audience
 from ._contract import options_text
-from ._errors import UsageError
-from ._on_loop import OnLoop
+from ._errors import ConfigError, UsageError
+from ._operation import Operated
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._options import Options
 
 
-class Server(OnLoop):
+class Server(Operated):
     """A WebSocket server. Its options are the policy: the table in the project's README has each with its default.
 
     ::
@@ -96,8 +96,9 @@ class Server(OnLoop):
         """Starts, and returns when the server has stopped.
 
         On the main thread SIGINT (Ctrl-C) and SIGTERM drain, within ``drain_timeout_ms``, and ``run`` returns; a second
-        one stops at once and interrupts whatever blocks (``KeyboardInterrupt``, ``SystemExit``). A signal that the
-        application handles itself, or ignores, is left alone.
+        one stops at once and interrupts whatever blocks (``KeyboardInterrupt``, ``SystemExit``). SIGHUP reads the file
+        of :meth:`from_file` again, on a thread of its own; what is wrong with the file goes to the log, and the policy
+        stays. A signal that the application handles itself, or ignores, is left alone.
 
         Args:
             loop: ``"native"`` calls functions on this thread without asyncio, which is the fastest; coroutines need
@@ -235,12 +236,21 @@ class Server(OnLoop):
     def _options_to_start(self) -> dict[str, Any]:
         # A subclass may say it as a plain attribute.
         _drain.milliseconds("drain_timeout_ms", self.drain_timeout_ms)
-        return self._policy()
+        options = self._policy(self._events)
+        listen = options.get("listen")
+        if listen is not None and listen == self._taken:
+            raise ConfigError(
+                f"listen: {listen} was taken over at the first start, and is closed: a server that starts again needs "
+                "another socket",
+                code="contradiction",
+                option="listen",
+            )
+        return options
 
     def _start_with(self, loop: asyncio.AbstractEventLoop | None, options: dict[str, Any]) -> None:
         _log.begin()
         self._drains_until = None
-        text, handlers = options_text(options), self._handlers()
+        text, handlers = options_text(options), self._handlers(self._events, options)
         if loop is None:
             self._leave_loop()
             self._start(text, handlers, None)

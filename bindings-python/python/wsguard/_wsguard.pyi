@@ -1,7 +1,7 @@
 """The native part. Names that begin with an underscore are for the Python part of the package."""
 
 from asyncio import Future, Task
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, Literal, TypeAlias, final
@@ -88,12 +88,14 @@ class Accept:
         user: the name of the user, 1 to 256 bytes without control characters. Connections of one user share limits, and
             ``disconnect_user`` finds them by this name. For a session without a name use :meth:`anonymous`.
         data: an object of the application's; ``Connection.data`` starts with it.
+        roles: what the session may do, for events that ask for a role: at most 64, each 1 to 64 bytes without control
+            characters or spaces; default none.
         expires_at_ms: the end of the session (1008, ``session_expired``), in milliseconds since the Unix epoch;
             default: never.
         expires_at: the same as a ``datetime`` with a time zone.
 
     Raises:
-        InvalidArgument: the user's name or the time is not accepted.
+        InvalidArgument: the user's name, a role or the time is not accepted.
         TypeError: the user is not a ``str``. ``None`` is not accepted, so that an oversight lets nobody in.
         ValueError: both times are given, or the ``datetime`` has no time zone.
     """
@@ -103,6 +105,7 @@ class Accept:
         user: str,
         data: Any = None,
         *,
+        roles: Iterable[str] | None = None,
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
     ) -> Self: ...
@@ -111,6 +114,7 @@ class Accept:
         cls,
         data: Any = None,
         *,
+        roles: Iterable[str] | None = None,
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
     ) -> Self:
@@ -124,6 +128,9 @@ class Accept:
     @property
     def expires_at_ms(self) -> int | None:
         """The end of the session, in milliseconds since the Unix epoch; ``None``: it does not end."""
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the session."""
     def __eq__(self, other: object, /) -> bool: ...
 
 @final
@@ -280,8 +287,18 @@ class Connection(Generic[_Data]):
     def user(self) -> str | None:
         """The user; ``None`` for an anonymous session, and without authentication."""
     @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of its token, of its JWT's ``roles_claim``, or of ``Accept(roles=...)``."""
+    @property
     def path(self) -> str:
         """The path of the request target."""
+    @property
+    def route(self) -> str | None:
+        """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
+        ``/room/lobby``."""
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the handshake selected; ``None`` if it selected none."""
@@ -405,6 +422,9 @@ class NativeServer:
     @property
     def addresses(self) -> list[str]:
         """Every address that it listens on, IPv4 first: a name in ``listen`` may resolve to several."""
+    @property
+    def admin_address(self) -> str | None:
+        """The address of ``admin_listen``, with the real port; ``None`` without that option."""
     def stop(self) -> None:
         """Stops at once, and drops every connection. :meth:`Server.drain` closes them first.
 
@@ -426,6 +446,13 @@ class NativeServer:
             ConfigError: the files are not a certificate and its key; the old pair stays in use.
             UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
+    def metrics(self) -> str:
+        """The numbers of the server as OpenMetrics text, as ``admin_listen`` serves them: for an HTTP server of your
+        own. Its media type is ``application/openmetrics-text; version=1.0.0; charset=utf-8``.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
     def stats(self) -> Stats:
         """The counters at this moment.
 
@@ -445,6 +472,10 @@ class NativeServer:
     def _is_running(self) -> bool: ...
     @property
     def _is_forked(self) -> bool: ...
+    def _reload(self, options: str, handlers: dict[str, Any]) -> int: ...
+    def _ban(self, ip: str | None, user: str | None, for_ms: int | None, reason: str) -> None: ...
+    def _unban(self, ip: str | None, user: str | None) -> bool: ...
+    def _bans(self) -> list[tuple[str | None, str | None, int | None, str, bool]]: ...
     def _drain(self, timeout_ms: int, jitter_ms: int) -> None: ...
     def _emit_to(self, room: str | None, except_: Connection | None, event: str, data: Any) -> None: ...
     def _send_to(self, room: str | None, except_: Connection | None, message: Payload) -> None: ...

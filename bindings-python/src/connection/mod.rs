@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{ConnectionId, Error, Open};
+use wsguard::binding::{ConnectionId, Error, Open, Params, Roles};
 
 pub(crate) use self::state::{Reading, Released, State};
 use crate::accepts::PendingAccept;
@@ -29,7 +29,10 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     pub(crate) ip: Option<IpAddr>,
     user: Option<Arc<str>>,
+    pub(crate) roles: Roles,
     pub(crate) path: Box<str>,
+    route: Option<Arc<str>>,
+    pub(crate) params: Params,
     pub(crate) subprotocol: Option<Box<str>>,
     /// The number of the last revocation when it was accepted.
     granted: u64,
@@ -60,7 +63,10 @@ impl Connection {
             shared,
             ip: open.ip,
             user: open.user.clone(),
+            roles: open.roles.clone(),
             path: open.path.clone(),
+            route: open.route.clone(),
+            params: open.params.clone(),
             subprotocol: open.subprotocol.clone(),
             granted: open.granted,
             expires_at: open.expires_at_ms.and_then(instant),
@@ -73,6 +79,12 @@ impl Connection {
 
     pub(crate) fn user_name(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// The route that it was opened by, as `routes` writes it.
+    #[inline]
+    pub(crate) fn route(&self) -> Option<&str> {
+        self.route.as_deref()
     }
 
     pub(crate) fn is_free(&self) -> bool {

@@ -35,7 +35,7 @@ impl<'py> Dispatcher<'_, 'py> {
         }
         let queued = QueuedMessage::copy_of(message);
         let kept = Kept::new(self.handle, queued.cost_bytes());
-        let max_bytes = self.shared.bounds.max_pending_bytes;
+        let max_bytes = self.handlers.bounds.max_pending_bytes;
         let (reading, receivers) =
             conn.get().with_state(|state| (state.push(queued, kept, max_bytes), std::mem::take(&mut state.receivers)));
         self.read(conn, reading);
@@ -72,7 +72,7 @@ impl<'py> Dispatcher<'_, 'py> {
     }
 
     fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
-        let spec = self.handlers.events.get(message.event);
+        let spec = self.handlers.event(conn.get().route(), message.event);
         let own = spec.and_then(|spec| spec.call.as_ref());
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message, spec)? else { return Ok(()) };
@@ -110,7 +110,7 @@ impl<'py> Dispatcher<'_, 'py> {
                     self.handlers.refused.bind(self.py).call1((error, message.event, conn.get().id.to_string()));
                 self.or_fatal(logged)?;
                 let _ = self.handle.refuse(conn.get().id, message.event);
-                if !self.handlers.only_reports {
+                if !spec.is_some_and(|spec| spec.lives) {
                     Self::end(conn, Some(SCHEMA_MISMATCH));
                 }
                 Ok(None)
@@ -129,7 +129,7 @@ impl<'py> Dispatcher<'_, 'py> {
             }
             Self::end_with_session(conn);
             let Some((queued, kept, reading)) =
-                conn.get().with_state(|state| state.pop(self.shared.bounds.max_pending_bytes))
+                conn.get().with_state(|state| state.pop(self.handlers.bounds.max_pending_bytes))
             else {
                 return Ok(None);
             };
@@ -140,7 +140,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 BorrowedMessage::Binary(payload) => return Ok(Some(PyBytes::new(self.py, payload).into_any())),
                 BorrowedMessage::Event(message) => message,
             };
-            let spec = self.handlers.events.get(message.event);
+            let spec = self.handlers.event(conn.get().route(), message.event);
             let Some(data) = self.data(conn, &message, spec)? else { continue };
             if conn.get().is_over() {
                 return Ok(None);
@@ -170,7 +170,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 if state.busy.is_some() {
                     return Next::Nothing;
                 }
-                let queued = if state.is_iterated() { None } else { state.pop(self.shared.bounds.max_pending_bytes) };
+                let queued = if state.is_iterated() { None } else { state.pop(self.handlers.bounds.max_pending_bytes) };
                 match queued {
                     Some((queued, kept, reading)) => Next::Message(queued, kept, reading),
                     // The message that another reader has taken is no longer handled.
