@@ -26,7 +26,7 @@ impl Answer {
             return Decision::Accept(Accept { user: self.user, expires_at_ms, ..Accept::default() });
         }
         match self.status {
-            Some(status) => Decision::Reject(if status.fract() == 0.0 { status as u16 } else { 0 }),
+            Some(status) => Decision::reject(if status.fract() == 0.0 { status as u16 } else { 0 }),
             None => Decision::Unavailable,
         }
     }

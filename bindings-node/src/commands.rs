@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use wsguard::binding::{ConnectionId, Error, Sent, ServerHandle};
+use wsguard::binding::{ConnectionId, Error, Sent, ServerHandle, To};
 
 use crate::connections::{Connections, NO_PLACE, join_u64};
 use crate::error;
@@ -173,19 +173,19 @@ impl<'c> Commands<'c> {
     fn broadcast(&mut self, operation: u32, server: &ServerHandle) -> Result<(), Error> {
         let (to_all, room, except) = (self.word() == 0, self.word(), self.word());
         let room = self.text.next(room);
-        let room = if to_all { None } else { Some(&*room) };
-        let except = self.conns(except);
+        let to = if to_all { To::Everyone } else { To::Room(&room) };
+        let except: Vec<_> = self.conns(except).collect();
         match operation {
             BROADCAST => {
                 let (event, data) = (self.word(), self.word());
                 self.read_event(event);
-                server.broadcast(room, &self.event, &self.text.next(data), except)
+                server.broadcast(to, &self.event, &self.text.next(data), &except)
             }
             BROADCAST_TEXT => {
                 let units = self.word();
-                server.broadcast_text(room, &self.text.next(units), except)
+                server.broadcast_text(to, &self.text.next(units), &except)
             }
-            BROADCAST_BINARY => server.broadcast_binary(room, self.binary(), except),
+            BROADCAST_BINARY => server.broadcast_binary(to, self.binary(), &except),
             _ => Err(Error::InvalidArgument("no such command")),
         }
     }

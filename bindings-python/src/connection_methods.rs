@@ -5,16 +5,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Error, Sent};
+use wsguard::binding::{Error, Sent, Status};
 
 use crate::awaiting::{self, Awaiting};
-use crate::connection::Connection;
+use crate::connection::{Connection, MAX_CALLS};
 use crate::dispatcher::{Dispatcher, TaskDone};
 use crate::futures::current_task;
 use crate::handlers::{HandlerKind, Protocol};
 use crate::payload::{Payload, with_payload};
 use crate::records::{Close, Message};
-use crate::{errors, json_out, waits};
+use crate::{errors, futures, json_out, waits};
 
 impl Connection {
     /// What `await` waits for after a message was sent.
@@ -64,6 +64,7 @@ impl Connection {
         event: &str,
         data: &Bound<'_, PyAny>,
         id: Option<&Bound<'_, PyAny>>,
+        status: Status,
     ) -> PyResult<Result<Sent, Error>> {
         let id = match id {
             Some(id) if id.is_instance_of::<PyString>() || is_integer(id) => {
@@ -72,7 +73,26 @@ impl Connection {
             Some(_) => return Err(PyTypeError::new_err("id must be a str or an int")),
             None => self.with_current(|current| current.and_then(|current| current.id.clone())),
         };
-        self.push_event(event, data, id.as_deref())
+        if status == Status::Ok {
+            return self.push_event(event, data, id.as_deref());
+        }
+        self.checked(data.py())?;
+        self.shared.check_protocol(data.py(), Protocol::Json)?;
+        let id = id.as_deref();
+        json_out::with_text(data, |data| {
+            Ok(self.unless_over(|| self.shared.handle.reply_error(self.id, id, event, data)))
+        })
+    }
+
+    /// A future of the server's event loop.
+    fn new_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let hooks = self.shared.loop_hooks().ok_or_else(|| errors::no_loop(py))?;
+        hooks.create_future.bind(py).call0()
+    }
+
+    fn forget_call(&self, number: u64) {
+        let future = self.with_state(|state| state.calls.remove(&number));
+        drop(future);
     }
 
     /// From here on `recv` and `async for` get the messages instead of handlers, until the task that runs now has ended.
@@ -237,7 +257,7 @@ impl Connection {
         id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let none = slf.py().None().into_bound(slf.py());
-        let result = slf.get().push_reply(event, data.unwrap_or(&none), id)?;
+        let result = slf.get().push_reply(event, data.unwrap_or(&none), id, Status::Ok)?;
         Self::awaitable(slf, result)
     }
 
@@ -251,8 +271,154 @@ impl Connection {
         id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<&Bound<'py, PyString>> {
         let none = py.None().into_bound(py);
-        let result = self.push_reply(event, data.unwrap_or(&none), id)?;
+        let result = self.push_reply(event, data.unwrap_or(&none), id, Status::Ok)?;
         self.status(py, result)
+    }
+
+    /// Replies (`json`) with the status `error`: what the message asked for could not be done. As `reply` otherwise.
+    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    fn reply_error(
+        slf: &Bound<'_, Self>,
+        event: &str,
+        data: Option<&Bound<'_, PyAny>>,
+        id: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let none = slf.py().None().into_bound(slf.py());
+        let result = slf.get().push_reply(event, data.unwrap_or(&none), id, Status::Error)?;
+        Self::awaitable(slf, result)
+    }
+
+    /// Replies with the status `error`, and returns `"sent"`, `"queued"` or `"closed"`. As `reply_error` otherwise.
+    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    fn reply_error_nowait<'py>(
+        &self,
+        py: Python<'py>,
+        event: &str,
+        data: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<&Bound<'py, PyString>> {
+        let none = py.None().into_bound(py);
+        let result = self.push_reply(event, data.unwrap_or(&none), id, Status::Error)?;
+        self.status(py, result)
+    }
+
+    /// Asks the peer (`json`), and waits for its answer: a message with the `id` of the question. Returns the data of the
+    /// answer. It does not wait for handlers, nor they for it.
+    #[pyo3(signature = (event, data = None, /, *, timeout_ms = 10_000))]
+    fn call<'py>(
+        slf: &Bound<'py, Self>,
+        event: &str,
+        data: Option<Bound<'py, PyAny>>,
+        timeout_ms: i64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("wsguard._asking")?.call_method1("call", (slf, event, data, timeout_ms))
+    }
+
+    /// Sends a ping, and waits for the pong. Returns the milliseconds between.
+    fn ping<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("wsguard._asking")?.call_method1("ping", (slf,))
+    }
+
+    /// Sends the question of a call. Returns its number, and the future of its answer.
+    fn _begin_call<'py>(
+        slf: &Bound<'py, Self>,
+        event: &str,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<(u64, Bound<'py, PyAny>)> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        this.shared.check_protocol(py, Protocol::Json)?;
+        let future = this.new_future(py)?;
+        json_out::with_text(data, |data| {
+            let kept = future.clone().unbind();
+            let Ok(number) = this.with_state(|state| state.begin_call(kept)) else {
+                return Err(errors::too_many_calls(py, MAX_CALLS));
+            };
+            let id = format!("\"s{number}\"");
+            let asked = this.unless_over(|| this.shared.handle.request(this.id, &id, event, data));
+            match this.outcome(py, asked) {
+                // One that the core has closed already: its end will be told.
+                Ok(_) => Ok((number, future)),
+                Err(error) => {
+                    this.forget_call(number);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn _end_call(&self, number: u64) {
+        self.forget_call(number);
+    }
+
+    /// Sends a ping. Returns the future of its pong.
+    fn _begin_ping<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        let future = this.new_future(py)?;
+        let pinged = this.unless_over(|| this.shared.handle.ping(this.id));
+        if this.outcome(py, pinged)?.is_some() {
+            let kept = future.clone().unbind();
+            this.with_state(|state| state.pings.push_back(kept));
+        } else {
+            futures::resolve(&future, py.None())?;
+        }
+        Ok(future)
+    }
+
+    /// The exception that says how it ended.
+    fn _closed_error<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.checked(py)?;
+        let error = self.closed_error(py).unwrap_or_else(|| errors::closed(py, None, ""));
+        Ok(error.into_value(py).into_bound(py).into_any())
+    }
+
+    /// Registers a function or coroutine function that is called when the connection has ended, before the server's
+    /// `on_close`, with the same arguments. On a connection that has ended it is called at once.
+    #[pyo3(signature = (handler, /))]
+    fn on_close(slf: &Bound<'_, Self>, handler: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        py.import("wsguard._handlers")?.call_method1("check_close", (&handler,))?;
+        let kept = handler.clone_ref(py);
+        let is_over = this.with_state(|state| {
+            state.ends.push_back(kept);
+            // Its end was told: this one follows.
+            let is_over = state.closed.is_some();
+            state.close_due |= is_over;
+            is_over
+        });
+        if is_over {
+            Dispatcher::advance_soon(slf)?;
+        }
+        Ok(handler)
+    }
+
+    /// Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+    fn terminate(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        match this.shared.handle.terminate(this.id) {
+            Ok(()) | Err(Error::ConnectionClosed | Error::Stopped) => {
+                Dispatcher::end(slf, Some((1006, "")));
+                Ok(())
+            }
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
+    }
+
+    /// The bytes that were sent to it and that its socket has not taken; 0 after its end.
+    #[getter]
+    fn buffered_bytes(&self, py: Python<'_>) -> PyResult<usize> {
+        self.checked(py)?;
+        Ok(self.shared.handle.buffered_bytes(self.id))
+    }
+
+    /// The rooms that it is in; empty after its end.
+    #[getter]
+    fn rooms<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.checked(py)?;
+        PyTuple::new(py, self.shared.handle.rooms_of(self.id).unwrap_or_default().iter().map(|room| &**room))
     }
 
     /// Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.

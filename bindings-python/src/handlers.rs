@@ -25,6 +25,7 @@ pub(crate) enum HandlerKind {
     Close,
     Violation,
     Authenticate,
+    Error,
 }
 
 impl HandlerKind {
@@ -36,6 +37,7 @@ impl HandlerKind {
             Self::Close => "on_close",
             Self::Violation => "on_violation",
             Self::Authenticate => "authenticate",
+            Self::Error => "on_error",
         }
     }
 }
@@ -69,6 +71,8 @@ pub(crate) struct Handlers {
     pub(crate) close: Option<Py<PyAny>>,
     pub(crate) violation: Option<Py<PyAny>>,
     pub(crate) authenticate: Option<Py<PyAny>>,
+    /// Hears what every other one raises.
+    pub(crate) error: Option<Py<PyAny>>,
     /// `report(error, what, conn_id)`: writes the traceback of a handler that failed to the log.
     pub(crate) report: Py<PyAny>,
     /// `refused(error, what, conn_id)`: notes that a model did not accept what its schema did.
@@ -99,6 +103,7 @@ impl Handlers {
             close: optional("close")?,
             violation: optional("violation")?,
             authenticate: optional("authenticate")?,
+            error: optional("error")?,
             report: required("report")?,
             refused: required("refused")?,
             protocol: if stated.as_any().get_item("is_raw")?.is_truthy()? { Protocol::Raw } else { Protocol::Json },
@@ -117,7 +122,7 @@ impl Handlers {
             visit.call(&spec.call)?;
             visit.call(&spec.validate)?;
         }
-        for call in [&self.message, &self.open, &self.close, &self.violation, &self.authenticate] {
+        for call in [&self.message, &self.open, &self.close, &self.violation, &self.authenticate, &self.error] {
             visit.call(call)?;
         }
         visit.call(&self.report)?;

@@ -39,10 +39,4 @@ impl Bounds {
     fn new(max_pending_auth: usize, max_inbox_bytes: usize, per_user: usize, per_ip: usize) -> Self {
         Self { max_pending_auth, max_pending_bytes: max_pending_bytes(max_inbox_bytes, per_user, per_ip) }
     }
-
-    /// How many accepted handshakes that are no connections yet are kept. The core asks about `max_pending_auth` at once,
-    /// and about no more before their batch was released: an open that still comes belongs to one of the last few batches.
-    pub(crate) fn max_pending_accepts(self) -> usize {
-        self.max_pending_auth.saturating_mul(16).max(1024)
-    }
 }

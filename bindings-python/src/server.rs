@@ -9,7 +9,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, Whom, compile};
+use wsguard::binding::{
+    Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, To, Whom, compile,
+};
 
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
@@ -74,18 +76,31 @@ impl Server {
     fn broadcast(
         &self,
         py: Python<'_>,
-        except: Option<&Bound<'_, Connection>>,
+        except: &[Bound<'_, Connection>],
         protocol: Protocol,
-        send: impl FnOnce(&ServerHandle, Option<ConnectionId>) -> Result<(), Error>,
+        send: impl FnOnce(&ServerHandle, &[ConnectionId]) -> Result<(), Error>,
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
         run.shared.check_protocol(py, protocol)?;
-        let except = match except {
-            Some(conn) if !Arc::ptr_eq(&conn.get().shared, &run.shared) => None,
-            except => except.map(|conn| conn.get().id),
-        };
-        send(&run.shared.handle, except).map_err(|error| errors::of_core(py, &error))
+        // A connection of another run is none of this one's.
+        let own = except.iter().filter(|conn| Arc::ptr_eq(&conn.get().shared, &run.shared));
+        let except: Vec<ConnectionId> = own.map(|conn| conn.get().id).collect();
+        send(&run.shared.handle, &except).map_err(|error| errors::of_core(py, &error))
     }
+}
+
+/// Whom an audience names: rooms, or a user, or neither.
+fn to<'t>(rooms: Option<&'t [&'t str]>, user: Option<&'t str>) -> To<'t> {
+    match (rooms, user) {
+        (Some([room]), _) => To::Room(room),
+        (Some(rooms), _) => To::Rooms(rooms),
+        (None, Some(user)) => To::User(user),
+        (None, None) => To::Everyone,
+    }
+}
+
+fn strs(texts: Option<&Vec<String>>) -> Option<Vec<&str>> {
+    texts.map(|texts| texts.iter().map(String::as_str).collect())
 }
 
 #[pymethods]
@@ -344,32 +359,77 @@ impl Server {
         stats::dict(py, &self.own_run(py)?.shared.handle.stats())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "an audience, and what it gets")]
     fn _emit_to(
         &self,
         py: Python<'_>,
-        room: Option<&str>,
-        except_: Option<&Bound<'_, Connection>>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+        except_: Vec<Bound<'_, Connection>>,
         event: &str,
         data: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let rooms = strs(rooms.as_ref());
         json_out::with_text(data, |data| {
-            self.broadcast(py, except_, Protocol::Json, |handle, except| handle.broadcast(room, event, data, except))
+            self.broadcast(py, &except_, Protocol::Json, |handle, except| {
+                handle.broadcast(to(rooms.as_deref(), user), event, data, except)
+            })
         })
     }
 
     fn _send_to(
         &self,
         py: Python<'_>,
-        room: Option<&str>,
-        except_: Option<&Bound<'_, Connection>>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+        except_: Vec<Bound<'_, Connection>>,
         message: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let rooms = strs(rooms.as_ref());
         with_payload(message, |payload| {
-            self.broadcast(py, except_, Protocol::Raw, |handle, except| match payload {
-                Payload::Text(text) => handle.broadcast_text(room, text, except),
-                Payload::Binary(payload) => handle.broadcast_binary(room, payload, except),
+            self.broadcast(py, &except_, Protocol::Raw, |handle, except| match payload {
+                Payload::Text(text) => handle.broadcast_text(to(rooms.as_deref(), user), text, except),
+                Payload::Binary(payload) => handle.broadcast_binary(to(rooms.as_deref(), user), payload, except),
             })
         })?
+    }
+
+    /// The connections of an audience, each once, as far as their `on_open` is due.
+    fn _members<'py>(
+        &self,
+        py: Python<'py>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+    ) -> PyResult<Vec<Bound<'py, Connection>>> {
+        let run = self.own_run(py)?;
+        let handle = &run.shared.handle;
+        let mut ids: Vec<ConnectionId> = match (&rooms, user) {
+            (Some(rooms), _) => rooms.iter().flat_map(|room| handle.room_members(room)).collect(),
+            (None, Some(user)) => handle.connections_of(user),
+            (None, None) => handle.connections(),
+        };
+        if rooms.is_some_and(|rooms| rooms.len() > 1) {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        let known = lock(&run.connections);
+        Ok(ids.into_iter().filter_map(|id| known.get(py, id)).collect())
+    }
+
+    fn _room_size(&self, py: Python<'_>, room: &str) -> PyResult<usize> {
+        Ok(self.own_run(py)?.shared.handle.room_size(room))
+    }
+
+    fn _clear_room(&self, py: Python<'_>, room: &str) -> PyResult<()> {
+        self.own_run(py)?.shared.handle.clear_room(room).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// The open connection of an id; `None` if there is none.
+    #[pyo3(signature = (conn_id, /))]
+    fn get<'py>(&self, py: Python<'py>, conn_id: &str) -> PyResult<Option<Bound<'py, Connection>>> {
+        let run = self.own_run(py)?;
+        let found = lock(&run.connections).find(py, conn_id);
+        Ok(found)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

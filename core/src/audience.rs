@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::driver::{self, ConnectionId, ServerHandle};
+use crate::driver::{self, ConnectionId, ServerHandle, To};
 use crate::error::Error;
 use crate::payload::Payload;
 use crate::raw_json::with_text;
@@ -15,13 +15,13 @@ use crate::sent::Sent;
 #[must_use = "an audience hears nothing until something is said to it"]
 pub struct Audience<'h> {
     server: &'h ServerHandle,
-    room: Option<&'h str>,
+    to: To<'h>,
     except: Vec<ConnectionId>,
 }
 
 impl<'h> Audience<'h> {
-    pub(crate) fn new(server: &'h ServerHandle, room: Option<&'h str>) -> Self {
-        Self { server, room, except: Vec::new() }
+    pub(crate) fn new(server: &'h ServerHandle, to: To<'h>) -> Self {
+        Self { server, to, except: Vec::new() }
     }
 
     /// Leaves out one connection. Call it several times to leave out several.
@@ -42,7 +42,7 @@ impl<'h> Audience<'h> {
 
     /// As [`emit`](Self::emit), with data that is JSON text already. The text is not checked.
     pub fn emit_json_text(self, event: &str, json: &str) -> Result<Sent, Error> {
-        let outcome = self.server.broadcast(self.room, event, json, self.except);
+        let outcome = self.server.broadcast(self.to, event, json, &self.except);
         Self::said(self.server, outcome)
     }
 
@@ -53,8 +53,8 @@ impl<'h> Audience<'h> {
     /// [`Error::InvalidArgument`], as for [`emit`](Self::emit).
     pub fn send<'p>(self, payload: impl Into<Payload<'p>>) -> Result<Sent, Error> {
         let outcome = match payload.into() {
-            Payload::Text(text) => self.server.broadcast_text(self.room, text, self.except),
-            Payload::Binary(bytes) => self.server.broadcast_binary(self.room, bytes, self.except),
+            Payload::Text(text) => self.server.broadcast_text(self.to, text, &self.except),
+            Payload::Binary(bytes) => self.server.broadcast_binary(self.to, bytes, &self.except),
         };
         Self::said(self.server, outcome)
     }

@@ -8,8 +8,8 @@
 pub use crate::driver::log_to_stderr;
 pub use crate::driver::{
     Accept, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled,
-    Inline, InlineMessage, JsonMessage, KeptInbox, Next, Notifier, Open, Replies, RevokedUsers, Sent, Server,
-    ServerHandle, Stats, TicketId, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
+    Inline, InlineMessage, JsonMessage, KeptInbox, Next, Notifier, Open, Reject, Replies, RevokedUsers, Sent, Server,
+    ServerHandle, Stats, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
 };
 pub use crate::error::Error;
 pub use crate::raw_json::RawJson;
@@ -32,5 +32,18 @@ pub fn blank_open(conn: ConnectionId) -> Open {
     let roles = Roles::default();
     let (route, params) = Default::default();
     let (subprotocol, expires_at_ms, granted) = Default::default();
-    Open { conn, ticket: None, ip: None, user: None, roles, path, route, params, subprotocol, expires_at_ms, granted }
+    Open {
+        conn,
+        ticket: None,
+        tag: None,
+        ip: None,
+        user: None,
+        roles,
+        path,
+        route,
+        params,
+        subprotocol,
+        expires_at_ms,
+        granted,
+    }
 }

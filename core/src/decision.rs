@@ -1,6 +1,6 @@
 //! Short ways to answer a handshake that waits for the application.
 
-use crate::driver::{Accept, Decision};
+use crate::driver::{Accept, Decision, Reject};
 
 impl Decision {
     /// Accepts the peer as `user`.
@@ -10,6 +10,11 @@ impl Decision {
 
     /// Refuses the peer: 401.
     pub fn unauthorized() -> Self {
-        Decision::Reject(401)
+        Self::reject(401)
+    }
+
+    /// Refuses the peer with this HTTP status, 300 to 599, and no more words than the verdict's.
+    pub fn reject(status: u16) -> Self {
+        Decision::Reject(Reject { status, headers: Vec::new(), body: Vec::new() })
     }
 }

@@ -37,6 +37,9 @@ pub enum Error {
     TicketSettled,
     /// An argument is not accepted. The text names it, and the accepted values.
     InvalidArgument(&'static str),
+    /// The answer to a handshake cannot be sent, and the peer was answered 503. The text names the header, the subprotocol or
+    /// the limit; it never has the value of a header.
+    InvalidAnswer(String),
     /// The data of an event cannot be written as JSON: a map whose keys are no strings, or an error of its `Serialize`.
     Data(serde_json::Error),
     /// The server has stopped.
@@ -52,7 +55,7 @@ impl Error {
             Error::Start(_) => "start_failed",
             Error::ConnectionClosed => "connection_closed",
             Error::TicketSettled => "ticket_settled",
-            Error::InvalidArgument(_) | Error::Data(_) => "invalid_argument",
+            Error::InvalidArgument(_) | Error::InvalidAnswer(_) | Error::Data(_) => "invalid_argument",
             Error::Stopped => "stopped",
         }
     }
@@ -90,6 +93,7 @@ impl fmt::Display for Error {
             Error::ConnectionClosed => f.write_str("the connection is closed"),
             Error::TicketSettled => f.write_str("the ticket was answered already, timed out, or its peer has left"),
             Error::InvalidArgument(what) => f.write_str(what),
+            Error::InvalidAnswer(what) => f.write_str(what),
             Error::Data(error) => write!(f, "data cannot be written as JSON: {error}"),
             Error::Stopped => f.write_str("the server has stopped"),
         }

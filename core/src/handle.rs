@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::audience::Audience;
 use crate::conn::Conn;
-use crate::driver::{BanInfo, ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId, Whom};
+use crate::driver::{BanInfo, ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId, To, Whom};
 use crate::error::Error;
 use crate::options::Options;
 use crate::sent::Sent;
@@ -45,12 +45,12 @@ impl Handle {
 
     /// The members of a room.
     pub fn room<'h>(&'h self, name: &'h str) -> Audience<'h> {
-        Audience::new(&self.inner, Some(name))
+        Audience::new(&self.inner, To::Room(name))
     }
 
     /// Every open connection of the server.
     pub fn everyone(&self) -> Audience<'_> {
-        Audience::new(&self.inner, None)
+        Audience::new(&self.inner, To::Everyone)
     }
 
     /// Emits an event in reply to a message: with its id, if it has one.
@@ -72,8 +72,9 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] if the user is not 1 to 256 bytes without control characters, or the status is not 300 to
-    /// 599.
+    /// [`Error::InvalidArgument`] if the user is not 1 to 256 bytes without control characters, a role is none, or the status is
+    /// not 300 to 599: another answer may follow. [`Error::InvalidAnswer`] if a header or the subprotocol may not be in the
+    /// answer, or it is too large: the peer is answered 503 (`auth_unavailable`).
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<bool, Error> {
         match self.inner.answer(ticket, decision) {
             Ok(()) => Ok(true),

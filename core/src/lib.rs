@@ -128,7 +128,7 @@
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
 //! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
-//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`] |
+//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
 //! # Features
@@ -177,8 +177,8 @@ pub use conn::Conn;
 #[cfg(feature = "stderr-log")]
 pub use driver::log_to_stderr;
 pub use driver::{
-    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Replies,
-    Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom,
+    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Reject,
+    Replies, Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom,
 };
 pub use error::Error;
 pub use handle::{Drain, Handle, Interest};

@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use wsguard::binding::{
     Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Options, Replies,
-    ServerHandle, TicketId, Upgrade,
+    ServerHandle, TicketId, To, Upgrade,
 };
 
 const OPTIONS: &str = r#"{
@@ -327,7 +327,7 @@ fn decide(upgrade: &Upgrade, server: &ServerHandle, known: &Known) {
         "late" => return known.late.lock().unwrap().push(ticket),
         "hang" => return,
         "boom" => panic!("chaos: the callback fails"),
-        "reject" => server.answer(ticket, Decision::Reject(418)),
+        "reject" => server.answer(ticket, Decision::reject(418)),
         "soon over" => server.answer(ticket, accept("soon", Some(50))),
         "twice" => {
             let _ = server.answer(ticket, accept("twice", None));
@@ -396,10 +396,10 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
             server.heed(dice.one_in(2), dice.one_in(2), dice.one_in(2));
             Ok(())
         }
-        25 => (0..4).try_for_each(|_| server.broadcast(None, "said", &data, None)),
+        25 => (0..4).try_for_each(|_| server.broadcast(To::Everyone, "said", &data, &[])),
         0..4 => server.emit(conn, "said", &data).map(drop),
-        4..6 => server.broadcast(Some(&room), "said", &data, Some(conn)),
-        6 => server.broadcast(None, "said", "1", None),
+        4..6 => server.broadcast(To::Room(&room), "said", &data, &[conn]),
+        6 => server.broadcast(To::Everyone, "said", "1", &[]),
         7..10 => server.join(conn, &room),
         10 => (0..1100).try_for_each(|n| server.join(conn, &format!("many {n}"))),
         11..13 => server.leave(conn, &room),
@@ -544,5 +544,5 @@ fn chaos(name: &str, road: &Road, more: &str) {
         assert!(!commands.is_open(*conn));
         assert_eq!(commands.emit(*conn, "said", "1").unwrap_err().code(), "connection_closed");
     }
-    assert_eq!(commands.broadcast(None, "said", "1", None).unwrap_err().code(), "stopped");
+    assert_eq!(commands.broadcast(To::Everyone, "said", "1", &[]).unwrap_err().code(), "stopped");
 }

@@ -2,13 +2,16 @@
 //! Openings against a running server: what was granted and taken back before it was open, and that whoever leaves, wherever in
 //! its handshake, leaves nothing behind.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use wsguard::binding::{Accept, Builder, Decision, Event, EventBatch, Next, Options, Server, ServerHandle, Stats};
+use wsguard::binding::{
+    Accept, Builder, Decision, Event, EventBatch, Next, Options, Reject, Server, ServerHandle, Stats, TicketId,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -176,33 +179,62 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
         r#", "threads": 2, "max_pending_auth": 8, "trusted_proxies": ["127.0.0.1"], "handshake_timeout_ms": 500"#,
     );
     let (address, handle) = (server.address().to_owned(), server.handle());
-    let (said, says) = mpsc::channel::<()>();
+    let (said, says) = mpsc::channel();
     let hangs = Arc::new(AtomicUsize::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
     let (counted, over) = (Arc::clone(&hangs), Arc::clone(&is_over));
     let application = std::thread::spawn(move || {
         let (handle, mut batch, mut dice) = (server.handle(), EventBatch::new(), Dice(7));
+        let mut ends = HashMap::<TicketId, i32>::new();
         while !over.load(Ordering::Acquire) {
             if server.events().next(&mut batch, Some(Duration::from_millis(5))) != Next::Events {
                 continue;
             }
             for event in batch.iter() {
-                let Event::Upgrade(upgrade) = event else { continue };
-                let _ = match dice.throw(5) {
-                    0 => handle.answer(upgrade.ticket, Decision::Reject(403)),
+                let upgrade = match event {
+                    Event::Upgrade(upgrade) => upgrade,
+                    Event::UpgradeGone(ticket) => {
+                        *ends.entry(ticket).or_default() += 1;
+                        continue;
+                    }
+                    Event::Open(open) => {
+                        let ticket = open.ticket.unwrap();
+                        assert_eq!(open.tag, Some(ticket.to_u64()));
+                        *ends.entry(ticket).or_default() += 1;
+                        continue;
+                    }
+                    _ => continue,
+                };
+                assert_eq!(ends.insert(upgrade.ticket, 0), None, "told before it asked");
+                let tag = Some(upgrade.ticket.to_u64());
+                let refusal = match dice.throw(6) {
+                    0 => handle.answer(upgrade.ticket, Decision::reject(403)),
                     1 => handle.answer(upgrade.ticket, Decision::Unavailable),
                     2 => {
                         counted.fetch_add(1, Ordering::Relaxed);
-                        Ok(())
+                        continue;
                     }
-                    _ => handle.answer(upgrade.ticket, accept("alice")),
+                    3 => {
+                        let headers = vec![("Connection".to_owned(), "close".to_owned())];
+                        let bad = Accept { headers, tag, ..Accept::default() };
+                        let error = handle.answer(upgrade.ticket, Decision::Accept(bad)).unwrap_err();
+                        assert!(matches!(error.code(), "invalid_argument" | "ticket_settled"), "{error}");
+                        continue;
+                    }
+                    _ => {
+                        let good = Accept { user: Some("alice".to_owned()), tag, ..Accept::default() };
+                        let _ = handle.answer(upgrade.ticket, Decision::Accept(good));
+                        continue;
+                    }
                 };
+                // One that was taken is the end; behind a late one comes another.
+                *ends.entry(upgrade.ticket).or_default() += i32::from(refusal.is_ok());
                 if dice.throw(10) == 0 {
                     handle.disconnect_user("alice").unwrap();
                 }
             }
         }
-        said.send(()).unwrap();
+        said.send(ends).unwrap();
         server
     });
     let mut dice = Dice(42);
@@ -240,8 +272,41 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
     settle(&handle, is_idle).unwrap();
     assert!(hangs.load(Ordering::Relaxed) > 0, "the dice never let an answer out");
     is_over.store(true, Ordering::Release);
-    says.recv().unwrap();
+    let ends = says.recv().unwrap();
+    assert!(ends.values().all(|count| *count == 1), "each that asks has one end: {ends:?}");
     drop(application.join().unwrap());
+}
+
+/// A body that is larger than the buffer of a fresh socket arrives whole, and a 101 has what the application gave it.
+#[test]
+fn answers_have_the_headers_and_the_body_of_the_application() {
+    let server = start(r#", "threads": 1"#);
+    let (address, stopper) = (server.address().to_owned(), server.handle());
+    let run = std::thread::spawn(move || {
+        server.run(|event, server| {
+            let Event::Upgrade(upgrade) = event else { return };
+            let headers = vec![("X-A".to_owned(), "b".repeat(8000))];
+            let decision = match upgrade.request.path.as_str() {
+                "/large" => Decision::Reject(Reject { status: 499, headers, body: vec![b'x'; 65_536] }),
+                _ => Decision::Accept(Accept { subprotocol: Some("v2".into()), headers, ..Accept::default() }),
+            };
+            server.answer(upgrade.ticket, decision).unwrap();
+        });
+    });
+    let head = HEAD.replace("Host", "Sec-WebSocket-Protocol: v1, v2\r\nHost");
+    let mut client = connect(&address, head.replace("GET /", "GET /large").as_bytes());
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).unwrap();
+    let (head_of, body) = all.split_at(all.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4);
+    assert!(head_of.starts_with(b"HTTP/1.1 499 Refused\r\n"));
+    assert_eq!((body.len(), body.iter().all(|byte| *byte == b'x')), (65_536, true));
+    let mut client = connect(&address, head.as_bytes());
+    let mut answer = vec![0; 8150];
+    client.read_exact(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("\r\nSec-WebSocket-Protocol: v2\r\nX-A: bbb"));
+    stopper.stop();
+    run.join().unwrap();
 }
 
 /// Whoever is only kept to be told that there is no place is told so, however slowly it asks.

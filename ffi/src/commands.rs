@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use serde_json::Value;
-use wsguard::binding::{ConnectionId, Error};
+use wsguard::binding::{ConnectionId, Error, To};
 
 use crate::boundary::foreign;
 use crate::json::{self, checked, checked_id, handled};
@@ -13,8 +13,8 @@ use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
 
 /// The connections that a broadcast leaves out.
-fn left_out<'call>(first: *const u64, count: usize) -> Result<impl Iterator<Item = ConnectionId> + use<'call>, Status> {
-    Ok(connections(first, count)?.iter().map(|conn| ConnectionId::from_u64(*conn)))
+fn left_out(first: *const u64, count: usize) -> Result<Vec<ConnectionId>, Status> {
+    Ok(connections(first, count)?.iter().map(|conn| ConnectionId::from_u64(*conn)).collect())
 }
 
 /// A server whose messages are texts and binaries.
@@ -172,7 +172,7 @@ exports! {
         let room = named(room, room_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        running.commands.broadcast(Some(room), event, data, left_out(except, except_len)?)?;
+        running.commands.broadcast(To::Room(room), event, data, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -182,7 +182,7 @@ exports! {
     ) -> Status {
         let (room, text) = (named(room, room_len)?, self::text(text, text_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_text(Some(room), text, left_out(except, except_len)?)?;
+        running.commands.broadcast_text(To::Room(room), text, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -192,7 +192,7 @@ exports! {
     ) -> Status {
         let (room, payload) = (named(room, room_len)?, bytes(payload, payload_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_binary(Some(room), payload, left_out(except, except_len)?)?;
+        running.commands.broadcast_binary(To::Room(room), payload, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -202,7 +202,7 @@ exports! {
     ) -> Status {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        running.commands.broadcast(None, event, data, left_out(except, except_len)?)?;
+        running.commands.broadcast(To::Everyone, event, data, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -211,7 +211,7 @@ exports! {
     ) -> Status {
         let text = self::text(text, text_len)?;
         let running = raw(server)?;
-        running.commands.broadcast_text(None, text, left_out(except, except_len)?)?;
+        running.commands.broadcast_text(To::Everyone, text, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -221,7 +221,7 @@ exports! {
     ) -> Status {
         let payload = bytes(payload, payload_len)?;
         let running = raw(server)?;
-        running.commands.broadcast_binary(None, payload, left_out(except, except_len)?)?;
+        running.commands.broadcast_binary(To::Everyone, payload, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 

@@ -51,7 +51,7 @@ exports! {
     /// Refuses an opening handshake with this HTTP status, 300 to 599; the verdict is `auth_failed`. Otherwise as
     /// `wsg_ticket_accept`.
     pub fn wsg_ticket_reject(server: *mut ServerHandle, ticket: u64, http_status: u16) -> Status {
-        answer(server, ticket, Decision::Reject(http_status))
+        answer(server, ticket, Decision::reject(http_status))
     }
 
     /// Refuses an opening handshake because the application cannot decide: HTTP 503, verdict `auth_unavailable`.

@@ -12,8 +12,18 @@ from typing import NamedTuple
 
 from . import _ends, _on_loop, _wsguard
 from ._audience import Audience
-from ._errors import ConfigError, ConnectionClosed, Error, InvalidArgument, StartError, UsageError
+from ._errors import (
+    CallRefused,
+    CallTimeout,
+    ConfigError,
+    ConnectionClosed,
+    Error,
+    InvalidArgument,
+    StartError,
+    UsageError,
+)
 from ._log import log_to_logging, log_to_stderr
+from ._middleware import Call
 from ._options import EventOptions, Options
 from ._request import Headers
 from ._server import Server
@@ -25,6 +35,9 @@ __all__ = [
     "Accept",
     "Audience",
     "Ban",
+    "Call",
+    "CallRefused",
+    "CallTimeout",
     "Close",
     "ConfigError",
     "Connection",

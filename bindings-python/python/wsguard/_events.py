@@ -135,13 +135,19 @@ class Events:
                 known[name] = known.get(name, frozenset()) | names
         return known
 
-    def specs(self) -> dict[str | None, dict[str, Row]]:
-        """What the native side needs of each event, by route; ``None``: of the other paths."""
+    def specs(self, wrap: Callable[[Callable[..., Any], str, str], Callable[..., Any]]) -> dict[str | None, Any]:
+        """What the native side needs of each event, by route; ``None``: of the other paths. ``wrap`` puts around a
+        handler what is to be around it."""
+
+        def row(events: Contract, name: str, lives: bool) -> Row:
+            handler, raw, model = events.spec(name, self._top)
+            return handler and wrap(handler, "message", name), raw, model, lives or events.replies(name)
+
         specs: dict[str | None, dict[str, Row]] = {}
         reports = self._options.get("on_violation") == "report"
         for path, events in self._each():
             lives = self._route_options(path).get("on_violation", "report" if reports else "enforce") == "report"
-            specs[path] = {name: (*events.spec(name, self._top), lives or events.replies(name)) for name in events}
+            specs[path] = {name: row(events, name, lives) for name in events}
         return specs
 
     def _each(self) -> list[tuple[str | None, Contract]]:

@@ -34,6 +34,11 @@ def check(what: str, handler: object, arguments: Sequence[str]) -> None:
         raise TypeError(f"{what}: {name}{signature} is called with {words}: {error}") from None
 
 
+def check_close(handler: object) -> None:
+    """As :func:`check`, for ``Connection.on_close``."""
+    check("conn.on_close", handler, ("the connection", "how it closed"))
+
+
 def is_coroutine_function(handler: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine, as far as can be seen without calling it."""
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(_unwrapped(handler))

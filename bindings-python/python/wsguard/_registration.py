@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from . import _handlers, _log
+from . import _handlers, _log, _middleware
 from ._contract import options_text
 from ._errors import ConfigError, UsageError
 from ._events import Events
@@ -16,6 +16,7 @@ from ._wsguard import Close, Connection, NativeServer, Request, Violation
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ._middleware import Call
     from ._options import Options
     from ._types import EventDetails
     from ._wsguard import Accept, Message, Reject
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
         | Callable[[Connection, bytes], Any]
         | Callable[[Connection, Message], Any],
     )
+    ErrorHandler = TypeVar("ErrorHandler", bound=Callable[[Connection | None, Exception, str | None], Any])
+    Middleware = TypeVar("Middleware", bound=Callable[[Call, Callable[[], Any]], Any])
     DataHandler = TypeVar("DataHandler", bound=Callable[[Connection, Any], Any])
     Authenticate = TypeVar(
         "Authenticate",
@@ -44,6 +47,7 @@ _ARGUMENTS = {
     "close": ("the connection", "how it closed"),
     "message": ("the connection", "the message"),
     "violation": ("the violation",),
+    "error": ("the connection", "the exception", "the event"),
 }
 
 
@@ -54,6 +58,7 @@ class Registry(NativeServer):
         stated: dict[str, Any] = {**(base or {}), **options}
         self._events = Events(stated)
         self._calls: dict[str, Callable[..., Any]] = {}
+        self._middleware: list[Callable[..., Any]] = []
         # `@server.authenticate` may still follow: then `auth` is "callback". Where no handler adds to the policy, the
         # one that is compiled here starts.
         self._compile(options_text({**self._events.options(), "auth": stated.get("auth", "callback")}))
@@ -184,6 +189,31 @@ class Registry(NativeServer):
         :meth:`authenticate` raises."""
         return self._register("violation", handler)
 
+    def on_error(self, handler: ErrorHandler, /) -> ErrorHandler:
+        """Registers a handler of what other handlers raise, for instance to report it. It is called with the
+        connection (``None`` for ``authenticate`` and ``on_violation``), the exception, and the name of the event
+        (``None`` where none is handled). The log has the exception as well, and the connection closes with 1011 after
+        the call. It raises what :meth:`authenticate` raises."""
+        return self._register("error", handler)
+
+    def middleware(self, function: Middleware, /) -> Middleware:
+        """Registers a function around every handler of events and messages, ``on_open`` and ``on_close``: called with a
+        :class:`Call` and ``next``, which calls the handler, or the next function. The first one registered is the
+        outermost. What it does not pass on, no handler gets. Messages that ``recv`` and ``async for`` take have no
+        handler.
+
+        A coroutine function awaits ``next()``, whatever the handler is. A plain function may only be around plain
+        handlers.
+
+        Raises:
+            TypeError: it does not take what it is called with; at the start: it is plain, and a handler is a coroutine.
+            UsageError: the server runs (``already_started``).
+        """
+        self._check_not_running()
+        _handlers.check("@server.middleware", function, ("the call", "next"))
+        self._middleware.append(function)
+        return function
+
     def _register(self, name: str, handler: Handler) -> Handler:
         self._check_not_running()
         written = "@server.authenticate" if name == "authenticate" else f"@server.on_{name}"
@@ -220,16 +250,22 @@ class Registry(NativeServer):
         return options
 
     def _handlers(self, events: Events, options: Mapping[str, Any]) -> dict[str, Any]:
+        around = _middleware.Around(self._middleware)
+        wrapped = {
+            name: around.wrap(call, name) if name in ("open", "close", "message") else call
+            for name, call in self._calls.items()
+        }
         return {
-            **self._calls,
-            "events": events.specs(),
+            **wrapped,
+            "events": events.specs(around.wrap),
             "report": _log.report,
             "refused": functools.partial(_log.refused, events.names),
             "is_raw": options.get("protocol") == "raw",
         }
 
     def _needs_asyncio(self) -> bool:
-        return any(map(_handlers.is_coroutine_function, [*self._calls.values(), *self._events.handlers]))
+        every = [*self._calls.values(), *self._events.handlers, *self._middleware]
+        return any(map(_handlers.is_coroutine_function, every))
 
     def _tell_unheard(self) -> None:
         """Logs the events whose messages no handler gets."""

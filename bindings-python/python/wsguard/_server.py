@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ._options import Options
+    from ._wsguard import Connection
 
 
 class Server(Operated):
@@ -206,20 +207,43 @@ class Server(Operated):
 
     # --- broadcasts ------------------------------------------------------------------------------------------------
 
-    def to(self, room: str, /) -> Audience:
-        """The connections of a room: ``server.to("lobby").emit("said", data)``. For all connections use :meth:`to_all`.
+    def to(self, *rooms: str) -> Audience:
+        """The connections of a room: ``server.to("lobby").emit("said", data)``; of several rooms each connection once.
+        For all connections use :meth:`to_all`.
 
         Raises:
-            TypeError: ``room`` is not a ``str``.
+            TypeError: no room is given, or one is not a ``str``.
         """
-        if not isinstance(room, str):
-            kind = type(room).__name__
-            raise TypeError(f"a room's name is a str, not {kind}: every connection is server.to_all()")
-        return Audience(self, room)
+        for room in rooms:
+            if not isinstance(room, str):
+                kind = type(room).__name__
+                raise TypeError(f"a room's name is a str, not {kind}: every connection is server.to_all()")
+        if not rooms:
+            raise TypeError("server.to needs a room: every connection is server.to_all()")
+        return Audience(self, list(rooms))
+
+    def to_user(self, user: str, /) -> Audience:
+        """The connections of a user: ``server.to_user("alice").emit("mail", data)``.
+
+        Raises:
+            TypeError: ``user`` is not a ``str``: an anonymous session has none.
+        """
+        if not isinstance(user, str):
+            raise TypeError(f"the name of a user is a str, not {type(user).__name__}")
+        return Audience(self, user=user)
+
+    def connections_of(self, user: str, /) -> list[Connection]:
+        """The open connections of a user. It raises what :meth:`to_user` and :meth:`Audience.members` raise."""
+        return self.to_user(user).members()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Every open connection whose ``on_open`` was called. It raises what :meth:`Audience.members` raises."""
+        return self.to_all().members()
 
     def to_all(self) -> Audience:
         """Every connection: ``server.to_all().emit("said", data)``."""
-        return Audience(self, None)
+        return Audience(self)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The native part. Names that begin with an underscore are for the Python part of the package."""
 
 from asyncio import Future, Task
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, Literal, TypeAlias, final
@@ -43,6 +43,7 @@ VERSION: str
 
 #: What an application keeps with a connection.
 _Data = TypeVar("_Data", default=Any)
+_CloseHandler = TypeVar("_CloseHandler", bound=Callable[[Any, Close], Any])
 
 def policy_in_force(options: str) -> str: ...
 def dumps(value: Any, /) -> str: ...
@@ -93,6 +94,10 @@ class Accept:
         expires_at_ms: the end of the session (1008, ``session_expired``), in milliseconds since the Unix epoch;
             default: never.
         expires_at: the same as a ``datetime`` with a time zone.
+        subprotocol: the subprotocol of the 101, one that the client offers; default: the first of the option
+            ``subprotocols`` that it offers.
+        headers: what the 101 has besides its own headers, such as ``Set-Cookie``: a mapping, or pairs of name and value;
+            at most 64, of 16 KiB together; default none. One that may not be is logged, and the peer gets 503.
 
     Raises:
         InvalidArgument: the user's name, a role or the time is not accepted.
@@ -108,6 +113,8 @@ class Accept:
         roles: Iterable[str] | None = None,
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> Self: ...
     @classmethod
     def anonymous(
@@ -117,6 +124,8 @@ class Accept:
         roles: Iterable[str] | None = None,
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> Self:
         """Accepts without a user: limits per user do not apply, and ``disconnect_user`` does not find the session."""
     @property
@@ -131,6 +140,12 @@ class Accept:
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles of the session."""
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol of the 101; ``None``: the first of the option ``subprotocols`` that the client offers."""
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers that the 101 has besides its own, as pairs of name and value."""
     def __eq__(self, other: object, /) -> bool: ...
 
 @final
@@ -139,12 +154,29 @@ class Reject:
 
     Args:
         status: the HTTP status of the refusal, 300 to 599; default 401.
+        headers: what the answer has besides its own headers, such as ``Location`` or ``WWW-Authenticate``: a mapping, or
+            pairs of name and value; at most 64, of 16 KiB together; default none. One that may not be is logged, and
+            the peer gets 503.
+        body: the body, at most 64 KiB; default: the name of the verdict.
 
     Raises:
+        TypeError: the headers or the body are of another type.
         ValueError: the status is not 300 to 599.
     """
 
-    def __new__(cls, status: int = 401) -> Self: ...
+    def __new__(
+        cls,
+        status: int = 401,
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        body: Payload | None = None,
+    ) -> Self: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers that the answer has besides its own, as pairs of name and value."""
+    @property
+    def body(self) -> bytes:
+        """The body; empty: the name of the verdict."""
     @property
     def status(self) -> int:
         """The HTTP status, 300 to 599."""
@@ -204,6 +236,9 @@ class Close:
     @property
     def clean(self) -> bool:
         """``True`` if both sides sent a close frame."""
+    @property
+    def verdict(self) -> VerdictCode | None:
+        """The verdict that closed it; ``None`` if the peer or the application did, or the connection broke."""
 
 @final
 class Message:
@@ -352,6 +387,66 @@ class Connection(Generic[_Data]):
         As :meth:`emit` otherwise."""
     def reply_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
         """Replies (``json``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. As :meth:`reply` otherwise."""
+    def reply_error(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
+        """Replies (``json``) with the status ``error``: what the message asked for could not be done. As :meth:`reply`
+        otherwise."""
+    def reply_error_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
+        """Replies with the status ``error``, and returns ``"sent"``, ``"queued"`` or ``"closed"``. As
+        :meth:`reply_error` otherwise."""
+    def call(self, event: str, data: Any = None, /, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, Any]:
+        """Asks the peer (``json``), and waits for its answer: a message with the ``id`` of the question. Returns the
+        data of the answer. It does not wait for handlers, nor they for it.
+
+        The event of the answer must be declared, as for every message: its schema is checked. An answer that comes too
+        late is dropped. Answers of other connections never match. The question is sent when it is awaited.
+
+        Args:
+            event: the name of the event.
+            data: as for :meth:`emit`; default ``None``.
+            timeout_ms: milliseconds to wait for the answer; default 10 000.
+
+        Raises:
+            CallRefused: the peer has answered with the status ``error``.
+            CallTimeout: no answer came in time.
+            ConnectionClosed: the connection has ended.
+            InvalidArgument: the protocol is ``raw``, or ``timeout_ms`` is negative.
+            TypeError: ``data`` is not JSON; the error names the type.
+            UsageError: 1024 calls of the connection are under way (``too_many_calls``), the server runs without asyncio
+                (``no_event_loop``), or belongs to the parent process (``forked``).
+        """
+    def ping(self) -> Coroutine[Any, Any, float]:
+        """Sends a ping, and waits for the pong. Returns the milliseconds between.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            InvalidArgument: 16 pings of the connection have no answer yet.
+            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
+                (``forked``).
+        """
+    def on_close(self, handler: _CloseHandler, /) -> _CloseHandler:
+        """Registers a function or coroutine function that is called when the connection has ended, before the server's
+        ``on_close``, with the same arguments. On a connection that has ended it is called at once.
+
+        Raises:
+            TypeError: the handler does not take what it is called with.
+            UsageError: the server belongs to the parent process (``forked``).
+        """
+    def terminate(self) -> None:
+        """Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+
+        Raises:
+            UsageError: the server belongs to the parent process (``forked``).
+        """
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes that were sent to it and that its socket has not taken; 0 after its end."""
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms that it is in; empty after its end."""
+    def _begin_call(self, event: str, data: Any) -> tuple[int, Future[Any]]: ...
+    def _end_call(self, number: int) -> None: ...
+    def _begin_ping(self) -> Future[Any]: ...
+    def _closed_error(self) -> Exception: ...
     def join(self, room: str, /) -> None:
         """Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
 
@@ -439,6 +534,12 @@ class NativeServer:
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
+    def get(self, conn_id: str, /) -> Connection | None:
+        """The open connection of an id; ``None`` if there is none.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
     def reload_tls(self) -> None:
         """Reads certificate and key again. New connections use them.
 
@@ -477,5 +578,12 @@ class NativeServer:
     def _unban(self, ip: str | None, user: str | None) -> bool: ...
     def _bans(self) -> list[tuple[str | None, str | None, int | None, str, bool]]: ...
     def _drain(self, timeout_ms: int, jitter_ms: int) -> None: ...
-    def _emit_to(self, room: str | None, except_: Connection | None, event: str, data: Any) -> None: ...
-    def _send_to(self, room: str | None, except_: Connection | None, message: Payload) -> None: ...
+    def _emit_to(
+        self, rooms: list[str] | None, user: str | None, except_: list[Connection], event: str, data: Any
+    ) -> None: ...
+    def _send_to(
+        self, rooms: list[str] | None, user: str | None, except_: list[Connection], message: Payload
+    ) -> None: ...
+    def _members(self, rooms: list[str] | None, user: str | None) -> list[Connection]: ...
+    def _room_size(self, room: str) -> int: ...
+    def _clear_room(self, room: str) -> None: ...

@@ -12,12 +12,13 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{ConnectionId, Error, Open, Params, Roles};
 
-pub(crate) use self::state::{Reading, Released, State};
+pub(crate) use self::state::{MAX_CALLS, Reading, Released, State};
 use crate::accepts::PendingAccept;
+use crate::errors;
+use crate::futures::{self, Futures};
 use crate::lock::lock;
 use crate::messages::CurrentMessage;
 use crate::shared::Shared;
-use crate::{errors, futures};
 
 /// A connection. Any thread may call its methods. Awaiting them belongs to the server's event loop.
 #[pyclass(frozen, weakref, module = "wsguard")]
@@ -135,10 +136,14 @@ impl Connection {
 
     /// Wakes everybody who waits for something of it.
     pub(crate) fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
-        let (receivers, waiters) =
-            self.with_state(|state| (std::mem::take(&mut state.receivers), std::mem::take(&mut state.waiters)));
+        let (receivers, waiters, calls, pings) = self.with_state(|state| {
+            let waits = (std::mem::take(&mut state.receivers), std::mem::take(&mut state.waiters));
+            (waits.0, waits.1, std::mem::take(&mut state.calls), std::mem::take(&mut state.pings))
+        });
         futures::wake(py, receivers)?;
-        futures::wake(py, waiters)
+        futures::wake(py, waiters)?;
+        futures::wake(py, calls)?;
+        pings.iter().try_for_each(|ping| futures::resolve(ping.bind(py), py.None()))
     }
 
     /// The context that its handlers run in.
@@ -233,7 +238,8 @@ impl Connection {
         visit.call(&state.data)?;
         visit.call(&state.context)?;
         visit.call(&state.closed)?;
-        for object in state.receivers.values().chain(state.waiters.values()).chain(&state.readers) {
+        let futures = [&state.receivers, &state.waiters, &state.calls].into_iter().flat_map(Futures::values);
+        for object in futures.chain(&state.readers).chain(&state.pings).chain(&state.ends) {
             visit.call(object)?;
         }
         state.current.as_ref().map_or(Ok(()), |current| visit.call(&current.data))

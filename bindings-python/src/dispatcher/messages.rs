@@ -1,9 +1,11 @@
 //! Messages to handlers: at once, or one after the other.
 
+use std::time::Duration;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use wsguard::binding::JsonMessage;
+use wsguard::binding::{JsonMessage, Status};
 
 use super::Dispatcher;
 use super::ends::{EXPIRED, SCHEMA_MISMATCH};
@@ -24,7 +26,37 @@ impl<'py> Dispatcher<'_, 'py> {
             Self::end(conn, Some(EXPIRED));
             return Ok(());
         }
+        if let BorrowedMessage::Event(answer) = &message
+            && let (Some(id), Some(status)) = (answer.id, answer.status)
+            && let Some(number) = conn.get().with_state(|state| state.call_of(id))
+        {
+            return self.answer_call(conn, number, answer, status);
+        }
         if conn.get().is_free() { self.run_now(conn, message) } else { self.queue(conn, message) }
+    }
+
+    /// Ends a call of the application's. Nobody waits for an answer that comes too late.
+    fn answer_call(
+        &self,
+        conn: &Bound<'py, Connection>,
+        number: u64,
+        answer: &JsonMessage<'_>,
+        status: Status,
+    ) -> PyResult<()> {
+        if conn.get().is_over() || !conn.get().with_state(|state| state.calls.contains_key(&number)) {
+            return Ok(());
+        }
+        let spec = self.handlers.event(conn.get().route(), answer.event);
+        let Some(data) = self.data(conn, answer, spec)? else { return Ok(()) };
+        let Some(future) = conn.get().with_state(|state| state.calls.remove(&number)) else { return Ok(()) };
+        futures::resolve(future.bind(self.py), (status == Status::Ok, answer.event, data))
+    }
+
+    /// Ends the oldest ping that has no answer.
+    pub(crate) fn pong(&self, conn: &Bound<'py, Connection>, rtt: Duration) -> PyResult<()> {
+        let ping = conn.get().with_state(|state| state.pings.pop_front());
+        let ms = rtt.as_secs_f64() * 1000.0;
+        ping.map_or(Ok(()), |ping| futures::resolve(ping.bind(self.py), ms))
     }
 
     /// Queues a message, and wakes the readers. It counts towards `max_inbox_bytes`; a connection with many of them is not
@@ -157,7 +189,7 @@ impl<'py> Dispatcher<'_, 'py> {
     pub(crate) fn advance(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
         enum Next {
             Message(QueuedMessage, Kept, Reading),
-            Close(Option<Py<Close>>, Option<CurrentMessage>),
+            Close(Option<Py<Close>>, Option<CurrentMessage>, Option<Py<PyAny>>),
             Nothing,
         }
         loop {
@@ -174,8 +206,13 @@ impl<'py> Dispatcher<'_, 'py> {
                 match queued {
                     Some((queued, kept, reading)) => Next::Message(queued, kept, reading),
                     // The message that another reader has taken is no longer handled.
-                    None if std::mem::take(&mut state.close_due) => {
-                        Next::Close(state.closed.as_ref().map(|close| close.clone_ref(self.py)), state.current.take())
+                    None if state.close_due => {
+                        // The connection's own first, then that of the server.
+                        let own = state.ends.pop_front();
+                        state.close_told |= own.is_none();
+                        state.close_due = !state.close_told || !state.ends.is_empty();
+                        let close = state.closed.as_ref().map(|close| close.clone_ref(self.py));
+                        Next::Close(close, state.current.take(), own)
                     }
                     None => Next::Nothing,
                 }
@@ -186,9 +223,9 @@ impl<'py> Dispatcher<'_, 'py> {
                     self.read(conn, reading);
                     self.run_now(conn, queued.borrow())?;
                 }
-                Next::Close(close, current) => {
+                Next::Close(close, current, own) => {
                     drop(current);
-                    if let Some(call) = &self.handlers.close {
+                    if let Some(call) = own.as_ref().or(self.handlers.close.as_ref()) {
                         let close = close.map(|close| close.into_bound(self.py).into_any());
                         self.call(conn, HandlerKind::Close, call, close.as_ref())?;
                     }

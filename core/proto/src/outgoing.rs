@@ -1,4 +1,5 @@
-//! The envelope of outgoing messages: `{"event": …, "data": …, "status": "ok"}`, with the `id` of what it replies to.
+//! The envelope of outgoing messages: `{"event": …, "data": …, "status": "ok"}`, with the `id` of what it replies to. A request
+//! of the server has an `id` of its own, and no status.
 
 use std::borrow::Cow;
 
@@ -8,12 +9,17 @@ use crate::verdict::Code;
 
 /// Appends a text frame that carries the envelope. `data` and `id` are JSON text and are trusted to be.
 pub fn push_frame(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>) {
-    push(out, event, data, id, Status::Ok);
+    push(out, event, data, id, Some(Status::Ok));
 }
 
 /// The same with the status `error`: a reply to a message that could not be carried out.
 pub fn push_error_frame(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>) {
-    push(out, event, data, id, Status::Error);
+    push(out, event, data, id, Some(Status::Error));
+}
+
+/// The same without a status: a request of the server, which the peer answers with a reply of this `id`.
+pub fn push_request_frame(out: &mut Vec<u8>, event: &str, data: &str, id: &str) {
+    push(out, event, data, Some(id), None);
 }
 
 /// What a reply to a message says whose data does not fit the schema: the verdict, and the place as a JSON pointer.
@@ -21,11 +27,11 @@ pub fn mismatch_data(path: &str) -> String {
     format!(r#"{{"code":"{}","path":"{}"}}"#, Code::SchemaMismatch, escaped(path))
 }
 
-fn push(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>, status: Status) {
+fn push(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>, status: Option<Status>) {
     let event = escaped(event);
-    let parts: [&str; 7] = [r#"{"event":""#, &event, r#"","data":"#, data, r#","status":""#, status.name(), "\""];
-    let reply: [&str; 2] = id.map_or(["", ""], |id| [r#","id":"#, id]);
-    let parts = parts.into_iter().chain(reply).chain(["}"]);
+    let status: [&str; 3] = status.map_or([""; 3], |status| [r#","status":""#, status.name(), "\""]);
+    let reply: [&str; 2] = id.map_or([""; 2], |id| [r#","id":"#, id]);
+    let parts = [r#"{"event":""#, &event, r#"","data":"#, data].into_iter().chain(status).chain(reply).chain(["}"]);
     let len = parts.clone().map(str::len).sum();
     out.reserve(len + codec::frame_overhead(len));
     codec::data_header(out, Opcode::Text, len);
@@ -58,6 +64,13 @@ mod tests {
             assert_eq!(payload["data"]["a"][0], 1);
             assert_eq!(payload.get("id").map(ToString::to_string).as_deref(), id);
         }
+    }
+
+    #[test]
+    fn a_request_has_an_id_and_no_status() {
+        let mut out = Vec::new();
+        push_request_frame(&mut out, "ask", "[1]", "\"s7\"");
+        assert_eq!(str::from_utf8(&out[2..]).unwrap(), r#"{"event":"ask","data":[1],"id":"s7"}"#);
     }
 
     #[test]

@@ -7,7 +7,19 @@ use super::arena::{Span, kept_bytes};
 use super::ids::ConnectionId;
 use super::level::Held;
 use wsguard_proto::config::PolicySet;
+use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
+
+/// Connections of a shard as they were at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recipients {
+    pub(super) blocks: Span,
+    /// Whoever opened since is none of them.
+    pub(super) before: u32,
+}
+
+/// Bytes of a block: its key and its bits.
+const BLOCK_BYTES: usize = 36;
 
 #[derive(Debug)]
 pub(super) enum Command {
@@ -20,6 +32,21 @@ pub(super) enum Command {
     },
     Close {
         conn: ConnectionId,
+        code: u16,
+        reason: Span,
+    },
+    /// A ping of the application, with this payload.
+    Ping {
+        conn: ConnectionId,
+        payload: [u8; 8],
+    },
+    /// Drops the socket.
+    Terminate {
+        conn: ConnectionId,
+    },
+    /// Closes several.
+    CloseAll {
+        whom: Recipients,
         code: u16,
         reason: Span,
     },
@@ -37,17 +64,9 @@ pub(super) enum Command {
         conn: ConnectionId,
         paused: bool,
     },
-    Join {
-        conn: ConnectionId,
-        room: Span,
-    },
-    Leave {
-        conn: ConnectionId,
-        room: Span,
-    },
-    /// One frame for a room, or for every connection, but for those whose ids the span has.
+    /// One frame for some, or for every connection, but for those whose ids the span has.
     Broadcast {
-        room: Option<Span>,
+        to: Option<Recipients>,
         frame: Arc<[u8]>,
         except: Span,
         /// The frame's part in what broadcasts hold of the shard.
@@ -113,6 +132,27 @@ impl CommandBuffer {
         let span = self.write(|out| ids.for_each(|id| out.extend(id.to_u64().to_be_bytes())));
         self.bytes[span.start..].as_chunks_mut::<8>().0.sort_unstable();
         span
+    }
+
+    /// Keeps the connections of one shard.
+    pub(super) fn keep_blocks(&mut self, blocks: &[Block], before: u32) -> Recipients {
+        let blocks = self.write(|out| {
+            for block in blocks {
+                out.extend(block.key.to_ne_bytes());
+                block.bits.iter().for_each(|bits| out.extend(bits.to_ne_bytes()));
+            }
+        });
+        Recipients { blocks, before }
+    }
+
+    /// What [`keep_blocks`](Self::keep_blocks) has kept.
+    pub(super) fn blocks(&self, whom: Recipients) -> impl Iterator<Item = Block> {
+        self.bytes(whom.blocks).as_chunks::<BLOCK_BYTES>().0.iter().map(|bytes| {
+            let (key, bits) = bytes.split_at(size_of::<u32>());
+            let mut words = bits.as_chunks().0.iter().map(|bits| u64::from_ne_bytes(*bits));
+            let key = key.first_chunk().map_or(0, |key| u32::from_ne_bytes(*key));
+            Block { key, bits: core::array::from_fn(|_| words.next().unwrap_or_default()) }
+        })
     }
 
     pub(super) fn clear(&mut self) {
@@ -182,11 +222,12 @@ impl CommandBuffer {
                 Command::Frames { frames: span, .. }
                 | Command::Close { reason: span, .. }
                 | Command::DataRefused { event: span, .. }
-                | Command::Join { room: span, .. }
-                | Command::Leave { room: span, .. }
                 | Command::DisconnectUser { user: span, .. } => span.start += base,
-                Command::Broadcast { room, except, .. } => {
-                    room.iter_mut().chain([except]).for_each(|span| span.start += base);
+                Command::Broadcast { to, except, .. } => {
+                    to.iter_mut().map(|to| &mut to.blocks).chain([except]).for_each(|span| span.start += base);
+                }
+                Command::CloseAll { whom, reason, .. } => {
+                    [&mut whom.blocks, reason].into_iter().for_each(|span| span.start += base);
                 }
                 _ => {}
             }
@@ -206,10 +247,11 @@ mod tests {
         let ids = |numbers: [u64; 3]| numbers.into_iter().map(ConnectionId::from_u64);
         let mut buffers = ["first", "second"].map(|name| {
             let mut buffer = CommandBuffer::default();
-            let room = Some(buffer.keep(name.as_bytes()));
+            let block = Block { key: name.len() as u32, bits: [1, 2, 3, u64::MAX] };
+            let to = Some(buffer.keep_blocks(&[block, block], 7));
             let except = buffer.keep_ids(ids([300, name.len() as u64, 1 << 40]));
             buffer.commands.push(Command::Broadcast {
-                room,
+                to,
                 frame: Arc::default(),
                 except,
                 waits: Level::default().hold(0),
@@ -219,9 +261,11 @@ mod tests {
         let [first, second] = &mut buffers;
         first.append(second);
         for (command, name) in first.commands.iter().zip(["first", "second"]) {
-            let Command::Broadcast { room: Some(room), except, .. } = command else { panic!("no broadcast") };
+            let Command::Broadcast { to: Some(to), except, .. } = command else { panic!("no broadcast") };
             let except: Vec<u64> = first.ids(*except).iter().map(|id| u64::from_be_bytes(*id)).collect();
-            assert_eq!((first.text(*room), &except[..]), (name, &[name.len() as u64, 300, 1 << 40][..]));
+            let block = Block { key: name.len() as u32, bits: [1, 2, 3, u64::MAX] };
+            assert_eq!(first.blocks(*to).collect::<Vec<_>>(), [block; 2]);
+            assert_eq!(except, [name.len() as u64, 300, 1 << 40]);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arena::{Span, growth, kept_bytes};
 use super::ids::ConnectionId;
@@ -16,6 +17,8 @@ use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
+///
+/// What follows is an [`Open`] with its ticket, [`Event::UpgradeGone`], or nothing where the application has refused it.
 #[derive(Debug)]
 pub struct Upgrade {
     /// What to answer.
@@ -34,6 +37,8 @@ pub struct Open {
     pub conn: ConnectionId,
     /// The ticket it was accepted by, with `auth: "callback"`.
     pub ticket: Option<TicketId>,
+    /// What the application's accept gave it.
+    pub tag: Option<u64>,
     /// The client's address; `None` on a Unix socket without a proxy.
     pub ip: Option<IpAddr>,
     /// The user, where authentication names one.
@@ -85,6 +90,8 @@ pub struct Close<'b> {
     pub reason: &'b str,
     /// Whether both sides sent a close frame.
     pub clean: bool,
+    /// The verdict that closed it; `None`: the peer or the application did, or the connection broke.
+    pub verdict: Option<Code>,
 }
 
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
@@ -111,6 +118,9 @@ pub struct ViolationEvent {
 pub enum Event<'b> {
     /// A handshake asks.
     Upgrade(&'b Upgrade),
+    /// A handshake that asked is over without a connection, and not because it was refused by the application: the peer left, its
+    /// time was over, its place went to another, a limit was reached, the answer could not be sent, or the server ended.
+    UpgradeGone(TicketId),
     /// A connection opened.
     Open(&'b Open),
     /// A text message (`raw`).
@@ -125,15 +135,24 @@ pub enum Event<'b> {
     Violation(&'b ViolationEvent),
     /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
     Drained(ConnectionId),
+    /// The peer has answered a ping of the application: one event for each, in the order of the pings.
+    Pong {
+        /// The connection.
+        conn: ConnectionId,
+        /// The time from the ping to its answer, by the server's clock.
+        rtt: Duration,
+    },
 }
 
 impl Event<'_> {
     /// The connection it belongs to.
     pub fn conn(&self) -> Option<ConnectionId> {
         match self {
-            Event::Upgrade(_) => None,
+            Event::Upgrade(_) | Event::UpgradeGone(_) => None,
             Event::Open(open) => Some(open.conn),
-            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) => Some(*conn),
+            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
+                Some(*conn)
+            }
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
@@ -174,13 +193,15 @@ struct Listed {
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
+    UpgradeGone(TicketId),
     Open(Box<Open>),
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
-    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool },
+    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool, verdict: Option<Code> },
     Violation(Box<ViolationEvent>),
     Drained(ConnectionId),
+    Pong { conn: ConnectionId, rtt: Duration },
 }
 
 /// Kinds of events, as bits.
@@ -337,6 +358,7 @@ impl EventBatch {
     fn event<'b>(&'b self, record: &'b Record) -> Event<'b> {
         match record {
             Record::Upgrade(upgrade) => Event::Upgrade(upgrade),
+            Record::UpgradeGone(ticket) => Event::UpgradeGone(*ticket),
             Record::Open(open) => Event::Open(open),
             Record::Text(conn, span) => Event::Text(*conn, &self.text[span.range()]),
             Record::Binary(conn, span) => Event::Binary(*conn, &self.binary[span.range()]),
@@ -354,11 +376,13 @@ impl EventBatch {
                     bytes: *bytes as usize,
                 })
             }
-            Record::Close { conn, code, reason, clean } => {
-                Event::Close(Close { conn: *conn, code: *code, reason: &self.text[reason.range()], clean: *clean })
+            Record::Close { conn, code, reason, clean, verdict } => {
+                let (conn, code, clean, verdict) = (*conn, *code, *clean, *verdict);
+                Event::Close(Close { conn, code, reason: &self.text[reason.range()], clean, verdict })
             }
             Record::Violation(violation) => Event::Violation(violation),
             Record::Drained(conn) => Event::Drained(*conn),
+            Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
         }
     }
 
@@ -402,6 +426,10 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Upgrade(Box::new(upgrade)), boxed);
     }
 
+    pub(super) fn push_upgrade_gone(&mut self, ticket: TicketId) {
+        self.push_other(kind::OTHER, Record::UpgradeGone(ticket), 0);
+    }
+
     pub(super) fn push_open(&mut self, open: Open) {
         let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
         let params = open.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
@@ -420,10 +448,15 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Drained(conn), 0);
     }
 
+    pub(super) fn push_pong(&mut self, conn: ConnectionId, rtt: Duration) {
+        self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
+    }
+
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
         let reason = self.keep_text(&ending.reason);
         self.others += ending.reason.len();
-        self.push_other(kind::CLOSE, Record::Close { conn, code: ending.code, reason, clean: ending.clean }, 0);
+        let Ending { code, clean, verdict, .. } = *ending;
+        self.push_other(kind::CLOSE, Record::Close { conn, code, reason, clean, verdict }, 0);
     }
 
     /// The number of a contract in this batch.
@@ -535,7 +568,7 @@ mod tests {
         let conn = ConnectionId::from_u64(1);
         batch.push_message(conn, &Message::Binary(&[7; 1000]), &contract("{}"));
         assert_eq!(batch.others, 0);
-        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true });
+        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true, verdict: None });
         batch.push_drained(conn);
         assert_eq!(batch.others, 2 * size_of::<Record>() + 3);
         batch.clear();
@@ -555,12 +588,14 @@ mod tests {
             token: None,
             peer_certificate: None,
         };
-        let (ticket, _answered) = Arc::new(super::super::tickets::Tickets::default()).issue(1, None).unwrap();
+        let (ticket, _answered) =
+            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Default::default()).unwrap();
         batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
         let open = Open {
             conn: ConnectionId::from_u64(1),
             ticket: None,
+            tag: None,
             ip: None,
             user: None,
             roles: Roles::default(),

@@ -1,28 +1,28 @@
 //! What an application says to its server: each command is checked here and handed to the shard of its connection.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use super::answer::Decision;
 use super::arena::Span;
 use super::balance;
 use super::commands::{Command, CommandBuffer};
 use super::cork::{self, Cork};
-use super::ids::ConnectionId;
+use super::ids::{ConnectionId, Slot};
 use super::inbox::Inbox;
 use super::mailbox::ShardMailbox;
 use super::state::{Life, ServerState};
 use super::stats::Stats;
-use super::tickets::{Decision, TicketId};
+use super::tickets::TicketId;
 use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
-use wsguard_proto::auth::check_user;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::Options;
+use wsguard_proto::connection::MAX_PINGS;
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
-use wsguard_proto::roles::Roles;
-use wsguard_proto::rooms::MAX_ROOMS_PER_CONNECTION;
 
 /// What became of a message that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl ServerHandle {
         cork::flush(&self.state);
     }
 
-    fn post(&self, shard: usize, write: impl FnOnce(&mut CommandBuffer)) {
+    pub(super) fn post(&self, shard: usize, write: impl FnOnce(&mut CommandBuffer)) {
         cork::post(&self.state, shard, write);
     }
 
@@ -69,7 +69,7 @@ impl ServerHandle {
         });
     }
 
-    fn mailbox(&self, conn: ConnectionId) -> Result<&ShardMailbox, Error> {
+    pub(super) fn mailbox(&self, conn: ConnectionId) -> Result<&ShardMailbox, Error> {
         self.state.mailbox(conn).ok_or(Error::ConnectionClosed)
     }
 
@@ -133,15 +133,53 @@ impl ServerHandle {
         self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, id))
     }
 
+    /// As [`reply`](Self::reply) with the status `error`: what the message asked for could not be done.
+    pub fn reply_error(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, data.len(), |out| outgoing::push_error_frame(out, event, data, id))
+    }
+
+    /// Asks the peer: an envelope with an `id` of the application's own (JSON text: a string or an integer) and without a status,
+    /// which the peer answers with a message of the same `id`.
+    pub fn request(&self, conn: ConnectionId, id: &str, event: &str, data: &str) -> Result<Sent, Error> {
+        self.send(conn, data.len(), |out| outgoing::push_request_frame(out, event, data, id))
+    }
+
+    /// Sends a ping with a payload of its own, which nobody can know before: `Event::Pong` tells the answer, and the close event
+    /// that none comes. Of a connection that is paused or whose inbox is full no answer is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where 16 pings of the connection have no answer.
+    pub fn ping(&self, conn: ConnectionId) -> Result<Sent, Error> {
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        if !slot.take_ping(MAX_PINGS as u8) {
+            return Err(Error::InvalidArgument("a connection can have at most 16 pings without an answer"));
+        }
+        let payload = RandomState::new().hash_one(conn).to_be_bytes();
+        self.post(conn.shard(), |commands| commands.commands.push(Command::Ping { conn, payload }));
+        let most_posted = self.most_posted();
+        Ok(if slot.has_unsent(most_posted) && slot.watch(most_posted) { Sent::Queued } else { Sent::Sent })
+    }
+
+    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
+    /// close frame that was sent before.
+    pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::Terminate { conn }));
+        Ok(())
+    }
+
+    /// Bytes that were sent to `conn` and that its socket has not taken; 0 when it is closed. Of a broadcast they are counted once
+    /// the shard has come to it.
+    pub fn buffered_bytes(&self, conn: ConnectionId) -> usize {
+        let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
+        slot.map_or(0, Slot::buffered_bytes)
+    }
+
     /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most
     /// 123 bytes.
     pub fn close(&self, conn: ConnectionId, code: u16, reason: &str) -> Result<(), Error> {
-        if !codec::is_sendable(code) {
-            return Err(Error::InvalidArgument("close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999"));
-        }
-        if reason.len() > 123 {
-            return Err(Error::InvalidArgument("close reason must be at most 123 bytes"));
-        }
+        check_close(code, reason)?;
         self.mailbox(conn)?;
         self.post_text(conn.shard(), reason, |reason| Command::Close { conn, code, reason });
         Ok(())
@@ -204,96 +242,6 @@ impl ServerHandle {
         self.state.waker.set_interest(opens, closes, violations);
     }
 
-    /// Puts a connection into a room; a connection leaves its rooms when it closes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidArgument`] at 1024 rooms, those included that were asked for and are not entered yet. A leave counts
-    /// when it was carried out.
-    pub fn join(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
-        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
-        check_room(room)?;
-        if !slot.take_room(MAX_ROOMS_PER_CONNECTION as u32) {
-            return Err(Error::InvalidArgument("a connection can be in at most 1024 rooms: leave one first"));
-        }
-        self.post_text(conn.shard(), room, |room| Command::Join { conn, room });
-        Ok(())
-    }
-
-    /// Takes a connection out of a room.
-    pub fn leave(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
-        self.mailbox(conn)?;
-        check_room(room)?;
-        self.post_text(conn.shard(), room, |room| Command::Leave { conn, room });
-        Ok(())
-    }
-
-    /// Emits an event to a room, or to every connection; encoded once. `except` are left out: an `Option`, or any number.
-    pub fn broadcast(
-        &self,
-        room: Option<&str>,
-        event: &str,
-        data: &str,
-        except: impl IntoIterator<Item = ConnectionId>,
-    ) -> Result<(), Error> {
-        self.broadcast_frame(room, except, |out| outgoing::push_frame(out, event, data, None))
-    }
-
-    /// Sends a text message to a room, or to every connection (`raw`).
-    pub fn broadcast_text(
-        &self,
-        room: Option<&str>,
-        text: &str,
-        except: impl IntoIterator<Item = ConnectionId>,
-    ) -> Result<(), Error> {
-        self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
-    }
-
-    /// Sends a binary message to a room, or to every connection (`raw`).
-    pub fn broadcast_binary(
-        &self,
-        room: Option<&str>,
-        payload: &[u8],
-        except: impl IntoIterator<Item = ConnectionId>,
-    ) -> Result<(), Error> {
-        self.broadcast_frame(room, except, |out| codec::data_frame(out, Opcode::Binary, payload))
-    }
-
-    fn broadcast_frame(
-        &self,
-        room: Option<&str>,
-        except: impl IntoIterator<Item = ConnectionId>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Error> {
-        self.check_running()?;
-        room.map_or(Ok(()), check_room)?;
-        // The caller's code runs before anything is locked or counted: it may call us, and it may panic.
-        let except: Vec<ConnectionId> = except.into_iter().collect();
-        let mut frame = Vec::new();
-        write(&mut frame);
-        if frame.len() > self.state.largest_outbox() {
-            return Err(NEVER_FITS);
-        }
-        let frame: Arc<[u8]> = frame.into();
-        for (shard, mailbox) in self.state.shards.iter().enumerate() {
-            let waits = mailbox.broadcasts.hold(frame.len());
-            self.post(shard, |commands| {
-                let room = room.map(|room| commands.keep(room.as_bytes()));
-                let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
-                commands.commands.push(Command::Broadcast { room, frame: Arc::clone(&frame), except, waits });
-            });
-        }
-        Ok(())
-    }
-
-    /// Whether broadcasts come faster than they are carried out: a shard has more than `max_outbox_bytes` of them before it.
-    /// They wait in memory; an application that goes on at this pace has no bound to it. A peer that is slow by itself is
-    /// none of this, but closed.
-    pub fn broadcasts_wait(&self) -> bool {
-        let most = self.state.largest_outbox();
-        self.state.shards.iter().any(|mailbox| mailbox.broadcasts.get() > most)
-    }
-
     /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one
     /// whose 101 is not sent yet (THREATS A7). One that is let in after it stays.
     ///
@@ -316,22 +264,13 @@ impl ServerHandle {
     }
 
     /// Answers a ticket. A second or late answer is an error (THREATS A4).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TicketSettled`]; [`Error::InvalidArgument`], behind which the ticket takes another answer;
+    /// [`Error::InvalidAnswer`], with which the peer is answered 503.
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
-        let grant = self.state.revocations.grant();
-        match &decision {
-            Decision::Accept(accept) if accept.user.as_deref().is_some_and(|user| check_user(user).is_err()) => {
-                return Err(Error::InvalidArgument("user must be 1 to 256 bytes without control characters"));
-            }
-            Decision::Accept(accept) if Roles::new(accept.roles.iter().map(String::as_str)).is_err() => {
-                let what = "roles must be at most 64, each of 1 to 64 bytes without control characters or spaces";
-                return Err(Error::InvalidArgument(what));
-            }
-            Decision::Reject(status) if !(300..=599).contains(status) => {
-                return Err(Error::InvalidArgument("status of a rejection must be 300 to 599"));
-            }
-            _ => {}
-        }
-        if self.state.tickets.answer(ticket, decision, grant) { Ok(()) } else { Err(Error::TicketSettled) }
+        self.state.tickets.answer(ticket, decision, self.state.revocations.grant())
     }
 
     /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.
@@ -436,7 +375,8 @@ impl ServerHandle {
 }
 
 /// What is larger than an outbox may ever be would close the connection that it is for.
-const NEVER_FITS: Error = Error::InvalidArgument("the message is larger than max_outbox_bytes: it can never be sent");
+pub(super) const NEVER_FITS: Error =
+    Error::InvalidArgument("the message is larger than max_outbox_bytes: it can never be sent");
 
 /// Bytes that the application keeps of its inbox; dropping this gives them back.
 #[must_use = "dropping it gives the bytes back"]
@@ -457,9 +397,13 @@ impl Drop for KeptInbox {
     }
 }
 
-fn check_room(room: &str) -> Result<(), Error> {
-    if (1..=256).contains(&room.len()) {
-        return Ok(());
+/// What a close frame of ours may say.
+pub(super) fn check_close(code: u16, reason: &str) -> Result<(), Error> {
+    if !codec::is_sendable(code) {
+        return Err(Error::InvalidArgument("close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999"));
     }
-    Err(Error::InvalidArgument("room must be 1 to 256 bytes"))
+    if reason.len() > 123 {
+        return Err(Error::InvalidArgument("close reason must be at most 123 bytes"));
+    }
+    Ok(())
 }

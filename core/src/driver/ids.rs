@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{LazyLock, OnceLock};
 
 /// The id of one connection, unique in the process, not only in its server: 8 bits of shard, 32 of generation, 24 of slot.
@@ -28,7 +28,17 @@ pub(super) fn next_generation() -> u32 {
     }
 }
 
+/// The generation that would come next.
+pub(super) fn generations_so_far() -> u32 {
+    FIRST_GENERATION.wrapping_add(GENERATIONS.load(Ordering::Relaxed))
+}
+
 impl ConnectionId {
+    /// Whether it opened between two moments, by the generations that would have come next at each.
+    pub(super) fn opened_between(self, from: u32, to: u32) -> bool {
+        self.generation().wrapping_sub(from) < to.wrapping_sub(from)
+    }
+
     pub(super) fn new(shard: usize, slot: u32, generation: u32) -> Self {
         Self((shard as u64) << 56 | u64::from(generation) << 24 | u64::from(slot))
     }
@@ -126,8 +136,8 @@ pub(super) struct Slot {
     posted_bytes: AtomicUsize,
     /// The application was told `Queued` and waits for `Event::Drained`.
     watched: AtomicBool,
-    /// Rooms of the connection, and rooms that were asked for in this slot and not yet entered.
-    rooms: AtomicU32,
+    /// Pings of the application that have no answer, and those that were asked for in this slot and have not begun.
+    pings: AtomicU8,
 }
 
 impl Slot {
@@ -138,14 +148,19 @@ impl Slot {
         self.watched.store(false, Ordering::Relaxed);
     }
 
-    /// Takes one more of the `most` rooms; `false`: all are taken.
-    pub(super) fn take_room(&self, most: u32) -> bool {
-        let more = |rooms: u32| (rooms < most).then(|| rooms + 1);
-        self.rooms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// Takes one more of the `most` pings; `false`: all are taken.
+    pub(super) fn take_ping(&self, most: u8) -> bool {
+        let more = |pings: u8| (pings < most).then(|| pings + 1);
+        self.pings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    pub(super) fn give_back_rooms(&self, rooms: u32) {
-        self.rooms.fetch_sub(rooms, Ordering::Relaxed);
+    pub(super) fn give_back_pings(&self, pings: u8) {
+        self.pings.fetch_sub(pings, Ordering::Relaxed);
+    }
+
+    /// Bytes that were sent and that the socket has not taken: in the outbox, or on their way to it.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.unsent_bytes.load(Ordering::Relaxed) as usize + self.posted_bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn post(&self, bytes: usize) {
@@ -220,6 +235,15 @@ impl Slots {
         self.chunks.get(slot as usize / CHUNK)?.get()?.get(slot as usize % CHUNK)
     }
 
+    /// The connections that are open now.
+    pub(super) fn open(&self, shard: usize) -> impl Iterator<Item = ConnectionId> {
+        let chunks = self.chunks.iter().map_while(OnceLock::get);
+        let slots = (0..).zip(chunks.flat_map(|chunk| chunk.iter()));
+        let ids =
+            slots.map(move |(slot, found)| ConnectionId::new(shard, slot, found.generation.load(Ordering::Acquire)));
+        ids.filter(|id| id.generation() != 0)
+    }
+
     pub(super) fn is_open(&self, id: ConnectionId) -> bool {
         let open = self.get(id.slot()).map_or(0, |slot| slot.generation.load(Ordering::Acquire));
         open != 0 && open == id.generation()
@@ -269,12 +293,21 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_taken_up_to_their_bound() {
+    fn pings_are_taken_up_to_their_bound() {
         let slot = Slot::default();
-        assert!((0..3).all(|_| slot.take_room(3)));
-        assert!(!slot.take_room(3));
-        slot.give_back_rooms(1);
-        assert!(slot.take_room(3));
+        assert!((0..3).all(|_| slot.take_ping(3)));
+        assert!(!slot.take_ping(3));
+        slot.give_back_pings(1);
+        assert!(slot.take_ping(3));
+    }
+
+    #[test]
+    fn whoever_opened_between_two_moments_is_told_apart_also_where_the_count_wraps() {
+        let opened = |generation| ConnectionId::new(0, 0, generation);
+        for (generation, is_between) in [(u32::MAX - 1, false), (u32::MAX, true), (1, true), (4, true), (5, false)] {
+            assert_eq!(opened(generation).opened_between(u32::MAX, 5), is_between, "{generation}");
+        }
+        assert!(!opened(7).opened_between(7, 7));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod accepted;
 mod admin;
+mod answer;
 mod arena;
 mod balance;
 mod bans;
@@ -12,6 +13,7 @@ mod clock;
 mod commands;
 mod compile;
 mod cork;
+mod directory;
 mod durations;
 mod events;
 mod handle;
@@ -29,6 +31,7 @@ mod notices;
 mod notifier;
 mod opening;
 mod outbox;
+mod reach;
 mod reload;
 mod revoked;
 mod server;
@@ -45,6 +48,7 @@ mod tickets;
 mod tls;
 mod wake;
 
+pub use answer::{Accept, Decision, Reject};
 pub use bans::{BanInfo, Whom};
 pub use compile::compile;
 pub use cork::Cork;
@@ -55,10 +59,11 @@ pub use inline::{Handled, Inline, InlineMessage, Replies};
 #[cfg(feature = "stderr-log")]
 pub use log::log_to_stderr;
 pub use notifier::{Notifier, Waited};
+pub use reach::To;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};
 pub use stats::Stats;
-pub use tickets::{Accept, Decision, TicketId};
+pub use tickets::TicketId;
 pub use wake::Wake;
 
 /// What a server would say of this `tls` at its start.

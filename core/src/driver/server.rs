@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::admin::Admin;
+use super::answer::Decision;
 use super::bind::{Bound, SocketFile};
 use super::caught::{caught, said};
 use super::compile::compile;
@@ -17,7 +18,6 @@ use super::log::guard_panics;
 use super::notifier::{Notifier, Waited};
 use super::state::{Life, ServerState};
 use super::threads::start_threads;
-use super::tickets::Decision;
 use super::tls;
 use super::wake::Wake;
 use crate::error::Error;

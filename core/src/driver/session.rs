@@ -68,7 +68,18 @@ pub(super) struct Session {
     pub(super) touched: bool,
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Session {
+    /// Its id is nobody's any more, though its closing handshake may go on.
+    pub(super) fn end(&mut self) {
+        self.slot.end(self.seat.user().map(|user| &**user));
+    }
+
     /// Whether it is not read for reasons of ours.
     pub(super) fn is_held_back(&self) -> bool {
         self.starved || self.paused || self.is_draining

@@ -12,7 +12,6 @@ use super::level::HeldOne;
 use super::mailbox::ShardMailbox;
 use super::state::{Life, ServerState};
 use super::stats::{add, shift};
-use wsguard_proto::rooms::Rooms;
 
 /// What the pool of one shard are taken from.
 #[derive(Debug)]
@@ -22,7 +21,6 @@ pub(super) struct SlotPool {
     open: Cell<usize>,
     slots: Cell<u32>,
     free: RefCell<Vec<u32>>,
-    rooms: RefCell<Rooms>,
     /// Connections that ended without a word, in a turn that failed.
     lost: RefCell<Vec<ConnectionId>>,
 }
@@ -35,7 +33,6 @@ impl SlotPool {
             open: Cell::new(0),
             slots: Cell::new(0),
             free: RefCell::default(),
-            rooms: RefCell::default(),
             lost: RefCell::default(),
         })
     }
@@ -59,13 +56,7 @@ impl SlotPool {
         if self.open() == 0 {
             self.slots.set(0);
             *self.free.borrow_mut() = Vec::new();
-            *self.rooms.borrow_mut() = Rooms::default();
         }
-    }
-
-    /// The members of a room, in ascending order.
-    pub(super) fn members(&self, room: &str) -> Vec<u32> {
-        self.rooms.borrow().members(room).to_vec()
     }
 
     /// Takes a slot for a connection that opens.
@@ -85,30 +76,26 @@ impl SlotPool {
         let stats = &self.mailbox().stats;
         add(&stats.open, 1);
         add(&stats.opened_total, 1);
-        let (unsent, delayed, rooms) = (0, 0, None);
-        Some(SlotGuard { pool: Rc::clone(self), id, unsent, delayed, rooms, load: None, owes_close_event: false })
-    }
-
-    fn count_rooms(&self, rooms: &Rooms, memberships: (u64, u64)) {
-        let stats = &self.mailbox().stats;
-        shift(&stats.rooms, stats.rooms.load(Ordering::Relaxed), rooms.len() as u64);
-        shift(&stats.memberships, memberships.0, memberships.1);
+        let (unsent, delayed, pings, pool) = (0, 0, 0, Rc::clone(self));
+        Some(SlotGuard { pool, id, unsent, delayed, pings, load: None, owes_close_event: false, is_over: false })
     }
 }
 
 /// A connection's slot, its part in the shard's levels, its rooms.
 #[derive(Debug)]
-#[expect(clippy::box_collection, reason = "8 bytes instead of 24 in every idle connection")]
 pub(super) struct SlotGuard {
     pool: Rc<SlotPool>,
     id: ConnectionId,
     unsent: usize,
     delayed: u32,
-    rooms: Option<Box<Vec<Arc<str>>>>,
+    /// Pings of the application that it has begun and that have no answer.
+    pings: u8,
     /// Its part in the load of the shard.
     load: Option<HeldOne>,
     /// The application was told that the connection is open, and not yet that it is over.
     owes_close_event: bool,
+    /// Its id is nobody's any more.
+    is_over: bool,
 }
 
 impl SlotGuard {
@@ -141,52 +128,46 @@ impl SlotGuard {
         differs
     }
 
-    /// Enters a room, which was reserved in the slot when the application asked for it; `false`: it is in it already.
-    pub(super) fn join(&mut self, room: &str) -> bool {
-        let mut rooms = self.pool.rooms.borrow_mut();
-        let Some(name) = rooms.join(room, self.id.slot()) else { return false };
-        self.rooms.get_or_insert_default().push(name);
-        self.pool.count_rooms(&rooms, (0, 1));
-        true
+    /// A ping begins, which was reserved in the slot when the application asked for it.
+    pub(super) fn ping_began(&mut self) {
+        self.pings += 1;
     }
 
-    /// Leaves a room; whether it was in it.
-    pub(super) fn leave(&mut self, room: &str) -> bool {
-        let mut rooms = self.pool.rooms.borrow_mut();
-        if !rooms.leave(room, self.id.slot()) {
-            return false;
+    /// So many were answered.
+    pub(super) fn pings_ended(&mut self, pongs: u8) {
+        if pongs > 0
+            && let Some(slot) = self.pool.mailbox().slots.get(self.id.slot())
+        {
+            self.pings -= pongs;
+            slot.give_back_pings(pongs);
         }
-        if let Some(joined) = &mut self.rooms {
-            joined.retain(|joined| &**joined != room);
+    }
+
+    /// The connection is over, though its socket may still be there: its id is nobody's, and it leaves its rooms.
+    pub(super) fn end(&mut self, user: Option<&str>) {
+        if core::mem::replace(&mut self.is_over, true) {
+            return;
         }
-        self.pool.count_rooms(&rooms, (1, 0));
-        if let Some(slot) = self.pool.mailbox().slots.get(self.id.slot()) {
-            slot.give_back_rooms(1);
+        let mailbox = self.pool.mailbox();
+        if let Some(slot) = mailbox.slots.get(self.id.slot()) {
+            slot.generation.store(0, Ordering::Release);
         }
-        true
+        self.pool.state.directory.end(self.id, user);
+        add(&mailbox.stats.open, u64::MAX);
     }
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
+        self.end(None);
         let (pool, number) = (&*self.pool, self.id.slot());
         let mailbox = pool.mailbox();
-        let joined = self.rooms.take().unwrap_or_default();
-        if let Ok(mut rooms) = pool.rooms.try_borrow_mut()
-            && !joined.is_empty()
-        {
-            for room in joined.iter() {
-                rooms.leave(room, number);
-            }
-            pool.count_rooms(&rooms, (joined.len() as u64, 0));
-        }
         if let Some(slot) = mailbox.slots.get(number) {
             slot.close();
-            slot.give_back_rooms(joined.len() as u32);
+            slot.give_back_pings(self.pings);
         }
         shift(&mailbox.stats.outbox_bytes, self.unsent as u64, 0);
         shift(&mailbox.stats.delayed, self.delayed.into(), 0);
-        add(&mailbox.stats.open, u64::MAX);
         pool.open.set(pool.open.get() - 1);
         if let Ok(mut free) = pool.free.try_borrow_mut() {
             free.push(number);
@@ -216,10 +197,10 @@ mod tests {
         (SlotPool::new(Arc::clone(&state), 0), state)
     }
 
-    fn gauges(state: &ServerState) -> [u64; 6] {
+    fn gauges(state: &ServerState) -> [u64; 4] {
         let stats = state.stats();
         let open = state.open.load(Ordering::Relaxed) as u64;
-        [stats.open, open, stats.outbox_bytes, stats.delayed, stats.rooms, stats.room_memberships]
+        [stats.open, open, stats.outbox_bytes, stats.delayed]
     }
 
     #[derive(Clone, Debug)]
@@ -227,8 +208,7 @@ mod tests {
         Open,
         End(usize),
         Count(usize, usize, usize),
-        Join(usize, u8),
-        Leave(usize, u8),
+        Over(usize),
         Told(usize),
         Rest,
     }
@@ -238,8 +218,7 @@ mod tests {
             3 => Just(Act::Open),
             2 => any::<usize>().prop_map(Act::End),
             3 => (any::<usize>(), 0usize..1 << 40, 0usize..100).prop_map(|(who, unsent, delayed)| Act::Count(who, unsent, delayed)),
-            4 => (any::<usize>(), 0u8..5).prop_map(|(who, room)| Act::Join(who, room)),
-            2 => (any::<usize>(), 0u8..5).prop_map(|(who, room)| Act::Leave(who, room)),
+            1 => any::<usize>().prop_map(Act::Over),
             1 => any::<usize>().prop_map(Act::Told),
             1 => Just(Act::Rest),
         ]
@@ -275,36 +254,21 @@ mod tests {
                     Act::Count(who, unsent, delayed) => {
                         there[who % count].count(unsent, delayed);
                     },
-                    Act::Join(who, room) => {
-                        let guard = &mut there[who % count];
-                        let slot = slots.get(guard.id().slot()).unwrap();
-                        // As `ServerHandle::join` and the command behind it do.
-                        if slot.take_room(3) && !guard.join(&room.to_string()) {
-                            slot.give_back_rooms(1);
-                        }
-                        prop_assert!(guard.rooms.as_ref().is_none_or(|rooms| rooms.len() <= 3));
-                    }
-                    Act::Leave(who, room) => {
-                        there[who % count].leave(&room.to_string());
-                    },
+                    Act::Over(who) => there[who % count].end(None),
                     Act::Told(who) => there[who % count].open_was_told(),
                 }
-                let joined = |guard: &SlotGuard| guard.rooms.as_ref().map_or(0, |rooms| rooms.len()) as u64;
-                let rooms = (0..5u8).filter(|room| !pool.members(&room.to_string()).is_empty()).count() as u64;
                 let expected = [
-                    there.len() as u64,
+                    there.iter().filter(|guard| !guard.is_over).count() as u64,
                     there.len() as u64,
                     there.iter().map(|guard| guard.unsent as u64).sum(),
                     there.iter().map(|guard| u64::from(guard.delayed)).sum(),
-                    rooms,
-                    there.iter().map(joined).sum(),
                 ];
                 prop_assert_eq!(gauges(&state), expected);
                 prop_assert_eq!(pool.open(), there.len());
-                prop_assert!(there.iter().all(|guard| slots.is_open(guard.id())));
+                prop_assert!(there.iter().all(|guard| slots.is_open(guard.id()) != guard.is_over));
             }
             drop(there);
-            prop_assert_eq!(gauges(&state), [0; 6]);
+            prop_assert_eq!(gauges(&state), [0; 4]);
         }
     }
 }

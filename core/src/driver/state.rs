@@ -9,6 +9,7 @@ use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
 use super::compile::threads;
+use super::directory::Directory;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
 use super::inbox::Inbox;
@@ -56,6 +57,7 @@ pub(super) struct ServerState {
     pub(super) tls: RwLock<Option<Arc<ServerTls>>>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
+    pub(super) directory: Directory,
     pub(super) notices: Notices,
     pub(super) jwks: Fetchers,
     pub(super) bans: Mutex<Bans>,
@@ -108,6 +110,7 @@ impl ServerState {
             tls: RwLock::new(tls),
             tickets: Arc::default(),
             revocations: Arc::default(),
+            directory: Directory::default(),
             notices: Notices::default(),
             jwks: Fetchers::default(),
             bans: Mutex::default(),
@@ -259,7 +262,10 @@ impl ServerState {
     }
 
     pub(super) fn stats(&self) -> Stats {
+        let (rooms, room_memberships) = self.directory.counts();
         let mut stats = Stats {
+            rooms,
+            room_memberships,
             connections: self.limits.connections() as u64,
             refusing: self.refusing.get() as u64,
             upgrades_in_inbox: self.inbox.upgrades() as u64,
@@ -268,18 +274,8 @@ impl ServerState {
             verdicts: self.verdicts.snapshot(),
             ..Stats::default()
         };
-        for ShardStats {
-            open,
-            opened_total,
-            messages_in,
-            bytes_in,
-            bytes_out,
-            outbox_bytes,
-            delayed,
-            rooms,
-            memberships,
-            ..
-        } in self.shards.iter().map(|mailbox| &mailbox.stats)
+        for ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed, .. } in
+            self.shards.iter().map(|mailbox| &mailbox.stats)
         {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             stats.open += read(open);
@@ -289,8 +285,6 @@ impl ServerState {
             stats.bytes_out += read(bytes_out);
             stats.outbox_bytes += read(outbox_bytes);
             stats.delayed += read(delayed);
-            stats.rooms += read(rooms);
-            stats.room_memberships += read(memberships);
         }
         stats
     }

@@ -32,7 +32,7 @@ pub struct Stats {
     pub upgrades_in_inbox: u64,
     /// Handshakes that are only still there to be refused.
     pub refusing: u64,
-    /// Rooms with at least one member, counted on each shard.
+    /// Rooms with at least one member.
     pub rooms: u64,
     /// Memberships of all connections in all rooms.
     pub room_memberships: u64,
@@ -98,8 +98,6 @@ pub(super) struct ShardStats {
     pub(super) bytes_out: AtomicU64,
     pub(super) outbox_bytes: AtomicU64,
     pub(super) delayed: AtomicU64,
-    pub(super) rooms: AtomicU64,
-    pub(super) memberships: AtomicU64,
 }
 
 /// Adds to a counter that only this thread writes.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::commands::{Command, CommandBuffer};
-use super::{Builder, ConnectionId, Event, EventBatch, Next, Server};
+use super::{Builder, ConnectionId, Event, EventBatch, Next, Server, To};
 use wsguard_proto::config::Options;
 use wsguard_proto::verdict::Code;
 
@@ -153,7 +153,7 @@ fn a_shard_that_dies_ends_the_server() {
     for conn in opened {
         assert_eq!(handle.send_text(conn, "x").unwrap_err().code(), "connection_closed");
     }
-    assert_eq!(handle.broadcast_text(None, "x", None).unwrap_err().code(), "stopped");
+    assert_eq!(handle.broadcast_text(To::Everyone, "x", &[]).unwrap_err().code(), "stopped");
     assert_eq!(handle.disconnect_user("alice").unwrap_err().code(), "stopped");
     let stats = handle.stats();
     assert_eq!((stats.connections, stats.open, stats.inbox_bytes, stats.outbox_bytes), (0, 0, 0, 0));

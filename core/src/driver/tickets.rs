@@ -12,7 +12,10 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use tokio::sync::oneshot;
 
+use super::answer::{Answer, Decision, Fault};
+use crate::error::Error;
 use wsguard_proto::client_ip::AddressKey;
+use wsguard_proto::handshake::Offers;
 use wsguard_proto::lock::lock;
 use wsguard_proto::revocation::Grant;
 
@@ -40,52 +43,26 @@ impl TicketId {
     }
 }
 
-/// A session the application grants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Accept {
-    /// The user: shares limits and can be disconnected by name. 1 to 256 bytes without control characters.
-    pub user: Option<String>,
-    /// What it may do: events may ask for one of these. Each 1 to 64 bytes without control characters or spaces, at most 64.
-    pub roles: Vec<String>,
-    /// When the session ends, in milliseconds since the Unix epoch.
-    pub expires_at_ms: Option<u64>,
-}
-
-/// The application's answer to a ticket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Upgrade.
-    Accept(Accept),
-    /// Refuse with this HTTP status, 300 to 599: `auth_failed`.
-    Reject(u16),
-    /// The application failed: 503, `auth_unavailable`.
-    Unavailable,
-}
-
-/// What a handshake that waits is told.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// The application's decision, and the grant as of when it was given.
-    Decided(Decision, Grant),
-    /// Its permit went to another address.
-    Displaced,
-}
-
 /// Tickets of the greediest that are looked at for one that may go.
 const MOST_LOOKS: usize = 64;
 
 /// Who may share the fate of one permit: an address, an IPv6 /48, or all peers without an address.
 type Holder = Option<AddressKey>;
 
+/// A handshake that was put to the application, until it is over.
 #[derive(Debug)]
 struct Waiter {
-    answer: oneshot::Sender<Answer>,
+    /// `None`: it has its answer, or will have none.
+    answer: Option<oneshot::Sender<Answer>>,
+    /// The application has refused it, and need not hear of its end.
+    is_refused: bool,
+    offers: Offers,
     permit: Weak<Permit>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    answers: HashMap<u64, Waiter>,
+    waiters: HashMap<u64, Waiter>,
     /// The permits that are taken, by ticket.
     taken: HashMap<u64, Holder>,
     /// The same by holder, oldest first.
@@ -114,7 +91,10 @@ impl Waiting {
     fn one_to_displace(&self, holder: Holder) -> Option<u64> {
         let own = self.holders.get(&holder).map_or(0, BTreeSet::len);
         let greediest = self.holders.values().max_by_key(|permits| permits.len())?;
-        let may_go = |id: &&u64| self.answers.get(id).is_some_and(|waiter| waiter.permit.strong_count() == 1);
+        let may_go = |id: &&u64| {
+            let waiter = self.waiters.get(id);
+            waiter.is_some_and(|waiter| waiter.answer.is_some() && waiter.permit.strong_count() == 1)
+        };
         if greediest.len() < own + 2 { None } else { greediest.iter().take(MOST_LOOKS).find(may_go).copied() }
     }
 }
@@ -158,23 +138,30 @@ impl Ticket {
     pub(super) fn permit(&self) -> Arc<Permit> {
         Arc::clone(&self.permit)
     }
+
+    /// The handshake is over, and takes no answer any more. `true`: the application has not refused it, so that it waits to hear
+    /// of it: of its open, or that there is none.
+    pub(super) fn withdraw(&self) -> bool {
+        // The sender goes after the lock: it may hold a grant.
+        let waiter = lock(&self.permit.tickets.waiting).waiters.remove(&self.permit.id);
+        waiter.is_some_and(|waiter| !waiter.is_refused)
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // The sender goes after the lock: it may hold a grant.
-        let forgotten = lock(&self.permit.tickets.waiting).answers.remove(&self.permit.id);
-        drop(forgotten);
+        self.withdraw();
     }
 }
 
 impl Tickets {
-    /// A new ticket for a client of `address`; `None`: `most` wait already, none of which has to make room, or nobody is
-    /// there to answer.
+    /// A new ticket for a client of `address`, which offers these subprotocols; `None`: `most` wait already, none of which has to
+    /// make room, or nobody is there to answer.
     pub(super) fn issue(
         self: &Arc<Self>,
         most: usize,
         address: Option<AddressKey>,
+        offers: Offers,
     ) -> Option<(Ticket, oneshot::Receiver<Answer>)> {
         let holder = address.map(AddressKey::widest);
         let mut waiting = lock(&self.waiting);
@@ -184,36 +171,69 @@ impl Tickets {
         let displaced = if waiting.taken.len() < most { None } else { Some(waiting.one_to_displace(holder)?) };
         let displaced = displaced.and_then(|id| {
             waiting.give_back(id);
-            waiting.answers.remove(&id)
+            waiting.waiters.get_mut(&id)?.answer.take()
         });
         let id = TicketId::fresh().0;
         waiting.take(id, holder);
         let permit = Arc::new(Permit { tickets: Arc::clone(self), id });
         let (answer, answered) = oneshot::channel();
-        waiting.answers.insert(id, Waiter { answer, permit: Arc::downgrade(&permit) });
+        let waiter = Waiter { answer: Some(answer), is_refused: false, offers, permit: Arc::downgrade(&permit) };
+        waiting.waiters.insert(id, waiter);
         drop(waiting);
         if let Some(displaced) = displaced {
-            let _ = displaced.answer.send(Answer::Displaced);
+            let _ = displaced.send(Answer::Displaced);
         }
         Some((Ticket { permit }, answered))
     }
 
-    /// Answers a ticket; `false`: it was answered, has timed out, or its peer has left.
-    pub(super) fn answer(&self, ticket: TicketId, decision: Decision, grant: Grant) -> bool {
-        let waiter = lock(&self.waiting).answers.remove(&ticket.0);
-        waiter.is_some_and(|waiter| waiter.answer.send(Answer::Decided(decision, grant)).is_ok())
+    /// Answers a ticket.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TicketSettled`]: it was answered, has timed out, or its peer has left. What cannot be sent ends the handshake all
+    /// the same: its peer is not left to wait for an answer that the application has given.
+    pub(super) fn answer(&self, ticket: TicketId, decision: Decision, grant: Grant) -> Result<(), Error> {
+        match Answer::new(decision, grant) {
+            Ok(answer) => self.give(ticket, answer),
+            Err(Fault::Unusable(what)) => self.give_unusable(ticket, what),
+            Err(fault) => Err(fault.into_error()),
+        }
+    }
+
+    fn give_unusable(&self, ticket: TicketId, what: String) -> Result<(), Error> {
+        self.give(ticket, Answer::Unusable(what.clone()))?;
+        Err(Error::InvalidAnswer(what))
+    }
+
+    fn give(&self, ticket: TicketId, answer: Answer) -> Result<(), Error> {
+        let mut waiting = lock(&self.waiting);
+        let waiter = waiting.waiters.get_mut(&ticket.0).ok_or(Error::TicketSettled)?;
+        if let Answer::Accepted(accepted) = &answer
+            && let Some(name) = &accepted.subprotocol
+            && !waiter.offers.has(name)
+        {
+            drop(waiting);
+            return self.give_unusable(ticket, not_offered(name));
+        }
+        let sender = waiter.answer.take().ok_or(Error::TicketSettled)?;
+        let is_refusal = answer.is_refusal();
+        // With the lock held: a handshake that ends at this moment knows whether it was answered.
+        let unheard = sender.send(answer).err();
+        waiter.is_refused = is_refusal && unheard.is_none();
+        drop(waiting);
+        if unheard.is_some() { Err(Error::TicketSettled) } else { Ok(()) }
     }
 
     /// Whether the ticket's handshake still waits.
     pub(super) fn is_waiting(&self, ticket: TicketId) -> bool {
-        lock(&self.waiting).answers.contains_key(&ticket.0)
+        lock(&self.waiting).waiters.get(&ticket.0).is_some_and(|waiter| waiter.answer.is_some())
     }
 
     /// The application is gone: everyone who waits, and everyone who comes, is unavailable.
     pub(super) fn close(&self) {
         let mut waiting = lock(&self.waiting);
         waiting.closed = true;
-        let answers = core::mem::take(&mut waiting.answers);
+        let answers: Vec<_> = waiting.waiters.values_mut().filter_map(|waiter| waiter.answer.take()).collect();
         drop(waiting);
         drop(answers);
     }
@@ -224,8 +244,15 @@ impl Tickets {
     }
 }
 
+/// The name is the application's, and may be anything.
+fn not_offered(name: &str) -> String {
+    let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+    format!("subprotocol \"{shown}\" is not one that the client offers")
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::answer::{Accept, Reject};
     use super::*;
     use proptest::prelude::*;
     use wsguard_proto::revocation::Revocations;
@@ -242,12 +269,12 @@ mod tests {
     #[test]
     fn a_permit_belongs_to_whichever_lives_longest() {
         let tickets = Arc::new(Tickets::default());
-        let (ticket, _answered) = tickets.issue(1, address(1)).unwrap();
+        let (ticket, _answered) = tickets.issue(1, address(1), Offers::default()).unwrap();
         let request = ticket.permit();
         drop(ticket);
-        assert!(tickets.issue(1, address(2)).is_none(), "the request is still with the application");
+        assert!(tickets.issue(1, address(2), Offers::default()).is_none(), "the request is still with the application");
         drop(request);
-        let (ticket, _answered) = tickets.issue(1, address(2)).unwrap();
+        let (ticket, _answered) = tickets.issue(1, address(2), Offers::default()).unwrap();
         drop(ticket.permit());
         assert_eq!(tickets.len(), 1);
         drop(ticket);
@@ -257,58 +284,99 @@ mod tests {
     #[test]
     fn each_ticket_is_answered_once_and_no_server_has_anothers() {
         let (tickets, others) = (Arc::new(Tickets::default()), Arc::new(Tickets::default()));
-        let (ticket, answered) = tickets.issue(9, address(1)).unwrap();
-        let (other, _answered) = others.issue(9, address(1)).unwrap();
+        let (ticket, answered) = tickets.issue(9, address(1), Offers::default()).unwrap();
+        let (other, _answered) = others.issue(9, address(1), Offers::default()).unwrap();
         assert_ne!(ticket.id(), other.id());
-        assert!(!others.answer(ticket.id(), Decision::Unavailable, grant()));
-        assert!(tickets.answer(ticket.id(), Decision::Reject(418), grant()));
-        assert!(!tickets.answer(ticket.id(), Decision::Reject(418), grant()));
-        assert!(matches!(answered.blocking_recv(), Ok(Answer::Decided(Decision::Reject(418), _))));
+        let is_settled = |answered| matches!(answered, Err(Error::TicketSettled));
+        assert!(is_settled(others.answer(ticket.id(), Decision::Unavailable, grant())));
+        assert!(tickets.answer(ticket.id(), Decision::reject(418), grant()).is_ok());
+        assert!(is_settled(tickets.answer(ticket.id(), Decision::reject(418), grant())));
+        assert!(matches!(answered.blocking_recv(), Ok(Answer::Rejected(_))));
         let id = other.id();
         drop(other);
-        assert!(!others.answer(id, Decision::Unavailable, grant()));
+        assert!(is_settled(others.answer(id, Decision::Unavailable, grant())));
         assert!(id.to_u64() < 1 << 53);
+    }
+
+    fn accept(subprotocol: &str, header: &str) -> Decision {
+        let subprotocol = Some(subprotocol.to_owned()).filter(|name| !name.is_empty());
+        let headers = vec![("X-A".to_owned(), header.to_owned())];
+        Decision::Accept(Accept { subprotocol, headers, ..Accept::default() })
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_sent_ends_the_handshake_and_one_with_a_bad_argument_does_not() {
+        let tickets = Arc::new(Tickets::default());
+        let text = |error: Result<(), Error>| error.unwrap_err().to_string();
+        for (decision, what) in [
+            (accept("", "s3cret\r\nEvil: 1"), "header X-A: the value has a control character, such as CR or LF"),
+            (accept("ch\nat", ""), "subprotocol \"ch\\nat\" is not one that the client offers"),
+            (
+                Decision::Reject(Reject { status: 418, headers: Vec::new(), body: vec![0; 65_537] }),
+                "body must be at most 65536 bytes, and is 65537",
+            ),
+        ] {
+            let (ticket, answered) = tickets.issue(9, address(1), Offers::default()).unwrap();
+            for refused in [Decision::reject(299), Decision::reject(600), Decision::accept("")] {
+                let error = tickets.answer(ticket.id(), refused, grant());
+                assert!(matches!(error, Err(Error::InvalidArgument(_))), "{error:?}");
+            }
+            assert!(tickets.is_waiting(ticket.id()));
+            let error = tickets.answer(ticket.id(), decision, grant());
+            assert!(matches!(error, Err(Error::InvalidAnswer(_))), "{error:?}");
+            assert_eq!((error.as_ref().unwrap_err().code(), &*text(error)), ("invalid_argument", what));
+            assert!(!tickets.is_waiting(ticket.id()));
+            let error = tickets.answer(ticket.id(), accept("", "1"), grant());
+            assert!(matches!(error, Err(Error::TicketSettled)), "{error:?}");
+            assert!(matches!(answered.blocking_recv(), Ok(Answer::Unusable(why)) if why == what));
+            assert!(ticket.withdraw(), "the answer was not used");
+            assert!(!ticket.withdraw());
+        }
     }
 
     #[test]
     fn a_few_addresses_keep_nobody_out() {
         let tickets = Arc::new(Tickets::default());
-        let mut crowd: Vec<_> = (0..1024).map(|n| tickets.issue(1024, address(n as u8 % 22)).unwrap()).collect();
-        let honest: Vec<_> = (0..40).map(|_| tickets.issue(1024, address(99)).unwrap()).collect();
+        let mut crowd: Vec<_> =
+            (0..1024).map(|n| tickets.issue(1024, address(n as u8 % 22), Offers::default()).unwrap()).collect();
+        let honest: Vec<_> = (0..40).map(|_| tickets.issue(1024, address(99), Offers::default()).unwrap()).collect();
         assert_eq!(tickets.len(), 1024);
         let displaced = crowd.iter_mut().filter_map(|(_, answered)| answered.try_recv().ok()).count();
         assert_eq!(displaced, honest.len());
         // Fair to everybody: whoever already has as much as the others gets no more.
-        let more: Vec<_> = (0..1024).map_while(|_| tickets.issue(1024, address(99))).collect();
+        let more: Vec<_> = (0..1024).map_while(|_| tickets.issue(1024, address(99), Offers::default())).collect();
         assert!(more.len() < 10, "{}", more.len());
-        assert!(tickets.issue(1024, address(3)).is_none());
+        assert!(tickets.issue(1024, address(3), Offers::default()).is_none());
     }
 
     #[test]
     fn one_address_alone_is_told_that_it_is_full() {
         let tickets = Arc::new(Tickets::default());
-        let _crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1)).unwrap()).collect();
-        assert!(tickets.issue(4, address(1)).is_none());
-        assert!(tickets.issue(4, address(2)).is_some());
+        let _crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1), Offers::default()).unwrap()).collect();
+        assert!(tickets.issue(4, address(1), Offers::default()).is_none());
+        assert!(tickets.issue(4, address(2), Offers::default()).is_some());
     }
 
     #[test]
     fn a_whole_ipv6_network_is_one_holder() {
         let tickets = Arc::new(Tickets::default());
         let v6 = |n: u16| Some(std::net::IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]).into());
-        let _crowd: Vec<_> = (0..8).map(|n| tickets.issue(8, v6(n * 0x100)).unwrap()).collect();
-        assert!(tickets.issue(8, v6(0xffff)).is_none());
-        assert!(tickets.issue(8, address(1)).is_some());
+        let _crowd: Vec<_> = (0..8).map(|n| tickets.issue(8, v6(n * 0x100), Offers::default()).unwrap()).collect();
+        assert!(tickets.issue(8, v6(0xffff), Offers::default()).is_none());
+        assert!(tickets.issue(8, address(1), Offers::default()).is_some());
     }
 
     #[test]
     fn memory_that_is_still_held_is_not_given_to_another() {
         let tickets = Arc::new(Tickets::default());
-        let crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1)).unwrap()).collect();
+        let crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1), Offers::default()).unwrap()).collect();
         let held: Vec<_> = crowd.iter().map(|(ticket, _)| ticket.permit()).collect();
-        assert!(tickets.issue(4, address(2)).is_none(), "the application has taken none of the requests");
+        assert!(
+            tickets.issue(4, address(2), Offers::default()).is_none(),
+            "the application has taken none of the requests"
+        );
         drop(held);
-        assert!(tickets.issue(4, address(2)).is_some());
+        assert!(tickets.issue(4, address(2), Offers::default()).is_some());
     }
 
     proptest! {
@@ -320,7 +388,7 @@ mod tests {
             for (what, which) in steps {
                 let pick = |len: usize| usize::from(which) % len.max(1);
                 match what {
-                    0 | 1 => if let Some((ticket, answered)) = tickets.issue(6, address(which % 4)) {
+                    0 | 1 => if let Some((ticket, answered)) = tickets.issue(6, address(which % 4), Offers::default()) {
                         requests.push(ticket.permit());
                         handshakes.push((ticket, answered));
                     },
@@ -330,7 +398,7 @@ mod tests {
                         let at = pick(handshakes.len());
                         let (ticket, answered) = &mut handshakes[at];
                         let was_open = answered.try_recv().is_err();
-                        let took = tickets.answer(ticket.id(), Decision::Unavailable, grant());
+                        let took = tickets.answer(ticket.id(), Decision::Unavailable, grant()).is_ok();
                         prop_assert!(was_open || !took, "answered twice");
                     }
                     _ => {}
@@ -343,7 +411,66 @@ mod tests {
             handshakes.clear();
             requests.clear();
             let waiting = lock(&tickets.waiting);
-            prop_assert!(waiting.answers.is_empty() && waiting.taken.is_empty() && waiting.holders.is_empty());
+            prop_assert!(waiting.waiters.is_empty() && waiting.taken.is_empty() && waiting.holders.is_empty());
+        }
+
+        /// Whatever comes when: whoever is asked hears of each handshake once, of its open or that it is gone, unless it was
+        /// refused by an answer that was taken.
+        #[test]
+        fn each_handshake_that_asks_has_one_end(steps in prop::collection::vec((0u8..12, any::<u8>()), 0..300)) {
+            let tickets = Arc::new(Tickets::default());
+            let (mut handshakes, mut ends) = (Vec::new(), HashMap::<u64, Vec<&str>>::new());
+            let leave = |(ticket, answered): (Ticket, oneshot::Receiver<Answer>), receiver_first: bool| {
+                let answered = (!receiver_first).then_some(answered);
+                let is_owed = ticket.withdraw();
+                drop(answered);
+                is_owed.then_some((ticket.id().0, "gone"))
+            };
+            for (what, which) in steps {
+                let at = usize::from(which) % handshakes.len().max(1);
+                let told = match what {
+                    0..=3 => {
+                        if let Some(handshake) = tickets.issue(6, address(which % 4), Offers::default()) {
+                            ends.insert(handshake.0.id().0, Vec::new());
+                            handshakes.push(handshake);
+                        }
+                        None
+                    }
+                    11 if which == 0 => {
+                        tickets.close();
+                        None
+                    }
+                    _ if handshakes.is_empty() => None,
+                    4 => leave(handshakes.swap_remove(at), which % 2 == 0),
+                    5..=8 => {
+                        let id = handshakes[at].0.id();
+                        let (decision, refuses) = match what {
+                            5 => (accept("", "1"), false),
+                            6 => (Decision::reject(403), true),
+                            7 => (Decision::Unavailable, true),
+                            _ => (accept("never offered", "1"), false),
+                        };
+                        let is_taken = tickets.answer(id, decision, grant()).is_ok();
+                        (is_taken && refuses).then_some((id.0, "refused"))
+                    }
+                    _ => match handshakes[at].1.try_recv() {
+                        // One that was accepted may still be refused, by a limit.
+                        Ok(Answer::Accepted(_)) if which % 3 > 0 => {
+                            let (ticket, _answered) = handshakes.swap_remove(at);
+                            ticket.withdraw();
+                            Some((ticket.id().0, "opened"))
+                        }
+                        Err(oneshot::error::TryRecvError::Empty) => None,
+                        _ => leave(handshakes.swap_remove(at), which % 2 == 0),
+                    },
+                };
+                ends.extend(told.map(|(id, end)| (id, [ends[&id].as_slice(), &[end]].concat())));
+            }
+            for handshake in handshakes.drain(..) {
+                ends.extend(leave(handshake, true).map(|(id, end)| (id, [ends[&id].as_slice(), &[end]].concat())));
+            }
+            prop_assert!(ends.values().all(|told| told.len() == 1), "{:?}", ends);
+            prop_assert!(lock(&tickets.waiting).waiters.is_empty());
         }
     }
 }

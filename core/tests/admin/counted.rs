@@ -79,7 +79,7 @@ fn replies_of_inline_handlers_are_messages() {
 fn the_applications_answers_are_timed() {
     let mut server = Server::start(options(r#", "auth": "callback""#)).unwrap();
     let handle = server.handle();
-    for (decision, status) in [(Decision::Accept(Accept::default()), 101), (Decision::Reject(418), 418)] {
+    for (decision, status) in [(Decision::Accept(Accept::default()), 101), (Decision::reject(418), 418)] {
         let mut client = TcpStream::connect(server.address()).unwrap();
         client.set_read_timeout(Some(TIMEOUT)).unwrap();
         client

@@ -66,7 +66,7 @@ fn every_drain_ends() {
         }
         let stats = handle.stats();
         assert_eq!((stats.connections, stats.open, stats.inbox_bytes), (0, 0, 0));
-        assert_eq!(handle.broadcast_text(None, "x", None).unwrap_err().code(), "stopped");
+        assert_eq!(handle.broadcast_text(To::Everyone, "x", &[]).unwrap_err().code(), "stopped");
     }
 }
 
@@ -81,7 +81,7 @@ fn a_drain_does_not_wait_for_an_application_that_never_stops_speaking() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    let _ = handle.broadcast_text(Some("nobody"), "x", None);
+                    let _ = handle.broadcast_text(To::Room("nobody"), "x", &[]);
                 }
             });
         }
@@ -104,12 +104,12 @@ fn a_server_that_ends_with_its_thread_stops_cleanly() {
         SERVER.set(Some(start("")));
         SERVER.with_borrow(|server| {
             let handle = server.as_ref().unwrap().handle();
-            handle.broadcast_text(None, "x", None).unwrap();
+            handle.broadcast_text(To::Everyone, "x", &[]).unwrap();
             handle
         })
     });
     let handle = handle.join().unwrap();
-    assert_eq!(handle.broadcast_text(None, "x", None).unwrap_err().code(), "stopped");
+    assert_eq!(handle.broadcast_text(To::Everyone, "x", &[]).unwrap_err().code(), "stopped");
 }
 
 #[test]

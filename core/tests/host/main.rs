@@ -5,6 +5,7 @@ mod adopted;
 mod banned;
 mod ends;
 mod names;
+mod reach;
 mod read;
 mod reloaded;
 mod sent;
@@ -14,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use wsguard::binding::{Builder, ConnectionId, Event, EventBatch, Next, Options, Server, ServerHandle};
+use wsguard::binding::{Builder, ConnectionId, Event, EventBatch, Next, Options, Server, ServerHandle, To};
 
 fn options(more: &str) -> Options {
     let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "protocol": "raw" {more}}}"#);

@@ -17,8 +17,8 @@ fn what_can_never_be_sent_is_an_error_and_nothing_of_it_is_sent() {
         handle.send_text(conn, &large).map(drop),
         handle.send_binary(conn, &large.as_bytes()[..99_999]).map(drop),
         handle.emit(conn, &large, "1").map(drop),
-        handle.broadcast_text(None, &large, None),
-        handle.broadcast(None, "e", &large, None),
+        handle.broadcast_text(To::Everyone, &large, &[]),
+        handle.broadcast(To::Everyone, "e", &large, &[]),
     ] {
         let error = refused.unwrap_err();
         assert_eq!(error.code(), "invalid_argument");
@@ -132,9 +132,9 @@ fn what_a_fast_reader_could_have_taken_does_not_make_it_slow() {
     let conn = opened(&mut server);
     let large = "x".repeat(60_000);
     let cork = handle.cork();
-    handle.broadcast_text(None, "first", None).unwrap();
-    handle.broadcast_text(None, &large, None).unwrap();
-    handle.broadcast_text(None, &large, None).unwrap();
+    handle.broadcast_text(To::Everyone, "first", &[]).unwrap();
+    handle.broadcast_text(To::Everyone, &large, &[]).unwrap();
+    handle.broadcast_text(To::Everyone, &large, &[]).unwrap();
     handle.send_text(conn, &large).unwrap();
     handle.send_text(conn, &large).unwrap();
     handle.send_text(conn, "last").unwrap();
@@ -154,9 +154,9 @@ fn a_broadcast_leaves_out_as_many_as_are_named_on_whichever_shard() {
     }
     // In no order, one of them twice, and one that is nobody.
     let except = [peers[4].1, peers[0].1, peers[3].1, peers[0].1, ConnectionId::from_u64(7)];
-    handle.broadcast_text(Some("r"), "some", except).unwrap();
-    handle.broadcast_binary(None, b"some", except.iter().copied()).unwrap();
-    handle.broadcast_text(None, "last", None).unwrap();
+    handle.broadcast_text(To::Room("r"), "some", &except).unwrap();
+    handle.broadcast_binary(To::Everyone, b"some", &except).unwrap();
+    handle.broadcast_text(To::Everyone, "last", &[]).unwrap();
     for (at, (client, _)) in peers.iter_mut().enumerate() {
         let mut got = Vec::new();
         while !got.ends_with(b"last") {
@@ -166,29 +166,4 @@ fn a_broadcast_leaves_out_as_many_as_are_named_on_whichever_shard() {
         }
         assert_eq!(got, if [0, 3, 4].contains(&at) { &b"last"[..] } else { b"somesomelast" }, "{at}");
     }
-}
-
-#[test]
-fn what_names_the_ones_left_out_may_call_the_server_and_may_panic() {
-    let mut server = start("");
-    let handle = server.handle();
-    let mut client = connect(&handle);
-    let conn = opened(&mut server);
-    let calls = |id: &ConnectionId| {
-        handle.send_text(*id, "one").unwrap();
-        false
-    };
-    handle.broadcast_text(None, "two", [conn].into_iter().filter(calls)).unwrap();
-    let cork = handle.cork();
-    handle.broadcast_text(None, "two", [conn].into_iter().filter(calls)).unwrap();
-    let panics = |_: &ConnectionId| panic!("of the application");
-    let broadcast = || handle.broadcast_text(None, "never", [conn].into_iter().filter(panics));
-    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(broadcast)).is_err());
-    handle.send_text(conn, "end").unwrap();
-    drop(cork);
-    let mut got = [0; 25];
-    client.read_exact(&mut got).unwrap();
-    let said: Vec<_> = got.chunks(5).map(|frame| std::str::from_utf8(&frame[2..]).unwrap()).collect();
-    assert_eq!(said, ["one", "two", "one", "two", "end"]);
-    assert!(!handle.broadcasts_wait());
 }

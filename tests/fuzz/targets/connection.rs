@@ -75,6 +75,8 @@ impl Sink for Application {
         self.reports.push(report.code);
     }
 
+    fn pong(&mut self, _: std::time::Duration) {}
+
     fn replies_may_come(&self) -> bool {
         self.busy
     }

@@ -71,6 +71,8 @@ impl Sink for Application {
 
     fn report(&mut self, _: Report<'_>) {}
 
+    fn pong(&mut self, _: std::time::Duration) {}
+
     fn replies_may_come(&self) -> bool {
         self.busy
     }

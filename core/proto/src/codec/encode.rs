@@ -37,6 +37,11 @@ pub fn data_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a ping with a payload of at most 125 bytes.
+pub fn ping_frame(out: &mut Vec<u8>, payload: &[u8]) {
+    data_frame(out, Opcode::Ping, payload);
+}
+
 /// Appends a pong that answers a ping of at most 125 bytes.
 pub fn pong_frame(out: &mut Vec<u8>, payload: &[u8]) {
     data_frame(out, Opcode::Pong, payload);

@@ -44,6 +44,15 @@ pub struct Ending {
     pub reason: String,
     /// Whether both sides sent a close frame.
     pub clean: bool,
+    /// The verdict that ended it; `None`: the peer or the application did, or the connection broke.
+    pub verdict: Option<Code>,
+}
+
+impl Ending {
+    /// The end of a connection that broke, or whose peer left without a word.
+    fn broken() -> Self {
+        Self { code: BROKEN, reason: String::new(), clean: false, verdict: None }
+    }
 }
 
 /// What the peer has said of the end.
@@ -97,9 +106,13 @@ impl Connection {
     /// Starts the closing handshake with `code`; does nothing when it has begun already. What the peer sent before and
     /// still waits is discarded.
     pub fn close(&mut self, code: u16, reason: &str, turn: &mut Turn<'_>) {
+        self.close_for(None, code, reason, turn);
+    }
+
+    fn close_for(&mut self, verdict: Option<Code>, code: u16, reason: &str, turn: &mut Turn<'_>) {
         if self.delivers() {
             let reason = reason[..reason.floor_char_boundary(123)].to_owned();
-            self.begin_closing(Phase::Doomed, Ending { code, reason, clean: false }, turn);
+            self.begin_closing(Phase::Doomed, Ending { code, reason, clean: false, verdict }, turn);
             self.say_goodbye(turn);
         }
     }
@@ -110,7 +123,7 @@ impl Connection {
             turn.sink.report(*report);
             let draining = report.code == Code::Draining;
             let close = if draining { turn.policy.drain_close_code } else { report.code.close_code() };
-            self.close(close, report.code.reason(), turn);
+            self.close_for(Some(report.code), close, report.code.reason(), turn);
         }
     }
 
@@ -133,7 +146,8 @@ impl Connection {
             return self.violate(report, turn);
         }
         turn.sink.report(*report);
-        let ending = Ending { code: report.code.close_code(), reason: report.code.reason().to_owned(), clean: false };
+        let (code, reason, verdict) = (report.code.close_code(), report.code.reason().to_owned(), Some(report.code));
+        let ending = Ending { code, reason, clean: false, verdict };
         self.begin_closing(Phase::Doomed, ending, turn);
     }
 
@@ -153,7 +167,7 @@ impl Connection {
     pub(super) fn handle_close(&mut self, payload: &[u8], turn: &mut Turn<'_>) {
         match CloseFrame::parse(payload) {
             Ok(CloseFrame { code, reason }) => {
-                let ending = Ending { code: code.unwrap_or(NO_CODE), reason, clean: true };
+                let ending = Ending { code: code.unwrap_or(NO_CODE), reason, clean: true, verdict: None };
                 self.part(Heard::Goodbye, ending, turn);
             }
             Err(violation) => {
@@ -171,15 +185,14 @@ impl Connection {
     pub fn handle_half_close(&mut self, turn: &mut Turn<'_>) {
         match &mut self.closing {
             Some(closing) => closing.hear(Heard::End),
-            None => self.part(Heard::End, Ending { code: BROKEN, reason: String::new(), clean: false }, turn),
+            None => self.part(Heard::End, Ending::broken(), turn),
         }
     }
 
     /// The socket failed, or is given up: the peer hears nothing more.
     pub fn handle_eof(&mut self, turn: &mut Turn<'_>) {
         if self.delivers() {
-            let ending = Ending { code: BROKEN, reason: String::new(), clean: false };
-            self.begin_closing(Phase::Dropped, ending, turn);
+            self.begin_closing(Phase::Dropped, Ending::broken(), turn);
         } else if let Some(closing) = &mut self.closing {
             closing.ending.clean &= closing.phase != Phase::Doomed;
             closing.phase = Phase::Dropped;
@@ -209,7 +222,7 @@ impl Connection {
         if phase != Phase::Parting {
             self.delayed = None;
         }
-        self.pending_pong = None;
+        self.heartbeat = None;
         let (now, close_timeout_ms) = (turn.now, turn.policy.close_timeout_ms);
         let (heard, skim, discarded) = match self.closing.take() {
             Some(parting) => (parting.heard, parting.skim, parting.discarded),

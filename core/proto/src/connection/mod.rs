@@ -9,11 +9,14 @@
 
 mod closing;
 mod delayed;
+mod heartbeat;
 mod messages;
 
 pub use closing::{Ending, Phase};
+pub use heartbeat::MAX_PINGS;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bucket::Bucket;
 use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
@@ -26,6 +29,7 @@ use crate::time::Moment;
 use crate::verdict::Code;
 use closing::Closing;
 use delayed::Delayed;
+use heartbeat::Heartbeat;
 
 /// A message that passed every rule.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub trait Sink {
     fn remark(&mut self, report: Report<'_>) {
         self.report(report);
     }
+    /// Takes the answer to a ping of the application.
+    fn pong(&mut self, rtt: Duration);
     /// Whether the application still has messages of this connection that it may answer.
     fn replies_may_come(&self) -> bool;
 }
@@ -128,8 +134,8 @@ pub struct Connection {
     expires_at: Moment,
     roles: Roles,
     closing: Option<Box<Closing>>,
-    /// The one pong that waits while the peer does not read (THREATS R6).
-    pending_pong: Option<Box<[u8]>>,
+    /// What few connections have: pings of the application under way, and a pong that waits.
+    heartbeat: Option<Box<Heartbeat>>,
     /// Pings of ours without a pong, as far as they are counted: their answers are free.
     unanswered_pings: u8,
 }
@@ -154,7 +160,7 @@ impl Connection {
             expires_at: opened.expires_at,
             roles: opened.roles,
             closing: None,
-            pending_pong: None,
+            heartbeat: None,
             unanswered_pings: 0,
         }
     }
@@ -271,8 +277,7 @@ impl Connection {
         if opcode == Opcode::Close {
             return self.handle_close(payload, turn);
         }
-        if opcode == Opcode::Pong && payload.is_empty() && self.unanswered_pings > 0 {
-            self.unanswered_pings -= 1;
+        if opcode == Opcode::Pong && self.is_asked_for(payload, turn) {
             return;
         }
         if let Some(rate) = &turn.policy.control_rate_limit
@@ -283,7 +288,7 @@ impl Connection {
         }
         if opcode == Opcode::Ping {
             if turn.congested {
-                self.pending_pong = Some(payload.into());
+                self.heartbeat.get_or_insert_default().pong = Some(payload.into());
             } else {
                 codec::pong_frame(turn.out, payload);
             }
@@ -292,10 +297,11 @@ impl Connection {
 
     /// The socket took everything that waited: what was held back may go.
     pub fn handle_drained(&mut self, turn: &mut Turn<'_>) {
-        if let Some(payload) = self.pending_pong.take()
+        if let Some(payload) = self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.pong.take())
             && self.is_open()
         {
             codec::pong_frame(turn.out, &payload);
+            self.forget_idle_heartbeat();
         }
     }
 

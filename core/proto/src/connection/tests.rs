@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 mod ending;
 mod permitted;
+mod pings;
 mod reloaded;
 mod shared_bucket;
 
@@ -15,6 +16,7 @@ struct Seen {
     messages: Vec<String>,
     reports: Vec<Code>,
     details: Vec<String>,
+    pongs: Vec<Duration>,
     fail: bool,
     answers_outstanding: bool,
 }
@@ -32,6 +34,10 @@ impl Sink for Seen {
     fn report(&mut self, report: Report<'_>) {
         self.reports.push(report.code);
         self.details.push(report.detail.to_owned());
+    }
+
+    fn pong(&mut self, rtt: Duration) {
+        self.pongs.push(rtt);
     }
 
     fn replies_may_come(&self) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Refusal, Request, Shown};
 use crate::auth::{Authenticator, Credential, CredentialError, Identity, Jwks, OfferRole, Outcome, offers};
 use crate::config::{MissingOrigin, Policy, PolicySet, Resolved};
+use crate::syntax::is_token;
 use crate::verdict::Code;
 
 /// An identity that was established without the application.
@@ -194,5 +195,35 @@ pub fn choose_subprotocol<'p>(policy: &'p Policy, request: &Request<'_>) -> Subp
         None if speaks_bearer && offered("bearer") => Subprotocol::Chosen("bearer"),
         None if offers(request).next().is_some() => Subprotocol::NoneKnown,
         None => Subprotocol::NotOffered,
+    }
+}
+
+/// The subprotocols that a client offers, a token among them left out: what the application may choose from.
+#[derive(Clone, Default)]
+pub struct Offers(Box<str>);
+
+impl Offers {
+    /// The offers of `request`. One text, so that many short offers take no more memory than the head that they came in.
+    pub fn of(policy: &Policy, request: &Request<'_>) -> Self {
+        let speaks_bearer = policy.token_sources.lists_subprotocol();
+        let mut offered = String::new();
+        let named = offers(request).filter(|(_, role)| !(speaks_bearer && *role == OfferRole::Token));
+        for name in named.filter_map(|(offer, _)| str::from_utf8(offer).ok()).filter(|name| is_token(name)) {
+            offered.push_str(name);
+            offered.push(',');
+        }
+        Self(offered.into())
+    }
+
+    /// Whether this is one of them. Subprotocols are told apart by case (RFC 6455 section 11.5).
+    pub fn has(&self, name: &str) -> bool {
+        !name.is_empty() && self.0.split(',').any(|offered| offered == name)
+    }
+}
+
+/// Without the names: a token that nobody expects there may be among them.
+impl core::fmt::Debug for Offers {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Offers")
     }
 }

@@ -8,14 +8,16 @@ mod decide;
 mod head;
 mod request;
 mod response;
+mod response_headers;
 
 use std::borrow::Cow;
 
-pub use decide::{Decision, Granted, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet};
+pub use decide::{Decision, Granted, Offers, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet};
 pub use head::HeadScanner;
 pub use head::MAX_HEADERS;
 pub use request::{Head, HealthCheck, NO_HEADERS, Request, UpgradeRequest};
 pub use response::{accepted, health, refused};
+pub use response_headers::{Rejection, ResponseHeaders};
 
 use crate::config::Policy;
 use crate::limits::Full;
@@ -35,12 +37,26 @@ pub struct Refusal {
     pub user: Option<Box<str>>,
     /// `Retry-After`, in seconds.
     pub retry_after_s: Option<u64>,
+    /// What the application answers, where it is the one that refuses.
+    pub rejection: Option<Box<Rejection>>,
 }
 
 impl Refusal {
     /// A refusal with the verdict's own status.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, status: code.http_status(), detail: detail.into(), user: None, retry_after_s: None }
+        let (user, retry_after_s, rejection) = Default::default();
+        Self { code, status: code.http_status(), detail: detail.into(), user, retry_after_s, rejection }
+    }
+
+    /// A refusal by the application.
+    pub fn rejected(rejection: Rejection) -> Self {
+        let refusal = Self::new(Code::AuthFailed, "rejected by the application").with_status(rejection.status);
+        Self { rejection: Some(Box::new(rejection)), ..refusal }
+    }
+
+    /// Whether its answer fits into the buffer of any socket that has sent nothing else.
+    pub fn is_short(&self) -> bool {
+        self.rejection.as_ref().is_none_or(|rejection| rejection.is_short())
     }
 
     /// The same refusal with another status.

@@ -40,7 +40,7 @@ fn an_honest_handshake_passes() {
 #[test]
 fn the_accept_key_is_the_rfc_example() {
     let mut out = Vec::new();
-    accepted(&mut out, &policy("").top, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"));
+    accepted(&mut out, &policy("").top, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), ResponseHeaders::NONE);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
     assert!(text.contains("Sec-WebSocket-Protocol: chat\r\n"));
@@ -313,7 +313,90 @@ fn refusals_close_and_name_their_code() {
     }
 }
 
+fn listed(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn an_application_adds_headers_to_the_101() {
+    let mut out = Vec::new();
+    let headers = listed(&[("Set-Cookie", "a=1"), ("set-cookie", "b=2"), ("server", "theirs")]);
+    let headers = ResponseHeaders::new(headers).unwrap();
+    let policy = policy(r#", "server_header": "mine""#);
+    accepted(&mut out, &policy.top, "dGhlIHNhbXBsZSBub25jZQ==", None, &headers);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with("\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nserver: theirs\r\n\r\n"), "{text}");
+    assert!(!text.contains("mine"), "{text}");
+}
+
+#[test]
+fn an_application_refuses_in_its_own_words() {
+    let answer = |status, headers: &[(&str, &str)], body: &str| {
+        let refusal = Refusal::rejected(Rejection::new(status, listed(headers), body.into()).unwrap());
+        assert_eq!(refusal.code, Code::AuthFailed);
+        let mut out = Vec::new();
+        refused(&mut out, &policy(r#", "server_header": "mine""#).top, &refusal);
+        String::from_utf8(out).unwrap()
+    };
+    let plain = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
+    let teapot = answer(418, &[("X-Reason", "teapot")], "short and stout");
+    let expected = format!(
+        "HTTP/1.1 418 I'm a Teapot\r\n{plain}Content-Length: 15\r\nConnection: close\r\nX-Reason: teapot\r\nServer: mine\r\n\r\n\
+         short and stout"
+    );
+    assert_eq!(teapot, expected);
+    let own = answer(401, &[("content-type", "application/json"), ("WWW-Authenticate", "Basic")], "{}");
+    let expected = "HTTP/1.1 401 Unauthorized\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 2\r\nConnection: close\r\n\
+        content-type: application/json\r\nWWW-Authenticate: Basic\r\nServer: mine\r\n\r\n{}";
+    assert_eq!(own, expected);
+    let bare = answer(401, &[], "");
+    assert!(
+        bare.contains("WWW-Authenticate: Bearer\r\n") && bare.ends_with("\r\n\r\nauth_failed: authentication failed\n")
+    );
+    let moved = answer(302, &[("Location", "https://a.example/login")], "");
+    assert!(moved.starts_with("HTTP/1.1 302 Found\r\n") && moved.contains("\r\nLocation: https://a.example/login\r\n"));
+    let empty = answer(403, &[("Content-Type", "text/html")], "");
+    assert!(empty.contains("Content-Length: 0\r\n") && empty.ends_with("\r\n\r\n"), "{empty}");
+    assert!(answer(304, &[], "").ends_with("\r\n\r\n"));
+}
+
+#[test]
+fn an_application_chooses_among_what_is_offered_and_never_the_token() {
+    let offers = |sources: &str, header: &str| {
+        let policy = policy(&format!(r#", "token_sources": ["{sources}"]"#));
+        let head = HEAD.replace("X-Auth-Token: good", header);
+        let mut headers = NO_HEADERS;
+        Offers::of(&policy.top, &Request::parse(head.as_bytes(), &mut headers).unwrap())
+    };
+    let some = offers("subprotocol", "Sec-WebSocket-Protocol: a, B,, c d\r\nSec-WebSocket-Protocol: bearer, s3cret, e");
+    for name in ["a", "B", "bearer", "e"] {
+        assert!(some.has(name), "{name}");
+    }
+    for name in ["", "b", "A", "c d", "s3cret", "a,B", ","] {
+        assert!(!some.has(name), "{name}");
+    }
+    let plain = offers("bearer", "Sec-WebSocket-Protocol: bearer, v1");
+    assert!(plain.has("v1") && plain.has("bearer"));
+    assert!(!offers("bearer", "X-A: b").has(""));
+    assert_eq!(format!("{plain:?}"), "Offers");
+}
+
 proptest! {
+    /// Whatever an application gives: an answer that is sent has the headers that it gave and ours, and no other.
+    #[test]
+    fn no_header_of_an_application_becomes_two(given in prop::collection::vec((".{0,12}", ".{0,12}"), 0..4), body in ".{0,20}") {
+        let Ok(rejection) = Rejection::new(403, given.clone(), body.into_bytes()) else { return Ok(()) };
+        let mut out = Vec::new();
+        refused(&mut out, &policy("").top, &Refusal::rejected(rejection));
+        let mut headers = NO_HEADERS;
+        let mut response = httparse::Response::new(&mut headers);
+        prop_assert!(matches!(response.parse(&out), Ok(httparse::Status::Complete(_))));
+        let names: Vec<_> = response.headers.iter().map(|header| header.name).collect();
+        prop_assert!(names.len() >= given.len() && names.len() <= given.len() + 4, "{:?}", names);
+        prop_assert!(given.iter().all(|(name, _)| names.contains(&name.as_str())));
+        prop_assert_eq!(names.iter().filter(|name| name.eq_ignore_ascii_case("content-length")).count(), 1);
+    }
+
     #[test]
     fn any_bytes_never_panic_and_any_split_agrees(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..300) {
         let mut scanner = HeadScanner::default();

@@ -8,6 +8,7 @@
 //! before it has its answer: its socket is closed at once.
 
 mod admission;
+mod asked;
 mod keys;
 mod lingering;
 mod proxy_header;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::admission::{Admission, NotAdmitted};
+use self::asked::Asked;
 use self::lingering::{end_with, has_left};
 use super::accepted::{Accepted, UnregisteredSocket};
 use super::caught::said;
@@ -32,13 +34,12 @@ use super::shard::{self, NewSession, with_shard};
 use super::socket::Socket;
 use super::state::{Life, ServerState};
 use super::stream::Stream;
-use super::tickets::{Ticket, TicketId};
 use super::tls::{ServerTls, TlsStream};
 use wsguard_proto::auth::{Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
 use wsguard_proto::config::{Admitted, Gone, Params, Policy, PolicySet};
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
-use wsguard_proto::handshake::{self, HealthCheck, Refusal, UpgradeRequest};
+use wsguard_proto::handshake::{self, HealthCheck, Offers, Refusal, ResponseHeaders, UpgradeRequest};
 use wsguard_proto::limits::{Full, RateKey};
 use wsguard_proto::revocation::Grant;
 use wsguard_proto::roles::Roles;
@@ -81,19 +82,23 @@ struct Granted {
     identity: Identity,
     /// When it was granted, by the count of revocations; `None` where sessions name no user.
     grant: Option<Grant>,
+    /// What the application knows the session by.
+    tag: Option<u64>,
 }
 
 /// What a outcome head leads to.
 enum HandshakeOutcome {
     Granted(Granted, Accepted101),
-    Ask(Box<UpgradeRequest>, Accepted101),
+    Ask(Box<UpgradeRequest>, Offers, Accepted101),
     /// Refused, unless a fetch brings the key of the token.
     KeyUnknown(Arc<Jwks>, Box<Refusal>),
 }
 
-/// The 101 as it will be sent, and what is told of it.
+/// The 101 that will be sent, and what is told of it.
 struct Accepted101 {
-    head: Vec<u8>,
+    /// `Sec-WebSocket-Key`.
+    key: Box<str>,
+    headers: ResponseHeaders,
     path: Box<str>,
     route: Option<Arc<str>>,
     params: Params,
@@ -243,20 +248,19 @@ impl OpeningHandshake {
 
     /// The HTTP part: to an open connection, or to an answer that ends it.
     async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, outcome: Option<HandshakeOutcome>) {
-        let mut ticket = None;
+        let mut asked = None;
         // The path may have a deadline of its own, once it is known.
         let judged = timeout_at(self.deadline, self.judge(outcome, &mut stream, &mut received)).await;
         let decided = match judged {
             Ok(Ok(outcome)) => {
-                timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut ticket)).await
+                timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut asked)).await
             }
             Ok(Err(end)) => Ok(Err(end)),
             Err(too_late) => Err(too_late),
         };
-        let ticket = ticket.map(|ticket: Ticket| ticket.id());
         let waits = self.is_ours && self.has_asked && received.is_empty();
         let end = match decided {
-            Ok(Ok((pass, answer))) => match self.adopt(pass, answer, ticket, stream, received) {
+            Ok(Ok((pass, answer))) => match self.adopt(pass, answer, asked, stream, received) {
                 Ok(()) => return,
                 Err(refused) => {
                     let (opening, stream, refusal) = *refused;
@@ -264,12 +268,14 @@ impl OpeningHandshake {
                 }
             },
             Ok(Err(end)) => end,
-            Err(_) if ticket.is_some() => {
+            Err(_) if asked.is_some() => {
                 let detail = self.too_late("the application did not answer");
                 Refusal::new(Code::AuthUnavailable, detail).into()
             }
             Err(_) => self.timed_out("no whole request").into(),
         };
+        // Told before the peer is, which may take its time.
+        drop(asked);
         let end = self.count_late(end);
         self.end(stream, &end, waits).await;
     }
@@ -311,8 +317,9 @@ impl OpeningHandshake {
 
     /// Answers a handshake that does not become a connection. `waits`: the peer says nothing more before it is answered.
     async fn end(self, stream: Stream, end: &HandshakeEnd, waits: bool) {
+        let is_short = !matches!(end, HandshakeEnd::Refused(refusal) if !refusal.is_short());
         let mut stream = match stream {
-            Stream::Plain(socket) if waits => {
+            Stream::Plain(socket) if waits && is_short => {
                 if let Ok(socket) = UnregisteredSocket::deregister(socket) {
                     self.end_at_once(socket, end);
                 }
@@ -358,7 +365,7 @@ impl OpeningHandshake {
     /// What may still keep out somebody who was let in: the session is over, or was taken back, before it began; the user
     /// has no place left.
     fn admit_user(&mut self, pass: &Granted) -> Result<Option<Arc<str>>, Refusal> {
-        let Granted { identity, grant } = pass;
+        let Granted { identity, grant, .. } = pass;
         let name = identity.user.as_deref();
         let Admission::Admitted { seat, .. } = &mut self.admission else {
             return Err(Refusal::new(Code::ServerFull, "no place is left"));
@@ -405,7 +412,7 @@ impl OpeningHandshake {
         mut self,
         mut pass: Granted,
         answer: Accepted101,
-        ticket: Option<TicketId>,
+        asked: Option<Asked>,
         stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
@@ -421,23 +428,27 @@ impl OpeningHandshake {
         seat.opened();
         let policy = self.policy;
         let rate_key = shard::rate_key(&seat, &policy, None, now);
-        let Identity { roles, expires_at_unix_ms, .. } = pass.identity;
+        let Identity { roles, expires_at_unix_ms, .. } = core::mem::take(&mut pass.identity);
         let expires_at = Clock::expiry(now, expires_at_unix_ms);
         let longest = Some(policy.max_session_ms).filter(|most| *most > 0);
         let longest = longest.map(|most| Clock::unix_ms().saturating_add(most));
         let expires_at_ms = expires_at_unix_ms.into_iter().chain(longest).min();
-        let Accepted101 { head, path, route, params, subprotocol } = answer;
+        let Accepted101 { key, headers, path, route, params, subprotocol } = answer;
+        let mut head = Vec::with_capacity(256);
+        handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), &headers);
         let (ip, peer) = (self.ip, self.peer);
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
         // application, which may come to the open later still, is told by the number that goes with it.
-        let grant = pass.grant;
+        let Granted { grant, tag, .. } = pass;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let (load, opened) = (self.load, params_of(rate_key, expires_at, &roles));
         let new =
             NewSession { stream, params: opened, policy, admitted, seat, ip, peer, granted, head, received, load };
         let open_event = move |conn| Open {
             conn,
-            ticket,
+            // Where there is no open after all, `asked` is dropped with this closure.
+            ticket: asked.map(Asked::opened),
+            tag,
             ip,
             user,
             roles,

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asked::Asked;
 use super::lingering::{read_some, watch_peer};
 use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake};
 use crate::driver::accepted::UnregisteredSocket;
+use crate::driver::answer::{AcceptedSession, Answer};
 use crate::driver::clock::Clock;
 use crate::driver::events::Upgrade;
 use crate::driver::shard;
 use crate::driver::state::Life;
 use crate::driver::stream::Stream;
-use crate::driver::tickets::{self, Ticket};
 use wsguard_proto::auth::{Authenticator, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
 use wsguard_proto::config::{Policy, Resolved};
-use wsguard_proto::handshake::{self, Head, HeadScanner, NO_HEADERS, Refusal, Subprotocol, UpgradeRequest};
-use wsguard_proto::roles::Roles;
+use wsguard_proto::handshake::{
+    self, Head, HeadScanner, NO_HEADERS, Offers, Refusal, ResponseHeaders, Subprotocol, UpgradeRequest,
+};
 use wsguard_proto::verdict::Code;
 
 impl OpeningHandshake {
@@ -78,7 +80,7 @@ impl OpeningHandshake {
         outcome: HandshakeOutcome,
         stream: &mut Stream,
         received: &mut Vec<u8>,
-        ticket: &mut Option<Ticket>,
+        asked: &mut Option<Asked>,
     ) -> Result<(Granted, Accepted101), HandshakeEnd> {
         if self.state.inbox.is_full() {
             let most = self.set.top.max_inbox_bytes;
@@ -88,8 +90,8 @@ impl OpeningHandshake {
         match outcome {
             HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
             HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
-            HandshakeOutcome::Ask(request, answer) => {
-                let pass = self.ask(*request, stream, received, ticket).await?;
+            HandshakeOutcome::Ask(request, offers, mut answer) => {
+                let pass = self.ask(*request, offers, &mut answer, stream, received, asked).await?;
                 Ok((pass, answer))
             }
         }
@@ -152,10 +154,9 @@ impl OpeningHandshake {
                 None
             }
         };
-        let mut response = Vec::with_capacity(256);
-        handshake::accepted(&mut response, &policy, key, subprotocol);
         let answer = Accepted101 {
-            head: response,
+            key: key.into(),
+            headers: ResponseHeaders::default(),
             path: request.path.into(),
             route,
             params,
@@ -163,12 +164,13 @@ impl OpeningHandshake {
         };
         Ok(match decision {
             handshake::Decision::Granted(granted) => {
-                HandshakeOutcome::Granted(Granted { identity: granted.identity, grant }, answer)
+                HandshakeOutcome::Granted(Granted { identity: granted.identity, grant, tag: None }, answer)
             }
             handshake::Decision::KeyUnknown { jwks, refusal } => HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal)),
             handshake::Decision::Ask { token } => {
                 let certificate = stream.and_then(Stream::peer_certificate);
-                HandshakeOutcome::Ask(Box::new(request.snapshot(self.ip, token, certificate)), answer)
+                let offers = Offers::of(&policy, &request);
+                HandshakeOutcome::Ask(Box::new(request.snapshot(self.ip, token, certificate)), offers, answer)
             }
         })
     }
@@ -208,50 +210,55 @@ impl OpeningHandshake {
     async fn ask(
         &self,
         request: UpgradeRequest,
+        offers: Offers,
+        answer: &mut Accepted101,
         stream: &mut Stream,
         received: &mut Vec<u8>,
-        asked: &mut Option<Ticket>,
+        asked: &mut Option<Asked>,
     ) -> Result<Granted, HandshakeEnd> {
         let policy = &self.policy;
         let unavailable = |detail: String| HandshakeEnd::Refused(Refusal::new(Code::AuthUnavailable, detail));
         let address = self.ip.map(AddressKey::from);
-        let Some((ticket, answer)) = self.state.tickets.issue(policy.max_pending_auth, address) else {
+        let Some((ticket, answered)) = self.state.tickets.issue(policy.max_pending_auth, address, offers) else {
             let most = policy.max_pending_auth;
             return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
         };
         let upgrade = Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() };
-        *asked = Some(ticket);
         self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
+        *asked = Some(Asked::new(&self.state, self.shard, ticket));
         let _timing = self.time_auth();
-        let answer = tokio::select! {
+        let said = tokio::select! {
             biased;
-            answer = answer => answer,
+            said = answered => said,
             () = tokio::time::sleep(Duration::from_millis(policy.auth_timeout_ms)) => {
                 let timeout = policy.auth_timeout_ms;
                 return Err(unavailable(format!("the application did not answer within auth_timeout_ms ({timeout})")));
             }
             () = watch_peer(stream, received, policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
         };
-        match answer {
-            Ok(tickets::Answer::Decided(tickets::Decision::Accept(accept), grant)) => {
-                let roles = Roles::new(accept.roles.iter().map(String::as_str)).unwrap_or_default();
-                let (user, expires_at_unix_ms) = (accept.user, accept.expires_at_ms);
-                let identity = Identity { user, roles, expires_at_unix_ms, credential: None };
-                Ok(Granted { identity, grant: Some(grant) })
-            }
-            Ok(tickets::Answer::Decided(tickets::Decision::Reject(status), _)) => {
-                Err(Refusal::new(Code::AuthFailed, "rejected by the application").with_status(status).into())
-            }
-            Ok(tickets::Answer::Displaced) => Err(unavailable(format!(
+        match said {
+            Ok(Answer::Accepted(accepted)) => Ok(granted(*accepted, answer)),
+            Ok(Answer::Rejected(rejection)) => Err(Refusal::rejected(*rejection).into()),
+            Ok(Answer::Displaced) => Err(unavailable(format!(
                 "max_pending_auth ({}) handshakes wait for the application, and this address had most of them",
                 policy.max_pending_auth
             ))),
+            Ok(Answer::Unusable(what)) => Err(unavailable(format!("the application's answer cannot be sent: {what}"))),
             Err(_) if self.state.life() != Life::Running => Err(restarting().into()),
-            Ok(tickets::Answer::Decided(tickets::Decision::Unavailable, _)) | Err(_) => {
-                Err(unavailable("the application failed to answer".to_owned()))
-            }
+            Ok(Answer::Failed) | Err(_) => Err(unavailable("the application failed to answer".to_owned())),
         }
     }
+}
+
+/// The session that the application grants; what it says of the 101 goes to `answer`.
+fn granted(accepted: AcceptedSession, answer: &mut Accepted101) -> Granted {
+    let AcceptedSession { user, roles, expires_at_ms, subprotocol, headers, tag, grant } = accepted;
+    if let Some(subprotocol) = subprotocol {
+        answer.subprotocol = Some(subprotocol.into());
+    }
+    answer.headers = headers;
+    let identity = Identity { user, roles, expires_at_unix_ms: expires_at_ms, credential: None };
+    Granted { identity, grant: Some(grant), tag }
 }
 
 /// The answer of a server that takes no one in any more.

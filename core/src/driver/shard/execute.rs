@@ -7,12 +7,13 @@ use std::task::Context;
 use super::turn::ActiveSession;
 use super::{Shard, with_shard};
 use crate::driver::accepted::Accepted;
-use crate::driver::commands::{Command, CommandBuffer};
-use crate::driver::ids::ConnectionId;
+use crate::driver::commands::{Command, CommandBuffer, Recipients};
+use crate::driver::ids::{ConnectionId, generations_so_far};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
 use wsguard_proto::connection::{Connection, Phase, Report};
 use wsguard_proto::revocation::is_older;
+use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
@@ -89,13 +90,23 @@ impl Shard {
     fn execute(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
         match command {
             Command::Frames { conn, frames, count } => self.send(conn, buffer.bytes(frames), count, now),
-            Command::Broadcast { room, frame, except, waits } => {
+            Command::Broadcast { to, frame, except, waits } => {
                 drop(waits);
-                self.broadcast(room.map(|room| buffer.text(room)), &frame, buffer.ids(except), now);
+                let except = buffer.ids(except);
+                match to {
+                    Some(to) => self.each_of(to, buffer, |shard, slot| shard.broadcast_to(slot, &frame, except, now)),
+                    None => self.broadcast(&frame, except, now),
+                }
+            }
+            Command::CloseAll { whom, code, reason } => {
+                let reason = buffer.text(reason);
+                self.each_of(whom, buffer, |shard, slot| shard.close_slot(slot, code, reason, now));
             }
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
             }
+            Command::Ping { conn, payload } => self.ping(conn, payload, now),
+            Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
             Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
@@ -107,8 +118,6 @@ impl Shard {
                 self.act_on(conn, now, |conn, turn| conn.refuse_for_the_application(&report, turn));
             }
             Command::Pause { conn, paused } => self.pause(conn, paused, now),
-            Command::Join { conn, room } => self.join(conn, buffer.text(room)),
-            Command::Leave { conn, room } => self.leave(conn, buffer.text(room)),
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
             Command::Reload(set) => self.reload(set, now),
             Command::GoOnReloading => self.go_on_reloading(now),
@@ -149,11 +158,29 @@ impl Shard {
         }
     }
 
+    fn ping(&mut self, conn: ConnectionId, payload: [u8; 8], now: Moment) {
+        let Some(mut session) = self.take(conn.slot(), conn.generation()) else {
+            // It was counted when the application asked for it.
+            let slot = self.mailbox().slots.get(conn.slot());
+            return slot.map_or((), |slot| slot.give_back_pings(1));
+        };
+        session.slot.ping_began();
+        if !self.turn(&mut session, now, |conn, turn| conn.ping(payload, turn)) {
+            session.slot.pings_ended(1);
+        }
+        self.end_turn_elsewhere(session, now);
+    }
+
     /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
     fn send(&mut self, conn: ConnectionId, frames: &[u8], count: u32, now: Moment) {
+        self.append(conn, frames, count, now);
+        // They count as posted until what is left of them counts as unsent.
         if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
             slot.arrive(frames.len());
         }
+    }
+
+    fn append(&mut self, conn: ConnectionId, frames: &[u8], count: u32, now: Moment) {
         // The connection that has the slot now may watch for these bytes, even if they were for the one before it.
         let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
@@ -166,6 +193,9 @@ impl Shard {
                 session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
             }
             self.touch(&mut session, now);
+            if frames.len() >= LARGE_BYTES && session.unsent_bytes() > 0 {
+                self.publish_unsent(&session);
+            }
         }
         self.put_back_bounded(session, now);
     }
@@ -182,13 +212,27 @@ impl Shard {
         }
     }
 
+    /// Lets `act` work on each of these connections that is still there.
+    fn each_of(&mut self, whom: Recipients, buffer: &CommandBuffer, mut act: impl FnMut(&mut Self, u32)) {
+        let now = generations_so_far();
+        for slot in buffer.blocks(whom).flat_map(Block::members) {
+            // A newcomer may have the slot of one that has left.
+            let session = self.sessions.get(slot as usize).and_then(Option::as_ref);
+            if session.is_some_and(|session| !session.id.opened_between(whom.before, now)) {
+                self.shielded(|shard| act(shard, slot));
+            }
+        }
+    }
+
+    fn close_slot(&mut self, slot: u32, code: u16, reason: &str, now: Moment) {
+        if let Some(id) = self.sessions[slot as usize].as_ref().map(|session| session.id) {
+            self.act_on(id, now, |conn, turn| conn.close(code, reason, turn));
+        }
+    }
+
     /// `except` are ids in ascending order.
-    fn broadcast(&mut self, room: Option<&str>, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
-        let slots = match room {
-            Some(room) => self.slots.members(room),
-            None => (0..self.sessions.len() as u32).collect(),
-        };
-        for slot in slots {
+    fn broadcast(&mut self, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
+        for slot in 0..self.sessions.len() as u32 {
             self.shielded(|shard| shard.broadcast_to(slot, frame, except, now));
         }
     }
@@ -230,20 +274,6 @@ impl Shard {
     fn write_elsewhere(&mut self, session: &mut ActiveSession, now: Moment) {
         let waker = session.waker.clone();
         self.write(session, now, &mut Context::from_waker(&waker));
-    }
-
-    fn join(&mut self, id: ConnectionId, room: &str) {
-        let session = self.sessions.get_mut(id.slot() as usize).and_then(Option::as_mut);
-        let is_new = session.filter(|session| session.id == id).is_some_and(|session| session.slot.join(room));
-        // It was counted when the application asked for it.
-        if !is_new && let Some(slot) = self.mailbox().slots.get(id.slot()) {
-            slot.give_back_rooms(1);
-        }
-    }
-
-    fn leave(&mut self, id: ConnectionId, room: &str) {
-        let session = self.sessions.get_mut(id.slot() as usize).and_then(Option::as_mut);
-        let _ = session.filter(|session| session.id == id).map(|session| session.slot.leave(room));
     }
 
     /// Closes a user's connections, but for those that were let in after the call.

@@ -101,7 +101,8 @@ pub(super) fn remove() {
 
 /// How a connection ends that a fault of ours has ended.
 fn broken() -> Ending {
-    Ending { code: Code::Internal.close_code(), reason: Code::Internal.reason().to_owned(), clean: false }
+    let (code, reason) = (Code::Internal.close_code(), Code::Internal.reason().to_owned());
+    Ending { code, reason, clean: false, verdict: Some(Code::Internal) }
 }
 
 /// Waits until expensive work may be done: a storm of handshakes does not starve open connections. All other tasks of the shard
@@ -286,6 +287,9 @@ impl Shard {
             is_draining: false,
             touched: false,
         });
+        if let Some(user) = session.seat.user() {
+            self.state.directory.enter_user(user, id);
+        }
         let mut sink = TurnSink::new(&self.state, id, &session.policy.contract, Subject::default(), 0);
         sink.batch().push_open(open_event(id));
         session.slot.open_was_told();

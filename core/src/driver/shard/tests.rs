@@ -66,6 +66,7 @@ impl Rig {
         let open = |conn| Open {
             conn,
             ticket: None,
+            tag: None,
             ip,
             user: None,
             roles: Roles::default(),

@@ -1,15 +1,15 @@
 //! A turn of a connection: the state machine works, what it says is written once, its deadline is re-armed.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use super::turn_sink::TurnSink;
 use super::{SCRATCH_BYTES, Shard};
+use crate::driver::ids::ConnectionId;
 use crate::driver::log::Subject;
 use crate::driver::session::Session;
 use crate::driver::stats::add;
-use wsguard_proto::connection::{Connection, Phase, Report, Turn};
+use wsguard_proto::connection::{Connection, Ending, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
@@ -74,12 +74,35 @@ impl Shard {
         self.out = out;
     }
 
-    /// Ends a session: everything that names it is gone when this returns.
+    /// Ends a session: everything that names it is gone before its close is told.
     pub(super) fn remove(&mut self, active: ActiveSession, now: Moment) {
-        let ActiveSession { session, out } = active;
+        let ActiveSession { mut session, out } = active;
         self.take_buffer(out);
+        let (id, ending) = (session.id, session.conn.take_ending());
+        if ending.is_some() {
+            session.slot.close_was_told();
+        }
         drop(session);
+        if let Some(ending) = ending {
+            self.tell_close(id, &ending);
+        }
         self.free_buffers_later(now);
+    }
+
+    /// Tells the close of a connection whose closing handshake may go on: from here on its id is nobody's.
+    fn tell_ending(&mut self, session: &mut Session) {
+        if let Some(ending) = session.conn.take_ending() {
+            session.slot.close_was_told();
+            session.end();
+            self.tell_close(session.id, &ending);
+        }
+    }
+
+    fn tell_close(&mut self, id: ConnectionId, ending: &Ending) {
+        let mut writing = self.state.write_events(self.index);
+        writing.batch().push_close(id, ending);
+        writing.finish();
+        self.events_came();
     }
 
     /// Lets `act` work on the state machine, and keeps what it says.
@@ -107,15 +130,8 @@ impl Shard {
                 sink: &mut sink,
             },
         );
-        if let Some(ending) = conn.take_ending() {
-            sink.batch().push_close(*id, &ending);
-            slot.close_was_told();
-            // From its close on an id is nobody's, though its closing handshake may go on.
-            if let Some(slot) = state.shards[self.index].slots.get(id.slot()) {
-                slot.generation.store(0, Ordering::Release);
-            }
-        }
         let (messages, replies) = (sink.messages, sink.replies);
+        slot.pings_ended(sink.pongs);
         let added = sink.finish();
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
@@ -181,6 +197,7 @@ impl Shard {
         if session.ended_writing || session.conn.phase() == Phase::Dropped {
             return self.remove(session, now);
         }
+        self.tell_ending(&mut session);
         if session.is_held_back() && !session.conn.is_open() {
             // Nothing more of it goes to the application: it is read for the peer's close frame.
             (session.paused, session.starved, session.is_draining) = (false, false, false);

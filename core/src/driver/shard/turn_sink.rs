@@ -1,6 +1,7 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::driver::caught::caught;
 use crate::driver::events::EventBatch;
@@ -39,6 +40,8 @@ pub(super) struct TurnSink<'s> {
     pub(super) messages: u64,
     /// Messages of the inline handler.
     pub(super) replies: u64,
+    /// Answers to pings.
+    pub(super) pongs: u8,
 }
 
 impl<'s> TurnSink<'s> {
@@ -61,6 +64,7 @@ impl<'s> TurnSink<'s> {
             last_batch_before: last_batch,
             messages: 0,
             replies: 0,
+            pongs: 0,
         }
     }
 
@@ -131,6 +135,12 @@ impl Sink for TurnSink<'_> {
     fn remark(&mut self, report: Report<'_>) {
         let (state, subject) = (self.state, self.subject);
         state.report(&report, subject, false, self.batch());
+    }
+
+    fn pong(&mut self, rtt: Duration) {
+        self.pongs += 1;
+        let conn = self.conn;
+        self.batch().push_pong(conn, rtt);
     }
 
     fn replies_may_come(&self) -> bool {

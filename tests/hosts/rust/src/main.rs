@@ -120,7 +120,7 @@ fn answer(upgrade: &Upgrade, script: &Value, server: &Handle) -> Result<(), Erro
     let decision = match token {
         "boom" => panic!("the authentication callback fails, as it was asked to"),
         "hang" => return Ok(()),
-        "teapot" => Decision::Reject(418),
+        "teapot" => Decision::reject(418),
         good if script["token"] == good => {
             let user = script["user"].as_str().map(str::to_owned);
             let expires_at_ms = script["expires_in_ms"].as_u64().map(|lifetime| unix_ms() + lifetime);

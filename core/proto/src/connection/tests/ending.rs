@@ -26,7 +26,7 @@ fn a_goodbye_waits_for_what_waits() {
     assert_eq!((&rig.seen.messages[..], rig.close_code()), (&["0".into(), "1".into(), "2".into()][..], Some(1000)));
     assert_eq!(rig.conn.phase(), Phase::Closed);
     let ending = rig.conn.take_ending().unwrap();
-    assert_eq!((ending.code, ending.clean), (1000, true));
+    assert_eq!((ending.code, ending.clean, ending.verdict), (1000, true, None));
     assert!(rig.conn.take_ending().is_none(), "told once");
 }
 
@@ -118,7 +118,8 @@ fn a_verdict_ends_what_waits() {
     let report = Report { code: Code::SessionRevoked, event: None, detail: "disconnect_user was called" };
     rig.turn(|conn, turn| conn.violate(&report, turn));
     assert_eq!((rig.close_code(), rig.conn.phase(), rig.conn.delayed_messages()), (Some(1008), Phase::Closed, 0));
-    assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((1008, true)));
+    let ending = rig.conn.take_ending().unwrap();
+    assert_eq!((ending.code, ending.clean, ending.verdict), (1008, true, Some(Code::SessionRevoked)));
     rig.pass(5000);
     assert_eq!(rig.seen.messages.len(), 1);
 }

@@ -91,6 +91,8 @@ impl Sink for Taken {
 
     fn report(&mut self, _: Report<'_>) {}
 
+    fn pong(&mut self, _: Duration) {}
+
     fn replies_may_come(&self) -> bool {
         self.busy
     }

@@ -1,0 +1,193 @@
+//! Whom to reach: rooms, users, everyone. Who that is is decided when the application calls, on its own thread; what is sent to
+//! them goes the way of every other command.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::commands::Command;
+use super::directory::Snapshot;
+use super::handle::{NEVER_FITS, ServerHandle, check_close};
+use super::ids::ConnectionId;
+use crate::error::Error;
+use wsguard_proto::codec::{self, Opcode};
+use wsguard_proto::outgoing;
+use wsguard_proto::rooms::Block;
+
+/// Whom a broadcast reaches: each connection once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To<'t> {
+    /// Every open connection.
+    Everyone,
+    /// The members of a room.
+    Room(&'t str),
+    /// Whoever is in at least one of these rooms.
+    Rooms(&'t [&'t str]),
+    /// The connections of a user.
+    User(&'t str),
+}
+
+impl ServerHandle {
+    /// Puts a connection into a room, at once; it leaves its rooms when it closes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where it is in 1024 other rooms, or the name is not 1 to 256 bytes.
+    pub fn join(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
+        let slots = &self.mailbox(conn)?.slots;
+        check_room(room)?;
+        self.state.directory.join(conn, room, slots)
+    }
+
+    /// Takes a connection out of a room, at once: what was sent to the room before still reaches it.
+    pub fn leave(&self, conn: ConnectionId, room: &str) -> Result<(), Error> {
+        let slots = &self.mailbox(conn)?.slots;
+        check_room(room)?;
+        self.state.directory.leave(conn, room, slots)
+    }
+
+    /// The rooms of a connection.
+    pub fn rooms_of(&self, conn: ConnectionId) -> Result<Vec<Arc<str>>, Error> {
+        self.state.directory.rooms_of(conn, &self.mailbox(conn)?.slots)
+    }
+
+    /// The members of a room, now.
+    pub fn room_members(&self, room: &str) -> Vec<ConnectionId> {
+        self.state.directory.members(room, |slot| self.generation(slot))
+    }
+
+    /// How many members a room has, now.
+    pub fn room_size(&self, room: &str) -> usize {
+        self.state.directory.room_size(room)
+    }
+
+    /// The open connections of a user, now.
+    pub fn connections_of(&self, user: &str) -> Vec<ConnectionId> {
+        self.state.directory.connections_of(user, |slot| self.generation(slot))
+    }
+
+    /// The open connections, now: it looks at every one of them.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        let shards = self.state.shards.iter().enumerate();
+        shards.flat_map(|(shard, mailbox)| mailbox.slots.open(shard)).collect()
+    }
+
+    /// The generation that is open in a slot; 0: none is.
+    fn generation(&self, slot: ConnectionId) -> u32 {
+        let mailbox = self.state.shards.get(slot.shard());
+        let slot = mailbox.and_then(|mailbox| mailbox.slots.get(slot.slot()));
+        slot.map_or(0, |slot| slot.generation.load(Ordering::Acquire))
+    }
+
+    /// Takes every member out of a room. One that joins meanwhile may stay.
+    pub fn clear_room(&self, room: &str) -> Result<(), Error> {
+        check_room(room)?;
+        for conn in self.room_members(room) {
+            // An error here: it has closed, and left the room by that.
+            let _ = self.leave(conn, room);
+        }
+        Ok(())
+    }
+
+    /// Starts the closing handshake with every member of a room, as [`close`](Self::close) does with one.
+    pub fn close_room(&self, room: &str, code: u16, reason: &str) -> Result<(), Error> {
+        self.check_running()?;
+        check_room(room)?;
+        check_close(code, reason)?;
+        let Snapshot { blocks, before } = self.state.directory.in_rooms(&[room]);
+        for blocks in blocks.chunk_by(same_shard) {
+            self.post(shard_of(blocks), |commands| {
+                let whom = commands.keep_blocks(&in_shard(blocks), before);
+                let reason = commands.keep(reason.as_bytes());
+                commands.commands.push(Command::CloseAll { whom, code, reason });
+            });
+        }
+        Ok(())
+    }
+
+    /// Emits an event; encoded once for all. `except` are left out.
+    pub fn broadcast(&self, to: To<'_>, event: &str, data: &str, except: &[ConnectionId]) -> Result<(), Error> {
+        self.broadcast_frame(to, except, |out| outgoing::push_frame(out, event, data, None))
+    }
+
+    /// Sends a text message (`raw`).
+    pub fn broadcast_text(&self, to: To<'_>, text: &str, except: &[ConnectionId]) -> Result<(), Error> {
+        self.broadcast_frame(to, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
+    }
+
+    /// Sends a binary message (`raw`).
+    pub fn broadcast_binary(&self, to: To<'_>, payload: &[u8], except: &[ConnectionId]) -> Result<(), Error> {
+        self.broadcast_frame(to, except, |out| codec::data_frame(out, Opcode::Binary, payload))
+    }
+
+    fn broadcast_frame(
+        &self,
+        to: To<'_>,
+        except: &[ConnectionId],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Error> {
+        self.check_running()?;
+        let directory = &self.state.directory;
+        let reached = match to {
+            To::Everyone => None,
+            To::Room(room) => check_room(room).map(|()| Some(directory.in_rooms(&[room])))?,
+            To::Rooms(rooms) => {
+                rooms.iter().try_for_each(|room| check_room(room))?;
+                Some(directory.in_rooms(rooms))
+            }
+            To::User(user) => Some(directory.of_user(user)),
+        };
+        let mut frame = Vec::new();
+        write(&mut frame);
+        if frame.len() > self.state.largest_outbox() {
+            return Err(NEVER_FITS);
+        }
+        let frame: Arc<[u8]> = frame.into();
+        match &reached {
+            None => (0..self.state.shards.len()).for_each(|shard| self.post_broadcast(shard, None, &frame, except)),
+            Some(Snapshot { blocks, before }) => {
+                for blocks in blocks.chunk_by(same_shard) {
+                    let to = Some((&in_shard(blocks)[..], *before));
+                    self.post_broadcast(shard_of(blocks), to, &frame, except);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn post_broadcast(&self, shard: usize, to: Option<(&[Block], u32)>, frame: &Arc<[u8]>, except: &[ConnectionId]) {
+        let waits = self.state.shards[shard].broadcasts.hold(frame.len());
+        self.post(shard, |commands| {
+            let to = to.map(|(blocks, before)| commands.keep_blocks(blocks, before));
+            let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
+            commands.commands.push(Command::Broadcast { to, frame: Arc::clone(frame), except, waits });
+        });
+    }
+
+    /// Whether broadcasts come faster than they are carried out: a shard has more than `max_outbox_bytes` of them before it.
+    /// They wait in memory; an application that goes on at this pace has no bound to it. A peer that is slow by itself is
+    /// none of this, but closed.
+    pub fn broadcasts_wait(&self) -> bool {
+        let most = self.state.largest_outbox();
+        self.state.shards.iter().any(|mailbox| mailbox.broadcasts.get() > most)
+    }
+}
+
+fn same_shard(one: &Block, other: &Block) -> bool {
+    one.key >> 16 == other.key >> 16
+}
+
+fn shard_of(blocks: &[Block]) -> usize {
+    blocks.first().map_or(0, |block| (block.key >> 16) as usize)
+}
+
+/// The same blocks by slot alone.
+fn in_shard(blocks: &[Block]) -> Vec<Block> {
+    blocks.iter().map(|block| Block { key: block.key & 0xffff, ..*block }).collect()
+}
+
+fn check_room(room: &str) -> Result<(), Error> {
+    if (1..=256).contains(&room.len()) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument("room must be 1 to 256 bytes"))
+}
