@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(100);
 const SCRATCH_BYTES: usize = 256 << 10;
 
 /// Puts `workload` on `server` once.
-pub fn run(server: &Server, workload: &Workload, window: Window) -> Result<Sample> {
+pub fn run(server: &mut Server, workload: &Workload, window: Window) -> Result<Sample> {
     let tls = workload.tls;
     match workload.load {
         Load::Echo { message, connections, in_flight } => {
@@ -42,6 +42,7 @@ pub fn run(server: &Server, workload: &Workload, window: Window) -> Result<Sampl
         Load::Offences { offence, concurrent } => offences::run(server, offence, concurrent, window),
         Load::FanOut { members } => fan_out::run(server, members, window),
         Load::Attacked => attacked::run(server, window),
+        Load::Reload { events } => attacked::reload(server, events, window),
     }
 }
 

@@ -71,6 +71,12 @@ pub const GOALS: &[Goal] = &[
         figure: Figure::Worst(Metric::HonestLostInAll, ("attacked", "wsguard-rust")),
         most: 0.0,
     },
+    Goal {
+        what: "Rust, the latest message during a reload of 1 000 events with schemas, ms",
+        figure: Figure::Worst(Metric::LatestMs, ("reload", "wsguard-rust")),
+        most: 50.0,
+    },
+    value("Rust, the text of the metrics with all codes, ms", Metric::MetricsMs, "reload", 5.0),
     app("Rust, application thread: what the worst attack adds, % of a core", "wsguard-rust"),
     app("Python, application thread: what the worst attack adds, % of a core", "wsguard-python"),
     app("Node, application thread: what the worst attack adds, % of a core", "wsguard-node"),

@@ -60,6 +60,11 @@ pub enum Load {
     },
     /// Honest clients at a fixed rate, first alone, then beside each attack in turn.
     Attacked,
+    /// The same clients while the server takes over other options.
+    Reload {
+        /// Events with schemas in the options.
+        events: usize,
+    },
 }
 
 /// What a client does wrong.
@@ -138,6 +143,8 @@ const HANDSHAKES_IDLE: &[&str] =
     &["wsguard-rust", "wsguard-python", "wsguard-node", "bun", "fastwebsockets", "ws", "picows", "websockets"];
 const FAN_OUT: &[&str] = &["wsguard-rust", "wsguard-c", "wsguard-python", "wsguard-node", "bun", "ws"];
 const GUARDED: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "ws-practice", "websockets-practice"];
+/// Those whose host knows the commands.
+const RELOADING: &[&str] = &["wsguard-rust"];
 const SCALING: &[&str] = &["wsguard-rust", "bun"];
 
 /// The workloads, in the order of the report.
@@ -162,6 +169,7 @@ pub const WORKLOADS: &[Workload] = &[
     echo("connections-1000", Message::Binary(64), 1000, 1, SCALING, "bun"),
     echo("connections-10000", Message::Binary(64), 10_000, 1, SCALING, "bun"),
     plain("attacked", Load::Attacked, GUARDED, "ws-practice"),
+    plain("reload", Load::Reload { events: 1000 }, RELOADING, "wsguard-rust"),
 ];
 
 /// Honest connections of [`Load::Attacked`].
@@ -213,6 +221,10 @@ impl Workload {
             Load::Attacked => format!(
                 "{HONEST} honest connections send {HONEST_PER_SECOND} JSON messages a second, alone and beside each attack"
             ),
+            Load::Reload { events } => format!(
+                "the same honest connections while the server takes over {events} other events with schemas; \
+                 then the text of its metrics"
+            ),
         };
         if self.tls { format!("{what}; over TLS 1.3, P-256 certificate, no resumption") } else { what }
     }
@@ -224,6 +236,7 @@ impl Workload {
             Load::Handshakes { concurrent } | Load::Offences { concurrent, .. } => concurrent,
             Load::FanOut { members } => members,
             Load::Attacked => HONEST + ATTACKERS,
+            Load::Reload { .. } => HONEST,
         }
     }
 
@@ -231,7 +244,7 @@ impl Workload {
     pub fn is_json(&self) -> bool {
         match self.load {
             Load::Echo { message, .. } => matches!(message, Message::Json(_)),
-            Load::Offences { .. } | Load::FanOut { .. } | Load::Attacked => true,
+            Load::Offences { .. } | Load::FanOut { .. } | Load::Attacked | Load::Reload { .. } => true,
             Load::Idle { .. } | Load::Handshakes { .. } => false,
         }
     }

@@ -45,6 +45,9 @@ const HANDSHAKE_COLUMNS: &[Column] = &[
 ];
 const IDLE_COLUMNS: &[Column] = &[("never used", Metric::FreshKib, 2), ("resident MiB in all", Metric::ResidentMib, 1)];
 
+const RELOAD_COLUMNS: &[Column] =
+    &[("reload answered, ms", Metric::ReloadMs, 1), ("text of the metrics, ms", Metric::MetricsMs, 2)];
+
 /// The whole report.
 ///
 /// `why` is written by hand: what the time goes to where a goal is missed.
@@ -192,6 +195,7 @@ pub fn decisive(workload: &Workload) -> Column {
         Load::Offences { .. } => ("CPU µs per offender", Metric::CpuUs, 1),
         Load::FanOut { .. } => ("CPU µs per delivery", Metric::CpuUs, 3),
         Load::Attacked => ("honest p99 µs, quiet", Metric::HonestP99Us(BESIDE[0]), 0),
+        Load::Reload { .. } => ("latest message, ms", Metric::LatestMs, 1),
     }
 }
 
@@ -200,6 +204,7 @@ fn further(workload: &Workload) -> &'static [Column] {
         Load::Echo { connections: 1, .. } => ROUND_TRIP_COLUMNS,
         Load::Echo { .. } | Load::FanOut { .. } | Load::Attacked => MESSAGE_COLUMNS,
         Load::Idle { .. } => IDLE_COLUMNS,
+        Load::Reload { .. } => RELOAD_COLUMNS,
         Load::Handshakes { .. } | Load::Offences { .. } => HANDSHAKE_COLUMNS,
     }
 }

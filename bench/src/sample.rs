@@ -41,6 +41,12 @@ pub enum Metric {
     ServerPercent(Beside),
     /// Share of one core that the application's thread used meanwhile, in percent.
     AppPercent(Beside),
+    /// The latest answer to an honest client while the options change, in milliseconds behind when its message was due.
+    LatestMs,
+    /// Until a reload was answered, in milliseconds.
+    ReloadMs,
+    /// Until the text of the metrics was there, in milliseconds.
+    MetricsMs,
     /// Acts of the attack per second that were really carried out.
     ActsPerSecond(Beside),
 }

@@ -25,7 +25,8 @@ pub struct Start {
 /// A running server.
 pub struct Server {
     /// Ends it when dropped.
-    _host: Host,
+    host: Host,
+    options: Value,
     stderr: File,
     address: SocketAddr,
     processes: Vec<Pid>,
@@ -42,7 +43,23 @@ impl Server {
         let (host, answer) = started.with_context(|| complaint(&stderr))?;
         ensure!(answer["type"] == "listening", "{}: the server refused to start: {answer}", complaint(&stderr));
         let (address, processes) = (host.target.address.parse()?, host.group.members());
-        Ok(Self { _host: host, stderr, address, processes })
+        let options = start.options["options"].clone();
+        Ok(Self { host, options, stderr, address, processes })
+    }
+
+    /// The options it was started with, if it is a host.
+    pub fn options(&self) -> &Value {
+        &self.options
+    }
+
+    /// Gives a host a command, without waiting for the answer.
+    pub fn tell(&mut self, command: &Value) -> Result<()> {
+        Ok(self.host.tell(command)?)
+    }
+
+    /// Takes the answer to a command, if it has come within so long.
+    pub fn answer(&self, within: Duration) -> Option<Value> {
+        self.host.event(within, |answer| answer["type"] != "listening")
     }
 
     /// Where it listens.
@@ -97,13 +114,17 @@ fn complaint(mut stderr: &File) -> String {
     format!("the server's stderr: {}", if tail.trim().is_empty() { "(empty)" } else { tail.trim() })
 }
 
-/// Makes an event of the first line, whatever it is; what follows is read, so that the server never blocks on a full pipe,
-/// and forgotten.
+/// Makes an event of the first line, whatever it is. What follows is read, so that the server never blocks on a full pipe, and
+/// forgotten, but for what answers a command.
 fn first_line() -> impl FnMut(&str) -> Option<Value> {
     let mut is_first = true;
     move |line| {
         let is_first = std::mem::replace(&mut is_first, false);
-        is_first.then(|| serde_json::from_str(line).unwrap_or_else(|_| json!({"type": "error", "said": line})))
+        if is_first {
+            return Some(serde_json::from_str(line).unwrap_or_else(|_| json!({"type": "error", "said": line})));
+        }
+        let answer: Option<Value> = serde_json::from_str(line).ok();
+        answer.filter(|answer| answer["type"] == "done" || answer["type"] == "metrics")
     }
 }
 

@@ -106,7 +106,7 @@ export interface Stats {
   upgradesInInbox: number;
   /** Handshakes that are only still there to be refused. */
   refusing: number;
-  /** Rooms with at least one member, counted on each shard. */
+  /** Rooms with at least one member. */
   rooms: number;
   /** Memberships of all connections in all rooms. */
   roomMemberships: number;
@@ -321,6 +321,16 @@ export interface PolicyOptions {
   maxPendingAuth?: number | undefined;
   /** The subprotocols that the server speaks, best first. Default: none. */
   subprotocols?: string[] | undefined;
+  /**
+   * The request headers that the application has with an open connection, at most 32; none that may carry a
+   * credential. Default: none.
+   */
+  keepHeaders?: string[] | undefined;
+  /**
+   * The cookies that the application has with an open connection, at most 32; none of `tokenSources`. Default:
+   * none.
+   */
+  keepCookies?: string[] | undefined;
   /**
    * The form of a message: `json` has an envelope that is checked against `events`; `raw` is text and binary as
    * they come. Default: `"json"`.

@@ -1,4 +1,4 @@
-//! Several connections at once: a room, or everyone.
+//! Several connections at once: rooms, a user, everyone.
 
 use serde::Serialize;
 
@@ -8,7 +8,9 @@ use crate::payload::Payload;
 use crate::raw_json::with_text;
 use crate::sent::Sent;
 
-/// The members of a room ([`Handle::room`](crate::Handle::room)), or everyone ([`Handle::everyone`](crate::Handle::everyone)).
+/// The members of a room ([`Handle::room`](crate::Handle::room)) or of several ([`Handle::rooms`](crate::Handle::rooms)), the
+/// connections of a user ([`Handle::to_user`](crate::Handle::to_user)), or everyone
+/// ([`Handle::everyone`](crate::Handle::everyone)): each connection once. Who that is is decided at the call.
 ///
 /// A message is encoded once for all of them. A member that reads too slowly is closed alone, as `slow_consumer`.
 #[derive(Clone, Debug)]
@@ -28,6 +30,64 @@ impl<'h> Audience<'h> {
     pub fn except(mut self, conn: ConnectionId) -> Self {
         self.except.push(conn);
         self
+    }
+
+    /// Leaves out several connections.
+    pub fn except_all(mut self, conns: impl IntoIterator<Item = ConnectionId>) -> Self {
+        self.except.extend(conns);
+        self
+    }
+
+    /// The connections, now, in no particular order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if a room's name is not 1 to 256 bytes.
+    pub fn members(&self) -> Result<Vec<ConnectionId>, Error> {
+        let mut members = self.server.members(self.to)?;
+        members.retain(|conn| !self.except.contains(conn));
+        Ok(members)
+    }
+
+    /// How many connections that are, now.
+    ///
+    /// # Errors
+    ///
+    /// As [`members`](Self::members).
+    #[expect(clippy::len_without_is_empty, reason = "a room without members is no room")]
+    pub fn len(&self) -> Result<usize, Error> {
+        match self.to {
+            To::Room(room) if self.except.is_empty() => Ok(self.server.room_size(room)),
+            _ => Ok(self.members()?.len()),
+        }
+    }
+
+    /// Takes the members out of the room, or of each of the rooms. A connection that joins at the same time may stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for an audience that is no room, and as [`members`](Self::members).
+    pub fn clear(self) -> Result<(), Error> {
+        let rooms = match &self.to {
+            To::Room(room) => core::slice::from_ref(room),
+            To::Rooms(rooms) => rooms,
+            To::Everyone | To::User(_) => return Err(Error::InvalidArgument("only a room can be cleared")),
+        };
+        for conn in self.members()? {
+            for room in rooms {
+                Sent::of_command(self.server.leave(conn, room))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the closing handshake with each connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::close`](crate::Conn::close) and [`members`](Self::members).
+    pub fn close(self, code: u16, reason: &str) -> Result<Sent, Error> {
+        Sent::of_command(self.server.close_all(self.to, code, reason, &self.except))
     }
 
     /// Emits an event (`json`).

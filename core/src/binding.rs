@@ -4,19 +4,20 @@
 //! Pull, not push: [`Server::events`] hands out batches, the application is woken once per batch, and every command of
 //! a [`ServerHandle`] is safe from any thread, never blocks, and fails with an [`Error`] where an id is stale.
 
-#[cfg(feature = "stderr-log")]
-pub use crate::driver::log_to_stderr;
 pub use crate::driver::{
     Accept, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled,
-    Inline, InlineMessage, JsonMessage, KeptInbox, Next, Notifier, Open, Reject, Replies, RevokedUsers, Sent, Server,
-    ServerHandle, Stats, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
+    HandshakeId, Inline, InlineMessage, JsonMessage, KeptInbox, LogLevel, LogRecord, LogValue, Next, Notifier, Open,
+    Reject, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats, TicketId, To, Upgrade, ViolationEvent, Waited,
+    Wake, Whom, compile, log_to,
 };
+#[cfg(feature = "stderr-log")]
+pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};
 pub use crate::error::Error;
 pub use crate::raw_json::RawJson;
 pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
-pub use wsguard_proto::handshake::UpgradeRequest;
+pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};
 pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
@@ -32,7 +33,10 @@ pub fn blank_open(conn: ConnectionId) -> Open {
     let roles = Roles::default();
     let (route, params) = Default::default();
     let (subprotocol, expires_at_ms, granted) = Default::default();
+    let (query, headers, cookies, origin, claims) = Default::default();
+    let (peer, port, tls, opened_at_ms) = Default::default();
     Open {
+        id: HandshakeId::default(),
         conn,
         ticket: None,
         tag: None,
@@ -45,5 +49,14 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         subprotocol,
         expires_at_ms,
         granted,
+        query,
+        headers,
+        cookies,
+        origin,
+        claims,
+        peer,
+        port,
+        tls,
+        opened_at_ms,
     }
 }

@@ -1,5 +1,7 @@
 //! One connection: what an application can do with it.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::driver::{ConnectionId, ServerHandle};
@@ -61,6 +63,41 @@ impl<'h> Conn<'h> {
         with_text(data, |json| Sent::of(self.server.reply(self.id, id, event, json)))
     }
 
+    /// As [`reply`](Self::reply) with the status `error`: what the message asked for could not be done.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn reply_error(self, id: Option<&str>, event: &str, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {
+        with_text(data, |json| Sent::of(self.server.reply_error(self.id, id, event, json)))
+    }
+
+    /// Asks the peer: emits an event with an `id` of your own and without a status. A client answers with a message of this
+    /// [`id`](crate::JsonMessage::id), as you answer with [`reply`](Self::reply); its event must be one of the contract.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn request(self, id: u64, event: &str, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {
+        with_text(data, |json| Sent::of(self.server.request(self.id, &id.to_string(), event, json)))
+    }
+
+    /// Sends a ping, and [`Event::Pong`](crate::Event::Pong) tells when the peer has answered; the close event tells that it never
+    /// will. Browsers answer by themselves. The server's own keep-alive pings need none of this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if 16 pings of the connection have no answer.
+    pub fn ping(self) -> Result<Sent, Error> {
+        Sent::of(self.server.ping(self.id))
+    }
+
+    /// The bytes that were sent to it and that its socket has not taken: to send less while a peer reads slowly. 0 if it is closed.
+    /// A broadcast counts when the server has come to it.
+    pub fn buffered_bytes(self) -> usize {
+        self.server.buffered_bytes(self.id)
+    }
+
     /// Sends a text or a binary message (`raw`): `send("hello")`, `send(&bytes)`.
     ///
     /// # Errors
@@ -77,18 +114,33 @@ impl<'h> Conn<'h> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] if the name is not 1 to 256 bytes, or the connection is in 1024 rooms.
+    /// [`Error::InvalidArgument`] if the name is not 1 to 256 bytes, or the connection is in 1024 other rooms.
     pub fn join(self, room: &str) -> Result<Sent, Error> {
         Sent::of_command(self.server.join(self.id, room))
     }
 
-    /// Removes the connection from a room.
+    /// Removes the connection from a room. What was sent to the room before still reaches it.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if the name is not 1 to 256 bytes.
     pub fn leave(self, room: &str) -> Result<Sent, Error> {
         Sent::of_command(self.server.leave(self.id, room))
+    }
+
+    /// The names of the rooms that it is in; none if it is closed.
+    pub fn rooms(self) -> Vec<Arc<str>> {
+        self.server.rooms_of(self.id).unwrap_or_default()
+    }
+
+    /// Drops the socket at once: messages that wait are not sent, and the peer gets no close frame. The code of the close event is
+    /// 1006, or that of a close frame that was sent before.
+    ///
+    /// # Errors
+    ///
+    /// None yet.
+    pub fn terminate(self) -> Result<Sent, Error> {
+        Sent::of_command(self.server.terminate(self.id))
     }
 
     /// Starts the closing handshake.
@@ -101,13 +153,14 @@ impl<'h> Conn<'h> {
     }
 
     /// Reports that the data of a message of `event` is invalid although it matches the schema. The verdict is
-    /// `schema_mismatch`: it is counted, logged and enforced as `on_violation` says.
+    /// `schema_mismatch`: it is counted, logged and enforced as `on_violation` and the event's `on_mismatch` say. An error reply has
+    /// no id; [`Handle::report_invalid`](crate::Handle::report_invalid) gives it the message's.
     ///
     /// # Errors
     ///
     /// None yet.
     pub fn report_invalid_data(self, event: &str) -> Result<Sent, Error> {
-        Sent::of_command(self.server.refuse(self.id, event))
+        Sent::of_command(self.server.refuse_message(self.id, event, None))
     }
 
     /// Stops reading from the connection: its peer feels back-pressure, others do not. Messages that were read before may still

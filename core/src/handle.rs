@@ -48,6 +48,26 @@ impl Handle {
         Audience::new(&self.inner, To::Room(name))
     }
 
+    /// The members of at least one of these rooms.
+    pub fn rooms<'h>(&'h self, names: &'h [&'h str]) -> Audience<'h> {
+        Audience::new(&self.inner, To::Rooms(names))
+    }
+
+    /// The connections of a user.
+    pub fn to_user<'h>(&'h self, user: &'h str) -> Audience<'h> {
+        Audience::new(&self.inner, To::User(user))
+    }
+
+    /// The ids of a user's open connections, now.
+    pub fn connections_of(&self, user: &str) -> Vec<ConnectionId> {
+        self.inner.connections_of(user)
+    }
+
+    /// The ids of all open connections, now. It looks at each of them: not for every message.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        self.inner.connections()
+    }
+
     /// Every open connection of the server.
     pub fn everyone(&self) -> Audience<'_> {
         Audience::new(&self.inner, To::Everyone)
@@ -65,6 +85,15 @@ impl Handle {
         data: &(impl Serialize + ?Sized),
     ) -> Result<Sent, Error> {
         self.conn(message.conn).reply(message.id, event, data)
+    }
+
+    /// As [`Conn::report_invalid_data`], of a message that is at hand: an error reply (`on_mismatch`) has its id.
+    ///
+    /// # Errors
+    ///
+    /// None yet.
+    pub fn report_invalid(&self, message: &JsonMessage<'_>) -> Result<Sent, Error> {
+        Sent::of_command(self.inner.refuse_message(message.conn, message.event, message.id))
     }
 
     /// Answers a handshake that waits for the application ([`Event::Upgrade`](crate::Event::Upgrade)), now or later. Returns

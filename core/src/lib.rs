@@ -135,9 +135,10 @@
 //!
 //! | feature | |
 //! |---|---|
-//! | `stderr-log` (default) | `log_to_stderr`: the log on standard error, for programs without a `tracing` subscriber |
+//! | `stderr-log` (default) | `log_to_stderr`, `log_to_stderr_as`: the log on standard error, for programs without a `tracing` subscriber |
 //!
-//! Verdicts and errors are always `tracing` events, of the targets `wsguard::verdict` and `wsguard::handler`.
+//! The log is always `tracing` events: of the target `wsguard::verdict` (who was refused or closed), `wsguard::audit` (who came and
+//! went, and what was done to the server), `wsguard::handler` and `wsguard`. [`log_to`] hands them to a function as [`LogRecord`]s.
 //!
 //! # Limits
 //!
@@ -174,12 +175,12 @@ mod server;
 
 pub use audience::Audience;
 pub use conn::Conn;
-#[cfg(feature = "stderr-log")]
-pub use driver::log_to_stderr;
 pub use driver::{
-    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, JsonMessage, Open, Reject,
-    Replies, Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom,
+    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
+    LogLevel, LogRecord, LogValue, Open, Reject, Replies, Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
 };
+#[cfg(feature = "stderr-log")]
+pub use driver::{LogFormat, log_to_stderr, log_to_stderr_as};
 pub use error::Error;
 pub use handle::{Drain, Handle, Interest};
 pub use options::Options;
@@ -190,7 +191,7 @@ pub use server::{Builder, HandlerResult, Next, Server};
 pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;
-pub use wsguard_proto::handshake::UpgradeRequest;
+pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::roles::Roles;
 pub use wsguard_proto::verdict::{Code, Severity};
 

@@ -216,12 +216,12 @@ impl<'a> Plan<'a> {
     /// Measures once, on a server started for it. An error comes with what the server had to say.
     fn measure(&self, workload: &Workload, candidate: &Candidate) -> Result<Sample, (Error, String)> {
         let start = candidate.start(workload, self.repository, &self.certs);
-        let server = Server::start(&start, self.server_core).map_err(|error| (error, String::new()))?;
+        let mut server = Server::start(&start, self.server_core).map_err(|error| (error, String::new()))?;
         let mut window = self.window;
         if candidate.warms_up_slowly() {
             window.warm_up *= SLOW_WARM_UP;
         }
-        generator::run(&server, workload, window).map_err(|error| (error, server.complaint()))
+        generator::run(&mut server, workload, window).map_err(|error| (error, server.complaint()))
     }
 
     fn facts(&self, busy: String) -> Vec<Fact> {

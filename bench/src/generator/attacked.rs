@@ -8,10 +8,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll};
+use serde_json::{Value, json};
 
+use super::STALL;
 use super::attackers::Attack;
 use super::frames::{CLOSE, FrameReader, TEXT};
 use super::opening::{Target, open_all};
@@ -25,6 +27,8 @@ use crate::server::Server;
 const RUN_UP: Duration = Duration::from_millis(250);
 /// Windows are so many times as long as others: a percentile needs more messages than a mean.
 const LONGER: u32 = 3;
+/// How often the answer to a reload is looked for.
+const STEP: Duration = Duration::from_millis(50);
 /// For the server to clear up after an attack.
 const REST: Duration = Duration::from_millis(150);
 
@@ -79,6 +83,53 @@ pub(super) fn run(server: &Server, window: Window) -> Result<Sample> {
     let most = BESIDE.iter().map(|&beside| app(beside)).fold(0.0, f64::max);
     sample.insert(Metric::AppPercentAdded, most - app(Beside::Nothing));
     Ok(sample)
+}
+
+/// What honest clients notice of a reload, and how long the server takes to tell its numbers.
+pub(super) fn reload(server: &mut Server, events: usize, window: Window) -> Result<Sample> {
+    let target = Target::new(server, false)?;
+    let mut clients = Clients::open(&target)?;
+    let mut nothing = Attack::new(&target, Beside::Nothing)?;
+    clients.during(&mut nothing, window.warm_up)?;
+    clients.latencies_ns.reset();
+    let mut options = server.options().clone();
+    for number in 0..events {
+        options["events"][format!("event-{number}")] = schema(number);
+    }
+    let asked_at = Instant::now();
+    server.tell(&json!({"do": "reload", "options": options}))?;
+    let answer = loop {
+        clients.during(&mut nothing, STEP)?;
+        if let Some(answer) = server.answer(Duration::ZERO) {
+            break answer;
+        }
+        ensure!(asked_at.elapsed() < STALL, "no answer to a reload within {STALL:?}");
+    };
+    let reloaded_ms = asked_at.elapsed().as_secs_f64() * 1e3;
+    ensure!(answer["ok"] == true, "a reload was refused: {answer}");
+    // The shards take it over after the answer.
+    clients.during(&mut nothing, window.length)?;
+    ensure!(clients.lost() == 0, "{} honest connections were lost by a reload", clients.lost());
+    let latest_ms = clients.latencies_ns.max() as f64 / 1e6;
+    let asked_at = Instant::now();
+    server.tell(&json!({"do": "metrics"}))?;
+    let answer = server.answer(STALL).context("no answer to metrics")?;
+    let metrics_ms = asked_at.elapsed().as_secs_f64() * 1e3;
+    let text = answer["text"].as_str().unwrap_or_default();
+    ensure!(text.ends_with("# EOF\n"), "this is no text of metrics: {answer}");
+    Ok(Sample::from([(Metric::LatestMs, latest_ms), (Metric::ReloadMs, reloaded_ms), (Metric::MetricsMs, metrics_ms)]))
+}
+
+/// What a message of an application may look like.
+fn schema(number: usize) -> Value {
+    json!({"schema": {
+        "type": "object", "required": ["id", "text"], "additionalProperties": false,
+        "properties": {
+            "id": {"type": "integer", "minimum": number},
+            "text": {"type": "string", "maxLength": 1000, "pattern": "^[^<>]*$"},
+            "to": {"type": "array", "maxItems": 10, "items": {"type": "string", "minLength": 1, "maxLength": 64}},
+        },
+    }})
 }
 
 impl Clients {

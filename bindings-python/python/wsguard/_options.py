@@ -213,6 +213,12 @@ class Options(TypedDict, total=False):
     503, for whoever holds most of them. From 1 to 16777216. Default: ``1024``."""
     subprotocols: Sequence[str]
     """The subprotocols that the server speaks, best first. Default: none."""
+    keep_headers: Sequence[str]
+    """The request headers that the application has with an open connection, at most 32; none that may carry a
+    credential. Default: none."""
+    keep_cookies: Sequence[str]
+    """The cookies that the application has with an open connection, at most 32; none of ``token_sources``. Default:
+    none."""
     protocol: Literal["json", "raw"]
     """The form of a message: ``json`` has an envelope that is checked against ``events``; ``raw`` is text and binary as
     they come. Default: ``"json"``."""

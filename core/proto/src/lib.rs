@@ -20,6 +20,7 @@ pub mod files;
 pub mod handshake;
 pub mod host_header;
 pub mod inbox;
+mod kept;
 pub mod limits;
 pub mod lock;
 pub mod metrics;

@@ -22,7 +22,7 @@ impl Block {
             core::iter::from_fn(move || {
                 let low = (bits != 0).then(|| bits.trailing_zeros())?;
                 bits &= bits - 1;
-                Some(self.key << 8 | word * 64 | low)
+                Some((self.key << 8) | (word * 64) | low)
             })
         })
     }

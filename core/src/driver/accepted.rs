@@ -1,7 +1,7 @@
 //! An accepted connection on its way to the shard that takes it through its opening handshake.
 
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -76,7 +76,7 @@ impl UnregisteredSocket {
 pub(super) struct Accepted {
     pub(super) socket: UnregisteredSocket,
     /// The address of the peer; `None` on a Unix socket.
-    pub(super) peer: Option<IpAddr>,
+    pub(super) peer: Option<SocketAddr>,
     pub(super) at: Moment,
     /// What another server has read from it, where one accepted it: that one may still hold the socket, too.
     pub(super) received: Option<Vec<u8>>,

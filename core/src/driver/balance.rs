@@ -23,7 +23,7 @@ pub(super) fn post(state: &ServerState, shard: usize, accepted: Accepted) {
 
 /// Takes over a TCP connection that another server accepted and read the request head of.
 pub(super) fn adopt(state: &ServerState, tcp: TcpStream, received: Vec<u8>) -> io::Result<()> {
-    let peer = Some(tcp.peer_addr()?.ip());
+    let peer = Some(tcp.peer_addr()?);
     tcp.set_nonblocking(true)?;
     tcp.set_nodelay(true)?;
     let (shard, load) = least_loaded(state);

@@ -7,7 +7,7 @@ use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
 use super::handle::ServerHandle;
-use super::log::{Subject as Whose, escape, printable};
+use super::log::{Subject as Whose, VerdictRecord, escape, printable};
 use super::state::ServerState;
 use crate::error::Error;
 use wsguard_proto::auth::check_user;
@@ -81,7 +81,9 @@ impl ServerHandle {
             Error::InvalidArgument("65536 bans are in force, which is all there may be: lift one first")
         })?;
         let reason = printable(reason);
-        said(|| tracing::info!(target: "wsguard", who = %shown, for_ms, ?reason, "banned"));
+        said(
+            || tracing::info!(target: "wsguard::audit", action = %"ban", who = %shown, for_ms, reason = reason.as_str()),
+        );
         // What this thread said before is carried out before.
         self.flush();
         self.state.close_banned();
@@ -99,7 +101,7 @@ impl ServerHandle {
         let was_banned = lock(&self.state.bans).unban(&subject);
         if was_banned {
             let shown = escape(&subject.to_string());
-            said(|| tracing::info!(target: "wsguard", who = %shown, "ban lifted"));
+            said(|| tracing::info!(target: "wsguard::audit", action = %"unban", who = %shown));
         }
         Ok(was_banned)
     }
@@ -136,18 +138,26 @@ impl ServerState {
     }
 
     /// Counts a violation for `auto_ban`.
-    pub(super) fn count_offence(&self, code: Code, client: Option<std::net::IpAddr>, top: &Policy, now: Moment) {
-        let (Some(rules), Some(ip)) = (&top.auto_ban, client) else { return };
+    /// Returns the record of the ban that comes of it.
+    pub(super) fn count_offence(
+        &self,
+        code: Code,
+        client: Option<std::net::IpAddr>,
+        top: &Policy,
+        now: Moment,
+    ) -> Option<VerdictRecord> {
+        let (Some(rules), Some(ip)) = (&top.auto_ban, client) else { return None };
         let address = AddressKey::from(ip);
         if !bans::counts(code) || !lock(&self.offences).note(address, rules, now) {
-            return;
+            return None;
         }
         let detail = format!("auto_ban: {} violations within {} ms", rules.violations, rules.window_ms);
         let until = now.after_millis(rules.ban_ms);
-        if lock(&self.bans).ban_automatically(address, until, &detail, now) {
-            let report = Report { code: Code::Banned, event: None, detail: &detail };
-            self.sampler.log(&report, Whose { ip: Some(ip), ..Whose::default() }, now);
-            self.close_banned();
+        if !lock(&self.bans).ban_automatically(address, until, &detail, now) {
+            return None;
         }
+        self.close_banned();
+        let report = Report { code: Code::Banned, event: None, detail: &detail };
+        self.sampler.record(&report, Whose { ip: Some(ip), ..Whose::default() }, now)
     }
 }

@@ -44,11 +44,12 @@ pub(super) enum Command {
     Terminate {
         conn: ConnectionId,
     },
-    /// Closes several.
+    /// Closes some, or every connection, but for those whose ids the span has.
     CloseAll {
-        whom: Recipients,
+        whom: Option<Recipients>,
         code: u16,
         reason: Span,
+        except: Span,
     },
     /// The application's handler failed for this connection.
     HandlerFailed {
@@ -58,6 +59,8 @@ pub(super) enum Command {
     DataRefused {
         conn: ConnectionId,
         event: Span,
+        id: Option<Span>,
+        may_reply: bool,
     },
     /// Stops or goes on reading from one connection.
     Pause {
@@ -221,13 +224,16 @@ impl CommandBuffer {
             match &mut command {
                 Command::Frames { frames: span, .. }
                 | Command::Close { reason: span, .. }
-                | Command::DataRefused { event: span, .. }
                 | Command::DisconnectUser { user: span, .. } => span.start += base,
+                Command::DataRefused { event, id, .. } => {
+                    [event].into_iter().chain(id).for_each(|span| span.start += base);
+                }
                 Command::Broadcast { to, except, .. } => {
                     to.iter_mut().map(|to| &mut to.blocks).chain([except]).for_each(|span| span.start += base);
                 }
-                Command::CloseAll { whom, reason, .. } => {
-                    [&mut whom.blocks, reason].into_iter().for_each(|span| span.start += base);
+                Command::CloseAll { whom, reason, except, .. } => {
+                    let blocks = whom.iter_mut().map(|whom| &mut whom.blocks);
+                    blocks.chain([reason, except]).for_each(|span| span.start += base);
                 }
                 _ => {}
             }

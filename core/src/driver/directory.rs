@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::ids::{ConnectionId, Slots, generations_so_far};
 use crate::error::Error;
 use wsguard_proto::lock::lock;
-use wsguard_proto::rooms::{Block, Groups, MAX_ROOMS_PER_CONNECTION};
+use wsguard_proto::rooms::{Block, Groups, MAX_ROOMS_PER_CONNECTION, Members};
 
 /// Parts that are locked by themselves.
 const PARTS: usize = 16;
@@ -69,10 +69,10 @@ impl Sets {
         }
         let sets = names.iter().filter_map(|name| parts[self.part_of(name)].as_ref()?.get(name));
         let blocks = if names.len() == 1 {
-            sets.flat_map(|members| members.blocks()).collect()
+            sets.flat_map(Members::blocks).collect()
         } else {
             let mut union = BTreeMap::<u32, [u64; 4]>::new();
-            for block in sets.flat_map(|members| members.blocks()) {
+            for block in sets.flat_map(Members::blocks) {
                 let all = union.entry(block.key).or_default();
                 all.iter_mut().zip(block.bits).for_each(|(all, bits)| *all |= bits);
             }
@@ -84,7 +84,7 @@ impl Sets {
     /// The ids of a set's members; `generation` knows which one has a slot now.
     fn ids(&self, name: &str, generation: impl Fn(ConnectionId) -> u32) -> Vec<ConnectionId> {
         let part = lock(&self.parts[self.part_of(name)]);
-        let members = part.get(name).into_iter().flat_map(|members| members.blocks()).flat_map(Block::members);
+        let members = part.get(name).into_iter().flat_map(Members::blocks).flat_map(Block::members);
         // Nobody else has the slot of a member: it leaves before its slot is free.
         let ids = members.map(|member| {
             let slot = ConnectionId::new((member >> 24) as usize, member & 0x00ff_ffff, 0);
@@ -160,7 +160,9 @@ impl Directory {
     /// A connection is over, and its slot says so: it leaves its rooms, and is none of its user's any more.
     pub(super) fn end(&self, conn: ConnectionId, user: Option<&str>) {
         let own = forget(&mut self.lists_of(conn), member(conn)).unwrap_or_default();
-        own.iter().for_each(|room| self.rooms.leave(room, member(conn)));
+        for room in &own {
+            self.rooms.leave(room, member(conn));
+        }
         if let Some(user) = user {
             self.users.leave(user, member(conn));
         }
@@ -171,7 +173,7 @@ impl Directory {
     }
 
     pub(super) fn room_size(&self, room: &str) -> usize {
-        lock(&self.rooms.parts[self.rooms.part_of(room)]).get(room).map_or(0, |members| members.len())
+        lock(&self.rooms.parts[self.rooms.part_of(room)]).get(room).map_or(0, Members::len)
     }
 
     pub(super) fn members(&self, room: &str, generation: impl Fn(ConnectionId) -> u32) -> Vec<ConnectionId> {

@@ -1,10 +1,11 @@
 //! Events on their way to the application: records and two arenas per batch, swapped whole.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::arena::{Span, growth, kept_bytes};
+use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
 use super::tickets::{Permit, TicketId};
@@ -12,7 +13,7 @@ use crate::raw_json::RawJson;
 use wsguard_proto::config::Params;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{Contract, EventIndex, Status};
-use wsguard_proto::handshake::UpgradeRequest;
+use wsguard_proto::handshake::{Pairs, TlsFacts, UpgradeRequest};
 use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
@@ -21,6 +22,8 @@ use wsguard_proto::verdict::Code;
 /// What follows is an [`Open`] with its ticket, [`Event::UpgradeGone`], or nothing where the application has refused it.
 #[derive(Debug)]
 pub struct Upgrade {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// What to answer.
     pub ticket: TicketId,
     /// What the peer sent.
@@ -30,9 +33,11 @@ pub struct Upgrade {
 }
 
 /// A connection that was authenticated and upgraded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Open {
+    /// Its id in the log, `hs=`.
+    pub id: HandshakeId,
     /// Its id.
     pub conn: ConnectionId,
     /// The ticket it was accepted by, with `auth: "callback"`.
@@ -59,6 +64,51 @@ pub struct Open {
     /// The last revocation when it was let in, by the numbers that
     /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
     pub granted: u64,
+    /// The query of the request without `?`, as sent but for the parameters that `token_sources` names.
+    pub query: Option<Box<str>>,
+    /// The headers that `keep_headers` names, in lower case, in the order received.
+    pub headers: Pairs,
+    /// The cookies that `keep_cookies` names, in the order received.
+    pub cookies: Pairs,
+    /// The `Origin` of the request.
+    pub origin: Option<Box<str>>,
+    /// With `auth.jwt`, the claims of its verified token: a JSON object as text, at most 8 KiB.
+    pub claims: Option<Box<str>>,
+    /// The peer of the socket: the client, or a proxy before it. `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The client's port; `None` where a proxy does not tell it.
+    pub port: Option<u16>,
+    /// Its TLS, where this server does it.
+    pub tls: Option<Box<TlsFacts>>,
+    /// When it opened, in milliseconds since the Unix epoch.
+    pub opened_at_ms: u64,
+}
+
+impl Open {
+    /// What it owns beside itself.
+    fn heap_bytes(&self) -> usize {
+        let texts = [&self.subprotocol, &self.query, &self.origin, &self.claims];
+        let texts = texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        let pairs = self.headers.iter().chain(&self.cookies);
+        let pairs = pairs.map(|pair| size_of_val(pair) + pair.0.len() + pair.1.len()).sum::<usize>();
+        let params = self.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
+        let tls = self.tls.as_ref().map_or(0, |tls| size_of::<TlsFacts>() + tls.bytes());
+        self.path.len() + self.roles.bytes() + texts + pairs + params + tls
+    }
+}
+
+/// Without what the peer sent: query, headers, cookies and claims say who somebody is.
+impl core::fmt::Debug for Open {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Open")
+            .field("conn", &self.conn)
+            .field("ip", &self.ip)
+            .field("user", &self.user)
+            .field("roles", &self.roles)
+            .field("path", &self.path)
+            .field("subprotocol", &self.subprotocol)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A valid message of the `json` protocol.
@@ -431,9 +481,7 @@ impl EventBatch {
     }
 
     pub(super) fn push_open(&mut self, open: Open) {
-        let subprotocol = open.subprotocol.as_ref().map_or(0, |name| name.len());
-        let params = open.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
-        let boxed = size_of::<Open>() + open.path.len() + subprotocol + open.roles.bytes() + params;
+        let boxed = size_of::<Open>() + open.heap_bytes();
         self.push_other(kind::OPEN, Record::Open(Box::new(open)), boxed);
     }
 
@@ -498,13 +546,15 @@ fn heap_bytes(request: &UpgradeRequest) -> usize {
     let certificate = request.peer_certificate.as_ref().map_or(0, Vec::capacity);
     let texts = request.headers.iter().map(|(name, value)| name.capacity() + value.capacity()).sum::<usize>();
     let entries = request.headers.capacity() * size_of::<(String, String)>();
-    request.method.capacity() + request.path.capacity() + optional + certificate + texts + entries
+    let params = request.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
+    params + request.method.capacity() + request.path.capacity() + optional + certificate + texts + entries
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use wsguard_proto::contract::{JsonLimits, Scratch};
+    use wsguard_proto::handshake::Offers;
 
     fn contract(events: &str) -> Arc<Contract> {
         Arc::new(Contract::compile(&serde_json::from_str(events).unwrap(), JsonLimits::default()).unwrap())
@@ -582,6 +632,8 @@ mod tests {
         let request = UpgradeRequest {
             method: "GET".into(),
             path: "/".into(),
+            route: None,
+            params: Params::default(),
             query: None,
             headers: vec![("cookie".into(), long.clone())],
             ip: None,
@@ -589,25 +641,19 @@ mod tests {
             peer_certificate: None,
         };
         let (ticket, _answered) =
-            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Default::default()).unwrap();
-        batch.push_upgrade(Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() });
+            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default()).unwrap();
+        let (id, permit) = (HandshakeId::default(), ticket.permit());
+        batch.push_upgrade(Upgrade { id, ticket: ticket.id(), request, _permit: permit });
         assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
-        let open = Open {
-            conn: ConnectionId::from_u64(1),
-            ticket: None,
-            tag: None,
-            ip: None,
-            user: None,
-            roles: Roles::default(),
-            path: long.into(),
-            route: None,
-            params: Params::default(),
-            subprotocol: None,
-            expires_at_ms: None,
-            granted: 0,
-        };
-        batch.push_open(open);
+        let blank = crate::binding::blank_open(ConnectionId::from_u64(1));
+        batch.push_open(Open { path: long.as_str().into(), ..blank.clone() });
         assert!(batch.bytes() > 16_000, "{}", batch.bytes());
+        let text = || Some(long.as_str().into());
+        let pairs = || Pairs::from([("a".into(), long.as_str().into())]);
+        let open = Open { query: text(), headers: pairs(), cookies: pairs(), origin: text(), claims: text(), ..blank };
+        assert!(!format!("{open:?}").contains("xxx"), "none of it is shown");
+        batch.push_open(open);
+        assert!(batch.bytes() > 56_000, "{}", batch.bytes());
         assert_eq!(batch.upgrades, 1);
     }
 }

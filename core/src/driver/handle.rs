@@ -3,10 +3,12 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::answer::Decision;
 use super::arena::Span;
 use super::balance;
+use super::caught::said;
 use super::commands::{Command, CommandBuffer};
 use super::cork::{self, Cork};
 use super::ids::{ConnectionId, Slot};
@@ -193,10 +195,24 @@ impl ServerHandle {
     }
 
     /// Refuses a message of `event` that the schema let pass and the application's own validation did not: the verdict
-    /// is `schema_mismatch`, counted, logged and acted upon as `on_violation` says.
+    /// is `schema_mismatch`, counted and logged. It closes the connection, unless `on_violation` is `report`.
     pub fn refuse(&self, conn: ConnectionId, event: &str) -> Result<(), Error> {
+        self.post_refusal(conn, event, None, false)
+    }
+
+    /// As [`refuse`](Self::refuse), and where the event's `on_mismatch` is `reply` the message is answered by an error with its
+    /// `id`, and the connection stays.
+    pub fn refuse_message(&self, conn: ConnectionId, event: &str, id: Option<&str>) -> Result<(), Error> {
+        self.post_refusal(conn, event, id, true)
+    }
+
+    fn post_refusal(&self, conn: ConnectionId, event: &str, id: Option<&str>, may_reply: bool) -> Result<(), Error> {
         self.mailbox(conn)?;
-        self.post_text(conn.shard(), event, |event| Command::DataRefused { conn, event });
+        self.post(conn.shard(), |commands| {
+            let event = commands.keep(event.as_bytes());
+            let id = id.map(|id| commands.keep(id.as_bytes()));
+            commands.commands.push(Command::DataRefused { conn, event, id, may_reply });
+        });
         Ok(())
     }
 
@@ -342,8 +358,14 @@ impl ServerHandle {
     pub fn drain(&self, timeout_ms: u64, jitter_ms: u64) {
         const MOST_JITTER_MS: u64 = 3_600_000;
         self.flush();
-        self.state.advance(Life::Draining);
-        let until = self.state.clock.now().after_millis(timeout_ms);
+        let now = self.state.clock.now();
+        if self.state.advance(Life::Draining) && self.state.drain_began.set(now).is_ok() {
+            let connections = self.state.open.load(Ordering::Acquire);
+            said(
+                || tracing::info!(target: "wsguard::audit", action = %"drain_begun", connections, timeout_ms, jitter_ms),
+            );
+        }
+        let until = now.after_millis(timeout_ms);
         let jitter_ms = if jitter_ms == u64::MAX { 0 } else { jitter_ms.min(timeout_ms).min(MOST_JITTER_MS) };
         for mailbox in self.state.shards.iter() {
             mailbox.post(|commands| commands.commands.push(Command::Drain { until, jitter_ms }));

@@ -1,7 +1,7 @@
 //! The accept loop: it accepts in bounded portions and hands each connection to the least loaded shard.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 #[cfg(not(target_os = "linux"))]
@@ -69,18 +69,18 @@ impl Listener {
         TcpListener::from_std(listener).map(Listener::Tcp)
     }
 
-    pub(super) async fn accept(&self) -> io::Result<(UnregisteredSocket, Option<IpAddr>)> {
+    pub(super) async fn accept(&self) -> io::Result<(UnregisteredSocket, Option<SocketAddr>)> {
         match self {
             #[cfg(target_os = "linux")]
             Listener::Tcp(listener) => {
                 let (tcp, peer) = listener.async_io(tokio::io::Interest::READABLE, || accept_tcp(listener)).await?;
-                Ok((UnregisteredSocket::Tcp(tcp), Some(peer.ip())))
+                Ok((UnregisteredSocket::Tcp(tcp), Some(peer)))
             }
             #[cfg(not(target_os = "linux"))]
             Listener::Tcp(listener) => {
                 let (tcp, peer) = listener.accept().await?;
                 tcp.set_nodelay(true)?;
-                Ok((UnregisteredSocket::Tcp(tcp.into_std()?), Some(peer.ip())))
+                Ok((UnregisteredSocket::Tcp(tcp.into_std()?), Some(peer)))
             }
             #[cfg(unix)]
             Listener::Unix(listener) => {

@@ -20,6 +20,7 @@ struct Said {
     doubts: HashSet<(Option<IpAddr>, Doubt)>,
     subprotocols: Bucket,
     suppressed: u64,
+    left_out: bool,
 }
 
 /// The notices of one server.
@@ -54,6 +55,20 @@ impl Notices {
             }
         };
         said(|| tracing::warn!(target: "wsguard", %peer, "{what}"));
+    }
+
+    /// Tells, once, that an open does not have all that it is to have.
+    pub(super) fn facts_left_out(&self) {
+        if core::mem::replace(&mut lock(&self.0).left_out, true) {
+            return;
+        }
+        said(|| {
+            tracing::info!(
+                target: "wsguard",
+                "an open is told without a part of what is kept: over 8192 bytes of keep_headers and keep_cookies, over 128 of \
+                 them, or a JSON Web Token with claims over 8192 bytes"
+            );
+        });
     }
 
     /// Tells, sampled, of a client that offers subprotocols of which this server speaks none. What it offers is not said:

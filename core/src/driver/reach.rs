@@ -88,18 +88,59 @@ impl ServerHandle {
         Ok(())
     }
 
+    /// The connections that a broadcast would reach, now: each once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a room's name that is not 1 to 256 bytes.
+    pub fn members(&self, to: To<'_>) -> Result<Vec<ConnectionId>, Error> {
+        check_rooms(to)?;
+        Ok(match to {
+            To::Everyone => self.connections(),
+            To::Room(room) => self.room_members(room),
+            To::User(user) => self.connections_of(user),
+            To::Rooms(rooms) => {
+                let mut all: Vec<_> = rooms.iter().flat_map(|room| self.room_members(room)).collect();
+                all.sort_unstable();
+                all.dedup();
+                all
+            }
+        })
+    }
+
     /// Starts the closing handshake with every member of a room, as [`close`](Self::close) does with one.
     pub fn close_room(&self, room: &str, code: u16, reason: &str) -> Result<(), Error> {
+        self.close_all(To::Room(room), code, reason, &[])
+    }
+
+    /// Starts the closing handshake with several connections. `except` are left out.
+    pub fn close_all(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
         self.check_running()?;
-        check_room(room)?;
         check_close(code, reason)?;
-        let Snapshot { blocks, before } = self.state.directory.in_rooms(&[room]);
-        for blocks in blocks.chunk_by(same_shard) {
-            self.post(shard_of(blocks), |commands| {
-                let whom = commands.keep_blocks(&in_shard(blocks), before);
+        self.each_shard_of(to, |shard, blocks, before| {
+            self.post(shard, |commands| {
+                let whom = blocks.map(|blocks| commands.keep_blocks(blocks, before));
                 let reason = commands.keep(reason.as_bytes());
-                commands.commands.push(Command::CloseAll { whom, code, reason });
+                let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
+                commands.commands.push(Command::CloseAll { whom, code, reason, except });
             });
+        })
+    }
+
+    /// Lets `post` see to each shard with the connections of `to` that are on it; no blocks: all that are.
+    fn each_shard_of(&self, to: To<'_>, mut post: impl FnMut(usize, Option<&[Block]>, u32)) -> Result<(), Error> {
+        check_rooms(to)?;
+        let Snapshot { blocks, before } = match to {
+            To::Everyone => {
+                (0..self.state.shards.len()).for_each(|shard| post(shard, None, 0));
+                return Ok(());
+            }
+            To::Room(room) => self.state.directory.in_rooms(&[room]),
+            To::Rooms(rooms) => self.state.directory.in_rooms(rooms),
+            To::User(user) => self.state.directory.of_user(user),
+        };
+        for blocks in blocks.chunk_by(same_shard) {
+            post(shard_of(blocks), Some(&in_shard(blocks)), before);
         }
         Ok(())
     }
@@ -126,41 +167,20 @@ impl ServerHandle {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Error> {
         self.check_running()?;
-        let directory = &self.state.directory;
-        let reached = match to {
-            To::Everyone => None,
-            To::Room(room) => check_room(room).map(|()| Some(directory.in_rooms(&[room])))?,
-            To::Rooms(rooms) => {
-                rooms.iter().try_for_each(|room| check_room(room))?;
-                Some(directory.in_rooms(rooms))
-            }
-            To::User(user) => Some(directory.of_user(user)),
-        };
         let mut frame = Vec::new();
         write(&mut frame);
         if frame.len() > self.state.largest_outbox() {
             return Err(NEVER_FITS);
         }
         let frame: Arc<[u8]> = frame.into();
-        match &reached {
-            None => (0..self.state.shards.len()).for_each(|shard| self.post_broadcast(shard, None, &frame, except)),
-            Some(Snapshot { blocks, before }) => {
-                for blocks in blocks.chunk_by(same_shard) {
-                    let to = Some((&in_shard(blocks)[..], *before));
-                    self.post_broadcast(shard_of(blocks), to, &frame, except);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn post_broadcast(&self, shard: usize, to: Option<(&[Block], u32)>, frame: &Arc<[u8]>, except: &[ConnectionId]) {
-        let waits = self.state.shards[shard].broadcasts.hold(frame.len());
-        self.post(shard, |commands| {
-            let to = to.map(|(blocks, before)| commands.keep_blocks(blocks, before));
-            let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
-            commands.commands.push(Command::Broadcast { to, frame: Arc::clone(frame), except, waits });
-        });
+        self.each_shard_of(to, |shard, blocks, before| {
+            let (frame, waits) = (Arc::clone(&frame), self.state.shards[shard].broadcasts.hold(frame.len()));
+            self.post(shard, |commands| {
+                let to = blocks.map(|blocks| commands.keep_blocks(blocks, before));
+                let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
+                commands.commands.push(Command::Broadcast { to, frame, except, waits });
+            });
+        })
     }
 
     /// Whether broadcasts come faster than they are carried out: a shard has more than `max_outbox_bytes` of them before it.
@@ -183,6 +203,14 @@ fn shard_of(blocks: &[Block]) -> usize {
 /// The same blocks by slot alone.
 fn in_shard(blocks: &[Block]) -> Vec<Block> {
     blocks.iter().map(|block| Block { key: block.key & 0xffff, ..*block }).collect()
+}
+
+fn check_rooms(to: To<'_>) -> Result<(), Error> {
+    match to {
+        To::Room(room) => check_room(room),
+        To::Rooms(rooms) => rooms.iter().try_for_each(|room| check_room(room)),
+        To::Everyone | To::User(_) => Ok(()),
+    }
 }
 
 fn check_room(room: &str) -> Result<(), Error> {

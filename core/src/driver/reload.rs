@@ -44,7 +44,9 @@ impl ServerState {
             mailbox.post(|buffer| buffer.commands.push(Command::Reload(Arc::clone(&next))));
         }
         let changed = if changed.is_empty() { "-" } else { &changed };
-        said(|| tracing::info!(target: "wsguard", generation, %changed, "policy reloaded: {next}"));
+        said(
+            || tracing::info!(target: "wsguard::audit", action = %"reload", generation, %changed, "policy reloaded: {next}"),
+        );
         Ok(generation)
     }
 }

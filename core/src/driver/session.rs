@@ -9,11 +9,14 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox_shares::Share;
+use super::log::Subject;
 use super::outbox::{Outbox, Pool};
 use super::slot_guard::SlotGuard;
 use super::stream::Stream;
+use super::tally::Tally;
 use wsguard_proto::config::{Admitted, Policy};
 use wsguard_proto::connection::Connection;
 use wsguard_proto::limits::Seat;
@@ -25,6 +28,8 @@ use wsguard_proto::time::Moment;
 #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in every idle connection")]
 pub(super) struct Session {
     pub(super) id: ConnectionId,
+    /// Its id in the log.
+    pub(super) hs: HandshakeId,
     pub(super) conn: Connection,
     /// What it is judged by.
     pub(super) policy: Arc<Policy>,
@@ -43,6 +48,7 @@ pub(super) struct Session {
     /// What waits in the inbox of its user or address.
     pub(super) share: Rc<Share>,
     pub(super) seat: Seat,
+    pub(super) tally: Tally,
     pub(super) ip: Option<IpAddr>,
     /// The peer of the socket: the client, or a proxy.
     pub(super) peer: Option<IpAddr>,
@@ -75,6 +81,12 @@ impl Drop for Session {
 }
 
 impl Session {
+    /// Whom a record of it is about.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        let user = self.seat.user().map(|user| &**user);
+        Subject { hs: Some(self.hs), ip: self.ip, peer: self.peer, user, conn: Some(self.id) }
+    }
+
     /// Its id is nobody's any more, though its closing handshake may go on.
     pub(super) fn end(&mut self) {
         self.slot.end(self.seat.user().map(|user| &**user));

@@ -1,7 +1,7 @@
 //! What the threads of one server share: the policy, the limits, and the two roads between shards and application.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::sync::Notify;
 
@@ -16,7 +16,7 @@ use super::inbox::Inbox;
 use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::level::Level;
-use super::log::{Sampler, Subject, escape, printable};
+use super::log::{Audit, Sampler, Subject, VerdictRecord, escape, printable};
 use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
@@ -70,6 +70,9 @@ pub(super) struct ServerState {
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
     pub(super) sampler: Sampler,
+    pub(super) audit: Audit,
+    /// When the first drain began.
+    pub(super) drain_began: OnceLock<Moment>,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: Level,
     /// Open connections of all shards.
@@ -121,6 +124,8 @@ impl ServerState {
             shards,
             inline,
             sampler: Sampler::default(),
+            audit: Audit::default(),
+            drain_began: OnceLock::new(),
             refusing: Level::default(),
             open: AtomicUsize::new(0),
             reload_failures: AtomicU64::new(0),
@@ -182,16 +187,24 @@ impl ServerState {
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
     ///
     /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
-    pub(super) fn report(&self, report: &Report<'_>, subject: Subject<'_>, ends: bool, events: &mut EventBatch) {
+    /// Its records are for the caller to say, once `events` are not locked any more.
+    pub(super) fn report(
+        &self,
+        report: &Report<'_>,
+        subject: Subject<'_>,
+        ends: bool,
+        events: &mut EventBatch,
+        records: &mut Vec<VerdictRecord>,
+    ) {
         self.verdicts.count(report.code);
         let now = self.clock.now();
         // A proxy is nobody to ban: where its address is all that is known, the record names no client.
         let top = Arc::clone(&self.set().top);
         let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
-        self.sampler.log(report, Subject { ip: client, ..subject }, now);
+        records.extend(self.sampler.record(report, Subject { ip: client, ..subject }, now));
         // What is only reported, or answered, bans nobody.
         if ends || subject.conn.is_none() {
-            self.count_offence(report.code, client, &top, now);
+            records.extend(self.count_offence(report.code, client, &top, now));
         }
         // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
@@ -207,6 +220,23 @@ impl ServerState {
                 detail: printable(report.detail).into(),
             });
         }
+    }
+
+    /// Reports a verdict outside a connection's turn; `more` are events that come with it.
+    pub(super) fn report_elsewhere(
+        &self,
+        shard: usize,
+        report: &Report<'_>,
+        subject: Subject<'_>,
+        ends: bool,
+        more: impl FnOnce(&mut EventBatch),
+    ) {
+        let mut records = Vec::new();
+        self.tell(shard, |events| {
+            self.report(report, subject, ends, events, &mut records);
+            more(events);
+        });
+        records.into_iter().for_each(VerdictRecord::say);
     }
 
     /// Adds events of `shard` outside a connection's turn and wakes the application.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::Socket;
 use super::tls::TlsStream;
+use wsguard_proto::handshake::TlsFacts;
 
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr, $($variant:path),+) => {
@@ -26,6 +27,11 @@ impl Stream {
     /// The leaf of the client's certificate chain.
     pub(super) fn peer_certificate(&self) -> Option<Vec<u8>> {
         if let Stream::Tls(tls) = self { tls.peer_certificate() } else { None }
+    }
+
+    /// What is told of its TLS, once.
+    pub(super) fn tls_facts(&mut self) -> Option<TlsFacts> {
+        if let Stream::Tls(tls) = self { tls.facts() } else { None }
     }
 
     /// Whether the connection is known to be broken.

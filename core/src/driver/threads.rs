@@ -9,7 +9,7 @@ use tokio::task::unconstrained;
 
 use super::accepted::Accepted;
 use super::bind::Listening;
-use super::caught::caught;
+use super::caught::{caught, said};
 use super::commands::Command;
 use super::listener::accept_from;
 use super::log::guard_panics;
@@ -82,6 +82,11 @@ impl Drop for ShardEnd {
             self.state.tickets.close();
             self.state.jwks.stop();
             self.state.advance(Life::Stopped);
+            if let Some(began) = self.state.drain_began.get() {
+                let took = self.state.clock.now().since(*began).as_millis();
+                let duration_ms = u64::try_from(took).unwrap_or(u64::MAX);
+                said(|| tracing::info!(target: "wsguard::audit", action = %"drain_ended", duration_ms));
+            }
             self.state.waker.wake_at_once();
             self.state.over.notify_one();
         }

@@ -3,6 +3,7 @@
 
 mod awaited;
 mod faces;
+mod reached;
 mod spoken;
 
 use std::collections::BTreeMap;

@@ -115,6 +115,22 @@ fn what_is_not_accepted_changes_nothing() {
 }
 
 #[test]
+fn a_draining_server_may_still_be_told_other_options() {
+    let both = tokens(&[("one", "alice"), ("two", "bob")]);
+    let server = Builder::new().without_listener().start(policy(&both)).unwrap();
+    let handle = server.handle();
+    let (mut gone, mut stays) = (let_in(&handle, "/", "one"), let_in(&handle, "/", "two"));
+    // Their moments are somewhere within an hour.
+    handle.drain(3_600_000, 3_600_000);
+    assert_eq!(handle.reload(policy(&tokens(&[("two", "bob")]))).unwrap(), 2);
+    assert_eq!(close_code(&mut gone), 1008);
+    assert_eq!(status(come(&handle, "/", "two")), "503", "it drains as before");
+    assert_eq!(handle.stats().verdict(Code::SessionRevoked), 1);
+    handle.stop();
+    assert_eq!(close_code(&mut stays), 1012);
+}
+
+#[test]
 fn routes_have_users_of_their_own_and_are_told() {
     let more = format!(
         r#"{}, "routes": {{"/admin/{{name}}": {{"auth": {{"tokens": [{{"token": "root", "user": "root", "roles": ["ops"]}}]}}}}}},

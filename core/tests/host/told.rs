@@ -44,6 +44,33 @@ fn the_application_knows_when_a_session_ends() {
 }
 
 #[test]
+fn an_open_tells_what_the_application_may_ask_of_a_connection() {
+    let more = r#", "routes": {"/room/{name}": {"keep_headers": ["User-Agent"], "keep_cookies": ["theme"]}}"#;
+    let mut server = start(more);
+    let (mut client, socket) = accepted();
+    let own = client.local_addr().unwrap();
+    let head = String::from_utf8(head("https://a.example")).unwrap();
+    let (_, rest) = head.split_once(" HTTP/1.1").unwrap();
+    let sent = rest.replacen("\r\n", "\r\nUser-Agent: cli/1\r\nCookie: sid=1; theme=dark\r\n", 1);
+    let sent = format!("GET /room/a%20b?x=1 HTTP/1.1{sent}");
+    server.handle().adopt(socket, sent.into_bytes()).unwrap();
+    expect_101(&mut client);
+    let mut batch = EventBatch::new();
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+    let Some(Event::Open(open)) = batch.get(0) else { panic!("no open") };
+    let pairs = |pairs: &[(Box<str>, Box<str>)]| pairs.iter().map(|(a, b)| format!("{a}={b}")).collect::<Vec<_>>();
+    assert_eq!(
+        (pairs(&open.headers), pairs(&open.cookies)),
+        (vec!["user-agent=cli/1".into()], vec!["theme=dark".into()])
+    );
+    assert_eq!((open.query.as_deref(), open.origin.as_deref()), (Some("x=1"), Some("https://a.example")));
+    assert_eq!((open.route.as_deref(), open.params[0].1.as_str()), (Some("/room/{name}"), "a b"));
+    assert_eq!((open.peer, open.port, open.tls.is_none()), (Some(own), Some(own.port()), true));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert!((now - 60_000..=now).contains(&open.opened_at_ms), "{}", open.opened_at_ms);
+}
+
+#[test]
 fn the_applications_own_validation_closes_with_schema_mismatch() {
     let mut server = start("");
     let handle = server.handle();

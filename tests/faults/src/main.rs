@@ -10,6 +10,7 @@ mod logs;
 mod memory;
 mod peers;
 mod policy;
+mod reload;
 mod slow;
 mod tls;
 
@@ -34,6 +35,7 @@ const TESTS: &[Test] = &[
     Test { name: "application-blocked", threat: "S4", run: blocked::application_blocked },
     Test { name: "handler-throws", threat: "S5", run: application::handler_throws },
     Test { name: "disconnect-user", threat: "A7", run: application::disconnect_user },
+    Test { name: "reload-under-load", threat: "A7", run: reload::under_load },
     Test { name: "tls-garbage", threat: "T1", run: tls::garbage },
     Test { name: "tls-reload-under-load", threat: "T2", run: tls::reload_under_load },
     Test { name: "log-flood", threat: "S6", run: logs::flood },

@@ -123,7 +123,9 @@ impl Host {
     pub fn command(&mut self, command: &Value) -> Outcome<Value> {
         self.tell(command)?;
         let answer = self.event(PATIENCE, |event| {
-            event["type"] == "done" && event["do"] == command["do"] || event["type"] == "stats"
+            event["type"] == "done" && event["do"] == command["do"]
+                || event["type"] == "stats"
+                || event["type"] == "metrics"
         });
         answer.ok_or_else(|| Failure(format!("no answer to {command}: {}", self.log_tail())))
     }

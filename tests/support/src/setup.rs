@@ -78,6 +78,11 @@ impl Setup {
         self
     }
 
+    /// Its options.
+    pub fn options(&self) -> &Value {
+        &self.options
+    }
+
     /// What its application is told.
     #[must_use]
     pub fn app(mut self, app: Value) -> Self {

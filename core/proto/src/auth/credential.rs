@@ -182,6 +182,18 @@ impl TokenSources {
         Ok(Some(Credential { token, source }))
     }
 
+    /// `query` without the parameters that are sources.
+    pub(crate) fn without_tokens(&self, query: &str) -> String {
+        let is_token = |pair: &&str| {
+            let sources = self
+                .0
+                .iter()
+                .filter_map(|source| if let TokenSource::Query(name) = source { Some(name) } else { None });
+            sources.into_iter().any(|name| query::values(pair, name).next().is_some())
+        };
+        query.split('&').filter(|pair| !is_token(pair)).collect::<Vec<_>>().join("&")
+    }
+
     /// Whether `subprotocol` is a source: a server that has it speaks the subprotocol `bearer`.
     pub fn lists_subprotocol(&self) -> bool {
         self.0.contains(&TokenSource::Subprotocol)

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
+use super::claims::Claims;
 use super::jwks::{Jwks, KeySource};
 use super::jwt_error::JwtError;
 use super::jwt_keys::KeyRing;
@@ -36,6 +37,8 @@ pub struct JwtIdentity {
     pub roles: Roles,
     /// The digest of the key that has signed it.
     pub key: [u8; 32],
+    /// Its claims; `None`: they are too long to be kept.
+    pub claims: Option<Claims>,
     /// When the session ends, in seconds since the Unix epoch: `exp` plus the leeway, at most the year 9999.
     pub expires_at_unix_s: u64,
 }
@@ -102,7 +105,8 @@ impl JwtVerifier {
             None => return Err(JwtError::AlgorithmNotAllowed),
         }
 
-        let claims = decode_object(claims)?;
+        let payload = decode(claims)?;
+        let claims = object(&payload)?;
         let expires_at_unix_s = self.check_time(&claims, now_unix_s)?;
         self.check_parties(&claims)?;
         let user = match claims.get(&self.user_claim) {
@@ -110,7 +114,8 @@ impl JwtVerifier {
             Some(Value::String(user)) if check_user(user).is_ok() => user.clone(),
             Some(_) => return Err(JwtError::UserInvalid),
         };
-        Ok(JwtIdentity { user, roles: self.roles(&claims)?, key: key.digest, expires_at_unix_s })
+        let roles = self.roles(&claims)?;
+        Ok(JwtIdentity { user, roles, key: key.digest, claims: Claims::keep(payload), expires_at_unix_s })
     }
 
     /// Whether the key with this digest is one of those that tokens may be signed by. While no set can be fetched nobody knows,
@@ -261,8 +266,11 @@ fn decode(part: &str) -> Result<Vec<u8>, JwtError> {
 }
 
 fn decode_object(part: &str) -> Result<Map<String, Value>, JwtError> {
-    let json = decode(part)?;
-    match unambiguous::read(&json) {
+    object(&decode(part)?)
+}
+
+fn object(json: &[u8]) -> Result<Map<String, Value>, JwtError> {
+    match unambiguous::read(json) {
         Ok(Reading { twice: Some(_), .. }) => Err(JwtError::GivenTwice),
         Ok(Reading { value: Value::Object(object), twice: None }) => Ok(object),
         _ => Err(JwtError::Malformed),

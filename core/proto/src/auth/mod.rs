@@ -9,6 +9,7 @@
 //! or a log line.
 
 mod algorithm;
+mod claims;
 mod credential;
 mod jwk;
 mod jwks;
@@ -26,6 +27,7 @@ mod verifying_key;
 
 use std::sync::Arc;
 
+pub use claims::Claims;
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
 pub(crate) use credential::{OfferRole, offers};
 pub use jwks::{Fetched, Jwks, NextRound, Settled, max_age};
@@ -69,6 +71,8 @@ pub struct Identity {
     pub expires_at_unix_ms: Option<u64>,
     /// What it was let in by, where that is checked here.
     pub credential: Option<CredentialId>,
+    /// The claims of its JSON Web Token, where it has one and they are at most 8 KiB.
+    pub claims: Option<Claims>,
 }
 
 /// What let a peer in, without the credential itself: by which is found again whether it still would.
@@ -105,6 +109,11 @@ pub enum Outcome {
 }
 
 impl Authenticator {
+    /// Whether it is by JSON Web Tokens, whose claims are kept.
+    pub fn is_jwt(&self) -> bool {
+        matches!(self, Authenticator::Jwt(_))
+    }
+
     /// Where its keys are fetched from, if they are.
     pub fn jwks(&self) -> Option<&Arc<Jwks>> {
         match self {
@@ -129,6 +138,7 @@ impl Authenticator {
                     roles: known.roles.clone(),
                     expires_at_unix_ms: None,
                     credential: Some(CredentialId::Token(known.digest)),
+                    claims: None,
                 }),
                 None => Outcome::Refused("unknown token"),
             },
@@ -138,6 +148,7 @@ impl Authenticator {
                     roles: identity.roles,
                     expires_at_unix_ms: Some(identity.expires_at_unix_s.saturating_mul(1000)),
                     credential: Some(CredentialId::Key(identity.key)),
+                    claims: identity.claims,
                 }),
                 Err(error @ JwtError::KidUnknown) if verifier.jwks().is_some() => Outcome::KeyUnknown(error.reason()),
                 Err(error @ JwtError::KeysUnavailable) => Outcome::Unavailable(error.reason()),
@@ -231,7 +242,20 @@ mod tests {
         let Outcome::Accepted(alice) = jwt().check(Some(&token), NOW) else { panic!("refused") };
         assert_eq!((alice.user.as_deref(), alice.expires_at_unix_ms), (Some("alice"), Some((NOW + 90) * 1000)));
         assert!(alice.roles.is_empty());
+        let kept = alice.claims.clone().unwrap().into_text();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&kept).unwrap(), claims);
+        assert!(!format!("{alice:?}").contains("exp\""));
         assert_eq!(jwt().check(Some(&token), NOW + 90), Outcome::Refused(JwtError::Expired.reason()));
+    }
+
+    #[test]
+    fn claims_over_8_kib_are_left_out_and_let_in() {
+        for (len, is_kept) in [(8000, true), (9000, false)] {
+            let claims = serde_json::json!({"sub": "alice", "exp": NOW + 60, "x": "y".repeat(len)});
+            let token = token(&claims, &hmac("0123456789abcdef0123456789abcdef"), Algorithm::Hs256);
+            let Outcome::Accepted(alice) = jwt().check(Some(&token), NOW) else { panic!("refused") };
+            assert_eq!(alice.claims.is_some(), is_kept, "{len}");
+        }
     }
 
     #[test]

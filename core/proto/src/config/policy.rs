@@ -14,6 +14,7 @@ use crate::config_error::ConfigError;
 use crate::contract::Contract;
 use crate::files::Files;
 use crate::host_header::HostPolicy;
+use crate::kept::KeptNames;
 use crate::options::{
     Auth, AutoBan, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions,
     harmless,
@@ -53,6 +54,7 @@ pub struct Policy {
     pub auth_timeout_ms: u64,
     pub max_pending_auth: usize,
     pub subprotocols: Box<[String]>,
+    pub kept: KeptNames,
     pub protocol: Protocol,
     pub contract: Arc<Contract>,
     pub rate_limit: Option<RateRules>,
@@ -147,6 +149,8 @@ impl Policy {
         if let Some(is_unix) = listen.is_unix() {
             check_proxies(&trusted_proxies, is_unix)?;
         }
+        let token_sources =
+            options.token_sources.as_deref().map_or_else(|| Ok(TokenSources::default()), TokenSources::parse)?;
         Ok(Policy {
             plaintext_allowed: plaintext_allowed(&options, &trusted_proxies),
             dangerously_allow_plaintext: options.dangerously_allow_plaintext,
@@ -161,10 +165,8 @@ impl Policy {
                 Some(from) => Arc::clone(&from.top.authenticator),
                 None => Arc::new(authenticator(options.auth, files)?),
             },
-            token_sources: options
-                .token_sources
-                .as_deref()
-                .map_or_else(|| Ok(TokenSources::default()), TokenSources::parse)?,
+            kept: KeptNames::new(&options.keep_headers, &options.keep_cookies, &token_sources)?,
+            token_sources,
             auth_timeout_ms: options.auth_timeout_ms,
             max_pending_auth: options.max_pending_auth,
             subprotocols: subprotocols(options.subprotocols)?,

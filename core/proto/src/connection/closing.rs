@@ -2,6 +2,8 @@
 
 use super::{Connection, Report, Turn};
 use crate::codec::{self, CloseFrame, Skim, Violation};
+use crate::outgoing;
+use crate::rate::INVALID_COST;
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -34,6 +36,15 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// What is told in place of a close code: the close frame had none, the connection broke (section 7.1.5).
 const NO_CODE: u16 = 1005;
 const BROKEN: u16 = 1006;
+
+/// Whether a message that the application refuses may be answered.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply<'m> {
+    /// The connection is closed in any case, where rules do not only report.
+    Never,
+    /// With this id, where `on_mismatch` says so.
+    To(Option<&'m str>),
+}
 
 /// How a connection ended, told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,12 +138,30 @@ impl Connection {
         }
     }
 
-    /// Acts on a message rule that the application itself checked, as `on_violation` says.
-    pub fn refuse_for_the_application(&mut self, report: &Report<'_>, turn: &mut Turn<'_>) {
-        if !turn.policy.report_only() {
-            self.violate(report, turn);
-        } else if self.delivers() {
-            turn.sink.remark(*report);
+    /// Acts on a message whose data the application itself found broken, as `on_violation` says and, where the application
+    /// expects that the connection may stay, the event's `on_mismatch`.
+    pub fn refuse_for_the_application(&mut self, report: &Report<'_>, reply: Reply<'_>, turn: &mut Turn<'_>) {
+        let contract = &turn.policy.contract;
+        let rule = report.event.and_then(|event| contract.find(event)).map(|index| contract.event(index));
+        let answers = match reply {
+            Reply::To(id) if !turn.policy.report_only() => {
+                rule.filter(|rule| rule.replies_to_mismatches()).map(|rule| (rule, id))
+            }
+            Reply::To(_) | Reply::Never => None,
+        };
+        if answers.is_none() && !turn.policy.report_only() {
+            return self.violate(report, turn);
+        }
+        if !self.delivers() {
+            return;
+        }
+        turn.sink.remark(*report);
+        if let Some((rule, id)) = answers {
+            // It was charged for a valid message.
+            if rule.cost() < INVALID_COST {
+                self.charge_invalid(turn);
+            }
+            outgoing::push_error_frame(turn.out, rule.name(), &outgoing::mismatch_data(""), id);
         }
     }
 

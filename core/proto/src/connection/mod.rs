@@ -12,7 +12,7 @@ mod delayed;
 mod heartbeat;
 mod messages;
 
-pub use closing::{Ending, Phase};
+pub use closing::{Ending, Phase, Reply};
 pub use heartbeat::MAX_PINGS;
 
 use std::sync::Arc;

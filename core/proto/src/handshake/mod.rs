@@ -5,6 +5,7 @@
 //! [`Decision::Ask`].
 
 mod decide;
+mod facts;
 mod head;
 mod request;
 mod response;
@@ -13,6 +14,7 @@ mod response_headers;
 use std::borrow::Cow;
 
 pub use decide::{Decision, Granted, Offers, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet};
+pub use facts::{Facts, Pairs, TlsFacts};
 pub use head::HeadScanner;
 pub use head::MAX_HEADERS;
 pub use request::{Head, HealthCheck, NO_HEADERS, Request, UpgradeRequest};

@@ -4,12 +4,14 @@
 //! line and headers that parse, a [`Request`] is one that may open a websocket.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use httparse::Header;
 
 use super::Refusal;
 use super::head::{MAX_HEADERS, MAX_TARGET_BYTES, target_too_long};
 use crate::auth::{RequestView, cookies};
+use crate::config::Params;
 use crate::host_header::Authority;
 use crate::verdict::Code;
 
@@ -170,19 +172,27 @@ impl<'b> Request<'b> {
         values(self.headers, name)
     }
 
-    /// An owned copy for the application.
+    /// Names and values, in the order received.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|header| (header.name, header.value))
+    }
+
+    /// An owned copy for the application; `route` and `params` are what its path led to.
     pub fn snapshot(
         &self,
+        route: Option<Arc<str>>,
+        params: Params,
         ip: Option<IpAddr>,
         token: Option<String>,
         peer_certificate: Option<Vec<u8>>,
     ) -> UpgradeRequest {
-        let text = |value: &[u8]| value.iter().map(|byte| char::from(*byte)).collect::<String>();
         UpgradeRequest {
             method: "GET".to_owned(),
             path: self.path.to_owned(),
+            route,
+            params,
             query: self.query.map(str::to_owned),
-            headers: self.headers.iter().map(|h| (h.name.to_ascii_lowercase(), utf8_or(h.value, text))).collect(),
+            headers: self.headers.iter().map(|h| (h.name.to_ascii_lowercase(), text(h.value))).collect(),
             ip,
             token,
             peer_certificate,
@@ -191,8 +201,9 @@ impl<'b> Request<'b> {
 }
 
 /// A header value as text: UTF-8, else Latin-1, so that nothing is lost.
-fn utf8_or(value: &[u8], latin1: impl Fn(&[u8]) -> String) -> String {
-    core::str::from_utf8(value).map_or_else(|_| latin1(value), str::to_owned)
+pub(super) fn text(value: &[u8]) -> String {
+    let latin1 = || value.iter().map(|byte| char::from(*byte)).collect();
+    core::str::from_utf8(value).map_or_else(|_| latin1(), str::to_owned)
 }
 
 /// A version that names another HTTP is 505; what is no version at all, a target with a space in it among it, is 400.
@@ -266,6 +277,10 @@ pub struct UpgradeRequest {
     pub method: String,
     /// The path, as sent.
     pub path: String,
+    /// The route that the path is of, as `routes` writes it.
+    pub route: Option<Arc<str>>,
+    /// The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names.
+    pub params: Params,
     /// The query without `?`, as sent.
     pub query: Option<String>,
     /// Every header in the order received, names in lower case; a value that is not UTF-8 is read as Latin-1.

@@ -381,6 +381,35 @@ fn an_application_chooses_among_what_is_offered_and_never_the_token() {
     assert_eq!(format!("{plain:?}"), "Offers");
 }
 
+#[test]
+fn an_open_has_what_the_policy_keeps_and_no_token() {
+    let policy = policy(
+        r#", "keep_headers": ["User-Agent", "x-many"], "keep_cookies": ["theme"], "token_sources": ["query:token", "bearer"]"#,
+    );
+    let facts = |more: &str, query: &str| {
+        let head = HEAD.replace("x=1", query).replace("X-Auth-Token: good\r\n", more);
+        let mut headers = NO_HEADERS;
+        Facts::of(&policy.top, &Request::parse(head.as_bytes(), &mut headers).unwrap())
+    };
+    let pairs = |pairs: &Pairs| pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    let some = facts(
+        "USER-AGENT: cli/1\r\nx-many: 1\r\nX-Other: 2\r\nX-Many: 3\r\nCookie: sid=s3cret; theme=dark\r\nCookie: Theme=x\r\n",
+        "a=1&%74oken=s3cret&b=&token=s3cret",
+    );
+    assert_eq!(pairs(&some.headers), ["user-agent=cli/1", "x-many=1", "x-many=3"]);
+    assert_eq!(pairs(&some.cookies), ["theme=dark"]);
+    assert_eq!(some.query.as_deref(), Some("a=1&b="));
+    assert_eq!((some.origin.as_deref(), some.left_out), (Some("https://app.example.com"), false));
+    assert_eq!(format!("{some:?}"), "Facts { .. }");
+    let exact = facts(&format!("X-Many: {}\r\nX-Many: 1\r\nUser-Agent:\r\n", "v".repeat(8192)), "x");
+    assert_eq!((exact.headers.len(), exact.left_out), (2, true), "an empty value still fits");
+    assert!(facts(&format!("X-Many: {}\r\n", "v".repeat(8193)), "x").headers.is_empty());
+    let crumbs = facts(&format!("Cookie: {}\r\n", "theme=;".repeat(1000)), "x");
+    assert_eq!((crumbs.cookies.len(), crumbs.left_out), (128, true));
+    let none = facts("", "");
+    assert_eq!((none.query.as_deref(), none.headers.len(), none.cookies.len()), (Some(""), 0, 0));
+}
+
 proptest! {
     /// Whatever an application gives: an answer that is sent has the headers that it gave and ours, and no other.
     #[test]

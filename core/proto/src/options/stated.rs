@@ -77,6 +77,12 @@ options! {
         /// The subprotocols that the server speaks, best first.
         subprotocols: Vec<String> = Vec::new(),
             [list 64 r#"a list, e.g. ["chat.v1"]"# of text r#"a string, e.g. "chat.v1""#] Route, "none";
+        /// The request headers that the application has with an open connection, at most 32; none that may carry a credential.
+        keep_headers: Vec<String> = Vec::new(),
+            [list 32 r#"a list, e.g. ["user-agent"]"# of text r#"a string, e.g. "user-agent""#] Route, "none";
+        /// The cookies that the application has with an open connection, at most 32; none of `token_sources`.
+        keep_cookies: Vec<String> = Vec::new(),
+            [list 32 r#"a list, e.g. ["theme"]"# of text r#"a string, e.g. "theme""#] Route, "none";
         /// The form of a message: `json` has an envelope that is checked against `events`; `raw` is text and binary as they
         /// come.
         protocol: Protocol = Protocol::Json, [choice Protocol] Route Fixed;

@@ -18,6 +18,8 @@ fn whole() -> Value {
         "auth": {"tokens": [{"token": "good", "user": "alice", "roles": ["admin"]}]},
         "token_sources": ["bearer"],
         "subprotocols": ["chat"],
+        "keep_headers": ["user-agent"],
+        "keep_cookies": ["theme"],
         "events": {"say": {"cost": 1, "roles": ["admin"]}},
         "tls": {"cert": "c", "key": "k"},
         "trusted_proxies": ["10.0.0.1"],

@@ -199,11 +199,15 @@ fn start(issuer: &Issuer, ca: Option<&Authority>, more: &Value) -> Result<Server
 
 /// Begins a handshake with a token.
 fn send(server: &Server, token: &str) -> TcpStream {
+    send_to("/", server, token)
+}
+
+fn send_to(path: &str, server: &Server, token: &str) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let head = format!(
-        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
+        "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
     server.handle().adopt(listener.accept().unwrap().0, head.into_bytes()).unwrap();
@@ -278,6 +282,67 @@ fn a_new_key_is_fetched_when_it_is_needed() {
     let mut frame = [0; 12];
     session.read_exact(&mut frame).unwrap();
     assert_eq!(&frame[2..], b"still here");
+}
+
+/// The code of the close frame that comes next.
+fn close_code(client: &mut TcpStream) -> u16 {
+    let mut frame = [0; 4];
+    client.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[0], 0x88);
+    u16::from_be_bytes([frame[2], frame[3]])
+}
+
+#[test]
+fn a_reload_ends_sessions_of_a_key_that_is_gone_from_the_fetched_set() {
+    let (issuer, old, both, new) = (Issuer::http(), key("old"), key("both"), key("new"));
+    issuer.publishes(&set(&[&old, &both]));
+    let server = start(&issuer, None, &json!({})).unwrap();
+    let mut clients = [&old, &both].map(|key| send(&server, &token(key, &json!({}))));
+    assert!(clients.iter_mut().all(|client| status(client) == 101));
+    issuer.publishes(&set(&[&both, &new]));
+    assert_eq!(ask(&server, &new), 101, "this has fetched the new set");
+    let same = options(&jwt(&issuer.url("/jwks"), None), &json!({}));
+    assert_eq!(server.handle().reload(same).unwrap(), 2);
+    assert_eq!(close_code(&mut clients[0]), 1008);
+    assert_eq!(server.handle().stats().verdict(Code::SessionRevoked), 1);
+    // The other one is still served: it answers a ping.
+    clients[1].write_all(&[0x89, 0x80, 0, 0, 0, 0]).unwrap();
+    let mut pong = [0; 2];
+    clients[1].read_exact(&mut pong).unwrap();
+    assert_eq!(pong, [0x8a, 0]);
+    // A set that cannot be fetched refuses the reload, which changes nothing.
+    let elsewhere = options(&jwt(&Issuer::http().url("/gone"), None), &json!({}));
+    assert_eq!(server.handle().reload(elsewhere).unwrap_err().option(), Some("auth.jwt.jwks_url"));
+    assert_eq!(ask(&server, &both), 101);
+}
+
+#[test]
+fn a_route_has_keys_by_url_of_its_own() {
+    let (issuer, old, new) = (Issuer::http(), key("old"), key("new"));
+    issuer.publishes(&set(&[&old]));
+    let with = |issuer: &Issuer| {
+        let routes = json!({"/": {}, "/signed": {"auth": {"jwt": jwt(&issuer.url("/jwks"), None)}}});
+        Options::from_value(
+            &json!({"origins": ["https://a.example"], "protocol": "raw", "threads": 1, "routes": routes,
+            "auth": {"tokens": [{"token": "good", "user": "alice"}]}, "handshakes_per_ip": null}),
+        )
+        .unwrap()
+    };
+    let server = ServerBuilder::new().without_listener().start(with(&issuer)).unwrap();
+    let asks = |path, token: &str| status(&mut send_to(path, &server, token));
+    let (by_old, by_new) = (token(&old, &json!({})), token(&new, &json!({})));
+    assert_eq!((asks("/signed", &by_old), asks("/", &by_old), asks("/signed", "good")), (101, 401, 401));
+    assert_eq!(asks("/", "good"), 101);
+    issuer.publishes(&set(&[&old, &new]));
+    assert_eq!((asks("/signed", &by_new), issuer.asked().len()), (101, 2));
+    // Another issuer, by a reload: its keys count from then on, and sessions of the first one's are over.
+    let mut session = send_to("/signed", &server, &by_old);
+    assert_eq!(status(&mut session), 101);
+    let other = Issuer::http();
+    other.publishes(&set(&[&new]));
+    assert_eq!(server.handle().reload(with(&other)).unwrap(), 2);
+    assert_eq!((asks("/signed", &by_old), asks("/signed", &by_new)), (401, 101));
+    assert_eq!(close_code(&mut session), 1008);
 }
 
 #[test]

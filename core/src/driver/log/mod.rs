@@ -1,21 +1,29 @@
 //! Log records: one per verdict, escaped, sampled per code and address and all together (THREATS S6).
 //!
 //! A record is a `tracing` event of the target `wsguard::verdict`. In the plain form it reads, on one line,
-//! `… WARN wsguard::verdict: code=origin_denied ip=203.0.113.7 peer=10.0.0.2 user=- event=- conn=- suppressed=0 detail="…"`,
+//! `… WARN wsguard::verdict: code=origin_denied ip=203.0.113.7 peer=10.0.0.2 user=- event=- conn=- hs=0c5a… suppressed=0 detail="…"`,
 //! for which docs/SEMANTICS.md has a fail2ban filter. `ip` is the client's, or `-` where only a proxy is known.
 
+mod audit;
 #[cfg(not(feature = "stderr-log"))]
 mod no_stderr;
+mod queue;
+mod record;
 mod sieve;
 #[cfg(feature = "stderr-log")]
 mod stderr;
+mod tap;
 
+pub(super) use audit::{Audit, Opened, Proof};
 #[cfg(not(feature = "stderr-log"))]
-pub(super) use no_stderr::{flush, guard_panics};
+pub(super) use no_stderr::guard_panics;
+pub(super) use queue::flush;
+pub use record::{LogLevel, LogRecord, LogValue};
 #[cfg(feature = "stderr-log")]
-pub use stderr::log_to_stderr;
+pub(super) use stderr::guard_panics;
 #[cfg(feature = "stderr-log")]
-pub(super) use stderr::{flush, guard_panics};
+pub use stderr::{LogFormat, log_to_stderr, log_to_stderr_as};
+pub use tap::log_to;
 
 use core::fmt::Write as _;
 use std::net::IpAddr;
@@ -23,6 +31,7 @@ use std::sync::Mutex;
 
 use self::sieve::Sieve;
 use super::caught::said;
+use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use wsguard_proto::bucket::Rate;
 use wsguard_proto::client_ip::AddressKey;
@@ -61,6 +70,7 @@ pub(super) fn escape(text: &str) -> String {
 /// Whom a record is about.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Subject<'s> {
+    pub(super) hs: Option<HandshakeId>,
     pub(super) ip: Option<IpAddr>,
     /// The peer of the socket: the client, or a proxy.
     pub(super) peer: Option<IpAddr>,
@@ -90,22 +100,51 @@ impl Sampler {
         lock(&self.events).pass(code, ip.map(AddressKey::from), now).is_some()
     }
 
-    /// Writes the record of a verdict.
-    pub(super) fn log(&self, report: &Report<'_>, subject: Subject<'_>, now: Moment) {
+    /// The record of a verdict, unless it is left out.
+    pub(super) fn record(&self, report: &Report<'_>, subject: Subject<'_>, now: Moment) -> Option<VerdictRecord> {
         let code = report.code;
         let address = subject.ip.map(AddressKey::from);
-        let Some(suppressed) = lock(&self.records).pass(code, address, now) else { return };
+        let suppressed = lock(&self.records).pass(code, address, now)?;
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let ip = or_dash(subject.ip.map(|ip| ip.to_string()));
-        let peer = or_dash(subject.peer.map(|peer| peer.to_string()));
-        let user = or_dash(subject.user.map(escape));
         // An empty name must not look like a field without a value.
-        let event = or_dash(report.event.map(|event| if event.is_empty() { "\"\"".to_owned() } else { escape(event) }));
-        let conn = or_dash(subject.conn.map(|conn| conn.to_string()));
-        let detail = printable(report.detail);
+        let event = report.event.map(|event| if event.is_empty() { "\"\"".to_owned() } else { escape(event) });
+        Some(VerdictRecord {
+            code,
+            ip: or_dash(subject.ip.map(|ip| ip.to_string())),
+            peer: or_dash(subject.peer.map(|peer| peer.to_string())),
+            user: or_dash(subject.user.map(escape)),
+            event: or_dash(event),
+            conn: or_dash(subject.conn.map(|conn| conn.to_string())),
+            hs: or_dash(subject.hs.map(|hs| hs.to_string())),
+            suppressed,
+            detail: printable(report.detail),
+        })
+    }
+}
+
+/// The record of a verdict, to be said once nothing is locked any more: a `tracing` subscriber of the application may wait for
+/// a thread of the application, and that one for the events.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct VerdictRecord {
+    code: Code,
+    ip: String,
+    peer: String,
+    user: String,
+    event: String,
+    conn: String,
+    hs: String,
+    suppressed: u64,
+    detail: String,
+}
+
+impl VerdictRecord {
+    pub(super) fn say(self) {
+        let Self { code, ip, peer, user, event, conn, hs, suppressed, detail } = self;
+        let detail = detail.as_str();
         macro_rules! record {
             ($level:ident) => {
-                tracing::$level!(target: "wsguard::verdict", %code, %ip, %peer, %user, %event, %conn, suppressed, ?detail)
+                tracing::$level!(target: "wsguard::verdict", %code, %ip, %peer, %user, %event, %conn, %hs, suppressed, detail)
             };
         }
         said(|| match code.severity() {
@@ -146,9 +185,11 @@ mod tests {
         let to = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish();
         let ip = Some(IpAddr::from([203, 0, 113, 7]));
-        let subject = Subject { ip, peer: ip, user: Some("x\" detail=\"unknown token from bearer"), conn: None };
+        let subject =
+            Subject { hs: None, ip, peer: ip, user: Some("x\" detail=\"unknown token from bearer"), conn: None };
         tracing::subscriber::with_default(subscriber, || {
-            Sampler::default().log(&Report { code, event: None, detail }, subject, Moment::from_millis(1));
+            let report = Report { code, event: None, detail };
+            Sampler::default().record(&report, subject, Moment::from_millis(1)).unwrap().say();
         });
         let bytes = lock(&lines.0).clone();
         String::from_utf8(bytes).unwrap()

@@ -1,6 +1,4 @@
-//! Without the feature `stderr-log` there is no queue to wait for, and no panic hook of ours to tell.
-
-pub(in crate::driver) fn flush() {}
+//! Without the feature `stderr-log` there is no panic hook of ours to tell.
 
 pub(in crate::driver) fn guard_panics(is_guarded: bool) -> bool {
     is_guarded

@@ -1,183 +1,49 @@
-//! Standard error behind a bounded queue and a thread of its own: nobody who logs ever waits for whoever reads the log, nor
-//! notices that nobody can (a full disk, a closed or full pipe, a stopped consumer).
-//!
-//! Lines that do not fit are counted, and the count is written as soon as lines can be.
+//! Standard error as the place of the log, in one of two forms, and the panics that a server catches.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
-use std::sync::{Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Instant;
 
-use once_cell::sync::OnceCell;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-
+use super::queue::{Item, Output, Queue, RETRY_WAIT, decide, flush, lost_record, write_some};
+use super::record::{LogLevel, LogRecord, LogValue, now_unix_us, push_time};
+use super::tap::Tap;
 use wsguard_proto::bucket::{Bucket, Rate};
-use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 
-/// Lines and bytes that may wait.
-const MAX_LINES: usize = 8192;
-const MAX_BYTES: usize = 1 << 20;
-/// How long the end of a server, or of the thread that turned the log on, waits for lines that were said.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long the thread rests when standard error takes nothing.
-const RETRY_WAIT: Duration = Duration::from_millis(10);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    lines: VecDeque<Box<[u8]>>,
-    bytes: usize,
-    lost: u64,
-    /// The thread works on lines it has taken.
-    is_writing: bool,
-    /// The last lines could not be written: nobody waits for the next.
-    is_stuck: bool,
+/// The form of the log on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// `2026-01-01T00:00:00.000000Z  WARN wsguard::verdict: code=origin_denied ip=203.0.113.7 …`: for people and fail2ban.
+    #[default]
+    Plain,
+    /// One JSON object in each line: [`LogRecord::to_json`].
+    Json,
 }
 
-impl Waiting {
-    fn push(&mut self, line: &[u8]) {
-        if self.lines.len() >= MAX_LINES || self.bytes + line.len() > MAX_BYTES {
-            self.lost += 1;
-            return;
-        }
-        self.bytes += line.len();
-        self.lines.push_back(line.into());
-    }
-}
-
-/// The queue of one process. A child of `fork` has none of its parent's threads, and maybe a lock that nobody will ever
-/// open: it makes a queue of its own.
-#[derive(Debug)]
-struct Queue {
-    process: u32,
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-    child: OnceCell<Box<Queue>>,
-}
-
-/// A queue without a thread would take lines and never write one. Hence a cell whose start may fail, and is tried again by
-/// the next that needs it; the standard library has none that is stable.
-static QUEUE: OnceCell<Queue> = OnceCell::new();
-
-impl Queue {
-    /// Starts a queue with its thread.
-    fn start() -> io::Result<Self> {
-        let run = || {
-            // The thread may be here before its queue is.
-            QUEUE.wait();
-            if let Some(queue) = Queue::of_this_process() {
-                queue.write_for_ever();
-            }
-        };
-        std::thread::Builder::new().name("wsguard-log".into()).spawn(run)?;
-        Ok(Self::of(std::process::id()))
-    }
-
-    fn of(process: u32) -> Self {
-        Self { process, waiting: Mutex::default(), changed: Condvar::new(), child: OnceCell::new() }
-    }
-
-    /// The queue of this process; `None`: the log was never turned on, or this process cannot start a thread now.
-    fn of_this_process() -> Option<&'static Queue> {
-        QUEUE.get()?.of_process(std::process::id(), Queue::start).ok()
-    }
-
-    /// The queue of `process`, which is this one's or that of a child, started where there is none yet.
-    fn of_process(&self, process: u32, start: impl Fn() -> io::Result<Self>) -> io::Result<&Self> {
-        let mut queue = self;
-        while queue.process != process {
-            queue = queue.child.get_or_try_init(|| start().map(Box::new))?;
-        }
-        Ok(queue)
-    }
-
-    /// The same, if this process has said anything.
-    fn in_use() -> Option<&'static Queue> {
-        let process = std::process::id();
-        let mut queue = QUEUE.get()?;
-        while queue.process != process {
-            queue = queue.child.get()?;
-        }
-        Some(queue)
-    }
-
-    fn push(&self, line: &[u8]) {
-        lock(&self.waiting).push(line);
-        self.changed.notify_all();
-    }
-
-    /// Takes what waits, or waits for it.
-    fn take(&self, lines: &mut VecDeque<Box<[u8]>>) -> u64 {
-        let mut waiting = lock(&self.waiting);
-        waiting.is_writing = false;
-        self.changed.notify_all();
-        while waiting.lines.is_empty() {
-            waiting = self.changed.wait(waiting).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        waiting.is_writing = true;
-        waiting.bytes = 0;
-        core::mem::swap(&mut waiting.lines, lines);
-        core::mem::take(&mut waiting.lost)
-    }
-
-    fn write_for_ever(&self) {
-        let mut lines = VecDeque::new();
-        loop {
-            let mut lost = self.take(&mut lines);
-            if lost > 0 && write_whole(lost_line(lost).as_bytes()).is_ok() {
-                lost = 0;
-            }
-            let mut is_stuck = false;
-            for line in lines.drain(..) {
-                // Once standard error takes nothing, it does not get better within one handful of lines.
-                if is_stuck || write_whole(&line).is_err() {
-                    is_stuck = true;
-                    lost += 1;
-                }
-            }
-            let mut waiting = lock(&self.waiting);
-            waiting.lost += lost;
-            waiting.is_stuck = is_stuck;
-            drop(waiting);
-            if is_stuck {
-                std::thread::sleep(RETRY_WAIT);
-            }
+impl Output for LogFormat {
+    fn take(&self, item: Item) -> bool {
+        match item {
+            Item::Line(line) => write_whole(&line).is_ok(),
+            Item::Record(record) => write_whole((record.to_json() + "\n").as_bytes()).is_ok(),
         }
     }
 
-    /// Waits until all that was said is written, if that is soon.
-    fn flush(&self) {
-        let deadline = Instant::now() + FLUSH_TIMEOUT;
-        let mut waiting = lock(&self.waiting);
-        while (!waiting.lines.is_empty() || waiting.is_writing) && !waiting.is_stuck {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            waiting = match self.changed.wait_timeout(waiting, left) {
-                Ok((waiting, _)) => waiting,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+    fn lost(&self, count: u64) -> Item {
+        match self {
+            LogFormat::Plain => lost_line(count),
+            LogFormat::Json => lost_record(count),
         }
     }
 }
 
-fn lost_line(lost: u64) -> String {
+fn lost_line(lost: u64) -> Item {
     let mut line = String::new();
-    let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+    push_time(&mut line, now_unix_us());
     let _ = writeln!(line, "  WARN wsguard: lost={lost} log lines were lost: standard error did not take them in time");
-    line
-}
-
-/// Writes to standard error without the lock of `std::io::Stderr`, which others of this process may wait for.
-fn write_some(bytes: &[u8]) -> io::Result<usize> {
-    #[cfg(target_os = "linux")]
-    return rustix::io::write(rustix::stdio::stderr(), bytes).map_err(Into::into);
-    #[cfg(not(target_os = "linux"))]
-    return io::Write::write(&mut io::stderr(), bytes);
+    Item::Line(line.into_bytes().into())
 }
 
 /// Writes a line, however long the reader takes. An error: there is no reader, or no room for what it keeps.
@@ -202,7 +68,7 @@ struct Line;
 impl io::Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(queue) = Queue::of_this_process() {
-            queue.push(bytes);
+            queue.push(Item::Line(bytes.into()));
         }
         Ok(bytes.len())
     }
@@ -239,23 +105,39 @@ thread_local! {
 /// [`Inline`](crate::Inline) handler) are written the same way, in place of the panic hook that was set before; a hook
 /// that is set later is called instead.
 pub fn log_to_stderr() {
+    log_to_stderr_as(LogFormat::Plain);
+}
+
+/// As [`log_to_stderr`], in this form. In JSON each record is an object with `time` (RFC 3339, UTC), `level`, `target`, `message`
+/// where there is one, and its fields: numbers and booleans as such, `null` where the plain form has `-`.
+pub fn log_to_stderr_as(format: LogFormat) {
     #[cfg(unix)]
     occupy_standard_descriptors();
     if tracing::dispatcher::has_been_set() {
         return;
     }
-    if let Err(error) = QUEUE.get_or_try_init(Queue::start) {
+    if let Err(error) = Queue::begin() {
         let _ = write_some(format!("wsguard: cannot start the thread of the log: {error}\n").as_bytes());
         return;
     }
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false).with_writer(|| Line).finish();
-    if tracing::subscriber::set_global_default(subscriber).is_err() {
+    if !decide(Box::new(format)) || !subscribe(format) {
         return;
     }
     FLUSH_AT_EXIT.set(Some(FlushAtExit));
     let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| if IS_GUARDED.get() { write_panic(panic) } else { before(panic) }));
+    std::panic::set_hook(Box::new(
+        move |panic| if IS_GUARDED.get() { write_panic(panic, format) } else { before(panic) },
+    ));
+}
+
+/// Hears of every event; `false`: another subscriber does.
+fn subscribe(format: LogFormat) -> bool {
+    let plain = || tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false).with_writer(|| Line).finish();
+    let set = match format {
+        LogFormat::Plain => tracing::subscriber::set_global_default(plain()),
+        LogFormat::Json => tracing::subscriber::set_global_default(Tap::new(LogLevel::Info, false)),
+    };
+    set.is_ok()
 }
 
 /// Where standard error is closed, the next socket would be given its number, and a peer would read the log.
@@ -267,13 +149,6 @@ fn occupy_standard_descriptors() {
     {
         // Stays open for the life of the process, as the standard descriptors do.
         let _ = nowhere.into_raw_fd();
-    }
-}
-
-/// Waits a moment for what was said to be written.
-pub(in crate::driver) fn flush() {
-    if let Some(queue) = Queue::in_use() {
-        queue.flush();
     }
 }
 
@@ -304,23 +179,35 @@ impl Panics {
 }
 
 /// Not by `tracing`: the panic may be its subscriber's.
-fn write_panic(panic: &std::panic::PanicHookInfo<'_>) {
+fn write_panic(panic: &std::panic::PanicHookInfo<'_>, format: LogFormat) {
     // Who panics at the same moment need not wait, and a child of `fork` must not.
     let Ok(mut panics) = PANICS.try_lock() else { return };
     let new = || Panics { since: Instant::now(), bucket: Bucket::default(), suppressed: 0 };
     let panics = panics.get_or_insert_with(new);
     let elapsed = u64::try_from(panics.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let Some(suppressed) = panics.pass(Moment::from_nanos(elapsed)) else { return };
-    let mut line = String::new();
-    let _ = SystemTime.format_time(&mut Writer::new(&mut line));
     let thread = std::thread::current();
-    let name = thread.name().unwrap_or("-");
-    let _ = writeln!(line, " ERROR wsguard: thread={name} suppressed={suppressed} {}", harmless(&panic.to_string()));
+    let (name, text) = (thread.name().unwrap_or("-"), harmless(&panic.to_string()));
     let trace = std::backtrace::Backtrace::capture();
-    if trace.status() == std::backtrace::BacktraceStatus::Captured {
-        let _ = writeln!(line, "{trace}");
+    let has_trace = trace.status() == std::backtrace::BacktraceStatus::Captured;
+    let Some(queue) = Queue::of_this_process() else { return };
+    if format == LogFormat::Plain {
+        let mut line = String::new();
+        push_time(&mut line, now_unix_us());
+        let _ = writeln!(line, " ERROR wsguard: thread={name} suppressed={suppressed} {text}");
+        if has_trace {
+            let _ = writeln!(line, "{trace}");
+        }
+        return queue.push(Item::Line(line.into_bytes().into()));
     }
-    let _ = io::Write::write(&mut Line, line.as_bytes());
+    let mut record = LogRecord::new(LogLevel::Error, "wsguard");
+    record.say(text);
+    record.push("thread", LogValue::Text(name.to_owned()));
+    record.push("suppressed", LogValue::Unsigned(suppressed));
+    if has_trace {
+        record.push("backtrace", LogValue::Text(trace.to_string()));
+    }
+    queue.push(Item::Record(Box::new(record)));
 }
 
 /// What a panic says on one line: it may carry what a peer sent, which must not end the line, steer a terminal, or look like
@@ -341,47 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted() {
-        let mut waiting = Waiting::default();
-        for _ in 0..=MAX_LINES {
-            waiting.push(b"x");
-        }
-        assert_eq!((waiting.lines.len(), waiting.lost), (MAX_LINES, 1));
-        let mut waiting = Waiting::default();
-        waiting.push(&vec![b'x'; MAX_BYTES]);
-        waiting.push(b"y");
-        waiting.push(&vec![b'x'; MAX_BYTES + 1]);
-        assert_eq!((waiting.lines.len(), waiting.bytes, waiting.lost), (1, MAX_BYTES, 2));
-    }
-
-    #[test]
     fn panics_are_sampled() {
         let mut panics = Panics { since: Instant::now(), bucket: Bucket::default(), suppressed: 0 };
         let now = Moment::from_millis(1);
         assert_eq!((0..100).filter(|_| panics.pass(now).is_some()).count(), 20);
         assert_eq!(panics.pass(now.after_millis(1000)), Some(80));
-    }
-
-    #[test]
-    fn a_queue_that_could_not_be_started_is_started_by_the_next_that_needs_it() {
-        let parent = Queue::of(1);
-        let no_thread = || Err(ErrorKind::WouldBlock.into());
-        assert_eq!(parent.of_process(2, no_thread).unwrap_err().kind(), ErrorKind::WouldBlock);
-        let child = parent.of_process(2, || Ok(Queue::of(2))).unwrap();
-        child.push(b"line");
-        let again = parent.of_process(2, no_thread).unwrap();
-        assert_eq!((again.process, lock(&again.waiting).lines.len()), (2, 1));
-        assert_eq!(parent.of_process(1, no_thread).unwrap().process, 1);
-    }
-
-    #[test]
-    fn a_queue_that_nobody_writes_from_costs_a_flush_its_patience_and_no_more() {
-        let queue = Queue::of(0);
-        queue.push(b"line");
-        let began = Instant::now();
-        queue.flush();
-        assert!(began.elapsed() >= FLUSH_TIMEOUT);
-        lock(&queue.waiting).is_stuck = true;
-        queue.flush();
     }
 }

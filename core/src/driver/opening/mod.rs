@@ -14,7 +14,7 @@ mod lingering;
 mod proxy_header;
 mod request;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,18 +28,19 @@ use super::caught::said;
 use super::clock::Clock;
 use super::durations::Timing;
 use super::events::Open;
+use super::handshake_id::HandshakeId;
 use super::level::HeldOne;
-use super::log::Subject;
+use super::log::{Proof, Subject};
 use super::shard::{self, NewSession, with_shard};
 use super::socket::Socket;
 use super::state::{Life, ServerState};
 use super::stream::Stream;
 use super::tls::{ServerTls, TlsStream};
-use wsguard_proto::auth::{Identity, Jwks};
+use wsguard_proto::auth::{Claims, CredentialId, Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
 use wsguard_proto::config::{Admitted, Gone, Params, Policy, PolicySet};
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
-use wsguard_proto::handshake::{self, HealthCheck, Offers, Refusal, ResponseHeaders, UpgradeRequest};
+use wsguard_proto::handshake::{self, Facts, HealthCheck, Offers, Refusal, ResponseHeaders, UpgradeRequest};
 use wsguard_proto::limits::{Full, RateKey};
 use wsguard_proto::revocation::Grant;
 use wsguard_proto::roles::Roles;
@@ -52,6 +53,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that is not open yet.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one peer")]
 struct OpeningHandshake {
+    id: HandshakeId,
     state: Arc<ServerState>,
     shard: usize,
     /// What it began with.
@@ -63,6 +65,10 @@ struct OpeningHandshake {
     ip: Option<IpAddr>,
     /// The peer of the socket.
     peer: Option<IpAddr>,
+    /// The port that the client has, where that is known.
+    port: Option<u16>,
+    /// The peer of the socket, with its port.
+    peer_address: Option<SocketAddr>,
     /// `ip` is the client's address.
     knows_client: bool,
     /// Plain text on an address that is not loopback, and the peer is none of the proxies that this is allowed for.
@@ -98,6 +104,7 @@ enum HandshakeOutcome {
 struct Accepted101 {
     /// `Sec-WebSocket-Key`.
     key: Box<str>,
+    facts: Box<Facts>,
     headers: ResponseHeaders,
     path: Box<str>,
     route: Option<Arc<str>>,
@@ -125,11 +132,13 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
     let policy = Arc::clone(&set.top);
     let deadline = state.clock.instant(accepted.at.after_millis(policy.handshake_timeout_ms));
     let Some(admission) = Admission::acquire(&state, &policy) else { return };
-    let peer = accepted.peer.map(canonical);
+    let peer_address = accepted.peer.map(|peer| SocketAddr::new(canonical(peer.ip()), peer.port()));
+    let peer = peer_address.map(|peer| peer.ip());
     let is_ours = accepted.received.is_none();
     let knows_client = !policy.trusted_proxies.trusts(peer);
     let is_stranger = knows_client && needs_proxy(&state, &policy, &accepted);
     let mut opening = OpeningHandshake {
+        id: HandshakeId::fresh(),
         state,
         shard,
         set,
@@ -137,6 +146,8 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         tls,
         ip: peer,
         peer,
+        port: peer_address.map(|peer| peer.port()),
+        peer_address,
         knows_client,
         is_stranger,
         admission,
@@ -200,10 +211,9 @@ impl OpeningHandshake {
 
     fn report_user(&self, code: Code, detail: &str, user: Option<&str>) {
         self.count_decision();
-        let subject = Subject { ip: self.ip, peer: self.peer, user, conn: None };
-        self.state.tell(self.shard, |events| {
-            self.state.report(&Report { code, event: None, detail }, subject, false, events);
-        });
+        let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
+        let report = Report { code, event: None, detail };
+        self.state.report_elsewhere(self.shard, &report, subject, false, |_| {});
     }
 
     /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.
@@ -407,16 +417,31 @@ impl OpeningHandshake {
         Ok(admitted)
     }
 
+    /// Tells by what the peer is let in.
+    fn audit_auth(&self, pass: &Granted, is_asked: bool, now: Moment) -> Proof {
+        let proof = match pass.identity.credential {
+            Some(CredentialId::Token(_)) => Proof::Token,
+            Some(CredentialId::Key(_)) => Proof::Jwt,
+            None if is_asked => Proof::Callback,
+            None => return Proof::Nothing,
+        };
+        let user = pass.identity.user.as_deref();
+        let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
+        self.state.audit.auth(subject, &self.policy, proof, now);
+        proof
+    }
+
     /// Takes the user's place and hands the connection to its shard; a refusal leaves the stream to answer on.
     fn adopt(
         mut self,
         mut pass: Granted,
         answer: Accepted101,
         asked: Option<Asked>,
-        stream: Stream,
+        mut stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
         let now = self.state.clock.now();
+        let proof = self.audit_auth(&pass, asked.is_some(), now);
         let caught_up = self.catch_up(&mut pass, &answer.path);
         let user = match caught_up.and_then(|admitted| Ok((admitted, self.admit_user(&pass)?))) {
             Ok(user) => user,
@@ -428,23 +453,37 @@ impl OpeningHandshake {
         seat.opened();
         let policy = self.policy;
         let rate_key = shard::rate_key(&seat, &policy, None, now);
-        let Identity { roles, expires_at_unix_ms, .. } = core::mem::take(&mut pass.identity);
+        let Identity { roles, expires_at_unix_ms, claims, .. } = core::mem::take(&mut pass.identity);
         let expires_at = Clock::expiry(now, expires_at_unix_ms);
         let longest = Some(policy.max_session_ms).filter(|most| *most > 0);
         let longest = longest.map(|most| Clock::unix_ms().saturating_add(most));
         let expires_at_ms = expires_at_unix_ms.into_iter().chain(longest).min();
-        let Accepted101 { key, headers, path, route, params, subprotocol } = answer;
+        let Accepted101 { key, facts, headers, path, route, params, subprotocol } = answer;
         let mut head = Vec::with_capacity(256);
         handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), &headers);
-        let (ip, peer) = (self.ip, self.peer);
+        let (id, ip, peer, port, peer_address) = (self.id, self.ip, self.peer, self.port, self.peer_address);
+        let (tls, opened_at_ms) = (stream.tls_facts().map(Box::new), Clock::unix_ms());
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
         // application, which may come to the open later still, is told by the number that goes with it.
         let Granted { grant, tag, .. } = pass;
         let granted = grant.as_ref().map_or(0, Grant::number);
         let (load, opened) = (self.load, params_of(rate_key, expires_at, &roles));
-        let new =
-            NewSession { stream, params: opened, policy, admitted, seat, ip, peer, granted, head, received, load };
+        let new = NewSession {
+            hs: id,
+            stream,
+            params: opened,
+            policy,
+            admitted,
+            seat,
+            ip,
+            peer,
+            granted,
+            head,
+            received,
+            load,
+        };
         let open_event = move |conn| Open {
+            id,
             conn,
             // Where there is no open after all, `asked` is dropped with this closure.
             ticket: asked.map(Asked::opened),
@@ -458,8 +497,17 @@ impl OpeningHandshake {
             subprotocol,
             expires_at_ms,
             granted,
+            query: facts.query,
+            headers: facts.headers,
+            cookies: facts.cookies,
+            origin: facts.origin,
+            claims: claims.map(Claims::into_text),
+            peer: peer_address,
+            port,
+            tls,
+            opened_at_ms,
         };
-        with_shard(|shard| shard.adopt(new, open_event));
+        with_shard(|shard| shard.adopt(new, proof, open_event));
         Ok(())
     }
 }

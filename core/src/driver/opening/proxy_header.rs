@@ -1,6 +1,6 @@
 //! The PROXY header, before anything else of a connection.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
@@ -32,7 +32,8 @@ impl OpeningHandshake {
             // Without a source (`LOCAL`, `UNKNOWN`) it is the proxy that speaks for itself.
             Ok(Ok(source)) => {
                 self.knows_client = source.is_some();
-                self.ip = source.map(canonical).or(self.ip);
+                self.port = source.map(|source| source.port());
+                self.ip = source.map(|source| canonical(source.ip())).or(self.ip);
                 Ok(())
             }
             Ok(Err(detail)) => {
@@ -54,11 +55,11 @@ impl OpeningHandshake {
 /// only where `proxy_protocol` is on.
 ///
 /// `Err(None)`: the peer left without sending a byte, as one does that probes whether the port is open.
-async fn read_proxy_header(socket: &mut Socket) -> Result<Option<IpAddr>, Option<&'static str>> {
+async fn read_proxy_header(socket: &mut Socket) -> Result<Option<SocketAddr>, Option<&'static str>> {
     let mut header = Vec::with_capacity(128);
     loop {
         match proxy_protocol::parse(&header) {
-            Progress::Done { source, .. } => return Ok(source.map(|address| address.ip())),
+            Progress::Done { source, .. } => return Ok(source),
             Progress::Invalid => return Err(Some("PROXY header is missing or malformed")),
             Progress::NeedMore => match socket.read_u8().await {
                 Ok(byte) => header.push(byte),

@@ -17,7 +17,7 @@ use wsguard_proto::auth::{Authenticator, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
 use wsguard_proto::config::{Policy, Resolved};
 use wsguard_proto::handshake::{
-    self, Head, HeadScanner, NO_HEADERS, Offers, Refusal, ResponseHeaders, Subprotocol, UpgradeRequest,
+    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Request, ResponseHeaders, Subprotocol, UpgradeRequest,
 };
 use wsguard_proto::verdict::Code;
 
@@ -156,6 +156,7 @@ impl OpeningHandshake {
         };
         let answer = Accepted101 {
             key: key.into(),
+            facts: Box::new(self.facts(&policy, &request)),
             headers: ResponseHeaders::default(),
             path: request.path.into(),
             route,
@@ -164,15 +165,29 @@ impl OpeningHandshake {
         };
         Ok(match decision {
             handshake::Decision::Granted(granted) => {
+                if granted.identity.claims.is_none() && policy.authenticator.is_jwt() {
+                    self.state.notices.facts_left_out();
+                }
                 HandshakeOutcome::Granted(Granted { identity: granted.identity, grant, tag: None }, answer)
             }
             handshake::Decision::KeyUnknown { jwks, refusal } => HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal)),
             handshake::Decision::Ask { token } => {
                 let certificate = stream.and_then(Stream::peer_certificate);
                 let offers = Offers::of(&policy, &request);
-                HandshakeOutcome::Ask(Box::new(request.snapshot(self.ip, token, certificate)), offers, answer)
+                let (route, params) = (answer.route.clone(), answer.params.clone());
+                let asked = |certificate, token| request.snapshot(route, params, self.ip, token, certificate);
+                HandshakeOutcome::Ask(Box::new(asked(certificate, token)), offers, answer)
             }
         })
+    }
+
+    /// What is told of the request, once it is a connection.
+    fn facts(&self, policy: &Policy, request: &Request<'_>) -> Facts {
+        let facts = Facts::of(policy, request);
+        if facts.left_out {
+            self.state.notices.facts_left_out();
+        }
+        facts
     }
 
     /// The path is known, and with it the policy: its own limits and its own deadline count from here on.
@@ -201,6 +216,9 @@ impl OpeningHandshake {
         let client = client_ip::client(&policy.trusted_proxies, self.peer, forwarded, x_forwarded_for);
         self.ip = client.ip;
         self.knows_client |= client.is_forwarded;
+        if client.is_forwarded {
+            self.port = None;
+        }
         if let Some(doubt) = client.doubt {
             self.state.notices.doubt(self.peer, doubt);
         }
@@ -223,7 +241,7 @@ impl OpeningHandshake {
             let most = policy.max_pending_auth;
             return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
         };
-        let upgrade = Upgrade { ticket: ticket.id(), request, _permit: ticket.permit() };
+        let upgrade = Upgrade { id: self.id, ticket: ticket.id(), request, _permit: ticket.permit() };
         self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
         *asked = Some(Asked::new(&self.state, self.shard, ticket));
         let _timing = self.time_auth();
@@ -257,7 +275,7 @@ fn granted(accepted: AcceptedSession, answer: &mut Accepted101) -> Granted {
         answer.subprotocol = Some(subprotocol.into());
     }
     answer.headers = headers;
-    let identity = Identity { user, roles, expires_at_unix_ms: expires_at_ms, credential: None };
+    let identity = Identity { user, roles, expires_at_unix_ms: expires_at_ms, credential: None, claims: None };
     Granted { identity, grant: Some(grant), tag }
 }
 

@@ -11,7 +11,7 @@ use crate::driver::commands::{Command, CommandBuffer, Recipients};
 use crate::driver::ids::{ConnectionId, generations_so_far};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
-use wsguard_proto::connection::{Connection, Phase, Report};
+use wsguard_proto::connection::{Connection, Phase, Reply, Report};
 use wsguard_proto::revocation::is_older;
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
@@ -93,14 +93,11 @@ impl Shard {
             Command::Broadcast { to, frame, except, waits } => {
                 drop(waits);
                 let except = buffer.ids(except);
-                match to {
-                    Some(to) => self.each_of(to, buffer, |shard, slot| shard.broadcast_to(slot, &frame, except, now)),
-                    None => self.broadcast(&frame, except, now),
-                }
+                self.each_of(to, buffer, |shard, slot| shard.broadcast_to(slot, &frame, except, now));
             }
-            Command::CloseAll { whom, code, reason } => {
-                let reason = buffer.text(reason);
-                self.each_of(whom, buffer, |shard, slot| shard.close_slot(slot, code, reason, now));
+            Command::CloseAll { whom, code, reason, except } => {
+                let (reason, except) = (buffer.text(reason), buffer.ids(except));
+                self.each_of(whom, buffer, |shard, slot| shard.close_slot(slot, code, reason, except, now));
             }
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
@@ -111,11 +108,12 @@ impl Shard {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
             }
-            Command::DataRefused { conn, event } => {
+            Command::DataRefused { conn, event, id, may_reply } => {
+                let reply = if may_reply { Reply::To(id.map(|id| buffer.text(id))) } else { Reply::Never };
                 let event = Some(buffer.text(event));
                 let detail = "the application's own validation refused the data";
                 let report = Report { code: Code::SchemaMismatch, event, detail };
-                self.act_on(conn, now, |conn, turn| conn.refuse_for_the_application(&report, turn));
+                self.act_on(conn, now, |conn, turn| conn.refuse_for_the_application(&report, reply, turn));
             }
             Command::Pause { conn, paused } => self.pause(conn, paused, now),
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
@@ -187,6 +185,7 @@ impl Shard {
             self.touch(&mut session, now);
         } else if Self::takes_frames(&session) {
             add(&self.mailbox().stats.messages_out, count.into());
+            session.tally.messages_out += u64::from(count);
             if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
                 self.write_through(&mut session, frames, now);
             } else {
@@ -204,7 +203,10 @@ impl Shard {
     fn write_through(&mut self, session: &mut ActiveSession, frames: &[u8], now: Moment) {
         let waker = session.waker.clone();
         match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
-            Ok(written) => add(&self.mailbox().stats.bytes_out, written as u64),
+            Ok(written) => {
+                add(&self.mailbox().stats.bytes_out, written as u64);
+                session.tally.bytes_out += written as u64;
+            }
             Err(_) => {
                 session.outbox = None;
                 self.turn(session, now, Connection::handle_eof);
@@ -212,8 +214,13 @@ impl Shard {
         }
     }
 
-    /// Lets `act` work on each of these connections that is still there.
-    fn each_of(&mut self, whom: Recipients, buffer: &CommandBuffer, mut act: impl FnMut(&mut Self, u32)) {
+    /// Lets `act` work on each of these connections that is still there, or on every one.
+    fn each_of(&mut self, whom: Option<Recipients>, buffer: &CommandBuffer, mut act: impl FnMut(&mut Self, u32)) {
+        let Some(whom) = whom else {
+            return (0..self.sessions.len() as u32).for_each(|slot| {
+                self.shielded(|shard| act(shard, slot));
+            });
+        };
         let now = generations_so_far();
         for slot in buffer.blocks(whom).flat_map(Block::members) {
             // A newcomer may have the slot of one that has left.
@@ -224,23 +231,18 @@ impl Shard {
         }
     }
 
-    fn close_slot(&mut self, slot: u32, code: u16, reason: &str, now: Moment) {
-        if let Some(id) = self.sessions[slot as usize].as_ref().map(|session| session.id) {
+    fn close_slot(&mut self, slot: u32, code: u16, reason: &str, except: &[[u8; 8]], now: Moment) {
+        let Some(id) = self.sessions[slot as usize].as_ref().map(|session| session.id) else { return };
+        if !is_among(id, except) {
             self.act_on(id, now, |conn, turn| conn.close(code, reason, turn));
-        }
-    }
-
-    /// `except` are ids in ascending order.
-    fn broadcast(&mut self, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
-        for slot in 0..self.sessions.len() as u32 {
-            self.shielded(|shard| shard.broadcast_to(slot, frame, except, now));
         }
     }
 
     fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
         let Some(mut session) = self.take_any(slot as usize) else { return };
-        if Self::takes_frames(&session) && except.binary_search(&session.id.to_u64().to_be_bytes()).is_err() {
+        if Self::takes_frames(&session) && !is_among(session.id, except) {
             add(&self.mailbox().stats.messages_out, 1);
+            session.tally.messages_out += 1;
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             self.touch(&mut session, now);
         }
@@ -376,4 +378,9 @@ impl Shard {
         self.write_elsewhere(&mut session, now);
         self.remove(session, now);
     }
+}
+
+/// Whether `id` is one of `ids`, which are in ascending order.
+fn is_among(id: ConnectionId, ids: &[[u8; 8]]) -> bool {
+    ids.binary_search(&id.to_u64().to_be_bytes()).is_ok()
 }

@@ -34,16 +34,18 @@ use super::accepted::Accepted;
 use super::caught::caught;
 use super::commands::CommandBuffer;
 use super::events::Open;
+use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox_shares::Shares;
 use super::level::HeldOne;
-use super::log::Subject;
+use super::log::{Opened, Proof, Subject};
 use super::mailbox::ShardMailbox;
 use super::outbox::Pool;
 use super::session::Session;
 use super::slot_guard::SlotPool;
 use super::state::ServerState;
 use super::stream::Stream;
+use super::tally::Tally;
 use wsguard_proto::config::{Admitted, Policy, PolicySet};
 use wsguard_proto::connection::{Connection, Ending, Opened as ConnectionParams, Report};
 use wsguard_proto::contract::Scratch;
@@ -142,6 +144,7 @@ impl Drop for NextRound {
 
 /// What a shard needs to take on an open connection.
 pub(super) struct NewSession {
+    pub(super) hs: HandshakeId,
     pub(super) stream: Stream,
     pub(super) params: ConnectionParams,
     pub(super) policy: Arc<Policy>,
@@ -246,7 +249,7 @@ impl Shard {
     }
 
     /// Takes on a connection whose handshake is over. It is dropped where the shard has stopped or has no slot left.
-    pub(super) fn adopt(&mut self, new: NewSession, open_event: impl FnOnce(ConnectionId) -> Open) {
+    pub(super) fn adopt(&mut self, new: NewSession, proof: Proof, open_event: impl FnOnce(ConnectionId) -> Open) {
         if self.stopped {
             return;
         }
@@ -257,12 +260,13 @@ impl Shard {
             self.sessions.resize_with(index + 1, || None);
         }
         let now = self.state.clock.now();
-        let NewSession { stream, params, policy, admitted, seat, ip, peer, granted, head, received, load } = new;
+        let NewSession { hs, stream, params, policy, admitted, seat, ip, peer, granted, head, received, load } = new;
         slot.keep_load(load);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
         let mut session = Box::new(Session {
             id,
+            hs,
             conn: Connection::new(&policy, params, now),
             policy,
             admitted,
@@ -274,6 +278,7 @@ impl Shard {
             last_batch: 0,
             share: self.shares.enter(seat.user(), ip),
             seat,
+            tally: Tally::begin(now, received.len()),
             ip,
             peer,
             granted,
@@ -291,7 +296,11 @@ impl Shard {
             self.state.directory.enter_user(user, id);
         }
         let mut sink = TurnSink::new(&self.state, id, &session.policy.contract, Subject::default(), 0);
-        sink.batch().push_open(open_event(id));
+        let open = open_event(id);
+        let opened = Opened { route: open.route.as_deref(), subprotocol: open.subprotocol.as_deref(), proof };
+        let subject = Subject { hs: Some(hs), ip, peer, user: open.user.as_deref(), conn: Some(id) };
+        self.state.audit.open(subject, &session.policy, opened, now);
+        sink.batch().push_open(open);
         session.slot.open_was_told();
         if let Some(added) = sink.finish() {
             session.share.add(added.batch, added.bytes);
@@ -324,8 +333,7 @@ impl Shard {
             let detail = "a fault of the server's own; the shard goes on";
             let report = Report { code: Code::Internal, event: None, detail };
             let _ = caught(|| {
-                self.state.tell(self.index, |events| {
-                    self.state.report(&report, subject, conn.is_some(), events);
+                self.state.report_elsewhere(self.index, &report, subject, conn.is_some(), |events| {
                     let _ = conn.map(|conn| events.push_close(conn, &broken()));
                 });
             });

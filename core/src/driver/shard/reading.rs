@@ -64,6 +64,7 @@ impl Shard {
                 }
             };
             add(&self.mailbox().stats.bytes_in, len as u64);
+            session.tally.bytes_in += len as u64;
             let used = self.turn(session, now, |conn, turn| conn.handle_input(&mut scratch[..len], turn));
             if used < len {
                 session.unread = Some(Box::new(scratch[used..len].to_vec()));

@@ -17,7 +17,6 @@ use crate::driver::socket::Socket;
 use crate::driver::state::{idle, idle_with};
 use crate::driver::tls::{TlsStream, server_config};
 use wsguard_proto::config::{TlsOptions, TlsVersion};
-use wsguard_proto::roles::Roles;
 
 /// The shard of this thread, and the application's side of it.
 struct Rig {
@@ -62,22 +61,22 @@ impl Rig {
         let (ip, peer, granted, head) = (None, None, 0, Vec::new());
         let admitted = Box::new(Admitted { path: "/".into(), credential: None });
         let policy = Arc::clone(policy);
-        let new = NewSession { stream, params, policy, admitted, seat, ip, peer, granted, head, received, load };
-        let open = |conn| Open {
-            conn,
-            ticket: None,
-            tag: None,
+        let new = NewSession {
+            hs: HandshakeId::default(),
+            stream,
+            params,
+            policy,
+            admitted,
+            seat,
             ip,
-            user: None,
-            roles: Roles::default(),
-            path: "/".into(),
-            route: None,
-            params: Box::default(),
-            subprotocol: None,
-            expires_at_ms: None,
+            peer,
             granted,
+            head,
+            received,
+            load,
         };
-        with_shard(|shard| shard.adopt(new, open));
+        let open = crate::binding::blank_open;
+        with_shard(|shard| shard.adopt(new, Proof::Nothing, open));
         let opened = self.events();
         assert_eq!(opened.len(), 1);
         self.batch.get(0).unwrap().conn().unwrap()

@@ -6,7 +6,7 @@ use std::task::Context;
 use super::turn_sink::TurnSink;
 use super::{SCRATCH_BYTES, Shard};
 use crate::driver::ids::ConnectionId;
-use crate::driver::log::Subject;
+use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
 use wsguard_proto::connection::{Connection, Ending, Phase, Report, Turn};
@@ -79,8 +79,9 @@ impl Shard {
         let ActiveSession { mut session, out } = active;
         self.take_buffer(out);
         let (id, ending) = (session.id, session.conn.take_ending());
-        if ending.is_some() {
+        if let Some(ending) = &ending {
             session.slot.close_was_told();
+            self.audit_close(&session, ending, now);
         }
         drop(session);
         if let Some(ending) = ending {
@@ -90,12 +91,17 @@ impl Shard {
     }
 
     /// Tells the close of a connection whose closing handshake may go on: from here on its id is nobody's.
-    fn tell_ending(&mut self, session: &mut Session) {
+    fn tell_ending(&mut self, session: &mut Session, now: Moment) {
         if let Some(ending) = session.conn.take_ending() {
             session.slot.close_was_told();
             session.end();
+            self.audit_close(session, &ending, now);
             self.tell_close(session.id, &ending);
         }
+    }
+
+    fn audit_close(&self, session: &Session, ending: &Ending, now: Moment) {
+        self.state.audit.close(session.subject(), &session.policy, ending, &session.tally, now);
     }
 
     fn tell_close(&mut self, id: ConnectionId, ending: &Ending) {
@@ -114,8 +120,9 @@ impl Shard {
     ) -> R {
         let Shard { state, pool, json, .. } = self;
         let ActiveSession { session, out } = active;
-        let Session { id, conn, policy, seat, ip, peer, outbox, last_batch, slot, .. } = &mut **session;
-        let subject = Subject { ip: *ip, peer: *peer, user: seat.user().map(|user| &**user), conn: Some(*id) };
+        let Session { id, hs, conn, policy, seat, ip, peer, outbox, last_batch, slot, tally, .. } = &mut **session;
+        let user = seat.user().map(|user| &**user);
+        let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
         let mut sink = TurnSink::new(state, *id, &policy.contract, subject, *last_batch);
         let result = act(
             conn,
@@ -130,9 +137,13 @@ impl Shard {
                 sink: &mut sink,
             },
         );
-        let (messages, replies) = (sink.messages, sink.replies);
+        let (messages, replies, records) = (sink.messages, sink.replies, core::mem::take(&mut sink.records));
+        tally.messages_in += messages;
+        tally.messages_out += replies;
         slot.pings_ended(sink.pongs);
         let added = sink.finish();
+        // The batch is not locked any more.
+        records.into_iter().for_each(VerdictRecord::say);
         if messages > 0 {
             add(&state.shards[self.index].stats.messages_in, messages);
         }
@@ -155,6 +166,7 @@ impl Shard {
             Ok(written) => {
                 if written > 0 {
                     add(&self.mailbox().stats.bytes_out, written as u64);
+                    session.tally.bytes_out += written as u64;
                     if session.is_held_back() {
                         session.conn.excuse(now);
                     }
@@ -197,7 +209,7 @@ impl Shard {
         if session.ended_writing || session.conn.phase() == Phase::Dropped {
             return self.remove(session, now);
         }
-        self.tell_ending(&mut session);
+        self.tell_ending(&mut session, now);
         if session.is_held_back() && !session.conn.is_open() {
             // Nothing more of it goes to the application: it is read for the peer's close frame.
             (session.paused, session.starved, session.is_draining) = (false, false, false);

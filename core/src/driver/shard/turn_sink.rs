@@ -7,7 +7,7 @@ use crate::driver::caught::caught;
 use crate::driver::events::EventBatch;
 use crate::driver::ids::ConnectionId;
 use crate::driver::inline::{Handled, InlineMessage, Replies};
-use crate::driver::log::Subject;
+use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::mailbox::ShardMailbox;
 use crate::driver::shard_events::Writing;
 use crate::driver::state::ServerState;
@@ -38,6 +38,8 @@ pub(super) struct TurnSink<'s> {
     last_batch: u64,
     last_batch_before: u64,
     pub(super) messages: u64,
+    /// Records of the turn, to be said when the batch is not locked any more.
+    pub(super) records: Vec<VerdictRecord>,
     /// Messages of the inline handler.
     pub(super) replies: u64,
     /// Answers to pings.
@@ -63,6 +65,7 @@ impl<'s> TurnSink<'s> {
             last_batch,
             last_batch_before: last_batch,
             messages: 0,
+            records: Vec::new(),
             replies: 0,
             pongs: 0,
         }
@@ -74,6 +77,13 @@ impl<'s> TurnSink<'s> {
         let batch = writing.batch();
         self.last_batch = batch.sequence;
         batch
+    }
+
+    fn judge(&mut self, report: &Report<'_>, ends: bool) {
+        let (state, subject) = (self.state, self.subject);
+        let mut records = core::mem::take(&mut self.records);
+        state.report(report, subject, ends, self.batch(), &mut records);
+        self.records = records;
     }
 
     /// Ends the turn: what it added to the inbox; `None`: nothing.
@@ -128,13 +138,11 @@ impl Sink for TurnSink<'_> {
     }
 
     fn report(&mut self, report: Report<'_>) {
-        let (state, subject) = (self.state, self.subject);
-        state.report(&report, subject, true, self.batch());
+        self.judge(&report, true);
     }
 
     fn remark(&mut self, report: Report<'_>) {
-        let (state, subject) = (self.state, self.subject);
-        state.report(&report, subject, false, self.batch());
+        self.judge(&report, false);
     }
 
     fn pong(&mut self, rtt: Duration) {

@@ -1,9 +1,12 @@
 //! TLS by rustls: certificates from PEM text or files, client certificates, reload.
 
 mod der;
+mod server_name;
 mod stream;
 
 pub(super) use stream::TlsStream;
+
+use self::server_name::NotesServerName;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -65,6 +68,7 @@ fn build(options: &TlsOptions) -> Result<ServerTls, ConfigError> {
         ),
         _ => ConfigError::invalid("tls.cert", "cannot be used: its first certificate is damaged, or not X.509"),
     })?;
+    config.cert_resolver = Arc::new(NotesServerName(Arc::clone(&config.cert_resolver)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(ServerTls { config: Arc::new(config), expires_at })
 }

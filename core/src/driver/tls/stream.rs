@@ -10,12 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::server_name::take_server_name;
 use crate::driver::socket::Socket;
+use wsguard_proto::handshake::TlsFacts;
 
 /// Ciphertext read at a time: four records, so that a large message takes few calls.
 const READ_BYTES: usize = 72 * 1024;
@@ -44,6 +46,8 @@ thread_local! {
 /// The server's end of a TLS connection.
 pub(in crate::driver) struct TlsStream {
     socket: Socket,
+    /// What the client has asked for, until that is told.
+    server_name: Option<Box<str>>,
     tls: UnbufferedServerConnection,
     received: Received,
     /// Ciphertext that the socket has not taken.
@@ -121,6 +125,7 @@ impl TlsStream {
         let tls = UnbufferedServerConnection::new(config).map_err(invalid)?;
         let mut stream = TlsStream {
             socket,
+            server_name: None,
             tls,
             received: Received::default(),
             unsent: Vec::new(),
@@ -137,6 +142,10 @@ impl TlsStream {
             turn().await;
             let received =
                 std::future::poll_fn(|cx| Poll::Ready(stream.poll_receive(cx, &mut ReadBuf::new(&mut [])))).await;
+            // The resolver has run in this very call, where it has run.
+            if let Some(name) = take_server_name() {
+                stream.server_name = Some(name);
+            }
             if stream.has_worked(&received) {
                 worked();
             }
@@ -167,6 +176,19 @@ impl TlsStream {
 
     pub(in crate::driver) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// What is told of it; the name only once.
+    pub(in crate::driver) fn facts(&mut self) -> Option<TlsFacts> {
+        let version = match self.tls.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        // rustls names the suites of TLS 1.3 by its own names, which differ from IANA's.
+        let cipher = format!("{:?}", self.tls.negotiated_cipher_suite()?.suite()).replace("TLS13_", "TLS_");
+        let certificate = self.tls.peer_certificates().and_then(|chain| chain.first());
+        let name = self.server_name.take();
+        Some(TlsFacts::new(version, &cipher, name.as_deref(), certificate.map(|leaf| &**leaf)))
     }
 
     /// The leaf of the client's certificate chain.
@@ -655,6 +677,16 @@ mod tests {
             assert_eq!(said, b"last words");
         };
         meet(client, async |mut stream| stream.write_all(b"last words").await).unwrap();
+    }
+
+    #[test]
+    fn a_stream_tells_of_its_tls_and_keeps_the_name_no_longer() {
+        let client = |mut socket: TcpStream, mut tls: ClientConnection| shake_hands(&mut socket, &mut tls);
+        let facts = meet(client, async |mut stream| Ok((stream.facts(), stream.facts()))).unwrap();
+        let facts = (facts.0.unwrap(), facts.1.unwrap());
+        assert_eq!((&*facts.0.version, facts.0.server_name.as_deref()), ("TLSv1.3", Some("localhost")));
+        assert!(facts.0.cipher.starts_with("TLS_"), "{}", facts.0.cipher);
+        assert_eq!((facts.0.client_certificate_sha256, facts.1.server_name), (None, None));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! The Rust test host: what an application writes, and nothing else. See docs/HOST.md for the contract.
 
+mod commands;
+
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use wsguard::{
     Accept, Builder, Code, ConnectionId, Decision, Drain, Error, Event, Handle, Handled, HandlerResult, Inline,
-    InlineMessage, Interest, JsonMessage, Options, Replies, TicketId, Upgrade,
+    InlineMessage, Interest, JsonMessage, Options, Reject, Replies, TicketId, Upgrade,
 };
 
 /// Echoes on the server's own threads; whatever needs the application goes to its thread.
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
 fn start(first: &str, quiet: bool) -> Result<(), Error> {
     let mut input: Value = serde_json::from_str(first).unwrap_or_default();
     let options = Options::from_value(&input["options"])?;
+    let has_whoami = input["options"]["protocol"] != "raw";
     let authenticate = input["app"]["authenticate"].take();
     // With events on standard output every message goes through the application's thread, which prints it.
     let builder = if quiet { Builder::new().inline(Echo) } else { Builder::new() };
@@ -64,14 +69,28 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
     commands.set_interest(Interest { opens: !quiet, closes: !quiet, violations: !quiet });
     std::thread::spawn(move || read_commands(&commands));
     drain_on_signal(server.handle());
+    // Who they are is kept for `whoami`.
+    let mut known = HashMap::new();
     server.run(|event, server| {
-        if !quiet {
+        match &event {
+            Event::Open(open) if has_whoami => {
+                let who = json!({"user": open.user.as_deref(), "roles": open.roles.iter().collect::<Vec<_>>(),
+                    "ip": open.ip, "path": &*open.path, "subprotocol": open.subprotocol.as_deref()});
+                known.insert(open.conn, who);
+            }
+            Event::Close(close) => _ = known.remove(&close.conn),
+            _ => {}
+        }
+        if !quiet || matches!(event, Event::Pong { .. }) {
             tell(&event);
         }
         match event {
             Event::Upgrade(upgrade) => answer(upgrade, &authenticate, server)?,
             Event::Text(conn, text) => _ = server.conn(conn).send(text)?,
             Event::Binary(conn, payload) => _ = server.conn(conn).send(payload)?,
+            Event::Message(message) if message.event == "whoami" => {
+                server.reply(&message, "whoami", &known[&message.conn])?;
+            }
             Event::Message(message) => handle(&message, server)?,
             _ => {}
         }
@@ -117,14 +136,40 @@ fn handle(message: &JsonMessage<'_>, server: &Handle) -> HandlerResult {
 #[expect(clippy::panic, reason = "`boom` must fail as a real callback would")]
 fn answer(upgrade: &Upgrade, script: &Value, server: &Handle) -> Result<(), Error> {
     let token = upgrade.request.header("x-auth-token").unwrap_or_default();
+    let user = || script["user"].as_str().map(str::to_owned);
     let decision = match token {
         "boom" => panic!("the authentication callback fails, as it was asked to"),
         "hang" => return Ok(()),
-        "teapot" => Decision::reject(418),
+        "teapot" => {
+            let headers = vec![("X-Reason".into(), "teapot".into())];
+            Decision::Reject(Reject { status: 418, headers, body: b"short and stout".to_vec() })
+        }
+        "cookie" => {
+            let headers = vec![("Set-Cookie".into(), "sid=1".into())];
+            Decision::Accept(Accept { user: user(), headers, ..Accept::default() })
+        }
+        "admin" => {
+            Decision::Accept(Accept { user: Some("root".into()), roles: vec!["admin".into()], ..Accept::default() })
+        }
+        "proto" => {
+            let offered = upgrade.request.header("sec-websocket-protocol").unwrap_or_default();
+            let second = offered.split(',').nth(1).map(|name| name.trim().to_owned());
+            Decision::Accept(Accept { user: user(), subprotocol: second, ..Accept::default() })
+        }
+        "twice" => {
+            let accept = Decision::Accept(Accept { user: user(), ..Accept::default() });
+            settle(server, upgrade.ticket, accept.clone())?;
+            return settle(server, upgrade.ticket, accept);
+        }
+        // What an application must not be able to send, for the tests.
+        "inject" => {
+            let headers = vec![("X-A".into(), "1\r\nX-Evil: 1".into())];
+            Decision::Accept(Accept { user: user(), headers, ..Accept::default() })
+        }
+        "oversize" => Decision::Reject(Reject { status: 403, headers: Vec::new(), body: vec![b'x'; 65_537] }),
         good if script["token"] == good => {
-            let user = script["user"].as_str().map(str::to_owned);
             let expires_at_ms = script["expires_in_ms"].as_u64().map(|lifetime| unix_ms() + lifetime);
-            Decision::Accept(Accept { user, expires_at_ms, ..Accept::default() })
+            Decision::Accept(Accept { user: user(), expires_at_ms, ..Accept::default() })
         }
         _ => Decision::unauthorized(),
     };
@@ -156,7 +201,8 @@ fn tell(event: &Event<'_>) {
     let conn = event.conn().map(|conn| conn.to_string());
     let line = match event {
         Event::Open(open) => json!({"type": "open", "conn": conn, "ip": open.ip, "user": open.user.as_deref(),
-            "path": &*open.path, "subprotocol": open.subprotocol.as_deref()}),
+            "path": &*open.path, "subprotocol": open.subprotocol.as_deref(), "roles": open.roles.iter().collect::<Vec<_>>(),
+            "compressed": false}),
         Event::Text(_, text) => json!({"type": "message", "conn": conn, "kind": "text", "bytes": text.len()}),
         Event::Binary(_, payload) => json!({"type": "message", "conn": conn, "kind": "binary", "bytes": payload.len()}),
         Event::Message(message) => {
@@ -167,6 +213,7 @@ fn tell(event: &Event<'_>) {
         }
         Event::Violation(violation) => json!({"type": "violation", "code": violation.code.name(), "ip": violation.ip,
             "user": violation.user.as_deref(), "conn": conn, "event": violation.event.as_deref()}),
+        Event::Pong { .. } => json!({"type": "pong", "conn": conn}),
         _ => return,
     };
     print(&line);
@@ -189,6 +236,14 @@ fn read_commands(server: &Handle) {
             }
             "broadcast" => server.room(text("room")).emit(text("event"), &command["data"]).map(drop),
             "reload_tls" => server.reload_tls(),
+            "metrics" => {
+                print(&json!({"type": "metrics", "text": server.metrics()}));
+                continue;
+            }
+            "reload" => {
+                print(&reload(server, &command["options"]));
+                continue;
+            }
             "drain" => {
                 let number = |key: &str, default| command[key].as_u64().unwrap_or(default);
                 DRAIN_ASKED.store(true, Ordering::Release);
@@ -197,7 +252,10 @@ fn read_commands(server: &Handle) {
                 server.drain(Drain { timeout_ms, jitter_ms });
                 continue;
             }
-            _ => Err(Error::InvalidArgument("unknown command")),
+            _ => {
+                print(&commands::run(server, name, &command));
+                continue;
+            }
         };
         match done {
             Ok(()) => print(&json!({"type": "done", "do": name, "ok": true})),
@@ -205,6 +263,16 @@ fn read_commands(server: &Handle) {
         }
     }
     server.drain(DRAIN);
+}
+
+fn reload(server: &Handle, options: &Value) -> Value {
+    match Options::from_value(options).map_err(Error::from).and_then(|options| server.reload(options)) {
+        Ok(generation) => json!({"type": "done", "do": "reload", "ok": true, "generation": generation}),
+        Err(error) => {
+            json!({"type": "done", "do": "reload", "ok": false, "code": error.code(), "option": error.option(),
+            "message": error.to_string()})
+        }
+    }
 }
 
 fn stats(server: &Handle) -> Value {

@@ -236,12 +236,12 @@ fn reporting_lets_a_peer_part_as_it_will() {
     rig.input(CLOSE);
     assert_eq!(rig.conn.phase(), Phase::Parting);
     let report = Report { code: Code::SchemaMismatch, event: None, detail: "the application's own check" };
-    rig.turn(|conn, turn| conn.refuse_for_the_application(&report, turn));
+    rig.turn(|conn, turn| conn.refuse_for_the_application(&report, Reply::Never, turn));
     assert_eq!((rig.conn.phase(), &rig.seen.reports[..]), (Phase::Parting, &[Code::SchemaMismatch][..]));
     rig.seen.answers_outstanding = false;
     rig.pass(10);
     assert_eq!((rig.conn.phase(), rig.close_code()), (Phase::Closed, Some(1000)));
-    rig.turn(|conn, turn| conn.refuse_for_the_application(&report, turn));
+    rig.turn(|conn, turn| conn.refuse_for_the_application(&report, Reply::Never, turn));
     assert_eq!(rig.seen.reports.len(), 1, "nothing is reported of who has left");
 }
 

@@ -112,3 +112,28 @@ fn a_new_policy_ends_what_was_open_for_too_long_by_it() {
     rig.text("too late");
     assert_eq!((&rig.seen.reports[..], rig.seen.messages.len()), (&[Code::SessionExpired][..], 0));
 }
+
+#[test]
+fn what_the_application_refuses_is_answered_where_the_event_says_so() {
+    let refuse = |rig: &mut Rig, event: &str, reply: Reply<'_>| {
+        let report = Report { code: Code::SchemaMismatch, event: Some(event), detail: "the application's own" };
+        rig.turn(|conn, turn| conn.refuse_for_the_application(&report, reply, turn));
+    };
+    let (mut rig, key) = with_roles("", &[]);
+    rig.text(r#"{"event":"draw","data":{},"id":"a"}"#);
+    refuse(&mut rig, "draw", Reply::To(Some("\"a\"")));
+    let expected = r#"{"event":"draw","data":{"code":"schema_mismatch","path":""},"status":"error","id":"a"}"#;
+    assert_eq!((texts(&rig), rig.close_code()), (vec![expected.to_owned()], None));
+    assert_eq!(rig.seen.reports, [Code::SchemaMismatch]);
+    assert_eq!(key.empty_at().0, rig.now.after_millis(1500), "it is charged as an invalid message");
+    refuse(&mut rig, "draw", Reply::Never);
+    assert_eq!((texts(&rig).len(), rig.close_code()), (1, Some(1008)));
+    for event in ["say", "nothing"] {
+        let (mut rig, _) = with_roles("", &[]);
+        refuse(&mut rig, event, Reply::To(None));
+        assert_eq!((texts(&rig).len(), rig.close_code()), (0, Some(1008)), "{event}");
+    }
+    let (mut rig, _) = with_roles(r#", "on_violation": "report""#, &[]);
+    refuse(&mut rig, "draw", Reply::To(None));
+    assert_eq!((texts(&rig).len(), rig.close_code(), rig.seen.reports.len()), (0, None, 1));
+}
