@@ -8,13 +8,13 @@ use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{Error, Sent, Status};
 
 use crate::awaiting::{self, Awaiting};
-use crate::connection::{Connection, MAX_CALLS};
+use crate::connection::{Connection, MAX_CALLS, Pinged};
 use crate::dispatcher::{Dispatcher, TaskDone};
 use crate::futures::current_task;
-use crate::handlers::{HandlerKind, Protocol};
+use crate::handlers::{HandlerKind, Protocol, objects};
 use crate::payload::{Payload, with_payload};
 use crate::records::{Close, Message};
-use crate::{errors, futures, json_out, waits};
+use crate::{errors, facts, futures, json_out, waits};
 
 impl Connection {
     /// What `await` waits for after a message was sent.
@@ -90,6 +90,22 @@ impl Connection {
         hooks.create_future.bind(py).call0()
     }
 
+    fn send_ping(&self, kind: Pinged, then: &Bound<'_, PyAny>) -> Result<Sent, Error> {
+        let kept = then.clone().unbind();
+        // In one step: pongs are told in the order of their pings.
+        self.with_state(|state| {
+            let pinged = if state.ended || state.closed.is_some() {
+                Err(Error::ConnectionClosed)
+            } else {
+                self.shared.handle.ping(self.id)
+            };
+            if pinged.is_ok() {
+                state.pings.push_back((kind, kept));
+            }
+            pinged
+        })
+    }
+
     fn forget_call(&self, number: u64) {
         let future = self.with_state(|state| state.calls.remove(&number));
         drop(future);
@@ -134,7 +150,7 @@ impl Connection {
     /// The client's address; `None` on a Unix socket without a proxy.
     #[getter(ip)]
     fn get_ip(&self) -> Option<String> {
-        self.ip.map(|ip| ip.to_string())
+        self.open.ip.map(|ip| ip.to_string())
     }
 
     /// The user; `None` for an anonymous session, and without authentication.
@@ -146,13 +162,13 @@ impl Connection {
     /// The path of the request target.
     #[getter(path)]
     fn get_path(&self) -> &str {
-        &self.path
+        &self.open.path
     }
 
     /// The roles of its token, of its JWT's `roles_claim`, or of `Accept(roles=...)`.
     #[getter(roles)]
     fn get_roles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.roles.iter())
+        PyTuple::new(py, self.open.roles.iter())
     }
 
     /// The route that the path is of, as the option `routes` has it; `None` if it is of none.
@@ -164,17 +180,81 @@ impl Connection {
     /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.
     #[getter(params)]
     fn get_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let params = PyDict::new(py);
-        for (name, value) in &self.params {
-            params.set_item(&**name, value)?;
+        facts::params(py, &self.open.params)
+    }
+
+    /// The query without `?`, as received; `None` if the target has no `?`.
+    #[getter(query_string)]
+    fn get_query_string(&self) -> Option<&str> {
+        self.open.query.as_deref()
+    }
+
+    /// The parameters of the query, percent-decoded, in a mapping; of several with one name it gives the first.
+    #[getter(query)]
+    fn get_query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        facts::request_class(py, "Query")?.call1((self.open.query.as_deref(),))
+    }
+
+    /// The headers of the handshake that the option `keep_headers` names, in a mapping that ignores the case of names.
+    #[getter(headers)]
+    fn get_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        facts::request_class(py, "Headers")?.call1((facts::pairs(&self.open.headers),))
+    }
+
+    /// The cookies of the handshake that the option `keep_cookies` names.
+    #[getter(cookies)]
+    fn get_cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let cookies = PyDict::new(py);
+        for (name, value) in &self.open.cookies {
+            if !cookies.contains(&**name)? {
+                cookies.set_item(&**name, &**value)?;
+            }
         }
-        Ok(params)
+        Ok(cookies)
+    }
+
+    /// The claims of the JSON Web Token, at most 8 KiB of them: a new dictionary at each access. `None` without `auth.jwt`.
+    #[getter(claims)]
+    fn get_claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.open.claims.as_deref().map(|claims| objects(py, claims)).transpose()
+    }
+
+    /// The `Origin` header; `None` if the client sent none.
+    #[getter(origin)]
+    fn get_origin(&self) -> Option<&str> {
+        self.open.origin.as_deref()
+    }
+
+    /// What TLS has agreed upon; `None` in plaintext.
+    #[getter(tls)]
+    fn get_tls<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(tls) = &self.open.tls else { return Ok(None) };
+        let told = (&*tls.version, &*tls.cipher, tls.server_name.as_deref(), tls.client_certificate_sha256.as_deref());
+        facts::request_class(py, "Tls")?.call1(told).map(Some)
+    }
+
+    /// The client's port; `None` where it is not known: on a Unix socket, and behind a proxy that does not tell.
+    #[getter(port)]
+    fn get_port(&self) -> Option<u16> {
+        self.open.port
+    }
+
+    /// When it opened, in milliseconds since the Unix epoch.
+    #[getter(opened_at_ms)]
+    fn get_opened_at_ms(&self) -> u64 {
+        self.open.opened_at_ms
+    }
+
+    /// When its session ends, in milliseconds since the Unix epoch; `None`: it does not end.
+    #[getter(expires_at_ms)]
+    fn get_expires_at_ms(&self) -> Option<u64> {
+        self.open.expires_at_ms
     }
 
     /// The subprotocol that the handshake selected; `None` if it selected none.
     #[getter(subprotocol)]
     fn get_subprotocol(&self) -> Option<&str> {
-        self.subprotocol.as_deref()
+        self.open.subprotocol.as_deref()
     }
 
     /// An object of the application's. It starts as `Accept(data=...)`, else as `None`.
@@ -356,14 +436,27 @@ impl Connection {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
         let future = this.new_future(py)?;
-        let pinged = this.unless_over(|| this.shared.handle.ping(this.id));
-        if this.outcome(py, pinged)?.is_some() {
-            let kept = future.clone().unbind();
-            this.with_state(|state| state.pings.push_back(kept));
-        } else {
+        let pinged = this.send_ping(Pinged::Future, &future);
+        if this.outcome(py, pinged)?.is_none() {
             futures::resolve(&future, py.None())?;
         }
         Ok(future)
+    }
+
+    /// Sends a ping, and returns `"sent"`, `"queued"` or `"closed"`. When the pong comes, the handler is called with the
+    /// connection and the milliseconds between; it works without asyncio, too.
+    #[pyo3(signature = (handler, /))]
+    fn ping_nowait<'py>(&self, handler: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, PyString>> {
+        let py = handler.py();
+        self.checked(py)?;
+        py.import("wsguard._handlers")?.call_method1("check_pong", (handler,))?;
+        let pinged = self.send_ping(Pinged::Handler, handler);
+        match pinged {
+            Ok(Sent::Sent) => Ok(intern!(py, "sent")),
+            Ok(Sent::Queued) => Ok(intern!(py, "queued")),
+            Err(Error::ConnectionClosed | Error::Stopped) => Ok(intern!(py, "closed")),
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
     }
 
     /// The exception that says how it ended.

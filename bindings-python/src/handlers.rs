@@ -26,6 +26,7 @@ pub(crate) enum HandlerKind {
     Violation,
     Authenticate,
     Error,
+    Pong,
 }
 
 impl HandlerKind {
@@ -38,6 +39,7 @@ impl HandlerKind {
             Self::Violation => "on_violation",
             Self::Authenticate => "authenticate",
             Self::Error => "on_error",
+            Self::Pong => "ping_nowait",
         }
     }
 }

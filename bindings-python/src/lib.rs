@@ -14,6 +14,7 @@ mod delivery;
 mod dispatcher;
 mod ending;
 mod errors;
+mod facts;
 mod fork;
 mod futures;
 mod handlers;
@@ -24,6 +25,7 @@ mod kept;
 mod lock;
 mod logging;
 mod loop_hooks;
+mod made;
 mod messages;
 mod payload;
 mod pending;
@@ -91,6 +93,8 @@ mod _wsguard {
     use super::json_out::Json;
     #[pymodule_export]
     use super::logging::{end_of_records, log_to_queue, log_to_stderr, wait_for_records};
+    #[pymodule_export]
+    use super::made::{made_close, made_message, made_request, made_violation};
     #[pymodule_export]
     use super::records::{Close, Message};
     #[pymodule_export]

@@ -25,7 +25,7 @@ from ._errors import (
 from ._log import log_to_logging, log_to_stderr
 from ._middleware import Call
 from ._options import EventOptions, Options
-from ._request import Headers
+from ._request import Headers, Query, Tls
 from ._server import Server
 from ._types import Ban, Payload, SendStatus, Stats, VerdictCode, Wait
 from ._wsguard import Accept, Close, Connection, Json, Message, Reject, Request, Violation
@@ -50,12 +50,14 @@ __all__ = [
     "Message",
     "Options",
     "Payload",
+    "Query",
     "Reject",
     "Request",
     "SendStatus",
     "Server",
     "StartError",
     "Stats",
+    "Tls",
     "UsageError",
     "Verdict",
     "VerdictCode",

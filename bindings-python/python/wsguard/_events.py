@@ -29,8 +29,9 @@ class _Said:
 class Events:
     """Every event that a server knows, and its handler."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = options
+    def __init__(self, options: dict[str, Any]) -> None:
+        #: The options without what the decorators have stated.
+        self.own_options = self._options = options
         events, routes = options.get("events"), options.get("routes")
         # What is no mapping is left to the core, which says what is accepted.
         self._top = Contract(events if isinstance(events, Mapping) else {})
@@ -42,7 +43,7 @@ class Events:
         self._said: list[_Said] = []
         self._handled: list[tuple[str, str | None, Callable[..., Any]]] = []
 
-    def renewed(self, options: Mapping[str, Any]) -> Events:
+    def renewed(self, options: dict[str, Any]) -> Events:
         """The same declarations and handlers of decorators beside other options."""
         renewed = Events(options)
         for said in self._said:

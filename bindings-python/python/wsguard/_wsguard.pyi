@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, final
 
 from typing_extensions import Self, TypeVar, disjoint_base
 
-from ._request import Headers
+from ._request import Headers, Query, Tls
 from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
 
 __all__ = [
@@ -32,6 +32,10 @@ __all__ = [
     "loads",
     "log_to_queue",
     "log_to_stderr",
+    "made_close",
+    "made_message",
+    "made_request",
+    "made_violation",
     "panic_for_tests",
     "policy_in_force",
     "stop_all",
@@ -58,6 +62,23 @@ def end_of_records() -> None: ...
 def begin_ending() -> None: ...
 def busy_threads() -> list[int]: ...
 def panic_for_tests() -> None: ...
+def made_request(
+    path: str,
+    query: str | None,
+    headers: list[tuple[str, str]],
+    ip: str | None,
+    token: str | None,
+    route: str | None,
+    params: list[tuple[str, str]],
+    peer_certificate: bytes | None,
+) -> Request: ...
+def made_message(
+    event: str, data: Any, id: str | int | None, status: Literal["ok", "error"] | None, size_bytes: int
+) -> Message: ...
+def made_close(code: int, reason: str, clean: bool, verdict: VerdictCode | None) -> Close: ...
+def made_violation(
+    code: VerdictCode, ip: str | None, user: str | None, conn_id: str | None, event: str | None, detail: str
+) -> Violation: ...
 
 @final
 class Awaiting:
@@ -96,8 +117,8 @@ class Accept:
         expires_at: the same as a ``datetime`` with a time zone.
         subprotocol: the subprotocol of the 101, one that the client offers; default: the first of the option
             ``subprotocols`` that it offers.
-        headers: what the 101 has besides its own headers, such as ``Set-Cookie``: a mapping, or pairs of name and value;
-            at most 64, of 16 KiB together; default none. One that may not be is logged, and the peer gets 503.
+        headers: what the 101 has besides its own headers, such as ``Set-Cookie``: a mapping, or pairs of name and
+            value; at most 64, of 16 KiB together; default none. One that may not be is logged, and the peer gets 503.
 
     Raises:
         InvalidArgument: the user's name, a role or the time is not accepted.
@@ -154,8 +175,8 @@ class Reject:
 
     Args:
         status: the HTTP status of the refusal, 300 to 599; default 401.
-        headers: what the answer has besides its own headers, such as ``Location`` or ``WWW-Authenticate``: a mapping, or
-            pairs of name and value; at most 64, of 16 KiB together; default none. One that may not be is logged, and
+        headers: what the answer has besides its own headers, such as ``Location`` or ``WWW-Authenticate``: a mapping,
+            or pairs of name and value; at most 64, of 16 KiB together; default none. One that may not be is logged, and
             the peer gets 503.
         body: the body, at most 64 KiB; default: the name of the verdict.
 
@@ -203,6 +224,13 @@ class Request:
     @property
     def path(self) -> str:
         """The path of the request target, as received."""
+    @property
+    def route(self) -> str | None:
+        """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
+        ``/room/lobby``."""
     @property
     def query(self) -> str | None:
         """The query without ``?``, as received; ``None`` if the target has no ``?``."""
@@ -335,6 +363,39 @@ class Connection(Generic[_Data]):
         """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
         ``/room/lobby``."""
     @property
+    def query_string(self) -> str | None:
+        """The query without ``?``, as received; ``None`` if the target has no ``?``."""
+    @property
+    def query(self) -> Query:
+        """The parameters of the query, percent-decoded, in a mapping; of several with one name it gives the first."""
+    @property
+    def headers(self) -> Headers:
+        """The headers of the handshake that the option ``keep_headers`` names, in a mapping that ignores the case of
+        names."""
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies of the handshake that the option ``keep_cookies`` names."""
+    @property
+    def claims(self) -> dict[str, Any] | None:
+        """The claims of the JSON Web Token, at most 8 KiB of them: a new dictionary at each access. ``None`` without
+        ``auth.jwt``."""
+    @property
+    def origin(self) -> str | None:
+        """The ``Origin`` header; ``None`` if the client sent none."""
+    @property
+    def tls(self) -> Tls | None:
+        """What TLS has agreed upon; ``None`` in plaintext."""
+    @property
+    def port(self) -> int | None:
+        """The client's port; ``None`` where it is not known: on a Unix socket, and behind a proxy that does not
+        tell."""
+    @property
+    def opened_at_ms(self) -> int:
+        """When it opened, in milliseconds since the Unix epoch."""
+    @property
+    def expires_at_ms(self) -> int | None:
+        """When its session ends, in milliseconds since the Unix epoch; ``None``: it does not end."""
+    @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the handshake selected; ``None`` if it selected none."""
     @property
@@ -422,6 +483,15 @@ class Connection(Generic[_Data]):
             InvalidArgument: 16 pings of the connection have no answer yet.
             UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
                 (``forked``).
+        """
+    def ping_nowait(self, handler: Callable[[Any, float], object], /) -> SendStatus:
+        """Sends a ping, and returns ``"sent"``, ``"queued"`` or ``"closed"``. When the pong comes, the handler is
+        called with the connection and the milliseconds between; it works without asyncio, too.
+
+        Raises:
+            InvalidArgument: 16 pings of the connection have no answer yet.
+            TypeError: the handler does not take what it is called with, or is a coroutine function.
+            UsageError: the server belongs to the parent process (``forked``).
         """
     def on_close(self, handler: _CloseHandler, /) -> _CloseHandler:
         """Registers a function or coroutine function that is called when the connection has ended, before the server's

@@ -3,16 +3,15 @@
 
 mod state;
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{ConnectionId, Error, Open, Params, Roles};
+use wsguard::binding::{ConnectionId, Error, Open};
 
-pub(crate) use self::state::{MAX_CALLS, Reading, Released, State};
+pub(crate) use self::state::{MAX_CALLS, Pinged, Reading, Released, State};
 use crate::accepts::PendingAccept;
 use crate::errors;
 use crate::futures::{self, Futures};
@@ -28,15 +27,8 @@ pub(crate) struct Connection {
     /// The Python server: kept alive while a connection is used, and visited by the garbage collector.
     pub(crate) server: Py<PyAny>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) ip: Option<IpAddr>,
-    user: Option<Arc<str>>,
-    pub(crate) roles: Roles,
-    pub(crate) path: Box<str>,
-    route: Option<Arc<str>>,
-    pub(crate) params: Params,
-    pub(crate) subprotocol: Option<Box<str>>,
-    /// The number of the last revocation when it was accepted.
-    granted: u64,
+    /// What its handshake told.
+    pub(crate) open: Open,
     /// When the session ends, on the clock that the core ends it by.
     expires_at: Option<Instant>,
     /// A message may go straight to its handler: every earlier one is finished.
@@ -62,14 +54,7 @@ impl Connection {
             id: open.conn,
             server,
             shared,
-            ip: open.ip,
-            user: open.user.clone(),
-            roles: open.roles.clone(),
-            path: open.path.clone(),
-            route: open.route.clone(),
-            params: open.params.clone(),
-            subprotocol: open.subprotocol.clone(),
-            granted: open.granted,
+            open: open.clone(),
             expires_at: open.expires_at_ms.and_then(instant),
             free: AtomicBool::new(true),
             over: AtomicBool::new(false),
@@ -79,13 +64,13 @@ impl Connection {
     }
 
     pub(crate) fn user_name(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.open.user.as_deref()
     }
 
     /// The route that it was opened by, as `routes` writes it.
     #[inline]
     pub(crate) fn route(&self) -> Option<&str> {
-        self.route.as_deref()
+        self.open.route.as_deref()
     }
 
     pub(crate) fn is_free(&self) -> bool {
@@ -108,7 +93,7 @@ impl Connection {
         if self.shared.is_dropping.load(Ordering::Acquire) {
             return true;
         }
-        self.user.as_deref().is_some_and(|user| lock(&self.shared.revoked).is_over(user, self.granted))
+        self.user_name().is_some_and(|user| lock(&self.shared.revoked).is_over(user, self.open.granted))
     }
 
     /// Changes the state, and updates the flags that other threads read. Nothing of Python may run inside.
@@ -143,7 +128,8 @@ impl Connection {
         futures::wake(py, receivers)?;
         futures::wake(py, waiters)?;
         futures::wake(py, calls)?;
-        pings.iter().try_for_each(|ping| futures::resolve(ping.bind(py), py.None()))
+        let waiting = pings.iter().filter(|(kind, _)| *kind == Pinged::Future);
+        waiting.map(|(_, ping)| ping).try_for_each(|ping| futures::resolve(ping.bind(py), py.None()))
     }
 
     /// The context that its handlers run in.
@@ -239,7 +225,7 @@ impl Connection {
         visit.call(&state.context)?;
         visit.call(&state.closed)?;
         let futures = [&state.receivers, &state.waiters, &state.calls].into_iter().flat_map(Futures::values);
-        for object in futures.chain(&state.readers).chain(&state.pings).chain(&state.ends) {
+        for object in futures.chain(&state.readers).chain(state.pings.iter().map(|(_, ping)| ping)).chain(&state.ends) {
             visit.call(object)?;
         }
         state.current.as_ref().map_or(Ok(()), |current| visit.call(&current.data))

@@ -55,10 +55,19 @@ pub(crate) struct State {
     /// Futures of the calls that are under way, by the numbers of their ids.
     pub(crate) calls: Futures,
     pub(super) last_call: u64,
-    /// Futures of the pings that have no answer yet, in their order.
-    pub(crate) pings: VecDeque<Py<PyAny>>,
+    /// The pings that have no answer yet, in their order: futures, and functions to call.
+    pub(crate) pings: VecDeque<(Pinged, Py<PyAny>)>,
     /// Called when it has ended, before `on_close`.
     pub(crate) ends: VecDeque<Py<PyAny>>,
+}
+
+/// What a pong does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pinged {
+    /// It resolves a future.
+    Future,
+    /// It calls a function.
+    Handler,
 }
 
 /// What the core is to do after messages were queued or taken.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyFloat, PyString};
 use wsguard::binding::{JsonMessage, Status};
 
 use super::Dispatcher;
 use super::ends::{EXPIRED, SCHEMA_MISMATCH};
-use crate::connection::{Connection, Reading};
+use crate::connection::{Connection, Pinged, Reading};
+use crate::context::call_in;
 use crate::futures;
 use crate::handlers::{EventSpec, HandlerKind, NoData, objects};
 use crate::kept::Kept;
@@ -54,9 +55,17 @@ impl<'py> Dispatcher<'_, 'py> {
 
     /// Ends the oldest ping that has no answer.
     pub(crate) fn pong(&self, conn: &Bound<'py, Connection>, rtt: Duration) -> PyResult<()> {
-        let ping = conn.get().with_state(|state| state.pings.pop_front());
+        let Some((kind, then)) = conn.get().with_state(|state| state.pings.pop_front()) else { return Ok(()) };
         let ms = rtt.as_secs_f64() * 1000.0;
-        ping.map_or(Ok(()), |ping| futures::resolve(ping.bind(self.py), ms))
+        if kind == Pinged::Future {
+            return futures::resolve(then.bind(self.py), ms);
+        }
+        let context = conn.get().context(self.py)?;
+        let ms = PyFloat::new(self.py, ms);
+        match call_in(&context, &then, conn.as_any(), Some(ms.as_any())) {
+            Ok(_) => Ok(()),
+            Err(error) => self.failed(conn, HandlerKind::Pong, error),
+        }
     }
 
     /// Queues a message, and wakes the readers. It counts towards `max_inbox_bytes`; a connection with many of them is not
