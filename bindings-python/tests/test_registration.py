@@ -266,7 +266,7 @@ def test_handlers_that_would_fail_are_refused_where_they_are_registered() -> Non
         server.event(None)
     with pytest.raises(TypeError, match=r"every connection is server.to_all\(\)"):
         server.to(None)
-    with pytest.raises(TypeError, match="except_ takes a connection, not NoneType"):
+    with pytest.raises(TypeError, match="except_ takes connections, not NoneType"):
         server.to_all().except_(None)
 
 

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .. import _drain
 from . import _peer, _wire
@@ -64,8 +64,7 @@ class SyncClient:
 
     def recv(self, *, timeout_ms: int = _peer.TIMEOUT_MS) -> str | bytes:
         """As :meth:`Client.recv`."""
-        take: Callable[[], str | bytes | None] = self._wire.take
-        return self._until(take, timeout_ms, "a message")
+        return cast("str | bytes", self._until(self._wire.take, timeout_ms, "a message"))
 
     def expect_nothing(self, *, for_ms: int = 50) -> None:
         """As :meth:`Client.expect_nothing`."""
