@@ -172,6 +172,26 @@ def test_a_route_that_only_reports_keeps_what_its_model_refuses(run: Run) -> Non
     run(main)
 
 
+def test_what_a_model_refuses_is_answered_where_the_event_says_so(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options())
+
+        @server.on("move", schema=Even, on_mismatch="reply")
+        def move(conn: Connection, data: Even) -> None:
+            conn.reply("moved", data.x)
+
+        async with server, client(server) as peer:
+            for wrong in ({"x": "x"}, {"x": 1}):
+                await peer.send(json.dumps({"event": "move", "data": wrong, "id": 5}))
+                told = json.loads(await peer.recv())
+                assert (told["event"], told["status"], told["id"]) == ("move", "error", 5)
+                assert told["data"]["code"] == "schema_mismatch"
+            assert (await said(peer, "move", {"x": 2}))["data"] == 2
+            assert server.stats()["verdicts"]["schema_mismatch"] == 2
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("stated", "declared", "option"),
     [

@@ -150,7 +150,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 let logged =
                     self.handlers.refused.bind(self.py).call1((error, message.event, conn.get().id.to_string()));
                 self.or_fatal(logged)?;
-                let _ = self.handle.refuse(conn.get().id, message.event);
+                let _ = self.handle.refuse_message(conn.get().id, message.event, message.id);
                 if !spec.is_some_and(|spec| spec.lives) {
                     Self::end(conn, Some(SCHEMA_MISMATCH));
                 }
