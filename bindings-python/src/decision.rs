@@ -82,7 +82,6 @@ impl Accept {
 impl Accept {
     #[new]
     #[pyo3(signature = (user, data = None, *, roles = None, expires_at_ms = None, expires_at = None, subprotocol = None, headers = None))]
-    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         user: &Bound<'_, PyAny>,
         data: Option<Py<PyAny>>,

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::bounds::Bounds;
 use crate::json_in::{self, Keys};
-use crate::pending::Bounds;
 
 /// What the messages of a server look like: the option `protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ mod accepts;
 mod auth;
 mod auth_tasks;
 mod awaiting;
+mod bounds;
 mod connection;
 mod connection_methods;
 mod connections;

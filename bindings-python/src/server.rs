@@ -13,6 +13,7 @@ use wsguard::binding::{
     Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, To, Whom, compile,
 };
 
+use crate::bounds::Bounds;
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
 use crate::dispatcher::Dispatcher;
@@ -21,7 +22,6 @@ use crate::handlers::{Handlers, Protocol};
 use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
 use crate::payload::{Payload, with_payload};
-use crate::pending::Bounds;
 use crate::run::{LAST_MESSAGES_WITHIN, Run};
 use crate::{errors, json_out, stats};
 
@@ -359,7 +359,7 @@ impl Server {
         stats::dict(py, &self.own_run(py)?.shared.handle.stats())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "an audience, and what it gets")]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _emit_to(
         &self,
         py: Python<'_>,
@@ -377,6 +377,7 @@ impl Server {
         })
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _send_to(
         &self,
         py: Python<'_>,

@@ -64,9 +64,9 @@ impl<'py> Dispatcher<'_, 'py> {
             None => self.shared.new_context(self.py)?,
         };
         let told = context.call_method1(intern!(self.py, "run"), (call, conn, error.value(self.py), event));
-        let started = told.and_then(|returned| match self.returned(&returned)? {
-            true => self.start_plain(HandlerKind::Error, &returned, &context),
-            false => Ok(()),
+        let started = told.and_then(|returned| {
+            let is_coroutine = self.returned(&returned)?;
+            if is_coroutine { self.start_plain(HandlerKind::Error, &returned, &context) } else { Ok(()) }
         });
         started.or_else(|error| self.log(HandlerKind::Error, error, None))
     }
