@@ -101,7 +101,7 @@ install:
 	TARGET=$(abspath $(TARGET)) ffi/install.sh $(PREFIX)
 
 packages:
-	tests/packages.sh chromium nginx libnginx-mod-stream libfaketime openssl valgrind cmake pkg-config
+	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config
 
 autobahn: hosts
 	tests/autobahn/run.sh $(if $(FAST),--fast)

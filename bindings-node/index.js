@@ -1,6 +1,7 @@
 'use strict';
 
-const { Server, logToStderr } = require('./lib/server.js');
+const { Server } = require('./lib/server.js');
 const { accept, acceptAnonymous, reject } = require('./lib/authenticate.js');
+const { logTo, logToStderr } = require('./lib/log.js');
 
-module.exports = { Server, accept, acceptAnonymous, logToStderr, reject };
+module.exports = { Server, accept, acceptAnonymous, logTo, logToStderr, reject };

@@ -1,4 +1,4 @@
 import wsguard from './index.js';
 
-export const { Server, accept, acceptAnonymous, logToStderr, reject } = wsguard;
+export const { Server, accept, acceptAnonymous, logTo, logToStderr, reject } = wsguard;
 export default wsguard;

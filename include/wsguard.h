@@ -146,8 +146,14 @@ typedef enum wsg_verdict {
  */
 #define WSG_ABI_VERSION 0
 
-/** For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever. */
+/**
+ * For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever. For
+ * `for_ms` of a ban, and of its `ends_at_ms`: until it is lifted.
+ */
 #define WSG_NEVER UINT64_MAX
+
+/** For `wsg_close.verdict`: no verdict closed the connection. */
+#define WSG_NO_VERDICT UINT32_MAX
 
 /** The default `timeout_ms` of a drain in milliseconds, the same in every language. */
 #define WSG_DEFAULT_DRAIN_TIMEOUT_MS 10000
@@ -212,13 +218,15 @@ typedef enum {
   WSG_ERR_ABI = -17,
   /** A bug in the library. It was contained; please report it. */
   WSG_ERR_PANIC = -18,
+  /** The option can only be stated at the start: `wsg_server_reload` would have to change it. */
+  WSG_ERR_NOT_RELOADABLE = -19,
 } wsg_status;
 
 /** The level of a log record. */
 typedef enum {
   /** Something failed that should not fail. */
   WSG_LOG_ERROR = 1,
-  /** A peer was refused or closed. */
+  /** A peer was refused or closed, or something needs attention. */
   WSG_LOG_WARN = 2,
   /** What the server is doing. */
   WSG_LOG_INFO = 3,
@@ -247,6 +255,14 @@ typedef enum {
   WSG_EVENT_VIOLATION = 7,
   /** Everything that waited when a send returned `WSG_QUEUED` was written. No body. */
   WSG_EVENT_DRAINED = 8,
+  /** The peer has answered a `wsg_conn_ping`: one event for each, in the order of the pings. `body.pong`. */
+  WSG_EVENT_PONG = 9,
+  /**
+   * An opening handshake that asked the application is over without a connection, and not because the application refused
+   * it: the peer left, its time is over, a limit was reached, or the server ends. Stop what you do for its ticket.
+   * `body.upgrade_gone`.
+   */
+  WSG_EVENT_UPGRADE_GONE = 10,
 } wsg_event_kind;
 
 /** The `status` of a message. */
@@ -306,8 +322,8 @@ typedef struct wsg_replies wsg_replies;
 typedef struct wsg_server wsg_server;
 
 /**
- * A text, or bytes, that the library owns. `data` is `NULL` if there is none, which is not the same as an empty text.
- * A zero byte follows only if the function says so.
+ * A text, or bytes. `data` is `NULL` if there is none, which is not the same as an empty text. The library owns those
+ * that it gives you; in a struct that you fill in they are yours. A zero byte follows only if the function says so.
  */
 typedef struct {
   /** The first byte. */
@@ -316,26 +332,36 @@ typedef struct {
   size_t len;
 } wsg_str;
 
-/** A log record. It is valid during the call. */
-typedef struct {
-  /** The level. */
-  wsg_log_level level;
-  /** The source: `wsguard::verdict`, `wsguard::handler` or `wsguard`. */
-  wsg_str target;
-  /** The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`. */
-  wsg_str text;
-} wsg_log_record;
-
-/** A function that receives log records. */
-typedef void (*wsg_log_fn)(void *userdata, const wsg_log_record *record);
-
-/** A header or a cookie. */
+/** A header, a cookie, or a parameter of a path. */
 typedef struct {
   /** The name; of a header in lower case. */
   wsg_str name;
   /** The value. It is UTF-8: bytes that are not were replaced. */
   wsg_str value;
 } wsg_field;
+
+/** A log record. It, and what it points at, is valid during the call. */
+typedef struct {
+  /** The level. */
+  wsg_log_level level;
+  /** The source: `wsguard::verdict`, `wsguard::audit`, `wsguard::handler` or `wsguard`. */
+  wsg_str target;
+  /** The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`. */
+  wsg_str text;
+  /** When it was made, in microseconds since 1970. */
+  uint64_t at_unix_us;
+  /** What it says beside its fields; may be empty. */
+  wsg_str message;
+  /** Its fields in their order, values as text; `data` is `NULL` where the text has `-`. */
+  const wsg_field *fields;
+  /** The number of fields. */
+  size_t fields_len;
+  /** The whole record as the text of a JSON object, as `wsg_log_to_stderr_json` writes it. */
+  wsg_str json;
+} wsg_log_record;
+
+/** A function that receives log records. */
+typedef void (*wsg_log_fn)(void *userdata, const wsg_log_record *record);
 
 /** An opening handshake that waits for the application. */
 typedef struct {
@@ -361,6 +387,14 @@ typedef struct {
   wsg_str peer_certificate;
   /** The credential that `token_sources` found first; `data` is `NULL` if there is none. */
   wsg_str token;
+  /** The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route. */
+  wsg_str route;
+  /** The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names. */
+  const wsg_field *params;
+  /** The number of parameters. */
+  size_t params_len;
+  /** The name of this handshake in the log, and of the connection that follows: `hs=` there. */
+  wsg_str log_id;
 } wsg_upgrade;
 
 /** A message for an inline handler. It is valid during the call. */
@@ -416,6 +450,38 @@ typedef struct {
   uint64_t room_memberships;
 } wsg_stats;
 
+/** A function that receives a text. */
+typedef void (*wsg_text_fn)(void *userdata, const char *text, size_t text_len);
+
+/** A ban that is in force. It, and its texts, are valid during the call. */
+typedef struct {
+  /** The address or the network (CIDR) that is banned, of IPv6 at least a /64; `data` is `NULL` for a user. */
+  wsg_str ip;
+  /** The user that is banned; `data` is `NULL` for an address. */
+  wsg_str user;
+  /** When it ends, in milliseconds since 1970; `WSG_NEVER`: when it is lifted. */
+  uint64_t ends_at_ms;
+  /** Why; empty without a reason. */
+  wsg_str reason;
+  /** True if the option `auto_ban` has made it, false if the application has. */
+  bool is_automatic;
+} wsg_ban;
+
+/** A function that receives the bans in force, one after the other. */
+typedef void (*wsg_ban_fn)(void *userdata, const wsg_ban *ban);
+
+/** The TLS of a connection. */
+typedef struct {
+  /** The version: `TLSv1.3`. */
+  wsg_str version;
+  /** The cipher suite by its name at IANA: `TLS_AES_128_GCM_SHA256`. */
+  wsg_str cipher;
+  /** The server name that the client asked for; `data` is `NULL` without one. */
+  wsg_str server_name;
+  /** The SHA-256 of the client's certificate (DER) in lower-case hexadecimal digits; `data` is `NULL` without one. */
+  wsg_str client_certificate_sha256;
+} wsg_tls;
+
 /** A connection that was opened. */
 typedef struct {
   /** The ticket that the application accepted; 0 without one. */
@@ -429,10 +495,52 @@ typedef struct {
   /** The subprotocol that the server selected; `data` is `NULL` without one. */
   wsg_str subprotocol;
   /**
-   * The end of the session in milliseconds since 1970: `exp` of its JWT, or what `wsg_ticket_accept` was given.
-   * `WSG_NEVER` if it does not end.
+   * The end of the session in milliseconds since 1970: `exp` of its JWT, what `wsg_ticket_accept` was given, or
+   * `max_session_ms` from now, whichever is first. `WSG_NEVER` if it does not end.
    */
   uint64_t expires_at_ms;
+  /** What `wsg_ticket_accept_with` was given to know the session by; 0 without one. */
+  uint64_t tag;
+  /** The roles: of its token, of the `roles_claim` of its JWT, or what `wsg_ticket_accept_with` was given. */
+  const wsg_str *roles;
+  /** The number of roles. */
+  size_t roles_len;
+  /** The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route. */
+  wsg_str route;
+  /** The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names. */
+  const wsg_field *params;
+  /** The number of parameters. */
+  size_t params_len;
+  /**
+   * The query without `?`, as sent but for the parameters that `token_sources` names; `data` is `NULL` if the target has
+   * no `?`.
+   */
+  wsg_str query;
+  /** The headers that the option `keep_headers` names, in the order received. */
+  const wsg_field *headers;
+  /** The number of headers. */
+  size_t headers_len;
+  /** The cookies that the option `keep_cookies` names, in the order sent. */
+  const wsg_field *cookies;
+  /** The number of cookies. */
+  size_t cookies_len;
+  /**
+   * The claims of the verified JSON Web Token (`auth.jwt`), as the text of a JSON object of at most 8 KiB; `data` is
+   * `NULL` without one.
+   */
+  wsg_str claims;
+  /** The `Origin`; `data` is `NULL` without one. */
+  wsg_str origin;
+  /** The address and port of the peer of the socket: the client, or a proxy before it; `data` is `NULL` on a Unix socket. */
+  wsg_str peer;
+  /** The client's port; 0 where a proxy does not tell it, and on a Unix socket. */
+  uint16_t port;
+  /** The TLS, where this server does it; `NULL` without. */
+  const wsg_tls *tls;
+  /** When it was opened, in milliseconds since 1970. */
+  uint64_t opened_at_ms;
+  /** The name of this connection in the log, from its handshake to its close: `hs=` there. */
+  wsg_str log_id;
 } wsg_open;
 
 /** A message of the `json` protocol that its schema accepts. */
@@ -460,6 +568,8 @@ typedef struct {
   bool clean;
   /** The reason that belongs to the code; empty without one. */
   wsg_str reason;
+  /** The verdict that closed it, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer or the application closed it, or it broke. */
+  uint32_t verdict;
 } wsg_close;
 
 /** A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one. */
@@ -482,6 +592,18 @@ typedef struct {
   wsg_str detail;
 } wsg_violation;
 
+/** The answer to a ping. */
+typedef struct {
+  /** The time from the ping to its answer, in microseconds. */
+  uint64_t rtt_us;
+} wsg_pong;
+
+/** An opening handshake that is over. */
+typedef struct {
+  /** Its ticket, which takes no answer any more. It may be one that no `upgrade` handler was called for. */
+  uint64_t ticket;
+} wsg_upgrade_gone;
+
 /**
  * What an event holds. Read only the member that belongs to the kind. The size of this union never changes; the
  * structs that it points at may grow in later versions.
@@ -499,6 +621,10 @@ typedef union {
   const wsg_close *close;
   /** `WSG_EVENT_VIOLATION`. */
   const wsg_violation *violation;
+  /** `WSG_EVENT_PONG`. */
+  const wsg_pong *pong;
+  /** `WSG_EVENT_UPGRADE_GONE`. */
+  const wsg_upgrade_gone *upgrade_gone;
 } wsg_event_body;
 
 /** An event. It, and what it points at, is valid until its batch is freed; in a handler, until the handler returns. */
@@ -540,7 +666,64 @@ typedef struct {
   int (*violation)(void *userdata, wsg_server *server, uint64_t conn, const wsg_violation *violation);
   /** Called when everything that waited when a send returned `WSG_QUEUED` was written. */
   int (*drained)(void *userdata, wsg_server *server, uint64_t conn);
+  /** Called for each answer to a `wsg_conn_ping`. */
+  int (*pong)(void *userdata, wsg_server *server, uint64_t conn, const wsg_pong *pong);
+  /**
+   * Called for an opening handshake that is over without a connection, and that the application did not refuse: its
+   * ticket takes no answer any more. It may be one that `upgrade` was not called for.
+   */
+  int (*upgrade_gone)(void *userdata, wsg_server *server, uint64_t ticket);
 } wsg_handlers;
+
+/**
+ * What an opening handshake is accepted with, for `wsg_ticket_accept_with`. Set it to zeroes, then `size`,
+ * `expires_at_ms`, and either `user` or `is_anonymous`. The library reads it, and what it points at, during the call.
+ */
+typedef struct {
+  /** `sizeof(wsg_accept)`: the library does not read further, and later versions may add members. */
+  size_t size;
+  /** The user: 1 to 256 bytes without control characters. */
+  wsg_str user;
+  /** Not 0: a connection without a user. Then `user.data` must be `NULL`. */
+  int is_anonymous;
+  /** The end of the session, in milliseconds since 1970; `WSG_NEVER`: it does not end. */
+  uint64_t expires_at_ms;
+  /** The roles: at most 64, each of 1 to 64 bytes without control characters or spaces. `NULL` and 0: none. */
+  const wsg_str *roles;
+  /** The number of roles. */
+  size_t roles_len;
+  /**
+   * The subprotocol that the 101 names: one that the client offers. `data` is `NULL`: the first of the option
+   * `subprotocols` that it offers, if any.
+   */
+  wsg_str subprotocol;
+  /** Headers that the 101 has besides its own, such as `Set-Cookie`: at most 64, of 16 KiB together. `NULL` and 0: none. */
+  const wsg_field *headers;
+  /** The number of headers. */
+  size_t headers_len;
+  /** Comes back as `wsg_open.tag`: what you know the session by, maybe a pointer or an index; 0: nothing. */
+  uint64_t tag;
+} wsg_accept;
+
+/**
+ * A refusal in your own words, for `wsg_ticket_reject_with`. Set it to zeroes, then `size` and `http_status`. The library
+ * reads it, and what it points at, during the call.
+ */
+typedef struct {
+  /** `sizeof(wsg_reject)`: the library does not read further, and later versions may add members. */
+  size_t size;
+  /** The HTTP status: 300 to 599. */
+  uint16_t http_status;
+  /** Headers that the answer has besides its own, such as `Location`: at most 64, of 16 KiB together. `NULL` and 0: none. */
+  const wsg_field *headers;
+  /** The number of headers. */
+  size_t headers_len;
+  /** The body: at most 64 KiB. Empty: the name of the verdict, unless a header names a `Content-Type`. */
+  wsg_str body;
+} wsg_reject;
+
+/** A function that receives connections, one after the other. */
+typedef void (*wsg_conn_fn)(void *userdata, uint64_t conn);
 
 #ifdef __cplusplus
 extern "C" {
@@ -617,20 +800,29 @@ wsg_str wsg_error_option(const wsg_error *error);
 wsg_status wsg_error_free(wsg_error *error);
 
 /**
- * Sends the library's log to standard error, one line per record, until the process ends. Without this call and
- * `wsg_log_to_callback` the library logs nowhere.
+ * Sends the library's log to standard error, one line per record, until the process ends. Without this call and its
+ * like the library logs nowhere.
  *
- * Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` after `wsg_log_to_callback`.
+ * A thread of its own writes, so that nobody waits for standard error; lines that it does not take in time are
+ * dropped and counted. Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` if the log goes
+ * somewhere else.
  */
 wsg_status wsg_log_to_stderr(void);
+
+/**
+ * Sends the log to standard error with one JSON object in each line: `time` (RFC 3339, UTC), `level`, `target`,
+ * `message` if there is one, and the fields. Otherwise as `wsg_log_to_stderr`.
+ */
+wsg_status wsg_log_to_stderr_json(void);
 
 /**
  * Sends the library's log to `log`, up to this level (a `wsg_log_level`), until the process ends. The library
  * keeps `userdata` and never follows it.
  *
- * The library calls `log` from its own threads and from yours, from several at once. `log` must not block. What it
- * makes the library log is dropped, and `wsg_server_start`, `_next`, `_run` and `_free` return `WSG_ERR_REENTRANT`
- * in it.
+ * The library calls `log` on a thread of its own, one record after the other: it may block, and may call every
+ * function. Up to 8192 records wait meanwhile; those that do not fit are dropped, and a record with the field `lost`
+ * follows. What `log` makes the library log is dropped. `wsg_server_free` waits 200 milliseconds at most for records
+ * that were made before.
  *
  * Any thread. Returns `WSG_OK`; `WSG_ERR_NULL` if `log` is `NULL`; `WSG_ERR_ARGUMENT` if the level is none;
  * `WSG_ERR_BUSY` if the log goes somewhere already.
@@ -776,7 +968,7 @@ wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, v
  * The options stay yours. On `WSG_OK` you own `*server` and free it with `wsg_server_free`; otherwise `*server` is
  * `NULL`. The call writes `*error` as `wsg_error` says.
  *
- * Any thread but those of inline handlers and log functions. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
+ * Any thread but those of inline handlers. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
  * `WSG_ERR_MISSING_OPTION`, `WSG_ERR_INVALID_OPTION` or `WSG_ERR_CONTRADICTION` for the options; `WSG_ERR_LISTEN`,
  * `WSG_ERR_START`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
  *
@@ -791,7 +983,7 @@ wsg_status wsg_server_start(const wsg_options *options, wsg_server **server, wsg
  * The call also waits for a `wsg_server_next` or `wsg_server_run` on another thread, so no callback may wait for
  * this call. In a forked child it only frees the child's handle.
  *
- * Any thread but those of inline handlers and log functions, and not inside `wsg_server_run` of the same server:
+ * Any thread but those of inline handlers, and not inside `wsg_server_run` of the same server:
  * there it returns `WSG_ERR_REENTRANT`. Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
  */
 wsg_status wsg_server_free(wsg_server *server);
@@ -802,6 +994,14 @@ wsg_status wsg_server_free(wsg_server *server);
  * The text ends with a zero byte and is valid until the server is freed. Any thread.
  */
 wsg_str wsg_server_address(const wsg_server *server);
+
+/**
+ * Returns the address that `admin_listen` serves metrics and health checks on, with the real port. Empty without
+ * that option, and if `server` is `NULL` or not valid.
+ *
+ * The text ends with a zero byte and is valid until the server is freed. Any thread.
+ */
+wsg_str wsg_server_admin_address(const wsg_server *server);
 
 /**
  * Writes to `*fd` a file descriptor that is readable while there may be events, for epoll, poll, libuv or
@@ -868,13 +1068,96 @@ wsg_status wsg_server_stats(const wsg_server *server, wsg_stats *stats, size_t s
 wsg_status wsg_server_verdict_count(const wsg_server *server, uint32_t verdict, uint64_t *count);
 
 /**
+ * Calls `write` once with the numbers of this moment as OpenMetrics text, as `/metrics` of `admin_listen` serves
+ * it: for an HTTP server of your own. Its media type is
+ * `application/openmetrics-text; version=1.0.0; charset=utf-8`. The text is valid during the call.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`; `write` is called on
+ * `WSG_OK` only.
+ */
+wsg_status wsg_server_metrics(const wsg_server *server, wsg_text_fn write, void *userdata);
+
+/**
+ * Makes the server run by other options from now on, without a restart. `options` are the whole options, as for
+ * `wsg_server_start`, not only what changes. All or nothing: on an error the server goes on as it did.
+ *
+ * What comes is judged by the new options, and so is what is open, from its next message on. A connection is
+ * closed with `session_revoked` if its static token is gone, or the key that signed its JSON Web Token, or if its
+ * path is not served any more; with `banned` if `deny_ips` lists its address. Origins are asked of those who come.
+ *
+ * Some options can only be stated at the start: `listen`, `unix_mode`, `reuse_port`, `threads`, `protocol`,
+ * `proxy_protocol` and `admin_listen`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline handler stays
+ * that of the start. If a reload may turn `auth: "callback"` on, give `wsg_server_run` the handler `event`: without
+ * `upgrade` and `event` those handshakes are refused with 503.
+ *
+ * On `WSG_OK` the call writes the number of the policy to `*generation`: 1 at the start, one more with each reload;
+ * `NULL` if you do not want it. It writes `*error` as `wsg_error` says. The options stay yours.
+ *
+ * Any thread but those of inline handlers. It compiles schemas and reads the files of `tls` and
+ * keys, and may ask `jwks_url` for 5 seconds. Returns `WSG_OK`; `WSG_ERR_NOT_RELOADABLE`; the errors of options as
+ * `wsg_server_start`; `WSG_ERR_STOPPED`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_reload(wsg_server *server, const wsg_options *options, uint64_t *generation, wsg_error **error);
+
+/**
+ * Keeps an address or a network out: `203.0.113.7`, `2001:db8::/48`. An IPv6 address stands for its /64. Handshakes
+ * are refused with 403, and open connections are closed with 1008; the verdict is `banned`. Messages that were
+ * received before may still be handled.
+ *
+ * It holds for `for_ms` milliseconds; `WSG_NEVER`: until `wsg_server_unban_ip`. A second ban of the same replaces the
+ * first. `reason` is for your log and `wsg_server_bans`: at most 256 bytes, or `NULL` and 0. The peer does not see it.
+ * The call writes `*error` as `wsg_error` says.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` if `ip` is no address and
+ * no network, if `for_ms` is 0, if the reason is too long, and while 65536 bans are in force; `WSG_ERR_STOPPED`,
+ * `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_ban_ip(wsg_server *server,
+                             const char *ip,
+                             size_t ip_len,
+                             uint64_t for_ms,
+                             const char *reason,
+                             size_t reason_len,
+                             wsg_error **error);
+
+/** Keeps a user out: 1 to 256 bytes without control characters. Otherwise as `wsg_server_ban_ip`. */
+wsg_status wsg_server_ban_user(wsg_server *server,
+                               const char *user,
+                               size_t user_len,
+                               uint64_t for_ms,
+                               const char *reason,
+                               size_t reason_len,
+                               wsg_error **error);
+
+/**
+ * Lifts a ban of exactly this address or network, also one of `auto_ban`. An address within a network that is
+ * banned stays banned with it.
+ *
+ * Any thread. Returns `WSG_OK`; `WSG_NOTHING` if there was no such ban; `WSG_ERR_ARGUMENT` if `ip` is no address and
+ * no network; `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_unban_ip(wsg_server *server, const char *ip, size_t ip_len);
+
+/** Lifts a ban of a user. Otherwise as `wsg_server_unban_ip`. */
+wsg_status wsg_server_unban_user(wsg_server *server, const char *user, size_t user_len);
+
+/**
+ * Calls `each` with every ban in force, in the order of their ends: those of the application, and those of
+ * `auto_ban`. They are those of the moment of the call: `each` may ban and lift bans.
+ *
+ * Any thread. Returns `WSG_OK`; `WSG_NOTHING` if there is none; `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_bans(const wsg_server *server, wsg_ban_fn each, void *userdata);
+
+/**
  * Takes the next events, in the order in which they happened to each connection. It waits at most `timeout_ms`
  * milliseconds; 0: it does not wait; negative: it waits for ever.
  *
  * On `WSG_OK`, `*batch` holds at least one event. You own it and must free it with `wsg_batch_free` before the
  * next call. Otherwise `*batch` is `NULL`.
  *
- * One thread at a time, and no inline handler or log function. Returns `WSG_OK`; `WSG_NOTHING` when the time is
+ * One thread at a time, and no inline handler. Returns `WSG_OK`; `WSG_NOTHING` when the time is
  * over, when a signal handler has run on this thread, and after `wsg_server_interrupt`; `WSG_STOPPED` when the
  * server has stopped and every event was taken; `WSG_ERR_BUSY` while another thread is in this function or in
  * `wsg_server_run`, and while a batch was not freed; `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
@@ -933,7 +1216,7 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  * and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
  * handshake whose peer has left or whose time is over.
  *
- * One thread at a time, and no inline handler or log function. The call writes `*error` as `wsg_error` says.
+ * One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
  * Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
  * again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
  * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,
@@ -988,10 +1271,29 @@ wsg_status wsg_ticket_accept(wsg_server *server,
 wsg_status wsg_ticket_accept_anonymous(wsg_server *server, uint64_t ticket, uint64_t expires_at_ms);
 
 /**
+ * Accepts an opening handshake with all that can be said of it: see `wsg_accept`. Otherwise as `wsg_ticket_accept`.
+ *
+ * The call writes `*error` as `wsg_error` says. Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` also if
+ * `accept.size` was not set, if a member is not accepted or unknown to this library; `WSG_ERR_NULL` if neither a user
+ * nor `is_anonymous` is stated.
+ *
+ * Headers or a subprotocol that no response may have (a line break, `Connection`, `Sec-WebSocket-*`, one that the
+ * client does not offer) are `WSG_ERR_ARGUMENT`, too, and `*error` names them; there the peer was answered 503, and
+ * the ticket takes no other answer.
+ */
+wsg_status wsg_ticket_accept_with(wsg_server *server, uint64_t ticket, const wsg_accept *accept, wsg_error **error);
+
+/**
  * Refuses an opening handshake with this HTTP status, 300 to 599; the verdict is `auth_failed`. Otherwise as
  * `wsg_ticket_accept`.
  */
 wsg_status wsg_ticket_reject(wsg_server *server, uint64_t ticket, uint16_t http_status);
+
+/**
+ * Refuses an opening handshake with headers and a body: see `wsg_reject`. Headers that no response may have are as
+ * with `wsg_ticket_accept_with`. The call writes `*error` as `wsg_error` says. Otherwise as `wsg_ticket_reject`.
+ */
+wsg_status wsg_ticket_reject_with(wsg_server *server, uint64_t ticket, const wsg_reject *reject, wsg_error **error);
 
 /**
  * Refuses an opening handshake because the application cannot decide: HTTP 503, verdict `auth_unavailable`.
@@ -1054,6 +1356,24 @@ wsg_status wsg_conn_reply_error(wsg_server *server,
                                 size_t data_len);
 
 /**
+ * Asks the peer: `{"event": event, "data": data, "id": id}`. The peer answers with a message of the same `id`, whose
+ * `status` tells whether it could: list the event of its answer in the option `events`, and find what you have asked
+ * by `wsg_message.id` in your `message` handler. `id` is JSON text, a string or an integer: use each once per
+ * connection. What has no answer when the connection closes will have none.
+ *
+ * Returns as `wsg_conn_emit`; `WSG_ERR_ARGUMENT` also if `id` is not a JSON string or integer; `WSG_ERR_NULL`
+ * without an `id`.
+ */
+wsg_status wsg_conn_request(wsg_server *server,
+                            uint64_t conn,
+                            const char *id,
+                            size_t id_len,
+                            const char *event,
+                            size_t event_len,
+                            const char *data,
+                            size_t data_len);
+
+/**
  * Replies without checking that `data` and `id` are JSON: they are sent as they are. If they are not JSON, the
  * peer gets a broken message, or one with other members than you meant. Otherwise as `wsg_conn_reply`.
  */
@@ -1078,6 +1398,22 @@ wsg_status wsg_conn_close(wsg_server *server, uint64_t conn, uint16_t code, cons
 
 /** Closes a connection with 1011, verdict `internal`, because its handler failed. Otherwise as `wsg_conn_close`. */
 wsg_status wsg_conn_fail(wsg_server *server, uint64_t conn);
+
+/**
+ * Drops a connection at once: what waits for it is not sent, and the peer hears no reason. Its close has code 1006,
+ * or that of a close frame that was sent before. Otherwise as `wsg_conn_close`.
+ */
+wsg_status wsg_conn_terminate(wsg_server *server, uint64_t conn);
+
+/**
+ * Sends a ping, with a payload that nobody can guess. `WSG_EVENT_PONG` tells how long its answer took; no pong comes
+ * after the close. While a connection is paused its answers are not read. At most 16 pings may wait for answers.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_QUEUED` if it waits behind what the
+ * peer has not read; `WSG_ERR_ARGUMENT` if 16 pings have no answer; `WSG_ERR_CONNECTION_CLOSED`, `WSG_ERR_NULL`,
+ * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_conn_ping(wsg_server *server, uint64_t conn);
 
 /**
  * Puts a connection into a room: 1 to 256 bytes, at most 1024 rooms per connection. It leaves its rooms when it
@@ -1151,6 +1487,67 @@ wsg_status wsg_server_broadcast_all_binary(wsg_server *server,
                                            size_t except_len);
 
 /**
+ * Emits an event to whoever is in at least one of these rooms (`json`): `rooms` points at `rooms_len` of them.
+ * Whoever is in several gets it once. Otherwise as `wsg_server_broadcast`.
+ */
+wsg_status wsg_server_broadcast_rooms(wsg_server *server,
+                                      const wsg_str *rooms,
+                                      size_t rooms_len,
+                                      const char *event,
+                                      size_t event_len,
+                                      const char *data,
+                                      size_t data_len,
+                                      const uint64_t *except,
+                                      size_t except_len);
+
+/** Sends a text message to several rooms (`raw`). Otherwise as `wsg_server_broadcast_rooms`. */
+wsg_status wsg_server_broadcast_rooms_text(wsg_server *server,
+                                           const wsg_str *rooms,
+                                           size_t rooms_len,
+                                           const char *text,
+                                           size_t text_len,
+                                           const uint64_t *except,
+                                           size_t except_len);
+
+/** Sends a binary message to several rooms (`raw`). Otherwise as `wsg_server_broadcast_rooms`. */
+wsg_status wsg_server_broadcast_rooms_binary(wsg_server *server,
+                                             const wsg_str *rooms,
+                                             size_t rooms_len,
+                                             const char *payload,
+                                             size_t payload_len,
+                                             const uint64_t *except,
+                                             size_t except_len);
+
+/** Emits an event to every connection of a user (`json`), 1 to 256 bytes. Otherwise as `wsg_server_broadcast`. */
+wsg_status wsg_server_broadcast_user(wsg_server *server,
+                                     const char *user,
+                                     size_t user_len,
+                                     const char *event,
+                                     size_t event_len,
+                                     const char *data,
+                                     size_t data_len,
+                                     const uint64_t *except,
+                                     size_t except_len);
+
+/** Sends a text message to every connection of a user (`raw`). Otherwise as `wsg_server_broadcast_user`. */
+wsg_status wsg_server_broadcast_user_text(wsg_server *server,
+                                          const char *user,
+                                          size_t user_len,
+                                          const char *text,
+                                          size_t text_len,
+                                          const uint64_t *except,
+                                          size_t except_len);
+
+/** Sends a binary message to every connection of a user (`raw`). Otherwise as `wsg_server_broadcast_user`. */
+wsg_status wsg_server_broadcast_user_binary(wsg_server *server,
+                                            const char *user,
+                                            size_t user_len,
+                                            const char *payload,
+                                            size_t payload_len,
+                                            const uint64_t *except,
+                                            size_t except_len);
+
+/**
  * Closes every connection of a user (1 to 256 bytes); the verdict is `session_revoked`. From here on they are
  * closed for the application, as after `wsg_conn_close`, even when this returns `WSG_ERR_STOPPED`.
  *
@@ -1209,7 +1606,7 @@ wsg_status wsg_conn_resume(wsg_server *server, uint64_t conn);
  * Reports that the data of a message of `event` is not valid, although its schema accepts it. The verdict is
  * `schema_mismatch`: it is counted, logged and acted upon as the option `on_violation` says.
  *
- * Returns as `wsg_conn_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and if `event` is empty.
+ * Returns as `wsg_conn_close`; `WSG_ERR_ARGUMENT` for a `raw` connection, and if `event` is empty.
  */
 wsg_status wsg_conn_report_invalid_data(wsg_server *server, uint64_t conn, const char *event, size_t event_len);
 
@@ -1223,6 +1620,73 @@ wsg_status wsg_conn_report_invalid_data(wsg_server *server, uint64_t conn, const
  * `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_set_interest(wsg_server *server, uint32_t interest);
+
+/**
+ * Calls `each` with every member of a room (1 to 256 bytes), in no particular order. They are those of the moment of
+ * the call: `each` may join, leave and close them. A thread sees its own joins at once.
+ *
+ * Any thread, callbacks and inline handlers included; the time grows with the number of members. Returns `WSG_OK`;
+ * `WSG_NOTHING` if there is none; `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_room_members(const wsg_server *server,
+                                   const char *room,
+                                   size_t room_len,
+                                   wsg_conn_fn each,
+                                   void *userdata);
+
+/**
+ * Writes the number of members of a room to `*size`: 0 for a room that nobody is in. Returns as
+ * `wsg_server_room_members`, but never `WSG_NOTHING`.
+ */
+wsg_status wsg_server_room_size(const wsg_server *server, const char *room, size_t room_len, size_t *size);
+
+/**
+ * Takes every member out of a room. Whoever joins meanwhile may stay.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`,
+ * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_room_clear(wsg_server *server, const char *room, size_t room_len);
+
+/**
+ * Closes every member of a room, as `wsg_conn_close` does with one. What this thread has sent to them before is sent
+ * first.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, also if there is no member;
+ * `WSG_ERR_ARGUMENT`, `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_room_close(wsg_server *server,
+                                 const char *room,
+                                 size_t room_len,
+                                 uint16_t code,
+                                 const char *reason,
+                                 size_t reason_len);
+
+/** Calls `each` with every open connection of a user (1 to 256 bytes). Otherwise as `wsg_server_room_members`. */
+wsg_status wsg_server_user_connections(const wsg_server *server,
+                                       const char *user,
+                                       size_t user_len,
+                                       wsg_conn_fn each,
+                                       void *userdata);
+
+/**
+ * Calls `each` with every open connection. It looks at all of them, so it is for reports rather than for every
+ * message. Otherwise as `wsg_server_room_members`.
+ */
+wsg_status wsg_server_connections(const wsg_server *server, wsg_conn_fn each, void *userdata);
+
+/**
+ * Calls `each` with every room that a connection is in; the names are valid during the call. Otherwise as
+ * `wsg_server_room_members`; `WSG_ERR_CONNECTION_CLOSED` if it has closed.
+ */
+wsg_status wsg_conn_rooms(const wsg_server *server, uint64_t conn, wsg_text_fn each, void *userdata);
+
+/**
+ * Returns how many bytes were sent to a connection and not taken by its socket yet: to send less where a peer is
+ * slow. 0 if the connection has closed or never existed, and if `server` is not valid. Any thread.
+ */
+size_t wsg_conn_buffered_bytes(const wsg_server *server, uint64_t conn);
 
 /**
  * Sends a text message (`raw`) to the connection that the inline handler was called for.

@@ -401,6 +401,9 @@ struct handlers {
   std::function<void(server &, conn_id, const wsg_close &)> close;
   std::function<void(server &, conn_id, const wsg_violation &)> violation;
   std::function<void(server &, conn_id)> drained;
+  std::function<void(server &, conn_id, const wsg_pong &)> pong;
+  /// With the ticket of a handshake that is over.
+  std::function<void(server &, std::uint64_t)> upgrade_gone;
   /// Called with what a handler above threw, or the inline handler, on its thread. It is in the log already.
   failure_handler failed;
 };
@@ -419,6 +422,54 @@ class expiry {
 };
 
 inline constexpr expiry never{WSG_NEVER};
+
+/// A ban that is in force: of an address or network, or of a user.
+struct ban {
+  std::string ip, user;
+  /// In milliseconds since 1970; `WSG_NEVER`: when it is lifted.
+  std::uint64_t ends_at_ms;
+  std::string reason;
+  /// The option `auto_ban` has made it.
+  bool is_automatic;
+};
+
+/// A header of an answer: its name and its value.
+using header_field = std::pair<std::string, std::string>;
+
+/// What an opening handshake is accepted with beside the user.
+struct accept_with {
+  expiry expires = never;
+  std::vector<std::string> roles = {};
+  /// One that the client offers; without it the server chooses.
+  std::optional<std::string> subprotocol = {};
+  std::vector<header_field> headers = {};
+  /// Comes back in `wsg_open.tag`; 0: nothing.
+  std::uint64_t tag = 0;
+};
+
+/// What an opening handshake is refused with.
+struct reject_with {
+  std::uint16_t http_status = 401;
+  std::vector<header_field> headers = {};
+  std::string body = {};
+};
+
+namespace detail {
+
+/// Headers as C reads them; valid as long as they are.
+inline std::vector<wsg_field> fields(const std::vector<header_field> &headers) {
+  std::vector<wsg_field> fields;
+  for (const auto &[name, value] : headers) fields.push_back({{name.data(), name.size()}, {value.data(), value.size()}});
+  return fields;
+}
+
+inline std::vector<wsg_str> views(const std::vector<std::string> &texts) {
+  std::vector<wsg_str> views;
+  for (const std::string &text : texts) views.push_back({text.data(), text.size()});
+  return views;
+}
+
+}  // namespace detail
 
 /// A running server. Its functions may be called from any thread. The destructor stops it and waits for its threads, so it ends
 /// the process when it runs in one of its own handlers: call `stop` there. A server cannot be moved, because its threads point
@@ -518,6 +569,52 @@ class server {
     detail::explained([&](wsg_error **error) { return wsg_server_reload_tls(get(), error); });
   }
 
+  /// Runs by these options from now on, all or nothing: `WSG_ERR_NOT_RELOADABLE` and other errors name the option. Returns the
+  /// number of the policy, which is 1 at the start. The inline handler stays that of the start.
+  std::uint64_t reload(const options &options) {
+    std::uint64_t generation = 0;
+    detail::explained([&](wsg_error **error) { return wsg_server_reload(get(), options.get(), &generation, error); });
+    return generation;
+  }
+
+  /// Keeps an address, a network or a user out; without a time until the ban is lifted.
+  void ban_ip(std::string_view ip, std::optional<std::chrono::milliseconds> time = {}, std::string_view reason = {}) {
+    detail::explained([&](wsg_error **error) {
+      return wsg_server_ban_ip(get(), ip.data(), ip.size(), for_ms(time), reason.data(), reason.size(), error);
+    });
+  }
+  void ban_user(std::string_view user, std::optional<std::chrono::milliseconds> time = {}, std::string_view reason = {}) {
+    detail::explained([&](wsg_error **error) {
+      return wsg_server_ban_user(get(), user.data(), user.size(), for_ms(time), reason.data(), reason.size(), error);
+    });
+  }
+  /// Returns false if there was no such ban.
+  bool unban_ip(std::string_view ip) { return detail::check(wsg_server_unban_ip(get(), ip.data(), ip.size())) == WSG_OK; }
+  bool unban_user(std::string_view user) {
+    return detail::check(wsg_server_unban_user(get(), user.data(), user.size())) == WSG_OK;
+  }
+  /// The bans in force, in the order of their ends.
+  std::vector<ban> bans() const {
+    std::vector<ban> all;
+    detail::check(wsg_server_bans(get(), [](void *u, const wsg_ban *one) {
+      static_cast<std::vector<ban> *>(u)->push_back(ban{std::string(view(one->ip)), std::string(view(one->user)),
+                                                        one->ends_at_ms, std::string(view(one->reason)), one->is_automatic});
+    }, &all));
+    return all;
+  }
+
+  /// The numbers of the server as OpenMetrics text.
+  std::string metrics() const {
+    std::string all;
+    detail::check(wsg_server_metrics(get(), [](void *u, const char *text, std::size_t len) {
+      static_cast<std::string *>(u)->assign(text, len);
+    }, &all));
+    return all;
+  }
+
+  /// The address of `admin_listen`, with the real port; empty without that option.
+  std::string admin_address() const { return std::string(view(wsg_server_admin_address(get()))); }
+
   wsg_stats stats() const {
     wsg_stats stats{};
     detail::check(wsg_server_stats(get(), &stats, sizeof stats));
@@ -536,6 +633,30 @@ class server {
   }
   bool accept_anonymous(std::uint64_t ticket, expiry expires = never) {
     return settled(wsg_ticket_accept_anonymous(get(), ticket, expires.unix_ms()));
+  }
+  /// With roles and whatever else `accept_with` has; no user (`std::nullopt`) has to be said.
+  bool accept(std::uint64_t ticket, std::optional<std::string_view> user, const accept_with &with) {
+    const std::vector<wsg_str> roles = detail::views(with.roles);
+    const std::vector<wsg_field> headers = detail::fields(with.headers);
+    wsg_accept accept{};
+    accept.size = sizeof accept;
+    accept.user = {detail::data(user), detail::size(user)};
+    accept.is_anonymous = !user;
+    accept.expires_at_ms = with.expires.unix_ms();
+    accept.roles = roles.data(), accept.roles_len = roles.size();
+    if (with.subprotocol) accept.subprotocol = {with.subprotocol->data(), with.subprotocol->size()};
+    accept.headers = headers.data(), accept.headers_len = headers.size();
+    accept.tag = with.tag;
+    return answered([&](wsg_error **error) { return wsg_ticket_accept_with(get(), ticket, &accept, error); });
+  }
+  bool reject(std::uint64_t ticket, const reject_with &with) {
+    const std::vector<wsg_field> headers = detail::fields(with.headers);
+    wsg_reject reject{};
+    reject.size = sizeof reject;
+    reject.http_status = with.http_status;
+    reject.headers = headers.data(), reject.headers_len = headers.size();
+    reject.body = {with.body.data(), with.body.size()};
+    return answered([&](wsg_error **error) { return wsg_ticket_reject_with(get(), ticket, &reject, error); });
   }
   bool reject(std::uint64_t ticket, std::uint16_t http_status = 401) {
     return settled(wsg_ticket_reject(get(), ticket, http_status));
@@ -568,6 +689,24 @@ class server {
     return result(wsg_conn_close(get(), conn, code, reason.data(), reason.size()));
   }
   sent fail(conn_id conn) { return result(wsg_conn_fail(get(), conn)); }
+  /// Drops it at once: what waits is not sent.
+  sent terminate(conn_id conn) { return result(wsg_conn_terminate(get(), conn)); }
+  /// `handlers.pong` tells how long its answer took.
+  sent ping(conn_id conn) { return result(wsg_conn_ping(get(), conn)); }
+  std::size_t buffered_bytes(conn_id conn) const noexcept { return wsg_conn_buffered_bytes(get(), conn); }
+  /// Asks the peer, which answers with a message of the same `id`: JSON text, a string or an integer.
+  sent request(conn_id conn, std::string_view id, std::string_view event, std::string_view json) {
+    return result(wsg_conn_request(get(), conn, id.data(), id.size(), event.data(), event.size(), json.data(), json.size()));
+  }
+  /// The rooms that it is in.
+  std::vector<std::string> rooms(conn_id conn) const {
+    std::vector<std::string> all;
+    const wsg_status status = wsg_conn_rooms(get(), conn, [](void *u, const char *text, std::size_t len) {
+      static_cast<std::vector<std::string> *>(u)->emplace_back(text, len);
+    }, &all);
+    if (status != WSG_ERR_CONNECTION_CLOSED) detail::check(status);
+    return all;
+  }
   sent join(conn_id conn, std::string_view room) {
     return result(wsg_conn_join(get(), conn, room.data(), room.size()));
   }
@@ -608,6 +747,56 @@ class server {
   sent broadcast_all_binary(bytes payload, const except &left_out = {}) {
     return result(wsg_server_broadcast_all_binary(get(), payload.data(), payload.size(), left_out.data(), left_out.size()));
   }
+  /// To every connection of a user.
+  sent broadcast_user(std::string_view user, std::string_view event, std::string_view json, const except &left_out = {}) {
+    return result(wsg_server_broadcast_user(get(), user.data(), user.size(), event.data(), event.size(), json.data(),
+                                            json.size(), left_out.data(), left_out.size()));
+  }
+  sent broadcast_user_text(std::string_view user, std::string_view text, const except &left_out = {}) {
+    return result(wsg_server_broadcast_user_text(get(), user.data(), user.size(), text.data(), text.size(), left_out.data(),
+                                                 left_out.size()));
+  }
+  sent broadcast_user_binary(std::string_view user, bytes payload, const except &left_out = {}) {
+    return result(wsg_server_broadcast_user_binary(get(), user.data(), user.size(), payload.data(), payload.size(),
+                                                   left_out.data(), left_out.size()));
+  }
+  /// To several rooms: whoever is in several gets it once.
+  sent broadcast_rooms(const std::vector<std::string> &rooms, std::string_view event, std::string_view json,
+                       const except &left_out = {}) {
+    const std::vector<wsg_str> all = detail::views(rooms);
+    return result(wsg_server_broadcast_rooms(get(), all.data(), all.size(), event.data(), event.size(), json.data(),
+                                             json.size(), left_out.data(), left_out.size()));
+  }
+  sent broadcast_rooms_text(const std::vector<std::string> &rooms, std::string_view text, const except &left_out = {}) {
+    const std::vector<wsg_str> all = detail::views(rooms);
+    return result(wsg_server_broadcast_rooms_text(get(), all.data(), all.size(), text.data(), text.size(), left_out.data(),
+                                                  left_out.size()));
+  }
+  sent broadcast_rooms_binary(const std::vector<std::string> &rooms, bytes payload, const except &left_out = {}) {
+    const std::vector<wsg_str> all = detail::views(rooms);
+    return result(wsg_server_broadcast_rooms_binary(get(), all.data(), all.size(), payload.data(), payload.size(),
+                                                    left_out.data(), left_out.size()));
+  }
+
+  std::vector<conn_id> room_members(std::string_view room) const {
+    return listed([&](auto each, void *u) { return wsg_server_room_members(get(), room.data(), room.size(), each, u); });
+  }
+  std::size_t room_size(std::string_view room) const {
+    std::size_t size = 0;
+    detail::check(wsg_server_room_size(get(), room.data(), room.size(), &size));
+    return size;
+  }
+  void room_clear(std::string_view room) { detail::check(wsg_server_room_clear(get(), room.data(), room.size())); }
+  void room_close(std::string_view room, std::uint16_t code = 1000, std::string_view reason = {}) {
+    detail::check(wsg_server_room_close(get(), room.data(), room.size(), code, reason.data(), reason.size()));
+  }
+  std::vector<conn_id> user_connections(std::string_view user) const {
+    return listed([&](auto each, void *u) { return wsg_server_user_connections(get(), user.data(), user.size(), each, u); });
+  }
+  std::vector<conn_id> connections() const {
+    return listed([&](auto each, void *u) { return wsg_server_connections(get(), each, u); });
+  }
+
   void disconnect_user(std::string_view user) {
     detail::check(wsg_server_disconnect_user(get(), user.data(), user.size()));
   }
@@ -643,6 +832,28 @@ class server {
   static sent result(wsg_status status) {
     if (status == WSG_ERR_CONNECTION_CLOSED) return sent::closed;
     return detail::check(status) == WSG_QUEUED ? sent::queued : sent::sent;
+  }
+
+  static std::uint64_t for_ms(std::optional<std::chrono::milliseconds> time) {
+    return time ? detail::milliseconds(*time) : WSG_NEVER;
+  }
+
+  template <typename Call>
+  static bool answered(Call &&call) {
+    bool is_settled = false;
+    detail::explained([&](wsg_error **error) {
+      const wsg_status status = call(error);
+      is_settled = status == WSG_ERR_TICKET_SETTLED;
+      return is_settled ? WSG_OK : status;
+    });
+    return !is_settled;
+  }
+
+  template <typename List>
+  static std::vector<conn_id> listed(List &&list) {
+    std::vector<conn_id> all;
+    detail::check(list([](void *u, conn_id conn) { static_cast<std::vector<conn_id> *>(u)->push_back(conn); }, &all));
+    return all;
   }
 
   static bool settled(wsg_status status) {
@@ -690,6 +901,10 @@ class server {
           return call(u, &handlers::violation, c, *e);
         };
       if (on_.drained) table.drained = [](void *u, wsg_server *, conn_id c) { return call(u, &handlers::drained, c); };
+      if (on_.pong)
+        table.pong = [](void *u, wsg_server *, conn_id c, const wsg_pong *e) { return call(u, &handlers::pong, c, *e); };
+      if (on_.upgrade_gone)
+        table.upgrade_gone = [](void *u, wsg_server *, std::uint64_t t) { return call(u, &handlers::upgrade_gone, t); };
       return table;
     }
 
@@ -722,6 +937,8 @@ class server {
 
 /// Sends the log to standard error.
 inline void log_to_stderr() { detail::check(wsg_log_to_stderr()); }
+/// The same as JSON, one object in each line.
+inline void log_to_stderr_json() { detail::check(wsg_log_to_stderr_json()); }
 
 /// The header of this name, in any case.
 inline std::optional<std::string_view> header(const wsg_upgrade &upgrade, std::string_view name) {

@@ -16,7 +16,7 @@ PARTS = {
     "scenarios": "every attack and every promise, on each host, plain and over TLS",
     "faults": "hostile surroundings: signals, full disks, dead peers, a clock that jumps",
     "openmetrics": "the metrics of a server, as Prometheus' own parser reads them",
-    "proxy": "behind a real nginx",
+    "proxy": "behind real proxies: nginx, HAProxy, Apache, Caddy, Varnish",
     "browser": "a real Chromium against each host",
     "demo-test": "the demo in a real Chromium",
     "abi": "C and C++: the header, threads, sanitizers, valgrind, installation",

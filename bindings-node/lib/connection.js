@@ -4,10 +4,13 @@
 const { AsyncResource } = require('node:async_hooks');
 const { performance } = require('node:perf_hooks');
 const { inspect } = require('node:util');
-const { failure, native } = require('./errors.js');
+const { checkNames, failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
+const { Calls, closedDuring } = require('./calls.js');
+const { Ending } = require('./ending.js');
+const { Opened } = require('./opened.js');
 const { checkEmits, checkSends } = require('./protocol.js');
-const { checkCount, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
+const { checkCount, durationOf, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
 // Captured: a test's fake timers do not change when a session ends.
@@ -17,18 +20,21 @@ const NO_ROOMS = new Set();
 const SEND = 'send takes one message, and no callback (its answer says what became of it)';
 const EMIT = 'emit takes an event and one value, and no callback';
 const REPLY = 'reply takes the meta of the message, an event and one value';
+const CALL_MS = 10_000;
 
 let internals;
 /** The connection whose context is entered: once, however many messages are handled in it. */
 let inside;
 
-class Connection {
+class Connection extends Opened {
+  #home;
   #outbox;
   #native;
   #low;
   #high;
-  #opened;
   #data;
+  /** The rules of its messages: see `Contract`. */
+  #rules;
   #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
   /** When the session ends, by the monotonic clock, as in the core; never later than by the date. */
   #endsAt;
@@ -45,36 +51,24 @@ class Connection {
   #isHeld = false;
   /** Its `open` was not emitted, so neither is its `close`. */
   #isUntold = false;
+  /** How it ended, once its close was handled. */
+  #closing;
+  #ending;
+  #calls;
+  /** Pings without an answer, oldest first. */
+  #pings = [];
 
-  /** @internal `opened`: id, address, user, path, subprotocol, end of the session. */
-  constructor(outbox, nativeServer, low, high, opened, data) {
-    this.#outbox = outbox;
-    this.#native = nativeServer;
+  /** @internal `home`: what all connections of a server share (outbox, native, watchEnds). `opened`: see `Opened`. */
+  constructor(home, low, high, opened, data, rules) {
+    super(opened);
+    this.#home = home;
+    this.#outbox = home.outbox;
+    this.#native = home.native;
     this.#low = low;
     this.#high = high;
-    this.#opened = opened;
     this.#data = data;
+    this.#rules = rules;
     this.#endsAt = opened[5] === null ? Infinity : now() + Math.max(0, opened[5] - today() - 1);
-  }
-
-  get id() {
-    return this.#opened[0];
-  }
-
-  get ip() {
-    return this.#opened[1];
-  }
-
-  get user() {
-    return this.#opened[2];
-  }
-
-  get path() {
-    return this.#opened[3];
-  }
-
-  get subprotocol() {
-    return this.#opened[4];
   }
 
   get data() {
@@ -93,13 +87,27 @@ class Connection {
     return this.#isQueued;
   }
 
+  get closed() {
+    return this.#watched().promise;
+  }
+
+  get signal() {
+    return this.#watched().signal;
+  }
+
+  get bufferedAmount() {
+    if (this.#isOver) return 0;
+    this.#outbox.flush();
+    return this.#native.bufferedBytes(this.#low, this.#high);
+  }
+
   get rooms() {
     return [...this.#rooms];
   }
 
   send(data) {
     checkCount(arguments.length, 1, SEND);
-    checkSends(this.#outbox);
+    checkSends(this.#rules.isRaw);
     if (typeof data === 'string') {
       if (!this.#isLive()) return 'closed';
       return this.#said(this.#outbox.text(this.#low, this.#high, data));
@@ -112,7 +120,7 @@ class Connection {
 
   emit(event, data) {
     checkCount(arguments.length, 2, EMIT);
-    checkEmits(this.#outbox);
+    checkEmits(!this.#rules.isRaw);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'closed';
@@ -121,7 +129,7 @@ class Connection {
 
   reply(meta, event, data) {
     checkCount(arguments.length, 3, REPLY);
-    checkEmits(this.#outbox);
+    checkEmits(!this.#rules.isRaw);
     const id = idIn(meta);
     if (id === undefined) return this.emit(event, data);
     const idText = idOf(id);
@@ -129,6 +137,48 @@ class Connection {
     const text = jsonOf(data);
     if (!this.#isLive()) return 'closed';
     return this.#said(this.#outbox.reply(this.#low, this.#high, idText, event, text));
+  }
+
+  replyError(meta, event, data) {
+    checkCount(arguments.length, 3, REPLY);
+    checkEmits(!this.#rules.isRaw);
+    const id = idIn(meta);
+    const idText = id === undefined ? '' : idOf(id);
+    eventOf(event);
+    const text = jsonOf(data);
+    if (!this.#isLive()) return 'closed';
+    return this.#said(this.#outbox.replyError(this.#low, this.#high, idText, event, text));
+  }
+
+  async call(event, data, options = {}) {
+    checkEmits(!this.#rules.isRaw);
+    checkNames(options, ['timeoutMs'], 'call');
+    const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
+    eventOf(event);
+    const text = jsonOf(data);
+    if (!this.#isLive()) throw closedDuring(event);
+    this.#calls ??= new Calls();
+    const { id, answer } = this.#calls.begin(event, timeoutMs);
+    try {
+      this.#said(this.#outbox.request(this.#low, this.#high, JSON.stringify(id), event, text));
+    } catch (error) {
+      this.#calls.forget(id);
+      throw error;
+    }
+    return answer;
+  }
+
+  async ping() {
+    if (!this.#isLive()) throw gone('a ping was answered');
+    this.#now('ping');
+    return new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
+  }
+
+  terminate() {
+    if (this.#closing !== undefined) return;
+    // Also behind a close whose handshake takes long.
+    this.#now('terminate');
+    this.#end();
   }
 
   join(room) {
@@ -213,9 +263,9 @@ class Connection {
   }
 
   /** Calls the core at once, after the commands that were gathered before. */
-  #now(call, argument) {
+  #now(call, ...given) {
     this.#outbox.flush();
-    native(() => this.#native[call](this.#low, this.#high, argument));
+    native(() => this.#native[call](this.#low, this.#high, ...given));
   }
 
   #setPaused(isPaused, isHeld) {
@@ -226,10 +276,20 @@ class Connection {
     native(() => this.#native.pause(this.#low, this.#high, isPaused || isHeld));
   }
 
+  #watched() {
+    if (this.#ending === undefined) {
+      this.#ending = new Ending(this.#closing);
+      if (this.#closing === undefined) this.#home.watchEnds();
+    }
+    return this.#ending;
+  }
+
   /** Nothing follows but the close. Settles `drained()`. */
   #end() {
     this.#isOver = true;
     this.#setDrained();
+    this.#calls?.end();
+    for (const { reject } of this.#pings.splice(0)) reject(gone('a ping was answered'));
   }
 
   #setDrained() {
@@ -246,15 +306,23 @@ class Connection {
       /** The words of its id, low word first. */
       idWords: (conn) => [conn.#low, conn.#high],
       isLive: (conn) => conn.#isLive(),
+      /** Whether a message with a status and this id answers a call; `settle` settles it. */
+      isAnswer: (conn, id) => conn.#calls !== undefined && conn.#calls.knows(id),
+      settle: (conn, meta, data) => conn.#calls.settle(meta.event, meta, data),
+      /** The oldest ping was answered. */
+      setPonged: (conn, rttMs) => conn.#pings.shift()?.resolve(rttMs),
+      rulesOf: (conn) => conn.#rules,
+      /** The rules by a policy that came into force. */
+      setRules: (conn, rules) => (conn.#rules = rules),
       hasFailed: (conn) => conn.#hasFailed,
       /** Whether its context is entered. */
       isInside: (conn) => conn === inside,
       /** Calls handlers in the connection's context, so that its AsyncLocalStorage is its own. */
-      run(conn, call, a, b, c, d) {
-        if (conn === inside) return call(a, b, c, d);
+      run(conn, call, a, b, c, d, e, f) {
+        if (conn === inside) return call(a, b, c, d, e, f);
         const before = internals.enter(conn);
         try {
-          return conn.#context.runInAsyncScope(call, undefined, a, b, c, d);
+          return conn.#context.runInAsyncScope(call, undefined, a, b, c, d, e, f);
         } finally {
           inside = before;
         }
@@ -273,9 +341,10 @@ class Connection {
         conn.#end();
       },
       /** Reports a message that the application's schema refused; `ends`: that closes the connection. */
-      refuse(conn, event, ends) {
+      refuse(conn, { event, id }, ends) {
         conn.#outbox.flush();
-        native(() => conn.#native.refuse(conn.#low, conn.#high, event));
+        const idText = id === undefined ? undefined : JSON.stringify(id);
+        native(() => conn.#native.refuse(conn.#low, conn.#high, event, idText));
         if (ends) conn.#end();
       },
       /** Ends it: the application did, or it had ended before JavaScript knew of it. */
@@ -292,9 +361,11 @@ class Connection {
       /** The peer has read everything, or never will: settles `drained()`. */
       setDrained: (conn) => conn.#setDrained(),
       /** Its last handler is about to be called. */
-      setClosed(conn) {
+      setClosed(conn, closing) {
         conn.#end();
         conn.#rooms = NO_ROOMS;
+        conn.#closing = closing;
+        conn.#ending?.settle(closing);
       },
       forget: (conn) => void conn.#context.emitDestroy(),
     };
@@ -305,6 +376,10 @@ class Connection {
 function idIn(meta) {
   if (meta === undefined || (typeof meta === 'object' && meta !== null)) return meta?.id;
   throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);
+}
+
+function gone(what) {
+  return failure('connection_closed', `the connection was closed before ${what}`);
 }
 
 function withResolvers() {

@@ -12,9 +12,9 @@ class Emitter extends EventEmitter {
   #onChange;
 
   /** `onChange` is called when listeners were added or removed. */
-  constructor(events, isRaw, onChange) {
+  constructor(contract, onChange) {
     super();
-    this.#listeners = new Listeners(this, events, isRaw);
+    this.#listeners = new Listeners(this, contract);
     this.#onChange = onChange;
   }
 

@@ -39,13 +39,14 @@ class Failures {
     return this.#server.listenerCount('error') > 0;
   }
 
-  report(error, conn) {
+  /** `event`: what was handled. */
+  report(error, conn, event) {
     const what = conn === undefined ? 'the application' : `a handler of connection ${conn.id}`;
     const told = (second) => print('wsguard: a listener of error failed:', second);
-    for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, told);
+    for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, event, told);
     const listeners = this.#server.rawListeners('error');
     if (listeners.length === 0) return this.#printSampled(`wsguard: ${what} failed:`, error);
-    for (const listener of listeners) this.#tell(listener, error, conn, told);
+    for (const listener of listeners) this.#tell(listener, error, conn, event, told);
   }
 
   /** A peer that can make a handler fail must not fill the log, nor block this thread on a full pipe. */
@@ -60,9 +61,9 @@ class Failures {
     print(what, error);
   }
 
-  #tell(listener, error, conn, fail) {
+  #tell(listener, error, conn, event, fail) {
     try {
-      const result = listener.call(this.#server, error, conn);
+      const result = listener.call(this.#server, error, conn, event);
       const then = result?.then;
       if (typeof then === 'function') then.call(result, undefined, fail);
     } catch (second) {

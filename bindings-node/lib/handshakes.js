@@ -1,19 +1,16 @@
 'use strict';
 // Asks the application about handshakes, and keeps the data of accepted ones until their connections open.
 
-const { performance } = require('node:perf_hooks');
-const { UpgradeRequest, ask } = require('./authenticate.js');
+const { UpgradeRequest, ask, setGone } = require('./authenticate.js');
 const { native } = require('./errors.js');
-
-/** An accepted handshake opens at once or never: after this long its peer is gone, and its data is forgotten. */
-const FORGET_AFTER_MS = 60_000;
-
-const now = performance.now.bind(performance);
 
 class Handshakes {
   #native;
   #authenticate;
   #failures;
+  /** The requests that have no answer, by ticket. */
+  #asked = new Map();
+  /** What accepted handshakes have for their connections, by ticket, until they open or are gone. */
   #accepted = new Map();
 
   constructor(nativeServer, authenticate, failures) {
@@ -22,14 +19,26 @@ class Handshakes {
     this.#failures = failures;
   }
 
+  /** A reload has brought another function. Handshakes that came by the policy before are asked, too. */
+  setAuthenticate(authenticate) {
+    this.#authenticate = authenticate ?? this.#authenticate;
+  }
+
   /** Asks the application and passes its answer to the core. Returns true if it answers later. */
-  ask(low, high, request) {
+  ask(low, high, told) {
+    const ticket = ticketOf(low, high);
+    const request = new UpgradeRequest(told);
     const fail = (error) => {
+      this.#asked.delete(ticket);
       const late = this.#answer(low, high, {});
-      if (!isLate(late) || this.#failures.isHeard) this.#failures.report(error);
+      if (!isLate(late) || this.#failures.isHeard) this.#failures.report(error, undefined, 'authenticate');
     };
-    const settle = (isAccept, answer) => this.#settle(low, high, isAccept, answer);
-    return ask(this.#authenticate, new UpgradeRequest(request), settle, fail);
+    const settle = (isAccept, answer) => {
+      this.#asked.delete(ticket);
+      this.#settle(low, high, isAccept, answer);
+    };
+    this.#asked.set(ticket, request);
+    return ask(this.#authenticate, request, settle, fail);
   }
 
   /** Removes and returns the data of `accept` for the connection of this ticket; undefined: it was forgotten. */
@@ -39,18 +48,28 @@ class Handshakes {
     return accepted;
   }
 
-  #settle(low, high, isAccept, { user, data, expiresAtMs, status }) {
-    const ticket = String(joinU64(low, high));
-    if (isAccept) this.#remember(ticket, data);
-    const error = this.#answer(low, high, isAccept ? { accept: true, user, expiresAtMs } : { status });
+  /** A handshake is over without a connection. */
+  onGone(low, high) {
+    const ticket = ticketOf(low, high);
+    this.#accepted.delete(ticket);
+    const request = this.#asked.get(ticket);
+    this.#asked.delete(ticket);
+    if (request !== undefined) setGone(request);
+  }
+
+  #settle(low, high, isAccept, { user, data, expiresAtMs, roles, subprotocol, headers, status, body }) {
+    const ticket = ticketOf(low, high);
+    if (isAccept) this.#accepted.set(ticket, { data });
+    const answer = isAccept ? { accept: true, user, roles, expiresAtMs, subprotocol, headers } : { status, headers, body };
+    const error = this.#answer(low, high, answer);
     if (error === undefined) return;
     this.#accepted.delete(ticket);
     if (isLate(error)) {
-      if (this.#failures.isHeard) this.#failures.report(error);
+      if (this.#failures.isHeard) this.#failures.report(error, undefined, 'authenticate');
       return;
     }
     this.#answer(low, high, {});
-    this.#failures.report(error);
+    this.#failures.report(error, undefined, 'authenticate');
   }
 
   /** Answers a handshake. Returns the error, if the answer is wrong or the handshake is over. */
@@ -62,20 +81,11 @@ class Handshakes {
       return error;
     }
   }
-
-  #remember(ticket, data) {
-    const since = now();
-    for (const [old, { at }] of this.#accepted) {
-      if (since - at < FORGET_AFTER_MS) break;
-      this.#accepted.delete(old);
-    }
-    this.#accepted.set(ticket, { data, at: since });
-  }
 }
 
-/** The id of two words, low word first. */
-function joinU64(low, high) {
-  return (BigInt(high) << 32n) | BigInt(low);
+/** A ticket of two words, low word first: below 2^53. */
+function ticketOf(low, high) {
+  return String((BigInt(high) << 32n) | BigInt(low));
 }
 
 /** Whether the handshake was over: the answer took too long, the peer has left, or the server has stopped. */

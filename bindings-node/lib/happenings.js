@@ -1,7 +1,6 @@
 'use strict';
 // Handles each kind of record that the inbox reads: keeps the connections' state and calls the handlers.
 
-const addon = require('./native.js').load();
 const { Connection, internals } = require('./connection.js');
 const records = require('./records.js');
 
@@ -9,16 +8,12 @@ const records = require('./records.js');
 const HEARD_BY = { [records.OPEN]: 'open', [records.CLOSE]: 'close', [records.VIOLATION]: 'violation' };
 
 /** Closes after which no message of the connection may be handled, even one that was received before. */
-const REVOKED = new Set(
-  JSON.parse(addon.verdicts())
-    .filter(({ code }) => code.startsWith('session_') || code === 'banned')
-    .map(({ closeCode, reason }) => `${closeCode} ${reason}`),
-);
+const REVOKED = new Set(['session_expired', 'session_revoked', 'banned']);
 
 /** Each method returns true if a handler returned a promise. */
 class Happenings {
-  #outbox;
-  #native;
+  #home;
+  #contract;
   #listeners;
   #handlers;
   #handshakes;
@@ -28,9 +23,9 @@ class Happenings {
   isDropping = false;
 
   /** `onEnd` is called after the last event. */
-  constructor(nativeServer, outbox, listeners, handlers, handshakes, messages, onEnd) {
-    this.#native = nativeServer;
-    this.#outbox = outbox;
+  constructor(home, contract, listeners, handlers, handshakes, messages, onEnd) {
+    this.#home = home;
+    this.#contract = contract;
     this.#listeners = listeners;
     this.#handlers = handlers;
     this.#handshakes = handshakes;
@@ -47,29 +42,31 @@ class Happenings {
   makeConnection(low, high, opened, isRevoked) {
     const ticket = opened[6];
     const accepted = ticket === null ? undefined : this.#handshakes.take(ticket);
-    const conn = new Connection(this.#outbox, this.#native, low, high, opened, accepted?.data);
+    const conn = new Connection(this.#home, low, high, opened, accepted?.data, this.#contract.of(opened[9]));
     if (ticket !== null && accepted === undefined) internals.fail(conn);
     else if (this.isDropping || isRevoked) internals.end(conn);
     return conn;
   }
 
   onOpen(conn) {
-    if (internals.isLive(conn)) return this.#handlers.call(this.#listeners.of('open'), conn);
-    internals.setUntold(conn);
-    return undefined;
+    if (!internals.isLive(conn)) return void internals.setUntold(conn);
+    const opened = this.#handlers.open(this.#listeners.of('open'), conn);
+    if (opened === undefined) return undefined;
+    if (internals.isLive(conn)) this.#messages.waitFor(conn, opened);
+    return true;
   }
 
-  onClose(conn, code, reason, clean) {
+  onClose(conn, code, closing) {
     const close = () => {
-      internals.setClosed(conn);
+      internals.setClosed(conn, { code, ...closing });
       try {
         const all = internals.isUntold(conn) ? [] : this.#listeners.of('close');
-        return this.#handlers.call(all, conn, code, { reason, clean });
+        return this.#handlers.call(all, conn, 'close', code, closing);
       } finally {
         internals.forget(conn);
       }
     };
-    const isPointless = !internals.isLive(conn) || REVOKED.has(`${code} ${reason}`);
+    const isPointless = !internals.isLive(conn) || REVOKED.has(closing.verdict);
     internals.setDrained(conn);
     return this.#messages.waiting.close(conn, isPointless, close) ? undefined : close();
   }
@@ -86,15 +83,25 @@ class Happenings {
     return this.#handshakes.ask(low, high, request);
   }
 
+  onUpgradeGone(low, high) {
+    this.#handshakes.onGone(low, high);
+    return undefined;
+  }
+
+  onPong(conn, rttMs) {
+    if (conn !== undefined) internals.setPonged(conn, rttMs);
+    return undefined;
+  }
+
   onViolation(violation, conn) {
     violation.conn = conn;
-    return this.#handlers.callOthers(this.#listeners.of('violation'), violation, conn);
+    return this.#handlers.callOthers(this.#listeners.of('violation'), 'violation', violation, conn);
   }
 
   onDrained(conn) {
     if (conn === undefined || internals.isStillQueued(conn)) return undefined;
     internals.setDrained(conn);
-    return internals.isLive(conn) ? this.#handlers.call(this.#listeners.of('drained'), conn) : undefined;
+    return internals.isLive(conn) ? this.#handlers.call(this.#listeners.of('drained'), conn, 'drained') : undefined;
   }
 
   onStopped() {

@@ -116,11 +116,16 @@ class Inbox {
   }
 
   *connections() {
+    this.announceAll();
+    for (const conn of this.#connections) if (conn !== undefined) yield conn;
+  }
+
+  /** Makes all connections known that have opened. */
+  announceAll() {
     this.inContext(() => {
       this.#catchUp();
       this.announce(this.#native.announce());
     });
-    for (const conn of this.#connections) if (conn !== undefined) yield conn;
   }
 
   /** Makes connections whose opens the native side had deferred: JSON, or null for none. */
@@ -135,8 +140,13 @@ class Inbox {
 
   /** Ends the connections of a user, and those that the rest of the chunk opens. The native side marks later ones. */
   disconnect(user) {
-    for (const conn of this.#connections) if (conn?.user === user) internals.end(conn);
+    this.end((conn) => conn.user === user);
     if (this.#at < this.#count) this.#disconnected.add(user);
+  }
+
+  /** Ends connections: nothing of them is handled any more. */
+  end(isMeant) {
+    for (const conn of this.#connections) if (conn !== undefined && isMeant(conn)) internals.end(conn);
   }
 
   /** Handles events without a listener, up to the first one that has some; that one is handled in a later turn. */
@@ -320,6 +330,10 @@ class Inbox {
         return this.#sink.onViolation(this.#next(), this.#connections[place]);
       case records.DRAINED:
         return this.#sink.onDrained(this.#connections[place]);
+      case records.PONG:
+        return this.#sink.onPong(this.#connections[place], (a + b * 2 ** 32) / 1e6);
+      case records.UPGRADE_GONE:
+        return this.#sink.onUpgradeGone(a, b);
       case records.STOPPED:
         return this.#sink.onStopped();
     }
@@ -350,7 +364,7 @@ class Inbox {
   #close(place, code, clean) {
     const conn = this.#connections[place];
     this.#connections[place] = undefined;
-    return this.#sink.onClose(conn, code, this.#next(), clean === 1);
+    return this.#sink.onClose(conn, code, { reason: this.#next(), clean: clean === 1, verdict: this.#next() });
   }
 }
 

@@ -23,9 +23,7 @@ const NO_LISTENERS = [];
 
 class Listeners {
   #server;
-  /** The events of the contract. */
-  #events;
-  #isRaw;
+  #contract;
   /** The emitter's names for events of the contract that are called like events of the server. */
   #keys = new Map();
   #byName = new Map();
@@ -33,11 +31,17 @@ class Listeners {
   #ofMessage;
   #ofAny;
 
-  constructor(server, events, isRaw) {
+  constructor(server, contract) {
     this.#server = server;
-    this.#events = new Set(events);
-    this.#isRaw = isRaw;
-    for (const event of events) this.#keys.set(event, OWN.has(event) ? Symbol(event) : event);
+    this.#contract = contract;
+    this.learn();
+  }
+
+  /** Takes in the events that the contract has got. */
+  learn() {
+    for (const event of this.#contract.events) {
+      if (!this.#keys.has(event)) this.#keys.set(event, OWN.has(event) ? Symbol(event) : event);
+    }
   }
 
   /** The emitter's name for an event of the contract. */
@@ -45,19 +49,19 @@ class Listeners {
     const key = this.#keys.get(event);
     if (key !== undefined) return key;
     if (typeof event !== 'string') throw failure('invalid_argument', `the event must be a string, got ${typeof event}`);
-    throw this.#unknown(event, 'no event of the contract', [...this.#events]);
+    throw this.#unknown(event, 'no event of the contract', this.#contract.events);
   }
 
   /** Throws for an event that never comes. */
   check(name) {
     if (typeof name === 'symbol') return;
     if (typeof name !== 'string') throw failure('invalid_argument', `the event must be a string, got ${typeof name}`);
-    if (this.#isRaw && name === 'event') throw failure('invalid_argument', '`event` is of protocol: "json"; here it is `message`');
-    if (!this.#isRaw && name === 'message') {
+    if (!this.#contract.hasJson && name === 'event') throw failure('invalid_argument', '`event` is of protocol: "json"; here it is `message`');
+    if (!this.#contract.hasRaw && name === 'message') {
       throw failure('invalid_argument', '`message` is of protocol: "raw"; here each event of `events` has its name, and `event` hears all');
     }
-    if (OWN.has(name) || this.#events.has(name)) return;
-    throw this.#unknown(name, "neither an event of the server's nor of `events`", [...LIFECYCLE, ...this.#events]);
+    if (OWN.has(name) || this.#keys.has(name)) return;
+    throw this.#unknown(name, "neither an event of the server's nor of `events`", [...LIFECYCLE, ...this.#contract.events]);
   }
 
   /** Throws for an event of the contract: `emit` of the server would send nothing. */

@@ -9,40 +9,75 @@ class Messages {
   #listeners;
   #handlers;
   #events;
-  #validators;
-  #enforces;
   /** Events of the contract that came and had no listener. */
   #unheard = new Set();
-  /** Messages whose schema is asynchronous. */
+  /** Messages whose schema is asynchronous, or whose connection is still being opened. */
   waiting;
 
-  /** `validators`: Standard Schemas by the number of their event. `enforces`: a mismatch closes the connection. */
-  constructor(nativeServer, listeners, handlers, { events, validators, enforces }) {
+  constructor(nativeServer, listeners, handlers, contract) {
     this.#listeners = listeners;
     this.#handlers = handlers;
-    this.#events = events;
-    this.#validators = validators;
-    this.#enforces = enforces;
-    const settle = (conn, message, result) => this.#onJudged(conn, message, result);
-    this.waiting = new Waiting(nativeServer, settle, (error, conn) => handlers.fail(error, conn));
+    this.#events = contract.events;
+    this.waiting = new Waiting(nativeServer, (error, conn, event) => handlers.fail(error, conn, event));
   }
 
   /** Each of these returns true if a handler returned a promise. */
   onRaw(conn, data, isBinary) {
     if (!internals.isLive(conn)) return undefined;
+    if (!this.waiting.isEmpty) {
+      const handle = { event: 'message', bytes: Buffer.byteLength(data), judge() {}, settle: () => this.#hear(conn, data, isBinary) };
+      if (this.waiting.follow(conn, handle)) return undefined;
+    }
+    return this.#hear(conn, data, isBinary);
+  }
+
+  #hear(conn, data, isBinary) {
     const all = this.#listeners.ofMessage;
     if (all.length === 0) this.#tellUnheard('message');
-    return this.#handlers.call(all, conn, data, isBinary);
+    return this.#handlers.call(all, conn, 'message', data, isBinary);
   }
 
   onEvent(conn, number, data, meta) {
     if (!internals.isLive(conn)) return undefined;
-    const standard = this.#validators[number];
+    const standard = internals.rulesOf(conn).validators[number];
+    if (meta.status !== undefined && internals.isAnswer(conn, meta.id)) return this.#onAnswer(conn, standard, data, meta);
     if (standard === undefined && this.waiting.isEmpty) return this.#dispatch(conn, number, data, meta);
-    const message = { number, data, meta, bytes: meta.sizeBytes, judge: () => this.#judge(standard, conn, data) };
+    const message = {
+      event: meta.event,
+      bytes: meta.sizeBytes,
+      judge: () => this.#judge(standard, conn, data),
+      settle: (result) => this.#onJudged(conn, number, meta, result),
+    };
     if (this.waiting.follow(conn, message)) return undefined;
     if (standard === undefined) return this.#dispatch(conn, number, data, meta);
     return this.#validate(conn, message);
+  }
+
+  /** An answer to `conn.call` waits for nothing: a handler of `open` may wait for it. */
+  #onAnswer(conn, standard, data, meta) {
+    const settle = (result) => {
+      if (!internals.isLive(conn)) return;
+      if (isRight(result)) internals.settle(conn, meta, result.value);
+      else this.#refuse(conn, meta);
+    };
+    // An error says what it likes: its data is that of the JSON Schema, not yet what a handler takes.
+    if (standard === undefined || meta.status === 'error') return void internals.settle(conn, meta, data);
+    const fail = (error) => this.#handlers.fail(error, conn, meta.event);
+    try {
+      const result = this.#judge(standard, conn, data);
+      const then = result?.then;
+      if (typeof then !== 'function') return void settle(result);
+      new Promise((resolve, refuse) => then.call(result, resolve, refuse)).then(settle).catch(fail);
+      return true;
+    } catch (error) {
+      fail(error);
+      return undefined;
+    }
+  }
+
+  /** No message of a connection is handled before this promise is settled, which never rejects. */
+  waitFor(conn, opened) {
+    this.waiting.begin(conn, { event: 'open', bytes: 0, settle() {} }, opened);
   }
 
   #dispatch(conn, number, data, meta) {
@@ -50,10 +85,11 @@ class Messages {
     const own = this.#listeners.ofEvent(number, this.#events);
     if (all.length === 0) {
       if (own.length === 0 && number < this.#events.length) this.#tellUnheard(this.#events[number]);
-      return this.#handlers.call(own, conn, data, meta);
+      return this.#handlers.call(own, conn, meta.event, data, meta);
     }
-    const pending = this.#handlers.call(all, conn, data, meta);
-    return internals.isLive(conn) && this.#handlers.call(own, conn, data, meta) ? true : pending;
+    if (this.#handlers.isWrapped) return this.#handlers.call([...all, ...own], conn, meta.event, data, meta);
+    const pending = this.#handlers.call(all, conn, meta.event, data, meta);
+    return internals.isLive(conn) && this.#handlers.call(own, conn, meta.event, data, meta) ? true : pending;
   }
 
   /** Warns of an event without a listener, which is a mistake: once, so that a peer cannot fill the log. */
@@ -72,25 +108,36 @@ class Messages {
     try {
       const result = message.judge();
       const then = result?.then;
-      if (typeof then !== 'function') return this.#onJudged(conn, message, result);
+      if (typeof then !== 'function') return message.settle(result);
       this.waiting.begin(conn, message, new Promise((resolve, fail) => then.call(result, resolve, fail)));
       return true;
     } catch (error) {
-      this.#handlers.fail(error, conn);
+      this.#handlers.fail(error, conn, message.event);
       return undefined;
     }
   }
 
-  #onJudged(conn, { number, meta }, result) {
+  #onJudged(conn, number, meta, result) {
     if (!internals.isLive(conn)) return undefined;
-    const hasIssues = result?.issues !== undefined && result.issues !== null;
-    if (result === null || typeof result !== 'object' || (!hasIssues && !('value' in result))) {
-      throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
-    }
-    if (!hasIssues) return this.#dispatch(conn, number, result.value, meta);
-    internals.refuse(conn, meta.event, this.#enforces);
+    if (isRight(result)) return this.#dispatch(conn, number, result.value, meta);
+    this.#refuse(conn, meta);
     return undefined;
   }
+
+  /** The application's schema has refused data. With `onMismatch: "reply"` the core tells the peer, and the connection stays. */
+  #refuse(conn, meta) {
+    const { enforces, answered } = internals.rulesOf(conn);
+    internals.refuse(conn, meta, enforces && !answered.has(meta.event));
+  }
+}
+
+/** Whether data is as its schema wants it. */
+function isRight(result) {
+  const hasIssues = result?.issues !== undefined && result.issues !== null;
+  if (result === null || typeof result !== 'object' || (!hasIssues && !('value' in result))) {
+    throw failure('invalid_argument', 'a schema must answer { value } or { issues }');
+  }
+  return !hasIssues;
 }
 
 module.exports = { Messages };

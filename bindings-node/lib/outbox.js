@@ -9,7 +9,8 @@ const timers = require('node:timers');
 const { failure } = require('./errors.js');
 const { unshared } = require('./bytes.js');
 const {
-  SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, LARGE, SAME_EVENT,
+  SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, REPLY_ERROR, REQUEST, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, TO_EVERYONE, TO_ROOMS,
+  TO_USER, LARGE, SAME_EVENT,
 } = require('./records.js');
 
 // Captured: a test's fake timers must not stop a server.
@@ -40,6 +41,13 @@ const MOST_AROUND = 64;
 /** `set` as a function: V8 looks the property up anew for each message. */
 const setBytes = Function.prototype.call.bind(Uint8Array.prototype.set);
 
+/** The names that say whom a broadcast goes to. */
+function namesOf({ rooms, user }) {
+  return rooms ?? (user === undefined ? NO_NAMES : [user]);
+}
+
+const NO_NAMES = [];
+
 class Outbox {
   #native;
   #onOutcome;
@@ -66,20 +74,25 @@ class Outbox {
   turn = 0;
   /** When more than this was gathered for one connection, it is flushed, so that `queued` takes it into account. */
   quarter;
-  /** Whether the protocol is `raw`. */
-  isRaw;
+  /** The rules of messages. */
+  contract;
 
   /**
    * `mostBytes`: `maxOutboxBytes`. `onOutcome` is told which connections are queued and which commands failed; it must not
    * call the application, which could be in the middle of a send.
    */
-  constructor(native, isRaw, mostBytes, onOutcome) {
+  constructor(native, contract, mostBytes, onOutcome) {
     this.#native = native;
-    this.isRaw = isRaw;
-    this.#mostBytes = mostBytes;
-    this.quarter = Math.floor(mostBytes / 4);
+    this.contract = contract;
+    this.setMost(mostBytes);
     this.#onOutcome = onOutcome;
     this.#makeWords(WORDS);
+  }
+
+  /** `maxOutboxBytes` is this from now on. */
+  setMost(mostBytes) {
+    this.#mostBytes = mostBytes;
+    this.quarter = Math.floor(mostBytes / 4);
   }
 
   /** Each of these returns the number of bytes (for text: UTF-16 units) added. */
@@ -124,10 +137,23 @@ class Outbox {
   }
 
   reply(low, high, id, event, data) {
+    return this.#envelope(REPLY, low, high, id, event, data);
+  }
+
+  /** `id`: empty for none. */
+  replyError(low, high, id, event, data) {
+    return this.#envelope(REPLY_ERROR, low, high, id, event, data);
+  }
+
+  request(low, high, id, event, data) {
+    return this.#envelope(REQUEST, low, high, id, event, data);
+  }
+
+  #envelope(operation, low, high, id, event, data) {
     const units = this.#checkText(data, event, id);
     const at = this.#begin(0, 0);
     const words = this.#words;
-    words[at] = REPLY;
+    words[at] = operation;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = id.length;
@@ -147,29 +173,29 @@ class Outbox {
     this.#wordCount = at + 3;
   }
 
-  /** `except`: the two words of each id that is left out, in turn. `room`: undefined for everybody. */
-  broadcast(except, room, event, data) {
+  /** `to`: `{ rooms }`, `{ user }`, or `{}` for everybody. `except`: the two words of each id that is left out, in turn. */
+  broadcast(except, to, event, data) {
     this.#checkText(data, event);
-    const at = this.#beginBroadcast(BROADCAST, except, room);
+    const at = this.#beginBroadcast(BROADCAST, except, to);
     this.#words[at] = this.#keepEvent(event);
     this.#words[at + 1] = data.length;
     this.#text += data;
     this.#wordCount = at + 2;
   }
 
-  broadcastText(except, room, text) {
+  broadcastText(except, to, text) {
     this.#checkText(text);
-    const at = this.#beginBroadcast(BROADCAST_TEXT, except, room);
+    const at = this.#beginBroadcast(BROADCAST_TEXT, except, to);
     this.#words[at] = text.length;
     this.#text += text;
     this.#wordCount = at + 1;
   }
 
-  broadcastBinary(except, room, data, length) {
+  broadcastBinary(except, to, data, length) {
     this.#checkFrame(length);
-    const begin = this.#begin(length, except.length);
+    const begin = this.#begin(length, except.length + namesOf(to).length);
     this.#keepBytes(data, length);
-    const at = this.#writeBroadcast(begin, BROADCAST_BINARY, except, room);
+    const at = this.#writeBroadcast(begin, BROADCAST_BINARY, except, to);
     this.#words[at] = length > LARGE_BYTES ? LARGE | length : length;
     this.#commit(at + 1, length, data);
   }
@@ -244,20 +270,25 @@ class Outbox {
     return this.#wordCount;
   }
 
-  #beginBroadcast(operation, except, room) {
-    return this.#writeBroadcast(this.#begin(0, except.length), operation, except, room);
+  #beginBroadcast(operation, except, to) {
+    return this.#writeBroadcast(this.#begin(0, except.length + namesOf(to).length), operation, except, to);
   }
 
   /** Returns where the words of the message go. */
-  #writeBroadcast(at, operation, except, room) {
+  #writeBroadcast(begin, operation, except, to) {
     const words = this.#words;
-    words[at] = operation;
-    words[at + 1] = room === undefined ? 0 : 1;
-    words[at + 2] = room === undefined ? 0 : room.length;
-    words[at + 3] = except.length / 2;
-    if (except.length > 0) words.set(except, at + 4);
-    if (room !== undefined) this.#text += room;
-    return at + 4 + except.length;
+    const names = namesOf(to);
+    let at = begin;
+    words[at++] = operation;
+    words[at++] = to.rooms !== undefined ? TO_ROOMS : to.user !== undefined ? TO_USER : TO_EVERYONE;
+    words[at++] = names.length;
+    for (const name of names) {
+      words[at++] = name.length;
+      this.#text += name;
+    }
+    words[at++] = except.length / 2;
+    if (except.length > 0) words.set(except, at);
+    return at + except.length;
   }
 
   /** Adds the event, once for commands with the same event in a row. Returns its length, or `SAME_EVENT`. */

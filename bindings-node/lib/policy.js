@@ -4,29 +4,69 @@
 const { types } = require('node:util');
 const { failure } = require('./errors.js');
 
-/** What the server needs of `options`: the JSON for the core, the callback, Standard Schemas by event. */
+/**
+ * What the server needs of `options`: the JSON for the core, the callback, and the rules of messages at the top and by route:
+ * protocol, whether a mismatch closes the connection, Standard Schemas by event.
+ */
 function readOptions(options) {
   if (!isPlain(options)) throw failure('invalid_option', `options: must be an object, got ${kindOf(options)}`, 'options');
-  const { authenticate, events, ...rest } = options;
+  const { authenticate, events, routes, ...rest } = options;
   if (authenticate !== undefined && typeof authenticate !== 'function') {
     throw failure('invalid_option', `authenticate: must be a function, got ${kindOf(authenticate)}`, 'authenticate');
   }
   // A function that answers says how peers are authenticated.
   if (authenticate !== undefined && rest.auth === undefined) rest.auth = 'callback';
-  checkCallback(authenticate, rest.auth);
-  const validators = new Map();
   const policy = plain(rest, '', new Set());
-  if (events !== undefined) policy.events = readEvents(events, validators);
-  const isRaw = policy.protocol === 'raw';
-  return { json: JSON.stringify(policy), authenticate, validators, isRaw, enforces: policy.onViolation !== 'report' };
+  const top = rulesOf(policy, events, '', undefined);
+  const byPath = new Map();
+  if (routes !== undefined) policy.routes = readRoutes(routes, top, byPath);
+  checkCallback(authenticate, [policy, ...Object.values(policy.routes ?? {})]);
+  return { json: JSON.stringify(policy), authenticate, top, routes: byPath };
+}
+
+/** The options of each route; puts its rules into `byPath`. */
+function readRoutes(routes, top, byPath) {
+  if (!isPlain(routes)) {
+    throw failure('invalid_option', `routes: must be an object of options by path, got ${kindOf(routes)}`, 'routes');
+  }
+  const read = {};
+  for (const [path, route] of Object.entries(routes)) {
+    const at = `routes.${path}`;
+    if (!isPlain(route)) throw failure('invalid_option', `${at}: must be an object of options, got ${kindOf(route)}`, at);
+    if ('authenticate' in route) {
+      throw failure('invalid_option', `${at}.authenticate: stands at the top only; it is told the path`, `${at}.authenticate`);
+    }
+    const { events, ...rest } = route;
+    const policy = plain(rest, at, new Set());
+    byPath.set(path, rulesOf(policy, events, `${at}.`, top));
+    define(read, path, policy);
+  }
+  return read;
+}
+
+/**
+ * The rules of a policy, to which it adds `events`; `top`: what counts where a route states nothing. `at` is the path of the
+ * policy's options.
+ */
+function rulesOf(policy, events, at, top) {
+  const { protocol = top?.protocol, onViolation = top?.onViolation } = policy;
+  const { validators, answered } = top ?? { validators: new Map(), answered: new Set() };
+  const rules = { protocol, onViolation, validators, answered, isRaw: protocol === 'raw', enforces: onViolation !== 'report' };
+  if (events === undefined) return rules;
+  rules.validators = new Map();
+  policy.events = readEvents(events, rules.validators, `${at}events`);
+  const answers = ([, event]) => event?.onMismatch === 'reply';
+  rules.answered = new Set(Object.entries(policy.events).filter(answers).map(([name]) => name));
+  return rules;
 }
 
 /** The callback is half of an option: one without the other is a mistake that would only show at a handshake. */
-function checkCallback(authenticate, auth) {
-  if (authenticate === undefined && auth === 'callback') {
+function checkCallback(authenticate, policies) {
+  const isAsked = policies.some(({ auth }) => auth === 'callback');
+  if (authenticate === undefined && isAsked) {
     throw failure('missing_option', 'authenticate: auth: "callback" needs a function', 'authenticate');
   }
-  if (authenticate !== undefined && auth !== 'callback') {
+  if (authenticate !== undefined && !isAsked) {
     throw failure('contradiction', 'authenticate: is only asked with auth: "callback"', 'authenticate');
   }
 }
@@ -84,20 +124,20 @@ function plainObject(value, path, within) {
 }
 
 /** Below these what is not said is not checked: an issuer, a client's certificate. A slip must not leave it out. */
-const GUARDED = /^(?:auth|tls)\./;
+const GUARDED = /^(?:routes\..*\.)?(?:auth|tls)\./;
 
 /** Also for a name like `__proto__`. */
 function define(object, name, value) {
   Object.defineProperty(object, name, { value, enumerable: true, writable: true, configurable: true });
 }
 
-function readEvents(events, validators) {
+function readEvents(events, validators, at) {
   if (!isPlain(events)) {
-    throw failure('invalid_option', `events: must be an object of events by name, got ${kindOf(events)}`, 'events');
+    throw failure('invalid_option', `${at}: must be an object of events by name, got ${kindOf(events)}`, at);
   }
   const read = {};
   for (const [name, event] of Object.entries(events)) {
-    const path = `events.${name}`;
+    const path = `${at}.${name}`;
     checkSchema(event, path);
     const standard = standardOf(event, path);
     if (standard === undefined) {
@@ -145,9 +185,11 @@ const ADVICE = {
 
 const STATE_IT = 'state what is enforced natively as the schema\'s `~standard`.jsonSchema, and leave the rest to its validate';
 
-/** Adds what can be done to an error about the JSON Schema behind one of these Standard Schemas. */
-function advise(error, validators) {
-  const isTheirs = [...validators.keys()].some((name) => error.option?.startsWith(`events.${name}.schema`));
+/** Adds what can be done to an error about the JSON Schema behind one of the Standard Schemas of these options. */
+function advise(error, { top, routes }) {
+  const of = (at, { validators }) => [...validators.keys()].map((name) => `${at}events.${name}.schema`);
+  const schemas = [...of('', top), ...[...routes].flatMap(([path, rules]) => of(`routes.${path}.`, rules))];
+  const isTheirs = schemas.some((schema) => error.option?.startsWith(schema));
   if (isTheirs) error.message += `; ${STATE_IT}`;
   return error;
 }

@@ -3,12 +3,12 @@
 
 const { failure } = require('./errors.js');
 
-function checkSends(outbox) {
-  if (!outbox.isRaw) throw failure('invalid_argument', '`send` is of protocol: "raw"; here it is `emit` or `reply`');
+function checkSends(isRaw) {
+  if (!isRaw) throw failure('invalid_argument', '`send` is of protocol: "raw"; here it is `emit` or `reply`');
 }
 
-function checkEmits(outbox) {
-  if (outbox.isRaw) throw failure('invalid_argument', '`emit` and `reply` are of protocol: "json"; here it is `send`');
+function checkEmits(isJson) {
+  if (!isJson) throw failure('invalid_argument', '`emit` and `reply` are of protocol: "json"; here it is `send`');
 }
 
 module.exports = { checkEmits, checkSends };

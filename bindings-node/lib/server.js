@@ -8,17 +8,19 @@ const { advise, readOptions } = require('./policy.js');
 const { Outbox } = require('./outbox.js');
 const { Inbox } = require('./inbox.js');
 const { internals } = require('./connection.js');
+const { everybody, members, ofUser } = require('./audience.js');
+const { timeOf, whomOf } = require('./bans.js');
+const { Contract } = require('./contract.js');
 const { Emitter, listenersOf } = require('./emitter.js');
 const { Failures } = require('./failures.js');
 const { Handlers } = require('./handlers.js');
 const { Handshakes } = require('./handshakes.js');
 const { Happenings } = require('./happenings.js');
 const { Messages } = require('./messages.js');
-const { everybody, members } = require('./room.js');
 const { attach, checkUpgrade, handOver, refuse } = require('./attach.js');
 const { endWithProcess, forget } = require('./exit.js');
 const { checkNames, failure, native } = require('./errors.js');
-const { checkCount, nameOf, kindOf } = require('./text.js');
+const { checkCount, durationOf, nameOf, kindOf, textOf } = require('./text.js');
 
 /** The longest timer: it fires every 24 days and does nothing but keep the process alive. */
 const LONGEST_MS = 0x7fffffff;
@@ -26,15 +28,19 @@ const LONGEST_MS = 0x7fffffff;
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
 const now = performance.now.bind(performance);
 
+/** For `wsguard/testing`: the options as they were given, and the route of a path. */
+let optionsOf;
+let routeOf;
+
 class Server extends Emitter {
   #native;
-  /** The contract: events by number, their Standard Schemas, and whether a mismatch closes the connection. */
+  #options;
   #contract;
-  #isRaw;
   #failures;
   #handlers;
   #handshakes;
   // From the start on.
+  #home;
   #outbox;
   #inbox;
   #messages;
@@ -44,6 +50,8 @@ class Server extends Emitter {
   #keepAlive;
   #isReferenced = true;
   #state = 'new';
+  /** Somebody waits for the end of a connection: closes are told at once. */
+  #watchesEnds = false;
   /** `drain` or `stop` was called. */
   #isEnding = false;
   #address;
@@ -53,16 +61,16 @@ class Server extends Emitter {
   #forgetSignal;
 
   constructor(options) {
-    const { json, authenticate, validators, isRaw, enforces } = readOptions(options);
-    const nativeServer = checked(json, validators);
-    const events = nativeServer.events();
-    super(events, isRaw, () => this.#heed());
+    const read = readOptions(options);
+    const nativeServer = checked(read, () => new addon.NativeServer(read.json));
+    const contract = new Contract(read.top, read.routes, nativeServer.events());
+    super(contract, () => this.#heed());
     this.#native = nativeServer;
-    this.#contract = { events, validators: events.map((name) => validators.get(name)), enforces };
-    this.#isRaw = isRaw;
+    this.#options = options;
+    this.#contract = contract;
     this.#failures = new Failures(this);
     this.#handlers = new Handlers(this, this.#failures);
-    this.#handshakes = new Handshakes(nativeServer, authenticate, this.#failures);
+    this.#handshakes = new Handshakes(nativeServer, read.authenticate, this.#failures);
     this.#stopped.promise = new Promise((resolve) => (this.#stopped.resolve = resolve));
   }
 
@@ -144,11 +152,13 @@ class Server extends Emitter {
 
   #connectParts() {
     const [core, handlers, listeners] = [this.#native, this.#handlers, listenersOf(this)];
-    this.#outbox = new Outbox(core, this.#isRaw, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
+    this.#outbox = new Outbox(core, this.#contract, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
     this.#messages = new Messages(core, listeners, handlers, this.#contract);
     const onEnd = () => this.#inbox.inContext(() => this.#onStopped());
-    this.#happenings = new Happenings(core, this.#outbox, listeners, handlers, this.#handshakes, this.#messages, onEnd);
+    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, watchEnds: () => this.#watchEnds() };
+    this.#happenings = new Happenings(this.#home, this.#contract, listeners, handlers, this.#handshakes, this.#messages, onEnd);
     this.#inbox = new Inbox(core, this.#outbox, this.#contract.events, this.#happenings);
+    this.#home.inbox = this.#inbox;
   }
 
   /** The process ends: delivers what was sent and ends the threads. */
@@ -164,8 +174,8 @@ class Server extends Emitter {
   async drain(options = {}) {
     checkNames(options, ['timeoutMs', 'jitterMs'], 'drain');
     const { timeoutMs = 10_000, jitterMs = 0 } = options;
-    checkDuration(timeoutMs, 'timeoutMs');
-    checkDuration(jitterMs, 'jitterMs');
+    durationOf(timeoutMs, 'timeoutMs');
+    durationOf(jitterMs, 'jitterMs');
     return this.#finish(() => {
       this.#messages.waiting.endBy(now() + timeoutMs);
       this.#native.drain(timeoutMs, jitterMs);
@@ -204,7 +214,7 @@ class Server extends Emitter {
     clearInterval(this.#keepAlive);
     this.#stopped.resolve();
     this.#forgetSignal?.();
-    return this.#handlers.callOthers(listenersOf(this).of('stopped'));
+    return this.#handlers.callOthers(listenersOf(this).of('stopped'), 'stopped');
   }
 
   [asyncDispose]() {
@@ -229,6 +239,10 @@ class Server extends Emitter {
     return this.#address;
   }
 
+  get adminAddress() {
+    return this.#native.adminAddress() ?? undefined;
+  }
+
   get isRunning() {
     return this.#state === 'running';
   }
@@ -242,14 +256,31 @@ class Server extends Emitter {
     for (const conn of this.#inbox.connections()) if (internals.isLive(conn)) yield conn;
   }
 
-  to(room) {
-    checkCount(arguments.length, 1, 'to takes one room');
-    return members(this.#outbox, room);
+  get(id) {
+    textOf(id, 'id');
+    if (this.#inbox === undefined) return undefined;
+    this.#inbox.announceAll();
+    const conn = this.#inbox.connection(this.#native.placeOf(id));
+    return conn !== undefined && internals.isLive(conn) ? conn : undefined;
+  }
+
+  connectionsOf(user) {
+    nameOf(user, 'user');
+    return this.#inbox === undefined ? [] : ofUser(this.#home, user).members();
+  }
+
+  to(...rooms) {
+    return members(this.#home, rooms);
+  }
+
+  toUser(user) {
+    checkCount(arguments.length, 1, 'toUser takes one user');
+    return ofUser(this.#home, user);
   }
 
   toAll() {
     checkCount(arguments.length, 0, 'toAll is everybody and takes nothing; server.to(room) is a room');
-    return everybody(this.#outbox);
+    return everybody(this.#home);
   }
 
   disconnectUser(user) {
@@ -259,7 +290,53 @@ class Server extends Emitter {
     this.#inbox.announce(native(() => this.#native.disconnectUser(user)));
     // From here on no message of this user is handled, even one that was received before.
     this.#inbox.disconnect(user);
-    this.#messages.waiting.endOf(user);
+    this.#messages.waiting.endOf((conn) => conn.user === user);
+  }
+
+  ban(given) {
+    const { isUser, whom } = whomOf(given, ['forMs', 'reason'], 'ban');
+    const [forMs, reason] = [timeOf(given.forMs), textOf(given.reason ?? '', 'reason')];
+    this.#outbox?.flush();
+    native(() => this.#native.ban(isUser, whom, forMs, reason));
+    // From here on no message of theirs is handled. The core closes the connections, those of a whole network among them.
+    const isMeant = isUser ? (conn) => conn.user === whom : (conn) => conn.ip === whom;
+    this.#inbox.announce(this.#native.announce());
+    if (isUser) this.#inbox.disconnect(whom);
+    else this.#inbox.end(isMeant);
+    this.#messages.waiting.endOf(isMeant);
+  }
+
+  unban(given) {
+    const { isUser, whom } = whomOf(given, [], 'unban');
+    return native(() => this.#native.unban(isUser, whom));
+  }
+
+  bans() {
+    return JSON.parse(native(() => this.#native.bans()));
+  }
+
+  use(middleware) {
+    if (typeof middleware !== 'function') throw failure('invalid_argument', `use takes a function, got ${kindOf(middleware)}`);
+    this.#handlers.use(middleware);
+    return this;
+  }
+
+  reload(options) {
+    const read = readOptions(options);
+    // What was said before is said by the rules before.
+    this.#outbox?.flush();
+    const generation = checked(read, () => this.#native.reload(read.json));
+    this.#options = options;
+    this.#contract.replace(read.top, read.routes, this.#native.events());
+    listenersOf(this).learn();
+    this.#handshakes.setAuthenticate(read.authenticate);
+    this.#outbox.setMost(this.#native.maxOutboxBytes());
+    this.#messages.waiting.readLimit();
+    const routeOf = (path) => this.#native.routeOf(path);
+    for (const conn of this.#inbox.known()) {
+      if (conn !== undefined) internals.setRules(conn, this.#contract.ofPath(conn.path, routeOf));
+    }
+    return generation;
   }
 
   stats() {
@@ -267,8 +344,17 @@ class Server extends Emitter {
     return { ...counters, verdicts };
   }
 
+  metrics() {
+    return native(() => this.#native.metrics());
+  }
+
   reloadTls() {
     native(() => this.#native.reloadTls());
+  }
+
+  static {
+    optionsOf = (server) => server.#options;
+    routeOf = (server, path) => server.#native.routeOf(path);
   }
 
   /** Tells the core which events have listeners: others do not wake this thread, and opens may be deferred. */
@@ -276,7 +362,14 @@ class Server extends Emitter {
     const isHeard = (name) => this.listenerCount(name) > 0;
     const [opens, closes] = [isHeard('open'), isHeard('close')];
     if (opens || closes) this.#inbox?.announce(this.#native.announce());
-    this.#native.heed(opens, closes, isHeard('violation'));
+    this.#native.deferOpens(!opens && !closes);
+    this.#native.heed(opens, closes || this.#watchesEnds, isHeard('violation'));
+  }
+
+  #watchEnds() {
+    if (this.#watchesEnds) return;
+    this.#watchesEnds = true;
+    this.#heed();
   }
 
   /** Handles the results of a flush. The application is called in a later turn: it may be in the middle of a call now. */
@@ -294,19 +387,13 @@ class Server extends Emitter {
   }
 }
 
-/** The native half, where the core takes the options. */
-function checked(json, validators) {
+/** A call of the core that takes the options; an error says what can be done. */
+function checked(read, call) {
   try {
-    return native(() => new addon.NativeServer(json));
+    return native(call);
   } catch (error) {
-    throw advise(error, validators);
+    throw advise(error, read);
   }
 }
 
-function checkDuration(value, name) {
-  if (typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER) return;
-  const got = typeof value === 'number' ? value : kindOf(value);
-  throw failure('invalid_argument', `${name} must be a number of milliseconds, got ${got}`);
-}
-
-module.exports = { Server, logToStderr: addon.logToStderr };
+module.exports = { Server, optionsOf, routeOf };

@@ -59,9 +59,16 @@ function idOf(id) {
   throw failure('invalid_argument', `the id of a reply must be a string or a whole number up to 2^53, got ${got}`);
 }
 
+/** A time in milliseconds. */
+function durationOf(value, name) {
+  if (typeof value === 'number' && value >= 0 && value <= Number.MAX_SAFE_INTEGER) return value;
+  const got = typeof value === 'number' ? value : kindOf(value);
+  throw failure('invalid_argument', `${name} must be a number of milliseconds, got ${got}`);
+}
+
 /** Throws for further arguments, which `ws` and Socket.IO take: options, several values, a callback. */
 function checkCount(given, most, what) {
   if (given > most) throw failure('invalid_argument', `${what}, got ${given} arguments`);
 }
 
-module.exports = { checkCount, eventOf, idOf, isWellFormed, jsonOf, kindOf, nameOf, textOf };
+module.exports = { checkCount, durationOf, eventOf, idOf, isWellFormed, jsonOf, kindOf, nameOf, textOf };

@@ -1,6 +1,7 @@
 'use strict';
-// Queues messages whose schema is asynchronous, and later events of the same connection, so that its order stays. Reading
-// from the peer stops when the queue is long. Queued bytes count towards `maxInboxBytes`. Other connections do not wait.
+// Queues what waits for a promise (a message whose schema is asynchronous, the handlers of `open`), and later messages of the same
+// connection, so that its order stays. Reading from the peer stops when the queue is long. Queued bytes count towards
+// `maxInboxBytes`. Other connections do not wait.
 
 const { performance } = require('node:perf_hooks');
 const { setTimeout, clearTimeout } = require('node:timers');
@@ -8,16 +9,15 @@ const { internals } = require('./connection.js');
 
 /** Beyond these, or the native side's limit in bytes, reading from the peer stops. */
 const MOST_MESSAGES = 64;
-/** How long a schema that does not answer may delay the close of its connection. */
+/** How long a promise that does not settle may delay the close of its connection. */
 const TIMEOUT_MS = 10_000;
 
 const now = performance.now.bind(performance);
 
 class Waiting {
   #native;
-  #settle;
   #fail;
-  /** The queue of each connection; the first message is being validated. */
+  /** The queue of each connection; the first message is worked on. */
   #queues = new Map();
   #whenEmpty;
   #isOver = false;
@@ -26,19 +26,26 @@ class Waiting {
   /** When a drain ends: no close waits longer. */
   #until = Infinity;
 
-  /** `settle(conn, message, result)` handles a validated message; `fail(error, conn)` handles an error. */
-  constructor(native, settle, fail) {
+  /** `fail(error, conn, event)` handles an error. */
+  constructor(native, fail) {
     this.#native = native;
-    this.#mostBytes = native.maxWaitingBytes();
-    this.#settle = settle;
     this.#fail = fail;
+    this.readLimit();
+  }
+
+  /** At the start, and behind a reload. */
+  readLimit() {
+    this.#mostBytes = this.#native.maxWaitingBytes();
   }
 
   get isEmpty() {
     return this.#queues.size === 0;
   }
 
-  /** Begins to wait for the validation of a message. */
+  /**
+   * Begins to wait for `judgement`. A message has `event` and `bytes`; `judge()` gives the value or promise that it waits for in
+   * its turn, and `settle(result)` handles it.
+   */
   begin(conn, message, judgement) {
     const queue = { messages: [], bytes: 0, isHeld: false, close: undefined, timer: undefined };
     this.#queues.set(conn, queue);
@@ -46,7 +53,7 @@ class Waiting {
     void this.#work(conn, queue, judgement);
   }
 
-  /** Queues a message (`bytes`, `judge`) behind those that wait. Returns false if none does. */
+  /** Queues a message behind those that wait. Returns false if none does. */
   follow(conn, message) {
     const queue = this.#queues.size === 0 ? undefined : this.#queues.get(conn);
     if (queue === undefined) return false;
@@ -82,10 +89,10 @@ class Waiting {
     for (const [conn, queue] of this.#queues) if (queue.close !== undefined) this.#end(conn, queue);
   }
 
-  /** The user was disconnected: no message of theirs that waits is handled, also not those of closed connections. */
-  endOf(user) {
+  /** No message of these connections that waits is handled, also not of those that have closed. */
+  endOf(isMeant) {
     for (const [conn, queue] of this.#queues) {
-      if (conn.user !== user) continue;
+      if (!isMeant(conn)) continue;
       internals.end(conn);
       if (queue.close !== undefined) this.#end(conn, queue);
     }
@@ -121,9 +128,9 @@ class Waiting {
         const result = await (answer ?? message.judge());
         // The queue was ended meanwhile, and its messages discarded.
         if (queue.messages[0] !== message) return;
-        if (internals.isLive(conn)) this.#settle(conn, message, result);
+        if (internals.isLive(conn)) message.settle(result);
       } catch (error) {
-        this.#fail(error, conn);
+        this.#fail(error, conn, message.event);
       }
       if (queue.messages[0] !== message) return;
       this.#take(queue);

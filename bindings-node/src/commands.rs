@@ -18,9 +18,16 @@ const TEXT: u32 = 2;
 const EMIT: u32 = 3;
 const REPLY: u32 = 4;
 const FAIL: u32 = 5;
-const BROADCAST: u32 = 6;
-const BROADCAST_TEXT: u32 = 7;
-const BROADCAST_BINARY: u32 = 8;
+const REPLY_ERROR: u32 = 6;
+const REQUEST: u32 = 7;
+const BROADCAST: u32 = 8;
+const BROADCAST_TEXT: u32 = 9;
+const BROADCAST_BINARY: u32 = 10;
+
+// Audiences of a broadcast.
+const TO_EVERYONE: u32 = 1;
+const TO_ROOMS: u32 = 2;
+const TO_USER: u32 = 3;
 
 /// A flag of a payload's length: the payload is the large one of the call, not part of the bytes.
 const LARGE: u32 = 1 << 31;
@@ -30,12 +37,17 @@ const CONN_BYTES: usize = 8;
 const SAME_EVENT: u32 = u32::MAX;
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 10] = [
+pub(crate) const NUMBERS: [(&str, u32); 15] = [
     ("SEND_BINARY", BINARY),
     ("SEND_TEXT", TEXT),
     ("EMIT", EMIT),
     ("REPLY", REPLY),
     ("FAIL", FAIL),
+    ("REPLY_ERROR", REPLY_ERROR),
+    ("REQUEST", REQUEST),
+    ("TO_EVERYONE", TO_EVERYONE),
+    ("TO_ROOMS", TO_ROOMS),
+    ("TO_USER", TO_USER),
     ("BROADCAST", BROADCAST),
     ("BROADCAST_TEXT", BROADCAST_TEXT),
     ("BROADCAST_BINARY", BROADCAST_BINARY),
@@ -159,11 +171,17 @@ impl<'c> Commands<'c> {
                 self.read_event(event);
                 server.emit(conn, &self.event, &self.text.next(data))
             }
-            REPLY => {
+            REPLY | REPLY_ERROR | REQUEST => {
                 let (id, event, data) = (self.word(), self.word(), self.word());
-                let id = self.text.next(id);
+                // A reply to a message without an id has none.
+                let id = (id > 0).then(|| self.text.next(id));
                 self.read_event(event);
-                server.reply(conn, Some(&id), &self.event, &self.text.next(data))
+                let (id, data) = (id.as_deref(), self.text.next(data));
+                match operation {
+                    REPLY => server.reply(conn, id, &self.event, &data),
+                    REPLY_ERROR => server.reply_error(conn, id, &self.event, &data),
+                    _ => server.request(conn, id.unwrap_or_default(), &self.event, &data),
+                }
             }
             FAIL => server.fail(conn).map(|()| Sent::Sent),
             _ => Err(Error::InvalidArgument("no such command")),
@@ -171,10 +189,18 @@ impl<'c> Commands<'c> {
     }
 
     fn broadcast(&mut self, operation: u32, server: &ServerHandle) -> Result<(), Error> {
-        let (to_all, room, except) = (self.word() == 0, self.word(), self.word());
-        let room = self.text.next(room);
-        let to = if to_all { To::Everyone } else { To::Room(&room) };
-        let except: Vec<_> = self.conns(except).collect();
+        let (audience, count) = (self.word(), self.word());
+        let lengths: Vec<u32> = (0..count).map(|_| self.word()).collect();
+        let except = self.word();
+        let except: Vec<ConnectionId> = self.conns(except).collect();
+        let names: Vec<Cow<'_, str>> = lengths.into_iter().map(|length| self.text.next(length)).collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let to = match (audience, names.as_slice()) {
+            (TO_USER, [user]) => To::User(user),
+            (TO_ROOMS, [room]) => To::Room(room),
+            (TO_ROOMS, rooms) => To::Rooms(rooms),
+            _ => To::Everyone,
+        };
         match operation {
             BROADCAST => {
                 let (event, data) = (self.word(), self.word());
@@ -227,8 +253,8 @@ impl Needed {
             FAIL => {}
             BINARY | BROADCAST_BINARY => self.add_binary(take_word(words)?)?,
             TEXT | BROADCAST_TEXT => self.units += u64::from(take_word(words)?),
-            EMIT | REPLY | BROADCAST => {
-                if operation == REPLY {
+            EMIT | REPLY | REPLY_ERROR | REQUEST | BROADCAST => {
+                if matches!(operation, REPLY | REPLY_ERROR | REQUEST) {
                     self.units += u64::from(take_word(words)?);
                 }
                 let event = take_word(words)?;
@@ -246,11 +272,20 @@ impl Needed {
     }
 
     fn add_audience(&mut self, words: &mut &[u8]) -> Option<()> {
-        let (in_room, room, except) = (take_word(words)?, take_word(words)?, take_word(words)?);
-        self.units += u64::from(room);
-        if in_room > 1 || (in_room == 0 && room > 0) {
+        let (audience, count) = (take_word(words)?, take_word(words)?);
+        let fits = match audience {
+            TO_EVERYONE => count == 0,
+            TO_ROOMS => count > 0,
+            TO_USER => count == 1,
+            _ => false,
+        };
+        if !fits {
             return None;
         }
+        for _ in 0..count {
+            self.units += u64::from(take_word(words)?);
+        }
+        let except = take_word(words)?;
         *words = words.split_at_checked((except as usize).checked_mul(CONN_BYTES)?)?.1;
         Some(())
     }
@@ -280,9 +315,11 @@ mod tests {
         assert!(accepts(&[TEXT, 1, 2, 3, BINARY, 1, 2, 2], b"xy", None, "a\u{1f600}"));
         assert!(accepts(&[EMIT, 1, 2, 2, 4, EMIT, 1, 2, SAME_EVENT, 4, FAIL, 1, 2], &[], None, "hinullnull"));
         assert!(accepts(&[REPLY, 1, 2, 1, 2, 4], &[], None, "7hinull"));
-        assert!(accepts(&[BROADCAST, 1, 4, 0, 2, 4], &[], None, "roomhinull"));
-        assert!(accepts(&[BROADCAST_TEXT, 0, 0, 1, 7, 8, 2], &[], None, "hi"));
-        assert!(accepts(&[BROADCAST_BINARY, 1, 1, 2, 1, 2, 3, 4, LARGE | 3], &[], Some(b"xyz"), "r"));
+        assert!(accepts(&[REPLY_ERROR, 1, 2, 0, 2, 4, REQUEST, 1, 2, 1, 2, 4], &[], None, "hinull7hinull"));
+        assert!(accepts(&[BROADCAST, TO_ROOMS, 2, 4, 1, 0, 2, 4], &[], None, "roomrhinull"));
+        assert!(accepts(&[BROADCAST, TO_USER, 1, 5, 0, 2, 4], &[], None, "alicehinull"));
+        assert!(accepts(&[BROADCAST_TEXT, TO_EVERYONE, 0, 1, 7, 8, 2], &[], None, "hi"));
+        assert!(accepts(&[BROADCAST_BINARY, TO_ROOMS, 1, 1, 2, 1, 2, 3, 4, LARGE | 3], &[], Some(b"xyz"), "r"));
     }
 
     #[test]
@@ -297,10 +334,13 @@ mod tests {
         assert!(!accepts(&[TEXT, 1, 2], &[], None, ""), "half a command");
         assert!(!accepts(&[EMIT, 1, 2, SAME_EVENT, 4], &[], None, "null"), "the same as nothing");
         assert!(!accepts(&[99, 1, 2], &[], None, ""), "no command");
-        assert!(!accepts(&[BROADCAST_TEXT, 0, 1, 0, 1], &[], None, "ab"), "a room of everybody");
-        assert!(!accepts(&[BROADCAST_TEXT, 7, 1, 0, 1], &[], None, "ab"), "stale words");
-        assert!(!accepts(&[BROADCAST_TEXT, 1, 1, 2, 7, 8, 1], &[], None, "ab"), "ids that are not there");
-        assert!(!accepts(&[BROADCAST_TEXT, 1, 1, u32::MAX, 1], &[], None, "ab"), "more ids than words");
+        assert!(!accepts(&[BROADCAST_TEXT, TO_EVERYONE, 1, 1, 0, 1], &[], None, "ab"), "a room of everybody");
+        assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, 0, 0, 2], &[], None, "ab"), "no room");
+        assert!(!accepts(&[BROADCAST_TEXT, TO_USER, 2, 1, 1, 0, 0], &[], None, "ab"), "two users");
+        assert!(!accepts(&[BROADCAST_TEXT, 0, 0, 0, 2], &[], None, "ab"), "stale words");
+        assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, 1, 1, 2, 7, 8, 1], &[], None, "ab"), "ids that are not there");
+        assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, 1, 1, u32::MAX, 1], &[], None, "ab"), "more ids than words");
+        assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, u32::MAX, 1, 0, 1], &[], None, "ab"), "more rooms than words");
         assert!(!accepts(&[TEXT, 1, 2, u32::MAX, TEXT, 1, 2, 5], &[], None, "abcd"), "no sum wraps");
     }
 
@@ -315,7 +355,7 @@ mod tests {
         };
         let mut accepted = 0;
         for _ in 0..50_000 {
-            let words: Vec<u32> = (0..random(9)).map(|_| if random(8) == 0 { u32::MAX } else { random(10) }).collect();
+            let words: Vec<u32> = (0..random(9)).map(|_| if random(8) == 0 { u32::MAX } else { random(12) }).collect();
             let words: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
             let (bytes, text) = (vec![7; random(6) as usize], "x".repeat(random(12) as usize));
             let Some(mut commands) = Commands::new(&words, &bytes, None, &text) else { continue };
@@ -324,8 +364,12 @@ mod tests {
             while !commands.words.is_empty() {
                 let operation = commands.word();
                 if operation >= BROADCAST {
-                    let (_, room, except) = (commands.word(), commands.word(), commands.word());
-                    commands.text.next(room);
+                    let (_, count) = (commands.word(), commands.word());
+                    for _ in 0..count {
+                        let units = commands.word();
+                        commands.text.next(units);
+                    }
+                    let except = commands.word();
                     assert_eq!(commands.conns(except).count(), except as usize);
                 } else {
                     commands.conn();
@@ -338,7 +382,7 @@ mod tests {
                         commands.text.next(units);
                     }
                     _ => {
-                        if operation == REPLY {
+                        if matches!(operation, REPLY | REPLY_ERROR | REQUEST) {
                             let id = commands.word();
                             commands.text.next(id);
                         }
@@ -350,6 +394,6 @@ mod tests {
             }
             assert!(commands.bytes.is_empty() && commands.text.is_empty());
         }
-        assert!(accepted > 100, "{accepted}");
+        assert!(accepted > 50, "{accepted}");
     }
 }

@@ -4,9 +4,10 @@
 //! arena that the application keeps holds the memory of its chunk, so chunks are small.
 
 use serde_json::{Value, json};
-use wsguard::binding::{ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
+use wsguard::binding::{Code, ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
 
 use crate::connections::{Connections, NO_PLACE, split_u64};
+use crate::event_names::EventNames;
 use crate::json;
 use crate::records::{HAS_ID, Kind, Records, STATUS_ERROR, STATUS_OK, TextKind, UNKNOWN_EVENT};
 
@@ -36,8 +37,7 @@ pub(crate) struct Inbox {
     /// The users that were disconnected: their connections that were accepted before are over.
     revoked: RevokedUsers,
     pub(crate) text: Text,
-    events: Vec<String>,
-    last_event: usize,
+    events: EventNames,
 }
 
 /// Why filling a chunk ended before an event.
@@ -47,7 +47,7 @@ enum Full {
 }
 
 impl Inbox {
-    pub(crate) fn new(events: Vec<String>) -> Self {
+    pub(crate) fn new() -> Self {
         let text = Text { written: String::new(), kind: TextKind::None, units: 0 };
         Self {
             batch: EventBatch::new(),
@@ -56,14 +56,18 @@ impl Inbox {
             defers_opens: false,
             revoked: RevokedUsers::default(),
             text,
-            events,
-            last_event: 0,
+            events: EventNames::default(),
         }
     }
 
-    /// The names of the contract's events, by number.
-    pub(crate) fn events(&self) -> &[String] {
+    /// The numbers of events.
+    pub(crate) fn events(&self) -> &EventNames {
         &self.events
+    }
+
+    /// Gives numbers to the events of a policy that has come into force.
+    pub(crate) fn learn(&mut self, options: &Value) {
+        self.events.add(options);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -171,6 +175,16 @@ impl Inbox {
                 records.push(Kind::Drained, [self.connections.place(*conn), 0, 0]);
                 Ok(())
             }
+            Event::Pong { conn, rtt } => {
+                let [low, high] = split_u64(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX));
+                records.push(Kind::Pong, [self.connections.place(*conn), low, high]);
+                Ok(())
+            }
+            Event::UpgradeGone(ticket) => {
+                let [low, high] = split_u64(ticket.to_u64());
+                records.push(Kind::UpgradeGone, [NO_PLACE, low, high]);
+                Ok(())
+            }
             rare => self.push_rare(rare, records),
         }
     }
@@ -200,7 +214,7 @@ impl Inbox {
 
     fn push_message(&mut self, message: &JsonMessage<'_>, records: &mut Records<'_>) -> Result<(), Full> {
         self.text.begin(TextKind::Json)?;
-        let mut event = self.number(message.event);
+        let mut event = self.events.number(message.event);
         if event == UNKNOWN_EVENT {
             self.text.element(&Value::from(message.event).to_string());
         }
@@ -218,17 +232,6 @@ impl Inbox {
         Ok(())
     }
 
-    /// The number of an event: its index in `events`, or `UNKNOWN_EVENT`.
-    fn number(&mut self, event: &str) -> u32 {
-        if self.events.get(self.last_event).is_none_or(|last| last != event) {
-            let Ok(found) = self.events.binary_search_by(|known| known.as_str().cmp(event)) else {
-                return UNKNOWN_EVENT;
-            };
-            self.last_event = found;
-        }
-        self.last_event as u32
-    }
-
     fn push_rare(&mut self, event: &Event<'_>, records: &mut Records<'_>) -> Result<(), Full> {
         self.text.begin(TextKind::Json)?;
         let (kind, words, element) = match event {
@@ -238,11 +241,12 @@ impl Inbox {
             }
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
-                (Kind::Close, words, Value::from(close.reason).to_string())
+                let verdict = Value::from(close.verdict.map(Code::name));
+                (Kind::Close, words, format!("{},{verdict}", Value::from(close.reason)))
             }
             Event::Upgrade(upgrade) => {
                 let [low, high] = split_u64(upgrade.ticket.to_u64());
-                (Kind::Upgrade, [NO_PLACE, low, high], json::request(&upgrade.request).to_string())
+                (Kind::Upgrade, [NO_PLACE, low, high], json::request(upgrade).to_string())
             }
             Event::Violation(violation) => {
                 let place = violation.conn.map_or(NO_PLACE, |conn| self.connections.place(conn));

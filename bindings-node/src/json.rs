@@ -1,11 +1,12 @@
 //! Rare events cross to JavaScript as JSON: opens, violations, requests, counters.
 
 use serde_json::{Value, json};
-use wsguard::binding::{Code, ConnectionId, Open, Stats, UpgradeRequest, ViolationEvent};
+use wsguard::binding::{BanInfo, Code, ConnectionId, Open, Params, Stats, TlsFacts, Upgrade, ViolationEvent};
 
 use crate::names::camel;
 
-/// The fields of `Connection` (`lib/connection.js`) in order, then the ticket, and whether its user was disconnected since.
+/// The fields of `Connection` (`lib/connection.js`) in the order of `lib/facts.js`, the ticket and whether its user was
+/// disconnected since among them.
 /// A list: names would cost more than the values.
 pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
     let ticket = open.ticket.map(|ticket| ticket.to_u64().to_string());
@@ -17,8 +18,33 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         open.subprotocol.as_deref(),
         open.expires_at_ms,
         ticket,
-        is_revoked
+        is_revoked,
+        open.roles.iter().collect::<Vec<_>>(),
+        open.route.as_deref(),
+        params(&open.params),
+        open.query.as_deref(),
+        pairs(&open.headers),
+        pairs(&open.cookies),
+        open.origin.as_deref(),
+        open.claims.as_deref(),
+        open.port,
+        open.tls.as_deref().map(tls),
+        open.opened_at_ms,
+        open.id.to_string()
     ])
+}
+
+fn params(params: &Params) -> Vec<Value> {
+    params.iter().map(|(name, value)| json!([&**name, value])).collect()
+}
+
+fn pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<Value> {
+    pairs.iter().map(|(name, value)| json!([&**name, &**value])).collect()
+}
+
+fn tls(facts: &TlsFacts) -> Value {
+    json!({"version": &*facts.version, "cipher": &*facts.cipher, "serverName": facts.server_name.as_deref(),
+        "clientCertificateSha256": facts.client_certificate_sha256.as_deref()})
 }
 
 /// The fields in the order of `tests/faces.toml`. A number that the verdict does not have is null.
@@ -44,8 +70,10 @@ fn object<'k>(fields: impl IntoIterator<Item = (&'k str, Value)>) -> String {
 }
 
 /// The request as the application's `authenticate` gets it.
-pub(crate) fn request(request: &UpgradeRequest) -> Value {
-    json!({"method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
+pub(crate) fn request(upgrade: &Upgrade) -> Value {
+    let request = &upgrade.request;
+    json!({"id": upgrade.id.to_string(), "route": request.route.as_deref(), "params": params(&request.params),
+        "method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
         "cookies": request.cookies().collect::<Vec<_>>(), "ip": request.ip, "token": request.token,
         "peerCertificate": request.peer_certificate.as_deref().map(hex)})
 }
@@ -61,6 +89,20 @@ pub(crate) fn stats(stats: &Stats) -> String {
     let counters = object(counters.iter().map(|(name, count)| (name.as_str(), (*count).into())));
     let verdicts = object(Code::ALL.iter().map(|code| (code.name(), stats.verdict(*code).into())));
     format!("{{\"counters\":{counters},\"verdicts\":{verdicts}}}")
+}
+
+/// The bans in force.
+pub(crate) fn bans(bans: &[BanInfo]) -> String {
+    let record = |ban: &BanInfo| {
+        object([
+            ("ip", ban.ip.as_deref().into()),
+            ("user", ban.user.as_deref().into()),
+            ("endsAtMs", ban.ends_at_ms.into()),
+            ("reason", ban.reason.as_str().into()),
+            ("isAutomatic", ban.is_automatic.into()),
+        ])
+    };
+    format!("[{}]", bans.iter().map(record).collect::<Vec<_>>().join(","))
 }
 
 pub(crate) fn verdicts() -> Value {

@@ -8,8 +8,10 @@ mod authenticate;
 mod commands;
 mod connections;
 mod error;
+mod event_names;
 mod inbox;
 mod json;
+pub mod log;
 mod names;
 mod options;
 mod records;
@@ -19,12 +21,6 @@ mod text;
 use std::collections::HashMap;
 
 use napi_derive::napi;
-
-/// Writes the core's log (verdicts, the policy in force) to standard error, one line a record. Once per process.
-#[napi]
-pub fn log_to_stderr() {
-    wsguard::binding::log_to_stderr();
-}
 
 /// The numbers of records and commands by name; `lib/records.js` reads them once, when it is loaded.
 #[napi]

@@ -5,10 +5,11 @@ use wsguard::binding::{ConfigError, ConfigErrorKind, Error, Options, Section, Sh
 
 use crate::names;
 
-/// Reads options. Errors name the option as Node spells it.
-pub(crate) fn parse(json: &str) -> Result<Options, Error> {
+/// Reads options: those of the core, and their JSON. Errors name the option as Node spells it.
+pub(crate) fn parse(json: &str) -> Result<(Options, Value), Error> {
     let value = serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-    Ok(Options::from_value(&whole(value)?)?)
+    let value = whole(value)?;
+    Ok((Options::from_value(&value)?, value))
 }
 
 fn whole(value: Value) -> Result<Value, ConfigError> {

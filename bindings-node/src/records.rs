@@ -13,7 +13,7 @@ pub(crate) enum Kind {
     Message = 3,
     /// place, id; the next element describes it
     Open = 4,
-    /// place, code, clean; the next element is the reason
+    /// place, code, clean; the next elements are the reason and the verdict
     Close = 5,
     /// -, ticket; the next element is the request
     Upgrade = 6,
@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Stopped = 9,
     /// place, id; as `Open`, of a connection whose open was deferred
     Announce = 10,
+    /// place, nanoseconds to the answer of the oldest ping
+    Pong = 11,
+    /// -, ticket; it has no connection
+    UpgradeGone = 12,
 }
 
 /// Flags beside the event's number in a message record.
@@ -49,7 +53,7 @@ pub(crate) enum TextKind {
 }
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 16] = [
+pub(crate) const NUMBERS: [(&str, u32); 18] = [
     ("BINARY", Kind::Binary as u32),
     ("TEXT", Kind::Text as u32),
     ("MESSAGE", Kind::Message as u32),
@@ -60,6 +64,8 @@ pub(crate) const NUMBERS: [(&str, u32); 16] = [
     ("DRAINED", Kind::Drained as u32),
     ("STOPPED", Kind::Stopped as u32),
     ("ANNOUNCE", Kind::Announce as u32),
+    ("PONG", Kind::Pong as u32),
+    ("UPGRADE_GONE", Kind::UpgradeGone as u32),
     ("HAS_ID", HAS_ID),
     ("STATUS_OK", STATUS_OK),
     ("STATUS_ERROR", STATUS_ERROR),

@@ -10,12 +10,12 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsString, Result, Status};
 use napi_derive::napi;
 use wsguard::binding::{
-    Builder, ConnectionId, Error, Next, Policy, PolicySet, Server, ServerHandle, TicketId, Wake, compile,
+    Builder, ConnectionId, Error, Next, Policy, PolicySet, Server, ServerHandle, TicketId, Wake, Whom, compile,
 };
 
 use crate::authenticate::Answer;
 use crate::commands::Commands;
-use crate::connections::join_u64;
+use crate::connections::{NO_PLACE, join_u64};
 use crate::error::{refused, thrown};
 use crate::inbox::Inbox;
 use crate::records::{Kind, Records, TextKind};
@@ -46,8 +46,9 @@ pub struct NativeServer {
     running: Option<Server>,
     handle: Option<ServerHandle>,
     address: String,
-    /// The last counters of a server that has stopped; nothing else of it is left.
-    ended: Option<String>,
+    admin_address: Option<String>,
+    /// The last counters and metrics of a server that has stopped; nothing else of it is left.
+    ended: Option<(String, String)>,
 }
 
 #[napi]
@@ -55,26 +56,28 @@ impl NativeServer {
     /// Checks the options, JSON text in Node's spelling.
     #[napi(constructor)]
     pub fn new(env: Env, options: String) -> Result<Self> {
-        let read = options::parse(&options).map_err(|error| thrown(env, &error))?;
-        let events = read.events.keys().cloned().collect();
+        let (read, json) = options::parse(&options).map_err(|error| thrown(env, &error))?;
+        let mut inbox = Inbox::new();
+        inbox.learn(&json);
         let policy = compile(read).map_err(|error| thrown(env, &error.into()))?;
         Ok(Self {
             options,
             max_outbox_bytes: policy.largest_outbox(),
             max_waiting_bytes: max_waiting_bytes(&policy.top),
             policy: Some(policy),
-            inbox: Inbox::new(events),
+            inbox,
             running: None,
             handle: None,
             address: String::new(),
+            admin_address: None,
             ended: None,
         })
     }
 
-    /// The names of the events, in the order of their numbers.
+    /// The names of the events of the top, of all routes, and of earlier policies, in the order of their numbers.
     #[napi]
     pub fn events(&self) -> Vec<String> {
-        self.inbox.events().to_vec()
+        self.inbox.events().all().to_vec()
     }
 
     /// The option `maxOutboxBytes`.
@@ -101,16 +104,21 @@ impl NativeServer {
         let policy = self.take_policy().map_err(|error| thrown(env, &error))?;
         let server = builder.start_policy(policy).map_err(|error| thrown(env, &error))?;
         server.address().clone_into(&mut self.address);
+        self.admin_address = server.admin_address().map(str::to_owned);
         self.handle = Some(server.handle());
         self.running = Some(server);
         Ok(self.address.clone())
     }
 
-    /// Tells which events have listeners. Without listeners of opens and closes, opens are deferred from now on; with some,
-    /// `announce` must have been called before.
+    /// Defers opens from now on, or no longer: then `announce` must have been called before.
     #[napi]
-    pub fn heed(&mut self, opens: bool, closes: bool, violations: bool) {
-        self.inbox.defers_opens = !opens && !closes;
+    pub fn defer_opens(&mut self, are_deferred: bool) {
+        self.inbox.defers_opens = are_deferred;
+    }
+
+    /// Tells which events wake JavaScript.
+    #[napi]
+    pub fn heed(&self, opens: bool, closes: bool, violations: bool) {
         if let Some(server) = &self.handle {
             server.heed(opens, closes, violations);
         }
@@ -208,6 +216,40 @@ impl NativeServer {
         self.handle.as_ref().is_some_and(|server| server.is_queued(conn(low, high)))
     }
 
+    /// Sends a ping; a record tells of its answer.
+    #[napi]
+    pub fn ping(&self, env: Env, low: u32, high: u32) -> Result<()> {
+        self.of_open(env, |server| server.ping(conn(low, high)).map(drop))
+    }
+
+    /// Drops a connection's socket.
+    #[napi]
+    pub fn terminate(&self, env: Env, low: u32, high: u32) -> Result<()> {
+        self.of_open(env, |server| server.terminate(conn(low, high)))
+    }
+
+    /// The bytes that were sent to a connection and that its socket has not taken.
+    #[napi]
+    pub fn buffered_bytes(&self, low: u32, high: u32) -> f64 {
+        self.handle.as_ref().map_or(0, |server| server.buffered_bytes(conn(low, high))) as f64
+    }
+
+    /// The places of a room's members.
+    #[napi]
+    pub fn room_members(&self, room: String) -> Vec<u32> {
+        let members = self.handle.as_ref().map(|server| server.room_members(&room)).unwrap_or_default();
+        members.into_iter().map(|conn| self.inbox.connections.place(conn)).filter(|place| *place != NO_PLACE).collect()
+    }
+
+    /// The place of a connection, by its id as JavaScript shows it; a number that no place has: there is none.
+    #[napi]
+    pub fn place_of(&self, id: String) -> u32 {
+        let read = u64::from_str_radix(&id, 16).ok().map(ConnectionId::from_u64);
+        // Other ways to write the same number name nobody.
+        let conn = read.filter(|conn| conn.to_string() == id);
+        conn.map_or(NO_PLACE, |conn| self.inbox.connections.place(conn))
+    }
+
     /// Starts a connection's closing handshake.
     #[napi]
     pub fn close(&self, env: Env, low: u32, high: u32, code: u32, reason: String) -> Result<()> {
@@ -227,10 +269,10 @@ impl NativeServer {
         self.of_open(env, |server| server.leave(conn(low, high), &room))
     }
 
-    /// Reports a message that the application's own schema refused.
+    /// Reports a message that the application's own schema refused; `id`, as JSON, is that of the message.
     #[napi]
-    pub fn refuse(&self, env: Env, low: u32, high: u32, event: String) -> Result<()> {
-        self.of_open(env, |server| server.refuse(conn(low, high), &event))
+    pub fn refuse(&self, env: Env, low: u32, high: u32, event: String, id: Option<String>) -> Result<()> {
+        self.of_open(env, |server| server.refuse_message(conn(low, high), &event, id.as_deref()))
     }
 
     /// Stops reading from a connection, or goes on.
@@ -260,6 +302,59 @@ impl NativeServer {
     #[napi]
     pub fn answer(&self, env: Env, low: u32, high: u32, answer: Answer) -> Result<()> {
         self.with(env, |server| server.answer(TicketId::from_u64(join_u64(low, high)), answer.decision()))
+    }
+
+    /// Runs by other options from now on, JSON text in Node's spelling. Returns the generation.
+    #[napi]
+    pub fn reload(&mut self, env: Env, options: String) -> Result<f64> {
+        let (read, json) = options::parse(&options).map_err(|error| thrown(env, &error))?;
+        // No message of the new events is taken before this call is over.
+        let generation = self.with(env, |server| server.reload(read))?;
+        self.inbox.learn(&json);
+        let policy = self.with(env, |server| Ok(server.policy()))?;
+        self.max_outbox_bytes = policy.largest_outbox();
+        self.max_waiting_bytes = max_waiting_bytes(&policy.top);
+        Ok(generation as f64)
+    }
+
+    /// The route that a path leads to by the policy in force, as `routes` writes it.
+    #[napi]
+    pub fn route_of(&self, path: String) -> Option<String> {
+        let resolved = self.handle.as_ref()?.policy().resolve(&path)?;
+        resolved.route.as_deref().map(str::to_owned)
+    }
+
+    /// Keeps an address or a network (or a user) out, for ever where no time is given.
+    #[napi]
+    pub fn ban(&self, env: Env, is_user: bool, whom: String, for_ms: Option<f64>, reason: String) -> Result<()> {
+        self.with(env, |server| server.ban(whom_of(is_user, &whom), for_ms.map(|time| time as u64), &reason))
+    }
+
+    /// Lifts a ban; false: there was none.
+    #[napi]
+    pub fn unban(&self, env: Env, is_user: bool, whom: String) -> Result<bool> {
+        self.with(env, |server| server.unban(whom_of(is_user, &whom)))
+    }
+
+    /// The bans in force, as JSON.
+    #[napi]
+    pub fn bans(&self, env: Env) -> Result<String> {
+        self.with(env, |server| Ok(json::bans(&server.bans())))
+    }
+
+    /// The numbers of the server as OpenMetrics text.
+    #[napi]
+    pub fn metrics(&self, env: Env) -> Result<String> {
+        match &self.ended {
+            Some((_, metrics)) => Ok(metrics.clone()),
+            None => self.with(env, |server| Ok(server.metrics())),
+        }
+    }
+
+    /// The address of `adminListen` with the real port, once the server has started.
+    #[napi]
+    pub fn admin_address(&self) -> Option<String> {
+        self.admin_address.clone()
     }
 
     /// Reads certificate and key again.
@@ -294,7 +389,7 @@ impl NativeServer {
     #[napi]
     pub fn stats(&self, env: Env) -> Result<String> {
         match &self.ended {
-            Some(stats) => Ok(stats.clone()),
+            Some((stats, _)) => Ok(stats.clone()),
             None => self.with(env, |server| Ok(json::stats(&server.stats()))),
         }
     }
@@ -311,13 +406,13 @@ impl NativeServer {
     fn take_policy(&mut self) -> core::result::Result<PolicySet, Error> {
         match self.policy.take() {
             Some(policy) => Ok(policy),
-            None => Ok(compile(options::parse(&self.options)?)?),
+            None => Ok(compile(options::parse(&self.options)?.0)?),
         }
     }
 
     /// The server has stopped: drops everything but the counters, the notifier included.
     fn end(&mut self) {
-        self.ended = self.handle.take().map(|server| json::stats(&server.stats()));
+        self.ended = self.handle.take().map(|server| (json::stats(&server.stats()), server.metrics()));
         self.running = None;
     }
 
@@ -348,6 +443,10 @@ impl NativeServer {
 fn max_waiting_bytes(policy: &Policy) -> usize {
     let theirs = policy.max_connections_per_user.max(policy.max_connections_per_ip).min(policy.max_connections);
     (policy.max_inbox_bytes / 4 / theirs.max(1)).min(MAX_WAITING_BYTES)
+}
+
+fn whom_of(is_user: bool, whom: &str) -> Whom<'_> {
+    if is_user { Whom::User(whom) } else { Whom::Ip(whom) }
 }
 
 fn conn(low: u32, high: u32) -> ConnectionId {

@@ -48,7 +48,7 @@ test('an event may be called like an event of the server', async (t) => {
   client.emit('close', { code: 4001, reason: 'as asked' });
   assert.deepEqual(await client.closed, { code: 4001, reason: 'as asked' });
   const [conn, code, closing] = await closed;
-  assert.deepEqual([conn.isOpen, code, closing], [false, 4001, { reason: 'as asked', clean: true }]);
+  assert.deepEqual([conn.isOpen, code, closing], [false, 4001, { reason: 'as asked', clean: true, verdict: null }]);
 });
 
 test('raw text and binary come as strings and Buffers, and go back', async (t) => {

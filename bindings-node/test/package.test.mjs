@@ -24,10 +24,17 @@ const node = (cwd, ...args) => execFileSync(process.execPath, args, { cwd, encod
 const PROGRAM = `
 const server = new Server({ listen: '127.0.0.1:0', origins: ['https://a.example'], auth: 'none' });
 server.listen().then((address) => server.drain().then(() => console.log(/^127/.test(address))));`;
+const TESTING = `import { Server } from 'wsguard'; import { connect } from 'wsguard/testing';
+const server = new Server({ listen: '127.0.0.1:0', origins: ['https://a.example'], auth: 'none' });
+await server.listen();
+const client = await connect(server);
+console.log((await client.close()).code);
+await server.drain();`;
 
 function loads(cwd) {
   assert.equal(node(cwd, '--input-type=module', '-e', `import { Server } from 'wsguard'; ${PROGRAM}`), 'true\n');
   assert.equal(node(cwd, '--input-type=module', '-e', `import wsguard from 'wsguard'; const { Server } = wsguard; ${PROGRAM}`), 'true\n');
+  assert.equal(node(cwd, '--input-type=module', '-e', TESTING), '1000\n');
   assert.equal(node(cwd, '-e', `const { Server } = require('wsguard'); ${PROGRAM}`), 'true\n');
 }
 
@@ -58,10 +65,10 @@ test('npm pack gives a package that loads in a clean folder', (t) => {
   const cwd = folder(t);
   const [{ filename, files }] = JSON.parse(npm(root, 'pack', '--json', '--ignore-scripts', '--pack-destination', cwd));
   const names = files.map(({ path: name }) => name);
-  for (const wanted of ['index.js', 'index.mjs', 'index.d.ts', 'index.d.mts', 'types/generated.d.ts', 'lib/server.js', 'scripts/install.js']) {
+  for (const wanted of ['index.js', 'index.mjs', 'index.d.ts', 'index.d.mts', 'types/generated.d.ts', 'lib/server.js', 'testing/index.mjs', 'scripts/install.js']) {
     assert.ok(names.includes(wanted), `${wanted} is not packed`);
   }
-  assert.deepEqual(names.filter((name) => /^(src|test|node_modules|Cargo)/.test(name)), []);
+  assert.deepEqual(names.filter((name) => /^(src|test|node_modules)\/|^Cargo/.test(name)), []);
   npm(cwd, 'install', path.join(cwd, filename));
   loads(cwd);
 });
@@ -115,10 +122,10 @@ test('every method of Server and Connection that is typed is there, and the othe
     const source = program.getSourceFile('index.d.ts');
     const INTERNAL = new Set(['constructor']);
     const typed = (name) => {
-      const node = source.statements.find((one) => one.name?.text === name);
+      const node = source.statements.find((one) => one.name?.text === name && one.members);
       return new Set(node.members.map((one) => one.name?.text).filter((one) => one && !INTERNAL.has(one)));
     };
-    const conn = new Connection({}, {}, 0, 0, {}, undefined);
+    const conn = new Connection({}, 0, 0, {}, undefined);
     const names = (prototype, own = []) => [...Object.getOwnPropertyNames(prototype), ...own].filter((one) => !INTERNAL.has(one));
     // Inherited ones are typed for their listeners only.
     const INHERITED = ['addListener', 'once', 'prependListener', 'prependOnceListener', 'removeAllListeners', 'removeListener', 'on', 'off'];
@@ -129,6 +136,6 @@ test('every method of Server and Connection that is typed is there, and the othe
       if (missing.length + untyped.length > 0) console.log(name, { missing, untyped });
     };
     check('Server', names(Server.prototype, names(Object.getPrototypeOf(Server.prototype))));
-    check('Connection', names(Connection.prototype, Object.keys(conn)));`);
+    check('Connection', names(Connection.prototype, names(Object.getPrototypeOf(Connection.prototype), Object.keys(conn))));`);
   assert.equal(found, '');
 });

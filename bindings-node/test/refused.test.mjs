@@ -14,7 +14,7 @@ const refused = (message) => ({ name: 'TypeError', code: 'invalid_argument', mes
 const SYMBOL = Symbol('x');
 
 for (const [name, call, message] of [
-  ['a string', () => accept('alice'), /accept takes \{ user, data, expiresAtMs \}, got a string/],
+  ['a string', () => accept('alice'), /accept takes \{ user, data, expiresAtMs, roles, subprotocol, headers \}, got a string/],
   ['nothing', () => accept(), /got nothing/],
   ['null', () => accept(null), /got null/],
   ['another name', () => accept({ username: 'alice' }), /not `username`; did you mean `user`\?/],
@@ -151,14 +151,14 @@ test('a connection says what it takes', async (t) => {
     [() => conn.send('x', { binary: true }), /got 2 arguments/],
     [() => conn.join('a', 'b'), /join takes one room/],
     [() => conn.leave('a', 'b'), /leave takes one room/],
-    [() => server.to('a', 'b'), /to takes one room/],
+    [() => server.to(), /to takes a room/],
     [() => server.toAll('a'), /server\.to\(room\)/],
     [() => server.to('a').send('x', () => {}), /no callback/],
   ]) {
     assert.throws(call, refused(message));
   }
   assert.deepEqual(conn.rooms, []);
-  for (const name of ['id', 'ip', 'user', 'path', 'subprotocol', 'isOpen', 'isQueued']) {
+  for (const name of ['id', 'ip', 'user', 'path', 'subprotocol', 'roles', 'query', 'headers', 'signal', 'closed', 'isOpen', 'isQueued', 'bufferedAmount']) {
     assert.throws(() => (conn[name] = 'other'), TypeError, name);
   }
   assert.equal(conn.isOpen, true);

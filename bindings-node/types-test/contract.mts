@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import wsguard, { Server, accept, acceptAnonymous, reject } from 'wsguard';
 import type { Connection, Meta, Sent, Stats, VerdictCode } from 'wsguard';
+import { connect, makeConnection, makeRequest } from 'wsguard/testing';
 
 const equal = <A, B>(..._same: [A] extends [B] ? ([B] extends [A] ? [] : [never]) : [never]): void => {};
 
@@ -140,3 +141,90 @@ new Server({ origins: [], auth: 'none', listen, rateLimit: { perSecond: undefine
 stated.emit('echo', { text: '' });
 // @ts-expect-error whom to leave out must be said
 stated.to('room').except();
+
+// Events of routes.
+const routed = new Server({
+  origins: [],
+  auth: 'none',
+  events: { say: { schema: z.string() } },
+  routes: {
+    '/numbers': { events: { say: { schema: z.number() }, add: { schema: z.object({ n: z.number() }) }, any: {} }, maxFragments: 1 },
+    '/room/{name}': { autoBan: null },
+  },
+});
+routed.on('say', (_conn, data) => equal<typeof data, string | number>());
+routed.on('add', (conn, data) => {
+  equal<typeof data, { n: number }>();
+  equal<typeof conn.params, Readonly<Record<string, string>>>();
+});
+routed.on('any', (_conn, data) => equal<typeof data, any>());
+// @ts-expect-error no event is called so
+routed.on('shout', () => {});
+// @ts-expect-error there is no such option
+new Server({ origins: [], auth: 'none', routes: { '/a': { events: { x: { price: 1 } } } } });
+
+// While it runs.
+equal<ReturnType<typeof routed.reload>, number>();
+routed.ban({ user: 'alice', forMs: 5 });
+routed.unban({ ip: '::1' });
+// @ts-expect-error one of both
+routed.ban({ user: 'alice', ip: '::1' });
+// @ts-expect-error somebody
+routed.ban({ forMs: 5 });
+routed.use(async (conn, call, next) => {
+  equal<typeof call.event, string>();
+  if (conn.roles.includes('admin')) await next();
+});
+routed.on('open', async (conn) => {
+  const { code, reason } = await conn.closed;
+  equal<typeof code, number>();
+  equal<typeof reason, string>();
+  await fetch('https://a.example', { signal: conn.signal });
+});
+routed.on('error', (_error, _conn, event) => equal<typeof event, string | undefined>());
+accept({ user: 'alice', roles: ['admin'] });
+// @ts-expect-error a list is wanted
+accept({ user: 'alice', roles: 'admin' });
+
+async function tested() {
+  await using client = await connect(routed, { user: 'alice', path: '/numbers' });
+  client.emit('say', 1);
+  equal<(Awaited<ReturnType<typeof client.expect>>)['event'], string>();
+  const { conn, sent } = makeConnection({ user: 'alice', data: { n: 1 } });
+  equal<typeof conn.data, { n: number }>();
+  equal<typeof sent, any[]>();
+  makeRequest({ path: '/x' }).get('x');
+}
+void tested;
+
+// What a connection knows, whom it reaches, what it may ask.
+routed.on('open', async (conn) => {
+  equal<typeof conn.query, URLSearchParams>();
+  equal<typeof conn.queryString, string | null>();
+  equal<typeof conn.openedAtMs, number>();
+  equal<NonNullable<typeof conn.tls>['serverName'], string | null>();
+  equal<Awaited<ReturnType<typeof conn.ping>>, number>();
+  await conn.call('add', { n: 1 }, { timeoutMs: 5 });
+  // @ts-expect-error n must be a number
+  await conn.call('add', { n: 'x' });
+  // @ts-expect-error there is no such option
+  await conn.call('add', { n: 1 }, { timeout: 5 });
+  routed.to('a', 'b').except(conn).members()[0]?.terminate();
+  equal<ReturnType<typeof routed.get>, typeof conn | undefined>();
+  equal<ReturnType<ReturnType<typeof routed.toUser>['members']>, (typeof conn)[]>();
+  conn.replyError({ id: 5 }, 'add', { code: 'busy' });
+});
+routed.on('close', (_conn, _code, { verdict }) => equal<typeof verdict, VerdictCode | null>());
+// @ts-expect-error a room is wanted
+routed.to();
+accept({ user: 'alice', headers: { 'Set-Cookie': ['a=1', 'b=2'] }, subprotocol: 'v2' });
+reject(302, { headers: new Headers({ Location: '/' }), body: new Uint8Array(1) });
+// @ts-expect-error a header has a value
+reject(401, { headers: { a: {} } });
+wsguard.logTo(({ level, target, ...fields }) => {
+  equal<typeof target, string>();
+  equal<(typeof fields)['code'], unknown>();
+  // @ts-expect-error no level is called so
+  if (level === 'fatal') return;
+}, { level: 'warn' });
+wsguard.logToStderr({ format: 'json' });

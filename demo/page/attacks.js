@@ -93,8 +93,9 @@ async function fromForeignPage(side, { foreign, [side]: server }) {
   const verdict = side === "guarded" ? await json(`/journal/${before}`) : null;
   // A browser does not tell a page the status of a refused handshake: the server's verdict has it.
   const status = seen.opened ? null : (verdict?.http ?? 0);
-  const { heard } = seen;
-  return { connections: 1, upgraded: Number(seen.opened), status, held: Number(seen.opened), heard: seen.opened ? heard : undefined, ms, verdict };
+  const { opened, close } = seen;
+  const heard = opened ? seen.heard : undefined;
+  return { connections: 1, upgraded: Number(opened), status, close, held: Number(opened && !close), heard, ms, verdict };
 }
 
 function inFrame(origin, order) {
@@ -164,11 +165,19 @@ function cell(name, side) {
   return row.querySelector(`[data-side=${side}]`);
 }
 
-function showEvidence({ verdict }, policy) {
+function showEvidence(report, policy) {
+  const { verdict } = report;
   const line = verdict?.line;
   const text = policy.mark(line ?? 0, verdict?.tls);
-  byId("policy-line").textContent = text ? `line ${line}: ${text}` : "none needed: RFC 6455 itself forbids it";
-  byId("record").textContent = verdict?.record?.replace(/^\S+\s+/, "") ?? "sampled: this address has had many of these records lately";
+  byId("policy-line").textContent = text ? `line ${line}: ${text}` : withoutLine(report);
+  const record = verdict?.record?.replace(/^\S+\s+/, "") ?? "sampled: this address has had many of these records lately";
+  byId("record").textContent = verdict || isRefused(report) ? record : "none";
+}
+
+function withoutLine(report) {
+  const { verdict } = report;
+  if (!verdict) return isRefused(report) ? "not told" : "none: this policy lets it in";
+  return verdict.option ? `not stated: the default of ${verdict.option}` : "none needed: RFC 6455 itself forbids it";
 }
 
 // On a phone the result stands below the attack that was pressed, on a laptop beside all of them.

@@ -7,14 +7,21 @@ addEventListener("message", ({ source, origin, data }) => {
   if (source !== parent || data?.kind !== "attack") return;
   let opened = false;
   let heard = 0;
+  let hasEnough = false;
   const socket = new WebSocket(data.server);
   socket.onopen = () => {
     opened = true;
     socket.send(JSON.stringify({ event: "say", data: { name: "foreign page", text: "I speak from another website." } }));
-    setTimeout(() => socket.close(), LISTEN_MS);
+    setTimeout(() => {
+      hasEnough = true;
+      socket.close();
+    }, LISTEN_MS);
   };
   socket.onmessage = () => (heard += 1);
-  socket.onclose = () => parent.postMessage({ kind: "result", opened, heard }, origin);
+  socket.onclose = ({ code, reason }) => {
+    const close = opened && !hasEnough ? { code, reason } : null;
+    parent.postMessage({ kind: "result", opened, heard, close }, origin);
+  };
 });
 
 parent.postMessage({ kind: "ready" }, "*");

@@ -1,23 +1,41 @@
-// The policy, line by line as the server was started with it; the line that a verdict comes from is marked.
+// The policy in force, line by line; the line that a verdict comes from is marked.
 
 const KEY = /^(\s*)("[^"]+")(:.*)$/;
 
 export class PolicyView {
-  #setting;
+  #tls;
+  #text = "";
   #list = document.getElementById("policy-lines");
   #hint = document.getElementById("policy-hint");
   #words = this.#hint.textContent;
 
-  constructor(setting) {
-    this.#setting = setting;
-    this.#show(setting.policy);
+  /** `tls`: the text of the policy with a certificate, on a second port. */
+  constructor(tls) {
+    this.#tls = tls;
+  }
+
+  /** The text in force. */
+  get text() {
+    return this.#text;
+  }
+
+  /** Asks for the policy that is in force now, and shows it. */
+  async refresh() {
+    this.show(await (await fetch("/policy")).json());
+  }
+
+  show({ policy, generation }) {
+    document.getElementById("generation").textContent = `generation ${generation}`;
+    if (policy === this.#text) return;
+    this.#text = policy;
+    this.#fill(policy);
   }
 
   /** Marks a line, counted from 1, and returns its text; `tls`: of the policy with a certificate. */
   mark(line, tls = false) {
-    const text = tls ? this.#setting.tls_policy : this.#setting.policy;
-    this.#show(text);
-    this.#hint.textContent = tls ? "The same policy on a second port, with one line more." : this.#words;
+    const text = tls ? this.#tls : this.#text;
+    this.#fill(text);
+    this.#hint.textContent = tls ? "The first policy on a second port, with one line more." : this.#words;
     const item = this.#list.children[line - 1];
     if (!item) return undefined;
     item.className = "marked";
@@ -28,7 +46,7 @@ export class PolicyView {
     return text.split("\n")[line - 1].trim();
   }
 
-  #show(text) {
+  #fill(text) {
     this.#list.replaceChildren(...text.trimEnd().split("\n").map(item));
   }
 }

@@ -16,7 +16,7 @@ export class Room {
   #link;
   #options;
 
-  /** `kind`: "guarded" or "plain", which speak a little differently. */
+  /** `kind`: "guarded" or "plain", which speak a little differently. `onPolicy`: there may be another policy. */
   constructor(panel, options) {
     this.#options = options;
     this.#list = panel.querySelector(".said");
@@ -33,6 +33,13 @@ export class Room {
     const sent = this.#emit("say", data);
     if (sent) this.#show(line(data.name, text, "own"));
     return sent;
+  }
+
+  /** Another policy may let in whom the last one kept out. */
+  retry() {
+    const gaveUp = this.#failures > MOST_RETRIES;
+    this.#failures = 0;
+    if (gaveUp) this.#connect();
   }
 
   #emit(event, data, id) {
@@ -78,18 +85,27 @@ export class Room {
     const { event, data } = message ?? {};
     if (event === "echo") return this.#options.meter.end(data);
     if (event === "members") return this.#tellLink("open", `${data} here`);
-    if (event === "welcome") return this.#welcome(data);
-    if (event === "removed") return this.#show(notice(`${data.user} removed: ${data.code}`));
-    const { user } = this.#options;
-    if (event === "said") return this.#show(line(data.name, data.text, data.name === user ? "own" : ""));
-    // Only the plain server passes on what comes below here.
-    if (event === "say" && typeof data?.text === "string" && Object.keys(data).every((key) => key === "name" || key === "text")) {
-      return this.#show(line(data.name ?? "somebody", data.text));
+    if (this.#options.kind === "guarded") return this.#obey(event, data);
+    // The plain server passes on whatever anybody sends.
+    const className = event === "announce" ? "announced" : "";
+    if ((event === "say" || className) && typeof data?.text === "string" && Object.keys(data).every((key) => key === "name" || key === "text")) {
+      return this.#show(line(data.name ?? "somebody", data.text, className));
     }
     this.#show(strange(text));
   }
 
+  /** What the guarded server itself says. */
+  #obey(event, data) {
+    const { user } = this.#options;
+    if (event === "welcome") this.#welcome(data);
+    if (event === "policy") this.#options.onPolicy();
+    if (event === "removed") this.#show(notice(`${data.user} removed: ${data.code}`));
+    if (event === "said") this.#show(line(data.name, data.text, data.name === user ? "own" : ""));
+    if (event === "announced") this.#show(line(data.name, data.text, "announced"));
+  }
+
   #welcome({ said }) {
+    this.#options.onPolicy();
     this.#list.replaceChildren();
     for (const { name, text } of said) this.#show(line(name, text, name === this.#options.user ? "own" : ""));
   }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use wsguard::{ConnectionId, Decision, Error, Event, Handle, JsonMessage, Upgrade, ViolationEvent};
 
-use crate::guests::Guests;
+use crate::guests::{Guests, NOBODY};
 use crate::journal::{Entry, Journal};
 
 /// The room of everyone.
@@ -30,7 +30,7 @@ impl Chat {
     pub(crate) fn handle(&mut self, event: &Event<'_>, server: &Handle) -> Result<(), Error> {
         match event {
             Event::Upgrade(upgrade) => authenticate(&self.guests, upgrade, server),
-            Event::Open(open) => self.open(open.conn, open.user.clone().unwrap_or_default(), server),
+            Event::Open(open) => self.open(open.conn, open.user.clone().unwrap_or_else(|| NOBODY.into()), server),
             Event::Message(message) => self.receive(message, server),
             Event::Close(close) => {
                 self.members.remove(&close.conn);
@@ -56,8 +56,21 @@ impl Chat {
         let Some(user) = self.members.get(&message.conn) else { return Ok(()) };
         let data: Value = message.data().unwrap_or_default();
         let said = json!({ "name": &**user, "text": data["text"] });
-        server.room(CHAT).emit("said", &said)?;
+        let told_as = match message.event {
+            "say" => "said",
+            // Whose event this is the policy says.
+            "announce" => "announced",
+            // One that an edited policy lists: it has arrived, and means nothing here.
+            _ => {
+                self.guests.count(user, 0);
+                return Ok(());
+            }
+        };
+        server.room(CHAT).emit(told_as, &said)?;
         self.guests.count(user, self.members.len() as u64 - 1);
+        if told_as != "said" {
+            return Ok(());
+        }
         if self.said.len() == KEPT {
             self.said.pop_front();
         }
@@ -72,9 +85,9 @@ impl Chat {
 
     /// The room hears who was put out of it, and why.
     fn record(&mut self, violation: &ViolationEvent, server: &Handle) -> Result<(), Error> {
-        if let (Some(user), Some(_)) = (&violation.user, violation.conn) {
-            let notice =
-                json!({ "user": &**user, "code": violation.code.name(), "close": violation.code.close_code() });
+        if violation.conn.is_some() {
+            let user = violation.user.as_deref().unwrap_or(NOBODY);
+            let notice = json!({ "user": user, "code": violation.code.name(), "close": violation.code.close_code() });
             server.room(CHAT).emit("removed", &notice)?;
         }
         self.journal.add(Entry::Verdict(violation.clone()));

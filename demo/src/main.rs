@@ -1,13 +1,14 @@
 //! The demo: one chat on a wsguard server, the same chat on a server without a policy, and a page that attacks both.
 //!
-//! This file starts and ends them. [`policy`] is what the guarded server enforces and [`chat`] its application; [`plain`] is
-//! the server without a policy; [`attack`] is what both are attacked with; [`web`] serves the page.
+//! This file starts and ends them. [`policy`] is what the guarded server enforces, [`live`] how that changes while it runs, and
+//! [`chat`] its application; [`plain`] is the server without a policy; [`attack`] is what both are attacked with; [`web`] serves the page.
 
 mod attack;
 mod bot;
 mod chat;
 mod guests;
 mod journal;
+mod live;
 mod plain;
 mod policy;
 mod port;
@@ -23,11 +24,13 @@ use std::sync::Arc;
 use peak_alloc::PeakAlloc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsguard::{Drain, Event, Handle, Options, Server};
+use wsguard::{Drain, Event, Handle, Server};
 
 use crate::chat::Chat;
 use crate::guests::Guests;
 use crate::journal::{Entry, Journal};
+use crate::live::Live;
+use crate::port::{CHAT_PATH, MODERATOR_PATH};
 
 /// Measures what an attack makes the memory of this process grow by.
 #[global_allocator]
@@ -79,9 +82,10 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let origin = format!("http://{}", page.local_addr()?);
     let journal = Journal::start()?;
 
+    let moderator = guests::token()?;
     let policy = policy::text(&format!("127.0.0.1:{}", following(1)), &origin);
-    let server = Server::start(Options::from_json(&policy)?)?;
-    let (tls, tls_policy) = start_with_tls(&format!("127.0.0.1:{}", following(4)), &origin)?;
+    let server = Server::start(policy::options(&policy, &moderator)?)?;
+    let (tls, tls_policy) = start_with_tls(&format!("127.0.0.1:{}", following(4)), &origin, &moderator)?;
     drain_on(Signals::new([SIGINT, SIGTERM])?, vec![server.handle(), tls.handle()]);
 
     let guests = Arc::new(Guests::default());
@@ -90,7 +94,7 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
         tls: tls.address().parse()?,
         plain: plain.local_addr()?,
         origin: origin.clone(),
-        policy,
+        live: Live::new(server.handle(), policy, moderator.clone()),
         tls_policy,
         guests: Arc::clone(&guests),
         journal: Arc::clone(&journal),
@@ -98,7 +102,7 @@ fn run(port: u16) -> Result<(), Box<dyn Error>> {
         turn: tokio::sync::Mutex::default(),
     });
     on_thread("plain", serve_plain(plain, Arc::clone(&attacker.plain_chat)))?;
-    on_thread("web", serve_pages(page, foreign, attacker, server.handle()))?;
+    on_thread("web", serve_pages(page, foreign, attacker, server.handle(), moderator))?;
     serve_tls(tls, Arc::clone(&guests), Arc::clone(&journal))?;
 
     say(&banner(&origin));
@@ -129,26 +133,34 @@ async fn serve_pages(
     foreign: TcpListener,
     attacker: Arc<attack::Attacker>,
     server: Handle,
+    moderator: String,
 ) -> std::io::Result<()> {
     let (own, other) = (page.local_addr()?, foreign.local_addr()?);
     let listener = tokio::net::TcpListener::from_std;
     let site = |own, other| Arc::new(web::Site { own, other, attacker: Arc::clone(&attacker) });
     let pass = attacker.guests.admit("bot").map_err(std::io::Error::other)?;
-    let claim = |token| wire::Claim { origin: attacker.origin.clone(), token };
-    let guarded = bot::chat(attacker.guarded, claim(Some(pass.token)), "");
-    let plain = bot::chat(attacker.plain, claim(None), r#""name":"bot","#);
+    let claim = |path, token| wire::Claim { path, origin: attacker.origin.clone(), token };
+    let (chatter, moderator) = (claim(CHAT_PATH, Some(pass.token)), claim(MODERATOR_PATH, Some(moderator)));
+    let nobody = || claim(CHAT_PATH, None);
+    let policy = || attacker.live.generations();
+    let guarded = bot::chat(attacker.guarded, chatter, &bot::CHATTER, "", policy());
+    let moderated = bot::chat(attacker.guarded, moderator, &bot::MODERATOR, "", policy());
+    let plain = bot::chat(attacker.plain, nobody(), &bot::CHATTER, r#""name":"bot","#, policy());
+    let plain_too = bot::chat(attacker.plain, nobody(), &bot::MODERATOR, r#""name":"moderator","#, policy());
     let page = axum::serve(port::Pages::beside(server, listener(page)?)?, web::page(site(own, other)));
     let foreign = axum::serve(listener(foreign)?, web::foreign(site(other, own)));
     tokio::select! {
         ended = page => ended,
         ended = foreign => ended,
         () = guarded => Ok(()),
+        () = moderated => Ok(()),
         () = plain => Ok(()),
+        () = plain_too => Ok(()),
     }
 }
 
 /// A server with the same policy and a certificate, and the text of that policy.
-fn start_with_tls(listen: &str, origin: &str) -> Result<(Server, String), Box<dyn Error>> {
+fn start_with_tls(listen: &str, origin: &str, moderator: &str) -> Result<(Server, String), Box<dyn Error>> {
     let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
     // Read at the start and never again, so the folder may go.
     let folder = tempfile::tempdir()?;
@@ -157,7 +169,7 @@ fn start_with_tls(listen: &str, origin: &str) -> Result<(Server, String), Box<dy
     std::fs::write(&key, certified.signing_key.serialize_pem())?;
     let policy = policy::text(listen, origin);
     let policy = policy::with_tls(&policy, &cert.to_string_lossy(), &key.to_string_lossy());
-    Ok((Server::start(Options::from_json(&policy)?)?, policy))
+    Ok((Server::start(policy::options(&policy, moderator)?)?, policy))
 }
 
 /// Nobody chats over TLS here, because no browser knows the certificate: only its verdicts are told.

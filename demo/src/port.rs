@@ -15,8 +15,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use wsguard::Handle;
 
-/// Where the chat is on this port.
+/// Where the chat is: for everybody, and for moderators, who have a route of the policy.
 pub(crate) const CHAT_PATH: &str = "/chat";
+pub(crate) const MODERATOR_PATH: &str = "/moderator";
 /// Connections whose first request is still on its way.
 const MAX_HEADS: usize = 64;
 const MAX_HEAD_BYTES: usize = 8192;
@@ -91,7 +92,8 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 /// By the path alone: whether it is a good WebSocket request is wsguard's to say.
 fn is_for_the_chat(head: &[u8]) -> bool {
     let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    target.split(|byte| *byte == b'?').next() == Some(CHAT_PATH.as_bytes())
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    [CHAT_PATH, MODERATOR_PATH].iter().any(|of_the_chat| path == of_the_chat.as_bytes())
 }
 
 #[cfg(test)]
@@ -102,6 +104,7 @@ mod tests {
     fn the_path_alone_decides() {
         assert!(is_for_the_chat(b"GET /chat HTTP/1.1\r\n"));
         assert!(is_for_the_chat(b"POST /chat?x HTTP/1.1\r\n"));
+        assert!(is_for_the_chat(b"GET /moderator HTTP/1.1\r\n"));
         for other in ["GET / HTTP/1.1", "GET /chatter HTTP/1.1", "GET /x/chat HTTP/1.1", "GET", ""] {
             assert!(!is_for_the_chat(other.as_bytes()), "{other}");
         }

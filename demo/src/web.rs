@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, COOKIE, HOST, HeaderValue, ORIGIN, SET_COOKIE};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -13,12 +14,17 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::attack::{ATTACKS, Attacker, Target};
 use crate::port::CHAT_PATH;
 
 /// The cookie that holds a guest's token: the policy's `token_sources` names it.
 const COOKIE_NAME: &str = "wsguard_demo";
+
+/// A policy that comes from the page is no longer than this, and comes within this time.
+const MAX_POLICY_BYTES: usize = 16 * 1024;
+const POLICY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -55,8 +61,11 @@ pub(crate) fn page(site: Arc<Site>) -> Router {
         .route("/attacks.js", file(SCRIPT, include_str!("../page/attacks.js")))
         .route("/outcome.js", file(SCRIPT, include_str!("../page/outcome.js")))
         .route("/policy.js", file(SCRIPT, include_str!("../page/policy.js")))
+        .route("/editor.js", file(SCRIPT, include_str!("../page/editor.js")))
         .route("/icon.svg", file("image/svg+xml", include_str!("../page/icon.svg")))
         .route("/setting", get(setting))
+        .route("/policy", get(in_force).post(apply))
+        .route("/metrics", get(metrics))
         .route("/attack/{id}/{target}", post(attack))
         .route("/journal", get(mark))
         .route("/journal/{mark}", get(refused_since))
@@ -142,8 +151,34 @@ async fn setting(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response 
         "guest": guest(&site, &headers),
         "guarded": format!("ws://{}{CHAT_PATH}", site.own), "plain": format!("ws://{}/", attacker.plain),
         "foreign": format!("http://{}", site.other),
-        "policy": attacker.policy, "tls_policy": attacker.tls_policy, "attacks": attacks.collect::<Vec<_>>(),
+        "first_policy": attacker.live.first, "tls_policy": attacker.tls_policy, "attacks": attacks.collect::<Vec<_>>(),
     }))
+}
+
+/// The policy that the guarded server runs by.
+async fn in_force(State(site): State<Arc<Site>>) -> Response {
+    let now = site.attacker.live.now();
+    json_response(&json!({ "generation": now.generation, "policy": now.text }))
+}
+
+/// Puts the text that the page sends into force. [`harden`] has seen that it is this page.
+async fn apply(State(site): State<Arc<Site>>, request: Request) -> Response {
+    let Ok(body) = timeout(POLICY_TIMEOUT, to_bytes(request.into_body(), MAX_POLICY_BYTES)).await else {
+        return (StatusCode::REQUEST_TIMEOUT, "the policy took too long\n").into_response();
+    };
+    let Ok(body) = body else {
+        return (StatusCode::PAYLOAD_TOO_LARGE, format!("a policy has {MAX_POLICY_BYTES} bytes at most\n"))
+            .into_response();
+    };
+    match String::from_utf8(body.into()) {
+        Ok(policy) => json_response(&site.attacker.apply(policy).await),
+        Err(_) => (StatusCode::BAD_REQUEST, "a policy is UTF-8\n").into_response(),
+    }
+}
+
+/// What `/metrics` of `admin_listen` serves, as text that a browser shows.
+async fn metrics(State(site): State<Arc<Site>>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], site.attacker.live.metrics()).into_response()
 }
 
 async fn attack(State(site): State<Arc<Site>>, Path((id, target)): Path<(String, String)>) -> Response {
@@ -166,8 +201,9 @@ async fn mark(State(site): State<Arc<Site>>) -> Response {
     json_response(&site.attacker.journal.mark().into())
 }
 
-async fn refused_since(State(site): State<Arc<Site>>, Path(mark): Path<u64>) -> Response {
-    json_response(&site.attacker.refused_since(mark).await)
+async fn refused_since(State(site): State<Arc<Site>>, Path(mark): Path<u64>, headers: HeaderMap) -> Response {
+    let guest = guest(&site, &headers);
+    json_response(&site.attacker.refused_since(mark, guest.as_deref()).await)
 }
 
 fn json_response(value: &Value) -> Response {

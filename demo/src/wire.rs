@@ -27,6 +27,7 @@ const BARRIER: &str = r#"{"event":"echo","data":0,"id":"end"}"#;
 /// What a handshake says of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
+    pub(crate) path: &'static str,
     pub(crate) origin: String,
     pub(crate) token: Option<String>,
 }
@@ -36,9 +37,9 @@ impl Claim {
     pub(crate) fn head(&self, host: SocketAddr) -> String {
         let token = self.token.as_ref().map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
         format!(
-            "GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {}\r\n{token}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {} HTTP/1.1\r\nHost: {host}\r\nOrigin: {}\r\n{token}Connection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            self.origin
+            self.path, self.origin
         )
     }
 }

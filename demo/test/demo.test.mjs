@@ -1,4 +1,5 @@
-// The demo as a stranger meets it: two windows of a real browser, every attack on both servers, and an end by Ctrl-C.
+// The demo as a stranger meets it: two windows of a real browser, every attack on both servers, the policy edited while both
+// chats run, and an end by Ctrl-C.
 //
 //   WSGUARD_DEMO         the program (default: ../../target/debug/wsguard-demo)
 //   WSGUARD_CHROMIUM     the browser (default: /usr/bin/chromium)
@@ -36,6 +37,12 @@ const ATTACKS = [
   {
     id: "no-credential", code: "auth_failed", mark: "401", headline: /^Refused before the upgrade: HTTP 401$/, option: "auth",
     plain: /^Let in: passed on to [1-9]\d* others?$/,
+    facts: ({ line }) => assert.equal(line, '"auth": "callback",'),
+  },
+  {
+    id: "moderators-path", code: "auth_failed", mark: "401", headline: /^Refused before the upgrade: HTTP 401$/, option: "auth",
+    plain: /^Let in: passed on to [1-9]\d* others?$/,
+    facts: ({ line }) => assert.match(line, /^"auth": \{"tokens": \[/),
   },
   {
     id: "plaintext", code: "tls_failed", mark: "dropped", headline: /^Dropped before the upgrade$/, option: "tls",
@@ -77,6 +84,11 @@ const ATTACKS = [
     plain: /^Let in: passed on to [1-9]\d* others?$/,
   },
   {
+    id: "other-role", code: "event_denied", mark: "1008", headline: /^Closed: 1008 event denied$/, option: "announce",
+    plain: /^Let in: passed on to [1-9]\d* others?$/,
+    facts: ({ line }) => assert.match(line, /^"announce": \{"roles": \["moderator"\]/),
+  },
+  {
     id: "wrong-schema", code: "schema_mismatch", mark: "1008", headline: /^Closed: 1008 schema mismatch$/, option: "text",
     plain: /^Let in: passed on to [1-9]\d* others?$/,
   },
@@ -99,7 +111,7 @@ const ATTACKS = [
 ];
 
 /** What a browser writes to its console when a handshake is refused, which one of the attacks is meant to be. */
-const EXPECTED_ERROR = /^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/chat' failed: .*403/;
+const EXPECTED_ERROR = /^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/chat' failed: .*: 40[34]$/;
 
 let demo;
 let exited;
@@ -107,6 +119,8 @@ let url;
 let output = "";
 let browser;
 const errors = [];
+/** How many WebSockets each page has opened so far. */
+const sockets = new Map();
 
 before(async () => {
   demo = spawn(PROGRAM, [], { stdio: ["ignore", "pipe", "pipe"] });
@@ -150,6 +164,8 @@ async function visit(options = {}) {
   page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("request", (request) => request.url().startsWith("http://127.0.0.1:") || errors.push(request.url()));
+  sockets.set(page, 0);
+  page.on("websocket", () => sockets.set(page, sockets.get(page) + 1));
   await page.goto(url);
   for (const room of ["guarded", "plain"]) await page.locator(`#room-${room} .link[data-state="open"]`).waitFor();
   return page;
@@ -175,6 +191,41 @@ async function attack(page, id) {
 const factsOf = (page, side) =>
   page.locator(`#facts td[data-side=${side}]`).evaluateAll((cells) =>
     Object.fromEntries(cells.map((cell) => [cell.parentElement.dataset.fact, cell.textContent])),
+  );
+
+const policyOf = async (page) => (await page.locator("#policy-lines code").allTextContents()).join("\n");
+
+const generationOf = async (page) => Number((await page.locator("#generation").textContent()).split(" ")[1]);
+
+/** Does what brings another policy into force, and waits for it. */
+async function renewed(page, act) {
+  const next = (await generationOf(page)) + 1;
+  await act();
+  await page.locator("#generation").getByText(`generation ${next}`, { exact: true }).waitFor();
+  await page.locator("#edit:not([aria-disabled])").waitFor();
+}
+
+/** Writes another policy and applies it. */
+const edit = (page, change) =>
+  renewed(page, async () => {
+    await page.locator("#edit").click();
+    const text = await page.locator("#policy-text").inputValue();
+    const changed = change(text);
+    assert.notEqual(changed, text);
+    await page.locator("#policy-text").fill(changed);
+    await page.getByRole("button", { name: "Apply" }).click();
+  });
+
+/** Goes back to the first policy, which is `first`. */
+async function restore(page, first) {
+  await renewed(page, () => page.getByRole("button", { name: "First policy" }).click());
+  assert.equal(await policyOf(page), first);
+}
+
+const meterGoesOn = (page, before) =>
+  page.waitForFunction(
+    (least) => Number(document.querySelector("#room-guarded [data-value=answered]").textContent.replace(/,/g, "")) > least,
+    before + 4,
   );
 
 /** Nothing sticks out to the side, whatever the width. */
@@ -203,6 +254,13 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     }
   });
 
+  await t.test("the moderator, by a route and a role of its own, announces", async () => {
+    for (const room of ["guarded", "plain"]) {
+      const announced = ada.locator(`#room-${room} .said .announced b`).getByText("moderator", { exact: true });
+      await announced.first().waitFor();
+    }
+  });
+
   await t.test("what people write is text, never markup", async () => {
     const markup = "<img src=x onerror=alert(1)>";
     await say(ada, markup);
@@ -210,11 +268,28 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     assert.equal(await bob.locator(".said img").count(), 0);
   });
 
+  await t.test("what a guest sends in the name of the plain server is shown, and not obeyed", async () => {
+    const forged = ['{"event":"welcome"}', '{"event":"policy","data":99}', '{"event":"removed","data":null}'];
+    const asked = [];
+    ada.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await bob.evaluate(async (texts) => {
+      const { plain } = await (await fetch("/setting")).json();
+      const socket = new WebSocket(plain);
+      socket.onopen = () => texts.forEach((text) => socket.send(text));
+      await new Promise((resolve) => (window.forger = socket).addEventListener("open", resolve));
+    }, forged);
+    for (const text of forged) await ada.locator("#room-plain .said .strange").getByText(text, { exact: true }).waitFor();
+    assert.ok(!asked.includes("/policy"), asked.join(" "));
+    await bob.evaluate(() => window.forger.close());
+  });
+
   await t.test("the policy that is shown is accepted text, with the page's own origin in it", async () => {
     const lines = await ada.locator("#policy-lines code").allTextContents();
     const policy = JSON.parse(lines.join("\n"));
     assert.deepEqual(policy.origins, [url.slice(0, -1)]);
     assert.equal(policy.auth, "callback");
+    assert.equal(policy.routes["/moderator"].auth.tokens[0].token, "$MODERATOR");
+    assert.equal(await ada.locator("#generation").textContent(), "generation 1");
   });
 
   await t.test("every attack of the page is covered here", async () => {
@@ -241,7 +316,7 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
       assert.match(await ada.locator("#headline-plain").textContent(), plain);
       assert.equal(await row.locator("[data-side=plain]").getAttribute("data-state"), plainRefuses ? "refused" : "through");
       assert.match(await ada.locator("#announcement").textContent(), /^.+\. With policy: .+\. Without: .+\.$/);
-      facts?.({ guarded, plain: await factsOf(ada, "plain") });
+      facts?.({ guarded, plain: await factsOf(ada, "plain"), line: marked[0]?.trim() });
     });
   }
 
@@ -260,9 +335,10 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
   await t.test("the guarded chat tells who was removed, and hears nothing of what was refused", async () => {
     const said = (await bob.locator("#room-guarded .said li").allTextContents()).join("\n");
     assert.match(said, /intruder-\d+ removed: unknown_event/);
-    assert.doesNotMatch(said, /make_admin|I am the admin|another website/);
+    assert.doesNotMatch(said, /make_admin|I am the admin|another website|has moved/);
     const relayed = (await bob.locator("#room-plain .said li").allTextContents()).join("\n");
     assert.match(relayed, /make_admin/);
+    assert.match(relayed, /This chat has moved/);
     assert.match(relayed, /binary message, 4 bytes/);
   });
 
@@ -272,14 +348,164 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     await say(bob, "still here");
     await heard(ada, "guarded", "still here");
     await flood;
-    await bob.waitForFunction(
-      (least) => Number(document.querySelector("#room-guarded [data-value=answered]").textContent.replace(/,/g, "")) > least,
-      before + 4,
-    );
+    await meterGoesOn(bob, before);
     assert.equal(await bob.locator("#room-guarded .link").getAttribute("data-state"), "open");
     const points = (await bob.locator("#room-guarded polyline").getAttribute("points")).split(" ");
     assert.ok(points.length > 10, `${points.length} points`);
     assert.ok((await ada.locator("#room-guarded .bands rect").count()) > 0, "no attack is marked in the graph");
+  });
+
+  await t.test("another policy comes into force while both chats run, and the next attack meets it", async () => {
+    const first = await policyOf(ada);
+    const answered = await meter(ada, "guarded", "answered");
+    const before = sockets.get(ada);
+    await edit(ada, (text) => text.replace('"max_connections_per_user": 4', '"max_connections_per_user": 2').replace('"maxLength": 500', '"maxLength": 60'));
+    const told = await ada.locator("#reload p").allTextContents();
+    assert.equal(told[0], "Generation 2 is in force.");
+    assert.ok(told.includes("max_connections_per_user: 4 → 2"), told.join("\n"));
+    assert.ok(told.includes("events.say.schema.properties.text.maxLength: 500 → 60"), told.join("\n"));
+    // Two guests, the bot and the moderator: whoever was there is there.
+    assert.equal(told.at(-1), "Open connections: 4 before, 4 after, 0 closed.");
+    // The other window shows it too.
+    await bob.locator("#generation").getByText("generation 2", { exact: true }).waitFor();
+    assert.equal(await policyOf(bob), await policyOf(ada));
+
+    // The connections are the same ones: one that had ended would have had to come back.
+    await meterGoesOn(ada, answered);
+    assert.equal(sockets.get(ada), before);
+
+    await attack(ada, "many-connections");
+    assert.equal(await ada.locator("#headline-guarded").textContent(), "2 let in, 10 refused: HTTP 429");
+    assert.equal(await ada.locator("#policy-line").textContent(), 'line 8: "max_connections_per_user": 2,');
+    assert.equal(await ada.locator("#headline-plain").textContent(), "All 12 let in");
+
+    // An open connection meets the new rule as well, and a guest within it is still heard.
+    await say(bob, "within sixty");
+    await heard(ada, "guarded", "within sixty");
+    const long = "This is longer than sixty characters, which no line of the bots is.";
+    await say(bob, long);
+    await heard(ada, "plain", long);
+    await ada.locator("#room-guarded .said .notice").getByText("guest-2 removed: schema_mismatch").waitFor();
+
+    await restore(ada, first);
+    await say(bob, long);
+    await heard(ada, "guarded", long);
+  });
+
+  await t.test("a rule that is taken out is not enforced, and one that is gone from the policy is told as its default", async () => {
+    const first = await policyOf(ada);
+    await edit(ada, (text) => text.replace('"roles": ["moderator"], "schema"', '"schema"').replace(/.*"max_message_bytes".*\n/, ""));
+    await attack(ada, "other-role");
+    assert.match(await ada.locator("#headline-guarded").textContent(), /^Let in: passed on to [1-9]\d* others?$/);
+    assert.equal(await ada.locator("#policy-line").textContent(), "none: this policy lets it in");
+    assert.equal(await ada.locator("#record").textContent(), "none");
+    assert.equal(await ada.locator("#policy-lines .marked").count(), 0);
+    await ada.locator("#room-guarded .said .announced").getByText("This chat has moved").first().waitFor();
+    await attack(ada, "oversize");
+    assert.equal(await ada.locator("#policy-line").textContent(), "not stated: the default of max_message_bytes");
+    await restore(ada, first);
+  });
+
+  await t.test("a foreign page whose origin is listed is let in, and held to the rest of the policy", async () => {
+    const first = await policyOf(ada);
+    const { foreign } = await ada.evaluate(async () => (await fetch("/setting")).json());
+    const listed = (text) => text.replace('"origins": [', `"origins": ["${foreign}", `);
+    await edit(ada, listed);
+    await attack(ada, "foreign-origin");
+    assert.equal(await ada.locator("#headline-guarded").textContent(), "Closed: 1008 schema mismatch");
+    assert.equal((await factsOf(ada, "guarded")).verdict, "schema_mismatch");
+    assert.match(await ada.locator("#policy-line").textContent(), /^line \d+: "say": /);
+    await edit(ada, (text) => text.replace('"additionalProperties": false, ', ""));
+    await attack(ada, "foreign-origin");
+    assert.match(await ada.locator("#headline-guarded").textContent(), /^Let in: the page read [1-9]\d* messages? and spoke$/);
+    assert.equal(await ada.locator("#policy-line").textContent(), "none: this policy lets it in");
+    await restore(ada, first);
+  });
+
+  await t.test("a policy without authentication lets anybody in, and its other rules hold for them", async () => {
+    const first = await policyOf(ada);
+    await edit(ada, (text) => text.replace('"auth": "callback"', '"auth": "none"').replace('"additionalProperties": false, ', ""));
+    await attack(ada, "no-credential");
+    assert.match(await ada.locator("#headline-guarded").textContent(), /^Let in: passed on to [1-9]\d* others?$/);
+    assert.equal((await factsOf(ada, "guarded"))["reached the app"], "1 message");
+    assert.equal(await ada.locator("#policy-line").textContent(), "none: this policy lets it in");
+    await ada.locator("#room-guarded .said b").getByText("nobody", { exact: true }).first().waitFor();
+    await attack(ada, "unknown-event");
+    assert.equal((await factsOf(ada, "guarded")).verdict, "unknown_event");
+    assert.match(await ada.locator("#policy-line").textContent(), /^line \d+: "events": \{$/);
+    await ada.locator("#room-guarded .said .notice").getByText("nobody removed: unknown_event").first().waitFor();
+    // The moderators' path has an authentication of its own.
+    await attack(ada, "moderators-path");
+    assert.equal(await ada.locator("#headline-guarded").textContent(), "Refused before the upgrade: HTTP 401");
+    await restore(ada, first);
+  });
+
+  await t.test("a moderator whose token is gone is put out, and comes back with it", async () => {
+    const first = await policyOf(ada);
+    await edit(ada, (text) => text.replace("$MODERATOR", "another-token-of-the-moderator"));
+    await ada.locator("#reload").getByText(/^Open connections: 4 before, 3 after, 1 closed\.$/).waitFor();
+    await ada.locator("#room-guarded .said .notice").getByText("moderator removed: session_revoked").waitFor();
+    const announced = ada.locator("#room-guarded .said .announced b").getByText("moderator", { exact: true });
+    const before = await announced.count();
+    await restore(ada, first);
+    await announced.nth(before).waitFor();
+  });
+
+  await t.test("a bad edit names its option, and changes nothing", async () => {
+    const [before, generation] = [await policyOf(ada), await generationOf(ada)];
+    const [answered, opened] = [await meter(ada, "guarded", "answered"), sockets.get(ada)];
+    const bad = [
+      [/"per_second": 10/, '"per_second": -1', "invalid_option", "rate_limit.per_second: "],
+      [/"hosts"/, '"hostnames"', "unknown_option", "hostnames: "],
+      [/"listen": ".*"/, '"listen": "127.0.0.1:1"', "not_reloadable", "listen: "],
+      [/"auth": "callback",/, "", "missing_option", "auth: "],
+      [/"auth": "callback"/, '"auth": {"jwt": {"algorithms": ["RS256"], "jwks_url": "https://issuer.example/"}}', "invalid_option", "auth.jwt: "],
+      [/^\{/, "{{", "invalid_option", "options: "],
+      [/^\{/, '{"tls": {"cert": "/etc/passwd", "key": "/etc/passwd"},', "invalid_option", "tls: "],
+    ];
+    await ada.locator("#edit").click();
+    for (const [from, to, code, begin] of bad) {
+      await ada.locator("#policy-text").fill(before.replace(from, to));
+      await ada.getByRole("button", { name: "Apply" }).click();
+      await ada.locator('#reload[data-state="refused"] b').getByText(code, { exact: true }).waitFor();
+      await ada.locator("#edit:not([aria-disabled])").waitFor();
+      const [, error, unchanged] = await ada.locator("#reload p").allTextContents();
+      assert.ok(error.startsWith(begin), error);
+      assert.equal(unchanged, `Nothing has changed: generation ${generation} goes on.`);
+      await ada.screenshot({ path: join(SCREENSHOTS, `laptop-edit-${code}.png`) });
+      await ada.locator("#reload").evaluate((place) => (place.hidden = true, place.dataset.state = ""));
+    }
+    // What was written is still there to be mended.
+    assert.match(await ada.locator("#policy-text").inputValue(), /\/etc\/passwd/);
+    await ada.getByRole("button", { name: "Cancel" }).click();
+    assert.equal(await policyOf(ada), before);
+    assert.equal(await generationOf(ada), generation);
+    await attack(ada, "many-connections");
+    assert.equal(await ada.locator("#headline-guarded").textContent(), "4 let in, 8 refused: HTTP 429");
+    await meterGoesOn(ada, answered);
+    assert.equal(sockets.get(ada), opened);
+  });
+
+  await t.test("a page that the policy has put out comes back with the first policy", async () => {
+    const first = await policyOf(ada);
+    await edit(ada, (text) => text.replace(/"paths": \[.*\]/, '"paths": ["/elsewhere"]'));
+    await ada.locator("#room-guarded .link").getByText("disconnected: reload the page").waitFor();
+    await attack(ada, "unknown-event");
+    assert.equal(await ada.locator("#headline-guarded").textContent(), "Refused before the upgrade: HTTP 404");
+    assert.equal(await ada.locator("#policy-lines .marked").textContent(), '  "paths": ["/elsewhere"],');
+    await restore(ada, first);
+    await ada.locator('#room-guarded .link[data-state="open"]').waitFor();
+    await bob.reload();
+    await bob.locator('#room-guarded .link[data-state="open"]').waitFor();
+  });
+
+  await t.test("the numbers of the guarded server are a page of their own", async () => {
+    const response = await fetch(`${url}metrics`);
+    const text = await response.text();
+    assert.match(text, new RegExp(`^wsguard_policy_generation ${await generationOf(ada)}$`, "m"));
+    assert.match(text, /^wsguard_reload_failures_total [1-9]\d*$/m);
+    assert.match(text, /^wsguard_verdicts_total\{code="event_denied"\} [1-9]\d*$/m);
+    assert.ok(text.endsWith("# EOF\n"));
   });
 
   await t.test("all attacks in a row, from a phone", async () => {
@@ -295,6 +521,9 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     await phone.locator("[data-attack=wrong-schema] .run").tap();
     await phone.locator('[data-attack=wrong-schema] #sides[data-plain="through"]').waitFor();
     await phone.screenshot({ path: join(SCREENSHOTS, "phone-result.png") });
+    await phone.locator("#edit").tap();
+    assert.ok(await fits(phone), "the editor is wider than the phone");
+    await phone.screenshot({ path: join(SCREENSHOTS, "phone-edit.png") });
     await phone.context().close();
   });
 
@@ -313,6 +542,19 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
     t.diagnostic(`screenshots: ${SCREENSHOTS}`);
   });
 
+  await t.test("the policy is the page's alone to change, and bounded", async () => {
+    const { policy, generation } = await (await fetch(`${url}policy`)).json();
+    const send = (headers, body = policy) => fetch(`${url}policy`, { method: "POST", headers, body });
+    const own = { origin: url.slice(0, -1) };
+    assert.equal((await send({ origin: "https://evil.example" })).status, 403);
+    assert.equal((await send({ origin: "null" })).status, 403);
+    assert.equal((await send({})).status, 403);
+    assert.equal((await fetch(`${url}policy`, { headers: { "sec-fetch-mode": "cors", origin: "https://evil.example" } })).headers.get("access-control-allow-origin"), null);
+    assert.equal((await send(own, " ".repeat(16 * 1024 + 1))).status, 413);
+    assert.equal((await send(own, Buffer.from([0x7b, 0xff]))).status, 400);
+    assert.equal((await (await fetch(`${url}policy`)).json()).generation, generation);
+  });
+
   await t.test("the buttons are the page's alone", async () => {
     const ask = (headers) => fetch(`${url}attack/unknown-event/guarded`, { method: "POST", headers });
     assert.equal((await ask({ origin: "https://evil.example" })).status, 403);
@@ -322,8 +564,8 @@ test("the demo, from the first page to Ctrl-C", async (t) => {
 
   await t.test("no error in a console but the refused handshakes", () => {
     assert.deepEqual(errors.filter((error) => !EXPECTED_ERROR.test(error)), []);
-    // Two by the buttons, one by the phone.
-    assert.equal(errors.length, 3, errors.join("\n"));
+    // 403: two by the buttons, one by the phone. 404: the pages that the policy has put out.
+    assert.equal(errors.filter((error) => error.endsWith(": 403")).length, 3, errors.join("\n"));
   });
 
   await t.test("Ctrl-C tells the open pages, and ends it", async () => {

@@ -15,8 +15,9 @@ async function start(t, name, env) {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.after(() => child.kill('SIGKILL'));
-  const [line] = await once(createInterface(child.stdout), 'line');
-  return { child, address: line.split(' ').at(-1) };
+  const lines = createInterface(child.stdout);
+  const [line] = await once(lines, 'line');
+  return { child, lines, address: line.split(' ').at(-1) };
 }
 
 /** Resolves with the first message of `event`. */
@@ -52,6 +53,29 @@ for (const readme of ['../../README.md', '../../bindings-node/README.md']) {
     assert.deepEqual(await event(ws, 'said'), { user: 'alice', text: 'hello' });
   });
 }
+
+test('a policy in a file, and SIGHUP', async (t) => {
+  const policy = JSON.parse(await readFile(new URL('policy.json', import.meta.url), 'utf8'));
+  const file = fileURLToPath(new URL(`policy-${process.pid}.tmp.json`, import.meta.url));
+  const write = (more) => writeFile(file, JSON.stringify({ ...policy, listen: '127.0.0.1:0', ...more }));
+  await write();
+  t.after(() => rm(file));
+  const { address, child, lines } = await start(t, 'policy-file.mjs', { POLICY: file });
+  const reload = async (more) => {
+    await write(more);
+    const said = once(lines, 'line');
+    child.kill('SIGHUP');
+    return (await said)[0];
+  };
+  const ws = new WebSocket(`ws://${address}/`, ['bearer', 'change-me'], { origin: 'http://localhost:3000' });
+  await once(ws, 'open');
+  ws.send('{"event":"wipe"}');
+  await event(ws, 'wiped');
+  assert.match(await reload({ threads: 7 }), /stays as it is: threads: /);
+  assert.equal(await reload({ auth: { tokens: [{ token: 'other', user: 'bob' }] } }), 'policy 2 is in force');
+  const [code, reason] = await once(ws, 'close');
+  assert.deepEqual([code, String(reason)], [1008, 'session revoked']);
+});
 
 test('Express with a session', async (t) => {
   const { address, child } = await start(t, 'express-session-chat.mjs', { PORT: '0' });

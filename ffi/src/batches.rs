@@ -17,7 +17,7 @@ exports! {
     /// On `WSG_OK`, `*batch` holds at least one event. You own it and must free it with `wsg_batch_free` before the
     /// next call. Otherwise `*batch` is `NULL`.
     ///
-    /// One thread at a time, and no inline handler or log function. Returns `WSG_OK`; `WSG_NOTHING` when the time is
+    /// One thread at a time, and no inline handler. Returns `WSG_OK`; `WSG_NOTHING` when the time is
     /// over, when a signal handler has run on this thread, and after `wsg_server_interrupt`; `WSG_STOPPED` when the
     /// server has stopped and every event was taken; `WSG_ERR_BUSY` while another thread is in this function or in
     /// `wsg_server_run`, and while a batch was not freed; `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or

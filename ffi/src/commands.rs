@@ -3,30 +3,31 @@
 use core::ffi::{c_char, c_void};
 use std::sync::Arc;
 
-use serde_json::Value;
-use wsguard::binding::{ConnectionId, Error, To};
+use wsguard::binding::{ConnectionId, Error, Protocol, To};
 
 use crate::boundary::foreign;
 use crate::json::{self, checked, checked_id, handled};
-use crate::pointers::{bytes, connections, name, text};
+use crate::pointers::{Str, array, bytes, name, text};
 use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
 
 /// The connections that a broadcast leaves out.
 fn left_out(first: *const u64, count: usize) -> Result<Vec<ConnectionId>, Status> {
-    Ok(connections(first, count)?.iter().map(|conn| ConnectionId::from_u64(*conn)).collect())
+    Ok(array::<u64>(first, count)?.iter().map(|conn| ConnectionId::from_u64(*conn)).collect())
 }
 
-/// A server whose messages are texts and binaries.
+/// A server with connections whose messages are texts and binaries.
 fn raw(server: *mut ServerHandle) -> Result<Arc<Running>, Status> {
     let running = running(server)?;
-    if running.is_raw { Ok(running) } else { Err(Status::ErrArgument) }
+    running.modes.speaks(Protocol::Raw)?;
+    Ok(running)
 }
 
-/// A server whose messages are events.
+/// A server with connections whose messages are events.
 fn json(server: *mut ServerHandle) -> Result<Arc<Running>, Status> {
     let running = running(server)?;
-    if running.is_raw { Err(Status::ErrArgument) } else { Ok(running) }
+    running.modes.speaks(Protocol::Json)?;
+    Ok(running)
 }
 
 /// The status of a broadcast that was handed over: `Queued` if too many wait to be carried out.
@@ -34,8 +35,13 @@ fn broadcast_status(running: &Running) -> Status {
     if running.commands.broadcasts_wait() { Status::Queued } else { Status::Ok }
 }
 
+/// The names of rooms.
+fn named_all<'call>(first: *const Str, count: usize) -> Result<Vec<&'call str>, Status> {
+    array(first, count)?.iter().map(|room| named(room.data, room.len)).collect()
+}
+
 /// The name of a room or a user, of 1 to 256 bytes.
-fn named<'call>(data: *const c_char, len: usize) -> Result<&'call str, Status> {
+pub(crate) fn named<'call>(data: *const c_char, len: usize) -> Result<&'call str, Status> {
     let name = name(data, len)?;
     if (1..=256).contains(&name.len()) { Ok(name) } else { Err(Status::ErrArgument) }
 }
@@ -51,7 +57,7 @@ exports! {
     pub fn wsg_conn_send_text(server: *mut ServerHandle, conn: u64, text: *const c_char, text_len: usize) -> Status {
         let text = self::text(text, text_len)?;
         let running = raw(server)?;
-        Ok(running.commands.send_text(running.open(conn)?, text)?.into())
+        Ok(running.commands.send_text(running.open_for(conn, Protocol::Raw)?, text)?.into())
     }
 
     /// Sends a binary message (`raw`). Otherwise as `wsg_conn_send_text`.
@@ -59,7 +65,7 @@ exports! {
     ) -> Status {
         let payload = bytes(payload, payload_len)?;
         let running = raw(server)?;
-        Ok(running.commands.send_binary(running.open(conn)?, payload)?.into())
+        Ok(running.commands.send_binary(running.open_for(conn, Protocol::Raw)?, payload)?.into())
     }
 
     /// Emits an event (`protocol: "json"`): `{"event": event, "data": data, "status": "ok"}`. `data` is JSON text;
@@ -73,7 +79,7 @@ exports! {
     ) -> Status {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.emit(running.open(conn)?, event, data)?.into())
+        Ok(running.commands.emit(running.open_for(conn, Protocol::Json)?, event, data)?.into())
     }
 
     /// Emits an event in reply to the message that carried `id`, which is JSON text as in `wsg_message.id`. With `NULL`
@@ -86,7 +92,7 @@ exports! {
         let id = checked_id(handled(), id, id_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.reply(running.open(conn)?, id, event, data)?.into())
+        Ok(running.commands.reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Replies with `"status": "error"`: the request failed, and `data` says why. Otherwise as `wsg_conn_reply`.
@@ -95,10 +101,24 @@ exports! {
     ) -> Status {
         let id = checked_id(handled(), id, id_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
-        let reply = id.map_or_else(String::new, |id| format!(r#","id":{id}"#));
-        let text = format!(r#"{{"event":{},"data":{data},"status":"error"{reply}}}"#, Value::from(event));
         let running = json(server)?;
-        Ok(running.commands.send_text(running.open(conn)?, &text)?.into())
+        Ok(running.commands.reply_error(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
+    }
+
+    /// Asks the peer: `{"event": event, "data": data, "id": id}`. The peer answers with a message of the same `id`, whose
+    /// `status` tells whether it could: list the event of its answer in the option `events`, and find what you have asked
+    /// by `wsg_message.id` in your `message` handler. `id` is JSON text, a string or an integer: use each once per
+    /// connection. What has no answer when the connection closes will have none.
+    ///
+    /// Returns as `wsg_conn_emit`; `WSG_ERR_ARGUMENT` also if `id` is not a JSON string or integer; `WSG_ERR_NULL`
+    /// without an `id`.
+    pub fn wsg_conn_request(server: *mut ServerHandle, conn: u64, id: *const c_char, id_len: usize,
+        event: *const c_char, event_len: usize, data: *const c_char, data_len: usize,
+    ) -> Status {
+        let id = checked_id(handled(), id, id_len)?.ok_or(Status::ErrNull)?;
+        let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
+        let running = json(server)?;
+        Ok(running.commands.request(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Replies without checking that `data` and `id` are JSON: they are sent as they are. If they are not JSON, the
@@ -110,7 +130,7 @@ exports! {
         let (event, data) = (json::event(event, event_len)?, text(data, data_len)?);
         let data = if data.is_empty() { "null" } else { data };
         let running = json(server)?;
-        Ok(running.commands.reply(running.open(conn)?, id, event, data)?.into())
+        Ok(running.commands.reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Starts the closing handshake. `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, and the reason has at most
@@ -138,6 +158,26 @@ exports! {
         let conn = running.open(conn)?;
         running.peers.closed(conn, running.commands.fail(conn), || running.commands.is_open(conn))?;
         Ok(Status::Ok)
+    }
+
+    /// Drops a connection at once: what waits for it is not sent, and the peer hears no reason. Its close has code 1006,
+    /// or that of a close frame that was sent before. Otherwise as `wsg_conn_close`.
+    pub fn wsg_conn_terminate(server: *mut ServerHandle, conn: u64) -> Status {
+        let running = running(server)?;
+        let conn = running.open(conn)?;
+        running.peers.closed(conn, running.commands.terminate(conn), || running.commands.is_open(conn))?;
+        Ok(Status::Ok)
+    }
+
+    /// Sends a ping, with a payload that nobody can guess. `WSG_EVENT_PONG` tells how long its answer took; no pong comes
+    /// after the close. While a connection is paused its answers are not read. At most 16 pings may wait for answers.
+    ///
+    /// Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_QUEUED` if it waits behind what the
+    /// peer has not read; `WSG_ERR_ARGUMENT` if 16 pings have no answer; `WSG_ERR_CONNECTION_CLOSED`, `WSG_ERR_NULL`,
+    /// `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    pub fn wsg_conn_ping(server: *mut ServerHandle, conn: u64) -> Status {
+        let running = running(server)?;
+        Ok(running.commands.ping(running.open(conn)?)?.into())
     }
 
     /// Puts a connection into a room: 1 to 256 bytes, at most 1024 rooms per connection. It leaves its rooms when it
@@ -222,6 +262,71 @@ exports! {
         let payload = bytes(payload, payload_len)?;
         let running = raw(server)?;
         running.commands.broadcast_binary(To::Everyone, payload, &left_out(except, except_len)?)?;
+        Ok(broadcast_status(&running))
+    }
+
+    /// Emits an event to whoever is in at least one of these rooms (`json`): `rooms` points at `rooms_len` of them.
+    /// Whoever is in several gets it once. Otherwise as `wsg_server_broadcast`.
+    pub fn wsg_server_broadcast_rooms(server: *mut ServerHandle, rooms: *const Str, rooms_len: usize,
+        event: *const c_char, event_len: usize, data: *const c_char, data_len: usize, except: *const u64,
+        except_len: usize,
+    ) -> Status {
+        let rooms = named_all(rooms, rooms_len)?;
+        let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
+        let running = json(server)?;
+        running.commands.broadcast(To::Rooms(&rooms), event, data, &left_out(except, except_len)?)?;
+        Ok(broadcast_status(&running))
+    }
+
+    /// Sends a text message to several rooms (`raw`). Otherwise as `wsg_server_broadcast_rooms`.
+    pub fn wsg_server_broadcast_rooms_text(server: *mut ServerHandle, rooms: *const Str, rooms_len: usize,
+        text: *const c_char, text_len: usize, except: *const u64, except_len: usize,
+    ) -> Status {
+        let (rooms, text) = (named_all(rooms, rooms_len)?, self::text(text, text_len)?);
+        let running = raw(server)?;
+        running.commands.broadcast_text(To::Rooms(&rooms), text, &left_out(except, except_len)?)?;
+        Ok(broadcast_status(&running))
+    }
+
+    /// Sends a binary message to several rooms (`raw`). Otherwise as `wsg_server_broadcast_rooms`.
+    pub fn wsg_server_broadcast_rooms_binary(server: *mut ServerHandle, rooms: *const Str, rooms_len: usize,
+        payload: *const c_char, payload_len: usize, except: *const u64, except_len: usize,
+    ) -> Status {
+        let (rooms, payload) = (named_all(rooms, rooms_len)?, bytes(payload, payload_len)?);
+        let running = raw(server)?;
+        running.commands.broadcast_binary(To::Rooms(&rooms), payload, &left_out(except, except_len)?)?;
+        Ok(broadcast_status(&running))
+    }
+
+    /// Emits an event to every connection of a user (`json`), 1 to 256 bytes. Otherwise as `wsg_server_broadcast`.
+    pub fn wsg_server_broadcast_user(server: *mut ServerHandle, user: *const c_char, user_len: usize,
+        event: *const c_char, event_len: usize, data: *const c_char, data_len: usize, except: *const u64,
+        except_len: usize,
+    ) -> Status {
+        let user = named(user, user_len)?;
+        let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
+        let running = json(server)?;
+        running.commands.broadcast(To::User(user), event, data, &left_out(except, except_len)?)?;
+        Ok(broadcast_status(&running))
+    }
+
+    /// Sends a text message to every connection of a user (`raw`). Otherwise as `wsg_server_broadcast_user`.
+    pub fn wsg_server_broadcast_user_text(server: *mut ServerHandle, user: *const c_char, user_len: usize,
+        text: *const c_char, text_len: usize, except: *const u64, except_len: usize,
+    ) -> Status {
+        let (user, text) = (named(user, user_len)?, self::text(text, text_len)?);
+        let running = raw(server)?;
+        running.commands.broadcast_text(To::User(user), text, &left_out(except, except_len)?)?;
+        Ok(broadcast_status(&running))
+    }
+
+    /// Sends a binary message to every connection of a user (`raw`). Otherwise as `wsg_server_broadcast_user`.
+    pub fn wsg_server_broadcast_user_binary(server: *mut ServerHandle, user: *const c_char, user_len: usize,
+        payload: *const c_char, payload_len: usize, except: *const u64, except_len: usize,
+    ) -> Status {
+        let (user, payload) = (named(user, user_len)?, bytes(payload, payload_len)?);
+        let running = raw(server)?;
+        running.commands.broadcast_binary(To::User(user), payload, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 

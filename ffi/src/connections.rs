@@ -2,6 +2,8 @@
 
 use core::ffi::{c_char, c_void};
 
+use wsguard::binding::Protocol;
+
 use crate::json;
 use crate::pointers::Userdata;
 use crate::running::{ServerHandle, running};
@@ -65,16 +67,14 @@ exports! {
     /// Reports that the data of a message of `event` is not valid, although its schema accepts it. The verdict is
     /// `schema_mismatch`: it is counted, logged and acted upon as the option `on_violation` says.
     ///
-    /// Returns as `wsg_conn_close`; `WSG_ERR_ARGUMENT` on a `raw` server, and if `event` is empty.
+    /// Returns as `wsg_conn_close`; `WSG_ERR_ARGUMENT` for a `raw` connection, and if `event` is empty.
     pub fn wsg_conn_report_invalid_data(server: *mut ServerHandle, conn: u64, event: *const c_char, event_len: usize) -> Status {
         let event = json::event(event, event_len)?;
         let running = running(server)?;
-        if running.is_raw {
-            return Err(Status::ErrArgument);
-        }
-        let conn = running.open(conn)?;
+        let conn = running.open_for(conn, Protocol::Json)?;
+        let closes = running.modes.enforces(&running.commands);
         let outcome = running.commands.refuse(conn, event);
-        if running.enforces {
+        if closes {
             running.peers.closed(conn, outcome, || running.commands.is_open(conn))?;
         } else {
             outcome?;

@@ -23,6 +23,12 @@ pub enum EventKind {
     Violation = 7,
     /// Everything that waited when a send returned `WSG_QUEUED` was written. No body.
     Drained = 8,
+    /// The peer has answered a `wsg_conn_ping`: one event for each, in the order of the pings. `body.pong`.
+    Pong = 9,
+    /// An opening handshake that asked the application is over without a connection, and not because the application refused
+    /// it: the peer left, its time is over, a limit was reached, or the server ends. Stop what you do for its ticket.
+    /// `body.upgrade_gone`.
+    UpgradeGone = 10,
 }
 
 /// The `status` of a message.
@@ -37,7 +43,7 @@ pub enum MessageStatus {
     Error = 2,
 }
 
-/// A header or a cookie.
+/// A header, a cookie, or a parameter of a path.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Field {
@@ -46,6 +52,8 @@ pub struct Field {
     /// The value. It is UTF-8: bytes that are not were replaced.
     pub value: Str,
 }
+
+impl pointers::Plain for Field {}
 
 /// An opening handshake that waits for the application.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +81,28 @@ pub struct Upgrade {
     pub peer_certificate: Str,
     /// The credential that `token_sources` found first; `data` is `NULL` if there is none.
     pub token: Str,
+    /// The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route.
+    pub route: Str,
+    /// The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names.
+    pub params: *const Field,
+    /// The number of parameters.
+    pub params_len: usize,
+    /// The name of this handshake in the log, and of the connection that follows: `hs=` there.
+    pub log_id: Str,
+}
+
+/// The TLS of a connection.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Tls {
+    /// The version: `TLSv1.3`.
+    pub version: Str,
+    /// The cipher suite by its name at IANA: `TLS_AES_128_GCM_SHA256`.
+    pub cipher: Str,
+    /// The server name that the client asked for; `data` is `NULL` without one.
+    pub server_name: Str,
+    /// The SHA-256 of the client's certificate (DER) in lower-case hexadecimal digits; `data` is `NULL` without one.
+    pub client_certificate_sha256: Str,
 }
 
 /// A connection that was opened.
@@ -89,9 +119,47 @@ pub struct Open {
     pub path: Str,
     /// The subprotocol that the server selected; `data` is `NULL` without one.
     pub subprotocol: Str,
-    /// The end of the session in milliseconds since 1970: `exp` of its JWT, or what `wsg_ticket_accept` was given.
-    /// `WSG_NEVER` if it does not end.
+    /// The end of the session in milliseconds since 1970: `exp` of its JWT, what `wsg_ticket_accept` was given, or
+    /// `max_session_ms` from now, whichever is first. `WSG_NEVER` if it does not end.
     pub expires_at_ms: u64,
+    /// What `wsg_ticket_accept_with` was given to know the session by; 0 without one.
+    pub tag: u64,
+    /// The roles: of its token, of the `roles_claim` of its JWT, or what `wsg_ticket_accept_with` was given.
+    pub roles: *const Str,
+    /// The number of roles.
+    pub roles_len: usize,
+    /// The route of the path, as the option `routes` writes it: `/room/{name}`; `data` is `NULL` if the path is no route.
+    pub route: Str,
+    /// The parameters of the path, percent-decoded: those that a pattern such as `/room/{name}` names.
+    pub params: *const Field,
+    /// The number of parameters.
+    pub params_len: usize,
+    /// The query without `?`, as sent but for the parameters that `token_sources` names; `data` is `NULL` if the target has
+    /// no `?`.
+    pub query: Str,
+    /// The headers that the option `keep_headers` names, in the order received.
+    pub headers: *const Field,
+    /// The number of headers.
+    pub headers_len: usize,
+    /// The cookies that the option `keep_cookies` names, in the order sent.
+    pub cookies: *const Field,
+    /// The number of cookies.
+    pub cookies_len: usize,
+    /// The claims of the verified JSON Web Token (`auth.jwt`), as the text of a JSON object of at most 8 KiB; `data` is
+    /// `NULL` without one.
+    pub claims: Str,
+    /// The `Origin`; `data` is `NULL` without one.
+    pub origin: Str,
+    /// The address and port of the peer of the socket: the client, or a proxy before it; `data` is `NULL` on a Unix socket.
+    pub peer: Str,
+    /// The client's port; 0 where a proxy does not tell it, and on a Unix socket.
+    pub port: u16,
+    /// The TLS, where this server does it; `NULL` without.
+    pub tls: *const Tls,
+    /// When it was opened, in milliseconds since 1970.
+    pub opened_at_ms: u64,
+    /// The name of this connection in the log, from its handshake to its close: `hs=` there.
+    pub log_id: Str,
 }
 
 /// A message of the `json` protocol that its schema accepts.
@@ -121,6 +189,24 @@ pub struct Close {
     pub clean: bool,
     /// The reason that belongs to the code; empty without one.
     pub reason: Str,
+    /// The verdict that closed it, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer or the application closed it, or it broke.
+    pub verdict: u32,
+}
+
+/// The answer to a ping.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Pong {
+    /// The time from the ping to its answer, in microseconds.
+    pub rtt_us: u64,
+}
+
+/// An opening handshake that is over.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct UpgradeGone {
+    /// Its ticket, which takes no answer any more. It may be one that no `upgrade` handler was called for.
+    pub ticket: u64,
 }
 
 /// A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one.
@@ -162,6 +248,10 @@ pub union EventBody {
     pub close: *const Close,
     /// `WSG_EVENT_VIOLATION`.
     pub violation: *const Violation,
+    /// `WSG_EVENT_PONG`.
+    pub pong: *const Pong,
+    /// `WSG_EVENT_UPGRADE_GONE`.
+    pub upgrade_gone: *const UpgradeGone,
 }
 
 impl core::fmt::Debug for EventBody {

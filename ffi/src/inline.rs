@@ -8,6 +8,7 @@ use wsguard::binding::{ConnectionId, Handled, InlineMessage as Message, Replies}
 use crate::boundary::foreign;
 use crate::events::{EventKind, InlineMessage};
 use crate::json::Known;
+use crate::modes::Modes;
 use crate::peers::Peers;
 use crate::pointers::{Str, Userdata};
 use crate::replies::{Asked, RepliesHandle, lend_replies};
@@ -51,7 +52,7 @@ pub(crate) struct Inline {
 pub(crate) struct InlineOf {
     pub(crate) inline: Inline,
     pub(crate) peers: Arc<Peers>,
-    pub(crate) max_outbox_bytes: usize,
+    pub(crate) modes: Arc<Modes>,
 }
 
 impl wsguard::binding::Inline for InlineOf {
@@ -82,7 +83,7 @@ impl wsguard::binding::Inline for InlineOf {
         let call = |handle| {
             foreign(|| (self.inline.handler)(self.inline.userdata.pointer(), conn.to_u64(), &raw const seen, handle))
         };
-        let asked = Asked { kind: seen.kind, known, max_outbox_bytes: self.max_outbox_bytes };
+        let asked = Asked { kind: seen.kind, known, max_outbox_bytes: self.modes.largest_outbox() };
         let (returned, replied) = lend_replies(replies, asked, call);
         if returned == InlineOutcome::Done as c_int {
             Handled::Done

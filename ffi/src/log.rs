@@ -1,14 +1,12 @@
 //! Where the library's log goes: to standard error, or to a function of the application.
 
 use core::ffi::{c_char, c_void};
-use core::fmt::{self, Write as _};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use tracing::field::{Field, Visit};
-use tracing::span;
+use wsguard::binding::{self, LogFormat, LogValue, log_to, log_to_stderr_as};
 
 use crate::boundary::foreign;
+use crate::events::Field;
 use crate::os::without_signals;
 use crate::pointers::{Str, Userdata, bytes};
 use crate::status::Status;
@@ -19,7 +17,7 @@ use crate::status::Status;
 pub enum LogLevel {
     /// Something failed that should not fail.
     Error = 1,
-    /// A peer was refused or closed.
+    /// A peer was refused or closed, or something needs attention.
     Warn = 2,
     /// What the server is doing.
     Info = 3,
@@ -27,22 +25,43 @@ pub enum LogLevel {
     Debug = 4,
 }
 
-/// A log record. It is valid during the call.
+impl LogLevel {
+    fn of(level: binding::LogLevel) -> Self {
+        match level {
+            binding::LogLevel::Error => LogLevel::Error,
+            binding::LogLevel::Warn => LogLevel::Warn,
+            binding::LogLevel::Info => LogLevel::Info,
+            binding::LogLevel::Debug | binding::LogLevel::Trace => LogLevel::Debug,
+        }
+    }
+}
+
+/// A log record. It, and what it points at, is valid during the call.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct LogRecord {
     /// The level.
     pub level: LogLevel,
-    /// The source: `wsguard::verdict`, `wsguard::handler` or `wsguard`.
+    /// The source: `wsguard::verdict`, `wsguard::audit`, `wsguard::handler` or `wsguard`.
     pub target: Str,
     /// The record on one line, fields included: `code=origin_denied ip=203.0.113.7 …`.
     pub text: Str,
+    /// When it was made, in microseconds since 1970.
+    pub at_unix_us: u64,
+    /// What it says beside its fields; may be empty.
+    pub message: Str,
+    /// Its fields in their order, values as text; `data` is `NULL` where the text has `-`.
+    pub fields: *const Field,
+    /// The number of fields.
+    pub fields_len: usize,
+    /// The whole record as the text of a JSON object, as `wsg_log_to_stderr_json` writes it.
+    pub json: Str,
 }
 
 /// A function that receives log records.
 pub type LogFn = Option<extern "C-unwind" fn(userdata: *mut c_void, record: *const LogRecord)>;
 
-/// Where the log goes: not said, standard error, a function.
+/// Where the log goes: not said, standard error, a function, standard error as JSON.
 static DESTINATION: AtomicU8 = AtomicU8::new(0);
 
 /// Decides where the log goes, once. Returns true if this call has decided.
@@ -51,106 +70,86 @@ fn decide(destination: u8) -> bool {
     decided.is_ok()
 }
 
-thread_local! {
-    /// This thread is in the log function: records that it causes are dropped.
-    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+fn to_stderr(destination: u8, format: LogFormat) -> Status {
+    if decide(destination) {
+        // A log whose reader is gone must not end the process: its thread is started here.
+        without_signals(|| log_to_stderr_as(format));
+    }
+    if DESTINATION.load(Ordering::Acquire) == destination { Status::Ok } else { Status::ErrBusy }
 }
 
-/// Whether this thread is in the application's log function, maybe with the whole library waiting behind it.
-pub(crate) fn is_in_callback() -> bool {
-    IN_CALLBACK.get()
-}
-
-struct Callback {
-    log: extern "C-unwind" fn(userdata: *mut c_void, record: *const LogRecord),
-    userdata: Userdata,
-    level: LogLevel,
-}
-
-fn level_of(metadata: &tracing::Metadata<'_>) -> LogLevel {
-    match *metadata.level() {
-        tracing::Level::ERROR => LogLevel::Error,
-        tracing::Level::WARN => LogLevel::Warn,
-        tracing::Level::INFO => LogLevel::Info,
-        _ => LogLevel::Debug,
+fn shown(value: &LogValue) -> Option<String> {
+    match value {
+        LogValue::Text(text) => Some(text.clone()),
+        LogValue::Bool(value) => Some(value.to_string()),
+        LogValue::Signed(value) => Some(value.to_string()),
+        LogValue::Unsigned(value) => Some(value.to_string()),
+        LogValue::Float(value) => Some(value.to_string()),
+        // `Nothing`, or a kind that the header has no words for yet.
+        _ => None,
     }
 }
 
-/// A record as one line: the message, then the fields.
-#[derive(Default)]
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let space = if self.0.is_empty() { "" } else { " " };
-        let _ = if field.name() == "message" {
-            write!(self.0, "{space}{value:?}")
-        } else {
-            write!(self.0, "{space}{}={value:?}", field.name())
-        };
-    }
-}
-
-impl tracing::Subscriber for Callback {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        level_of(metadata) <= self.level && metadata.target().starts_with("wsguard")
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        if IN_CALLBACK.replace(true) {
-            return;
-        }
-        let mut line = Line::default();
-        event.record(&mut line);
-        let text: String = line.0.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
-        let metadata = event.metadata();
-        let record = LogRecord { level: level_of(metadata), target: Str::of(metadata.target()), text: Str::of(&text) };
-        foreign(|| (self.log)(self.userdata.pointer(), &raw const record));
-        IN_CALLBACK.set(false);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+fn tell(log: extern "C-unwind" fn(*mut c_void, *const LogRecord), userdata: Userdata, record: &binding::LogRecord) {
+    let values: Vec<_> = record.fields.iter().map(|(name, value)| (*name, shown(value))).collect();
+    let fields: Vec<_> =
+        values.iter().map(|(name, value)| Field { name: Str::of(name), value: Str::maybe(value.as_deref()) }).collect();
+    let json = record.to_json();
+    let record = LogRecord {
+        level: LogLevel::of(record.level),
+        target: Str::of(record.target),
+        text: Str::of(&record.text),
+        at_unix_us: record.at_unix_us,
+        message: Str::of(&record.message),
+        fields: fields.as_ptr(),
+        fields_len: fields.len(),
+        json: Str::of(&json),
+    };
+    foreign(|| log(userdata.pointer(), &raw const record));
 }
 
 exports! {
-    /// Sends the library's log to standard error, one line per record, until the process ends. Without this call and
-    /// `wsg_log_to_callback` the library logs nowhere.
+    /// Sends the library's log to standard error, one line per record, until the process ends. Without this call and its
+    /// like the library logs nowhere.
     ///
-    /// Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` after `wsg_log_to_callback`.
+    /// A thread of its own writes, so that nobody waits for standard error; lines that it does not take in time are
+    /// dropped and counted. Any thread. Returns `WSG_OK`, also when it is called again; `WSG_ERR_BUSY` if the log goes
+    /// somewhere else.
     pub fn wsg_log_to_stderr() -> Status {
-        if decide(1) {
-            // A log whose reader is gone must not end the process: its thread is started here.
-            without_signals(wsguard::binding::log_to_stderr);
-        }
-        if DESTINATION.load(Ordering::Acquire) == 1 { Ok(Status::Ok) } else { Err(Status::ErrBusy) }
+        Ok(to_stderr(1, LogFormat::Plain))
+    }
+
+    /// Sends the log to standard error with one JSON object in each line: `time` (RFC 3339, UTC), `level`, `target`,
+    /// `message` if there is one, and the fields. Otherwise as `wsg_log_to_stderr`.
+    pub fn wsg_log_to_stderr_json() -> Status {
+        Ok(to_stderr(3, LogFormat::Json))
     }
 
     /// Sends the library's log to `log`, up to this level (a `wsg_log_level`), until the process ends. The library
     /// keeps `userdata` and never follows it.
     ///
-    /// The library calls `log` from its own threads and from yours, from several at once. `log` must not block. What it
-    /// makes the library log is dropped, and `wsg_server_start`, `_next`, `_run` and `_free` return `WSG_ERR_REENTRANT`
-    /// in it.
+    /// The library calls `log` on a thread of its own, one record after the other: it may block, and may call every
+    /// function. Up to 8192 records wait meanwhile; those that do not fit are dropped, and a record with the field `lost`
+    /// follows. What `log` makes the library log is dropped. `wsg_server_free` waits 200 milliseconds at most for records
+    /// that were made before.
     ///
     /// Any thread. Returns `WSG_OK`; `WSG_ERR_NULL` if `log` is `NULL`; `WSG_ERR_ARGUMENT` if the level is none;
     /// `WSG_ERR_BUSY` if the log goes somewhere already.
     pub fn wsg_log_to_callback(log: LogFn, userdata: *mut c_void, level: u32) -> Status {
         let log = log.ok_or(Status::ErrNull)?;
-        let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
-        let level = levels.into_iter().find(|known| *known as u32 == level).ok_or(Status::ErrArgument)?;
+        let level = match level {
+            1 => binding::LogLevel::Error,
+            2 => binding::LogLevel::Warn,
+            3 => binding::LogLevel::Info,
+            4 => binding::LogLevel::Debug,
+            _ => return Err(Status::ErrArgument),
+        };
         if !decide(2) {
             return Err(Status::ErrBusy);
         }
-        let callback = Callback { log, userdata: Userdata::new(userdata), level };
-        tracing::subscriber::set_global_default(callback).map_err(|_| Status::ErrBusy)?;
-        Ok(Status::Ok)
+        let userdata = Userdata::new(userdata);
+        let is_taken = without_signals(|| log_to(level, move |record| tell(log, userdata, record)));
+        if is_taken { Ok(Status::Ok) } else { Err(Status::ErrBusy) }
     }
 
     /// Writes one record to the library's log, with target `wsguard::handler` and level error: what a handler of yours

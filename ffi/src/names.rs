@@ -12,8 +12,12 @@ use crate::status::Status;
 /// library.
 pub const WSG_ABI_VERSION: u32 = 0;
 
-/// For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever.
+/// For `expires_at_ms`: a session that does not end. For `timeout_ms` of a drain: wait for ever. For
+/// `for_ms` of a ban, and of its `ends_at_ms`: until it is lifted.
 pub const WSG_NEVER: u64 = u64::MAX;
+
+/// For `wsg_close.verdict`: no verdict closed the connection.
+pub const WSG_NO_VERDICT: u32 = u32::MAX;
 
 /// The default `timeout_ms` of a drain in milliseconds, the same in every language.
 pub const WSG_DEFAULT_DRAIN_TIMEOUT_MS: u64 = 10_000;

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use wsguard::binding::{Auth, ConfigError, ConfigErrorKind, OnViolation, Options, Protocol, compile};
+use wsguard::binding::{Auth, ConfigError, ConfigErrorKind, Options, compile};
 
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
 use crate::handle::{self, Opaque};
@@ -28,23 +28,6 @@ impl Opaque for OptionsHandle {
 pub struct Stated {
     pub(crate) options: Options,
     pub(crate) inline: Option<Inline>,
-}
-
-impl Stated {
-    /// Whether messages are `raw` rather than `json`.
-    pub(crate) fn is_raw(&self) -> bool {
-        self.options.protocol == Protocol::Raw
-    }
-
-    /// Whether handshakes ask the application.
-    pub(crate) fn asks(&self) -> bool {
-        matches!(self.options.auth, Some(Auth::Callback))
-    }
-
-    /// Whether message rules act, rather than only report.
-    pub(crate) fn enforces(&self) -> bool {
-        self.options.on_violation == OnViolation::Enforce
-    }
 }
 
 /// One option by itself, checked as far as that goes: its type, its range, and what a policy finds wrong with it alone.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use wsguard::binding::{ConnectionId, ConnectionMap, RevokedUsers};
+use wsguard::binding::{ConnectionId, ConnectionMap, Protocol, RevokedUsers};
 
 use crate::os::lock;
 use crate::pointers::Userdata;
@@ -18,6 +18,8 @@ struct Peer {
     pointer: Userdata,
     /// The end of its session. The core closes it then; messages that were read before may still be in a batch.
     ends: Option<Instant>,
+    /// The form of its messages; `None`: not known.
+    protocol: Option<Protocol>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.
     hidden: AtomicBool,
@@ -35,7 +37,7 @@ impl Peer {
     /// One whose open was not taken yet.
     fn unknown() -> Self {
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { user: None, pointer: Userdata::NONE, ends: None, gone, hidden }
+        Self { user: None, pointer: Userdata::NONE, ends: None, protocol: None, gone, hidden }
     }
 }
 
@@ -70,6 +72,8 @@ pub(crate) struct Peers {
     /// How many are gone, and how many sessions will end: 0 spares a look at the table.
     gone: AtomicUsize,
     ending: AtomicUsize,
+    /// A reload has changed how long sessions last: only the core knows when they end.
+    ends_moved: AtomicBool,
     table: RwLock<Table>,
     /// Locked behind the table.
     revoked: Mutex<RevokedUsers>,
@@ -82,6 +86,7 @@ pub(crate) struct Opened<'open> {
     /// As in the core's `Open`.
     pub(crate) granted: u64,
     pub(crate) ends: Option<Instant>,
+    pub(crate) protocol: Option<Protocol>,
 }
 
 impl Peers {
@@ -101,13 +106,14 @@ impl Peers {
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
     /// open.
     pub(crate) fn opened(&self, conn: ConnectionId, opened: Opened<'_>) {
-        let Opened { user, granted, ends } = opened;
+        let Opened { user, granted, ends, protocol } = opened;
         self.change(
             conn,
             || true,
             |peer| {
                 peer.user = user.cloned();
                 peer.ends = ends;
+                peer.protocol = protocol;
                 self.ending.fetch_add(usize::from(ends.is_some()), Ordering::AcqRel);
                 if user.is_some_and(|user| lock(&self.revoked).is_over(user, granted)) {
                     self.mark(peer);
@@ -172,6 +178,16 @@ impl Peers {
         self.change(conn, is_open, |peer| _ = self.mark(peer));
     }
 
+    /// The ends of sessions that were told are not those of the core any more, which closes them by itself.
+    pub(crate) fn forget_ends(&self) {
+        self.ends_moved.store(true, Ordering::Release);
+    }
+
+    /// The form of its messages, if that is known.
+    pub(crate) fn protocol(&self, conn: ConnectionId) -> Option<Protocol> {
+        self.read().get(conn).and_then(|peer| peer.protocol)
+    }
+
     /// Every one whose open was taken.
     pub(crate) fn close_all(&self) {
         self.read().values().for_each(|peer| _ = self.mark(peer));
@@ -202,7 +218,7 @@ impl Peers {
 
     /// Whether it is over for the application: closed by it, or at the end of its session.
     pub(crate) fn is_gone(&self, conn: ConnectionId) -> bool {
-        if self.ending.load(Ordering::Acquire) == 0 {
+        if self.ending.load(Ordering::Acquire) == 0 || self.ends_moved.load(Ordering::Acquire) {
             return self.is_closed(conn);
         }
         self.read().get(conn).is_some_and(|peer| {
@@ -255,7 +271,7 @@ mod tests {
     use super::*;
 
     fn of(user: &Arc<str>, granted: u64) -> Opened<'_> {
-        Opened { user: Some(user), granted, ends: None }
+        Opened { user: Some(user), granted, ..Opened::default() }
     }
 
     /// Their closes were taken, and let go.
@@ -373,6 +389,20 @@ mod tests {
         peers.hide(over);
         assert!(peers.is_hidden(over));
         forget(&peers, &[over, lasting, endless]);
+        assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// A reload has made sessions longer: who was told to end now does not.
+    #[test]
+    fn ends_that_were_told_do_not_count_after_they_moved() {
+        let peers = Peers::default();
+        let conn = id(0, 1, 0);
+        peers.opened(conn, Opened { ends: Some(Instant::now()), ..Opened::default() });
+        peers.forget_ends();
+        assert!(!peers.is_gone(conn));
+        peers.close(conn, || true);
+        assert!(peers.is_gone(conn));
+        forget(&peers, &[conn]);
         assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
     }
 

@@ -6,8 +6,8 @@ use core::mem::MaybeUninit;
 
 use crate::status::Status;
 
-/// A text, or bytes, that the library owns. `data` is `NULL` if there is none, which is not the same as an empty text.
-/// A zero byte follows only if the function says so.
+/// A text, or bytes. `data` is `NULL` if there is none, which is not the same as an empty text. The library owns those
+/// that it gives you; in a struct that you fill in they are yours. A zero byte follows only if the function says so.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Str {
@@ -55,19 +55,24 @@ pub(crate) fn bytes<'call>(data: *const c_char, len: usize) -> Result<&'call [u8
     Ok(unsafe { core::slice::from_raw_parts(data.cast(), len) })
 }
 
-/// The connections of an argument. `NULL` is accepted for none.
-pub(crate) fn connections<'call>(first: *const u64, count: usize) -> Result<&'call [u64], Status> {
+/// A C value of which every pattern of bytes is one: numbers, and pointers that are not followed here.
+pub(crate) trait Plain: Copy {}
+impl Plain for u64 {}
+impl Plain for Str {}
+
+/// The array of an argument. `NULL` is accepted for none.
+pub(crate) fn array<'call, T: Plain>(first: *const T, count: usize) -> Result<&'call [T], Status> {
     if count == 0 {
         return Ok(&[]);
     }
     if first.is_null() {
         return Err(Status::ErrNull);
     }
-    if !first.is_aligned() || count > isize::MAX as usize / size_of::<u64>() {
+    if !first.is_aligned() || count > isize::MAX as usize / size_of::<T>() {
         return Err(Status::ErrArgument);
     }
-    // SAFETY: not null, aligned and not longer than an object can be; the header asks for `count` numbers that stay as they
-    // are until the call returns.
+    // SAFETY: not null, aligned and not longer than an object can be; the header asks for `count` values that stay as they
+    // are until the call returns, and what is there is one, since `T` is plain.
     Ok(unsafe { core::slice::from_raw_parts(first, count) })
 }
 
@@ -236,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_connections_is_a_pointer_and_a_count() {
-        assert_eq!(connections(core::ptr::null(), 0), Ok(&[][..]));
-        assert_eq!(connections(core::ptr::null(), 1), Err(Status::ErrNull));
-        assert_eq!(connections([7, 8].as_ptr(), 2), Ok(&[7, 8][..]));
-        assert_eq!(connections([7, 8].as_ptr().wrapping_byte_add(1), 1), Err(Status::ErrArgument));
-        assert_eq!(connections([7].as_ptr(), usize::MAX), Err(Status::ErrArgument));
+    fn an_array_is_a_pointer_and_a_count() {
+        assert_eq!(array::<u64>(core::ptr::null(), 0), Ok(&[][..]));
+        assert_eq!(array::<u64>(core::ptr::null(), 1), Err(Status::ErrNull));
+        assert_eq!(array::<u64>([7, 8].as_ptr(), 2), Ok(&[7, 8][..]));
+        assert_eq!(array::<u64>([7, 8].as_ptr().wrapping_byte_add(1), 1), Err(Status::ErrArgument));
+        assert_eq!(array::<u64>([7].as_ptr(), usize::MAX), Err(Status::ErrArgument));
     }
 }

@@ -4,12 +4,13 @@ use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use std::time::Duration;
 
-use wsguard::binding::{ConnectionId, Decision, TicketId};
+use wsguard::binding::{ConnectionId, Decision, Protocol, TicketId};
 
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
-use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
+use crate::events::{Close, Event, EventKind, Message, Open, Pong, Upgrade, Violation};
 use crate::json::{self, Known};
+use crate::modes;
 use crate::pointers::{Str, sized};
 use crate::running::{Consumer, RunGuard, Running, ServerHandle, Taken, running};
 use crate::seen::{Seen, known, seen};
@@ -81,6 +82,14 @@ pub struct Handlers {
     >,
     /// Called when everything that waited when a send returned `WSG_QUEUED` was written.
     pub drained: Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64) -> c_int>,
+    /// Called for each answer to a `wsg_conn_ping`.
+    pub pong: Option<
+        extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64, pong: *const Pong) -> c_int,
+    >,
+    /// Called for an opening handshake that is over without a connection, and that the application did not refuse: its
+    /// ticket takes no answer any more. It may be one that `upgrade` was not called for.
+    pub upgrade_gone:
+        Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, ticket: u64) -> c_int>,
 }
 
 /// Calls the handlers of one event; `false`: one of them failed.
@@ -92,6 +101,8 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
     }
     let conn = event.conn;
     let returned = match seen(event) {
+        // Nobody to answer it, since a reload has made handshakes ask: refused at once, rather than after its time.
+        Seen::Upgrade(_) if handlers.upgrade.is_none() && handlers.event.is_none() => return false,
         Seen::Upgrade(upgrade) => handlers.upgrade.map(|call| foreign(|| call(userdata, server, upgrade))),
         Seen::Open(open) => handlers.open.map(|call| foreign(|| call(userdata, server, conn, open))),
         Seen::Message(message) => handlers.message.map(|call| foreign(|| call(userdata, server, conn, message))),
@@ -99,6 +110,8 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
         Seen::Violation(violation) => {
             handlers.violation.map(|call| foreign(|| call(userdata, server, conn, violation)))
         }
+        Seen::Pong(pong) => handlers.pong.map(|call| foreign(|| call(userdata, server, conn, pong))),
+        Seen::UpgradeGone(gone) => handlers.upgrade_gone.map(|call| foreign(|| call(userdata, server, gone.ticket))),
         Seen::Drained => handlers.drained.map(|call| foreign(|| call(userdata, server, conn))),
         Seen::Payload(Str { data, len }) => {
             let handler = if event.kind == EventKind::Text { handlers.text } else { handlers.binary };
@@ -118,11 +131,11 @@ fn is_stale(running: &Running, event: &Event) -> bool {
             running.peers.hide(conn);
             true
         }
-        Seen::Payload(_) | Seen::Message(_) => running.peers.is_gone(conn),
+        Seen::Payload(_) | Seen::Message(_) | Seen::Pong(_) => running.peers.is_gone(conn),
         // More was queued since: another event follows when that was written.
         Seen::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
         Seen::Close(_) => running.peers.is_hidden(conn),
-        Seen::Open(_) | Seen::Violation(_) => false,
+        Seen::Open(_) | Seen::Violation(_) | Seen::UpgradeGone(_) => false,
     }
 }
 
@@ -171,16 +184,18 @@ fn work(
 /// Handlers that could never be called are a mistake: nothing would ever happen.
 fn check(running: &Running, handlers: &Handlers) -> Result<(), Failure> {
     let refuse = |message| Err(Failure::new(Status::ErrArgument, message));
-    if !running.is_raw && (handlers.text.is_some() || handlers.binary.is_some()) {
+    let speaks = |protocol| running.modes.speaks(protocol).is_ok();
+    let asks = modes::asks(&running.commands.policies());
+    if !speaks(Protocol::Raw) && (handlers.text.is_some() || handlers.binary.is_some()) {
         return refuse("handlers.text and .binary are never called: protocol is json, whose handler is .message");
     }
-    if running.is_raw && handlers.message.is_some() {
+    if !speaks(Protocol::Json) && handlers.message.is_some() {
         return refuse("handlers.message is never called: protocol is raw, whose handlers are .text and .binary");
     }
-    if running.asks && handlers.upgrade.is_none() && handlers.event.is_none() {
+    if asks && handlers.upgrade.is_none() && handlers.event.is_none() {
         return refuse("handlers.upgrade is missing: auth is callback, and every handshake would wait in vain");
     }
-    if !running.asks && handlers.upgrade.is_some() {
+    if !asks && handlers.upgrade.is_some() {
         return refuse("handlers.upgrade is never called: auth is not callback");
     }
     Ok(())
@@ -216,7 +231,7 @@ exports! {
     /// and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
     /// handshake whose peer has left or whose time is over.
     ///
-    /// One thread at a time, and no inline handler or log function. The call writes `*error` as `wsg_error` says.
+    /// One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
     /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
     /// again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
     /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,

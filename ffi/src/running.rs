@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use wsguard::binding::{
-    Builder, ConnectionId, Error, EventBatch, Next, Notifier, Server, ServerHandle as Commands, Waited,
+    Builder, ConnectionId, Error, EventBatch, Next, Notifier, Options, Protocol, Server, ServerHandle as Commands,
+    Waited, compile,
 };
 
 use crate::events::Event;
 use crate::handle::{self, Opaque};
 use crate::inline::InlineOf;
 use crate::interrupt::Interrupter;
-use crate::log;
+use crate::modes::Modes;
 use crate::options::Stated;
 use crate::os::{self, lock, without_signals};
 use crate::peers::Peers;
@@ -45,11 +46,10 @@ pub struct Running {
     pub(crate) peers: Arc<Peers>,
     /// The server was stopped: every connection is closed for the application, also those whose open was not taken yet.
     is_dropping: AtomicBool,
-    /// From the policy: whether the protocol is `raw`, handshakes ask the application, and broken message rules close.
-    pub(crate) is_raw: bool,
-    pub(crate) asks: bool,
-    pub(crate) enforces: bool,
+    pub(crate) modes: Arc<Modes>,
     pub(crate) address: CString,
+    /// The address of `admin_listen`; empty without that option.
+    pub(crate) admin_address: CString,
     pub(crate) interrupter: Arc<Interrupter>,
     forks: u64,
     /// The thread that is in its `wsg_server_run`; 0: none.
@@ -75,9 +75,9 @@ fn this_thread() -> usize {
     HERE.with(|here| core::ptr::from_ref(here).addr())
 }
 
-/// Returns true if this thread is in a callback that other threads may wait for, so that it must not wait for them.
+/// Returns true if this thread is in an inline handler: other threads may wait for it, so that it must not wait for them.
 pub(crate) fn must_not_wait() -> bool {
-    replies::is_inline() || log::is_in_callback()
+    replies::is_inline()
 }
 
 /// The server of a handle, in the process that started it.
@@ -91,21 +91,21 @@ impl Running {
         let notifier = Notifier::descriptor().map_err(Error::Start)?;
         let builder = Builder::new().wake(notifier.clone());
         let peers = Arc::new(Peers::default());
-        let options = stated.options.clone();
-        let max_outbox_bytes = options.max_outbox_bytes;
+        let policies = compile(stated.options.clone())?;
+        let modes = Arc::new(Modes::of(&policies));
         let builder = match stated.inline {
-            Some(inline) => builder.inline(InlineOf { inline, peers: Arc::clone(&peers), max_outbox_bytes }),
+            Some(inline) => builder.inline(InlineOf { inline, peers: Arc::clone(&peers), modes: Arc::clone(&modes) }),
             None => builder,
         };
-        let server = without_signals(|| builder.start(options))?;
+        let server = without_signals(|| builder.start_policy(policies))?;
+        let text = |address: &str| CString::new(address).unwrap_or_default();
         Ok(Self {
             commands: server.handle(),
             peers,
             is_dropping: AtomicBool::new(false),
-            is_raw: stated.is_raw(),
-            asks: stated.asks(),
-            enforces: stated.enforces(),
-            address: CString::new(server.address()).unwrap_or_default(),
+            modes,
+            address: text(server.address()),
+            admin_address: text(server.admin_address().unwrap_or_default()),
             interrupter: Arc::new(Interrupter::new(notifier)),
             forks: os::forks(),
             runner: AtomicUsize::new(0),
@@ -135,6 +135,24 @@ impl Running {
     pub(crate) fn open(&self, conn: u64) -> Result<ConnectionId, Status> {
         let conn = ConnectionId::from_u64(conn);
         if self.peers.is_gone(conn) { Err(Status::ErrConnectionClosed) } else { Ok(conn) }
+    }
+
+    /// The same, of a connection whose messages have this form.
+    pub(crate) fn open_for(&self, conn: u64, protocol: Protocol) -> Result<ConnectionId, Status> {
+        self.modes.speaks(protocol)?;
+        let conn = self.open(conn)?;
+        let is_other = self.modes.is_mixed() && self.peers.protocol(conn).is_some_and(|own| own != protocol);
+        if is_other { Err(Status::ErrArgument) } else { Ok(conn) }
+    }
+
+    /// Runs by other options from now on; returns the generation.
+    pub(crate) fn reload(&self, options: Options) -> Result<u64, Error> {
+        let before = self.commands.policies();
+        let generation = without_signals(|| self.commands.reload(options))?;
+        if self.modes.replaced(before, &self.commands.policies()) {
+            self.peers.forget_ends();
+        }
+        Ok(generation)
     }
 
     /// The right to take events, for one thread at a time.
@@ -182,7 +200,9 @@ impl Consumer<'_> {
         views.forget(&self.running.peers);
         let taken = wait(server, &self.running.interrupter, &mut views.batch, timeout);
         if taken == Taken::Events {
-            views.refresh(&self.running.peers);
+            let running = self.running;
+            let protocol = |path: &str| running.modes.protocol(&running.commands, path);
+            views.refresh(&running.peers, &protocol);
             // After the opens were noted: a `stop` on another thread either finds them, or is seen here.
             if self.running.is_dropping.load(Ordering::Acquire) {
                 self.running.peers.close_all();

@@ -1,7 +1,7 @@
 //! Reads the union of `wsg_event`, by the kind of the event.
 #![expect(unsafe_code, reason = "a union is read by the kind that was written with it")]
 
-use crate::events::{Close, Event, EventKind, Message, Open, Upgrade, Violation};
+use crate::events::{Close, Event, EventKind, Message, Open, Pong, Upgrade, UpgradeGone, Violation};
 use crate::json::Known;
 use crate::pointers::Str;
 
@@ -14,6 +14,8 @@ pub(crate) enum Seen<'event> {
     Message(&'event Message),
     Close(&'event Close),
     Violation(&'event Violation),
+    Pong(&'event Pong),
+    UpgradeGone(&'event UpgradeGone),
     Drained,
 }
 
@@ -29,6 +31,8 @@ pub(crate) fn seen(event: &Event) -> Seen<'_> {
             EventKind::Message => Seen::Message(&*event.body.message),
             EventKind::Close => Seen::Close(&*event.body.close),
             EventKind::Violation => Seen::Violation(&*event.body.violation),
+            EventKind::Pong => Seen::Pong(&*event.body.pong),
+            EventKind::UpgradeGone => Seen::UpgradeGone(&*event.body.upgrade_gone),
             EventKind::Drained => Seen::Drained,
         }
     }

@@ -1,11 +1,12 @@
 //! A server's life and its counters.
 
-use core::ffi::c_int;
+use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use std::sync::Arc;
 
 use wsguard::binding::Code;
 
+use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
 use crate::handle;
 use crate::interrupt;
@@ -71,13 +72,16 @@ impl Stats {
     }
 }
 
+/// A function that receives a text.
+pub type TextFn = Option<extern "C-unwind" fn(userdata: *mut c_void, text: *const c_char, text_len: usize)>;
+
 exports! {
     /// Checks the options, listens, and starts the I/O threads. It logs the policy in force as one line.
     ///
     /// The options stay yours. On `WSG_OK` you own `*server` and free it with `wsg_server_free`; otherwise `*server` is
     /// `NULL`. The call writes `*error` as `wsg_error` says.
     ///
-    /// Any thread but those of inline handlers and log functions. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
+    /// Any thread but those of inline handlers. Returns `WSG_OK`; `WSG_ERR_UNKNOWN_OPTION`,
     /// `WSG_ERR_MISSING_OPTION`, `WSG_ERR_INVALID_OPTION` or `WSG_ERR_CONTRADICTION` for the options; `WSG_ERR_LISTEN`,
     /// `WSG_ERR_START`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
     ///
@@ -90,7 +94,7 @@ exports! {
             place.write(core::ptr::null_mut());
             let options = handle::find(options)?;
             if must_not_wait() {
-                let message = "an inline handler or a log function must not start a server";
+                let message = "an inline handler must not start a server";
                 return Err(Failure::new(Status::ErrReentrant, message));
             }
             let stated = {
@@ -115,7 +119,7 @@ exports! {
     /// The call also waits for a `wsg_server_next` or `wsg_server_run` on another thread, so no callback may wait for
     /// this call. In a forked child it only frees the child's handle.
     ///
-    /// Any thread but those of inline handlers and log functions, and not inside `wsg_server_run` of the same server:
+    /// Any thread but those of inline handlers, and not inside `wsg_server_run` of the same server:
     /// there it returns `WSG_ERR_REENTRANT`. Returns `WSG_OK`, `WSG_ERR_NULL`, or `WSG_ERR_HANDLE` the second time.
     pub fn wsg_server_free(server: *mut ServerHandle) -> Status {
         let found = handle::find(server);
@@ -142,6 +146,15 @@ exports! {
     pub fn wsg_server_address(server: *const ServerHandle) -> Str {
         let running = running(server)?;
         Ok(Str { data: running.address.as_ptr(), len: running.address.as_bytes().len() })
+    }
+
+    /// Returns the address that `admin_listen` serves metrics and health checks on, with the real port. Empty without
+    /// that option, and if `server` is `NULL` or not valid.
+    ///
+    /// The text ends with a zero byte and is valid until the server is freed. Any thread.
+    pub fn wsg_server_admin_address(server: *const ServerHandle) -> Str {
+        let running = running(server)?;
+        Ok(Str { data: running.admin_address.as_ptr(), len: running.admin_address.as_bytes().len() })
     }
 
     /// Writes to `*fd` a file descriptor that is readable while there may be events, for epoll, poll, libuv or
@@ -220,6 +233,20 @@ exports! {
         let running = running(server)?;
         let code = Code::ALL.get(verdict as usize).ok_or(Status::ErrArgument)?;
         place.write(running.commands.stats().verdict(*code));
+        Ok(Status::Ok)
+    }
+
+    /// Calls `write` once with the numbers of this moment as OpenMetrics text, as `/metrics` of `admin_listen` serves
+    /// it: for an HTTP server of your own. Its media type is
+    /// `application/openmetrics-text; version=1.0.0; charset=utf-8`. The text is valid during the call.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`; `write` is called on
+    /// `WSG_OK` only.
+    pub fn wsg_server_metrics(server: *const ServerHandle, write: TextFn, userdata: *mut c_void) -> Status {
+        let write = write.ok_or(Status::ErrNull)?;
+        let text = running(server)?.commands.metrics();
+        let view = Str::of(&text);
+        foreign(|| write(userdata, view.data, view.len));
         Ok(Status::Ok)
     }
 }

@@ -55,6 +55,8 @@ pub enum Status {
     ErrAbi = -17,
     /// A bug in the library. It was contained; please report it.
     ErrPanic = -18,
+    /// The option can only be stated at the start: `wsg_server_reload` would have to change it.
+    ErrNotReloadable = -19,
 }
 
 impl Status {
@@ -83,6 +85,7 @@ impl Status {
             Status::ErrForked => c"forked",
             Status::ErrAbi => c"abi_mismatch",
             Status::ErrPanic => c"panic",
+            Status::ErrNotReloadable => c"not_reloadable",
         }
     }
 
@@ -111,6 +114,7 @@ impl Status {
             Status::ErrForked => c"the server belongs to the process that this one was forked from",
             Status::ErrAbi => c"the program was compiled for another version of the library",
             Status::ErrPanic => c"a fault of the library",
+            Status::ErrNotReloadable => c"the option cannot change while the server runs",
         }
     }
 
@@ -143,6 +147,7 @@ const ALL: &[Status] = &[
     Status::ErrForked,
     Status::ErrAbi,
     Status::ErrPanic,
+    Status::ErrNotReloadable,
 ];
 
 impl From<ConfigErrorKind> for Status {
@@ -151,6 +156,7 @@ impl From<ConfigErrorKind> for Status {
             ConfigErrorKind::UnknownOption => Status::ErrUnknownOption,
             ConfigErrorKind::MissingOption => Status::ErrMissingOption,
             ConfigErrorKind::Contradiction => Status::ErrContradiction,
+            ConfigErrorKind::NotReloadable => Status::ErrNotReloadable,
             // `InvalidOption`, or a kind that the header has no name for yet.
             _ => Status::ErrInvalidOption,
         }
@@ -199,6 +205,7 @@ mod tests {
             Error::Config(ConfigError::missing("auth", "")),
             Error::Tls(ConfigError::invalid("tls.key", "")),
             Error::Config(ConfigError::contradiction("tls", "")),
+            Error::Config(ConfigError::not_reloadable("listen")),
             Error::Listen { address: String::new(), source: std::io::Error::other("") },
             Error::Start(std::io::Error::other("")),
             Error::ConnectionClosed,

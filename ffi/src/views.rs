@@ -1,11 +1,14 @@
 //! A batch as C sees it: the structs of its events, built once when the batch is taken.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wsguard::binding::{self, ConnectionId, EventBatch, Status};
+use wsguard::binding::{self, ConnectionId, EventBatch, Protocol, Status, TlsFacts};
 
-use crate::events::{Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Upgrade, Violation};
-use crate::names::WSG_NEVER;
+use crate::events::{
+    Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Pong, Tls, Upgrade, UpgradeGone, Violation,
+};
+use crate::names::{WSG_NEVER, WSG_NO_VERDICT};
 use crate::peers::{Opened, Peers};
 use crate::pointers::Str;
 
@@ -17,6 +20,8 @@ pub(crate) struct Views {
     bodies: Bodies,
     texts: Vec<Box<str>>,
     fields: Vec<Box<[Field]>>,
+    lists: Vec<Box<[Str]>>,
+    tls: Vec<Box<[Tls]>>,
     /// The connections whose close is in the batch.
     closed: Vec<ConnectionId>,
 }
@@ -29,6 +34,8 @@ struct Bodies {
     messages: Vec<Message>,
     closes: Vec<Close>,
     violations: Vec<Violation>,
+    pongs: Vec<Pong>,
+    upgrades_gone: Vec<UpgradeGone>,
 }
 
 impl Bodies {
@@ -42,6 +49,8 @@ impl Bodies {
         clear(&mut self.messages);
         clear(&mut self.closes);
         clear(&mut self.violations);
+        clear(&mut self.pongs);
+        clear(&mut self.upgrades_gone);
     }
 
     /// Points the events at their bodies, now that these do not move any more.
@@ -52,6 +61,7 @@ impl Bodies {
         let (mut upgrades, mut opens) = (self.upgrades.iter(), self.opens.iter());
         let (mut messages, mut closes, mut violations) =
             (self.messages.iter(), self.closes.iter(), self.violations.iter());
+        let (mut pongs, mut upgrades_gone) = (self.pongs.iter(), self.upgrades_gone.iter());
         for event in events {
             event.body = match event.kind {
                 EventKind::Upgrade => EventBody { upgrade: next(&mut upgrades) },
@@ -59,6 +69,8 @@ impl Bodies {
                 EventKind::Message => EventBody { message: next(&mut messages) },
                 EventKind::Close => EventBody { close: next(&mut closes) },
                 EventKind::Violation => EventBody { violation: next(&mut violations) },
+                EventKind::Pong => EventBody { pong: next(&mut pongs) },
+                EventKind::UpgradeGone => EventBody { upgrade_gone: next(&mut upgrades_gone) },
                 EventKind::Text | EventKind::Binary | EventKind::Drained => continue,
             };
         }
@@ -66,11 +78,12 @@ impl Bodies {
 }
 
 impl Views {
-    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came.
-    pub(crate) fn refresh(&mut self, peers: &Peers) {
+    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came. `protocol` tells
+    /// that of a path, where there is more than one.
+    pub(crate) fn refresh(&mut self, peers: &Peers, protocol: &dyn Fn(&str) -> Option<Protocol>) {
         self.forget(peers);
-        let Self { batch, events, bodies, texts, fields, closed } = self;
-        let mut builder = ViewBuilder { bodies, closed, peers, texts, fields };
+        let Self { batch, events, bodies, texts, fields, lists, tls, closed } = self;
+        let mut builder = ViewBuilder { bodies, closed, peers, protocol, texts, fields, lists, tls };
         events.extend(batch.iter().map(|event| builder.event(&event)));
         bodies.point(events);
     }
@@ -90,6 +103,9 @@ impl Views {
         self.texts.shrink_to(4096);
         self.fields.clear();
         self.fields.shrink_to(4096);
+        self.tls.clear();
+        self.lists.clear();
+        self.lists.shrink_to(4096);
         self.closed.shrink_to(4096);
     }
 }
@@ -109,8 +125,11 @@ struct ViewBuilder<'v> {
     bodies: &'v mut Bodies,
     closed: &'v mut Vec<ConnectionId>,
     peers: &'v Peers,
+    protocol: &'v dyn Fn(&str) -> Option<Protocol>,
     texts: &'v mut Vec<Box<str>>,
     fields: &'v mut Vec<Box<[Field]>>,
+    lists: &'v mut Vec<Box<[Str]>>,
+    tls: &'v mut Vec<Box<[Tls]>>,
 }
 
 impl ViewBuilder<'_> {
@@ -128,6 +147,37 @@ impl ViewBuilder<'_> {
         view
     }
 
+    fn list(&mut self, list: Box<[Str]>) -> (*const Str, usize) {
+        let view = (list.as_ptr(), list.len());
+        self.lists.push(list);
+        view
+    }
+
+    /// The parameters of a path.
+    fn params(&mut self, params: &[(Arc<str>, String)]) -> (*const Field, usize) {
+        let field = |(name, value): &(Arc<str>, String)| Field { name: Str::of(name), value: Str::of(value) };
+        self.fields(params.iter().map(field).collect())
+    }
+
+    fn pairs(&mut self, pairs: &[(Box<str>, Box<str>)]) -> (*const Field, usize) {
+        let field = |(name, value): &(Box<str>, Box<str>)| Field { name: Str::of(name), value: Str::of(value) };
+        self.fields(pairs.iter().map(field).collect())
+    }
+
+    fn tls(&mut self, facts: Option<&TlsFacts>) -> *const Tls {
+        let Some(facts) = facts else { return core::ptr::null() };
+        let tls: Box<[Tls]> = [Tls {
+            version: Str::of(&facts.version),
+            cipher: Str::of(&facts.cipher),
+            server_name: Str::maybe(facts.server_name.as_deref()),
+            client_certificate_sha256: Str::maybe(facts.client_certificate_sha256.as_deref()),
+        }]
+        .into();
+        let view = tls.as_ptr();
+        self.tls.push(tls);
+        view
+    }
+
     fn event(&mut self, event: &binding::Event<'_>) -> Event {
         let conn = event.conn().map_or(0, ConnectionId::to_u64);
         let mut body = EventBody { payload: Str::NONE };
@@ -139,7 +189,9 @@ impl ViewBuilder<'_> {
             }
             binding::Event::Open(open) => {
                 let ends = open.expires_at_ms.and_then(instant);
-                self.peers.opened(open.conn, Opened { user: open.user.as_ref(), granted: open.granted, ends });
+                let protocol = (self.protocol)(&open.path);
+                let opened = Opened { user: open.user.as_ref(), granted: open.granted, ends, protocol };
+                self.peers.opened(open.conn, opened);
                 let open = self.open(open);
                 self.bodies.opens.push(open);
                 EventKind::Open
@@ -159,13 +211,26 @@ impl ViewBuilder<'_> {
             binding::Event::Close(close) => {
                 self.peers.leaves(close.conn);
                 self.closed.push(close.conn);
-                self.bodies.closes.push(Close { code: close.code, clean: close.clean, reason: Str::of(close.reason) });
+                self.bodies.closes.push(Close {
+                    code: close.code,
+                    clean: close.clean,
+                    reason: Str::of(close.reason),
+                    verdict: close.verdict.map_or(WSG_NO_VERDICT, |verdict| verdict as u32),
+                });
                 EventKind::Close
             }
             binding::Event::Violation(violation) => {
                 let violation = self.violation(violation);
                 self.bodies.violations.push(violation);
                 EventKind::Violation
+            }
+            binding::Event::Pong { rtt, .. } => {
+                self.bodies.pongs.push(Pong { rtt_us: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX) });
+                EventKind::Pong
+            }
+            binding::Event::UpgradeGone(ticket) => {
+                self.bodies.upgrades_gone.push(UpgradeGone { ticket: ticket.to_u64() });
+                EventKind::UpgradeGone
             }
             // Or an event that the header has no name for yet: "look whether you may send" is never wrong.
             _ => EventKind::Drained,
@@ -178,6 +243,7 @@ impl ViewBuilder<'_> {
         let field = |(name, value): (&str, &str)| Field { name: Str::of(name), value: Str::of(value) };
         let headers = request.headers.iter().map(|(name, value)| field((name, value))).collect();
         let (headers, headers_len) = self.fields(headers);
+        let (params, params_len) = self.params(&request.params);
         let (cookies, cookies_len) = self.fields(request.cookies().map(field).take(MOST_COOKIES).collect());
         Upgrade {
             ticket: upgrade.ticket.to_u64(),
@@ -191,10 +257,18 @@ impl ViewBuilder<'_> {
             cookies_len,
             peer_certificate: request.peer_certificate.as_deref().map_or(Str::NONE, Str::bytes),
             token: Str::maybe(request.token.as_deref()),
+            route: Str::maybe(request.route.as_deref()),
+            params,
+            params_len,
+            log_id: self.text(Some(upgrade.id.to_string())),
         }
     }
 
     fn open(&mut self, open: &binding::Open) -> Open {
+        let (roles, roles_len) = self.list(open.roles.iter().map(Str::of).collect());
+        let (params, params_len) = self.params(&open.params);
+        let (headers, headers_len) = self.pairs(&open.headers);
+        let (cookies, cookies_len) = self.pairs(&open.cookies);
         Open {
             ticket: open.ticket.map_or(0, binding::TicketId::to_u64),
             ip: self.text(open.ip.map(|ip| ip.to_string())),
@@ -202,6 +276,24 @@ impl ViewBuilder<'_> {
             path: Str::of(&open.path),
             subprotocol: Str::maybe(open.subprotocol.as_deref()),
             expires_at_ms: open.expires_at_ms.unwrap_or(WSG_NEVER),
+            tag: open.tag.unwrap_or(0),
+            roles,
+            roles_len,
+            route: Str::maybe(open.route.as_deref()),
+            params,
+            params_len,
+            query: Str::maybe(open.query.as_deref()),
+            headers,
+            headers_len,
+            cookies,
+            cookies_len,
+            claims: Str::maybe(open.claims.as_deref()),
+            origin: Str::maybe(open.origin.as_deref()),
+            peer: self.text(open.peer.map(|peer| peer.to_string())),
+            port: open.port.unwrap_or(0),
+            tls: self.tls(open.tls.as_deref()),
+            opened_at_ms: open.opened_at_ms,
+            log_id: self.text(Some(open.id.to_string())),
         }
     }
 

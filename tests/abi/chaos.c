@@ -81,7 +81,7 @@ static int command(struct play *play, struct dice *dice, uint64_t conn) {
 
 static int on_event(void *userdata, wsg_server *server, const wsg_event *event) {
   struct play *play = userdata;
-  CHECK(server == play->server && event->kind >= WSG_EVENT_UPGRADE && event->kind <= WSG_EVENT_DRAINED);
+  CHECK(server == play->server && event->kind >= WSG_EVENT_UPGRADE && event->kind <= WSG_EVENT_UPGRADE_GONE);
   if (roll(&play->dice, 300) != 0) return 0;
   /* It fails, also at an end. Messages of this connection must not come any more. */
   struct member *member = event->conn == 0 ? NULL : wsg_conn_data(server, event->conn);
@@ -212,6 +212,8 @@ static int dispatch(struct play *play, const wsg_event *event) {
     case WSG_EVENT_CLOSE: return on_close(play, play->server, event->conn, event->body.close);
     case WSG_EVENT_VIOLATION: return on_violation(play, play->server, event->conn, event->body.violation);
     case WSG_EVENT_DRAINED: return on_drained(play, play->server, event->conn);
+    case WSG_EVENT_PONG: CHECK(event->conn != 0 && event->body.pong != NULL); return 0;
+    case WSG_EVENT_UPGRADE_GONE: CHECK(event->conn == 0 && event->body.upgrade_gone->ticket != 0); return 0;
     default: CHECK(false); return 1;
   }
 }
@@ -300,6 +302,15 @@ static void answer_late(struct play *play, struct dice *dice) {
   CHECK(wsg_ticket_accept_anonymous(play->server, ticket, WSG_NEVER) == WSG_ERR_TICKET_SETTLED);
 }
 
+/* A callback that changes what it is called about. */
+static void join_too(void *userdata, uint64_t conn) {
+  struct play *play = userdata;
+  wsg_conn_join(play->server, conn, TEXT("joined"));
+  wsg_conn_leave(play->server, conn, TEXT("joined"));
+}
+
+static void see_room(void *userdata, const char *room, size_t len) { CHECK(userdata != NULL && room != NULL && len > 0); }
+
 static void *give_commands(void *userdata) {
   struct commander *commander = userdata;
   struct play *play = commander->play;
@@ -309,7 +320,8 @@ static void *give_commands(void *userdata) {
     wsg_str user = user_of(roll(dice, CROWD_USERS));
     wsg_stats stats;
     int status = 0;
-    switch (roll(dice, 40)) {
+    wsg_str rooms[] = {room_of(dice), room_of(dice)};
+    switch (roll(dice, 50)) {
       case 0: case 1: answer_late(play, dice); break;
       case 2: status = wsg_conn_close(play->server, conn, 1000, NULL, 0); break;
       case 3: status = wsg_conn_fail(play->server, conn); break;
@@ -320,6 +332,15 @@ static void *give_commands(void *userdata) {
       case 8: status = wsg_server_interrupt(play->server); break;
       case 9: wsg_conn_data(play->server, conn); break;
       case 10: ANSWERS(WSG_ERR_ARGUMENT, wsg_server_reload_tls(play->server, NULL)); break;
+      case 11: if (roll(dice, 4) == 0) status = wsg_conn_terminate(play->server, conn); break;
+      case 12: status = wsg_conn_ping(play->server, conn); break;
+      case 13: status = wsg_server_room_members(play->server, VIEW(rooms[0]), join_too, play); break;
+      case 14: status = wsg_conn_rooms(play->server, conn, see_room, play); break;
+      case 15: if (roll(dice, 8) == 0) status = wsg_server_room_close(play->server, VIEW(rooms[0]), 4000, NULL, 0); break;
+      case 16: status = wsg_server_room_clear(play->server, VIEW(rooms[0])); break;
+      case 17: status = wsg_server_broadcast_rooms(play->server, rooms, 2, TEXT("news"), TEXT("1"), &conn, 1); break;
+      case 18: status = wsg_server_broadcast_user_text(play->server, VIEW(user), TEXT("news"), NULL, 0); break;
+      case 19: CHECK(wsg_conn_buffered_bytes(play->server, conn) < 1 << 30); break;
       default: status = command(play, dice, conn);
     }
     CHECK(status >= 0 || status == WSG_ERR_CONNECTION_CLOSED || status == WSG_ERR_ARGUMENT || status == WSG_ERR_STOPPED);

@@ -170,6 +170,7 @@ class play {
       case WSG_EVENT_CLOSE: return on_close(event.conn);
       case WSG_EVENT_VIOLATION: return on_violation(event.conn, *event.body.violation);
       case WSG_EVENT_DRAINED: return maybe_throw(event.conn, 40);
+      case WSG_EVENT_PONG: case WSG_EVENT_UPGRADE_GONE: return;
     }
   }
 

@@ -30,6 +30,11 @@ static int servers(int cycles) {
     int client = client_open(wsg_server_address(server).data);
     CHECK(client >= 0 && client_send(client, "hi") == 0);
     ANSWERS(WSG_OK, wsg_server_next(server, 5000, &batch));
+    wsg_error *error = NULL;
+    ANSWERS(WSG_OK, wsg_server_reload(server, options, NULL, NULL));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_ban_ip(server, TEXT("nowhere"), 1, NULL, 0, &error));
+    ANSWERS(WSG_OK, wsg_error_free(error));
+    ANSWERS(WSG_OK, wsg_server_ban_user(server, TEXT("nobody"), 1000, TEXT("why"), NULL));
     /* What was not freed before its server goes all the same; some batches are freed after it. */
     if (i % 2) ANSWERS(WSG_OK, wsg_batch_free(batch));
     ANSWERS(WSG_OK, wsg_server_free(server));

@@ -119,7 +119,7 @@ static void broadcast_much(void *userdata) {
   static char kilobyte[1000];
   int ok = 0, queued = 0;
   for (int i = 0; i < 20; i++) {
-    wsg_status status = wsg_server_broadcast_binary(userdata, TEXT("nobody's"), kilobyte, sizeof kilobyte, NULL, 0);
+    wsg_status status = wsg_server_broadcast_all_binary(userdata, kilobyte, sizeof kilobyte, NULL, 0);
     CHECK(status == WSG_OK || status == WSG_QUEUED);
     *(status == WSG_OK ? &ok : &queued) += 1;
   }

@@ -68,6 +68,28 @@ def say_text(peer: socket.socket) -> None:
     expect(peer, '{"event":"said","data":{"text":"hello"},"status":"ok"}')
 
 
+def policy(token: str) -> str:
+    return json.dumps({
+        "origins": ["http://localhost:3000"],
+        "auth": {"tokens": [{"token": "change-me", "user": "alice"}, {"token": token, "user": "bob"}]},
+        "events": {"say": {}},
+    })
+
+
+def reload(peer: socket.socket, path: str, run: subprocess.Popen, address: str) -> None:
+    """A token that the file had at the start is gone, and whoever came by it; the other stays."""
+    say(peer)
+    bob, answer = upgrade(address, "Authorization: Bearer bobs-first\r\n")
+    assert b" 101 " in answer, answer
+    with open(path, "w") as file:
+        file.write(policy("bobs-second"))
+    run.send_signal(signal.SIGHUP)
+    head = bob.recv(4, socket.MSG_WAITALL)
+    assert head[:1] == b"\x88" and int.from_bytes(head[2:4], "big") == 1008, head
+    bob.close()
+    say(peer)
+
+
 SECRET = b"a-secret-of-at-least-32-bytes-of-yours"
 CLAIMS = {"sub": "alice", "iss": "https://login.example.com", "aud": "chat", "exp": int(time.time()) + 60}
 EXAMPLES = {
@@ -75,6 +97,7 @@ EXAMPLES = {
     "chat": ("Authorization: Bearer change-me\r\n", chat),
     "epoll": ("X-Auth-Token: change-me\r\n", echo),
     "readme": ("Sec-WebSocket-Protocol: bearer, change-me\r\n", say_text),
+    "reload": ("Authorization: Bearer change-me\r\n", reload),
     "jwt": (f"Authorization: Bearer {jwt(CLAIMS, SECRET)}\r\n", say),
 }
 
@@ -83,6 +106,11 @@ def main() -> None:
     directory, libraries = sys.argv[1:3]
     for name, (credential, talk) in EXAMPLES.items():
         program = [os.path.join(directory, name), "127.0.0.1:0"]
+        path = os.path.join(directory, "policy.json")
+        if talk is reload:
+            program.append(path)
+            with open(path, "w") as file:
+                file.write(policy("bobs-first"))
         if not os.path.exists(program[0]):
             assert name == "readme", name
             continue
@@ -95,7 +123,7 @@ def main() -> None:
                 refused.close()
                 peer, answer = upgrade(address, credential)
                 assert b" 101 " in answer, answer
-                talk(peer)
+                talk(peer, path, run, address) if talk is reload else talk(peer)
                 # SIGTERM drains: the peer that is still there hears of it, and the program ends well.
                 run.send_signal(signal.SIGTERM)
                 head = peer.recv(4, socket.MSG_WAITALL)

@@ -69,6 +69,7 @@ static void log_function() {
   try {
     wsg_log_to_callback(on_log, nullptr, WSG_LOG_INFO);
     wsg_log_failure(TEXT("said"));
+    sleep(10); // the log has a thread of its own, which ends this long before
   } catch (...) {
     fputs("caught behind wsg_log_failure\n", stderr);
   }

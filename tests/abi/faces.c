@@ -125,7 +125,7 @@ static void close_reason(void) {
   int peer = client_open(wsg_server_address(server).data);
   CHECK(peer >= 0 && send(peer, bye, sizeof bye - 1, MSG_NOSIGNAL) == sizeof bye - 1);
   const wsg_close *closed = next(server, WSG_EVENT_CLOSE, &batch)->body.close;
-  CHECK(closed->code == 1000 && is(closed->reason, FACE_close_reason_absent));
+  CHECK(closed->code == 1000 && is(closed->reason, FACE_close_reason_absent) && closed->verdict == FACE_close_verdict_absent);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_OK, wsg_server_free(server));
   close(peer);
@@ -179,6 +179,16 @@ static void stats(void) {
   close(peer);
 }
 
+static void reload_of_what_stays(void) {
+  wsg_options *options = open_options(TEXT("raw"));
+  wsg_server *server = NULL;
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("threads"), TEXT("3"), NULL));
+  CHECK(is(wsg_status_name(wsg_server_reload(server, options, NULL, NULL)), FACE_reload_of_what_stays));
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
 static void message_size(void) {
   static const char said[] = "{\"event\":\"say\",\"data\":\"\xc3\xa9\"}";
   wsg_options *options = open_options(TEXT("json"));
@@ -206,6 +216,7 @@ int main(void) {
   violation_record();
   stats();
   message_size();
+  reload_of_what_stays();
   puts("faces: C does what tests/faces.toml says");
   return 0;
 }

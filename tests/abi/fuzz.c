@@ -49,6 +49,10 @@ static uint64_t any_conn(unsigned *seed) {
   return conns[rand_r(seed) % (sizeof conns / sizeof *conns)];
 }
 
+static void see_conn(void *userdata, uint64_t conn) { CHECK(userdata != NULL && conn != 0); }
+
+static void see_text(void *userdata, const char *text, size_t len) { CHECK(userdata != NULL && text != NULL && len > 0); }
+
 static void corked(void *seed) {
   struct text text = any_text(seed);
   wsg_conn_send_text(served, any_conn(seed), text.data, text.len);
@@ -66,7 +70,7 @@ static int call(unsigned *seed) {
   int status;
   size_t len;
   int64_t number;
-  switch (rand_r(seed) % 34) {
+  switch (rand_r(seed) % 44) {
     case 0: return wsg_conn_send_text(server, conn, a.data, a.len);
     case 1: return wsg_conn_send_binary(server, conn, a.data, a.len);
     case 2: return wsg_conn_emit(server, conn, a.data, a.len, b.data, b.len);
@@ -101,6 +105,21 @@ static int call(unsigned *seed) {
     case 31: return wsg_json_quote(a.data, a.len, buffer, rand_r(seed) % (sizeof buffer + 1), &len);
     /* A connection of one server means nothing to another. */
     case 32: return wsg_conn_send_text(freed, atomic_load(&honest_conn), TEXT("not yours"));
+    case 33: return rand_r(seed) % 2 ? wsg_server_unban_user(server, a.data, a.len) : wsg_server_unban_ip(server, a.data, a.len);
+    case 34: status = wsg_server_ban_user(server, a.data, a.len, (uint64_t)rand_r(seed) % 3, b.data, b.len, &error); break;
+    case 35: status = wsg_server_reload(server, (wsg_options *)server, &count, &error); break;
+    case 36: status = wsg_ticket_accept_with(server, (uint64_t)rand_r(seed) % 8, &(wsg_accept){.size = sizeof(wsg_accept),
+             .user = {a.data, a.len}, .roles = (const wsg_str[]){{b.data, b.len}}, .roles_len = (size_t)rand_r(seed) % 2,
+             .expires_at_ms = (uint64_t)rand_r(seed) % 2}, &error); break;
+    case 37: return wsg_conn_request(server, conn, a.data, a.len, b.data, b.len, c.data, c.len);
+    case 38: return wsg_server_broadcast_rooms_text(server, (const wsg_str[]){{a.data, a.len}, {TEXT("victims")}}, (size_t)rand_r(seed) % 3,
+                                                    b.data, b.len, &conn, 1);
+    case 39: return wsg_server_broadcast_user_binary(server, a.data, a.len, b.data, b.len, &conn, 1);
+    case 40: return wsg_server_room_members(server, a.data, a.len, see_conn, seed);
+    case 41: return wsg_conn_ping(server, conn), wsg_conn_rooms(server, conn, see_text, seed);
+    case 42: status = wsg_ticket_reject_with(server, (uint64_t)rand_r(seed) % 8, &(wsg_reject){.size = sizeof(wsg_reject),
+             .http_status = (uint16_t)rand_r(seed), .headers = (const wsg_field[]){{{a.data, a.len}, {b.data, b.len}}},
+             .headers_len = (size_t)rand_r(seed) % 2, .body = {c.data, c.len}}, &error); break;
     default: return wsg_conn_pause(server, 1), wsg_conn_resume(server, conn);
   }
   CHECK((status < 0) == (error != NULL));

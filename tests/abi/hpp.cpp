@@ -30,7 +30,6 @@ static_assert(broadcasts_to<std::string> && !broadcasts_to<maybe_text>);
 static std::atomic<int> logged{0};
 
 static void keep_log(void *, const wsg_log_record *record) {
-  CHECK(wsg_server_free(nullptr) == WSG_ERR_REENTRANT); // it may be the thread that would be waited for
   const auto text = wsguard::view(record->text);
   if (wsguard::view(record->target) == "wsguard::handler" && text.find("deliberate") != text.npos) logged++;
 }
@@ -81,7 +80,8 @@ static void handlers_that_throw() {
   const int before = logged;
   CHECK(server->run(on));
   peers.join();
-  CHECK(failures == 2 && served == 1 && logged - before == 2);
+  CHECK(failures == 2 && served == 1);
+  while (logged - before < 2) std::this_thread::yield(); // the log has a thread of its own
 }
 
 static void inline_handlers_that_throw() {
@@ -95,6 +95,7 @@ static void inline_handlers_that_throw() {
   });
   const auto server = make_server(options);
   const std::string address = server->address();
+  server->set_interest(0); // as `run` does in a moment: no open that waits for it keeps a message from the handler
   wsguard::handlers on;
   on.failed = [&](wsguard::server &s, std::exception_ptr) {
     CHECK(&s == server.get());
@@ -283,7 +284,62 @@ static void types() {
   CHECK(wsguard::json_quote("a\"b") == R"("a\"b")" && !wsguard::json_get("{}", "/a"));
 }
 
+// Other options, bans and numbers of a running server.
+static void policy_that_lives() {
+  const auto server = make_server(open_policy("raw"));
+  CHECK(server->reload(open_policy("raw").set("max_message_bytes", "100")) == 2);
+  try {
+    server->reload(open_policy("json"));
+    CHECK(false);
+  } catch (const wsguard::error &error) {
+    CHECK(error.status() == WSG_ERR_NOT_RELOADABLE && error.option() == "protocol" && error.code() == "not_reloadable");
+  }
+  CHECK(server->bans().empty() && !server->unban_user("alice"));
+  server->ban_user("alice", std::chrono::minutes(1), "why");
+  server->ban_ip("2001:db8::1");
+  const auto bans = server->bans();
+  CHECK(bans.size() == 2 && bans[0].user == "alice" && bans[0].reason == "why" && !bans[0].is_automatic);
+  CHECK(bans[1].ip == "2001:db8::/64" && bans[1].ends_at_ms == WSG_NEVER && server->unban_ip("2001:db8::2"));
+  CHECK(server->metrics().find("wsguard_policy_generation 2") != std::string::npos && server->admin_address().empty());
+  CHECK(!server->accept(77, "alice", wsguard::accept_with{wsguard::never, {"admin"}}));
+  CHECK(!server->accept(77, std::nullopt, wsguard::accept_with{}));
+  CHECK(!server->reject(77, wsguard::reject_with{418, {{"X-Reason", "teapot"}}, "short and stout"}));
+}
+
+// Whom to reach, on a server with one connection.
+static void reach() {
+  const auto server = make_server(open_policy("raw"));
+  const int peer = client_open(server->address().c_str());
+  wsguard::conn_id conn = 0;
+  while (conn == 0)
+    server->next(std::chrono::seconds(5), [&](const wsg_event &event) { conn = event.kind == WSG_EVENT_OPEN ? event.conn : conn; });
+  CHECK(server->join(conn, "a") == wsguard::sent::sent && server->join(conn, "b") == wsguard::sent::sent);
+  CHECK(server->room_members("a") == std::vector<wsguard::conn_id>{conn} && server->room_size("a") == 1);
+  CHECK(server->connections().size() == 1 && server->user_connections("alice").empty() && server->rooms(conn).size() == 2);
+  CHECK(server->broadcast_rooms_text({"a", "b"}, "once") != wsguard::sent::closed && client_expect(peer, "once") == 0);
+  CHECK(server->broadcast_rooms_binary({"b"}, "x", conn) != wsguard::sent::closed);
+  CHECK(server->broadcast_user_text("alice", "x") != wsguard::sent::closed);
+  CHECK(server->broadcast_user_binary("alice", "x") != wsguard::sent::closed);
+  server->room_clear("a");
+  CHECK(server->room_size("a") == 0 && server->buffered_bytes(conn) < 1000 && server->ping(conn) != wsguard::sent::closed);
+  for (const auto &call : {std::function<void()>([&] { server->request(conn, "1", "e", "1"); }),
+                           std::function<void()>([&] { server->broadcast_user("alice", "e", "1"); }),
+                           std::function<void()>([&] { server->broadcast_rooms({"a"}, "e", "1"); })}) {
+    try {
+      call();
+      CHECK(false);
+    } catch (const wsguard::error &error) {
+      CHECK(error.status() == WSG_ERR_ARGUMENT); // events, on a raw server
+    }
+  }
+  server->room_close("b", 4000, "over");
+  CHECK(server->terminate(conn) == wsguard::sent::closed && server->rooms(conn).empty());
+  close(peer);
+}
+
 int main() {
+  policy_that_lives();
+  reach();
   CHECK(wsg_log_to_callback(nullptr, nullptr, WSG_LOG_ERROR) == WSG_ERR_NULL);
   CHECK(wsg_log_to_callback(keep_log, nullptr, 99) == WSG_ERR_ARGUMENT);
   CHECK(wsg_log_to_callback(keep_log, nullptr, WSG_LOG_ERROR) == WSG_OK);

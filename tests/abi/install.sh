@@ -42,7 +42,7 @@ cmake -S "$here/consumer" -B "$work/build" -DCMAKE_PREFIX_PATH="$prefix" -DEXAMP
 "$work/build/app-static"
 
 echo "--- the examples"
-for example in echo chat epoll; do
+for example in echo chat epoll reload; do
     # shellcheck disable=SC2046
     cc -std=c11 -Wall -Wextra -Werror "$root/examples/c/$example.c" -o "$work/$example" $(pkg-config --cflags --libs wsguard)
 done

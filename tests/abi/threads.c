@@ -35,6 +35,12 @@ static void corked(void *server) {
   wsg_server_broadcast_text(server, TEXT("room"), TEXT("corked"), NULL, 0);
 }
 
+static wsg_options *reloaded;
+
+static void see_ban(void *userdata, const wsg_ban *ban) { CHECK(userdata != NULL && ban->reason.len == 3); }
+
+static void see_text(void *userdata, const char *text, size_t len) { CHECK(userdata != NULL && text[len - 1] == '\n'); }
+
 static void take(wsg_server *server, unsigned *seed) {
   wsg_batch *batch = NULL;
   const wsg_event *events;
@@ -58,7 +64,7 @@ static void call_something(wsg_server *server, unsigned *seed) {
   wsg_error *error = NULL;
   uint64_t count;
   int fd;
-  switch (rand_r(seed) % 18) {
+  switch (rand_r(seed) % 22) {
     case 0: case 1: case 2: take(server, seed); break;
     case 3: wsg_conn_send_text(server, conn, TEXT("hello")); break;
     case 4: wsg_conn_send_binary(server, conn, TEXT("hello")); break;
@@ -72,6 +78,10 @@ static void call_something(wsg_server *server, unsigned *seed) {
     case 12: wsg_server_verdict_count(server, WSG_VERDICT_DRAINING, &count); break;
     case 13: wsg_server_fd(server, &fd); break;
     case 14: wsg_batch_free(batch); break;
+    case 18: wsg_server_reload(server, reloaded, &count, NULL); break;
+    case 19: wsg_server_ban_ip(server, TEXT("192.0.2.0/24"), 1 + rand_r(seed) % 9, TEXT("why"), NULL); break;
+    case 20: wsg_server_bans(server, see_ban, seed), wsg_server_unban_ip(server, TEXT("192.0.2.0/24")); break;
+    case 21: wsg_server_metrics(server, see_text, seed); break;
     case 15: wsg_server_disconnect_user(server, TEXT("nobody")); break;
     case 16: wsg_server_reload_tls(server, &error); wsg_error_free(error); break;
     default:
@@ -103,6 +113,7 @@ static void *client(void *address) {
 int main(int argc, char **argv) {
   int rounds = argc > 1 ? atoi(argv[1]) : 10, ms = argc > 2 ? atoi(argv[2]) : 300;
   wsg_options *options = open_options(TEXT("raw"));
+  reloaded = options;
   wsg_options_set_inline(options, echo, NULL);
   for (int round = 0; round < rounds; round++) {
     wsg_server *server = NULL;

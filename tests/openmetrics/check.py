@@ -36,7 +36,7 @@ EXPECTED = {
     "wsguard_bans": ("gauge", ""),
     "wsguard_build": ("info", ""),
 }
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def connect(address, token):
@@ -107,19 +107,22 @@ def check(address, admin):
 
 
 def check_dashboard(families):
-    """Every metric is documented and on the dashboard, which asks for nothing that is not there."""
-    model = json.loads((DOCS / "grafana.json").read_text())
-    words = (DOCS / "OPERATING.md").read_text()
+    """Every metric is documented and on the dashboard; dashboard and alerts ask for nothing that is not there."""
+    model = json.loads((ROOT / "docs/grafana.json").read_text())
+    words = (ROOT / "docs/OPERATING.md").read_text()
+    alerts = (ROOT / "docs/alerts.yml").read_text()
     ids = [panel["id"] for panel in model["panels"]]
     assert len(ids) == len(set(ids)) and model["uid"] == "wsguard"
     queries = " ".join(target["expr"] for panel in model["panels"] for target in panel.get("targets", []))
     asked = set(re.findall(r"\bwsguard_\w+", queries))
+    alerted = set(re.findall(r"\bwsguard_\w+", alerts))
     ends = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
     known = {name + end for name, family in families.items() for end in ends[family.type]}
     assert asked <= known, asked - known
+    assert alerted and alerted <= known, alerted - known
     for name, family in families.items():
         assert any(name + end in asked for end in ends[family.type]), f"{name} is not on the dashboard"
-        assert any(f"`{name}{end}" in words for end in ends[family.type] + [""]), f"{name} is not in OPERATING.md"
+        assert any(f"`{name}{end}" in words for end in ends[family.type] + [""]), f"{name} is not in docs/OPERATING.md"
 
 
 def main():

@@ -142,7 +142,7 @@ mod tests {
     }
 
     proptest! {
-        /// The model: a level that falls with time and rises with each unit (THREATS R1: one message of tolerance).
+        /// The model: a level that falls with time and rises with each unit (one message of tolerance).
         #[test]
         fn agrees_with_a_level_model(
             per_second in 0.5f64..5000.0, burst in 1u32..100,

@@ -1,7 +1,7 @@
 //! Decides which address a client has: the peer's own, or what a trusted proxy says of it.
 //!
 //! Also the key by which limits count addresses. It does not decide any limit, nor read the PROXY protocol
-//! (`proxy_protocol`). `X-Real-IP` is never read: it has no trail of hops that could be checked (THREATS H22).
+//! (`proxy_protocol`). `X-Real-IP` is never read: it has no trail of hops that could be checked.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
@@ -87,7 +87,7 @@ impl TrustedProxies {
     }
 }
 
-/// The address of the client: the peer's own, unless the peer is trusted and forwarded headers say otherwise (H22).
+/// The address of the client: the peer's own, unless the peer is trusted and forwarded headers say otherwise.
 ///
 /// `forwarded` and `x_forwarded_for` are the values of all lines of these headers, in the order received. The trail is
 /// walked from the right, the end that trusted proxies wrote: trusted hops are skipped, the first other one is the

@@ -1,7 +1,7 @@
 //! Parses a `Host` header, or the authority of an absolute-form target, and decides whether `hosts` allows it.
 //!
-//! It does not decide that a missing or second `Host` is refused (H5, H8): the handshake does. `hosts` is the guard
-//! against DNS rebinding: a page of a hostile name that resolves to this server still sends that name (THREATS H8).
+//! It does not decide that a missing or second `Host` is refused: the handshake does. `hosts` is the guard
+//! against DNS rebinding: a page of a hostile name that resolves to this server still sends that name.
 
 use core::net::Ipv6Addr;
 
@@ -22,7 +22,7 @@ pub struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// Parses `host[:port]`; `None` is answered with 400 (H7).
+    /// Parses `host[:port]`; `None` is answered with 400.
     ///
     /// The host is a name of letters, digits, `-`, `_` and `~` with single dots between the labels and at most one at
     /// the end, an IPv4 address, or an IPv6 address in brackets. User information, percent-encoding, lists, an empty
@@ -42,7 +42,7 @@ impl<'a> Authority<'a> {
         Some(Self { host, port, text })
     }
 
-    /// Whether both name the same host and port (H17).
+    /// Whether both name the same host and port.
     ///
     /// Case and a trailing dot do not matter. A port that is not given is the scheme's `default_port`.
     pub fn same_as(&self, other: &Authority<'_>, default_port: u16) -> bool {
@@ -93,7 +93,7 @@ impl HostPolicy {
         Ok(Self { allowed: Some(allowed) })
     }
 
-    /// Whether a request to this authority is for us; if not, the answer is `host_denied`, 421 (H8).
+    /// Whether a request to this authority is for us; if not, the answer is `host_denied`, 421.
     ///
     /// Clients leave out the default port, so an entry with port 80 or 443 also allows its name without a port.
     pub fn allows(&self, authority: &Authority<'_>) -> bool {

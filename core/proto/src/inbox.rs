@@ -1,4 +1,4 @@
-//! How much of the inbox (`max_inbox_bytes`) messages may take, and whose they may be (THREATS S4).
+//! How much of the inbox (`max_inbox_bytes`) messages may take, and whose they may be.
 //!
 //! Messages have three quarters of it. The last quarter is for what is told of handshakes and connections. Neither takes room
 //! from the other: a flood of messages that the application is slow to take keeps no newcomer out, and a crowd of newcomers

@@ -405,7 +405,7 @@ impl Limits {
 }
 
 impl Seat {
-    /// Counts a handshake of `address` and takes a place for it (THREATS R10, A5). `None`: a peer without an address.
+    /// Counts a handshake of `address` and takes a place for it. `None`: a peer without an address.
     pub fn enter_address(&mut self, address: Option<AddressKey>, policy: &Policy, now: Moment) -> Result<(), Full> {
         let Some(key) = address else { return Ok(()) };
         let share = opening_share(policy.max_connections, policy.max_connections_per_ip, self.limits.opening());
@@ -737,7 +737,7 @@ mod tests {
     }
 
     proptest! {
-        /// THREATS R5: whatever keys come, entries without a connection stay bounded and busy ones are kept.
+        // THREATS R5: whatever keys come, entries without a connection stay bounded and busy ones are kept.
         #[test]
         fn tables_stay_bounded(steps in prop::collection::vec((0u16..2000, any::<bool>()), 1..3000)) {
             let mut table: Table<u16> = Table::new(100);

@@ -1,8 +1,8 @@
 //! Decides whether the value of an `Origin` header is one that the option `origins` allows.
 //!
-//! It does not decide what a missing header means (`missing_origin`), nor that two of them are refused (H5): the
+//! It does not decide what a missing header means (`missing_origin`), nor that two of them are refused: the
 //! handshake does, and hands over the one value. Origins are compared as parsed tuples of scheme, host and port
-//! (RFC 6454 section 4), never as substrings (THREATS H1 to H4, H7).
+//! (RFC 6454 section 4), never as substrings.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +15,7 @@ const MAX_ORIGIN_BYTES: usize = 512;
 const ACCEPTED: &str = "accepted: `scheme://host[:port]`, `https://*.example.com`, `http://localhost:*`, \
                         `moz-extension://*`, `app://.`, `file://`, `null`";
 
-/// Serialised origins without a host: equal to themselves only, and only when they are listed (H2).
+/// Serialised origins without a host: equal to themselves only, and only when they are listed.
 const OPAQUE: [&str; 2] = ["null", "file://"];
 
 /// Schemes whose hosts anybody can have, or which have none: a wildcard for every host of theirs is any origin.
@@ -91,10 +91,10 @@ impl OriginPolicy {
         Self { allowed: None }
     }
 
-    /// Whether a page of this origin may connect (H1 to H4).
+    /// Whether a page of this origin may connect.
     ///
     /// `header` is the value of the one `Origin` header as received, without the white space around it. A value that
-    /// does not parse is denied (H7). Linear in the length of the value and the number of entries; does not allocate.
+    /// does not parse is denied. Linear in the length of the value and the number of entries; does not allocate.
     pub fn allows(&self, header: &[u8]) -> bool {
         let Some(allowed) = &self.allowed else { return true };
         if header.len() > MAX_ORIGIN_BYTES {

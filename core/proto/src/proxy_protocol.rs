@@ -1,7 +1,7 @@
 //! Reads a PROXY protocol header, version 1 or 2, from the first bytes of a connection.
 //!
 //! It decides only whether the bytes are one, how long it is and which source it tells. Whether the peer may send
-//! one is `trusted_proxies` (`client_ip`); that one is required is the listener's (THREATS H23). Sections are those of
+//! one is `trusted_proxies` (`client_ip`); that one is required is the listener's. Sections are those of
 //! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -3,7 +3,7 @@
 //! What is bounded is the *level*, not only the number that waits: a message that would pass later than
 //! `queue / per_second` after it came overflows, and what overflows is not poured. So no bucket is ever deeper than its
 //! burst and its queue, and what an offender leaves behind has leaked away after
-//! `(burst + queue) / per_second` (THREATS R1 to R4, R11).
+//! `(burst + queue) / per_second`.
 //!
 //! A message counts from the moment at which it *passes*: when one bucket, or the order of its connection, holds it up, its
 //! share of the other is poured as of then. Without that a bucket would leak while messages wait, and they would pass in
@@ -115,7 +115,7 @@ pub(crate) fn restated(bucket: Bucket, before: &Rate, now_by: &Rate, now: Moment
     Bucket::emptying_at(now.after_nanos(now_by.leak_nanos(left).min(now_by.burst_nanos())))
 }
 
-/// The two buckets of one key, shared by all its connections (THREATS R3), on whatever shard they are.
+/// The two buckets of one key, shared by all its connections, on whatever shard they are.
 #[derive(Debug, Default)]
 pub struct RateKey {
     state: Mutex<RateState>,
@@ -312,7 +312,7 @@ impl RateKey {
     ///
     /// What it was charged beyond that is given back only while nobody else has poured. Another's message may wait behind
     /// it by now, for a moment that was reckoned with all of it; or all of it has leaked, and what would be given back is
-    /// another's. Either would let more through than burst and rate (THREATS R11).
+    /// another's. Either would let more through than burst and rate.
     pub fn charge_as_invalid(&self, rules: &RateRules, receipt: &Receipt, now: Moment) {
         let (own, due) = (rules.messages.leak_nanos(receipt.cost), rules.messages.leak_nanos(INVALID_COST));
         let mut state = self.state(rules, now);
@@ -571,7 +571,7 @@ mod tests {
 
     proptest! {
         /// Connections of a key on shards of their own: between the charge of a message and its verdict others of the key
-        /// come, wait, pass and turn out invalid, and time goes by (THREATS R11).
+        /// come, wait, pass and turn out invalid, and time goes by.
         #[test]
         fn whatever_comes_between_a_charge_and_its_verdict_no_more_passes(
             per_second in 1.0f64..2000.0, burst in 1u32..20, queue in 0u32..20,

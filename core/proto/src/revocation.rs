@@ -1,4 +1,4 @@
-//! Which grants a call of `disconnect_user` takes back: those that were made before it, open or not (THREATS A7).
+//! Which grants a call of `disconnect_user` takes back: those that were made before it, open or not.
 //!
 //! Between the moment a peer is let in (the application answers, a token or JWT is checked) and the moment its connection
 //! is open there is no connection that could be closed. So a grant takes the number of the last revocation with it, a

@@ -161,7 +161,9 @@ fn nothing_stays_of_connections_that_end_while_others_speak_of_them() {
                 lock(&known).retain(|id| *id != guard.id());
             }
         }
-        guards.iter_mut().for_each(|guard| guard.end(Some("alice")));
+        for guard in &mut guards {
+            guard.end(Some("alice"));
+        }
         over.store(true, Ordering::Release);
     });
     assert_given_back(&state);

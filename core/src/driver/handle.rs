@@ -21,7 +21,7 @@ use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
 use wsguard_proto::codec::{self, Opcode};
-use wsguard_proto::config::Options;
+use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::connection::MAX_PINGS;
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
@@ -187,7 +187,7 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Closes a connection with 1011, `internal`, because the application's handler failed (THREATS S5).
+    /// Closes a connection with 1011, `internal`, because the application's handler failed.
     pub fn fail(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
         self.post(conn.shard(), |commands| commands.commands.push(Command::HandlerFailed { conn }));
@@ -259,7 +259,7 @@ impl ServerHandle {
     }
 
     /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one
-    /// whose 101 is not sent yet (THREATS A7). One that is let in after it stays.
+    /// whose 101 is not sent yet. One that is let in after it stays.
     ///
     /// Returns the number of this revocation: it closes the user's connections whose [`granted`](super::Open::granted) is
     /// less, also those whose open the application has still to take from its batches.
@@ -279,7 +279,7 @@ impl ServerHandle {
         self.state.tickets.is_waiting(ticket)
     }
 
-    /// Answers a ticket. A second or late answer is an error (THREATS A4).
+    /// Answers a ticket. A second or late answer is an error.
     ///
     /// # Errors
     ///
@@ -318,7 +318,7 @@ impl ServerHandle {
         balance::adopt(&self.state, stream, received).map_err(|_| Error::ConnectionClosed)
     }
 
-    /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so (THREATS T2).
+    /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so.
     pub fn reload_tls(&self) -> Result<(), Error> {
         // A reload that is under way brings its own.
         let _one_at_a_time = lock(&self.state.reloading);
@@ -349,8 +349,13 @@ impl ServerHandle {
         self.state.reload(options)
     }
 
+    /// The policies in force.
+    pub fn policies(&self) -> Arc<PolicySet> {
+        self.state.set()
+    }
+
     /// Shuts down gently: new handshakes answer 503, open connections close with 1012 spread over `jitter_ms` (an hour at
-    /// most; never beyond the timeout), what is left after `timeout_ms` is dropped (THREATS S10). The events end when all is
+    /// most; never beyond the timeout), what is left after `timeout_ms` is dropped. The events end when all is
     /// over.
     ///
     /// `u64::MAX`: no end to the waiting, no jitter. A second drain may shorten the first. What this thread said before is

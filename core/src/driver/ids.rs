@@ -18,7 +18,7 @@ static FIRST_GENERATION: LazyLock<u32> = LazyLock::new(|| RandomState::new().has
 static GENERATIONS: AtomicU32 = AtomicU32::new(0);
 
 /// The generation of a connection that opens. One count for all servers of the process: the id of one is never that of a
-/// connection of another (THREATS S7).
+/// connection of another.
 pub(super) fn next_generation() -> u32 {
     loop {
         let generation = FIRST_GENERATION.wrapping_add(GENERATIONS.fetch_add(1, Ordering::Relaxed));

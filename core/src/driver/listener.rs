@@ -19,7 +19,7 @@ use wsguard_proto::config::Listen;
 
 /// Connections accepted before other tasks have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// How long accepting rests when the process is out of file descriptors or memory (THREATS S3).
+/// How long accepting rests when the process is out of file descriptors or memory.
 pub(super) const BACK_OFF: Duration = Duration::from_millis(100);
 
 pub(super) enum Listener {

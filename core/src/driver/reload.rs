@@ -7,11 +7,19 @@ use std::sync::{Arc, PoisonError};
 use super::caught::said;
 use super::commands::Command;
 use super::compile::compile;
+use super::handle::ServerHandle;
 use super::state::ServerState;
 use super::tls;
 use crate::error::Error;
-use wsguard_proto::config::Options;
+use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::lock::lock;
+
+impl ServerHandle {
+    /// What the server runs by at this moment.
+    pub fn policy(&self) -> Arc<PolicySet> {
+        self.state.set()
+    }
+}
 
 impl ServerState {
     /// Runs by `options` from now on; returns the generation. An error changes nothing.

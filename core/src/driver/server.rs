@@ -261,7 +261,7 @@ impl Server {
     /// Calls `handle` for every event until the server has stopped.
     ///
     /// Commands of one batch are handed over together. A handler that panics closes the connection it worked for with
-    /// 1011 (an upgrade answers 503); the panic is logged by its hook and goes no further (THREATS S5). What the handler
+    /// 1011 (an upgrade answers 503); the panic is logged by its hook and goes no further. What the handler
     /// would only skip need not wake its thread: [`ServerHandle::heed`].
     pub fn run(self, handle: impl FnMut(Event<'_>, &ServerHandle)) {
         self.run_from(EventBatch::new(), 0, handle);

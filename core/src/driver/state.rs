@@ -274,7 +274,7 @@ impl ServerState {
         self.events[shard].shrink();
     }
 
-    /// A shard has died: half a server is worse than none (THREATS S9), so all others stop, too.
+    /// A shard has died: half a server is worse than none, so all others stop, too.
     pub(super) fn fail(&self, shard: usize) {
         self.advance(Life::Draining);
         self.failed.store(true, Ordering::Release);

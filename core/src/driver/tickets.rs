@@ -1,4 +1,4 @@
-//! Tickets: handshakes that wait for the application's answer, each answered exactly once (THREATS A4 to A6).
+//! Tickets: handshakes that wait for the application's answer, each answered exactly once.
 //!
 //! A ticket holds one of `max_pending_auth` permits until its handshake *and* its request are gone: what the application
 //! has not let go takes memory, even when the peer has left. When all are taken, a newcomer gets the permit of an address

@@ -16,6 +16,8 @@ const DRIP: Duration = Duration::from_millis(200);
 
 pub(super) const IMPERSONATION: &str =
     r#"{"event":"say","data":{"name":"admin","text":"I am the admin. Send me your password."}}"#;
+pub(super) const ANNOUNCEMENT: &str =
+    r#"{"event":"announce","data":{"text":"This chat has moved. Sign in again at chat.example."}}"#;
 pub(super) const SECRET: &str = r#"{"event":"say","data":{"text":"my token went by in plain text"}}"#;
 
 fn deep() -> String {
@@ -42,12 +44,21 @@ pub(crate) const ATTACKS: &[Attack] = &[
         act: Act::NoCredential,
     },
     Attack {
+        id: "moderators-path",
+        title: "Moderators’ path",
+        protection: "authentication",
+        why: "A guest with a valid token connects where the moderators do. That path is a route of the policy, with \
+              tokens of its own.",
+        wire: "GET /moderator HTTP/1.1 ⏎ Authorization: Bearer … (a guest’s)",
+        act: Act::GuestAsModerator,
+    },
+    Attack {
         id: "plaintext",
         title: "TLS stripped",
         protection: "TLS",
         why: "A client was tricked into plain text, and sends its token readable for everyone on the way. (A second server \
               has the same policy and a certificate.)",
-        wire: "GET / HTTP/1.1 ⏎ Authorization: Bearer …",
+        wire: "GET /chat HTTP/1.1 ⏎ Authorization: Bearer …",
         act: Act::Plaintext,
     },
     Attack {
@@ -55,7 +66,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         title: "Slow handshakes",
         protection: "time",
         why: "Twenty handshakes that send one header after another and never end (Slowloris): each holds a socket.",
-        wire: "GET / HTTP/1.1 ⏎ X-Wait: 1 ⏎ … × 20",
+        wire: "GET /chat HTTP/1.1 ⏎ X-Wait: 1 ⏎ … × 20",
         act: Act::SlowHandshakes(20),
     },
     Attack {
@@ -63,7 +74,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         title: "Many connections",
         protection: "rate",
         why: "One user, one valid token, twelve connections at once.",
-        wire: "GET / … the same token × 12",
+        wire: "GET /chat … the same token × 12",
         act: Act::ManyConnections(12),
     },
     Attack {
@@ -97,6 +108,14 @@ pub(crate) const ATTACKS: &[Attack] = &[
         why: "An event that nobody ever meant to offer.",
         wire: r#"{"event":"make_admin","data":"me"}"#,
         act: Act::Send(Payload::Text(r#"{"event":"make_admin","data":"me"}"#)),
+    },
+    Attack {
+        id: "other-role",
+        title: "Missing role",
+        protection: "contract",
+        why: "A guest announces, which is for moderators: the event exists, its data is right, the role is missing.",
+        wire: ANNOUNCEMENT,
+        act: Act::Send(Payload::Text(ANNOUNCEMENT)),
     },
     Attack {
         id: "wrong-schema",

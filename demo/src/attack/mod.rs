@@ -12,9 +12,11 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use wsguard::Code;
 
-use crate::guests::{Guests, Pass, Tally};
+use crate::guests::{Guests, NOBODY, Pass, Tally};
 use crate::journal::{Entry, Journal};
+use crate::live::Live;
 use crate::plain::Plain;
+use crate::port::{CHAT_PATH, MODERATOR_PATH};
 use crate::wire::{Claim, Seen, Sender, Socket, connect};
 use crate::{MEMORY, policy};
 
@@ -22,7 +24,7 @@ pub(crate) use acts::ATTACKS;
 
 /// No attack takes longer than this.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Slow handshakes are kept up for this long; the policy allows 2 s.
+/// Slow handshakes are kept up for this long; the first policy allows 2 s.
 const HOLD: Duration = Duration::from_secs(4);
 
 /// Which server is attacked.
@@ -38,6 +40,8 @@ pub(crate) enum Act {
     ForeignPage,
     /// A handshake without a credential, which then speaks.
     NoCredential,
+    /// A guest's credential on the path of the moderators.
+    GuestAsModerator,
     /// Plain text where TLS is spoken.
     Plaintext,
     /// Handshakes that never end.
@@ -46,6 +50,13 @@ pub(crate) enum Act {
     ManyConnections(u32),
     /// Whatever an open connection can send.
     Send(Payload),
+}
+
+impl Act {
+    /// The path that is attacked.
+    fn path(&self) -> &'static str {
+        if matches!(self, Act::GuestAsModerator) { MODERATOR_PATH } else { CHAT_PATH }
+    }
 }
 
 /// What is sent over an open connection.
@@ -94,6 +105,10 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn is_refused(&self) -> bool {
+        self.status.is_some() || self.close.is_some() || self.dropped > 0
+    }
+
     /// Verdicts that this must have brought.
     fn refusals(&self) -> usize {
         (self.connections - self.held).max(1) as usize
@@ -106,8 +121,8 @@ pub(crate) struct Attacker {
     pub(crate) tls: SocketAddr,
     pub(crate) plain: SocketAddr,
     pub(crate) origin: String,
-    /// The text of the policy, and of the one with TLS.
-    pub(crate) policy: String,
+    pub(crate) live: Live,
+    /// The text of the policy with TLS.
     pub(crate) tls_policy: String,
     pub(crate) guests: Arc<Guests>,
     pub(crate) journal: Arc<Journal>,
@@ -120,6 +135,7 @@ impl Attacker {
     pub(crate) async fn run(&self, attack: &Attack, target: Target) -> Option<Value> {
         let _turn = self.turn.lock().await;
         let pass = self.guests.admit("intruder").ok()?;
+        self.guests.dismiss(NOBODY);
         let mark = self.journal.mark();
         MEMORY.reset_peak_usage();
         let (memory_before, began) = (MEMORY.current_usage(), Instant::now());
@@ -130,35 +146,50 @@ impl Attacker {
         let verdict = match target {
             Target::Guarded => {
                 let user = (outcome.upgraded > 0).then_some(pass.user.as_str());
-                let entries = self.journal.since(mark, user, outcome.refusals()).await;
-                Some(self.verdict(&entries))
+                let mut entries = self.journal.since(mark, user, outcome.refusals()).await;
+                if entries.is_empty() && outcome.is_refused() {
+                    // A policy that asks for no credential knows no users.
+                    entries = self.journal.since(mark, None, outcome.refusals()).await;
+                }
+                Some(self.verdict(&entries, attack.act.path()))
             }
             Target::Plain => None,
         };
         let tally = self.guests.dismiss(&pass.user);
         if target == Target::Guarded {
-            outcome.tally = tally;
+            outcome.tally = if tally == Tally::default() { self.guests.dismiss(NOBODY) } else { tally };
         }
         Some(report(&outcome, took, grown, verdict.as_ref()))
     }
 
-    /// What the guarded server said since `mark` of somebody whom it did not let in.
-    pub(crate) async fn refused_since(&self, mark: u64) -> Value {
-        self.verdict(&self.journal.since(mark, None, 1).await)
+    /// Puts another policy into force; not during an attack, so that every verdict is of the policy that it is shown with.
+    pub(crate) async fn apply(&self, policy: String) -> Value {
+        let _turn = self.turn.lock().await;
+        self.live.apply(policy).await
     }
 
-    fn verdict(&self, entries: &[Entry]) -> Value {
+    /// What the guarded server said since `mark` of somebody whom it did not let in, or of `guest`, as whom it did.
+    pub(crate) async fn refused_since(&self, mark: u64, guest: Option<&str>) -> Value {
+        let mut entries = self.journal.since(mark, None, 1).await;
+        if entries.is_empty() && guest.is_some() {
+            entries = self.journal.since(mark, guest, 1).await;
+        }
+        self.verdict(&entries, CHAT_PATH)
+    }
+
+    /// What the guarded server said of an attack on `path`, and the line of the policy in force that it comes from.
+    fn verdict(&self, entries: &[Entry], path: &str) -> Value {
         let verdicts = || entries.iter().filter_map(|entry| if let Entry::Verdict(v) = entry { Some(v) } else { None });
         let record = entries.iter().find_map(|entry| if let Entry::Record(line) = entry { Some(line) } else { None });
         let Some(violation) = verdicts().next() else { return Value::Null };
         let code = violation.code;
-        let (is_tls, policy) = match code {
-            Code::TlsFailed => (true, &self.tls_policy),
-            _ => (false, &self.policy),
-        };
+        let is_tls = code == Code::TlsFailed;
+        let policy = if is_tls { self.tls_policy.clone() } else { self.live.now().text };
+        let source = policy::source(&policy, path, code, violation.event.as_deref(), &violation.detail);
         json!({
             "code": code.name(), "http": code.http_status(), "detail": &*violation.detail, "count": verdicts().count(), "record": record,
-            "line": policy::line(policy, code, &violation.detail), "tls": is_tls,
+            "option": source.as_ref().map(|source| &*source.option), "line": source.as_ref().and_then(|source| source.line),
+            "tls": is_tls,
         })
     }
 
@@ -167,7 +198,7 @@ impl Attacker {
     }
 
     async fn act(&self, act: &Act, target: Target, pass: &Pass) -> Outcome {
-        let claim = Claim { origin: self.origin.clone(), token: Some(pass.token.clone()) };
+        let claim = Claim { path: act.path(), origin: self.origin.clone(), token: Some(pass.token.clone()) };
         let server = self.address(target);
         match act {
             Act::ForeignPage => Outcome::default(),
@@ -175,6 +206,7 @@ impl Attacker {
                 let claim = Claim { token: None, ..claim };
                 self.converse(server, &claim, target, &Payload::Text(acts::IMPERSONATION)).await
             }
+            Act::GuestAsModerator => self.converse(server, &claim, target, &Payload::Text(acts::ANNOUNCEMENT)).await,
             Act::Plaintext => {
                 let server = if target == Target::Guarded { self.tls } else { server };
                 self.converse(server, &claim, target, &Payload::Text(acts::SECRET)).await

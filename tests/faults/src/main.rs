@@ -48,6 +48,6 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
         Some(peers::CLIENT) => peers::client_process(&words.next().unwrap_or_default()),
-        _ => suite::main("wsguard-faults", TESTS),
+        _ => suite::main("wsguard-faults", TESTS, &[]),
     }
 }

@@ -36,13 +36,22 @@ static inline unsigned long long json_number(wsg_str json, const char *pointer, 
   return (unsigned long long)number;
 }
 
-/* Prints a text as a JSON string, or null where there is none. */
-static inline void json_print(const char *key, wsg_str text) {
+/* Writes a text as a JSON string, or null where there is none. */
+static inline void json_quote(FILE *out, wsg_str text) {
   size_t room = 6 * text.len + 3, len = 0;
   char *quoted = text.data == NULL ? NULL : malloc(room);
-  if (quoted != NULL && wsg_json_quote(text.data, text.len, quoted, room, &len) >= 0) printf(",\"%s\":%s", key, quoted);
-  else printf(",\"%s\":null", key);
+  if (quoted != NULL && wsg_json_quote(text.data, text.len, quoted, room, &len) >= 0) fputs(quoted, out);
+  else fputs("null", out);
   free(quoted);
 }
+
+/* The same as a member of an object, behind others. */
+static inline void json_member(FILE *out, const char *key, wsg_str text) {
+  fprintf(out, ",\"%s\":", key);
+  json_quote(out, text);
+}
+
+/* On standard output. */
+static inline void json_print(const char *key, wsg_str text) { json_member(stdout, key, text); }
 
 #endif

@@ -56,6 +56,43 @@ static int on_binary(void *userdata, wsg_server *s, uint64_t conn, const char *p
   return 0;
 }
 
+/* --- connections -------------------------------------------------------------------------------------------------- */
+
+/* What is known of a connection, as members of a JSON object. */
+static void write_open(FILE *out, const wsg_open *open) {
+  json_member(out, "ip", open->ip);
+  json_member(out, "user", open->user);
+  json_member(out, "path", open->path);
+  json_member(out, "subprotocol", open->subprotocol);
+  fputs(",\"roles\":[", out);
+  for (size_t i = 0; i < open->roles_len; i++) {
+    if (i > 0) fputc(',', out);
+    json_quote(out, open->roles[i]);
+  }
+  fputc(']', out);
+}
+
+/* Keeps it for `whoami`, until the connection closes. */
+static int on_open(void *userdata, wsg_server *s, uint64_t conn, const wsg_open *open) {
+  char *text = NULL;
+  size_t len = 0;
+  FILE *out = open_memstream(&text, &len);
+  (void)userdata;
+  if (out == NULL) return 1;
+  write_open(out, open);
+  fputc('}', out);
+  fclose(out);
+  text[0] = '{'; /* in place of the comma */
+  if (wsg_conn_set_data(s, conn, text) < 0) free(text);
+  return 0;
+}
+
+static int on_close(void *userdata, wsg_server *s, uint64_t conn, const wsg_close *closed) {
+  (void)userdata, (void)closed;
+  free(wsg_conn_data(s, conn));
+  return 0;
+}
+
 /* The application of the `json` protocol. A connection may have closed meanwhile: that is no error of this application. */
 static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_message *m) {
   (void)userdata;
@@ -69,6 +106,9 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
     if (wsg_conn_leave(s, conn, VIEW(room)) >= 0) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("left"), VIEW(m->data));
   } else if (is(m->event, "say")) {
     wsg_server_broadcast(s, VIEW(room), TEXT("said"), VIEW(m->data), NULL, 0);
+  } else if (is(m->event, "whoami")) {
+    const char *known = wsg_conn_data(s, conn);
+    if (known != NULL) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("whoami"), known, strlen(known));
   } else if (is(m->event, "throw")) {
     failed = 1;
   } else if (is(m->event, "block")) {
@@ -83,18 +123,36 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
 
 /* --- authentication ----------------------------------------------------------------------------------------------- */
 
-static void settle(uint64_t ticket) {
+/* Accepts as the script says, and with what `more` states beside it. */
+static void settle_with(uint64_t ticket, wsg_accept more) {
   wsg_str user = json_text(script, "/user");
   /* 0 is a session that expires now; one that never does is not in the script. */
   unsigned long long lifetime = json_number(script, "/expires_in_ms", WSG_NEVER);
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-  uint64_t expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime;
-  wsg_status status = user.data == NULL ? wsg_ticket_accept_anonymous(server, ticket, expires_at_ms)
-                                        : wsg_ticket_accept(server, ticket, VIEW(user), expires_at_ms);
-  if (status < 0) fprintf(stderr, "not accepted: %s\n", wsg_status_name(status).data);
+  more.size = sizeof more;
+  more.user = user, more.is_anonymous = user.data == NULL;
+  more.expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime;
+  wsg_error *error = NULL;
+  if (wsg_ticket_accept_with(server, ticket, &more, &error) < 0) fprintf(stderr, "not accepted: %s\n", wsg_error_message(error).data);
+  wsg_error_free(error);
   drop(user);
+}
+
+static void settle(uint64_t ticket) { settle_with(ticket, (wsg_accept){0}); }
+
+/* The second of the subprotocols that the client offers; `data` is NULL if there is none. */
+static wsg_str second_subprotocol(const wsg_upgrade *upgrade) {
+  wsg_str offered = wsg_upgrade_header(upgrade, TEXT("sec-websocket-protocol")), second = {NULL, 0};
+  const char *comma = offered.data == NULL ? NULL : memchr(offered.data, ',', offered.len);
+  if (comma == NULL) return second;
+  const char *end = offered.data + offered.len;
+  for (comma++; comma < end && *comma == ' ';) comma++;
+  second.data = comma;
+  while (comma < end && *comma != ',' && *comma != ' ') comma++;
+  second.len = (size_t)(comma - second.data);
+  return second;
 }
 
 static void *settle_later(void *ticket) {
@@ -112,7 +170,35 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
   drop(good);
   if (is(token, "boom")) return 1;
   if (is(token, "hang")) return 0;
-  if (is(token, "teapot")) return wsg_ticket_reject(s, upgrade->ticket, 418), 0;
+  if (is(token, "admin")) {
+    static const wsg_str roles[] = {{TEXT("admin")}};
+    wsg_accept root = {.size = sizeof root, .user = {TEXT("root")}, .expires_at_ms = WSG_NEVER, .roles = roles, .roles_len = 1};
+    return wsg_ticket_accept_with(s, upgrade->ticket, &root, NULL), 0;
+  }
+  if (is(token, "twice")) {
+    settle(upgrade->ticket);
+    /* The second answer is an error: this one says so. */
+    return wsg_ticket_reject(s, upgrade->ticket, 403) == WSG_ERR_TICKET_SETTLED ? 0 : 1;
+  }
+  if (is(token, "teapot")) {
+    static const wsg_field why[] = {{{TEXT("X-Reason")}, {TEXT("teapot")}}};
+    wsg_reject teapot = {.size = sizeof teapot, .http_status = 418, .headers = why, .headers_len = 1, .body = {TEXT("short and stout")}};
+    return wsg_ticket_reject_with(s, upgrade->ticket, &teapot, NULL), 0;
+  }
+  if (is(token, "cookie")) {
+    static const wsg_field sid[] = {{{TEXT("Set-Cookie")}, {TEXT("sid=1")}}};
+    return settle_with(upgrade->ticket, (wsg_accept){.headers = sid, .headers_len = 1}), 0;
+  }
+  if (is(token, "inject")) {
+    static const wsg_field evil[] = {{{TEXT("X-A")}, {TEXT("1\r\nX-Evil: 1")}}};
+    return settle_with(upgrade->ticket, (wsg_accept){.headers = evil, .headers_len = 1}), 0;
+  }
+  if (is(token, "oversize")) {
+    static char body[65537];
+    wsg_reject large = {.size = sizeof large, .http_status = 403, .body = {body, sizeof body}};
+    return wsg_ticket_reject_with(s, upgrade->ticket, &large, NULL), 0;
+  }
+  if (is(token, "proto")) return settle_with(upgrade->ticket, (wsg_accept){.subprotocol = second_subprotocol(upgrade)}), 0;
   if (!accepted) return wsg_ticket_reject(s, upgrade->ticket, 401), 0;
   pthread_t thread;
   if (json_number(script, "/delay_ms", 0) == 0) settle(upgrade->ticket);
@@ -123,7 +209,7 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
 /* --- what it tells ------------------------------------------------------------------------------------------------ */
 
 static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
-  static const char *const types[] = {"", "", "open", "message", "message", "message", "close", "violation"};
+  static const char *const types[] = {"", "", "open", "message", "message", "message", "close", "violation", "", "pong"};
   char hex[17] = "";
   wsg_str conn = {event->conn == 0 ? NULL : hex, (size_t)snprintf(hex, sizeof hex, "%llx", (unsigned long long)event->conn)};
   (void)userdata, (void)s;
@@ -134,10 +220,7 @@ static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
   json_print("conn", conn);
   switch (event->kind) {
     case WSG_EVENT_OPEN:
-      json_print("ip", event->body.open->ip);
-      json_print("user", event->body.open->user);
-      json_print("path", event->body.open->path);
-      json_print("subprotocol", event->body.open->subprotocol);
+      write_open(stdout, event->body.open);
       break;
     case WSG_EVENT_TEXT: printf(",\"kind\":\"text\",\"bytes\":%zu", event->body.payload.len); break;
     case WSG_EVENT_BINARY: printf(",\"kind\":\"binary\",\"bytes\":%zu", event->body.payload.len); break;
@@ -149,6 +232,7 @@ static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
       json_print("reason", event->body.close->reason);
       printf(",\"code\":%u,\"clean\":%s", event->body.close->code, event->body.close->clean ? "true" : "false");
       break;
+    case WSG_EVENT_PONG: break;
     default:
       json_print("code", wsg_verdict_name(event->body.violation->code));
       json_print("ip", event->body.violation->ip);
@@ -185,6 +269,15 @@ static void print_stats(void) {
   funlockfile(stdout);
 }
 
+static void print_metrics(void *userdata, const char *text, size_t len) {
+  (void)userdata;
+  flockfile(stdout);
+  printf("{\"type\":\"metrics\"");
+  json_print("text", (wsg_str){text, len});
+  puts("}");
+  funlockfile(stdout);
+}
+
 /* --- standard input ---------------------------------------------------------------------------------------------- */
 
 static wsg_str read_line(void) {
@@ -195,47 +288,103 @@ static wsg_str read_line(void) {
   return (wsg_str){line, (size_t)len};
 }
 
-/* Carries out one command; whether it is answered now. */
-static bool carry_out(wsg_str command, const char *name, wsg_status *status, wsg_error **error) {
+/* The options of a command in place of those in force. */
+static wsg_status reload(wsg_str command, unsigned long long *generation, wsg_error **error) {
+  wsg_str stated = json_part(command, "/options");
+  wsg_options *options = NULL;
+  uint64_t number = 0;
+  wsg_status status = wsg_options_from_json(VIEW(stated), &options, error);
+  if (status < 0) return status;
+  status = wsg_server_reload(server, options, &number, error);
+  wsg_options_free(options);
+  *generation = number;
+  return status;
+}
+
+/* What a command is answered with. */
+struct answer {
+  bool is_given; /* not given: the command has another answer, or has it later */
+  wsg_status status;
+  wsg_error *error;
+  unsigned long long generation; /* 0: none */
+};
+
+/* The connection that a command names, as `tell` writes it. */
+static uint64_t conn_of(wsg_str command) {
+  wsg_str hex = json_text(command, "/conn");
+  uint64_t conn = hex.data == NULL ? 0 : strtoull(hex.data, NULL, 16);
+  drop(hex);
+  return conn;
+}
+
+static struct answer carry_out(wsg_str command, wsg_str name) {
   wsg_str room = json_text(command, "/room"), event = json_text(command, "/event"), user = json_text(command, "/user");
-  wsg_str data = json_part(command, "/data");
-  bool answered = true;
-  if (strcmp(name, "stats") == 0) {
+  wsg_str data = json_part(command, "/data"), ip = json_text(command, "/ip"), reason = json_text(command, "/reason");
+  unsigned long long for_ms = json_number(command, "/for_ms", WSG_NEVER);
+  struct answer answer = {.is_given = true, .status = WSG_OK};
+  if (is(name, "stats")) {
     print_stats();
-    answered = false;
-  } else if (strcmp(name, "disconnect_user") == 0) {
-    *status = wsg_server_disconnect_user(server, VIEW(user));
-  } else if (strcmp(name, "broadcast") == 0) {
-    *status = wsg_server_broadcast(server, VIEW(room), VIEW(event), VIEW(data), NULL, 0);
-  } else if (strcmp(name, "reload_tls") == 0) {
-    *status = wsg_server_reload_tls(server, error);
-  } else if (strcmp(name, "drain") == 0) {
+    answer.is_given = false;
+  } else if (is(name, "metrics")) {
+    answer.status = wsg_server_metrics(server, print_metrics, NULL);
+    answer.is_given = answer.status < 0;
+  } else if (is(name, "disconnect_user")) {
+    answer.status = wsg_server_disconnect_user(server, VIEW(user));
+  } else if (is(name, "broadcast")) {
+    answer.status = wsg_server_broadcast(server, VIEW(room), VIEW(event), VIEW(data), NULL, 0);
+  } else if (is(name, "to_user")) {
+    answer.status = wsg_server_broadcast_user(server, VIEW(user), VIEW(event), VIEW(data), NULL, 0);
+  } else if (is(name, "ping")) {
+    answer.status = wsg_conn_ping(server, conn_of(command));
+  } else if (is(name, "reload_tls")) {
+    answer.status = wsg_server_reload_tls(server, &answer.error);
+  } else if (is(name, "reload")) {
+    answer.status = reload(command, &answer.generation, &answer.error);
+  } else if (is(name, "ban")) {
+    answer.status = ip.data != NULL ? wsg_server_ban_ip(server, VIEW(ip), for_ms, VIEW(reason), &answer.error)
+                                    : wsg_server_ban_user(server, VIEW(user), for_ms, VIEW(reason), &answer.error);
+  } else if (is(name, "unban")) {
+    answer.status = ip.data != NULL ? wsg_server_unban_ip(server, VIEW(ip)) : wsg_server_unban_user(server, VIEW(user));
+  } else if (is(name, "drain")) {
     atomic_store(&drain_asked, true);
     wsg_server_drain(server, json_number(command, "/timeout_ms", 5000), json_number(command, "/jitter_ms", 0));
-    answered = false;
+    answer.is_given = false;
   } else {
-    *status = WSG_ERR_ARGUMENT;
+    answer.status = WSG_ERR_ARGUMENT;
   }
-  drop(room), drop(event), drop(user);
-  return answered;
+  drop(room), drop(event), drop(user), drop(ip), drop(reason);
+  return answer;
+}
+
+/* Why a command failed, or a start: the name of the status, the option at fault, and words. */
+static void print_error(wsg_status status, wsg_error *error) {
+  wsg_str option = wsg_error_option(error);
+  json_print("code", wsg_status_name(status));
+  json_print("option", option.len > 0 ? option : (wsg_str){NULL, 0});
+  json_print("message", error != NULL ? wsg_error_message(error) : wsg_status_message(status));
+}
+
+static void print_answer(wsg_str name, const struct answer *answer) {
+  flockfile(stdout);
+  printf("{\"type\":\"done\"");
+  json_print("do", name);
+  printf(",\"ok\":%s", answer->status >= 0 ? "true" : "false");
+  if (answer->generation > 0) printf(",\"generation\":%llu", answer->generation);
+  if (answer->status < 0) {
+    print_error(answer->status, answer->error);
+    json_print("error", answer->error != NULL ? wsg_error_message(answer->error) : wsg_status_message(answer->status));
+  }
+  puts("}");
+  funlockfile(stdout);
 }
 
 /* Standard input after the first line; its end drains the server, which ends the program. */
 static void *read_commands(void *unused) {
   for (wsg_str line; (line = read_line()).data != NULL; drop(line)) {
     wsg_str name = json_text(line, "/do");
-    wsg_status status = WSG_OK;
-    wsg_error *error = NULL;
-    if (carry_out(line, name.data == NULL ? "" : name.data, &status, &error)) {
-      flockfile(stdout);
-      printf("{\"type\":\"done\"");
-      json_print("do", name);
-      printf(",\"ok\":%s", status >= 0 ? "true" : "false");
-      if (status < 0) json_print("error", error != NULL ? wsg_error_message(error) : wsg_status_name(status));
-      puts("}");
-      funlockfile(stdout);
-    }
-    wsg_error_free(error);
+    struct answer answer = carry_out(line, name);
+    if (answer.is_given) print_answer(name, &answer);
+    wsg_error_free(answer.error);
     drop(name);
   }
   wsg_server_drain(server, 5000, 0);
@@ -245,11 +394,8 @@ static void *read_commands(void *unused) {
 /* --- main --------------------------------------------------------------------------------------------------------- */
 
 static int refused(wsg_status status, wsg_error *error) {
-  wsg_str option = wsg_error_option(error);
   printf("{\"type\":\"error\"");
-  json_print("code", wsg_status_name(status));
-  json_print("option", option.len > 0 ? option : (wsg_str){NULL, 0});
-  json_print("message", wsg_error_message(error));
+  print_error(status, error);
   puts("}");
   wsg_error_free(error);
   return 2;
@@ -262,6 +408,8 @@ static wsg_handlers handlers_of(wsg_str options, bool quiet) {
   if (is(auth, "callback")) handlers.upgrade = on_upgrade;
   if (is(protocol, "raw")) handlers.text = on_text, handlers.binary = on_binary;
   else handlers.message = on_message;
+  /* Opens and closes wake this program, so quietly only where somebody asks who is there. */
+  if (!quiet || json_part(options, "/events/whoami").data != NULL) handlers.open = on_open, handlers.close = on_close;
   drop(protocol), drop(auth);
   return handlers;
 }

@@ -7,6 +7,9 @@ const snake = (name) => name.replace(/_[A-Z]|[A-Z]/g, (part) => (part.length ===
 /** Names below these are the application's own. */
 const OWN = new Set(['schema', 'keys', 'key']);
 
+/** What these hold has names of the application's own. */
+const NAMED = new Set(['events', 'routes']);
+
 function renamed(value) {
   if (Array.isArray(value)) return value.map(renamed);
   if (value === null || typeof value !== 'object') return value;
@@ -15,13 +18,15 @@ function renamed(value) {
 
 function inside(name, value) {
   if (OWN.has(name)) return value;
-  if (name !== 'events' || value === null || typeof value !== 'object') return renamed(value);
-  return Object.fromEntries(Object.entries(value).map(([event, item]) => [event, renamed(item)]));
+  if (!NAMED.has(name) || value === null || typeof value !== 'object') return renamed(value);
+  return Object.fromEntries(Object.entries(value).map(([own, item]) => [own, renamed(item)]));
 }
 
 export const camelOptions = renamed;
 
 /** The path of an option as the contract spells it. */
 export function snakePath(path) {
+  const [, route, rest] = /^(routes\.\/[^.]*\.?)(.*)$/.exec(path) ?? [];
+  if (route !== undefined) return route + snakePath(rest);
   return path?.startsWith('events.') ? path : path?.split('.').map(snake).join('.');
 }

@@ -1,6 +1,4 @@
-//! Who a client is when nginx stands in between (THREATS H22, H23).
-
-use std::time::Duration;
+//! Who a client is when a proxy stands in between (THREATS H22, H23).
 
 use serde_json::{Value, json};
 use wsguard_test_support::client::{Client, Opening, PATIENCE};
@@ -11,9 +9,7 @@ use wsguard_test_support::suite::Ground;
 use wsguard_test_support::wire::{Dial, Target};
 use wsguard_test_support::{ensure, fail};
 
-use crate::nginx::{Nginx, policy, socket_path};
-
-const MINUTE: Duration = Duration::from_secs(60);
+use crate::front::{MINUTE, Proxy, policy};
 
 fn honest() -> Opening {
     Opening::with_token(TOKEN)
@@ -29,30 +25,31 @@ fn seen_as(host: &Host, target: &Target, from: u8, opening: &Opening) -> Outcome
 }
 
 /// Events name the real client, whatever headers it sends, over TCP and over a Unix socket.
-pub(crate) fn forwarded(ground: &Ground) -> Outcome<String> {
-    let socket = format!("unix:{}", socket_path(&ground.scratch).display());
-    for listen in ["127.0.0.1:0", &socket] {
+pub(crate) fn forwarded<P: Proxy>(ground: &Ground) -> Outcome<String> {
+    let mut tried = 0;
+    for listen in P::upstreams(ground) {
         let host = policy().option("listen", listen).with_events().start(&ground.run)?;
-        let nginx = Nginx::http(ground, &host, MINUTE)?;
-        for target in [&nginx.plain, &nginx.tls] {
+        let proxy = P::start(ground, &host, MINUTE)?;
+        for target in proxy.targets() {
             let forgeries: &[&[(&str, &str)]] = &[
                 &[],
                 &[("X-Forwarded-For", "6.6.6.6")],
                 &[("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-For", "127.0.0.1")],
                 &[("X-Forwarded-For", "127.0.0.1, garbage,, \"")],
                 &[("X-Real-IP", "6.6.6.6"), ("True-Client-IP", "6.6.6.6"), ("Client-IP", "6.6.6.6")],
-                // Without a line of its own for it nginx would pass this on.
+                // Without a line of its own for it a proxy would pass this on.
                 &[("Forwarded", "for=6.6.6.6")],
             ];
             for forgery in forgeries {
                 let opening = forgery.iter().fold(honest(), |opening, (name, value)| opening.header(name, value));
                 let seen = seen_as(&host, target, 71, &opening)?;
                 ensure!(seen == "127.0.0.71", "127.0.0.71 with {forgery:?} was seen as {seen}");
+                tried += 1;
             }
         }
-        violations_name_the_client(&host, &nginx.plain)?;
+        violations_name_the_client(&host, &proxy.plain)?;
     }
-    Ok("12 forgeries over tcp, 12 over unix: the host saw 127.0.0.71".into())
+    Ok(format!("{tried} forgeries: the host saw 127.0.0.71"))
 }
 
 fn violations_name_the_client(host: &Host, target: &Target) -> Outcome {
@@ -65,16 +62,16 @@ fn violations_name_the_client(host: &Host, target: &Target) -> Outcome {
     Ok(())
 }
 
-/// Limits count clients, not nginx: one address runs into them, the others do not notice.
-pub(crate) fn limits(ground: &Ground) -> Outcome<String> {
+/// Limits count clients, not the proxy: one address runs into them, the others do not notice.
+pub(crate) fn limits<P: Proxy>(ground: &Ground) -> Outcome<String> {
     let setup = policy()
         .option("handshakes_per_ip", json!({"per_second": 1, "burst": 8}))
         .option("max_connections_per_ip", 5)
         .option("rate_limit", json!({"per_second": 0.1, "burst": 3, "queue": 0, "key": "ip"}));
     let mut host = setup.start(&ground.run)?;
-    let nginx = Nginx::http(ground, &host, MINUTE)?;
+    let proxy = P::start(ground, &host, MINUTE)?;
     let status = |from: u8, forged: &str| -> Outcome<(u16, Client)> {
-        let mut client = Client::over(nginx.plain.connect(Dial::from_host(from))?);
+        let mut client = Client::over(proxy.plain.connect(Dial::from_host(from))?);
         Ok((client.upgrade(&honest().header("X-Forwarded-For", forged))?.status, client))
     };
     let mut kept = Vec::new();
@@ -101,25 +98,25 @@ pub(crate) fn limits(ground: &Ground) -> Outcome<String> {
     kept[3].emit("echo", &Value::Null)?;
     let (code, reason) = kept[3].closed(PATIENCE)?;
     ensure!(code == 1008 && reason == "rate limit", "the fourth message of the address got {code} {reason:?}");
-    let mut other = Client::open(&nginx.tls, Dial::from_host(90), &honest())?;
+    let mut other = Client::open(proxy.last(), Dial::from_host(90), &honest())?;
     other.emit("echo", &Value::Null)?;
     other.event(PATIENCE)?;
     other.leave()?;
     Ok(format!("one address: 5 accepted, 7 answered 429 ({ip_full} full, {rated} rate); 11 others accepted"))
 }
 
-/// nginx as a TCP proxy with the PROXY protocol: the real client again, and nobody gets in without the header.
-pub(crate) fn proxy_protocol(ground: &Ground) -> Outcome<String> {
+/// A TCP proxy with the PROXY protocol: the real client again, and nobody gets in without the header.
+pub(crate) fn proxy_protocol<P: Proxy>(ground: &Ground) -> Outcome<String> {
     let host = policy().option("proxy_protocol", true).with_events().start(&ground.run)?;
-    let nginx = Nginx::stream(ground, &host)?;
-    for target in [&nginx.plain, &nginx.tls] {
+    let proxy = P::start(ground, &host, MINUTE)?;
+    for target in proxy.targets() {
         for forged in [None, Some("6.6.6.6")] {
             let opening = forged.iter().fold(honest(), |opening, ip| opening.header("X-Forwarded-For", ip));
             let seen = seen_as(&host, target, 75, &opening)?;
             ensure!(seen == "127.0.0.75", "127.0.0.75 was seen as {seen}");
         }
     }
-    let crowd = Honest::start(&nginx.tls, 4)?;
+    let crowd = Honest::start(proxy.last(), 4)?;
     let mut direct = Client::over(host.target.connect(Dial::default())?);
     direct.send(&honest().bytes())?;
     if let Ok(answer) = direct.answer(PATIENCE) {

@@ -34,6 +34,10 @@ pub(crate) struct Request {
     pub(crate) user: Option<String>,
     pub(crate) path: Option<String>,
     pub(crate) ip: Option<String>,
+    /// The roles that it must name.
+    pub(crate) roles: Option<Vec<String>>,
+    /// Headers of the 101 beside those that every one has.
+    pub(crate) answer: Table,
     /// Waits for the `open` event (the default).
     pub(crate) open: bool,
     pub(crate) within_ms: u64,
@@ -65,6 +69,8 @@ impl Default for Request {
             user: None,
             path: None,
             ip: None,
+            roles: None,
+            answer: Table::new(),
             open: true,
             within_ms: 5000,
             retry_ms: 0,

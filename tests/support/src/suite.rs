@@ -55,9 +55,10 @@ struct Arguments {
 /// `tests/hosts`.
 pub const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../hosts");
 
-/// Runs what the command line asks for; exit code 1 when a test failed, 2 when nothing could be run.
-pub fn main(program: &str, tests: &[Test]) -> ExitCode {
-    match run_all(program, tests, &Arguments::parse()) {
+/// Runs what the command line asks for: `tests` against every host, `once` against the first alone. Exit code 1 when a test
+/// failed, 2 when nothing could be run.
+pub fn main(program: &str, tests: &[Test], once: &[Test]) -> ExitCode {
+    match run_all(program, tests, once, &Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
@@ -67,11 +68,12 @@ pub fn main(program: &str, tests: &[Test]) -> ExitCode {
     }
 }
 
-fn run_all(program: &str, tests: &[Test], arguments: &Arguments) -> Outcome<bool> {
+fn run_all(program: &str, tests: &[Test], once: &[Test], arguments: &Arguments) -> Outcome<bool> {
     let chosen = |test: &&Test| arguments.filter.as_deref().is_none_or(|f| test.name.contains(f) || test.threat == f);
     let tests = tests.iter().filter(chosen).collect::<Vec<_>>();
+    let mut once = once.iter().filter(chosen).collect::<Vec<_>>();
     if arguments.list {
-        for test in &tests {
+        for test in tests.iter().chain(&once) {
             println!("{:4} {}", test.threat, test.name);
         }
         return Ok(true);
@@ -83,7 +85,7 @@ fn run_all(program: &str, tests: &[Test], arguments: &Arguments) -> Outcome<bool
         let certs = Certs::create(scratch.path())?;
         let run = arguments.hosts.join(&host).join("run");
         let ground = Ground { run, certs, scratch: scratch.path().to_owned(), descriptors };
-        for test in &tests {
+        for test in tests.iter().copied().chain(once.drain(..)) {
             let began = Instant::now();
             let outcome = (test.run)(&ground);
             let seconds = began.elapsed().as_secs_f64();

@@ -3,7 +3,7 @@
 //! The first configured source that is present wins: the order is the operator's, and a browser adds its cookies to
 //! whatever else a page sends. One source given twice with different values (two `Authorization` headers, a cookie of
 //! the same name in two `Cookie` headers) refuses the request, wherever it stands in that order: nothing says which one
-//! counts, and two parsers that pick different ones would disagree about who is calling (threat H21). Twice with one
+//! counts, and two parsers that pick different ones would disagree about who is calling. Twice with one
 //! value is one: browsers do that after a cookie's domain or path has changed. Each source is one pass over the headers.
 
 use core::fmt::{self, Write as _};
@@ -252,7 +252,7 @@ impl fmt::Debug for Credential<'_> {
 /// Why no credential could be taken from a request that carries one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialError {
-    /// The source is given twice, with different values: `handshake_malformed`, 400 (H21).
+    /// The source is given twice, with different values: `handshake_malformed`, 400.
     Duplicate(TokenSource),
     /// The token is not visible ASCII, or its percent-encoding is broken: `auth_failed`, 401.
     Malformed(TokenSource),

@@ -2,7 +2,7 @@
 //!
 //! Nothing here fetches, and no clock is read: the driver does what [`Jwks::next`] says and tells what came of it. A verifier takes
 //! the keys of the moment; a handshake whose token names none of them may wait for the next fetch. Where keys come from is stated
-//! by the options alone: a token's `jku` or `x5u` is never looked at (THREATS A2).
+//! by the options alone: a token's `jku` or `x5u` is never looked at.
 
 use core::fmt;
 use core::pin::Pin;

@@ -2,7 +2,7 @@
 //!
 //! The signature is verified by aws-lc; which key and algorithm may be used is decided by `jwt_keys` at start, and the
 //! claims are checked here, because time comes in as an argument. A token's own hints about keys (`jku`, `x5u`, `jwk`,
-//! `x5c`) are never looked at (threat A2).
+//! `x5c`) are never looked at.
 
 use core::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The query part of a request target: its parameters, and their redaction before anything is logged (threat H20).
+//! The query part of a request target: its parameters, and their redaction before anything is logged.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
 //! Static tokens: which user a token from the configuration stands for.
 //!
-//! Only SHA-256 digests are kept, and every one of them is compared in constant time (threat A1): neither the time a
+//! Only SHA-256 digests are kept, and every one of them is compared in constant time: neither the time a
 //! lookup takes nor a memory dump tells a token. SHA-256 without salt or stretching is enough for what a token should
 //! be, random; a password does not belong here.
 

@@ -1,5 +1,5 @@
-//! A key, what it is, and what it can verify: each bound to one family, so that a token cannot choose how it is verified (threat
-//! A2: an RSA public key is never an HMAC secret).
+//! A key, what it is, and what it can verify: each bound to one family, so that a token cannot choose how it is verified (an
+//! RSA public key is never an HMAC secret).
 
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};

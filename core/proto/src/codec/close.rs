@@ -11,7 +11,7 @@ pub struct CloseFrame {
     pub reason: String,
 }
 
-/// Whether an endpoint may send this close code (section 7.4; THREATS P8).
+/// Whether an endpoint may send this close code (section 7.4).
 ///
 /// 1005, 1006 and 1015 describe what was *not* sent; 1004 and 1016 to 2999 are reserved; below 1000 and from 5000 on
 /// nothing is defined. 1012 to 1014 are registered with IANA and allowed.

@@ -171,7 +171,7 @@ impl Header {
     /// Parses a client header from the start of `bytes`; `None`: more bytes are needed.
     ///
     /// `in_message` says whether a fragmented message is open; a data frame may bring as much payload as there is `room`.
-    /// Each fault is found as soon as its byte is there, a length over `room` before the mask (THREATS P1 to P6).
+    /// Each fault is found as soon as its byte is there, a length over `room` before the mask.
     pub fn parse(bytes: &[u8], in_message: bool, room: Room) -> Result<Option<Header>, Violation> {
         let Some((fin, opcode)) = first_byte(bytes, in_message)? else { return Ok(None) };
         let Some(&second) = bytes.get(1) else { return Ok(None) };

@@ -46,8 +46,7 @@ impl Partial {
         self.in_message = false;
     }
 
-    /// Keeps unmasked payload bytes, which `append` adds to the message's buffer; a text is checked as far as it has come
-    /// (THREATS P7).
+    /// Keeps unmasked payload bytes, which `append` adds to the message's buffer; a text is checked as far as it has come.
     pub(super) fn keep(
         &mut self,
         opcode: Opcode,

@@ -1,4 +1,4 @@
-//! The delayed queue: messages that wait for their bucket, in order, bounded in number and bytes (THREATS R1, R9).
+//! The delayed queue: messages that wait for their bucket, in order, bounded in number and bytes.
 
 use std::collections::VecDeque;
 

@@ -12,7 +12,7 @@ pub const MAX_PINGS: usize = 16;
 /// What a connection has of this kind.
 #[derive(Debug, Default)]
 pub(super) struct Heartbeat {
-    /// The one pong that waits while the peer does not read (THREATS R6).
+    /// The one pong that waits while the peer does not read.
     pub(super) pong: Option<Box<[u8]>>,
     /// The application's pings under way, oldest first: payload, and when it was sent.
     pings: VecDeque<([u8; 8], Moment)>,

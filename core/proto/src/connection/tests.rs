@@ -667,7 +667,7 @@ fn the_budget_of_a_turn_holds() {
     assert_eq!((used, rig.seen.messages.len()), (4 * 7, 4));
 }
 
-/// THREATS R1: the connection agrees with a model of burst, queue and drain, to one message.
+// THREATS R1: the connection agrees with a model of burst, queue and drain, to one message.
 fn model(per_second: f64, burst: f64, queue: usize, arrivals: &[u64]) -> (usize, Option<usize>) {
     let (mut level, mut last, mut waiting) = (0.0f64, 0u64, std::collections::VecDeque::new());
     let mut delivered = 0;
@@ -725,7 +725,7 @@ proptest! {
         }
     }
 
-    /// Reconnecting and spreading over connections changes nothing (THREATS R3, R4).
+    /// Reconnecting and spreading over connections changes nothing.
     #[test]
     fn connections_of_a_key_pass_no_more_than_one(
         picks in prop::collection::vec((0usize..3, 0u64..40, any::<bool>()), 1..200),

@@ -2,7 +2,7 @@
 //! keyword is given what it takes.
 //!
 //! It decides which schemas are refused at start with words about the keyword at fault; the meta-schema is asked after
-//! it. What the keywords mean is decided by `compile`. No reference ever leaves the document (THREATS J6).
+//! it. What the keywords mean is decided by `compile`. No reference ever leaves the document.
 
 use super::uri;
 use serde_json::{Map, Value};

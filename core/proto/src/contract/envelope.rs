@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    /// THREATS J1.
+    // THREATS J1.
     #[test]
     fn what_is_no_envelope_is_refused_by_the_rule_it_breaks() {
         for (text, rule, at) in [
@@ -323,7 +323,7 @@ mod tests {
         }
     }
 
-    /// THREATS J3 and J4 in the envelope itself.
+    // THREATS J3 and J4 in the envelope itself.
     #[test]
     fn keys_of_the_envelope_are_unique_and_harmless() {
         for (text, rule, at) in [

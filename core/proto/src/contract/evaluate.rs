@@ -1,6 +1,6 @@
 //! Walks a [`Program`] over an [`Instance`]: does the message fit, and if not, where is the first mismatch.
 //!
-//! THREATS J7. Nothing recurses: what is being checked lies on a stack of frames. Nodes that more than one way leads to
+//! Nothing recurses: what is being checked lies on a stack of frames. Nodes that more than one way leads to
 //! are asked once for each value and remembered, so that a message costs at most a small multiple of its size times
 //! the schema's, however unions and references are nested. All work is counted in steps; beyond [`budget`] the message
 //! is a mismatch. No list of errors is made: wording a mismatch costs no more than finding it.

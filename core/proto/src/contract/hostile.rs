@@ -1,4 +1,4 @@
-//! THREATS J7, over generated schemas and data: checking stays within its steps, and decides as jsonschema does.
+//! Over generated schemas and data: checking stays within its steps, and decides as jsonschema does.
 
 use super::generate::{Dice, data, document, fitting, without_anchors};
 use super::schema::{Schema, jsonschema};

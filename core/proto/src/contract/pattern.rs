@@ -1,6 +1,6 @@
 //! A schema's `pattern`: whether it occurs in a text, in time and memory that are counted.
 //!
-//! THREATS J6. Each byte of a text is one transition of an automaton whose states are made when they are first needed.
+//! Each byte of a text is one transition of an automaton whose states are made when they are first needed.
 //! A transition that is known costs a nanosecond, whatever the pattern; a new one costs as much as the sets of places
 //! in the pattern that it leads from and to, which for `a.{3000}b` are thousands. Hence new ones are counted, as
 //! [`Effort`]; known ones are left to the caller, who counts bytes.

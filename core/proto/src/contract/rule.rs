@@ -37,7 +37,7 @@ impl Member {
     }
 }
 
-/// The rule that a message breaks (THREATS J1 to J4).
+/// The rule that a message breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {

@@ -1,4 +1,4 @@
-//! The one-pass strict JSON scanner: RFC 8259 to the letter, plus the limits of THREATS J2 to J4.
+//! The one-pass strict JSON scanner: RFC 8259 to the letter, plus the limits of `json_limits`.
 //!
 //! It decides whether a text is JSON that every parser downstream reads the same way, and where each value begins and
 //! ends. It builds no value and does not recurse: open containers live on an explicit stack that `max_depth` bounds.
@@ -607,7 +607,7 @@ mod tests {
         }
     }
 
-    /// THREATS J2 and J3.
+    // THREATS J2 and J3.
     #[test]
     fn numbers_are_what_every_parser_holds() {
         for data in ["9007199254740992", "-9007199254740992", "999999999999999", "9007199254740993.0", "1e300", "1e17"]
@@ -639,7 +639,7 @@ mod tests {
         }
     }
 
-    /// THREATS J2: the stack never holds more than the limit, whatever the message.
+    // THREATS J2: the stack never holds more than the limit, whatever the message.
     #[test]
     fn depth_is_bounded() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -679,7 +679,7 @@ mod tests {
         assert_eq!(read_with(few, r#"{"a":1,"b":1}"#, &mut scratch).unwrap_err().rule, Rule::TooManyKeys);
     }
 
-    /// THREATS J3.
+    // THREATS J3.
     #[test]
     fn duplicate_keys_are_found_in_any_spelling_and_any_number() {
         for data in [
@@ -716,7 +716,7 @@ mod tests {
         }
     }
 
-    /// THREATS J4.
+    // THREATS J4.
     #[test]
     fn keys_that_poison_prototypes_are_refused_at_any_depth() {
         for key in ["__proto__", "constructor", "prototype", r"__prot\u006f__", r"\u0063onstructor", r"prototyp\u0065"]
@@ -732,7 +732,7 @@ mod tests {
         }
     }
 
-    /// THREATS J2: the work on keys is linear, also for keys made to look alike.
+    // THREATS J2: the work on keys is linear, also for keys made to look alike.
     #[test]
     fn comparing_keys_is_linear() {
         let limits = JsonLimits { max_keys: 65_536, ..JsonLimits::default() };

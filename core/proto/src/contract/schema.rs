@@ -1,8 +1,8 @@
 //! The schema of one event's `data`: JSON Schema 2020-12, compiled once, with nothing to fetch and nothing to blow up.
 //!
 //! A schema that refers outside itself, that goes round for ever, or whose patterns need backtracking, is refused when
-//! it is compiled (THREATS J6). What a peer sends decides none of it, and costs at most a small multiple of its size
-//! times the schema's (THREATS J7): see `evaluate`. The crate jsonschema holds schemas to their meta-schema at start and
+//! it is compiled. What a peer sends decides none of it, and costs at most a small multiple of its size
+//! times the schema's: see `evaluate`. The crate jsonschema holds schemas to their meta-schema at start and
 //! the evaluator to its answers in tests; it never sees what a peer sends.
 
 use super::compile::compile;
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(mismatch(&json!(false), &json!(1)), "data: false");
     }
 
-    /// THREATS J6: nothing is ever fetched.
+    // THREATS J6: nothing is ever fetched.
     #[test]
     fn references_stay_inside_the_schema() {
         for uri in [
@@ -281,7 +281,7 @@ mod tests {
         assert!(["5", "5.0", "1e2"].iter().all(|text| number.check(text).is_ok()));
     }
 
-    /// THREATS J6: patterns run in linear time.
+    // THREATS J6: patterns run in linear time.
     #[test]
     fn patterns_do_not_backtrack() {
         for pattern in ["(?=a)b", "(?!a)b", "(?<=a)b", r"(a)\1", "(?:a{1000}){1000}"] {

@@ -78,7 +78,7 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The key: 22 digits of base64 and `==`, which decode to 16 bytes (THREATS H11). The last digit carries two bits of
+/// The key: 22 digits of base64 and `==`, which decode to 16 bytes. The last digit carries two bits of
 /// them; its other four do not matter: RFC 6455's own example of section 4.1 has some set.
 fn key<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
     let key = request.only("Sec-WebSocket-Key")?.ok_or_else(|| Refusal::malformed("Sec-WebSocket-Key is missing"))?;

@@ -1,9 +1,9 @@
-//! Finds the end of a request head as it arrives, byte by byte once, and refuses what no head may hold (H9, H15).
+//! Finds the end of a request head as it arrives, byte by byte once, and refuses what no head may hold.
 
 use super::Refusal;
 use crate::verdict::Code;
 
-/// Headers of one request (THREATS H9).
+/// Headers of one request.
 pub const MAX_HEADERS: usize = 100;
 /// Bytes of a request target; over it 414.
 pub(super) const MAX_TARGET_BYTES: usize = 8192;

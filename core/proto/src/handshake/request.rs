@@ -101,7 +101,7 @@ impl<'b> Head<'b> {
         values(self.headers, name)
     }
 
-    /// A health check as load balancers and monitors send it (THREATS H25): `GET` or `HEAD` of `/healthz` or `/healthz/`,
+    /// A health check as load balancers and monitors send it: `GET` or `HEAD` of `/healthz` or `/healthz/`,
     /// HTTP/1.0 or 1.1, with or without `Host`, whatever it offers to upgrade to but a websocket.
     pub fn health_check(&self) -> Option<HealthCheck> {
         let method = match self.method {
@@ -229,7 +229,7 @@ fn form_fault(error: httparse::Error) -> &'static str {
     }
 }
 
-/// An upgrade has no body: what claims one is smuggling (THREATS H14). A length of `00` is 0 to every parser.
+/// An upgrade has no body: what claims one is smuggling. A length of `00` is 0 to every parser.
 fn check_body(headers: &[Header<'_>]) -> Result<(), Refusal> {
     if values(headers, "Transfer-Encoding").next().is_some() {
         return Err(Refusal::malformed("Transfer-Encoding on an upgrade request"));
@@ -241,7 +241,7 @@ fn check_body(headers: &[Header<'_>]) -> Result<(), Refusal> {
     }
 }
 
-/// Path and query of an origin-form target, or of an absolute one whose authority is `Host` (THREATS H17).
+/// Path and query of an origin-form target, or of an absolute one whose authority is `Host`.
 fn split_target<'b>(target: &'b str, host: &Authority<'_>) -> Result<(&'b str, Option<&'b str>), Refusal> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(Refusal::malformed("request target holds # or a character that is not visible ASCII"));

@@ -35,7 +35,7 @@ pub fn accepted(out: &mut Vec<u8>, policy: &Policy, key: &str, subprotocol: Opti
     push(out, &["\r\n"]);
 }
 
-/// A refusal: a short plain body, and the connection ends (THREATS H16). The body names the verdict and nothing else:
+/// A refusal: a short plain body, and the connection ends. The body names the verdict and nothing else:
 /// which rule it was, which list, which key would help whoever tries them out. The log has that. An application that refuses
 /// may say more: its headers, and a body of its own.
 pub fn refused(out: &mut Vec<u8>, policy: &Policy, refusal: &Refusal) {

@@ -1,7 +1,7 @@
 //! Records of what went well: who was let in by what, what opened and closed. Events of the target `wsguard::audit`.
 //!
 //! Each kind has a rate of its own for all peers together, so that a storm of handshakes does not make the log what the server
-//! waits for; what is left out is counted and said with the next (THREATS S6). Where nobody listens nothing is formatted.
+//! waits for; what is left out is counted and said with the next. Where nobody listens nothing is formatted.
 
 use std::net::IpAddr;
 use std::sync::Mutex;

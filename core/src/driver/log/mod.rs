@@ -1,4 +1,4 @@
-//! Log records: one per verdict, escaped, sampled per code and address and all together (THREATS S6).
+//! Log records: one per verdict, escaped, sampled per code and address and all together.
 //!
 //! A record is a `tracing` event of the target `wsguard::verdict`. In the plain form it reads, on one line,
 //! `… WARN wsguard::verdict: code=origin_denied ip=203.0.113.7 peer=10.0.0.2 user=- event=- conn=- hs=0c5a… suppressed=0 detail="…"`,

@@ -1,5 +1,5 @@
 //! Sampling, as arithmetic on `now`: so many at once of one code and address and so many a second, and a bound on all of
-//! them together, of which each code has a part that no other can use up (THREATS S6). What is left out is counted until it
+//! them together, of which each code has a part that no other can use up. What is left out is counted until it
 //! can be said.
 
 use std::collections::{HashMap, VecDeque};

@@ -29,7 +29,7 @@ pub(super) async fn read_some(stream: &mut Stream, received: &mut Vec<u8>, most:
     stream.take(room).read_buf(received).await.unwrap_or(0)
 }
 
-/// Returns when the peer leaves; keeps what it sends early, up to `most` bytes (THREATS H24).
+/// Returns when the peer leaves; keeps what it sends early, up to `most` bytes.
 pub(super) async fn watch_peer(stream: &mut Stream, received: &mut Vec<u8>, most: usize) {
     while received.len() < most {
         if read_some(stream, received, most).await == 0 {

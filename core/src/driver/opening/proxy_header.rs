@@ -14,7 +14,7 @@ use wsguard_proto::proxy_protocol::{self, Progress};
 use wsguard_proto::verdict::Code;
 
 impl OpeningHandshake {
-    /// PROXY protocol: required, and from a trusted peer only (THREATS H23). Anything else is dropped unanswered.
+    /// PROXY protocol: required, and from a trusted peer only. Anything else is dropped unanswered.
     pub(super) async fn read_proxy_header(&mut self, socket: &mut Socket) -> Result<(), ()> {
         let policy = Arc::clone(&self.policy);
         if !policy.trusted_proxies.trusts(self.peer) {

@@ -224,7 +224,7 @@ impl OpeningHandshake {
         }
     }
 
-    /// Asks the application (THREATS A4 to A6). Meanwhile the peer may leave, or send up to `max_head_bytes`.
+    /// Asks the application. Meanwhile the peer may leave, or send up to `max_head_bytes`.
     async fn ask(
         &self,
         request: UpgradeRequest,

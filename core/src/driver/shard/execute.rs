@@ -265,7 +265,7 @@ impl Shard {
         }
     }
 
-    /// Back into its slot; at once closed when its outbox is over its limit (THREATS S1).
+    /// Back into its slot; at once closed when its outbox is over its limit.
     fn put_back_bounded(&mut self, session: ActiveSession, now: Moment) {
         if session.unsent_bytes() > session.policy.max_outbox_bytes {
             return self.end_turn_elsewhere(session, now);

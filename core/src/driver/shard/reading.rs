@@ -1,4 +1,4 @@
-//! Reading: within a turn's budget, and as far as the application has room for what comes (THREATS S4).
+//! Reading: within a turn's budget, and as far as the application has room for what comes.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{Ordering, fence};

@@ -9,10 +9,13 @@ use crate::driver::ids::ConnectionId;
 use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use crate::driver::tally::Tally;
 use wsguard_proto::connection::{Connection, Ending, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
+/// The close code that stands for a connection without a closing handshake (RFC 6455 section 7.1.5).
+const BROKEN: u16 = 1006;
 /// Messages and control frames of one connection in a turn.
 const MESSAGES_PER_TURN: usize = 1024;
 
@@ -81,7 +84,7 @@ impl Shard {
         let (id, ending) = (session.id, session.conn.take_ending());
         if let Some(ending) = &ending {
             session.slot.close_was_told();
-            self.audit_close(&session, ending, now);
+            self.log_close(&session, ending, now);
         }
         drop(session);
         if let Some(ending) = ending {
@@ -94,14 +97,17 @@ impl Shard {
     fn tell_ending(&mut self, session: &mut Session, now: Moment) {
         if let Some(ending) = session.conn.take_ending() {
             session.slot.close_was_told();
+            self.log_close(session, &ending, now);
             session.end();
-            self.audit_close(session, &ending, now);
             self.tell_close(session.id, &ending);
         }
     }
 
-    fn audit_close(&self, session: &Session, ending: &Ending, now: Moment) {
-        self.state.audit.close(session.subject(), &session.policy, ending, &session.tally, now);
+    fn log_close(&self, session: &Session, ending: &Ending, now: Moment) {
+        // What waits is on its way, unless the connection broke.
+        let on_its_way = if ending.code == BROKEN { 0 } else { session.unsent_bytes() as u64 };
+        let tally = Tally { bytes_out: session.tally.bytes_out + on_its_way, ..session.tally };
+        self.state.audit.close(session.subject(), &session.policy, ending, &tally, now);
     }
 
     fn tell_close(&mut self, id: ConnectionId, ending: &Ending) {

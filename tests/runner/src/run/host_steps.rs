@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wsguard_test_support::outcome::{Outcome, fail};
 use wsguard_test_support::process::Signal;
 
-use super::{Run, ms, write_file};
+use super::{Run, lay_over, ms, write_file};
 use crate::host::PLACE;
 use crate::matcher::{literal, to_json};
 use crate::step::{Control, CountEvents, Elapsed, Log, Memory, Verb};
@@ -57,10 +57,16 @@ impl Run<'_> {
     /// A pattern in which `"conn:NAME"` stands for the host's id of a connection.
     fn named(&self, wanted: &toml::Value) -> Value {
         let mut wanted = to_json(wanted);
-        if let Some(name) = wanted["conn"].as_str().and_then(|conn| conn.strip_prefix("conn:")) {
-            wanted["conn"] = self.connections.get(name).and_then(|found| found.id.clone()).unwrap_or(Value::Null);
+        if let Some(id) = self.id_of(&wanted["conn"]) {
+            wanted["conn"] = id;
         }
         wanted
+    }
+
+    /// The host's id of the connection that `"conn:NAME"` stands for.
+    fn id_of(&self, conn: &Value) -> Option<Value> {
+        let name = conn.as_str()?.strip_prefix("conn:")?;
+        Some(self.connections.get(name).and_then(|found| found.id.clone()).unwrap_or(Value::Null))
     }
 
     fn events_in_order(&mut self, wanted: &[toml::Value]) -> Outcome {
@@ -98,7 +104,15 @@ impl Run<'_> {
     }
 
     fn control(&mut self, control: &Control) -> Outcome {
-        let command = literal(&toml::Value::Table(control.send.clone()));
+        let mut command = literal(&toml::Value::Table(control.send.clone()));
+        if command["do"] == "reload" {
+            let mut options = self.options.clone();
+            lay_over(&mut options, command["options"].take());
+            command["options"] = options;
+        }
+        if let Some(id) = self.id_of(&command["conn"]) {
+            command["conn"] = id;
+        }
         self.host.process.tell(&command)?;
         if control.detached {
             return Ok(());
@@ -107,11 +121,13 @@ impl Run<'_> {
             Some(expect) => to_json(&toml::Value::Table(expect)),
             None => json!({}),
         };
-        let kind = if command["do"] == "stats" {
-            json!({"type": "stats"})
-        } else {
-            json!({"type": "done", "do": command["do"]})
+        let kind = match command["do"].as_str() {
+            Some(kind @ ("stats" | "metrics")) => json!({"type": kind}),
+            _ => json!({"type": "done", "do": command["do"]}),
         };
+        if kind["type"] == "done" && answer["ok"].is_null() {
+            answer["ok"] = json!(true);
+        }
         if let (Value::Object(answer), Value::Object(kind)) = (&mut answer, kind) {
             answer.extend(kind);
         }

@@ -36,6 +36,8 @@ struct Run<'a> {
     host: Host,
     address: String,
     raw_protocol: bool,
+    /// Those of the start: a reload states what differs.
+    options: Value,
     dir: PathBuf,
     connections: BTreeMap<String, Connection>,
     /// The connection of the last step.
@@ -64,7 +66,7 @@ pub(crate) fn run(case: &Case, place: Place<'_>) -> Outcome {
     let options = options(case, place, &vars)?;
     let raw_protocol = options["protocol"] == "raw";
     let app = literal(&substitute(&toml::Value::Table(case.app.clone()), &vars, &["addr", "port"])?);
-    let (mut host, answer) = Host::start(place.run, &json!({"options": options, "app": app}))?;
+    let (mut host, answer) = Host::start(place.run, &json!({"options": &options, "app": app}))?;
     match (answer["type"] == "error", &case.start_error) {
         (false, None) => {}
         (true, Some(wanted)) => return start_refused(&mut host, &to_json(wanted), &answer),
@@ -81,6 +83,7 @@ pub(crate) fn run(case: &Case, place: Place<'_>) -> Outcome {
         host,
         address,
         raw_protocol,
+        options,
         dir: scratch.path().to_owned(),
         connections: BTreeMap::new(),
         current: "a".into(),
@@ -118,6 +121,12 @@ fn options(case: &Case, place: Place<'_>, vars: &Table) -> Outcome<Value> {
     if place.transport == "tls" {
         options["tls"] = json!({"cert": place.certs.path("server.pem"), "key": place.certs.path("server.key")});
     }
+    lay_over(&mut options, given);
+    Ok(options)
+}
+
+/// Options over others; `"@remove"` takes one away.
+fn lay_over(options: &mut Value, given: Value) {
     if let (Some(options), Value::Object(given)) = (options.as_object_mut(), given) {
         for (name, value) in given {
             if value == "@remove" {
@@ -129,7 +138,6 @@ fn options(case: &Case, place: Place<'_>, vars: &Table) -> Outcome<Value> {
             }
         }
     }
-    Ok(options)
 }
 
 fn start_refused(host: &mut Host, wanted: &Value, line: &Value) -> Outcome {
@@ -171,6 +179,7 @@ impl Run<'_> {
             }
             Verb::Emit(message) => self.emit(message, chunk),
             Verb::Expect(wanted) => self.expect(wanted),
+            Verb::Pong(within) => self.pong(within.within_ms),
             Verb::Collect(wanted) => self.collect(wanted),
             Verb::ExpectBytes(bytes) => self.expect_bytes(&bytes.to_vec()?),
             Verb::ExpectClose(wanted) => self.expect_close(wanted),

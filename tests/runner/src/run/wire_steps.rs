@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Run, ms};
 use serde_json::{Value, json};
 use toml::Table;
-use wsguard_test_support::frame::{CLOSE, Frame, TEXT, encode};
+use wsguard_test_support::frame::{CLOSE, Frame, PING, PONG, TEXT, encode};
 use wsguard_test_support::http::ACCEPT;
 use wsguard_test_support::outcome::{Failure, Outcome, fail, shown};
 
@@ -78,6 +78,7 @@ impl Run<'_> {
         wanted.insert("Sec-WebSocket-Accept".into(), ACCEPT.into());
         wanted.insert("Sec-WebSocket-Extensions".into(), false.into());
         wanted.insert("Sec-WebSocket-Protocol".into(), request.subprotocol.clone().map_or(false.into(), Into::into));
+        wanted.extend(request.answer.clone());
         check_headers(&response, &wanted)?;
         for (name, value) in [("Upgrade", "websocket"), ("Connection", "upgrade")] {
             if !response.header(name).is_some_and(|actual| actual.eq_ignore_ascii_case(value)) {
@@ -93,6 +94,9 @@ impl Run<'_> {
             if let Some(value) = value {
                 wanted[key] = json!(value);
             }
+        }
+        if let Some(roles) = &request.roles {
+            wanted["roles"] = json!(roles);
         }
         if let Some(subprotocol) = &request.subprotocol {
             wanted["subprotocol"] = json!(subprotocol);
@@ -183,6 +187,15 @@ impl Run<'_> {
             check_frame(wanted, &frame)?;
         }
         Ok(())
+    }
+
+    /// Answers the next frame, which must be a ping.
+    pub(super) fn pong(&mut self, within_ms: u64) -> Outcome {
+        let frame = self.connection()?.frame(after(within_ms))?;
+        if frame.opcode != PING {
+            return fail!("expected a ping, got {frame:?}");
+        }
+        self.send(&encode(PONG, &frame.payload), None)
     }
 
     pub(super) fn collect(&mut self, wanted: &Collect) -> Outcome {

@@ -1,6 +1,5 @@
 //! Several users with several connections each, doing everything a peer can do, on fake time: no bucket lets more through
-//! than its burst and its rate, none is deeper than its burst and its queue, and nothing is taken for ever (THREATS R1 to
-//! R4, R9, R11). The models are levels in floating point; they share no code with what they check.
+//! than its burst and its rate, none is deeper than its burst and its queue, and nothing is taken for ever. The models are levels in floating point; they share no code with what they check.
 
 use super::*;
 

@@ -1,0 +1,112 @@
+'use strict';
+// Sends to many connections: rooms, a user's connections, or all; and says which they are.
+
+const { failure, native } = require('./errors.js');
+const { bytesOf, lengthOf } = require('./bytes.js');
+const { EMIT, SEND, internals } = require('./connection.js');
+const { checkEmits, checkSends } = require('./protocol.js');
+const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
+
+class Audience {
+  #home;
+  /** `{ rooms }`, `{ user }`, or `{}` for everybody. */
+  #to;
+  #except;
+  /** The words of the ids of those that are left out, two each. */
+  #words;
+
+  /** @internal `home`: outbox, native, and `inbox`. */
+  constructor(home, to, except) {
+    this.#home = home;
+    this.#to = to;
+    this.#except = except;
+    this.#words = except.flatMap((conn) => internals.idWords(conn));
+  }
+
+  emit(event, data) {
+    checkCount(arguments.length, 2, EMIT);
+    const { outbox } = this.#home;
+    checkEmits(outbox.contract.hasJson);
+    const text = jsonOf(data);
+    eventOf(event);
+    outbox.broadcast(this.#words, this.#to, event, text);
+  }
+
+  send(data) {
+    checkCount(arguments.length, 1, SEND);
+    const { outbox } = this.#home;
+    checkSends(outbox.contract.hasRaw);
+    if (typeof data === 'string') return outbox.broadcastText(this.#words, this.#to, data);
+    const bytes = bytesOf(data);
+    outbox.broadcastBinary(this.#words, this.#to, bytes, lengthOf(bytes));
+  }
+
+  except(...conns) {
+    if (conns.length === 0) throw failure('invalid_argument', 'except takes the connection to leave out');
+    for (const conn of conns) if (!internals.belongsTo(conn, this.#home.outbox)) throw stranger(conn);
+    return new Audience(this.#home, this.#to, [...this.#except, ...conns]);
+  }
+
+  members() {
+    const found = new Set(this.#found());
+    for (const conn of this.#except) found.delete(conn);
+    return [...found].filter((conn) => internals.isLive(conn));
+  }
+
+  get size() {
+    return this.members().length;
+  }
+
+  clear() {
+    const { rooms } = this.#to;
+    if (rooms === undefined) throw failure('invalid_argument', 'clear empties rooms: server.to(room).clear()');
+    for (const conn of this.members()) for (const room of rooms) conn.leave(room);
+  }
+
+  close(code, reason) {
+    for (const conn of this.members()) conn.close(code, reason);
+  }
+
+  *#found() {
+    const { inbox, outbox, native: core } = this.#home;
+    const { rooms, user } = this.#to;
+    if (rooms === undefined) {
+      for (const conn of inbox.connections()) if (user === undefined || conn.user === user) yield conn;
+      return;
+    }
+    // Joins are carried out at once, behind what was sent before.
+    outbox.flush();
+    for (const room of rooms) for (const place of native(() => core.roomMembers(room))) {
+      const conn = inbox.connection(place);
+      if (conn !== undefined) yield conn;
+    }
+  }
+}
+
+function stranger(conn) {
+  const got = internals.isConnection(conn) ? 'one of another server' : kindOf(conn);
+  return failure('invalid_argument', `except takes connections of this server, got ${got}`);
+}
+
+/** The members of rooms. */
+function members(home, rooms) {
+  if (rooms.length === 0) throw failure('invalid_argument', 'to takes a room, or several');
+  return new Audience(started(home), { rooms: rooms.map((room) => nameOf(room, 'room')) }, []);
+}
+
+/** The connections of a user. */
+function ofUser(home, user) {
+  return new Audience(started(home), { user: nameOf(user, 'user') }, []);
+}
+
+/** Every connection. */
+function everybody(home) {
+  return new Audience(started(home), {}, []);
+}
+
+function started(home) {
+  if (home === undefined) throw failure('not_started', 'the server was not started: listen() or attach() first');
+  return home;
+}
+
+module.exports = { everybody, members, ofUser };

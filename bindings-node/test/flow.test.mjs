@@ -1,0 +1,199 @@
+// What is around handlers: middleware, an `open` that takes its time, the end of a connection, errors.
+
+import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { Client, start, until } from './harness.mjs';
+
+function deferred() {
+  let resolve;
+  let reject;
+  const promise = new Promise((done, failed) => ([resolve, reject] = [done, failed]));
+  return { promise, resolve, reject };
+}
+
+for (const protocol of ['raw', 'json']) {
+  test(`${protocol}: messages wait for the handlers of open, in their order`, async (t) => {
+    const slow = z.string().refine(async () => true);
+    const server = await start(t, protocol === 'raw' ? { protocol } : { events: { a: {}, b: { schema: slow } } });
+    const gate = deferred();
+    const heard = [];
+    server.on('open', async (conn) => {
+      await gate.promise;
+      heard.push('opened');
+      conn.data = 'ready';
+    });
+    const hear = (conn, data) => void heard.push(`${conn.data} ${data}`);
+    for (const event of protocol === 'raw' ? ['message'] : ['a', 'b']) server.on(event, hear);
+    const client = await Client.connect(server.address);
+    for (let at = 0; at < 70; at += 1) protocol === 'raw' ? client.send(String(at)) : client.emit(at % 2 ? 'a' : 'b', String(at));
+    const other = await Client.connect(server.address);
+    await until(() => server.stats().messagesIn >= 64);
+    await sleep(20);
+    assert.deepEqual(heard, []);
+    gate.resolve();
+    await until(() => heard.length === 72);
+    assert.deepEqual(heard.filter((one) => one !== 'opened'), Array.from({ length: 70 }, (_, at) => `ready ${at}`));
+    await Promise.all([client.close(), other.close()]);
+  });
+}
+
+test('an open that rejects closes, and no message is handled', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const gate = deferred();
+  const opened = once(server, 'open');
+  server.on('open', () => gate.promise);
+  server.on('message', () => assert.fail('handled'));
+  const failed = once(server, 'error');
+  const closed = new Promise((resolve) => server.on('close', (_conn, code) => resolve(code)));
+  const client = await Client.connect(server.address);
+  client.send('x');
+  await opened;
+  await until(() => server.stats().messagesIn === 1);
+  gate.reject(new Error('as asked'));
+  const [error, conn, event] = await failed;
+  assert.deepEqual([error.message, conn.isOpen, event], ['as asked', false, 'open']);
+  assert.equal((await client.closed).code, 1011);
+  assert.equal(await closed, 1011);
+});
+
+test('the close of a peer that left during open comes behind what it sent', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const gate = deferred();
+  const heard = [];
+  server.on('open', () => gate.promise);
+  server.on('message', (_conn, data) => void heard.push(data));
+  server.on('close', () => heard.push('closed'));
+  const client = await Client.connect(server.address);
+  client.send('x');
+  await client.close();
+  await until(() => server.stats().connections === 0);
+  gate.resolve();
+  await until(() => heard.length === 2);
+  assert.deepEqual(heard, ['x', 'closed']);
+});
+
+test('signal and closed tell of the end, also without a listener of close', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const conns = [];
+  server.on('message', (conn) => conns.push(conn));
+  const client = await Client.connect(server.address);
+  client.send('x');
+  await until(() => conns.length === 1);
+  const [conn] = conns;
+  assert.equal(conn.signal, conn.signal);
+  assert.equal(conn.signal.aborted, false);
+  const rejected = sleep(1e6, undefined, { signal: conn.signal }).catch((error) => error.cause);
+  const { closed } = conn;
+  await client.close(3000, 'bye');
+  const { code, reason, clean } = await closed;
+  assert.deepEqual([code, reason, clean], [3000, 'bye', true]);
+  const why = await rejected;
+  assert.deepEqual([why.code, why.closeCode, why.reason, why.clean], ['connection_closed', 3000, 'bye', true]);
+  assert.equal(conn.signal.reason, why);
+  assert.match(why.message, /3000: bye/);
+});
+
+test('who asks after the end gets it at once', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const closed = once(server, 'close');
+  const client = await Client.connect(server.address);
+  await client.close();
+  const [conn] = await closed;
+  assert.equal(conn.signal.aborted, true);
+  assert.equal((await conn.closed).code, 1005);
+});
+
+test('stop settles closed', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const opened = once(server, 'open');
+  await Client.connect(server.address);
+  const [conn] = await opened;
+  const { closed } = conn;
+  await server.stop();
+  assert.equal((await closed).clean, false);
+});
+
+test('middleware goes around every handler, in order, and may change, skip and catch', async (t) => {
+  const als = new AsyncLocalStorage();
+  const server = await start(t, { events: { say: {}, skip: {}, bad: {}, caught: {}, close: {} } });
+  const seen = [];
+  const returned = server.use(async (conn, call, next) => {
+    seen.push(`> ${call.event}`);
+    try {
+      await als.run(call.event, next);
+    } catch (error) {
+      if (call.event !== 'caught') throw error;
+      conn.emit('sorry', error.message);
+    }
+    seen.push(`< ${call.event}`);
+  });
+  assert.equal(returned, server);
+  server.use((_conn, call, next) => {
+    if (call.event === 'skip') return undefined;
+    if (call.event === 'say') call.data += '!';
+    return next();
+  });
+  server.on('open', () => void seen.push('open'));
+  server.on('event', (_conn, data) => void seen.push(`any ${data}`));
+  server.on('say', async (conn, data, meta) => {
+    await null;
+    seen.push(`${als.getStore()} ${data}`);
+    conn.reply(meta, 'said', data);
+  });
+  server.on('skip', () => assert.fail('skipped'));
+  server.on('caught', () => { throw new Error('as asked'); });
+  server.on('bad', () => { throw new Error('as asked'); });
+  server.on('close', (_conn, code, { clean }) => void seen.push(`close ${code} ${clean}`));
+  const client = await Client.connect(server.address);
+  client.emit('say', 'hi', { id: 1 });
+  assert.deepEqual(await client.event(), { event: 'said', data: 'hi!', status: 'ok', id: 1 });
+  client.emit('skip', 1);
+  client.emit('caught', 2);
+  assert.equal((await client.event()).data, 'as asked');
+  const failed = once(server, 'error');
+  client.emit('bad', 3);
+  assert.equal((await client.closed).code, 1011);
+  const [error, conn, event] = await failed;
+  assert.deepEqual([error.message, conn.isOpen, event], ['as asked', false, 'bad']);
+  await until(() => seen.at(-1) === '< close');
+  assert.deepEqual(seen, [
+    '> open', 'open', '< open', '> say', 'any hi!', 'say hi!', '< say', '> skip', '< skip', '> caught', 'any 2', '< caught',
+    '> bad', 'any 3', '> close', 'close 1011 true', '< close',
+  ]);
+});
+
+for (const [name, middleware] of [
+  ['that throws', () => { throw new Error('as asked'); }],
+  ['that rejects', async () => { throw new Error('as asked'); }],
+  ['that drops its next', (_conn, _call, next) => void next()],
+  ['that calls next twice', async (_conn, _call, next) => { await next().catch(() => {}); await next(); }],
+  ['that throws behind next', async (_conn, _call, next) => { void next(); throw new Error('as asked'); }],
+]) {
+  test(`a middleware ${name} costs one connection`, async (t) => {
+    const server = await start(t, { protocol: 'raw' });
+    server.use((conn, call, next) => (call.data === 'bad' ? middleware(conn, call, next) : next()));
+    server.on('message', async (conn, data) => {
+      await null;
+      if (data === 'bad') throw new Error('as asked');
+      conn.send(data);
+    });
+    const errors = [];
+    server.on('error', (error, _conn, event) => errors.push([error.message, event]));
+    const [bad, good] = [await Client.connect(server.address), await Client.connect(server.address)];
+    bad.send('bad');
+    assert.equal((await bad.closed).code, 1011);
+    good.send('good');
+    assert.equal(await good.message(), 'good');
+    const expected = name.endsWith('twice') ? 'next() was called twice' : 'as asked';
+    assert.deepEqual(errors, [[expected, 'message']]);
+  });
+}
+
+test('use takes functions', async (t) => {
+  const server = await start(t);
+  for (const wrong of [undefined, {}, 'x']) assert.throws(() => server.use(wrong), { code: 'invalid_argument' });
+});

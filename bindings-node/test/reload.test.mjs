@@ -1,0 +1,185 @@
+// A policy that changes while the server runs, and one that differs by path.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { z } from 'zod';
+import { Server, accept, reject } from '../index.mjs';
+import { Client, policy, start, until } from './harness.mjs';
+
+const twice = z.number().transform((number) => number * 2);
+
+test('each route has its own events and schemas, and its messages reach the handlers of their names', async (t) => {
+  const server = await start(t, {
+    events: { zoom: {}, say: { schema: z.string() } },
+    routes: {
+      '/numbers': { events: { say: { schema: twice }, add: {} } },
+      '/room/{name}': {},
+      '/raw': { protocol: 'raw' },
+    },
+  });
+  const heard = [];
+  for (const event of ['zoom', 'say', 'add']) server.on(event, (conn, data) => heard.push([conn.route, event, data]));
+  server.on('message', (conn, data) => conn.send(`${conn.route} ${data}`));
+  const numbers = await Client.connect(server.address, { path: '/numbers' });
+  const conns = [];
+  server.on('open', (conn) => void conns.push(conn));
+  const room = await Client.connect(server.address, { path: '/room/%61%2Fb' });
+  const raw = await Client.connect(server.address, { path: '/raw' });
+  for (const [client, event, data] of [[numbers, 'say', 21], [numbers, 'add', 1], [room, 'say', 'x'], [room, 'zoom', 2]]) {
+    client.emit(event, data);
+    const count = heard.length;
+    while (heard.length === count) await new Promise(setImmediate);
+  }
+  assert.deepEqual(heard, [
+    ['/numbers', 'say', 42], ['/numbers', 'add', 1], ['/room/{name}', 'say', 'x'], ['/room/{name}', 'zoom', 2],
+  ]);
+  const conn = conns.find(({ route }) => route === '/room/{name}');
+  assert.deepEqual({ ...conn.params }, { name: 'a/b' });
+  assert.throws(() => conn.send('x'), { code: 'invalid_argument' });
+  assert.ok(Object.isFrozen(conn.params) && Object.isFrozen(conn.roles));
+  raw.send('hello');
+  assert.equal(await raw.message(), '/raw hello');
+  server.toAll().except(conn).send('to all');
+  assert.equal(await raw.message(), 'to all');
+  room.emit('add', 1);
+  assert.deepEqual(await room.closed, { code: 1008, reason: 'unknown event' });
+});
+
+for (const [name, routes, option] of [
+  ['an option of the process', { '/a': { threads: 2 } }, 'routes./a.threads'],
+  ['an unknown option', { '/a': { max_fragments: 2 } }, 'routes./a.max_fragments'],
+  ['a callback of its own', { '/a': { authenticate: () => {} } }, 'routes./a.authenticate'],
+  ['no object', { '/a': 5 }, 'routes./a'],
+  ['a list', [], 'routes'],
+  ['NaN', { '/a': { maxFragments: NaN } }, 'routes./a.maxFragments'],
+  ['an audience that is undefined', { '/a': { auth: { jwt: { algorithms: ['HS256'], key: 'x'.repeat(32), audience: undefined } } } }, 'routes./a.auth.jwt.audience'],
+  ['a schema that the core cannot enforce', { '/a': { events: { e: { schema: z.string().regex(/(?=x)/) } } } }, 'routes./a.events.e.schema'],
+  ['a callback and no function', { '/a': { auth: 'callback' } }, 'authenticate'],
+]) {
+  test(`a route with ${name} is refused`, () => {
+    assert.throws(() => new Server(policy({ routes })), (error) => error.option === option || assert.equal(error.option, option));
+  });
+}
+
+test('reload: handlers, schemas and limits of before and after', async (t) => {
+  const server = await start(t, { events: { b: {}, say: { schema: z.string() } } });
+  assert.throws(() => new Server(policy()).reload(policy()), { code: 'not_started' });
+  const heard = [];
+  const hear = (event) => server.on(event, (_conn, data) => heard.push([event, data]));
+  for (const event of ['b', 'say']) hear(event);
+  const client = await Client.connect(server.address);
+  const say = async (event, data) => {
+    const before = heard.length;
+    client.emit(event, data);
+    while (heard.length === before) await new Promise(setImmediate);
+  };
+  await say('b', 1);
+  assert.throws(() => server.on('a', () => {}), { code: 'invalid_argument' });
+  assert.equal(server.reload(policy({ events: { a: {}, say: { schema: twice }, close: {} }, maxOutboxBytes: 1000 })), 2);
+  hear('a');
+  server.onEvent('close', (_conn, data) => heard.push(['close', data]));
+  await say('a', 2);
+  await say('say', 4);
+  await say('close', 5);
+  assert.deepEqual(heard, [['b', 1], ['a', 2], ['say', 8], ['close', 5]]);
+  assert.throws(() => server.toAll().emit('x', 'x'.repeat(1000)), { code: 'invalid_argument' }, 'by the new maxOutboxBytes');
+  for (const [options, code, option] of [
+    [policy({ events: {}, threads: 2 }), 'not_reloadable', 'threads'],
+    [policy({ maxConection: 1 }), 'unknown_option', 'maxConection'],
+    [policy({ auth: 'callback' }), 'missing_option', 'authenticate'],
+    [{ ...policy(), origins: undefined }, 'missing_option', 'origins'],
+  ]) {
+    assert.throws(() => server.reload(options), { code, option });
+  }
+  await say('say', 1);
+  assert.deepEqual(heard.at(-1), ['say', 2], 'nothing has changed');
+  client.emit('b');
+  assert.equal((await client.closed).code, 1008);
+});
+
+test('reload: whose token is gone is closed, and another function authenticates', async (t) => {
+  const server = await start(t, { auth: { tokens: [{ token: 'a', user: 'alice', roles: ['x', 'y'] }, { token: 'b', user: 'bob' }] } });
+  const conns = [];
+  server.on('open', (conn) => void conns.push(conn));
+  const alice = await Client.connect(server.address, { headers: { 'x-auth-token': 'a' } });
+  const bob = await Client.connect(server.address, { headers: { 'x-auth-token': 'b' } });
+  await until(() => conns.length === 2);
+  assert.deepEqual(conns.map(({ roles }) => roles), [['x', 'y'], []]);
+  server.reload(policy({ auth: { tokens: [{ token: 'b', user: 'bob' }] } }));
+  assert.deepEqual(await alice.closed, { code: 1008, reason: 'session revoked' });
+  const authenticate = (request) => (request.token === 'c' ? accept({ user: 'carol', roles: ['admin'] }) : reject());
+  const { auth: _, ...rest } = policy({ authenticate });
+  server.reload(rest);
+  assert.deepEqual(await bob.closed, { code: 1008, reason: 'session revoked' });
+  await Client.connect(server.address, { headers: { 'x-auth-token': 'c' } });
+  await until(() => conns.length === 3);
+  const [, , conn] = conns;
+  assert.deepEqual([conn.user, ...conn.roles], ['carol', 'admin']);
+});
+
+test('events for roles', async (t) => {
+  const server = await start(t, {
+    authenticate: (request) => accept({ user: 'alice', roles: request.token === 'root' ? ['admin'] : undefined }),
+    auth: 'callback',
+    events: { wipe: { roles: ['admin'] } },
+  });
+  server.on('wipe', (conn, _data, meta) => conn.reply(meta, 'wiped'));
+  const [root, alice] = [await Client.connect(server.address, { headers: { 'x-auth-token': 'root' } }), await Client.connect(server.address)];
+  for (const client of [root, alice]) client.emit('wipe');
+  assert.equal((await root.event()).event, 'wiped');
+  assert.deepEqual(await alice.closed, { code: 1008, reason: 'event denied' });
+  for (const roles of ['admin', [5], [undefined], {}]) assert.throws(() => accept({ user: 'x', roles }), { code: 'invalid_argument' });
+});
+
+test('roles that the core refuses are an error, and a 503', async (t) => {
+  const server = await start(t, { auth: 'callback', authenticate: () => accept({ user: 'x', roles: ['a b'] }) });
+  const failed = once(server, 'error');
+  assert.equal(await Client.refused(server.address), 503);
+  const [error, conn, event] = await failed;
+  assert.match(error.message, /roles/);
+  assert.deepEqual([error.code, conn, event], ['invalid_argument', undefined, 'authenticate']);
+});
+
+test('ban: closes, refuses, and lets nothing through that was received before', async (t) => {
+  const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] } });
+  const client = (token) => Client.connect(server.address, { headers: { 'x-auth-token': token } });
+  const [alice, bob] = [await client('a'), await client('b')];
+  const heard = [];
+  server.on('message', (conn, data) => {
+    heard.push(data);
+    if (conn.user === 'alice') server.ban({ user: 'alice', forMs: 60_000, reason: 'as asked' });
+    if (data === 'me') server.ban({ ip: conn.ip });
+  });
+  for (const text of ['1', '2', '3']) alice.send(text);
+  assert.deepEqual(await alice.closed, { code: 1008, reason: 'banned' });
+  assert.deepEqual(heard, ['1']);
+  assert.equal(await Client.refused(server.address, { headers: { 'x-auth-token': 'a' } }), 403);
+  const [ban, ...others] = server.bans();
+  assert.ok(Math.abs(ban.endsAtMs - Date.now() - 60_000) < 30_000);
+  assert.deepEqual([{ ...ban, endsAtMs: 0 }, others], [{ ip: null, user: 'alice', endsAtMs: 0, reason: 'as asked', isAutomatic: false }, []]);
+  assert.deepEqual([server.unban({ user: 'alice' }), server.unban({ user: 'alice' })], [true, false]);
+  await client('a');
+  bob.send('me');
+  assert.deepEqual(await bob.closed, { code: 1008, reason: 'banned' });
+  assert.deepEqual(server.bans().map(({ ip, endsAtMs }) => [ip, endsAtMs]), [['127.0.0.1', null]]);
+  assert.equal(server.unban({ ip: '127.0.0.1' }), true);
+  for (const wrong of [undefined, {}, { ip: '::1', user: 'x' }, { ip: 5 }, { ip: 'x' }, { user: '' }, { user: 'x', forMs: 0 }, { user: 'x', forMs: '5' }, { user: 'x', why: '' }, { user: 'x', reason: 5 }]) {
+    assert.throws(() => server.ban(wrong), { code: 'invalid_argument' }, JSON.stringify(wrong));
+  }
+});
+
+test('metrics: while it runs, and when it has stopped; the admin listener says where it is', async (t) => {
+  const server = await start(t, { adminListen: '127.0.0.1:0' });
+  await Client.connect(server.address);
+  const told = server.metrics();
+  assert.match(told, /^wsguard_connections 1$/m);
+  assert.match(told, /^# EOF\n$/m);
+  const response = await fetch(`http://${server.adminAddress}/metrics`);
+  assert.match(await response.text(), /wsguard_policy_generation 1/);
+  await server.stop();
+  assert.match(server.metrics(), /^wsguard_connections 0$/m);
+  assert.throws(() => server.reload(policy()), { code: 'stopped' });
+  assert.throws(() => server.ban({ user: 'x' }), { code: 'stopped' });
+  assert.equal(new Server(policy()).adminAddress, undefined);
+});

@@ -1,0 +1,4 @@
+import testing from './index.js';
+
+export const { connect, makeClosing, makeConnection, makeMeta, makeRequest } = testing;
+export default testing;

@@ -1,0 +1,136 @@
+//! What this face has to know of the policies in force, which a reload replaces: which form messages have, whether a message
+//! that the application refuses ends its connection, and how much a peer may leave unread.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use wsguard::binding::{Authenticator, OnViolation, PolicySet, Protocol, ServerHandle as Commands};
+
+use crate::os::{self, lock};
+use crate::status::Status;
+
+const RAW: u8 = 1;
+const JSON: u8 = 2;
+
+fn bit(protocol: Protocol) -> u8 {
+    if protocol == Protocol::Raw { RAW } else { JSON }
+}
+
+/// The modes of one server.
+#[derive(Debug)]
+pub(crate) struct Modes {
+    /// The protocols of every policy so far: a route may have another than the top.
+    protocols: AtomicU8,
+    largest_outbox: AtomicUsize,
+    /// The policies before the last reload: a connection has them until its shard has come to it.
+    before: Mutex<Option<Arc<PolicySet>>>,
+}
+
+impl Modes {
+    pub(crate) fn of(set: &PolicySet) -> Self {
+        let modes = Self { protocols: AtomicU8::new(0), largest_outbox: AtomicUsize::new(0), before: Mutex::new(None) };
+        modes.note(set);
+        modes
+    }
+
+    fn note(&self, set: &PolicySet) {
+        let protocols = set.policies().fold(0, |bits, policy| bits | bit(policy.protocol));
+        self.protocols.fetch_or(protocols, Ordering::Relaxed);
+        self.largest_outbox.store(set.largest_outbox(), Ordering::Relaxed);
+    }
+
+    /// `next` is in force in place of `before`. Returns true if sessions may last longer or shorter than was told.
+    pub(crate) fn replaced(&self, before: Arc<PolicySet>, next: &PolicySet) -> bool {
+        self.note(next);
+        let other_sessions = longest_sessions(&before) != longest_sessions(next);
+        let _calm = os::calm();
+        *lock(&self.before) = Some(before);
+        other_sessions
+    }
+
+    /// More than this fits into no outbox.
+    pub(crate) fn largest_outbox(&self) -> usize {
+        self.largest_outbox.load(Ordering::Relaxed)
+    }
+
+    /// Whether some connections have one protocol, and some the other.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.protocols.load(Ordering::Relaxed) == RAW | JSON
+    }
+
+    /// The protocol of a connection of this path; a reload may add routes with another one later.
+    pub(crate) fn protocol(&self, commands: &Commands, path: &str) -> Option<Protocol> {
+        match self.protocols.load(Ordering::Relaxed) {
+            RAW => Some(Protocol::Raw),
+            JSON => Some(Protocol::Json),
+            _ => protocol_of(&commands.policies(), path),
+        }
+    }
+
+    /// Some connection may have this protocol.
+    pub(crate) fn speaks(&self, protocol: Protocol) -> Result<(), Status> {
+        if self.protocols.load(Ordering::Relaxed) & bit(protocol) != 0 { Ok(()) } else { Err(Status::ErrArgument) }
+    }
+
+    /// Whether a broken message rule ends a connection, whatever route that has.
+    pub(crate) fn enforces(&self, commands: &Commands) -> bool {
+        let before = {
+            let _calm = os::calm();
+            lock(&self.before).clone()
+        };
+        let enforces = |set: &PolicySet| set.policies().all(|policy| policy.on_violation == OnViolation::Enforce);
+        enforces(&commands.policies()) && before.is_none_or(|before| enforces(&before))
+    }
+}
+
+/// How long sessions may last: one number where every route says the same, otherwise those of all.
+fn longest_sessions(set: &PolicySet) -> Vec<u64> {
+    let mut lengths: Vec<u64> = set.policies().map(|policy| policy.max_session_ms).collect();
+    if lengths.iter().all(|length| *length == set.top.max_session_ms) {
+        lengths.truncate(1);
+    }
+    lengths
+}
+
+/// Whether some handshake asks the application.
+pub(crate) fn asks(set: &PolicySet) -> bool {
+    set.policies().any(|policy| matches!(*policy.authenticator, Authenticator::Callback))
+}
+
+/// The protocol of the connections of a path; `None`: it is not served any more.
+fn protocol_of(set: &PolicySet, path: &str) -> Option<Protocol> {
+    set.resolve(path).map(|resolved| resolved.policy.protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use wsguard::binding::{Options, compile};
+
+    use super::*;
+
+    fn set(more: &str) -> Arc<PolicySet> {
+        let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "events": {{"say": {{}}}} {more}}}"#);
+        Arc::new(compile(Options::from_json(&json).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_route_may_speak_otherwise_than_the_top() {
+        let modes = Modes::of(&set(""));
+        assert!(!modes.is_mixed());
+        assert_eq!((modes.speaks(Protocol::Json), modes.speaks(Protocol::Raw)), (Ok(()), Err(Status::ErrArgument)));
+        let mixed = set(r#", "routes": {"/raw": {"protocol": "raw", "auth": "callback"}}, "paths": ["/"]"#);
+        assert!(!modes.replaced(set(""), &mixed));
+        assert!(modes.is_mixed() && modes.speaks(Protocol::Raw).is_ok());
+        assert_eq!(protocol_of(&mixed, "/raw"), Some(Protocol::Raw));
+        assert_eq!((protocol_of(&mixed, "/"), protocol_of(&mixed, "/other")), (Some(Protocol::Json), None));
+        assert!(asks(&mixed) && !asks(&set("")));
+    }
+
+    #[test]
+    fn a_reload_may_change_how_long_sessions_last_and_how_much_waits() {
+        let modes = Modes::of(&set(r#", "max_outbox_bytes": 70000"#));
+        assert_eq!(modes.largest_outbox(), 70000);
+        assert!(modes.replaced(set(""), &set(r#", "max_session_ms": 5000, "max_outbox_bytes": 80000"#)));
+        assert_eq!(modes.largest_outbox(), 80000);
+    }
+}
