@@ -80,6 +80,24 @@ def test_accept_gives_roles() -> None:
     asyncio.run(main())
 
 
+def test_a_reload_may_leave_authenticate_without_work() -> None:
+    async def main() -> None:
+        stated = options(events={"who": {}})
+        del stated["auth"]
+        server = wsguard.Server(**stated)
+        server.authenticate(lambda request: wsguard.Accept("asked"))
+        server.on("who")(lambda conn, data: conn.reply("who", conn.user))
+        async with server:
+            server.reload(**{**stated, "auth": TOKENS})
+            async with client(server, **bearer("bob")) as peer:
+                assert (await said(peer, "who"))["data"] == "bob"
+            server.reload(**stated)
+            async with client(server) as peer:
+                assert (await said(peer, "who"))["data"] == "asked"
+
+    asyncio.run(main())
+
+
 def test_roles_that_are_none() -> None:
     assert wsguard.Accept("x", roles={"a"}).roles == ("a",)
     assert wsguard.Accept.anonymous(roles=("a",)) != wsguard.Accept.anonymous()

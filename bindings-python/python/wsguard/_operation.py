@@ -81,7 +81,7 @@ class Operated(OnLoop):
             else:
                 raise TypeError("reload needs a whole set of options: only Server.from_file has a file to read again")
             events = self._events.renewed(stated)
-            policy = self._policy(events)
+            policy = self._policy(events, is_reload=True)
             generation = self._reload(options_text(policy), self._handlers(events, policy))
             self._events = events
         return generation

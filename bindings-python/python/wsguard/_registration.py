@@ -234,12 +234,13 @@ class Registry(NativeServer):
 
     # --- what the native side is started with ----------------------------------------------------------------------
 
-    def _policy(self, events: Events) -> dict[str, Any]:
-        """The options, as the handlers that there are complete them."""
+    def _policy(self, events: Events, *, is_reload: bool = False) -> dict[str, Any]:
+        """The options, as the handlers that there are complete them. A reload may leave ``authenticate`` without
+        work."""
         options = events.options()
         callback = [path for path, auth in _auths(options) if auth == "callback"]
         if "authenticate" in self._calls:
-            if options.setdefault("auth", "callback") != "callback" and not callback:
+            if options.setdefault("auth", "callback") != "callback" and not callback and not is_reload:
                 raise ConfigError(
                     'auth: must be "callback" where authenticate has a handler', code="contradiction", option="auth"
                 )
