@@ -6,7 +6,7 @@ use std::time::Instant;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
-use wsguard::binding::{Accept as Session, Decision, Error, TicketId, Upgrade};
+use wsguard::binding::{Decision, Error, TicketId, Upgrade};
 
 use crate::accepts::PendingAccept;
 use crate::context::call_in;
@@ -18,8 +18,8 @@ use crate::lock::lock;
 use crate::request::Request;
 use crate::shared::Shared;
 
-/// How often the handshakes that wait for a coroutine are checked.
-const CHECK_EVERY_S: f64 = 0.1;
+/// How often cancelled coroutines that have not ended are looked at.
+const CHECK_EVERY_S: f64 = 1.0;
 
 /// Called when a coroutine of `authenticate` has ended.
 #[pyclass(frozen, module = "wsguard._wsguard")]
@@ -50,7 +50,7 @@ impl AuthDone {
     }
 }
 
-/// Called by the event loop while coroutines of `authenticate` run.
+/// Called by the event loop while cancelled coroutines of `authenticate` run.
 #[pyclass(frozen, module = "wsguard._wsguard")]
 #[derive(Debug)]
 struct HandshakeCheck {
@@ -63,7 +63,7 @@ impl HandshakeCheck {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         Dispatcher::with(self.server.bind(py), &self.shared, |dispatcher| {
             // A closure: the method itself is not general over the lifetime of a dispatcher.
-            dispatcher.check_handshakes()
+            dispatcher.check_cancelled()
         })
         .map(drop)
     }
@@ -116,14 +116,21 @@ impl<'py> Dispatcher<'_, 'py> {
             ticket,
             context: context.clone().unbind(),
         };
-        self.watch(&task, then)?;
-        self.check_later()
+        self.watch(&task, then)
+    }
+
+    /// A handshake is over without a connection: its coroutine is cancelled, and what it was accepted with forgotten.
+    pub(crate) fn gone(&self, ticket: TicketId) -> PyResult<()> {
+        let forgotten = lock(&self.shared.accepts).take(ticket);
+        drop(forgotten);
+        let abandoned = lock(&self.shared.auth_tasks).abandon(self.py, ticket, Instant::now());
+        self.cancel(abandoned.into_iter().collect())
     }
 
     /// Returns true if another coroutine may run. Those whose handshake is gone, perhaps to make room for this one, are
     /// cancelled and no longer count.
     fn has_room(&self) -> PyResult<bool> {
-        let most = self.shared.bounds.max_pending_auth;
+        let most = self.handlers.bounds.max_pending_auth;
         if lock(&self.shared.auth_tasks).is_full(most) {
             self.cancel_abandoned()?;
         }
@@ -137,10 +144,13 @@ impl<'py> Dispatcher<'_, 'py> {
     }
 
     fn cancel(&self, tasks: Vec<Py<PyAny>>) -> PyResult<()> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
         for task in tasks {
             task.bind(self.py).call_method0(intern!(self.py, "cancel"))?;
         }
-        Ok(())
+        self.check_later()
     }
 
     fn check_later(&self) -> PyResult<()> {
@@ -153,17 +163,15 @@ impl<'py> Dispatcher<'_, 'py> {
         hooks.call_later.bind(self.py).call1((CHECK_EVERY_S, check)).map(drop)
     }
 
-    /// Cancels the coroutines whose handshake no longer waits, and checks again while there are any.
-    fn check_handshakes(&self) -> PyResult<()> {
-        let overdue = lock(&self.shared.auth_tasks).overdue(self.py, Instant::now());
-        self.cancel(overdue)?;
-        self.cancel_abandoned()?;
-        let is_empty = {
+    /// Cancels once more what has not ended yet, and looks again while there is any.
+    fn check_cancelled(&self) -> PyResult<()> {
+        let overdue = {
             let mut tasks = lock(&self.shared.auth_tasks);
             tasks.is_check_due = false;
-            tasks.is_empty()
+            tasks.overdue(self.py, Instant::now())
         };
-        if is_empty { Ok(()) } else { self.check_later() }
+        self.cancel(overdue)?;
+        if lock(&self.shared.auth_tasks).has_cancelled() { self.check_later() } else { Ok(()) }
     }
 
     fn answered(&self, ticket: TicketId, task: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -181,7 +189,7 @@ impl<'py> Dispatcher<'_, 'py> {
             return self.accept(ticket, accept.get(), context);
         }
         if let Ok(reject) = returned.cast::<Reject>() {
-            return self.answer(ticket, Decision::reject(reject.get().status));
+            return self.answer(ticket, Decision::Reject(reject.get().decision()));
         }
         let kind = returned.get_type().name()?;
         let message = format!("authenticate must return Accept or Reject, not {kind}");
@@ -190,11 +198,9 @@ impl<'py> Dispatcher<'_, 'py> {
 
     fn accept(&self, ticket: TicketId, accept: &Accept, context: &Bound<'py, PyAny>) -> PyResult<()> {
         let pending = PendingAccept { data: accept.data.clone_ref(self.py), context: context.clone().unbind() };
-        let most = self.shared.bounds.max_pending_accepts();
         // Before the answer: the connection may be open right after it.
-        let forgotten = lock(&self.shared.accepts).keep(ticket, pending, Instant::now(), most);
-        drop(forgotten);
-        let session = Session { user: accept.user.clone(), expires_at_ms: accept.expires_at_ms, ..Session::default() };
+        lock(&self.shared.accepts).keep(ticket, pending);
+        let session = accept.session();
         match self.handle.answer(ticket, Decision::Accept(session)) {
             Ok(()) => Ok(()),
             Err(error) => {

@@ -41,8 +41,16 @@ impl AuthTasks {
         !self.is_full(max_pending_auth) && self.cancelled.len() < max_pending_auth
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.cancelled.is_empty()
+    pub(crate) fn has_cancelled(&self) -> bool {
+        !self.cancelled.is_empty()
+    }
+
+    /// The task of a handshake that no longer waits. From here on it counts as cancelled; the caller cancels it.
+    pub(crate) fn abandon(&mut self, py: Python<'_>, ticket: TicketId, now: Instant) -> Option<Py<PyAny>> {
+        let task = self.waiting.remove(&ticket.to_u64())?;
+        let copy = task.clone_ref(py);
+        self.cancelled.insert(ticket.to_u64(), (task, now));
+        Some(copy)
     }
 
     /// The tasks whose handshake no longer waits: it timed out, or the peer has left. From here on they count as

@@ -3,18 +3,18 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyString, PyType};
+use pyo3::types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Error, Sent};
+use wsguard::binding::{Error, Sent, Status};
 
 use crate::awaiting::{self, Awaiting};
-use crate::connection::Connection;
+use crate::connection::{Connection, MAX_CALLS, Pinged};
 use crate::dispatcher::{Dispatcher, TaskDone};
 use crate::futures::current_task;
-use crate::handlers::{HandlerKind, Protocol};
+use crate::handlers::{HandlerKind, Protocol, objects};
 use crate::payload::{Payload, with_payload};
 use crate::records::{Close, Message};
-use crate::{errors, json_out, waits};
+use crate::{errors, facts, futures, json_out, waits};
 
 impl Connection {
     /// What `await` waits for after a message was sent.
@@ -64,6 +64,7 @@ impl Connection {
         event: &str,
         data: &Bound<'_, PyAny>,
         id: Option<&Bound<'_, PyAny>>,
+        status: Status,
     ) -> PyResult<Result<Sent, Error>> {
         let id = match id {
             Some(id) if id.is_instance_of::<PyString>() || is_integer(id) => {
@@ -72,7 +73,42 @@ impl Connection {
             Some(_) => return Err(PyTypeError::new_err("id must be a str or an int")),
             None => self.with_current(|current| current.and_then(|current| current.id.clone())),
         };
-        self.push_event(event, data, id.as_deref())
+        if status == Status::Ok {
+            return self.push_event(event, data, id.as_deref());
+        }
+        self.checked(data.py())?;
+        self.shared.check_protocol(data.py(), Protocol::Json)?;
+        let id = id.as_deref();
+        json_out::with_text(data, |data| {
+            Ok(self.unless_over(|| self.shared.handle.reply_error(self.id, id, event, data)))
+        })
+    }
+
+    /// A future of the server's event loop.
+    fn new_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let hooks = self.shared.loop_hooks().ok_or_else(|| errors::no_loop(py))?;
+        hooks.create_future.bind(py).call0()
+    }
+
+    fn send_ping(&self, kind: Pinged, then: &Bound<'_, PyAny>) -> Result<Sent, Error> {
+        let kept = then.clone().unbind();
+        // In one step: pongs are told in the order of their pings.
+        self.with_state(|state| {
+            let pinged = if state.ended || state.closed.is_some() {
+                Err(Error::ConnectionClosed)
+            } else {
+                self.shared.handle.ping(self.id)
+            };
+            if pinged.is_ok() {
+                state.pings.push_back((kind, kept));
+            }
+            pinged
+        })
+    }
+
+    fn forget_call(&self, number: u64) {
+        let future = self.with_state(|state| state.calls.remove(&number));
+        drop(future);
     }
 
     /// From here on `recv` and `async for` get the messages instead of handlers, until the task that runs now has ended.
@@ -114,7 +150,7 @@ impl Connection {
     /// The client's address; `None` on a Unix socket without a proxy.
     #[getter(ip)]
     fn get_ip(&self) -> Option<String> {
-        self.ip.map(|ip| ip.to_string())
+        self.open.ip.map(|ip| ip.to_string())
     }
 
     /// The user; `None` for an anonymous session, and without authentication.
@@ -126,13 +162,99 @@ impl Connection {
     /// The path of the request target.
     #[getter(path)]
     fn get_path(&self) -> &str {
-        &self.path
+        &self.open.path
+    }
+
+    /// The roles of its token, of its JWT's `roles_claim`, or of `Accept(roles=...)`.
+    #[getter(roles)]
+    fn get_roles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.open.roles.iter())
+    }
+
+    /// The route that the path is of, as the option `routes` has it; `None` if it is of none.
+    #[getter(route)]
+    fn get_route(&self) -> Option<&str> {
+        self.route()
+    }
+
+    /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.
+    #[getter(params)]
+    fn get_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        facts::params(py, &self.open.params)
+    }
+
+    /// The query without `?`, as received; `None` if the target has no `?`.
+    #[getter(query_string)]
+    fn get_query_string(&self) -> Option<&str> {
+        self.open.query.as_deref()
+    }
+
+    /// The parameters of the query, percent-decoded, in a mapping; of several with one name it gives the first.
+    #[getter(query)]
+    fn get_query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        facts::request_class(py, "Query")?.call1((self.open.query.as_deref(),))
+    }
+
+    /// The headers of the handshake that the option `keep_headers` names, in a mapping that ignores the case of names.
+    #[getter(headers)]
+    fn get_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        facts::request_class(py, "Headers")?.call1((facts::pairs(&self.open.headers),))
+    }
+
+    /// The cookies of the handshake that the option `keep_cookies` names.
+    #[getter(cookies)]
+    fn get_cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let cookies = PyDict::new(py);
+        for (name, value) in &self.open.cookies {
+            if !cookies.contains(&**name)? {
+                cookies.set_item(&**name, &**value)?;
+            }
+        }
+        Ok(cookies)
+    }
+
+    /// The claims of the JSON Web Token, at most 8 KiB of them: a new dictionary at each access. `None` without `auth.jwt`.
+    #[getter(claims)]
+    fn get_claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.open.claims.as_deref().map(|claims| objects(py, claims)).transpose()
+    }
+
+    /// The `Origin` header; `None` if the client sent none.
+    #[getter(origin)]
+    fn get_origin(&self) -> Option<&str> {
+        self.open.origin.as_deref()
+    }
+
+    /// What TLS has agreed upon; `None` in plaintext.
+    #[getter(tls)]
+    fn get_tls<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(tls) = &self.open.tls else { return Ok(None) };
+        let told = (&*tls.version, &*tls.cipher, tls.server_name.as_deref(), tls.client_certificate_sha256.as_deref());
+        facts::request_class(py, "Tls")?.call1(told).map(Some)
+    }
+
+    /// The client's port; `None` where it is not known: on a Unix socket, and behind a proxy that does not tell.
+    #[getter(port)]
+    fn get_port(&self) -> Option<u16> {
+        self.open.port
+    }
+
+    /// When it opened, in milliseconds since the Unix epoch.
+    #[getter(opened_at_ms)]
+    fn get_opened_at_ms(&self) -> u64 {
+        self.open.opened_at_ms
+    }
+
+    /// When its session ends, in milliseconds since the Unix epoch; `None`: it does not end.
+    #[getter(expires_at_ms)]
+    fn get_expires_at_ms(&self) -> Option<u64> {
+        self.open.expires_at_ms
     }
 
     /// The subprotocol that the handshake selected; `None` if it selected none.
     #[getter(subprotocol)]
     fn get_subprotocol(&self) -> Option<&str> {
-        self.subprotocol.as_deref()
+        self.open.subprotocol.as_deref()
     }
 
     /// An object of the application's. It starts as `Accept(data=...)`, else as `None`.
@@ -215,7 +337,7 @@ impl Connection {
         id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let none = slf.py().None().into_bound(slf.py());
-        let result = slf.get().push_reply(event, data.unwrap_or(&none), id)?;
+        let result = slf.get().push_reply(event, data.unwrap_or(&none), id, Status::Ok)?;
         Self::awaitable(slf, result)
     }
 
@@ -229,8 +351,167 @@ impl Connection {
         id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<&Bound<'py, PyString>> {
         let none = py.None().into_bound(py);
-        let result = self.push_reply(event, data.unwrap_or(&none), id)?;
+        let result = self.push_reply(event, data.unwrap_or(&none), id, Status::Ok)?;
         self.status(py, result)
+    }
+
+    /// Replies (`json`) with the status `error`: what the message asked for could not be done. As `reply` otherwise.
+    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    fn reply_error(
+        slf: &Bound<'_, Self>,
+        event: &str,
+        data: Option<&Bound<'_, PyAny>>,
+        id: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let none = slf.py().None().into_bound(slf.py());
+        let result = slf.get().push_reply(event, data.unwrap_or(&none), id, Status::Error)?;
+        Self::awaitable(slf, result)
+    }
+
+    /// Replies with the status `error`, and returns `"sent"`, `"queued"` or `"closed"`. As `reply_error` otherwise.
+    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    fn reply_error_nowait<'py>(
+        &self,
+        py: Python<'py>,
+        event: &str,
+        data: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<&Bound<'py, PyString>> {
+        let none = py.None().into_bound(py);
+        let result = self.push_reply(event, data.unwrap_or(&none), id, Status::Error)?;
+        self.status(py, result)
+    }
+
+    /// Asks the peer (`json`), and waits for its answer: a message with the `id` of the question. Returns the data of the
+    /// answer. It does not wait for handlers, nor they for it.
+    #[pyo3(signature = (event, data = None, /, *, timeout_ms = 10_000))]
+    fn call<'py>(
+        slf: &Bound<'py, Self>,
+        event: &str,
+        data: Option<Bound<'py, PyAny>>,
+        timeout_ms: i64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("wsguard._asking")?.call_method1("call", (slf, event, data, timeout_ms))
+    }
+
+    /// Sends a ping, and waits for the pong. Returns the milliseconds between.
+    fn ping<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("wsguard._asking")?.call_method1("ping", (slf,))
+    }
+
+    /// Sends the question of a call. Returns its number, and the future of its answer.
+    fn _begin_call<'py>(
+        slf: &Bound<'py, Self>,
+        event: &str,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<(u64, Bound<'py, PyAny>)> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        this.shared.check_protocol(py, Protocol::Json)?;
+        let future = this.new_future(py)?;
+        json_out::with_text(data, |data| {
+            let kept = future.clone().unbind();
+            let Ok(number) = this.with_state(|state| state.begin_call(kept)) else {
+                return Err(errors::too_many_calls(py, MAX_CALLS));
+            };
+            let id = format!("\"s{number}\"");
+            let asked = this.unless_over(|| this.shared.handle.request(this.id, &id, event, data));
+            match this.outcome(py, asked) {
+                // One that the core has closed already: its end will be told.
+                Ok(_) => Ok((number, future)),
+                Err(error) => {
+                    this.forget_call(number);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn _end_call(&self, number: u64) {
+        self.forget_call(number);
+    }
+
+    /// Sends a ping. Returns the future of its pong.
+    fn _begin_ping<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        let future = this.new_future(py)?;
+        let pinged = this.send_ping(Pinged::Future, &future);
+        if this.outcome(py, pinged)?.is_none() {
+            futures::resolve(&future, py.None())?;
+        }
+        Ok(future)
+    }
+
+    /// Sends a ping, and returns `"sent"`, `"queued"` or `"closed"`. When the pong comes, the handler is called with the
+    /// connection and the milliseconds between; it works without asyncio, too.
+    #[pyo3(signature = (handler, /))]
+    fn ping_nowait<'py>(&self, handler: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, PyString>> {
+        let py = handler.py();
+        self.checked(py)?;
+        py.import("wsguard._handlers")?.call_method1("check_pong", (handler,))?;
+        let pinged = self.send_ping(Pinged::Handler, handler);
+        match pinged {
+            Ok(Sent::Sent) => Ok(intern!(py, "sent")),
+            Ok(Sent::Queued) => Ok(intern!(py, "queued")),
+            Err(Error::ConnectionClosed | Error::Stopped) => Ok(intern!(py, "closed")),
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
+    }
+
+    /// The exception that says how it ended.
+    fn _closed_error<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.checked(py)?;
+        let error = self.closed_error(py).unwrap_or_else(|| errors::closed(py, None, ""));
+        Ok(error.into_value(py).into_bound(py).into_any())
+    }
+
+    /// Registers a function or coroutine function that is called when the connection has ended, before the server's
+    /// `on_close`, with the same arguments. On a connection that has ended it is called at once.
+    #[pyo3(signature = (handler, /))]
+    fn on_close(slf: &Bound<'_, Self>, handler: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        py.import("wsguard._handlers")?.call_method1("check_close", (&handler,))?;
+        let kept = handler.clone_ref(py);
+        let is_over = this.with_state(|state| {
+            state.ends.push_back(kept);
+            // Its end was told: this one follows.
+            let is_over = state.closed.is_some();
+            state.close_due |= is_over;
+            is_over
+        });
+        if is_over {
+            Dispatcher::advance_soon(slf)?;
+        }
+        Ok(handler)
+    }
+
+    /// Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+    fn terminate(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        match this.shared.handle.terminate(this.id) {
+            Ok(()) | Err(Error::ConnectionClosed | Error::Stopped) => {
+                Dispatcher::end(slf, Some((1006, "")));
+                Ok(())
+            }
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
+    }
+
+    /// The bytes that were sent to it and that its socket has not taken; 0 after its end.
+    #[getter]
+    fn buffered_bytes(&self, py: Python<'_>) -> PyResult<usize> {
+        self.checked(py)?;
+        Ok(self.shared.handle.buffered_bytes(self.id))
+    }
+
+    /// The rooms that it is in; empty after its end.
+    #[getter]
+    fn rooms<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.checked(py)?;
+        PyTuple::new(py, self.shared.handle.rooms_of(self.id).unwrap_or_default().iter().map(|room| &**room))
     }
 
     /// Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.

@@ -28,6 +28,12 @@ impl Connections {
         self.all.get(id).map(|conn| conn.bind(py).clone())
     }
 
+    /// The connection of an id as text.
+    pub(crate) fn find<'py>(&self, py: Python<'py>, id: &str) -> Option<Bound<'py, Connection>> {
+        let found = ConnectionId::from_u64(u64::from_str_radix(id, 16).ok()?);
+        if found.to_string() == id { self.get(py, found) } else { None }
+    }
+
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Py<Connection>> {
         let conn = self.all.remove(id)?;
         if let Some(user) = conn.get().user_name()

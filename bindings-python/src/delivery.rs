@@ -195,6 +195,10 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Binary(conn, payload) => (conn, BorrowedMessage::Binary(payload)),
             Event::Message(message) => (message.conn, BorrowedMessage::Event(message)),
             Event::Upgrade(upgrade) => return self.dispatcher.asked(upgrade),
+            Event::UpgradeGone(ticket) => return self.dispatcher.gone(ticket),
+            Event::Pong { conn, rtt } => {
+                return self.find(conn).map_or(Ok(()), |conn| self.dispatcher.pong(&conn, rtt));
+            }
             Event::Open(open) => return self.opened(open),
             Event::Close(close) => return self.closed(close),
             Event::Violation(violation) => return self.violated(violation),
@@ -238,16 +242,20 @@ impl<'py> Turn<'_, '_, 'py> {
         let py = self.dispatcher.py;
         let Some(conn) = lock(self.connections).remove(ending.conn) else { return Ok(()) };
         let conn = conn.bind(py);
-        let close = Close { code: ending.code, reason: PyString::new(py, ending.reason).unbind(), clean: ending.clean };
+        let close = Close {
+            code: ending.code,
+            reason: PyString::new(py, ending.reason).unbind(),
+            clean: ending.clean,
+            verdict: ending.verdict.map(Code::name),
+        };
         let close = Py::new(py, close)?;
         conn.get().with_state(|state| {
             state.closed = Some(close);
             state.close_due = true;
         });
         conn.get().wake_all(py)?;
-        // After the end of the session nothing is handled any more, whatever was read before.
-        let is_of = |code: Code| ending.code == code.close_code() && ending.reason == code.reason();
-        if is_of(Code::SessionExpired) || is_of(Code::SessionRevoked) {
+        // After the end of the session, or a ban, nothing is handled any more, whatever was read before.
+        if matches!(ending.verdict, Some(Code::SessionExpired | Code::SessionRevoked | Code::Banned)) {
             Dispatcher::end(conn, None);
         }
         self.dispatcher.advance(conn)?;

@@ -64,6 +64,16 @@ pub(crate) fn no_loop(py: Python<'_>) -> PyErr {
     make(py, "no_event_loop", "awaiting needs a server that runs on an asyncio event loop".to_owned(), None)
 }
 
+/// `UsageError`: the peer of a connection owes too many answers.
+pub(crate) fn too_many_calls(py: Python<'_>, most: usize) -> PyErr {
+    make(
+        py,
+        "too_many_calls",
+        format!("{most} calls of this connection are under way: await their answers first"),
+        None,
+    )
+}
+
 /// `ConnectionClosed`; `code` is `None` while it is not known how the connection ended.
 pub(crate) fn closed(py: Python<'_>, code: Option<u16>, reason: &str) -> PyErr {
     static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -12,11 +12,13 @@ pub(crate) type Futures = BTreeMap<u64, Py<PyAny>>;
 
 /// Resolves futures: whoever waits looks again.
 pub(crate) fn wake(py: Python<'_>, futures: Futures) -> PyResult<()> {
-    for future in futures.into_values() {
-        let future = future.bind(py);
-        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
-        }
+    futures.into_values().try_for_each(|future| resolve(future.bind(py), py.None()))
+}
+
+/// Resolves a future, unless it is done: cancelled, or late.
+pub(crate) fn resolve<'py>(future: &Bound<'py, PyAny>, result: impl IntoPyObject<'py>) -> PyResult<()> {
+    if !future.call_method0(intern!(future.py(), "done"))?.is_truthy()? {
+        future.call_method1(intern!(future.py(), "set_result"), (result,))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::bounds::Bounds;
 use crate::json_in::{self, Keys};
 
 /// What the messages of a server look like: the option `protocol`.
@@ -24,6 +25,8 @@ pub(crate) enum HandlerKind {
     Close,
     Violation,
     Authenticate,
+    Error,
+    Pong,
 }
 
 impl HandlerKind {
@@ -35,6 +38,8 @@ impl HandlerKind {
             Self::Close => "on_close",
             Self::Violation => "on_violation",
             Self::Authenticate => "authenticate",
+            Self::Error => "on_error",
+            Self::Pong => "ping_nowait",
         }
     }
 }
@@ -49,65 +54,91 @@ pub(crate) struct EventSpec {
     raw: bool,
     /// Makes a model's instance of JSON text.
     validate: Option<Py<PyAny>>,
+    /// A connection whose data the model has refused lives: the policy only reports, or answers.
+    pub(crate) lives: bool,
 }
+
+/// The events that a path knows.
+pub(crate) type Events = HashMap<Box<str>, EventSpec>;
 
 /// What the application registered before it started the server.
 #[derive(Debug)]
 pub(crate) struct Handlers {
-    pub(crate) events: HashMap<Box<str>, EventSpec>,
+    events: Events,
+    /// Those of the routes that have their own.
+    routes: HashMap<Box<str>, Events>,
+    pub(crate) bounds: Bounds,
     pub(crate) message: Option<Py<PyAny>>,
     pub(crate) open: Option<Py<PyAny>>,
     pub(crate) close: Option<Py<PyAny>>,
     pub(crate) violation: Option<Py<PyAny>>,
     pub(crate) authenticate: Option<Py<PyAny>>,
+    /// Hears what every other one raises.
+    pub(crate) error: Option<Py<PyAny>>,
     /// `report(error, what, conn_id)`: writes the traceback of a handler that failed to the log.
     pub(crate) report: Py<PyAny>,
     /// `refused(error, what, conn_id)`: notes that a model did not accept what its schema did.
     pub(crate) refused: Py<PyAny>,
-    /// `on_violation: "report"`: what a model refuses is skipped, and the connection lives.
-    pub(crate) only_reports: bool,
     pub(crate) protocol: Protocol,
 }
 
 impl Handlers {
     /// From the dictionary that `wsguard._registration` makes.
-    pub(crate) fn of_dict(stated: &Bound<'_, PyDict>) -> PyResult<Self> {
+    pub(crate) fn of_dict(stated: &Bound<'_, PyDict>, bounds: Bounds) -> PyResult<Self> {
         let required = |name: &str| stated.as_any().get_item(name).map(Bound::unbind);
         let optional =
             |name: &str| Ok::<_, PyErr>(stated.get_item(name)?.filter(|call| !call.is_none()).map(Bound::unbind));
-        let mut events = HashMap::new();
-        for (name, spec) in required("events")?.bind(stated.py()).cast::<PyDict>()?.iter() {
-            let name = name.cast_into::<PyString>()?;
-            let (call, raw, validate) = spec.extract()?;
-            let key = name.to_str()?.into();
-            events.insert(key, EventSpec { name: name.unbind(), call, raw, validate });
+        let (mut events, mut routes) = (Events::new(), HashMap::new());
+        for (route, specs) in required("events")?.bind(stated.py()).cast::<PyDict>()?.iter() {
+            let specs = events_of(specs.cast::<PyDict>()?)?;
+            match route.extract::<Option<&str>>()? {
+                Some(route) => drop(routes.insert(route.into(), specs)),
+                None => events = specs,
+            }
         }
         Ok(Self {
             events,
+            routes,
+            bounds,
             message: optional("message")?,
             open: optional("open")?,
             close: optional("close")?,
             violation: optional("violation")?,
             authenticate: optional("authenticate")?,
+            error: optional("error")?,
             report: required("report")?,
             refused: required("refused")?,
-            only_reports: stated.as_any().get_item("only_reports")?.is_truthy()?,
             protocol: if stated.as_any().get_item("is_raw")?.is_truthy()? { Protocol::Raw } else { Protocol::Json },
         })
     }
 
+    /// An event of a connection that was opened by `route`.
+    #[inline]
+    pub(crate) fn event(&self, route: Option<&str>, name: &str) -> Option<&EventSpec> {
+        route.and_then(|route| self.routes.get(route)).unwrap_or(&self.events).get(name)
+    }
+
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for spec in self.events.values() {
+        for spec in self.routes.values().chain([&self.events]).flat_map(HashMap::values) {
             visit.call(&spec.name)?;
             visit.call(&spec.call)?;
             visit.call(&spec.validate)?;
         }
-        for call in [&self.message, &self.open, &self.close, &self.violation, &self.authenticate] {
+        for call in [&self.message, &self.open, &self.close, &self.violation, &self.authenticate, &self.error] {
             visit.call(call)?;
         }
         visit.call(&self.report)?;
         visit.call(&self.refused)
     }
+}
+
+fn events_of(specs: &Bound<'_, PyDict>) -> PyResult<Events> {
+    let spec = |(name, spec): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let name = name.cast_into::<PyString>()?;
+        let (call, raw, validate, lives) = spec.extract()?;
+        Ok((name.to_str()?.into(), EventSpec { name: name.unbind(), call, raw, validate, lives }))
+    };
+    specs.iter().map(spec).collect()
 }
 
 impl EventSpec {

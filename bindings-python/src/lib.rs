@@ -5,6 +5,7 @@ mod accepts;
 mod auth;
 mod auth_tasks;
 mod awaiting;
+mod bounds;
 mod connection;
 mod connection_methods;
 mod connections;
@@ -14,6 +15,7 @@ mod delivery;
 mod dispatcher;
 mod ending;
 mod errors;
+mod facts;
 mod fork;
 mod futures;
 mod handlers;
@@ -24,6 +26,7 @@ mod kept;
 mod lock;
 mod logging;
 mod loop_hooks;
+mod made;
 mod messages;
 mod payload;
 mod pending;
@@ -91,6 +94,8 @@ mod _wsguard {
     use super::json_out::Json;
     #[pymodule_export]
     use super::logging::{end_of_records, log_to_queue, log_to_stderr, wait_for_records};
+    #[pymodule_export]
+    use super::made::{made_close, made_message, made_request, made_violation};
     #[pymodule_export]
     use super::records::{Close, Message};
     #[pymodule_export]

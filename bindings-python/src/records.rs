@@ -15,6 +15,8 @@ pub(crate) struct Close {
     pub(crate) reason: Py<PyString>,
     /// `True` if both sides sent a close frame.
     pub(crate) clean: bool,
+    /// The verdict that closed it; `None` if the peer or the application did, or the connection broke.
+    pub(crate) verdict: Option<&'static str>,
 }
 
 #[pymethods]

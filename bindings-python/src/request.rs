@@ -5,6 +5,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 use wsguard::binding::UpgradeRequest;
 
+use crate::facts;
+
 /// An opening handshake that waits for `Accept` or `Reject`. It holds credentials: do not log it.
 #[pyclass(frozen, module = "wsguard")]
 pub(crate) struct Request {
@@ -33,6 +35,18 @@ impl Request {
         &self.received.path
     }
 
+    /// The route that the path is of, as the option `routes` has it; `None` if it is of none.
+    #[getter]
+    fn route(&self) -> Option<&str> {
+        self.received.route.as_deref()
+    }
+
+    /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.
+    #[getter]
+    fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        facts::params(py, &self.received.params)
+    }
+
     /// The query without `?`, as received; `None` if the target has no `?`.
     #[getter]
     fn query(&self) -> Option<&str> {
@@ -43,7 +57,7 @@ impl Request {
     #[getter]
     fn headers(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let made = self.headers.get_or_try_init(py, || {
-            let class = py.import("wsguard._request")?.getattr("Headers")?;
+            let class = facts::request_class(py, "Headers")?;
             Ok::<_, PyErr>(class.call1((self.received.headers.clone(),))?.unbind())
         })?;
         Ok(made.clone_ref(py))

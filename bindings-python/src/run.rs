@@ -13,7 +13,7 @@ use crate::ending;
 use crate::handlers::Handlers;
 use crate::lock::{emptied, lock};
 use crate::loop_hooks::LoopHooks;
-use crate::shared::{Bounds, Shared};
+use crate::shared::Shared;
 
 /// How long the end of the interpreter, or of a run that an exception ends, waits for queued messages to be sent.
 pub(crate) const LAST_MESSAGES_WITHIN: Duration = Duration::from_millis(1000);
@@ -27,6 +27,8 @@ pub(crate) struct Run {
     pub(crate) shared: Arc<Shared>,
     /// With the real ports; a name in `listen` may resolve to several.
     pub(crate) addresses: Vec<String>,
+    /// Of `admin_listen`.
+    pub(crate) admin_address: Option<String>,
     pub(crate) connections: Mutex<Connections>,
     /// Taken out while events are handled; gone when the server has stopped.
     delivery: Mutex<Option<Box<Delivery>>>,
@@ -61,11 +63,11 @@ impl Run {
         notifier: Notifier,
         handlers: Handlers,
         loop_hooks: Option<LoopHooks>,
-        bounds: Bounds,
     ) -> PyResult<Arc<Self>> {
         let run = Arc::new(Self {
-            shared: Shared::new(py, server.handle(), notifier, handlers, loop_hooks, bounds)?,
+            shared: Shared::new(py, server.handle(), notifier, handlers, loop_hooks)?,
             addresses: server.addresses().to_vec(),
+            admin_address: server.admin_address().map(str::to_owned),
             connections: Mutex::default(),
             delivery: Mutex::new(Some(Box::new(Delivery::new(server)))),
         });

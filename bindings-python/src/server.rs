@@ -5,11 +5,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, To, compile};
+use wsguard::binding::{
+    Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, To, Whom, compile,
+};
 
+use crate::bounds::Bounds;
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
 use crate::dispatcher::Dispatcher;
@@ -19,11 +23,22 @@ use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
 use crate::payload::{Payload, with_payload};
 use crate::run::{LAST_MESSAGES_WITHIN, Run};
-use crate::shared::Bounds;
 use crate::{errors, json_out, stats};
 
 /// How often a thread that waits outside asyncio checks for signals, if Python delivers them to it.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
+
+/// A ban as a tuple: `(ip, user, ends_at_ms, reason, is_automatic)`.
+type Ban = (Option<String>, Option<String>, Option<u64>, String, bool);
+
+/// Whom a ban is about.
+fn whom<'w>(ip: Option<&'w str>, user: Option<&'w str>) -> PyResult<Whom<'w>> {
+    match (ip, user) {
+        (Some(ip), None) => Ok(Whom::Ip(ip)),
+        (None, Some(user)) => Ok(Whom::User(user)),
+        _ => Err(PyTypeError::new_err("give either ip= or user=")),
+    }
+}
 
 /// The native side of `wsguard.Server`.
 #[pyclass(frozen, subclass, weakref, module = "wsguard._wsguard")]
@@ -61,22 +76,31 @@ impl Server {
     fn broadcast(
         &self,
         py: Python<'_>,
-        except: Option<&Bound<'_, Connection>>,
+        except: &[Bound<'_, Connection>],
         protocol: Protocol,
         send: impl FnOnce(&ServerHandle, &[ConnectionId]) -> Result<(), Error>,
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
         run.shared.check_protocol(py, protocol)?;
-        let except = match except {
-            Some(conn) if !Arc::ptr_eq(&conn.get().shared, &run.shared) => None,
-            except => except.map(|conn| conn.get().id),
-        };
-        send(&run.shared.handle, except.as_slice()).map_err(|error| errors::of_core(py, &error))
+        // A connection of another run is none of this one's.
+        let own = except.iter().filter(|conn| Arc::ptr_eq(&conn.get().shared, &run.shared));
+        let except: Vec<ConnectionId> = own.map(|conn| conn.get().id).collect();
+        send(&run.shared.handle, &except).map_err(|error| errors::of_core(py, &error))
     }
 }
 
-fn to(room: Option<&str>) -> To<'_> {
-    room.map_or(To::Everyone, To::Room)
+/// Whom an audience names: rooms, or a user, or neither.
+fn to<'t>(rooms: Option<&'t [&'t str]>, user: Option<&'t str>) -> To<'t> {
+    match (rooms, user) {
+        (Some([room]), _) => To::Room(room),
+        (Some(rooms), _) => To::Rooms(rooms),
+        (None, Some(user)) => To::User(user),
+        (None, None) => To::Everyone,
+    }
+}
+
+fn strs(texts: Option<&Vec<String>>) -> Option<Vec<&str>> {
+    texts.map(|texts| texts.iter().map(String::as_str).collect())
 }
 
 #[pymethods]
@@ -125,8 +149,7 @@ impl Server {
             Some((_, policy)) => policy,
             None => Self::compile(py, options)?,
         };
-        let bounds = Bounds::of(&policy.top);
-        let handlers = Handlers::of_dict(handlers)?;
+        let handlers = Handlers::of_dict(handlers, Bounds::of_policy(&policy.top))?;
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
         let notifier = this.notifier();
         let for_shards = notifier.clone();
@@ -134,7 +157,7 @@ impl Server {
         let server = started.map_err(|error| errors::of_core(py, &error))?;
         // Coroutines that wait for something of a connection need its end, with or without a handler for it.
         server.handle().heed(heeds_opens, true, heeds_violations);
-        let run = Run::new(py, server, notifier, handlers, loop_calls.map(LoopHooks::of), bounds)?;
+        let run = Run::new(py, server, notifier, handlers, loop_calls.map(LoopHooks::of))?;
         let before = lock(&this.run).replace(run);
         if let Some(before) = before {
             before.retire();
@@ -234,6 +257,12 @@ impl Server {
         Ok(self.own_run(py)?.addresses.clone())
     }
 
+    /// The address of `admin_listen`, with the real port; `None` without that option.
+    #[getter]
+    fn admin_address(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.own_run(py)?.admin_address.clone())
+    }
+
     fn _drain(&self, py: Python<'_>, timeout_ms: u64, jitter_ms: u64) -> PyResult<()> {
         self.own_run(py)?.shared.handle.drain(timeout_ms, jitter_ms);
         Ok(())
@@ -276,39 +305,132 @@ impl Server {
         py.detach(|| run.shared.handle.reload_tls()).map_err(|error| errors::of_core(py, &error))
     }
 
+    /// Runs by other options and handlers from here on, or changes nothing. Returns the generation of the policy.
+    fn _reload(&self, py: Python<'_>, options: &str, handlers: &Bound<'_, PyDict>) -> PyResult<u64> {
+        let run = self.own_run(py)?;
+        // Perhaps on a thread that nobody waits for.
+        let Some(_inside) = Inside::enter(py)? else { return Err(errors::of_core(py, &Error::Stopped)) };
+        let options = Options::from_json(options).map_err(|error| errors::of_config(py, error))?;
+        let handlers = Handlers::of_dict(handlers, Bounds::of_options(&options))?;
+        let reloaded = py.detach(|| run.shared.handle.reload(options));
+        let generation = reloaded.map_err(|error| errors::of_core(py, &error))?;
+        let before = run.shared.replace_handlers(handlers);
+        drop(before);
+        Ok(generation)
+    }
+
+    fn _ban(
+        &self,
+        py: Python<'_>,
+        ip: Option<&str>,
+        user: Option<&str>,
+        for_ms: Option<u64>,
+        reason: &str,
+    ) -> PyResult<()> {
+        let run = self.own_run(py)?;
+        run.shared.handle.ban(whom(ip, user)?, for_ms, reason).map_err(|error| errors::of_core(py, &error))?;
+        let conns = user.map(|user| lock(&run.connections).of_user(py, user)).unwrap_or_default();
+        for conn in &conns {
+            Dispatcher::end(conn, Some((Code::Banned.close_code(), Code::Banned.reason())));
+        }
+        Ok(())
+    }
+
+    fn _unban(&self, py: Python<'_>, ip: Option<&str>, user: Option<&str>) -> PyResult<bool> {
+        let run = self.own_run(py)?;
+        run.shared.handle.unban(whom(ip, user)?).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// The bans in force: `(ip, user, ends_at_ms, reason, is_automatic)`.
+    fn _bans(&self, py: Python<'_>) -> PyResult<Vec<Ban>> {
+        let bans = self.own_run(py)?.shared.handle.bans();
+        Ok(bans.into_iter().map(|ban| (ban.ip, ban.user, ban.ends_at_ms, ban.reason, ban.is_automatic)).collect())
+    }
+
+    /// The numbers of the server as OpenMetrics text, as `admin_listen` serves them: for an HTTP server of your own. Its
+    /// media type is `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    fn metrics(&self, py: Python<'_>) -> PyResult<String> {
+        let run = self.own_run(py)?;
+        Ok(py.detach(|| run.shared.handle.metrics()))
+    }
+
     /// The counters at this moment.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         stats::dict(py, &self.own_run(py)?.shared.handle.stats())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _emit_to(
         &self,
         py: Python<'_>,
-        room: Option<&str>,
-        except_: Option<&Bound<'_, Connection>>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+        except_: Vec<Bound<'_, Connection>>,
         event: &str,
         data: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let rooms = strs(rooms.as_ref());
         json_out::with_text(data, |data| {
-            self.broadcast(py, except_, Protocol::Json, |handle, except| {
-                handle.broadcast(to(room), event, data, except)
+            self.broadcast(py, &except_, Protocol::Json, |handle, except| {
+                handle.broadcast(to(rooms.as_deref(), user), event, data, except)
             })
         })
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _send_to(
         &self,
         py: Python<'_>,
-        room: Option<&str>,
-        except_: Option<&Bound<'_, Connection>>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+        except_: Vec<Bound<'_, Connection>>,
         message: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let rooms = strs(rooms.as_ref());
         with_payload(message, |payload| {
-            self.broadcast(py, except_, Protocol::Raw, |handle, except| match payload {
-                Payload::Text(text) => handle.broadcast_text(to(room), text, except),
-                Payload::Binary(payload) => handle.broadcast_binary(to(room), payload, except),
+            self.broadcast(py, &except_, Protocol::Raw, |handle, except| match payload {
+                Payload::Text(text) => handle.broadcast_text(to(rooms.as_deref(), user), text, except),
+                Payload::Binary(payload) => handle.broadcast_binary(to(rooms.as_deref(), user), payload, except),
             })
         })?
+    }
+
+    /// The connections of an audience, each once, as far as their `on_open` is due.
+    fn _members<'py>(
+        &self,
+        py: Python<'py>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+    ) -> PyResult<Vec<Bound<'py, Connection>>> {
+        let run = self.own_run(py)?;
+        let handle = &run.shared.handle;
+        let mut ids: Vec<ConnectionId> = match (&rooms, user) {
+            (Some(rooms), _) => rooms.iter().flat_map(|room| handle.room_members(room)).collect(),
+            (None, Some(user)) => handle.connections_of(user),
+            (None, None) => handle.connections(),
+        };
+        if rooms.is_some_and(|rooms| rooms.len() > 1) {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        let known = lock(&run.connections);
+        Ok(ids.into_iter().filter_map(|id| known.get(py, id)).collect())
+    }
+
+    fn _room_size(&self, py: Python<'_>, room: &str) -> PyResult<usize> {
+        Ok(self.own_run(py)?.shared.handle.room_size(room))
+    }
+
+    fn _clear_room(&self, py: Python<'_>, room: &str) -> PyResult<()> {
+        self.own_run(py)?.shared.handle.clear_room(room).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// The open connection of an id; `None` if there is none.
+    #[pyo3(signature = (conn_id, /))]
+    fn get<'py>(&self, py: Python<'py>, conn_id: &str) -> PyResult<Option<Bound<'py, Connection>>> {
+        let run = self.own_run(py)?;
+        let found = lock(&run.connections).find(py, conn_id);
+        Ok(found)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

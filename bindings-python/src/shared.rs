@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Notifier, Policy, RevokedUsers, ServerHandle};
+use wsguard::binding::{Notifier, RevokedUsers, ServerHandle};
 
 use crate::accepts::PendingAccepts;
 use crate::auth_tasks::AuthTasks;
@@ -15,32 +15,7 @@ use crate::handlers::{Handlers, Protocol};
 use crate::lock::{emptied, lock};
 use crate::loop_hooks::LoopHooks;
 use crate::messages::CurrentMessage;
-use crate::pending::max_pending_bytes;
 use crate::{context, errors, fork};
-
-/// The limits of a run that Python enforces.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) max_pending_auth: usize,
-    /// The bytes of one connection that may wait in Python before the core stops reading it.
-    pub(crate) max_pending_bytes: usize,
-}
-
-impl Bounds {
-    pub(crate) fn of(policy: &Policy) -> Self {
-        let (per_user, per_ip) = (policy.max_connections_per_user, policy.max_connections_per_ip);
-        Self {
-            max_pending_auth: policy.max_pending_auth,
-            max_pending_bytes: max_pending_bytes(policy.max_inbox_bytes, per_user, per_ip),
-        }
-    }
-
-    /// How many accepted handshakes that are no connections yet are kept. The core asks about `max_pending_auth` at once,
-    /// and about no more before their batch was released: an open that still comes belongs to one of the last few batches.
-    pub(crate) fn max_pending_accepts(self) -> usize {
-        self.max_pending_auth.saturating_mul(16).max(1024)
-    }
-}
 
 /// What a run shares with its connections and its callbacks. It knows neither of them, nor the server: whoever must keep
 /// the server alive holds it beside this.
@@ -48,7 +23,6 @@ impl Bounds {
 pub(crate) struct Shared {
     pub(crate) handle: ServerHandle,
     notifier: Notifier,
-    pub(crate) bounds: Bounds,
     protocol: Protocol,
     forks: u64,
     handlers: Mutex<Option<Arc<Handlers>>>,
@@ -76,12 +50,10 @@ impl Shared {
         notifier: Notifier,
         handlers: Handlers,
         loop_hooks: Option<LoopHooks>,
-        bounds: Bounds,
     ) -> PyResult<Arc<Self>> {
         Ok(Arc::new(Self {
             handle,
             notifier,
-            bounds,
             protocol: handlers.protocol,
             forks: fork::depth(),
             handlers: Mutex::new(Some(Arc::new(handlers))),
@@ -147,6 +119,11 @@ impl Shared {
 
     pub(crate) fn handlers(&self) -> Option<Arc<Handlers>> {
         lock(&self.handlers).clone()
+    }
+
+    /// Other handlers from here on, unless the run has ended. The caller drops what is returned.
+    pub(crate) fn replace_handlers(&self, handlers: Handlers) -> Option<Arc<Handlers>> {
+        lock(&self.handlers).as_mut().map(|before| std::mem::replace(before, Arc::new(handlers)))
     }
 
     pub(crate) fn loop_hooks(&self) -> Option<Arc<LoopHooks>> {

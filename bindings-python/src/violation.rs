@@ -1,7 +1,7 @@
 //! The record of a verdict that `on_violation` gets.
 
 use pyo3::prelude::*;
-use wsguard::binding::ViolationEvent;
+use wsguard::binding::{Code, ViolationEvent};
 
 use crate::connection::Connection;
 
@@ -33,18 +33,38 @@ pub(crate) struct Violation {
 
 impl Violation {
     pub(crate) fn new(violation: &ViolationEvent, conn: Option<Py<Connection>>) -> Self {
-        let opened = violation.conn.is_some();
-        let (close_code, http_status) = (violation.code.close_code(), violation.code.http_status());
+        let made = Self::made(
+            violation.code,
+            violation.ip.map(|ip| ip.to_string()),
+            violation.user.as_deref().map(str::to_owned),
+            violation.conn.map(|conn| conn.to_string()),
+            violation.event.as_deref().map(str::to_owned),
+            violation.detail.to_string(),
+        );
+        Self { conn, ..made }
+    }
+
+    /// One of no connection, or of one that has ended.
+    pub(crate) fn made(
+        code: Code,
+        ip: Option<String>,
+        user: Option<String>,
+        conn_id: Option<String>,
+        event: Option<String>,
+        detail: String,
+    ) -> Self {
+        let opened = conn_id.is_some();
+        let (close_code, http_status) = (code.close_code(), code.http_status());
         Self {
-            code: violation.code.name(),
-            ip: violation.ip.map(|ip| ip.to_string()),
-            user: violation.user.as_deref().map(str::to_owned),
-            conn,
-            conn_id: violation.conn.map(|conn| conn.to_string()),
-            event: violation.event.as_deref().map(str::to_owned),
-            detail: violation.detail.to_string(),
+            code: code.name(),
             close_code: (opened && close_code > 0).then_some(close_code),
             http_status: (!opened && http_status > 0).then_some(http_status),
+            ip,
+            user,
+            conn_id,
+            event,
+            detail,
+            conn: None,
         }
     }
 }

@@ -4,8 +4,10 @@ refused any more, its ``type: ignore`` is an error (``warn_unused_ignores``, par
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
-from wsguard import Accept, Close, Connection, Message, Reject, Request, Server, Violation
+from wsguard import Accept, Call, Close, Connection, Message, Reject, Request, Server, Violation
 
 
 @dataclasses.dataclass
@@ -39,6 +41,16 @@ def handlers_that_fit(server: Server) -> None:
 
     @server.on_close
     def closed(conn: Connection, close: Close) -> None: ...
+
+    @server.on_error
+    def failed(conn: Connection | None, error: Exception, event: str | None) -> None: ...
+
+    @server.middleware
+    async def around(call: Call, next: Callable[[], Any]) -> Any:
+        return await next()
+
+    @server.on("kick", route="/admin", roles=["admin"], on_mismatch="reply", cost=0.5, schema=Say)
+    def kick(conn: Connection, data: Say) -> None: ...
 
     @server.on_violation
     def violation(violation: Violation) -> None: ...

@@ -87,6 +87,7 @@ class Ground:
             on_violation=chance.choice(["enforce", "report"]),
         )
         del stated["auth"]
+        self.stated = stated
         self.server = wsguard.Server(stated)
         self._register()
 
@@ -108,6 +109,12 @@ class Ground:
         server.on("now", cost=0)(self.handle)
         server.event("rest")
         server.on_message(handle)
+
+    def reload(self) -> None:
+        """The same policy, and another one that is not one."""
+        self.server.reload(self.stated)
+        with contextlib.suppress(wsguard.ConfigError):
+            self.server.reload(self.stated, threads=3)
 
     def decide(self, request: Request) -> Accept | Reject:
         token = request.token or "none"
@@ -232,6 +239,15 @@ class Ground:
             lambda: (server.stats(), server.address, conn.is_open, conn.closed, conn.message, repr(conn)),
             lambda: conn.wait_closed().close(),
             lambda: setattr(conn, "data", object()),
+            lambda: conn.terminate() if chance.random() < 0.2 else None,
+            lambda: conn.on_close(lambda conn, close: conn.rooms),
+            lambda: conn.ping_nowait(lambda conn, ms: None),
+            lambda: (audience.members(), audience.size, conn.rooms, conn.buffered_bytes, server.get(conn.id)),
+            lambda: server.to(*ROOMS).clear() if chance.random() < 0.1 else None,
+            lambda: server.to_user(chance.choice(USERS)).members(),
+            lambda: server.ban(user="nobody", for_ms=1),
+            lambda: (server.bans(), server.unban(user="nobody")),
+            lambda: self.reload() if chance.random() < 0.05 else None,
         ]
         try:
             chance.choice(commands)()

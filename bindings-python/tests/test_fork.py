@@ -20,6 +20,7 @@ def test_a_child_of_fork_is_told_and_ends(how: str) -> None:
     told = succeeds(f"""
         async def main():
             server = make()
+            options = dict(origins=["https://a.example"], auth="none")
             conns = []
             server.on_open(conns.append)
             async with server:
@@ -27,7 +28,11 @@ def test_a_child_of_fork_is_told_and_ends(how: str) -> None:
                 child = os.fork()
                 if child == 0:
                     for use in (server.stats, server.stop, server.drain, server.reload_tls, lambda: server.address,
-                                lambda: server.to("a").send("b"), lambda: server.disconnect_user("c")):
+                                lambda: server.to("a").send("b"), lambda: server.disconnect_user("c"),
+                                lambda: server.reload(**options), lambda: server.ban(user="c"), server.bans,
+                                lambda: server.unban(user="c"), server.metrics, lambda: server.admin_address,
+                                lambda: server.to("a").size, lambda: server.to("a").clear(),
+                                lambda: server.to_user("a").members(), lambda: server.get("0")):
                         try:
                             use()
                         except wsguard.UsageError as error:

@@ -171,11 +171,11 @@ def test_a_signal_before_the_start_is_not_lost(loop: str, before: int) -> None:
         server = make()
         for _ in range({before}):
             server.run({loop!r}, started=server.stop)
-        all_options = server._all_options
+        options_to_start = server._options_to_start
         def with_a_signal():
             os.kill(os.getpid(), signal.SIGTERM)
-            return all_options()
-        server._all_options = with_a_signal
+            return options_to_start()
+        server._options_to_start = with_a_signal
         server.run({loop!r}, started=lambda: os._exit(9))
         """)
     assert ended.returncode == 128 + signal.SIGTERM, ended.stderr

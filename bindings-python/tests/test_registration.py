@@ -266,7 +266,7 @@ def test_handlers_that_would_fail_are_refused_where_they_are_registered() -> Non
         server.event(None)
     with pytest.raises(TypeError, match=r"every connection is server.to_all\(\)"):
         server.to(None)
-    with pytest.raises(TypeError, match="except_ takes a connection, not NoneType"):
+    with pytest.raises(TypeError, match="except_ takes connections, not NoneType"):
         server.to_all().except_(None)
 
 
@@ -314,7 +314,7 @@ def test_options_have_a_base() -> None:
     base: wsguard.Options = {"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}
     server = wsguard.Server(base, rate_limit=None, protocol="raw")
     assert base == {"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}
-    assert server._options["rate_limit"] is None
+    assert server._events.options()["rate_limit"] is None
 
 
 @dataclasses.dataclass

@@ -12,18 +12,32 @@ from typing import NamedTuple
 
 from . import _ends, _on_loop, _wsguard
 from ._audience import Audience
-from ._errors import ConfigError, ConnectionClosed, Error, InvalidArgument, StartError, UsageError
+from ._errors import (
+    CallRefused,
+    CallTimeout,
+    ConfigError,
+    ConnectionClosed,
+    Error,
+    InvalidArgument,
+    StartError,
+    UsageError,
+)
 from ._log import log_to_logging, log_to_stderr
+from ._middleware import Call
 from ._options import EventOptions, Options
-from ._request import Headers
+from ._request import Headers, Query, Tls
 from ._server import Server
-from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
+from ._types import Ban, Payload, SendStatus, Stats, VerdictCode, Wait
 from ._wsguard import Accept, Close, Connection, Json, Message, Reject, Request, Violation
 
 __all__ = [
     "VERDICTS",
     "Accept",
     "Audience",
+    "Ban",
+    "Call",
+    "CallRefused",
+    "CallTimeout",
     "Close",
     "ConfigError",
     "Connection",
@@ -36,12 +50,14 @@ __all__ = [
     "Message",
     "Options",
     "Payload",
+    "Query",
     "Reject",
     "Request",
     "SendStatus",
     "Server",
     "StartError",
     "Stats",
+    "Tls",
     "UsageError",
     "Verdict",
     "VerdictCode",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from . import Error, __version__, _wsguard
+from . import Error, __version__, _policy_file, _wsguard
+from ._contract import options_text
 
 
 def main() -> int:
@@ -14,10 +14,10 @@ def main() -> int:
     parser.add_argument("--version", action="version", version=f"wsguard {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="prints the policy in force, or what is wrong with it")
-    check.add_argument("policy", help="a JSON file of options; - for standard input")
+    check.add_argument("policy", help="a file of options, JSON or TOML; - for JSON on standard input")
     policy = parser.parse_args().policy
     try:
-        text = sys.stdin.read() if policy == "-" else Path(policy).read_text(encoding="utf-8")
+        text = sys.stdin.read() if policy == "-" else options_text(_policy_file.read(policy))
         print(_wsguard.policy_in_force(text))
     except (Error, OSError, UnicodeDecodeError) as error:
         code = f"{error.code}: " if isinstance(error, Error) else ""

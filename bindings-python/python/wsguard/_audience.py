@@ -12,27 +12,33 @@ if TYPE_CHECKING:
 
 
 class Audience:
-    """The connections that a broadcast goes to: those of a room, or all, without the one that :meth:`except_` names."""
+    """The connections that a broadcast goes to, each once: those of rooms, those of a user, or all, without those that
+    :meth:`except_` names."""
 
-    __slots__ = ("_except", "_room", "_server")
+    __slots__ = ("_except", "_rooms", "_server", "_user")
 
-    def __init__(self, server: NativeServer, room: str | None, except_: Connection | None = None) -> None:
+    def __init__(
+        self,
+        server: NativeServer,
+        rooms: list[str] | None = None,
+        user: str | None = None,
+        except_: tuple[Connection, ...] = (),
+    ) -> None:
         self._server = server
-        self._room = room
+        self._rooms = rooms
+        self._user = user
         self._except = except_
 
-    def except_(self, conn: Connection) -> Audience:
-        """The same audience without ``conn``.
+    def except_(self, *conns: Connection) -> Audience:
+        """The same audience without these connections.
 
         Raises:
-            InvalidArgument: another connection is left out already.
-            TypeError: ``conn`` is not a connection.
+            TypeError: one of them is not a connection.
         """
-        if not isinstance(conn, Connection):
-            raise TypeError(f"except_ takes a connection, not {type(conn).__name__}")
-        if self._except is not None and self._except is not conn:
-            raise InvalidArgument("except_ leaves out one connection, and one is left out", code="invalid_argument")
-        return Audience(self._server, self._room, conn)
+        for conn in conns:
+            if not isinstance(conn, Connection):
+                raise TypeError(f"except_ takes connections, not {type(conn).__name__}")
+        return Audience(self._server, self._rooms, self._user, self._except + conns)
 
     def emit(self, event: str, data: Any = None, /) -> None:
         """Emits an event (``json``). It is encoded once, for any number of connections.
@@ -42,20 +48,63 @@ class Audience:
             data: what ``json.dumps`` takes, a Pydantic model, or :class:`Json`; default ``None``.
 
         Raises:
-            InvalidArgument: the room's name is not 1 to 256 bytes, or the protocol is ``raw``.
+            InvalidArgument: a room's name is not 1 to 256 bytes, or the protocol is ``raw``.
             TypeError: ``data`` is not JSON; the error names the type.
             ValueError: ``data`` holds NaN or infinity, or is nested deeper than 256.
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
-        self._server._emit_to(self._room, self._except, event, data)
+        self._server._emit_to(self._rooms, self._user, list(self._except), event, data)
 
     def send(self, message: Payload, /) -> None:
         """Sends a message (``raw``): ``str`` as text, bytes as binary.
 
         Raises:
-            InvalidArgument: the room's name is not 1 to 256 bytes, or the protocol is ``json``.
+            InvalidArgument: a room's name is not 1 to 256 bytes, or the protocol is ``json``.
             TypeError: ``message`` is neither ``str`` nor bytes.
             UsageError: as :meth:`emit`.
         """
-        self._server._send_to(self._room, self._except, message)
+        self._server._send_to(self._rooms, self._user, list(self._except), message)
+
+    def members(self) -> list[Connection]:
+        """The connections that there are now, each once. A connection that joins a room is one of its members at once.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
+        members = self._server._members(self._rooms, self._user)
+        return [conn for conn in members if conn not in self._except] if self._except else members
+
+    @property
+    def size(self) -> int:
+        """How many connections there are now. It raises what :meth:`members` raises."""
+        if self._rooms is not None and len(self._rooms) == 1 and not self._except:
+            return self._server._room_size(self._rooms[0])
+        return len(self.members())
+
+    def clear(self) -> None:
+        """Lets every member leave the rooms; the connections stay open.
+
+        Raises:
+            InvalidArgument: a room's name is not 1 to 256 bytes, or these are not the connections of rooms.
+            UsageError: as :meth:`members`.
+        """
+        if self._rooms is None:
+            raise InvalidArgument("only rooms are cleared: server.to(room).clear()", code="invalid_argument")
+        if not self._except:
+            for room in self._rooms:
+                self._server._clear_room(room)
+            return
+        for conn in self.members():
+            for room in self._rooms:
+                conn.leave(room)
+
+    def close(self, code: int | None = None, reason: str = "") -> None:
+        """Closes each of the connections, as :meth:`Connection.close` does.
+
+        Raises:
+            InvalidArgument: as :meth:`Connection.close`.
+            UsageError: as :meth:`members`.
+        """
+        for conn in self.members():
+            conn.close(code, reason)

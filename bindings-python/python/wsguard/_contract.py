@@ -1,20 +1,28 @@
-"""The events of the ``json`` protocol as Python states them: schemas (dictionaries or Pydantic models) and handlers."""
+"""The events of the ``json`` protocol, of the top level or of one route, as Python states them: schemas (dictionaries
+or Pydantic models) and handlers."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_origin
 
 from . import _wsguard
 from ._errors import ConfigError
 
+#: Handler, whether its data is raw, and what makes an instance of its model.
+Spec = tuple[Callable[..., Any] | None, bool, Callable[[str], Any] | None]
+
 
 class Contract:
     """What was declared of each event, by options and decorators together."""
 
-    def __init__(self, events: Mapping[str, Any]) -> None:
+    def __init__(self, events: Mapping[str, Any], route: str | None = None) -> None:
+        #: The route that they are of; ``None``: the top level's.
+        self._route = route
+        #: Where they stand: ``events``, or ``routes./admin.events``.
+        self._at = "events" if route is None else f"routes.{route}.events"
         self._options: dict[str, dict[str, Any]] = {}
         self._models: dict[str, Callable[[str], Any]] = {}
         self._handlers: dict[str, Callable[..., Any]] = {}
@@ -24,9 +32,8 @@ class Contract:
         for name, stated in events.items():
             if not isinstance(name, str):
                 kind = type(name).__name__
-                raise ConfigError(
-                    f"events: the name of an event is a str, not {kind}", code="invalid_option", option="events"
-                )
+                message = f"{self._at}: the name of an event is a str, not {kind}"
+                raise ConfigError(message, code="invalid_option", option=self._at)
             if not isinstance(stated, Mapping):
                 # The core says what is accepted.
                 self._options[name] = stated
@@ -34,9 +41,9 @@ class Contract:
             if stated.get("schema", True) is None:
                 # Any data is said by leaving it out: a schema that was not found must not let everything pass.
                 raise ConfigError(
-                    f"events.{name}.schema: must be a schema, not None; leave it out for any data",
+                    f"{self._at}.{name}.schema: must be a schema, not None; leave it out for any data",
                     code="invalid_option",
-                    option=f"events.{name}.schema",
+                    option=f"{self._at}.{name}.schema",
                 )
             rest = {key: value for key, value in stated.items() if key != "schema"}
             self.declare(name, schema=stated.get("schema"), more=rest)
@@ -47,31 +54,37 @@ class Contract:
         *,
         schema: Any = None,
         cost: float | None = None,
+        roles: Sequence[str] | None = None,
+        on_mismatch: str | None = None,
         raw: bool = False,
         model: Any = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:
         """Adds to what is known of an event. Raises ``ConfigError`` where two statements cannot both hold."""
         stated = self._options.setdefault(name, {})
-        for key, value in {"schema": schema, "cost": cost, **(more or {})}.items():
+        said = {"schema": schema, "cost": cost, "roles": roles, "on_mismatch": on_mismatch, **(more or {})}
+        for key, value in said.items():
             if value is None:
                 continue
             if key in stated:
                 raise ConfigError(
-                    f"events.{name}.{key}: is stated twice", code="contradiction", option=f"events.{name}.{key}"
+                    f"{self._at}.{name}.{key}: is stated twice", code="contradiction", option=f"{self._at}.{name}.{key}"
                 )
             if key == "schema":
                 value = self._schema(name, value)
             stated[key] = value
+        self.handle_as(name, model, raw=raw)
+
+    def handle_as(self, name: str, model: Any, *, raw: bool) -> None:
+        """Notes what the data of an event becomes for its handler. Raises ``ConfigError`` as ``declare``."""
+        option = f"{self._at}.{name}"
         if model is not None:
             if name in self._models:
-                raise ConfigError(
-                    f"events.{name}.model: is stated twice", code="contradiction", option=f"events.{name}.model"
-                )
+                raise ConfigError(f"{option}.model: is stated twice", code="contradiction", option=f"{option}.model")
             adapted = _adapted(model)
             found = None if adapted is None else _methods(adapted)
             if found is None:
-                raise _no_schema(name, "model", "a Pydantic model or what a TypeAdapter takes", model)
+                raise _no_schema(f"{option}.model", "a Pydantic model or what a TypeAdapter takes", model)
             to_schema, self._models[name] = found
             # A model that takes more than a schema can say may have none.
             with contextlib.suppress(Exception):
@@ -79,21 +92,23 @@ class Contract:
         if raw:
             self._raw.add(name)
         if raw and name in self._models:
-            raise ConfigError(
-                f"events.{name}: raw data is not made a model", code="contradiction", option=f"events.{name}"
-            )
+            raise ConfigError(f"{option}: raw data is not made a model", code="contradiction", option=option)
 
     def check(self, name: str, protocol: object) -> None:
         """Lets the core compile what was declared of an event, so that a fault is told where it is written."""
         if protocol != "raw":
             # The limit that the cost must fit is stated elsewhere.
-            checked = {"origins": ["https://app.example"], "auth": "none", "rate_limit": None}
-            _wsguard.policy_in_force(options_text({**checked, "events": {name: self._options[name]}}))
+            least: dict[str, Any] = {"origins": ["https://app.example"], "auth": "none", "rate_limit": None}
+            checked = {"events": {name: self._options[name]}}
+            if self._route is not None:
+                checked = {"routes": {self._route: checked}}
+            _wsguard.policy_in_force(options_text({**least, **checked}))
 
     def handle(self, name: str, handler: Callable[..., Any]) -> None:
         """Sets the handler of an event."""
         if name in self._handlers:
-            raise ConfigError(f"events.{name}: has a handler already", code="contradiction", option=f"events.{name}")
+            option = f"{self._at}.{name}"
+            raise ConfigError(f"{option}: has a handler already", code="contradiction", option=option)
         self._handlers[name] = handler
 
     def _schema(self, name: str, schema: Any) -> Any:
@@ -103,14 +118,14 @@ class Contract:
         adapted = _adapted(schema)
         found = None if adapted is None else _methods(adapted)
         if adapted is None or found is None:
-            raise _no_schema(name, "schema", accepted, schema)
+            raise _no_schema(f"{self._at}.{name}.schema", accepted, schema)
         alias = _alias_of_its_own(adapted)
         if alias is not None:
             raise ConfigError(
-                f"events.{name}.schema: the alias {alias} takes more than a JSON Schema can say: "
+                f"{self._at}.{name}.schema: the alias {alias} takes more than a JSON Schema can say: "
                 "give the JSON Schema as schema=..., and the model as model=...",
                 code="invalid_option",
-                option=f"events.{name}.schema",
+                option=f"{self._at}.{name}.schema",
             )
         to_schema, self._models[name] = found
         made = to_schema()
@@ -122,23 +137,34 @@ class Contract:
         """Every handler of an event."""
         return list(self._handlers.values())
 
-    @property
-    def unhandled(self) -> list[str]:
-        """The events without a handler of their own."""
-        return [name for name in self._options if name not in self._handlers]
+    def __contains__(self, name: object) -> bool:
+        return name in self._options
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
 
     def options(self) -> dict[str, dict[str, Any]]:
         """The option ``events``."""
         return self._options
 
-    def specs(self) -> dict[str, tuple[Callable[..., Any] | None, bool, Callable[[str], Any] | None]]:
-        """Handler, whether its data is raw, and model of each event, for the native side."""
-        return {name: (self._handlers.get(name), name in self._raw, self._models.get(name)) for name in self._options}
+    def spec(self, name: str, others: Contract) -> Spec:
+        """The handler of an event, whether its data is raw, and its model. What is not said here is said in
+        ``others``."""
+        handler, model = self._handlers.get(name), self._models.get(name)
+        if handler is not None or self is others:
+            return handler, name in self._raw, model
+        # The handler of the same event elsewhere gets what it gets there.
+        handler, raw, other = others.spec(name, others)
+        return handler, raw, None if raw else model or other
+
+    def replies(self, name: str) -> bool:
+        """Whether data that is refused is answered, and the connection lives."""
+        stated: Any = self._options[name]
+        return isinstance(stated, Mapping) and stated.get("on_mismatch") == "reply"
 
 
-def _no_schema(name: str, key: str, accepted: str, stated: Any) -> ConfigError:
+def _no_schema(option: str, accepted: str, stated: Any) -> ConfigError:
     kind = stated.__name__ if isinstance(stated, type) else type(stated).__name__
-    option = f"events.{name}.{key}"
     return ConfigError(f"{option}: must be {accepted}, not {kind}", code="invalid_option", option=option)
 
 
@@ -210,6 +236,9 @@ def options_text(options: Mapping[str, Any]) -> str:
         try:
             if name in ("auth", "tls"):
                 _no_none(value, name)
+            elif name == "routes" and isinstance(value, Mapping):
+                for path, route in value.items():
+                    _no_none(route.get("auth") if isinstance(route, Mapping) else None, f"routes.{path}.auth")
             parts.append(f"{_wsguard.dumps(name)}:{_wsguard.dumps(_plain(value))}")
         except ConfigError:
             raise

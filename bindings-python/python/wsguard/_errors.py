@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Error(Exception):
     """The base of wsguard's own exceptions."""
@@ -18,8 +20,8 @@ class Error(Exception):
 
 
 class ConfigError(Error, ValueError):
-    """The options are invalid. ``code`` is ``unknown_option``, ``missing_option``, ``invalid_option`` or
-    ``contradiction``."""
+    """The options are invalid. ``code`` is ``unknown_option``, ``missing_option``, ``invalid_option``,
+    ``contradiction`` or ``not_reloadable``."""
 
     #: The path of the option at fault: ``"rate_limit.per_second"``.
     option: str
@@ -56,18 +58,36 @@ class ConnectionClosed(Error):
         self.reason = reason
 
 
+class CallTimeout(Error, TimeoutError):
+    """No answer to :meth:`Connection.call` came in time. ``code`` is ``call_timeout``."""
+
+
+class CallRefused(Error):
+    """The peer has answered :meth:`Connection.call` with an error. ``code`` is ``call_refused``."""
+
+    #: The event of the answer.
+    event: str
+    #: The data of the answer.
+    data: Any
+
+    def __init__(self, asked: str, event: str, data: Any) -> None:
+        super().__init__(f"the peer answered {asked!r} with an error", code="call_refused")
+        self.event = event
+        self.data = data
+
+
 class InvalidArgument(Error, ValueError):
     """An argument is not accepted. The message names it, and what is accepted. ``code`` is ``invalid_argument``."""
 
 
 class UsageError(Error, RuntimeError):
     """The call is not possible here or now. ``code`` is ``not_started``, ``already_started``, ``stopped``, ``forked``,
-    ``no_event_loop``, ``running_event_loop``, ``logging`` or ``monkey_patched``."""
+    ``no_event_loop``, ``running_event_loop``, ``too_many_calls``, ``logging`` or ``monkey_patched``."""
 
 
 def from_core(code: str, message: str, option: str | None, errno: int | None = None) -> Error:
     """The exception of one of the core's errors."""
-    if code in ("unknown_option", "missing_option", "invalid_option", "contradiction"):
+    if code in ("unknown_option", "missing_option", "invalid_option", "contradiction", "not_reloadable"):
         return ConfigError(message, code=code, option=option or "options")
     if code in ("listen_failed", "start_failed"):
         return StartError(message, code=code, option=option, errno=errno)

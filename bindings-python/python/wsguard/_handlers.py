@@ -34,6 +34,18 @@ def check(what: str, handler: object, arguments: Sequence[str]) -> None:
         raise TypeError(f"{what}: {name}{signature} is called with {words}: {error}") from None
 
 
+def check_close(handler: object) -> None:
+    """As :func:`check`, for ``Connection.on_close``."""
+    check("conn.on_close", handler, ("the connection", "how it closed"))
+
+
+def check_pong(handler: object) -> None:
+    """As :func:`check`, for ``Connection.ping_nowait``, whose handler is no coroutine: nobody would await it."""
+    check("conn.ping_nowait", handler, ("the connection", "the milliseconds"))
+    if callable(handler) and is_coroutine_function(handler):
+        raise TypeError("conn.ping_nowait: the handler is a plain function; a coroutine awaits conn.ping()")
+
+
 def is_coroutine_function(handler: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine, as far as can be seen without calling it."""
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(_unwrapped(handler))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from . import _handlers, _log
-from ._contract import Contract, options_text
+from . import _handlers, _log, _middleware
+from ._contract import options_text
 from ._errors import ConfigError, UsageError
+from ._events import Events
 from ._wsguard import Close, Connection, NativeServer, Request, Violation
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ._middleware import Call
     from ._options import Options
+    from ._types import EventDetails
     from ._wsguard import Accept, Message, Reject
 
     Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
         | Callable[[Connection, bytes], Any]
         | Callable[[Connection, Message], Any],
     )
+    ErrorHandler = TypeVar("ErrorHandler", bound=Callable[[Connection | None, Exception, str | None], Any])
+    Middleware = TypeVar("Middleware", bound=Callable[[Call, Callable[[], Any]], Any])
     DataHandler = TypeVar("DataHandler", bound=Callable[[Connection, Any], Any])
     Authenticate = TypeVar(
         "Authenticate",
@@ -42,6 +47,7 @@ _ARGUMENTS = {
     "close": ("the connection", "how it closed"),
     "message": ("the connection", "the message"),
     "violation": ("the violation",),
+    "error": ("the connection", "the exception", "the event"),
 }
 
 
@@ -50,16 +56,12 @@ class Registry(NativeServer):
 
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
         stated: dict[str, Any] = {**(base or {}), **options}
-        events = stated.pop("events", None)
-        self._contract = Contract(events if isinstance(events, dict) else {})
-        if events is not None and not isinstance(events, dict):
-            # The core says what is accepted.
-            stated["events"] = events
-        self._options = stated
+        self._events = Events(stated)
         self._calls: dict[str, Callable[..., Any]] = {}
+        self._middleware: list[Callable[..., Any]] = []
         # `@server.authenticate` may still follow: then `auth` is "callback". Where no handler adds to the policy, the
         # one that is compiled here starts.
-        self._compile(options_text({**self._all_options(), "auth": stated.get("auth", "callback")}))
+        self._compile(options_text({**self._events.options(), "auth": stated.get("auth", "callback")}))
         #: The descriptor that was taken over: its number may be anything else's by now.
         self._taken: str | None = None
 
@@ -79,15 +81,15 @@ class Registry(NativeServer):
 
     @overload
     def on(
-        self, event: str, /, *, raw: Literal[True], schema: Any = None, cost: float | None = None
+        self, event: str, /, *, raw: Literal[True], schema: Any = None, **more: Unpack[EventDetails]
     ) -> Callable[[Callable[[Connection, bytes], Any]], Callable[[Connection, bytes], Any]]: ...
     @overload
     def on(
-        self, event: str, /, *, model: type[Model], schema: Any = None, cost: float | None = None
+        self, event: str, /, *, model: type[Model], schema: Any = None, **more: Unpack[EventDetails]
     ) -> Callable[[Callable[[Connection, Model], Any]], Callable[[Connection, Model], Any]]: ...
     @overload
     def on(
-        self, event: str, /, *, schema: type[Model], cost: float | None = None
+        self, event: str, /, *, schema: type[Model], **more: Unpack[EventDetails]
     ) -> Callable[[Callable[[Connection, Model], Any]], Callable[[Connection, Model], Any]]: ...
     @overload
     def on(
@@ -97,56 +99,73 @@ class Registry(NativeServer):
         *,
         schema: Any = None,
         model: Any = None,
-        cost: float | None = None,
         raw: Literal[False] = False,
+        **more: Unpack[EventDetails],
     ) -> Callable[[DataHandler], DataHandler]: ...
     def on(
-        self, event: str, /, *, schema: Any = None, model: Any = None, cost: float | None = None, raw: bool = False
+        self, event: str, /, *, schema: Any = None, model: Any = None, raw: bool = False, **more: Unpack[EventDetails]
     ) -> Callable[[Any], Any]:
         """Registers the handler of an event, called with the connection and the message's data.
 
         Args:
-            event: the name of the event; it is declared, as by the option ``events``.
+            event: the name of the event; it is declared, as by the option ``events``, unless the options state it.
             schema: JSON Schema 2020-12, a Pydantic model, or what a ``TypeAdapter`` takes (a dataclass, a
                 ``TypedDict``, ``list[int]``); default: any data. The core checks the schema before Python gets the
                 message. With a model, the handler gets an instance of it.
             model: only the model: it makes its instance of whatever ``schema`` lets pass. For models that take more
                 than their JSON Schema says.
-            cost: units of the rate limit; default 1.
             raw: ``True`` gives the handler the data as ``bytes`` of JSON text.
+            cost: units of the rate limit, fractions allowed; default 1.
+            roles: the roles of which a connection needs one to send the event; default: everybody may.
+            on_mismatch: ``"reply"`` answers data that does not fit with an error, and the connection lives; default
+                ``"close"``.
+            route: the route that the event is of, as the option ``routes`` has it; default: every path whose route has
+                no events of its own. An event that only routes state gets its handler without ``route``, too.
 
         A model's own validators run after the schema. If they refuse, the connection closes with 1008
         (``schema_mismatch``).
 
         Raises:
-            ConfigError: the schema or the cost is not accepted, or the event has a handler already.
+            ConfigError: the schema, the cost or the roles are not accepted, there is no such route, or the event has a
+                handler already.
             TypeError: the handler does not take what it is called with, or the name is missing.
             UsageError: the server runs (``already_started``).
         """
-        self._declare(event, "on", schema=schema, model=model, cost=cost, raw=raw)
+        self._declare(event, "on", schema=schema, model=model, raw=raw, **more)
+        route = more.get("route")
 
         def register(handler: Any) -> Any:
             self._check_not_running()
             _handlers.check(f'@server.on("{event}")', handler, ("the connection", "the message's data"))
-            self._contract.handle(event, handler)
+            self._events.handle(event, route, handler)
             return handler
 
         return register
 
     def event(
-        self, name: str, /, *, schema: Any = None, model: Any = None, cost: float | None = None, raw: bool = False
+        self, name: str, /, *, schema: Any = None, model: Any = None, raw: bool = False, **more: Unpack[EventDetails]
     ) -> None:
         """Declares an event without a handler of its own: ``on_message`` or ``async for`` gets its messages. As
         :meth:`on` otherwise."""
-        self._declare(name, "event", schema=schema, model=model, cost=cost, raw=raw)
+        self._declare(name, "event", schema=schema, model=model, raw=raw, **more)
 
-    def _declare(self, name: str, method: str, **stated: Any) -> None:
+    def _declare(
+        self,
+        name: str,
+        method: str,
+        *,
+        route: str | None = None,
+        cost: float | None = None,
+        roles: Sequence[str] | None = None,
+        on_mismatch: str | None = None,
+        **stated: Any,
+    ) -> None:
         if not isinstance(name, str):
             found = "the function itself: it is decorated without parentheses" if callable(name) else repr(name)
             raise TypeError(f'{method} needs the event\'s name, @server.{method}("say"), not {found}')
         self._check_not_running()
-        self._contract.declare(name, **stated)
-        self._contract.check(name, self._options.get("protocol"))
+        stated.update(cost=cost, roles=roles, on_mismatch=on_mismatch)
+        self._events.declare(name, route, handles=method == "on", **stated)
 
     def on_message(self, handler: MessageHandler, /) -> MessageHandler:
         """Registers the handler of messages. In ``raw`` it is called with the connection and ``str`` or ``bytes``; in
@@ -170,6 +189,31 @@ class Registry(NativeServer):
         :meth:`authenticate` raises."""
         return self._register("violation", handler)
 
+    def on_error(self, handler: ErrorHandler, /) -> ErrorHandler:
+        """Registers a handler of what other handlers raise, for instance to report it. It is called with the
+        connection (``None`` for ``authenticate`` and ``on_violation``), the exception, and the name of the event
+        (``None`` where none is handled). The log has the exception as well, and the connection closes with 1011 after
+        the call. It raises what :meth:`authenticate` raises."""
+        return self._register("error", handler)
+
+    def middleware(self, function: Middleware, /) -> Middleware:
+        """Registers a function around every handler of events and messages, ``on_open`` and ``on_close``: called with a
+        :class:`Call` and ``next``, which calls the handler, or the next function. The first one registered is the
+        outermost. What it does not pass on, no handler gets. Messages that ``recv`` and ``async for`` take have no
+        handler.
+
+        A coroutine function awaits ``next()``, whatever the handler is. A plain function may only be around plain
+        handlers.
+
+        Raises:
+            TypeError: it does not take what it is called with; at the start: it is plain, and a handler is a coroutine.
+            UsageError: the server runs (``already_started``).
+        """
+        self._check_not_running()
+        _handlers.check("@server.middleware", function, ("the call", "next"))
+        self._middleware.append(function)
+        return function
+
     def _register(self, name: str, handler: Handler) -> Handler:
         self._check_not_running()
         written = "@server.authenticate" if name == "authenticate" else f"@server.on_{name}"
@@ -190,45 +234,52 @@ class Registry(NativeServer):
 
     # --- what the native side is started with ----------------------------------------------------------------------
 
-    def _all_options(self) -> dict[str, Any]:
-        events = self._contract.options()
-        return {**self._options, **({"events": events} if events else {})}
-
-    def _policy(self) -> dict[str, Any]:
-        options = self._all_options()
+    def _policy(self, events: Events, *, is_reload: bool = False) -> dict[str, Any]:
+        """The options, as the handlers that there are complete them. A reload may leave ``authenticate`` without
+        work."""
+        options = events.options()
+        callback = [path for path, auth in _auths(options) if auth == "callback"]
         if "authenticate" in self._calls:
-            if options.setdefault("auth", "callback") != "callback":
+            if options.setdefault("auth", "callback") != "callback" and not callback and not is_reload:
                 raise ConfigError(
                     'auth: must be "callback" where authenticate has a handler', code="contradiction", option="auth"
                 )
-        elif options.get("auth") == "callback":
-            raise ConfigError('auth: "callback" needs @server.authenticate', code="contradiction", option="auth")
-        listen = options.get("listen")
-        if listen is not None and listen == self._taken:
+        elif callback:
             raise ConfigError(
-                f"listen: {listen} was taken over at the first start, and is closed: a server that starts again needs "
-                "another socket",
-                code="contradiction",
-                option="listen",
+                f'{callback[0]}: "callback" needs @server.authenticate', code="contradiction", option=callback[0]
             )
         return options
 
-    def _handlers(self) -> dict[str, Any]:
+    def _handlers(self, events: Events, options: Mapping[str, Any]) -> dict[str, Any]:
+        around = _middleware.Around(self._middleware)
+        wrapped = {
+            name: around.wrap(call, name) if name in ("open", "close", "message") else call
+            for name, call in self._calls.items()
+        }
         return {
-            **self._calls,
-            "events": self._contract.specs(),
+            **wrapped,
+            "events": events.specs(around.wrap),
             "report": _log.report,
-            "refused": functools.partial(_log.refused, self._contract.names),
-            "only_reports": self._options.get("on_violation") == "report",
-            "is_raw": self._options.get("protocol") == "raw",
+            "refused": functools.partial(_log.refused, events.names),
+            "is_raw": options.get("protocol") == "raw",
         }
 
     def _needs_asyncio(self) -> bool:
-        return any(map(_handlers.is_coroutine_function, [*self._calls.values(), *self._contract.handlers]))
+        every = [*self._calls.values(), *self._events.handlers, *self._middleware]
+        return any(map(_handlers.is_coroutine_function, every))
 
     def _tell_unheard(self) -> None:
         """Logs the events whose messages no handler gets."""
-        unheard = self._contract.unhandled
+        unheard = self._events.unhandled
         if unheard and "message" not in self._calls and "open" not in self._calls:
             names = ", ".join(unheard)
             _log.say(logging.WARNING, f"no handler for the events {names}: their messages are dropped")
+
+
+def _auths(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each place that states how peers are authenticated, and what it states."""
+    yield "auth", options.get("auth")
+    routes = options.get("routes")
+    for path, route in routes.items() if isinstance(routes, Mapping) else ():
+        if isinstance(route, Mapping):
+            yield f"routes.{path}.auth", route.get("auth")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from . import _drain, _log, _loops, _signals
 from ._audience import Audience
 from ._contract import options_text
-from ._errors import UsageError
-from ._on_loop import OnLoop
+from ._errors import ConfigError, UsageError
+from ._operation import Operated
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ._options import Options
+    from ._wsguard import Connection
 
 
-class Server(OnLoop):
+class Server(Operated):
     """A WebSocket server. Its options are the policy: the table in the project's README has each with its default.
 
     ::
@@ -96,8 +97,9 @@ class Server(OnLoop):
         """Starts, and returns when the server has stopped.
 
         On the main thread SIGINT (Ctrl-C) and SIGTERM drain, within ``drain_timeout_ms``, and ``run`` returns; a second
-        one stops at once and interrupts whatever blocks (``KeyboardInterrupt``, ``SystemExit``). A signal that the
-        application handles itself, or ignores, is left alone.
+        one stops at once and interrupts whatever blocks (``KeyboardInterrupt``, ``SystemExit``). SIGHUP reads the file
+        of :meth:`from_file` again, on a thread of its own; what is wrong with the file goes to the log, and the policy
+        stays. A signal that the application handles itself, or ignores, is left alone.
 
         Args:
             loop: ``"native"`` calls functions on this thread without asyncio, which is the fastest; coroutines need
@@ -205,20 +207,43 @@ class Server(OnLoop):
 
     # --- broadcasts ------------------------------------------------------------------------------------------------
 
-    def to(self, room: str, /) -> Audience:
-        """The connections of a room: ``server.to("lobby").emit("said", data)``. For all connections use :meth:`to_all`.
+    def to(self, *rooms: str) -> Audience:
+        """The connections of a room: ``server.to("lobby").emit("said", data)``; of several rooms each connection once.
+        For all connections use :meth:`to_all`.
 
         Raises:
-            TypeError: ``room`` is not a ``str``.
+            TypeError: no room is given, or one is not a ``str``.
         """
-        if not isinstance(room, str):
-            kind = type(room).__name__
-            raise TypeError(f"a room's name is a str, not {kind}: every connection is server.to_all()")
-        return Audience(self, room)
+        for room in rooms:
+            if not isinstance(room, str):
+                kind = type(room).__name__
+                raise TypeError(f"a room's name is a str, not {kind}: every connection is server.to_all()")
+        if not rooms:
+            raise TypeError("server.to needs a room: every connection is server.to_all()")
+        return Audience(self, list(rooms))
+
+    def to_user(self, user: str, /) -> Audience:
+        """The connections of a user: ``server.to_user("alice").emit("mail", data)``.
+
+        Raises:
+            TypeError: ``user`` is not a ``str``: an anonymous session has none.
+        """
+        if not isinstance(user, str):
+            raise TypeError(f"the name of a user is a str, not {type(user).__name__}")
+        return Audience(self, user=user)
+
+    def connections_of(self, user: str, /) -> list[Connection]:
+        """The open connections of a user. It raises what :meth:`to_user` and :meth:`Audience.members` raise."""
+        return self.to_user(user).members()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Every open connection whose ``on_open`` was called. It raises what :meth:`Audience.members` raises."""
+        return self.to_all().members()
 
     def to_all(self) -> Audience:
         """Every connection: ``server.to_all().emit("said", data)``."""
-        return Audience(self, None)
+        return Audience(self)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -235,12 +260,21 @@ class Server(OnLoop):
     def _options_to_start(self) -> dict[str, Any]:
         # A subclass may say it as a plain attribute.
         _drain.milliseconds("drain_timeout_ms", self.drain_timeout_ms)
-        return self._policy()
+        options = self._policy(self._events)
+        listen = options.get("listen")
+        if listen is not None and listen == self._taken:
+            raise ConfigError(
+                f"listen: {listen} was taken over at the first start, and is closed: a server that starts again needs "
+                "another socket",
+                code="contradiction",
+                option="listen",
+            )
+        return options
 
     def _start_with(self, loop: asyncio.AbstractEventLoop | None, options: dict[str, Any]) -> None:
         _log.begin()
         self._drains_until = None
-        text, handlers = options_text(options), self._handlers()
+        text, handlers = options_text(options), self._handlers(self._events, options)
         if loop is None:
             self._leave_loop()
             self._start(text, handlers, None)

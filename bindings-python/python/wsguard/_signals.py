@@ -1,4 +1,5 @@
-"""SIGINT and SIGTERM while ``Server.run`` runs: the first drains, the second stops and interrupts."""
+"""Signals while ``Server.run`` runs: the first SIGINT or SIGTERM drains, the second stops and interrupts; SIGHUP reads
+the file of the options again."""
 
 from __future__ import annotations
 
@@ -37,7 +38,15 @@ def ending(server: Server) -> Iterator[None]:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        if server._starts > starts:
+            # A thread of its own: connections do not wait until schemas are compiled.
+            threading.Thread(target=server._reload_file, name="wsguard-reload", daemon=True).start()
+
     before = {}
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and server._file is not None and signal.getsignal(hangup) in _DEFAULTS:
+        before[hangup] = signal.signal(hangup, on_hangup)
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in _DEFAULTS:
             before[number] = signal.signal(number, on_signal)

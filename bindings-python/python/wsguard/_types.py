@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar
 
 Result = TypeVar("Result", covariant=True)
 
@@ -58,6 +58,34 @@ VerdictCode: TypeAlias = Literal[
 SendStatus: TypeAlias = Literal["sent", "queued", "closed"]
 #: A message of protocol ``raw``: ``str`` is sent as text, the others as binary.
 Payload: TypeAlias = str | bytes | bytearray | memoryview
+
+
+class Ban(NamedTuple):
+    """A ban that is in force."""
+
+    #: The address or the CIDR that is banned; ``None`` if a user is.
+    ip: str | None
+    #: The user that is banned; ``None`` if an address is.
+    user: str | None
+    #: Its end, in milliseconds since the Unix epoch; ``None``: it does not end by itself.
+    ends_at_ms: int | None
+    #: Why, as :meth:`Server.ban` was told.
+    reason: str
+    #: ``True`` if the option ``auto_ban`` made it.
+    is_automatic: bool
+
+
+class EventDetails(TypedDict, total=False):
+    """What :meth:`Server.on` and :meth:`Server.event` may state of an event."""
+
+    #: Units of the rate limit, fractions allowed.
+    cost: float | None
+    #: The roles of which a connection needs one to send the event.
+    roles: Sequence[str] | None
+    #: The answer to data that does not fit.
+    on_mismatch: Literal["close", "reply"] | None
+    #: The route that the event is of.
+    route: str | None
 
 
 class Stats(TypedDict):

@@ -1,14 +1,14 @@
 """The native part. Names that begin with an underscore are for the Python part of the package."""
 
 from asyncio import Future, Task
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, Literal, TypeAlias, final
 
 from typing_extensions import Self, TypeVar, disjoint_base
 
-from ._request import Headers
+from ._request import Headers, Query, Tls
 from ._types import Payload, SendStatus, Stats, VerdictCode, Wait
 
 __all__ = [
@@ -32,6 +32,10 @@ __all__ = [
     "loads",
     "log_to_queue",
     "log_to_stderr",
+    "made_close",
+    "made_message",
+    "made_request",
+    "made_violation",
     "panic_for_tests",
     "policy_in_force",
     "stop_all",
@@ -43,6 +47,7 @@ VERSION: str
 
 #: What an application keeps with a connection.
 _Data = TypeVar("_Data", default=Any)
+_CloseHandler = TypeVar("_CloseHandler", bound=Callable[[Any, Close], Any])
 
 def policy_in_force(options: str) -> str: ...
 def dumps(value: Any, /) -> str: ...
@@ -57,6 +62,23 @@ def end_of_records() -> None: ...
 def begin_ending() -> None: ...
 def busy_threads() -> list[int]: ...
 def panic_for_tests() -> None: ...
+def made_request(
+    path: str,
+    query: str | None,
+    headers: list[tuple[str, str]],
+    ip: str | None,
+    token: str | None,
+    route: str | None,
+    params: list[tuple[str, str]],
+    peer_certificate: bytes | None,
+) -> Request: ...
+def made_message(
+    event: str, data: Any, id: str | int | None, status: Literal["ok", "error"] | None, size_bytes: int
+) -> Message: ...
+def made_close(code: int, reason: str, clean: bool, verdict: VerdictCode | None) -> Close: ...
+def made_violation(
+    code: VerdictCode, ip: str | None, user: str | None, conn_id: str | None, event: str | None, detail: str
+) -> Violation: ...
 
 @final
 class Awaiting:
@@ -88,12 +110,18 @@ class Accept:
         user: the name of the user, 1 to 256 bytes without control characters. Connections of one user share limits, and
             ``disconnect_user`` finds them by this name. For a session without a name use :meth:`anonymous`.
         data: an object of the application's; ``Connection.data`` starts with it.
+        roles: what the session may do, for events that ask for a role: at most 64, each 1 to 64 bytes without control
+            characters or spaces; default none.
         expires_at_ms: the end of the session (1008, ``session_expired``), in milliseconds since the Unix epoch;
             default: never.
         expires_at: the same as a ``datetime`` with a time zone.
+        subprotocol: the subprotocol of the 101, one that the client offers; default: the first of the option
+            ``subprotocols`` that it offers.
+        headers: what the 101 has besides its own headers, such as ``Set-Cookie``: a mapping, or pairs of name and
+            value; at most 64, of 16 KiB together; default none. One that may not be is logged, and the peer gets 503.
 
     Raises:
-        InvalidArgument: the user's name or the time is not accepted.
+        InvalidArgument: the user's name, a role or the time is not accepted.
         TypeError: the user is not a ``str``. ``None`` is not accepted, so that an oversight lets nobody in.
         ValueError: both times are given, or the ``datetime`` has no time zone.
     """
@@ -103,16 +131,22 @@ class Accept:
         user: str,
         data: Any = None,
         *,
+        roles: Iterable[str] | None = None,
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> Self: ...
     @classmethod
     def anonymous(
         cls,
         data: Any = None,
         *,
+        roles: Iterable[str] | None = None,
         expires_at_ms: int | None = None,
         expires_at: datetime | None = None,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> Self:
         """Accepts without a user: limits per user do not apply, and ``disconnect_user`` does not find the session."""
     @property
@@ -124,6 +158,15 @@ class Accept:
     @property
     def expires_at_ms(self) -> int | None:
         """The end of the session, in milliseconds since the Unix epoch; ``None``: it does not end."""
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the session."""
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol of the 101; ``None``: the first of the option ``subprotocols`` that the client offers."""
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers that the 101 has besides its own, as pairs of name and value."""
     def __eq__(self, other: object, /) -> bool: ...
 
 @final
@@ -132,12 +175,29 @@ class Reject:
 
     Args:
         status: the HTTP status of the refusal, 300 to 599; default 401.
+        headers: what the answer has besides its own headers, such as ``Location`` or ``WWW-Authenticate``: a mapping,
+            or pairs of name and value; at most 64, of 16 KiB together; default none. One that may not be is logged, and
+            the peer gets 503.
+        body: the body, at most 64 KiB; default: the name of the verdict.
 
     Raises:
+        TypeError: the headers or the body are of another type.
         ValueError: the status is not 300 to 599.
     """
 
-    def __new__(cls, status: int = 401) -> Self: ...
+    def __new__(
+        cls,
+        status: int = 401,
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        body: Payload | None = None,
+    ) -> Self: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers that the answer has besides its own, as pairs of name and value."""
+    @property
+    def body(self) -> bytes:
+        """The body; empty: the name of the verdict."""
     @property
     def status(self) -> int:
         """The HTTP status, 300 to 599."""
@@ -164,6 +224,13 @@ class Request:
     @property
     def path(self) -> str:
         """The path of the request target, as received."""
+    @property
+    def route(self) -> str | None:
+        """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
+        ``/room/lobby``."""
     @property
     def query(self) -> str | None:
         """The query without ``?``, as received; ``None`` if the target has no ``?``."""
@@ -197,6 +264,9 @@ class Close:
     @property
     def clean(self) -> bool:
         """``True`` if both sides sent a close frame."""
+    @property
+    def verdict(self) -> VerdictCode | None:
+        """The verdict that closed it; ``None`` if the peer or the application did, or the connection broke."""
 
 @final
 class Message:
@@ -280,8 +350,51 @@ class Connection(Generic[_Data]):
     def user(self) -> str | None:
         """The user; ``None`` for an anonymous session, and without authentication."""
     @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of its token, of its JWT's ``roles_claim``, or of ``Accept(roles=...)``."""
+    @property
     def path(self) -> str:
         """The path of the request target."""
+    @property
+    def route(self) -> str | None:
+        """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
+        ``/room/lobby``."""
+    @property
+    def query_string(self) -> str | None:
+        """The query without ``?``, as received; ``None`` if the target has no ``?``."""
+    @property
+    def query(self) -> Query:
+        """The parameters of the query, percent-decoded, in a mapping; of several with one name it gives the first."""
+    @property
+    def headers(self) -> Headers:
+        """The headers of the handshake that the option ``keep_headers`` names, in a mapping that ignores the case of
+        names."""
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies of the handshake that the option ``keep_cookies`` names."""
+    @property
+    def claims(self) -> dict[str, Any] | None:
+        """The claims of the JSON Web Token, at most 8 KiB of them: a new dictionary at each access. ``None`` without
+        ``auth.jwt``."""
+    @property
+    def origin(self) -> str | None:
+        """The ``Origin`` header; ``None`` if the client sent none."""
+    @property
+    def tls(self) -> Tls | None:
+        """What TLS has agreed upon; ``None`` in plaintext."""
+    @property
+    def port(self) -> int | None:
+        """The client's port; ``None`` where it is not known: on a Unix socket, and behind a proxy that does not
+        tell."""
+    @property
+    def opened_at_ms(self) -> int:
+        """When it opened, in milliseconds since the Unix epoch."""
+    @property
+    def expires_at_ms(self) -> int | None:
+        """When its session ends, in milliseconds since the Unix epoch; ``None``: it does not end."""
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the handshake selected; ``None`` if it selected none."""
@@ -335,6 +448,75 @@ class Connection(Generic[_Data]):
         As :meth:`emit` otherwise."""
     def reply_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
         """Replies (``json``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. As :meth:`reply` otherwise."""
+    def reply_error(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
+        """Replies (``json``) with the status ``error``: what the message asked for could not be done. As :meth:`reply`
+        otherwise."""
+    def reply_error_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
+        """Replies with the status ``error``, and returns ``"sent"``, ``"queued"`` or ``"closed"``. As
+        :meth:`reply_error` otherwise."""
+    def call(self, event: str, data: Any = None, /, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, Any]:
+        """Asks the peer (``json``), and waits for its answer: a message with the ``id`` of the question. Returns the
+        data of the answer. It does not wait for handlers, nor they for it.
+
+        The event of the answer must be declared, as for every message: its schema is checked. An answer that comes too
+        late is dropped. Answers of other connections never match. The question is sent when it is awaited.
+
+        Args:
+            event: the name of the event.
+            data: as for :meth:`emit`; default ``None``.
+            timeout_ms: milliseconds to wait for the answer; default 10 000.
+
+        Raises:
+            CallRefused: the peer has answered with the status ``error``.
+            CallTimeout: no answer came in time.
+            ConnectionClosed: the connection has ended.
+            InvalidArgument: the protocol is ``raw``, or ``timeout_ms`` is negative.
+            TypeError: ``data`` is not JSON; the error names the type.
+            UsageError: 1024 calls of the connection are under way (``too_many_calls``), the server runs without asyncio
+                (``no_event_loop``), or belongs to the parent process (``forked``).
+        """
+    def ping(self) -> Coroutine[Any, Any, float]:
+        """Sends a ping, and waits for the pong. Returns the milliseconds between.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            InvalidArgument: 16 pings of the connection have no answer yet.
+            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
+                (``forked``).
+        """
+    def ping_nowait(self, handler: Callable[[Any, float], object], /) -> SendStatus:
+        """Sends a ping, and returns ``"sent"``, ``"queued"`` or ``"closed"``. When the pong comes, the handler is
+        called with the connection and the milliseconds between; it works without asyncio, too.
+
+        Raises:
+            InvalidArgument: 16 pings of the connection have no answer yet.
+            TypeError: the handler does not take what it is called with, or is a coroutine function.
+            UsageError: the server belongs to the parent process (``forked``).
+        """
+    def on_close(self, handler: _CloseHandler, /) -> _CloseHandler:
+        """Registers a function or coroutine function that is called when the connection has ended, before the server's
+        ``on_close``, with the same arguments. On a connection that has ended it is called at once.
+
+        Raises:
+            TypeError: the handler does not take what it is called with.
+            UsageError: the server belongs to the parent process (``forked``).
+        """
+    def terminate(self) -> None:
+        """Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+
+        Raises:
+            UsageError: the server belongs to the parent process (``forked``).
+        """
+    @property
+    def buffered_bytes(self) -> int:
+        """The bytes that were sent to it and that its socket has not taken; 0 after its end."""
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms that it is in; empty after its end."""
+    def _begin_call(self, event: str, data: Any) -> tuple[int, Future[Any]]: ...
+    def _end_call(self, number: int) -> None: ...
+    def _begin_ping(self) -> Future[Any]: ...
+    def _closed_error(self) -> Exception: ...
     def join(self, room: str, /) -> None:
         """Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
 
@@ -405,6 +587,9 @@ class NativeServer:
     @property
     def addresses(self) -> list[str]:
         """Every address that it listens on, IPv4 first: a name in ``listen`` may resolve to several."""
+    @property
+    def admin_address(self) -> str | None:
+        """The address of ``admin_listen``, with the real port; ``None`` without that option."""
     def stop(self) -> None:
         """Stops at once, and drops every connection. :meth:`Server.drain` closes them first.
 
@@ -419,11 +604,24 @@ class NativeServer:
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
+    def get(self, conn_id: str, /) -> Connection | None:
+        """The open connection of an id; ``None`` if there is none.
+
+        Raises:
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
     def reload_tls(self) -> None:
         """Reads certificate and key again. New connections use them.
 
         Raises:
             ConfigError: the files are not a certificate and its key; the old pair stays in use.
+            UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
+        """
+    def metrics(self) -> str:
+        """The numbers of the server as OpenMetrics text, as ``admin_listen`` serves them: for an HTTP server of your
+        own. Its media type is ``application/openmetrics-text; version=1.0.0; charset=utf-8``.
+
+        Raises:
             UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
     def stats(self) -> Stats:
@@ -445,6 +643,17 @@ class NativeServer:
     def _is_running(self) -> bool: ...
     @property
     def _is_forked(self) -> bool: ...
+    def _reload(self, options: str, handlers: dict[str, Any]) -> int: ...
+    def _ban(self, ip: str | None, user: str | None, for_ms: int | None, reason: str) -> None: ...
+    def _unban(self, ip: str | None, user: str | None) -> bool: ...
+    def _bans(self) -> list[tuple[str | None, str | None, int | None, str, bool]]: ...
     def _drain(self, timeout_ms: int, jitter_ms: int) -> None: ...
-    def _emit_to(self, room: str | None, except_: Connection | None, event: str, data: Any) -> None: ...
-    def _send_to(self, room: str | None, except_: Connection | None, message: Payload) -> None: ...
+    def _emit_to(
+        self, rooms: list[str] | None, user: str | None, except_: list[Connection], event: str, data: Any
+    ) -> None: ...
+    def _send_to(
+        self, rooms: list[str] | None, user: str | None, except_: list[Connection], message: Payload
+    ) -> None: ...
+    def _members(self, rooms: list[str] | None, user: str | None) -> list[Connection]: ...
+    def _room_size(self, room: str) -> int: ...
+    def _clear_room(self, room: str) -> None: ...

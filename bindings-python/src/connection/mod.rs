@@ -3,7 +3,6 @@
 
 mod state;
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,12 +11,13 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{ConnectionId, Error, Open};
 
-pub(crate) use self::state::{Reading, Released, State};
+pub(crate) use self::state::{MAX_CALLS, Pinged, Reading, Released, State};
 use crate::accepts::PendingAccept;
+use crate::errors;
+use crate::futures::{self, Futures};
 use crate::lock::lock;
 use crate::messages::CurrentMessage;
 use crate::shared::Shared;
-use crate::{errors, futures};
 
 /// A connection. Any thread may call its methods. Awaiting them belongs to the server's event loop.
 #[pyclass(frozen, weakref, module = "wsguard")]
@@ -27,12 +27,8 @@ pub(crate) struct Connection {
     /// The Python server: kept alive while a connection is used, and visited by the garbage collector.
     pub(crate) server: Py<PyAny>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) ip: Option<IpAddr>,
-    user: Option<Arc<str>>,
-    pub(crate) path: Box<str>,
-    pub(crate) subprotocol: Option<Box<str>>,
-    /// The number of the last revocation when it was accepted.
-    granted: u64,
+    /// What its handshake told.
+    pub(crate) open: Open,
     /// When the session ends, on the clock that the core ends it by.
     expires_at: Option<Instant>,
     /// A message may go straight to its handler: every earlier one is finished.
@@ -58,11 +54,7 @@ impl Connection {
             id: open.conn,
             server,
             shared,
-            ip: open.ip,
-            user: open.user.clone(),
-            path: open.path.clone(),
-            subprotocol: open.subprotocol.clone(),
-            granted: open.granted,
+            open: open.clone(),
             expires_at: open.expires_at_ms.and_then(instant),
             free: AtomicBool::new(true),
             over: AtomicBool::new(false),
@@ -72,7 +64,13 @@ impl Connection {
     }
 
     pub(crate) fn user_name(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.open.user.as_deref()
+    }
+
+    /// The route that it was opened by, as `routes` writes it.
+    #[inline]
+    pub(crate) fn route(&self) -> Option<&str> {
+        self.open.route.as_deref()
     }
 
     pub(crate) fn is_free(&self) -> bool {
@@ -95,7 +93,7 @@ impl Connection {
         if self.shared.is_dropping.load(Ordering::Acquire) {
             return true;
         }
-        self.user.as_deref().is_some_and(|user| lock(&self.shared.revoked).is_over(user, self.granted))
+        self.user_name().is_some_and(|user| lock(&self.shared.revoked).is_over(user, self.open.granted))
     }
 
     /// Changes the state, and updates the flags that other threads read. Nothing of Python may run inside.
@@ -123,10 +121,15 @@ impl Connection {
 
     /// Wakes everybody who waits for something of it.
     pub(crate) fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
-        let (receivers, waiters) =
-            self.with_state(|state| (std::mem::take(&mut state.receivers), std::mem::take(&mut state.waiters)));
+        let (receivers, waiters, calls, pings) = self.with_state(|state| {
+            let waits = (std::mem::take(&mut state.receivers), std::mem::take(&mut state.waiters));
+            (waits.0, waits.1, std::mem::take(&mut state.calls), std::mem::take(&mut state.pings))
+        });
         futures::wake(py, receivers)?;
-        futures::wake(py, waiters)
+        futures::wake(py, waiters)?;
+        futures::wake(py, calls)?;
+        let waiting = pings.iter().filter(|(kind, _)| *kind == Pinged::Future);
+        waiting.map(|(_, ping)| ping).try_for_each(|ping| futures::resolve(ping.bind(py), py.None()))
     }
 
     /// The context that its handlers run in.
@@ -221,7 +224,8 @@ impl Connection {
         visit.call(&state.data)?;
         visit.call(&state.context)?;
         visit.call(&state.closed)?;
-        for object in state.receivers.values().chain(state.waiters.values()).chain(&state.readers) {
+        let futures = [&state.receivers, &state.waiters, &state.calls].into_iter().flat_map(Futures::values);
+        for object in futures.chain(&state.readers).chain(state.pings.iter().map(|(_, ping)| ping)).chain(&state.ends) {
             visit.call(object)?;
         }
         state.current.as_ref().map_or(Ok(()), |current| visit.call(&current.data))

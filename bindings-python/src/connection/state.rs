@@ -11,6 +11,9 @@ use crate::messages::{CurrentMessage, QueuedMessage};
 use crate::pending::MAX_PENDING_MESSAGES;
 use crate::records::Close;
 
+/// How many calls of one connection may be under way.
+pub(crate) const MAX_CALLS: usize = 1024;
+
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, each said once below")]
 pub(crate) struct State {
@@ -24,6 +27,8 @@ pub(crate) struct State {
     pub(super) closing: Option<(u16, String)>,
     /// `on_close` is to be called.
     pub(crate) close_due: bool,
+    /// `on_close` was called.
+    pub(crate) close_told: bool,
     /// The kind of its coroutine that runs.
     pub(crate) busy: Option<HandlerKind>,
     /// The tasks that take messages by `recv` or `async for`: handlers get none until these have ended.
@@ -47,6 +52,22 @@ pub(crate) struct State {
     /// Futures of senders that wait for room in the outbox, and of `wait_closed`.
     pub(crate) waiters: Futures,
     pub(super) last_place: u64,
+    /// Futures of the calls that are under way, by the numbers of their ids.
+    pub(crate) calls: Futures,
+    pub(super) last_call: u64,
+    /// The pings that have no answer yet, in their order: futures, and functions to call.
+    pub(crate) pings: VecDeque<(Pinged, Py<PyAny>)>,
+    /// Called when it has ended, before `on_close`.
+    pub(crate) ends: VecDeque<Py<PyAny>>,
+}
+
+/// What a pong does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pinged {
+    /// It resolves a future.
+    Future,
+    /// It calls a function.
+    Handler,
 }
 
 /// What the core is to do after messages were queued or taken.
@@ -107,6 +128,23 @@ impl State {
     pub(crate) fn next_place(&mut self) -> u64 {
         self.last_place += 1;
         self.last_place
+    }
+
+    /// Notes a call that is under way, and returns its number; `None`: there are [`MAX_CALLS`].
+    pub(crate) fn begin_call(&mut self, future: Py<PyAny>) -> Result<u64, Py<PyAny>> {
+        if self.calls.len() >= MAX_CALLS {
+            return Err(future);
+        }
+        self.last_call += 1;
+        self.calls.insert(self.last_call, future);
+        Ok(self.last_call)
+    }
+
+    /// The number of the call that an id is of, perhaps one whose time is over.
+    pub(crate) fn call_of(&self, id: &str) -> Option<u64> {
+        let number = id.strip_prefix("\"s")?.strip_suffix('"')?;
+        let number = number.parse().ok().filter(|known: &u64| known.to_string() == number)?;
+        (1..=self.last_call).contains(&number).then_some(number)
     }
 
     pub(crate) fn is_read_by(&self, task: &Bound<'_, PyAny>) -> bool {

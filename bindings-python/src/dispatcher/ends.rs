@@ -35,6 +35,15 @@ impl<'py> Dispatcher<'_, 'py> {
         }
     }
 
+    /// Handles what waits for a connection, soon, on the thread that handles its events.
+    pub(crate) fn advance_soon(conn: &Bound<'py, Connection>) -> PyResult<()> {
+        let advance = |conn: &Bound<'_, Connection>| Dispatcher::guarded(conn, |dispatcher| dispatcher.advance(conn));
+        match conn.get().shared.loop_hooks() {
+            Some(hooks) => hooks.call_soon.bind(conn.py()).call1((LaterCall::new(conn, advance),)).map(drop),
+            None => advance(conn),
+        }
+    }
+
     /// Ends a connection whose session is over, also before the core reports it.
     pub(super) fn end_with_session(conn: &Bound<'py, Connection>) {
         if conn.get().was_revoked() {

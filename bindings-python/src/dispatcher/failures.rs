@@ -1,7 +1,9 @@
 //! How a handler's task ends, and what a handler that fails costs: its connection, and a record of the log.
 
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use wsguard::binding::ConnectionId;
 
 use super::Dispatcher;
@@ -20,7 +22,23 @@ pub(crate) enum Outcome {
 impl<'py> Dispatcher<'_, 'py> {
     /// Closes the connection of a handler that failed with 1011, and logs the exception; the server lives (THREATS S5).
     pub(crate) fn failed(&self, conn: &Bound<'py, Connection>, kind: HandlerKind, error: PyErr) -> PyResult<()> {
+        let event = conn.get().with_current(|current| current.map(|current| current.event.clone_ref(self.py)));
+        self.failed_in(conn, kind, error, event)
+    }
+
+    /// As [`failed`](Self::failed), for the handler of `event`.
+    pub(crate) fn failed_in(
+        &self,
+        conn: &Bound<'py, Connection>,
+        kind: HandlerKind,
+        error: PyErr,
+        event: Option<Py<PyString>>,
+    ) -> PyResult<()> {
         let was_open = conn.get().is_open();
+        if was_open || !errors::is_closed(self.py, &error) {
+            // Before the connection closes: what the hook sends still goes out.
+            self.tell(Some(conn), &error, event)?;
+        }
         let _ = self.handle.fail(conn.get().id);
         Self::end(conn, Some(INTERNAL));
         // `ConnectionClosed` is no fault of a handler whose connection ended while it ran.
@@ -32,7 +50,25 @@ impl<'py> Dispatcher<'_, 'py> {
 
     /// Logs what a handler that belongs to no connection raised.
     pub(crate) fn report(&self, kind: HandlerKind, error: PyErr) -> PyResult<()> {
+        if kind != HandlerKind::Error {
+            self.tell(None, &error, None)?;
+        }
         self.log(kind, error, None)
+    }
+
+    /// Tells `on_error` what a handler raised.
+    fn tell(&self, conn: Option<&Bound<'py, Connection>>, error: &PyErr, event: Option<Py<PyString>>) -> PyResult<()> {
+        let Some(call) = self.handlers.error.as_ref().filter(|_| !is_fatal(self.py, error)) else { return Ok(()) };
+        let context = match conn {
+            Some(conn) => conn.get().context(self.py)?,
+            None => self.shared.new_context(self.py)?,
+        };
+        let told = context.call_method1(intern!(self.py, "run"), (call, conn, error.value(self.py), event));
+        let started = told.and_then(|returned| {
+            let is_coroutine = self.returned(&returned)?;
+            if is_coroutine { self.start_plain(HandlerKind::Error, &returned, &context) } else { Ok(()) }
+        });
+        started.or_else(|error| self.log(HandlerKind::Error, error, None))
     }
 
     /// Logs what a handler raised. An exception that is meant for the whole program comes back as the error.

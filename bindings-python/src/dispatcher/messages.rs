@@ -1,13 +1,16 @@
 //! Messages to handlers: at once, or one after the other.
 
+use std::time::Duration;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
-use wsguard::binding::JsonMessage;
+use pyo3::types::{PyBytes, PyFloat, PyString};
+use wsguard::binding::{JsonMessage, Status};
 
 use super::Dispatcher;
 use super::ends::{EXPIRED, SCHEMA_MISMATCH};
-use crate::connection::{Connection, Reading};
+use crate::connection::{Connection, Pinged, Reading};
+use crate::context::call_in;
 use crate::futures;
 use crate::handlers::{EventSpec, HandlerKind, NoData, objects};
 use crate::kept::Kept;
@@ -24,7 +27,45 @@ impl<'py> Dispatcher<'_, 'py> {
             Self::end(conn, Some(EXPIRED));
             return Ok(());
         }
+        if let BorrowedMessage::Event(answer) = &message
+            && let (Some(id), Some(status)) = (answer.id, answer.status)
+            && let Some(number) = conn.get().with_state(|state| state.call_of(id))
+        {
+            return self.answer_call(conn, number, answer, status);
+        }
         if conn.get().is_free() { self.run_now(conn, message) } else { self.queue(conn, message) }
+    }
+
+    /// Ends a call of the application's. Nobody waits for an answer that comes too late.
+    fn answer_call(
+        &self,
+        conn: &Bound<'py, Connection>,
+        number: u64,
+        answer: &JsonMessage<'_>,
+        status: Status,
+    ) -> PyResult<()> {
+        if conn.get().is_over() || !conn.get().with_state(|state| state.calls.contains_key(&number)) {
+            return Ok(());
+        }
+        let spec = self.handlers.event(conn.get().route(), answer.event);
+        let Some(data) = self.data(conn, answer, spec)? else { return Ok(()) };
+        let Some(future) = conn.get().with_state(|state| state.calls.remove(&number)) else { return Ok(()) };
+        futures::resolve(future.bind(self.py), (status == Status::Ok, answer.event, data))
+    }
+
+    /// Ends the oldest ping that has no answer.
+    pub(crate) fn pong(&self, conn: &Bound<'py, Connection>, rtt: Duration) -> PyResult<()> {
+        let Some((kind, then)) = conn.get().with_state(|state| state.pings.pop_front()) else { return Ok(()) };
+        let ms = rtt.as_secs_f64() * 1000.0;
+        if kind == Pinged::Future {
+            return futures::resolve(then.bind(self.py), ms);
+        }
+        let context = conn.get().context(self.py)?;
+        let ms = PyFloat::new(self.py, ms);
+        match call_in(&context, &then, conn.as_any(), Some(ms.as_any())) {
+            Ok(_) => Ok(()),
+            Err(error) => self.failed(conn, HandlerKind::Pong, error),
+        }
     }
 
     /// Queues a message, and wakes the readers. It counts towards `max_inbox_bytes`; a connection with many of them is not
@@ -35,7 +76,7 @@ impl<'py> Dispatcher<'_, 'py> {
         }
         let queued = QueuedMessage::copy_of(message);
         let kept = Kept::new(self.handle, queued.cost_bytes());
-        let max_bytes = self.shared.bounds.max_pending_bytes;
+        let max_bytes = self.handlers.bounds.max_pending_bytes;
         let (reading, receivers) =
             conn.get().with_state(|state| (state.push(queued, kept, max_bytes), std::mem::take(&mut state.receivers)));
         self.read(conn, reading);
@@ -72,7 +113,7 @@ impl<'py> Dispatcher<'_, 'py> {
     }
 
     fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
-        let spec = self.handlers.events.get(message.event);
+        let spec = self.handlers.event(conn.get().route(), message.event);
         let own = spec.and_then(|spec| spec.call.as_ref());
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message, spec)? else { return Ok(()) };
@@ -109,8 +150,8 @@ impl<'py> Dispatcher<'_, 'py> {
                 let logged =
                     self.handlers.refused.bind(self.py).call1((error, message.event, conn.get().id.to_string()));
                 self.or_fatal(logged)?;
-                let _ = self.handle.refuse(conn.get().id, message.event);
-                if !self.handlers.only_reports {
+                let _ = self.handle.refuse_message(conn.get().id, message.event, message.id);
+                if !spec.is_some_and(|spec| spec.lives) {
                     Self::end(conn, Some(SCHEMA_MISMATCH));
                 }
                 Ok(None)
@@ -129,7 +170,7 @@ impl<'py> Dispatcher<'_, 'py> {
             }
             Self::end_with_session(conn);
             let Some((queued, kept, reading)) =
-                conn.get().with_state(|state| state.pop(self.shared.bounds.max_pending_bytes))
+                conn.get().with_state(|state| state.pop(self.handlers.bounds.max_pending_bytes))
             else {
                 return Ok(None);
             };
@@ -140,7 +181,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 BorrowedMessage::Binary(payload) => return Ok(Some(PyBytes::new(self.py, payload).into_any())),
                 BorrowedMessage::Event(message) => message,
             };
-            let spec = self.handlers.events.get(message.event);
+            let spec = self.handlers.event(conn.get().route(), message.event);
             let Some(data) = self.data(conn, &message, spec)? else { continue };
             if conn.get().is_over() {
                 return Ok(None);
@@ -157,7 +198,7 @@ impl<'py> Dispatcher<'_, 'py> {
     pub(crate) fn advance(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
         enum Next {
             Message(QueuedMessage, Kept, Reading),
-            Close(Option<Py<Close>>, Option<CurrentMessage>),
+            Close(Option<Py<Close>>, Option<CurrentMessage>, Option<Py<PyAny>>),
             Nothing,
         }
         loop {
@@ -170,12 +211,17 @@ impl<'py> Dispatcher<'_, 'py> {
                 if state.busy.is_some() {
                     return Next::Nothing;
                 }
-                let queued = if state.is_iterated() { None } else { state.pop(self.shared.bounds.max_pending_bytes) };
+                let queued = if state.is_iterated() { None } else { state.pop(self.handlers.bounds.max_pending_bytes) };
                 match queued {
                     Some((queued, kept, reading)) => Next::Message(queued, kept, reading),
                     // The message that another reader has taken is no longer handled.
-                    None if std::mem::take(&mut state.close_due) => {
-                        Next::Close(state.closed.as_ref().map(|close| close.clone_ref(self.py)), state.current.take())
+                    None if state.close_due => {
+                        // The connection's own first, then that of the server.
+                        let own = state.ends.pop_front();
+                        state.close_told |= own.is_none();
+                        state.close_due = !state.close_told || !state.ends.is_empty();
+                        let close = state.closed.as_ref().map(|close| close.clone_ref(self.py));
+                        Next::Close(close, state.current.take(), own)
                     }
                     None => Next::Nothing,
                 }
@@ -186,9 +232,9 @@ impl<'py> Dispatcher<'_, 'py> {
                     self.read(conn, reading);
                     self.run_now(conn, queued.borrow())?;
                 }
-                Next::Close(close, current) => {
+                Next::Close(close, current, own) => {
                     drop(current);
-                    if let Some(call) = &self.handlers.close {
+                    if let Some(call) = own.as_ref().or(self.handlers.close.as_ref()) {
                         let close = close.map(|close| close.into_bound(self.py).into_any());
                         self.call(conn, HandlerKind::Close, call, close.as_ref())?;
                     }

@@ -134,6 +134,7 @@ impl<'py> Dispatcher<'_, 'py> {
             let is_over = was_read && (!state.is_iterated() || state.read_by_others) && state.closed.is_none();
             (kind, state.current.take(), reader, is_over)
         });
+        let event = current.as_ref().map(|current| current.event.clone_ref(self.py));
         drop((current, reader));
         match outcome {
             Outcome::Returned if is_over => {
@@ -153,7 +154,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 Self::end(conn, Some(INTERNAL));
                 Ok(())
             }
-            Outcome::Raised(error) => self.failed(conn, kind, error),
+            Outcome::Raised(error) => self.failed_in(conn, kind, error, event),
         }
     }
 }

@@ -25,14 +25,16 @@ def print_line(line):
 
 def make_server(options, script):
     server = wsguard.Server(**options)
-    for name, handler in {**HANDLERS, "say": functools.partial(say, server)}.items():
-        if name in options.get("events", {}):
+    stated = [options, *options.get("routes", {}).values()]
+    handlers = {**HANDLERS, "say": functools.partial(say, server)}
+    for name, handler in handlers.items():
+        if any(name in each.get("events", {}) for each in stated):
             server.on(name)(handler if QUIET else told(handler))
     if options.get("protocol") == "raw":
         server.on_message(echo_raw)
-    elif not QUIET:
-        server.on_message(tell_message)  # events that this application has no handler for
-    if options.get("auth") == "callback":
+    else:
+        server.on_message(functools.partial(rest, handlers))
+    if any(each.get("auth") == "callback" for each in stated):
         server.authenticate(functools.partial(authenticate, script))
     if not QUIET:
         server.on_open(tell_open)
@@ -50,6 +52,14 @@ def echo_raw(conn, message):
         size = len(message.encode() if isinstance(message, str) else message)
         print_line({"type": "message", "conn": conn.id, "kind": kind, "bytes": size})
     conn.send_nowait(message)
+
+
+def rest(handlers, conn, message):
+    """Events that only a reload has stated, and those that this application does not know."""
+    if not QUIET:
+        tell_message(conn, message)
+    if message.event in handlers:
+        handlers[message.event](conn, message.data)
 
 
 def echo(conn, data):
@@ -84,7 +94,7 @@ def close(conn, data):
 
 
 def whoami(conn, data):
-    who = {"user": conn.user, "roles": [], "ip": conn.ip, "path": conn.path, "subprotocol": conn.subprotocol}
+    who = {"user": conn.user, "roles": conn.roles, "ip": conn.ip, "path": conn.path, "subprotocol": conn.subprotocol}
     conn.reply("whoami", who)
 
 
@@ -110,7 +120,21 @@ async def authenticate(script, request):
     if token == "hang":
         await asyncio.get_running_loop().create_future()
     if token == "teapot":
-        return wsguard.Reject(418)
+        return wsguard.Reject(418, headers={"X-Reason": "teapot"}, body="short and stout")
+    if token == "inject":
+        return wsguard.Accept("alice", headers={"X-Two": "a\r\nX-Three: b"})
+    if token == "oversize":
+        return wsguard.Reject(403, body="x" * 65_537)
+    if token == "cookie":
+        return wsguard.Accept(script.get("user", "alice"), headers={"Set-Cookie": "sid=1"})
+    if token == "admin":
+        return wsguard.Accept("root", roles=["admin"])
+    if token == "proto":
+        offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        return wsguard.Accept(script.get("user", "alice"), subprotocol=offered[1].strip() if offered[1:] else None)
+    if token == "twice":
+        # What is returned is the one answer: there is no second.
+        return wsguard.Accept(script.get("user", "alice"))
     if token is None or token != script.get("token"):
         return wsguard.Reject()
     await asyncio.sleep(script.get("delay_ms", 0) / 1000)
@@ -139,12 +163,16 @@ def tell_message(conn, message):
 
 def tell_open(conn):
     line = {"conn": conn.id, "ip": conn.ip, "user": conn.user, "path": conn.path, "subprotocol": conn.subprotocol}
-    print_line({"type": "open", **line})
+    print_line({"type": "open", **line, "roles": conn.roles, "compressed": False})
 
 
 def tell_close(conn, close):
     line = {"conn": conn.id, "code": close.code, "reason": close.reason, "clean": close.clean}
     print_line({"type": "close", **line})
+
+
+def tell_pong(conn, ms):
+    print_line({"type": "pong", "conn": conn.id})
 
 
 def tell_violation(violation):
@@ -165,7 +193,8 @@ def read_commands(server, drain_asked):
         try:
             done = carry_out(server, name, **command)
         except (wsguard.Error, TypeError, ValueError) as error:
-            done = {"type": "done", "do": name, "ok": False, "error": str(error)}
+            done = {"type": "done", "do": name, "ok": False, "error": str(error), "message": str(error)}
+            done.update(code=getattr(error, "code", None), option=getattr(error, "option", None))
         if done is not None:
             print_line(done)
     server.drain()
@@ -174,6 +203,10 @@ def read_commands(server, drain_asked):
 def carry_out(server, name, **command):
     if name == "stats":
         return {"type": "stats", **server.stats()}
+    if name == "metrics":
+        return {"type": "metrics", "text": server.metrics()}
+    if name == "reload":
+        return {"type": "done", "do": name, "ok": True, "generation": server.reload(command["options"])}
     if name == "drain":
         server.drain(command.get("timeout_ms", 5000), command.get("jitter_ms", 0))
         return None  # answered when it is over, just before the program ends
@@ -182,6 +215,21 @@ def carry_out(server, name, **command):
     elif name == "broadcast":
         audience = server.to_all() if command.get("room") is None else server.to(command["room"])
         audience.emit(command["event"], command["data"])
+    elif name == "to_user":
+        server.to_user(command["user"]).emit(command["event"], command["data"])
+    elif name == "ban":
+        server.ban(
+            ip=command.get("ip"),
+            user=command.get("user"),
+            for_ms=command.get("for_ms"),
+            reason=command.get("reason", ""),
+        )
+    elif name == "unban":
+        server.unban(ip=command.get("ip"), user=command.get("user"))
+    elif name == "ping":
+        conn = server.get(command["conn"])
+        if conn is None or conn.ping_nowait(tell_pong) == "closed":
+            raise ValueError("the connection is closed")
     elif name == "reload_tls":
         server.reload_tls()
     else:

@@ -1,0 +1,46 @@
+"""What a server asks a peer: a question with an ``id``, and a ping. Both wait for the answer on the server's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from . import _drain
+from ._errors import CallRefused, CallTimeout
+
+if TYPE_CHECKING:
+    from ._wsguard import Connection
+
+
+def call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
+    """The coroutine of ``Connection.call``."""
+    return _call(conn, event, data, _drain.milliseconds("timeout_ms", timeout_ms))
+
+
+async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
+    number, answer = conn._begin_call(event, data)
+    timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, answer, event, timeout_ms)
+    try:
+        told = await answer
+    finally:
+        timer.cancel()
+        conn._end_call(number)
+    if told is None:
+        raise conn._closed_error()
+    is_ok, answered, found = told
+    if not is_ok:
+        raise CallRefused(event, answered, found)
+    return found
+
+
+def _expire(answer: asyncio.Future[Any], event: str, timeout_ms: int) -> None:
+    if not answer.done():
+        answer.set_exception(CallTimeout(f"no answer to {event!r} came within {timeout_ms} ms", code="call_timeout"))
+
+
+async def ping(conn: Connection) -> float:
+    """The coroutine of ``Connection.ping``."""
+    ms: float | None = await conn._begin_ping()
+    if ms is None:
+        raise conn._closed_error()
+    return ms
