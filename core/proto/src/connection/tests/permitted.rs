@@ -77,6 +77,36 @@ fn a_mismatch_is_answered_where_the_event_says_so() {
 }
 
 #[test]
+fn what_costs_little_is_not_answered_for_ever() {
+    for cost in ["0", "0.01"] {
+        let events = format!(
+            r#", "events": {{"draw": {{"schema": {{"type": "object"}}, "on_mismatch": "reply", "cost": {cost}}}}},
+            "rate_limit": {{"per_second": 10, "burst": 4, "queue": 2, "bytes_per_second": null}}"#
+        );
+        let mut rig = Rig::new(&events);
+        let mut answers = 0;
+        // Twenty times as fast as the rate, for a second.
+        for _ in 0..200 {
+            rig.pass(5);
+            rig.text(r#"{"event":"draw","data":[]}"#);
+            answers = texts(&rig).len();
+        }
+        assert_eq!((rig.close_code(), rig.seen.reports.last()), (Some(1008), Some(&Code::RateLimited)), "cost {cost}");
+        assert!(answers <= 7, "cost {cost}: {answers} answers");
+    }
+    // Within its rate it is answered on and on.
+    let mut rig = Rig::new(
+        r#", "events": {"draw": {"schema": {"type": "object"}, "on_mismatch": "reply", "cost": 0}},
+            "rate_limit": {"per_second": 10, "burst": 4, "queue": 2, "bytes_per_second": null}"#,
+    );
+    for _ in 0..50 {
+        rig.pass(100);
+        rig.text(r#"{"event":"draw","data":[]}"#);
+    }
+    assert_eq!((rig.close_code(), texts(&rig).len()), (None, 50));
+}
+
+#[test]
 fn a_mismatch_is_not_answered_where_rules_only_report() {
     let (mut rig, _) = with_roles(r#", "on_violation": "report""#, &[]);
     rig.text(r#"{"event":"draw","data":[],"id":7}"#);
