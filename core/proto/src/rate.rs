@@ -242,6 +242,24 @@ impl RateKey {
         drop(self.state(rules, now));
     }
 
+    /// After a reload, whoever has left a level in `before` goes on by these buckets: they are as full as that, at least. Another
+    /// kind of key, or a route's own limit, is no fresh burst.
+    pub(crate) fn take_over(&self, before: &Self, rules: &RateRules, now: Moment) {
+        let (messages, bytes, rates) = {
+            let state = lock(&before.state);
+            (state.messages, state.bytes, state.rates)
+        };
+        let mut state = self.state(rules, now);
+        if let Some(rate) = rates.0 {
+            let left = restated(messages, &rate, &rules.messages, now);
+            state.messages = Bucket::emptying_at(state.messages.empty_at().max(left.empty_at()));
+        }
+        if let (Some(rate), Some(next)) = (rates.1, &rules.bytes) {
+            let left = restated(bytes, &rate, next, now);
+            state.bytes = Bucket::emptying_at(state.bytes.empty_at().max(left.empty_at()));
+        }
+    }
+
     fn state(&self, rules: &RateRules, now: Moment) -> MutexGuard<'_, RateState> {
         let mut state = lock(&self.state);
         state.leak_by(rules, now);

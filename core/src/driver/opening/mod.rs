@@ -80,6 +80,8 @@ struct OpeningHandshake {
     is_ours: bool,
     /// The whole request was received, and has no body.
     has_asked: bool,
+    /// It is counted for its route: one that waits for keys is judged more than once.
+    has_route: bool,
     load: HeldOne,
 }
 
@@ -155,6 +157,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         deadline,
         is_ours,
         has_asked: false,
+        has_route: false,
         load: accepted.load,
     };
     if !opening.enter() {

@@ -203,6 +203,25 @@ fn what_waits_is_delivered_where_there_is_no_limit_any_more() {
 }
 
 #[test]
+fn another_bucket_is_no_fresh_burst() {
+    let rules = r#"{"per_second": 1, "burst": 5, "queue": 0, "bytes_per_second": null}"#;
+    for (next, passes) in [(rules, 0), (r#"{"per_second": 1, "burst": 8, "queue": 0, "bytes_per_second": null}"#, 3)] {
+        let mut rig = Rig::with(&limited(rules), Some(Arc::default()));
+        for _ in 0..5 {
+            rig.text("x");
+        }
+        let before = core::mem::replace(&mut rig.policy, limited(next));
+        let roles = Roles::default();
+        let change = PolicyChange { before: &before, after: &rig.policy, rate_key: Some(Arc::default()), roles };
+        rig.conn.change_policy(change, rig.now);
+        for _ in 0..passes + 1 {
+            rig.text("x");
+        }
+        assert_eq!((rig.seen.messages.len(), &rig.seen.reports[..]), (5 + passes, &[Code::RateLimited][..]));
+    }
+}
+
+#[test]
 fn pings_come_by_the_new_interval() {
     let pings = |ms: u64| policy(&format!(r#", "protocol": "raw", "ping_interval_ms": {ms}, "idle_timeout_ms": 0"#));
     let mut rig = Rig::with(&pings(0), None);
