@@ -326,10 +326,9 @@ impl RateKey {
         Ok(at)
     }
 
-    /// Charges a message that its form alone makes invalid: it is not admitted.
-    pub fn charge_invalid(&self, rules: &RateRules, now: Moment) {
-        // Its connection is closed in any case.
-        let _ = self.state(rules, now).add(rules, rules.messages.leak_nanos(INVALID_COST), now);
+    /// Charges an invalid message that was not admitted, or for less. An error: there is no room for it.
+    pub fn charge_invalid(&self, rules: &RateRules, now: Moment) -> Result<(), Overflow> {
+        self.state(rules, now).add(rules, rules.messages.leak_nanos(INVALID_COST), now)
     }
 
     /// A message that was charged turns out to be invalid: it costs what an invalid one does.
@@ -462,7 +461,7 @@ mod tests {
         }
         let (rules, key) = (rules(10.0, 3.0, 2), Arc::new(RateKey::default()));
         for _ in 0..50 {
-            key.charge_invalid(&rules, NOW);
+            let _ = key.charge_invalid(&rules, NOW);
         }
         assert_eq!(key.empty_at().0, NOW.after_millis(500), "never deeper than burst and queue");
     }
@@ -569,7 +568,7 @@ mod tests {
                             Ok((_, receipt)) => drop(key.charge_as_invalid(&rules, &receipt, now)),
                             Err(over) => assert!(over.describe(&rules).contains("rate_limit")),
                         }
-                        key.charge_invalid(&rules, now);
+                        let _ = key.charge_invalid(&rules, now);
                         let _ = key.receive(&rules, &mut charged, bytes, bytes, now);
                     }
                 }

@@ -127,10 +127,11 @@ impl Connection {
     }
 
     /// A message that its bytes alone make invalid (too large, in too many fragments, of the wrong kind, no UTF-8) costs
-    /// what an invalid one does.
-    pub(super) fn charge_invalid(&self, turn: &Turn<'_>) {
-        if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
-            key.charge_invalid(rules, turn.now);
+    /// what an invalid one does. An error: its rate has no room for that.
+    pub(super) fn charge_invalid(&self, turn: &Turn<'_>) -> Result<(), Overflow> {
+        match (&self.rate_key, &turn.policy.rate_limit) {
+            (Some(key), Some(rules)) => key.charge_invalid(rules, turn.now),
+            _ => Ok(()),
         }
     }
 

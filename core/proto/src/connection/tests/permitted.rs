@@ -163,6 +163,15 @@ fn what_the_application_refuses_is_answered_where_the_event_says_so() {
         refuse(&mut rig, event, Reply::To(None));
         assert_eq!((texts(&rig).len(), rig.close_code()), (0, Some(1008)), "{event}");
     }
+    // Whoever goes on sending it runs dry, whatever the event costs.
+    let events = EVENTS.replace(r#""cost": 0.5"#, r#""cost": 0"#);
+    let mut rig = Rig::new(&events);
+    for _ in 0..50 {
+        rig.text(r#"{"event":"draw","data":{}}"#);
+        refuse(&mut rig, "draw", Reply::To(None));
+    }
+    assert_eq!((texts(&rig).len(), rig.close_code()), (6, Some(1008)));
+    assert_eq!(rig.seen.reports.last(), Some(&Code::RateLimited));
     let (mut rig, _) = with_roles(r#", "on_violation": "report""#, &[]);
     refuse(&mut rig, "draw", Reply::To(None));
     assert_eq!((texts(&rig).len(), rig.close_code(), rig.seen.reports.len()), (0, None, 1));
