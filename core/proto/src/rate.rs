@@ -202,11 +202,16 @@ impl RateState {
         Receipt { cost: charge.cost, before, after: poured.messages }
     }
 
-    /// The bucket of messages rises by `nanos`, no deeper than it may be.
-    fn add(&mut self, rules: &RateRules, nanos: u64, now: Moment) {
+    /// The bucket of messages rises by `nanos`, no deeper than it may be. An error: not all of it fits.
+    fn add(&mut self, rules: &RateRules, nanos: u64, now: Moment) -> Result<(), Overflow> {
         let deepest = longest_wait(rules, now).after_nanos(rules.messages.burst_nanos());
         let before = self.messages.empty_at();
-        self.messages = Bucket::emptying_at(before.max(now).after_nanos(nanos).min(deepest).max(before));
+        let after = before.max(now).after_nanos(nanos);
+        self.messages = Bucket::emptying_at(after.min(deepest).max(before));
+        if nanos == 0 || after <= deepest {
+            return Ok(());
+        }
+        Err(Overflow::Messages { wait_nanos: earlier(after, rules.messages.burst_nanos()).since_nanos(now) })
     }
 }
 
@@ -235,6 +240,24 @@ impl RateKey {
     /// From now on what is in the buckets leaks by these rules, whenever the next message comes.
     pub(crate) fn leak_by(&self, rules: &RateRules, now: Moment) {
         drop(self.state(rules, now));
+    }
+
+    /// After a reload, whoever has left a level in `before` goes on by these buckets: they are as full as that, at least. Another
+    /// kind of key, or a route's own limit, is no fresh burst.
+    pub(crate) fn take_over(&self, before: &Self, rules: &RateRules, now: Moment) {
+        let (messages, bytes, rates) = {
+            let state = lock(&before.state);
+            (state.messages, state.bytes, state.rates)
+        };
+        let mut state = self.state(rules, now);
+        if let Some(rate) = rates.0 {
+            let left = restated(messages, &rate, &rules.messages, now);
+            state.messages = Bucket::emptying_at(state.messages.empty_at().max(left.empty_at()));
+        }
+        if let (Some(rate), Some(next)) = (rates.1, &rules.bytes) {
+            let left = restated(bytes, &rate, next, now);
+            state.bytes = Bucket::emptying_at(state.bytes.empty_at().max(left.empty_at()));
+        }
     }
 
     fn state(&self, rules: &RateRules, now: Moment) -> MutexGuard<'_, RateState> {
@@ -303,9 +326,9 @@ impl RateKey {
         Ok(at)
     }
 
-    /// Charges a message that its form alone makes invalid: it is not admitted.
-    pub fn charge_invalid(&self, rules: &RateRules, now: Moment) {
-        self.state(rules, now).add(rules, rules.messages.leak_nanos(INVALID_COST), now);
+    /// Charges an invalid message that was not admitted, or for less. An error: there is no room for it.
+    pub fn charge_invalid(&self, rules: &RateRules, now: Moment) -> Result<(), Overflow> {
+        self.state(rules, now).add(rules, rules.messages.leak_nanos(INVALID_COST), now)
     }
 
     /// A message that was charged turns out to be invalid: it costs what an invalid one does.
@@ -313,14 +336,19 @@ impl RateKey {
     /// What it was charged beyond that is given back only while nobody else has poured. Another's message may wait behind
     /// it by now, for a moment that was reckoned with all of it; or all of it has leaked, and what would be given back is
     /// another's. Either would let more through than burst and rate.
-    pub fn charge_as_invalid(&self, rules: &RateRules, receipt: &Receipt, now: Moment) {
+    ///
+    /// An error: it was let in for less than it costs, and the rest does not fit. Where it does not close its connection, this
+    /// does: else messages of an event that costs little or nothing would be invalid without end.
+    pub fn charge_as_invalid(&self, rules: &RateRules, receipt: &Receipt, now: Moment) -> Result<(), Overflow> {
         let (own, due) = (rules.messages.leak_nanos(receipt.cost), rules.messages.leak_nanos(INVALID_COST));
         let mut state = self.state(rules, now);
         if own <= due {
-            state.add(rules, due - own, now);
-        } else if state.messages.empty_at() == receipt.after {
+            return state.add(rules, due - own, now);
+        }
+        if state.messages.empty_at() == receipt.after {
             state.messages = Bucket::emptying_at(receipt.before.after_nanos(due).min(receipt.after));
         }
+        Ok(())
     }
 
     /// Messages of the key that wait, on whatever connections.
@@ -425,15 +453,15 @@ mod tests {
         for cost in [0.0, 0.3, 1.0, 3.0] {
             let (rules, key) = (rules(10.0, 3.0, 2), Arc::new(RateKey::default()));
             let (_, receipt) = key.admit(&rules, &charge(cost, 0), NOW).unwrap();
-            key.charge_as_invalid(&rules, &receipt, NOW);
+            let _ = key.charge_as_invalid(&rules, &receipt, NOW);
             assert_eq!(key.empty_at().0, NOW.after_millis(100), "cost {cost}");
             let receipt = key.observe(&rules, &charge(cost, 0), NOW).unwrap();
-            key.charge_as_invalid(&rules, &receipt, NOW);
+            let _ = key.charge_as_invalid(&rules, &receipt, NOW);
             assert_eq!(key.empty_at().0, NOW.after_millis(200), "cost {cost}");
         }
         let (rules, key) = (rules(10.0, 3.0, 2), Arc::new(RateKey::default()));
         for _ in 0..50 {
-            key.charge_invalid(&rules, NOW);
+            let _ = key.charge_invalid(&rules, NOW);
         }
         assert_eq!(key.empty_at().0, NOW.after_millis(500), "never deeper than burst and queue");
     }
@@ -443,7 +471,7 @@ mod tests {
         let (rules, key) = (rules(1000.0, 10.0, 10), Arc::new(RateKey::default()));
         let (_, receipt) = key.admit(&rules, &charge(10.0, 0), NOW).unwrap();
         let Ok((Passing::At(at, _place), _)) = key.admit(&rules, &charge(10.0, 0), NOW) else { panic!("it waits") };
-        key.charge_as_invalid(&rules, &receipt, NOW);
+        let _ = key.charge_as_invalid(&rules, &receipt, NOW);
         assert_eq!(at, NOW.after_millis(10));
         let another = key.admit(&rules, &charge(9.0, 0), at);
         assert!(!matches!(another, Ok((Passing::Now, _))), "19 units at one moment, where 10 may");
@@ -455,7 +483,7 @@ mod tests {
         let (_, receipt) = key.admit(&rules, &charge(10.0, 0), NOW).unwrap();
         let later = NOW.after_millis(20);
         assert!(key.admit(&rules, &charge(10.0, 0), later).is_ok());
-        key.charge_as_invalid(&rules, &receipt, NOW);
+        let _ = key.charge_as_invalid(&rules, &receipt, NOW);
         assert!(key.admit(&rules, &charge(1.0, 0), later).is_err(), "another's share was given back");
     }
 
@@ -537,10 +565,10 @@ mod tests {
                     for (cost, bytes) in [(0.0, 0), (1e-12, 1), (1.0, u64::MAX), (1e12, 1)] {
                         let charge = Charge { charged, not_before: NOW, ..charge(cost, bytes) };
                         match key.admit(&rules, &charge, now) {
-                            Ok((_, receipt)) => key.charge_as_invalid(&rules, &receipt, now),
+                            Ok((_, receipt)) => drop(key.charge_as_invalid(&rules, &receipt, now)),
                             Err(over) => assert!(over.describe(&rules).contains("rate_limit")),
                         }
-                        key.charge_invalid(&rules, now);
+                        let _ = key.charge_invalid(&rules, now);
                         let _ = key.receive(&rules, &mut charged, bytes, bytes, now);
                     }
                 }
@@ -591,7 +619,7 @@ mod tests {
                     Some((_, cost, Passing::At(at, place), _)) if what < 140 => sender.waiting.push((at, cost, place)),
                     // Invalid: the connection ends, and another comes.
                     Some((_, _, _, receipt)) => {
-                        key.charge_as_invalid(&rules, &receipt, now);
+                        let _ = key.charge_as_invalid(&rules, &receipt, now);
                         sender.waiting.clear();
                     }
                     None => {
@@ -631,7 +659,7 @@ mod tests {
                         prop_assert!(level + cost <= most + 1e-3 || cost == 0.0, "{level} and {cost} fit");
                         level += cost;
                         if !is_valid {
-                            key.charge_as_invalid(&rules, &receipt, now);
+                            let _ = key.charge_as_invalid(&rules, &receipt, now);
                             level = (level - cost + INVALID_COST).min(level.max(most));
                         }
                     }

@@ -83,6 +83,8 @@ struct State {
     next_waiting: u64,
     /// Wakes whoever fetches.
     fetcher: Option<Waker>,
+    /// Nobody fetches any more: a reload has put another in its place, or the server ends.
+    is_retired: bool,
 }
 
 /// A response with the status 200.
@@ -138,6 +140,7 @@ impl Jwks {
             waiting: HashMap::new(),
             next_waiting: 0,
             fetcher: None,
+            is_retired: false,
         };
         Ok(Some(Self { url, authorities, listed: listed.to_vec(), limits, state: Mutex::new(state) }))
     }
@@ -211,7 +214,7 @@ impl Jwks {
     /// last fetch for such a token was less than 30 s ago. However many ask, one fetch serves them all.
     pub fn ask(self: &Arc<Self>, now: Moment) -> Option<NextRound> {
         let mut state = lock(&self.state);
-        if !state.schedule.ask(now) {
+        if state.is_retired || !state.schedule.ask(now) {
             return None;
         }
         let next = NextRound { jwks: Arc::clone(self), round: state.round, number: state.next_waiting };
@@ -222,6 +225,21 @@ impl Jwks {
             fetcher.wake();
         }
         Some(next)
+    }
+
+    /// Nobody fetches it any more: whoever waits is to look for what is in its place.
+    pub fn retire(&self) {
+        let mut state = lock(&self.state);
+        state.is_retired = true;
+        state.round += 1;
+        let waiting = core::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    /// Whether nobody fetches it any more.
+    pub fn is_retired(&self) -> bool {
+        lock(&self.state).is_retired
     }
 
     /// Goes on where `earlier` is, after a reload: the same URL and authorities need not be asked again, and an outage of the

@@ -63,13 +63,15 @@ impl JwksSchedule {
         }
     }
 
-    /// The same state with other limits, after a reload. The next fetch is not later than the new limits want it.
+    /// The same state with other limits, after a reload. The next fetch is not later than the new limits want it; one that is
+    /// under way is for the set before, and begins anew for this one.
     pub(super) fn with_limits(mut self, max_age_s: u64, stale_s: u64, now: Moment) -> Self {
         self.due = self.due.min(now.after_millis(max_age_s.max(LEAST_AGE_S) * 1000));
         if let Service::Until(end) = self.service {
             self.service = Service::Until(end.min(now.after_millis(stale_s * 1000)));
         }
-        Self { max_age_s, stale_s, is_fetching: false, ..self }
+        let is_wanted = self.is_wanted || self.is_fetching;
+        Self { max_age_s, stale_s, is_fetching: false, is_wanted, ..self }
     }
 
     /// What whoever fetches is to do. [`JwksStep::Fetch`] is followed by [`Self::succeeded`] or [`Self::failed`].

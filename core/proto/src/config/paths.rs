@@ -2,8 +2,13 @@
 //!
 //! A parameter stands for one whole segment that is not empty. Of several patterns that match, the one counts that has a literal
 //! segment where the other has a parameter, from the left; an exact path counts before any pattern.
+//!
+//! Literal text is compared as it was sent, parameters are told decoded. So that nobody reaches a wider pattern by another
+//! spelling (`/room/%73taff` where `/room/staff` has rules of its own, and `/room/{name}` would say `staff`), a path that decoded
+//! is one that counts before the pattern leads nowhere.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The parameters of a path, percent-decoded, in its order.
@@ -26,7 +31,7 @@ impl Pattern {
     fn parse(path: &str) -> Result<Option<Self>, &'static str> {
         let mut names: Vec<&str> = Vec::new();
         let mut segments = Vec::new();
-        for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+        for segment in self::segments(path) {
             if !segment.contains(['{', '}']) {
                 segments.push(Segment::Literal(segment.into()));
                 continue;
@@ -44,17 +49,18 @@ impl Pattern {
         Ok((!names.is_empty()).then(|| Self(segments.into())))
     }
 
-    /// The parameters of a path that it matches.
-    fn matches(&self, path: &str) -> Option<Params> {
-        let parts = || path.strip_prefix('/').unwrap_or(path).split('/');
-        let fits = |(segment, part): (&Segment, &str)| match segment {
-            Segment::Literal(text) => **text == *part,
+    /// Whether the segments of a path fit; literal text is compared by `same`.
+    fn fits(&self, parts: &[&str], same: impl Fn(&str, &str) -> bool) -> bool {
+        let fits = |(segment, part): (&Segment, &&str)| match segment {
+            Segment::Literal(text) => same(text, part),
             Segment::Parameter(_) => !part.is_empty(),
         };
-        if parts().count() != self.0.len() || !self.0.iter().zip(parts()).all(fits) {
-            return None;
-        }
-        let parameters = self.0.iter().zip(parts()).filter_map(|(segment, part)| match segment {
+        parts.len() == self.0.len() && self.0.iter().zip(parts).all(fits)
+    }
+
+    /// The parameters of a path that fits. `None`: one stands for nothing that a parameter may be.
+    fn params(&self, parts: &[&str]) -> Option<Params> {
+        let parameters = self.0.iter().zip(parts).filter_map(|(segment, part)| match segment {
             Segment::Literal(_) => None,
             Segment::Parameter(name) => Some(decode(part).map(|value| (Arc::clone(name), value))),
         });
@@ -99,17 +105,40 @@ fn decode(segment: &str) -> Option<String> {
     (!matches!(text.as_str(), "." | "..") && !text.chars().any(char::is_control)).then_some(text)
 }
 
+/// The segments of a path.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.strip_prefix('/').unwrap_or(path).split('/')
+}
+
+/// What a segment is, however it is spelled.
+fn meaning(segment: &str) -> Cow<'_, str> {
+    match segment.contains('%').then(|| decode(segment)).flatten() {
+        Some(text) => Cow::Owned(text),
+        None => Cow::Borrowed(segment),
+    }
+}
+
+/// What a path is, however it is spelled. No decoded segment has a control character: this is one path alone.
+fn meaning_of(path: &str) -> Box<str> {
+    let meanings: Vec<Cow<'_, str>> = segments(path).map(meaning).collect();
+    meanings.join("\n").into()
+}
+
 /// What each path leads to.
 #[derive(Debug)]
 pub(super) struct PathTable<T> {
     exact: HashMap<Box<str>, T>,
+    /// What the exact paths are, however they are spelled.
+    exact_meanings: HashSet<Box<str>>,
+    /// The most segments that a pattern has.
+    longest: usize,
     /// In the order in which they are tried.
     patterns: Vec<(Pattern, Box<str>, T)>,
 }
 
 impl<T> Default for PathTable<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), patterns: Vec::new() }
+        Self { exact: HashMap::new(), exact_meanings: HashSet::new(), longest: 0, patterns: Vec::new() }
     }
 }
 
@@ -122,6 +151,7 @@ impl<T> PathTable<T> {
         check_path(path)?;
         let Some(pattern) = Pattern::parse(path)? else {
             self.exact.entry(path.into()).or_insert(value);
+            self.exact_meanings.insert(meaning_of(path));
             return Ok(());
         };
         match self.patterns.iter().find(|(other, ..)| other.is_as_wide_as(&pattern)) {
@@ -130,6 +160,7 @@ impl<T> PathTable<T> {
             None => {}
         }
         let at = self.patterns.partition_point(|(other, ..)| other.order().lt(pattern.order()));
+        self.longest = self.longest.max(pattern.0.len());
         self.patterns.insert(at, (pattern, path.into(), value));
         Ok(())
     }
@@ -149,7 +180,26 @@ impl<T> PathTable<T> {
         if let Some(value) = self.exact.get(path) {
             return Some((value, Params::default()));
         }
-        self.patterns.iter().find_map(|(pattern, _, value)| Some((value, pattern.matches(path)?)))
+        let parts: Vec<&str> = segments(path).take(self.longest + 1).collect();
+        if !path.contains('%') {
+            let same = |text: &str, part: &str| text == part;
+            let (pattern, _, value) = self.patterns.iter().find(|(pattern, ..)| pattern.fits(&parts, same))?;
+            return Some((value, pattern.params(&parts)?));
+        }
+        self.find_encoded(path, &parts)
+    }
+
+    /// The same for a path with percent signs.
+    fn find_encoded(&self, path: &str, parts: &[&str]) -> Option<(&T, Params)> {
+        if parts.len() > self.longest || self.exact_meanings.contains(&meaning_of(path)) {
+            return None;
+        }
+        let meanings: Vec<Cow<'_, str>> = parts.iter().map(|part| meaning(part)).collect();
+        let meant: Vec<&str> = meanings.iter().map(|part| &**part).collect();
+        let by_meaning = |text: &str, part: &str| meaning(text) == part;
+        let (pattern, _, value) = self.patterns.iter().find(|(pattern, ..)| pattern.fits(&meant, by_meaning))?;
+        let as_sent = |text: &str, part: &str| text == part;
+        if pattern.fits(parts, as_sent) { Some((value, pattern.params(parts)?)) } else { None }
     }
 }
 
@@ -230,6 +280,49 @@ mod tests {
             ("/r/%2e%2E", ""),
             ("/r/.", ""),
             ("/r/...", "/r/{name} name=..."),
+        ] {
+            assert_eq!(found(&table, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn another_spelling_reaches_no_wider_pattern() {
+        let table = table(&[
+            "/admin",
+            "/{name}",
+            "/room/staff",
+            "/room/{name}",
+            "/{a}/{b}",
+            "/{a}/caf%c3%a9",
+            "/r/a%2fb",
+            "/r/{x}",
+        ]);
+        for path in [
+            "/%61dmin",
+            "/adm%69n",
+            "/%61%64%6D%69%6e",
+            "/room/%73taff",
+            "/%72oom/staff",
+            // Decoded they are what `/room/{name}` is for, which has no such literal text.
+            "/%72oom/7",
+            "/x/caf%C3%A9",
+            "/%72/a%2Fb",
+            "/r/a%2Fb",
+            "/r/%61%2fb",
+        ] {
+            assert_eq!(found(&table, path), "", "{path}");
+        }
+        for (path, expected) in [
+            ("/admin", "/admin"),
+            ("/%2561dmin", "/{name} name=%61dmin"),
+            ("/adm%2fin", "/{name} name=adm/in"),
+            ("/%41dmin", "/{name} name=Admin"),
+            ("/room/%73taf", "/room/{name} name=staf"),
+            ("/room/st%61ff%20", "/room/{name} name=staff "),
+            ("/x/caf%c3%a9", "/{a}/caf%c3%a9 a=x"),
+            ("/r/a%2fb", "/r/a%2fb"),
+            ("/room%2fstaff", "/{name} name=room/staff"),
+            ("/%zz/%73", ""),
         ] {
             assert_eq!(found(&table, path), expected, "{path}");
         }

@@ -49,6 +49,8 @@ pub struct Resolved {
 /// What a connection was let in by, as far as a later set has to know it.
 #[derive(Clone, Debug)]
 pub struct Admitted {
+    /// The [generation](PolicySet::generation) of the set.
+    pub generation: u64,
     /// The path of its request.
     pub path: Box<str>,
     /// Its credential, where that was checked here.

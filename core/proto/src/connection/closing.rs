@@ -158,8 +158,10 @@ impl Connection {
         turn.sink.remark(*report);
         if let Some((rule, id)) = answers {
             // It was charged for a valid message.
-            if rule.cost() < INVALID_COST {
-                self.charge_invalid(turn);
+            let charged = if rule.cost() < INVALID_COST { self.charge_invalid(turn) } else { Ok(()) };
+            if let (Err(over), Some(rules)) = (charged, &turn.policy.rate_limit) {
+                let detail = over.describe(rules);
+                return self.violate(&Report { code: Code::RateLimited, detail: &detail, ..*report }, turn);
             }
             outgoing::push_error_frame(turn.out, rule.name(), &outgoing::mismatch_data(""), id);
         }
@@ -183,7 +185,8 @@ impl Connection {
     /// Fails the connection (section 7.1.7) for a frame or a message that must not be.
     pub(super) fn fail(&mut self, violation: Violation, turn: &mut Turn<'_>) {
         if !matches!(violation, Violation::Frame(_) | Violation::ReasonNotUtf8) {
-            self.charge_invalid(turn);
+            // The connection ends in any case.
+            let _ = self.charge_invalid(turn);
         }
         let detail = violation.to_string();
         self.refuse(&Report { code: violation.code(), event: None, detail: &detail }, turn);

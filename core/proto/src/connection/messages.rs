@@ -75,22 +75,29 @@ impl Connection {
         if let Some(index) = envelope.index
             && !contract.event(index).is_for(&self.roles)
         {
-            self.charge_as_invalid(receipt, turn);
+            let _ = self.charge_as_invalid(receipt, turn);
             let detail = "the connection has none of the event's roles";
             return self.judge(&Report { code: Code::EventDenied, event, detail }, turn);
         }
         match envelope.index.map(|index| contract.check(index, envelope.data)) {
             Some(Ok(())) => true,
             Some(Err(mismatch)) => {
-                self.charge_as_invalid(receipt, turn);
-                self.judge_mismatch(envelope, &mismatch, turn)
+                let charged = self.charge_as_invalid(receipt, turn);
+                self.judge_mismatch(envelope, &mismatch, charged, turn)
             }
             None => self.judge(&Report { code: Code::UnknownEvent, event, detail: "event is not in events" }, turn),
         }
     }
 
-    /// Acts on data that does not fit its schema; whether the message may still pass.
-    fn judge_mismatch(&mut self, envelope: &Envelope<'_>, mismatch: &SchemaMismatch, turn: &mut Turn<'_>) -> bool {
+    /// Acts on data that does not fit its schema; whether the message may still pass. Answers are for those whose rate has room
+    /// for what an invalid message costs.
+    fn judge_mismatch(
+        &mut self,
+        envelope: &Envelope<'_>,
+        mismatch: &SchemaMismatch,
+        charged: Result<(), Overflow>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         let contract = &turn.policy.contract;
         let detail = mismatch.to_string();
         let report = Report { code: Code::SchemaMismatch, event: Some(&*envelope.event), detail: &detail };
@@ -99,6 +106,11 @@ impl Connection {
             return self.judge(&report, turn);
         }
         turn.sink.remark(report);
+        if let (Err(over), Some(rules)) = (charged, &turn.policy.rate_limit) {
+            let detail = over.describe(rules);
+            return self
+                .judge(&Report { code: Code::RateLimited, event: Some(&*envelope.event), detail: &detail }, turn);
+        }
         let data = outgoing::mismatch_data(mismatch.path());
         outgoing::push_error_frame(turn.out, &envelope.event, &data, envelope.id);
         false
@@ -115,17 +127,19 @@ impl Connection {
     }
 
     /// A message that its bytes alone make invalid (too large, in too many fragments, of the wrong kind, no UTF-8) costs
-    /// what an invalid one does.
-    pub(super) fn charge_invalid(&self, turn: &Turn<'_>) {
-        if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
-            key.charge_invalid(rules, turn.now);
+    /// what an invalid one does. An error: its rate has no room for that.
+    pub(super) fn charge_invalid(&self, turn: &Turn<'_>) -> Result<(), Overflow> {
+        match (&self.rate_key, &turn.policy.rate_limit) {
+            (Some(key), Some(rules)) => key.charge_invalid(rules, turn.now),
+            _ => Ok(()),
         }
     }
 
-    /// So does one that was charged before it was found to be invalid.
-    fn charge_as_invalid(&self, receipt: Option<&Receipt>, turn: &Turn<'_>) {
-        if let (Some(key), Some(rules), Some(receipt)) = (&self.rate_key, &turn.policy.rate_limit, receipt) {
-            key.charge_as_invalid(rules, receipt, turn.now);
+    /// So does one that was charged before it was found to be invalid. An error: its rate has no room for that.
+    fn charge_as_invalid(&self, receipt: Option<&Receipt>, turn: &Turn<'_>) -> Result<(), Overflow> {
+        match (&self.rate_key, &turn.policy.rate_limit, receipt) {
+            (Some(key), Some(rules), Some(receipt)) => key.charge_as_invalid(rules, receipt, turn.now),
+            _ => Ok(()),
         }
     }
 

@@ -169,9 +169,13 @@ impl Connection {
     /// for that. What waits was found valid when it came, and passes no later than a message may wait by the new rules.
     pub fn change_policy(&mut self, change: PolicyChange<'_>, now: Moment) {
         let PolicyChange { before, after, rate_key, roles } = change;
-        (self.rate_key, self.roles) = (rate_key, roles);
+        let key_before = core::mem::replace(&mut self.rate_key, rate_key);
+        self.roles = roles;
         if let (Some(key), Some(rules)) = (&self.rate_key, &after.rate_limit) {
-            key.leak_by(rules, now);
+            match &key_before {
+                Some(before) if !Arc::ptr_eq(before, key) => key.take_over(before, rules, now),
+                _ => key.leak_by(rules, now),
+            }
         }
         if before.ping_interval_ms != after.ping_interval_ms {
             self.next_ping = match after.ping_interval_ms {

@@ -32,12 +32,13 @@ pub(super) fn check(jwks: &Jwks) -> Result<(), ConfigError> {
 /// The threads that fetch for a server.
 pub(super) struct Fetchers {
     clock: Clock,
-    running: Mutex<Vec<Fetcher>>,
+    /// `None`: the server has ended, and nothing is kept fresh any more.
+    running: Mutex<Option<Vec<Fetcher>>>,
 }
 
 impl Default for Fetchers {
     fn default() -> Self {
-        Self { clock: Clock::start(), running: Mutex::default() }
+        Self { clock: Clock::start(), running: Mutex::new(Some(Vec::new())) }
     }
 }
 
@@ -60,7 +61,7 @@ impl Fetchers {
             }
             let client = Client::new(jwks)?;
             let continues = |fetcher: &Fetcher| jwks.continue_from(&fetcher.jwks, self.now());
-            let is_known = lock(&self.running).iter().chain(&prepared).any(continues);
+            let is_known = lock(&self.running).iter().flatten().chain(&prepared).any(continues);
             if !is_known {
                 self.fetch_first(jwks, &client)?;
             }
@@ -69,15 +70,19 @@ impl Fetchers {
         Ok(prepared)
     }
 
-    /// Goes on with these, and ends all others.
+    /// Goes on with these, and ends all others. They end as well where the server has ended while they were prepared.
     pub(super) fn run(&self, prepared: Vec<Fetcher>) {
-        let before = core::mem::replace(&mut *lock(&self.running), prepared);
-        drop(before);
+        let over = match &mut *lock(&self.running) {
+            Some(running) => core::mem::replace(running, prepared),
+            None => prepared,
+        };
+        drop(over);
     }
 
-    /// Ends all.
+    /// Ends all, for good.
     pub(super) fn stop(&self) {
-        self.run(Vec::new());
+        let over = lock(&self.running).take();
+        drop(over);
     }
 
     fn fetch_first(&self, jwks: &Jwks, client: &Client) -> Result<(), Error> {
@@ -117,6 +122,7 @@ impl Drop for Fetcher {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
         self.thread.unpark();
+        self.jwks.retire();
     }
 }
 

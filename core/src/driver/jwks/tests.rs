@@ -367,6 +367,33 @@ fn many_handshakes_wait_for_one_fetch_and_keep_nobody_up() {
 }
 
 #[test]
+fn a_reload_leaves_no_handshake_waiting_for_a_fetch_of_the_set_before() {
+    let (issuer, old, new) = (Issuer::http(), key("old"), key("new"));
+    issuer.publishes(&set(&[&old]));
+    let more = json!({"handshake_timeout_ms": 60_000, "handshakes_per_ip": {"per_second": 0.001, "burst": 1}});
+    let jwt = jwt(&issuer.url("/jwks"), None);
+    let with = || {
+        let routes = json!({"/": more});
+        Options::from_value(
+            &json!({"origins": ["https://a.example"], "protocol": "raw", "threads": 1, "routes": routes,
+            "auth": {"jwt": jwt}, "handshakes_per_ip": null, "handshake_timeout_ms": 60_000}),
+        )
+        .unwrap()
+    };
+    let server = ServerBuilder::new().without_listener().start(with()).unwrap();
+    issuer.holds(true);
+    let mut waiting = send(&server, &token(&new, &json!({})));
+    issuer.wait_for(2);
+    assert_eq!(server.handle().reload(with()).unwrap(), 2);
+    issuer.wait_for(3);
+    issuer.publishes(&set(&[&old, &new]));
+    issuer.holds(false);
+    let began = Instant::now();
+    assert_eq!(status(&mut waiting), 101, "judged three times, it is one handshake of its route");
+    assert!(began.elapsed() < Duration::from_secs(30), "it does not wait for its deadline");
+}
+
+#[test]
 fn the_last_keys_serve_while_the_issuer_is_gone() {
     let (issuer, known, unknown) = (Issuer::http(), key("known"), key("unknown"));
     issuer.publishes(&set(&[&known]));
@@ -419,15 +446,23 @@ fn a_reload_goes_on_with_what_was_fetched() {
     issuer.publishes(&set(&[&known]));
     let (first, second) = (jwks(&issuer.url("/jwks"), None), jwks(&issuer.url("/jwks"), None));
     let fetchers = Fetchers::default();
+    let running = |fetchers: &Fetchers| -> Vec<Arc<Jwks>> {
+        lock(&fetchers.running).iter().flatten().map(|fetcher| Arc::clone(&fetcher.jwks)).collect()
+    };
     fetchers.run(fetchers.prepare([&first, &first]).unwrap());
-    assert_eq!((lock(&fetchers.running).len(), issuer.asked().len()), (1, 1));
+    assert_eq!((running(&fetchers).len(), issuer.asked().len()), (1, 1));
     // What cannot be fetched changes nothing.
     let gone = jwks(&issuer.url("/jwks?gone"), None);
     issuer.publishes("");
     assert!(fetchers.prepare([&second, &gone]).is_err());
-    assert!(Arc::ptr_eq(&lock(&fetchers.running)[0].jwks, &first));
+    assert!(Arc::ptr_eq(&running(&fetchers)[0], &first));
     fetchers.run(fetchers.prepare([&second]).unwrap());
-    assert_eq!((lock(&fetchers.running).len(), issuer.asked().len()), (1, 2));
+    assert_eq!((running(&fetchers).len(), issuer.asked().len()), (1, 2));
     fetchers.stop();
-    assert!(lock(&fetchers.running).is_empty());
+    assert!(lock(&fetchers.running).is_none());
+    // A reload that was under way starts nothing any more.
+    issuer.publishes(&set(&[&known]));
+    let late = fetchers.prepare([&second]);
+    fetchers.run(late.unwrap());
+    assert!(lock(&fetchers.running).is_none() && second.is_retired());
 }

@@ -1,5 +1,7 @@
 //! A token that names a key which was not fetched yet: its handshake waits for the fetch, and no shard does.
 
+use std::sync::Arc;
+
 use super::lingering::watch_peer;
 use super::{HandshakeEnd, HandshakeOutcome, OpeningHandshake};
 use crate::driver::shard;
@@ -19,8 +21,20 @@ impl OpeningHandshake {
         stream: &mut Stream,
         received: &mut Vec<u8>,
     ) -> Result<HandshakeOutcome, HandshakeEnd> {
-        for _ in 0..MOST_FETCHES {
-            let HandshakeOutcome::KeyUnknown(jwks, _) = &outcome else { break };
+        let mut fetches = 0;
+        while let HandshakeOutcome::KeyUnknown(jwks, _) = &outcome {
+            let newest = self.state.set();
+            // A reload has put another set in its place: that one is to be asked.
+            let is_replaced = jwks.is_retired() && !Arc::ptr_eq(&newest, &self.set);
+            if is_replaced {
+                self.set = newest;
+                outcome = self.check_request(&received[..head_len], Some(stream))?;
+                continue;
+            }
+            if fetches == MOST_FETCHES {
+                break;
+            }
+            fetches += 1;
             let Some(fetched) = jwks.ask(self.state.jwks.now()) else { break };
             tokio::select! {
                 biased;

@@ -80,6 +80,8 @@ struct OpeningHandshake {
     is_ours: bool,
     /// The whole request was received, and has no body.
     has_asked: bool,
+    /// It is counted for its route: one that waits for keys is judged more than once.
+    has_route: bool,
     load: HeldOne,
 }
 
@@ -136,7 +138,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
     let peer = peer_address.map(|peer| peer.ip());
     let is_ours = accepted.received.is_none();
     let knows_client = !policy.trusted_proxies.trusts(peer);
-    let is_stranger = knows_client && needs_proxy(&state, &policy, &accepted);
+    let is_stranger = knows_client && needs_proxy(&state, &policy, tls.is_some(), &accepted);
     let mut opening = OpeningHandshake {
         id: HandshakeId::fresh(),
         state,
@@ -155,6 +157,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         deadline,
         is_ours,
         has_asked: false,
+        has_route: false,
         load: accepted.load,
     };
     if !opening.enter() {
@@ -175,9 +178,10 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
     opening.upgrade(stream, received, outcome).await;
 }
 
-/// Whether only `trusted_proxies` allow that this connection is plain text.
-fn needs_proxy(state: &ServerState, policy: &Policy, accepted: &Accepted) -> bool {
-    if policy.tls.is_some() || policy.dangerously_allow_plaintext {
+/// Whether only `trusted_proxies` allow that this connection is plain text. `is_tls`: what it is, not what the policy says, which
+/// a reload may have replaced meanwhile.
+fn needs_proxy(state: &ServerState, policy: &Policy, is_tls: bool, accepted: &Accepted) -> bool {
+    if is_tls || policy.dangerously_allow_plaintext {
         return false;
     }
     match (&accepted.socket, &accepted.received) {
@@ -401,16 +405,24 @@ impl OpeningHandshake {
 
     /// What it is let in by. A reload may have come since its request was judged: then it is by the newest policies that the
     /// connection goes on, or is refused.
-    fn catch_up(&mut self, pass: &mut Granted, path: &str) -> Result<Box<Admitted>, Refusal> {
+    ///
+    /// A reload from here on finds the connection: its command is carried out by this thread, afterwards.
+    fn catch_up(&mut self, pass: &mut Granted, answer: &mut Accepted101) -> Result<Box<Admitted>, Refusal> {
         let identity = &mut pass.identity;
-        let admitted = Box::new(Admitted { path: path.into(), credential: identity.credential });
-        let newest = with_shard(|shard| Some(shard.set())).filter(|newest| !Arc::ptr_eq(newest, &self.set));
-        let Some(newest) = newest else { return Ok(admitted) };
+        let newest = self.state.set();
+        let (generation, path) = (newest.generation, answer.path.clone());
+        let admitted = Box::new(Admitted { generation, path, credential: identity.credential });
+        if Arc::ptr_eq(&newest, &self.set) {
+            return Ok(admitted);
+        }
         if newest.top.deny_ips.denies(self.ip) {
             return Err(Refusal::full(Full::of_denied(), &newest.top));
         }
         match newest.readmit(&admitted, &self.policy, identity.user.as_deref(), &identity.roles) {
-            Ok((resolved, roles)) => (self.set, self.policy, identity.roles) = (newest, resolved.policy, roles),
+            Ok((resolved, roles)) => {
+                (self.set, self.policy, identity.roles) = (newest, resolved.policy, roles);
+                (answer.route, answer.params) = (resolved.route, resolved.params);
+            }
             Err(Gone::Credential) => return Err(Refusal::new(Code::AuthFailed, Gone::Credential.detail())),
             Err(gone) => return Err(Refusal::new(Code::PathNotFound, gone.detail())),
         }
@@ -435,14 +447,14 @@ impl OpeningHandshake {
     fn adopt(
         mut self,
         mut pass: Granted,
-        answer: Accepted101,
+        mut answer: Accepted101,
         asked: Option<Asked>,
         mut stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
         let now = self.state.clock.now();
         let proof = self.audit_auth(&pass, asked.is_some(), now);
-        let caught_up = self.catch_up(&mut pass, &answer.path);
+        let caught_up = self.catch_up(&mut pass, &mut answer);
         let user = match caught_up.and_then(|admitted| Ok((admitted, self.admit_user(&pass)?))) {
             Ok(user) => user,
             Err(refusal) => return Err(Box::new((self, stream, refusal))),

@@ -202,6 +202,9 @@ impl OpeningHandshake {
             let detail = format!("request head of {head_bytes} bytes over max_head_bytes ({most})");
             return Err(Refusal::new(Code::HeadTooLarge, detail));
         }
+        if core::mem::replace(&mut self.has_route, true) {
+            return Ok(());
+        }
         self.admission.enter_route(&self.state, policy).map_err(|full| Refusal::full(full, policy))
     }
 

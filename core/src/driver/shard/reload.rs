@@ -14,11 +14,6 @@ use wsguard_proto::verdict::Code;
 const SESSIONS_PER_STEP: usize = 256;
 
 impl Shard {
-    /// What new connections are judged by.
-    pub(in crate::driver) fn set(&self) -> Arc<PolicySet> {
-        Arc::clone(&self.set)
-    }
-
     /// Takes over `set`.
     pub(super) fn reload(&mut self, set: Arc<PolicySet>, now: Moment) {
         self.set = set;
@@ -45,6 +40,10 @@ impl Shard {
     /// Gives a connection the policy that its path has now, or closes it.
     fn follow(&mut self, slot: usize, now: Moment) {
         let Some(mut session) = self.take_any(slot) else { return };
+        // Let in by a later set, whose own word is still on its way: it does not go back to this one.
+        if session.admitted.generation > self.set.generation {
+            return self.end_turn_elsewhere(session, now);
+        }
         let (admitted, seat) = (&session.admitted, &session.seat);
         if self.set.top.deny_ips.denies(session.ip) {
             let report =

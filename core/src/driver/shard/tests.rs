@@ -59,7 +59,8 @@ impl Rig {
         let params = ConnectionParams { expires_at: Moment::NEVER, ..ConnectionParams::default() };
         let load = self.state.shards[0].load.hold_one();
         let (ip, peer, granted, head) = (None, None, 0, Vec::new());
-        let admitted = Box::new(Admitted { path: "/".into(), credential: None });
+        let generation = self.state.set().generation;
+        let admitted = Box::new(Admitted { generation, path: "/".into(), credential: None });
         let policy = Arc::clone(policy);
         let new = NewSession {
             hs: HandshakeId::default(),
@@ -98,6 +99,14 @@ impl Rig {
 
     fn run_session(conn: ConnectionId) {
         with_shard(|shard| shard.run_session(conn.slot(), conn.generation()));
+    }
+
+    /// Reloads with `paths`; returns the generation. The shard has not come to it yet.
+    fn reload(&self, paths: &str) -> u64 {
+        let json = format!(
+            r#"{{"origins": ["https://a.example"], "auth": "none", "threads": 1, "protocol": "raw", "rate_limit": null {paths}}}"#
+        );
+        self.state.reload(wsguard_proto::config::Options::from_json(&json).unwrap()).unwrap()
     }
 
     fn messages_in(&self) -> u64 {
@@ -178,6 +187,21 @@ fn a_user_is_disconnected_at_once_and_behind_what_was_sent_before() {
     let mut said = [0; 10];
     client.read_exact(&mut said).unwrap();
     assert_eq!((&said[..6], said[6]), (&b"\x81\x04last"[..], 0x88), "the message, then the close frame");
+}
+
+/// Two reloads in a row, and a connection that opens by the second before its shard has come to the first, which does not serve
+/// its path.
+#[test]
+fn a_connection_does_not_go_back_to_a_set_before_its_own() {
+    let mut rig = Rig::new("", None);
+    assert_eq!((rig.reload(r#", "paths": ["/elsewhere"]"#), rig.reload("")), (2, 3));
+    let (_client, socket) = rig.socket();
+    rig.open(Stream::Plain(socket), "alice", Vec::new());
+    run_commands();
+    assert!(rig.events().is_empty(), "nothing has closed it");
+    assert_eq!(rig.reload(r#", "paths": ["/elsewhere"]"#), 4);
+    run_commands();
+    assert_eq!(rig.events(), ["session_revoked"]);
 }
 
 /// What TLS has decrypted was received, whether or not the connection had room for it.

@@ -77,6 +77,36 @@ fn a_mismatch_is_answered_where_the_event_says_so() {
 }
 
 #[test]
+fn what_costs_little_is_not_answered_for_ever() {
+    for cost in ["0", "0.01"] {
+        let events = format!(
+            r#", "events": {{"draw": {{"schema": {{"type": "object"}}, "on_mismatch": "reply", "cost": {cost}}}}},
+            "rate_limit": {{"per_second": 10, "burst": 4, "queue": 2, "bytes_per_second": null}}"#
+        );
+        let mut rig = Rig::new(&events);
+        let mut answers = 0;
+        // Twenty times as fast as the rate, for a second.
+        for _ in 0..200 {
+            rig.pass(5);
+            rig.text(r#"{"event":"draw","data":[]}"#);
+            answers = texts(&rig).len();
+        }
+        assert_eq!((rig.close_code(), rig.seen.reports.last()), (Some(1008), Some(&Code::RateLimited)), "cost {cost}");
+        assert!(answers <= 7, "cost {cost}: {answers} answers");
+    }
+    // Within its rate it is answered on and on.
+    let mut rig = Rig::new(
+        r#", "events": {"draw": {"schema": {"type": "object"}, "on_mismatch": "reply", "cost": 0}},
+            "rate_limit": {"per_second": 10, "burst": 4, "queue": 2, "bytes_per_second": null}"#,
+    );
+    for _ in 0..50 {
+        rig.pass(100);
+        rig.text(r#"{"event":"draw","data":[]}"#);
+    }
+    assert_eq!((rig.close_code(), texts(&rig).len()), (None, 50));
+}
+
+#[test]
 fn a_mismatch_is_not_answered_where_rules_only_report() {
     let (mut rig, _) = with_roles(r#", "on_violation": "report""#, &[]);
     rig.text(r#"{"event":"draw","data":[],"id":7}"#);
@@ -133,6 +163,15 @@ fn what_the_application_refuses_is_answered_where_the_event_says_so() {
         refuse(&mut rig, event, Reply::To(None));
         assert_eq!((texts(&rig).len(), rig.close_code()), (0, Some(1008)), "{event}");
     }
+    // Whoever goes on sending it runs dry, whatever the event costs.
+    let events = EVENTS.replace(r#""cost": 0.5"#, r#""cost": 0"#);
+    let mut rig = Rig::new(&events);
+    for _ in 0..50 {
+        rig.text(r#"{"event":"draw","data":{}}"#);
+        refuse(&mut rig, "draw", Reply::To(None));
+    }
+    assert_eq!((texts(&rig).len(), rig.close_code()), (6, Some(1008)));
+    assert_eq!(rig.seen.reports.last(), Some(&Code::RateLimited));
     let (mut rig, _) = with_roles(r#", "on_violation": "report""#, &[]);
     refuse(&mut rig, "draw", Reply::To(None));
     assert_eq!((texts(&rig).len(), rig.close_code(), rig.seen.reports.len()), (0, None, 1));

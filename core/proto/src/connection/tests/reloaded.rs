@@ -89,7 +89,7 @@ fn let_in(set: &PolicySet, path: usize, token: usize) -> Option<There> {
     let resolved = set.resolve(PATHS[path])?;
     let Outcome::Accepted(identity) = resolved.policy.authenticator.check(Some(TOKENS[token]), 0) else { return None };
     let rig = Rig::with(&resolved.policy, None);
-    let admitted = Admitted { path: PATHS[path].into(), credential: identity.credential };
+    let admitted = Admitted { generation: 1, path: PATHS[path].into(), credential: identity.credential };
     Some(There { rig, admitted, user: identity.user.unwrap(), path, token })
 }
 
@@ -200,6 +200,25 @@ fn what_waits_is_delivered_where_there_is_no_limit_any_more() {
     change(&mut rig, &limited("null"));
     rig.text("4");
     assert_eq!(rig.seen.messages, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn another_bucket_is_no_fresh_burst() {
+    let rules = r#"{"per_second": 1, "burst": 5, "queue": 0, "bytes_per_second": null}"#;
+    for (next, passes) in [(rules, 0), (r#"{"per_second": 1, "burst": 8, "queue": 0, "bytes_per_second": null}"#, 3)] {
+        let mut rig = Rig::with(&limited(rules), Some(Arc::default()));
+        for _ in 0..5 {
+            rig.text("x");
+        }
+        let before = core::mem::replace(&mut rig.policy, limited(next));
+        let roles = Roles::default();
+        let change = PolicyChange { before: &before, after: &rig.policy, rate_key: Some(Arc::default()), roles };
+        rig.conn.change_policy(change, rig.now);
+        for _ in 0..passes + 1 {
+            rig.text("x");
+        }
+        assert_eq!((rig.seen.messages.len(), &rig.seen.reports[..]), (5 + passes, &[Code::RateLimited][..]));
+    }
 }
 
 #[test]
