@@ -80,6 +80,8 @@ struct OpeningHandshake {
     is_ours: bool,
     /// The whole request was received, and has no body.
     has_asked: bool,
+    /// The request is a `HEAD`.
+    is_head: bool,
     load: HeldOne,
 }
 
@@ -155,6 +157,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         deadline,
         is_ours,
         has_asked: false,
+        is_head: false,
         load: accepted.load,
     };
     if !opening.enter() {
@@ -366,7 +369,7 @@ impl OpeningHandshake {
             }
             HandshakeEnd::Refused(refusal) => {
                 self.report_user(refusal.code, &refusal.detail, refusal.user.as_deref());
-                handshake::refused(&mut response, policy, refusal);
+                handshake::refused(&mut response, policy, refusal, self.is_head);
             }
         }
         Some(response)
