@@ -1,5 +1,7 @@
 //! Several connections at once: rooms, a user, everyone.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 use crate::driver::{self, ConnectionId, ServerHandle, To};
@@ -45,7 +47,10 @@ impl<'h> Audience<'h> {
     /// [`Error::InvalidArgument`] if a room's name is not 1 to 256 bytes.
     pub fn members(&self) -> Result<Vec<ConnectionId>, Error> {
         let mut members = self.server.members(self.to)?;
-        members.retain(|conn| !self.except.contains(conn));
+        if !self.except.is_empty() {
+            let except: HashSet<_> = self.except.iter().collect();
+            members.retain(|conn| !except.contains(conn));
+        }
         Ok(members)
     }
 
@@ -57,7 +62,11 @@ impl<'h> Audience<'h> {
     #[expect(clippy::len_without_is_empty, reason = "a room without members is no room")]
     pub fn len(&self) -> Result<usize, Error> {
         match self.to {
-            To::Room(room) if self.except.is_empty() => Ok(self.server.room_size(room)),
+            To::Room(room) if self.except.is_empty() => match self.server.room_size(room) {
+                // None: its name may be out of bounds.
+                0 => Ok(self.members()?.len()),
+                size => Ok(size),
+            },
             _ => Ok(self.members()?.len()),
         }
     }

@@ -10,6 +10,9 @@ use crate::payload::Payload;
 use crate::raw_json::with_text;
 use crate::sent::Sent;
 
+/// The largest integer that an envelope may hold: every JSON parser has it exactly.
+const MOST_ID: u64 = 1 << 53;
+
 /// One connection: [`Handle::conn`](crate::Handle::conn).
 ///
 /// Any thread may make these calls, and none blocks. If the connection has closed they return [`Sent::Closed`]; an error means
@@ -77,8 +80,11 @@ impl<'h> Conn<'h> {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// As [`emit`](Self::emit), and [`Error::InvalidArgument`] if the id is over 2^53: no client could answer with it.
     pub fn request(self, id: u64, event: &str, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {
+        if id > MOST_ID {
+            return Err(Error::InvalidArgument("the id of a request must be at most 2^53 (9007199254740992)"));
+        }
         with_text(data, |json| Sent::of(self.server.request(self.id, &id.to_string(), event, json)))
     }
 

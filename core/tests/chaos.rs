@@ -5,7 +5,7 @@
 //!
 //! `WSGUARD_CHAOS_SECONDS` says how long (3), `WSGUARD_CHAOS_SEED` which (random; it is printed).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,13 +16,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use wsguard::binding::{
-    Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Options, Replies,
-    ServerHandle, TicketId, To, Upgrade,
+    Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Open, Options, Reject,
+    Replies, ServerHandle, TicketId, To, Upgrade, Whom,
 };
 
 const OPTIONS: &str = r#"{
     "listen": "127.0.0.1:0", "threads": 3, "origins": ["https://a.example"], "auth": "callback", "events": {
-        "echo": {"schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}, "dear": {"cost": 30}, "any": {}},
+        "echo": {"schema": {"type": "object", "properties": {"n": {"type": "integer"}}}, "on_mismatch": "reply"},
+        "dear": {"cost": 30}, "any": {}},
+    "keep_headers": ["x-told"], "keep_cookies": ["theme"], "subprotocols": ["chat"],
     "rate_limit": {"per_second": 200, "burst": 60, "queue": 20, "bytes_per_second": 400000, "key": "user"},
     "handshakes_per_ip": null, "max_connections_per_ip": 60, "max_connections_per_user": 12, "max_pending_auth": 12,
     "max_inbox_bytes": 300000, "max_outbox_bytes": 60000, "max_message_bytes": 40000, "max_fragments": 20,
@@ -228,8 +230,9 @@ fn request(dice: &mut Dice) -> Vec<u8> {
         _ => format!("user-{}", dice.roll(4)),
     };
     let origin = if dice.one_in(15) { "https://b.example" } else { "https://a.example" };
+    let offers = if dice.one_in(2) { "Sec-WebSocket-Protocol: chat, other\r\nCookie: theme=dark\r\n" } else { "" };
     format!(
-        "GET /{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\nX-Auth-Token: {token}\r\n\
+        "GET /{} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\nX-Auth-Token: {token}\r\nX-Told: {token}\r\n{offers}\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
         "p".repeat(dice.roll(2000) as usize)
     )
@@ -304,44 +307,104 @@ fn peer(road: &Road, address: &str, mut dice: Dice, is_over: &AtomicBool) {
 
 // ---- the application
 
+/// What became of a handshake that the application was asked about. It hears of each once more: of the open, or that it is gone;
+/// never again of one that it has refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    Kept,
+    Refused,
+    /// Its callback failed: it may have been refused by that, or be gone before.
+    Failed,
+}
+
 #[derive(Default)]
 struct Known {
+    options: String,
+    asked: Mutex<HashMap<TicketId, Promise>>,
     ids: Mutex<Vec<ConnectionId>>,
     all: Mutex<HashSet<ConnectionId>>,
     late: Mutex<Vec<TicketId>>,
     held: Mutex<Vec<KeptInbox>>,
 }
 
-fn accept(user: &str, lives_ms: Option<u64>) -> Decision {
+impl Known {
+    /// A promise ends, which must be kept until now.
+    fn end(&self, ticket: TicketId, how: &str) {
+        let promise = self.asked.lock().unwrap().remove(&ticket);
+        let may_be = match promise {
+            Some(Promise::Kept) => true,
+            Some(Promise::Failed) => how == "gone",
+            Some(Promise::Refused) | None => false,
+        };
+        assert!(may_be, "a handshake that is {promise:?} is {how}");
+    }
+
+    fn refuse(&self, server: &ServerHandle, ticket: TicketId, decision: Decision) -> Result<(), wsguard::Error> {
+        server.answer(ticket, decision)?;
+        let promise = self.asked.lock().unwrap().insert(ticket, Promise::Refused);
+        assert_eq!(promise, Some(Promise::Kept), "a refusal was taken of a handshake that is over");
+        Ok(())
+    }
+}
+
+fn accept(ticket: TicketId, user: &str, lives_ms: Option<u64>) -> Decision {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let more = ticket.to_u64() % 4;
     Decision::Accept(Accept {
         user: Some(user.into()),
         expires_at_ms: lives_ms.map(|ms| now + ms),
+        // Not every client offers it: then the answer is none.
+        subprotocol: (more == 1).then(|| "other".to_owned()),
+        headers: if more == 2 { vec![("X-A".to_owned(), "v".repeat(9000))] } else { Vec::new() },
+        tag: Some(ticket.to_u64()),
         ..Accept::default()
     })
 }
 
+fn reject() -> Decision {
+    let headers = vec![("Location".to_owned(), "https://a.example/".to_owned())];
+    Decision::Reject(Reject { status: 302, headers, body: vec![b'x'; 6000] })
+}
+
 fn decide(upgrade: &Upgrade, server: &ServerHandle, known: &Known) {
     let ticket = upgrade.ticket;
+    let before = known.asked.lock().unwrap().insert(ticket, Promise::Kept);
+    assert_eq!(before, None, "a ticket came twice");
     let _ = match upgrade.request.header("x-auth-token").unwrap_or_default() {
         "late" => return known.late.lock().unwrap().push(ticket),
         "hang" => return,
-        "boom" => panic!("chaos: the callback fails"),
-        "reject" => server.answer(ticket, Decision::reject(418)),
-        "soon over" => server.answer(ticket, accept("soon", Some(50))),
+        "boom" => {
+            known.asked.lock().unwrap().insert(ticket, Promise::Failed);
+            panic!("chaos: the callback fails")
+        }
+        "reject" => known.refuse(server, ticket, reject()),
+        "soon over" => server.answer(ticket, accept(ticket, "soon", Some(50))),
         "twice" => {
-            let _ = server.answer(ticket, accept("twice", None));
-            assert!(server.answer(ticket, accept("twice", None)).is_err(), "a ticket was answered twice");
+            let _ = server.answer(ticket, accept(ticket, "twice", None));
+            assert!(server.answer(ticket, accept(ticket, "twice", None)).is_err(), "a ticket was answered twice");
             Ok(())
         }
-        user => server.answer(ticket, accept(user, None)),
+        user => server.answer(ticket, accept(ticket, user, None)),
     };
+}
+
+/// What an open tells is what was asked and answered.
+fn check_open(open: &Open, known: &Known) {
+    let ticket = open.ticket.unwrap();
+    known.end(ticket, "opened");
+    assert_eq!(open.tag, Some(ticket.to_u64()), "another's tag");
+    let told: Vec<&str> = open.headers.iter().map(|(_, value)| &**value).collect();
+    let user = open.user.as_deref().unwrap();
+    assert!(told == [user] || !user.starts_with("user-"), "{user} came with {told:?}");
+    assert_eq!(open.cookies.is_empty(), open.subprotocol.is_none(), "both or neither were sent");
 }
 
 fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Dice) {
     match event {
         Event::Upgrade(upgrade) => decide(upgrade, server, known),
+        Event::UpgradeGone(ticket) => known.end(*ticket, "gone"),
         Event::Open(open) => {
+            check_open(open, known);
             assert!(known.all.lock().unwrap().insert(open.conn), "an id came twice");
             let mut ids = known.ids.lock().unwrap();
             ids.push(open.conn);
@@ -390,7 +453,8 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
     let room = format!("room {}", dice.roll(5));
     let large = "y".repeat(*dice.pick(&[0, 10, 3000, 20_000, 70_000]));
     let data = format!("\"{large}\"");
-    let _ = match dice.roll(27) {
+    let _ = match dice.roll(40) {
+        27.. => return say_more(server, known, dice, conn, &room),
         26 => server.reload_tls(),
         24 => {
             server.heed(dice.one_in(2), dice.one_in(2), dice.one_in(2));
@@ -410,7 +474,8 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
         18..20 => server.resume(conn),
         20 if dice.one_in(4) => server.disconnect_user(&format!("user-{}", dice.roll(4))).map(drop),
         21 => match known.late.lock().unwrap().pop() {
-            Some(ticket) => server.answer(ticket, accept("late", None)),
+            Some(ticket) if dice.one_in(2) => known.refuse(server, ticket, reject()),
+            Some(ticket) => server.answer(ticket, accept(ticket, "late", None)),
             None => Ok(()),
         },
         22 => {
@@ -420,6 +485,39 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice) {
         _ => {
             let _cork = server.cork();
             (0..20).try_for_each(|_| server.emit(conn, "said", "1").map(drop))
+        }
+    };
+}
+
+/// The rest of what it may ask for.
+fn say_more(server: &ServerHandle, known: &Known, dice: &mut Dice, conn: ConnectionId, room: &str) {
+    let user = format!("user-{}", dice.roll(4));
+    let rooms = [room, "room 0", "nobody's", room];
+    let to = *dice.pick(&[To::Room(room), To::Rooms(&rooms), To::User(&user), To::Everyone]);
+    let _ = match dice.roll(13) {
+        0 | 1 => (0..dice.roll(20)).try_for_each(|_| server.ping(conn).map(drop)),
+        2 if dice.one_in(3) => server.terminate(conn),
+        3 => server.request(conn, "12", "asked", "1").map(drop),
+        4 => server.reply_error(conn, Some("7"), "said", "1").map(drop),
+        5 => server.refuse_message(conn, "echo", Some("7")),
+        6 if to == To::Everyone => server.close_all(To::User(&user), 4001, "no more", &[conn]),
+        6 if dice.one_in(4) => server.close_all(to, 4002, "no more", &[conn]),
+        7 => server.clear_room(room),
+        8 => {
+            let members = server.members(to).unwrap_or_default();
+            let distinct: HashSet<_> = members.iter().collect();
+            assert_eq!(distinct.len(), members.len(), "somebody is a member twice");
+            let waits = server.buffered_bytes(conn);
+            assert!(waits < 1 << 30, "{waits} bytes wait for one connection");
+            server.rooms_of(conn).map(|rooms| assert!(rooms.len() <= 1024))
+        }
+        9 if dice.one_in(3) => server.ban(Whom::User(&user), Some(20), "chaos"),
+        10 => server.unban(Whom::User(&user)).map(drop),
+        11 if dice.one_in(4) => server.reload(Options::from_json(&known.options).unwrap()).map(drop),
+        _ => {
+            let _cork = server.cork();
+            let outcome = server.join(conn, room).and_then(|()| server.broadcast(to, "said", "2", &[conn, conn]));
+            outcome.and_then(|()| server.leave(conn, room))
         }
     };
 }
@@ -467,9 +565,11 @@ fn chaos(name: &str, road: &Road, more: &str) {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number.wrapping_mul(0x1234_5678_9abc_def1)) | 1)
     };
     let builder = Builder::new().inline(Fast(Mutex::new(dice(4))));
-    let server = builder.start(Options::from_json(&OPTIONS.replace("MORE", more)).unwrap()).unwrap();
+    let options = OPTIONS.replace("MORE", more);
+    let server = builder.start(Options::from_json(&options).unwrap()).unwrap();
     let (address, commands) = (server.address().to_owned(), server.handle());
-    let (known, is_over) = (Arc::<Known>::default(), Arc::<AtomicBool>::default());
+    let known = Arc::new(Known { options, ..Known::default() });
+    let is_over = Arc::<AtomicBool>::default();
     let (ended, end) = mpsc::channel();
     let application = {
         let (known, mut dice) = (Arc::clone(&known), dice(1));
@@ -540,8 +640,12 @@ fn chaos(name: &str, road: &Road, more: &str) {
     for (name, gauge) in gauges {
         assert_eq!(gauge, 0, "{name}: {stats:?}");
     }
+    let kept = known.asked.lock().unwrap().values().filter(|promise| **promise == Promise::Kept).count();
+    assert_eq!(kept, 0, "handshakes of whose end nobody was told");
+    assert!(!commands.broadcasts_wait() && commands.connections().is_empty());
     for conn in known.all.lock().unwrap().iter() {
         assert!(!commands.is_open(*conn));
+        assert_eq!(commands.buffered_bytes(*conn), 0);
         assert_eq!(commands.emit(*conn, "said", "1").unwrap_err().code(), "connection_closed");
     }
     assert_eq!(commands.broadcast(To::Everyone, "said", "1", &[]).unwrap_err().code(), "stopped");

@@ -13,7 +13,8 @@ use wsguard_proto::time::Moment;
 /// Connections of a shard as they were at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recipients {
-    pub(super) blocks: Span,
+    /// `None`: every one.
+    pub(super) blocks: Option<Span>,
     /// Whoever opened since is none of them.
     pub(super) before: u32,
 }
@@ -46,7 +47,7 @@ pub(super) enum Command {
     },
     /// Closes some, or every connection, but for those whose ids the span has.
     CloseAll {
-        whom: Option<Recipients>,
+        whom: Recipients,
         code: u16,
         reason: Span,
         except: Span,
@@ -69,7 +70,7 @@ pub(super) enum Command {
     },
     /// One frame for some, or for every connection, but for those whose ids the span has.
     Broadcast {
-        to: Option<Recipients>,
+        to: Recipients,
         frame: Arc<[u8]>,
         except: Span,
         /// The frame's part in what broadcasts hold of the shard.
@@ -138,19 +139,21 @@ impl CommandBuffer {
     }
 
     /// Keeps the connections of one shard.
-    pub(super) fn keep_blocks(&mut self, blocks: &[Block], before: u32) -> Recipients {
-        let blocks = self.write(|out| {
-            for block in blocks {
-                out.extend(block.key.to_ne_bytes());
-                block.bits.iter().for_each(|bits| out.extend(bits.to_ne_bytes()));
-            }
+    pub(super) fn keep_recipients(&mut self, blocks: Option<&[Block]>, before: u32) -> Recipients {
+        let blocks = blocks.map(|blocks| {
+            self.write(|out| {
+                for block in blocks {
+                    out.extend(block.key.to_ne_bytes());
+                    block.bits.iter().for_each(|bits| out.extend(bits.to_ne_bytes()));
+                }
+            })
         });
         Recipients { blocks, before }
     }
 
-    /// What [`keep_blocks`](Self::keep_blocks) has kept.
-    pub(super) fn blocks(&self, whom: Recipients) -> impl Iterator<Item = Block> {
-        self.bytes(whom.blocks).as_chunks::<BLOCK_BYTES>().0.iter().map(|bytes| {
+    /// The blocks that [`keep_recipients`](Self::keep_recipients) has kept.
+    pub(super) fn blocks(&self, blocks: Span) -> impl Iterator<Item = Block> {
+        self.bytes(blocks).as_chunks::<BLOCK_BYTES>().0.iter().map(|bytes| {
             let (key, bits) = bytes.split_at(size_of::<u32>());
             let mut words = bits.as_chunks().0.iter().map(|bits| u64::from_ne_bytes(*bits));
             let key = key.first_chunk().map_or(0, |key| u32::from_ne_bytes(*key));
@@ -229,11 +232,10 @@ impl CommandBuffer {
                     [event].into_iter().chain(id).for_each(|span| span.start += base);
                 }
                 Command::Broadcast { to, except, .. } => {
-                    to.iter_mut().map(|to| &mut to.blocks).chain([except]).for_each(|span| span.start += base);
+                    to.blocks.iter_mut().chain([except]).for_each(|span| span.start += base);
                 }
                 Command::CloseAll { whom, reason, except, .. } => {
-                    let blocks = whom.iter_mut().map(|whom| &mut whom.blocks);
-                    blocks.chain([reason, except]).for_each(|span| span.start += base);
+                    whom.blocks.iter_mut().chain([reason, except]).for_each(|span| span.start += base);
                 }
                 _ => {}
             }
@@ -254,7 +256,7 @@ mod tests {
         let mut buffers = ["first", "second"].map(|name| {
             let mut buffer = CommandBuffer::default();
             let block = Block { key: name.len() as u32, bits: [1, 2, 3, u64::MAX] };
-            let to = Some(buffer.keep_blocks(&[block, block], 7));
+            let to = buffer.keep_recipients(Some(&[block, block]), 7);
             let except = buffer.keep_ids(ids([300, name.len() as u64, 1 << 40]));
             buffer.commands.push(Command::Broadcast {
                 to,
@@ -267,10 +269,12 @@ mod tests {
         let [first, second] = &mut buffers;
         first.append(second);
         for (command, name) in first.commands.iter().zip(["first", "second"]) {
-            let Command::Broadcast { to: Some(to), except, .. } = command else { panic!("no broadcast") };
+            let Command::Broadcast { to: Recipients { blocks: Some(blocks), before: 7 }, except, .. } = command else {
+                panic!("no broadcast")
+            };
             let except: Vec<u64> = first.ids(*except).iter().map(|id| u64::from_be_bytes(*id)).collect();
             let block = Block { key: name.len() as u32, bits: [1, 2, 3, u64::MAX] };
-            assert_eq!(first.blocks(*to).collect::<Vec<_>>(), [block; 2]);
+            assert_eq!(first.blocks(*blocks).collect::<Vec<_>>(), [block; 2]);
             assert_eq!(except, [name.len() as u64, 300, 1 << 40]);
         }
     }

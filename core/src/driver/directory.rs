@@ -146,6 +146,8 @@ impl Directory {
         own.swap_remove(at);
         if own.is_empty() {
             forget(&mut joined, member(conn));
+        } else if own.len() * 4 < own.capacity() {
+            own.shrink_to(own.len() * 2);
         }
         self.rooms.leave(room, member(conn));
         Ok(())

@@ -190,6 +190,18 @@ fn a_snapshot_of_several_rooms_has_each_once_and_no_newcomer() {
 }
 
 #[test]
+fn whoever_leaves_most_of_its_rooms_keeps_the_memory_of_few() {
+    let (state, handle) = server(1);
+    let pool = SlotPool::new(Arc::clone(&state), 0);
+    let guard = pool.take().unwrap();
+    (0..1024).for_each(|room| handle.join(guard.id(), &room.to_string()).unwrap());
+    (1..1024).for_each(|room| handle.leave(guard.id(), &room.to_string()).unwrap());
+    let capacity = state.directory.lists_of(guard.id())[&member(guard.id())].capacity();
+    assert!(capacity <= 4, "{capacity} for one");
+    assert_eq!(handle.rooms_of(guard.id()).unwrap().len(), 1);
+}
+
+#[test]
 fn at_the_bound_a_room_that_it_is_in_is_no_error() {
     let (state, handle) = server(1);
     let pool = SlotPool::new(Arc::clone(&state), 0);

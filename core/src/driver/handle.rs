@@ -321,13 +321,15 @@ impl ServerHandle {
     /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so.
     pub fn reload_tls(&self) -> Result<(), Error> {
         // A reload that is under way brings its own.
-        let _one_at_a_time = lock(&self.state.reloading);
+        let one_at_a_time = lock(&self.state.reloading);
         let set = self.state.set();
         let Some(options) = &set.top.tls else {
             return Err(Error::InvalidArgument("reload_tls needs the option tls"));
         };
         let fresh = tls::load(options)?;
-        *self.state.tls.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(fresh);
+        *self.state.tls.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&fresh));
+        drop(one_at_a_time);
+        fresh.warn();
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::commands::Command;
 use super::directory::Snapshot;
 use super::handle::{NEVER_FITS, ServerHandle, check_close};
-use super::ids::ConnectionId;
+use super::ids::{ConnectionId, generations_so_far};
 use crate::error::Error;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::outgoing;
@@ -119,7 +119,7 @@ impl ServerHandle {
         check_close(code, reason)?;
         self.each_shard_of(to, |shard, blocks, before| {
             self.post(shard, |commands| {
-                let whom = blocks.map(|blocks| commands.keep_blocks(blocks, before));
+                let whom = commands.keep_recipients(blocks, before);
                 let reason = commands.keep(reason.as_bytes());
                 let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
                 commands.commands.push(Command::CloseAll { whom, code, reason, except });
@@ -127,12 +127,14 @@ impl ServerHandle {
         })
     }
 
-    /// Lets `post` see to each shard with the connections of `to` that are on it; no blocks: all that are.
+    /// Lets `post` see to each shard with the connections of `to` that are on it; no blocks: all that are. Whoever has the
+    /// generation that comes next or a later one is none of them.
     fn each_shard_of(&self, to: To<'_>, mut post: impl FnMut(usize, Option<&[Block]>, u32)) -> Result<(), Error> {
         check_rooms(to)?;
         let Snapshot { blocks, before } = match to {
             To::Everyone => {
-                (0..self.state.shards.len()).for_each(|shard| post(shard, None, 0));
+                let before = generations_so_far();
+                (0..self.state.shards.len()).for_each(|shard| post(shard, None, before));
                 return Ok(());
             }
             To::Room(room) => self.state.directory.in_rooms(&[room]),
@@ -176,7 +178,7 @@ impl ServerHandle {
         self.each_shard_of(to, |shard, blocks, before| {
             let (frame, waits) = (Arc::clone(&frame), self.state.shards[shard].broadcasts.hold(frame.len()));
             self.post(shard, |commands| {
-                let to = blocks.map(|blocks| commands.keep_blocks(blocks, before));
+                let to = commands.keep_recipients(blocks, before);
                 let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
                 commands.commands.push(Command::Broadcast { to, frame, except, waits });
             });

@@ -8,23 +8,44 @@ use super::caught::said;
 use super::commands::Command;
 use super::compile::compile;
 use super::state::ServerState;
-use super::tls;
+use super::tls::{self, ServerTls};
 use crate::error::Error;
-use wsguard_proto::config::Options;
+use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::lock::lock;
+
+/// A reload that is done, to be told.
+struct Reloaded {
+    next: Arc<PolicySet>,
+    /// The names of what is different.
+    changed: String,
+    tls: Option<Arc<ServerTls>>,
+}
 
 impl ServerState {
     /// Runs by `options` from now on; returns the generation. An error changes nothing.
     pub(super) fn reload(&self, options: Options) -> Result<u64, Error> {
         let reloaded = self.replace_policy(options);
-        if let Err(error) = &reloaded {
-            self.reload_failures.fetch_add(1, Ordering::Relaxed);
-            said(|| tracing::warn!(target: "wsguard", "reload refused, the policy stays as it is: {error}"));
+        // No lock is held any more: a subscriber of the application may ask for the next reload.
+        match reloaded {
+            Ok(Reloaded { next, changed, tls }) => {
+                let generation = next.generation;
+                if let Some(tls) = tls {
+                    tls.warn();
+                }
+                said(
+                    || tracing::info!(target: "wsguard::audit", action = %"reload", generation, %changed, "policy reloaded: {next}"),
+                );
+                Ok(generation)
+            }
+            Err(error) => {
+                self.reload_failures.fetch_add(1, Ordering::Relaxed);
+                said(|| tracing::warn!(target: "wsguard", "reload refused, the policy stays as it is: {error}"));
+                Err(error)
+            }
         }
-        reloaded
     }
 
-    fn replace_policy(&self, options: Options) -> Result<u64, Error> {
+    fn replace_policy(&self, options: Options) -> Result<Reloaded, Error> {
         let _one_at_a_time = lock(&self.reloading);
         let before = self.set();
         let next = before.replaced_by(compile(options)?)?;
@@ -33,20 +54,17 @@ impl ServerState {
         }
         let tls = next.top.tls.as_ref().map(tls::load).transpose()?;
         let fetchers = self.jwks.prepare(next.jwks())?;
-        let (changed, generation) = (before.changed_names(&next).join(","), next.generation);
+        let changed = before.changed_names(&next).join(",");
         // From here on nothing fails.
         self.inbox.set_most(next.top.max_inbox_bytes);
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls.clone();
         let next = Arc::new(next);
         self.replace_set(&next);
         self.jwks.run(fetchers);
         for mailbox in self.shards.iter() {
             mailbox.post(|buffer| buffer.commands.push(Command::Reload(Arc::clone(&next))));
         }
-        let changed = if changed.is_empty() { "-" } else { &changed };
-        said(
-            || tracing::info!(target: "wsguard::audit", action = %"reload", generation, %changed, "policy reloaded: {next}"),
-        );
-        Ok(generation)
+        let changed = if changed.is_empty() { "-".to_owned() } else { changed };
+        Ok(Reloaded { next, changed, tls })
     }
 }

@@ -106,7 +106,7 @@ impl Builder {
     /// Binds, and starts the threads. The policy in force is logged as one line. The keys of `auth.jwt.jwks_url` are fetched first:
     /// for 5 s at most, on this thread; an issuer that gives none is an error.
     pub fn start_policy(self, policy: PolicySet) -> Result<Server, Error> {
-        let tls = policy.top.tls.as_ref().map(tls::load).transpose()?;
+        let tls = policy.top.tls.as_ref().map(tls::load).transpose()?.inspect(|tls| tls.warn());
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
         let prepared = jwks.prepare(policy.jwks())?;

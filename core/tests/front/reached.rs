@@ -47,6 +47,39 @@ fn audiences_know_their_members() {
     }
 }
 
+/// A client reads integers up to 2^53, and so does this server: it would close whoever answers a larger one.
+#[test]
+fn a_request_that_nobody_could_answer_is_an_error() {
+    let mut server = Server::start(options(Auth::None)).unwrap();
+    let (mut client, id) = connect(&mut server);
+    let handle = server.handle();
+    for wrong in [(1 << 53) + 1, u64::MAX] {
+        let error = handle.conn(id).request(wrong, "say", &1).unwrap_err();
+        assert_eq!((error.code(), error.to_string().contains("2^53")), ("invalid_argument", true), "{error}");
+    }
+    handle.conn(id).request(1 << 53, "say", &1).unwrap();
+    assert_eq!(next_text(&mut client), r#"{"event":"say","data":1,"id":9007199254740992}"#);
+    say(&mut client, r#"{"event":"say","id":9007199254740992}"#);
+    let answered = loop {
+        match server.next(Some(TIMEOUT)) {
+            Next::Event(Event::Message(message)) => break message.id == Some("9007199254740992"),
+            Next::Event(Event::Drained(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(answered);
+}
+
+#[test]
+fn the_size_of_a_room_that_cannot_be_is_an_error_as_its_members_are() {
+    let server = Server::start(options(Auth::None)).unwrap();
+    let (handle, long) = (server.handle(), "x".repeat(257));
+    for name in ["", &long] {
+        assert!(handle.room(name).len().is_err() && handle.room(name).members().is_err());
+    }
+    assert_eq!(handle.room("nobody's").len().unwrap(), 0);
+}
+
 #[test]
 fn a_closed_connection_is_a_value() {
     let mut server = Server::start(raw()).unwrap();

@@ -96,6 +96,11 @@ impl<'b> Head<'b> {
         self.body.is_some()
     }
 
+    /// Whether the answer has no body, whatever it is: a `HEAD`.
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
     /// The values of a header, in the order received.
     pub fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &'b [u8]> {
         values(self.headers, name)

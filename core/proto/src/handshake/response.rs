@@ -37,8 +37,8 @@ pub fn accepted(out: &mut Vec<u8>, policy: &Policy, key: &str, subprotocol: Opti
 
 /// A refusal: a short plain body, and the connection ends. The body names the verdict and nothing else:
 /// which rule it was, which list, which key would help whoever tries them out. The log has that. An application that refuses
-/// may say more: its headers, and a body of its own.
-pub fn refused(out: &mut Vec<u8>, policy: &Policy, refusal: &Refusal) {
+/// may say more: its headers, and a body of its own. The answer to a `HEAD` has the same head alone (RFC 9110 section 9.3.2).
+pub fn refused(out: &mut Vec<u8>, policy: &Policy, refusal: &Refusal, is_head: bool) {
     let rejection = refusal.rejection.as_deref();
     let headers = rejection.map_or(ResponseHeaders::NONE, |rejection| &rejection.headers);
     let own = rejection.map_or(&[][..], |rejection| &rejection.body);
@@ -56,7 +56,9 @@ pub fn refused(out: &mut Vec<u8>, policy: &Policy, refusal: &Refusal) {
         _ => "",
     };
     plain(out, policy, refusal.status, &[&retry_after, more], headers, body.len());
-    out.extend_from_slice(body);
+    if !is_head {
+        out.extend_from_slice(body);
+    }
 }
 
 /// The answer of `/healthz`.
@@ -71,13 +73,17 @@ pub fn health(out: &mut Vec<u8>, policy: &Policy, check: HealthCheck, draining: 
 /// The head of an answer that ends the connection.
 fn plain(out: &mut Vec<u8>, policy: &Policy, status: u16, more: &[&str], headers: &ResponseHeaders, body_len: usize) {
     push(out, &["HTTP/1.1 ", &status.to_string(), " ", phrase(status), "\r\n"]);
-    if !headers.name("Content-Type") {
+    if has_body(status) && !headers.name("Content-Type") {
         push(out, &["Content-Type: text/plain; charset=utf-8\r\n"]);
     }
     if !headers.name("X-Content-Type-Options") {
         push(out, &["X-Content-Type-Options: nosniff\r\n"]);
     }
-    push(out, &["Content-Length: ", &body_len.to_string(), "\r\nConnection: close\r\n"]);
+    // A length would be taken for that of what was not modified (RFC 9110 section 8.6).
+    if has_body(status) {
+        push(out, &["Content-Length: ", &body_len.to_string(), "\r\n"]);
+    }
+    push(out, &["Connection: close\r\n"]);
     push(out, more);
     push_headers(out, policy, headers);
     push(out, &["\r\n"]);

@@ -251,7 +251,7 @@ fn a_refusal_tells_the_log_which_rule_and_the_peer_which_verdict() {
         let refusal = judge(&policy, head.as_bytes()).unwrap_err();
         assert_eq!(refusal.detail, detail);
         let mut out = Vec::new();
-        refused(&mut out, &policy.top, &refusal);
+        refused(&mut out, &policy.top, &refusal, false);
         let body = format!("\r\n\r\n{}: {}\n", refusal.code, refusal.code.reason());
         assert!(String::from_utf8(out).unwrap().ends_with(&body), "{body}");
     }
@@ -299,7 +299,7 @@ fn the_scanner_refuses_what_no_head_may_hold() {
 fn refusals_close_and_name_their_code() {
     let mut out = Vec::new();
     let refusal = Refusal { retry_after_s: Some(3), ..Refusal::new(Code::IpFull, "full") };
-    refused(&mut out, &policy(r#", "server_header": "mine""#).top, &refusal);
+    refused(&mut out, &policy(r#", "server_header": "mine""#).top, &refusal, false);
     let text = String::from_utf8(out).unwrap();
     assert!(text.starts_with("HTTP/1.1 429 Too Many Requests\r\n"));
     for part in [
@@ -311,6 +311,9 @@ fn refusals_close_and_name_their_code() {
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
+    let mut to_head = Vec::new();
+    refused(&mut to_head, &policy(r#", "server_header": "mine""#).top, &refusal, true);
+    assert_eq!(to_head, text.strip_suffix("ip_full: too many connections from this address\n").unwrap().as_bytes());
 }
 
 fn listed(headers: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -335,7 +338,7 @@ fn an_application_refuses_in_its_own_words() {
         let refusal = Refusal::rejected(Rejection::new(status, listed(headers), body.into()).unwrap());
         assert_eq!(refusal.code, Code::AuthFailed);
         let mut out = Vec::new();
-        refused(&mut out, &policy(r#", "server_header": "mine""#).top, &refusal);
+        refused(&mut out, &policy(r#", "server_header": "mine""#).top, &refusal, false);
         String::from_utf8(out).unwrap()
     };
     let plain = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
@@ -357,7 +360,11 @@ fn an_application_refuses_in_its_own_words() {
     assert!(moved.starts_with("HTTP/1.1 302 Found\r\n") && moved.contains("\r\nLocation: https://a.example/login\r\n"));
     let empty = answer(403, &[("Content-Type", "text/html")], "");
     assert!(empty.contains("Content-Length: 0\r\n") && empty.ends_with("\r\n\r\n"), "{empty}");
-    assert!(answer(304, &[], "").ends_with("\r\n\r\n"));
+    let unmodified = answer(304, &[("ETag", "\"1\"")], "");
+    assert_eq!(
+        unmodified,
+        "HTTP/1.1 304 Not Modified\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\nETag: \"1\"\r\nServer: mine\r\n\r\n"
+    );
 }
 
 #[test]
@@ -416,7 +423,7 @@ proptest! {
     fn no_header_of_an_application_becomes_two(given in prop::collection::vec((".{0,12}", ".{0,12}"), 0..4), body in ".{0,20}") {
         let Ok(rejection) = Rejection::new(403, given.clone(), body.into_bytes()) else { return Ok(()) };
         let mut out = Vec::new();
-        refused(&mut out, &policy("").top, &Refusal::rejected(rejection));
+        refused(&mut out, &policy("").top, &Refusal::rejected(rejection), false);
         let mut headers = NO_HEADERS;
         let mut response = httparse::Response::new(&mut headers);
         prop_assert!(matches!(response.parse(&out), Ok(httparse::Status::Complete(_))));

@@ -82,6 +82,8 @@ struct OpeningHandshake {
     has_asked: bool,
     /// It is counted for its route: one that waits for keys is judged more than once.
     has_route: bool,
+    /// The request is a `HEAD`.
+    is_head: bool,
     load: HeldOne,
 }
 
@@ -158,6 +160,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         is_ours,
         has_asked: false,
         has_route: false,
+        is_head: false,
         load: accepted.load,
     };
     if !opening.enter() {
@@ -370,7 +373,7 @@ impl OpeningHandshake {
             }
             HandshakeEnd::Refused(refusal) => {
                 self.report_user(refusal.code, &refusal.detail, refusal.user.as_deref());
-                handshake::refused(&mut response, policy, refusal);
+                handshake::refused(&mut response, policy, refusal, self.is_head);
             }
         }
         Some(response)

@@ -119,7 +119,7 @@ impl OpeningHandshake {
         let mut headers = NO_HEADERS;
         let head = Head::parse(bytes, &mut headers)?;
         self.learn_client(&head);
-        self.has_asked = !head.has_body();
+        (self.has_asked, self.is_head) = (!head.has_body(), head.is_head());
         if let Some(check) = head.health_check() {
             // Whoever asks is answered, but a client that is known has made a request. A proxy that asks for itself is not
             // to be kept from it by clients that nobody knows.

@@ -214,20 +214,20 @@ impl Shard {
         }
     }
 
-    /// Lets `act` work on each of these connections that is still there, or on every one.
-    fn each_of(&mut self, whom: Option<Recipients>, buffer: &CommandBuffer, mut act: impl FnMut(&mut Self, u32)) {
-        let Some(whom) = whom else {
-            return (0..self.sessions.len() as u32).for_each(|slot| {
-                self.shielded(|shard| act(shard, slot));
-            });
-        };
-        let now = generations_so_far();
-        for slot in buffer.blocks(whom).flat_map(Block::members) {
+    /// Lets `act` work on each of these connections that is still there.
+    fn each_of(&mut self, whom: Recipients, buffer: &CommandBuffer, mut act: impl FnMut(&mut Self, u32)) {
+        let Recipients { blocks, before } = whom;
+        let (now, slots) = (generations_so_far(), self.sessions.len() as u32);
+        let act_on_slot = |slot: u32| {
             // A newcomer may have the slot of one that has left.
             let session = self.sessions.get(slot as usize).and_then(Option::as_ref);
-            if session.is_some_and(|session| !session.id.opened_between(whom.before, now)) {
+            if session.is_some_and(|session| !session.id.opened_between(before, now)) {
                 self.shielded(|shard| act(shard, slot));
             }
+        };
+        match blocks {
+            None => (0..slots).for_each(act_on_slot),
+            Some(blocks) => buffer.blocks(blocks).flat_map(Block::members).for_each(act_on_slot),
         }
     }
 

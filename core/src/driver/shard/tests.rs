@@ -13,6 +13,7 @@ use super::*;
 use crate::driver::events::{Event, EventBatch};
 use crate::driver::handle::{Sent, ServerHandle};
 use crate::driver::inline::{Handled, Inline, InlineMessage, Replies};
+use crate::driver::reach::To;
 use crate::driver::socket::Socket;
 use crate::driver::state::{idle, idle_with};
 use crate::driver::tls::{TlsStream, server_config};
@@ -202,6 +203,30 @@ fn a_connection_does_not_go_back_to_a_set_before_its_own() {
     assert_eq!(rig.reload(r#", "paths": ["/elsewhere"]"#), 4);
     run_commands();
     assert_eq!(rig.events(), ["session_revoked"]);
+}
+
+/// Who hears is decided at the call, also where that is everyone: whoever opens while the command waits is not meant.
+#[test]
+fn nobody_who_opens_later_is_part_of_everyone() {
+    let mut rig = Rig::new("", None);
+    let (mut first, socket) = rig.socket();
+    let _first = rig.open(Stream::Plain(socket), "alice", Vec::new());
+    let handle = rig.handle.clone();
+    let cork = handle.cork();
+    handle.broadcast_text(To::Everyone, "only you", &[]).unwrap();
+    handle.close_all(To::Everyone, 4000, "enough", &[]).unwrap();
+    let (mut later, socket) = rig.socket();
+    let newcomer = rig.open(Stream::Plain(socket), "bob", Vec::new());
+    drop(cork);
+    handle.broadcast_text(To::Everyone, "both", &[]).unwrap();
+    rig.runtime.block_on(tokio::task::yield_now());
+    run_commands();
+    assert!(handle.is_open(newcomer));
+    let (mut to_first, mut to_later) = ([0; 12], [0; 6]);
+    first.read_exact(&mut to_first).unwrap();
+    later.read_exact(&mut to_later).unwrap();
+    assert_eq!((&to_first[..10], to_first[10]), (&b"\x81\x08only you"[..], 0x88));
+    assert_eq!(&to_later, b"\x81\x04both");
 }
 
 /// What TLS has decrypted was received, whether or not the connection had room for it.

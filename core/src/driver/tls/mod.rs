@@ -32,22 +32,34 @@ pub(super) struct ServerTls {
     pub(super) config: Arc<ServerConfig>,
     /// When the server's own certificate expires, in seconds since 1970; `None`: it does not say.
     pub(super) expires_at: Option<u64>,
+    warnings: Vec<String>,
 }
 
-/// Builds what the acceptor uses. Paths are read each time, so that a reload sees new files.
+impl ServerTls {
+    /// Says what is odd about it, where nothing is locked that a `tracing` subscriber of the application could wait for.
+    pub(super) fn warn(&self) {
+        for warning in &self.warnings {
+            said(|| tracing::warn!(target: "wsguard", "{warning}"));
+        }
+    }
+}
+
+/// Builds what the acceptor uses. Paths are read each time, so that a reload sees new files. What is odd about it is
+/// [said](ServerTls::warn) by the caller.
 pub(super) fn load(options: &TlsOptions) -> Result<Arc<ServerTls>, Error> {
     build(options).map(Arc::new).map_err(Error::Tls)
 }
 
 #[cfg(test)]
 pub(super) fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, Error> {
-    load(options).map(|tls| Arc::clone(&tls.config))
+    load(options).inspect(|tls| tls.warn()).map(|tls| Arc::clone(&tls.config))
 }
 
 /// What the libraries say of an error is not passed on: some of it repeats a key.
 fn build(options: &TlsOptions) -> Result<ServerTls, ConfigError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let certificates = certificates("tls.cert", &options.cert)?;
+    let mut warnings = Vec::new();
+    let certificates = certificates("tls.cert", &options.cert, &mut warnings)?;
     let expires_at = certificates.first().and_then(|certificate| der::expires_at(certificate));
     let key = private_key(&options.key, &provider)?;
     let versions: &[&rustls::SupportedProtocolVersion] = match options.min_version {
@@ -59,7 +71,7 @@ fn build(options: &TlsOptions) -> Result<ServerTls, ConfigError> {
         .map_err(|_| ConfigError::invalid("tls.min_version", "is not supported by this build"))?;
     let builder = match &options.client_ca {
         None => builder.with_no_client_auth(),
-        Some(authorities) => builder.with_client_cert_verifier(client_verifier(authorities, provider)?),
+        Some(authorities) => builder.with_client_cert_verifier(client_verifier(authorities, provider, &mut warnings)?),
     };
     let mut config = builder.with_single_cert(certificates, key).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => ConfigError::invalid(
@@ -70,16 +82,17 @@ fn build(options: &TlsOptions) -> Result<ServerTls, ConfigError> {
     })?;
     config.cert_resolver = Arc::new(NotesServerName(Arc::clone(&config.cert_resolver)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(ServerTls { config: Arc::new(config), expires_at })
+    Ok(ServerTls { config: Arc::new(config), expires_at, warnings })
 }
 
 fn client_verifier(
     authorities: &str,
     provider: Arc<CryptoProvider>,
+    warnings: &mut Vec<String>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, ConfigError> {
     let invalid = |what: String| ConfigError::invalid("tls.client_ca", what);
     let mut roots = RootCertStore::empty();
-    for (index, authority) in certificates("tls.client_ca", authorities)?.into_iter().enumerate() {
+    for (index, authority) in certificates("tls.client_ca", authorities, warnings)?.into_iter().enumerate() {
         roots.add(authority).map_err(|_| {
             invalid(format!("certificate {} cannot be used as an authority: damaged, or not X.509", index + 1))
         })?;
@@ -91,7 +104,11 @@ fn client_verifier(
 
 /// The certificates of a PEM text. One that is too old or too new is a warning: clocks may be wrong, and a server that
 /// does not start helps nobody.
-fn certificates(option: &'static str, value: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+fn certificates(
+    option: &'static str,
+    value: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let blocks = pem::load(option, value, &Disk)?;
     let is_certificate = |label: &str| matches!(label, "CERTIFICATE" | "X509 CERTIFICATE");
     let other = blocks.iter().find(|block| !is_certificate(&block.label)).map(|block| block.label.clone());
@@ -114,9 +131,7 @@ fn certificates(option: &'static str, value: &str) -> Result<Vec<CertificateDer<
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     for (index, certificate) in found.iter().enumerate() {
         if let Some(what) = der::untimely(certificate, &der::stamp(now)) {
-            said(|| {
-                tracing::warn!(target: "wsguard", "{option}: certificate {} {what}: peers will refuse it", index + 1);
-            });
+            warnings.push(format!("{option}: certificate {} {what}: peers will refuse it", index + 1));
         }
     }
     Ok(found.into_iter().map(CertificateDer::from).collect())
