@@ -5,13 +5,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Error, Sent, Status};
+use wsguard::binding::{Error, Protocol, Sent, Status};
 
 use crate::awaiting::{self, Awaiting};
 use crate::connection::{Connection, MAX_CALLS, Pinged};
 use crate::dispatcher::{Dispatcher, TaskDone};
 use crate::futures::current_task;
-use crate::handlers::{HandlerKind, Protocol, objects};
+use crate::handlers::{HandlerKind, objects};
 use crate::payload::{Payload, with_payload};
 use crate::records::{Close, Message};
 use crate::{errors, facts, futures, json_out, waits};
@@ -44,7 +44,7 @@ impl Connection {
 
     fn push(&self, message: &Bound<'_, PyAny>) -> PyResult<Result<Sent, Error>> {
         self.checked(message.py())?;
-        self.shared.check_protocol(message.py(), Protocol::Raw)?;
+        self.shared.check_protocol(message.py(), Protocol::Raw, Some(&self.open.path))?;
         with_payload(message, |payload| {
             self.unless_over(|| match payload {
                 Payload::Text(text) => self.shared.handle.send_text(self.id, text),
@@ -55,7 +55,7 @@ impl Connection {
 
     fn push_event(&self, event: &str, data: &Bound<'_, PyAny>, id: Option<&str>) -> PyResult<Result<Sent, Error>> {
         self.checked(data.py())?;
-        self.shared.check_protocol(data.py(), Protocol::Json)?;
+        self.shared.check_protocol(data.py(), Protocol::Json, Some(&self.open.path))?;
         json_out::with_text(data, |data| Ok(self.unless_over(|| self.shared.handle.reply(self.id, id, event, data))))
     }
 
@@ -77,7 +77,7 @@ impl Connection {
             return self.push_event(event, data, id.as_deref());
         }
         self.checked(data.py())?;
-        self.shared.check_protocol(data.py(), Protocol::Json)?;
+        self.shared.check_protocol(data.py(), Protocol::Json, Some(&self.open.path))?;
         let id = id.as_deref();
         json_out::with_text(data, |data| {
             Ok(self.unless_over(|| self.shared.handle.reply_error(self.id, id, event, data)))
@@ -407,7 +407,7 @@ impl Connection {
     ) -> PyResult<(u64, Bound<'py, PyAny>)> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
-        this.shared.check_protocol(py, Protocol::Json)?;
+        this.shared.check_protocol(py, Protocol::Json, Some(&this.open.path))?;
         let future = this.new_future(py)?;
         json_out::with_text(data, |data| {
             let kept = future.clone().unbind();

@@ -10,13 +10,6 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::bounds::Bounds;
 use crate::json_in::{self, Keys};
 
-/// What the messages of a server look like: the option `protocol`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Json,
-    Raw,
-}
-
 /// What a handler handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandlerKind {
@@ -79,7 +72,6 @@ pub(crate) struct Handlers {
     pub(crate) report: Py<PyAny>,
     /// `refused(error, what, conn_id)`: notes that a model did not accept what its schema did.
     pub(crate) refused: Py<PyAny>,
-    pub(crate) protocol: Protocol,
 }
 
 impl Handlers {
@@ -108,7 +100,6 @@ impl Handlers {
             error: optional("error")?,
             report: required("report")?,
             refused: required("refused")?,
-            protocol: if stated.as_any().get_item("is_raw")?.is_truthy()? { Protocol::Raw } else { Protocol::Json },
         })
     }
 

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{
-    Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, ServerHandle, To, Whom, compile,
+    Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, Protocol, ServerHandle, To, Whom, compile,
 };
 
 use crate::bounds::Bounds;
@@ -18,7 +18,7 @@ use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
 use crate::dispatcher::Dispatcher;
 use crate::ending::{self, Inside};
-use crate::handlers::{Handlers, Protocol};
+use crate::handlers::Handlers;
 use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
 use crate::payload::{Payload, with_payload};
@@ -81,7 +81,7 @@ impl Server {
         send: impl FnOnce(&ServerHandle, &[ConnectionId]) -> Result<(), Error>,
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
-        run.shared.check_protocol(py, protocol)?;
+        run.shared.check_protocol(py, protocol, None)?;
         // A connection of another run is none of this one's.
         let own = except.iter().filter(|conn| Arc::ptr_eq(&conn.get().shared, &run.shared));
         let except: Vec<ConnectionId> = own.map(|conn| conn.get().id).collect();
@@ -314,6 +314,7 @@ impl Server {
         let handlers = Handlers::of_dict(handlers, Bounds::of_options(&options))?;
         let reloaded = py.detach(|| run.shared.handle.reload(options));
         let generation = reloaded.map_err(|error| errors::of_core(py, &error))?;
+        run.shared.note_protocols();
         let before = run.shared.replace_handlers(handlers);
         drop(before);
         Ok(generation)

@@ -1,21 +1,29 @@
 //! What a run of a server and its connections share. Connections belong to the run that opened them: a server that starts
 //! again has another, and nothing of the old one reaches it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Notifier, RevokedUsers, ServerHandle};
+use wsguard::binding::{Notifier, PolicySet, Protocol, RevokedUsers, ServerHandle};
 
 use crate::accepts::PendingAccepts;
 use crate::auth_tasks::AuthTasks;
-use crate::handlers::{Handlers, Protocol};
+use crate::handlers::Handlers;
 use crate::lock::{emptied, lock};
 use crate::loop_hooks::LoopHooks;
 use crate::messages::CurrentMessage;
 use crate::{context, errors, fork};
+
+fn bit(protocol: Protocol) -> u8 {
+    if protocol == Protocol::Raw { 2 } else { 1 }
+}
+
+fn bits(set: &PolicySet) -> u8 {
+    set.policies().fold(0, |bits, policy| bits | bit(policy.protocol))
+}
 
 /// What a run shares with its connections and its callbacks. It knows neither of them, nor the server: whoever must keep
 /// the server alive holds it beside this.
@@ -23,7 +31,8 @@ use crate::{context, errors, fork};
 pub(crate) struct Shared {
     pub(crate) handle: ServerHandle,
     notifier: Notifier,
-    protocol: Protocol,
+    /// The protocols of the paths that it serves, or has served before a reload: [`bit`] of each.
+    protocols: AtomicU8,
     forks: u64,
     handlers: Mutex<Option<Arc<Handlers>>>,
     loop_hooks: Mutex<Option<Arc<LoopHooks>>>,
@@ -51,10 +60,11 @@ impl Shared {
         handlers: Handlers,
         loop_hooks: Option<LoopHooks>,
     ) -> PyResult<Arc<Self>> {
+        let policies = handle.policies();
         Ok(Arc::new(Self {
             handle,
             notifier,
-            protocol: handlers.protocol,
+            protocols: AtomicU8::new(bits(&policies)),
             forks: fork::depth(),
             handlers: Mutex::new(Some(Arc::new(handlers))),
             loop_hooks: Mutex::new(loop_hooks.map(Arc::new)),
@@ -69,16 +79,32 @@ impl Shared {
         }))
     }
 
-    /// Peers of `json` expect events, those of `raw` what they agreed upon: the other kind is an error of the caller.
-    pub(crate) fn check_protocol(&self, py: Python<'_>, needed: Protocol) -> PyResult<()> {
-        if self.protocol == needed {
+    /// Notes that a reload may have brought paths of another protocol.
+    pub(crate) fn note_protocols(&self) {
+        self.protocols.fetch_or(bits(&self.handle.policies()), Ordering::Relaxed);
+    }
+
+    /// Peers of `json` expect events, those of `raw` what they agreed upon: the other kind is an error of the caller. `path`: that
+    /// of the connection; `None`: it is for several.
+    pub(crate) fn check_protocol(&self, py: Python<'_>, needed: Protocol, path: Option<&str>) -> PyResult<()> {
+        let all = self.protocols.load(Ordering::Relaxed);
+        let (is_right, whose) = match path {
+            _ if all == bit(needed) => return Ok(()),
+            _ if all & bit(needed) == 0 => (false, "server"),
+            Some(path) => {
+                let resolved = self.handle.policies().resolve(path);
+                (resolved.is_none_or(|resolved| resolved.policy.protocol == needed), "connection")
+            }
+            None => (true, "server"),
+        };
+        if is_right {
             return Ok(());
         }
         let message = match needed {
-            Protocol::Json => "emit and reply are of protocol \"json\", and this server is \"raw\": use send",
-            Protocol::Raw => "send is of protocol \"raw\", and this server is \"json\": use emit",
+            Protocol::Json => format!("emit and reply are of protocol \"json\", and this {whose} is \"raw\": use send"),
+            Protocol::Raw => format!("send is of protocol \"raw\", and this {whose} is \"json\": use emit"),
         };
-        Err(errors::invalid(py, message.to_owned()))
+        Err(errors::invalid(py, message))
     }
 
     /// Returns true if the run belongs to the parent process.

@@ -109,6 +109,35 @@ def test_roles_that_are_none() -> None:
         wsguard.Accept("x", roles=[1])  # type: ignore[list-item]
 
 
+def test_a_route_may_have_the_other_protocol(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(events={"say": {}}, routes={"/raw": {"protocol": "raw"}}, paths=["/"]))
+
+        @server.on("say")
+        def say(conn: Connection, data: Any) -> None:
+            conn.reply("said", data)
+            with pytest.raises(wsguard.InvalidArgument, match='this connection is "json": use emit'):
+                conn.send_nowait("x")
+
+        @server.on_message
+        def echo(conn: Connection, message: Any) -> None:
+            conn.send_nowait(message)
+            with pytest.raises(wsguard.InvalidArgument, match='this connection is "raw": use send'):
+                conn.emit_nowait("said", 1)
+
+        async with server:
+            async with client(server, "/raw") as peer:
+                await peer.send("hello")
+                assert await peer.recv() == "hello"
+                await peer.send(b"\x00")
+                assert await peer.recv() == b"\x00"
+            async with client(server, "/") as peer:
+                assert (await said(peer, "say", 1))["data"] == 1
+                assert (await said(peer, "say", 2))["data"] == 2
+
+    run(main())
+
+
 def test_a_route_has_events_models_and_parameters_of_its_own(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(

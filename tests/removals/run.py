@@ -141,7 +141,7 @@ REMOVALS = [
     ("order of what waits", "rate.rs", ".max(bytes_at).max(charge.not_before)", ".max(bytes_at)",
      "what-costs-nothing"),
     ("cost of an invalid message", "connection/messages.rs",
-     "key.charge_invalid(rules, turn.now);", "let _ = (key, rules);",
+     "key.charge_invalid(rules, turn.now),", "{ let _ = (key, rules); Ok(()) }",
      "invalid-messages-cost"),
     ("member unknown to the envelope", "contract/envelope.rs",
      "return scan.broken_at(key_at, Rule::UnknownKey);\n", "scan.value()?;\n        return Ok(());\n", "J1"),

@@ -261,7 +261,6 @@ class Registry(NativeServer):
             "events": events.specs(around.wrap),
             "report": _log.report,
             "refused": functools.partial(_log.refused, events.names),
-            "is_raw": options.get("protocol") == "raw",
         }
 
     def _needs_asyncio(self) -> bool:
