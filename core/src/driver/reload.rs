@@ -57,7 +57,7 @@ impl ServerState {
         let changed = before.changed_names(&next).join(",");
         // From here on nothing fails.
         self.inbox.set_most(next.top.max_inbox_bytes);
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls.clone();
+        self.tls.write().unwrap_or_else(PoisonError::into_inner).clone_from(&tls);
         let next = Arc::new(next);
         self.replace_set(&next);
         self.jwks.run(fetchers);

@@ -291,7 +291,7 @@ options! {
         /// The URL of a JWK Set to take the keys from, by the token's `kid`, instead of `key` or `keys`: `https`, or `http` on this
         /// machine. Public keys only; the set is fetched at start, in turn, and when a token names an unknown `kid`.
         jwks_url: Option<String> = None,
-            [text r#"a string, e.g. "https://issuer.example/jwks.json""#] Secret, "none";
+            [text "a string: the https URL of a JWK Set"] Secret, "none";
         /// The longest time between two fetches of `jwks_url`, in seconds. A `max-age` of the response shortens it; it is 60 at
         /// least.
         jwks_max_age_s: u64 = 600, [whole 1..=31_536_000];

@@ -214,7 +214,7 @@ fn another_bucket_is_no_fresh_burst() {
         let roles = Roles::default();
         let change = PolicyChange { before: &before, after: &rig.policy, rate_key: Some(Arc::default()), roles };
         rig.conn.change_policy(change, rig.now);
-        for _ in 0..passes + 1 {
+        for _ in 0..=passes {
             rig.text("x");
         }
         assert_eq!((rig.seen.messages.len(), &rig.seen.reports[..]), (5 + passes, &[Code::RateLimited][..]));
