@@ -77,7 +77,7 @@ impl ServerHandle {
         let until = for_ms.map_or(Moment::NEVER, |ms| now.after_millis(ms));
         let shown = escape(&subject.to_string());
         let ban = Ban { subject, until, reason: reason.into(), is_automatic: false };
-        lock(&self.state.bans).ban(ban, now).map_err(|_| {
+        lock(&self.state.bans).ban(ban.clone(), now).map_err(|_| {
             Error::InvalidArgument("65536 bans are in force, which is all there may be: lift one first")
         })?;
         let reason = printable(reason);
@@ -86,7 +86,7 @@ impl ServerHandle {
         );
         // What this thread said before is carried out before.
         self.flush();
-        self.state.close_banned();
+        self.state.close_banned(Some(&ban));
         Ok(())
     }
 
@@ -131,9 +131,10 @@ impl ServerState {
     }
 
     /// The shards close what is open and banned.
-    fn close_banned(&self) {
+    fn close_banned(&self, ban: Option<&Ban>) {
         for mailbox in self.shards.iter() {
-            mailbox.post(|buffer| buffer.commands.push(Command::CloseBanned));
+            let ban = ban.cloned().map(Box::new);
+            mailbox.post(|buffer| buffer.commands.push(Command::CloseBanned(ban)));
         }
     }
 
@@ -156,7 +157,7 @@ impl ServerState {
         if !lock(&self.bans).ban_automatically(address, until, &detail, now) {
             return None;
         }
-        self.close_banned();
+        self.close_banned(None);
         let report = Report { code: Code::Banned, event: None, detail: &detail };
         self.sampler.record(&report, Whose { ip: Some(ip), ..Whose::default() }, now)
     }

@@ -6,6 +6,7 @@ use super::accepted::Accepted;
 use super::arena::{Span, kept_bytes};
 use super::ids::ConnectionId;
 use super::level::Held;
+use wsguard_proto::bans::Ban;
 use wsguard_proto::config::PolicySet;
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
@@ -85,8 +86,9 @@ pub(super) enum Command {
     Reload(Arc<PolicySet>),
     /// The next connections of a reload that has begun.
     GoOnReloading,
-    /// Somebody was banned: what is open and banned is closed.
-    CloseBanned,
+    /// Somebody was banned: what is open and banned is closed. With a ban of the application's: also where that is lifted, or
+    /// over, when its turn comes.
+    CloseBanned(Option<Box<Ban>>),
     /// The next connections that are looked at for that.
     GoOnBanning,
     Adopt(Box<Accepted>),

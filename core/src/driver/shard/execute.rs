@@ -119,7 +119,7 @@ impl Shard {
             Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
             Command::Reload(set) => self.reload(set, now),
             Command::GoOnReloading => self.go_on_reloading(now),
-            Command::CloseBanned => self.close_banned(now),
+            Command::CloseBanned(ban) => self.close_banned(ban, now),
             Command::GoOnBanning => self.go_on_banning(now),
             Command::Adopt(accepted) => self.accepted.push(*accepted),
             Command::Resume => {

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
+use crate::driver::bans::Whom;
 use crate::driver::events::{Event, EventBatch};
 use crate::driver::handle::{Sent, ServerHandle};
 use crate::driver::inline::{Handled, Inline, InlineMessage, Replies};
@@ -203,6 +204,22 @@ fn a_connection_does_not_go_back_to_a_set_before_its_own() {
     assert_eq!(rig.reload(r#", "paths": ["/elsewhere"]"#), 4);
     run_commands();
     assert_eq!(rig.events(), ["session_revoked"]);
+}
+
+/// A ban closes what is open at the call, also where it is lifted or over before a shard has come to it.
+#[test]
+fn a_ban_that_is_lifted_at_once_has_closed_what_was_open() {
+    let mut rig = Rig::new("", None);
+    let (_client, socket) = rig.socket();
+    rig.open(Stream::Plain(socket), "alice", Vec::new());
+    let (_other, socket) = rig.socket();
+    let other = rig.open(Stream::Plain(socket), "bob", Vec::new());
+    let handle = rig.handle.clone();
+    handle.ban(Whom::User("alice"), None, "").unwrap();
+    assert!(handle.unban(Whom::User("alice")).unwrap());
+    run_commands();
+    assert_eq!(rig.events(), ["banned"]);
+    assert!(handle.is_open(other));
 }
 
 /// Who hears is decided at the call, also where that is everyone: whoever opens while the command waits is not meant.
