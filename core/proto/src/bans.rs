@@ -164,6 +164,9 @@ impl Lengths {
     }
 }
 
+/// Bans that are over and forgotten in one step.
+const FORGOTTEN_AT_ONCE: usize = 256;
+
 impl Bans {
     /// Bans for the application. What was said of the same subject before does not count any more.
     ///
@@ -174,7 +177,7 @@ impl Bans {
         if self.by_subject.len() >= MAX_BANS && !self.by_subject.contains_key(&ban.subject) {
             return Err(BansFull);
         }
-        self.unban(&ban.subject);
+        self.remove(&ban.subject);
         self.insert(ban);
         Ok(())
     }
@@ -183,13 +186,14 @@ impl Bans {
     pub fn ban_automatically(&mut self, address: AddressKey, until: Moment, reason: &str, now: Moment) -> bool {
         self.forget_what_is_over(now);
         let subject = Subject::Network(address.network());
-        if self.by_subject.get(&subject).is_some_and(|ban| !ban.is_automatic || ban.until >= until) {
+        let before = self.by_subject.get(&subject).filter(|ban| ban.until > now);
+        if before.is_some_and(|ban| !ban.is_automatic || ban.until >= until) {
             return true;
         }
-        self.unban(&subject);
+        self.remove(&subject);
         if self.by_subject.len() >= MAX_BANS {
             let Some((_, first)) = self.automatic.first().cloned() else { return false };
-            self.unban(&first);
+            self.remove(&first);
         }
         self.insert(Ban { subject, until, reason: reason.into(), is_automatic: true });
         true
@@ -209,8 +213,14 @@ impl Bans {
     }
 
     /// Lifts a ban; `false`: there was none of exactly this subject.
-    pub fn unban(&mut self, subject: &Subject) -> bool {
-        let Some(ban) = self.by_subject.remove(subject) else { return false };
+    pub fn unban(&mut self, subject: &Subject, now: Moment) -> bool {
+        let is_in_force = self.by_subject.get(subject).is_some_and(|ban| ban.until > now);
+        self.remove(subject);
+        is_in_force
+    }
+
+    fn remove(&mut self, subject: &Subject) {
+        let Some(ban) = self.by_subject.remove(subject) else { return };
         match subject {
             Subject::Network(network) => *self.lengths.of(network) -= 1,
             Subject::User(_) => self.users -= 1,
@@ -218,7 +228,6 @@ impl Bans {
         let end = (ban.until, ban.subject);
         self.automatic.remove(&end);
         self.by_end.remove(&end);
-        true
     }
 
     /// The ban of whoever has this address or this user, if there is one.
@@ -239,21 +248,22 @@ impl Bans {
     /// The bans in force, in the order of their ends.
     pub fn list(&mut self, now: Moment) -> Vec<Ban> {
         self.forget_what_is_over(now);
-        self.by_end.iter().filter_map(|(_, subject)| self.by_subject.get(subject).cloned()).collect()
+        let in_force = self.by_end.iter().filter(|(until, _)| *until > now);
+        in_force.filter_map(|(_, subject)| self.by_subject.get(subject).cloned()).collect()
     }
 
     /// How many bans are in force.
     pub fn count(&mut self, now: Moment) -> usize {
         self.forget_what_is_over(now);
-        self.by_subject.len()
+        self.by_end.iter().rev().take_while(|(until, _)| *until > now).count()
     }
 
+    /// A part of what is over: a crowd that was banned at once and is over at once is no pause for those who ask.
     fn forget_what_is_over(&mut self, now: Moment) {
-        while let Some((until, subject)) = self.by_end.first()
-            && *until <= now
-        {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some((_, subject)) = self.by_end.first().filter(|(until, _)| *until <= now) else { return };
             let subject = subject.clone();
-            self.unban(&subject);
+            self.remove(&subject);
         }
     }
 }
@@ -437,7 +447,8 @@ mod tests {
         assert!(bans.ban_automatically(address, at(5), "", at(0)));
         assert!(bans.find(ip("10.0.0.1"), None, at(100)).is_some_and(|ban| !ban.is_automatic));
         assert!(
-            bans.unban(&Subject::network("10.0.0.1").unwrap()) && !bans.unban(&Subject::network("10.0.0.1").unwrap())
+            bans.unban(&Subject::network("10.0.0.1").unwrap(), at(0))
+                && !bans.unban(&Subject::network("10.0.0.1").unwrap(), at(0))
         );
         assert!(
             bans.ban_automatically(address, at(50), "", at(0)) && bans.ban_automatically(address, at(5), "", at(0))
@@ -497,7 +508,7 @@ mod tests {
                         }
                     }
                     (2, _) => {
-                        let was = bans.unban(&subject);
+                        let was = bans.unban(&subject, at(now));
                         prop_assert!(was || in_force.is_none());
                         model.remove(&which);
                     }

@@ -98,12 +98,17 @@ impl ServerHandle {
     /// [`Error::InvalidArgument`] for what is no address or user.
     pub fn unban(&self, whom: Whom<'_>) -> Result<bool, Error> {
         let subject = whom.subject()?;
-        let was_banned = lock(&self.state.bans).unban(&subject);
+        let was_banned = lock(&self.state.bans).unban(&subject, self.state.clock.now());
         if was_banned {
             let shown = escape(&subject.to_string());
             said(|| tracing::info!(target: "wsguard::audit", action = %"unban", who = %shown));
         }
         Ok(was_banned)
+    }
+
+    /// Whether whoever has this address or user is banned now.
+    pub fn is_banned(&self, ip: Option<std::net::IpAddr>, user: Option<&str>) -> bool {
+        self.state.is_banned(ip, user)
     }
 
     /// The bans in force, in the order of their ends.

@@ -7,7 +7,7 @@ use super::arena::{Span, kept_bytes};
 use super::ids::ConnectionId;
 use super::level::Held;
 use wsguard_proto::bans::Ban;
-use wsguard_proto::config::PolicySet;
+use wsguard_proto::config::{PolicySet, Protocol};
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
 
@@ -69,9 +69,10 @@ pub(super) enum Command {
         conn: ConnectionId,
         paused: bool,
     },
-    /// One frame for some, or for every connection, but for those whose ids the span has.
+    /// One frame for some, or for every connection of this protocol, but for those whose ids the span has.
     Broadcast {
         to: Recipients,
+        protocol: Protocol,
         frame: Arc<[u8]>,
         except: Span,
         /// The frame's part in what broadcasts hold of the shard.
@@ -262,6 +263,7 @@ mod tests {
             let except = buffer.keep_ids(ids([300, name.len() as u64, 1 << 40]));
             buffer.commands.push(Command::Broadcast {
                 to,
+                protocol: Protocol::Raw,
                 frame: Arc::default(),
                 except,
                 waits: Level::default().hold(0),

@@ -10,6 +10,7 @@ use super::handle::{NEVER_FITS, ServerHandle, check_close};
 use super::ids::{ConnectionId, generations_so_far};
 use crate::error::Error;
 use wsguard_proto::codec::{self, Opcode};
+use wsguard_proto::config::Protocol;
 use wsguard_proto::outgoing;
 use wsguard_proto::rooms::Block;
 
@@ -149,22 +150,24 @@ impl ServerHandle {
 
     /// Emits an event; encoded once for all. `except` are left out.
     pub fn broadcast(&self, to: To<'_>, event: &str, data: &str, except: &[ConnectionId]) -> Result<(), Error> {
-        self.broadcast_frame(to, except, |out| outgoing::push_frame(out, event, data, None))
+        self.broadcast_frame(to, Protocol::Json, except, |out| outgoing::push_frame(out, event, data, None))
     }
 
     /// Sends a text message (`raw`).
     pub fn broadcast_text(&self, to: To<'_>, text: &str, except: &[ConnectionId]) -> Result<(), Error> {
-        self.broadcast_frame(to, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
+        self.broadcast_frame(to, Protocol::Raw, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
     }
 
     /// Sends a binary message (`raw`).
     pub fn broadcast_binary(&self, to: To<'_>, payload: &[u8], except: &[ConnectionId]) -> Result<(), Error> {
-        self.broadcast_frame(to, except, |out| codec::data_frame(out, Opcode::Binary, payload))
+        self.broadcast_frame(to, Protocol::Raw, except, |out| codec::data_frame(out, Opcode::Binary, payload))
     }
 
+    /// Routes may have either protocol: a frame is for those whose protocol it is of.
     fn broadcast_frame(
         &self,
         to: To<'_>,
+        protocol: Protocol,
         except: &[ConnectionId],
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Error> {
@@ -180,7 +183,7 @@ impl ServerHandle {
             self.post(shard, |commands| {
                 let to = commands.keep_recipients(blocks, before);
                 let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
-                commands.commands.push(Command::Broadcast { to, frame, except, waits });
+                commands.commands.push(Command::Broadcast { to, protocol, frame, except, waits });
             });
         })
     }

@@ -415,11 +415,12 @@ impl OpeningHandshake {
         let newest = self.state.set();
         let (generation, path) = (newest.generation, answer.path.clone());
         let admitted = Box::new(Admitted { generation, path, credential: identity.credential });
-        if Arc::ptr_eq(&newest, &self.set) {
-            return Ok(admitted);
-        }
+        // One that waited for keys is judged by the newest set, but its address was looked at by the first.
         if newest.top.deny_ips.denies(self.ip) {
             return Err(Refusal::full(Full::of_denied(), &newest.top));
+        }
+        if Arc::ptr_eq(&newest, &self.set) {
+            return Ok(admitted);
         }
         match newest.readmit(&admitted, &self.policy, identity.user.as_deref(), &identity.roles) {
             Ok((resolved, roles)) => {
@@ -511,6 +512,7 @@ impl OpeningHandshake {
             params,
             subprotocol,
             expires_at_ms,
+            credential_ends_at_ms: expires_at_unix_ms,
             granted,
             query: facts.query,
             headers: facts.headers,

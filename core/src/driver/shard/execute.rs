@@ -11,6 +11,7 @@ use crate::driver::commands::{Command, CommandBuffer, Recipients};
 use crate::driver::ids::{ConnectionId, generations_so_far};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use wsguard_proto::config::Protocol;
 use wsguard_proto::connection::{Connection, Phase, Reply, Report};
 use wsguard_proto::revocation::is_older;
 use wsguard_proto::rooms::Block;
@@ -90,10 +91,10 @@ impl Shard {
     fn execute(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
         match command {
             Command::Frames { conn, frames, count } => self.send(conn, buffer.bytes(frames), count, now),
-            Command::Broadcast { to, frame, except, waits } => {
+            Command::Broadcast { to, protocol, frame, except, waits } => {
                 drop(waits);
                 let except = buffer.ids(except);
-                self.each_of(to, buffer, |shard, slot| shard.broadcast_to(slot, &frame, except, now));
+                self.each_of(to, buffer, |shard, slot| shard.broadcast_to(slot, protocol, &frame, except, now));
             }
             Command::CloseAll { whom, code, reason, except } => {
                 let (reason, except) = (buffer.text(reason), buffer.ids(except));
@@ -238,9 +239,9 @@ impl Shard {
         }
     }
 
-    fn broadcast_to(&mut self, slot: u32, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
+    fn broadcast_to(&mut self, slot: u32, protocol: Protocol, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
         let Some(mut session) = self.take_any(slot as usize) else { return };
-        if Self::takes_frames(&session) && !is_among(session.id, except) {
+        if session.policy.protocol == protocol && Self::takes_frames(&session) && !is_among(session.id, except) {
             add(&self.mailbox().stats.messages_out, 1);
             session.tally.messages_out += 1;
             session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
