@@ -214,9 +214,9 @@ def carry_out(server, name, **command):
         server.disconnect_user(command["user"])
     elif name == "broadcast":
         audience = server.to_all() if command.get("room") is None else server.to(command["room"])
-        audience.emit(command["event"], command["data"])
+        audience.emit(command["event"], command.get("data"))
     elif name == "to_user":
-        server.to_user(command["user"]).emit(command["event"], command["data"])
+        server.to_user(command["user"]).emit(command["event"], command.get("data"))
     elif name == "ban":
         server.ban(
             ip=command.get("ip"),
