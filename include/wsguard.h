@@ -1219,9 +1219,9 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  * One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
  * Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
  * again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
- * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,
- * `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_FORKED`, also in a child that a handler has
- * forked.
+ * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`), neither of which is
+ * an error after a reload; `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`;
+ * `WSG_ERR_FORKED`, also in a child that a handler has forked.
  */
 wsg_status wsg_server_run(wsg_server *server, const wsg_handlers *handlers, void *userdata, wsg_error **error);
 

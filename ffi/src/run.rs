@@ -181,11 +181,16 @@ fn work(
     Ok(())
 }
 
-/// Handlers that could never be called are a mistake: nothing would ever happen.
+/// Handlers that could never be called are a mistake: nothing would ever happen. After a reload nothing is one any more: a
+/// program whose handlers fit the options of its start must go on, and the next reload may call for them again.
 fn check(running: &Running, handlers: &Handlers) -> Result<(), Failure> {
+    let policies = running.commands.policies();
+    if policies.generation > 1 {
+        return Ok(());
+    }
     let refuse = |message| Err(Failure::new(Status::ErrArgument, message));
     let speaks = |protocol| running.modes.speaks(protocol).is_ok();
-    let asks = modes::asks(&running.commands.policies());
+    let asks = modes::asks(&policies);
     if !speaks(Protocol::Raw) && (handlers.text.is_some() || handlers.binary.is_some()) {
         return refuse("handlers.text and .binary are never called: protocol is json, whose handler is .message");
     }
@@ -234,9 +239,9 @@ exports! {
     /// One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
     /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
     /// again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
-    /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,
-    /// `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_FORKED`, also in a child that a handler has
-    /// forked.
+    /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`), neither of which is
+    /// an error after a reload; `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`;
+    /// `WSG_ERR_FORKED`, also in a child that a handler has forked.
     pub fn wsg_server_run(server: *mut ServerHandle, handlers: *const Handlers, userdata: *mut c_void,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {

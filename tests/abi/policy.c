@@ -383,6 +383,38 @@ static void nobody_to_ask(void) {
   ANSWERS(WSG_OK, wsg_server_free(server));
 }
 
+static int on_upgrade(void *userdata, wsg_server *server, const wsg_upgrade *upgrade) {
+  (void)userdata, (void)server, (void)upgrade;
+  return 0;
+}
+
+static int on_text(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t text_len) {
+  (void)userdata, (void)server, (void)conn, (void)text, (void)text_len;
+  return 0;
+}
+
+/* Handlers that fit the options of the start do after every reload; those that never fitted are told at the start. */
+static void handlers_outlive_reloads(void) {
+  static const char *const auths[] = {", \"auth\": \"callback\"", ", \"auth\": \"none\"",
+                                      ", \"auth\": {\"tokens\": [{\"token\": \"the-first-token\", \"user\": \"alice\"}]}"};
+  for (int first = 0; first < 3; first++) {
+    wsg_server *server = started(auths[first]);
+    wsg_handlers asked = {.size = sizeof asked, .upgrade = on_upgrade}, unasked = {.size = sizeof unasked};
+    wsg_handlers texts = {.size = sizeof texts, .upgrade = first == 0 ? on_upgrade : NULL, .text = on_text};
+    wsg_handlers *fits = first == 0 ? &asked : &unasked, *other = first == 0 ? &unasked : &asked;
+    CHECK(wsg_server_run_once(server, 0, fits, NULL, NULL) >= 0);
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_run_once(server, 0, other, NULL, NULL));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_run_once(server, 0, &texts, NULL, NULL));
+    for (int i = 1; i <= 3; i++) {
+      reloads(server, WSG_OK, auths[(first + i) % 3], (uint64_t)i + 1, "");
+      CHECK(wsg_server_run_once(server, 0, fits, NULL, NULL) >= 0);
+      CHECK(wsg_server_run_once(server, 0, other, NULL, NULL) >= 0);
+      CHECK(wsg_server_run_once(server, 0, &texts, NULL, NULL) >= 0);
+    }
+    ANSWERS(WSG_OK, wsg_server_free(server));
+  }
+}
+
 /* From several threads at once: every reload has a number of its own. */
 enum { THREADS = 4, RELOADS = 25 };
 static bool numbers[THREADS * RELOADS + 2];
@@ -429,6 +461,7 @@ int main(void) {
   two_protocols();
   reported_not_closed();
   nobody_to_ask();
+  handlers_outlive_reloads();
   several_threads();
   wsg_server *server = started(", \"auth\": \"none\"");
   atomic_store(&logged.server, server);
