@@ -33,7 +33,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
     let path = "/".into();
     let roles = Roles::default();
     let (route, params) = Default::default();
-    let (subprotocol, expires_at_ms, granted) = Default::default();
+    let (subprotocol, expires_at_ms, credential_ends_at_ms, granted) = Default::default();
     let (query, headers, cookies, origin, claims) = Default::default();
     let (peer, port, tls, opened_at_ms) = Default::default();
     Open {
@@ -49,6 +49,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         params,
         subprotocol,
         expires_at_ms,
+        credential_ends_at_ms,
         granted,
         query,
         headers,

@@ -1,6 +1,7 @@
 //! What this face has to know of the policies in force, which a reload replaces: which form messages have, whether a message
 //! that the application refuses ends its connection, and how much a peer may leave unread.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -42,7 +43,9 @@ impl Modes {
     /// `next` is in force in place of `before`. Returns true if sessions may last longer or shorter than was told.
     pub(crate) fn replaced(&self, before: Arc<PolicySet>, next: &PolicySet) -> bool {
         self.note(next);
-        let other_sessions = longest_sessions(&before) != longest_sessions(next);
+        let (longest, longest_now) = (longest_sessions(&before), longest_sessions(next));
+        // With several lengths a path may have got the one of another, also where they are the same ones as before.
+        let other_sessions = longest != longest_now || longest.len() > 1;
         let _calm = os::calm();
         *lock(&self.before) = Some(before);
         other_sessions
@@ -83,13 +86,9 @@ impl Modes {
     }
 }
 
-/// How long sessions may last: one number where every route says the same, otherwise those of all.
-fn longest_sessions(set: &PolicySet) -> Vec<u64> {
-    let mut lengths: Vec<u64> = set.policies().map(|policy| policy.max_session_ms).collect();
-    if lengths.iter().all(|length| *length == set.top.max_session_ms) {
-        lengths.truncate(1);
-    }
-    lengths
+/// How long sessions may last, each length once.
+fn longest_sessions(set: &PolicySet) -> BTreeSet<u64> {
+    set.policies().map(|policy| policy.max_session_ms).collect()
 }
 
 /// Whether some handshake asks the application.
@@ -132,5 +131,24 @@ mod tests {
         assert_eq!(modes.largest_outbox(), 70000);
         assert!(modes.replaced(set(""), &set(r#", "max_session_ms": 5000, "max_outbox_bytes": 80000"#)));
         assert_eq!(modes.largest_outbox(), 80000);
+    }
+
+    /// The routes of a set come in any order, and what each says is told by none.
+    #[test]
+    fn sessions_move_where_a_length_is_another_or_may_be_of_another_path() {
+        let same = r#", "routes": {"/a": {}, "/b": {}, "/c": {}}, "paths": ["/"]"#;
+        let several = r#", "routes": {"/a": {"max_session_ms": 5000}, "/b": {}}, "paths": ["/"]"#;
+        let swapped = r#", "routes": {"/a": {}, "/b": {"max_session_ms": 5000}}, "paths": ["/"]"#;
+        let modes = Modes::of(&set(same));
+        for (before, next, is_moved) in [
+            ("", same, false),
+            (same, same, false),
+            (same, "", false),
+            (same, several, true),
+            (several, same, true),
+            (several, swapped, true),
+        ] {
+            assert_eq!(modes.replaced(set(before), &set(next)), is_moved, "{before} {next}");
+        }
     }
 }

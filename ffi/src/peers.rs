@@ -16,13 +16,21 @@ use crate::pointers::Userdata;
 struct Peer {
     user: Option<Arc<str>>,
     pointer: Userdata,
-    /// The end of its session. The core closes it then; messages that were read before may still be in a batch.
-    ends: Option<Instant>,
+    ends: Ends,
     /// The form of its messages; `None`: not known.
     protocol: Option<Protocol>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.
     hidden: AtomicBool,
+}
+
+/// When a session ends. The core closes it then; messages that were read before may still be in a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    /// Its own end, or that of its credential if that is first.
+    pub(crate) session: Option<Instant>,
+    /// That of its credential, which no reload moves.
+    pub(crate) credential: Option<Instant>,
 }
 
 /// What is kept, by slot: no larger than the most connections that were ever open together. Those whose close is in the batch
@@ -37,7 +45,12 @@ impl Peer {
     /// One whose open was not taken yet.
     fn unknown() -> Self {
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { user: None, pointer: Userdata::NONE, ends: None, protocol: None, gone, hidden }
+        Self { user: None, pointer: Userdata::NONE, ends: Ends::default(), protocol: None, gone, hidden }
+    }
+
+    fn is_over(&self, ends_moved: bool) -> bool {
+        let ends = if ends_moved { self.ends.credential } else { self.ends.session };
+        ends.is_some_and(|ends| ends <= Instant::now())
     }
 }
 
@@ -72,7 +85,7 @@ pub(crate) struct Peers {
     /// How many are gone, and how many sessions will end: 0 spares a look at the table.
     gone: AtomicUsize,
     ending: AtomicUsize,
-    /// A reload has changed how long sessions last: only the core knows when they end.
+    /// A reload has changed how long sessions last: only the core knows when they end, but for the ends of credentials.
     ends_moved: AtomicBool,
     table: RwLock<Table>,
     /// Locked behind the table.
@@ -85,7 +98,7 @@ pub(crate) struct Opened<'open> {
     pub(crate) user: Option<&'open Arc<str>>,
     /// As in the core's `Open`.
     pub(crate) granted: u64,
-    pub(crate) ends: Option<Instant>,
+    pub(crate) ends: Ends,
     pub(crate) protocol: Option<Protocol>,
 }
 
@@ -114,7 +127,7 @@ impl Peers {
                 peer.user = user.cloned();
                 peer.ends = ends;
                 peer.protocol = protocol;
-                self.ending.fetch_add(usize::from(ends.is_some()), Ordering::AcqRel);
+                self.ending.fetch_add(usize::from(ends.session.is_some()), Ordering::AcqRel);
                 if user.is_some_and(|user| lock(&self.revoked).is_over(user, granted)) {
                     self.mark(peer);
                 }
@@ -139,7 +152,7 @@ impl Peers {
         for conn in conns {
             let Some(peer) = leaving.remove(conn) else { continue };
             self.gone.fetch_sub(usize::from(peer.gone.into_inner()), Ordering::AcqRel);
-            self.ending.fetch_sub(usize::from(peer.ends.is_some()), Ordering::AcqRel);
+            self.ending.fetch_sub(usize::from(peer.ends.session.is_some()), Ordering::AcqRel);
         }
         leaving.shrink_to(4096);
     }
@@ -178,7 +191,8 @@ impl Peers {
         self.change(conn, is_open, |peer| _ = self.mark(peer));
     }
 
-    /// The ends of sessions that were told are not those of the core any more, which closes them by itself.
+    /// The ends of sessions that were told are not those of the core any more, which closes them by itself. Those of
+    /// credentials are.
     pub(crate) fn forget_ends(&self) {
         self.ends_moved.store(true, Ordering::Release);
     }
@@ -218,13 +232,13 @@ impl Peers {
 
     /// Whether it is over for the application: closed by it, or at the end of its session.
     pub(crate) fn is_gone(&self, conn: ConnectionId) -> bool {
-        if self.ending.load(Ordering::Acquire) == 0 || self.ends_moved.load(Ordering::Acquire) {
+        if self.ending.load(Ordering::Acquire) == 0 {
             return self.is_closed(conn);
         }
-        self.read().get(conn).is_some_and(|peer| {
-            let is_over = || peer.ends.is_some_and(|ends| ends <= Instant::now());
-            peer.gone.load(Ordering::Acquire) || is_over() && self.mark(peer)
-        })
+        let ends_moved = self.ends_moved.load(Ordering::Acquire);
+        self.read()
+            .get(conn)
+            .is_some_and(|peer| peer.gone.load(Ordering::Acquire) || peer.is_over(ends_moved) && self.mark(peer))
     }
 
     /// Its open is not told, and so its close is not, unless the application keeps something of it by a pointer.
@@ -272,6 +286,11 @@ mod tests {
 
     fn of(user: &Arc<str>, granted: u64) -> Opened<'_> {
         Opened { user: Some(user), granted, ..Opened::default() }
+    }
+
+    /// The end of a session whose credential has none.
+    fn session(ends: Instant) -> Ends {
+        Ends { session: Some(ends), credential: None }
     }
 
     /// Their closes were taken, and let go.
@@ -380,8 +399,8 @@ mod tests {
         let peers = Peers::default();
         let (over, lasting, endless) = (id(0, 1, 0), id(0, 1, 1), id(0, 1, 2));
         let now = Instant::now();
-        peers.opened(over, Opened { ends: Some(now), ..Opened::default() });
-        peers.opened(lasting, Opened { ends: Some(now + Duration::from_secs(3600)), ..Opened::default() });
+        peers.opened(over, Opened { ends: session(now), ..Opened::default() });
+        peers.opened(lasting, Opened { ends: session(now + Duration::from_secs(3600)), ..Opened::default() });
         peers.opened(endless, Opened::default());
         assert!(!peers.is_closed(over), "nobody has asked");
         assert_eq!([over, lasting, endless].map(|conn| peers.is_gone(conn)), [true, false, false]);
@@ -397,12 +416,27 @@ mod tests {
     fn ends_that_were_told_do_not_count_after_they_moved() {
         let peers = Peers::default();
         let conn = id(0, 1, 0);
-        peers.opened(conn, Opened { ends: Some(Instant::now()), ..Opened::default() });
+        peers.opened(conn, Opened { ends: session(Instant::now()), ..Opened::default() });
         peers.forget_ends();
         assert!(!peers.is_gone(conn));
         peers.close(conn, || true);
         assert!(peers.is_gone(conn));
         forget(&peers, &[conn]);
+        assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// A token ends when it says, however often the options are loaded again.
+    #[test]
+    fn ends_of_credentials_count_also_after_others_moved() {
+        let peers = Peers::default();
+        let (over, lasting) = (id(0, 1, 0), id(0, 1, 1));
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(3600));
+        peers.opened(over, Opened { ends: Ends { session: Some(now), credential: Some(now) }, ..Opened::default() });
+        peers
+            .opened(lasting, Opened { ends: Ends { session: Some(now), credential: Some(later) }, ..Opened::default() });
+        peers.forget_ends();
+        assert!(peers.is_gone(over) && !peers.is_gone(lasting));
+        forget(&peers, &[over, lasting]);
         assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
     }
 

@@ -9,7 +9,7 @@ use crate::events::{
     Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Pong, Tls, Upgrade, UpgradeGone, Violation,
 };
 use crate::names::{WSG_NEVER, WSG_NO_VERDICT};
-use crate::peers::{Opened, Peers};
+use crate::peers::{Ends, Opened, Peers};
 use crate::pointers::Str;
 
 /// The events of one batch. The pointers in `events` lead into the lists of their kinds, and those into the rest.
@@ -188,7 +188,10 @@ impl ViewBuilder<'_> {
                 EventKind::Upgrade
             }
             binding::Event::Open(open) => {
-                let ends = open.expires_at_ms.and_then(instant);
+                let ends = Ends {
+                    session: open.expires_at_ms.and_then(instant),
+                    credential: open.credential_ends_at_ms.and_then(instant),
+                };
                 let protocol = (self.protocol)(&open.path);
                 let opened = Opened { user: open.user.as_ref(), granted: open.granted, ends, protocol };
                 self.peers.opened(open.conn, opened);

@@ -61,6 +61,8 @@ pub struct Open {
     /// When its session ends, in milliseconds since 1970: `exp` of its JWT, what `accept` said, or `max_session_ms` from now,
     /// whichever is first. `None` when it does not end.
     pub expires_at_ms: Option<u64>,
+    /// The same without `max_session_ms`, which a reload may change: when its credential ends.
+    pub credential_ends_at_ms: Option<u64>,
     /// The last revocation when it was let in, by the numbers that
     /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
     pub granted: u64,

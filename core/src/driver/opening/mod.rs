@@ -511,6 +511,7 @@ impl OpeningHandshake {
             params,
             subprotocol,
             expires_at_ms,
+            credential_ends_at_ms: expires_at_unix_ms,
             granted,
             query: facts.query,
             headers: facts.headers,
