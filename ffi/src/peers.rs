@@ -3,6 +3,7 @@
 //! handler runs for it, also for the messages that were taken together with the one at which it was closed.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use crate::pointers::Userdata;
 #[derive(Debug)]
 struct Peer {
     user: Option<Arc<str>>,
+    ip: Option<IpAddr>,
     pointer: Userdata,
     ends: Ends,
     /// The form of its messages; `None`: not known.
@@ -45,7 +47,8 @@ impl Peer {
     /// One whose open was not taken yet.
     fn unknown() -> Self {
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { user: None, pointer: Userdata::NONE, ends: Ends::default(), protocol: None, gone, hidden }
+        let ends = Ends::default();
+        Self { user: None, ip: None, pointer: Userdata::NONE, ends, protocol: None, gone, hidden }
     }
 
     fn is_over(&self, ends_moved: bool) -> bool {
@@ -96,6 +99,7 @@ pub(crate) struct Peers {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Opened<'open> {
     pub(crate) user: Option<&'open Arc<str>>,
+    pub(crate) ip: Option<IpAddr>,
     /// As in the core's `Open`.
     pub(crate) granted: u64,
     pub(crate) ends: Ends,
@@ -119,12 +123,13 @@ impl Peers {
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
     /// open.
     pub(crate) fn opened(&self, conn: ConnectionId, opened: Opened<'_>) {
-        let Opened { user, granted, ends, protocol } = opened;
+        let Opened { user, ip, granted, ends, protocol } = opened;
         self.change(
             conn,
             || true,
             |peer| {
                 peer.user = user.cloned();
+                peer.ip = ip;
                 peer.ends = ends;
                 peer.protocol = protocol;
                 self.ending.fetch_add(usize::from(ends.session.is_some()), Ordering::AcqRel);
@@ -135,10 +140,12 @@ impl Peers {
         );
     }
 
-    /// Its close was taken: from here on its slot is free for the next connection.
-    pub(crate) fn leaves(&self, conn: ConnectionId) {
+    /// Its close was taken: from here on its slot is free for the next connection. `is_cut`: what was received of it before is
+    /// not handled any more.
+    pub(crate) fn leaves(&self, conn: ConnectionId, is_cut: bool) {
         let Table { here, leaving } = &mut *self.write();
         if let Some(peer) = here.remove(conn) {
+            let _ = is_cut && self.mark(&peer);
             leaving.insert(conn, peer);
         }
     }
@@ -224,6 +231,13 @@ impl Peers {
         outcome.map(|_| ())
     }
 
+    /// Somebody was banned, and the core closes who is: those are closed for the application, too.
+    pub(crate) fn close_banned(&self, is_banned: impl Fn(Option<IpAddr>, Option<&str>) -> bool) {
+        for peer in self.read().values() {
+            let _ = is_banned(peer.ip, peer.user.as_deref()) && self.mark(peer);
+        }
+    }
+
     /// Whether the application has closed it.
     pub(crate) fn is_closed(&self, conn: ConnectionId) -> bool {
         self.gone.load(Ordering::Acquire) > 0
@@ -296,7 +310,7 @@ mod tests {
     /// Their closes were taken, and let go.
     fn forget(peers: &Peers, conns: &[ConnectionId]) {
         for conn in conns {
-            peers.leaves(*conn);
+            peers.leaves(*conn, false);
         }
         peers.forget(conns);
     }
@@ -309,7 +323,7 @@ mod tests {
         let (alice, mut data) = (Arc::from("alice"), 7);
         peers.opened(old, of(&alice, 0));
         assert!(peers.set_pointer(old, Userdata::new((&raw mut data).cast()), || true));
-        peers.leaves(old);
+        peers.leaves(old, false);
         peers.opened(new, Opened::default());
         peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
         assert!(peers.is_gone(old) && !peers.is_gone(new));
@@ -438,6 +452,39 @@ mod tests {
         assert!(peers.is_gone(over) && !peers.is_gone(lasting));
         forget(&peers, &[over, lasting]);
         assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// Behind the messages of a batch stands the close that says what they are worth.
+    #[test]
+    fn whoever_was_cut_off_is_gone_before_its_close_is_handled() {
+        let peers = Peers::default();
+        let (left, cut) = (id(0, 1, 0), id(0, 1, 1));
+        peers.opened(left, Opened::default());
+        peers.opened(cut, Opened::default());
+        peers.leaves(left, false);
+        peers.leaves(cut, true);
+        assert!(!peers.is_gone(left) && peers.is_gone(cut));
+        assert!(!peers.is_hidden(cut), "its open was handled, and so its close is");
+        peers.forget(&[left, cut]);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn a_ban_closes_an_address_and_a_user() {
+        let peers = Peers::default();
+        let (alice, bob) = (Arc::from("alice"), Arc::from("bob"));
+        let (near, far) = (Some([127, 0, 0, 1].into()), Some([192, 0, 2, 1].into()));
+        let conns = [0, 1, 2, 3].map(|slot| id(0, 1, slot));
+        peers.opened(conns[0], Opened { ip: near, ..of(&alice, 0) });
+        peers.opened(conns[1], Opened { ip: far, ..of(&alice, 0) });
+        peers.opened(conns[2], Opened { ip: far, ..of(&bob, 0) });
+        peers.opened(conns[3], Opened::default());
+        peers.close_banned(|ip, _| ip == near);
+        assert_eq!(conns.map(|conn| peers.is_gone(conn)), [true, false, false, false]);
+        peers.close_banned(|_, user| user == Some("alice"));
+        assert_eq!(conns.map(|conn| peers.is_gone(conn)), [true, true, false, false]);
+        forget(&peers, &conns);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -232,9 +232,9 @@ exports! {
     /// violations without a handler do not wake the thread.
     ///
     /// The library copies `handlers`, and passes `userdata` to them without following it. After `wsg_conn_close`,
-    /// `wsg_conn_fail`, `wsg_server_disconnect_user`, the end of a session, or a handler that failed, only `violation`
-    /// and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
-    /// handshake whose peer has left or whose time is over.
+    /// `wsg_conn_fail`, `wsg_server_disconnect_user`, a ban, the end of a session, or a handler that failed, only
+    /// `violation` and `close` are called for that connection, whatever was received before. `upgrade` is not called for
+    /// a handshake whose peer has left or whose time is over.
     ///
     /// One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
     /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
@@ -281,7 +281,7 @@ exports! {
 
     /// Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
     /// message is stale if, since it was received, the application has closed its connection or disconnected its user,
-    /// its session has ended, or the server was stopped. A stale open makes its close stale, too, unless
+    /// its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
     /// `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
     /// `WSG_EVENT_DRAINED` when more was queued since. Also true if `server` or `event` is not valid.
     ///

@@ -200,9 +200,7 @@ impl Consumer<'_> {
         views.forget(&self.running.peers);
         let taken = wait(server, &self.running.interrupter, &mut views.batch, timeout);
         if taken == Taken::Events {
-            let running = self.running;
-            let protocol = |path: &str| running.modes.protocol(&running.commands, path);
-            views.refresh(&running.peers, &protocol);
+            views.refresh(&self.running.peers, &self.running.modes, &self.running.commands);
             // After the opens were noted: a `stop` on another thread either finds them, or is seen here.
             if self.running.is_dropping.load(Ordering::Acquire) {
                 self.running.peers.close_all();

@@ -415,6 +415,79 @@ static void handlers_outlive_reloads(void) {
   }
 }
 
+struct cut {
+  const char *ip, *user;
+  int messages, opens, closes;
+};
+
+static int cut_message(void *userdata, wsg_server *server, uint64_t conn, const wsg_message *message) {
+  struct cut *cut = userdata;
+  (void)message;
+  cut->messages++;
+  if (cut->ip != NULL) ANSWERS(WSG_OK, wsg_server_ban_ip(server, cut->ip, strlen(cut->ip), WSG_NEVER, NULL, 0, NULL));
+  if (cut->user != NULL) ANSWERS(WSG_OK, wsg_server_ban_user(server, cut->user, strlen(cut->user), WSG_NEVER, NULL, 0, NULL));
+  CHECK(!wsg_conn_is_open(server, conn));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_emit(server, conn, TEXT("e"), TEXT("1")));
+  return 0;
+}
+
+static int cut_open(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *open) {
+  (void)server, (void)conn, (void)open;
+  ((struct cut *)userdata)->opens++;
+  return 0;
+}
+
+static int cut_close(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *closed) {
+  (void)server, (void)conn;
+  CHECK(closed->code == 1008);
+  ((struct cut *)userdata)->closes++;
+  return 0;
+}
+
+static wsg_stats stats_of(wsg_server *server) {
+  wsg_stats stats;
+  ANSWERS(WSG_OK, wsg_server_stats(server, &stats, sizeof stats));
+  return stats;
+}
+
+/* Nothing is handled behind a ban or the end of a credential, whatever was received before. */
+static void cut_off(void) {
+  static const char with[] = ", \"events\": {\"e\": {}}, \"auth\": {\"tokens\": [{\"token\": \"the-first-token\", \"user\": \"mallory\"}]}";
+  static const char without[] = ", \"events\": {\"e\": {}}, \"auth\": {\"tokens\": [{\"token\": \"the-second-token\", \"user\": \"mallory\"}]}";
+  static const wsg_handlers handlers = {.size = sizeof handlers, .open = cut_open, .message = cut_message, .close = cut_close};
+  /* By a ban of the address, of the user, and by a reload: the last comes before anything is handled. */
+  for (int way = 0; way < 3; way++) {
+    struct cut cut = {.ip = way == 0 ? "127.0.0.0/8" : NULL, .user = way == 1 ? "mallory" : NULL};
+    wsg_server *server = started(with);
+    int peer = client_open_with(wsg_server_address(server).data, "X-Auth-Token: the-first-token\r\n");
+    CHECK(peer >= 0);
+    while (cut.opens == 0) CHECK(wsg_server_run_once(server, 5000, &handlers, &cut, NULL) >= 0);
+    CHECK(client_send(peer, "{\"event\":\"e\"}") == 0 && client_send(peer, "{\"event\":\"e\"}") == 0);
+    while (stats_of(server).messages_in < 2) usleep(1000);
+    if (way == 2) {
+      reloads(server, WSG_OK, without, 2, "");
+      while (stats_of(server).open > 0) usleep(1000);
+    }
+    while (cut.closes == 0) CHECK(wsg_server_run_once(server, 5000, &handlers, &cut, NULL) >= 0);
+    CHECK(cut.opens == 1 && cut.messages == (way < 2) && cut.closes == 1);
+    close(peer);
+    ANSWERS(WSG_OK, wsg_server_free(server));
+  }
+  /* Banned when its open waits still: neither it nor its close is told. */
+  struct cut cut = {0};
+  wsg_server *server = started(with);
+  int peer = client_open_with(wsg_server_address(server).data, "X-Auth-Token: the-first-token\r\n");
+  CHECK(peer >= 0 && client_send(peer, "{\"event\":\"e\"}") == 0);
+  while (stats_of(server).messages_in < 1) usleep(1000);
+  ANSWERS(WSG_OK, wsg_server_ban_user(server, TEXT("mallory"), WSG_NEVER, NULL, 0, NULL));
+  while (stats_of(server).open > 0) CHECK(wsg_server_run_once(server, 10, &handlers, &cut, NULL) >= 0);
+  ANSWERS(WSG_OK, wsg_server_stop(server));
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &cut, NULL));
+  CHECK(cut.opens == 0 && cut.messages == 0 && cut.closes == 0);
+  close(peer);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+}
+
 /* From several threads at once: every reload has a number of its own. */
 enum { THREADS = 4, RELOADS = 25 };
 static bool numbers[THREADS * RELOADS + 2];
@@ -462,6 +535,7 @@ int main(void) {
   reported_not_closed();
   nobody_to_ask();
   handlers_outlive_reloads();
+  cut_off();
   several_threads();
   wsg_server *server = started(", \"auth\": \"none\"");
   atomic_store(&logged.server, server);

@@ -3,6 +3,8 @@
 //! A ban is in the table before the shards are told. A connection looks into the table on its shard's own thread as the last
 //! thing before it opens, so that it is either refused there or found by the walk that comes after.
 
+use std::net::IpAddr;
+
 use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
@@ -106,6 +108,12 @@ impl ServerHandle {
         Ok(was_banned)
     }
 
+    /// Whether the application has banned this address or this user: whoever is open and either is closed by that, as soon as
+    /// the shard comes to it.
+    pub fn has_banned(&self, ip: Option<IpAddr>, user: Option<&str>) -> bool {
+        lock(&self.state.bans).find(ip, user, self.state.clock.now()).is_some_and(|ban| !ban.is_automatic)
+    }
+
     /// The bans in force, in the order of their ends.
     pub fn bans(&self) -> Vec<BanInfo> {
         let (now, unix_ms) = (self.state.clock.now(), Clock::unix_ms());
@@ -126,7 +134,7 @@ impl ServerHandle {
 
 impl ServerState {
     /// Whether whoever has this address or user is banned now.
-    pub(super) fn is_banned(&self, ip: Option<std::net::IpAddr>, user: Option<&str>) -> bool {
+    pub(super) fn is_banned(&self, ip: Option<IpAddr>, user: Option<&str>) -> bool {
         lock(&self.bans).find(ip, user, self.clock.now()).is_some()
     }
 
@@ -143,7 +151,7 @@ impl ServerState {
     pub(super) fn count_offence(
         &self,
         code: Code,
-        client: Option<std::net::IpAddr>,
+        client: Option<IpAddr>,
         top: &Policy,
         now: Moment,
     ) -> Option<VerdictRecord> {
