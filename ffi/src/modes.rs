@@ -61,13 +61,12 @@ impl Modes {
         self.protocols.load(Ordering::Relaxed) == RAW | JSON
     }
 
-    /// The protocol of a connection of this path; a reload may add routes with another one later.
-    pub(crate) fn protocol(&self, commands: &Commands, path: &str) -> Option<Protocol> {
-        match self.protocols.load(Ordering::Relaxed) {
-            RAW => Some(Protocol::Raw),
-            JSON => Some(Protocol::Json),
-            _ => protocol_of(&commands.policies(), path),
-        }
+    /// The protocol of a connection of this path that has come. Asked of the policies in force and not of what was noted: it
+    /// may be the first of a route that a reload has added just now.
+    pub(crate) fn protocol(&self, policies: &PolicySet, path: &str) -> Option<Protocol> {
+        let protocol = protocol_of(policies, path)?;
+        self.protocols.fetch_or(bit(protocol), Ordering::Relaxed);
+        Some(protocol)
     }
 
     /// Some connection may have this protocol.
@@ -102,6 +101,14 @@ fn protocol_of(set: &PolicySet, path: &str) -> Option<Protocol> {
 }
 
 #[cfg(test)]
+impl Modes {
+    /// Of the policies before the last reload.
+    pub(crate) fn generation_before(&self) -> u64 {
+        lock(&self.before).as_ref().map_or(0, |before| before.generation)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use wsguard::binding::{Options, compile};
 
@@ -123,6 +130,17 @@ mod tests {
         assert_eq!(protocol_of(&mixed, "/raw"), Some(Protocol::Raw));
         assert_eq!((protocol_of(&mixed, "/"), protocol_of(&mixed, "/other")), (Some(Protocol::Json), None));
         assert!(asks(&mixed) && !asks(&set("")));
+    }
+
+    /// The core has reloaded, and the call that made it has not come so far as to note it.
+    #[test]
+    fn the_first_of_a_new_route_has_the_protocol_of_that() {
+        let modes = Modes::of(&set(""));
+        let mixed = set(r#", "routes": {"/raw": {"protocol": "raw"}}, "paths": ["/"]"#);
+        assert_eq!(modes.protocol(&mixed, "/"), Some(Protocol::Json));
+        assert!(!modes.is_mixed());
+        assert_eq!((modes.protocol(&mixed, "/raw"), modes.protocol(&mixed, "/gone")), (Some(Protocol::Raw), None));
+        assert!(modes.is_mixed() && modes.speaks(Protocol::Raw).is_ok());
     }
 
     #[test]
