@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use wsguard::binding::{Authenticator, OnViolation, PolicySet, Protocol, ServerHandle as Commands};
+use wsguard::binding::{Authenticator, OnViolation, Policy, PolicySet, Protocol};
 
 use crate::os::{self, lock};
 use crate::status::Status;
@@ -74,20 +74,29 @@ impl Modes {
         if self.protocols.load(Ordering::Relaxed) & bit(protocol) != 0 { Ok(()) } else { Err(Status::ErrArgument) }
     }
 
-    /// Whether a broken message rule ends a connection, whatever route that has.
-    pub(crate) fn enforces(&self, commands: &Commands) -> bool {
+    /// Whether a broken message rule ends a connection of this path: by the policies in force, and by those before, which its
+    /// shard may still have. `None`: the path is not known, so that every route must say so.
+    pub(crate) fn enforces(&self, policies: &PolicySet, path: Option<&str>) -> bool {
         let before = {
             let _calm = os::calm();
             lock(&self.before).clone()
         };
-        let enforces = |set: &PolicySet| set.policies().all(|policy| policy.on_violation == OnViolation::Enforce);
-        enforces(&commands.policies()) && before.is_none_or(|before| enforces(&before))
+        enforces(policies, path) && before.is_none_or(|before| enforces(&before, path))
     }
 }
 
 /// How long sessions may last, each length once.
 fn longest_sessions(set: &PolicySet) -> BTreeSet<u64> {
     set.policies().map(|policy| policy.max_session_ms).collect()
+}
+
+fn enforces(set: &PolicySet, path: Option<&str>) -> bool {
+    let is_enforced = |policy: &Policy| policy.on_violation == OnViolation::Enforce;
+    match path {
+        // Not served: what is open there is closed in any case.
+        Some(path) => set.resolve(path).is_none_or(|resolved| is_enforced(&resolved.policy)),
+        None => set.policies().all(|policy| is_enforced(policy)),
+    }
 }
 
 /// Whether some handshake asks the application.
@@ -130,6 +139,21 @@ mod tests {
         assert_eq!(protocol_of(&mixed, "/raw"), Some(Protocol::Raw));
         assert_eq!((protocol_of(&mixed, "/"), protocol_of(&mixed, "/other")), (Some(Protocol::Json), None));
         assert!(asks(&mixed) && !asks(&set("")));
+    }
+
+    /// A route that only reports says nothing of the others.
+    #[test]
+    fn a_path_is_enforced_where_its_own_route_says_so_before_and_after_a_reload() {
+        let (strict, report) = (r#", "routes": {"/r": {}}, "paths": ["/"]"#, r#"{"on_violation": "report"}"#);
+        let mixed = &strict.replace("{}", report);
+        let modes = Modes::of(&set(mixed));
+        let all = |modes: &Modes, now: &str| {
+            [Some("/"), Some("/r"), Some("/gone"), None].map(|path| modes.enforces(&set(now), path))
+        };
+        assert_eq!(all(&modes, mixed), [true, false, true, false]);
+        assert_eq!(all(&modes, strict), [true, true, true, true]);
+        modes.replaced(set(mixed), &set(strict));
+        assert_eq!(all(&modes, strict), [true, false, true, false]);
     }
 
     /// The core has reloaded, and the call that made it has not come so far as to note it.

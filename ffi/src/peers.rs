@@ -17,6 +17,8 @@ use crate::pointers::Userdata;
 struct Peer {
     user: Option<Arc<str>>,
     ip: Option<IpAddr>,
+    /// The path of its request; `None`: not known.
+    path: Option<Box<str>>,
     pointer: Userdata,
     ends: Ends,
     /// The form of its messages; `None`: not known.
@@ -48,7 +50,7 @@ impl Peer {
     fn unknown() -> Self {
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
         let ends = Ends::default();
-        Self { user: None, ip: None, pointer: Userdata::NONE, ends, protocol: None, gone, hidden }
+        Self { user: None, ip: None, path: None, pointer: Userdata::NONE, ends, protocol: None, gone, hidden }
     }
 
     fn is_over(&self, ends_moved: bool) -> bool {
@@ -100,6 +102,7 @@ pub(crate) struct Peers {
 pub(crate) struct Opened<'open> {
     pub(crate) user: Option<&'open Arc<str>>,
     pub(crate) ip: Option<IpAddr>,
+    pub(crate) path: Option<&'open str>,
     /// As in the core's `Open`.
     pub(crate) granted: u64,
     pub(crate) ends: Ends,
@@ -123,13 +126,14 @@ impl Peers {
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
     /// open.
     pub(crate) fn opened(&self, conn: ConnectionId, opened: Opened<'_>) {
-        let Opened { user, ip, granted, ends, protocol } = opened;
+        let Opened { user, ip, path, granted, ends, protocol } = opened;
         self.change(
             conn,
             || true,
             |peer| {
                 peer.user = user.cloned();
                 peer.ip = ip;
+                peer.path = path.map(Box::from);
                 peer.ends = ends;
                 peer.protocol = protocol;
                 self.ending.fetch_add(usize::from(ends.session.is_some()), Ordering::AcqRel);
@@ -207,6 +211,11 @@ impl Peers {
     /// The form of its messages, if that is known.
     pub(crate) fn protocol(&self, conn: ConnectionId) -> Option<Protocol> {
         self.read().get(conn).and_then(|peer| peer.protocol)
+    }
+
+    /// The path of its request, if that is known.
+    pub(crate) fn path(&self, conn: ConnectionId) -> Option<Box<str>> {
+        self.read().get(conn).and_then(|peer| peer.path.clone())
     }
 
     /// Every one whose open was taken.
@@ -446,8 +455,10 @@ mod tests {
         let (over, lasting) = (id(0, 1, 0), id(0, 1, 1));
         let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(3600));
         peers.opened(over, Opened { ends: Ends { session: Some(now), credential: Some(now) }, ..Opened::default() });
-        peers
-            .opened(lasting, Opened { ends: Ends { session: Some(now), credential: Some(later) }, ..Opened::default() });
+        peers.opened(
+            lasting,
+            Opened { ends: Ends { session: Some(now), credential: Some(later) }, ..Opened::default() },
+        );
         peers.forget_ends();
         assert!(peers.is_gone(over) && !peers.is_gone(lasting));
         forget(&peers, &[over, lasting]);

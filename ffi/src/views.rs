@@ -244,7 +244,7 @@ impl ViewBuilder<'_> {
             credential: open.credential_ends_at_ms.and_then(instant),
         };
         let protocol = self.modes.protocol(&self.commands.policies(), &open.path);
-        self.peers.opened(open.conn, Opened { user, ip, granted, ends, protocol });
+        self.peers.opened(open.conn, Opened { user, ip, path: Some(&open.path), granted, ends, protocol });
         // Banned since it was let in. Asked after it was noted: a ban on another thread either finds it, or is seen here.
         if self.commands.has_banned(ip, user.map(AsRef::as_ref)) {
             self.peers.close(open.conn, || false);
