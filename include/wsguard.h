@@ -1101,8 +1101,8 @@ wsg_status wsg_server_reload(wsg_server *server, const wsg_options *options, uin
 
 /**
  * Keeps an address or a network out: `203.0.113.7`, `2001:db8::/48`. An IPv6 address stands for its /64. Handshakes
- * are refused with 403, and open connections are closed with 1008; the verdict is `banned`. Messages that were
- * received before may still be handled.
+ * are refused with 403, and open connections are closed with 1008; the verdict is `banned`. From here on they are
+ * closed for the application, as after `wsg_server_disconnect_user`.
  *
  * It holds for `for_ms` milliseconds; `WSG_NEVER`: until `wsg_server_unban_ip`. A second ban of the same replaces the
  * first. `reason` is for your log and `wsg_server_bans`: at most 256 bytes, or `NULL` and 0. The peer does not see it.
@@ -1212,16 +1212,16 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  * violations without a handler do not wake the thread.
  *
  * The library copies `handlers`, and passes `userdata` to them without following it. After `wsg_conn_close`,
- * `wsg_conn_fail`, `wsg_server_disconnect_user`, the end of a session, or a handler that failed, only `violation`
- * and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
- * handshake whose peer has left or whose time is over.
+ * `wsg_conn_fail`, `wsg_server_disconnect_user`, a ban, the end of a session, or a handler that failed, only
+ * `violation` and `close` are called for that connection, whatever was received before. `upgrade` is not called for
+ * a handshake whose peer has left or whose time is over.
  *
  * One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
  * Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
  * again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
- * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,
- * `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_FORKED`, also in a child that a handler has
- * forked.
+ * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`), neither of which is
+ * an error after a reload; `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`;
+ * `WSG_ERR_FORKED`, also in a child that a handler has forked.
  */
 wsg_status wsg_server_run(wsg_server *server, const wsg_handlers *handlers, void *userdata, wsg_error **error);
 
@@ -1241,7 +1241,7 @@ wsg_status wsg_server_run_once(wsg_server *server,
 /**
  * Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
  * message is stale if, since it was received, the application has closed its connection or disconnected its user,
- * its session has ended, or the server was stopped. A stale open makes its close stale, too, unless
+ * its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
  * `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
  * `WSG_EVENT_DRAINED` when more was queued since. Also true if `server` or `event` is not valid.
  *

@@ -72,7 +72,8 @@ exports! {
         let event = json::event(event, event_len)?;
         let running = running(server)?;
         let conn = running.open_for(conn, Protocol::Json)?;
-        let closes = running.modes.enforces(&running.commands);
+        let path = running.peers.path(conn);
+        let closes = running.modes.enforces(&running.commands.policies(), path.as_deref());
         let outcome = running.commands.refuse(conn, event);
         if closes {
             running.peers.closed(conn, outcome, || running.commands.is_open(conn))?;

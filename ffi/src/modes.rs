@@ -1,10 +1,11 @@
 //! What this face has to know of the policies in force, which a reload replaces: which form messages have, whether a message
 //! that the application refuses ends its connection, and how much a peer may leave unread.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use wsguard::binding::{Authenticator, OnViolation, PolicySet, Protocol, ServerHandle as Commands};
+use wsguard::binding::{Authenticator, OnViolation, Policy, PolicySet, Protocol};
 
 use crate::os::{self, lock};
 use crate::status::Status;
@@ -42,7 +43,9 @@ impl Modes {
     /// `next` is in force in place of `before`. Returns true if sessions may last longer or shorter than was told.
     pub(crate) fn replaced(&self, before: Arc<PolicySet>, next: &PolicySet) -> bool {
         self.note(next);
-        let other_sessions = longest_sessions(&before) != longest_sessions(next);
+        let (longest, longest_now) = (longest_sessions(&before), longest_sessions(next));
+        // With several lengths a path may have got the one of another, also where they are the same ones as before.
+        let other_sessions = longest != longest_now || longest.len() > 1;
         let _calm = os::calm();
         *lock(&self.before) = Some(before);
         other_sessions
@@ -58,13 +61,12 @@ impl Modes {
         self.protocols.load(Ordering::Relaxed) == RAW | JSON
     }
 
-    /// The protocol of a connection of this path; a reload may add routes with another one later.
-    pub(crate) fn protocol(&self, commands: &Commands, path: &str) -> Option<Protocol> {
-        match self.protocols.load(Ordering::Relaxed) {
-            RAW => Some(Protocol::Raw),
-            JSON => Some(Protocol::Json),
-            _ => protocol_of(&commands.policies(), path),
-        }
+    /// The protocol of a connection of this path that has come. Asked of the policies in force and not of what was noted: it
+    /// may be the first of a route that a reload has added just now.
+    pub(crate) fn protocol(&self, policies: &PolicySet, path: &str) -> Option<Protocol> {
+        let protocol = protocol_of(policies, path)?;
+        self.protocols.fetch_or(bit(protocol), Ordering::Relaxed);
+        Some(protocol)
     }
 
     /// Some connection may have this protocol.
@@ -72,24 +74,29 @@ impl Modes {
         if self.protocols.load(Ordering::Relaxed) & bit(protocol) != 0 { Ok(()) } else { Err(Status::ErrArgument) }
     }
 
-    /// Whether a broken message rule ends a connection, whatever route that has.
-    pub(crate) fn enforces(&self, commands: &Commands) -> bool {
+    /// Whether a broken message rule ends a connection of this path: by the policies in force, and by those before, which its
+    /// shard may still have. `None`: the path is not known, so that every route must say so.
+    pub(crate) fn enforces(&self, policies: &PolicySet, path: Option<&str>) -> bool {
         let before = {
             let _calm = os::calm();
             lock(&self.before).clone()
         };
-        let enforces = |set: &PolicySet| set.policies().all(|policy| policy.on_violation == OnViolation::Enforce);
-        enforces(&commands.policies()) && before.is_none_or(|before| enforces(&before))
+        enforces(policies, path) && before.is_none_or(|before| enforces(&before, path))
     }
 }
 
-/// How long sessions may last: one number where every route says the same, otherwise those of all.
-fn longest_sessions(set: &PolicySet) -> Vec<u64> {
-    let mut lengths: Vec<u64> = set.policies().map(|policy| policy.max_session_ms).collect();
-    if lengths.iter().all(|length| *length == set.top.max_session_ms) {
-        lengths.truncate(1);
+/// How long sessions may last, each length once.
+fn longest_sessions(set: &PolicySet) -> BTreeSet<u64> {
+    set.policies().map(|policy| policy.max_session_ms).collect()
+}
+
+fn enforces(set: &PolicySet, path: Option<&str>) -> bool {
+    let is_enforced = |policy: &Policy| policy.on_violation == OnViolation::Enforce;
+    match path {
+        // Not served: what is open there is closed in any case.
+        Some(path) => set.resolve(path).is_none_or(|resolved| is_enforced(&resolved.policy)),
+        None => set.policies().all(|policy| is_enforced(policy)),
     }
-    lengths
 }
 
 /// Whether some handshake asks the application.
@@ -100,6 +107,14 @@ pub(crate) fn asks(set: &PolicySet) -> bool {
 /// The protocol of the connections of a path; `None`: it is not served any more.
 fn protocol_of(set: &PolicySet, path: &str) -> Option<Protocol> {
     set.resolve(path).map(|resolved| resolved.policy.protocol)
+}
+
+#[cfg(test)]
+impl Modes {
+    /// Of the policies before the last reload.
+    pub(crate) fn generation_before(&self) -> u64 {
+        lock(&self.before).as_ref().map_or(0, |before| before.generation)
+    }
 }
 
 #[cfg(test)]
@@ -126,11 +141,56 @@ mod tests {
         assert!(asks(&mixed) && !asks(&set("")));
     }
 
+    /// A route that only reports says nothing of the others.
+    #[test]
+    fn a_path_is_enforced_where_its_own_route_says_so_before_and_after_a_reload() {
+        let (strict, report) = (r#", "routes": {"/r": {}}, "paths": ["/"]"#, r#"{"on_violation": "report"}"#);
+        let mixed = &strict.replace("{}", report);
+        let modes = Modes::of(&set(mixed));
+        let all = |modes: &Modes, now: &str| {
+            [Some("/"), Some("/r"), Some("/gone"), None].map(|path| modes.enforces(&set(now), path))
+        };
+        assert_eq!(all(&modes, mixed), [true, false, true, false]);
+        assert_eq!(all(&modes, strict), [true, true, true, true]);
+        modes.replaced(set(mixed), &set(strict));
+        assert_eq!(all(&modes, strict), [true, false, true, false]);
+    }
+
+    /// The core has reloaded, and the call that made it has not come so far as to note it.
+    #[test]
+    fn the_first_of_a_new_route_has_the_protocol_of_that() {
+        let modes = Modes::of(&set(""));
+        let mixed = set(r#", "routes": {"/raw": {"protocol": "raw"}}, "paths": ["/"]"#);
+        assert_eq!(modes.protocol(&mixed, "/"), Some(Protocol::Json));
+        assert!(!modes.is_mixed());
+        assert_eq!((modes.protocol(&mixed, "/raw"), modes.protocol(&mixed, "/gone")), (Some(Protocol::Raw), None));
+        assert!(modes.is_mixed() && modes.speaks(Protocol::Raw).is_ok());
+    }
+
     #[test]
     fn a_reload_may_change_how_long_sessions_last_and_how_much_waits() {
         let modes = Modes::of(&set(r#", "max_outbox_bytes": 70000"#));
         assert_eq!(modes.largest_outbox(), 70000);
         assert!(modes.replaced(set(""), &set(r#", "max_session_ms": 5000, "max_outbox_bytes": 80000"#)));
         assert_eq!(modes.largest_outbox(), 80000);
+    }
+
+    /// The routes of a set come in any order, and what each says is told by none.
+    #[test]
+    fn sessions_move_where_a_length_is_another_or_may_be_of_another_path() {
+        let same = r#", "routes": {"/a": {}, "/b": {}, "/c": {}}, "paths": ["/"]"#;
+        let several = r#", "routes": {"/a": {"max_session_ms": 5000}, "/b": {}}, "paths": ["/"]"#;
+        let swapped = r#", "routes": {"/a": {}, "/b": {"max_session_ms": 5000}}, "paths": ["/"]"#;
+        let modes = Modes::of(&set(same));
+        for (before, next, is_moved) in [
+            ("", same, false),
+            (same, same, false),
+            (same, "", false),
+            (same, several, true),
+            (several, same, true),
+            (several, swapped, true),
+        ] {
+            assert_eq!(modes.replaced(set(before), &set(next)), is_moved, "{before} {next}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! handler runs for it, also for the messages that were taken together with the one at which it was closed.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -15,14 +16,25 @@ use crate::pointers::Userdata;
 #[derive(Debug)]
 struct Peer {
     user: Option<Arc<str>>,
+    ip: Option<IpAddr>,
+    /// The path of its request; `None`: not known.
+    path: Option<Box<str>>,
     pointer: Userdata,
-    /// The end of its session. The core closes it then; messages that were read before may still be in a batch.
-    ends: Option<Instant>,
+    ends: Ends,
     /// The form of its messages; `None`: not known.
     protocol: Option<Protocol>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.
     hidden: AtomicBool,
+}
+
+/// When a session ends. The core closes it then; messages that were read before may still be in a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    /// Its own end, or that of its credential if that is first.
+    pub(crate) session: Option<Instant>,
+    /// That of its credential, which no reload moves.
+    pub(crate) credential: Option<Instant>,
 }
 
 /// What is kept, by slot: no larger than the most connections that were ever open together. Those whose close is in the batch
@@ -37,7 +49,13 @@ impl Peer {
     /// One whose open was not taken yet.
     fn unknown() -> Self {
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { user: None, pointer: Userdata::NONE, ends: None, protocol: None, gone, hidden }
+        let ends = Ends::default();
+        Self { user: None, ip: None, path: None, pointer: Userdata::NONE, ends, protocol: None, gone, hidden }
+    }
+
+    fn is_over(&self, ends_moved: bool) -> bool {
+        let ends = if ends_moved { self.ends.credential } else { self.ends.session };
+        ends.is_some_and(|ends| ends <= Instant::now())
     }
 }
 
@@ -72,7 +90,7 @@ pub(crate) struct Peers {
     /// How many are gone, and how many sessions will end: 0 spares a look at the table.
     gone: AtomicUsize,
     ending: AtomicUsize,
-    /// A reload has changed how long sessions last: only the core knows when they end.
+    /// A reload has changed how long sessions last: only the core knows when they end, but for the ends of credentials.
     ends_moved: AtomicBool,
     table: RwLock<Table>,
     /// Locked behind the table.
@@ -83,9 +101,11 @@ pub(crate) struct Peers {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Opened<'open> {
     pub(crate) user: Option<&'open Arc<str>>,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) path: Option<&'open str>,
     /// As in the core's `Open`.
     pub(crate) granted: u64,
-    pub(crate) ends: Option<Instant>,
+    pub(crate) ends: Ends,
     pub(crate) protocol: Option<Protocol>,
 }
 
@@ -106,15 +126,17 @@ impl Peers {
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
     /// open.
     pub(crate) fn opened(&self, conn: ConnectionId, opened: Opened<'_>) {
-        let Opened { user, granted, ends, protocol } = opened;
+        let Opened { user, ip, path, granted, ends, protocol } = opened;
         self.change(
             conn,
             || true,
             |peer| {
                 peer.user = user.cloned();
+                peer.ip = ip;
+                peer.path = path.map(Box::from);
                 peer.ends = ends;
                 peer.protocol = protocol;
-                self.ending.fetch_add(usize::from(ends.is_some()), Ordering::AcqRel);
+                self.ending.fetch_add(usize::from(ends.session.is_some()), Ordering::AcqRel);
                 if user.is_some_and(|user| lock(&self.revoked).is_over(user, granted)) {
                     self.mark(peer);
                 }
@@ -122,10 +144,12 @@ impl Peers {
         );
     }
 
-    /// Its close was taken: from here on its slot is free for the next connection.
-    pub(crate) fn leaves(&self, conn: ConnectionId) {
+    /// Its close was taken: from here on its slot is free for the next connection. `is_cut`: what was received of it before is
+    /// not handled any more.
+    pub(crate) fn leaves(&self, conn: ConnectionId, is_cut: bool) {
         let Table { here, leaving } = &mut *self.write();
         if let Some(peer) = here.remove(conn) {
+            let _ = is_cut && self.mark(&peer);
             leaving.insert(conn, peer);
         }
     }
@@ -139,7 +163,7 @@ impl Peers {
         for conn in conns {
             let Some(peer) = leaving.remove(conn) else { continue };
             self.gone.fetch_sub(usize::from(peer.gone.into_inner()), Ordering::AcqRel);
-            self.ending.fetch_sub(usize::from(peer.ends.is_some()), Ordering::AcqRel);
+            self.ending.fetch_sub(usize::from(peer.ends.session.is_some()), Ordering::AcqRel);
         }
         leaving.shrink_to(4096);
     }
@@ -178,7 +202,8 @@ impl Peers {
         self.change(conn, is_open, |peer| _ = self.mark(peer));
     }
 
-    /// The ends of sessions that were told are not those of the core any more, which closes them by itself.
+    /// The ends of sessions that were told are not those of the core any more, which closes them by itself. Those of
+    /// credentials are.
     pub(crate) fn forget_ends(&self) {
         self.ends_moved.store(true, Ordering::Release);
     }
@@ -186,6 +211,11 @@ impl Peers {
     /// The form of its messages, if that is known.
     pub(crate) fn protocol(&self, conn: ConnectionId) -> Option<Protocol> {
         self.read().get(conn).and_then(|peer| peer.protocol)
+    }
+
+    /// The path of its request, if that is known.
+    pub(crate) fn path(&self, conn: ConnectionId) -> Option<Box<str>> {
+        self.read().get(conn).and_then(|peer| peer.path.clone())
     }
 
     /// Every one whose open was taken.
@@ -210,6 +240,13 @@ impl Peers {
         outcome.map(|_| ())
     }
 
+    /// Somebody was banned, and the core closes who is: those are closed for the application, too.
+    pub(crate) fn close_banned(&self, is_banned: impl Fn(Option<IpAddr>, Option<&str>) -> bool) {
+        for peer in self.read().values() {
+            let _ = is_banned(peer.ip, peer.user.as_deref()) && self.mark(peer);
+        }
+    }
+
     /// Whether the application has closed it.
     pub(crate) fn is_closed(&self, conn: ConnectionId) -> bool {
         self.gone.load(Ordering::Acquire) > 0
@@ -218,13 +255,13 @@ impl Peers {
 
     /// Whether it is over for the application: closed by it, or at the end of its session.
     pub(crate) fn is_gone(&self, conn: ConnectionId) -> bool {
-        if self.ending.load(Ordering::Acquire) == 0 || self.ends_moved.load(Ordering::Acquire) {
+        if self.ending.load(Ordering::Acquire) == 0 {
             return self.is_closed(conn);
         }
-        self.read().get(conn).is_some_and(|peer| {
-            let is_over = || peer.ends.is_some_and(|ends| ends <= Instant::now());
-            peer.gone.load(Ordering::Acquire) || is_over() && self.mark(peer)
-        })
+        let ends_moved = self.ends_moved.load(Ordering::Acquire);
+        self.read()
+            .get(conn)
+            .is_some_and(|peer| peer.gone.load(Ordering::Acquire) || peer.is_over(ends_moved) && self.mark(peer))
     }
 
     /// Its open is not told, and so its close is not, unless the application keeps something of it by a pointer.
@@ -274,10 +311,15 @@ mod tests {
         Opened { user: Some(user), granted, ..Opened::default() }
     }
 
+    /// The end of a session whose credential has none.
+    fn session(ends: Instant) -> Ends {
+        Ends { session: Some(ends), credential: None }
+    }
+
     /// Their closes were taken, and let go.
     fn forget(peers: &Peers, conns: &[ConnectionId]) {
         for conn in conns {
-            peers.leaves(*conn);
+            peers.leaves(*conn, false);
         }
         peers.forget(conns);
     }
@@ -290,7 +332,7 @@ mod tests {
         let (alice, mut data) = (Arc::from("alice"), 7);
         peers.opened(old, of(&alice, 0));
         assert!(peers.set_pointer(old, Userdata::new((&raw mut data).cast()), || true));
-        peers.leaves(old);
+        peers.leaves(old, false);
         peers.opened(new, Opened::default());
         peers.close_user("alice", || Ok::<_, &str>(1)).unwrap();
         assert!(peers.is_gone(old) && !peers.is_gone(new));
@@ -380,8 +422,8 @@ mod tests {
         let peers = Peers::default();
         let (over, lasting, endless) = (id(0, 1, 0), id(0, 1, 1), id(0, 1, 2));
         let now = Instant::now();
-        peers.opened(over, Opened { ends: Some(now), ..Opened::default() });
-        peers.opened(lasting, Opened { ends: Some(now + Duration::from_secs(3600)), ..Opened::default() });
+        peers.opened(over, Opened { ends: session(now), ..Opened::default() });
+        peers.opened(lasting, Opened { ends: session(now + Duration::from_secs(3600)), ..Opened::default() });
         peers.opened(endless, Opened::default());
         assert!(!peers.is_closed(over), "nobody has asked");
         assert_eq!([over, lasting, endless].map(|conn| peers.is_gone(conn)), [true, false, false]);
@@ -397,13 +439,63 @@ mod tests {
     fn ends_that_were_told_do_not_count_after_they_moved() {
         let peers = Peers::default();
         let conn = id(0, 1, 0);
-        peers.opened(conn, Opened { ends: Some(Instant::now()), ..Opened::default() });
+        peers.opened(conn, Opened { ends: session(Instant::now()), ..Opened::default() });
         peers.forget_ends();
         assert!(!peers.is_gone(conn));
         peers.close(conn, || true);
         assert!(peers.is_gone(conn));
         forget(&peers, &[conn]);
         assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// A token ends when it says, however often the options are loaded again.
+    #[test]
+    fn ends_of_credentials_count_also_after_others_moved() {
+        let peers = Peers::default();
+        let (over, lasting) = (id(0, 1, 0), id(0, 1, 1));
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(3600));
+        peers.opened(over, Opened { ends: Ends { session: Some(now), credential: Some(now) }, ..Opened::default() });
+        peers.opened(
+            lasting,
+            Opened { ends: Ends { session: Some(now), credential: Some(later) }, ..Opened::default() },
+        );
+        peers.forget_ends();
+        assert!(peers.is_gone(over) && !peers.is_gone(lasting));
+        forget(&peers, &[over, lasting]);
+        assert_eq!((peers.gone.load(Ordering::Relaxed), peers.ending.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// Behind the messages of a batch stands the close that says what they are worth.
+    #[test]
+    fn whoever_was_cut_off_is_gone_before_its_close_is_handled() {
+        let peers = Peers::default();
+        let (left, cut) = (id(0, 1, 0), id(0, 1, 1));
+        peers.opened(left, Opened::default());
+        peers.opened(cut, Opened::default());
+        peers.leaves(left, false);
+        peers.leaves(cut, true);
+        assert!(!peers.is_gone(left) && peers.is_gone(cut));
+        assert!(!peers.is_hidden(cut), "its open was handled, and so its close is");
+        peers.forget(&[left, cut]);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn a_ban_closes_an_address_and_a_user() {
+        let peers = Peers::default();
+        let (alice, bob) = (Arc::from("alice"), Arc::from("bob"));
+        let (near, far) = (Some([127, 0, 0, 1].into()), Some([192, 0, 2, 1].into()));
+        let conns = [0, 1, 2, 3].map(|slot| id(0, 1, slot));
+        peers.opened(conns[0], Opened { ip: near, ..of(&alice, 0) });
+        peers.opened(conns[1], Opened { ip: far, ..of(&alice, 0) });
+        peers.opened(conns[2], Opened { ip: far, ..of(&bob, 0) });
+        peers.opened(conns[3], Opened::default());
+        peers.close_banned(|ip, _| ip == near);
+        assert_eq!(conns.map(|conn| peers.is_gone(conn)), [true, false, false, false]);
+        peers.close_banned(|_, user| user == Some("alice"));
+        assert_eq!(conns.map(|conn| peers.is_gone(conn)), [true, true, false, false]);
+        forget(&peers, &conns);
+        assert_eq!((peers.read().values().count(), peers.gone.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -56,7 +56,14 @@ fn ban(
     explain(error, || {
         let running = running(server)?;
         let for_ms = (for_ms != WSG_NEVER).then_some(for_ms);
-        Ok(running.commands.ban(whom()?, for_ms, reason()?)?)
+        let whom = whom()?;
+        running.commands.ban(whom, for_ms, reason()?)?;
+        // The core is asked of each: where another thread has lifted the ban, whoever has come since stays.
+        running.peers.close_banned(|ip, user| match whom {
+            Whom::Ip(_) => running.commands.is_banned(ip, None),
+            Whom::User(banned) => user == Some(banned) && running.commands.is_banned(None, user),
+        });
+        Ok(())
     })?;
     Ok(Status::Ok)
 }
@@ -109,8 +116,8 @@ exports! {
     }
 
     /// Keeps an address or a network out: `203.0.113.7`, `2001:db8::/48`. An IPv6 address stands for its /64. Handshakes
-    /// are refused with 403, and open connections are closed with 1008; the verdict is `banned`. Messages that were
-    /// received before may still be handled.
+    /// are refused with 403, and open connections are closed with 1008; the verdict is `banned`. From here on they are
+    /// closed for the application, as after `wsg_server_disconnect_user`.
     ///
     /// It holds for `for_ms` milliseconds; `WSG_NEVER`: until `wsg_server_unban_ip`. A second ban of the same replaces the
     /// first. `reason` is for your log and `wsg_server_bans`: at most 256 bytes, or `NULL` and 0. The peer does not see it.

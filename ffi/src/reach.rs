@@ -67,16 +67,12 @@ exports! {
     ) -> Status {
         let (room, reason) = (named(room, room_len)?, text(reason, reason_len)?);
         let running = running(server)?;
+        // One list for both: whoever is closed for the core is so for the application, whoever joins or leaves meanwhile.
         let members = running.commands.room_members(room);
-        running.commands.close_room(room, code, reason)?;
-        let cork = running.commands.cork();
+        running.commands.close_each(&members, code, reason)?;
         for conn in members {
-            // Said again to each, so that whoever is closed for the application is so for the core, too, if it left the room
-            // in between. An error here: it has closed.
-            let outcome = running.commands.close(conn, code, reason);
-            let _ = running.peers.closed(conn, outcome, || running.commands.is_open(conn));
+            running.peers.close(conn, || running.commands.is_open(conn));
         }
-        drop(cork);
         Ok(Status::Ok)
     }
 

@@ -181,11 +181,16 @@ fn work(
     Ok(())
 }
 
-/// Handlers that could never be called are a mistake: nothing would ever happen.
+/// Handlers that could never be called are a mistake: nothing would ever happen. After a reload nothing is one any more: a
+/// program whose handlers fit the options of its start must go on, and the next reload may call for them again.
 fn check(running: &Running, handlers: &Handlers) -> Result<(), Failure> {
+    let policies = running.commands.policies();
+    if policies.generation > 1 {
+        return Ok(());
+    }
     let refuse = |message| Err(Failure::new(Status::ErrArgument, message));
     let speaks = |protocol| running.modes.speaks(protocol).is_ok();
-    let asks = modes::asks(&running.commands.policies());
+    let asks = modes::asks(&policies);
     if !speaks(Protocol::Raw) && (handlers.text.is_some() || handlers.binary.is_some()) {
         return refuse("handlers.text and .binary are never called: protocol is json, whose handler is .message");
     }
@@ -227,16 +232,16 @@ exports! {
     /// violations without a handler do not wake the thread.
     ///
     /// The library copies `handlers`, and passes `userdata` to them without following it. After `wsg_conn_close`,
-    /// `wsg_conn_fail`, `wsg_server_disconnect_user`, the end of a session, or a handler that failed, only `violation`
-    /// and `close` are called for that connection, whatever was received before. `upgrade` is not called for a
-    /// handshake whose peer has left or whose time is over.
+    /// `wsg_conn_fail`, `wsg_server_disconnect_user`, a ban, the end of a session, or a handler that failed, only
+    /// `violation` and `close` are called for that connection, whatever was received before. `upgrade` is not called for
+    /// a handshake whose peer has left or whose time is over.
     ///
     /// One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
     /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
     /// again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
-    /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`); `WSG_ERR_BUSY`,
-    /// `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`; `WSG_ERR_FORKED`, also in a child that a handler has
-    /// forked.
+    /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`), neither of which is
+    /// an error after a reload; `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`;
+    /// `WSG_ERR_FORKED`, also in a child that a handler has forked.
     pub fn wsg_server_run(server: *mut ServerHandle, handlers: *const Handlers, userdata: *mut c_void,
         error: Option<&mut MaybeUninit<*mut ErrorHandle>>,
     ) -> Status {
@@ -276,7 +281,7 @@ exports! {
 
     /// Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
     /// message is stale if, since it was received, the application has closed its connection or disconnected its user,
-    /// its session has ended, or the server was stopped. A stale open makes its close stale, too, unless
+    /// its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
     /// `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
     /// `WSG_EVENT_DRAINED` when more was queued since. Also true if `server` or `event` is not valid.
     ///

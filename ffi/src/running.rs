@@ -47,6 +47,8 @@ pub struct Running {
     /// The server was stopped: every connection is closed for the application, also those whose open was not taken yet.
     is_dropping: AtomicBool,
     pub(crate) modes: Arc<Modes>,
+    /// Locked while a reload is under way: what is noted of it must be of that one, and of the last at the end.
+    reloading: Mutex<()>,
     pub(crate) address: CString,
     /// The address of `admin_listen`; empty without that option.
     pub(crate) admin_address: CString,
@@ -104,6 +106,7 @@ impl Running {
             peers,
             is_dropping: AtomicBool::new(false),
             modes,
+            reloading: Mutex::default(),
             address: text(server.address()),
             admin_address: text(server.admin_address().unwrap_or_default()),
             interrupter: Arc::new(Interrupter::new(notifier)),
@@ -145,8 +148,9 @@ impl Running {
         if is_other { Err(Status::ErrArgument) } else { Ok(conn) }
     }
 
-    /// Runs by other options from now on; returns the generation.
+    /// Runs by other options from now on, one reload after the other; returns the generation.
     pub(crate) fn reload(&self, options: Options) -> Result<u64, Error> {
+        let _one = lock(&self.reloading);
         let before = self.commands.policies();
         let generation = without_signals(|| self.commands.reload(options))?;
         if self.modes.replaced(before, &self.commands.policies()) {
@@ -200,9 +204,7 @@ impl Consumer<'_> {
         views.forget(&self.running.peers);
         let taken = wait(server, &self.running.interrupter, &mut views.batch, timeout);
         if taken == Taken::Events {
-            let running = self.running;
-            let protocol = |path: &str| running.modes.protocol(&running.commands, path);
-            views.refresh(&running.peers, &protocol);
+            views.refresh(&self.running.peers, &self.running.modes, &self.running.commands);
             // After the opens were noted: a `stop` on another thread either finds them, or is seen here.
             if self.running.is_dropping.load(Ordering::Acquire) {
                 self.running.peers.close_all();
@@ -265,5 +267,36 @@ impl<'r> RunGuard<'r> {
 impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(max_outbox_bytes: usize) -> Options {
+        let json = format!(
+            r#"{{"listen": "127.0.0.1:0", "threads": 1, "origins": ["https://a.example"], "auth": "none",
+                "events": {{"say": {{}}}}, "max_outbox_bytes": {max_outbox_bytes}}}"#
+        );
+        Options::from_json(&json).unwrap()
+    }
+
+    /// Several threads reload together, and what is noted is of the reload that came last.
+    #[test]
+    fn what_is_noted_is_of_the_last_reload() {
+        let running = Running::start(&Stated { options: options(70_000), inline: None }).unwrap();
+        for _ in 0..25 {
+            std::thread::scope(|scope| {
+                for thread in 1..=4 {
+                    let running = &running;
+                    scope.spawn(move || running.reload(options(70_000 + thread * 1000)).unwrap());
+                }
+            });
+            let policies = running.commands.policies();
+            assert_eq!(running.modes.largest_outbox(), policies.largest_outbox());
+            assert_eq!(running.modes.generation_before() + 1, policies.generation);
+        }
+        running.stop();
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wsguard::binding::{self, ConnectionId, EventBatch, Protocol, Status, TlsFacts};
+use wsguard::binding::{self, Code, ConnectionId, EventBatch, ServerHandle as Commands, Status, TlsFacts};
 
 use crate::events::{
     Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Pong, Tls, Upgrade, UpgradeGone, Violation,
 };
+use crate::modes::Modes;
 use crate::names::{WSG_NEVER, WSG_NO_VERDICT};
-use crate::peers::{Opened, Peers};
+use crate::peers::{Ends, Opened, Peers};
 use crate::pointers::Str;
 
 /// The events of one batch. The pointers in `events` lead into the lists of their kinds, and those into the rest.
@@ -78,12 +79,11 @@ impl Bodies {
 }
 
 impl Views {
-    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came. `protocol` tells
-    /// that of a path, where there is more than one.
-    pub(crate) fn refresh(&mut self, peers: &Peers, protocol: &dyn Fn(&str) -> Option<Protocol>) {
+    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came and who left.
+    pub(crate) fn refresh(&mut self, peers: &Peers, modes: &Modes, commands: &Commands) {
         self.forget(peers);
         let Self { batch, events, bodies, texts, fields, lists, tls, closed } = self;
-        let mut builder = ViewBuilder { bodies, closed, peers, protocol, texts, fields, lists, tls };
+        let mut builder = ViewBuilder { bodies, closed, peers, modes, commands, texts, fields, lists, tls };
         events.extend(batch.iter().map(|event| builder.event(&event)));
         bodies.point(events);
     }
@@ -125,7 +125,8 @@ struct ViewBuilder<'v> {
     bodies: &'v mut Bodies,
     closed: &'v mut Vec<ConnectionId>,
     peers: &'v Peers,
-    protocol: &'v dyn Fn(&str) -> Option<Protocol>,
+    modes: &'v Modes,
+    commands: &'v Commands,
     texts: &'v mut Vec<Box<str>>,
     fields: &'v mut Vec<Box<[Field]>>,
     lists: &'v mut Vec<Box<[Str]>>,
@@ -188,10 +189,7 @@ impl ViewBuilder<'_> {
                 EventKind::Upgrade
             }
             binding::Event::Open(open) => {
-                let ends = open.expires_at_ms.and_then(instant);
-                let protocol = (self.protocol)(&open.path);
-                let opened = Opened { user: open.user.as_ref(), granted: open.granted, ends, protocol };
-                self.peers.opened(open.conn, opened);
+                self.opened(open);
                 let open = self.open(open);
                 self.bodies.opens.push(open);
                 EventKind::Open
@@ -209,7 +207,8 @@ impl ViewBuilder<'_> {
                 EventKind::Message
             }
             binding::Event::Close(close) => {
-                self.peers.leaves(close.conn);
+                let cut = [Code::SessionExpired, Code::SessionRevoked, Code::Banned];
+                self.peers.leaves(close.conn, close.verdict.is_some_and(|verdict| cut.contains(&verdict)));
                 self.closed.push(close.conn);
                 self.bodies.closes.push(Close {
                     code: close.code,
@@ -236,6 +235,20 @@ impl ViewBuilder<'_> {
             _ => EventKind::Drained,
         };
         Event { kind, conn, body }
+    }
+
+    fn opened(&self, open: &binding::Open) {
+        let (user, ip, granted) = (open.user.as_ref(), open.ip, open.granted);
+        let ends = Ends {
+            session: open.expires_at_ms.and_then(instant),
+            credential: open.credential_ends_at_ms.and_then(instant),
+        };
+        let protocol = self.modes.protocol(&self.commands.policies(), &open.path);
+        self.peers.opened(open.conn, Opened { user, ip, path: Some(&open.path), granted, ends, protocol });
+        // Banned since it was let in. Asked after it was noted: a ban on another thread either finds it, or is seen here.
+        if self.commands.is_banned(ip, user.map(AsRef::as_ref)) {
+            self.peers.close(open.conn, || false);
+        }
     }
 
     fn upgrade(&mut self, upgrade: &binding::Upgrade) -> Upgrade {

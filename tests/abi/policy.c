@@ -383,6 +383,111 @@ static void nobody_to_ask(void) {
   ANSWERS(WSG_OK, wsg_server_free(server));
 }
 
+static int on_upgrade(void *userdata, wsg_server *server, const wsg_upgrade *upgrade) {
+  (void)userdata, (void)server, (void)upgrade;
+  return 0;
+}
+
+static int on_text(void *userdata, wsg_server *server, uint64_t conn, const char *text, size_t text_len) {
+  (void)userdata, (void)server, (void)conn, (void)text, (void)text_len;
+  return 0;
+}
+
+/* Handlers that fit the options of the start do after every reload; those that never fitted are told at the start. */
+static void handlers_outlive_reloads(void) {
+  static const char *const auths[] = {", \"auth\": \"callback\"", ", \"auth\": \"none\"",
+                                      ", \"auth\": {\"tokens\": [{\"token\": \"the-first-token\", \"user\": \"alice\"}]}"};
+  for (int first = 0; first < 3; first++) {
+    wsg_server *server = started(auths[first]);
+    wsg_handlers asked = {.size = sizeof asked, .upgrade = on_upgrade}, unasked = {.size = sizeof unasked};
+    wsg_handlers texts = {.size = sizeof texts, .upgrade = first == 0 ? on_upgrade : NULL, .text = on_text};
+    wsg_handlers *fits = first == 0 ? &asked : &unasked, *other = first == 0 ? &unasked : &asked;
+    CHECK(wsg_server_run_once(server, 0, fits, NULL, NULL) >= 0);
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_run_once(server, 0, other, NULL, NULL));
+    ANSWERS(WSG_ERR_ARGUMENT, wsg_server_run_once(server, 0, &texts, NULL, NULL));
+    for (int i = 1; i <= 3; i++) {
+      reloads(server, WSG_OK, auths[(first + i) % 3], (uint64_t)i + 1, "");
+      CHECK(wsg_server_run_once(server, 0, fits, NULL, NULL) >= 0);
+      CHECK(wsg_server_run_once(server, 0, other, NULL, NULL) >= 0);
+      CHECK(wsg_server_run_once(server, 0, &texts, NULL, NULL) >= 0);
+    }
+    ANSWERS(WSG_OK, wsg_server_free(server));
+  }
+}
+
+struct cut {
+  const char *ip, *user;
+  int messages, opens, closes;
+};
+
+static int cut_message(void *userdata, wsg_server *server, uint64_t conn, const wsg_message *message) {
+  struct cut *cut = userdata;
+  (void)message;
+  cut->messages++;
+  if (cut->ip != NULL) ANSWERS(WSG_OK, wsg_server_ban_ip(server, cut->ip, strlen(cut->ip), WSG_NEVER, NULL, 0, NULL));
+  if (cut->user != NULL) ANSWERS(WSG_OK, wsg_server_ban_user(server, cut->user, strlen(cut->user), WSG_NEVER, NULL, 0, NULL));
+  CHECK(!wsg_conn_is_open(server, conn));
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_emit(server, conn, TEXT("e"), TEXT("1")));
+  return 0;
+}
+
+static int cut_open(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *open) {
+  (void)server, (void)conn, (void)open;
+  ((struct cut *)userdata)->opens++;
+  return 0;
+}
+
+static int cut_close(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *closed) {
+  (void)server, (void)conn;
+  CHECK(closed->code == 1008);
+  ((struct cut *)userdata)->closes++;
+  return 0;
+}
+
+static wsg_stats stats_of(wsg_server *server) {
+  wsg_stats stats;
+  ANSWERS(WSG_OK, wsg_server_stats(server, &stats, sizeof stats));
+  return stats;
+}
+
+/* Nothing is handled behind a ban or the end of a credential, whatever was received before. */
+static void cut_off(void) {
+  static const char with[] = ", \"events\": {\"e\": {}}, \"auth\": {\"tokens\": [{\"token\": \"the-first-token\", \"user\": \"mallory\"}]}";
+  static const char without[] = ", \"events\": {\"e\": {}}, \"auth\": {\"tokens\": [{\"token\": \"the-second-token\", \"user\": \"mallory\"}]}";
+  static const wsg_handlers handlers = {.size = sizeof handlers, .open = cut_open, .message = cut_message, .close = cut_close};
+  /* By a ban of the address, of the user, and by a reload: the last comes before anything is handled. */
+  for (int way = 0; way < 3; way++) {
+    struct cut cut = {.ip = way == 0 ? "127.0.0.0/8" : NULL, .user = way == 1 ? "mallory" : NULL};
+    wsg_server *server = started(with);
+    int peer = client_open_with(wsg_server_address(server).data, "X-Auth-Token: the-first-token\r\n");
+    CHECK(peer >= 0);
+    while (cut.opens == 0) CHECK(wsg_server_run_once(server, 5000, &handlers, &cut, NULL) >= 0);
+    CHECK(client_send(peer, "{\"event\":\"e\"}") == 0 && client_send(peer, "{\"event\":\"e\"}") == 0);
+    while (stats_of(server).messages_in < 2) usleep(1000);
+    if (way == 2) {
+      reloads(server, WSG_OK, without, 2, "");
+      while (stats_of(server).open > 0) usleep(1000);
+    }
+    while (cut.closes == 0) CHECK(wsg_server_run_once(server, 5000, &handlers, &cut, NULL) >= 0);
+    CHECK(cut.opens == 1 && cut.messages == (way < 2) && cut.closes == 1);
+    close(peer);
+    ANSWERS(WSG_OK, wsg_server_free(server));
+  }
+  /* Banned when its open waits still: neither it nor its close is told. */
+  struct cut cut = {0};
+  wsg_server *server = started(with);
+  int peer = client_open_with(wsg_server_address(server).data, "X-Auth-Token: the-first-token\r\n");
+  CHECK(peer >= 0 && client_send(peer, "{\"event\":\"e\"}") == 0);
+  while (stats_of(server).messages_in < 1) usleep(1000);
+  ANSWERS(WSG_OK, wsg_server_ban_user(server, TEXT("mallory"), WSG_NEVER, NULL, 0, NULL));
+  while (stats_of(server).open > 0) CHECK(wsg_server_run_once(server, 10, &handlers, &cut, NULL) >= 0);
+  ANSWERS(WSG_OK, wsg_server_stop(server));
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &cut, NULL));
+  CHECK(cut.opens == 0 && cut.messages == 0 && cut.closes == 0);
+  close(peer);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+}
+
 /* From several threads at once: every reload has a number of its own. */
 enum { THREADS = 4, RELOADS = 25 };
 static bool numbers[THREADS * RELOADS + 2];
@@ -429,6 +534,8 @@ int main(void) {
   two_protocols();
   reported_not_closed();
   nobody_to_ask();
+  handlers_outlive_reloads();
+  cut_off();
   several_threads();
   wsg_server *server = started(", \"auth\": \"none\"");
   atomic_store(&logged.server, server);

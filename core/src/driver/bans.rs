@@ -3,6 +3,8 @@
 //! A ban is in the table before the shards are told. A connection looks into the table on its shard's own thread as the last
 //! thing before it opens, so that it is either refused there or found by the walk that comes after.
 
+use std::net::IpAddr;
+
 use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
@@ -106,8 +108,8 @@ impl ServerHandle {
         Ok(was_banned)
     }
 
-    /// Whether whoever has this address or user is banned now.
-    pub fn is_banned(&self, ip: Option<std::net::IpAddr>, user: Option<&str>) -> bool {
+    /// Whether whoever has this address or user is banned now: what is open of it is closed by that, as soon as the shard comes to it.
+    pub fn is_banned(&self, ip: Option<IpAddr>, user: Option<&str>) -> bool {
         self.state.is_banned(ip, user)
     }
 
@@ -131,7 +133,7 @@ impl ServerHandle {
 
 impl ServerState {
     /// Whether whoever has this address or user is banned now.
-    pub(super) fn is_banned(&self, ip: Option<std::net::IpAddr>, user: Option<&str>) -> bool {
+    pub(super) fn is_banned(&self, ip: Option<IpAddr>, user: Option<&str>) -> bool {
         lock(&self.bans).find(ip, user, self.clock.now()).is_some()
     }
 
@@ -148,7 +150,7 @@ impl ServerState {
     pub(super) fn count_offence(
         &self,
         code: Code,
-        client: Option<std::net::IpAddr>,
+        client: Option<IpAddr>,
         top: &Policy,
         now: Moment,
     ) -> Option<VerdictRecord> {

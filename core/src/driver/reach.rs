@@ -114,6 +114,19 @@ impl ServerHandle {
         self.close_all(To::Room(room), code, reason, &[])
     }
 
+    /// Starts the closing handshake with each of these connections, as [`close`](Self::close) does with one. Whichever has closed
+    /// is left out.
+    pub fn close_each(&self, conns: &[ConnectionId], code: u16, reason: &str) -> Result<(), Error> {
+        self.check_running()?;
+        check_close(code, reason)?;
+        let _cork = self.cork();
+        for conn in conns {
+            // An error here: it has closed.
+            let _ = self.close(*conn, code, reason);
+        }
+        Ok(())
+    }
+
     /// Starts the closing handshake with several connections. `except` are left out.
     pub fn close_all(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
         self.check_running()?;
