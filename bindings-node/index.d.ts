@@ -234,8 +234,8 @@ export interface Meta {
 type Binary = NodeJS.ArrayBufferView | ArrayBufferLike;
 
 /**
- * One connection. Every method may be called after it has closed; it does nothing then. `JSON.stringify` and `console.log` show it
- * without `data`.
+ * One connection. Every method may be called after it has closed; it does nothing then, but the promises of `call` and `ping`
+ * reject. `JSON.stringify` and `console.log` show it without `data`.
  */
 export interface Connection<Events = any, Data = any> {
   /** The id, unique in the process. */

@@ -1,19 +1,29 @@
 'use strict';
 // Calls handlers through the functions of `server.use`.
 
+const { internals } = require('./connection.js');
 const { failure } = require('./errors.js');
 
-/** The promise of `next()`; it knows whether the middleware has looked at it. */
+/** The promise of `next()`. It knows what the middleware has made of it, and no part of it is an unhandled rejection. */
 class Next extends Promise {
-  isTaken = false;
+  #derived = [];
 
   then(done, failed) {
-    this.isTaken = true;
-    return super.then(done, failed);
+    const next = super.then(done, failed);
+    Promise.prototype.then.call(next, undefined, () => {});
+    this.#derived.push(next);
+    return next;
   }
 
-  static get [Symbol.species]() {
-    return Promise;
+  /** It may be looked at only later. */
+  watch() {
+    super.then(undefined, () => {});
+  }
+
+  /** Settles as everything that was made of it: rejects with an error that nobody has handled. */
+  async seen() {
+    if (this.#derived.length === 0) return new Promise((resolve, reject) => super.then(resolve, reject));
+    for (const one of this.#derived) await one.seen();
   }
 }
 
@@ -22,8 +32,11 @@ class Next extends Promise {
  * the first error that no middleware has caught.
  */
 function through(around, listeners, server, conn, call) {
+  // Handlers of `close` begin when it is over.
+  const wasLive = internals.isLive(conn);
+  const hasEnded = () => wasLive && !internals.isLive(conn);
   const step = async (at) => {
-    if (at === around.length) return void (await Promise.all(begin(listeners, server, conn, call)));
+    if (at === around.length) return void (await Promise.all(begin(listeners, server, conn, call, hasEnded)));
     let next;
     let isOver = false;
     const goOn = () => {
@@ -31,8 +44,7 @@ function through(around, listeners, server, conn, call) {
         throw failure('invalid_argument', `next() was called ${isOver ? 'after the middleware had ended' : 'twice'}`);
       }
       next = new Next((resolve) => resolve(step(at + 1)));
-      // It may be looked at only later.
-      Promise.prototype.then.call(next, undefined, () => {});
+      next.watch();
       return next;
     };
     try {
@@ -41,15 +53,16 @@ function through(around, listeners, server, conn, call) {
       isOver = true;
     }
     // A `next()` that was neither awaited nor returned: the handler's error is an error all the same.
-    if (next !== undefined && !next.isTaken) await next;
+    if (next !== undefined) await next.seen();
   };
   return step(0);
 }
 
-/** Calls listeners until one of them throws. Returns what they returned as promises. */
-function begin(listeners, server, conn, call) {
+/** Calls listeners until one of them throws or the connection ends. Returns what they returned as promises. */
+function begin(listeners, server, conn, call, hasEnded) {
   const running = [];
   for (const listener of listeners) {
+    if (hasEnded()) break;
     try {
       running.push(Promise.resolve(listener.call(server, conn, call.data, call.meta)));
     } catch (error) {

@@ -155,7 +155,7 @@ class Server extends Emitter {
     this.#outbox = new Outbox(core, this.#contract, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
     this.#messages = new Messages(core, listeners, handlers, this.#contract);
     const onEnd = () => this.#inbox.inContext(() => this.#onStopped());
-    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, watchEnds: () => this.#watchEnds() };
+    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, watchEnds: () => this.#watchEnds(), hasBanned: false, wasReloaded: false };
     this.#happenings = new Happenings(this.#home, this.#contract, listeners, handlers, this.#handshakes, this.#messages, onEnd);
     this.#inbox = new Inbox(core, this.#outbox, this.#contract.events, this.#happenings);
     this.#home.inbox = this.#inbox;
@@ -299,10 +299,10 @@ class Server extends Emitter {
     this.#outbox?.flush();
     native(() => this.#native.ban(isUser, whom, forMs, reason));
     // From here on no message of theirs is handled. The core closes the connections, those of a whole network among them.
-    const isMeant = isUser ? (conn) => conn.user === whom : (conn) => conn.ip === whom;
+    this.#home.hasBanned = true;
+    const isMeant = (conn) => this.#native.isBanned(conn.ip ?? undefined, conn.user ?? undefined);
     this.#inbox.announce(this.#native.announce());
-    if (isUser) this.#inbox.disconnect(whom);
-    else this.#inbox.end(isMeant);
+    this.#inbox.end(isMeant);
     this.#messages.waiting.endOf(isMeant);
   }
 
@@ -327,6 +327,7 @@ class Server extends Emitter {
     this.#outbox?.flush();
     const generation = checked(read, () => this.#native.reload(read.json));
     this.#options = options;
+    this.#home.wasReloaded = true;
     this.#contract.replace(read.top, read.routes, this.#native.events());
     listenersOf(this).learn();
     this.#handshakes.setAuthenticate(read.authenticate);

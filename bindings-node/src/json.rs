@@ -16,7 +16,7 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         open.user.as_deref(),
         &*open.path,
         open.subprotocol.as_deref(),
-        open.expires_at_ms,
+        open.credential_ends_at_ms,
         ticket,
         is_revoked,
         open.roles.iter().collect::<Vec<_>>(),

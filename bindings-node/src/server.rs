@@ -330,6 +330,13 @@ impl NativeServer {
         self.with(env, |server| server.ban(whom_of(is_user, &whom), for_ms.map(|time| time as u64), &reason))
     }
 
+    /// Whether whoever has this address or user is banned now.
+    #[napi]
+    pub fn is_banned(&self, ip: Option<String>, user: Option<String>) -> bool {
+        let ip = ip.and_then(|ip| ip.parse().ok());
+        self.handle.as_ref().is_some_and(|server| server.is_banned(ip, user.as_deref()))
+    }
+
     /// Lifts a ban; false: there was none.
     #[napi]
     pub fn unban(&self, env: Env, is_user: bool, whom: String) -> Result<bool> {

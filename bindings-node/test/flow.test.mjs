@@ -171,6 +171,7 @@ for (const [name, middleware] of [
   ['that rejects', async () => { throw new Error('as asked'); }],
   ['that drops its next', (_conn, _call, next) => void next()],
   ['that calls next twice', async (_conn, _call, next) => { await next().catch(() => {}); await next(); }],
+  ['that looks at its next and drops that', (_conn, _call, next) => void next().finally(() => {})],
   ['that throws behind next', async (_conn, _call, next) => { void next(); throw new Error('as asked'); }],
 ]) {
   test(`a middleware ${name} costs one connection`, async (t) => {
@@ -192,6 +193,46 @@ for (const [name, middleware] of [
     assert.deepEqual(errors, [[expected, 'message']]);
   });
 }
+
+test('no handler is called for a connection that has ended while a middleware worked', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  let go;
+  const gate = new Promise((resolve) => { go = resolve; });
+  const seen = [];
+  server.use(async (_conn, call, next) => {
+    seen.push(call.kind);
+    if (call.kind === 'message') await gate;
+    return next();
+  });
+  server.on('message', () => assert.fail('it has ended'));
+  const closed = once(server, 'close');
+  const client = await Client.connect(server.address);
+  client.send('x');
+  await until(() => seen.includes('message'));
+  for (const conn of server.connections) conn.close(4000);
+  go();
+  assert.equal((await client.closed).code, 4000);
+  await closed;
+});
+
+test('a ping or call that nobody waits for ends no process', async (t) => {
+  const server = await start(t, { events: { ask: {} } });
+  let rejected = 0;
+  const count = () => { rejected += 1; };
+  process.on('unhandledRejection', count);
+  t.after(() => process.off('unhandledRejection', count));
+  const opened = once(server, 'open');
+  const client = await Client.connect(server.address);
+  const [conn] = await opened;
+  void conn.call('ask', 1, { timeoutMs: 5 });
+  conn.terminate();
+  void conn.ping();
+  void conn.call('ask');
+  await client.closed;
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(rejected, 0);
+  await assert.rejects(conn.ping(), { code: 'connection_closed' });
+});
 
 test('use takes functions', async (t) => {
   const server = await start(t);

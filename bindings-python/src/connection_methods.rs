@@ -245,6 +245,12 @@ impl Connection {
         self.open.opened_at_ms
     }
 
+    /// Whether nothing of it is handled any more.
+    #[getter]
+    fn _is_over(&self) -> bool {
+        self.is_over() || self.has_expired() || self.was_revoked()
+    }
+
     /// When its session ends, in milliseconds since the Unix epoch; `None`: it does not end.
     #[getter(expires_at_ms)]
     fn get_expires_at_ms(&self) -> Option<u64> {

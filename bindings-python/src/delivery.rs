@@ -224,12 +224,14 @@ impl<'py> Turn<'_, '_, 'py> {
         let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
         let conn = Bound::new(py, conn)?;
         lock(self.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
-        // Asked after the insertion: a `disconnect_user` on another thread finds it there, or is known here. The core closes
+        // Asked after the insertion: a `disconnect_user` or `ban` on another thread finds it there, or is known here. The core closes
         // it; the application gets neither its open nor its messages nor its close.
-        if conn.get().was_revoked() {
+        let is_banned = conn.get().is_banned();
+        if is_banned || conn.get().was_revoked() {
             let own = lock(self.connections).remove(open.conn);
             drop(own);
-            Dispatcher::end(&conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
+            let code = if is_banned { Code::Banned } else { Code::SessionRevoked };
+            Dispatcher::end(&conn, Some((code.close_code(), code.reason())));
             return Ok(());
         }
         match &handlers.open {

@@ -330,9 +330,12 @@ impl Server {
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
         run.shared.handle.ban(whom(ip, user)?, for_ms, reason).map_err(|error| errors::of_core(py, &error))?;
-        let conns = user.map(|user| lock(&run.connections).of_user(py, user)).unwrap_or_default();
+        // The core closes them when their shard comes to it; from here on nothing of them is handled.
+        let conns = lock(&run.connections).every(py);
         for conn in &conns {
-            Dispatcher::end(conn, Some((Code::Banned.close_code(), Code::Banned.reason())));
+            if conn.get().is_banned() {
+                Dispatcher::end(conn, Some((Code::Banned.close_code(), Code::Banned.reason())));
+            }
         }
         Ok(())
     }

@@ -60,6 +60,9 @@ def _begun(step: Step, kind: str, event: str | None, conn: Connection, data: Any
 
 
 def _last(handler: Callable[..., Any], call: Call) -> Any:
+    if call.kind != "close" and call.conn._is_over:
+        # It has ended while the functions around the handler worked.
+        return None
     return handler(call.conn) if call.kind == "open" else handler(call.conn, call.data)
 
 

@@ -55,7 +55,8 @@ impl Connection {
             server,
             shared,
             open: open.clone(),
-            expires_at: open.expires_at_ms.and_then(instant),
+            // `max_session_ms` may be another by a reload: the core says when that is over.
+            expires_at: open.credential_ends_at_ms.and_then(instant),
             free: AtomicBool::new(true),
             over: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -89,6 +90,11 @@ impl Connection {
 
     /// Returns true if the server was stopped, or the user was disconnected after this connection was accepted: what was
     /// read of it is not handled any more.
+    /// Returns true if its address or its user is banned now.
+    pub(crate) fn is_banned(&self) -> bool {
+        self.shared.handle.is_banned(self.open.ip, self.user_name())
+    }
+
     pub(crate) fn was_revoked(&self) -> bool {
         if self.shared.is_dropping.load(Ordering::Acquire) {
             return true;
