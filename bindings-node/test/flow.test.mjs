@@ -200,8 +200,8 @@ test('no handler is called for a connection that has ended while a middleware wo
   const gate = new Promise((resolve) => { go = resolve; });
   const seen = [];
   server.use(async (_conn, call, next) => {
-    seen.push(call.kind);
-    if (call.kind === 'message') await gate;
+    seen.push(call.event);
+    if (call.event === 'message') await gate;
     return next();
   });
   server.on('message', () => assert.fail('it has ended'));
