@@ -12,9 +12,6 @@ const { Opened } = require('./opened.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, durationOf, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
 
-/** Codes of the errors of `call` and `ping` that a peer can cause. */
-const OF_PEERS = new Set(['connection_closed', 'call_timeout', 'call_refused']);
-
 const MOST_ROOMS = 1024;
 // Captured: a test's fake timers do not change when a session ends.
 const today = Date.now.bind(Date);
@@ -154,10 +151,10 @@ class Connection extends Opened {
   }
 
   call(event, data, options) {
-    return watched(this.#call(event, data, options));
+    return watched(() => this.#call(event, data, options));
   }
 
-  async #call(event, data, options = {}) {
+  #call(event, data, options = {}) {
     checkEmits(!this.#rules.isRaw);
     checkNames(options, ['timeoutMs'], 'call');
     const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
@@ -176,10 +173,10 @@ class Connection extends Opened {
   }
 
   ping() {
-    return watched(this.#ping());
+    return watched(() => this.#ping());
   }
 
-  async #ping() {
+  #ping() {
     if (!this.#isLive()) throw gone('a ping was answered');
     this.#now('ping');
     return new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
@@ -389,11 +386,16 @@ function idIn(meta) {
   throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);
 }
 
-/** What a peer can cause ends no process whose application does not wait for the answer. */
-function watched(answer) {
-  answer.catch((error) => {
-    if (!OF_PEERS.has(error?.code)) throw error;
-  });
+/** The promise of `begin()`. What a peer can cause ends no process whose application does not wait for the answer. */
+function watched(begin) {
+  let answer;
+  try {
+    answer = begin();
+  } catch (error) {
+    answer = Promise.reject(error);
+    if (error?.code !== 'connection_closed') return answer;
+  }
+  answer.catch(() => {});
   return answer;
 }
 
