@@ -459,7 +459,7 @@ static void cut_off(void) {
   for (int way = 0; way < 3; way++) {
     struct cut cut = {.ip = way == 0 ? "127.0.0.0/8" : NULL, .user = way == 1 ? "mallory" : NULL};
     wsg_server *server = started(with);
-    int peer = client_open_with(wsg_server_address(server).data, "X-Auth-Token: the-first-token\r\n");
+    int other = -1, peer = client_open_with(wsg_server_address(server).data, "X-Auth-Token: the-first-token\r\n");
     CHECK(peer >= 0);
     while (cut.opens == 0) CHECK(wsg_server_run_once(server, 5000, &handlers, &cut, NULL) >= 0);
     CHECK(client_send(peer, "{\"event\":\"e\"}") == 0 && client_send(peer, "{\"event\":\"e\"}") == 0);
@@ -467,9 +467,13 @@ static void cut_off(void) {
     if (way == 2) {
       reloads(server, WSG_OK, without, 2, "");
       while (stats_of(server).open > 0) usleep(1000);
+      /* The one I/O thread lets the next one in: so it has told the close by now. */
+      other = client_open_with(wsg_server_address(server).data, "X-Auth-Token: the-second-token\r\n");
+      CHECK(other >= 0);
     }
     while (cut.closes == 0) CHECK(wsg_server_run_once(server, 5000, &handlers, &cut, NULL) >= 0);
-    CHECK(cut.opens == 1 && cut.messages == (way < 2) && cut.closes == 1);
+    CHECK(cut.messages == (way < 2) && cut.closes == 1);
+    if (other >= 0) close(other);
     close(peer);
     ANSWERS(WSG_OK, wsg_server_free(server));
   }

@@ -203,6 +203,27 @@ fn a_room_is_closed_with_one_call() {
     assert_eq!((handle.connections(), handle.room_size("r")), (vec![peers[0].1], 0));
 }
 
+/// A face that remembers whom it has closed asks for the members, and closes those and nobody else.
+#[test]
+fn a_list_is_closed_and_whoever_joins_meanwhile_is_not() {
+    let mut server = start(r#", "threads": 2"#);
+    let handle = server.handle();
+    let mut peers = peers(&mut server, 4);
+    (1..3).for_each(|at| handle.join(peers[at].1, "r").unwrap());
+    let members = handle.room_members("r");
+    handle.join(peers[3].1, "r").unwrap();
+    handle.leave(peers[1].1, "r").unwrap();
+    assert_eq!(handle.close_each(&[], 1005, "").unwrap_err().code(), "invalid_argument");
+    handle.close_each(&members, 4001, "over").unwrap();
+    for (client, _) in &mut peers[1..3] {
+        assert_eq!(next_frame(client), (0x88, b"\x0f\xa1over".to_vec()));
+        client.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
+    }
+    assert_eq!(tell(&mut server, 2), ["close 4001 over"; 2]);
+    assert_eq!((handle.connections().len(), handle.room_members("r")), (2, vec![peers[3].1]));
+    handle.close_each(&members, 4001, "whoever has closed is left out").unwrap();
+}
+
 /// Whatever the application counts when it hears of a close, the connection is none of it.
 #[test]
 fn a_close_is_told_after_the_counters_have_fallen() {

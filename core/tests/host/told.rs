@@ -25,22 +25,30 @@ fn a_violation_says_what_was_wrong() {
     assert_eq!(detail, "a message of 5 bytes at least is over max_message_bytes (4)");
 }
 
+/// Its own end, and that of the credential, which `max_session_ms` does not move.
 #[test]
 fn the_application_knows_when_a_session_ends() {
-    let json = r#"{"origins": ["https://a.example"], "auth": "callback"}"#;
-    let mut server = Builder::new().without_listener().start(Options::from_json(json).unwrap()).unwrap();
+    let end = 4_000_000_000_000;
+    assert_eq!(told_ends("", end), (Some(end), Some(end)));
+    let (session, credential) = told_ends(r#", "max_session_ms": 3600000"#, end);
+    assert!(session.is_some_and(|session| session < end) && credential == Some(end), "{session:?} {credential:?}");
+}
+
+fn told_ends(more: &str, end: u64) -> (Option<u64>, Option<u64>) {
+    let json = format!(r#"{{"origins": ["https://a.example"], "auth": "callback"{more}}}"#);
+    let mut server = Builder::new().without_listener().start(Options::from_json(&json).unwrap()).unwrap();
     let handle = server.handle();
     let (mut client, socket) = accepted();
     handle.adopt(socket, head("https://a.example")).unwrap();
     let mut batch = EventBatch::new();
     assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
     let Some(Event::Upgrade(upgrade)) = batch.get(0) else { panic!("no upgrade") };
-    let end = 4_000_000_000_000;
     let accept = Accept { user: Some("alice".into()), expires_at_ms: Some(end), ..Accept::default() };
     handle.answer(upgrade.ticket, Decision::Accept(accept)).unwrap();
     expect_101(&mut client);
     assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
-    assert!(matches!(batch.get(0), Some(Event::Open(open)) if open.expires_at_ms == Some(end)));
+    let Some(Event::Open(open)) = batch.get(0) else { panic!("no open") };
+    (open.expires_at_ms, open.credential_ends_at_ms)
 }
 
 #[test]
