@@ -248,7 +248,7 @@ impl Connection {
     /// Whether nothing of it is handled any more.
     #[getter]
     fn _is_over(&self) -> bool {
-        self.is_over() || self.has_expired() || self.was_revoked()
+        self.is_over() || self.has_expired() || self.was_revoked() || self.is_banned_behind_its_end()
     }
 
     /// When its session ends, in milliseconds since the Unix epoch; `None`: it does not end.

@@ -88,13 +88,18 @@ impl Connection {
         self.expires_at.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// Returns true if the server was stopped, or the user was disconnected after this connection was accepted: what was
-    /// read of it is not handled any more.
     /// Returns true if its address or its user is banned now.
     pub(crate) fn is_banned(&self) -> bool {
         self.shared.handle.is_banned(self.open.ip, self.user_name())
     }
 
+    /// Returns true if its end was told, and it is banned now: a ban finds only those whose end was not.
+    pub(crate) fn is_banned_behind_its_end(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) && self.is_banned()
+    }
+
+    /// Returns true if the server was stopped, or the user was disconnected after this connection was accepted: what was
+    /// read of it is not handled any more.
     pub(crate) fn was_revoked(&self) -> bool {
         if self.shared.is_dropping.load(Ordering::Acquire) {
             return true;
