@@ -174,7 +174,7 @@ impl Connection {
     /// The route that the path is of, as the option `routes` has it; `None` if it is of none.
     #[getter(route)]
     fn get_route(&self) -> Option<&str> {
-        self.route()
+        self.open.route.as_deref()
     }
 
     /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.

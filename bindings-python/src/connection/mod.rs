@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     /// What its handshake told.
     pub(crate) open: Open,
+    /// The route whose rules hold for it.
+    route: Mutex<Option<Arc<str>>>,
     /// When the session ends, on the clock that the core ends it by.
     expires_at: Option<Instant>,
     /// A message may go straight to its handler: every earlier one is finished.
@@ -55,6 +57,7 @@ impl Connection {
             server,
             shared,
             open: open.clone(),
+            route: Mutex::new(open.route.as_deref().map(Arc::from)),
             // `max_session_ms` may be another by a reload: the core says when that is over.
             expires_at: open.credential_ends_at_ms.and_then(instant),
             free: AtomicBool::new(true),
@@ -68,10 +71,17 @@ impl Connection {
         self.open.user.as_deref()
     }
 
-    /// The route that it was opened by, as `routes` writes it.
+    /// Takes the route of its path from the policy in force: a reload may have brought another than it was opened by.
+    pub(crate) fn resolve_route(&self) {
+        if let Some(resolved) = self.shared.handle.policies().resolve(&self.open.path) {
+            *lock(&self.route) = resolved.route.as_deref().map(Arc::from);
+        }
+    }
+
+    /// What `find` finds for the route whose rules hold for it, as `routes` writes it.
     #[inline]
-    pub(crate) fn route(&self) -> Option<&str> {
-        self.open.route.as_deref()
+    pub(crate) fn with_route<T>(&self, find: impl FnOnce(Option<&str>) -> T) -> T {
+        find(lock(&self.route).as_deref())
     }
 
     pub(crate) fn is_free(&self) -> bool {
