@@ -462,3 +462,34 @@ def test_no_handler_behind_a_middleware_gets_what_has_ended_meanwhile(run: Run, 
         assert handled == []
 
     run(main)
+
+
+def test_a_pong_behind_the_end_calls_nobody() -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    handled: list[str] = []
+    ends: list[int] = []
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        handled.append(text)
+        if text == "ping":
+            conn.ping_nowait(lambda conn, ms: handled.append("pong"))
+            conn.send_nowait("pinged")
+        else:
+            # The pong may be read by now: it is in this batch or the next one.
+            time.sleep(0.1)
+            conn.close(4000, "enough")
+
+    server.on_close(lambda _, close: ends.append(close.code))
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            await peer.send("ping")
+            await peer.send("close")
+            await peer.wait_closed()
+        while not ends:
+            await asyncio.sleep(0.001)
+        server.stop()
+
+    run_beside(server, "native", talk())
+    assert handled == ["ping", "close"]

@@ -135,7 +135,7 @@ def test_a_route_may_have_the_other_protocol(run: Run) -> None:
                 assert (await said(peer, "say", 1))["data"] == 1
                 assert (await said(peer, "say", 2))["data"] == 2
 
-    run(main())
+    run(main)
 
 
 def test_a_route_has_events_models_and_parameters_of_its_own(run: Run) -> None:

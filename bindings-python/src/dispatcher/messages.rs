@@ -60,6 +60,10 @@ impl<'py> Dispatcher<'_, 'py> {
         if kind == Pinged::Future {
             return futures::resolve(then.bind(self.py), ms);
         }
+        Self::end_with_session(conn);
+        if conn.get().is_over() {
+            return Ok(());
+        }
         let context = conn.get().context(self.py)?;
         let ms = PyFloat::new(self.py, ms);
         match call_in(&context, &then, conn.as_any(), Some(ms.as_any())) {
