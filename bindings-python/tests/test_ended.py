@@ -354,7 +354,7 @@ def test_a_session_that_a_reload_has_made_longer_is_handled(run: Run) -> None:
 
 
 @pytest.mark.parametrize("whom", [{"user": "bob"}, {"ip": "127.0.0.2"}, {"ip": "127.0.0.2/31"}])
-def test_who_is_banned_before_the_open_was_heard_is_not_served(whom: dict[str, str]) -> None:
+def test_who_is_banned_before_the_open_was_heard_is_not_served(whom: dict[str, Any]) -> None:
     server = wsguard.Server(**options(protocol="raw", auth=TOKENS))
     opened: list[str | None] = []
     handled: list[str] = []

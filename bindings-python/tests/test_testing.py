@@ -292,6 +292,6 @@ def test_a_server_that_was_moved_reloads(run: Run) -> None:
         stated: Any = {"listen": "127.0.0.1:9", "origins": ["https://app.example"], "auth": "none", "protocol": "raw"}
         server = wsguard.Server(stated)
         async with testing.serving(server):
-            assert server.reload({**stated, "max_message_bytes": 100}) == 2
+            assert server.reload(stated, max_message_bytes=100) == 2
 
     run(main)
