@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{Error, Protocol, Sent, Status};
 
 use crate::awaiting::{self, Awaiting};
-use crate::connection::{Connection, MAX_CALLS, Pinged};
+use crate::connection::{Connection, MAX_CALLS, Pinged, Reading, State};
 use crate::dispatcher::{Dispatcher, TaskDone};
 use crate::futures::current_task;
 use crate::handlers::{HandlerKind, objects};
@@ -88,6 +88,16 @@ impl Connection {
     fn new_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let hooks = self.shared.loop_hooks().ok_or_else(|| errors::no_loop(py))?;
         hooks.create_future.bind(py).call0()
+    }
+
+    /// Lets the core read on, for the answer to what was just asked.
+    fn read_for_answer(&self) {
+        let Some(handlers) = self.shared.handlers() else { return };
+        let max_bytes = handlers.bounds.max_pending_bytes;
+        if self.with_state(|state| state.read_for_answer(max_bytes)) == Reading::Resume {
+            // One that has closed meanwhile needs it no more.
+            let _ = self.shared.handle.resume(self.id);
+        }
     }
 
     fn send_ping(&self, kind: Pinged, then: &Bound<'_, PyAny>) -> Result<Sent, Error> {
@@ -174,7 +184,7 @@ impl Connection {
     /// The route that the path is of, as the option `routes` has it; `None` if it is of none.
     #[getter(route)]
     fn get_route(&self) -> Option<&str> {
-        self.route()
+        self.open.route.as_deref()
     }
 
     /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.
@@ -248,7 +258,7 @@ impl Connection {
     /// Whether nothing of it is handled any more.
     #[getter]
     fn _is_over(&self) -> bool {
-        self.is_over() || self.has_expired() || self.was_revoked()
+        self.is_over() || self.has_expired() || self.was_revoked() || self.is_banned_behind_its_end()
     }
 
     /// When its session ends, in milliseconds since the Unix epoch; `None`: it does not end.
@@ -401,8 +411,9 @@ impl Connection {
     }
 
     /// Sends a ping, and waits for the pong. Returns the milliseconds between.
-    fn ping<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("wsguard._asking")?.call_method1("ping", (slf,))
+    #[pyo3(signature = (*, timeout_ms = 10_000))]
+    fn ping<'py>(slf: &Bound<'py, Self>, timeout_ms: i64) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("wsguard._asking")?.call_method1("ping", (slf, timeout_ms))
     }
 
     /// Sends the question of a call. Returns its number, and the future of its answer.
@@ -424,7 +435,10 @@ impl Connection {
             let asked = this.unless_over(|| this.shared.handle.request(this.id, &id, event, data));
             match this.outcome(py, asked) {
                 // One that the core has closed already: its end will be told.
-                Ok(_) => Ok((number, future)),
+                Ok(_) => {
+                    this.read_for_answer();
+                    Ok((number, future))
+                }
                 Err(error) => {
                     this.forget_call(number);
                     Err(error)
@@ -437,16 +451,23 @@ impl Connection {
         self.forget_call(number);
     }
 
-    /// Sends a ping. Returns the future of its pong.
+    /// Sends a ping. Returns the future of its pong; `_end_ping` follows.
     fn _begin_ping<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
         let future = this.new_future(py)?;
         let pinged = this.send_ping(Pinged::Future, &future);
-        if this.outcome(py, pinged)?.is_none() {
-            futures::resolve(&future, py.None())?;
+        let pinged = this.outcome(py, pinged)?;
+        this.with_state(State::begin_ping);
+        match pinged {
+            Some(_) => this.read_for_answer(),
+            None => futures::resolve(&future, py.None())?,
         }
         Ok(future)
+    }
+
+    fn _end_ping(&self) {
+        self.with_state(State::end_ping);
     }
 
     /// Sends a ping, and returns `"sent"`, `"queued"` or `"closed"`. When the pong comes, the handler is called with the

@@ -103,7 +103,7 @@ impl Handlers {
         })
     }
 
-    /// An event of a connection that was opened by `route`.
+    /// An event of a connection for which the rules of `route` hold.
     #[inline]
     pub(crate) fn event(&self, route: Option<&str>, name: &str) -> Option<&EventSpec> {
         route.and_then(|route| self.routes.get(route)).unwrap_or(&self.events).get(name)

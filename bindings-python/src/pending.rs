@@ -4,6 +4,9 @@
 /// How many messages of one connection may wait.
 pub(crate) const MAX_PENDING_MESSAGES: usize = 64;
 
+/// How many times as much may wait while a call or a ping is under way: its answer is behind it.
+pub(crate) const TIMES_WHILE_ASKING: usize = 4;
+
 /// How many bytes of one connection may wait at most.
 const MAX_PENDING_BYTES: usize = 1 << 20;
 

@@ -317,6 +317,8 @@ impl Server {
         run.shared.note_protocols();
         let before = run.shared.replace_handlers(handlers);
         drop(before);
+        let conns = lock(&run.connections).every(py);
+        conns.iter().for_each(|conn| conn.get().resolve_route());
         Ok(generation)
     }
 

@@ -11,7 +11,7 @@ use wsguard::binding::{Notifier, PolicySet, Protocol, RevokedUsers, ServerHandle
 
 use crate::accepts::PendingAccepts;
 use crate::auth_tasks::AuthTasks;
-use crate::handlers::Handlers;
+use crate::handlers::{HandlerKind, Handlers};
 use crate::lock::{emptied, lock};
 use crate::loop_hooks::LoopHooks;
 use crate::messages::CurrentMessage;
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) auth_tasks: Mutex<AuthTasks>,
     /// How many coroutines of `on_violation` run.
     pub(crate) reporting: AtomicUsize,
+    /// How many coroutines of `on_error` run.
+    pub(crate) telling: AtomicUsize,
     /// The message whose function runs now.
     pub(crate) current: Mutex<Option<CurrentMessage>>,
     /// The context that the server was started in: each connection begins with a copy of its own.
@@ -74,6 +76,7 @@ impl Shared {
             accepts: Mutex::default(),
             auth_tasks: Mutex::default(),
             reporting: AtomicUsize::new(0),
+            telling: AtomicUsize::new(0),
             current: Mutex::default(),
             context: Mutex::new(Some(context::current(py)?.unbind())),
         }))
@@ -110,6 +113,11 @@ impl Shared {
     /// Returns true if the run belongs to the parent process.
     pub(crate) fn is_forked(&self) -> bool {
         self.forks != fork::depth()
+    }
+
+    /// How many coroutines run that no connection waits for: of `on_error`, or of the other handlers.
+    pub(crate) fn plain_tasks(&self, kind: HandlerKind) -> &AtomicUsize {
+        if kind == HandlerKind::Error { &self.telling } else { &self.reporting }
     }
 
     pub(crate) fn is_finished(&self) -> bool {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import websockets
 import wsguard
-from conftest import Run, client, options
+from conftest import ORIGIN, Run, client, options
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wsguard import Call, Close, Connection
 
@@ -528,5 +528,60 @@ def test_an_authenticate_is_cancelled_when_its_peer_leaves(run: Run) -> None:
             await asked.wait()
             writer.transport.abort()
             await asyncio.wait_for(gone.wait(), 5)
+
+    run(main)
+
+
+@pytest.mark.parametrize("asked", ["ping", "call"])
+def test_an_answer_behind_many_messages_is_found(run: Run, asked: str) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(rate_limit=None, events={"answer": {}}))
+        full = asyncio.Event()
+        found: list[Any] = []
+
+        @server.on("go")
+        async def go(conn: Connection, data: Any) -> None:
+            await full.wait()
+            found.append(await (conn.ping(timeout_ms=8000) if asked == "ping" else conn.call("x", timeout_ms=8000)))
+
+        server.on("fill")(lambda conn, data: None)
+        server.on("answer")(lambda conn, data: None)
+        async with server, client(server) as peer:
+            await peer.send('{"event":"go","data":1}')
+            for _ in range(150):
+                await peer.send('{"event":"fill"}')
+            # The connection is not read any more: 64 wait for the handler of the first.
+            while server.stats()["messages_in"] < 65:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05)
+            full.set()
+            if asked == "call":
+                question = json.loads(await peer.recv())
+                await peer.send(json.dumps({"event": "answer", "id": question["id"], "status": "ok", "data": 7}))
+            while not found:
+                await asyncio.sleep(0.001)
+
+    run(main)
+
+
+def test_a_ping_without_a_pong_ends(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        conns = await opened(server)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.address.split(":"))
+            key = "dGhlIHNhbXBsZSBub25jZQ=="
+            writer.write(
+                f"GET / HTTP/1.1\r\nHost: {server.address}\r\nOrigin: {ORIGIN}\r\nUpgrade: websocket\r\n"
+                f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            )
+            await reader.readuntil(b"\r\n\r\n")
+            conn = await conns.get()
+            with pytest.raises(wsguard.CallTimeout, match="no answer to a ping came within 20 ms"):
+                await conn.ping(timeout_ms=20)
+            with pytest.raises(wsguard.InvalidArgument):
+                await conn.ping(timeout_ms=-1)
+            writer.close()
+            await writer.wait_closed()
 
     run(main)

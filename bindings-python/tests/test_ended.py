@@ -328,3 +328,168 @@ def test_coroutines_that_were_told_to_end_take_no_place(run: Run, places: int) -
             await asyncio.gather(*hanging)
 
     run(main)
+
+
+def test_a_session_that_a_reload_has_made_longer_is_handled(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw", max_session_ms=1000))
+        conns: asyncio.Queue[Connection] = asyncio.Queue()
+        server.on_open(conns.put_nowait)
+
+        @server.on_message
+        def message(conn: Connection, text: str) -> None:
+            conn.send_nowait(f"got {text}")
+
+        async with server, client(server) as peer:
+            conn = await conns.get()
+            server.reload(options(protocol="raw", max_session_ms=60_000))
+            assert conn.expires_at_ms is not None
+            while time.time() * 1000 < conn.expires_at_ms + 20:
+                await asyncio.sleep(0.01)
+            assert conn.is_open
+            await peer.send("late")
+            assert await asyncio.wait_for(peer.recv(), 5) == "got late"
+
+    run(main)
+
+
+@pytest.mark.parametrize("whom", [{"user": "bob"}, {"ip": "127.0.0.2"}, {"ip": "127.0.0.2/31"}])
+def test_who_is_banned_before_the_open_was_heard_is_not_served(whom: dict[str, Any]) -> None:
+    server = wsguard.Server(**options(protocol="raw", auth=TOKENS))
+    opened: list[str | None] = []
+    handled: list[str] = []
+    server.on_open(lambda conn: opened.append(conn.user))
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        handled.append(text)
+        if text == "ban":
+            # Bob is open for the core, and his message is read; nobody here has heard of either.
+            while server.stats()["messages_in"] < 2:
+                time.sleep(0.001)
+            server.ban(**whom)
+            conn.send_nowait("done")
+
+    async def talk() -> None:
+        async with client(server, **as_user("a")) as alice:
+            await alice.send("ban")
+            async with client(server, local_addr=("127.0.0.2", 0), **as_user("b")) as bob:
+                await bob.send("as bob")
+                assert await alice.recv() == "done"
+                with pytest.raises(ConnectionClosedError, match="banned"):
+                    await bob.recv()
+        server.stop()
+
+    run_beside(server, "native", talk())
+    assert (opened, handled) == (["alice"], ["ban"])
+
+
+def test_what_waits_of_an_address_that_is_banned_is_not_handled(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw"))
+        gate, ended = asyncio.Event(), asyncio.Event()
+        handled: list[str] = []
+
+        @server.on_message
+        async def message(conn: Connection, text: str) -> None:
+            handled.append(text)
+            await gate.wait()
+
+        server.on_close(lambda conn, _: ended.set())
+        async with server:
+            async with client(server) as peer:
+                for text in ("one", "two", "three"):
+                    await peer.send(text)
+            while server.stats()["open"]:
+                await asyncio.sleep(0.001)
+            # The close is heard too, behind the three; then the core has nothing of it to close.
+            await asyncio.sleep(0.01)
+            assert handled == ["one"]
+            server.ban(ip="127.0.0.1")
+            gate.set()
+            await ended.wait()
+        assert handled == ["one"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["close", "ban", "disconnect"])
+@pytest.mark.parametrize("around", ["plain", "coroutine"])
+def test_no_handler_behind_a_middleware_gets_what_has_ended_meanwhile(run: Run, how: str, around: str) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw", auth=TOKENS))
+        handled: list[str] = []
+        told = asyncio.Event()
+
+        def end(conn: Connection) -> None:
+            if how == "close":
+                conn.close()
+            elif how == "ban":
+                server.ban(ip="127.0.0.1")
+            else:
+                server.disconnect_user("alice")
+
+        if around == "plain":
+
+            @server.middleware
+            def ends(call: wsguard.Call, proceed: Any) -> Any:
+                if call.kind == "message":
+                    end(call.conn)
+                return proceed()
+
+        else:
+
+            @server.middleware
+            async def ends_later(call: wsguard.Call, proceed: Any) -> Any:
+                await asyncio.sleep(0)
+                if call.kind == "message":
+                    end(call.conn)
+                return await proceed()
+
+        @server.on_message
+        def message(conn: Connection, text: str) -> None:
+            handled.append(text)
+
+        @server.on_close
+        def closed(conn: Connection, close: Close) -> None:
+            told.set()
+
+        async with server, client(server, **as_user("a")) as peer:
+            await peer.send("one")
+            await peer.wait_closed()
+            # Its end is told all the same.
+            await asyncio.wait_for(told.wait(), 5)
+        assert handled == []
+
+    run(main)
+
+
+def test_a_pong_behind_the_end_calls_nobody() -> None:
+    server = wsguard.Server(options(protocol="raw"))
+    handled: list[str] = []
+    ends: list[int] = []
+
+    @server.on_message
+    def message(conn: Connection, text: str) -> None:
+        handled.append(text)
+        if text == "ping":
+            conn.ping_nowait(lambda conn, ms: handled.append("pong"))
+            conn.send_nowait("pinged")
+        else:
+            # The pong may be read by now: it is in this batch or the next one.
+            time.sleep(0.1)
+            conn.close(4000, "enough")
+
+    server.on_close(lambda _, close: ends.append(close.code))
+
+    async def talk() -> None:
+        async with client(server) as peer:
+            await peer.send("ping")
+            await peer.send("close")
+            await peer.wait_closed()
+        while not ends:
+            await asyncio.sleep(0.001)
+        server.stop()
+
+    run_beside(server, "native", talk())
+    assert handled == ["ping", "close"]

@@ -473,3 +473,25 @@ def test_bans(run: Run) -> None:
                 server.ban(user="x", reason="x" * 257)
 
     run(main)
+
+
+def test_after_a_reload_the_rules_of_the_path_as_it_is_now_hold(run: Run) -> None:
+    async def main() -> None:
+        any_data: Any = {"/{name}": {"events": {"move": {}}}}
+        server = wsguard.Server(**options(routes=any_data))
+
+        @server.on("move")
+        def move(conn: Connection, data: Any) -> None:
+            conn.reply("moved", type(data).__name__)
+
+        async with server, client(server, "/a") as peer:
+            assert (await said(peer, "move", {"x": 1}))["data"] == "dict"
+            own: Any = {"/a": {"events": {"move": {"schema": Move}}}}
+            server.reload(options(routes={**any_data, **own}))
+            assert (await said(peer, "move", {"x": 1}))["data"] == "Move"
+            async with client(server, "/a") as other:
+                assert (await said(other, "move", {"x": 1}))["data"] == "Move"
+            server.reload(options(routes=any_data))
+            assert (await said(peer, "move", {"x": 1}))["data"] == "dict"
+
+    run(main)

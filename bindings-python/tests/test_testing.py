@@ -285,3 +285,13 @@ def test_a_connection_without_a_server() -> None:
     assert not conn.is_open and ended == [4000] and not conn.rooms and conn.emit_nowait("a") == "closed"
     with pytest.raises(wsguard.ConnectionClosed):
         conn.emit("a")
+
+
+def test_a_server_that_was_moved_reloads(run: Run) -> None:
+    async def main() -> None:
+        stated: Any = {"listen": "127.0.0.1:9", "origins": ["https://app.example"], "auth": "none", "protocol": "raw"}
+        server = wsguard.Server(stated)
+        async with testing.serving(server):
+            assert server.reload(stated, max_message_bytes=100) == 2
+
+    run(main)

@@ -19,7 +19,7 @@ def call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
 
 async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
     number, answer = conn._begin_call(event, data)
-    timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, answer, event, timeout_ms)
+    timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, answer, repr(event), timeout_ms)
     try:
         told = await answer
     finally:
@@ -33,14 +33,24 @@ async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any
     return found
 
 
-def _expire(answer: asyncio.Future[Any], event: str, timeout_ms: int) -> None:
+def _expire(answer: asyncio.Future[Any], asked: str, timeout_ms: int) -> None:
     if not answer.done():
-        answer.set_exception(CallTimeout(f"no answer to {event!r} came within {timeout_ms} ms", code="call_timeout"))
+        answer.set_exception(CallTimeout(f"no answer to {asked} came within {timeout_ms} ms", code="call_timeout"))
 
 
-async def ping(conn: Connection) -> float:
+def ping(conn: Connection, timeout_ms: int) -> Any:
     """The coroutine of ``Connection.ping``."""
-    ms: float | None = await conn._begin_ping()
+    return _ping(conn, _drain.milliseconds("timeout_ms", timeout_ms))
+
+
+async def _ping(conn: Connection, timeout_ms: int) -> float:
+    pong = conn._begin_ping()
+    timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, pong, "a ping", timeout_ms)
+    try:
+        ms: float | None = await pong
+    finally:
+        timer.cancel()
+        conn._end_ping()
     if ms is None:
         raise conn._closed_error()
     return ms

@@ -59,7 +59,7 @@ class ConnectionClosed(Error):
 
 
 class CallTimeout(Error, TimeoutError):
-    """No answer to :meth:`Connection.call` came in time. ``code`` is ``call_timeout``."""
+    """No answer to :meth:`Connection.call` or :meth:`Connection.ping` came in time. ``code`` is ``call_timeout``."""
 
 
 class CallRefused(Error):

@@ -459,7 +459,9 @@ class Connection(Generic[_Data]):
         data of the answer. It does not wait for handlers, nor they for it.
 
         The event of the answer must be declared, as for every message: its schema is checked. An answer that comes too
-        late is dropped. Answers of other connections never match. The question is sent when it is awaited.
+        late is dropped. Answers of other connections never match. The question is sent when it is awaited. While it is
+        under way, four times as many messages of the connection may wait for their handlers (256) before it is not
+        read: an answer behind more of them than that is not found until handlers have ended.
 
         Args:
             event: the name of the event.
@@ -475,12 +477,19 @@ class Connection(Generic[_Data]):
             UsageError: 1024 calls of the connection are under way (``too_many_calls``), the server runs without asyncio
                 (``no_event_loop``), or belongs to the parent process (``forked``).
         """
-    def ping(self) -> Coroutine[Any, Any, float]:
+    def ping(self, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, float]:
         """Sends a ping, and waits for the pong. Returns the milliseconds between.
 
+        Messages that the peer has sent
+        before the pong wait meanwhile, as for :meth:`call`.
+
+        Args:
+            timeout_ms: milliseconds to wait for the pong; default 10 000.
+
         Raises:
+            CallTimeout: no pong came in time.
             ConnectionClosed: the connection has ended.
-            InvalidArgument: 16 pings of the connection have no answer yet.
+            InvalidArgument: 16 pings of the connection have no answer yet, or ``timeout_ms`` is negative.
             UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
                 (``forked``).
         """
@@ -513,9 +522,12 @@ class Connection(Generic[_Data]):
     @property
     def rooms(self) -> tuple[str, ...]:
         """The rooms that it is in; empty after its end."""
+    @property
+    def _is_over(self) -> bool: ...
     def _begin_call(self, event: str, data: Any) -> tuple[int, Future[Any]]: ...
     def _end_call(self, number: int) -> None: ...
     def _begin_ping(self) -> Future[Any]: ...
+    def _end_ping(self) -> None: ...
     def _closed_error(self) -> Exception: ...
     def join(self, room: str, /) -> None:
         """Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.

@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     /// What its handshake told.
     pub(crate) open: Open,
+    /// The route whose rules hold for it.
+    route: Mutex<Option<Arc<str>>>,
     /// When the session ends, on the clock that the core ends it by.
     expires_at: Option<Instant>,
     /// A message may go straight to its handler: every earlier one is finished.
@@ -55,6 +57,7 @@ impl Connection {
             server,
             shared,
             open: open.clone(),
+            route: Mutex::new(open.route.as_deref().map(Arc::from)),
             // `max_session_ms` may be another by a reload: the core says when that is over.
             expires_at: open.credential_ends_at_ms.and_then(instant),
             free: AtomicBool::new(true),
@@ -68,10 +71,17 @@ impl Connection {
         self.open.user.as_deref()
     }
 
-    /// The route that it was opened by, as `routes` writes it.
+    /// Takes the route of its path from the policy in force: a reload may have brought another than it was opened by.
+    pub(crate) fn resolve_route(&self) {
+        if let Some(resolved) = self.shared.handle.policies().resolve(&self.open.path) {
+            *lock(&self.route) = resolved.route.as_deref().map(Arc::from);
+        }
+    }
+
+    /// What `find` finds for the route whose rules hold for it, as `routes` writes it.
     #[inline]
-    pub(crate) fn route(&self) -> Option<&str> {
-        self.open.route.as_deref()
+    pub(crate) fn with_route<T>(&self, find: impl FnOnce(Option<&str>) -> T) -> T {
+        find(lock(&self.route).as_deref())
     }
 
     pub(crate) fn is_free(&self) -> bool {
@@ -88,13 +98,18 @@ impl Connection {
         self.expires_at.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// Returns true if the server was stopped, or the user was disconnected after this connection was accepted: what was
-    /// read of it is not handled any more.
     /// Returns true if its address or its user is banned now.
     pub(crate) fn is_banned(&self) -> bool {
         self.shared.handle.is_banned(self.open.ip, self.user_name())
     }
 
+    /// Returns true if its end was told, and it is banned now: a ban finds only those whose end was not.
+    pub(crate) fn is_banned_behind_its_end(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) && self.is_banned()
+    }
+
+    /// Returns true if the server was stopped, or the user was disconnected after this connection was accepted: what was
+    /// read of it is not handled any more.
     pub(crate) fn was_revoked(&self) -> bool {
         if self.shared.is_dropping.load(Ordering::Acquire) {
             return true;

@@ -8,7 +8,7 @@ use crate::futures::Futures;
 use crate::handlers::HandlerKind;
 use crate::kept::Kept;
 use crate::messages::{CurrentMessage, QueuedMessage};
-use crate::pending::MAX_PENDING_MESSAGES;
+use crate::pending::{MAX_PENDING_MESSAGES, TIMES_WHILE_ASKING};
 use crate::records::Close;
 
 /// How many calls of one connection may be under way.
@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// Futures of the calls that are under way, by the numbers of their ids.
     pub(crate) calls: Futures,
     pub(super) last_call: u64,
+    /// How many tasks wait for a pong.
+    pub(super) waiting_pings: usize,
     /// The pings that have no answer yet, in their order: futures, and functions to call.
     pub(crate) pings: VecDeque<(Pinged, Py<PyAny>)>,
     /// Called when it has ended, before `on_close`.
@@ -91,11 +93,37 @@ impl State {
     pub(crate) fn push(&mut self, message: QueuedMessage, kept: Kept, max_bytes: usize) -> Reading {
         self.pending_bytes += kept.bytes();
         self.pending.push_back((message, kept));
-        if !self.paused && (self.pending.len() >= MAX_PENDING_MESSAGES || self.pending_bytes >= max_bytes) {
+        if !self.paused && self.is_full(max_bytes) {
             self.paused = true;
             return Reading::Pause;
         }
         Reading::AsBefore
+    }
+
+    /// Returns true if no more is to be read. The answer to a call or a ping is behind what the peer has sent before: while
+    /// one is under way more is read.
+    fn is_full(&self, max_bytes: usize) -> bool {
+        let times = if self.calls.is_empty() && self.waiting_pings == 0 { 1 } else { TIMES_WHILE_ASKING };
+        self.pending.len() >= times * MAX_PENDING_MESSAGES || self.pending_bytes >= max_bytes.saturating_mul(times)
+    }
+
+    /// After a call or a ping has begun: a connection that paused before is read again, as far as there is room.
+    pub(crate) fn read_for_answer(&mut self, max_bytes: usize) -> Reading {
+        if self.paused && !self.is_full(max_bytes) {
+            self.paused = false;
+            return Reading::Resume;
+        }
+        Reading::AsBefore
+    }
+
+    /// A task waits for a pong.
+    pub(crate) fn begin_ping(&mut self) {
+        self.waiting_pings += 1;
+    }
+
+    /// A task waits no more for a pong.
+    pub(crate) fn end_ping(&mut self) {
+        self.waiting_pings = self.waiting_pings.saturating_sub(1);
     }
 
     /// Takes the next message; below half of `max_bytes` the connection resumes.

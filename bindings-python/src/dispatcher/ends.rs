@@ -46,7 +46,7 @@ impl<'py> Dispatcher<'_, 'py> {
 
     /// Ends a connection whose session is over, also before the core reports it.
     pub(super) fn end_with_session(conn: &Bound<'py, Connection>) {
-        if conn.get().was_revoked() {
+        if conn.get().was_revoked() || conn.get().is_banned_behind_its_end() {
             Self::end(conn, None);
         } else if conn.get().has_expired() {
             Self::end(conn, Some(EXPIRED));

@@ -1,13 +1,15 @@
 //! How a handler's task ends, and what a handler that fails costs: its connection, and a record of the log.
 
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use wsguard::binding::ConnectionId;
 
-use super::Dispatcher;
 use super::ends::INTERNAL;
+use super::{Dispatcher, MAX_REPORTING};
 use crate::connection::Connection;
 use crate::errors;
 use crate::handlers::HandlerKind;
@@ -59,6 +61,11 @@ impl<'py> Dispatcher<'_, 'py> {
     /// Tells `on_error` what a handler raised.
     fn tell(&self, conn: Option<&Bound<'py, Connection>>, error: &PyErr, event: Option<Py<PyString>>) -> PyResult<()> {
         let Some(call) = self.handlers.error.as_ref().filter(|_| !is_fatal(self.py, error)) else { return Ok(()) };
+        if self.shared.telling.load(Ordering::Relaxed) >= MAX_REPORTING {
+            let message =
+                format!("{MAX_REPORTING} of its coroutines have not ended: it is not called for this exception");
+            return self.log(HandlerKind::Error, PyRuntimeError::new_err(message), None);
+        }
         let context = match conn {
             Some(conn) => conn.get().context(self.py)?,
             None => self.shared.new_context(self.py)?,

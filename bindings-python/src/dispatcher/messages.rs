@@ -47,7 +47,7 @@ impl<'py> Dispatcher<'_, 'py> {
         if conn.get().is_over() || !conn.get().with_state(|state| state.calls.contains_key(&number)) {
             return Ok(());
         }
-        let spec = self.handlers.event(conn.get().route(), answer.event);
+        let spec = conn.get().with_route(|route| self.handlers.event(route, answer.event));
         let Some(data) = self.data(conn, answer, spec)? else { return Ok(()) };
         let Some(future) = conn.get().with_state(|state| state.calls.remove(&number)) else { return Ok(()) };
         futures::resolve(future.bind(self.py), (status == Status::Ok, answer.event, data))
@@ -59,6 +59,10 @@ impl<'py> Dispatcher<'_, 'py> {
         let ms = rtt.as_secs_f64() * 1000.0;
         if kind == Pinged::Future {
             return futures::resolve(then.bind(self.py), ms);
+        }
+        Self::end_with_session(conn);
+        if conn.get().is_over() {
+            return Ok(());
         }
         let context = conn.get().context(self.py)?;
         let ms = PyFloat::new(self.py, ms);
@@ -113,7 +117,7 @@ impl<'py> Dispatcher<'_, 'py> {
     }
 
     fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
-        let spec = self.handlers.event(conn.get().route(), message.event);
+        let spec = conn.get().with_route(|route| self.handlers.event(route, message.event));
         let own = spec.and_then(|spec| spec.call.as_ref());
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message, spec)? else { return Ok(()) };
@@ -181,7 +185,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 BorrowedMessage::Binary(payload) => return Ok(Some(PyBytes::new(self.py, payload).into_any())),
                 BorrowedMessage::Event(message) => message,
             };
-            let spec = self.handlers.event(conn.get().route(), message.event);
+            let spec = conn.get().with_route(|route| self.handlers.event(route, message.event));
             let Some(data) = self.data(conn, &message, spec)? else { continue };
             if conn.get().is_over() {
                 return Ok(None);

@@ -25,7 +25,7 @@ use crate::loop_hooks::LoopHooks;
 use crate::shared::Shared;
 use crate::{errors, futures};
 
-/// How many coroutines of `on_violation` may run: verdicts come as fast as peers break rules.
+/// How many coroutines of `on_violation` may run, and how many of `on_error`: verdicts come as fast as peers break rules.
 const MAX_REPORTING: usize = 1024;
 
 /// Calls handlers of one run, on the thread that handles its events. The core gets every command of a dispatcher when it

@@ -76,7 +76,7 @@ impl ReportDone {
 #[pymethods]
 impl ReportDone {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.shared.reporting.fetch_sub(1, Ordering::Relaxed);
+        self.shared.plain_tasks(self.kind).fetch_sub(1, Ordering::Relaxed);
         let server = self.server.bind(task.py());
         let done = Dispatcher::with(server, &self.shared, |dispatcher| match dispatcher.outcome(task)? {
             // The event loop has raised a fatal one already.

@@ -42,7 +42,7 @@ impl<'py> Dispatcher<'_, 'py> {
         let task = self.spawn(coroutine, context)?;
         let then = ReportDone::new(self.server, self.shared, kind);
         self.watch(&task, then)?;
-        self.shared.reporting.fetch_add(1, Ordering::Relaxed);
+        self.shared.plain_tasks(kind).fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

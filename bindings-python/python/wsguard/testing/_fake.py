@@ -133,7 +133,7 @@ class FakeConnection:
             raise answer
         return answer
 
-    async def ping(self) -> float:
+    async def ping(self, *, timeout_ms: int = 10_000) -> float:
         return 0.0
 
     def ping_nowait(self, handler: Callable[[Any, float], object]) -> SendStatus:

@@ -67,6 +67,8 @@ def _moved(server: Server) -> Iterator[None]:
         options["admin_listen"] = "127.0.0.1:0"
     for name in ("unix_mode", "reuse_port"):
         options.pop(name, None)
+    # A reload listens where the start did.
+    server._listens_at = {name: options[name] for name in ("listen", "admin_listen") if name in options}
     try:
         yield
     finally:
