@@ -40,6 +40,8 @@ class Connection extends Opened {
   #endsAt;
   /** It has closed, or the application ended it: nothing more is handled or sent. */
   #isOver = false;
+  /** The core has closed it: calls and pings have no answer. */
+  #isGone = false;
   #hasFailed = false;
   #isQueued = false;
   /** Bytes that were sent to it since the flush `#turn`. */
@@ -160,7 +162,7 @@ class Connection extends Opened {
     const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
     eventOf(event);
     const text = jsonOf(data);
-    if (!this.#isLive()) throw closedDuring(event);
+    if (this.#isGone || !this.#isLive()) throw closedDuring(event);
     this.#calls ??= new Calls();
     const { id, answer } = this.#calls.begin(event, timeoutMs);
     try {
@@ -177,7 +179,7 @@ class Connection extends Opened {
   }
 
   #ping() {
-    if (!this.#isLive()) throw gone('a ping was answered');
+    if (this.#isGone || !this.#isLive()) throw gone('a ping was answered');
     this.#now('ping');
     return new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
   }
@@ -296,6 +298,12 @@ class Connection extends Opened {
   #end() {
     this.#isOver = true;
     this.#setDrained();
+    this.#setGone();
+  }
+
+  /** No answer can come any more. */
+  #setGone() {
+    this.#isGone = true;
     this.#calls?.end();
     for (const { reject } of this.#pings.splice(0)) reject(gone('a ping was answered'));
   }
@@ -368,6 +376,11 @@ class Connection extends Opened {
       isStillQueued: (conn) => conn.#native.isQueued(conn.#low, conn.#high),
       /** The peer has read everything, or never will: settles `drained()`. */
       setDrained: (conn) => conn.#setDrained(),
+      /** It is closed, while messages from before may still wait for their handlers. */
+      setGone(conn, closing) {
+        conn.#setGone();
+        conn.#ending?.settle(closing);
+      },
       /** Its last handler is about to be called. */
       setClosed(conn, closing) {
         conn.#end();

@@ -215,6 +215,27 @@ test('no handler is called for a connection that has ended while a middleware wo
   await closed;
 });
 
+test('the leaving of a peer settles at once what a handler of open waits for', async (t) => {
+  const server = await start(t, { events: { ask: {} } });
+  const began = deferred();
+  const settled = [];
+  server.on('open', async (conn) => {
+    const all = [conn.call('ask').catch((error) => error.code), conn.ping().catch((error) => error.code)];
+    conn.signal.addEventListener('abort', () => settled.push('signal'));
+    began.resolve();
+    settled.push(...(await Promise.all(all)));
+    settled.push(await conn.call('ask').catch((error) => error.code));
+  });
+  const closed = once(server, 'close');
+  const client = await Client.connect(server.address, { autoPong: false });
+  await began.promise;
+  const leftAt = performance.now();
+  client.socket.terminate();
+  await closed;
+  assert.ok(performance.now() - leftAt < 5000);
+  assert.deepEqual(settled.sort(), ['connection_closed', 'connection_closed', 'connection_closed', 'signal']);
+});
+
 test('a ping or call that nobody waits for ends no process', async (t) => {
   const server = await start(t, { events: { ask: {} } });
   let rejected = 0;
