@@ -53,6 +53,10 @@ class Waiting {
     void this.#work(conn, queue, judgement);
   }
 
+  has(conn) {
+    return this.#queues.has(conn);
+  }
+
   /** Queues a message behind those that wait. Returns false if none does. */
   follow(conn, message) {
     const queue = this.#queues.size === 0 ? undefined : this.#queues.get(conn);

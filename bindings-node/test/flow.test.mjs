@@ -236,6 +236,24 @@ test('the leaving of a peer settles at once what a handler of open waits for', a
   assert.deepEqual(settled.sort(), ['connection_closed', 'connection_closed', 'connection_closed', 'signal']);
 });
 
+test('a binary message that waits for open keeps no more than itself', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const gate = deferred();
+  server.on('open', () => gate.promise);
+  const heard = [];
+  server.on('message', (_conn, data) => heard.push(data));
+  const client = await Client.connect(server.address);
+  for (const byte of [1, 2, 3]) client.send(Buffer.from([byte]));
+  await new Promise((resolve) => { client.socket.once('pong', resolve); client.socket.ping(); });
+  // Events come in order: the second open is behind the messages.
+  const second = once(server, 'open');
+  await Client.connect(server.address);
+  await second;
+  gate.resolve();
+  await until(() => heard.length === 3);
+  assert.deepEqual(heard.map((data) => [data[0], data.buffer.byteLength]), [[1, 1], [2, 1], [3, 1]]);
+});
+
 test('a ping or call that nobody waits for ends no process', async (t) => {
   const server = await start(t, { events: { ask: {} } });
   let rejected = 0;
