@@ -42,6 +42,8 @@ class Connection extends Opened {
   #isOver = false;
   /** The core has closed it: calls and pings have no answer. */
   #isGone = false;
+  /** Called when a call or ping begins while reading is held. */
+  #onAsk;
   #hasFailed = false;
   #isQueued = false;
   /** Bytes that were sent to it since the flush `#turn`. */
@@ -171,6 +173,7 @@ class Connection extends Opened {
       this.#calls.forget(id);
       throw error;
     }
+    this.#onAsk?.();
     return answer;
   }
 
@@ -181,7 +184,9 @@ class Connection extends Opened {
   #ping() {
     if (this.#isGone || !this.#isLive()) throw gone('a ping was answered');
     this.#now('ping');
-    return new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
+    const answer = new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
+    this.#onAsk?.();
+    return answer;
   }
 
   terminate() {
@@ -368,7 +373,12 @@ class Connection extends Opened {
       setUntold: (conn) => (conn.#isUntold = true),
       isUntold: (conn) => conn.#isUntold,
       /** Stops reading while messages wait for an asynchronous schema, also after `resume()`. */
-      hold: (conn, isHeld) => conn.#setPaused(conn.#isPaused, isHeld),
+      hold(conn, isHeld, onAsk) {
+        conn.#onAsk = onAsk;
+        conn.#setPaused(conn.#isPaused, isHeld);
+      },
+      /** Whether a call or a ping waits for its answer. */
+      isAsking: (conn) => conn.#pings.length > 0 || conn.#calls?.isWaiting === true,
       setQueued(conn) {
         if (!conn.#isOver) conn.#isQueued = true;
       },

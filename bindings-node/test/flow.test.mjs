@@ -254,6 +254,28 @@ test('a binary message that waits for open keeps no more than itself', async (t)
   assert.deepEqual(heard.map((data) => [data[0], data.buffer.byteLength]), [[1, 1], [2, 1], [3, 1]]);
 });
 
+test('a call in open is answered behind more than 64 messages that wait', async (t) => {
+  const server = await start(t, { events: { ask: {}, say: {} } });
+  const gate = deferred();
+  const answers = [];
+  server.on('open', async (conn) => {
+    await gate.promise;
+    for (let round = 0; round < 2; round += 1) answers.push(await conn.call('ask', round, { timeoutMs: 3000 }).catch((error) => error.code));
+  });
+  server.on('say', () => {});
+  const client = await Client.connect(server.address);
+  for (let at = 0; at < 100; at += 1) client.emit('say', at);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  gate.resolve();
+  for (let round = 0; round < 2; round += 1) {
+    const { id } = await client.event();
+    for (let at = 0; at < 20; at += 1) client.emit('say', at);
+    client.emit('ask', 'yes', { id, status: 'ok' });
+  }
+  await until(() => answers.length === 2);
+  assert.deepEqual(answers, ['yes', 'yes']);
+});
+
 test('a ping or call that nobody waits for ends no process', async (t) => {
   const server = await start(t, { events: { ask: {} } });
   let rejected = 0;
