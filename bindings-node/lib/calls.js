@@ -39,6 +39,10 @@ class Calls {
     return { id, answer };
   }
 
+  get isWaiting() {
+    return this.#waiting.size > 0;
+  }
+
   /** Whether a message with a status answers a call, perhaps one whose time is over. */
   knows(id) {
     return typeof id === 'string' && OURS.test(id) && Number(id.slice(1)) <= this.#last;

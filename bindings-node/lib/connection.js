@@ -40,6 +40,10 @@ class Connection extends Opened {
   #endsAt;
   /** It has closed, or the application ended it: nothing more is handled or sent. */
   #isOver = false;
+  /** The core has closed it: calls and pings have no answer. */
+  #isGone = false;
+  /** Called when a call or ping begins while reading is held. */
+  #onAsk;
   #hasFailed = false;
   #isQueued = false;
   /** Bytes that were sent to it since the flush `#turn`. */
@@ -160,7 +164,7 @@ class Connection extends Opened {
     const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
     eventOf(event);
     const text = jsonOf(data);
-    if (!this.#isLive()) throw closedDuring(event);
+    if (this.#isGone || !this.#isLive()) throw closedDuring(event);
     this.#calls ??= new Calls();
     const { id, answer } = this.#calls.begin(event, timeoutMs);
     try {
@@ -169,6 +173,7 @@ class Connection extends Opened {
       this.#calls.forget(id);
       throw error;
     }
+    this.#onAsk?.();
     return answer;
   }
 
@@ -177,9 +182,11 @@ class Connection extends Opened {
   }
 
   #ping() {
-    if (!this.#isLive()) throw gone('a ping was answered');
+    if (this.#isGone || !this.#isLive()) throw gone('a ping was answered');
     this.#now('ping');
-    return new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
+    const answer = new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
+    this.#onAsk?.();
+    return answer;
   }
 
   terminate() {
@@ -296,6 +303,12 @@ class Connection extends Opened {
   #end() {
     this.#isOver = true;
     this.#setDrained();
+    this.#setGone();
+  }
+
+  /** No answer can come any more. */
+  #setGone() {
+    this.#isGone = true;
     this.#calls?.end();
     for (const { reject } of this.#pings.splice(0)) reject(gone('a ping was answered'));
   }
@@ -360,7 +373,12 @@ class Connection extends Opened {
       setUntold: (conn) => (conn.#isUntold = true),
       isUntold: (conn) => conn.#isUntold,
       /** Stops reading while messages wait for an asynchronous schema, also after `resume()`. */
-      hold: (conn, isHeld) => conn.#setPaused(conn.#isPaused, isHeld),
+      hold(conn, isHeld, onAsk) {
+        conn.#onAsk = onAsk;
+        conn.#setPaused(conn.#isPaused, isHeld);
+      },
+      /** Whether a call or a ping waits for its answer. */
+      isAsking: (conn) => conn.#pings.length > 0 || conn.#calls?.isWaiting === true,
       setQueued(conn) {
         if (!conn.#isOver) conn.#isQueued = true;
       },
@@ -368,6 +386,11 @@ class Connection extends Opened {
       isStillQueued: (conn) => conn.#native.isQueued(conn.#low, conn.#high),
       /** The peer has read everything, or never will: settles `drained()`. */
       setDrained: (conn) => conn.#setDrained(),
+      /** It is closed, while messages from before may still wait for their handlers. */
+      setGone(conn, closing) {
+        conn.#setGone();
+        conn.#ending?.settle(closing);
+      },
       /** Its last handler is about to be called. */
       setClosed(conn, closing) {
         conn.#end();

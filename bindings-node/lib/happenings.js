@@ -72,6 +72,7 @@ class Happenings {
     };
     const isPointless = !internals.isLive(conn) || REVOKED.has(closing.verdict);
     internals.setDrained(conn);
+    internals.setGone(conn, { code, ...closing });
     return this.#messages.waiting.close(conn, isPointless, close) ? undefined : close();
   }
 

@@ -25,7 +25,9 @@ class Messages {
   onRaw(conn, data, isBinary) {
     if (!internals.isLive(conn)) return undefined;
     if (!this.waiting.isEmpty) {
-      const handle = { event: 'message', bytes: Buffer.byteLength(data), judge() {}, settle: () => this.#hear(conn, data, isBinary) };
+      const handle = { event: 'message', bytes: Buffer.byteLength(data), judge() {}, settle: () => this.#hear(conn, kept, isBinary) };
+      // A view would keep the whole batch that it came in.
+      const kept = isBinary && this.waiting.has(conn) ? copyOf(data) : data;
       if (this.waiting.follow(conn, handle)) return undefined;
     }
     return this.#hear(conn, data, isBinary);
@@ -129,6 +131,12 @@ class Messages {
     const { enforces, answered } = internals.rulesOf(conn);
     internals.refuse(conn, meta, enforces && !answered.has(meta.event));
   }
+}
+
+function copyOf(data) {
+  const copy = Buffer.allocUnsafeSlow(data.length);
+  copy.set(data);
+  return copy;
 }
 
 /** Whether data is as its schema wants it. */

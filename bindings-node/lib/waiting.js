@@ -9,6 +9,8 @@ const { internals } = require('./connection.js');
 
 /** Beyond these, or the native side's limit in bytes, reading from the peer stops. */
 const MOST_MESSAGES = 64;
+/** So many times as much waits while a call or a ping is under way: its answer is behind what waits. */
+const WHILE_ASKING = 4;
 /** How long a promise that does not settle may delay the close of its connection. */
 const TIMEOUT_MS = 10_000;
 
@@ -51,6 +53,10 @@ class Waiting {
     this.#queues.set(conn, queue);
     this.#add(conn, queue, message);
     void this.#work(conn, queue, judgement);
+  }
+
+  has(conn) {
+    return this.#queues.has(conn);
   }
 
   /** Queues a message behind those that wait. Returns false if none does. */
@@ -108,11 +114,22 @@ class Waiting {
     queue.messages.push(message);
     queue.bytes += message.bytes;
     this.#native.keep(message.bytes);
-    const isMuch = queue.messages.length >= MOST_MESSAGES || queue.bytes >= this.#mostBytes;
-    if (isMuch && !queue.isHeld) {
+    if (!queue.isHeld && this.#isMuch(conn, queue)) {
       queue.isHeld = true;
-      internals.hold(conn, true);
+      internals.hold(conn, true, () => this.#weigh(conn, queue));
     }
+  }
+
+  /** A call or ping has begun: reads on unless too much waits even so. */
+  #weigh(conn, queue) {
+    if (!queue.isHeld || this.#isMuch(conn, queue)) return;
+    queue.isHeld = false;
+    internals.hold(conn, false);
+  }
+
+  #isMuch(conn, queue) {
+    const times = internals.isAsking(conn) ? WHILE_ASKING : 1;
+    return queue.messages.length >= MOST_MESSAGES * times || queue.bytes >= this.#mostBytes * times;
   }
 
   #take(queue) {

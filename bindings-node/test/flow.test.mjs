@@ -215,6 +215,67 @@ test('no handler is called for a connection that has ended while a middleware wo
   await closed;
 });
 
+test('the leaving of a peer settles at once what a handler of open waits for', async (t) => {
+  const server = await start(t, { events: { ask: {} } });
+  const began = deferred();
+  const settled = [];
+  server.on('open', async (conn) => {
+    const all = [conn.call('ask').catch((error) => error.code), conn.ping().catch((error) => error.code)];
+    conn.signal.addEventListener('abort', () => settled.push('signal'));
+    began.resolve();
+    settled.push(...(await Promise.all(all)));
+    settled.push(await conn.call('ask').catch((error) => error.code));
+  });
+  const closed = once(server, 'close');
+  const client = await Client.connect(server.address, { autoPong: false });
+  await began.promise;
+  const leftAt = performance.now();
+  client.socket.terminate();
+  await closed;
+  assert.ok(performance.now() - leftAt < 5000);
+  assert.deepEqual(settled.sort(), ['connection_closed', 'connection_closed', 'connection_closed', 'signal']);
+});
+
+test('a binary message that waits for open keeps no more than itself', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const gate = deferred();
+  server.on('open', () => gate.promise);
+  const heard = [];
+  server.on('message', (_conn, data) => heard.push(data));
+  const client = await Client.connect(server.address);
+  for (const byte of [1, 2, 3]) client.send(Buffer.from([byte]));
+  await new Promise((resolve) => { client.socket.once('pong', resolve); client.socket.ping(); });
+  // Events come in order: the second open is behind the messages.
+  const second = once(server, 'open');
+  await Client.connect(server.address);
+  await second;
+  gate.resolve();
+  await until(() => heard.length === 3);
+  assert.deepEqual(heard.map((data) => [data[0], data.buffer.byteLength]), [[1, 1], [2, 1], [3, 1]]);
+});
+
+test('a call in open is answered behind more than 64 messages that wait', async (t) => {
+  const server = await start(t, { events: { ask: {}, say: {} } });
+  const gate = deferred();
+  const answers = [];
+  server.on('open', async (conn) => {
+    await gate.promise;
+    for (let round = 0; round < 2; round += 1) answers.push(await conn.call('ask', round, { timeoutMs: 3000 }).catch((error) => error.code));
+  });
+  server.on('say', () => {});
+  const client = await Client.connect(server.address);
+  for (let at = 0; at < 100; at += 1) client.emit('say', at);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  gate.resolve();
+  for (let round = 0; round < 2; round += 1) {
+    const { id } = await client.event();
+    for (let at = 0; at < 20; at += 1) client.emit('say', at);
+    client.emit('ask', 'yes', { id, status: 'ok' });
+  }
+  await until(() => answers.length === 2);
+  assert.deepEqual(answers, ['yes', 'yes']);
+});
+
 test('a ping or call that nobody waits for ends no process', async (t) => {
   const server = await start(t, { events: { ask: {} } });
   let rejected = 0;
