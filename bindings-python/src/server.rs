@@ -318,7 +318,9 @@ impl Server {
         let before = run.shared.replace_handlers(handlers);
         drop(before);
         let conns = lock(&run.connections).every(py);
-        conns.iter().for_each(|conn| conn.get().resolve_route());
+        for conn in &conns {
+            conn.get().resolve_route();
+        }
         Ok(generation)
     }
 

@@ -58,9 +58,9 @@ fn an_address_is_banned_with_all_that_is_open_and_let_in_again() {
     assert!(bans[0].ends_at_ms.is_some() && !bans[0].is_automatic);
     assert!(!handle.unban(Whom::Ip("127.0.0.1")).unwrap(), "that is another subject");
     let here = Some([127, 0, 0, 1].into());
-    assert!(handle.has_banned(here, None) && !handle.has_banned(Some([10, 0, 0, 1].into()), Some("alice")));
+    assert!(handle.is_banned(here, None) && !handle.is_banned(Some([10, 0, 0, 1].into()), Some("alice")));
     assert!(handle.unban(Whom::Ip("127.0.0.0/8")).unwrap());
-    assert!(!handle.has_banned(here, None));
+    assert!(!handle.is_banned(here, None));
     let_in(&handle, "one");
     assert_eq!(handle.stats().verdict(Code::Banned), 3);
 }
@@ -76,7 +76,7 @@ fn a_user_is_banned_and_others_are_not() {
     assert!(tell(&mut server, 5).contains(&"still here".to_owned()));
     assert!(answer(&handle, "one").starts_with("HTTP/1.1 403"));
     assert_eq!(handle.bans()[0].ends_at_ms, None);
-    assert!(handle.has_banned(None, Some("alice")) && !handle.has_banned(None, Some("bob")));
+    assert!(handle.is_banned(None, Some("alice")) && !handle.is_banned(None, Some("bob")));
     let_in(&handle, "two");
 }
 
