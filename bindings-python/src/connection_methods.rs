@@ -61,11 +61,14 @@ impl Connection {
 
     fn push_reply(
         &self,
+        py: Python<'_>,
         event: &str,
-        data: &Bound<'_, PyAny>,
+        data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
         status: Status,
     ) -> PyResult<Result<Sent, Error>> {
+        let none = py.None().into_bound(py);
+        let data = data.unwrap_or(&none);
         let id = match id {
             Some(id) if id.is_instance_of::<PyString>() || is_integer(id) => {
                 Some(json_out::with_text(id, |text| Ok(text.into()))?)
@@ -352,8 +355,7 @@ impl Connection {
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let none = slf.py().None().into_bound(slf.py());
-        let result = slf.get().push_reply(event, data.unwrap_or(&none), id, Status::Ok)?;
+        let result = slf.get().push_reply(slf.py(), event, data, id, Status::Ok)?;
         Self::awaitable(slf, result)
     }
 
@@ -366,8 +368,7 @@ impl Connection {
         data: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<&Bound<'py, PyString>> {
-        let none = py.None().into_bound(py);
-        let result = self.push_reply(event, data.unwrap_or(&none), id, Status::Ok)?;
+        let result = self.push_reply(py, event, data, id, Status::Ok)?;
         self.status(py, result)
     }
 
@@ -379,8 +380,7 @@ impl Connection {
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let none = slf.py().None().into_bound(slf.py());
-        let result = slf.get().push_reply(event, data.unwrap_or(&none), id, Status::Error)?;
+        let result = slf.get().push_reply(slf.py(), event, data, id, Status::Error)?;
         Self::awaitable(slf, result)
     }
 
@@ -393,8 +393,7 @@ impl Connection {
         data: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<&Bound<'py, PyString>> {
-        let none = py.None().into_bound(py);
-        let result = self.push_reply(event, data.unwrap_or(&none), id, Status::Error)?;
+        let result = self.push_reply(py, event, data, id, Status::Error)?;
         self.status(py, result)
     }
 

@@ -44,4 +44,17 @@ static inline wsg_options *open_options(const char *protocol, size_t protocol_le
   return options;
 }
 
+/* The next event of this kind; its batch is the caller's. */
+static inline const wsg_event *next_of(wsg_server *server, wsg_event_kind kind, wsg_batch **batch) {
+  const wsg_event *events;
+  size_t count;
+  for (;;) {
+    ANSWERS(WSG_OK, wsg_server_next(server, 5000, batch));
+    ANSWERS(WSG_OK, wsg_batch_events(*batch, &events, &count));
+    for (size_t i = 0; i < count; i++)
+      if (events[i].kind == kind) return &events[i];
+    ANSWERS(WSG_OK, wsg_batch_free(*batch));
+  }
+}
+
 #endif

@@ -23,26 +23,13 @@ static wsg_server *started(wsg_options *options) {
   return server;
 }
 
-/* The next event of this kind; its batch is the caller's. */
-static const wsg_event *next(wsg_server *server, wsg_event_kind kind, wsg_batch **batch) {
-  const wsg_event *events;
-  size_t count;
-  for (;;) {
-    ANSWERS(WSG_OK, wsg_server_next(server, 5000, batch));
-    ANSWERS(WSG_OK, wsg_batch_events(*batch, &events, &count));
-    for (size_t i = 0; i < count; i++)
-      if (events[i].kind == kind) return &events[i];
-    ANSWERS(WSG_OK, wsg_batch_free(*batch));
-  }
-}
-
 static void sends(void) {
   static char large[1 << 16];
   wsg_server *server = started(open_options(TEXT("raw")));
   wsg_batch *batch;
   wsg_status status = WSG_OK;
   int peer = client_open(wsg_server_address(server).data);
-  uint64_t conn = next(server, WSG_EVENT_OPEN, &batch)->conn;
+  uint64_t conn = next_of(server, WSG_EVENT_OPEN, &batch)->conn;
   while (status == WSG_OK) status = wsg_conn_send_binary(server, conn, large, sizeof large);
   ANSWERS(FACE_send_waits, status);
   ANSWERS(WSG_OK, wsg_conn_close(server, conn, 1000, NULL, 0));
@@ -109,7 +96,7 @@ static void query(const char *path, const char *wanted) {
   pthread_t peer;
   wsg_batch *batch;
   CHECK(pthread_create(&peer, NULL, knock, target) == 0);
-  const wsg_upgrade *upgrade = next(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade;
+  const wsg_upgrade *upgrade = next_of(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade;
   CHECK(wanted == NULL ? upgrade->query.data == NULL : is(upgrade->query, wanted));
   ANSWERS(WSG_OK, wsg_ticket_reject(server, upgrade->ticket, 401));
   pthread_join(peer, NULL);
@@ -124,7 +111,7 @@ static void close_reason(void) {
   wsg_batch *batch;
   int peer = client_open(wsg_server_address(server).data);
   CHECK(peer >= 0 && send(peer, bye, sizeof bye - 1, MSG_NOSIGNAL) == sizeof bye - 1);
-  const wsg_close *closed = next(server, WSG_EVENT_CLOSE, &batch)->body.close;
+  const wsg_close *closed = next_of(server, WSG_EVENT_CLOSE, &batch)->body.close;
   CHECK(closed->code == 1000 && is(closed->reason, FACE_close_reason_absent) && closed->verdict == FACE_close_verdict_absent);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_OK, wsg_server_free(server));
@@ -143,7 +130,7 @@ static void violation_record(void) {
   const char *address = wsg_server_address(server).data;
 
   CHECK(client_open_at(address, "/", "https://evil.example.com", "") < 0);
-  const wsg_violation *before = next(server, WSG_EVENT_VIOLATION, &batch)->body.violation;
+  const wsg_violation *before = next_of(server, WSG_EVENT_VIOLATION, &batch)->body.violation;
   CHECK(before->code == WSG_VERDICT_ORIGIN_DENIED && before->http_status == 403 && before->close_code == 0);
   CHECK(before->conn_id == 0 && is(before->ip, "127.0.0.1") && before->user.data == NULL && before->event.data == NULL);
   CHECK(before->detail.len > 0);
@@ -151,7 +138,7 @@ static void violation_record(void) {
 
   int peer = client_open(address);
   CHECK(peer >= 0 && client_send(peer, "{\"event\":\"say\",\"data\":7}") == 0);
-  const wsg_event *event = next(server, WSG_EVENT_VIOLATION, &batch);
+  const wsg_event *event = next_of(server, WSG_EVENT_VIOLATION, &batch);
   const wsg_violation *after = event->body.violation;
   CHECK(after->code == WSG_VERDICT_SCHEMA_MISMATCH && after->http_status == 0 && after->close_code == 1008);
   CHECK(after->conn_id == event->conn && event->conn != 0 && is(after->ip, "127.0.0.1") && is(after->event, "say"));
@@ -171,7 +158,7 @@ static void stats(void) {
   CHECK(sizeof now == COUNT(members) * sizeof(uint64_t));
   for (size_t i = 0; i < COUNT(members); i++) CHECK(members[i] == i * sizeof(uint64_t));
   int peer = client_open(wsg_server_address(server).data);
-  next(server, WSG_EVENT_OPEN, &batch);
+  next_of(server, WSG_EVENT_OPEN, &batch);
   ANSWERS(WSG_OK, wsg_server_stats(server, &now, sizeof now));
   CHECK(now.connections == 1 && now.open == 1 && now.opened_total == 1 && now.messages_in == 0 && now.rooms == 0);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
@@ -197,7 +184,7 @@ static void message_size(void) {
   wsg_server *server = started(options);
   int peer = client_open(wsg_server_address(server).data);
   CHECK(peer >= 0 && client_send(peer, said) == 0);
-  CHECK(next(server, WSG_EVENT_MESSAGE, &batch)->body.message->FACE_message_size == sizeof said - 1);
+  CHECK(next_of(server, WSG_EVENT_MESSAGE, &batch)->body.message->FACE_message_size == sizeof said - 1);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_OK, wsg_server_free(server));
   close(peer);

@@ -34,19 +34,6 @@ static wsg_server *started(const char *more) {
   return server;
 }
 
-/* The next event of this kind; its batch is the caller's. */
-static const wsg_event *next(wsg_server *server, wsg_event_kind kind, wsg_batch **batch) {
-  const wsg_event *events;
-  size_t count;
-  for (;;) {
-    ANSWERS(WSG_OK, wsg_server_next(server, 5000, batch));
-    ANSWERS(WSG_OK, wsg_batch_events(*batch, &events, &count));
-    for (size_t i = 0; i < count; i++)
-      if (events[i].kind == kind) return &events[i];
-    ANSWERS(WSG_OK, wsg_batch_free(*batch));
-  }
-}
-
 static void reloads(wsg_server *server, wsg_status wanted, const char *more, uint64_t wanted_generation, const char *option) {
   wsg_options *options = options_of(more);
   wsg_error *error = (wsg_error *)&error;
@@ -67,7 +54,7 @@ static void reload(void) {
   wsg_batch *batch;
   int peer = client_open_with(address, "X-Auth-Token: the-first-token\r\n");
   CHECK(peer >= 0);
-  next(server, WSG_EVENT_OPEN, &batch);
+  next_of(server, WSG_EVENT_OPEN, &batch);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   /* What is refused changes nothing, and says which option. */
   reloads(server, WSG_ERR_NOT_RELOADABLE, ", \"auth\": \"none\", \"protocol\": \"raw\"", 77, "protocol");
@@ -76,7 +63,7 @@ static void reload(void) {
   CHECK(client_open_with(address, "") < 0);
   /* The token is gone, and whoever came by it. */
   reloads(server, WSG_OK, ", \"auth\": {\"tokens\": [{\"token\": \"the-second-token\", \"user\": \"alice\"}]}", 2, "");
-  const wsg_close *closed = next(server, WSG_EVENT_CLOSE, &batch)->body.close;
+  const wsg_close *closed = next_of(server, WSG_EVENT_CLOSE, &batch)->body.close;
   CHECK(closed->code == 1008);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   CHECK(client_open_with(address, "X-Auth-Token: the-first-token\r\n") < 0);
@@ -161,7 +148,7 @@ static void bans(void) {
   CHECK(peer >= 0);
   ANSWERS(WSG_OK, wsg_server_ban_ip(server, TEXT("203.0.113.0/24"), 60000, TEXT("scans"), NULL));
   ANSWERS(WSG_OK, wsg_server_ban_user(server, TEXT("mallory"), WSG_NEVER, NULL, 0, &error));
-  CHECK(error == NULL && next(server, WSG_EVENT_CLOSE, &batch)->body.close->code == 1008);
+  CHECK(error == NULL && next_of(server, WSG_EVENT_CLOSE, &batch)->body.close->code == 1008);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   CHECK(client_open_with(address, "X-Auth-Token: the-first-token\r\n") < 0);
   ANSWERS(WSG_OK, wsg_server_bans(server, each_ban, &seen));
@@ -248,7 +235,7 @@ static void accepts(void) {
   wsg_batch *batch;
   pthread_t peer;
   CHECK(pthread_create(&peer, NULL, knock, &to) == 0);
-  uint64_t ticket = next(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade->ticket;
+  uint64_t ticket = next_of(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade->ticket;
   ANSWERS(WSG_OK, wsg_batch_free(batch));
 #define REFUSES(status, word)                                                       \
   do {                                                                              \
@@ -280,7 +267,7 @@ static void accepts(void) {
   REFUSES(WSG_ERR_TICKET_SETTLED, "");
   pthread_join(peer, NULL);
   CHECK(to.fd >= 0);
-  const wsg_open *open = next(server, WSG_EVENT_OPEN, &batch)->body.open;
+  const wsg_open *open = next_of(server, WSG_EVENT_OPEN, &batch)->body.open;
   CHECK(open->ticket == ticket && is(open->user, "alice") && is(open->path, "/room/a%20b"));
   CHECK(open->roles_len == 2 && is(open->roles[0], "admin") && is(open->roles[1], "editor"));
   CHECK(is(open->route, "/room/{name}") && open->params_len == 1);
@@ -290,12 +277,12 @@ static void accepts(void) {
   /* A path that is no route has none; a connection without a user has no roles unless they are stated. */
   to.target = "/";
   CHECK(pthread_create(&peer, NULL, knock, &to) == 0);
-  ticket = next(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade->ticket;
+  ticket = next_of(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade->ticket;
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   accept = (wsg_accept){.size = sizeof accept, .is_anonymous = 1, .expires_at_ms = WSG_NEVER};
   ANSWERS(WSG_OK, wsg_ticket_accept_with(server, ticket, &accept, NULL));
   pthread_join(peer, NULL);
-  open = next(server, WSG_EVENT_OPEN, &batch)->body.open;
+  open = next_of(server, WSG_EVENT_OPEN, &batch)->body.open;
   CHECK(open->user.data == NULL && open->roles_len == 0 && open->route.data == NULL && open->params_len == 0);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   close(to.fd);
@@ -310,14 +297,14 @@ static void two_protocols(void) {
   wsg_batch *batch;
   int raw = client_open_at(address, "/raw", "https://app.example.com", "");
   CHECK(raw >= 0);
-  uint64_t conn = next(server, WSG_EVENT_OPEN, &batch)->conn;
+  uint64_t conn = next_of(server, WSG_EVENT_OPEN, &batch)->conn;
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_emit(server, conn, TEXT("e"), TEXT("1")));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_report_invalid_data(server, conn, TEXT("e")));
   CHECK(wsg_conn_send_text(server, conn, TEXT("raw")) >= 0 && client_expect(raw, "raw") == 0);
   int json = client_open(address);
   CHECK(json >= 0);
-  conn = next(server, WSG_EVENT_OPEN, &batch)->conn;
+  conn = next_of(server, WSG_EVENT_OPEN, &batch)->conn;
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_ERR_ARGUMENT, wsg_conn_send_text(server, conn, TEXT("raw")));
   CHECK(wsg_conn_emit(server, conn, TEXT("e"), TEXT("7")) >= 0);

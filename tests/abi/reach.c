@@ -26,19 +26,6 @@ static wsg_server *started(const char *more) {
   return server;
 }
 
-/* The next event of this kind; its batch is the caller's. */
-static const wsg_event *next(wsg_server *server, wsg_event_kind kind, wsg_batch **batch) {
-  const wsg_event *events;
-  size_t count;
-  for (;;) {
-    ANSWERS(WSG_OK, wsg_server_next(server, 5000, batch));
-    ANSWERS(WSG_OK, wsg_batch_events(*batch, &events, &count));
-    for (size_t i = 0; i < count; i++)
-      if (events[i].kind == kind) return &events[i];
-    ANSWERS(WSG_OK, wsg_batch_free(*batch));
-  }
-}
-
 struct seen {
   size_t count;
   uint64_t conns[8];
@@ -65,7 +52,7 @@ static void opened(wsg_server *server, const char *headers, int *peer, uint64_t 
   wsg_batch *batch;
   *peer = client_open_with(wsg_server_address(server).data, headers);
   CHECK(*peer >= 0);
-  *conn = next(server, WSG_EVENT_OPEN, &batch)->conn;
+  *conn = next_of(server, WSG_EVENT_OPEN, &batch)->conn;
   ANSWERS(WSG_OK, wsg_batch_free(batch));
 }
 
@@ -144,12 +131,12 @@ static void rooms_and_users(void) {
   CHECK(wsg_conn_emit(server, conns[1], TEXT("e"), TEXT("7")) >= 0 && client_expect(peers[1], said) == 0);
   CHECK(client_expect(peers[0], "\x0f\xa0over") == 0);
   close(peers[0]), close(peers[2]);
-  const wsg_close *closed = next(server, WSG_EVENT_CLOSE, &batch)->body.close;
+  const wsg_close *closed = next_of(server, WSG_EVENT_CLOSE, &batch)->body.close;
   CHECK(closed->code == 4000 && closed->verdict == WSG_NO_VERDICT);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   ANSWERS(WSG_OK, wsg_server_disconnect_user(server, TEXT("alice")));
   do {
-    closed = next(server, WSG_EVENT_CLOSE, &batch)->body.close;
+    closed = next_of(server, WSG_EVENT_CLOSE, &batch)->body.close;
     CHECK(closed->code == 4000 || closed->verdict == WSG_VERDICT_SESSION_REVOKED);
     uint32_t verdict = closed->verdict;
     ANSWERS(WSG_OK, wsg_batch_free(batch));
@@ -181,7 +168,7 @@ static void pings(void) {
   CHECK(wsg_conn_buffered_bytes(server, 1) == 0 && wsg_conn_buffered_bytes(NULL, conn) == 0);
   CHECK(wsg_conn_ping(server, conn) >= 0);
   answer_ping(peer);
-  const wsg_event *pong = next(server, WSG_EVENT_PONG, &batch);
+  const wsg_event *pong = next_of(server, WSG_EVENT_PONG, &batch);
   CHECK(pong->conn == conn && pong->body.pong->rtt_us > 0 && pong->body.pong->rtt_us < 5000000);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   wsg_status status = WSG_OK;
@@ -194,7 +181,7 @@ static void pings(void) {
   ANSWERS(WSG_OK, wsg_conn_terminate(server, conn));
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_terminate(server, conn));
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_conn_send_text(server, conn, TEXT("x")));
-  const wsg_close *closed = next(server, WSG_EVENT_CLOSE, &batch)->body.close;
+  const wsg_close *closed = next_of(server, WSG_EVENT_CLOSE, &batch)->body.close;
   CHECK(closed->code == 1006 && !closed->clean && closed->verdict == WSG_NO_VERDICT);
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   CHECK(wsg_conn_buffered_bytes(server, conn) == 0);
@@ -236,7 +223,7 @@ static void *knock(void *userdata) {
 static uint64_t ticket_of(wsg_server *server, struct knock *to, pthread_t *peer) {
   wsg_batch *batch;
   CHECK(pthread_create(peer, NULL, knock, to) == 0);
-  uint64_t ticket = next(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade->ticket;
+  uint64_t ticket = next_of(server, WSG_EVENT_UPGRADE, &batch)->body.upgrade->ticket;
   ANSWERS(WSG_OK, wsg_batch_free(batch));
   return ticket;
 }
@@ -258,7 +245,7 @@ static void answers(void) {
   pthread_join(peer, NULL);
   CHECK(to.is_let_in && strstr(to.answer, "Set-Cookie: sid=1\r\n") != NULL && strstr(to.answer, "X-Reason: because\r\n") != NULL);
   CHECK(strcasestr(to.answer, "sec-websocket-protocol: second\r\n") != NULL);
-  const wsg_open *open = next(server, WSG_EVENT_OPEN, &batch)->body.open;
+  const wsg_open *open = next_of(server, WSG_EVENT_OPEN, &batch)->body.open;
   CHECK(open->tag == 77 && open->ticket == ticket && is(open->subprotocol, "second"));
   ANSWERS(WSG_OK, wsg_batch_free(batch));
 
@@ -287,7 +274,7 @@ static void answers(void) {
     ANSWERS(WSG_ERR_TICKET_SETTLED, wsg_ticket_reject(server, ticket, 401));
     pthread_join(peer, NULL);
     CHECK(strncmp(to.answer, "HTTP/1.1 503", 12) == 0 && strstr(to.answer, "X-A") == NULL && strstr(to.answer, "X-B") == NULL);
-    const wsg_upgrade_gone *gone = next(server, WSG_EVENT_UPGRADE_GONE, &batch)->body.upgrade_gone;
+    const wsg_upgrade_gone *gone = next_of(server, WSG_EVENT_UPGRADE_GONE, &batch)->body.upgrade_gone;
     CHECK(gone->ticket == ticket);
     ANSWERS(WSG_OK, wsg_batch_free(batch));
   }
@@ -316,7 +303,7 @@ static void facts(void) {
   char address[64];
   CHECK(getsockname(peer, (struct sockaddr *)&own, &own_len) == 0);
   snprintf(address, sizeof address, "127.0.0.1:%d", ntohs(own.sin_port));
-  const wsg_open *open = next(server, WSG_EVENT_OPEN, &batch)->body.open;
+  const wsg_open *open = next_of(server, WSG_EVENT_OPEN, &batch)->body.open;
   CHECK(is(open->query, "a=b&c") && is(open->origin, "https://app.example.com") && is(open->route, "/room/{name}"));
   CHECK(open->params_len == 1 && is(open->params[0].name, "name") && is(open->params[0].value, "kitchen"));
   CHECK(open->headers_len == 1 && is(open->headers[0].name, "user-agent") && is(open->headers[0].value, "tests"));

@@ -109,11 +109,6 @@ impl ServerHandle {
         })
     }
 
-    /// Starts the closing handshake with every member of a room, as [`close`](Self::close) does with one.
-    pub fn close_room(&self, room: &str, code: u16, reason: &str) -> Result<(), Error> {
-        self.close_all(To::Room(room), code, reason, &[])
-    }
-
     /// Starts the closing handshake with each of these connections, as [`close`](Self::close) does with one. Whichever has closed
     /// is left out.
     pub fn close_each(&self, conns: &[ConnectionId], code: u16, reason: &str) -> Result<(), Error> {

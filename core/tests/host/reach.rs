@@ -193,8 +193,8 @@ fn a_room_is_closed_with_one_call() {
     let handle = server.handle();
     let mut peers = peers(&mut server, 4);
     (1..4).for_each(|at| handle.join(peers[at].1, "r").unwrap());
-    assert_eq!(handle.close_room("r", 1005, "").unwrap_err().code(), "invalid_argument");
-    handle.close_room("r", 4001, "over").unwrap();
+    assert_eq!(handle.close_all(To::Room("r"), 1005, "", &[]).unwrap_err().code(), "invalid_argument");
+    handle.close_all(To::Room("r"), 4001, "over", &[]).unwrap();
     for (client, _) in &mut peers[1..] {
         assert_eq!(next_frame(client), (0x88, b"\x0f\xa1over".to_vec()));
         client.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
