@@ -145,8 +145,10 @@ structure:
 feature-set:
 	python3 tests/feature_set.py --write
 
+# The fuzz targets are no member of the workspace: nothing else would say before the end that they do not compile any more.
 lint:
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	cargo clippy --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz --locked --quiet -- -D warnings
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet

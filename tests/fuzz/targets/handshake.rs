@@ -7,30 +7,30 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use wsguard_fuzz::{pieces, setting};
 use wsguard_proto::auth::{Identity, RequestView};
-use wsguard_proto::config::{Options, Policy};
+use wsguard_proto::config::{Options, PolicySet, Resolved};
 use wsguard_proto::files::NoFiles;
-use wsguard_proto::handshake::{self, Decision, Head, HeadScanner, MAX_HEADERS, Refusal, Subprotocol};
+use wsguard_proto::handshake::{self, Decision, Head, HeadScanner, MAX_HEADERS, Refusal, ResponseHeaders, Subprotocol};
 use wsguard_proto::verdict::Code;
 
 const ORIGINS: [&str; 2] = ["https://app.example.com", "https://*.example.com"];
 
-fn policy(more: &str) -> Policy {
+fn policies(more: &str) -> PolicySet {
     let json = format!(
         r#"{{"origins": ["{}", "{}"], "subprotocols": ["chat", "superchat"], {more}}}"#,
         ORIGINS[0], ORIGINS[1]
     );
-    Policy::new(Options::from_json(&json).unwrap(), &NoFiles).unwrap()
+    PolicySet::compile(Options::from_json(&json).unwrap(), &NoFiles).unwrap()
 }
 
-static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
+static SETS: LazyLock<[PolicySet; 4]> = LazyLock::new(|| {
     let tokens = r#""auth": {"tokens": [{"token": "good", "user": "alice"}]}"#;
     [
-        policy(tokens),
-        policy(&format!(
+        policies(tokens),
+        policies(&format!(
             r#"{tokens}, "token_sources": ["cookie:session", "query:ticket", "subprotocol", "header:x-t"]"#
         )),
-        policy(r#""auth": "none", "hosts": ["app.example.com"], "paths": ["/chat"], "max_head_bytes": 1024"#),
-        policy(r#""auth": "callback", "missing_origin": "allow", "server_header": "wsguard""#),
+        policies(r#""auth": "none", "hosts": ["app.example.com"], "paths": ["/chat"], "max_head_bytes": 1024"#),
+        policies(r#""auth": "callback", "missing_origin": "allow", "server_header": "wsguard""#),
     ]
 });
 
@@ -43,15 +43,15 @@ enum Outcome {
     Accepted { head_len: usize, user: Option<String>, asks: bool, subprotocol: Option<String> },
 }
 
-fn judge(policy: &Policy, bytes: &[u8], pieces: &[usize]) -> Outcome {
+fn judge(set: &PolicySet, bytes: &[u8], pieces: &[usize]) -> Outcome {
     let (mut scanner, mut received) = (HeadScanner::default(), 0);
     for piece in pieces {
         received += piece;
-        match scanner.scan(&bytes[..received], policy.max_head_bytes) {
+        match scanner.scan(&bytes[..received], set.top.max_head_bytes) {
             Ok(None) => {}
             Ok(Some(len)) => {
-                assert!(len <= received && len <= policy.max_head_bytes);
-                return answer(policy, &bytes[..len]).unwrap_or_else(Outcome::Refused);
+                assert!(len <= received && len <= set.top.max_head_bytes);
+                return answer(set, &bytes[..len]).unwrap_or_else(Outcome::Refused);
             }
             Err(refusal) => return Outcome::Refused(refusal),
         }
@@ -60,7 +60,7 @@ fn judge(policy: &Policy, bytes: &[u8], pieces: &[usize]) -> Outcome {
 }
 
 /// As the driver does it.
-fn answer(policy: &Policy, head: &[u8]) -> Result<Outcome, Refusal> {
+fn answer(set: &PolicySet, head: &[u8]) -> Result<Outcome, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let parsed = Head::parse(head, &mut headers)?;
     if parsed.health_check().is_some() {
@@ -68,7 +68,9 @@ fn answer(policy: &Policy, head: &[u8]) -> Result<Outcome, Refusal> {
         return Ok(Outcome::Health);
     }
     let request = parsed.request()?;
-    let _ = request.snapshot(None, None, None).cookies().count();
+    let Resolved { policy, params, .. } = handshake::resolve(set, &request)?;
+    let policy = &*policy;
+    let _ = request.snapshot(None, params, None, None, None).cookies().count();
     let _ = policy.token_sources.redact_query(request.query().unwrap_or_default());
     let key = handshake::vet(policy, &request)?;
     let (identity, asks) = match handshake::authenticate(policy, &request, 1_700_000_000)? {
@@ -85,7 +87,7 @@ fn answer(policy: &Policy, head: &[u8]) -> Result<Outcome, Refusal> {
         Subprotocol::NotOffered | Subprotocol::NoneKnown => None,
     };
     let mut out = Vec::new();
-    handshake::accepted(&mut out, policy, key, subprotocol);
+    handshake::accepted(&mut out, policy, key, subprotocol, &ResponseHeaders::default());
     assert_eq!(check_response(&out), (101, 0));
     Ok(Outcome::Accepted {
         head_len: head.len(),
@@ -159,7 +161,6 @@ impl<'h> Naive<'h> {
 }
 
 fn check_accepted(head: &[u8], setting: usize, user: Option<&str>, subprotocol: Option<&str>) {
-    let policy = &POLICIES[setting];
     let naive = Naive::read(head);
     assert!(naive.headers.len() <= MAX_HEADERS);
     assert!(naive.target.len() <= 8192 && naive.target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
@@ -173,7 +174,8 @@ fn check_accepted(head: &[u8], setting: usize, user: Option<&str>, subprotocol: 
         let same = |text: &str| portless(text).replacen(".:", ":", 1).trim_end_matches('.').to_owned();
         assert!(host.starts_with('[') || same(&authority) == same(&host), "{authority} is not {host}");
     }
-    assert!(policy.paths.is_none() || naive.target.contains("/chat"));
+    let path = naive.target.split('?').next().unwrap_or_default();
+    assert!(setting != 2 || path.ends_with("/chat"), "{path} is not served");
     assert!(setting != 2 || host.starts_with("app.example.com"));
     assert!(naive.lists("upgrade", "websocket") && naive.lists("connection", "upgrade"));
     assert_eq!(naive.only("sec-websocket-version"), Some(&b"13"[..]));
@@ -227,22 +229,22 @@ fn check_key(key: &[u8]) {
 fuzz_target!(|input: &[u8]| {
     let Some((set, rest)) = setting(input) else { return };
     let Some((seed, bytes)) = setting(rest) else { return };
-    let set = usize::from(set) % POLICIES.len();
-    let policy = &POLICIES[set];
-    let whole = judge(policy, bytes, &[bytes.len()]);
+    let set = usize::from(set) % SETS.len();
+    let policies = &SETS[set];
+    let whole = judge(policies, bytes, &[bytes.len()]);
     // A request line this long is refused as such before it is whole, else for the first thing that is wrong with it.
     let long_line = bytes.iter().position(|byte| *byte == b'\r').unwrap_or(bytes.len()) > 8192;
     for seed in [0, u64::from(seed) + 1] {
-        let cut = judge(policy, bytes, &pieces(bytes.len(), seed));
+        let cut = judge(policies, bytes, &pieces(bytes.len(), seed));
         let both_refuse = matches!((&whole, &cut), (Outcome::Refused(_), Outcome::Refused(_)));
         assert!(whole == cut || long_line && both_refuse, "whole {whole:?}, cut {cut:?}");
     }
     match whole {
-        Outcome::Incomplete => assert!(bytes.len() < policy.max_head_bytes),
+        Outcome::Incomplete => assert!(bytes.len() < policies.top.max_head_bytes),
         Outcome::Health => {}
         Outcome::Refused(refusal) => {
             let mut out = Vec::new();
-            handshake::refused(&mut out, policy, &refusal);
+            handshake::refused(&mut out, &policies.top, &refusal, false);
             assert_eq!(check_response(&out).0, refusal.status);
             assert!(refusal.status == refusal.code.http_status() || refusal.code == Code::HeadTooLarge);
         }
