@@ -242,7 +242,7 @@ impl Session<'_> {
         }
         let limits = Limits { max_message_bytes: usize::MAX, max_fragments: u32::MAX, text_only: false };
         let (mut decoder, mut at) = (Decoder::default(), 0);
-        let mut delivered = self.application.delivered.iter();
+        let delivered = self.application.delivered.iter();
         for (opcode, expected) in delivered {
             loop {
                 match decoder.next(&mut self.received, &mut at, &limits, &mut self.pool) {
