@@ -4,6 +4,7 @@
 const { failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { EMIT, SEND, internals } = require('./connection.js');
+const { checkClose } = require('./ending.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
@@ -63,7 +64,8 @@ class Audience {
     for (const conn of this.members()) for (const room of rooms) conn.leave(room);
   }
 
-  close(code, reason) {
+  close(code = 1000, reason = '') {
+    checkClose(code, reason);
     for (const conn of this.members()) conn.close(code, reason);
   }
 

@@ -1,7 +1,12 @@
 'use strict';
-// The end of a connection, for those who wait for it: a promise and an AbortSignal. Each is made when it is asked for.
+// The end of a connection: what the application may say, and for those who wait for it a promise and an AbortSignal, each made
+// when it is asked for.
 
 const { failure } = require('./errors.js');
+const { textOf } = require('./text.js');
+
+/** What fits into a close frame beside the code (RFC 6455 section 5.5). */
+const MOST_REASON_BYTES = 123;
 
 class Ending {
   #closing;
@@ -40,4 +45,15 @@ function reasonOf({ code, reason, clean, verdict }) {
   return Object.assign(failure('connection_closed', words), { closeCode: code, reason, clean, verdict });
 }
 
-module.exports = { Ending };
+/** Throws for what an endpoint may not send (RFC 6455 section 7.4): here, as there may be nobody whom the core would send it to. */
+function checkClose(code, reason) {
+  if (typeof code !== 'number') throw failure('invalid_argument', `close code must be a number, got ${typeof code}`);
+  const isKnown = (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+  if (!isKnown || !Number.isInteger(code)) {
+    throw failure('invalid_argument', `close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999, got ${code}`);
+  }
+  const bytes = Buffer.byteLength(textOf(reason, 'close reason'));
+  if (bytes > MOST_REASON_BYTES) throw failure('invalid_argument', `close reason must be at most ${MOST_REASON_BYTES} bytes, got ${bytes}`);
+}
+
+module.exports = { Ending, checkClose };

@@ -371,6 +371,8 @@ class Server extends Emitter {
     if (this.#watchesEnds) return;
     this.#watchesEnds = true;
     this.#heed();
+    // The close may have come already, as one that nobody waits for.
+    setImmediate(() => this.#inbox.wake());
   }
 
   /** Handles the results of a flush. The application is called in a later turn: it may be in the middle of a call now. */
