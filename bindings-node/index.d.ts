@@ -2,10 +2,10 @@
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, Server as HttpServer } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { PolicyOptions, Stats, VerdictCode } from './types/generated.js';
+import type { PolicyOptions, ProcessOption, Stats, VerdictCode } from './types/generated.js';
 
 export type {
-  ControlRateLimit, HandshakeRate, JsonLimits, JwtOptions, PolicyOptions, RateLimit, Stats, TlsOptions, TokenEntry,
+  ControlRateLimit, HandshakeRate, JsonLimits, JwtOptions, PolicyOptions, ProcessOption, RateLimit, Stats, TlsOptions, TokenEntry,
   VerdictCode,
 } from './types/generated.js';
 
@@ -60,11 +60,14 @@ interface Policy<Events> extends Omit<PolicyOptions, 'events' | 'auth' | 'routes
   routes?: RoutesOption | undefined;
 }
 
-/** The options of one route. */
-export interface RouteOptions extends Omit<Partial<PolicyOptions>, 'events' | 'routes'> {
+/** The options of one route: those of a handshake or a message. Those of the process stand at the top. */
+export interface RouteOptions extends Omit<Partial<PolicyOptions>, ProcessOption | 'events'>, TopOnly {
   /** The events of this route, in place of those of the top. */
   events?: { readonly [event: string]: EventOptions } | undefined;
 }
+
+/** That these are left out would not refuse them where a route is inferred. */
+type TopOnly = { [Option in ProcessOption | 'authenticate']?: undefined };
 
 type RoutesOption = { readonly [path: string]: RouteOptions };
 
