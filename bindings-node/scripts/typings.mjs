@@ -109,8 +109,8 @@ function sections() {
 /** The options that a route may not state. */
 function processOptions() {
   const { options } = SECTION.get('Options');
-  const names = options.filter(({ scope }) => scope === 'process').map(({ name }) => JSON.stringify(camel(name)));
-  return `/** The options of the process: they stand at the top only, and no route may state them. */\nexport type ProcessOption =\n${names.map((name) => `  | ${name}\n`).join('')};\n`;
+  const names = union(options.filter(({ scope }) => scope === 'process').map(({ name }) => camel(name)));
+  return `/** The options of the process: they stand at the top only, and no route may state them. */\nexport type ProcessOption = ${names};\n`;
 }
 
 function verdicts() {

@@ -144,6 +144,20 @@ test('rooms, users and ids', async (t) => {
   }
 });
 
+test('the connections of a user, as they come and go, whoever listens', async (t) => {
+  const server = await start(t, { auth: tokens, protocol: 'raw' });
+  const first = await connect(server, { user: 'alice' });
+  await until(() => server.connectionsOf('alice').length === 1);
+  const [conn] = server.connectionsOf('alice');
+  await Promise.all([connect(server, { user: 'bob' }), connect(server, { user: 'alice' })]);
+  await until(() => server.connectionsOf('alice').length === 2);
+  await first.close();
+  await until(() => server.connectionsOf('alice').length === 1);
+  assert.deepEqual([server.connectionsOf('alice').includes(conn), server.toUser('alice').size, server.toAll().size], [false, 1, 2]);
+  server.toUser('alice').close();
+  assert.deepEqual([server.connectionsOf('alice'), server.toUser('bob').except(...server.connectionsOf('bob')).size], [[], 0]);
+});
+
 test('call: an answer, an error, none in time, and the end', async (t) => {
   const { conns: [conn], clients: [client], server } = await among(t, ['alice'], { events: { confirm: { schema: z.object({ n: z.number().transform((n) => n + 1) }) }, other: {} } });
   server.on('confirm', (_conn, data) => assert.fail(`an answer is no event: ${JSON.stringify(data)}`));

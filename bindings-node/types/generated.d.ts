@@ -438,22 +438,4 @@ export interface PolicyOptions {
 }
 
 /** The options of the process: they stand at the top only, and no route may state them. */
-export type ProcessOption =
-  | "listen"
-  | "unixMode"
-  | "reusePort"
-  | "threads"
-  | "paths"
-  | "routes"
-  | "maxConnections"
-  | "drainCloseCode"
-  | "maxInboxBytes"
-  | "tls"
-  | "dangerouslyAllowPlaintext"
-  | "trustedProxies"
-  | "proxyProtocol"
-  | "adminListen"
-  | "dangerouslyPublicAdmin"
-  | "denyIps"
-  | "autoBan"
-;
+export type ProcessOption = "listen" | "unixMode" | "reusePort" | "threads" | "paths" | "routes" | "maxConnections" | "drainCloseCode" | "maxInboxBytes" | "tls" | "dangerouslyAllowPlaintext" | "trustedProxies" | "proxyProtocol" | "adminListen" | "dangerouslyPublicAdmin" | "denyIps" | "autoBan";
