@@ -3,6 +3,7 @@
 
 const { performance } = require('node:perf_hooks');
 const timers = require('node:timers');
+const { ended } = require('./ending.js');
 const { failure } = require('./errors.js');
 
 // Captured: a test's fake timers do not change when a call ends.
@@ -85,10 +86,10 @@ class Calls {
   }
 
   /** The connection is closed. */
-  end() {
+  end(conn) {
     for (const id of [...this.#waiting.keys()]) {
       const { event, reject } = this.#take(id);
-      reject(closedDuring(event));
+      reject(closedDuring(conn, event));
     }
   }
 
@@ -102,8 +103,8 @@ class Calls {
 }
 
 /** The error of a call whose answer cannot come any more. */
-function closedDuring(event) {
-  return failure('connection_closed', `the connection was closed before an answer to \`${event}\` came`);
+function closedDuring(conn, event) {
+  return ended(conn, `the connection was closed before an answer to \`${event}\` came`);
 }
 
 module.exports = { Calls, closedDuring };

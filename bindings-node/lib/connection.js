@@ -7,7 +7,7 @@ const { inspect } = require('node:util');
 const { checkNames, failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { Calls, closedDuring } = require('./calls.js');
-const { Ending, checkClose } = require('./ending.js');
+const { Ending, checkClose, ended } = require('./ending.js');
 const { Opened } = require('./opened.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, durationOf, eventOf, idOf, jsonOf, kindOf, nameOf } = require('./text.js');
@@ -166,7 +166,7 @@ class Connection extends Opened {
     const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
     eventOf(event);
     const text = jsonOf(data);
-    if (this.#isGone || !this.#isLive()) throw closedDuring(event);
+    if (this.#isGone || !this.#isLive()) throw closedDuring(this, event);
     this.#calls ??= new Calls();
     const { id, answer } = this.#calls.begin(event, timeoutMs);
     try {
@@ -185,7 +185,7 @@ class Connection extends Opened {
 
   #ping(given) {
     checkCount(given, 0, 'ping takes nothing, and resolves to the milliseconds until its answer');
-    if (this.#isGone || !this.#isLive()) throw gone('a ping was answered');
+    if (this.#isGone || !this.#isLive()) throw this.#unanswered();
     this.#now('ping');
     const answer = new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
     this.#onAsk?.();
@@ -293,7 +293,7 @@ class Connection extends Opened {
 
   #watched() {
     if (this.#ending === undefined) {
-      this.#ending = new Ending(this.#left);
+      this.#ending = new Ending(this, this.#left);
       if (this.#left === undefined) this.#home.watchEnds();
     }
     return this.#ending;
@@ -309,8 +309,12 @@ class Connection extends Opened {
   /** No answer can come any more. */
   #setGone() {
     this.#isGone = true;
-    this.#calls?.end();
-    for (const { reject } of this.#pings.splice(0)) reject(gone('a ping was answered'));
+    this.#calls?.end(this);
+    for (const { reject } of this.#pings.splice(0)) reject(this.#unanswered());
+  }
+
+  #unanswered() {
+    return ended(this, 'the connection was closed before a ping was answered');
   }
 
   #setDrained() {
@@ -425,10 +429,6 @@ function watched(begin) {
   }
   answer.catch(() => {});
   return answer;
-}
-
-function gone(what) {
-  return failure('connection_closed', `the connection was closed before ${what}`);
 }
 
 function withResolvers() {

@@ -255,6 +255,36 @@ test('the leaving of a peer settles at once what a handler of open waits for', a
   assert.deepEqual(settled.sort(), ['connection_closed', 'connection_closed', 'connection_closed', 'signal']);
 });
 
+test('the leaving of a peer is no failure of a handler that waits for something of it, and no other error is hidden', async (t) => {
+  const server = await start(t, { events: { go: {}, ask: {} } });
+  const errors = [];
+  server.on('error', (error) => void errors.push(error.message));
+  const ways = {
+    signal: (conn) => sleep(1e6, undefined, { signal: conn.signal }),
+    reason: (conn) => new Promise((_, reject) => conn.signal.addEventListener('abort', () => reject(conn.signal.reason))),
+    call: (conn) => conn.call('ask'),
+    ping: (conn) => conn.ping(),
+    own: (conn) => conn.closed.then(() => { throw new Error('own'); }),
+    hostile: (conn) => conn.closed.then(() => { throw { get cause() { throw new Error('trap'); }, message: 'hostile' }; }),
+    other: () => other.call('ask'),
+  };
+  let running = 0;
+  server.on('go', (conn, name) => {
+    running += 1;
+    return ways[name](conn).finally(() => (running -= 1));
+  });
+  const opened = once(server, 'open');
+  const left = await Client.connect(server.address, { autoPong: false });
+  const [other] = await opened;
+  const client = await Client.connect(server.address, { autoPong: false });
+  for (const name of Object.keys(ways)) client.emit('go', name);
+  await until(() => running === 7);
+  left.socket.terminate();
+  // What it waits for is of another connection: that handler fails, and its connection is closed.
+  await until(() => running === 0);
+  assert.deepEqual(errors.sort(), ['hostile', 'own', 'the connection was closed before an answer to `ask` came']);
+});
+
 test('a binary message that waits for open keeps no more than itself', async (t) => {
   const server = await start(t, { protocol: 'raw' });
   const gate = deferred();
