@@ -287,7 +287,8 @@ class Server extends Emitter {
     nameOf(user, 'user');
     if (this.#state === 'stopped') return;
     this.#outbox?.flush();
-    this.#inbox.announce(native(() => this.#native.disconnectUser(user)));
+    const announced = native(() => this.#native.disconnectUser(user));
+    this.#inbox.announce(announced);
     // From here on no message of this user is handled, even one that was received before.
     this.#inbox.disconnect(user);
     this.#messages.waiting.endOf((conn) => conn.user === user);

@@ -6,9 +6,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { accept, acceptAnonymous, reject } from '../index.mjs';
+import { Server, accept, acceptAnonymous, reject } from '../index.mjs';
 import { connect } from '../testing/index.mjs';
-import { Client, ORIGIN, handshake, run, start, until } from './harness.mjs';
+import { Client, ORIGIN, handshake, policy, run, start, until } from './harness.mjs';
 
 const tokens = { tokens: ['alice', 'bob', 'carol'].map((user) => ({ token: `t-${user}`, user })) };
 
@@ -86,7 +86,7 @@ test('accept and reject say what the response has', async (t) => {
   assert.match(errors[0][1], /[Cc]onnection/);
   for (const wrong of [
     () => accept({ user: 'x', headers: 'a: b' }), () => accept({ user: 'x', headers: { a: {} } }), () => accept({ user: 'x', headers: [['a']] }),
-    () => accept({ user: 'x', subprotocol: 5 }), () => reject(401, 'no'), () => reject(401, { status: 5 }), () => reject(401, { body: {} }),
+    () => accept({ user: 'x', headers: (function* () { for (;;) yield ['a', 'b']; })() }), () => accept({ user: 'x', subprotocol: 5 }), () => reject(401, 'no'), () => reject(401, { status: 5 }), () => reject(401, { body: {} }),
   ]) {
     assert.throws(wrong, { code: 'invalid_argument' });
   }
@@ -139,6 +139,7 @@ test('rooms, users and ids', async (t) => {
     for (const closed of [server.to('nobody'), server.toAll(), alice]) assert.throws(() => closed.close(code, reason), { code: 'invalid_argument' });
   }
   assert.equal(alice.close(), undefined);
+  assert.throws(() => new Server(policy()).disconnectUser('x'), { code: 'not_started' });
   for (const wrong of [() => server.to(), () => server.to('a', 5), () => server.toUser(), () => server.toUser('a', 'b'), () => server.toAll().clear(), () => server.get(5), () => server.connectionsOf('')]) {
     assert.throws(wrong, { code: 'invalid_argument' });
   }
