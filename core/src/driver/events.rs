@@ -185,6 +185,10 @@ pub enum Event<'b> {
     Close(Close<'b>),
     /// A rule was broken.
     Violation(&'b ViolationEvent),
+    /// A ping of the peer, with its payload: only where [`ServerHandle::heed_control`](super::ServerHandle::heed_control) asks for it.
+    PingFrame(ConnectionId, &'b [u8]),
+    /// A pong of the peer, so told.
+    PongFrame(ConnectionId, &'b [u8]),
     /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
     Drained(ConnectionId),
     /// The peer has answered a ping of the application: one event for each, in the order of the pings.
@@ -202,9 +206,12 @@ impl Event<'_> {
         match self {
             Event::Upgrade(_) | Event::UpgradeGone(_) => None,
             Event::Open(open) => Some(open.conn),
-            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
-                Some(*conn)
-            }
+            Event::Text(conn, _)
+            | Event::Binary(conn, _)
+            | Event::PingFrame(conn, _)
+            | Event::PongFrame(conn, _)
+            | Event::Drained(conn)
+            | Event::Pong { conn, .. } => Some(*conn),
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
@@ -252,6 +259,8 @@ enum Record {
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
     Close { conn: ConnectionId, code: u16, reason: Span, clean: bool, verdict: Option<Code> },
     Violation(Box<ViolationEvent>),
+    PingFrame(ConnectionId, Span),
+    PongFrame(ConnectionId, Span),
     Drained(ConnectionId),
     Pong { conn: ConnectionId, rtt: Duration },
 }
@@ -433,6 +442,8 @@ impl EventBatch {
                 Event::Close(Close { conn, code, reason: &self.text[reason.range()], clean, verdict })
             }
             Record::Violation(violation) => Event::Violation(violation),
+            Record::PingFrame(conn, span) => Event::PingFrame(*conn, &self.binary[span.range()]),
+            Record::PongFrame(conn, span) => Event::PongFrame(*conn, &self.binary[span.range()]),
             Record::Drained(conn) => Event::Drained(*conn),
             Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
         }
@@ -500,6 +511,17 @@ impl EventBatch {
 
     pub(super) fn push_pong(&mut self, conn: ConnectionId, rtt: Duration) {
         self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
+    }
+
+    /// A ping or a pong of the peer takes the room of a message: whoever sends many is not read before they are taken.
+    pub(super) fn push_ping_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PingFrame(conn, payload));
+    }
+
+    pub(super) fn push_pong_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PongFrame(conn, payload));
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {

@@ -69,6 +69,7 @@ pub struct Builder {
     inline: Option<Box<dyn Inline>>,
     wake: Option<Box<dyn Wake>>,
     unbound: bool,
+    leaves_pings: bool,
 }
 
 impl Builder {
@@ -98,6 +99,15 @@ impl Builder {
         self
     }
 
+    /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
+    /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
+    /// connection.
+    #[must_use]
+    pub fn auto_pong(mut self, answers: bool) -> Self {
+        self.leaves_pings = !answers;
+        self
+    }
+
     /// Compiles the options, and starts a server from the policy: [`compile`], then [`start_policy`](Self::start_policy).
     pub fn start(self, options: Options) -> Result<Server, Error> {
         self.start_policy(compile(options)?)
@@ -121,6 +131,7 @@ impl Builder {
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
         state.jwks = jwks;
+        state.leaves_pings = self.leaves_pings;
         let state = Arc::new(state);
         let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;
