@@ -15,6 +15,7 @@ pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};
 pub use crate::error::Error;
 pub use crate::raw_json::RawJson;
 pub use wsguard_proto::auth::Authenticator;
+pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;

@@ -188,6 +188,7 @@ pub use payload::Payload;
 pub use raw_json::RawJson;
 pub use sent::Sent;
 pub use server::{Builder, HandlerResult, Next, Server};
+pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
 pub use wsguard_proto::contract::Status;

@@ -7,6 +7,7 @@
 mod close;
 mod decoder;
 mod encode;
+mod fault;
 mod frame;
 mod mask;
 mod partial;
@@ -18,7 +19,8 @@ pub use decoder::{Decoder, Limits, Payload, Step};
 pub use encode::{
     MAX_CONTROL_PAYLOAD, PING_FRAME, close_frame, data_frame, data_header, frame_overhead, ping_frame, pong_frame,
 };
+pub use fault::FrameFault;
 pub use frame::{FrameError, Header, Opcode, Room, Violation};
 pub use mask::unmask;
 pub use pool::BufferPool;
-pub use skim::{Skim, is_one_close_frame};
+pub use skim::{Skim, lone_close_frame};

@@ -5,6 +5,7 @@ use crate::files::NoFiles;
 use proptest::prelude::*;
 
 mod ending;
+mod faults;
 mod permitted;
 mod pings;
 mod reloaded;
