@@ -18,6 +18,7 @@ pub use wsguard_proto::auth::Authenticator;
 pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
+pub use wsguard_proto::connection::{DataOpcode, Fragment};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};

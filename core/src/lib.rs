@@ -127,7 +127,7 @@
 //! | server | [`Server`], [`Builder`], [`HandlerResult`], [`Next`]; [`Inline`] answers on the server's own threads, [`Wake`] is for event loops |
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
-//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
+//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
 //! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
@@ -191,6 +191,7 @@ pub use server::{Builder, HandlerResult, Next, Server};
 pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
+pub use wsguard_proto::connection::{DataOpcode, Fragment};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::roles::Roles;

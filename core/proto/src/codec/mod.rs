@@ -17,7 +17,8 @@ mod skim;
 pub use close::{CloseFrame, is_sendable};
 pub use decoder::{Decoder, Limits, Payload, Step};
 pub use encode::{
-    MAX_CONTROL_PAYLOAD, PING_FRAME, close_frame, data_frame, data_header, frame_overhead, ping_frame, pong_frame,
+    MAX_CONTROL_PAYLOAD, PING_FRAME, close_frame, data_frame, data_header, fragment_frame, frame_overhead, ping_frame,
+    pong_frame,
 };
 pub use fault::FrameFault;
 pub use frame::{FrameError, Header, Opcode, Room, Violation};

@@ -267,7 +267,7 @@ impl Connection {
         if phase != Phase::Parting {
             self.delayed = None;
         }
-        self.extras = None;
+        self.end_heartbeat();
         let (now, close_timeout_ms) = (turn.now, turn.policy.close_timeout_ms);
         let (heard, skim, discarded) = match self.closing.take() {
             Some(parting) => {
@@ -326,6 +326,7 @@ impl Connection {
             let code = Some(closing.ending.code).filter(|code| codec::is_sendable(*code));
             codec::close_frame(turn.out, code, "");
         }
+        self.extras = None;
         closing.phase = Phase::Closed;
         closing.deadline = closing.part_at.max(now.after_millis(GRACE_MS));
         self.delayed = None;
@@ -337,6 +338,7 @@ impl Connection {
             && closing.phase == Phase::Doomed
         {
             codec::close_frame(turn.out, Some(closing.ending.code), &closing.ending.reason);
+            self.extras = None;
             closing.ending.clean = closing.heard == Heard::Goodbye && !closing.is_broken;
             closing.phase = if closing.heard == Heard::Nothing { Phase::Closing } else { Phase::Closed };
             closing.deadline = turn.now.after_millis(turn.policy.close_timeout_ms);

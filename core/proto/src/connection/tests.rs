@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 mod ending;
 mod faults;
+mod fragments;
 mod permitted;
 mod pings;
 mod reloaded;
