@@ -170,6 +170,8 @@ pub struct ViolationEvent {
     pub event: Option<Box<str>>,
     /// What was wrong, in the words of the log record: at most 256 characters, none of them a control character.
     pub detail: Box<str>,
+    /// Rules only report (`on_violation`, `report_handshakes`): it is what enforcing them would have refused.
+    pub reported: bool,
 }
 
 /// One event.

@@ -15,6 +15,7 @@ use super::handle::ServerHandle;
 use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::log::guard_panics;
+use super::notices::warn_of_reporting;
 use super::notifier::{Notifier, Waited};
 use super::state::{Life, ServerState};
 use super::threads::start_threads;
@@ -127,6 +128,7 @@ impl Builder {
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
+        warn_of_reporting(&policy);
         let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);

@@ -42,6 +42,19 @@ pub(super) enum Life {
     Stopped,
 }
 
+/// What becomes of whoever a verdict is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// An open connection ends.
+    Ends,
+    /// A handshake is refused, or what no connection is the cause of.
+    Refuses,
+    /// A message is answered or left out, and its connection goes on.
+    Answers,
+    /// Rules only report.
+    Passes,
+}
+
 /// The state of one server.
 pub(super) struct ServerState {
     /// What new handshakes are judged by. Shards have it for themselves: nobody asks here on the way of a message.
@@ -192,13 +205,13 @@ impl ServerState {
 
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
     ///
-    /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
+    /// What ends a connection is told however full the inbox is: there are no more of those than connections.
     /// Its records are for the caller to say, once `events` are not locked any more.
     pub(super) fn report(
         &self,
         report: &Report<'_>,
         subject: Subject<'_>,
-        ends: bool,
+        effect: Effect,
         events: &mut EventBatch,
         records: &mut Vec<VerdictRecord>,
     ) {
@@ -209,12 +222,12 @@ impl ServerState {
         let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
         records.extend(self.sampler.record(report, Subject { ip: client, ..subject }, now));
         // What is only reported, or answered, bans nobody.
-        if ends || subject.conn.is_none() {
+        if matches!(effect, Effect::Ends | Effect::Refuses) {
             records.extend(self.count_offence(report.code, client, &top, now));
         }
         // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
-            && (ends || self.inbox.fill().takes_remarks())
+            && (effect == Effect::Ends || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {
@@ -224,6 +237,7 @@ impl ServerState {
                 conn: subject.conn,
                 event: report.event.map(|event| escape(event).into()),
                 detail: printable(report.detail).into(),
+                reported: effect == Effect::Passes,
             });
         }
     }
@@ -234,12 +248,12 @@ impl ServerState {
         shard: usize,
         report: &Report<'_>,
         subject: Subject<'_>,
-        ends: bool,
+        effect: Effect,
         more: impl FnOnce(&mut EventBatch),
     ) {
         let mut records = Vec::new();
         self.tell(shard, |events| {
-            self.report(report, subject, ends, events, &mut records);
+            self.report(report, subject, effect, events, &mut records);
             more(events);
         });
         records.into_iter().for_each(VerdictRecord::say);

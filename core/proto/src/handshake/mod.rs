@@ -13,7 +13,9 @@ mod response_headers;
 
 use std::borrow::Cow;
 
-pub use decide::{Decision, Granted, Offers, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet};
+pub use decide::{
+    Decision, Granted, Offers, Reported, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet,
+};
 pub use facts::{Facts, Pairs, TlsFacts};
 pub use head::HeadScanner;
 pub use head::MAX_HEADERS;

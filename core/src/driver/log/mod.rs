@@ -231,8 +231,9 @@ mod tests {
         HeadScanner::default().scan(head, policy.max_head_bytes)?;
         let mut headers = NO_HEADERS;
         let request = Request::parse(head, &mut headers)?;
-        handshake::vet(&policy, &request)?;
-        handshake::authenticate(&policy, &request, 0).map(drop)
+        let mut reported = Vec::new();
+        handshake::vet(&policy, &request, &mut reported)?;
+        handshake::authenticate(&policy, &request, 0, &mut reported).map(drop)
     }
 
     /// The line of what is wrong with a request.

@@ -22,7 +22,7 @@ impl OpeningHandshake {
         received: &mut Vec<u8>,
     ) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut fetches = 0;
-        while let HandshakeOutcome::KeyUnknown(jwks, _) = &outcome {
+        while let HandshakeOutcome::KeyUnknown(jwks, ..) = &outcome {
             let newest = self.state.set();
             // A reload has put another set in its place: that one is to be asked.
             let is_replaced = jwks.is_retired() && !Arc::ptr_eq(&newest, &self.set);

@@ -33,14 +33,14 @@ use super::level::HeldOne;
 use super::log::{Proof, Subject};
 use super::shard::{self, NewSession, with_shard};
 use super::socket::Socket;
-use super::state::{Life, ServerState};
+use super::state::{Effect, Life, ServerState};
 use super::stream::Stream;
 use super::tls::{ServerTls, TlsStream};
 use wsguard_proto::auth::{Claims, CredentialId, Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
 use wsguard_proto::config::{Admitted, Gone, Params, Policy, PolicySet};
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
-use wsguard_proto::handshake::{self, Facts, HealthCheck, Offers, Refusal, ResponseHeaders, UpgradeRequest};
+use wsguard_proto::handshake::{self, Facts, HealthCheck, Offers, Refusal, Reported, ResponseHeaders, UpgradeRequest};
 use wsguard_proto::limits::{Full, RateKey};
 use wsguard_proto::revocation::Grant;
 use wsguard_proto::roles::Roles;
@@ -101,7 +101,7 @@ enum HandshakeOutcome {
     Granted(Granted, Accepted101),
     Ask(Box<UpgradeRequest>, Offers, Accepted101),
     /// Refused, unless a fetch brings the key of the token.
-    KeyUnknown(Arc<Jwks>, Box<Refusal>),
+    KeyUnknown(Arc<Jwks>, Box<Refusal>, Accepted101),
 }
 
 /// The 101 that will be sent, and what is told of it.
@@ -114,6 +114,8 @@ struct Accepted101 {
     route: Option<Arc<str>>,
     params: Params,
     subprotocol: Option<Box<str>>,
+    /// What would have been refused, had the rules not only reported.
+    reported: Reported,
 }
 
 /// How an opening ends without a connection.
@@ -220,7 +222,15 @@ impl OpeningHandshake {
         self.count_decision();
         let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
         let report = Report { code, event: None, detail };
-        self.state.report_elsewhere(self.shard, &report, subject, false, |_| {});
+        self.state.report_elsewhere(self.shard, &report, subject, Effect::Refuses, |_| {});
+    }
+
+    /// Tells what is only reported of a handshake that goes on.
+    fn report_only(&self, refusal: &Refusal) {
+        let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user: None, conn: None };
+        let detail = format!("only reported: {}", refusal.detail);
+        let report = Report { code: refusal.code, event: None, detail: &detail };
+        self.state.report_elsewhere(self.shard, &report, subject, Effect::Passes, |_| {});
     }
 
     /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.
@@ -414,7 +424,12 @@ impl OpeningHandshake {
         let identity = &mut pass.identity;
         let newest = self.state.set();
         let (generation, path) = (newest.generation, answer.path.clone());
-        let admitted = Box::new(Admitted { generation, path, credential: identity.credential });
+        let admitted = Box::new(Admitted {
+            generation,
+            path,
+            credential: identity.credential,
+            is_reported: !answer.reported.is_empty(),
+        });
         // One that waited for keys is judged by the newest set, but its address was looked at by the first.
         if newest.top.deny_ips.denies(self.ip) {
             return Err(Refusal::full(Full::of_denied(), &newest.top));
@@ -474,7 +489,7 @@ impl OpeningHandshake {
         let longest = Some(policy.max_session_ms).filter(|most| *most > 0);
         let longest = longest.map(|most| Clock::unix_ms().saturating_add(most));
         let expires_at_ms = expires_at_unix_ms.into_iter().chain(longest).min();
-        let Accepted101 { key, facts, headers, path, route, params, subprotocol } = answer;
+        let Accepted101 { key, facts, headers, path, route, params, subprotocol, .. } = answer;
         let mut head = Vec::with_capacity(256);
         handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), &headers);
         let (id, ip, peer, port, peer_address) = (self.id, self.ip, self.peer, self.port, self.peer_address);

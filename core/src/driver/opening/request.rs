@@ -17,7 +17,8 @@ use wsguard_proto::auth::{Authenticator, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
 use wsguard_proto::config::{Policy, Resolved};
 use wsguard_proto::handshake::{
-    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Request, ResponseHeaders, Subprotocol, UpgradeRequest,
+    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Reported, Request, ResponseHeaders, Subprotocol,
+    UpgradeRequest,
 };
 use wsguard_proto::verdict::Code;
 
@@ -88,9 +89,18 @@ impl OpeningHandshake {
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
         match outcome {
-            HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
-            HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
+            HandshakeOutcome::Granted(pass, answer) => {
+                answer.reported.iter().for_each(|refusal| self.report_only(refusal));
+                Ok((pass, answer))
+            }
+            HandshakeOutcome::KeyUnknown(_, refusal, mut answer) if self.policy.report_handshakes => {
+                answer.reported.push(*refusal);
+                answer.reported.iter().for_each(|refusal| self.report_only(refusal));
+                Ok((Granted { identity: Identity::default(), grant: None, tag: None }, answer))
+            }
+            HandshakeOutcome::KeyUnknown(_, refusal, _) => Err((*refusal).into()),
             HandshakeOutcome::Ask(request, offers, mut answer) => {
+                answer.reported.iter().for_each(|refusal| self.report_only(refusal));
                 let pass = self.ask(*request, offers, &mut answer, stream, received, asked).await?;
                 Ok((pass, answer))
             }
@@ -139,12 +149,13 @@ impl OpeningHandshake {
         }
         let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
         self.enter_route(&policy, bytes.len())?;
-        let key = handshake::vet(&policy, &request)?;
+        let mut reported = Reported::default();
+        let key = handshake::vet(&policy, &request, &mut reported)?;
         let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
         let decision = {
             let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
             let _timing = is_ours.then(|| self.time_auth());
-            handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?
+            handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000, &mut reported)?
         };
         let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
             Subprotocol::Chosen(name) => Some(name),
@@ -162,15 +173,21 @@ impl OpeningHandshake {
             route,
             params,
             subprotocol: subprotocol.map(Into::into),
+            reported,
         };
         Ok(match decision {
             handshake::Decision::Granted(granted) => {
-                if granted.identity.claims.is_none() && policy.authenticator.is_jwt() {
+                if granted.identity.claims.is_none()
+                    && granted.identity.credential.is_some()
+                    && policy.authenticator.is_jwt()
+                {
                     self.state.notices.facts_left_out();
                 }
                 HandshakeOutcome::Granted(Granted { identity: granted.identity, grant, tag: None }, answer)
             }
-            handshake::Decision::KeyUnknown { jwks, refusal } => HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal)),
+            handshake::Decision::KeyUnknown { jwks, refusal } => {
+                HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal), answer)
+            }
             handshake::Decision::Ask { token } => {
                 let certificate = stream.and_then(Stream::peer_certificate);
                 let offers = Offers::of(&policy, &request);
