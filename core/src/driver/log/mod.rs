@@ -301,6 +301,12 @@ mod tests {
         for honest in [JwtError::Expired, JwtError::NotYetValid, JwtError::WrongAudience, JwtError::KidUnknown] {
             assert!(!filter.bans(&line(Code::AuthFailed, &format!("{} from bearer", honest.reason()))));
         }
+        // What is only reported is a trial of the policy: who breaks it may be anybody.
+        for reported in ["unknown token from bearer", "Host b.example is not in hosts", "bearer is given twice"] {
+            for code in [Code::AuthFailed, Code::HostDenied, Code::HandshakeMalformed] {
+                assert!(!filter.bans(&line(code, &format!("only reported: {reported}"))));
+            }
+        }
         // Nobody is banned where only the proxy is known.
         assert!(!filter.bans(&line(Code::BadFrame, "").replace("ip=203.0.113.7", "ip=-")));
     }
