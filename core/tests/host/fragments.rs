@@ -127,7 +127,7 @@ fn no_inline_answer_comes_between_fragments() {
     }
     assert_eq!(first.0, 2);
     client.write_all(&text("passed on")).unwrap();
-    while tell(&mut server, 1) != ["passed on"] {}
+    while !tell(&mut server, 1).contains(&"passed on".to_owned()) {}
     handle.send_fragment(conn, END, b"b").unwrap();
     assert_eq!(next_frame(&mut client), (0x80, b"b".to_vec()), "and no answer before it");
 }
