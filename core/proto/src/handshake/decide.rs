@@ -179,6 +179,16 @@ pub fn authenticate(
 }
 
 impl Decision {
+    /// The same, where no key comes that the token names.
+    ///
+    /// # Errors
+    /// It is refused for that, and not only reported.
+    pub fn without_key(self, policy: &Policy, reported: &mut Reported) -> Result<Self, Refusal> {
+        let Decision::KeyUnknown { refusal, .. } = self else { return Ok(self) };
+        or_report(policy, Err(refusal), reported)?;
+        Ok(Decision::without_credential(policy))
+    }
+
     /// Of a peer whose credential counts for nothing.
     fn without_credential(policy: &Policy) -> Self {
         match *policy.authenticator {

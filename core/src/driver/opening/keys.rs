@@ -22,7 +22,7 @@ impl OpeningHandshake {
         received: &mut Vec<u8>,
     ) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut fetches = 0;
-        while let HandshakeOutcome::KeyUnknown(jwks, ..) = &outcome {
+        while let HandshakeOutcome::KeyUnknown(jwks, _) = &outcome {
             let newest = self.state.set();
             // A reload has put another set in its place: that one is to be asked.
             let is_replaced = jwks.is_retired() && !Arc::ptr_eq(&newest, &self.set);
@@ -47,6 +47,10 @@ impl OpeningHandshake {
             }
             // All who waited come at once.
             shard::expensive_step().await;
+            outcome = self.check_request(&received[..head_len], Some(stream))?;
+        }
+        if matches!(outcome, HandshakeOutcome::KeyUnknown(..)) && self.policy.report_handshakes {
+            self.no_key_comes = true;
             outcome = self.check_request(&received[..head_len], Some(stream))?;
         }
         Ok(outcome)

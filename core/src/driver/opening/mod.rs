@@ -82,6 +82,8 @@ struct OpeningHandshake {
     has_asked: bool,
     /// It is counted for its route: one that waits for keys is judged more than once.
     has_route: bool,
+    /// The key that its token names is waited for no more.
+    no_key_comes: bool,
     /// The request is a `HEAD`.
     is_head: bool,
     load: HeldOne,
@@ -101,7 +103,17 @@ enum HandshakeOutcome {
     Granted(Granted, Accepted101),
     Ask(Box<UpgradeRequest>, Offers, Accepted101),
     /// Refused, unless a fetch brings the key of the token.
-    KeyUnknown(Arc<Jwks>, Box<Refusal>, Accepted101),
+    KeyUnknown(Arc<Jwks>, Box<Refusal>),
+}
+
+impl HandshakeOutcome {
+    /// What would have been refused, had the rules not only reported.
+    fn reported(&self) -> &[Refusal] {
+        match self {
+            HandshakeOutcome::Granted(_, answer) | HandshakeOutcome::Ask(_, _, answer) => &answer.reported,
+            HandshakeOutcome::KeyUnknown(..) => &[],
+        }
+    }
 }
 
 /// The 101 that will be sent, and what is told of it.
@@ -162,6 +174,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         is_ours,
         has_asked: false,
         has_route: false,
+        no_key_comes: false,
         is_head: false,
         load: accepted.load,
     };

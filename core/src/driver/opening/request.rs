@@ -88,19 +88,12 @@ impl OpeningHandshake {
             let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
+        // Once, and not when it was judged: one that waits for keys is judged more than once.
+        outcome.reported().iter().for_each(|refusal| self.report_only(refusal));
         match outcome {
-            HandshakeOutcome::Granted(pass, answer) => {
-                answer.reported.iter().for_each(|refusal| self.report_only(refusal));
-                Ok((pass, answer))
-            }
-            HandshakeOutcome::KeyUnknown(_, refusal, mut answer) if self.policy.report_handshakes => {
-                answer.reported.push(*refusal);
-                answer.reported.iter().for_each(|refusal| self.report_only(refusal));
-                Ok((Granted { identity: Identity::default(), grant: None, tag: None }, answer))
-            }
-            HandshakeOutcome::KeyUnknown(_, refusal, _) => Err((*refusal).into()),
+            HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
+            HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
             HandshakeOutcome::Ask(request, offers, mut answer) => {
-                answer.reported.iter().for_each(|refusal| self.report_only(refusal));
                 let pass = self.ask(*request, offers, &mut answer, stream, received, asked).await?;
                 Ok((pass, answer))
             }
@@ -157,6 +150,7 @@ impl OpeningHandshake {
             let _timing = is_ours.then(|| self.time_auth());
             handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000, &mut reported)?
         };
+        let decision = if self.no_key_comes { decision.without_key(&policy, &mut reported)? } else { decision };
         let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
             Subprotocol::Chosen(name) => Some(name),
             Subprotocol::NotOffered => None,
@@ -185,9 +179,7 @@ impl OpeningHandshake {
                 }
                 HandshakeOutcome::Granted(Granted { identity: granted.identity, grant, tag: None }, answer)
             }
-            handshake::Decision::KeyUnknown { jwks, refusal } => {
-                HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal), answer)
-            }
+            handshake::Decision::KeyUnknown { jwks, refusal } => HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal)),
             handshake::Decision::Ask { token } => {
                 let certificate = stream.and_then(Stream::peer_certificate);
                 let offers = Offers::of(&policy, &request);
