@@ -21,6 +21,7 @@ use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
+use super::telling::{Tell, Told};
 use super::tickets::Tickets;
 use super::tls::ServerTls;
 use super::wake::{ApplicationWaker, Wake};
@@ -53,6 +54,15 @@ pub(super) enum Effect {
     Answers,
     /// Rules only report.
     Passes,
+}
+
+/// Whether the application is asked of handshakes, beyond what `auth` says, and for how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Consulting {
+    /// Of each that has passed every check of ours.
+    pub(super) of_everyone: bool,
+    /// It decides as long as it likes.
+    pub(super) without_deadline: bool,
 }
 
 /// The state of one server.
@@ -92,6 +102,10 @@ pub(super) struct ServerState {
     pub(super) drain_began: OnceLock<Moment>,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: Level,
+    /// Bytes in pipes, in both directions.
+    pub(super) pipe_bytes: Level,
+    /// Whether and how the application is asked of whoever has passed every check.
+    pub(super) consulting: Consulting,
     /// Open connections of all shards.
     pub(super) open: AtomicUsize,
     /// Reloads that were refused.
@@ -146,6 +160,8 @@ impl ServerState {
             audit: Audit::default(),
             drain_began: OnceLock::new(),
             refusing: Level::default(),
+            pipe_bytes: Level::default(),
+            consulting: Consulting::default(),
             open: AtomicUsize::new(0),
             reload_failures: AtomicU64::new(0),
             over: Notify::new(),
@@ -319,6 +335,7 @@ impl ServerState {
             connections: self.limits.connections() as u64,
             refusing: self.refusing.get() as u64,
             upgrades_in_inbox: self.inbox.upgrades() as u64,
+            pipe_bytes: self.pipe_bytes.get() as u64,
             inbox_bytes: self.inbox.bytes() as u64,
             pending_auth: self.tickets.len() as u64,
             verdicts: self.verdicts.snapshot(),
@@ -337,6 +354,20 @@ impl ServerState {
             stats.delayed += read(delayed);
         }
         stats
+    }
+}
+
+impl Tell for ServerState {
+    fn tell_from_anywhere(&self, shard: usize, told: Told) {
+        // Nobody takes an event any more.
+        if self.life() == Life::Stopped {
+            return;
+        }
+        let mut writing = self.write_events(shard);
+        writing.batch().push_told(told);
+        writing.finish();
+        // At once: waking later asks for a runtime.
+        self.waker.wake_at_once();
     }
 }
 
