@@ -377,3 +377,31 @@ fn a_server_that_drains_or_stops_meanwhile_ends_it() {
     assert!(app.next().is_none());
     assert!(answer_of(&pipe).starts_with("HTTP/1.1 503 "));
 }
+
+/// Also whom only a trial of the handshake rules lets in: the application is asked, and hears of nobody it could take for a user.
+#[test]
+fn whoever_is_only_reported_is_put_to_the_application_as_nobody() {
+    let mut app = consulting(TOKENS, r#", "on_violation": "report", "report_handshakes": true"#);
+    let handle = app.handle();
+    for (more, decision, status) in
+        [("X-Auth-Token: wrong\r\n", pass(), "101"), ("", Decision::reject(403), "403"), (GOOD, pass(), "101")]
+    {
+        let sent = String::from_utf8(request(more)).unwrap();
+        let sent = if more == GOOD { sent.replace("//a.example", "//evil.example") } else { sent };
+        let adoption = Adoption { received: sent.into_bytes(), ..Adoption::default() };
+        let pipe = handle.adopt_pipe(adoption).unwrap();
+        let ticket = loop {
+            match app.next() {
+                Some(Told::Asked { ticket, identity: Some(identity), .. }) => {
+                    assert_eq!(*identity, GrantedIdentity::default(), "{more}");
+                    break ticket;
+                }
+                Some(Told::Open { user, .. }) => assert_eq!(user, None, "of the one before"),
+                Some(Told::Closed(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        handle.answer(ticket, decision).unwrap();
+        assert!(answer_of(&pipe).starts_with(&format!("HTTP/1.1 {status} ")), "{more}");
+    }
+}
