@@ -423,6 +423,11 @@ export interface PolicyOptions {
   /** The effect of message rules: `report` tries them on live traffic without acting on them. Default: `"enforce"`. */
   onViolation?: "enforce" | "report" | undefined;
   /**
+   * Whether the rules for `Origin`, `Host` and credentials only report, too: for trying a policy on live traffic,
+   * with `on_violation: "report"`. Whom they would refuse is let in without a user. Default: `false`.
+   */
+  reportHandshakes?: boolean | undefined;
+  /**
    * The address of `/metrics` (OpenMetrics), `/healthz` and `/readyz`: `host:port` of this machine, or `unix:PATH`.
    * Default: none.
    */

@@ -1,13 +1,16 @@
-//! A plain socket that a runtime watches, TCP or Unix.
+//! A plain socket that a runtime watches, TCP or Unix, or the pipe that stands for one.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+
+use super::pipe::PipeEnd;
 
 /// A plain socket.
 #[derive(Debug)]
@@ -15,6 +18,7 @@ pub(super) enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+    Pipe(PipeEnd),
 }
 
 impl Socket {
@@ -24,19 +28,48 @@ impl Socket {
             Socket::Tcp(tcp) => tcp.ready(Interest::READABLE).await.map(drop),
             #[cfg(unix)]
             Socket::Unix(unix) => unix.ready(Interest::READABLE).await.map(drop),
+            Socket::Pipe(pipe) => {
+                std::future::poll_fn(|cx| pipe.poll_readable(cx)).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// The address that the connection came in on, where it has one.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Tcp(tcp) => tcp.local_addr().ok(),
+            _ => None,
         }
     }
 
     /// Whether the connection is known to be broken, though what came before that is not read yet. What a runtime was told of
     /// the socket says so; asking costs no call.
     pub(super) fn is_broken(&self) -> bool {
+        match self {
+            Socket::Pipe(pipe) => pipe.is_broken(),
+            _ => self.known(Interest::WRITABLE).is_some_and(Ready::is_write_closed),
+        }
+    }
+
+    /// Whether the peer is known to have ended its side or to be gone, though what came before that is not read yet.
+    pub(super) fn has_left(&self) -> bool {
+        match self {
+            Socket::Pipe(pipe) => pipe.has_left(),
+            _ => self.known(Interest::READABLE).is_some_and(Ready::is_read_closed),
+        }
+    }
+
+    /// What the runtime was told of a socket.
+    fn known(&self, interest: Interest) -> Option<Ready> {
         let cx = &mut Context::from_waker(Waker::noop());
         let ready = match self {
-            Socket::Tcp(tcp) => pin!(tcp.ready(Interest::WRITABLE)).poll(cx),
+            Socket::Tcp(tcp) => pin!(tcp.ready(interest)).poll(cx),
             #[cfg(unix)]
-            Socket::Unix(unix) => pin!(unix.ready(Interest::WRITABLE)).poll(cx),
+            Socket::Unix(unix) => pin!(unix.ready(interest)).poll(cx),
+            Socket::Pipe(_) => return None,
         };
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_write_closed())
+        if let Poll::Ready(Ok(ready)) = ready { Some(ready) } else { None }
     }
 }
 
@@ -46,6 +79,7 @@ macro_rules! delegate {
             Socket::Tcp($stream) => $call,
             #[cfg(unix)]
             Socket::Unix($stream) => $call,
+            Socket::Pipe($stream) => $call,
         }
     };
 }
@@ -79,5 +113,18 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every open connection has one.
+    #[test]
+    fn a_pipe_makes_no_socket_larger() {
+        let (tcp, pipe) = (size_of::<TcpStream>(), size_of::<PipeEnd>());
+        assert!(pipe <= tcp, "{pipe} {tcp}");
+        assert!(size_of::<Socket>() <= tcp + size_of::<usize>(), "{}", size_of::<Socket>());
     }
 }

@@ -21,6 +21,7 @@ use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
+use super::telling::{Tell, Told};
 use super::tickets::Tickets;
 use super::tls::ServerTls;
 use super::wake::{ApplicationWaker, Wake};
@@ -40,6 +41,28 @@ pub(super) enum Life {
     Running,
     Draining,
     Stopped,
+}
+
+/// What becomes of whoever a verdict is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// An open connection ends.
+    Ends,
+    /// A handshake is refused, or what no connection is the cause of.
+    Refuses,
+    /// A message is answered or left out, and its connection goes on.
+    Answers,
+    /// Rules only report.
+    Passes,
+}
+
+/// Whether the application is asked of handshakes, beyond what `auth` says, and for how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Consulting {
+    /// Of each that has passed every check of ours.
+    pub(super) of_everyone: bool,
+    /// It decides as long as it likes.
+    pub(super) without_deadline: bool,
 }
 
 /// The state of one server.
@@ -69,12 +92,20 @@ pub(super) struct ServerState {
     pub(super) inbox: Arc<Inbox>,
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
+    /// Every ping and pong of a peer is told.
+    pub(super) heeds_control: AtomicBool,
+    /// Pings of new connections are the application's to answer.
+    pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
     pub(super) audit: Audit,
     /// When the first drain began.
     pub(super) drain_began: OnceLock<Moment>,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: Level,
+    /// Bytes in pipes, in both directions.
+    pub(super) pipe_bytes: Level,
+    /// Whether and how the application is asked of whoever has passed every check.
+    pub(super) consulting: Consulting,
     /// Open connections of all shards.
     pub(super) open: AtomicUsize,
     /// Reloads that were refused.
@@ -123,10 +154,14 @@ impl ServerState {
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
             inline,
+            heeds_control: AtomicBool::new(false),
+            leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),
             drain_began: OnceLock::new(),
             refusing: Level::default(),
+            pipe_bytes: Level::default(),
+            consulting: Consulting::default(),
             open: AtomicUsize::new(0),
             reload_failures: AtomicU64::new(0),
             over: Notify::new(),
@@ -186,13 +221,13 @@ impl ServerState {
 
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
     ///
-    /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
+    /// What ends a connection is told however full the inbox is: there are no more of those than connections.
     /// Its records are for the caller to say, once `events` are not locked any more.
     pub(super) fn report(
         &self,
         report: &Report<'_>,
         subject: Subject<'_>,
-        ends: bool,
+        effect: Effect,
         events: &mut EventBatch,
         records: &mut Vec<VerdictRecord>,
     ) {
@@ -203,12 +238,12 @@ impl ServerState {
         let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
         records.extend(self.sampler.record(report, Subject { ip: client, ..subject }, now));
         // What is only reported, or answered, bans nobody.
-        if ends || subject.conn.is_none() {
+        if matches!(effect, Effect::Ends | Effect::Refuses) {
             records.extend(self.count_offence(report.code, client, &top, now));
         }
         // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
-            && (ends || self.inbox.fill().takes_remarks())
+            && (effect == Effect::Ends || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {
@@ -218,6 +253,7 @@ impl ServerState {
                 conn: subject.conn,
                 event: report.event.map(|event| escape(event).into()),
                 detail: printable(report.detail).into(),
+                reported: effect == Effect::Passes,
             });
         }
     }
@@ -228,12 +264,12 @@ impl ServerState {
         shard: usize,
         report: &Report<'_>,
         subject: Subject<'_>,
-        ends: bool,
+        effect: Effect,
         more: impl FnOnce(&mut EventBatch),
     ) {
         let mut records = Vec::new();
         self.tell(shard, |events| {
-            self.report(report, subject, ends, events, &mut records);
+            self.report(report, subject, effect, events, &mut records);
             more(events);
         });
         records.into_iter().for_each(VerdictRecord::say);
@@ -299,6 +335,7 @@ impl ServerState {
             connections: self.limits.connections() as u64,
             refusing: self.refusing.get() as u64,
             upgrades_in_inbox: self.inbox.upgrades() as u64,
+            pipe_bytes: self.pipe_bytes.get() as u64,
             inbox_bytes: self.inbox.bytes() as u64,
             pending_auth: self.tickets.len() as u64,
             verdicts: self.verdicts.snapshot(),
@@ -317,6 +354,20 @@ impl ServerState {
             stats.delayed += read(delayed);
         }
         stats
+    }
+}
+
+impl Tell for ServerState {
+    fn tell_from_anywhere(&self, shard: usize, told: Told) {
+        // Nobody takes an event any more.
+        if self.life() == Life::Stopped {
+            return;
+        }
+        let mut writing = self.write_events(shard);
+        writing.batch().push_told(told);
+        writing.finish();
+        // At once: waking later asks for a runtime.
+        self.waker.wake_at_once();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bytes of one connection: a plain socket, or TLS over it.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -34,11 +35,27 @@ impl Stream {
         if let Stream::Tls(tls) = self { tls.facts() } else { None }
     }
 
+    /// The address that the connection came in on, where its socket has one.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Plain(socket) => socket.local_address(),
+            Stream::Tls(tls) => tls.socket().local_address(),
+        }
+    }
+
     /// Whether the connection is known to be broken.
     pub(super) fn is_broken(&self) -> bool {
         match self {
             Stream::Plain(socket) => socket.is_broken(),
             Stream::Tls(tls) => tls.socket().is_broken(),
+        }
+    }
+
+    /// Whether the peer is known to have ended its side or to be gone, though what came before that is not read yet.
+    pub(super) fn has_left(&self) -> bool {
+        match self {
+            Stream::Plain(socket) => socket.has_left(),
+            Stream::Tls(tls) => tls.socket().has_left(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::caught::caught;
@@ -10,7 +11,7 @@ use crate::driver::inline::{Handled, InlineMessage, Replies};
 use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::mailbox::ShardMailbox;
 use crate::driver::shard_events::Writing;
-use crate::driver::state::ServerState;
+use crate::driver::state::{Effect, ServerState};
 use wsguard_proto::connection::{Message, Report, Sink};
 use wsguard_proto::contract::Contract;
 use wsguard_proto::verdict::Code;
@@ -44,6 +45,10 @@ pub(super) struct TurnSink<'s> {
     pub(super) replies: u64,
     /// Answers to pings.
     pub(super) pongs: u8,
+    /// A message of the application is sent in fragments: no answer may come between them.
+    pub(super) is_mid_fragments: bool,
+    /// Message rules only report.
+    pub(super) reports_only: bool,
 }
 
 impl<'s> TurnSink<'s> {
@@ -68,6 +73,8 @@ impl<'s> TurnSink<'s> {
             records: Vec::new(),
             replies: 0,
             pongs: 0,
+            is_mid_fragments: false,
+            reports_only: false,
         }
     }
 
@@ -79,10 +86,14 @@ impl<'s> TurnSink<'s> {
         batch
     }
 
-    fn judge(&mut self, report: &Report<'_>, ends: bool) {
+    fn heeds_control(&self) -> bool {
+        self.state.heeds_control.load(Ordering::Relaxed)
+    }
+
+    fn judge(&mut self, report: &Report<'_>, effect: Effect) {
         let (state, subject) = (self.state, self.subject);
         let mut records = core::mem::take(&mut self.records);
-        state.report(report, subject, ends, self.batch(), &mut records);
+        state.report(report, subject, effect, self.batch(), &mut records);
         self.records = records;
     }
 
@@ -103,7 +114,7 @@ impl<'s> TurnSink<'s> {
     /// Offers a message to the inline handler.
     fn handled_inline(&mut self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<Handled, Code> {
         let Some(handler) = &self.state.inline else { return Ok(Handled::Pass) };
-        if self.application_is_behind() {
+        if self.is_mid_fragments || self.application_is_behind() {
             return Ok(Handled::Pass);
         }
         let message = match message {
@@ -138,17 +149,32 @@ impl Sink for TurnSink<'_> {
     }
 
     fn report(&mut self, report: Report<'_>) {
-        self.judge(&report, true);
+        self.judge(&report, Effect::Ends);
     }
 
     fn remark(&mut self, report: Report<'_>) {
-        self.judge(&report, false);
+        let effect = if self.reports_only { Effect::Passes } else { Effect::Answers };
+        self.judge(&report, effect);
     }
 
     fn pong(&mut self, rtt: Duration) {
         self.pongs += 1;
         let conn = self.conn;
         self.batch().push_pong(conn, rtt);
+    }
+
+    fn ping_frame(&mut self, payload: &[u8]) {
+        if self.heeds_control() {
+            let conn = self.conn;
+            self.batch().push_ping_frame(conn, payload);
+        }
+    }
+
+    fn pong_frame(&mut self, payload: &[u8]) {
+        if self.heeds_control() {
+            let conn = self.conn;
+            self.batch().push_pong_frame(conn, payload);
+        }
     }
 
     fn replies_may_come(&self) -> bool {
