@@ -9,7 +9,7 @@ const { Outbox } = require('./outbox.js');
 const { Inbox } = require('./inbox.js');
 const { internals } = require('./connection.js');
 const { everybody, members, ofUser } = require('./audience.js');
-const { timeOf, whomOf } = require('./bans.js');
+const { isOf, timeOf, whomOf } = require('./bans.js');
 const { Contract } = require('./contract.js');
 const { Emitter, listenersOf } = require('./emitter.js');
 const { Failures } = require('./failures.js');
@@ -301,9 +301,10 @@ class Server extends Emitter {
     native(() => this.#native.ban(isUser, whom, forMs, reason));
     // From here on no message of theirs is handled. The core closes the connections, those of a whole network among them.
     this.#home.hasBanned = true;
-    const isMeant = (conn) => this.#native.isBanned(conn.ip ?? undefined, conn.user ?? undefined);
+    const isMeant = isUser ? (conn) => conn.user === whom : isOf(whom, (ip) => this.#native.isBanned(ip));
     this.#inbox.announce(this.#native.announce());
-    this.#inbox.end(isMeant);
+    if (isUser) this.#inbox.disconnect(whom);
+    else this.#inbox.end(isMeant);
     this.#messages.waiting.endOf(isMeant);
   }
 
