@@ -287,6 +287,10 @@ class Server extends Emitter {
     nameOf(user, 'user');
     if (this.#state === 'stopped') return;
     this.#outbox?.flush();
+    this.#disconnect(user);
+  }
+
+  #disconnect(user) {
     const announced = native(() => this.#native.disconnectUser(user));
     this.#inbox.announce(announced);
     // From here on no message of this user is handled, even one that was received before.
@@ -301,10 +305,11 @@ class Server extends Emitter {
     native(() => this.#native.ban(isUser, whom, forMs, reason));
     // From here on no message of theirs is handled. The core closes the connections, those of a whole network among them.
     this.#home.hasBanned = true;
-    const isMeant = isUser ? (conn) => conn.user === whom : isOf(whom, (ip) => this.#native.isBanned(ip));
+    // A user is disconnected, too: whoever was let in before and is heard of later stays out even if the ban is over by then.
+    if (isUser) return this.#disconnect(whom);
+    const isMeant = isOf(whom, (ip) => this.#native.isBanned(ip));
     this.#inbox.announce(this.#native.announce());
-    if (isUser) this.#inbox.disconnect(whom);
-    else this.#inbox.end(isMeant);
+    this.#inbox.end(isMeant);
     this.#messages.waiting.endOf(isMeant);
   }
 

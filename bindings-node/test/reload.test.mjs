@@ -213,24 +213,27 @@ async function rawPeer(server) {
   return peer;
 }
 
-test('ban: whoever was let in before it, and is heard of behind it, stays out', async (t) => {
-  const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] }, closeTimeoutMs: 10 });
-  const heard = [];
-  server.on('open', (conn) => void heard.push(`open ${conn.user}`));
-  const alice = await rawPeer(server);
-  server.on('message', (conn, data) => {
-    heard.push(`${conn.user} ${data}`);
-    if (data !== 'now') return;
-    unheard(server, alice, 'X-Auth-Token: a\r\n', '/', 'hello');
-    server.ban({ user: 'alice' });
+for (const [name, after] of [['', () => {}], [', also of a ban that was lifted at once', (server) => server.unban({ user: 'alice' })]]) {
+  test(`ban: whoever was let in before it, and is heard of behind it, stays out${name}`, async (t) => {
+    const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] }, closeTimeoutMs: 10 });
+    const heard = [];
+    server.on('open', (conn) => void heard.push(`open ${conn.user}`));
+    const alice = await rawPeer(server);
+    server.on('message', (conn, data) => {
+      heard.push(`${conn.user} ${data}`);
+      if (data !== 'now') return;
+      unheard(server, alice, 'X-Auth-Token: a\r\n', '/', 'hello');
+      server.ban({ user: 'alice' });
+      after(server);
+    });
+    const bob = await Client.connect(server.address, { headers: { 'x-auth-token': 'b' } });
+    bob.send('now');
+    await once(alice, 'close');
+    bob.send('end');
+    await until(() => heard.includes('bob end'));
+    assert.deepEqual(heard, ['open bob', 'bob now', 'bob end']);
   });
-  const bob = await Client.connect(server.address, { headers: { 'x-auth-token': 'b' } });
-  bob.send('now');
-  await once(alice, 'close');
-  bob.send('end');
-  await until(() => heard.includes('bob end'));
-  assert.deepEqual(heard, ['open bob', 'bob now', 'bob end']);
-});
+}
 
 test('reload: whoever opened before it, and is heard of behind it, is judged by the route of now', async (t) => {
   const said = (word) => ({ say: { schema: z.string().transform((text) => `${word} ${text}`) } });
