@@ -383,9 +383,15 @@ test('a ping or call that nobody waits for ends no process', async (t) => {
   process.on('unhandledRejection', count);
   t.after(() => process.off('unhandledRejection', count));
   const opened = once(server, 'open');
-  const client = await Client.connect(server.address);
+  const client = await Client.connect(server.address, { autoPong: false });
   const [conn] = await opened;
   void conn.call('ask', 1, { timeoutMs: 5 });
+  // A peer that answers nothing.
+  for (let count = 0; count < 20; count += 1) void conn.ping();
+  for (let count = 0; count < 1030; count += 1) void conn.call('ask');
+  await assert.rejects(conn.ping(), { message: /16 pings/ });
+  await assert.rejects(conn.call('ask'), { code: 'too_many_calls' });
+  assert.equal(rejected, 0);
   conn.terminate();
   void conn.ping();
   void conn.call('ask');
