@@ -87,6 +87,8 @@ test('signal and closed tell of the end, also without a listener of close', asyn
   const [conn] = conns;
   assert.equal(conn.signal, conn.signal);
   assert.equal(conn.signal.aborted, false);
+  const atAbort = [];
+  conn.signal.addEventListener('abort', () => atAbort.push(conn.isOpen));
   const rejected = sleep(1e6, undefined, { signal: conn.signal }).catch((error) => error.cause);
   const { closed } = conn;
   await client.close(3000, 'bye');
@@ -95,6 +97,7 @@ test('signal and closed tell of the end, also without a listener of close', asyn
   const why = await rejected;
   assert.deepEqual([why.code, why.closeCode, why.reason, why.clean], ['connection_closed', 3000, 'bye', true]);
   assert.equal(conn.signal.reason, why);
+  assert.deepEqual(atAbort, [false]);
   assert.match(why.message, /3000: bye/);
 });
 
