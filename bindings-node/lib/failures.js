@@ -42,7 +42,7 @@ class Failures {
   /** `event`: what was handled. */
   report(error, conn, event) {
     const what = conn === undefined ? 'the application' : `a handler of connection ${conn.id}`;
-    const told = (second) => print('wsguard: a listener of error failed:', second);
+    const told = (second) => this.#printSampled('wsguard: a listener of error failed:', second, 'wsguard: it was told:', error);
     for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, event, told);
     const listeners = this.#server.rawListeners('error');
     if (listeners.length === 0) return this.#printSampled(`wsguard: ${what} failed:`, error);
@@ -50,7 +50,7 @@ class Failures {
   }
 
   /** A peer that can make a handler fail must not fill the log, nor block this thread on a full pipe. */
-  #printSampled(what, error) {
+  #printSampled(...what) {
     const since = now();
     if (since - this.#printedSince >= PRINT_EVERY_MS) {
       if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; listen to \`error\` to hear of all`);
@@ -58,7 +58,7 @@ class Failures {
     }
     if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
     this.#printed += 1;
-    print(what, error);
+    for (let at = 0; at < what.length; at += 2) print(what[at], what[at + 1]);
   }
 
   #tell(listener, error, conn, event, fail) {
@@ -68,7 +68,6 @@ class Failures {
       if (typeof then === 'function') then.call(result, undefined, fail);
     } catch (second) {
       fail(second);
-      print('wsguard: it was told:', error);
     }
   }
 }
