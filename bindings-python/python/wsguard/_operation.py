@@ -85,7 +85,11 @@ class Operated(OnLoop):
             events = self._events.renewed({**stated, **self._listens_at} if self._listens_at else stated)
             policy = self._policy(events, is_reload=True)
             generation = self._reload(options_text(policy), self._handlers(events, policy))
-            self._events = events
+            before, self._events = self._events, events
+        opened = events.opened_since(before)
+        if opened:
+            names = ", ".join(opened)
+            _log.say(logging.WARNING, f"the options do not state {names} any more: any data reaches the handlers")
         return generation
 
     def _reload_file(self) -> None:
