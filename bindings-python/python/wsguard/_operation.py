@@ -28,8 +28,6 @@ class Operated(OnLoop):
         self._file: str | None = None
         self._beside: dict[str, Any] = {}
         self._reloading = threading.Lock()
-        #: Where a test has it listen, whatever the options say.
-        self._listens_at: dict[str, Any] = {}
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], /, **options: Unpack[Options]) -> Self:
@@ -82,7 +80,7 @@ class Operated(OnLoop):
                 stated = {**_policy_file.read(self._file), **self._beside}
             else:
                 raise TypeError("reload needs a whole set of options: only Server.from_file has a file to read again")
-            events = self._events.renewed({**stated, **self._listens_at} if self._listens_at else stated)
+            events = self._events.renewed(stated)
             policy = self._policy(events, is_reload=True)
             generation = self._reload(options_text(policy), self._handlers(events, policy))
             before, self._events = self._events, events

@@ -63,6 +63,8 @@ class Registry(NativeServer):
         # `@server.authenticate` may still follow: then `auth` is "callback". Where no handler adds to the policy, the
         # one that is compiled here starts.
         self._compile(options_text({**self._events.options(), "auth": stated.get("auth", "callback")}))
+        #: What has it listen where a test wants it, whatever the options say.
+        self._listens_elsewhere: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         #: The descriptor that was taken over: its number may be anything else's by now.
         self._taken: str | None = None
 
@@ -250,7 +252,7 @@ class Registry(NativeServer):
             raise ConfigError(
                 f'{callback[0]}: "callback" needs @server.authenticate', code="contradiction", option=callback[0]
             )
-        return options
+        return options if self._listens_elsewhere is None else self._listens_elsewhere(options)
 
     def _handlers(self, events: Events, options: Mapping[str, Any]) -> dict[str, Any]:
         around = _middleware.Around(self._middleware)
