@@ -178,7 +178,7 @@ impl Connection {
         &self.open.path
     }
 
-    /// The roles of its token, of its JWT's `roles_claim`, or of `Accept(roles=...)`.
+    /// The roles of its token, of its JWT's `roles_claim`, or of `Accept(roles=...)`, as of the open.
     #[getter(roles)]
     fn get_roles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.open.roles.iter())

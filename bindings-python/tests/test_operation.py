@@ -16,7 +16,7 @@ import wsguard
 from conftest import Run, client, options
 from process import succeeds
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from wsguard import ConfigError, Connection
+from wsguard import ConfigError, Connection, testing
 
 
 class Move(pydantic.BaseModel):
@@ -107,6 +107,38 @@ def test_roles_that_are_none() -> None:
         wsguard.Accept("x", roles=["a b"])
     with pytest.raises(TypeError):
         wsguard.Accept("x", roles=[1])  # type: ignore[list-item]
+
+
+def test_a_reload_by_a_handler_counts_from_the_next_batch_on(run: Run) -> None:
+    """What was received together was judged by the policy before, and is handled by what was there before."""
+
+    async def main() -> None:
+        before: Any = {"/{name}": {"events": {"move": {}, "change": {}}}}
+        after: Any = {**before, "/a": {"events": {"move": {"schema": Move}, "change": {}}}}
+        server = wsguard.Server(**options(routes=before))
+
+        @server.on("move")
+        def move(conn: Connection, data: Any) -> None:
+            conn.reply("moved", type(data).__name__)
+
+        @server.on("change")
+        def change(conn: Connection, data: Any) -> None:
+            while server.stats()["messages_in"] < 21:
+                time.sleep(0.001)
+            conn.reply("changed", server.reload(options(routes=after)))
+
+        async with server, testing.connect(server, "/a") as peer:
+            # In one segment, so that they come in one batch, or in two.
+            for event in ("change", *["move"] * 20):
+                peer._wire.send_message(json.dumps({"event": event, "data": {"x": 1}}))
+            await peer._flush()
+            assert (await peer.expect("changed")).data == 2
+            kinds = [(await peer.expect("moved")).data for _ in range(20)]
+            # None is lost; from some message on they are handled as after the reload.
+            assert kinds == sorted(kinds, reverse=True) and {*kinds} <= {"dict", "Move"}
+            assert (await peer.request("move", {"x": 1})).data == "Move"
+
+    run(main)
 
 
 def test_a_route_may_have_the_other_protocol(run: Run) -> None:

@@ -48,9 +48,12 @@ class Operated(OnLoop):
         return server
 
     def reload(self, base: Options | None = None, /, **options: Unpack[Options]) -> int:
-        """Runs by other options from here on, for whoever comes and for what is open; what the decorators have said
-        stays. All or nothing: after an error the server runs as before. Calling it takes as long as compiling the
-        schemas does: beside an event loop call it by ``asyncio.to_thread``.
+        """Runs by other options from here on, for whoever comes and for what is open, as if the server were started
+        with them and the same decorators. All or nothing: after an error the server runs as before. Calling it takes as
+        long as compiling the schemas does: beside an event loop call it by ``asyncio.to_thread``.
+
+        An event that the options state no longer, and that a decorator handles without saying more of it, comes with
+        any data from then on, as at a start: the log warns of it.
 
         An open connection is closed with 1008 (``session_revoked``) if its static token is gone, or the key that has
         signed its JSON Web Token, or if its path is not served any more; with 1008 (``banned``) if ``deny_ips`` has
