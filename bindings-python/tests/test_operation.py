@@ -412,15 +412,16 @@ def test_a_server_of_a_file(tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")
-def test_a_server_of_a_toml_file(tmp_path: Path) -> None:
-    policy = tmp_path / "policy.toml"
+@pytest.mark.parametrize("suffix", [".toml", ".TOML"])
+def test_a_server_of_a_toml_file(tmp_path: Path, suffix: str) -> None:
+    policy = tmp_path / f"policy{suffix}"
     policy.write_text(
         'listen = "127.0.0.1:0"\nauth = "none"\norigins = ["https://app.example"]\n[events.a]\ncost = 2\n'
     )
     server = wsguard.Server.from_file(policy)
     asyncio.run(_started(server))
     policy.write_text("x = ")
-    with pytest.raises(ConfigError, match=r"the file policy\.toml is not TOML"):
+    with pytest.raises(ConfigError, match=rf"the file policy\{suffix} is not TOML"):
         wsguard.Server.from_file(policy)
 
 

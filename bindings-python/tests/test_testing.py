@@ -429,6 +429,9 @@ def test_a_moved_server_of_a_file_reloads_it_unchanged(tmp_path: Path, run: Run)
         policy.write_text(json.dumps(stated))
         server = wsguard.Server.from_file(policy)
         async with testing.serving(server):
+            with pytest.raises(wsguard.UsageError):
+                async with testing.serving(server):
+                    pass
             assert server.reload() == 2
             policy.write_text(json.dumps({**stated, "threads": 5}))
             with pytest.raises(wsguard.ConfigError, match="threads"):

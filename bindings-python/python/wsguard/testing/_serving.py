@@ -60,11 +60,11 @@ def running(server: Server) -> Iterator[Server]:
 @contextlib.contextmanager
 def _moved(server: Server) -> Iterator[None]:
     """The addresses of production stay free: a test must not need them."""
-    server._listens_elsewhere = _elsewhere
+    before, server._listens_elsewhere = server._listens_elsewhere, _elsewhere
     try:
         yield
     finally:
-        server._listens_elsewhere = None
+        server._listens_elsewhere = before
 
 
 def _elsewhere(options: dict[str, Any]) -> dict[str, Any]:
