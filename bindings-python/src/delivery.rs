@@ -224,8 +224,6 @@ impl<'py> Turn<'_, '_, 'py> {
         let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
         let conn = Bound::new(py, conn)?;
         lock(self.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
-        // After the insertion: a reload on another thread finds it there, or is in force here.
-        conn.get().resolve_route();
         // Asked after the insertion: a `disconnect_user` or `ban` on another thread finds it there, or is known here. The
         // core closes it; the application gets neither its open nor its messages nor its close.
         let is_banned = conn.get().is_banned();
