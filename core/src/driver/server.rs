@@ -112,7 +112,7 @@ impl Builder {
         let prepared = jwks.prepare(policy.jwks())?;
         jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
-        let admin = policy.top.admin_listen.as_ref().map(Bound::bind_admin).transpose()?;
+        let admin = Bound::bind_admin(&policy.top)?;
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
