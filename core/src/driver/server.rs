@@ -109,7 +109,8 @@ impl Builder {
         let tls = policy.top.tls.as_ref().map(tls::load).transpose()?.inspect(|tls| tls.warn());
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
-        let prepared = jwks.prepare(policy.jwks())?;
+        let (prepared, news) = jwks.prepare(policy.jwks())?;
+        news.tell();
         jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
         let admin = Bound::bind_admin(&policy.top)?;
