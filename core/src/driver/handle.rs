@@ -77,8 +77,8 @@ impl ServerHandle {
 
     /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
     fn send(&self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
-        let max_outbox_bytes = self.state.largest_outbox();
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let max_outbox_bytes = slot.max_outbox_bytes();
         if least_bytes > max_outbox_bytes {
             return Err(NEVER_FITS);
         }
@@ -90,15 +90,8 @@ impl ServerHandle {
         if !fits {
             return Err(NEVER_FITS);
         }
-        let most_posted = self.most_posted();
-        let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
+        let queued = slot.has_unsent() && slot.watch();
         Ok(if queued { Sent::Queued } else { Sent::Sent })
-    }
-
-    /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
-    /// never waits would hand over more than an outbox holds.
-    fn most_posted(&self) -> usize {
-        self.state.largest_outbox() / 4
     }
 
     /// Whether `conn` is open.
@@ -111,7 +104,7 @@ impl ServerHandle {
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
         let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
         // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
-        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(self.most_posted()))
+        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent())
     }
 
     /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
@@ -159,8 +152,7 @@ impl ServerHandle {
         }
         let payload = RandomState::new().hash_one(conn).to_be_bytes();
         self.post(conn.shard(), |commands| commands.commands.push(Command::Ping { conn, payload }));
-        let most_posted = self.most_posted();
-        Ok(if slot.has_unsent(most_posted) && slot.watch(most_posted) { Sent::Queued } else { Sent::Sent })
+        Ok(if slot.has_unsent() && slot.watch() { Sent::Queued } else { Sent::Sent })
     }
 
     /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a

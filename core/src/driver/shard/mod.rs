@@ -263,6 +263,7 @@ impl Shard {
         let now = self.state.clock.now();
         let NewSession { hs, stream, params, policy, admitted, seat, ip, peer, granted, head, received, load } = new;
         slot.keep_load(load);
+        slot.bound(policy.max_outbox_bytes);
         add(&self.mailbox().stats.bytes_in, received.len() as u64);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
