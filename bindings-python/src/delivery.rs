@@ -165,8 +165,9 @@ struct Turn<'t, 'd, 'py> {
 }
 
 impl<'py> Turn<'_, '_, 'py> {
+    // THREATS S5.
     /// Handles one event. A panic, and every exception that is not meant for the whole program, costs its connection or
-    /// handshake and nothing else (THREATS S5).
+    /// handshake and nothing else.
     fn handle(&self, event: &Event<'_>) -> PyResult<()> {
         let error = match catch_unwind(AssertUnwindSafe(|| self.give(event))) {
             Ok(Err(error)) if !is_fatal(self.dispatcher.py, &error) => error,
