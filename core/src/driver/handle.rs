@@ -19,8 +19,8 @@ use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
 use wsguard_proto::codec::{self, MAX_CONTROL_PAYLOAD, Opcode};
-use wsguard_proto::config::{Options, PolicySet};
-use wsguard_proto::connection::MAX_PINGS;
+use wsguard_proto::config::{Options, PolicySet, Protocol};
+use wsguard_proto::connection::{Fragment, MAX_PINGS};
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
 
@@ -135,6 +135,29 @@ impl ServerHandle {
     /// Sends a binary message.
     pub fn send_binary(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
         self.send(conn, payload.len(), |out| codec::data_frame(out, Opcode::Binary, payload))
+    }
+
+    /// Sends a part of a message (`raw`): a text or binary fragment begins it, continuations go on, the one with `fin` ends it.
+    /// Whole messages, broadcasts among them, that are sent in between wait for the last fragment, and count as unsent until
+    /// then; pings, pongs and the close frame do not wait. That the fragments of a text are UTF-8 together is the application's
+    /// to see to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where the fragment does not fit what was sent before, or where no route has the protocol `raw`.
+    /// Of two threads that send fragments to one connection at once the connection is the victim: it is closed with 1011 where
+    /// they mix.
+    pub fn send_fragment(&self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        if payload.len().saturating_add(codec::frame_overhead(payload.len())) > self.state.largest_outbox() {
+            return Err(NEVER_FITS);
+        }
+        if self.state.set().policies().all(|policy| policy.protocol != Protocol::Raw) {
+            return Err(Error::InvalidArgument("fragments are for the protocol raw"));
+        }
+        slot.take_fragment(conn.generation(), fragment).map_err(Error::InvalidArgument)?;
+        self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
+        Ok(self.how_sent(slot))
     }
 
     /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
