@@ -125,6 +125,20 @@ test('callbacks', async (t) => {
   if (client.readyState !== 3) await once(client, 'close');
 });
 
+test('a callback that says more has a callback', async (t) => {
+  const wss = await serve(t);
+  const called = [];
+  const said = new Promise((resolve) => {
+    wss.on('connection', (ws) => {
+      const say = () => (called.push(called.length), called.length < 5 ? ws.send('more', say) : resolve());
+      ws.send('first', say);
+    });
+  });
+  await pair(t, wss);
+  await said;
+  assert.deepEqual(called, [0, 1, 2, 3, 4]);
+});
+
 test('a callback waits for a peer that does not read', async (t) => {
   const wss = await serve(t, {}, { maxOutboxBytes: 64 * 1024 * 1024 });
   const { client, ws } = await pair(t, wss);

@@ -40,9 +40,10 @@ class Hub {
   #feeds = new Map();
   /** What is below the connections that were handed over. */
   #transports = new WeakMap();
-  #unwritten = new Set();
+  /** The connections whose callbacks wait for the next flush; one may be there several times. */
+  #unwritten = [];
+  #lastUnwritten;
   #abandon = () => this.native.abandon();
-  #checkWritten = () => this.#onFlushed();
 
   /** `policy`: see `readPolicy`. */
   constructor(server, policy, options) {
@@ -101,16 +102,27 @@ class Hub {
 
   /** The callbacks of a connection wait until what it has said is written. */
   awaitWritten(ws) {
-    if (this.#unwritten.size === 0) setImmediate(this.#checkWritten);
-    this.#unwritten.add(ws);
+    if (this.#lastUnwritten === ws) return;
+    this.#lastUnwritten = ws;
+    this.#unwritten.push(ws);
+    // While events are handled the inbox flushes at their end.
+    if (!this.outbox.held && this.#unwritten.length === 1) setImmediate(this.#checkWritten);
   }
 
-  /** Behind a flush: whoever's peer reads has everything written; the others wait for `drained`. */
-  #onFlushed() {
+  #checkWritten = () => {
+    if (this.outbox.held) return;
     this.outbox.flush();
-    const unwritten = [...this.#unwritten];
-    this.#unwritten.clear();
+    this.onFlushed();
+  };
+
+  /** Behind a flush: whoever's peer reads has everything written; the others wait for `drained`. */
+  onFlushed() {
+    if (this.#unwritten.length === 0) return;
+    const unwritten = this.#unwritten;
+    [this.#unwritten, this.#lastUnwritten] = [[], undefined];
     for (const ws of unwritten) if (!internals.isQueued(ws)) this.#guarded(ws, () => internals.written(ws));
+    // A callback has said more, which is flushed behind this.
+    if (this.#unwritten.length > 0) setImmediate(this.#checkWritten);
   }
 
   // --- calls of those who hand over ----------------------------------------------------------------------------------
