@@ -168,6 +168,9 @@ test('close() of a port frees it, and waits for the connections, which stay', as
   const { client, ws } = await pair(t, wss);
   const { port } = wss.address();
   let isClosed = false;
+  const order = [];
+  wss._server.on('close', () => order.push('port'));
+  wss.on('close', () => order.push('server'));
   const closed = once(wss, 'close').then(() => (isClosed = true));
   wss.close();
   const echoed = once(client, 'message');
@@ -179,6 +182,7 @@ test('close() of a port frees it, and waits for the connections, which stay', as
   other.close();
   client.close();
   await closed;
+  assert.deepEqual(order, ['port', 'server']);
 });
 
 /** The core lets go of a port in a turn of its own. */
