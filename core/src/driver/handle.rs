@@ -253,6 +253,13 @@ impl ServerHandle {
         Ok(())
     }
 
+    /// As [`close`](Self::close), with a close frame that is empty: the peer is told 1005 (RFC 6455 section 7.1.5).
+    pub fn close_without_code(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post_text(conn.shard(), "", |reason| Command::Close { conn, code: codec::NO_CODE, reason });
+        Ok(())
+    }
+
     /// Closes a connection with 1011, `internal`, because the application's handler failed.
     pub fn fail(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
@@ -414,6 +421,12 @@ impl ServerHandle {
         for mailbox in self.state.shards.iter() {
             mailbox.post(|commands| commands.commands.push(Command::Drain { until, jitter_ms }));
         }
+    }
+
+    /// Ends listening: the addresses are free, and nothing new comes in. Connections stay, as do handshakes that have begun.
+    pub fn stop_listening(&self) {
+        self.state.is_deaf.store(true, Ordering::Release);
+        self.state.deafened.notify_waiters();
     }
 
     /// Stops at once: every connection is dropped, once what this thread said before is carried out and written.

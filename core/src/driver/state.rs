@@ -94,6 +94,11 @@ pub(super) struct ServerState {
     pub(super) inline: Option<Box<dyn Inline>>,
     /// Every ping and pong of a peer is told.
     pub(super) heeds_control: AtomicBool,
+    /// The application has ended listening: whoever accepts lets go of the listening socket.
+    pub(super) is_deaf: AtomicBool,
+    pub(super) deafened: Notify,
+    /// Handshakes that are none are refused as the npm package `ws` does, and version 8 is as good as 13.
+    pub(super) is_like_ws: bool,
     /// Pings of new connections are the application's to answer.
     pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
@@ -155,6 +160,9 @@ impl ServerState {
             shards,
             inline,
             heeds_control: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
+            deafened: Notify::new(),
+            is_like_ws: false,
             leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),
