@@ -1,0 +1,137 @@
+// Every way that an upgrade can reach a WebSocketServer, with the same echo.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, refused } from '../lib/client.mjs';
+import { ORIGIN, onEach, onGuarded } from '../lib/engines.mjs';
+import { WAYS } from '../lib/ways.mjs';
+
+const policy = { origins: [ORIGIN], auth: 'none', rateLimit: null, maxMessageBytes: 131_072 };
+
+function echo(wss) {
+  wss.on('connection', (ws) => {
+    ws.on('error', () => {});
+    ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary }));
+  });
+  return wss;
+}
+
+for (const [way, serve] of Object.entries(WAYS)) {
+  onEach(`${way}: text, binary, large messages, ping, subprotocol, close from either side`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, { policy, handleProtocols: (offered) => [...offered].at(-1) });
+    const served = once(echo(wss), 'connection');
+    const ws = await connect(t, url, { ...options, protocols: ['first', 'second'] });
+    const [ours, request] = await served;
+    assert.equal(ws.protocol, 'second');
+    assert.equal(ours.protocol, 'second');
+    assert.equal(request.headers.origin, ORIGIN);
+    assert.equal(wss.clients.size, 1);
+    ws.send('héllo');
+    assert.equal(await ws.next(), 'héllo');
+    // More than the kernel or a pipe holds at once, in both directions at once.
+    const large = Array.from({ length: 30 }, (_, n) => Buffer.alloc(131_072, n));
+    for (const message of large) ws.send(message);
+    for (const message of large) assert.ok((await ws.next()).equals(message));
+    const [pinged, ponged] = [once(ours, 'ping'), once(ws, 'pong')];
+    ws.ping('one');
+    assert.equal(String((await pinged)[0]), 'one');
+    assert.equal(String((await ponged)[0]), 'one');
+    const answered = once(ours, 'pong');
+    ours.ping('two');
+    assert.equal(String((await answered)[0]), 'two');
+    const ended = once(ours, 'close');
+    ws.close(4001, 'bye');
+    const [code, reason] = await ended;
+    assert.deepEqual([code, String(reason)], [4001, 'bye']);
+    assert.deepEqual(await ws.ended, { code: 4001, reason: 'bye' });
+    assert.equal(wss.clients.size, 0);
+
+    const opened = once(wss, 'connection');
+    const next = await connect(t, url, options);
+    const [theirs] = await opened;
+    theirs.send('last words');
+    theirs.close(4002, 'go');
+    assert.equal(await next.next(), 'last words');
+    assert.deepEqual(await next.ended, { code: 4002, reason: 'go' });
+  });
+
+  onEach(`${way}: what was sent in one piece with the handshake is not lost`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, { policy });
+    wss.on('connection', (ws) => {
+      for (let n = 0; n < 10; n++) ws.send(`${n}`);
+      ws.close(1000);
+    });
+    const ws = await connect(t, url, options);
+    for (let n = 0; n < 10; n++) assert.equal(await ws.next(), `${n}`);
+    assert.equal((await ws.ended).code, 1000);
+  });
+
+  onEach(`${way}: verifyClient has the last word, and maxPayload closes with 1009`, async (t, engine) => {
+    const asked = [];
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, {
+      policy,
+      maxPayload: 1_000,
+      verifyClient: ({ origin, secure, req }, answer) => {
+        asked.push([origin, secure, req.headers['x-ticket']]);
+        answer(req.headers['x-ticket'] === 'good', 402, 'pay first', { 'x-because': 'no ticket' });
+      },
+    });
+    echo(wss);
+    assert.equal(await refused(url, options), 402);
+    const failed = once(wss, 'connection').then(([ws]) => once(ws, 'error'));
+    const ws = await connect(t, url, { ...options, headers: { 'x-ticket': 'good' } });
+    ws.send('x'.repeat(1_000));
+    assert.equal((await ws.next()).length, 1_000);
+    ws.send('x'.repeat(1_001));
+    assert.equal((await ws.ended).code, 1009);
+    assert.equal((await failed)[0].code, 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH');
+    const secure = way === 'https';
+    assert.deepEqual(asked, [[ORIGIN, secure, undefined], [ORIGIN, secure, 'good']]);
+  });
+
+  onEach(`${way}: a peer that vanishes`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, { policy });
+    const served = once(echo(wss), 'connection');
+    const ws = await connect(t, url, options);
+    const ended = once((await served)[0], 'close');
+    ws.terminate();
+    assert.equal((await ended)[0], 1006);
+    assert.equal(wss.clients.size, 0);
+  });
+
+  onGuarded(`${way}: a foreign page is refused before the application hears of it`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, {
+      policy: { ...policy, subprotocols: ['chat'] },
+      verifyClient: () => assert.fail('verifyClient was asked'),
+      handleProtocols: () => assert.fail('handleProtocols was asked'),
+    });
+    wss.on('headers', () => assert.fail('headers were told'));
+    wss.on('connection', () => assert.fail('a connection was told'));
+    for (const origin of ['http://evil.test', 'null', undefined]) {
+      assert.equal(await refused(url, { ...options, protocols: ['chat'], origin }), 403);
+    }
+    assert.equal(wss.clients.size, 0);
+  });
+
+  onGuarded(`${way}: a token is demanded, and the application learns whose it is`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, {
+      policy: { ...policy, auth: { tokens: [{ token: 'change-me', user: 'alice' }] } },
+    });
+    echo(wss);
+    assert.equal(await refused(url, options), 401);
+    assert.equal(await refused(url, { ...options, headers: { authorization: 'Bearer guessed' } }), 401);
+    const ws = await connect(t, url, { ...options, headers: { authorization: 'Bearer change-me' } });
+    ws.send('in');
+    assert.equal(await ws.next(), 'in');
+  });
+
+  onGuarded(`${way}: floods are closed with 1008`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, {
+      policy: { ...policy, rateLimit: { perSecond: 1, burst: 3, queue: 0 } },
+    });
+    echo(wss);
+    const ws = await connect(t, url, options);
+    for (let n = 0; n < 6; n++) ws.send(`${n}`);
+    assert.deepEqual(await ws.ended, { code: 1008, reason: 'rate limit' });
+  });
+}
