@@ -48,6 +48,7 @@ class Inbox {
   #native;
   #outbox;
   #sink;
+  #contexts;
   #buffer = Buffer.alloc((RECORDS + 1) * 16);
   #words = new Uint32Array(this.#buffer.buffer, 0, (RECORDS + 1) * 4);
   #slab = newSlab(SLAB_BYTES);
@@ -82,12 +83,16 @@ class Inbox {
   /** Still the same turn: the event loop does nothing else while there are microtasks and ticks. */
   #afterMicrotasks = () => nextTick(this.#goOn);
 
-  /** `sink` handles each record: see `Happenings`. `events` are the names of the contract's events by number. */
-  constructor(native, outbox, events, sink) {
+  /**
+   * `sink` handles each record: see `Happenings`. `events` are the names of the contract's events by number. `contexts` enters the
+   * contexts of connections (`enter`, `run`) and ends them (`end`).
+   */
+  constructor(native, outbox, events, sink, contexts = internals) {
     this.#native = native;
     this.#outbox = outbox;
     this.#events = events;
     this.#sink = sink;
+    this.#contexts = contexts;
   }
 
   /** Called when there may be events. */
@@ -97,11 +102,11 @@ class Inbox {
 
   /** Calls a function in the context of the server instead of the running handler's. */
   inContext(call) {
-    const before = internals.enter(undefined);
+    const before = this.#contexts.enter(undefined);
     try {
       return this.#context.runInAsyncScope(call);
     } finally {
-      internals.enter(before);
+      this.#contexts.enter(before);
     }
   }
 
@@ -146,7 +151,7 @@ class Inbox {
 
   /** Ends connections: nothing of them is handled any more. */
   end(isMeant) {
-    for (const conn of this.#connections) if (conn !== undefined && isMeant(conn)) internals.end(conn);
+    for (const conn of this.#connections) if (conn !== undefined && isMeant(conn)) this.#contexts.end(conn);
   }
 
   /** Handles events without a listener, up to the first one that has some; that one is handled in a later turn. */
@@ -257,7 +262,7 @@ class Inbox {
   /** Handles the run up to `end` in the connection's context, which is entered once for all of its messages. */
   #handleRun(conn, end) {
     try {
-      return internals.run(conn, this.#handleMessages, conn, end);
+      return this.#contexts.run(conn, this.#handleMessages, conn, end);
     } catch (error) {
       // Handlers run in a `try` of their own: what failed was to make the message, as the slab is gone.
       this.#sink.onFault(this.#slab.length === 0 ? moved(error) : error, conn);
@@ -277,9 +282,9 @@ class Inbox {
     const kind = words[word];
     const [start, length] = [words[word + 2], words[word + 3]];
     // Outside of the `try`: within it V8 does not inline this constructor, and takes half as long again.
-    const bytes = kind === records.BINARY ? new Slice(this.#memory, start, length) : undefined;
+    const bytes = kind === records.BINARY || kind === records.UTF8 ? new Slice(this.#memory, start, length) : undefined;
     try {
-      if (kind === records.BINARY) return this.#sink.onRaw(conn, bytes, true);
+      if (bytes !== undefined) return this.#sink.onRaw(conn, bytes, kind === records.BINARY);
       if (kind === records.TEXT) return this.#sink.onRaw(conn, this.#text.substring(start, start + length), false);
       return this.#event(conn, start, length);
     } catch (error) {

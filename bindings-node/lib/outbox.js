@@ -9,7 +9,7 @@ const timers = require('node:timers');
 const { failure } = require('./errors.js');
 const { unshared } = require('./bytes.js');
 const {
-  SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, REPLY_ERROR, REQUEST, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, TO_EVERYONE, TO_ROOMS,
+  SEND_BINARY, SEND_TEXT, SEND_TEXT_BYTES, EMIT, REPLY, FAIL, REPLY_ERROR, REQUEST, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, TO_EVERYONE, TO_ROOMS,
   TO_USER, LARGE, SAME_EVENT,
 } = require('./records.js');
 
@@ -97,11 +97,20 @@ class Outbox {
 
   /** Each of these returns the number of bytes (for text: UTF-16 units) added. */
   binary(low, high, data, length) {
+    return this.#payload(SEND_BINARY, low, high, data, length);
+  }
+
+  /** A text that is there as its bytes. */
+  textBytes(low, high, data, length) {
+    return this.#payload(SEND_TEXT_BYTES, low, high, data, length);
+  }
+
+  #payload(operation, low, high, data, length) {
     this.#checkFrame(length);
     const at = this.#begin(length, 0);
     this.#keepBytes(data, length);
     const words = this.#words;
-    words[at] = SEND_BINARY;
+    words[at] = operation;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = length > LARGE_BYTES ? LARGE | length : length;

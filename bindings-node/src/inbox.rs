@@ -34,6 +34,8 @@ pub(crate) struct Inbox {
     pub(crate) connections: Connections,
     /// Nobody listens to opens and closes: the open of a connection is deferred until its next event.
     pub(crate) defers_opens: bool,
+    /// Texts go to JavaScript as bytes, and messages of the contract as the bytes of a text.
+    pub(crate) texts_are_bytes: bool,
     /// The users that were disconnected: their connections that were accepted before are over.
     revoked: RevokedUsers,
     pub(crate) text: Text,
@@ -54,6 +56,7 @@ impl Inbox {
             seen: 0,
             connections: Connections::default(),
             defers_opens: false,
+            texts_are_bytes: false,
             revoked: RevokedUsers::default(),
             text,
             events: EventNames::default(),
@@ -168,7 +171,14 @@ impl Inbox {
         end: &mut usize,
     ) -> Result<(), Full> {
         match event {
-            Event::Binary(conn, payload) => self.push_binary(*conn, payload, records, arena, end),
+            Event::Binary(conn, payload) => self.push_bytes(Kind::Binary, *conn, payload, records, arena, end),
+            Event::Text(conn, text) if self.texts_are_bytes => {
+                self.push_bytes(Kind::Utf8, *conn, text.as_bytes(), records, arena, end)
+            }
+            Event::Message(message) if self.texts_are_bytes => {
+                let text = written(message);
+                self.push_bytes(Kind::Utf8, message.conn, text.as_bytes(), records, arena, end)
+            }
             Event::Text(conn, text) => self.push_text(*conn, text, records),
             Event::Message(message) => self.push_message(message, records),
             Event::Drained(conn) => {
@@ -189,8 +199,9 @@ impl Inbox {
         }
     }
 
-    fn push_binary(
+    fn push_bytes(
         &mut self,
+        kind: Kind,
         conn: ConnectionId,
         payload: &[u8],
         records: &mut Records<'_>,
@@ -200,7 +211,7 @@ impl Inbox {
         let place = self.connections.place(conn);
         let room = arena.get_mut(*end..*end + payload.len()).ok_or(Full::Arena { missing: payload.len() })?;
         room.copy_from_slice(payload);
-        records.push(Kind::Binary, [place, *end as u32, payload.len() as u32]);
+        records.push(kind, [place, *end as u32, payload.len() as u32]);
         *end += payload.len();
         Ok(())
     }
@@ -264,6 +275,22 @@ impl Inbox {
         self.text.element(&json::open(open, self.is_revoked(open)).to_string());
         records.push(kind, [self.connections.open(open.conn), low, high]);
     }
+}
+
+/// A message as a text again: what the contract has checked, in one spelling.
+fn written(message: &JsonMessage<'_>) -> String {
+    let mut text = format!("{{\"event\":{},\"data\":{}", Value::from(message.event), message.data.as_str());
+    if let Some(id) = message.id {
+        text.push_str(",\"id\":");
+        text.push_str(id);
+    }
+    match message.status {
+        Some(Status::Ok) => text.push_str(",\"status\":\"ok\""),
+        Some(Status::Error) => text.push_str(",\"status\":\"error\""),
+        None => {}
+    }
+    text.push('}');
+    text
 }
 
 impl Text {

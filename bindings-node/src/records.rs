@@ -9,26 +9,28 @@ pub(crate) enum Kind {
     Binary = 1,
     /// place, offset in the text, length (UTF-16 units)
     Text = 2,
+    /// place, offset in the arena, bytes: a text as its bytes, where JavaScript asked for that
+    Utf8 = 3,
     /// place, event | flags, bytes; the data is the next element of the array, an id the one after it
-    Message = 3,
+    Message = 4,
     /// place, id; the next element describes it
-    Open = 4,
+    Open = 5,
     /// place, code, clean; the next elements are the reason and the verdict
-    Close = 5,
+    Close = 6,
     /// -, ticket; the next element is the request
-    Upgrade = 6,
+    Upgrade = 7,
     /// place; the next element describes it
-    Violation = 7,
+    Violation = 8,
     /// place
-    Drained = 8,
+    Drained = 9,
     /// the server has stopped and every event was taken
-    Stopped = 9,
+    Stopped = 10,
     /// place, id; as `Open`, of a connection whose open was deferred
-    Announce = 10,
+    Announce = 11,
     /// place, nanoseconds to the answer of the oldest ping
-    Pong = 11,
+    Pong = 12,
     /// -, ticket; it has no connection
-    UpgradeGone = 12,
+    UpgradeGone = 13,
 }
 
 /// Flags beside the event's number in a message record.
@@ -53,9 +55,10 @@ pub(crate) enum TextKind {
 }
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 18] = [
+pub(crate) const NUMBERS: [(&str, u32); 19] = [
     ("BINARY", Kind::Binary as u32),
     ("TEXT", Kind::Text as u32),
+    ("UTF8", Kind::Utf8 as u32),
     ("MESSAGE", Kind::Message as u32),
     ("OPEN", Kind::Open as u32),
     ("CLOSE", Kind::Close as u32),

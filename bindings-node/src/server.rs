@@ -116,6 +116,12 @@ impl NativeServer {
         self.inbox.defers_opens = are_deferred;
     }
 
+    /// Gives texts to JavaScript as bytes from now on.
+    #[napi]
+    pub fn texts_as_bytes(&mut self) {
+        self.inbox.texts_are_bytes = true;
+    }
+
     /// Tells which events wake JavaScript.
     #[napi]
     pub fn heed(&self, opens: bool, closes: bool, violations: bool) {

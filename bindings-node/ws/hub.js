@@ -1,0 +1,256 @@
+'use strict';
+// One native server and its connections: takes the records of the inbox to the `WebSocket`s, and their commands to the core.
+
+const timers = require('node:timers');
+const addon = require('../lib/native.js').load();
+const { endWithProcess, forget } = require('../lib/exit.js');
+const { failure, native } = require('../lib/errors.js');
+const { Inbox } = require('../lib/inbox.js');
+const { Outbox } = require('../lib/outbox.js');
+const { contain, containRejection } = require('./contained.js');
+const { messageOf } = require('./data.js');
+const { faultError } = require('./closing.js');
+const { Handshakes } = require('./handshakes.js');
+const { internals } = require('./websocket.js');
+
+// Captured: a test's fake timers must not stop a server.
+const { setImmediate, setInterval, clearInterval } = timers;
+/** The longest timer: it does nothing but keep the process alive. */
+const LONGEST_MS = 0x7fffffff;
+
+/** What the connections of a server that has no contract of its own look up there: nothing. */
+const NO_EVENTS = [];
+
+class Hub {
+  native;
+  outbox;
+  #server;
+  #options;
+  #inbox;
+  #handshakes;
+  #isStarted = false;
+  #isOver = false;
+  #yields;
+  #keepAlive;
+  #count = 0;
+  #unwritten = new Set();
+  #abandon = () => this.native.abandon();
+  #checkWritten = () => this.#onFlushed();
+
+  /** `policy`: see `readPolicy`. */
+  constructor(server, policy, options) {
+    this.#server = server;
+    this.#options = options;
+    this.#yields = options.allowSynchronousEvents === false;
+    this.native = native(() => new addon.NativeServer(policy.json));
+    this.#handshakes = new Handshakes(this, server, policy);
+  }
+
+  get handshakes() {
+    return this.#handshakes;
+  }
+
+  get count() {
+    return this.#count;
+  }
+
+  /** Starts the core, if it has not started. Returns the address where it listens. */
+  start(listens) {
+    if (this.#isStarted) return '';
+    const contract = { ofText: () => undefined };
+    this.outbox = new Outbox(this.native, contract, this.native.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
+    this.#inbox = new Inbox(this.native, this.outbox, NO_EVENTS, this, internals);
+    this.native.textsAsBytes();
+    const wake = () => this.#inbox.wake();
+    const address = native(() => this.native.start(listens, wake));
+    this.#isStarted = true;
+    this.native.heed(true, true, false);
+    endWithProcess(this.#abandon);
+    if (listens) this.#hold();
+    setImmediate(wake);
+    return address;
+  }
+
+  /** Nothing is listened on any more, and no handshake begins. */
+  stopListening() {
+    if (this.#isStarted && this.#count === 0) this.#release();
+  }
+
+  /** No connection is left and none will come. */
+  stop() {
+    if (!this.#isStarted || this.#isOver) return;
+    this.#isOver = true;
+    this.outbox.flush();
+    this.native.stop();
+  }
+
+  // --- calls of connections -----------------------------------------------------------------------------------------
+
+  close(low, high, code, reason) {
+    native(() => this.native.close(low, high, code === 1005 ? 1000 : code, reason));
+  }
+
+  control(kind, low, high) {
+    native(() => this.native.ping(low, high));
+  }
+
+  fragment() {
+    throw failure('not_supported', 'fragments are not there yet');
+  }
+
+  /** The callbacks of a connection wait until what it has said is written. */
+  awaitWritten(ws) {
+    if (this.#unwritten.size === 0) setImmediate(this.#checkWritten);
+    this.#unwritten.add(ws);
+  }
+
+  /** Behind a flush: whoever's peer reads has everything written; the others wait for `drained`. */
+  #onFlushed() {
+    this.outbox.flush();
+    const unwritten = [...this.#unwritten];
+    this.#unwritten.clear();
+    for (const ws of unwritten) if (!internals.isQueued(ws)) this.#guarded(ws, () => internals.written(ws));
+  }
+
+  // --- the inbox's sink ----------------------------------------------------------------------------------------------
+
+  hears() {
+    return true;
+  }
+
+  onUpgrade(low, high, told) {
+    return this.#handshakes.ask(low, high, told);
+  }
+
+  onUpgradeGone(low, high) {
+    this.#handshakes.onGone(low, high);
+  }
+
+  makeConnection(low, high, opened) {
+    const accepted = this.#handshakes.take(opened[6]);
+    let ws;
+    try {
+      ws = new this.#options.WebSocket(null, undefined, this.#options);
+      internals.open(ws, this, low, high, { ...accepted, session: sessionOf(opened) });
+    } catch (error) {
+      native(() => this.native.terminate(low, high));
+      throw error;
+    }
+    accepted.socket._connect?.(() => ws.terminate());
+    this.#count += 1;
+    this.#hold();
+    ws.__accepted = accepted;
+    return ws;
+  }
+
+  onOpen(ws) {
+    const { request, done } = ws.__accepted;
+    delete ws.__accepted;
+    internals.run(ws, () => {
+      ws.emit('open');
+      this.#server._opened(ws, request, done);
+    });
+    return this.#yields;
+  }
+
+  onRaw(ws, data, isBinary) {
+    const binaryType = internals.binaryType(ws);
+    ws.emit('message', isBinary && binaryType !== 'nodebuffer' ? messageOf(data, binaryType) : data, isBinary);
+    return this.#yields;
+  }
+
+  onDrained(ws) {
+    if (ws === undefined) return;
+    const [low, high] = internals.words(ws);
+    if (this.native.isQueued(low, high)) return;
+    internals.setQueued(ws, false);
+    internals.run(ws, internals.written, ws);
+  }
+
+  onPong() {}
+
+  onViolation() {}
+
+  onClose(ws, code, { reason, clean, verdict }) {
+    if (ws === undefined) return;
+    this.#count -= 1;
+    const error = faultError(verdict);
+    internals.run(ws, () => {
+      try {
+        if (error !== undefined) internals.fault(ws, error);
+      } finally {
+        this.#server._closing(ws);
+        try {
+          internals.close(ws, error === undefined ? code : 1006, Buffer.from(error === undefined ? reason : ''), clean);
+        } finally {
+          ws._socket?._ended?.();
+          this.#server._closed();
+        }
+      }
+    });
+    if (this.#count === 0 && !this.#server._isListening) this.#release();
+  }
+
+  onStopped() {
+    this.#isOver = true;
+    forget(this.#abandon);
+    this.#release();
+  }
+
+  /** The application's code threw: that costs this connection. */
+  onFault(error, ws) {
+    this.#end(ws);
+    contain(error);
+  }
+
+  /** A listener's promise was rejected. */
+  onRejected(error, ws) {
+    this.#end(ws);
+    containRejection(error);
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #end(ws) {
+    if (ws === undefined || internals.isOver(ws)) return;
+    const [low, high] = internals.words(ws);
+    this.outbox.fail(low, high);
+    internals.closing(ws);
+  }
+
+  #guarded(ws, call) {
+    try {
+      internals.run(ws, call);
+    } catch (error) {
+      this.onFault(error, ws);
+    }
+  }
+
+  /** The process lives as long as there are connections, or may come some. */
+  #hold() {
+    this.#keepAlive ??= setInterval(() => {}, LONGEST_MS);
+  }
+
+  #release() {
+    clearInterval(this.#keepAlive);
+    this.#keepAlive = undefined;
+  }
+
+  #onOutcome({ queued, errors }) {
+    for (const place of queued) {
+      const ws = this.#inbox.connection(place);
+      if (ws !== undefined) internals.setQueued(ws, true);
+    }
+    for (const { code, message } of errors) {
+      if (code !== 'stopped') setImmediate(() => contain(failure(code, message)));
+    }
+  }
+}
+
+/** Who a connection is by the policy. */
+function sessionOf(opened) {
+  const [id, ip, user, path, , expiresAtMs, , , roles, route, params] = opened;
+  return Object.freeze({ id, ip, user, roles, path, route, params: Object.fromEntries(params), expiresAtMs, claims: opened[15] === null ? null : JSON.parse(opened[15]) });
+}
+
+module.exports = { Hub };
