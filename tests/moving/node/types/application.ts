@@ -8,7 +8,7 @@ import { applyWSSHandler } from '@trpc/server/adapters/ws';
 import { GraphQLObjectType, GraphQLSchema, GraphQLString } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { Server as SocketIO } from 'socket.io';
-import DefaultWebSocket, { Server, WebSocket, WebSocketServer, createWebSocketStream, guard, type RawData, type ServerOptions } from 'wsguard/ws';
+import DefaultWebSocket, { WebSocket, WebSocketServer, createWebSocketStream, guard, type RawData, type ServerOptions } from 'wsguard/ws';
 
 const policy = { origins: ['https://app.example.com'], auth: 'none', maxMessageBytes: 4096 } as const;
 
@@ -63,7 +63,6 @@ new WebSocketServer({
   handleProtocols: (protocols: Set<string>, request: IncomingMessage) => (request.url === '/' ? [...protocols][0]! : false),
 });
 new WebSocketServer({ server, policy, verifyClient: ({ req }: { req: IncomingMessage }) => req.url === '/' });
-new Server({ server, policy });
 
 class Mine extends WebSocket {
   user = 'nobody';
