@@ -98,6 +98,35 @@ impl<'h> Conn<'h> {
         Sent::of(self.server.ping(self.id))
     }
 
+    /// Sends a ping with a payload of your own, at most 125 bytes. [`Event::PongFrame`](crate::Event::PongFrame) tells its pong, if
+    /// [`Handle::heed_control`](crate::Handle::heed_control) asks for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the payload is over 125 bytes.
+    pub fn send_ping(self, payload: &[u8]) -> Result<Sent, Error> {
+        Sent::of(self.server.send_ping(self.id, payload))
+    }
+
+    /// Sends a pong, at most 125 bytes. The server answers pings by itself, unless [`set_auto_pong`](Self::set_auto_pong) or
+    /// [`Builder::auto_pong`](crate::Builder::auto_pong) leaves them to the application.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the payload is over 125 bytes.
+    pub fn send_pong(self, payload: &[u8]) -> Result<Sent, Error> {
+        Sent::of(self.server.send_pong(self.id, payload))
+    }
+
+    /// Chooses whether the server answers the pings of this peer (the default), or leaves them to the application.
+    ///
+    /// # Errors
+    ///
+    /// None yet.
+    pub fn set_auto_pong(self, answers: bool) -> Result<Sent, Error> {
+        Sent::of_command(self.server.set_auto_pong(self.id, answers))
+    }
+
     /// The bytes that were sent to it and that its socket has not taken: to send less while a peer reads slowly. 0 if it is closed.
     /// A broadcast counts when the server has come to it.
     pub fn buffered_bytes(self) -> usize {

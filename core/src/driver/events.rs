@@ -230,6 +230,10 @@ pub enum Event<'b> {
     Close(Close<'b>),
     /// A rule was broken.
     Violation(&'b ViolationEvent),
+    /// A ping of the peer, with its payload: only where [`ServerHandle::heed_control`](super::ServerHandle::heed_control) asks for it.
+    PingFrame(ConnectionId, &'b [u8]),
+    /// A pong of the peer, so told.
+    PongFrame(ConnectionId, &'b [u8]),
     /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
     Drained(ConnectionId),
     /// The peer has answered a ping of the application: one event for each, in the order of the pings.
@@ -261,9 +265,12 @@ impl Event<'_> {
             Event::Upgrade(_) | Event::UpgradeGone(_) => None,
             Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => None,
             Event::Open(open) => Some(open.conn),
-            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
-                Some(*conn)
-            }
+            Event::Text(conn, _)
+            | Event::Binary(conn, _)
+            | Event::PingFrame(conn, _)
+            | Event::PongFrame(conn, _)
+            | Event::Drained(conn)
+            | Event::Pong { conn, .. } => Some(*conn),
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
@@ -311,6 +318,8 @@ enum Record {
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
     Close { conn: ConnectionId, code: u16, reason: Span, clean: bool, verdict: Option<Code> },
     Violation(Box<ViolationEvent>),
+    PingFrame(ConnectionId, Span),
+    PongFrame(ConnectionId, Span),
     Drained(ConnectionId),
     Pong { conn: ConnectionId, rtt: Duration },
     PipeReady(PipeId),
@@ -495,6 +504,8 @@ impl EventBatch {
                 Event::Close(Close { conn, code, reason: &self.text[reason.range()], clean, verdict })
             }
             Record::Violation(violation) => Event::Violation(violation),
+            Record::PingFrame(conn, span) => Event::PingFrame(*conn, &self.binary[span.range()]),
+            Record::PongFrame(conn, span) => Event::PongFrame(*conn, &self.binary[span.range()]),
             Record::Drained(conn) => Event::Drained(*conn),
             Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
             Record::PipeReady(pipe) => Event::PipeReady(*pipe),
@@ -580,6 +591,17 @@ impl EventBatch {
 
     pub(super) fn push_adoption_ended(&mut self, tag: u64, code: Option<Code>, status: u16) {
         self.push_other(kind::OTHER, Record::AdoptionEnded { tag, code, status }, 0);
+    }
+
+    /// A ping or a pong of the peer takes the room of a message: whoever sends many is not read before they are taken.
+    pub(super) fn push_ping_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PingFrame(conn, payload));
+    }
+
+    pub(super) fn push_pong_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PongFrame(conn, payload));
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {

@@ -18,7 +18,7 @@ use super::tickets::TicketId;
 use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
-use wsguard_proto::codec::{self, Opcode};
+use wsguard_proto::codec::{self, MAX_CONTROL_PAYLOAD, Opcode};
 use wsguard_proto::config::{Options, PolicySet};
 use wsguard_proto::connection::MAX_PINGS;
 use wsguard_proto::lock::lock;
@@ -88,9 +88,23 @@ impl ServerHandle {
         if !fits {
             return Err(NEVER_FITS);
         }
+        Ok(self.how_sent(slot))
+    }
+
+    fn send_control(&self, conn: ConnectionId, opcode: Opcode, payload: &[u8]) -> Result<Sent, Error> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(Error::InvalidArgument("the payload of a ping or pong must be at most 125 bytes"));
+        }
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        self.post(conn.shard(), |commands| slot.post(commands.control(conn, opcode, payload)));
+        Ok(self.how_sent(slot))
+    }
+
+    /// Whether what is sent now waits.
+    fn how_sent(&self, slot: &Slot) -> Sent {
         let most_posted = self.most_posted();
         let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
-        Ok(if queued { Sent::Queued } else { Sent::Sent })
+        if queued { Sent::Queued } else { Sent::Sent }
     }
 
     /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
@@ -144,7 +158,7 @@ impl ServerHandle {
         self.send(conn, data.len(), |out| outgoing::push_request_frame(out, event, data, id))
     }
 
-    /// Sends a ping with a payload of its own, which nobody can know before: `Event::Pong` tells the answer, and the close event
+    /// Sends a ping with a payload that nobody can know before: `Event::Pong` tells the answer, and the close event
     /// that none comes. Of a connection that is paused or whose inbox is full no answer is read.
     ///
     /// # Errors
@@ -157,8 +171,35 @@ impl ServerHandle {
         }
         let payload = RandomState::new().hash_one(conn).to_be_bytes();
         self.post(conn.shard(), |commands| commands.commands.push(Command::Ping { conn, payload }));
-        let most_posted = self.most_posted();
-        Ok(if slot.has_unsent(most_posted) && slot.watch(most_posted) { Sent::Queued } else { Sent::Sent })
+        Ok(self.how_sent(slot))
+    }
+
+    /// Sends a ping with a payload of the application's own, at most 125 bytes. Its pong is told where
+    /// [`heed_control`](Self::heed_control) asks for that, and is free: up to 255 pongs to such pings that have no answer do not
+    /// count for `control_rate_limit`. To measure the time to the answer, use [`ping`](Self::ping).
+    pub fn send_ping(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
+        self.send_control(conn, Opcode::Ping, payload)
+    }
+
+    /// Sends a pong, at most 125 bytes: an answer to a ping where the server itself does not answer
+    /// ([`set_auto_pong`](Self::set_auto_pong)), or one that nobody asked for (RFC 6455 section 5.5.3).
+    pub fn send_pong(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
+        self.send_control(conn, Opcode::Pong, payload)
+    }
+
+    /// Whether pings of this peer are answered by the server at once, as they are unless the server was built with
+    /// [`Builder::auto_pong`](super::Builder::auto_pong), or left to the application. Either way they count for
+    /// `control_rate_limit`, and as a sign of life.
+    pub fn set_auto_pong(&self, conn: ConnectionId, answers: bool) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::AutoPong { conn, answers }));
+        Ok(())
+    }
+
+    /// Whether every ping and pong of a peer is told, as `Event::PingFrame` and `Event::PongFrame`, once it has passed
+    /// `control_rate_limit`: at first none is. A pong that answers [`ping`](Self::ping) is told twice, as `Event::Pong`, too.
+    pub fn heed_control(&self, heeds: bool) {
+        self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
     /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a

@@ -70,6 +70,7 @@ pub struct Builder {
     wake: Option<Box<dyn Wake>>,
     unbound: bool,
     consulting: Consulting,
+    leaves_pings: bool,
 }
 
 impl Builder {
@@ -118,6 +119,15 @@ impl Builder {
         self
     }
 
+    /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
+    /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
+    /// connection.
+    #[must_use]
+    pub fn auto_pong(mut self, answers: bool) -> Self {
+        self.leaves_pings = !answers;
+        self
+    }
+
     /// Compiles the options, and starts a server from the policy: [`compile`], then [`start_policy`](Self::start_policy).
     pub fn start(self, options: Options) -> Result<Server, Error> {
         self.start_policy(compile(options)?)
@@ -141,6 +151,7 @@ impl Builder {
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
         (state.jwks, state.consulting) = (jwks, self.consulting);
+        state.leaves_pings = self.leaves_pings;
         let state = Arc::new(state);
         let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;

@@ -3,6 +3,7 @@
 
 mod adopted;
 mod banned;
+mod control;
 mod ends;
 mod names;
 mod reach;

@@ -2,6 +2,9 @@
 
 use super::frame::Opcode;
 
+/// The most bytes that a control frame may carry (RFC 6455 section 5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+
 /// An empty ping.
 pub const PING_FRAME: [u8; 2] = [0x80 | Opcode::Ping as u8, 0];
 

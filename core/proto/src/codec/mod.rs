@@ -15,7 +15,9 @@ mod skim;
 
 pub use close::{CloseFrame, is_sendable};
 pub use decoder::{Decoder, Limits, Payload, Step};
-pub use encode::{PING_FRAME, close_frame, data_frame, data_header, frame_overhead, ping_frame, pong_frame};
+pub use encode::{
+    MAX_CONTROL_PAYLOAD, PING_FRAME, close_frame, data_frame, data_header, frame_overhead, ping_frame, pong_frame,
+};
 pub use frame::{FrameError, Header, Opcode, Room, Violation};
 pub use mask::unmask;
 pub use pool::BufferPool;

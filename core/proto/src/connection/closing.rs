@@ -254,7 +254,7 @@ impl Connection {
         if phase != Phase::Parting {
             self.delayed = None;
         }
-        self.heartbeat = None;
+        self.extras = None;
         let (now, close_timeout_ms) = (turn.now, turn.policy.close_timeout_ms);
         let (heard, skim, discarded) = match self.closing.take() {
             Some(parting) => (parting.heard, parting.skim, parting.discarded),

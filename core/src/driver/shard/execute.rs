@@ -11,6 +11,7 @@ use crate::driver::commands::{Command, CommandBuffer, Recipients};
 use crate::driver::ids::{ConnectionId, generations_so_far};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use wsguard_proto::codec;
 use wsguard_proto::config::Protocol;
 use wsguard_proto::connection::{Connection, Phase, Reply, Report};
 use wsguard_proto::revocation::is_older;
@@ -103,6 +104,8 @@ impl Shard {
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
             }
+            Command::Control { conn, frame, is_ping } => self.send_control(conn, buffer.bytes(frame), is_ping, now),
+            Command::AutoPong { conn, answers } => self.act_on(conn, now, |conn, _| conn.set_auto_pong(answers)),
             Command::Ping { conn, payload } => self.ping(conn, payload, now),
             Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
             Command::HandlerFailed { conn } => {
@@ -168,6 +171,15 @@ impl Shard {
             session.slot.pings_ended(1);
         }
         self.end_turn_elsewhere(session, now);
+    }
+
+    /// Adds a ping or a pong of the application to a connection's outbox: it is no message.
+    fn send_control(&mut self, conn: ConnectionId, frame: &[u8], is_ping: bool, now: Moment) {
+        let session = self.sessions.get_mut(conn.slot() as usize).and_then(Option::as_mut);
+        if let Some(session) = session.filter(|session| is_ping && session.id == conn) {
+            session.conn.expect_pong(&frame[codec::frame_overhead(0)..]);
+        }
+        self.send(conn, frame, 0, now);
     }
 
     /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.

@@ -264,10 +264,12 @@ impl Shard {
         slot.keep_load(load);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
+        let mut conn = Connection::new(&policy, params, now);
+        conn.set_auto_pong(!self.state.leaves_pings);
         let mut session = Box::new(Session {
             id,
             hs,
-            conn: Connection::new(&policy, params, now),
+            conn,
             policy,
             admitted,
             stream,

@@ -1,6 +1,7 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::caught::caught;
@@ -79,6 +80,10 @@ impl<'s> TurnSink<'s> {
         batch
     }
 
+    fn heeds_control(&self) -> bool {
+        self.state.heeds_control.load(Ordering::Relaxed)
+    }
+
     fn judge(&mut self, report: &Report<'_>, ends: bool) {
         let (state, subject) = (self.state, self.subject);
         let mut records = core::mem::take(&mut self.records);
@@ -149,6 +154,20 @@ impl Sink for TurnSink<'_> {
         self.pongs += 1;
         let conn = self.conn;
         self.batch().push_pong(conn, rtt);
+    }
+
+    fn ping_frame(&mut self, payload: &[u8]) {
+        if self.heeds_control() {
+            let conn = self.conn;
+            self.batch().push_ping_frame(conn, payload);
+        }
+    }
+
+    fn pong_frame(&mut self, payload: &[u8]) {
+        if self.heeds_control() {
+            let conn = self.conn;
+            self.batch().push_pong_frame(conn, payload);
+        }
     }
 
     fn replies_may_come(&self) -> bool {
