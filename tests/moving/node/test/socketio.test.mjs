@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { io } from 'socket.io-client';
+import { createServer } from 'node:http';
+import { Server } from 'socket.io';
+import { io as dial } from 'socket.io-client';
 import { refused } from '../lib/client.mjs';
 import { ORIGIN, onEach, onGuarded, start, stop } from '../lib/engines.mjs';
 
 async function join(t, address, name, options = {}) {
-  const socket = io(`http://${address}`, {
+  const socket = dial(`http://${address}`, {
     auth: { name },
     extraHeaders: { origin: ORIGIN },
     forceNew: true,
@@ -68,13 +70,34 @@ onEach('Socket.IO: the server closes', async (t, engine) => {
 
 onGuarded('Socket.IO: a foreign page is refused on both transports, and too large a message closes', async (t, engine) => {
   const { address } = await start(t, engine, 'socketio.mjs');
-  assert.equal(await refused(`ws://${address}/socket.io/?EIO=4&transport=websocket`, { origin: 'http://evil.test' }), 403);
-  const response = await fetch(`http://${address}/socket.io/?EIO=4&transport=polling`, { headers: { origin: 'http://evil.test' } });
-  assert.equal(response.status, 403);
+  // Here the `allowRequest` of the example answers; engine.io's own answer to an upgrade is 400.
+  assert.equal(await refused(`ws://${address}/socket.io/?EIO=4&transport=websocket`, { origin: 'http://evil.test' }), 400);
+  const polling = (headers) => fetch(`http://${address}/socket.io/?EIO=4&transport=polling`, { headers });
+  assert.equal((await polling({ origin: 'http://evil.test' })).status, 403);
+  assert.equal((await polling({})).status, 200);
   const alice = await join(t, address, 'alice', { transports: ['websocket'], reconnection: false });
   const ended = once(alice, 'disconnect');
   alice.emit('draw', 'lobby', Buffer.alloc(65_537));
   const [reason, details] = await ended;
   assert.equal(reason, 'transport close');
   assert.equal(details.context.code, 1009);
+});
+
+onGuarded('Socket.IO: without allowRequest, the policy refuses a foreign page and a page without a token', async (t, engine) => {
+  const server = createServer();
+  const { guard } = engine.load();
+  const auth = { tokens: [{ token: 'change-me', user: 'alice' }] };
+  const io = new Server(server, { wsEngine: guard({ origins: [ORIGIN], auth, tokenSources: ['cookie:ticket'] }), transports: ['websocket'] });
+  io.on('connection', () => assert.equal(io.engine.clientsCount, 1));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => io.close());
+  const address = `127.0.0.1:${server.address().port}`;
+  const url = `ws://${address}/socket.io/?EIO=4&transport=websocket`;
+  const cookie = 'ticket=change-me';
+  assert.equal(await refused(url, { origin: 'http://evil.test', headers: { cookie } }), 403);
+  assert.equal(await refused(url), 401);
+  assert.equal(io.engine.clientsCount, 0);
+  const alice = await join(t, address, 'alice', { transports: ['websocket'], extraHeaders: { origin: ORIGIN, cookie } });
+  assert.ok(alice.connected);
 });
