@@ -339,9 +339,25 @@ class Inbox {
         return this.#sink.onPong(this.#connections[place], (a + b * 2 ** 32) / 1e6);
       case records.UPGRADE_GONE:
         return this.#sink.onUpgradeGone(a, b);
+      case records.PEER_PING:
+      case records.PEER_PONG:
+        return this.#control(kind, this.#connections[place], a, b);
+      case records.PIPE_READY:
+        return this.#sink.onPipeReady(a, b);
+      case records.PIPE_ROOM:
+        return this.#sink.onPipeRoom(a, b);
+      case records.ADOPTION_ENDED:
+        return this.#sink.onAdoptionEnded(a, b);
       case records.STOPPED:
         return this.#sink.onStopped();
     }
+  }
+
+  /** A ping or pong of the peer, in the context of its connection. */
+  #control(kind, conn, start, length) {
+    if (conn === undefined) return undefined;
+    const payload = new Slice(this.#memory, start, length);
+    return this.#contexts.run(conn, () => this.#sink.onControl(conn, payload, kind === records.PEER_PING));
   }
 
   #next() {

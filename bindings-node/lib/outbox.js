@@ -9,8 +9,8 @@ const timers = require('node:timers');
 const { failure } = require('./errors.js');
 const { unshared } = require('./bytes.js');
 const {
-  SEND_BINARY, SEND_TEXT, SEND_TEXT_BYTES, EMIT, REPLY, FAIL, REPLY_ERROR, REQUEST, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, TO_EVERYONE, TO_ROOMS,
-  TO_USER, LARGE, SAME_EVENT,
+  SEND_BINARY, SEND_TEXT, SEND_TEXT_BYTES, SEND_PING, SEND_PONG, EMIT, REPLY, FAIL, REPLY_ERROR, REQUEST, BROADCAST,
+  BROADCAST_TEXT, BROADCAST_BINARY, TO_EVERYONE, TO_ROOMS, TO_USER, LARGE, SAME_EVENT,
 } = require('./records.js');
 
 // Captured: a test's fake timers must not stop a server.
@@ -103,6 +103,15 @@ class Outbox {
   /** A text that is there as its bytes. */
   textBytes(low, high, data, length) {
     return this.#payload(SEND_TEXT_BYTES, low, high, data, length);
+  }
+
+  /** A ping and a pong with these bytes. */
+  ping(low, high, data, length) {
+    return this.#payload(SEND_PING, low, high, data, length);
+  }
+
+  pong(low, high, data, length) {
+    return this.#payload(SEND_PONG, low, high, data, length);
   }
 
   #payload(operation, low, high, data, length) {

@@ -21,6 +21,8 @@ const FAIL: u32 = 5;
 const REPLY_ERROR: u32 = 6;
 const REQUEST: u32 = 7;
 const TEXT_BYTES: u32 = 8;
+const PING: u32 = 9;
+const PONG: u32 = 10;
 /// Commands from here on are for an audience, those below for a connection.
 const BROADCAST: u32 = 32;
 const BROADCAST_TEXT: u32 = 33;
@@ -39,10 +41,12 @@ const CONN_BYTES: usize = 8;
 const SAME_EVENT: u32 = u32::MAX;
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 16] = [
+pub(crate) const NUMBERS: [(&str, u32); 18] = [
     ("SEND_BINARY", BINARY),
     ("SEND_TEXT", TEXT),
     ("SEND_TEXT_BYTES", TEXT_BYTES),
+    ("SEND_PING", PING),
+    ("SEND_PONG", PONG),
     ("EMIT", EMIT),
     ("REPLY", REPLY),
     ("FAIL", FAIL),
@@ -171,6 +175,8 @@ impl<'c> Commands<'c> {
             }
             // What is no UTF-8 would end the connection at the peer; each bad sequence becomes U+FFFD.
             TEXT_BYTES => server.send_text(conn, &String::from_utf8_lossy(self.binary())),
+            PING => server.send_ping(conn, self.binary()),
+            PONG => server.send_pong(conn, self.binary()),
             EMIT => {
                 let (event, data) = (self.word(), self.word());
                 self.read_event(event);
@@ -256,7 +262,7 @@ impl Needed {
         }
         match operation {
             FAIL => {}
-            BINARY | TEXT_BYTES | BROADCAST_BINARY => self.add_binary(take_word(words)?)?,
+            BINARY | TEXT_BYTES | PING | PONG | BROADCAST_BINARY => self.add_binary(take_word(words)?)?,
             TEXT | BROADCAST_TEXT => self.units += u64::from(take_word(words)?),
             EMIT | REPLY | REPLY_ERROR | REQUEST | BROADCAST => {
                 if matches!(operation, REPLY | REPLY_ERROR | REQUEST) {
@@ -388,7 +394,7 @@ mod tests {
                 }
                 match operation {
                     FAIL => {}
-                    BINARY | TEXT_BYTES | BROADCAST_BINARY => drop(commands.binary()),
+                    BINARY | TEXT_BYTES | PING | PONG | BROADCAST_BINARY => drop(commands.binary()),
                     TEXT | BROADCAST_TEXT => {
                         let units = commands.word();
                         commands.text.next(units);

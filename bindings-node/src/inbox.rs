@@ -195,6 +195,22 @@ impl Inbox {
                 records.push(Kind::UpgradeGone, [NO_PLACE, low, high]);
                 Ok(())
             }
+            Event::PingFrame(conn, payload) => self.push_bytes(Kind::PeerPing, *conn, payload, records, arena, end),
+            Event::PongFrame(conn, payload) => self.push_bytes(Kind::PeerPong, *conn, payload, records, arena, end),
+            Event::PipeReady(pipe) => {
+                let [low, high] = split_u64(pipe.to_u64());
+                records.push(Kind::PipeReady, [NO_PLACE, low, high]);
+                Ok(())
+            }
+            Event::PipeRoom(pipe) => {
+                let [low, high] = split_u64(pipe.to_u64());
+                records.push(Kind::PipeRoom, [NO_PLACE, low, high]);
+                Ok(())
+            }
+            Event::AdoptionEnded { tag, status, .. } => {
+                records.push(Kind::AdoptionEnded, [NO_PLACE, *tag as u32, u32::from(*status)]);
+                Ok(())
+            }
             rare => self.push_rare(rare, records),
         }
     }

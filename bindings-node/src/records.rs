@@ -31,6 +31,14 @@ pub(crate) enum Kind {
     Pong = 12,
     /// -, ticket; it has no connection
     UpgradeGone = 13,
+    /// place, offset in the arena, bytes: the payload of a ping or pong of the peer
+    PeerPing = 14,
+    PeerPong = 15,
+    /// -, id of a pipe: there is something to take, or room again
+    PipeReady = 16,
+    PipeRoom = 17,
+    /// -, tag, status of the answer or 0
+    AdoptionEnded = 18,
 }
 
 /// Flags beside the event's number in a message record.
@@ -55,7 +63,7 @@ pub(crate) enum TextKind {
 }
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 19] = [
+pub(crate) const NUMBERS: [(&str, u32); 24] = [
     ("BINARY", Kind::Binary as u32),
     ("TEXT", Kind::Text as u32),
     ("UTF8", Kind::Utf8 as u32),
@@ -69,6 +77,11 @@ pub(crate) const NUMBERS: [(&str, u32); 19] = [
     ("ANNOUNCE", Kind::Announce as u32),
     ("PONG", Kind::Pong as u32),
     ("UPGRADE_GONE", Kind::UpgradeGone as u32),
+    ("PEER_PING", Kind::PeerPing as u32),
+    ("PEER_PONG", Kind::PeerPong as u32),
+    ("PIPE_READY", Kind::PipeReady as u32),
+    ("PIPE_ROOM", Kind::PipeRoom as u32),
+    ("ADOPTION_ENDED", Kind::AdoptionEnded as u32),
     ("HAS_ID", HAS_ID),
     ("STATUS_OK", STATUS_OK),
     ("STATUS_ERROR", STATUS_ERROR),

@@ -88,4 +88,4 @@ function headersOf(server, request, subprotocol) {
   });
 }
 
-module.exports = { Refusal, consult };
+module.exports = { Refusal, consult, offeredIn };

@@ -18,6 +18,7 @@ class Handshakes {
   #accepted = new Map();
   /** What was told of connections that were handed over, by tag. */
   #handed = new Map();
+  #lastTag = 0;
 
   constructor(hub, server, policy) {
     this.#hub = hub;
@@ -57,12 +58,35 @@ class Handshakes {
     return ask(authenticate, new UpgradeRequest(told), onAnswer, fail);
   }
 
+  /** A connection is handed over. Returns the tag by which the core speaks of it. */
+  hand(entry) {
+    do this.#lastTag = (this.#lastTag + 1) >>> 0;
+    while (this.#handed.has(this.#lastTag));
+    this.#handed.set(this.#lastTag, entry);
+    entry.tag = this.#lastTag;
+    return this.#lastTag;
+  }
+
+  /** A connection that was handed over is over, or its own from here on. */
+  forget(tag) {
+    const entry = this.#handed.get(tag);
+    this.#handed.delete(tag);
+    return entry;
+  }
+
+  /** There will be no connection of what was handed over. */
+  onEnded(tag, status) {
+    const transport = this.forget(tag)?.transport;
+    if (status === 0) transport?.giveBack();
+    else transport?.end();
+  }
+
   /** The request and what belongs to it: those of the HTTP server where it was handed over, else made of what the core tells. */
   #entryOf(told) {
     const handed = this.#handed.get(told.adopted);
     if (handed !== undefined) return handed;
     const request = requestOf(told, this.#policy.isEncrypted);
-    return { request, socket: request.socket, done: undefined };
+    return { request, socket: request.socket, done: undefined, transport: undefined };
   }
 
   /** `answer`: a refusal, or what `consult` says of an accepted one. */
@@ -95,6 +119,7 @@ class Handshakes {
   take(ticket) {
     const accepted = this.#accepted.get(ticket);
     this.#accepted.delete(ticket);
+    this.#handed.delete(accepted.tag);
     return accepted;
   }
 

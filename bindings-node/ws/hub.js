@@ -31,8 +31,14 @@ class Hub {
   #isStarted = false;
   #isOver = false;
   #yields;
+  /** What the handshake had for the connection that is being opened. */
+  #opening;
   #keepAlive;
   #count = 0;
+  /** The streams whose bytes are fed through, by the pipe's id. */
+  #feeds = new Map();
+  /** What is below the connections that were handed over. */
+  #transports = new WeakMap();
   #unwritten = new Set();
   #abandon = () => this.native.abandon();
   #checkWritten = () => this.#onFlushed();
@@ -62,7 +68,7 @@ class Hub {
     this.#inbox = new Inbox(this.native, this.outbox, NO_EVENTS, this, internals);
     this.native.textsAsBytes();
     const wake = () => this.#inbox.wake();
-    const address = native(() => this.native.start(listens, wake));
+    const address = native(() => this.native.start(listens, wake, true, this.#options.autoPong === false));
     this.#isStarted = true;
     this.native.heed(true, true, false);
     endWithProcess(this.#abandon);
@@ -73,6 +79,7 @@ class Hub {
 
   /** Nothing is listened on any more, and no handshake begins. */
   stopListening() {
+    this.native.stopListening();
     if (this.#isStarted && this.#count === 0) this.#release();
   }
 
@@ -87,11 +94,8 @@ class Hub {
   // --- calls of connections -----------------------------------------------------------------------------------------
 
   close(low, high, code, reason) {
-    native(() => this.native.close(low, high, code === 1005 ? 1000 : code, reason));
-  }
-
-  control(kind, low, high) {
-    native(() => this.native.ping(low, high));
+    if (code === 1005) native(() => this.native.closeWithoutCode(low, high));
+    else native(() => this.native.close(low, high, code, reason));
   }
 
   fragment() {
@@ -110,6 +114,24 @@ class Hub {
     const unwritten = [...this.#unwritten];
     this.#unwritten.clear();
     for (const ws of unwritten) if (!internals.isQueued(ws)) this.#guarded(ws, () => internals.written(ws));
+  }
+
+  // --- calls of those who hand over ----------------------------------------------------------------------------------
+
+  adoptSocket(fd, told, received) {
+    native(() => this.native.adoptSocket(fd, told, received));
+    this.#hold();
+  }
+
+  adoptPipe(feed, told, received) {
+    const [low, high] = native(() => this.native.adoptPipe(told, received));
+    this.#feeds.set(keyOf(low, high), feed);
+    return [low, high];
+  }
+
+  dropPipe(low, high) {
+    this.#feeds.delete(keyOf(low, high));
+    this.native.dropPipe(low, high);
   }
 
   // --- the inbox's sink ----------------------------------------------------------------------------------------------
@@ -136,21 +158,24 @@ class Hub {
       native(() => this.native.terminate(low, high));
       throw error;
     }
-    accepted.socket._connect?.(() => ws.terminate());
+    const terminate = () => ws.terminate();
+    if (accepted.transport === undefined) accepted.socket._connect(terminate);
+    else accepted.transport.onClosed(terminate);
+    if (accepted.transport !== undefined) this.#transports.set(ws, accepted.transport);
     this.#count += 1;
     this.#hold();
-    ws.__accepted = accepted;
+    this.#opening = accepted;
     return ws;
   }
 
   onOpen(ws) {
-    const { request, done } = ws.__accepted;
-    delete ws.__accepted;
+    const { request, done } = this.#opening;
     internals.run(ws, () => {
       ws.emit('open');
       this.#server._opened(ws, request, done);
     });
-    return this.#yields;
+    // Whoever waits for the connection by a promise listens before its first message comes.
+    return true;
   }
 
   onRaw(ws, data, isBinary) {
@@ -169,6 +194,24 @@ class Hub {
 
   onPong() {}
 
+  onControl(ws, payload, isPing) {
+    ws.emit(isPing ? 'ping' : 'pong', payload);
+    return this.#yields;
+  }
+
+  onPipeReady(low, high) {
+    this.#feeds.get(keyOf(low, high))?.onReady();
+  }
+
+  onPipeRoom(low, high) {
+    this.#feeds.get(keyOf(low, high))?.onRoom();
+  }
+
+  onAdoptionEnded(tag, status) {
+    this.#handshakes.onEnded(tag, status);
+    this.#releaseIdle();
+  }
+
   onViolation() {}
 
   onClose(ws, code, { reason, clean, verdict }) {
@@ -183,12 +226,12 @@ class Hub {
         try {
           internals.close(ws, error === undefined ? code : 1006, Buffer.from(error === undefined ? reason : ''), clean);
         } finally {
-          ws._socket?._ended?.();
+          this.#endOf(ws);
           this.#server._closed();
         }
       }
     });
-    if (this.#count === 0 && !this.#server._isListening) this.#release();
+    this.#releaseIdle();
   }
 
   onStopped() {
@@ -218,6 +261,18 @@ class Hub {
     internals.closing(ws);
   }
 
+  /** Lets go of what is below a connection that is over. */
+  #endOf(ws) {
+    const transport = this.#transports.get(ws);
+    if (transport === undefined) ws._socket._ended();
+    else transport.end();
+    this.#transports.delete(ws);
+  }
+
+  #releaseIdle() {
+    if (this.#count === 0 && !this.#server._isListening) this.#release();
+  }
+
   #guarded(ws, call) {
     try {
       internals.run(ws, call);
@@ -245,6 +300,10 @@ class Hub {
       if (code !== 'stopped') setImmediate(() => contain(failure(code, message)));
     }
   }
+}
+
+function keyOf(low, high) {
+  return high * 2 ** 32 + low;
 }
 
 /** Who a connection is by the policy. */

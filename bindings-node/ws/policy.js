@@ -72,7 +72,6 @@ function readPolicy(options) {
   if (options.port === undefined || options.port === null) checkShared(policy);
   if (valueOf(policy, 'protocol') === undefined) policy.protocol = 'raw';
   if (policy.auth === 'callback' && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
-  if (policy.auth === 'none') [policy.auth, policy.authenticate] = ['callback', anybody]; // TODO consult
   tighten(policy, 'maxMessageBytes', options.maxPayload, USUAL.maxMessageBytes);
   tighten(policy, 'maxFragments', options.maxFragments, USUAL.maxFragments);
   tighten(policy, 'closeTimeoutMs', options.closeTimeout, USUAL.closeTimeoutMs);

@@ -6,8 +6,8 @@ const { PeerSocket, addressOf } = require('./peer-socket.js');
 
 /** `told` is what `src/json.rs` writes of a handshake. */
 function requestOf(told, isEncrypted) {
-  const { ip, peer, local, method, path, query, headers, peerCertificate } = told;
-  const remote = ip === null ? undefined : { address: ip, family: ip.includes(':') ? 'IPv6' : 'IPv4', port: addressOf(peer)?.port };
+  const { ip, port, local, method, path, query, rawHeaders, peerCertificate } = told;
+  const remote = ip === null ? undefined : { address: ip, family: ip.includes(':') ? 'IPv6' : 'IPv4', port: port ?? undefined };
   const certificate = peerCertificate === null ? undefined : Buffer.from(peerCertificate, 'hex');
   const socket = new PeerSocket(remote, addressOf(local), isEncrypted, certificate);
   const request = new http.IncomingMessage(socket);
@@ -15,7 +15,7 @@ function requestOf(told, isEncrypted) {
   request.method = method;
   request.url = query === null ? path : `${path}?${query}`;
   // As Node's parser does: `headers` and `headersDistinct` are made of these when they are asked for.
-  const raw = headers.flat();
+  const raw = rawHeaders.flat();
   request._addHeaderLines(raw, raw.length);
   request.complete = true;
   request.push(null);

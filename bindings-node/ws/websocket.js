@@ -255,8 +255,8 @@ class WebSocket extends EventEmitter {
     const payload = typeof given === 'string' ? Buffer.from(given) : given;
     if (payload.length > 125) throw new RangeError('The data size must not be greater than 125 bytes');
     this.#inOrder(payload.length, () => {
-      this.#outbox.flush();
-      this.#hub.control(kind, this.#low, this.#high, payload);
+      if (kind === 'ping') this.#outbox.ping(this.#low, this.#high, payload, payload.length);
+      else this.#outbox.pong(this.#low, this.#high, payload, payload.length);
       if (typeof cb === 'function') this.#tellWhenWritten(cb);
     });
   }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::payload::Payload;
 use crate::raw_json::with_text;
 use crate::sent::Sent;
+use wsguard_proto::connection::Fragment;
 
 /// The largest integer that an envelope may hold: every JSON parser has it exactly.
 const MOST_ID: u64 = 1 << 53;
@@ -143,6 +144,30 @@ impl<'h> Conn<'h> {
             Payload::Text(text) => self.server.send_text(self.id, text),
             Payload::Binary(bytes) => self.server.send_binary(self.id, bytes),
         })
+    }
+
+    /// Sends a part of a message (`raw`): a text or binary fragment begins it, continuations go on, the one with `fin` ends it.
+    /// Whole messages that are sent in between wait for the last fragment. The fragments of a text must be UTF-8 together; that
+    /// is not checked.
+    ///
+    /// ```no_run
+    /// use wsguard::{Conn, DataOpcode, Error, Fragment};
+    ///
+    /// fn send_in_parts(conn: Conn<'_>, parts: &[&[u8]]) -> Result<(), Error> {
+    ///     for (n, part) in parts.iter().enumerate() {
+    ///         let opcode = if n == 0 { DataOpcode::Binary } else { DataOpcode::Continuation };
+    ///         conn.send_fragment(Fragment { opcode, fin: n + 1 == parts.len() }, part)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the fragment does not follow what was sent before, is larger than `max_outbox_bytes`, or no
+    /// route has the protocol `raw`. If threads mix their fragments, the connection is closed with 1011.
+    pub fn send_fragment(self, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
+        Sent::of(self.server.send_fragment(self.id, fragment, payload))
     }
 
     /// Adds the connection to a room. It leaves its rooms when it closes.

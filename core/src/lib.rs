@@ -128,7 +128,7 @@
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
 //! | connections of another server | [`Handle::adopt_with`], [`Handle::adopt_pipe`], [`Adoption`], [`Pipe`] |
-//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
+//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
 //! | authentication by the application | [`Upgrade`], [`GrantedIdentity`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
@@ -189,8 +189,10 @@ pub use payload::Payload;
 pub use raw_json::RawJson;
 pub use sent::Sent;
 pub use server::{Builder, HandlerResult, Next, Server};
+pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
+pub use wsguard_proto::connection::{DataOpcode, Fragment};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::roles::Roles;

@@ -9,6 +9,7 @@ use super::level::Held;
 use wsguard_proto::bans::Ban;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::{PolicySet, Protocol};
+use wsguard_proto::connection::Fragment;
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
 
@@ -43,6 +44,12 @@ pub(super) enum Command {
         conn: ConnectionId,
         frame: Span,
         is_ping: bool,
+    },
+    /// A whole frame of a message that is sent in fragments.
+    Fragment {
+        conn: ConnectionId,
+        frame: Span,
+        fragment: Fragment,
     },
     /// Whether pings of the peer are answered at once, or left to the application.
     AutoPong {
@@ -235,6 +242,13 @@ impl CommandBuffer {
         frame.len
     }
 
+    /// Adds a fragment for `conn`; returns how many bytes it has.
+    pub(super) fn fragment(&mut self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> usize {
+        let frame = self.write(|out| codec::fragment_frame(out, fragment.first_byte(), payload));
+        self.commands.push(Command::Fragment { conn, frame, fragment });
+        frame.len
+    }
+
     pub(super) fn resume(&mut self) {
         self.commands.push(Command::Resume);
     }
@@ -249,6 +263,7 @@ impl CommandBuffer {
             match &mut command {
                 Command::Frames { frames: span, .. }
                 | Command::Control { frame: span, .. }
+                | Command::Fragment { frame: span, .. }
                 | Command::Close { reason: span, .. }
                 | Command::DisconnectUser { user: span, .. } => span.start += base,
                 Command::DataRefused { event, id, .. } => {

@@ -19,8 +19,8 @@ use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
 use wsguard_proto::codec::{self, MAX_CONTROL_PAYLOAD, Opcode};
-use wsguard_proto::config::{Options, PolicySet};
-use wsguard_proto::connection::MAX_PINGS;
+use wsguard_proto::config::{Options, PolicySet, Protocol};
+use wsguard_proto::connection::{Fragment, MAX_PINGS};
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
 
@@ -137,6 +137,29 @@ impl ServerHandle {
         self.send(conn, payload.len(), |out| codec::data_frame(out, Opcode::Binary, payload))
     }
 
+    /// Sends a part of a message (`raw`): a text or binary fragment begins it, continuations go on, the one with `fin` ends it.
+    /// Whole messages, broadcasts among them, that are sent in between wait for the last fragment, and count as unsent until
+    /// then; pings, pongs and the close frame do not wait. That the fragments of a text are UTF-8 together is the application's
+    /// to see to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where the fragment does not fit what was sent before, or where no route has the protocol `raw`.
+    /// Of two threads that send fragments to one connection at once the connection is the victim: it is closed with 1011 where
+    /// they mix.
+    pub fn send_fragment(&self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        if payload.len().saturating_add(codec::frame_overhead(payload.len())) > self.state.largest_outbox() {
+            return Err(NEVER_FITS);
+        }
+        if self.state.set().policies().all(|policy| policy.protocol != Protocol::Raw) {
+            return Err(Error::InvalidArgument("fragments are for the protocol raw"));
+        }
+        slot.take_fragment(conn.generation(), fragment).map_err(Error::InvalidArgument)?;
+        self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
+        Ok(self.how_sent(slot))
+    }
+
     /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
     pub fn emit(&self, conn: ConnectionId, event: &str, data: &str) -> Result<Sent, Error> {
         self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, None))
@@ -223,6 +246,13 @@ impl ServerHandle {
         check_close(code, reason)?;
         self.mailbox(conn)?;
         self.post_text(conn.shard(), reason, |reason| Command::Close { conn, code, reason });
+        Ok(())
+    }
+
+    /// As [`close`](Self::close), with a close frame that is empty: the peer is told 1005 (RFC 6455 section 7.1.5).
+    pub fn close_without_code(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post_text(conn.shard(), "", |reason| Command::Close { conn, code: codec::NO_CODE, reason });
         Ok(())
     }
 
@@ -387,6 +417,12 @@ impl ServerHandle {
         for mailbox in self.state.shards.iter() {
             mailbox.post(|commands| commands.commands.push(Command::Drain { until, jitter_ms }));
         }
+    }
+
+    /// Ends listening: the addresses are free, and nothing new comes in. Connections stay, as do handshakes that have begun.
+    pub fn stop_listening(&self) {
+        self.state.is_deaf.store(true, Ordering::Release);
+        self.state.deafened.notify_waiters();
     }
 
     /// Stops at once: every connection is dropped, once what this thread said before is carried out and written.

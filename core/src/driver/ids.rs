@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{LazyLock, OnceLock};
 
+use wsguard_proto::connection::Fragment;
+
 /// The id of one connection, unique in the process, not only in its server: 8 bits of shard, 32 of generation, 24 of slot.
 ///
 /// It returns after four thousand million connections at the earliest.
@@ -136,6 +138,8 @@ pub(super) struct Slot {
     posted_bytes: AtomicUsize,
     /// The application was told `Queued` and waits for `Event::Drained`.
     watched: AtomicBool,
+    /// The generation of the connection to which a message is sent whose last fragment is still to come; 0: none.
+    fragments_of: AtomicU32,
     /// Pings of the application that have no answer, and those that were asked for in this slot and have not begun.
     pings: AtomicU8,
 }
@@ -152,6 +156,15 @@ impl Slot {
     pub(super) fn take_ping(&self, most: u8) -> bool {
         let more = |pings: u8| (pings < most).then(|| pings + 1);
         self.pings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Whether a fragment may be sent next to the connection of this generation; then it is noted.
+    pub(super) fn take_fragment(&self, generation: u32, fragment: Fragment) -> Result<(), &'static str> {
+        let before = self.fragments_of.load(Ordering::Relaxed);
+        fragment.may_come(before == generation)?;
+        let after = if fragment.fin { 0 } else { generation };
+        let taken = self.fragments_of.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed);
+        taken.map(|_| ()).map_err(|_| "two threads send fragments to one connection")
     }
 
     pub(super) fn give_back_pings(&self, pings: u8) {

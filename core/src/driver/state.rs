@@ -80,6 +80,9 @@ pub(super) struct ServerState {
     pub(super) inline: Option<Box<dyn Inline>>,
     /// Every ping and pong of a peer is told.
     pub(super) heeds_control: AtomicBool,
+    /// The application has ended listening: whoever accepts lets go of the listening socket.
+    pub(super) is_deaf: AtomicBool,
+    pub(super) deafened: Notify,
     /// Pings of new connections are the application's to answer.
     pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
@@ -141,6 +144,8 @@ impl ServerState {
             shards,
             inline,
             heeds_control: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
+            deafened: Notify::new(),
             leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),

@@ -5,6 +5,7 @@ mod adopted;
 mod banned;
 mod control;
 mod ends;
+mod fragments;
 mod names;
 mod reach;
 mod read;

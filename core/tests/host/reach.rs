@@ -1,6 +1,6 @@
 //! Whom the application reaches, and what it learns of one connection.
 
-use wsguard::binding::Code;
+use wsguard::binding::{Code, FrameFault};
 
 use super::*;
 
@@ -78,11 +78,27 @@ fn a_close_names_its_verdict() {
         }
         drop(client.shutdown(std::net::Shutdown::Write));
         let told = next_event(&mut server, |event| match event {
-            Event::Close(close) => close.verdict,
+            Event::Close(close) => (close.verdict, close.fault, close.peer_code),
             other => panic!("{other:?}"),
         });
-        assert_eq!(told, verdict, "{who}");
+        let fault = verdict.map(|_| FrameFault::ExpectedMask);
+        assert_eq!(told, (verdict, fault, (who == "peer").then_some(1005)), "{who}");
     }
+}
+
+#[test]
+fn the_peers_own_close_frame_is_told_beside_ours() {
+    let mut server = start("");
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    handle.close(conn, 4000, "ours").unwrap();
+    client.write_all(b"\x88\x88\0\0\0\0\x0f\xa1theirs").unwrap();
+    let told = next_event(&mut server, |event| match event {
+        Event::Close(close) => (close.code, close.reason.to_owned(), close.peer_code, close.peer_reason.to_owned()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told, (4000, "ours".to_owned(), Some(4001), "theirs".to_owned()));
 }
 
 /// Waits for the shard to say that nothing waits: the peer may have it before.

@@ -10,10 +10,12 @@
 mod closing;
 mod delayed;
 mod extras;
+mod fragments;
 mod heartbeat;
 mod messages;
 
 pub use closing::{Ending, Phase, Reply};
+pub use fragments::{DataOpcode, Fragment};
 pub use heartbeat::MAX_PINGS;
 
 use std::sync::Arc;

@@ -5,6 +5,8 @@ use crate::files::NoFiles;
 use proptest::prelude::*;
 
 mod ending;
+mod faults;
+mod fragments;
 mod permitted;
 mod pings;
 mod reloaded;

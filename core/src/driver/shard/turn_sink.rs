@@ -45,6 +45,8 @@ pub(super) struct TurnSink<'s> {
     pub(super) replies: u64,
     /// Answers to pings.
     pub(super) pongs: u8,
+    /// A message of the application is sent in fragments: no answer may come between them.
+    pub(super) is_mid_fragments: bool,
 }
 
 impl<'s> TurnSink<'s> {
@@ -69,6 +71,7 @@ impl<'s> TurnSink<'s> {
             records: Vec::new(),
             replies: 0,
             pongs: 0,
+            is_mid_fragments: false,
         }
     }
 
@@ -108,7 +111,7 @@ impl<'s> TurnSink<'s> {
     /// Offers a message to the inline handler.
     fn handled_inline(&mut self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<Handled, Code> {
         let Some(handler) = &self.state.inline else { return Ok(Handled::Pass) };
-        if self.application_is_behind() {
+        if self.is_mid_fragments || self.application_is_behind() {
             return Ok(Handled::Pass);
         }
         let message = match message {
