@@ -7,6 +7,7 @@ import { ORIGIN } from './engines.mjs';
 export async function connect(t, url, { protocols = [], ...options } = {}) {
   const ws = new WebSocket(url, protocols, { origin: ORIGIN, ...options });
   t.after(() => ws.terminate());
+  ws.on('error', () => {}); // A test that failed before the connection was open terminates it, too.
   const waiting = [];
   const received = [];
   ws.on('message', (data, isBinary) => {
