@@ -99,6 +99,51 @@ for (const [way, serve] of Object.entries(WAYS)) {
     assert.equal(wss.clients.size, 0);
   });
 
+  onEach(`${way}: pause() holds the peer back, and nothing is lost`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, { policy });
+    const first = once(wss, 'connection');
+    const ws = await connect(t, url, options);
+    const [ours] = await first;
+    const received = [];
+    ours.pause();
+    assert.equal(ours.isPaused, true);
+    ours.on('message', (data) => received.push(data[0]));
+    const sent = Array.from({ length: 200 }, (_, n) => n);
+    for (const n of sent) ws.send(Buffer.alloc(131_072, n));
+    // Two round trips of another connection later, all that is going to be taken is taken.
+    const second = once(wss, 'connection');
+    const other = await connect(t, url, options);
+    (await second)[0].on('message', (data) => other.emit('told', data));
+    for (let n = 0; n < 2; n++) {
+      other.send('told');
+      await once(other, 'told');
+    }
+    assert.ok(ws.bufferedAmount > 1_000_000, `${ws.bufferedAmount} bytes wait with the peer`);
+    assert.ok(received.length < 20, `${received.length} messages came while paused`);
+    ours.resume();
+    const last = new Promise((resolve) => ours.on('message', () => received.length === sent.length && resolve()));
+    await last;
+    assert.deepEqual(received, sent);
+  });
+
+  onGuarded(`${way}: who does not read is closed before much is kept for it`, async (t, engine) => {
+    const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, { policy: { ...policy, maxOutboxBytes: 1_048_576, closeTimeoutMs: 100 } });
+    const served = once(wss, 'connection');
+    const ws = await connect(t, url, options);
+    const [ours] = await served;
+    const ended = once(ours, 'close');
+    ws.pause();
+    let count = 0;
+    for (; count < 500 && ours.readyState === ours.OPEN; count++) {
+      ours.send(Buffer.alloc(131_072));
+      assert.ok(ours.bufferedAmount < 1_500_000, `${ours.bufferedAmount} bytes are kept`);
+      await new Promise(setImmediate);
+    }
+    assert.ok(count < 500);
+    assert.ok([1006, 1008].includes((await ended)[0]));
+    assert.equal(wss.clients.size, 0);
+  });
+
   onGuarded(`${way}: a foreign page is refused before the application hears of it`, async (t, engine) => {
     const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, {
       policy: { ...policy, subprotocols: ['chat'] },
