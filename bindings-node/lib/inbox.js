@@ -385,7 +385,8 @@ class Inbox {
   #close(place, code, clean) {
     const conn = this.#connections[place];
     this.#connections[place] = undefined;
-    return this.#sink.onClose(conn, code, { reason: this.#next(), clean: clean === 1, verdict: this.#next() });
+    const closing = { reason: this.#next(), clean: clean === 1, verdict: this.#next() };
+    return this.#sink.onClose(conn, code, closing, this.#next());
   }
 }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use wsguard::binding::{ConnectionId, Error, Sent, ServerHandle, To};
+use wsguard::binding::{ConnectionId, DataOpcode, Error, Fragment, Sent, ServerHandle, To};
 
 use crate::connections::{Connections, NO_PLACE, join_u64};
 use crate::error;
@@ -23,6 +23,7 @@ const REQUEST: u32 = 7;
 const TEXT_BYTES: u32 = 8;
 const PING: u32 = 9;
 const PONG: u32 = 10;
+const FRAGMENT: u32 = 11;
 /// Commands from here on are for an audience, those below for a connection.
 const BROADCAST: u32 = 32;
 const BROADCAST_TEXT: u32 = 33;
@@ -33,6 +34,10 @@ const TO_EVERYONE: u32 = 1;
 const TO_ROOMS: u32 = 2;
 const TO_USER: u32 = 3;
 
+/// Of a fragment's word: its opcode (RFC 6455 section 5.2), and whether it is the last of its message.
+const OPCODE: u32 = 0xf;
+const FIN: u32 = 1 << 7;
+
 /// A flag of a payload's length: the payload is the large one of the call, not part of the bytes.
 const LARGE: u32 = 1 << 31;
 /// The size of an id: two words.
@@ -41,12 +46,13 @@ const CONN_BYTES: usize = 8;
 const SAME_EVENT: u32 = u32::MAX;
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 18] = [
+pub(crate) const NUMBERS: [(&str, u32); 19] = [
     ("SEND_BINARY", BINARY),
     ("SEND_TEXT", TEXT),
     ("SEND_TEXT_BYTES", TEXT_BYTES),
     ("SEND_PING", PING),
     ("SEND_PONG", PONG),
+    ("SEND_FRAGMENT", FRAGMENT),
     ("EMIT", EMIT),
     ("REPLY", REPLY),
     ("FAIL", FAIL),
@@ -175,6 +181,15 @@ impl<'c> Commands<'c> {
             }
             // What is no UTF-8 would end the connection at the peer; each bad sequence becomes U+FFFD.
             TEXT_BYTES => server.send_text(conn, &String::from_utf8_lossy(self.binary())),
+            FRAGMENT => {
+                let kind = self.word();
+                let opcode = match kind & OPCODE {
+                    1 => DataOpcode::Text,
+                    2 => DataOpcode::Binary,
+                    _ => DataOpcode::Continuation,
+                };
+                server.send_fragment(conn, Fragment { opcode, fin: kind & FIN != 0 }, self.binary())
+            }
             PING => server.send_ping(conn, self.binary()),
             PONG => server.send_pong(conn, self.binary()),
             EMIT => {
@@ -263,6 +278,10 @@ impl Needed {
         match operation {
             FAIL => {}
             BINARY | TEXT_BYTES | PING | PONG | BROADCAST_BINARY => self.add_binary(take_word(words)?)?,
+            FRAGMENT => {
+                let _kind = take_word(words)?;
+                self.add_binary(take_word(words)?)?;
+            }
             TEXT | BROADCAST_TEXT => self.units += u64::from(take_word(words)?),
             EMIT | REPLY | REPLY_ERROR | REQUEST | BROADCAST => {
                 if matches!(operation, REPLY | REPLY_ERROR | REQUEST) {
@@ -395,6 +414,10 @@ mod tests {
                 match operation {
                     FAIL => {}
                     BINARY | TEXT_BYTES | PING | PONG | BROADCAST_BINARY => drop(commands.binary()),
+                    FRAGMENT => {
+                        commands.word();
+                        commands.binary();
+                    }
                     TEXT | BROADCAST_TEXT => {
                         let units = commands.word();
                         commands.text.next(units);

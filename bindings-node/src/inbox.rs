@@ -4,7 +4,7 @@
 //! arena that the application keeps holds the memory of its chunk, so chunks are small.
 
 use serde_json::{Value, json};
-use wsguard::binding::{Code, ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
+use wsguard::binding::{Code, ConnectionId, Event, EventBatch, FrameFault, JsonMessage, Open, RevokedUsers, Status};
 
 use crate::connections::{Connections, NO_PLACE, split_u64};
 use crate::event_names::EventNames;
@@ -269,7 +269,8 @@ impl Inbox {
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
                 let verdict = Value::from(close.verdict.map(Code::name));
-                (Kind::Close, words, format!("{},{verdict}", Value::from(close.reason)))
+                let peer = json!([close.fault.map(FrameFault::name), close.peer_code, close.peer_reason]);
+                (Kind::Close, words, format!("{},{verdict},{peer}", Value::from(close.reason)))
             }
             Event::Upgrade(upgrade) => {
                 let [low, high] = split_u64(upgrade.ticket.to_u64());

@@ -1,7 +1,9 @@
 //! Rare events cross to JavaScript as JSON: opens, violations, requests, counters.
 
 use serde_json::{Value, json};
-use wsguard::binding::{BanInfo, Code, ConnectionId, GrantedIdentity, Open, Params, Stats, TlsFacts, Upgrade, ViolationEvent};
+use wsguard::binding::{
+    BanInfo, Code, ConnectionId, GrantedIdentity, Open, Params, Stats, TlsFacts, Upgrade, ViolationEvent,
+};
 
 use crate::names::camel;
 

@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     Message = 4,
     /// place, id; the next element describes it
     Open = 5,
-    /// place, code, clean; the next elements are the reason and the verdict
+    /// place, code, clean; the next elements are the reason, the verdict, and the fault, code and reason of the peer
     Close = 6,
     /// -, ticket; the next element is the request
     Upgrade = 7,

@@ -4,14 +4,15 @@
 /** Which framing rule was broken, by the core's name: the error's class, message, and code. */
 const FAULTS = {
   invalid_opcode: [RangeError, 'Invalid WebSocket frame: invalid opcode', 'WS_ERR_INVALID_OPCODE'],
-  reserved_bits1: [RangeError, 'Invalid WebSocket frame: RSV1 must be clear', 'WS_ERR_UNEXPECTED_RSV_1'],
-  reserved_bits23: [RangeError, 'Invalid WebSocket frame: RSV2 and RSV3 must be clear', 'WS_ERR_UNEXPECTED_RSV_2_3'],
+  reserved_bits_1: [RangeError, 'Invalid WebSocket frame: RSV1 must be clear', 'WS_ERR_UNEXPECTED_RSV_1'],
+  reserved_bits_2_3: [RangeError, 'Invalid WebSocket frame: RSV2 and RSV3 must be clear', 'WS_ERR_UNEXPECTED_RSV_2_3'],
   expected_fin: [RangeError, 'Invalid WebSocket frame: FIN must be set', 'WS_ERR_EXPECTED_FIN'],
   expected_mask: [RangeError, 'Invalid WebSocket frame: MASK must be set', 'WS_ERR_EXPECTED_MASK'],
   control_too_long: [RangeError, 'Invalid WebSocket frame: invalid payload length', 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH'],
   bad_close_code: [RangeError, 'Invalid WebSocket frame: invalid status code', 'WS_ERR_INVALID_CLOSE_CODE'],
   bad_close_payload: [RangeError, 'Invalid WebSocket frame: invalid payload length', 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH'],
   bad_utf8: [Error, 'Invalid WebSocket frame: invalid UTF-8 sequence', 'WS_ERR_INVALID_UTF8'],
+  length_not_minimal: [RangeError, 'Invalid WebSocket frame: invalid payload length', 'WS_ERR_INVALID_PAYLOAD_LENGTH'],
   length_too_long: [RangeError, 'Unsupported WebSocket frame: payload length > 2^53 - 1', 'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH'],
   message_too_big: [RangeError, 'Max payload size exceeded', 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'],
   too_many_fragments: [RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS'],

@@ -98,10 +98,6 @@ class Hub {
     else native(() => this.native.close(low, high, code, reason));
   }
 
-  fragment() {
-    throw failure('not_supported', 'fragments are not there yet');
-  }
-
   /** The callbacks of a connection wait until what it has said is written. */
   awaitWritten(ws) {
     if (this.#unwritten.size === 0) setImmediate(this.#checkWritten);
@@ -214,17 +210,19 @@ class Hub {
 
   onViolation() {}
 
-  onClose(ws, code, { reason, clean, verdict }) {
+  /** `peer`: which rule of framing the peer broke, and what its own close frame said. */
+  onClose(ws, code, { reason, clean }, [fault, peerCode, peerReason]) {
     if (ws === undefined) return;
     this.#count -= 1;
-    const error = faultError(verdict);
+    const error = faultError(fault);
+    const [told, why] = error !== undefined ? [1006, ''] : peerCode !== null ? [peerCode, peerReason] : [code, reason];
     internals.run(ws, () => {
       try {
         if (error !== undefined) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, error === undefined ? code : 1006, Buffer.from(error === undefined ? reason : ''), clean);
+          internals.close(ws, told, Buffer.from(why), clean);
         } finally {
           this.#endOf(ws);
           this.#server._closed();

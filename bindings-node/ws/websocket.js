@@ -185,8 +185,7 @@ class WebSocket extends EventEmitter {
   #fragment(payload, isBinary, fin) {
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
     const opcode = this.#isFragmented ? 0 : isBinary ? 2 : 1;
-    this.#outbox.flush();
-    this.#hub.fragment(this.#low, this.#high, opcode, fin, bytes);
+    this.#outbox.fragment(this.#low, this.#high, opcode, fin, bytes, lengthOf(bytes));
     this.#isFragmented = !fin;
   }
 
