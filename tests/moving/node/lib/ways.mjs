@@ -70,19 +70,6 @@ export const WAYS = {
     return { wss, dial: { url: `wss://127.0.0.1:${await listen(t, server)}/`, ca: pair.cert } };
   },
 
-  'in-memory pair': async (t, WebSocketServer, options) => {
-    const wss = new WebSocketServer({ noServer: true, ...options });
-    const server = http.createServer().on('upgrade', take(wss));
-    const createConnection = () => {
-      const [ours, theirs] = duplexPair();
-      // A pair of Node 20 does not tell one side that the other was destroyed.
-      ours.on('close', () => theirs.destroy());
-      server.emit('connection', theirs);
-      return ours;
-    };
-    return { wss, dial: { url: 'ws://app.test/', createConnection } };
-  },
-
   'HTTP/2 tunnel': async (t, WebSocketServer, options) => {
     const wss = new WebSocketServer({ noServer: true, ...options });
     const inner = http.createServer().on('upgrade', take(wss));
@@ -96,6 +83,19 @@ export const WAYS = {
     session.on('error', () => {});
     t.after(() => session.destroy());
     const createConnection = () => session.request({ ':method': 'CONNECT', ':authority': 'app.test' });
+    return { wss, dial: { url: 'ws://app.test/', createConnection } };
+  },
+
+  'in-memory pair': async (t, WebSocketServer, options) => {
+    const wss = new WebSocketServer({ noServer: true, ...options });
+    const server = http.createServer().on('upgrade', take(wss));
+    const createConnection = () => {
+      const [ours, theirs] = duplexPair();
+      // A pair of Node 20 does not tell one side that the other was destroyed.
+      ours.on('close', () => theirs.destroy());
+      server.emit('connection', theirs);
+      return ours;
+    };
     return { wss, dial: { url: 'ws://app.test/', createConnection } };
   },
 };
