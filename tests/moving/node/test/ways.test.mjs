@@ -6,7 +6,8 @@ import { connect, refused } from '../lib/client.mjs';
 import { ORIGIN, onEach, onGuarded } from '../lib/engines.mjs';
 import { WAYS } from '../lib/ways.mjs';
 
-const policy = { origins: [ORIGIN], auth: 'none', rateLimit: null, maxMessageBytes: 131_072 };
+// Echoes of 4 MB come back faster than a peer in the same process reads them.
+const policy = { origins: [ORIGIN], auth: 'none', rateLimit: null, maxMessageBytes: 131_072, maxOutboxBytes: 8_388_608 };
 
 function echo(wss) {
   wss.on('connection', (ws) => {
