@@ -179,3 +179,20 @@ for (const [way, serve] of Object.entries(WAYS)) {
     assert.deepEqual(await ws.ended, { code: 1008, reason: 'rate limit' });
   });
 }
+
+for (const way of ['port', 'server', 'https']) {
+  onGuarded(`${way}: behind a trusted proxy, ws.wsguard has the address of the client`, async (t, engine) => {
+    const auth = { tokens: [{ token: 'change-me', user: 'alice', roles: ['admin'] }] };
+    const { wss, dial: { url, ...options } } = await WAYS[way](t, engine.load().WebSocketServer, {
+      policy: { ...policy, auth, trustedProxies: ['127.0.0.1'], maxConnectionsPerIp: 1 },
+    });
+    for (const address of ['203.0.113.7', '203.0.113.8']) {
+      const served = once(wss, 'connection');
+      const headers = { authorization: 'Bearer change-me', 'x-forwarded-for': address };
+      await connect(t, url, { ...options, headers });
+      const [{ wsguard }] = await served;
+      assert.deepEqual([wsguard.ip, wsguard.user, wsguard.roles], [address, 'alice', ['admin']]);
+      assert.equal(await refused(url, { ...options, headers }), 429);
+    }
+  });
+}
