@@ -18,6 +18,7 @@ use crate::commands::Commands;
 use crate::connections::{NO_PLACE, join_u64};
 use crate::error::{refused, thrown};
 use crate::inbox::Inbox;
+use crate::options::Spelling;
 use crate::pipes::{Adopted, Pipes, Taken};
 use crate::records::{Kind, Records, TextKind};
 use crate::{adopt, json, options, text};
@@ -40,6 +41,7 @@ impl Wake for Notifier {
 pub struct NativeServer {
     /// The options, compiled anew for a start behind one that failed: that has used up the policy.
     options: String,
+    spelling: Spelling,
     policy: Option<PolicySet>,
     max_outbox_bytes: usize,
     max_waiting_bytes: usize,
@@ -55,15 +57,17 @@ pub struct NativeServer {
 
 #[napi]
 impl NativeServer {
-    /// Checks the options, JSON text in Node's spelling.
+    /// Checks the options, JSON text in Node's spelling; `both`: or in the core's, as a file for several faces has it.
     #[napi(constructor)]
-    pub fn new(env: Env, options: String) -> Result<Self> {
-        let (read, json) = options::parse(&options).map_err(|error| thrown(env, &error))?;
+    pub fn new(env: Env, options: String, both: Option<bool>) -> Result<Self> {
+        let spelling = Spelling { takes_snake: both == Some(true) };
+        let (read, json) = options::parse_in(&options, spelling).map_err(|error| thrown(env, &error))?;
         let mut inbox = Inbox::new();
         inbox.learn(&json);
         let policy = compile(read).map_err(|error| thrown(env, &error.into()))?;
         Ok(Self {
             options,
+            spelling,
             max_outbox_bytes: policy.largest_outbox(),
             max_waiting_bytes: max_waiting_bytes(&policy.top),
             policy: Some(policy),
@@ -114,7 +118,7 @@ impl NativeServer {
         let builder = if listens { builder } else { builder.without_listener() };
         let builder = builder.auto_pong(leaves_pings != Some(true));
         let consults = consults == Some(true);
-        let builder = if consults { builder.consult_without_deadline() } else { builder };
+        let builder = if consults { builder.consult_without_deadline().like_ws() } else { builder };
         let policy = self.take_policy().map_err(|error| thrown(env, &error))?;
         let server = builder.start_policy(policy).map_err(|error| thrown(env, &error))?;
         server.address().clone_into(&mut self.address);
@@ -497,7 +501,7 @@ impl NativeServer {
     fn take_policy(&mut self) -> core::result::Result<PolicySet, Error> {
         match self.policy.take() {
             Some(policy) => Ok(policy),
-            None => Ok(compile(options::parse(&self.options)?.0)?),
+            None => Ok(compile(options::parse_in(&self.options, self.spelling)?.0)?),
         }
     }
 

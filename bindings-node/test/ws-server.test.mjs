@@ -121,8 +121,8 @@ test('a Unix socket', { skip: process.platform === 'win32' }, async (t) => {
 
 test('what is no upgrade gets 426', async (t) => {
   const wss = await serve(t);
-  const { status } = await knock(wss.address().port, { Connection: 'close', Upgrade: '' });
-  assert.equal(status, 426);
+  const { status, body } = await knock(wss.address().port, { Connection: 'close', Upgrade: '' });
+  assert.deepEqual([status, body], [426, 'Upgrade Required']);
 });
 
 test('address() of a server without one', async (t) => {
@@ -261,10 +261,10 @@ test('any Duplex', async (t) => {
   assert.equal(code, 4001);
 });
 
-test('handshakes that are none, in the words of ws', async (t) => {
-  const { server } = await share(t);
+for (const where of ['port', 'server']) test(`handshakes that are none, in the words of ws (${where})`, async (t) => {
+  const wss = where === 'port' ? await serve(t) : (await share(t)).wss;
   const refused = async (headers, how) => {
-    const { status, body } = await knock(server.address().port, headers, how);
+    const { status, body } = await knock(wss.address().port, headers, how);
     return [status, body];
   };
   assert.deepEqual(await refused({}, { method: 'POST' }), [405, 'Invalid HTTP method']);
@@ -317,6 +317,10 @@ for (const where of ['port', 'server']) {
     const knocked = async (verifyClient) => knock((await start(t, { verifyClient })).address().port, KEY);
     assert.equal((await knocked(() => false)).status, 401);
     assert.equal((await knocked((info, callback) => process.nextTick(callback, false))).status, 401);
+    assert.equal((await knock((await start(t)).address().port, { ...KEY, 'Sec-WebSocket-Version': 7 })).status, 400);
+    const old = await start(t, { verifyClient: ({ origin }) => origin === 'https://old.example' });
+    const headers = { ...KEY, 'Sec-WebSocket-Version': 8, 'Sec-WebSocket-Origin': 'https://other.example' };
+    assert.equal((await knock(old.address().port, headers)).status, 401);
     const named = await knocked((info, callback) => process.nextTick(callback, false, 404));
     assert.deepEqual([named.status, named.body], [404, 'Not Found']);
     const told = await knocked((info, callback) => process.nextTick(callback, false, 503, '', { 'Retry-After': 120 }));

@@ -46,7 +46,7 @@ class Handshakes {
   #ask(told, request, settle, fail) {
     const how = { isClosing: () => this.#server._isClosing, chooses: this.#policy.chooses };
     const { authenticate } = this.#policy;
-    if (authenticate === undefined) return consult(this.#server, request, how, settle({}), fail);
+    if (authenticate === undefined || told.identity !== null) return consult(this.#server, request, how, settle({}), fail);
     const onAnswer = (isAccept, answer) => {
       if (!isAccept) return settle({})(answer);
       try {

@@ -48,7 +48,7 @@ class Hub {
     this.#server = server;
     this.#options = options;
     this.#yields = options.allowSynchronousEvents === false;
-    this.native = native(() => new addon.NativeServer(policy.json));
+    this.native = native(() => new addon.NativeServer(policy.json, true));
     this.#handshakes = new Handshakes(this, server, policy);
   }
 
@@ -211,18 +211,18 @@ class Hub {
   onViolation() {}
 
   /** `peer`: which rule of framing the peer broke, and what its own close frame said. */
-  onClose(ws, code, { reason, clean }, [fault, peerCode, peerReason]) {
+  onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason]) {
     if (ws === undefined) return;
     this.#count -= 1;
     const error = faultError(fault);
-    const [told, why] = error !== undefined ? [1006, ''] : peerCode !== null ? [peerCode, peerReason] : [code, reason];
+    const [told, why] = verdict !== null && error === undefined ? [code, reason] : [peerCode ?? 1006, peerReason];
     internals.run(ws, () => {
       try {
         if (error !== undefined) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, told, Buffer.from(why), clean);
+          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean);
         } finally {
           this.#endOf(ws);
           this.#server._closed();

@@ -8,6 +8,7 @@ const { Callbacks } = require('./callbacks.js');
 const { closeArguments } = require('./closing.js');
 const { NO_BYTES, isBlob, lengthOf, payloadOf } = require('./data.js');
 const target = require('./event-target.js');
+const { Sender } = require('./frames.js');
 
 const [CONNECTING, OPEN, CLOSING, CLOSED] = [0, 1, 2, 3];
 const STATES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'];
@@ -43,6 +44,7 @@ class WebSocket extends EventEmitter {
   #isFragmented = false;
   #isQueued = false;
   #callbacks;
+  #sender;
 
   /** @internal Connections are made by a server. `address` is null there, as in `ws`. */
   constructor(address, protocols, options) {
@@ -95,6 +97,11 @@ class WebSocket extends EventEmitter {
   /** The socket below: Node's, or (with `port`) one with its addresses. */
   get _socket() {
     return this.#socket;
+  }
+
+  /** For libraries that encode frames themselves: see `Sender`. */
+  get _sender() {
+    return (this.#sender ??= new Sender(this));
   }
 
   send(data, options, cb) {

@@ -134,6 +134,20 @@ impl<'h> Conn<'h> {
         self.server.buffered_bytes(self.id)
     }
 
+    /// A count of the bytes that were sent to it, headers of frames included, that only grows: to learn when a message is written.
+    /// Broadcasts do not count. 0 if it is closed.
+    ///
+    /// What was sent up to now is written when [`written`](Self::written) has reached the number.
+    pub fn queued(self) -> u64 {
+        self.server.queued(self.id)
+    }
+
+    /// The part of [`queued`](Self::queued) that its socket has taken, at least: all of it when nothing is unsent, which
+    /// [`Event::Drained`](crate::Event::Drained) tells after [`Sent::Queued`]. 0 if it is closed.
+    pub fn written(self) -> u64 {
+        self.server.written(self.id)
+    }
+
     /// Sends a text or a binary message (`raw`): `send("hello")`, `send(&bytes)`.
     ///
     /// # Errors

@@ -121,7 +121,7 @@ impl ServerHandle {
     /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
     /// before speaks of what was sent before.
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
-        let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
+        let slot = self.open_slot(conn);
         // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
         slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(self.most_posted()))
     }
@@ -236,8 +236,26 @@ impl ServerHandle {
     /// Bytes that were sent to `conn` and that its socket has not taken; 0 when it is closed. Of a broadcast they are counted once
     /// the shard has come to it.
     pub fn buffered_bytes(&self, conn: ConnectionId) -> usize {
-        let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
-        slot.map_or(0, Slot::buffered_bytes)
+        self.open_slot(conn).map_or(0, Slot::buffered_bytes)
+    }
+
+    /// A count of the bytes that were said to `conn`, headers of frames included, which only grows; broadcasts are not in it. 0
+    /// when it is closed.
+    ///
+    /// What is said up to now is written when [`written`](Self::written) has come to this number. Where several threads speak to
+    /// one connection, one may be told a little early what another has said late.
+    pub fn queued(&self, conn: ConnectionId) -> u64 {
+        self.open_slot(conn).map_or(0, Slot::said_bytes)
+    }
+
+    /// How much of [`queued`](Self::queued) its socket has taken at least: all of it whenever nothing is unsent, which
+    /// `Event::Drained` tells after [`Sent::Queued`]. 0 when it is closed.
+    pub fn written(&self, conn: ConnectionId) -> u64 {
+        self.open_slot(conn).map_or(0, Slot::written_bytes)
+    }
+
+    fn open_slot(&self, conn: ConnectionId) -> Option<&Slot> {
+        self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()))
     }
 
     /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most

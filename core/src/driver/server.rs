@@ -71,6 +71,7 @@ pub struct Builder {
     unbound: bool,
     consulting: Consulting,
     leaves_pings: bool,
+    is_like_ws: bool,
 }
 
 impl Builder {
@@ -119,6 +120,14 @@ impl Builder {
         self
     }
 
+    /// Refuses what is no websocket handshake by its form with the statuses and words of the npm package `ws`, and takes version 8 of
+    /// the protocol as 13, as that does: for applications whose clients are used to it.
+    #[must_use]
+    pub fn like_ws(mut self) -> Self {
+        self.is_like_ws = true;
+        self
+    }
+
     /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
     /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
     /// connection.
@@ -151,7 +160,7 @@ impl Builder {
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
         (state.jwks, state.consulting) = (jwks, self.consulting);
-        state.leaves_pings = self.leaves_pings;
+        (state.leaves_pings, state.is_like_ws) = (self.leaves_pings, self.is_like_ws);
         let state = Arc::new(state);
         let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;

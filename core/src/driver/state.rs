@@ -83,6 +83,8 @@ pub(super) struct ServerState {
     /// The application has ended listening: whoever accepts lets go of the listening socket.
     pub(super) is_deaf: AtomicBool,
     pub(super) deafened: Notify,
+    /// Handshakes that are none are refused as the npm package `ws` does, and version 8 is as good as 13.
+    pub(super) is_like_ws: bool,
     /// Pings of new connections are the application's to answer.
     pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
@@ -146,6 +148,7 @@ impl ServerState {
             heeds_control: AtomicBool::new(false),
             is_deaf: AtomicBool::new(false),
             deafened: Notify::new(),
+            is_like_ws: false,
             leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),

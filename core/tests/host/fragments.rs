@@ -89,8 +89,12 @@ fn threads_that_mix_their_fragments_lose_the_connection() {
     let mut batch = EventBatch::new();
     let verdict = loop {
         assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
-        if let Some(Event::Violation(violation)) = batch.get(0) {
-            break (violation.code, violation.detail.to_string());
+        let violation = batch.iter().find_map(|event| match event {
+            Event::Violation(violation) => Some((violation.code, violation.detail.to_string())),
+            _ => None,
+        });
+        if let Some(violation) = violation {
+            break violation;
         }
     };
     assert_eq!(verdict, (Code::Internal, "a continuation has no message to go on with".to_owned()));

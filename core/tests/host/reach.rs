@@ -108,6 +108,50 @@ fn sent_all(handle: &ServerHandle, conn: ConnectionId) {
     }
 }
 
+/// Waits until everything that was said is written.
+fn wrote_all(handle: &ServerHandle, conn: ConnectionId) {
+    while handle.written(conn) < handle.queued(conn) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_written_of_a_connection_is_told() {
+    let mut server = start(r#", "threads": 1, "max_outbox_bytes": 33554432"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let before = handle.queued(conn);
+    handle.send_text(conn, "small").unwrap();
+    assert_eq!(handle.queued(conn) - before, 7);
+    wrote_all(&handle, conn);
+    let mut small = [0; 7];
+    client.read_exact(&mut small).unwrap();
+    // The first message is larger than what sockets hold: what comes behind it waits, too.
+    let mut marks = Vec::new();
+    for len in [16 << 20, 10, 10] {
+        handle.send_binary(conn, &vec![0; len]).unwrap();
+        marks.push(handle.queued(conn));
+    }
+    handle.send_ping(conn, b"x").unwrap();
+    handle.broadcast_binary(To::Everyone, &[0; 100], &[]).unwrap();
+    assert_eq!(handle.queued(conn) - marks[2], 3, "a ping counts, a broadcast does not");
+    let mut first = vec![0; (16 << 20) + 10];
+    assert!(handle.written(conn) < marks[0]);
+    client.read_exact(&mut first).unwrap();
+    wrote_all(&handle, conn);
+    let mut rest = vec![0; 12 + 12 + 3 + 102];
+    client.read_exact(&mut rest).unwrap();
+    assert_eq!((rest[1], rest[24], rest[27]), (10, 0x89, 0x82));
+    drop(client);
+    let told = next_event(&mut server, |event| event.conn());
+    assert_eq!(told, Some(conn));
+    assert_eq!((handle.queued(conn), handle.written(conn)), (0, 0), "of a closed one nothing is told");
+    let _next = connect(&handle);
+    let next = opened(&mut server);
+    assert_eq!((next.slot(), handle.queued(next)), (conn.slot(), handle.written(next)));
+}
+
 #[test]
 fn what_waits_of_a_connection_is_counted() {
     let mut server = start(r#", "threads": 1, "max_outbox_bytes": 16777216"#);

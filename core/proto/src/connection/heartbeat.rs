@@ -44,13 +44,13 @@ impl Connection {
     /// A ping or a pong of the peer.
     pub(super) fn handle_heartbeat(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
         let is_pong = opcode == Opcode::Pong;
-        if !(is_pong && self.is_asked_for(payload, turn)) {
-            if let Some(rate) = &turn.policy.control_rate_limit
-                && self.control.try_pour(rate, 1, turn.now).is_err()
-            {
-                let detail = format!("pings and pongs over control_rate_limit ({rate})");
-                return self.refuse(&Report { code: Code::ControlFlood, event: None, detail: &detail }, turn);
-            }
+        let is_free = is_pong && self.is_asked_for(payload, turn);
+        if !is_free
+            && let Some(rate) = &turn.policy.control_rate_limit
+            && self.control.try_pour(rate, 1, turn.now).is_err()
+        {
+            let detail = format!("pings and pongs over control_rate_limit ({rate})");
+            return self.refuse(&Report { code: Code::ControlFlood, event: None, detail: &detail }, turn);
         }
         if is_pong {
             return turn.sink.pong_frame(payload);

@@ -54,16 +54,18 @@ fn check_host(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {
 }
 
 /// Everything before authentication, by the policy of the request's path; returns the key that the 101 answers.
-pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>) -> Result<&'r str, Refusal> {
+///
+/// `takes_8`: version 8, a draft of RFC 6455 that differs from it in nothing that follows the handshake, is as good as 13.
+pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>, takes_8: bool) -> Result<&'r str, Refusal> {
     check_host(policy, request)?;
-    check_upgrade(request)?;
+    check_upgrade(request, takes_8)?;
     let key = key(request)?;
     check_origin(policy, request)?;
     Ok(key)
 }
 
 /// RFC 6455 section 4.2.1, items 3, 4 and 6.
-fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
+fn check_upgrade(request: &Request<'_>, takes_8: bool) -> Result<(), Refusal> {
     let required = |detail| Err(Refusal::new(Code::UpgradeRequired, detail));
     if !request.lists("Upgrade", "websocket") {
         return required("Upgrade: websocket is missing");
@@ -73,6 +75,7 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
     }
     match request.only("Sec-WebSocket-Version")? {
         Some(b"13") => Ok(()),
+        Some(b"8") if takes_8 => Ok(()),
         Some(_) => required("Sec-WebSocket-Version is not 13"),
         None => required("Sec-WebSocket-Version is missing"),
     }
@@ -83,12 +86,15 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
 fn key<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
     let key = request.only("Sec-WebSocket-Key")?.ok_or_else(|| Refusal::malformed("Sec-WebSocket-Key is missing"))?;
     let fault = || Refusal::malformed("Sec-WebSocket-Key is not base64 of 16 bytes");
-    let (digits, padding) = key.split_at_checked(22).ok_or_else(fault)?;
-    let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    if padding != b"==" || !digits.iter().all(alphabet) {
+    if !is_key(key) {
         return Err(fault());
     }
     core::str::from_utf8(key).map_err(|_| fault())
+}
+
+pub(super) fn is_key(key: &[u8]) -> bool {
+    let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.split_at_checked(22).is_some_and(|(digits, padding)| padding == b"==" && digits.iter().all(alphabet))
 }
 
 fn check_origin(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {

@@ -51,19 +51,19 @@ impl RequestView for Request<'_> {
     }
 }
 
-fn values<'h>(headers: &'h [Header<'h>], name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+pub(super) fn values<'h>(headers: &'h [Header<'h>], name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
 /// Whether one of the header's comma-separated elements is `token`, in any case.
-fn lists(headers: &[Header<'_>], name: &str, token: &str) -> bool {
+pub(super) fn lists(headers: &[Header<'_>], name: &str, token: &str) -> bool {
     values(headers, name)
         .flat_map(|value| value.split(|byte| *byte == b','))
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// The one value of a header that may come once.
-fn only<'h>(headers: &'h [Header<'h>], name: &'static str) -> Result<Option<&'h [u8]>, Refusal> {
+pub(super) fn only<'h>(headers: &'h [Header<'h>], name: &'static str) -> Result<Option<&'h [u8]>, Refusal> {
     let mut found = values(headers, name);
     match (found.next(), found.next()) {
         (first, None) => Ok(first),
@@ -89,6 +89,10 @@ impl<'b> Head<'b> {
         };
         let headers: &'b [Header<'b>] = parsed.headers;
         Ok(Self { method, target, version, headers, body: check_body(headers).err() })
+    }
+
+    pub(super) fn headers(&self) -> &'b [Header<'b>] {
+        self.headers
     }
 
     /// Whether something belongs to it that follows, or that may.

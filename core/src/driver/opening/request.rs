@@ -134,13 +134,14 @@ impl OpeningHandshake {
             let detail = "peer is not in trusted_proxies, for which alone plain text is allowed here";
             return Err(Refusal::new(Code::ProxyRequired, detail).into());
         }
-        let request = head.request()?;
+        let request = head.request().map_err(|refusal| self.worded(refusal, &head))?;
         if self.state.life() != Life::Running {
             return Err(restarting().into());
         }
         let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
         self.enter_route(&policy, bytes.len())?;
-        let key = handshake::vet(&policy, &request)?;
+        let key =
+            handshake::vet(&policy, &request, self.state.is_like_ws).map_err(|refusal| self.worded(refusal, &head))?;
         let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
         let decision = {
             let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
@@ -247,6 +248,11 @@ impl OpeningHandshake {
         if let Some(doubt) = client.doubt {
             self.state.notices.doubt(self.peer, doubt);
         }
+    }
+
+    /// A refusal of a request's form as clients of this server know it.
+    fn worded(&self, refusal: Refusal, head: &Head<'_>) -> Refusal {
+        if self.state.is_like_ws { handshake::in_words_of_ws(refusal, head) } else { refusal }
     }
 
     /// Asks the application. Meanwhile the peer may leave, or send up to `max_head_bytes`.

@@ -5,8 +5,8 @@ use crate::codec::{CloseFrame, FrameFault};
 
 const CLOSE: &[u8] = &[0x88, 0x80, 0, 0, 0, 0];
 
-fn said(code: u16, reason: &str) -> Option<CloseFrame> {
-    Some(CloseFrame { code: Some(code), reason: reason.to_owned() })
+fn said(code: u16, reason: &str) -> CloseFrame {
+    CloseFrame { code: Some(code), reason: reason.to_owned() }
 }
 
 fn close_frame(code: u16, reason: &str) -> Vec<u8> {
@@ -54,7 +54,7 @@ fn every_fault_of_framing_has_its_name() {
 
 #[test]
 fn what_is_no_fault_of_framing_has_none() {
-    for (more, input) in [(RAW, &CLOSE[..]), ("", &[0x82, 0x80][..]), ("", &[0x81, 0x80, 0, 0, 0, 0][..])] {
+    for (more, input) in [(RAW, CLOSE), ("", &[0x82, 0x80][..]), ("", &[0x81, 0x80, 0, 0, 0, 0][..])] {
         let mut rig = Rig::new(more);
         rig.input(input);
         rig.turn(Connection::handle_half_close);
@@ -67,7 +67,7 @@ fn the_peers_own_close_frame_is_told_whoever_closed_first() {
     let mut rig = Rig::new(RAW);
     rig.input(&close_frame(4001, "tschüs"));
     let ending = rig.conn.take_ending().unwrap();
-    assert_eq!((ending.code, &*ending.reason, ending.peer), (4001, "tschüs", said(4001, "tschüs")));
+    assert_eq!((ending.code, &*ending.reason, ending.peer), (4001, "tschüs", Some(said(4001, "tschüs"))));
 
     for cut in 0..9 {
         let mut rig = Rig::new(RAW);
@@ -78,7 +78,7 @@ fn the_peers_own_close_frame_is_told_whoever_closed_first() {
         rig.input(&whole[cut..]);
         let ending = rig.conn.take_ending().unwrap();
         assert_eq!((ending.code, &*ending.reason, ending.clean), (1000, "ours", true), "{cut}");
-        assert_eq!(ending.peer, said(4001, "x"), "{cut}");
+        assert_eq!(ending.peer, Some(said(4001, "x")), "{cut}");
     }
 }
 
@@ -104,5 +104,5 @@ fn a_close_frame_of_the_peer_is_told_with_the_verdict_that_came_between() {
     let report = Report { code: Code::SessionRevoked, event: None, detail: "disconnect_user was called" };
     rig.turn(|conn, turn| conn.violate(&report, turn));
     let ending = rig.conn.take_ending().unwrap();
-    assert_eq!((ending.verdict, ending.peer), (Some(Code::SessionRevoked), said(3000, "bye")));
+    assert_eq!((ending.verdict, ending.peer), (Some(Code::SessionRevoked), Some(said(3000, "bye"))));
 }

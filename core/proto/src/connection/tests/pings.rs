@@ -121,7 +121,7 @@ fn pings_that_are_left_to_the_application_are_told_counted_and_not_answered() {
     rig.input(&frame(0x89, b"a"));
     rig.turn(|conn, _| conn.set_auto_pong(false));
     rig.congested = false;
-    rig.turn(|conn, turn| conn.handle_drained(turn));
+    rig.turn(Connection::handle_drained);
     rig.input(&frame(0x89, b"b"));
     assert!(rig.out.is_empty(), "also the one that waited is the application's");
     rig.turn(|conn, _| conn.set_auto_pong(true));
