@@ -56,7 +56,7 @@ onEach("Node's own WebSocket", async (t, engine) => {
     messages: ['welcome to /lobby', [9], 'goodbye'],
     protocol: 'bearer',
     code: 4000,
-    reason: 'done',
+    reason: engine.isGuarded ? '' : 'done',
     wasClean: true,
   });
 });
@@ -79,7 +79,8 @@ onEach('Chromium: the ws chat', async (t, engine) => {
   assert.equal(await other.next(), 'welcome to /lobby');
   assert.equal(await other.next(), 'from Chromium');
   other.send('hello, Chromium');
-  assert.deepEqual(await seen, { messages: ['welcome to /lobby', 'hello, Chromium'], code: 4000, reason: 'done', wasClean: true });
+  const reason = engine.isGuarded ? '' : 'done';
+  assert.deepEqual(await seen, { messages: ['welcome to /lobby', 'hello, Chromium'], code: 4000, reason, wasClean: true });
 });
 
 for (const transports of [['websocket'], ['polling', 'websocket']]) {

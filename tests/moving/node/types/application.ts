@@ -10,7 +10,7 @@ import { useServer } from 'graphql-ws/use/ws';
 import { Server as SocketIO } from 'socket.io';
 import DefaultWebSocket, { WebSocket, WebSocketServer, createWebSocketStream, guard, type RawData, type ServerOptions } from 'wsguard/ws';
 
-const policy = { origins: ['https://app.example.com'], auth: 'none', maxMessageBytes: 4096 } as const;
+const policy = { origins: ['https://app.example.com'], auth: 'none' as const, maxMessageBytes: 4096 };
 
 interface Member extends WebSocket {
   room?: string | undefined;
