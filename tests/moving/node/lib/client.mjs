@@ -18,6 +18,7 @@ export async function connect(t, url, { protocols = [], ...options } = {}) {
   /** The next message, a string or a Buffer. */
   ws.next = () => (received.length > 0 ? Promise.resolve(received.shift()) : new Promise((resolve) => waiting.push(resolve)));
   ws.ended = once(ws, 'close').then(([code, reason]) => ({ code, reason: String(reason) }));
+  ws.ended.catch(() => {});
   await once(ws, 'open');
   return ws;
 }
