@@ -23,12 +23,34 @@ function print(...what) {
   }
 }
 
-class Failures {
-  #server;
+/** Prints errors that a peer can cause: it must not fill the log, nor block this thread on a full pipe. */
+class Sampled {
+  /** Says where to hear of all. */
+  #advice;
   /** When the span began, and the errors printed and left out in it. */
   #printedSince = -Infinity;
   #printed = 0;
   #unprinted = 0;
+
+  constructor(advice) {
+    this.#advice = advice;
+  }
+
+  print(what, error) {
+    const since = now();
+    if (since - this.#printedSince >= PRINT_EVERY_MS) {
+      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; ${this.#advice}`);
+      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
+    }
+    if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
+    this.#printed += 1;
+    print(what, error);
+  }
+}
+
+class Failures {
+  #server;
+  #sampled = new Sampled('listen to `error` to hear of all');
 
   constructor(server) {
     this.#server = server;
@@ -45,20 +67,8 @@ class Failures {
     const told = (second) => print('wsguard: a listener of error failed:', second);
     for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, event, told);
     const listeners = this.#server.rawListeners('error');
-    if (listeners.length === 0) return this.#printSampled(`wsguard: ${what} failed:`, error);
+    if (listeners.length === 0) return this.#sampled.print(`wsguard: ${what} failed:`, error);
     for (const listener of listeners) this.#tell(listener, error, conn, event, told);
-  }
-
-  /** A peer that can make a handler fail must not fill the log, nor block this thread on a full pipe. */
-  #printSampled(what, error) {
-    const since = now();
-    if (since - this.#printedSince >= PRINT_EVERY_MS) {
-      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; listen to \`error\` to hear of all`);
-      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
-    }
-    if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
-    this.#printed += 1;
-    print(what, error);
   }
 
   #tell(listener, error, conn, event, fail) {
@@ -73,4 +83,4 @@ class Failures {
   }
 }
 
-module.exports = { Failures, print };
+module.exports = { Failures, Sampled, print };

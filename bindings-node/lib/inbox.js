@@ -282,7 +282,7 @@ class Inbox {
     const kind = words[word];
     const [start, length] = [words[word + 2], words[word + 3]];
     // Outside of the `try`: within it V8 does not inline this constructor, and takes half as long again.
-    const bytes = kind === records.BINARY || kind === records.UTF8 ? new Slice(this.#memory, start, length) : undefined;
+    const bytes = kind === records.BINARY || kind === records.TEXT_BYTES ? new Slice(this.#memory, start, length) : undefined;
     try {
       if (bytes !== undefined) return this.#sink.onRaw(conn, bytes, kind === records.BINARY);
       if (kind === records.TEXT) return this.#sink.onRaw(conn, this.#text.substring(start, start + length), false);

@@ -66,7 +66,7 @@ pub(crate) enum TextKind {
 pub(crate) const NUMBERS: [(&str, u32); 24] = [
     ("BINARY", Kind::Binary as u32),
     ("TEXT", Kind::Text as u32),
-    ("UTF8", Kind::Utf8 as u32),
+    ("TEXT_BYTES", Kind::Utf8 as u32),
     ("MESSAGE", Kind::Message as u32),
     ("OPEN", Kind::Open as u32),
     ("CLOSE", Kind::Close as u32),

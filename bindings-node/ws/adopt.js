@@ -4,10 +4,14 @@
 const { AsyncResource } = require('node:async_hooks');
 const http = require('node:http');
 const { Socket } = require('node:net');
+const timers = require('node:timers');
 const { headOf } = require('../lib/attach.js');
 const { contain } = require('./contained.js');
 const { Refusal, offeredIn } = require('./handshake.js');
 const { Feed } = require('./feed.js');
+
+// Captured: a test's fake timers must not keep a socket.
+const { clearTimeout, setTimeout } = timers;
 
 const KEY = /^[+/0-9A-Za-z]{22}==$/;
 const TWICE = 'server.handleUpgrade() was called more than once with the same socket, possibly due to a misconfiguration';
@@ -28,7 +32,8 @@ function checkAdoptable(server, request, socket) {
     else refuse(socket, fault);
     return false;
   }
-  if (!socket.readable || !socket.writable) return void socket.destroy();
+  // The answer to a request before this one is not out (RFC 9112 section 9.3.2): ours would come into the middle of it.
+  if (!socket.readable || !socket.writable || socket._httpMessage) return void socket.destroy();
   if (!server._isClosing) return true;
   refuse(socket, new Refusal(503));
   return false;
@@ -96,6 +101,8 @@ function addressesOf(request, socket) {
 /** The descriptor of a plain socket of Node's own; undefined: it has none that could be read from. */
 function descriptorOf(socket) {
   if (process.platform === 'win32' || socket.encrypted || !(socket instanceof Socket)) return undefined;
+  // What Node has still to write goes before what we say.
+  if (socket.writableLength > 0) return undefined;
   const fd = socket._handle?.fd;
   return Number.isInteger(fd) && fd >= 0 && typeof socket._handle.readStop === 'function' ? fd : undefined;
 }

@@ -1,8 +1,14 @@
 'use strict';
 // A connection on any Duplex: its bytes go through JavaScript to the core and back.
 
+const timers = require('node:timers');
+
+// Captured: a test's fake timers must not keep a stream.
+const { clearTimeout, setTimeout } = timers;
 /** Bytes that are taken for the peer at once. */
 const PIECE = 64 * 1024;
+/** How long what was said last may be on its way. */
+const PATIENCE_MS = 2000;
 
 class Feed {
   #hub;
@@ -79,6 +85,9 @@ class Feed {
     this.#stream.off('data', this.#onData);
     this.#stream.resume();
     this.#stream.end(() => this.#stream.destroy());
+    // A peer that does not read must not keep the stream for ever.
+    const timer = setTimeout(() => this.#stream.destroy(), PATIENCE_MS).unref();
+    this.#stream.once('close', () => clearTimeout(timer));
   }
 
   #close() {

@@ -115,11 +115,11 @@ class Handshakes {
     }
   }
 
-  /** Removes and returns what an accepted handshake has for its connection. */
+  /** Removes and returns what an accepted handshake has for its connection; undefined: it was forgotten. */
   take(ticket) {
     const accepted = this.#accepted.get(ticket);
     this.#accepted.delete(ticket);
-    this.#handed.delete(accepted.tag);
+    this.#handed.delete(accepted?.tag);
     return accepted;
   }
 

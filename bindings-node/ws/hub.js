@@ -18,8 +18,9 @@ const { setImmediate, setInterval, clearInterval } = timers;
 /** The longest timer: it does nothing but keep the process alive. */
 const LONGEST_MS = 0x7fffffff;
 
-/** What the connections of a server that has no contract of its own look up there: nothing. */
+/** Messages of the contract come as texts, and none is sent: nothing is looked up by its event. */
 const NO_EVENTS = [];
+const NO_CONTRACT = {};
 
 class Hub {
   native;
@@ -49,6 +50,10 @@ class Hub {
     this.#options = options;
     this.#yields = options.allowSynchronousEvents === false;
     this.native = native(() => new addon.NativeServer(policy.json, true));
+    // Here, and not at the start: the context of the first request is not that of the server.
+    this.outbox = new Outbox(this.native, NO_CONTRACT, this.native.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
+    this.#inbox = new Inbox(this.native, this.outbox, NO_EVENTS, this, internals);
+    this.native.textsAsBytes();
     this.#handshakes = new Handshakes(this, server, policy);
   }
 
@@ -63,10 +68,6 @@ class Hub {
   /** Starts the core, if it has not started. Returns the address where it listens. */
   start(listens) {
     if (this.#isStarted) return '';
-    const contract = { ofText: () => undefined };
-    this.outbox = new Outbox(this.native, contract, this.native.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
-    this.#inbox = new Inbox(this.native, this.outbox, NO_EVENTS, this, internals);
-    this.native.textsAsBytes();
     const wake = () => this.#inbox.wake();
     const address = native(() => this.native.start(listens, wake, true, this.#options.autoPong === false));
     this.#isStarted = true;
@@ -148,10 +149,12 @@ class Hub {
     const accepted = this.#handshakes.take(opened[6]);
     let ws;
     try {
+      if (accepted === undefined) throw failure('internal', 'a connection opened whose handshake was forgotten');
       ws = new this.#options.WebSocket(null, undefined, this.#options);
       internals.open(ws, this, low, high, { ...accepted, session: sessionOf(opened) });
     } catch (error) {
       native(() => this.native.terminate(low, high));
+      accepted?.transport?.end();
       throw error;
     }
     const terminate = () => ws.terminate();

@@ -106,9 +106,11 @@ class WebSocket extends EventEmitter {
 
   send(data, options, cb) {
     if (this.#state !== OPEN || this.#behind !== undefined) return this.#sendLater(data, options, cb);
-    if (options === undefined && cb === undefined && !this.#isFragmented) {
-      if (typeof data === 'string') return this.#text(data);
-      if (data instanceof Uint8Array) return this.#binary(data);
+    // What nearly every message is: whole, without a callback, a string or a Buffer.
+    if (cb === undefined && typeof options !== 'function' && !this.#isFragmented && (options?.fin ?? true)) {
+      const binary = options?.binary;
+      if (typeof data === 'string' && binary !== true) return this.#text(data);
+      if (data instanceof Uint8Array) return binary === false ? this.#textBytes(data) : this.#binary(data);
     }
     if (typeof options === 'function') [cb, options] = [options, undefined];
     return this.#sendWith(data, options, cb);
@@ -168,6 +170,10 @@ class WebSocket extends EventEmitter {
     this.#outbox.binary(this.#low, this.#high, bytes, lengthOf(bytes));
   }
 
+  #textBytes(bytes) {
+    this.#outbox.textBytes(this.#low, this.#high, bytes, lengthOf(bytes));
+  }
+
   #sendWith(data, { binary, fin = true } = {}, cb) {
     if (typeof data === 'number') data = data.toString();
     const isBinary = binary ?? typeof data !== 'string';
@@ -186,7 +192,7 @@ class WebSocket extends EventEmitter {
     if (!fin || this.#isFragmented) return this.#fragment(payload, isBinary, fin);
     if (typeof payload === 'string') return this.#text(payload);
     if (isBinary) return this.#binary(payload);
-    this.#outbox.textBytes(this.#low, this.#high, payload, lengthOf(payload));
+    this.#textBytes(payload);
   }
 
   #fragment(payload, isBinary, fin) {

@@ -54,18 +54,16 @@ fn check_host(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {
 }
 
 /// Everything before authentication, by the policy of the request's path; returns the key that the 101 answers.
-///
-/// `takes_8`: version 8, a draft of RFC 6455 that differs from it in nothing that follows the handshake, is as good as 13.
-pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>, takes_8: bool) -> Result<&'r str, Refusal> {
+pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>) -> Result<&'r str, Refusal> {
     check_host(policy, request)?;
-    check_upgrade(request, takes_8)?;
+    check_upgrade(request)?;
     let key = key(request)?;
     check_origin(policy, request)?;
     Ok(key)
 }
 
 /// RFC 6455 section 4.2.1, items 3, 4 and 6.
-fn check_upgrade(request: &Request<'_>, takes_8: bool) -> Result<(), Refusal> {
+fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
     let required = |detail| Err(Refusal::new(Code::UpgradeRequired, detail));
     if !request.lists("Upgrade", "websocket") {
         return required("Upgrade: websocket is missing");
@@ -75,7 +73,7 @@ fn check_upgrade(request: &Request<'_>, takes_8: bool) -> Result<(), Refusal> {
     }
     match request.only("Sec-WebSocket-Version")? {
         Some(b"13") => Ok(()),
-        Some(b"8") if takes_8 => Ok(()),
+        Some(b"8") if request.takes_8 => Ok(()),
         Some(_) => required("Sec-WebSocket-Version is not 13"),
         None => required("Sec-WebSocket-Version is missing"),
     }

@@ -39,6 +39,8 @@ pub struct Request<'b> {
     /// The one `Host`.
     pub host: Authority<'b>,
     headers: &'b [Header<'b>],
+    /// Version 8, a draft of RFC 6455 that differs from it in nothing that follows the handshake, is as good as 13.
+    pub(super) takes_8: bool,
 }
 
 impl RequestView for Request<'_> {
@@ -147,7 +149,7 @@ impl<'b> Head<'b> {
         let host = only(headers, "Host")?.ok_or_else(|| Refusal::malformed("Host header missing"))?;
         let host = Authority::parse(host).ok_or_else(|| Refusal::malformed("Host header does not parse"))?;
         let (path, query) = split_target(target, &host)?;
-        Ok(Request { path, query, host, headers })
+        Ok(Request { path, query, host, headers, takes_8: false })
     }
 }
 
@@ -164,6 +166,12 @@ impl<'b> Request<'b> {
     /// Parses a head that [`HeadScanner`](super::HeadScanner) found whole, and that must be able to open a websocket.
     pub fn parse(head: &'b [u8], headers: &'b mut [Header<'b>; MAX_HEADERS]) -> Result<Self, Refusal> {
         Head::parse(head, headers)?.request()
+    }
+
+    /// The same, where version 8 of the protocol is as good as 13, as it is to the npm package `ws`.
+    #[must_use]
+    pub fn taking_version_8(self) -> Self {
+        Self { takes_8: true, ..self }
     }
 
     /// The one value of a header that may come once.

@@ -22,7 +22,7 @@ fn judge(set: &PolicySet, head: &[u8]) -> Result<Decision, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let request = Request::parse(&head[..len], &mut headers)?;
     let policy = &resolve(set, &request)?.policy;
-    vet(policy, &request, false)?;
+    vet(policy, &request)?;
     authenticate(policy, &request, 0)
 }
 
@@ -453,7 +453,7 @@ proptest! {
         if let Ok(Some(len)) = HeadScanner::default().scan(&head, 16_384) {
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             if let Ok(request) = Request::parse(&head[..len], &mut headers) {
-                let _ = vet(&policy("").top, &request, false);
+                let _ = vet(&policy("").top, &request);
             }
         }
     }

@@ -231,7 +231,7 @@ mod tests {
         HeadScanner::default().scan(head, policy.max_head_bytes)?;
         let mut headers = NO_HEADERS;
         let request = Request::parse(head, &mut headers)?;
-        handshake::vet(&policy, &request, false)?;
+        handshake::vet(&policy, &request)?;
         handshake::authenticate(&policy, &request, 0).map(drop)
     }
 

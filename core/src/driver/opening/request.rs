@@ -111,12 +111,20 @@ impl OpeningHandshake {
         }
     }
 
-    /// Everything that needs no waiting, in the order of the contract.
+    /// Everything that needs no waiting, in the order of the contract. A refusal is worded as clients of this server know it.
     pub(super) fn check_request(
         &mut self,
         bytes: &[u8],
         stream: Option<&Stream>,
     ) -> Result<HandshakeOutcome, HandshakeEnd> {
+        let is_like_ws = self.state.is_like_ws;
+        self.judge_request(bytes, stream).map_err(|end| match end {
+            HandshakeEnd::Refused(refusal) if is_like_ws => in_words_of_ws(refusal, bytes).into(),
+            end => end,
+        })
+    }
+
+    fn judge_request(&mut self, bytes: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut headers = NO_HEADERS;
         let head = Head::parse(bytes, &mut headers)?;
         self.learn_client(&head);
@@ -134,14 +142,14 @@ impl OpeningHandshake {
             let detail = "peer is not in trusted_proxies, for which alone plain text is allowed here";
             return Err(Refusal::new(Code::ProxyRequired, detail).into());
         }
-        let request = head.request().map_err(|refusal| self.worded(refusal, &head))?;
+        let request = head.request()?;
+        let request = if self.state.is_like_ws { request.taking_version_8() } else { request };
         if self.state.life() != Life::Running {
             return Err(restarting().into());
         }
         let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
         self.enter_route(&policy, bytes.len())?;
-        let key =
-            handshake::vet(&policy, &request, self.state.is_like_ws).map_err(|refusal| self.worded(refusal, &head))?;
+        let key = handshake::vet(&policy, &request)?;
         let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
         let decision = {
             let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
@@ -250,11 +258,6 @@ impl OpeningHandshake {
         }
     }
 
-    /// A refusal of a request's form as clients of this server know it.
-    fn worded(&self, refusal: Refusal, head: &Head<'_>) -> Refusal {
-        if self.state.is_like_ws { handshake::in_words_of_ws(refusal, head) } else { refusal }
-    }
-
     /// Asks the application. Meanwhile the peer may leave, or send up to `max_head_bytes`.
     async fn ask(
         &self,
@@ -337,4 +340,13 @@ fn granted(accepted: AcceptedSession, native: Option<Granted>, answer: &mut Acce
 /// The answer of a server that takes no one in any more.
 fn restarting() -> Refusal {
     Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") }
+}
+
+/// What is refused by its form is no hot path: its head is parsed again.
+fn in_words_of_ws(refusal: Refusal, bytes: &[u8]) -> Refusal {
+    let mut headers = NO_HEADERS;
+    match Head::parse(bytes, &mut headers) {
+        Ok(head) => handshake::in_words_of_ws(refusal, &head),
+        Err(_) => refusal,
+    }
 }
