@@ -7,9 +7,11 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { duplexPair } from 'node:stream';
+import tls from 'node:tls';
 import { promisify } from 'node:util';
 
 async function listen(t, server, where = { port: 0, host: '127.0.0.1' }) {
@@ -32,6 +34,19 @@ async function certificate(t) {
     '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', files.key, '-out', files.cert,
   ]);
   return { key: await readFile(files.key), cert: await readFile(files.cert) };
+}
+
+/** A stream of bytes to where `dial` points. */
+export function raw(t, { url, createConnection, ca }) {
+  const { protocol, hostname: host, port, pathname } = new URL(url);
+  const open = {
+    'ws:': () => createConnection?.() ?? net.connect({ host, port }),
+    'wss:': () => tls.connect({ host, port, ca }),
+    'ws+unix:': () => net.connect({ path: pathname.split(':')[0] }),
+  };
+  const stream = open[protocol]();
+  t.after(() => stream.destroy());
+  return stream;
 }
 
 export const WAYS = {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, refused } from '../lib/client.mjs';
 import { ORIGIN, onEach, onGuarded } from '../lib/engines.mjs';
-import { WAYS } from '../lib/ways.mjs';
+import { WAYS, raw } from '../lib/ways.mjs';
 
 // Echoes of 4 MB come back faster than a peer in the same process reads them.
 const policy = { origins: [ORIGIN], auth: 'none', rateLimit: null, maxMessageBytes: 131_072, maxOutboxBytes: 8_388_608 };
@@ -57,7 +57,24 @@ for (const [way, serve] of Object.entries(WAYS)) {
     assert.deepEqual(await next.ended, { code: 4002, reason: 'go' });
   });
 
-  onEach(`${way}: what was sent in one piece with the handshake is not lost`, async (t, engine) => {
+  onEach(`${way}: frames that come in one piece with the handshake are read`, async (t, engine) => {
+    const { wss, dial } = await serve(t, engine.load().WebSocketServer, { policy });
+    echo(wss);
+    const stream = raw(t, dial);
+    const head = ['GET / HTTP/1.1', 'Host: app.test', `Origin: ${ORIGIN}`, 'Connection: Upgrade', 'Upgrade: websocket'];
+    head.push('Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', '', '');
+    // "hi" and "ho", masked with zeros.
+    const frames = [0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69, 0x81, 0x82, 0, 0, 0, 0, 0x68, 0x6f];
+    stream.write(Buffer.concat([Buffer.from(head.join('\r\n')), Buffer.from(frames)]));
+    let received = '';
+    for await (const chunk of stream) {
+      received += chunk.toString('latin1');
+      if (received.endsWith('\x81\x02hi\x81\x02ho')) break;
+    }
+    assert.match(received, /^HTTP\/1\.1 101 .*\r\n\r\n\x81\x02hi\x81\x02ho$/s);
+  });
+
+  onEach(`${way}: what the application sends at once is not lost`, async (t, engine) => {
     const { wss, dial: { url, ...options } } = await serve(t, engine.load().WebSocketServer, { policy });
     wss.on('connection', (ws) => {
       for (let n = 0; n < 10; n++) ws.send(`${n}`);
