@@ -41,6 +41,8 @@ class Reject {
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
+const MOST_HEADERS = 64;
+
 /** What an answer may say beside the user. */
 const SESSION = ['data', 'expiresAtMs', 'roles', 'subprotocol', 'headers'];
 
@@ -89,7 +91,11 @@ function headersOf(headers) {
   if (typeof headers !== 'object' || headers === null) {
     throw failure('invalid_argument', `headers must be an object of values by name, got ${kindOf(headers)}`);
   }
-  const pairs = typeof headers[Symbol.iterator] === 'function' ? [...headers] : Object.entries(headers);
+  const pairs = [];
+  // The core refuses so many as well; an iterator need not end.
+  for (const pair of typeof headers[Symbol.iterator] === 'function' ? headers : Object.entries(headers)) {
+    if (pairs.push(pair) > MOST_HEADERS) throw failure('invalid_argument', `headers must be at most ${MOST_HEADERS}`);
+  }
   const listed = pairs.flatMap((pair) => {
     if (!Array.isArray(pair) || pair.length !== 2) throw failure('invalid_argument', 'headers must be an object, or pairs of name and value');
     const [name, value] = pair;

@@ -287,7 +287,8 @@ class Server extends Emitter {
     nameOf(user, 'user');
     if (this.#state === 'stopped') return;
     this.#outbox?.flush();
-    this.#inbox.announce(native(() => this.#native.disconnectUser(user)));
+    const announced = native(() => this.#native.disconnectUser(user));
+    this.#inbox.announce(announced);
     // From here on no message of this user is handled, even one that was received before.
     this.#inbox.disconnect(user);
     this.#messages.waiting.endOf((conn) => conn.user === user);
@@ -371,6 +372,8 @@ class Server extends Emitter {
     if (this.#watchesEnds) return;
     this.#watchesEnds = true;
     this.#heed();
+    // The close may have come already, as one that nobody waits for.
+    setImmediate(() => this.#inbox.wake());
   }
 
   /** Handles the results of a flush. The application is called in a later turn: it may be in the middle of a call now. */

@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import net from 'node:net';
 import { test } from 'node:test';
 import { z } from 'zod';
 import { Server, accept, reject } from '../index.mjs';
-import { Client, policy, start, until } from './harness.mjs';
+import { Client, handshake, policy, start, until } from './harness.mjs';
 
 const twice = z.number().transform((number) => number * 2);
 
@@ -167,6 +168,58 @@ test('ban: closes, refuses, and lets nothing through that was received before', 
   for (const wrong of [undefined, {}, { ip: '::1', user: 'x' }, { ip: 5 }, { ip: 'x' }, { user: '' }, { user: 'x', forMs: 0 }, { user: 'x', forMs: '5' }, { user: 'x', why: '' }, { user: 'x', reason: 5 }]) {
     assert.throws(() => server.ban(wrong), { code: 'invalid_argument' }, JSON.stringify(wrong));
   }
+});
+
+/** A peer that opens and says `message`, all of it read by the core before this returns: JavaScript, which is in a handler, has heard nothing. */
+function unheard(server, alice, head, path, message) {
+  const before = server.stats().messagesIn;
+  const payload = Buffer.from(message);
+  alice.write(Buffer.concat([Buffer.from(handshake(head, path)), Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload]));
+  while (server.stats().messagesIn === before);
+}
+
+async function rawPeer(server) {
+  const [host, port] = server.address.split(':');
+  const peer = net.connect(Number(port), host).resume();
+  await once(peer, 'connect');
+  return peer;
+}
+
+test('ban: whoever was let in before it, and is heard of behind it, stays out', async (t) => {
+  const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] }, closeTimeoutMs: 10 });
+  const heard = [];
+  server.on('open', (conn) => void heard.push(`open ${conn.user}`));
+  const alice = await rawPeer(server);
+  server.on('message', (conn, data) => {
+    heard.push(`${conn.user} ${data}`);
+    if (data !== 'now') return;
+    unheard(server, alice, 'X-Auth-Token: a\r\n', '/', 'hello');
+    server.ban({ user: 'alice' });
+  });
+  const bob = await Client.connect(server.address, { headers: { 'x-auth-token': 'b' } });
+  bob.send('now');
+  await once(alice, 'close');
+  bob.send('end');
+  await until(() => heard.includes('bob end'));
+  assert.deepEqual(heard, ['open bob', 'bob now', 'bob end']);
+});
+
+test('reload: whoever opened before it, and is heard of behind it, is judged by the route of now', async (t) => {
+  const said = (word) => ({ say: { schema: z.string().transform((text) => `${word} ${text}`) } });
+  const before = { events: { ...said('top'), now: {} }, routes: { '/r': { events: said('before') } }, paths: ['/'] };
+  const server = await start(t, before);
+  const heard = [];
+  server.on('say', (conn, data) => void heard.push([conn.route, data]));
+  const alice = await rawPeer(server);
+  server.on('now', () => {
+    unheard(server, alice, '', '/r', JSON.stringify({ event: 'say', data: 'x' }));
+    server.reload(policy({ ...before, routes: { '/{any}': { events: said('after') } } }));
+  });
+  const bob = await Client.connect(server.address);
+  bob.emit('now');
+  await until(() => heard.length === 1);
+  assert.deepEqual(heard, [['/r', 'after x']]);
+  alice.destroy();
 });
 
 test('metrics: while it runs, and when it has stopped; the admin listener says where it is', async (t) => {

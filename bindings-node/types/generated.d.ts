@@ -1,6 +1,6 @@
 // Written by scripts/typings.mjs from the core; do not edit.
 
-import type { EventOptions } from "../index.js";
+import type { EventOptions, RouteOptions } from "../index.js";
 
 /** The stable verdict codes: why a handshake was refused, or a connection closed. */
 export type VerdictCode =
@@ -283,7 +283,7 @@ export interface PolicyOptions {
    * The paths for which other options count, and which: what a route does not state it has from the top. A path
    * that is neither a route nor in `paths` answers 404. Default: none.
    */
-  routes?: Record<string, Partial<PolicyOptions>> | undefined;
+  routes?: Record<string, RouteOptions> | undefined;
   /**
    * The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
    * `"null"`. Required.
@@ -428,6 +428,11 @@ export interface PolicyOptions {
   /** The effect of message rules: `report` tries them on live traffic without acting on them. Default: `"enforce"`. */
   onViolation?: "enforce" | "report" | undefined;
   /**
+   * Whether the rules for `Origin`, `Host` and credentials only report, too: for trying a policy on live traffic,
+   * with `on_violation: "report"`. Whom they would refuse is let in without a user. Default: `false`.
+   */
+  reportHandshakes?: boolean | undefined;
+  /**
    * The address of `/metrics` (OpenMetrics), `/healthz` and `/readyz`: `host:port` of this machine, or `unix:PATH`.
    * Default: none.
    */
@@ -441,3 +446,6 @@ export interface PolicyOptions {
   /** The `Server` header of responses. Default: none. */
   serverHeader?: string | null | undefined;
 }
+
+/** The options of the process: they stand at the top only, and no route may state them. */
+export type ProcessOption = "listen" | "unixMode" | "reusePort" | "threads" | "paths" | "routes" | "maxConnections" | "drainCloseCode" | "maxInboxBytes" | "tls" | "dangerouslyAllowPlaintext" | "trustedProxies" | "proxyProtocol" | "adminListen" | "dangerouslyPublicAdmin" | "denyIps" | "autoBan";

@@ -21,7 +21,9 @@ COPY = WORK / "tree"
 
 # name, file under core/src or core/proto/src, what stands there, what stands there without the check, filter for the scenarios
 REMOVALS = [
-    ("origin", "handshake/decide.rs", "    check_origin(policy, request)?;\n", "", "H1"),
+    ("origin", "handshake/decide.rs", "    or_report(policy, check_origin(policy, request), reported)?;\n", "", "H1"),
+    ("nobody where a handshake is only reported", "handshake/decide.rs",
+     "Outcome::Accepted(_) if !reported.is_empty() =>", "Outcome::Accepted(_) if false =>", "reported-handshake"),
     ("host allow-list", "handshake/decide.rs", "if policy.hosts.allows(&request.host) {", "if true {", "H8"),
     ("body on the upgrade", "handshake/request.rs", "if let Some(fault) = &self.body {",
      "if let Some(fault) = self.body.as_ref().filter(|_| false) {", "H14"),
@@ -35,7 +37,7 @@ REMOVALS = [
     ("level of the bucket", "rate.rs",
      "if let Some(over) = poured.overflow(rules, now) {", "if let Some(over) = None::<Overflow> {", "R4"),
     ("delayed bytes of a connection", "rate.rs", "if charge.held > rules.max_delayed_bytes {", "if false {", "R9"),
-    ("control flood", "connection/mod.rs", "&& self.control.try_pour(rate, 1, turn.now).is_err()", "&& false", "R6"),
+    ("control flood", "connection/heartbeat.rs", "&& self.control.try_pour(rate, 1, turn.now).is_err()", "&& false", "R6"),
     ("fragment count", "codec/decoder.rs", "if message.fragments > limits.max_fragments {", "if false {", "R7"),
     ("fragments that add up", "codec/decoder.rs", "    message.claimed += payload_len;\n", "", "P3"),
     ("masking", "codec/frame.rs", "if second & 0x80 == 0 {", "if false {", "P6"),
@@ -101,7 +103,7 @@ REMOVALS = [
     ("denied addresses", "driver/opening/admission.rs", "_ if policy.deny_ips.denies(ip) =>", "_ if false =>", "denied-address"),
     ("upgrade", "handshake/decide.rs", 'if !request.lists("Upgrade", "websocket") {', "if false {", "H12"),
     ("authority of an absolute target", "handshake/request.rs", "if !authority.same_as(host, default_port) {", "if false {", "H17"),
-    ("reserved bits", "codec/frame.rs", "if first & 0x70 != 0 {", "if false {", "P6"),
+    ("reserved bits", "codec/frame.rs", "if reserved != 0 {", "if false {", "P6"),
     ("reserved opcodes", "codec/frame.rs", "reserved => return Err(FrameError::ReservedOpcode(reserved)),", "_ => Opcode::Text,",
      "P6"),
     ("message inside a message", "codec/frame.rs",

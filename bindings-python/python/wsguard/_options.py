@@ -288,6 +288,9 @@ class Options(TypedDict, total=False):
     on_violation: Literal["enforce", "report"]
     """The effect of message rules: ``report`` tries them on live traffic without acting on them. Default:
     ``"enforce"``."""
+    report_handshakes: bool
+    """Whether the rules for ``Origin``, ``Host`` and credentials only report, too: for trying a policy on live traffic,
+    with ``on_violation: "report"``. Whom they would refuse is let in without a user. Default: ``False``."""
     admin_listen: str | None
     """The address of ``/metrics`` (OpenMetrics), ``/healthz`` and ``/readyz``: ``host:port`` of this machine, or
     ``unix:PATH``. Default: none."""

@@ -145,8 +145,7 @@ impl ServerHandle {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] where the fragment does not fit what was sent before, or where no route has the protocol `raw`.
-    /// Of two threads that send fragments to one connection at once the connection is the victim: it is closed with 1011 where
-    /// they mix.
+    /// A connection whose own protocol is another is closed with 1011, and so is one to which two threads send fragments that mix.
     pub fn send_fragment(&self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
         if payload.len().saturating_add(codec::frame_overhead(payload.len())) > self.state.largest_outbox() {

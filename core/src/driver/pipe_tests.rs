@@ -1,11 +1,11 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::driver::events::{Event, EventBatch};
-use crate::driver::state::idle;
+use crate::driver::state::{ServerState, idle};
 
 /// Counts how often it is woken.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let server = idle(r#""threads": 1"#);
-        let (pipe, end) = pipe(&server, 0);
+        let (pipe, end) = pipe(Arc::<ServerState>::clone(&server), 0, &server.pipe_bytes);
         let woken = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&woken));
         let id = pipe.id();
@@ -89,9 +89,9 @@ impl Rig {
 #[test]
 fn a_push_beyond_the_mark_is_taken_and_says_when_to_go_on() {
     let mut rig = Rig::new();
-    assert!(rig.pipe().push(&[1; MARK_BYTES]));
+    assert!(rig.pipe().push(&vec![1; MARK_BYTES]));
     assert!(!rig.pipe().push(&[2; 1]), "over the mark");
-    assert!(!rig.pipe().push(&[3; 1_000_000]), "and taken all the same");
+    assert!(!rig.pipe().push(&vec![3; 1_000_000]), "and taken all the same");
     assert_eq!(rig.level(), MARK_BYTES + 1_000_001);
     assert!(matches!(rig.read(1_000_000), Poll::Ready(Ok(bytes)) if bytes.len() == 1_000_000));
     assert_eq!(rig.told(), (0, 0), "still more than half of the mark");
@@ -107,7 +107,7 @@ fn an_application_that_never_listens_breaks_its_pipe_and_not_the_server() {
     let rig = Rig::new();
     let mut pushed = 0;
     while !rig.end.as_ref().unwrap().is_broken() {
-        rig.pipe().push(&[0; 1 << 20]);
+        rig.pipe().push(&vec![0; 1 << 20]);
         pushed += 1;
         assert!(pushed < 20);
         assert!(rig.level() <= MOST_BYTES);
@@ -122,7 +122,7 @@ fn an_application_that_never_listens_breaks_its_pipe_and_not_the_server() {
 #[test]
 fn what_is_not_taken_holds_the_writer_up() {
     let mut rig = Rig::new();
-    assert!(matches!(rig.write(&[1; 100_000]), Poll::Ready(Ok(MARK_BYTES))));
+    assert!(matches!(rig.write(&vec![1; 100_000]), Poll::Ready(Ok(MARK_BYTES))));
     assert!(rig.write(&[1; 1]).is_pending());
     assert_eq!(rig.told(), (1, 0));
     let (bytes, taken) = rig.take(MARK_BYTES / 2 - 1);
@@ -145,11 +145,11 @@ fn what_is_not_taken_holds_the_writer_up() {
 #[test]
 fn a_last_answer_has_room_and_ends_the_pipe() {
     let mut rig = Rig::new();
-    rig.end.take().unwrap().end_with(&[7; 200_000]).unwrap();
+    rig.end.take().unwrap().end_with(&vec![7; 200_000]).unwrap();
     assert_eq!(rig.told(), (1, 0));
     let (bytes, taken) = rig.take(usize::MAX);
     assert_eq!((bytes.len(), taken), (200_000, Taken { is_ended: true, more: false }));
-    assert!(rig.pipe().push(&[0; 1 << 20]), "nobody waits for room that is never told");
+    assert!(rig.pipe().push(&vec![0; 1 << 20]), "nobody waits for room that is never told");
     assert_eq!(rig.level(), 0);
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use super::caught::said;
 use super::commands::Command;
 use super::compile::compile;
+use super::notices::warn_of_reporting;
 use super::state::ServerState;
 use super::tls::{self, ServerTls};
 use crate::error::Error;
@@ -35,6 +36,7 @@ impl ServerState {
                 said(
                     || tracing::info!(target: "wsguard::audit", action = %"reload", generation, %changed, "policy reloaded: {next}"),
                 );
+                warn_of_reporting(&next);
                 Ok(generation)
             }
             Err(error) => {

@@ -15,6 +15,7 @@ use super::handle::ServerHandle;
 use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::log::guard_panics;
+use super::notices::warn_of_reporting;
 use super::notifier::{Notifier, Waited};
 use super::state::{Consulting, Life, ServerState};
 use super::threads::start_threads;
@@ -69,9 +70,9 @@ pub struct Builder {
     inline: Option<Box<dyn Inline>>,
     wake: Option<Box<dyn Wake>>,
     unbound: bool,
-    consulting: Consulting,
     leaves_pings: bool,
     is_like_ws: bool,
+    consulting: Consulting,
 }
 
 impl Builder {
@@ -98,6 +99,15 @@ impl Builder {
     #[must_use]
     pub fn without_listener(mut self) -> Self {
         self.unbound = true;
+        self
+    }
+
+    /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
+    /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
+    /// connection.
+    #[must_use]
+    pub fn auto_pong(mut self, answers: bool) -> Self {
+        self.leaves_pings = !answers;
         self
     }
 
@@ -128,15 +138,6 @@ impl Builder {
         self
     }
 
-    /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
-    /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
-    /// connection.
-    #[must_use]
-    pub fn auto_pong(mut self, answers: bool) -> Self {
-        self.leaves_pings = !answers;
-        self
-    }
-
     /// Compiles the options, and starts a server from the policy: [`compile`], then [`start_policy`](Self::start_policy).
     pub fn start(self, options: Options) -> Result<Server, Error> {
         self.start_policy(compile(options)?)
@@ -156,6 +157,7 @@ impl Builder {
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
+        warn_of_reporting(&policy);
         let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);

@@ -31,9 +31,20 @@ fn request(more: &str) -> Vec<u8> {
 /// What an application learns of handshakes.
 #[derive(Debug)]
 enum Told {
-    Asked { ticket: TicketId, request: UpgradeRequest, identity: Option<GrantedIdentity>, adopted: Option<u64> },
+    Asked {
+        ticket: TicketId,
+        request: Box<UpgradeRequest>,
+        identity: Option<Box<GrantedIdentity>>,
+        adopted: Option<u64>,
+    },
     Gone(TicketId),
-    Open { ticket: Option<TicketId>, tag: Option<u64>, user: Option<String>, roles: Vec<String>, adopted: Option<u64> },
+    Open {
+        ticket: Option<TicketId>,
+        tag: Option<u64>,
+        user: Option<String>,
+        roles: Vec<String>,
+        adopted: Option<u64>,
+    },
     Ended(u64, u16),
     Closed(u16),
 }
@@ -56,8 +67,8 @@ impl Application {
             self.told.extend(batch.iter().filter_map(|event| match event {
                 Event::Upgrade(upgrade) => Some(Told::Asked {
                     ticket: upgrade.ticket,
-                    request: upgrade.request.clone(),
-                    identity: upgrade.identity.clone(),
+                    request: Box::new(upgrade.request.clone()),
+                    identity: upgrade.identity.clone().map(Box::new),
                     adopted: upgrade.adopted,
                 }),
                 Event::UpgradeGone(ticket) => Some(Told::Gone(ticket)),
@@ -116,7 +127,7 @@ impl Application {
 
 /// Lets the peer pass as whoever it is.
 fn pass() -> Decision {
-    Decision::Accept(Accept::default())
+    Decision::pass()
 }
 
 fn answer_of(pipe: &Pipe) -> String {
@@ -192,6 +203,28 @@ fn without_authentication_nobody_is_known_and_the_server_chooses_what_the_applic
 }
 
 #[test]
+fn the_claims_of_a_verified_token_are_told_before_and_after() {
+    use aws_lc_rs::hmac;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let secret = "0123456789abcdef0123456789abcdef";
+    let auth = format!(r#"{{"jwt": {{"algorithms": ["HS256"], "key": "{secret}", "audience": "chat"}}}}"#);
+    let claims = r#"{"sub":"alice","aud":"chat","exp":9999999999,"team":"red"}"#;
+    let parts = [r#"{"alg":"HS256","typ":"JWT"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), parts.as_bytes());
+    let token = format!("{parts}.{}", URL_SAFE_NO_PAD.encode(signature));
+    let mut app = consulting(&auth, "");
+    let _pipe = app.knock(&format!("Authorization: Bearer {token}\r\nX-Auth-Token: {token}\r\n"), 1);
+    let Some(Told::Asked { ticket, identity: Some(identity), .. }) = app.next() else { panic!("not asked") };
+    assert_eq!((identity.user.as_deref(), identity.claims.as_deref()), (Some("alice"), Some(claims)));
+    // Half a minute of leeway, as the check has it.
+    assert_eq!(identity.expires_at_ms, Some(9_999_999_999_000 + 30_000));
+    assert!(!format!("{identity:?}").contains("team"), "claims say who somebody is");
+    app.handle().answer(ticket, pass()).unwrap();
+    assert!(matches!(app.next(), Some(Told::Open { user: Some(user), .. }) if user == "alice"));
+}
+
+#[test]
 fn who_is_refused_anyway_is_not_put_to_it() {
     let mut app = consulting(TOKENS, "");
     let pipe = app.knock("X-Auth-Token: bad\r\n", 1);
@@ -199,11 +232,13 @@ fn who_is_refused_anyway_is_not_put_to_it() {
     assert!(answer_of(&pipe).starts_with("HTTP/1.1 401 "));
 }
 
+type Act<'a> = &'a dyn Fn(&ServerHandle);
+
 #[test]
 fn what_changes_meanwhile_counts_when_it_is_accepted() {
     let without = r#"{"tokens": [{"token": "other", "user": "bob"}]}"#;
-    let acts: [(&str, &dyn Fn(&ServerHandle), u16); 4] = [
-        ("disconnect_user", &|server| drop(server.disconnect_user("alice").unwrap()), 401),
+    let acts: [(&str, Act<'_>, u16); 4] = [
+        ("disconnect_user", &|server| assert!(server.disconnect_user("alice").is_ok()), 401),
         ("ban", &|server| server.ban(Whom::User("alice"), None, "").unwrap(), 403),
         (
             "reload",
@@ -244,6 +279,32 @@ fn a_peer_that_leaves_meanwhile_is_told_of_and_gives_its_place_back() {
         assert_eq!(app.handle().answer(ticket, pass()).unwrap_err().code(), "ticket_settled");
         app.expect_nothing_left();
     }
+}
+
+/// Also one of whom nothing more is read, because it has sent as much as is kept of it.
+#[test]
+fn a_peer_that_sent_much_before_it_left_holds_no_place_for_ever() {
+    let mut app = with(Builder::new().consult_without_deadline(), TOKENS, "");
+    let early = vec![0; 100_000];
+    for (tag, leaves) in [(1, Pipe::end as fn(&Pipe)), (2, Pipe::abort)] {
+        let pipe = app.knock(GOOD, tag);
+        pipe.push(&early);
+        let ticket = app.asked();
+        leaves(&pipe);
+        app.expect_end(Some(ticket), tag, 0);
+    }
+    for (tag, is_reset) in [(3, false), (4, true)] {
+        let (mut client, socket) = accepted();
+        let adoption = Adoption { received: request(GOOD), tag: Some(tag), ..Adoption::default() };
+        app.handle().adopt(socket, adoption).unwrap();
+        client.write_all(&early).unwrap();
+        let ticket = app.asked();
+        // A reset, where bytes are there that were not read.
+        let how = if is_reset { std::net::Shutdown::Both } else { std::net::Shutdown::Write };
+        client.shutdown(how).unwrap();
+        app.expect_end(Some(ticket), tag, 0);
+    }
+    app.expect_nothing_left();
 }
 
 #[test]
@@ -315,4 +376,32 @@ fn a_server_that_drains_or_stops_meanwhile_ends_it() {
     app.expect_end(Some(ticket), 1, 503);
     assert!(app.next().is_none());
     assert!(answer_of(&pipe).starts_with("HTTP/1.1 503 "));
+}
+
+/// Also whom only a trial of the handshake rules lets in: the application is asked, and hears of nobody it could take for a user.
+#[test]
+fn whoever_is_only_reported_is_put_to_the_application_as_nobody() {
+    let mut app = consulting(TOKENS, r#", "on_violation": "report", "report_handshakes": true"#);
+    let handle = app.handle();
+    for (more, decision, status) in
+        [("X-Auth-Token: wrong\r\n", pass(), "101"), ("", Decision::reject(403), "403"), (GOOD, pass(), "101")]
+    {
+        let sent = String::from_utf8(request(more)).unwrap();
+        let sent = if more == GOOD { sent.replace("//a.example", "//evil.example") } else { sent };
+        let adoption = Adoption { received: sent.into_bytes(), ..Adoption::default() };
+        let pipe = handle.adopt_pipe(adoption).unwrap();
+        let ticket = loop {
+            match app.next() {
+                Some(Told::Asked { ticket, identity: Some(identity), .. }) => {
+                    assert_eq!(*identity, GrantedIdentity::default(), "{more}");
+                    break ticket;
+                }
+                Some(Told::Open { user, .. }) => assert_eq!(user, None, "of the one before"),
+                Some(Told::Closed(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        handle.answer(ticket, decision).unwrap();
+        assert!(answer_of(&pipe).starts_with(&format!("HTTP/1.1 {status} ")), "{more}");
+    }
 }

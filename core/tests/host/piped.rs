@@ -355,6 +355,49 @@ fn a_drain_and_a_stop_end_pipes() {
     assert_eq!(handle.stats().pipe_bytes, 0);
 }
 
+/// Wherever in its life a pipe ends, in whatever way, and whether its bytes are taken or not: its tag comes back once, an open is
+/// followed by a close, and nothing is left.
+#[test]
+fn a_pipe_may_end_anywhere() {
+    let mut app =
+        Application::start(r#", "handshakes_per_ip": null, "max_connections_per_ip": 1000, "close_timeout_ms": 200"#);
+    let head = head("https://a.example");
+    let mut pieces: Vec<Vec<u8>> = head.chunks(60).map(<[u8]>::to_vec).collect();
+    pieces.extend([text("one"), long_text(40_000), long_text(40_000)[..900].to_vec()]);
+    let ends: [fn(Pipe); 4] = [drop, |pipe| pipe.abort(), |pipe| pipe.end(), |pipe| drop((pipe.end(), pipe.clone()))];
+    let mut tags = 0..;
+    for cut in 0..=pieces.len() {
+        for (how, end) in ends.iter().enumerate() {
+            for takes in [false, true] {
+                let tag = tags.next();
+                let adoption = Adoption { tag, ..Adoption::default() };
+                let pipe = app.handle().adopt_pipe(adoption).unwrap();
+                pieces[..cut].iter().for_each(|piece| assert!(pipe.push(piece) || cut == pieces.len() || cut > 2));
+                if takes {
+                    let _ = pipe.take(&mut Vec::new(), 50);
+                }
+                // Some of them when the shard has come to it, most before.
+                if (cut + how) % 3 == 0 {
+                    app.until("a moment", |app| app.handle().stats().pipe_bytes < 100_000);
+                }
+                end(pipe);
+            }
+        }
+    }
+    let count = tags.start as usize;
+    let returned = |app: &Application, tag: usize| {
+        let (open, ended) = (format!("open None Some({tag})"), format!("ended {tag} "));
+        app.told.iter().filter(|told| **told == open || told.starts_with(&ended)).count()
+    };
+    app.until("every tag", |app| (0..count).all(|tag| returned(app, tag) > 0));
+    app.expect_nothing_left();
+    for tag in 0..count {
+        assert_eq!(returned(&app, tag), 1, "{tag}: {:?}", app.told);
+    }
+    let closes = app.told.iter().filter(|told| told.starts_with("close")).count();
+    assert_eq!((app.opened.len(), closes > 0), (closes, true));
+}
+
 /// No thread for each, and no memory of buffers.
 #[test]
 fn ten_thousand_pipes_are_no_threads() {

@@ -64,7 +64,7 @@ fn session(seed: u64) -> Vec<Vec<u8>> {
         let more = match dice.roll(20) {
             0..6 => frame(dice, 0x81, &payload),
             6..11 => frame(dice, 0x82, &payload),
-            11..15 => {
+            11..=15 => {
                 let (one, two) = payload.split_at(len / 2);
                 [frame(dice, 0x01, one), frame(dice, 0x80, two)].concat()
             }

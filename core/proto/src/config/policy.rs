@@ -79,6 +79,7 @@ pub struct Policy {
     pub trusted_proxies: TrustedProxies,
     pub proxy_protocol: bool,
     pub on_violation: OnViolation,
+    pub report_handshakes: bool,
     pub admin_listen: Option<AdminListen>,
     pub deny_ips: DenyList,
     pub auto_ban: Option<AutoBan>,
@@ -197,6 +198,7 @@ impl Policy {
             trusted_proxies,
             proxy_protocol: options.proxy_protocol,
             on_violation: options.on_violation,
+            report_handshakes: options.report_handshakes,
             admin_listen: options
                 .admin_listen
                 .map(|text| AdminListen::parse(&text, options.dangerously_public_admin))
@@ -267,6 +269,9 @@ impl fmt::Display for Policy {
             if self.protocol == Protocol::Json { "json" } else { "raw" },
             if self.report_only() { "report" } else { "enforce" },
         )?;
+        if self.report_handshakes {
+            f.write_str(" (report_handshakes)")?;
+        }
         if let Authenticator::Tokens(tokens) = &*self.authenticator
             && tokens.short() > 0
         {
@@ -307,6 +312,13 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
         return Err(ConfigError::contradiction(
             "events",
             "are of the `json` protocol, yet `protocol` is \"raw\"; drop one of them",
+        ));
+    }
+    if options.report_handshakes && options.on_violation != OnViolation::Report {
+        return Err(ConfigError::contradiction(
+            "report_handshakes",
+            "lets in whom the policy would refuse, to try it on live traffic, yet `on_violation` is \"enforce\"; give \
+             \"report\" there too, or drop it",
         ));
     }
     check_time(options)?;

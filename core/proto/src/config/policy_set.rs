@@ -55,6 +55,8 @@ pub struct Admitted {
     pub path: Box<str>,
     /// Its credential, where that was checked here.
     pub credential: Option<CredentialId>,
+    /// It would have been refused, where the rules for handshakes had not only reported.
+    pub is_reported: bool,
 }
 
 /// Why a connection that was let in by an earlier set would not be let in any more.
@@ -66,6 +68,8 @@ pub enum Gone {
     Protocol,
     /// Its token or the key of its token is gone, or stands for somebody else.
     Credential,
+    /// A rule counts that only reported when it came.
+    Reported,
 }
 
 impl Gone {
@@ -75,6 +79,7 @@ impl Gone {
             Gone::Path => "a reload has taken its path out of paths and routes",
             Gone::Protocol => "a reload has given its path another protocol",
             Gone::Credential => "a reload has taken its token, or the key of its token, out of auth",
+            Gone::Reported => "a reload has ended report_handshakes, by which alone it was let in",
         }
     }
 }
@@ -149,6 +154,9 @@ impl PolicySet {
         if resolved.policy.protocol != before.protocol {
             return Err(Gone::Protocol);
         }
+        if admitted.is_reported && !resolved.policy.report_handshakes {
+            return Err(Gone::Reported);
+        }
         let roles = match (admitted.credential, user) {
             (Some(credential), Some(user)) => {
                 resolved.policy.authenticator.still_lets_in(credential, user, roles).ok_or(Gone::Credential)?
@@ -156,6 +164,16 @@ impl PolicySet {
             _ => roles.clone(),
         };
         Ok((resolved, roles))
+    }
+
+    /// The paths on which the rules for handshakes only report; "": those that are no route.
+    pub fn reporting_paths(&self) -> Vec<Arc<str>> {
+        let mut paths =
+            self.policies().filter(|policy| policy.report_handshakes).map(|policy| Arc::clone(&policy.path));
+        let mut found = paths.by_ref().collect::<Vec<_>>();
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// The largest `max_outbox_bytes`: what is larger can be sent to nobody.

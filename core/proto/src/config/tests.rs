@@ -169,6 +169,8 @@ fn contradictions_are_refused() {
         (r#", "listen": "unix:/run/x.sock", "reuse_port": true"#, "reuse_port"),
         (r#", "listen": "fd:3", "reuse_port": true"#, "reuse_port"),
         (r#", "protocol": "raw", "events": {"say": {}}"#, "events"),
+        (r#", "report_handshakes": true"#, "report_handshakes"),
+        (r#", "report_handshakes": true, "on_violation": "enforce""#, "report_handshakes"),
         (r#", "events": {"e": {"cost": 9}}, "rate_limit": {"burst": 5, "queue": 0}"#, "events.e.cost"),
         (r#", "events": {"e": {"cost": 9.5}}, "rate_limit": {"burst": 5, "queue": 4}"#, "events.e.cost"),
     ];

@@ -163,6 +163,10 @@ options! {
         proxy_protocol: bool = false, [flag] Process Fixed;
         /// The effect of message rules: `report` tries them on live traffic without acting on them.
         on_violation: OnViolation = OnViolation::Enforce, [choice OnViolation] Route;
+        // THREATS H1 to H8, A1.
+        /// Whether the rules for `Origin`, `Host` and credentials only report, too: for trying a policy on live traffic, with
+        /// `on_violation: "report"`. Whom they would refuse is let in without a user.
+        report_handshakes: bool = false, [flag] Route;
         /// The address of `/metrics` (OpenMetrics), `/healthz` and `/readyz`: `host:port` of this machine, or `unix:PATH`.
         admin_listen: Option<String> = None,
             [text r#"a string: "127.0.0.1:9464", "unix:PATH", or null for none"#] Process Fixed, "none";

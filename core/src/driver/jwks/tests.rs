@@ -414,6 +414,18 @@ fn the_last_keys_serve_while_the_issuer_is_gone() {
     assert!(strict.handle().stats().verdict(Code::AuthUnavailable) >= 1);
 }
 
+/// Also where handshakes are only reported: one that waits for a key is judged again and again, and told once.
+#[test]
+fn an_unknown_key_is_waited_for_where_handshakes_are_only_reported() {
+    let (issuer, known, rotated, unknown) = (Issuer::http(), key("known"), key("rotated"), key("unknown"));
+    issuer.publishes(&set(&[&known]));
+    let trial = json!({"on_violation": "report", "report_handshakes": true});
+    let server = start(&issuer, None, &trial).unwrap();
+    issuer.publishes(&set(&[&known, &rotated]));
+    assert_eq!((ask(&server, &rotated), server.handle().stats().verdict(Code::AuthFailed)), (101, 0));
+    assert_eq!((ask(&server, &unknown), server.handle().stats().verdict(Code::AuthFailed)), (101, 1));
+}
+
 #[test]
 fn an_issuer_that_hangs_costs_a_handshake_its_deadline_and_a_server_nothing() {
     let (issuer, known, unknown) = (Issuer::http(), key("known"), key("unknown"));

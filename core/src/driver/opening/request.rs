@@ -7,7 +7,7 @@ use super::asked::Asked;
 use super::lingering::{read_some, watch_peer};
 use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Question};
 use crate::driver::accepted::UnregisteredSocket;
-use crate::driver::adoption::Tag;
+use crate::driver::adopted::Tag;
 use crate::driver::answer::{AcceptedSession, Answer};
 use crate::driver::clock::Clock;
 use crate::driver::events::{GrantedIdentity, Upgrade};
@@ -18,7 +18,7 @@ use wsguard_proto::auth::{Authenticator, Claims, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
 use wsguard_proto::config::{Policy, Resolved};
 use wsguard_proto::handshake::{
-    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Request, ResponseHeaders, Subprotocol,
+    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Reported, Request, ResponseHeaders, Subprotocol,
 };
 use wsguard_proto::verdict::Code;
 
@@ -88,6 +88,8 @@ impl OpeningHandshake {
             let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
+        // Once, and not when it was judged: one that waits for keys is judged more than once.
+        outcome.reported().iter().for_each(|refusal| self.report_only(refusal));
         match outcome {
             HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
             HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
@@ -149,13 +151,15 @@ impl OpeningHandshake {
         }
         let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
         self.enter_route(&policy, bytes.len())?;
-        let key = handshake::vet(&policy, &request)?;
+        let mut reported = Reported::default();
+        let key = handshake::vet(&policy, &request, &mut reported)?;
         let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
         let decision = {
             let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
             let _timing = is_ours.then(|| self.time_auth());
-            handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?
+            handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000, &mut reported)?
         };
+        let decision = if self.no_key_comes { decision.without_key(&policy, &mut reported)? } else { decision };
         let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
             Subprotocol::Chosen(name) => Some(name),
             Subprotocol::NotOffered => None,
@@ -174,10 +178,14 @@ impl OpeningHandshake {
             route,
             params,
             subprotocol: subprotocol.map(Into::into),
+            reported,
         };
         Ok(match decision {
             handshake::Decision::Granted(granted) => {
-                if granted.identity.claims.is_none() && policy.authenticator.is_jwt() {
+                if granted.identity.claims.is_none()
+                    && granted.identity.credential.is_some()
+                    && policy.authenticator.is_jwt()
+                {
                     self.state.notices.facts_left_out();
                 }
                 let identity = granted.identity;

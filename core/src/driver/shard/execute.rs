@@ -199,6 +199,11 @@ impl Shard {
     fn send_fragment(&mut self, conn: ConnectionId, frame: &[u8], fragment: Fragment, now: Moment) {
         let mut behind = Vec::new();
         if let Some(session) = self.open_session(conn) {
+            if session.conn.may_send() && !Self::takes_frames(session) {
+                // On its way out, and slow: a message with a hole in it would be another message.
+                self.act_on(conn, now, Connection::handle_eof);
+                return self.arrive(conn, frame.len());
+            }
             let protocol = session.policy.protocol;
             if let Err(detail) = session.conn.send_fragment(fragment, protocol) {
                 let report = Report { code: Code::Internal, event: None, detail };

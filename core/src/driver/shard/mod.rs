@@ -43,7 +43,7 @@ use super::mailbox::ShardMailbox;
 use super::outbox::Pool;
 use super::session::Session;
 use super::slot_guard::SlotPool;
-use super::state::ServerState;
+use super::state::{Effect, ServerState};
 use super::stream::Stream;
 use super::tally::Tally;
 use wsguard_proto::config::{Admitted, Policy, PolicySet};
@@ -334,7 +334,8 @@ impl Shard {
             let detail = "a fault of the server's own; the shard goes on";
             let report = Report { code: Code::Internal, event: None, detail };
             let _ = caught(|| {
-                self.state.report_elsewhere(self.index, &report, subject, conn.is_some(), |events| {
+                let effect = if conn.is_some() { Effect::Ends } else { Effect::Refuses };
+                self.state.report_elsewhere(self.index, &report, subject, effect, |events| {
                     let _ = conn.map(|conn| events.push_close(conn, &broken()));
                 });
             });
