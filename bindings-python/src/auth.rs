@@ -77,6 +77,9 @@ impl<'py> Dispatcher<'_, 'py> {
     /// Asks `authenticate` about a handshake. Silence, an exception and a crash are refusals.
     pub(crate) fn asked(&self, upgrade: &Upgrade) -> PyResult<()> {
         let ticket = upgrade.ticket;
+        if let Some(inside) = &self.handlers.inside {
+            return self.asked_inside(inside, upgrade);
+        }
         let Some(authenticate) = &self.handlers.authenticate else {
             return self.answer(ticket, Decision::Unavailable);
         };
@@ -123,6 +126,9 @@ impl<'py> Dispatcher<'_, 'py> {
     pub(crate) fn gone(&self, ticket: TicketId) -> PyResult<()> {
         let forgotten = lock(&self.shared.accepts).take(ticket);
         drop(forgotten);
+        if let Some(inside) = &self.handlers.inside {
+            return self.tell_inside(&inside.gone, (ticket.to_u64(),));
+        }
         let abandoned = lock(&self.shared.auth_tasks).abandon(self.py, ticket, Instant::now());
         self.cancel(abandoned.into_iter().collect())
     }

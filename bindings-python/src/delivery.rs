@@ -224,6 +224,9 @@ impl<'py> Turn<'_, '_, 'py> {
         let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
         let conn = Bound::new(py, conn)?;
         lock(self.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
+        if handlers.inside.is_some() {
+            conn.get().with_state(|state| state.read_by_others = true);
+        }
         // After the insertion: a reload on another thread finds it there, or is in force here.
         conn.get().resolve_route();
         // Asked after the insertion: a `disconnect_user` or `ban` on another thread finds it there, or is known here. The
@@ -253,14 +256,21 @@ impl<'py> Turn<'_, '_, 'py> {
             verdict: ending.verdict.map(Code::name),
         };
         let close = Py::new(py, close)?;
+        let is_inside = self.dispatcher.handlers.inside.is_some();
+        let told = close.clone_ref(py);
         conn.get().with_state(|state| {
             state.closed = Some(close);
-            state.close_due = true;
+            state.close_due = !is_inside;
         });
         conn.get().wake_all(py)?;
         // After the end of the session, or a ban, nothing is handled any more, whatever was read before.
         if matches!(ending.verdict, Some(Code::SessionExpired | Code::SessionRevoked | Code::Banned)) {
             Dispatcher::end(conn, None);
+        }
+        if is_inside {
+            // At once: what was read before is its application's to pull, or to leave.
+            let Some(call) = &self.dispatcher.handlers.close else { return Ok(()) };
+            return self.dispatcher.call(conn, HandlerKind::Close, call, Some(told.bind(py).as_any()));
         }
         self.dispatcher.advance(conn)?;
         self.dispatcher.let_linger(conn)

@@ -20,6 +20,7 @@ pub(crate) enum HandlerKind {
     Authenticate,
     Error,
     Pong,
+    Adoption,
 }
 
 impl HandlerKind {
@@ -33,6 +34,7 @@ impl HandlerKind {
             Self::Authenticate => "authenticate",
             Self::Error => "on_error",
             Self::Pong => "ping_nowait",
+            Self::Adoption => "adoption",
         }
     }
 }
@@ -68,6 +70,8 @@ pub(crate) struct Handlers {
     pub(crate) authenticate: Option<Py<PyAny>>,
     /// Hears what every other one raises.
     pub(crate) error: Option<Py<PyAny>>,
+    /// The server that wsguard runs inside of, where it does.
+    pub(crate) inside: Option<InsideCalls>,
     /// `report(error, what, conn_id)`: writes the traceback of a handler that failed to the log.
     pub(crate) report: Py<PyAny>,
     /// `refused(error, what, conn_id)`: notes that a model did not accept what its schema did.
@@ -98,6 +102,7 @@ impl Handlers {
             violation: optional("violation")?,
             authenticate: optional("authenticate")?,
             error: optional("error")?,
+            inside: optional("inside")?.map(|calls| InsideCalls::of(calls.bind(stated.py()))).transpose()?,
             report: required("report")?,
             refused: required("refused")?,
         })
@@ -118,8 +123,36 @@ impl Handlers {
         for call in [&self.message, &self.open, &self.close, &self.violation, &self.authenticate, &self.error] {
             visit.call(call)?;
         }
+        if let Some(inside) = &self.inside {
+            inside.traverse(visit)?;
+        }
         visit.call(&self.report)?;
         visit.call(&self.refused)
+    }
+}
+
+/// What a server that wsguard runs inside of (an ASGI server) is told, beside opens and ends: its applications pull their
+/// messages, and decide about their handshakes themselves.
+#[derive(Debug)]
+pub(crate) struct InsideCalls {
+    /// `asked(ticket, tag, request)`: a handshake waits for `_answer`.
+    pub(crate) asked: Py<PyAny>,
+    /// `gone(ticket)`: a handshake that asked is over.
+    pub(crate) gone: Py<PyAny>,
+    /// `ended(tag, code, status)`: an adopted connection has ended before it asked.
+    pub(crate) ended: Py<PyAny>,
+    /// `pipe(id, is_room)`: a pipe has bytes, or room.
+    pub(crate) pipe: Py<PyAny>,
+}
+
+impl InsideCalls {
+    fn of(calls: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let (asked, gone, ended, pipe) = calls.extract()?;
+        Ok(Self { asked, gone, ended, pipe })
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.asked, &self.gone, &self.ended, &self.pipe].into_iter().try_for_each(|call| visit.call(call))
     }
 }
 

@@ -2,6 +2,7 @@
 //! decides how Python gets the events and gives the commands.
 
 mod accepts;
+mod adopted;
 mod auth;
 mod auth_tasks;
 mod awaiting;
@@ -19,6 +20,7 @@ mod facts;
 mod fork;
 mod futures;
 mod handlers;
+mod inside;
 mod interpreter;
 mod json_in;
 mod json_out;

@@ -23,7 +23,7 @@ use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
 use crate::payload::{Payload, with_payload};
 use crate::run::{LAST_MESSAGES_WITHIN, Run};
-use crate::{errors, json_out, stats};
+use crate::{adopted, errors, json_out, stats};
 
 /// How often a thread that waits outside asyncio checks for signals, if Python delivers them to it.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
@@ -135,12 +135,14 @@ impl Server {
         *lock(&self.notifier) = Notifier::thread();
     }
 
-    /// Starts the threads. `loop_calls` is `None` for `_run`.
+    /// Starts the threads. `loop_calls` is `None` for `_run`. Not `listens`: every connection comes by `_adopt`.
+    #[pyo3(signature = (options, handlers, loop_calls, listens = true))]
     fn _start(
         slf: &Bound<'_, Self>,
         options: &str,
         handlers: &Bound<'_, PyDict>,
         loop_calls: Option<LoopCalls>,
+        listens: bool,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         // Its own statement: the lock must not be held while another thread may take the interpreter's.
@@ -153,7 +155,11 @@ impl Server {
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
         let notifier = this.notifier();
         let for_shards = notifier.clone();
-        let started = py.detach(|| Builder::new().wake(for_shards).start_policy(policy));
+        let mut builder = Builder::new().wake(for_shards);
+        if !listens {
+            builder = builder.without_listener();
+        }
+        let started = py.detach(|| builder.start_policy(policy));
         let server = started.map_err(|error| errors::of_core(py, &error))?;
         // Coroutines that wait for something of a connection need its end, with or without a handler for it.
         server.handle().heed(heeds_opens, true, heeds_violations);
@@ -297,6 +303,20 @@ impl Server {
             Dispatcher::end(conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
         }
         done.map(drop).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// Takes over a connection that another server has accepted, and its descriptor with it.
+    fn _adopt(&self, py: Python<'_>, descriptor: i64, received: Vec<u8>, tag: u64) -> PyResult<()> {
+        let tcp = adopted::take(descriptor)?;
+        adopted::adopt(py, &self.own_run(py)?.shared.handle, tcp, received, tag)
+    }
+
+    /// Answers a handshake that asked: by `Accept`, `Reject`, or `None` where the application has failed. Returns false if
+    /// it no longer waits.
+    fn _answer(slf: &Bound<'_, Self>, ticket: u64, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let run = slf.get().own_run(slf.py())?;
+        let answered = Dispatcher::with(slf.as_any(), &run.shared, |dispatcher| dispatcher.answer_inside(ticket, answer))?;
+        Ok(answered.unwrap_or(false))
     }
 
     /// Reads certificate and key again. New connections use them.

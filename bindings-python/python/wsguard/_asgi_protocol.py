@@ -1,0 +1,337 @@
+"""A connection between uvicorn, the core and an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from uvicorn.protocols.utils import (
+    ClientDisconnected,
+    get_client_addr,
+    get_local_addr,
+    get_path_with_query_string,
+    get_remote_addr,
+    is_ssl,
+)
+
+from . import _asgi_core
+from ._asgi_scope import scope_of
+from ._errors import ConnectionClosed, Error
+from ._wsguard import Accept, Reject
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from ._wsguard import Close, Connection, Request
+
+_logger = logging.getLogger("uvicorn.error")
+
+#: Where descriptors can be handed over.
+_HAS_DESCRIPTORS = sys.platform != "win32"
+
+#: What an answer says itself.
+_OWN_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+_TEXT = ("content-type", "text/plain; charset=utf-8")
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """The class that uvicorn makes for each upgrade."""
+
+    #: The options, as stated.
+    policy: ClassVar[dict[str, Any]]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.config = config
+        self.app = config.loaded_app
+        self.loop = _loop or asyncio.get_event_loop()
+        self.app_state = app_state
+        self.server_state = server_state
+        self.transport: asyncio.Transport = cast(Any, None)
+        #: The handshake that waits for the application.
+        self.ticket = 0
+        self._core: _asgi_core.Core | None = None
+        self._conn: Connection | None = None
+        self._head = b""
+        self._scope: dict[str, Any] = {}
+        #: The application was told that a client connects.
+        self._told = False
+        #: It has accepted, or refused, or nobody waits for its answer.
+        self._answered = False
+        #: The start of its own response, and the body so far.
+        self._response: tuple[int, list[tuple[str, str]], bytearray] | None = None
+        #: It has closed the connection.
+        self._app_closed = False
+        #: What the application receives at the end; `None` while the connection lives.
+        self._end: dict[str, Any] | None = None
+        #: uvicorn shuts down.
+        self._shut = False
+        #: Whoever waits for the handshake, or for its end.
+        self._waiting: list[asyncio.Future[None]] = []
+
+    # --- uvicorn ----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.server_state.connections.add(cast(Any, self))
+        self.server = get_local_addr(self.transport)
+        self.client = get_remote_addr(self.transport)
+        self.scheme = "wss" if is_ssl(self.transport) else "ws"
+
+    def data_received(self, data: bytes) -> None:
+        if self._core is None:
+            self._begin(data)
+
+    def eof_received(self) -> None:
+        pass
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def shutdown(self) -> None:
+        """uvicorn shuts down, and tells each connection."""
+        self._shut = True
+        if self._core is not None:
+            self._core.drain()
+
+    def _begin(self, head: bytes) -> None:
+        self._head = head
+        try:
+            self._core = _asgi_core.of(self.server_state, self.policy, self.config, self.loop)
+            self._hand_over(self._core, head)
+        except Error as error:
+            _logger.error("WebSocket refused: %s", error)
+            self._over()
+            self._refuse_here()
+
+    def _hand_over(self, core: _asgi_core.Core, head: bytes) -> None:
+        transport = self.transport
+        # Before the descriptor is duplicated: what the peer sends from here on is the core's to read.
+        transport.pause_reading()
+        sock = transport.get_extra_info("socket")
+        core.adopt(self, os.dup(sock.fileno()), head)
+        # Closes uvicorn's descriptor, and nothing else: the connection has another.
+        transport.abort()
+
+    def _refuse_here(self) -> None:
+        body = b"Internal Server Error"
+        head = f"HTTP/1.1 500 Internal Server Error\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    # --- the core ---------------------------------------------------------------------------------------------------
+
+    def asked(self, ticket: int, request: Request) -> None:
+        """The core has let the handshake pass."""
+        self.ticket = ticket
+        self._scope = scope_of(self, self._head, request)
+        self._head = b""
+        task = self.loop.create_task(self._run())
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+
+    def refused(self, code: str | None, status: int) -> None:
+        """The core has ended the connection before the application was asked."""
+        if status:
+            _logger.info('%s - "WebSocket" %d (%s)', self.client or "", status, code)
+        self._over()
+
+    def ended(self) -> None:
+        """The handshake is over without a connection: the peer has left, or was refused."""
+        self._answered = True
+        self._end = {"type": "websocket.disconnect", "code": 1006}
+        self._over()
+
+    def opened(self, conn: Connection) -> None:
+        self._conn = conn
+        self._wake()
+
+    def closed(self, close: Close) -> None:
+        if self._end is None:
+            self._end = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+            if close.code == 1006:
+                # As uvicorn has it: no code came.
+                self._end = {"type": "websocket.disconnect", "code": 1005}
+            elif self._shut:
+                del self._end["reason"]
+        self._over()
+
+    def _over(self) -> None:
+        self.server_state.connections.discard(cast(Any, self))
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def _changes(self) -> None:
+        future = self.loop.create_future()
+        self._waiting.append(future)
+        await future
+
+    # --- the application --------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            result = await self.app(cast(Any, self._scope), cast(Any, self.receive), cast(Any, self.send))
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            _logger.exception("Exception in ASGI application\n")
+        else:
+            if not self._answered:
+                _logger.error("ASGI callable returned without completing handshake.")
+            elif result is not None:
+                _logger.error("ASGI callable should return None, but returned '%s'.", result)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """The application has ended."""
+        if not self._answered:
+            self._reject(500, [_TEXT], b"Internal Server Error")
+        conn = self._conn
+        if conn is None:
+            return
+        conn._release()
+        if self._end is None and not self._app_closed:
+            conn.terminate()
+
+    def _reject(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self._answered = True
+        self._end = {"type": "websocket.disconnect", "code": 1006}
+        assert self._core is not None
+        try:
+            self._core.answer(self.ticket, Reject(status, headers=headers, body=body))
+        finally:
+            self._over()
+
+    async def receive(self) -> dict[str, Any]:
+        if self._conn is None and not self._told:
+            self._told = True
+            return {"type": "websocket.connect"}
+        while True:
+            conn = self._conn
+            if conn is not None:
+                message = conn._take()
+                if message is None:
+                    message = await conn._pull()
+                if message is None:
+                    return self._end or {"type": "websocket.disconnect", "code": 1005}
+                return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+            if self._end is not None:
+                return self._end
+            await self._changes()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        conn = self._conn
+        if conn is not None and kind == "websocket.send" and not self._app_closed:
+            data = message.get("bytes")
+            if data is None:
+                data = message.get("text")
+                if data is None:
+                    return
+            try:
+                waits = conn._say(data)
+                if waits is not None:
+                    await waits
+            except ConnectionClosed:
+                raise ClientDisconnected from None
+        elif not self._answered:
+            await self._answer(kind, message)
+        elif conn is None:
+            raise ClientDisconnected if self._end is not None else RuntimeError(
+                f"Unexpected ASGI message '{kind}', after sending 'websocket.close'."
+            )
+        else:
+            self._send_last(conn, kind, message)
+
+    def _send_last(self, conn: Connection, kind: str, message: dict[str, Any]) -> None:
+        if self._app_closed:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}', after sending 'websocket.close'.")
+        if kind != "websocket.close":
+            raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'.")
+        if self._end is not None:
+            raise ClientDisconnected
+        code, reason = message.get("code", 1000), message.get("reason", "") or ""
+        conn.close(code, reason)
+        self._app_closed = True
+        self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    async def _answer(self, kind: str, message: dict[str, Any]) -> None:
+        if self._response is not None:
+            self._respond(kind, message)
+        elif kind == "websocket.accept":
+            await self._accept(message)
+        elif kind == "websocket.close":
+            self._log_answer(" 403")
+            self._reject(403, [_TEXT], b"")
+        elif kind == "websocket.http.response.start":
+            status = message["status"]
+            if not 100 <= status < 600:
+                raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")
+            self._log_answer(f" {status}")
+            self._response = (status, _texts(message.get("headers", []), _OWN_HEADERS), bytearray())
+        else:
+            raise RuntimeError(
+                "Expected ASGI message 'websocket.accept', 'websocket.close' "
+                f"or 'websocket.http.response.start' but got '{kind}'."
+            )
+
+    async def _accept(self, message: dict[str, Any]) -> None:
+        headers = _texts([*self.server_state.default_headers, *message.get("headers", [])])
+        accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None, headers=headers)
+        self._log_answer(" [accepted]", "")
+        assert self._core is not None
+        self._answered = True
+        self._core.answer(self.ticket, accept)
+        while self._conn is None:
+            if self._end is not None:
+                raise ClientDisconnected
+            await self._changes()
+
+    def _respond(self, kind: str, message: dict[str, Any]) -> None:
+        if kind != "websocket.http.response.body":
+            raise RuntimeError(f"Expected ASGI message 'websocket.http.response.body' but got '{kind}'.")
+        assert self._response is not None
+        status, headers, body = self._response
+        body += message.get("body", b"")
+        if message.get("more_body", False):
+            return
+        names = {name.lower() for name, _ in headers}
+        if "date" not in names:
+            headers.append(("date", formatdate(usegmt=True)))
+        if "content-type" not in names:
+            headers.append(_TEXT)
+        self._reject(status, headers, bytes(body))
+
+    def _log_answer(self, what: str, _: str = "") -> None:
+        scope = cast(Any, self._scope)
+        _logger.info('%s - "WebSocket %s"%s', get_client_addr(scope), get_path_with_query_string(scope), what)
+
+
+def _texts(headers: Any, without: frozenset[bytes] = frozenset()) -> list[tuple[str, str]]:
+    return [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name.lower() not in without
+    ]
