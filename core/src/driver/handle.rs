@@ -1,13 +1,11 @@
 //! What an application says to its server: each command is checked here and handed to the shard of its connection.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::answer::Decision;
 use super::arena::Span;
-use super::balance;
 use super::caught::said;
 use super::commands::{Command, CommandBuffer};
 use super::cork::{self, Cork};
@@ -287,35 +285,6 @@ impl ServerHandle {
     /// [`Error::InvalidAnswer`], with which the peer is answered 503.
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
         self.state.tickets.answer(ticket, decision, self.state.revocations.grant())
-    }
-
-    /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.
-    /// `received` is what was read from it: the whole request head, and whatever came behind it.
-    ///
-    /// It gets the verdicts of any other handshake; a refusal is answered on the connection. What the other server has
-    /// already done is not done again: its limits apply to the head, and its timeouts to how long that took.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY
-    /// header, or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has
-    /// left; [`Error::Stopped`].
-    pub fn adopt(&self, stream: TcpStream, received: Vec<u8>) -> Result<(), Error> {
-        self.check_running()?;
-        let policy = &self.state.set().top;
-        if policy.tls.is_some() || policy.proxy_protocol {
-            return Err(Error::InvalidArgument(
-                "tls and proxy_protocol belong to the server that accepts: they cannot be on for adopted connections",
-            ));
-        }
-        let local = stream.local_addr().map_err(|_| Error::ConnectionClosed)?.ip().to_canonical();
-        if !local.is_loopback() && !policy.plaintext_allowed {
-            return Err(Error::InvalidArgument(
-                "the connection is plain text on an address that is not loopback: give trusted_proxies when a proxy \
-                 ends TLS, or dangerously_allow_plaintext: true",
-            ));
-        }
-        balance::adopt(&self.state, stream, received).map_err(|_| Error::ConnectionClosed)
     }
 
     /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so.
