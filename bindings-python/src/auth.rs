@@ -126,9 +126,6 @@ impl<'py> Dispatcher<'_, 'py> {
     pub(crate) fn gone(&self, ticket: TicketId) -> PyResult<()> {
         let forgotten = lock(&self.shared.accepts).take(ticket);
         drop(forgotten);
-        if let Some(inside) = &self.handlers.inside {
-            return self.tell_inside(&inside.gone, (ticket.to_u64(),));
-        }
         let abandoned = lock(&self.shared.auth_tasks).abandon(self.py, ticket, Instant::now());
         self.cancel(abandoned.into_iter().collect())
     }

@@ -181,6 +181,7 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Open(_) => HandlerKind::Open,
             Event::Close(_) => HandlerKind::Close,
             Event::Violation(_) => HandlerKind::Violation,
+            Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => HandlerKind::Adoption,
             _ => HandlerKind::Message,
         };
         match event.conn().and_then(|id| self.find(id)) {
@@ -204,7 +205,7 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Violation(violation) => return self.violated(violation),
             Event::Drained(conn) => return self.find(conn).map_or(Ok(()), |conn| self.dispatcher.drained(&conn)),
             // Python has no handler for any other.
-            _ => return Ok(()),
+            _ => return self.dispatcher.told_inside(event),
         };
         self.find(conn).map_or(Ok(()), |conn| self.dispatcher.message(&conn, message))
     }

@@ -135,11 +135,9 @@ impl Handlers {
 /// messages, and decide about their handshakes themselves.
 #[derive(Debug)]
 pub(crate) struct InsideCalls {
-    /// `asked(ticket, tag, request)`: a handshake waits for `_answer`.
+    /// `asked(ticket, tag, facts)`: a handshake waits for `_answer`.
     pub(crate) asked: Py<PyAny>,
-    /// `gone(ticket)`: a handshake that asked is over.
-    pub(crate) gone: Py<PyAny>,
-    /// `ended(tag, code, status)`: an adopted connection has ended before it asked.
+    /// `ended(tag, code, status)`: there will be no connection of an adoption.
     pub(crate) ended: Py<PyAny>,
     /// `pipe(id, is_room)`: a pipe has bytes, or room.
     pub(crate) pipe: Py<PyAny>,
@@ -147,12 +145,12 @@ pub(crate) struct InsideCalls {
 
 impl InsideCalls {
     fn of(calls: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (asked, gone, ended, pipe) = calls.extract()?;
-        Ok(Self { asked, gone, ended, pipe })
+        let (asked, ended, pipe) = calls.extract()?;
+        Ok(Self { asked, ended, pipe })
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        [&self.asked, &self.gone, &self.ended, &self.pipe].into_iter().try_for_each(|call| visit.call(call))
+        [&self.asked, &self.ended, &self.pipe].into_iter().try_for_each(|call| visit.call(call))
     }
 }
 

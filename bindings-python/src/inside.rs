@@ -1,39 +1,60 @@
 //! A server that wsguard runs inside of: it hands over its connections, and its applications decide about their handshakes.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use wsguard::binding::{Decision, Error, TicketId, Upgrade};
+use pyo3::types::{PyDict, PyTuple};
+use wsguard::binding::{Code, Decision, Error, Event, GrantedIdentity, TicketId, Upgrade};
 
 use crate::accepts::PendingAccept;
-use crate::adopted::TAG;
 use crate::decision::{Accept, Reject};
 use crate::dispatcher::{Dispatcher, is_fatal};
 use crate::errors;
-use crate::handlers::{HandlerKind, InsideCalls};
+use crate::handlers::{HandlerKind, InsideCalls, objects};
 use crate::lock::lock;
-use crate::request::Request;
 
 impl<'py> Dispatcher<'_, 'py> {
     /// Hands a handshake to its application, which answers later.
     pub(crate) fn asked_inside(&self, inside: &InsideCalls, upgrade: &Upgrade) -> PyResult<()> {
-        let ticket = upgrade.ticket;
-        let mut request = upgrade.request.clone();
-        let tag = request.headers.iter().position(|(name, _)| name == TAG);
-        let tag: Option<u64> = tag.and_then(|place| request.headers.remove(place).1.parse().ok());
-        let request = Bound::new(self.py, Request::new(request))?;
-        let asked = inside.asked.bind(self.py).call1((ticket.to_u64(), tag, request));
-        asked.map(drop).or_else(|error| {
-            let _ = self.handle.answer(ticket, Decision::Unavailable);
+        // Peers that connect and leave cost no call.
+        if !self.handle.is_waiting(upgrade.ticket) {
+            return Ok(());
+        }
+        let asked = self.facts(upgrade).and_then(|facts| {
+            inside.asked.bind(self.py).call1((upgrade.ticket.to_u64(), upgrade.adopted, facts)).map(drop)
+        });
+        asked.or_else(|error| {
+            let _ = self.handle.answer(upgrade.ticket, Decision::Unavailable);
             self.or_report(error)
         })
     }
 
-    /// Tells something that no connection and no handshake waits for.
-    pub(crate) fn tell_inside<A>(&self, call: &Py<PyAny>, arguments: A) -> PyResult<()>
-    where
-        A: IntoPyObject<'py, Target = PyTuple> + pyo3::call::PyCallArgs<'py>,
-    {
-        call.bind(self.py).call1(arguments).map(drop).or_else(|error| self.or_report(error))
+    /// What the core has found out: `ip`, `user`, `roles`, `claims`, `route` and `params`.
+    fn facts(&self, upgrade: &Upgrade) -> PyResult<Bound<'py, PyDict>> {
+        let facts = PyDict::new(self.py);
+        let request = &upgrade.request;
+        let nobody = GrantedIdentity::default();
+        let identity = upgrade.identity.as_ref().unwrap_or(&nobody);
+        facts.set_item("user", identity.user.as_deref())?;
+        facts.set_item("roles", PyTuple::new(self.py, identity.roles.iter())?)?;
+        facts.set_item("ip", request.ip.map(|ip| ip.to_string()))?;
+        let claims = identity.claims.as_deref().map(|claims| objects(self.py, claims)).transpose()?;
+        facts.set_item("claims", claims)?;
+        facts.set_item("route", request.route.as_deref())?;
+        facts.set_item("params", crate::facts::params(self.py, &request.params)?)?;
+        Ok(facts)
+    }
+
+    /// What is told of adopted connections and of pipes.
+    pub(crate) fn told_inside(&self, event: &Event<'_>) -> PyResult<()> {
+        let Some(inside) = &self.handlers.inside else { return Ok(()) };
+        let told = match *event {
+            Event::PipeReady(pipe) => inside.pipe.bind(self.py).call1((pipe.to_u64(), false)),
+            Event::PipeRoom(pipe) => inside.pipe.bind(self.py).call1((pipe.to_u64(), true)),
+            Event::AdoptionEnded { tag, code, status } => {
+                inside.ended.bind(self.py).call1((tag, code.map(Code::name), status))
+            }
+            _ => return Ok(()),
+        };
+        told.map(drop).or_else(|error| self.or_report(error))
     }
 
     fn or_report(&self, error: PyErr) -> PyResult<()> {

@@ -83,6 +83,8 @@ mod _wsguard {
     }
 
     #[pymodule_export]
+    use super::adopted::Pipe;
+    #[pymodule_export]
     use super::awaiting::{Awaiting, Done};
     #[pymodule_export]
     use super::connection::Connection;

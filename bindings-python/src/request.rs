@@ -10,7 +10,7 @@ use crate::facts;
 /// An opening handshake that waits for `Accept` or `Reject`. It holds credentials: do not log it.
 #[pyclass(frozen, module = "wsguard")]
 pub(crate) struct Request {
-    pub(crate) received: UpgradeRequest,
+    received: UpgradeRequest,
     headers: PyOnceLock<Py<PyAny>>,
     cookies: PyOnceLock<Py<PyDict>>,
 }

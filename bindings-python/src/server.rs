@@ -10,9 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{
-    Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, Protocol, ServerHandle, To, Whom, compile,
+    Adoption, Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, Protocol, ServerHandle, To, Whom,
+    compile,
 };
 
+use crate::adopted::{self, Address, Given, Pipe};
 use crate::bounds::Bounds;
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
@@ -23,7 +25,7 @@ use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
 use crate::payload::{Payload, with_payload};
 use crate::run::{LAST_MESSAGES_WITHIN, Run};
-use crate::{adopted, errors, json_out, stats};
+use crate::{errors, json_out, stats};
 
 /// How often a thread that waits outside asyncio checks for signals, if Python delivers them to it.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
@@ -135,7 +137,8 @@ impl Server {
         *lock(&self.notifier) = Notifier::thread();
     }
 
-    /// Starts the threads. `loop_calls` is `None` for `_run`. Not `listens`: every connection comes by `_adopt`.
+    /// Starts the threads. `loop_calls` is `None` for `_run`. Not `listens`: every connection is adopted, and
+    /// every handshake asks.
     #[pyo3(signature = (options, handlers, loop_calls, listens = true))]
     fn _start(
         slf: &Bound<'_, Self>,
@@ -157,7 +160,7 @@ impl Server {
         let for_shards = notifier.clone();
         let mut builder = Builder::new().wake(for_shards);
         if !listens {
-            builder = builder.without_listener();
+            builder = builder.without_listener().consult_without_deadline();
         }
         let started = py.detach(|| builder.start_policy(policy));
         let server = started.map_err(|error| errors::of_core(py, &error))?;
@@ -305,17 +308,43 @@ impl Server {
         done.map(drop).map_err(|error| errors::of_core(py, &error))
     }
 
-    /// Takes over a connection that another server has accepted, and its descriptor with it.
-    fn _adopt(&self, py: Python<'_>, descriptor: i64, received: Vec<u8>, tag: u64) -> PyResult<()> {
-        let tcp = adopted::take(descriptor)?;
-        adopted::adopt(py, &self.own_run(py)?.shared.handle, tcp, received, tag)
+    /// Takes over a socket that another server has accepted. Whatever comes of it, the number is the core's from here on.
+    #[pyo3(signature = (number, received, tag = None, *, is_unix = false, is_secure = false))]
+    fn _adopt(
+        &self,
+        py: Python<'_>,
+        number: i64,
+        received: Vec<u8>,
+        tag: Option<u64>,
+        is_unix: bool,
+        is_secure: bool,
+    ) -> PyResult<()> {
+        let given = Given::take(number, is_unix)?;
+        let adoption = Adoption { received, tag, is_secure, ..Adoption::default() };
+        adopted::adopt(py, &self.own_run(py)?.shared.handle, given, adoption)
+    }
+
+    /// Takes over a connection whose bytes go through the pipe that is returned.
+    #[pyo3(signature = (received, tag, *, peer, local, is_secure))]
+    fn _adopt_pipe(
+        &self,
+        py: Python<'_>,
+        received: Vec<u8>,
+        tag: u64,
+        peer: Option<Address>,
+        local: Option<Address>,
+        is_secure: bool,
+    ) -> PyResult<Pipe> {
+        let adoption = Adoption { received, tag: Some(tag), is_secure, ..Adoption::default() };
+        Pipe::adopt(py, &self.own_run(py)?.shared.handle, (peer, local), adoption)
     }
 
     /// Answers a handshake that asked: by `Accept`, `Reject`, or `None` where the application has failed. Returns false if
     /// it no longer waits.
     fn _answer(slf: &Bound<'_, Self>, ticket: u64, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let run = slf.get().own_run(slf.py())?;
-        let answered = Dispatcher::with(slf.as_any(), &run.shared, |dispatcher| dispatcher.answer_inside(ticket, answer))?;
+        let answered =
+            Dispatcher::with(slf.as_any(), &run.shared, |dispatcher| dispatcher.answer_inside(ticket, answer))?;
         Ok(answered.unwrap_or(false))
     }
 

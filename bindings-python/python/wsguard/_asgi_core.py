@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from . import _asgi_policy, _log
 from ._contract import options_text
 from ._on_loop import OnLoop
-from ._wsguard import Accept, Close, Connection, Reject, Request
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
     from ._asgi_protocol import WebSocketProtocol
+    from ._wsguard import Close, Connection, Pipe
 
 #: Milliseconds of a drain that waits as long as uvicorn does.
 _NO_END_MS = 2**64 - 1
@@ -42,11 +42,11 @@ class Core(OnLoop):
     _listens = False
 
     def __init__(self, policy: dict[str, Any]) -> None:
-        super().__init__({**policy, "auth": "callback"})  # type: ignore[arg-type]
+        super().__init__(policy)  # type: ignore[arg-type]
         self._last_tag = 0
-        #: Connections that have not asked, and handshakes that wait, by tag and by ticket.
+        #: Those that are no connections yet, by tag.
         self._adopted: dict[int, WebSocketProtocol] = {}
-        self._asking: dict[int, WebSocketProtocol] = {}
+        self._pipes: dict[int, WebSocketProtocol] = {}
         self._drain_ms = _NO_END_MS
         self._drains = False
 
@@ -57,28 +57,36 @@ class Core(OnLoop):
         options = self._events.options()
         handlers = {
             **self._handlers(self._events, options),
-            "inside": (self._on_asked, self._on_gone, self._on_ended, self._on_pipe),
+            "inside": (self._on_asked, self._on_ended, self._on_pipe),
             "open": self._on_opened,
             "close": self._on_closed,
         }
         self._start_on(loop, options_text(options), handlers)
 
-    def adopt(self, protocol: WebSocketProtocol, descriptor: int, received: bytes) -> None:
-        self._last_tag += 1
-        self._adopted[self._last_tag] = protocol
+    def adopt(self, protocol: WebSocketProtocol, number: int, received: bytes, *, is_unix: bool) -> None:
+        """Hands a socket over for good."""
+        tag = self._tag(protocol)
         try:
-            self._adopt(descriptor, received, self._last_tag)
+            self._adopt(number, received, tag, is_unix=is_unix)
         except BaseException:
-            del self._adopted[self._last_tag]
+            del self._adopted[tag]
             raise
 
-    def answer(self, ticket: int, answer: Accept | Reject | None) -> bool:
-        """Answers a handshake; false: it no longer waits."""
-        if isinstance(answer, Accept):
-            return self._answer(ticket, answer)
-        # Of a refusal nothing more is told.
-        self._asking.pop(ticket, None)
-        return self._answer(ticket, answer)
+    def adopt_pipe(self, protocol: WebSocketProtocol, received: bytes, **known: Any) -> Pipe:
+        """Hands over a connection whose bytes the protocol brings and takes."""
+        tag = self._tag(protocol)
+        try:
+            pipe = self._adopt_pipe(received, tag, **known)
+        except BaseException:
+            del self._adopted[tag]
+            raise
+        self._pipes[pipe.id] = protocol
+        return pipe
+
+    def _tag(self, protocol: WebSocketProtocol) -> int:
+        self._last_tag += 1
+        self._adopted[self._last_tag] = protocol
+        return self._last_tag
 
     def drain(self) -> None:
         """Closes every connection with 1012; uvicorn tells each of them, and waits."""
@@ -93,32 +101,30 @@ class Core(OnLoop):
 
     # --- what the core tells ----------------------------------------------------------------------------------------
 
-    def _on_asked(self, ticket: int, tag: int, request: Request) -> None:
-        protocol = self._adopted.pop(tag)
-        self._asking[ticket] = protocol
-        protocol.asked(ticket, request)
-
-    def _on_gone(self, ticket: int) -> None:
-        protocol = self._asking.pop(ticket, None)
-        if protocol is not None:
-            protocol.ended()
+    def _on_asked(self, ticket: int, tag: int, facts: dict[str, Any]) -> None:
+        self._adopted[tag].asked(self, tag, ticket, facts)
 
     def _on_ended(self, tag: int, code: str | None, status: int) -> None:
         protocol = self._adopted.pop(tag, None)
         if protocol is not None:
-            protocol.refused(code, status)
+            protocol.ended(code, status)
 
     def _on_opened(self, conn: Connection) -> None:
         protocol: WebSocketProtocol = conn.data
-        self._asking.pop(protocol.ticket, None)
+        del self._adopted[protocol.tag]
         protocol.opened(conn)
 
     def _on_closed(self, conn: Connection, close: Close) -> None:
         protocol: WebSocketProtocol = conn.data
         protocol.closed(close)
 
-    def _on_pipe(self, pipe: int, is_room: bool) -> None:
-        pass
+    def _on_pipe(self, number: int, is_room: bool) -> None:
+        protocol = self._pipes.get(number)
+        if protocol is not None:
+            protocol.pipe_tells(is_room)
+
+    def forget(self, pipe: Pipe) -> None:
+        self._pipes.pop(pipe.id, None)
 
     def _ended(self, why: str) -> None:
         # uvicorn closes its loop when its server is done; only what is open then is worth a word.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-    from ._wsguard import Close, Connection, Request
+    from ._wsguard import Close, Connection, Pipe
 
 _logger = logging.getLogger("uvicorn.error")
 
 #: Where descriptors can be handed over.
 _HAS_DESCRIPTORS = sys.platform != "win32"
+
+#: Bytes that are taken from a pipe at once.
+_PIECE_BYTES = 65_536
 
 #: What an answer says itself.
 _OWN_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
@@ -61,10 +65,12 @@ class WebSocketProtocol(asyncio.Protocol):
         self.app_state = app_state
         self.server_state = server_state
         self.transport: asyncio.Transport = cast(Any, None)
-        #: The handshake that waits for the application.
-        self.ticket = 0
+        #: What the core knows it by until it is a connection, and the handshake that waits for the application.
+        self.tag = self._ticket = 0
         self._core: _asgi_core.Core | None = None
         self._conn: Connection | None = None
+        self._pipe: Pipe | None = None
+        self._may_write = True
         self._head = b""
         self._scope: dict[str, Any] = {}
         #: The application was told that a client connects.
@@ -92,20 +98,29 @@ class WebSocketProtocol(asyncio.Protocol):
         self.scheme = "wss" if is_ssl(self.transport) else "ws"
 
     def data_received(self, data: bytes) -> None:
-        if self._core is None:
+        if self._pipe is not None:
+            if not self._pipe.push(data):
+                self.transport.pause_reading()
+        elif not self._head:
             self._begin(data)
 
-    def eof_received(self) -> None:
-        pass
+    def eof_received(self) -> bool:
+        if self._pipe is not None:
+            self._pipe.end()
+        # The core ends our side, when it has said what it has to say.
+        return self._pipe is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        pass
+        if self._pipe is not None:
+            self._pipe.abort()
+            self._drop_pipe()
 
     def pause_writing(self) -> None:
-        pass
+        self._may_write = False
 
     def resume_writing(self) -> None:
-        pass
+        self._may_write = True
+        self._take()
 
     def shutdown(self) -> None:
         """uvicorn shuts down, and tells each connection."""
@@ -116,21 +131,64 @@ class WebSocketProtocol(asyncio.Protocol):
     def _begin(self, head: bytes) -> None:
         self._head = head
         try:
-            self._core = _asgi_core.of(self.server_state, self.policy, self.config, self.loop)
-            self._hand_over(self._core, head)
+            core = _asgi_core.of(self.server_state, self.policy, self.config, self.loop)
+            self._core = core
+            duplicate = self._duplicate()
+            if duplicate is None:
+                self._feed(core, head)
+            else:
+                number, is_unix = duplicate
+                core.adopt(self, number, head, is_unix=is_unix)
+                # Closes uvicorn's own descriptor, and nothing else: the connection has another.
+                self.transport.abort()
         except Error as error:
             _logger.error("WebSocket refused: %s", error)
             self._over()
             self._refuse_here()
 
-    def _hand_over(self, core: _asgi_core.Core, head: bytes) -> None:
+    def _duplicate(self) -> tuple[int, bool] | None:
+        """A descriptor of the connection for the core, and whether it is a Unix socket; `None`: its bytes are fed
+        through."""
         transport = self.transport
+        sock = transport.get_extra_info("socket")
+        if not _HAS_DESCRIPTORS or sock is None or is_ssl(transport) or transport.get_write_buffer_size():
+            return None
+        is_unix = sock.family == socket.AF_UNIX
+        if not is_unix and sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
         # Before the descriptor is duplicated: what the peer sends from here on is the core's to read.
         transport.pause_reading()
-        sock = transport.get_extra_info("socket")
-        core.adopt(self, os.dup(sock.fileno()), head)
-        # Closes uvicorn's descriptor, and nothing else: the connection has another.
-        transport.abort()
+        return os.dup(sock.fileno()), is_unix
+
+    def _feed(self, core: _asgi_core.Core, head: bytes) -> None:
+        secure = is_ssl(self.transport)
+        local = self.server if self.server and self.server[1] is not None else None
+        self._pipe = core.adopt_pipe(self, head, peer=self.client, local=local, is_secure=secure)
+        self._take()
+
+    # --- bytes that are fed through ---------------------------------------------------------------------------------
+
+    def pipe_tells(self, is_room: bool) -> None:
+        if is_room:
+            self.transport.resume_reading()
+        else:
+            self._take()
+
+    def _take(self) -> None:
+        while self._pipe is not None and self._may_write:
+            data, is_ended, is_more = self._pipe.take(_PIECE_BYTES)
+            if data:
+                self.transport.write(data)
+            if is_ended:
+                self.transport.close()
+                self._drop_pipe()
+            elif not is_more:
+                return
+
+    def _drop_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None and self._core is not None:
+            self._core.forget(pipe)
 
     def _refuse_here(self) -> None:
         body = b"Internal Server Error"
@@ -140,25 +198,24 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # --- the core ---------------------------------------------------------------------------------------------------
 
-    def asked(self, ticket: int, request: Request) -> None:
+    def asked(self, core: _asgi_core.Core, tag: int, ticket: int, facts: dict[str, Any]) -> None:
         """The core has let the handshake pass."""
-        self.ticket = ticket
-        self._scope = scope_of(self, self._head, request)
+        self._core, self.tag, self._ticket = core, tag, ticket
+        self._scope = scope_of(self, self._head, facts)
         self._head = b""
         task = self.loop.create_task(self._run())
         self.server_state.tasks.add(task)
         task.add_done_callback(self.server_state.tasks.discard)
 
-    def refused(self, code: str | None, status: int) -> None:
-        """The core has ended the connection before the application was asked."""
-        if status:
-            _logger.info('%s - "WebSocket" %d (%s)', self.client or "", status, code)
-        self._over()
-
-    def ended(self) -> None:
-        """The handshake is over without a connection: the peer has left, or was refused."""
+    def ended(self, code: str | None, status: int) -> None:
+        """There is no connection: the core has refused it, the application has, or the peer has left."""
+        if not self._scope and status:
+            path = self._head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+            client = "%s:%d" % self.client if self.client else ""
+            _logger.info('%s - "WebSocket %s" %d (%s)', client, path, status, code)
         self._answered = True
-        self._end = {"type": "websocket.disconnect", "code": 1006}
+        if self._end is None:
+            self._end = {"type": "websocket.disconnect", "code": 1006}
         self._over()
 
     def opened(self, conn: Connection) -> None:
@@ -222,7 +279,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._end = {"type": "websocket.disconnect", "code": 1006}
         assert self._core is not None
         try:
-            self._core.answer(self.ticket, Reject(status, headers=headers, body=body))
+            self._core._answer(self._ticket, Reject(status, headers=headers, body=body))
         finally:
             self._over()
 
@@ -305,7 +362,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._log_answer(" [accepted]", "")
         assert self._core is not None
         self._answered = True
-        self._core.answer(self.ticket, accept)
+        self._core._answer(self._ticket, accept)
         while self._conn is None:
             if self._end is not None:
                 raise ClientDisconnected

@@ -7,10 +7,9 @@ from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from ._asgi_protocol import WebSocketProtocol
-    from ._wsguard import Request
 
 
-def scope_of(protocol: WebSocketProtocol, head: bytes, request: Request) -> dict[str, Any]:
+def scope_of(protocol: WebSocketProtocol, head: bytes, facts: dict[str, Any]) -> dict[str, Any]:
     """The scope by a request head, which the core has accepted: one line each, ended by CRLF."""
     request_line, *lines = head.split(b"\r\n\r\n", 1)[0].split(b"\r\n")
     target = request_line.split(b" ")[1]
@@ -40,6 +39,6 @@ def scope_of(protocol: WebSocketProtocol, head: bytes, request: Request) -> dict
         "state": protocol.app_state.copy(),
         "extensions": {
             "websocket.http.response": {},
-            "wsguard": {"user": None, "roles": (), "ip": request.ip},
+            "wsguard": facts,
         },
     }
