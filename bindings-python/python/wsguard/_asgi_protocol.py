@@ -83,8 +83,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._app_closed = False
         #: What the application receives at the end; `None` while the connection lives.
         self._end: dict[str, Any] | None = None
-        #: uvicorn shuts down.
-        self._shut = False
         #: Whoever waits for the handshake, or for its end.
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -101,7 +99,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._pipe is not None:
             if not self._pipe.push(data):
                 self.transport.pause_reading()
-        elif not self._head:
+        elif self._core is None:
             self._begin(data)
 
     def eof_received(self) -> bool:
@@ -124,7 +122,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """uvicorn shuts down, and tells each connection."""
-        self._shut = True
         if self._core is not None:
             self._core.drain()
 
@@ -228,7 +225,7 @@ class WebSocketProtocol(asyncio.Protocol):
             if close.code == 1006:
                 # As uvicorn has it: no code came.
                 self._end = {"type": "websocket.disconnect", "code": 1005}
-            elif self._shut:
+            elif close.verdict == "draining":
                 del self._end["reason"]
         self._over()
 
@@ -266,7 +263,8 @@ class WebSocketProtocol(asyncio.Protocol):
     async def _leave(self) -> None:
         """The application has ended."""
         if not self._answered:
-            self._reject(500, [_TEXT], b"Internal Server Error")
+            # One that has begun a response of its own and not ended it: what there is of it goes out.
+            self._reject(*self._response or (500, [_TEXT], b"Internal Server Error"))
         conn = self._conn
         if conn is None:
             return
@@ -274,12 +272,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._end is None and not self._app_closed:
             conn.terminate()
 
-    def _reject(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def _reject(self, status: int, headers: list[tuple[str, str]], body: bytes | bytearray) -> None:
         self._answered = True
         self._end = {"type": "websocket.disconnect", "code": 1006}
         assert self._core is not None
         try:
-            self._core._answer(self._ticket, Reject(status, headers=headers, body=body))
+            self._core._answer(self._ticket, Reject(status, headers=headers, body=bytes(body)))
         finally:
             self._over()
 
@@ -381,7 +379,7 @@ class WebSocketProtocol(asyncio.Protocol):
             headers.append(("date", formatdate(usegmt=True)))
         if "content-type" not in names:
             headers.append(_TEXT)
-        self._reject(status, headers, bytes(body))
+        self._reject(status, headers, body)
 
     def _log_answer(self, what: str, _: str = "") -> None:
         scope = cast(Any, self._scope)
