@@ -254,6 +254,13 @@ impl Handle {
         self.inner.heed(interest.opens, interest.closes, interest.violations);
     }
 
+    /// Chooses whether every ping and pong of a peer is told ([`Event::PingFrame`](crate::Event::PingFrame),
+    /// [`Event::PongFrame`](crate::Event::PongFrame)); at first none is. Those beyond `control_rate_limit` close the connection
+    /// and are not told.
+    pub fn heed_control(&self, heeds: bool) {
+        self.inner.heed_control(heeds);
+    }
+
     /// Shuts down gently: new handshakes are answered 503, open connections are closed with 1012 (`drain_close_code`). The events
     /// end when the server has stopped. A second drain may shorten the first.
     pub fn drain(&self, drain: Drain) {

@@ -127,9 +127,14 @@
 //! | server | [`Server`], [`Builder`], [`HandlerResult`], [`Next`]; [`Inline`] answers on the server's own threads, [`Wake`] is for event loops |
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
+<<<<<<< HEAD
 //! | connections of another server | [`Handle::adopt_with`], [`Handle::adopt_pipe`], [`Adoption`], [`Pipe`] |
 //! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
 //! | authentication by the application | [`Upgrade`], [`GrantedIdentity`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
+=======
+//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
+//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
+>>>>>>> w-wire17
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
 //! # Features
@@ -189,8 +194,10 @@ pub use payload::Payload;
 pub use raw_json::RawJson;
 pub use sent::Sent;
 pub use server::{Builder, HandlerResult, Next, Server};
+pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
+pub use wsguard_proto::connection::{DataOpcode, Fragment};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::roles::Roles;

@@ -220,6 +220,13 @@ impl Builder {
         Self { inner: self.inner.consult_without_deadline() }
     }
 
+    /// Chooses whether the server answers the pings of its peers (the default), or leaves them to the application:
+    /// [`Handle::heed_control`], [`Conn::send_pong`](crate::Conn::send_pong).
+    #[must_use]
+    pub fn auto_pong(self, answers: bool) -> Self {
+        Self { inner: self.inner.auto_pong(answers) }
+    }
+
     /// Checks the options, binds, and starts the threads. The policy in force is logged as one line.
     ///
     /// # Errors

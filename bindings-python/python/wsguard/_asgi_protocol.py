@@ -38,6 +38,10 @@ _HAS_DESCRIPTORS = sys.platform != "win32"
 #: Bytes that are taken from a pipe at once.
 _PIECE_BYTES = 65_536
 
+#: How long an application that has ended leaves a peer to take what was sent to it, and how often that is looked at.
+_WRITTEN_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.01
+
 #: What an answer says itself.
 _OWN_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
@@ -269,11 +273,15 @@ class WebSocketProtocol(asyncio.Protocol):
         if conn is None:
             return
         conn._release()
-        if self._end is None and not self._app_closed:
+        # As uvicorn has it: what was sent goes out, and no close frame does.
+        until = self.loop.time() + _WRITTEN_WITHIN_S
+        while self._end is None and conn.buffered_bytes and self.loop.time() < until:
+            await asyncio.sleep(_LOOK_EVERY_S)
+        if self._end is None:
             conn.terminate()
 
     def _reject(self, status: int, headers: list[tuple[str, str]], body: bytes | bytearray) -> None:
-        self._answered = True
+        self._answered = self._app_closed = True
         self._end = {"type": "websocket.disconnect", "code": 1006}
         assert self._core is not None
         try:
@@ -292,7 +300,10 @@ class WebSocketProtocol(asyncio.Protocol):
                 if message is None:
                     message = await conn._pull()
                 if message is None:
-                    return self._end or {"type": "websocket.disconnect", "code": 1005}
+                    # Where the session has ended by the clock, the core tells it in a moment.
+                    while self._end is None:
+                        await self._changes()
+                    return self._end
                 return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
             if self._end is not None:
                 return self._end
@@ -315,16 +326,14 @@ class WebSocketProtocol(asyncio.Protocol):
                 raise ClientDisconnected from None
         elif not self._answered:
             await self._answer(kind, message)
-        elif conn is None:
-            raise ClientDisconnected if self._end is not None else RuntimeError(
-                f"Unexpected ASGI message '{kind}', after sending 'websocket.close'."
-            )
         else:
             self._send_last(conn, kind, message)
 
-    def _send_last(self, conn: Connection, kind: str, message: dict[str, Any]) -> None:
+    def _send_last(self, conn: Connection | None, kind: str, message: dict[str, Any]) -> None:
         if self._app_closed:
             raise RuntimeError(f"Unexpected ASGI message '{kind}', after sending 'websocket.close'.")
+        if conn is None:
+            raise ClientDisconnected
         if kind != "websocket.close":
             raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'.")
         if self._end is not None:
@@ -357,7 +366,7 @@ class WebSocketProtocol(asyncio.Protocol):
     async def _accept(self, message: dict[str, Any]) -> None:
         headers = _texts([*self.server_state.default_headers, *message.get("headers", [])])
         accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None, headers=headers)
-        self._log_answer(" [accepted]", "")
+        self._log_answer(" [accepted]")
         assert self._core is not None
         self._answered = True
         self._core._answer(self._ticket, accept)
@@ -381,7 +390,7 @@ class WebSocketProtocol(asyncio.Protocol):
             headers.append(_TEXT)
         self._reject(status, headers, body)
 
-    def _log_answer(self, what: str, _: str = "") -> None:
+    def _log_answer(self, what: str) -> None:
         scope = cast(Any, self._scope)
         _logger.info('%s - "WebSocket %s"%s', get_client_addr(scope), get_path_with_query_string(scope), what)
 

@@ -11,6 +11,7 @@ use super::inbox::{Inbox, Taken};
 use super::pipe::PipeId;
 use super::tickets::{Permit, TicketId};
 use crate::raw_json::RawJson;
+use wsguard_proto::codec::FrameFault;
 use wsguard_proto::config::Params;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{Contract, EventIndex, Status};
@@ -189,6 +190,13 @@ pub struct Close<'b> {
     pub clean: bool,
     /// The verdict that closed it; `None`: the peer or the application did, or the connection broke.
     pub verdict: Option<Code>,
+    /// The rule of framing that the peer broke, where that ended it.
+    pub fault: Option<FrameFault>,
+    /// The code of the peer's own close frame, whoever closed first; 1005 for an empty one. `None`: there was none, or it may
+    /// not be sent, or what came before it is no framing that could be followed.
+    pub peer_code: Option<u16>,
+    /// The reason in the peer's own close frame.
+    pub peer_reason: &'b str,
 }
 
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
@@ -230,6 +238,10 @@ pub enum Event<'b> {
     Close(Close<'b>),
     /// A rule was broken.
     Violation(&'b ViolationEvent),
+    /// A ping of the peer, with its payload: only where [`ServerHandle::heed_control`](super::ServerHandle::heed_control) asks for it.
+    PingFrame(ConnectionId, &'b [u8]),
+    /// A pong of the peer, so told.
+    PongFrame(ConnectionId, &'b [u8]),
     /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
     Drained(ConnectionId),
     /// The peer has answered a ping of the application: one event for each, in the order of the pings.
@@ -261,15 +273,21 @@ impl Event<'_> {
             Event::Upgrade(_) | Event::UpgradeGone(_) => None,
             Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => None,
             Event::Open(open) => Some(open.conn),
-            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
-                Some(*conn)
-            }
+            Event::Text(conn, _)
+            | Event::Binary(conn, _)
+            | Event::PingFrame(conn, _)
+            | Event::PongFrame(conn, _)
+            | Event::Drained(conn)
+            | Event::Pong { conn, .. } => Some(*conn),
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
         }
     }
 }
+
+/// What is told in place of the code of an empty close frame (RFC 6455 section 7.1.5).
+const NO_CODE: u16 = 1005;
 
 /// The length of a part that is absent.
 const ABSENT: u32 = u32::MAX;
@@ -301,6 +319,28 @@ struct Listed {
     index: EventIndex,
 }
 
+/// How a connection ended. Both reasons, of at most 123 bytes, lie one behind the other in an arena.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    start: usize,
+    reason: u8,
+    peer_reason: u8,
+    code: u16,
+    peer_code: Option<u16>,
+    clean: bool,
+    verdict: Option<Code>,
+    fault: Option<FrameFault>,
+}
+
+impl Closed {
+    fn event(self, conn: ConnectionId, text: &str) -> Close<'_> {
+        let Self { start, reason, peer_reason, code, peer_code, clean, verdict, fault } = self;
+        let (reason, rest) = text[start..].split_at(reason.into());
+        let peer_reason = &rest[..peer_reason.into()];
+        Close { conn, code, reason, clean, verdict, fault, peer_code, peer_reason }
+    }
+}
+
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
@@ -309,8 +349,10 @@ enum Record {
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
-    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool, verdict: Option<Code> },
+    Close(ConnectionId, Closed),
     Violation(Box<ViolationEvent>),
+    PingFrame(ConnectionId, Span),
+    PongFrame(ConnectionId, Span),
     Drained(ConnectionId),
     Pong { conn: ConnectionId, rtt: Duration },
     PipeReady(PipeId),
@@ -490,11 +532,10 @@ impl EventBatch {
                     bytes: *bytes as usize,
                 })
             }
-            Record::Close { conn, code, reason, clean, verdict } => {
-                let (conn, code, clean, verdict) = (*conn, *code, *clean, *verdict);
-                Event::Close(Close { conn, code, reason: &self.text[reason.range()], clean, verdict })
-            }
+            Record::Close(conn, closed) => Event::Close(closed.event(*conn, &self.text)),
             Record::Violation(violation) => Event::Violation(violation),
+            Record::PingFrame(conn, span) => Event::PingFrame(*conn, &self.binary[span.range()]),
+            Record::PongFrame(conn, span) => Event::PongFrame(*conn, &self.binary[span.range()]),
             Record::Drained(conn) => Event::Drained(*conn),
             Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
             Record::PipeReady(pipe) => Event::PipeReady(*pipe),
@@ -570,6 +611,7 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
     }
 
+<<<<<<< HEAD
     pub(super) fn push_pipe_ready(&mut self, pipe: PipeId) {
         self.push_other(kind::OTHER, Record::PipeReady(pipe), 0);
     }
@@ -580,13 +622,29 @@ impl EventBatch {
 
     pub(super) fn push_adoption_ended(&mut self, tag: u64, code: Option<Code>, status: u16) {
         self.push_other(kind::OTHER, Record::AdoptionEnded { tag, code, status }, 0);
+=======
+    /// A ping or a pong of the peer takes the room of a message: whoever sends many is not read before they are taken.
+    pub(super) fn push_ping_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PingFrame(conn, payload));
+    }
+
+    pub(super) fn push_pong_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PongFrame(conn, payload));
+>>>>>>> w-wire17
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
-        let reason = self.keep_text(&ending.reason);
-        self.others += ending.reason.len();
-        let Ending { code, clean, verdict, .. } = *ending;
-        self.push_other(kind::CLOSE, Record::Close { conn, code, reason, clean, verdict }, 0);
+        let peer_reason = ending.peer.as_ref().map_or("", |peer| &peer.reason);
+        let start = self.keep_text(&ending.reason).start;
+        self.keep_text(peer_reason);
+        self.others += ending.reason.len() + peer_reason.len();
+        let Ending { code, clean, verdict, fault, .. } = *ending;
+        let peer_code = ending.peer.as_ref().map(|peer| peer.code.unwrap_or(NO_CODE));
+        let [reason, peer_reason] = [&ending.reason, peer_reason].map(|text| text.len() as u8);
+        let closed = Closed { start, reason, peer_reason, code, peer_code, clean, verdict, fault };
+        self.push_other(kind::CLOSE, Record::Close(conn, closed), 0);
     }
 
     /// The number of a contract in this batch.
@@ -702,7 +760,7 @@ mod tests {
         let conn = ConnectionId::from_u64(1);
         batch.push_message(conn, &Message::Binary(&[7; 1000]), &contract("{}"));
         assert_eq!(batch.others, 0);
-        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true, verdict: None });
+        batch.push_close(conn, &Ending::ours(1000, "bye", None));
         batch.push_drained(conn);
         assert_eq!(batch.others, 2 * size_of::<Record>() + 3);
         batch.clear();

@@ -78,6 +78,10 @@ pub(super) struct ServerState {
     pub(super) inbox: Arc<Inbox>,
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
+    /// Every ping and pong of a peer is told.
+    pub(super) heeds_control: AtomicBool,
+    /// Pings of new connections are the application's to answer.
+    pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
     pub(super) audit: Audit,
     /// When the first drain began.
@@ -136,6 +140,8 @@ impl ServerState {
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
             inline,
+            heeds_control: AtomicBool::new(false),
+            leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),
             drain_began: OnceLock::new(),

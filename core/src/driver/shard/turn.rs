@@ -130,6 +130,7 @@ impl Shard {
         let user = seat.user().map(|user| &**user);
         let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
         let mut sink = TurnSink::new(state, *id, &policy.contract, subject, *last_batch);
+        sink.is_mid_fragments = conn.is_mid_fragments();
         let result = act(
             conn,
             &mut Turn {
