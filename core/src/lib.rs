@@ -127,14 +127,9 @@
 //! | server | [`Server`], [`Builder`], [`HandlerResult`], [`Next`]; [`Inline`] answers on the server's own threads, [`Wake`] is for event loops |
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
-<<<<<<< HEAD
 //! | connections of another server | [`Handle::adopt_with`], [`Handle::adopt_pipe`], [`Adoption`], [`Pipe`] |
-//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
-//! | authentication by the application | [`Upgrade`], [`GrantedIdentity`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
-=======
 //! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
-//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
->>>>>>> w-wire17
+//! | authentication by the application | [`Upgrade`], [`GrantedIdentity`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
 //! # Features

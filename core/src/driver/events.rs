@@ -35,6 +35,8 @@ pub struct Upgrade {
     pub identity: Option<GrantedIdentity>,
     /// The address that the connection came in on; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
+    /// The client's port; `None` where a proxy does not tell it.
+    pub port: Option<u16>,
     /// The tag of its adoption.
     pub adopted: Option<u64>,
     /// Its place among `max_pending_auth`: given back when the application has released this, and the peer is answered.
@@ -611,7 +613,6 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
     }
 
-<<<<<<< HEAD
     pub(super) fn push_pipe_ready(&mut self, pipe: PipeId) {
         self.push_other(kind::OTHER, Record::PipeReady(pipe), 0);
     }
@@ -622,7 +623,8 @@ impl EventBatch {
 
     pub(super) fn push_adoption_ended(&mut self, tag: u64, code: Option<Code>, status: u16) {
         self.push_other(kind::OTHER, Record::AdoptionEnded { tag, code, status }, 0);
-=======
+    }
+
     /// A ping or a pong of the peer takes the room of a message: whoever sends many is not read before they are taken.
     pub(super) fn push_ping_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
         let payload = self.keep_binary(payload);
@@ -632,7 +634,6 @@ impl EventBatch {
     pub(super) fn push_pong_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
         let payload = self.keep_binary(payload);
         self.push(kind::OTHER, Record::PongFrame(conn, payload));
->>>>>>> w-wire17
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
@@ -787,8 +788,8 @@ mod tests {
             Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default(), true).unwrap();
         let (id, permit) = (HandshakeId::default(), ticket.permit());
         let identity = Some(GrantedIdentity { claims: Some(long.as_str().into()), ..GrantedIdentity::default() });
-        let (local, adopted) = Default::default();
-        let upgrade = Upgrade { id, ticket: ticket.id(), request, identity, local, adopted, _permit: permit };
+        let (local, port, adopted) = Default::default();
+        let upgrade = Upgrade { id, ticket: ticket.id(), request, identity, local, port, adopted, _permit: permit };
         assert!(!format!("{upgrade:?}").contains("xxx"), "none of it is shown");
         batch.push_upgrade(upgrade);
         assert!((16_000..28_000).contains(&batch.bytes()), "{}", batch.bytes());

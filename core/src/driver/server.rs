@@ -69,11 +69,8 @@ pub struct Builder {
     inline: Option<Box<dyn Inline>>,
     wake: Option<Box<dyn Wake>>,
     unbound: bool,
-<<<<<<< HEAD
     consulting: Consulting,
-=======
     leaves_pings: bool,
->>>>>>> w-wire17
 }
 
 impl Builder {
@@ -103,7 +100,6 @@ impl Builder {
         self
     }
 
-<<<<<<< HEAD
     /// Asks the application of each handshake that has passed every check of the server's, whatever `auth` says: by
     /// [`Event::Upgrade`], as `auth: "callback"` does.
     ///
@@ -120,14 +116,15 @@ impl Builder {
     #[must_use]
     pub fn consult_without_deadline(mut self) -> Self {
         self.consulting = Consulting { of_everyone: true, without_deadline: true };
-=======
+        self
+    }
+
     /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
     /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
     /// connection.
     #[must_use]
     pub fn auto_pong(mut self, answers: bool) -> Self {
         self.leaves_pings = !answers;
->>>>>>> w-wire17
         self
     }
 
@@ -153,12 +150,8 @@ impl Builder {
         let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
-<<<<<<< HEAD
         (state.jwks, state.consulting) = (jwks, self.consulting);
-=======
-        state.jwks = jwks;
         state.leaves_pings = self.leaves_pings;
->>>>>>> w-wire17
         let state = Arc::new(state);
         let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;

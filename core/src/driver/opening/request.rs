@@ -273,6 +273,7 @@ impl OpeningHandshake {
             request: *request,
             identity: native.as_ref().map(told_identity),
             local: self.local_address(stream),
+            port: self.port,
             adopted: self.tag.as_ref().map(Tag::number),
             _permit: ticket.permit(),
         };
