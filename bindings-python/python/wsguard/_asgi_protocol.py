@@ -74,7 +74,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._core: _asgi_core.Core | None = None
         self._conn: Connection | None = None
         self._pipe: Pipe | None = None
+        #: uvicorn's transport takes more; it is gone.
         self._may_write = True
+        self._is_lost = False
         self._head = b""
         self._scope: dict[str, Any] = {}
         #: The application was told that a client connects.
@@ -116,6 +118,9 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._pipe is not None:
             self._pipe.abort()
             self._drop_pipe()
+            # Whoever waits for room finds that nobody is there.
+            self._is_lost = True
+            self._wake()
 
     def pause_writing(self) -> None:
         self._may_write = False
@@ -123,6 +128,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._may_write = True
         self._take()
+        self._wake()
 
     def shutdown(self) -> None:
         """uvicorn shuts down, and tells each connection."""
@@ -318,6 +324,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 data = message.get("text")
                 if data is None:
                     return
+            if not self._may_write:
+                await self._writable()
             try:
                 waits = conn._say(data)
                 if waits is not None:
@@ -328,6 +336,13 @@ class WebSocketProtocol(asyncio.Protocol):
             await self._answer(kind, message)
         else:
             self._send_last(conn, kind, message)
+
+    async def _writable(self) -> None:
+        """uvicorn's transport has more than it wants: its peer is slow."""
+        while not self._may_write and not self._is_lost:
+            await self._changes()
+        if self._is_lost:
+            raise ClientDisconnected
 
     def _send_last(self, conn: Connection | None, kind: str, message: dict[str, Any]) -> None:
         if self._app_closed:
