@@ -1,5 +1,5 @@
-"""The core's server inside of an ASGI server, one in each worker: every connection comes from there, and every answer from
-the application."""
+"""The core's server inside of an ASGI server, one in each worker: every connection comes from there, and every answer
+from the application."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-    from ._wsguard import Close, Connection, Pipe
+    from ._wsguard import Accept, Close, Connection, Pipe, Reject
 
 
 class Adopted(Protocol):
@@ -105,6 +105,10 @@ class Core(OnLoop):
         self._last_tag += 1
         self._adopted[self._last_tag] = protocol
         return self._last_tag
+
+    def answer(self, ticket: int, answer: Accept | Reject | None) -> bool:
+        """The application's answer to a handshake; false: it no longer waits."""
+        return self._answer(ticket, answer)
 
     def drain(self) -> None:
         """Closes every connection with 1012; uvicorn tells each of them, and waits."""

@@ -163,7 +163,7 @@ class Guarded:
 
     def _leave(self) -> None:
         if self._facts is not None and not self._answered:
-            self._core._answer(self._ticket, Reject(500))
+            self._core.answer(self._ticket, Reject(500))
         if self._conn is not None:
             self._conn._release()
             if self._end is None or self._app_closed:
@@ -229,7 +229,7 @@ class Guarded:
         if not self._answered and kind in ("websocket.close", "websocket.http.response.start"):
             self._answered = self._app_closed = True
             # The client gets the application's own answer; the core hears that it is refused.
-            self._core._answer(self._ticket, Reject(403))
+            self._core.answer(self._ticket, Reject(403))
         elif kind == "websocket.close":
             self._app_closed = True
             if self._conn is not None and self._end is None:
@@ -242,7 +242,7 @@ class Guarded:
     async def _accept(self, message: Message) -> None:
         self._answered = True
         accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)
-        self._core._answer(self._ticket, accept)
+        self._core.answer(self._ticket, accept)
         while self._conn is None:
             if self._refused is not None:
                 await self._refuse_as_core()

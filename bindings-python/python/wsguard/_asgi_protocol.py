@@ -9,6 +9,7 @@ import socket
 import sys
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, ClassVar, cast
+from urllib.parse import quote
 
 from uvicorn.protocols.utils import (
     ClientDisconnected,
@@ -217,8 +218,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def ended(self, code: str | None, status: int) -> None:
         """There is no connection: the core has refused it, the application has, or the peer has left."""
         if not self._scope and status:
-            path = self._head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
-            client = "%s:%d" % self.client if self.client else ""
+            # Without the query, which may hold a token.
+            path = quote(self._head.split(b" ", 2)[1].partition(b"?")[0], safe="/%")
+            client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
             _logger.info('%s - "WebSocket %s" %d (%s)', client, path, status, code)
         self._answered = True
         if self._end is None:
@@ -291,7 +293,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._end = {"type": "websocket.disconnect", "code": 1006}
         assert self._core is not None
         try:
-            self._core._answer(self._ticket, Reject(status, headers=headers, body=bytes(body)))
+            self._core.answer(self._ticket, Reject(status, headers=headers, body=bytes(body)))
         finally:
             self._over()
 
@@ -384,7 +386,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._log_answer(" [accepted]")
         assert self._core is not None
         self._answered = True
-        self._core._answer(self._ticket, accept)
+        self._core.answer(self._ticket, accept)
         while self._conn is None:
             if self._end is not None:
                 raise ClientDisconnected
@@ -411,6 +413,4 @@ class WebSocketProtocol(asyncio.Protocol):
 
 
 def _texts(headers: Any, without: frozenset[bytes] = frozenset()) -> list[tuple[str, str]]:
-    return [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name.lower() not in without
-    ]
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name.lower() not in without]
