@@ -15,11 +15,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import _asgi_policy, _policy_file
+from ._asgi_protocol import WebSocketProtocol
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._asgi_protocol import WebSocketProtocol
     from ._options import Options
 
     #: The class by the policy in the file that ``WSGUARD_POLICY`` names.
@@ -43,8 +43,6 @@ def guard(base: Options | None = None, /, **options: Unpack[Options]) -> type[We
     Raises:
         ConfigError: the options are invalid, or belong to uvicorn (``listen``, ``tls``); the error names the option.
     """
-    from ._asgi_protocol import WebSocketProtocol
-
     return type("Protocol", (WebSocketProtocol,), {"policy": _asgi_policy.checked({**(base or {}), **options})})
 
 
