@@ -1,5 +1,5 @@
-"""The chat of Channels' tutorial, in one file: a consumer with groups of the in-memory layer, the sessions of Django, and
-AllowedHostsOriginValidator around both. Nothing here knows wsguard."""
+"""The chat of Channels' tutorial, in one file: a consumer with groups of the in-memory layer, the sessions of Django,
+and AllowedHostsOriginValidator around both. Nothing here knows wsguard."""
 
 from __future__ import annotations
 
