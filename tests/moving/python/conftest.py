@@ -92,14 +92,14 @@ class Site:
         assert code in (0, -signal.SIGTERM), (code, "".join(self.log))
 
 
-def start(command: list[str], ws: str, policy: Path, **environment: str) -> Site:
+def start(command: list[str], folder: Path = APPS, **environment: str) -> Site:
     process = subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [sys.executable, *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=APPS,
-        env={**os.environ, "WS": ws, "WSGUARD_POLICY": str(policy), "PYTHONUNBUFFERED": "1", **environment},
+        cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
     )
     try:
         return Site(process).started()
@@ -124,8 +124,8 @@ def serve(ws: str, tmp_path: Path) -> Serve:
     def serve(app: str, *arguments: str, faults: bool = False, policy: dict[str, Any] | None = None) -> Iterator[Site]:
         file = tmp_path / "policy.json"
         file.write_text(json.dumps({**POLICY, **(policy or {})}), encoding="utf-8")
-        command = ["uvicorn", app, "--host", "127.0.0.1", "--port", "0", "--ws", ws, *arguments]
-        site = start(command, ws, file)
+        command = ["-m", "uvicorn", app, "--host", "127.0.0.1", "--port", "0", "--ws", ws, *arguments]
+        site = start(command, WS=ws, WSGUARD_POLICY=str(file))
         try:
             yield site
         finally:
@@ -143,8 +143,8 @@ def serve_by_gunicorn(ws: str, tmp_path: Path) -> Serve:
     def serve(app: str, *arguments: str) -> Iterator[Site]:
         file = tmp_path / "policy.json"
         file.write_text(json.dumps(POLICY), encoding="utf-8")
-        command = ["gunicorn", app, "--bind", "127.0.0.1:0", "--worker-class", "worker.Worker", *arguments]
-        site = start(command, ws, file)
+        command = ["-m", "gunicorn", app, "--bind", "127.0.0.1:0", "--worker-class", "worker.Worker", *arguments]
+        site = start(command, WS=ws, WSGUARD_POLICY=str(file))
         try:
             yield site
         finally:
