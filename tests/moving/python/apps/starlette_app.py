@@ -83,6 +83,13 @@ async def tell(websocket: WebSocket) -> None:
     await websocket.close()
 
 
+async def who(websocket: WebSocket) -> None:
+    """Tells whom the core knows."""
+    await websocket.accept()
+    await websocket.send_json(websocket.scope["extensions"]["wsguard"])
+    await websocket.close()
+
+
 async def tell_ends(websocket: WebSocket) -> None:
     """Waits for the end of another connection, and tells how that one ended."""
     await websocket.accept()
@@ -126,6 +133,7 @@ app = Starlette(
         WebSocketRoute("/refuse", refuse),
         WebSocketRoute("/listen", listen),
         WebSocketRoute("/ends", tell_ends),
+        WebSocketRoute("/who", who),
         WebSocketRoute("/fail", fail),
         WebSocketRoute("/fail-early", fail_early),
         WebSocketRoute("/leave", leave),
