@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import APPS, PATIENCE, PROTOCOLS, Serve, Site, told
+from conftest import APPS, PATIENCE, PROTOCOLS, Serve, Site, start, told
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 TOKENS: dict[str, Any] = {"auth": {"tokens": [{"token": "t" * 32, "user": "alice", "roles": ["admin"]}]}}
@@ -113,3 +113,23 @@ def test_not_every_address_is_a_trusted_proxy(tmp_path: Path) -> None:
     file = tmp_path / "policy.json"
     file.write_text(json.dumps({"origins": ["https://a.b"], "auth": "none"}), encoding="utf-8")
     assert "forwarded_allow_ips" in started("--forwarded-allow-ips", "*", policy=file)
+
+
+def test_a_policy_in_a_program_is_good_for_workers() -> None:
+    """uvicorn starts each of them anew, and sends it the class."""
+
+    async def main(site: Site) -> None:
+        async with site.open("/echo") as peer:
+            await peer.send("x")
+            assert await peer.recv() == "x"
+            await peer.send("x" * 11)
+            with pytest.raises(ConnectionClosed):
+                await peer.recv()
+            assert peer.close_code == 1009
+
+    site = start(["guarded.py"])
+    try:
+        run(main(site))
+    finally:
+        site.end()
+    assert "Traceback" not in "".join(site.log), "".join(site.log)
