@@ -118,10 +118,10 @@ impl Handlers {
         self.policies.as_ref().map_or(0, |policies| policies.generation)
     }
 
-    /// The route that a path has in their policy; `None`: it is not served.
-    pub(crate) fn route_of(&self, path: &str) -> Option<Option<Arc<str>>> {
+    /// The route that a path has in their policy. A path that is not served any more has none: its connections end.
+    pub(crate) fn route_of(&self, path: &str) -> Option<Arc<str>> {
         let resolved = self.policies.as_ref()?.resolve(path)?;
-        Some(resolved.route.as_deref().map(Arc::from))
+        resolved.route.as_deref().map(Arc::from)
     }
 
     /// An event of a connection for which the rules of `route` hold.
