@@ -590,6 +590,39 @@ impl Connection {
         Awaiting::of(slf.py(), slf, &waits::MESSAGE)
     }
 
+    /// Sends a message, for an application that pulls, whatever the protocol is: `None`, or what waits until the peer has read
+    /// it.
+    fn _say(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        let said = with_payload(message, |payload| {
+            this.unless_over(|| match payload {
+                Payload::Text(text) => this.shared.handle.send_text(this.id, text),
+                Payload::Binary(payload) => this.shared.handle.send_binary(this.id, payload),
+            })
+        })?;
+        match said {
+            Ok(Sent::Sent) => Ok(None),
+            said => Self::awaitable(slf, said).map(Some),
+        }
+    }
+
+    /// The next message, for an application that pulls; `None`: there is none now.
+    fn _take(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        slf.get().checked(slf.py())?;
+        waits::take(slf)
+    }
+
+    /// Waits for the next message, for an application that pulls; `None`: there is none any more.
+    fn _pull(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Awaiting::of(slf.py(), slf, &waits::PULLED)
+    }
+
+    /// The application pulls no more: what waits is dropped.
+    fn _release(slf: &Bound<'_, Self>) {
+        Dispatcher::end(slf, None);
+    }
+
     /// Iterates over the messages, as `recv` gives them, until the connection has ended.
     fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         Self::iterate(slf)?;

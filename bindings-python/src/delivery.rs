@@ -181,6 +181,7 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Open(_) => HandlerKind::Open,
             Event::Close(_) => HandlerKind::Close,
             Event::Violation(_) => HandlerKind::Violation,
+            Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => HandlerKind::Adoption,
             _ => HandlerKind::Message,
         };
         match event.conn().and_then(|id| self.find(id)) {
@@ -204,7 +205,7 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Violation(violation) => return self.violated(violation),
             Event::Drained(conn) => return self.find(conn).map_or(Ok(()), |conn| self.dispatcher.drained(&conn)),
             // Python has no handler for any other.
-            _ => return Ok(()),
+            _ => return self.dispatcher.told_inside(event),
         };
         self.find(conn).map_or(Ok(()), |conn| self.dispatcher.message(&conn, message))
     }
@@ -224,6 +225,9 @@ impl<'py> Turn<'_, '_, 'py> {
         let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
         let conn = Bound::new(py, conn)?;
         lock(self.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
+        if handlers.inside.is_some() {
+            conn.get().with_state(|state| state.read_by_others = true);
+        }
         // Asked after the insertion: a `disconnect_user` or `ban` on another thread finds it there, or is known here. The
         // core closes it; the application gets neither its open nor its messages nor its close.
         let is_banned = conn.get().is_banned();
@@ -251,14 +255,21 @@ impl<'py> Turn<'_, '_, 'py> {
             verdict: ending.verdict.map(Code::name),
         };
         let close = Py::new(py, close)?;
+        let is_inside = self.dispatcher.handlers.inside.is_some();
+        let told = close.clone_ref(py);
         conn.get().with_state(|state| {
             state.closed = Some(close);
-            state.close_due = true;
+            state.close_due = !is_inside;
         });
         conn.get().wake_all(py)?;
         // After the end of the session, or a ban, nothing is handled any more, whatever was read before.
         if matches!(ending.verdict, Some(Code::SessionExpired | Code::SessionRevoked | Code::Banned)) {
             Dispatcher::end(conn, None);
+        }
+        if is_inside {
+            // At once: what was read before is its application's to pull, or to leave.
+            let Some(call) = &self.dispatcher.handlers.close else { return Ok(()) };
+            return self.dispatcher.call(conn, HandlerKind::Close, call, Some(told.bind(py).as_any()));
         }
         self.dispatcher.advance(conn)?;
         self.dispatcher.let_linger(conn)

@@ -40,6 +40,7 @@ pub(crate) fn made_request(
         route: route.map(Into::into),
         params,
         query,
+        raw_headers: headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect(),
         headers,
         ip,
         token,

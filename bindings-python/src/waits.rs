@@ -22,6 +22,9 @@ pub(crate) static MESSAGE: Awaited = Awaited { poll: message, futures: receivers
 /// The next message, of `async for`.
 pub(crate) static NEXT_MESSAGE: Awaited = Awaited { poll: next_message, futures: receivers, gives_message: true };
 
+/// The next message, of `_pull`.
+pub(crate) static PULLED: Awaited = Awaited { poll: pulled, futures: receivers, gives_message: true };
+
 fn waiters(state: &mut State) -> &mut Futures {
     &mut state.waiters
 }
@@ -60,4 +63,16 @@ fn next(conn: &Bound<'_, Connection>, at_end: fn(Python<'_>, &Connection) -> PyE
         return Ok(Some(message.unbind()));
     }
     if conn.get().with_state(|state| state.is_over()) { Err(at_end(conn.py(), conn.get())) } else { Ok(None) }
+}
+
+/// The next message; `None`: there is none now.
+pub(crate) fn take(conn: &Bound<'_, Connection>) -> PyResult<Option<Py<PyAny>>> {
+    Ok(Dispatcher::guarded_or_none(conn, |dispatcher| dispatcher.take(conn))?.map(Bound::unbind))
+}
+
+/// As [`next`]; at the end it is Python's `None`.
+fn pulled(conn: &Bound<'_, Connection>) -> PyResult<Option<Py<PyAny>>> {
+    let message = take(conn)?;
+    let is_over = || conn.get().with_state(|state| state.is_over());
+    Ok(message.or_else(|| is_over().then(|| conn.py().None())))
 }

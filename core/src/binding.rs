@@ -5,18 +5,20 @@
 //! a [`ServerHandle`] is safe from any thread, never blocks, and fails with an [`Error`] where an id is stale.
 
 pub use crate::driver::{
-    Accept, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events, Handled,
-    HandshakeId, Inline, InlineMessage, JsonMessage, KeptInbox, LogLevel, LogRecord, LogValue, Next, Notifier, Open,
-    Reject, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats, TicketId, To, Upgrade, ViolationEvent, Waited,
-    Wake, Whom, compile, log_to,
+    Accept, Adoption, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events,
+    GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage, KeptInbox, LogLevel, LogRecord,
+    LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats,
+    Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};
 pub use crate::error::Error;
 pub use crate::raw_json::RawJson;
 pub use wsguard_proto::auth::Authenticator;
+pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::{Options, Params, Policy, PolicySet};
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
+pub use wsguard_proto::connection::{DataOpcode, Fragment};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::options::{Auth, OnViolation, Protocol, Section, Shape, option_names};
@@ -35,11 +37,12 @@ pub fn blank_open(conn: ConnectionId) -> Open {
     let (route, params) = Default::default();
     let (subprotocol, expires_at_ms, credential_ends_at_ms, granted) = Default::default();
     let (query, headers, cookies, origin, claims) = Default::default();
-    let (peer, port, tls, opened_at_ms) = Default::default();
+    let (peer, local, port, tls, opened_at_ms, adopted) = Default::default();
     Open {
         id: HandshakeId::default(),
         conn,
         ticket: None,
+        adopted,
         tag: None,
         ip: None,
         user: None,
@@ -57,6 +60,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         origin,
         claims,
         peer,
+        local,
         port,
         tls,
         opened_at_ms,

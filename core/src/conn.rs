@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::payload::Payload;
 use crate::raw_json::with_text;
 use crate::sent::Sent;
+use wsguard_proto::connection::Fragment;
 
 /// The largest integer that an envelope may hold: every JSON parser has it exactly.
 const MOST_ID: u64 = 1 << 53;
@@ -98,10 +99,53 @@ impl<'h> Conn<'h> {
         Sent::of(self.server.ping(self.id))
     }
 
+    /// Sends a ping with a payload of your own, at most 125 bytes. [`Event::PongFrame`](crate::Event::PongFrame) tells its pong, if
+    /// [`Handle::heed_control`](crate::Handle::heed_control) asks for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the payload is over 125 bytes.
+    pub fn send_ping(self, payload: &[u8]) -> Result<Sent, Error> {
+        Sent::of(self.server.send_ping(self.id, payload))
+    }
+
+    /// Sends a pong, at most 125 bytes. The server answers pings by itself, unless [`set_auto_pong`](Self::set_auto_pong) or
+    /// [`Builder::auto_pong`](crate::Builder::auto_pong) leaves them to the application.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the payload is over 125 bytes.
+    pub fn send_pong(self, payload: &[u8]) -> Result<Sent, Error> {
+        Sent::of(self.server.send_pong(self.id, payload))
+    }
+
+    /// Chooses whether the server answers the pings of this peer (the default), or leaves them to the application.
+    ///
+    /// # Errors
+    ///
+    /// None yet.
+    pub fn set_auto_pong(self, answers: bool) -> Result<Sent, Error> {
+        Sent::of_command(self.server.set_auto_pong(self.id, answers))
+    }
+
     /// The bytes that were sent to it and that its socket has not taken: to send less while a peer reads slowly. 0 if it is closed.
     /// A broadcast counts when the server has come to it.
     pub fn buffered_bytes(self) -> usize {
         self.server.buffered_bytes(self.id)
+    }
+
+    /// A count of the bytes that were sent to it, headers of frames included, that only grows: to learn when a message is written.
+    /// Broadcasts do not count. 0 if it is closed.
+    ///
+    /// What was sent up to now is written when [`written`](Self::written) has reached the number.
+    pub fn queued(self) -> u64 {
+        self.server.queued(self.id)
+    }
+
+    /// The part of [`queued`](Self::queued) that its socket has taken, at least: all of it when nothing is unsent, which
+    /// [`Event::Drained`](crate::Event::Drained) tells after [`Sent::Queued`]. 0 if it is closed.
+    pub fn written(self) -> u64 {
+        self.server.written(self.id)
     }
 
     /// Sends a text or a binary message (`raw`): `send("hello")`, `send(&bytes)`.
@@ -114,6 +158,30 @@ impl<'h> Conn<'h> {
             Payload::Text(text) => self.server.send_text(self.id, text),
             Payload::Binary(bytes) => self.server.send_binary(self.id, bytes),
         })
+    }
+
+    /// Sends a part of a message (`raw`): a text or binary fragment begins it, continuations go on, the one with `fin` ends it.
+    /// Whole messages that are sent in between wait for the last fragment. The fragments of a text must be UTF-8 together; that
+    /// is not checked.
+    ///
+    /// ```no_run
+    /// use wsguard::{Conn, DataOpcode, Error, Fragment};
+    ///
+    /// fn send_in_parts(conn: Conn<'_>, parts: &[&[u8]]) -> Result<(), Error> {
+    ///     for (n, part) in parts.iter().enumerate() {
+    ///         let opcode = if n == 0 { DataOpcode::Binary } else { DataOpcode::Continuation };
+    ///         conn.send_fragment(Fragment { opcode, fin: n + 1 == parts.len() }, part)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the fragment does not follow what was sent before, is larger than `max_outbox_bytes`, or no
+    /// route has the protocol `raw`. If threads mix their fragments, the connection is closed with 1011.
+    pub fn send_fragment(self, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
+        Sent::of(self.server.send_fragment(self.id, fragment, payload))
     }
 
     /// Adds the connection to a room. It leaves its rooms when it closes.

@@ -1,12 +1,16 @@
 //! A running server: what every thread of the application can do with it.
 
 use std::net::TcpStream;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
 
 use serde::Serialize;
 
 use crate::audience::Audience;
 use crate::conn::Conn;
-use crate::driver::{BanInfo, ConnectionId, Decision, JsonMessage, ServerHandle, Stats, TicketId, To, Whom};
+use crate::driver::{
+    Adoption, BanInfo, ConnectionId, Decision, JsonMessage, Pipe, ServerHandle, Stats, TicketId, To, Whom,
+};
 use crate::error::Error;
 use crate::options::Options;
 use crate::sent::Sent;
@@ -133,6 +137,70 @@ impl Handle {
         self.inner.adopt(stream, received)
     }
 
+    /// As [`adopt`](Self::adopt), and tells more of the connection than its bytes: see [`Adoption`].
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_with(&self, stream: TcpStream, adoption: Adoption) -> Result<(), Error> {
+        self.inner.adopt(stream, adoption)
+    }
+
+    /// As [`adopt_with`](Self::adopt_with), of a connection of a Unix stream socket.
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt).
+    #[cfg(unix)]
+    pub fn adopt_unix(&self, stream: UnixStream, adoption: Adoption) -> Result<(), Error> {
+        self.inner.adopt_unix(stream, adoption)
+    }
+
+    /// As [`adopt_with`](Self::adopt_with), of a connection that has no socket, or none that can be handed over: TLS that your
+    /// application ends, a stream of HTTP/2, a pair in memory. You bring the peer's bytes and take those for the peer by the end
+    /// of a pipe. Limits, timeouts and verdicts are those of a socket.
+    ///
+    /// ```
+    /// use wsguard::options::{Auth, Protocol};
+    /// use wsguard::{Adoption, Builder, Event, Next, Options};
+    ///
+    /// # fn main() -> Result<(), wsguard::Error> {
+    /// let options = Options { protocol: Protocol::Raw, ..Options::new(["https://app.example"], Auth::None) };
+    /// let mut server = Builder::new().without_listener().start(options)?;
+    /// let handle = server.handle();
+    ///
+    /// let head = b"GET / HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    ///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nOrigin: https://app.example\r\n\r\n";
+    /// let pipe = handle.adopt_pipe(Adoption { received: head.to_vec(), is_secure: true, ..Adoption::default() })?;
+    /// let mut for_the_peer = Vec::new();
+    /// while let Next::Event(event) = server.next(None) {
+    ///     match event {
+    ///         Event::PipeReady(id) if id == pipe.id() => {
+    ///             let taken = pipe.take(&mut for_the_peer, usize::MAX);
+    ///             if for_the_peer.ends_with(b"\x81\x05hello") || taken.is_ended {
+    ///                 break;
+    ///             }
+    ///             // What the peer has sent: "hello" in a text frame, masked with the key 0.
+    ///             pipe.push(b"\x81\x85\0\0\0\0hello");
+    ///         }
+    ///         Event::Text(conn, text) => drop(handle.conn(conn).send(text)?),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// assert!(for_the_peer.starts_with(b"HTTP/1.1 101 "));
+    /// # assert!(for_the_peer.ends_with(b"hello"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt). Without `is_secure` the bytes are plain text on the address that the adoption names as `local`,
+    /// else on the peer's.
+    pub fn adopt_pipe(&self, adoption: Adoption) -> Result<Pipe, Error> {
+        self.inner.adopt_pipe(adoption)
+    }
+
     /// Reads certificate and key again; open connections stay.
     ///
     /// # Errors
@@ -184,6 +252,13 @@ impl Handle {
     /// Chooses the events that wake the application; at first all of them. See [`Interest`].
     pub fn set_interest(&self, interest: Interest) {
         self.inner.heed(interest.opens, interest.closes, interest.violations);
+    }
+
+    /// Chooses whether every ping and pong of a peer is told ([`Event::PingFrame`](crate::Event::PingFrame),
+    /// [`Event::PongFrame`](crate::Event::PongFrame)); at first none is. Those beyond `control_rate_limit` close the connection
+    /// and are not told.
+    pub fn heed_control(&self, heeds: bool) {
+        self.inner.heed_control(heeds);
     }
 
     /// Shuts down gently: new handshakes are answered 503, open connections are closed with 1012 (`drain_close_code`). The events

@@ -127,8 +127,9 @@
 //! | server | [`Server`], [`Builder`], [`HandlerResult`], [`Next`]; [`Inline`] answers on the server's own threads, [`Wake`] is for event loops |
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
-//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
-//! | authentication by the application | [`Upgrade`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
+//! | connections of another server | [`Handle::adopt_with`], [`Handle::adopt_pipe`], [`Adoption`], [`Pipe`] |
+//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
+//! | authentication by the application | [`Upgrade`], [`GrantedIdentity`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
 //! # Features
@@ -150,7 +151,6 @@
 //! # When not to use it
 //!
 //! - You need a client, `permessage-deflate`, rooms across several machines, or messages too large for memory.
-//! - Another server must accept the connections *and* do TLS for them in this process: [`Handle::adopt`] takes plain TCP only.
 //!
 //! # Rust version and platforms
 //!
@@ -176,8 +176,9 @@ mod server;
 pub use audience::Audience;
 pub use conn::Conn;
 pub use driver::{
-    Accept, BanInfo, Close, ConnectionId, Decision, Event, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
-    LogLevel, LogRecord, LogValue, Open, Reject, Replies, Stats, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
+    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, GrantedIdentity, Handled, HandshakeId, Inline,
+    InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject, Replies, Stats, Taken,
+    TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use driver::{LogFormat, log_to_stderr, log_to_stderr_as};
@@ -188,8 +189,10 @@ pub use payload::Payload;
 pub use raw_json::RawJson;
 pub use sent::Sent;
 pub use server::{Builder, HandlerResult, Next, Server};
+pub use wsguard_proto::codec::FrameFault;
 pub use wsguard_proto::config::Params;
 pub use wsguard_proto::config_error::{ConfigError, ConfigErrorKind};
+pub use wsguard_proto::connection::{DataOpcode, Fragment};
 pub use wsguard_proto::contract::Status;
 pub use wsguard_proto::handshake::{TlsFacts, UpgradeRequest};
 pub use wsguard_proto::roles::Roles;

@@ -198,10 +198,33 @@ impl Builder {
         Self { inner: self.inner.wake(wake) }
     }
 
-    /// Does not listen, whatever `listen` says: every connection comes from [`Handle::adopt`].
+    /// Does not listen, whatever `listen` says: every connection comes from [`Handle::adopt`] and its like.
     #[must_use]
     pub fn without_listener(self) -> Self {
         Self { inner: self.inner.without_listener() }
+    }
+
+    /// Asks the application of each handshake that has passed every check of the server's, whatever `auth` says, by
+    /// [`Event::Upgrade`], which [`Handle::answer`] answers. [`Upgrade::identity`](crate::Upgrade::identity) says who it is, where
+    /// the server itself has found that out; the answer leaves it so, and names neither user nor roles. Its time is
+    /// `auth_timeout_ms`.
+    #[must_use]
+    pub fn consult(self) -> Self {
+        Self { inner: self.inner.consult() }
+    }
+
+    /// As [`consult`](Self::consult), and the application decides as long as it likes while the peer stays: neither
+    /// `auth_timeout_ms` nor `handshake_timeout_ms` ends that. `max_pending_auth` bounds how many wait.
+    #[must_use]
+    pub fn consult_without_deadline(self) -> Self {
+        Self { inner: self.inner.consult_without_deadline() }
+    }
+
+    /// Chooses whether the server answers the pings of its peers (the default), or leaves them to the application:
+    /// [`Handle::heed_control`], [`Conn::send_pong`](crate::Conn::send_pong).
+    #[must_use]
+    pub fn auto_pong(self, answers: bool) -> Self {
+        Self { inner: self.inner.auto_pong(answers) }
     }
 
     /// Checks the options, binds, and starts the threads. The policy in force is logged as one line.

@@ -7,7 +7,9 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
+use super::adoption::Adopted;
 use super::level::HeldOne;
+use super::pipe::PipeEnd;
 use super::socket::Socket;
 use wsguard_proto::time::Moment;
 
@@ -20,6 +22,7 @@ pub(super) enum UnregisteredSocket {
     Tcp(std::net::TcpStream),
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
+    Pipe(PipeEnd),
 }
 
 impl UnregisteredSocket {
@@ -29,6 +32,7 @@ impl UnregisteredSocket {
             UnregisteredSocket::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
             #[cfg(unix)]
             UnregisteredSocket::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
+            UnregisteredSocket::Pipe(pipe) => Ok(Socket::Pipe(pipe)),
         }
     }
 
@@ -38,6 +42,7 @@ impl UnregisteredSocket {
             Socket::Tcp(tcp) => tcp.into_std().map(UnregisteredSocket::Tcp),
             #[cfg(unix)]
             Socket::Unix(unix) => unix.into_std().map(UnregisteredSocket::Unix),
+            Socket::Pipe(pipe) => Ok(UnregisteredSocket::Pipe(pipe)),
         }
     }
 
@@ -49,6 +54,8 @@ impl UnregisteredSocket {
             UnregisteredSocket::Tcp(tcp) => (&*tcp).read(piece)?,
             #[cfg(unix)]
             UnregisteredSocket::Unix(unix) => (&*unix).read(piece)?,
+            // Only what another server accepted has one: its head was read by that.
+            UnregisteredSocket::Pipe(_) => return Err(io::ErrorKind::WouldBlock.into()),
         };
         into.extend_from_slice(&piece[..len]);
         Ok(len)
@@ -67,6 +74,7 @@ impl UnregisteredSocket {
             UnregisteredSocket::Tcp(tcp) => (&tcp).write_all(answer),
             #[cfg(unix)]
             UnregisteredSocket::Unix(unix) => (&unix).write_all(answer),
+            UnregisteredSocket::Pipe(pipe) => pipe.end_with(answer),
         }
     }
 }
@@ -78,8 +86,8 @@ pub(super) struct Accepted {
     /// The address of the peer; `None` on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     pub(super) at: Moment,
-    /// What another server has read from it, where one accepted it: that one may still hold the socket, too.
-    pub(super) received: Option<Vec<u8>>,
+    /// Of one that another server accepted: that one may still hold the socket, too.
+    pub(super) adopted: Option<Adopted>,
     /// Its part in the load of its shard.
     pub(super) load: HeldOne,
 }

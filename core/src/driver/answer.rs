@@ -146,6 +146,11 @@ impl Answer {
 }
 
 impl AcceptedSession {
+    /// Whether it says who the peer is.
+    pub(super) fn names_user(&self) -> bool {
+        self.user.is_some() || self.roles != Roles::default() || self.expires_at_ms.is_some()
+    }
+
     fn new(accept: Accept, grant: Grant) -> Result<Self, Fault> {
         let Accept { user, roles, expires_at_ms, subprotocol, headers, tag } = accept;
         if user.as_deref().is_some_and(|user| check_user(user).is_err()) {

@@ -1,9 +1,6 @@
 //! Which shard takes a connection: the one that has the fewest.
 
-use std::io;
-use std::net::TcpStream;
-
-use super::accepted::{Accepted, UnregisteredSocket};
+use super::accepted::Accepted;
 use super::commands::Command;
 use super::level::HeldOne;
 use super::state::ServerState;
@@ -19,15 +16,4 @@ pub(super) fn least_loaded(state: &ServerState) -> (usize, HeldOne) {
 pub(super) fn post(state: &ServerState, shard: usize, accepted: Accepted) {
     let adopt = Command::Adopt(Box::new(accepted));
     state.shards[shard].post(|buffer| buffer.commands.push(adopt));
-}
-
-/// Takes over a TCP connection that another server accepted and read the request head of.
-pub(super) fn adopt(state: &ServerState, tcp: TcpStream, received: Vec<u8>) -> io::Result<()> {
-    let peer = Some(tcp.peer_addr()?);
-    tcp.set_nonblocking(true)?;
-    tcp.set_nodelay(true)?;
-    let (shard, load) = least_loaded(state);
-    let socket = UnregisteredSocket::Tcp(tcp);
-    post(state, shard, Accepted { socket, peer, at: state.clock.now(), received: Some(received), load });
-    Ok(())
 }

@@ -7,7 +7,9 @@ use super::arena::{Span, kept_bytes};
 use super::ids::ConnectionId;
 use super::level::Held;
 use wsguard_proto::bans::Ban;
+use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::{PolicySet, Protocol};
+use wsguard_proto::connection::Fragment;
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
 
@@ -37,7 +39,24 @@ pub(super) enum Command {
         code: u16,
         reason: Span,
     },
-    /// A ping of the application, with this payload.
+    /// A whole ping or pong of the application, with a payload of its own.
+    Control {
+        conn: ConnectionId,
+        frame: Span,
+        is_ping: bool,
+    },
+    /// A whole frame of a message that is sent in fragments.
+    Fragment {
+        conn: ConnectionId,
+        frame: Span,
+        fragment: Fragment,
+    },
+    /// Whether pings of the peer are answered at once, or left to the application.
+    AutoPong {
+        conn: ConnectionId,
+        answers: bool,
+    },
+    /// A timed ping of the application, with this payload.
     Ping {
         conn: ConnectionId,
         payload: [u8; 8],
@@ -216,6 +235,20 @@ impl CommandBuffer {
         Some(span.len)
     }
 
+    /// Adds a ping or a pong for `conn`; returns how many bytes it has.
+    pub(super) fn control(&mut self, conn: ConnectionId, opcode: Opcode, payload: &[u8]) -> usize {
+        let frame = self.write(|out| codec::data_frame(out, opcode, payload));
+        self.commands.push(Command::Control { conn, frame, is_ping: opcode == Opcode::Ping });
+        frame.len
+    }
+
+    /// Adds a fragment for `conn`; returns how many bytes it has.
+    pub(super) fn fragment(&mut self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> usize {
+        let frame = self.write(|out| codec::fragment_frame(out, fragment.first_byte(), payload));
+        self.commands.push(Command::Fragment { conn, frame, fragment });
+        frame.len
+    }
+
     pub(super) fn resume(&mut self) {
         self.commands.push(Command::Resume);
     }
@@ -229,6 +262,8 @@ impl CommandBuffer {
         self.commands.extend(other.commands.drain(..).map(|mut command| {
             match &mut command {
                 Command::Frames { frames: span, .. }
+                | Command::Control { frame: span, .. }
+                | Command::Fragment { frame: span, .. }
                 | Command::Close { reason: span, .. }
                 | Command::DisconnectUser { user: span, .. } => span.start += base,
                 Command::DataRefused { event, id, .. } => {

@@ -8,8 +8,10 @@ use super::arena::{Span, growth, kept_bytes};
 use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
+use super::pipe::PipeId;
 use super::tickets::{Permit, TicketId};
 use crate::raw_json::RawJson;
+use wsguard_proto::codec::FrameFault;
 use wsguard_proto::config::Params;
 use wsguard_proto::connection::{Ending, Message};
 use wsguard_proto::contract::{Contract, EventIndex, Status};
@@ -17,7 +19,8 @@ use wsguard_proto::handshake::{Pairs, TlsFacts, UpgradeRequest};
 use wsguard_proto::roles::Roles;
 use wsguard_proto::verdict::Code;
 
-/// A handshake that asks the application (`auth: "callback"`): answer its ticket exactly once.
+/// A handshake that asks the application (`auth: "callback"`, or [`Builder::consult`](super::Builder::consult)): answer its ticket
+/// exactly once.
 ///
 /// What follows is an [`Open`] with its ticket, [`Event::UpgradeGone`], or nothing where the application has refused it.
 #[derive(Debug)]
@@ -28,8 +31,49 @@ pub struct Upgrade {
     pub ticket: TicketId,
     /// What the peer sent.
     pub request: UpgradeRequest,
+    /// Who it is, where the server itself has found that out; the answer leaves it so. `None` with `auth: "callback"`.
+    pub identity: Option<GrantedIdentity>,
+    /// The address that the connection came in on; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// The client's port; `None` where a proxy does not tell it.
+    pub port: Option<u16>,
+    /// The tag of its adoption.
+    pub adopted: Option<u64>,
     /// Its place among `max_pending_auth`: given back when the application has released this, and the peer is answered.
     pub(super) _permit: Arc<Permit>,
+}
+
+/// Who a peer is, by its credential.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GrantedIdentity {
+    /// The user, where authentication names one.
+    pub user: Option<String>,
+    /// Its roles.
+    pub roles: Roles,
+    /// When its session ends, in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
+    /// With `auth.jwt`, the claims of its verified token: a JSON object as text, at most 8 KiB.
+    pub claims: Option<Box<str>>,
+}
+
+impl GrantedIdentity {
+    /// What it owns beside itself.
+    fn heap_bytes(&self) -> usize {
+        let claims = self.claims.as_ref().map_or(0, |claims| claims.len());
+        self.user.as_ref().map_or(0, String::capacity) + self.roles.bytes() + claims
+    }
+}
+
+/// Without the claims.
+impl core::fmt::Debug for GrantedIdentity {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("GrantedIdentity")
+            .field("user", &self.user)
+            .field("roles", &self.roles)
+            .field("expires_at_ms", &self.expires_at_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A connection that was authenticated and upgraded.
@@ -40,8 +84,10 @@ pub struct Open {
     pub id: HandshakeId,
     /// Its id.
     pub conn: ConnectionId,
-    /// The ticket it was accepted by, with `auth: "callback"`.
+    /// The ticket it was accepted by, where the application was asked.
     pub ticket: Option<TicketId>,
+    /// The tag of its adoption.
+    pub adopted: Option<u64>,
     /// What the application's accept gave it.
     pub tag: Option<u64>,
     /// The client's address; `None` on a Unix socket without a proxy.
@@ -78,6 +124,8 @@ pub struct Open {
     pub claims: Option<Box<str>>,
     /// The peer of the socket: the client, or a proxy before it. `None` on a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// The address that it came in on; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
     /// The client's port; `None` where a proxy does not tell it.
     pub port: Option<u16>,
     /// Its TLS, where this server does it.
@@ -144,6 +192,13 @@ pub struct Close<'b> {
     pub clean: bool,
     /// The verdict that closed it; `None`: the peer or the application did, or the connection broke.
     pub verdict: Option<Code>,
+    /// The rule of framing that the peer broke, where that ended it.
+    pub fault: Option<FrameFault>,
+    /// The code of the peer's own close frame, whoever closed first; 1005 for an empty one. `None`: there was none, or it may
+    /// not be sent, or what came before it is no framing that could be followed.
+    pub peer_code: Option<u16>,
+    /// The reason in the peer's own close frame.
+    pub peer_reason: &'b str,
 }
 
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
@@ -185,6 +240,10 @@ pub enum Event<'b> {
     Close(Close<'b>),
     /// A rule was broken.
     Violation(&'b ViolationEvent),
+    /// A ping of the peer, with its payload: only where [`ServerHandle::heed_control`](super::ServerHandle::heed_control) asks for it.
+    PingFrame(ConnectionId, &'b [u8]),
+    /// A pong of the peer, so told.
+    PongFrame(ConnectionId, &'b [u8]),
     /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
     Drained(ConnectionId),
     /// The peer has answered a ping of the application: one event for each, in the order of the pings.
@@ -194,6 +253,19 @@ pub enum Event<'b> {
         /// The time from the ping to its answer, by the server's clock.
         rtt: Duration,
     },
+    /// Bytes for the peer, or the end, wait in a pipe: [`Pipe::take`](super::Pipe::take). Told once until all was taken.
+    PipeReady(PipeId),
+    /// A pipe on which [`push`](super::Pipe::push) answered `false` has room again.
+    PipeRoom(PipeId),
+    /// There will be no connection of an adoption that has a tag.
+    AdoptionEnded {
+        /// The tag.
+        tag: u64,
+        /// The verdict that it was refused by. `None`: the peer left, it was a health check, or nobody was there to answer it.
+        code: Option<Code>,
+        /// The status of the answer; 0: there was none.
+        status: u16,
+    },
 }
 
 impl Event<'_> {
@@ -201,16 +273,23 @@ impl Event<'_> {
     pub fn conn(&self) -> Option<ConnectionId> {
         match self {
             Event::Upgrade(_) | Event::UpgradeGone(_) => None,
+            Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => None,
             Event::Open(open) => Some(open.conn),
-            Event::Text(conn, _) | Event::Binary(conn, _) | Event::Drained(conn) | Event::Pong { conn, .. } => {
-                Some(*conn)
-            }
+            Event::Text(conn, _)
+            | Event::Binary(conn, _)
+            | Event::PingFrame(conn, _)
+            | Event::PongFrame(conn, _)
+            | Event::Drained(conn)
+            | Event::Pong { conn, .. } => Some(*conn),
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
         }
     }
 }
+
+/// What is told in place of the code of an empty close frame (RFC 6455 section 7.1.5).
+const NO_CODE: u16 = 1005;
 
 /// The length of a part that is absent.
 const ABSENT: u32 = u32::MAX;
@@ -242,6 +321,28 @@ struct Listed {
     index: EventIndex,
 }
 
+/// How a connection ended. Both reasons, of at most 123 bytes, lie one behind the other in an arena.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    start: usize,
+    reason: u8,
+    peer_reason: u8,
+    code: u16,
+    peer_code: Option<u16>,
+    clean: bool,
+    verdict: Option<Code>,
+    fault: Option<FrameFault>,
+}
+
+impl Closed {
+    fn event(self, conn: ConnectionId, text: &str) -> Close<'_> {
+        let Self { start, reason, peer_reason, code, peer_code, clean, verdict, fault } = self;
+        let (reason, rest) = text[start..].split_at(reason.into());
+        let peer_reason = &rest[..peer_reason.into()];
+        Close { conn, code, reason, clean, verdict, fault, peer_code, peer_reason }
+    }
+}
+
 #[derive(Debug)]
 enum Record {
     Upgrade(Box<Upgrade>),
@@ -250,10 +351,15 @@ enum Record {
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
-    Close { conn: ConnectionId, code: u16, reason: Span, clean: bool, verdict: Option<Code> },
+    Close(ConnectionId, Closed),
     Violation(Box<ViolationEvent>),
+    PingFrame(ConnectionId, Span),
+    PongFrame(ConnectionId, Span),
     Drained(ConnectionId),
     Pong { conn: ConnectionId, rtt: Duration },
+    PipeReady(PipeId),
+    PipeRoom(PipeId),
+    AdoptionEnded { tag: u64, code: Option<Code>, status: u16 },
 }
 
 /// Kinds of events, as bits.
@@ -428,13 +534,17 @@ impl EventBatch {
                     bytes: *bytes as usize,
                 })
             }
-            Record::Close { conn, code, reason, clean, verdict } => {
-                let (conn, code, clean, verdict) = (*conn, *code, *clean, *verdict);
-                Event::Close(Close { conn, code, reason: &self.text[reason.range()], clean, verdict })
-            }
+            Record::Close(conn, closed) => Event::Close(closed.event(*conn, &self.text)),
             Record::Violation(violation) => Event::Violation(violation),
+            Record::PingFrame(conn, span) => Event::PingFrame(*conn, &self.binary[span.range()]),
+            Record::PongFrame(conn, span) => Event::PongFrame(*conn, &self.binary[span.range()]),
             Record::Drained(conn) => Event::Drained(*conn),
             Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
+            Record::PipeReady(pipe) => Event::PipeReady(*pipe),
+            Record::PipeRoom(pipe) => Event::PipeRoom(*pipe),
+            Record::AdoptionEnded { tag, code, status } => {
+                Event::AdoptionEnded { tag: *tag, code: *code, status: *status }
+            }
         }
     }
 
@@ -473,7 +583,8 @@ impl EventBatch {
     }
 
     pub(super) fn push_upgrade(&mut self, upgrade: Upgrade) {
-        let boxed = size_of::<Upgrade>() + heap_bytes(&upgrade.request);
+        let identity = upgrade.identity.as_ref().map_or(0, GrantedIdentity::heap_bytes);
+        let boxed = size_of::<Upgrade>() + heap_bytes(&upgrade.request) + identity;
         self.upgrades += 1;
         self.push_other(kind::OTHER, Record::Upgrade(Box::new(upgrade)), boxed);
     }
@@ -502,11 +613,39 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
     }
 
+    pub(super) fn push_pipe_ready(&mut self, pipe: PipeId) {
+        self.push_other(kind::OTHER, Record::PipeReady(pipe), 0);
+    }
+
+    pub(super) fn push_pipe_room(&mut self, pipe: PipeId) {
+        self.push_other(kind::OTHER, Record::PipeRoom(pipe), 0);
+    }
+
+    pub(super) fn push_adoption_ended(&mut self, tag: u64, code: Option<Code>, status: u16) {
+        self.push_other(kind::OTHER, Record::AdoptionEnded { tag, code, status }, 0);
+    }
+
+    /// A ping or a pong of the peer takes the room of a message: whoever sends many is not read before they are taken.
+    pub(super) fn push_ping_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PingFrame(conn, payload));
+    }
+
+    pub(super) fn push_pong_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
+        let payload = self.keep_binary(payload);
+        self.push(kind::OTHER, Record::PongFrame(conn, payload));
+    }
+
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
-        let reason = self.keep_text(&ending.reason);
-        self.others += ending.reason.len();
-        let Ending { code, clean, verdict, .. } = *ending;
-        self.push_other(kind::CLOSE, Record::Close { conn, code, reason, clean, verdict }, 0);
+        let peer_reason = ending.peer.as_ref().map_or("", |peer| &peer.reason);
+        let start = self.keep_text(&ending.reason).start;
+        self.keep_text(peer_reason);
+        self.others += ending.reason.len() + peer_reason.len();
+        let Ending { code, clean, verdict, fault, .. } = *ending;
+        let peer_code = ending.peer.as_ref().map(|peer| peer.code.unwrap_or(NO_CODE));
+        let [reason, peer_reason] = [&ending.reason, peer_reason].map(|text| text.len() as u8);
+        let closed = Closed { start, reason, peer_reason, code, peer_code, clean, verdict, fault };
+        self.push_other(kind::CLOSE, Record::Close(conn, closed), 0);
     }
 
     /// The number of a contract in this batch.
@@ -548,8 +687,10 @@ fn heap_bytes(request: &UpgradeRequest) -> usize {
     let certificate = request.peer_certificate.as_ref().map_or(0, Vec::capacity);
     let texts = request.headers.iter().map(|(name, value)| name.capacity() + value.capacity()).sum::<usize>();
     let entries = request.headers.capacity() * size_of::<(String, String)>();
+    let raw = request.raw_headers.iter().map(|(name, value)| name.capacity() + value.capacity()).sum::<usize>();
+    let raw = raw + request.raw_headers.capacity() * size_of::<(String, Vec<u8>)>();
     let params = request.params.iter().map(|(_, value)| size_of::<(Arc<str>, String)>() + value.len()).sum::<usize>();
-    params + request.method.capacity() + request.path.capacity() + optional + certificate + texts + entries
+    params + raw + request.method.capacity() + request.path.capacity() + optional + certificate + texts + entries
 }
 
 #[cfg(test)]
@@ -620,7 +761,7 @@ mod tests {
         let conn = ConnectionId::from_u64(1);
         batch.push_message(conn, &Message::Binary(&[7; 1000]), &contract("{}"));
         assert_eq!(batch.others, 0);
-        batch.push_close(conn, &Ending { code: 1000, reason: "bye".into(), clean: true, verdict: None });
+        batch.push_close(conn, &Ending::ours(1000, "bye", None));
         batch.push_drained(conn);
         assert_eq!(batch.others, 2 * size_of::<Record>() + 3);
         batch.clear();
@@ -638,24 +779,29 @@ mod tests {
             params: Params::default(),
             query: None,
             headers: vec![("cookie".into(), long.clone())],
+            raw_headers: Vec::new(),
             ip: None,
             token: None,
             peer_certificate: None,
         };
         let (ticket, _answered) =
-            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default()).unwrap();
+            Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default(), true).unwrap();
         let (id, permit) = (HandshakeId::default(), ticket.permit());
-        batch.push_upgrade(Upgrade { id, ticket: ticket.id(), request, _permit: permit });
-        assert!((8000..20_000).contains(&batch.bytes()), "{}", batch.bytes());
+        let identity = Some(GrantedIdentity { claims: Some(long.as_str().into()), ..GrantedIdentity::default() });
+        let (local, port, adopted) = Default::default();
+        let upgrade = Upgrade { id, ticket: ticket.id(), request, identity, local, port, adopted, _permit: permit };
+        assert!(!format!("{upgrade:?}").contains("xxx"), "none of it is shown");
+        batch.push_upgrade(upgrade);
+        assert!((16_000..28_000).contains(&batch.bytes()), "{}", batch.bytes());
         let blank = crate::binding::blank_open(ConnectionId::from_u64(1));
         batch.push_open(Open { path: long.as_str().into(), ..blank.clone() });
-        assert!(batch.bytes() > 16_000, "{}", batch.bytes());
+        assert!(batch.bytes() > 24_000, "{}", batch.bytes());
         let text = || Some(long.as_str().into());
         let pairs = || Pairs::from([("a".into(), long.as_str().into())]);
         let open = Open { query: text(), headers: pairs(), cookies: pairs(), origin: text(), claims: text(), ..blank };
         assert!(!format!("{open:?}").contains("xxx"), "none of it is shown");
         batch.push_open(open);
-        assert!(batch.bytes() > 56_000, "{}", batch.bytes());
+        assert!(batch.bytes() > 64_000, "{}", batch.bytes());
         assert_eq!(batch.upgrades, 1);
     }
 }

@@ -1,13 +1,11 @@
 //! What an application says to its server: each command is checked here and handed to the shard of its connection.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::answer::Decision;
 use super::arena::Span;
-use super::balance;
 use super::caught::said;
 use super::commands::{Command, CommandBuffer};
 use super::cork::{self, Cork};
@@ -20,9 +18,9 @@ use super::tickets::TicketId;
 use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
-use wsguard_proto::codec::{self, Opcode};
-use wsguard_proto::config::{Options, PolicySet};
-use wsguard_proto::connection::MAX_PINGS;
+use wsguard_proto::codec::{self, MAX_CONTROL_PAYLOAD, Opcode};
+use wsguard_proto::config::{Options, PolicySet, Protocol};
+use wsguard_proto::connection::{Fragment, MAX_PINGS};
 use wsguard_proto::lock::lock;
 use wsguard_proto::outgoing;
 
@@ -90,9 +88,23 @@ impl ServerHandle {
         if !fits {
             return Err(NEVER_FITS);
         }
+        Ok(self.how_sent(slot))
+    }
+
+    fn send_control(&self, conn: ConnectionId, opcode: Opcode, payload: &[u8]) -> Result<Sent, Error> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(Error::InvalidArgument("the payload of a ping or pong must be at most 125 bytes"));
+        }
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        self.post(conn.shard(), |commands| slot.post(commands.control(conn, opcode, payload)));
+        Ok(self.how_sent(slot))
+    }
+
+    /// Whether what is sent now waits.
+    fn how_sent(&self, slot: &Slot) -> Sent {
         let most_posted = self.most_posted();
         let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
-        Ok(if queued { Sent::Queued } else { Sent::Sent })
+        if queued { Sent::Queued } else { Sent::Sent }
     }
 
     /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
@@ -109,7 +121,7 @@ impl ServerHandle {
     /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
     /// before speaks of what was sent before.
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
-        let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
+        let slot = self.open_slot(conn);
         // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
         slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(self.most_posted()))
     }
@@ -123,6 +135,29 @@ impl ServerHandle {
     /// Sends a binary message.
     pub fn send_binary(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
         self.send(conn, payload.len(), |out| codec::data_frame(out, Opcode::Binary, payload))
+    }
+
+    /// Sends a part of a message (`raw`): a text or binary fragment begins it, continuations go on, the one with `fin` ends it.
+    /// Whole messages, broadcasts among them, that are sent in between wait for the last fragment, and count as unsent until
+    /// then; pings, pongs and the close frame do not wait. That the fragments of a text are UTF-8 together is the application's
+    /// to see to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where the fragment does not fit what was sent before, or where no route has the protocol `raw`.
+    /// Of two threads that send fragments to one connection at once the connection is the victim: it is closed with 1011 where
+    /// they mix.
+    pub fn send_fragment(&self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
+        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        if payload.len().saturating_add(codec::frame_overhead(payload.len())) > self.state.largest_outbox() {
+            return Err(NEVER_FITS);
+        }
+        if self.state.set().policies().all(|policy| policy.protocol != Protocol::Raw) {
+            return Err(Error::InvalidArgument("fragments are for the protocol raw"));
+        }
+        slot.take_fragment(conn.generation(), fragment).map_err(Error::InvalidArgument)?;
+        self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
+        Ok(self.how_sent(slot))
     }
 
     /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
@@ -146,7 +181,7 @@ impl ServerHandle {
         self.send(conn, data.len(), |out| outgoing::push_request_frame(out, event, data, id))
     }
 
-    /// Sends a ping with a payload of its own, which nobody can know before: `Event::Pong` tells the answer, and the close event
+    /// Sends a ping with a payload that nobody can know before: `Event::Pong` tells the answer, and the close event
     /// that none comes. Of a connection that is paused or whose inbox is full no answer is read.
     ///
     /// # Errors
@@ -159,8 +194,35 @@ impl ServerHandle {
         }
         let payload = RandomState::new().hash_one(conn).to_be_bytes();
         self.post(conn.shard(), |commands| commands.commands.push(Command::Ping { conn, payload }));
-        let most_posted = self.most_posted();
-        Ok(if slot.has_unsent(most_posted) && slot.watch(most_posted) { Sent::Queued } else { Sent::Sent })
+        Ok(self.how_sent(slot))
+    }
+
+    /// Sends a ping with a payload of the application's own, at most 125 bytes. Its pong is told where
+    /// [`heed_control`](Self::heed_control) asks for that, and is free: up to 255 pongs to such pings that have no answer do not
+    /// count for `control_rate_limit`. To measure the time to the answer, use [`ping`](Self::ping).
+    pub fn send_ping(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
+        self.send_control(conn, Opcode::Ping, payload)
+    }
+
+    /// Sends a pong, at most 125 bytes: an answer to a ping where the server itself does not answer
+    /// ([`set_auto_pong`](Self::set_auto_pong)), or one that nobody asked for (RFC 6455 section 5.5.3).
+    pub fn send_pong(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
+        self.send_control(conn, Opcode::Pong, payload)
+    }
+
+    /// Whether pings of this peer are answered by the server at once, as they are unless the server was built with
+    /// [`Builder::auto_pong`](super::Builder::auto_pong), or left to the application. Either way they count for
+    /// `control_rate_limit`, and as a sign of life.
+    pub fn set_auto_pong(&self, conn: ConnectionId, answers: bool) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::AutoPong { conn, answers }));
+        Ok(())
+    }
+
+    /// Whether every ping and pong of a peer is told, as `Event::PingFrame` and `Event::PongFrame`, once it has passed
+    /// `control_rate_limit`: at first none is. A pong that answers [`ping`](Self::ping) is told twice, as `Event::Pong`, too.
+    pub fn heed_control(&self, heeds: bool) {
+        self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
     /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
@@ -174,8 +236,26 @@ impl ServerHandle {
     /// Bytes that were sent to `conn` and that its socket has not taken; 0 when it is closed. Of a broadcast they are counted once
     /// the shard has come to it.
     pub fn buffered_bytes(&self, conn: ConnectionId) -> usize {
-        let slot = self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()));
-        slot.map_or(0, Slot::buffered_bytes)
+        self.open_slot(conn).map_or(0, Slot::buffered_bytes)
+    }
+
+    /// A count of the bytes that were said to `conn`, headers of frames included, which only grows; broadcasts are not in it. 0
+    /// when it is closed.
+    ///
+    /// What is said up to now is written when [`written`](Self::written) has come to this number. Where several threads speak to
+    /// one connection, one may be told a little early what another has said late.
+    pub fn queued(&self, conn: ConnectionId) -> u64 {
+        self.open_slot(conn).map_or(0, Slot::said_bytes)
+    }
+
+    /// How much of [`queued`](Self::queued) its socket has taken at least: all of it whenever nothing is unsent, which
+    /// `Event::Drained` tells after [`Sent::Queued`]. 0 when it is closed.
+    pub fn written(&self, conn: ConnectionId) -> u64 {
+        self.open_slot(conn).map_or(0, Slot::written_bytes)
+    }
+
+    fn open_slot(&self, conn: ConnectionId) -> Option<&Slot> {
+        self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()))
     }
 
     /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most
@@ -287,35 +367,6 @@ impl ServerHandle {
     /// [`Error::InvalidAnswer`], with which the peer is answered 503.
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
         self.state.tickets.answer(ticket, decision, self.state.revocations.grant())
-    }
-
-    /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.
-    /// `received` is what was read from it: the whole request head, and whatever came behind it.
-    ///
-    /// It gets the verdicts of any other handshake; a refusal is answered on the connection. What the other server has
-    /// already done is not done again: its limits apply to the head, and its timeouts to how long that took.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY
-    /// header, or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has
-    /// left; [`Error::Stopped`].
-    pub fn adopt(&self, stream: TcpStream, received: Vec<u8>) -> Result<(), Error> {
-        self.check_running()?;
-        let policy = &self.state.set().top;
-        if policy.tls.is_some() || policy.proxy_protocol {
-            return Err(Error::InvalidArgument(
-                "tls and proxy_protocol belong to the server that accepts: they cannot be on for adopted connections",
-            ));
-        }
-        let local = stream.local_addr().map_err(|_| Error::ConnectionClosed)?.ip().to_canonical();
-        if !local.is_loopback() && !policy.plaintext_allowed {
-            return Err(Error::InvalidArgument(
-                "the connection is plain text on an address that is not loopback: give trusted_proxies when a proxy \
-                 ends TLS, or dangerously_allow_plaintext: true",
-            ));
-        }
-        balance::adopt(&self.state, stream, received).map_err(|_| Error::ConnectionClosed)
     }
 
     /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so.

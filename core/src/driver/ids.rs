@@ -2,8 +2,10 @@
 
 use core::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
+
+use wsguard_proto::connection::Fragment;
 
 /// The id of one connection, unique in the process, not only in its server: 8 bits of shard, 32 of generation, 24 of slot.
 ///
@@ -132,15 +134,27 @@ pub(super) struct Slot {
     /// 0: no connection is open.
     pub(super) generation: AtomicU32,
     unsent_bytes: AtomicU32,
-    /// Bytes handed over for the slot that its shard has not come to, whosever connection they were for.
-    posted_bytes: AtomicUsize,
+    /// Bytes handed over for the slot, those of them that its shard has come to, and of these how many its socket has taken at
+    /// least. They only grow, whosever connection they were for.
+    said_bytes: AtomicU64,
+    arrived_bytes: AtomicU64,
+    written_bytes: AtomicU64,
     /// The application was told `Queued` and waits for `Event::Drained`.
     watched: AtomicBool,
+    /// The generation of the connection to which a message is sent whose last fragment is still to come; 0: none.
+    fragments_of: AtomicU32,
     /// Pings of the application that have no answer, and those that were asked for in this slot and have not begun.
     pings: AtomicU8,
 }
 
 impl Slot {
+    /// A connection is open in it, to which nothing is said yet.
+    pub(super) fn open(&self, generation: u32) {
+        // What was left of the one before it is nothing of this one's.
+        self.written_bytes.store(self.arrived_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Release);
+    }
+
     /// No connection is open in it any more.
     pub(super) fn close(&self) {
         self.generation.store(0, Ordering::Release);
@@ -154,27 +168,51 @@ impl Slot {
         self.pings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    /// Whether a fragment may be sent next to the connection of this generation; then it is noted.
+    pub(super) fn take_fragment(&self, generation: u32, fragment: Fragment) -> Result<(), &'static str> {
+        let before = self.fragments_of.load(Ordering::Relaxed);
+        fragment.may_come(before == generation)?;
+        let after = if fragment.fin { 0 } else { generation };
+        let taken = self.fragments_of.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed);
+        taken.map(|_| ()).map_err(|_| "two threads send fragments to one connection")
+    }
+
     pub(super) fn give_back_pings(&self, pings: u8) {
         self.pings.fetch_sub(pings, Ordering::Relaxed);
     }
 
     /// Bytes that were sent and that the socket has not taken: in the outbox, or on their way to it.
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.unsent_bytes.load(Ordering::Relaxed) as usize + self.posted_bytes.load(Ordering::Relaxed)
+        self.unsent_bytes.load(Ordering::Relaxed) as usize + self.posted_bytes()
+    }
+
+    /// Bytes that the shard has not come to.
+    fn posted_bytes(&self) -> usize {
+        // Read first: more may arrive and be said meanwhile, and nothing arrives that was not said.
+        let arrived = self.arrived_bytes.load(Ordering::SeqCst);
+        self.said_bytes.load(Ordering::SeqCst).wrapping_sub(arrived) as usize
     }
 
     pub(super) fn post(&self, bytes: usize) {
-        self.posted_bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.said_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 
     /// The shard has come to what was posted.
     pub(super) fn arrive(&self, bytes: usize) {
-        self.posted_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.arrived_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+
+    pub(super) fn said_bytes(&self) -> u64 {
+        self.said_bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Acquire)
     }
 
     /// Whether what was sent waits: in the outbox, or more than `most_posted` already before it.
     pub(super) fn has_unsent(&self, most_posted: usize) -> bool {
-        self.unsent_bytes.load(Ordering::SeqCst) > 0 || self.posted_bytes.load(Ordering::SeqCst) > most_posted
+        self.unsent_bytes.load(Ordering::SeqCst) > 0 || self.posted_bytes() > most_posted
     }
 
     /// Watches for nothing to wait any more; `false`: nothing does by now.
@@ -194,8 +232,14 @@ impl Slot {
         self.watched.load(Ordering::SeqCst)
     }
 
-    /// Publishes the level of the outbox; whether the application watched for it to be empty, and now it is.
+    /// Publishes the level of the outbox, which holds what is left of all that has arrived; whether the application watched for it
+    /// to be empty, and now it is.
     pub(super) fn publish(&self, unsent_bytes: usize) -> bool {
+        // What waits and was not said for this slot makes it less than it is, until nothing waits.
+        let written = self.arrived_bytes.load(Ordering::Relaxed).saturating_sub(unsent_bytes as u64);
+        if written > self.written_bytes.load(Ordering::Relaxed) {
+            self.written_bytes.store(written, Ordering::Release);
+        }
         let unsent_bytes = u32::try_from(unsent_bytes).unwrap_or(u32::MAX);
         self.unsent_bytes.store(unsent_bytes, Ordering::SeqCst);
         unsent_bytes == 0 && self.end_watch()
@@ -320,6 +364,31 @@ mod tests {
         slot.arrive(101);
         assert!(slot.end_watch());
         assert!(!slot.watch(100));
+    }
+
+    #[test]
+    fn what_is_written_is_never_more_than_the_socket_has_taken() {
+        let slot = Slot::default();
+        slot.open(1);
+        slot.post(100);
+        slot.publish(0);
+        assert_eq!((slot.said_bytes(), slot.written_bytes()), (100, 0), "the shard has not come to it");
+        slot.arrive(100);
+        slot.publish(30);
+        assert_eq!((slot.written_bytes(), slot.buffered_bytes()), (70, 30));
+        // A broadcast comes behind it.
+        slot.publish(90);
+        assert_eq!(slot.written_bytes(), 70, "it only grows");
+        slot.publish(5);
+        assert_eq!(slot.written_bytes(), 95, "not more than is certain");
+        slot.publish(0);
+        assert_eq!((slot.said_bytes(), slot.written_bytes()), (100, 100));
+        slot.post(10);
+        slot.arrive(10);
+        slot.publish(10);
+        slot.close();
+        slot.open(2);
+        assert_eq!((slot.said_bytes(), slot.written_bytes()), (110, 110), "nothing is said to the next one yet");
     }
 
     #[test]

@@ -40,6 +40,18 @@ pub(super) struct Held {
     amount: usize,
 }
 
+impl Held {
+    /// Holds another amount from now on.
+    pub(super) fn set(&mut self, amount: usize) {
+        match amount.checked_sub(self.amount) {
+            Some(0) => return,
+            Some(more) => self.level.fetch_add(more, Ordering::Relaxed),
+            None => self.level.fetch_sub(self.amount - amount, Ordering::Relaxed),
+        };
+        self.amount = amount;
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.level.fetch_sub(self.amount, Ordering::Relaxed);
@@ -64,8 +76,11 @@ mod tests {
     #[test]
     fn a_level_is_the_sum_of_what_is_held() {
         let level = Level::default();
-        let (large, one) = (level.hold(10), level.hold_one());
-        assert_eq!(level.get(), 11);
+        let (mut large, one) = (level.hold(3), level.hold_one());
+        for amount in [7, 7, 0, 10] {
+            large.set(amount);
+            assert_eq!(level.get(), amount + 1);
+        }
         let last = level.hold_one_of(12).expect("one is left");
         assert!(level.hold_one_of(12).is_none());
         assert_eq!(level.get(), 12);

@@ -118,7 +118,7 @@ pub(super) async fn accept_from(
             Ok((socket, peer)) => {
                 fails = false;
                 let (shard, load) = balance::least_loaded(state);
-                let accepted = Accepted { socket, peer, at: state.clock.now(), received: None, load };
+                let accepted = Accepted { socket, peer, at: state.clock.now(), adopted: None, load };
                 if shard == own_shard { open_here(accepted) } else { balance::post(state, shard, accepted) }
             }
             Err(error) if is_about_one_connection(&error) => {}

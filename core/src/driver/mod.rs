@@ -3,6 +3,7 @@
 
 mod accepted;
 mod admin;
+mod adoption;
 mod answer;
 mod arena;
 mod balance;
@@ -32,6 +33,7 @@ mod notices;
 mod notifier;
 mod opening;
 mod outbox;
+mod pipe;
 mod reach;
 mod reload;
 mod revoked;
@@ -50,11 +52,12 @@ mod tickets;
 mod tls;
 mod wake;
 
+pub use adoption::Adoption;
 pub use answer::{Accept, Decision, Reject};
 pub use bans::{BanInfo, Whom};
 pub use compile::compile;
 pub use cork::Cork;
-pub use events::{Close, Event, EventBatch, JsonMessage, Open, Upgrade, ViolationEvent};
+pub use events::{Close, Event, EventBatch, GrantedIdentity, JsonMessage, Open, Upgrade, ViolationEvent};
 pub use handle::{KeptInbox, Sent, ServerHandle};
 pub use handshake_id::HandshakeId;
 pub use ids::{ConnectionId, ConnectionMap};
@@ -63,6 +66,7 @@ pub use inline::{Handled, Inline, InlineMessage, Replies};
 pub use log::{LogFormat, log_to_stderr, log_to_stderr_as};
 pub use log::{LogLevel, LogRecord, LogValue, log_to};
 pub use notifier::{Notifier, Waited};
+pub use pipe::{Pipe, PipeId, Taken};
 pub use reach::To;
 pub use revoked::RevokedUsers;
 pub use server::{Builder, Events, Next, Server};

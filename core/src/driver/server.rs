@@ -16,7 +16,7 @@ use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::log::guard_panics;
 use super::notifier::{Notifier, Waited};
-use super::state::{Life, ServerState};
+use super::state::{Consulting, Life, ServerState};
 use super::threads::start_threads;
 use super::tls;
 use super::wake::Wake;
@@ -69,6 +69,8 @@ pub struct Builder {
     inline: Option<Box<dyn Inline>>,
     wake: Option<Box<dyn Wake>>,
     unbound: bool,
+    consulting: Consulting,
+    leaves_pings: bool,
 }
 
 impl Builder {
@@ -98,6 +100,34 @@ impl Builder {
         self
     }
 
+    /// Asks the application of each handshake that has passed every check of the server's, whatever `auth` says: by
+    /// [`Event::Upgrade`], as `auth: "callback"` does.
+    ///
+    /// Where the server itself has found out who it is, [`Upgrade::identity`](super::Upgrade::identity) says so, and the answer
+    /// leaves it so: an [`Accept`](super::Accept) names no user, roles or end of the session. Its time is `auth_timeout_ms`.
+    #[must_use]
+    pub fn consult(mut self) -> Self {
+        self.consulting.of_everyone = true;
+        self
+    }
+
+    /// As [`consult`](Self::consult), and the application decides as long as it likes while the peer stays: neither
+    /// `auth_timeout_ms` nor `handshake_timeout_ms` ends that. `max_pending_auth` bounds how many wait.
+    #[must_use]
+    pub fn consult_without_deadline(mut self) -> Self {
+        self.consulting = Consulting { of_everyone: true, without_deadline: true };
+        self
+    }
+
+    /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
+    /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
+    /// connection.
+    #[must_use]
+    pub fn auto_pong(mut self, answers: bool) -> Self {
+        self.leaves_pings = !answers;
+        self
+    }
+
     /// Compiles the options, and starts a server from the policy: [`compile`], then [`start_policy`](Self::start_policy).
     pub fn start(self, options: Options) -> Result<Server, Error> {
         self.start_policy(compile(options)?)
@@ -120,7 +150,8 @@ impl Builder {
         let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
-        state.jwks = jwks;
+        (state.jwks, state.consulting) = (jwks, self.consulting);
+        state.leaves_pings = self.leaves_pings;
         let state = Arc::new(state);
         let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;

@@ -103,7 +103,7 @@ impl Session {
     }
 
     pub(super) fn unsent_bytes(&self) -> usize {
-        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len()) + self.conn.bytes_behind()
     }
 
     /// Reads into `scratch`; 0: the peer has ended its side.

@@ -70,7 +70,7 @@ impl SlotPool {
         };
         let generation = next_generation();
         let id = ConnectionId::new(self.index, slot, generation);
-        self.mailbox().slots.make(slot)?.generation.store(generation, Ordering::Release);
+        self.mailbox().slots.make(slot)?.open(generation);
         self.open.set(self.open.get() + 1);
         self.state.open.fetch_add(1, Ordering::AcqRel);
         let stats = &self.mailbox().stats;

@@ -1,6 +1,7 @@
-//! A plain socket that a runtime watches, TCP or Unix.
+//! A plain socket that a runtime watches, TCP or Unix, or the pipe that stands for one.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
@@ -9,12 +10,15 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
+use super::pipe::PipeEnd;
+
 /// A plain socket.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+    Pipe(PipeEnd),
 }
 
 impl Socket {
@@ -24,6 +28,18 @@ impl Socket {
             Socket::Tcp(tcp) => tcp.ready(Interest::READABLE).await.map(drop),
             #[cfg(unix)]
             Socket::Unix(unix) => unix.ready(Interest::READABLE).await.map(drop),
+            Socket::Pipe(pipe) => {
+                std::future::poll_fn(|cx| pipe.poll_readable(cx)).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// The address that the connection came in on, where it has one.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Tcp(tcp) => tcp.local_addr().ok(),
+            _ => None,
         }
     }
 
@@ -35,6 +51,7 @@ impl Socket {
             Socket::Tcp(tcp) => pin!(tcp.ready(Interest::WRITABLE)).poll(cx),
             #[cfg(unix)]
             Socket::Unix(unix) => pin!(unix.ready(Interest::WRITABLE)).poll(cx),
+            Socket::Pipe(pipe) => return pipe.is_broken(),
         };
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_write_closed())
     }
@@ -46,6 +63,7 @@ macro_rules! delegate {
             Socket::Tcp($stream) => $call,
             #[cfg(unix)]
             Socket::Unix($stream) => $call,
+            Socket::Pipe($stream) => $call,
         }
     };
 }

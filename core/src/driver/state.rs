@@ -42,6 +42,15 @@ pub(super) enum Life {
     Stopped,
 }
 
+/// Whether the application is asked of handshakes, beyond what `auth` says, and for how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Consulting {
+    /// Of each that has passed every check of ours.
+    pub(super) of_everyone: bool,
+    /// It decides as long as it likes.
+    pub(super) without_deadline: bool,
+}
+
 /// The state of one server.
 pub(super) struct ServerState {
     /// What new handshakes are judged by. Shards have it for themselves: nobody asks here on the way of a message.
@@ -69,12 +78,20 @@ pub(super) struct ServerState {
     pub(super) inbox: Arc<Inbox>,
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
+    /// Every ping and pong of a peer is told.
+    pub(super) heeds_control: AtomicBool,
+    /// Pings of new connections are the application's to answer.
+    pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
     pub(super) audit: Audit,
     /// When the first drain began.
     pub(super) drain_began: OnceLock<Moment>,
     /// Handshakes that are only still there to be refused.
     pub(super) refusing: Level,
+    /// Bytes in pipes, in both directions.
+    pub(super) pipe_bytes: Level,
+    /// Whether and how the application is asked of whoever has passed every check.
+    pub(super) consulting: Consulting,
     /// Open connections of all shards.
     pub(super) open: AtomicUsize,
     /// Reloads that were refused.
@@ -123,10 +140,14 @@ impl ServerState {
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
             inline,
+            heeds_control: AtomicBool::new(false),
+            leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),
             drain_began: OnceLock::new(),
             refusing: Level::default(),
+            pipe_bytes: Level::default(),
+            consulting: Consulting::default(),
             open: AtomicUsize::new(0),
             reload_failures: AtomicU64::new(0),
             over: Notify::new(),
@@ -248,6 +269,18 @@ impl ServerState {
         }
     }
 
+    /// As [`tell`](Self::tell) from any thread, also one that is none of the server's, and one whose runtime is gone.
+    pub(super) fn tell_from_anywhere(&self, shard: usize, push: impl FnOnce(&mut EventBatch)) {
+        // Nobody takes an event any more.
+        if self.life() == Life::Stopped {
+            return;
+        }
+        let mut writing = self.write_events(shard);
+        push(writing.batch());
+        writing.finish();
+        self.waker.wake_at_once();
+    }
+
     /// Locks the events of `shard`, to add some.
     pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
         self.events[shard].write(&self.inbox, &self.waker)
@@ -299,6 +332,7 @@ impl ServerState {
             connections: self.limits.connections() as u64,
             refusing: self.refusing.get() as u64,
             upgrades_in_inbox: self.inbox.upgrades() as u64,
+            pipe_bytes: self.pipe_bytes.get() as u64,
             inbox_bytes: self.inbox.bytes() as u64,
             pending_auth: self.tickets.len() as u64,
             verdicts: self.verdicts.snapshot(),

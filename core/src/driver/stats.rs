@@ -24,6 +24,9 @@ pub struct Stats {
     pub inbox_bytes: u64,
     /// Bytes that peers have not read yet.
     pub outbox_bytes: u64,
+    /// Bytes in pipes ([`adopt_pipe`](super::ServerHandle::adopt_pipe)) that the server has not read or the application has not
+    /// taken.
+    pub pipe_bytes: u64,
     /// Messages that wait for their rate limit.
     pub delayed: u64,
     /// Handshakes that wait for the application.

@@ -1,6 +1,7 @@
 //! The bytes of one connection: a plain socket, or TLS over it.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -32,6 +33,14 @@ impl Stream {
     /// What is told of its TLS, once.
     pub(super) fn tls_facts(&mut self) -> Option<TlsFacts> {
         if let Stream::Tls(tls) = self { tls.facts() } else { None }
+    }
+
+    /// The address that the connection came in on, where its socket has one.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Plain(socket) => socket.local_address(),
+            Stream::Tls(tls) => tls.socket().local_address(),
+        }
     }
 
     /// Whether the connection is known to be broken.

@@ -57,6 +57,8 @@ struct Waiter {
     /// The application has refused it, and need not hear of its end.
     is_refused: bool,
     offers: Offers,
+    /// The answer says who the peer is; otherwise the server itself has found that out.
+    names_user: bool,
     permit: Weak<Permit>,
 }
 
@@ -155,13 +157,14 @@ impl Drop for Ticket {
 }
 
 impl Tickets {
-    /// A new ticket for a client of `address`, which offers these subprotocols; `None`: `most` wait already, none of which has to
+    /// A new ticket for a client of `address`, which offers these subprotocols; `names_user`: the answer says who it is. `None`: `most` wait already, none of which has to
     /// make room, or nobody is there to answer.
     pub(super) fn issue(
         self: &Arc<Self>,
         most: usize,
         address: Option<AddressKey>,
         offers: Offers,
+        names_user: bool,
     ) -> Option<(Ticket, oneshot::Receiver<Answer>)> {
         let holder = address.map(AddressKey::widest);
         let mut waiting = lock(&self.waiting);
@@ -177,7 +180,8 @@ impl Tickets {
         waiting.take(id, holder);
         let permit = Arc::new(Permit { tickets: Arc::clone(self), id });
         let (answer, answered) = oneshot::channel();
-        let waiter = Waiter { answer: Some(answer), is_refused: false, offers, permit: Arc::downgrade(&permit) };
+        let waiter =
+            Waiter { answer: Some(answer), is_refused: false, offers, names_user, permit: Arc::downgrade(&permit) };
         waiting.waiters.insert(id, waiter);
         drop(waiting);
         if let Some(displaced) = displaced {
@@ -215,6 +219,12 @@ impl Tickets {
             drop(waiting);
             return self.give_unusable(ticket, NOT_OFFERED.to_owned());
         }
+        if let Answer::Accepted(accepted) = &answer
+            && !waiter.names_user
+            && accepted.names_user()
+        {
+            return Err(Error::InvalidArgument(IDENTITY_STAYS));
+        }
         let sender = waiter.answer.take().ok_or(Error::TicketSettled)?;
         let is_refusal = answer.is_refusal();
         // With the lock held: a handshake that ends at this moment knows whether it was answered.
@@ -244,6 +254,9 @@ impl Tickets {
     }
 }
 
+const IDENTITY_STAYS: &str = "the server itself has found out who the peer is (Upgrade::identity): user, roles and expires_at_ms of \
+     the answer must be empty";
+
 /// Never the name: an application that chooses by the place in `Sec-WebSocket-Protocol` may have taken the token behind `bearer`.
 const NOT_OFFERED: &str =
     "subprotocol is not one that the client offers, in the same case; the token behind bearer is none";
@@ -267,12 +280,15 @@ mod tests {
     #[test]
     fn a_permit_belongs_to_whichever_lives_longest() {
         let tickets = Arc::new(Tickets::default());
-        let (ticket, _answered) = tickets.issue(1, address(1), Offers::default()).unwrap();
+        let (ticket, _answered) = tickets.issue(1, address(1), Offers::default(), true).unwrap();
         let request = ticket.permit();
         drop(ticket);
-        assert!(tickets.issue(1, address(2), Offers::default()).is_none(), "the request is still with the application");
+        assert!(
+            tickets.issue(1, address(2), Offers::default(), true).is_none(),
+            "the request is still with the application"
+        );
         drop(request);
-        let (ticket, _answered) = tickets.issue(1, address(2), Offers::default()).unwrap();
+        let (ticket, _answered) = tickets.issue(1, address(2), Offers::default(), true).unwrap();
         drop(ticket.permit());
         assert_eq!(tickets.len(), 1);
         drop(ticket);
@@ -282,8 +298,8 @@ mod tests {
     #[test]
     fn each_ticket_is_answered_once_and_no_server_has_anothers() {
         let (tickets, others) = (Arc::new(Tickets::default()), Arc::new(Tickets::default()));
-        let (ticket, answered) = tickets.issue(9, address(1), Offers::default()).unwrap();
-        let (other, _answered) = others.issue(9, address(1), Offers::default()).unwrap();
+        let (ticket, answered) = tickets.issue(9, address(1), Offers::default(), true).unwrap();
+        let (other, _answered) = others.issue(9, address(1), Offers::default(), true).unwrap();
         assert_ne!(ticket.id(), other.id());
         let is_settled = |answered| matches!(answered, Err(Error::TicketSettled));
         assert!(is_settled(others.answer(ticket.id(), Decision::Unavailable, grant())));
@@ -314,7 +330,7 @@ mod tests {
                 "body must be at most 65536 bytes, and is 65537",
             ),
         ] {
-            let (ticket, answered) = tickets.issue(9, address(1), Offers::default()).unwrap();
+            let (ticket, answered) = tickets.issue(9, address(1), Offers::default(), true).unwrap();
             for refused in [Decision::reject(299), Decision::reject(600), Decision::accept("")] {
                 let error = tickets.answer(ticket.id(), refused, grant());
                 assert!(matches!(error, Err(Error::InvalidArgument(_))), "{error:?}");
@@ -336,45 +352,47 @@ mod tests {
     fn a_few_addresses_keep_nobody_out() {
         let tickets = Arc::new(Tickets::default());
         let mut crowd: Vec<_> =
-            (0..1024).map(|n| tickets.issue(1024, address(n as u8 % 22), Offers::default()).unwrap()).collect();
-        let honest: Vec<_> = (0..40).map(|_| tickets.issue(1024, address(99), Offers::default()).unwrap()).collect();
+            (0..1024).map(|n| tickets.issue(1024, address(n as u8 % 22), Offers::default(), true).unwrap()).collect();
+        let honest: Vec<_> =
+            (0..40).map(|_| tickets.issue(1024, address(99), Offers::default(), true).unwrap()).collect();
         assert_eq!(tickets.len(), 1024);
         let displaced = crowd.iter_mut().filter_map(|(_, answered)| answered.try_recv().ok()).count();
         assert_eq!(displaced, honest.len());
         // Fair to everybody: whoever already has as much as the others gets no more.
-        let more: Vec<_> = (0..1024).map_while(|_| tickets.issue(1024, address(99), Offers::default())).collect();
+        let more: Vec<_> = (0..1024).map_while(|_| tickets.issue(1024, address(99), Offers::default(), true)).collect();
         assert!(more.len() < 10, "{}", more.len());
-        assert!(tickets.issue(1024, address(3), Offers::default()).is_none());
+        assert!(tickets.issue(1024, address(3), Offers::default(), true).is_none());
     }
 
     #[test]
     fn one_address_alone_is_told_that_it_is_full() {
         let tickets = Arc::new(Tickets::default());
-        let _crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1), Offers::default()).unwrap()).collect();
-        assert!(tickets.issue(4, address(1), Offers::default()).is_none());
-        assert!(tickets.issue(4, address(2), Offers::default()).is_some());
+        let _crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1), Offers::default(), true).unwrap()).collect();
+        assert!(tickets.issue(4, address(1), Offers::default(), true).is_none());
+        assert!(tickets.issue(4, address(2), Offers::default(), true).is_some());
     }
 
     #[test]
     fn a_whole_ipv6_network_is_one_holder() {
         let tickets = Arc::new(Tickets::default());
         let v6 = |n: u16| Some(std::net::IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]).into());
-        let _crowd: Vec<_> = (0..8).map(|n| tickets.issue(8, v6(n * 0x100), Offers::default()).unwrap()).collect();
-        assert!(tickets.issue(8, v6(0xffff), Offers::default()).is_none());
-        assert!(tickets.issue(8, address(1), Offers::default()).is_some());
+        let _crowd: Vec<_> =
+            (0..8).map(|n| tickets.issue(8, v6(n * 0x100), Offers::default(), true).unwrap()).collect();
+        assert!(tickets.issue(8, v6(0xffff), Offers::default(), true).is_none());
+        assert!(tickets.issue(8, address(1), Offers::default(), true).is_some());
     }
 
     #[test]
     fn memory_that_is_still_held_is_not_given_to_another() {
         let tickets = Arc::new(Tickets::default());
-        let crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1), Offers::default()).unwrap()).collect();
+        let crowd: Vec<_> = (0..4).map(|_| tickets.issue(4, address(1), Offers::default(), true).unwrap()).collect();
         let held: Vec<_> = crowd.iter().map(|(ticket, _)| ticket.permit()).collect();
         assert!(
-            tickets.issue(4, address(2), Offers::default()).is_none(),
+            tickets.issue(4, address(2), Offers::default(), true).is_none(),
             "the application has taken none of the requests"
         );
         drop(held);
-        assert!(tickets.issue(4, address(2), Offers::default()).is_some());
+        assert!(tickets.issue(4, address(2), Offers::default(), true).is_some());
     }
 
     proptest! {
@@ -386,7 +404,7 @@ mod tests {
             for (what, which) in steps {
                 let pick = |len: usize| usize::from(which) % len.max(1);
                 match what {
-                    0 | 1 => if let Some((ticket, answered)) = tickets.issue(6, address(which % 4), Offers::default()) {
+                    0 | 1 => if let Some((ticket, answered)) = tickets.issue(6, address(which % 4), Offers::default(), true) {
                         requests.push(ticket.permit());
                         handshakes.push((ticket, answered));
                     },
@@ -428,7 +446,7 @@ mod tests {
                 let at = usize::from(which) % handshakes.len().max(1);
                 let told = match what {
                     0..=3 => {
-                        if let Some(handshake) = tickets.issue(6, address(which % 4), Offers::default()) {
+                        if let Some(handshake) = tickets.issue(6, address(which % 4), Offers::default(), true) {
                             ends.insert(handshake.0.id().0, Vec::new());
                             handshakes.push(handshake);
                         }

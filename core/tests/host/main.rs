@@ -3,7 +3,9 @@
 
 mod adopted;
 mod banned;
+mod control;
 mod ends;
+mod fragments;
 mod names;
 mod reach;
 mod read;

@@ -1,6 +1,6 @@
 //! Whom the application reaches, and what it learns of one connection.
 
-use wsguard::binding::Code;
+use wsguard::binding::{Code, FrameFault};
 
 use super::*;
 
@@ -78,11 +78,27 @@ fn a_close_names_its_verdict() {
         }
         drop(client.shutdown(std::net::Shutdown::Write));
         let told = next_event(&mut server, |event| match event {
-            Event::Close(close) => close.verdict,
+            Event::Close(close) => (close.verdict, close.fault, close.peer_code),
             other => panic!("{other:?}"),
         });
-        assert_eq!(told, verdict, "{who}");
+        let fault = verdict.map(|_| FrameFault::ExpectedMask);
+        assert_eq!(told, (verdict, fault, (who == "peer").then_some(1005)), "{who}");
     }
+}
+
+#[test]
+fn the_peers_own_close_frame_is_told_beside_ours() {
+    let mut server = start("");
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    handle.close(conn, 4000, "ours").unwrap();
+    client.write_all(b"\x88\x88\0\0\0\0\x0f\xa1theirs").unwrap();
+    let told = next_event(&mut server, |event| match event {
+        Event::Close(close) => (close.code, close.reason.to_owned(), close.peer_code, close.peer_reason.to_owned()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told, (4000, "ours".to_owned(), Some(4001), "theirs".to_owned()));
 }
 
 /// Waits for the shard to say that nothing waits: the peer may have it before.
@@ -90,6 +106,50 @@ fn sent_all(handle: &ServerHandle, conn: ConnectionId) {
     while handle.buffered_bytes(conn) > 0 {
         std::thread::yield_now();
     }
+}
+
+/// Waits until everything that was said is written.
+fn wrote_all(handle: &ServerHandle, conn: ConnectionId) {
+    while handle.written(conn) < handle.queued(conn) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_written_of_a_connection_is_told() {
+    let mut server = start(r#", "threads": 1, "max_outbox_bytes": 33554432"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let before = handle.queued(conn);
+    handle.send_text(conn, "small").unwrap();
+    assert_eq!(handle.queued(conn) - before, 7);
+    wrote_all(&handle, conn);
+    let mut small = [0; 7];
+    client.read_exact(&mut small).unwrap();
+    // The first message is larger than what sockets hold: what comes behind it waits, too.
+    let mut marks = Vec::new();
+    for len in [16 << 20, 10, 10] {
+        handle.send_binary(conn, &vec![0; len]).unwrap();
+        marks.push(handle.queued(conn));
+    }
+    handle.send_ping(conn, b"x").unwrap();
+    handle.broadcast_binary(To::Everyone, &[0; 100], &[]).unwrap();
+    assert_eq!(handle.queued(conn) - marks[2], 3, "a ping counts, a broadcast does not");
+    let mut first = vec![0; (16 << 20) + 10];
+    assert!(handle.written(conn) < marks[0]);
+    client.read_exact(&mut first).unwrap();
+    wrote_all(&handle, conn);
+    let mut rest = vec![0; 12 + 12 + 3 + 102];
+    client.read_exact(&mut rest).unwrap();
+    assert_eq!((rest[1], rest[24], rest[27]), (10, 0x89, 0x82));
+    drop(client);
+    let told = next_event(&mut server, |event| event.conn());
+    assert_eq!(told, Some(conn));
+    assert_eq!((handle.queued(conn), handle.written(conn)), (0, 0), "of a closed one nothing is told");
+    let _next = connect(&handle);
+    let next = opened(&mut server);
+    assert_eq!((next.slot(), handle.queued(next)), (conn.slot(), handle.written(next)));
 }
 
 #[test]

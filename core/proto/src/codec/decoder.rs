@@ -108,11 +108,13 @@ impl Decoder {
         if let Some(message) = partial.message.take() {
             pool.put(message.buffer);
         }
-        let (remaining, in_close) = match &partial.incoming {
-            Some(incoming) => (incoming.remaining, incoming.opcode == Opcode::Close),
-            None => (0, false),
+        let skim = match &partial.incoming {
+            Some(Incoming { remaining, mask, opcode: Opcode::Close, .. }) => {
+                Skim::in_close(*remaining, *mask, &partial.control)
+            }
+            Some(incoming) => Skim::in_frame(incoming.remaining),
+            None => Skim::in_header(&partial.header[..partial.header_len]),
         };
-        let skim = Skim::starting(&partial.header[..partial.header_len], remaining, in_close);
         pool.put_partial(partial);
         skim
     }

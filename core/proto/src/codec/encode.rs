@@ -2,6 +2,9 @@
 
 use super::frame::Opcode;
 
+/// The most bytes that a control frame may carry (RFC 6455 section 5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+
 /// An empty ping.
 pub const PING_FRAME: [u8; 2] = [0x80 | Opcode::Ping as u8, 0];
 
@@ -16,7 +19,10 @@ pub const fn frame_overhead(len: usize) -> usize {
 
 /// Appends the header of a data frame with `len` bytes of payload.
 pub fn data_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
-    let first = 0x80 | opcode as u8;
+    header(out, 0x80 | opcode as u8, len);
+}
+
+fn header(out: &mut Vec<u8>, first: u8, len: usize) {
     match len {
         0..=125 => out.extend_from_slice(&[first, len as u8]),
         126..=0xffff => {
@@ -32,8 +38,13 @@ pub fn data_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
 
 /// Appends a whole data frame.
 pub fn data_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    fragment_frame(out, 0x80 | opcode as u8, payload);
+}
+
+/// Appends a whole frame of a message in fragments, whose first byte says which.
+pub fn fragment_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     out.reserve(payload.len() + 10);
-    data_header(out, opcode, payload.len());
+    header(out, first, payload.len());
     out.extend_from_slice(payload);
 }
 

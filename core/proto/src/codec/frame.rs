@@ -33,7 +33,10 @@ impl Opcode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// An RSV bit without a negotiated extension.
-    ReservedBits,
+    ReservedBits {
+        /// RSV1 alone.
+        first: bool,
+    },
     /// Opcodes 3 to 7 and 11 to 15.
     ReservedOpcode(u8),
     /// A client frame without a mask (section 5.1).
@@ -59,7 +62,7 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            FrameError::ReservedBits => "reserved bits set",
+            FrameError::ReservedBits { .. } => "reserved bits set",
             FrameError::ReservedOpcode(opcode) => return write!(f, "reserved opcode {opcode}"),
             FrameError::Unmasked => "frame not masked",
             FrameError::FragmentedControl => "fragmented control frame",
@@ -194,8 +197,9 @@ impl Header {
 /// FIN and opcode, checked against the message that is open.
 fn first_byte(bytes: &[u8], in_message: bool) -> Result<Option<(bool, Opcode)>, FrameError> {
     let Some(&first) = bytes.first() else { return Ok(None) };
-    if first & 0x70 != 0 {
-        return Err(FrameError::ReservedBits);
+    let reserved = first & 0x70;
+    if reserved != 0 {
+        return Err(FrameError::ReservedBits { first: reserved == 0x40 });
     }
     let fin = first & 0x80 != 0;
     let opcode = match first & 0x0f {
@@ -246,9 +250,10 @@ mod tests {
     #[test]
     fn faults_are_found_from_the_first_bytes() {
         let cases: &[(&[u8], bool, FrameError)] = &[
-            (&[0xc1], false, FrameError::ReservedBits),
-            (&[0xa1], false, FrameError::ReservedBits),
-            (&[0x91], false, FrameError::ReservedBits),
+            (&[0xc1], false, FrameError::ReservedBits { first: true }),
+            (&[0xf1], false, FrameError::ReservedBits { first: false }),
+            (&[0xa1], false, FrameError::ReservedBits { first: false }),
+            (&[0x91], false, FrameError::ReservedBits { first: false }),
             (&[0x83], false, FrameError::ReservedOpcode(3)),
             (&[0x8b], false, FrameError::ReservedOpcode(11)),
             (&[0x80], false, FrameError::NothingToContinue),

@@ -7,6 +7,7 @@
 mod close;
 mod decoder;
 mod encode;
+mod fault;
 mod frame;
 mod mask;
 mod partial;
@@ -15,8 +16,12 @@ mod skim;
 
 pub use close::{CloseFrame, is_sendable};
 pub use decoder::{Decoder, Limits, Payload, Step};
-pub use encode::{PING_FRAME, close_frame, data_frame, data_header, frame_overhead, ping_frame, pong_frame};
+pub use encode::{
+    MAX_CONTROL_PAYLOAD, PING_FRAME, close_frame, data_frame, data_header, fragment_frame, frame_overhead, ping_frame,
+    pong_frame,
+};
+pub use fault::FrameFault;
 pub use frame::{FrameError, Header, Opcode, Room, Violation};
 pub use mask::unmask;
 pub use pool::BufferPool;
-pub use skim::{Skim, is_one_close_frame};
+pub use skim::{Skim, lone_close_frame};

@@ -1,7 +1,7 @@
 //! The closing handshake (RFC 6455 section 7) and what is told of it.
 
 use super::{Connection, Report, Turn};
-use crate::codec::{self, CloseFrame, Skim, Violation};
+use crate::codec::{self, CloseFrame, FrameFault, Skim, Violation};
 use crate::outgoing;
 use crate::rate::INVALID_COST;
 use crate::time::Moment;
@@ -57,12 +57,21 @@ pub struct Ending {
     pub clean: bool,
     /// The verdict that ended it; `None`: the peer or the application did, or the connection broke.
     pub verdict: Option<Code>,
+    /// The rule of framing that was broken, where one was.
+    pub fault: Option<FrameFault>,
+    /// The peer's own close frame, whoever closed first; `None`: there was none that may be sent.
+    pub peer: Option<CloseFrame>,
 }
 
 impl Ending {
     /// The end of a connection that broke, or whose peer left without a word.
     fn broken() -> Self {
-        Self { code: BROKEN, reason: String::new(), clean: false, verdict: None }
+        Self::ours(BROKEN, "", None)
+    }
+
+    /// An end that is none of the peer's, and not clean as yet.
+    pub fn ours(code: u16, reason: &str, verdict: Option<Code>) -> Self {
+        Self { code, reason: reason.to_owned(), clean: false, verdict, fault: None, peer: None }
     }
 }
 
@@ -122,8 +131,8 @@ impl Connection {
 
     fn close_for(&mut self, verdict: Option<Code>, code: u16, reason: &str, turn: &mut Turn<'_>) {
         if self.delivers() {
-            let reason = reason[..reason.floor_char_boundary(123)].to_owned();
-            self.begin_closing(Phase::Doomed, Ending { code, reason, clean: false, verdict }, turn);
+            let reason = &reason[..reason.floor_char_boundary(123)];
+            self.begin_closing(Phase::Doomed, Ending::ours(code, reason, verdict), turn);
             self.say_goodbye(turn);
         }
     }
@@ -177,8 +186,7 @@ impl Connection {
             return self.violate(report, turn);
         }
         turn.sink.report(*report);
-        let (code, reason, verdict) = (report.code.close_code(), report.code.reason().to_owned(), Some(report.code));
-        let ending = Ending { code, reason, clean: false, verdict };
+        let ending = Ending::ours(report.code.close_code(), report.code.reason(), Some(report.code));
         self.begin_closing(Phase::Doomed, ending, turn);
     }
 
@@ -192,14 +200,16 @@ impl Connection {
         self.refuse(&Report { code: violation.code(), event: None, detail: &detail }, turn);
         if let Some(closing) = &mut self.closing {
             closing.is_broken |= violation.frame().is_some();
+            closing.ending.fault = violation.fault();
         }
     }
 
     /// A close frame of the peer.
     pub(super) fn handle_close(&mut self, payload: &[u8], turn: &mut Turn<'_>) {
         match CloseFrame::parse(payload) {
-            Ok(CloseFrame { code, reason }) => {
-                let ending = Ending { code: code.unwrap_or(NO_CODE), reason, clean: true, verdict: None };
+            Ok(frame) => {
+                let ending = Ending::ours(frame.code.unwrap_or(NO_CODE), &frame.reason, None);
+                let ending = Ending { clean: true, peer: Some(frame), ..ending };
                 self.part(Heard::Goodbye, ending, turn);
             }
             Err(violation) => {
@@ -242,22 +252,28 @@ impl Connection {
         } else if closing.heard != Heard::Goodbye {
             let found = closing.skim.finds_close(input);
             // In the middle of a frame that does not come, the next frame is where nothing can tell; a lone close frame is one.
-            closing.is_broken |= !found && codec::is_one_close_frame(input);
-            if found || codec::is_one_close_frame(input) {
+            let lone = if found { None } else { codec::lone_close_frame(input) };
+            closing.is_broken |= lone.is_some();
+            if found || lone.is_some() {
+                let said = lone.map_or_else(|| closing.skim.take_close(), |lone| CloseFrame::parse(&lone).ok());
+                closing.ending.peer = said;
                 closing.ending.clean = !closing.is_broken;
                 closing.hear(Heard::Goodbye);
             }
         }
     }
 
-    fn begin_closing(&mut self, phase: Phase, ending: Ending, turn: &mut Turn<'_>) {
+    fn begin_closing(&mut self, phase: Phase, mut ending: Ending, turn: &mut Turn<'_>) {
         if phase != Phase::Parting {
             self.delayed = None;
         }
-        self.heartbeat = None;
+        self.end_heartbeat();
         let (now, close_timeout_ms) = (turn.now, turn.policy.close_timeout_ms);
         let (heard, skim, discarded) = match self.closing.take() {
-            Some(parting) => (parting.heard, parting.skim, parting.discarded),
+            Some(parting) => {
+                ending.peer = parting.ending.peer;
+                (parting.heard, parting.skim, parting.discarded)
+            }
             None => (Heard::Nothing, self.decoder.give_up(turn.pool), 0),
         };
         self.closing = Some(Box::new(Closing {
@@ -310,6 +326,7 @@ impl Connection {
             let code = Some(closing.ending.code).filter(|code| codec::is_sendable(*code));
             codec::close_frame(turn.out, code, "");
         }
+        self.extras = None;
         closing.phase = Phase::Closed;
         closing.deadline = closing.part_at.max(now.after_millis(GRACE_MS));
         self.delayed = None;
@@ -321,6 +338,7 @@ impl Connection {
             && closing.phase == Phase::Doomed
         {
             codec::close_frame(turn.out, Some(closing.ending.code), &closing.ending.reason);
+            self.extras = None;
             closing.ending.clean = closing.heard == Heard::Goodbye && !closing.is_broken;
             closing.phase = if closing.heard == Heard::Nothing { Phase::Closing } else { Phase::Closed };
             closing.deadline = turn.now.after_millis(turn.policy.close_timeout_ms);

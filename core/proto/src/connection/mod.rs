@@ -9,10 +9,13 @@
 
 mod closing;
 mod delayed;
+mod extras;
+mod fragments;
 mod heartbeat;
 mod messages;
 
 pub use closing::{Ending, Phase, Reply};
+pub use fragments::{DataOpcode, Fragment};
 pub use heartbeat::MAX_PINGS;
 
 use std::sync::Arc;
@@ -29,7 +32,7 @@ use crate::time::Moment;
 use crate::verdict::Code;
 use closing::Closing;
 use delayed::Delayed;
-use heartbeat::Heartbeat;
+use extras::Extras;
 
 /// A message that passed every rule.
 #[derive(Debug)]
@@ -70,6 +73,10 @@ pub trait Sink {
     }
     /// Takes the answer to a ping of the application.
     fn pong(&mut self, rtt: Duration);
+    /// Takes the payload of a ping of the peer.
+    fn ping_frame(&mut self, _payload: &[u8]) {}
+    /// Takes the payload of a pong of the peer, whether it was asked for or not.
+    fn pong_frame(&mut self, _payload: &[u8]) {}
     /// Whether the application still has messages of this connection that it may answer.
     fn replies_may_come(&self) -> bool;
 }
@@ -134,10 +141,13 @@ pub struct Connection {
     expires_at: Moment,
     roles: Roles,
     closing: Option<Box<Closing>>,
-    /// What few connections have: pings of the application under way, and a pong that waits.
-    heartbeat: Option<Box<Heartbeat>>,
-    /// Pings of ours without a pong, as far as they are counted: their answers are free.
+    extras: Option<Box<Extras>>,
+    /// Empty pings of ours without a pong, as far as they are counted: their answers are free.
     unanswered_pings: u8,
+    /// So it is with those of the application that are not empty.
+    expected_pongs: u8,
+    /// Pings of the peer are the application's to answer.
+    leaves_pings: bool,
 }
 
 impl Connection {
@@ -160,8 +170,10 @@ impl Connection {
             expires_at: opened.expires_at,
             roles: opened.roles,
             closing: None,
-            heartbeat: None,
+            extras: None,
             unanswered_pings: 0,
+            expected_pongs: 0,
+            leaves_pings: false,
         }
     }
 
@@ -281,31 +293,16 @@ impl Connection {
         if opcode == Opcode::Close {
             return self.handle_close(payload, turn);
         }
-        if opcode == Opcode::Pong && self.is_asked_for(payload, turn) {
-            return;
-        }
-        if let Some(rate) = &turn.policy.control_rate_limit
-            && self.control.try_pour(rate, 1, turn.now).is_err()
-        {
-            let detail = format!("pings and pongs over control_rate_limit ({rate})");
-            return self.refuse(&Report { code: Code::ControlFlood, event: None, detail: &detail }, turn);
-        }
-        if opcode == Opcode::Ping {
-            if turn.congested {
-                self.heartbeat.get_or_insert_default().pong = Some(payload.into());
-            } else {
-                codec::pong_frame(turn.out, payload);
-            }
-        }
+        self.handle_heartbeat(opcode, payload, turn);
     }
 
     /// The socket took everything that waited: what was held back may go.
     pub fn handle_drained(&mut self, turn: &mut Turn<'_>) {
-        if let Some(payload) = self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.pong.take())
+        if let Some(payload) = self.extras.as_mut().and_then(|extras| extras.pong.take())
             && self.is_open()
         {
             codec::pong_frame(turn.out, &payload);
-            self.forget_idle_heartbeat();
+            self.forget_idle_extras();
         }
     }
 

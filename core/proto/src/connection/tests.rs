@@ -5,6 +5,8 @@ use crate::files::NoFiles;
 use proptest::prelude::*;
 
 mod ending;
+mod faults;
+mod fragments;
 mod permitted;
 mod pings;
 mod reloaded;
@@ -17,6 +19,8 @@ struct Seen {
     reports: Vec<Code>,
     details: Vec<String>,
     pongs: Vec<Duration>,
+    /// Pings and pongs of the peer.
+    control: Vec<String>,
     fail: bool,
     answers_outstanding: bool,
 }
@@ -38,6 +42,14 @@ impl Sink for Seen {
 
     fn pong(&mut self, rtt: Duration) {
         self.pongs.push(rtt);
+    }
+
+    fn ping_frame(&mut self, payload: &[u8]) {
+        self.control.push(format!("ping {}", String::from_utf8_lossy(payload)));
+    }
+
+    fn pong_frame(&mut self, payload: &[u8]) {
+        self.control.push(format!("pong {}", String::from_utf8_lossy(payload)));
     }
 
     fn replies_may_come(&self) -> bool {

@@ -198,6 +198,7 @@ impl<'b> Request<'b> {
             params,
             query: self.query.map(str::to_owned),
             headers: self.headers.iter().map(|h| (h.name.to_ascii_lowercase(), text(h.value))).collect(),
+            raw_headers: self.headers.iter().map(|h| (h.name.to_owned(), h.value.to_vec())).collect(),
             ip,
             token,
             peer_certificate,
@@ -290,6 +291,8 @@ pub struct UpgradeRequest {
     pub query: Option<String>,
     /// Every header in the order received, names in lower case; a value that is not UTF-8 is read as Latin-1.
     pub headers: Vec<(String, String)>,
+    /// The same as they were sent: names in the sender's case, values as bytes.
+    pub raw_headers: Vec<(String, Vec<u8>)>,
     /// The client's address; `None` on a Unix socket without a proxy.
     pub ip: Option<IpAddr>,
     /// The token that `token_sources` found, not yet checked by anyone.

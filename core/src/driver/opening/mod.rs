@@ -24,6 +24,7 @@ use self::admission::{Admission, NotAdmitted};
 use self::asked::Asked;
 use self::lingering::{end_with, has_left};
 use super::accepted::{Accepted, UnregisteredSocket};
+use super::adoption::{Adopted, Tag};
 use super::caught::said;
 use super::clock::Clock;
 use super::durations::Timing;
@@ -69,6 +70,10 @@ struct OpeningHandshake {
     port: Option<u16>,
     /// The peer of the socket, with its port.
     peer_address: Option<SocketAddr>,
+    /// The address that the connection came in on, where that is not to be asked of the socket.
+    local: Option<SocketAddr>,
+    /// What the application knows it by, where another server accepted it.
+    tag: Option<Tag>,
     /// `ip` is the client's address.
     knows_client: bool,
     /// Plain text on an address that is not loopback, and the peer is none of the proxies that this is allowed for.
@@ -89,6 +94,8 @@ struct OpeningHandshake {
 
 /// The session that is granted.
 struct Granted {
+    /// The application has said who it is.
+    by_application: bool,
     identity: Identity,
     /// When it was granted, by the count of revocations; `None` where sessions name no user.
     grant: Option<Grant>,
@@ -99,9 +106,17 @@ struct Granted {
 /// What a outcome head leads to.
 enum HandshakeOutcome {
     Granted(Granted, Accepted101),
-    Ask(Box<UpgradeRequest>, Offers, Accepted101),
+    Ask(Question, Accepted101),
     /// Refused, unless a fetch brings the key of the token.
     KeyUnknown(Arc<Jwks>, Box<Refusal>),
+}
+
+/// What is put to the application.
+struct Question {
+    request: Box<UpgradeRequest>,
+    offers: Offers,
+    /// The session that is granted unless the application refuses; `None`: the application says who it is.
+    granted: Option<Granted>,
 }
 
 /// The 101 that will be sent, and what is told of it.
@@ -138,9 +153,11 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
     let Some(admission) = Admission::acquire(&state, &policy) else { return };
     let peer_address = accepted.peer.map(|peer| SocketAddr::new(canonical(peer.ip()), peer.port()));
     let peer = peer_address.map(|peer| peer.ip());
-    let is_ours = accepted.received.is_none();
+    let is_ours = accepted.adopted.is_none();
     let knows_client = !policy.trusted_proxies.trusts(peer);
     let is_stranger = knows_client && needs_proxy(&state, &policy, tls.is_some(), &accepted);
+    let Adopted { received, local, tag, .. } = accepted.adopted.unwrap_or_default();
+    let mut received = received;
     let mut opening = OpeningHandshake {
         id: HandshakeId::fresh(),
         state,
@@ -152,6 +169,8 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         peer,
         port: peer_address.map(|peer| peer.port()),
         peer_address,
+        local,
+        tag,
         knows_client,
         is_stranger,
         admission,
@@ -167,7 +186,6 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         return;
     }
     let has_proxy_header = opening.policy.proxy_protocol;
-    let mut received = accepted.received.unwrap_or_default();
     let outcome = match opening.check_at_once(&accepted.socket, &mut received) {
         Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
         Some(Ok(outcome)) => Some(outcome),
@@ -187,13 +205,8 @@ fn needs_proxy(state: &ServerState, policy: &Policy, is_tls: bool, accepted: &Ac
     if is_tls || policy.dangerously_allow_plaintext {
         return false;
     }
-    match (&accepted.socket, &accepted.received) {
-        // Another server listens: what counts is where the connection came in.
-        (UnregisteredSocket::Tcp(tcp), Some(_)) => {
-            !tcp.local_addr().is_ok_and(|local| local.ip().to_canonical().is_loopback())
-        }
-        _ => state.is_public,
-    }
+    // Where another server listens, what counts is where the connection came in.
+    accepted.adopted.as_ref().map_or(state.is_public, |adopted| adopted.is_public)
 }
 
 fn params_of(rate_key: Option<Arc<RateKey>>, expires_at: Moment, roles: &Roles) -> ConnectionParams {
@@ -270,7 +283,12 @@ impl OpeningHandshake {
         let judged = timeout_at(self.deadline, self.judge(outcome, &mut stream, &mut received)).await;
         let decided = match judged {
             Ok(Ok(outcome)) => {
-                timeout_at(self.deadline, self.decide(outcome, &mut stream, &mut received, &mut asked)).await
+                let deadline = Some(self.deadline).filter(|_| !self.state.consulting.without_deadline);
+                let decided = self.decide(outcome, &mut stream, &mut received, &mut asked);
+                match deadline {
+                    Some(deadline) => timeout_at(deadline, decided).await,
+                    None => Ok(decided.await),
+                }
             }
             Ok(Err(end)) => Ok(Err(end)),
             Err(too_late) => Err(too_late),
@@ -333,9 +351,11 @@ impl OpeningHandshake {
     }
 
     /// Answers a handshake that does not become a connection. `waits`: the peer says nothing more before it is answered.
-    async fn end(self, stream: Stream, end: &HandshakeEnd, waits: bool) {
+    async fn end(mut self, stream: Stream, end: &HandshakeEnd, waits: bool) {
         let is_short = !matches!(end, HandshakeEnd::Refused(refusal) if !refusal.is_short());
         let mut stream = match stream {
+            // A pipe keeps an answer until it is taken, whatever else comes.
+            Stream::Plain(Socket::Pipe(pipe)) => return self.end_at_once(UnregisteredSocket::Pipe(pipe), end),
             Stream::Plain(socket) if waits && is_short => {
                 if let Ok(socket) = UnregisteredSocket::deregister(socket) {
                     self.end_at_once(socket, end);
@@ -354,7 +374,7 @@ impl OpeningHandshake {
     }
 
     /// Answers a peer that waits for nothing else.
-    fn end_at_once(&self, socket: UnregisteredSocket, end: &HandshakeEnd) {
+    fn end_at_once(&mut self, socket: UnregisteredSocket, end: &HandshakeEnd) {
         if let Some(response) = self.response(end)
             && let Err(error) = socket.end_with(&response)
         {
@@ -363,18 +383,25 @@ impl OpeningHandshake {
     }
 
     /// Reports how a handshake ends, and makes the answer; `None`: nobody is there to read one.
-    fn response(&self, end: &HandshakeEnd) -> Option<Vec<u8>> {
+    fn response(&mut self, end: &HandshakeEnd) -> Option<Vec<u8>> {
         let policy = &self.policy;
         let mut response = Vec::new();
-        match end {
+        let answered = match end {
             HandshakeEnd::Gone => return None,
             HandshakeEnd::Healthy(check) => {
-                handshake::health(&mut response, policy, *check, self.state.life() != Life::Running);
+                let is_draining = self.state.life() != Life::Running;
+                handshake::health(&mut response, policy, *check, is_draining);
+                (None, if is_draining { 503 } else { 200 })
             }
             HandshakeEnd::Refused(refusal) => {
                 self.report_user(refusal.code, &refusal.detail, refusal.user.as_deref());
                 handshake::refused(&mut response, policy, refusal, self.is_head);
+                (Some(refusal.code), refusal.status)
             }
+        };
+        // Before the answer is read, which may take its time.
+        if let Some(tag) = self.tag.take() {
+            tag.answered(answered.0, answered.1);
         }
         Some(response)
     }
@@ -433,12 +460,18 @@ impl OpeningHandshake {
         Ok(admitted)
     }
 
+    /// The address that the connection came in on.
+    fn local_address(&self, stream: &Stream) -> Option<SocketAddr> {
+        let local = self.local.or_else(|| stream.local_address());
+        local.map(|local| SocketAddr::new(canonical(local.ip()), local.port()))
+    }
+
     /// Tells by what the peer is let in.
-    fn audit_auth(&self, pass: &Granted, is_asked: bool, now: Moment) -> Proof {
+    fn audit_auth(&self, pass: &Granted, now: Moment) -> Proof {
         let proof = match pass.identity.credential {
             Some(CredentialId::Token(_)) => Proof::Token,
             Some(CredentialId::Key(_)) => Proof::Jwt,
-            None if is_asked => Proof::Callback,
+            None if pass.by_application => Proof::Callback,
             None => return Proof::Nothing,
         };
         let user = pass.identity.user.as_deref();
@@ -457,7 +490,7 @@ impl OpeningHandshake {
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
         let now = self.state.clock.now();
-        let proof = self.audit_auth(&pass, asked.is_some(), now);
+        let proof = self.audit_auth(&pass, now);
         let caught_up = self.catch_up(&mut pass, &mut answer);
         let user = match caught_up.and_then(|admitted| Ok((admitted, self.admit_user(&pass)?))) {
             Ok(user) => user,
@@ -465,6 +498,7 @@ impl OpeningHandshake {
         };
         self.count_decision();
         let (admitted, user) = user;
+        let local = self.local_address(&stream);
         let Admission::Admitted { mut seat, .. } = self.admission else { return Ok(()) };
         seat.opened();
         let policy = self.policy;
@@ -478,6 +512,7 @@ impl OpeningHandshake {
         let mut head = Vec::with_capacity(256);
         handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), &headers);
         let (id, ip, peer, port, peer_address) = (self.id, self.ip, self.peer, self.port, self.peer_address);
+        let adopted = self.tag;
         let (tls, opened_at_ms) = (stream.tls_facts().map(Box::new), Clock::unix_ms());
         // A revocation from here on finds the connection: its command is carried out by this thread, afterwards. The
         // application, which may come to the open later still, is told by the number that goes with it.
@@ -501,8 +536,9 @@ impl OpeningHandshake {
         let open_event = move |conn| Open {
             id,
             conn,
-            // Where there is no open after all, `asked` is dropped with this closure.
+            // Where there is no open after all, both are dropped with this closure.
             ticket: asked.map(Asked::opened),
+            adopted: adopted.map(Tag::opened),
             tag,
             ip,
             user,
@@ -520,6 +556,7 @@ impl OpeningHandshake {
             origin: facts.origin,
             claims: claims.map(Claims::into_text),
             peer: peer_address,
+            local,
             port,
             tls,
             opened_at_ms,

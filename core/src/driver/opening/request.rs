@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use super::asked::Asked;
 use super::lingering::{read_some, watch_peer};
-use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake};
+use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Question};
 use crate::driver::accepted::UnregisteredSocket;
+use crate::driver::adoption::Tag;
 use crate::driver::answer::{AcceptedSession, Answer};
 use crate::driver::clock::Clock;
-use crate::driver::events::Upgrade;
+use crate::driver::events::{GrantedIdentity, Upgrade};
 use crate::driver::shard;
 use crate::driver::state::Life;
 use crate::driver::stream::Stream;
-use wsguard_proto::auth::{Authenticator, Identity};
+use wsguard_proto::auth::{Authenticator, Claims, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
 use wsguard_proto::config::{Policy, Resolved};
 use wsguard_proto::handshake::{
-    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Request, ResponseHeaders, Subprotocol, UpgradeRequest,
+    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Request, ResponseHeaders, Subprotocol,
 };
 use wsguard_proto::verdict::Code;
 
@@ -90,8 +91,8 @@ impl OpeningHandshake {
         match outcome {
             HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
             HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
-            HandshakeOutcome::Ask(request, offers, mut answer) => {
-                let pass = self.ask(*request, offers, &mut answer, stream, received, asked).await?;
+            HandshakeOutcome::Ask(question, mut answer) => {
+                let pass = self.ask(question, &mut answer, stream, received, asked).await?;
                 Ok((pass, answer))
             }
         }
@@ -149,6 +150,8 @@ impl OpeningHandshake {
         let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
             Subprotocol::Chosen(name) => Some(name),
             Subprotocol::NotOffered => None,
+            // The application may speak one that we do not know of.
+            Subprotocol::NoneKnown if self.state.consulting.of_everyone => None,
             Subprotocol::NoneKnown => {
                 self.state.notices.unknown_subprotocols(self.state.clock.now());
                 None
@@ -168,17 +171,36 @@ impl OpeningHandshake {
                 if granted.identity.claims.is_none() && policy.authenticator.is_jwt() {
                     self.state.notices.facts_left_out();
                 }
-                HandshakeOutcome::Granted(Granted { identity: granted.identity, grant, tag: None }, answer)
+                let identity = granted.identity;
+                let granted = Granted { identity, grant, tag: None, by_application: false };
+                if !self.state.consulting.of_everyone {
+                    return Ok(HandshakeOutcome::Granted(granted, answer));
+                }
+                let question = self.question(&policy, &request, &answer, stream, Some(granted), None);
+                HandshakeOutcome::Ask(question, answer)
             }
             handshake::Decision::KeyUnknown { jwks, refusal } => HandshakeOutcome::KeyUnknown(jwks, Box::new(refusal)),
             handshake::Decision::Ask { token } => {
-                let certificate = stream.and_then(Stream::peer_certificate);
-                let offers = Offers::of(&policy, &request);
-                let (route, params) = (answer.route.clone(), answer.params.clone());
-                let asked = |certificate, token| request.snapshot(route, params, self.ip, token, certificate);
-                HandshakeOutcome::Ask(Box::new(asked(certificate, token)), offers, answer)
+                let question = self.question(&policy, &request, &answer, stream, None, token);
+                HandshakeOutcome::Ask(question, answer)
             }
         })
+    }
+
+    /// What is put to the application; `token` is for one that says who it is.
+    fn question(
+        &self,
+        policy: &Policy,
+        request: &Request<'_>,
+        answer: &Accepted101,
+        stream: Option<&Stream>,
+        granted: Option<Granted>,
+        token: Option<String>,
+    ) -> Question {
+        let certificate = stream.and_then(Stream::peer_certificate);
+        let (route, params) = (answer.route.clone(), answer.params.clone());
+        let asked = request.snapshot(route, params, self.ip, token, certificate);
+        Question { request: Box::new(asked), offers: Offers::of(policy, request), granted }
     }
 
     /// What is told of the request, once it is a connection.
@@ -230,35 +252,47 @@ impl OpeningHandshake {
     /// Asks the application. Meanwhile the peer may leave, or send up to `max_head_bytes`.
     async fn ask(
         &self,
-        request: UpgradeRequest,
-        offers: Offers,
+        question: Question,
         answer: &mut Accepted101,
         stream: &mut Stream,
         received: &mut Vec<u8>,
         asked: &mut Option<Asked>,
     ) -> Result<Granted, HandshakeEnd> {
-        let policy = &self.policy;
+        let (policy, Question { request, offers, granted: native }) = (&self.policy, question);
         let unavailable = |detail: String| HandshakeEnd::Refused(Refusal::new(Code::AuthUnavailable, detail));
         let address = self.ip.map(AddressKey::from);
-        let Some((ticket, answered)) = self.state.tickets.issue(policy.max_pending_auth, address, offers) else {
+        let names_user = native.is_none();
+        let issued = self.state.tickets.issue(policy.max_pending_auth, address, offers, names_user);
+        let Some((ticket, answered)) = issued else {
             let most = policy.max_pending_auth;
             return Err(unavailable(format!("max_pending_auth ({most}) handshakes wait for the application")));
         };
-        let upgrade = Upgrade { id: self.id, ticket: ticket.id(), request, _permit: ticket.permit() };
+        let upgrade = Upgrade {
+            id: self.id,
+            ticket: ticket.id(),
+            request: *request,
+            identity: native.as_ref().map(told_identity),
+            local: self.local_address(stream),
+            port: self.port,
+            adopted: self.tag.as_ref().map(Tag::number),
+            _permit: ticket.permit(),
+        };
         self.state.tell(self.shard, |events| events.push_upgrade(upgrade));
         *asked = Some(Asked::new(&self.state, self.shard, ticket));
         let _timing = self.time_auth();
         let said = tokio::select! {
             biased;
             said = answered => said,
-            () = tokio::time::sleep(Duration::from_millis(policy.auth_timeout_ms)) => {
+            () = tokio::time::sleep(Duration::from_millis(policy.auth_timeout_ms)),
+                if !self.state.consulting.without_deadline =>
+            {
                 let timeout = policy.auth_timeout_ms;
                 return Err(unavailable(format!("the application did not answer within auth_timeout_ms ({timeout})")));
             }
             () = watch_peer(stream, received, policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
         };
         match said {
-            Ok(Answer::Accepted(accepted)) => Ok(granted(*accepted, answer)),
+            Ok(Answer::Accepted(accepted)) => Ok(granted(*accepted, native, answer)),
             Ok(Answer::Rejected(rejection)) => Err(Refusal::rejected(*rejection).into()),
             Ok(Answer::Displaced) => Err(unavailable(format!(
                 "max_pending_auth ({}) handshakes wait for the application, and this address had most of them",
@@ -271,15 +305,27 @@ impl OpeningHandshake {
     }
 }
 
-/// The session that the application grants; what it says of the 101 goes to `answer`.
-fn granted(accepted: AcceptedSession, answer: &mut Accepted101) -> Granted {
+/// Who a peer is, as the application is told.
+fn told_identity(granted: &Granted) -> GrantedIdentity {
+    let Identity { user, roles, expires_at_unix_ms, claims, .. } = granted.identity.clone();
+    GrantedIdentity { user, roles, expires_at_ms: expires_at_unix_ms, claims: claims.map(Claims::into_text) }
+}
+
+/// The session that the application grants, or lets pass; what it says of the 101 goes to `answer`.
+fn granted(accepted: AcceptedSession, native: Option<Granted>, answer: &mut Accepted101) -> Granted {
     let AcceptedSession { user, roles, expires_at_ms, subprotocol, headers, tag, grant } = accepted;
     if let Some(subprotocol) = subprotocol {
         answer.subprotocol = Some(subprotocol.into());
     }
     answer.headers = headers;
-    let identity = Identity { user, roles, expires_at_unix_ms: expires_at_ms, credential: None, claims: None };
-    Granted { identity, grant: Some(grant), tag }
+    native.map_or_else(
+        || {
+            let identity = Identity { user, roles, expires_at_unix_ms: expires_at_ms, credential: None, claims: None };
+            Granted { identity, grant: Some(grant), tag, by_application: true }
+        },
+        // As of its own grant: it may have been taken back while the application thought.
+        |native| Granted { tag, ..native },
+    )
 }
 
 /// The answer of a server that takes no one in any more.

@@ -11,8 +11,9 @@ use crate::driver::commands::{Command, CommandBuffer, Recipients};
 use crate::driver::ids::{ConnectionId, generations_so_far};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
+use wsguard_proto::codec;
 use wsguard_proto::config::Protocol;
-use wsguard_proto::connection::{Connection, Phase, Reply, Report};
+use wsguard_proto::connection::{Connection, Fragment, Phase, Reply, Report};
 use wsguard_proto::revocation::is_older;
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
@@ -24,6 +25,16 @@ const EARLY_WRITE_BYTES: usize = 256 * 1024;
 const LARGE_BYTES: usize = 8 * 1024;
 /// How long a draining connection waits between looks at whether the application is done with its messages.
 const DRAIN_RETRY_MS: u64 = 10;
+
+/// Whole frames that the application has for one connection.
+#[derive(Clone, Copy)]
+struct Said<'f> {
+    frames: &'f [u8],
+    /// How many messages end in them.
+    messages: u32,
+    /// They may not come between the fragments of a message.
+    waits: bool,
+}
 
 /// What carrying out commands leaves to the task that asked for it.
 #[derive(Debug, Default)]
@@ -90,7 +101,9 @@ impl Shard {
 
     fn execute(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
         match command {
-            Command::Frames { conn, frames, count } => self.send(conn, buffer.bytes(frames), count, now),
+            Command::Frames { conn, frames, count } => {
+                self.send(conn, Said { frames: buffer.bytes(frames), messages: count, waits: true }, now);
+            }
             Command::Broadcast { to, protocol, frame, except, waits } => {
                 drop(waits);
                 let except = buffer.ids(except);
@@ -103,6 +116,9 @@ impl Shard {
             Command::Close { conn, code, reason } => {
                 self.act_on(conn, now, |conn, turn| conn.close(code, buffer.text(reason), turn));
             }
+            Command::Fragment { conn, frame, fragment } => self.send_fragment(conn, buffer.bytes(frame), fragment, now),
+            Command::Control { conn, frame, is_ping } => self.send_control(conn, buffer.bytes(frame), is_ping, now),
+            Command::AutoPong { conn, answers } => self.act_on(conn, now, |conn, _| conn.set_auto_pong(answers)),
             Command::Ping { conn, payload } => self.ping(conn, payload, now),
             Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
             Command::HandlerFailed { conn } => {
@@ -170,24 +186,65 @@ impl Shard {
         self.end_turn_elsewhere(session, now);
     }
 
-    /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
-    fn send(&mut self, conn: ConnectionId, frames: &[u8], count: u32, now: Moment) {
-        self.append(conn, frames, count, now);
-        // They count as posted until what is left of them counts as unsent.
-        if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
-            slot.arrive(frames.len());
+    /// Adds a ping or a pong of the application to a connection's outbox: it is no message.
+    fn send_control(&mut self, conn: ConnectionId, frame: &[u8], is_ping: bool, now: Moment) {
+        if is_ping && let Some(session) = self.open_session(conn) {
+            session.conn.expect_pong(&frame[codec::frame_overhead(0)..]);
+        }
+        self.send(conn, Said { frames: frame, messages: 0, waits: false }, now);
+    }
+
+    /// Adds a fragment, and behind the last of a message what waited for it. One that the peer could make nothing of fails the
+    /// connection: threads of the application that do not know of each other have sent it.
+    fn send_fragment(&mut self, conn: ConnectionId, frame: &[u8], fragment: Fragment, now: Moment) {
+        let mut behind = Vec::new();
+        if let Some(session) = self.open_session(conn) {
+            let protocol = session.policy.protocol;
+            if let Err(detail) = session.conn.send_fragment(fragment, protocol) {
+                let report = Report { code: Code::Internal, event: None, detail };
+                self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
+                return self.arrive(conn, frame.len());
+            }
+            if fragment.fin {
+                behind = session.conn.end_fragments();
+            }
+        }
+        self.send(conn, Said { frames: frame, messages: u32::from(fragment.fin), waits: false }, now);
+        if !behind.is_empty() {
+            self.append(conn, Said { frames: &behind, messages: 0, waits: false }, now);
         }
     }
 
-    fn append(&mut self, conn: ConnectionId, frames: &[u8], count: u32, now: Moment) {
+    fn open_session(&mut self, conn: ConnectionId) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(conn.slot() as usize)?.as_deref_mut()?;
+        (session.id == conn).then_some(session)
+    }
+
+    /// Posted bytes count as posted until what is left of them counts as unsent.
+    fn arrive(&self, conn: ConnectionId, bytes: usize) {
+        if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
+            slot.arrive(bytes);
+        }
+    }
+
+    /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
+    fn send(&mut self, conn: ConnectionId, said: Said<'_>, now: Moment) {
+        self.append(conn, said, now);
+        self.arrive(conn, said.frames.len());
+    }
+
+    fn append(&mut self, conn: ConnectionId, said: Said<'_>, now: Moment) {
+        let Said { frames, messages, waits } = said;
         // The connection that has the slot now may watch for these bytes, even if they were for the one before it.
         let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
             self.touch(&mut session, now);
         } else if Self::takes_frames(&session) {
-            add(&self.mailbox().stats.messages_out, count.into());
-            session.tally.messages_out += u64::from(count);
-            if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
+            add(&self.mailbox().stats.messages_out, messages.into());
+            session.tally.messages_out += u64::from(messages);
+            if waits && session.conn.is_mid_fragments() {
+                session.conn.wait_behind(frames);
+            } else if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
                 self.write_through(&mut session, frames, now);
             } else {
                 session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
@@ -244,7 +301,11 @@ impl Shard {
         if session.policy.protocol == protocol && Self::takes_frames(&session) && !is_among(session.id, except) {
             add(&self.mailbox().stats.messages_out, 1);
             session.tally.messages_out += 1;
-            session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
+            if session.conn.is_mid_fragments() {
+                session.conn.wait_behind(frame);
+            } else {
+                session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
+            }
             self.touch(&mut session, now);
         }
         self.put_back_bounded(session, now);

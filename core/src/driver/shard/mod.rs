@@ -103,8 +103,7 @@ pub(super) fn remove() {
 
 /// How a connection ends that a fault of ours has ended.
 fn broken() -> Ending {
-    let (code, reason) = (Code::Internal.close_code(), Code::Internal.reason().to_owned());
-    Ending { code, reason, clean: false, verdict: Some(Code::Internal) }
+    Ending::ours(Code::Internal.close_code(), Code::Internal.reason(), Some(Code::Internal))
 }
 
 /// Waits until expensive work may be done: a storm of handshakes does not starve open connections. All other tasks of the shard
@@ -264,10 +263,12 @@ impl Shard {
         slot.keep_load(load);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
+        let mut conn = Connection::new(&policy, params, now);
+        conn.set_auto_pong(!self.state.leaves_pings);
         let mut session = Box::new(Session {
             id,
             hs,
-            conn: Connection::new(&policy, params, now),
+            conn,
             policy,
             admitted,
             stream,

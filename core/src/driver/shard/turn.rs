@@ -130,6 +130,7 @@ impl Shard {
         let user = seat.user().map(|user| &**user);
         let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
         let mut sink = TurnSink::new(state, *id, &policy.contract, subject, *last_batch);
+        sink.is_mid_fragments = conn.is_mid_fragments();
         let result = act(
             conn,
             &mut Turn {
@@ -208,7 +209,11 @@ impl Shard {
             self.write(&mut session, now, cx);
         }
         match session.conn.phase() {
-            Phase::Closed => session.end_writing(cx),
+            Phase::Closed => {
+                // Before the peer can see it: whoever the peer then tells of it finds that nothing can be sent any more.
+                self.tell_ending(&mut session, now);
+                session.end_writing(cx);
+            }
             Phase::Open | Phase::Parting | Phase::Doomed | Phase::Closing | Phase::Dropped => {}
         }
         // RFC 6455 section 7.1.1: once both sides have sent a close frame, the server ends the connection.

@@ -1,6 +1,7 @@
 //! Where a connection's messages go: to the handler that runs inline, or into the batch for the application.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::caught::caught;
@@ -44,6 +45,8 @@ pub(super) struct TurnSink<'s> {
     pub(super) replies: u64,
     /// Answers to pings.
     pub(super) pongs: u8,
+    /// A message of the application is sent in fragments: no answer may come between them.
+    pub(super) is_mid_fragments: bool,
 }
 
 impl<'s> TurnSink<'s> {
@@ -68,6 +71,7 @@ impl<'s> TurnSink<'s> {
             records: Vec::new(),
             replies: 0,
             pongs: 0,
+            is_mid_fragments: false,
         }
     }
 
@@ -77,6 +81,10 @@ impl<'s> TurnSink<'s> {
         let batch = writing.batch();
         self.last_batch = batch.sequence;
         batch
+    }
+
+    fn heeds_control(&self) -> bool {
+        self.state.heeds_control.load(Ordering::Relaxed)
     }
 
     fn judge(&mut self, report: &Report<'_>, ends: bool) {
@@ -103,7 +111,7 @@ impl<'s> TurnSink<'s> {
     /// Offers a message to the inline handler.
     fn handled_inline(&mut self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<Handled, Code> {
         let Some(handler) = &self.state.inline else { return Ok(Handled::Pass) };
-        if self.application_is_behind() {
+        if self.is_mid_fragments || self.application_is_behind() {
             return Ok(Handled::Pass);
         }
         let message = match message {
@@ -149,6 +157,20 @@ impl Sink for TurnSink<'_> {
         self.pongs += 1;
         let conn = self.conn;
         self.batch().push_pong(conn, rtt);
+    }
+
+    fn ping_frame(&mut self, payload: &[u8]) {
+        if self.heeds_control() {
+            let conn = self.conn;
+            self.batch().push_ping_frame(conn, payload);
+        }
+    }
+
+    fn pong_frame(&mut self, payload: &[u8]) {
+        if self.heeds_control() {
+            let conn = self.conn;
+            self.batch().push_pong_frame(conn, payload);
+        }
     }
 
     fn replies_may_come(&self) -> bool {

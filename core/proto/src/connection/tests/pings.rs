@@ -34,7 +34,7 @@ fn each_ping_is_answered_once_and_by_its_own_pong() {
     rig.pong(&[1; 8]);
     rig.pong(&[2; 8]);
     assert_eq!(rig.rtts(), [35, 12]);
-    assert!(rig.conn.heartbeat.is_none(), "nothing is kept");
+    assert!(rig.conn.extras.is_none(), "nothing is kept");
 }
 
 /// RFC 6455 section 5.5.3.
@@ -94,5 +94,55 @@ fn a_pong_that_waits_and_a_ping_under_way_do_not_disturb_each_other() {
     rig.congested = false;
     rig.turn(Connection::handle_drained);
     assert_eq!(server_frames(&rig.out).last().unwrap(), &(0x8a, b"peer".to_vec()));
-    assert!(rig.conn.heartbeat.is_none());
+    assert!(rig.conn.extras.is_none());
+}
+
+/// What the application chose as a payload is told when it comes back, and is as free as its pings were many.
+#[test]
+fn pongs_that_the_application_asked_for_are_free_and_told() {
+    let mut rig = Rig::new(&format!(r#"{RAW}, "control_rate_limit": {{"per_second": 1, "burst": 1}}"#));
+    for payload in [&b"mine"[..], b"", b"other"] {
+        rig.turn(|conn, _| conn.expect_pong(payload));
+    }
+    for payload in [&b"mine"[..], b"", b"whatever"] {
+        rig.pong(payload);
+    }
+    assert_eq!(rig.seen.control, ["pong mine", "pong ", "pong whatever"]);
+    rig.pong(b"one more");
+    assert!(rig.conn.is_open(), "that is the burst");
+    rig.pong(b"and one");
+    assert_eq!((rig.seen.reports, rig.seen.control.len()), (vec![Code::ControlFlood], 4), "and that is not told");
+}
+
+#[test]
+fn pings_that_are_left_to_the_application_are_told_counted_and_not_answered() {
+    let mut rig = Rig::new(&format!(r#"{RAW}, "control_rate_limit": {{"per_second": 1, "burst": 3}}"#));
+    rig.congested = true;
+    rig.input(&frame(0x89, b"a"));
+    rig.turn(|conn, _| conn.set_auto_pong(false));
+    rig.congested = false;
+    rig.turn(Connection::handle_drained);
+    rig.input(&frame(0x89, b"b"));
+    assert!(rig.out.is_empty(), "also the one that waited is the application's");
+    rig.turn(|conn, _| conn.set_auto_pong(true));
+    rig.input(&frame(0x89, b"c"));
+    assert_eq!(server_frames(&rig.out), [(0x8a, b"c".to_vec())]);
+    assert_eq!(rig.seen.control, ["ping a", "ping b", "ping c"]);
+    rig.turn(|conn, _| conn.set_auto_pong(false));
+    rig.input(&frame(0x89, b"d"));
+    assert_eq!((rig.seen.reports, rig.seen.control.len()), (vec![Code::ControlFlood], 3));
+}
+
+/// A peer that says nothing but pings is alive, whoever answers them.
+#[test]
+fn pings_are_a_sign_of_life_whoever_answers_them() {
+    let mut rig = Rig::new(&format!(r#"{RAW}, "ping_interval_ms": 1000, "idle_timeout_ms": 2000"#));
+    rig.turn(|conn, _| conn.set_auto_pong(false));
+    for _ in 0..5 {
+        rig.pass(1500);
+        rig.input(&frame(0x89, b""));
+    }
+    assert!(rig.conn.is_open());
+    rig.pass(2001);
+    assert_eq!(rig.seen.reports, [Code::IdleTimeout]);
 }

@@ -1,0 +1,196 @@
+//! Connections that another server accepted: what is told of them, and the ways that their bytes come.
+
+use std::net::{SocketAddr, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use super::accepted::{Accepted, UnregisteredSocket};
+use super::balance;
+use super::handle::ServerHandle;
+use super::level::HeldOne;
+use super::pipe::{self, Pipe};
+use super::state::ServerState;
+use crate::error::Error;
+use wsguard_proto::verdict::Code;
+
+/// What is told of a connection that another server accepted.
+///
+/// Bytes alone are one, too: `handle.adopt(stream, received)`.
+#[derive(Clone, Default)]
+pub struct Adoption {
+    /// The peer. `None`: the socket's own, where it has one.
+    pub peer: Option<SocketAddr>,
+    /// The address that it came in on. `None`: the socket's own, where it has one.
+    pub local: Option<SocketAddr>,
+    /// What was read of it: the whole request head, and what came behind.
+    pub received: Vec<u8>,
+    /// Comes back once: as `adopted` of the connection's [`Open`](super::Open), or in
+    /// [`Event::AdoptionEnded`](super::Event::AdoptionEnded) when there will be none.
+    pub tag: Option<u64>,
+    /// Whether TLS was ended before it came here, so that it is not plain text wherever it came in.
+    pub is_secure: bool,
+}
+
+impl From<Vec<u8>> for Adoption {
+    fn from(received: Vec<u8>) -> Self {
+        Self { received, ..Self::default() }
+    }
+}
+
+/// Without the bytes: they hold credentials.
+impl core::fmt::Debug for Adoption {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Adoption")
+            .field("peer", &self.peer)
+            .field("local", &self.local)
+            .field("received_bytes", &self.received.len())
+            .field("tag", &self.tag)
+            .field("is_secure", &self.is_secure)
+            .finish()
+    }
+}
+
+/// A connection that another server accepted, on its way through its opening handshake.
+#[derive(Debug, Default)]
+pub(super) struct Adopted {
+    pub(super) received: Vec<u8>,
+    pub(super) local: Option<SocketAddr>,
+    /// It is plain text on an address that is not loopback.
+    pub(super) is_public: bool,
+    pub(super) tag: Option<Tag>,
+}
+
+/// What the application knows an adoption by. Dropped without [`opened`](Self::opened), the application is told that there will be
+/// no connection.
+pub(super) struct Tag {
+    number: u64,
+    server: Arc<ServerState>,
+    shard: usize,
+    /// How the handshake ended.
+    end: (Option<Code>, u16),
+    is_open: bool,
+}
+
+impl core::fmt::Debug for Tag {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Tag").field(&self.number).finish()
+    }
+}
+
+impl Tag {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It became a connection, whose open names the tag. The events may be locked already.
+    pub(super) fn opened(mut self) -> u64 {
+        self.is_open = true;
+        self.number
+    }
+
+    /// It was answered so.
+    pub(super) fn answered(mut self, code: Option<Code>, status: u16) {
+        self.end = (code, status);
+    }
+}
+
+impl Drop for Tag {
+    fn drop(&mut self) {
+        if !self.is_open {
+            let (tag, (code, status)) = (self.number, self.end);
+            self.server.tell_from_anywhere(self.shard, |events| events.push_adoption_ended(tag, code, status));
+        }
+    }
+}
+
+impl ServerHandle {
+    /// Takes over a plain TCP connection that another server (an HTTP server that shares its port) has accepted.
+    /// What was read from it is the whole request head, and whatever came behind it.
+    ///
+    /// It gets the verdicts of any other handshake; a refusal is answered on the connection. What the other server has
+    /// already done is not done again: its limits apply to the head, and its timeouts to how long that took.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY
+    /// header, or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has
+    /// left; [`Error::Stopped`].
+    pub fn adopt(&self, stream: TcpStream, adoption: impl Into<Adoption>) -> Result<(), Error> {
+        let mut adoption = adoption.into();
+        self.check_adoptable()?;
+        let own = stream.local_addr().map_err(|_| Error::ConnectionClosed)?;
+        let local = *adoption.local.get_or_insert(own);
+        let is_public = self.check_plain_text(adoption.is_secure, Some(local))?;
+        if adoption.peer.is_none() {
+            adoption.peer = Some(stream.peer_addr().map_err(|_| Error::ConnectionClosed)?);
+        }
+        let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+        prepared.map_err(|_| Error::ConnectionClosed)?;
+        self.take_over(balance::least_loaded(&self.state), adoption, is_public, UnregisteredSocket::Tcp(stream));
+        Ok(())
+    }
+
+    /// As [`adopt`](Self::adopt), of a connection of a Unix stream socket.
+    ///
+    /// # Errors
+    ///
+    /// As of [`adopt`](Self::adopt).
+    #[cfg(unix)]
+    pub fn adopt_unix(&self, stream: UnixStream, adoption: impl Into<Adoption>) -> Result<(), Error> {
+        let adoption = adoption.into();
+        self.check_adoptable()?;
+        let is_public = self.check_plain_text(adoption.is_secure, adoption.local)?;
+        stream.set_nonblocking(true).map_err(|_| Error::ConnectionClosed)?;
+        self.take_over(balance::least_loaded(&self.state), adoption, is_public, UnregisteredSocket::Unix(stream));
+        Ok(())
+    }
+
+    /// As [`adopt`](Self::adopt), of a connection that has no socket, or none for us: the application brings the peer's bytes and
+    /// takes those for the peer, by the end of a pipe that this returns.
+    ///
+    /// # Errors
+    ///
+    /// As of [`adopt`](Self::adopt). Without `is_secure` the bytes are plain text on the address that the adoption names as
+    /// `local`, else on the peer's.
+    pub fn adopt_pipe(&self, adoption: impl Into<Adoption>) -> Result<Pipe, Error> {
+        let adoption = adoption.into();
+        self.check_adoptable()?;
+        let is_public = self.check_plain_text(adoption.is_secure, adoption.local.or(adoption.peer))?;
+        let (shard, load) = balance::least_loaded(&self.state);
+        let (pipe, end) = pipe::pipe(&self.state, shard);
+        self.take_over((shard, load), adoption, is_public, UnregisteredSocket::Pipe(end));
+        Ok(pipe)
+    }
+
+    fn check_adoptable(&self) -> Result<(), Error> {
+        self.check_running()?;
+        let policy = &self.state.set().top;
+        if policy.tls.is_some() || policy.proxy_protocol {
+            return Err(Error::InvalidArgument(
+                "tls and proxy_protocol belong to the server that accepts: they cannot be on for adopted connections",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the connection is plain text on an address that is not loopback, which the policy has to allow.
+    fn check_plain_text(&self, is_secure: bool, local: Option<SocketAddr>) -> Result<bool, Error> {
+        let is_public = !is_secure && local.is_some_and(|local| !local.ip().to_canonical().is_loopback());
+        if is_public && !self.state.set().top.plaintext_allowed {
+            return Err(Error::InvalidArgument(
+                "the connection is plain text on an address that is not loopback: give trusted_proxies when a proxy \
+                 ends TLS, or dangerously_allow_plaintext: true",
+            ));
+        }
+        Ok(is_public)
+    }
+
+    fn take_over(&self, place: (usize, HeldOne), adoption: Adoption, is_public: bool, socket: UnregisteredSocket) {
+        let ((shard, load), server) = (place, &self.state);
+        let Adoption { peer, local, received, tag, is_secure: _ } = adoption;
+        let tag = tag.map(|number| Tag { number, server: Arc::clone(server), shard, end: (None, 0), is_open: false });
+        let adopted = Some(Adopted { received, local, is_public, tag });
+        balance::post(server, shard, Accepted { socket, peer, at: server.clock.now(), adopted, load });
+    }
+}
