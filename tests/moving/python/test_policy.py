@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_a_policy_can_be_tried_first(serve: Serve) -> None:
 def started(*arguments: str, policy: Path | None, **environment: str) -> str:
     """What uvicorn says that does not start."""
     command = [sys.executable, "-m", "uvicorn", "starlette_app:app", "--port", "0", "--ws", PROTOCOLS["wsguard"]]
-    environment["WSGUARD_POLICY"] = "" if policy is None else str(policy)
+    environment = {**os.environ, **environment, "WSGUARD_POLICY": "" if policy is None else str(policy)}
     ended = subprocess.run(
         [*command, *arguments], cwd=APPS, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
