@@ -1,11 +1,12 @@
-"""The core's server of one uvicorn worker: every connection comes from uvicorn, and every answer from the application."""
+"""The core's server inside of an ASGI server, one in each worker: every connection comes from there, and every answer
+from the application."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _asgi_policy, _log
 from ._contract import options_text
@@ -15,8 +16,25 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-    from ._asgi_protocol import WebSocketProtocol
-    from ._wsguard import Close, Connection, Pipe
+    from ._wsguard import Accept, Close, Connection, Pipe, Reject
+
+
+class Adopted(Protocol):
+    """A connection as the core tells of it."""
+
+    tag: int
+
+    def asked(self, core: Core, tag: int, ticket: int, facts: dict[str, Any]) -> None:
+        """The core has let the handshake pass: `Core.answer` answers the ticket."""
+
+    def ended(self, code: str | None, status: int) -> None:
+        """There will be no connection."""
+
+    def opened(self, conn: Connection) -> None: ...
+    def closed(self, close: Close) -> None: ...
+    def pipe_tells(self, is_room: bool) -> None:
+        """Its pipe has room again, or bytes."""
+
 
 #: Milliseconds of a drain that waits as long as uvicorn does.
 _NO_END_MS = 2**64 - 1
@@ -45,8 +63,8 @@ class Core(OnLoop):
         super().__init__(policy)  # type: ignore[arg-type]
         self._last_tag = 0
         #: Those that are no connections yet, by tag.
-        self._adopted: dict[int, WebSocketProtocol] = {}
-        self._pipes: dict[int, WebSocketProtocol] = {}
+        self._adopted: dict[int, Adopted] = {}
+        self._pipes: dict[int, Adopted] = {}
         self._drain_ms = _NO_END_MS
         self._drains = False
 
@@ -63,7 +81,7 @@ class Core(OnLoop):
         }
         self._start_on(loop, options_text(options), handlers)
 
-    def adopt(self, protocol: WebSocketProtocol, number: int, received: bytes, *, is_unix: bool) -> None:
+    def adopt(self, protocol: Adopted, number: int, received: bytes, *, is_unix: bool) -> None:
         """Hands a socket over for good."""
         tag = self._tag(protocol)
         try:
@@ -72,7 +90,7 @@ class Core(OnLoop):
             del self._adopted[tag]
             raise
 
-    def adopt_pipe(self, protocol: WebSocketProtocol, received: bytes, **known: Any) -> Pipe:
+    def adopt_pipe(self, protocol: Adopted, received: bytes, **known: Any) -> Pipe:
         """Hands over a connection whose bytes the protocol brings and takes."""
         tag = self._tag(protocol)
         try:
@@ -83,10 +101,14 @@ class Core(OnLoop):
         self._pipes[pipe.id] = protocol
         return pipe
 
-    def _tag(self, protocol: WebSocketProtocol) -> int:
+    def _tag(self, protocol: Adopted) -> int:
         self._last_tag += 1
         self._adopted[self._last_tag] = protocol
         return self._last_tag
+
+    def answer(self, ticket: int, answer: Accept | Reject | None) -> bool:
+        """The application's answer to a handshake; false: it no longer waits."""
+        return self._answer(ticket, answer)
 
     def drain(self) -> None:
         """Closes every connection with 1012; uvicorn tells each of them, and waits."""
@@ -110,12 +132,12 @@ class Core(OnLoop):
             protocol.ended(code, status)
 
     def _on_opened(self, conn: Connection) -> None:
-        protocol: WebSocketProtocol = conn.data
+        protocol: Adopted = conn.data
         del self._adopted[protocol.tag]
         protocol.opened(conn)
 
     def _on_closed(self, conn: Connection, close: Close) -> None:
-        protocol: WebSocketProtocol = conn.data
+        protocol: Adopted = conn.data
         protocol.closed(close)
 
     def _on_pipe(self, number: int, is_room: bool) -> None:

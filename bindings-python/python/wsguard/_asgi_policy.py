@@ -86,7 +86,7 @@ def trusted(stated: list[str] | str) -> list[str]:
     named = [name.strip() for name in stated.split(",")] if isinstance(stated, str) else list(stated)
     if "*" in named:
         raise ConfigError(
-            'trusted_proxies: uvicorn\'s forwarded_allow_ips is "*", so anybody could forge a client\'s address: list '
+            "trusted_proxies: uvicorn's forwarded_allow_ips is \"*\", so anybody could forge a client's address: list "
             'the proxies, as in forwarded_allow_ips="10.0.0.0/8", or state trusted_proxies in the policy',
             code="invalid_option",
             option="trusted_proxies",

@@ -9,6 +9,7 @@ import socket
 import sys
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, ClassVar, cast
+from urllib.parse import quote
 
 from uvicorn.protocols.utils import (
     ClientDisconnected,
@@ -74,7 +75,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._core: _asgi_core.Core | None = None
         self._conn: Connection | None = None
         self._pipe: Pipe | None = None
+        #: uvicorn's transport takes more; it is gone.
         self._may_write = True
+        self._is_lost = False
         self._head = b""
         self._scope: dict[str, Any] = {}
         #: The application was told that a client connects.
@@ -116,6 +119,9 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._pipe is not None:
             self._pipe.abort()
             self._drop_pipe()
+            # Whoever waits for room finds that nobody is there.
+            self._is_lost = True
+            self._wake()
 
     def pause_writing(self) -> None:
         self._may_write = False
@@ -123,6 +129,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._may_write = True
         self._take()
+        self._wake()
 
     def shutdown(self) -> None:
         """uvicorn shuts down, and tells each connection."""
@@ -211,8 +218,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def ended(self, code: str | None, status: int) -> None:
         """There is no connection: the core has refused it, the application has, or the peer has left."""
         if not self._scope and status:
-            path = self._head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
-            client = "%s:%d" % self.client if self.client else ""
+            # Without the query, which may hold a token.
+            path = quote(self._head.split(b" ", 2)[1].partition(b"?")[0], safe="/%")
+            client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
             _logger.info('%s - "WebSocket %s" %d (%s)', client, path, status, code)
         self._answered = True
         if self._end is None:
@@ -285,7 +293,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._end = {"type": "websocket.disconnect", "code": 1006}
         assert self._core is not None
         try:
-            self._core._answer(self._ticket, Reject(status, headers=headers, body=bytes(body)))
+            self._core.answer(self._ticket, Reject(status, headers=headers, body=bytes(body)))
         finally:
             self._over()
 
@@ -318,6 +326,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 data = message.get("text")
                 if data is None:
                     return
+            if not self._may_write:
+                await self._writable()
             try:
                 waits = conn._say(data)
                 if waits is not None:
@@ -328,6 +338,13 @@ class WebSocketProtocol(asyncio.Protocol):
             await self._answer(kind, message)
         else:
             self._send_last(conn, kind, message)
+
+    async def _writable(self) -> None:
+        """uvicorn's transport has more than it wants: its peer is slow."""
+        while not self._may_write and not self._is_lost:
+            await self._changes()
+        if self._is_lost:
+            raise ClientDisconnected
 
     def _send_last(self, conn: Connection | None, kind: str, message: dict[str, Any]) -> None:
         if self._app_closed:
@@ -369,7 +386,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._log_answer(" [accepted]")
         assert self._core is not None
         self._answered = True
-        self._core._answer(self._ticket, accept)
+        self._core.answer(self._ticket, accept)
         while self._conn is None:
             if self._end is not None:
                 raise ClientDisconnected
@@ -396,6 +413,4 @@ class WebSocketProtocol(asyncio.Protocol):
 
 
 def _texts(headers: Any, without: frozenset[bytes] = frozenset()) -> list[tuple[str, str]]:
-    return [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name.lower() not in without
-    ]
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name.lower() not in without]

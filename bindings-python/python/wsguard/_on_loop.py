@@ -66,7 +66,9 @@ class OnLoop(Registry):
         self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), set()
         calls = (loop.create_future, _tasks.creator(loop), deliver_soon, self._on_stopped)
         try:
-            self._start(text, handlers, (*calls, loop.call_later, loop.call_soon_threadsafe, self._tasks), self._listens)
+            self._start(
+                text, handlers, (*calls, loop.call_later, loop.call_soon_threadsafe, self._tasks), self._listens
+            )
         except BaseException:
             self._unwatch()
             self._leave_loop()
