@@ -110,10 +110,20 @@ def test_without_a_policy_nothing_starts(tmp_path: Path) -> None:
         assert what in started(policy=file)
 
 
-def test_not_every_address_is_a_trusted_proxy(tmp_path: Path) -> None:
-    file = tmp_path / "policy.json"
-    file.write_text(json.dumps({"origins": ["https://a.b"], "auth": "none"}), encoding="utf-8")
-    assert "forwarded_allow_ips" in started("--forwarded-allow-ips", "*", policy=file)
+def test_not_every_address_is_a_trusted_proxy(serve: Serve) -> None:
+    """uvicorn tells its options with the first upgrade: that is refused, and the log says what to write."""
+
+    async def main(site: Site) -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            await site.open("/echo")
+        assert refused.value.response.status_code == 500
+        site.wait_for_log("forwarded_allow_ips=")
+
+    with serve("starlette_app:app", "--forwarded-allow-ips", "*") as site:
+        run(main(site))
+    # Where the policy says it, uvicorn's own does not matter.
+    with serve("starlette_app:app", "--forwarded-allow-ips", "*", policy={"trusted_proxies": []}) as site:
+        run(site.open("/echo").__aenter__())
 
 
 def test_a_policy_in_a_program_is_good_for_workers() -> None:
