@@ -45,14 +45,17 @@ class Site:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
-            found = re.search(r"(?:running on|Listening at:) http://(127\.0\.0\.1:\d+)", line)
+            found = re.search(r"(?:running on|Listening at:) (?:https?://(127\.0\.0\.1:\d+)|unix socket)", line)
             if found:
-                self.at = found[1]
+                self.at = found[1] or ""
                 self._has_said.set()
         self._has_said.set()
 
     def started(self) -> Site:
-        assert self._has_said.wait(PATIENCE) and self.at, "".join(self.log)
+        assert self._has_said.wait(PATIENCE) and self.process.poll() is None, "".join(self.log)
+        if not self.at:
+            # A Unix socket, which listens by now.
+            return self
         # A supervisor says where it will be before a worker listens.
         host, port = self.at.split(":")
         until = time.monotonic() + PATIENCE

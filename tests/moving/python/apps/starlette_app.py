@@ -44,6 +44,22 @@ class Lengths(WebSocketEndpoint):
         ends.append((close_code, "class"))
 
 
+async def any_kind(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        await websocket.send({**message, "type": "websocket.send"})
+
+
+async def flood(websocket: WebSocket) -> None:
+    await websocket.accept()
+    for number in range(500):
+        await websocket.send_text(f"{number}-{'x' * 20_000}")
+    await websocket.close()
+
+
 async def negotiate(websocket: WebSocket) -> None:
     offered = websocket.scope["subprotocols"]
     await websocket.accept(
@@ -126,6 +142,8 @@ app = Starlette(
     lifespan=lifespan,
     routes=[
         WebSocketRoute("/echo", echo),
+        WebSocketRoute("/any", any_kind),
+        WebSocketRoute("/flood", flood),
         WebSocketRoute("/uppercase", Uppercase),
         WebSocketRoute("/lengths", Lengths),
         WebSocketRoute("/negotiate", negotiate),
