@@ -45,7 +45,7 @@ class Site:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
-            found = re.search(r"(?:running on|Listening at:) (?:https?://(127\.0\.0\.1:\d+)|unix socket)", line)
+            found = re.search(r"(?:[Rr]unning on|Listening at:) (?:https?://(127\.0\.0\.1:\d+)|unix socket)", line)
             if found:
                 self.at = found[1] or ""
                 self._has_said.set()
