@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 from typing import Any
 
 import httpx
 import pytest
 from conftest import PATIENCE, Serve, Site, told
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 
 async def signed_in(site: Site, name: str) -> dict[str, Any]:
@@ -52,6 +53,29 @@ async def chat(site: Site, workers: int) -> None:
 def test_a_chat_in_two_workers(serve: Serve) -> None:
     with serve("channels_chat:application", "--workers", "2", policy={"handshakes_per_ip": None}) as site:
         asyncio.run(asyncio.wait_for(chat(site, 2), 3 * PATIENCE))
+
+
+def test_workers_are_renewed(serve: Serve) -> None:
+    """SIGHUP: uvicorn ends each worker and starts another; connections are told, and new ones are served."""
+
+    async def main(site: Site) -> None:
+        async with site.open("/echo") as peer:
+            await peer.send("a")
+            assert await peer.recv() == "a"
+            site.process.send_signal(signal.SIGHUP)
+            with pytest.raises(ConnectionClosed):
+                await peer.recv()
+            assert peer.close_code == 1012
+        while True:
+            with contextlib.suppress(OSError, InvalidMessage):
+                async with site.open("/echo") as peer:
+                    await peer.send("b")
+                    assert await peer.recv() == "b"
+                    return
+            await asyncio.sleep(0.05)
+
+    with serve("channels_chat:application", "--workers", "2") as site:
+        asyncio.run(asyncio.wait_for(main(site), PATIENCE))
 
 
 def test_a_chat_in_two_workers_of_gunicorn(serve_by_gunicorn: Serve) -> None:

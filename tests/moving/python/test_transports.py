@@ -98,6 +98,39 @@ def test_nobody_else_is_believed(serve: Serve) -> None:
         asyncio.run(asyncio.wait_for(main(site), PATIENCE))
 
 
+UPGRADE = (
+    b"GET /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=lambda stack: f"{stack[1]}-{stack[3]}")
+def test_a_connection_that_was_used_before(serve: Serve, stack: list[str]) -> None:
+    """The connection has answered other requests before, and the handshake comes in pieces."""
+
+    async def main(site: Site) -> None:
+        host, port = site.at.split(":")
+        for pieces in (1, 7, len(UPGRADE)):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            for _ in range(2):
+                writer.write(b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 404")
+                await reader.readexactly(len(b"Not Found"))
+            step = -(-len(UPGRADE) // pieces)
+            for at in range(0, len(UPGRADE), step):
+                writer.write(UPGRADE[at : at + step])
+                await asyncio.sleep(0)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+            # As bytes: uvicorn itself loses what is sent behind the handshake before its answer.
+            writer.write(b"\x81\x84\0\0\0\0late")
+            assert await reader.readexactly(6) == b"\x81\x04late"
+            writer.close()
+
+    with serve("starlette_app:app", *stack) as site:
+        asyncio.run(asyncio.wait_for(main(site), PATIENCE))
+
+
 def test_a_peer_that_does_not_read_waits(serve: Serve) -> None:
     """An application that sends faster than its peer reads is slowed down by ``await send``; nothing is lost."""
 
