@@ -148,6 +148,47 @@ def test_an_application_that_fails_costs_its_connection(serve: Serve) -> None:
         asyncio.run(asyncio.wait_for(main(site), PATIENCE))
 
 
+def test_uvicorns_own_limits_hold(serve: Serve) -> None:
+    async def main(site: Site) -> None:
+        async with site.open("/echo", ping_interval=None) as peer:
+            await peer.send("x" * 100)
+            assert await peer.recv() == "x" * 100
+            await peer.send("x" * 101)
+            with pytest.raises(ConnectionClosed):
+                await peer.recv()
+            assert peer.close_code == 1009
+
+    with serve("starlette_app:app", "--ws-max-size", "100") as site:
+        asyncio.run(asyncio.wait_for(main(site), PATIENCE))
+
+
+def test_a_peer_that_is_silent_is_dead(serve: Serve) -> None:
+    """It reads nothing, so that it answers no ping."""
+
+    async def main(site: Site) -> None:
+        async with site.open("/ends") as asking:
+            host, port = site.at.split(":")
+            _, writer = await asyncio.open_connection(host, int(port), limit=1)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(
+                f"GET /listen HTTP/1.1\r\nHost: {site.at}\r\nOrigin: {site.http}\r\nConnection: Upgrade\r\n"
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            )
+            while True:
+                await asking.send("?")
+                found = await told(asking)
+                if found:
+                    # By its own name on each side: no pong, and nothing received.
+                    assert found[0][0] in (1005, 1006, 1011)
+                    return
+                await asyncio.sleep(0.05)
+
+    arguments = ["--ws-ping-interval", "0.5", "--ws-ping-timeout", "1"]
+    with serve("starlette_app:app", *arguments, policy={"rate_limit": None}) as site:
+        asyncio.run(asyncio.wait_for(main(site), PATIENCE))
+
+
 def test_a_shutdown_closes_what_is_open(serve: Serve) -> None:
     async def main(site: Site) -> None:
         async with site.open("/echo") as peer:
