@@ -152,6 +152,15 @@ fn is_integer(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>()
 }
 
+/// A field of a message of ASGI: a dictionary mostly, and any mapping; `None`: it has none.
+fn field<'py>(message: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let found = match message.cast::<PyDict>() {
+        Ok(dict) => dict.get_item(name)?,
+        Err(_) => Some(message.call_method1(intern!(name.py(), "get"), (name,))?),
+    };
+    Ok(found.filter(|found| !found.is_none()))
+}
+
 #[pymethods]
 impl Connection {
     /// The id, as the log has it. It is unique while the server runs.
@@ -590,12 +599,18 @@ impl Connection {
         Awaiting::of(slf.py(), slf, &waits::MESSAGE)
     }
 
-    /// Sends a message, for an application that pulls, whatever the protocol is: `None`, or what waits until the peer has read
-    /// it.
-    fn _say(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    /// Sends a message of ASGI (`websocket.send`), whatever the protocol is: `None`, or what waits until the peer has read it.
+    #[pyo3(signature = (message, /))]
+    fn _send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
-        let said = with_payload(message, |payload| {
+        let Some(payload) = (match field(message, intern!(py, "bytes"))? {
+            None => field(message, intern!(py, "text"))?,
+            bytes => bytes,
+        }) else {
+            return Ok(None);
+        };
+        let said = with_payload(&payload, |payload| {
             this.unless_over(|| match payload {
                 Payload::Text(text) => this.shared.handle.send_text(this.id, text),
                 Payload::Binary(payload) => this.shared.handle.send_binary(this.id, payload),
@@ -607,14 +622,8 @@ impl Connection {
         }
     }
 
-    /// The next message, for an application that pulls; `None`: there is none now.
-    fn _take(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        slf.get().checked(slf.py())?;
-        waits::take(slf)
-    }
-
-    /// Waits for the next message, for an application that pulls; `None`: there is none any more.
-    fn _pull(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+    /// Waits for the next message as ASGI has it, for an application that pulls.
+    fn _receive(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Awaiting::of(slf.py(), slf, &waits::PULLED)
     }
 

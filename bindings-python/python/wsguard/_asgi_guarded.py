@@ -52,6 +52,8 @@ class Guarded:
         self._told = self._answered = self._app_closed = False
         self._end: Message | None = None
         self._has_room = True
+        #: The core says nothing more.
+        self._is_ended = False
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,7 +85,7 @@ class Guarded:
 
     def _take(self) -> None:
         while self._pipe is not None:
-            data, _, is_more = self._pipe.take(_PIECE_BYTES)
+            data, self._is_ended, is_more = self._pipe.take(_PIECE_BYTES)
             for opcode, payload in self._server.feed(data):
                 # Answers of the core (`on_mismatch`): nothing else of it is the client's.
                 if opcode == _asgi_frames.TEXT:
@@ -151,6 +153,8 @@ class Guarded:
 
     async def _refuse_as_core(self) -> None:
         assert self._refused is not None
+        while self._refused[1] and not self._is_ended:
+            await self._changes()
         pairs = [line.partition(b": ") for line in (self._server.head or b"").split(b"\r\n")[1:]]
         headers = [(name.lower(), value) for name, _, value in pairs if name.lower() != b"connection"]
         await self._refuse(self._refused[1] or 403, headers, self._server.body)
@@ -208,19 +212,17 @@ class Guarded:
         if not self._told:
             self._told = True
             return {"type": "websocket.connect"}
-        while True:
-            conn = self._conn
-            if conn is not None:
-                message = conn._take()
-                if message is None:
-                    message = await conn._pull()
-                if message is not None:
-                    return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+        while self._conn is None:
             if self._end is not None:
                 return self._end
             if self._refused is not None:
                 return {"type": "websocket.disconnect", "code": 1006}
             await self._changes()
+        return await self._conn._receive()
+
+    def end_message(self) -> Message | None:
+        """What the application receives at the end; `None`: it is not told yet how the connection has ended."""
+        return self._end
 
     async def send(self, message: Message) -> None:
         kind = message["type"]

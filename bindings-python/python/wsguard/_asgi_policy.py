@@ -38,8 +38,9 @@ def missing(variable: str) -> ConfigError:
 
 
 def checked(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as stated, with ``protocol``. Raises ``ConfigError`` for what is no policy here."""
-    options: dict[str, Any] = {"protocol": "raw", **stated}
+    """The options as stated, with ``protocol`` and ``threads``. Raises ``ConfigError`` for what is no policy here."""
+    # A worker has one event loop, and one thread feeds it: more workers use more processors.
+    options: dict[str, Any] = {"protocol": "raw", "threads": 1, **stated}
     for name, whose in _NOT_OURS.items():
         if options.get(name):
             raise ConfigError(f"{name}: does not belong here: {whose}", code="contradiction", option=name)

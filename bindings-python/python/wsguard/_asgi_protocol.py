@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Awaitable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from uvicorn.protocols.utils import (
 from . import _asgi_core
 from ._asgi_scope import scope_of
 from ._errors import ConnectionClosed, Error
-from ._wsguard import Accept, Reject
+from ._wsguard import Accept, Done, Reject
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -45,6 +46,9 @@ _LOOK_EVERY_S = 0.01
 
 #: What an answer says itself.
 _OWN_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+#: The awaitable of a message that went out at once.
+_SENT = Done()
 
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 
@@ -276,7 +280,10 @@ class WebSocketProtocol(asyncio.Protocol):
         """The application has ended."""
         if not self._answered:
             # One that has begun a response of its own and not ended it: what there is of it goes out.
-            self._reject(*self._response or (500, [_TEXT], b"Internal Server Error"))
+            if self._response is not None:
+                self._end_response(*self._response)
+            else:
+                self._reject(500, [_TEXT], b"Internal Server Error")
         conn = self._conn
         if conn is None:
             return
@@ -297,47 +304,43 @@ class WebSocketProtocol(asyncio.Protocol):
         finally:
             self._over()
 
-    async def receive(self) -> dict[str, Any]:
-        if self._conn is None and not self._told:
+    def receive(self) -> Awaitable[dict[str, Any]]:
+        # Not a coroutine of its own: for each message that would cost as much as the rest.
+        conn = self._conn
+        return conn._receive() if conn is not None and self._told else self._receive_early()
+
+    async def _receive_early(self) -> dict[str, Any]:
+        if not self._told:
             self._told = True
             return {"type": "websocket.connect"}
-        while True:
-            conn = self._conn
-            if conn is not None:
-                message = conn._take()
-                if message is None:
-                    message = await conn._pull()
-                if message is None:
-                    # Where the session has ended by the clock, the core tells it in a moment.
-                    while self._end is None:
-                        await self._changes()
-                    return self._end
-                return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+        while self._conn is None:
             if self._end is not None:
                 return self._end
             await self._changes()
+        return await self._conn._receive()
 
-    async def send(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
+    def end_message(self) -> dict[str, Any] | None:
+        """What the application receives at the end; `None`: it is not told yet how the connection has ended."""
+        return self._end
+
+    def send(self, message: dict[str, Any]) -> Awaitable[None]:
         conn = self._conn
-        if conn is not None and kind == "websocket.send" and not self._app_closed:
-            data = message.get("bytes")
-            if data is None:
-                data = message.get("text")
-                if data is None:
-                    return
-            if not self._may_write:
-                await self._writable()
-            try:
-                waits = conn._say(data)
-                if waits is not None:
-                    await waits
-            except ConnectionClosed:
-                raise ClientDisconnected from None
-        elif not self._answered:
-            await self._answer(kind, message)
+        if conn is None or message["type"] != "websocket.send" or self._app_closed or not self._may_write:
+            return self._send_else(message)
+        try:
+            waits = conn._send(message)
+        except ConnectionClosed:
+            raise ClientDisconnected from None
+        return _SENT if waits is None else _until_read(waits)
+
+    async def _send_else(self, message: dict[str, Any]) -> None:
+        if not self._answered:
+            await self._answer(message["type"], message)
+        elif self._conn is None or self._app_closed or message["type"] != "websocket.send":
+            self._send_last(self._conn, message["type"], message)
         else:
-            self._send_last(conn, kind, message)
+            await self._writable()
+            await self.send(message)
 
     async def _writable(self) -> None:
         """uvicorn's transport has more than it wants: its peer is slow."""
@@ -398,8 +401,10 @@ class WebSocketProtocol(asyncio.Protocol):
         assert self._response is not None
         status, headers, body = self._response
         body += message.get("body", b"")
-        if message.get("more_body", False):
-            return
+        if not message.get("more_body", False):
+            self._end_response(status, headers, body)
+
+    def _end_response(self, status: int, headers: list[tuple[str, str]], body: bytearray) -> None:
         names = {name.lower() for name, _ in headers}
         if "date" not in names:
             headers.append(("date", formatdate(usegmt=True)))
@@ -410,6 +415,13 @@ class WebSocketProtocol(asyncio.Protocol):
     def _log_answer(self, what: str) -> None:
         scope = cast(Any, self._scope)
         _logger.info('%s - "WebSocket %s"%s', get_client_addr(scope), get_path_with_query_string(scope), what)
+
+
+async def _until_read(waits: Awaitable[None]) -> None:
+    try:
+        await waits
+    except ConnectionClosed:
+        raise ClientDisconnected from None
 
 
 def _texts(headers: Any, without: frozenset[bytes] = frozenset()) -> list[tuple[str, str]]:

@@ -16,11 +16,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import _asgi_policy, _policy_file
+from ._asgi_protocol import WebSocketProtocol
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._asgi_protocol import WebSocketProtocol
     from ._options import Options
 
     #: The class by the policy in the file that ``WSGUARD_POLICY`` names.
