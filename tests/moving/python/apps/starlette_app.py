@@ -64,7 +64,7 @@ async def negotiate(websocket: WebSocket) -> None:
     offered = websocket.scope["subprotocols"]
     await websocket.accept(
         subprotocol="v2" if "v2" in offered else None,
-        headers=[(b"x-greeting", b"hello"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")],
+        headers=[(b"x-greeting", "héllo".encode()), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")],
     )
     await websocket.send_json(offered)
     await websocket.close(4001, "negotiated")
@@ -74,6 +74,11 @@ async def deny(websocket: WebSocket) -> None:
     await websocket.send_denial_response(
         JSONResponse({"error": "sign in"}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
     )
+
+
+async def deny_oddly(websocket: WebSocket) -> None:
+    """A denial that is none."""
+    await websocket.send_denial_response(JSONResponse({}, status_code=int(websocket.query_params["status"])))
 
 
 async def refuse(websocket: WebSocket) -> None:
@@ -148,6 +153,7 @@ app = Starlette(
         WebSocketRoute("/lengths", Lengths),
         WebSocketRoute("/negotiate", negotiate),
         WebSocketRoute("/deny", deny),
+        WebSocketRoute("/deny-oddly", deny_oddly),
         WebSocketRoute("/refuse", refuse),
         WebSocketRoute("/listen", listen),
         WebSocketRoute("/ends", tell_ends),
