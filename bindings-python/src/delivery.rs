@@ -226,8 +226,6 @@ impl<'py> Turn<'_, '_, 'py> {
         if handlers.inside.is_some() {
             conn.get().with_state(|state| state.read_by_others = true);
         }
-        // After the insertion: a reload on another thread finds it there, or is in force here.
-        conn.get().resolve_route();
         // Asked after the insertion: a `disconnect_user` or `ban` on another thread finds it there, or is known here. The
         // core closes it; the application gets neither its open nor its messages nor its close.
         let is_banned = conn.get().is_banned();

@@ -25,7 +25,7 @@ _NOT_OURS = {
 _LEAST_SILENCE_MS = 1000
 
 #: Defaults of the core, for what uvicorn may tighten.
-_DEFAULTS = {"max_message_bytes": 65_536, "ping_interval_ms": 20_000, "idle_timeout_ms": 60_000}
+_DEFAULTS = {"max_message_bytes": 65_536, "ping_interval_ms": 20_000, "idle_timeout_ms": 45_000}
 
 
 def missing(variable: str) -> ConfigError:

@@ -296,11 +296,12 @@ class WebSocketProtocol(asyncio.Protocol):
             conn.terminate()
 
     def _reject(self, status: int, headers: list[tuple[str, str]], body: bytes | bytearray) -> None:
+        answer = Reject(status, headers=headers, body=bytes(body))
         self._answered = self._app_closed = True
         self._end = {"type": "websocket.disconnect", "code": 1006}
         assert self._core is not None
         try:
-            self._core.answer(self._ticket, Reject(status, headers=headers, body=bytes(body)))
+            self._core.answer(self._ticket, answer)
         finally:
             self._over()
 
@@ -373,8 +374,9 @@ class WebSocketProtocol(asyncio.Protocol):
             self._reject(403, [_TEXT], b"")
         elif kind == "websocket.http.response.start":
             status = message["status"]
-            if not 100 <= status < 600:
-                raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")
+            if not 300 <= status < 600:
+                # What is not noted as a response is answered with 500.
+                raise RuntimeError(f"Invalid HTTP status code '{status}' in response: a refusal has 300 to 599.")
             self._log_answer(f" {status}")
             self._response = (status, _texts(message.get("headers", []), _OWN_HEADERS), bytearray())
         else:
@@ -425,4 +427,12 @@ async def _until_read(waits: Awaitable[None]) -> None:
 
 
 def _texts(headers: Any, without: frozenset[bytes] = frozenset()) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name.lower() not in without]
+    return [(_text(name), _text(value)) for name, value in headers if name.lower() not in without]
+
+
+def _text(stated: bytes) -> str:
+    # The core writes UTF-8: bytes that are some stay the same.
+    try:
+        return stated.decode()
+    except UnicodeDecodeError:
+        return stated.decode("latin-1")

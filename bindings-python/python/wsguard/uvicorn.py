@@ -11,6 +11,7 @@ Where the application authenticates its users itself, before it accepts, ``auth`
 
 from __future__ import annotations
 
+import copyreg
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,23 @@ def guard(base: Options | None = None, /, **options: Unpack[Options]) -> type[We
     Raises:
         ConfigError: the options are invalid, or belong to uvicorn (``listen``, ``tls``); the error names the option.
     """
-    return type("Protocol", (WebSocketProtocol,), {"policy": _asgi_policy.checked({**(base or {}), **options})})
+    from ._asgi_protocol import WebSocketProtocol
+
+    policy = _asgi_policy.checked({**(base or {}), **options})
+    made: Any = _Guarded("Protocol", (WebSocketProtocol,), {"policy": policy})
+    return made  # type: ignore[no-any-return]
+
+
+class _Guarded(type):
+    """The kind of such a class. uvicorn starts a worker anew, and sends it the class: as the policy that it is made
+    of."""
+
+
+def _as_policy(made: Any) -> tuple[Any, ...]:
+    return guard, (made.policy,)
+
+
+copyreg.pickle(_Guarded, _as_policy)
 
 
 def __getattr__(name: str) -> Any:
