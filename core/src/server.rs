@@ -208,6 +208,25 @@ impl Builder {
     /// [`Event::Upgrade`], which [`Handle::answer`] answers. [`Upgrade::identity`](crate::Upgrade::identity) says who it is, where
     /// the server itself has found that out; the answer leaves it so, and names neither user nor roles. Its time is
     /// `auth_timeout_ms`.
+    ///
+    /// ```
+    /// # use wsguard::options::Auth;
+    /// use wsguard::{Builder, Decision, Event, Options};
+    ///
+    /// # fn main() -> Result<(), wsguard::Error> {
+    /// # let options = Options { listen: "127.0.0.1:0".into(), ..Options::new(["https://a.example"], Auth::None) };
+    /// let server = Builder::new().consult().start(options)?;
+    /// # server.handle().stop();
+    /// server.run(|event, server| {
+    ///     if let Event::Upgrade(upgrade) = event {
+    ///         let is_open = upgrade.request.path.starts_with("/open/");
+    ///         server.answer(upgrade.ticket, if is_open { Decision::pass() } else { Decision::reject(404) })?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn consult(self) -> Self {
         Self { inner: self.inner.consult() }

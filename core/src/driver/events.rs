@@ -8,7 +8,8 @@ use super::arena::{Span, growth, kept_bytes};
 use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
-use super::pipe::PipeId;
+use super::pipe_id::PipeId;
+use super::telling::Told;
 use super::tickets::{Permit, TicketId};
 use crate::raw_json::RawJson;
 use wsguard_proto::codec::FrameFault;
@@ -272,8 +273,11 @@ impl Event<'_> {
     /// The connection it belongs to.
     pub fn conn(&self) -> Option<ConnectionId> {
         match self {
-            Event::Upgrade(_) | Event::UpgradeGone(_) => None,
-            Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => None,
+            Event::Upgrade(_)
+            | Event::UpgradeGone(_)
+            | Event::PipeReady(_)
+            | Event::PipeRoom(_)
+            | Event::AdoptionEnded { .. } => None,
             Event::Open(open) => Some(open.conn),
             Event::Text(conn, _)
             | Event::Binary(conn, _)
@@ -357,9 +361,7 @@ enum Record {
     PongFrame(ConnectionId, Span),
     Drained(ConnectionId),
     Pong { conn: ConnectionId, rtt: Duration },
-    PipeReady(PipeId),
-    PipeRoom(PipeId),
-    AdoptionEnded { tag: u64, code: Option<Code>, status: u16 },
+    Told(Told),
 }
 
 /// Kinds of events, as bits.
@@ -540,9 +542,9 @@ impl EventBatch {
             Record::PongFrame(conn, span) => Event::PongFrame(*conn, &self.binary[span.range()]),
             Record::Drained(conn) => Event::Drained(*conn),
             Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
-            Record::PipeReady(pipe) => Event::PipeReady(*pipe),
-            Record::PipeRoom(pipe) => Event::PipeRoom(*pipe),
-            Record::AdoptionEnded { tag, code, status } => {
+            Record::Told(Told::PipeReady(pipe)) => Event::PipeReady(*pipe),
+            Record::Told(Told::PipeRoom(pipe)) => Event::PipeRoom(*pipe),
+            Record::Told(Told::AdoptionEnded { tag, code, status }) => {
                 Event::AdoptionEnded { tag: *tag, code: *code, status: *status }
             }
         }
@@ -613,16 +615,8 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
     }
 
-    pub(super) fn push_pipe_ready(&mut self, pipe: PipeId) {
-        self.push_other(kind::OTHER, Record::PipeReady(pipe), 0);
-    }
-
-    pub(super) fn push_pipe_room(&mut self, pipe: PipeId) {
-        self.push_other(kind::OTHER, Record::PipeRoom(pipe), 0);
-    }
-
-    pub(super) fn push_adoption_ended(&mut self, tag: u64, code: Option<Code>, status: u16) {
-        self.push_other(kind::OTHER, Record::AdoptionEnded { tag, code, status }, 0);
+    pub(super) fn push_told(&mut self, told: Told) {
+        self.push_other(kind::OTHER, Record::Told(told), 0);
     }
 
     /// A ping or a pong of the peer takes the room of a message: whoever sends many is not read before they are taken.

@@ -22,6 +22,7 @@ use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
+use super::telling::{Tell, Told};
 use super::tickets::Tickets;
 use super::tls::ServerTls;
 use super::wake::{ApplicationWaker, Wake};
@@ -273,18 +274,6 @@ impl ServerState {
         }
     }
 
-    /// As [`tell`](Self::tell) from any thread, also one that is none of the server's, and one whose runtime is gone.
-    pub(super) fn tell_from_anywhere(&self, shard: usize, push: impl FnOnce(&mut EventBatch)) {
-        // Nobody takes an event any more.
-        if self.life() == Life::Stopped {
-            return;
-        }
-        let mut writing = self.write_events(shard);
-        push(writing.batch());
-        writing.finish();
-        self.waker.wake_at_once();
-    }
-
     /// Locks the events of `shard`, to add some.
     pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
         self.events[shard].write(&self.inbox, &self.waker)
@@ -355,6 +344,20 @@ impl ServerState {
             stats.delayed += read(delayed);
         }
         stats
+    }
+}
+
+impl Tell for ServerState {
+    fn tell_from_anywhere(&self, shard: usize, told: Told) {
+        // Nobody takes an event any more.
+        if self.life() == Life::Stopped {
+            return;
+        }
+        let mut writing = self.write_events(shard);
+        writing.batch().push_told(told);
+        writing.finish();
+        // At once: waking later asks for a runtime.
+        self.waker.wake_at_once();
     }
 }
 

@@ -24,7 +24,7 @@ use self::admission::{Admission, NotAdmitted};
 use self::asked::Asked;
 use self::lingering::{end_with, has_left};
 use super::accepted::{Accepted, UnregisteredSocket};
-use super::adoption::{Adopted, Tag};
+use super::adopted::{Adopted, Tag};
 use super::caught::said;
 use super::clock::Clock;
 use super::durations::Timing;

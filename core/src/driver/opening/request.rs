@@ -7,7 +7,7 @@ use super::asked::Asked;
 use super::lingering::{read_some, watch_peer};
 use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Question};
 use crate::driver::accepted::UnregisteredSocket;
-use crate::driver::adoption::Tag;
+use crate::driver::adopted::Tag;
 use crate::driver::answer::{AcceptedSession, Answer};
 use crate::driver::clock::Clock;
 use crate::driver::events::{GrantedIdentity, Upgrade};
