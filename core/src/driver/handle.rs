@@ -236,7 +236,7 @@ impl ServerHandle {
         self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
-    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
+    /// Drops the socket at once: what it does not take now is not sent, the peer hears no reason. The close event says 1006, or the code of a
     /// close frame that was sent before.
     pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
