@@ -9,6 +9,7 @@ use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
 use super::compile::threads;
+use super::cork;
 use super::directory::Directory;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
@@ -73,6 +74,8 @@ pub(super) struct ServerState {
     largest_outbox: AtomicUsize,
     /// Held while one reload is on its way.
     pub(super) reloading: Mutex<()>,
+    /// What corks of threads know it by.
+    pub(super) cork_id: u64,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
@@ -143,6 +146,7 @@ impl ServerState {
         // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
         let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
+            cork_id: cork::fresh_id(),
             limits: Arc::default(),
             is_public,
             clock,
