@@ -9,7 +9,6 @@ use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
 use super::compile::threads;
-use super::cork;
 use super::directory::Directory;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
@@ -133,6 +132,12 @@ impl core::fmt::Debug for ServerState {
     }
 }
 
+/// What the corks of threads know a server by: its address may be another server's by and by.
+fn fresh_cork_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl ServerState {
     pub(super) fn new(
         set: PolicySet,
@@ -146,7 +151,7 @@ impl ServerState {
         // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
         let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
-            cork_id: cork::fresh_id(),
+            cork_id: fresh_cork_id(),
             limits: Arc::default(),
             is_public,
             clock,
