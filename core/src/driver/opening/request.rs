@@ -327,6 +327,8 @@ fn granted(accepted: AcceptedSession, native: Option<Granted>, answer: &mut Acce
     answer.headers = headers;
     native.map_or_else(
         || {
+            // A page of a foreign origin has the visitor's cookies, by which the application has recognised the visitor.
+            let (user, roles) = if answer.reported.is_empty() { (user, roles) } else { Default::default() };
             let identity = Identity { user, roles, expires_at_unix_ms: expires_at_ms, credential: None, claims: None };
             Granted { identity, grant: Some(grant), tag, by_application: true }
         },
