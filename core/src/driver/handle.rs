@@ -155,7 +155,8 @@ impl ServerHandle {
             return Err(Error::InvalidArgument("fragments are for the protocol raw"));
         }
         let taken = slot.take_fragment(conn.generation(), fragment);
-        taken.map_err(|what| if self.is_open(conn) { Error::InvalidArgument(what) } else { Error::ConnectionClosed })?;
+        taken
+            .map_err(|what| if self.is_open(conn) { Error::InvalidArgument(what) } else { Error::ConnectionClosed })?;
         self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
         Ok(self.how_sent(slot))
     }

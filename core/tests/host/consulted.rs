@@ -442,3 +442,16 @@ fn whoever_is_only_reported_has_no_user_of_the_applications_either() {
     app.handle().answer(ticket, Decision::reject(401)).unwrap();
     assert!(answer_of(&pipe).starts_with("HTTP/1.1 401 "));
 }
+
+/// A peer that has vanished sends no end. Where an answer has no deadline the kernel asks for it.
+#[test]
+fn a_peer_that_waits_without_a_deadline_is_asked_whether_it_is_there() {
+    for (builder, expected) in [(Builder::new().consult_without_deadline(), true), (Builder::new().consult(), false)] {
+        let mut app = with(builder, TOKENS, "");
+        let (_client, socket) = accepted();
+        let ours = socket.try_clone().unwrap();
+        app.handle().adopt(socket, request(GOOD)).unwrap();
+        app.asked();
+        assert_eq!(socket2::SockRef::from(&ours).keepalive().unwrap(), expected);
+    }
+}

@@ -268,6 +268,10 @@ impl OpeningHandshake {
     ) -> Result<Granted, HandshakeEnd> {
         let (policy, Question { request, offers, granted: native }) = (&self.policy, question);
         let unavailable = |detail: String| HandshakeEnd::Refused(Refusal::new(Code::AuthUnavailable, detail));
+        if self.state.consulting.without_deadline {
+            // Nothing else ends what a peer without a network has begun.
+            stream.keep_alive();
+        }
         let address = self.ip.map(AddressKey::from);
         let names_user = native.is_none();
         let issued = self.state.tickets.issue(policy.max_pending_auth, address, offers, names_user);
