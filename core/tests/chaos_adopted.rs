@@ -79,7 +79,7 @@ struct Known {
     open: Mutex<HashSet<ConnectionId>>,
     /// Not read until a command says so: whoever is left paused never ends.
     paused: Mutex<Vec<ConnectionId>>,
-    pipes: Mutex<HashMap<PipeId, mpsc::Sender<()>>>,
+    pipes: Mutex<HashMap<PipeId, mpsc::Sender<PipeEvent>>>,
     piped: AtomicU64,
     fragments: AtomicU64,
     /// Answers have one.
@@ -94,21 +94,72 @@ impl Known {
         }
     }
 
-    fn tell_pipe(&self, pipe: PipeId) {
+    fn tell_pipe(&self, pipe: PipeId, event: PipeEvent) {
         if let Some(told) = self.pipes.lock().unwrap().get(&pipe) {
-            let _ = told.send(());
+            let _ = told.send(event);
         }
     }
 }
 
 // ---- peers
 
+/// What is told of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PipeEvent {
+    Ready,
+    Room,
+}
+
 /// A peer's end of a connection.
 #[derive(Debug)]
 enum Line {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Pipe(Pipe, mpsc::Receiver<()>),
+    Pipe(PipeLine),
+}
+
+/// One that is a pipe, and knows of it what it is told.
+#[derive(Debug)]
+struct PipeLine {
+    pipe: Pipe,
+    told: mpsc::Receiver<PipeEvent>,
+    /// Pushes no more until it is told that there is room.
+    heeds_room: bool,
+    /// Taken and not read.
+    taken: Vec<u8>,
+    is_ended: bool,
+}
+
+impl PipeLine {
+    fn take(&mut self, most: usize) {
+        loop {
+            let taken = self.pipe.take(&mut self.taken, most);
+            self.is_ended |= taken.is_ended;
+            if taken.is_ended || !taken.more {
+                return;
+            }
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        let mut has_room = self.pipe.push(bytes) || !self.heeds_room;
+        while !has_room && !self.is_ended {
+            match self.told.recv_timeout(PATIENCE) {
+                Ok(PipeEvent::Room) => has_room = true,
+                Ok(PipeEvent::Ready) => self.take(usize::MAX),
+                Err(error) => panic!("nobody told of room in {:?}: {error}", self.pipe),
+            }
+        }
+        !self.is_ended
+    }
+
+    fn read(&mut self, into: &mut Vec<u8>, most: usize, patience: Duration) -> bool {
+        if self.taken.is_empty() && !self.is_ended && self.told.recv_timeout(patience) == Ok(PipeEvent::Ready) {
+            self.take(most);
+        }
+        into.append(&mut self.taken);
+        !self.is_ended
+    }
 }
 
 impl Line {
@@ -116,10 +167,7 @@ impl Line {
         match self {
             Line::Tcp(tcp) => tcp.write_all(bytes).is_ok(),
             Line::Unix(unix) => unix.write_all(bytes).is_ok(),
-            Line::Pipe(pipe, _) => {
-                pipe.push(bytes);
-                true
-            }
+            Line::Pipe(line) => line.push(bytes),
         }
     }
 
@@ -135,17 +183,7 @@ impl Line {
                 unix.set_read_timeout(Some(patience)).unwrap();
                 unix.read(&mut buffer)
             }
-            Line::Pipe(pipe, told) => {
-                if told.recv_timeout(patience).is_err() {
-                    return true;
-                }
-                loop {
-                    let taken = pipe.take(into, most);
-                    if taken.is_ended || !taken.more {
-                        return !taken.is_ended;
-                    }
-                }
-            }
+            Line::Pipe(line) => return line.read(into, most, patience),
         };
         match read {
             Ok(len) => {
@@ -160,7 +198,7 @@ impl Line {
         match self {
             Line::Tcp(tcp) => drop(tcp.shutdown(Shutdown::Write)),
             Line::Unix(unix) => drop(unix.shutdown(Shutdown::Write)),
-            Line::Pipe(pipe, _) => pipe.end(),
+            Line::Pipe(line) => line.pipe.end(),
         }
     }
 }
@@ -286,9 +324,10 @@ fn adopt(server: &ServerHandle, known: &Known, received: Vec<u8>, dice: &mut Dic
                 let (tell, told) = mpsc::channel();
                 known.pipes.lock().unwrap().insert(pipe.id(), tell.clone());
                 // It may have been told before it was known.
-                let _ = tell.send(());
+                let _ = tell.send(PipeEvent::Ready);
                 known.piped.fetch_add(1, Ordering::Relaxed);
-                Line::Pipe(pipe, told)
+                let (heeds_room, taken, is_ended) = (dice.one_in(2), Vec::new(), false);
+                Line::Pipe(PipeLine { pipe, told, heeds_room, taken, is_ended })
             })
         }
     };
@@ -334,7 +373,7 @@ fn live(server: &ServerHandle, known: &Known, dice: &mut Dice, is_stopping: &Ato
         }
     }
     match (&line, dice.roll(4)) {
-        (Line::Pipe(pipe, _), 0) => pipe.abort(),
+        (Line::Pipe(line), 0) => line.pipe.abort(),
         (_, 1) => {}
         // To the end, and by what is told alone.
         _ => {
@@ -358,8 +397,8 @@ fn live(server: &ServerHandle, known: &Known, dice: &mut Dice, is_stopping: &Ato
             reader.check();
         }
     }
-    if let Line::Pipe(pipe, _) = &line {
-        known.pipes.lock().unwrap().remove(&pipe.id());
+    if let Line::Pipe(line) = &line {
+        known.pipes.lock().unwrap().remove(&line.pipe.id());
     }
     true
 }
@@ -406,7 +445,8 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
         Event::Upgrade(upgrade) => decide(upgrade, server, known),
         Event::UpgradeGone(ticket) => assert!(known.asked.lock().unwrap().remove(ticket), "gone, and not asked"),
         Event::AdoptionEnded { tag, .. } => known.end_tag(*tag),
-        Event::PipeReady(pipe) | Event::PipeRoom(pipe) => known.tell_pipe(*pipe),
+        Event::PipeReady(pipe) => known.tell_pipe(*pipe, PipeEvent::Ready),
+        Event::PipeRoom(pipe) => known.tell_pipe(*pipe, PipeEvent::Room),
         Event::Open(open) => {
             assert!(known.asked.lock().unwrap().remove(&open.ticket.unwrap()), "opened, and not asked");
             known.end_tag(open.adopted.unwrap());

@@ -27,7 +27,7 @@ pub struct Adoption {
     /// What was read of it: the whole request head, and what came behind.
     pub received: Vec<u8>,
     /// Comes back once: as `adopted` of the connection's [`Open`](super::Open), or in
-    /// [`Event::AdoptionEnded`](super::Event::AdoptionEnded) when there will be none.
+    /// [`Event::AdoptionEnded`](super::Event::AdoptionEnded) when there will be none. Of an adoption that is an error nothing comes.
     pub tag: Option<u64>,
     /// Whether TLS was ended before it came here, so that it is not plain text wherever it came in.
     pub is_secure: bool,
