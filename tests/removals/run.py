@@ -30,7 +30,7 @@ REMOVALS = [
     ("bare LF", "handshake/head.rs",
      '(_, b\'\\n\') => return Err(Refusal::malformed("bare LF in the request head")),',
      "(_, b'\\n') => return self.end_line(at + 1),", "H15"),
-    ("digits of the key", "handshake/decide.rs", '|| !digits.iter().all(alphabet) {', "{", "H11"),
+    ("digits of the key", "handshake/decide.rs", " && digits.iter().all(alphabet))", ")", "H11"),
     ("duplicate Host", "handshake/request.rs", 'let host = only(headers, "Host")?',
      'let host = values(headers, "Host").next()', "H5"),
     ("token expiry", "auth/jwt.rs", "if now_unix_s >= ends {", "if false {", "jwt-expired-is-told"),

@@ -351,7 +351,8 @@ class Connection(Generic[_Data]):
         """The user; ``None`` for an anonymous session, and without authentication."""
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of its token, of its JWT's ``roles_claim``, or of ``Accept(roles=...)``."""
+        """The roles of its token, of its JWT's ``roles_claim``, or of ``Accept(roles=...)``, as of the open. A reload
+        may give a static token others: those decide what it may send."""
     @property
     def path(self) -> str:
         """The path of the request target."""
@@ -529,6 +530,9 @@ class Connection(Generic[_Data]):
     def _begin_ping(self) -> Future[Any]: ...
     def _end_ping(self) -> None: ...
     def _closed_error(self) -> Exception: ...
+    def _send(self, message: Any, /) -> Wait[None] | None: ...
+    def _receive(self) -> Wait[dict[str, Any]]: ...
+    def _release(self) -> None: ...
     def join(self, room: str, /) -> None:
         """Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
 
@@ -573,6 +577,22 @@ class Connection(Generic[_Data]):
     def __aiter__(self) -> Self:
         """Iterates over the messages, as :meth:`recv` gives them, until the connection has ended."""
     def __anext__(self) -> Wait[Any]: ...
+
+@final
+@disjoint_base
+class Pipe:
+    """The application's end of a connection whose bytes somebody else brings and takes."""
+
+    @property
+    def id(self) -> int: ...
+    def push(self, received: bytes) -> bool:
+        """Hands over bytes of the peer. ``False``: push no more until there is room."""
+    def end(self) -> None:
+        """The peer has ended its side."""
+    def abort(self) -> None:
+        """The transport is broken."""
+    def take(self, most: int) -> tuple[bytes, bool, bool]:
+        """The next bytes for the peer, at most ``most``; whether nothing follows; and whether there is more at once."""
 
 _LoopCalls: TypeAlias = tuple[
     Callable[[], Future[Any]],
@@ -645,7 +665,22 @@ class NativeServer:
     def _compile(self, options: str) -> None: ...
     def _open_notifier(self) -> int | None: ...
     def _close_notifier(self) -> None: ...
-    def _start(self, options: str, handlers: dict[str, Any], loop_calls: _LoopCalls | None) -> None: ...
+    def _start(
+        self, options: str, handlers: dict[str, Any], loop_calls: _LoopCalls | None, listens: bool = True
+    ) -> None: ...
+    def _adopt(
+        self, number: int, received: bytes, tag: int | None = None, *, is_unix: bool = False, is_secure: bool = False
+    ) -> None: ...
+    def _adopt_pipe(
+        self,
+        received: bytes,
+        tag: int,
+        *,
+        peer: tuple[str, int] | None,
+        local: tuple[str, int] | None,
+        is_secure: bool,
+    ) -> Pipe: ...
+    def _answer(self, ticket: int, answer: Accept | Reject | None) -> bool: ...
     def _deliver(self) -> None: ...
     def _wait(self) -> bool: ...
     def _run(self, signals: bool) -> None: ...

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFloat, PyString};
-use wsguard::binding::{JsonMessage, Status};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyString};
+use wsguard::binding::{JsonMessage, ServerHandle, Status};
 
 use super::Dispatcher;
 use super::ends::{EXPIRED, SCHEMA_MISMATCH};
@@ -47,7 +48,7 @@ impl<'py> Dispatcher<'_, 'py> {
         if conn.get().is_over() || !conn.get().with_state(|state| state.calls.contains_key(&number)) {
             return Ok(());
         }
-        let spec = conn.get().with_route(|route| self.handlers.event(route, answer.event));
+        let spec = conn.get().event(self.handlers, answer.event);
         let Some(data) = self.data(conn, answer, spec)? else { return Ok(()) };
         let Some(future) = conn.get().with_state(|state| state.calls.remove(&number)) else { return Ok(()) };
         futures::resolve(future.bind(self.py), (status == Status::Ok, answer.event, data))
@@ -72,8 +73,9 @@ impl<'py> Dispatcher<'_, 'py> {
         }
     }
 
+    // THREATS S4.
     /// Queues a message, and wakes the readers. It counts towards `max_inbox_bytes`; a connection with many of them is not
-    /// read (THREATS S4).
+    /// read.
     fn queue(&self, conn: &Bound<'py, Connection>, message: BorrowedMessage<'_>) -> PyResult<()> {
         if conn.get().is_over() {
             return Ok(());
@@ -89,16 +91,20 @@ impl<'py> Dispatcher<'_, 'py> {
 
     /// Tells the core to stop or to go on reading a connection.
     fn read(&self, conn: &Bound<'py, Connection>, reading: Reading) {
+        Self::read_of(self.handle, conn, reading);
+    }
+
+    fn read_of(handle: &ServerHandle, conn: &Bound<'py, Connection>, reading: Reading) {
         // A connection that has closed meanwhile needs neither.
         let _ = match reading {
             Reading::AsBefore => Ok(()),
             Reading::Pause => {
-                let paused = self.handle.pause(conn.get().id);
+                let paused = handle.pause(conn.get().id);
                 // At once, not after the rest of the batch: until the core knows, it reads on.
-                self.handle.flush();
+                handle.flush();
                 paused
             }
-            Reading::Resume => self.handle.resume(conn.get().id),
+            Reading::Resume => handle.resume(conn.get().id),
         };
     }
 
@@ -117,7 +123,7 @@ impl<'py> Dispatcher<'_, 'py> {
     }
 
     fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
-        let spec = conn.get().with_route(|route| self.handlers.event(route, message.event));
+        let spec = conn.get().event(self.handlers, message.event);
         let own = spec.and_then(|spec| spec.call.as_ref());
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message, spec)? else { return Ok(()) };
@@ -185,7 +191,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 BorrowedMessage::Binary(payload) => return Ok(Some(PyBytes::new(self.py, payload).into_any())),
                 BorrowedMessage::Event(message) => message,
             };
-            let spec = conn.get().with_route(|route| self.handlers.event(route, message.event));
+            let spec = conn.get().event(self.handlers, message.event);
             let Some(data) = self.data(conn, &message, spec)? else { continue };
             if conn.get().is_over() {
                 return Ok(None);
@@ -196,6 +202,29 @@ impl<'py> Dispatcher<'_, 'py> {
             drop(before);
             return Ok(Some(Bound::new(self.py, record)?.into_any()));
         }
+    }
+
+    /// The next message for an application that pulls, as ASGI has it: its text or its bytes, whatever the protocol is.
+    pub(crate) fn pull(conn: &Bound<'py, Connection>) -> Option<Bound<'py, PyDict>> {
+        let (py, this) = (conn.py(), conn.get());
+        if this.shared.is_forked() {
+            return None;
+        }
+        Self::end_with_session(conn);
+        let max_bytes = this.shared.handlers()?.bounds.max_pending_bytes;
+        let (queued, kept, reading) = this.with_state(|state| state.pop(max_bytes))?;
+        drop(kept);
+        Self::read_of(&this.shared.handle, conn, reading);
+        let (kind, message) = match queued.borrow() {
+            BorrowedMessage::Text(text) => (intern!(py, "text"), PyString::new(py, text).into_any()),
+            BorrowedMessage::Binary(payload) => (intern!(py, "bytes"), PyBytes::new(py, payload).into_any()),
+            BorrowedMessage::Event(message) => (intern!(py, "text"), PyString::new(py, &envelope(&message)).into_any()),
+        };
+        let told = PyDict::new(py);
+        // A new dictionary refuses nothing but for want of memory.
+        told.set_item(intern!(py, "type"), intern!(py, "websocket.receive")).ok()?;
+        told.set_item(kind, message).ok()?;
+        Some(told)
     }
 
     /// Handles what waits for a connection, until a coroutine runs.
@@ -247,6 +276,18 @@ impl<'py> Dispatcher<'_, 'py> {
             }
         }
     }
+}
+
+/// The text of a message that was taken apart.
+fn envelope(message: &JsonMessage<'_>) -> String {
+    let event = serde_json::Value::from(message.event);
+    let id = message.id.map_or_else(String::new, |id| format!(",\"id\":{id}"));
+    let status = match message.status {
+        None => "",
+        Some(Status::Ok) => ",\"status\":\"ok\"",
+        Some(Status::Error) => ",\"status\":\"error\"",
+    };
+    format!("{{\"event\":{event},\"data\":{}{id}{status}}}", message.data.as_str())
 }
 
 /// Ends the handling of the current message when it is dropped.

@@ -36,6 +36,8 @@ pub struct Upgrade {
     pub identity: Option<GrantedIdentity>,
     /// The address that the connection came in on; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
+    /// The client's port; `None` where a proxy does not tell it.
+    pub port: Option<u16>,
     /// The tag of its adoption.
     pub adopted: Option<u64>,
     /// Its place among `max_pending_auth`: given back when the application has released this, and the peer is answered.
@@ -254,9 +256,11 @@ pub enum Event<'b> {
         /// The time from the ping to its answer, by the server's clock.
         rtt: Duration,
     },
-    /// Bytes for the peer, or the end, wait in a pipe: [`Pipe::take`](super::Pipe::take). Told once until all was taken.
+    /// Bytes for the peer, or the end, wait in a pipe: [`Pipe::take`](super::Pipe::take). Told once until all was taken; also of a
+    /// pipe that the application has let go meanwhile.
     PipeReady(PipeId),
-    /// A pipe on which [`push`](super::Pipe::push) answered `false` has room again.
+    /// A pipe on which [`push`](super::Pipe::push) answered `false` has room again. Not told where the connection has ended:
+    /// [`PipeReady`](Self::PipeReady) is, and `take` says so.
     PipeRoom(PipeId),
     /// There will be no connection of an adoption that has a tag.
     AdoptionEnded {
@@ -782,8 +786,8 @@ mod tests {
             Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default(), true).unwrap();
         let (id, permit) = (HandshakeId::default(), ticket.permit());
         let identity = Some(GrantedIdentity { claims: Some(long.as_str().into()), ..GrantedIdentity::default() });
-        let (local, adopted) = Default::default();
-        let upgrade = Upgrade { id, ticket: ticket.id(), request, identity, local, adopted, _permit: permit };
+        let (local, port, adopted) = Default::default();
+        let upgrade = Upgrade { id, ticket: ticket.id(), request, identity, local, port, adopted, _permit: permit };
         assert!(!format!("{upgrade:?}").contains("xxx"), "none of it is shown");
         batch.push_upgrade(upgrade);
         assert!((16_000..28_000).contains(&batch.bytes()), "{}", batch.bytes());

@@ -71,6 +71,7 @@ pub struct Builder {
     wake: Option<Box<dyn Wake>>,
     unbound: bool,
     leaves_pings: bool,
+    is_like_ws: bool,
     consulting: Consulting,
 }
 
@@ -129,6 +130,14 @@ impl Builder {
         self
     }
 
+    /// Refuses what is no websocket handshake by its form with the statuses and words of the npm package `ws`, and takes version 8 of
+    /// the protocol as 13, as that does: for applications whose clients are used to it.
+    #[must_use]
+    pub fn like_ws(mut self) -> Self {
+        self.is_like_ws = true;
+        self
+    }
+
     /// Compiles the options, and starts a server from the policy: [`compile`], then [`start_policy`](Self::start_policy).
     pub fn start(self, options: Options) -> Result<Server, Error> {
         self.start_policy(compile(options)?)
@@ -140,10 +149,11 @@ impl Builder {
         let tls = policy.top.tls.as_ref().map(tls::load).transpose()?.inspect(|tls| tls.warn());
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
-        let prepared = jwks.prepare(policy.jwks())?;
+        let (prepared, news) = jwks.prepare(policy.jwks())?;
+        news.tell();
         jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
-        let admin = policy.top.admin_listen.as_ref().map(Bound::bind_admin).transpose()?;
+        let admin = Bound::bind_admin(&policy.top)?;
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
@@ -153,7 +163,7 @@ impl Builder {
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
         (state.jwks, state.consulting) = (jwks, self.consulting);
-        state.leaves_pings = self.leaves_pings;
+        (state.leaves_pings, state.is_like_ws) = (self.leaves_pings, self.is_like_ws);
         let state = Arc::new(state);
         let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;

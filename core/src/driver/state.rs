@@ -73,6 +73,8 @@ pub(super) struct ServerState {
     largest_outbox: AtomicUsize,
     /// Held while one reload is on its way.
     pub(super) reloading: Mutex<()>,
+    /// What corks of threads know it by.
+    pub(super) cork_id: u64,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
@@ -94,6 +96,11 @@ pub(super) struct ServerState {
     pub(super) inline: Option<Box<dyn Inline>>,
     /// Every ping and pong of a peer is told.
     pub(super) heeds_control: AtomicBool,
+    /// The application has ended listening: whoever accepts lets go of the listening socket.
+    pub(super) is_deaf: AtomicBool,
+    pub(super) deafened: Notify,
+    /// Handshakes that are none are refused as the npm package `ws` does, and version 8 is as good as 13.
+    pub(super) is_like_ws: bool,
     /// Pings of new connections are the application's to answer.
     pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
@@ -125,6 +132,12 @@ impl core::fmt::Debug for ServerState {
     }
 }
 
+/// What the corks of threads know a server by: its address may be another server's by and by.
+fn fresh_cork_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl ServerState {
     pub(super) fn new(
         set: PolicySet,
@@ -138,6 +151,7 @@ impl ServerState {
         // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
         let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
+            cork_id: fresh_cork_id(),
             limits: Arc::default(),
             is_public,
             clock,
@@ -155,6 +169,9 @@ impl ServerState {
             shards,
             inline,
             heeds_control: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
+            deafened: Notify::new(),
+            is_like_ws: false,
             leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),

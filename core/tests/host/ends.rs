@@ -214,6 +214,35 @@ fn from_its_close_on_an_id_is_nobodys() {
     assert!(matches!(handle.send_text(conn, "late"), Err(wsguard::binding::Error::ConnectionClosed)));
 }
 
+#[test]
+fn a_close_may_have_no_code() {
+    let mut server = start("");
+    let handle = server.handle();
+    let client = connect(&handle);
+    handle.close_without_code(opened(&mut server)).unwrap();
+    assert_eq!(rest(client)[..2], [0x88, 0]);
+}
+
+#[test]
+fn listening_ends_and_connections_stay() {
+    let mut server = Builder::new().start(options(r#", "listen": "127.0.0.1:0""#)).unwrap();
+    let (handle, address) = (server.handle(), server.address().to_owned());
+    let mut client = TcpStream::connect(&address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.write_all(&head("https://a.example")).unwrap();
+    expect_101(&mut client);
+    let conn = opened(&mut server);
+    handle.stop_listening();
+    // The shard lets go of the socket in a turn of its own.
+    let give_up_at = Instant::now() + Duration::from_secs(10);
+    while TcpListener::bind(&address).is_err() {
+        assert!(Instant::now() < give_up_at, "the address is not free");
+        std::thread::yield_now();
+    }
+    handle.send_text(conn, "hi").unwrap();
+    assert_eq!(next_frame(&mut client), (0x81, b"hi".to_vec()));
+}
+
 /// A peer that ends its side without a close frame has left, whatever it has still to read.
 #[test]
 fn a_peer_that_ends_its_side_is_told_at_once_although_bytes_wait_for_it() {

@@ -90,6 +90,7 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
     }
     match request.only("Sec-WebSocket-Version")? {
         Some(b"13") => Ok(()),
+        Some(b"8") if request.takes_8 => Ok(()),
         Some(_) => required("Sec-WebSocket-Version is not 13"),
         None => required("Sec-WebSocket-Version is missing"),
     }
@@ -100,12 +101,15 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
 fn key<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
     let key = request.only("Sec-WebSocket-Key")?.ok_or_else(|| Refusal::malformed("Sec-WebSocket-Key is missing"))?;
     let fault = || Refusal::malformed("Sec-WebSocket-Key is not base64 of 16 bytes");
-    let (digits, padding) = key.split_at_checked(22).ok_or_else(fault)?;
-    let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    if padding != b"==" || !digits.iter().all(alphabet) {
+    if !is_key(key) {
         return Err(fault());
     }
     core::str::from_utf8(key).map_err(|_| fault())
+}
+
+pub(super) fn is_key(key: &[u8]) -> bool {
+    let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.split_at_checked(22).is_some_and(|(digits, padding)| padding == b"==" && digits.iter().all(alphabet))
 }
 
 fn check_origin(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {

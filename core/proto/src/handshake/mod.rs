@@ -7,6 +7,7 @@
 
 mod decide;
 mod facts;
+mod habits;
 mod head;
 mod request;
 mod response;
@@ -18,6 +19,7 @@ pub use decide::{
     Decision, Granted, Offers, Reported, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet,
 };
 pub use facts::{Facts, Pairs, TlsFacts};
+pub use habits::in_words_of_ws;
 pub use head::HeadScanner;
 pub use head::MAX_HEADERS;
 pub use request::{Head, HealthCheck, NO_HEADERS, Request, UpgradeRequest};

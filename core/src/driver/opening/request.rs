@@ -113,12 +113,20 @@ impl OpeningHandshake {
         }
     }
 
-    /// Everything that needs no waiting, in the order of the contract.
+    /// Everything that needs no waiting, in the order of the contract. A refusal is worded as clients of this server know it.
     pub(super) fn check_request(
         &mut self,
         bytes: &[u8],
         stream: Option<&Stream>,
     ) -> Result<HandshakeOutcome, HandshakeEnd> {
+        let is_like_ws = self.state.is_like_ws;
+        self.judge_request(bytes, stream).map_err(|end| match end {
+            HandshakeEnd::Refused(refusal) if is_like_ws => in_words_of_ws(refusal, bytes).into(),
+            end => end,
+        })
+    }
+
+    fn judge_request(&mut self, bytes: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut headers = NO_HEADERS;
         let head = Head::parse(bytes, &mut headers)?;
         self.learn_client(&head);
@@ -137,6 +145,7 @@ impl OpeningHandshake {
             return Err(Refusal::new(Code::ProxyRequired, detail).into());
         }
         let request = head.request()?;
+        let request = if self.state.is_like_ws { request.taking_version_8() } else { request };
         if self.state.life() != Life::Running {
             return Err(restarting().into());
         }
@@ -285,6 +294,7 @@ impl OpeningHandshake {
             request: *request,
             identity: native.as_ref().map(told_identity),
             local: self.local_address(stream),
+            port: self.port,
             adopted: self.tag.as_ref().map(Tag::number),
             _permit: ticket.permit(),
         };
@@ -344,4 +354,13 @@ fn granted(accepted: AcceptedSession, native: Option<Granted>, answer: &mut Acce
 /// The answer of a server that takes no one in any more.
 fn restarting() -> Refusal {
     Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") }
+}
+
+/// What is refused by its form is no hot path: its head is parsed again.
+fn in_words_of_ws(refusal: Refusal, bytes: &[u8]) -> Refusal {
+    let mut headers = NO_HEADERS;
+    match Head::parse(bytes, &mut headers) {
+        Ok(head) => handshake::in_words_of_ws(refusal, &head),
+        Err(_) => refusal,
+    }
 }
