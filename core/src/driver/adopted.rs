@@ -48,6 +48,11 @@ impl Tag {
         self.number
     }
 
+    /// Nobody has taken the connection over, which the application knows without being told.
+    pub(super) fn unused(mut self) {
+        self.is_open = true;
+    }
+
     /// It was answered so.
     pub(super) fn answered(mut self, code: Option<Code>, status: u16) {
         self.end = (code, status);

@@ -27,7 +27,7 @@ pub struct Adoption {
     /// What was read of it: the whole request head, and what came behind.
     pub received: Vec<u8>,
     /// Comes back once: as `adopted` of the connection's [`Open`](super::Open), or in
-    /// [`Event::AdoptionEnded`](super::Event::AdoptionEnded) when there will be none.
+    /// [`Event::AdoptionEnded`](super::Event::AdoptionEnded) when there will be none. Of an adoption that is an error nothing comes.
     pub tag: Option<u64>,
     /// Whether TLS was ended before it came here, so that it is not plain text wherever it came in.
     pub is_secure: bool,
@@ -75,8 +75,9 @@ impl ServerHandle {
         }
         let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
         prepared.map_err(|_| Error::ConnectionClosed)?;
-        self.take_over(balance::least_loaded(&self.state), adoption, is_public, UnregisteredSocket::Tcp(stream));
-        Ok(())
+        let place = balance::least_loaded(&self.state);
+        let taken = self.take_over(place, adoption, is_public, UnregisteredSocket::Tcp(stream));
+        taken.map_err(|_| Error::Stopped)
     }
 
     /// As [`adopt`](Self::adopt), of a connection of a Unix stream socket.
@@ -90,8 +91,9 @@ impl ServerHandle {
         self.check_adoptable()?;
         let is_public = self.check_plain_text(adoption.is_secure, adoption.local)?;
         stream.set_nonblocking(true).map_err(|_| Error::ConnectionClosed)?;
-        self.take_over(balance::least_loaded(&self.state), adoption, is_public, UnregisteredSocket::Unix(stream));
-        Ok(())
+        let place = balance::least_loaded(&self.state);
+        let taken = self.take_over(place, adoption, is_public, UnregisteredSocket::Unix(stream));
+        taken.map_err(|_| Error::Stopped)
     }
 
     /// As [`adopt`](Self::adopt), of a connection that has no socket, or none for us: the application brings the peer's bytes and
@@ -110,7 +112,12 @@ impl ServerHandle {
         let is_public = self.check_plain_text(adoption.is_secure, adoption.local.or(adoption.peer))?;
         let (shard, load) = balance::least_loaded(&self.state);
         let (pipe, end) = pipe::pipe(Arc::<ServerState>::clone(&self.state), shard, &self.state.pipe_bytes);
-        self.take_over((shard, load), adoption, is_public, UnregisteredSocket::Pipe(end));
+        if let Err(left) = self.take_over((shard, load), adoption, is_public, UnregisteredSocket::Pipe(end)) {
+            // Nobody is told of a pipe that nobody has.
+            pipe.abort();
+            drop(left);
+            return Err(Error::Stopped);
+        }
         Ok(pipe)
     }
 
@@ -137,11 +144,50 @@ impl ServerHandle {
         Ok(is_public)
     }
 
-    fn take_over(&self, place: (usize, HeldOne), adoption: Adoption, is_public: bool, socket: UnregisteredSocket) {
+    /// Hands a connection to its shard.
+    ///
+    /// # Errors
+    ///
+    /// The shard has ended since the server was found running. The tag does not come back: the application keeps it.
+    fn take_over(
+        &self,
+        place: (usize, HeldOne),
+        adoption: Adoption,
+        is_public: bool,
+        socket: UnregisteredSocket,
+    ) -> Result<(), Box<Accepted>> {
         let ((shard, load), server) = (place, &self.state);
         let Adoption { peer, local, received, tag, is_secure: _ } = adoption;
         let tag = tag.map(|number| Tag::new(number, Arc::<ServerState>::clone(server), shard));
         let adopted = Some(Adopted { received, local, is_public, tag });
-        balance::post(server, shard, Accepted { socket, peer, at: server.clock.now(), adopted, load });
+        balance::try_post(server, shard, Accepted { socket, peer, at: server.clock.now(), adopted, load }).map_err(
+            |mut left| {
+                if let Some(tag) = left.adopted.as_mut().and_then(|adopted| adopted.tag.take()) {
+                    tag.unused();
+                }
+                left
+            },
+        )
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::super::events::EventBatch;
+    use super::super::state::idle;
+    use super::*;
+
+    /// Of a server whose shard ends just now: it was running when it was asked, and nobody takes an event any more.
+    #[test]
+    fn an_adoption_that_meets_the_end_is_an_error_and_tells_nothing() {
+        let state = idle(r#""threads": 1"#);
+        let handle = ServerHandle { state: Arc::clone(&state) };
+        state.shards[0].close();
+        let adoption = || Adoption { tag: Some(7), ..Adoption::default() };
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        assert_eq!(handle.adopt_pipe(adoption()).unwrap_err().code(), "stopped");
+        assert_eq!(handle.adopt_unix(socket, adoption()).unwrap_err().code(), "stopped");
+        assert!(!state.take_events(0, &mut EventBatch::new()), "an end of what never began");
+        assert_eq!((state.shards[0].load.get(), state.pipe_bytes.get()), (0, 0));
     }
 }

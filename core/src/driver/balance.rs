@@ -17,3 +17,16 @@ pub(super) fn post(state: &ServerState, shard: usize, accepted: Accepted) {
     let adopt = Command::Adopt(Box::new(accepted));
     state.shards[shard].post(|buffer| buffer.commands.push(adopt));
 }
+
+/// As [`post`].
+///
+/// # Errors
+///
+/// The shard has ended; the connection comes back.
+pub(super) fn try_post(state: &ServerState, shard: usize, accepted: Accepted) -> Result<(), Box<Accepted>> {
+    let mut accepted = Some(Box::new(accepted));
+    let posted =
+        state.shards[shard].try_post(|buffer| buffer.commands.extend(accepted.take().map(Command::Adopt))).is_ok();
+    debug_assert_eq!(posted, accepted.is_none(), "it is there or here");
+    accepted.map_or(Ok(()), Err)
+}

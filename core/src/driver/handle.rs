@@ -152,7 +152,9 @@ impl ServerHandle {
         if self.state.set().policies().all(|policy| policy.protocol != Protocol::Raw) {
             return Err(Error::InvalidArgument("fragments are for the protocol raw"));
         }
-        slot.take_fragment(conn.generation(), fragment).map_err(Error::InvalidArgument)?;
+        let taken = slot.take_fragment(conn.generation(), fragment);
+        taken
+            .map_err(|what| if self.is_open(conn) { Error::InvalidArgument(what) } else { Error::ConnectionClosed })?;
         self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
         Ok(how_sent(slot))
     }

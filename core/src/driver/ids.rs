@@ -182,10 +182,14 @@ impl Slot {
 
     /// Whether a fragment may be sent next to the connection of this generation; then it is noted.
     pub(super) fn take_fragment(&self, generation: u32, fragment: Fragment) -> Result<(), &'static str> {
-        let before = self.fragments_of.load(Ordering::Relaxed);
+        let before = self.fragments_of.load(Ordering::Acquire);
+        // Looked at behind that: whoever has begun a message there was open before.
+        if self.generation.load(Ordering::Acquire) != generation {
+            return Err("the connection has closed");
+        }
         fragment.may_come(before == generation)?;
         let after = if fragment.fin { 0 } else { generation };
-        let taken = self.fragments_of.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed);
+        let taken = self.fragments_of.compare_exchange(before, after, Ordering::Release, Ordering::Relaxed);
         taken.map(|_| ()).map_err(|_| "two threads send fragments to one connection")
     }
 
@@ -357,6 +361,22 @@ mod tests {
         assert!(!slot.take_ping(3));
         slot.give_back_pings(1);
         assert!(slot.take_ping(3));
+    }
+
+    /// A thread may have looked before the connection closed and another had its slot.
+    #[test]
+    fn a_fragment_for_a_connection_that_has_left_ends_no_message_of_the_next() {
+        use wsguard_proto::connection::DataOpcode::{Binary, Continuation};
+        let fragment = |opcode, fin| Fragment { opcode, fin };
+        let slot = Slot::default();
+        slot.open(1);
+        slot.close();
+        slot.open(2);
+        assert_eq!(slot.take_fragment(2, fragment(Binary, false)), Ok(()));
+        for late in [fragment(Binary, false), fragment(Binary, true), fragment(Continuation, true)] {
+            assert_eq!(slot.take_fragment(1, late), Err("the connection has closed"));
+        }
+        assert_eq!(slot.take_fragment(2, fragment(Continuation, true)), Ok(()));
     }
 
     #[test]

@@ -50,19 +50,30 @@ impl ShardMailbox {
         }
     }
 
-    /// Adds commands under the lock and wakes the shard when it may be asleep.
+    /// Adds commands under the lock and wakes the shard when it may be asleep. Where the shard is gone nobody will carry them out:
+    /// they are dropped, and what they hold is given back.
     pub(super) fn post(&self, write: impl FnOnce(&mut CommandBuffer)) {
+        if let Err(write) = self.try_post(write) {
+            write(&mut CommandBuffer::default());
+        }
+    }
+
+    /// As [`post`](Self::post).
+    ///
+    /// # Errors
+    ///
+    /// The shard is gone: `write` was not called.
+    pub(super) fn try_post<W: FnOnce(&mut CommandBuffer)>(&self, write: W) -> Result<(), W> {
         let mut commands = lock(&self.commands);
         if commands.is_closed {
-            // Nobody will carry it out: it is dropped, and what it holds is given back.
-            drop(commands);
-            return write(&mut CommandBuffer::default());
+            return Err(write);
         }
         write(&mut commands);
         drop(commands);
         if !self.commands_wait.swap(true, Ordering::AcqRel) {
             self.commands_arrived.notify_one();
         }
+        Ok(())
     }
 
     /// The shard will look for commands very soon: nobody needs to wake it for those that come until then.

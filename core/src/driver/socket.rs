@@ -4,13 +4,18 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
 use super::pipe::PipeEnd;
+
+/// How long a peer may be silent before the kernel asks whether it is there.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A plain socket.
 #[derive(Debug)]
@@ -40,6 +45,15 @@ impl Socket {
         match self {
             Socket::Tcp(tcp) => tcp.local_addr().ok(),
             _ => None,
+        }
+    }
+
+    /// Lets the kernel ask a peer that is silent whether it is still there: of one that has vanished nothing else would ever tell.
+    /// A socket that does not take the option is watched as it was.
+    pub(super) fn keep_alive(&self) {
+        if let Socket::Tcp(tcp) = self {
+            let asks = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 3);
+            let _ = SockRef::from(tcp).set_tcp_keepalive(&asks);
         }
     }
 

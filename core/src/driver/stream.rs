@@ -43,6 +43,14 @@ impl Stream {
         }
     }
 
+    /// Lets the kernel ask a peer that is silent whether it is still there.
+    pub(super) fn keep_alive(&self) {
+        match self {
+            Stream::Plain(socket) => socket.keep_alive(),
+            Stream::Tls(tls) => tls.socket().keep_alive(),
+        }
+    }
+
     /// Whether the connection is known to be broken.
     pub(super) fn is_broken(&self) -> bool {
         match self {

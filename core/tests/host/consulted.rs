@@ -405,3 +405,53 @@ fn whoever_is_only_reported_is_put_to_the_application_as_nobody() {
         assert!(answer_of(&pipe).starts_with(&format!("HTTP/1.1 {status} ")), "{more}");
     }
 }
+
+/// The application recognises the visitor of a foreign page by the visitor's cookies.
+#[test]
+fn whoever_is_only_reported_has_no_user_of_the_applications_either() {
+    let mut app = with(Builder::new(), r#""callback""#, r#", "on_violation": "report", "report_handshakes": true"#);
+    let roles = vec!["admin".to_owned()];
+    let alice = || {
+        let user = Some("alice".to_owned());
+        Decision::Accept(Accept { user, roles: roles.clone(), tag: Some(5), ..Accept::default() })
+    };
+    for (origin, expected) in [("//evil.example", None), ("//a.example", Some("alice".to_owned()))] {
+        let sent = String::from_utf8(request("Cookie: sid=alices\r\n")).unwrap().replace("//a.example", origin);
+        let adoption = Adoption { received: sent.into_bytes(), ..Adoption::default() };
+        let pipe = app.handle().adopt_pipe(adoption).unwrap();
+        let ticket = app.asked();
+        app.handle().answer(ticket, alice()).unwrap();
+        let Some(Told::Open { user, roles: told, tag, .. }) = app.next() else { panic!("no open") };
+        assert_eq!(
+            (user.is_some(), told.len(), tag),
+            (expected.is_some(), expected.iter().count(), Some(5)),
+            "{origin}"
+        );
+        assert_eq!(user, expected);
+        app.handle().disconnect_user("alice").unwrap();
+        if expected.is_some() {
+            assert!(matches!(app.next(), Some(Told::Closed(1008))));
+        }
+        drop(pipe);
+        let _ = expected.is_none().then(|| assert!(matches!(app.next(), Some(Told::Closed(1006)))));
+    }
+    // Its refusal counts.
+    let sent = String::from_utf8(request("")).unwrap().replace("//a.example", "//evil.example");
+    let pipe = app.handle().adopt_pipe(sent.into_bytes()).unwrap();
+    let ticket = app.asked();
+    app.handle().answer(ticket, Decision::reject(401)).unwrap();
+    assert!(answer_of(&pipe).starts_with("HTTP/1.1 401 "));
+}
+
+/// A peer that has vanished sends no end. Where an answer has no deadline the kernel asks for it.
+#[test]
+fn a_peer_that_waits_without_a_deadline_is_asked_whether_it_is_there() {
+    for (builder, expected) in [(Builder::new().consult_without_deadline(), true), (Builder::new().consult(), false)] {
+        let mut app = with(builder, TOKENS, "");
+        let (_client, socket) = accepted();
+        let ours = socket.try_clone().unwrap();
+        app.handle().adopt(socket, request(GOOD)).unwrap();
+        app.asked();
+        assert_eq!(socket2::SockRef::from(&ours).keepalive().unwrap(), expected);
+    }
+}

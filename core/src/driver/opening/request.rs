@@ -277,6 +277,10 @@ impl OpeningHandshake {
     ) -> Result<Granted, HandshakeEnd> {
         let (policy, Question { request, offers, granted: native }) = (&self.policy, question);
         let unavailable = |detail: String| HandshakeEnd::Refused(Refusal::new(Code::AuthUnavailable, detail));
+        if self.state.consulting.without_deadline {
+            // Nothing else ends what a peer without a network has begun.
+            stream.keep_alive();
+        }
         let address = self.ip.map(AddressKey::from);
         let names_user = native.is_none();
         let issued = self.state.tickets.issue(policy.max_pending_auth, address, offers, names_user);
@@ -337,6 +341,8 @@ fn granted(accepted: AcceptedSession, native: Option<Granted>, answer: &mut Acce
     answer.headers = headers;
     native.map_or_else(
         || {
+            // A page of a foreign origin has the visitor's cookies, by which the application has recognised the visitor.
+            let (user, roles) = if answer.reported.is_empty() { (user, roles) } else { Default::default() };
             let identity = Identity { user, roles, expires_at_unix_ms: expires_at_ms, credential: None, claims: None };
             Granted { identity, grant: Some(grant), tag, by_application: true }
         },
