@@ -2,10 +2,10 @@
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, Server as HttpServer } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { PolicyOptions, Stats, VerdictCode } from './types/generated.js';
+import type { PolicyOptions, ProcessOption, Stats, VerdictCode } from './types/generated.js';
 
 export type {
-  ControlRateLimit, HandshakeRate, JsonLimits, JwtOptions, PolicyOptions, RateLimit, Stats, TlsOptions, TokenEntry,
+  ControlRateLimit, HandshakeRate, JsonLimits, JwtOptions, PolicyOptions, ProcessOption, RateLimit, Stats, TlsOptions, TokenEntry,
   VerdictCode,
 } from './types/generated.js';
 
@@ -60,11 +60,14 @@ interface Policy<Events> extends Omit<PolicyOptions, 'events' | 'auth' | 'routes
   routes?: RoutesOption | undefined;
 }
 
-/** The options of one route. */
-export interface RouteOptions extends Omit<Partial<PolicyOptions>, 'events' | 'routes'> {
+/** The options of one route: those of a handshake or a message. Those of the process stand at the top. */
+export interface RouteOptions extends Omit<Partial<PolicyOptions>, ProcessOption | 'events'>, TopOnly {
   /** The events of this route, in place of those of the top. */
   events?: { readonly [event: string]: EventOptions } | undefined;
 }
+
+/** That these are left out would not refuse them where a route is inferred. */
+type TopOnly = { [Option in ProcessOption | 'authenticate']?: undefined };
 
 type RoutesOption = { readonly [path: string]: RouteOptions };
 
@@ -290,11 +293,15 @@ export interface Connection<Events = any, Data = any> {
    * the end of its session (`exp` of its JWT, `expiresAtMs`).
    */
   readonly isOpen: boolean;
-  /** Resolves when it has ended, behind its last message. It never rejects. */
+  /**
+   * Resolves when it has ended, before `close` is told. It never rejects. Messages that came before and wait, for `open` or for an
+   * asynchronous schema, are handled behind it.
+   */
   readonly closed: Promise<Ended>;
   /**
    * Aborts when it has ended: give it to what works for this connection (`fetch`, `setTimeout` of `node:timers/promises`). Its reason is
-   * an error with the code `connection_closed`, and with `closeCode`, `reason`, `clean` and `verdict`.
+   * an error with the code `connection_closed`, and with `closeCode`, `reason`, `clean` and `verdict`. What a listener of `abort` throws is
+   * an uncaught exception, as with any AbortSignal.
    */
   readonly signal: AbortSignal;
   /** True while the peer has not read earlier messages. */
@@ -316,14 +323,14 @@ export interface Connection<Events = any, Data = any> {
   replyError<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: unknown): Sent;
   /**
    * `json`: asks the peer, and resolves to the data of its answer: a message with the `id` of the call and a status, whose event is one of
-   * `events` (`handle` of @wsguard/client answers with the same event). The answer is handled by nobody else. It rejects with an error
-   * whose code is `call_timeout` (no answer within `timeoutMs`, default 10000), `call_refused` (the answer has the status `error`; `data`
-   * is its data), `connection_closed`, or `too_many_calls` (1024 of the connection are under way); and for wrong arguments.
+   * `events` (`handle` of @wsguard/client answers with the same event). The first answer counts, and is handled by nobody else. It rejects
+   * with an error whose code is `call_timeout` (no answer within `timeoutMs`, default 10000), `call_refused` (the answer has the status
+   * `error`; `data` is its data), `connection_closed`, or `too_many_calls` (1024 of the connection are under way); and for wrong arguments.
    */
   call<K extends string>(event: K, data?: DataOf<Events, K>, options?: { timeoutMs?: number | undefined }): Promise<any>;
   /**
    * Sends a ping, and resolves to the time until its answer, in milliseconds. It rejects if the connection closes before
-   * (`connection_closed`), and where 16 pings have no answer.
+   * (`connection_closed`), where 16 pings have no answer, and for arguments.
    */
   ping(): Promise<number>;
   /** Drops the socket at once: what waits is not sent, and the peer hears no reason. `close` says 1006. */
@@ -358,13 +365,13 @@ export interface Audience<Events = any, Data = any> {
   send(data: string | Binary): void;
   /** The same audience without these connections, besides those that are left out already. */
   except(...conns: [Connection<any, any>, ...Connection<any, any>[]]): Audience<Events, Data>;
-  /** Its open connections at this moment, each once. */
+  /** Its open connections at this moment, each once. It looks at each of them, which takes some 10 ms for 100 000. */
   members(): Connection<Events, Data>[];
-  /** Their number. */
+  /** Their number; counted anew each time, as `members` does. */
   readonly size: number;
   /** Takes everybody out of the rooms. It throws for another audience. */
   clear(): void;
-  /** Closes each of them: see `Connection.close`. */
+  /** Closes each of them: see `Connection.close`. It throws for a wrong code or reason also where there is nobody. */
   close(code?: number, reason?: string): void;
 }
 
@@ -475,6 +482,7 @@ export interface Lifecycle<Events = any, Data = any> {
   /**
    * A handler or a middleware threw or rejected (its connection is closed with 1011), or `authenticate` did. `event` is what was handled:
    * an event of the contract, `open`, `close`, `message`, `drained`, `violation`, `authenticate`. Without a listener: standard error.
+   * It is no failure that the end of its own connection interrupts a handler (`conn.signal`, `conn.call`, `conn.ping`).
    */
   error: (error: any, conn?: Connection<Events, Data>, event?: string) => unknown;
   /** The server has stopped; no event follows. */
@@ -500,7 +508,10 @@ export const Server: ServerConstructor;
  * `routes`, or stated), `Data` is the type of `conn.data` (inferred from `authenticate`).
  */
 export interface Server<Events = any, Data = any> extends EventEmitter {
-  /** Binds and starts; resolves to the address with the real port. An aborted `signal` drains. */
+  /**
+   * Binds and starts; resolves to the address with the real port. An aborted `signal` drains. With `auth.jwt.jwksUrl` the keys are fetched
+   * first, and this thread waits for them: 5 s at most for each URL, then it rejects.
+   */
   listen(options?: { signal?: AbortSignal | undefined }): Promise<string>;
 
   /**
@@ -566,7 +577,8 @@ export interface Server<Events = any, Data = any> extends EventEmitter {
    * 1 at the start. New handshakes and open connections are judged by it; connections whose token, JWT key or path is gone are closed
    * with `session_revoked`. The listeners stay; `authenticate` is the new one. It throws as the constructor does, and `not_reloadable` for
    * an option that cannot change while the server runs (`listen`, `threads`, `protocol` …); then nothing has changed. What was received
-   * before was checked by the policy of then.
+   * before was checked by the policy of then. This thread waits while the keys of a `jwksUrl` that was not there before are fetched: 5 s
+   * at most for each, then it throws.
    */
   reload(options: ServerOptions<any, Data>): number;
 

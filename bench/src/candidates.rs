@@ -105,6 +105,42 @@ pub const CANDIDATES: &[Candidate] = &[
         packages: &["websockets", "pydantic", "uvloop"],
         kind: Kind::Python("websockets_practice.py"),
     },
+    Candidate {
+        name: "wsguard-ws",
+        what: "an application of ws on wsguard/ws, every protection on",
+        packages: &["wsguard"],
+        kind: Kind::Node("ws_app.mjs"),
+    },
+    Candidate {
+        name: "ws-app",
+        what: "the same application on ws with bufferutil, no checks",
+        packages: &["ws", "bufferutil"],
+        kind: Kind::Node("ws_app.mjs"),
+    },
+    Candidate {
+        name: "wsguard-socketio",
+        what: "a Socket.IO application with guard(policy) as its wsEngine, every protection on",
+        packages: &["wsguard", "socket.io"],
+        kind: Kind::Node("socketio_app.mjs"),
+    },
+    Candidate {
+        name: "socketio",
+        what: "the same application on Socket.IO's own engine (ws with bufferutil), no checks",
+        packages: &["socket.io", "bufferutil"],
+        kind: Kind::Node("socketio_app.mjs"),
+    },
+    Candidate {
+        name: "wsguard-fastapi",
+        what: "a FastAPI application under uvicorn with wsguard.uvicorn, every protection on",
+        packages: &["wsguard", "fastapi", "uvicorn", "uvloop"],
+        kind: Kind::Python("fastapi_app.py"),
+    },
+    Candidate {
+        name: "fastapi",
+        what: "the same application under uvicorn as it comes with uvloop, httptools and websockets, no checks",
+        packages: &["fastapi", "uvicorn", "uvloop", "websockets"],
+        kind: Kind::Python("fastapi_app.py"),
+    },
 ];
 
 const fn host(name: &'static str, language: &'static str, what: &'static str) -> Candidate {
@@ -112,9 +148,14 @@ const fn host(name: &'static str, language: &'static str, what: &'static str) ->
 }
 
 impl Candidate {
-    /// Whether it is one of wsguard's hosts.
-    pub fn is_ours(&self) -> bool {
+    /// Whether it is one of wsguard's test hosts.
+    pub fn is_host(&self) -> bool {
         matches!(self.kind, Kind::Host(_))
+    }
+
+    /// Whether wsguard is what is measured: a host, or an application that runs on wsguard.
+    pub fn is_ours(&self) -> bool {
+        self.name.starts_with("wsguard")
     }
 
     /// Whether it compiles its code while it runs, so that it needs a longer warm-up.
@@ -125,10 +166,10 @@ impl Candidate {
     /// How to start it for `workload`.
     pub fn start(&self, workload: &Workload, repository: &Path, certs: &Certs) -> Start {
         let tls = workload.tls.then(|| json!({"cert": certs.path("server.pem"), "key": certs.path("server.key")}));
-        let options = if self.is_ours() {
+        let options = if self.is_host() {
             policy::host_options(workload, tls.as_ref())
         } else {
-            peer_options(workload, tls.as_ref())
+            self.peer_options(workload, tls.as_ref())
         };
         Start { command: self.command(repository).into(), options }
     }
@@ -143,6 +184,7 @@ impl Candidate {
     pub fn versions(&self, repository: &Path) -> String {
         let version = |package: &&str| {
             let version = match self.kind {
+                _ if *package == "wsguard" => machine::cargo_version(repository, package),
                 Kind::Host(_) | Kind::Rust(..) => machine::cargo_version(repository, package),
                 Kind::Node(_) | Kind::Bun(_) => machine::npm_version(&node_peers(repository), package),
                 Kind::Python(_) => machine::pip_version(&python_peers(repository), package),
@@ -150,6 +192,13 @@ impl Candidate {
             format!("{package} {version}")
         };
         self.packages.iter().map(version).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The first line of a peer's stdin. An application that runs on wsguard is told by its policy.
+    fn peer_options(&self, workload: &Workload, tls: Option<&Value>) -> Value {
+        let room = matches!(workload.load, Load::FanOut { .. });
+        let policy = self.is_ours().then(|| policy::policy(workload));
+        json!({"tls": tls, "room": room, "origin": ORIGIN, "token": TOKEN, "policy": policy})
     }
 
     /// The program and its argument.
@@ -179,9 +228,4 @@ pub fn python_peers(repository: &Path) -> PathBuf {
 
 fn beside_this_program(name: &str) -> PathBuf {
     std::env::current_exe().map_or_else(|_| name.into(), |program| program.with_file_name(name))
-}
-
-fn peer_options(workload: &Workload, tls: Option<&Value>) -> Value {
-    let room = matches!(workload.load, Load::FanOut { .. });
-    json!({"tls": tls, "room": room, "origin": ORIGIN, "token": TOKEN})
 }

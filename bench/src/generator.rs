@@ -11,6 +11,7 @@ mod idle;
 mod offences;
 mod opening;
 mod payload;
+mod socketio;
 mod transport;
 mod visits;
 

@@ -36,7 +36,7 @@ pub enum Outcome {
     NotMeasured,
 }
 
-/// The goals of the bench (issue 7) and of the Python and Node faces (issues 5 and 6).
+/// The goals of the bench (issue 7), of the Python and Node faces (issues 5 and 6), and of moving in (issue 17).
 pub const GOALS: &[Goal] = &[
     cpu("Rust, 64 B, 1 in flight", "raw-64B", "wsguard-rust", "bun", 0.95),
     cpu("Rust, 64 B, 16 in flight", "raw-64B-16", "wsguard-rust", "bun", 0.65),
@@ -105,6 +105,11 @@ pub const GOALS: &[Goal] = &[
     cpu("Node, 16 KiB", "raw-16KiB", "wsguard-node", "ws", 0.5),
     cpu("Node, JSON, 1 in flight", "json-90B", "wsguard-node", "ws-practice", 0.45),
     cpu("Node, JSON, 16 in flight", "json-90B-16", "wsguard-node", "ws-practice", 0.06),
+    cpu("an application of ws on wsguard/ws, 64 B, 1 in flight", "moved-ws", "wsguard-ws", "ws-app", 0.7),
+    cpu("an application of ws on wsguard/ws, 64 B, 16 in flight", "moved-ws-16", "wsguard-ws", "ws-app", 0.2),
+    cpu("Socket.IO on guard(policy), 1 in flight", "moved-socketio", "wsguard-socketio", "socketio", 0.8),
+    cpu("FastAPI on wsguard.uvicorn, 64 B, 1 in flight", "moved-fastapi", "wsguard-fastapi", "fastapi", 0.5),
+    cpu("FastAPI on wsguard.uvicorn, 64 B, 16 in flight", "moved-fastapi-16", "wsguard-fastapi", "fastapi", 0.3),
 ];
 
 const fn cpu(what: &'static str, workload: &'static str, ours: &'static str, theirs: &'static str, share: f64) -> Goal {

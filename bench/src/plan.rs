@@ -118,6 +118,8 @@ pub enum Message {
     Binary(usize),
     /// An `echo` envelope of this many bytes in all.
     Json(usize),
+    /// An event of Socket.IO, a packet of this many bytes in all.
+    SocketIo(usize),
 }
 
 const ECHO: &[&str] = &[
@@ -146,6 +148,10 @@ const GUARDED: &[&str] = &["wsguard-rust", "wsguard-python", "wsguard-node", "ws
 /// Those whose host knows the commands.
 const RELOADING: &[&str] = &["wsguard-rust"];
 const SCALING: &[&str] = &["wsguard-rust", "bun"];
+/// The same application on both sides.
+const WS_APP: &[&str] = &["wsguard-ws", "ws-app"];
+const SOCKET_IO: &[&str] = &["wsguard-socketio", "socketio"];
+const FASTAPI: &[&str] = &["wsguard-fastapi", "fastapi"];
 
 /// The workloads, in the order of the report.
 pub const WORKLOADS: &[Workload] = &[
@@ -168,6 +174,15 @@ pub const WORKLOADS: &[Workload] = &[
     echo("connections-100", Message::Binary(64), 100, 1, SCALING, "bun"),
     echo("connections-1000", Message::Binary(64), 1000, 1, SCALING, "bun"),
     echo("connections-10000", Message::Binary(64), 10_000, 1, SCALING, "bun"),
+    echo("moved-ws", Message::Binary(64), 64, 1, WS_APP, "ws-app"),
+    echo("moved-ws-16", Message::Binary(64), 64, 16, WS_APP, "ws-app"),
+    over_tls(echo("moved-ws-tls", Message::Binary(64), 64, 1, WS_APP, "ws-app")),
+    echo("moved-socketio", Message::SocketIo(64), 64, 1, SOCKET_IO, "socketio"),
+    echo("moved-socketio-16", Message::SocketIo(64), 64, 16, SOCKET_IO, "socketio"),
+    over_tls(echo("moved-socketio-tls", Message::SocketIo(64), 64, 1, SOCKET_IO, "socketio")),
+    echo("moved-fastapi", Message::Binary(64), 64, 1, FASTAPI, "fastapi"),
+    echo("moved-fastapi-16", Message::Binary(64), 64, 16, FASTAPI, "fastapi"),
+    over_tls(echo("moved-fastapi-tls", Message::Binary(64), 64, 1, FASTAPI, "fastapi")),
     plain("attacked", Load::Attacked, GUARDED, "ws-practice"),
     plain("reload", Load::Reload { events: 1000 }, RELOADING, "wsguard-rust"),
 ];
@@ -206,6 +221,7 @@ impl Workload {
                 let message = match message {
                     Message::Binary(bytes) => format!("{bytes} B binary"),
                     Message::Json(bytes) => format!("{bytes} B JSON envelope"),
+                    Message::SocketIo(bytes) => format!("{bytes} B packet of Socket.IO"),
                 };
                 format!("echo, {message}, {connections} connections, {in_flight} in flight on each")
             }
@@ -285,7 +301,7 @@ mod tests {
 
     #[test]
     fn every_host_takes_part_in_every_echo() {
-        let hosts = CANDIDATES.iter().filter(|candidate| candidate.is_ours()).map(|candidate| candidate.name);
+        let hosts = CANDIDATES.iter().filter(|candidate| candidate.is_host()).map(|candidate| candidate.name);
         assert!(hosts.clone().count() == 4 && hosts.clone().all(|host| ECHO.contains(&host) && JSON.contains(&host)));
     }
 }

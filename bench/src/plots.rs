@@ -70,6 +70,17 @@ const PLOTS: &[Plot] = &[
         ],
     },
     Plot {
+        file: "moved.svg",
+        title: "The same application, moved",
+        panels: &[
+            ("moved-ws", "An application of ws: echo of 64 bytes, 1 message in flight on each connection"),
+            ("moved-ws-16", "An application of ws: 16 messages in flight on each connection"),
+            ("moved-socketio", "Socket.IO over WebSocket: 1 message in flight on each connection"),
+            ("moved-fastapi", "FastAPI under uvicorn: 1 message in flight on each connection"),
+            ("moved-fastapi-16", "FastAPI under uvicorn: 16 messages in flight on each connection"),
+        ],
+    },
+    Plot {
         file: "scaling.svg",
         title: "Server CPU per message as connections grow",
         panels: &[
@@ -179,6 +190,12 @@ fn label(name: &str) -> String {
         "ws-practice" => "ws + Joi + limiter",
         "websockets-practice" => "websockets + Pydantic",
         "tungstenite-4k" => "tungstenite, 4 KiB",
+        "wsguard-ws" => "wsguard/ws",
+        "ws-app" => "ws",
+        "wsguard-socketio" => "guard(policy)",
+        "socketio" => "Socket.IO's own (ws)",
+        "wsguard-fastapi" => "wsguard.uvicorn",
+        "fastapi" => "uvicorn's own",
         other => other,
     }
     .to_owned()
@@ -188,7 +205,11 @@ fn label(name: &str) -> String {
 fn system(name: &str) -> &'static str {
     const SYSTEMS: &[&str] =
         &["wsguard", "websockets", "ws", "bun", "picows", "socketify", "tungstenite", "fastwebsockets"];
-    SYSTEMS.iter().find(|system| name.starts_with(**system)).copied().unwrap_or("other")
+    match name {
+        "socketio" => "ws",
+        "fastapi" => "websockets",
+        _ => SYSTEMS.iter().find(|system| name.starts_with(**system)).copied().unwrap_or("other"),
+    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,19 @@ use serde_json::{Value, json};
 
 use crate::plan::{Load, ORIGIN, TOKEN, Workload};
 
-/// The options line of a host: every protection on, every limit too high to be met by an honest generator.
+/// The options line of a host.
 pub fn host_options(workload: &Workload, tls: Option<&Value>) -> Value {
+    let mut options = policy(workload);
+    options["listen"] = "127.0.0.1:0".into();
+    if let Some(tls) = tls {
+        options["tls"] = tls.clone();
+    }
+    json!({"options": options, "app": {}})
+}
+
+/// Every protection on, every limit too high to be met by an honest generator; where it listens is left open.
+pub fn policy(workload: &Workload) -> Value {
     let mut options = json!({
-        "listen": "127.0.0.1:0",
         "threads": 1,
         "origins": [ORIGIN],
         "auth": {"tokens": [{"token": TOKEN, "user": "bench"}]},
@@ -25,10 +34,7 @@ pub fn host_options(workload: &Workload, tls: Option<&Value>) -> Value {
     if workload.is_json() {
         options["events"] = events(workload);
     }
-    if let Some(tls) = tls {
-        options["tls"] = tls.clone();
-    }
-    json!({"options": options, "app": {}})
+    options
 }
 
 fn events(workload: &Workload) -> Value {

@@ -127,4 +127,4 @@ function buffered(socket) {
   return chunks;
 }
 
-module.exports = { attach, checkUpgrade, handOver, refuse };
+module.exports = { attach, checkUpgrade, handOver, headOf, refuse };

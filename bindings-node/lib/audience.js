@@ -4,6 +4,7 @@
 const { failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { EMIT, SEND, internals } = require('./connection.js');
+const { checkClose } = require('./ending.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
@@ -48,13 +49,15 @@ class Audience {
   }
 
   members() {
-    const found = new Set(this.#found());
-    for (const conn of this.#except) found.delete(conn);
-    return [...found].filter((conn) => internals.isLive(conn));
+    const found = [];
+    this.#each((conn) => found.push(conn));
+    return found;
   }
 
   get size() {
-    return this.members().length;
+    let count = 0;
+    this.#each(() => (count += 1));
+    return count;
   }
 
   clear() {
@@ -63,23 +66,34 @@ class Audience {
     for (const conn of this.members()) for (const room of rooms) conn.leave(room);
   }
 
-  close(code, reason) {
+  close(code = 1000, reason = '') {
+    checkClose(code, reason);
     for (const conn of this.members()) conn.close(code, reason);
   }
 
-  *#found() {
+  /** Calls a function, which must not call the application, for each open connection once: a loop, as there may be 100 000. */
+  #each(call) {
     const { inbox, outbox, native: core } = this.#home;
     const { rooms, user } = this.#to;
+    // Only what was seen, or is left out, must be known: most audiences are of one room.
+    const seen = new Set(this.#except);
+    const see = (conn) => {
+      if (conn === undefined || !internals.isLive(conn) || (seen.size > 0 && seen.has(conn))) return;
+      if (rooms?.length > 1) seen.add(conn);
+      call(conn);
+    };
+    if (user !== undefined) {
+      for (const conn of inbox.ofUser(user)) see(conn);
+      return;
+    }
     if (rooms === undefined) {
-      for (const conn of inbox.connections()) if (user === undefined || conn.user === user) yield conn;
+      inbox.announceAll();
+      for (const conn of inbox.known()) see(conn);
       return;
     }
     // Joins are carried out at once, behind what was sent before.
     outbox.flush();
-    for (const room of rooms) for (const place of native(() => core.roomMembers(room))) {
-      const conn = inbox.connection(place);
-      if (conn !== undefined) yield conn;
-    }
+    for (const room of rooms) for (const place of native(() => core.roomMembers(room))) see(inbox.connection(place));
   }
 }
 

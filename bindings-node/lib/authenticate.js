@@ -3,6 +3,7 @@
 
 const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
+const { newController } = require('./abort.js');
 const { bytesOf } = require('./bytes.js');
 const { checkNames, failure } = require('./errors.js');
 const { fieldsOf, joined } = require('./opened.js');
@@ -40,6 +41,8 @@ class Reject {
 }
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+
+const MOST_HEADERS = 64;
 
 /** What an answer may say beside the user. */
 const SESSION = ['data', 'expiresAtMs', 'roles', 'subprotocol', 'headers'];
@@ -89,7 +92,11 @@ function headersOf(headers) {
   if (typeof headers !== 'object' || headers === null) {
     throw failure('invalid_argument', `headers must be an object of values by name, got ${kindOf(headers)}`);
   }
-  const pairs = typeof headers[Symbol.iterator] === 'function' ? [...headers] : Object.entries(headers);
+  const pairs = [];
+  // The core refuses so many as well; an iterator need not end.
+  for (const pair of typeof headers[Symbol.iterator] === 'function' ? headers : Object.entries(headers)) {
+    if (pairs.push(pair) > MOST_HEADERS) throw failure('invalid_argument', `headers must be at most ${MOST_HEADERS}`);
+  }
   const listed = pairs.flatMap((pair) => {
     if (!Array.isArray(pair) || pair.length !== 2) throw failure('invalid_argument', 'headers must be an object, or pairs of name and value');
     const [name, value] = pair;
@@ -146,7 +153,7 @@ class UpgradeRequest {
 
   get signal() {
     if (this.#controller === undefined) {
-      this.#controller = new AbortController();
+      this.#controller = newController();
       if (this.#reason !== undefined) this.#controller.abort(this.#reason);
     }
     return this.#controller.signal;

@@ -3,6 +3,7 @@
 
 const { performance } = require('node:perf_hooks');
 const timers = require('node:timers');
+const { ended } = require('./ending.js');
 const { failure } = require('./errors.js');
 
 // Captured: a test's fake timers do not change when a call ends.
@@ -11,6 +12,8 @@ const now = performance.now.bind(performance);
 
 /** The calls of one connection that may be under way. */
 const MOST_CALLS = 1024;
+/** A longer timer of Node's fires at once. */
+const LONGEST_MS = 0x7fffffff;
 /** Ids of ours. `@wsguard/client` begins its own with `~`. */
 const OURS = /^s[1-9]\d{0,15}$/;
 
@@ -25,16 +28,18 @@ class Calls {
     }
     this.#last += 1;
     const id = `s${this.#last}`;
-    const call = { event, timer: undefined };
+    const call = { event, timer: undefined, release: undefined };
     const answer = new Promise((resolve, reject) => Object.assign(call, { resolve, reject }));
     const until = now() + timeoutMs;
-    const expire = () => {
-      // A timer may be early by a part of a millisecond.
-      if (now() < until) return void (call.timer = setTimeout(expire, 1));
-      this.#waiting.delete(id);
-      call.reject(failure('call_timeout', `no answer to \`${event}\` came within ${timeoutMs} ms`));
+    const arm = () => {
+      call.timer = setTimeout(expire, Math.min(until - now(), LONGEST_MS));
     };
-    call.timer = setTimeout(expire, timeoutMs);
+    const expire = () => {
+      // A timer may be early by a part of a millisecond, or shorter than the time.
+      if (now() < until) return arm();
+      this.#take(id).reject(failure('call_timeout', `no answer to \`${event}\` came within ${timeoutMs} ms`));
+    };
+    arm();
     this.#waiting.set(id, call);
     return { id, answer };
   }
@@ -48,7 +53,25 @@ class Calls {
     return typeof id === 'string' && OURS.test(id) && Number(id.slice(1)) <= this.#last;
   }
 
-  /** An answer came. Nobody waits for one that comes too late. */
+  /**
+   * An answer came, and is judged: the call is its own, and `release` is called once it is not, or when the call is over. Returns false
+   * if nobody waits for it: it is late, or there was one before.
+   */
+  claim(id, release) {
+    const call = this.#waiting.get(id);
+    if (call === undefined || call.release !== undefined) return false;
+    call.release = release;
+    return true;
+  }
+
+  /** The answer was none: another one may come. */
+  unclaim(id) {
+    const call = this.#waiting.get(id);
+    call?.release?.();
+    if (call !== undefined) call.release = undefined;
+  }
+
+  /** The answer of a call. Nobody waits for one that comes too late. */
   settle(event, { id, status }, data) {
     const call = this.#take(id);
     if (call === undefined) return;
@@ -63,10 +86,10 @@ class Calls {
   }
 
   /** The connection is closed. */
-  end() {
+  end(conn) {
     for (const id of [...this.#waiting.keys()]) {
       const { event, reject } = this.#take(id);
-      reject(closedDuring(event));
+      reject(closedDuring(conn, event));
     }
   }
 
@@ -74,13 +97,14 @@ class Calls {
     const call = this.#waiting.get(id);
     this.#waiting.delete(id);
     clearTimeout(call?.timer);
+    call?.release?.();
     return call;
   }
 }
 
 /** The error of a call whose answer cannot come any more. */
-function closedDuring(event) {
-  return failure('connection_closed', `the connection was closed before an answer to \`${event}\` came`);
+function closedDuring(conn, event) {
+  return ended(conn, `the connection was closed before an answer to \`${event}\` came`);
 }
 
 module.exports = { Calls, closedDuring };

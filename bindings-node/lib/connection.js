@@ -7,10 +7,10 @@ const { inspect } = require('node:util');
 const { checkNames, failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { Calls, closedDuring } = require('./calls.js');
-const { Ending } = require('./ending.js');
+const { Ending, checkClose, ended } = require('./ending.js');
 const { Opened } = require('./opened.js');
 const { checkEmits, checkSends } = require('./protocol.js');
-const { checkCount, durationOf, eventOf, idOf, jsonOf, kindOf, nameOf, textOf } = require('./text.js');
+const { checkCount, durationOf, eventOf, idOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
 const MOST_ROOMS = 1024;
 // Captured: a test's fake timers do not change when a session ends.
@@ -55,7 +55,9 @@ class Connection extends Opened {
   #isHeld = false;
   /** Its `open` was not emitted, so neither is its `close`. */
   #isUntold = false;
-  /** How it ended, once its close was handled. */
+  /** How it ended, once the core has told. */
+  #left;
+  /** The same, once its close was handled. */
   #closing;
   #ending;
   #calls;
@@ -164,7 +166,7 @@ class Connection extends Opened {
     const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
     eventOf(event);
     const text = jsonOf(data);
-    if (this.#isGone || !this.#isLive()) throw closedDuring(event);
+    if (this.#isGone || !this.#isLive()) throw closedDuring(this, event);
     this.#calls ??= new Calls();
     const { id, answer } = this.#calls.begin(event, timeoutMs);
     try {
@@ -178,11 +180,13 @@ class Connection extends Opened {
   }
 
   ping() {
-    return watched(() => this.#ping());
+    const given = arguments.length;
+    return watched(() => this.#ping(given), given === 0);
   }
 
-  #ping() {
-    if (this.#isGone || !this.#isLive()) throw gone('a ping was answered');
+  #ping(given) {
+    checkCount(given, 0, 'ping takes nothing, and resolves to the milliseconds until its answer');
+    if (this.#isGone || !this.#isLive()) throw this.#unanswered();
     this.#now('ping');
     const answer = new Promise((resolve, reject) => this.#pings.push({ resolve, reject }));
     this.#onAsk?.();
@@ -217,13 +221,10 @@ class Connection extends Opened {
   }
 
   close(code = 1000, reason = '') {
-    if (typeof code !== 'number') throw failure('invalid_argument', `close code must be a number, got ${typeof code}`);
-    textOf(reason, 'close reason');
+    checkClose(code, reason);
     if (!this.#isLive()) return;
-    // The core refuses 0, and names the codes that may be sent.
-    const known = Number.isInteger(code) && code >= 0 && code <= 0xffff ? code : 0;
     this.#outbox.flush();
-    native(() => this.#native.close(this.#low, this.#high, known, reason));
+    native(() => this.#native.close(this.#low, this.#high, code, reason));
     this.#end();
   }
 
@@ -293,8 +294,8 @@ class Connection extends Opened {
 
   #watched() {
     if (this.#ending === undefined) {
-      this.#ending = new Ending(this.#closing);
-      if (this.#closing === undefined) this.#home.watchEnds();
+      this.#ending = new Ending(this, this.#left);
+      if (this.#left === undefined) this.#home.watchEnds();
     }
     return this.#ending;
   }
@@ -309,8 +310,12 @@ class Connection extends Opened {
   /** No answer can come any more. */
   #setGone() {
     this.#isGone = true;
-    this.#calls?.end();
-    for (const { reject } of this.#pings.splice(0)) reject(gone('a ping was answered'));
+    this.#calls?.end(this);
+    for (const { reject } of this.#pings.splice(0)) reject(this.#unanswered());
+  }
+
+  #unanswered() {
+    return ended(this, 'the connection was closed before a ping was answered');
   }
 
   #setDrained() {
@@ -329,6 +334,9 @@ class Connection extends Opened {
       isLive: (conn) => conn.#isLive(),
       /** Whether a message with a status and this id answers a call; `settle` settles it. */
       isAnswer: (conn, id) => conn.#calls !== undefined && conn.#calls.knows(id),
+      /** Makes a call the answer's own until it is over, when `release` is called. Returns false if nobody waits for the answer. */
+      claim: (conn, { id }, release) => conn.#calls.claim(id, release),
+      unclaim: (conn, { id }) => conn.#calls.unclaim(id),
       settle: (conn, meta, data) => conn.#calls.settle(meta.event, meta, data),
       /** The oldest ping was answered. */
       setPonged: (conn, rttMs) => conn.#pings.shift()?.resolve(rttMs),
@@ -389,12 +397,14 @@ class Connection extends Opened {
       /** It is closed, while messages from before may still wait for their handlers. */
       setGone(conn, closing) {
         conn.#setGone();
+        conn.#left = closing;
         conn.#ending?.settle(closing);
       },
       /** Its last handler is about to be called. */
       setClosed(conn, closing) {
         conn.#end();
         conn.#rooms = NO_ROOMS;
+        conn.#left = closing;
         conn.#closing = closing;
         conn.#ending?.settle(closing);
       },
@@ -409,21 +419,23 @@ function idIn(meta) {
   throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);
 }
 
-/** The promise of `begin()`. What a peer can cause ends no process whose application does not wait for the answer. */
-function watched(begin) {
+/** Errors of what is asked of a peer that a peer can cause: it leaves, or answers nothing. */
+const OF_PEERS = new Set(['connection_closed', 'too_many_calls']);
+
+/**
+ * The promise of `begin()`. What a peer can cause ends no process whose application does not wait for the answer; `isRight`: the
+ * application has made no mistake.
+ */
+function watched(begin, isRight = false) {
   let answer;
   try {
     answer = begin();
   } catch (error) {
     answer = Promise.reject(error);
-    if (error?.code !== 'connection_closed') return answer;
+    if (!isRight && !OF_PEERS.has(error?.code)) return answer;
   }
   answer.catch(() => {});
   return answer;
-}
-
-function gone(what) {
-  return failure('connection_closed', `the connection was closed before ${what}`);
 }
 
 function withResolvers() {

@@ -23,12 +23,35 @@ function print(...what) {
   }
 }
 
-class Failures {
-  #server;
+/** Prints errors that a peer can cause: it must not fill the log, nor block this thread on a full pipe. */
+class Sampled {
+  /** Says where to hear of all. */
+  #advice;
   /** When the span began, and the errors printed and left out in it. */
   #printedSince = -Infinity;
   #printed = 0;
   #unprinted = 0;
+
+  constructor(advice) {
+    this.#advice = advice;
+  }
+
+  /** What failed and its error, by turns; all of it counts as one. */
+  print(...what) {
+    const since = now();
+    if (since - this.#printedSince >= PRINT_EVERY_MS) {
+      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; ${this.#advice}`);
+      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
+    }
+    if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
+    this.#printed += 1;
+    for (let at = 0; at < what.length; at += 2) print(what[at], what[at + 1]);
+  }
+}
+
+class Failures {
+  #server;
+  #sampled = new Sampled('listen to `error` to hear of all');
 
   constructor(server) {
     this.#server = server;
@@ -42,23 +65,11 @@ class Failures {
   /** `event`: what was handled. */
   report(error, conn, event) {
     const what = conn === undefined ? 'the application' : `a handler of connection ${conn.id}`;
-    const told = (second) => print('wsguard: a listener of error failed:', second);
+    const told = (second) => this.#sampled.print('wsguard: a listener of error failed:', second, 'wsguard: it was told:', error);
     for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, event, told);
     const listeners = this.#server.rawListeners('error');
-    if (listeners.length === 0) return this.#printSampled(`wsguard: ${what} failed:`, error);
+    if (listeners.length === 0) return this.#sampled.print(`wsguard: ${what} failed:`, error);
     for (const listener of listeners) this.#tell(listener, error, conn, event, told);
-  }
-
-  /** A peer that can make a handler fail must not fill the log, nor block this thread on a full pipe. */
-  #printSampled(what, error) {
-    const since = now();
-    if (since - this.#printedSince >= PRINT_EVERY_MS) {
-      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; listen to \`error\` to hear of all`);
-      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
-    }
-    if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
-    this.#printed += 1;
-    print(what, error);
   }
 
   #tell(listener, error, conn, event, fail) {
@@ -68,9 +79,8 @@ class Failures {
       if (typeof then === 'function') then.call(result, undefined, fail);
     } catch (second) {
       fail(second);
-      print('wsguard: it was told:', error);
     }
   }
 }
 
-module.exports = { Failures, print };
+module.exports = { Failures, Sampled, print };

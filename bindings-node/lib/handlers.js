@@ -3,6 +3,7 @@
 
 const { AsyncResource } = require('node:async_hooks');
 const { internals } = require('./connection.js');
+const { isEndOf } = require('./ending.js');
 const { print } = require('./failures.js');
 const { through } = require('./middleware.js');
 
@@ -96,8 +97,12 @@ class Handlers {
     return true;
   }
 
-  /** Closes the connection of a handler that failed, and reports the error. */
+  /**
+   * Closes the connection of a handler that failed, and reports the error. One that was interrupted by the end of its own connection has
+   * not failed: peers leave at will.
+   */
   fail(error, conn, event) {
+    if (conn !== undefined && isEndOf(conn, error)) return;
     try {
       if (conn !== undefined) internals.fail(conn);
     } catch (second) {

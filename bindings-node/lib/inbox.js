@@ -25,6 +25,7 @@ const LARGE_SLAB_MESSAGES = 16;
 const TURN_MS = 10;
 const LOOK_EVERY = 32;
 
+const NOBODY = new Set();
 const READY = Promise.resolve();
 // Captured: a test's fake timers must not stop a server.
 const { nextTick } = process;
@@ -48,6 +49,7 @@ class Inbox {
   #native;
   #outbox;
   #sink;
+  #contexts;
   #buffer = Buffer.alloc((RECORDS + 1) * 16);
   #words = new Uint32Array(this.#buffer.buffer, 0, (RECORDS + 1) * 4);
   #slab = newSlab(SLAB_BYTES);
@@ -57,6 +59,8 @@ class Inbox {
   /** The size of a message that did not fit into the slab; the next chunk gets a new slab. */
   #missing = 0;
   #connections = [];
+  /** Those of each user, from the first question on: to look at all for each would take milliseconds where there are 100 000. */
+  #byUser;
 
   // The chunk that is being handled.
   #count = 0;
@@ -82,12 +86,16 @@ class Inbox {
   /** Still the same turn: the event loop does nothing else while there are microtasks and ticks. */
   #afterMicrotasks = () => nextTick(this.#goOn);
 
-  /** `sink` handles each record: see `Happenings`. `events` are the names of the contract's events by number. */
-  constructor(native, outbox, events, sink) {
+  /**
+   * `sink` handles each record: see `Happenings`. `events` are the names of the contract's events by number. `contexts` enters the
+   * contexts of connections (`enter`, `run`) and ends them (`end`).
+   */
+  constructor(native, outbox, events, sink, contexts = internals) {
     this.#native = native;
     this.#outbox = outbox;
     this.#events = events;
     this.#sink = sink;
+    this.#contexts = contexts;
   }
 
   /** Called when there may be events. */
@@ -97,11 +105,11 @@ class Inbox {
 
   /** Calls a function in the context of the server instead of the running handler's. */
   inContext(call) {
-    const before = internals.enter(undefined);
+    const before = this.#contexts.enter(undefined);
     try {
       return this.#context.runInAsyncScope(call);
     } finally {
-      internals.enter(before);
+      this.#contexts.enter(before);
     }
   }
 
@@ -120,6 +128,35 @@ class Inbox {
     for (const conn of this.#connections) if (conn !== undefined) yield conn;
   }
 
+  /** The connections of a user, all of those that have opened. */
+  ofUser(user) {
+    this.announceAll();
+    if (this.#byUser === undefined) {
+      this.#byUser = new Map();
+      for (const conn of this.#connections) if (conn !== undefined) this.#index(conn);
+    }
+    return this.#byUser.get(user) ?? NOBODY;
+  }
+
+  #index(conn) {
+    const { user } = conn;
+    if (user === null) return;
+    const all = this.#byUser.get(user);
+    if (all === undefined) this.#byUser.set(user, new Set([conn]));
+    else all.add(conn);
+  }
+
+  #unindex(conn) {
+    const all = this.#byUser.get(conn.user);
+    all?.delete(conn);
+    if (all?.size === 0) this.#byUser.delete(conn.user);
+  }
+
+  #keep(place, conn) {
+    this.#connections[place] = conn;
+    if (this.#byUser !== undefined) this.#index(conn);
+  }
+
   /** Makes all connections known that have opened. */
   announceAll() {
     this.inContext(() => {
@@ -133,7 +170,7 @@ class Inbox {
     if (announced === null) return;
     this.inContext(() => {
       for (const [place, low, high, opened] of JSON.parse(announced)) {
-        this.#connections[place] = this.#sink.makeConnection(low, high, opened, false);
+        this.#keep(place, this.#sink.makeConnection(low, high, opened, false));
       }
     });
   }
@@ -146,7 +183,7 @@ class Inbox {
 
   /** Ends connections: nothing of them is handled any more. */
   end(isMeant) {
-    for (const conn of this.#connections) if (conn !== undefined && isMeant(conn)) internals.end(conn);
+    for (const conn of this.#connections) if (conn !== undefined && isMeant(conn)) this.#contexts.end(conn);
   }
 
   /** Handles events without a listener, up to the first one that has some; that one is handled in a later turn. */
@@ -188,6 +225,10 @@ class Inbox {
       }
       const result = this.#handleChunk(end);
       if (result !== undefined) return result;
+    }
+    if (this.#sink.onFlushed !== undefined) {
+      this.#outbox.flush();
+      this.#sink.onFlushed();
     }
     this.#isBusy = false;
     this.#outbox.held = false;
@@ -257,7 +298,7 @@ class Inbox {
   /** Handles the run up to `end` in the connection's context, which is entered once for all of its messages. */
   #handleRun(conn, end) {
     try {
-      return internals.run(conn, this.#handleMessages, conn, end);
+      return this.#contexts.run(conn, this.#handleMessages, conn, end);
     } catch (error) {
       // Handlers run in a `try` of their own: what failed was to make the message, as the slab is gone.
       this.#sink.onFault(this.#slab.length === 0 ? moved(error) : error, conn);
@@ -277,9 +318,9 @@ class Inbox {
     const kind = words[word];
     const [start, length] = [words[word + 2], words[word + 3]];
     // Outside of the `try`: within it V8 does not inline this constructor, and takes half as long again.
-    const bytes = kind === records.BINARY ? new Slice(this.#memory, start, length) : undefined;
+    const bytes = kind === records.BINARY || kind === records.TEXT_BYTES ? new Slice(this.#memory, start, length) : undefined;
     try {
-      if (kind === records.BINARY) return this.#sink.onRaw(conn, bytes, true);
+      if (bytes !== undefined) return this.#sink.onRaw(conn, bytes, kind === records.BINARY);
       if (kind === records.TEXT) return this.#sink.onRaw(conn, this.#text.substring(start, start + length), false);
       return this.#event(conn, start, length);
     } catch (error) {
@@ -334,9 +375,25 @@ class Inbox {
         return this.#sink.onPong(this.#connections[place], (a + b * 2 ** 32) / 1e6);
       case records.UPGRADE_GONE:
         return this.#sink.onUpgradeGone(a, b);
+      case records.PEER_PING:
+      case records.PEER_PONG:
+        return this.#control(kind, this.#connections[place], a, b);
+      case records.PIPE_READY:
+        return this.#sink.onPipeReady(a, b);
+      case records.PIPE_ROOM:
+        return this.#sink.onPipeRoom(a, b);
+      case records.ADOPTION_ENDED:
+        return this.#sink.onAdoptionEnded(a, b);
       case records.STOPPED:
         return this.#sink.onStopped();
     }
+  }
+
+  /** A ping or pong of the peer, in the context of its connection. */
+  #control(kind, conn, start, length) {
+    if (conn === undefined) return undefined;
+    const payload = new Slice(this.#memory, start, length);
+    return this.#contexts.run(conn, () => this.#sink.onControl(conn, payload, kind === records.PEER_PING));
   }
 
   #next() {
@@ -357,14 +414,16 @@ class Inbox {
     const opened = this.#next();
     const isRevoked = opened[7] || (this.#disconnected.size > 0 && this.#disconnected.has(opened[2]));
     const conn = this.#sink.makeConnection(low, high, opened, isRevoked);
-    this.#connections[place] = conn;
+    this.#keep(place, conn);
     return conn;
   }
 
   #close(place, code, clean) {
     const conn = this.#connections[place];
     this.#connections[place] = undefined;
-    return this.#sink.onClose(conn, code, { reason: this.#next(), clean: clean === 1, verdict: this.#next() });
+    if (this.#byUser !== undefined) this.#unindex(conn);
+    const closing = { reason: this.#next(), clean: clean === 1, verdict: this.#next() };
+    return this.#sink.onClose(conn, code, closing, this.#next());
   }
 }
 

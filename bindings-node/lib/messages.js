@@ -6,6 +6,7 @@ const { failure } = require('./errors.js');
 const { Waiting } = require('./waiting.js');
 
 class Messages {
+  #native;
   #listeners;
   #handlers;
   #events;
@@ -15,6 +16,7 @@ class Messages {
   waiting;
 
   constructor(nativeServer, listeners, handlers, contract) {
+    this.#native = nativeServer;
     this.#listeners = listeners;
     this.#handlers = handlers;
     this.#events = contract.events;
@@ -55,26 +57,35 @@ class Messages {
     return this.#validate(conn, message);
   }
 
-  /** An answer to `conn.call` waits for nothing: a handler of `open` may wait for it. */
+  /**
+   * An answer to `conn.call` waits for nothing: a handler of `open` may wait for it. The first one claims its call, and others with its
+   * id are dropped before they are judged: a peer sends as many as it likes. What is judged counts towards `maxInboxBytes`.
+   */
   #onAnswer(conn, standard, data, meta) {
-    const settle = (result) => {
-      if (!internals.isLive(conn)) return;
-      if (isRight(result)) internals.settle(conn, meta, result.value);
-      else this.#refuse(conn, meta);
-    };
+    let kept = 0;
+    if (!internals.claim(conn, meta, () => kept > 0 && this.#native.release(kept))) return undefined;
     // An error says what it likes: its data is that of the JSON Schema, not yet what a handler takes.
     if (standard === undefined || meta.status === 'error') return void internals.settle(conn, meta, data);
     const fail = (error) => this.#handlers.fail(error, conn, meta.event);
     try {
       const result = this.#judge(standard, conn, data);
       const then = result?.then;
-      if (typeof then !== 'function') return void settle(result);
-      new Promise((resolve, refuse) => then.call(result, resolve, refuse)).then(settle).catch(fail);
+      if (typeof then !== 'function') return void this.#onJudgedAnswer(conn, meta, result);
+      kept = meta.sizeBytes;
+      this.#native.keep(kept);
+      new Promise((resolve, refuse) => then.call(result, resolve, refuse)).then((judged) => this.#onJudgedAnswer(conn, meta, judged)).catch(fail);
       return true;
     } catch (error) {
       fail(error);
       return undefined;
     }
+  }
+
+  #onJudgedAnswer(conn, meta, result) {
+    if (!internals.isLive(conn)) return;
+    if (isRight(result)) return void internals.settle(conn, meta, result.value);
+    internals.unclaim(conn, meta);
+    this.#refuse(conn, meta);
   }
 
   /** No message of a connection is handled before this promise is settled, which never rejects. */

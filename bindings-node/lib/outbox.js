@@ -9,8 +9,8 @@ const timers = require('node:timers');
 const { failure } = require('./errors.js');
 const { unshared } = require('./bytes.js');
 const {
-  SEND_BINARY, SEND_TEXT, EMIT, REPLY, FAIL, REPLY_ERROR, REQUEST, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, TO_EVERYONE, TO_ROOMS,
-  TO_USER, LARGE, SAME_EVENT,
+  SEND_BINARY, SEND_TEXT, SEND_TEXT_BYTES, SEND_PING, SEND_PONG, SEND_FRAGMENT, EMIT, REPLY, FAIL, REPLY_ERROR,
+  REQUEST, BROADCAST, BROADCAST_TEXT, BROADCAST_BINARY, TO_EVERYONE, TO_ROOMS, TO_USER, LARGE, SAME_EVENT,
 } = require('./records.js');
 
 // Captured: a test's fake timers must not stop a server.
@@ -31,6 +31,8 @@ const LONGEST_TEXT = 2 ** 28;
  */
 const LARGE_BYTES = 64 * 1024;
 const LONGEST_BINARY = LARGE - 1;
+
+const LAST_FRAGMENT = 1 << 7;
 
 /** The characters of an envelope around the quoted event and the data; `REPLY_TO`: those that a reply adds around the id. */
 const ENVELOPE = '{"event":,"data":,"status":"ok"}'.length;
@@ -97,11 +99,44 @@ class Outbox {
 
   /** Each of these returns the number of bytes (for text: UTF-16 units) added. */
   binary(low, high, data, length) {
+    return this.#payload(SEND_BINARY, low, high, data, length);
+  }
+
+  /** A text that is there as its bytes. */
+  textBytes(low, high, data, length) {
+    return this.#payload(SEND_TEXT_BYTES, low, high, data, length);
+  }
+
+  /** A ping and a pong with these bytes. */
+  ping(low, high, data, length) {
+    return this.#payload(SEND_PING, low, high, data, length);
+  }
+
+  pong(low, high, data, length) {
+    return this.#payload(SEND_PONG, low, high, data, length);
+  }
+
+  /** A part of a message: 1 begins a text, 2 bytes, 0 goes on with it. */
+  fragment(low, high, opcode, isLast, data, length) {
     this.#checkFrame(length);
     const at = this.#begin(length, 0);
     this.#keepBytes(data, length);
     const words = this.#words;
-    words[at] = SEND_BINARY;
+    words[at] = SEND_FRAGMENT;
+    words[at + 1] = low;
+    words[at + 2] = high;
+    words[at + 3] = opcode | (isLast ? LAST_FRAGMENT : 0);
+    words[at + 4] = length > LARGE_BYTES ? LARGE | length : length;
+    this.#commit(at + 5, length, data);
+    return length;
+  }
+
+  #payload(operation, low, high, data, length) {
+    this.#checkFrame(length);
+    const at = this.#begin(length, 0);
+    this.#keepBytes(data, length);
+    const words = this.#words;
+    words[at] = operation;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = length > LARGE_BYTES ? LARGE | length : length;

@@ -40,7 +40,7 @@ function typeOf(option) {
     case 'section': return option.section;
     case 'ways': return [union(option.values), ...SECTION.get(option.section).options.map((way) => `{ ${camel(way.name)}: ${typeOf(way)} }`)].join(' | ');
     case 'one_or_many': return 'string | string[]';
-    case 'route': return 'Partial<PolicyOptions>';
+    case 'route': return 'RouteOptions';
     case 'any': return 'unknown';
     default: throw new Error(`${option.name}: no TypeScript is known for ${option.type}`);
   }
@@ -106,6 +106,13 @@ function sections() {
   return [...others.filter(({ name }) => !ways.has(name) && !BY_HAND.has(name)), policy].map(section);
 }
 
+/** The options that a route may not state. */
+function processOptions() {
+  const { options } = SECTION.get('Options');
+  const names = union(options.filter(({ scope }) => scope === 'process').map(({ name }) => camel(name)));
+  return `/** The options of the process: they stand at the top only, and no route may state them. */\nexport type ProcessOption = ${names};\n`;
+}
+
 function verdicts() {
   const table = source('verdict.rs').split('verdicts! {')[1].split('\n}')[0];
   const rows = [...table.matchAll(/((?: {4}\/\/\/ .*\n)+) {4}\w+ = ("\w+")/g)];
@@ -119,8 +126,8 @@ function stats() {
   return `/** A server's counters at one moment. */\nexport interface Stats {\n${members.join('')}  /** Verdicts by code. */\n  verdicts: Record<VerdictCode, number>;\n}\n`;
 }
 
-const head = '// Written by scripts/typings.mjs from the core; do not edit.\n\nimport type { EventOptions } from "../index.js";\n';
-const text = [head, verdicts(), stats(), '// The options.\n', ...sections()].join('\n');
+const head = '// Written by scripts/typings.mjs from the core; do not edit.\n\nimport type { EventOptions, RouteOptions } from "../index.js";\n';
+const text = [head, verdicts(), stats(), '// The options.\n', ...sections(), processOptions()].join('\n');
 
 if (process.argv.includes('--check')) {
   if (readFileSync(target, 'utf8') !== text) {

@@ -3,10 +3,18 @@
 use std::io;
 use std::net::TcpStream;
 
-/// A second descriptor of the TCP connection behind `fd`; Node keeps and closes its own.
+/// A connection that Node accepted.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A second descriptor of the connection behind `fd`; Node keeps and closes its own.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "a descriptor is a number in JavaScript")]
-pub(crate) fn tcp_stream(fd: i32) -> io::Result<TcpStream> {
+pub(crate) fn stream(fd: i32) -> io::Result<Stream> {
     use rustix::net::sockopt::{socket_domain, socket_type};
     use rustix::net::{AddressFamily, SocketType};
     use std::os::fd::BorrowedFd;
@@ -19,19 +27,33 @@ pub(crate) fn tcp_stream(fd: i32) -> io::Result<TcpStream> {
     // duplication fail with EBADF and nothing else.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     let owned = borrowed.try_clone_to_owned()?;
-    let is_tcp = socket_type(&owned)? == SocketType::STREAM
-        && matches!(socket_domain(&owned)?, AddressFamily::INET | AddressFamily::INET6);
-    if !is_tcp {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a TCP socket"));
+    let what_else = || Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a TCP nor a Unix socket"));
+    if socket_type(&owned)? != SocketType::STREAM {
+        return what_else();
     }
-    let stream = TcpStream::from(owned);
-    stream.set_nonblocking(true)?;
-    Ok(stream)
+    match socket_domain(&owned)? {
+        AddressFamily::INET | AddressFamily::INET6 => {
+            let stream = TcpStream::from(owned);
+            stream.set_nonblocking(true)?;
+            Ok(Stream::Tcp(stream))
+        }
+        AddressFamily::UNIX => Ok(Stream::Unix(owned.into())),
+        _ => what_else(),
+    }
 }
 
 #[cfg(not(unix))]
-pub(crate) fn tcp_stream(_: i32) -> io::Result<TcpStream> {
+pub(crate) fn stream(_: i32) -> io::Result<Stream> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "sharing a port with an HTTP server needs a Unix"))
+}
+
+/// The same of TCP alone.
+pub(crate) fn tcp_stream(fd: i32) -> io::Result<TcpStream> {
+    match stream(fd)? {
+        Stream::Tcp(stream) => Ok(stream),
+        #[cfg(unix)]
+        Stream::Unix(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a TCP socket")),
+    }
 }
 
 #[cfg(all(test, unix))]
@@ -54,6 +76,12 @@ mod tests {
         let mut read = String::new();
         client.read_to_string(&mut read).unwrap();
         assert_eq!(read, "hello");
+    }
+
+    #[test]
+    fn a_unix_socket_is_one_too() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(matches!(stream(ours.as_raw_fd()), Ok(Stream::Unix(_))));
     }
 
     #[test]

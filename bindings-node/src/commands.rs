@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use wsguard::binding::{ConnectionId, Error, Sent, ServerHandle, To};
+use wsguard::binding::{ConnectionId, DataOpcode, Error, Fragment, Sent, ServerHandle, To};
 
 use crate::connections::{Connections, NO_PLACE, join_u64};
 use crate::error;
@@ -20,14 +20,23 @@ const REPLY: u32 = 4;
 const FAIL: u32 = 5;
 const REPLY_ERROR: u32 = 6;
 const REQUEST: u32 = 7;
-const BROADCAST: u32 = 8;
-const BROADCAST_TEXT: u32 = 9;
-const BROADCAST_BINARY: u32 = 10;
+const TEXT_BYTES: u32 = 8;
+const PING: u32 = 9;
+const PONG: u32 = 10;
+const FRAGMENT: u32 = 11;
+/// Commands from here on are for an audience, those below for a connection.
+const BROADCAST: u32 = 32;
+const BROADCAST_TEXT: u32 = 33;
+const BROADCAST_BINARY: u32 = 34;
 
 // Audiences of a broadcast.
 const TO_EVERYONE: u32 = 1;
 const TO_ROOMS: u32 = 2;
 const TO_USER: u32 = 3;
+
+/// Of a fragment's word: its opcode (RFC 6455 section 5.2), and whether it is the last of its message.
+const OPCODE: u32 = 0xf;
+const FIN: u32 = 1 << 7;
 
 /// A flag of a payload's length: the payload is the large one of the call, not part of the bytes.
 const LARGE: u32 = 1 << 31;
@@ -37,9 +46,13 @@ const CONN_BYTES: usize = 8;
 const SAME_EVENT: u32 = u32::MAX;
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 15] = [
+pub(crate) const NUMBERS: [(&str, u32); 19] = [
     ("SEND_BINARY", BINARY),
     ("SEND_TEXT", TEXT),
+    ("SEND_TEXT_BYTES", TEXT_BYTES),
+    ("SEND_PING", PING),
+    ("SEND_PONG", PONG),
+    ("SEND_FRAGMENT", FRAGMENT),
     ("EMIT", EMIT),
     ("REPLY", REPLY),
     ("FAIL", FAIL),
@@ -166,6 +179,19 @@ impl<'c> Commands<'c> {
                 let units = self.word();
                 server.send_text(conn, &self.text.next(units))
             }
+            // What is no UTF-8 would end the connection at the peer; each bad sequence becomes U+FFFD.
+            TEXT_BYTES => server.send_text(conn, &String::from_utf8_lossy(self.binary())),
+            FRAGMENT => {
+                let kind = self.word();
+                let opcode = match kind & OPCODE {
+                    1 => DataOpcode::Text,
+                    2 => DataOpcode::Binary,
+                    _ => DataOpcode::Continuation,
+                };
+                server.send_fragment(conn, Fragment { opcode, fin: kind & FIN != 0 }, self.binary())
+            }
+            PING => server.send_ping(conn, self.binary()),
+            PONG => server.send_pong(conn, self.binary()),
             EMIT => {
                 let (event, data) = (self.word(), self.word());
                 self.read_event(event);
@@ -251,7 +277,11 @@ impl Needed {
         }
         match operation {
             FAIL => {}
-            BINARY | BROADCAST_BINARY => self.add_binary(take_word(words)?)?,
+            BINARY | TEXT_BYTES | PING | PONG | BROADCAST_BINARY => self.add_binary(take_word(words)?)?,
+            FRAGMENT => {
+                let _kind = take_word(words)?;
+                self.add_binary(take_word(words)?)?;
+            }
             TEXT | BROADCAST_TEXT => self.units += u64::from(take_word(words)?),
             EMIT | REPLY | REPLY_ERROR | REQUEST | BROADCAST => {
                 if matches!(operation, REPLY | REPLY_ERROR | REQUEST) {
@@ -313,6 +343,7 @@ mod tests {
     fn commands_whose_lengths_are_what_is_there_are_accepted() {
         assert!(accepts(&[], &[], None, ""));
         assert!(accepts(&[TEXT, 1, 2, 3, BINARY, 1, 2, 2], b"xy", None, "a\u{1f600}"));
+        assert!(accepts(&[TEXT_BYTES, 1, 2, 2, TEXT_BYTES, 1, 2, LARGE | 1], b"xy", Some(b"z"), ""));
         assert!(accepts(&[EMIT, 1, 2, 2, 4, EMIT, 1, 2, SAME_EVENT, 4, FAIL, 1, 2], &[], None, "hinullnull"));
         assert!(accepts(&[REPLY, 1, 2, 1, 2, 4], &[], None, "7hinull"));
         assert!(accepts(&[REPLY_ERROR, 1, 2, 0, 2, 4, REQUEST, 1, 2, 1, 2, 4], &[], None, "hinull7hinull"));
@@ -355,7 +386,13 @@ mod tests {
         };
         let mut accepted = 0;
         for _ in 0..50_000 {
-            let words: Vec<u32> = (0..random(9)).map(|_| if random(8) == 0 { u32::MAX } else { random(12) }).collect();
+            let words: Vec<u32> = (0..random(9))
+                .map(|_| match random(8) {
+                    0 => u32::MAX,
+                    1 => BROADCAST + random(3),
+                    _ => random(12),
+                })
+                .collect();
             let words: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
             let (bytes, text) = (vec![7; random(6) as usize], "x".repeat(random(12) as usize));
             let Some(mut commands) = Commands::new(&words, &bytes, None, &text) else { continue };
@@ -376,7 +413,11 @@ mod tests {
                 }
                 match operation {
                     FAIL => {}
-                    BINARY | BROADCAST_BINARY => drop(commands.binary()),
+                    BINARY | TEXT_BYTES | PING | PONG | BROADCAST_BINARY => drop(commands.binary()),
+                    FRAGMENT => {
+                        commands.word();
+                        commands.binary();
+                    }
                     TEXT | BROADCAST_TEXT => {
                         let units = commands.word();
                         commands.text.next(units);

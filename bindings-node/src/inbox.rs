@@ -4,7 +4,7 @@
 //! arena that the application keeps holds the memory of its chunk, so chunks are small.
 
 use serde_json::{Value, json};
-use wsguard::binding::{Code, ConnectionId, Event, EventBatch, JsonMessage, Open, RevokedUsers, Status};
+use wsguard::binding::{Code, ConnectionId, Event, EventBatch, FrameFault, JsonMessage, Open, RevokedUsers, Status};
 
 use crate::connections::{Connections, NO_PLACE, split_u64};
 use crate::event_names::EventNames;
@@ -34,6 +34,8 @@ pub(crate) struct Inbox {
     pub(crate) connections: Connections,
     /// Nobody listens to opens and closes: the open of a connection is deferred until its next event.
     pub(crate) defers_opens: bool,
+    /// Texts go to JavaScript as bytes, and messages of the contract as the bytes of a text.
+    pub(crate) texts_are_bytes: bool,
     /// The users that were disconnected: their connections that were accepted before are over.
     revoked: RevokedUsers,
     pub(crate) text: Text,
@@ -54,6 +56,7 @@ impl Inbox {
             seen: 0,
             connections: Connections::default(),
             defers_opens: false,
+            texts_are_bytes: false,
             revoked: RevokedUsers::default(),
             text,
             events: EventNames::default(),
@@ -168,7 +171,14 @@ impl Inbox {
         end: &mut usize,
     ) -> Result<(), Full> {
         match event {
-            Event::Binary(conn, payload) => self.push_binary(*conn, payload, records, arena, end),
+            Event::Binary(conn, payload) => self.push_bytes(Kind::Binary, *conn, payload, records, arena, end),
+            Event::Text(conn, text) if self.texts_are_bytes => {
+                self.push_bytes(Kind::Utf8, *conn, text.as_bytes(), records, arena, end)
+            }
+            Event::Message(message) if self.texts_are_bytes => {
+                let text = written(message);
+                self.push_bytes(Kind::Utf8, message.conn, text.as_bytes(), records, arena, end)
+            }
             Event::Text(conn, text) => self.push_text(*conn, text, records),
             Event::Message(message) => self.push_message(message, records),
             Event::Drained(conn) => {
@@ -185,12 +195,29 @@ impl Inbox {
                 records.push(Kind::UpgradeGone, [NO_PLACE, low, high]);
                 Ok(())
             }
+            Event::PingFrame(conn, payload) => self.push_bytes(Kind::PeerPing, *conn, payload, records, arena, end),
+            Event::PongFrame(conn, payload) => self.push_bytes(Kind::PeerPong, *conn, payload, records, arena, end),
+            Event::PipeReady(pipe) => {
+                let [low, high] = split_u64(pipe.to_u64());
+                records.push(Kind::PipeReady, [NO_PLACE, low, high]);
+                Ok(())
+            }
+            Event::PipeRoom(pipe) => {
+                let [low, high] = split_u64(pipe.to_u64());
+                records.push(Kind::PipeRoom, [NO_PLACE, low, high]);
+                Ok(())
+            }
+            Event::AdoptionEnded { tag, status, .. } => {
+                records.push(Kind::AdoptionEnded, [NO_PLACE, *tag as u32, u32::from(*status)]);
+                Ok(())
+            }
             rare => self.push_rare(rare, records),
         }
     }
 
-    fn push_binary(
+    fn push_bytes(
         &mut self,
+        kind: Kind,
         conn: ConnectionId,
         payload: &[u8],
         records: &mut Records<'_>,
@@ -200,7 +227,7 @@ impl Inbox {
         let place = self.connections.place(conn);
         let room = arena.get_mut(*end..*end + payload.len()).ok_or(Full::Arena { missing: payload.len() })?;
         room.copy_from_slice(payload);
-        records.push(Kind::Binary, [place, *end as u32, payload.len() as u32]);
+        records.push(kind, [place, *end as u32, payload.len() as u32]);
         *end += payload.len();
         Ok(())
     }
@@ -242,7 +269,8 @@ impl Inbox {
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
                 let verdict = Value::from(close.verdict.map(Code::name));
-                (Kind::Close, words, format!("{},{verdict}", Value::from(close.reason)))
+                let peer = json!([close.fault.map(FrameFault::name), close.peer_code, close.peer_reason]);
+                (Kind::Close, words, format!("{},{verdict},{peer}", Value::from(close.reason)))
             }
             Event::Upgrade(upgrade) => {
                 let [low, high] = split_u64(upgrade.ticket.to_u64());
@@ -264,6 +292,22 @@ impl Inbox {
         self.text.element(&json::open(open, self.is_revoked(open)).to_string());
         records.push(kind, [self.connections.open(open.conn), low, high]);
     }
+}
+
+/// A message as a text again: what the contract has checked, in one spelling.
+fn written(message: &JsonMessage<'_>) -> String {
+    let mut text = format!("{{\"event\":{},\"data\":{}", Value::from(message.event), message.data.as_str());
+    if let Some(id) = message.id {
+        text.push_str(",\"id\":");
+        text.push_str(id);
+    }
+    match message.status {
+        Some(Status::Ok) => text.push_str(",\"status\":\"ok\""),
+        Some(Status::Error) => text.push_str(",\"status\":\"error\""),
+        None => {}
+    }
+    text.push('}');
+    text
 }
 
 impl Text {

@@ -1,7 +1,9 @@
 //! Rare events cross to JavaScript as JSON: opens, violations, requests, counters.
 
 use serde_json::{Value, json};
-use wsguard::binding::{BanInfo, Code, ConnectionId, Open, Params, Stats, TlsFacts, Upgrade, ViolationEvent};
+use wsguard::binding::{
+    BanInfo, Code, ConnectionId, GrantedIdentity, Open, Params, Stats, TlsFacts, Upgrade, ViolationEvent,
+};
 
 use crate::names::camel;
 
@@ -74,8 +76,22 @@ pub(crate) fn request(upgrade: &Upgrade) -> Value {
     let request = &upgrade.request;
     json!({"id": upgrade.id.to_string(), "route": request.route.as_deref(), "params": params(&request.params),
         "method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
+        "rawHeaders": request.raw_headers.iter().map(|(name, value)| json!([name, latin1(value)])).collect::<Vec<_>>(),
+        "local": upgrade.local.map(|address| address.to_string()), "port": upgrade.port, "adopted": upgrade.adopted,
+        "identity": upgrade.identity.as_ref().map(identity),
         "cookies": request.cookies().collect::<Vec<_>>(), "ip": request.ip, "token": request.token,
         "peerCertificate": request.peer_certificate.as_deref().map(hex)})
+}
+
+/// Bytes as Node's `http` shows those of a header.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// Who a peer is by its credential, before the application has said anything.
+fn identity(identity: &GrantedIdentity) -> Value {
+    json!({"user": identity.user, "roles": identity.roles.iter().collect::<Vec<_>>(),
+        "expiresAtMs": identity.expires_at_ms, "claims": identity.claims.as_deref()})
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -14,6 +14,7 @@ mod json;
 pub mod log;
 mod names;
 mod options;
+mod pipes;
 mod records;
 mod server;
 mod text;

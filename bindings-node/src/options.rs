@@ -7,54 +7,71 @@ use crate::names;
 
 /// Reads options: those of the core, and their JSON. Errors name the option as Node spells it.
 pub(crate) fn parse(json: &str) -> Result<(Options, Value), Error> {
+    parse_in(json, Spelling::default())
+}
+
+/// How the names of options may be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spelling {
+    /// The core's own, `rate_limit`, are as good as Node's, `rateLimit`.
+    pub(crate) takes_snake: bool,
+}
+
+/// The same in this spelling.
+pub(crate) fn parse_in(json: &str, spelling: Spelling) -> Result<(Options, Value), Error> {
     let value = serde_json::from_str(json).map_err(|error| ConfigError::invalid("options", error.to_string()))?;
-    let value = whole(value)?;
+    let value = whole(value, spelling)?;
     Ok((Options::from_value(&value)?, value))
 }
 
-fn whole(value: Value) -> Result<Value, ConfigError> {
+fn whole(value: Value, spelling: Spelling) -> Result<Value, ConfigError> {
     match value {
-        Value::Object(given) => members(given, Options::table()),
+        Value::Object(given) => members(given, Options::table(), spelling),
         other => Ok(other),
     }
 }
 
 /// The names in a value become the core's, as far as they are names of options; what is of another type than the core's
 /// table says stays as it is, and is the core's to refuse.
-fn respelled(value: Value, shape: &Shape) -> Result<Value, ConfigError> {
+fn respelled(value: Value, shape: &Shape, spelling: Spelling) -> Result<Value, ConfigError> {
     Ok(match (value, shape) {
         (Value::Array(items), Shape::List { item: shape, .. }) => {
-            let item = |(index, item)| respelled(item, shape).map_err(|error| within(&format!("[{index}]"), error));
+            let item =
+                |(index, item)| respelled(item, shape, spelling).map_err(|error| within(&format!("[{index}]"), error));
             Value::Array(items.into_iter().enumerate().map(item).collect::<Result<_, _>>()?)
         }
         (Value::Object(items), Shape::Map { item: shape, .. }) => {
-            let item = |(name, item): (String, Value)| match respelled(item, shape) {
+            let item = |(name, item): (String, Value)| match respelled(item, shape, spelling) {
                 Ok(item) => Ok((name, item)),
                 Err(error) => Err(within(&name, error)),
             };
             Value::Object(items.into_iter().map(item).collect::<Result<_, _>>()?)
         }
         (Value::Object(given), Shape::Section { section, .. } | Shape::Ways { section, .. }) => {
-            members(given, section)?
+            members(given, section, spelling)?
         }
-        (Value::Object(given), Shape::Route(_)) => members(given, Options::table())?,
+        (Value::Object(given), Shape::Route(_)) => members(given, Options::table(), spelling)?,
         (other, _) => other,
     })
 }
 
-fn members(given: Map<String, Value>, section: &Section) -> Result<Value, ConfigError> {
-    Ok(Value::Object(given.into_iter().map(|member| option(member, section)).collect::<Result<_, _>>()?))
+fn members(given: Map<String, Value>, section: &Section, spelling: Spelling) -> Result<Value, ConfigError> {
+    Ok(Value::Object(given.into_iter().map(|member| option(member, section, spelling)).collect::<Result<_, _>>()?))
 }
 
-fn option((key, value): (String, Value), section: &Section) -> Result<(String, Value), ConfigError> {
-    let spelling = names::camel(&key);
-    if spelling != key && names::snake(&spelling).is_some() {
-        let message = format!("unknown option; it is spelled `{spelling}` in JavaScript");
+fn option(
+    (key, value): (String, Value),
+    section: &Section,
+    spelling: Spelling,
+) -> Result<(String, Value), ConfigError> {
+    let camel = names::camel(&key);
+    if camel != key && names::snake(&camel).is_some() && !spelling.takes_snake {
+        let message = format!("unknown option; it is spelled `{camel}` in JavaScript");
         return Err(ConfigError { kind: ConfigErrorKind::UnknownOption, option: key, message });
     }
     let name = names::snake(&key).unwrap_or(&key);
     let value = match section.find(name) {
-        Some(option) => respelled(value, &option.shape).map_err(|error| within(&key, error))?,
+        Some(option) => respelled(value, &option.shape, spelling).map_err(|error| within(&key, error))?,
         None => value,
     };
     Ok((name.to_owned(), value))
@@ -77,7 +94,8 @@ mod tests {
             "auth": {"jwt": {"userClaim": "x", "keys": {"minVersion": {"maxDepth": 1}}}}});
         let ours = json!({"rate_limit": {"per_second": 1}, "events": {"maxHeadBytes": {"schema": {"maxLength": 1}}},
             "auth": {"jwt": {"user_claim": "x", "keys": {"minVersion": {"maxDepth": 1}}}}});
-        assert_eq!(whole(given).unwrap(), ours);
+        assert_eq!(whole(given, Spelling::default()).unwrap(), ours);
+        assert_eq!(whole(ours.clone(), Spelling { takes_snake: true }).unwrap(), ours);
     }
 
     #[test]

@@ -9,26 +9,36 @@ pub(crate) enum Kind {
     Binary = 1,
     /// place, offset in the text, length (UTF-16 units)
     Text = 2,
+    /// place, offset in the arena, bytes: a text as its bytes, where JavaScript asked for that
+    Utf8 = 3,
     /// place, event | flags, bytes; the data is the next element of the array, an id the one after it
-    Message = 3,
+    Message = 4,
     /// place, id; the next element describes it
-    Open = 4,
-    /// place, code, clean; the next elements are the reason and the verdict
-    Close = 5,
+    Open = 5,
+    /// place, code, clean; the next elements are the reason, the verdict, and the fault, code and reason of the peer
+    Close = 6,
     /// -, ticket; the next element is the request
-    Upgrade = 6,
+    Upgrade = 7,
     /// place; the next element describes it
-    Violation = 7,
+    Violation = 8,
     /// place
-    Drained = 8,
+    Drained = 9,
     /// the server has stopped and every event was taken
-    Stopped = 9,
+    Stopped = 10,
     /// place, id; as `Open`, of a connection whose open was deferred
-    Announce = 10,
+    Announce = 11,
     /// place, nanoseconds to the answer of the oldest ping
-    Pong = 11,
+    Pong = 12,
     /// -, ticket; it has no connection
-    UpgradeGone = 12,
+    UpgradeGone = 13,
+    /// place, offset in the arena, bytes: the payload of a ping or pong of the peer
+    PeerPing = 14,
+    PeerPong = 15,
+    /// -, id of a pipe: there is something to take, or room again
+    PipeReady = 16,
+    PipeRoom = 17,
+    /// -, tag, status of the answer or 0
+    AdoptionEnded = 18,
 }
 
 /// Flags beside the event's number in a message record.
@@ -53,9 +63,10 @@ pub(crate) enum TextKind {
 }
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 18] = [
+pub(crate) const NUMBERS: [(&str, u32); 24] = [
     ("BINARY", Kind::Binary as u32),
     ("TEXT", Kind::Text as u32),
+    ("TEXT_BYTES", Kind::Utf8 as u32),
     ("MESSAGE", Kind::Message as u32),
     ("OPEN", Kind::Open as u32),
     ("CLOSE", Kind::Close as u32),
@@ -66,6 +77,11 @@ pub(crate) const NUMBERS: [(&str, u32); 18] = [
     ("ANNOUNCE", Kind::Announce as u32),
     ("PONG", Kind::Pong as u32),
     ("UPGRADE_GONE", Kind::UpgradeGone as u32),
+    ("PEER_PING", Kind::PeerPing as u32),
+    ("PEER_PONG", Kind::PeerPong as u32),
+    ("PIPE_READY", Kind::PipeReady as u32),
+    ("PIPE_ROOM", Kind::PipeRoom as u32),
+    ("ADOPTION_ENDED", Kind::AdoptionEnded as u32),
     ("HAS_ID", HAS_ID),
     ("STATUS_OK", STATUS_OK),
     ("STATUS_ERROR", STATUS_ERROR),

@@ -18,6 +18,8 @@ use crate::commands::Commands;
 use crate::connections::{NO_PLACE, join_u64};
 use crate::error::{refused, thrown};
 use crate::inbox::Inbox;
+use crate::options::Spelling;
+use crate::pipes::{Adopted, Pipes, Taken};
 use crate::records::{Kind, Records, TextKind};
 use crate::{adopt, json, options, text};
 
@@ -39,10 +41,12 @@ impl Wake for Notifier {
 pub struct NativeServer {
     /// The options, compiled anew for a start behind one that failed: that has used up the policy.
     options: String,
+    spelling: Spelling,
     policy: Option<PolicySet>,
     max_outbox_bytes: usize,
     max_waiting_bytes: usize,
     inbox: Inbox,
+    pipes: Pipes,
     running: Option<Server>,
     handle: Option<ServerHandle>,
     address: String,
@@ -53,19 +57,22 @@ pub struct NativeServer {
 
 #[napi]
 impl NativeServer {
-    /// Checks the options, JSON text in Node's spelling.
+    /// Checks the options, JSON text in Node's spelling; `both`: or in the core's, as a file for several faces has it.
     #[napi(constructor)]
-    pub fn new(env: Env, options: String) -> Result<Self> {
-        let (read, json) = options::parse(&options).map_err(|error| thrown(env, &error))?;
+    pub fn new(env: Env, options: String, both: Option<bool>) -> Result<Self> {
+        let spelling = Spelling { takes_snake: both == Some(true) };
+        let (read, json) = options::parse_in(&options, spelling).map_err(|error| thrown(env, &error))?;
         let mut inbox = Inbox::new();
         inbox.learn(&json);
         let policy = compile(read).map_err(|error| thrown(env, &error.into()))?;
         Ok(Self {
             options,
+            spelling,
             max_outbox_bytes: policy.largest_outbox(),
             max_waiting_bytes: max_waiting_bytes(&policy.top),
             policy: Some(policy),
             inbox,
+            pipes: Pipes::default(),
             running: None,
             handle: None,
             address: String::new(),
@@ -92,20 +99,33 @@ impl NativeServer {
         self.max_waiting_bytes as f64
     }
 
-    /// Starts. `wake` is called when there are events.
+    /// Starts. `wake` is called when there are events. `consults`: the application is asked about every handshake that has passed
+    /// the core's own checks, and hears of every ping and pong of a peer; `leaves_pings`: it answers those pings itself.
     #[napi]
-    pub fn start(&mut self, env: Env, listens: bool, wake: Function<'_, (), ()>) -> Result<String> {
+    pub fn start(
+        &mut self,
+        env: Env,
+        listens: bool,
+        wake: Function<'_, (), ()>,
+        consults: Option<bool>,
+        leaves_pings: Option<bool>,
+    ) -> Result<String> {
         if self.handle.is_some() || self.ended.is_some() {
             return Err(refused(env, "already_started", "the server was started already; make another"));
         }
         let notifier = wake.build_threadsafe_function().weak::<true>().build()?;
         let builder = Builder::new().wake(Notifier(notifier));
         let builder = if listens { builder } else { builder.without_listener() };
+        let builder = builder.auto_pong(leaves_pings != Some(true));
+        let consults = consults == Some(true);
+        let builder = if consults { builder.consult_without_deadline().like_ws() } else { builder };
         let policy = self.take_policy().map_err(|error| thrown(env, &error))?;
         let server = builder.start_policy(policy).map_err(|error| thrown(env, &error))?;
         server.address().clone_into(&mut self.address);
         self.admin_address = server.admin_address().map(str::to_owned);
-        self.handle = Some(server.handle());
+        let handle = server.handle();
+        handle.heed_control(consults);
+        self.handle = Some(handle);
         self.running = Some(server);
         Ok(self.address.clone())
     }
@@ -114,6 +134,12 @@ impl NativeServer {
     #[napi]
     pub fn defer_opens(&mut self, are_deferred: bool) {
         self.inbox.defers_opens = are_deferred;
+    }
+
+    /// Gives texts to JavaScript as bytes from now on.
+    #[napi]
+    pub fn texts_as_bytes(&mut self) {
+        self.inbox.texts_are_bytes = true;
     }
 
     /// Tells which events wake JavaScript.
@@ -255,6 +281,20 @@ impl NativeServer {
     pub fn close(&self, env: Env, low: u32, high: u32, code: u32, reason: String) -> Result<()> {
         let code = u16::try_from(code).unwrap_or_default();
         self.of_open(env, |server| server.close(conn(low, high), code, &reason))
+    }
+
+    /// The same with a close frame that is empty.
+    #[napi]
+    pub fn close_without_code(&self, env: Env, low: u32, high: u32) -> Result<()> {
+        self.of_open(env, |server| server.close_without_code(conn(low, high)))
+    }
+
+    /// Ends listening; connections stay.
+    #[napi]
+    pub fn stop_listening(&self) {
+        if let Some(server) = &self.handle {
+            server.stop_listening();
+        }
     }
 
     /// Puts a connection into a room.
@@ -410,10 +450,58 @@ impl NativeServer {
         self.with(env, |server| server.adopt(stream, received.to_vec()))
     }
 
+    /// The same of a connection that is told of: of a TCP or Unix socket.
+    #[napi]
+    pub fn adopt_socket(&self, env: Env, fd: i32, adopted: Adopted, received: BufferSlice<'_>) -> Result<()> {
+        let stream = adopt::stream(fd).map_err(|error| {
+            refused(env, "not_supported", &format!("the upgrade's socket cannot be taken over: {error}"))
+        })?;
+        let adoption = adopted.with(&received);
+        self.with(env, |server| match stream {
+            adopt::Stream::Tcp(stream) => server.adopt(stream, adoption),
+            #[cfg(unix)]
+            adopt::Stream::Unix(stream) => server.adopt_unix(stream, adoption),
+        })
+    }
+
+    /// The same of a stream whose bytes JavaScript brings. Returns the words of the pipe's id.
+    #[napi]
+    pub fn adopt_pipe(&mut self, env: Env, adopted: Adopted, received: BufferSlice<'_>) -> Result<Vec<u32>> {
+        let adoption = adopted.with(&received);
+        let handle = self.with(env, |server| Ok(server.clone()))?;
+        self.pipes.adopt(&handle, adoption).map_err(|error| thrown(env, &error))
+    }
+
+    /// Hands over bytes of a pipe's peer; false: no more until a record tells of room.
+    #[napi]
+    pub fn push_pipe(&self, low: u32, high: u32, bytes: BufferSlice<'_>) -> bool {
+        self.pipes.get(low, high).is_none_or(|pipe| pipe.push(&bytes))
+    }
+
+    /// The peer of a pipe has ended its side.
+    #[napi]
+    pub fn end_pipe(&self, low: u32, high: u32) {
+        if let Some(pipe) = self.pipes.get(low, high) {
+            pipe.end();
+        }
+    }
+
+    /// The transport of a pipe is gone.
+    #[napi]
+    pub fn drop_pipe(&mut self, low: u32, high: u32) {
+        self.pipes.drop_one(low, high);
+    }
+
+    /// Takes bytes for the peer of a pipe.
+    #[napi]
+    pub fn take_pipe(&self, low: u32, high: u32, most: u32) -> Taken {
+        self.pipes.take(low, high, most)
+    }
+
     fn take_policy(&mut self) -> core::result::Result<PolicySet, Error> {
         match self.policy.take() {
             Some(policy) => Ok(policy),
-            None => Ok(compile(options::parse(&self.options)?.0)?),
+            None => Ok(compile(options::parse_in(&self.options, self.spelling)?.0)?),
         }
     }
 

@@ -6,7 +6,8 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { Client, start, until } from './harness.mjs';
+import { accept } from '../index.mjs';
+import { Client, start, turns, until } from './harness.mjs';
 
 function deferred() {
   let resolve;
@@ -86,6 +87,8 @@ test('signal and closed tell of the end, also without a listener of close', asyn
   const [conn] = conns;
   assert.equal(conn.signal, conn.signal);
   assert.equal(conn.signal.aborted, false);
+  const atAbort = [];
+  conn.signal.addEventListener('abort', () => atAbort.push(conn.isOpen));
   const rejected = sleep(1e6, undefined, { signal: conn.signal }).catch((error) => error.cause);
   const { closed } = conn;
   await client.close(3000, 'bye');
@@ -94,6 +97,7 @@ test('signal and closed tell of the end, also without a listener of close', asyn
   const why = await rejected;
   assert.deepEqual([why.code, why.closeCode, why.reason, why.clean], ['connection_closed', 3000, 'bye', true]);
   assert.equal(conn.signal.reason, why);
+  assert.deepEqual(atAbort, [false]);
   assert.match(why.message, /3000: bye/);
 });
 
@@ -105,6 +109,25 @@ test('who asks after the end gets it at once', async (t) => {
   const [conn] = await closed;
   assert.equal(conn.signal.aborted, true);
   assert.equal((await conn.closed).code, 1005);
+});
+
+test('who asks while messages from before the end still wait gets it at once', async (t) => {
+  const server = await start(t, { protocol: 'raw' });
+  const gate = deferred();
+  const opened = once(server, 'open');
+  server.on('open', () => gate.promise);
+  const closes = [];
+  server.on('close', (_conn, code) => void closes.push(code));
+  const client = await Client.connect(server.address);
+  const [conn] = await opened;
+  client.send('waits');
+  await client.close(4000);
+  await assert.rejects(conn.ping(), { code: 'connection_closed' });
+  assert.equal((await conn.closed).code, 4000);
+  assert.equal(conn.signal.aborted, true);
+  assert.deepEqual(closes, [], 'its message waits for open, and its close behind that');
+  gate.resolve();
+  await until(() => closes.length === 1);
 });
 
 test('stop settles closed', async (t) => {
@@ -194,6 +217,50 @@ for (const [name, middleware] of [
   });
 }
 
+test('a handler that fails within a middleware is the last one, also of messages that waited', async (t) => {
+  const server = await start(t, { events: { say: {} }, paths: ['/', '/good'] });
+  server.use(async (_conn, _call, next) => {
+    await next();
+  });
+  const opening = deferred();
+  server.on('open', ({ path }) => (path === '/' ? opening.promise : undefined));
+  server.on('error', () => {});
+  const heard = [];
+  server.on('say', ({ path }, data) => {
+    heard.push(data);
+    if (path === '/') throw new Error('as asked');
+  });
+  const [bad, good] = [await Client.connect(server.address), await Client.connect(server.address, { path: '/good' })];
+  for (const data of [1, 2, 3]) bad.emit('say', data);
+  await until(() => server.stats().messagesIn === 3);
+  // Behind this one the others are known to wait.
+  good.emit('say', 0);
+  await until(() => heard.length > 0);
+  opening.resolve();
+  assert.equal((await bad.closed).code, 1011);
+  assert.deepEqual(heard, [0, 1]);
+});
+
+test('much may listen to the signals, and no peer makes Node warn of it', async (t) => {
+  const warnings = [];
+  const warn = ({ name }) => warnings.push(name);
+  process.on('warning', warn);
+  t.after(() => process.off('warning', warn));
+  const listen = (signal) => {
+    for (let count = 0; count < 20; count += 1) signal.addEventListener('abort', () => {});
+  };
+  const authenticate = ({ signal }) => {
+    listen(signal);
+    return accept({ user: 'alice' });
+  };
+  const server = await start(t, { protocol: 'raw', auth: 'callback', authenticate });
+  server.on('open', ({ signal }) => listen(signal));
+  const client = await Client.connect(server.address);
+  await client.close();
+  await turns(2);
+  assert.deepEqual(warnings.filter((name) => name === 'MaxListenersExceededWarning'), []);
+});
+
 test('no handler is called for a connection that has ended while a middleware worked', async (t) => {
   const server = await start(t, { protocol: 'raw' });
   let go;
@@ -236,6 +303,36 @@ test('the leaving of a peer settles at once what a handler of open waits for', a
   assert.deepEqual(settled.sort(), ['connection_closed', 'connection_closed', 'connection_closed', 'signal']);
 });
 
+test('the leaving of a peer is no failure of a handler that waits for something of it, and no other error is hidden', async (t) => {
+  const server = await start(t, { events: { go: {}, ask: {} } });
+  const errors = [];
+  server.on('error', (error) => void errors.push(error.message));
+  const ways = {
+    signal: (conn) => sleep(1e6, undefined, { signal: conn.signal }),
+    reason: (conn) => new Promise((_, reject) => conn.signal.addEventListener('abort', () => reject(conn.signal.reason))),
+    call: (conn) => conn.call('ask'),
+    ping: (conn) => conn.ping(),
+    own: (conn) => conn.closed.then(() => { throw new Error('own'); }),
+    hostile: (conn) => conn.closed.then(() => { throw { get cause() { throw new Error('trap'); }, message: 'hostile' }; }),
+    other: () => other.call('ask'),
+  };
+  let running = 0;
+  server.on('go', (conn, name) => {
+    running += 1;
+    return ways[name](conn).finally(() => (running -= 1));
+  });
+  const opened = once(server, 'open');
+  const left = await Client.connect(server.address, { autoPong: false });
+  const [other] = await opened;
+  const client = await Client.connect(server.address, { autoPong: false });
+  for (const name of Object.keys(ways)) client.emit('go', name);
+  await until(() => running === 7);
+  left.socket.terminate();
+  // What it waits for is of another connection: that handler fails, and its connection is closed.
+  await until(() => running === 0);
+  assert.deepEqual(errors.sort(), ['hostile', 'own', 'the connection was closed before an answer to `ask` came']);
+});
+
 test('a binary message that waits for open keeps no more than itself', async (t) => {
   const server = await start(t, { protocol: 'raw' });
   const gate = deferred();
@@ -255,17 +352,23 @@ test('a binary message that waits for open keeps no more than itself', async (t)
 });
 
 test('a call in open is answered behind more than 64 messages that wait', async (t) => {
-  const server = await start(t, { events: { ask: {}, say: {} } });
+  const server = await start(t, { events: { ask: {}, say: {}, echo: {} } });
   const gate = deferred();
   const answers = [];
+  server.on('echo', (conn, data, meta) => void conn.reply(meta, 'echo', data));
   server.on('open', async (conn) => {
+    if (conn.path === '/other') return;
     await gate.promise;
     for (let round = 0; round < 2; round += 1) answers.push(await conn.call('ask', round, { timeoutMs: 3000 }).catch((error) => error.code));
   });
   server.on('say', () => {});
   const client = await Client.connect(server.address);
   for (let at = 0; at < 100; at += 1) client.emit('say', at);
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await until(() => server.stats().messagesIn >= 64);
+  // The answer says that this thread has taken what was read before.
+  const other = await Client.connect(server.address, { path: '/other' });
+  other.emit('echo', 1);
+  await other.event();
   gate.resolve();
   for (let round = 0; round < 2; round += 1) {
     const { id } = await client.event();
@@ -283,9 +386,15 @@ test('a ping or call that nobody waits for ends no process', async (t) => {
   process.on('unhandledRejection', count);
   t.after(() => process.off('unhandledRejection', count));
   const opened = once(server, 'open');
-  const client = await Client.connect(server.address);
+  const client = await Client.connect(server.address, { autoPong: false });
   const [conn] = await opened;
   void conn.call('ask', 1, { timeoutMs: 5 });
+  // A peer that answers nothing.
+  for (let count = 0; count < 20; count += 1) void conn.ping();
+  for (let count = 0; count < 1030; count += 1) void conn.call('ask');
+  await assert.rejects(conn.ping(), { message: /16 pings/ });
+  await assert.rejects(conn.call('ask'), { code: 'too_many_calls' });
+  assert.equal(rejected, 0);
   conn.terminate();
   void conn.ping();
   void conn.call('ask');

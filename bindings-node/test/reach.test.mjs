@@ -6,9 +6,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { accept, acceptAnonymous, reject } from '../index.mjs';
+import { Server, accept, acceptAnonymous, reject } from '../index.mjs';
 import { connect } from '../testing/index.mjs';
-import { Client, ORIGIN, handshake, run, start, until } from './harness.mjs';
+import { Client, ORIGIN, handshake, policy, run, start, until } from './harness.mjs';
 
 const tokens = { tokens: ['alice', 'bob', 'carol'].map((user) => ({ token: `t-${user}`, user })) };
 
@@ -86,7 +86,7 @@ test('accept and reject say what the response has', async (t) => {
   assert.match(errors[0][1], /[Cc]onnection/);
   for (const wrong of [
     () => accept({ user: 'x', headers: 'a: b' }), () => accept({ user: 'x', headers: { a: {} } }), () => accept({ user: 'x', headers: [['a']] }),
-    () => accept({ user: 'x', subprotocol: 5 }), () => reject(401, 'no'), () => reject(401, { status: 5 }), () => reject(401, { body: {} }),
+    () => accept({ user: 'x', headers: (function* () { for (;;) yield ['a', 'b']; })() }), () => accept({ user: 'x', subprotocol: 5 }), () => reject(401, 'no'), () => reject(401, { status: 5 }), () => reject(401, { body: {} }),
   ]) {
     assert.throws(wrong, { code: 'invalid_argument' });
   }
@@ -135,9 +135,28 @@ test('rooms, users and ids', async (t) => {
   assert.equal(server.get(bob.id), undefined);
   assert.deepEqual(server.connectionsOf('bob'), []);
   assert.equal(carol.isOpen, true);
+  for (const [code, reason] of [[5], [1005], [1006], [1000.5], [NaN], ['1000'], [1000, 5], [1000, 'x'.repeat(124)], [1000, '\ud800']]) {
+    for (const closed of [server.to('nobody'), server.toAll(), alice]) assert.throws(() => closed.close(code, reason), { code: 'invalid_argument' });
+  }
+  assert.equal(alice.close(), undefined);
+  assert.throws(() => new Server(policy()).disconnectUser('x'), { code: 'not_started' });
   for (const wrong of [() => server.to(), () => server.to('a', 5), () => server.toUser(), () => server.toUser('a', 'b'), () => server.toAll().clear(), () => server.get(5), () => server.connectionsOf('')]) {
     assert.throws(wrong, { code: 'invalid_argument' });
   }
+});
+
+test('the connections of a user, as they come and go, whoever listens', async (t) => {
+  const server = await start(t, { auth: tokens, protocol: 'raw' });
+  const first = await connect(server, { user: 'alice' });
+  await until(() => server.connectionsOf('alice').length === 1);
+  const [conn] = server.connectionsOf('alice');
+  await Promise.all([connect(server, { user: 'bob' }), connect(server, { user: 'alice' })]);
+  await until(() => server.connectionsOf('alice').length === 2);
+  await first.close();
+  await until(() => server.connectionsOf('alice').length === 1);
+  assert.deepEqual([server.connectionsOf('alice').includes(conn), server.toUser('alice').size, server.toAll().size], [false, 1, 2]);
+  server.toUser('alice').close();
+  assert.deepEqual([server.connectionsOf('alice'), server.toUser('bob').except(...server.connectionsOf('bob')).size], [[], 0]);
 });
 
 test('call: an answer, an error, none in time, and the end', async (t) => {
@@ -158,11 +177,55 @@ test('call: an answer, an error, none in time, and the end', async (t) => {
   assert.equal((await heard)[2].id, 's1', 'a request of the peer is none of our answers');
   await Promise.all([[5n, {}], [1, { timeoutMs: -1 }], [1, { timeout: 1 }], [1, 5]].map(([data, options]) => assert.rejects(conn.call('x', data, options), { code: 'invalid_argument' })));
   await assert.rejects(conn.call(''), { code: 'invalid_argument' });
+  await assert.rejects(conn.ping({ timeoutMs: 5 }), { code: 'invalid_argument', message: /ping takes nothing/ });
+  const patient = conn.call('confirm', 1, { timeoutMs: 2 ** 40 });
+  await answer(patient, { n: 8 });
+  assert.deepEqual(await patient, { n: 9 });
   const many = Array.from({ length: 1024 }, () => assert.rejects(conn.call('confirm'), { code: 'connection_closed' }));
   await assert.rejects(conn.call('confirm'), { code: 'too_many_calls' });
   conn.close();
   await Promise.all(many);
   await assert.rejects(conn.call('confirm'), { code: 'connection_closed' });
+});
+
+test('the first answer of a call is the only one that is judged, while it is', async (t) => {
+  const asked = [];
+  const schema = {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value) => new Promise((resolve) => asked.push({ value, refuse: () => resolve({ issues: [{}] }), take: () => resolve({ value }) })),
+      jsonSchema: { input: () => ({}) },
+    },
+  };
+  const { conns: [conn], clients: [client], server } = await among(t, ['alice'], { events: { confirm: { schema, onMismatch: 'reply' }, echo: {} } });
+  server.on('echo', (_conn, _data, meta) => void conn.reply(meta, 'echo'));
+  const call = conn.call('confirm', 1);
+  const { id } = await client.expect('confirm');
+  const answer = (data, status = 'ok') => client.emit('confirm', data, { id, status });
+  answer('x'.repeat(1000));
+  await until(() => asked.length === 1);
+  for (let at = 1; at < 100_000; at += 1) answer(at, at % 2 ? 'ok' : 'error');
+  // Its answer is behind all that.
+  await client.request('echo', undefined, { timeoutMs: 60_000 });
+  assert.equal(asked.length, 1);
+  assert.ok(server.stats().inboxBytes > 1000, 'what is judged counts');
+  // It is refused, and the peer is told: another one may come.
+  asked[0].refuse();
+  await client.expect('confirm');
+  await until(() => server.stats().inboxBytes === 0);
+  answer('yes');
+  await until(() => asked.length === 2);
+  asked[1].take();
+  assert.equal(await call, 'yes');
+  // One that comes late is not judged, nor one to a call whose time is over; and what is judged is given back.
+  answer('late');
+  const late = conn.call('confirm', 2, { timeoutMs: 30 });
+  client.reply(await client.expect('confirm'), 'never judged');
+  await assert.rejects(late, { code: 'call_timeout' });
+  await until(() => asked.length === 3);
+  await until(() => server.stats().inboxBytes === 0);
+  assert.deepEqual(asked.map(({ value }) => value.slice(0, 5)), ['xxxxx', 'yes', 'never']);
 });
 
 test('call in open does not wait for itself', async (t) => {

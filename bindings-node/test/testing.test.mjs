@@ -80,6 +80,21 @@ test('what cannot be is said', async (t) => {
   await assert.rejects(connect(new Server(policy())), { code: 'not_started' });
 });
 
+test('names that mean nothing are errors, which say what may be', async (t) => {
+  const server = await start(t, { events: { go: {} } });
+  await assert.rejects(connect(server, { usr: 'x' }), { code: 'invalid_argument', message: /not `usr`; did you mean `user`/ });
+  await assert.rejects(connect(server, { timeoutMs: '5' }), { code: 'invalid_argument' });
+  await assert.rejects(connect({}), { code: 'invalid_argument', message: /takes a server/ });
+  const client = await connect(server, { timeoutMs: 2 ** 40 });
+  assert.throws(() => client.emit('go', 1, { ID: 5 }), { code: 'invalid_argument', message: /not `ID`; did you mean `id`/ });
+  assert.throws(() => client.reply({ id: 1, event: 'go' }, 1, { state: 'ok' }), { code: 'invalid_argument' });
+  for (const wait of ['message', 'expectClose']) await assert.rejects(client[wait]({ timeout: 5 }), { code: 'invalid_argument' });
+  for (const wait of ['expect', 'request']) await assert.rejects(wait === 'expect' ? client.expect('x', 50) : client.request('x', 1, { timeout: 5 }), { code: 'invalid_argument' });
+  const patient = client.expect('went', { timeoutMs: 2 ** 40 });
+  [...server.connections][0].emit('went');
+  assert.equal((await patient).event, 'went');
+});
+
 test('routes, Unix sockets, attached servers, and after a reload', async (t) => {
   const listen = `unix:${path.join(tmpdir(), `wsguard-${process.pid}.sock`)}`;
   const routes = { '/a/{x}': { auth: { tokens: [{ token: 't', user: 'root' }] }, origins: ['https://admin.example'], tokenSources: ['cookie:c'] } };

@@ -1,12 +1,16 @@
 'use strict';
 // A client for tests. It takes nothing beside Node.
 
-const { failure } = require('../lib/errors.js');
-const { jsonOf } = require('../lib/text.js');
+const { checkNames, failure } = require('../lib/errors.js');
+const { Server } = require('../lib/server.js');
+const { durationOf, jsonOf, kindOf } = require('../lib/text.js');
 const { BINARY, CLOSE, FrameReader, PING, PONG, TEXT, frame } = require('./frames.js');
 const { open } = require('./handshake.js');
 
-const DEFAULT_MS = 1000;
+const WAIT_MS = 1000;
+const CONNECT_MS = 5000;
+/** A longer timer of Node's fires at once. */
+const LONGEST_MS = 0x7fffffff;
 
 class TestClient {
   #socket;
@@ -37,7 +41,9 @@ class TestClient {
     return this.#ended === undefined && !this.#isClosing;
   }
 
-  emit(event, data, { id, status } = {}) {
+  emit(event, data, more = {}) {
+    checkNames(more, ['id', 'status'], 'emit');
+    const { id, status } = more;
     this.#checkOpen();
     const parts = [`"event":${JSON.stringify(event)}`];
     if (data !== undefined) parts.push(`"data":${jsonOf(data)}`);
@@ -52,26 +58,31 @@ class TestClient {
     else this.#write(BINARY, ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data));
   }
 
-  reply(message, data, { event = message.event, status = 'ok' } = {}) {
+  reply(message, data, more = {}) {
+    checkNames(more, ['event', 'status'], 'reply');
+    const { event = message.event, status = 'ok' } = more;
     this.emit(event, data, { id: message.id, status });
   }
 
-  expect(event, { timeoutMs = DEFAULT_MS } = {}) {
+  async expect(event, options) {
+    const timeoutMs = waitOf(options, 'expect');
     return this.#wait(`\`${event}\``, (message) => message.event === event, timeoutMs);
   }
 
-  message({ timeoutMs = DEFAULT_MS } = {}) {
-    return this.#wait('message', () => true, timeoutMs);
+  async message(options) {
+    return this.#wait('message', () => true, waitOf(options, 'message'));
   }
 
-  request(event, data, { timeoutMs = DEFAULT_MS } = {}) {
+  async request(event, data, options) {
+    const timeoutMs = waitOf(options, 'request');
     this.#lastId += 1;
     const id = `test-${this.#lastId}`;
     this.emit(event, data, { id });
     return this.#wait(`answer to \`${event}\``, (message) => message.id === id && message.status !== undefined, timeoutMs);
   }
 
-  async expectClose({ timeoutMs = DEFAULT_MS } = {}) {
+  async expectClose(options) {
+    const timeoutMs = waitOf(options, 'expectClose');
     let late;
     const timeout = new Promise((_, reject) => {
       late = setTimeout(() => reject(this.#missing('close', timeoutMs)), timeoutMs);
@@ -179,6 +190,16 @@ class TestClient {
   }
 }
 
+/** The time of a wait that takes nothing else. */
+function waitOf(options = {}, what) {
+  checkNames(options, ['timeoutMs'], what);
+  return timeOf(options.timeoutMs ?? WAIT_MS);
+}
+
+function timeOf(timeoutMs) {
+  return Math.min(durationOf(timeoutMs, 'timeoutMs'), LONGEST_MS);
+}
+
 /** An envelope as an object, any other text as it is. */
 function read(text) {
   try {
@@ -191,7 +212,9 @@ function read(text) {
 
 /** Connects to a server of this process. */
 async function connect(server, options = {}) {
-  return new TestClient(await open(server, options));
+  if (!(server instanceof Server)) throw failure('invalid_argument', `connect takes a server, and then options, got ${kindOf(server)}`);
+  checkNames(options, ['user', 'token', 'headers', 'path', 'origin', 'subprotocols', 'address', 'timeoutMs'], 'connect');
+  return new TestClient(await open(server, { ...options, timeoutMs: timeOf(options.timeoutMs ?? CONNECT_MS) }));
 }
 
 module.exports = { connect };

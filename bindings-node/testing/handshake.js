@@ -58,7 +58,7 @@ function placeOf(address) {
 }
 
 /** Opens a connection. Resolves to the socket, what has come behind the 101, and the subprotocol. */
-function open(server, { path = '/', user, token, headers = {}, origin, subprotocols = [], address = server.address, timeoutMs = 5000 }) {
+function open(server, { path = '/', user, token, headers = {}, origin, subprotocols = [], address = server.address, timeoutMs }) {
   if (!address) {
     const why = address === '' ? 'is only attached: give the address of the HTTP server' : 'does not listen yet: await server.listen()';
     throw failure('not_started', `the server ${why}`);

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import wsguard, { Server, accept, acceptAnonymous, reject } from 'wsguard';
-import type { Connection, Meta, Sent, Stats, VerdictCode } from 'wsguard';
+import type { Connection, Meta, RouteOptions, Sent, Stats, VerdictCode } from 'wsguard';
 import { connect, makeConnection, makeRequest } from 'wsguard/testing';
 
 const equal = <A, B>(..._same: [A] extends [B] ? ([B] extends [A] ? [] : [never]) : [never]): void => {};
@@ -149,7 +149,7 @@ const routed = new Server({
   events: { say: { schema: z.string() } },
   routes: {
     '/numbers': { events: { say: { schema: z.number() }, add: { schema: z.object({ n: z.number() }) }, any: {} }, maxFragments: 1 },
-    '/room/{name}': { autoBan: null },
+    '/room/{name}': { rateLimit: null },
   },
 });
 routed.on('say', (_conn, data) => equal<typeof data, string | number>());
@@ -162,6 +162,13 @@ routed.on('any', (_conn, data) => equal<typeof data, any>());
 routed.on('shout', () => {});
 // @ts-expect-error there is no such option
 new Server({ origins: [], auth: 'none', routes: { '/a': { events: { x: { price: 1 } } } } });
+// @ts-expect-error it stands at the top only
+new Server({ origins: [], auth: 'none', routes: { '/a': { autoBan: null } } });
+// @ts-expect-error it stands at the top only
+new Server({ origins: [], auth: 'none', routes: { '/a': { events: {}, listen: '127.0.0.1:1' } } });
+const route: RouteOptions = { auth: 'none', origins: [], onViolation: 'report' };
+// @ts-expect-error routes are not nested
+route.routes = {};
 
 // While it runs.
 equal<ReturnType<typeof routed.reload>, number>();

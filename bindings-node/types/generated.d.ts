@@ -1,6 +1,6 @@
 // Written by scripts/typings.mjs from the core; do not edit.
 
-import type { EventOptions } from "../index.js";
+import type { EventOptions, RouteOptions } from "../index.js";
 
 /** The stable verdict codes: why a handshake was refused, or a connection closed. */
 export type VerdictCode =
@@ -98,6 +98,11 @@ export interface Stats {
   inboxBytes: number;
   /** Bytes that peers have not read yet. */
   outboxBytes: number;
+  /**
+   * Bytes in pipes ([`adoptPipe`](super::ServerHandle::adopt_pipe)) that the server has not read or the application has not
+   * taken.
+   */
+  pipeBytes: number;
   /** Messages that wait for their rate limit. */
   delayed: number;
   /** Handshakes that wait for the application. */
@@ -260,7 +265,10 @@ export interface PolicyOptions {
    * `unix:PATH`, or `fd:N`, an inherited listening socket. Default: `"127.0.0.1:8080"`.
    */
   listen?: string | undefined;
-  /** The permission bits of the socket file of `unix:PATH`, as text: `0660`. Default: what the umask leaves. */
+  /**
+   * The permission bits of the socket files of `unix:PATH` in `listen` and `adminListen`, as text: `0660`. Default:
+   * what the umask leaves.
+   */
   unixMode?: string | undefined;
   /**
    * Whether several processes may listen on the port, so that the kernel spreads connections over them (Linux
@@ -278,7 +286,7 @@ export interface PolicyOptions {
    * The paths for which other options count, and which: what a route does not state it has from the top. A path
    * that is neither a route nor in `paths` answers 404. Default: none.
    */
-  routes?: Record<string, Partial<PolicyOptions>> | undefined;
+  routes?: Record<string, RouteOptions> | undefined;
   /**
    * The origins that may connect: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`,
    * `"null"`. Required.
@@ -423,11 +431,19 @@ export interface PolicyOptions {
   /** The effect of message rules: `report` tries them on live traffic without acting on them. Default: `"enforce"`. */
   onViolation?: "enforce" | "report" | undefined;
   /**
+   * Whether the rules for `Origin`, `Host` and credentials only report, too: for trying a policy on live traffic,
+   * with `on_violation: "report"`. Whom they would refuse is let in without a user. Default: `false`.
+   */
+  reportHandshakes?: boolean | undefined;
+  /**
    * The address of `/metrics` (OpenMetrics), `/healthz` and `/readyz`: `host:port` of this machine, or `unix:PATH`.
    * Default: none.
    */
   adminListen?: string | null | undefined;
-  /** Permission for `adminListen` to be an address that other machines can reach. Default: `false`. */
+  /**
+   * Permission for `adminListen` to be an address that other machines can reach, and to be asked by any `Host`.
+   * Default: `false`.
+   */
   dangerouslyPublicAdmin?: boolean | undefined;
   /** The addresses and CIDRs that are refused: `banned`. An IPv6 address stands for its /64. Default: none. */
   denyIps?: string[] | undefined;
@@ -436,3 +452,6 @@ export interface PolicyOptions {
   /** The `Server` header of responses. Default: none. */
   serverHeader?: string | null | undefined;
 }
+
+/** The options of the process: they stand at the top only, and no route may state them. */
+export type ProcessOption = "listen" | "unixMode" | "reusePort" | "threads" | "paths" | "routes" | "maxConnections" | "drainCloseCode" | "maxInboxBytes" | "tls" | "dangerouslyAllowPlaintext" | "trustedProxies" | "proxyProtocol" | "adminListen" | "dangerouslyPublicAdmin" | "denyIps" | "autoBan";

@@ -616,6 +616,7 @@ impl Connection {
                 Payload::Binary(payload) => this.shared.handle.send_binary(this.id, payload),
             })
         })?;
+        this.shared.said();
         match said {
             Ok(Sent::Sent) => Ok(None),
             said => Self::awaitable(slf, said).map(Some),

@@ -17,15 +17,12 @@ use crate::handlers::HandlerKind;
 use crate::lock::lock;
 use crate::messages::BorrowedMessage;
 use crate::records::Close;
-use crate::shared::Shared;
+use crate::shared::{HELD_BACK_AT_MOST, Shared};
 use crate::violation::Violation;
 use crate::{ending, errors, fork};
 
 /// How many events a turn on an event loop handles before others get theirs.
 pub(crate) const EVENTS_PER_TURN: usize = 512;
-
-/// How long what handlers have sent waits for the other handlers of its batch, beside the one that runs.
-const HELD_BACK_AT_MOST: Duration = Duration::from_millis(1);
 
 /// How often an end without handlers polls the core.
 const POLL_EVERY: Duration = Duration::from_millis(2);
@@ -129,6 +126,7 @@ impl Delivery {
         if self.handled == self.batch.len() {
             return Ok(());
         }
+        shared.note_handled();
         let Self { batch, handled, forks, .. } = self;
         let mut since = Instant::now();
         let handled_any = Dispatcher::with(server, shared, |dispatcher| {
@@ -165,8 +163,9 @@ struct Turn<'t, 'd, 'py> {
 }
 
 impl<'py> Turn<'_, '_, 'py> {
+    // THREATS S5.
     /// Handles one event. A panic, and every exception that is not meant for the whole program, costs its connection or
-    /// handshake and nothing else (THREATS S5).
+    /// handshake and nothing else.
     fn handle(&self, event: &Event<'_>) -> PyResult<()> {
         let error = match catch_unwind(AssertUnwindSafe(|| self.give(event))) {
             Ok(Err(error)) if !is_fatal(self.dispatcher.py, &error) => error,

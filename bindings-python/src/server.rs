@@ -183,9 +183,18 @@ impl Server {
             // The parent's loop, still turning in a child: the events are the parent's.
             return Ok(());
         }
+        run.shared.end_turn();
         run.shared.reset_descriptor();
         let progress = run.deliver(slf.as_any(), EVENTS_PER_TURN);
         let Some(hooks) = run.shared.loop_hooks() else { return progress.map(drop) };
+        let was_handled = run.shared.take_handled();
+        let is_inside = run.shared.handlers().is_some_and(|handlers| handlers.inside.is_some());
+        if is_inside && was_handled && matches!(progress, Ok(Progress::Idle | Progress::More)) {
+            // Its tasks run before this is called again.
+            run.shared.begin_turn();
+            hooks.deliver_soon(py);
+            return Ok(());
+        }
         match progress {
             Ok(Progress::Idle) => Ok(()),
             Ok(Progress::Stopped) => hooks.stopped.bind(py).call0().map(drop),

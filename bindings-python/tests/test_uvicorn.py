@@ -18,7 +18,7 @@ import websockets
 from conftest import ORIGIN, Run
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from wsguard import ConfigError, _asgi_policy
+from wsguard import ConfigError, _asgi_policy, _asgi_protocol, _log
 from wsguard import uvicorn as wsguard_uvicorn
 from wsguard.uvicorn import guard
 
@@ -326,7 +326,7 @@ def test_messages_out_of_place_are_errors(run: Run) -> None:
     assert said == [
         "Expected ASGI message 'websocket.accept', 'websocket.close' or 'websocket.http.response.start' but got "
         "'websocket.send'.",
-        "Invalid HTTP status code '700' in response.",
+        "Invalid HTTP status code '700' in response: a refusal has 300 to 599.",
         "Expected ASGI message 'websocket.send' or 'websocket.close', but got 'websocket.accept'.",
         "Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.",
         {"type": "websocket.connect"},
@@ -422,13 +422,56 @@ def test_shutdown_closes_with_1012(run: Run, http: str) -> None:
     assert told == [{"type": "websocket.disconnect", "code": 1012}]
 
 
+def test_shutdown_does_not_wait_for_an_application_that_decides(run: Run) -> None:
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        told.append(await receive())
+        told.append(await receive())
+
+    async def main() -> None:
+        async with Serving(app) as serving:
+            reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+            writer.write(HEAD)
+            while not told:
+                await asyncio.sleep(0.01)
+            await asyncio.wait_for(serving.stop(), 5)
+            assert b" 503 " in await reader.readline()
+            writer.close()
+
+    run(main)
+    assert told[1] == {"type": "websocket.disconnect", "code": 1006}
+
+
+def test_a_descriptor_that_cannot_be_duplicated(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(_: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(_asgi_protocol, "_refused", _log.Sampler())
+
+    async def main() -> None:
+        async with Serving(echo) as serving:
+            with monkeypatch.context() as patched:
+                patched.setattr("os.dup", none_left)
+                for _ in range(50):
+                    assert (await refusal(serving)).status_code == 500
+            assert not serving.server.server_state.connections
+            async with serving.connect() as client:
+                await client.send("x")
+                assert await client.recv() == "x"
+
+    run(main)
+    assert 1 <= caplog.text.count("Too many open files") <= 12
+
+
 @contextlib.asynccontextmanager
 async def secured(app: App, folder: Path, **config: Any) -> AsyncIterator[tuple[Serving, ssl.SSLContext]]:
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    subprocess.run(
-        [*made, "-subj", "/CN=localhost", "-keyout", key, "-out", certificate], check=True, capture_output=True
-    )
+    made += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    await asyncio.to_thread(subprocess.run, made, check=True, capture_output=True)
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     async with Serving(app, ssl_keyfile=str(key), ssl_certfile=str(certificate), **config) as serving:
@@ -472,12 +515,14 @@ def test_a_slow_peer_under_tls_holds_the_application_back(run: Run, tmp_path: Pa
             sent.append(number)
 
     async def main() -> None:
-        async with secured(app, tmp_path) as (serving, trusting):
-            async with serving.connect(ssl=trusting, max_queue=1) as client:
-                await asyncio.sleep(0.3)
-                assert len(sent) < 300
-                for _ in range(400):
-                    assert len(await client.recv()) == 100_000
+        async with (
+            secured(app, tmp_path) as (serving, trusting),
+            serving.connect(ssl=trusting, max_queue=1) as client,
+        ):
+            await asyncio.sleep(0.3)
+            assert len(sent) < 300
+            for _ in range(400):
+                assert len(await client.recv()) == 100_000
 
     run(main)
 
@@ -499,14 +544,16 @@ def test_unix_sockets(run: Run, http: str, tmp_path: Path) -> None:
 # --- the policy ------------------------------------------------------------------------------------------------------
 
 
-def test_every_proxy_is_none(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_proxy_is_none(run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_asgi_protocol, "_refused", _log.Sampler())
+
     async def main() -> None:
         async with Serving(echo, forwarded_allow_ips="*") as serving:
             assert (await refusal(serving)).status_code == 500
         # What is stated counts.
-        async with Serving(echo, forwarded_allow_ips="*", ws=policy(trusted_proxies=[])) as serving:
-            async with serving.connect():
-                pass
+        ws = policy(trusted_proxies=[])
+        async with Serving(echo, forwarded_allow_ips="*", ws=ws) as serving, serving.connect():
+            pass
 
     with caplog.at_level(logging.ERROR):
         run(main)

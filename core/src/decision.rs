@@ -8,6 +8,11 @@ impl Decision {
         Decision::Accept(Accept { user: Some(user.into()), ..Accept::default() })
     }
 
+    /// Lets the peer pass as whoever it is: with [`Builder::consult`](crate::Builder::consult).
+    pub fn pass() -> Self {
+        Decision::Accept(Accept::default())
+    }
+
     /// Refuses the peer: 401.
     pub fn unauthorized() -> Self {
         Self::reject(401)

@@ -158,7 +158,8 @@ impl Handle {
 
     /// As [`adopt_with`](Self::adopt_with), of a connection that has no socket, or none that can be handed over: TLS that your
     /// application ends, a stream of HTTP/2, a pair in memory. You bring the peer's bytes and take those for the peer by the end
-    /// of a pipe. Limits, timeouts and verdicts are those of a socket.
+    /// of a pipe. Limits, timeouts and verdicts are those of a socket. Where another thread takes the events, one may come before
+    /// you know of the pipe: take once when you do.
     ///
     /// ```
     /// use wsguard::options::{Auth, Protocol};

@@ -204,10 +204,36 @@ impl Builder {
         Self { inner: self.inner.without_listener() }
     }
 
+    /// Chooses whether the server answers the pings of its peers (the default), or leaves them to the application:
+    /// [`Handle::heed_control`], [`Conn::send_pong`](crate::Conn::send_pong).
+    #[must_use]
+    pub fn auto_pong(self, answers: bool) -> Self {
+        Self { inner: self.inner.auto_pong(answers) }
+    }
+
     /// Asks the application of each handshake that has passed every check of the server's, whatever `auth` says, by
     /// [`Event::Upgrade`], which [`Handle::answer`] answers. [`Upgrade::identity`](crate::Upgrade::identity) says who it is, where
     /// the server itself has found that out; the answer leaves it so, and names neither user nor roles. Its time is
     /// `auth_timeout_ms`.
+    ///
+    /// ```
+    /// # use wsguard::options::Auth;
+    /// use wsguard::{Builder, Decision, Event, Options};
+    ///
+    /// # fn main() -> Result<(), wsguard::Error> {
+    /// # let options = Options { listen: "127.0.0.1:0".into(), ..Options::new(["https://a.example"], Auth::None) };
+    /// let server = Builder::new().consult().start(options)?;
+    /// # server.handle().stop();
+    /// server.run(|event, server| {
+    ///     if let Event::Upgrade(upgrade) = event {
+    ///         let is_open = upgrade.request.path.starts_with("/open/");
+    ///         server.answer(upgrade.ticket, if is_open { Decision::pass() } else { Decision::reject(404) })?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn consult(self) -> Self {
         Self { inner: self.inner.consult() }
@@ -218,13 +244,6 @@ impl Builder {
     #[must_use]
     pub fn consult_without_deadline(self) -> Self {
         Self { inner: self.inner.consult_without_deadline() }
-    }
-
-    /// Chooses whether the server answers the pings of its peers (the default), or leaves them to the application:
-    /// [`Handle::heed_control`], [`Conn::send_pong`](crate::Conn::send_pong).
-    #[must_use]
-    pub fn auto_pong(self, answers: bool) -> Self {
-        Self { inner: self.inner.auto_pong(answers) }
     }
 
     /// Checks the options, binds, and starts the threads. The policy in force is logged as one line.

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, mpsc};
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use wsguard::binding::{
-    Accept, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Open, Options, Reject,
-    Replies, ServerHandle, TicketId, To, Upgrade, Whom,
+    Accept, Adoption, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Open, Options,
+    Pipe, Reject, Replies, ServerHandle, TicketId, To, Upgrade, Whom,
 };
 
 const OPTIONS: &str = r#"{
@@ -273,18 +273,75 @@ fn live(stream: &mut Line, dice: &mut Dice) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Connections that another server accepted and read something of.
-fn adopt(listener: &TcpListener, server: &ServerHandle, mut dice: Dice) {
-    let mut last = None;
-    while let Ok((mut stream, _)) = listener.accept() {
+/// Connections that another server accepted and read something of; every second is handed on as a pipe.
+fn adopt(listener: &TcpListener, server: &ServerHandle, known: &Known, is_over: &AtomicBool, mut dice: Dice) {
+    let (mut last, mut pumps) = (None, Vec::new());
+    for tag in 0.. {
+        let Ok((mut stream, _)) = listener.accept() else { break };
         let mut received = vec![0; dice.roll(600) as usize];
         let _ = stream.set_read_timeout(Some(Duration::from_millis(5)));
         let len = stream.read(&mut received).unwrap_or(0);
         received.truncate(len);
-        // It may hold the socket, too.
-        last = if dice.one_in(3) { stream.try_clone().ok() } else { last };
-        if server.adopt(stream, received).is_err_and(|error| error.code() == "stopped") {
-            return drop(last);
+        let counts = !is_over.load(Ordering::Relaxed);
+        let adoption = Adoption { received, tag: Some(tag), ..Adoption::default() };
+        if counts {
+            known.tags.lock().unwrap().insert(tag);
+        }
+        let adopted = if dice.one_in(2) {
+            server.adopt_pipe(adoption).map(|pipe| {
+                let dice = Dice(dice.roll(u64::MAX) | 1);
+                pumps.push(std::thread::spawn(move || pump(&stream, &pipe, dice)));
+            })
+        } else {
+            // It may hold the socket, too.
+            last = if dice.one_in(3) { stream.try_clone().ok() } else { last };
+            server.adopt(stream, adoption)
+        };
+        if adopted.is_err() {
+            known.tags.lock().unwrap().remove(&tag);
+        }
+        if adopted.is_err_and(|error| error.code() == "stopped") {
+            break;
+        }
+    }
+    for pump in pumps {
+        pump.join().unwrap();
+    }
+}
+
+/// Carries bytes between a socket and a pipe, not always to the end, and with more or less patience.
+fn pump(mut stream: &TcpStream, pipe: &Pipe, mut dice: Dice) {
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(2)));
+    let _ = stream.set_write_timeout(Some(Duration::from_millis(50)));
+    let (heeds_room, breaks_after) = (!dice.one_in(4), if dice.one_in(3) { dice.roll(200) } else { 10_000 });
+    let (mut piece, mut taken, mut has_room, mut has_ended) = (vec![0; 64 * 1024], Vec::new(), true, false);
+    for _ in 0..breaks_after {
+        let most = dice.roll(100_000) as usize;
+        let is_ended = pipe.take(&mut taken, most).is_ended;
+        if stream.write_all(&taken).is_err() {
+            return pipe.abort();
+        }
+        taken.clear();
+        if is_ended {
+            return;
+        }
+        if has_ended {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        // Nobody tells this thread of events: it asks again, and the pipe takes one piece more.
+        if !has_room && heeds_room && !dice.one_in(10) {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        match stream.read(&mut piece) {
+            Ok(0) => {
+                has_ended = true;
+                pipe.end();
+            }
+            Ok(len) => has_room = pipe.push(&piece[..len]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => return pipe.abort(),
         }
     }
 }
@@ -325,6 +382,10 @@ struct Known {
     all: Mutex<HashSet<ConnectionId>>,
     late: Mutex<Vec<TicketId>>,
     held: Mutex<Vec<KeptInbox>>,
+    /// Those of adoptions that have not come back.
+    tags: Mutex<HashSet<u64>>,
+    /// Those that have.
+    ended_tags: Mutex<HashSet<u64>>,
 }
 
 impl Known {
@@ -337,6 +398,12 @@ impl Known {
             Some(Promise::Refused) | None => false,
         };
         assert!(may_be, "a handshake that is {promise:?} is {how}");
+    }
+
+    /// A tag comes back, once.
+    fn end_tag(&self, tag: u64) {
+        self.tags.lock().unwrap().remove(&tag);
+        assert!(self.ended_tags.lock().unwrap().insert(tag), "a tag came back twice");
     }
 
     fn refuse(&self, server: &ServerHandle, ticket: TicketId, decision: Decision) -> Result<(), wsguard::Error> {
@@ -403,8 +470,10 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
     match event {
         Event::Upgrade(upgrade) => decide(upgrade, server, known),
         Event::UpgradeGone(ticket) => known.end(*ticket, "gone"),
+        Event::AdoptionEnded { tag, .. } => known.end_tag(*tag),
         Event::Open(open) => {
             check_open(open, known);
+            let _ = open.adopted.map(|tag| known.end_tag(tag));
             assert!(known.all.lock().unwrap().insert(open.conn), "an id came twice");
             let mut ids = known.ids.lock().unwrap();
             ids.push(open.conn);
@@ -592,8 +661,8 @@ fn chaos(name: &str, road: &Road, more: &str) {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let adopting = elsewhere.local_addr().unwrap().to_string();
     let adopter = {
-        let (commands, dice) = (commands.clone(), dice(5));
-        std::thread::spawn(move || adopt(&elsewhere, &commands, dice))
+        let (commands, known, is_over, dice) = (commands.clone(), Arc::clone(&known), Arc::clone(&is_over), dice(5));
+        std::thread::spawn(move || adopt(&elsewhere, &commands, &known, &is_over, dice))
     };
     let peers = (10..18).map(|number| {
         // Only plain connections can be another server's.
@@ -636,12 +705,15 @@ fn chaos(name: &str, road: &Road, more: &str) {
         ("refusing", stats.refusing),
         ("rooms", stats.rooms),
         ("room_memberships", stats.room_memberships),
+        ("pipe_bytes", stats.pipe_bytes),
     ];
     for (name, gauge) in gauges {
         assert_eq!(gauge, 0, "{name}: {stats:?}");
     }
     let kept = known.asked.lock().unwrap().values().filter(|promise| **promise == Promise::Kept).count();
     assert_eq!(kept, 0, "handshakes of whose end nobody was told");
+    let lost = known.tags.lock().unwrap();
+    assert!(lost.is_empty(), "tags that never came back: {lost:?}");
     assert!(!commands.broadcasts_wait() && commands.connections().is_empty());
     for conn in known.all.lock().unwrap().iter() {
         assert!(!commands.is_open(*conn));

@@ -22,7 +22,7 @@ pub(super) fn run(
     window: Window,
 ) -> Result<Sample> {
     let mut poll = Poll::new()?;
-    let transports = open_all(&Target::new(server, tls)?, &mut poll, connections)?;
+    let transports = open_all(&Target::for_messages(server, tls, message)?, &mut poll, connections)?;
     let mut connections: Vec<_> = transports.into_iter().map(Connection::new).collect();
     let mut traffic = Traffic::new(Payload::new(message), in_flight);
     for connection in &mut connections {

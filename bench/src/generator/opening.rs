@@ -10,9 +10,10 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 use wsguard_test_support::http::{ACCEPT, KEY};
 
+use super::socketio::{self, Greeting};
 use super::transport::{Security, Transport, is_not_yet};
 use super::{STALL, TICK};
-use crate::plan::{ORIGIN, TOKEN};
+use crate::plan::{Message, ORIGIN, TOKEN};
 use crate::server::Server;
 
 /// How many loopback addresses connections come from, so that 10 000 share neither ports nor an address's limit.
@@ -29,8 +30,12 @@ pub(super) fn request_head(server: SocketAddr) -> Vec<u8> {
 
 /// The request head of a page of `origin`.
 pub(super) fn request_head_from(server: SocketAddr, origin: &str) -> Vec<u8> {
+    head(server, "/", origin)
+}
+
+fn head(server: SocketAddr, path: &str, origin: &str) -> Vec<u8> {
     format!(
-        "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nOrigin: {origin}\r\nX-Auth-Token: {TOKEN}\r\n\r\n"
     )
     .into_bytes()
@@ -40,11 +45,22 @@ pub(super) fn request_head_from(server: SocketAddr, origin: &str) -> Vec<u8> {
 pub(super) struct Target {
     pub(super) address: SocketAddr,
     pub(super) security: Security,
+    /// Whether a connection begins with a session of Socket.IO.
+    is_socket_io: bool,
 }
 
 impl Target {
     pub(super) fn new(server: &Server, tls: bool) -> Result<Self> {
-        Ok(Self { address: server.address(), security: Security::new(tls)? })
+        Ok(Self { address: server.address(), security: Security::new(tls)?, is_socket_io: false })
+    }
+
+    /// The same for connections that carry such messages.
+    pub(super) fn for_messages(server: &Server, tls: bool, message: Message) -> Result<Self> {
+        Ok(Self { is_socket_io: matches!(message, Message::SocketIo(_)), ..Self::new(server, tls)? })
+    }
+
+    fn request_head(&self) -> Vec<u8> {
+        head(self.address, if self.is_socket_io { socketio::PATH } else { "/" }, ORIGIN)
     }
 }
 
@@ -53,6 +69,10 @@ pub(super) struct Opening {
     pub(super) transport: Transport,
     sent: usize,
     answer: Vec<u8>,
+    /// Whether the 101 has come: then `answer` is what came behind it.
+    is_open: bool,
+    /// What has to be said before the connection can be used.
+    greeting: Option<Greeting>,
 }
 
 impl Opening {
@@ -61,7 +81,8 @@ impl Opening {
         let mut socket = connect(target.address, number).context("connecting")?;
         poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         let transport = Transport::new(socket, &target.security)?;
-        Ok(Self { transport, sent: 0, answer: Vec::new() })
+        let greeting = target.is_socket_io.then(Greeting::new);
+        Ok(Self { transport, sent: 0, answer: Vec::new(), is_open: false, greeting })
     }
 
     /// Goes on after an event; true when the connection is open.
@@ -71,12 +92,31 @@ impl Opening {
             match self.read()? {
                 None => return Ok(false),
                 Some(0) => bail!("closed instead of answered: {:?}", String::from_utf8_lossy(&self.answer)),
-                Some(_) if self.answer.windows(HEAD_END.len()).any(|bytes| bytes == HEAD_END) => {
-                    return check_answer(&self.answer).map(|()| true);
-                }
+                Some(_) if self.has_begun()? => return Ok(true),
                 Some(_) => ensure!(self.answer.len() < HEAD_MOST_BYTES, "the answer does not end"),
             }
         }
+    }
+
+    /// Whether the 101 has come, and whatever must be said behind it has been said.
+    fn has_begun(&mut self) -> Result<bool> {
+        if !self.is_open {
+            let Some(end) = self.answer.windows(HEAD_END.len()).position(|bytes| bytes == HEAD_END) else {
+                return Ok(false);
+            };
+            let behind = self.answer.split_off(end + HEAD_END.len());
+            check_answer(&self.answer)?;
+            (self.is_open, self.answer) = (true, behind);
+        }
+        let Some(greeting) = &mut self.greeting else {
+            ensure!(self.answer.is_empty(), "the server spoke before it was spoken to");
+            return Ok(true);
+        };
+        let mut reply = Vec::new();
+        let has_begun = greeting.take(&self.answer, &mut reply)?;
+        self.answer.clear();
+        ensure!(reply.is_empty() || self.transport.write(&reply)? == reply.len(), "the greeting was cut short");
+        Ok(has_begun)
     }
 
     /// Goes on after an event; the HTTP status when the server has answered and ended the connection.
@@ -124,7 +164,7 @@ impl Opening {
 
 /// Opens `count` connections, registered in `poll` with their numbers as tokens.
 pub(super) fn open_all(target: &Target, poll: &mut Poll, count: usize) -> Result<Vec<Transport>> {
-    let head = request_head(target.address);
+    let head = target.request_head();
     let mut openings: Vec<Option<Opening>> = Vec::with_capacity(count);
     let mut transports: Vec<Option<Transport>> = (0..count).map(|_| None).collect();
     let mut events = Events::with_capacity(1024);
@@ -178,7 +218,6 @@ fn check_answer(answer: &[u8]) -> Result<()> {
     let answer = std::str::from_utf8(answer).context("the answer is not text")?;
     ensure!(answer.starts_with("HTTP/1.1 101 "), "refused: {answer:?}");
     ensure!(answer.contains(ACCEPT), "the accept value is wrong: {answer:?}");
-    ensure!(answer.as_bytes().ends_with(HEAD_END), "the server spoke before it was spoken to");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::frames::{BINARY, TEXT, push};
+use super::socketio;
 use crate::plan::Message;
 
 /// A message: the payload of the frame, and its opcode.
@@ -19,6 +20,7 @@ impl Payload {
         match message {
             Message::Binary(len) => Self { opcode: BINARY, bytes: (0..len).map(|i| i as u8).collect(), data: None },
             Message::Json(len) => Self::envelope(len),
+            Message::SocketIo(len) => Self { opcode: TEXT, bytes: socketio::packet(len), data: None },
         }
     }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _asgi_policy, _log
 from ._contract import options_text
+from ._errors import ConfigError
 from ._on_loop import OnLoop
 
 if TYPE_CHECKING:
@@ -42,12 +43,22 @@ _NO_END_MS = 2**64 - 1
 #: The cores by the state of their uvicorn server: a process may run several, one after the other.
 _cores: weakref.WeakKeyDictionary[ServerState, Core] = weakref.WeakKeyDictionary()
 
+#: Why those have none that cannot start: it is not tried for every peer.
+_faults: weakref.WeakKeyDictionary[ServerState, ConfigError] = weakref.WeakKeyDictionary()
+
 
 def of(state: ServerState, policy: dict[str, Any], config: Config, loop: asyncio.AbstractEventLoop) -> Core:
     """The core of a worker; the first upgrade starts it. Raises what a start raises."""
     core = _cores.get(state)
     if core is None:
-        core = Core(_asgi_policy.of_worker(policy, config))
+        fault = _faults.get(state)
+        if fault is not None:
+            raise fault
+        try:
+            core = Core(_asgi_policy.of_worker(policy, config))
+        except ConfigError as error:
+            _faults[state] = error.with_traceback(None)
+            raise
         core.begin(loop, config.timeout_graceful_shutdown)
         _cores[state] = core
         weakref.finalize(state, core.leave)

@@ -21,7 +21,7 @@ from uvicorn.protocols.utils import (
     is_ssl,
 )
 
-from . import _asgi_core
+from . import _asgi_core, _log
 from ._asgi_scope import scope_of
 from ._errors import ConnectionClosed, Error
 from ._wsguard import Accept, Done, Reject
@@ -36,6 +36,10 @@ _logger = logging.getLogger("uvicorn.error")
 
 #: Where descriptors can be handed over.
 _HAS_DESCRIPTORS = sys.platform != "win32"
+
+#: What is logged of handshakes that are refused here, and by the core.
+_refused = _log.Sampler()
+_not_opened = _log.Sampler()
 
 #: Bytes that are taken from a pipe at once.
 _PIECE_BYTES = 65_536
@@ -116,8 +120,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._pipe is not None:
             self._pipe.end()
-        # The core ends our side, when it has said what it has to say.
-        return self._pipe is not None
+        # The core ends our side, when it has said what it has to say; under TLS asyncio ends both.
+        return self._pipe is not None and self.scheme == "ws"
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._pipe is not None:
@@ -153,8 +157,12 @@ class WebSocketProtocol(asyncio.Protocol):
                 core.adopt(self, number, head, is_unix=is_unix)
                 # Closes uvicorn's own descriptor, and nothing else: the connection has another.
                 self.transport.abort()
-        except Error as error:
-            _logger.error("WebSocket refused: %s", error)
+        except (Error, OSError) as error:
+            # Peers choose how often this comes.
+            suppressed = _refused.passes(str(error), self.loop.time())
+            if suppressed is not None:
+                more = f" ({suppressed} more like it were not logged)" if suppressed else ""
+                _logger.error("WebSocket refused: %s%s", error, more)
             self._over()
             self._refuse_here()
 
@@ -221,7 +229,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def ended(self, code: str | None, status: int) -> None:
         """There is no connection: the core has refused it, the application has, or the peer has left."""
-        if not self._scope and status:
+        if not self._scope and status and _not_opened.passes(code, self.loop.time()) is not None:
             # Without the query, which may hold a token.
             path = quote(self._head.split(b" ", 2)[1].partition(b"?")[0], safe="/%")
             client = f"{self.client[0]}:{self.client[1]}" if self.client else ""

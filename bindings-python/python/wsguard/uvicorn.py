@@ -44,8 +44,6 @@ def guard(base: Options | None = None, /, **options: Unpack[Options]) -> type[We
     Raises:
         ConfigError: the options are invalid, or belong to uvicorn (``listen``, ``tls``); the error names the option.
     """
-    from ._asgi_protocol import WebSocketProtocol
-
     policy = _asgi_policy.checked({**(base or {}), **options})
     made: Any = _Guarded("Protocol", (WebSocketProtocol,), {"policy": policy})
     return made  # type: ignore[no-any-return]

@@ -73,8 +73,9 @@ impl<'py> Dispatcher<'_, 'py> {
         }
     }
 
+    // THREATS S4.
     /// Queues a message, and wakes the readers. It counts towards `max_inbox_bytes`; a connection with many of them is not
-    /// read (THREATS S4).
+    /// read.
     fn queue(&self, conn: &Bound<'py, Connection>, message: BorrowedMessage<'_>) -> PyResult<()> {
         if conn.get().is_over() {
             return Ok(());

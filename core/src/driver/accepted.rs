@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-use super::adoption::Adopted;
+use super::adopted::Adopted;
 use super::level::HeldOne;
 use super::pipe::PipeEnd;
 use super::socket::Socket;

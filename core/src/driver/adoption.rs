@@ -3,16 +3,17 @@
 use std::net::{SocketAddr, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
+
 use std::sync::Arc;
 
 use super::accepted::{Accepted, UnregisteredSocket};
+use super::adopted::{Adopted, Tag};
 use super::balance;
 use super::handle::ServerHandle;
 use super::level::HeldOne;
 use super::pipe::{self, Pipe};
 use super::state::ServerState;
 use crate::error::Error;
-use wsguard_proto::verdict::Code;
 
 /// What is told of a connection that another server accepted.
 ///
@@ -48,59 +49,6 @@ impl core::fmt::Debug for Adoption {
             .field("tag", &self.tag)
             .field("is_secure", &self.is_secure)
             .finish()
-    }
-}
-
-/// A connection that another server accepted, on its way through its opening handshake.
-#[derive(Debug, Default)]
-pub(super) struct Adopted {
-    pub(super) received: Vec<u8>,
-    pub(super) local: Option<SocketAddr>,
-    /// It is plain text on an address that is not loopback.
-    pub(super) is_public: bool,
-    pub(super) tag: Option<Tag>,
-}
-
-/// What the application knows an adoption by. Dropped without [`opened`](Self::opened), the application is told that there will be
-/// no connection.
-pub(super) struct Tag {
-    number: u64,
-    server: Arc<ServerState>,
-    shard: usize,
-    /// How the handshake ended.
-    end: (Option<Code>, u16),
-    is_open: bool,
-}
-
-impl core::fmt::Debug for Tag {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_tuple("Tag").field(&self.number).finish()
-    }
-}
-
-impl Tag {
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// It became a connection, whose open names the tag. The events may be locked already.
-    pub(super) fn opened(mut self) -> u64 {
-        self.is_open = true;
-        self.number
-    }
-
-    /// It was answered so.
-    pub(super) fn answered(mut self, code: Option<Code>, status: u16) {
-        self.end = (code, status);
-    }
-}
-
-impl Drop for Tag {
-    fn drop(&mut self) {
-        if !self.is_open {
-            let (tag, (code, status)) = (self.number, self.end);
-            self.server.tell_from_anywhere(self.shard, |events| events.push_adoption_ended(tag, code, status));
-        }
     }
 }
 
@@ -149,6 +97,9 @@ impl ServerHandle {
     /// As [`adopt`](Self::adopt), of a connection that has no socket, or none for us: the application brings the peer's bytes and
     /// takes those for the peer, by the end of a pipe that this returns.
     ///
+    /// An application whose events are taken by another thread than this one may be told of the pipe before it knows of it: it looks
+    /// with [`Pipe::take`] once when it does.
+    ///
     /// # Errors
     ///
     /// As of [`adopt`](Self::adopt). Without `is_secure` the bytes are plain text on the address that the adoption names as
@@ -158,7 +109,7 @@ impl ServerHandle {
         self.check_adoptable()?;
         let is_public = self.check_plain_text(adoption.is_secure, adoption.local.or(adoption.peer))?;
         let (shard, load) = balance::least_loaded(&self.state);
-        let (pipe, end) = pipe::pipe(&self.state, shard);
+        let (pipe, end) = pipe::pipe(Arc::<ServerState>::clone(&self.state), shard, &self.state.pipe_bytes);
         self.take_over((shard, load), adoption, is_public, UnregisteredSocket::Pipe(end));
         Ok(pipe)
     }
@@ -189,7 +140,7 @@ impl ServerHandle {
     fn take_over(&self, place: (usize, HeldOne), adoption: Adoption, is_public: bool, socket: UnregisteredSocket) {
         let ((shard, load), server) = (place, &self.state);
         let Adoption { peer, local, received, tag, is_secure: _ } = adoption;
-        let tag = tag.map(|number| Tag { number, server: Arc::clone(server), shard, end: (None, 0), is_open: false });
+        let tag = tag.map(|number| Tag::new(number, Arc::<ServerState>::clone(server), shard));
         let adopted = Some(Adopted { received, local, is_public, tag });
         balance::post(server, shard, Accepted { socket, peer, at: server.clock.now(), adopted, load });
     }

@@ -8,7 +8,8 @@ use super::arena::{Span, growth, kept_bytes};
 use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox::{Inbox, Taken};
-use super::pipe::PipeId;
+use super::pipe_id::PipeId;
+use super::telling::Told;
 use super::tickets::{Permit, TicketId};
 use crate::raw_json::RawJson;
 use wsguard_proto::codec::FrameFault;
@@ -217,6 +218,8 @@ pub struct ViolationEvent {
     pub event: Option<Box<str>>,
     /// What was wrong, in the words of the log record: at most 256 characters, none of them a control character.
     pub detail: Box<str>,
+    /// Rules only report (`on_violation`, `report_handshakes`): it is what enforcing them would have refused.
+    pub reported: bool,
 }
 
 /// One event.
@@ -253,9 +256,11 @@ pub enum Event<'b> {
         /// The time from the ping to its answer, by the server's clock.
         rtt: Duration,
     },
-    /// Bytes for the peer, or the end, wait in a pipe: [`Pipe::take`](super::Pipe::take). Told once until all was taken.
+    /// Bytes for the peer, or the end, wait in a pipe: [`Pipe::take`](super::Pipe::take). Told once until all was taken; also of a
+    /// pipe that the application has let go meanwhile.
     PipeReady(PipeId),
-    /// A pipe on which [`push`](super::Pipe::push) answered `false` has room again.
+    /// A pipe on which [`push`](super::Pipe::push) answered `false` has room again. Not told where the connection has ended:
+    /// [`PipeReady`](Self::PipeReady) is, and `take` says so.
     PipeRoom(PipeId),
     /// There will be no connection of an adoption that has a tag.
     AdoptionEnded {
@@ -272,8 +277,11 @@ impl Event<'_> {
     /// The connection it belongs to.
     pub fn conn(&self) -> Option<ConnectionId> {
         match self {
-            Event::Upgrade(_) | Event::UpgradeGone(_) => None,
-            Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => None,
+            Event::Upgrade(_)
+            | Event::UpgradeGone(_)
+            | Event::PipeReady(_)
+            | Event::PipeRoom(_)
+            | Event::AdoptionEnded { .. } => None,
             Event::Open(open) => Some(open.conn),
             Event::Text(conn, _)
             | Event::Binary(conn, _)
@@ -357,9 +365,7 @@ enum Record {
     PongFrame(ConnectionId, Span),
     Drained(ConnectionId),
     Pong { conn: ConnectionId, rtt: Duration },
-    PipeReady(PipeId),
-    PipeRoom(PipeId),
-    AdoptionEnded { tag: u64, code: Option<Code>, status: u16 },
+    Told(Told),
 }
 
 /// Kinds of events, as bits.
@@ -540,9 +546,9 @@ impl EventBatch {
             Record::PongFrame(conn, span) => Event::PongFrame(*conn, &self.binary[span.range()]),
             Record::Drained(conn) => Event::Drained(*conn),
             Record::Pong { conn, rtt } => Event::Pong { conn: *conn, rtt: *rtt },
-            Record::PipeReady(pipe) => Event::PipeReady(*pipe),
-            Record::PipeRoom(pipe) => Event::PipeRoom(*pipe),
-            Record::AdoptionEnded { tag, code, status } => {
+            Record::Told(Told::PipeReady(pipe)) => Event::PipeReady(*pipe),
+            Record::Told(Told::PipeRoom(pipe)) => Event::PipeRoom(*pipe),
+            Record::Told(Told::AdoptionEnded { tag, code, status }) => {
                 Event::AdoptionEnded { tag: *tag, code: *code, status: *status }
             }
         }
@@ -613,18 +619,6 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Pong { conn, rtt }, 0);
     }
 
-    pub(super) fn push_pipe_ready(&mut self, pipe: PipeId) {
-        self.push_other(kind::OTHER, Record::PipeReady(pipe), 0);
-    }
-
-    pub(super) fn push_pipe_room(&mut self, pipe: PipeId) {
-        self.push_other(kind::OTHER, Record::PipeRoom(pipe), 0);
-    }
-
-    pub(super) fn push_adoption_ended(&mut self, tag: u64, code: Option<Code>, status: u16) {
-        self.push_other(kind::OTHER, Record::AdoptionEnded { tag, code, status }, 0);
-    }
-
     /// A ping or a pong of the peer takes the room of a message: whoever sends many is not read before they are taken.
     pub(super) fn push_ping_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
         let payload = self.keep_binary(payload);
@@ -634,6 +628,10 @@ impl EventBatch {
     pub(super) fn push_pong_frame(&mut self, conn: ConnectionId, payload: &[u8]) {
         let payload = self.keep_binary(payload);
         self.push(kind::OTHER, Record::PongFrame(conn, payload));
+    }
+
+    pub(super) fn push_told(&mut self, told: Told) {
+        self.push_other(kind::OTHER, Record::Told(told), 0);
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {

@@ -52,6 +52,17 @@ impl ServerHandle {
         Cork::new(&self.state)
     }
 
+    /// As [`cork`](Self::cork) without a guard, until [`uncork`](Self::uncork) on this thread: for event loops, whose turn ends
+    /// elsewhere than it begins. `false`: there is none, because the thread corks another server's, and nothing is to be undone.
+    pub fn begin_cork(&self) -> bool {
+        self.cork().hold()
+    }
+
+    /// The end of a [`begin_cork`](Self::begin_cork) of this thread that has answered `true`.
+    pub fn uncork(&self) {
+        drop(Cork::of_held(&self.state));
+    }
+
     /// Hands over what this thread's cork holds back. What comes next may still be corked.
     pub fn flush(&self) {
         cork::flush(&self.state);
@@ -75,8 +86,8 @@ impl ServerHandle {
 
     /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
     fn send(&self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
-        let max_outbox_bytes = self.state.largest_outbox();
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let max_outbox_bytes = slot.max_outbox_bytes();
         if least_bytes > max_outbox_bytes {
             return Err(NEVER_FITS);
         }
@@ -88,7 +99,7 @@ impl ServerHandle {
         if !fits {
             return Err(NEVER_FITS);
         }
-        Ok(self.how_sent(slot))
+        Ok(how_sent(slot))
     }
 
     fn send_control(&self, conn: ConnectionId, opcode: Opcode, payload: &[u8]) -> Result<Sent, Error> {
@@ -97,20 +108,7 @@ impl ServerHandle {
         }
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
         self.post(conn.shard(), |commands| slot.post(commands.control(conn, opcode, payload)));
-        Ok(self.how_sent(slot))
-    }
-
-    /// Whether what is sent now waits.
-    fn how_sent(&self, slot: &Slot) -> Sent {
-        let most_posted = self.most_posted();
-        let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
-        if queued { Sent::Queued } else { Sent::Sent }
-    }
-
-    /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
-    /// never waits would hand over more than an outbox holds.
-    fn most_posted(&self) -> usize {
-        self.state.largest_outbox() / 4
+        Ok(how_sent(slot))
     }
 
     /// Whether `conn` is open.
@@ -123,7 +121,7 @@ impl ServerHandle {
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
         let slot = self.open_slot(conn);
         // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
-        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(self.most_posted()))
+        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent())
     }
 
     /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
@@ -145,11 +143,10 @@ impl ServerHandle {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] where the fragment does not fit what was sent before, or where no route has the protocol `raw`.
-    /// Of two threads that send fragments to one connection at once the connection is the victim: it is closed with 1011 where
-    /// they mix.
+    /// A connection whose own protocol is another is closed with 1011, and so is one to which two threads send fragments that mix.
     pub fn send_fragment(&self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
-        if payload.len().saturating_add(codec::frame_overhead(payload.len())) > self.state.largest_outbox() {
+        if payload.len().saturating_add(codec::frame_overhead(payload.len())) > slot.max_outbox_bytes() {
             return Err(NEVER_FITS);
         }
         if self.state.set().policies().all(|policy| policy.protocol != Protocol::Raw) {
@@ -157,7 +154,7 @@ impl ServerHandle {
         }
         slot.take_fragment(conn.generation(), fragment).map_err(Error::InvalidArgument)?;
         self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
-        Ok(self.how_sent(slot))
+        Ok(how_sent(slot))
     }
 
     /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
@@ -194,7 +191,7 @@ impl ServerHandle {
         }
         let payload = RandomState::new().hash_one(conn).to_be_bytes();
         self.post(conn.shard(), |commands| commands.commands.push(Command::Ping { conn, payload }));
-        Ok(self.how_sent(slot))
+        Ok(how_sent(slot))
     }
 
     /// Sends a ping with a payload of the application's own, at most 125 bytes. Its pong is told where
@@ -225,7 +222,7 @@ impl ServerHandle {
         self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
-    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
+    /// Drops the socket at once: what it does not take now is not sent, the peer hears no reason. The close event says 1006, or the code of a
     /// close frame that was sent before.
     pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
@@ -264,6 +261,13 @@ impl ServerHandle {
         check_close(code, reason)?;
         self.mailbox(conn)?;
         self.post_text(conn.shard(), reason, |reason| Command::Close { conn, code, reason });
+        Ok(())
+    }
+
+    /// As [`close`](Self::close), with a close frame that is empty: the peer is told 1005 (RFC 6455 section 7.1.5).
+    pub fn close_without_code(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post_text(conn.shard(), "", |reason| Command::Close { conn, code: codec::NO_CODE, reason });
         Ok(())
     }
 
@@ -430,6 +434,12 @@ impl ServerHandle {
         }
     }
 
+    /// Ends listening: the addresses are free, and nothing new comes in. Connections stay, as do handshakes that have begun.
+    pub fn stop_listening(&self) {
+        self.state.is_deaf.store(true, Ordering::Release);
+        self.state.deafened.notify_waiters();
+    }
+
     /// Stops at once: every connection is dropped, once what this thread said before is carried out and written.
     pub fn stop(&self) {
         self.flush();
@@ -475,6 +485,11 @@ impl Drop for KeptInbox {
     fn drop(&mut self) {
         self.inbox.shrank(self.bytes);
     }
+}
+
+/// Whether what is sent now waits.
+fn how_sent(slot: &Slot) -> Sent {
+    if slot.has_unsent() && slot.watch() { Sent::Queued } else { Sent::Sent }
 }
 
 /// What a close frame of ours may say.

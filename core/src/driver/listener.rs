@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[cfg(not(target_os = "linux"))]
@@ -99,7 +100,8 @@ fn accept_tcp(listener: &TcpStream) -> io::Result<(std::net::TcpStream, SocketAd
     Ok((socket.into(), peer))
 }
 
-/// Accepts until the server stops. `open_here` takes the connections for which this shard, `own_shard`, has the least load.
+/// Accepts until the server stops, or the application ends listening; then nothing listens any more, and this waits for the end of
+/// the shard. `open_here` takes the connections for which this shard, `own_shard`, has the least load.
 pub(super) async fn accept_from(
     state: &ServerState,
     own_shard: usize,
@@ -111,10 +113,21 @@ pub(super) async fn accept_from(
         Err(error) => return said(|| tracing::error!(target: "wsguard", %error, "cannot watch the listening socket")),
     };
     // An inherited socket belongs to the process that gave it, which may go on with it.
-    let _own = (!matches!(state.set().top.listen, Listen::Fd(_))).then(|| Own(&listener));
+    let own = (!matches!(state.set().top.listen, Listen::Fd(_))).then(|| Own(&listener));
+    let mut deafened = core::pin::pin!(state.deafened.notified());
+    deafened.as_mut().enable();
     let (mut turn, mut fails) = (0, false);
     while state.life() < Life::Stopped {
-        match listener.accept().await {
+        if state.is_deaf.load(Ordering::Acquire) {
+            drop(own);
+            drop(listener);
+            return core::future::pending().await;
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut deafened => continue,
+        };
+        match accepted {
             Ok((socket, peer)) => {
                 fails = false;
                 let (shard, load) = balance::least_loaded(state);

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use super::caught::said;
 use wsguard_proto::bucket::{Bucket, Rate};
 use wsguard_proto::client_ip::Doubt;
+use wsguard_proto::config::PolicySet;
 use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 
@@ -66,7 +67,7 @@ impl Notices {
             tracing::info!(
                 target: "wsguard",
                 "an open is told without a part of what is kept: over 8192 bytes of keep_headers and keep_cookies, over 128 of \
-                 them, or a JSON Web Token with claims over 8192 bytes"
+                 them, a cookie that is not UTF-8, or a JSON Web Token with claims over 8192 bytes"
             );
         });
     }
@@ -87,6 +88,21 @@ impl Notices {
                 target: "wsguard",
                 suppressed,
                 "a client offers subprotocols of which none is in subprotocols: the 101 names none, and browsers drop it then"
+            );
+        });
+    }
+}
+
+/// Warns, at a start and a reload, of paths on which the rules for handshakes only report.
+pub(super) fn warn_of_reporting(set: &PolicySet) {
+    for path in set.reporting_paths() {
+        let paths = if path.is_empty() { "every path that has no route of its own" } else { &path };
+        said(|| {
+            tracing::warn!(
+                target: "wsguard",
+                "report_handshakes is on for {paths}: ANYBODY may connect there, from any page on the web, with a forged Host, with \
+                 a wrong credential or none. What origins, hosts and auth would refuse is only logged and counted. It is for \
+                 trying a policy before it counts: turn it off when the log is quiet"
             );
         });
     }

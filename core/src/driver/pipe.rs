@@ -4,19 +4,17 @@
 //! There is no thread and no descriptor behind it. The shard sees a socket: it reads what was pushed, and writes until the buffer
 //! for the peer is full, which then holds as much as the send buffer of a small socket. An idle pipe holds no memory but its state.
 
-use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::caught::said;
-use super::level::Held;
-use super::state::ServerState;
+use super::level::{Held, Level};
+use super::pipe_id::PipeId;
+use super::telling::{Tell, Told};
 use wsguard_proto::lock::lock;
 
 /// Bytes on their way in one direction before whoever brings them is to wait.
@@ -24,28 +22,6 @@ const MARK_BYTES: usize = 64 * 1024;
 /// Bytes of a peer that wait although the application was told to push no more; beyond it the pipe breaks. An application that
 /// does not listen costs itself its connection, and not the server its memory.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
-
-/// The id of a pipe, unique in the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PipeId(u64);
-
-impl PipeId {
-    /// The id as a number, for languages without types: below 2^53, so that every language has it exactly.
-    pub fn to_u64(self) -> u64 {
-        self.0
-    }
-
-    /// An id from its number.
-    pub fn from_u64(number: u64) -> Self {
-        Self(number)
-    }
-
-    fn fresh() -> Self {
-        static NEXT: LazyLock<AtomicU64> =
-            LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one("pipe") & ((1 << 52) - 1)));
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
 
 /// Bytes that are put in behind and taken in front.
 #[derive(Debug, Default)]
@@ -242,16 +218,16 @@ impl Pipe {
 #[derive(Debug)]
 pub(super) struct PipeEnd {
     shared: Arc<Shared>,
-    server: Arc<ServerState>,
+    server: Arc<dyn Tell>,
     shard: usize,
 }
 
-/// Both ends of a pipe, of a connection that lives on `shard`.
-pub(super) fn pipe(server: &Arc<ServerState>, shard: usize) -> (Pipe, PipeEnd) {
+/// Both ends of a pipe, of a connection that lives on `shard`. What it holds counts in `level`.
+pub(super) fn pipe(server: Arc<dyn Tell>, shard: usize, level: &Level) -> (Pipe, PipeEnd) {
     let state = State {
         incoming: Bytes::default(),
         outgoing: Bytes::default(),
-        charge: server.pipe_bytes.hold(0),
+        charge: level.hold(0),
         peer_ended: false,
         server_ended: false,
         is_broken: false,
@@ -263,7 +239,7 @@ pub(super) fn pipe(server: &Arc<ServerState>, shard: usize) -> (Pipe, PipeEnd) {
     };
     let shared = Arc::new(Shared { id: PipeId::fresh(), state: Mutex::new(state) });
     let application = Pipe(Arc::new(ApplicationEnd(Arc::clone(&shared))));
-    (application, PipeEnd { shared, server: Arc::clone(server), shard })
+    (application, PipeEnd { shared, server, shard })
 }
 
 /// Notes whom to wake.
@@ -276,13 +252,18 @@ fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
 
 impl PipeEnd {
     fn tell_ready(&self) {
-        let id = self.shared.id;
-        self.server.tell_from_anywhere(self.shard, |events| events.push_pipe_ready(id));
+        self.server.tell_from_anywhere(self.shard, Told::PipeReady(self.shared.id));
     }
 
     /// Whether the transport broke. What came before that may still be read.
     pub(super) fn is_broken(&self) -> bool {
         lock(&self.shared.state).is_broken
+    }
+
+    /// Whether the peer has ended its side, or the transport broke.
+    pub(super) fn has_left(&self) -> bool {
+        let state = lock(&self.shared.state);
+        state.peer_ended || state.is_broken
     }
 
     /// Waits for bytes or the end.
@@ -379,8 +360,7 @@ impl AsyncRead for PipeEnd {
         }
         drop(state);
         if has_room {
-            let id = self.shared.id;
-            self.server.tell_from_anywhere(self.shard, |events| events.push_pipe_room(id));
+            self.server.tell_from_anywhere(self.shard, Told::PipeRoom(self.shared.id));
         }
         Poll::Ready(Ok(()))
     }
@@ -410,12 +390,6 @@ impl AsyncWrite for PipeEnd {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.end_writing(false);
         Poll::Ready(Ok(()))
-    }
-}
-
-impl fmt::Display for PipeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0)
     }
 }
 

@@ -15,6 +15,7 @@ use super::handle::ServerHandle;
 use super::inline::Inline;
 use super::jwks::Fetchers;
 use super::log::guard_panics;
+use super::notices::warn_of_reporting;
 use super::notifier::{Notifier, Waited};
 use super::state::{Consulting, Life, ServerState};
 use super::threads::start_threads;
@@ -69,8 +70,9 @@ pub struct Builder {
     inline: Option<Box<dyn Inline>>,
     wake: Option<Box<dyn Wake>>,
     unbound: bool,
-    consulting: Consulting,
     leaves_pings: bool,
+    is_like_ws: bool,
+    consulting: Consulting,
 }
 
 impl Builder {
@@ -100,6 +102,15 @@ impl Builder {
         self
     }
 
+    /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
+    /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
+    /// connection.
+    #[must_use]
+    pub fn auto_pong(mut self, answers: bool) -> Self {
+        self.leaves_pings = !answers;
+        self
+    }
+
     /// Asks the application of each handshake that has passed every check of the server's, whatever `auth` says: by
     /// [`Event::Upgrade`], as `auth: "callback"` does.
     ///
@@ -119,12 +130,11 @@ impl Builder {
         self
     }
 
-    /// Whether the server answers pings of its peers, as it does by default; with `false` they are the application's to answer
-    /// ([`ServerHandle::heed_control`], [`ServerHandle::send_pong`]). [`ServerHandle::set_auto_pong`] changes it for one
-    /// connection.
+    /// Refuses what is no websocket handshake by its form with the statuses and words of the npm package `ws`, and takes version 8 of
+    /// the protocol as 13, as that does: for applications whose clients are used to it.
     #[must_use]
-    pub fn auto_pong(mut self, answers: bool) -> Self {
-        self.leaves_pings = !answers;
+    pub fn like_ws(mut self) -> Self {
+        self.is_like_ws = true;
         self
     }
 
@@ -139,19 +149,21 @@ impl Builder {
         let tls = policy.top.tls.as_ref().map(tls::load).transpose()?.inspect(|tls| tls.warn());
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
-        let prepared = jwks.prepare(policy.jwks())?;
+        let (prepared, news) = jwks.prepare(policy.jwks())?;
+        news.tell();
         jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
-        let admin = policy.top.admin_listen.as_ref().map(Bound::bind_admin).transpose()?;
+        let admin = Bound::bind_admin(&policy.top)?;
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
+        warn_of_reporting(&policy);
         let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
         (state.jwks, state.consulting) = (jwks, self.consulting);
-        state.leaves_pings = self.leaves_pings;
+        (state.leaves_pings, state.is_like_ws) = (self.leaves_pings, self.is_like_ws);
         let state = Arc::new(state);
         let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
         let threads = start_threads(&state, listeners)?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -46,14 +46,30 @@ impl Socket {
     /// Whether the connection is known to be broken, though what came before that is not read yet. What a runtime was told of
     /// the socket says so; asking costs no call.
     pub(super) fn is_broken(&self) -> bool {
+        match self {
+            Socket::Pipe(pipe) => pipe.is_broken(),
+            _ => self.known(Interest::WRITABLE).is_some_and(Ready::is_write_closed),
+        }
+    }
+
+    /// Whether the peer is known to have ended its side or to be gone, though what came before that is not read yet.
+    pub(super) fn has_left(&self) -> bool {
+        match self {
+            Socket::Pipe(pipe) => pipe.has_left(),
+            _ => self.known(Interest::READABLE).is_some_and(Ready::is_read_closed),
+        }
+    }
+
+    /// What the runtime was told of a socket.
+    fn known(&self, interest: Interest) -> Option<Ready> {
         let cx = &mut Context::from_waker(Waker::noop());
         let ready = match self {
-            Socket::Tcp(tcp) => pin!(tcp.ready(Interest::WRITABLE)).poll(cx),
+            Socket::Tcp(tcp) => pin!(tcp.ready(interest)).poll(cx),
             #[cfg(unix)]
-            Socket::Unix(unix) => pin!(unix.ready(Interest::WRITABLE)).poll(cx),
-            Socket::Pipe(pipe) => return pipe.is_broken(),
+            Socket::Unix(unix) => pin!(unix.ready(interest)).poll(cx),
+            Socket::Pipe(_) => return None,
         };
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_write_closed())
+        if let Poll::Ready(Ok(ready)) = ready { Some(ready) } else { None }
     }
 }
 
@@ -97,5 +113,18 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every open connection has one.
+    #[test]
+    fn a_pipe_makes_no_socket_larger() {
+        let (tcp, pipe) = (size_of::<TcpStream>(), size_of::<PipeEnd>());
+        assert!(pipe <= tcp, "{pipe} {tcp}");
+        assert!(size_of::<Socket>() <= tcp + size_of::<usize>(), "{}", size_of::<Socket>());
     }
 }

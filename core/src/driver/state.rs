@@ -21,6 +21,7 @@ use super::mailbox::ShardMailbox;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
+use super::telling::{Tell, Told};
 use super::tickets::Tickets;
 use super::tls::ServerTls;
 use super::wake::{ApplicationWaker, Wake};
@@ -42,6 +43,19 @@ pub(super) enum Life {
     Stopped,
 }
 
+/// What becomes of whoever a verdict is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// An open connection ends.
+    Ends,
+    /// A handshake is refused, or what no connection is the cause of.
+    Refuses,
+    /// A message is answered or left out, and its connection goes on.
+    Answers,
+    /// Rules only report.
+    Passes,
+}
+
 /// Whether the application is asked of handshakes, beyond what `auth` says, and for how long.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Consulting {
@@ -59,6 +73,8 @@ pub(super) struct ServerState {
     largest_outbox: AtomicUsize,
     /// Held while one reload is on its way.
     pub(super) reloading: Mutex<()>,
+    /// What corks of threads know it by.
+    pub(super) cork_id: u64,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
@@ -80,6 +96,11 @@ pub(super) struct ServerState {
     pub(super) inline: Option<Box<dyn Inline>>,
     /// Every ping and pong of a peer is told.
     pub(super) heeds_control: AtomicBool,
+    /// The application has ended listening: whoever accepts lets go of the listening socket.
+    pub(super) is_deaf: AtomicBool,
+    pub(super) deafened: Notify,
+    /// Handshakes that are none are refused as the npm package `ws` does, and version 8 is as good as 13.
+    pub(super) is_like_ws: bool,
     /// Pings of new connections are the application's to answer.
     pub(super) leaves_pings: bool,
     pub(super) sampler: Sampler,
@@ -111,6 +132,12 @@ impl core::fmt::Debug for ServerState {
     }
 }
 
+/// What the corks of threads know a server by: its address may be another server's by and by.
+fn fresh_cork_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl ServerState {
     pub(super) fn new(
         set: PolicySet,
@@ -124,6 +151,7 @@ impl ServerState {
         // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
         let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
+            cork_id: fresh_cork_id(),
             limits: Arc::default(),
             is_public,
             clock,
@@ -141,6 +169,9 @@ impl ServerState {
             shards,
             inline,
             heeds_control: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
+            deafened: Notify::new(),
+            is_like_ws: false,
             leaves_pings: false,
             sampler: Sampler::default(),
             audit: Audit::default(),
@@ -207,13 +238,13 @@ impl ServerState {
 
     /// Counts, logs and tells a verdict. `events` is where the application hears of it.
     ///
-    /// What `ends` a connection is told however full the inbox is: there are no more of those than connections.
+    /// What ends a connection is told however full the inbox is: there are no more of those than connections.
     /// Its records are for the caller to say, once `events` are not locked any more.
     pub(super) fn report(
         &self,
         report: &Report<'_>,
         subject: Subject<'_>,
-        ends: bool,
+        effect: Effect,
         events: &mut EventBatch,
         records: &mut Vec<VerdictRecord>,
     ) {
@@ -224,12 +255,12 @@ impl ServerState {
         let client = subject.ip.filter(|ip| !top.trusted_proxies.trusts(Some(*ip)));
         records.extend(self.sampler.record(report, Subject { ip: client, ..subject }, now));
         // What is only reported, or answered, bans nobody.
-        if ends || subject.conn.is_none() {
+        if matches!(effect, Effect::Ends | Effect::Refuses) {
             records.extend(self.count_offence(report.code, client, &top, now));
         }
         // A flood of violations in the inbox leaves room for others' handshakes: they stay counted and logged.
         if self.waker.listens_to(kind::VIOLATION)
-            && (ends || self.inbox.fill().takes_remarks())
+            && (effect == Effect::Ends || self.inbox.fill().takes_remarks())
             && self.sampler.passes_event(report.code, subject.ip, now)
         {
             events.push_violation(ViolationEvent {
@@ -239,6 +270,7 @@ impl ServerState {
                 conn: subject.conn,
                 event: report.event.map(|event| escape(event).into()),
                 detail: printable(report.detail).into(),
+                reported: effect == Effect::Passes,
             });
         }
     }
@@ -249,12 +281,12 @@ impl ServerState {
         shard: usize,
         report: &Report<'_>,
         subject: Subject<'_>,
-        ends: bool,
+        effect: Effect,
         more: impl FnOnce(&mut EventBatch),
     ) {
         let mut records = Vec::new();
         self.tell(shard, |events| {
-            self.report(report, subject, ends, events, &mut records);
+            self.report(report, subject, effect, events, &mut records);
             more(events);
         });
         records.into_iter().for_each(VerdictRecord::say);
@@ -267,18 +299,6 @@ impl ServerState {
         if writing.finish().0 > 0 {
             self.waker.wake();
         }
-    }
-
-    /// As [`tell`](Self::tell) from any thread, also one that is none of the server's, and one whose runtime is gone.
-    pub(super) fn tell_from_anywhere(&self, shard: usize, push: impl FnOnce(&mut EventBatch)) {
-        // Nobody takes an event any more.
-        if self.life() == Life::Stopped {
-            return;
-        }
-        let mut writing = self.write_events(shard);
-        push(writing.batch());
-        writing.finish();
-        self.waker.wake_at_once();
     }
 
     /// Locks the events of `shard`, to add some.
@@ -351,6 +371,20 @@ impl ServerState {
             stats.delayed += read(delayed);
         }
         stats
+    }
+}
+
+impl Tell for ServerState {
+    fn tell_from_anywhere(&self, shard: usize, told: Told) {
+        // Nobody takes an event any more.
+        if self.life() == Life::Stopped {
+            return;
+        }
+        let mut writing = self.write_events(shard);
+        writing.batch().push_told(told);
+        writing.finish();
+        // At once: waking later asks for a runtime.
+        self.waker.wake_at_once();
     }
 }
 

@@ -51,6 +51,14 @@ impl Stream {
         }
     }
 
+    /// Whether the peer is known to have ended its side or to be gone, though what came before that is not read yet.
+    pub(super) fn has_left(&self) -> bool {
+        match self {
+            Stream::Plain(socket) => socket.has_left(),
+            Stream::Tls(tls) => tls.socket().has_left(),
+        }
+    }
+
     /// Whether bytes wait inside that were received, and that a read hands out without asking the socket.
     pub(super) fn has_received(&self) -> bool {
         matches!(self, Stream::Tls(tls) if tls.has_plaintext())

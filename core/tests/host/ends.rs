@@ -213,3 +213,53 @@ fn from_its_close_on_an_id_is_nobodys() {
     assert!(!handle.is_open(conn));
     assert!(matches!(handle.send_text(conn, "late"), Err(wsguard::binding::Error::ConnectionClosed)));
 }
+
+#[test]
+fn a_close_may_have_no_code() {
+    let mut server = start("");
+    let handle = server.handle();
+    let client = connect(&handle);
+    handle.close_without_code(opened(&mut server)).unwrap();
+    assert_eq!(rest(client)[..2], [0x88, 0]);
+}
+
+#[test]
+fn listening_ends_and_connections_stay() {
+    let mut server = Builder::new().start(options(r#", "listen": "127.0.0.1:0""#)).unwrap();
+    let (handle, address) = (server.handle(), server.address().to_owned());
+    let mut client = TcpStream::connect(&address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.write_all(&head("https://a.example")).unwrap();
+    expect_101(&mut client);
+    let conn = opened(&mut server);
+    handle.stop_listening();
+    // The shard lets go of the socket in a turn of its own.
+    let give_up_at = Instant::now() + Duration::from_secs(10);
+    while TcpListener::bind(&address).is_err() {
+        assert!(Instant::now() < give_up_at, "the address is not free");
+        std::thread::yield_now();
+    }
+    handle.send_text(conn, "hi").unwrap();
+    assert_eq!(next_frame(&mut client), (0x81, b"hi".to_vec()));
+}
+
+/// A peer that ends its side without a close frame has left, whatever it has still to read.
+#[test]
+fn a_peer_that_ends_its_side_is_told_at_once_although_bytes_wait_for_it() {
+    let mut server = start(r#", "threads": 1, "max_outbox_bytes": 33554432, "close_timeout_ms": 60000"#);
+    let handle = server.handle();
+    let mut client = connect(&handle);
+    let conn = opened(&mut server);
+    let large = vec![7; 16 << 20];
+    handle.send_binary(conn, &large).unwrap();
+    assert!(handle.buffered_bytes(conn) > 1 << 20, "no socket takes this much at once");
+    let began = Instant::now();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(tell(&mut server, 1), ["close 1006 "]);
+    assert!(began.elapsed() < Duration::from_secs(5), "nobody waited for it to read");
+    assert_eq!(handle.send_text(conn, "x").unwrap_err().code(), "connection_closed");
+    // What was said before still reaches it.
+    let mut all = vec![0; large.len() + 10];
+    client.read_exact(&mut all).unwrap();
+    assert_eq!(rest(client), b"", "and no close frame");
+}

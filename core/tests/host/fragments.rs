@@ -1,7 +1,7 @@
 //! Messages that the application sends in fragments.
 
 use super::*;
-use wsguard::binding::{Code, DataOpcode, Fragment, Handled, Inline, InlineMessage, Replies, Sent};
+use wsguard::binding::{Code, DataOpcode, Fragment, Handled, Inline, InlineMessage, Replies};
 
 const BEGIN: Fragment = Fragment { opcode: DataOpcode::Binary, fin: false };
 const GO_ON: Fragment = Fragment { opcode: DataOpcode::Continuation, fin: false };
@@ -18,7 +18,7 @@ fn whole_messages_wait_for_the_last_fragment_and_pings_do_not() {
     let mut client = connect(&handle);
     let conn = opened(&mut server);
     handle.join(conn, "room").unwrap();
-    assert_eq!(handle.send_fragment(conn, BEGIN, b"a").unwrap(), Sent::Sent);
+    handle.send_fragment(conn, BEGIN, b"a").unwrap();
     handle.send_text(conn, "behind").unwrap();
     handle.broadcast_text(To::Room("room"), "broadcast", &[]).unwrap();
     handle.send_ping(conn, b"p").unwrap();
@@ -127,7 +127,7 @@ fn no_inline_answer_comes_between_fragments() {
     }
     assert_eq!(first.0, 2);
     client.write_all(&text("passed on")).unwrap();
-    while tell(&mut server, 1) != ["passed on"] {}
+    while !tell(&mut server, 1).contains(&"passed on".to_owned()) {}
     handle.send_fragment(conn, END, b"b").unwrap();
     assert_eq!(next_frame(&mut client), (0x80, b"b".to_vec()), "and no answer before it");
 }

@@ -3,15 +3,18 @@
 
 mod adopted;
 mod banned;
+mod consulted;
 mod control;
 mod ends;
 mod fragments;
 mod names;
+mod piped;
 mod reach;
 mod read;
 mod reloaded;
 mod sent;
 mod told;
+mod twins;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -90,6 +90,34 @@ fn a_path_that_is_not_served_any_more_is_over() {
 }
 
 #[test]
+fn a_broadcast_reaches_whoever_speaks_its_protocol_after_a_path_has_another() {
+    let with = |more: &str| {
+        let json = format!(
+            r#"{{"origins": ["https://a.example"], "auth": "none", "threads": 2, "events": {{"say": {{}}}} {more}}}"#
+        );
+        Options::from_json(&json).unwrap()
+    };
+    let server = Builder::new().without_listener().start(with(r#", "paths": ["/a", "/b"]"#)).unwrap();
+    let handle = server.handle();
+    let (mut json, mut old) = (let_in(&handle, "/a", ""), let_in(&handle, "/b", ""));
+    handle.broadcast(To::Everyone, "say", "1", &[]).unwrap();
+    let first = next_frame(&mut json).1;
+    assert!(first.starts_with(b"{") && next_frame(&mut old).1 == first);
+    handle.reload(with(r#", "paths": ["/a"], "routes": {"/b": {"protocol": "raw"}}"#)).unwrap();
+    assert_eq!(close_code(&mut old), 1008, "its path has messages of another form");
+    let mut raw = let_in(&handle, "/b", "");
+    for _ in 0..2 {
+        handle.broadcast(To::Everyone, "say", "2", &[]).unwrap();
+        handle.broadcast_text(To::Everyone, "two", &[]).unwrap();
+    }
+    for _ in 0..2 {
+        assert!(next_frame(&mut json).1.starts_with(br#"{"event":"say","data":2"#));
+        assert_eq!(next_frame(&mut raw).1, b"two");
+    }
+    assert_eq!(rest(old), b"", "nothing behind the close frame");
+}
+
+#[test]
 fn what_is_not_accepted_changes_nothing() {
     let server = Builder::new().without_listener().start(policy(&tokens(&[("one", "alice")]))).unwrap();
     let handle = server.handle();
@@ -188,4 +216,53 @@ fn a_hundred_reloads_lose_nobody() {
     assert_eq!(close_code(&mut clients[0]), 1009);
     drop(clients);
     handle.stop();
+}
+
+const TRIED: &str = r#", "auth": {"tokens": [{"token": "one", "user": "alice"}]}, "on_violation": "report",
+    "auto_ban": {"violations": 1, "window_ms": 60000}, "max_connections_per_ip": 3"#;
+
+/// The user of the connection that opens next, and what was reported before.
+fn reported(server: &mut Server) -> (Option<String>, Vec<String>) {
+    let (mut batch, mut reported) = (EventBatch::new(), Vec::new());
+    loop {
+        assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+        for event in batch.iter() {
+            match event {
+                Event::Violation(violation) => {
+                    assert!(violation.reported && violation.detail.starts_with("only reported: "));
+                    reported.push(violation.code.to_string());
+                }
+                Event::Open(open) => return (open.user.as_ref().map(ToString::to_string), reported),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn handshakes_are_tried_and_then_judged() {
+    let tried = format!(r#"{TRIED}, "report_handshakes": true"#);
+    let mut server = Builder::new().without_listener().start(policy(&tried)).unwrap();
+    let handle = server.handle();
+    let mut alice = let_in(&handle, "/", "one");
+    assert_eq!(reported(&mut server), (Some("alice".into()), vec![]));
+    let mut stranger = let_in(&handle, "/", "wrong");
+    assert_eq!(reported(&mut server), (None, vec!["auth_failed".into()]));
+    let (mut foreign, socket) = accepted();
+    let head = String::from_utf8(head("https://evil.example")).unwrap();
+    handle.adopt(socket, head.replace("Host: x\r\n", "Host: x\r\nX-Auth-Token: one\r\n").into_bytes()).unwrap();
+    expect_101(&mut foreign);
+    assert_eq!(reported(&mut server), (None, vec!["origin_denied".into()]));
+    assert_eq!((handle.stats().verdict(Code::AuthFailed), handle.stats().verdict(Code::OriginDenied)), (1, 1));
+    assert!(handle.bans().is_empty(), "what is only reported bans nobody");
+    // Places are counted all the same.
+    assert_eq!(status(come(&handle, "/", "one")), "429");
+    handle.reload(policy(TRIED)).unwrap();
+    for client in [&mut stranger, &mut foreign] {
+        assert_eq!(close_code(client), 1008, "it counts from here on");
+    }
+    assert_eq!(handle.stats().verdict(Code::SessionRevoked), 2);
+    alice.write_all(&text("still here")).unwrap();
+    handle.close_all(To::Everyone, 1000, "", &[]).unwrap();
+    assert_eq!(close_code(&mut alice), 1000);
 }

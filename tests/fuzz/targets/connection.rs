@@ -77,6 +77,14 @@ impl Sink for Application {
 
     fn pong(&mut self, _: std::time::Duration) {}
 
+    fn ping_frame(&mut self, payload: &[u8]) {
+        assert!(!self.ended && payload.len() <= codec::MAX_CONTROL_PAYLOAD);
+    }
+
+    fn pong_frame(&mut self, payload: &[u8]) {
+        assert!(!self.ended && payload.len() <= codec::MAX_CONTROL_PAYLOAD);
+    }
+
     fn replies_may_come(&self) -> bool {
         self.busy
     }
@@ -122,7 +130,11 @@ impl Session<'_> {
             "no close frame"
         );
         self.application.ended = !matches!(self.connection.phase(), Phase::Open | Phase::Parting);
-        self.endings += usize::from(self.connection.take_ending().is_some());
+        if let Some(ending) = self.connection.take_ending() {
+            self.endings += 1;
+            assert!(ending.reason.len() <= 123 && ending.peer.is_none_or(|peer| peer.reason.len() <= 123));
+            assert!(ending.fault.is_none() || ending.verdict.is_some(), "a fault without a verdict");
+        }
         assert!(self.endings <= 1, "told twice");
         assert!(self.endings == 0 || self.application.ended && !self.connection.may_send());
         assert!(!self.application.ended || self.connection.delayed_messages() == 0);
@@ -205,7 +217,9 @@ impl Session<'_> {
                     self.half_closed = true;
                     self.turn(1, Connection::handle_half_close);
                 }
-                15..=59 => self.connection.excuse(self.now),
+                15..=44 => self.connection.excuse(self.now),
+                45..=54 => self.connection.set_auto_pong(input.arbitrary()?),
+                byte @ 55..=64 => self.connection.expect_pong(&[byte][..usize::from(byte & 1)]),
                 _ => self.turn(1, Connection::release_all_delayed),
             },
             _ => self.turn(1, |connection, turn| {

@@ -72,8 +72,8 @@ fn answer(set: &PolicySet, head: &[u8]) -> Result<Outcome, Refusal> {
     let policy = &*policy;
     let _ = request.snapshot(None, params, None, None, None).cookies().count();
     let _ = policy.token_sources.redact_query(request.query().unwrap_or_default());
-    let key = handshake::vet(policy, &request)?;
-    let (identity, asks) = match handshake::authenticate(policy, &request, 1_700_000_000)? {
+    let key = handshake::vet(policy, &request, &mut Vec::new())?;
+    let (identity, asks) = match handshake::authenticate(policy, &request, 1_700_000_000, &mut Vec::new())? {
         Decision::Granted(granted) => (Some(granted.identity), false),
         Decision::KeyUnknown { refusal, .. } => return Err(refusal),
         Decision::Ask { token } => {

@@ -2,6 +2,9 @@
 
 use super::frame::{FrameError, Violation};
 
+/// What is told in place of the code of an empty close frame (section 7.1.5).
+pub const NO_CODE: u16 = 1005;
+
 /// A peer's close frame.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct CloseFrame {

@@ -79,6 +79,7 @@ pub struct Policy {
     pub trusted_proxies: TrustedProxies,
     pub proxy_protocol: bool,
     pub on_violation: OnViolation,
+    pub report_handshakes: bool,
     pub admin_listen: Option<AdminListen>,
     pub deny_ips: DenyList,
     pub auto_ban: Option<AutoBan>,
@@ -142,7 +143,8 @@ impl Policy {
         options.check_ranges()?;
         check_contradictions(&options)?;
         let listen = Listen::parse(&options.listen)?;
-        let unix_mode = unix_mode(&options, &listen)?;
+        let admin_listen = admin_listen(&options)?;
+        let unix_mode = unix_mode(&options, &listen, admin_listen.as_ref())?;
         check_reuse_port(&options, &listen)?;
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
         check_plaintext(&listen, &options, &trusted_proxies)?;
@@ -197,10 +199,8 @@ impl Policy {
             trusted_proxies,
             proxy_protocol: options.proxy_protocol,
             on_violation: options.on_violation,
-            admin_listen: options
-                .admin_listen
-                .map(|text| AdminListen::parse(&text, options.dangerously_public_admin))
-                .transpose()?,
+            report_handshakes: options.report_handshakes,
+            admin_listen,
             deny_ips: DenyList::new(&options.deny_ips)?,
             auto_ban: options.auto_ban,
             server_header: server_header(options.server_header)?,
@@ -267,6 +267,9 @@ impl fmt::Display for Policy {
             if self.protocol == Protocol::Json { "json" } else { "raw" },
             if self.report_only() { "report" } else { "enforce" },
         )?;
+        if self.report_handshakes {
+            f.write_str(" (report_handshakes)")?;
+        }
         if let Authenticator::Tokens(tokens) = &*self.authenticator
             && tokens.short() > 0
         {
@@ -307,6 +310,13 @@ fn check_contradictions(options: &Options) -> Result<(), ConfigError> {
         return Err(ConfigError::contradiction(
             "events",
             "are of the `json` protocol, yet `protocol` is \"raw\"; drop one of them",
+        ));
+    }
+    if options.report_handshakes && options.on_violation != OnViolation::Report {
+        return Err(ConfigError::contradiction(
+            "report_handshakes",
+            "lets in whom the policy would refuse, to try it on live traffic, yet `on_violation` is \"enforce\"; give \
+             \"report\" there too, or drop it",
         ));
     }
     check_time(options)?;
@@ -394,18 +404,27 @@ fn tls_required(listen: &dyn fmt::Display) -> ConfigError {
     )
 }
 
-/// The permission bits of a socket file. The kernel looks at the bits for writing only, and no others make sense there.
-fn unix_mode(options: &Options, listen: &Listen) -> Result<Option<u32>, ConfigError> {
+fn admin_listen(options: &Options) -> Result<Option<AdminListen>, ConfigError> {
+    let parse = |text: &String| AdminListen::parse(text, options.dangerously_public_admin);
+    options.admin_listen.as_ref().map(parse).transpose()
+}
+
+/// The permission bits of every socket file that the server makes. The kernel looks at the bits for writing only, and no others make sense there.
+fn unix_mode(options: &Options, listen: &Listen, admin: Option<&AdminListen>) -> Result<Option<u32>, ConfigError> {
     let Some(text) = &options.unix_mode else { return Ok(None) };
     let digits = matches!(text.len(), 3 | 4) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
     let mode = mode.ok_or_else(|| {
         ConfigError::invalid("unix_mode", "must be permission bits as three octal digits, e.g. \"0660\"")
     })?;
-    match listen {
-        Listen::Unix(_) => Ok(Some(mode)),
-        _ => Err(ConfigError::contradiction("unix_mode", "is for `listen`: \"unix:PATH\" only; drop one of them")),
+    let mut listens = core::iter::once(listen).chain(admin.map(AdminListen::listen));
+    if listens.any(|listen| matches!(listen, Listen::Unix(_))) {
+        return Ok(Some(mode));
     }
+    Err(ConfigError::contradiction(
+        "unix_mode",
+        "is for \"unix:PATH\" in `listen` or `admin_listen` only; drop it, or listen there",
+    ))
 }
 
 fn check_reuse_port(options: &Options, listen: &Listen) -> Result<(), ConfigError> {

@@ -55,6 +55,8 @@ pub struct Admitted {
     pub path: Box<str>,
     /// Its credential, where that was checked here.
     pub credential: Option<CredentialId>,
+    /// It would have been refused, where the rules for handshakes had not only reported.
+    pub is_reported: bool,
 }
 
 /// Why a connection that was let in by an earlier set would not be let in any more.
@@ -66,6 +68,8 @@ pub enum Gone {
     Protocol,
     /// Its token or the key of its token is gone, or stands for somebody else.
     Credential,
+    /// A rule counts that only reported when it came.
+    Reported,
 }
 
 impl Gone {
@@ -75,6 +79,7 @@ impl Gone {
             Gone::Path => "a reload has taken its path out of paths and routes",
             Gone::Protocol => "a reload has given its path another protocol",
             Gone::Credential => "a reload has taken its token, or the key of its token, out of auth",
+            Gone::Reported => "a reload has ended report_handshakes, by which alone it was let in",
         }
     }
 }
@@ -105,11 +110,8 @@ impl PolicySet {
         let top = Arc::new(Policy::new(options.clone(), files)?);
         let mut served = PathTable::default();
         for (path, route) in &routes {
-            let within = |error: ConfigError| ConfigError {
-                option: format!("routes.{}.{}", harmless(path), error.option),
-                ..error
-            };
-            let policy = Arc::new(Policy::of_route(path, route, &options, &top, files).map_err(within)?);
+            let policy = Policy::of_route(path, route, &options, &top, files);
+            let policy = Arc::new(policy.map_err(|error| in_route(path, error))?);
             let at_path = |message| ConfigError::invalid(format!("routes.{}", harmless(path)), message);
             served.add(path, Served { policy, route: Some(path.as_str().into()) }).map_err(at_path)?;
         }
@@ -149,6 +151,9 @@ impl PolicySet {
         if resolved.policy.protocol != before.protocol {
             return Err(Gone::Protocol);
         }
+        if admitted.is_reported && !resolved.policy.report_handshakes {
+            return Err(Gone::Reported);
+        }
         let roles = match (admitted.credential, user) {
             (Some(credential), Some(user)) => {
                 resolved.policy.authenticator.still_lets_in(credential, user, roles).ok_or(Gone::Credential)?
@@ -156,6 +161,16 @@ impl PolicySet {
             _ => roles.clone(),
         };
         Ok((resolved, roles))
+    }
+
+    /// The paths on which the rules for handshakes only report; "": those that are no route.
+    pub fn reporting_paths(&self) -> Vec<Arc<str>> {
+        let mut paths =
+            self.policies().filter(|policy| policy.report_handshakes).map(|policy| Arc::clone(&policy.path));
+        let mut found = paths.by_ref().collect::<Vec<_>>();
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// The largest `max_outbox_bytes`: what is larger can be sent to nobody.
@@ -168,9 +183,9 @@ impl PolicySet {
         core::iter::once(&self.top).chain(self.served.values().map(|served| &served.policy))
     }
 
-    /// Where keys are to be fetched from; one may come twice.
-    pub fn jwks(&self) -> impl Iterator<Item = &Arc<Jwks>> {
-        self.policies().filter_map(|policy| policy.authenticator.jwks())
+    /// Where keys are to be fetched from, and whose keys: one may come twice, first with the policy that states it.
+    pub fn jwks(&self) -> impl Iterator<Item = (&Policy, &Arc<Jwks>)> {
+        self.policies().filter_map(|policy| policy.authenticator.jwks().map(|jwks| (&**policy, jwks)))
     }
 
     /// `next` in place of this one, with the number that it has then.
@@ -204,6 +219,17 @@ impl PolicySet {
             (before.policy.protocol != served.policy.protocol).then(|| format!("routes.{}.protocol", harmless(route)))
         })
     }
+}
+
+impl Policy {
+    /// An error about this policy's options, which names the route that it is of: `routes./admin.auth.jwt.jwks_url`.
+    pub fn names_route(&self, error: ConfigError) -> ConfigError {
+        if self.path.is_empty() { error } else { in_route(&self.path, error) }
+    }
+}
+
+fn in_route(path: &str, error: ConfigError) -> ConfigError {
+    ConfigError { option: format!("routes.{}.{}", harmless(path), error.option), ..error }
 }
 
 impl fmt::Display for PolicySet {

@@ -337,7 +337,9 @@ impl Connection {
         if let Some(closing) = &mut self.closing
             && closing.phase == Phase::Doomed
         {
-            codec::close_frame(turn.out, Some(closing.ending.code), &closing.ending.reason);
+            // The application's own close may have no code.
+            let code = Some(closing.ending.code).filter(|code| *code != codec::NO_CODE);
+            codec::close_frame(turn.out, code, &closing.ending.reason);
             self.extras = None;
             closing.ending.clean = closing.heard == Heard::Goodbye && !closing.is_broken;
             closing.phase = if closing.heard == Heard::Nothing { Phase::Closing } else { Phase::Closed };

@@ -54,7 +54,7 @@ impl Connection {
         self.extras.as_ref().is_some_and(|extras| extras.behind.is_some())
     }
 
-    /// The application sends a fragment next.
+    /// The application sends a fragment next. Where nothing may be sent any more, nothing is noted either.
     ///
     /// # Errors
     ///
@@ -62,6 +62,9 @@ impl Connection {
     pub fn send_fragment(&mut self, fragment: Fragment, protocol: Protocol) -> Result<(), &'static str> {
         if protocol != Protocol::Raw {
             return Err("fragments are for connections of the protocol raw");
+        }
+        if !self.may_send() {
+            return Ok(());
         }
         fragment.may_come(self.is_mid_fragments())?;
         if !fragment.fin {

@@ -34,12 +34,29 @@ pub enum Decision {
     },
 }
 
+/// What would have been refused of a handshake, where the rules for it only report (`report_handshakes`).
+pub type Reported = Vec<Refusal>;
+
+/// Notes what is only reported, and goes on; what is no matter of `Origin`, `Host` or a credential is refused all the same.
+fn or_report(policy: &Policy, judged: Result<(), Refusal>, reported: &mut Reported) -> Result<(), Refusal> {
+    match judged {
+        Err(refusal)
+            if policy.report_handshakes
+                && matches!(refusal.code, Code::HostDenied | Code::OriginDenied | Code::AuthFailed) =>
+        {
+            reported.push(refusal);
+            Ok(())
+        }
+        judged => judged,
+    }
+}
+
 /// The policy that counts for the request's path. A path that is not served is told only to whom `Host` is allowed.
 pub fn resolve(set: &PolicySet, request: &Request<'_>) -> Result<Resolved, Refusal> {
     match set.resolve(request.path) {
         Some(resolved) => Ok(resolved),
         None => {
-            check_host(&set.top, request)?;
+            or_report(&set.top, check_host(&set.top, request), &mut Reported::default())?;
             Err(Refusal::new(Code::PathNotFound, "path is in neither paths nor routes"))
         }
     }
@@ -54,11 +71,11 @@ fn check_host(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {
 }
 
 /// Everything before authentication, by the policy of the request's path; returns the key that the 101 answers.
-pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>) -> Result<&'r str, Refusal> {
-    check_host(policy, request)?;
+pub fn vet<'r>(policy: &Policy, request: &'r Request<'_>, reported: &mut Reported) -> Result<&'r str, Refusal> {
+    or_report(policy, check_host(policy, request), reported)?;
     check_upgrade(request)?;
     let key = key(request)?;
-    check_origin(policy, request)?;
+    or_report(policy, check_origin(policy, request), reported)?;
     Ok(key)
 }
 
@@ -73,6 +90,7 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
     }
     match request.only("Sec-WebSocket-Version")? {
         Some(b"13") => Ok(()),
+        Some(b"8") if request.takes_8 => Ok(()),
         Some(_) => required("Sec-WebSocket-Version is not 13"),
         None => required("Sec-WebSocket-Version is missing"),
     }
@@ -83,12 +101,15 @@ fn check_upgrade(request: &Request<'_>) -> Result<(), Refusal> {
 fn key<'r>(request: &'r Request<'_>) -> Result<&'r str, Refusal> {
     let key = request.only("Sec-WebSocket-Key")?.ok_or_else(|| Refusal::malformed("Sec-WebSocket-Key is missing"))?;
     let fault = || Refusal::malformed("Sec-WebSocket-Key is not base64 of 16 bytes");
-    let (digits, padding) = key.split_at_checked(22).ok_or_else(fault)?;
-    let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    if padding != b"==" || !digits.iter().all(alphabet) {
+    if !is_key(key) {
         return Err(fault());
     }
     core::str::from_utf8(key).map_err(|_| fault())
+}
+
+pub(super) fn is_key(key: &[u8]) -> bool {
+    let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.split_at_checked(22).is_some_and(|(digits, padding)| padding == b"==" && digits.iter().all(alphabet))
 }
 
 fn check_origin(policy: &Policy, request: &Request<'_>) -> Result<(), Refusal> {
@@ -125,28 +146,71 @@ impl core::fmt::Display for ShownOrigin<'_> {
 }
 
 /// Establishes who the peer is; `now_unix_s` is the wall clock, for tokens that expire.
-pub fn authenticate(policy: &Policy, request: &Request<'_>, now_unix_s: u64) -> Result<Decision, Refusal> {
-    let credential = match *policy.authenticator {
-        // Nobody asks for one: what is malformed or given twice is nobody's business.
-        Authenticator::None => None,
-        _ => policy.token_sources.extract(request).map_err(|error| match error {
-            CredentialError::Duplicate(_) => Refusal::malformed(error.to_string()),
-            CredentialError::Malformed(_) => Refusal::new(Code::AuthFailed, error.to_string()),
-        })?,
+///
+/// Whoever is let in although something is `reported` is nobody, whatever its credential says: a page of a foreign origin has
+/// the visitor's cookies.
+pub fn authenticate(
+    policy: &Policy,
+    request: &Request<'_>,
+    now_unix_s: u64,
+    reported: &mut Reported,
+) -> Result<Decision, Refusal> {
+    let credential = match credential(policy, request) {
+        Ok(credential) => credential,
+        Err(refusal) if policy.report_handshakes => {
+            reported.push(refusal);
+            return Ok(Decision::without_credential(policy));
+        }
+        Err(refusal) => return Err(refusal),
     };
     let refused = |why| Refusal::new(Code::AuthFailed, refused_credential(policy, request, credential.as_ref(), why));
     match policy.authenticator.check(credential.as_ref().map(|credential| &*credential.token), now_unix_s) {
+        Outcome::Accepted(_) if !reported.is_empty() => Ok(Decision::without_credential(policy)),
         Outcome::Accepted(identity) => Ok(Decision::Granted(Granted { identity })),
         Outcome::AskApplication => {
             Ok(Decision::Ask { token: credential.map(|credential| credential.token.into_owned()) })
         }
-        Outcome::Refused(why) => Err(refused(why)),
+        Outcome::Refused(why) => {
+            or_report(policy, Err(refused(why)), reported)?;
+            Ok(Decision::without_credential(policy))
+        }
         Outcome::KeyUnknown(why) => match policy.authenticator.jwks() {
             Some(jwks) => Ok(Decision::KeyUnknown { jwks: Arc::clone(jwks), refusal: refused(why) }),
             None => Err(refused(why)),
         },
         Outcome::Unavailable(why) => Err(Refusal::new(Code::AuthUnavailable, why)),
     }
+}
+
+impl Decision {
+    /// The same, where no key comes that the token names.
+    ///
+    /// # Errors
+    /// It is refused for that, and not only reported.
+    pub fn without_key(self, policy: &Policy, reported: &mut Reported) -> Result<Self, Refusal> {
+        let Decision::KeyUnknown { refusal, .. } = self else { return Ok(self) };
+        or_report(policy, Err(refusal), reported)?;
+        Ok(Decision::without_credential(policy))
+    }
+
+    /// Of a peer whose credential counts for nothing.
+    fn without_credential(policy: &Policy) -> Self {
+        match *policy.authenticator {
+            Authenticator::Callback => Decision::Ask { token: None },
+            _ => Decision::Granted(Granted { identity: Identity::default() }),
+        }
+    }
+}
+
+/// The credential that counts; where nobody asks for one, what is malformed or given twice is nobody's business.
+fn credential<'r>(policy: &'r Policy, request: &'r Request<'_>) -> Result<Option<Credential<'r>>, Refusal> {
+    if matches!(*policy.authenticator, Authenticator::None) {
+        return Ok(None);
+    }
+    policy.token_sources.extract(request).map_err(|error| match error {
+        CredentialError::Duplicate(_) => Refusal::malformed(error.to_string()),
+        CredentialError::Malformed(_) => Refusal::new(Code::AuthFailed, error.to_string()),
+    })
 }
 
 /// Why a credential was refused, for the log: which sources were looked at, and which of them were there.

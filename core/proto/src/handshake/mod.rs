@@ -1,11 +1,13 @@
 //! The opening handshake (RFC 6455 section 4.2, RFC 9112): a request head in, a verdict and a response head out.
 //!
 //! The head is scanned once as it arrives, parsed once when it is whole, and judged in a fixed order: form, `Host`,
-//! path, upgrade, origin, authentication. Nothing here waits: what needs the application comes back as
+//! path, upgrade, origin, authentication. Where its rules only report (`report_handshakes`) what they would refuse is noted, and
+//! the judgement goes on. Nothing here waits: what needs the application comes back as
 //! [`Decision::Ask`].
 
 mod decide;
 mod facts;
+mod habits;
 mod head;
 mod request;
 mod response;
@@ -13,8 +15,11 @@ mod response_headers;
 
 use std::borrow::Cow;
 
-pub use decide::{Decision, Granted, Offers, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet};
+pub use decide::{
+    Decision, Granted, Offers, Reported, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet,
+};
 pub use facts::{Facts, Pairs, TlsFacts};
+pub use habits::in_words_of_ws;
 pub use head::HeadScanner;
 pub use head::MAX_HEADERS;
 pub use request::{Head, HealthCheck, NO_HEADERS, Request, UpgradeRequest};

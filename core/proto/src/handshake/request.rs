@@ -39,6 +39,8 @@ pub struct Request<'b> {
     /// The one `Host`.
     pub host: Authority<'b>,
     headers: &'b [Header<'b>],
+    /// Version 8, a draft of RFC 6455 that differs from it in nothing that follows the handshake, is as good as 13.
+    pub(super) takes_8: bool,
 }
 
 impl RequestView for Request<'_> {
@@ -51,19 +53,19 @@ impl RequestView for Request<'_> {
     }
 }
 
-fn values<'h>(headers: &'h [Header<'h>], name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+pub(super) fn values<'h>(headers: &'h [Header<'h>], name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
 /// Whether one of the header's comma-separated elements is `token`, in any case.
-fn lists(headers: &[Header<'_>], name: &str, token: &str) -> bool {
+pub(super) fn lists(headers: &[Header<'_>], name: &str, token: &str) -> bool {
     values(headers, name)
         .flat_map(|value| value.split(|byte| *byte == b','))
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// The one value of a header that may come once.
-fn only<'h>(headers: &'h [Header<'h>], name: &'static str) -> Result<Option<&'h [u8]>, Refusal> {
+pub(super) fn only<'h>(headers: &'h [Header<'h>], name: &'static str) -> Result<Option<&'h [u8]>, Refusal> {
     let mut found = values(headers, name);
     match (found.next(), found.next()) {
         (first, None) => Ok(first),
@@ -89,6 +91,10 @@ impl<'b> Head<'b> {
         };
         let headers: &'b [Header<'b>] = parsed.headers;
         Ok(Self { method, target, version, headers, body: check_body(headers).err() })
+    }
+
+    pub(super) fn headers(&self) -> &'b [Header<'b>] {
+        self.headers
     }
 
     /// Whether something belongs to it that follows, or that may.
@@ -143,7 +149,7 @@ impl<'b> Head<'b> {
         let host = only(headers, "Host")?.ok_or_else(|| Refusal::malformed("Host header missing"))?;
         let host = Authority::parse(host).ok_or_else(|| Refusal::malformed("Host header does not parse"))?;
         let (path, query) = split_target(target, &host)?;
-        Ok(Request { path, query, host, headers })
+        Ok(Request { path, query, host, headers, takes_8: false })
     }
 }
 
@@ -160,6 +166,12 @@ impl<'b> Request<'b> {
     /// Parses a head that [`HeadScanner`](super::HeadScanner) found whole, and that must be able to open a websocket.
     pub fn parse(head: &'b [u8], headers: &'b mut [Header<'b>; MAX_HEADERS]) -> Result<Self, Refusal> {
         Head::parse(head, headers)?.request()
+    }
+
+    /// The same, where version 8 of the protocol is as good as 13, as it is to the npm package `ws`.
+    #[must_use]
+    pub fn taking_version_8(self) -> Self {
+        Self { takes_8: true, ..self }
     }
 
     /// The one value of a header that may come once.

@@ -22,8 +22,9 @@ fn judge(set: &PolicySet, head: &[u8]) -> Result<Decision, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let request = Request::parse(&head[..len], &mut headers)?;
     let policy = &resolve(set, &request)?.policy;
-    vet(policy, &request)?;
-    authenticate(policy, &request, 0)
+    let mut reported = Reported::default();
+    vet(policy, &request, &mut reported)?;
+    authenticate(policy, &request, 0, &mut reported)
 }
 
 fn status(policy: &PolicySet, head: &str) -> (u16, Code) {
@@ -417,6 +418,22 @@ fn an_open_has_what_the_policy_keeps_and_no_token() {
     assert_eq!((none.query.as_deref(), none.headers.len(), none.cookies.len()), (Some(""), 0, 0));
 }
 
+#[test]
+fn a_cookie_that_is_no_text_is_left_out_and_said() {
+    let policy = policy(r#", "keep_cookies": ["theme", "lang"]"#);
+    let cookie = |bytes: &[u8]| {
+        let head = HEAD.replace("X-Auth-Token: good\r\n", "Cookie: *\r\n");
+        let (before, after) = head.split_once('*').unwrap();
+        let head = [before.as_bytes(), bytes, after.as_bytes()].concat();
+        let mut headers = NO_HEADERS;
+        let facts = Facts::of(&policy.top, &Request::parse(&head, &mut headers).unwrap());
+        let kept: Vec<_> = facts.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (kept, facts.left_out)
+    };
+    assert_eq!(cookie(b"theme=d\xffrk; lang=\"fr\""), (vec!["lang=fr".to_owned()], true));
+    assert_eq!(cookie(b"other=d\xffrk; lang=fr; \xff=1"), (vec!["lang=fr".to_owned()], false));
+}
+
 proptest! {
     /// Whatever an application gives: an answer that is sent has the headers that it gave and ours, and no other.
     #[test]
@@ -453,7 +470,7 @@ proptest! {
         if let Ok(Some(len)) = HeadScanner::default().scan(&head, 16_384) {
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             if let Ok(request) = Request::parse(&head[..len], &mut headers) {
-                let _ = vet(&policy("").top, &request);
+                let _ = vet(&policy("").top, &request, &mut Reported::default());
             }
         }
     }
@@ -495,5 +512,82 @@ proptest! {
         let expected = HEADERS.get(fault).and_then(|(_, _, absent, twice)| if is_twice { *twice } else { *absent });
         let answered = judge(&policy(""), head.as_bytes()).err().map(|refusal| refusal.status);
         prop_assert_eq!(answered, expected, "{}", head);
+    }
+}
+
+const REPORTING: &str = r#", "on_violation": "report", "report_handshakes": true, "hosts": ["app.example.com"]"#;
+
+/// What is let in although it is reported, and what is reported.
+fn tried(set: &PolicySet, head: &str) -> Result<(Decision, Vec<Code>), Refusal> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let request = Request::parse(head.as_bytes(), &mut headers)?;
+    let policy = &resolve(set, &request)?.policy;
+    let mut reported = Reported::default();
+    vet(policy, &request, &mut reported)?;
+    let decision = authenticate(policy, &request, 0, &mut reported)?;
+    Ok((decision, reported.iter().map(|refusal| refusal.code).collect()))
+}
+
+/// Nobody is let in under a name where a rule would have refused: a foreign page has the visitor's cookies.
+#[test]
+fn reporting_lets_in_without_a_user_what_origin_host_and_credentials_would_refuse() {
+    let set = policy(REPORTING);
+    let user = |decision: Decision| match decision {
+        Decision::Granted(granted) => granted.identity.user,
+        other => panic!("{other:?}"),
+    };
+    let (decision, reported) = tried(&set, HEAD).unwrap();
+    assert_eq!((user(decision).as_deref(), reported), (Some("alice"), vec![]));
+    let foreign = HEAD.replace("Origin: https://app", "Origin: https://evil");
+    let cases = [
+        (foreign.clone(), vec![Code::OriginDenied]),
+        (HEAD.replace("Origin: ", "X-Origin: "), vec![Code::OriginDenied]),
+        (HEAD.replace("Host: app", "Host: evil"), vec![Code::HostDenied]),
+        (HEAD.replace("good", "bad"), vec![Code::AuthFailed]),
+        (HEAD.replace("X-Auth-Token", "X"), vec![Code::AuthFailed]),
+        (HEAD.replace("good", "g\u{e9}"), vec![Code::AuthFailed]),
+        (HEAD.replace("good", "good\r\nX-Auth-Token: other"), vec![Code::HandshakeMalformed]),
+        (
+            foreign.replace("Host: app", "Host: evil").replace("good", "bad"),
+            vec![Code::HostDenied, Code::OriginDenied, Code::AuthFailed],
+        ),
+    ];
+    for (head, codes) in cases {
+        let (decision, reported) = tried(&set, &head).unwrap();
+        assert_eq!((user(decision), reported), (None, codes), "{head}");
+        // The same is refused where it counts.
+        assert!(
+            tried(&policy(r#", "on_violation": "report", "hosts": ["app.example.com"]"#), &head).is_err(),
+            "{head}"
+        );
+    }
+}
+
+#[test]
+fn reporting_lets_nothing_else_in() {
+    let set = policy(&format!(r#"{REPORTING}, "paths": ["/chat"]"#));
+    let cases = [
+        (HEAD.replace("GET /chat", "GET /other").replace("Host: app", "Host: evil"), Code::PathNotFound),
+        (HEAD.replace("Upgrade: websocket", "Upgrade: h2c"), Code::UpgradeRequired),
+        (HEAD.replace("dGhl", "?"), Code::HandshakeMalformed),
+        (HEAD.replace("Origin: ", "Origin: https://a.example\r\nOrigin: "), Code::HandshakeMalformed),
+    ];
+    for (head, code) in cases {
+        assert_eq!(tried(&set, &head).unwrap_err().code, code, "{head}");
+    }
+}
+
+/// The application is asked as ever: its word is none of the rules that are tried.
+#[test]
+fn reporting_still_asks_the_application() {
+    let json = format!(r#"{{"origins": ["https://app.example.com"], "auth": "callback" {REPORTING}}}"#);
+    let set = PolicySet::compile(Options::from_json(&json).unwrap(), &NoFiles).unwrap();
+    for (head, codes, token) in [
+        (HEAD.replace("Origin: https://app", "Origin: https://evil"), vec![Code::OriginDenied], Some("good")),
+        (HEAD.replace("good", "good\r\nX-Auth-Token: other"), vec![Code::HandshakeMalformed], None),
+    ] {
+        let (decision, reported) = tried(&set, &head).unwrap();
+        let Decision::Ask { token: asked } = decision else { panic!("{decision:?}") };
+        assert_eq!((asked.as_deref(), reported), (token, codes));
     }
 }

@@ -231,8 +231,9 @@ mod tests {
         HeadScanner::default().scan(head, policy.max_head_bytes)?;
         let mut headers = NO_HEADERS;
         let request = Request::parse(head, &mut headers)?;
-        handshake::vet(&policy, &request)?;
-        handshake::authenticate(&policy, &request, 0).map(drop)
+        let mut reported = Vec::new();
+        handshake::vet(&policy, &request, &mut reported)?;
+        handshake::authenticate(&policy, &request, 0, &mut reported).map(drop)
     }
 
     /// The line of what is wrong with a request.
@@ -299,6 +300,12 @@ mod tests {
         }
         for honest in [JwtError::Expired, JwtError::NotYetValid, JwtError::WrongAudience, JwtError::KidUnknown] {
             assert!(!filter.bans(&line(Code::AuthFailed, &format!("{} from bearer", honest.reason()))));
+        }
+        // What is only reported is a trial of the policy: who breaks it may be anybody.
+        for reported in ["unknown token from bearer", "Host b.example is not in hosts", "bearer is given twice"] {
+            for code in [Code::AuthFailed, Code::HostDenied, Code::HandshakeMalformed] {
+                assert!(!filter.bans(&line(code, &format!("only reported: {reported}"))));
+            }
         }
         // Nobody is banned where only the proxy is known.
         assert!(!filter.bans(&line(Code::BadFrame, "").replace("ip=203.0.113.7", "ip=-")));

@@ -49,6 +49,10 @@ impl OpeningHandshake {
             shard::expensive_step().await;
             outcome = self.check_request(&received[..head_len], Some(stream))?;
         }
+        if matches!(outcome, HandshakeOutcome::KeyUnknown(..)) && self.policy.report_handshakes {
+            self.no_key_comes = true;
+            outcome = self.check_request(&received[..head_len], Some(stream))?;
+        }
         Ok(outcome)
     }
 }

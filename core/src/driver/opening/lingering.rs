@@ -1,6 +1,7 @@
 //! Bytes of a socket before it is a connection: what comes early is kept up to a bound, and a refusal is not lost to a reset.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -8,6 +9,9 @@ use crate::driver::stream::Stream;
 
 /// Bytes thrown away behind a refusal before the socket is dropped.
 const MAX_LINGER_BYTES: u64 = 256 * 1024;
+
+/// How often a peer is looked for that has sent all that is kept of it before it was answered.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Returns true if a socket failed because the peer left, in order or not: there is nobody to blame.
 pub(super) fn has_left(error: &io::Error) -> bool {
@@ -36,7 +40,10 @@ pub(super) async fn watch_peer(stream: &mut Stream, received: &mut Vec<u8>, most
             return;
         }
     }
-    std::future::pending::<()>().await;
+    // Nothing more is read of it: whether it is there is asked of what the runtime was told of the socket.
+    while !stream.has_left() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Writes the last bytes, ends the write side, and throws away what still comes.

@@ -24,7 +24,7 @@ use self::admission::{Admission, NotAdmitted};
 use self::asked::Asked;
 use self::lingering::{end_with, has_left};
 use super::accepted::{Accepted, UnregisteredSocket};
-use super::adoption::{Adopted, Tag};
+use super::adopted::{Adopted, Tag};
 use super::caught::said;
 use super::clock::Clock;
 use super::durations::Timing;
@@ -34,14 +34,14 @@ use super::level::HeldOne;
 use super::log::{Proof, Subject};
 use super::shard::{self, NewSession, with_shard};
 use super::socket::Socket;
-use super::state::{Life, ServerState};
+use super::state::{Effect, Life, ServerState};
 use super::stream::Stream;
 use super::tls::{ServerTls, TlsStream};
 use wsguard_proto::auth::{Claims, CredentialId, Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
 use wsguard_proto::config::{Admitted, Gone, Params, Policy, PolicySet};
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
-use wsguard_proto::handshake::{self, Facts, HealthCheck, Offers, Refusal, ResponseHeaders, UpgradeRequest};
+use wsguard_proto::handshake::{self, Facts, HealthCheck, Offers, Refusal, Reported, ResponseHeaders, UpgradeRequest};
 use wsguard_proto::limits::{Full, RateKey};
 use wsguard_proto::revocation::Grant;
 use wsguard_proto::roles::Roles;
@@ -87,6 +87,8 @@ struct OpeningHandshake {
     has_asked: bool,
     /// It is counted for its route: one that waits for keys is judged more than once.
     has_route: bool,
+    /// The key that its token names is waited for no more.
+    no_key_comes: bool,
     /// The request is a `HEAD`.
     is_head: bool,
     load: HeldOne,
@@ -111,6 +113,16 @@ enum HandshakeOutcome {
     KeyUnknown(Arc<Jwks>, Box<Refusal>),
 }
 
+impl HandshakeOutcome {
+    /// What would have been refused, had the rules not only reported.
+    fn reported(&self) -> &[Refusal] {
+        match self {
+            HandshakeOutcome::Granted(_, answer) | HandshakeOutcome::Ask(_, answer) => &answer.reported,
+            HandshakeOutcome::KeyUnknown(..) => &[],
+        }
+    }
+}
+
 /// What is put to the application.
 struct Question {
     request: Box<UpgradeRequest>,
@@ -129,6 +141,8 @@ struct Accepted101 {
     route: Option<Arc<str>>,
     params: Params,
     subprotocol: Option<Box<str>>,
+    /// What would have been refused, had the rules not only reported.
+    reported: Reported,
 }
 
 /// How an opening ends without a connection.
@@ -179,6 +193,7 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         is_ours,
         has_asked: false,
         has_route: false,
+        no_key_comes: false,
         is_head: false,
         load: accepted.load,
     };
@@ -233,7 +248,15 @@ impl OpeningHandshake {
         self.count_decision();
         let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user, conn: None };
         let report = Report { code, event: None, detail };
-        self.state.report_elsewhere(self.shard, &report, subject, false, |_| {});
+        self.state.report_elsewhere(self.shard, &report, subject, Effect::Refuses, |_| {});
+    }
+
+    /// Tells what is only reported of a handshake that goes on.
+    fn report_only(&self, refusal: &Refusal) {
+        let subject = Subject { hs: Some(self.id), ip: self.ip, peer: self.peer, user: None, conn: None };
+        let detail = format!("only reported: {}", refusal.detail);
+        let report = Report { code: refusal.code, event: None, detail: &detail };
+        self.state.report_elsewhere(self.shard, &report, subject, Effect::Passes, |_| {});
     }
 
     /// Counts the address of a client that is known already; `false`: there is not even a place to refuse it in.
@@ -441,7 +464,12 @@ impl OpeningHandshake {
         let identity = &mut pass.identity;
         let newest = self.state.set();
         let (generation, path) = (newest.generation, answer.path.clone());
-        let admitted = Box::new(Admitted { generation, path, credential: identity.credential });
+        let admitted = Box::new(Admitted {
+            generation,
+            path,
+            credential: identity.credential,
+            is_reported: !answer.reported.is_empty(),
+        });
         // One that waited for keys is judged by the newest set, but its address was looked at by the first.
         if newest.top.deny_ips.denies(self.ip) {
             return Err(Refusal::full(Full::of_denied(), &newest.top));
@@ -508,7 +536,7 @@ impl OpeningHandshake {
         let longest = Some(policy.max_session_ms).filter(|most| *most > 0);
         let longest = longest.map(|most| Clock::unix_ms().saturating_add(most));
         let expires_at_ms = expires_at_unix_ms.into_iter().chain(longest).min();
-        let Accepted101 { key, facts, headers, path, route, params, subprotocol } = answer;
+        let Accepted101 { key, facts, headers, path, route, params, subprotocol, .. } = answer;
         let mut head = Vec::with_capacity(256);
         handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), &headers);
         let (id, ip, peer, port, peer_address) = (self.id, self.ip, self.peer, self.port, self.peer_address);

@@ -7,7 +7,7 @@ use super::asked::Asked;
 use super::lingering::{read_some, watch_peer};
 use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Question};
 use crate::driver::accepted::UnregisteredSocket;
-use crate::driver::adoption::Tag;
+use crate::driver::adopted::Tag;
 use crate::driver::answer::{AcceptedSession, Answer};
 use crate::driver::clock::Clock;
 use crate::driver::events::{GrantedIdentity, Upgrade};
@@ -18,7 +18,7 @@ use wsguard_proto::auth::{Authenticator, Claims, Identity};
 use wsguard_proto::client_ip::{self, AddressKey};
 use wsguard_proto::config::{Policy, Resolved};
 use wsguard_proto::handshake::{
-    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Request, ResponseHeaders, Subprotocol,
+    self, Facts, Head, HeadScanner, NO_HEADERS, Offers, Refusal, Reported, Request, ResponseHeaders, Subprotocol,
 };
 use wsguard_proto::verdict::Code;
 
@@ -88,6 +88,8 @@ impl OpeningHandshake {
             let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
+        // Once, and not when it was judged: one that waits for keys is judged more than once.
+        outcome.reported().iter().for_each(|refusal| self.report_only(refusal));
         match outcome {
             HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
             HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
@@ -111,12 +113,20 @@ impl OpeningHandshake {
         }
     }
 
-    /// Everything that needs no waiting, in the order of the contract.
+    /// Everything that needs no waiting, in the order of the contract. A refusal is worded as clients of this server know it.
     pub(super) fn check_request(
         &mut self,
         bytes: &[u8],
         stream: Option<&Stream>,
     ) -> Result<HandshakeOutcome, HandshakeEnd> {
+        let is_like_ws = self.state.is_like_ws;
+        self.judge_request(bytes, stream).map_err(|end| match end {
+            HandshakeEnd::Refused(refusal) if is_like_ws => in_words_of_ws(refusal, bytes).into(),
+            end => end,
+        })
+    }
+
+    fn judge_request(&mut self, bytes: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
         let mut headers = NO_HEADERS;
         let head = Head::parse(bytes, &mut headers)?;
         self.learn_client(&head);
@@ -135,18 +145,21 @@ impl OpeningHandshake {
             return Err(Refusal::new(Code::ProxyRequired, detail).into());
         }
         let request = head.request()?;
+        let request = if self.state.is_like_ws { request.taking_version_8() } else { request };
         if self.state.life() != Life::Running {
             return Err(restarting().into());
         }
         let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
         self.enter_route(&policy, bytes.len())?;
-        let key = handshake::vet(&policy, &request)?;
+        let mut reported = Reported::default();
+        let key = handshake::vet(&policy, &request, &mut reported)?;
         let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
         let decision = {
             let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
             let _timing = is_ours.then(|| self.time_auth());
-            handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000)?
+            handshake::authenticate(&policy, &request, Clock::unix_ms() / 1000, &mut reported)?
         };
+        let decision = if self.no_key_comes { decision.without_key(&policy, &mut reported)? } else { decision };
         let subprotocol = match handshake::choose_subprotocol(&policy, &request) {
             Subprotocol::Chosen(name) => Some(name),
             Subprotocol::NotOffered => None,
@@ -165,10 +178,14 @@ impl OpeningHandshake {
             route,
             params,
             subprotocol: subprotocol.map(Into::into),
+            reported,
         };
         Ok(match decision {
             handshake::Decision::Granted(granted) => {
-                if granted.identity.claims.is_none() && policy.authenticator.is_jwt() {
+                if granted.identity.claims.is_none()
+                    && granted.identity.credential.is_some()
+                    && policy.authenticator.is_jwt()
+                {
                     self.state.notices.facts_left_out();
                 }
                 let identity = granted.identity;
@@ -331,4 +348,13 @@ fn granted(accepted: AcceptedSession, native: Option<Granted>, answer: &mut Acce
 /// The answer of a server that takes no one in any more.
 fn restarting() -> Refusal {
     Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") }
+}
+
+/// What is refused by its form is no hot path: its head is parsed again.
+fn in_words_of_ws(refusal: Refusal, bytes: &[u8]) -> Refusal {
+    let mut headers = NO_HEADERS;
+    match Head::parse(bytes, &mut headers) {
+        Ok(head) => handshake::in_words_of_ws(refusal, &head),
+        Err(_) => refusal,
+    }
 }

@@ -120,7 +120,7 @@ impl Shard {
             Command::Control { conn, frame, is_ping } => self.send_control(conn, buffer.bytes(frame), is_ping, now),
             Command::AutoPong { conn, answers } => self.act_on(conn, now, |conn, _| conn.set_auto_pong(answers)),
             Command::Ping { conn, payload } => self.ping(conn, payload, now),
-            Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
+            Command::Terminate { conn } => self.terminate(conn, now),
             Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
@@ -173,6 +173,17 @@ impl Shard {
         }
     }
 
+    /// Drops a connection. What the socket takes at once still goes: of one that has just opened that is the 101.
+    fn terminate(&mut self, id: ConnectionId, now: Moment) {
+        let Some(mut session) = self.take(id.slot(), id.generation()) else { return };
+        if session.outbox.is_some() {
+            let waker = session.waker.clone();
+            self.write(&mut session, now, &mut Context::from_waker(&waker));
+        }
+        self.turn(&mut session, now, Connection::handle_eof);
+        self.end_turn_elsewhere(session, now);
+    }
+
     fn ping(&mut self, conn: ConnectionId, payload: [u8; 8], now: Moment) {
         let Some(mut session) = self.take(conn.slot(), conn.generation()) else {
             // It was counted when the application asked for it.
@@ -199,6 +210,11 @@ impl Shard {
     fn send_fragment(&mut self, conn: ConnectionId, frame: &[u8], fragment: Fragment, now: Moment) {
         let mut behind = Vec::new();
         if let Some(session) = self.open_session(conn) {
+            if session.conn.may_send() && !Self::takes_frames(session) {
+                // On its way out, and slow: a message with a hole in it would be another message.
+                self.act_on(conn, now, Connection::handle_eof);
+                return self.arrive(conn, frame.len());
+            }
             let protocol = session.policy.protocol;
             if let Err(detail) = session.conn.send_fragment(fragment, protocol) {
                 let report = Report { code: Code::Internal, event: None, detail };
@@ -262,8 +278,7 @@ impl Shard {
         let waker = session.waker.clone();
         match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
             Ok(written) => {
-                add(&self.mailbox().stats.bytes_out, written as u64);
-                session.tally.bytes_out += written as u64;
+                add(&self.mailbox().stats.bytes_out, session.tally.wrote(written));
             }
             Err(_) => {
                 session.outbox = None;

@@ -11,7 +11,7 @@ use crate::driver::inline::{Handled, InlineMessage, Replies};
 use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::mailbox::ShardMailbox;
 use crate::driver::shard_events::Writing;
-use crate::driver::state::ServerState;
+use crate::driver::state::{Effect, ServerState};
 use wsguard_proto::connection::{Message, Report, Sink};
 use wsguard_proto::contract::Contract;
 use wsguard_proto::verdict::Code;
@@ -47,6 +47,8 @@ pub(super) struct TurnSink<'s> {
     pub(super) pongs: u8,
     /// A message of the application is sent in fragments: no answer may come between them.
     pub(super) is_mid_fragments: bool,
+    /// Message rules only report.
+    pub(super) reports_only: bool,
 }
 
 impl<'s> TurnSink<'s> {
@@ -72,6 +74,7 @@ impl<'s> TurnSink<'s> {
             replies: 0,
             pongs: 0,
             is_mid_fragments: false,
+            reports_only: false,
         }
     }
 
@@ -87,10 +90,10 @@ impl<'s> TurnSink<'s> {
         self.state.heeds_control.load(Ordering::Relaxed)
     }
 
-    fn judge(&mut self, report: &Report<'_>, ends: bool) {
+    fn judge(&mut self, report: &Report<'_>, effect: Effect) {
         let (state, subject) = (self.state, self.subject);
         let mut records = core::mem::take(&mut self.records);
-        state.report(report, subject, ends, self.batch(), &mut records);
+        state.report(report, subject, effect, self.batch(), &mut records);
         self.records = records;
     }
 
@@ -146,11 +149,12 @@ impl Sink for TurnSink<'_> {
     }
 
     fn report(&mut self, report: Report<'_>) {
-        self.judge(&report, true);
+        self.judge(&report, Effect::Ends);
     }
 
     fn remark(&mut self, report: Report<'_>) {
-        self.judge(&report, false);
+        let effect = if self.reports_only { Effect::Passes } else { Effect::Answers };
+        self.judge(&report, effect);
     }
 
     fn pong(&mut self, rtt: Duration) {

@@ -53,3 +53,100 @@ fn a_message_in_fragments_ends_before_the_close_frame_or_never() {
         assert!(!rig.conn.may_send() && !rig.conn.is_mid_fragments() && rig.conn.bytes_behind() == 0);
     }
 }
+
+/// What the application and its peer do, in any order, with a driver between them that writes at once.
+#[derive(Clone, Debug)]
+enum Act {
+    Fragment(Fragment),
+    Message(u8),
+    Control(bool),
+    Input(Vec<u8>),
+    Close,
+    HalfClose,
+    Busy(bool),
+    Pass(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let opcode = prop_oneof![Just(DataOpcode::Continuation), Just(DataOpcode::Text), Just(DataOpcode::Binary)];
+    prop_oneof![
+        6 => (opcode, any::<bool>()).prop_map(|(opcode, fin)| Act::Fragment(Fragment { opcode, fin })),
+        4 => any::<u8>().prop_map(Act::Message),
+        1 => any::<bool>().prop_map(Act::Control),
+        3 => any::<bool>().prop_map(|long| Act::Input(frame(0x81, if long { b"x" } else { b"" }))),
+        1 => prop_oneof![Just(0x89), Just(0x8a), Just(0x88), Just(0xff)].prop_map(|kind| Act::Input(frame(kind, b""))),
+        1 => Just(Act::Close),
+        1 => Just(Act::HalfClose),
+        2 => any::<bool>().prop_map(Act::Busy),
+        2 => (0u64..200).prop_map(Act::Pass),
+    ]
+}
+
+impl Rig {
+    fn say(&mut self, frames: &[u8]) {
+        if self.conn.may_send() {
+            self.out.extend_from_slice(frames);
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Fragment(fragment) => {
+                if self.conn.send_fragment(fragment, Protocol::Raw).is_ok() {
+                    self.say(&[fragment.first_byte(), 0]);
+                    if fragment.fin {
+                        let behind = self.conn.end_fragments();
+                        self.say(&behind);
+                    }
+                }
+            }
+            Act::Message(number) if self.conn.is_mid_fragments() => self.conn.wait_behind(&[0x82, 1, number]),
+            Act::Message(number) => self.say(&[0x82, 1, number]),
+            Act::Control(is_ping) => {
+                self.conn.expect_pong(b"x");
+                self.say(&[if is_ping { 0x89 } else { 0x8a }, 1, b'x']);
+            }
+            Act::Input(bytes) => self.input(&bytes),
+            Act::Close => self.turn(|conn, turn| conn.close(1000, "", turn)),
+            Act::HalfClose => self.turn(Connection::handle_half_close),
+            Act::Busy(busy) => self.seen.answers_outstanding = busy,
+            Act::Pass(millis) => self.pass(millis),
+        }
+    }
+}
+
+proptest! {
+    /// Whatever comes: a peer that reads the frames finds each message whole, in the order they were said, and nothing behind a
+    /// close frame.
+    #[test]
+    fn a_peer_can_read_what_is_sent(acts in prop::collection::vec(act(), 1..80)) {
+        let mut rig = Rig::new(RAW);
+        let (mut said, mut open) = (Vec::new(), true);
+        for act in acts {
+            if let Act::Message(number) = &act && open {
+                said.push(*number);
+            }
+            rig.act(act);
+            open = rig.conn.may_send();
+            prop_assert!(open || rig.conn.bytes_behind() == 0, "what can never be sent is not kept");
+        }
+        let (mut is_mid, mut heard, mut is_over) = (false, Vec::new(), false);
+        for (first, payload) in server_frames(&rig.out) {
+            prop_assert!(!is_over, "a frame behind the close frame");
+            let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
+            match opcode {
+                0 => prop_assert!(is_mid, "a continuation of nothing"),
+                1 | 2 => prop_assert!(!is_mid, "a message inside another"),
+                _ => {
+                    prop_assert!(fin);
+                    is_over = opcode == 8;
+                    continue;
+                }
+            }
+            is_mid = !fin;
+            heard.extend(payload);
+        }
+        prop_assert!(said.starts_with(&heard), "{heard:?} of {said:?}");
+        prop_assert!(rig.conn.is_mid_fragments() || !open || heard == said);
+    }
+}

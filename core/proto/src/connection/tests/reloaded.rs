@@ -89,7 +89,8 @@ fn let_in(set: &PolicySet, path: usize, token: usize) -> Option<There> {
     let resolved = set.resolve(PATHS[path])?;
     let Outcome::Accepted(identity) = resolved.policy.authenticator.check(Some(TOKENS[token]), 0) else { return None };
     let rig = Rig::with(&resolved.policy, None);
-    let admitted = Admitted { generation: 1, path: PATHS[path].into(), credential: identity.credential };
+    let admitted =
+        Admitted { generation: 1, path: PATHS[path].into(), credential: identity.credential, is_reported: false };
     Some(There { rig, admitted, user: identity.user.unwrap(), path, token })
 }
 

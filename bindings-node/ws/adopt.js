@@ -1,0 +1,157 @@
+'use strict';
+// Hands over the connections of Node's servers: by the descriptor of a socket, or as a stream whose bytes are fed through.
+
+const { AsyncResource } = require('node:async_hooks');
+const http = require('node:http');
+const { Socket } = require('node:net');
+const timers = require('node:timers');
+const { headOf } = require('../lib/attach.js');
+const { contain } = require('./contained.js');
+const { Refusal, offeredIn } = require('./handshake.js');
+const { Feed } = require('./feed.js');
+
+// Captured: a test's fake timers must not keep a socket.
+const { clearTimeout, setTimeout } = timers;
+
+const KEY = /^[+/0-9A-Za-z]{22}==$/;
+const TWICE = 'server.handleUpgrade() was called more than once with the same socket, possibly due to a misconfiguration';
+/** How long a peer may take to be gone that the core has found to be. */
+const PATIENCE_MS = 1000;
+/** The streams that were handed over. */
+const taken = new WeakSet();
+
+/**
+ * What is no websocket handshake by its form is refused here, in the words of `ws`; everything else is the core's to judge. Returns
+ * false if it was refused.
+ */
+function checkAdoptable(server, request, socket) {
+  if (taken.has(socket)) throw new Error(TWICE);
+  const fault = formFault(request);
+  if (fault !== undefined) {
+    if (server.listenerCount('wsClientError') > 0) server.emit('wsClientError', new Error(fault.message), socket, request);
+    else refuse(socket, fault);
+    return false;
+  }
+  // The answer to a request before this one is not out (RFC 9112 section 9.3.2): ours would come into the middle of it.
+  if (!socket.readable || !socket.writable || socket._httpMessage) return void socket.destroy();
+  if (!server._isClosing) return true;
+  refuse(socket, new Refusal(503));
+  return false;
+}
+
+function formFault({ method, headers }) {
+  if (method !== 'GET') return new Refusal(405, 'Invalid HTTP method');
+  if (headers.upgrade?.toLowerCase() !== 'websocket') return new Refusal(400, 'Invalid Upgrade header');
+  if (!KEY.test(headers['sec-websocket-key'] ?? '')) return new Refusal(400, 'Missing or invalid Sec-WebSocket-Key header');
+  const version = Number(headers['sec-websocket-version']);
+  if (version !== 13 && version !== 8) {
+    return new Refusal(400, 'Missing or invalid Sec-WebSocket-Version header', { 'Sec-WebSocket-Version': '13, 8' });
+  }
+  if (offeredIn(headers['sec-websocket-protocol']) === undefined) return new Refusal(400, 'Invalid Sec-WebSocket-Protocol header');
+  return undefined;
+}
+
+/** Answers a request that the core does not get. */
+function refuse(socket, { status, message, headers }) {
+  socket.on('error', () => socket.destroy());
+  const all = { Connection: 'close', 'Content-Type': 'text/html', 'Content-Length': Buffer.byteLength(message), ...headers };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.once('finish', () => socket.destroy());
+  socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines.join('')}\r\n${message}`);
+}
+
+/** Hands a connection over. `done` is told its `WebSocket`. */
+function adopt(hub, request, socket, head, done) {
+  taken.add(socket);
+  socket.setTimeout?.(0);
+  socket.setNoDelay?.(true);
+  const callback = done === undefined ? undefined : AsyncResource.bind(done);
+  const entry = { request, socket, done: callback, version: request.headers['sec-websocket-version'], transport: undefined };
+  const tag = hub.handshakes.hand(entry);
+  const received = [headOf(plain(request)), head];
+  const told = { ...addressesOf(request, socket), isSecure: Boolean(socket.encrypted ?? request.socket?.encrypted), tag };
+  try {
+    const fd = descriptorOf(socket);
+    entry.transport = fd === undefined ? new Feed(hub, socket, told, received) : new Held(hub, socket, fd, told, received);
+  } catch (error) {
+    hub.handshakes.forget(tag);
+    refuse(socket, new Refusal(503));
+    // What the policy forbids on this socket is the application's to mend, and no reason to end the process.
+    if (error?.code !== 'connection_closed' && error?.code !== 'stopped') contain(error);
+  }
+}
+
+/** The request as the core takes it: HTTP/2's has no line of HTTP/1.1, and version 8 of the protocol is 13 by another name. */
+function plain({ method, url, rawHeaders, headers }) {
+  if (headers['sec-websocket-version'] !== '8') return { method, url, httpVersion: '1.1', rawHeaders };
+  const renamed = rawHeaders.map((text, at) => {
+    if (at % 2 === 0) return text.toLowerCase() === 'sec-websocket-origin' ? 'Origin' : text;
+    return rawHeaders[at - 1].toLowerCase() === 'sec-websocket-version' ? '13' : text;
+  });
+  return { method, url, httpVersion: '1.1', rawHeaders: renamed };
+}
+
+/** The addresses of both ends, which stay readable on the socket. */
+function addressesOf(request, socket) {
+  const below = typeof socket.remoteAddress === 'string' ? socket : request.socket ?? socket;
+  const address = (ip, port) => (ip === undefined ? undefined : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`);
+  return { peer: address(below.remoteAddress, below.remotePort), local: address(below.localAddress, below.localPort) };
+}
+
+/** The descriptor of a plain socket of Node's own; undefined: it has none that could be read from. */
+function descriptorOf(socket) {
+  if (process.platform === 'win32' || socket.encrypted || !(socket instanceof Socket)) return undefined;
+  // What Node has still to write goes before what we say.
+  if (socket.writableLength > 0) return undefined;
+  const fd = socket._handle?.fd;
+  return Number.isInteger(fd) && fd >= 0 && typeof socket._handle.readStop === 'function' ? fd : undefined;
+}
+
+/** A socket whose descriptor the core has as well. Node's object stays as long as the connection, and reads nothing. */
+class Held {
+  #socket;
+
+  constructor(hub, socket, fd, told, received) {
+    this.#socket = socket;
+    // Nothing more may be read here: a byte that came into Node's buffers would be missing there.
+    socket._handle.readStop();
+    for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) received.push(chunk);
+    keepAddresses(socket);
+    socket.on('error', () => {});
+    try {
+      hub.adoptSocket(fd, told, Buffer.concat(received));
+    } catch (error) {
+      socket._handle?.readStart();
+      throw error;
+    }
+  }
+
+  /** Calls `end` when the application, or Node, destroys the socket. */
+  onClosed(end) {
+    this.#socket.once('close', end);
+  }
+
+  /** The peer has left before there was a connection: Node reads that for itself. */
+  giveBack() {
+    const socket = this.#socket;
+    socket._handle?.readStart();
+    socket.resume();
+    const timer = setTimeout(() => socket.destroy(), PATIENCE_MS).unref();
+    socket.once('end', () => process.nextTick(() => socket.destroy()));
+    socket.once('close', () => clearTimeout(timer));
+  }
+
+  end() {
+    this.#socket.destroy();
+  }
+}
+
+/** Node forgets the local address of a socket that is destroyed. */
+function keepAddresses(socket) {
+  for (const name of ['remoteAddress', 'remotePort', 'remoteFamily', 'localAddress', 'localPort', 'localFamily']) {
+    const value = socket[name];
+    if (value !== undefined) Object.defineProperty(socket, name, { value, configurable: true, enumerable: true });
+  }
+}
+
+module.exports = { adopt, checkAdoptable };

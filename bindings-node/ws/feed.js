@@ -1,0 +1,101 @@
+'use strict';
+// A connection on any Duplex: its bytes go through JavaScript to the core and back.
+
+const timers = require('node:timers');
+
+// Captured: a test's fake timers must not keep a stream.
+const { clearTimeout, setTimeout } = timers;
+/** Bytes that are taken for the peer at once. */
+const PIECE = 64 * 1024;
+/** How long what was said last may be on its way. */
+const PATIENCE_MS = 2000;
+
+class Feed {
+  #hub;
+  #stream;
+  #low;
+  #high;
+  #isEnded = false;
+  #isOver = false;
+  #waitsForDrain = false;
+  #onClosed = () => {};
+
+  /** `received`: what was read before, in pieces. */
+  constructor(hub, stream, told, received) {
+    this.#hub = hub;
+    this.#stream = stream;
+    [this.#low, this.#high] = hub.adoptPipe(this, told, Buffer.concat(received));
+    stream.on('data', this.#onData);
+    stream.on('end', () => hub.native.endPipe(this.#low, this.#high));
+    stream.on('error', () => stream.destroy());
+    stream.on('close', () => this.#close());
+    stream.on('drain', () => this.#onDrain());
+    stream.resume();
+  }
+
+  /** The words of the pipe's id. */
+  get id() {
+    return [this.#low, this.#high];
+  }
+
+  onClosed(end) {
+    this.#onClosed = end;
+  }
+
+  /** There will be no connection. */
+  giveBack() {
+    this.end();
+  }
+
+  /** The core is done with the connection; what it said last may still be on its way. */
+  end() {
+    this.onReady();
+  }
+
+  /** There is room for more of the peer. */
+  onRoom() {
+    if (!this.#isOver) this.#stream.resume();
+  }
+
+  /** There is something for the peer. */
+  onReady() {
+    while (!this.#isOver && !this.#isEnded && !this.#waitsForDrain) {
+      const { bytes, isEnded, more } = this.#hub.native.takePipe(this.#low, this.#high, PIECE);
+      const goesOn = bytes.length === 0 || this.#stream.write(bytes);
+      if (isEnded) return this.#end();
+      if (!goesOn) this.#waitsForDrain = true;
+      if (!more) return undefined;
+    }
+    return undefined;
+  }
+
+  #onData = (chunk) => {
+    if (!this.#hub.native.pushPipe(this.#low, this.#high, chunk)) this.#stream.pause();
+  };
+
+  #onDrain() {
+    this.#waitsForDrain = false;
+    this.onReady();
+  }
+
+  /** Ends our side, and with it the stream: nothing follows that could be read. */
+  #end() {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#stream.off('data', this.#onData);
+    this.#stream.resume();
+    this.#stream.end(() => this.#stream.destroy());
+    // A peer that does not read must not keep the stream for ever.
+    const timer = setTimeout(() => this.#stream.destroy(), PATIENCE_MS).unref();
+    this.#stream.once('close', () => clearTimeout(timer));
+  }
+
+  #close() {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#hub.dropPipe(this.#low, this.#high);
+    this.#onClosed();
+  }
+}
+
+module.exports = { Feed };

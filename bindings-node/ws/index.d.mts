@@ -1,0 +1,21 @@
+import WebSocket = require('./index.js');
+
+export default WebSocket;
+export import Server = WebSocket.Server;
+export import WebSocketServer = WebSocket.WebSocketServer;
+export import createWebSocketStream = WebSocket.createWebSocketStream;
+export import guard = WebSocket.guard;
+export import RawData = WebSocket.RawData;
+export import Data = WebSocket.Data;
+export import ServerOptions = WebSocket.ServerOptions;
+export import SendOptions = WebSocket.SendOptions;
+export import Session = WebSocket.Session;
+export import AddressInfo = WebSocket.AddressInfo;
+export import VerifyClientCallbackSync = WebSocket.VerifyClientCallbackSync;
+export import VerifyClientCallbackAsync = WebSocket.VerifyClientCallbackAsync;
+export import PerMessageDeflateOptions = WebSocket.PerMessageDeflateOptions;
+export import Event = WebSocket.Event;
+export import ErrorEvent = WebSocket.ErrorEvent;
+export import CloseEvent = WebSocket.CloseEvent;
+export import MessageEvent = WebSocket.MessageEvent;
+export { WebSocket };

@@ -1,0 +1,98 @@
+'use strict';
+// The policy of a server: where it comes from, and what the options of `ws` make tighter.
+
+const { readFileSync } = require('node:fs');
+const { acceptAnonymous } = require('../lib/authenticate.js');
+const { failure } = require('../lib/errors.js');
+const { readOptions } = require('../lib/policy.js');
+
+const NONE =
+  'wsguard/ws needs a policy: at least `origins` (who may connect) and `auth` (how they say who they are), as the option ' +
+  '`policy` ({ policy: { origins: ["https://app.example.com"], auth: { tokens: [...] } } }), as guard(policy) for a library that ' +
+  'makes the server itself, or as a JSON file that WSGUARD_POLICY names; to have neither, say so: ' +
+  'dangerouslyAllowAnyOrigin: true, auth: "none"';
+const LOCAL = 'localhost';
+
+/** The policy as it was stated: the option, else the file. */
+function stated(options) {
+  const { policy } = options;
+  if (policy !== undefined && policy !== null) return policy;
+  const file = process.env.WSGUARD_POLICY;
+  if (!file) throw failure('missing_option', NONE, 'policy');
+  let text;
+  try {
+    text = readFileSync(file, 'utf8');
+    return JSON.parse(text);
+  } catch (error) {
+    const what = text === undefined ? 'cannot be read' : 'is no JSON';
+    throw failure('invalid_option', `WSGUARD_POLICY: the file ${what}: ${error.message}`, 'WSGUARD_POLICY', error);
+  }
+}
+
+function snake(name) {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** The value of a policy's option, in either spelling. */
+function valueOf(policy, name) {
+  return policy[name] ?? policy[snake(name)];
+}
+
+/** Sets an option in the spelling that the policy has. */
+function set(policy, name, value) {
+  const other = snake(name);
+  policy[other !== name && Object.hasOwn(policy, other) ? other : name] = value;
+}
+
+/** `limit` counts if it is less than what the policy (or the core, where that says nothing) allows. */
+function tighten(policy, name, limit, usual) {
+  if (typeof limit !== 'number' || !(limit > 0)) return;
+  const most = Math.floor(limit);
+  const before = valueOf(policy, name) ?? usual;
+  if (most < before) set(policy, name, most);
+}
+
+/** The core's own values, where the policy says nothing. */
+const USUAL = { maxMessageBytes: 65_536, maxFragments: 1024, closeTimeoutMs: 2000 };
+
+/** Where a server with `port` listens, as the core writes it. */
+function listenOf(policy, { port, host }) {
+  if (host) return host.includes(':') && !host.startsWith('[') ? `[${host}]:${port}` : `${host}:${port}`;
+  const mayBePublic = ['tls', 'trustedProxies', 'dangerouslyAllowPlaintext'].some((name) => valueOf(policy, name));
+  return mayBePublic ? `[::]:${port}` : `${LOCAL}:${port}`;
+}
+
+/**
+ * What a server needs of its options: the JSON for the core, the callback, whether the first subprotocol that a client offers is
+ * taken, and whether TLS is the core's.
+ */
+function readPolicy(options) {
+  const given = stated(options);
+  const policy = { ...given };
+  if (options.port === undefined || options.port === null) checkShared(policy);
+  if (valueOf(policy, 'protocol') === undefined) policy.protocol = 'raw';
+  if (policy.auth === 'callback' && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
+  tighten(policy, 'maxMessageBytes', options.maxPayload, USUAL.maxMessageBytes);
+  tighten(policy, 'maxFragments', options.maxFragments, USUAL.maxFragments);
+  tighten(policy, 'closeTimeoutMs', options.closeTimeout, USUAL.closeTimeoutMs);
+  policy.listen = options.port === undefined || options.port === null ? `${LOCAL}:0` : listenOf(policy, options);
+  const { json, authenticate } = readOptions(policy);
+  const sources = valueOf(policy, 'tokenSources') ?? [];
+  const chooses = valueOf(policy, 'subprotocols') === undefined && !sources.includes('subprotocol');
+  return { json, authenticate, chooses, isEncrypted: Boolean(policy.tls) };
+}
+
+/** TLS belongs to whoever accepts the connection. */
+function checkShared(policy) {
+  for (const name of ['tls', 'proxyProtocol']) {
+    if (!valueOf(policy, name)) continue;
+    throw failure('contradiction', `${name}: belongs to the HTTP server whose upgrades this one takes; it is for \`port\``, name);
+  }
+}
+
+/** `auth: "callback"` without a function of the policy: `verifyClient` answers. */
+function anybody() {
+  return acceptAnonymous();
+}
+
+module.exports = { readPolicy };

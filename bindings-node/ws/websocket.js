@@ -1,0 +1,380 @@
+'use strict';
+// A connection, with the surface that `ws` gives it on a server. `internals` is its interface for the rest of the package.
+
+const { AsyncResource } = require('node:async_hooks');
+const { EventEmitter } = require('node:events');
+const { failure } = require('../lib/errors.js');
+const { Callbacks } = require('./callbacks.js');
+const { closeArguments } = require('./closing.js');
+const { NO_BYTES, isBlob, lengthOf, payloadOf } = require('./data.js');
+const target = require('./event-target.js');
+const { Sender } = require('./frames.js');
+
+const [CONNECTING, OPEN, CLOSING, CLOSED] = [0, 1, 2, 3];
+const STATES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'];
+const BINARY_TYPES = ['nodebuffer', 'arraybuffer', 'fragments', 'blob'];
+const REJECTED = Symbol.for('nodejs.rejection');
+const NO_CLIENT =
+  'wsguard/ws is the server side: to connect somewhere, use globalThis.WebSocket (Node 22, browsers) or the package ws';
+
+let internals;
+/** The connection whose context is entered. */
+let inside;
+
+class WebSocket extends EventEmitter {
+  #hub;
+  #outbox;
+  #low = 0;
+  #high = 0;
+  #state = CONNECTING;
+  #protocol = '';
+  #binaryType = 'nodebuffer';
+  #isPaused = false;
+  #isClean = false;
+  #socket = null;
+  #session;
+  #context;
+  /** Bytes that were given to `send` when it was too late. */
+  #late = 0;
+  /** Those of sends that wait for a Blob. */
+  #waiting = 0;
+  /** What is said behind a Blob that is being read: functions, in order. */
+  #behind;
+  /** A message of several `send`s is under way. */
+  #isFragmented = false;
+  #isQueued = false;
+  #callbacks;
+  #sender;
+
+  /** @internal Connections are made by a server. `address` is null there, as in `ws`. */
+  constructor(address, protocols, options) {
+    // A rejected handler of this connection costs this connection: see `REJECTED` below.
+    super({ captureRejections: true });
+    if (address !== null || options === undefined) throw failure('not_supported', NO_CLIENT);
+  }
+
+  get readyState() {
+    return this.#state;
+  }
+
+  get protocol() {
+    return this.#protocol;
+  }
+
+  /** Nothing is compressed. */
+  get extensions() {
+    return '';
+  }
+
+  /** What `new WebSocket(url)` was given: nothing, on a server. */
+  get url() {
+    return undefined;
+  }
+
+  get isPaused() {
+    return this.#isPaused;
+  }
+
+  get binaryType() {
+    return this.#binaryType;
+  }
+
+  set binaryType(type) {
+    if (BINARY_TYPES.includes(type)) this.#binaryType = type;
+  }
+
+  get bufferedAmount() {
+    if (this.#state === CLOSED || this.#hub === undefined) return this.#late;
+    this.#outbox.flush();
+    return this.#hub.native.bufferedBytes(this.#low, this.#high) + this.#waiting + this.#late;
+  }
+
+  /** Who this is by the policy: `user`, `roles`, `ip`, `claims`, … */
+  get wsguard() {
+    return this.#session;
+  }
+
+  /** The socket below: Node's, or (with `port`) one with its addresses. */
+  get _socket() {
+    return this.#socket;
+  }
+
+  /** For libraries that encode frames themselves: see `Sender`. */
+  get _sender() {
+    return (this.#sender ??= new Sender(this));
+  }
+
+  send(data, options, cb) {
+    if (this.#state !== OPEN || this.#behind !== undefined) return this.#sendLater(data, options, cb);
+    // What nearly every message is: whole, without a callback, a string or a Buffer.
+    if (cb === undefined && typeof options !== 'function' && !this.#isFragmented && (options?.fin ?? true)) {
+      const binary = options?.binary;
+      if (typeof data === 'string' && binary !== true) return this.#text(data);
+      if (data instanceof Uint8Array) return binary === false ? this.#textBytes(data) : this.#binary(data);
+    }
+    if (typeof options === 'function') [cb, options] = [options, undefined];
+    return this.#sendWith(data, options, cb);
+  }
+
+  ping(data, mask, cb) {
+    this.#control('ping', data, mask, cb);
+  }
+
+  pong(data, mask, cb) {
+    this.#control('pong', data, mask, cb);
+  }
+
+  close(code, data) {
+    if (this.#state !== OPEN) return;
+    const [known, reason] = closeArguments(code, data);
+    this.#state = CLOSING;
+    this.#inOrder(0, () => {
+      this.#outbox.flush();
+      this.#hub.close(this.#low, this.#high, known, reason);
+    });
+  }
+
+  terminate() {
+    if (this.#state === CLOSED || this.#hub === undefined) return;
+    this.#state = CLOSING;
+    this.#outbox.flush();
+    this.#hub.native.terminate(this.#low, this.#high);
+  }
+
+  pause() {
+    this.#setPaused(true);
+  }
+
+  resume() {
+    this.#setPaused(false);
+  }
+
+  addEventListener(type, handler, options) {
+    target.add(this, type, handler, options, false, () => this.#isClean);
+  }
+
+  removeEventListener(type, handler) {
+    target.remove(this, type, handler);
+  }
+
+  /** A handler returned a promise that was rejected. */
+  [REJECTED](error) {
+    this.#hub?.onRejected(error, this);
+  }
+
+  #text(text) {
+    this.#outbox.text(this.#low, this.#high, text);
+  }
+
+  #binary(bytes) {
+    this.#outbox.binary(this.#low, this.#high, bytes, lengthOf(bytes));
+  }
+
+  #textBytes(bytes) {
+    this.#outbox.textBytes(this.#low, this.#high, bytes, lengthOf(bytes));
+  }
+
+  #sendWith(data, { binary, fin = true } = {}, cb) {
+    if (typeof data === 'number') data = data.toString();
+    const isBinary = binary ?? typeof data !== 'string';
+    if (isBlob(data)) return this.#sendBlob(data, isBinary, fin, cb);
+    const payload = typeof data === 'string' && isBinary ? Buffer.from(data) : payloadOf(data);
+    try {
+      this.#say(payload, isBinary, fin);
+    } catch (error) {
+      if (typeof cb !== 'function') throw error;
+      return void process.nextTick(cb, error);
+    }
+    if (typeof cb === 'function') this.#tellWhenWritten(cb);
+  }
+
+  #say(payload, isBinary, fin) {
+    if (!fin || this.#isFragmented) return this.#fragment(payload, isBinary, fin);
+    if (typeof payload === 'string') return this.#text(payload);
+    if (isBinary) return this.#binary(payload);
+    this.#textBytes(payload);
+  }
+
+  #fragment(payload, isBinary, fin) {
+    const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
+    const opcode = this.#isFragmented ? 0 : isBinary ? 2 : 1;
+    this.#outbox.fragment(this.#low, this.#high, opcode, fin, bytes, lengthOf(bytes));
+    this.#isFragmented = !fin;
+  }
+
+  /** Reads a Blob; what is said meanwhile follows it. */
+  #sendBlob(blob, isBinary, fin, cb) {
+    this.#waiting += blob.size;
+    this.#behind ??= [];
+    const said = (bytes) => {
+      this.#waiting -= blob.size;
+      if (this.#state === CLOSED) return void cb?.(new Error('The socket was closed while the blob was being read'));
+      this.#sendWith(bytes, { binary: isBinary, fin }, cb);
+    };
+    blob.arrayBuffer().then(
+      (buffer) => process.nextTick(() => this.#goOn(() => said(new Uint8Array(buffer)))),
+      (error) => process.nextTick(() => this.#goOn(() => this.#onUnread(blob, error, cb))),
+    );
+  }
+
+  #onUnread(blob, error, cb) {
+    this.#waiting -= blob.size;
+    if (typeof cb === 'function') cb(error);
+    if (this.#state !== CLOSED) internals.fault(this, error);
+    this.terminate();
+  }
+
+  /** Runs what a Blob was read for, then what waits behind it, up to the next Blob. */
+  #goOn(first) {
+    const behind = this.#behind;
+    this.#behind = undefined;
+    try {
+      first();
+    } finally {
+      while (behind.length > 0 && this.#behind === undefined) behind.shift()();
+      if (this.#behind !== undefined) this.#behind.push(...behind);
+    }
+  }
+
+  /** Calls `say` now, or behind a Blob that is being read; `bytes` count as buffered until then. */
+  #inOrder(bytes, say) {
+    if (this.#behind === undefined) return say();
+    this.#waiting += bytes;
+    this.#behind.push(() => {
+      this.#waiting -= bytes;
+      if (this.#state !== CLOSED) say();
+    });
+  }
+
+  #sendLater(data, options, cb) {
+    this.#checkOpened();
+    if (typeof options === 'function') [cb, options] = [options, undefined];
+    if (typeof data === 'number') data = data.toString();
+    if (this.#state !== OPEN) return this.#onLate(data, cb);
+    const kept = isBlob(data) || typeof data === 'string' ? data : Uint8Array.prototype.slice.call(payloadOf(data));
+    const isBinary = options?.binary ?? typeof data !== 'string';
+    this.#inOrder(byteLengthOf(kept), () => this.#sendWith(kept, { ...options, binary: isBinary }, cb));
+  }
+
+  #control(kind, data, mask, cb) {
+    this.#checkOpened();
+    if (typeof data === 'function') [cb, data] = [data, undefined];
+    else if (typeof mask === 'function') cb = mask;
+    if (typeof data === 'number') data = data.toString();
+    if (this.#state !== OPEN) return this.#onLate(data, cb);
+    if (isBlob(data)) return void data.arrayBuffer().then((buffer) => this.#control(kind, new Uint8Array(buffer), mask, cb));
+    const given = payloadOf(data);
+    const payload = typeof given === 'string' ? Buffer.from(given) : given;
+    if (payload.length > 125) throw new RangeError('The data size must not be greater than 125 bytes');
+    this.#inOrder(payload.length, () => {
+      if (kind === 'ping') this.#outbox.ping(this.#low, this.#high, payload, payload.length);
+      else this.#outbox.pong(this.#low, this.#high, payload, payload.length);
+      if (typeof cb === 'function') this.#tellWhenWritten(cb);
+    });
+  }
+
+  #checkOpened() {
+    if (this.#state === CONNECTING) throw new Error('WebSocket is not open: readyState 0 (CONNECTING)');
+  }
+
+  #onLate(data, cb) {
+    if (data) this.#late += byteLengthOf(isBlob(data) ? data : payloadOf(data));
+    if (typeof cb !== 'function') return;
+    process.nextTick(cb, new Error(`WebSocket is not open: readyState ${this.#state} (${STATES[this.#state]})`));
+  }
+
+  #tellWhenWritten(cb) {
+    this.#callbacks ??= new Callbacks();
+    this.#callbacks.add(cb);
+    this.#hub.awaitWritten(this);
+  }
+
+  #setPaused(isPaused) {
+    if (this.#state === CONNECTING || this.#state === CLOSED) return;
+    if (this.#isPaused === isPaused) return;
+    this.#isPaused = isPaused;
+    this.#hub.native.pause(this.#low, this.#high, isPaused);
+  }
+
+  static {
+    internals = {
+      open(ws, hub, low, high, { socket, protocol, session }) {
+        ws.#hub = hub;
+        ws.#outbox = hub.outbox;
+        [ws.#low, ws.#high] = [low, high];
+        ws.#context = new AsyncResource('WEBSOCKET', { requireManualDestroy: true });
+        [ws.#socket, ws.#protocol, ws.#session] = [socket, protocol, session];
+        ws.#state = OPEN;
+      },
+      words: (ws) => [ws.#low, ws.#high],
+      binaryType: (ws) => ws.#binaryType,
+      isOver: (ws) => ws.#state === CLOSED,
+      isClean: (ws) => ws.#isClean,
+      isOpen: (ws) => ws.#state === OPEN,
+      /** The peer has sent a close frame, or its end: nothing may be said any more. */
+      closing: (ws) => void (ws.#state !== CLOSED && (ws.#state = CLOSING)),
+      setQueued: (ws, isQueued) => (ws.#isQueued = isQueued),
+      isQueued: (ws) => ws.#isQueued,
+      /** What was said so far is written: calls the callbacks of `send`. */
+      written: (ws) => ws.#callbacks?.settle(undefined),
+      /** A frame broke a rule. Without a listener it ends the connection, and no process. */
+      fault(ws, error) {
+        if (ws.#state !== CLOSED) ws.#state = CLOSING;
+        if (ws.listenerCount('error') > 0) ws.emit('error', error);
+      },
+      close(ws, code, reason, isClean) {
+        ws.#state = CLOSED;
+        ws.#isClean = isClean;
+        ws.#callbacks?.settle(new Error('the connection was closed before the data was written'));
+        try {
+          ws.emit('close', code, reason);
+        } finally {
+          ws.#context.emitDestroy();
+        }
+      },
+      run(ws, call, a, b, c) {
+        if (ws === inside) return call(a, b, c);
+        const before = inside;
+        inside = ws;
+        try {
+          return ws.#context.runInAsyncScope(call, undefined, a, b, c);
+        } finally {
+          inside = before;
+        }
+      },
+      enter(ws) {
+        const before = inside;
+        inside = ws;
+        return before;
+      },
+    };
+  }
+}
+
+function byteLengthOf(data) {
+  if (typeof data === 'string') return Buffer.byteLength(data);
+  return isBlob(data) ? data.size : data.byteLength;
+}
+
+for (const [number, name] of STATES.entries()) {
+  const constant = { enumerable: true, value: number };
+  Object.defineProperty(WebSocket, name, constant);
+  Object.defineProperty(WebSocket.prototype, name, constant);
+}
+for (const name of ['binaryType', 'bufferedAmount', 'extensions', 'isPaused', 'protocol', 'readyState', 'url']) {
+  Object.defineProperty(WebSocket.prototype, name, { enumerable: true });
+}
+for (const type of ['open', 'error', 'close', 'message']) {
+  Object.defineProperty(WebSocket.prototype, `on${type}`, {
+    enumerable: true,
+    configurable: true,
+    get() {
+      return target.attribute(this, type);
+    },
+    set(handler) {
+      target.setAttribute(this, type, handler, () => internals.isClean(this));
+    },
+  });
+}
+
+module.exports = { NO_BYTES, WebSocket, internals };
