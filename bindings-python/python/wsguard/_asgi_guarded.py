@@ -169,9 +169,7 @@ class Guarded:
         if self._facts is not None and not self._answered:
             self._core.answer(self._ticket, Reject(500))
         if self._conn is not None:
-            self._conn._release()
-            if self._end is None or self._app_closed:
-                self._conn.terminate()
+            self._conn._leave()
         if self._pipe is not None:
             self._core.forget(self._pipe)
             self._pipe.abort()
@@ -236,7 +234,7 @@ class Guarded:
             self._app_closed = True
             if self._conn is not None and self._end is None:
                 self._end = {"type": "websocket.disconnect", "code": message.get("code", 1000)}
-                self._conn._release()
+                self._conn._leave()
         elif self._end is not None:
             raise Disconnected("the connection is closed")
         await self._send(message)

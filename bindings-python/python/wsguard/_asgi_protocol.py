@@ -44,10 +44,6 @@ _not_opened = _log.Sampler()
 #: Bytes that are taken from a pipe at once.
 _PIECE_BYTES = 65_536
 
-#: How long an application that has ended leaves a peer to take what was sent to it, and how often that is looked at.
-_WRITTEN_WITHIN_S = 10.0
-_LOOK_EVERY_S = 0.01
-
 #: What an answer says itself.
 _OWN_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
@@ -282,9 +278,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 _logger.error("ASGI callable returned without completing handshake.")
             elif result is not None:
                 _logger.error("ASGI callable should return None, but returned '%s'.", result)
-        await self._leave()
+        self._leave()
 
-    async def _leave(self) -> None:
+    def _leave(self) -> None:
         """The application has ended."""
         if not self._answered:
             # One that has begun a response of its own and not ended it: what there is of it goes out.
@@ -292,16 +288,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._end_response(*self._response)
             else:
                 self._reject(500, [_TEXT], b"Internal Server Error")
-        conn = self._conn
-        if conn is None:
-            return
-        conn._release()
-        # As uvicorn has it: what was sent goes out, and no close frame does.
-        until = self.loop.time() + _WRITTEN_WITHIN_S
-        while self._end is None and conn.buffered_bytes and self.loop.time() < until:
-            await asyncio.sleep(_LOOK_EVERY_S)
-        if self._end is None:
-            conn.terminate()
+        if self._conn is not None:
+            # As uvicorn has it: what was sent goes out, and no close frame does, where the application sent none.
+            self._conn._leave()
 
     def _reject(self, status: int, headers: list[tuple[str, str]], body: bytes | bytearray) -> None:
         answer = Reject(status, headers=headers, body=bytes(body))
