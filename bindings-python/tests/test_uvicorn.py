@@ -18,7 +18,7 @@ import websockets
 from conftest import ORIGIN, Run
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from wsguard import ConfigError, _asgi_policy, _asgi_protocol, _log
+from wsguard import ConfigError, _asgi_policy, _asgi_transport, _log
 from wsguard import uvicorn as wsguard_uvicorn
 from wsguard.uvicorn import guard
 
@@ -449,7 +449,7 @@ def test_a_descriptor_that_cannot_be_duplicated(
     def none_left(_: int) -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(_asgi_protocol, "_refused", _log.Sampler())
+    monkeypatch.setattr(_asgi_transport, "_refused", _log.Sampler())
 
     async def main() -> None:
         async with Serving(echo) as serving:
@@ -545,7 +545,7 @@ def test_unix_sockets(run: Run, http: str, tmp_path: Path) -> None:
 
 
 def test_every_proxy_is_none(run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_asgi_protocol, "_refused", _log.Sampler())
+    monkeypatch.setattr(_asgi_transport, "_refused", _log.Sampler())
 
     async def main() -> None:
         async with Serving(echo, forwarded_allow_ips="*") as serving:

@@ -21,6 +21,7 @@ __all__ = [
     "Json",
     "Message",
     "NativeServer",
+    "Pipe",
     "Reject",
     "Request",
     "Violation",
@@ -579,7 +580,6 @@ class Connection(Generic[_Data]):
     def __anext__(self) -> Wait[Any]: ...
 
 @final
-@disjoint_base
 class Pipe:
     """The application's end of a connection whose bytes somebody else brings and takes."""
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::commands::CommandBuffer;
 use super::state::ServerState;
@@ -87,12 +86,6 @@ impl<'h> Cork<'h> {
     pub(super) fn of_held(state: &'h ServerState) -> Self {
         Cork { state, active: true, not_send: PhantomData }
     }
-}
-
-/// What this thread's cork knows a server by: an address may be another server's by and by.
-pub(super) fn fresh_id() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Hands over what this thread's cork holds back of a server. What comes next may still be corked.

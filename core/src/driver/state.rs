@@ -9,7 +9,6 @@ use super::caught::said;
 use super::clock::Clock;
 use super::commands::Command;
 use super::compile::threads;
-use super::cork;
 use super::directory::Directory;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
@@ -61,7 +60,7 @@ pub(super) struct ServerState {
     largest_outbox: AtomicUsize,
     /// Held while one reload is on its way.
     pub(super) reloading: Mutex<()>,
-    /// What corks of threads know it by.
+    /// What corks of threads know it by: an address may be another server's by and by.
     pub(super) cork_id: u64,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
@@ -115,6 +114,11 @@ impl core::fmt::Debug for ServerState {
     }
 }
 
+fn fresh_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl ServerState {
     pub(super) fn new(
         set: PolicySet,
@@ -128,7 +132,7 @@ impl ServerState {
         // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
         let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
-            cork_id: cork::fresh_id(),
+            cork_id: fresh_id(),
             limits: Arc::default(),
             is_public,
             clock,
