@@ -199,8 +199,8 @@ class WebSocketProtocol(HandedOver):
         elif kind == "websocket.http.response.start":
             status = message["status"]
             if not 300 <= status < 600:
-                # What is not noted as a response is answered with 500.
-                raise RuntimeError(f"Invalid HTTP status code '{status}' in response: a refusal has 300 to 599.")
+                # Below 300 it would be no refusal. What is not noted as a response is answered with 500.
+                raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")
             self._log_answer(f" {status}")
             self._response = (status, _texts(message.get("headers", []), _OWN_HEADERS), bytearray())
         else:

@@ -27,7 +27,7 @@ PROTOCOLS = {"uvicorn": "auto", "wsguard": "wsguard.uvicorn:Protocol"}
 #: What an application that decides by itself states: the rest of the policy is the default.
 POLICY = {"origins": ["http://127.0.0.1:*"], "auth": "none"}
 #: Seconds within which anything here must happen.
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Site:
@@ -37,6 +37,7 @@ class Site:
         self.process = process
         self.log: list[str] = []
         self.at = ""
+        self._listens = False
         self._has_said = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -47,12 +48,12 @@ class Site:
             self.log.append(line)
             found = re.search(r"(?:[Rr]unning on|Listening at:) (?:https?://(127\.0\.0\.1:\d+)|unix socket)", line)
             if found:
-                self.at = found[1] or ""
+                self.at, self._listens = found[1] or "", True
                 self._has_said.set()
         self._has_said.set()
 
     def started(self) -> Site:
-        assert self._has_said.wait(PATIENCE) and self.process.poll() is None, "".join(self.log)
+        assert self._has_said.wait(PATIENCE) and self._listens, "".join(self.log)
         if not self.at:
             # A Unix socket, which listens by now.
             return self
