@@ -628,9 +628,15 @@ impl Connection {
         Awaiting::of(slf.py(), slf, &waits::PULLED)
     }
 
-    /// The application pulls no more: what waits is dropped.
-    fn _release(slf: &Bound<'_, Self>) {
+    /// The application pulls no more: what waits for it is dropped, and the connection ends behind what was said.
+    fn _leave(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
         Dispatcher::end(slf, None);
+        match this.shared.handle.hang_up(this.id) {
+            Ok(()) | Err(Error::ConnectionClosed | Error::Stopped) => Ok(()),
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
     }
 
     /// Iterates over the messages, as `recv` gives them, until the connection has ended.

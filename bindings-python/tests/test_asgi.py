@@ -56,7 +56,7 @@ async def end(guard: Guard) -> None:
     ending = Guard(app, policy())
     ending._cores = guard._cores
 
-    async def shutdown() -> Any:
+    async def shutdown(*_: Any) -> Any:
         return {"type": "lifespan.shutdown"}
 
     await ending({"type": "lifespan"}, shutdown, shutdown)
@@ -87,7 +87,7 @@ def test_a_refused_handshake(run: Run, speaks: bool) -> None:
 
     async def main() -> None:
         guard = Guard(app, policy())
-        extensions = {"websocket.http.response": {}} if speaks else None
+        extensions: Any = {"websocket.http.response": {}} if speaks else None
         client = Client(guard, origin="https://evil.example", extensions=extensions)
         await client.task
         first = await client.hear()

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from . import _asgi_frames
 from ._asgi_core import Core
+from ._asgi_waits import Changing
 from ._errors import Error
 from ._wsguard import Accept, Close, Connection, Pipe, Reject
 
@@ -36,12 +37,12 @@ class Disconnected(OSError):
     """The application sends to a client that has gone, or that the core has closed."""
 
 
-class Guarded:
+class Guarded(Changing):
     """One WebSocket, from its scope to its end."""
 
     def __init__(self, core: Core, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        super().__init__(asyncio.get_running_loop())
         self._core, self._scope, self._receive, self._send = core, scope, receive, send
-        self._loop = asyncio.get_running_loop()
         self.tag = self._ticket = 0
         self._pipe: Pipe | None = None
         self._server = _asgi_frames.OfServer()
@@ -54,7 +55,6 @@ class Guarded:
         self._has_room = True
         #: The core says nothing more.
         self._is_ended = False
-        self._waiting: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- what the core tells ----------------------------------------------------------------------------------------
@@ -99,24 +99,13 @@ class Guarded:
             with contextlib.suppress(Exception):
                 await said
 
-        task = self._loop.create_task(say())
+        task = self.loop.create_task(say())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _close_server(self, code: int, reason: str) -> None:
         if code not in (1005, 1006):
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def _changes(self) -> None:
-        future = self._loop.create_future()
-        self._waiting.append(future)
-        await future
 
     # --- the server -------------------------------------------------------------------------------------------------
 
@@ -140,7 +129,7 @@ class Guarded:
                 await self._changes()
             if self._facts is None:
                 return await self._refuse_as_core()
-            pump = self._loop.create_task(self._pump())
+            pump = self.loop.create_task(self._pump())
             extensions = {**(self._scope.get("extensions") or {}), "wsguard": self._facts}
             await app({**self._scope, "extensions": extensions}, self.receive, self.send)
             # The server ends the connection when this returns: the close frame goes before.
@@ -169,9 +158,7 @@ class Guarded:
         if self._facts is not None and not self._answered:
             self._core.answer(self._ticket, Reject(500))
         if self._conn is not None:
-            self._conn._release()
-            if self._end is None or self._app_closed:
-                self._conn.terminate()
+            self._conn._leave()
         if self._pipe is not None:
             self._core.forget(self._pipe)
             self._pipe.abort()
@@ -236,7 +223,7 @@ class Guarded:
             self._app_closed = True
             if self._conn is not None and self._end is None:
                 self._end = {"type": "websocket.disconnect", "code": message.get("code", 1000)}
-                self._conn._release()
+                self._conn._leave()
         elif self._end is not None:
             raise Disconnected("the connection is closed")
         await self._send(message)

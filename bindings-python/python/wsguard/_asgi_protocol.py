@@ -1,52 +1,28 @@
-"""A connection between uvicorn, the core and an ASGI application."""
+"""A connection of uvicorn's between the core and an ASGI application."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import socket
-import sys
 from collections.abc import Awaitable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from uvicorn.protocols.utils import (
-    ClientDisconnected,
-    get_client_addr,
-    get_local_addr,
-    get_path_with_query_string,
-    get_remote_addr,
-    is_ssl,
-)
+from uvicorn.protocols.utils import ClientDisconnected, get_client_addr, get_path_with_query_string
 
 from . import _asgi_core, _log
 from ._asgi_scope import scope_of
-from ._errors import ConnectionClosed, Error
+from ._asgi_transport import HandedOver
+from ._errors import ConnectionClosed
 from ._wsguard import Accept, Done, Reject
 
 if TYPE_CHECKING:
-    from uvicorn.config import Config
-    from uvicorn.server import ServerState
-
-    from ._wsguard import Close, Connection, Pipe
+    from ._wsguard import Close, Connection
 
 _logger = logging.getLogger("uvicorn.error")
 
-#: Where descriptors can be handed over.
-_HAS_DESCRIPTORS = sys.platform != "win32"
-
-#: What is logged of handshakes that are refused here, and by the core.
-_refused = _log.Sampler()
+#: What is logged of handshakes that the core has refused.
 _not_opened = _log.Sampler()
-
-#: Bytes that are taken from a pipe at once.
-_PIECE_BYTES = 65_536
-
-#: How long an application that has ended leaves a peer to take what was sent to it, and how often that is looked at.
-_WRITTEN_WITHIN_S = 10.0
-_LOOK_EVERY_S = 0.01
 
 #: What an answer says itself.
 _OWN_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
@@ -57,36 +33,15 @@ _SENT = Done()
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 
 
-class WebSocketProtocol(asyncio.Protocol):
+class WebSocketProtocol(HandedOver):
     """The class that uvicorn makes for each upgrade."""
 
-    #: The options, as stated.
-    policy: ClassVar[dict[str, Any]]
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        if not config.loaded:
-            config.load()
-        self.config = config
-        self.app = config.loaded_app
-        self.loop = _loop or asyncio.get_event_loop()
-        self.app_state = app_state
-        self.server_state = server_state
-        self.transport: asyncio.Transport = cast(Any, None)
-        #: What the core knows it by until it is a connection, and the handshake that waits for the application.
-        self.tag = self._ticket = 0
-        self._core: _asgi_core.Core | None = None
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.app = self.config.loaded_app
+        #: The handshake that waits for the application.
+        self._ticket = 0
         self._conn: Connection | None = None
-        self._pipe: Pipe | None = None
-        #: uvicorn's transport takes more; it is gone.
-        self._may_write = True
-        self._is_lost = False
-        self._head = b""
         self._scope: dict[str, Any] = {}
         #: The application was told that a client connects.
         self._told = False
@@ -98,123 +53,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._app_closed = False
         #: What the application receives at the end; `None` while the connection lives.
         self._end: dict[str, Any] | None = None
-        #: Whoever waits for the handshake, or for its end.
-        self._waiting: list[asyncio.Future[None]] = []
-
-    # --- uvicorn ----------------------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.server_state.connections.add(cast(Any, self))
-        self.server = get_local_addr(self.transport)
-        self.client = get_remote_addr(self.transport)
-        self.scheme = "wss" if is_ssl(self.transport) else "ws"
-
-    def data_received(self, data: bytes) -> None:
-        if self._pipe is not None:
-            if not self._pipe.push(data):
-                self.transport.pause_reading()
-        elif self._core is None:
-            self._begin(data)
-
-    def eof_received(self) -> bool:
-        if self._pipe is not None:
-            self._pipe.end()
-        # The core ends our side, when it has said what it has to say; under TLS asyncio ends both.
-        return self._pipe is not None and self.scheme == "ws"
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._pipe is not None:
-            self._pipe.abort()
-            self._drop_pipe()
-            # Whoever waits for room finds that nobody is there.
-            self._is_lost = True
-            self._wake()
-
-    def pause_writing(self) -> None:
-        self._may_write = False
-
-    def resume_writing(self) -> None:
-        self._may_write = True
-        self._take()
-        self._wake()
-
-    def shutdown(self) -> None:
-        """uvicorn shuts down, and tells each connection."""
-        if self._core is not None:
-            self._core.drain()
-
-    def _begin(self, head: bytes) -> None:
-        self._head = head
-        try:
-            core = _asgi_core.of(self.server_state, self.policy, self.config, self.loop)
-            self._core = core
-            duplicate = self._duplicate()
-            if duplicate is None:
-                self._feed(core, head)
-            else:
-                number, is_unix = duplicate
-                core.adopt(self, number, head, is_unix=is_unix)
-                # Closes uvicorn's own descriptor, and nothing else: the connection has another.
-                self.transport.abort()
-        except (Error, OSError) as error:
-            # Peers choose how often this comes.
-            suppressed = _refused.passes(str(error), self.loop.time())
-            if suppressed is not None:
-                more = f" ({suppressed} more like it were not logged)" if suppressed else ""
-                _logger.error("WebSocket refused: %s%s", error, more)
-            self._over()
-            self._refuse_here()
-
-    def _duplicate(self) -> tuple[int, bool] | None:
-        """A descriptor of the connection for the core, and whether it is a Unix socket; `None`: its bytes are fed
-        through."""
-        transport = self.transport
-        sock = transport.get_extra_info("socket")
-        if not _HAS_DESCRIPTORS or sock is None or is_ssl(transport) or transport.get_write_buffer_size():
-            return None
-        is_unix = sock.family == socket.AF_UNIX
-        if not is_unix and sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return None
-        # Before the descriptor is duplicated: what the peer sends from here on is the core's to read.
-        transport.pause_reading()
-        return os.dup(sock.fileno()), is_unix
-
-    def _feed(self, core: _asgi_core.Core, head: bytes) -> None:
-        secure = is_ssl(self.transport)
-        local = self.server if self.server and self.server[1] is not None else None
-        self._pipe = core.adopt_pipe(self, head, peer=self.client, local=local, is_secure=secure)
-        self._take()
-
-    # --- bytes that are fed through ---------------------------------------------------------------------------------
-
-    def pipe_tells(self, is_room: bool) -> None:
-        if is_room:
-            self.transport.resume_reading()
-        else:
-            self._take()
-
-    def _take(self) -> None:
-        while self._pipe is not None and self._may_write:
-            data, is_ended, is_more = self._pipe.take(_PIECE_BYTES)
-            if data:
-                self.transport.write(data)
-            if is_ended:
-                self.transport.close()
-                self._drop_pipe()
-            elif not is_more:
-                return
-
-    def _drop_pipe(self) -> None:
-        pipe, self._pipe = self._pipe, None
-        if pipe is not None and self._core is not None:
-            self._core.forget(pipe)
-
-    def _refuse_here(self) -> None:
-        body = b"Internal Server Error"
-        head = f"HTTP/1.1 500 Internal Server Error\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        self.transport.write(head.encode() + body)
-        self.transport.close()
 
     # --- the core ---------------------------------------------------------------------------------------------------
 
@@ -253,21 +91,6 @@ class WebSocketProtocol(asyncio.Protocol):
                 del self._end["reason"]
         self._over()
 
-    def _over(self) -> None:
-        self.server_state.connections.discard(cast(Any, self))
-        self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def _changes(self) -> None:
-        future = self.loop.create_future()
-        self._waiting.append(future)
-        await future
-
     # --- the application --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -282,9 +105,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 _logger.error("ASGI callable returned without completing handshake.")
             elif result is not None:
                 _logger.error("ASGI callable should return None, but returned '%s'.", result)
-        await self._leave()
+        self._leave()
 
-    async def _leave(self) -> None:
+    def _leave(self) -> None:
         """The application has ended."""
         if not self._answered:
             # One that has begun a response of its own and not ended it: what there is of it goes out.
@@ -292,16 +115,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._end_response(*self._response)
             else:
                 self._reject(500, [_TEXT], b"Internal Server Error")
-        conn = self._conn
-        if conn is None:
-            return
-        conn._release()
-        # As uvicorn has it: what was sent goes out, and no close frame does.
-        until = self.loop.time() + _WRITTEN_WITHIN_S
-        while self._end is None and conn.buffered_bytes and self.loop.time() < until:
-            await asyncio.sleep(_LOOK_EVERY_S)
-        if self._end is None:
-            conn.terminate()
+        if self._conn is not None:
+            # As uvicorn has it: what was sent goes out, and no close frame does, where the application sent none.
+            self._conn._leave()
 
     def _reject(self, status: int, headers: list[tuple[str, str]], body: bytes | bytearray) -> None:
         answer = Reject(status, headers=headers, body=bytes(body))

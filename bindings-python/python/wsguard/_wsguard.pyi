@@ -21,6 +21,7 @@ __all__ = [
     "Json",
     "Message",
     "NativeServer",
+    "Pipe",
     "Reject",
     "Request",
     "Violation",
@@ -532,7 +533,7 @@ class Connection(Generic[_Data]):
     def _closed_error(self) -> Exception: ...
     def _send(self, message: Any, /) -> Wait[None] | None: ...
     def _receive(self) -> Wait[dict[str, Any]]: ...
-    def _release(self) -> None: ...
+    def _leave(self) -> None: ...
     def join(self, room: str, /) -> None:
         """Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
 
@@ -579,7 +580,6 @@ class Connection(Generic[_Data]):
     def __anext__(self) -> Wait[Any]: ...
 
 @final
-@disjoint_base
 class Pipe:
     """The application's end of a connection whose bytes somebody else brings and takes."""
 

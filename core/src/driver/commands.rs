@@ -65,6 +65,10 @@ pub(super) enum Command {
     Terminate {
         conn: ConnectionId,
     },
+    /// Ends the socket behind what was said.
+    HangUp {
+        conn: ConnectionId,
+    },
     /// Closes some, or every connection, but for those whose ids the span has.
     CloseAll {
         whom: Recipients,

@@ -224,11 +224,19 @@ impl ServerHandle {
         self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
-    /// Drops the socket at once: what it does not take now is not sent, the peer hears no reason. The close event says 1006, or the code of a
+    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
     /// close frame that was sent before.
     pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
         self.post(conn.shard(), |commands| commands.commands.push(Command::Terminate { conn }));
+        Ok(())
+    }
+
+    /// Ends a connection behind what was said to it, without a close frame: the peer, and the close event, see it break (1006).
+    /// What the peer does not take within `close_timeout_ms` is dropped.
+    pub fn hang_up(&self, conn: ConnectionId) -> Result<(), Error> {
+        self.mailbox(conn)?;
+        self.post(conn.shard(), |commands| commands.commands.push(Command::HangUp { conn }));
         Ok(())
     }
 

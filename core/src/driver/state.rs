@@ -73,7 +73,7 @@ pub(super) struct ServerState {
     largest_outbox: AtomicUsize,
     /// Held while one reload is on its way.
     pub(super) reloading: Mutex<()>,
-    /// What corks of threads know it by.
+    /// What corks of threads know it by: an address may be another server's by and by.
     pub(super) cork_id: u64,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,

@@ -48,6 +48,63 @@ fn pings_are_answered_one_by_one_and_bounded() {
     assert_eq!(handle.ping(conn).unwrap_err().code(), "connection_closed");
 }
 
+/// Whatever was said before goes out, the 101 first, and no close frame does.
+#[test]
+fn a_connection_that_is_hung_up_ends_behind_what_was_said() {
+    let mut server = start(r#", "threads": 1, "max_outbox_bytes": 16777216"#);
+    let handle = server.handle();
+    for bytes in [0, 10, 8_000_000] {
+        let (mut client, socket) = accepted();
+        handle.adopt(socket, head("https://a.example")).unwrap();
+        let conn = next_event(&mut server, |event| match event {
+            Event::Open(open) => open.conn,
+            other => panic!("{other:?}"),
+        });
+        if bytes > 0 {
+            handle.send_binary(conn, &vec![7; bytes]).unwrap();
+        }
+        handle.hang_up(conn).unwrap();
+        expect_101(&mut client);
+        let told = next_event(&mut server, |event| match event {
+            Event::Close(close) => (close.conn, close.code, close.clean, close.verdict),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(told, (conn, 1006, false, None));
+        let said = rest(client);
+        assert!(said.ends_with(&vec![7; bytes]) && said.len() <= bytes + 10, "{} bytes", said.len());
+        assert_eq!(handle.hang_up(conn).unwrap_err().code(), "connection_closed");
+    }
+}
+
+/// What is said between the two goes out together, and other servers of the thread are not concerned.
+#[test]
+fn a_cork_may_end_elsewhere_than_it_begins() {
+    let (mut server, mut other) = (start(""), start(""));
+    let (handle, others) = (server.handle(), other.handle());
+    let (mut client, mut stranger) = (connect(&handle), connect(&others));
+    let (conn, strange) = (opened(&mut server), opened(&mut other));
+    assert!(handle.begin_cork());
+    assert!(!others.begin_cork(), "one server of a thread is corked");
+    handle.send_text(conn, "held").unwrap();
+    others.send_text(strange, "free").unwrap();
+    assert_eq!(next_frame(&mut stranger), (0x81, b"free".to_vec()));
+    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "it is held back");
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    handle.uncork();
+    assert_eq!(next_frame(&mut client), (0x81, b"held".to_vec()));
+    handle.send_text(conn, "at once").unwrap();
+    assert_eq!(next_frame(&mut client), (0x81, b"at once".to_vec()));
+    // A server that is dropped while it is corked leaves nothing behind that another could be taken for.
+    assert!(handle.begin_cork());
+    drop((server, handle));
+    let mut next = start("");
+    let mut client = connect(&next.handle());
+    let conn = opened(&mut next);
+    next.handle().send_text(conn, "sent").unwrap();
+    assert_eq!(next_frame(&mut client), (0x81, b"sent".to_vec()));
+}
+
 #[test]
 fn a_connection_that_is_terminated_is_told_as_broken() {
     let mut server = start("");

@@ -241,6 +241,17 @@ impl Connection {
         }
     }
 
+    /// Ends the connection behind what was said to the peer, without a close frame: for the peer it breaks. One that is on its
+    /// way out already ends as it was to.
+    pub fn hang_up(&mut self, turn: &mut Turn<'_>) {
+        if self.phase() == Phase::Open {
+            self.begin_closing(Phase::Closed, Ending::broken(), turn);
+            if let Some(closing) = &mut self.closing {
+                closing.deadline = closing.part_at;
+            }
+        }
+    }
+
     /// Discards what comes behind the end, but for the peer's close frame.
     pub(super) fn hear_out(&mut self, input: &[u8]) {
         let Some(closing) = &mut self.closing else { return };
