@@ -128,7 +128,9 @@ class Held {
 
   /** Calls `end` when the application, or Node, destroys the socket. */
   onClosed(end) {
-    this.#socket.once('close', end);
+    // The application may have destroyed it while it thought about the handshake.
+    if (this.#socket.destroyed) process.nextTick(end);
+    else this.#socket.once('close', end);
   }
 
   /** The peer has left before there was a connection: Node reads that for itself. */

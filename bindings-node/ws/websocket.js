@@ -31,6 +31,8 @@ class WebSocket extends EventEmitter {
   #binaryType = 'nodebuffer';
   #isPaused = false;
   #isClean = false;
+  /** Nothing of the peer is told any more but the end: it was terminated, or a listener has failed. */
+  #isDeaf = false;
   #socket = null;
   #session;
   #context;
@@ -137,6 +139,7 @@ class WebSocket extends EventEmitter {
   terminate() {
     if (this.#state === CLOSED || this.#hub === undefined) return;
     this.#state = CLOSING;
+    this.#isDeaf = true;
     this.#outbox.flush();
     this.#hub.native.terminate(this.#low, this.#high);
   }
@@ -311,8 +314,12 @@ class WebSocket extends EventEmitter {
       isOver: (ws) => ws.#state === CLOSED,
       isClean: (ws) => ws.#isClean,
       isOpen: (ws) => ws.#state === OPEN,
-      /** The peer has sent a close frame, or its end: nothing may be said any more. */
-      closing: (ws) => void (ws.#state !== CLOSED && (ws.#state = CLOSING)),
+      isDeaf: (ws) => ws.#isDeaf,
+      /** A listener has failed. */
+      fail(ws) {
+        ws.#outbox.fail(ws.#low, ws.#high);
+        [ws.#state, ws.#isDeaf] = [CLOSING, true];
+      },
       setQueued: (ws, isQueued) => (ws.#isQueued = isQueued),
       isQueued: (ws) => ws.#isQueued,
       /** What was said so far is written: calls the callbacks of `send`. */
