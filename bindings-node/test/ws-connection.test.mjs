@@ -108,6 +108,8 @@ test('callbacks', async (t) => {
   const said = (call) => new Promise((resolve) => call(resolve));
   assert.equal(await said((cb) => ws.send('a', cb)), undefined);
   assert.equal(await said((cb) => ws.send('a', { fin: true }, cb)), undefined);
+  assert.equal(await said((cb) => ws.send('a', {}, cb)), undefined);
+  assert.equal(await said((cb) => ws.send('a', null, cb)), undefined);
   assert.equal(await said((cb) => ws.ping('a', false, cb)), undefined);
   assert.equal(await said((cb) => ws.ping(cb)), undefined);
   assert.equal(await said((cb) => ws.pong('a', cb)), undefined);

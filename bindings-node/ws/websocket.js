@@ -177,7 +177,8 @@ class WebSocket extends EventEmitter {
     this.#outbox.textBytes(this.#low, this.#high, bytes, lengthOf(bytes));
   }
 
-  #sendWith(data, { binary, fin = true } = {}, cb) {
+  #sendWith(data, options, cb) {
+    const { binary, fin = true } = options ?? {};
     if (typeof data === 'number') data = data.toString();
     const isBinary = binary ?? typeof data !== 'string';
     if (isBlob(data)) return this.#sendBlob(data, isBinary, fin, cb);
