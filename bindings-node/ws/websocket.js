@@ -6,7 +6,7 @@ const { EventEmitter } = require('node:events');
 const { failure } = require('../lib/errors.js');
 const { Callbacks } = require('./callbacks.js');
 const { closeArguments } = require('./closing.js');
-const { NO_BYTES, isBlob, lengthOf, payloadOf } = require('./data.js');
+const { isBlob, lengthOf, payloadOf } = require('./data.js');
 const target = require('./event-target.js');
 const { Sender } = require('./frames.js');
 
@@ -314,7 +314,6 @@ class WebSocket extends EventEmitter {
       binaryType: (ws) => ws.#binaryType,
       isOver: (ws) => ws.#state === CLOSED,
       isClean: (ws) => ws.#isClean,
-      isOpen: (ws) => ws.#state === OPEN,
       isDeaf: (ws) => ws.#isDeaf,
       /** A listener has failed. */
       fail(ws) {
@@ -333,11 +332,14 @@ class WebSocket extends EventEmitter {
       close(ws, code, reason, isClean) {
         ws.#state = CLOSED;
         ws.#isClean = isClean;
-        ws.#callbacks?.settle(new Error('the connection was closed before the data was written'));
         try {
-          ws.emit('close', code, reason);
+          ws.#callbacks?.settle(new Error('the connection was closed before the data was written'));
         } finally {
-          ws.#context.emitDestroy();
+          try {
+            ws.emit('close', code, reason);
+          } finally {
+            ws.#context.emitDestroy();
+          }
         }
       },
       run(ws, call, a, b, c) {
@@ -385,4 +387,4 @@ for (const type of ['open', 'error', 'close', 'message']) {
   });
 }
 
-module.exports = { NO_BYTES, WebSocket, internals };
+module.exports = { WebSocket, internals };
