@@ -293,11 +293,15 @@ export interface Connection<Events = any, Data = any> {
    * the end of its session (`exp` of its JWT, `expiresAtMs`).
    */
   readonly isOpen: boolean;
-  /** Resolves when it has ended, behind its last message. It never rejects. */
+  /**
+   * Resolves when it has ended, before `close` is told. It never rejects. Messages that came before and wait, for `open` or for an
+   * asynchronous schema, are handled behind it.
+   */
   readonly closed: Promise<Ended>;
   /**
    * Aborts when it has ended: give it to what works for this connection (`fetch`, `setTimeout` of `node:timers/promises`). Its reason is
-   * an error with the code `connection_closed`, and with `closeCode`, `reason`, `clean` and `verdict`.
+   * an error with the code `connection_closed`, and with `closeCode`, `reason`, `clean` and `verdict`. What a listener of `abort` throws is
+   * an uncaught exception, as with any AbortSignal.
    */
   readonly signal: AbortSignal;
   /** True while the peer has not read earlier messages. */

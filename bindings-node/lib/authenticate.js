@@ -3,6 +3,7 @@
 
 const { AsyncResource } = require('node:async_hooks');
 const { inspect } = require('node:util');
+const { newController } = require('./abort.js');
 const { bytesOf } = require('./bytes.js');
 const { checkNames, failure } = require('./errors.js');
 const { fieldsOf, joined } = require('./opened.js');
@@ -152,7 +153,7 @@ class UpgradeRequest {
 
   get signal() {
     if (this.#controller === undefined) {
-      this.#controller = new AbortController();
+      this.#controller = newController();
       if (this.#reason !== undefined) this.#controller.abort(this.#reason);
     }
     return this.#controller.signal;

@@ -14,6 +14,17 @@ function whomOf(given, others, what) {
   return user === undefined ? { isUser: false, whom: textOf(ip, 'ip') } : { isUser: true, whom: nameOf(user, 'user') };
 }
 
+/**
+ * Whether a connection is of an address or network that was just banned. `isBanned` asks the core, which costs as much as fifty
+ * comparisons: not for each of 100 000 connections.
+ */
+function isOf(whom, isBanned) {
+  const isIpv4 = !/[:/]/.test(whom);
+  // An address of IPv6 may stand for one of IPv4.
+  const mayBe = (ip) => !isIpv4 || ip.includes(':');
+  return ({ ip }) => ip !== null && (ip === whom || (mayBe(ip) && isBanned(ip)));
+}
+
 /** The time of a ban in milliseconds; null: it does not end by itself. */
 function timeOf(forMs) {
   if (forMs === undefined || forMs === null) return null;
@@ -22,4 +33,4 @@ function timeOf(forMs) {
   throw failure('invalid_argument', `forMs must be a positive number of milliseconds, got ${got}`);
 }
 
-module.exports = { timeOf, whomOf };
+module.exports = { isOf, timeOf, whomOf };

@@ -180,7 +180,8 @@ class Connection extends Opened {
   }
 
   ping() {
-    return watched(() => this.#ping(arguments.length));
+    const given = arguments.length;
+    return watched(() => this.#ping(given), given === 0);
   }
 
   #ping(given) {
@@ -418,14 +419,20 @@ function idIn(meta) {
   throw failure('invalid_argument', `reply takes the meta of the message (with its id), got ${kindOf(meta)}`);
 }
 
-/** The promise of `begin()`. What a peer can cause ends no process whose application does not wait for the answer. */
-function watched(begin) {
+/** Errors of what is asked of a peer that a peer can cause: it leaves, or answers nothing. */
+const OF_PEERS = new Set(['connection_closed', 'too_many_calls']);
+
+/**
+ * The promise of `begin()`. What a peer can cause ends no process whose application does not wait for the answer; `isRight`: the
+ * application has made no mistake.
+ */
+function watched(begin, isRight = false) {
   let answer;
   try {
     answer = begin();
   } catch (error) {
     answer = Promise.reject(error);
-    if (error?.code !== 'connection_closed') return answer;
+    if (!isRight && !OF_PEERS.has(error?.code)) return answer;
   }
   answer.catch(() => {});
   return answer;

@@ -2,6 +2,7 @@
 // The end of a connection: what the application may say, and for those who wait for it a promise and an AbortSignal, each made
 // when it is asked for.
 
+const { newController } = require('./abort.js');
 const { failure } = require('./errors.js');
 const { textOf } = require('./text.js');
 
@@ -48,7 +49,7 @@ class Ending {
 
   get signal() {
     if (this.#controller === undefined) {
-      this.#controller = new AbortController();
+      this.#controller = newController();
       if (this.#closing !== undefined) this.#controller.abort(reasonOf(this.#conn, this.#closing));
     }
     return this.#controller.signal;

@@ -36,7 +36,8 @@ class Sampled {
     this.#advice = advice;
   }
 
-  print(what, error) {
+  /** Words and an error, in turn. */
+  print(...what) {
     const since = now();
     if (since - this.#printedSince >= PRINT_EVERY_MS) {
       if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; ${this.#advice}`);
@@ -44,7 +45,7 @@ class Sampled {
     }
     if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
     this.#printed += 1;
-    print(what, error);
+    for (let at = 0; at < what.length; at += 2) print(what[at], what[at + 1]);
   }
 }
 
@@ -64,7 +65,7 @@ class Failures {
   /** `event`: what was handled. */
   report(error, conn, event) {
     const what = conn === undefined ? 'the application' : `a handler of connection ${conn.id}`;
-    const told = (second) => print('wsguard: a listener of error failed:', second);
+    const told = (second) => this.#sampled.print('wsguard: a listener of error failed:', second, 'wsguard: it was told:', error);
     for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, event, told);
     const listeners = this.#server.rawListeners('error');
     if (listeners.length === 0) return this.#sampled.print(`wsguard: ${what} failed:`, error);
@@ -78,7 +79,6 @@ class Failures {
       if (typeof then === 'function') then.call(result, undefined, fail);
     } catch (second) {
       fail(second);
-      print('wsguard: it was told:', error);
     }
   }
 }

@@ -70,6 +70,8 @@ class Happenings {
         internals.forget(conn);
       }
     };
+    // Its end is one moment then, also for listeners of its signal.
+    if (!this.#messages.waiting.has(conn)) return close();
     const isPointless = !internals.isLive(conn) || REVOKED.has(closing.verdict);
     internals.setDrained(conn);
     internals.setGone(conn, { code, ...closing });

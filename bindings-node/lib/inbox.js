@@ -226,6 +226,10 @@ class Inbox {
       const result = this.#handleChunk(end);
       if (result !== undefined) return result;
     }
+    if (this.#sink.onFlushed !== undefined) {
+      this.#outbox.flush();
+      this.#sink.onFlushed();
+    }
     this.#isBusy = false;
     this.#outbox.held = false;
     this.#outbox.flush();

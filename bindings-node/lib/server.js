@@ -9,7 +9,7 @@ const { Outbox } = require('./outbox.js');
 const { Inbox } = require('./inbox.js');
 const { internals } = require('./connection.js');
 const { everybody, members, ofUser } = require('./audience.js');
-const { timeOf, whomOf } = require('./bans.js');
+const { isOf, timeOf, whomOf } = require('./bans.js');
 const { Contract } = require('./contract.js');
 const { Emitter, listenersOf } = require('./emitter.js');
 const { Failures } = require('./failures.js');
@@ -287,6 +287,10 @@ class Server extends Emitter {
     nameOf(user, 'user');
     if (this.#state === 'stopped') return;
     this.#outbox?.flush();
+    this.#disconnect(user);
+  }
+
+  #disconnect(user) {
     const announced = native(() => this.#native.disconnectUser(user));
     this.#inbox.announce(announced);
     // From here on no message of this user is handled, even one that was received before.
@@ -301,7 +305,9 @@ class Server extends Emitter {
     native(() => this.#native.ban(isUser, whom, forMs, reason));
     // From here on no message of theirs is handled. The core closes the connections, those of a whole network among them.
     this.#home.hasBanned = true;
-    const isMeant = (conn) => this.#native.isBanned(conn.ip ?? undefined, conn.user ?? undefined);
+    // A user is disconnected, too: whoever was let in before and is heard of later stays out even if the ban is over by then.
+    if (isUser) return this.#disconnect(whom);
+    const isMeant = isOf(whom, (ip) => this.#native.isBanned(ip));
     this.#inbox.announce(this.#native.announce());
     this.#inbox.end(isMeant);
     this.#messages.waiting.endOf(isMeant);

@@ -15,6 +15,10 @@ const WHILE_ASKING = 4;
 const TIMEOUT_MS = 10_000;
 
 const now = performance.now.bind(performance);
+// Captured, as the timers are: fake ones of a test must not hold messages.
+const { nextTick } = process;
+/** Resolves when the microtasks and ticks that are ready have run: as between two handlers of the inbox. */
+const othersHaveRun = () => new Promise((resolve) => nextTick(resolve));
 
 class Waiting {
   #native;
@@ -46,7 +50,7 @@ class Waiting {
 
   /**
    * Begins to wait for `judgement`. A message has `event` and `bytes`; `judge()` gives the value or promise that it waits for in
-   * its turn, and `settle(result)` handles it.
+   * its turn, and `settle(result)` handles it; it returns true if a handler returned a promise.
    */
   begin(conn, message, judgement) {
     const queue = { messages: [], bytes: 0, isHeld: false, close: undefined, timer: undefined };
@@ -145,7 +149,8 @@ class Waiting {
         const result = await (answer ?? message.judge());
         // The queue was ended meanwhile, and its messages discarded.
         if (queue.messages[0] !== message) return;
-        if (internals.isLive(conn)) message.settle(result);
+        // A handler that fails behind an `await` of something settled, as within a middleware, is the last one that is called.
+        if (internals.isLive(conn) && message.settle(result) === true) await othersHaveRun();
       } catch (error) {
         this.#fail(error, conn, message.event);
       }

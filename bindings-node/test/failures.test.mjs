@@ -95,30 +95,37 @@ for (const answer of [undefined, null, true, [], {}, { success: false }, { issue
   }
 }
 
-test('a peer that makes handlers fail does not fill standard error', async (t) => {
-  const printed = [];
-  t.mock.method(console, 'error', (...what) => printed.push(String(what[0])));
-  const server = await start(t, { events: { bad: {} } });
-  server.on('bad', () => { throw new Error('as asked'); });
-  const fail = async () => {
-    const client = await Client.connect(server.address);
-    client.emit('bad');
-    assert.equal((await client.closed).code, 1011);
-  };
-  const began = performance.now();
-  await Promise.all(Array.from({ length: 60 }, fail));
-  const spans = Math.floor((performance.now() - began) / 1000) + 1;
-  assert.ok(printed.length >= 10 && printed.length <= spans * 11, `${printed.length} in ${spans} s`);
-  // The next one that is printed brings the number of those that were not.
-  const unprinted = () => printed.map((line) => Number(/(\d+) more failures/.exec(line)?.[1] ?? 0)).reduce((sum, count) => sum + count);
-  const single = () => printed.filter((line) => line.includes('a handler of connection')).length;
-  let failed = 60;
-  while (unprinted() === 0 || unprinted() + single() < failed) {
-    await fail();
-    failed += 1;
-  }
-  assert.equal(unprinted() + single(), failed);
-});
+for (const [name, listener, first, most] of [
+  ['', undefined, 'a handler of connection', 11],
+  [', where the listener of error throws', () => { throw new Error('as well'); }, 'a listener of error', 21],
+  [', where the listener of error rejects', async () => { throw new Error('as well'); }, 'a listener of error', 21],
+]) {
+  test(`a peer that makes handlers fail does not fill standard error${name}`, async (t) => {
+    const printed = [];
+    t.mock.method(console, 'error', (...what) => printed.push(String(what[0])));
+    const server = await start(t, { events: { bad: {} } });
+    server.on('bad', () => { throw new Error('as asked'); });
+    if (listener !== undefined) server.on('error', listener);
+    const fail = async () => {
+      const client = await Client.connect(server.address);
+      client.emit('bad');
+      assert.equal((await client.closed).code, 1011);
+    };
+    const began = performance.now();
+    await Promise.all(Array.from({ length: 60 }, fail));
+    const spans = Math.floor((performance.now() - began) / 1000) + 1;
+    assert.ok(printed.length >= 10 && printed.length <= spans * most, `${printed.length} in ${spans} s`);
+    // The next one that is printed brings the number of those that were not.
+    const unprinted = () => printed.map((line) => Number(/(\d+) more failures/.exec(line)?.[1] ?? 0)).reduce((sum, count) => sum + count);
+    const single = () => printed.filter((line) => line.includes(first)).length;
+    let failed = 60;
+    while (unprinted() === 0 || unprinted() + single() < failed) {
+      await fail();
+      failed += 1;
+    }
+    assert.equal(unprinted() + single(), failed);
+  });
+}
 
 for (const [name, authenticate] of [
   ['whose then throws', () => ({ get then() { throw new Error('as asked'); } })],

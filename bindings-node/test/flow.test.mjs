@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { accept } from '../index.mjs';
 import { Client, start, turns, until } from './harness.mjs';
 
 function deferred() {
@@ -86,6 +87,8 @@ test('signal and closed tell of the end, also without a listener of close', asyn
   const [conn] = conns;
   assert.equal(conn.signal, conn.signal);
   assert.equal(conn.signal.aborted, false);
+  const atAbort = [];
+  conn.signal.addEventListener('abort', () => atAbort.push(conn.isOpen));
   const rejected = sleep(1e6, undefined, { signal: conn.signal }).catch((error) => error.cause);
   const { closed } = conn;
   await client.close(3000, 'bye');
@@ -94,6 +97,7 @@ test('signal and closed tell of the end, also without a listener of close', asyn
   const why = await rejected;
   assert.deepEqual([why.code, why.closeCode, why.reason, why.clean], ['connection_closed', 3000, 'bye', true]);
   assert.equal(conn.signal.reason, why);
+  assert.deepEqual(atAbort, [false]);
   assert.match(why.message, /3000: bye/);
 });
 
@@ -212,6 +216,50 @@ for (const [name, middleware] of [
     assert.deepEqual(errors, [[expected, 'message']]);
   });
 }
+
+test('a handler that fails within a middleware is the last one, also of messages that waited', async (t) => {
+  const server = await start(t, { events: { say: {} }, paths: ['/', '/good'] });
+  server.use(async (_conn, _call, next) => {
+    await next();
+  });
+  const opening = deferred();
+  server.on('open', ({ path }) => (path === '/' ? opening.promise : undefined));
+  server.on('error', () => {});
+  const heard = [];
+  server.on('say', ({ path }, data) => {
+    heard.push(data);
+    if (path === '/') throw new Error('as asked');
+  });
+  const [bad, good] = [await Client.connect(server.address), await Client.connect(server.address, { path: '/good' })];
+  for (const data of [1, 2, 3]) bad.emit('say', data);
+  await until(() => server.stats().messagesIn === 3);
+  // Behind this one the others are known to wait.
+  good.emit('say', 0);
+  await until(() => heard.length > 0);
+  opening.resolve();
+  assert.equal((await bad.closed).code, 1011);
+  assert.deepEqual(heard, [0, 1]);
+});
+
+test('much may listen to the signals, and no peer makes Node warn of it', async (t) => {
+  const warnings = [];
+  const warn = ({ name }) => warnings.push(name);
+  process.on('warning', warn);
+  t.after(() => process.off('warning', warn));
+  const listen = (signal) => {
+    for (let count = 0; count < 20; count += 1) signal.addEventListener('abort', () => {});
+  };
+  const authenticate = ({ signal }) => {
+    listen(signal);
+    return accept({ user: 'alice' });
+  };
+  const server = await start(t, { protocol: 'raw', auth: 'callback', authenticate });
+  server.on('open', ({ signal }) => listen(signal));
+  const client = await Client.connect(server.address);
+  await client.close();
+  await turns(2);
+  assert.deepEqual(warnings.filter((name) => name === 'MaxListenersExceededWarning'), []);
+});
 
 test('no handler is called for a connection that has ended while a middleware worked', async (t) => {
   const server = await start(t, { protocol: 'raw' });
@@ -338,9 +386,15 @@ test('a ping or call that nobody waits for ends no process', async (t) => {
   process.on('unhandledRejection', count);
   t.after(() => process.off('unhandledRejection', count));
   const opened = once(server, 'open');
-  const client = await Client.connect(server.address);
+  const client = await Client.connect(server.address, { autoPong: false });
   const [conn] = await opened;
   void conn.call('ask', 1, { timeoutMs: 5 });
+  // A peer that answers nothing.
+  for (let count = 0; count < 20; count += 1) void conn.ping();
+  for (let count = 0; count < 1030; count += 1) void conn.call('ask');
+  await assert.rejects(conn.ping(), { message: /16 pings/ });
+  await assert.rejects(conn.call('ask'), { code: 'too_many_calls' });
+  assert.equal(rejected, 0);
   conn.terminate();
   void conn.ping();
   void conn.call('ask');

@@ -2,11 +2,16 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { createRequire } from 'node:module';
 import net from 'node:net';
 import { test } from 'node:test';
 import { z } from 'zod';
 import { Server, accept, reject } from '../index.mjs';
 import { Client, handshake, policy, start, until } from './harness.mjs';
+
+const require = createRequire(import.meta.url);
+const { isOf } = require('../lib/bans.js');
+const { NativeServer } = require('../lib/native.js').load();
 
 const twice = z.number().transform((number) => number * 2);
 
@@ -170,6 +175,29 @@ test('ban: closes, refuses, and lets nothing through that was received before', 
   }
 });
 
+test('ban: the core is asked about no connection of another IPv4 address or user', async (t) => {
+  const asked = [];
+  const meant = (whom, ip) => isOf(whom, (one) => asked.push(one) > 0)({ ip });
+  assert.deepEqual([meant('10.0.0.1', '10.0.0.1'), meant('10.0.0.1', '10.0.0.2'), meant('10.0.0.1', null)], [true, false, false]);
+  assert.deepEqual(asked, []);
+  assert.deepEqual([meant('10.0.0.1', '64:ff9b::a00:1'), meant('10.0.0.0/8', '10.0.0.2'), meant('2001:db8::', '2001:db8::1')], [true, true, true]);
+  assert.deepEqual(asked, ['64:ff9b::a00:1', '10.0.0.2', '2001:db8::1']);
+  // Of a user not even that is asked which the ban may have outlived.
+  const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] } });
+  const client = (token) => Client.connect(server.address, { headers: { 'x-auth-token': token } });
+  const [alice, bob] = [await client('a'), await client('b')];
+  // Both are known.
+  assert.equal(server.toAll().size, 2);
+  const before = NativeServer.prototype.isBanned;
+  t.after(() => (NativeServer.prototype.isBanned = before));
+  let asks = 0;
+  NativeServer.prototype.isBanned = () => (asks += 1) < 0;
+  server.ban({ user: 'alice', forMs: 1 });
+  assert.deepEqual([[...server.connections].map(({ user }) => user), asks], [['bob'], 0]);
+  assert.equal((await alice.closed).reason, 'banned');
+  assert.equal((await bob.close(1000)).code, 1000);
+});
+
 /** A peer that opens and says `message`, all of it read by the core before this returns: JavaScript, which is in a handler, has heard nothing. */
 function unheard(server, alice, head, path, message) {
   const before = server.stats().messagesIn;
@@ -185,24 +213,27 @@ async function rawPeer(server) {
   return peer;
 }
 
-test('ban: whoever was let in before it, and is heard of behind it, stays out', async (t) => {
-  const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] }, closeTimeoutMs: 10 });
-  const heard = [];
-  server.on('open', (conn) => void heard.push(`open ${conn.user}`));
-  const alice = await rawPeer(server);
-  server.on('message', (conn, data) => {
-    heard.push(`${conn.user} ${data}`);
-    if (data !== 'now') return;
-    unheard(server, alice, 'X-Auth-Token: a\r\n', '/', 'hello');
-    server.ban({ user: 'alice' });
+for (const [name, after] of [['', () => {}], [', also of a ban that was lifted at once', (server) => server.unban({ user: 'alice' })]]) {
+  test(`ban: whoever was let in before it, and is heard of behind it, stays out${name}`, async (t) => {
+    const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] }, closeTimeoutMs: 10 });
+    const heard = [];
+    server.on('open', (conn) => void heard.push(`open ${conn.user}`));
+    const alice = await rawPeer(server);
+    server.on('message', (conn, data) => {
+      heard.push(`${conn.user} ${data}`);
+      if (data !== 'now') return;
+      unheard(server, alice, 'X-Auth-Token: a\r\n', '/', 'hello');
+      server.ban({ user: 'alice' });
+      after(server);
+    });
+    const bob = await Client.connect(server.address, { headers: { 'x-auth-token': 'b' } });
+    bob.send('now');
+    await once(alice, 'close');
+    bob.send('end');
+    await until(() => heard.includes('bob end'));
+    assert.deepEqual(heard, ['open bob', 'bob now', 'bob end']);
   });
-  const bob = await Client.connect(server.address, { headers: { 'x-auth-token': 'b' } });
-  bob.send('now');
-  await once(alice, 'close');
-  bob.send('end');
-  await until(() => heard.includes('bob end'));
-  assert.deepEqual(heard, ['open bob', 'bob now', 'bob end']);
-});
+}
 
 test('reload: whoever opened before it, and is heard of behind it, is judged by the route of now', async (t) => {
   const said = (word) => ({ say: { schema: z.string().transform((text) => `${word} ${text}`) } });

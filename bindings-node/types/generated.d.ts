@@ -265,7 +265,10 @@ export interface PolicyOptions {
    * `unix:PATH`, or `fd:N`, an inherited listening socket. Default: `"127.0.0.1:8080"`.
    */
   listen?: string | undefined;
-  /** The permission bits of the socket file of `unix:PATH`, as text: `0660`. Default: what the umask leaves. */
+  /**
+   * The permission bits of the socket files of `unix:PATH` in `listen` and `adminListen`, as text: `0660`. Default:
+   * what the umask leaves.
+   */
   unixMode?: string | undefined;
   /**
    * Whether several processes may listen on the port, so that the kernel spreads connections over them (Linux
@@ -437,7 +440,10 @@ export interface PolicyOptions {
    * Default: none.
    */
   adminListen?: string | null | undefined;
-  /** Permission for `adminListen` to be an address that other machines can reach. Default: `false`. */
+  /**
+   * Permission for `adminListen` to be an address that other machines can reach, and to be asked by any `Host`.
+   * Default: `false`.
+   */
   dangerouslyPublicAdmin?: boolean | undefined;
   /** The addresses and CIDRs that are refused: `banned`. An IPv6 address stands for its /64. Default: none. */
   denyIps?: string[] | undefined;

@@ -40,9 +40,10 @@ class Hub {
   #feeds = new Map();
   /** What is below the connections that were handed over. */
   #transports = new WeakMap();
-  #unwritten = new Set();
+  /** The connections whose callbacks wait for the next flush; one may be there several times. */
+  #unwritten = [];
+  #lastUnwritten;
   #abandon = () => this.native.abandon();
-  #checkWritten = () => this.#onFlushed();
 
   /** `policy`: see `readPolicy`. */
   constructor(server, policy, options) {
@@ -101,16 +102,27 @@ class Hub {
 
   /** The callbacks of a connection wait until what it has said is written. */
   awaitWritten(ws) {
-    if (this.#unwritten.size === 0) setImmediate(this.#checkWritten);
-    this.#unwritten.add(ws);
+    if (this.#lastUnwritten === ws) return;
+    this.#lastUnwritten = ws;
+    this.#unwritten.push(ws);
+    // While events are handled the inbox flushes at their end.
+    if (!this.outbox.held && this.#unwritten.length === 1) setImmediate(this.#checkWritten);
   }
 
-  /** Behind a flush: whoever's peer reads has everything written; the others wait for `drained`. */
-  #onFlushed() {
+  #checkWritten = () => {
+    if (this.outbox.held) return;
     this.outbox.flush();
-    const unwritten = [...this.#unwritten];
-    this.#unwritten.clear();
+    this.onFlushed();
+  };
+
+  /** Behind a flush: whoever's peer reads has everything written; the others wait for `drained`. */
+  onFlushed() {
+    if (this.#unwritten.length === 0) return;
+    const unwritten = this.#unwritten;
+    [this.#unwritten, this.#lastUnwritten] = [[], undefined];
     for (const ws of unwritten) if (!internals.isQueued(ws)) this.#guarded(ws, () => internals.written(ws));
+    // A callback has said more, which is flushed behind this.
+    if (this.#unwritten.length > 0) setImmediate(this.#checkWritten);
   }
 
   // --- calls of those who hand over ----------------------------------------------------------------------------------
@@ -160,9 +172,12 @@ class Hub {
       throw error;
     }
     const terminate = () => ws.terminate();
-    if (accepted.transport === undefined) accepted.socket._connect(terminate);
-    else accepted.transport.onClosed(terminate);
-    if (accepted.transport !== undefined) this.#transports.set(ws, accepted.transport);
+    if (accepted.transport === undefined) {
+      accepted.socket._connect(terminate);
+    } else {
+      this.#transports.set(ws, accepted.transport);
+      accepted.transport.onClosed(terminate);
+    }
     this.#count += 1;
     this.#hold();
     this.#opening = accepted;
@@ -180,6 +195,7 @@ class Hub {
   }
 
   onRaw(ws, data, isBinary) {
+    if (internals.isDeaf(ws)) return false;
     const binaryType = internals.binaryType(ws);
     ws.emit('message', isBinary && binaryType !== 'nodebuffer' ? messageOf(data, binaryType) : data, isBinary);
     return this.#yields;
@@ -196,6 +212,7 @@ class Hub {
   onPong() {}
 
   onControl(ws, payload, isPing) {
+    if (internals.isDeaf(ws)) return false;
     ws.emit(isPing ? 'ping' : 'pong', payload);
     return this.#yields;
   }
@@ -258,10 +275,7 @@ class Hub {
   // -------------------------------------------------------------------------------------------------------------------
 
   #end(ws) {
-    if (ws === undefined || internals.isOver(ws)) return;
-    const [low, high] = internals.words(ws);
-    this.outbox.fail(low, high);
-    internals.closing(ws);
+    if (ws !== undefined && !internals.isOver(ws)) internals.fail(ws);
   }
 
   /** Lets go of what is below a connection that is over. */

@@ -97,6 +97,8 @@ class WebSocketServer extends EventEmitter {
     if (this._state === CLOSING) return;
     this._state = CLOSING;
     this.#detach?.();
+    const listener = this.#listener;
+    if (listener !== undefined) this.prependOnceListener('close', () => listener.emit('close'));
     this.#detach = this.#http = this.#listener = undefined;
     this.#isListening = false;
     this.#hub.stopListening();
@@ -143,8 +145,7 @@ class WebSocketServer extends EventEmitter {
       return void process.nextTick(() => this.emit('error', systemError(error, this.options)));
     }
     this.#isListening = true;
-    const place = addressOf(address);
-    this.#listener = { address: () => ({ ...place }), listening: true };
+    this.#listener = new Listener(addressOf(address));
     process.nextTick(() => {
       if (this._state === RUNNING) this.emit('listening');
     });
@@ -161,6 +162,24 @@ class WebSocketServer extends EventEmitter {
     this.#detach = () => {
       for (const [name, listener] of Object.entries(listeners)) server.removeListener(name, listener);
     };
+  }
+}
+
+/** What stands for the HTTP server that `ws` has on a port: its address and its end. */
+class Listener extends EventEmitter {
+  #place;
+
+  constructor(place) {
+    super();
+    this.#place = place;
+  }
+
+  get listening() {
+    return true;
+  }
+
+  address() {
+    return { ...this.#place };
   }
 }
 

@@ -1,4 +1,5 @@
-//! The coroutines of `authenticate` that run (THREATS A5).
+//! The coroutines of `authenticate` that run.
+// THREATS A5.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -178,7 +178,8 @@ impl Connection {
         &self.open.path
     }
 
-    /// The roles of its token, of its JWT's `roles_claim`, or of `Accept(roles=...)`.
+    /// The roles of its token, of its JWT's `roles_claim`, or of `Accept(roles=...)`, as of the open. A reload may give a
+    /// static token others: those decide what it may send.
     #[getter(roles)]
     fn get_roles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.open.roles.iter())

@@ -165,8 +165,9 @@ struct Turn<'t, 'd, 'py> {
 }
 
 impl<'py> Turn<'_, '_, 'py> {
+    // THREATS S5.
     /// Handles one event. A panic, and every exception that is not meant for the whole program, costs its connection or
-    /// handshake and nothing else (THREATS S5).
+    /// handshake and nothing else.
     fn handle(&self, event: &Event<'_>) -> PyResult<()> {
         let error = match catch_unwind(AssertUnwindSafe(|| self.give(event))) {
             Ok(Err(error)) if !is_fatal(self.dispatcher.py, &error) => error,
@@ -224,8 +225,6 @@ impl<'py> Turn<'_, '_, 'py> {
         let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
         let conn = Bound::new(py, conn)?;
         lock(self.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
-        // After the insertion: a reload on another thread finds it there, or is in force here.
-        conn.get().resolve_route();
         // Asked after the insertion: a `disconnect_user` or `ban` on another thread finds it there, or is known here. The
         // core closes it; the application gets neither its open nor its messages nor its close.
         let is_banned = conn.get().is_banned();

@@ -1,4 +1,5 @@
-//! Notices that the process was forked: the threads of a server stay in the parent (THREATS S8).
+//! Notices that the process was forked: the threads of a server stay in the parent.
+// THREATS S8.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
+use wsguard::binding::PolicySet;
 
 use crate::bounds::Bounds;
 use crate::json_in::{self, Keys};
@@ -60,6 +62,8 @@ pub(crate) struct Handlers {
     events: Events,
     /// Those of the routes that have their own.
     routes: HashMap<Box<str>, Events>,
+    /// The policy that they are of; `None` until it is in force.
+    policies: Option<Arc<PolicySet>>,
     pub(crate) bounds: Bounds,
     pub(crate) message: Option<Py<PyAny>>,
     pub(crate) open: Option<Py<PyAny>>,
@@ -91,6 +95,7 @@ impl Handlers {
         Ok(Self {
             events,
             routes,
+            policies: None,
             bounds,
             message: optional("message")?,
             open: optional("open")?,
@@ -101,6 +106,22 @@ impl Handlers {
             report: required("report")?,
             refused: required("refused")?,
         })
+    }
+
+    /// The same, now that their policy is in force.
+    pub(crate) fn of_policy(self, policies: Arc<PolicySet>) -> Self {
+        Self { policies: Some(policies), ..self }
+    }
+
+    /// The generation of their policy; 0 until it is in force.
+    pub(crate) fn generation(&self) -> u64 {
+        self.policies.as_ref().map_or(0, |policies| policies.generation)
+    }
+
+    /// The route that a path has in their policy; `None`: it is not served.
+    pub(crate) fn route_of(&self, path: &str) -> Option<Option<Arc<str>>> {
+        let resolved = self.policies.as_ref()?.resolve(path)?;
+        Some(resolved.route.as_deref().map(Arc::from))
     }
 
     /// An event of a connection for which the rules of `route` hold.

@@ -1,5 +1,6 @@
-//! How much of one connection may wait in Python before the core stops reading it (THREATS S4). Below half of that it reads
+//! How much of one connection may wait in Python before the core stops reading it. Below half of that it reads
 //! again.
+// THREATS S4.
 
 /// How many messages of one connection may wait.
 pub(crate) const MAX_PENDING_MESSAGES: usize = 64;

@@ -157,6 +157,7 @@ impl Server {
         let server = started.map_err(|error| errors::of_core(py, &error))?;
         // Coroutines that wait for something of a connection need its end, with or without a handler for it.
         server.handle().heed(heeds_opens, true, heeds_violations);
+        let handlers = handlers.of_policy(server.handle().policies());
         let run = Run::new(py, server, notifier, handlers, loop_calls.map(LoopHooks::of))?;
         let before = lock(&this.run).replace(run);
         if let Some(before) = before {
@@ -315,12 +316,8 @@ impl Server {
         let reloaded = py.detach(|| run.shared.handle.reload(options));
         let generation = reloaded.map_err(|error| errors::of_core(py, &error))?;
         run.shared.note_protocols();
-        let before = run.shared.replace_handlers(handlers);
+        let before = run.shared.replace_handlers(handlers.of_policy(run.shared.handle.policies()));
         drop(before);
-        let conns = lock(&run.connections).every(py);
-        for conn in &conns {
-            conn.get().resolve_route();
-        }
         Ok(generation)
     }
 

@@ -121,6 +121,37 @@ def test_whom_to_reach(run: Run) -> None:
     run(main)
 
 
+def test_an_empty_audience_refuses_what_a_full_one_refuses(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(events={"x": {}}))
+        conns = await opened(server)
+        async with server, client(server):
+            conn = await conns.get()
+            conn.join("full")
+            for name in ("", "é" * 129):
+                with pytest.raises(wsguard.InvalidArgument, match="room must be 1 to 256 bytes"):
+                    server.to("full", name)
+                with pytest.raises(wsguard.InvalidArgument, match="room must be 1 to 256 bytes"):
+                    conn.join(name)
+            conn.join("é" * 128)
+            assert server.to("é" * 128).size == 1
+            for audience in (server.to("none"), server.to("full"), server.to_user("nobody"), server.to_all()):
+                for wrong in (99, 0, 1005, 1006, 1015, 2999, 5000, -1, 1 << 70):
+                    with pytest.raises(wsguard.InvalidArgument, match="close code must be"):
+                        audience.close(wrong)
+                with pytest.raises(wsguard.InvalidArgument, match="reason must be at most 123 bytes"):
+                    audience.close(1000, "é" * 62)
+                for kind in ("1000", 1000.0, True):
+                    with pytest.raises(TypeError, match="code must be an int"):
+                        audience.close(kind)  # type: ignore[arg-type]
+                with pytest.raises(TypeError):
+                    audience.close(1000, 5)  # type: ignore[arg-type]
+            assert conn.is_open
+            server.to("none").close(4000)
+
+    run(main)
+
+
 def test_a_call_is_answered(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(**options(events={"confirm": {}, "go": {}}, rate_limit=None))

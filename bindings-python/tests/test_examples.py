@@ -33,6 +33,14 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def program(path: Path, *arguments: str, **environment: str) -> Iterator[IO[str]]:
+    """What an example prints that :func:`process_of` runs."""
+    with process_of(path, *arguments, **environment) as process:
+        assert process.stdout is not None
+        yield process.stdout
+
+
+@contextlib.contextmanager
+def process_of(path: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Runs an example until the block ends; SIGTERM must end it without a traceback."""
     process = subprocess.Popen(
         [sys.executable, str(path), *arguments],
@@ -41,9 +49,8 @@ def program(path: Path, *arguments: str, **environment: str) -> Iterator[IO[str]
         text=True,
         env={**os.environ, "LISTEN": "127.0.0.1:0", **environment},
     )
-    assert process.stdout is not None
     try:
-        yield process.stdout
+        yield process
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
         assert "Traceback" not in errors, errors
@@ -204,6 +211,45 @@ def test_django_session(tmp_path: Path) -> None:
 
     with program(EXAMPLES / "django_session.py", **environment) as out:
         asyncio.run(main(address(out)))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_policy_file(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    stated = json.loads((EXAMPLES / "policy.json").read_text(encoding="utf-8"))
+    policy.write_text(json.dumps(stated), encoding="utf-8")
+
+    async def main(at: str, pid: int) -> None:
+        def enter(path: str, token: str) -> Any:
+            subprotocols = [Subprotocol("bearer"), Subprotocol(token)]
+            return connect(f"ws://{at}{path}", origin=origin("http://localhost:3000"), subprotocols=subprotocols)
+
+        async with enter("/room/x", "change-me-too") as bob, enter("/admin", "change-me") as alice:
+            assert (await ask(bob, "say", {"text": "hi"}))["data"] == {"user": "bob", "text": "hi"}
+            assert (await ask(bob, "say", {"text": 5}))["data"]["code"] == "schema_mismatch"
+            # A policy that is wrong changes nothing; one without his token closes what he has open.
+            policy.write_text("{", encoding="utf-8")
+            os.kill(pid, signal.SIGHUP)
+            del stated["auth"]["tokens"][1]
+            policy.write_text(json.dumps(stated), encoding="utf-8")
+            os.kill(pid, signal.SIGHUP)
+            await bob.wait_closed()
+            assert bob.close_reason == "session revoked"
+            asked = await ask(alice, "ban", {"user": "bob", "minutes": 1})
+            assert asked["event"] == "confirm"
+            answer = {"event": "confirm", "data": False, "id": asked["id"], "status": "ok"}
+            await alice.send(json.dumps(answer))
+            assert json.loads(await alice.recv())["data"] == "not confirmed"
+
+    with process_of(EXAMPLES / "policy_file.py", POLICY=str(policy)) as process:
+        assert process.stdout is not None
+        asyncio.run(main(address(process.stdout), process.pid))
+
+
+def test_the_example_of_a_test() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_policy_file.py")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=EXAMPLES)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_behind_nginx(tmp_path: Path) -> None:

@@ -443,6 +443,42 @@ def test_coroutines_of_verdicts_do_not_pile_up(run: Run, caplog: pytest.LogCaptu
     run(main)
 
 
+def test_coroutines_of_on_error_do_not_pile_up(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    most = 1024
+
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw"))
+        may_end = asyncio.Event()
+        told = 0
+
+        def fail(conn: Connection, close: wsguard.Close) -> None:
+            raise ValueError("x")
+
+        @server.on_open
+        def opened(conn: Connection) -> None:
+            for _ in range(most + 50):
+                conn.on_close(fail)
+
+        @server.on_error
+        async def slow(conn: Connection | None, error: Exception, event: str | None) -> None:
+            nonlocal told
+            told += 1
+            await may_end.wait()
+
+        async with server:
+            async with client(server):
+                pass
+            await until(lambda: "1024 of its coroutines have not ended" in caplog.text)
+            assert told == most
+            may_end.set()
+            await until(lambda: not server._tasks)
+            async with client(server):
+                pass
+            await until(lambda: told == 2 * most)
+
+    run(main)
+
+
 def test_no_other_thread_handles_the_message() -> None:
     server = wsguard.Server(options())
     seen: list[Any] = []

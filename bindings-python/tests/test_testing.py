@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -287,11 +290,153 @@ def test_a_connection_without_a_server() -> None:
         conn.emit("a")
 
 
+def public(kind: Any) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")} | {"__aiter__", "__anext__", "__class_getitem__"}
+
+
+def test_a_fake_has_all_that_a_connection_has() -> None:
+    conn = FakeConnection()
+    known = public(wsguard.Connection)
+    assert known - {"__class_getitem__"} <= {*dir(conn)} and public(conn) - known == {"sent"}
+    for name in sorted(known):
+        real = getattr(wsguard.Connection, name)
+        if not callable(real) or name == "__class_getitem__":
+            continue
+        taken = inspect.signature(getattr(FakeConnection, name)).parameters.values()
+        ours = [(each.name, each.kind, each.default) for each in taken if each.name != "self"]
+        asked = inspect.signature(real).parameters.values()
+        theirs = [(each.name, each.kind, each.default) for each in asked if each.name != "self"]
+        assert ours == theirs, name
+    assert FakeConnection[int](data=5).data == 5
+
+
+def test_a_fake_refuses_what_a_connection_refuses(run: Run) -> None:
+    """Each of these calls has the same outcome on both."""
+
+    async def late(conn: Any, close: Any) -> None: ...
+
+    calls: list[Callable[[Any], Any]] = [
+        lambda conn: conn.emit(5),
+        lambda conn: conn.emit("a", {1, 2}),
+        lambda conn: conn.emit("a", float("nan")),
+        lambda conn: conn.emit(event="a"),
+        lambda conn: conn.reply("a", 1, id="x"),
+        lambda conn: conn.call("a", timeout_ms=-1),
+        lambda conn: conn.call("a", timeout_ms="1"),
+        lambda conn: conn.ping(timeout_ms=1.5),
+        lambda conn: conn.ping_nowait(lambda conn: None),
+        lambda conn: conn.ping_nowait(late),
+        lambda conn: conn.on_close(lambda conn: None),
+        lambda conn: conn.on_close(5),
+        lambda conn: conn.join(""),
+        lambda conn: conn.join("é" * 129),
+        lambda conn: conn.join(5),
+        lambda conn: [conn.join(f"{number}") for number in range(1025)],
+        lambda conn: conn.leave(""),
+        lambda conn: conn.leave("x"),
+        lambda conn: conn.close("1000"),
+        lambda conn: conn.close(True),
+        lambda conn: conn.close(1000, "é" * 62),
+        lambda conn: conn.close(1000, 5),
+    ]
+    at_the_end: list[Callable[[Any], Any]] = [
+        lambda conn: conn.close(4000),
+        lambda conn: conn.close(),
+        lambda conn: conn.emit("a"),
+        lambda conn: conn.emit_nowait("a"),
+        lambda conn: conn.reply_error_nowait("a"),
+        lambda conn: conn.join("x"),
+        lambda conn: conn.leave("x"),
+        lambda conn: conn.ping_nowait(lambda conn, ms: None),
+        lambda conn: conn.on_close(late) is late,
+        lambda conn: conn.rooms,
+        lambda conn: (conn.is_open, conn.closed and conn.closed.code),
+    ]
+
+    async def outcome(call: Callable[[Any], Any], conn: Any) -> Any:
+        try:
+            found = call(conn)
+        except Exception as error:
+            return type(error)
+        return found if isinstance(found, (str, bool, tuple)) else None
+
+    async def main() -> None:
+        server = chat()
+        opened: asyncio.Queue[Any] = asyncio.Queue()
+        server.on_open(opened.put_nowait)
+        async with testing.serving(server), testing.connect(server, user="alice"):
+            conn, fake = await opened.get(), FakeConnection(user="alice")
+            for number, call in enumerate(calls):
+                assert await outcome(call, fake) == await outcome(call, conn), number
+            for each in (conn, fake):
+                each.close(4000)
+                assert (await each.wait_closed()).code == 4000
+            for code in (-1, *range(995, 1020), 2999, 3000, 4999, 5000, 1 << 16, 1 << 70):
+                with contextlib.suppress(wsguard.InvalidArgument):
+                    conn.close(code)
+                    fake.close(code)
+                    continue
+                with pytest.raises(wsguard.InvalidArgument):
+                    fake.close(code)
+            for number, call in enumerate(at_the_end):
+                assert await outcome(call, fake) == await outcome(call, conn), number
+            with pytest.raises(wsguard.ConnectionClosed):
+                await fake.ping()
+            with pytest.raises(wsguard.ConnectionClosed):
+                await fake.call("a")
+
+    run(main)
+
+
+def test_what_a_fake_receives() -> None:
+    async def main() -> None:
+        conn = FakeConnection(messages=[testing.message("a"), testing.message("b")])
+        ended: list[int] = []
+
+        @conn.on_close
+        async def closed(conn: Any, close: wsguard.Close) -> None:
+            ended.append(close.code)
+
+        waiting = asyncio.create_task(conn.wait_closed())
+        assert (await conn.recv()).event == "a"
+        assert [message.event async for message in conn] == ["b"]
+        assert (await waiting).code == 1001 and ended == [1001]
+        with pytest.raises(wsguard.ConnectionClosed):
+            await conn.recv()
+        with pytest.raises(KeyError, match="has none for 'a'"):
+            await FakeConnection().call("a")
+        async with asyncio.timeout(1) if sys.version_info >= (3, 11) else contextlib.nullcontext():
+            await asyncio.create_task(FakeConnection().emit("a"))
+
+    asyncio.run(main())
+
+
 def test_a_server_that_was_moved_reloads(run: Run) -> None:
     async def main() -> None:
         stated: Any = {"listen": "127.0.0.1:9", "origins": ["https://app.example"], "auth": "none", "protocol": "raw"}
         server = wsguard.Server(stated)
         async with testing.serving(server):
             assert server.reload(stated, max_message_bytes=100) == 2
+
+    run(main)
+
+
+def test_a_moved_server_of_a_file_reloads_it_unchanged(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        policy = tmp_path / "policy.json"
+        stated = {"listen": "unix:/run/app.sock", "unix_mode": "0660", "origins": ["https://app.example"]}
+        stated.update(auth="none", protocol="raw", admin_listen="127.0.0.1:9464")
+        policy.write_text(json.dumps(stated))
+        server = wsguard.Server.from_file(policy)
+        async with testing.serving(server):
+            with pytest.raises(wsguard.UsageError):
+                async with testing.serving(server):
+                    pass
+            assert server.reload() == 2
+            policy.write_text(json.dumps({**stated, "threads": 5}))
+            with pytest.raises(wsguard.ConfigError, match="threads"):
+                server.reload()
+        # It has moved for the time of the test only.
+        assert server._options_to_start() == stated
 
     run(main)

@@ -122,8 +122,8 @@ fn the_log_tells_of_what_goes_well_by_one_id_and_of_what_is_done_to_the_server()
         (&LogValue::Unsigned(1000), &LogValue::Bool(true))
     );
     assert_eq!(
-        (field(&close, "messages_in"), field(&close, "bytes_in")),
-        (&LogValue::Unsigned(1), &LogValue::Unsigned(16))
+        (field(&close, "messages_in"), field(&close, "bytes_in"), field(&close, "bytes_out")),
+        (&LogValue::Unsigned(1), &LogValue::Unsigned(16), &LogValue::Unsigned(4))
     );
     assert_eq!((field(&close, "messages_out"), field(&close, "verdict")), (&LogValue::Unsigned(0), &LogValue::Nothing));
     assert_eq!(text(&close, "conn"), text(&open, "conn"));

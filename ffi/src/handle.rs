@@ -1,7 +1,8 @@
 //! Handles: looked up, never followed.
 //!
 //! A handle is a pointer in type only. Its value names a kind, a generation and a place in that kind's registry; a handle
-//! that was freed, invented or cast from another kind is not found (THREATS S7).
+//! that was freed, invented or cast from another kind is not found.
+// THREATS S7.
 
 use std::any::Any;
 use std::hash::BuildHasher;

@@ -1,6 +1,7 @@
-//! What the operating system does to a process behind our back: forks, cancelled threads, signals (THREATS S8).
+//! What the operating system does to a process behind our back: forks, cancelled threads, signals.
 //!
 //! The unsafe calls of all three are here; `signals.rs` and `boundary.rs` decide when to use them.
+// THREATS S8.
 #![expect(unsafe_code, reason = "functions that are called after a fork, in a signal handler or around a cancellation")]
 
 use core::cell::RefCell;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _checks
 from ._errors import InvalidArgument
 from ._wsguard import Connection, NativeServer
 
@@ -48,7 +49,7 @@ class Audience:
             data: what ``json.dumps`` takes, a Pydantic model, or :class:`Json`; default ``None``.
 
         Raises:
-            InvalidArgument: a room's name is not 1 to 256 bytes, or the protocol is ``raw``.
+            InvalidArgument: the protocol is ``raw``.
             TypeError: ``data`` is not JSON; the error names the type.
             ValueError: ``data`` holds NaN or infinity, or is nested deeper than 256.
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
@@ -60,7 +61,7 @@ class Audience:
         """Sends a message (``raw``): ``str`` as text, bytes as binary.
 
         Raises:
-            InvalidArgument: a room's name is not 1 to 256 bytes, or the protocol is ``json``.
+            InvalidArgument: the protocol is ``json``.
             TypeError: ``message`` is neither ``str`` nor bytes.
             UsageError: as :meth:`emit`.
         """
@@ -86,7 +87,7 @@ class Audience:
         """Lets every member leave the rooms; the connections stay open.
 
         Raises:
-            InvalidArgument: a room's name is not 1 to 256 bytes, or these are not the connections of rooms.
+            InvalidArgument: these are not the connections of rooms.
             UsageError: as :meth:`members`.
         """
         if self._rooms is None:
@@ -104,7 +105,9 @@ class Audience:
 
         Raises:
             InvalidArgument: as :meth:`Connection.close`.
+            TypeError: as :meth:`Connection.close`.
             UsageError: as :meth:`members`.
         """
+        _checks.close(code, reason)
         for conn in self.members():
             conn.close(code, reason)

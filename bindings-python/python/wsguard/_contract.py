@@ -4,8 +4,9 @@ or Pydantic models) and handlers."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_origin
 
 from . import _wsguard
@@ -14,16 +15,50 @@ from ._errors import ConfigError
 #: Handler, whether its data is raw, and what makes an instance of its model.
 Spec = tuple[Callable[..., Any] | None, bool, Callable[[str], Any] | None]
 
+_SCHEMAS = "a JSON Schema, a Pydantic model or what a TypeAdapter takes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What one place says of one event: an option, or a decorator."""
+
+    #: ``schema`` (as JSON Schema), ``cost``, ``roles``, ``on_mismatch``, as far as they are said.
+    options: Mapping[str, Any]
+    #: What makes an instance of its model.
+    model: Callable[[str], Any] | None = None
+    #: The names that its model knows; ``None`` without a model.
+    names: frozenset[str] | None = None
+    raw: bool = False
+
+    @classmethod
+    def of(
+        cls, option: str, *, schema: Any = None, model: Any = None, raw: bool = False, more: Mapping[str, Any]
+    ) -> Stated:
+        """What is said by these values; ``None``: nothing. ``option`` names the event for an error. Raises
+        ``ConfigError`` for what is neither schema nor model."""
+        options = {key: value for key, value in more.items() if value is not None}
+        make, names = None, None
+        if schema is not None:
+            options["schema"], make, names = _of_schema(f"{option}.schema", schema)
+        if model is not None:
+            if make is not None:
+                raise _twice(f"{option}.model")
+            make, names = _of_model(f"{option}.model", model)
+        if raw and make is not None:
+            raise _raw_model(option)
+        return cls(options, make, names, raw)
+
 
 class Contract:
-    """What was declared of each event, by options and decorators together."""
+    """What was declared of each event, by options and decorators together. A change that cannot be made changes
+    nothing."""
 
     def __init__(self, events: Mapping[str, Any], route: str | None = None) -> None:
         #: The route that they are of; ``None``: the top level's.
         self._route = route
         #: Where they stand: ``events``, or ``routes./admin.events``.
         self._at = "events" if route is None else f"routes.{route}.events"
-        self._options: dict[str, dict[str, Any]] = {}
+        self._options: dict[str, Any] = {}
         self._models: dict[str, Callable[[str], Any]] = {}
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._raw: set[str] = set()
@@ -46,53 +81,48 @@ class Contract:
                     option=f"{self._at}.{name}.schema",
                 )
             rest = {key: value for key, value in stated.items() if key != "schema"}
-            self.declare(name, schema=stated.get("schema"), more=rest)
+            self.declare(name, Stated.of(self.option(name), schema=stated.get("schema"), more=rest))
 
-    def declare(
-        self,
-        name: str,
-        *,
-        schema: Any = None,
-        cost: float | None = None,
-        roles: Sequence[str] | None = None,
-        on_mismatch: str | None = None,
-        raw: bool = False,
-        model: Any = None,
-        more: Mapping[str, Any] | None = None,
-    ) -> None:
+    def option(self, name: str) -> str:
+        """The option that an event is: ``events.say``."""
+        return f"{self._at}.{name}"
+
+    def copy(self) -> Contract:
+        """The same once more, for a change that may fail."""
+        copied = Contract({}, self._route)
+        copied._options, copied._models, copied._handlers = (
+            dict(self._options),
+            dict(self._models),
+            dict(self._handlers),
+        )
+        copied._raw, copied.names = set(self._raw), dict(self.names)
+        return copied
+
+    def declare(self, name: str, stated: Stated) -> None:
         """Adds to what is known of an event. Raises ``ConfigError`` where two statements cannot both hold."""
-        stated = self._options.setdefault(name, {})
-        said = {"schema": schema, "cost": cost, "roles": roles, "on_mismatch": on_mismatch, **(more or {})}
-        for key, value in said.items():
-            if value is None:
-                continue
-            if key in stated:
-                raise ConfigError(
-                    f"{self._at}.{name}.{key}: is stated twice", code="contradiction", option=f"{self._at}.{name}.{key}"
-                )
-            if key == "schema":
-                value = self._schema(name, value)
-            stated[key] = value
-        self.handle_as(name, model, raw=raw)
+        known = self._options.get(name, {})
+        if isinstance(known, Mapping):
+            for key in stated.options:
+                if key in known:
+                    raise _twice(f"{self.option(name)}.{key}")
+        self.handle_as(name, stated)
+        # Of what is no mapping the core says what is accepted.
+        if isinstance(known, Mapping):
+            self._options[name] = {**known, **stated.options}
 
-    def handle_as(self, name: str, model: Any, *, raw: bool) -> None:
+    def handle_as(self, name: str, stated: Stated) -> None:
         """Notes what the data of an event becomes for its handler. Raises ``ConfigError`` as ``declare``."""
-        option = f"{self._at}.{name}"
-        if model is not None:
-            if name in self._models:
-                raise ConfigError(f"{option}.model: is stated twice", code="contradiction", option=f"{option}.model")
-            adapted = _adapted(model)
-            found = None if adapted is None else _methods(adapted)
-            if found is None:
-                raise _no_schema(f"{option}.model", "a Pydantic model or what a TypeAdapter takes", model)
-            to_schema, self._models[name] = found
-            # A model that takes more than a schema can say may have none.
-            with contextlib.suppress(Exception):
-                self.names[name] = _names(to_schema())
-        if raw:
+        option, model = self.option(name), stated.model or self._models.get(name)
+        if stated.model is not None and name in self._models:
+            raise _twice(f"{option}.model")
+        if model is not None and (stated.raw or name in self._raw):
+            raise _raw_model(option)
+        if stated.model is not None:
+            self._models[name] = stated.model
+        if stated.names is not None:
+            self.names[name] = stated.names
+        if stated.raw:
             self._raw.add(name)
-        if raw and name in self._models:
-            raise ConfigError(f"{option}: raw data is not made a model", code="contradiction", option=option)
 
     def check(self, name: str, protocol: object) -> None:
         """Lets the core compile what was declared of an event, so that a fault is told where it is written."""
@@ -111,27 +141,6 @@ class Contract:
             raise ConfigError(f"{option}: has a handler already", code="contradiction", option=option)
         self._handlers[name] = handler
 
-    def _schema(self, name: str, schema: Any) -> Any:
-        if isinstance(schema, (Mapping, bool)):
-            return schema
-        accepted = "a JSON Schema, a Pydantic model or what a TypeAdapter takes"
-        adapted = _adapted(schema)
-        found = None if adapted is None else _methods(adapted)
-        if adapted is None or found is None:
-            raise _no_schema(f"{self._at}.{name}.schema", accepted, schema)
-        alias = _alias_of_its_own(adapted)
-        if alias is not None:
-            raise ConfigError(
-                f"{self._at}.{name}.schema: the alias {alias} takes more than a JSON Schema can say: "
-                "give the JSON Schema as schema=..., and the model as model=...",
-                code="invalid_option",
-                option=f"{self._at}.{name}.schema",
-            )
-        to_schema, self._models[name] = found
-        made = to_schema()
-        self.names[name] = _names(made)
-        return made
-
     @property
     def handlers(self) -> list[Callable[..., Any]]:
         """Every handler of an event."""
@@ -143,7 +152,7 @@ class Contract:
     def __iter__(self) -> Iterator[str]:
         return iter(self._options)
 
-    def options(self) -> dict[str, dict[str, Any]]:
+    def options(self) -> dict[str, Any]:
         """The option ``events``."""
         return self._options
 
@@ -161,6 +170,48 @@ class Contract:
         """Whether data that is refused is answered, and the connection lives."""
         stated: Any = self._options[name]
         return isinstance(stated, Mapping) and stated.get("on_mismatch") == "reply"
+
+
+def _of_schema(option: str, schema: Any) -> tuple[Any, Callable[[str], Any] | None, frozenset[str] | None]:
+    """The JSON Schema, what makes an instance, and the names that the model knows."""
+    if isinstance(schema, (Mapping, bool)):
+        return schema, None, None
+    adapted = _adapted(schema)
+    found = None if adapted is None else _methods(adapted)
+    if adapted is None or found is None:
+        raise _no_schema(option, _SCHEMAS, schema)
+    alias = _alias_of_its_own(adapted)
+    if alias is not None:
+        raise ConfigError(
+            f"{option}: the alias {alias} takes more than a JSON Schema can say: "
+            "give the JSON Schema as schema=..., and the model as model=...",
+            code="invalid_option",
+            option=option,
+        )
+    to_schema, make = found
+    made = to_schema()
+    return made, make, _names(made)
+
+
+def _of_model(option: str, model: Any) -> tuple[Callable[[str], Any], frozenset[str] | None]:
+    """What makes an instance of a model, and the names that it knows."""
+    adapted = _adapted(model)
+    found = None if adapted is None else _methods(adapted)
+    if found is None:
+        raise _no_schema(option, "a Pydantic model or what a TypeAdapter takes", model)
+    to_schema, make = found
+    # A model that takes more than a schema can say may have none.
+    with contextlib.suppress(Exception):
+        return make, _names(to_schema())
+    return make, None
+
+
+def _twice(option: str) -> ConfigError:
+    return ConfigError(f"{option}: is stated twice", code="contradiction", option=option)
+
+
+def _raw_model(option: str) -> ConfigError:
+    return ConfigError(f"{option}: raw data is not made a model", code="contradiction", option=option)
 
 
 def _no_schema(option: str, accepted: str, stated: Any) -> ConfigError:

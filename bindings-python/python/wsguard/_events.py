@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._contract import Contract
+from ._contract import Contract, Stated
 from ._errors import ConfigError
 
 #: Handler, whether its data is raw, what makes an instance of its model, and whether a connection lives whose data the
@@ -16,73 +16,114 @@ Row = tuple[Callable[..., Any] | None, bool, Callable[[str], Any] | None, bool]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Said:
-    """What one decorator has said."""
+class Said:
+    """What one decorator, or one call of ``Server.event``, has said."""
 
     name: str
     route: str | None
-    #: Whether it declares the event, or only means to handle one that the options state.
-    declares: bool
-    stated: Mapping[str, Any]
+    stated: Stated
+    #: Whether it is there for a handler.
+    handles: bool
+    handler: Callable[..., Any] | None = None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it only means to handle an event, if the options state it."""
+        return self.handles and not self.stated.options
 
 
 class Events:
-    """Every event that a server knows, and its handler."""
+    """Every event that a server knows, and its handler. What a server knows follows from the options and from what the
+    decorators have said, in their order, and from nothing else: so a reload is as good as a start."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         #: The options without what the decorators have stated.
         self.own_options = self._options = options
-        events, routes = options.get("events"), options.get("routes")
-        # What is no mapping is left to the core, which says what is accepted.
-        self._top = Contract(events if isinstance(events, Mapping) else {})
+        self._top = Contract(self._stated(options) or {})
         self._routes: dict[str, Contract] = {}
+        routes = options.get("routes")
+        # What is no mapping is left to the core, which says what is accepted.
         for path, route in routes.items() if isinstance(routes, Mapping) else ():
-            own = route.get("events") if isinstance(route, Mapping) else None
-            if isinstance(path, str) and isinstance(own, Mapping):
+            own = self._stated(route)
+            if isinstance(path, str) and own is not None:
                 self._routes[path] = Contract(own, path)
-        self._said: list[_Said] = []
-        self._handled: list[tuple[str, str | None, Callable[..., Any]]] = []
+        #: The events that the options state: of the top level, and of each route.
+        self._optional: dict[str | None, frozenset[str]] = {
+            None: frozenset(self._top),
+            **{path: frozenset(own) for path, own in self._routes.items()},
+        }
+        self._said: list[Said] = []
+
+    @staticmethod
+    def _stated(options: Any) -> Mapping[str, Any] | None:
+        events = options.get("events") if isinstance(options, Mapping) else None
+        return events if isinstance(events, Mapping) else None
 
     def renewed(self, options: dict[str, Any]) -> Events:
-        """The same declarations and handlers of decorators beside other options."""
+        """What the same decorators have said beside other options."""
         renewed = Events(options)
         for said in self._said:
-            renewed._declare(said)
-            renewed._said.append(said)
-        for name, route, handler in self._handled:
-            renewed.handle(name, route, handler)
+            renewed.declare(said)
         return renewed
 
-    def declare(self, name: str, route: str | None, *, handles: bool, **stated: Any) -> None:
-        """Adds to what is known of an event. Raises ``ConfigError`` for what cannot hold."""
-        is_bare = handles and not any(stated[key] is not None for key in ("schema", "cost", "roles", "on_mismatch"))
-        declares = not (is_bare and self._is_stated(name, route))
-        said = _Said(name, route, declares, stated)
-        if declares and handles and route is None and name not in self._top:
-            # It would let every path send what only some may.
-            stating = [path for path, events in self._routes.items() if name in events]
-            if stating:
-                raise ConfigError(
-                    f'events.{name}: the route {stating[0]} states it: say of which it is, route="{stating[0]}"',
-                    code="contradiction",
-                    option=f"events.{name}",
-                )
-        self._declare(said)
-        if declares:
-            self._of(route).check(name, self._options.get("protocol"))
+    def opened_since(self, before: Events) -> list[str]:
+        """The events that any data may come with now, because the options state them no longer: only their handlers
+        declare them."""
+        opened = [said for said in self._said if self._declares(said) and not before._declares(said)]
+        unchecked = [said.name for said in opened if "schema" not in self._of(said.route).options()[said.name]]
+        return list(dict.fromkeys(unchecked))
+
+    def said(self, name: str, route: str | None, *, handles: bool, **stated: Any) -> Said:
+        """What would be said, checked as if it were. Raises ``ConfigError`` for what cannot hold."""
+        option = self._of(route).option(name)
+        schema, model, raw = stated.pop("schema"), stated.pop("model"), stated.pop("raw")
+        made = Stated.of(option, schema=schema, model=model, raw=raw, more=stated)
+        said = Said(name, route, made, handles)
+        changed = self._changed(said)
+        if self._declares(said):
+            changed.check(name, self._options.get("protocol"))
+        return said
+
+    def declare(self, said: Said) -> None:
+        """Adds to what is known of an event, and sets its handler: both, or neither with a ``ConfigError``."""
+        changed = self._changed(said)
+        if said.route is None:
+            self._top = changed
+        else:
+            self._routes[said.route] = changed
         self._said.append(said)
 
-    def _declare(self, said: _Said) -> None:
-        events = self._of(said.route)
-        if said.declares:
-            events.declare(said.name, **said.stated)
+    def _changed(self, said: Said) -> Contract:
+        changed = self._of(said.route).copy()
+        if self._declares(said):
+            if said.handles:
+                self._check_is_meant_for_all(said)
+            changed.declare(said.name, said.stated)
         else:
-            events.handle_as(said.name, said.stated["model"], raw=said.stated["raw"])
+            changed.handle_as(said.name, said.stated)
+        if said.handler is not None:
+            changed.handle(said.name, said.handler)
+        return changed
 
-    def _is_stated(self, name: str, route: str | None) -> bool:
-        if route is not None:
-            return name in self._of(route)
-        return name in self._top or any(name in events for events in self._routes.values())
+    def _check_is_meant_for_all(self, said: Said) -> None:
+        """Raises where a handler would let every path send what only some may."""
+        if said.route is None and said.name not in self._top:
+            stating = [path for path, events in self._routes.items() if said.name in events]
+            if stating:
+                option = f"events.{said.name}"
+                raise ConfigError(
+                    f'{option}: the route {stating[0]} states it: say of which it is, route="{stating[0]}"',
+                    code="contradiction",
+                    option=option,
+                )
+
+    def _declares(self, said: Said) -> bool:
+        """Whether it declares the event, or only means to handle one that the options state."""
+        if not said.is_bare:
+            return True
+        if said.route is not None:
+            return said.name not in self._optional.get(said.route, ())
+        return not any(said.name in events for events in self._optional.values())
 
     def _of(self, route: str | None) -> Contract:
         if route is None:
@@ -95,17 +136,13 @@ class Events:
                 code="missing_option",
                 option=option,
             )
-        return self._routes.setdefault(route, Contract({}, route))
-
-    def handle(self, name: str, route: str | None, handler: Callable[..., Any]) -> None:
-        """Sets the handler of an event: on one route, or wherever it has no other."""
-        self._of(route).handle(name, handler)
-        self._handled.append((name, route, handler))
+        known = self._routes.get(route)
+        return Contract({}, route) if known is None else known
 
     def options(self) -> dict[str, Any]:
         """Every option, with the events that options and decorators have stated."""
         options = dict(self._options)
-        if self._top.options() or isinstance(options.get("events"), Mapping):
+        if isinstance(options.get("events", {}), Mapping):
             options.pop("events", None)
             if self._top.options():
                 options["events"] = self._top.options()
@@ -119,7 +156,7 @@ class Events:
     @property
     def handlers(self) -> list[Callable[..., Any]]:
         """Every handler of an event."""
-        return [handler for _, _, handler in self._handled]
+        return [said.handler for said in self._said if said.handler is not None]
 
     @property
     def unhandled(self) -> list[str]:

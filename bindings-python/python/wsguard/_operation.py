@@ -28,8 +28,6 @@ class Operated(OnLoop):
         self._file: str | None = None
         self._beside: dict[str, Any] = {}
         self._reloading = threading.Lock()
-        #: Where a test has it listen, whatever the options say.
-        self._listens_at: dict[str, Any] = {}
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], /, **options: Unpack[Options]) -> Self:
@@ -50,9 +48,12 @@ class Operated(OnLoop):
         return server
 
     def reload(self, base: Options | None = None, /, **options: Unpack[Options]) -> int:
-        """Runs by other options from here on, for whoever comes and for what is open; what the decorators have said
-        stays. All or nothing: after an error the server runs as before. Calling it takes as long as compiling the
-        schemas does: beside an event loop call it by ``asyncio.to_thread``.
+        """Runs by other options from here on, for whoever comes and for what is open, as if the server were started
+        with them and the same decorators. All or nothing: after an error the server runs as before. Calling it takes as
+        long as compiling the schemas does: beside an event loop call it by ``asyncio.to_thread``.
+
+        An event that the options state no longer, and that a decorator handles without saying more of it, comes with
+        any data from then on, as at a start: the log warns of it.
 
         An open connection is closed with 1008 (``session_revoked``) if its static token is gone, or the key that has
         signed its JSON Web Token, or if its path is not served any more; with 1008 (``banned``) if ``deny_ips`` has
@@ -82,10 +83,14 @@ class Operated(OnLoop):
                 stated = {**_policy_file.read(self._file), **self._beside}
             else:
                 raise TypeError("reload needs a whole set of options: only Server.from_file has a file to read again")
-            events = self._events.renewed({**stated, **self._listens_at} if self._listens_at else stated)
+            events = self._events.renewed(stated)
             policy = self._policy(events, is_reload=True)
             generation = self._reload(options_text(policy), self._handlers(events, policy))
-            self._events = events
+            before, self._events = self._events, events
+        opened = events.opened_since(before)
+        if opened:
+            names = ", ".join(opened)
+            _log.say(logging.WARNING, f"the options do not state {names} any more: any data reaches the handlers")
         return generation
 
     def _reload_file(self) -> None:

@@ -175,7 +175,8 @@ class Options(TypedDict, total=False):
     """The address to listen on: ``host:port`` (port 0: any free one; a name binds every address it resolves to),
     ``unix:PATH``, or ``fd:N``, an inherited listening socket. Default: ``"127.0.0.1:8080"``."""
     unix_mode: str | None
-    """The permission bits of the socket file of ``unix:PATH``, as text: ``0660``. Default: what the umask leaves."""
+    """The permission bits of the socket files of ``unix:PATH`` in ``listen`` and ``admin_listen``, as text: ``0660``.
+    Default: what the umask leaves."""
     reuse_port: bool
     """Whether several processes may listen on the port, so that the kernel spreads connections over them (Linux only).
     Default: ``False``."""
@@ -295,7 +296,8 @@ class Options(TypedDict, total=False):
     """The address of ``/metrics`` (OpenMetrics), ``/healthz`` and ``/readyz``: ``host:port`` of this machine, or
     ``unix:PATH``. Default: none."""
     dangerously_public_admin: bool
-    """Permission for ``admin_listen`` to be an address that other machines can reach. Default: ``False``."""
+    """Permission for ``admin_listen`` to be an address that other machines can reach, and to be asked by any ``Host``.
+    Default: ``False``."""
     deny_ips: Sequence[str]
     """The addresses and CIDRs that are refused: ``banned``. An IPv6 address stands for its /64. Default: none."""
     auto_ban: AutoBan | None

@@ -14,15 +14,15 @@ from ._errors import ConfigError
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The options in a file. Raises ``OSError`` where it cannot be read, ``ConfigError`` where it is no policy."""
     path = Path(path)
-    text = path.read_bytes()
+    text, is_toml = path.read_bytes(), path.suffix.lower() == ".toml"
     try:
-        options = _toml(text.decode()) if path.suffix == ".toml" else json.loads(text, object_pairs_hook=_once_each)
+        options = _toml(text.decode()) if is_toml else json.loads(text, object_pairs_hook=_once_each)
     except RecursionError:
         raise _wrong(path, "is nested too deep") from None
     except ValueError as error:  # `tomllib.TOMLDecodeError`, `json.JSONDecodeError`, `UnicodeDecodeError`
         if isinstance(error, ConfigError):
             raise
-        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        kind = "TOML" if is_toml else "JSON"
         raise _wrong(path, f"is not {kind}: {error}") from None
     if not isinstance(options, dict):
         raise _wrong(path, f"must hold an object of options, not {type(options).__name__}")

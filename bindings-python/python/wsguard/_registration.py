@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from . import _handlers, _log, _middleware
 from ._contract import options_text
 from ._errors import ConfigError, UsageError
-from ._events import Events
+from ._events import Events, Said
 from ._wsguard import Close, Connection, NativeServer, Request, Violation
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Registry(NativeServer):
         # `@server.authenticate` may still follow: then `auth` is "callback". Where no handler adds to the policy, the
         # one that is compiled here starts.
         self._compile(options_text({**self._events.options(), "auth": stated.get("auth", "callback")}))
+        #: What has it listen where a test wants it, whatever the options say.
+        self._listens_elsewhere: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         #: The descriptor that was taken over: its number may be anything else's by now.
         self._taken: str | None = None
 
@@ -125,19 +128,20 @@ class Registry(NativeServer):
         A model's own validators run after the schema. If they refuse, the connection closes with 1008
         (``schema_mismatch``).
 
+        A decorator that raises declares nothing.
+
         Raises:
             ConfigError: the schema, the cost or the roles are not accepted, there is no such route, or the event has a
                 handler already.
             TypeError: the handler does not take what it is called with, or the name is missing.
             UsageError: the server runs (``already_started``).
         """
-        self._declare(event, "on", schema=schema, model=model, raw=raw, **more)
-        route = more.get("route")
+        said = self._said(event, "on", schema=schema, model=model, raw=raw, **more)
 
         def register(handler: Any) -> Any:
             self._check_not_running()
             _handlers.check(f'@server.on("{event}")', handler, ("the connection", "the message's data"))
-            self._events.handle(event, route, handler)
+            self._events.declare(dataclasses.replace(said, handler=handler))
             return handler
 
         return register
@@ -147,9 +151,9 @@ class Registry(NativeServer):
     ) -> None:
         """Declares an event without a handler of its own: ``on_message`` or ``async for`` gets its messages. As
         :meth:`on` otherwise."""
-        self._declare(name, "event", schema=schema, model=model, raw=raw, **more)
+        self._events.declare(self._said(name, "event", schema=schema, model=model, raw=raw, **more))
 
-    def _declare(
+    def _said(
         self,
         name: str,
         method: str,
@@ -159,13 +163,13 @@ class Registry(NativeServer):
         roles: Sequence[str] | None = None,
         on_mismatch: str | None = None,
         **stated: Any,
-    ) -> None:
+    ) -> Said:
         if not isinstance(name, str):
             found = "the function itself: it is decorated without parentheses" if callable(name) else repr(name)
             raise TypeError(f'{method} needs the event\'s name, @server.{method}("say"), not {found}')
         self._check_not_running()
         stated.update(cost=cost, roles=roles, on_mismatch=on_mismatch)
-        self._events.declare(name, route, handles=method == "on", **stated)
+        return self._events.said(name, route, handles=method == "on", **stated)
 
     def on_message(self, handler: MessageHandler, /) -> MessageHandler:
         """Registers the handler of messages. In ``raw`` it is called with the connection and ``str`` or ``bytes``; in
@@ -248,7 +252,7 @@ class Registry(NativeServer):
             raise ConfigError(
                 f'{callback[0]}: "callback" needs @server.authenticate', code="contradiction", option=callback[0]
             )
-        return options
+        return options if self._listens_elsewhere is None else self._listens_elsewhere(options)
 
     def _handlers(self, events: Events, options: Mapping[str, Any]) -> dict[str, Any]:
         around = _middleware.Around(self._middleware)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _drain, _log, _loops, _signals
+from . import _checks, _drain, _log, _loops, _signals
 from ._audience import Audience
 from ._contract import options_text
 from ._errors import ConfigError, UsageError
@@ -212,12 +212,11 @@ class Server(Operated):
         For all connections use :meth:`to_all`.
 
         Raises:
+            InvalidArgument: a room's name is not 1 to 256 bytes.
             TypeError: no room is given, or one is not a ``str``.
         """
         for room in rooms:
-            if not isinstance(room, str):
-                kind = type(room).__name__
-                raise TypeError(f"a room's name is a str, not {kind}: every connection is server.to_all()")
+            _checks.room(room)
         if not rooms:
             raise TypeError("server.to needs a room: every connection is server.to_all()")
         return Audience(self, list(rooms))

@@ -351,7 +351,8 @@ class Connection(Generic[_Data]):
         """The user; ``None`` for an anonymous session, and without authentication."""
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of its token, of its JWT's ``roles_claim``, or of ``Accept(roles=...)``."""
+        """The roles of its token, of its JWT's ``roles_claim``, or of ``Accept(roles=...)``, as of the open. A reload
+        may give a static token others: those decide what it may send."""
     @property
     def path(self) -> str:
         """The path of the request target."""

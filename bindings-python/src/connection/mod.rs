@@ -15,6 +15,7 @@ pub(crate) use self::state::{MAX_CALLS, Pinged, Reading, Released, State};
 use crate::accepts::PendingAccept;
 use crate::errors;
 use crate::futures::{self, Futures};
+use crate::handlers::{EventSpec, Handlers};
 use crate::lock::lock;
 use crate::messages::CurrentMessage;
 use crate::shared::Shared;
@@ -29,8 +30,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     /// What its handshake told.
     pub(crate) open: Open,
-    /// The route whose rules hold for it.
-    route: Mutex<Option<Arc<str>>>,
+    /// The route whose events it has, by the policy of that generation.
+    route: Mutex<(u64, Option<Arc<str>>)>,
     /// When the session ends, on the clock that the core ends it by.
     expires_at: Option<Instant>,
     /// A message may go straight to its handler: every earlier one is finished.
@@ -57,7 +58,7 @@ impl Connection {
             server,
             shared,
             open: open.clone(),
-            route: Mutex::new(open.route.as_deref().map(Arc::from)),
+            route: Mutex::default(),
             // `max_session_ms` may be another by a reload: the core says when that is over.
             expires_at: open.credential_ends_at_ms.and_then(instant),
             free: AtomicBool::new(true),
@@ -71,17 +72,16 @@ impl Connection {
         self.open.user.as_deref()
     }
 
-    /// Takes the route of its path from the policy in force: a reload may have brought another than it was opened by.
-    pub(crate) fn resolve_route(&self) {
-        if let Some(resolved) = self.shared.handle.policies().resolve(&self.open.path) {
-            *lock(&self.route) = resolved.route.as_deref().map(Arc::from);
-        }
-    }
-
-    /// What `find` finds for the route whose rules hold for it, as `routes` writes it.
+    /// What `handlers` has for an event of it, by the route of its path in their policy. A turn that a reload falls into
+    /// goes on with the handlers of before, and with their routes.
     #[inline]
-    pub(crate) fn with_route<T>(&self, find: impl FnOnce(Option<&str>) -> T) -> T {
-        find(lock(&self.route).as_deref())
+    pub(crate) fn event<'h>(&self, handlers: &'h Handlers, name: &str) -> Option<&'h EventSpec> {
+        let mut route = lock(&self.route);
+        if route.0 != handlers.generation() {
+            let found = handlers.route_of(&self.open.path);
+            *route = (handlers.generation(), found.unwrap_or_else(|| route.1.take()));
+        }
+        handlers.event(route.1.as_deref(), name)
     }
 
     pub(crate) fn is_free(&self) -> bool {

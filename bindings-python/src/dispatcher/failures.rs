@@ -22,7 +22,8 @@ pub(crate) enum Outcome {
 }
 
 impl<'py> Dispatcher<'_, 'py> {
-    /// Closes the connection of a handler that failed with 1011, and logs the exception; the server lives (THREATS S5).
+    // THREATS S5.
+    /// Closes the connection of a handler that failed with 1011, and logs the exception; the server lives.
     pub(crate) fn failed(&self, conn: &Bound<'py, Connection>, kind: HandlerKind, error: PyErr) -> PyResult<()> {
         let event = conn.get().with_current(|current| current.map(|current| current.event.clone_ref(self.py)));
         self.failed_in(conn, kind, error, event)
@@ -88,7 +89,8 @@ impl<'py> Dispatcher<'_, 'py> {
         self.or_fatal(logged)
     }
 
-    /// Ignores a log that fails (THREATS S6).
+    // THREATS S6.
+    /// Ignores a log that fails.
     pub(super) fn or_fatal(&self, logged: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
         match logged {
             Err(error) if is_fatal(self.py, &error) => Err(error),

@@ -47,7 +47,7 @@ impl<'py> Dispatcher<'_, 'py> {
         if conn.get().is_over() || !conn.get().with_state(|state| state.calls.contains_key(&number)) {
             return Ok(());
         }
-        let spec = conn.get().with_route(|route| self.handlers.event(route, answer.event));
+        let spec = conn.get().event(self.handlers, answer.event);
         let Some(data) = self.data(conn, answer, spec)? else { return Ok(()) };
         let Some(future) = conn.get().with_state(|state| state.calls.remove(&number)) else { return Ok(()) };
         futures::resolve(future.bind(self.py), (status == Status::Ok, answer.event, data))
@@ -72,8 +72,9 @@ impl<'py> Dispatcher<'_, 'py> {
         }
     }
 
+    // THREATS S4.
     /// Queues a message, and wakes the readers. It counts towards `max_inbox_bytes`; a connection with many of them is not
-    /// read (THREATS S4).
+    /// read.
     fn queue(&self, conn: &Bound<'py, Connection>, message: BorrowedMessage<'_>) -> PyResult<()> {
         if conn.get().is_over() {
             return Ok(());
@@ -117,7 +118,7 @@ impl<'py> Dispatcher<'_, 'py> {
     }
 
     fn run_event(&self, conn: &Bound<'py, Connection>, message: &JsonMessage<'_>) -> PyResult<()> {
-        let spec = conn.get().with_route(|route| self.handlers.event(route, message.event));
+        let spec = conn.get().event(self.handlers, message.event);
         let own = spec.and_then(|spec| spec.call.as_ref());
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
         let Some(data) = self.data(conn, message, spec)? else { return Ok(()) };
@@ -185,7 +186,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 BorrowedMessage::Binary(payload) => return Ok(Some(PyBytes::new(self.py, payload).into_any())),
                 BorrowedMessage::Event(message) => message,
             };
-            let spec = conn.get().with_route(|route| self.handlers.event(route, message.event));
+            let spec = conn.get().event(self.handlers, message.event);
             let Some(data) = self.data(conn, &message, spec)? else { continue };
             if conn.get().is_over() {
                 return Ok(None);

@@ -5,7 +5,9 @@
 
 use core::time::Duration;
 
+use crate::config::AdminListen;
 use crate::handshake::{HeadScanner, NO_HEADERS};
+use crate::host_header::Authority;
 use crate::metrics::CONTENT_TYPE;
 
 /// The longest request line and headers; beyond it 431.
@@ -23,8 +25,8 @@ pub trait Facts {
     fn metrics(&self) -> String;
 }
 
-/// The answer to what was received so far; `None`: the request is not whole.
-pub fn answer(received: &[u8], scanner: &mut HeadScanner, facts: &dyn Facts) -> Option<Vec<u8>> {
+/// The answer of the listener `asked` to what was received so far; `None`: the request is not whole.
+pub fn answer(received: &[u8], scanner: &mut HeadScanner, asked: &AdminListen, facts: &dyn Facts) -> Option<Vec<u8>> {
     let head = match scanner.scan(received, MAX_HEAD_BYTES) {
         Ok(None) => return None,
         Ok(Some(len)) => &received[..len],
@@ -33,19 +35,23 @@ pub fn answer(received: &[u8], scanner: &mut HeadScanner, facts: &dyn Facts) -> 
     let mut headers = NO_HEADERS;
     let mut request = httparse::Request::new(&mut headers);
     Some(match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {
-            page(request.method.unwrap_or_default(), request.path.unwrap_or_default(), facts)
-        }
+        Ok(httparse::Status::Complete(_)) => page(&request, asked, facts),
         Err(httparse::Error::Version) => plain(505, "", false),
         Ok(_) | Err(_) => plain(400, "", false),
     })
 }
 
 /// The answer to a request that parses.
-fn page(method: &str, target: &str, facts: &dyn Facts) -> Vec<u8> {
-    let path = path(target);
+fn page(request: &httparse::Request<'_, '_>, asked: &AdminListen, facts: &dyn Facts) -> Vec<u8> {
+    let method = request.method.unwrap_or_default();
+    let (authority, path) = parts(request.path.unwrap_or_default());
     if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
         return plain(404, "", method == "HEAD");
+    }
+    // `/healthz` says no more than on the public port, which answers it whatever the `Host`.
+    if path != "/healthz" && !is_for(asked, authority, request.headers) {
+        // RFC 9110 section 15.5.20: the request is for another server than this one.
+        return plain(421, "", method == "HEAD");
     }
     let is_head = match method {
         "GET" => false,
@@ -62,13 +68,24 @@ fn page(method: &str, target: &str, facts: &dyn Facts) -> Vec<u8> {
     response(status, TEXT, "", body, is_head)
 }
 
-/// The path of a target, which may be absolute (RFC 9112 section 3.2.2) and have a query.
-fn path(target: &str) -> &str {
-    let path = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |start| &rest[start..]),
-        _ => target,
+/// Whether every host that the request names is one that `asked` answers to. One that names none is: a browser always does.
+fn is_for(asked: &AdminListen, authority: Option<&str>, headers: &[httparse::Header<'_>]) -> bool {
+    let named = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
+    let named = named.map(|header| header.value.trim_ascii()).filter(|value| !value.is_empty());
+    let mut hosts = named.chain(authority.map(str::as_bytes));
+    hosts.all(|host| Authority::parse(host).is_some_and(|host| asked.answers_to(&host)))
+}
+
+/// The authority and the path of a target, which may be absolute (RFC 9112 section 3.2.2) and have a query.
+fn parts(target: &str) -> (Option<&str>, &str) {
+    let (authority, path) = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            (Some(authority), if path.is_empty() { "/" } else { path })
+        }
+        _ => (None, target),
     };
-    path.split_once('?').map_or(path, |(path, _)| path)
+    (authority, path.split_once('?').map_or(path, |(path, _)| path))
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -98,6 +115,7 @@ fn phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         414 => "URI Too Long",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",

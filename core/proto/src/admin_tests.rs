@@ -25,8 +25,12 @@ impl Facts for Server {
 
 const WELL: Server = Server { is_draining: false, inbox_age: Duration::ZERO };
 
+fn listen() -> AdminListen {
+    AdminListen::parse("127.0.0.1:9464", false).unwrap()
+}
+
 fn asked(request: &str, server: &Server) -> String {
-    let answer = answer(request.as_bytes(), &mut HeadScanner::default(), server).expect("a whole request");
+    let answer = answer(request.as_bytes(), &mut HeadScanner::default(), &listen(), server).expect("a whole request");
     String::from_utf8(answer).unwrap()
 }
 
@@ -42,11 +46,11 @@ fn status(request: &str, server: &Server) -> (u16, String) {
 #[test]
 fn three_pages_and_nothing_else() {
     for (request, expected, body) in [
-        ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200, "# EOF\n"),
+        ("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "# EOF\n"),
         ("GET /metrics HTTP/1.0\r\n\r\n", 200, "# EOF\n"),
         ("GET /metrics HTTP/1.1\r\n\r\n", 200, "# EOF\n"),
-        ("GET /metrics?name[]=x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 200, "# EOF\n"),
-        ("GET http://127.0.0.1:9464/metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200, "# EOF\n"),
+        ("GET /metrics?name[]=x HTTP/1.1\r\nHost: a.localhost\r\nHost: [::1]\r\n\r\n", 200, "# EOF\n"),
+        ("GET http://127.0.0.1:9464/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "# EOF\n"),
         ("HEAD /metrics HTTP/1.1\r\n\r\n", 200, ""),
         ("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, "ok"),
         ("HEAD /healthz HTTP/1.1\r\n\r\n", 200, ""),
@@ -76,13 +80,43 @@ fn three_pages_and_nothing_else() {
 }
 
 #[test]
+fn a_page_of_a_hostile_name_reads_no_numbers() {
+    let answered = |target: &str, host: &str| status(&format!("GET {target} HTTP/1.1\r\n{host}\r\n"), &WELL).0;
+    for host in
+        ["", "Host:\r\n", "Host: \r\n", "host: 127.0.0.1:9464\r\n", "HOST:\t[::1]\r\n", "X-Host: evil.example\r\n"]
+    {
+        assert_eq!(answered("/metrics", host), 200, "{host}");
+        assert_eq!(answered("http://localhost:9464/readyz?x", host), 200, "{host}");
+    }
+    for host in [
+        "Host: evil.example:9464\r\n",
+        "hOsT: evil.example\r\n",
+        "Host: localhost\r\nHost: evil.example\r\n",
+        "Host: evil.example\r\nHost: localhost\r\n",
+        "Host: evil@localhost\r\n",
+        "Host: localhost:x\r\n",
+        "Host: a b\r\n",
+    ] {
+        for page in ["/metrics", "/readyz", "/metrics?x", "http://localhost/metrics"] {
+            assert_eq!(answered(page, host), 421, "{page} {host}");
+        }
+        // As the public port does.
+        assert_eq!((answered("/healthz", host), answered("/", host)), (200, 404), "{host}");
+    }
+    for target in ["http://evil.example/metrics", "http://evil@localhost/metrics", "http:///metrics"] {
+        assert_eq!(answered(target, "Host: localhost\r\n"), 421, "{target}");
+    }
+    assert_eq!(status("HEAD /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", &WELL), (421, String::new()));
+}
+
+#[test]
 fn what_is_not_whole_is_waited_for_and_too_much_is_refused() {
     let mut scanner = HeadScanner::default();
-    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for end in 0..request.len() {
-        assert!(answer(&request.as_bytes()[..end], &mut scanner, &WELL).is_none(), "{end}");
+        assert!(answer(&request.as_bytes()[..end], &mut scanner, &listen(), &WELL).is_none(), "{end}");
     }
-    assert!(answer(request.as_bytes(), &mut scanner, &WELL).is_some());
+    assert!(answer(request.as_bytes(), &mut scanner, &listen(), &WELL).is_some());
     let long = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
     assert_eq!(status(&long, &WELL).0, 431);
     let many = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(200));
@@ -120,10 +154,10 @@ proptest! {
         cut in any::<usize>(),
     ) {
         let mut scanner = HeadScanner::default();
-        let first = answer(&request[..cut % (request.len() + 1)], &mut scanner, &WELL);
-        let last = first.or_else(|| answer(&request, &mut scanner, &WELL));
+        let first = answer(&request[..cut % (request.len() + 1)], &mut scanner, &listen(), &WELL);
+        let last = first.or_else(|| answer(&request, &mut scanner, &listen(), &WELL));
         if let Some(last) = last {
-            let known = [200, 400, 404, 405, 414, 431, 505].map(|status| format!("HTTP/1.1 {status} "));
+            let known = [200, 400, 404, 405, 414, 421, 431, 505].map(|status| format!("HTTP/1.1 {status} "));
             prop_assert!(known.iter().any(|line| last.starts_with(line.as_bytes())));
             prop_assert!(last.len() < 400);
         }

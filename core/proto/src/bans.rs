@@ -421,6 +421,22 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_everybody_is_of_one_family() {
+        let denies = |network: &str, address: &str| {
+            let mut bans = Bans::default();
+            bans.ban(of(network, at(1000)), at(0)).unwrap();
+            let is_banned = bans.find(ip(address), None, at(1)).is_some();
+            assert_eq!(DenyList::new(&[network.to_owned()]).unwrap().denies(ip(address)), is_banned);
+            assert_eq!(Subject::network(network).unwrap().covers(ip(address), None), is_banned);
+            is_banned
+        };
+        assert!(denies("::/0", "2001:db8::1") && denies("::/0", "64:ff9b::192.0.2.1"));
+        assert!(!denies("::/0", "192.0.2.1") && !denies("::/0", "::ffff:192.0.2.1"));
+        assert!(denies("0.0.0.0/0", "192.0.2.1") && denies("0.0.0.0/0", "64:ff9b::192.0.2.1"));
+        assert!(!denies("0.0.0.0/0", "2001:db8::1"));
+    }
+
+    #[test]
     fn a_full_table_refuses_the_application_and_lifts_nothing_of_it() {
         let mut bans = Bans::default();
         for number in 0..MAX_BANS {

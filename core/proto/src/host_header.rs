@@ -3,7 +3,7 @@
 //! It does not decide that a missing or second `Host` is refused: the handshake does. `hosts` is the guard
 //! against DNS rebinding: a page of a hostile name that resolves to this server still sends that name.
 
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config_error::ConfigError;
 use crate::syntax::decimal_u16;
@@ -48,6 +48,21 @@ impl<'a> Authority<'a> {
     pub fn same_as(&self, other: &Authority<'_>, default_port: u16) -> bool {
         let port = |authority: &Authority<'_>| authority.port.unwrap_or(default_port);
         port(self) == port(other) && same_host(self.host, other.host)
+    }
+
+    /// Whether the host is this name, whatever the port.
+    pub fn is_of(&self, name: &str) -> bool {
+        same_host(self.host, name)
+    }
+
+    /// Whether the host is of this machine alone: a loopback address, `localhost`, or a name below it (RFC 6761 section 6.3).
+    pub fn is_loopback(&self) -> bool {
+        let name = without_trailing_dot(self.host);
+        let address = ipv6(self.host).map(IpAddr::V6).or_else(|| name.parse().map(|ip: Ipv4Addr| ip.into()).ok());
+        match address {
+            Some(ip) => ip.to_canonical().is_loopback(),
+            None => name.rsplit('.').next().is_some_and(|top| top.eq_ignore_ascii_case("localhost")),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! JSON that every parser reads the same way: of a member given twice, some take the first and some the last.
 
 use core::fmt;
+use std::collections::HashSet;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A step from a value to one inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,97 +22,98 @@ pub(crate) struct Reading {
     pub(crate) twice: Option<Vec<Step>>,
 }
 
-/// Reads JSON.
+/// Reads JSON. The value is read by `serde_json` itself, as another crate of the application may have it hand over numbers in a
+/// form of its own (`arbitrary_precision`).
 ///
 /// # Errors
 /// It is none. The error tells the place and the kind, and nothing of the text.
 pub(crate) fn read(text: &[u8]) -> Result<Reading, serde_json::Error> {
+    let value = serde_json::from_slice(text)?;
     let (mut path, mut twice) = (Vec::new(), None);
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = Reader { path: &mut path, twice: &mut twice }.deserialize(&mut reader)?;
-    reader.end()?;
+    Names { path: &mut path, twice: &mut twice }.deserialize(&mut reader)?;
     Ok(Reading { value, twice })
 }
 
-struct Reader<'r> {
+/// Looks at the names alone.
+struct Names<'r> {
     /// Where the value stands.
     path: &'r mut Vec<Step>,
     twice: &'r mut Option<Vec<Step>>,
 }
 
-impl Reader<'_> {
+impl Names<'_> {
     /// For a value inside, to which a step was made.
-    fn inside(&mut self) -> Reader<'_> {
-        Reader { path: self.path, twice: self.twice }
+    fn inside(&mut self) -> Names<'_> {
+        Names { path: self.path, twice: self.twice }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
-    type Value = Value;
+impl<'de> DeserializeSeed<'de> for Names<'_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
-    type Value = Value;
+impl<'de> Visitor<'de> for Names<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        loop {
-            self.path.push(Step::Index(values.len()));
-            let value = list.next_element_seed(self.inside())?;
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            self.path.push(Step::Index(index));
+            let item = list.next_element_seed(self.inside())?;
             self.path.pop();
-            match value {
-                Some(value) => values.push(value),
-                None => return Ok(Value::Array(values)),
+            if item.is_none() {
+                break;
             }
         }
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut names = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
-            let is_second = members.contains_key(&name);
+            let is_second = names.contains(&name);
             self.path.push(Step::Name(name));
             if is_second && self.twice.is_none() {
                 *self.twice = Some(self.path.clone());
             }
-            let value = map.next_value_seed(self.inside())?;
+            map.next_value_seed(self.inside())?;
             if let Some(Step::Name(name)) = self.path.pop() {
-                members.insert(name, value);
+                names.insert(name);
             }
         }
-        Ok(Value::Object(members))
+        Ok(())
     }
 }
 
@@ -140,6 +142,16 @@ mod tests {
         ] {
             assert_eq!(twice(text).as_deref(), found, "{text}");
         }
+    }
+
+    /// As `serde_json` hands numbers over where a crate of the application asks it for `arbitrary_precision`.
+    #[test]
+    fn a_number_in_the_form_of_another_crate_is_passed_over() {
+        use serde::de::value::{Error, MapDeserializer};
+        let number = MapDeserializer::<_, Error>::new([("$serde_json::private::Number", "1.5")].into_iter());
+        let (mut path, mut twice) = (Vec::new(), None);
+        let names = Names { path: &mut path, twice: &mut twice };
+        assert!(names.deserialize(number).is_ok() && twice.is_none() && path.is_empty());
     }
 
     #[test]

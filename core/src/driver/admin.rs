@@ -154,7 +154,9 @@ async fn serve(socket: UnregisteredSocket, state: Arc<ServerState>) -> io::Resul
             return Ok(());
         }
         received.extend_from_slice(&piece[..len.min(MAX_HEAD_BYTES - received.len())]);
-        if let Some(answer) = answer(&received, &mut scanner, &*state) {
+        let set = state.set();
+        let Some(asked) = &set.top.admin_listen else { return Ok(()) };
+        if let Some(answer) = answer(&received, &mut scanner, asked, &*state) {
             break answer;
         }
     };

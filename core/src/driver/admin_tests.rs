@@ -5,14 +5,14 @@ use std::net::TcpStream;
 
 use super::*;
 use crate::driver::state::idle;
-use wsguard_proto::config::{Listen, Options};
+use wsguard_proto::config::Options;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn start(bounds: Bounds) -> Admin {
     let state = idle(r#""threads": 1, "admin_listen": "127.0.0.1:0""#);
-    let bound = Bound::bind_admin(state.set().top.admin_listen.as_ref().unwrap()).unwrap();
+    let bound = Bound::bind_admin(&state.set().top).unwrap().unwrap();
     Admin::start_within(bounds, bound, &state).unwrap()
 }
 
@@ -106,14 +106,32 @@ fn a_name_is_looked_up_and_must_be_of_this_machine() {
         let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", {more}}}"#);
         Options::from_json(&json).and_then(crate::driver::compile)
     };
-    let admin = policy(r#""admin_listen": "localhost:0""#).unwrap().top.admin_listen.clone().unwrap();
-    let bound = Bound::bind_admin(&admin).unwrap();
+    let bind = |listen: &str| {
+        let set = policy(&format!(r#""admin_listen": "{listen}""#)).unwrap();
+        Bound::bind_admin(&set.top).map(Option::unwrap)
+    };
+    let bound = bind("localhost:0").unwrap();
     assert!(!bound.is_public());
-    let taken = bound.addresses[0].clone();
-    let port = taken.rsplit_once(':').unwrap().1;
-    let again = policy(&format!(r#""admin_listen": "localhost:{port}""#)).unwrap().top.admin_listen.clone().unwrap();
-    let error = Bound::bind_admin(&again).unwrap_err();
+    let port = bound.addresses[0].rsplit_once(':').unwrap().1;
+    let error = bind(&format!("localhost:{port}")).unwrap_err();
     assert_eq!((error.option(), error.code()), (Some("admin_listen"), "listen_failed"));
     assert!(error.to_string().starts_with("admin_listen: cannot listen on ") && error.errno().is_some(), "{error}");
-    assert!(matches!(admin.listen(), Listen::Tcp { .. }));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_socket_file_of_the_numbers_has_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = std::env::temp_dir().join(format!("wsguard-admin-mode-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (path, own) = (directory.join("admin"), directory.join("own"));
+    for (listen, mode) in [("127.0.0.1:0".to_owned(), 0o600), (format!("unix:{}", own.display()), 0o666)] {
+        let state = idle(&format!(
+            r#""threads": 1, "listen": "{listen}", "unix_mode": "0{mode:o}", "admin_listen": "unix:{}""#,
+            path.display()
+        ));
+        let _bound = Bound::bind_admin(&state.set().top).unwrap().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }

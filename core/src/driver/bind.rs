@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::caught::said;
 use crate::error::Error;
-use wsguard_proto::config::{AdminListen, Listen, Policy};
+use wsguard_proto::config::{Listen, Policy};
 use wsguard_proto::config_error::ConfigError;
 
 const BACKLOG: i32 = 4096;
@@ -74,19 +74,20 @@ impl Bound {
         }
     }
 
-    /// Listens where `admin_listen` says.
+    /// Listens where `admin_listen` says; `unix_mode` is for its socket file as well.
     ///
     /// # Errors
     /// The address cannot be listened on, or it turns out that other machines could reach it.
-    pub(super) fn bind_admin(admin: &AdminListen) -> Result<Self, Error> {
+    pub(super) fn bind_admin(policy: &Policy) -> Result<Option<Self>, Error> {
+        let Some(admin) = &policy.admin_listen else { return Ok(None) };
         let listen = admin.listen();
         let bound = match listen {
             Listen::Tcp { host, port } => bind_name(listen, (host, *port), false, &|ip| admin.check(ip)),
             #[cfg(unix)]
-            Listen::Unix(path) => bind_unix(listen, None, path),
+            Listen::Unix(path) => bind_unix(listen, policy.unix_mode, path),
             _ => Err(fault(listen, io::ErrorKind::Unsupported.into())),
         };
-        bound.map_err(|error| match error {
+        bound.map(Some).map_err(|error| match error {
             Error::Listen { address, source } => Error::AdminListen { address, source },
             other => other,
         })

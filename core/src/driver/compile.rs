@@ -25,7 +25,7 @@ pub fn compile(mut options: Options) -> Result<PolicySet, ConfigError> {
         options.threads = threads(0);
     }
     let set = PolicySet::compile(options, &Disk)?;
-    set.jwks().try_for_each(|jwks| jwks::check(jwks))?;
+    set.jwks().try_for_each(|(policy, jwks)| jwks::check(jwks).map_err(|error| policy.names_route(error)))?;
     Ok(set)
 }
 

@@ -256,9 +256,11 @@ pub enum Event<'b> {
         /// The time from the ping to its answer, by the server's clock.
         rtt: Duration,
     },
-    /// Bytes for the peer, or the end, wait in a pipe: [`Pipe::take`](super::Pipe::take). Told once until all was taken.
+    /// Bytes for the peer, or the end, wait in a pipe: [`Pipe::take`](super::Pipe::take). Told once until all was taken; also of a
+    /// pipe that the application has let go meanwhile.
     PipeReady(PipeId),
-    /// A pipe on which [`push`](super::Pipe::push) answered `false` has room again.
+    /// A pipe on which [`push`](super::Pipe::push) answered `false` has room again. Not told where the connection has ended:
+    /// [`PipeReady`](Self::PipeReady) is, and `take` says so.
     PipeRoom(PipeId),
     /// There will be no connection of an adoption that has a tag.
     AdoptionEnded {

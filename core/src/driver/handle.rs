@@ -75,8 +75,8 @@ impl ServerHandle {
 
     /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
     fn send(&self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
-        let max_outbox_bytes = self.state.largest_outbox();
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let max_outbox_bytes = slot.max_outbox_bytes();
         if least_bytes > max_outbox_bytes {
             return Err(NEVER_FITS);
         }
@@ -88,7 +88,7 @@ impl ServerHandle {
         if !fits {
             return Err(NEVER_FITS);
         }
-        Ok(self.how_sent(slot))
+        Ok(how_sent(slot))
     }
 
     fn send_control(&self, conn: ConnectionId, opcode: Opcode, payload: &[u8]) -> Result<Sent, Error> {
@@ -97,20 +97,7 @@ impl ServerHandle {
         }
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
         self.post(conn.shard(), |commands| slot.post(commands.control(conn, opcode, payload)));
-        Ok(self.how_sent(slot))
-    }
-
-    /// Whether what is sent now waits.
-    fn how_sent(&self, slot: &Slot) -> Sent {
-        let most_posted = self.most_posted();
-        let queued = slot.has_unsent(most_posted) && slot.watch(most_posted);
-        if queued { Sent::Queued } else { Sent::Sent }
-    }
-
-    /// Bytes handed over for a connection that its shard may not have come to before a send is `Queued`: an application that
-    /// never waits would hand over more than an outbox holds.
-    fn most_posted(&self) -> usize {
-        self.state.largest_outbox() / 4
+        Ok(how_sent(slot))
     }
 
     /// Whether `conn` is open.
@@ -123,7 +110,7 @@ impl ServerHandle {
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
         let slot = self.open_slot(conn);
         // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
-        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent(self.most_posted()))
+        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent())
     }
 
     /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
@@ -148,7 +135,7 @@ impl ServerHandle {
     /// A connection whose own protocol is another is closed with 1011, and so is one to which two threads send fragments that mix.
     pub fn send_fragment(&self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
         let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
-        if payload.len().saturating_add(codec::frame_overhead(payload.len())) > self.state.largest_outbox() {
+        if payload.len().saturating_add(codec::frame_overhead(payload.len())) > slot.max_outbox_bytes() {
             return Err(NEVER_FITS);
         }
         if self.state.set().policies().all(|policy| policy.protocol != Protocol::Raw) {
@@ -156,7 +143,7 @@ impl ServerHandle {
         }
         slot.take_fragment(conn.generation(), fragment).map_err(Error::InvalidArgument)?;
         self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
-        Ok(self.how_sent(slot))
+        Ok(how_sent(slot))
     }
 
     /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
@@ -193,7 +180,7 @@ impl ServerHandle {
         }
         let payload = RandomState::new().hash_one(conn).to_be_bytes();
         self.post(conn.shard(), |commands| commands.commands.push(Command::Ping { conn, payload }));
-        Ok(self.how_sent(slot))
+        Ok(how_sent(slot))
     }
 
     /// Sends a ping with a payload of the application's own, at most 125 bytes. Its pong is told where
@@ -487,6 +474,11 @@ impl Drop for KeptInbox {
     fn drop(&mut self) {
         self.inbox.shrank(self.bytes);
     }
+}
+
+/// Whether what is sent now waits.
+fn how_sent(slot: &Slot) -> Sent {
+    if slot.has_unsent() && slot.watch() { Sent::Queued } else { Sent::Sent }
 }
 
 /// What a close frame of ours may say.

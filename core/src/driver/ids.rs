@@ -134,6 +134,8 @@ pub(super) struct Slot {
     /// 0: no connection is open.
     pub(super) generation: AtomicU32,
     unsent_bytes: AtomicU32,
+    /// `max_outbox_bytes` of the connection's route.
+    most_unsent: AtomicU32,
     /// Bytes handed over for the slot, those of them that its shard has come to, and of these how many its socket has taken at
     /// least. They only grow, whosever connection they were for.
     said_bytes: AtomicU64,
@@ -160,6 +162,16 @@ impl Slot {
         self.generation.store(0, Ordering::Release);
         self.unsent_bytes.store(0, Ordering::Relaxed);
         self.watched.store(false, Ordering::Relaxed);
+    }
+
+    /// How much of its connection may wait from now on.
+    pub(super) fn bound(&self, max_outbox_bytes: usize) {
+        self.most_unsent.store(u32::try_from(max_outbox_bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// What is larger can never be sent to its connection.
+    pub(super) fn max_outbox_bytes(&self) -> usize {
+        self.most_unsent.load(Ordering::Relaxed) as usize
     }
 
     /// Takes one more of the `most` pings; `false`: all are taken.
@@ -210,8 +222,10 @@ impl Slot {
         self.written_bytes.load(Ordering::Acquire)
     }
 
-    /// Whether what was sent waits: in the outbox, or more than `most_posted` already before it.
-    pub(super) fn has_unsent(&self, most_posted: usize) -> bool {
+    /// Whether what was sent waits: in the outbox, or a part of what that may hold already before it. An application that never
+    /// waits would hand over more.
+    pub(super) fn has_unsent(&self) -> bool {
+        let most_posted = self.max_outbox_bytes() / 4;
         self.unsent_bytes.load(Ordering::SeqCst) > 0 || self.posted_bytes() > most_posted
     }
 
@@ -222,9 +236,9 @@ impl Slot {
     ///
     /// The mark stays where nothing waits: it may be another send's, which was answered `Queued`. At worst one
     /// `Event::Drained` more is told.
-    pub(super) fn watch(&self, most_posted: usize) -> bool {
+    pub(super) fn watch(&self) -> bool {
         self.watched.store(true, Ordering::SeqCst);
-        self.has_unsent(most_posted)
+        self.has_unsent()
     }
 
     /// Whether the application waits for `Event::Drained`.
@@ -322,9 +336,9 @@ mod tests {
     #[test]
     fn a_watch_is_answered_once_and_never_in_vain() {
         let slot = Slot::default();
-        assert!(!slot.watch(100), "nothing is unsent");
+        assert!(!slot.watch(), "nothing is unsent");
         assert!(!slot.publish(10));
-        assert!(slot.watch(100));
+        assert!(slot.watch());
         assert!(!slot.publish(5));
         assert!(slot.publish(0));
         assert!(!slot.publish(0), "told once");
@@ -357,13 +371,14 @@ mod tests {
     #[test]
     fn what_was_posted_waits_like_what_is_unsent() {
         let slot = Slot::default();
+        slot.bound(400);
         slot.post(100);
-        assert!(!slot.watch(100), "a little may be on its way");
+        assert!(!slot.watch(), "a little may be on its way");
         slot.post(1);
-        assert!(slot.watch(100));
+        assert!(slot.watch());
         slot.arrive(101);
         assert!(slot.end_watch());
-        assert!(!slot.watch(100));
+        assert!(!slot.watch());
     }
 
     #[test]
@@ -395,9 +410,9 @@ mod tests {
     fn a_watch_that_finds_nothing_leaves_an_earlier_one() {
         let slot = Slot::default();
         slot.publish(10);
-        assert!(slot.watch(100), "the first send is answered Queued");
+        assert!(slot.watch(), "the first send is answered Queued");
         slot.unsent_bytes.store(0, Ordering::SeqCst);
-        assert!(!slot.watch(100), "the second finds nothing, before the shard looks at the mark");
+        assert!(!slot.watch(), "the second finds nothing, before the shard looks at the mark");
         assert!(slot.end_watch(), "the first is told");
     }
 

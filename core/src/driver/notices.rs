@@ -67,7 +67,7 @@ impl Notices {
             tracing::info!(
                 target: "wsguard",
                 "an open is told without a part of what is kept: over 8192 bytes of keep_headers and keep_cookies, over 128 of \
-                 them, or a JSON Web Token with claims over 8192 bytes"
+                 them, a cookie that is not UTF-8, or a JSON Web Token with claims over 8192 bytes"
             );
         });
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use super::caught::said;
 use super::commands::Command;
 use super::compile::compile;
+use super::jwks::JwksNews;
 use super::notices::warn_of_reporting;
 use super::state::ServerState;
 use super::tls::{self, ServerTls};
@@ -20,6 +21,8 @@ struct Reloaded {
     /// The names of what is different.
     changed: String,
     tls: Option<Arc<ServerTls>>,
+    /// Of keys that were fetched for it.
+    keys: JwksNews,
 }
 
 impl ServerState {
@@ -28,7 +31,8 @@ impl ServerState {
         let reloaded = self.replace_policy(options);
         // No lock is held any more: a subscriber of the application may ask for the next reload.
         match reloaded {
-            Ok(Reloaded { next, changed, tls }) => {
+            Ok(Reloaded { next, changed, tls, keys }) => {
+                keys.tell();
                 let generation = next.generation;
                 if let Some(tls) = tls {
                     tls.warn();
@@ -55,7 +59,7 @@ impl ServerState {
             next.top.check_public()?;
         }
         let tls = next.top.tls.as_ref().map(tls::load).transpose()?;
-        let fetchers = self.jwks.prepare(next.jwks())?;
+        let (fetchers, keys) = self.jwks.prepare(next.jwks())?;
         let changed = before.changed_names(&next).join(",");
         // From here on nothing fails.
         self.inbox.set_most(next.top.max_inbox_bytes);
@@ -67,6 +71,6 @@ impl ServerState {
             mailbox.post(|buffer| buffer.commands.push(Command::Reload(Arc::clone(&next))));
         }
         let changed = if changed.is_empty() { "-".to_owned() } else { changed };
-        Ok(Reloaded { next, changed, tls })
+        Ok(Reloaded { next, changed, tls, keys })
     }
 }

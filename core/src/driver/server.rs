@@ -149,10 +149,11 @@ impl Builder {
         let tls = policy.top.tls.as_ref().map(tls::load).transpose()?.inspect(|tls| tls.warn());
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
-        let prepared = jwks.prepare(policy.jwks())?;
+        let (prepared, news) = jwks.prepare(policy.jwks())?;
+        news.tell();
         jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
-        let admin = policy.top.admin_listen.as_ref().map(Bound::bind_admin).transpose()?;
+        let admin = Bound::bind_admin(&policy.top)?;
         let is_public = bound.is_public();
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };

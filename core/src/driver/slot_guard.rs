@@ -108,6 +108,13 @@ impl SlotGuard {
         self.load = Some(load);
     }
 
+    /// How much of the connection may wait from now on.
+    pub(super) fn bound(&self, max_outbox_bytes: usize) {
+        if let Some(slot) = self.pool.mailbox().slots.get(self.id.slot()) {
+            slot.bound(max_outbox_bytes);
+        }
+    }
+
     /// The application was told that the connection is open: it is told of its end as well.
     pub(super) fn open_was_told(&mut self) {
         self.owes_close_event = true;

@@ -11,7 +11,7 @@ const NONE: &str = r#", "auth": "none""#;
 #[test]
 fn three_pages_and_nothing_else() {
     let server = Server::start(options(NONE)).unwrap();
-    let text = asked(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n");
+    let text = asked(&server, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n");
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(
         head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
@@ -28,7 +28,7 @@ fn three_pages_and_nothing_else() {
     let long = asked(&server, &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000)));
     assert!(long.starts_with("HTTP/1.1 431 "), "{long}");
     // It opens no websocket, and the public port has no metrics.
-    let upgrade = "GET /metrics HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    let upgrade = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     assert!(asked(&server, upgrade).starts_with("HTTP/1.1 200 OK\r\n"));
     let mut public = TcpStream::connect(server.address()).unwrap();
@@ -117,6 +117,24 @@ fn a_public_address_is_refused_unless_it_is_asked_for() {
     let server = public("dangerously").unwrap();
     let port = server.admin_address().unwrap().rsplit_once(':').unwrap().1.to_owned();
     assert!(TcpStream::connect(format!("127.0.0.1:{port}")).is_ok());
+}
+
+#[test]
+fn a_page_of_a_hostile_name_reads_no_numbers() {
+    let server = Server::start(options(NONE)).unwrap();
+    let answered = |page: &str, host: &str| -> u16 {
+        asked(&server, &format!("GET {page} HTTP/1.1\r\nHost: {host}\r\n\r\n"))[9..12].parse().unwrap()
+    };
+    let evil = "evil.example:9464";
+    let own = server.admin_address().unwrap();
+    assert_eq!((answered("/metrics", evil), answered("/readyz", evil), answered("/healthz", evil)), (421, 421, 200));
+    assert_eq!(
+        (answered("/metrics", own), answered("/metrics", "localhost:1"), status(&server, "/metrics")),
+        (200, 200, 200)
+    );
+    // Who opts out of the guard of the address opts out of that of the name, from the next request on.
+    server.handle().reload(Options { dangerously_public_admin: true, ..options(NONE) }).unwrap();
+    assert_eq!(answered("/metrics", evil), 200);
 }
 
 #[test]

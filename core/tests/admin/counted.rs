@@ -48,6 +48,27 @@ fn what_happens_is_counted() {
     assert!(own.keys().eq(test_parser::parse(&text).unwrap().keys()));
 }
 
+#[test]
+fn bytes_are_those_of_frames() {
+    let mut server = Server::start(options(TOKENS)).unwrap();
+    let mut client = TcpStream::connect(server.address()).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
+    // The first frame comes with the request.
+    client.write_all(&[request("good").as_bytes(), b"\x81\x82\0\0\0\0hi"].concat()).unwrap();
+    let handle = server.handle();
+    until(&mut server, |event| match event {
+        Event::Text(conn, _) => handle.conn(*conn).send("mine").is_ok(),
+        _ => false,
+    });
+    assert_eq!((answered(&mut client), hear(&mut client)), (101, "mine".to_owned()));
+    let counted = |sample| number(&page(&server, "/metrics"), sample);
+    // It is counted behind the write, which the peer may see first.
+    while counted("wsguard_sent_bytes_total") == 0.0 {
+        std::thread::yield_now();
+    }
+    assert_eq!((counted("wsguard_received_bytes_total"), counted("wsguard_sent_bytes_total")), (8.0, 6.0));
+}
+
 struct Twice;
 
 impl Inline for Twice {

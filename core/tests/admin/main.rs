@@ -54,15 +54,19 @@ fn number(text: &str, sample: &str) -> f64 {
     samples.find(|(name, _)| name == sample).unwrap_or_else(|| panic!("no {sample} in {text}")).1
 }
 
+/// An opening handshake with this token.
+fn request(token: &str) -> String {
+    format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
+         X-Auth-Token: {token}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
 /// A peer that has sent its opening handshake with this token, and the status of the answer.
 fn hello(server: &Server, token: &str) -> (TcpStream, u16) {
     let mut client = TcpStream::connect(server.address()).unwrap();
     client.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
-         X-Auth-Token: {token}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    );
-    client.write_all(request.as_bytes()).unwrap();
+    client.write_all(request(token).as_bytes()).unwrap();
     (client.try_clone().unwrap(), answered(&mut client))
 }
 

@@ -90,6 +90,34 @@ fn a_path_that_is_not_served_any_more_is_over() {
 }
 
 #[test]
+fn a_broadcast_reaches_whoever_speaks_its_protocol_after_a_path_has_another() {
+    let with = |more: &str| {
+        let json = format!(
+            r#"{{"origins": ["https://a.example"], "auth": "none", "threads": 2, "events": {{"say": {{}}}} {more}}}"#
+        );
+        Options::from_json(&json).unwrap()
+    };
+    let server = Builder::new().without_listener().start(with(r#", "paths": ["/a", "/b"]"#)).unwrap();
+    let handle = server.handle();
+    let (mut json, mut old) = (let_in(&handle, "/a", ""), let_in(&handle, "/b", ""));
+    handle.broadcast(To::Everyone, "say", "1", &[]).unwrap();
+    let first = next_frame(&mut json).1;
+    assert!(first.starts_with(b"{") && next_frame(&mut old).1 == first);
+    handle.reload(with(r#", "paths": ["/a"], "routes": {"/b": {"protocol": "raw"}}"#)).unwrap();
+    assert_eq!(close_code(&mut old), 1008, "its path has messages of another form");
+    let mut raw = let_in(&handle, "/b", "");
+    for _ in 0..2 {
+        handle.broadcast(To::Everyone, "say", "2", &[]).unwrap();
+        handle.broadcast_text(To::Everyone, "two", &[]).unwrap();
+    }
+    for _ in 0..2 {
+        assert!(next_frame(&mut json).1.starts_with(br#"{"event":"say","data":2"#));
+        assert_eq!(next_frame(&mut raw).1, b"two");
+    }
+    assert_eq!(rest(old), b"", "nothing behind the close frame");
+}
+
+#[test]
 fn what_is_not_accepted_changes_nothing() {
     let server = Builder::new().without_listener().start(policy(&tokens(&[("one", "alice")]))).unwrap();
     let handle = server.handle();

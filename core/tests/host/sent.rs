@@ -1,6 +1,7 @@
 //! What is sent: whole, in order, to whom it is for, or not at all.
 
 use std::sync::{Mutex, mpsc};
+use std::time::Instant;
 
 use wsguard::binding::{Handled, Inline, InlineMessage, Replies};
 
@@ -28,6 +29,37 @@ fn what_can_never_be_sent_is_an_error_and_nothing_of_it_is_sent() {
     let mut frame = [0; 7];
     client.read_exact(&mut frame).unwrap();
     assert_eq!(&frame[2..], b"small");
+}
+
+#[test]
+fn what_a_route_can_never_send_is_an_error_there() {
+    let routes = |small: usize| format!(r#", "routes": {{"/chat": {{}}, "/small": {{"max_outbox_bytes": {small}}}}}"#);
+    let received = |client: &mut TcpStream, len: usize| {
+        let mut frame = vec![0; 4 + len];
+        client.read_exact(&mut frame).unwrap();
+        assert_eq!((frame[1], usize::from(u16::from_be_bytes([frame[2], frame[3]]))), (126, len));
+    };
+    let mut server = start(&routes(1000));
+    let handle = server.handle();
+    let mut other = connect(&handle);
+    let large = opened(&mut server);
+    let mut peer = connect_to("small", &handle);
+    let small = opened(&mut server);
+    let message = "x".repeat(1000);
+    let error = handle.send_text(small, &message).unwrap_err();
+    assert!(error.code() == "invalid_argument" && error.to_string().contains("max_outbox_bytes"), "{error}");
+    handle.send_text(large, &message).unwrap();
+    handle.send_text(small, &message[..900]).unwrap();
+    received(&mut other, 1000);
+    received(&mut peer, 900);
+    // A connection has the limit of its policy of now, as soon as its shard has come to it.
+    handle.reload(options(&routes(2000))).unwrap();
+    let gives_up = Instant::now() + Duration::from_secs(10);
+    while handle.send_text(small, &message).is_err() {
+        assert!(Instant::now() < gives_up);
+        std::thread::yield_now();
+    }
+    received(&mut peer, 1000);
 }
 
 #[test]

@@ -20,10 +20,10 @@ async def serving(server: Server) -> AsyncIterator[Server]:
     most. It raises what :meth:`Server.start` raises."""
     with _moved(server):
         await server.start()
-    try:
-        yield server
-    finally:
-        await server.drain(DRAIN_MS)
+        try:
+            yield server
+        finally:
+            await server.drain(DRAIN_MS)
 
 
 @contextlib.contextmanager
@@ -46,31 +46,31 @@ def running(server: Server) -> Iterator[Server]:
     with _moved(server):
         thread.start()
         started.wait()
-    try:
-        if failed:
-            raise failed[0]
-        yield server
-    finally:
-        if not failed:
-            with contextlib.suppress(Exception):  # it has ended already
-                server.drain(DRAIN_MS)
-        thread.join(DRAIN_MS / 1000 + 10)
+        try:
+            if failed:
+                raise failed[0]
+            yield server
+        finally:
+            if not failed:
+                with contextlib.suppress(Exception):  # it has ended already
+                    server.drain(DRAIN_MS)
+            thread.join(DRAIN_MS / 1000 + 10)
 
 
 @contextlib.contextmanager
 def _moved(server: Server) -> Iterator[None]:
     """The addresses of production stay free: a test must not need them."""
-    options: dict[str, Any] = server._events.own_options
-    before = dict(options)
-    options["listen"] = "127.0.0.1:0"
-    if options.get("admin_listen") is not None:
-        options["admin_listen"] = "127.0.0.1:0"
-    for name in ("unix_mode", "reuse_port"):
-        options.pop(name, None)
-    # A reload listens where the start did.
-    server._listens_at = {name: options[name] for name in ("listen", "admin_listen") if name in options}
+    before, server._listens_elsewhere = server._listens_elsewhere, _elsewhere
     try:
         yield
     finally:
-        options.clear()
-        options.update(before)
+        server._listens_elsewhere = before
+
+
+def _elsewhere(options: dict[str, Any]) -> dict[str, Any]:
+    moved = {**options, "listen": "127.0.0.1:0"}
+    if options.get("admin_listen") is not None:
+        moved["admin_listen"] = "127.0.0.1:0"
+    for name in ("unix_mode", "reuse_port"):
+        moved.pop(name, None)
+    return moved

@@ -270,15 +270,16 @@ impl fmt::Display for CredentialError {
 
 impl std::error::Error for CredentialError {}
 
+// THREATS H21.
 /// The cookies of one `Cookie` header, parsed leniently as RFC 6265 section 5.4 servers do: pairs between `;`, white
 /// space around names and values dropped, and one pair of double quotes around a value. Pairs without `=` and pairs
-/// that are not UTF-8 are left out. One pass, nothing allocated (cookie bombs, H21).
+/// that are not UTF-8 are left out. One pass, nothing allocated, however many there are.
 pub fn cookies(header: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     cookie_pairs(header).filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?)))
 }
 
 /// As [`cookies`], but in bytes: a duplicate must not hide behind a value that is not UTF-8.
-fn cookie_pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn cookie_pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     header.split(|byte| *byte == b';').filter_map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (trim(&pair[..equals]), trim(&pair[equals + 1..]));

@@ -243,22 +243,20 @@ impl Jwks {
     }
 
     /// Goes on where `earlier` is, after a reload: the same URL and authorities need not be asked again, and an outage of the
-    /// issuer is none of a reload. `false`: it is another URL, or has no keys for these algorithms.
+    /// issuer is none of a reload, even where the last set does not serve any more. `false`: nothing was fetched yet, it is
+    /// another URL, or has no keys for these algorithms.
     pub fn continue_from(&self, earlier: &Jwks, now: Moment) -> bool {
         if self.url != earlier.url || self.authorities != earlier.authorities {
             return false;
         }
         let (schedule, document) = {
             let state = lock(&earlier.state);
-            if state.keys.is_none() {
-                return false;
-            }
             (state.schedule.clone(), Arc::clone(&state.document))
         };
         let Ok(set) = jwks_set::parse(&document, &self.listed) else { return false };
         let mut state = lock(&self.state);
         state.schedule = schedule.with_limits(self.limits.0, self.limits.1, now);
-        state.keys = Some(Arc::new(KeyRing::ByKid(set.keys)));
+        state.keys = state.schedule.serves().then(|| Arc::new(KeyRing::ByKid(set.keys)));
         state.document = document;
         true
     }

@@ -27,10 +27,8 @@ pub enum JwksStep {
 enum Service {
     /// The last fetch succeeded.
     Good,
-    /// It failed: until then.
-    Until(Moment),
-    /// No longer.
-    Over,
+    /// Fetches fail since then: it serves for its time, which `is_over` at last.
+    Failing { since: Moment, is_over: bool },
 }
 
 /// Decides when the set is fetched. It knows no clock, and no network.
@@ -64,26 +62,31 @@ impl JwksSchedule {
     }
 
     /// The same state with other limits, after a reload. The next fetch is not later than the new limits want it; one that is
-    /// under way is for the set before, and begins anew for this one.
+    /// under way is for the set before, and begins anew for this one. A longer time for the last set counts from the same
+    /// failure; where it is over even so, nobody waits for the next fetch in turn.
     pub(super) fn with_limits(mut self, max_age_s: u64, stale_s: u64, now: Moment) -> Self {
-        self.due = self.due.min(now.after_millis(max_age_s.max(LEAST_AGE_S) * 1000));
-        if let Service::Until(end) = self.service {
-            self.service = Service::Until(end.min(now.after_millis(stale_s * 1000)));
+        (self.max_age_s, self.stale_s) = (max_age_s, stale_s);
+        self.due = self.due.min(now.after_millis(max_age_s.max(LEAST_AGE_S).saturating_mul(1000)));
+        if let Service::Failing { since, is_over } = &mut self.service {
+            *is_over &= now >= end_of_service(*since, stale_s);
         }
-        let is_wanted = self.is_wanted || self.is_fetching;
-        Self { max_age_s, stale_s, is_fetching: false, is_wanted, ..self }
+        if !self.serves() {
+            self.due = now;
+        }
+        self.is_wanted |= core::mem::take(&mut self.is_fetching);
+        self
     }
 
     /// What whoever fetches is to do. [`JwksStep::Fetch`] is followed by [`Self::succeeded`] or [`Self::failed`].
     pub(super) fn next(&mut self, now: Moment) -> JwksStep {
         let mut wake = self.due;
-        match self.service {
-            Service::Until(end) if now >= end => {
-                self.service = Service::Over;
+        if let Service::Failing { since, is_over: is_over @ false } = &mut self.service {
+            let end = end_of_service(*since, self.stale_s);
+            if now >= end {
+                *is_over = true;
                 return JwksStep::Expired;
             }
-            Service::Until(end) => wake = wake.min(end),
-            Service::Good | Service::Over => {}
+            wake = wake.min(end);
         }
         if self.is_wanted || now >= self.due {
             (self.is_wanted, self.is_fetching) = (false, true);
@@ -117,19 +120,24 @@ impl JwksSchedule {
         self.due = now.after_millis(longest / 2 + dice % (longest / 2 + 1));
         (self.failures, self.is_fetching) = (self.failures.saturating_add(1), false);
         if self.service == Service::Good {
-            self.service = Service::Until(now.after_millis(self.stale_s * 1000));
+            self.service = Service::Failing { since: now, is_over: false };
         }
     }
 
     /// Whether the last set serves.
     pub(super) fn serves(&self) -> bool {
-        self.service != Service::Over
+        !matches!(self.service, Service::Failing { is_over: true, .. })
     }
 
     /// Fetches that failed since the last good one.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }
+}
+
+/// When the last set ends to serve, where fetches fail since then.
+fn end_of_service(since: Moment, stale_s: u64) -> Moment {
+    since.after_millis(stale_s.saturating_mul(1000))
 }
 
 #[cfg(test)]
@@ -251,6 +259,22 @@ mod tests {
         assert_eq!(longer.next(at(221)), JwksStep::Fetch);
         longer.failed(at(221), u64::MAX);
         assert_eq!(longer.next(at(226)), JwksStep::Expired);
+    }
+
+    #[test]
+    fn a_reload_in_an_outage_lets_the_last_set_serve_for_the_time_that_counts_now() {
+        let mut schedule = fresh(600, 10);
+        assert_eq!(schedule.next(at(600)), JwksStep::Fetch);
+        schedule.failed(at(600), u64::MAX);
+        assert_eq!(schedule.next(at(610)), JwksStep::Expired);
+        // Too little is no more than before, but nobody waits for the fetch any longer.
+        let mut short = schedule.clone().with_limits(600, 20, at(620));
+        assert!(!short.serves() && short.next(at(620)) == JwksStep::Fetch);
+        let mut longer = schedule.with_limits(600, 50, at(620));
+        assert!(longer.serves());
+        assert_eq!(longer.next(at(620)), JwksStep::Fetch);
+        longer.failed(at(620), u64::MAX);
+        assert!(longer.next(at(649)) != JwksStep::Expired && longer.next(at(650)) == JwksStep::Expired);
     }
 
     proptest! {

@@ -242,6 +242,29 @@ fn a_reload_of_the_same_url_needs_no_fetch() {
 }
 
 #[test]
+fn a_reload_goes_on_without_keys_that_have_become_too_old() {
+    let first = try_verifier(json!({"jwks_stale_s": 10})).unwrap();
+    let before = first.jwks().unwrap();
+    fetch(before, at(0), set(&[("a", &P256)]));
+    fetch(before, at(600), down());
+    assert_eq!(
+        (before.next(at(610)), outcome(&first, "a", &P256)),
+        (JwksStep::Expired, Err(JwtError::KeysUnavailable))
+    );
+    let after = |stale_s: u64| {
+        let verifier = try_verifier(json!({"jwks_stale_s": stale_s})).unwrap();
+        assert!(verifier.jwks().unwrap().continue_from(before, at(620)), "an outage of the issuer is none of a reload");
+        verifier
+    };
+    let (same, longer) = (after(10), after(100));
+    assert_eq!(outcome(&same, "a", &P256), Err(JwtError::KeysUnavailable));
+    assert_eq!(outcome(&longer, "a", &P256), Ok(()), "they serve for the time that is stated now");
+    let settled = fetch(same.jwks().unwrap(), at(620), set(&[("a", &P256)]));
+    assert!(settled.is_news && settled.failures == 1, "{settled:?}");
+    assert_eq!(outcome(&same, "a", &P256), Ok(()));
+}
+
+#[test]
 fn neither_keys_nor_the_path_are_shown() {
     let verifier = try_verifier(json!({"jwks_url": "https://issuer.example/Hunter2?key=Hunter2"})).unwrap();
     fetch(verifier.jwks().unwrap(), at(0), set(&[("a", &RSA), ("b", &P256)]));

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 pub use claims::Claims;
 pub use credential::{Credential, CredentialError, RequestView, TokenSource, TokenSources, cookies};
-pub(crate) use credential::{OfferRole, offers};
+pub(crate) use credential::{OfferRole, cookie_pairs, offers};
 pub use jwks::{Fetched, Jwks, NextRound, Settled, max_age};
 pub use jwks_schedule::JwksStep;
 pub use jwks_set::{LeftOut, MAX_JWKS_BYTES};
@@ -175,8 +175,9 @@ impl Authenticator {
     }
 }
 
+// THREATS S6.
 /// Whether `user` can name a user: not empty, at most [`MAX_USER_BYTES`], no control characters (they would forge log
-/// lines, S6). The error says what is accepted.
+/// lines). The error says what is accepted.
 pub fn check_user(user: &str) -> Result<(), &'static str> {
     let fits = !user.is_empty() && user.len() <= MAX_USER_BYTES && !user.chars().any(char::is_control);
     if fits { Ok(()) } else { Err("must be 1 to 256 bytes without control characters") }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::listen::{ACCEPTED, Listen};
 use crate::config_error::ConfigError;
+use crate::host_header::Authority;
 
 /// Where the admin listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct AdminListen {
 
 impl AdminListen {
     /// Parses `host:port` or `unix:PATH`. Without `may_be_public` an address of other machines is refused.
-    pub(super) fn parse(text: &str, may_be_public: bool) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(text: &str, may_be_public: bool) -> Result<Self, ConfigError> {
         let accepted = r#"accepted: "127.0.0.1:9464", "unix:PATH""#;
         let listen = Listen::parse(text)
             .map_err(|error| ConfigError::invalid("admin_listen", error.message.replace(ACCEPTED, accepted)))?;
@@ -38,6 +39,16 @@ impl AdminListen {
     /// Other machines could reach it.
     pub fn check(&self, ip: IpAddr) -> Result<(), ConfigError> {
         if self.may_be_public || ip.to_canonical().is_loopback() { Ok(()) } else { Err(self.is_public()) }
+    }
+
+    /// Whether it may be asked by this name or address, whatever the port. A page of a hostile name that resolves to loopback (DNS
+    /// rebinding) has the browser ask, and the browser states that name. It reaches no Unix socket, and where other machines may ask,
+    /// names are no guard.
+    pub fn answers_to(&self, host: &Authority<'_>) -> bool {
+        match &self.listen {
+            Listen::Tcp { host: own, .. } => self.may_be_public || host.is_loopback() || host.is_of(own),
+            Listen::Unix(_) | Listen::Fd(_) => true,
+        }
     }
 
     fn is_public(&self) -> ConfigError {
@@ -80,6 +91,48 @@ mod tests {
         let name = AdminListen::parse("localhost:0", false).unwrap();
         assert!(name.check([127, 0, 0, 1].into()).is_ok() && name.check([192, 0, 2, 1].into()).is_err());
         assert!(AdminListen::parse("a.example:0", true).unwrap().check([192, 0, 2, 1].into()).is_ok());
+    }
+
+    #[test]
+    fn a_hostile_name_for_loopback_is_not_answered() {
+        let answers = |listen: &str, may_be_public, host: &str| {
+            let admin = AdminListen::parse(listen, may_be_public).unwrap();
+            admin.answers_to(&Authority::parse(host.as_bytes()).unwrap())
+        };
+        for host in [
+            "127.0.0.1:9464",
+            "127.0.0.1",
+            "127.1.2.3",
+            "127.0.0.1.",
+            "localhost",
+            "LocalHost:1",
+            "localhost.",
+            "a.localhost",
+            "[::1]:9464",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(answers("127.0.0.1:9464", false, host), "{host}");
+        }
+        for host in [
+            "evil.example:9464",
+            "localhost.evil.example",
+            "notlocalhost",
+            "127.0.0.1.evil.example",
+            "1.0.0.127",
+            "0.0.0.0",
+            "192.0.2.1",
+            "[::]",
+            "[::ffff:192.0.2.1]",
+            "127.1",
+            "2130706433",
+            "host.docker.internal",
+        ] {
+            assert!(!answers("127.0.0.1:9464", false, host), "{host}");
+            assert!(answers("127.0.0.1:9464", true, host) && answers("unix:/run/a", false, host), "{host}");
+            assert!(answers("0.0.0.0:9464", true, host), "{host}");
+        }
+        assert!(answers("metrics.internal:9464", false, "Metrics.Internal.:1"));
+        assert!(!answers("metrics.internal:9464", false, "a.metrics.internal"));
     }
 
     #[test]

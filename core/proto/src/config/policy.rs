@@ -143,7 +143,8 @@ impl Policy {
         options.check_ranges()?;
         check_contradictions(&options)?;
         let listen = Listen::parse(&options.listen)?;
-        let unix_mode = unix_mode(&options, &listen)?;
+        let admin_listen = admin_listen(&options)?;
+        let unix_mode = unix_mode(&options, &listen, admin_listen.as_ref())?;
         check_reuse_port(&options, &listen)?;
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
         check_plaintext(&listen, &options, &trusted_proxies)?;
@@ -199,10 +200,7 @@ impl Policy {
             proxy_protocol: options.proxy_protocol,
             on_violation: options.on_violation,
             report_handshakes: options.report_handshakes,
-            admin_listen: options
-                .admin_listen
-                .map(|text| AdminListen::parse(&text, options.dangerously_public_admin))
-                .transpose()?,
+            admin_listen,
             deny_ips: DenyList::new(&options.deny_ips)?,
             auto_ban: options.auto_ban,
             server_header: server_header(options.server_header)?,
@@ -406,18 +404,27 @@ fn tls_required(listen: &dyn fmt::Display) -> ConfigError {
     )
 }
 
-/// The permission bits of a socket file. The kernel looks at the bits for writing only, and no others make sense there.
-fn unix_mode(options: &Options, listen: &Listen) -> Result<Option<u32>, ConfigError> {
+fn admin_listen(options: &Options) -> Result<Option<AdminListen>, ConfigError> {
+    let parse = |text: &String| AdminListen::parse(text, options.dangerously_public_admin);
+    options.admin_listen.as_ref().map(parse).transpose()
+}
+
+/// The permission bits of every socket file that the server makes. The kernel looks at the bits for writing only, and no others make sense there.
+fn unix_mode(options: &Options, listen: &Listen, admin: Option<&AdminListen>) -> Result<Option<u32>, ConfigError> {
     let Some(text) = &options.unix_mode else { return Ok(None) };
     let digits = matches!(text.len(), 3 | 4) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
     let mode = mode.ok_or_else(|| {
         ConfigError::invalid("unix_mode", "must be permission bits as three octal digits, e.g. \"0660\"")
     })?;
-    match listen {
-        Listen::Unix(_) => Ok(Some(mode)),
-        _ => Err(ConfigError::contradiction("unix_mode", "is for `listen`: \"unix:PATH\" only; drop one of them")),
+    let mut listens = core::iter::once(listen).chain(admin.map(AdminListen::listen));
+    if listens.any(|listen| matches!(listen, Listen::Unix(_))) {
+        return Ok(Some(mode));
     }
+    Err(ConfigError::contradiction(
+        "unix_mode",
+        "is for \"unix:PATH\" in `listen` or `admin_listen` only; drop it, or listen there",
+    ))
 }
 
 fn check_reuse_port(options: &Options, listen: &Listen) -> Result<(), ConfigError> {

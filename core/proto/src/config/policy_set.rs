@@ -110,11 +110,8 @@ impl PolicySet {
         let top = Arc::new(Policy::new(options.clone(), files)?);
         let mut served = PathTable::default();
         for (path, route) in &routes {
-            let within = |error: ConfigError| ConfigError {
-                option: format!("routes.{}.{}", harmless(path), error.option),
-                ..error
-            };
-            let policy = Arc::new(Policy::of_route(path, route, &options, &top, files).map_err(within)?);
+            let policy = Policy::of_route(path, route, &options, &top, files);
+            let policy = Arc::new(policy.map_err(|error| in_route(path, error))?);
             let at_path = |message| ConfigError::invalid(format!("routes.{}", harmless(path)), message);
             served.add(path, Served { policy, route: Some(path.as_str().into()) }).map_err(at_path)?;
         }
@@ -186,9 +183,9 @@ impl PolicySet {
         core::iter::once(&self.top).chain(self.served.values().map(|served| &served.policy))
     }
 
-    /// Where keys are to be fetched from; one may come twice.
-    pub fn jwks(&self) -> impl Iterator<Item = &Arc<Jwks>> {
-        self.policies().filter_map(|policy| policy.authenticator.jwks())
+    /// Where keys are to be fetched from, and whose keys: one may come twice, first with the policy that states it.
+    pub fn jwks(&self) -> impl Iterator<Item = (&Policy, &Arc<Jwks>)> {
+        self.policies().filter_map(|policy| policy.authenticator.jwks().map(|jwks| (&**policy, jwks)))
     }
 
     /// `next` in place of this one, with the number that it has then.
@@ -222,6 +219,17 @@ impl PolicySet {
             (before.policy.protocol != served.policy.protocol).then(|| format!("routes.{}.protocol", harmless(route)))
         })
     }
+}
+
+impl Policy {
+    /// An error about this policy's options, which names the route that it is of: `routes./admin.auth.jwt.jwks_url`.
+    pub fn names_route(&self, error: ConfigError) -> ConfigError {
+        if self.path.is_empty() { error } else { in_route(&self.path, error) }
+    }
+}
+
+fn in_route(path: &str, error: ConfigError) -> ConfigError {
+    ConfigError { option: format!("routes.{}.{}", harmless(path), error.option), ..error }
 }
 
 impl fmt::Display for PolicySet {

@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Request;
 use super::request::text;
-use crate::auth::{RequestView, cookies};
+use crate::auth::{RequestView, cookie_pairs};
 use crate::config::Policy;
 
 /// Bytes of the values of kept headers and cookies together.
@@ -28,7 +28,7 @@ pub struct Facts {
     pub cookies: Pairs,
     /// The `Origin`.
     pub origin: Option<Box<str>>,
-    /// Some headers or cookies were too large to be kept.
+    /// Some headers or cookies were too large to be kept, or a cookie is not UTF-8.
     pub left_out: bool,
 }
 
@@ -73,10 +73,12 @@ impl Facts {
         }
         let mut crumbs: Vec<(Box<str>, Box<str>)> = Vec::new();
         if !kept.cookies.is_empty() {
-            let sent = request.header_values("cookie").flat_map(cookies);
-            for (name, value) in sent.filter(|(name, _)| kept.cookies.iter().any(|known| known == name)) {
-                if room.takes(value) {
-                    crumbs.push((name.into(), value.into()));
+            for (name, value) in request.header_values("cookie").flat_map(cookie_pairs) {
+                let Some(name) = kept.cookies.iter().find(|known| known.as_bytes() == name) else { continue };
+                match str::from_utf8(value) {
+                    Ok(value) if room.takes(value) => crumbs.push((name.as_str().into(), value.into())),
+                    Ok(_) => {}
+                    Err(_) => room.left_out = true,
                 }
             }
         }

@@ -418,6 +418,22 @@ fn an_open_has_what_the_policy_keeps_and_no_token() {
     assert_eq!((none.query.as_deref(), none.headers.len(), none.cookies.len()), (Some(""), 0, 0));
 }
 
+#[test]
+fn a_cookie_that_is_no_text_is_left_out_and_said() {
+    let policy = policy(r#", "keep_cookies": ["theme", "lang"]"#);
+    let cookie = |bytes: &[u8]| {
+        let head = HEAD.replace("X-Auth-Token: good\r\n", "Cookie: *\r\n");
+        let (before, after) = head.split_once('*').unwrap();
+        let head = [before.as_bytes(), bytes, after.as_bytes()].concat();
+        let mut headers = NO_HEADERS;
+        let facts = Facts::of(&policy.top, &Request::parse(&head, &mut headers).unwrap());
+        let kept: Vec<_> = facts.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (kept, facts.left_out)
+    };
+    assert_eq!(cookie(b"theme=d\xffrk; lang=\"fr\""), (vec!["lang=fr".to_owned()], true));
+    assert_eq!(cookie(b"other=d\xffrk; lang=fr; \xff=1"), (vec!["lang=fr".to_owned()], false));
+}
+
 proptest! {
     /// Whatever an application gives: an answer that is sent has the headers that it gave and ours, and no other.
     #[test]

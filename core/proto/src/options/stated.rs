@@ -24,7 +24,7 @@ options! {
         /// `unix:PATH`, or `fd:N`, an inherited listening socket.
         listen: String = "127.0.0.1:8080".to_owned(),
             [text r#"a string: "127.0.0.1:8080", "unix:/run/app.sock" or "fd:3""#] Process Fixed;
-        /// The permission bits of the socket file of `unix:PATH`, as text: `0660`.
+        /// The permission bits of the socket files of `unix:PATH` in `listen` and `admin_listen`, as text: `0660`.
         unix_mode: Option<String> = None,
             [text r#"permission bits as a string, e.g. "0660""#] Process Fixed, "what the umask leaves";
         /// Whether several processes may listen on the port, so that the kernel spreads connections over them (Linux only).
@@ -170,7 +170,7 @@ options! {
         /// The address of `/metrics` (OpenMetrics), `/healthz` and `/readyz`: `host:port` of this machine, or `unix:PATH`.
         admin_listen: Option<String> = None,
             [text r#"a string: "127.0.0.1:9464", "unix:PATH", or null for none"#] Process Fixed, "none";
-        /// Permission for `admin_listen` to be an address that other machines can reach.
+        /// Permission for `admin_listen` to be an address that other machines can reach, and to be asked by any `Host`.
         dangerously_public_admin: bool = false, [flag] Process;
         /// The addresses and CIDRs that are refused: `banned`. An IPv6 address stands for its /64.
         deny_ips: Vec<String> = Vec::new(),

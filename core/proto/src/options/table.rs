@@ -385,7 +385,7 @@ macro_rules! options {
         impl<'de> serde::Deserialize<'de> for $structure {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let value = <Value as serde::Deserialize>::deserialize(deserializer)?;
-                <Self as Field>::read(&value, &Shape::Any, At::Root).map_err(serde::de::Error::custom)
+                <Self as Field>::read(&value, &Shape::Any, At::outermost(Self::SECTION)).map_err(serde::de::Error::custom)
             }
         }
     )+ };

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::Options;
-use super::table::{Section, Shape};
+use super::table::{OptionInfo, Section, Shape};
 use crate::config_error::{ConfigError, ConfigErrorKind};
 use crate::unambiguous::Step;
 
@@ -33,6 +33,8 @@ pub(super) enum Fault {
 pub(super) enum At<'a> {
     /// The object of all options.
     Root,
+    /// An object of options that is read by itself.
+    Alone(&'static Section),
     /// A member of an object.
     Name(&'a At<'a>, &'a str),
     /// An entry of a list.
@@ -40,6 +42,11 @@ pub(super) enum At<'a> {
 }
 
 impl<'a> At<'a> {
+    /// Where a structure of `section` begins that is read by itself.
+    pub(super) fn outermost(section: &'static Section) -> Self {
+        if core::ptr::eq(section, Options::SECTION) { At::Root } else { At::Alone(section) }
+    }
+
     /// The member `name` of what is here.
     pub(super) fn name_of<'i>(&'i self, name: &'i str) -> At<'i>
     where
@@ -51,7 +58,7 @@ impl<'a> At<'a> {
     /// The name of what is here, or of the list it is in.
     pub(super) fn name(&self) -> &'a str {
         match self {
-            At::Root => "options",
+            At::Root | At::Alone(_) => "options",
             At::Name(_, name) => name,
             At::Index(outer, _) => outer.name(),
         }
@@ -59,11 +66,15 @@ impl<'a> At<'a> {
 
     fn place(&self) -> Place {
         let (mut place, step) = match self {
-            At::Root => return Place(Vec::new()),
+            At::Root => return Place::of(Vec::new()),
+            At::Alone(section) => {
+                let is_secret = section.options.iter().any(OptionInfo::is_secret);
+                return Place { path: Vec::new(), is_secret };
+            }
             At::Name(outer, name) => (outer.place(), Step::Name((*name).to_owned())),
             At::Index(outer, index) => (outer.place(), Step::Index(*index)),
         };
-        place.0.push(step);
+        place.path.push(step);
         place
     }
 
@@ -99,8 +110,8 @@ pub(super) fn syntax_error(option: &str, error: &serde_json::Error) -> ConfigErr
 
 /// An object has a name twice. It is repeated where it is surely one.
 pub(super) fn twice(path: Vec<Step>) -> ConfigError {
-    let (place, parent) = (Place(path.clone()), Place(path).parent());
-    match place.0.last() {
+    let (place, parent) = (Place::of(path.clone()), Place::of(path).parent());
+    match place.path.last() {
         Some(Step::Name(name)) if parent.shows(name) => ConfigError::invalid(place.to_string(), "is given twice"),
         _ => ConfigError::invalid(parent.to_string(), "has a name twice"),
     }
@@ -118,29 +129,38 @@ pub(crate) fn harmless(name: &str) -> String {
 
 /// Where a value stands among the options.
 #[derive(Clone, Debug)]
-struct Place(Vec<Step>);
+struct Place {
+    path: Vec<Step>,
+    /// The path begins inside of a section where credentials belong.
+    is_secret: bool,
+}
 
 impl Place {
+    /// From the object of all options.
+    fn of(path: Vec<Step>) -> Self {
+        Self { path, is_secret: false }
+    }
+
     fn parent(mut self) -> Self {
-        self.0.pop();
+        self.path.pop();
         self
     }
 
     /// The top-level option; inside of a route, the option of the route.
     fn section(&self) -> Option<&str> {
-        match self.0.get(if self.is_in_routes() && self.0.len() > 2 { 2 } else { 0 }) {
+        match self.path.get(if self.is_in_routes() && self.path.len() > 2 { 2 } else { 0 }) {
             Some(Step::Name(name)) => Some(name),
             _ => None,
         }
     }
 
     fn is_in_routes(&self) -> bool {
-        matches!(self.0.first(), Some(Step::Name(name)) if name == "routes")
+        matches!(self.path.first(), Some(Step::Name(name)) if name == "routes")
     }
 
     /// Whether what is here and below may be a credential, or the name of something that was one.
     fn holds_credentials(&self) -> bool {
-        self.section().is_some_and(|name| name.starts_with("auth") || name.starts_with("tls"))
+        self.is_secret || self.section().is_some_and(|name| name.starts_with("auth") || name.starts_with("tls"))
     }
 
     /// Whether it is inside `events`, where the application chooses names.
@@ -161,11 +181,11 @@ impl Place {
 
 impl core::fmt::Display for Place {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        if self.0.is_empty() {
+        if self.path.is_empty() {
             return f.write_str("options");
         }
         let mut path = String::new();
-        for (depth, step) in self.0.iter().enumerate() {
+        for (depth, step) in self.path.iter().enumerate() {
             match step {
                 Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
                 Step::Name(name) => {
@@ -218,7 +238,7 @@ fn unknown(parent: &Place, name: &str, known: &[&str]) -> ConfigError {
         let message = format!("has a name that is no option, expected one of {list}");
         return ConfigError { kind, option: parent.to_string(), message };
     }
-    let (parent, name) = (if parent.0.is_empty() { String::new() } else { format!("{parent}.") }, harmless(name));
+    let (parent, name) = (if parent.path.is_empty() { String::new() } else { format!("{parent}.") }, harmless(name));
     ConfigError { kind, option: format!("{parent}{name}"), message }
 }
 

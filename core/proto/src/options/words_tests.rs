@@ -247,3 +247,24 @@ fn a_member_given_twice_is_named_where_it_is_an_option() {
         assert_eq!(Options::from_json(text).unwrap_err().to_string(), told);
     }
 }
+
+#[test]
+fn a_section_that_is_read_by_itself_shows_no_credential() {
+    use super::{JwtOptions, RateLimit, TlsOptions, TokenEntry};
+
+    let token = |value: Value| serde_json::from_value::<TokenEntry>(value).unwrap_err().to_string();
+    assert_eq!(token(json!({"token": 31_337, "user": "a"})), "token: must be a string, got a whole number");
+    assert_eq!(token(json!({"sha256": 3.5, "user": "a"})).rsplit(' ').next(), Some("fraction"));
+    assert!(token(json!({"roles": [31_337], "token": "a", "user": "a"})).starts_with("roles[0]: "));
+    let hidden = [
+        token(json!(31_337)),
+        token(json!({"S3cr3t-31337": "alice"})),
+        serde_json::from_value::<TlsOptions>(json!({"cert": 31_337, "key": "k"})).unwrap_err().to_string(),
+        serde_json::from_value::<JwtOptions>(json!({"algorithms": [31_337]})).unwrap_err().to_string(),
+    ];
+    for error in hidden {
+        assert!(!error.contains("31337"), "{error}");
+    }
+    let rate = serde_json::from_value::<RateLimit>(json!({"queue": -7})).unwrap_err().to_string();
+    assert!(rate.starts_with("queue: ") && rate.ends_with("got -7"), "what is no credential helps: {rate}");
+}

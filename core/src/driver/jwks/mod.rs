@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::log::guard_panics;
 use crate::error::Error;
 use wsguard_proto::auth::{Jwks, JwksStep, LeftOut, Settled};
+use wsguard_proto::config::Policy;
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
@@ -49,25 +50,29 @@ impl Fetchers {
     }
 
     /// Fetches each set once, on the caller's thread, and starts to keep it fresh. What runs already is left as it is until
-    /// [`Fetchers::run`]; a set that it has need not be fetched once more.
+    /// [`Fetchers::run`]; a set that it has need not be fetched once more. Nothing is logged: the caller may hold a lock.
     ///
     /// # Errors
-    /// A set cannot be fetched or used; names the option. No thread is left.
-    pub(super) fn prepare<'j>(&self, sets: impl IntoIterator<Item = &'j Arc<Jwks>>) -> Result<Vec<Fetcher>, Error> {
-        let mut prepared: Vec<Fetcher> = Vec::new();
-        for jwks in sets {
+    /// A set cannot be fetched or used; names the option, and the route that states it. No thread is left.
+    pub(super) fn prepare<'j>(
+        &self,
+        sets: impl IntoIterator<Item = (&'j Policy, &'j Arc<Jwks>)>,
+    ) -> Result<(Vec<Fetcher>, JwksNews), Error> {
+        let (mut prepared, mut news) = (Vec::<Fetcher>::new(), JwksNews::default());
+        for (policy, jwks) in sets {
             if prepared.iter().any(|fetcher| Arc::ptr_eq(&fetcher.jwks, jwks)) {
                 continue;
             }
-            let client = Client::new(jwks)?;
+            let client = Client::new(jwks).map_err(|error| policy.names_route(error))?;
             let continues = |fetcher: &Fetcher| jwks.continue_from(&fetcher.jwks, self.now());
             let is_known = lock(&self.running).iter().flatten().chain(&prepared).any(continues);
             if !is_known {
-                self.fetch_first(jwks, &client)?;
+                let settled = self.fetch_first(jwks, &client).map_err(|error| policy.names_route(error))?;
+                news.0.push((Arc::clone(jwks), settled));
             }
             prepared.push(Fetcher::start(Arc::clone(jwks), client, self.clock)?);
         }
-        Ok(prepared)
+        Ok((prepared, news))
     }
 
     /// Goes on with these, and ends all others. They end as well where the server has ended while they were prepared.
@@ -85,14 +90,26 @@ impl Fetchers {
         drop(over);
     }
 
-    fn fetch_first(&self, jwks: &Jwks, client: &Client) -> Result<(), Error> {
+    fn fetch_first(&self, jwks: &Jwks, client: &Client) -> Result<Settled, ConfigError> {
         let _ = jwks.next(self.now());
         let settled = jwks.settle(self.now(), client.fetch(jwks.url()), 0);
-        tell(jwks, &settled);
-        settled.outcome.map(drop).map_err(|why| {
+        if let Err(why) = &settled.outcome {
             let message = format!("cannot be fetched from {}: {why}", jwks.url().origin());
-            ConfigError::invalid("auth.jwt.jwks_url", message).into()
-        })
+            return Err(ConfigError::invalid("auth.jwt.jwks_url", message));
+        }
+        Ok(settled)
+    }
+}
+
+/// What came of first fetches. It is told when no lock is held any more: a subscriber of the application may do anything.
+#[must_use]
+#[derive(Default)]
+pub(super) struct JwksNews(Vec<(Arc<Jwks>, Settled)>);
+
+impl JwksNews {
+    /// Logs it.
+    pub(super) fn tell(self) {
+        self.0.iter().for_each(|(jwks, settled)| tell(jwks, settled));
     }
 }
 

@@ -346,6 +346,60 @@ fn a_route_has_keys_by_url_of_its_own() {
 }
 
 #[test]
+fn an_error_of_a_routes_keys_names_the_route() {
+    let issuer = Issuer::http();
+    let with = |jwt: &Value| {
+        options(
+            &json!({"algorithms": ["HS256"], "key": "0".repeat(32)}),
+            &json!({"routes": {"/": {}, "/admin": {"auth": {"jwt": jwt}}}}),
+        )
+    };
+    let gone = with(&jwt(&issuer.url("/gone"), None));
+    let option = Some("routes./admin.auth.jwt.jwks_url");
+    assert_eq!(ServerBuilder::new().without_listener().start(gone.clone()).unwrap_err().option(), option);
+    let stated = with(&json!({"algorithms": ["HS256"], "key": "1".repeat(32)}));
+    let server = ServerBuilder::new().without_listener().start(stated).unwrap();
+    assert_eq!(server.handle().reload(gone).unwrap_err().option(), option);
+    // What can be told without the network.
+    let mut no_authority = jwt("https://issuer.example/jwks", None);
+    no_authority["jwks_ca"] = json!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----");
+    let error = crate::driver::compile(with(&no_authority)).unwrap_err();
+    assert_eq!(error.option, "routes./admin.auth.jwt.jwks_ca");
+}
+
+#[test]
+fn a_limit_changes_while_the_issuer_is_gone_and_its_keys_are_too_old() {
+    let (issuer, known, unknown) = (Issuer::http(), key("known"), key("unknown"));
+    issuer.publishes(&set(&[&known]));
+    let with = |stale_s: u64, more: &Value| {
+        let mut jwt = jwt(&issuer.url("/jwks"), None);
+        jwt["jwks_stale_s"] = json!(stale_s);
+        options(&jwt, more)
+    };
+    let (strict, changed, longer) = (
+        with(0, &json!({})),
+        with(0, &json!({"max_message_bytes": 7})),
+        with(86_400, &json!({"max_message_bytes": 7})),
+    );
+    let server = ServerBuilder::new().without_listener().start(strict).unwrap();
+    let mut session = send(&server, &token(&known, &json!({})));
+    assert_eq!(status(&mut session), 101);
+    drop(issuer);
+    let _ = ask(&server, &unknown);
+    while ask(&server, &known) != 503 {
+        std::thread::yield_now();
+    }
+    assert_eq!(server.handle().reload(changed).unwrap(), 2);
+    assert_eq!(ask(&server, &known), 503, "no keys, no session");
+    session.write_all(&[0x89, 0x80, 0, 0, 0, 0]).unwrap();
+    let mut pong = [0; 2];
+    session.read_exact(&mut pong).unwrap();
+    assert_eq!(pong, [0x8a, 0], "who is in stays in: nobody knows that its key is gone");
+    assert_eq!(server.handle().reload(longer).unwrap(), 3);
+    assert_eq!(ask(&server, &known), 101, "the last keys serve for the time that is stated now");
+}
+
+#[test]
 fn many_handshakes_wait_for_one_fetch_and_keep_nobody_up() {
     let (issuer, old, new) = (Issuer::http(), key("old"), key("new"));
     issuer.publishes(&set(&[&old]));
@@ -391,6 +445,24 @@ fn a_reload_leaves_no_handshake_waiting_for_a_fetch_of_the_set_before() {
     let began = Instant::now();
     assert_eq!(status(&mut waiting), 101, "judged three times, it is one handshake of its route");
     assert!(began.elapsed() < Duration::from_secs(30), "it does not wait for its deadline");
+}
+
+#[test]
+fn an_address_that_is_denied_while_it_waits_for_keys_does_not_get_in() {
+    let (issuer, old, new) = (Issuer::http(), key("old"), key("new"));
+    issuer.publishes(&set(&[&old]));
+    let waits = json!({"handshake_timeout_ms": 60_000});
+    let server = start(&issuer, None, &waits).unwrap();
+    issuer.holds(true);
+    let mut waiting = send(&server, &token(&new, &json!({})));
+    issuer.wait_for(2);
+    let denied = json!({"handshake_timeout_ms": 60_000, "deny_ips": ["127.0.0.1"]});
+    server.handle().reload(options(&jwt(&issuer.url("/jwks"), None), &denied)).unwrap();
+    issuer.wait_for(3);
+    issuer.publishes(&set(&[&old, &new]));
+    issuer.holds(false);
+    assert_eq!(status(&mut waiting), 403);
+    assert_eq!(server.handle().stats().verdict(Code::Banned), 1);
 }
 
 #[test]
@@ -458,23 +530,26 @@ fn a_reload_goes_on_with_what_was_fetched() {
     issuer.publishes(&set(&[&known]));
     let (first, second) = (jwks(&issuer.url("/jwks"), None), jwks(&issuer.url("/jwks"), None));
     let fetchers = Fetchers::default();
+    let top =
+        Policy::new(options(&json!({"algorithms": ["HS256"], "key": "0".repeat(32)}), &json!({})), &NoFiles).unwrap();
+    let prepare = |sets: &[&Arc<Jwks>]| fetchers.prepare(sets.iter().map(|jwks| (&top, *jwks))).map(|(them, _)| them);
     let running = |fetchers: &Fetchers| -> Vec<Arc<Jwks>> {
         lock(&fetchers.running).iter().flatten().map(|fetcher| Arc::clone(&fetcher.jwks)).collect()
     };
-    fetchers.run(fetchers.prepare([&first, &first]).unwrap());
+    fetchers.run(prepare(&[&first, &first]).unwrap());
     assert_eq!((running(&fetchers).len(), issuer.asked().len()), (1, 1));
     // What cannot be fetched changes nothing.
     let gone = jwks(&issuer.url("/jwks?gone"), None);
     issuer.publishes("");
-    assert!(fetchers.prepare([&second, &gone]).is_err());
+    assert!(prepare(&[&second, &gone]).is_err());
     assert!(Arc::ptr_eq(&running(&fetchers)[0], &first));
-    fetchers.run(fetchers.prepare([&second]).unwrap());
+    fetchers.run(prepare(&[&second]).unwrap());
     assert_eq!((running(&fetchers).len(), issuer.asked().len()), (1, 2));
     fetchers.stop();
     assert!(lock(&fetchers.running).is_none());
     // A reload that was under way starts nothing any more.
     issuer.publishes(&set(&[&known]));
-    let late = fetchers.prepare([&second]);
+    let late = prepare(&[&second]);
     fetchers.run(late.unwrap());
     assert!(lock(&fetchers.running).is_none() && second.is_retired());
 }

@@ -267,8 +267,7 @@ impl Shard {
         let waker = session.waker.clone();
         match session.write_bytes(&mut Context::from_waker(&waker), frames, &mut self.pool) {
             Ok(written) => {
-                add(&self.mailbox().stats.bytes_out, written as u64);
-                session.tally.bytes_out += written as u64;
+                add(&self.mailbox().stats.bytes_out, session.tally.wrote(written));
             }
             Err(_) => {
                 session.outbox = None;

@@ -44,6 +44,7 @@ use super::outbox::Pool;
 use super::session::Session;
 use super::slot_guard::SlotPool;
 use super::state::{Effect, ServerState};
+use super::stats::add;
 use super::stream::Stream;
 use super::tally::Tally;
 use wsguard_proto::config::{Admitted, Policy, PolicySet};
@@ -261,6 +262,8 @@ impl Shard {
         let now = self.state.clock.now();
         let NewSession { hs, stream, params, policy, admitted, seat, ip, peer, granted, head, received, load } = new;
         slot.keep_load(load);
+        slot.bound(policy.max_outbox_bytes);
+        add(&self.mailbox().stats.bytes_in, received.len() as u64);
         let mut outbox = self.pool.take_outbox();
         outbox.push(&head, &mut self.pool);
         let mut conn = Connection::new(&policy, params, now);
@@ -279,7 +282,7 @@ impl Shard {
             last_batch: 0,
             share: self.shares.enter(seat.user(), ip),
             seat,
-            tally: Tally::begin(now, received.len()),
+            tally: Tally::begin(now, head.len(), received.len()),
             ip,
             peer,
             granted,

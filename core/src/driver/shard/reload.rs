@@ -55,6 +55,7 @@ impl Shard {
             Ok((resolved, roles)) => {
                 let before = core::mem::replace(&mut session.policy, resolved.policy);
                 let session = &mut *session.session;
+                session.slot.bound(session.policy.max_outbox_bytes);
                 let own = Some((&*before, session.conn.rate_key()));
                 let rate_key = rate_key(&session.seat, &session.policy, own, now);
                 let change = PolicyChange { before: &before, after: &session.policy, rate_key, roles };

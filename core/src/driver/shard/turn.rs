@@ -9,7 +9,6 @@ use crate::driver::ids::ConnectionId;
 use crate::driver::log::{Subject, VerdictRecord};
 use crate::driver::session::Session;
 use crate::driver::stats::add;
-use crate::driver::tally::Tally;
 use wsguard_proto::connection::{Connection, Ending, Phase, Report, Turn};
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
@@ -105,8 +104,8 @@ impl Shard {
 
     fn log_close(&self, session: &Session, ending: &Ending, now: Moment) {
         // What waits is on its way, unless the connection broke.
-        let on_its_way = if ending.code == BROKEN { 0 } else { session.unsent_bytes() as u64 };
-        let tally = Tally { bytes_out: session.tally.bytes_out + on_its_way, ..session.tally };
+        let on_its_way = if ending.code == BROKEN { 0 } else { session.unsent_bytes() };
+        let tally = session.tally.with_unsent(on_its_way);
         self.state.audit.close(session.subject(), &session.policy, ending, &tally, now);
     }
 
@@ -172,8 +171,7 @@ impl Shard {
         match session.write(cx, out, &mut self.pool) {
             Ok(written) => {
                 if written > 0 {
-                    add(&self.mailbox().stats.bytes_out, written as u64);
-                    session.tally.bytes_out += written as u64;
+                    add(&self.mailbox().stats.bytes_out, session.tally.wrote(written));
                     if session.is_held_back() {
                         session.conn.excuse(now);
                     }

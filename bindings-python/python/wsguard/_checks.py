@@ -1,0 +1,28 @@
+"""The core's rules for what a call says, for calls that may not come to the core: nobody is in the room."""
+
+from __future__ import annotations
+
+from ._errors import InvalidArgument
+
+
+def room(name: object) -> None:
+    """Raises for what is no name of a room."""
+    if not isinstance(name, str):
+        raise TypeError(f"a room's name is a str, not {type(name).__name__}: every connection is server.to_all()")
+    if not 1 <= len(name.encode()) <= 256:
+        raise InvalidArgument("room must be 1 to 256 bytes", code="invalid_argument")
+
+
+def close(code: object, reason: object) -> None:
+    """Raises for what no close frame of ours says (RFC 6455 section 7.4)."""
+    if code is not None:
+        if isinstance(code, bool) or not isinstance(code, int):
+            raise TypeError("code must be an int")
+        if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+            raise InvalidArgument(
+                "close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999", code="invalid_argument"
+            )
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be a str, not {type(reason).__name__}")
+    if len(reason.encode()) > 123:
+        raise InvalidArgument("close reason must be at most 123 bytes", code="invalid_argument")
