@@ -67,6 +67,11 @@ class Handshakes {
     return this.#lastTag;
   }
 
+  /** Whether the core has something that was handed over, and has not said yet what becomes of it. */
+  get isWaiting() {
+    return this.#handed.size > 0;
+  }
+
   /** A connection that was handed over is over, or its own from here on. */
   forget(tag) {
     const entry = this.#handed.get(tag);

@@ -135,12 +135,14 @@ class Hub {
   adoptPipe(feed, told, received) {
     const [low, high] = native(() => this.native.adoptPipe(told, received));
     this.#feeds.set(keyOf(low, high), feed);
+    this.#hold();
     return [low, high];
   }
 
   dropPipe(low, high) {
     this.#feeds.delete(keyOf(low, high));
     this.native.dropPipe(low, high);
+    this.#releaseIdle();
   }
 
   // --- the inbox's sink ----------------------------------------------------------------------------------------------
@@ -285,7 +287,7 @@ class Hub {
   }
 
   #releaseIdle() {
-    if (this.#count === 0 && !this.#server._isListening) this.#release();
+    if (this.#count + this.#feeds.size === 0 && !this.#handshakes.isWaiting && !this.#server._isListening) this.#release();
   }
 
   #guarded(ws, call) {
