@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
-        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node
+        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -97,11 +97,14 @@ client: hosts packages
 	cd bindings-node/client && npm ci --ignore-scripts --silent --no-audit --no-fund && npm test
 
 # Applications of other libraries that moved in: on the library that they come from, then on wsguard.
-moving: moving-node
+moving: moving-node moving-python
 
 moving-node: hosts packages
 	cd examples/node/moving && npm ci --ignore-scripts --silent --no-audit --no-fund
 	cd tests/moving/node && npm ci --ignore-scripts --silent --no-audit --no-fund && npm test
+
+moving-python: hosts
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) tests/moving/python/run.sh
 
 install:
 	cargo build --release --locked -p wsguard-ffi

@@ -5,8 +5,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 ./build.sh --tests
-.venv/bin/ruff format --check --quiet python tests ../examples/python ../tests/hosts/python --config pyproject.toml
-.venv/bin/ruff check --quiet python tests ../examples/python ../tests/hosts/python --config pyproject.toml
+.venv/bin/ruff format --check --quiet python tests ../examples/python ../tests/hosts/python ../tests/moving/python --config pyproject.toml
+.venv/bin/ruff check --quiet python tests ../examples/python ../tests/hosts/python ../tests/moving/python --config pyproject.toml
 .venv/bin/mypy
 .venv/bin/python -m mypy.stubtest wsguard._wsguard --mypy-config-file pyproject.toml
 .venv/bin/python -m pytest

@@ -22,7 +22,7 @@ PARTS = {
     "abi": "C and C++: the header, threads, sanitizers, valgrind, installation",
     "python": "Python: types, lints, idiom, examples, the wheel in clean environments",
     "node": "Node: types, idiom, examples, the package in a clean folder",
-    "moving": "applications of ws, Socket.IO and what builds on them, on the original and on wsguard",
+    "moving": "applications of ws, Socket.IO and ASGI, on the original and on wsguard",
     "client": "the client for browsers and Node: fake time, types, size, a real Chromium",
 }
 

@@ -36,7 +36,7 @@ class Sampled {
     this.#advice = advice;
   }
 
-  /** Words and an error, in turn. */
+  /** What failed and its error, by turns; all of it counts as one. */
   print(...what) {
     const since = now();
     if (since - this.#printedSince >= PRINT_EVERY_MS) {

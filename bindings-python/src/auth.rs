@@ -77,6 +77,9 @@ impl<'py> Dispatcher<'_, 'py> {
     /// Asks `authenticate` about a handshake. Silence, an exception and a crash are refusals.
     pub(crate) fn asked(&self, upgrade: &Upgrade) -> PyResult<()> {
         let ticket = upgrade.ticket;
+        if let Some(inside) = &self.handlers.inside {
+            return self.asked_inside(inside, upgrade);
+        }
         let Some(authenticate) = &self.handlers.authenticate else {
             return self.answer(ticket, Decision::Unavailable);
         };

@@ -22,6 +22,11 @@ pub(crate) struct Done;
 
 #[pymethods]
 impl Done {
+    #[new]
+    fn new() -> Self {
+        Self
+    }
+
     fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }

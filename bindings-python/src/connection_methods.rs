@@ -152,6 +152,15 @@ fn is_integer(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>()
 }
 
+/// A field of a message of ASGI: a dictionary mostly, and any mapping; `None`: it has none.
+fn field<'py>(message: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let found = match message.cast::<PyDict>() {
+        Ok(dict) => dict.get_item(name)?,
+        Err(_) => Some(message.call_method1(intern!(name.py(), "get"), (name,))?),
+    };
+    Ok(found.filter(|found| !found.is_none()))
+}
+
 #[pymethods]
 impl Connection {
     /// The id, as the log has it. It is unique while the server runs.
@@ -588,6 +597,40 @@ impl Connection {
     fn recv(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Self::iterate(slf)?;
         Awaiting::of(slf.py(), slf, &waits::MESSAGE)
+    }
+
+    /// Sends a message of ASGI (`websocket.send`), whatever the protocol is: `None`, or what waits until the peer has read it.
+    #[pyo3(signature = (message, /))]
+    fn _send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.checked(py)?;
+        let Some(payload) = (match field(message, intern!(py, "bytes"))? {
+            None => field(message, intern!(py, "text"))?,
+            bytes => bytes,
+        }) else {
+            return Ok(None);
+        };
+        let said = with_payload(&payload, |payload| {
+            this.unless_over(|| match payload {
+                Payload::Text(text) => this.shared.handle.send_text(this.id, text),
+                Payload::Binary(payload) => this.shared.handle.send_binary(this.id, payload),
+            })
+        })?;
+        this.shared.said();
+        match said {
+            Ok(Sent::Sent) => Ok(None),
+            said => Self::awaitable(slf, said).map(Some),
+        }
+    }
+
+    /// Waits for the next message as ASGI has it, for an application that pulls.
+    fn _receive(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Awaiting::of(slf.py(), slf, &waits::PULLED)
+    }
+
+    /// The application pulls no more: what waits is dropped.
+    fn _release(slf: &Bound<'_, Self>) {
+        Dispatcher::end(slf, None);
     }
 
     /// Iterates over the messages, as `recv` gives them, until the connection has ended.

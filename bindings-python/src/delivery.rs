@@ -17,15 +17,12 @@ use crate::handlers::HandlerKind;
 use crate::lock::lock;
 use crate::messages::BorrowedMessage;
 use crate::records::Close;
-use crate::shared::Shared;
+use crate::shared::{HELD_BACK_AT_MOST, Shared};
 use crate::violation::Violation;
 use crate::{ending, errors, fork};
 
 /// How many events a turn on an event loop handles before others get theirs.
 pub(crate) const EVENTS_PER_TURN: usize = 512;
-
-/// How long what handlers have sent waits for the other handlers of its batch, beside the one that runs.
-const HELD_BACK_AT_MOST: Duration = Duration::from_millis(1);
 
 /// How often an end without handlers polls the core.
 const POLL_EVERY: Duration = Duration::from_millis(2);
@@ -129,6 +126,7 @@ impl Delivery {
         if self.handled == self.batch.len() {
             return Ok(());
         }
+        shared.note_handled();
         let Self { batch, handled, forks, .. } = self;
         let mut since = Instant::now();
         let handled_any = Dispatcher::with(server, shared, |dispatcher| {
@@ -182,6 +180,7 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Open(_) => HandlerKind::Open,
             Event::Close(_) => HandlerKind::Close,
             Event::Violation(_) => HandlerKind::Violation,
+            Event::PipeReady(_) | Event::PipeRoom(_) | Event::AdoptionEnded { .. } => HandlerKind::Adoption,
             _ => HandlerKind::Message,
         };
         match event.conn().and_then(|id| self.find(id)) {
@@ -205,7 +204,7 @@ impl<'py> Turn<'_, '_, 'py> {
             Event::Violation(violation) => return self.violated(violation),
             Event::Drained(conn) => return self.find(conn).map_or(Ok(()), |conn| self.dispatcher.drained(&conn)),
             // Python has no handler for any other.
-            _ => return Ok(()),
+            _ => return self.dispatcher.told_inside(event),
         };
         self.find(conn).map_or(Ok(()), |conn| self.dispatcher.message(&conn, message))
     }
@@ -225,6 +224,9 @@ impl<'py> Turn<'_, '_, 'py> {
         let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
         let conn = Bound::new(py, conn)?;
         lock(self.connections).insert(open.conn, open.user.as_ref(), conn.clone().unbind());
+        if handlers.inside.is_some() {
+            conn.get().with_state(|state| state.read_by_others = true);
+        }
         // Asked after the insertion: a `disconnect_user` or `ban` on another thread finds it there, or is known here. The
         // core closes it; the application gets neither its open nor its messages nor its close.
         let is_banned = conn.get().is_banned();
@@ -252,14 +254,21 @@ impl<'py> Turn<'_, '_, 'py> {
             verdict: ending.verdict.map(Code::name),
         };
         let close = Py::new(py, close)?;
+        let is_inside = self.dispatcher.handlers.inside.is_some();
+        let told = close.clone_ref(py);
         conn.get().with_state(|state| {
             state.closed = Some(close);
-            state.close_due = true;
+            state.close_due = !is_inside;
         });
         conn.get().wake_all(py)?;
         // After the end of the session, or a ban, nothing is handled any more, whatever was read before.
         if matches!(ending.verdict, Some(Code::SessionExpired | Code::SessionRevoked | Code::Banned)) {
             Dispatcher::end(conn, None);
+        }
+        if is_inside {
+            // At once: what was read before is its application's to pull, or to leave.
+            let Some(call) = &self.dispatcher.handlers.close else { return Ok(()) };
+            return self.dispatcher.call(conn, HandlerKind::Close, call, Some(told.bind(py).as_any()));
         }
         self.dispatcher.advance(conn)?;
         self.dispatcher.let_linger(conn)

@@ -22,6 +22,7 @@ pub(crate) enum HandlerKind {
     Authenticate,
     Error,
     Pong,
+    Adoption,
 }
 
 impl HandlerKind {
@@ -35,6 +36,7 @@ impl HandlerKind {
             Self::Authenticate => "authenticate",
             Self::Error => "on_error",
             Self::Pong => "ping_nowait",
+            Self::Adoption => "adoption",
         }
     }
 }
@@ -72,6 +74,8 @@ pub(crate) struct Handlers {
     pub(crate) authenticate: Option<Py<PyAny>>,
     /// Hears what every other one raises.
     pub(crate) error: Option<Py<PyAny>>,
+    /// The server that wsguard runs inside of, where it does.
+    pub(crate) inside: Option<InsideCalls>,
     /// `report(error, what, conn_id)`: writes the traceback of a handler that failed to the log.
     pub(crate) report: Py<PyAny>,
     /// `refused(error, what, conn_id)`: notes that a model did not accept what its schema did.
@@ -103,6 +107,7 @@ impl Handlers {
             violation: optional("violation")?,
             authenticate: optional("authenticate")?,
             error: optional("error")?,
+            inside: optional("inside")?.map(|calls| InsideCalls::of(calls.bind(stated.py()))).transpose()?,
             report: required("report")?,
             refused: required("refused")?,
         })
@@ -118,10 +123,10 @@ impl Handlers {
         self.policies.as_ref().map_or(0, |policies| policies.generation)
     }
 
-    /// The route that a path has in their policy; `None`: it is not served.
-    pub(crate) fn route_of(&self, path: &str) -> Option<Option<Arc<str>>> {
+    /// The route that a path has in their policy. A path that is not served any more has none: its connections end.
+    pub(crate) fn route_of(&self, path: &str) -> Option<Arc<str>> {
         let resolved = self.policies.as_ref()?.resolve(path)?;
-        Some(resolved.route.as_deref().map(Arc::from))
+        resolved.route.as_deref().map(Arc::from)
     }
 
     /// An event of a connection for which the rules of `route` hold.
@@ -139,8 +144,34 @@ impl Handlers {
         for call in [&self.message, &self.open, &self.close, &self.violation, &self.authenticate, &self.error] {
             visit.call(call)?;
         }
+        if let Some(inside) = &self.inside {
+            inside.traverse(visit)?;
+        }
         visit.call(&self.report)?;
         visit.call(&self.refused)
+    }
+}
+
+/// What a server that wsguard runs inside of (an ASGI server) is told, beside opens and ends: its applications pull their
+/// messages, and decide about their handshakes themselves.
+#[derive(Debug)]
+pub(crate) struct InsideCalls {
+    /// `asked(ticket, tag, facts)`: a handshake waits for `_answer`.
+    pub(crate) asked: Py<PyAny>,
+    /// `ended(tag, code, status)`: there will be no connection of an adoption.
+    pub(crate) ended: Py<PyAny>,
+    /// `pipe(id, is_room)`: a pipe has bytes, or room.
+    pub(crate) pipe: Py<PyAny>,
+}
+
+impl InsideCalls {
+    fn of(calls: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let (asked, ended, pipe) = calls.extract()?;
+        Ok(Self { asked, ended, pipe })
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.asked, &self.ended, &self.pipe].into_iter().try_for_each(|call| visit.call(call))
     }
 }
 

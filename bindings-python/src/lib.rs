@@ -2,6 +2,7 @@
 //! decides how Python gets the events and gives the commands.
 
 mod accepts;
+mod adopted;
 mod auth;
 mod auth_tasks;
 mod awaiting;
@@ -19,6 +20,7 @@ mod facts;
 mod fork;
 mod futures;
 mod handlers;
+mod inside;
 mod interpreter;
 mod json_in;
 mod json_out;
@@ -80,6 +82,8 @@ mod _wsguard {
         super::interpreter::check(module.py())
     }
 
+    #[pymodule_export]
+    use super::adopted::Pipe;
     #[pymodule_export]
     use super::awaiting::{Awaiting, Done};
     #[pymodule_export]

@@ -10,9 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{
-    Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, Protocol, ServerHandle, To, Whom, compile,
+    Adoption, Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, Protocol, ServerHandle, To, Whom,
+    compile,
 };
 
+use crate::adopted::{self, Address, Given, Pipe};
 use crate::bounds::Bounds;
 use crate::connection::Connection;
 use crate::delivery::{EVENTS_PER_TURN, Progress};
@@ -135,12 +137,15 @@ impl Server {
         *lock(&self.notifier) = Notifier::thread();
     }
 
-    /// Starts the threads. `loop_calls` is `None` for `_run`.
+    /// Starts the threads. `loop_calls` is `None` for `_run`. Not `listens`: every connection is adopted, and
+    /// every handshake asks.
+    #[pyo3(signature = (options, handlers, loop_calls, listens = true))]
     fn _start(
         slf: &Bound<'_, Self>,
         options: &str,
         handlers: &Bound<'_, PyDict>,
         loop_calls: Option<LoopCalls>,
+        listens: bool,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         // Its own statement: the lock must not be held while another thread may take the interpreter's.
@@ -153,7 +158,11 @@ impl Server {
         let (heeds_opens, heeds_violations) = (handlers.open.is_some(), handlers.violation.is_some());
         let notifier = this.notifier();
         let for_shards = notifier.clone();
-        let started = py.detach(|| Builder::new().wake(for_shards).start_policy(policy));
+        let mut builder = Builder::new().wake(for_shards);
+        if !listens {
+            builder = builder.without_listener().consult_without_deadline();
+        }
+        let started = py.detach(|| builder.start_policy(policy));
         let server = started.map_err(|error| errors::of_core(py, &error))?;
         // Coroutines that wait for something of a connection need its end, with or without a handler for it.
         server.handle().heed(heeds_opens, true, heeds_violations);
@@ -174,9 +183,18 @@ impl Server {
             // The parent's loop, still turning in a child: the events are the parent's.
             return Ok(());
         }
+        run.shared.end_turn();
         run.shared.reset_descriptor();
         let progress = run.deliver(slf.as_any(), EVENTS_PER_TURN);
         let Some(hooks) = run.shared.loop_hooks() else { return progress.map(drop) };
+        let was_handled = run.shared.take_handled();
+        let is_inside = run.shared.handlers().is_some_and(|handlers| handlers.inside.is_some());
+        if is_inside && was_handled && matches!(progress, Ok(Progress::Idle | Progress::More)) {
+            // Its tasks run before this is called again.
+            run.shared.begin_turn();
+            hooks.deliver_soon(py);
+            return Ok(());
+        }
         match progress {
             Ok(Progress::Idle) => Ok(()),
             Ok(Progress::Stopped) => hooks.stopped.bind(py).call0().map(drop),
@@ -298,6 +316,46 @@ impl Server {
             Dispatcher::end(conn, Some((Code::SessionRevoked.close_code(), Code::SessionRevoked.reason())));
         }
         done.map(drop).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// Takes over a socket that another server has accepted. Whatever comes of it, the number is the core's from here on.
+    #[pyo3(signature = (number, received, tag = None, *, is_unix = false, is_secure = false))]
+    fn _adopt(
+        &self,
+        py: Python<'_>,
+        number: i64,
+        received: Vec<u8>,
+        tag: Option<u64>,
+        is_unix: bool,
+        is_secure: bool,
+    ) -> PyResult<()> {
+        let given = Given::take(number, is_unix)?;
+        let adoption = Adoption { received, tag, is_secure, ..Adoption::default() };
+        adopted::adopt(py, &self.own_run(py)?.shared.handle, given, adoption)
+    }
+
+    /// Takes over a connection whose bytes go through the pipe that is returned.
+    #[pyo3(signature = (received, tag, *, peer, local, is_secure))]
+    fn _adopt_pipe(
+        &self,
+        py: Python<'_>,
+        received: Vec<u8>,
+        tag: u64,
+        peer: Option<Address>,
+        local: Option<Address>,
+        is_secure: bool,
+    ) -> PyResult<Pipe> {
+        let adoption = Adoption { received, tag: Some(tag), is_secure, ..Adoption::default() };
+        Pipe::adopt(py, &self.own_run(py)?.shared.handle, (peer, local), adoption)
+    }
+
+    /// Answers a handshake that asked: by `Accept`, `Reject`, or `None` where the application has failed. Returns false if
+    /// it no longer waits.
+    fn _answer(slf: &Bound<'_, Self>, ticket: u64, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let run = slf.get().own_run(slf.py())?;
+        let answered =
+            Dispatcher::with(slf.as_any(), &run.shared, |dispatcher| dispatcher.answer_inside(ticket, answer))?;
+        Ok(answered.unwrap_or(false))
     }
 
     /// Reads certificate and key again. New connections use them.

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -24,6 +24,9 @@ fn bit(protocol: Protocol) -> u8 {
 fn bits(set: &PolicySet) -> u8 {
     set.policies().fold(0, |bits, policy| bits | bit(policy.protocol))
 }
+
+/// How long what was said waits for what else is said in the same turn.
+pub(crate) const HELD_BACK_AT_MOST: Duration = Duration::from_millis(1);
 
 /// What a run shares with its connections and its callbacks. It knows neither of them, nor the server: whoever must keep
 /// the server alive holds it beside this.
@@ -50,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) telling: AtomicUsize,
     /// The message whose function runs now.
     pub(crate) current: Mutex<Option<CurrentMessage>>,
+    /// Since when what is said on the loop's thread waits for the end of the loop's turn.
+    said_since: Mutex<Option<Instant>>,
+    /// Events were handled that nobody was asked about yet: [`Shared::take_handled`].
+    handled: AtomicBool,
     /// The context that the server was started in: each connection begins with a copy of its own.
     context: Mutex<Option<Py<PyAny>>>,
 }
@@ -78,6 +85,8 @@ impl Shared {
             reporting: AtomicUsize::new(0),
             telling: AtomicUsize::new(0),
             current: Mutex::default(),
+            said_since: Mutex::default(),
+            handled: AtomicBool::new(false),
             context: Mutex::new(Some(context::current(py)?.unbind())),
         }))
     }
@@ -162,6 +171,43 @@ impl Shared {
 
     pub(crate) fn loop_hooks(&self) -> Option<Arc<LoopHooks>> {
         lock(&self.loop_hooks).clone()
+    }
+
+    /// Notes that events were handled.
+    pub(crate) fn note_handled(&self) {
+        self.handled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether events were handled since this was asked last.
+    pub(crate) fn take_handled(&self) -> bool {
+        self.handled.swap(false, Ordering::Relaxed)
+    }
+
+    /// The tasks that events have woken run in the loop's next turn: what they say goes out together, at its end.
+    pub(crate) fn begin_turn(&self) {
+        let mut since = lock(&self.said_since);
+        if since.is_none() && self.handle.begin_cork() {
+            *since = Some(Instant::now());
+        }
+    }
+
+    /// Hands over what was said in the turn. On the thread that began it.
+    pub(crate) fn end_turn(&self) {
+        let since = lock(&self.said_since).take();
+        if since.is_some() {
+            self.handle.uncork();
+        }
+    }
+
+    /// A task that takes long does not hold back what others have said.
+    pub(crate) fn said(&self) {
+        let mut since = lock(&self.said_since);
+        if let Some(at) = &mut *since
+            && at.elapsed() >= HELD_BACK_AT_MOST
+        {
+            *at = Instant::now();
+            self.handle.flush();
+        }
     }
 
     /// A new context for a connection, a handshake or a verdict: nothing that one of them sets is seen by another.

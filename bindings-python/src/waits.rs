@@ -1,6 +1,7 @@
 //! What the methods of a connection wait for.
 
 use pyo3::exceptions::PyStopAsyncIteration;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::awaiting::Awaited;
@@ -21,6 +22,9 @@ pub(crate) static MESSAGE: Awaited = Awaited { poll: message, futures: receivers
 
 /// The next message, of `async for`.
 pub(crate) static NEXT_MESSAGE: Awaited = Awaited { poll: next_message, futures: receivers, gives_message: true };
+
+/// The next message, of `_receive`.
+pub(crate) static PULLED: Awaited = Awaited { poll: pulled, futures: receivers, gives_message: true };
 
 fn waiters(state: &mut State) -> &mut Futures {
     &mut state.waiters
@@ -60,4 +64,19 @@ fn next(conn: &Bound<'_, Connection>, at_end: fn(Python<'_>, &Connection) -> PyE
         return Ok(Some(message.unbind()));
     }
     if conn.get().with_state(|state| state.is_over()) { Err(at_end(conn.py(), conn.get())) } else { Ok(None) }
+}
+
+/// The next message as ASGI has it; at the end what the application's side (`Connection.data`) says it is.
+fn pulled(conn: &Bound<'_, Connection>) -> PyResult<Option<Py<PyAny>>> {
+    let (py, this) = (conn.py(), conn.get());
+    let (has_pending, is_over) = this.with_state(|state| (state.has_pending(), state.is_over()));
+    if has_pending && let Some(message) = Dispatcher::pull(conn) {
+        return Ok(Some(message.into_any().unbind()));
+    }
+    // What waited may have been dropped by the end of its session.
+    if !is_over && (!has_pending || !this.is_over()) {
+        return Ok(None);
+    }
+    let end = this.kept_data(py).map(|application| application.bind(py).call_method0(intern!(py, "end_message")));
+    Ok(end.transpose()?.filter(|end| !end.is_none()).map(Bound::unbind))
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 import wsguard
 from conftest import options
+from wsguard import _asgi_policy
 from wsguard._options import EventOptions, Options, TlsOptions, TokenEntry
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "scripts/options.py"
@@ -24,6 +26,13 @@ def test_each_option_is_one_of_the_core(name: str) -> None:
     with pytest.raises(wsguard.ConfigError) as refused:
         wsguard.Server(**options(**{name: {"no such": ["name"]}}))
     assert refused.value.option.split(".")[0] == name
+
+
+def test_what_uvicorn_may_tighten_has_the_defaults_of_the_core() -> None:
+    table = json.loads((SCRIPT.parents[2] / "core/proto/options.json").read_text(encoding="utf-8"))
+    options = {option["name"]: option for group in table for option in group["options"]}
+    stated = {name: int(options[name]["default"]) for name in _asgi_policy._DEFAULTS}
+    assert stated == _asgi_policy._DEFAULTS
 
 
 def test_what_must_be_stated_is_required() -> None:

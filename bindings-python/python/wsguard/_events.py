@@ -48,7 +48,7 @@ class Events:
             if isinstance(path, str) and own is not None:
                 self._routes[path] = Contract(own, path)
         #: The events that the options state: of the top level, and of each route.
-        self._optional: dict[str | None, frozenset[str]] = {
+        self._in_options: dict[str | None, frozenset[str]] = {
             None: frozenset(self._top),
             **{path: frozenset(own) for path, own in self._routes.items()},
         }
@@ -122,8 +122,8 @@ class Events:
         if not said.is_bare:
             return True
         if said.route is not None:
-            return said.name not in self._optional.get(said.route, ())
-        return not any(said.name in events for events in self._optional.values())
+            return said.name not in self._in_options.get(said.route, ())
+        return not any(said.name in events for events in self._in_options.values())
 
     def _of(self, route: str | None) -> Contract:
         if route is None:

@@ -38,6 +38,9 @@ def forked() -> None:
 class OnLoop(Registry):
     """A server that can deliver its events on an event loop."""
 
+    #: Whether it listens itself, rather than be handed its connections.
+    _listens = True
+
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
         super().__init__(base, **options)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,7 +66,9 @@ class OnLoop(Registry):
         self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), set()
         calls = (loop.create_future, _tasks.creator(loop), deliver_soon, self._on_stopped)
         try:
-            self._start(text, handlers, (*calls, loop.call_later, loop.call_soon_threadsafe, self._tasks))
+            self._start(
+                text, handlers, (*calls, loop.call_later, loop.call_soon_threadsafe, self._tasks), self._listens
+            )
         except BaseException:
             self._unwatch()
             self._leave_loop()

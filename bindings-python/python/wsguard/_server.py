@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -186,6 +187,30 @@ class Server(Operated):
 
     def _left_s(self) -> float:
         return 0.0 if self._drains_until is None else _drain.left_ms(self._drains_until) / 1000
+
+    def adopt(self, sock: socket.socket, received: bytes = b"", *, is_secure: bool = False) -> None:
+        """Takes over a connection that an accept loop of your own has accepted, on TCP or on a Unix socket. It gets the
+        verdicts of any other handshake. ``sock`` is detached, whatever comes of it: it is the server's to close.
+
+        Args:
+            sock: the connection, without TLS of Python's own.
+            received: what was read from it: the whole request head, and whatever came behind it; default: nothing was.
+            is_secure: ``True``: TLS was ended before it came here, so that it is not plain text; default ``False``.
+
+        Raises:
+            ConnectionClosed: the peer has left.
+            InvalidArgument: the policy cannot be kept on such a connection: it asks for ``tls`` or a PROXY header, or
+                does not allow plain text on its address.
+            TypeError: ``sock`` is a socket of TLS, or of another family.
+            UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
+                parent process (``forked``).
+        """
+        families = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None))
+        if sock.family not in families or hasattr(sock, "do_handshake"):
+            raise TypeError(f"a connection of plain TCP or of a Unix socket can be adopted, not {type(sock).__name__}")
+        self._check_own_process()
+        is_unix = sock.family not in families[:2]
+        self._adopt(sock.detach(), received, is_unix=is_unix, is_secure=is_secure)
 
     def stop(self) -> None:
         """Stops at once, and drops every connection. :meth:`drain` closes them first.

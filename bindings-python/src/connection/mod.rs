@@ -78,8 +78,7 @@ impl Connection {
     pub(crate) fn event<'h>(&self, handlers: &'h Handlers, name: &str) -> Option<&'h EventSpec> {
         let mut route = lock(&self.route);
         if route.0 != handlers.generation() {
-            let found = handlers.route_of(&self.open.path);
-            *route = (handlers.generation(), found.unwrap_or_else(|| route.1.take()));
+            *route = (handlers.generation(), handlers.route_of(&self.open.path));
         }
         handlers.event(route.1.as_deref(), name)
     }

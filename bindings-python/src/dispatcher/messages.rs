@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFloat, PyString};
-use wsguard::binding::{JsonMessage, Status};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyString};
+use wsguard::binding::{JsonMessage, ServerHandle, Status};
 
 use super::Dispatcher;
 use super::ends::{EXPIRED, SCHEMA_MISMATCH};
@@ -90,16 +91,20 @@ impl<'py> Dispatcher<'_, 'py> {
 
     /// Tells the core to stop or to go on reading a connection.
     fn read(&self, conn: &Bound<'py, Connection>, reading: Reading) {
+        Self::read_of(self.handle, conn, reading);
+    }
+
+    fn read_of(handle: &ServerHandle, conn: &Bound<'py, Connection>, reading: Reading) {
         // A connection that has closed meanwhile needs neither.
         let _ = match reading {
             Reading::AsBefore => Ok(()),
             Reading::Pause => {
-                let paused = self.handle.pause(conn.get().id);
+                let paused = handle.pause(conn.get().id);
                 // At once, not after the rest of the batch: until the core knows, it reads on.
-                self.handle.flush();
+                handle.flush();
                 paused
             }
-            Reading::Resume => self.handle.resume(conn.get().id),
+            Reading::Resume => handle.resume(conn.get().id),
         };
     }
 
@@ -199,6 +204,29 @@ impl<'py> Dispatcher<'_, 'py> {
         }
     }
 
+    /// The next message for an application that pulls, as ASGI has it: its text or its bytes, whatever the protocol is.
+    pub(crate) fn pull(conn: &Bound<'py, Connection>) -> Option<Bound<'py, PyDict>> {
+        let (py, this) = (conn.py(), conn.get());
+        if this.shared.is_forked() {
+            return None;
+        }
+        Self::end_with_session(conn);
+        let max_bytes = this.shared.handlers()?.bounds.max_pending_bytes;
+        let (queued, kept, reading) = this.with_state(|state| state.pop(max_bytes))?;
+        drop(kept);
+        Self::read_of(&this.shared.handle, conn, reading);
+        let (kind, message) = match queued.borrow() {
+            BorrowedMessage::Text(text) => (intern!(py, "text"), PyString::new(py, text).into_any()),
+            BorrowedMessage::Binary(payload) => (intern!(py, "bytes"), PyBytes::new(py, payload).into_any()),
+            BorrowedMessage::Event(message) => (intern!(py, "text"), PyString::new(py, &envelope(&message)).into_any()),
+        };
+        let told = PyDict::new(py);
+        // A new dictionary refuses nothing but for want of memory.
+        told.set_item(intern!(py, "type"), intern!(py, "websocket.receive")).ok()?;
+        told.set_item(kind, message).ok()?;
+        Some(told)
+    }
+
     /// Handles what waits for a connection, until a coroutine runs.
     pub(crate) fn advance(&self, conn: &Bound<'py, Connection>) -> PyResult<()> {
         enum Next {
@@ -248,6 +276,18 @@ impl<'py> Dispatcher<'_, 'py> {
             }
         }
     }
+}
+
+/// The text of a message that was taken apart.
+fn envelope(message: &JsonMessage<'_>) -> String {
+    let event = serde_json::Value::from(message.event);
+    let id = message.id.map_or_else(String::new, |id| format!(",\"id\":{id}"));
+    let status = match message.status {
+        None => "",
+        Some(Status::Ok) => ",\"status\":\"ok\"",
+        Some(Status::Error) => ",\"status\":\"error\"",
+    };
+    format!("{{\"event\":{event},\"data\":{}{id}{status}}}", message.data.as_str())
 }
 
 /// Ends the handling of the current message when it is dropped.

@@ -8,8 +8,8 @@ use super::state::ServerState;
 
 /// The commands of this thread that were corked, per shard. The buffers stay for the next cork.
 struct Corked {
-    /// Null: no cork.
-    server: *const ServerState,
+    /// Whose commands; 0: no cork.
+    server: u64,
     depth: usize,
     buffers: Vec<CommandBuffer>,
 }
@@ -26,7 +26,7 @@ impl Corked {
 
 thread_local! {
     static CORKED: RefCell<Corked> =
-        const { RefCell::new(Corked { server: core::ptr::null(), depth: 0, buffers: Vec::new() }) };
+        const { RefCell::new(Corked { server: 0, depth: 0, buffers: Vec::new() }) };
 }
 
 /// Lets `act` see to this thread's cork; `None`: the thread is at its end, where values that it kept may still speak, and has
@@ -54,7 +54,7 @@ impl Drop for Cork<'_> {
             if corked.depth > 0 {
                 return;
             }
-            corked.server = core::ptr::null();
+            corked.server = 0;
             corked.hand_over(self.state);
         });
     }
@@ -63,7 +63,7 @@ impl Drop for Cork<'_> {
 impl<'h> Cork<'h> {
     /// Collects this thread's commands for a server until it is dropped.
     pub(super) fn new(state: &'h ServerState) -> Self {
-        let server = core::ptr::from_ref(state);
+        let server = state.cork_id;
         let active = with_corked(|corked| {
             let free = corked.depth == 0;
             if free {
@@ -76,12 +76,22 @@ impl<'h> Cork<'h> {
         });
         Cork { state, active: active.unwrap_or(false), not_send: PhantomData }
     }
+
+    /// Leaves the cork in place when this is dropped, for [`of_held`](Self::of_held); whether there is one.
+    pub(super) fn hold(mut self) -> bool {
+        core::mem::take(&mut self.active)
+    }
+
+    /// A cork of this thread that [`hold`](Self::hold) has left in place.
+    pub(super) fn of_held(state: &'h ServerState) -> Self {
+        Cork { state, active: true, not_send: PhantomData }
+    }
 }
 
 /// Hands over what this thread's cork holds back of a server. What comes next may still be corked.
 pub(super) fn flush(state: &ServerState) {
     with_corked(|corked| {
-        if corked.server == core::ptr::from_ref(state) {
+        if corked.server == state.cork_id {
             corked.hand_over(state);
         }
     });
@@ -91,7 +101,7 @@ pub(super) fn flush(state: &ServerState) {
 pub(super) fn post(state: &ServerState, shard: usize, write: impl FnOnce(&mut CommandBuffer)) {
     let mut write = Some(write);
     with_corked(|corked| {
-        if corked.server == core::ptr::from_ref(state)
+        if corked.server == state.cork_id
             && let Some(write) = write.take()
         {
             write(&mut corked.buffers[shard]);

@@ -52,6 +52,17 @@ impl ServerHandle {
         Cork::new(&self.state)
     }
 
+    /// As [`cork`](Self::cork) without a guard, until [`uncork`](Self::uncork) on this thread: for event loops, whose turn ends
+    /// elsewhere than it begins. `false`: there is none, because the thread corks another server's, and nothing is to be undone.
+    pub fn begin_cork(&self) -> bool {
+        self.cork().hold()
+    }
+
+    /// The end of a [`begin_cork`](Self::begin_cork) of this thread that has answered `true`.
+    pub fn uncork(&self) {
+        drop(Cork::of_held(&self.state));
+    }
+
     /// Hands over what this thread's cork holds back. What comes next may still be corked.
     pub fn flush(&self) {
         cork::flush(&self.state);
@@ -211,7 +222,7 @@ impl ServerHandle {
         self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
-    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
+    /// Drops the socket at once: what it does not take now is not sent, the peer hears no reason. The close event says 1006, or the code of a
     /// close frame that was sent before.
     pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;

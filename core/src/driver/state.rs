@@ -73,6 +73,8 @@ pub(super) struct ServerState {
     largest_outbox: AtomicUsize,
     /// Held while one reload is on its way.
     pub(super) reloading: Mutex<()>,
+    /// What corks of threads know it by.
+    pub(super) cork_id: u64,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
@@ -130,6 +132,12 @@ impl core::fmt::Debug for ServerState {
     }
 }
 
+/// What the corks of threads know a server by: its address may be another server's by and by.
+fn fresh_cork_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl ServerState {
     pub(super) fn new(
         set: PolicySet,
@@ -143,6 +151,7 @@ impl ServerState {
         // As many as there can be: a reload may raise `max_connections`. What is not used takes next to nothing.
         let shards: Arc<[_]> = (0..threads).map(|_| ShardMailbox::new(MAX_SLOTS)).collect();
         Self {
+            cork_id: fresh_cork_id(),
             limits: Arc::default(),
             is_public,
             clock,

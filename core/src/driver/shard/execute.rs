@@ -120,7 +120,7 @@ impl Shard {
             Command::Control { conn, frame, is_ping } => self.send_control(conn, buffer.bytes(frame), is_ping, now),
             Command::AutoPong { conn, answers } => self.act_on(conn, now, |conn, _| conn.set_auto_pong(answers)),
             Command::Ping { conn, payload } => self.ping(conn, payload, now),
-            Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
+            Command::Terminate { conn } => self.terminate(conn, now),
             Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
                 self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
@@ -171,6 +171,17 @@ impl Shard {
             self.turn(&mut session, now, act);
             self.end_turn_elsewhere(session, now);
         }
+    }
+
+    /// Drops a connection. What the socket takes at once still goes: of one that has just opened that is the 101.
+    fn terminate(&mut self, id: ConnectionId, now: Moment) {
+        let Some(mut session) = self.take(id.slot(), id.generation()) else { return };
+        if session.outbox.is_some() {
+            let waker = session.waker.clone();
+            self.write(&mut session, now, &mut Context::from_waker(&waker));
+        }
+        self.turn(&mut session, now, Connection::handle_eof);
+        self.end_turn_elsewhere(session, now);
     }
 
     fn ping(&mut self, conn: ConnectionId, payload: [u8; 8], now: Moment) {

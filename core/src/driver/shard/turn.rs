@@ -207,7 +207,11 @@ impl Shard {
             self.write(&mut session, now, cx);
         }
         match session.conn.phase() {
-            Phase::Closed => session.end_writing(cx),
+            Phase::Closed => {
+                // Before the peer can see it: whoever the peer then tells of it finds that nothing can be sent any more.
+                self.tell_ending(&mut session, now);
+                session.end_writing(cx);
+            }
             Phase::Open | Phase::Parting | Phase::Doomed | Phase::Closing | Phase::Dropped => {}
         }
         // RFC 6455 section 7.1.1: once both sides have sent a close frame, the server ends the connection.

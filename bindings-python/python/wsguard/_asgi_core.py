@@ -1,0 +1,169 @@
+"""The core's server inside of an ASGI server, one in each worker: every connection comes from there, and every answer
+from the application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import _asgi_policy, _log
+from ._contract import options_text
+from ._errors import ConfigError
+from ._on_loop import OnLoop
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from ._wsguard import Accept, Close, Connection, Pipe, Reject
+
+
+class Adopted(Protocol):
+    """A connection as the core tells of it."""
+
+    tag: int
+
+    def asked(self, core: Core, tag: int, ticket: int, facts: dict[str, Any]) -> None:
+        """The core has let the handshake pass: `Core.answer` answers the ticket."""
+
+    def ended(self, code: str | None, status: int) -> None:
+        """There will be no connection."""
+
+    def opened(self, conn: Connection) -> None: ...
+    def closed(self, close: Close) -> None: ...
+    def pipe_tells(self, is_room: bool) -> None:
+        """Its pipe has room again, or bytes."""
+
+
+#: Milliseconds of a drain that waits as long as uvicorn does.
+_NO_END_MS = 2**64 - 1
+
+#: The cores by the state of their uvicorn server: a process may run several, one after the other.
+_cores: weakref.WeakKeyDictionary[ServerState, Core] = weakref.WeakKeyDictionary()
+
+#: Why those have none that cannot start: it is not tried for every peer.
+_faults: weakref.WeakKeyDictionary[ServerState, ConfigError] = weakref.WeakKeyDictionary()
+
+
+def of(state: ServerState, policy: dict[str, Any], config: Config, loop: asyncio.AbstractEventLoop) -> Core:
+    """The core of a worker; the first upgrade starts it. Raises what a start raises."""
+    core = _cores.get(state)
+    if core is None:
+        fault = _faults.get(state)
+        if fault is not None:
+            raise fault
+        try:
+            core = Core(_asgi_policy.of_worker(policy, config))
+        except ConfigError as error:
+            _faults[state] = error.with_traceback(None)
+            raise
+        core.begin(loop, config.timeout_graceful_shutdown)
+        _cores[state] = core
+        weakref.finalize(state, core.leave)
+    return core
+
+
+class Core(OnLoop):
+    """A server that does not listen."""
+
+    _listens = False
+
+    def __init__(self, policy: dict[str, Any]) -> None:
+        super().__init__(policy)  # type: ignore[arg-type]
+        self._last_tag = 0
+        #: Those that are no connections yet, by tag.
+        self._adopted: dict[int, Adopted] = {}
+        self._pipes: dict[int, Adopted] = {}
+        self._drain_ms = _NO_END_MS
+        self._drains = False
+
+    def begin(self, loop: asyncio.AbstractEventLoop, drain_s: float | None) -> None:
+        _log.begin()
+        if drain_s is not None:
+            self._drain_ms = round(drain_s * 1000)
+        options = self._events.options()
+        handlers = {
+            **self._handlers(self._events, options),
+            "inside": (self._on_asked, self._on_ended, self._on_pipe),
+            "open": self._on_opened,
+            "close": self._on_closed,
+        }
+        self._start_on(loop, options_text(options), handlers)
+
+    def adopt(self, protocol: Adopted, number: int, received: bytes, *, is_unix: bool) -> None:
+        """Hands a socket over for good."""
+        tag = self._tag(protocol)
+        try:
+            self._adopt(number, received, tag, is_unix=is_unix)
+        except BaseException:
+            del self._adopted[tag]
+            raise
+
+    def adopt_pipe(self, protocol: Adopted, received: bytes, **known: Any) -> Pipe:
+        """Hands over a connection whose bytes the protocol brings and takes."""
+        tag = self._tag(protocol)
+        try:
+            pipe = self._adopt_pipe(received, tag, **known)
+        except BaseException:
+            del self._adopted[tag]
+            raise
+        self._pipes[pipe.id] = protocol
+        return pipe
+
+    def _tag(self, protocol: Adopted) -> int:
+        self._last_tag += 1
+        self._adopted[self._last_tag] = protocol
+        return self._last_tag
+
+    def answer(self, ticket: int, answer: Accept | Reject | None) -> bool:
+        """The application's answer to a handshake; false: it no longer waits."""
+        return self._answer(ticket, answer)
+
+    def drain(self) -> None:
+        """Closes every connection with 1012; uvicorn tells each of them, and waits."""
+        if not self._drains and self._is_running:
+            self._drains = True
+            self._drain(self._drain_ms, 0)
+
+    def leave(self) -> None:
+        """uvicorn's server is gone."""
+        if self._is_running and not self._is_forked:
+            self.stop()
+
+    # --- what the core tells ----------------------------------------------------------------------------------------
+
+    def _on_asked(self, ticket: int, tag: int, facts: dict[str, Any]) -> None:
+        self._adopted[tag].asked(self, tag, ticket, facts)
+
+    def _on_ended(self, tag: int, code: str | None, status: int) -> None:
+        protocol = self._adopted.pop(tag, None)
+        if protocol is not None:
+            protocol.ended(code, status)
+
+    def _on_opened(self, conn: Connection) -> None:
+        protocol: Adopted = conn.data
+        del self._adopted[protocol.tag]
+        protocol.opened(conn)
+
+    def _on_closed(self, conn: Connection, close: Close) -> None:
+        protocol: Adopted = conn.data
+        protocol.closed(close)
+
+    def _on_pipe(self, number: int, is_room: bool) -> None:
+        protocol = self._pipes.get(number)
+        if protocol is not None:
+            protocol.pipe_tells(is_room)
+
+    def forget(self, pipe: Pipe) -> None:
+        self._pipes.pop(pipe.id, None)
+
+    def _ended(self, why: str) -> None:
+        # uvicorn closes its loop when its server is done; only what is open then is worth a word.
+        was_open = self._is_running and self.stats()["open"] > 0
+        self._end()
+        if was_open:
+            _log.say(logging.ERROR, why)
+        if self._stopped is not None:
+            self._stopped.set()

@@ -1,0 +1,66 @@
+"""Frames between a middleware and the core: those of a client, unmasked to the letter, and those of the server."""
+
+from __future__ import annotations
+
+CONTINUATION, TEXT, BINARY, CLOSE = 0, 1, 2, 8
+
+
+def of_client(opcode: int, payload: bytes) -> bytes:
+    """The header of a frame with FIN and a key of zeros, which leaves the payload as it is (RFC 6455 section 5.3)."""
+    length = len(payload)
+    if length < 126:
+        head = bytes((0x80 | opcode, 0x80 | length))
+    elif length < 65_536:
+        head = bytes((0x80 | opcode, 0x80 | 126)) + length.to_bytes(2, "big")
+    else:
+        head = bytes((0x80 | opcode, 0x80 | 127)) + length.to_bytes(8, "big")
+    return head + b"\0\0\0\0" + payload
+
+
+def close(code: int, reason: str) -> bytes:
+    if code in (1005, 1006):
+        return of_client(CLOSE, b"")
+    return of_client(CLOSE, code.to_bytes(2, "big") + reason.encode()[:123])
+
+
+class OfServer:
+    """Takes the core's bytes apart: a response head, then frames. The core writes each message in one frame."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self.head: bytes | None = None
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        self._bytes += data
+        if self.head is None:
+            at = self._bytes.find(b"\r\n\r\n")
+            if at < 0:
+                return []
+            self.head = bytes(self._bytes[:at])
+            del self._bytes[: at + 4]
+        if not self.head.startswith(b"HTTP/1.1 101"):
+            return []
+        frames = []
+        while (frame := self._next()) is not None:
+            frames.append(frame)
+        return frames
+
+    @property
+    def body(self) -> bytes:
+        """What follows the head of a refusal."""
+        return bytes(self._bytes)
+
+    def _next(self) -> tuple[int, bytes] | None:
+        if len(self._bytes) < 2:
+            return None
+        length, start = self._bytes[1] & 0x7F, 2
+        if length >= 126:
+            start = 4 if length == 126 else 10
+            if len(self._bytes) < start:
+                return None
+            length = int.from_bytes(self._bytes[2:start], "big")
+        if len(self._bytes) < start + length:
+            return None
+        frame = self._bytes[0] & 0x0F, bytes(self._bytes[start : start + length])
+        del self._bytes[: start + length]
+        return frame

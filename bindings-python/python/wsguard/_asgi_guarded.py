@@ -1,0 +1,269 @@
+"""A WebSocket of an ASGI server, judged by the core: what the client sends goes through a pipe as frames, what the
+application sends goes to the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+from . import _asgi_frames
+from ._asgi_core import Core
+from ._errors import Error
+from ._wsguard import Accept, Close, Connection, Pipe, Reject
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+#: Bytes that go through the pipe at once.
+_PIECE_BYTES = 65_536
+
+#: What a server on HTTP/2 leaves out, and the core asks for.
+_HANDSHAKE = {
+    b"upgrade": b"websocket",
+    b"connection": b"Upgrade",
+    b"sec-websocket-version": b"13",
+    b"sec-websocket-key": b"AAAAAAAAAAAAAAAAAAAAAA==",
+}
+#: What the server has agreed upon with the client is not the core's.
+_NOT_TOLD = frozenset({b"sec-websocket-extensions", *_HANDSHAKE})
+
+
+class Disconnected(OSError):
+    """The application sends to a client that has gone, or that the core has closed."""
+
+
+class Guarded:
+    """One WebSocket, from its scope to its end."""
+
+    def __init__(self, core: Core, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        self._core, self._scope, self._receive, self._send = core, scope, receive, send
+        self._loop = asyncio.get_running_loop()
+        self.tag = self._ticket = 0
+        self._pipe: Pipe | None = None
+        self._server = _asgi_frames.OfServer()
+        self._conn: Connection | None = None
+        self._facts: dict[str, Any] | None = None
+        #: How the core has refused the handshake, or that there is no connection.
+        self._refused: tuple[str | None, int] | None = None
+        self._told = self._answered = self._app_closed = False
+        self._end: Message | None = None
+        self._has_room = True
+        #: The core says nothing more.
+        self._is_ended = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what the core tells ----------------------------------------------------------------------------------------
+
+    def asked(self, core: Core, tag: int, ticket: int, facts: dict[str, Any]) -> None:
+        self.tag, self._ticket, self._facts = tag, ticket, facts
+        self._wake()
+
+    def ended(self, code: str | None, status: int) -> None:
+        self._refused = (code, status)
+        self._take()
+        self._wake()
+
+    def opened(self, conn: Connection) -> None:
+        self._conn = conn
+        self._wake()
+
+    def closed(self, close: Close) -> None:
+        if self._end is None:
+            self._end = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+            self._later(self._close_server(close.code, close.reason))
+        self._wake()
+
+    def pipe_tells(self, is_room: bool) -> None:
+        self._has_room |= is_room
+        self._take()
+        self._wake()
+
+    def _take(self) -> None:
+        while self._pipe is not None:
+            data, self._is_ended, is_more = self._pipe.take(_PIECE_BYTES)
+            for opcode, payload in self._server.feed(data):
+                # Answers of the core (`on_mismatch`): nothing else of it is the client's.
+                if opcode == _asgi_frames.TEXT:
+                    self._later(self._send({"type": "websocket.send", "text": payload.decode()}))
+            if not is_more:
+                return
+
+    def _later(self, said: Awaitable[None]) -> None:
+        async def say() -> None:
+            # A client that has gone hears nothing.
+            with contextlib.suppress(Exception):
+                await said
+
+        task = self._loop.create_task(say())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close_server(self, code: int, reason: str) -> None:
+        if code not in (1005, 1006):
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def _changes(self) -> None:
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        await future
+
+    # --- the server -------------------------------------------------------------------------------------------------
+
+    async def run(self, app: Callable[..., Awaitable[None]]) -> None:
+        first = await self._receive()
+        if first["type"] != "websocket.connect":
+            return
+        head = head_of(self._scope)
+        if head is None:
+            return await self._refuse(400, [], b"")
+        try:
+            peer = self._scope.get("client")
+            peer = (str(peer[0]), int(peer[1])) if peer else None
+            self._pipe = self._core.adopt_pipe(self, head, peer=peer, local=None, is_secure=True)
+        except Error:
+            # The server shuts down.
+            return await self._refuse(503, [], b"")
+        pump: asyncio.Task[None] | None = None
+        try:
+            while self._facts is None and self._refused is None:
+                await self._changes()
+            if self._facts is None:
+                return await self._refuse_as_core()
+            pump = self._loop.create_task(self._pump())
+            extensions = {**(self._scope.get("extensions") or {}), "wsguard": self._facts}
+            await app({**self._scope, "extensions": extensions}, self.receive, self.send)
+            # The server ends the connection when this returns: the close frame goes before.
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            if pump is not None:
+                pump.cancel()
+            self._leave()
+
+    async def _refuse_as_core(self) -> None:
+        assert self._refused is not None
+        while self._refused[1] and not self._is_ended:
+            await self._changes()
+        pairs = [line.partition(b": ") for line in (self._server.head or b"").split(b"\r\n")[1:]]
+        headers = [(name.lower(), value) for name, _, value in pairs if name.lower() != b"connection"]
+        await self._refuse(self._refused[1] or 403, headers, self._server.body)
+
+    async def _refuse(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        if "websocket.http.response" not in (self._scope.get("extensions") or {}):
+            return await self._send({"type": "websocket.close", "code": 1008})
+        await self._send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "websocket.http.response.body", "body": body})
+
+    def _leave(self) -> None:
+        if self._facts is not None and not self._answered:
+            self._core.answer(self._ticket, Reject(500))
+        if self._conn is not None:
+            self._conn._release()
+            if self._end is None or self._app_closed:
+                self._conn.terminate()
+        if self._pipe is not None:
+            self._core.forget(self._pipe)
+            self._pipe.abort()
+            self._pipe = None
+
+    async def _pump(self) -> None:
+        """What the client sends, to the core."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                if self._end is None:
+                    self._end = message
+                code, reason = message.get("code", 1005), message.get("reason") or ""
+                await self._push(_asgi_frames.close(code, reason))
+                if self._pipe is not None:
+                    self._pipe.end()
+                return
+            text = message.get("text")
+            if text is None:
+                await self._push(_asgi_frames.of_client(_asgi_frames.BINARY, message.get("bytes") or b""))
+            else:
+                await self._push(_asgi_frames.of_client(_asgi_frames.TEXT, text.encode()))
+
+    async def _push(self, frame: bytes) -> None:
+        for start in range(0, len(frame), _PIECE_BYTES):
+            while not self._has_room and self._pipe is not None and not self._is_over():
+                await self._changes()
+            if self._pipe is None:
+                return
+            self._has_room = self._pipe.push(frame[start : start + _PIECE_BYTES])
+
+    def _is_over(self) -> bool:
+        return self._end is not None and self._end["type"] == "websocket.disconnect"
+
+    # --- the application --------------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        if not self._told:
+            self._told = True
+            return {"type": "websocket.connect"}
+        while self._conn is None:
+            if self._end is not None:
+                return self._end
+            if self._refused is not None:
+                return {"type": "websocket.disconnect", "code": 1006}
+            await self._changes()
+        return await self._conn._receive()
+
+    def end_message(self) -> Message | None:
+        """What the application receives at the end; `None`: it is not told yet how the connection has ended."""
+        return self._end
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept" and not self._answered:
+            return await self._accept(message)
+        if not self._answered and kind in ("websocket.close", "websocket.http.response.start"):
+            self._answered = self._app_closed = True
+            # The client gets the application's own answer; the core hears that it is refused.
+            self._core.answer(self._ticket, Reject(403))
+        elif kind == "websocket.close":
+            self._app_closed = True
+            if self._conn is not None and self._end is None:
+                self._end = {"type": "websocket.disconnect", "code": message.get("code", 1000)}
+                self._conn._release()
+        elif self._end is not None:
+            raise Disconnected("the connection is closed")
+        await self._send(message)
+
+    async def _accept(self, message: Message) -> None:
+        self._answered = True
+        accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)
+        self._core.answer(self._ticket, accept)
+        while self._conn is None:
+            if self._refused is not None:
+                await self._refuse_as_core()
+                raise Disconnected("the handshake was refused")
+            await self._changes()
+        # The core may have chosen one of `subprotocols`.
+        if self._conn.subprotocol is not None:
+            message = {**message, "subprotocol": self._conn.subprotocol}
+        await self._send(message)
+
+
+def head_of(scope: dict[str, Any]) -> bytes | None:
+    """A request head of the scope; `None`: it cannot be one."""
+    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
+    target = raw_path + (b"?" + scope["query_string"] if scope.get("query_string") else b"")
+    lines = [b"GET " + target + b" HTTP/1.1"]
+    lines += [name + b": " + value for name, value in _HANDSHAKE.items()]
+    lines += [name + b": " + value for name, value in scope["headers"] if name.lower() not in _NOT_TOLD]
+    # A line break in a header would be another header.
+    if any(b"\r" in line or b"\n" in line for line in lines) or b" " in target:
+        return None
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,44 @@
+"""The scope of a connection, as uvicorn makes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from ._asgi_protocol import WebSocketProtocol
+
+
+def scope_of(protocol: WebSocketProtocol, head: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+    """The scope by a request head, which the core has accepted: one line each, ended by CRLF."""
+    request_line, *lines = head.split(b"\r\n\r\n", 1)[0].split(b"\r\n")
+    target = request_line.split(b" ")[1]
+    raw_path, _, query = target.partition(b"?")
+    headers = []
+    subprotocols: list[str] = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        headers.append((name, value))
+        if name == b"sec-websocket-protocol":
+            subprotocols += [offered.strip() for offered in value.decode("latin-1").split(",")]
+    root_path = protocol.config.root_path
+    return {
+        "type": "websocket",
+        "asgi": {"version": protocol.config.asgi_version, "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": protocol.scheme,
+        "server": protocol.server,
+        "client": protocol.client,
+        "root_path": root_path,
+        "path": root_path + unquote(raw_path.decode("ascii")),
+        "raw_path": root_path.encode("ascii") + raw_path,
+        "query_string": query,
+        "headers": headers,
+        "subprotocols": subprotocols,
+        "state": protocol.app_state.copy(),
+        "extensions": {
+            "websocket.http.response": {},
+            "wsguard": facts,
+        },
+    }

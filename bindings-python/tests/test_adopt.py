@@ -1,0 +1,87 @@
+"""Connections of an accept loop of the application's own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+import wsguard
+from conftest import ORIGIN, Run, options
+
+HEAD = (
+    f"GET / HTTP/1.1\r\nHost: a\r\nOrigin: {ORIGIN}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
+
+
+def accepted() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a connection that something else has accepted."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        return client, listening.accept()[0]
+
+
+def server_of_echoes() -> wsguard.Server:
+    server = wsguard.Server(**options(protocol="raw"))
+    server.on_message(lambda conn, message: conn.send_nowait(message))
+    return server
+
+
+@pytest.mark.parametrize("read_before", [0, len(HEAD), len(HEAD) + 3])
+@pytest.mark.parametrize("is_unix", [False, True])
+def test_it_is_a_connection_as_any_other(run: Run, read_before: int, is_unix: bool) -> None:
+    if is_unix and not hasattr(socket, "AF_UNIX"):
+        pytest.skip("there are no Unix sockets")
+
+    async def main() -> None:
+        async with server_of_echoes() as server:
+            client, ours = socket.socketpair() if is_unix else accepted()
+            client.sendall(HEAD + b"\x81\x81\0\0\0\0x")
+            received = b""
+            while len(received) < read_before:
+                received += ours.recv(read_before - len(received))
+            server.adopt(ours, received)
+            assert ours.fileno() == -1
+            reader, writer = await asyncio.open_connection(sock=client)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert await reader.readexactly(3) == b"\x81\x01x"
+            writer.close()
+
+    run(main)
+
+
+def test_a_refusal_is_answered_on_it(run: Run) -> None:
+    async def main() -> None:
+        async with server_of_echoes() as server:
+            client, ours = accepted()
+            server.adopt(ours, HEAD.replace(b"app.example", b"evil.example"))
+            reader, writer = await asyncio.open_connection(sock=client)
+            assert b" 403 " in await reader.readline()
+            assert (await reader.read()).endswith(b"origin_denied: origin denied\n")
+            writer.close()
+
+    run(main)
+
+
+def test_what_cannot_be_adopted(run: Run) -> None:
+    async def main() -> None:
+        server = server_of_echoes()
+        client, ours = accepted()
+        with pytest.raises(wsguard.UsageError, match="not started"):
+            server.adopt(ours)
+        assert client.recv(1) == b"", "it is closed"
+        client.close()
+        async with server:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as closed:
+                closed.close()
+                with pytest.raises(ValueError, match="closed"):
+                    server.adopt(closed)
+            client, ours = accepted()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            wrapped = context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
+            with client, wrapped, pytest.raises(TypeError, match="SSLSocket"):
+                server.adopt(wrapped)
+
+    run(main)

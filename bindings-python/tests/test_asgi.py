@@ -1,0 +1,280 @@
+"""`wsguard.asgi.Guard`: the core's rules over what another server has read, on a server of these tests' own and on
+uvicorn's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from conftest import ORIGIN, Run
+from test_uvicorn import Serving, app_of, echo, refusal
+from websockets.exceptions import ConnectionClosedError
+from wsguard import ConfigError, _asgi_frames, _asgi_guarded
+from wsguard.asgi import Guard
+
+TOKEN = "t" * 32
+
+
+def policy(**more: Any) -> Any:
+    return {"threads": 1, "origins": [ORIGIN], "auth": "none", **more}
+
+
+class Client:
+    """One WebSocket of an ASGI server, without the server."""
+
+    def __init__(self, app: Any, *, extensions: Any = None, origin: str = ORIGIN, **more: Any) -> None:
+        self.sent: asyncio.Queue[Any] = asyncio.Queue()
+        self.received: asyncio.Queue[Any] = asyncio.Queue()
+        self.received.put_nowait({"type": "websocket.connect"})
+        scope = {
+            "type": "websocket",
+            "path": "/",
+            "headers": [(b"host", b"a"), (b"origin", origin.encode())],
+            "client": ("192.0.2.7", 1),
+            "extensions": extensions,
+            **more,
+        }
+        self.task = asyncio.get_running_loop().create_task(app(scope, self.received.get, self.sent.put))
+
+    def say(self, **message: Any) -> None:
+        self.received.put_nowait({"type": "websocket.receive", **message})
+
+    async def hear(self) -> Any:
+        return await asyncio.wait_for(self.sent.get(), 10)
+
+    async def leave(self, code: int = 1000) -> None:
+        self.received.put_nowait({"type": "websocket.disconnect", "code": code})
+        await asyncio.wait_for(self.task, 10)
+
+
+async def end(guard: Guard) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    ending = Guard(app, policy())
+    ending._cores = guard._cores
+
+    async def shutdown() -> Any:
+        return {"type": "lifespan.shutdown"}
+
+    await ending({"type": "lifespan"}, shutdown, shutdown)
+
+
+def test_messages_go_through(run: Run) -> None:
+    async def main() -> None:
+        guard = Guard(echo, policy(max_message_bytes=2_000_000))
+        client = Client(guard)
+        assert await client.hear() == {"type": "websocket.accept"}
+        for sent in ({"text": "one"}, {"bytes": b"two"}, {"text": ""}, {"text": "ü" * 1000}, {"bytes": b"x" * 200_000}):
+            client.say(**sent)
+            assert await client.hear() == {"type": "websocket.send", **sent}
+        # As some servers say it.
+        client.say(text=None, bytes=b"x")
+        assert (await client.hear())["bytes"] == b"x"
+        await client.leave()
+        assert client.sent.empty()
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+def test_a_refused_handshake(run: Run, speaks: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("it was asked")
+
+    async def main() -> None:
+        guard = Guard(app, policy())
+        extensions = {"websocket.http.response": {}} if speaks else None
+        client = Client(guard, origin="https://evil.example", extensions=extensions)
+        await client.task
+        first = await client.hear()
+        if not speaks:
+            assert first["type"] == "websocket.close"
+        else:
+            assert (first["type"], first["status"]) == ("websocket.http.response.start", 403)
+            assert (await client.hear())["body"] == b"origin_denied: origin denied\n"
+        await end(guard)
+
+    run(main)
+
+
+def test_identity_and_subprotocol(run: Run) -> None:
+    told = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        told.append(scope["extensions"])
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        tokens = [{"token": TOKEN, "user": "ann", "roles": ["admin"]}]
+        guard = Guard(app, policy(auth={"tokens": tokens}), subprotocols=["b"])
+        headers = [
+            (b"host", b"a"),
+            (b"origin", ORIGIN.encode()),
+            (b"authorization", f"Bearer {TOKEN}".encode()),
+            (b"sec-websocket-protocol", b"a, b"),
+        ]
+        client = Client(guard, headers=headers, extensions={"other": {}})
+        assert await client.hear() == {"type": "websocket.accept", "subprotocol": "b"}
+        await client.leave()
+        await end(guard)
+
+    run(main)
+    (extensions,) = told
+    assert "other" in extensions
+    facts = extensions["wsguard"]
+    assert (facts["user"], facts["roles"], facts["ip"]) == ("ann", ("admin",), "192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    "more, said, code",
+    [
+        ({"max_message_bytes": 10}, {"text": "x" * 11}, 1009),
+        ({"max_message_bytes": 10}, {"bytes": b"x" * 1_000_000}, 1009),
+        ({"rate_limit": {"per_second": 1, "burst": 1, "queue": 0}}, {"text": "x"}, 1008),
+    ],
+)
+def test_a_message_that_breaks_a_rule_ends_the_connection(run: Run, more: Any, said: Any, code: int) -> None:
+    told = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            pass
+        told.append(message)
+        with pytest.raises(OSError):
+            await send({"type": "websocket.send", "text": "x"})
+
+    async def main() -> None:
+        guard = Guard(app, policy(**more))
+        client = Client(guard)
+        await client.hear()
+        for _ in range(5):
+            client.say(**said)
+        close = await client.hear()
+        assert (close["type"], close["code"]) == ("websocket.close", code)
+        await client.task
+        await end(guard)
+
+    run(main)
+    assert told[0]["type"] == "websocket.disconnect" and told[0]["code"] == code
+
+
+def test_the_contract_on_whole_messages(run: Run) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    events = {"set": {"schema": schema, "on_mismatch": "reply"}}
+
+    async def main() -> None:
+        guard = Guard(echo, policy(protocol="json", events=events))
+        client = Client(guard)
+        await client.hear()
+        client.say(text='{"event": "set", "data": {"n": 1}, "id": 5}')
+        echoed = json.loads((await client.hear())["text"])
+        assert echoed == {"event": "set", "data": {"n": 1}, "id": 5}
+        client.say(text='{"event": "set", "data": {"n": "1"}, "id": 6}')
+        answer = json.loads((await client.hear())["text"])
+        assert answer["status"] == "error" and answer["id"] == 6
+        client.say(text='{"event": "other"}')
+        close = await client.hear()
+        assert (close["type"], close["code"]) == ("websocket.close", 1008)
+        await client.task
+        await end(guard)
+
+    run(main)
+
+
+def test_an_application_that_refuses(run: Run) -> None:
+    close = {"type": "websocket.close", "code": 1008}
+
+    async def main() -> None:
+        guard = Guard(app_of(None, close), policy())
+        client = Client(guard)
+        assert await client.hear() == close
+        await client.task
+        await end(guard)
+
+    run(main)
+
+
+def test_without_a_policy_there_is_none() -> None:
+    with pytest.raises(ConfigError):
+        Guard(echo)
+    with pytest.raises(ConfigError, match="does not belong here"):
+        Guard(echo, policy(listen="127.0.0.1:1"))
+
+
+def test_a_client_that_leaves(run: Run) -> None:
+    told = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        told.append(await receive())
+        told.append(await receive())
+
+    async def main() -> None:
+        guard = Guard(app, policy())
+        client = Client(guard)
+        await client.hear()
+        client.say(text="last")
+        await client.leave(3000)
+        await end(guard)
+
+    run(main)
+    assert told == [
+        {"type": "websocket.receive", "text": "last"},
+        {"type": "websocket.disconnect", "code": 3000},
+    ]
+
+
+def test_under_a_real_server(run: Run) -> None:
+    async def main() -> None:
+        guard = Guard(echo, policy(max_message_bytes=100))
+        async with Serving(guard, ws="websockets-sansio") as serving:
+            async with serving.connect() as client:
+                await client.send("x")
+                assert await client.recv() == "x"
+                await client.send("x" * 101)
+                with pytest.raises(ConnectionClosedError) as closed:
+                    await client.recv()
+                assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
+            response = await refusal(serving, origin=None)
+            assert response.status_code == 403 and b"origin_denied" in response.body
+        await end(guard)
+
+    run(main)
+
+
+def test_heads_of_scopes() -> None:
+    def head(**more: Any) -> bytes | None:
+        return _asgi_guarded.head_of({"path": "/ä b", "headers": [], **more})
+
+    found = head(query_string=b"c=d", headers=[(b"upgrade", b"other"), (b"x", b"1")])
+    assert found is not None
+    lines = found.split(b"\r\n")
+    assert lines[0] == b"GET /%C3%A4%20b?c=d HTTP/1.1" and lines[-2:] == [b"", b""] and b"x: 1" in lines
+    assert sum(line.lower().startswith(b"upgrade:") for line in lines) == 1
+    # What would be another header, or another request.
+    assert head(headers=[(b"x", b"1\r\nOrigin: https://app.example")]) is None
+    assert head(headers=[(b"x\n", b"1")]) is None
+    assert head(raw_path=b"/ HTTP/1.1\r\nHost: b\r\n") is None
+    assert head(raw_path=b"/ b") is None
+
+
+def test_frames_of_the_core() -> None:
+    server = _asgi_frames.OfServer()
+    assert server.feed(b"HTTP/1.1 101 Switching Protocols\r\n") == []
+    frames = b"\x81\x01a" + b"\x81\x7e\x01\x00" + b"b" * 256 + b"\x82\x7f" + (70_000).to_bytes(8, "big") + b"c" * 70_000
+    told = [
+        frame
+        for at in range(0, len(frames), 1000)
+        for frame in server.feed((b"\r\n" if at == 0 else b"") + frames[at : at + 1000])
+    ]
+    assert [(opcode, len(payload)) for opcode, payload in told] == [(1, 1), (1, 256), (2, 70_000)]
+    for length in (0, 125, 126, 65_535, 65_536):
+        frame = _asgi_frames.of_client(2, b"x" * length)
+        assert frame[1] & 0x80 and frame.endswith(b"\0\0\0\0" + b"x" * length)
