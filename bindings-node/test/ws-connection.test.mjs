@@ -108,6 +108,8 @@ test('callbacks', async (t) => {
   const said = (call) => new Promise((resolve) => call(resolve));
   assert.equal(await said((cb) => ws.send('a', cb)), undefined);
   assert.equal(await said((cb) => ws.send('a', { fin: true }, cb)), undefined);
+  assert.equal(await said((cb) => ws.send('a', {}, cb)), undefined);
+  assert.equal(await said((cb) => ws.send('a', null, cb)), undefined);
   assert.equal(await said((cb) => ws.ping('a', false, cb)), undefined);
   assert.equal(await said((cb) => ws.ping(cb)), undefined);
   assert.equal(await said((cb) => ws.pong('a', cb)), undefined);
@@ -352,12 +354,14 @@ test('a listener that throws, or rejects, costs its connection', async (t) => {
     const { client: other, ws: theirs } = await pair(t, wss);
     ws.on('message', fail);
     client.send('a');
+    client.send('and one more, which is not told');
     assert.equal((await once(client, 'close'))[0], 1011);
     const echoed = once(other, 'message');
     theirs.send('still here');
     await echoed;
   }
-  assert.deepEqual(printed, ['thrown', 'rejected']);
+  // A listener that is asynchronous may have begun with the second message before the first one's promise is rejected.
+  assert.deepEqual([printed.filter((what) => what === 'thrown').length, ...new Set(printed)], [1, 'thrown', 'rejected']);
 });
 
 test('createWebSocketStream', async (t) => {

@@ -80,7 +80,7 @@ test('without a host: what is plain text listens for this machine alone', async 
   const wss = await serve(t, { host: undefined });
   assert.equal(wss.address().address, '127.0.0.1');
   const open = await serve(t, { host: undefined }, { dangerouslyAllowPlaintext: true });
-  assert.equal(open.address().address, '::');
+  assert.ok(['::', '0.0.0.0'].includes(open.address().address));
   assert.deepEqual(wss.address(), wss._server.address());
   await pair(t, open);
 });
@@ -238,6 +238,28 @@ test('handleUpgrade, and twice with one socket', async (t) => {
   assert.deepEqual([message.toString(), isBinary], ['hello', false]);
   const [code] = await once(client, 'close');
   assert.equal(code, 1005);
+});
+
+test('an answer to this request may have been begun, one to another may not', async (t) => {
+  const server = http.createServer(() => {}); // it never answers
+  const wss = new WebSocketServer({ noServer: true, policy: POLICY });
+  t.after(() => (ended(wss), server.close(), server.closeAllConnections()));
+  server.on('upgrade', (request, socket, head) => {
+    if (request.url === '/fastify') new http.ServerResponse(request).assignSocket(socket);
+    wss.handleUpgrade(request, socket, head, (ws) => ws.send('hello'));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = new WebSocketClient(`ws://127.0.0.1:${server.address().port}/fastify`);
+  assert.equal((await once(client, 'message'))[0].toString(), 'hello');
+  client.terminate();
+  const socket = net.connect(server.address().port, '127.0.0.1');
+  const head = Object.entries({ Host: 'a', Connection: 'Upgrade', Upgrade: 'websocket', ...KEY }).map((pair) => pair.join(': '));
+  socket.write(`GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n${head.join('\r\n')}\r\n\r\n`);
+  let read = '';
+  socket.on('data', (data) => (read += data));
+  await once(socket, 'close');
+  assert.equal(read, '');
 });
 
 test('any Duplex', async (t) => {

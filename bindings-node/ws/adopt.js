@@ -32,11 +32,18 @@ function checkAdoptable(server, request, socket) {
     else refuse(socket, fault);
     return false;
   }
-  // The answer to a request before this one is not out (RFC 9112 section 9.3.2): ours would come into the middle of it.
-  if (!socket.readable || !socket.writable || socket._httpMessage) return void socket.destroy();
+  if (!socket.readable || !socket.writable || isAnsweringAnother(request, socket)) return void socket.destroy();
   if (!server._isClosing) return true;
   refuse(socket, new Refusal(503));
   return false;
+}
+
+/**
+ * Whether the answer to a request before this one is not out (RFC 9112 section 9.3.2): ours would come into the middle of it. That
+ * an answer to this one was begun, as `@fastify/websocket` does, is no matter.
+ */
+function isAnsweringAnother(request, { _httpMessage: answer }) {
+  return Boolean(answer) && answer.req !== request;
 }
 
 function formFault({ method, headers }) {
@@ -128,7 +135,9 @@ class Held {
 
   /** Calls `end` when the application, or Node, destroys the socket. */
   onClosed(end) {
-    this.#socket.once('close', end);
+    // The application may have destroyed it while it thought about the handshake.
+    if (this.#socket.destroyed) process.nextTick(end);
+    else this.#socket.once('close', end);
   }
 
   /** The peer has left before there was a connection: Node reads that for itself. */

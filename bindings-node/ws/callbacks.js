@@ -13,7 +13,16 @@ class Callbacks {
     const waiting = this.#waiting;
     if (waiting.length === 0) return;
     this.#waiting = [];
-    for (const callback of waiting) callback(error);
+    let failure;
+    for (const callback of waiting) {
+      try {
+        callback(error);
+      } catch (thrown) {
+        failure ??= { thrown };
+      }
+    }
+    // The others are called all the same.
+    if (failure !== undefined) throw failure.thrown;
   }
 }
 

@@ -27,4 +27,4 @@ function messageOf(data, binaryType) {
   return copy.buffer;
 }
 
-module.exports = { NO_BYTES, isBlob, lengthOf, messageOf, payloadOf };
+module.exports = { isBlob, lengthOf, messageOf, payloadOf };

@@ -172,9 +172,12 @@ class Hub {
       throw error;
     }
     const terminate = () => ws.terminate();
-    if (accepted.transport === undefined) accepted.socket._connect(terminate);
-    else accepted.transport.onClosed(terminate);
-    if (accepted.transport !== undefined) this.#transports.set(ws, accepted.transport);
+    if (accepted.transport === undefined) {
+      accepted.socket._connect(terminate);
+    } else {
+      this.#transports.set(ws, accepted.transport);
+      accepted.transport.onClosed(terminate);
+    }
     this.#count += 1;
     this.#hold();
     this.#opening = accepted;
@@ -192,6 +195,7 @@ class Hub {
   }
 
   onRaw(ws, data, isBinary) {
+    if (internals.isDeaf(ws)) return false;
     const binaryType = internals.binaryType(ws);
     ws.emit('message', isBinary && binaryType !== 'nodebuffer' ? messageOf(data, binaryType) : data, isBinary);
     return this.#yields;
@@ -208,6 +212,7 @@ class Hub {
   onPong() {}
 
   onControl(ws, payload, isPing) {
+    if (internals.isDeaf(ws)) return false;
     ws.emit(isPing ? 'ping' : 'pong', payload);
     return this.#yields;
   }
@@ -270,10 +275,7 @@ class Hub {
   // -------------------------------------------------------------------------------------------------------------------
 
   #end(ws) {
-    if (ws === undefined || internals.isOver(ws)) return;
-    const [low, high] = internals.words(ws);
-    this.outbox.fail(low, high);
-    internals.closing(ws);
+    if (ws !== undefined && !internals.isOver(ws)) internals.fail(ws);
   }
 
   /** Lets go of what is below a connection that is over. */

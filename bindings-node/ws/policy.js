@@ -2,6 +2,7 @@
 // The policy of a server: where it comes from, and what the options of `ws` make tighter.
 
 const { readFileSync } = require('node:fs');
+const { networkInterfaces } = require('node:os');
 const { acceptAnonymous } = require('../lib/authenticate.js');
 const { failure } = require('../lib/errors.js');
 const { readOptions } = require('../lib/policy.js');
@@ -59,7 +60,13 @@ const USUAL = { maxMessageBytes: 65_536, maxFragments: 1024, closeTimeoutMs: 200
 function listenOf(policy, { port, host }) {
   if (host) return host.includes(':') && !host.startsWith('[') ? `[${host}]:${port}` : `${host}:${port}`;
   const mayBePublic = ['tls', 'trustedProxies', 'dangerouslyAllowPlaintext'].some((name) => valueOf(policy, name));
-  return mayBePublic ? `[::]:${port}` : `${LOCAL}:${port}`;
+  return mayBePublic ? `${everywhere()}:${port}` : `${LOCAL}:${port}`;
+}
+
+/** Every address, as Node chooses it: of both families where there are both. */
+function everywhere() {
+  const all = Object.values(networkInterfaces()).flat();
+  return all.some(({ family }) => family === 'IPv6' || family === 6) ? '[::]' : '0.0.0.0';
 }
 
 /**

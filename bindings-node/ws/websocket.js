@@ -6,7 +6,7 @@ const { EventEmitter } = require('node:events');
 const { failure } = require('../lib/errors.js');
 const { Callbacks } = require('./callbacks.js');
 const { closeArguments } = require('./closing.js');
-const { NO_BYTES, isBlob, lengthOf, payloadOf } = require('./data.js');
+const { isBlob, lengthOf, payloadOf } = require('./data.js');
 const target = require('./event-target.js');
 const { Sender } = require('./frames.js');
 
@@ -31,6 +31,8 @@ class WebSocket extends EventEmitter {
   #binaryType = 'nodebuffer';
   #isPaused = false;
   #isClean = false;
+  /** Nothing of the peer is told any more but the end: it was terminated, or a listener has failed. */
+  #isDeaf = false;
   #socket = null;
   #session;
   #context;
@@ -137,6 +139,7 @@ class WebSocket extends EventEmitter {
   terminate() {
     if (this.#state === CLOSED || this.#hub === undefined) return;
     this.#state = CLOSING;
+    this.#isDeaf = true;
     this.#outbox.flush();
     this.#hub.native.terminate(this.#low, this.#high);
   }
@@ -174,7 +177,8 @@ class WebSocket extends EventEmitter {
     this.#outbox.textBytes(this.#low, this.#high, bytes, lengthOf(bytes));
   }
 
-  #sendWith(data, { binary, fin = true } = {}, cb) {
+  #sendWith(data, options, cb) {
+    const { binary, fin = true } = options ?? {};
     if (typeof data === 'number') data = data.toString();
     const isBinary = binary ?? typeof data !== 'string';
     if (isBlob(data)) return this.#sendBlob(data, isBinary, fin, cb);
@@ -310,9 +314,12 @@ class WebSocket extends EventEmitter {
       binaryType: (ws) => ws.#binaryType,
       isOver: (ws) => ws.#state === CLOSED,
       isClean: (ws) => ws.#isClean,
-      isOpen: (ws) => ws.#state === OPEN,
-      /** The peer has sent a close frame, or its end: nothing may be said any more. */
-      closing: (ws) => void (ws.#state !== CLOSED && (ws.#state = CLOSING)),
+      isDeaf: (ws) => ws.#isDeaf,
+      /** A listener has failed. */
+      fail(ws) {
+        ws.#outbox.fail(ws.#low, ws.#high);
+        [ws.#state, ws.#isDeaf] = [CLOSING, true];
+      },
       setQueued: (ws, isQueued) => (ws.#isQueued = isQueued),
       isQueued: (ws) => ws.#isQueued,
       /** What was said so far is written: calls the callbacks of `send`. */
@@ -325,11 +332,14 @@ class WebSocket extends EventEmitter {
       close(ws, code, reason, isClean) {
         ws.#state = CLOSED;
         ws.#isClean = isClean;
-        ws.#callbacks?.settle(new Error('the connection was closed before the data was written'));
         try {
-          ws.emit('close', code, reason);
+          ws.#callbacks?.settle(new Error('the connection was closed before the data was written'));
         } finally {
-          ws.#context.emitDestroy();
+          try {
+            ws.emit('close', code, reason);
+          } finally {
+            ws.#context.emitDestroy();
+          }
         }
       },
       run(ws, call, a, b, c) {
@@ -377,4 +387,4 @@ for (const type of ['open', 'error', 'close', 'message']) {
   });
 }
 
-module.exports = { NO_BYTES, WebSocket, internals };
+module.exports = { WebSocket, internals };

@@ -1,0 +1,55 @@
+// `wsguard/ws` and AsyncLocalStorage: each connection has a context of its own.
+
+import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { once } from 'node:events';
+import http from 'node:http';
+import { test } from 'node:test';
+import { WebSocketServer } from '../ws/index.mjs';
+import { POLICY, WebSocketClient, ended, pair, serve } from './ws-harness.mjs';
+
+test('what one connection enters no other one sees', async (t) => {
+  const als = new AsyncLocalStorage();
+  const wss = await serve(t);
+  const seen = [];
+  wss.on('connection', (ws, request) => {
+    assert.equal(als.getStore(), undefined);
+    ws.on('message', () => als.run(request.url, () => setImmediate(() => seen.push(als.getStore()))));
+    ws.on('message', () => assert.equal(als.getStore(), undefined));
+  });
+  const clients = [await pair(t, wss, { path: '/a' }), await pair(t, wss, { path: '/b' })];
+  const answered = Promise.all(clients.map(({ client }) => once(client, 'pong')));
+  for (const { client } of clients) {
+    client.send('x');
+    client.ping();
+  }
+  await answered;
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  assert.deepEqual(seen.sort(), ['/a', '/b']);
+});
+
+test('the callback of handleUpgrade has the context of its call; a server that starts with it has not', async (t) => {
+  const als = new AsyncLocalStorage();
+  const server = http.createServer();
+  const wss = new WebSocketServer({ noServer: true, policy: POLICY });
+  t.after(() => (ended(wss), server.close()));
+  const stores = [];
+  server.on('upgrade', (request, socket, head) => {
+    als.run(request.url, () => {
+      wss.handleUpgrade(request, socket, head, (ws) => {
+        stores.push(als.getStore());
+        ws.on('message', () => ws.send(String(als.getStore())));
+      });
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  for (const path of ['/a', '/b']) {
+    const client = new WebSocketClient(`ws://127.0.0.1:${server.address().port}${path}`);
+    await once(client, 'open');
+    client.send('who');
+    assert.equal((await once(client, 'message'))[0].toString(), 'undefined');
+    client.terminate();
+  }
+  assert.deepEqual(stores, ['/a', '/b']);
+});
