@@ -353,7 +353,9 @@ def test_reload_changes_what_is_open_and_what_comes(run: Run, caplog: pytest.Log
 
 
 @pytest.mark.parametrize("hits", ["before", "behind"])
-def test_a_signal_handler_reloads_in_the_midst_of_a_reload(hits: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_handler_reloads_in_the_midst_of_a_reload(
+    hits: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both are on one thread, so that neither may wait for the other; the later one counts."""
     inner: list[int] = []
 
