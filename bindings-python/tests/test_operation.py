@@ -17,6 +17,7 @@ from conftest import Run, client, options
 from process import succeeds
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wsguard import ConfigError, Connection, _operation, testing
+from wsguard._contract import options_text
 
 
 class Move(pydantic.BaseModel):
@@ -368,7 +369,6 @@ def test_a_signal_handler_reloads_in_the_midst_of_a_reload(
 
     server = Interrupted(**options(events={"x": {}}))
     server.on_message(lambda conn, message: conn.reply(message.event))
-    options_text = _operation.options_text
 
     def interrupt() -> None:
         if not inner:
