@@ -121,6 +121,25 @@ def test_whom_to_reach(run: Run) -> None:
     run(main)
 
 
+def test_a_member_that_ends_while_a_room_is_cleared_keeps_nobody_in_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(events={"x": {}}))
+        conns = await opened(server)
+        async with server, client(server), client(server), client(server):
+            gone, stays, left_out = [await conns.get() for _ in range(3)]
+            for conn in (gone, stays, left_out):
+                conn.join("r")
+            gone.terminate()
+            await gone.wait_closed()
+            monkeypatch.setattr(wsguard.Audience, "members", lambda _: [gone, stays])
+            server.to("r", "s").except_(left_out).clear()
+            assert stays.rooms == () and left_out.rooms == ("r",)
+
+    run(main)
+
+
 def test_an_empty_audience_refuses_what_a_full_one_refuses(run: Run) -> None:
     async def main() -> None:
         server = wsguard.Server(**options(events={"x": {}}))

@@ -464,6 +464,47 @@ def test_no_handler_behind_a_middleware_gets_what_has_ended_meanwhile(run: Run, 
     run(main)
 
 
+@pytest.mark.parametrize("around", ["nothing", "plain", "coroutine"])
+def test_who_ends_before_its_open_is_handled_is_told_of_in_pairs(run: Run, around: str) -> None:
+    """So that what counts connections, or keeps them, needs no second look."""
+
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw"))
+        told: list[str] = []
+        ended = asyncio.Event()
+
+        if around == "plain":
+
+            @server.middleware
+            def ends(call: wsguard.Call, proceed: Any) -> Any:
+                call.conn.close()
+                return proceed()
+
+        elif around == "coroutine":
+
+            @server.middleware
+            async def ends_later(call: wsguard.Call, proceed: Any) -> Any:
+                await asyncio.sleep(0)
+                call.conn.close()
+                return await proceed()
+
+        @server.on_open
+        def opened(conn: Connection) -> None:
+            told.append("open")
+            conn.close()
+
+        @server.on_close
+        def closed(conn: Connection, close: Close) -> None:
+            told.append("close")
+            ended.set()
+
+        async with server, client(server):
+            await asyncio.wait_for(ended.wait(), 5)
+        assert told == ["open", "close"]
+
+    run(main)
+
+
 def test_a_pong_behind_the_end_calls_nobody() -> None:
     server = wsguard.Server(options(protocol="raw"))
     handled: list[str] = []

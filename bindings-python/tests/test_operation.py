@@ -16,7 +16,8 @@ import wsguard
 from conftest import Run, client, options
 from process import succeeds
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from wsguard import ConfigError, Connection, testing
+from wsguard import ConfigError, Connection, _operation, testing
+from wsguard._contract import options_text
 
 
 class Move(pydantic.BaseModel):
@@ -350,6 +351,54 @@ def test_reload_changes_what_is_open_and_what_comes(run: Run, caplog: pytest.Log
         assert late.value.code == "stopped"
 
     run(main)
+
+
+@pytest.mark.parametrize("hits", ["before", "behind"])
+def test_a_signal_handler_reloads_in_the_midst_of_a_reload(
+    hits: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are on one thread, so that neither may wait for the other; the later one counts."""
+    inner: list[int] = []
+
+    class Interrupted(wsguard.Server):
+        def _reload(self, text: str, handlers: dict[str, Any]) -> int:
+            generation = super()._reload(text, handlers)
+            if hits == "behind":
+                interrupt()
+            return generation
+
+    server = Interrupted(**options(events={"x": {}}))
+    server.on_message(lambda conn, message: conn.reply(message.event))
+
+    def interrupt() -> None:
+        if not inner:
+            inner.append(0)
+            signal.raise_signal(signal.SIGTERM)
+
+    def slow(policy: Any) -> str:
+        if hits == "before":
+            interrupt()
+        return options_text(policy)
+
+    def on_signal(*_: Any) -> None:
+        inner[0] = server.reload(**options(events={"inner": {}}))
+
+    async def main() -> None:
+        async with server, client(server) as peer:
+            outer = server.reload(**options(events={"outer": {}}))
+            assert outer == inner[0]
+            assert (await said(peer, "inner"))["event"] == "inner"
+            # What a decorator has said is known of the options in force.
+            assert "inner" in server._events.options()["events"] and "outer" not in server._events.options()["events"]
+            assert server.reload(**options(events={"next": {}})) == outer + 1
+            assert (await said(peer, "next"))["event"] == "next"
+
+    monkeypatch.setattr(_operation, "options_text", slow)
+    handler = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        run(main)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def test_honest_messages_outlive_reloads_under_load(run: Run) -> None:

@@ -328,6 +328,24 @@ def test_a_drain_on_another_loop_than_the_servers_ends() -> None:
     assert "does not run: its connections are dropped" in ended.stderr
 
 
+def test_a_log_handler_that_exits_costs_its_record() -> None:
+    told = succeeds("""
+        import logging
+        class Exits(logging.Handler):
+            def emit(self, record):
+                print(record.getMessage()[:6], flush=True)
+                sys.exit("once")
+        logging.getLogger("wsguard").addHandler(Exits())
+        logging.getLogger("wsguard").setLevel(logging.INFO)
+        async def main():
+            async with make() as server:
+                server.ban(user="x")
+                server.unban(user="x")
+        asyncio.run(main())
+        """)
+    assert told.startswith("policy") and told.count("action") >= 2, told
+
+
 def test_records_have_fields() -> None:
     told = succeeds("""
         import logging

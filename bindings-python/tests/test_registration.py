@@ -61,6 +61,22 @@ def test_a_server_that_has_ended_starts_again(run: Run) -> None:
     run(main)
 
 
+def test_a_connection_of_an_earlier_run_is_closed_to_questions(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(events={"x": {}}))
+        opened: asyncio.Queue[Connection] = asyncio.Queue()
+        server.on_open(opened.put_nowait)
+        async with server, client(server):
+            conn = await opened.get()
+        async with server:
+            for asks in (lambda: conn.call("x"), conn.ping, conn.recv, lambda: conn.emit("x")):
+                with pytest.raises(wsguard.ConnectionClosed) as closed:
+                    await asks()
+                assert closed.value.close_code == 1000
+
+    run(main)
+
+
 def test_an_earlier_run_on_a_loop_is_over() -> None:
     server = wsguard.Server(options(protocol="raw"))
     asyncio.run(server.serve(server.stop))

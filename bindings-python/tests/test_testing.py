@@ -321,6 +321,10 @@ def test_a_fake_refuses_what_a_connection_refuses(run: Run) -> None:
         lambda conn: conn.emit("a", float("nan")),
         lambda conn: conn.emit(event="a"),
         lambda conn: conn.reply("a", 1, id="x"),
+        lambda conn: conn.reply("a", 1, id=True),
+        lambda conn: conn.reply_nowait("a", 1, id=1.5),
+        lambda conn: conn.reply_error("a", 1, id=b"x"),
+        lambda conn: conn.reply_error_nowait("a", 1, id=["x"]),
         lambda conn: conn.call("a", timeout_ms=-1),
         lambda conn: conn.call("a", timeout_ms="1"),
         lambda conn: conn.ping(timeout_ms=1.5),
@@ -419,6 +423,59 @@ def test_a_server_that_was_moved_reloads(run: Run) -> None:
             assert server.reload(stated, max_message_bytes=100) == 2
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"hosts": ["api.example.com", "b.example"]},
+        {"hosts": ["api.example.com:8443"]},
+        {"listen": "unix:/run/app.sock", "trusted_proxies": ["unix"]},
+        {"listen": "0.0.0.0:443", "trusted_proxies": ["unix", "10.0.0.0/8"]},
+        {"listen": "0.0.0.0:443", "trusted_proxies": ["10.0.0.0/8"], "proxy_protocol": True},
+    ],
+    ids=str,
+)
+def test_a_client_of_a_policy_of_production(more: Any) -> None:
+    """What it says of the host and of proxies concerns the way to it, which a test does not take."""
+
+    async def main() -> None:
+        server = chat(**more)
+        async with testing.serving(server), connect(server, user="alice") as alice:
+            assert (await alice.request("say")).data == ["alice", None]
+
+    asyncio.run(main())
+
+
+def test_a_host_of_its_own() -> None:
+    async def main() -> None:
+        server = chat(hosts=["api.example.com", "b.example"])
+        async with testing.serving(server), connect(server, user="alice", headers={"host": "b.example"}):
+            pass
+        async with testing.serving(server):
+            with pytest.raises(Refused) as refused:
+                async with connect(server, user="alice", headers={"Host": "c.example"}):
+                    pass
+            assert refused.value.status == 421
+
+    asyncio.run(main())
+
+
+def test_a_user_of_the_route_that_counts_for_a_path() -> None:
+    """An exact path counts before a pattern, whichever is stated first; so does a literal segment."""
+    auth: Any = {"tokens": [{"token": "t-root", "user": "root"}]}
+
+    async def main() -> None:
+        routes: Any = {"/{a}/{b}": {}, "/{a}/y": {"auth": auth}, "/{name}": {"auth": auth}, "/admin": {"auth": auth}}
+        server = chat(routes=routes, paths=["/public"])
+        async with testing.serving(server):
+            for path, user in [("/admin", "root"), ("/x", "root"), ("/x/y", "root"), ("/x/z", "alice")]:
+                async with connect(server, path, user=user) as peer:
+                    assert (await peer.request("say")).data == [user, None]
+            async with connect(server, "/public?a=1", user="alice"):
+                pass
+
+    asyncio.run(main())
 
 
 def test_a_moved_server_of_a_file_reloads_it_unchanged(tmp_path: Path, run: Run) -> None:

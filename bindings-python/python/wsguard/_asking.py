@@ -18,6 +18,7 @@ def call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
 
 
 async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
+    _check_not_ended(conn)
     number, answer = conn._begin_call(event, data)
     timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, answer, repr(event), timeout_ms)
     try:
@@ -33,6 +34,12 @@ async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any
     return found
 
 
+def _check_not_ended(conn: Connection) -> None:
+    """Of a connection of an earlier run that is all there is to say: its loop is gone."""
+    if conn.closed is not None:
+        raise conn._closed_error()
+
+
 def _expire(answer: asyncio.Future[Any], asked: str, timeout_ms: int) -> None:
     if not answer.done():
         answer.set_exception(CallTimeout(f"no answer to {asked} came within {timeout_ms} ms", code="call_timeout"))
@@ -44,6 +51,7 @@ def ping(conn: Connection, timeout_ms: int) -> Any:
 
 
 async def _ping(conn: Connection, timeout_ms: int) -> float:
+    _check_not_ended(conn)
     pong = conn._begin_ping()
     timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, pong, "a ping", timeout_ms)
     try:

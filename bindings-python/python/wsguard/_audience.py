@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from . import _checks
-from ._errors import InvalidArgument
+from ._errors import ConnectionClosed, InvalidArgument
 from ._wsguard import Connection, NativeServer
 
 if TYPE_CHECKING:
@@ -97,8 +98,9 @@ class Audience:
                 self._server._clear_room(room)
             return
         for conn in self.members():
-            for room in self._rooms:
-                conn.leave(room)
+            with contextlib.suppress(ConnectionClosed):  # it has ended meanwhile, and is in no room
+                for room in self._rooms:
+                    conn.leave(room)
 
     def close(self, code: int | None = None, reason: str = "") -> None:
         """Closes each of the connections, as :meth:`Connection.close` does.

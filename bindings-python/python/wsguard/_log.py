@@ -104,7 +104,8 @@ def _write_records() -> None:
     while (records := _wsguard.wait_for_records()) is not None:
         for level, name, text, fields in records:
             extra = {key: value for key, value in fields if key not in _TAKEN}
-            with contextlib.suppress(Exception):
+            # Whatever a log handler raises, also ``SystemExit``: it costs its record, not every later one.
+            with contextlib.suppress(BaseException):
                 logging.getLogger(name).log(level, "%s", text, extra=extra)
 
 

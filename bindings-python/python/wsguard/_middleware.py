@@ -60,8 +60,8 @@ def _begun(step: Step, kind: str, event: str | None, conn: Connection, data: Any
 
 
 def _last(handler: Callable[..., Any], call: Call) -> Any:
-    if call.kind != "close" and call.conn._is_over:
-        # It has ended while the functions around the handler worked.
+    if call.kind == "message" and call.conn._is_over:
+        # It has ended while the functions around the handler worked. Opens and ends are told in pairs all the same.
         return None
     return handler(call.conn) if call.kind == "open" else handler(call.conn, call.data)
 

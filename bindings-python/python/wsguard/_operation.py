@@ -27,7 +27,10 @@ class Operated(OnLoop):
         #: The file that the options are of, and what was stated beside it.
         self._file: str | None = None
         self._beside: dict[str, Any] = {}
-        self._reloading = threading.Lock()
+        # A signal handler that reloads may interrupt a reload of the same thread.
+        self._reloading = threading.RLock()
+        #: How many there were, and the generation that the last one has made.
+        self._reloads = self._generation = 0
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], /, **options: Unpack[Options]) -> Self:
@@ -50,7 +53,8 @@ class Operated(OnLoop):
     def reload(self, base: Options | None = None, /, **options: Unpack[Options]) -> int:
         """Runs by other options from here on, for whoever comes and for what is open, as if the server were started
         with them and the same decorators. All or nothing: after an error the server runs as before. Calling it takes as
-        long as compiling the schemas does: beside an event loop call it by ``asyncio.to_thread``.
+        long as compiling the schemas does: beside an event loop call it by ``asyncio.to_thread``. If a signal handler
+        calls it in the midst of another call, what it states is in force then.
 
         An event that the options state no longer, and that a decorator handles without saying more of it, comes with
         any data from then on, as at a start: the log warns of it.
@@ -77,6 +81,7 @@ class Operated(OnLoop):
         """
         self._check_own_process()
         with self._reloading:
+            reloads = self._reloads
             if base is not None or options:
                 stated: dict[str, Any] = {**(base or {}), **options}
             elif self._file is not None:
@@ -85,8 +90,15 @@ class Operated(OnLoop):
                 raise TypeError("reload needs a whole set of options: only Server.from_file has a file to read again")
             events = self._events.renewed(stated)
             policy = self._policy(events, is_reload=True)
-            generation = self._reload(options_text(policy), self._handlers(events, policy))
+            text, handlers = options_text(policy), self._handlers(events, policy)
+            if self._reloads != reloads:
+                # A signal handler has reloaded in the midst of this one: what it has said is newer.
+                return self._generation
+            generation = self._reload(text, handlers)
+            if self._reloads != reloads:
+                return self._generation
             before, self._events = self._events, events
+            self._generation, self._reloads = generation, reloads + 1
         opened = events.opened_since(before)
         if opened:
             names = ", ".join(opened)

@@ -181,7 +181,7 @@ async def connect(
     wire = _wire.Wire()
     client = Client(reader, writer, wire)
     try:
-        wire.open(address if not address.startswith("unix:") else "localhost", *asked)
+        wire.open(*asked)
         await client._flush()
         while not wire.opened(await reader.read(1 << 16)):
             pass

@@ -23,8 +23,10 @@ def options_for(server: Server, path: str) -> Mapping[str, Any]:
     options = server._policy(server._events)
     routes = options.get("routes") or {}
     plain = path.partition("?")[0]
-    found: Mapping[str, Any] = next((route for pattern, route in routes.items() if _matches(pattern, plain)), {})
-    return {**options, **found}
+    matching = [pattern for pattern in (*routes, *(options.get("paths") or ())) if _matches(pattern, plain)]
+    # A literal segment counts before a parameter, from the left.
+    found = min(matching, key=lambda pattern: [part.startswith("{") for part in pattern.split("/")], default=None)
+    return {**options, **routes.get(found, {})}
 
 
 def _matches(pattern: str, path: str) -> bool:
@@ -115,6 +117,12 @@ def carried(options: Mapping[str, Any], token: str) -> tuple[list[tuple[str, str
     if kind == "subprotocol":
         return [], f"bearer, {token}", ""
     return [("Authorization", f"Bearer {token}")], None, ""
+
+
+def host_of(options: Mapping[str, Any], address: str) -> str:
+    """A ``Host`` that the options allow; ``address`` where they allow any."""
+    anywhere = "localhost" if address.startswith("unix:") else address
+    return str(next(iter(options.get("hosts") or ()), anywhere))
 
 
 def origin_of(options: Mapping[str, Any]) -> str | None:

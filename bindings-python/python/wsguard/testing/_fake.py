@@ -153,18 +153,22 @@ class FakeConnection(Generic[Data]):
 
     def reply(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
         """As :meth:`emit`."""
+        _check_id(id)
         return self._send(_said(event, data, "ok"))
 
     def reply_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
         """As :meth:`emit`."""
+        _check_id(id)
         return self._note(_said(event, data, "ok"))
 
     def reply_error(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
         """As :meth:`emit`, with the status ``"error"``."""
+        _check_id(id)
         return self._send(_said(event, data, "error"))
 
     def reply_error_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
         """As :meth:`reply_error`."""
+        _check_id(id)
         return self._note(_said(event, data, "error"))
 
     def call(self, event: str, data: Any = None, /, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, Any]:
@@ -307,6 +311,11 @@ def _payload(message: Payload) -> Payload:
     if not isinstance(message, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"a message is str, bytes, bytearray or memoryview, not {type(message).__name__}")
     return message
+
+
+def _check_id(id: object) -> None:
+    if id is not None and (isinstance(id, bool) or not isinstance(id, (str, int))):
+        raise TypeError("id must be a str or an int")
 
 
 def _said(event: str, data: Any, status: str | None) -> tuple[str, Any, str | None]:

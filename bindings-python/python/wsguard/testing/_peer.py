@@ -24,8 +24,8 @@ def prepared(
     headers: Mapping[str, str] | Iterable[tuple[str, str]] | None,
     origin: str | None,
     subprotocols: Iterable[str],
-) -> tuple[str, tuple[str, list[tuple[str, str]]]]:
-    """The address of a server, and the target and headers of a handshake."""
+) -> tuple[str, tuple[str, str, list[tuple[str, str]]]]:
+    """The address of a server, and the host, target and headers of a handshake."""
     address = server.address
     options = _credentials.options_for(server, path)
     if user is not None:
@@ -45,7 +45,9 @@ def prepared(
             path += ("&" if "?" in path else "?") + query
     if offered:
         said.append(("Sec-WebSocket-Protocol", ", ".join(offered)))
-    return address, (path, said)
+    host = next((value for name, value in said if name.lower() == "host"), None)
+    others = [(name, value) for name, value in said if name.lower() != "host"]
+    return address, (_credentials.host_of(options, address) if host is None else host, path, others)
 
 
 def context(server: Server, stated: ssl.SSLContext | None) -> ssl.SSLContext | None:

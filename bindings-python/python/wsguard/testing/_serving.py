@@ -71,6 +71,9 @@ def _elsewhere(options: dict[str, Any]) -> dict[str, Any]:
     moved = {**options, "listen": "127.0.0.1:0"}
     if options.get("admin_listen") is not None:
         moved["admin_listen"] = "127.0.0.1:0"
-    for name in ("unix_mode", "reuse_port"):
+    # A client of a test is no proxy, and no peer of a Unix socket.
+    for name in ("unix_mode", "reuse_port", "proxy_protocol"):
         moved.pop(name, None)
+    if isinstance(proxies := options.get("trusted_proxies"), (list, tuple)):
+        moved["trusted_proxies"] = [proxy for proxy in proxies if proxy != "unix"]
     return moved

@@ -146,8 +146,7 @@ def connect_sync(
 ) -> Iterator[SyncClient]:
     """A client of a server that runs on another thread (:func:`running`). As :func:`connect` otherwise."""
     address, asked = _peer.prepared(server, path, user, roles, token, headers, origin, subprotocols)
-    is_unix = address.startswith("unix:")
-    if is_unix:
+    if address.startswith("unix:"):
         peer = socket.socket(socket.AF_UNIX)
         peer.connect(address[5:])
     else:
@@ -159,7 +158,7 @@ def connect_sync(
     wire = _wire.Wire()
     client = SyncClient(peer, wire)
     try:
-        wire.open("localhost" if is_unix else address, *asked)
+        wire.open(*asked)
         client._flush()
         while not wire.opened(peer.recv(1 << 16)):
             pass
