@@ -77,7 +77,7 @@ function endOf(expiresAtMs) {
 /** Roles, which the core checks: an array of texts. */
 function rolesOf(roles) {
   if (!Array.isArray(roles)) throw failure('invalid_argument', `roles must be an array of strings, got ${kindOf(roles)}`);
-  return Object.freeze(roles.map((role, at) => textOf(role, `roles[${at}]`)));
+  return Object.freeze(Array.from(roles, (role, at) => textOf(role, `roles[${at}]`)));
 }
 
 function isGiven(value) {

@@ -4,7 +4,7 @@
 const { errorMonitor } = require('node:events');
 const { performance } = require('node:perf_hooks');
 
-/** Without a listener, at most so many errors are printed in each of these spans. */
+/** At most so many failures are printed in each of these spans. */
 const MOST_PRINTED = 10;
 const PRINT_EVERY_MS = 1_000;
 
@@ -23,25 +23,25 @@ function print(...what) {
   }
 }
 
-/** Prints errors that a peer can cause: it must not fill the log, nor block this thread on a full pipe. */
-class Sampled {
-  /** Says where to hear of all. */
-  #advice;
-  /** When the span began, and the errors printed and left out in it. */
-  #printedSince = -Infinity;
+/** Prints some of the failures: a peer that can cause them must not fill standard error, nor block this thread on a full pipe. */
+class Sample {
+  #hint;
+  /** When the span began, and the failures printed and left out in it. */
+  #since = -Infinity;
   #printed = 0;
   #unprinted = 0;
 
-  constructor(advice) {
-    this.#advice = advice;
+  /** `hint`: how to hear of all. */
+  constructor(hint) {
+    this.#hint = hint;
   }
 
-  /** What failed and its error, by turns; all of it counts as one. */
+  /** `what`: pairs of words and an error. */
   print(...what) {
     const since = now();
-    if (since - this.#printedSince >= PRINT_EVERY_MS) {
-      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed; ${this.#advice}`);
-      [this.#printedSince, this.#printed, this.#unprinted] = [since, 0, 0];
+    if (since - this.#since >= PRINT_EVERY_MS) {
+      if (this.#unprinted > 0) print(`wsguard: ${this.#unprinted} more failures were not printed${this.#hint}`);
+      [this.#since, this.#printed, this.#unprinted] = [since, 0, 0];
     }
     if (this.#printed >= MOST_PRINTED) return void (this.#unprinted += 1);
     this.#printed += 1;
@@ -51,7 +51,7 @@ class Sampled {
 
 class Failures {
   #server;
-  #sampled = new Sampled('listen to `error` to hear of all');
+  #sample = new Sample('; listen to `error` to hear of all');
 
   constructor(server) {
     this.#server = server;
@@ -65,10 +65,10 @@ class Failures {
   /** `event`: what was handled. */
   report(error, conn, event) {
     const what = conn === undefined ? 'the application' : `a handler of connection ${conn.id}`;
-    const told = (second) => this.#sampled.print('wsguard: a listener of error failed:', second, 'wsguard: it was told:', error);
+    const told = (second) => this.#sample.print('wsguard: a listener of error failed:', second, 'wsguard: it was told:', error);
     for (const listener of this.#server.rawListeners(errorMonitor)) this.#tell(listener, error, conn, event, told);
     const listeners = this.#server.rawListeners('error');
-    if (listeners.length === 0) return this.#sampled.print(`wsguard: ${what} failed:`, error);
+    if (listeners.length === 0) return this.#sample.print(`wsguard: ${what} failed:`, error);
     for (const listener of listeners) this.#tell(listener, error, conn, event, told);
   }
 
@@ -83,4 +83,4 @@ class Failures {
   }
 }
 
-module.exports = { Failures, Sampled, print };
+module.exports = { Failures, Sample, print };

@@ -42,13 +42,15 @@ class Happenings {
   makeConnection(low, high, opened, isRevoked) {
     const ticket = opened[6];
     const accepted = ticket === null ? undefined : this.#handshakes.take(ticket);
-    const { native, hasBanned, wasReloaded } = this.#home;
+    const { native, hasBanned, latestBans, wasReloaded } = this.#home;
     // Its path may have led elsewhere when it opened, as the core's policy is the one of now.
     const rules = wasReloaded ? this.#contract.ofPath(opened[3], (path) => native.routeOf(path)) : this.#contract.of(opened[9]);
     const conn = new Connection(this.#home, low, high, opened, accepted?.data, rules);
     if (ticket !== null && accepted === undefined) internals.fail(conn);
     else if (this.isDropping || isRevoked) internals.end(conn);
     else if (hasBanned && native.isBanned(opened[1] ?? undefined, opened[2] ?? undefined)) internals.end(conn);
+    // The core has closed it, unless it opened in the very millisecond of the ban's end.
+    else if (hasBanned && latestBans.isOver(conn)) conn.close(1008, 'banned');
     return conn;
   }
 

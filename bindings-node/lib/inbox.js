@@ -61,6 +61,8 @@ class Inbox {
   #connections = [];
   /** Those of each user, from the first question on: to look at all for each would take milliseconds where there are 100 000. */
   #byUser;
+  /** By id, from the first question on. */
+  #byId;
 
   // The chunk that is being handled.
   #count = 0;
@@ -138,6 +140,16 @@ class Inbox {
     return this.#byUser.get(user) ?? NOBODY;
   }
 
+  /** The connection with this id that `connections` lists: the native side forgets one before its close is handled here. */
+  ofId(id) {
+    this.announceAll();
+    if (this.#byId === undefined) {
+      this.#byId = new Map();
+      for (const conn of this.#connections) if (conn !== undefined) this.#byId.set(conn.id, conn);
+    }
+    return this.#byId.get(id);
+  }
+
   #index(conn) {
     const { user } = conn;
     if (user === null) return;
@@ -154,6 +166,7 @@ class Inbox {
 
   #keep(place, conn) {
     this.#connections[place] = conn;
+    this.#byId?.set(conn.id, conn);
     if (this.#byUser !== undefined) this.#index(conn);
   }
 
@@ -421,6 +434,7 @@ class Inbox {
   #close(place, code, clean) {
     const conn = this.#connections[place];
     this.#connections[place] = undefined;
+    this.#byId?.delete(conn.id);
     if (this.#byUser !== undefined) this.#unindex(conn);
     const closing = { reason: this.#next(), clean: clean === 1, verdict: this.#next() };
     return this.#sink.onClose(conn, code, closing, this.#next());

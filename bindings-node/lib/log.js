@@ -3,7 +3,7 @@
 
 const addon = require('./native.js').load();
 const { checkNames, failure, native } = require('./errors.js');
-const { print } = require('./failures.js');
+const { Sample } = require('./failures.js');
 const { kindOf } = require('./text.js');
 
 /** Writes the log to standard error. */
@@ -19,7 +19,8 @@ function logTo(listener, options = {}) {
   if (typeof listener !== 'function') throw failure('invalid_argument', `logTo takes a function, got ${kindOf(listener)}`);
   checkNames(options, ['level'], 'logTo');
   const { level = 'info' } = options;
-  const failed = (error) => print('wsguard: the listener of the log failed:', error);
+  const sample = new Sample('');
+  const failed = (error) => sample.print('wsguard: the listener of the log failed:', error);
   const tell = (text) => {
     try {
       const result = listener(JSON.parse(text));

@@ -71,8 +71,8 @@ class Messages {
       const result = this.#judge(standard, conn, data);
       const then = result?.then;
       if (typeof then !== 'function') return void this.#onJudgedAnswer(conn, meta, result);
-      kept = meta.sizeBytes;
-      this.#native.keep(kept);
+      // The schema may have ended the connection, and the call with it: nothing would give the bytes back.
+      if (internals.isLive(conn)) this.#native.keep((kept = meta.sizeBytes));
       new Promise((resolve, refuse) => then.call(result, resolve, refuse)).then((judged) => this.#onJudgedAnswer(conn, meta, judged)).catch(fail);
       return true;
     } catch (error) {

@@ -36,7 +36,7 @@ function through(around, listeners, server, conn, call) {
   const wasLive = internals.isLive(conn);
   const hasEnded = () => wasLive && !internals.isLive(conn);
   const step = async (at) => {
-    if (at === around.length) return void (await Promise.all(begin(listeners, server, conn, call, hasEnded)));
+    if (at === around.length) return void (await Promise.all(begin(listeners, server, conn, call, wasLive, hasEnded)));
     let next;
     let isOver = false;
     const goOn = () => {
@@ -58,8 +58,11 @@ function through(around, listeners, server, conn, call) {
   return step(0);
 }
 
-/** Calls listeners until one of them throws or the connection ends. Returns what they returned as promises. */
-function begin(listeners, server, conn, call, hasEnded) {
+/**
+ * Calls listeners until one of them throws, which ends the connection, or it ends otherwise; all of those of `close`. Returns what they
+ * returned as promises.
+ */
+function begin(listeners, server, conn, call, wasLive, hasEnded) {
   const running = [];
   for (const listener of listeners) {
     if (hasEnded()) break;
@@ -67,7 +70,7 @@ function begin(listeners, server, conn, call, hasEnded) {
       running.push(Promise.resolve(listener.call(server, conn, call.data, call.meta)));
     } catch (error) {
       running.push(Promise.reject(error));
-      break;
+      if (wasLive) break;
     }
   }
   return running;

@@ -9,7 +9,7 @@ const { Outbox } = require('./outbox.js');
 const { Inbox } = require('./inbox.js');
 const { internals } = require('./connection.js');
 const { everybody, members, ofUser } = require('./audience.js');
-const { isOf, timeOf, whomOf } = require('./bans.js');
+const { LatestBans, isOf, timeOf, whomOf } = require('./bans.js');
 const { Contract } = require('./contract.js');
 const { Emitter, listenersOf } = require('./emitter.js');
 const { Failures } = require('./failures.js');
@@ -131,6 +131,7 @@ class Server extends Emitter {
 
   #start(listens) {
     if (this.#state !== 'new') {
+      if (this.#address === undefined) this.#checkNotEnding();
       const why = this.#address === '' ? 'was attached already; listen() first, then attach()' : 'was started already';
       throw failure('already_started', `the server ${why}; a server has one life: make another`);
     }
@@ -155,7 +156,7 @@ class Server extends Emitter {
     this.#outbox = new Outbox(core, this.#contract, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
     this.#messages = new Messages(core, listeners, handlers, this.#contract);
     const onEnd = () => this.#inbox.inContext(() => this.#onStopped());
-    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, watchEnds: () => this.#watchEnds(), hasBanned: false, wasReloaded: false };
+    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, watchEnds: () => this.#watchEnds(), hasBanned: false, latestBans: new LatestBans(), wasReloaded: false };
     this.#happenings = new Happenings(this.#home, this.#contract, listeners, handlers, this.#handshakes, this.#messages, onEnd);
     this.#inbox = new Inbox(core, this.#outbox, this.#contract.events, this.#happenings);
     this.#home.inbox = this.#inbox;
@@ -258,9 +259,7 @@ class Server extends Emitter {
 
   get(id) {
     textOf(id, 'id');
-    if (this.#inbox === undefined) return undefined;
-    this.#inbox.announceAll();
-    const conn = this.#inbox.connection(this.#native.placeOf(id));
+    const conn = this.#inbox?.ofId(id);
     return conn !== undefined && internals.isLive(conn) ? conn : undefined;
   }
 
@@ -302,12 +301,13 @@ class Server extends Emitter {
     const { isUser, whom } = whomOf(given, ['forMs', 'reason'], 'ban');
     const [forMs, reason] = [timeOf(given.forMs), textOf(given.reason ?? '', 'reason')];
     this.#outbox?.flush();
-    native(() => this.#native.ban(isUser, whom, forMs, reason));
+    this.#call(() => this.#native.ban(isUser, whom, forMs, reason));
     // From here on no message of theirs is handled. The core closes the connections, those of a whole network among them.
     this.#home.hasBanned = true;
     // A user is disconnected, too: whoever was let in before and is heard of later stays out even if the ban is over by then.
     if (isUser) return this.#disconnect(whom);
     const isMeant = isOf(whom, (ip) => this.#native.isBanned(ip));
+    this.#home.latestBans.add(isMeant);
     this.#inbox.announce(this.#native.announce());
     this.#inbox.end(isMeant);
     this.#messages.waiting.endOf(isMeant);
@@ -315,11 +315,11 @@ class Server extends Emitter {
 
   unban(given) {
     const { isUser, whom } = whomOf(given, [], 'unban');
-    return native(() => this.#native.unban(isUser, whom));
+    return this.#call(() => this.#native.unban(isUser, whom));
   }
 
   bans() {
-    return JSON.parse(native(() => this.#native.bans()));
+    return JSON.parse(this.#call(() => this.#native.bans()));
   }
 
   use(middleware) {
@@ -332,7 +332,7 @@ class Server extends Emitter {
     const read = readOptions(options);
     // What was said before is said by the rules before.
     this.#outbox?.flush();
-    const generation = checked(read, () => this.#native.reload(read.json));
+    const generation = this.#call(() => checked(read, () => this.#native.reload(read.json)));
     this.#options = options;
     this.#home.wasReloaded = true;
     this.#contract.replace(read.top, read.routes, this.#native.events());
@@ -348,16 +348,26 @@ class Server extends Emitter {
   }
 
   stats() {
-    const { counters, verdicts } = JSON.parse(native(() => this.#native.stats()));
+    const { counters, verdicts } = JSON.parse(this.#call(() => this.#native.stats()));
     return { ...counters, verdicts };
   }
 
   metrics() {
-    return native(() => this.#native.metrics());
+    return this.#call(() => this.#native.metrics());
   }
 
   reloadTls() {
-    native(() => this.#native.reloadTls());
+    this.#call(() => this.#native.reloadTls());
+  }
+
+  /** A call of the core's server. One that has ended before it was started never will be. */
+  #call(call) {
+    try {
+      return native(call);
+    } catch (error) {
+      if (error.code === 'not_started') this.#checkNotEnding();
+      throw error;
+    }
   }
 
   static {

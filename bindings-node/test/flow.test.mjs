@@ -217,6 +217,22 @@ for (const [name, middleware] of [
   });
 }
 
+for (const [name, wrap] of [['', () => {}], [', also within a middleware', (server) => server.use((_conn, _call, next) => next())]]) {
+  test(`every handler of close is called, also behind one that failed${name}`, async (t) => {
+    const server = await start(t, { protocol: 'raw' });
+    wrap(server);
+    const told = [];
+    server.on('close', () => { throw new Error('as asked'); });
+    server.on('close', () => void told.push('close'));
+    server.on('error', ({ message }, _conn, event) => void told.push([message, event]));
+    const client = await Client.connect(server.address);
+    await client.close(1000);
+    await until(() => told.length === 2);
+    assert.deepEqual(told.filter((one) => one === 'close'), ['close']);
+    assert.deepEqual(told.filter((one) => one !== 'close'), [['as asked', 'close']]);
+  });
+}
+
 test('a handler that fails within a middleware is the last one, also of messages that waited', async (t) => {
   const server = await start(t, { events: { say: {} }, paths: ['/', '/good'] });
   server.use(async (_conn, _call, next) => {

@@ -65,6 +65,24 @@ test('an address that is taken rejects', async (t) => {
   await second.drain();
 });
 
+test('a server that has ended before it was started says so', async () => {
+  const server = new Server(policy());
+  await server.stop();
+  const calls = [
+    () => server.reload(policy()), () => server.ban({ user: 'x' }), () => server.unban({ user: 'x' }), () => server.bans(), () => server.stats(),
+    () => server.metrics(), () => server.reloadTls(), () => server.attach(http.createServer()),
+  ];
+  for (const call of calls) assert.throws(call, { code: 'stopped', message: /has ended/ }, String(call));
+  await assert.rejects(server.listen(), { code: 'stopped', message: /has ended/ });
+});
+
+test('reloadTls without tls is told in the words of Node', async (t) => {
+  const server = new Server(policy());
+  t.after(() => server.stop());
+  await server.listen();
+  assert.throws(() => server.reloadTls(), { code: 'invalid_argument', message: 'reloadTls needs the option tls' });
+});
+
 test('a server has one life', async () => {
   const server = new Server(policy());
   assert.throws(() => server.stats(), { code: 'not_started' });

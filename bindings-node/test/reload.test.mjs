@@ -135,7 +135,7 @@ test('events for roles', async (t) => {
   for (const client of [root, alice]) client.emit('wipe');
   assert.equal((await root.event()).event, 'wiped');
   assert.deepEqual(await alice.closed, { code: 1008, reason: 'event denied' });
-  for (const roles of ['admin', [5], [undefined], {}]) assert.throws(() => accept({ user: 'x', roles }), { code: 'invalid_argument' });
+  for (const roles of ['admin', [5], [undefined], [, 'a'], {}]) assert.throws(() => accept({ user: 'x', roles }), { code: 'invalid_argument' });
 });
 
 test('roles that the core refuses are an error, and a 503', async (t) => {
@@ -175,13 +175,21 @@ test('ban: closes, refuses, and lets nothing through that was received before', 
   }
 });
 
-test('ban: the core is asked about no connection of another IPv4 address or user', async (t) => {
+test('ban: the core is asked about no connection of another address or user', async (t) => {
   const asked = [];
   const meant = (whom, ip) => isOf(whom, (one) => asked.push(one) > 0)({ ip });
   assert.deepEqual([meant('10.0.0.1', '10.0.0.1'), meant('10.0.0.1', '10.0.0.2'), meant('10.0.0.1', null)], [true, false, false]);
   assert.deepEqual(asked, []);
-  assert.deepEqual([meant('10.0.0.1', '64:ff9b::a00:1'), meant('10.0.0.0/8', '10.0.0.2'), meant('2001:db8::', '2001:db8::1')], [true, true, true]);
-  assert.deepEqual(asked, ['64:ff9b::a00:1', '10.0.0.2', '2001:db8::1']);
+  const networks = [
+    ['10.0.0.5/8', '10.255.0.2', '11.0.0.2'], ['192.0.2.128/25', '192.0.2.255', '192.0.2.127'], ['0.0.0.0/0', '255.0.0.1', null],
+    ['10.0.0.1/32', '10.0.0.1', '10.0.0.2'], ['2001:db8::', '2001:db8::1:1', '2001:db8:0:1::'], ['2001:db8::7/128', '2001:db8::7', '2001:db8::8'],
+    ['fe80::/10', 'fe80::1', '10.0.0.1'],
+  ];
+  for (const [whom, one, other] of networks) assert.deepEqual([meant(whom, one), meant(whom, other)], [true, false], whom);
+  assert.deepEqual(asked, []);
+  // What may stand for an address of IPv4 only the core knows.
+  assert.deepEqual([meant('10.0.0.1', '64:ff9b::a00:1'), meant('::ffff:10.0.0.1', '10.0.0.1'), meant('::ffff:10.0.0.1', null)], [true, true, false]);
+  assert.deepEqual(asked, ['64:ff9b::a00:1', '10.0.0.1']);
   // Of a user not even that is asked which the ban may have outlived.
   const server = await start(t, { protocol: 'raw', auth: { tokens: [{ token: 'a', user: 'alice' }, { token: 'b', user: 'bob' }] } });
   const client = (token) => Client.connect(server.address, { headers: { 'x-auth-token': token } });
@@ -232,6 +240,37 @@ for (const [name, after] of [['', () => {}], [', also of a ban that was lifted a
     bob.send('end');
     await until(() => heard.includes('bob end'));
     assert.deepEqual(heard, ['open bob', 'bob now', 'bob end']);
+  });
+}
+
+for (const ip of ['203.0.113.7', '203.0.113.0/24', '2001:db8::8', '2001:db8::/32']) {
+  test(`ban of ${ip}: whoever was let in before it, and is heard of when it is over, stays out`, async (t) => {
+    const server = await start(t, { protocol: 'raw', trustedProxies: ['127.0.0.1'], closeTimeoutMs: 10 });
+    const heard = [];
+    let over;
+    server.on('open', (conn) => void heard.push(`open ${conn.ip}`));
+    const alice = await rawPeer(server);
+    const hers = ip.includes(':') ? '2001:db8::7' : '203.0.113.7';
+    server.on('message', (conn, data) => {
+      heard.push(`${conn.ip} ${data}`);
+      if (data !== 'now') return;
+      unheard(server, alice, `X-Forwarded-For: ${hers}\r\n`, '/', 'hello');
+      server.ban({ ip });
+      server.unban({ ip });
+      over = Date.now();
+    });
+    const client = (from) => Client.connect(server.address, { headers: { 'x-forwarded-for': from } });
+    const bob = await client('198.51.100.1');
+    bob.send('now');
+    await once(alice, 'close');
+    bob.send('end');
+    await until(() => heard.includes('198.51.100.1 end'));
+    assert.deepEqual(heard, ['open 198.51.100.1', '198.51.100.1 now', '198.51.100.1 end']);
+    // Who comes behind it comes in.
+    await until(() => Date.now() > over);
+    const again = await client(hers);
+    again.send('again');
+    await until(() => heard.includes(`${hers} again`));
   });
 }
 

@@ -2,9 +2,9 @@
 // Errors of the application's listeners. They cost one connection and not the process, unless the application has said how it wants
 // to hear of them.
 
-const { Sampled } = require('../lib/failures.js');
+const { Sample } = require('../lib/failures.js');
 
-const sampled = new Sampled('listen to uncaughtException to hear of all');
+const sample = new Sample('; listen to uncaughtException to hear of all');
 
 /** A listener threw. Whoever listens to `uncaughtException` hears of it there, as with `ws`. */
 function contain(error) {
@@ -21,7 +21,7 @@ function containRejection(error) {
 }
 
 function report(error) {
-  sampled.print('wsguard: the application failed, and a connection was closed for it:', error);
+  sample.print('wsguard: the application failed, and a connection was closed for it:', error);
 }
 
 module.exports = { contain, containRejection };
