@@ -27,7 +27,7 @@ pub mod names;
 pub mod options;
 mod os;
 mod peers;
-pub mod pipes;
+mod pipes;
 pub mod pointers;
 pub mod policy;
 pub mod reach;

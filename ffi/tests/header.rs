@@ -22,7 +22,6 @@ const SOURCES: &[&str] = &[
     "running.rs",
     "server.rs",
     "adoption.rs",
-    "pipes.rs",
     "policy.rs",
     "batches.rs",
     "signals.rs",
