@@ -14,8 +14,9 @@
  *     wsg_options_free(options);
  *
  * Names. `wsg_server_*` is about a server, `wsg_conn_*` about one connection of it, `wsg_ticket_*` about one opening
- * handshake that waits for the application, `wsg_replies_*` about the answers of an inline handler. Arguments come in this
- * order: the object, the connection or ticket, what to do with it, where results go, `error`.
+ * handshake that waits for the application, `wsg_pipe_*` about one connection whose bytes the application brings and takes,
+ * `wsg_replies_*` about the answers of an inline handler. Arguments come in this order: the object, the connection, ticket or
+ * pipe, what to do with it, where results go, `error`.
  *
  * Threads. Every function may be called from any thread, and from several at once, unless it says otherwise. No function
  * takes a lock that a callback could wait for, except `wsg_server_free`, which waits for callbacks.
@@ -38,7 +39,9 @@
  * NULL is WSG_ERR_NULL, unless the function says that there may be none.
  *
  * Connections are numbers, unique during the server's life and never 0. The number of a connection that has closed is
- * answered with WSG_ERR_CONNECTION_CLOSED, and never names another connection.
+ * answered with WSG_ERR_CONNECTION_CLOSED, and never names another connection. Pipes are numbers, too, unique in the process
+ * and never 0; for one that was freed the answer is WSG_ERR_HANDLE. A file descriptor that you hand over is the library's from
+ * WSG_OK on, and yours on an error.
  *
  * Times are in milliseconds.
  *
@@ -172,16 +175,16 @@ typedef enum {
   WSG_OK = 0,
   /**
    * The message was accepted, and waits behind what the peer has not read; `WSG_EVENT_DRAINED` tells when all was
-   * written. Of a broadcast: see `wsg_server_broadcast`.
+   * written. Of a broadcast: see `wsg_server_broadcast`; of a pipe: see `wsg_pipe_push`.
    */
   WSG_QUEUED = 1,
-  /** There is nothing: the time is over, the call was interrupted, or a JSON text has no such part. */
+  /** There is nothing: the time is over, the call was interrupted, a pipe is empty, or a JSON text has no such part. */
   WSG_NOTHING = 2,
   /** The server has stopped and every event was taken. Its name is `ended`. */
   WSG_STOPPED = 3,
   /** An argument is `NULL` that must not be. */
   WSG_ERR_NULL = -1,
-  /** The handle is not valid: it was freed, or is of another kind. */
+  /** The handle is not valid: it was freed, or is of another kind. Or a pipe was freed. */
   WSG_ERR_HANDLE = -2,
   /** A text is not UTF-8. */
   WSG_ERR_UTF8 = -3,
@@ -236,7 +239,10 @@ typedef enum {
 
 /** The kind of an event. Later versions add kinds: ignore those that you do not know. */
 typedef enum {
-  /** An opening handshake waits for the application (`auth: "callback"`): answer its ticket exactly once. `body.upgrade`. */
+  /**
+   * An opening handshake waits for the application (`auth: "callback"`, or `WSG_START_CONSULT`): answer its ticket
+   * exactly once. `body.upgrade`.
+   */
   WSG_EVENT_UPGRADE = 1,
   /** A connection was authenticated, and its opening handshake completed. `body.open`. */
   WSG_EVENT_OPEN = 2,
@@ -263,6 +269,22 @@ typedef enum {
    * `body.upgrade_gone`.
    */
   WSG_EVENT_UPGRADE_GONE = 10,
+  /**
+   * Bytes for the peer of a pipe (`wsg_server_adopt_pipe`), or the end, wait for `wsg_pipe_take`. Told once until all was
+   * taken. `body.pipe`.
+   */
+  WSG_EVENT_PIPE_READY = 11,
+  /**
+   * A pipe for which `wsg_pipe_push` returned `WSG_QUEUED` has room again. Not told where the connection has ended:
+   * `WSG_EVENT_PIPE_READY` is. `body.pipe`.
+   */
+  WSG_EVENT_PIPE_ROOM = 12,
+  /** There will be no connection of an adoption that has a tag. `body.adoption_ended`. */
+  WSG_EVENT_ADOPTION_ENDED = 13,
+  /** A ping of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`. */
+  WSG_EVENT_PING_FRAME = 14,
+  /** A pong of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`. */
+  WSG_EVENT_PONG_FRAME = 15,
 } wsg_event_kind;
 
 /** The `status` of a message. */
@@ -297,6 +319,70 @@ typedef enum {
   /** `WSG_EVENT_VIOLATION`. */
   WSG_INTEREST_VIOLATION = 4,
 } wsg_interest;
+
+/** The rule of framing that a peer broke: `wsg_close.fault`. Later versions add rules. */
+typedef enum {
+  /** No rule of framing, or one that this header has no name for. */
+  WSG_FAULT_NONE = 0,
+  /** A reserved opcode; a continuation with nothing to continue; a new message inside another. */
+  WSG_FAULT_INVALID_OPCODE = 1,
+  /** RSV1 without a negotiated extension. */
+  WSG_FAULT_RESERVED_BITS1 = 2,
+  /** RSV2 or RSV3. */
+  WSG_FAULT_RESERVED_BITS23 = 3,
+  /** A fragmented control frame. */
+  WSG_FAULT_EXPECTED_FIN = 4,
+  /** A frame without a mask. */
+  WSG_FAULT_EXPECTED_MASK = 5,
+  /** A control frame of more than 125 bytes. */
+  WSG_FAULT_CONTROL_TOO_LONG = 6,
+  /** A close code that must not be sent. */
+  WSG_FAULT_BAD_CLOSE_CODE = 7,
+  /** A text message or the reason of a close frame is not UTF-8. */
+  WSG_FAULT_BAD_UTF8 = 8,
+  /** A close frame with one byte of payload. */
+  WSG_FAULT_BAD_CLOSE_PAYLOAD = 9,
+  /** A 64-bit length with the top bit set. */
+  WSG_FAULT_LENGTH_TOO_LONG = 10,
+  /** A length that is not in its shortest form. */
+  WSG_FAULT_LENGTH_NOT_MINIMAL = 11,
+  /** A message over `max_message_bytes`. */
+  WSG_FAULT_MESSAGE_TOO_BIG = 12,
+  /** A message of more than `max_fragments` frames. */
+  WSG_FAULT_TOO_MANY_FRAGMENTS = 13,
+} wsg_fault;
+
+/** What a fragment is, for `wsg_conn_send_fragment`. */
+typedef enum {
+  /** It goes on with the message before it. */
+  WSG_OPCODE_CONTINUATION = 0,
+  /** It begins a text message. */
+  WSG_OPCODE_TEXT = 1,
+  /** It begins a binary message. */
+  WSG_OPCODE_BINARY = 2,
+} wsg_opcode;
+
+/** How a server is started beside its options, for `wsg_options_set_start`. Combine them with `|`. */
+typedef enum {
+  /**
+   * Each opening handshake that has passed every check of the server's becomes a `WSG_EVENT_UPGRADE`, whatever `auth` says.
+   * Where the server itself has found out who the peer is, `wsg_upgrade.identity` says so, and the answer leaves it so:
+   * `wsg_ticket_pass`. The time for it is `auth_timeout_ms`.
+   */
+  WSG_START_CONSULT = 1,
+  /**
+   * With `WSG_START_CONSULT`: the application decides as long as it likes while the peer stays. `max_pending_auth` bounds
+   * how many wait.
+   */
+  WSG_START_CONSULT_WITHOUT_DEADLINE = 2,
+  /** Listens nowhere, whatever `listen` says: every connection comes by `wsg_server_adopt_fd` or `wsg_server_adopt_pipe`. */
+  WSG_START_WITHOUT_LISTENER = 4,
+  /**
+   * The server answers no pings: they are the application's (`wsg_server_heed_control`, `wsg_conn_send_pong`).
+   * `wsg_conn_set_auto_pong` changes it for one connection.
+   */
+  WSG_START_WITHOUT_AUTO_PONG = 8,
+} wsg_start;
 
 /** A batch: events that were taken together. */
 typedef struct wsg_batch wsg_batch;
@@ -334,9 +420,9 @@ typedef struct {
 
 /** A header, a cookie, or a parameter of a path. */
 typedef struct {
-  /** The name; of a header in lower case. */
+  /** The name; of a header in lower case, but for `raw_headers`. */
   wsg_str name;
-  /** The value. It is UTF-8: bytes that are not were replaced. */
+  /** The value. It is UTF-8: bytes that are not were replaced. In `raw_headers` it is the bytes as sent. */
   wsg_str value;
 } wsg_field;
 
@@ -362,6 +448,20 @@ typedef struct {
 
 /** A function that receives log records. */
 typedef void (*wsg_log_fn)(void *userdata, const wsg_log_record *record);
+
+/** Who a peer is, by its credential. */
+typedef struct {
+  /** The user; `data` is `NULL` without one. */
+  wsg_str user;
+  /** The roles. */
+  const wsg_str *roles;
+  /** The number of roles. */
+  size_t roles_len;
+  /** When its session ends, in milliseconds since 1970; `WSG_NEVER` if it does not. */
+  uint64_t expires_at_ms;
+  /** The claims of its verified JSON Web Token (`auth.jwt`), as the text of a JSON object; `data` is `NULL` without one. */
+  wsg_str claims;
+} wsg_identity;
 
 /** An opening handshake that waits for the application. */
 typedef struct {
@@ -395,6 +495,16 @@ typedef struct {
   size_t params_len;
   /** The name of this handshake in the log, and of the connection that follows: `hs=` there. */
   wsg_str log_id;
+  /** Who it is, where the server itself has found that out (`WSG_START_CONSULT`); `NULL` with `auth: "callback"`. */
+  const wsg_identity *identity;
+  /** The address and port that the connection came in on; `data` is `NULL` on a Unix socket. */
+  wsg_str local;
+  /** The tag of its adoption; 0 without one. */
+  uint64_t adopted;
+  /** The headers as they were sent, in the order received: names in the sender's case, values as bytes. */
+  const wsg_field *raw_headers;
+  /** The number of raw headers. */
+  size_t raw_headers_len;
 } wsg_upgrade;
 
 /** A message for an inline handler. It is valid during the call. */
@@ -452,6 +562,31 @@ typedef struct {
 
 /** A function that receives a text. */
 typedef void (*wsg_text_fn)(void *userdata, const char *text, size_t text_len);
+
+/**
+ * What is told of a connection that another server accepted, for `wsg_server_adopt_fd` and `wsg_server_adopt_pipe`. Set it to
+ * zeroes, then `size` and what you know. The library reads it, and what it points at, during the call.
+ */
+typedef struct {
+  /** `sizeof(wsg_adoption)`: the library does not read further, and later versions may add members. */
+  size_t size;
+  /** The bytes that were read of it: of the request head, and of what came behind. `NULL` and 0: none were. */
+  wsg_str received;
+  /**
+   * The peer's address and port: `203.0.113.7:4711`, `[2001:db8::7]:4711`. `data` is `NULL`: the socket's own, where it has
+   * one.
+   */
+  wsg_str peer;
+  /** The address and port that it came in on. `data` is `NULL`: the socket's own, where it has one. */
+  wsg_str local;
+  /**
+   * Comes back once: as `wsg_open.adopted`, or in `WSG_EVENT_ADOPTION_ENDED` when there will be no connection. Maybe a
+   * pointer or an index; 0: nothing, and then nothing is told.
+   */
+  uint64_t tag;
+  /** Not 0: TLS was ended before the connection came here, so that it is not plain text wherever it came in. */
+  int is_secure;
+} wsg_adoption;
 
 /** A ban that is in force. It, and its texts, are valid during the call. */
 typedef struct {
@@ -541,6 +676,10 @@ typedef struct {
   uint64_t opened_at_ms;
   /** The name of this connection in the log, from its handshake to its close: `hs=` there. */
   wsg_str log_id;
+  /** The address and port that the connection came in on; `data` is `NULL` on a Unix socket. */
+  wsg_str local;
+  /** The tag of its adoption; 0 without one. */
+  uint64_t adopted;
 } wsg_open;
 
 /** A message of the `json` protocol that its schema accepts. */
@@ -570,6 +709,15 @@ typedef struct {
   wsg_str reason;
   /** The verdict that closed it, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer or the application closed it, or it broke. */
   uint32_t verdict;
+  /** The rule of framing that the peer broke, a `wsg_fault`, where that ended the connection; otherwise 0. */
+  uint32_t fault;
+  /**
+   * The code of the peer's own close frame, whoever closed first; 1005 for one without a code. 0: there was none that could
+   * be read, or it had a code that must not be sent.
+   */
+  uint16_t peer_code;
+  /** The reason in the peer's own close frame; empty without one. */
+  wsg_str peer_reason;
 } wsg_close;
 
 /** A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one. */
@@ -590,6 +738,8 @@ typedef struct {
   wsg_str event;
   /** What was wrong, in the words of the log: at most 256 characters, no control characters. */
   wsg_str detail;
+  /** Rules only report (`on_violation`, `report_handshakes`): it is what enforcing them would have refused. */
+  bool reported;
 } wsg_violation;
 
 /** The answer to a ping. */
@@ -604,6 +754,27 @@ typedef struct {
   uint64_t ticket;
 } wsg_upgrade_gone;
 
+/** A pipe that an event is about. */
+typedef struct {
+  /** Its number. */
+  uint64_t id;
+  /** The tag of its adoption; 0 without one, and if the pipe was freed before the batch was taken. */
+  uint64_t tag;
+} wsg_pipe;
+
+/** An adoption of which there will be no connection. */
+typedef struct {
+  /** The tag of the adoption. */
+  uint64_t tag;
+  /**
+   * The verdict that it was refused by, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer left, it was a health check, or the
+   * server ended before it was answered.
+   */
+  uint32_t verdict;
+  /** The HTTP status of the answer; 0: there was none. */
+  uint16_t http_status;
+} wsg_adoption_ended;
+
 /**
  * What an event holds. Read only the member that belongs to the kind. The size of this union never changes; the
  * structs that it points at may grow in later versions.
@@ -613,7 +784,7 @@ typedef union {
   const wsg_upgrade *upgrade;
   /** `WSG_EVENT_OPEN`. */
   const wsg_open *open;
-  /** `WSG_EVENT_TEXT` and `WSG_EVENT_BINARY`. */
+  /** `WSG_EVENT_TEXT`, `WSG_EVENT_BINARY`, `WSG_EVENT_PING_FRAME` and `WSG_EVENT_PONG_FRAME`. */
   wsg_str payload;
   /** `WSG_EVENT_MESSAGE`. */
   const wsg_message *message;
@@ -625,6 +796,10 @@ typedef union {
   const wsg_pong *pong;
   /** `WSG_EVENT_UPGRADE_GONE`. */
   const wsg_upgrade_gone *upgrade_gone;
+  /** `WSG_EVENT_PIPE_READY` and `WSG_EVENT_PIPE_ROOM`. */
+  const wsg_pipe *pipe;
+  /** `WSG_EVENT_ADOPTION_ENDED`. */
+  const wsg_adoption_ended *adoption_ended;
 } wsg_event_body;
 
 /** An event. It, and what it points at, is valid until its batch is freed; in a handler, until the handler returns. */
@@ -642,7 +817,7 @@ typedef struct {
  * and returns 0 on success. What it is given is valid until it returns.
  *
  * Any other result says that the handler failed: its connection is closed with 1011, its opening handshake is refused
- * with 503. A handler may call every function but `wsg_server_next`, `_run` and `_free` of its server. It must return:
+ * with 503, its pipe is aborted. A handler may call every function but `wsg_server_next`, `_run` and `_free` of its server. It must return:
  * an exception or `pthread_exit` that leaves it ends the process with a message, `longjmp` leaves the server locked.
  */
 typedef struct {
@@ -650,7 +825,7 @@ typedef struct {
   size_t size;
   /** Called for every event, before the handler of its kind, also for kinds of later versions. */
   int (*event)(void *userdata, wsg_server *server, const wsg_event *event);
-  /** Called for an opening handshake (`auth: "callback"`): answer `upgrade->ticket` now or later, from any thread. */
+  /** Called for an opening handshake (`auth: "callback"`, or `WSG_START_CONSULT`): answer `upgrade->ticket` now or later, from any thread. */
   int (*upgrade)(void *userdata, wsg_server *server, const wsg_upgrade *upgrade);
   /** Called for a connection that was opened. */
   int (*open)(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *open);
@@ -673,11 +848,21 @@ typedef struct {
    * ticket takes no answer any more. It may be one that `upgrade` was not called for.
    */
   int (*upgrade_gone)(void *userdata, wsg_server *server, uint64_t ticket);
+  /** Called when bytes for the peer of a pipe, or the end, wait for `wsg_pipe_take`. */
+  int (*pipe_ready)(void *userdata, wsg_server *server, const wsg_pipe *pipe);
+  /** Called when a pipe has room again for which `wsg_pipe_push` returned `WSG_QUEUED`. */
+  int (*pipe_room)(void *userdata, wsg_server *server, const wsg_pipe *pipe);
+  /** Called for an adoption with a tag of which there will be no connection. */
+  int (*adoption_ended)(void *userdata, wsg_server *server, const wsg_adoption_ended *ended);
+  /** Called for a ping of the peer. If this or `pong_frame` is set, the run calls `wsg_server_heed_control`. */
+  int (*ping_frame)(void *userdata, wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
+  /** Called for a pong of the peer. */
+  int (*pong_frame)(void *userdata, wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
 } wsg_handlers;
 
 /**
  * What an opening handshake is accepted with, for `wsg_ticket_accept_with`. Set it to zeroes, then `size`,
- * `expires_at_ms`, and either `user` or `is_anonymous`. The library reads it, and what it points at, during the call.
+ * `expires_at_ms`, and either `user` or `is_anonymous`; or `size` and `is_pass`. The library reads it, and what it points at, during the call.
  */
 typedef struct {
   /** `sizeof(wsg_accept)`: the library does not read further, and later versions may add members. */
@@ -703,6 +888,11 @@ typedef struct {
   size_t headers_len;
   /** Comes back as `wsg_open.tag`: what you know the session by, maybe a pointer or an index; 0: nothing. */
   uint64_t tag;
+  /**
+   * Not 0: the peer passes as whoever it is (`WSG_START_CONSULT`): see `wsg_ticket_pass`. Then `user`, `is_anonymous`,
+   * `expires_at_ms` and `roles` stay zeroes.
+   */
+  int is_pass;
 } wsg_accept;
 
 /**
@@ -763,6 +953,13 @@ wsg_str wsg_status_message(int32_t status);
  * The text ends with a zero byte and is valid for ever. Any thread.
  */
 wsg_str wsg_verdict_name(uint32_t verdict);
+
+/**
+ * Returns the stable name of a `wsg_fault`: `expected_mask`. Empty if the number is no fault, and for 0.
+ *
+ * The text ends with a zero byte and is valid for ever. Any thread.
+ */
+wsg_str wsg_fault_name(uint32_t fault);
 
 /** Returns the HTTP status that a verdict answers before the 101; 0 if it has none. Any thread. */
 uint32_t wsg_verdict_http_status(uint32_t verdict);
@@ -963,6 +1160,15 @@ wsg_status wsg_options_add_event(wsg_options *options,
 wsg_status wsg_options_set_inline(wsg_options *options, wsg_inline_fn handler, void *userdata);
 
 /**
+ * Says how servers are started beside their options: a combination of `wsg_start`; 0, the default: none of them. It
+ * replaces what was set before.
+ *
+ * Any thread. It applies to servers that are started afterwards. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for an unknown
+ * bit, and for `WSG_START_CONSULT_WITHOUT_DEADLINE` without `WSG_START_CONSULT`; `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+ */
+wsg_status wsg_options_set_start(wsg_options *options, uint32_t flags);
+
+/**
  * Checks the options, listens, and starts the I/O threads. It logs the policy in force as one line.
  *
  * The options stay yours. On `WSG_OK` you own `*server` and free it with `wsg_server_free`; otherwise `*server` is
@@ -1076,6 +1282,96 @@ wsg_status wsg_server_verdict_count(const wsg_server *server, uint32_t verdict, 
  * `WSG_OK` only.
  */
 wsg_status wsg_server_metrics(const wsg_server *server, wsg_text_fn write, void *userdata);
+
+/**
+ * Takes over a connection that another server has accepted: a connected TCP or Unix stream socket without TLS. It gets the
+ * verdicts of any other opening handshake, and a refusal is answered on it. `adoption` says what is known of it: what was
+ * read from it must be stated there; whatever was not is read here.
+ *
+ * On `WSG_OK` the descriptor is the library's, which has closed this number: do not use it any more. On any error it is
+ * yours as before, to answer on it or to close it. A program whose event loop closes its descriptors itself passes a
+ * `dup` of one, and closes its own.
+ *
+ * The call writes `*error` as `wsg_error` says. Any thread, callbacks and inline handlers included. Returns `WSG_OK`;
+ * `WSG_ERR_ARGUMENT` if `fd` is not such a socket, if a member of `adoption` is not accepted or unknown to this library,
+ * or if the options cannot be kept on it (`tls` or `proxy_protocol` is on, or it is plain text on an address that is not
+ * loopback); `WSG_ERR_CONNECTION_CLOSED` if the peer has left; `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`,
+ * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_adopt_fd(wsg_server *server,
+                               int fd,
+                               const wsg_adoption *adoption,
+                               wsg_error **error);
+
+/**
+ * Takes over a connection that has no socket for the library: TLS that you end yourself, a stream of HTTP/2, a pair in
+ * memory. You bring the peer's bytes (`wsg_pipe_push`, `wsg_pipe_end`) and take those for the peer (`wsg_pipe_take`, when
+ * `WSG_EVENT_PIPE_READY` says so). `adoption` is as with `wsg_server_adopt_fd`; without `is_secure` the bytes are plain
+ * text on its `local`, otherwise on its `peer`.
+ *
+ * On `WSG_OK` `*pipe` is the number of the pipe, never 0; it is yours until `wsg_pipe_free`. Otherwise `*pipe` is 0. No
+ * thread and no descriptor stands behind a pipe. Its number is no connection: that has its own from its open on, which
+ * `adoption.tag` comes back with. Another thread may be told of a pipe before this returns.
+ *
+ * The call writes `*error` as `wsg_error` says. Any thread, callbacks and inline handlers included. Returns as
+ * `wsg_server_adopt_fd`.
+ */
+wsg_status wsg_server_adopt_pipe(wsg_server *server,
+                                 const wsg_adoption *adoption,
+                                 uint64_t *pipe,
+                                 wsg_error **error);
+
+/**
+ * Hands over bytes that came from the peer of a pipe. They are always taken, and copied.
+ *
+ * Any thread, callbacks and inline handlers included; the bytes must come in their order. Returns `WSG_OK`;
+ * `WSG_QUEUED` if more than 64 KiB wait by now: push no more until `WSG_EVENT_PIPE_ROOM` (a pipe on which you go on to
+ * push beyond 16 MiB is broken off); `WSG_ERR_HANDLE` if the pipe was freed or never existed; `WSG_ERR_NULL` or
+ * `WSG_ERR_FORKED`. What comes when the connection is over is dropped, with `WSG_OK`.
+ */
+wsg_status wsg_pipe_push(wsg_server *server, uint64_t pipe, const char *data, size_t data_len);
+
+/**
+ * Says that the peer of a pipe has ended its side: nothing more is pushed. What the server has for it may still be taken.
+ *
+ * Any thread. Returns `WSG_OK`, also the second time; `WSG_ERR_HANDLE` if the pipe was freed or never existed;
+ * `WSG_ERR_NULL` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_pipe_end(wsg_server *server,
+                        uint64_t pipe);
+
+/**
+ * Says that the transport of a pipe broke: its connection ends, and what waits for the peer is dropped. Free it all the
+ * same. Otherwise as `wsg_pipe_end`.
+ */
+wsg_status wsg_pipe_abort(wsg_server *server, uint64_t pipe);
+
+/**
+ * Takes bytes for the peer of a pipe: at most `buffer_len`, 1 or more. `*len` becomes their number, and `*is_ended` is
+ * true if nothing follows them: end your side of the transport, and free the pipe. What was not taken counts as unsent
+ * (`wsg_conn_buffered_bytes`, `max_outbox_bytes`), as with a peer that does not read.
+ *
+ * `WSG_EVENT_PIPE_READY` tells once that there is something, and again when all of that was taken and more has come: so
+ * take until `WSG_NOTHING`, or until `*len` is smaller than `buffer_len`.
+ *
+ * Any thread, callbacks and inline handlers included; one at a time for the bytes to stay in order. Returns `WSG_OK`;
+ * `WSG_NOTHING` if there are no bytes; `WSG_ERR_ARGUMENT` if `buffer_len` is 0; `WSG_ERR_HANDLE` if the pipe was freed or
+ * never existed; `WSG_ERR_NULL` or `WSG_ERR_FORKED`. On an error nothing is written, and nothing is taken.
+ */
+wsg_status wsg_pipe_take(wsg_server *server,
+                         uint64_t pipe,
+                         char *buffer,
+                         size_t buffer_len,
+                         size_t *len,
+                         bool *is_ended);
+
+/**
+ * Frees a pipe. If its connection has not ended, that is a `wsg_pipe_abort`. `wsg_server_free` frees every pipe of the
+ * server.
+ *
+ * Any thread. Returns `WSG_OK`; `WSG_ERR_HANDLE` the second time; `WSG_ERR_NULL` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_pipe_free(wsg_server *server, uint64_t pipe);
 
 /**
  * Makes the server run by other options from now on, without a restart. `options` are the whole options, as for
@@ -1219,7 +1515,7 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  * One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
  * Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
  * again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
- * be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`), neither of which is
+ * be called (`text` with `protocol: "json"`) or is missing (`upgrade` where handshakes ask), neither of which is
  * an error after a reload; `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`;
  * `WSG_ERR_FORKED`, also in a child that a handler has forked.
  */
@@ -1243,11 +1539,13 @@ wsg_status wsg_server_run_once(wsg_server *server,
  * message is stale if, since it was received, the application has closed its connection or disconnected its user,
  * its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
  * `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
- * `WSG_EVENT_DRAINED` when more was queued since. Also true if `server` or `event` is not valid.
+ * `WSG_EVENT_DRAINED` when more was queued since; an event of a pipe when that was freed. Also true if `server` or `event`
+ * is not valid.
  *
  * Ask once per event, just before you handle it, and before its batch is freed. The thread that takes the events.
  */
-bool wsg_event_is_stale(wsg_server *server, const wsg_event *event);
+bool wsg_event_is_stale(wsg_server *server,
+                        const wsg_event *event);
 
 /**
  * Accepts an opening handshake as `user`: 1 to 256 bytes without control characters. A user's connections share
@@ -1269,6 +1567,16 @@ wsg_status wsg_ticket_accept(wsg_server *server,
 
 /** Accepts an opening handshake without a user. Otherwise as `wsg_ticket_accept`. */
 wsg_status wsg_ticket_accept_anonymous(wsg_server *server, uint64_t ticket, uint64_t expires_at_ms);
+
+/**
+ * Lets an opening handshake pass as whoever it is: user, roles and the end of the session are those of
+ * `wsg_upgrade.identity`. Where that is `NULL` (`auth: "callback"`) nobody has said who it is, and the connection has no
+ * user.
+ *
+ * Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` on a server that was started without `WSG_START_CONSULT`.
+ */
+wsg_status wsg_ticket_pass(wsg_server *server,
+                           uint64_t ticket);
 
 /**
  * Accepts an opening handshake with all that can be said of it: see `wsg_accept`. Otherwise as `wsg_ticket_accept`.
@@ -1574,6 +1882,62 @@ wsg_status wsg_server_cork(wsg_server *server, void (*body)(void *userdata), voi
 wsg_status wsg_server_flush(wsg_server *server);
 
 /**
+ * Sends a part of a message (`raw`): `opcode` is a `wsg_opcode`. A text or binary fragment begins the message,
+ * continuations go on, and the one with `is_last` not 0 ends it. Whole messages that are sent in between wait for the
+ * last fragment; pings, pongs and the close frame do not. That the fragments of a text are UTF-8 together is yours to see
+ * to.
+ *
+ * Returns as `wsg_conn_send_binary`; `WSG_ERR_ARGUMENT` also for an unknown `opcode`, and if the fragment does not fit
+ * what was sent before: a continuation without a message, a new message inside another. Send those of one connection on
+ * one thread.
+ */
+wsg_status wsg_conn_send_fragment(wsg_server *server,
+                                  uint64_t conn,
+                                  uint32_t opcode,
+                                  int is_last,
+                                  const char *payload,
+                                  size_t payload_len);
+
+/**
+ * Sends a ping with a payload of your own, at most 125 bytes. `WSG_EVENT_PONG_FRAME` tells its answer after
+ * `wsg_server_heed_control`. To measure the time to the answer use `wsg_conn_ping`.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`; `WSG_QUEUED` if it waits behind what the peer has
+ * not read; `WSG_ERR_ARGUMENT` for more than 125 bytes; `WSG_ERR_CONNECTION_CLOSED`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_conn_send_ping(wsg_server *server,
+                              uint64_t conn,
+                              const char *payload,
+                              size_t payload_len);
+
+/**
+ * Sends a pong, at most 125 bytes: the answer to a `WSG_EVENT_PING_FRAME` where the server does not answer by itself
+ * (`WSG_START_WITHOUT_AUTO_PONG`, `wsg_conn_set_auto_pong`), or one that nobody asked for. Otherwise as
+ * `wsg_conn_send_ping`.
+ */
+wsg_status wsg_conn_send_pong(wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
+
+/**
+ * Says whether the server answers the pings of this peer by itself: not 0, as it does at first without
+ * `WSG_START_WITHOUT_AUTO_PONG`; 0: they are yours to answer. They count for `control_rate_limit` either way. Returns as
+ * `wsg_conn_close`.
+ */
+wsg_status wsg_conn_set_auto_pong(wsg_server *server,
+                                  uint64_t conn,
+                                  int answers);
+
+/**
+ * Says whether every ping and pong of the peers becomes an event, `WSG_EVENT_PING_FRAME` and `WSG_EVENT_PONG_FRAME`, once
+ * it has passed `control_rate_limit`: not 0: each; 0, at first: none. A pong that answers `wsg_conn_ping` is told as
+ * `WSG_EVENT_PONG`, too. `wsg_server_run` turns it on if `handlers.ping_frame` or `.pong_frame` is set.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_heed_control(wsg_server *server,
+                                   int heeds);
+
+/**
  * Returns true if what is sent to a connection may still reach its peer: the connection is open, its session has
  * not ended, and the application has not closed it (`wsg_conn_close`, `wsg_conn_fail`,
  * `wsg_server_disconnect_user`). False if `server` is not valid. Any thread.
@@ -1613,8 +1977,7 @@ wsg_status wsg_conn_report_invalid_data(wsg_server *server, uint64_t conn, const
 /**
  * Says which events wake `wsg_server_next` by themselves: a combination of `wsg_interest`; all of them at first.
  * The other opens and closes come with the next event that wakes it, or after 20 ms; other violations are only
- * counted and logged. Messages, handshakes and `WSG_EVENT_DRAINED` always wake it. `wsg_server_run` sets the
- * interest by its handlers.
+ * counted and logged. Every other event always wakes it. `wsg_server_run` sets the interest by its handlers.
  *
  * Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for an unknown bit; `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
  * `WSG_ERR_FORKED`.
@@ -1687,6 +2050,20 @@ wsg_status wsg_conn_rooms(const wsg_server *server, uint64_t conn, wsg_text_fn e
  * slow. 0 if the connection has closed or never existed, and if `server` is not valid. Any thread.
  */
 size_t wsg_conn_buffered_bytes(const wsg_server *server, uint64_t conn);
+
+/**
+ * Returns a count of the bytes that were sent to a connection, headers of frames included; broadcasts are not in it. It
+ * only grows. What is sent up to now is written when `wsg_conn_written` has come to this number. 0 if the connection has
+ * closed or never existed, and if `server` is not valid. Any thread.
+ */
+uint64_t wsg_conn_queued(const wsg_server *server,
+                         uint64_t conn);
+
+/**
+ * Returns how much of `wsg_conn_queued` the connection's transport has taken at least: all of it whenever nothing is
+ * unsent, which `WSG_EVENT_DRAINED` tells after `WSG_QUEUED`. 0 as for `wsg_conn_queued`. Any thread.
+ */
+uint64_t wsg_conn_written(const wsg_server *server, uint64_t conn);
 
 /**
  * Sends a text message (`raw`) to the connection that the inline handler was called for.

@@ -373,6 +373,12 @@ class options {
     return *this;
   }
 
+  /// A combination of `wsg_start`, which replaces the one before.
+  options &set_start(std::uint32_t flags) {
+    detail::check(wsg_options_set_start(get(), flags));
+    return *this;
+  }
+
   wsg_options *get() const noexcept { return raw_.get(); }
 
  private:
@@ -404,6 +410,12 @@ struct handlers {
   std::function<void(server &, conn_id, const wsg_pong &)> pong;
   /// With the ticket of a handshake that is over.
   std::function<void(server &, std::uint64_t)> upgrade_gone;
+  std::function<void(server &, const wsg_pipe &)> pipe_ready;
+  std::function<void(server &, const wsg_pipe &)> pipe_room;
+  std::function<void(server &, const wsg_adoption_ended &)> adoption_ended;
+  /// With their payloads.
+  std::function<void(server &, conn_id, std::string_view)> ping_frame;
+  std::function<void(server &, conn_id, std::string_view)> pong_frame;
   /// Called with what a handler above threw, or the inline handler, on its thread. It is in the log already.
   failure_handler failed;
 };
@@ -454,7 +466,37 @@ struct reject_with {
   std::string body = {};
 };
 
+/// What is told of a connection that another server accepted.
+struct adoption {
+  /// What was read of it.
+  bytes received = std::string_view();
+  /// Addresses with ports; without them the socket's own.
+  std::optional<std::string_view> peer = {}, local = {};
+  /// Comes back in `wsg_open.adopted` or `wsg_adoption_ended.tag`; 0: nothing.
+  std::uint64_t tag = 0;
+  /// TLS was ended before.
+  bool is_secure = false;
+};
+
+/// What `pipe_take` has taken.
+struct taken {
+  std::size_t size;
+  /// Nothing follows: end your side, and free the pipe.
+  bool is_ended;
+};
+
 namespace detail {
+
+inline wsg_adoption adopted(const adoption &with) {
+  wsg_adoption adoption{};
+  adoption.size = sizeof adoption;
+  adoption.received = {with.received.data(), with.received.size()};
+  adoption.peer = {data(with.peer), size(with.peer)};
+  adoption.local = {data(with.local), size(with.local)};
+  adoption.tag = with.tag;
+  adoption.is_secure = with.is_secure;
+  return adoption;
+}
 
 /// Headers as C reads them; valid as long as they are.
 inline std::vector<wsg_field> fields(const std::vector<header_field> &headers) {
@@ -535,6 +577,8 @@ class server {
                        detail::log_failure(failure);
                        if (events[i].kind == WSG_EVENT_UPGRADE) wsg_ticket_unavailable(get(), events[i].body.upgrade->ticket);
                        if (events[i].conn != 0) wsg_conn_fail(get(), events[i].conn);
+                       if (events[i].kind == WSG_EVENT_PIPE_READY || events[i].kind == WSG_EVENT_PIPE_ROOM)
+                         wsg_pipe_abort(get(), events[i].body.pipe->id);
                        if (!first) first = failure;
                      });
     }
@@ -661,7 +705,48 @@ class server {
   bool reject(std::uint64_t ticket, std::uint16_t http_status = 401) {
     return settled(wsg_ticket_reject(get(), ticket, http_status));
   }
+  /// Lets it pass as whoever it is (`WSG_START_CONSULT`): `with` names no roles and no end.
+  bool pass(std::uint64_t ticket, const accept_with &with = {}) {
+    const std::vector<wsg_str> roles = detail::views(with.roles);
+    const std::vector<wsg_field> headers = detail::fields(with.headers);
+    wsg_accept accept{};
+    accept.size = sizeof accept;
+    accept.is_pass = true;
+    accept.expires_at_ms = with.expires.unix_ms() == WSG_NEVER ? 0 : with.expires.unix_ms();
+    accept.roles = roles.data(), accept.roles_len = roles.size();
+    if (with.subprotocol) accept.subprotocol = {with.subprotocol->data(), with.subprotocol->size()};
+    accept.headers = headers.data(), accept.headers_len = headers.size();
+    accept.tag = with.tag;
+    return answered([&](wsg_error **error) { return wsg_ticket_accept_with(get(), ticket, &accept, error); });
+  }
   bool unavailable(std::uint64_t ticket) { return settled(wsg_ticket_unavailable(get(), ticket)); }
+
+  /// Takes over a connection that another server accepted. The descriptor is the library's from here on; if this throws, it
+  /// is yours.
+  void adopt_fd(int fd, const adoption &with = {}) {
+    const wsg_adoption adoption = detail::adopted(with);
+    detail::explained([&](wsg_error **error) { return wsg_server_adopt_fd(get(), fd, &adoption, error); });
+  }
+  /// Takes over a connection whose bytes you bring and take; returns its pipe, which is yours until `pipe_free`.
+  std::uint64_t adopt_pipe(const adoption &with = {}) {
+    const wsg_adoption adoption = detail::adopted(with);
+    std::uint64_t pipe = 0;
+    detail::explained([&](wsg_error **error) { return wsg_server_adopt_pipe(get(), &adoption, &pipe, error); });
+    return pipe;
+  }
+  /// Returns false if no more is to be pushed until `handlers.pipe_room`.
+  bool pipe_push(std::uint64_t pipe, bytes data) {
+    return detail::check(wsg_pipe_push(get(), pipe, data.data(), data.size())) == WSG_OK;
+  }
+  void pipe_end(std::uint64_t pipe) { detail::check(wsg_pipe_end(get(), pipe)); }
+  void pipe_abort(std::uint64_t pipe) { detail::check(wsg_pipe_abort(get(), pipe)); }
+  void pipe_free(std::uint64_t pipe) { detail::check(wsg_pipe_free(get(), pipe)); }
+  /// Takes bytes for the peer: again until there are fewer than `len`.
+  taken pipe_take(std::uint64_t pipe, char *buffer, std::size_t len) {
+    taken taken{};
+    detail::check(wsg_pipe_take(get(), pipe, buffer, len, &taken.size, &taken.is_ended));
+    return taken;
+  }
 
   bool is_open(conn_id conn) const noexcept { return wsg_conn_is_open(get(), conn); }
 
@@ -693,7 +778,23 @@ class server {
   sent terminate(conn_id conn) { return result(wsg_conn_terminate(get(), conn)); }
   /// `handlers.pong` tells how long its answer took.
   sent ping(conn_id conn) { return result(wsg_conn_ping(get(), conn)); }
+  /// With payloads of your own, at most 125 bytes.
+  sent send_ping(conn_id conn, bytes payload) {
+    return result(wsg_conn_send_ping(get(), conn, payload.data(), payload.size()));
+  }
+  sent send_pong(conn_id conn, bytes payload) {
+    return result(wsg_conn_send_pong(get(), conn, payload.data(), payload.size()));
+  }
+  sent set_auto_pong(conn_id conn, bool answers) { return result(wsg_conn_set_auto_pong(get(), conn, answers)); }
+  /// Whether `ping_frame` and `pong_frame` are called; `run` turns it on where it has one of them.
+  void heed_control(bool heeds) { detail::check(wsg_server_heed_control(get(), heeds)); }
+  /// A part of a message.
+  sent send_fragment(conn_id conn, wsg_opcode opcode, bool is_last, bytes payload) {
+    return result(wsg_conn_send_fragment(get(), conn, opcode, is_last, payload.data(), payload.size()));
+  }
   std::size_t buffered_bytes(conn_id conn) const noexcept { return wsg_conn_buffered_bytes(get(), conn); }
+  std::uint64_t queued(conn_id conn) const noexcept { return wsg_conn_queued(get(), conn); }
+  std::uint64_t written(conn_id conn) const noexcept { return wsg_conn_written(get(), conn); }
   /// Asks the peer, which answers with a message of the same `id`: JSON text, a string or an integer.
   sent request(conn_id conn, std::string_view id, std::string_view event, std::string_view json) {
     return result(wsg_conn_request(get(), conn, id.data(), id.size(), event.data(), event.size(), json.data(), json.size()));
@@ -905,6 +1006,22 @@ class server {
         table.pong = [](void *u, wsg_server *, conn_id c, const wsg_pong *e) { return call(u, &handlers::pong, c, *e); };
       if (on_.upgrade_gone)
         table.upgrade_gone = [](void *u, wsg_server *, std::uint64_t t) { return call(u, &handlers::upgrade_gone, t); };
+      if (on_.pipe_ready)
+        table.pipe_ready = [](void *u, wsg_server *, const wsg_pipe *e) { return call(u, &handlers::pipe_ready, *e); };
+      if (on_.pipe_room)
+        table.pipe_room = [](void *u, wsg_server *, const wsg_pipe *e) { return call(u, &handlers::pipe_room, *e); };
+      if (on_.adoption_ended)
+        table.adoption_ended = [](void *u, wsg_server *, const wsg_adoption_ended *e) {
+          return call(u, &handlers::adoption_ended, *e);
+        };
+      if (on_.ping_frame)
+        table.ping_frame = [](void *u, wsg_server *, conn_id c, const char *data, std::size_t len) {
+          return call(u, &handlers::ping_frame, c, std::string_view(data, len));
+        };
+      if (on_.pong_frame)
+        table.pong_frame = [](void *u, wsg_server *, conn_id c, const char *data, std::size_t len) {
+          return call(u, &handlers::pong_frame, c, std::string_view(data, len));
+        };
       return table;
     }
 

@@ -32,6 +32,12 @@ impl Refusal for u32 {
     }
 }
 
+impl Refusal for u64 {
+    fn refusal(_: Status) -> Self {
+        0
+    }
+}
+
 impl Refusal for usize {
     fn refusal(_: Status) -> Self {
         0

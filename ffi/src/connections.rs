@@ -85,8 +85,7 @@ exports! {
 
     /// Says which events wake `wsg_server_next` by themselves: a combination of `wsg_interest`; all of them at first.
     /// The other opens and closes come with the next event that wakes it, or after 20 ms; other violations are only
-    /// counted and logged. Messages, handshakes and `WSG_EVENT_DRAINED` always wake it. `wsg_server_run` sets the
-    /// interest by its handlers.
+    /// counted and logged. Every other event always wakes it. `wsg_server_run` sets the interest by its handlers.
     ///
     /// Any thread. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for an unknown bit; `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
     /// `WSG_ERR_FORKED`.

@@ -1,12 +1,15 @@
 //! Events as C sees them: plain structs of views into a batch.
 
+use wsguard::binding::FrameFault;
+
 use crate::pointers::{self, Str};
 
 /// The kind of an event. Later versions add kinds: ignore those that you do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum EventKind {
-    /// An opening handshake waits for the application (`auth: "callback"`): answer its ticket exactly once. `body.upgrade`.
+    /// An opening handshake waits for the application (`auth: "callback"`, or `WSG_START_CONSULT`): answer its ticket
+    /// exactly once. `body.upgrade`.
     Upgrade = 1,
     /// A connection was authenticated, and its opening handshake completed. `body.open`.
     Open = 2,
@@ -29,6 +32,76 @@ pub enum EventKind {
     /// it: the peer left, its time is over, a limit was reached, or the server ends. Stop what you do for its ticket.
     /// `body.upgrade_gone`.
     UpgradeGone = 10,
+    /// Bytes for the peer of a pipe (`wsg_server_adopt_pipe`), or the end, wait for `wsg_pipe_take`. Told once until all was
+    /// taken. `body.pipe`.
+    PipeReady = 11,
+    /// A pipe for which `wsg_pipe_push` returned `WSG_QUEUED` has room again. Not told where the connection has ended:
+    /// `WSG_EVENT_PIPE_READY` is. `body.pipe`.
+    PipeRoom = 12,
+    /// There will be no connection of an adoption that has a tag. `body.adoption_ended`.
+    AdoptionEnded = 13,
+    /// A ping of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`.
+    PingFrame = 14,
+    /// A pong of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`.
+    PongFrame = 15,
+}
+
+/// The rule of framing that a peer broke: `wsg_close.fault`. Later versions add rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum Fault {
+    /// No rule of framing, or one that this header has no name for.
+    None = 0,
+    /// A reserved opcode; a continuation with nothing to continue; a new message inside another.
+    InvalidOpcode = 1,
+    /// RSV1 without a negotiated extension.
+    ReservedBits1 = 2,
+    /// RSV2 or RSV3.
+    ReservedBits23 = 3,
+    /// A fragmented control frame.
+    ExpectedFin = 4,
+    /// A frame without a mask.
+    ExpectedMask = 5,
+    /// A control frame of more than 125 bytes.
+    ControlTooLong = 6,
+    /// A close code that must not be sent.
+    BadCloseCode = 7,
+    /// A text message or the reason of a close frame is not UTF-8.
+    BadUtf8 = 8,
+    /// A close frame with one byte of payload.
+    BadClosePayload = 9,
+    /// A 64-bit length with the top bit set.
+    LengthTooLong = 10,
+    /// A length that is not in its shortest form.
+    LengthNotMinimal = 11,
+    /// A message over `max_message_bytes`.
+    MessageTooBig = 12,
+    /// A message of more than `max_fragments` frames.
+    TooManyFragments = 13,
+}
+
+impl Fault {
+    /// Each with the core's.
+    pub(crate) const ALL: [(Fault, FrameFault); 13] = [
+        (Fault::InvalidOpcode, FrameFault::InvalidOpcode),
+        (Fault::ReservedBits1, FrameFault::ReservedBits1),
+        (Fault::ReservedBits23, FrameFault::ReservedBits23),
+        (Fault::ExpectedFin, FrameFault::ExpectedFin),
+        (Fault::ExpectedMask, FrameFault::ExpectedMask),
+        (Fault::ControlTooLong, FrameFault::ControlTooLong),
+        (Fault::BadCloseCode, FrameFault::BadCloseCode),
+        (Fault::BadUtf8, FrameFault::BadUtf8),
+        (Fault::BadClosePayload, FrameFault::BadClosePayload),
+        (Fault::LengthTooLong, FrameFault::LengthTooLong),
+        (Fault::LengthNotMinimal, FrameFault::LengthNotMinimal),
+        (Fault::MessageTooBig, FrameFault::MessageTooBig),
+        (Fault::TooManyFragments, FrameFault::TooManyFragments),
+    ];
+
+    pub(crate) fn of(fault: Option<FrameFault>) -> Fault {
+        let known = |(_, core): &&(Fault, FrameFault)| Some(*core) == fault;
+        Self::ALL.iter().find(known).map_or(Fault::None, |(own, _)| *own)
+    }
 }
 
 /// The `status` of a message.
@@ -47,9 +120,9 @@ pub enum MessageStatus {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Field {
-    /// The name; of a header in lower case.
+    /// The name; of a header in lower case, but for `raw_headers`.
     pub name: Str,
-    /// The value. It is UTF-8: bytes that are not were replaced.
+    /// The value. It is UTF-8: bytes that are not were replaced. In `raw_headers` it is the bytes as sent.
     pub value: Str,
 }
 
@@ -89,6 +162,32 @@ pub struct Upgrade {
     pub params_len: usize,
     /// The name of this handshake in the log, and of the connection that follows: `hs=` there.
     pub log_id: Str,
+    /// Who it is, where the server itself has found that out (`WSG_START_CONSULT`); `NULL` with `auth: "callback"`.
+    pub identity: *const Identity,
+    /// The address and port that the connection came in on; `data` is `NULL` on a Unix socket.
+    pub local: Str,
+    /// The tag of its adoption; 0 without one.
+    pub adopted: u64,
+    /// The headers as they were sent, in the order received: names in the sender's case, values as bytes.
+    pub raw_headers: *const Field,
+    /// The number of raw headers.
+    pub raw_headers_len: usize,
+}
+
+/// Who a peer is, by its credential.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Identity {
+    /// The user; `data` is `NULL` without one.
+    pub user: Str,
+    /// The roles.
+    pub roles: *const Str,
+    /// The number of roles.
+    pub roles_len: usize,
+    /// When its session ends, in milliseconds since 1970; `WSG_NEVER` if it does not.
+    pub expires_at_ms: u64,
+    /// The claims of its verified JSON Web Token (`auth.jwt`), as the text of a JSON object; `data` is `NULL` without one.
+    pub claims: Str,
 }
 
 /// The TLS of a connection.
@@ -160,6 +259,10 @@ pub struct Open {
     pub opened_at_ms: u64,
     /// The name of this connection in the log, from its handshake to its close: `hs=` there.
     pub log_id: Str,
+    /// The address and port that the connection came in on; `data` is `NULL` on a Unix socket.
+    pub local: Str,
+    /// The tag of its adoption; 0 without one.
+    pub adopted: u64,
 }
 
 /// A message of the `json` protocol that its schema accepts.
@@ -191,6 +294,36 @@ pub struct Close {
     pub reason: Str,
     /// The verdict that closed it, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer or the application closed it, or it broke.
     pub verdict: u32,
+    /// The rule of framing that the peer broke, a `wsg_fault`, where that ended the connection; otherwise 0.
+    pub fault: u32,
+    /// The code of the peer's own close frame, whoever closed first; 1005 for one without a code. 0: there was none that could
+    /// be read, or it had a code that must not be sent.
+    pub peer_code: u16,
+    /// The reason in the peer's own close frame; empty without one.
+    pub peer_reason: Str,
+}
+
+/// A pipe that an event is about.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Pipe {
+    /// Its number.
+    pub id: u64,
+    /// The tag of its adoption; 0 without one, and if the pipe was freed before the batch was taken.
+    pub tag: u64,
+}
+
+/// An adoption of which there will be no connection.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct AdoptionEnded {
+    /// The tag of the adoption.
+    pub tag: u64,
+    /// The verdict that it was refused by, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer left, it was a health check, or the
+    /// server ended before it was answered.
+    pub verdict: u32,
+    /// The HTTP status of the answer; 0: there was none.
+    pub http_status: u16,
 }
 
 /// The answer to a ping.
@@ -229,6 +362,8 @@ pub struct Violation {
     pub event: Str,
     /// What was wrong, in the words of the log: at most 256 characters, no control characters.
     pub detail: Str,
+    /// Rules only report (`on_violation`, `report_handshakes`): it is what enforcing them would have refused.
+    pub reported: bool,
 }
 
 /// What an event holds. Read only the member that belongs to the kind. The size of this union never changes; the
@@ -240,7 +375,7 @@ pub union EventBody {
     pub upgrade: *const Upgrade,
     /// `WSG_EVENT_OPEN`.
     pub open: *const Open,
-    /// `WSG_EVENT_TEXT` and `WSG_EVENT_BINARY`.
+    /// `WSG_EVENT_TEXT`, `WSG_EVENT_BINARY`, `WSG_EVENT_PING_FRAME` and `WSG_EVENT_PONG_FRAME`.
     pub payload: Str,
     /// `WSG_EVENT_MESSAGE`.
     pub message: *const Message,
@@ -252,6 +387,10 @@ pub union EventBody {
     pub pong: *const Pong,
     /// `WSG_EVENT_UPGRADE_GONE`.
     pub upgrade_gone: *const UpgradeGone,
+    /// `WSG_EVENT_PIPE_READY` and `WSG_EVENT_PIPE_ROOM`.
+    pub pipe: *const Pipe,
+    /// `WSG_EVENT_ADOPTION_ENDED`.
+    pub adoption_ended: *const AdoptionEnded,
 }
 
 impl core::fmt::Debug for EventBody {
@@ -301,5 +440,22 @@ exports! {
             pointers::bytes(field.name.data, field.name.len).is_ok_and(|name| name.eq_ignore_ascii_case(wanted))
         };
         Ok(headers.iter().find(is_wanted).map_or(Str::NONE, |field| field.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `wsg_fault_name` finds a name by its number.
+    #[test]
+    fn faults_are_numbered_from_1_in_their_order() {
+        for (at, (own, core)) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!((own as usize, Fault::of(Some(core))), (at + 1, own));
+            let words =
+                |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+            assert_eq!(words(&format!("{own:?}")), words(core.name()));
+        }
+        assert_eq!(Fault::of(None), Fault::None);
     }
 }

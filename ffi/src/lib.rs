@@ -10,11 +10,13 @@
 
 #[macro_use]
 mod boundary;
+pub mod adoption;
 pub mod batches;
 pub mod commands;
 pub mod connections;
 pub mod error;
 pub mod events;
+pub mod frames;
 pub mod handle;
 pub mod inline;
 mod interrupt;
@@ -25,6 +27,7 @@ pub mod names;
 pub mod options;
 mod os;
 mod peers;
+mod pipes;
 pub mod pointers;
 pub mod policy;
 pub mod reach;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use wsguard::binding::Code;
 
+use crate::events::Fault;
 use crate::pointers::Str;
 use crate::status::Status;
 
@@ -76,6 +77,18 @@ exports! {
             Code::ALL.iter().map(|code| CString::new(code.name()).unwrap_or_default()).collect()
         });
         Ok(names.get(verdict as usize).map_or(Str::of(""), |name| view(name)))
+    }
+
+    /// Returns the stable name of a `wsg_fault`: `expected_mask`. Empty if the number is no fault, and for 0.
+    ///
+    /// The text ends with a zero byte and is valid for ever. Any thread.
+    pub fn wsg_fault_name(fault: u32) -> Str {
+        static NAMES: OnceLock<Vec<CString>> = OnceLock::new();
+        let names = NAMES.get_or_init(|| {
+            Fault::ALL.iter().map(|(_, fault)| CString::new(fault.name()).unwrap_or_default()).collect()
+        });
+        let at = (fault as usize).wrapping_sub(1);
+        Ok(names.get(at).map_or(Str::of(""), |name| view(name)))
     }
 
     /// Returns the HTTP status that a verdict answers before the 101; 0 if it has none. Any thread.

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use wsguard::binding::{Auth, ConfigError, ConfigErrorKind, Options, compile};
+use wsguard::binding::{Auth, Builder, ConfigError, ConfigErrorKind, Options, compile};
 
 use crate::error::{ErrorHandle, ErrorPlace, Failure, explain};
 use crate::handle::{self, Opaque};
@@ -28,6 +28,62 @@ impl Opaque for OptionsHandle {
 pub struct Stated {
     pub(crate) options: Options,
     pub(crate) inline: Option<Inline>,
+    pub(crate) start: Start,
+}
+
+/// How a server is started beside its options, for `wsg_options_set_start`. Combine them with `|`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub enum StartFlag {
+    /// Each opening handshake that has passed every check of the server's becomes a `WSG_EVENT_UPGRADE`, whatever `auth` says.
+    /// Where the server itself has found out who the peer is, `wsg_upgrade.identity` says so, and the answer leaves it so:
+    /// `wsg_ticket_pass`. The time for it is `auth_timeout_ms`.
+    Consult = 1,
+    /// With `WSG_START_CONSULT`: the application decides as long as it likes while the peer stays. `max_pending_auth` bounds
+    /// how many wait.
+    ConsultWithoutDeadline = 2,
+    /// Listens nowhere, whatever `listen` says: every connection comes by `wsg_server_adopt_fd` or `wsg_server_adopt_pipe`.
+    WithoutListener = 4,
+    /// The server answers no pings: they are the application's (`wsg_server_heed_control`, `wsg_conn_send_pong`).
+    /// `wsg_conn_set_auto_pong` changes it for one connection.
+    WithoutAutoPong = 8,
+}
+
+/// A combination of [`StartFlag`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start(u32);
+
+impl Start {
+    fn new(flags: u32) -> Result<Self, Status> {
+        let start = Self(flags);
+        let all = [
+            StartFlag::Consult,
+            StartFlag::ConsultWithoutDeadline,
+            StartFlag::WithoutListener,
+            StartFlag::WithoutAutoPong,
+        ];
+        let known = all.iter().fold(0, |bits, flag| bits | *flag as u32);
+        let is_lone_deadline = start.has(StartFlag::ConsultWithoutDeadline) && !start.consults();
+        if flags & !known != 0 || is_lone_deadline { Err(Status::ErrArgument) } else { Ok(start) }
+    }
+
+    fn has(self, flag: StartFlag) -> bool {
+        self.0 & flag as u32 != 0
+    }
+
+    pub(crate) fn consults(self) -> bool {
+        self.has(StartFlag::Consult)
+    }
+
+    pub(crate) fn apply(self, builder: Builder) -> Builder {
+        let builder = match (self.consults(), self.has(StartFlag::ConsultWithoutDeadline)) {
+            (true, true) => builder.consult_without_deadline(),
+            (true, false) => builder.consult(),
+            (false, _) => builder,
+        };
+        let builder = if self.has(StartFlag::WithoutListener) { builder.without_listener() } else { builder };
+        builder.auto_pong(!self.has(StartFlag::WithoutAutoPong))
+    }
 }
 
 /// One option by itself, checked as far as that goes: its type, its range, and what a policy finds wrong with it alone.
@@ -129,7 +185,7 @@ exports! {
             let place = pointers::out(options)?;
             place.write(core::ptr::null_mut());
             let json = name(json, json_len)?;
-            place.write(handle::insert(Mutex::new(Stated { options: Options::from_json(json)?, inline: None }))?);
+            place.write(handle::insert(Mutex::new(Stated { options: Options::from_json(json)?, ..Stated::default() }))?);
             Ok(())
         })?;
         Ok(Status::Ok)
@@ -273,6 +329,19 @@ exports! {
         let options = handle::find(options)?;
         let _calm = os::calm();
         lock(&options).inline = handler.map(|handler| Inline { handler, userdata: Userdata::new(userdata) });
+        Ok(Status::Ok)
+    }
+
+    /// Says how servers are started beside their options: a combination of `wsg_start`; 0, the default: none of them. It
+    /// replaces what was set before.
+    ///
+    /// Any thread. It applies to servers that are started afterwards. Returns `WSG_OK`; `WSG_ERR_ARGUMENT` for an unknown
+    /// bit, and for `WSG_START_CONSULT_WITHOUT_DEADLINE` without `WSG_START_CONSULT`; `WSG_ERR_NULL` or `WSG_ERR_HANDLE`.
+    pub fn wsg_options_set_start(options: *mut OptionsHandle, flags: u32) -> Status {
+        let options = handle::find(options)?;
+        let start = Start::new(flags)?;
+        let _calm = os::calm();
+        lock(&options).start = start;
         Ok(Status::Ok)
     }
 }

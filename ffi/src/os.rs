@@ -7,6 +7,8 @@
 use core::cell::RefCell;
 use core::ffi::c_int;
 use core::ptr;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
@@ -77,6 +79,33 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Keeps forks out while a short lock of this library is held. It must not be nested.
 pub(crate) fn calm() -> RwLockReadGuard<'static, ()> {
     CALM.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+// --- descriptors --------------------------------------------------------------------------------------------------
+
+/// A second descriptor of the stream socket behind `fd`, which stays the caller's; children do not inherit it.
+pub(crate) fn second_stream(fd: c_int) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: -1 is excluded; it is borrowed for the next line alone, where a number that is no open descriptor is an error.
+    let second = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+    let (mut kind, mut len): (c_int, _) = (0, size_of::<c_int>() as libc::socklen_t);
+    // SAFETY: `kind` and `len` are written during the call, and `len` says how much room there is.
+    let answered = unsafe {
+        libc::getsockopt(second.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut len)
+    };
+    match answered {
+        0 if kind == libc::SOCK_STREAM => Ok(second),
+        0 => Err(io::Error::from_raw_os_error(libc::EPROTOTYPE)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Closes a descriptor that the caller has given away.
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: the header says that the number is not used any more by whoever gave it.
+    unsafe { libc::close(fd) };
 }
 
 // --- cancellation -------------------------------------------------------------------------------------------------

@@ -157,6 +157,13 @@ pub(crate) fn buffer<'call>(data: *mut c_char, len: usize) -> Result<&'call mut 
     Ok(unsafe { core::slice::from_raw_parts_mut(data.cast(), len) })
 }
 
+/// Writes `from` to the start of a buffer, as far as that goes.
+pub(crate) fn write_to(buffer: &mut [MaybeUninit<u8>], from: &[u8]) {
+    for (place, byte) in buffer.iter_mut().zip(from) {
+        place.write(*byte);
+    }
+}
+
 /// The elements of an array that C was given as a view of ours.
 pub(crate) fn elements<'view, T>(first: *const T, count: usize) -> &'view [T] {
     if first.is_null() || count == 0 {

@@ -111,4 +111,17 @@ exports! {
     pub fn wsg_conn_buffered_bytes(server: *const ServerHandle, conn: u64) -> usize {
         Ok(running(server)?.commands.buffered_bytes(ConnectionId::from_u64(conn)))
     }
+
+    /// Returns a count of the bytes that were sent to a connection, headers of frames included; broadcasts are not in it. It
+    /// only grows. What is sent up to now is written when `wsg_conn_written` has come to this number. 0 if the connection has
+    /// closed or never existed, and if `server` is not valid. Any thread.
+    pub fn wsg_conn_queued(server: *const ServerHandle, conn: u64) -> u64 {
+        Ok(running(server)?.commands.queued(ConnectionId::from_u64(conn)))
+    }
+
+    /// Returns how much of `wsg_conn_queued` the connection's transport has taken at least: all of it whenever nothing is
+    /// unsent, which `WSG_EVENT_DRAINED` tells after `WSG_QUEUED`. 0 as for `wsg_conn_queued`. Any thread.
+    pub fn wsg_conn_written(server: *const ServerHandle, conn: u64) -> u64 {
+        Ok(running(server)?.commands.written(ConnectionId::from_u64(conn)))
+    }
 }

@@ -4,11 +4,11 @@ use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use std::time::Duration;
 
-use wsguard::binding::{ConnectionId, Decision, Protocol, TicketId};
+use wsguard::binding::{ConnectionId, Decision, PipeId, Protocol, TicketId};
 
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
-use crate::events::{Close, Event, EventKind, Message, Open, Pong, Upgrade, Violation};
+use crate::events::{AdoptionEnded, Close, Event, EventKind, Message, Open, Pipe, Pong, Upgrade, Violation};
 use crate::json::{self, Known};
 use crate::modes;
 use crate::pointers::{Str, sized};
@@ -20,7 +20,7 @@ use crate::status::Status;
 /// and returns 0 on success. What it is given is valid until it returns.
 ///
 /// Any other result says that the handler failed: its connection is closed with 1011, its opening handshake is refused
-/// with 503. A handler may call every function but `wsg_server_next`, `_run` and `_free` of its server. It must return:
+/// with 503, its pipe is aborted. A handler may call every function but `wsg_server_next`, `_run` and `_free` of its server. It must return:
 /// an exception or `pthread_exit` that leaves it ends the process with a message, `longjmp` leaves the server locked.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -30,7 +30,7 @@ pub struct Handlers {
     /// Called for every event, before the handler of its kind, also for kinds of later versions.
     pub event:
         Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, event: *const Event) -> c_int>,
-    /// Called for an opening handshake (`auth: "callback"`): answer `upgrade->ticket` now or later, from any thread.
+    /// Called for an opening handshake (`auth: "callback"`, or `WSG_START_CONSULT`): answer `upgrade->ticket` now or later, from any thread.
     pub upgrade: Option<
         extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, upgrade: *const Upgrade) -> c_int,
     >,
@@ -90,6 +90,36 @@ pub struct Handlers {
     /// ticket takes no answer any more. It may be one that `upgrade` was not called for.
     pub upgrade_gone:
         Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, ticket: u64) -> c_int>,
+    /// Called when bytes for the peer of a pipe, or the end, wait for `wsg_pipe_take`.
+    pub pipe_ready:
+        Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, pipe: *const Pipe) -> c_int>,
+    /// Called when a pipe has room again for which `wsg_pipe_push` returned `WSG_QUEUED`.
+    pub pipe_room:
+        Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, pipe: *const Pipe) -> c_int>,
+    /// Called for an adoption with a tag of which there will be no connection.
+    pub adoption_ended: Option<
+        extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, ended: *const AdoptionEnded) -> c_int,
+    >,
+    /// Called for a ping of the peer. If this or `pong_frame` is set, the run calls `wsg_server_heed_control`.
+    pub ping_frame: Option<
+        extern "C-unwind" fn(
+            userdata: *mut c_void,
+            server: *mut ServerHandle,
+            conn: u64,
+            payload: *const c_char,
+            payload_len: usize,
+        ) -> c_int,
+    >,
+    /// Called for a pong of the peer.
+    pub pong_frame: Option<
+        extern "C-unwind" fn(
+            userdata: *mut c_void,
+            server: *mut ServerHandle,
+            conn: u64,
+            payload: *const c_char,
+            payload_len: usize,
+        ) -> c_int,
+    >,
 }
 
 /// Calls the handlers of one event; `false`: one of them failed.
@@ -112,9 +142,20 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
         }
         Seen::Pong(pong) => handlers.pong.map(|call| foreign(|| call(userdata, server, conn, pong))),
         Seen::UpgradeGone(gone) => handlers.upgrade_gone.map(|call| foreign(|| call(userdata, server, gone.ticket))),
+        Seen::Pipe(pipe) => {
+            let is_ready = event.kind == EventKind::PipeReady;
+            let handler = if is_ready { handlers.pipe_ready } else { handlers.pipe_room };
+            handler.map(|call| foreign(|| call(userdata, server, pipe)))
+        }
+        Seen::AdoptionEnded(ended) => handlers.adoption_ended.map(|call| foreign(|| call(userdata, server, ended))),
         Seen::Drained => handlers.drained.map(|call| foreign(|| call(userdata, server, conn))),
         Seen::Payload(Str { data, len }) => {
-            let handler = if event.kind == EventKind::Text { handlers.text } else { handlers.binary };
+            let handler = match event.kind {
+                EventKind::Text => handlers.text,
+                EventKind::PingFrame => handlers.ping_frame,
+                EventKind::PongFrame => handlers.pong_frame,
+                _ => handlers.binary,
+            };
             handler.map(|call| foreign(|| call(userdata, server, conn, data, len)))
         }
     };
@@ -135,11 +176,12 @@ fn is_stale(running: &Running, event: &Event) -> bool {
         // More was queued since: another event follows when that was written.
         Seen::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
         Seen::Close(_) => running.peers.is_hidden(conn),
-        Seen::Open(_) | Seen::Violation(_) | Seen::UpgradeGone(_) => false,
+        Seen::Pipe(pipe) => running.pipes.tag(PipeId::from_u64(pipe.id)).is_none(),
+        Seen::Open(_) | Seen::Violation(_) | Seen::UpgradeGone(_) | Seen::AdoptionEnded(_) => false,
     }
 }
 
-/// A handler failed: its connection is closed, its handshake refused.
+/// A handler failed: its connection is closed, its handshake refused, its pipe aborted.
 fn fail(running: &Running, event: &Event) {
     let conn = ConnectionId::from_u64(event.conn);
     if event.conn != 0 {
@@ -147,6 +189,9 @@ fn fail(running: &Running, event: &Event) {
     }
     if let Seen::Upgrade(upgrade) = seen(event) {
         let _ = running.commands.answer(TicketId::from_u64(upgrade.ticket), Decision::Unavailable);
+    }
+    if let Seen::Pipe(pipe) = seen(event) {
+        let _ = running.pipes.get(PipeId::from_u64(pipe.id)).map(|pipe| pipe.abort());
     }
 }
 
@@ -190,7 +235,7 @@ fn check(running: &Running, handlers: &Handlers) -> Result<(), Failure> {
     }
     let refuse = |message| Err(Failure::new(Status::ErrArgument, message));
     let speaks = |protocol| running.modes.speaks(protocol).is_ok();
-    let asks = modes::asks(&policies);
+    let asks = running.consults || modes::asks(&policies);
     if !speaks(Protocol::Raw) && (handlers.text.is_some() || handlers.binary.is_some()) {
         return refuse("handlers.text and .binary are never called: protocol is json, whose handler is .message");
     }
@@ -198,7 +243,9 @@ fn check(running: &Running, handlers: &Handlers) -> Result<(), Failure> {
         return refuse("handlers.message is never called: protocol is raw, whose handlers are .text and .binary");
     }
     if asks && handlers.upgrade.is_none() && handlers.event.is_none() {
-        return refuse("handlers.upgrade is missing: auth is callback, and every handshake would wait in vain");
+        return refuse(
+            "handlers.upgrade is missing: auth is callback, or the server consults, and handshakes would wait in vain",
+        );
     }
     if !asks && handlers.upgrade.is_some() {
         return refuse("handlers.upgrade is never called: auth is not callback");
@@ -223,6 +270,9 @@ fn serve(
         heeds(handlers.close.is_some()),
         heeds(handlers.violation.is_some()),
     );
+    if handlers.ping_frame.is_some() || handlers.pong_frame.is_some() {
+        running.commands.heed_control(true);
+    }
     Ok(serve(&running, &handlers, &mut consumer)?)
 }
 
@@ -239,7 +289,7 @@ exports! {
     /// One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
     /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
     /// again; `WSG_ERR_ARGUMENT` if `handlers.size` was not set, or if a handler is unknown to this library, can never
-    /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` with `auth: "callback"`), neither of which is
+    /// be called (`text` with `protocol: "json"`) or is missing (`upgrade` where handshakes ask), neither of which is
     /// an error after a reload; `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`;
     /// `WSG_ERR_FORKED`, also in a child that a handler has forked.
     pub fn wsg_server_run(server: *mut ServerHandle, handlers: *const Handlers, userdata: *mut c_void,
@@ -283,7 +333,8 @@ exports! {
     /// message is stale if, since it was received, the application has closed its connection or disconnected its user,
     /// its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
     /// `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
-    /// `WSG_EVENT_DRAINED` when more was queued since. Also true if `server` or `event` is not valid.
+    /// `WSG_EVENT_DRAINED` when more was queued since; an event of a pipe when that was freed. Also true if `server` or `event`
+    /// is not valid.
     ///
     /// Ask once per event, just before you handle it, and before its batch is freed. The thread that takes the events.
     pub fn wsg_event_is_stale(server: *mut ServerHandle, event: Option<&Event>) -> bool {

@@ -18,6 +18,7 @@ use crate::modes::Modes;
 use crate::options::Stated;
 use crate::os::{self, lock, without_signals};
 use crate::peers::Peers;
+use crate::pipes::Pipes;
 use crate::pointers::Pinned;
 use crate::replies;
 use crate::status::Status;
@@ -44,6 +45,9 @@ impl Opaque for BatchHandle {
 pub struct Running {
     pub(crate) commands: Commands,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) pipes: Pipes,
+    /// Every handshake asks the application.
+    pub(crate) consults: bool,
     /// The server was stopped: every connection is closed for the application, also those whose open was not taken yet.
     is_dropping: AtomicBool,
     pub(crate) modes: Arc<Modes>,
@@ -91,7 +95,7 @@ pub(crate) fn running(server: *const ServerHandle) -> Result<Arc<Running>, Statu
 impl Running {
     pub(crate) fn start(stated: &Stated) -> Result<Self, Error> {
         let notifier = Notifier::descriptor().map_err(Error::Start)?;
-        let builder = Builder::new().wake(notifier.clone());
+        let builder = stated.start.apply(Builder::new().wake(notifier.clone()));
         let peers = Arc::new(Peers::default());
         let policies = compile(stated.options.clone())?;
         let modes = Arc::new(Modes::of(&policies));
@@ -104,6 +108,8 @@ impl Running {
         Ok(Self {
             commands: server.handle(),
             peers,
+            pipes: Pipes::default(),
+            consults: stated.start.consults(),
             is_dropping: AtomicBool::new(false),
             modes,
             reloading: Mutex::default(),
@@ -204,7 +210,8 @@ impl Consumer<'_> {
         views.forget(&self.running.peers);
         let taken = wait(server, &self.running.interrupter, &mut views.batch, timeout);
         if taken == Taken::Events {
-            views.refresh(&self.running.peers, &self.running.modes, &self.running.commands);
+            let Running { peers, pipes, modes, commands, .. } = self.running;
+            views.refresh(peers, pipes, modes, commands);
             // After the opens were noted: a `stop` on another thread either finds them, or is seen here.
             if self.running.is_dropping.load(Ordering::Acquire) {
                 self.running.peers.close_all();
@@ -285,7 +292,7 @@ mod tests {
     /// Several threads reload together, and what is noted is of the reload that came last.
     #[test]
     fn what_is_noted_is_of_the_last_reload() {
-        let running = Running::start(&Stated { options: options(70_000), inline: None }).unwrap();
+        let running = Running::start(&Stated { options: options(70_000), ..Stated::default() }).unwrap();
         for _ in 0..25 {
             std::thread::scope(|scope| {
                 for thread in 1..=4 {

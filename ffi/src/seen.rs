@@ -1,7 +1,9 @@
 //! Reads the union of `wsg_event`, by the kind of the event.
 #![expect(unsafe_code, reason = "a union is read by the kind that was written with it")]
 
-use crate::events::{Close, Event, EventKind, Message, Open, Pong, Upgrade, UpgradeGone, Violation};
+use crate::events::{
+    AdoptionEnded, Close, Event, EventKind, Message, Open, Pipe, Pong, Upgrade, UpgradeGone, Violation,
+};
 use crate::json::Known;
 use crate::pointers::Str;
 
@@ -16,6 +18,8 @@ pub(crate) enum Seen<'event> {
     Violation(&'event Violation),
     Pong(&'event Pong),
     UpgradeGone(&'event UpgradeGone),
+    Pipe(&'event Pipe),
+    AdoptionEnded(&'event AdoptionEnded),
     Drained,
 }
 
@@ -27,12 +31,16 @@ pub(crate) fn seen(event: &Event) -> Seen<'_> {
         match event.kind {
             EventKind::Upgrade => Seen::Upgrade(&*event.body.upgrade),
             EventKind::Open => Seen::Open(&*event.body.open),
-            EventKind::Text | EventKind::Binary => Seen::Payload(event.body.payload),
+            EventKind::Text | EventKind::Binary | EventKind::PingFrame | EventKind::PongFrame => {
+                Seen::Payload(event.body.payload)
+            }
             EventKind::Message => Seen::Message(&*event.body.message),
             EventKind::Close => Seen::Close(&*event.body.close),
             EventKind::Violation => Seen::Violation(&*event.body.violation),
             EventKind::Pong => Seen::Pong(&*event.body.pong),
             EventKind::UpgradeGone => Seen::UpgradeGone(&*event.body.upgrade_gone),
+            EventKind::PipeReady | EventKind::PipeRoom => Seen::Pipe(&*event.body.pipe),
+            EventKind::AdoptionEnded => Seen::AdoptionEnded(&*event.body.adoption_ended),
             EventKind::Drained => Seen::Drained,
         }
     }

@@ -12,15 +12,15 @@ pub enum Status {
     /// The call succeeded.
     Ok = 0,
     /// The message was accepted, and waits behind what the peer has not read; `WSG_EVENT_DRAINED` tells when all was
-    /// written. Of a broadcast: see `wsg_server_broadcast`.
+    /// written. Of a broadcast: see `wsg_server_broadcast`; of a pipe: see `wsg_pipe_push`.
     Queued = 1,
-    /// There is nothing: the time is over, the call was interrupted, or a JSON text has no such part.
+    /// There is nothing: the time is over, the call was interrupted, a pipe is empty, or a JSON text has no such part.
     Nothing = 2,
     /// The server has stopped and every event was taken. Its name is `ended`.
     Stopped = 3,
     /// An argument is `NULL` that must not be.
     ErrNull = -1,
-    /// The handle is not valid: it was freed, or is of another kind.
+    /// The handle is not valid: it was freed, or is of another kind. Or a pipe was freed.
     ErrHandle = -2,
     /// A text is not UTF-8.
     ErrUtf8 = -3,

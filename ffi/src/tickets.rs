@@ -13,7 +13,7 @@ use crate::running::{ServerHandle, running};
 use crate::status::Status;
 
 /// What an opening handshake is accepted with, for `wsg_ticket_accept_with`. Set it to zeroes, then `size`,
-/// `expires_at_ms`, and either `user` or `is_anonymous`. The library reads it, and what it points at, during the call.
+/// `expires_at_ms`, and either `user` or `is_anonymous`; or `size` and `is_pass`. The library reads it, and what it points at, during the call.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Accept {
@@ -38,6 +38,9 @@ pub struct Accept {
     pub headers_len: usize,
     /// Comes back as `wsg_open.tag`: what you know the session by, maybe a pointer or an index; 0: nothing.
     pub tag: u64,
+    /// Not 0: the peer passes as whoever it is (`WSG_START_CONSULT`): see `wsg_ticket_pass`. Then `user`, `is_anonymous`,
+    /// `expires_at_ms` and `roles` stay zeroes.
+    pub is_pass: c_int,
 }
 
 /// A refusal in your own words, for `wsg_ticket_reject_with`. Set it to zeroes, then `size` and `http_status`. The library
@@ -92,12 +95,27 @@ impl Default for Accept {
             headers: core::ptr::null(),
             headers_len: 0,
             tag: 0,
+            is_pass: 0,
         }
     }
 }
 
 impl Accept {
-    fn read(&self) -> Result<binding::Accept, Failure> {
+    /// `consults`: the server may have found out by itself who the peer is.
+    fn read(&self, consults: bool) -> Result<binding::Accept, Failure> {
+        if self.is_pass != 0 {
+            if !consults {
+                let message = "accept.is_pass is for servers that are started with WSG_START_CONSULT";
+                return Err(Failure::new(Status::ErrArgument, message));
+            }
+            let says_who = !self.user.data.is_null() || self.is_anonymous != 0 || self.roles_len != 0;
+            if says_who || self.expires_at_ms != 0 {
+                let message =
+                    "accept.is_pass leaves it so who the peer is: state no user, is_anonymous, roles or expires_at_ms";
+                return Err(Failure::new(Status::ErrArgument, message));
+            }
+            return self.with(None, None);
+        }
         let user = match (self.user.data.is_null(), self.is_anonymous != 0) {
             (true, true) => None,
             (false, false) => Some(name(self.user.data, self.user.len)?.to_owned()),
@@ -113,6 +131,10 @@ impl Accept {
         let expires_at_ms = expiry(self.expires_at_ms).map_err(|status| {
             Failure::new(status, "accept.expires_at_ms must be 1 or more; WSG_NEVER for a session that does not end")
         })?;
+        self.with(user, expires_at_ms)
+    }
+
+    fn with(&self, user: Option<String>, expires_at_ms: Option<u64>) -> Result<binding::Accept, Failure> {
         let roles = array(self.roles, self.roles_len)?.iter().map(|role| Ok(name(role.data, role.len)?.to_owned()));
         let roles = roles.collect::<Result<_, Status>>()?;
         let subprotocol = optional_text(self.subprotocol.data, self.subprotocol.len)?.map(str::to_owned);
@@ -163,6 +185,18 @@ exports! {
         answer(server, ticket, Decision::Accept(binding::Accept { expires_at_ms, ..binding::Accept::default() }))
     }
 
+    /// Lets an opening handshake pass as whoever it is: user, roles and the end of the session are those of
+    /// `wsg_upgrade.identity`. Where that is `NULL` (`auth: "callback"`) nobody has said who it is, and the connection has no
+    /// user.
+    ///
+    /// Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` on a server that was started without `WSG_START_CONSULT`.
+    pub fn wsg_ticket_pass(server: *mut ServerHandle, ticket: u64) -> Status {
+        if !running(server)?.consults {
+            return Err(Status::ErrArgument);
+        }
+        answer(server, ticket, Decision::pass())
+    }
+
     /// Accepts an opening handshake with all that can be said of it: see `wsg_accept`. Otherwise as `wsg_ticket_accept`.
     ///
     /// The call writes `*error` as `wsg_error` says. Returns as `wsg_ticket_accept`; `WSG_ERR_ARGUMENT` also if
@@ -177,7 +211,7 @@ exports! {
     ) -> Status {
         explain(error, || {
             let running = running(server)?;
-            let accept = sized(accept)?.read()?;
+            let accept = sized(accept)?.read(running.consults)?;
             Ok(running.commands.answer(TicketId::from_u64(ticket), Decision::Accept(accept))?)
         })?;
         Ok(Status::Ok)

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wsguard::binding::{self, Code, ConnectionId, EventBatch, ServerHandle as Commands, Status, TlsFacts};
+use wsguard::binding::{self, Code, ConnectionId, EventBatch, PipeId, ServerHandle as Commands, Status, TlsFacts};
 
 use crate::events::{
-    Close, Event, EventBody, EventKind, Field, Message, MessageStatus, Open, Pong, Tls, Upgrade, UpgradeGone, Violation,
+    AdoptionEnded, Close, Event, EventBody, EventKind, Fault, Field, Identity, Message, MessageStatus, Open, Pipe,
+    Pong, Tls, Upgrade, UpgradeGone, Violation,
 };
 use crate::modes::Modes;
 use crate::names::{WSG_NEVER, WSG_NO_VERDICT};
 use crate::peers::{Ends, Opened, Peers};
+use crate::pipes::Pipes;
 use crate::pointers::Str;
 
 /// The events of one batch. The pointers in `events` lead into the lists of their kinds, and those into the rest.
@@ -23,6 +25,7 @@ pub(crate) struct Views {
     fields: Vec<Box<[Field]>>,
     lists: Vec<Box<[Str]>>,
     tls: Vec<Box<[Tls]>>,
+    identities: Vec<Box<[Identity]>>,
     /// The connections whose close is in the batch.
     closed: Vec<ConnectionId>,
 }
@@ -37,6 +40,8 @@ struct Bodies {
     violations: Vec<Violation>,
     pongs: Vec<Pong>,
     upgrades_gone: Vec<UpgradeGone>,
+    pipes: Vec<Pipe>,
+    adoptions_ended: Vec<AdoptionEnded>,
 }
 
 impl Bodies {
@@ -52,6 +57,8 @@ impl Bodies {
         clear(&mut self.violations);
         clear(&mut self.pongs);
         clear(&mut self.upgrades_gone);
+        clear(&mut self.pipes);
+        clear(&mut self.adoptions_ended);
     }
 
     /// Points the events at their bodies, now that these do not move any more.
@@ -63,6 +70,7 @@ impl Bodies {
         let (mut messages, mut closes, mut violations) =
             (self.messages.iter(), self.closes.iter(), self.violations.iter());
         let (mut pongs, mut upgrades_gone) = (self.pongs.iter(), self.upgrades_gone.iter());
+        let (mut pipes, mut adoptions_ended) = (self.pipes.iter(), self.adoptions_ended.iter());
         for event in events {
             event.body = match event.kind {
                 EventKind::Upgrade => EventBody { upgrade: next(&mut upgrades) },
@@ -72,7 +80,13 @@ impl Bodies {
                 EventKind::Violation => EventBody { violation: next(&mut violations) },
                 EventKind::Pong => EventBody { pong: next(&mut pongs) },
                 EventKind::UpgradeGone => EventBody { upgrade_gone: next(&mut upgrades_gone) },
-                EventKind::Text | EventKind::Binary | EventKind::Drained => continue,
+                EventKind::PipeReady | EventKind::PipeRoom => EventBody { pipe: next(&mut pipes) },
+                EventKind::AdoptionEnded => EventBody { adoption_ended: next(&mut adoptions_ended) },
+                EventKind::Text
+                | EventKind::Binary
+                | EventKind::PingFrame
+                | EventKind::PongFrame
+                | EventKind::Drained => continue,
             };
         }
     }
@@ -80,10 +94,11 @@ impl Bodies {
 
 impl Views {
     /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came and who left.
-    pub(crate) fn refresh(&mut self, peers: &Peers, modes: &Modes, commands: &Commands) {
+    pub(crate) fn refresh(&mut self, peers: &Peers, pipes: &Pipes, modes: &Modes, commands: &Commands) {
         self.forget(peers);
-        let Self { batch, events, bodies, texts, fields, lists, tls, closed } = self;
-        let mut builder = ViewBuilder { bodies, closed, peers, modes, commands, texts, fields, lists, tls };
+        let Self { batch, events, bodies, texts, fields, lists, tls, identities, closed } = self;
+        let mut builder =
+            ViewBuilder { bodies, closed, peers, pipes, modes, commands, texts, fields, lists, tls, identities };
         events.extend(batch.iter().map(|event| builder.event(&event)));
         bodies.point(events);
     }
@@ -104,6 +119,7 @@ impl Views {
         self.fields.clear();
         self.fields.shrink_to(4096);
         self.tls.clear();
+        self.identities.clear();
         self.lists.clear();
         self.lists.shrink_to(4096);
         self.closed.shrink_to(4096);
@@ -125,12 +141,14 @@ struct ViewBuilder<'v> {
     bodies: &'v mut Bodies,
     closed: &'v mut Vec<ConnectionId>,
     peers: &'v Peers,
+    pipes: &'v Pipes,
     modes: &'v Modes,
     commands: &'v Commands,
     texts: &'v mut Vec<Box<str>>,
     fields: &'v mut Vec<Box<[Field]>>,
     lists: &'v mut Vec<Box<[Str]>>,
     tls: &'v mut Vec<Box<[Tls]>>,
+    identities: &'v mut Vec<Box<[Identity]>>,
 }
 
 impl ViewBuilder<'_> {
@@ -179,6 +197,41 @@ impl ViewBuilder<'_> {
         view
     }
 
+    fn identity(&mut self, known: Option<&binding::GrantedIdentity>) -> *const Identity {
+        let Some(known) = known else { return core::ptr::null() };
+        let (roles, roles_len) = self.list(known.roles.iter().map(Str::of).collect());
+        let identity: Box<[Identity]> = [Identity {
+            user: Str::maybe(known.user.as_deref()),
+            roles,
+            roles_len,
+            expires_at_ms: known.expires_at_ms.unwrap_or(WSG_NEVER),
+            claims: Str::maybe(known.claims.as_deref()),
+        }]
+        .into();
+        let view = identity.as_ptr();
+        self.identities.push(identity);
+        view
+    }
+
+    fn pipe(&mut self, id: PipeId) {
+        self.bodies.pipes.push(Pipe { id: id.to_u64(), tag: self.pipes.tag(id).unwrap_or(0) });
+    }
+
+    fn closed(&mut self, close: &binding::Close<'_>) {
+        let cut = [Code::SessionExpired, Code::SessionRevoked, Code::Banned];
+        self.peers.leaves(close.conn, close.verdict.is_some_and(|verdict| cut.contains(&verdict)));
+        self.closed.push(close.conn);
+        self.bodies.closes.push(Close {
+            code: close.code,
+            clean: close.clean,
+            reason: Str::of(close.reason),
+            verdict: number(close.verdict),
+            fault: Fault::of(close.fault) as u32,
+            peer_code: close.peer_code.unwrap_or(0),
+            peer_reason: Str::of(close.peer_reason),
+        });
+    }
+
     fn event(&mut self, event: &binding::Event<'_>) -> Event {
         let conn = event.conn().map_or(0, ConnectionId::to_u64);
         let mut body = EventBody { payload: Str::NONE };
@@ -207,15 +260,7 @@ impl ViewBuilder<'_> {
                 EventKind::Message
             }
             binding::Event::Close(close) => {
-                let cut = [Code::SessionExpired, Code::SessionRevoked, Code::Banned];
-                self.peers.leaves(close.conn, close.verdict.is_some_and(|verdict| cut.contains(&verdict)));
-                self.closed.push(close.conn);
-                self.bodies.closes.push(Close {
-                    code: close.code,
-                    clean: close.clean,
-                    reason: Str::of(close.reason),
-                    verdict: close.verdict.map_or(WSG_NO_VERDICT, |verdict| verdict as u32),
-                });
+                self.closed(close);
                 EventKind::Close
             }
             binding::Event::Violation(violation) => {
@@ -230,6 +275,27 @@ impl ViewBuilder<'_> {
             binding::Event::UpgradeGone(ticket) => {
                 self.bodies.upgrades_gone.push(UpgradeGone { ticket: ticket.to_u64() });
                 EventKind::UpgradeGone
+            }
+            binding::Event::PingFrame(_, payload) => {
+                body.payload = Str::bytes(payload);
+                EventKind::PingFrame
+            }
+            binding::Event::PongFrame(_, payload) => {
+                body.payload = Str::bytes(payload);
+                EventKind::PongFrame
+            }
+            binding::Event::PipeReady(pipe) => {
+                self.pipe(*pipe);
+                EventKind::PipeReady
+            }
+            binding::Event::PipeRoom(pipe) => {
+                self.pipe(*pipe);
+                EventKind::PipeRoom
+            }
+            binding::Event::AdoptionEnded { tag, code, status } => {
+                let ended = AdoptionEnded { tag: *tag, verdict: number(*code), http_status: *status };
+                self.bodies.adoptions_ended.push(ended);
+                EventKind::AdoptionEnded
             }
             // Or an event that the header has no name for yet: "look whether you may send" is never wrong.
             _ => EventKind::Drained,
@@ -258,6 +324,8 @@ impl ViewBuilder<'_> {
         let (headers, headers_len) = self.fields(headers);
         let (params, params_len) = self.params(&request.params);
         let (cookies, cookies_len) = self.fields(request.cookies().map(field).take(MOST_COOKIES).collect());
+        let raw = |(name, value): &(String, Vec<u8>)| Field { name: Str::of(name), value: Str::bytes(value) };
+        let (raw_headers, raw_headers_len) = self.fields(request.raw_headers.iter().map(raw).collect());
         Upgrade {
             ticket: upgrade.ticket.to_u64(),
             method: Str::of(&request.method),
@@ -274,6 +342,11 @@ impl ViewBuilder<'_> {
             params,
             params_len,
             log_id: self.text(Some(upgrade.id.to_string())),
+            identity: self.identity(upgrade.identity.as_ref()),
+            local: self.text(upgrade.local.map(|local| local.to_string())),
+            adopted: upgrade.adopted.unwrap_or(0),
+            raw_headers,
+            raw_headers_len,
         }
     }
 
@@ -307,6 +380,8 @@ impl ViewBuilder<'_> {
             tls: self.tls(open.tls.as_deref()),
             opened_at_ms: open.opened_at_ms,
             log_id: self.text(Some(open.id.to_string())),
+            local: self.text(open.local.map(|local| local.to_string())),
+            adopted: open.adopted.unwrap_or(0),
         }
     }
 
@@ -320,8 +395,14 @@ impl ViewBuilder<'_> {
             conn_id: violation.conn.map_or(0, ConnectionId::to_u64),
             event: Str::maybe(violation.event.as_deref()),
             detail: Str::of(&violation.detail),
+            reported: violation.reported,
         }
     }
+}
+
+/// A verdict by its number.
+fn number(verdict: Option<Code>) -> u32 {
+    verdict.map_or(WSG_NO_VERDICT, |verdict| verdict as u32)
 }
 
 fn seen_message(message: &binding::JsonMessage<'_>) -> Message {

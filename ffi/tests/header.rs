@@ -21,12 +21,14 @@ const SOURCES: &[&str] = &[
     "options.rs",
     "running.rs",
     "server.rs",
+    "adoption.rs",
     "policy.rs",
     "batches.rs",
     "signals.rs",
     "run.rs",
     "tickets.rs",
     "commands.rs",
+    "frames.rs",
     "connections.rs",
     "reach.rs",
     "inline.rs",
@@ -74,6 +76,13 @@ const NAMES: &[(&str, &str)] = &[
     ("Tls", "wsg_tls"),
     ("UpgradeGone", "wsg_upgrade_gone"),
     ("ConnFn", "wsg_conn_fn"),
+    ("Identity", "wsg_identity"),
+    ("Pipe", "wsg_pipe"),
+    ("AdoptionEnded", "wsg_adoption_ended"),
+    ("Adoption", "wsg_adoption"),
+    ("Fault", "wsg_fault"),
+    ("Opcode", "wsg_opcode"),
+    ("StartFlag", "wsg_start"),
 ];
 
 /// cbindgen prefixes a value with its whole enum's name; C programmers write less.
@@ -158,7 +167,7 @@ fn generated() -> String {
             ..EnumConfig::default()
         },
         export: ExportConfig {
-            include: vec!["InlineOutcome".to_owned(), "Interest".to_owned()],
+            include: ["InlineOutcome", "Interest", "Fault", "Opcode", "StartFlag"].map(str::to_owned).to_vec(),
             rename: NAMES.iter().map(|(rust, c)| ((*rust).to_owned(), (*c).to_owned())).collect(),
             ..ExportConfig::default()
         },

@@ -14,8 +14,9 @@
  *     wsg_options_free(options);
  *
  * Names. `wsg_server_*` is about a server, `wsg_conn_*` about one connection of it, `wsg_ticket_*` about one opening
- * handshake that waits for the application, `wsg_replies_*` about the answers of an inline handler. Arguments come in this
- * order: the object, the connection or ticket, what to do with it, where results go, `error`.
+ * handshake that waits for the application, `wsg_pipe_*` about one connection whose bytes the application brings and takes,
+ * `wsg_replies_*` about the answers of an inline handler. Arguments come in this order: the object, the connection, ticket or
+ * pipe, what to do with it, where results go, `error`.
  *
  * Threads. Every function may be called from any thread, and from several at once, unless it says otherwise. No function
  * takes a lock that a callback could wait for, except `wsg_server_free`, which waits for callbacks.
@@ -38,7 +39,9 @@
  * NULL is WSG_ERR_NULL, unless the function says that there may be none.
  *
  * Connections are numbers, unique during the server's life and never 0. The number of a connection that has closed is
- * answered with WSG_ERR_CONNECTION_CLOSED, and never names another connection.
+ * answered with WSG_ERR_CONNECTION_CLOSED, and never names another connection. Pipes are numbers, too, unique in the process
+ * and never 0; for one that was freed the answer is WSG_ERR_HANDLE. A file descriptor that you hand over is the library's from
+ * WSG_OK on, and yours on an error.
  *
  * Times are in milliseconds.
  *

@@ -10,7 +10,7 @@
 #include "check.h"
 #include "client.h"
 
-enum { HOSTILE = 3, HONEST = 4, VICTIMS = 2 };
+enum { HOSTILE = 3, HONEST = 4, VICTIMS = 2, PIPES = 8 };
 
 static wsg_server *served; /* that of the honest */
 static _Atomic(wsg_server *) other;
@@ -18,6 +18,7 @@ static wsg_server *freed;
 static wsg_options *options, *json_options;
 static _Atomic uint64_t victims[VICTIMS];
 static _Atomic uint64_t honest_conn; /* of `served`; means nothing to `other` */
+static _Atomic uint64_t pipes[PIPES];
 static atomic_bool over;
 static atomic_ulong calls, refused, echoes;
 static char *large;
@@ -49,6 +50,11 @@ static uint64_t any_conn(unsigned *seed) {
   return conns[rand_r(seed) % (sizeof conns / sizeof *conns)];
 }
 
+static uint64_t any_pipe(unsigned *seed) {
+  const uint64_t own = atomic_load(&pipes[rand_r(seed) % PIPES]);
+  return rand_r(seed) % 4 ? own : own + 1;
+}
+
 static void see_conn(void *userdata, uint64_t conn) { CHECK(userdata != NULL && conn != 0); }
 
 static void see_text(void *userdata, const char *text, size_t len) { CHECK(userdata != NULL && text != NULL && len > 0); }
@@ -69,8 +75,9 @@ static int call(unsigned *seed) {
   wsg_batch *batch;
   int status;
   size_t len;
+  bool flag;
   int64_t number;
-  switch (rand_r(seed) % 44) {
+  switch (rand_r(seed) % 53) {
     case 0: return wsg_conn_send_text(server, conn, a.data, a.len);
     case 1: return wsg_conn_send_binary(server, conn, a.data, a.len);
     case 2: return wsg_conn_emit(server, conn, a.data, a.len, b.data, b.len);
@@ -120,6 +127,22 @@ static int call(unsigned *seed) {
     case 42: status = wsg_ticket_reject_with(server, (uint64_t)rand_r(seed) % 8, &(wsg_reject){.size = sizeof(wsg_reject),
              .http_status = (uint16_t)rand_r(seed), .headers = (const wsg_field[]){{{a.data, a.len}, {b.data, b.len}}},
              .headers_len = (size_t)rand_r(seed) % 2, .body = {c.data, c.len}}, &error); break;
+    case 43: status = wsg_server_adopt_pipe(server, &(wsg_adoption){.size = sizeof(wsg_adoption), .received = {a.data, a.len},
+             .peer = {b.data, b.len}, .tag = (uint64_t)rand_r(seed) % 2}, &count, &error);
+             if (status == WSG_OK) atomic_store(&pipes[rand_r(seed) % PIPES], count);
+             break;
+    /* No number of a descriptor that somebody may have. */
+    case 44: status = wsg_server_adopt_fd(server, -1 - (int)(rand_r(seed) % 8), &(wsg_adoption){.size = rand_r(seed) % (sizeof(wsg_adoption) + 1)},
+             &error); break;
+    case 45: return wsg_pipe_push(server, any_pipe(seed), a.data, a.len);
+    case 46: return wsg_pipe_take(server, any_pipe(seed), buffer, rand_r(seed) % (sizeof buffer + 1), &len, &flag);
+    case 47: return rand_r(seed) % 2 ? wsg_pipe_end(server, any_pipe(seed)) : wsg_pipe_abort(server, any_pipe(seed));
+    case 48: return wsg_pipe_free(server, any_pipe(seed));
+    case 49: return wsg_conn_send_ping(server, conn, a.data, a.len), wsg_conn_send_pong(server, conn, b.data, b.len);
+    case 50: return wsg_conn_send_fragment(server, rand_r(seed) % 64 ? 1 : conn, (uint32_t)rand_r(seed) % 4, rand_r(seed) % 2, a.data, a.len);
+    case 51: return wsg_conn_set_auto_pong(server, conn, rand_r(seed)), wsg_server_heed_control(server, rand_r(seed) % 2);
+    case 52: return wsg_ticket_pass(server, (uint64_t)rand_r(seed) % 8),
+                    wsg_conn_written(server, conn) <= wsg_conn_queued(server, conn) ? WSG_OK : WSG_ERR_ARGUMENT;
     default: return wsg_conn_pause(server, 1), wsg_conn_resume(server, conn);
   }
   CHECK((status < 0) == (error != NULL));

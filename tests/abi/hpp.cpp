@@ -337,8 +337,110 @@ static void reach() {
   close(peer);
 }
 
+// A session over a pipe, whose handlers do all there is to do; then one whose handler throws.
+static void pipes() {
+  static const std::string head =
+      "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example.com\r\n\r\n";
+  using namespace std::string_literals;
+  auto options = open_policy("raw");
+  options.set_start(WSG_START_CONSULT | WSG_START_WITHOUT_LISTENER | WSG_START_WITHOUT_AUTO_PONG);
+  const auto server = make_server(options);
+  CHECK(server->address().empty());
+  wsguard::adoption with;
+  with.received = head, with.peer = "203.0.113.7:4711", with.local = "203.0.113.1:443", with.is_secure = true, with.tag = 5;
+  std::uint64_t pipe = 0;
+  std::string got, told;
+  bool is_ended = false;
+  wsguard::handlers on;
+  on.upgrade = [&](wsguard::server &s, const wsg_upgrade &upgrade) {
+    CHECK(upgrade.adopted == 5 && upgrade.identity != nullptr && wsguard::view(upgrade.local) == "203.0.113.1:443");
+    wsguard::accept_with wrong;
+    wrong.roles = {"admin"};
+    try {
+      s.pass(upgrade.ticket, wrong);
+      CHECK(false);
+    } catch (const wsguard::error &error) {
+      CHECK(error.status() == WSG_ERR_ARGUMENT);
+    }
+    CHECK(s.pass(upgrade.ticket) && !s.pass(upgrade.ticket));
+  };
+  on.open = [&](wsguard::server &s, wsguard::conn_id conn, const wsg_open &open) {
+    CHECK(open.adopted == 5 && wsguard::view(open.peer) == "203.0.113.7:4711");
+    CHECK(s.send_fragment(conn, WSG_OPCODE_TEXT, false, "a") != wsguard::sent::closed);
+    CHECK(s.send_fragment(conn, WSG_OPCODE_CONTINUATION, true, "b") != wsguard::sent::closed);
+    CHECK(s.send_ping(conn, "p") != wsguard::sent::closed && s.queued(conn) >= s.written(conn));
+  };
+  on.pipe_ready = [&](wsguard::server &s, const wsg_pipe &ready) {
+    CHECK(ready.id == pipe && ready.tag == 5);
+    char buffer[64];
+    wsguard::taken taken{};
+    do {
+      taken = s.pipe_take(pipe, buffer, sizeof buffer);
+      got.append(buffer, taken.size);
+    } while (taken.size == sizeof buffer);
+    is_ended |= taken.is_ended;
+    if (told.empty() && got.find("\x89\x01p") != got.npos) {
+      told = "pinged";
+      CHECK(s.pipe_push(pipe, "\x8a\x81\0\0\0\0p\x89\x81\0\0\0\0q"s));
+    }
+  };
+  on.pong_frame = [&](wsguard::server &, wsguard::conn_id, std::string_view payload) { told += payload; };
+  on.ping_frame = [&](wsguard::server &s, wsguard::conn_id conn, std::string_view payload) {
+    told += payload;
+    CHECK(s.send_pong(conn, payload) != wsguard::sent::closed && s.set_auto_pong(conn, true) != wsguard::sent::closed);
+    s.close(conn, 4000, "over");
+    s.pipe_push(pipe, "\x88\x80\0\0\0\0"s);
+  };
+  on.close = [&](wsguard::server &s, wsguard::conn_id, const wsg_close &close) {
+    CHECK(close.code == 4000 && close.clean && close.peer_code == 1005 && close.fault == WSG_FAULT_NONE);
+    s.stop();
+  };
+  pipe = server->adopt_pipe(with);
+  CHECK(server->run(on));
+  while (!is_ended) {
+    char buffer[64];
+    const wsguard::taken taken = server->pipe_take(pipe, buffer, sizeof buffer);
+    got.append(buffer, taken.size);
+    is_ended = taken.is_ended;
+  }
+  CHECK(told == "pingedpq" && got.find("\x01\x01" "a\x80\x01" "b") != got.npos);
+  CHECK(got.find("\x8a\x01q\x88\x06\x0f\xa0over") != got.npos);
+  server->pipe_end(pipe);
+  server->pipe_free(pipe);
+  try {
+    server->pipe_free(pipe);
+    CHECK(false);
+  } catch (const wsguard::error &error) {
+    CHECK(error.status() == WSG_ERR_HANDLE);
+  }
+
+  const auto second = make_server(open_policy("raw").set_start(WSG_START_WITHOUT_LISTENER));
+  const std::uint64_t thrown = second->adopt_pipe({head});
+  int closes = 0, throws = 0;
+  while (closes == 0) {
+    try {
+      second->next(std::chrono::milliseconds(5000), [&](const wsg_event &event) {
+        if (event.kind == WSG_EVENT_PIPE_READY) throw std::runtime_error("deliberate");
+        closes += event.kind == WSG_EVENT_CLOSE && event.body.close->code == 1006;
+      });
+    } catch (const std::runtime_error &) {
+      throws++;
+    }
+  }
+  CHECK(throws == 1);
+  second->pipe_abort(thrown);
+  try {
+    second->adopt_fd(-1);
+    CHECK(false);
+  } catch (const wsguard::error &error) {
+    CHECK(error.status() == WSG_ERR_ARGUMENT);
+  }
+}
+
 int main() {
   policy_that_lives();
+  pipes();
   reach();
   CHECK(wsg_log_to_callback(nullptr, nullptr, WSG_LOG_ERROR) == WSG_ERR_NULL);
   CHECK(wsg_log_to_callback(keep_log, nullptr, 99) == WSG_ERR_ARGUMENT);
