@@ -98,6 +98,11 @@ export interface Stats {
   inboxBytes: number;
   /** Bytes that peers have not read yet. */
   outboxBytes: number;
+  /**
+   * Bytes in pipes ([`adoptPipe`](super::ServerHandle::adopt_pipe)) that the server has not read or the application has not
+   * taken.
+   */
+  pipeBytes: number;
   /** Messages that wait for their rate limit. */
   delayed: number;
   /** Handshakes that wait for the application. */
