@@ -9,6 +9,9 @@ static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(option_names);
 static SNAKE: LazyLock<HashMap<String, &'static str>> =
     LazyLock::new(|| NAMES.iter().map(|name| (camel(name), *name)).collect());
 
+/// Calls that the core's sentences name.
+const CALLS: [&str; 1] = ["reload_tls"];
+
 /// Every option's name, `snake_case`.
 pub(crate) fn all() -> &'static [&'static str] {
     &NAMES
@@ -31,7 +34,7 @@ pub(crate) fn camel(name: &str) -> String {
     })
 }
 
-/// A sentence of the core with the options it names in Node's spelling.
+/// A sentence of the core with the options and calls it names in Node's spelling.
 pub(crate) fn camel_text(text: &str) -> String {
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let mut out = String::with_capacity(text.len());
@@ -40,7 +43,7 @@ pub(crate) fn camel_text(text: &str) -> String {
         let end = rest[start..].find(|character| !is_word(character)).map_or(rest.len(), |length| start + length);
         let word = &rest[start..end];
         out.push_str(&rest[..start]);
-        out.push_str(&if all().contains(&word) { camel(word) } else { word.to_owned() });
+        out.push_str(&if all().contains(&word) || CALLS.contains(&word) { camel(word) } else { word.to_owned() });
         rest = &rest[end..];
     }
     out + rest
@@ -83,6 +86,7 @@ mod tests {
     #[test]
     fn only_options_are_respelled() {
         assert_eq!(camel_text("needs `trusted_proxies` or my_own_word"), "needs `trustedProxies` or my_own_word");
+        assert_eq!(camel_text("reload_tls needs the option tls"), "reloadTls needs the option tls");
         assert_eq!(camel_path("rate_limit.per_second"), "rateLimit.perSecond");
         assert_eq!(camel_path("trusted_proxies[2]"), "trustedProxies[2]");
         assert_eq!(camel_path("events.rate_limit.cost"), "events.rate_limit.cost");

@@ -53,6 +53,8 @@ pub struct NativeServer {
     admin_address: Option<String>,
     /// The last counters and metrics of a server that has stopped; nothing else of it is left.
     ended: Option<(String, String)>,
+    /// The bytes that JavaScript keeps: see `keep`.
+    kept: usize,
 }
 
 #[napi]
@@ -78,6 +80,7 @@ impl NativeServer {
             address: String::new(),
             admin_address: None,
             ended: None,
+            kept: 0,
         })
     }
 
@@ -222,17 +225,19 @@ impl NativeServer {
 
     /// Counts bytes that JavaScript keeps beyond their batch towards `maxInboxBytes`.
     #[napi]
-    pub fn keep(&self, bytes: u32) {
+    pub fn keep(&mut self, bytes: u32) {
         if let Some(server) = &self.handle {
             server.keep_inbox(bytes as usize);
+            self.kept += bytes as usize;
         }
     }
 
     /// Gives back bytes that `keep` counted.
     #[napi]
-    pub fn release(&self, bytes: u32) {
+    pub fn release(&mut self, bytes: u32) {
         if let Some(server) = &self.handle {
             server.release_inbox(bytes as usize);
+            self.kept -= bytes as usize;
         }
     }
 
@@ -265,15 +270,6 @@ impl NativeServer {
     pub fn room_members(&self, room: String) -> Vec<u32> {
         let members = self.handle.as_ref().map(|server| server.room_members(&room)).unwrap_or_default();
         members.into_iter().map(|conn| self.inbox.connections.place(conn)).filter(|place| *place != NO_PLACE).collect()
-    }
-
-    /// The place of a connection, by its id as JavaScript shows it; a number that no place has: there is none.
-    #[napi]
-    pub fn place_of(&self, id: String) -> u32 {
-        let read = u64::from_str_radix(&id, 16).ok().map(ConnectionId::from_u64);
-        // Other ways to write the same number name nobody.
-        let conn = read.filter(|conn| conn.to_string() == id);
-        conn.map_or(NO_PLACE, |conn| self.inbox.connections.place(conn))
     }
 
     /// Starts a connection's closing handshake.
@@ -507,7 +503,11 @@ impl NativeServer {
 
     /// The server has stopped: drops everything but the counters, the notifier included.
     fn end(&mut self) {
-        self.ended = self.handle.take().map(|server| (json::stats(&server.stats()), server.metrics()));
+        self.ended = self.handle.take().map(|server| {
+            // What still waits in JavaScript is given back there, and no longer counted.
+            server.release_inbox(core::mem::take(&mut self.kept));
+            (json::stats(&server.stats()), server.metrics())
+        });
         self.running = None;
     }
 
