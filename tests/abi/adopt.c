@@ -370,8 +370,10 @@ static void a_descriptor_is_yours_unless_it_was_taken(void) {
   wsg_server *server = started(", \"auth\": \"none\"", 0);
   wsg_adoption good = adoption(TEXT(GOOD), 1), wrong = good;
   wsg_error *error = NULL;
-  int ends[2], plain[2], datagram = socket(AF_INET, SOCK_DGRAM, 0), listener = socket(AF_INET, SOCK_STREAM, 0);
+  int ends[2], plain[2], gone[2], datagram = socket(AF_INET, SOCK_DGRAM, 0), listener = socket(AF_INET, SOCK_STREAM, 0);
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && pipe(plain) == 0 && listen(listener, 1) == 0);
+  int lowest = dup(plain[0]);
+  CHECK(lowest >= 0 && close(lowest) == 0);
   wrong.peer.data = "nonsense";
   wrong.peer.len = 8;
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_adopt_fd(server, ends[1], &wrong, &error));
@@ -395,6 +397,13 @@ static void a_descriptor_is_yours_unless_it_was_taken(void) {
     ANSWERS(WSG_ERR_ARGUMENT, wsg_server_adopt_fd(server, others[i], &good, NULL));
   }
   ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_adopt_fd(server, listener, &good, NULL));
+  /* The peer has reset the connection. */
+  struct linger reset = {1, 0};
+  tcp_pair(gone);
+  CHECK(setsockopt(gone[0], SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0 && close(gone[0]) == 0);
+  ANSWERS(WSG_ERR_CONNECTION_CLOSED, wsg_server_adopt_fd(server, gone[1], &good, NULL));
+  CHECK(close(gone[1]) == 0);
+  CHECK(dup(plain[0]) == lowest && close(lowest) == 0); /* no descriptor was left behind */
   CHECK(fcntl(plain[0], F_GETFD) >= 0 && fcntl(datagram, F_GETFD) >= 0 && fcntl(listener, F_GETFD) >= 0);
   /* It is as it was: it still blocks, and it can be taken. */
   CHECK((fcntl(ends[1], F_GETFL) & O_NONBLOCK) == 0 && fcntl(ends[1], F_GETFD) == 0);

@@ -406,6 +406,7 @@ static void pipes() {
   }
   CHECK(told == "pingedpq" && got.find("\x01\x01" "a\x80\x01" "b") != got.npos);
   CHECK(got.find("\x8a\x01q\x88\x06\x0f\xa0over") != got.npos);
+  CHECK(got.find("\x8a\x01q") == got.rfind("\x8a\x01q")); // the handler's, and none of the server's
   server->pipe_end(pipe);
   server->pipe_free(pipe);
   try {
