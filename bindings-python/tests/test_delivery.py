@@ -448,6 +448,44 @@ def test_drain_waits_for_coroutines_and_cancels_late_ones(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("how", ["in time", "late", "late and stubborn"])
+def test_drain_waits_for_messages_that_wait_behind_a_coroutine(run: Run, how: str) -> None:
+    """None begins when the drain has ended, and the end of the connection is told in any case."""
+
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        told: list[str] = []
+        gate = asyncio.Event()
+
+        @server.on_message
+        async def work(conn: Connection, message: str) -> None:
+            try:
+                await gate.wait()
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.01)
+                if how == "late":
+                    raise
+            finally:
+                told.append(message)
+
+        server.on_close(lambda conn, close: told.append("closed"))
+        async with client_of(server) as (one, _):
+            for number in range(20):
+                await one.send(f"{number}")
+            while server.stats()["messages_in"] < 20:
+                await asyncio.sleep(0.001)
+            drained = server.drain(timeout_ms=20_000 if how == "in time" else 50)
+            asyncio.get_running_loop().call_later(0.01, gate.set if how == "in time" else lambda: None)
+            await drained
+            expected = [f"{number}" for number in range(20)] if how == "in time" else ["0"]
+            assert sorted(told) == sorted([*expected, "closed", "closed"])
+            await asyncio.sleep(0.05)
+            assert len(told) == len(expected) + 2
+
+    run(main)
+
+
 class client_of:
     """Two clients of a server that is started, and not ended."""
 

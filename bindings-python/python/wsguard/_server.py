@@ -177,13 +177,27 @@ class Server(Operated):
                 await asyncio.wait_for(self._wait_stopped(), self._left_s() + _drain.HANDLED_WITHIN_S)
             except asyncio.TimeoutError:
                 self._ended("the event loop of the server does not run: its connections are dropped")
-        tasks = {task for task in self._tasks if task.get_loop() is running} - {asyncio.current_task()}
-        if tasks:
+        await self._handled()
+
+    async def _handled(self) -> None:
+        """Waits for the handlers, and for those whose messages wait behind them; at the end of the time those that run
+        are cancelled, and no message is handled any more."""
+        while tasks := self._handling():
             _, late = await asyncio.wait(tasks, timeout=self._left_s())
-            for task in late:
-                task.cancel()
             if late:
-                await asyncio.wait(late, timeout=_drain.CANCELLED_WITHIN_S)
+                super().stop()
+                for task in late:
+                    task.cancel()
+                break
+        until = time.monotonic() + _drain.CANCELLED_WITHIN_S
+        while (tasks := self._handling()) and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+
+    def _handling(self) -> set[asyncio.Task[Any]]:
+        """The tasks of handlers on the loop that runs, without the one that asks."""
+        running = asyncio.get_running_loop()
+        tasks = {task for task in self._tasks if task.get_loop() is running and not task.done()}
+        return tasks - {asyncio.current_task()}
 
     def _left_s(self) -> float:
         return 0.0 if self._drains_until is None else _drain.left_ms(self._drains_until) / 1000
