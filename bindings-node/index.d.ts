@@ -577,8 +577,7 @@ export interface Server<Events = any, Data = any> extends EventEmitter {
    * 1 at the start. New handshakes and open connections are judged by it; connections whose token, JWT key or path is gone are closed
    * with `session_revoked`. The listeners stay; `authenticate` is the new one. It throws as the constructor does, and `not_reloadable` for
    * an option that cannot change while the server runs (`listen`, `threads`, `protocol` …); then nothing has changed. What was received
-   * before was checked by the policy of then, and by the `validate` of a Standard Schema of now: where an event has none any more, by its
-   * JSON Schema of then alone. This thread waits while the keys of a `jwksUrl` that was not there before are fetched: 5 s
+   * before is judged by the policy of then, its Standard Schemas among it. This thread waits while the keys of a `jwksUrl` that was not there before are fetched: 5 s
    * at most for each, then it throws.
    */
   reload(options: ServerOptions<any, Data>): number;

@@ -17,6 +17,9 @@ const MOST_ROOMS = 1024;
 const today = Date.now.bind(Date);
 const now = performance.now.bind(performance);
 const NO_ROOMS = new Set();
+const NO_RULES = [];
+/** A message that was judged longer ago is judged by the rules of now. */
+const MOST_EARLIER = 8;
 const SEND = 'send takes one message, and no callback (its answer says what became of it)';
 const EMIT = 'emit takes an event and one value, and no callback';
 const REPLY = 'reply takes the meta of the message, an event and one value';
@@ -35,6 +38,8 @@ class Connection extends Opened {
   #data;
   /** The rules of its messages: see `Contract`. */
   #rules;
+  /** Those before the latest reloads: messages that were judged by them may still come. */
+  #earlierRules = NO_RULES;
   #context = new AsyncResource('WSGUARDCONNECTION', { requireManualDestroy: true });
   /** When the session ends, by the monotonic clock, as in the core; never later than by the date. */
   #endsAt;
@@ -342,7 +347,13 @@ class Connection extends Opened {
       setPonged: (conn, rttMs) => conn.#pings.shift()?.resolve(rttMs),
       rulesOf: (conn) => conn.#rules,
       /** The rules by a policy that came into force. */
-      setRules: (conn, rules) => (conn.#rules = rules),
+      setRules(conn, rules) {
+        conn.#earlierRules = [...conn.#earlierRules.slice(1 - MOST_EARLIER), conn.#rules];
+        conn.#rules = rules;
+      },
+      /** The rules that it had in a generation; `undefined`: it was not known then. */
+      rulesIn: (conn, generation) =>
+        generation === conn.#rules.generation ? conn.#rules : conn.#earlierRules.find((rules) => rules.generation === generation),
       hasFailed: (conn) => conn.#hasFailed,
       /** Whether its context is entered. */
       isInside: (conn) => conn === inside,

@@ -84,6 +84,10 @@ class Happenings {
     return this.#messages.onRaw(conn, data, isBinary);
   }
 
+  onJudgedBy(generation) {
+    this.#messages.onJudgedBy(generation);
+  }
+
   onMessage(conn, number, data, meta) {
     return this.#messages.onEvent(conn, number, data, meta);
   }

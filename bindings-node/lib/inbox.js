@@ -397,6 +397,8 @@ class Inbox {
         return this.#sink.onPipeRoom(a, b);
       case records.ADOPTION_ENDED:
         return this.#sink.onAdoptionEnded(a, b);
+      case records.JUDGED_BY:
+        return void this.#sink.onJudgedBy(a);
       case records.STOPPED:
         return this.#sink.onStopped();
     }

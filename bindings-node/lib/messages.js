@@ -9,7 +9,10 @@ class Messages {
   #native;
   #listeners;
   #handlers;
+  #contract;
   #events;
+  /** The generation of the policy that has judged the messages that come now. */
+  #generation = 1;
   /** Events of the contract that came and had no listener. */
   #unheard = new Set();
   /** Messages whose schema is asynchronous, or whose connection is still being opened. */
@@ -19,6 +22,7 @@ class Messages {
     this.#native = nativeServer;
     this.#listeners = listeners;
     this.#handlers = handlers;
+    this.#contract = contract;
     this.#events = contract.events;
     this.waiting = new Waiting(nativeServer, (error, conn, event) => handlers.fail(error, conn, event));
   }
@@ -41,16 +45,27 @@ class Messages {
     return this.#handlers.call(all, conn, 'message', data, isBinary);
   }
 
+  /** The messages that follow were judged by the policy of this generation: a reload may have come since. */
+  onJudgedBy(generation) {
+    this.#generation = generation;
+  }
+
+  /** What JavaScript adds to the judgement of the core is of the same policy: no message is judged by halves of two. */
+  #rulesFor(conn) {
+    return internals.rulesIn(conn, this.#generation) ?? this.#contract.ofGeneration(this.#generation, conn.route);
+  }
+
   onEvent(conn, number, data, meta) {
     if (!internals.isLive(conn)) return undefined;
-    const standard = internals.rulesOf(conn).validators[number];
-    if (meta.status !== undefined && internals.isAnswer(conn, meta.id)) return this.#onAnswer(conn, standard, data, meta);
+    const rules = this.#rulesFor(conn);
+    const standard = rules.validators[number];
+    if (meta.status !== undefined && internals.isAnswer(conn, meta.id)) return this.#onAnswer(conn, rules, standard, data, meta);
     if (standard === undefined && this.waiting.isEmpty) return this.#dispatch(conn, number, data, meta);
     const message = {
       event: meta.event,
       bytes: meta.sizeBytes,
       judge: () => this.#judge(standard, conn, data),
-      settle: (result) => this.#onJudged(conn, number, meta, result),
+      settle: (result) => this.#onJudged(conn, rules, number, meta, result),
     };
     if (this.waiting.follow(conn, message)) return undefined;
     if (standard === undefined) return this.#dispatch(conn, number, data, meta);
@@ -61,7 +76,7 @@ class Messages {
    * An answer to `conn.call` waits for nothing: a handler of `open` may wait for it. The first one claims its call, and others with its
    * id are dropped before they are judged: a peer sends as many as it likes. What is judged counts towards `maxInboxBytes`.
    */
-  #onAnswer(conn, standard, data, meta) {
+  #onAnswer(conn, rules, standard, data, meta) {
     let kept = 0;
     if (!internals.claim(conn, meta, () => kept > 0 && this.#native.release(kept))) return undefined;
     // An error says what it likes: its data is that of the JSON Schema, not yet what a handler takes.
@@ -70,10 +85,10 @@ class Messages {
     try {
       const result = this.#judge(standard, conn, data);
       const then = result?.then;
-      if (typeof then !== 'function') return void this.#onJudgedAnswer(conn, meta, result);
+      if (typeof then !== 'function') return void this.#onJudgedAnswer(conn, rules, meta, result);
       // The schema may have ended the connection, and the call with it: nothing would give the bytes back.
       if (internals.isLive(conn)) this.#native.keep((kept = meta.sizeBytes));
-      new Promise((resolve, refuse) => then.call(result, resolve, refuse)).then((judged) => this.#onJudgedAnswer(conn, meta, judged)).catch(fail);
+      new Promise((resolve, refuse) => then.call(result, resolve, refuse)).then((judged) => this.#onJudgedAnswer(conn, rules, meta, judged)).catch(fail);
       return true;
     } catch (error) {
       fail(error);
@@ -81,11 +96,11 @@ class Messages {
     }
   }
 
-  #onJudgedAnswer(conn, meta, result) {
+  #onJudgedAnswer(conn, rules, meta, result) {
     if (!internals.isLive(conn)) return;
     if (isRight(result)) return void internals.settle(conn, meta, result.value);
     internals.unclaim(conn, meta);
-    this.#refuse(conn, meta);
+    this.#refuse(conn, rules, meta);
   }
 
   /** No message of a connection is handled before this promise is settled, which never rejects. */
@@ -130,16 +145,15 @@ class Messages {
     }
   }
 
-  #onJudged(conn, number, meta, result) {
+  #onJudged(conn, rules, number, meta, result) {
     if (!internals.isLive(conn)) return undefined;
     if (isRight(result)) return this.#dispatch(conn, number, result.value, meta);
-    this.#refuse(conn, meta);
+    this.#refuse(conn, rules, meta);
     return undefined;
   }
 
   /** The application's schema has refused data. With `onMismatch: "reply"` the core tells the peer, and the connection stays. */
-  #refuse(conn, meta) {
-    const { enforces, answered } = internals.rulesOf(conn);
+  #refuse(conn, { enforces, answered }, meta) {
     internals.refuse(conn, meta, enforces && !answered.has(meta.event));
   }
 }

@@ -335,7 +335,7 @@ class Server extends Emitter {
     const generation = this.#call(() => checked(read, () => this.#native.reload(read.json)));
     this.#options = options;
     this.#home.wasReloaded = true;
-    this.#contract.replace(read.top, read.routes, this.#native.events());
+    this.#contract.replace(read.top, read.routes, this.#native.events(), generation);
     listenersOf(this).learn();
     this.#handshakes.setAuthenticate(read.authenticate);
     this.#outbox.setMost(this.#native.maxOutboxBytes());

@@ -40,6 +40,8 @@ pub(crate) struct Inbox {
     revoked: RevokedUsers,
     pub(crate) text: Text,
     events: EventNames,
+    /// Of the policy that has judged the last message, as JavaScript was told.
+    generation: u64,
 }
 
 /// Why filling a chunk ended before an event.
@@ -60,6 +62,7 @@ impl Inbox {
             revoked: RevokedUsers::default(),
             text,
             events: EventNames::default(),
+            generation: 1,
         }
     }
 
@@ -255,6 +258,10 @@ impl Inbox {
             Some(Status::Error) => STATUS_ERROR,
             None => 0,
         };
+        if ![0, self.generation].contains(&message.generation) {
+            self.generation = message.generation;
+            records.push(Kind::JudgedBy, [NO_PLACE, message.generation as u32, 0]);
+        }
         records.push(Kind::Message, [self.connections.place(message.conn), event, message.bytes as u32]);
         Ok(())
     }

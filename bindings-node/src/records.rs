@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     PipeRoom = 17,
     /// -, tag, status of the answer or 0
     AdoptionEnded = 18,
+    /// -, generation: of the policy that has judged the messages of the contract that follow
+    JudgedBy = 19,
 }
 
 /// Flags beside the event's number in a message record.
@@ -63,7 +65,7 @@ pub(crate) enum TextKind {
 }
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 24] = [
+pub(crate) const NUMBERS: [(&str, u32); 25] = [
     ("BINARY", Kind::Binary as u32),
     ("TEXT", Kind::Text as u32),
     ("TEXT_BYTES", Kind::Utf8 as u32),
@@ -82,6 +84,7 @@ pub(crate) const NUMBERS: [(&str, u32); 24] = [
     ("PIPE_READY", Kind::PipeReady as u32),
     ("PIPE_ROOM", Kind::PipeRoom as u32),
     ("ADOPTION_ENDED", Kind::AdoptionEnded as u32),
+    ("JUDGED_BY", Kind::JudgedBy as u32),
     ("HAS_ID", HAS_ID),
     ("STATUS_OK", STATUS_OK),
     ("STATUS_ERROR", STATUS_ERROR),
@@ -105,9 +108,9 @@ impl<'b> Records<'b> {
         Self { buffer, count: 0 }
     }
 
-    /// Returns true if an event and the announcement of its connection may not fit.
+    /// Returns true if an event, the announcement of its connection and what judged it may not fit.
     pub(crate) fn is_full(&self) -> bool {
-        (self.count + 3) * BYTES > self.buffer.len()
+        (self.count + 4) * BYTES > self.buffer.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

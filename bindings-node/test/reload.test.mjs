@@ -274,7 +274,7 @@ for (const ip of ['203.0.113.7', '203.0.113.0/24', '2001:db8::8', '2001:db8::/32
   });
 }
 
-test('reload: whoever opened before it, and is heard of behind it, is judged by the route of now', async (t) => {
+test('reload: what came before it, of a connection that is heard of behind it, is judged by the route of then', async (t) => {
   const said = (word) => ({ say: { schema: z.string().transform((text) => `${word} ${text}`) } });
   const before = { events: { ...said('top'), now: {} }, routes: { '/r': { events: said('before') } }, paths: ['/'] };
   const server = await start(t, before);
@@ -288,7 +288,7 @@ test('reload: whoever opened before it, and is heard of behind it, is judged by 
   const bob = await Client.connect(server.address);
   bob.emit('now');
   await until(() => heard.length === 1);
-  assert.deepEqual(heard, [['/r', 'after x']]);
+  assert.deepEqual(heard, [['/r', 'before x']]);
   alice.destroy();
 });
 
@@ -305,4 +305,37 @@ test('metrics: while it runs, and when it has stopped; the admin listener says w
   assert.throws(() => server.reload(policy()), { code: 'stopped' });
   assert.throws(() => server.ban({ user: 'x' }), { code: 'stopped' });
   assert.equal(new Server(policy()).adminAddress, undefined);
+});
+
+/** A schema of the application: a string or a number in the core, and to the application what `isRight` says. */
+const judging = (isRight) => ({
+  '~standard': {
+    version: 1,
+    vendor: 'test',
+    validate: (value) => (isRight(value) ? { value } : { issues: [{ message: 'no' }] }),
+    jsonSchema: { input: () => ({ type: ['string', 'integer'] }) },
+  },
+});
+
+test('a message that came before a reload is judged by the schema of before, and not by halves of two policies', async (t) => {
+  const refusing = policy({ protocol: 'json', events: { a: { schema: judging((value) => value !== 'bad') }, go: {} } });
+  const plain = policy({ protocol: 'json', events: { a: { schema: { type: 'integer' } }, go: {} } });
+  for (const [first, second, data, ending] of [
+    [refusing, plain, 'bad', { code: 1008, reason: 'schema mismatch' }],
+    [plain, policy({ protocol: 'json', events: { a: { schema: judging((value) => value === 'other') }, go: {} } }), 5, undefined],
+  ]) {
+    const server = await start(t, first);
+    const heard = [];
+    server.on('go', () => void server.reload({ ...second, listen: first.listen }));
+    server.on('a', (conn, value) => void heard.push(value));
+    const client = await Client.connect(server.address);
+    // One write: the core has judged both before JavaScript hears of the first.
+    client.socket._socket.cork();
+    client.emit('go');
+    client.emit('a', data);
+    client.socket._socket.uncork();
+    if (ending !== undefined) assert.deepEqual(await client.closed, ending);
+    await until(() => ending !== undefined || heard.length === 1);
+    assert.deepEqual(heard, ending === undefined ? [data] : []);
+  }
 });

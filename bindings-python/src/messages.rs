@@ -28,6 +28,7 @@ pub(crate) enum QueuedMessage {
         id: Option<Box<str>>,
         status: Option<Status>,
         bytes: usize,
+        generation: u64,
     },
 }
 
@@ -36,13 +37,14 @@ impl QueuedMessage {
         match message {
             BorrowedMessage::Text(text) => Self::Text(text.into()),
             BorrowedMessage::Binary(payload) => Self::Binary(payload.into()),
-            BorrowedMessage::Event(JsonMessage { conn, event, data, id, status, bytes }) => Self::Event {
+            BorrowedMessage::Event(JsonMessage { conn, event, data, id, status, bytes, generation }) => Self::Event {
                 conn,
                 event: event.into(),
                 data: data.as_str().into(),
                 id: id.map(Into::into),
                 status,
                 bytes,
+                generation,
             },
         }
     }
@@ -51,13 +53,14 @@ impl QueuedMessage {
         match self {
             Self::Text(text) => BorrowedMessage::Text(text),
             Self::Binary(payload) => BorrowedMessage::Binary(payload),
-            Self::Event { conn, event, data, id, status, bytes } => BorrowedMessage::Event(JsonMessage {
+            Self::Event { conn, event, data, id, status, bytes, generation } => BorrowedMessage::Event(JsonMessage {
                 conn: *conn,
                 event,
                 data: vetted_json(data),
                 id: id.as_deref(),
                 status: *status,
                 bytes: *bytes,
+                generation: *generation,
             }),
         }
     }

@@ -177,6 +177,8 @@ pub struct JsonMessage<'b> {
     pub status: Option<Status>,
     /// Payload bytes of the whole message.
     pub bytes: usize,
+    /// The generation of the policy that has judged it: a reload may have come since. 0: no contract knows the event.
+    pub generation: u64,
 }
 
 /// A connection that ended.
@@ -538,6 +540,7 @@ impl EventBatch {
                     id,
                     status: *status,
                     bytes: *bytes as usize,
+                    generation: listed.map_or(0, |listed| self.contracts[listed.contract as usize].generation()),
                 })
             }
             Record::Close(conn, closed) => Event::Close(closed.event(*conn, &self.text)),

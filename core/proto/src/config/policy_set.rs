@@ -197,7 +197,11 @@ impl PolicySet {
         let fixed = fixed.or_else(|| self.route_of_another_protocol(&next));
         match fixed {
             Some(option) => Err(ConfigError::not_reloadable(option)),
-            None => Ok(Self { generation: self.generation + 1, ..next }),
+            None => {
+                let generation = self.generation + 1;
+                next.policies().for_each(|policy| policy.contract.set_generation(generation));
+                Ok(Self { generation, ..next })
+            }
         }
     }
 

@@ -37,6 +37,7 @@ pub use crate::options::{EventOptions, JsonLimits};
 use crate::roles::Roles;
 use schema::Schema;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The longest name of an event, in bytes.
 const MAX_EVENT_NAME: usize = 128;
@@ -91,6 +92,8 @@ pub struct Contract {
     rules: Box<[EventRule]>,
     /// The same events by the tag of their name: a peer picks names to look up, never names that are stored.
     by_tag: Box<[(u64, EventIndex)]>,
+    /// See [`generation`](Self::generation).
+    generation: AtomicU64,
 }
 
 impl Contract {
@@ -102,7 +105,17 @@ impl Contract {
         let mut by_tag: Box<[_]> =
             (0..).zip(&rules).map(|(index, rule)| (text::tag(rule.name.as_bytes()), EventIndex(index))).collect();
         by_tag.sort_unstable();
-        Ok(Contract { limits, rules, by_tag })
+        Ok(Contract { limits, rules, by_tag, generation: AtomicU64::new(1) })
+    }
+
+    /// The generation of the policies that it is of: 1 at the start, one more with every reload.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// It belongs to a set that takes the place of another.
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
     }
 
     /// The option `json_limits`.
