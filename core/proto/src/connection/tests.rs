@@ -620,6 +620,37 @@ fn our_close_waits_for_theirs_and_hears_nothing_else() {
 }
 
 #[test]
+fn hanging_up_says_nothing() {
+    let mut rig = Rig::new(RAW);
+    rig.turn(|conn, turn| conn.hang_up(turn));
+    rig.text("too late");
+    assert_eq!((rig.conn.phase(), rig.close_code(), rig.seen.messages.len()), (Phase::Closed, None, 0));
+    let ending = rig.conn.take_ending().unwrap();
+    assert_eq!((ending.code, ending.clean, ending.verdict), (1006, false, None));
+    // A peer that does not take what waits for it is given up.
+    rig.pass(60_000);
+    assert_eq!(rig.conn.phase(), Phase::Dropped);
+    // A closing handshake that has begun goes on.
+    for begin in [
+        |rig: &mut Rig| rig.turn(|conn, turn| conn.close(4000, "bye", turn)),
+        |rig: &mut Rig| {
+            rig.seen.answers_outstanding = true;
+            rig.input(&frame(0x88, b"\x0f\xa0"));
+        },
+    ] {
+        let mut rig = Rig::new(RAW);
+        begin(&mut rig);
+        let before = rig.conn.phase();
+        assert!(matches!(before, Phase::Closing | Phase::Parting));
+        rig.turn(|conn, turn| conn.hang_up(turn));
+        assert_eq!(rig.conn.phase(), before);
+        rig.seen.answers_outstanding = false;
+        rig.pass(1000);
+        assert_eq!(rig.close_code(), Some(4000));
+    }
+}
+
+#[test]
 fn broken_framing_is_not_read_on() {
     let mut rig = Rig::new(RAW);
     let mut bytes = frame(0xc1, b"x");
