@@ -182,22 +182,25 @@ class Server(Operated):
     async def _handled(self) -> None:
         """Waits for the handlers, and for those whose messages wait behind them; at the end of the time those that run
         are cancelled, and no message is handled any more."""
-        while tasks := self._handling():
-            _, late = await asyncio.wait(tasks, timeout=self._left_s())
+        # One that is done may have its callback before it, which begins what waits behind it: it is waited for, once.
+        waited: set[asyncio.Task[Any]] = set()
+        while tasks := self._handling() - waited:
+            done, late = await asyncio.wait(tasks, timeout=self._left_s())
+            waited |= done
             if late:
                 super().stop()
                 for task in late:
                     task.cancel()
                 break
         until = time.monotonic() + _drain.CANCELLED_WITHIN_S
-        while (tasks := self._handling()) and (left := until - time.monotonic()) > 0:
-            await asyncio.wait(tasks, timeout=left)
+        while (tasks := self._handling() - waited) and (left := until - time.monotonic()) > 0:
+            done, _ = await asyncio.wait(tasks, timeout=left)
+            waited |= done
 
     def _handling(self) -> set[asyncio.Task[Any]]:
         """The tasks of handlers on the loop that runs, without the one that asks."""
         running = asyncio.get_running_loop()
-        tasks = {task for task in self._tasks if task.get_loop() is running and not task.done()}
-        return tasks - {asyncio.current_task()}
+        return {task for task in self._tasks if task.get_loop() is running} - {asyncio.current_task()}
 
     def _left_s(self) -> float:
         return 0.0 if self._drains_until is None else _drain.left_ms(self._drains_until) / 1000
