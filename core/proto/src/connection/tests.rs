@@ -622,7 +622,7 @@ fn our_close_waits_for_theirs_and_hears_nothing_else() {
 #[test]
 fn hanging_up_says_nothing() {
     let mut rig = Rig::new(RAW);
-    rig.turn(|conn, turn| conn.hang_up(turn));
+    rig.turn(Connection::hang_up);
     rig.text("too late");
     assert_eq!((rig.conn.phase(), rig.close_code(), rig.seen.messages.len()), (Phase::Closed, None, 0));
     let ending = rig.conn.take_ending().unwrap();
@@ -642,7 +642,7 @@ fn hanging_up_says_nothing() {
         begin(&mut rig);
         let before = rig.conn.phase();
         assert!(matches!(before, Phase::Closing | Phase::Parting));
-        rig.turn(|conn, turn| conn.hang_up(turn));
+        rig.turn(Connection::hang_up);
         assert_eq!(rig.conn.phase(), before);
         rig.seen.answers_outstanding = false;
         rig.pass(1000);
