@@ -303,6 +303,10 @@ def test_reload_changes_what_is_open_and_what_comes(run: Run, caplog: pytest.Log
     async def main() -> None:
         server = wsguard.Server(**options(auth=TOKENS, events={"old": {}, "move": {"schema": {"type": "string"}}}))
 
+        @server.on("free")
+        def free(conn: Connection, data: object) -> None:
+            conn.emit("free", data)
+
         @server.on("say", schema={"type": "string"})
         def say(conn: Connection, data: str) -> None:
             conn.reply("said", data)
@@ -337,15 +341,17 @@ def test_reload_changes_what_is_open_and_what_comes(run: Run, caplog: pytest.Log
                     server.reload(options(**wrong))
                 assert (refused.value.option, refused.value.code) == (option, code)
             assert (await said(alice, "move", {"x": 2}))["data"] == 2
-            # A handler alone declares its event, as it does at a start; the log warns of it.
-            assert server.reload(**options(auth=less)) == 3
-            assert (await said(alice, "move", [1]))["data"] == [1]
-            assert "the options do not state move any more: any data reaches the handlers" in caplog.messages
+            # An event that a handler alone has declared is as at the start again; the log warns of it.
+            assert server.reload(**options(auth=less, events={"free": {"schema": Move}})) == 3
+            assert server.reload(**options(auth=less)) == 4
+            assert (await said(alice, "free", [1]))["data"] == [1]
+            assert "the options do not state free any more: any data reaches the handlers" in caplog.messages
+            # What the options do not state any more is not let in by a handler that only handled it.
             with pytest.raises(ConnectionClosed):
-                await said(alice, "old")
+                await said(alice, "move", {"x": 1})
             with pytest.raises(TypeError, match="whole set of options"):
                 server.reload()
-            assert "wsguard_policy_generation 3" in server.metrics()
+            assert "wsguard_policy_generation 4" in server.metrics()
         with pytest.raises(wsguard.UsageError) as late:
             server.reload(**options())
         assert late.value.code == "stopped"

@@ -25,6 +25,9 @@ class Said:
     #: Whether it is there for a handler.
     handles: bool
     handler: Callable[..., Any] | None = None
+    #: Whether a bare one has declared its event, because the options of then did not state it. A reload whose options
+    #: leave out what the options stated before makes nobody's event of it that any data may come with.
+    declares: bool = True
 
     @property
     def is_bare(self) -> bool:
@@ -34,7 +37,8 @@ class Said:
 
 class Events:
     """Every event that a server knows, and its handler. What a server knows follows from the options and from what the
-    decorators have said, in their order, and from nothing else: so a reload is as good as a start."""
+    decorators have said, in their order: so a reload is as good as a start, but for an event that the options stated when
+    its handler came, and state no more: it is unknown then."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         #: The options without what the decorators have stated.
@@ -79,6 +83,7 @@ class Events:
         schema, model, raw = stated.pop("schema"), stated.pop("model"), stated.pop("raw")
         made = Stated.of(option, schema=schema, model=model, raw=raw, more=stated)
         said = Said(name, route, made, handles)
+        said = dataclasses.replace(said, declares=self._declares(said))
         changed = self._changed(said)
         if self._declares(said):
             changed.check(name, self._options.get("protocol"))
@@ -122,8 +127,8 @@ class Events:
         if not said.is_bare:
             return True
         if said.route is not None:
-            return said.name not in self._in_options.get(said.route, ())
-        return not any(said.name in events for events in self._in_options.values())
+            return said.declares and said.name not in self._in_options.get(said.route, ())
+        return said.declares and not any(said.name in events for events in self._in_options.values())
 
     def _of(self, route: str | None) -> Contract:
         if route is None:

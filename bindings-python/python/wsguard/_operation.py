@@ -56,8 +56,8 @@ class Operated(OnLoop):
         long as compiling the schemas does: beside an event loop call it by ``asyncio.to_thread``. If a signal handler
         calls it in the midst of another call, what it states is in force then.
 
-        An event that the options state no longer, and that a decorator handles without saying more of it, comes with
-        any data from then on, as at a start: the log warns of it.
+        An event that the options stated when its handler came, and state no longer, is unknown from then on. One that
+        the options did not state then comes with any data again, as at the start: the log warns of it.
 
         An open connection is closed with 1008 (``session_revoked``) if its static token is gone, or the key that has
         signed its JSON Web Token, or if its path is not served any more; with 1008 (``banned``) if ``deny_ips`` has
