@@ -37,8 +37,8 @@ class Said:
 
 class Events:
     """Every event that a server knows, and its handler. What a server knows follows from the options and from what the
-    decorators have said, in their order: so a reload is as good as a start, but for an event that the options stated when
-    its handler came, and state no more: it is unknown then."""
+    decorators have said, in their order: so a reload is as good as a start, but for an event that the options stated
+    when its handler came, and state no more: it is unknown then."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         #: The options without what the decorators have stated.
