@@ -486,6 +486,41 @@ def test_drain_waits_for_messages_that_wait_behind_a_coroutine(run: Run, how: st
     run(main)
 
 
+@pytest.mark.parametrize("how", ["in time", "late"])
+def test_drain_on_another_loop_waits_for_handlers(run: Run, how: str) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        told: list[str] = []
+        gate = asyncio.Event()
+
+        @server.on_message
+        async def work(conn: Connection, message: str) -> None:
+            try:
+                await gate.wait()
+            finally:
+                told.append(message)
+
+        async def drain() -> list[str]:
+            await server.drain(timeout_ms=20_000 if how == "in time" else 50)
+            return list(told)
+
+        async with client_of(server) as (one, _):
+            for number in range(3):
+                await one.send(f"{number}")
+            while server.stats()["messages_in"] < 3:
+                await asyncio.sleep(0.001)
+            drained = asyncio.get_running_loop().create_task(asyncio.to_thread(asyncio.run, drain()))
+            await server.wait_stopped()
+            if how == "in time":
+                # Longer than it takes to find no handler on the loop that asks.
+                await asyncio.wait({drained}, timeout=0.2)
+                assert not drained.done()
+                gate.set()
+            assert await drained == (["0", "1", "2"] if how == "in time" else ["0"])
+
+    run(main)
+
+
 class client_of:
     """Two clients of a server that is started, and not ended."""
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _checks, _drain, _log, _loops, _signals
+from . import _checks, _drain, _log, _loops, _signals, _tasks
 from ._audience import Audience
 from ._contract import options_text
 from ._errors import ConfigError, UsageError
@@ -168,16 +168,34 @@ class Server(Operated):
 
     async def _drained(self) -> None:
         self._check_own_process()
-        running = asyncio.get_running_loop()
-        if running is self._loop or self._loop is None:
+        loop = self._loop
+        if loop is None or loop is asyncio.get_running_loop():
             await self._wait_stopped()
-        else:
-            try:
-                # The core stops in time. Its loop handles the events, and may not run any more.
-                await asyncio.wait_for(self._wait_stopped(), self._left_s() + _drain.HANDLED_WITHIN_S)
-            except asyncio.TimeoutError:
-                self._ended("the event loop of the server does not run: its connections are dropped")
-        await self._handled()
+            await self._handled()
+            return
+        try:
+            # The core stops in time. Its loop handles the events, and may not run any more.
+            await asyncio.wait_for(self._wait_stopped(), self._left_s() + _drain.HANDLED_WITHIN_S)
+        except asyncio.TimeoutError:
+            self._ended("the event loop of the server does not run: its connections are dropped")
+            return
+        await self._handled_on(loop)
+
+    async def _handled_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Waits for the handlers from another loop than theirs."""
+        handled, kept = _tasks.Stopped(), []
+
+        def begin() -> None:
+            kept.append(loop.create_task(self._handled()))
+            kept[0].add_done_callback(lambda _: handled.set())
+
+        with contextlib.suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(begin)
+        until = time.monotonic() + self._left_s() + _drain.CANCELLED_WITHIN_S
+        # A loop that stops says so to nobody: it is looked at.
+        while not handled.is_set() and loop.is_running() and time.monotonic() < until:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(handled.wait(), _drain.LOOK_EVERY_S)
 
     async def _handled(self) -> None:
         """Waits for the handlers, and for those whose messages wait behind them; at the end of the time those that run
@@ -239,7 +257,8 @@ class Server(Operated):
         self._look_again()
 
     async def wait_stopped(self) -> None:
-        """Waits until the server has stopped and every event was handled.
+        """Waits until the server has stopped, and every event has come to its handler or waits behind a coroutine.
+        ``await server.drain()`` waits for coroutines, too.
 
         Raises:
             UsageError: the server was not started on an event loop (``no_event_loop``), or belongs to the parent
