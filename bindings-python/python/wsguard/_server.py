@@ -286,10 +286,10 @@ class Server(Operated):
         """The connections of a user: ``server.to_user("alice").emit("mail", data)``.
 
         Raises:
+            InvalidArgument: ``user`` has lone surrogates.
             TypeError: ``user`` is not a ``str``: an anonymous session has none.
         """
-        if not isinstance(user, str):
-            raise TypeError(f"the name of a user is a str, not {type(user).__name__}")
+        _checks.user(user)
         return Audience(self, user=user)
 
     def connections_of(self, user: str, /) -> list[Connection]:
