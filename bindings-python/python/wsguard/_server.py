@@ -79,7 +79,7 @@ class Server(Operated):
         async with self:
             if started is not None:
                 started()
-            await self._wait_stopped()
+            await self._wait_stopped(self._stopped)
 
     async def __aenter__(self) -> Self:
         if not self._is_running or self._is_forked:
@@ -164,64 +164,68 @@ class Server(Operated):
         until = time.monotonic() + timeout_ms / 1000
         self._drains_until = until if self._drains_until is None else min(until, self._drains_until)
         self._look_again()
-        return _drain.Drain(self._drained)
+        # Of this run: the server may have started again before it is awaited, or while it is.
+        return _drain.Drain(functools.partial(self._drained, self._loop, self._stopped, self._tasks, until))
 
-    async def _drained(self) -> None:
+    async def _drained(
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        stopped: _tasks.Stopped | None,
+        tasks: set[asyncio.Task[Any]],
+        until: float,
+    ) -> None:
         self._check_own_process()
-        loop = self._loop
         if loop is None or loop is asyncio.get_running_loop():
-            await self._wait_stopped()
-            await self._handled()
+            await self._wait_stopped(stopped)
+            await self._handled(tasks, until)
             return
         try:
             # The core stops in time. Its loop handles the events, and may not run any more.
-            await asyncio.wait_for(self._wait_stopped(), self._left_s() + _drain.HANDLED_WITHIN_S)
+            await asyncio.wait_for(self._wait_stopped(stopped), self._left_s(until) + _drain.HANDLED_WITHIN_S)
         except asyncio.TimeoutError:
-            self._ended("the event loop of the server does not run: its connections are dropped")
+            if self._stopped is stopped:
+                self._ended("the event loop of the server does not run: its connections are dropped")
             return
-        await self._handled_on(loop)
+        await self._handled_on(loop, tasks, until)
 
-    async def _handled_on(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _handled_on(self, loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]], until: float) -> None:
         """Waits for the handlers from another loop than theirs."""
-        handled, kept = _tasks.Stopped(), []
+        handled = _tasks.Stopped()
+        kept: list[asyncio.Task[None]] = []
 
         def begin() -> None:
-            kept.append(loop.create_task(self._handled()))
+            kept.append(loop.create_task(self._handled(tasks, until)))
             kept[0].add_done_callback(lambda _: handled.set())
 
         with contextlib.suppress(RuntimeError):  # it is closed
             loop.call_soon_threadsafe(begin)
-        until = time.monotonic() + self._left_s() + _drain.CANCELLED_WITHIN_S
+        late = time.monotonic() + self._left_s(until) + _drain.CANCELLED_WITHIN_S
         # A loop that stops says so to nobody: it is looked at.
-        while not handled.is_set() and loop.is_running() and time.monotonic() < until:
+        while not handled.is_set() and loop.is_running() and time.monotonic() < late:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(handled.wait(), _drain.LOOK_EVERY_S)
 
-    async def _handled(self) -> None:
+    async def _handled(self, tasks: set[asyncio.Task[Any]], until: float) -> None:
         """Waits for the handlers, and for those whose messages wait behind them; at the end of the time those that run
         are cancelled, and no message is handled any more."""
         # One that is done may have its callback before it, which begins what waits behind it: it is waited for, once.
-        waited: set[asyncio.Task[Any]] = set()
-        while tasks := self._handling() - waited:
-            done, late = await asyncio.wait(tasks, timeout=self._left_s())
+        waited: set[asyncio.Task[Any] | None] = {asyncio.current_task()}
+        while left := tasks - waited:
+            done, late = await asyncio.wait(left, timeout=self._left_s(until))
             waited |= done
             if late:
-                super().stop()
+                if self._tasks is tasks:
+                    super().stop()
                 for task in late:
                     task.cancel()
                 break
-        until = time.monotonic() + _drain.CANCELLED_WITHIN_S
-        while (tasks := self._handling() - waited) and (left := until - time.monotonic()) > 0:
-            done, _ = await asyncio.wait(tasks, timeout=left)
+        ends_at = time.monotonic() + _drain.CANCELLED_WITHIN_S
+        while (left := tasks - waited) and (left_s := ends_at - time.monotonic()) > 0:
+            done, _ = await asyncio.wait(left, timeout=left_s)
             waited |= done
 
-    def _handling(self) -> set[asyncio.Task[Any]]:
-        """The tasks of handlers on the loop that runs, without the one that asks."""
-        running = asyncio.get_running_loop()
-        return {task for task in self._tasks if task.get_loop() is running} - {asyncio.current_task()}
-
-    def _left_s(self) -> float:
-        return 0.0 if self._drains_until is None else _drain.left_ms(self._drains_until) / 1000
+    def _left_s(self, until: float) -> float:
+        return _drain.left_ms(until if self._drains_until is None else min(until, self._drains_until)) / 1000
 
     def adopt(self, sock: socket.socket, received: bytes = b"", *, is_secure: bool = False) -> None:
         """Takes over a connection that an accept loop of your own has accepted, on TCP or on a Unix socket. It gets the
@@ -264,7 +268,7 @@ class Server(Operated):
             UsageError: the server was not started on an event loop (``no_event_loop``), or belongs to the parent
                 process (``forked``).
         """
-        await self._wait_stopped()
+        await self._wait_stopped(self._stopped)
 
     # --- broadcasts ------------------------------------------------------------------------------------------------
 
