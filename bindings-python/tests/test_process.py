@@ -314,6 +314,20 @@ def test_a_loop_that_is_closed_under_a_server_ends_it_and_says_so() -> None:
         assert "the event loop of a running server was closed" in ended.stderr
 
 
+def test_a_signal_handler_that_the_application_sets_while_it_runs_stays() -> None:
+    ended = python("""
+        import signal
+        def own(number, frame): ...
+        def started():
+            signal.signal(signal.SIGTERM, own)
+            server.stop()
+        server = make()
+        server.run(started=started)
+        print(signal.getsignal(signal.SIGTERM) is own, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        """)
+    assert ended.stdout == "True True\n", ended.stderr
+
+
 def test_a_drain_on_another_loop_than_the_servers_ends() -> None:
     ended = python("""
         server = make()

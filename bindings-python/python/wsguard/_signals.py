@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._server import Server
@@ -43,7 +43,7 @@ def ending(server: Server) -> Iterator[None]:
             # A thread of its own: connections do not wait until schemas are compiled.
             threading.Thread(target=server._reload_file, name="wsguard-reload", daemon=True).start()
 
-    before = {}
+    before: dict[signal.Signals, Any] = {}
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     if hangup is not None and server._file is not None and signal.getsignal(hangup) in _DEFAULTS:
         before[hangup] = signal.signal(hangup, on_hangup)
@@ -54,4 +54,6 @@ def ending(server: Server) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # What the application has set meanwhile is its own.
+            if signal.getsignal(number) in (on_signal, on_hangup):
+                signal.signal(number, handler)
