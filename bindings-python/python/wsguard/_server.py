@@ -76,10 +76,16 @@ class Server(Operated):
 
         Raises: what :meth:`start` raises.
         """
-        async with self:
+        await self.__aenter__()
+        starts = self._starts
+        try:
             if started is not None:
                 started()
             await self._wait_stopped(self._stopped)
+        finally:
+            # One that has started again meanwhile is another's to end.
+            if self._starts == starts and not self._is_forked:
+                await self.drain()
 
     async def __aenter__(self) -> Self:
         if not self._is_running or self._is_forked:
@@ -125,12 +131,15 @@ class Server(Operated):
                 _loops.run(_loops.factory(loop), functools.partial(self.serve, started))
                 return
             self._begin(None)
+            starts = self._starts
             try:
                 if started is not None:
                     started()
                 self._run(threading.current_thread() is threading.main_thread())
             finally:
-                self._end()
+                # One that has started again meanwhile is another's to end.
+                if self._starts == starts:
+                    self._end()
 
     @property
     def drain_timeout_ms(self) -> int:
