@@ -480,8 +480,9 @@ class Connection(Generic[_Data]):
                 or on another event loop than this (``no_event_loop``), or belongs to the parent process (``forked``).
         """
     def ping(self, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, float]:
-        """Sends a ping, and waits for the pong. Returns the milliseconds between. Messages that the peer has sent
-        before the pong wait meanwhile, as for :meth:`call`.
+        """Sends a ping, and waits for the pong. Returns the milliseconds between.
+
+        Messages that the peer has sent before the pong wait meanwhile, as for :meth:`call`.
 
         Args:
             timeout_ms: milliseconds to wait for the pong; default 10 000.
