@@ -52,6 +52,23 @@ def test_it_is_a_connection_as_any_other(run: Run, read_before: int, is_unix: bo
     run(main)
 
 
+@pytest.mark.parametrize("received", ["GET", None, 5, [71]])
+def test_what_was_read_is_bytes(received: object) -> None:
+    """A call that is wrong leaves the socket to its owner: detached, nobody would close it."""
+
+    async def main() -> None:
+        async with server_of_echoes() as server:
+            client, ours = accepted()
+            with pytest.raises(TypeError, match="received must be bytes"):
+                server.adopt(ours, received)  # type: ignore[arg-type]
+            assert ours.fileno() != -1
+            ours.close()
+            assert client.recv(1) == b""
+            client.close()
+
+    asyncio.run(main())
+
+
 def test_a_refusal_is_answered_on_it(run: Run) -> None:
     async def main() -> None:
         async with server_of_echoes() as server:

@@ -255,6 +255,31 @@ def test_calls_are_bounded() -> None:
     asyncio.run(main())
 
 
+def test_a_peer_is_not_asked_on_another_loop(run: Run) -> None:
+    """The answer would be told on the server's: the call says so, and its peer hears nothing."""
+
+    async def main() -> None:
+        server = wsguard.Server(**options(events={"x": {}}))
+        conns = await opened(server)
+        async with server, client(server) as peer:
+            conn = await conns.get()
+            for asks in (lambda: conn.call("asked"), conn.ping):
+
+                async def elsewhere(asks: Any = asks) -> str:
+                    with pytest.raises(wsguard.UsageError, match="is awaited on the server's event loop") as refused:
+                        await asks()
+                    return refused.value.code
+
+                assert await asyncio.to_thread(asyncio.run, elsewhere()) == "no_event_loop"
+            conn.emit("next")
+            assert (await reads(peer))["event"] == "next"
+            loop = asyncio.get_running_loop()
+            there = asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(conn.ping(), loop).result(10))
+            assert await there > 0
+
+    run(main)
+
+
 def test_without_asyncio_nothing_can_be_awaited() -> None:
     server = wsguard.Server(**options(protocol="raw"))
     errors: list[str] = []

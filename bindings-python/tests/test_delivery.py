@@ -486,6 +486,75 @@ def test_drain_waits_for_messages_that_wait_behind_a_coroutine(run: Run, how: st
     run(main)
 
 
+@pytest.mark.parametrize("how", ["in time", "late"])
+def test_drain_on_another_loop_waits_for_handlers(run: Run, how: str) -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        told: list[str] = []
+        gate = asyncio.Event()
+
+        @server.on_message
+        async def work(conn: Connection, message: str) -> None:
+            try:
+                await gate.wait()
+            finally:
+                told.append(message)
+
+        async def drain() -> list[str]:
+            await server.drain(timeout_ms=20_000 if how == "in time" else 50)
+            return list(told)
+
+        async with client_of(server) as (one, _):
+            for number in range(3):
+                await one.send(f"{number}")
+            while server.stats()["messages_in"] < 3:
+                await asyncio.sleep(0.001)
+            drained = asyncio.get_running_loop().create_task(asyncio.to_thread(asyncio.run, drain()))
+            await server.wait_stopped()
+            if how == "in time":
+                # Longer than it takes to find no handler on the loop that asks.
+                await asyncio.wait({drained}, timeout=0.2)
+                assert not drained.done()
+                gate.set()
+            assert await drained == (["0", "1", "2"] if how == "in time" else ["0"])
+
+    run(main)
+
+
+@pytest.mark.parametrize("awaited", ["before", "after"])
+def test_a_drain_ends_the_run_that_it_was_called_for(run: Run, awaited: str) -> None:
+    """A server that has started again meanwhile goes on."""
+
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        @server.on_message
+        async def work(conn: Connection, message: str) -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.set()
+
+        async with client_of(server) as (one, _):
+            await one.send("long")
+            await begun.wait()
+            drain = server.drain(timeout_ms=100)
+            draining = asyncio.ensure_future(drain) if awaited == "before" else drain
+            await server.wait_stopped()
+            assert not ended.is_set()
+            await server.start()
+            await draining
+            assert ended.is_set() and server._is_running
+            async with client(server) as peer:
+                await peer.send("more")
+            await server.drain(0)
+            assert not server._is_running
+
+    run(main)
+
+
 class client_of:
     """Two clients of a server that is started, and not ended."""
 

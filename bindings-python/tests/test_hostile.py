@@ -12,10 +12,12 @@ import random
 import threading
 from typing import Any
 
+import pytest
 import wsguard
 from conftest import Run, client, options
 from websockets.exceptions import ConnectionClosed
 from wsguard import Connection, _wsguard
+from wsguard.testing import FakeConnection
 
 PREFIX = "fine:"
 
@@ -466,3 +468,31 @@ def test_a_flood_of_failures_is_sampled(run: Run, caplog: Any) -> None:
         assert getattr(told[0], "handler") == "message" and getattr(told[0], "conn")  # noqa: B009
 
     run(main)
+
+
+def test_lone_surrogates_are_told_by_name() -> None:
+    """They are no text in UTF-8: whose argument has them is told, not what Python's codec says of it."""
+    broken = "a\ud800"
+    server, fake = wsguard.Server(**options()), FakeConnection()
+    calls: dict[str, list[Any]] = {
+        "room": [lambda: server.to("a", broken), lambda: fake.join(broken), lambda: fake.leave(broken)],
+        "user": [
+            lambda: server.to_user(broken),
+            lambda: server.connections_of(broken),
+            lambda: server.ban(user=broken),
+            lambda: server.unban(user=broken),
+        ],
+        "ip": [lambda: server.ban(ip=broken), lambda: server.unban(ip=broken)],
+        "reason": [
+            lambda: server.ban(user="a", reason=broken),
+            lambda: server.to_all().close(1000, broken),
+            lambda: fake.close(1000, broken),
+        ],
+        "event": [lambda: fake.emit(broken), lambda: fake.reply(broken), lambda: fake.emit_nowait(broken)],
+        "message": [lambda: fake.send(broken), lambda: fake.send_nowait(broken)],
+    }
+    for name, each in calls.items():
+        for call in each:
+            with pytest.raises(wsguard.InvalidArgument, match=f"^{name} must not have lone surrogates$"):
+                call()
+    assert fake.is_open and not fake.sent and not fake.rooms

@@ -314,6 +314,76 @@ def test_a_loop_that_is_closed_under_a_server_ends_it_and_says_so() -> None:
         assert "the event loop of a running server was closed" in ended.stderr
 
 
+NO_THREADS = """
+        start = threading.Thread.start
+        def refused(thread):
+            if thread.name == NAME:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+        threading.Thread.start = refused
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_hangup_for_which_there_is_no_thread_ends_nothing() -> None:
+    ended = python(
+        """
+        import json, signal, tempfile, threading
+        NAME = "wsguard-reload"
+        """
+        + NO_THREADS
+        + """
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0"}, file)
+            file.flush()
+            server = wsguard.Server.from_file(file.name)
+            def started():
+                signal.raise_signal(signal.SIGHUP)
+                print("goes on")
+                server.stop()
+            server.run(started=started)
+        """
+    )
+    assert ended.stdout == "goes on\n", ended.stderr
+    assert "is not read again, the policy stays as it is: can't start new thread" in ended.stderr
+
+
+def test_a_start_without_a_thread_for_the_log_is_an_error_and_no_silence() -> None:
+    succeeds(
+        """
+        import logging, threading
+        logging.basicConfig(stream=sys.stdout)
+        NAME = "wsguard-log"
+        """
+        + NO_THREADS
+        + """
+        server = make()
+        try:
+            server.run(started=server.stop)
+        except wsguard.StartError as error:
+            assert error.code == "start_failed", error.code
+        else:
+            raise AssertionError("it has started")
+        NAME = None
+        server.run(started=server.stop)
+        """
+    )
+
+
+def test_a_signal_handler_that_the_application_sets_while_it_runs_stays() -> None:
+    ended = python("""
+        import signal
+        def own(number, frame): ...
+        def started():
+            signal.signal(signal.SIGTERM, own)
+            server.stop()
+        server = make()
+        server.run(started=started)
+        print(signal.getsignal(signal.SIGTERM) is own, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        """)
+    assert ended.stdout == "True True\n", ended.stderr
+
+
 def test_a_drain_on_another_loop_than_the_servers_ends() -> None:
     ended = python("""
         server = make()

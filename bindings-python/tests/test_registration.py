@@ -525,3 +525,32 @@ def test_a_taken_address_has_its_number() -> None:
             assert refused.value.errno == errno.EADDRINUSE
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+def test_the_end_of_a_run_is_no_end_of_the_next(loop: Any) -> None:
+    """Another thread starts the server again as soon as it has stopped, before `run` has returned."""
+    again: list[threading.Thread] = []
+    runs = threading.Event()
+
+    class Restarted(wsguard.Server):
+        def _restart(self) -> None:
+            if not again:
+                again.append(threading.Thread(target=lambda: self.run("native", started=runs.set)))
+                again[0].start()
+                assert runs.wait(10)
+
+        def _run(self, signals: bool) -> None:
+            super()._run(signals)
+            self._restart()
+
+        async def _wait_stopped(self, stopped: Any) -> None:
+            await super()._wait_stopped(stopped)
+            self._restart()
+
+    server = Restarted(options(protocol="raw"))
+    server.run(loop, started=server.stop)
+    assert again[0].is_alive() and server._is_running
+    server.stop()
+    again[0].join(10)
+    assert not again[0].is_alive() and not server._is_running

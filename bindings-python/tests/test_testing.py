@@ -392,6 +392,21 @@ def test_a_fake_refuses_what_a_connection_refuses(run: Run) -> None:
     run(main)
 
 
+def test_a_run_that_a_handler_ends_fails_its_test() -> None:
+    server = chat()
+
+    @server.on_open
+    def leave(conn: Any) -> None:
+        sys.exit("a slip")
+
+    def talk() -> None:
+        with testing.running(server), testing.connect_sync(server, user="alice") as alice:
+            alice.closed()
+
+    with pytest.raises(SystemExit, match="a slip"):
+        talk()
+
+
 def test_what_a_fake_receives() -> None:
     async def main() -> None:
         conn = FakeConnection(messages=[testing.message("a"), testing.message("b")])

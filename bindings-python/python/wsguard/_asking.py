@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from . import _drain
-from ._errors import CallRefused, CallTimeout
+from . import _drain, _loops
+from ._errors import CallRefused, CallTimeout, UsageError
 
 if TYPE_CHECKING:
     from ._wsguard import Connection
@@ -19,8 +19,9 @@ def call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
 
 async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
     _check_not_ended(conn)
+    loop = _own_loop(conn, "call")
     number, answer = conn._begin_call(event, data)
-    timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, answer, repr(event), timeout_ms)
+    timer = loop.call_later(timeout_ms / 1000, _expire, answer, repr(event), timeout_ms)
     try:
         told = await answer
     finally:
@@ -40,6 +41,24 @@ def _check_not_ended(conn: Connection) -> None:
         raise conn._closed_error()
 
 
+def _own_loop(conn: Connection, asks: str) -> asyncio.AbstractEventLoop:
+    """The loop that runs. Raises where it is not the server's: there the answer is told, and nothing is asked."""
+    loop, end = _loops.running(), conn.wait_closed()
+    try:
+        waits: asyncio.Future[Any] = end.send(None)
+    except StopIteration:  # it has ended meanwhile
+        return loop
+    finally:
+        end.close()
+    if waits.get_loop() is not loop:
+        raise UsageError(
+            f"{asks} is awaited on the server's event loop, and this is another: "
+            f"asyncio.run_coroutine_threadsafe(conn.{asks}(...), loop)",
+            code="no_event_loop",
+        )
+    return loop
+
+
 def _expire(answer: asyncio.Future[Any], asked: str, timeout_ms: int) -> None:
     if not answer.done():
         answer.set_exception(CallTimeout(f"no answer to {asked} came within {timeout_ms} ms", code="call_timeout"))
@@ -52,8 +71,9 @@ def ping(conn: Connection, timeout_ms: int) -> Any:
 
 async def _ping(conn: Connection, timeout_ms: int) -> float:
     _check_not_ended(conn)
+    loop = _own_loop(conn, "ping")
     pong = conn._begin_ping()
-    timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, _expire, pong, "a ping", timeout_ms)
+    timer = loop.call_later(timeout_ms / 1000, _expire, pong, "a ping", timeout_ms)
     try:
         ms: float | None = await pong
     finally:

@@ -5,11 +5,26 @@ from __future__ import annotations
 from ._errors import InvalidArgument
 
 
+def text(name: str, stated: str) -> bytes:
+    """A text as UTF-8. Raises for a lone surrogate, of which there is none (RFC 3629 section 3)."""
+    try:
+        return str.encode(stated)
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{name} must not have lone surrogates", code="invalid_argument") from None
+
+
+def user(name: object) -> None:
+    """Raises for what is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a user is a str, not {type(name).__name__}")
+    text("user", name)
+
+
 def room(name: object) -> None:
     """Raises for what is no name of a room."""
     if not isinstance(name, str):
         raise TypeError(f"a room's name is a str, not {type(name).__name__}: every connection is server.to_all()")
-    if not 1 <= len(name.encode()) <= 256:
+    if not 1 <= len(text("room", name)) <= 256:
         raise InvalidArgument("room must be 1 to 256 bytes", code="invalid_argument")
 
 
@@ -24,5 +39,5 @@ def close(code: object, reason: object) -> None:
             )
     if not isinstance(reason, str):
         raise TypeError(f"reason must be a str, not {type(reason).__name__}")
-    if len(reason.encode()) > 123:
+    if len(text("reason", reason)) > 123:
         raise InvalidArgument("close reason must be at most 123 bytes", code="invalid_argument")

@@ -15,6 +15,8 @@ TIMEOUT_MS = 10_000
 HANDLED_WITHIN_S = 2.0
 #: How long, beyond the time of a drain, cancelled handlers may take to end.
 CANCELLED_WITHIN_S = 5.0
+#: How often a drain on another loop looks whether the server's still runs.
+LOOK_EVERY_S = 0.05
 
 #: A thousand years.
 _MAX_MS = 1000 * 366 * 24 * 3600 * 1000

@@ -13,7 +13,7 @@ import time
 from collections.abc import Container, Mapping
 
 from . import _patched, _wsguard
-from ._errors import UsageError
+from ._errors import StartError, UsageError
 
 logger = logging.getLogger("wsguard")
 
@@ -42,10 +42,14 @@ class _Writer:
         """Starts the thread, once in this process. In a child of ``fork`` that is at its first start of a server."""
         if not self.is_wanted or self._pid == os.getpid():
             return
+        thread = threading.Thread(target=_write_records, name="wsguard-log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            message = f"the thread that writes the log cannot be started: {error}"
+            raise StartError(message, code="start_failed", option=None) from None
         is_first = self._pid == 0
-        self._pid = os.getpid()
-        self._thread = threading.Thread(target=_write_records, name="wsguard-log", daemon=True)
-        self._thread.start()
+        self._thread, self._pid = thread, os.getpid()
         if is_first:
             # Registered after the one that stops servers, so run before it: their last records are of no use to anyone.
             atexit.register(self._end)
@@ -69,6 +73,7 @@ def log_to_logging() -> None:
     logged. A child of ``fork`` gets a thread of its own when it starts a server.
 
     Raises:
+        StartError: the thread cannot be started (``start_failed``).
         UsageError: the log goes elsewhere already; or gevent or eventlet has replaced threads, which it needs.
     """
     if _writer.is_wanted:

@@ -125,9 +125,9 @@ class OnLoop(Registry):
         if self._stopped is not None:
             self._stopped.set()
 
-    async def _wait_stopped(self) -> None:
+    async def _wait_stopped(self, stopped: _tasks.Stopped | None) -> None:
         self._check_own_process()
-        if self._stopped is None:
+        if stopped is None:
             raise UsageError("awaiting needs a server that runs on an asyncio event loop", code="no_event_loop")
-        await self._stopped.wait()
+        await stopped.wait()
         self._check_own_process()

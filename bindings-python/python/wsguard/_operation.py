@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import _drain, _log, _policy_file
+from . import _checks, _drain, _log, _policy_file
 from ._contract import options_text
 from ._errors import Error
 from ._on_loop import OnLoop
@@ -130,6 +130,7 @@ class Operated(OnLoop):
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
+        _check_texts(ip=ip, user=user, reason=reason)
         self._ban(ip, user, None if for_ms is None else _drain.milliseconds("for_ms", for_ms), reason)
 
     def unban(self, *, ip: str | None = None, user: str | None = None) -> bool:
@@ -140,6 +141,7 @@ class Operated(OnLoop):
             TypeError: neither is given, or both are.
             UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
+        _check_texts(ip=ip, user=user)
         return self._unban(ip, user)
 
     def bans(self) -> list[Ban]:
@@ -149,3 +151,9 @@ class Operated(OnLoop):
             UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
         return [Ban(*ban) for ban in self._bans()]
+
+
+def _check_texts(**stated: object) -> None:
+    for name, text in stated.items():
+        if isinstance(text, str):
+            _checks.text(name, text)

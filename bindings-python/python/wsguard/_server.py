@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from . import _checks, _drain, _log, _loops, _signals
+from . import _checks, _drain, _log, _loops, _signals, _tasks
 from ._audience import Audience
 from ._contract import options_text
 from ._errors import ConfigError, UsageError
@@ -76,10 +76,16 @@ class Server(Operated):
 
         Raises: what :meth:`start` raises.
         """
-        async with self:
+        await self.__aenter__()
+        starts = self._starts
+        try:
             if started is not None:
                 started()
-            await self._wait_stopped()
+            await self._wait_stopped(self._stopped)
+        finally:
+            # One that has started again meanwhile is another's to end.
+            if self._starts == starts and not self._is_forked:
+                await self.drain()
 
     async def __aenter__(self) -> Self:
         if not self._is_running or self._is_forked:
@@ -125,12 +131,15 @@ class Server(Operated):
                 _loops.run(_loops.factory(loop), functools.partial(self.serve, started))
                 return
             self._begin(None)
+            starts = self._starts
             try:
                 if started is not None:
                     started()
                 self._run(threading.current_thread() is threading.main_thread())
             finally:
-                self._end()
+                # One that has started again meanwhile is another's to end.
+                if self._starts == starts:
+                    self._end()
 
     @property
     def drain_timeout_ms(self) -> int:
@@ -164,46 +173,68 @@ class Server(Operated):
         until = time.monotonic() + timeout_ms / 1000
         self._drains_until = until if self._drains_until is None else min(until, self._drains_until)
         self._look_again()
-        return _drain.Drain(self._drained)
+        # Of this run: the server may have started again before it is awaited, or while it is.
+        return _drain.Drain(functools.partial(self._drained, self._loop, self._stopped, self._tasks, until))
 
-    async def _drained(self) -> None:
+    async def _drained(
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        stopped: _tasks.Stopped | None,
+        tasks: set[asyncio.Task[Any]],
+        until: float,
+    ) -> None:
         self._check_own_process()
-        running = asyncio.get_running_loop()
-        if running is self._loop or self._loop is None:
-            await self._wait_stopped()
-        else:
-            try:
-                # The core stops in time. Its loop handles the events, and may not run any more.
-                await asyncio.wait_for(self._wait_stopped(), self._left_s() + _drain.HANDLED_WITHIN_S)
-            except asyncio.TimeoutError:
+        if loop is None or loop is asyncio.get_running_loop():
+            await self._wait_stopped(stopped)
+            await self._handled(tasks, until)
+            return
+        try:
+            # The core stops in time. Its loop handles the events, and may not run any more.
+            await asyncio.wait_for(self._wait_stopped(stopped), self._left_s(until) + _drain.HANDLED_WITHIN_S)
+        except asyncio.TimeoutError:
+            if self._stopped is stopped:
                 self._ended("the event loop of the server does not run: its connections are dropped")
-        await self._handled()
+            return
+        await self._handled_on(loop, tasks, until)
 
-    async def _handled(self) -> None:
+    async def _handled_on(self, loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]], until: float) -> None:
+        """Waits for the handlers from another loop than theirs."""
+        handled = _tasks.Stopped()
+        kept: list[asyncio.Task[None]] = []
+
+        def begin() -> None:
+            kept.append(loop.create_task(self._handled(tasks, until)))
+            kept[0].add_done_callback(lambda _: handled.set())
+
+        with contextlib.suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(begin)
+        late = time.monotonic() + self._left_s(until) + _drain.CANCELLED_WITHIN_S
+        # A loop that stops says so to nobody: it is looked at.
+        while not handled.is_set() and loop.is_running() and time.monotonic() < late:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(handled.wait(), _drain.LOOK_EVERY_S)
+
+    async def _handled(self, tasks: set[asyncio.Task[Any]], until: float) -> None:
         """Waits for the handlers, and for those whose messages wait behind them; at the end of the time those that run
         are cancelled, and no message is handled any more."""
         # One that is done may have its callback before it, which begins what waits behind it: it is waited for, once.
-        waited: set[asyncio.Task[Any]] = set()
-        while tasks := self._handling() - waited:
-            done, late = await asyncio.wait(tasks, timeout=self._left_s())
+        waited: set[asyncio.Task[Any] | None] = {asyncio.current_task()}
+        while left := tasks - waited:
+            done, late = await asyncio.wait(left, timeout=self._left_s(until))
             waited |= done
             if late:
-                super().stop()
+                if self._tasks is tasks:
+                    super().stop()
                 for task in late:
                     task.cancel()
                 break
-        until = time.monotonic() + _drain.CANCELLED_WITHIN_S
-        while (tasks := self._handling() - waited) and (left := until - time.monotonic()) > 0:
-            done, _ = await asyncio.wait(tasks, timeout=left)
+        ends_at = time.monotonic() + _drain.CANCELLED_WITHIN_S
+        while (left := tasks - waited) and (left_s := ends_at - time.monotonic()) > 0:
+            done, _ = await asyncio.wait(left, timeout=left_s)
             waited |= done
 
-    def _handling(self) -> set[asyncio.Task[Any]]:
-        """The tasks of handlers on the loop that runs, without the one that asks."""
-        running = asyncio.get_running_loop()
-        return {task for task in self._tasks if task.get_loop() is running} - {asyncio.current_task()}
-
-    def _left_s(self) -> float:
-        return 0.0 if self._drains_until is None else _drain.left_ms(self._drains_until) / 1000
+    def _left_s(self, until: float) -> float:
+        return _drain.left_ms(until if self._drains_until is None else min(until, self._drains_until)) / 1000
 
     def adopt(self, sock: socket.socket, received: bytes = b"", *, is_secure: bool = False) -> None:
         """Takes over a connection that an accept loop of your own has accepted, on TCP or on a Unix socket. It gets the
@@ -218,15 +249,20 @@ class Server(Operated):
             ConnectionClosed: the peer has left.
             InvalidArgument: the policy cannot be kept on such a connection: it asks for ``tls`` or a PROXY header, or
                 does not allow plain text on its address.
-            TypeError: ``sock`` is a socket of TLS, or of another family.
+            TypeError: ``sock`` is a socket of TLS, or of another family, or ``received`` is not bytes: then ``sock``
+                stays the caller's.
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
         families = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None))
         if sock.family not in families or hasattr(sock, "do_handshake"):
             raise TypeError(f"a connection of plain TCP or of a Unix socket can be adopted, not {type(sock).__name__}")
+        if not isinstance(received, (bytes, bytearray, memoryview)):
+            raise TypeError(f"received must be bytes, not {type(received).__name__}")
         self._check_own_process()
         is_unix = sock.family not in families[:2]
+        # Nothing may fail between: a descriptor that was detached and not taken is nobody's to close.
+        received, is_secure = bytes(received), bool(is_secure)
         self._adopt(sock.detach(), received, is_unix=is_unix, is_secure=is_secure)
 
     def stop(self) -> None:
@@ -239,13 +275,14 @@ class Server(Operated):
         self._look_again()
 
     async def wait_stopped(self) -> None:
-        """Waits until the server has stopped and every event was handled.
+        """Waits until the server has stopped, and every event has come to its handler or waits behind a coroutine.
+        ``await server.drain()`` waits for coroutines, too.
 
         Raises:
             UsageError: the server was not started on an event loop (``no_event_loop``), or belongs to the parent
                 process (``forked``).
         """
-        await self._wait_stopped()
+        await self._wait_stopped(self._stopped)
 
     # --- broadcasts ------------------------------------------------------------------------------------------------
 
@@ -267,10 +304,10 @@ class Server(Operated):
         """The connections of a user: ``server.to_user("alice").emit("mail", data)``.
 
         Raises:
+            InvalidArgument: ``user`` has lone surrogates.
             TypeError: ``user`` is not a ``str``: an anonymous session has none.
         """
-        if not isinstance(user, str):
-            raise TypeError(f"the name of a user is a str, not {type(user).__name__}")
+        _checks.user(user)
         return Audience(self, user=user)
 
     def connections_of(self, user: str, /) -> list[Connection]:

@@ -4,11 +4,14 @@ the file of the options again."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from . import _log
 
 if TYPE_CHECKING:
     from ._server import Server
@@ -41,9 +44,13 @@ def ending(server: Server) -> Iterator[None]:
     def on_hangup(number: int, frame: FrameType | None) -> None:
         if server._starts > starts:
             # A thread of its own: connections do not wait until schemas are compiled.
-            threading.Thread(target=server._reload_file, name="wsguard-reload", daemon=True).start()
+            reload = threading.Thread(target=server._reload_file, name="wsguard-reload", daemon=True)
+            try:
+                reload.start()
+            except RuntimeError as error:  # there are too many: that must not end the server
+                _log.say(logging.ERROR, f"{server._file} is not read again, the policy stays as it is: {error}")
 
-    before = {}
+    before: dict[signal.Signals, Any] = {}
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     if hangup is not None and server._file is not None and signal.getsignal(hangup) in _DEFAULTS:
         before[hangup] = signal.signal(hangup, on_hangup)
@@ -54,4 +61,6 @@ def ending(server: Server) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # What the application has set meanwhile is its own.
+            if signal.getsignal(number) in (on_signal, on_hangup):
+                signal.signal(number, handler)

@@ -4,6 +4,7 @@ where it has one."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Coroutine
@@ -45,9 +46,8 @@ class Stopped:
     def set(self) -> None:
         self._is_set = True
         for future in tuple(self._waiting):
-            loop = future.get_loop()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_wake, future)
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits there, others do
+                future.get_loop().call_soon_threadsafe(_wake, future)
 
     async def wait(self) -> None:
         future = asyncio.get_running_loop().create_future()

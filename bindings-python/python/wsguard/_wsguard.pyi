@@ -477,13 +477,12 @@ class Connection(Generic[_Data]):
             InvalidArgument: the protocol is ``raw``, or ``timeout_ms`` is negative.
             TypeError: ``data`` is not JSON; the error names the type.
             UsageError: 1024 calls of the connection are under way (``too_many_calls``), the server runs without asyncio
-                (``no_event_loop``), or belongs to the parent process (``forked``).
+                or on another event loop than this (``no_event_loop``), or belongs to the parent process (``forked``).
         """
     def ping(self, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, float]:
         """Sends a ping, and waits for the pong. Returns the milliseconds between.
 
-        Messages that the peer has sent
-        before the pong wait meanwhile, as for :meth:`call`.
+        Messages that the peer has sent before the pong wait meanwhile, as for :meth:`call`.
 
         Args:
             timeout_ms: milliseconds to wait for the pong; default 10 000.
@@ -492,8 +491,8 @@ class Connection(Generic[_Data]):
             CallTimeout: no pong came in time.
             ConnectionClosed: the connection has ended.
             InvalidArgument: 16 pings of the connection have no answer yet, or ``timeout_ms`` is negative.
-            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
-                (``forked``).
+            UsageError: the server runs without asyncio or on another event loop than this (``no_event_loop``), or
+                belongs to the parent process (``forked``).
         """
     def ping_nowait(self, handler: Callable[[Any, float], object], /) -> SendStatus:
         """Sends a ping, and returns ``"sent"``, ``"queued"`` or ``"closed"``. When the pong comes, the handler is

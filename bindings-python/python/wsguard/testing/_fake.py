@@ -310,6 +310,8 @@ class _Sent(Wait[None]):
 def _payload(message: Payload) -> Payload:
     if not isinstance(message, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"a message is str, bytes, bytearray or memoryview, not {type(message).__name__}")
+    if isinstance(message, str):
+        _checks.text("message", message)
     return message
 
 
@@ -322,4 +324,5 @@ def _said(event: str, data: Any, status: str | None) -> tuple[str, Any, str | No
     """What is noted: the data as a peer would read it."""
     if not isinstance(event, str):
         raise TypeError(f"the name of an event is a str, not {type(event).__name__}")
+    _checks.text("event", event)
     return event, _wsguard.loads(_wsguard.dumps(data)), status

@@ -46,15 +46,17 @@ def running(server: Server) -> Iterator[Server]:
     with _moved(server):
         thread.start()
         started.wait()
+        if failed:
+            raise failed[0]
         try:
-            if failed:
-                raise failed[0]
             yield server
         finally:
-            if not failed:
-                with contextlib.suppress(Exception):  # it has ended already
-                    server.drain(DRAIN_MS)
+            with contextlib.suppress(Exception):  # it has ended already
+                server.drain(DRAIN_MS)
             thread.join(DRAIN_MS / 1000 + 10)
+        # A handler has ended it: `sys.exit()`.
+        if failed:
+            raise failed[0]
 
 
 @contextlib.contextmanager
