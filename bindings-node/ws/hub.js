@@ -234,24 +234,26 @@ class Hub {
 
   /** `peer`: which rule of framing the peer broke, and what its own close frame said. */
   onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason]) {
-    if (ws === undefined) return;
+    // The application's class had thrown.
+    if (ws === undefined) return this.#releaseIdle();
     this.#count -= 1;
     const error = faultError(fault);
     const [told, why] = verdict !== null && error === undefined ? [code, reason] : [peerCode ?? 1006, peerReason];
+    const isAnswered = clean && verdict === null && error === undefined;
     internals.run(ws, () => {
       try {
         if (error !== undefined) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean);
+          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean, isAnswered);
         } finally {
           this.#endOf(ws);
           this.#server._closed();
+          this.#releaseIdle();
         }
       }
     });
-    this.#releaseIdle();
   }
 
   onStopped() {
