@@ -248,6 +248,16 @@ test('a process ends also where the last connection has failed', async () => {
   }
 });
 
+test('a server ends also where a listener of the last socket throws', async (t) => {
+  printed(t);
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  ws._socket.on('close', () => fail('socket'));
+  const closed = new Promise((resolve) => wss.close(resolve));
+  client.close();
+  await closed;
+});
+
 test('who leaves in the middle of a handshake ends no process', async (t) => {
   const { wss, server } = await share(t, { verifyClient: (_info, done) => setImmediate(done, true) });
   const head = `GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${Object.entries(KEY).map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`;

@@ -33,11 +33,19 @@ class Handshakes {
     const ticket = ticketOf(low, high);
     const entry = this.#entryOf(told);
     const asked = new UpgradeRequest(told);
-    // The application has destroyed the socket while it thought; it may never answer, and nothing else would.
-    const leave = () => this.#answer(low, high, FAILED);
     const answered = () => {
       this.#asked.delete(ticket);
-      entry.socket.off('close', leave);
+      entry.socket.off('close', onClose);
+    };
+    const onGone = () => {
+      answered();
+      setGone(asked);
+      entry.socket._ended?.();
+    };
+    // The application has destroyed the socket while it thought; it may never answer, and nothing else would.
+    const onClose = () => {
+      onGone();
+      this.#answer(low, high, FAILED);
     };
     const fail = (error) => {
       answered();
@@ -48,12 +56,8 @@ class Handshakes {
       answered();
       this.#settle(low, high, ticket, entry, session, answer);
     };
-    entry.socket.once('close', leave);
-    this.#asked.set(ticket, () => {
-      answered();
-      setGone(asked);
-      entry.socket._ended?.();
-    });
+    entry.socket.once('close', onClose);
+    this.#asked.set(ticket, onGone);
     try {
       this.#ask(told, asked, entry.request, settle, fail);
     } catch (error) {

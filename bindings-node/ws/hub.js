@@ -248,9 +248,7 @@ class Hub {
         try {
           internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean, isAnswered);
         } finally {
-          this.#endOf(ws);
-          this.#server._closed();
-          this.#releaseIdle();
+          this.#forget(ws);
         }
       }
     });
@@ -280,12 +278,22 @@ class Hub {
     if (ws !== undefined && !internals.isOver(ws)) internals.fail(ws);
   }
 
+  #forget(ws) {
+    try {
+      // A listener of its socket may throw.
+      this.#endOf(ws);
+    } finally {
+      this.#server._closed();
+      this.#releaseIdle();
+    }
+  }
+
   /** Lets go of what is below a connection that is over. */
   #endOf(ws) {
     const transport = this.#transports.get(ws);
+    this.#transports.delete(ws);
     if (transport === undefined) ws._socket._ended();
     else transport.end();
-    this.#transports.delete(ws);
   }
 
   #releaseIdle() {
