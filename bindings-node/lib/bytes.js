@@ -10,6 +10,7 @@ const getter = (prototype, name) => Function.prototype.call.bind(Object.getOwnPr
 /** The real length of a typed array: an own property or a subclass may state another. */
 const byteLengthOf = getter(ofTypedArrays, 'byteLength');
 const bufferOf = getter(ofTypedArrays, 'buffer');
+const offsetOf = getter(ofTypedArrays, 'byteOffset');
 
 /** The memory of received messages. It also holds messages of other connections. */
 const slabs = new WeakSet();
@@ -59,9 +60,10 @@ function isSlab(bytes, length) {
   return slabs.has(buffer) && length === buffer.byteLength;
 }
 
-/** Copies bytes of shared memory, which another thread may change while they are read. */
-function unshared(bytes) {
-  return isSharedArrayBuffer(bufferOf(bytes)) ? new Uint8Array(bytes) : bytes;
+/** Copies bytes of shared memory, which another thread may change, or make longer, while they are read. */
+function unshared(bytes, length) {
+  const buffer = bufferOf(bytes);
+  return isSharedArrayBuffer(buffer) ? new Uint8Array(new Uint8Array(buffer, offsetOf(bytes), length)) : bytes;
 }
 
 /** Whether an array that has no length has lost its memory: then it cannot be read. */

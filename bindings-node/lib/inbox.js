@@ -436,10 +436,12 @@ class Inbox {
   #close(place, code, clean) {
     const conn = this.#connections[place];
     this.#connections[place] = undefined;
-    this.#byId?.delete(conn.id);
-    if (this.#byUser !== undefined) this.#unindex(conn);
     const closing = { reason: this.#next(), clean: clean === 1, verdict: this.#next() };
-    return this.#sink.onClose(conn, code, closing, this.#next());
+    const peer = this.#next();
+    // One that could not be made is unknown.
+    if (conn !== undefined) this.#byId?.delete(conn.id);
+    if (conn !== undefined && this.#byUser !== undefined) this.#unindex(conn);
+    return this.#sink.onClose(conn, code, closing, peer);
   }
 }
 

@@ -342,8 +342,10 @@ class Outbox {
 
   /** Counts a command with a payload; a large payload is flushed at once. */
   #commit(wordCount, length, data) {
+    // The copy may throw: a command without its payload would take the others of its flush with it.
+    const large = length > LARGE_BYTES ? unshared(data, length) : undefined;
     this.#wordCount = wordCount;
-    if (length > LARGE_BYTES) return this.#handOver(unshared(data));
+    if (large !== undefined) return this.#handOver(large);
     this.#byteCount += length;
   }
 

@@ -193,6 +193,60 @@ test('to look at the connections while events are taken loses none', async () =>
   assert.equal(heard.join(''), 'abcdefghij');
 });
 
+test('a connection that could not be made costs no other one its close', async () => {
+  const { createRequire } = await import('node:module');
+  const require = createRequire(import.meta.url);
+  const { Inbox } = require('../lib/inbox.js');
+  const records = require('../lib/records.js');
+  const elements = [['bad'], ['good'], 'reason of bad', null, null, 'reason of good', null, 'peer of good'];
+  const all = [[records.OPEN, 0], [records.OPEN, 1], [records.CLOSE, 0], [records.CLOSE, 1]];
+  let [isTaken, isOver] = [false, false];
+  const native = {
+    announce: () => null,
+    take(buffer) {
+      const words = new Uint32Array(buffer.buffer, 0, 64);
+      words.set([isTaken ? 0 : all.length, records.JSON_TEXT, 0, 0]);
+      for (const [at, [kind, place]] of all.entries()) words.set([kind, place, 1000, 1], (at + 1) * 4);
+      const text = isTaken ? null : JSON.stringify(elements);
+      [isTaken, isOver] = [true, isTaken];
+      return text;
+    },
+  };
+  const [closed, faults] = [[], []];
+  const sink = {
+    hears: () => true,
+    onOpen() {},
+    onClose: (conn, code, { reason, clean }, peer) => void closed.push([conn?.id, code, reason, clean, peer]),
+    onFault: (error) => faults.push(error.message),
+    makeConnection(_low, _high, [id]) {
+      if (id === 'bad') throw new Error(id);
+      return { id, user: null };
+    },
+  };
+  const inbox = new Inbox(native, { flush() {} }, [], sink);
+  // Both look what they know of before there is anything; the first also takes what has come.
+  inbox.ofId('good');
+  inbox.ofUser('somebody');
+  inbox.wake();
+  while (!isOver) await new Promise(setImmediate);
+  assert.deepEqual(closed, [[undefined, 1000, 'reason of bad', true, null], ['good', 1000, 'reason of good', true, 'peer of good']]);
+  assert.deepEqual(faults, ['bad']);
+});
+
+test('shared memory that grows while it is sent costs no other message', { skip: !SharedArrayBuffer.prototype.grow }, async () => {
+  const { createRequire } = await import('node:module');
+  const { Outbox } = createRequire(import.meta.url)('../lib/outbox.js');
+  const flushed = [];
+  const native = { flush: (_words, _count, _bytes, _byteCount, _text, large) => (flushed.push(large?.length), null) };
+  const outbox = new Outbox(native, {}, 2 ** 20, assert.fail);
+  const memory = new SharedArrayBuffer(100_000, { maxByteLength: 200_000 });
+  const bytes = new Uint8Array(memory);
+  const { length } = bytes;
+  memory.grow(200_000);
+  outbox.binary(0, 0, bytes, length);
+  assert.deepEqual(flushed, [100_000]);
+});
+
 test('a message that is moved to another thread', async () => {
   const { code, out, err } = await run('transferred.mjs');
   assert.deepEqual([out, code], ['served\n', 0], err);

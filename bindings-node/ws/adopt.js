@@ -28,7 +28,7 @@ function checkAdoptable(server, request, socket) {
   if (taken.has(socket)) throw new Error(TWICE);
   const fault = formFault(request);
   if (fault !== undefined) {
-    if (server.listenerCount('wsClientError') > 0) server.emit('wsClientError', new Error(fault.message), socket, request);
+    if (server.listenerCount('wsClientError') > 0) tellFault(server, request, socket, fault);
     else refuse(socket, fault);
     return false;
   }
@@ -36,6 +36,16 @@ function checkAdoptable(server, request, socket) {
   if (!server._isClosing) return true;
   refuse(socket, new Refusal(503));
   return false;
+}
+
+/** Any peer can cause this: a listener that throws costs it its socket, and not the process. */
+function tellFault(server, request, socket, { message }) {
+  try {
+    server.emit('wsClientError', new Error(message), socket, request);
+  } catch (error) {
+    socket.destroy();
+    contain(error);
+  }
 }
 
 /**

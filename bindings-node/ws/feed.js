@@ -2,6 +2,7 @@
 // A connection on any Duplex: its bytes go through JavaScript to the core and back.
 
 const timers = require('node:timers');
+const { contain } = require('./contained.js');
 
 // Captured: a test's fake timers must not keep a stream.
 const { clearTimeout, setTimeout } = timers;
@@ -18,6 +19,8 @@ class Feed {
   #isEnded = false;
   #isOver = false;
   #waitsForDrain = false;
+  /** Ends the stream of a peer that does not read. */
+  #patience;
   #onClosed = () => {};
 
   /** `received`: what was read before, in pieces. */
@@ -47,8 +50,9 @@ class Feed {
     this.end();
   }
 
-  /** The core is done with the connection; what it said last may still be on its way. */
+  /** The core is done with the connection; what it said last may still be on its way, to a peer that may never read it. */
   end() {
+    this.#limit();
     this.onReady();
   }
 
@@ -61,12 +65,23 @@ class Feed {
   onReady() {
     while (!this.#isOver && !this.#isEnded && !this.#waitsForDrain) {
       const { bytes, isEnded, more } = this.#hub.native.takePipe(this.#low, this.#high, PIECE);
-      const goesOn = bytes.length === 0 || this.#stream.write(bytes);
+      const goesOn = bytes.length === 0 || this.#write(bytes);
       if (isEnded) return this.#end();
       if (!goesOn) this.#waitsForDrain = true;
       if (!more) return undefined;
     }
     return undefined;
+  }
+
+  #write(bytes) {
+    try {
+      return this.#stream.write(bytes);
+    } catch (error) {
+      // A stream of the application's own: bytes are lost, so nothing may follow.
+      this.#stream.destroy();
+      contain(error);
+      return false;
+    }
   }
 
   #onData = (chunk) => {
@@ -85,14 +100,22 @@ class Feed {
     this.#stream.off('data', this.#onData);
     this.#stream.resume();
     this.#stream.end(() => this.#stream.destroy());
-    // A peer that does not read must not keep the stream for ever.
-    const timer = setTimeout(() => this.#stream.destroy(), PATIENCE_MS).unref();
-    this.#stream.once('close', () => clearTimeout(timer));
+    this.#limit();
+  }
+
+  /** A peer that does not read must not keep the stream for ever. */
+  #limit() {
+    if (this.#isOver) return;
+    this.#patience ??= setTimeout(() => {
+      this.#stream.destroy();
+      this.#close();
+    }, PATIENCE_MS).unref();
   }
 
   #close() {
     if (this.#isOver) return;
     this.#isOver = true;
+    clearTimeout(this.#patience);
     this.#hub.dropPipe(this.#low, this.#high);
     this.#onClosed();
   }

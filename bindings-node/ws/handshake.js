@@ -47,18 +47,23 @@ function consult(server, request, { isClosing, chooses }, settle, fail) {
     secure: Boolean(request.socket.authorized || request.socket.encrypted),
     req: request,
   };
-  if (verifyClient.length < 2) return verifyClient.call(server.options, info) ? complete() : settle(new Refusal(401));
   let isAnswered = false;
-  verifyClient.call(server.options, info, (verified, code, message, headers) => {
+  const once = (act) => (...values) => {
     if (isAnswered) return;
     isAnswered = true;
     try {
-      if (verified) complete();
-      else settle(new Refusal(code || 401, message, headers));
+      act(...values);
     } catch (error) {
       fail(error);
     }
-  });
+  };
+  const answer = once((verified, code, message, headers) => (verified ? complete() : settle(new Refusal(Number(code) || 401, message, headers))));
+  const answers = verifyClient.length < 2;
+  const result = answers ? verifyClient.call(server.options, info) : verifyClient.call(server.options, info, answer);
+  // A promise is no answer yet: it is true whatever it resolves to.
+  const then = result?.then;
+  if (typeof then === 'function') then.call(result, answers ? (verified) => answer(verified) : undefined, once(fail));
+  else if (answers) answer(result);
 }
 
 /** What the 101 says. `chooses`: where the application names no subprotocol, the first that the client offers counts. */

@@ -1,7 +1,7 @@
 'use strict';
 // The handshakes that the application is asked about, from the core's question to the connection.
 
-const { UpgradeRequest, ask } = require('../lib/authenticate.js');
+const { UpgradeRequest, ask, setGone } = require('../lib/authenticate.js');
 const { native } = require('../lib/errors.js');
 const { contain } = require('./contained.js');
 const { Refusal, consult } = require('./handshake.js');
@@ -14,6 +14,8 @@ class Handshakes {
   #hub;
   #server;
   #policy;
+  /** What to do, by ticket, when a handshake is over that has no answer. */
+  #asked = new Map();
   /** What accepted handshakes have for their connections, by ticket. */
   #accepted = new Map();
   /** What was told of connections that were handed over, by tag. */
@@ -30,20 +32,41 @@ class Handshakes {
   ask(low, high, told) {
     const ticket = ticketOf(low, high);
     const entry = this.#entryOf(told);
+    const asked = new UpgradeRequest(told);
+    const answered = () => {
+      this.#asked.delete(ticket);
+      entry.socket.off('close', onClose);
+    };
+    const onGone = () => {
+      answered();
+      setGone(asked);
+      entry.socket._ended?.();
+    };
+    // The application has destroyed the socket while it thought; it may never answer, and nothing else would.
+    const onClose = () => {
+      onGone();
+      this.#answer(low, high, FAILED);
+    };
     const fail = (error) => {
+      answered();
       this.#answer(low, high, FAILED);
       contain(error);
     };
-    const settle = (session) => (answer) => this.#settle(low, high, ticket, entry, session, answer);
+    const settle = (session) => (answer) => {
+      answered();
+      this.#settle(low, high, ticket, entry, session, answer);
+    };
+    entry.socket.once('close', onClose);
+    this.#asked.set(ticket, onGone);
     try {
-      this.#ask(told, entry.request, settle, fail);
+      this.#ask(told, asked, entry.request, settle, fail);
     } catch (error) {
       fail(error);
     }
     return undefined;
   }
 
-  #ask(told, request, settle, fail) {
+  #ask(told, asked, request, settle, fail) {
     const how = { isClosing: () => this.#server._isClosing, chooses: this.#policy.chooses };
     const { authenticate } = this.#policy;
     if (authenticate === undefined || told.identity !== null) return consult(this.#server, request, how, settle({}), fail);
@@ -55,7 +78,7 @@ class Handshakes {
         fail(error);
       }
     };
-    return ask(authenticate, new UpgradeRequest(told), onAnswer, fail);
+    return ask(authenticate, asked, onAnswer, fail);
   }
 
   /** A connection is handed over. Returns the tag by which the core speaks of it. */
@@ -97,16 +120,20 @@ class Handshakes {
   /** `answer`: a refusal, or what `consult` says of an accepted one. */
   #settle(low, high, ticket, entry, session, answer) {
     if (answer instanceof Refusal || answer.status !== undefined) {
-      return void this.#answer(low, high, answer instanceof Refusal ? answer.answer : answer);
+      return this.#onWrong(low, high, this.#answer(low, high, answer instanceof Refusal ? answer.answer : answer));
     }
     const { user, roles, expiresAtMs } = session;
     const subprotocol = answer.subprotocol ?? session.subprotocol;
     const headers = [...(session.headers ?? []), ...answer.headers];
     this.#accepted.set(ticket, { ...entry, protocol: subprotocol ?? '' });
     const error = this.#answer(low, high, { accept: true, user, roles, expiresAtMs, subprotocol, headers });
-    if (error === undefined) return;
-    this.#accepted.delete(ticket);
-    if (error.code === 'ticket_settled' || error.code === 'stopped') return;
+    if (error !== undefined) this.#accepted.delete(ticket);
+    this.#onWrong(low, high, error);
+  }
+
+  /** An answer that the core does not take (a status of 200, a header with a line break) must not leave the peer waiting. */
+  #onWrong(low, high, error) {
+    if (error === undefined || error.code === 'ticket_settled' || error.code === 'stopped') return;
     this.#answer(low, high, FAILED);
     contain(error);
   }
@@ -130,7 +157,9 @@ class Handshakes {
 
   /** A handshake is over without a connection. */
   onGone(low, high) {
-    this.#accepted.delete(ticketOf(low, high));
+    const ticket = ticketOf(low, high);
+    this.#accepted.delete(ticket);
+    this.#asked.get(ticket)?.();
   }
 }
 

@@ -234,24 +234,24 @@ class Hub {
 
   /** `peer`: which rule of framing the peer broke, and what its own close frame said. */
   onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason]) {
-    if (ws === undefined) return;
+    // The application's class had thrown.
+    if (ws === undefined) return this.#releaseIdle();
     this.#count -= 1;
     const error = faultError(fault);
     const [told, why] = verdict !== null && error === undefined ? [code, reason] : [peerCode ?? 1006, peerReason];
+    const isAnswered = clean && verdict === null && error === undefined;
     internals.run(ws, () => {
       try {
         if (error !== undefined) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean);
+          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean, isAnswered);
         } finally {
-          this.#endOf(ws);
-          this.#server._closed();
+          this.#forget(ws);
         }
       }
     });
-    this.#releaseIdle();
   }
 
   onStopped() {
@@ -278,12 +278,22 @@ class Hub {
     if (ws !== undefined && !internals.isOver(ws)) internals.fail(ws);
   }
 
+  #forget(ws) {
+    try {
+      // A listener of its socket may throw.
+      this.#endOf(ws);
+    } finally {
+      this.#server._closed();
+      this.#releaseIdle();
+    }
+  }
+
   /** Lets go of what is below a connection that is over. */
   #endOf(ws) {
     const transport = this.#transports.get(ws);
+    this.#transports.delete(ws);
     if (transport === undefined) ws._socket._ended();
     else transport.end();
-    this.#transports.delete(ws);
   }
 
   #releaseIdle() {

@@ -4,7 +4,7 @@
 const { EventEmitter } = require('node:events');
 
 class PeerSocket extends EventEmitter {
-  #end = () => {};
+  #end = () => this._ended();
   #remote;
   #local;
   #certificate;
@@ -89,7 +89,7 @@ class PeerSocket extends EventEmitter {
     return this;
   }
 
-  /** @internal `end` ends the connection. */
+  /** @internal `end` ends the connection; before there is one, `close` ends the handshake. */
   _connect(end) {
     this.#end = end;
   }

@@ -53,6 +53,22 @@ function tighten(policy, name, limit, usual) {
   if (most < before) set(policy, name, most);
 }
 
+/** Also what a route states for itself; the rest it has of the top. */
+function tightenAll(policy, limits) {
+  const { routes } = policy;
+  if (routes !== null && typeof routes === 'object' && !Array.isArray(routes)) {
+    policy.routes = Object.fromEntries(Object.entries(routes).map(([path, route]) => [path, tightened(route, limits)]));
+  }
+  for (const [name, limit] of Object.entries(limits)) tighten(policy, name, limit, USUAL[name]);
+}
+
+function tightened(route, limits) {
+  if (route === null || typeof route !== 'object' || Array.isArray(route)) return route;
+  const copy = { ...route };
+  for (const [name, limit] of Object.entries(limits)) tighten(copy, name, limit, -Infinity);
+  return copy;
+}
+
 /** The core's own values, where the policy says nothing. */
 const USUAL = { maxMessageBytes: 65_536, maxFragments: 1024, closeTimeoutMs: 2000 };
 
@@ -79,9 +95,8 @@ function readPolicy(options) {
   if (options.port === undefined || options.port === null) checkShared(policy);
   if (valueOf(policy, 'protocol') === undefined) policy.protocol = 'raw';
   if (policy.auth === 'callback' && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
-  tighten(policy, 'maxMessageBytes', options.maxPayload, USUAL.maxMessageBytes);
-  tighten(policy, 'maxFragments', options.maxFragments, USUAL.maxFragments);
-  tighten(policy, 'closeTimeoutMs', options.closeTimeout, USUAL.closeTimeoutMs);
+  const { maxPayload, maxFragments, closeTimeout } = options;
+  tightenAll(policy, { maxMessageBytes: maxPayload, maxFragments, closeTimeoutMs: closeTimeout });
   policy.listen = options.port === undefined || options.port === null ? `${LOCAL}:0` : listenOf(policy, options);
   const { json, authenticate } = readOptions(policy);
   const sources = valueOf(policy, 'tokenSources') ?? [];

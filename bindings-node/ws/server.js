@@ -9,6 +9,7 @@ const { readPolicy } = require('./policy.js');
 const { WebSocket } = require('./websocket.js');
 
 const [RUNNING, CLOSING, CLOSED] = [0, 1, 2];
+const REJECTED = Symbol.for('nodejs.rejection');
 const WAYS = 'One and only one of the "port", "server", or "noServer" options must be specified';
 /** Options of `ws` that have no equal here, and what happens instead. */
 const UNKEPT = {
@@ -25,7 +26,8 @@ class WebSocketServer extends EventEmitter {
   #isListening = false;
 
   constructor(given, callback) {
-    super();
+    // A listener of `connection` whose promise is rejected costs that connection: see `REJECTED` below.
+    super({ captureRejections: true });
     const options = {
       allowSynchronousEvents: true,
       autoPong: true,
@@ -108,8 +110,15 @@ class WebSocketServer extends EventEmitter {
   /** @internal A connection has opened. `done`: what `handleUpgrade` was given. */
   _opened(ws, request, done) {
     this.clients?.add(ws);
-    if (done === undefined) this.emit('connection', ws, request);
-    else done(ws, request);
+    if (done === undefined) return void this.emit('connection', ws, request);
+    const result = done(ws, request);
+    const then = result?.then;
+    if (typeof then === 'function') then.call(result, undefined, (error) => this.#hub.onRejected(error, ws));
+  }
+
+  /** A listener's promise was rejected. */
+  [REJECTED](error, name, ...values) {
+    this.#hub.onRejected(error, name === 'connection' && values[0] instanceof WebSocket ? values[0] : undefined);
   }
 
   /** @internal A connection is about to tell its end. */
@@ -120,6 +129,8 @@ class WebSocketServer extends EventEmitter {
   /** @internal A connection has told its end. */
   _closed() {
     if (this._state === CLOSING && !this.#isBusy) process.nextTick(() => this.#emitClose());
+    // Without `clients` nobody has waited for the last of them.
+    if (this._state === CLOSED && this.#hub.count === 0) this.#hub.stop();
   }
 
   /** Whether connections are left that the end of the server waits for. */

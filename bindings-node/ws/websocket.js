@@ -31,6 +31,8 @@ class WebSocket extends EventEmitter {
   #binaryType = 'nodebuffer';
   #isPaused = false;
   #isClean = false;
+  /** The application has closed it: nothing was said behind the close frame. */
+  #hasClosed = false;
   /** Nothing of the peer is told any more but the end: it was terminated, or a listener has failed. */
   #isDeaf = false;
   #socket = null;
@@ -130,6 +132,7 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN) return;
     const [known, reason] = closeArguments(code, data);
     this.#state = CLOSING;
+    this.#hasClosed = true;
     this.#inOrder(0, () => {
       this.#outbox.flush();
       this.#hub.close(this.#low, this.#high, known, reason);
@@ -181,13 +184,13 @@ class WebSocket extends EventEmitter {
     const { binary, fin = true } = options ?? {};
     if (typeof data === 'number') data = data.toString();
     const isBinary = binary ?? typeof data !== 'string';
-    if (isBlob(data)) return this.#sendBlob(data, isBinary, fin, cb);
+    if (isBlob(data)) return this.#readBlob(data, (bytes) => this.#sendRead(bytes, isBinary, fin, cb), cb);
     const payload = typeof data === 'string' && isBinary ? Buffer.from(data) : payloadOf(data);
     try {
       this.#say(payload, isBinary, fin);
     } catch (error) {
       if (typeof cb !== 'function') throw error;
-      return void process.nextTick(cb, error);
+      return this.#tellLater(cb, error);
     }
     if (typeof cb === 'function') this.#tellWhenWritten(cb);
   }
@@ -206,23 +209,28 @@ class WebSocket extends EventEmitter {
     this.#isFragmented = !fin;
   }
 
-  /** Reads a Blob; what is said meanwhile follows it. */
-  #sendBlob(blob, isBinary, fin, cb) {
-    this.#waiting += blob.size;
+  /** Reads a Blob and gives its bytes to `say`; what is said meanwhile follows them. */
+  #readBlob(blob, say, cb) {
+    const { size } = blob;
+    this.#waiting += size;
     this.#behind ??= [];
-    const said = (bytes) => {
-      this.#waiting -= blob.size;
-      if (this.#state === CLOSED) return void cb?.(new Error('The socket was closed while the blob was being read'));
-      this.#sendWith(bytes, { binary: isBinary, fin }, cb);
+    const goOn = (call, result) => {
+      this.#waiting -= size;
+      this.#goOn(() => call(result));
     };
-    blob.arrayBuffer().then(
-      (buffer) => process.nextTick(() => this.#goOn(() => said(new Uint8Array(buffer)))),
-      (error) => process.nextTick(() => this.#goOn(() => this.#onUnread(blob, error, cb))),
+    // One of the application's own may throw.
+    new Promise((resolve) => resolve(blob.arrayBuffer())).then(
+      (buffer) => process.nextTick(goOn, say, new Uint8Array(buffer)),
+      (error) => process.nextTick(goOn, () => this.#onUnread(error, cb)),
     );
   }
 
-  #onUnread(blob, error, cb) {
-    this.#waiting -= blob.size;
+  #sendRead(bytes, isBinary, fin, cb) {
+    if (this.#state === CLOSED) return void cb?.(new Error('The socket was closed while the blob was being read'));
+    this.#sendWith(bytes, { binary: isBinary, fin }, cb);
+  }
+
+  #onUnread(error, cb) {
     if (typeof cb === 'function') cb(error);
     if (this.#state !== CLOSED) internals.fault(this, error);
     this.terminate();
@@ -232,11 +240,18 @@ class WebSocket extends EventEmitter {
   #goOn(first) {
     const behind = this.#behind;
     this.#behind = undefined;
+    this.#try(first);
+    let at = 0;
+    while (at < behind.length && this.#behind === undefined) this.#try(behind[at++]);
+    if (this.#behind !== undefined) this.#behind = this.#behind.concat(behind.slice(at));
+  }
+
+  /** Calls what no listener's `try` is around: an error costs this connection, and no process. */
+  #try(call, value) {
     try {
-      first();
-    } finally {
-      while (behind.length > 0 && this.#behind === undefined) behind.shift()();
-      if (this.#behind !== undefined) this.#behind.push(...behind);
+      call(value);
+    } catch (error) {
+      this.#hub.onFault(error, this);
     }
   }
 
@@ -266,10 +281,13 @@ class WebSocket extends EventEmitter {
     else if (typeof mask === 'function') cb = mask;
     if (typeof data === 'number') data = data.toString();
     if (this.#state !== OPEN) return this.#onLate(data, cb);
-    if (isBlob(data)) return void data.arrayBuffer().then((buffer) => this.#control(kind, new Uint8Array(buffer), mask, cb));
+    if (isBlob(data)) {
+      checkControl(data.size);
+      return this.#inOrder(data.size, () => this.#readBlob(data, (bytes) => this.#control(kind, bytes, mask, cb), cb));
+    }
     const given = payloadOf(data);
     const payload = typeof given === 'string' ? Buffer.from(given) : given;
-    if (payload.length > 125) throw new RangeError('The data size must not be greater than 125 bytes');
+    checkControl(payload.length);
     this.#inOrder(payload.length, () => {
       if (kind === 'ping') this.#outbox.ping(this.#low, this.#high, payload, payload.length);
       else this.#outbox.pong(this.#low, this.#high, payload, payload.length);
@@ -284,7 +302,11 @@ class WebSocket extends EventEmitter {
   #onLate(data, cb) {
     if (data) this.#late += byteLengthOf(isBlob(data) ? data : payloadOf(data));
     if (typeof cb !== 'function') return;
-    process.nextTick(cb, new Error(`WebSocket is not open: readyState ${this.#state} (${STATES[this.#state]})`));
+    this.#tellLater(cb, new Error(`WebSocket is not open: readyState ${this.#state} (${STATES[this.#state]})`));
+  }
+
+  #tellLater(cb, error) {
+    process.nextTick(() => this.#try(cb, error));
   }
 
   #tellWhenWritten(cb) {
@@ -329,11 +351,13 @@ class WebSocket extends EventEmitter {
         if (ws.#state !== CLOSED) ws.#state = CLOSING;
         if (ws.listenerCount('error') > 0) ws.emit('error', error);
       },
-      close(ws, code, reason, isClean) {
+      /** `isAnswered`: the peer has answered our close frame, and with that read what was said before it. */
+      close(ws, code, reason, isClean, isAnswered) {
         ws.#state = CLOSED;
         ws.#isClean = isClean;
         try {
-          ws.#callbacks?.settle(new Error('the connection was closed before the data was written'));
+          const isRead = isAnswered && ws.#hasClosed;
+          ws.#callbacks?.settle(isRead ? undefined : new Error('the connection was closed before the data was written'));
         } finally {
           try {
             ws.emit('close', code, reason);
@@ -359,6 +383,11 @@ class WebSocket extends EventEmitter {
       },
     };
   }
+}
+
+/** Throws for what fits into no control frame (RFC 6455 section 5.5). */
+function checkControl(length) {
+  if (length > 125) throw new RangeError('The data size must not be greater than 125 bytes');
 }
 
 function byteLengthOf(data) {
