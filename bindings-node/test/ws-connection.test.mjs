@@ -310,6 +310,31 @@ test('pause and resume', async (t) => {
   await heard;
 });
 
+test('the socket of a port pauses, counts and ends as its connection does', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  const socket = ws._socket;
+  const came = [];
+  ws.on('message', (data) => came.push(String(data)));
+  assert.deepEqual([socket.isPaused(), socket.writableLength], [false, 0]);
+  ws.pause();
+  assert.equal(socket.isPaused(), true);
+  assert.equal(socket.resume(), socket);
+  assert.deepEqual([socket.isPaused(), ws.isPaused], [false, false]);
+  socket.pause();
+  assert.equal(ws.isPaused, true);
+  ws.resume();
+  client.send('read again');
+  await once(ws, 'message');
+  assert.deepEqual(came, ['read again']);
+  // Bytes of a Blob wait until it is read, which is not before this turn is over.
+  ws.send(new Blob(['0123456789']));
+  assert.deepEqual([socket.writableLength, socket._writableState.length], [10, 10]);
+  socket.resetAndDestroy();
+  await once(ws, 'close');
+  assert.deepEqual([socket.destroyed, socket.writableLength], [true, 0]);
+});
+
 test('EventTarget', async (t) => {
   const wss = await serve(t);
   const { client, ws } = await pair(t, wss);

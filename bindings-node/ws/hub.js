@@ -171,12 +171,11 @@ class Hub {
       accepted?.transport?.end();
       throw error;
     }
-    const terminate = () => ws.terminate();
     if (accepted.transport === undefined) {
-      accepted.socket._connect(terminate);
+      accepted.socket._connect(ws);
     } else {
       this.#transports.set(ws, accepted.transport);
-      accepted.transport.onClosed(terminate);
+      accepted.transport.onClosed(() => ws.terminate());
     }
     this.#count += 1;
     this.#hold();

@@ -4,7 +4,8 @@
 const { EventEmitter } = require('node:events');
 
 class PeerSocket extends EventEmitter {
-  #end = () => this._ended();
+  /** The connection; undefined until the handshake is over. */
+  #ws;
   #remote;
   #local;
   #certificate;
@@ -52,6 +53,16 @@ class PeerSocket extends EventEmitter {
     return this.destroyed ? 'closed' : 'open';
   }
 
+  /** Bytes that are not written yet. */
+  get writableLength() {
+    return this.destroyed || this.#ws === undefined ? 0 : this.#ws.bufferedAmount;
+  }
+
+  /** Node's own name for what is above, which code for `ws` reads. */
+  get _writableState() {
+    return { length: this.writableLength };
+  }
+
   address() {
     return this.#local === undefined ? {} : { ...this.#local };
   }
@@ -60,9 +71,35 @@ class PeerSocket extends EventEmitter {
     return this.#certificate === undefined ? {} : { raw: this.#certificate };
   }
 
-  destroy() {
-    if (!this.destroyed) this.#end();
+  isPaused() {
+    return this.#ws?.isPaused ?? false;
+  }
+
+  pause() {
+    this.#ws?.pause();
     return this;
+  }
+
+  resume() {
+    this.#ws?.resume();
+    return this;
+  }
+
+  destroy() {
+    if (this.destroyed) return this;
+    // Before there is a connection, `close` ends the handshake.
+    if (this.#ws === undefined) this._ended();
+    else this.#ws.terminate();
+    return this;
+  }
+
+  destroySoon() {
+    this.destroy();
+  }
+
+  /** What the peer sees is an end without a close frame, not a reset. */
+  resetAndDestroy() {
+    return this.destroy();
   }
 
   end() {
@@ -89,9 +126,9 @@ class PeerSocket extends EventEmitter {
     return this;
   }
 
-  /** @internal `end` ends the connection; before there is one, `close` ends the handshake. */
-  _connect(end) {
-    this.#end = end;
+  /** @internal The handshake is over: from here on it is this connection's. */
+  _connect(ws) {
+    this.#ws = ws;
   }
 
   /** @internal The connection has ended. */
