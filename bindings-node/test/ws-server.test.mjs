@@ -287,6 +287,25 @@ test('any Duplex', async (t) => {
   assert.equal(code, 4001);
 });
 
+test('a request made by hand, of headers alone', async (t) => {
+  const wss = new WebSocketServer({ noServer: true, policy: POLICY });
+  t.after(() => ended(wss));
+  const headers = { upgrade: 'websocket', connection: 'upgrade', 'sec-websocket-version': 13, 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' };
+  const hand = (more) => {
+    const [near, far] = duplexPair();
+    const opened = new Promise((resolve) => wss.handleUpgrade({ method: 'GET', url: '/', httpVersion: '1.1', headers: { ...headers, ...more } }, far, Buffer.alloc(0), resolve));
+    return { near, opened };
+  };
+  const { near, opened } = hand({ cookie: ['a=1', 'b=2'] });
+  const ws = await opened;
+  assert.match(String((await once(near, 'data'))[0]), /^HTTP\/1\.1 101 /);
+  ws.terminate();
+  assert.throws(() => {
+    const [, far] = duplexPair();
+    wss.handleUpgrade({ method: 'GET', url: '/', headers: { ...headers, 'x-a': 'b\r\nc: d' } }, far, Buffer.alloc(0), () => {});
+  }, { code: 'ERR_INVALID_CHAR' });
+});
+
 for (const where of ['port', 'server']) test(`handshakes that are none, in the words of ws (${where})`, async (t) => {
   const wss = where === 'port' ? await serve(t) : (await share(t)).wss;
   const refused = async (headers, how) => {

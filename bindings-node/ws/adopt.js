@@ -99,13 +99,28 @@ function adopt(hub, request, socket, head, done) {
 }
 
 /** The request as the core takes it: HTTP/2's has no line of HTTP/1.1, and version 8 of the protocol is 13 by another name. */
-function plain({ method, url, rawHeaders, headers }) {
+function plain(request) {
+  const { method, url, headers } = request;
+  const rawHeaders = request.rawHeaders ?? rawOf(headers);
   if (headers['sec-websocket-version'] !== '8') return { method, url, httpVersion: '1.1', rawHeaders };
   const renamed = rawHeaders.map((text, at) => {
     if (at % 2 === 0) return text.toLowerCase() === 'sec-websocket-origin' ? 'Origin' : text;
     return rawHeaders[at - 1].toLowerCase() === 'sec-websocket-version' ? '13' : text;
   });
   return { method, url, httpVersion: '1.1', rawHeaders: renamed };
+}
+
+/**
+ * The lines of a request that no parser of Node's has read: `injectWS` of `@fastify/websocket` makes one by hand. It has no host, which
+ * the core asks for (RFC 9112 section 3.2).
+ */
+function rawOf(headers) {
+  const lines = Object.entries({ host: 'localhost', ...headers }).flatMap(([name, value]) => [value].flat().map((one) => [name, String(one)]));
+  for (const [name, value] of lines) {
+    http.validateHeaderName(name);
+    http.validateHeaderValue(name, value);
+  }
+  return lines.flat();
 }
 
 /** The addresses of both ends, which stay readable on the socket. */
