@@ -5,6 +5,7 @@ A part that fails does not keep the others from running, but for the build of th
 Usage: all.py [PART...]; exit 1 when a part failed.
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,8 @@ def spent(seconds):
 
 
 def main():
+    # By nohup it is ignored, and would be by the servers that are to read their policy again at it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     parts = sys.argv[1:] or list(PARTS)
     done = []
     for number, part in enumerate(parts, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
@@ -15,6 +16,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from wsguard import _log
 
 ORIGIN = "https://app.example"
+
+if hasattr(signal, "SIGHUP"):
+    # Whoever starts the tests by nohup ignores it, and every program that they start would, too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
