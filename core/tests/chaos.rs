@@ -5,6 +5,9 @@
 //!
 //! `WSGUARD_CHAOS_SECONDS` says how long (3), `WSGUARD_CHAOS_SEED` which (random; it is printed).
 
+#[path = "support/dice.rs"]
+mod dice;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
@@ -13,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dice::Dice;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use wsguard::binding::{
@@ -140,26 +144,6 @@ impl Line {
             tls.write_tls(&mut self.tcp)?;
         }
         self.tcp.shutdown(Shutdown::Write)
-    }
-}
-
-/// xorshift: what a seed did, it does again, as far as threads allow.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll(sides) == 0
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.roll(from.len() as u64) as usize]
     }
 }
 

@@ -8,6 +8,9 @@
 //!
 //! `WSGUARD_CHAOS_SECONDS` says how long (3), `WSGUARD_CHAOS_SEED` which (random; it is printed).
 
+#[path = "support/dice.rs"]
+mod dice;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
@@ -17,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use dice::Dice;
 use wsguard::binding::{
     Accept, Adoption, Builder, ConnectionId, DataOpcode, Decision, Event, Fragment, Handled, Inline, InlineMessage,
     Options, Pipe, PipeId, Replies, ServerHandle, TicketId, To, Upgrade, Whom,
@@ -33,32 +37,13 @@ const OPTIONS: &str = r#"{
     "auth_timeout_ms": 300, "handshake_timeout_ms": 500, "message_timeout_ms": 400, "close_timeout_ms": 150,
     "ping_interval_ms": 100, "idle_timeout_ms": 1200}"#;
 
+/// Dice of another thread.
+fn child(dice: &mut Dice) -> Dice {
+    Dice(dice.roll(u64::MAX) | 1)
+}
+
 /// How long anything may take that has to come.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// xorshift: what a seed did, it does again, as far as threads allow.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll(sides) == 0
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.roll(from.len() as u64) as usize]
-    }
-
-    fn child(&mut self) -> Dice {
-        Dice(self.roll(u64::MAX) | 1)
-    }
-}
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -552,7 +537,7 @@ fn chaos(builder: Builder, stops: bool) {
     let failed = Arc::new(Mutex::new(Vec::new()));
     let (ended, end) = mpsc::channel();
     let application = {
-        let (known, mut dice, failed) = (Arc::clone(&known), dice.child(), Arc::clone(&failed));
+        let (known, mut dice, failed) = (Arc::clone(&known), child(&mut dice), Arc::clone(&failed));
         std::thread::spawn(move || {
             server.run(|event, server| {
                 let text = format!("{event:?}");
@@ -569,7 +554,7 @@ fn chaos(builder: Builder, stops: bool) {
     let commanders: Vec<_> = (0..2)
         .map(|number| {
             let (known, is_over, commands, mut dice) =
-                (Arc::clone(&known), Arc::clone(&is_over), commands.clone(), dice.child());
+                (Arc::clone(&known), Arc::clone(&is_over), commands.clone(), child(&mut dice));
             std::thread::spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
                     command(&commands, &known, &mut dice, number);
@@ -581,7 +566,7 @@ fn chaos(builder: Builder, stops: bool) {
     let peers: Vec<_> = (0..10)
         .map(|_| {
             let (known, is_stopping, commands, mut dice) =
-                (Arc::clone(&known), Arc::clone(&is_stopping), commands.clone(), dice.child());
+                (Arc::clone(&known), Arc::clone(&is_stopping), commands.clone(), child(&mut dice));
             std::thread::spawn(move || while live(&commands, &known, &mut dice, &is_stopping) {})
         })
         .collect();
