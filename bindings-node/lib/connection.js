@@ -4,6 +4,7 @@
 const { AsyncResource } = require('node:async_hooks');
 const { performance } = require('node:perf_hooks');
 const { inspect } = require('node:util');
+const { MOST_EARLIER } = require('./contract.js');
 const { checkNames, failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { Calls, closedDuring } = require('./calls.js');
@@ -18,8 +19,6 @@ const today = Date.now.bind(Date);
 const now = performance.now.bind(performance);
 const NO_ROOMS = new Set();
 const NO_RULES = [];
-/** A message that was judged longer ago is judged by the rules of now. */
-const MOST_EARLIER = 8;
 const SEND = 'send takes one message, and no callback (its answer says what became of it)';
 const EMIT = 'emit takes an event and one value, and no callback';
 const REPLY = 'reply takes the meta of the message, an event and one value';
@@ -345,7 +344,6 @@ class Connection extends Opened {
       settle: (conn, meta, data) => conn.#calls.settle(meta.event, meta, data),
       /** The oldest ping was answered. */
       setPonged: (conn, rttMs) => conn.#pings.shift()?.resolve(rttMs),
-      rulesOf: (conn) => conn.#rules,
       /** The rules by a policy that came into force. */
       setRules(conn, rules) {
         conn.#earlierRules = [...conn.#earlierRules.slice(1 - MOST_EARLIER), conn.#rules];

@@ -63,4 +63,4 @@ class Contract {
   }
 }
 
-module.exports = { Contract };
+module.exports = { Contract, MOST_EARLIER };
