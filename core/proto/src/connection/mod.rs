@@ -25,6 +25,7 @@ use crate::bucket::Bucket;
 use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
 use crate::config::{Policy, Protocol};
 use crate::contract::{Envelope, Scratch};
+use crate::deflate::{Agreed, Deflate};
 use crate::limits::RateKey;
 use crate::rate::{longest_wait, restated};
 use crate::roles::Roles;
@@ -93,6 +94,8 @@ pub struct Turn<'t> {
     pub pool: &'t mut BufferPool,
     /// Scratch of the JSON reader.
     pub scratch: &'t mut Scratch,
+    /// For compressed messages.
+    pub deflate: &'t mut Deflate,
     /// Whether bytes of earlier turns still wait for the socket.
     pub congested: bool,
     /// Messages that may be handled in this turn.
@@ -110,6 +113,8 @@ pub struct Opened {
     pub expires_at: Moment,
     /// What it may do.
     pub roles: Roles,
+    /// What its handshake agreed on of permessage-deflate; `None`: nothing is compressed.
+    pub deflate: Option<Agreed>,
 }
 
 /// The policy that a connection had, and the one that it has from now on.
@@ -148,6 +153,8 @@ pub struct Connection {
     expected_pongs: u8,
     /// Pings of the peer are the application's to answer.
     leaves_pings: bool,
+    /// The window of permessage-deflate; 0: it was not agreed on.
+    deflate: u8,
 }
 
 impl Connection {
@@ -174,6 +181,7 @@ impl Connection {
             unanswered_pings: 0,
             expected_pongs: 0,
             leaves_pings: false,
+            deflate: opened.deflate.map_or(0, |agreed| agreed.server_window_bits),
         }
     }
 
@@ -214,6 +222,11 @@ impl Connection {
     /// What it may do.
     pub fn roles(&self) -> &Roles {
         &self.roles
+    }
+
+    /// What its handshake agreed on of permessage-deflate; `None`: nothing is compressed.
+    pub fn deflate(&self) -> Option<Agreed> {
+        (self.deflate > 0).then_some(Agreed { server_window_bits: self.deflate })
     }
 
     /// Its bucket; `None` where `rate_limit` is off.

@@ -66,6 +66,7 @@ struct Rig {
     out: Vec<u8>,
     pool: BufferPool,
     scratch: Scratch,
+    deflate: Deflate,
     congested: bool,
 }
 
@@ -92,6 +93,7 @@ impl Rig {
             out: Vec::new(),
             pool: BufferPool::default(),
             scratch: Scratch::new(),
+            deflate: Deflate::default(),
             congested: false,
         }
     }
@@ -103,6 +105,7 @@ impl Rig {
             out: &mut self.out,
             pool: &mut self.pool,
             scratch: &mut self.scratch,
+            deflate: &mut self.deflate,
             congested: self.congested,
             message_budget: 1000,
             sink: &mut self.seen,
