@@ -3,8 +3,12 @@
 //! Never with context takeover: each message is compressed by itself. So an idle connection holds neither compressor nor window,
 //! one of each serves all connections of a shard, and secrets of different messages never share a window.
 
+mod deflater;
 mod negotiate;
+#[cfg(test)]
+mod oracle;
 
+pub use deflater::{BUDGET_BYTES, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
 pub use negotiate::{AcceptedOffer, negotiate};
 
 /// What both sides agreed on.
@@ -19,4 +23,6 @@ pub struct Agreed {
 pub struct Deflate {
     /// Payload bytes of ours that may still be compressed in this run.
     pub budget: usize,
+    /// Made when the first message of ours is compressed.
+    pub deflater: Option<Box<Deflater>>,
 }
