@@ -106,6 +106,11 @@ impl Session {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len()) + self.conn.bytes_behind()
     }
 
+    /// What compression has saved of that: said, and unsent as well.
+    pub(super) fn saved_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.saved()) + self.conn.saved_behind()
+    }
+
     /// Reads into `scratch`; 0: the peer has ended its side.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(scratch);

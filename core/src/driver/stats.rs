@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use wsguard_proto::deflate::Pressed;
 use wsguard_proto::verdict::Code;
 
 /// A server's counters at one moment.
@@ -97,10 +98,25 @@ pub(super) struct ShardStats {
     pub(super) opened_total: AtomicU64,
     pub(super) messages_in: AtomicU64,
     pub(super) messages_out: AtomicU64,
+    pub(super) messages_compressed_out: AtomicU64,
+    pub(super) messages_left_plain: AtomicU64,
+    pub(super) bytes_saved: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) outbox_bytes: AtomicU64,
     pub(super) delayed: AtomicU64,
+}
+
+impl ShardStats {
+    /// Counts messages that were to be compressed.
+    pub(super) fn count_pressed(&self, pressed: Pressed) {
+        let Pressed { messages, skipped, saved_bytes } = pressed;
+        if messages > 0 || skipped > 0 {
+            add(&self.messages_compressed_out, messages.into());
+            add(&self.messages_left_plain, skipped.into());
+            add(&self.bytes_saved, saved_bytes as u64);
+        }
+    }
 }
 
 /// Adds to a counter that only this thread writes.

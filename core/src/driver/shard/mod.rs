@@ -183,6 +183,8 @@ pub(super) struct Shard {
     /// For compressed messages of all its connections.
     deflate: Deflate,
     commands: CommandBuffer,
+    /// Frames of one command, compressed; empty in between.
+    compressed: Vec<u8>,
     /// Connections that came by commands, for the task that takes them through their opening handshakes.
     accepted: Vec<Accepted>,
     touched: Vec<u32>,
@@ -223,6 +225,7 @@ impl Shard {
             json: Scratch::new(),
             deflate: Deflate::default(),
             commands: CommandBuffer::default(),
+            compressed: Vec::new(),
             accepted: Vec::new(),
             touched: Vec::new(),
             starved: Vec::new(),
@@ -372,7 +375,7 @@ impl Shard {
         self.json = Scratch::new();
         self.deflate = Deflate::default();
         (self.out, self.touched, self.starved) = (Vec::new(), Vec::new(), Vec::new());
-        self.commands = CommandBuffer::default();
+        (self.commands, self.compressed) = (CommandBuffer::default(), Vec::new());
         self.state.shrink(self.index);
     }
 

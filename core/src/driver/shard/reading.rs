@@ -23,6 +23,7 @@ impl Shard {
         let waker = session.waker.clone();
         let cx = &mut Context::from_waker(&waker);
         let now = self.state.clock.now();
+        self.deflate.refill();
         if session.outbox.is_some() || session.must_flush {
             self.write(&mut session, now, cx);
         }

@@ -247,7 +247,9 @@ impl Shard {
     pub(super) fn publish_unsent(&self, session: &Session) {
         let id = session.id;
         let slot = self.mailbox().slots.get(id.slot());
-        if slot.is_some_and(|slot| slot.publish(session.unsent_bytes())) && session.conn.is_open() {
+        if slot.is_some_and(|slot| slot.publish(session.unsent_bytes(), session.saved_bytes()))
+            && session.conn.is_open()
+        {
             self.state.tell(self.index, |events| events.push_drained(id));
         }
     }
