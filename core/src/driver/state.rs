@@ -358,9 +358,9 @@ impl ServerState {
             verdicts: self.verdicts.snapshot(),
             ..Stats::default()
         };
-        for ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed, .. } in
-            self.shards.iter().map(|mailbox| &mailbox.stats)
-        {
+        for of_shard in self.shards.iter().map(|mailbox| &mailbox.stats) {
+            let ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed, .. } =
+                of_shard;
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             stats.open += read(open);
             stats.opened_total += read(opened_total);
@@ -369,6 +369,10 @@ impl ServerState {
             stats.bytes_out += read(bytes_out);
             stats.outbox_bytes += read(outbox_bytes);
             stats.delayed += read(delayed);
+            stats.messages_compressed_in += read(&of_shard.messages_compressed_in);
+            stats.messages_compressed_out += read(&of_shard.messages_compressed_out);
+            stats.messages_left_plain += read(&of_shard.messages_left_plain);
+            stats.compression_saved_bytes += read(&of_shard.compression_saved_bytes);
         }
         stats
     }

@@ -40,13 +40,22 @@ pub struct Stats {
     pub rooms: u64,
     /// Memberships of all connections in all rooms.
     pub room_memberships: u64,
+    /// Of [`messages_in`](Self::messages_in): those that came compressed.
+    pub messages_compressed_in: u64,
+    /// Messages sent compressed; a broadcast counts once for each connection.
+    pub messages_compressed_out: u64,
+    /// Messages that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a thread of the server
+    /// compresses in one go.
+    pub messages_left_plain: u64,
+    /// Bytes that compression has saved of what was sent.
+    pub compression_saved_bytes: u64,
     /// Verdicts by code, in the order of [`Code::ALL`].
     pub verdicts: Vec<u64>,
 }
 
 impl Stats {
     /// The counters beside the verdicts, by name: the same names in every language.
-    pub fn fields(&self) -> [(&'static str, u64); 14] {
+    pub fn fields(&self) -> [(&'static str, u64); 18] {
         [
             ("connections", self.connections),
             ("open", self.open),
@@ -62,6 +71,10 @@ impl Stats {
             ("refusing", self.refusing),
             ("rooms", self.rooms),
             ("room_memberships", self.room_memberships),
+            ("messages_compressed_in", self.messages_compressed_in),
+            ("messages_compressed_out", self.messages_compressed_out),
+            ("messages_left_plain", self.messages_left_plain),
+            ("compression_saved_bytes", self.compression_saved_bytes),
         ]
     }
 
@@ -98,9 +111,10 @@ pub(super) struct ShardStats {
     pub(super) opened_total: AtomicU64,
     pub(super) messages_in: AtomicU64,
     pub(super) messages_out: AtomicU64,
+    pub(super) messages_compressed_in: AtomicU64,
     pub(super) messages_compressed_out: AtomicU64,
     pub(super) messages_left_plain: AtomicU64,
-    pub(super) bytes_saved: AtomicU64,
+    pub(super) compression_saved_bytes: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) outbox_bytes: AtomicU64,
@@ -114,7 +128,7 @@ impl ShardStats {
         if messages > 0 || skipped > 0 {
             add(&self.messages_compressed_out, messages.into());
             add(&self.messages_left_plain, skipped.into());
-            add(&self.bytes_saved, saved_bytes as u64);
+            add(&self.compression_saved_bytes, saved_bytes as u64);
         }
     }
 }

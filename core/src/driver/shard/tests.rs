@@ -9,6 +9,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+mod compression;
+
 use super::*;
 use crate::driver::bans::Whom;
 use crate::driver::events::{Event, EventBatch};
@@ -19,6 +21,7 @@ use crate::driver::socket::Socket;
 use crate::driver::state::{idle, idle_with};
 use crate::driver::tls::{TlsStream, server_config};
 use wsguard_proto::config::{TlsOptions, TlsVersion};
+use wsguard_proto::deflate::Agreed;
 
 /// The shard of this thread, and the application's side of it.
 struct Rig {
@@ -55,10 +58,15 @@ impl Rig {
 
     /// Opens a connection of `user`, of which `received` was read already. The application knows of it.
     fn open(&mut self, stream: Stream, user: &str, received: Vec<u8>) -> ConnectionId {
+        self.open_agreed(stream, user, received, None)
+    }
+
+    /// The same, where the handshake has agreed to compression.
+    fn open_agreed(&mut self, stream: Stream, user: &str, received: Vec<u8>, deflate: Option<Agreed>) -> ConnectionId {
         let (policy, now) = (&self.state.set().top, self.state.clock.now());
         let mut seat = self.state.limits.enter_server(policy).unwrap();
         seat.enter_user(user, policy, now).unwrap();
-        let params = ConnectionParams { expires_at: Moment::NEVER, ..ConnectionParams::default() };
+        let params = ConnectionParams { expires_at: Moment::NEVER, deflate, ..ConnectionParams::default() };
         let load = self.state.shards[0].load.hold_one();
         let (ip, peer, granted, head) = (None, None, 0, Vec::new());
         let generation = self.state.set().generation;
