@@ -36,10 +36,9 @@ impl Connection {
     }
 
     /// Charges the byte bucket for what was inflated in vain: whoever comes again with the next such message has paid for this one.
-    fn charge_inflated(&mut self, bytes: u64, turn: &Turn<'_>) {
+    fn charge_inflated(&self, bytes: u64, turn: &Turn<'_>) {
         if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
-            // The connection ends in any case.
-            let _ = key.receive(rules, &mut self.charged, bytes, 0, turn.now);
+            key.charge_bytes(rules, bytes, turn.now);
         }
     }
 }
