@@ -78,6 +78,8 @@ export type VerdictCode =
   | "banned"
   /** The event is for other roles than the connection has. */
   | "event_denied"
+  /** A compressed message cannot be inflated. */
+  | "bad_compression"
 ;
 
 /** A server's counters at one moment. */

@@ -8,6 +8,7 @@
 //! [`Connection::next_deadline`].
 
 mod closing;
+mod compressed;
 mod delayed;
 mod extras;
 mod fragments;
@@ -268,16 +269,21 @@ impl Connection {
                 self.note_progress(ended_message, turn.now);
                 return at;
             }
-            match self.decoder.next(input, &mut at, &limits(turn.policy), turn.pool) {
+            match self.decoder.next(input, &mut at, &self.limits(turn.policy), turn.pool) {
                 Ok(Step::NeedMore) => {
                     self.charge_partial(turn);
                     self.note_progress(ended_message, turn.now);
                     break;
                 }
-                Ok(Step::Message { opcode, payload }) => {
+                Ok(Step::Message { opcode, payload, compressed }) => {
                     ended_message = true;
                     turn.message_budget -= 1;
-                    self.handle_message(opcode, payload.bytes(input), turn);
+                    if compressed {
+                        self.handle_compressed(opcode, payload.bytes(input), turn);
+                    } else {
+                        self.decoder.take_received_bytes();
+                        self.handle_message(opcode, payload.bytes(input), turn);
+                    }
                     payload.recycle(turn.pool);
                 }
                 Ok(Step::Control { opcode, payload }) => {
@@ -290,6 +296,15 @@ impl Connection {
         }
         self.hear_out(&input[at..]);
         input.len()
+    }
+
+    fn limits(&self, policy: &Policy) -> codec::Limits {
+        codec::Limits {
+            max_message_bytes: policy.max_message_bytes,
+            max_fragments: policy.max_fragments,
+            text_only: policy.protocol == Protocol::Json && !policy.report_only(),
+            deflate: self.deflate > 0,
+        }
     }
 
     /// Starts or stops the clock of `message_timeout_ms`.
@@ -398,14 +413,6 @@ impl Connection {
         }
         let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
         self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.ends_at(policy)).min(delayed)
-    }
-}
-
-fn limits(policy: &Policy) -> codec::Limits {
-    codec::Limits {
-        max_message_bytes: policy.max_message_bytes,
-        max_fragments: policy.max_fragments,
-        text_only: policy.protocol == Protocol::Json && !policy.report_only(),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::contract::Scratch;
 use crate::files::NoFiles;
 use proptest::prelude::*;
 
+mod compressed;
 mod ending;
 mod faults;
 mod fragments;

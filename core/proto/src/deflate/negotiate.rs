@@ -100,3 +100,7 @@ fn window_bits(value: &[u8]) -> Option<u8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "negotiate_tests.rs"]
+mod tests;
