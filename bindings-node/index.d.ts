@@ -333,7 +333,7 @@ export interface Connection<Events = any, Data = any> {
    * (`connection_closed`), where 16 pings have no answer, and for arguments.
    */
   ping(): Promise<number>;
-  /** Drops the socket at once: what waits is not sent, and the peer hears no reason. `close` says 1006. */
+  /** Drops the socket at once, without a close frame: what it has no room for of what was sent is lost. `close` says 1006. */
   terminate(): void;
   /**
    * Joins a room (1 to 256 bytes). A connection leaves its rooms when it closes. It throws beyond 1024 rooms; a room that you leave

@@ -523,7 +523,7 @@ impl Connection {
         Ok(handler)
     }
 
-    /// Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+    /// Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once. It ends with 1006.
     fn terminate(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;

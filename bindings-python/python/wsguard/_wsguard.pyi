@@ -512,7 +512,8 @@ class Connection(Generic[_Data]):
             UsageError: the server belongs to the parent process (``forked``).
         """
     def terminate(self) -> None:
-        """Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that
+        has no room for is lost. It ends with 1006.
 
         Raises:
             UsageError: the server belongs to the parent process (``forked``).
