@@ -24,9 +24,6 @@ pub struct Stats {
     pub inbox_bytes: u64,
     /// Bytes that peers have not read yet.
     pub outbox_bytes: u64,
-    /// Bytes in pipes ([`adopt_pipe`](super::ServerHandle::adopt_pipe)) that the server has not read or the application has not
-    /// taken.
-    pub pipe_bytes: u64,
     /// Messages that wait for their rate limit.
     pub delayed: u64,
     /// Handshakes that wait for the application.
@@ -39,13 +36,15 @@ pub struct Stats {
     pub rooms: u64,
     /// Memberships of all connections in all rooms.
     pub room_memberships: u64,
+    /// Bytes in adopted pipes that the server has not read, or the application has not taken.
+    pub pipe_bytes: u64,
     /// Verdicts by code, in the order of [`Code::ALL`].
     pub verdicts: Vec<u64>,
 }
 
 impl Stats {
     /// The counters beside the verdicts, by name: the same names in every language.
-    pub fn fields(&self) -> [(&'static str, u64); 14] {
+    pub fn fields(&self) -> [(&'static str, u64); 15] {
         [
             ("connections", self.connections),
             ("open", self.open),
@@ -61,6 +60,7 @@ impl Stats {
             ("refusing", self.refusing),
             ("rooms", self.rooms),
             ("room_memberships", self.room_memberships),
+            ("pipe_bytes", self.pipe_bytes),
         ]
     }
 
