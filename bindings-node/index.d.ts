@@ -286,6 +286,11 @@ export interface Connection<Events = any, Data = any> {
   readonly openedAtMs: number;
   /** The id of its handshake: `hs=` in the log. */
   readonly handshakeId: string;
+  /**
+   * True if its `Origin`, `Host` or credential would have been refused, were `reportHandshakes` off. It has no user then, and `data`
+   * that `authenticate` gave it is no proof of who it is.
+   */
+  readonly reported: boolean;
   /** An object of the application. It starts as the `data` of `accept`. */
   data: Data;
   /**
