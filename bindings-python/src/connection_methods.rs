@@ -262,6 +262,18 @@ impl Connection {
         self.open.port
     }
 
+    /// The address and port that it came in on; `None` on a Unix socket.
+    #[getter(local_address)]
+    fn get_local_address(&self) -> Option<(String, u16)> {
+        self.open.local.map(|local| (local.ip().to_string(), local.port()))
+    }
+
+    /// Whether its `Origin`, `Host` or credential would have been refused, were `report_handshakes` off.
+    #[getter(reported)]
+    fn is_reported(&self) -> bool {
+        self.open.reported
+    }
+
     /// When it opened, in milliseconds since the Unix epoch.
     #[getter(opened_at_ms)]
     fn get_opened_at_ms(&self) -> u64 {
@@ -523,7 +535,7 @@ impl Connection {
         Ok(handler)
     }
 
-    /// Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+    /// Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once. It ends with 1006.
     fn terminate(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;

@@ -392,6 +392,13 @@ class Connection(Generic[_Data]):
         """The client's port; ``None`` where it is not known: on a Unix socket, and behind a proxy that does not
         tell."""
     @property
+    def local_address(self) -> tuple[str, int] | None:
+        """The address and port that it came in on; ``None`` on a Unix socket."""
+    @property
+    def reported(self) -> bool:
+        """``True`` if its ``Origin``, ``Host`` or credential would have been refused, were ``report_handshakes`` off. It has no
+        user then, and ``data`` that ``authenticate`` gave it is no proof of who it is."""
+    @property
     def opened_at_ms(self) -> int:
         """When it opened, in milliseconds since the Unix epoch."""
     @property
@@ -512,7 +519,8 @@ class Connection(Generic[_Data]):
             UsageError: the server belongs to the parent process (``forked``).
         """
     def terminate(self) -> None:
-        """Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that
+        has no room for is lost. It ends with 1006.
 
         Raises:
             UsageError: the server belongs to the parent process (``forked``).

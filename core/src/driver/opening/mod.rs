@@ -538,6 +538,7 @@ impl OpeningHandshake {
         };
         self.count_decision();
         let (admitted, user) = user;
+        let reported = admitted.is_reported;
         let local = self.local_address(&stream);
         let Admission::Admitted { mut seat, .. } = self.admission else { return Ok(()) };
         seat.opened();
@@ -590,6 +591,7 @@ impl OpeningHandshake {
             compressed: compression.is_some(),
             expires_at_ms,
             credential_ends_at_ms: expires_at_unix_ms,
+            reported,
             granted,
             query: facts.query,
             headers: facts.headers,

@@ -41,7 +41,7 @@ use super::level::HeldOne;
 use super::log::{Opened, Proof, Subject};
 use super::mailbox::ShardMailbox;
 use super::outbox::Pool;
-use super::session::Session;
+use super::session::{Session, Unread};
 use super::slot_guard::SlotPool;
 use super::state::{Effect, ServerState};
 use super::stats::add;
@@ -293,7 +293,7 @@ impl Shard {
             ip,
             peer,
             granted,
-            unread: (!received.is_empty()).then(|| Box::new(received)),
+            unread: Unread::new(received),
             slot,
             must_flush: false,
             ended_writing: false,
