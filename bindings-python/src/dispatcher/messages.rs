@@ -167,7 +167,8 @@ impl<'py> Dispatcher<'_, 'py> {
                 Ok(None)
             }
             Err(NoData::Refused(error) | NoData::Failed(error)) => {
-                self.failed(conn, HandlerKind::Message, error).map(|()| None)
+                let event = self.event_name(message.event, spec);
+                self.failed_in(conn, HandlerKind::Message, error, Some(event)).map(|()| None)
             }
         }
     }
@@ -241,7 +242,7 @@ impl<'py> Dispatcher<'_, 'py> {
             }
             Self::end_with_session(conn);
             let next = conn.get().with_state(|state| {
-                if state.busy.is_some() {
+                if state.busy.is_some() || state.is_telling {
                     return Next::Nothing;
                 }
                 let queued = if state.is_iterated() { None } else { state.pop(self.handlers.bounds.max_pending_bytes) };
@@ -254,6 +255,7 @@ impl<'py> Dispatcher<'_, 'py> {
                         state.close_told |= own.is_none();
                         state.close_due = !state.close_told || !state.ends.is_empty();
                         let close = state.closed.as_ref().map(|close| close.clone_ref(self.py));
+                        state.is_telling = true;
                         Next::Close(close, state.current.take(), own)
                     }
                     None => Next::Nothing,
@@ -266,6 +268,7 @@ impl<'py> Dispatcher<'_, 'py> {
                     self.run_now(conn, queued.borrow())?;
                 }
                 Next::Close(close, current, own) => {
+                    let _telling = Telling(conn.get());
                     drop(current);
                     if let Some(call) = own.as_ref().or(self.handlers.close.as_ref()) {
                         let close = close.map(|close| close.into_bound(self.py).into_any());
@@ -297,6 +300,15 @@ impl Drop for Handled<'_> {
     fn drop(&mut self) {
         let current = lock(&self.0.current).take();
         drop(current);
+    }
+}
+
+/// Ends the call of a function of `on_close` when it is dropped.
+struct Telling<'c>(&'c Connection);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.with_state(|state| state.is_telling = false);
     }
 }
 
