@@ -243,7 +243,7 @@ class Server(Operated):
 
     def adopt(self, sock: socket.socket, received: bytes = b"", *, is_secure: bool = False) -> None:
         """Takes over a connection that an accept loop of your own has accepted, on TCP or on a Unix socket. It gets the
-        verdicts of any other handshake. ``sock`` is detached, whatever comes of it: it is the server's to close.
+        verdicts of any other handshake. With ``listens`` set to ``False`` before the start there are no others. ``sock`` is detached, whatever comes of it: it is the server's to close.
 
         Args:
             sock: the connection, without TLS of Python's own.
