@@ -563,9 +563,9 @@ def test_lone_surrogates_are_sent_nowhere(run: Run) -> None:
                         call()
                     assert str(told.value) == f"{name} must not have lone surrogates"
                     assert told.value.__suppress_context__ or told.value.__context__ is None
-            with pytest.raises(wsguard.InvalidArgument, match="^event must not have lone surrogates$"):
+            with pytest.raises(wsguard.InvalidArgument, match=r"^event must not have lone surrogates$"):
                 await conn.call(broken)
-            with pytest.raises(wsguard.InvalidArgument, match="^data must not have lone surrogates$"):
+            with pytest.raises(wsguard.InvalidArgument, match=r"^data must not have lone surrogates$"):
                 await conn.call("x", broken)
             with pytest.raises(wsguard.ConfigError, match=r"^events: a text must not have lone surrogates$"):
                 server.reload(**options(events={broken: {}}))

@@ -38,9 +38,9 @@ def forked() -> None:
 class OnLoop(Registry):
     """A server that can deliver its events on an event loop."""
 
-    #: Whether it listens by the option ``listen``. ``False``, set before the start: it listens nowhere, ``addresses`` is
-    #: empty, and every connection comes by :meth:`Server.adopt`.
-    listens = True
+    #: Whether it listens by the option ``listen``. ``False``, set before the start: it listens nowhere, ``addresses``
+    #: is empty, and every connection comes by :meth:`Server.adopt`.
+    listens: bool = True
     #: Whether another server hands over every connection, and its applications decide about handshakes.
     _is_inside = False
 

@@ -220,9 +220,9 @@ class Server(Operated):
         """Waits for the handlers, and for those whose messages wait behind them; at the end of the time those that run
         are cancelled, and no message is handled any more. ``asks``: the task that called for it, which may be another
         than the one that awaits."""
-        own: set[asyncio.Future[Any]] = {task for task in (asyncio.current_task(), asks) if task is not None}
+        own: set[asyncio.Task[Any]] = {task for task in (asyncio.current_task(), asks) if task is not None}
         # One that is done may have its callback before it, which begins what waits behind it: it is waited for, once.
-        waited: set[asyncio.Future[Any]] = set()
+        waited: set[asyncio.Task[Any]] = set()
         with tasks.draining(own):
             while left := tasks.besides(own) - waited:
                 done, late = await tasks.ended(left, self._left_s(until))
@@ -243,7 +243,8 @@ class Server(Operated):
 
     def adopt(self, sock: socket.socket, received: bytes = b"", *, is_secure: bool = False) -> None:
         """Takes over a connection that an accept loop of your own has accepted, on TCP or on a Unix socket. It gets the
-        verdicts of any other handshake. With ``listens`` set to ``False`` before the start there are no others. ``sock`` is detached, whatever comes of it: it is the server's to close.
+        verdicts of any other handshake. ``sock`` is detached, whatever comes of it: it is the server's to close. A
+        server that gets all its connections so listens nowhere with ``listens`` set to ``False`` before the start.
 
         Args:
             sock: the connection, without TLS of Python's own.

@@ -32,18 +32,18 @@ def creator(loop: asyncio.AbstractEventLoop) -> CreateTask:
     return lambda coroutine, context: context.run(loop.create_task, coroutine)
 
 
-class Handling(set["asyncio.Future[Any]"]):
+class Handling(set["asyncio.Task[Any]"]):
     """The tasks of handlers that have not ended. A handler that awaits a drain waits for no other that does: each would
     wait for the other."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._draining: set[asyncio.Future[Any]] = set()
+        self._draining: set[asyncio.Task[Any]] = set()
         #: Those of drains that wait, resolved when another handler awaits one.
         self._joined: set[asyncio.Future[None]] = set()
 
     @contextlib.contextmanager
-    def draining(self, own: set[asyncio.Future[Any]]) -> Iterator[None]:
+    def draining(self, own: set[asyncio.Task[Any]]) -> Iterator[None]:
         """While the tasks ``own`` await a drain."""
         new = own - self._draining
         self._draining |= new
@@ -54,13 +54,13 @@ class Handling(set["asyncio.Future[Any]"]):
         finally:
             self._draining -= new
 
-    def besides(self, own: set[asyncio.Future[Any]]) -> set[asyncio.Future[Any]]:
+    def besides(self, own: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
         """Those that a drain waits for which the tasks ``own`` await."""
         return self - own - self._draining if self & own else self - own
 
     async def ended(
-        self, tasks: set[asyncio.Future[Any]], timeout_s: float
-    ) -> tuple[set[asyncio.Future[Any]], set[asyncio.Future[Any]]]:
+        self, tasks: set[asyncio.Task[Any]], timeout_s: float
+    ) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
         """Waits until tasks have ended, or another handler awaits a drain: those that have, and those that are late."""
         joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ended = asyncio.ensure_future(asyncio.wait(tasks))
