@@ -277,3 +277,39 @@ def test_handlers_that_await_the_drain_all_end(run: Run, how: str) -> None:
         assert ended[0] == "slow" and sorted(ended[1:], key=str) == ["a", "b"]
 
     run(main)
+
+
+def test_a_model_sees_what_its_connection_has_set(run: Run) -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen: list[str] = []
+
+    class Seeing:
+        @staticmethod
+        def model_json_schema() -> dict[str, Any]:
+            return {"type": "string"}
+
+        @staticmethod
+        def model_validate_json(text: str) -> str:
+            seen.append(who.get())
+            who.set(f"{json.loads(text)} of {who.get()}")
+            return who.get()
+
+    async def main() -> None:
+        server = wsguard.Server(**options(auth="callback"))
+
+        @server.authenticate
+        def authenticate(request: wsguard.Request) -> wsguard.Accept:
+            who.set(request.path)
+            return wsguard.Accept.anonymous()
+
+        @server.on("say", schema=Seeing)
+        def say(conn: Connection, data: str) -> None:
+            conn.emit("said", [data, who.get()])
+
+        async with server, client(server, "/a") as first, client(server, "/b") as second:
+            for peer, path in ((first, "/a"), (second, "/b")):
+                await peer.send(json.dumps({"event": "say", "data": "x"}))
+                assert json.loads(await peer.recv())["data"] == [f"x of {path}"] * 2
+        assert seen == ["/a", "/b"] and who.get() == "nobody"
+
+    run(main)
