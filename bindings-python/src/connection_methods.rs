@@ -159,8 +159,8 @@ impl Connection {
     }
 }
 
-fn reason_of(stated: &Bound<'_, PyAny>) -> PyResult<String> {
-    Ok(text::utf8("reason", stated.cast()?)?.to_owned())
+fn reason_of<'t>(stated: &'t Bound<'_, PyAny>) -> PyResult<&'t str> {
+    text::utf8("reason", stated.cast()?)
 }
 
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
@@ -599,11 +599,11 @@ impl Connection {
 
     /// Starts the closing handshake. From here on none of its messages reaches a handler, and it sends nothing. A
     /// second call does nothing.
-    #[pyo3(signature = (code = None, reason = String::new()), text_signature = "($self, code=None, reason='')")]
+    #[pyo3(signature = (code = None, reason = ""))]
     fn close(
         slf: &Bound<'_, Self>,
         code: Option<&Bound<'_, PyAny>>,
-        #[pyo3(from_py_with = reason_of)] reason: String,
+        #[pyo3(from_py_with = reason_of)] reason: &str,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
@@ -612,10 +612,10 @@ impl Connection {
             Some(code) if is_integer(code) => code.extract().unwrap_or(0),
             Some(_) => return Err(PyTypeError::new_err("code must be an int")),
         };
-        match this.shared.handle.close(this.id, code, &reason) {
+        match this.shared.handle.close(this.id, code, reason) {
             // One that has ended for the core may have messages here.
             Ok(()) | Err(Error::ConnectionClosed | Error::Stopped) => {
-                Dispatcher::end(slf, Some((code, &reason)));
+                Dispatcher::end(slf, Some((code, reason)));
                 Ok(())
             }
             Err(error) => Err(errors::of_core(py, &error)),
