@@ -1,6 +1,6 @@
 """The native part. Names that begin with an underscore are for the Python part of the package."""
 
-from asyncio import Future, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from types import GenericAlias, TracebackType
@@ -537,6 +537,7 @@ class Connection(Generic[_Data]):
     def _end_call(self, number: int) -> None: ...
     def _begin_ping(self) -> Future[Any]: ...
     def _end_ping(self) -> None: ...
+    def _check_loop(self, asks: str) -> None: ...
     def _closed_error(self) -> Exception: ...
     def _send(self, message: Any, /) -> Wait[None] | None: ...
     def _receive(self) -> Wait[dict[str, Any]]: ...
@@ -602,6 +603,7 @@ class Pipe:
         """The next bytes for the peer, at most ``most``; whether nothing follows; and whether there is more at once."""
 
 _LoopCalls: TypeAlias = tuple[
+    AbstractEventLoop,
     Callable[[], Future[Any]],
     Callable[..., Any],
     Callable[[], object],
@@ -673,7 +675,13 @@ class NativeServer:
     def _open_notifier(self) -> int | None: ...
     def _close_notifier(self) -> None: ...
     def _start(
-        self, options: str, handlers: dict[str, Any], loop_calls: _LoopCalls | None, listens: bool = True
+        self,
+        options: str,
+        handlers: dict[str, Any],
+        loop_calls: _LoopCalls | None,
+        *,
+        listens: bool = True,
+        consults: bool = False,
     ) -> None: ...
     def _adopt(
         self, number: int, received: bytes, tag: int | None = None, *, is_unix: bool = False, is_secure: bool = False
