@@ -181,8 +181,9 @@ def test_a_token_in_the_query_is_in_no_log(run: Run, caplog: pytest.LogCaptureFi
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert token in scope["query_string"].decode()
         if "deny" in scope["query_string"].decode():
-            return await send({"type": "websocket.close"})
-        await echo(scope, receive, send)
+            await send({"type": "websocket.close"})
+        else:
+            await echo(scope, receive, send)
 
     async def main() -> None:
         async with Serving(app, ws=by) as serving:
