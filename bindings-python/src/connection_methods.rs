@@ -533,7 +533,8 @@ impl Connection {
     }
 
     /// Registers a function or coroutine function that is called when the connection has ended, before the server's
-    /// `on_close`, with the same arguments. On a connection that has ended it is called at once.
+    /// `on_close`, with the same arguments. On a connection that has ended it is called at once; one that a close handler
+    /// registers, after that handler.
     #[pyo3(signature = (handler, /))]
     fn on_close(slf: &Bound<'_, Self>, handler: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
