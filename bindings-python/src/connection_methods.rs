@@ -137,12 +137,13 @@ impl Connection {
     fn iterate(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
+        let running = futures::running_loop(py)?;
         match this.shared.loop_hooks() {
-            Some(hooks) if hooks.is_elsewhere(py)? => return Ok(false),
+            Some(hooks) if hooks.is_another(&running) => return Ok(false),
             None if !this.shared.is_finished() => return Err(errors::no_loop(py)),
             _ => {}
         }
-        let task = current_task(py)?;
+        let task = current_task(&running)?;
         let (before, known) = this.with_state(|state| {
             state.read_in_open |= state.busy == Some(HandlerKind::Open);
             let known = task.as_ref().map(|task| state.is_read_by(task));
