@@ -221,11 +221,13 @@ for (const [name, bytes, code, closeCode] of FAULTS) {
   test(`an error: ${name}`, async (t) => {
     const wss = await serve(t, { maxPayload: 1024 });
     const { client, ws } = await pair(t, wss);
+    let wasClean;
+    ws.addEventListener('close', (event) => (wasClean = event.wasClean));
     const closed = new Promise((resolve) => ws.on('close', (...how) => resolve(how)));
     const [error, told] = [once(ws, 'error'), once(client, 'close')];
     raw(client, bytes);
     assert.equal((await error)[0].code, code);
-    assert.deepEqual(await closed, [1006, Buffer.alloc(0)]);
+    assert.deepEqual([...(await closed), wasClean], [1006, Buffer.alloc(0), false]);
     assert.equal((await told)[0], closeCode);
   });
 }

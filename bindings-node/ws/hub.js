@@ -194,7 +194,8 @@ class Hub {
   }
 
   onRaw(ws, data, isBinary) {
-    if (internals.isDeaf(ws)) return false;
+    // The application's class had thrown, and there is no connection for what the peer had said by then.
+    if (ws === undefined || internals.isDeaf(ws)) return false;
     const binaryType = internals.binaryType(ws);
     ws.emit('message', isBinary && binaryType !== 'nodebuffer' ? messageOf(data, binaryType) : data, isBinary);
     return this.#yields;
@@ -245,7 +246,7 @@ class Hub {
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean, isAnswered);
+          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean && error === undefined, isAnswered);
         } finally {
           this.#forget(ws);
         }

@@ -226,7 +226,7 @@ class WebSocket extends EventEmitter {
   }
 
   #sendRead(bytes, isBinary, fin, cb) {
-    if (this.#state === CLOSED) return void cb?.(new Error('The socket was closed while the blob was being read'));
+    if (this.#state === CLOSED) return void cb?.(closedMeanwhile());
     this.#sendWith(bytes, { binary: isBinary, fin }, cb);
   }
 
@@ -255,13 +255,14 @@ class WebSocket extends EventEmitter {
     }
   }
 
-  /** Calls `say` now, or behind a Blob that is being read; `bytes` count as buffered until then. */
-  #inOrder(bytes, say) {
+  /** Calls `say` now, or behind a Blob that is being read; `bytes` count as buffered until then. `cb` is told if that is too late. */
+  #inOrder(bytes, say, cb) {
     if (this.#behind === undefined) return say();
     this.#waiting += bytes;
     this.#behind.push(() => {
       this.#waiting -= bytes;
-      if (this.#state !== CLOSED) say();
+      if (this.#state !== CLOSED) return say();
+      if (typeof cb === 'function') cb(closedMeanwhile());
     });
   }
 
@@ -272,7 +273,7 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN) return this.#onLate(data, cb);
     const kept = isBlob(data) || typeof data === 'string' ? data : Uint8Array.prototype.slice.call(payloadOf(data));
     const isBinary = options?.binary ?? typeof data !== 'string';
-    this.#inOrder(byteLengthOf(kept), () => this.#sendWith(kept, { ...options, binary: isBinary }, cb));
+    this.#inOrder(byteLengthOf(kept), () => this.#sendWith(kept, { ...options, binary: isBinary }, cb), cb);
   }
 
   #control(kind, data, mask, cb) {
@@ -283,7 +284,7 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN) return this.#onLate(data, cb);
     if (isBlob(data)) {
       checkControl(data.size);
-      return this.#inOrder(data.size, () => this.#readBlob(data, (bytes) => this.#control(kind, bytes, mask, cb), cb));
+      return this.#inOrder(data.size, () => this.#readBlob(data, (bytes) => this.#control(kind, bytes, mask, cb), cb), cb);
     }
     const given = payloadOf(data);
     const payload = typeof given === 'string' ? Buffer.from(given) : given;
@@ -292,7 +293,7 @@ class WebSocket extends EventEmitter {
       if (kind === 'ping') this.#outbox.ping(this.#low, this.#high, payload, payload.length);
       else this.#outbox.pong(this.#low, this.#high, payload, payload.length);
       if (typeof cb === 'function') this.#tellWhenWritten(cb);
-    });
+    }, cb);
   }
 
   #checkOpened() {
@@ -383,6 +384,10 @@ class WebSocket extends EventEmitter {
       },
     };
   }
+}
+
+function closedMeanwhile() {
+  return new Error('The socket was closed while the blob was being read');
 }
 
 /** Throws for what fits into no control frame (RFC 6455 section 5.5). */
