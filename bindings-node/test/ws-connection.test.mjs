@@ -329,6 +329,11 @@ test('the socket of a port pauses, counts and ends as its connection does', asyn
   client.send('read again');
   await once(ws, 'message');
   assert.deepEqual(came, ['read again']);
+  // Who sends much at once corks the socket of ws.
+  socket.cork();
+  ws.send('corked');
+  socket.uncork();
+  assert.equal((await once(client, 'message'))[0].toString(), 'corked');
   // Bytes of a Blob wait until it is read, which is not before this turn is over.
   ws.send(new Blob(['0123456789']));
   assert.deepEqual([socket.writableLength, socket._writableState.length], [10, 10]);

@@ -238,15 +238,16 @@ class Hub {
     if (ws === undefined) return this.#releaseIdle();
     this.#count -= 1;
     const error = faultError(fault);
-    const [told, why] = verdict !== null && error === undefined ? [code, reason] : [peerCode ?? 1006, peerReason];
-    const isAnswered = clean && verdict === null && error === undefined;
+    const isFault = error !== undefined;
+    const [told, why] = isFault ? [1006, ''] : verdict !== null ? [code, reason] : [peerCode ?? 1006, peerReason];
+    const isClean = clean && !isFault;
     internals.run(ws, () => {
       try {
-        if (error !== undefined) internals.fault(ws, error);
+        if (isFault) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean && error === undefined, isAnswered);
+          internals.close(ws, told, Buffer.from(why), isClean, isClean && verdict === null);
         } finally {
           this.#forget(ws);
         }

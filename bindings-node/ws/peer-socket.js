@@ -106,6 +106,11 @@ class PeerSocket extends EventEmitter {
     return this.destroy();
   }
 
+  /** What one tick sends goes out together in any case. */
+  cork() {}
+
+  uncork() {}
+
   setTimeout() {
     return this;
   }
