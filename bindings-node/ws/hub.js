@@ -165,7 +165,9 @@ class Hub {
     try {
       if (accepted === undefined) throw failure('internal', 'a connection opened whose handshake was forgotten');
       ws = new this.#options.WebSocket(null, undefined, this.#options);
-      internals.open(ws, this, low, high, { ...accepted, session: sessionOf(opened) });
+      // The core may have chosen it: `subprotocols` of the policy, or the one that brings a token.
+      const protocol = opened[4] ?? '';
+      internals.open(ws, this, low, high, { socket: accepted.socket, protocol, session: sessionOf(opened) });
     } catch (error) {
       native(() => this.native.terminate(low, high));
       accepted?.transport?.end();
