@@ -287,7 +287,8 @@ typedef enum {
   WSG_EVENT_PONG_FRAME = 15,
   /**
    * A connection has begun to close, and no message of it follows: only after `wsg_server_heed_closing`. What is sent now may
-   * not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. No body.
+   * not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. It is stale where you have closed the
+   * connection. No body.
    */
   WSG_EVENT_CLOSING = 16,
 } wsg_event_kind;

@@ -45,7 +45,8 @@ pub enum EventKind {
     /// A pong of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`.
     PongFrame = 15,
     /// A connection has begun to close, and no message of it follows: only after `wsg_server_heed_closing`. What is sent now may
-    /// not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. No body.
+    /// not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. It is stale where you have closed the
+    /// connection. No body.
     Closing = 16,
 }
 
