@@ -511,6 +511,11 @@ typedef struct {
   const wsg_field *raw_headers;
   /** The number of raw headers. */
   size_t raw_headers_len;
+  /**
+   * Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+   * it is.
+   */
+  bool reported;
 } wsg_upgrade;
 
 /** A message for an inline handler. It is valid during the call. */

@@ -45,12 +45,12 @@ test('what is known since the handshake', async (t) => {
 });
 
 test('whom a trial lets in is told from who is allowed', async (t) => {
-  const server = await start(t, { auth: 'callback', onViolation: 'report', reportHandshakes: true, authenticate: () => accept({ user: 'alice', data: 'hers' }) });
+  const server = await start(t, { auth: 'callback', onViolation: 'report', reportHandshakes: true, authenticate: (request) => accept({ user: 'alice', data: `hers, ${request.reported}` }) });
   for (const [origin, reported] of [['https://evil.example', true], [ORIGIN, false]]) {
     const opened = once(server, 'open');
     await connect(server, { origin });
     const [conn] = await opened;
-    assert.deepEqual([conn.reported, conn.user, conn.data], [reported, reported ? null : 'alice', 'hers']);
+    assert.deepEqual([conn.reported, conn.user, conn.data], [reported, reported ? null : 'alice', `hers, ${reported}`]);
   }
 });
 

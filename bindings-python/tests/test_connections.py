@@ -61,14 +61,14 @@ def test_whom_a_trial_lets_in_is_told_from_who_is_allowed(run: Run) -> None:
         conns = await opened(server)
 
         @server.authenticate
-        def of_cookies(_request: wsguard.Request) -> wsguard.Accept:
-            return wsguard.Accept("alice", data="alice's")
+        def of_cookies(request: wsguard.Request) -> wsguard.Accept:
+            return wsguard.Accept("alice", data=request.reported)
 
         async with server:
             for origin, reported in (("https://evil.example", True), ("https://app.example", False)):
                 async with client(server, origin=origin):
                     conn = await conns.get()
-                    assert (conn.reported, conn.user, conn.data) == (reported, None if reported else "alice", "alice's")
+                    assert (conn.reported, conn.user, conn.data) == (reported, None if reported else "alice", reported)
 
     run(main)
 

@@ -176,6 +176,9 @@ pub struct Upgrade {
     pub raw_headers: *const Field,
     /// The number of raw headers.
     pub raw_headers_len: usize,
+    /// Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+    /// it is.
+    pub reported: bool,
 }
 
 /// Who a peer is, by its credential.

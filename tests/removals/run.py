@@ -107,7 +107,7 @@ REMOVALS = [
     ("reserved opcodes", "codec/frame.rs", "reserved => return Err(FrameError::ReservedOpcode(reserved)),", "_ => Opcode::Text,",
      "P6"),
     ("message inside a message", "codec/frame.rs",
-     "Opcode::Text | Opcode::Binary if in_message => return Err(FrameError::MessageInsideMessage),\n", "", "P6"),
+     "Opcode::Text | Opcode::Binary if in_message => return Err(FrameError::MessageInsideMessage(opcode as u8)),\n", "", "P6"),
     ("fragmented control frame", "codec/frame.rs",
      "control if control.is_control() && !fin => return Err(FrameError::FragmentedControl),\n", "", "P4"),
     ("shortest length of 64 bits", "codec/frame.rs", "if length <= 0xffff {", "if false {", "P5"),
