@@ -289,7 +289,8 @@ typedef enum {
   WSG_EVENT_PONG_FRAME = 15,
   /**
    * A connection has begun to close, and no message of it follows: only after `wsg_server_heed_closing`. What is sent now may
-   * not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. No body.
+   * not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. It is stale where you have closed the
+   * connection. No body.
    */
   WSG_EVENT_CLOSING = 16,
 } wsg_event_kind;
@@ -514,6 +515,11 @@ typedef struct {
   const wsg_field *raw_headers;
   /** The number of raw headers. */
   size_t raw_headers_len;
+  /**
+   * Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+   * it is.
+   */
+  bool reported;
 } wsg_upgrade;
 
 /** A message for an inline handler. It is valid during the call. */

@@ -345,7 +345,8 @@ function keyOf(low, high) {
 /** Who a connection is by the policy. */
 function sessionOf(opened) {
   const [id, ip, user, path, , expiresAtMs, , , roles, route, params] = opened;
-  return Object.freeze({ id, ip, user, roles, path, route, params: Object.fromEntries(params), expiresAtMs, claims: opened[15] === null ? null : JSON.parse(opened[15]) });
+  const [claims, reported] = [opened[15], opened[20]];
+  return Object.freeze({ id, ip, user, roles, path, route, params: Object.fromEntries(params), expiresAtMs, reported, claims: claims === null ? null : JSON.parse(claims) });
 }
 
 module.exports = { Hub };

@@ -229,6 +229,10 @@ class Request:
     def route(self) -> str | None:
         """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
     @property
+    def reported(self) -> bool:
+        """``True`` if its ``Origin``, ``Host`` or credential would be refused, were ``report_handshakes`` off: no cookie or header
+        of it says who it is."""
+    @property
     def params(self) -> dict[str, str]:
         """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
         ``/room/lobby``."""

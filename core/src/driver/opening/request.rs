@@ -239,7 +239,8 @@ impl OpeningHandshake {
     ) -> Question {
         let certificate = stream.and_then(Stream::peer_certificate);
         let (route, params) = (answer.route.clone(), answer.params.clone());
-        let asked = request.snapshot(route, params, self.ip, token, certificate);
+        let mut asked = request.snapshot(route, params, self.ip, token, certificate);
+        asked.reported = !answer.reported.is_empty();
         Question { request: Box::new(asked), offers: Offers::of(policy, request), granted }
     }
 
