@@ -6,7 +6,7 @@
 mod inflater;
 mod negotiate;
 
-pub use inflater::{Broken, Inflater};
+pub use inflater::{Broken, Compressed, Inflater};
 pub use negotiate::{AcceptedOffer, negotiate};
 
 /// What both sides agreed on.
@@ -50,7 +50,7 @@ impl Deflate {
     /// Inflates a message into `room`, no further than `limit` and one byte.
     pub(crate) fn inflate<'r>(
         &mut self,
-        compressed: &[u8],
+        compressed: Compressed<'_>,
         limit: usize,
         room: &'r mut Vec<u8>,
     ) -> Result<&'r [u8], Broken> {
