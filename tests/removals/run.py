@@ -78,8 +78,6 @@ REMOVALS = [
     ("rate of handshakes", "limits.rs", "&& let Err(at) = addresses.pour_handshake(key, rate, now)",
      "&& let Err(at) = addresses.pour_handshake(key, rate, now)\n            && key != key", "R10"),
     ("payload too long", "codec/frame.rs", "false if bytes > limit =>", "false if false =>", "P1"),
-    ("compressed payload too long", "codec/frame.rs", "true if bytes > honest_bound(limit, frames) =>", "true if false =>",
-     "compressed-over-the-honest-bound"),
     ("control frame too long", "codec/frame.rs", "if opcode.is_control() && short > 125 {", "if false {", "P4"),
     ("end of the envelope", "contract/envelope.rs", "if !scan.is_at_end() {", "if false {", "J1"),
     ("depth", "contract/scan.rs", "if self.scratch.frames.len() + 2 > self.limits.max_depth {", "if false {", "J2"),
