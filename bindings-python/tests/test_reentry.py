@@ -22,10 +22,11 @@ def test_a_close_handler_may_register_another(loop: Any) -> None:
     server = wsguard.Server(**options(protocol="raw"))
     server.on_message(lambda conn, message: None)
     order: list[str] = []
+    told = threading.Event()
 
     def last(conn: Connection, close: Close) -> None:
         order.append("last")
-        server.stop()
+        told.set()
 
     @server.on_open
     def opened(conn: Connection) -> None:
@@ -46,6 +47,8 @@ def test_a_close_handler_may_register_another(loop: Any) -> None:
     async def talk() -> None:
         async with client(server):
             pass
+        told.wait(10)
+        server.stop()
 
     run_beside(server, loop, talk())
     assert order == ["first", "second", "server", "third", "last"]
@@ -54,6 +57,7 @@ def test_a_close_handler_may_register_another(loop: Any) -> None:
 def test_a_close_handler_that_raises_keeps_none_from_being_told() -> None:
     server = wsguard.Server(**options(protocol="raw"))
     order: list[str] = []
+    told = threading.Event()
 
     @server.on_open
     def opened(conn: Connection) -> None:
@@ -65,11 +69,13 @@ def test_a_close_handler_that_raises_keeps_none_from_being_told() -> None:
     @server.on_close
     def closed(conn: Connection, close: Close) -> None:
         order.append("server")
-        server.stop()
+        told.set()
 
     async def talk() -> None:
         async with client(server):
             pass
+        told.wait(10)
+        server.stop()
 
     run_beside(server, "native", talk())
     assert order == ["second", "server"]
