@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyIterator, PySendResult, PyType};
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyIterator, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::connection::{Connection, State};
