@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyIterator, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::connection::{Connection, State};
 use crate::errors;
@@ -96,7 +97,7 @@ pub(crate) struct Awaited {
 #[derive(Debug, Default)]
 struct Wait {
     /// The iterator of its future.
-    iterator: Option<Py<PyAny>>,
+    iterator: Option<Py<PyIterator>>,
     /// The number of its future among those of the connection.
     place: Option<u64>,
     /// It has returned its value, or raised.
@@ -152,7 +153,7 @@ impl Awaiting {
         let hooks = conn.shared.loop_hooks().ok_or_else(|| errors::no_loop(py))?;
         self.check_loop(py)?;
         let future = hooks.create_future.bind(py).call0()?;
-        let iterator = future.call_method0(intern!(py, "__await__"))?.unbind();
+        let iterator = future.try_iter()?.unbind();
         let place = conn.with_state(|state| {
             let place = state.next_place();
             (self.awaited.futures)(state).insert(place, future.unbind());
@@ -183,12 +184,12 @@ impl Awaiting {
                 return Err(PyRuntimeError::new_err("it has given its message: call recv() again for the next"));
             }
             if let Some(iterator) = iterator {
-                match iterator.bind(py).call_method0(intern!(py, "__next__")) {
-                    Ok(step) => {
+                match iterator.bind(py).send(py.None().bind(py)) {
+                    Ok(PySendResult::Next(step)) => {
                         lock(&self.wait).iterator = Some(iterator);
                         return Ok(step.unbind());
                     }
-                    Err(error) if error.is_instance_of::<PyStopIteration>(py) => self.forget(),
+                    Ok(PySendResult::Return(_)) => self.forget(),
                     Err(error) => {
                         self.forget();
                         return Err(error);
@@ -201,7 +202,9 @@ impl Awaiting {
             let polled = (self.awaited.poll)(self.conn.bind(py));
             if let Some(value) = polled.inspect_err(|_| lock(&self.wait).is_over = true)? {
                 lock(&self.wait).is_over = true;
-                return Err(PyStopIteration::new_err((value,)));
+                // Not in a tuple: as the value is none, and no exception, that is the same, and no exception is made before
+                // somebody looks at it. This is the way of each message.
+                return Err(PyStopIteration::new_err(value));
             }
             let next = self.wait(py)?;
             let before = std::mem::replace(&mut *lock(&self.wait), next);

@@ -4,7 +4,10 @@ uvicorn's."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,6 +220,26 @@ def test_what_the_core_has_refused_is_not_accepted_by_a_second_try(run: Run) -> 
         await end(guard)
 
     run(main)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
+def test_loops_that_ended_without_a_lifespan_leave_nothing() -> None:
+    guard = Guard(echo, policy())
+
+    async def main() -> None:
+        client = Client(guard)
+        await client.hear()
+        await client.leave()
+
+    def opened() -> int:
+        asyncio.run(main())
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    opened()
+    first = opened()
+    assert max(opened() for _ in range(5)) <= first
+    assert len(guard._cores) == 1
 
 
 def test_without_a_policy_there_is_none() -> None:

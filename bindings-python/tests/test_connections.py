@@ -73,6 +73,39 @@ def test_whom_a_trial_lets_in_is_told_from_who_is_allowed(run: Run) -> None:
     run(main)
 
 
+class PythonFutures(asyncio.SelectorEventLoop):
+    """A loop whose futures are written in Python, as those of a debugger or of another implementation are."""
+
+    def create_future(self) -> Any:
+        return asyncio.futures._PyFuture(loop=self)  # type: ignore[attr-defined]
+
+
+def test_waits_on_futures_that_are_written_in_python() -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        conns = await opened(server)
+        async with server, client(server) as peer:
+            conn = await conns.get()
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(conn.recv(), 0.01)
+            for sent in ("one", b"two"):
+                waiting = asyncio.create_task(conn.recv())
+                await asyncio.sleep(0)
+                assert not waiting.done()
+                await peer.send(sent)
+                assert await waiting == sent
+            waiting = asyncio.create_task(conn.wait_closed())
+            await asyncio.sleep(0)
+            await peer.close(4000)
+            assert (await waiting).code == 4000
+
+    loop = PythonFutures()
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), 30))
+    finally:
+        loop.close()
+
+
 def test_claims() -> None:
     from wsguard.testing import token_of
 
