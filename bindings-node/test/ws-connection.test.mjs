@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import net from 'node:net';
 import { test } from 'node:test';
 import WebSocket, { createWebSocketStream } from '../ws/index.mjs';
-import { WebSocketClient, pair, serve, share, urlOf } from './ws-harness.mjs';
+import { KEY, WebSocketClient, pair, serve, share, urlOf } from './ws-harness.mjs';
 
 const raw = (ws, bytes) => ws._socket.write(Buffer.from(bytes));
 
@@ -77,7 +78,17 @@ test('send takes what ws takes', async (t) => {
     ws.send(data);
     assert.deepEqual(await got, [Buffer.from(expected), isBinary]);
   }
-  const texts = [['as binary', { binary: true }, true], [Buffer.from('as text'), { binary: false }, false], [new Blob(['x']), { binary: false }, false]];
+  // The options are spread over those of ws: an undefined `binary` is no binary.
+  const texts = [
+    ['as binary', { binary: true }, true],
+    ['as binary', { binary: 1 }, true],
+    ['as text', { binary: undefined }, false],
+    [Buffer.from('as text'), { binary: false }, false],
+    [Buffer.from('as text'), { binary: undefined }, false],
+    [Buffer.from('as binary'), {}, true],
+    [Buffer.from('as binary'), null, true],
+    [new Blob(['x']), { binary: false }, false],
+  ];
   for (const [data, options, isBinary] of texts) {
     const got = once(client, 'message');
     ws.send(data, options);
@@ -384,6 +395,57 @@ test('pause and resume', async (t) => {
   ws.resume();
   assert.equal(ws.isPaused, false);
   await heard;
+});
+
+for (const allowSynchronousEvents of [true, false]) {
+  test(`who is paused at once is told nothing until it resumes (allowSynchronousEvents: ${allowSynchronousEvents})`, async (t) => {
+    const wss = await serve(t, { allowSynchronousEvents });
+    const said = [];
+    const client = new WebSocketClient(urlOf(wss));
+    client.on('open', () => {
+      for (const text of ['a', 'b', 'c']) client.send(text);
+      client.ping('d');
+      client.close(4000);
+    });
+    const [ws] = await once(wss, 'connection');
+    ws.pause();
+    ws.on('close', (code) => said.push(code));
+    await once(client, 'open');
+    // They have come, or wait in the core: both before and behind this.
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+    ws.on('ping', (data) => said.push(`ping ${data}`));
+    ws.on('message', (data) => {
+      said.push(data.toString());
+      if (said.length !== 2) return;
+      ws.pause();
+      setImmediate(() => {
+        said.push('resumed');
+        ws.resume();
+      });
+    });
+    ws.resume();
+    if (ws.readyState !== 3) await new Promise((resolve) => ws.on('close', resolve));
+    assert.deepEqual(said.filter((one) => one !== 'resumed'), ['a', 'b', 'c', 'ping d', 4000]);
+    assert.equal(said.indexOf('resumed'), 2);
+  });
+}
+
+test('what came with the handshake waits for a connection that is paused', async (t) => {
+  const wss = await serve(t);
+  const told = new Promise((resolve) => {
+    wss.on('connection', (ws) => {
+      ws.pause();
+      setImmediate(() => {
+        ws.once('message', (data) => resolve(data.toString()));
+        ws.resume();
+      });
+    });
+  });
+  const socket = net.connect(wss.address().port, '127.0.0.1').on('error', () => {});
+  t.after(() => socket.destroy());
+  const lines = Object.entries({ Host: 'localhost', Connection: 'Upgrade', Upgrade: 'websocket', ...KEY }).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.write(Buffer.concat([Buffer.from(`GET / HTTP/1.1\r\n${lines.join('')}\r\n`), Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0x78])]));
+  assert.equal(await told, 'x');
 });
 
 test('the socket of a port pauses, counts and ends as its connection does', async (t) => {

@@ -199,6 +199,11 @@ class Hub {
   onRaw(ws, data, isBinary) {
     // The application's class had thrown, and there is no connection for what the peer had said by then.
     if (ws === undefined || internals.isDeaf(ws)) return false;
+    if (internals.isKeeping(ws)) return internals.keep(ws, () => this.#tellMessage(ws, data, isBinary));
+    return this.#tellMessage(ws, data, isBinary);
+  }
+
+  #tellMessage(ws, data, isBinary) {
     const binaryType = internals.binaryType(ws);
     ws.emit('message', isBinary && binaryType !== 'nodebuffer' ? messageOf(data, binaryType) : data, isBinary);
     return this.#yields;
@@ -221,8 +226,11 @@ class Hub {
 
   onControl(ws, payload, isPing) {
     if (internals.isDeaf(ws)) return false;
-    ws.emit(isPing ? 'ping' : 'pong', payload);
-    return this.#yields;
+    const tell = () => {
+      ws.emit(isPing ? 'ping' : 'pong', payload);
+      return this.#yields;
+    };
+    return internals.isKeeping(ws) ? internals.keep(ws, tell) : tell();
   }
 
   onPipeReady(low, high) {
@@ -251,6 +259,7 @@ class Hub {
     const isClean = clean && !isFault;
     internals.run(ws, () => {
       try {
+        internals.tellKept(ws);
         if (isFault) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);

@@ -3,6 +3,7 @@
 
 const { AsyncResource } = require('node:async_hooks');
 const { EventEmitter } = require('node:events');
+const { setImmediate } = require('node:timers');
 const { failure } = require('../lib/errors.js');
 const { Callbacks } = require('./callbacks.js');
 const { closeArguments } = require('./closing.js');
@@ -35,6 +36,8 @@ class WebSocket extends EventEmitter {
   #hasClosed = false;
   /** Nothing of the peer is told any more but the end: it was terminated, or a listener has failed. */
   #isDeaf = false;
+  /** What came while it was paused, as functions that tell it: what was on its way when reading stopped. */
+  #kept;
   #socket = null;
   #session;
   #context;
@@ -112,9 +115,9 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN || this.#behind !== undefined) return this.#sendLater(data, options, cb);
     // What nearly every message is: whole, without a callback, a string or a Buffer.
     if (cb === undefined && typeof options !== 'function' && !this.#isFragmented && (options?.fin ?? true)) {
-      const binary = options?.binary;
-      if (typeof data === 'string' && binary !== true) return this.#text(data);
-      if (data instanceof Uint8Array) return binary === false ? this.#textBytes(data) : this.#binary(data);
+      const isBinary = isToBeBinary(data, options);
+      if (typeof data === 'string' && !isBinary) return this.#text(data);
+      if (data instanceof Uint8Array) return isBinary ? this.#binary(data) : this.#textBytes(data);
     }
     if (typeof options === 'function') [cb, options] = [options, undefined];
     return this.#sendWith(data, options, cb);
@@ -181,9 +184,9 @@ class WebSocket extends EventEmitter {
   }
 
   #sendWith(data, options, cb) {
-    const { binary, fin = true } = options ?? {};
+    const { fin = true } = options ?? {};
     if (typeof data === 'number') data = data.toString();
-    const isBinary = binary ?? typeof data !== 'string';
+    const isBinary = isToBeBinary(data, options);
     if (isBlob(data)) return this.#readBlob(data, (bytes) => this.#sendRead(bytes, isBinary, fin, cb), cb);
     const payload = typeof data === 'string' && isBinary ? Buffer.from(data) : payloadOf(data);
     try {
@@ -273,7 +276,7 @@ class WebSocket extends EventEmitter {
     if (typeof data === 'number') data = data.toString();
     if (this.#state !== OPEN) return this.#onLate(data, cb);
     const kept = isBlob(data) || typeof data === 'string' ? data : Uint8Array.prototype.slice.call(payloadOf(data));
-    const isBinary = options?.binary ?? typeof data !== 'string';
+    const isBinary = isToBeBinary(data, options);
     this.#inOrder(byteLengthOf(kept), (told) => this.#sendWith(kept, { ...options, binary: isBinary }, told), cb);
   }
 
@@ -321,7 +324,29 @@ class WebSocket extends EventEmitter {
     if (this.#state === CONNECTING || this.#state === CLOSED) return;
     if (this.#isPaused === isPaused) return;
     this.#isPaused = isPaused;
+    // What was kept comes first.
+    if (!isPaused && this.#kept !== undefined) return void process.nextTick(() => internals.run(this, () => this.#tellKept()));
     this.#hub.native.pause(this.#low, this.#high, isPaused);
+  }
+
+  /** Tells what was kept, until a listener pauses again; then reads on. */
+  #tellKept() {
+    while (this.#kept?.length > 0) {
+      if (this.#isPaused) return undefined;
+      if (this.#tellOne()) return void setImmediate(() => internals.run(this, () => this.#tellKept()));
+    }
+    if (this.#kept === undefined || this.#isPaused) return undefined;
+    this.#kept = undefined;
+    if (this.#state !== CLOSED) this.#hub.native.pause(this.#low, this.#high, false);
+  }
+
+  /** Returns what `tell` does: whether the rest is told in a later turn. */
+  #tellOne() {
+    const tell = this.#kept.shift();
+    if (this.#isDeaf) return false;
+    let yields = false;
+    this.#try(() => (yields = tell()));
+    return yields;
   }
 
   static {
@@ -339,6 +364,15 @@ class WebSocket extends EventEmitter {
       isOver: (ws) => ws.#state === CLOSED,
       isClean: (ws) => ws.#isClean,
       isDeaf: (ws) => ws.#isDeaf,
+      /** Whether nothing may be told now: it is paused, or something came before. */
+      isKeeping: (ws) => ws.#isPaused || ws.#kept !== undefined,
+      /** `tell` returns whether what follows is told in a later turn. */
+      keep: (ws, tell) => void (ws.#kept ??= []).push(tell),
+      /** It has ended: what was kept is told before that. */
+      tellKept(ws) {
+        while (ws.#kept?.length > 0) ws.#tellOne();
+        ws.#kept = undefined;
+      },
       /** A listener has failed. */
       fail(ws) {
         ws.#outbox.fail(ws.#low, ws.#high);
@@ -396,6 +430,12 @@ class WebSocket extends EventEmitter {
       },
     };
   }
+}
+
+/** As `ws` reads it: where the options have `binary` it counts, also an undefined one. */
+function isToBeBinary(data, options) {
+  if (typeof options === 'object' && options !== null && 'binary' in options) return Boolean(options.binary);
+  return typeof data !== 'string';
 }
 
 function closedMeanwhile() {
