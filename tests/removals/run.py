@@ -51,10 +51,8 @@ REMOVALS = [
      "S1"),
     ("idle timeout", "connection/mod.rs", "if self.idle_at(turn.policy) <= now {", "if false {", "S2"),
     ("handshake deadline", "driver/opening/mod.rs",
-     "let judged = timeout_at(self.deadline, self.judge(outcome, &mut stream, &mut received)).await;",
-     "let judged = timeout_at(self.deadline + Duration::from_secs(60), "
-     "self.judge(outcome, &mut stream, &mut received)).await;", "H10"),
-    ("requests that do not parse are counted", "driver/opening/mod.rs", "        let end = self.count_late(end);\n", "", "H22"),
+     "timeout_at(deadline, judge).await", "timeout_at(deadline + Duration::from_secs(60), judge).await", "H10"),
+    ("requests that do not parse are counted", "driver/opening/mod.rs", ".map_err(|end| self.opening.count_late(end));", ";", "H22"),
     ("proxies alone", "driver/opening/request.rs", "if self.is_stranger {", "if false {",
      "listen-public-for-proxies-alone"),
     ("revocation", "driver/shard/execute.rs", "is_older(session.granted, number)", "false", "A7"),
