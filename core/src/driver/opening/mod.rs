@@ -156,8 +156,8 @@ struct Accepted101 {
 /// What of a handshake has to wait: its task holds no more than this.
 type Waiting = Pin<Box<dyn Future<Output = Option<Decided>> + Send>>;
 
-/// A handshake with its bytes. In a box of its own where it waits: this and the future beside it are then each no larger than
-/// a session, which fits into what they leave.
+/// A handshake with its bytes. Where it waits it has a box of its own, beside that of its future: neither is larger than a
+/// session, so that what sessions leave is used for handshakes again.
 struct Handshake {
     opening: OpeningHandshake,
     stream: Stream,

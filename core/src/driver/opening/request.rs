@@ -101,7 +101,9 @@ impl OpeningHandshake {
             let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
-        reported.iter().for_each(|refusal| self.report_only(refusal));
+        for refusal in reported {
+            self.report_only(refusal);
+        }
         Ok(())
     }
 

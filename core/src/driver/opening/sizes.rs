@@ -9,8 +9,8 @@ use crate::driver::state::idle;
 
 /// An accepted connection whose peer has said nothing, and the peer.
 fn silent(state: &ServerState) -> (Accepted, UnixStream) {
-    let (socket, peer) = UnixStream::pair().unwrap();
-    socket.set_nonblocking(true).unwrap();
+    let (socket, peer) = UnixStream::pair().expect("a pair of sockets");
+    socket.set_nonblocking(true).expect("a socket of ours");
     let load = state.shards[0].load.hold_one();
     let socket = UnregisteredSocket::Unix(socket);
     (Accepted { socket, peer: None, at: state.clock.now(), adopted: None, load }, peer)
@@ -26,7 +26,7 @@ fn the_task_of_a_handshake_is_small() {
 }
 
 #[test]
-fn what_a_waiting_handshake_holds_leaves_room_for_a_session_and_no_more() {
+fn neither_part_of_a_waiting_handshake_is_larger_than_a_session() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let state = idle(r#""threads": 1"#);
