@@ -14,7 +14,8 @@ use crate::sent::Sent;
 /// connections of a user ([`Handle::to_user`](crate::Handle::to_user)), or everyone
 /// ([`Handle::everyone`](crate::Handle::everyone)): each connection once. Who that is is decided at the call.
 ///
-/// A message is encoded once for all of them, and compressed once for each window size that members have agreed to. A member that reads too slowly is closed alone, as `slow_consumer`.
+/// A message is encoded once for all of them, and compressed once for each window size that members have agreed to. A member that
+/// reads too slowly is closed alone, as `slow_consumer`.
 #[derive(Clone, Debug)]
 #[must_use = "an audience hears nothing until something is said to it"]
 pub struct Audience<'h> {

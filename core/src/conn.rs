@@ -42,6 +42,7 @@ impl<'h> Conn<'h> {
     ///     Ok(())
     /// }
     /// ```
+    #[must_use = "it is only another view of the connection"]
     pub fn plain(self) -> Self {
         Self { compress: false, ..self }
     }

@@ -280,6 +280,9 @@ static void types() {
   } catch (const std::runtime_error &) {
   }
   CHECK(corked);
+  bool plain = false;
+  server.plain([&] { plain = true; });
+  CHECK(plain);
   CHECK(wsguard::json_string(*wsguard::json_get(R"({"a":"\u0062\n"})", "/a")) == "b\n");
   CHECK(wsguard::json_quote("a\"b") == R"("a\"b")" && !wsguard::json_get("{}", "/a"));
 }

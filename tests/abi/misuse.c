@@ -57,6 +57,7 @@ static void nulls(void) {
   ANSWERS(WSG_ERR_NULL, wsg_server_stats(NULL, &stats, sizeof stats));
   ANSWERS(WSG_ERR_NULL, wsg_conn_emit(NULL, 1, TEXT("e"), TEXT("1")));
   ANSWERS(WSG_ERR_NULL, wsg_server_cork(NULL, NULL, NULL));
+  ANSWERS(WSG_ERR_NULL, wsg_server_plain(NULL, NULL, NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_flush(NULL));
   ANSWERS(WSG_ERR_HANDLE, wsg_server_interrupt(NULL));
   ANSWERS(WSG_ERR_NULL, wsg_server_drain_on_signals(NULL, 0, 0));

@@ -35,7 +35,7 @@ cc -std=c11 "$include" -c "$work/enums.c" -o "$work/enums.o"
 echo "--- misuse, ends, hostile arguments, threads, C++ and leaks under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 "$here/faces.py" "$work/faces.h"
-for program in misuse closed over delivered told protocols setters promises policy reach adopt ends fuzz threads cycles faces; do
+for program in misuse closed over delivered compressed told protocols setters promises policy reach adopt ends fuzz threads cycles faces; do
     # shellcheck disable=SC2086
     cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" "-I$work" \
         "$here/$program.c" $libraries -o "$work/$program"

@@ -287,7 +287,7 @@ mod tests {
             let known = said - outbox.len() - outbox.saved();
             let written = ends.iter().rfind(|(end, _)| *end <= taken).map_or(0, |(_, said)| *said);
             let next = ends.iter().find(|(end, _)| *end > taken).map_or(said, |(_, said)| *said);
-            assert!(known < next || outbox.len() == 0, "{known} before the message that ends at {next}");
+            assert!(known < next || outbox.is_empty(), "{known} before the message that ends at {next}");
             if outbox.is_empty() {
                 assert_eq!((known, written), (said, said));
             }

@@ -5,12 +5,15 @@ use std::sync::{Arc, OnceLock};
 use wsguard_proto::deflate::{Agreed, Deflate, Pressed, WINDOW_SIZES, payload_bytes};
 use wsguard_proto::options::Compression;
 
+/// Made when it is first needed; `None`: it would not be shorter.
+type Form = OnceLock<Option<Arc<[u8]>>>;
+
 /// A whole frame in all its forms.
 #[derive(Debug)]
 pub(super) struct SharedFrame {
     plain: Arc<[u8]>,
-    /// By window size; the first shard that has a use for one makes it. `None`: it would not be shorter.
-    compressed: Option<Box<[OnceLock<Option<Arc<[u8]>>>; WINDOW_SIZES]>>,
+    /// By window size, made by the first shard that has a use for it; `None`: it is not to be compressed.
+    compressed: Option<Box<[Form; WINDOW_SIZES]>>,
 }
 
 impl SharedFrame {

@@ -69,7 +69,7 @@ static void write_open(FILE *out, const wsg_open *open) {
     if (i > 0) fputc(',', out);
     json_quote(out, open->roles[i]);
   }
-  fputc(']', out);
+  fprintf(out, "],\"compressed\":%s", open->compressed ? "true" : "false");
 }
 
 /* Keeps it for `whoami`, until the connection closes. */

@@ -21,9 +21,8 @@ pub(super) fn inflate(compressed: &[u8]) -> Option<Told> {
             1 => {
                 let lengths: Vec<u8> = (0..288)
                     .map(|n| match n {
-                        0..144 => 8,
-                        144..256 => 9,
-                        256..280 => 7,
+                        144..=255 => 9,
+                        256..=279 => 7,
                         _ => 8,
                     })
                     .collect();
@@ -70,7 +69,9 @@ struct Code {
 impl Code {
     fn of(lengths: &[u8]) -> Self {
         let mut counts = [0; 16];
-        lengths.iter().for_each(|len| counts[usize::from(*len)] += usize::from(*len > 0));
+        for len in lengths {
+            counts[usize::from(*len)] += usize::from(*len > 0);
+        }
         let mut symbols: Vec<usize> = (0..lengths.len()).filter(|symbol| lengths[*symbol] > 0).collect();
         symbols.sort_by_key(|symbol| lengths[*symbol]);
         Self { counts, symbols }

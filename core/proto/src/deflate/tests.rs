@@ -1,4 +1,4 @@
-//! Against flate2's own deflate (miniz_oxide): what it compresses is inflated, and what it refuses is refused.
+//! Against flate2's own deflate (`miniz_oxide`): what it compresses is inflated, and what it refuses is refused.
 
 use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
@@ -206,7 +206,7 @@ struct Bits {
 impl Bits {
     fn put(&mut self, value: u32, bits: usize) {
         for at in 0..bits {
-            if self.len % 8 == 0 {
+            if self.len.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             self.bytes[self.len / 8] |= ((value >> at & 1) as u8) << (self.len % 8);
@@ -224,14 +224,21 @@ impl Bits {
     /// An empty block whose codes are as expensive to read as they can be: one of each length up to 15.
     fn empty_block_with_codes(&mut self) {
         self.put(0b100, 3);
-        (self.put(0, 5), self.put(0, 5), self.put(15, 4));
+        for (value, bits) in [(0, 5), (0, 5), (15, 4)] {
+            self.put(value, bits);
+        }
         for symbol in [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15] {
             self.put(if matches!(symbol, 1..=15 | 18) { 4 } else { 0 }, 3);
         }
         (0..15).for_each(|code| self.code(code, 4));
         // Lengths of 0 up to that of the end of the block, which is a code of 15 bits.
-        (self.code(15, 4), self.put(138 - 11, 7), self.code(15, 4), self.put(103 - 11, 7));
-        (self.code(14, 4), self.code(0, 4), self.code(0x7fff, 15));
+        for zeros in [138, 103] {
+            self.code(15, 4);
+            self.put(zeros - 11, 7);
+        }
+        self.code(14, 4);
+        self.code(0, 4);
+        self.code(0x7fff, 15);
     }
 }
 

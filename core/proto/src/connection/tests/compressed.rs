@@ -89,10 +89,10 @@ fn rsv1_stands_on_the_first_frame_of_a_message_and_nowhere_else() {
 fn size_counts_inflated_bytes() {
     let more = r#", "protocol": "raw", "rate_limit": null, "max_message_bytes": 100000"#;
     let mut fits = rig(more);
-    fits.input(&frame(0xc2, &deflated(&[0; 100_000])));
+    fits.input(&frame(0xc2, &deflated(&vec![0; 100_000])));
     assert_eq!((fits.seen.messages.len(), fits.close_code()), (1, None));
     let mut over = rig(more);
-    over.input(&frame(0xc2, &deflated(&[0; 100_001])));
+    over.input(&frame(0xc2, &deflated(&vec![0; 100_001])));
     assert_eq!(over.verdict(), TOO_BIG);
     // A bomb costs what an honest message of the largest size does.
     let mut bomb = rig(more);
@@ -127,7 +127,7 @@ fn what_no_honest_sender_makes_so_long_is_refused_from_its_header() {
     for at in 0..999 {
         let mut fragment = stored(&[at as u8]);
         fragment.extend_from_slice(if at == 998 { &[0, 1, 0, 0xfe, 0xff, 7, 0] } else { &[] });
-        honest.input(&frame(if at == 0 { 0x42 } else { 0x00 | (u8::from(at == 998) << 7) }, &fragment));
+        honest.input(&frame(if at == 0 { 0x42 } else { u8::from(at == 998) << 7 }, &fragment));
     }
     assert_eq!((honest.seen.messages.len(), honest.verdict().0), (1, None));
 }
@@ -177,17 +177,17 @@ fn whose_rate_is_used_up_is_not_inflated_for() {
     // A bomb was paid for by whoever comes again.
     let key = Arc::default();
     let mut bomb = with_deflate(&policy, Some(Arc::clone(&key)));
-    bomb.input(&frame(0xc2, &deflated(&[0; 100_000])));
+    bomb.input(&frame(0xc2, &deflated(&vec![0; 100_000])));
     assert_eq!(bomb.verdict(), TOO_BIG);
     let mut again = with_deflate(&policy, Some(key));
-    again.input(&frame(0xc2, &deflated(&[0; 100_000])));
+    again.input(&frame(0xc2, &deflated(&vec![0; 100_000])));
     assert_eq!((again.verdict().0, again.deflate.bytes_inflated), (Some(Code::RateLimited), 0));
 }
 
 #[test]
 fn a_turn_inflates_so_much_and_then_others_have_theirs() {
     let mut rig = rig(r#", "protocol": "raw", "rate_limit": null"#);
-    let one = frame(0xc2, &deflated(&[0; 65_536]));
+    let one = frame(0xc2, &deflated(&vec![0; 65_536]));
     let mut input = one.repeat(100);
     let mut turns = 0;
     while !input.is_empty() {

@@ -271,7 +271,9 @@ proptest! {
     #[test]
     fn everybody_hears_everything_in_order(acts in prop::collection::vec(act(), 1..60)) {
         let mut scene = Scene::new();
-        acts.iter().for_each(|act| scene.act(act));
+        for act in &acts {
+            scene.act(act);
+        }
         scene.end();
     }
 }
