@@ -110,7 +110,7 @@ mod tests {
 
     /// A frame as a server sends it.
     fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-        wsguard_test_support::frame::Frame { fin: true, opcode, payload: payload.to_vec() }.as_sent()
+        wsguard_test_support::frame::Frame::whole(opcode, payload).as_sent()
     }
 
     fn read_in_pieces(bytes: &[u8], piece: usize, reader: &mut FrameReader) -> Vec<Frame> {
