@@ -175,7 +175,8 @@ impl Frame {
             }
             _ => "reserved",
         };
-        format!("{kind}{} {}", if self.fin { "" } else { " (not final)" }, shown(&self.payload))
+        let compressed = if self.compressed { "compressed " } else { "" };
+        format!("{compressed}{kind}{} {}", if self.fin { "" } else { " (not final)" }, shown(&self.payload))
     }
 }
 
