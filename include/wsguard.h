@@ -140,6 +140,8 @@ typedef enum wsg_verdict {
   WSG_VERDICT_BANNED = 35,
   /** `event_denied`: close code 1008. */
   WSG_VERDICT_EVENT_DENIED = 36,
+  /** `bad_compression`: close code 1007. */
+  WSG_VERDICT_BAD_COMPRESSION = 37,
 } wsg_verdict;
 
 
@@ -350,6 +352,8 @@ typedef enum {
   WSG_FAULT_MESSAGE_TOO_BIG = 12,
   /** A message of more than `max_fragments` frames. */
   WSG_FAULT_TOO_MANY_FRAGMENTS = 13,
+  /** A compressed message that cannot be inflated. */
+  WSG_FAULT_BAD_COMPRESSION = 14,
 } wsg_fault;
 
 /** What a fragment is, for `wsg_conn_send_fragment`. */
@@ -680,6 +684,8 @@ typedef struct {
   wsg_str local;
   /** The tag of its adoption; 0 without one. */
   uint64_t adopted;
+  /** Messages may be compressed: permessage-deflate was agreed on (the option `compression`). */
+  bool compressed;
 } wsg_open;
 
 /** A message of the `json` protocol that its schema accepts. */

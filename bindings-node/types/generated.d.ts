@@ -78,6 +78,8 @@ export type VerdictCode =
   | "banned"
   /** The event is for other roles than the connection has. */
   | "event_denied"
+  /** A compressed message cannot be inflated. */
+  | "bad_compression"
 ;
 
 /** A server's counters at one moment. */
@@ -233,6 +235,17 @@ export interface HandshakeRate {
   burst?: number | undefined;
 }
 
+/** When and how much messages to clients are compressed. */
+export interface Compression {
+  /**
+   * The smallest payload that is compressed, in bytes; a message of a smaller one goes as it is. From 0 to
+   * 16777216. Default: `1024`.
+   */
+  thresholdBytes?: number | undefined;
+  /** The effort: 1 is the fastest, 9 the smallest. From 1 to 9. Default: `3`. */
+  level?: number | undefined;
+}
+
 /** The certificate and key of the server: PEM texts or paths of PEM files. Paths are read again by `reloadTls`. */
 export interface TlsOptions {
   /** The certificate chain, leaf first. Required. */
@@ -372,6 +385,11 @@ export interface PolicyOptions {
   maxFragments?: number | undefined;
   /** The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default: `30000`. */
   messageTimeoutMs?: number | undefined;
+  /**
+   * The compression of messages, by permessage-deflate (RFC 7692) without context takeover, for clients that offer
+   * it. Limits of size and rate count inflated bytes. Default: none.
+   */
+  compression?: Compression | null | undefined;
   /**
    * The longest life of a connection in milliseconds, whatever its token says; 0: no limit. From 0 to 315360000000.
    * Default: `0`.

@@ -51,6 +51,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         route,
         params,
         subprotocol,
+        compressed: false,
         expires_at_ms,
         credential_ends_at_ms,
         granted,

@@ -78,11 +78,13 @@ pub enum Fault {
     MessageTooBig = 12,
     /// A message of more than `max_fragments` frames.
     TooManyFragments = 13,
+    /// A compressed message that cannot be inflated.
+    BadCompression = 14,
 }
 
 impl Fault {
     /// Each with the core's.
-    pub(crate) const ALL: [(Fault, FrameFault); 13] = [
+    pub(crate) const ALL: [(Fault, FrameFault); 14] = [
         (Fault::InvalidOpcode, FrameFault::InvalidOpcode),
         (Fault::ReservedBits1, FrameFault::ReservedBits1),
         (Fault::ReservedBits23, FrameFault::ReservedBits23),
@@ -96,6 +98,7 @@ impl Fault {
         (Fault::LengthNotMinimal, FrameFault::LengthNotMinimal),
         (Fault::MessageTooBig, FrameFault::MessageTooBig),
         (Fault::TooManyFragments, FrameFault::TooManyFragments),
+        (Fault::BadCompression, FrameFault::BadCompression),
     ];
 
     pub(crate) fn of(fault: Option<FrameFault>) -> Fault {
@@ -263,6 +266,8 @@ pub struct Open {
     pub local: Str,
     /// The tag of its adoption; 0 without one.
     pub adopted: u64,
+    /// Messages may be compressed: permessage-deflate was agreed on (the option `compression`).
+    pub compressed: bool,
 }
 
 /// A message of the `json` protocol that its schema accepts.

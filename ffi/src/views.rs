@@ -382,6 +382,7 @@ impl ViewBuilder<'_> {
             log_id: self.text(Some(open.id.to_string())),
             local: self.text(open.local.map(|local| local.to_string())),
             adopted: open.adopted.unwrap_or(0),
+            compressed: open.compressed,
         }
     }
 

@@ -139,6 +139,16 @@ class HandshakeRate(TypedDict, total=False):
     """The handshakes that pass at once; the next one answers 429. From 1 to 1000000000000. Default: ``50``."""
 
 
+class Compression(TypedDict, total=False):
+    """When and how much messages to clients are compressed."""
+
+    threshold_bytes: int
+    """The smallest payload that is compressed, in bytes; a message of a smaller one goes as it is. From 0 to 16777216.
+    Default: ``1024``."""
+    level: int
+    """The effort: 1 is the fastest, 9 the smallest. From 1 to 9. Default: ``3``."""
+
+
 class _TlsOptions(TypedDict):
     cert: str | PathLike[str]
     """The certificate chain, leaf first. Required."""
@@ -250,6 +260,9 @@ class Options(TypedDict, total=False):
     message_timeout_ms: int
     """The time from a message's first frame to its last, in milliseconds. From 1 to 315360000000. Default:
     ``30000``."""
+    compression: Compression | None
+    """The compression of messages, by permessage-deflate (RFC 7692) without context takeover, for clients that offer
+    it. Limits of size and rate count inflated bytes. Default: none."""
     max_session_ms: int
     """The longest life of a connection in milliseconds, whatever its token says; 0: no limit. From 0 to 315360000000.
     Default: ``0``."""

@@ -52,6 +52,7 @@ VerdictCode: TypeAlias = Literal[
     "proxy_required",
     "banned",
     "event_denied",
+    "bad_compression",
 ]
 #: The state of a message after a send: the peer's to read, queued until the peer reads, or not sent because the
 #: connection is closed.

@@ -16,6 +16,7 @@ pub mod config;
 pub mod config_error;
 pub mod connection;
 pub mod contract;
+pub mod deflate;
 pub mod files;
 pub mod handshake;
 pub mod host_header;

@@ -326,6 +326,16 @@ impl RateKey {
         Ok(at)
     }
 
+    /// Charges bytes that were worked on for a message that is no more: as many as there is room for.
+    pub fn charge_bytes(&self, rules: &RateRules, bytes: u64, now: Moment) {
+        let Some(rate) = &rules.bytes else { return };
+        let mut state = self.state(rules, now);
+        let deepest = longest_wait(rules, now).after_nanos(rate.burst_nanos());
+        let before = state.bytes.empty_at();
+        let after = before.max(now).after_nanos(rate.leak_nanos(bytes as f64));
+        state.bytes = Bucket::emptying_at(after.min(deepest).max(before));
+    }
+
     /// Charges an invalid message that was not admitted, or for less. An error: there is no room for it.
     pub fn charge_invalid(&self, rules: &RateRules, now: Moment) -> Result<(), Overflow> {
         self.state(rules, now).add(rules, rules.messages.leak_nanos(INVALID_COST), now)

@@ -105,6 +105,8 @@ pub struct Open {
     pub params: Params,
     /// The subprotocol of the 101.
     pub subprotocol: Option<Box<str>>,
+    /// Messages may be compressed in both directions: permessage-deflate was agreed on.
+    pub compressed: bool,
     /// When its session ends, in milliseconds since 1970: `exp` of its JWT, what `accept` said, or `max_session_ms` from now,
     /// whichever is first. `None` when it does not end.
     pub expires_at_ms: Option<u64>,

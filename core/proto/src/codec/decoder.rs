@@ -22,6 +22,8 @@ pub struct Limits {
     pub max_fragments: u32,
     /// Refuse binary messages from their first header.
     pub text_only: bool,
+    /// permessage-deflate was agreed on: a message may be compressed.
+    pub deflate: bool,
 }
 
 /// Where an unmasked payload lies.
@@ -55,12 +57,14 @@ impl Payload {
 pub enum Step {
     /// The input is used up.
     NeedMore,
-    /// A whole message, text or binary. An in-place text is not yet checked for UTF-8.
+    /// A whole message, text or binary. An in-place text is not yet checked for UTF-8, nor is one that is compressed.
     Message {
         /// `Text` or `Binary`.
         opcode: Opcode,
         /// Its payload.
         payload: Payload,
+        /// The payload is compressed.
+        compressed: bool,
     },
     /// A whole control frame.
     Control {
@@ -147,7 +151,7 @@ impl Decoder {
 
     /// The fast path: nothing is open and the next frame is whole, unfragmented and in the input.
     fn whole_frame(&mut self, input: &mut [u8], at: &mut usize, limits: &Limits) -> Result<Option<Step>, Violation> {
-        let Some(header) = Header::parse(&input[*at..], false, room(limits, 0))? else { return Ok(None) };
+        let Some(header) = Header::parse(&input[*at..], false, room(limits, None))? else { return Ok(None) };
         let start = *at + header.header_len;
         let available = input.len() - start;
         if !header.fin || header.payload_len > available as u64 {
@@ -164,7 +168,7 @@ impl Decoder {
         Ok(Some(if header.opcode.is_control() {
             Step::Control { opcode: header.opcode, payload }
         } else {
-            Step::Message { opcode: header.opcode, payload }
+            Step::Message { opcode: header.opcode, payload, compressed: header.rsv1 }
         }))
     }
 
@@ -205,9 +209,15 @@ impl Decoder {
     }
 }
 
-/// The room of a message of which `claimed` bytes were announced.
-fn room(limits: &Limits, claimed: u64) -> Room {
-    Room { limit: limits.max_message_bytes as u64, claimed }
+/// The room of the message that is `open`, or of a new one.
+fn room(limits: &Limits, open: Option<&Assembly>) -> Room {
+    Room {
+        limit: limits.max_message_bytes as u64,
+        claimed: open.map_or(0, |message| message.claimed),
+        frames: open.map_or(0, |message| message.fragments),
+        has_deflate: limits.deflate,
+        is_compressed: open.is_some_and(|message| message.is_compressed),
+    }
 }
 
 fn check_kind(opcode: Opcode, limits: &Limits) -> Result<(), Violation> {
@@ -227,8 +237,7 @@ fn read_header(
     let kept = partial.header_len;
     let new = &input[*at..input.len().min(*at + MAX_HEADER - kept)];
     partial.header[kept..kept + new.len()].copy_from_slice(new);
-    let claimed = partial.message.as_ref().map_or(0, |message| message.claimed);
-    let room = room(limits, claimed);
+    let room = room(limits, partial.message.as_ref());
     match Header::parse(&partial.header[..kept + new.len()], partial.in_message, room)? {
         Some(header) => {
             *at += header.header_len - kept;
@@ -245,7 +254,7 @@ fn read_header(
 
 /// Accepts a header: everything it gives away is checked here.
 fn begin(partial: &mut Partial, header: &Header, limits: &Limits) -> Result<(), Violation> {
-    let Header { fin, opcode, payload_len, mask, .. } = *header;
+    let Header { fin, opcode, payload_len, rsv1, mask, .. } = *header;
     partial.incoming = Some(Incoming { remaining: payload_len, mask, fin, opcode });
     if opcode.is_control() {
         return Ok(());
@@ -254,6 +263,7 @@ fn begin(partial: &mut Partial, header: &Header, limits: &Limits) -> Result<(), 
     check_kind(opcode, limits)?;
     let message = partial.message.get_or_insert_with(|| Assembly {
         opcode,
+        is_compressed: rsv1,
         fragments: 0,
         claimed: 0,
         buffer: Vec::new(),
@@ -279,10 +289,11 @@ impl Partial {
         }
         self.in_message = false;
         let Some(message) = self.message.take() else { return Ok(None) };
-        if message.opcode == Opcode::Text && message.validated < message.buffer.len() {
+        if message.is_plain_text() && message.validated < message.buffer.len() {
             return Err(Violation::TextNotUtf8);
         }
-        Ok(Some(Step::Message { opcode: message.opcode, payload: Payload::Assembled(message.buffer) }))
+        let Assembly { opcode, is_compressed: compressed, buffer, .. } = message;
+        Ok(Some(Step::Message { opcode, payload: Payload::Assembled(buffer), compressed }))
     }
 }
 

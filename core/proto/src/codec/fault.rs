@@ -8,7 +8,7 @@ use super::frame::{FrameError, Violation};
 pub enum FrameFault {
     /// A reserved opcode; a continuation with nothing to continue; a new message inside another (sections 5.2 and 5.4).
     InvalidOpcode,
-    /// RSV1 without a negotiated extension (section 5.2).
+    /// RSV1 without a negotiated extension (section 5.2), or where it has no meaning (RFC 7692 section 6).
     ReservedBits1,
     /// RSV2 or RSV3 (section 5.2).
     ReservedBits23,
@@ -28,10 +28,12 @@ pub enum FrameFault {
     LengthTooLong,
     /// A length not in its shortest form (section 5.2).
     LengthNotMinimal,
-    /// A message over `max_message_bytes`.
+    /// A message over `max_message_bytes`, inflated where it is compressed.
     MessageTooBig,
     /// A message of more than `max_fragments` frames.
     TooManyFragments,
+    /// A compressed message that cannot be inflated (RFC 7692 section 7.2.2).
+    BadCompression,
 }
 
 impl FrameFault {
@@ -52,6 +54,7 @@ impl FrameFault {
             FrameFault::LengthNotMinimal => "length_not_minimal",
             FrameFault::MessageTooBig => "message_too_big",
             FrameFault::TooManyFragments => "too_many_fragments",
+            FrameFault::BadCompression => "bad_compression",
         }
     }
 }
@@ -62,7 +65,10 @@ impl Violation {
     pub fn fault(self) -> Option<FrameFault> {
         Some(match self {
             Violation::Frame(error) => error.fault(),
-            Violation::TooBig { .. } => FrameFault::MessageTooBig,
+            Violation::TooBig { .. } | Violation::TooBigCompressed { .. } | Violation::TooBigInflated { .. } => {
+                FrameFault::MessageTooBig
+            }
+            Violation::Compression(_) => FrameFault::BadCompression,
             Violation::TooManyFragments { .. } => FrameFault::TooManyFragments,
             Violation::TextNotUtf8 | Violation::ReasonNotUtf8 => FrameFault::BadUtf8,
             Violation::Binary => return None,

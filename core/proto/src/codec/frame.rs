@@ -77,6 +77,17 @@ impl fmt::Display for FrameError {
     }
 }
 
+/// What is wrong with the data of a compressed message (RFC 7692 section 7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionFault {
+    /// It is no deflate stream (RFC 1951).
+    Invalid,
+    /// It ends inside a block.
+    Truncated,
+    /// Something stands behind its final block that is more than one empty block.
+    Trailing,
+}
+
 /// What a peer did against the framing or the limits of a message, precisely enough for a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
@@ -94,6 +105,20 @@ pub enum Violation {
         /// The limit.
         limit: u32,
     },
+    /// A compressed message is longer than any that inflates to `max_message_bytes`.
+    TooBigCompressed {
+        /// What its headers announced so far.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A compressed message inflates to more than `max_message_bytes`.
+    TooBigInflated {
+        /// The limit.
+        limit: u64,
+    },
+    /// A compressed message cannot be inflated.
+    Compression(CompressionFault),
     /// A binary message where only text is welcome.
     Binary,
     /// A text message is not UTF-8.
@@ -107,7 +132,10 @@ impl Violation {
     pub fn code(self) -> Code {
         match self {
             Violation::Frame(_) => Code::BadFrame,
-            Violation::TooBig { .. } => Code::MessageTooBig,
+            Violation::TooBig { .. } | Violation::TooBigCompressed { .. } | Violation::TooBigInflated { .. } => {
+                Code::MessageTooBig
+            }
+            Violation::Compression(_) => Code::BadCompression,
             Violation::TooManyFragments { .. } => Code::TooManyFragments,
             Violation::Binary => Code::UnexpectedBinary,
             Violation::TextNotUtf8 | Violation::ReasonNotUtf8 => Code::BadUtf8,
@@ -127,6 +155,19 @@ impl fmt::Display for Violation {
             Violation::TooBig { bytes, limit } => {
                 write!(f, "a message of {bytes} bytes at least is over max_message_bytes ({limit})")
             }
+            Violation::TooBigCompressed { bytes, limit } => {
+                write!(f, "a compressed message of {bytes} bytes at least is over any of max_message_bytes ({limit})")
+            }
+            Violation::TooBigInflated { limit } => {
+                write!(f, "a compressed message inflates to more than max_message_bytes ({limit})")
+            }
+            Violation::Compression(CompressionFault::Invalid) => f.write_str("a compressed message is corrupt"),
+            Violation::Compression(CompressionFault::Truncated) => {
+                f.write_str("a compressed message ends inside a block")
+            }
+            Violation::Compression(CompressionFault::Trailing) => {
+                f.write_str("a compressed message goes on behind its final block")
+            }
             Violation::TooManyFragments { limit } => {
                 write!(f, "a message of {} fragments at least is over max_fragments ({limit})", u64::from(*limit) + 1)
             }
@@ -143,13 +184,25 @@ impl From<FrameError> for Violation {
     }
 }
 
-/// How large a message may be, and what its headers announced before this one.
+/// How large a message may be, and what is known of it before this header.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    /// Payload bytes of a message.
+    /// Payload bytes of a message; inflated, where it is compressed.
     pub limit: u64,
     /// Those that are announced already.
     pub claimed: u64,
+    /// Frames that it has already.
+    pub frames: u32,
+    /// permessage-deflate was agreed on: a message may begin with RSV1.
+    pub has_deflate: bool,
+    /// The message that is open is compressed.
+    pub is_compressed: bool,
+}
+
+/// The longest that an honest sender makes a message of `limit` bytes by compressing it into `frames` frames: all of it in codes
+/// of nine bits, and an empty block at the end of each frame.
+fn honest_bound(limit: u64, frames: u32) -> u64 {
+    limit.saturating_add(limit / 8).saturating_add(64 + 8 * u64::from(frames))
 }
 
 /// A complete client frame header.
@@ -161,6 +214,8 @@ pub struct Header {
     pub opcode: Opcode,
     /// Payload bytes that follow.
     pub payload_len: u64,
+    /// RSV1: the first frame of a compressed message.
+    pub rsv1: bool,
     /// The masking key.
     pub mask: [u8; 4],
     /// Bytes of the header itself.
@@ -176,7 +231,7 @@ impl Header {
     /// `in_message` says whether a fragmented message is open; a data frame may bring as much payload as there is `room`.
     /// Each fault is found as soon as its byte is there, a length over `room` before the mask.
     pub fn parse(bytes: &[u8], in_message: bool, room: Room) -> Result<Option<Header>, Violation> {
-        let Some((fin, opcode)) = first_byte(bytes, in_message)? else { return Ok(None) };
+        let Some((fin, opcode, rsv1)) = first_byte(bytes, in_message, room.has_deflate)? else { return Ok(None) };
         let Some(&second) = bytes.get(1) else { return Ok(None) };
         if second & 0x80 == 0 {
             return Err(FrameError::Unmasked.into());
@@ -186,20 +241,35 @@ impl Header {
             return Err(FrameError::ControlTooLong.into());
         }
         let Some((payload_len, length_end)) = payload_len(bytes, short)? else { return Ok(None) };
-        if !opcode.is_control() && payload_len > room.limit.saturating_sub(room.claimed) {
-            return Err(Violation::TooBig { bytes: room.claimed.saturating_add(payload_len), limit: room.limit });
+        if !opcode.is_control() {
+            room.check(payload_len, rsv1)?;
         }
         let Some(&mask) = bytes.get(length_end..).and_then(|rest| rest.first_chunk::<4>()) else { return Ok(None) };
-        Ok(Some(Header { fin, opcode, payload_len, mask, header_len: length_end + 4 }))
+        Ok(Some(Header { fin, opcode, payload_len, rsv1, mask, header_len: length_end + 4 }))
     }
 }
 
-/// FIN and opcode, checked against the message that is open.
-fn first_byte(bytes: &[u8], in_message: bool) -> Result<Option<(bool, Opcode)>, FrameError> {
+impl Room {
+    /// Whether there is room for `payload_len` bytes more.
+    fn check(self, payload_len: u64, rsv1: bool) -> Result<(), Violation> {
+        let Room { limit, claimed, frames, is_compressed, .. } = self;
+        let bytes = claimed.saturating_add(payload_len);
+        match rsv1 || is_compressed {
+            true if bytes > honest_bound(limit, frames) => Err(Violation::TooBigCompressed { bytes, limit }),
+            false if bytes > limit => Err(Violation::TooBig { bytes, limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// FIN, opcode and RSV1, checked against the message that is open and against what was agreed on.
+fn first_byte(bytes: &[u8], in_message: bool, has_deflate: bool) -> Result<Option<(bool, Opcode, bool)>, FrameError> {
     let Some(&first) = bytes.first() else { return Ok(None) };
     let reserved = first & 0x70;
-    if reserved != 0 {
-        return Err(FrameError::ReservedBits { first: reserved == 0x40 });
+    // RFC 7692 section 6: RSV1 stands on the first frame of a message, and on no control frame.
+    let rsv1 = reserved == 0x40;
+    if reserved != 0 && !(rsv1 && has_deflate && matches!(first & 0x0f, 1 | 2)) {
+        return Err(FrameError::ReservedBits { first: rsv1 });
     }
     let fin = first & 0x80 != 0;
     let opcode = match first & 0x0f {
@@ -217,7 +287,7 @@ fn first_byte(bytes: &[u8], in_message: bool) -> Result<Option<(bool, Opcode)>, 
         control if control.is_control() && !fin => return Err(FrameError::FragmentedControl),
         _ => {}
     }
-    Ok(Some((fin, opcode)))
+    Ok(Some((fin, opcode, rsv1)))
 }
 
 /// The length and where the bytes after it begin.
@@ -245,7 +315,7 @@ fn payload_len(bytes: &[u8], short: u8) -> Result<Option<(u64, usize)>, FrameErr
 mod tests {
     use super::*;
 
-    const ENOUGH: Room = Room { limit: u64::MAX, claimed: 0 };
+    const ENOUGH: Room = Room { limit: u64::MAX, claimed: 0, frames: 0, has_deflate: false, is_compressed: false };
 
     #[test]
     fn faults_are_found_from_the_first_bytes() {
@@ -274,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_length_over_the_room_is_refused_before_its_mask() {
-        let room = |claimed| Room { limit: 1000, claimed };
+        let room = |claimed| Room { limit: 1000, claimed, ..ENOUGH };
         let too_big = Err(Violation::TooBig { bytes: 1001, limit: 1000 });
         assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, room(745)), too_big);
         assert_eq!(Header::parse(&[0x82, 0xfe, 1, 0], false, room(744)), Ok(None));

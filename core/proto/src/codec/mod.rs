@@ -21,7 +21,7 @@ pub use encode::{
     pong_frame,
 };
 pub use fault::FrameFault;
-pub use frame::{FrameError, Header, Opcode, Room, Violation};
+pub use frame::{CompressionFault, FrameError, Header, Opcode, Room, Violation};
 pub use mask::unmask;
 pub use pool::BufferPool;
 pub use skim::{Skim, lone_close_frame};

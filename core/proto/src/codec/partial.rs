@@ -16,12 +16,20 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 pub(super) struct Assembly {
     pub(super) opcode: Opcode,
+    pub(super) is_compressed: bool,
     pub(super) fragments: u32,
     /// Payload bytes that its headers announced so far.
     pub(super) claimed: u64,
     pub(super) buffer: Vec<u8>,
     /// Up to where a text is known to be UTF-8.
     pub(super) validated: usize,
+}
+
+impl Assembly {
+    /// What has come of it must be UTF-8 already.
+    pub(super) fn is_plain_text(&self) -> bool {
+        self.opcode == Opcode::Text && !self.is_compressed
+    }
 }
 
 /// What is only there while something is incomplete.
@@ -59,7 +67,7 @@ impl Partial {
         }
         let Some(message) = &mut self.message else { return Ok(()) };
         append(&mut message.buffer, chunk);
-        if message.opcode != Opcode::Text {
+        if !message.is_plain_text() {
             return Ok(());
         }
         match simdutf8::compat::from_utf8(&message.buffer[message.validated..]) {

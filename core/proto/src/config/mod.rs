@@ -13,8 +13,8 @@ pub use policy::{OwnLimits, Policy, RateRules};
 pub use policy_set::{Admitted, Gone, PolicySet, Resolved};
 
 pub use crate::options::{
-    Auth, AutoBan, ControlRateLimit, HandshakeRate, MissingOrigin, OnMismatch, OnViolation, Options, Protocol,
-    RateKeyKind, RateLimit, RouteOptions, TlsOptions, TlsVersion,
+    Auth, AutoBan, Compression, ControlRateLimit, HandshakeRate, MissingOrigin, OnMismatch, OnViolation, Options,
+    Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions, TlsVersion,
 };
 
 #[cfg(test)]

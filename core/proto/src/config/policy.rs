@@ -16,8 +16,8 @@ use crate::files::Files;
 use crate::host_header::HostPolicy;
 use crate::kept::KeptNames;
 use crate::options::{
-    Auth, AutoBan, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions,
-    harmless,
+    Auth, AutoBan, Compression, MissingOrigin, OnViolation, Options, Protocol, RateKeyKind, RateLimit, RouteOptions,
+    TlsOptions, harmless,
 };
 use crate::origin::OriginPolicy;
 use crate::syntax::is_token;
@@ -66,6 +66,7 @@ pub struct Policy {
     pub max_message_bytes: usize,
     pub max_fragments: u32,
     pub message_timeout_ms: u64,
+    pub compression: Option<Compression>,
     pub max_session_ms: u64,
     pub max_head_bytes: usize,
     pub handshake_timeout_ms: u64,
@@ -186,6 +187,7 @@ impl Policy {
             max_message_bytes: options.max_message_bytes,
             max_fragments: options.max_fragments,
             message_timeout_ms: options.message_timeout_ms,
+            compression: options.compression,
             max_session_ms: options.max_session_ms,
             max_head_bytes: options.max_head_bytes,
             handshake_timeout_ms: options.handshake_timeout_ms,

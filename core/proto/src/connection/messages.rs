@@ -25,7 +25,6 @@ impl Admitted {
 impl Connection {
     /// A whole message: `payload` is unmasked; a text is not yet checked for UTF-8.
     pub(super) fn handle_message(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
-        self.decoder.take_received_bytes();
         let message = match opcode {
             Opcode::Text => match simdutf8::basic::from_utf8(payload) {
                 Ok(text) => Message::Text(text),

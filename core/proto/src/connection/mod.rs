@@ -8,6 +8,7 @@
 //! [`Connection::next_deadline`].
 
 mod closing;
+mod compressed;
 mod delayed;
 mod extras;
 mod fragments;
@@ -25,6 +26,7 @@ use crate::bucket::Bucket;
 use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
 use crate::config::{Policy, Protocol};
 use crate::contract::{Envelope, Scratch};
+use crate::deflate::{Agreed, Deflate};
 use crate::limits::RateKey;
 use crate::rate::{longest_wait, restated};
 use crate::roles::Roles;
@@ -93,6 +95,8 @@ pub struct Turn<'t> {
     pub pool: &'t mut BufferPool,
     /// Scratch of the JSON reader.
     pub scratch: &'t mut Scratch,
+    /// For compressed messages.
+    pub deflate: &'t mut Deflate,
     /// Whether bytes of earlier turns still wait for the socket.
     pub congested: bool,
     /// Messages that may be handled in this turn.
@@ -110,6 +114,8 @@ pub struct Opened {
     pub expires_at: Moment,
     /// What it may do.
     pub roles: Roles,
+    /// What its handshake agreed on of permessage-deflate; `None`: nothing is compressed.
+    pub deflate: Option<Agreed>,
 }
 
 /// The policy that a connection had, and the one that it has from now on.
@@ -148,6 +154,8 @@ pub struct Connection {
     expected_pongs: u8,
     /// Pings of the peer are the application's to answer.
     leaves_pings: bool,
+    /// The window of permessage-deflate; 0: it was not agreed on.
+    deflate: u8,
 }
 
 impl Connection {
@@ -174,6 +182,7 @@ impl Connection {
             unanswered_pings: 0,
             expected_pongs: 0,
             leaves_pings: false,
+            deflate: opened.deflate.map_or(0, |agreed| agreed.server_window_bits),
         }
     }
 
@@ -216,6 +225,11 @@ impl Connection {
         &self.roles
     }
 
+    /// What its handshake agreed on of permessage-deflate; `None`: nothing is compressed.
+    pub fn deflate(&self) -> Option<Agreed> {
+        (self.deflate > 0).then_some(Agreed { server_window_bits: self.deflate })
+    }
+
     /// Its bucket; `None` where `rate_limit` is off.
     pub fn rate_key(&self) -> Option<&Arc<RateKey>> {
         self.rate_key.as_ref()
@@ -255,16 +269,21 @@ impl Connection {
                 self.note_progress(ended_message, turn.now);
                 return at;
             }
-            match self.decoder.next(input, &mut at, &limits(turn.policy), turn.pool) {
+            match self.decoder.next(input, &mut at, &self.limits(turn.policy), turn.pool) {
                 Ok(Step::NeedMore) => {
                     self.charge_partial(turn);
                     self.note_progress(ended_message, turn.now);
                     break;
                 }
-                Ok(Step::Message { opcode, payload }) => {
+                Ok(Step::Message { opcode, payload, compressed }) => {
                     ended_message = true;
                     turn.message_budget -= 1;
-                    self.handle_message(opcode, payload.bytes(input), turn);
+                    if compressed {
+                        self.handle_compressed(opcode, payload.bytes(input), turn);
+                    } else {
+                        self.decoder.take_received_bytes();
+                        self.handle_message(opcode, payload.bytes(input), turn);
+                    }
                     payload.recycle(turn.pool);
                 }
                 Ok(Step::Control { opcode, payload }) => {
@@ -277,6 +296,15 @@ impl Connection {
         }
         self.hear_out(&input[at..]);
         input.len()
+    }
+
+    fn limits(&self, policy: &Policy) -> codec::Limits {
+        codec::Limits {
+            max_message_bytes: policy.max_message_bytes,
+            max_fragments: policy.max_fragments,
+            text_only: policy.protocol == Protocol::Json && !policy.report_only(),
+            deflate: self.deflate > 0,
+        }
     }
 
     /// Starts or stops the clock of `message_timeout_ms`.
@@ -385,14 +413,6 @@ impl Connection {
         }
         let delayed = self.delayed.as_ref().map_or(Moment::NEVER, |delayed| delayed.next_release());
         self.idle_at(policy).min(self.next_ping).min(self.message_at(policy)).min(self.ends_at(policy)).min(delayed)
-    }
-}
-
-fn limits(policy: &Policy) -> codec::Limits {
-    codec::Limits {
-        max_message_bytes: policy.max_message_bytes,
-        max_fragments: policy.max_fragments,
-        text_only: policy.protocol == Protocol::Json && !policy.report_only(),
     }
 }
 

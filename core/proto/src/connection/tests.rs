@@ -4,6 +4,7 @@ use crate::contract::Scratch;
 use crate::files::NoFiles;
 use proptest::prelude::*;
 
+mod compressed;
 mod ending;
 mod faults;
 mod fragments;
@@ -66,6 +67,7 @@ struct Rig {
     out: Vec<u8>,
     pool: BufferPool,
     scratch: Scratch,
+    deflate: Deflate,
     congested: bool,
 }
 
@@ -92,6 +94,7 @@ impl Rig {
             out: Vec::new(),
             pool: BufferPool::default(),
             scratch: Scratch::new(),
+            deflate: Deflate::default(),
             congested: false,
         }
     }
@@ -103,6 +106,7 @@ impl Rig {
             out: &mut self.out,
             pool: &mut self.pool,
             scratch: &mut self.scratch,
+            deflate: &mut self.deflate,
             congested: self.congested,
             message_budget: 1000,
             sink: &mut self.seen,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Refusal, Request, Shown};
 use crate::auth::{Authenticator, Credential, CredentialError, Identity, Jwks, OfferRole, Outcome, offers};
 use crate::config::{MissingOrigin, Policy, PolicySet, Resolved};
+use crate::deflate::{self, AcceptedOffer};
 use crate::syntax::is_token;
 use crate::verdict::Code;
 
@@ -260,6 +261,13 @@ pub fn choose_subprotocol<'p>(policy: &'p Policy, request: &Request<'_>) -> Subp
         None if offers(request).next().is_some() => Subprotocol::NoneKnown,
         None => Subprotocol::NotOffered,
     }
+}
+
+/// The client's offer of compression that is accepted, where the policy has compression and the client an offer that can be
+/// honoured.
+pub fn choose_compression(policy: &Policy, request: &Request<'_>) -> Option<AcceptedOffer> {
+    policy.compression?;
+    deflate::negotiate(request.values("Sec-WebSocket-Extensions"))
 }
 
 /// The subprotocols that a client offers, a token among them left out: what the application may choose from.

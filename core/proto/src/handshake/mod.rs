@@ -16,7 +16,8 @@ mod response_headers;
 use std::borrow::Cow;
 
 pub use decide::{
-    Decision, Granted, Offers, Reported, Subprotocol, authenticate, choose_subprotocol, names_users, resolve, vet,
+    Decision, Granted, Offers, Reported, Subprotocol, authenticate, choose_compression, choose_subprotocol,
+    names_users, resolve, vet,
 };
 pub use facts::{Facts, Pairs, TlsFacts};
 pub use habits::in_words_of_ws;

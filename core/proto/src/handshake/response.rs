@@ -5,6 +5,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::response_headers::has_body;
 use super::{HealthCheck, Refusal, ResponseHeaders};
 use crate::config::Policy;
+use crate::deflate::AcceptedOffer;
 use crate::verdict::Code;
 
 fn push(out: &mut Vec<u8>, parts: &[&str]) {
@@ -24,12 +25,22 @@ fn push_headers(out: &mut Vec<u8>, policy: &Policy, headers: &ResponseHeaders) {
 }
 
 /// The 101 (RFC 6455 section 4.2.2), with the headers that the application adds.
-pub fn accepted(out: &mut Vec<u8>, policy: &Policy, key: &str, subprotocol: Option<&str>, headers: &ResponseHeaders) {
+pub fn accepted(
+    out: &mut Vec<u8>,
+    policy: &Policy,
+    key: &str,
+    subprotocol: Option<&str>,
+    compression: Option<AcceptedOffer>,
+    headers: &ResponseHeaders,
+) {
     let accept = derive_accept_key(key.as_bytes());
     push(out, &["HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"]);
     push(out, &["Sec-WebSocket-Accept: ", &accept, "\r\n"]);
     if let Some(subprotocol) = subprotocol {
         push(out, &["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
+    }
+    if let Some(accepted) = compression {
+        push(out, &["Sec-WebSocket-Extensions: ", &accepted.answer(), "\r\n"]);
     }
     push_headers(out, policy, headers);
     push(out, &["\r\n"]);

@@ -41,7 +41,7 @@ fn an_honest_handshake_passes() {
 #[test]
 fn the_accept_key_is_the_rfc_example() {
     let mut out = Vec::new();
-    accepted(&mut out, &policy("").top, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), ResponseHeaders::NONE);
+    accepted(&mut out, &policy("").top, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), None, ResponseHeaders::NONE);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
     assert!(text.contains("Sec-WebSocket-Protocol: chat\r\n"));
@@ -327,7 +327,7 @@ fn an_application_adds_headers_to_the_101() {
     let headers = listed(&[("Set-Cookie", "a=1"), ("set-cookie", "b=2"), ("server", "theirs")]);
     let headers = ResponseHeaders::new(headers).unwrap();
     let policy = policy(r#", "server_header": "mine""#);
-    accepted(&mut out, &policy.top, "dGhlIHNhbXBsZSBub25jZQ==", None, &headers);
+    accepted(&mut out, &policy.top, "dGhlIHNhbXBsZSBub25jZQ==", None, None, &headers);
     let text = String::from_utf8(out).unwrap();
     assert!(text.ends_with("\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nserver: theirs\r\n\r\n"), "{text}");
     assert!(!text.contains("mine"), "{text}");

@@ -111,7 +111,7 @@ macro_rules! whole_numbers {
     )+ };
 }
 
-whole_numbers! { u16 u32 u64 usize }
+whole_numbers! { u8 u16 u32 u64 usize }
 
 impl Field for f64 {
     fn read(value: &Value, shape: &'static Shape, at: At<'_>) -> Result<Self, ConfigError> {

@@ -122,6 +122,10 @@ options! {
         // THREATS R8.
         /// The time from a message's first frame to its last, in milliseconds.
         message_timeout_ms: u64 = 30_000, [whole 1..=315_360_000_000] Route;
+        /// The compression of messages, by permessage-deflate (RFC 7692) without context takeover, for clients that offer it.
+        /// Limits of size and rate count inflated bytes.
+        compression: Option<Compression> = None,
+            [section Compression r#"an object such as {"threshold_bytes": 1024, "level": 3}, or null for none"#] Route, "none";
         /// The longest life of a connection in milliseconds, whatever its token says; 0: no limit.
         max_session_ms: u64 = 0, [whole 0..=315_360_000_000] Route;
         // THREATS H9.
@@ -206,6 +210,14 @@ options! {
         max_depth: usize = 32, [whole 1..=128];
         /// The number of keys of an object inside `data`. The envelope has four at most.
         max_keys: usize = 256, [whole 1..=65_536];
+    }
+
+    /// When and how much messages to clients are compressed.
+    Compression(Copy, PartialEq, Eq) {
+        /// The smallest payload that is compressed, in bytes; a message of a smaller one goes as it is.
+        threshold_bytes: usize = 1024, [whole 0..=16_777_216];
+        /// The effort: 1 is the fastest, 9 the smallest.
+        level: u8 = 3, [whole 1..=9];
     }
 
     /// The message bucket and the byte bucket of one key.

@@ -41,6 +41,7 @@ use wsguard_proto::auth::{Claims, CredentialId, Identity, Jwks};
 use wsguard_proto::client_ip::canonical;
 use wsguard_proto::config::{Admitted, Gone, Params, Policy, PolicySet};
 use wsguard_proto::connection::{Opened as ConnectionParams, Report};
+use wsguard_proto::deflate::AcceptedOffer;
 use wsguard_proto::handshake::{self, Facts, HealthCheck, Offers, Refusal, Reported, ResponseHeaders, UpgradeRequest};
 use wsguard_proto::limits::{Full, RateKey};
 use wsguard_proto::revocation::Grant;
@@ -141,6 +142,7 @@ struct Accepted101 {
     route: Option<Arc<str>>,
     params: Params,
     subprotocol: Option<Box<str>>,
+    compression: Option<AcceptedOffer>,
     /// What would have been refused, had the rules not only reported.
     reported: Reported,
 }
@@ -224,8 +226,18 @@ fn needs_proxy(state: &ServerState, policy: &Policy, is_tls: bool, accepted: &Ac
     accepted.adopted.as_ref().map_or(state.is_public, |adopted| adopted.is_public)
 }
 
-fn params_of(rate_key: Option<Arc<RateKey>>, expires_at: Moment, roles: &Roles) -> ConnectionParams {
-    ConnectionParams { rate_key, expires_at, roles: roles.clone() }
+fn params_of(
+    rate_key: Option<Arc<RateKey>>,
+    expires_at: Moment,
+    roles: &Roles,
+    compression: Option<AcceptedOffer>,
+) -> ConnectionParams {
+    ConnectionParams {
+        rate_key,
+        expires_at,
+        roles: roles.clone(),
+        deflate: compression.map(|accepted| accepted.agreed),
+    }
 }
 
 impl OpeningHandshake {
@@ -536,9 +548,9 @@ impl OpeningHandshake {
         let longest = Some(policy.max_session_ms).filter(|most| *most > 0);
         let longest = longest.map(|most| Clock::unix_ms().saturating_add(most));
         let expires_at_ms = expires_at_unix_ms.into_iter().chain(longest).min();
-        let Accepted101 { key, facts, headers, path, route, params, subprotocol, .. } = answer;
+        let Accepted101 { key, facts, headers, path, route, params, subprotocol, compression, .. } = answer;
         let mut head = Vec::with_capacity(256);
-        handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), &headers);
+        handshake::accepted(&mut head, &policy, &key, subprotocol.as_deref(), compression, &headers);
         let (id, ip, peer, port, peer_address) = (self.id, self.ip, self.peer, self.port, self.peer_address);
         let adopted = self.tag;
         let (tls, opened_at_ms) = (stream.tls_facts().map(Box::new), Clock::unix_ms());
@@ -546,7 +558,7 @@ impl OpeningHandshake {
         // application, which may come to the open later still, is told by the number that goes with it.
         let Granted { grant, tag, .. } = pass;
         let granted = grant.as_ref().map_or(0, Grant::number);
-        let (load, opened) = (self.load, params_of(rate_key, expires_at, &roles));
+        let (load, opened) = (self.load, params_of(rate_key, expires_at, &roles, compression));
         let new = NewSession {
             hs: id,
             stream,
@@ -575,6 +587,7 @@ impl OpeningHandshake {
             route,
             params,
             subprotocol,
+            compressed: compression.is_some(),
             expires_at_ms,
             credential_ends_at_ms: expires_at_unix_ms,
             granted,

@@ -178,6 +178,7 @@ impl OpeningHandshake {
             route,
             params,
             subprotocol: subprotocol.map(Into::into),
+            compression: handshake::choose_compression(&policy, &request),
             reported,
         };
         Ok(match decision {

@@ -50,6 +50,7 @@ use super::tally::Tally;
 use wsguard_proto::config::{Admitted, Policy, PolicySet};
 use wsguard_proto::connection::{Connection, Ending, Opened as ConnectionParams, Report};
 use wsguard_proto::contract::Scratch;
+use wsguard_proto::deflate::Deflate;
 use wsguard_proto::limits::Seat;
 use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
@@ -179,6 +180,8 @@ pub(super) struct Shard {
     out: Vec<u8>,
     pool: Pool,
     json: Scratch,
+    /// For compressed messages of all its connections.
+    deflate: Deflate,
     commands: CommandBuffer,
     /// Connections that came by commands, for the task that takes them through their opening handshakes.
     accepted: Vec<Accepted>,
@@ -218,6 +221,7 @@ impl Shard {
             out: Vec::new(),
             pool: Pool::default(),
             json: Scratch::new(),
+            deflate: Deflate::default(),
             commands: CommandBuffer::default(),
             accepted: Vec::new(),
             touched: Vec::new(),
@@ -328,6 +332,7 @@ impl Shard {
     fn recover(&mut self) {
         self.scratch.resize(SCRATCH_BYTES, 0);
         self.json = Scratch::new();
+        self.deflate = Deflate::default();
         let mut lost = self.slots.take_lost().into_iter().map(Some).collect::<Vec<_>>();
         if lost.is_empty() {
             lost.push(None);
@@ -365,6 +370,7 @@ impl Shard {
         self.timers = BinaryHeap::new();
         self.pool = Pool::default();
         self.json = Scratch::new();
+        self.deflate = Deflate::default();
         (self.out, self.touched, self.starved) = (Vec::new(), Vec::new(), Vec::new());
         self.commands = CommandBuffer::default();
         self.state.shrink(self.index);

@@ -123,7 +123,7 @@ impl Shard {
         now: Moment,
         act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> R,
     ) -> R {
-        let Shard { state, pool, json, .. } = self;
+        let Shard { state, pool, json, deflate, .. } = self;
         let ActiveSession { session, out } = active;
         let Session { id, hs, conn, policy, seat, ip, peer, outbox, last_batch, slot, tally, .. } = &mut **session;
         let user = seat.user().map(|user| &**user);
@@ -138,6 +138,7 @@ impl Shard {
                 out,
                 pool: &mut pool.buffers,
                 scratch: json,
+                deflate,
                 congested: outbox.is_some(),
                 message_budget: MESSAGES_PER_TURN,
                 sink: &mut sink,

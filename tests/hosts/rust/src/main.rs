@@ -202,7 +202,7 @@ fn tell(event: &Event<'_>) {
     let line = match event {
         Event::Open(open) => json!({"type": "open", "conn": conn, "ip": open.ip, "user": open.user.as_deref(),
             "path": &*open.path, "subprotocol": open.subprotocol.as_deref(), "roles": open.roles.iter().collect::<Vec<_>>(),
-            "compressed": false}),
+            "compressed": open.compressed}),
         Event::Text(_, text) => json!({"type": "message", "conn": conn, "kind": "text", "bytes": text.len()}),
         Event::Binary(_, payload) => json!({"type": "message", "conn": conn, "kind": "binary", "bytes": payload.len()}),
         Event::Message(message) => {

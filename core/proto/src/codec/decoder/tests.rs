@@ -2,7 +2,7 @@ use super::super::frame::FrameError;
 use super::*;
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { max_message_bytes: 1000, max_fragments: 4, text_only: false };
+const LIMITS: Limits = Limits { max_message_bytes: 1000, max_fragments: 4, text_only: false, deflate: false };
 
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
@@ -34,7 +34,7 @@ fn decode(stream: &[u8], piece: usize, limits: &Limits) -> Result<Vec<(Opcode, V
         loop {
             match decoder.next(&mut chunk, &mut at, limits, &mut pool)? {
                 Step::NeedMore => break,
-                Step::Message { opcode, payload } => {
+                Step::Message { opcode, payload, .. } => {
                     let bytes = payload.bytes(&chunk).to_vec();
                     if opcode == Opcode::Text && core::str::from_utf8(&bytes).is_err() {
                         return Err(Violation::TextNotUtf8);

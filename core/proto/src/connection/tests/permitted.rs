@@ -12,7 +12,7 @@ fn with_roles(more: &str, roles: &[&str]) -> (Rig, Arc<RateKey>) {
     let (policy, key): (_, Arc<RateKey>) = (policy(&format!("{EVENTS} {more}")), Arc::default());
     let mut rig = Rig::with(&policy, None);
     let roles = Roles::new(roles.iter().copied()).unwrap();
-    let opened = Opened { rate_key: Some(Arc::clone(&key)), expires_at: Moment::NEVER, roles };
+    let opened = Opened { rate_key: Some(Arc::clone(&key)), expires_at: Moment::NEVER, roles, ..Opened::default() };
     rig.conn = Connection::new(&policy, opened, rig.now);
     (rig, key)
 }

@@ -122,6 +122,7 @@ struct World {
     peers: Vec<Peer>,
     pool: BufferPool,
     scratch: Scratch,
+    deflate: Deflate,
     number: u64,
 }
 
@@ -136,6 +137,7 @@ impl World {
             peers: Vec::new(),
             pool: BufferPool::default(),
             scratch: Scratch::new(),
+            deflate: Deflate::default(),
             number: 0,
         };
         for index in 0..connections {
@@ -174,6 +176,7 @@ impl World {
                 out: &mut peer.out,
                 pool: &mut self.pool,
                 scratch: &mut self.scratch,
+                deflate: &mut self.deflate,
                 congested: peer.congested,
                 message_budget: 1000,
                 sink: &mut peer.taken,

@@ -1,0 +1,44 @@
+//! A compressed message: inflated no further than it may be, and judged as if it had come so.
+
+use super::{Connection, Turn};
+use crate::codec::{Opcode, Violation};
+use crate::deflate::Broken;
+
+/// Inflated bytes that count for one message in the budget of a turn: a megabyte takes the whole turn of a connection, and the
+/// others of its shard have theirs before the next.
+const BYTES_PER_MESSAGE: u64 = 1024;
+
+impl Connection {
+    /// A whole message that is compressed: `payload` is unmasked.
+    pub(super) fn handle_compressed(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
+        // Before it is inflated: whose rate has no room for what came has none for what comes of it.
+        self.charge_partial(turn);
+        if !self.is_open() {
+            return;
+        }
+        let limit = turn.policy.max_message_bytes;
+        let (mut room, before) = (turn.deflate.take_room(), turn.deflate.bytes_inflated);
+        let inflated = turn.deflate.inflate(payload, limit, &mut room);
+        let bytes = turn.deflate.bytes_inflated - before;
+        turn.message_budget = turn.message_budget.saturating_sub((bytes / BYTES_PER_MESSAGE) as usize);
+        match inflated {
+            Ok(message) => self.handle_message(opcode, message, turn),
+            Err(broken) => {
+                self.charge_inflated(bytes.saturating_sub(payload.len() as u64), turn);
+                let violation = match broken {
+                    Broken::TooBig => Violation::TooBigInflated { limit: limit as u64 },
+                    Broken::Corrupt(fault) => Violation::Compression(fault),
+                };
+                self.fail(violation, turn);
+            }
+        }
+        turn.deflate.put_room(room);
+    }
+
+    /// Charges the byte bucket for what was inflated in vain: whoever comes again with the next such message has paid for this one.
+    fn charge_inflated(&self, bytes: u64, turn: &Turn<'_>) {
+        if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
+            key.charge_bytes(rules, bytes, turn.now);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Inflates whole messages, each by itself (RFC 7692 section 7.2.2), and no byte more than one may have.
+
+use core::fmt;
+
+use zlib_rs::{Inflate, InflateFlush, Status};
+
+use crate::codec::CompressionFault;
+
+/// The largest window: that of a client without `client_max_window_bits`.
+const WINDOW_BITS: u8 = 15;
+/// What a sender leaves out at the end of a message (RFC 7692 section 7.2.1): the lengths of an empty stored block.
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+/// A final empty block: a stream that takes it as one was between two blocks.
+const FINAL_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
+/// The room that a message is given at first.
+const FIRST_ROOM: usize = 4096;
+
+/// Why a message is not inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It is longer than the limit.
+    TooBig,
+    /// It is no message.
+    Corrupt(CompressionFault),
+}
+
+/// The inflater of a shard. Nothing of a message is left in it for the next one.
+pub struct Inflater {
+    state: Inflate,
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inflater")
+    }
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Self { state: Inflate::new(false, WINDOW_BITS) }
+    }
+}
+
+/// What a step of a message came to.
+struct Fed {
+    /// Bytes that were used.
+    used: usize,
+    /// Its final block has ended.
+    has_ended: bool,
+}
+
+impl Inflater {
+    /// Inflates a message into `room`, whose bytes are only written over, and which grows as the message does: never over
+    /// `limit` and one byte. A message that is longer is given up at that byte.
+    ///
+    /// # Errors
+    /// See [`Broken`].
+    pub fn inflate<'r>(&mut self, compressed: &[u8], limit: usize, room: &'r mut Vec<u8>) -> Result<&'r [u8], Broken> {
+        self.state.reset(false);
+        let mut len = 0;
+        let fed = self.feed(compressed, limit, room, &mut len)?;
+        if fed.has_ended {
+            check_behind(&compressed[fed.used..])?;
+        } else {
+            self.check_end()?;
+        }
+        Ok(&room[..len])
+    }
+
+    /// How many bytes the last message was inflated to, whatever became of it.
+    pub fn inflated_bytes(&self) -> u64 {
+        self.state.total_out()
+    }
+
+    /// Inflates `input` to where it, or a final block in it, ends.
+    fn feed(&mut self, input: &[u8], limit: usize, room: &mut Vec<u8>, len: &mut usize) -> Result<Fed, Broken> {
+        let most = limit.saturating_add(1);
+        let mut used = 0;
+        loop {
+            if *len == room.len() {
+                room.resize(most.min((room.len() * 2).max(FIRST_ROOM)), 0);
+            }
+            let end = room.len().min(most);
+            let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
+            let status = self.state.decompress(&input[used..], &mut room[*len..end], InflateFlush::NoFlush);
+            used += (self.state.total_in() - before_in) as usize;
+            *len += (self.state.total_out() - before_out) as usize;
+            if *len > limit {
+                return Err(Broken::TooBig);
+            }
+            match status {
+                Ok(Status::StreamEnd) => return Ok(Fed { used, has_ended: true }),
+                // Room is left: nothing that could fill it.
+                Ok(_) if *len < end => return Ok(Fed { used, has_ended: false }),
+                Ok(_) => {}
+                Err(_) => return Err(Broken::Corrupt(CompressionFault::Invalid)),
+            }
+        }
+    }
+
+    /// Whether the message ends between two blocks, as what its sender has left out says.
+    fn check_end(&mut self) -> Result<(), Broken> {
+        let is_ended = self.takes_as_empty(&TAIL)?;
+        if is_ended || self.takes_as_empty(&FINAL_BLOCK)? {
+            return Ok(());
+        }
+        Err(Broken::Corrupt(CompressionFault::Truncated))
+    }
+
+    /// Takes all of `bytes`, which must not become bytes of the message; whether they end its final block.
+    fn takes_as_empty(&mut self, bytes: &[u8]) -> Result<bool, Broken> {
+        // A stored block that was cut off could take them for its data.
+        let (mut out, inflated, start) = ([0; 64], self.state.total_out(), self.state.total_in());
+        let status = self.state.decompress(bytes, &mut out, InflateFlush::NoFlush);
+        let is_all = (self.state.total_in() - start) as usize == bytes.len();
+        match status {
+            Ok(status) if is_all && self.state.total_out() == inflated => Ok(status == Status::StreamEnd),
+            _ => Err(Broken::Corrupt(CompressionFault::Truncated)),
+        }
+    }
+}
+
+/// What may stand behind a final block (RFC 7692 section 7.2.3.4): nothing, or one empty block, with or without its lengths.
+fn check_behind(rest: &[u8]) -> Result<(), Broken> {
+    match rest {
+        [] | [0] | [0, 0, 0, 0xff, 0xff] => Ok(()),
+        _ => Err(Broken::Corrupt(CompressionFault::Trailing)),
+    }
+}

@@ -1,0 +1,66 @@
+//! permessage-deflate (RFC 7692): what is agreed in the opening handshake, and what a shard lends for it to a connection's turn.
+//!
+//! Never with context takeover: each message is compressed by itself. So an idle connection holds neither compressor nor window,
+//! one of each serves all connections of a shard, and secrets of different messages never share a window.
+
+mod inflater;
+mod negotiate;
+
+pub use inflater::{Broken, Inflater};
+pub use negotiate::{AcceptedOffer, negotiate};
+
+/// What both sides agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The window that our messages may refer back to, as a power of two: 9 to 15.
+    pub server_window_bits: u8,
+}
+
+/// Room for an inflated message that is kept for the next one.
+const KEPT_ROOM: usize = 256 * 1024;
+
+/// What a shard lends to a turn for compressed messages. It is empty until the first one comes.
+#[derive(Debug, Default)]
+pub struct Deflate {
+    /// Made at the first compressed message.
+    pub inflater: Option<Box<Inflater>>,
+    /// Payload bytes of ours that may still be compressed in this run.
+    pub budget: usize,
+    /// Compressed messages that were inflated.
+    pub messages_inflated: u64,
+    /// Bytes that compressed messages were inflated to, also those that were refused.
+    pub bytes_inflated: u64,
+    /// What a message is inflated into. Its bytes are written over, never made anew.
+    room: Vec<u8>,
+}
+
+impl Deflate {
+    /// Room for a message: give it back.
+    pub(crate) fn take_room(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.room)
+    }
+
+    /// Gives room back: of a message far larger than others, no more is kept than they need.
+    pub(crate) fn put_room(&mut self, mut room: Vec<u8>) {
+        room.truncate(KEPT_ROOM);
+        room.shrink_to(KEPT_ROOM);
+        self.room = room;
+    }
+
+    /// Inflates a message into `room`, no further than `limit` and one byte.
+    pub(crate) fn inflate<'r>(
+        &mut self,
+        compressed: &[u8],
+        limit: usize,
+        room: &'r mut Vec<u8>,
+    ) -> Result<&'r [u8], Broken> {
+        let inflater = self.inflater.get_or_insert_default();
+        let inflated = inflater.inflate(compressed, limit, room);
+        self.bytes_inflated += inflater.inflated_bytes();
+        self.messages_inflated += u64::from(inflated.is_ok());
+        inflated
+    }
+}
+
+#[cfg(test)]
+mod tests;
