@@ -286,6 +286,11 @@ export interface Connection<Events = any, Data = any> {
   readonly openedAtMs: number;
   /** The id of its handshake: `hs=` in the log. */
   readonly handshakeId: string;
+  /**
+   * True if its `Origin`, `Host` or credential would have been refused, were `reportHandshakes` off. It has no user then, and `data`
+   * that `authenticate` gave it is no proof of who it is.
+   */
+  readonly reported: boolean;
   /** An object of the application. It starts as the `data` of `accept`. */
   data: Data;
   /**
@@ -333,7 +338,7 @@ export interface Connection<Events = any, Data = any> {
    * (`connection_closed`), where 16 pings have no answer, and for arguments.
    */
   ping(): Promise<number>;
-  /** Drops the socket at once: what waits is not sent, and the peer hears no reason. `close` says 1006. */
+  /** Drops the socket at once, without a close frame: what it has no room for of what was sent is lost. `close` says 1006. */
   terminate(): void;
   /**
    * Joins a room (1 to 256 bytes). A connection leaves its rooms when it closes. It throws beyond 1024 rooms; a room that you leave

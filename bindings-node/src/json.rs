@@ -32,7 +32,8 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         open.port,
         open.tls.as_deref().map(tls),
         open.opened_at_ms,
-        open.id.to_string()
+        open.id.to_string(),
+        open.reported
     ])
 }
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import WebSocket, { createWebSocketStream } from '../ws/index.mjs';
-import { WebSocketClient, pair, serve, share } from './ws-harness.mjs';
+import { WebSocketClient, pair, serve, share, urlOf } from './ws-harness.mjs';
 
 const raw = (ws, bytes) => ws._socket.write(Buffer.from(bytes));
 
@@ -206,25 +206,28 @@ test('fragments', async (t) => {
 });
 
 const FAULTS = [
-  ['an opcode that means nothing', [0x85, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002],
-  ['nothing to continue', [0x80, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002],
-  ['RSV1', [0xc1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_1', 1002],
-  ['RSV2', [0xa1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_2_3', 1002],
-  ['no mask', [0x81, 0x00], 'WS_ERR_EXPECTED_MASK', 1002],
-  ['a ping in fragments', [0x09, 0x80, 0, 0, 0, 0], 'WS_ERR_EXPECTED_FIN', 1002],
-  ['a long ping', [0x89, 0xfe, 0, 126, 0, 0, 0, 0], 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 1002],
-  ['a text that is none', [0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], 'WS_ERR_INVALID_UTF8', 1007],
-  ['a close code that may not be', [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 'WS_ERR_INVALID_CLOSE_CODE', 1002],
-  ['a message that is too big', [0x82, 0xfe, 0x10, 0, 0, 0, 0, 0], 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 1009],
+  ['an opcode that means nothing', [0x85, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002, 'Invalid WebSocket frame: invalid opcode 5'],
+  ['nothing to continue', [0x80, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002, 'Invalid WebSocket frame: invalid opcode 0'],
+  ['RSV1', [0xc1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_1', 1002, 'Invalid WebSocket frame: RSV1 must be clear'],
+  ['RSV2', [0xa1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_2_3', 1002, 'Invalid WebSocket frame: RSV2 and RSV3 must be clear'],
+  ['no mask', [0x81, 0x00], 'WS_ERR_EXPECTED_MASK', 1002, 'Invalid WebSocket frame: MASK must be set'],
+  ['a ping in fragments', [0x09, 0x80, 0, 0, 0, 0], 'WS_ERR_EXPECTED_FIN', 1002, 'Invalid WebSocket frame: FIN must be set'],
+  ['a long ping', [0x89, 0xfe, 0, 126, 0, 0, 0, 0], 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 1002, 'Invalid WebSocket frame: invalid payload length 126'],
+  ['a text that is none', [0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], 'WS_ERR_INVALID_UTF8', 1007, 'Invalid WebSocket frame: invalid UTF-8 sequence'],
+  ['a message inside another', [0x01, 0x80, 0, 0, 0, 0, 0x82], 'WS_ERR_INVALID_OPCODE', 1002, 'Invalid WebSocket frame: invalid opcode 2'],
+  ['a close frame of one byte', [0x88, 0x81, 0, 0, 0, 0, 3], 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 1002, 'Invalid WebSocket frame: invalid payload length 1'],
+  ['a close code that may not be', [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 'WS_ERR_INVALID_CLOSE_CODE', 1002, 'Invalid WebSocket frame: invalid status code 1005'],
+  ['a message that is too big', [0x82, 0xfe, 0x10, 0, 0, 0, 0, 0], 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 1009, 'Max payload size exceeded'],
 ];
-for (const [name, bytes, code, closeCode] of FAULTS) {
+for (const [name, bytes, code, closeCode, message] of FAULTS) {
   test(`an error: ${name}`, async (t) => {
     const wss = await serve(t, { maxPayload: 1024 });
     const { client, ws } = await pair(t, wss);
     const closed = new Promise((resolve) => ws.on('close', (...how) => resolve(how)));
     const [error, told] = [once(ws, 'error'), once(client, 'close')];
     raw(client, bytes);
-    assert.equal((await error)[0].code, code);
+    const [failure] = await error;
+    assert.deepEqual([failure.code, failure.message], [code, message]);
     assert.deepEqual(await closed, [1006, Buffer.alloc(0)]);
     assert.equal((await told)[0], closeCode);
   });
@@ -293,6 +296,77 @@ for (const where of ['port', 'server']) {
     }
   });
 }
+
+for (const where of ['port', 'server']) {
+  test(`what was said before the socket is dropped or ended arrives (${where})`, async (t) => {
+    const wss = where === 'port' ? await serve(t) : (await share(t)).wss;
+    const ends = [(ws) => ws.terminate(), (ws) => ws._socket.end(), (ws) => ws._socket.destroySoon()];
+    for (const end of ends) {
+      for (const isNew of [true, false]) {
+        if (isNew) wss.once('connection', (ws) => (ws.send('last'), end(ws)));
+        const client = new WebSocketClient(urlOf(wss));
+        const got = [];
+        client.on('open', () => got.push('open'));
+        client.on('message', (data) => got.push(data.toString()));
+        const told = once(client, 'close');
+        const [ws] = await once(wss, 'connection');
+        const closed = ws.readyState === WebSocket.CLOSED ? [1006] : once(ws, 'close');
+        if (!isNew) {
+          if (client.readyState !== WebSocket.OPEN) await once(client, 'open');
+          ws.send('last');
+          end(ws);
+        }
+        assert.notEqual(ws.readyState, WebSocket.OPEN);
+        assert.equal((await told)[0], 1006);
+        assert.equal((await closed)[0], 1006);
+        assert.deepEqual(got, ['open', 'last'], `${end} ${isNew}`);
+      }
+    }
+  });
+}
+
+test('the socket of a port ends once, and takes no bytes', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  assert.throws(() => ws._socket.end('bytes'), { code: 'not_supported' });
+  const told = once(client, 'close');
+  const finished = new Promise((resolve) => ws._socket.end(resolve));
+  assert.deepEqual([ws._socket.writable, ws.readyState], [false, WebSocket.CLOSING]);
+  ws._socket.end().destroy();
+  await finished;
+  assert.equal((await told)[0], 1006);
+});
+
+test('while the core closes a connection it is CLOSING', async (t) => {
+  const wss = await serve(t, { maxPayload: 1024 });
+  const { client, ws } = await pair(t, wss);
+  ws.on('error', () => {});
+  const closed = new Promise((resolve) => ws.on('close', resolve));
+  // It does not answer our close frame.
+  client.pause();
+  client.send(Buffer.alloc(2000));
+  while (ws.readyState === WebSocket.OPEN) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(ws.readyState, WebSocket.CLOSING);
+  const error = await new Promise((resolve) => ws.send('late', resolve));
+  assert.equal(error.message, 'WebSocket is not open: readyState 2 (CLOSING)');
+  assert.equal(ws.bufferedAmount, 4);
+  client.resume();
+  await closed;
+  assert.equal(ws.readyState, WebSocket.CLOSED);
+});
+
+test('what comes right before the close frame of the peer is answered', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  const states = [];
+  ws.on('message', () => (states.push(ws.readyState), ws.send('answer')));
+  const [answer, told] = [once(client, 'message'), once(client, 'close')];
+  client.send('question');
+  client.close(4000);
+  assert.equal((await answer)[0].toString(), 'answer');
+  assert.equal((await told)[0], 4000);
+  assert.deepEqual(states, [WebSocket.OPEN]);
+});
 
 test('pause and resume', async (t) => {
   const wss = await serve(t);

@@ -117,6 +117,7 @@ export function makeConnection<Data = any>(facts?: {
   tls?: Connection['tls'];
   openedAtMs?: number;
   handshakeId?: string;
+  reported?: boolean;
   data?: Data;
   protocol?: 'json' | 'raw';
 }): { conn: Connection<any, Data>; sent: any[] };

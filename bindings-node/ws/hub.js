@@ -176,6 +176,7 @@ class Hub {
     } else {
       this.#transports.set(ws, accepted.transport);
       accepted.transport.onClosed(() => ws.terminate());
+      accepted.transport.onEnded(() => internals.hangUp(ws));
     }
     this.#count += 1;
     this.#hold();
@@ -208,6 +209,11 @@ class Hub {
     internals.run(ws, internals.written, ws);
   }
 
+  /** Nothing of the peer follows but the end. */
+  onClosing(ws) {
+    if (ws !== undefined) internals.closing(ws);
+  }
+
   onPong() {}
 
   onControl(ws, payload, isPing) {
@@ -231,12 +237,12 @@ class Hub {
 
   onViolation() {}
 
-  /** `peer`: which rule of framing the peer broke, and what its own close frame said. */
-  onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason]) {
+  /** `peer`: which rule of framing the peer broke, what its own close frame said, and the number that broke the rule. */
+  onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason, value]) {
     // The application's class had thrown.
     if (ws === undefined) return this.#releaseIdle();
     this.#count -= 1;
-    const error = faultError(fault);
+    const error = faultError(fault, value);
     const [told, why] = verdict !== null && error === undefined ? [code, reason] : [peerCode ?? 1006, peerReason];
     const isAnswered = clean && verdict === null && error === undefined;
     internals.run(ws, () => {

@@ -344,6 +344,17 @@ class WebSocket extends EventEmitter {
       },
       setQueued: (ws, isQueued) => (ws.#isQueued = isQueued),
       isQueued: (ws) => ws.#isQueued,
+      /** The core has begun to close it: the peer need not get what is said from here on. */
+      closing(ws) {
+        if (ws.#state === OPEN) ws.#state = CLOSING;
+      },
+      /** Ends the socket behind what was said, without a close frame. */
+      hangUp(ws) {
+        if (ws.#state === CLOSED || ws.#hub === undefined) return;
+        ws.#state = CLOSING;
+        ws.#outbox.flush();
+        ws.#hub.native.hangUp(ws.#low, ws.#high);
+      },
       /** What was said so far is written: calls the callbacks of `send`. */
       written: (ws) => ws.#callbacks?.settle(undefined),
       /** A frame broke a rule. Without a listener it ends the connection, and no process. */

@@ -89,6 +89,8 @@ pub(crate) struct Awaited {
     pub(crate) futures: fn(&mut State) -> &mut Futures,
     /// It gives a message: a second wait needs a second call.
     pub(crate) gives_message: bool,
+    /// What is awaited on another loop than the server's, and what to do instead.
+    pub(crate) elsewhere: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +101,8 @@ struct Wait {
     place: Option<u64>,
     /// It has returned its value, or raised.
     is_over: bool,
+    /// It was called where another loop runs: who reads is known when the server's awaits it.
+    is_unread: bool,
 }
 
 /// The awaitable of a `Connection` that has to wait. It is a coroutine for asyncio and anyio.
@@ -116,10 +120,39 @@ impl Awaiting {
         Ok(Py::new(py, waits)?.into_any())
     }
 
+    /// One that gives a message. `is_read`: who reads is known.
+    pub(crate) fn of_reader(
+        conn: &Bound<'_, Connection>,
+        awaited: &'static Awaited,
+        is_read: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let wait = Mutex::new(Wait { is_unread: !is_read, ..Wait::default() });
+        Ok(Py::new(conn.py(), Self { conn: conn.clone().unbind(), awaited, wait })?.into_any())
+    }
+
+    /// Fails where another loop than the server's runs: futures of the one are nothing to the tasks of the other, and
+    /// handlers would run on its thread.
+    fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
+        self.conn.get().check_loop(py, || self.awaited.elsewhere.to_owned())
+    }
+
+    /// Fails where another loop runs, unless there is no message any more; and notes a reader that was not known.
+    fn check_reader(&self, py: Python<'_>) -> PyResult<()> {
+        let is_over = self.conn.get().with_state(|state| state.is_over());
+        if !is_over {
+            self.check_loop(py)?;
+        }
+        if std::mem::take(&mut lock(&self.wait).is_unread) {
+            self.conn.get().with_state(|state| state.read_by_others = true);
+        }
+        Ok(())
+    }
+
     /// A new future, resolved when polling again is worth it.
     fn wait(&self, py: Python<'_>) -> PyResult<Wait> {
         let conn = self.conn.get();
         let hooks = conn.shared.loop_hooks().ok_or_else(|| errors::no_loop(py))?;
+        self.check_loop(py)?;
         let future = hooks.create_future.bind(py).call0()?;
         let iterator = future.call_method0(intern!(py, "__await__"))?.unbind();
         let place = conn.with_state(|state| {
@@ -127,7 +160,7 @@ impl Awaiting {
             (self.awaited.futures)(state).insert(place, future.unbind());
             place
         });
-        Ok(Wait { iterator: Some(iterator), place: Some(place), is_over: false })
+        Ok(Wait { iterator: Some(iterator), place: Some(place), ..Wait::default() })
     }
 
     /// Forgets the future: nobody waits any more.
@@ -163,6 +196,9 @@ impl Awaiting {
                         return Err(error);
                     }
                 }
+            }
+            if self.awaited.gives_message {
+                self.check_reader(py)?;
             }
             let polled = (self.awaited.poll)(self.conn.bind(py));
             if let Some(value) = polled.inspect_err(|_| lock(&self.wait).is_over = true)? {

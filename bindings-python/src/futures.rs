@@ -23,6 +23,14 @@ pub(crate) fn resolve<'py>(future: &Bound<'py, PyAny>, result: impl IntoPyObject
     Ok(())
 }
 
+/// The loop that runs on this thread, or `None` of Python's.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let running = RUNNING_LOOP
+        .get_or_try_init(py, || Ok::<_, PyErr>(py.import("asyncio")?.getattr("_get_running_loop")?.unbind()))?;
+    running.bind(py).call0()
+}
+
 /// The task of the running loop; `None` outside of one.
 pub(crate) fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

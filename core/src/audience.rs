@@ -14,18 +14,26 @@ use crate::sent::Sent;
 /// connections of a user ([`Handle::to_user`](crate::Handle::to_user)), or everyone
 /// ([`Handle::everyone`](crate::Handle::everyone)): each connection once. Who that is is decided at the call.
 ///
-/// A message is encoded once for all of them. A member that reads too slowly is closed alone, as `slow_consumer`.
+/// A message is encoded once for all of them, and compressed once for each window size that members have agreed to. A member that reads too slowly is closed alone, as `slow_consumer`.
 #[derive(Clone, Debug)]
 #[must_use = "an audience hears nothing until something is said to it"]
 pub struct Audience<'h> {
     server: &'h ServerHandle,
     to: To<'h>,
     except: Vec<ConnectionId>,
+    compress: bool,
 }
 
 impl<'h> Audience<'h> {
     pub(crate) fn new(server: &'h ServerHandle, to: To<'h>) -> Self {
-        Self { server, to, except: Vec::new() }
+        Self { server, to, except: Vec::new(), compress: true }
+    }
+
+    /// Lets the message go plain to all of them, also to those that have agreed to `compression`: see
+    /// [`Conn::plain`](crate::Conn::plain).
+    pub fn plain(mut self) -> Self {
+        self.compress = false;
+        self
     }
 
     /// Leaves out one connection. Call it several times to leave out several.
@@ -111,7 +119,7 @@ impl<'h> Audience<'h> {
 
     /// As [`emit`](Self::emit), with data that is JSON text already. The text is not checked.
     pub fn emit_json_text(self, event: &str, json: &str) -> Result<Sent, Error> {
-        let outcome = self.server.broadcast(self.to, event, json, &self.except);
+        let outcome = self.server.speaker(self.compress).broadcast(self.to, event, json, &self.except);
         Self::said(self.server, outcome)
     }
 
@@ -122,8 +130,8 @@ impl<'h> Audience<'h> {
     /// [`Error::InvalidArgument`], as for [`emit`](Self::emit).
     pub fn send<'p>(self, payload: impl Into<Payload<'p>>) -> Result<Sent, Error> {
         let outcome = match payload.into() {
-            Payload::Text(text) => self.server.broadcast_text(self.to, text, &self.except),
-            Payload::Binary(bytes) => self.server.broadcast_binary(self.to, bytes, &self.except),
+            Payload::Text(text) => self.server.speaker(self.compress).broadcast_text(self.to, text, &self.except),
+            Payload::Binary(bytes) => self.server.speaker(self.compress).broadcast_binary(self.to, bytes, &self.except),
         };
         Self::said(self.server, outcome)
     }

@@ -7,8 +7,8 @@
 pub use crate::driver::{
     Accept, Adoption, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events,
     GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage, KeptInbox, LogLevel, LogRecord,
-    LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent, Server, ServerHandle, Stats,
-    Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile, log_to,
+    LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent, Server, ServerHandle, Speaker,
+    Stats, Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};
@@ -37,7 +37,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
     let (route, params) = Default::default();
     let (subprotocol, expires_at_ms, credential_ends_at_ms, granted) = Default::default();
     let (query, headers, cookies, origin, claims) = Default::default();
-    let (peer, local, port, tls, opened_at_ms, adopted) = Default::default();
+    let (peer, local, port, tls, opened_at_ms, adopted, reported) = Default::default();
     Open {
         id: HandshakeId::default(),
         conn,
@@ -54,6 +54,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         compressed: false,
         expires_at_ms,
         credential_ends_at_ms,
+        reported,
         granted,
         query,
         headers,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::driver::{ConnectionId, ServerHandle};
+use crate::driver::{ConnectionId, ServerHandle, Speaker};
 use crate::error::Error;
 use crate::payload::Payload;
 use crate::raw_json::with_text;
@@ -22,11 +22,32 @@ const MOST_ID: u64 = 1 << 53;
 pub struct Conn<'h> {
     server: &'h ServerHandle,
     id: ConnectionId,
+    compress: bool,
 }
 
 impl<'h> Conn<'h> {
     pub(crate) fn new(server: &'h ServerHandle, id: ConnectionId) -> Self {
-        Self { server, id }
+        Self { server, id, compress: true }
+    }
+
+    /// The same connection, to which messages go plain although `compression` is on: what is compressed already (images), and what
+    /// holds a secret beside text that somebody else has chosen, whose length would tell of it (BREACH).
+    ///
+    /// ```no_run
+    /// use wsguard::{Conn, Error};
+    ///
+    /// fn send_both(conn: Conn<'_>, thumbnail: &[u8]) -> Result<(), Error> {
+    ///     conn.send("a long text, compressed where the peer has agreed to it")?;
+    ///     conn.plain().send(thumbnail)?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn plain(self) -> Self {
+        Self { compress: false, ..self }
+    }
+
+    fn speaker(self) -> Speaker<'h> {
+        self.server.speaker(self.compress)
     }
 
     /// Its id.
@@ -51,7 +72,7 @@ impl<'h> Conn<'h> {
 
     /// As [`emit`](Self::emit), with data that is JSON text already. The text is not checked.
     pub fn emit_json_text(self, event: &str, json: &str) -> Result<Sent, Error> {
-        Sent::of(self.server.emit(self.id, event, json))
+        Sent::of(self.speaker().emit(self.id, event, json))
     }
 
     /// Emits an event in reply to the message that had this [`id`](crate::JsonMessage::id), now or later. Without an id it
@@ -64,7 +85,7 @@ impl<'h> Conn<'h> {
         if !self.is_open() {
             return Ok(Sent::Closed);
         }
-        with_text(data, |json| Sent::of(self.server.reply(self.id, id, event, json)))
+        with_text(data, |json| Sent::of(self.speaker().reply(self.id, id, event, json)))
     }
 
     /// As [`reply`](Self::reply) with the status `error`: what the message asked for could not be done.
@@ -73,7 +94,7 @@ impl<'h> Conn<'h> {
     ///
     /// As [`emit`](Self::emit).
     pub fn reply_error(self, id: Option<&str>, event: &str, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {
-        with_text(data, |json| Sent::of(self.server.reply_error(self.id, id, event, json)))
+        with_text(data, |json| Sent::of(self.speaker().reply_error(self.id, id, event, json)))
     }
 
     /// Asks the peer: emits an event with an `id` of your own and without a status. A client answers with a message of this
@@ -86,7 +107,7 @@ impl<'h> Conn<'h> {
         if id > MOST_ID {
             return Err(Error::InvalidArgument("the id of a request must be at most 2^53 (9007199254740992)"));
         }
-        with_text(data, |json| Sent::of(self.server.request(self.id, &id.to_string(), event, json)))
+        with_text(data, |json| Sent::of(self.speaker().request(self.id, &id.to_string(), event, json)))
     }
 
     /// Sends a ping, and [`Event::Pong`](crate::Event::Pong) tells when the peer has answered; the close event tells that it never
@@ -135,7 +156,7 @@ impl<'h> Conn<'h> {
     }
 
     /// A count of the bytes that were sent to it, headers of frames included, that only grows: to learn when a message is written.
-    /// Broadcasts do not count. 0 if it is closed.
+    /// A message counts as it is before compression. Broadcasts do not count. 0 if it is closed.
     ///
     /// What was sent up to now is written when [`written`](Self::written) has reached the number.
     pub fn queued(self) -> u64 {
@@ -155,8 +176,8 @@ impl<'h> Conn<'h> {
     /// [`Error::InvalidArgument`] if the message is larger than `max_outbox_bytes`.
     pub fn send<'p>(self, payload: impl Into<Payload<'p>>) -> Result<Sent, Error> {
         Sent::of(match payload.into() {
-            Payload::Text(text) => self.server.send_text(self.id, text),
-            Payload::Binary(bytes) => self.server.send_binary(self.id, bytes),
+            Payload::Text(text) => self.speaker().send_text(self.id, text),
+            Payload::Binary(bytes) => self.speaker().send_binary(self.id, bytes),
         })
     }
 
@@ -207,8 +228,8 @@ impl<'h> Conn<'h> {
         self.server.rooms_of(self.id).unwrap_or_default()
     }
 
-    /// Drops the socket at once: messages that wait are not sent, and the peer gets no close frame. The code of the close event is
-    /// 1006, or that of a close frame that was sent before.
+    /// Drops the socket at once, without a close frame. Messages that were sent before are written as far as the socket has room;
+    /// the rest is lost. The code of the close event is 1006, or that of a close frame that was sent before.
     ///
     /// # Errors
     ///

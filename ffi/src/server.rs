@@ -49,6 +49,8 @@ pub struct Stats {
     pub rooms: u64,
     /// Memberships of all connections in all rooms.
     pub room_memberships: u64,
+    /// Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken.
+    pub pipe_bytes: u64,
 }
 
 impl Stats {
@@ -68,6 +70,7 @@ impl Stats {
             refusing: now.refusing,
             rooms: now.rooms,
             room_memberships: now.room_memberships,
+            pipe_bytes: now.pipe_bytes,
         }
     }
 }
@@ -273,6 +276,7 @@ mod tests {
         core.refusing = 12;
         core.rooms = 13;
         core.room_memberships = 14;
+        core.pipe_bytes = 15;
         let named: Vec<_> = core.fields().iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(format!("{:?}", Stats::of(&core)), format!("Stats {{ {} }}", named.join(", ")));
     }

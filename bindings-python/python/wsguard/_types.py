@@ -120,5 +120,7 @@ class Stats(TypedDict):
     rooms: int
     #: Memberships of all connections in all rooms.
     room_memberships: int
+    #: Bytes in pipes (connections under TLS of somebody else) that the server has not read, or that were not taken yet.
+    pipe_bytes: int
     #: Verdicts since the start: a count for every code, also where it is 0.
     verdicts: dict[VerdictCode, int]

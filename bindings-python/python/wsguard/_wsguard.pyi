@@ -1,6 +1,6 @@
 """The native part. Names that begin with an underscore are for the Python part of the package."""
 
-from asyncio import Future, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from types import GenericAlias, TracebackType
@@ -392,6 +392,13 @@ class Connection(Generic[_Data]):
         """The client's port; ``None`` where it is not known: on a Unix socket, and behind a proxy that does not
         tell."""
     @property
+    def local_address(self) -> tuple[str, int] | None:
+        """The address and port that it came in on; ``None`` on a Unix socket."""
+    @property
+    def reported(self) -> bool:
+        """``True`` if its ``Origin``, ``Host`` or credential would have been refused, were ``report_handshakes`` off. It has no
+        user then, and ``data`` that ``authenticate`` gave it is no proof of who it is."""
+    @property
     def opened_at_ms(self) -> int:
         """When it opened, in milliseconds since the Unix epoch."""
     @property
@@ -512,7 +519,8 @@ class Connection(Generic[_Data]):
             UsageError: the server belongs to the parent process (``forked``).
         """
     def terminate(self) -> None:
-        """Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that
+        has no room for is lost. It ends with 1006.
 
         Raises:
             UsageError: the server belongs to the parent process (``forked``).
@@ -529,6 +537,7 @@ class Connection(Generic[_Data]):
     def _end_call(self, number: int) -> None: ...
     def _begin_ping(self) -> Future[Any]: ...
     def _end_ping(self) -> None: ...
+    def _check_loop(self, asks: str) -> None: ...
     def _closed_error(self) -> Exception: ...
     def _send(self, message: Any, /) -> Wait[None] | None: ...
     def _receive(self) -> Wait[dict[str, Any]]: ...
@@ -594,6 +603,7 @@ class Pipe:
         """The next bytes for the peer, at most ``most``; whether nothing follows; and whether there is more at once."""
 
 _LoopCalls: TypeAlias = tuple[
+    AbstractEventLoop,
     Callable[[], Future[Any]],
     Callable[..., Any],
     Callable[[], object],
@@ -665,7 +675,13 @@ class NativeServer:
     def _open_notifier(self) -> int | None: ...
     def _close_notifier(self) -> None: ...
     def _start(
-        self, options: str, handlers: dict[str, Any], loop_calls: _LoopCalls | None, listens: bool = True
+        self,
+        options: str,
+        handlers: dict[str, Any],
+        loop_calls: _LoopCalls | None,
+        *,
+        listens: bool = True,
+        consults: bool = False,
     ) -> None: ...
     def _adopt(
         self, number: int, received: bytes, tag: int | None = None, *, is_unix: bool = False, is_secure: bool = False

@@ -179,6 +179,12 @@ impl Connection {
         if self.shared.is_forked() { Err(errors::forked(py)) } else { Ok(()) }
     }
 
+    /// Fails where another event loop runs than the server's.
+    pub(crate) fn check_loop(&self, py: Python<'_>, message: impl FnOnce() -> String) -> PyResult<()> {
+        let is_elsewhere = self.shared.loop_hooks().map(|hooks| hooks.is_elsewhere(py)).transpose()?;
+        if is_elsewhere == Some(true) { Err(errors::other_loop(py, message())) } else { Ok(()) }
+    }
+
     /// `ConnectionClosed` with how it ended or was closed; `None` while it has not.
     pub(crate) fn closed_error(&self, py: Python<'_>) -> Option<PyErr> {
         let (close, closing, ended) = self.with_state(|state| {

@@ -6,6 +6,7 @@ use super::accepted::Accepted;
 use super::arena::{Span, kept_bytes};
 use super::ids::ConnectionId;
 use super::level::Held;
+use super::shared_frame::SharedFrame;
 use wsguard_proto::bans::Ban;
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::{PolicySet, Protocol};
@@ -33,6 +34,8 @@ pub(super) enum Command {
         frames: Span,
         /// How many.
         count: u32,
+        /// They are not to be compressed.
+        plain: bool,
     },
     Close {
         conn: ConnectionId,
@@ -96,7 +99,7 @@ pub(super) enum Command {
     Broadcast {
         to: Recipients,
         protocol: Protocol,
-        frame: Arc<[u8]>,
+        frame: Arc<SharedFrame>,
         except: Span,
         /// The frame's part in what broadcasts hold of the shard.
         waits: Held,
@@ -215,11 +218,12 @@ impl CommandBuffer {
         Span { start, len: self.bytes.len() - start }
     }
 
-    /// Adds what `write` encodes to the frames of `conn`; neighbours become one command.
+    /// Adds what `write` encodes to the frames of `conn`; neighbours of one kind become one command.
     /// Returns how many bytes that are; `None`: more than `most`, and nothing was added.
     pub(super) fn frames(
         &mut self,
         conn: ConnectionId,
+        plain: bool,
         most: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Option<usize> {
@@ -228,13 +232,13 @@ impl CommandBuffer {
             self.bytes.truncate(span.start);
             return None;
         }
-        if let Some(Command::Frames { conn: last, frames, count }) = self.commands.last_mut()
-            && *last == conn
+        if let Some(Command::Frames { conn: last, frames, count, plain: last_is_plain }) = self.commands.last_mut()
+            && (*last, *last_is_plain) == (conn, plain)
         {
             frames.len += span.len;
             *count = count.saturating_add(1);
         } else {
-            self.commands.push(Command::Frames { conn, frames: span, count: 1 });
+            self.commands.push(Command::Frames { conn, frames: span, count: 1, plain });
         }
         Some(span.len)
     }
@@ -303,7 +307,7 @@ mod tests {
             buffer.commands.push(Command::Broadcast {
                 to,
                 protocol: Protocol::Raw,
-                frame: Arc::default(),
+                frame: Arc::new(SharedFrame::new(Vec::new(), true)),
                 except,
                 waits: Level::default().hold(0),
             });

@@ -22,7 +22,6 @@ use wsguard_proto::codec::{self, MAX_CONTROL_PAYLOAD, Opcode};
 use wsguard_proto::config::{Options, PolicySet, Protocol};
 use wsguard_proto::connection::{Fragment, MAX_PINGS};
 use wsguard_proto::lock::lock;
-use wsguard_proto::outgoing;
 
 /// What became of a message that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,24 +83,6 @@ impl ServerHandle {
         self.state.mailbox(conn).ok_or(Error::ConnectionClosed)
     }
 
-    /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
-    fn send(&self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
-        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
-        let max_outbox_bytes = slot.max_outbox_bytes();
-        if least_bytes > max_outbox_bytes {
-            return Err(NEVER_FITS);
-        }
-        let mut fits = true;
-        self.post(conn.shard(), |commands| match commands.frames(conn, max_outbox_bytes, write) {
-            Some(bytes) => slot.post(bytes),
-            None => fits = false,
-        });
-        if !fits {
-            return Err(NEVER_FITS);
-        }
-        Ok(how_sent(slot))
-    }
-
     fn send_control(&self, conn: ConnectionId, opcode: Opcode, payload: &[u8]) -> Result<Sent, Error> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(Error::InvalidArgument("the payload of a ping or pong must be at most 125 bytes"));
@@ -122,17 +103,6 @@ impl ServerHandle {
         let slot = self.open_slot(conn);
         // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
         slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent())
-    }
-
-    /// Sends a text message. One that is larger than `max_outbox_bytes` could never be sent and is
-    /// [`Error::InvalidArgument`]; so it is with every way to send.
-    pub fn send_text(&self, conn: ConnectionId, text: &str) -> Result<Sent, Error> {
-        self.send(conn, text.len(), |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
-    }
-
-    /// Sends a binary message.
-    pub fn send_binary(&self, conn: ConnectionId, payload: &[u8]) -> Result<Sent, Error> {
-        self.send(conn, payload.len(), |out| codec::data_frame(out, Opcode::Binary, payload))
     }
 
     /// Sends a part of a message (`raw`): a text or binary fragment begins it, continuations go on, the one with `fin` ends it.
@@ -157,27 +127,6 @@ impl ServerHandle {
             .map_err(|what| if self.is_open(conn) { Error::InvalidArgument(what) } else { Error::ConnectionClosed })?;
         self.post(conn.shard(), |commands| slot.post(commands.fragment(conn, fragment, payload)));
         Ok(how_sent(slot))
-    }
-
-    /// Emits an event: `data` is JSON text, trusted to be (bindings serialise it themselves).
-    pub fn emit(&self, conn: ConnectionId, event: &str, data: &str) -> Result<Sent, Error> {
-        self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, None))
-    }
-
-    /// Emits an event in reply to the message that carried `id` (JSON text); without an id it is a plain event.
-    pub fn reply(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
-        self.send(conn, data.len(), |out| outgoing::push_frame(out, event, data, id))
-    }
-
-    /// As [`reply`](Self::reply) with the status `error`: what the message asked for could not be done.
-    pub fn reply_error(&self, conn: ConnectionId, id: Option<&str>, event: &str, data: &str) -> Result<Sent, Error> {
-        self.send(conn, data.len(), |out| outgoing::push_error_frame(out, event, data, id))
-    }
-
-    /// Asks the peer: an envelope with an `id` of the application's own (JSON text: a string or an integer) and without a status,
-    /// which the peer answers with a message of the same `id`.
-    pub fn request(&self, conn: ConnectionId, id: &str, event: &str, data: &str) -> Result<Sent, Error> {
-        self.send(conn, data.len(), |out| outgoing::push_request_frame(out, event, data, id))
     }
 
     /// Sends a ping with a payload that nobody can know before: `Event::Pong` tells the answer, and the close event
@@ -224,8 +173,14 @@ impl ServerHandle {
         self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
-    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
-    /// close frame that was sent before.
+    /// Whether it is told, as `Event::Closing`, that a connection has begun to close, ahead of its `Event::Close`: at first it is
+    /// not.
+    pub fn heed_closing(&self, heeds: bool) {
+        self.state.heeds_closing.store(heeds, Ordering::Relaxed);
+    }
+
+    /// Drops the socket at once, without a close frame. What was said before is offered to the socket once: what it has no room
+    /// for is lost. The close event says 1006, or the code of a close frame that was sent before.
     pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
         self.post(conn.shard(), |commands| commands.commands.push(Command::Terminate { conn }));
@@ -246,8 +201,8 @@ impl ServerHandle {
         self.open_slot(conn).map_or(0, Slot::buffered_bytes)
     }
 
-    /// A count of the bytes that were said to `conn`, headers of frames included, which only grows; broadcasts are not in it. 0
-    /// when it is closed.
+    /// A count of the bytes that were said to `conn`, headers of frames included, which only grows; a message counts as it is before
+    /// compression, and broadcasts are not in it. 0 when it is closed.
     ///
     /// What is said up to now is written when [`written`](Self::written) has come to this number. Where several threads speak to
     /// one connection, one may be told a little early what another has said late.
@@ -498,7 +453,7 @@ impl Drop for KeptInbox {
 }
 
 /// Whether what is sent now waits.
-fn how_sent(slot: &Slot) -> Sent {
+pub(super) fn how_sent(slot: &Slot) -> Sent {
     if slot.has_unsent() && slot.watch() { Sent::Queued } else { Sent::Sent }
 }
 

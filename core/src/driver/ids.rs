@@ -250,11 +250,12 @@ impl Slot {
         self.watched.load(Ordering::SeqCst)
     }
 
-    /// Publishes the level of the outbox, which holds what is left of all that has arrived; whether the application watched for it
-    /// to be empty, and now it is.
-    pub(super) fn publish(&self, unsent_bytes: usize) -> bool {
+    /// Publishes the level of the outbox, which holds what is left of all that has arrived, but for what compression has saved of
+    /// it; whether the application watched for it to be empty, and now it is.
+    pub(super) fn publish(&self, unsent_bytes: usize, saved_bytes: usize) -> bool {
         // What waits and was not said for this slot makes it less than it is, until nothing waits.
-        let written = self.arrived_bytes.load(Ordering::Relaxed).saturating_sub(unsent_bytes as u64);
+        let unwritten = unsent_bytes as u64 + saved_bytes as u64;
+        let written = self.arrived_bytes.load(Ordering::Relaxed).saturating_sub(unwritten);
         if written > self.written_bytes.load(Ordering::Relaxed) {
             self.written_bytes.store(written, Ordering::Release);
         }
@@ -341,11 +342,11 @@ mod tests {
     fn a_watch_is_answered_once_and_never_in_vain() {
         let slot = Slot::default();
         assert!(!slot.watch(), "nothing is unsent");
-        assert!(!slot.publish(10));
+        assert!(!slot.publish(10, 0));
         assert!(slot.watch());
-        assert!(!slot.publish(5));
-        assert!(slot.publish(0));
-        assert!(!slot.publish(0), "told once");
+        assert!(!slot.publish(5, 0));
+        assert!(slot.publish(0, 0));
+        assert!(!slot.publish(0, 0), "told once");
     }
 
     #[test]
@@ -406,30 +407,44 @@ mod tests {
         let slot = Slot::default();
         slot.open(1);
         slot.post(100);
-        slot.publish(0);
+        slot.publish(0, 0);
         assert_eq!((slot.said_bytes(), slot.written_bytes()), (100, 0), "the shard has not come to it");
         slot.arrive(100);
-        slot.publish(30);
+        slot.publish(30, 0);
         assert_eq!((slot.written_bytes(), slot.buffered_bytes()), (70, 30));
         // A broadcast comes behind it.
-        slot.publish(90);
+        slot.publish(90, 0);
         assert_eq!(slot.written_bytes(), 70, "it only grows");
-        slot.publish(5);
+        slot.publish(5, 0);
         assert_eq!(slot.written_bytes(), 95, "not more than is certain");
-        slot.publish(0);
+        slot.publish(0, 0);
         assert_eq!((slot.said_bytes(), slot.written_bytes()), (100, 100));
         slot.post(10);
         slot.arrive(10);
-        slot.publish(10);
+        slot.publish(10, 0);
         slot.close();
         slot.open(2);
         assert_eq!((slot.said_bytes(), slot.written_bytes()), (110, 110), "nothing is said to the next one yet");
     }
 
     #[test]
+    fn what_compression_has_saved_is_not_written_before_the_rest() {
+        let slot = Slot::default();
+        slot.open(1);
+        slot.post(1000);
+        slot.arrive(1000);
+        slot.publish(100, 900);
+        assert_eq!((slot.written_bytes(), slot.buffered_bytes()), (0, 100));
+        slot.publish(1, 900);
+        assert!(slot.written_bytes() < slot.said_bytes());
+        slot.publish(0, 0);
+        assert_eq!(slot.written_bytes(), 1000);
+    }
+
+    #[test]
     fn a_watch_that_finds_nothing_leaves_an_earlier_one() {
         let slot = Slot::default();
-        slot.publish(10);
+        slot.publish(10, 0);
         assert!(slot.watch(), "the first send is answered Queued");
         slot.unsent_bytes.store(0, Ordering::SeqCst);
         assert!(!slot.watch(), "the second finds nothing, before the shard looks at the mark");

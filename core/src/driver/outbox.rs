@@ -75,6 +75,36 @@ pub(super) struct Outbox {
     /// Bytes of the first segment that are sent.
     sent: usize,
     len: usize,
+    saved: Saved,
+}
+
+/// Bytes of the application that no byte in the outbox stands for, because compression has saved them: said all the same, and
+/// written when the message is that they belong to. They are kept in two sums, so that one is always written soon.
+#[derive(Debug, Default)]
+struct Saved {
+    /// Of messages that end within the next `until` bytes.
+    earlier: usize,
+    until: usize,
+    later: usize,
+}
+
+impl Saved {
+    fn add(&mut self, bytes: usize, len: usize) {
+        if self.earlier == 0 {
+            (self.earlier, self.until) = (bytes, len);
+        } else {
+            self.later += bytes;
+        }
+    }
+
+    /// So much was written, and `len` is left.
+    fn consume(&mut self, written: usize, len: usize) {
+        self.until = self.until.saturating_sub(written);
+        if self.until == 0 {
+            let earlier = if len == 0 { 0 } else { self.later };
+            *self = Self { earlier, until: len, later: 0 };
+        }
+    }
 }
 
 impl Outbox {
@@ -99,6 +129,18 @@ impl Outbox {
         let mut segment = Vec::new();
         pool.buffers.append(&mut segment, bytes);
         self.segments.push_back(Segment::Owned(segment));
+    }
+
+    /// What was pushed last is so much shorter than what was said.
+    pub(super) fn add_saved(&mut self, bytes: usize) {
+        if bytes > 0 && self.len > 0 {
+            self.saved.add(bytes, self.len);
+        }
+    }
+
+    /// What was said and is not written, beyond its [`len`](Self::len).
+    pub(super) fn saved(&self) -> usize {
+        self.saved.earlier + self.saved.later
     }
 
     pub(super) fn push_shared(&mut self, frame: &Arc<[u8]>, pool: &mut Pool) {
@@ -171,6 +213,7 @@ impl Outbox {
     fn consume(&mut self, written: usize, pool: &mut Pool) {
         self.len -= written;
         self.sent += written;
+        self.saved.consume(written, self.len);
         while let Some(first) = self.segments.front()
             && self.sent >= first.bytes().len()
         {
@@ -217,6 +260,54 @@ mod tests {
             (0..8).for_each(|_| pool.buffers.put(Vec::with_capacity(1 << shift)));
         }
         pool
+    }
+
+    /// Written bytes of the application are never told too early, and never much too late.
+    #[test]
+    fn what_was_saved_is_unwritten_as_long_as_its_message_is() {
+        let mut pool = Pool::default();
+        let mut outbox = Outbox::default();
+        // Ends of messages in the outbox, with what was said up to there.
+        let (mut ends, mut pushed, mut said, mut taken) = (Vec::new(), 0, 0, 0);
+        let mut seed = 7u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (dice, size) = (seed >> 62, (seed >> 33) as usize % 900 + 1);
+            if dice < 2 {
+                let saved = if dice == 0 { size * 3 } else { 0 };
+                outbox.push(&vec![0; size], &mut pool);
+                outbox.add_saved(saved);
+                (pushed, said) = (pushed + size, said + size + saved);
+                ends.push((pushed, said));
+            } else {
+                let written = size.min(outbox.len());
+                outbox.consume(written, &mut pool);
+                taken += written;
+            }
+            let known = said - outbox.len() - outbox.saved();
+            let written = ends.iter().rfind(|(end, _)| *end <= taken).map_or(0, |(_, said)| *said);
+            let next = ends.iter().find(|(end, _)| *end > taken).map_or(said, |(_, said)| *said);
+            assert!(known < next || outbox.len() == 0, "{known} before the message that ends at {next}");
+            if outbox.is_empty() {
+                assert_eq!((known, written), (said, said));
+            }
+        }
+        assert!(said > 0 && taken > 0);
+    }
+
+    /// Also where the outbox is never empty.
+    #[test]
+    fn a_reader_that_is_always_behind_hears_of_what_is_written() {
+        let mut pool = Pool::default();
+        let mut outbox = Outbox::default();
+        for _ in 0..1000 {
+            outbox.push(&[0; 100], &mut pool);
+            outbox.add_saved(900);
+            if outbox.len() > 1000 {
+                outbox.consume(100, &mut pool);
+            }
+            assert!(outbox.saved() <= 3 * 9 * 1000, "{} for {} bytes", outbox.saved(), outbox.len());
+        }
     }
 
     #[test]

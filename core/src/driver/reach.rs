@@ -8,10 +8,9 @@ use super::commands::Command;
 use super::directory::Snapshot;
 use super::handle::{NEVER_FITS, ServerHandle, check_close};
 use super::ids::{ConnectionId, generations_so_far};
+use super::shared_frame::SharedFrame;
 use crate::error::Error;
-use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::Protocol;
-use wsguard_proto::outgoing;
 use wsguard_proto::rooms::Block;
 
 /// Whom a broadcast reaches: each connection once.
@@ -156,26 +155,12 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Emits an event; encoded once for all. `except` are left out.
-    pub fn broadcast(&self, to: To<'_>, event: &str, data: &str, except: &[ConnectionId]) -> Result<(), Error> {
-        self.broadcast_frame(to, Protocol::Json, except, |out| outgoing::push_frame(out, event, data, None))
-    }
-
-    /// Sends a text message (`raw`).
-    pub fn broadcast_text(&self, to: To<'_>, text: &str, except: &[ConnectionId]) -> Result<(), Error> {
-        self.broadcast_frame(to, Protocol::Raw, except, |out| codec::data_frame(out, Opcode::Text, text.as_bytes()))
-    }
-
-    /// Sends a binary message (`raw`).
-    pub fn broadcast_binary(&self, to: To<'_>, payload: &[u8], except: &[ConnectionId]) -> Result<(), Error> {
-        self.broadcast_frame(to, Protocol::Raw, except, |out| codec::data_frame(out, Opcode::Binary, payload))
-    }
-
     /// Routes may have either protocol: a frame is for those whose protocol it is of.
-    fn broadcast_frame(
+    pub(super) fn broadcast_frame(
         &self,
         to: To<'_>,
         protocol: Protocol,
+        plain: bool,
         except: &[ConnectionId],
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Error> {
@@ -185,7 +170,7 @@ impl ServerHandle {
         if frame.len() > self.state.largest_outbox() {
             return Err(NEVER_FITS);
         }
-        let frame: Arc<[u8]> = frame.into();
+        let frame = Arc::new(SharedFrame::new(frame, plain));
         self.each_shard_of(to, |shard, blocks, before| {
             let (frame, waits) = (Arc::clone(&frame), self.state.shards[shard].broadcasts.hold(frame.len()));
             self.post(shard, |commands| {

@@ -96,6 +96,8 @@ pub(super) struct ServerState {
     pub(super) inline: Option<Box<dyn Inline>>,
     /// Every ping and pong of a peer is told.
     pub(super) heeds_control: AtomicBool,
+    /// The application is told that a connection has begun to close.
+    pub(super) heeds_closing: AtomicBool,
     /// The application has ended listening: whoever accepts lets go of the listening socket.
     pub(super) is_deaf: AtomicBool,
     pub(super) deafened: Notify,
@@ -169,6 +171,7 @@ impl ServerState {
             shards,
             inline,
             heeds_control: AtomicBool::new(false),
+            heeds_closing: AtomicBool::new(false),
             is_deaf: AtomicBool::new(false),
             deafened: Notify::new(),
             is_like_ws: false,
@@ -358,9 +361,9 @@ impl ServerState {
             verdicts: self.verdicts.snapshot(),
             ..Stats::default()
         };
-        for ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed, .. } in
-            self.shards.iter().map(|mailbox| &mailbox.stats)
-        {
+        for of_shard in self.shards.iter().map(|mailbox| &mailbox.stats) {
+            let ShardStats { open, opened_total, messages_in, bytes_in, bytes_out, outbox_bytes, delayed, .. } =
+                of_shard;
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             stats.open += read(open);
             stats.opened_total += read(opened_total);
@@ -369,6 +372,10 @@ impl ServerState {
             stats.bytes_out += read(bytes_out);
             stats.outbox_bytes += read(outbox_bytes);
             stats.delayed += read(delayed);
+            stats.messages_compressed_in += read(&of_shard.messages_compressed_in);
+            stats.messages_compressed_out += read(&of_shard.messages_compressed_out);
+            stats.messages_left_plain += read(&of_shard.messages_left_plain);
+            stats.compression_saved_bytes += read(&of_shard.compression_saved_bytes);
         }
         stats
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use wsguard_proto::deflate::Pressed;
 use wsguard_proto::verdict::Code;
 
 /// A server's counters at one moment.
@@ -24,9 +25,6 @@ pub struct Stats {
     pub inbox_bytes: u64,
     /// Bytes that peers have not read yet.
     pub outbox_bytes: u64,
-    /// Bytes in pipes ([`adopt_pipe`](super::ServerHandle::adopt_pipe)) that the server has not read or the application has not
-    /// taken.
-    pub pipe_bytes: u64,
     /// Messages that wait for their rate limit.
     pub delayed: u64,
     /// Handshakes that wait for the application.
@@ -39,13 +37,24 @@ pub struct Stats {
     pub rooms: u64,
     /// Memberships of all connections in all rooms.
     pub room_memberships: u64,
+    /// Of [`messages_in`](Self::messages_in): those that came compressed.
+    pub messages_compressed_in: u64,
+    /// Messages sent compressed; a broadcast counts once for each connection.
+    pub messages_compressed_out: u64,
+    /// Messages that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a thread of the server
+    /// compresses in one go.
+    pub messages_left_plain: u64,
+    /// Bytes that compression has saved of what was sent.
+    pub compression_saved_bytes: u64,
+    /// Bytes in adopted pipes that the server has not read, or the application has not taken.
+    pub pipe_bytes: u64,
     /// Verdicts by code, in the order of [`Code::ALL`].
     pub verdicts: Vec<u64>,
 }
 
 impl Stats {
     /// The counters beside the verdicts, by name: the same names in every language.
-    pub fn fields(&self) -> [(&'static str, u64); 14] {
+    pub fn fields(&self) -> [(&'static str, u64); 19] {
         [
             ("connections", self.connections),
             ("open", self.open),
@@ -61,6 +70,11 @@ impl Stats {
             ("refusing", self.refusing),
             ("rooms", self.rooms),
             ("room_memberships", self.room_memberships),
+            ("messages_compressed_in", self.messages_compressed_in),
+            ("messages_compressed_out", self.messages_compressed_out),
+            ("messages_left_plain", self.messages_left_plain),
+            ("compression_saved_bytes", self.compression_saved_bytes),
+            ("pipe_bytes", self.pipe_bytes),
         ]
     }
 
@@ -97,10 +111,26 @@ pub(super) struct ShardStats {
     pub(super) opened_total: AtomicU64,
     pub(super) messages_in: AtomicU64,
     pub(super) messages_out: AtomicU64,
+    pub(super) messages_compressed_in: AtomicU64,
+    pub(super) messages_compressed_out: AtomicU64,
+    pub(super) messages_left_plain: AtomicU64,
+    pub(super) compression_saved_bytes: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) outbox_bytes: AtomicU64,
     pub(super) delayed: AtomicU64,
+}
+
+impl ShardStats {
+    /// Counts messages that were to be compressed.
+    pub(super) fn count_pressed(&self, pressed: Pressed) {
+        let Pressed { messages, skipped, saved_bytes } = pressed;
+        if messages > 0 || skipped > 0 {
+            add(&self.messages_compressed_out, messages.into());
+            add(&self.messages_left_plain, skipped.into());
+            add(&self.compression_saved_bytes, saved_bytes as u64);
+        }
+    }
 }
 
 /// Adds to a counter that only this thread writes.

@@ -91,6 +91,8 @@ class FakeConnection(Generic[Data]):
         self.origin = origin
         self.subprotocol = subprotocol
         self.tls = tls
+        self.local_address: tuple[str, int] | None = None
+        self.reported = False
         self.opened_at_ms = 0
         self.expires_at_ms: int | None = None
         self.data = data

@@ -22,7 +22,8 @@ pub fn data_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
     header(out, 0x80 | opcode as u8, len);
 }
 
-fn header(out: &mut Vec<u8>, first: u8, len: usize) {
+/// Appends the header of a frame that begins with this byte.
+pub(crate) fn header(out: &mut Vec<u8>, first: u8, len: usize) {
     match len {
         0..=125 => out.extend_from_slice(&[first, len as u8]),
         126..=0xffff => {

@@ -16,6 +16,7 @@ mod skim;
 
 pub use close::{CloseFrame, NO_CODE, is_sendable};
 pub use decoder::{Decoder, Limits, Payload, Step};
+pub(crate) use encode::header;
 pub use encode::{
     MAX_CONTROL_PAYLOAD, PING_FRAME, close_frame, data_frame, data_header, fragment_frame, frame_overhead, ping_frame,
     pong_frame,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Connection;
+use super::{Behind, Connection};
 use crate::time::Moment;
 
 /// What a connection has of this kind.
@@ -13,7 +13,7 @@ pub(super) struct Extras {
     /// The application's pings under way, oldest first: payload, and when it was sent.
     pub(super) pings: VecDeque<([u8; 8], Moment)>,
     /// While a message is sent in fragments: frames of other messages, which may not come between them.
-    pub(super) behind: Option<Vec<u8>>,
+    pub(super) behind: Option<Behind>,
 }
 
 impl Connection {

@@ -24,6 +24,15 @@ pub struct Fragment {
     pub fin: bool,
 }
 
+/// Whole frames that wait for the last fragment of a message.
+#[derive(Debug, Default)]
+pub struct Behind {
+    /// The frames.
+    pub frames: Vec<u8>,
+    /// How much shorter they are than what was said: compression has saved it.
+    pub saved_bytes: usize,
+}
+
 impl Fragment {
     /// The first byte of its frame.
     #[must_use]
@@ -51,7 +60,7 @@ impl Connection {
     /// Whether a message of the application is begun and not ended: whole messages wait behind it.
     #[must_use]
     pub fn is_mid_fragments(&self) -> bool {
-        self.extras.as_ref().is_some_and(|extras| extras.behind.is_some())
+        self.behind().is_some()
     }
 
     /// The application sends a fragment next. Where nothing may be sent any more, nothing is noted either.
@@ -73,21 +82,32 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets whole frames of messages wait for the last fragment.
-    pub fn wait_behind(&mut self, frames: &[u8]) {
+    /// Lets whole frames of messages wait for the last fragment, of which compression has saved so much.
+    pub fn wait_behind(&mut self, frames: &[u8], saved_bytes: usize) {
         if let Some(behind) = self.extras.as_mut().and_then(|extras| extras.behind.as_mut()) {
-            behind.extend_from_slice(frames);
+            behind.frames.extend_from_slice(frames);
+            behind.saved_bytes += saved_bytes;
         }
+    }
+
+    fn behind(&self) -> Option<&Behind> {
+        self.extras.as_ref().and_then(|extras| extras.behind.as_ref())
     }
 
     /// Bytes of frames that wait for the last fragment.
     #[must_use]
     pub fn bytes_behind(&self) -> usize {
-        self.extras.as_ref().and_then(|extras| extras.behind.as_ref()).map_or(0, Vec::len)
+        self.behind().map_or(0, |behind| behind.frames.len())
+    }
+
+    /// What compression has saved of them.
+    #[must_use]
+    pub fn saved_behind(&self) -> usize {
+        self.behind().map_or(0, |behind| behind.saved_bytes)
     }
 
     /// The last fragment is sent: what waited for it.
-    pub fn end_fragments(&mut self) -> Vec<u8> {
+    pub fn end_fragments(&mut self) -> Behind {
         let behind = self.extras.as_mut().and_then(|extras| extras.behind.take());
         self.forget_idle_extras();
         behind.unwrap_or_default()

@@ -16,7 +16,7 @@ mod heartbeat;
 mod messages;
 
 pub use closing::{Ending, Phase, Reply};
-pub use fragments::{DataOpcode, Fragment};
+pub use fragments::{Behind, DataOpcode, Fragment};
 pub use heartbeat::MAX_PINGS;
 
 use std::sync::Arc;

@@ -3,9 +3,13 @@
 //! Never with context takeover: each message is compressed by itself. So an idle connection holds neither compressor nor window,
 //! one of each serves all connections of a shard, and secrets of different messages never share a window.
 
+mod deflater;
 mod inflater;
 mod negotiate;
+#[cfg(test)]
+mod oracle;
 
+pub use deflater::{BUDGET_BYTES, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
 pub use inflater::{Broken, Inflater};
 pub use negotiate::{AcceptedOffer, negotiate};
 
@@ -26,6 +30,8 @@ pub struct Deflate {
     pub inflater: Option<Box<Inflater>>,
     /// Payload bytes of ours that may still be compressed in this run.
     pub budget: usize,
+    /// Made when the first message of ours is compressed.
+    pub deflater: Option<Box<Deflater>>,
     /// Compressed messages that were inflated.
     pub messages_inflated: u64,
     /// Bytes that compressed messages were inflated to, also those that were refused.

@@ -6,6 +6,9 @@
 //! A refusal is written, the socket's write side is ended, and what still comes is thrown away for a while, so that
 //! the answer is not lost to a reset. A peer whose request came whole, and nothing behind it, has nothing more to say
 //! before it has its answer: its socket is closed at once.
+//!
+//! Sessions live long, and are allocated while handshakes are in flight. What a handshake holds is therefore small, and freed
+//! before its session is made: otherwise a burst of handshakes would leave holes between the sessions that nothing fills.
 
 mod admission;
 mod asked;
@@ -15,6 +18,7 @@ mod proxy_header;
 mod request;
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +151,31 @@ struct Accepted101 {
     reported: Reported,
 }
 
+/// What of a handshake has to wait: its task holds no more than this.
+type Waiting = Pin<Box<dyn Future<Output = Option<Decided>> + Send>>;
+
+/// A handshake that is decided: it becomes a connection, or is answered.
+struct Decided {
+    opening: OpeningHandshake,
+    stream: Stream,
+    /// Bytes behind the request head.
+    received: Vec<u8>,
+    end: Result<Passed, HandshakeEnd>,
+}
+
+/// A handshake that becomes a connection.
+struct Passed {
+    pass: Granted,
+    answer: Accepted101,
+    asked: Option<Asked>,
+}
+
+/// What the request, which was judged, asks for.
+enum Settled {
+    Granted(Box<(Granted, Accepted101)>),
+    Ask(Box<(Question, Accepted101)>),
+}
+
 /// How an opening ends without a connection.
 enum HandshakeEnd {
     Refused(Refusal),
@@ -163,16 +192,26 @@ impl From<Refusal> for HandshakeEnd {
 
 /// Takes an accepted connection through its opening handshake.
 pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accepted) {
+    let mut next = begin(state, shard, accepted);
+    while let Some(waiting) = next {
+        // Freed at the end of this line, before there is a session.
+        let decided = waiting.await;
+        next = decided.and_then(Decided::finish);
+    }
+}
+
+/// Does what needs no waiting, which is all where a request came together with its connection.
+fn begin(state: Arc<ServerState>, shard: usize, accepted: Accepted) -> Option<Waiting> {
     let (set, tls) = (state.set(), state.tls());
     let policy = Arc::clone(&set.top);
     let deadline = state.clock.instant(accepted.at.after_millis(policy.handshake_timeout_ms));
-    let Some(admission) = Admission::acquire(&state, &policy) else { return };
+    let admission = Admission::acquire(&state, &policy)?;
     let peer_address = accepted.peer.map(|peer| SocketAddr::new(canonical(peer.ip()), peer.port()));
     let peer = peer_address.map(|peer| peer.ip());
     let is_ours = accepted.adopted.is_none();
     let knows_client = !policy.trusted_proxies.trusts(peer);
     let is_stranger = knows_client && needs_proxy(&state, &policy, tls.is_some(), &accepted);
-    let Adopted { received, local, tag, .. } = accepted.adopted.unwrap_or_default();
+    let Adopted { received, local, tag, .. } = accepted.adopted.map(|adopted| *adopted).unwrap_or_default();
     let mut received = received;
     let mut opening = OpeningHandshake {
         id: HandshakeId::fresh(),
@@ -200,20 +239,40 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         load: accepted.load,
     };
     if !opening.enter() {
-        return;
+        return None;
     }
-    let has_proxy_header = opening.policy.proxy_protocol;
     let outcome = match opening.check_at_once(&accepted.socket, &mut received) {
-        Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
+        Some(Err(end)) => {
+            opening.end_at_once(accepted.socket, &end);
+            return None;
+        }
         Some(Ok(outcome)) => Some(outcome),
         None => None,
     };
-    let Ok(mut socket) = accepted.socket.register() else { return };
-    if has_proxy_header && (opening.read_proxy_header(&mut socket).await.is_err() || !opening.enter()) {
-        return;
+    let socket = accepted.socket.register().ok()?;
+    match outcome {
+        Some(HandshakeOutcome::Granted(pass, answer)) => {
+            let stream = Stream::Plain(socket);
+            let end = opening.take_in(&answer.reported).map(|()| Passed { pass, answer, asked: None });
+            Decided { opening, stream, received, end }.finish()
+        }
+        outcome => Some(opening.wait(socket, received, outcome.map(Box::new))),
     }
-    let Some(stream) = opening.secure(socket).await else { return };
-    opening.upgrade(stream, received, outcome).await;
+}
+
+impl Decided {
+    /// Opens the connection, or answers its peer: what is left to wait for is that it has read the answer.
+    fn finish(self) -> Option<Waiting> {
+        let Decided { opening, stream, received, end } = self;
+        let waits = opening.is_ours && opening.has_asked && received.is_empty();
+        match end {
+            Ok(passed) => {
+                let (opening, stream, refusal) = *opening.adopt(passed, stream, received).err()?;
+                opening.end(stream, &HandshakeEnd::Refused(refusal), waits)
+            }
+            Err(end) => opening.end(stream, &end, waits),
+        }
+    }
 }
 
 /// Whether only `trusted_proxies` allow that this connection is plain text. `is_tls`: what it is, not what the policy says, which
@@ -311,43 +370,40 @@ impl OpeningHandshake {
         }
     }
 
-    /// The HTTP part: to an open connection, or to an answer that ends it.
-    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, outcome: Option<HandshakeOutcome>) {
-        let mut asked = None;
+    /// The long way: what is there is not the whole request, or is not to be judged at once.
+    fn wait(mut self, mut socket: Socket, mut received: Vec<u8>, outcome: Option<Box<HandshakeOutcome>>) -> Waiting {
+        // A block that uses what it captures: an `async fn` would hold each of its arguments twice.
+        Box::pin(async move {
+            if self.policy.proxy_protocol && (self.read_proxy_header(&mut socket).await.is_err() || !self.enter()) {
+                return None;
+            }
+            let mut stream = self.secure(socket).await?;
+            let end = self.upgrade(&mut stream, &mut received, outcome).await;
+            let end = end.map_err(|end| self.count_late(end));
+            Some(Decided { opening: self, stream, received, end })
+        })
+    }
+
+    /// The HTTP part: the request, and the application's answer.
+    async fn upgrade(
+        &mut self,
+        stream: &mut Stream,
+        received: &mut Vec<u8>,
+        outcome: Option<Box<HandshakeOutcome>>,
+    ) -> Result<Passed, HandshakeEnd> {
         // The path may have a deadline of its own, once it is known.
-        let judged = timeout_at(self.deadline, self.judge(outcome, &mut stream, &mut received)).await;
-        let decided = match judged {
-            Ok(Ok(outcome)) => {
-                let deadline = Some(self.deadline).filter(|_| !self.state.consulting.without_deadline);
-                let decided = self.decide(outcome, &mut stream, &mut received, &mut asked);
-                match deadline {
-                    Some(deadline) => timeout_at(deadline, decided).await,
-                    None => Ok(decided.await),
-                }
-            }
-            Ok(Err(end)) => Ok(Err(end)),
-            Err(too_late) => Err(too_late),
+        let judged = timeout_at(self.deadline, self.judge(outcome, stream, received)).await;
+        let settled = match judged {
+            Ok(judged) => self.settle(judged?)?,
+            Err(_) => return Err(self.timed_out("no whole request").into()),
         };
-        let waits = self.is_ours && self.has_asked && received.is_empty();
-        let end = match decided {
-            Ok(Ok((pass, answer))) => match self.adopt(pass, answer, asked, stream, received) {
-                Ok(()) => return,
-                Err(refused) => {
-                    let (opening, stream, refusal) = *refused;
-                    return opening.end(stream, &HandshakeEnd::Refused(refusal), waits).await;
-                }
-            },
-            Ok(Err(end)) => end,
-            Err(_) if asked.is_some() => {
-                let detail = self.too_late("the application did not answer");
-                Refusal::new(Code::AuthUnavailable, detail).into()
+        match settled {
+            Settled::Granted(granted) => {
+                let (pass, answer) = *granted;
+                Ok(Passed { pass, answer, asked: None })
             }
-            Err(_) => self.timed_out("no whole request").into(),
-        };
-        // Told before the peer is, which may take its time.
-        drop(asked);
-        let end = self.count_late(end);
-        self.end(stream, &end, waits).await;
+            Settled::Ask(asking) => self.ask_in_time(asking, stream, received).await,
+        }
     }
 
     /// A request that does not parse or never came whole is one all the same: where the client's address could not come
@@ -386,26 +442,34 @@ impl OpeningHandshake {
     }
 
     /// Answers a handshake that does not become a connection. `waits`: the peer says nothing more before it is answered.
-    async fn end(mut self, stream: Stream, end: &HandshakeEnd, waits: bool) {
+    fn end(mut self, stream: Stream, end: &HandshakeEnd, waits: bool) -> Option<Waiting> {
         let is_short = !matches!(end, HandshakeEnd::Refused(refusal) if !refusal.is_short());
         let mut stream = match stream {
             // A pipe keeps an answer until it is taken, whatever else comes.
-            Stream::Plain(Socket::Pipe(pipe)) => return self.end_at_once(UnregisteredSocket::Pipe(pipe), end),
+            Stream::Plain(Socket::Pipe(pipe)) => {
+                self.end_at_once(UnregisteredSocket::Pipe(pipe), end);
+                return None;
+            }
             Stream::Plain(socket) if waits && is_short => {
                 if let Ok(socket) = UnregisteredSocket::deregister(socket) {
                     self.end_at_once(socket, end);
                 }
-                return;
+                return None;
             }
             stream => stream,
         };
-        let Some(response) = self.response(end) else { return };
+        let response = self.response(end)?;
         let close_timeout = Duration::from_millis(self.policy.close_timeout_ms);
         let linger = match self.admission {
             Admission::Admitted { .. } => close_timeout,
             Admission::Refusing { .. } => REFUSAL_TIMEOUT.min(close_timeout),
         };
-        let _ = timeout(linger, end_with(&mut stream, &response)).await;
+        Some(Box::pin(async move {
+            let _ = timeout(linger, end_with(&mut stream, &response)).await;
+            // Until here it has its place.
+            drop(self);
+            None
+        }))
     }
 
     /// Answers a peer that waits for nothing else.
@@ -523,12 +587,11 @@ impl OpeningHandshake {
     /// Takes the user's place and hands the connection to its shard; a refusal leaves the stream to answer on.
     fn adopt(
         mut self,
-        mut pass: Granted,
-        mut answer: Accepted101,
-        asked: Option<Asked>,
+        passed: Passed,
         mut stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
+        let Passed { mut pass, mut answer, asked } = passed;
         let now = self.state.clock.now();
         let proof = self.audit_auth(&pass, now);
         let caught_up = self.catch_up(&mut pass, &mut answer);
@@ -538,6 +601,7 @@ impl OpeningHandshake {
         };
         self.count_decision();
         let (admitted, user) = user;
+        let reported = admitted.is_reported;
         let local = self.local_address(&stream);
         let Admission::Admitted { mut seat, .. } = self.admission else { return Ok(()) };
         seat.opened();
@@ -590,6 +654,7 @@ impl OpeningHandshake {
             compressed: compression.is_some(),
             expires_at_ms,
             credential_ends_at_ms: expires_at_unix_ms,
+            reported,
             granted,
             query: facts.query,
             headers: facts.headers,

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::task::Context;
 
 use super::turn::ActiveSession;
-use super::{Shard, with_shard};
+use super::{SCRATCH_BYTES, Shard, with_shard};
 use crate::driver::accepted::Accepted;
 use crate::driver::commands::{Command, CommandBuffer, Recipients};
 use crate::driver::ids::{ConnectionId, generations_so_far};
 use crate::driver::session::Session;
+use crate::driver::shared_frame::SharedFrame;
 use crate::driver::stats::add;
 use wsguard_proto::codec;
 use wsguard_proto::config::Protocol;
-use wsguard_proto::connection::{Connection, Fragment, Phase, Reply, Report};
+use wsguard_proto::connection::{Behind, Connection, Fragment, Phase, Reply, Report};
 use wsguard_proto::revocation::is_older;
 use wsguard_proto::rooms::Block;
 use wsguard_proto::time::Moment;
@@ -34,7 +35,19 @@ struct Said<'f> {
     messages: u32,
     /// They may not come between the fragments of a message.
     waits: bool,
+    form: Form,
 }
+
+/// Whether frames are compressed where the connection has agreed to that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// They are.
+    AsAgreed,
+    /// They go as they are. So much shorter they are than what was said, by an earlier compression.
+    AsTheyAre { saved_bytes: usize },
+}
+
+const PLAIN: Form = Form::AsTheyAre { saved_bytes: 0 };
 
 /// What carrying out commands leaves to the task that asked for it.
 #[derive(Debug, Default)]
@@ -59,6 +72,7 @@ impl Shard {
         buffer.clear();
         self.mailbox().take_commands(&mut buffer);
         let now = self.state.clock.now();
+        self.deflate.refill();
         // Both lists are put back, so that their memory is there the next time.
         let mut commands = core::mem::take(&mut buffer.commands);
         for command in commands.drain(..) {
@@ -101,8 +115,9 @@ impl Shard {
 
     fn execute(&mut self, command: Command, buffer: &CommandBuffer, now: Moment) {
         match command {
-            Command::Frames { conn, frames, count } => {
-                self.send(conn, Said { frames: buffer.bytes(frames), messages: count, waits: true }, now);
+            Command::Frames { conn, frames, count, plain } => {
+                let form = if plain { PLAIN } else { Form::AsAgreed };
+                self.send(conn, Said { frames: buffer.bytes(frames), messages: count, waits: true, form }, now);
             }
             Command::Broadcast { to, protocol, frame, except, waits } => {
                 drop(waits);
@@ -120,7 +135,7 @@ impl Shard {
             Command::Control { conn, frame, is_ping } => self.send_control(conn, buffer.bytes(frame), is_ping, now),
             Command::AutoPong { conn, answers } => self.act_on(conn, now, |conn, _| conn.set_auto_pong(answers)),
             Command::Ping { conn, payload } => self.ping(conn, payload, now),
-            Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
+            Command::Terminate { conn } => self.terminate(conn, now),
             Command::HangUp { conn } => self.act_on(conn, now, Connection::hang_up),
             Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
@@ -174,6 +189,16 @@ impl Shard {
         }
     }
 
+    /// Drops a connection. What was said to it before, its 101 included, is offered to the socket once: a peer that reads has it.
+    fn terminate(&mut self, conn: ConnectionId, now: Moment) {
+        let Some(mut session) = self.take(conn.slot(), conn.generation()) else { return };
+        if session.outbox.is_some() {
+            self.write_elsewhere(&mut session, now);
+        }
+        self.turn(&mut session, now, Connection::handle_eof);
+        self.end_turn_elsewhere(session, now);
+    }
+
     fn ping(&mut self, conn: ConnectionId, payload: [u8; 8], now: Moment) {
         let Some(mut session) = self.take(conn.slot(), conn.generation()) else {
             // It was counted when the application asked for it.
@@ -192,13 +217,13 @@ impl Shard {
         if is_ping && let Some(session) = self.open_session(conn) {
             session.conn.expect_pong(&frame[codec::frame_overhead(0)..]);
         }
-        self.send(conn, Said { frames: frame, messages: 0, waits: false }, now);
+        self.send(conn, Said { frames: frame, messages: 0, waits: false, form: PLAIN }, now);
     }
 
     /// Adds a fragment, and behind the last of a message what waited for it. One that the peer could make nothing of fails the
     /// connection: threads of the application that do not know of each other have sent it.
     fn send_fragment(&mut self, conn: ConnectionId, frame: &[u8], fragment: Fragment, now: Moment) {
-        let mut behind = Vec::new();
+        let mut behind = Behind::default();
         if let Some(session) = self.open_session(conn) {
             if session.conn.may_send() && !Self::takes_frames(session) {
                 // On its way out, and slow: a message with a hole in it would be another message.
@@ -215,9 +240,11 @@ impl Shard {
                 behind = session.conn.end_fragments();
             }
         }
-        self.send(conn, Said { frames: frame, messages: u32::from(fragment.fin), waits: false }, now);
-        if !behind.is_empty() {
-            self.append(conn, Said { frames: &behind, messages: 0, waits: false }, now);
+        self.send(conn, Said { frames: frame, messages: u32::from(fragment.fin), waits: false, form: PLAIN }, now);
+        let Behind { frames, saved_bytes } = behind;
+        if !frames.is_empty() {
+            let form = Form::AsTheyAre { saved_bytes };
+            self.append(conn, Said { frames: &frames, messages: 0, waits: false, form }, now);
         }
     }
 
@@ -240,27 +267,60 @@ impl Shard {
     }
 
     fn append(&mut self, conn: ConnectionId, said: Said<'_>, now: Moment) {
-        let Said { frames, messages, waits } = said;
         // The connection that has the slot now may watch for these bytes, even if they were for the one before it.
         let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
         if session.id != conn {
             self.touch(&mut session, now);
         } else if Self::takes_frames(&session) {
-            add(&self.mailbox().stats.messages_out, messages.into());
-            session.tally.messages_out += u64::from(messages);
-            if waits && session.conn.is_mid_fragments() {
-                session.conn.wait_behind(frames);
-            } else if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
-                self.write_through(&mut session, frames, now);
+            add(&self.mailbox().stats.messages_out, said.messages.into());
+            session.tally.messages_out += u64::from(said.messages);
+            let mut compressed = core::mem::take(&mut self.compressed);
+            match self.compress(&session, said, &mut compressed) {
+                0 => self.say(&mut session, said, now),
+                saved_bytes => {
+                    let form = Form::AsTheyAre { saved_bytes };
+                    self.say(&mut session, Said { frames: &compressed, form, ..said }, now);
+                }
+            }
+            compressed.clear();
+            compressed.shrink_to(SCRATCH_BYTES);
+            self.compressed = compressed;
+        }
+        self.put_back_bounded(session, now);
+    }
+
+    /// Compresses into `out` what may be and gains by it; returns how many bytes that saves.
+    fn compress(&mut self, session: &Session, said: Said<'_>, out: &mut Vec<u8>) -> usize {
+        let Some(agreed) = session.conn.deflate() else { return 0 };
+        let Some(rules) = &session.policy.compression else { return 0 };
+        if said.form != Form::AsAgreed || said.frames.len() < rules.threshold_bytes {
+            return 0;
+        }
+        let pressed = self.deflate.push_frames(agreed, rules, said.frames, out);
+        self.mailbox().stats.count_pressed(pressed);
+        pressed.saved_bytes
+    }
+
+    /// Adds frames to the outbox of a connection that takes them.
+    fn say(&mut self, session: &mut ActiveSession, said: Said<'_>, now: Moment) {
+        let Said { frames, waits, form, .. } = said;
+        let saved_bytes = if let Form::AsTheyAre { saved_bytes } = form { saved_bytes } else { 0 };
+        if waits && session.conn.is_mid_fragments() {
+            session.conn.wait_behind(frames, saved_bytes);
+        } else {
+            if session.outbox.is_none() && frames.len() >= LARGE_BYTES {
+                self.write_through(session, frames, now);
             } else {
                 session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push(frames, &mut self.pool);
             }
-            self.touch(&mut session, now);
-            if frames.len() >= LARGE_BYTES && session.unsent_bytes() > 0 {
-                self.publish_unsent(&session);
+            if let Some(outbox) = &mut session.outbox {
+                outbox.add_saved(saved_bytes);
             }
         }
-        self.put_back_bounded(session, now);
+        self.touch(session, now);
+        if frames.len() >= LARGE_BYTES && session.unsent_bytes() > 0 {
+            self.publish_unsent(session);
+        }
     }
 
     /// Writes frames that nothing waits before.
@@ -301,19 +361,31 @@ impl Shard {
         }
     }
 
-    fn broadcast_to(&mut self, slot: u32, protocol: Protocol, frame: &Arc<[u8]>, except: &[[u8; 8]], now: Moment) {
+    fn broadcast_to(&mut self, slot: u32, protocol: Protocol, frame: &SharedFrame, except: &[[u8; 8]], now: Moment) {
         let Some(mut session) = self.take_any(slot as usize) else { return };
         if session.policy.protocol == protocol && Self::takes_frames(&session) && !is_among(session.id, except) {
             add(&self.mailbox().stats.messages_out, 1);
             session.tally.messages_out += 1;
+            let frame = self.form_for(&session, frame);
             if session.conn.is_mid_fragments() {
-                session.conn.wait_behind(frame);
+                // It was not said to this connection: nothing of it counts as saved.
+                session.conn.wait_behind(frame, 0);
             } else {
                 session.outbox.get_or_insert_with(|| self.pool.take_outbox()).push_shared(frame, &mut self.pool);
             }
             self.touch(&mut session, now);
         }
         self.put_back_bounded(session, now);
+    }
+
+    /// The form of a broadcast that a connection gets.
+    fn form_for<'f>(&mut self, session: &Session, frame: &'f SharedFrame) -> &'f Arc<[u8]> {
+        let (Some(agreed), Some(rules)) = (session.conn.deflate(), &session.policy.compression) else {
+            return frame.plain();
+        };
+        let (frame, pressed) = frame.pressed(agreed, rules, &mut self.deflate);
+        self.mailbox().stats.count_pressed(pressed);
+        frame
     }
 
     /// A doomed connection still takes answers, but no more than its outbox may hold.

@@ -41,7 +41,7 @@ use super::level::HeldOne;
 use super::log::{Opened, Proof, Subject};
 use super::mailbox::ShardMailbox;
 use super::outbox::Pool;
-use super::session::Session;
+use super::session::{Session, Unread};
 use super::slot_guard::SlotPool;
 use super::state::{Effect, ServerState};
 use super::stats::add;
@@ -183,6 +183,8 @@ pub(super) struct Shard {
     /// For compressed messages of all its connections.
     deflate: Deflate,
     commands: CommandBuffer,
+    /// Frames of one command, compressed; empty in between.
+    compressed: Vec<u8>,
     /// Connections that came by commands, for the task that takes them through their opening handshakes.
     accepted: Vec<Accepted>,
     touched: Vec<u32>,
@@ -223,6 +225,7 @@ impl Shard {
             json: Scratch::new(),
             deflate: Deflate::default(),
             commands: CommandBuffer::default(),
+            compressed: Vec::new(),
             accepted: Vec::new(),
             touched: Vec::new(),
             starved: Vec::new(),
@@ -290,7 +293,7 @@ impl Shard {
             ip,
             peer,
             granted,
-            unread: (!received.is_empty()).then(|| Box::new(received)),
+            unread: Unread::new(received),
             slot,
             must_flush: false,
             ended_writing: false,
@@ -372,7 +375,7 @@ impl Shard {
         self.json = Scratch::new();
         self.deflate = Deflate::default();
         (self.out, self.touched, self.starved) = (Vec::new(), Vec::new(), Vec::new());
-        self.commands = CommandBuffer::default();
+        (self.commands, self.compressed) = (CommandBuffer::default(), Vec::new());
         self.state.shrink(self.index);
     }
 

@@ -14,7 +14,7 @@ fn fragments_come_in_order_or_not_at_all() {
     assert!(!send(GO_ON) && !send(END) && send(WHOLE) && send(BEGIN));
     assert!(!send(BEGIN) && !send(WHOLE) && send(GO_ON) && send(END));
     assert!(rig.conn.is_mid_fragments());
-    assert!(rig.conn.end_fragments().is_empty() && !rig.conn.is_mid_fragments());
+    assert!(rig.conn.end_fragments().frames.is_empty() && !rig.conn.is_mid_fragments());
     assert!(rig.conn.extras.is_none(), "nothing is kept");
     assert!(rig.conn.send_fragment(WHOLE, Protocol::Json).is_err());
     assert_eq!([BEGIN, GO_ON, END, WHOLE].map(Fragment::first_byte), [1, 0, 0x80, 0x82]);
@@ -23,17 +23,19 @@ fn fragments_come_in_order_or_not_at_all() {
 #[test]
 fn what_waits_for_the_last_fragment_comes_behind_it_in_order() {
     let mut rig = Rig::new(RAW);
-    rig.conn.wait_behind(b"nothing is begun");
+    rig.conn.wait_behind(b"nothing is begun", 9);
     rig.conn.send_fragment(BEGIN, Protocol::Raw).unwrap();
-    rig.conn.wait_behind(b"one ");
-    rig.conn.wait_behind(b"two");
-    assert_eq!(rig.conn.bytes_behind(), 7);
+    rig.conn.wait_behind(b"one ", 4);
+    rig.conn.wait_behind(b"two", 3);
+    assert_eq!((rig.conn.bytes_behind(), rig.conn.saved_behind()), (7, 7));
     // Control frames do not wait, and none of it is forgotten for them.
     rig.input(&frame(0x89, b"a"));
     assert!(rig.turn(|conn, turn| conn.ping([1; 8], turn)));
     rig.input(&frame(0x8a, &[1; 8]));
     assert_eq!(server_frames(&rig.out).len(), 2);
-    assert_eq!((rig.conn.end_fragments(), rig.conn.bytes_behind()), (b"one two".to_vec(), 0));
+    let Behind { frames, saved_bytes } = rig.conn.end_fragments();
+    assert_eq!((&frames[..], saved_bytes), (&b"one two"[..], 7));
+    assert_eq!((rig.conn.bytes_behind(), rig.conn.saved_behind()), (0, 0));
 }
 
 /// A message may end while a verdict waits for the application's answers; behind the close frame nothing does.
@@ -42,7 +44,7 @@ fn a_message_in_fragments_ends_before_the_close_frame_or_never() {
     for refused in [true, false] {
         let mut rig = Rig::new(RAW);
         rig.conn.send_fragment(BEGIN, Protocol::Raw).unwrap();
-        rig.conn.wait_behind(b"x");
+        rig.conn.wait_behind(b"x", 0);
         rig.seen.answers_outstanding = true;
         rig.text("so that there is something to answer");
         rig.input(if refused { &[0xff] } else { &[0x88, 0x80, 0, 0, 0, 0] });
@@ -96,11 +98,11 @@ impl Rig {
                     self.say(&[fragment.first_byte(), 0]);
                     if fragment.fin {
                         let behind = self.conn.end_fragments();
-                        self.say(&behind);
+                        self.say(&behind.frames);
                     }
                 }
             }
-            Act::Message(number) if self.conn.is_mid_fragments() => self.conn.wait_behind(&[0x82, 1, number]),
+            Act::Message(number) if self.conn.is_mid_fragments() => self.conn.wait_behind(&[0x82, 1, number], 0),
             Act::Message(number) => self.say(&[0x82, 1, number]),
             Act::Control(is_ping) => {
                 self.conn.expect_pong(b"x");
