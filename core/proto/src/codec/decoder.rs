@@ -63,8 +63,8 @@ pub enum Step {
         opcode: Opcode,
         /// Its payload.
         payload: Payload,
-        /// The payload is compressed.
-        compressed: bool,
+        /// The payload is compressed, and came in so many frames.
+        compressed: Option<u32>,
     },
     /// A whole control frame.
     Control {
@@ -168,7 +168,7 @@ impl Decoder {
         Ok(Some(if header.opcode.is_control() {
             Step::Control { opcode: header.opcode, payload }
         } else {
-            Step::Message { opcode: header.opcode, payload, compressed: header.rsv1 }
+            Step::Message { opcode: header.opcode, payload, compressed: header.rsv1.then_some(1) }
         }))
     }
 
@@ -292,7 +292,8 @@ impl Partial {
         if message.is_plain_text() && message.validated < message.buffer.len() {
             return Err(Violation::TextNotUtf8);
         }
-        let Assembly { opcode, is_compressed: compressed, buffer, .. } = message;
+        let Assembly { opcode, buffer, is_compressed, fragments, .. } = message;
+        let compressed = is_compressed.then_some(fragments);
         Ok(Some(Step::Message { opcode, payload: Payload::Assembled(buffer), compressed }))
     }
 }

@@ -86,6 +86,8 @@ pub enum CompressionFault {
     Truncated,
     /// Something stands behind its final block that is more than one empty block.
     Trailing,
+    /// It has more blocks than any sender needs for so few bytes: to read them would cost more than the message.
+    TooManyBlocks,
 }
 
 /// What a peer did against the framing or the limits of a message, precisely enough for a log line.
@@ -167,6 +169,9 @@ impl fmt::Display for Violation {
             }
             Violation::Compression(CompressionFault::Trailing) => {
                 f.write_str("a compressed message goes on behind its final block")
+            }
+            Violation::Compression(CompressionFault::TooManyBlocks) => {
+                f.write_str("a compressed message has far more blocks than its length needs")
             }
             Violation::TooManyFragments { limit } => {
                 write!(f, "a message of {} fragments at least is over max_fragments ({limit})", u64::from(*limit) + 1)

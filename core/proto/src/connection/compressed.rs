@@ -2,15 +2,15 @@
 
 use super::{Connection, Turn};
 use crate::codec::{Opcode, Violation};
-use crate::deflate::Broken;
+use crate::deflate::{Broken, Compressed};
 
 /// Inflated bytes that count for one message in the budget of a turn: a megabyte takes the whole turn of a connection, and the
 /// others of its shard have theirs before the next.
 const BYTES_PER_MESSAGE: u64 = 1024;
 
 impl Connection {
-    /// A whole message that is compressed: `payload` is unmasked.
-    pub(super) fn handle_compressed(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
+    /// A whole message that is compressed, unmasked.
+    pub(super) fn handle_compressed(&mut self, opcode: Opcode, compressed: Compressed<'_>, turn: &mut Turn<'_>) {
         // Before it is inflated: whose rate has no room for what came has none for what comes of it.
         self.charge_partial(turn);
         if !self.is_open() {
@@ -18,13 +18,13 @@ impl Connection {
         }
         let limit = turn.policy.max_message_bytes;
         let (mut room, before) = (turn.deflate.take_room(), turn.deflate.bytes_inflated);
-        let inflated = turn.deflate.inflate(payload, limit, &mut room);
+        let inflated = turn.deflate.inflate(compressed, limit, &mut room);
         let bytes = turn.deflate.bytes_inflated - before;
         turn.message_budget = turn.message_budget.saturating_sub((bytes / BYTES_PER_MESSAGE) as usize);
         match inflated {
             Ok(message) => self.handle_message(opcode, message, turn),
             Err(broken) => {
-                self.charge_inflated(bytes.saturating_sub(payload.len() as u64), turn);
+                self.charge_inflated(bytes.saturating_sub(compressed.payload.len() as u64), turn);
                 let violation = match broken {
                     Broken::TooBig => Violation::TooBigInflated { limit: limit as u64 },
                     Broken::Corrupt(fault) => Violation::Compression(fault),

@@ -26,7 +26,7 @@ use crate::bucket::Bucket;
 use crate::codec::{self, BufferPool, Decoder, Opcode, Payload, Step};
 use crate::config::{Policy, Protocol};
 use crate::contract::{Envelope, Scratch};
-use crate::deflate::{Agreed, Deflate};
+use crate::deflate::{Agreed, Compressed, Deflate};
 use crate::limits::RateKey;
 use crate::rate::{longest_wait, restated};
 use crate::roles::Roles;
@@ -278,11 +278,15 @@ impl Connection {
                 Ok(Step::Message { opcode, payload, compressed }) => {
                     ended_message = true;
                     turn.message_budget -= 1;
-                    if compressed {
-                        self.handle_compressed(opcode, payload.bytes(input), turn);
-                    } else {
-                        self.decoder.take_received_bytes();
-                        self.handle_message(opcode, payload.bytes(input), turn);
+                    match compressed {
+                        Some(frames) => {
+                            let message = Compressed { payload: payload.bytes(input), frames };
+                            self.handle_compressed(opcode, message, turn);
+                        }
+                        None => {
+                            self.decoder.take_received_bytes();
+                            self.handle_message(opcode, payload.bytes(input), turn);
+                        }
                     }
                     payload.recycle(turn.pool);
                 }

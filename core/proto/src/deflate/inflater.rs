@@ -15,6 +15,16 @@ const FINAL_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 /// The room that a message is given at first.
 const FIRST_ROOM: usize = 4096;
 
+/// A block of so many bytes may bring codes of its own. To read those costs as much as many bytes of a message do, and honest
+/// senders do it for some thousand bytes: a message of nothing else would cost a hundred times what an honest one does.
+const BYTES_WITH_CODES: u64 = 8;
+/// What such a block costs, where a smaller one costs 1.
+const WORK_OF_CODES: u64 = 16;
+/// Blocks with codes that any message may have, beside one for each of its frames: whoever writes often may flush often.
+const FREE_BLOCKS: u64 = 256;
+/// Bytes of a message for which it may have one more: zlib with the least memory begins a block after 127.
+const BYTES_PER_BLOCK: u64 = 100;
+
 /// Why a message is not inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
@@ -41,6 +51,15 @@ impl Default for Inflater {
     }
 }
 
+/// A whole message as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Compressed<'m> {
+    /// Its payload, fragments put together.
+    pub payload: &'m [u8],
+    /// The frames it came in.
+    pub frames: u32,
+}
+
 /// What a step of a message came to.
 struct Fed {
     /// Bytes that were used.
@@ -55,10 +74,16 @@ impl Inflater {
     ///
     /// # Errors
     /// See [`Broken`].
-    pub fn inflate<'r>(&mut self, compressed: &[u8], limit: usize, room: &'r mut Vec<u8>) -> Result<&'r [u8], Broken> {
+    pub fn inflate<'r>(
+        &mut self,
+        compressed: Compressed<'_>,
+        limit: usize,
+        room: &'r mut Vec<u8>,
+    ) -> Result<&'r [u8], Broken> {
+        let Compressed { payload: compressed, frames } = compressed;
         self.state.reset(false);
         let mut len = 0;
-        let fed = self.feed(compressed, limit, room, &mut len)?;
+        let fed = self.feed(compressed, frames, limit, room, &mut len)?;
         if fed.has_ended {
             check_behind(&compressed[fed.used..])?;
         } else {
@@ -72,26 +97,39 @@ impl Inflater {
         self.state.total_out()
     }
 
-    /// Inflates `input` to where it, or a final block in it, ends.
-    fn feed(&mut self, input: &[u8], limit: usize, room: &mut Vec<u8>, len: &mut usize) -> Result<Fed, Broken> {
+    /// Inflates `input` to where it, or a final block in it, ends: block by block.
+    fn feed(
+        &mut self,
+        input: &[u8],
+        frames: u32,
+        limit: usize,
+        room: &mut Vec<u8>,
+        len: &mut usize,
+    ) -> Result<Fed, Broken> {
         let most = limit.saturating_add(1);
-        let mut used = 0;
+        let (mut used, mut work) = (0, 0);
         loop {
             if *len == room.len() {
                 room.resize(most.min((room.len() * 2).max(FIRST_ROOM)), 0);
             }
             let end = room.len().min(most);
             let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
-            let status = self.state.decompress(&input[used..], &mut room[*len..end], InflateFlush::NoFlush);
-            used += (self.state.total_in() - before_in) as usize;
-            *len += (self.state.total_out() - before_out) as usize;
+            let status = self.state.decompress(&input[used..], &mut room[*len..end], InflateFlush::Block);
+            let (taken, made) = (self.state.total_in() - before_in, self.state.total_out() - before_out);
+            used += taken as usize;
+            *len += made as usize;
             if *len > limit {
                 return Err(Broken::TooBig);
             }
+            work += if taken < BYTES_WITH_CODES { 1 } else { WORK_OF_CODES };
+            if work > WORK_OF_CODES * (FREE_BLOCKS + u64::from(frames) + *len as u64 / BYTES_PER_BLOCK) {
+                return Err(Broken::Corrupt(CompressionFault::TooManyBlocks));
+            }
             match status {
                 Ok(Status::StreamEnd) => return Ok(Fed { used, has_ended: true }),
-                // Room is left: nothing that could fill it.
-                Ok(_) if *len < end => return Ok(Fed { used, has_ended: false }),
+                Ok(_) if used == input.len() && taken == 0 && made == 0 && *len < end => {
+                    return Ok(Fed { used, has_ended: false });
+                }
                 Ok(_) => {}
                 Err(_) => return Err(Broken::Corrupt(CompressionFault::Invalid)),
             }

@@ -10,7 +10,7 @@ mod negotiate;
 mod oracle;
 
 pub use deflater::{BUDGET_BYTES, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
-pub use inflater::{Broken, Inflater};
+pub use inflater::{Broken, Compressed, Inflater};
 pub use negotiate::{AcceptedOffer, negotiate};
 
 /// What both sides agreed on.
@@ -56,7 +56,7 @@ impl Deflate {
     /// Inflates a message into `room`, no further than `limit` and one byte.
     pub(crate) fn inflate<'r>(
         &mut self,
-        compressed: &[u8],
+        compressed: Compressed<'_>,
         limit: usize,
         room: &'r mut Vec<u8>,
     ) -> Result<&'r [u8], Broken> {

@@ -68,9 +68,13 @@ fn push(compress: &mut Compress, mut piece: &[u8], flush: FlushCompress, out: &m
     }
 }
 
+fn in_one_frame(payload: &[u8]) -> Compressed<'_> {
+    Compressed { payload, frames: 1 }
+}
+
 fn inflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, Broken> {
     let mut room = Vec::new();
-    Inflater::default().inflate(compressed, limit, &mut room).map(<[u8]>::to_vec)
+    Inflater::default().inflate(in_one_frame(compressed), limit, &mut room).map(<[u8]>::to_vec)
 }
 
 /// Bytes that compress well, badly, or not at all.
@@ -87,15 +91,15 @@ proptest! {
     fn what_another_deflate_makes_is_inflated(data in data(), sender in sender(), next in data()) {
         let compressed = deflated(&data, &sender);
         let (mut inflater, mut room) = (Inflater::default(), Vec::new());
-        prop_assert_eq!(inflater.inflate(&compressed, data.len(), &mut room), Ok(&data[..]));
+        prop_assert_eq!(inflater.inflate(in_one_frame(&compressed), data.len(), &mut room), Ok(&data[..]));
         if let Some(less) = data.len().checked_sub(1) {
-            prop_assert_eq!(inflater.inflate(&compressed, less, &mut room), Err(Broken::TooBig));
+            prop_assert_eq!(inflater.inflate(in_one_frame(&compressed), less, &mut room), Err(Broken::TooBig));
             prop_assert_eq!(inflater.inflated_bytes(), data.len() as u64, "one byte over the limit, and no more");
         }
         // Nothing is left of the message before, whatever became of it.
-        let _ = inflater.inflate(&compressed[..compressed.len() / 2], data.len(), &mut room);
+        let _ = inflater.inflate(in_one_frame(&compressed[..compressed.len() / 2]), data.len(), &mut room);
         let compressed = deflated(&next, &sender);
-        prop_assert_eq!(inflater.inflate(&compressed, 1 << 20, &mut room), Ok(&next[..]));
+        prop_assert_eq!(inflater.inflate(in_one_frame(&compressed), 1 << 20, &mut room), Ok(&next[..]));
     }
 
     #[test]
@@ -182,12 +186,88 @@ fn a_room_is_given_back_small() {
     let sender = Sender { level: 9, pieces: Vec::new(), is_final: false, has_empty_block: false };
     let bomb = deflated(&vec![0; 10_000_000], &sender);
     let mut room = deflate.take_room();
-    assert_eq!(deflate.inflate(&bomb, 10_000_000, &mut room).map(<[u8]>::len), Ok(10_000_000));
+    assert_eq!(deflate.inflate(in_one_frame(&bomb), 10_000_000, &mut room).map(<[u8]>::len), Ok(10_000_000));
     deflate.put_room(room);
     assert!(deflate.room.capacity() <= KEPT_ROOM, "{}", deflate.room.capacity());
     // A bomb makes no more room than a message may have.
     let mut room = Vec::new();
-    assert_eq!(deflate.inflate(&bomb, 65_536, &mut room), Err(Broken::TooBig));
+    assert_eq!(deflate.inflate(in_one_frame(&bomb), 65_536, &mut room), Err(Broken::TooBig));
     assert_eq!(room.len(), 65_537);
     assert_eq!((deflate.messages_inflated, deflate.bytes_inflated), (1, 10_065_537));
+}
+
+/// Bits in the order of RFC 1951 section 3.1.1.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Bits {
+    fn put(&mut self, value: u32, bits: usize) {
+        for at in 0..bits {
+            if self.len % 8 == 0 {
+                self.bytes.push(0);
+            }
+            self.bytes[self.len / 8] |= ((value >> at & 1) as u8) << (self.len % 8);
+            self.len += 1;
+        }
+    }
+
+    /// A Huffman code, which stands with its first bit first.
+    fn code(&mut self, code: u32, bits: usize) {
+        for at in (0..bits).rev() {
+            self.put(code >> at, 1);
+        }
+    }
+
+    /// An empty block whose codes are as expensive to read as they can be: one of each length up to 15.
+    fn empty_block_with_codes(&mut self) {
+        self.put(0b100, 3);
+        (self.put(0, 5), self.put(0, 5), self.put(15, 4));
+        for symbol in [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15] {
+            self.put(if matches!(symbol, 1..=15 | 18) { 4 } else { 0 }, 3);
+        }
+        (0..15).for_each(|code| self.code(code, 4));
+        // Lengths of 0 up to that of the end of the block, which is a code of 15 bits.
+        (self.code(15, 4), self.put(138 - 11, 7), self.code(15, 4), self.put(103 - 11, 7));
+        (self.code(14, 4), self.code(0, 4), self.code(0x7fff, 15));
+    }
+}
+
+#[test]
+fn a_message_of_nothing_but_blocks_is_given_up() {
+    let blocks = |count: u64| {
+        let mut bits = Bits::default();
+        (0..count).for_each(|_| bits.empty_block_with_codes());
+        bits.put(0, 3);
+        bits.bytes
+    };
+    assert_eq!(inflate(&blocks(200), 100), Ok(Vec::new()));
+    assert_eq!(inflate(&blocks(3000), 65_536), Err(Broken::Corrupt(CompressionFault::TooManyBlocks)));
+    // Each frame may end with a flush.
+    let (mut inflater, mut room) = (Inflater::default(), Vec::new());
+    let many = blocks(1000);
+    assert_eq!(inflater.inflate(Compressed { payload: &many, frames: 1000 }, 100, &mut room), Ok(&[][..]));
+    // Blocks without codes cost little, and are not endless either.
+    let mut fixed = Bits::default();
+    (0..50_000).for_each(|_| fixed.put(0b010, 10));
+    fixed.put(0, 3);
+    assert_eq!(inflate(&fixed.bytes, 65_536), Err(Broken::Corrupt(CompressionFault::TooManyBlocks)));
+}
+
+#[test]
+fn whoever_flushes_often_is_heard() {
+    for (piece, count) in [(1, 1000), (10, 200), (100, 2000), (1000, 1000)] {
+        let data: Vec<u8> = (0..piece * count).map(|at| b'a' + (at * at % 23) as u8).collect();
+        for level in [0, 1, 9] {
+            let pieces = vec![(piece, 2); count];
+            let compressed = deflated(&data, &Sender { level, pieces, is_final: false, has_empty_block: false });
+            assert_eq!(
+                inflate(&compressed, data.len()).as_ref(),
+                Ok(&data),
+                "{piece} bytes {count} times, level {level}"
+            );
+        }
+    }
 }
