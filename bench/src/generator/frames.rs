@@ -1,10 +1,15 @@
 //! Frames, as far as a generator needs them: a reader that skips payloads it need not see.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, ensure};
 
+use wsguard_test_support::deflate::{TAIL, inflate};
 pub(super) use wsguard_test_support::frame::{BINARY, CLOSE, PING, PONG, TEXT, push};
 
 const FIN: u8 = 0x80;
+/// The bit of a compressed message.
+pub(super) const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// Length codes for a length in the 16 or 64 bits that follow.
 const LEN_16: u8 = 126;
@@ -15,6 +20,7 @@ const LEN_64: u8 = 127;
 pub(super) struct Frame {
     pub(super) opcode: u8,
     pub(super) len: u64,
+    pub(super) compressed: bool,
 }
 
 /// Splits what a server sends into frames. Payloads are skipped, except those of control frames and, while `keep` is
@@ -23,6 +29,8 @@ pub(super) struct Frame {
 pub(super) struct FrameReader {
     /// Keep the payloads of messages, too.
     pub(super) keep: bool,
+    /// Messages may come compressed.
+    pub(super) may_be_compressed: bool,
     /// The payload of the last frame, if it was to be kept.
     pub(super) kept: Vec<u8>,
     header: [u8; 10],
@@ -52,7 +60,15 @@ impl FrameReader {
             return Ok(None);
         }
         self.header_len = 0;
-        Ok(Some(Frame { opcode: self.opcode(), len: self.payload_len() }))
+        Ok(Some(Frame { opcode: self.opcode(), len: self.payload_len(), compressed: self.header[0] & RSV1 != 0 }))
+    }
+
+    /// The message that was kept, inflated.
+    pub(super) fn message(&self) -> Result<Cow<'_, [u8]>> {
+        if self.header[0] & RSV1 == 0 {
+            return Ok(Cow::Borrowed(&self.kept));
+        }
+        Ok(Cow::Owned(inflate(&[&self.kept[..], &TAIL].concat())?.bytes))
     }
 
     /// The code and the reason of the close frame that was kept.
@@ -74,7 +90,12 @@ impl FrameReader {
             self.header_len += bytes.len();
             *input = rest;
         }
-        ensure!(self.header[0] & 0xF0 == FIN, "the server sent a fragment or reserved bits: {:#04x}", self.header[0]);
+        let allowed = if self.may_be_compressed { RSV1 } else { 0 };
+        ensure!(
+            self.header[0] & 0xF0 & !allowed == FIN,
+            "the server sent a fragment or reserved bits: {:#04x}",
+            self.header[0]
+        );
         ensure!(self.header[1] & MASKED == 0, "the server sent a masked frame");
         self.missing = self.payload_len();
         self.kept.clear();
@@ -113,6 +134,10 @@ mod tests {
         wsguard_test_support::frame::Frame::whole(opcode, payload).as_sent()
     }
 
+    fn plain(opcode: u8, len: u64) -> Frame {
+        Frame { opcode, len, compressed: false }
+    }
+
     fn read_in_pieces(bytes: &[u8], piece: usize, reader: &mut FrameReader) -> Vec<Frame> {
         let mut frames = Vec::new();
         for mut input in bytes.chunks(piece) {
@@ -133,7 +158,7 @@ mod tests {
                 let frames = read_in_pieces(&bytes, piece, &mut reader);
                 assert_eq!(
                     frames,
-                    [Frame { opcode: BINARY, len: len as u64 }, Frame { opcode: TEXT, len: 3 }],
+                    [plain(BINARY, len as u64), plain(TEXT, 3)],
                     "payload of {len} in pieces of {piece}"
                 );
                 assert_eq!(reader.kept, b"end");
@@ -145,8 +170,17 @@ mod tests {
     fn control_payloads_are_kept_always() {
         let mut reader = FrameReader::default();
         let frames = read_in_pieces(&unmasked(PING, b"beat"), 3, &mut reader);
-        assert_eq!(frames, [Frame { opcode: PING, len: 4 }]);
+        assert_eq!(frames, [plain(PING, 4)]);
         assert_eq!(reader.kept, b"beat");
+    }
+
+    #[test]
+    fn a_compressed_message_is_inflated_where_it_may_come() {
+        let hello = [0xC1, 7, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        assert!(FrameReader::default().next(&mut &hello[..]).is_err());
+        let mut reader = FrameReader { may_be_compressed: true, ..FrameReader::keeping() };
+        assert!(reader.next(&mut &hello[..]).unwrap().unwrap().compressed);
+        assert_eq!(*reader.message().unwrap(), *b"Hello");
     }
 
     #[test]

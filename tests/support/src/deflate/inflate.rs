@@ -91,7 +91,7 @@ pub fn inflate(stream: &[u8]) -> Outcome<Inflated> {
         match bits.take(2)? {
             0 => stored(&mut bits, &mut out)?,
             1 => {
-                let lengths: Vec<u8> = (0..288).map(|symbol| fixed_length(symbol)).collect();
+                let lengths: Vec<u8> = (0..288).map(fixed_length).collect();
                 codes(&mut bits, &mut out, &Code::new(&lengths)?, &Code::new(&[5; 30])?)?;
             }
             2 => {
@@ -207,7 +207,9 @@ impl Code {
         let mut counts = [0; 16];
         let mut symbols: Vec<usize> = (0..lengths.len()).filter(|symbol| lengths[*symbol] > 0).collect();
         symbols.sort_by_key(|symbol| lengths[*symbol]);
-        symbols.iter().for_each(|symbol| counts[usize::from(lengths[*symbol])] += 1);
+        for symbol in &symbols {
+            counts[usize::from(lengths[*symbol])] += 1;
+        }
         let used: usize = (1..16).map(|length| counts[length] << (15 - length)).sum();
         ensure!(used <= 1 << 15, "a code with more symbols than it has room for");
         Ok(Self { counts, symbols })
