@@ -129,6 +129,8 @@ export interface UpgradeRequest {
   readonly route: string | null;
   /** The parameters of the path, percent-decoded. */
   readonly params: Readonly<Record<string, string>>;
+  /** True if its `Origin` or `Host` would be refused, were `reportHandshakes` off: no cookie or header of it says who it is. */
+  readonly reported: boolean;
   /**
    * Aborts when the handshake is over without an answer: the peer has left, or its time is over. Give it to what looks the credential
    * up. Its reason is an error with the code `handshake_gone`.

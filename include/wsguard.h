@@ -289,7 +289,8 @@ typedef enum {
   WSG_EVENT_PONG_FRAME = 15,
   /**
    * A connection has begun to close, and no message of it follows: only after `wsg_server_heed_closing`. What is sent now may
-   * not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. No body.
+   * not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. It is stale where you have closed the
+   * connection. No body.
    */
   WSG_EVENT_CLOSING = 16,
 } wsg_event_kind;
@@ -514,6 +515,11 @@ typedef struct {
   const wsg_field *raw_headers;
   /** The number of raw headers. */
   size_t raw_headers_len;
+  /**
+   * Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+   * it is.
+   */
+  bool reported;
 } wsg_upgrade;
 
 /** A message for an inline handler. It is valid during the call. */
@@ -567,6 +573,19 @@ typedef struct {
   uint64_t rooms;
   /** Memberships of all connections in all rooms. */
   uint64_t room_memberships;
+  /** Messages received since the start that were compressed, and that could be decompressed. */
+  uint64_t messages_compressed_in;
+  /** Bytes that they were decompressed to since the start, also of what was refused. */
+  uint64_t bytes_inflated;
+  /** Messages sent compressed since the start; a broadcast counts once for each connection. */
+  uint64_t messages_compressed_out;
+  /**
+   * Messages since the start that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a
+   * thread compresses in one go.
+   */
+  uint64_t messages_left_plain;
+  /** Bytes that compression has saved since the start of what was sent. */
+  uint64_t compression_saved_bytes;
   /** Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken. */
   uint64_t pipe_bytes;
 } wsg_stats;
@@ -1900,6 +1919,17 @@ wsg_status wsg_server_disconnect_user(wsg_server *server, const char *user, size
 wsg_status wsg_server_cork(wsg_server *server, void (*body)(void *userdata), void *userdata);
 
 /**
+ * Calls `body`. Messages that it sends on this thread go plain, although the option `compression` is on: what is
+ * compressed already, and what holds a secret beside text that somebody else has chosen, whose length would tell of
+ * it. Of an inline handler that calls this, all answers to that message go plain if `body` sends one of them. Calls
+ * may be nested. `body` must return, as handlers must.
+ *
+ * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+ * `WSG_ERR_FORKED`; `body` is called only if it returns `WSG_OK`.
+ */
+wsg_status wsg_server_plain(wsg_server *server, void (*body)(void *userdata), void *userdata);
+
+/**
  * Hands over at once what this thread has sent so far in a handler of `wsg_server_run` or in `wsg_server_cork`:
  * for a handler that has long work to do. Elsewhere it does nothing.
  *
@@ -2087,8 +2117,8 @@ wsg_status wsg_conn_rooms(const wsg_server *server, uint64_t conn, wsg_text_fn e
 size_t wsg_conn_buffered_bytes(const wsg_server *server, uint64_t conn);
 
 /**
- * Returns a count of the bytes that were sent to a connection, headers of frames included; broadcasts are not in it. It
- * only grows. What is sent up to now is written when `wsg_conn_written` has come to this number. 0 if the connection has
+ * Returns a count of the bytes that were sent to a connection, headers of frames included and before compression;
+ * broadcasts are not in it. It only grows. What is sent up to now is written when `wsg_conn_written` has come to this number. 0 if the connection has
  * closed or never existed, and if `server` is not valid. Any thread.
  */
 uint64_t wsg_conn_queued(const wsg_server *server,

@@ -909,16 +909,14 @@ class server {
   /// Calls `body`, and hands over together what it sends on this thread. What `body` throws is thrown again.
   template <typename Body>
   void cork(Body &&body) {
-    struct call {
-      std::remove_reference_t<Body> &body;
-      std::exception_ptr thrown;
-      static void run(void *userdata) {
-        auto &self = *static_cast<call *>(userdata);
-        detail::caught([&] { self.body(); }, [&](const std::exception_ptr &failure) { self.thrown = failure; });
-      }
-    } call{body, nullptr};
-    detail::check(wsg_server_cork(get(), &call::run, &call));
-    if (call.thrown) std::rethrow_exception(call.thrown);
+    within(wsg_server_cork, body);
+  }
+
+  /// Calls `body`: messages that it sends on this thread go plain, although `compression` is on. What `body` throws is thrown
+  /// again.
+  template <typename Body>
+  void plain(Body &&body) {
+    within(wsg_server_plain, body);
   }
 
   /// Hands over at once what this thread has sent so far in a handler.
@@ -928,6 +926,20 @@ class server {
   void set_interest(std::uint32_t interest) { detail::check(wsg_server_set_interest(get(), interest)); }
 
  private:
+  template <typename Scope, typename Body>
+  void within(Scope scope, Body &body) {
+    struct call {
+      Body &body;
+      std::exception_ptr thrown;
+      static void run(void *userdata) {
+        auto &self = *static_cast<call *>(userdata);
+        detail::caught([&] { self.body(); }, [&](const std::exception_ptr &failure) { self.thrown = failure; });
+      }
+    } call{body, nullptr};
+    detail::check(scope(get(), &call::run, &call));
+    if (call.thrown) std::rethrow_exception(call.thrown);
+  }
+
   void start(wsg_options *options) {
     wsg_server *raw = nullptr;
     detail::explained([&](wsg_error **error) { return wsg_server_start(options, &raw, error); });

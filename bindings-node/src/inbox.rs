@@ -280,7 +280,8 @@ impl Inbox {
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
                 let verdict = Value::from(close.verdict.map(Code::name));
-                let peer = json!([close.fault.map(FrameFault::name), close.peer_code, close.peer_reason, close.fault_value]);
+                let peer =
+                    json!([close.fault.map(FrameFault::name), close.peer_code, close.peer_reason, close.fault_value]);
                 (Kind::Close, words, format!("{},{verdict},{peer}", Value::from(close.reason)))
             }
             Event::Upgrade(upgrade) => {

@@ -223,12 +223,14 @@ for (const [name, bytes, code, closeCode, message] of FAULTS) {
   test(`an error: ${name}`, async (t) => {
     const wss = await serve(t, { maxPayload: 1024 });
     const { client, ws } = await pair(t, wss);
+    let wasClean;
+    ws.addEventListener('close', (event) => (wasClean = event.wasClean));
     const closed = new Promise((resolve) => ws.on('close', (...how) => resolve(how)));
     const [error, told] = [once(ws, 'error'), once(client, 'close')];
     raw(client, bytes);
     const [failure] = await error;
     assert.deepEqual([failure.code, failure.message], [code, message]);
-    assert.deepEqual(await closed, [1006, Buffer.alloc(0)]);
+    assert.deepEqual([...(await closed), wasClean], [1006, Buffer.alloc(0), false]);
     assert.equal((await told)[0], closeCode);
   });
 }
@@ -401,6 +403,11 @@ test('the socket of a port pauses, counts and ends as its connection does', asyn
   client.send('read again');
   await once(ws, 'message');
   assert.deepEqual(came, ['read again']);
+  // Who sends much at once corks the socket of ws.
+  socket.cork();
+  ws.send('corked');
+  socket.uncork();
+  assert.equal((await once(client, 'message'))[0].toString(), 'corked');
   // Bytes of a Blob wait until it is read, which is not before this turn is over.
   ws.send(new Blob(['0123456789']));
   assert.deepEqual([socket.writableLength, socket._writableState.length], [10, 10]);

@@ -86,6 +86,7 @@ export function makeRequest(request?: {
   route?: string | null;
   params?: Record<string, string>;
   id?: string;
+  reported?: boolean;
 }): UpgradeRequest;
 
 /** The meta of a message for a test of its handler. */

@@ -8,13 +8,13 @@ const { Meta } = require('../lib/meta.js');
 
 /** A request for `authenticate`. */
 function makeRequest(given = {}) {
-  checkNames(given, ['path', 'query', 'headers', 'ip', 'token', 'peerCertificate', 'route', 'params', 'id'], 'makeRequest');
+  checkNames(given, ['path', 'query', 'headers', 'ip', 'token', 'peerCertificate', 'route', 'params', 'id', 'reported'], 'makeRequest');
   const { path = '/', query = null, ip = '127.0.0.1', token = null, peerCertificate = null } = given;
   const headers = Object.entries(given.headers ?? {}).map(([name, value]) => [name.toLowerCase(), String(value)]);
   const cookies = headers.filter(([name]) => name === 'cookie').flatMap(([, value]) => value.split(';').map(pairOf)).filter(Boolean);
   const hex = peerCertificate === null ? null : Buffer.from(peerCertificate).toString('hex');
-  const { route = null, params = {}, id = '0' } = given;
-  const told = { method: 'GET', path, query, headers, cookies, ip, token, peerCertificate: hex, route, params: Object.entries(params), id };
+  const { route = null, params = {}, id = '0', reported = false } = given;
+  const told = { method: 'GET', path, query, headers, cookies, ip, token, peerCertificate: hex, route, params: Object.entries(params), id, reported };
   return new UpgradeRequest(told);
 }
 

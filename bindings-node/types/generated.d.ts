@@ -112,6 +112,19 @@ export interface Stats {
   rooms: number;
   /** Memberships of all connections in all rooms. */
   roomMemberships: number;
+  /** Messages received that were compressed, and that could be decompressed. */
+  messagesCompressedIn: number;
+  /** Bytes that they were decompressed to, also of what was refused. */
+  bytesInflated: number;
+  /** Messages sent compressed; a broadcast counts once for each connection. */
+  messagesCompressedOut: number;
+  /**
+   * Messages that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a thread of the server
+   * compresses in one go.
+   */
+  messagesLeftPlain: number;
+  /** Bytes that compression has saved of what was sent. */
+  compressionSavedBytes: number;
   /** Bytes in adopted pipes that the server has not read, or the application has not taken. */
   pipeBytes: number;
   /** Verdicts by code. */

@@ -165,7 +165,9 @@ class Hub {
     try {
       if (accepted === undefined) throw failure('internal', 'a connection opened whose handshake was forgotten');
       ws = new this.#options.WebSocket(null, undefined, this.#options);
-      internals.open(ws, this, low, high, { ...accepted, session: sessionOf(opened) });
+      // The core may have chosen it: `subprotocols` of the policy, or the one that brings a token.
+      const protocol = opened[4] ?? '';
+      internals.open(ws, this, low, high, { socket: accepted.socket, protocol, session: sessionOf(opened) });
     } catch (error) {
       native(() => this.native.terminate(low, high));
       accepted?.transport?.end();
@@ -195,7 +197,8 @@ class Hub {
   }
 
   onRaw(ws, data, isBinary) {
-    if (internals.isDeaf(ws)) return false;
+    // The application's class had thrown, and there is no connection for what the peer had said by then.
+    if (ws === undefined || internals.isDeaf(ws)) return false;
     const binaryType = internals.binaryType(ws);
     ws.emit('message', isBinary && binaryType !== 'nodebuffer' ? messageOf(data, binaryType) : data, isBinary);
     return this.#yields;
@@ -243,15 +246,16 @@ class Hub {
     if (ws === undefined) return this.#releaseIdle();
     this.#count -= 1;
     const error = faultError(fault, value);
-    const [told, why] = verdict !== null && error === undefined ? [code, reason] : [peerCode ?? 1006, peerReason];
-    const isAnswered = clean && verdict === null && error === undefined;
+    const isFault = error !== undefined;
+    const [told, why] = isFault ? [1006, ''] : verdict !== null ? [code, reason] : [peerCode ?? 1006, peerReason];
+    const isClean = clean && !isFault;
     internals.run(ws, () => {
       try {
-        if (error !== undefined) internals.fault(ws, error);
+        if (isFault) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean, isAnswered);
+          internals.close(ws, told, Buffer.from(why), isClean, isClean && verdict === null);
         } finally {
           this.#forget(ws);
         }
@@ -341,7 +345,8 @@ function keyOf(low, high) {
 /** Who a connection is by the policy. */
 function sessionOf(opened) {
   const [id, ip, user, path, , expiresAtMs, , , roles, route, params] = opened;
-  return Object.freeze({ id, ip, user, roles, path, route, params: Object.fromEntries(params), expiresAtMs, claims: opened[15] === null ? null : JSON.parse(opened[15]) });
+  const [claims, reported] = [opened[15], opened[20]];
+  return Object.freeze({ id, ip, user, roles, path, route, params: Object.fromEntries(params), expiresAtMs, reported, claims: claims === null ? null : JSON.parse(claims) });
 }
 
 module.exports = { Hub };

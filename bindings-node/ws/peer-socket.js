@@ -119,6 +119,11 @@ class PeerSocket extends EventEmitter {
     return this;
   }
 
+  /** What one tick sends goes out together in any case. */
+  cork() {}
+
+  uncork() {}
+
   setTimeout() {
     return this;
   }

@@ -226,7 +226,7 @@ class WebSocket extends EventEmitter {
   }
 
   #sendRead(bytes, isBinary, fin, cb) {
-    if (this.#state === CLOSED) return void cb?.(new Error('The socket was closed while the blob was being read'));
+    if (this.#state === CLOSED) return void cb?.(closedMeanwhile());
     this.#sendWith(bytes, { binary: isBinary, fin }, cb);
   }
 
@@ -255,13 +255,15 @@ class WebSocket extends EventEmitter {
     }
   }
 
-  /** Calls `say` now, or behind a Blob that is being read; `bytes` count as buffered until then. */
-  #inOrder(bytes, say) {
-    if (this.#behind === undefined) return say();
+  /** Calls `say` with `cb` now, or behind a Blob that is being read; `bytes` count as buffered until then. `cb` hears if it is too late. */
+  #inOrder(bytes, say, cb) {
+    if (this.#behind === undefined) return say(cb);
+    const told = typeof cb === 'function' ? AsyncResource.bind(cb) : undefined;
     this.#waiting += bytes;
     this.#behind.push(() => {
       this.#waiting -= bytes;
-      if (this.#state !== CLOSED) say();
+      if (this.#state !== CLOSED) return say(told);
+      told?.(closedMeanwhile());
     });
   }
 
@@ -272,7 +274,7 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN) return this.#onLate(data, cb);
     const kept = isBlob(data) || typeof data === 'string' ? data : Uint8Array.prototype.slice.call(payloadOf(data));
     const isBinary = options?.binary ?? typeof data !== 'string';
-    this.#inOrder(byteLengthOf(kept), () => this.#sendWith(kept, { ...options, binary: isBinary }, cb));
+    this.#inOrder(byteLengthOf(kept), (told) => this.#sendWith(kept, { ...options, binary: isBinary }, told), cb);
   }
 
   #control(kind, data, mask, cb) {
@@ -283,16 +285,16 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN) return this.#onLate(data, cb);
     if (isBlob(data)) {
       checkControl(data.size);
-      return this.#inOrder(data.size, () => this.#readBlob(data, (bytes) => this.#control(kind, bytes, mask, cb), cb));
+      return this.#inOrder(data.size, (told) => this.#readBlob(data, (bytes) => this.#control(kind, bytes, mask, told), told), cb);
     }
     const given = payloadOf(data);
     const payload = typeof given === 'string' ? Buffer.from(given) : given;
     checkControl(payload.length);
-    this.#inOrder(payload.length, () => {
+    this.#inOrder(payload.length, (told) => {
       if (kind === 'ping') this.#outbox.ping(this.#low, this.#high, payload, payload.length);
       else this.#outbox.pong(this.#low, this.#high, payload, payload.length);
-      if (typeof cb === 'function') this.#tellWhenWritten(cb);
-    });
+      if (typeof told === 'function') this.#tellWhenWritten(told);
+    }, cb);
   }
 
   #checkOpened() {
@@ -394,6 +396,10 @@ class WebSocket extends EventEmitter {
       },
     };
   }
+}
+
+function closedMeanwhile() {
+  return new Error('The socket was closed while the blob was being read');
 }
 
 /** Throws for what fits into no control frame (RFC 6455 section 5.5). */

@@ -136,15 +136,13 @@ impl Awaiting {
         self.conn.get().check_loop(py, || self.awaited.elsewhere.to_owned())
     }
 
-    /// Fails where another loop runs, unless there is no message any more; and notes a reader that was not known.
-    fn check_reader(&self, py: Python<'_>) -> PyResult<()> {
-        let is_over = self.conn.get().with_state(|state| state.is_over());
-        if !is_over {
+    /// Notes a reader that was not known. Fails where another loop runs, unless there is no message any more.
+    fn begin_reading(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.conn.get().with_state(|state| state.is_over()) {
             self.check_loop(py)?;
         }
-        if std::mem::take(&mut lock(&self.wait).is_unread) {
-            self.conn.get().with_state(|state| state.read_by_others = true);
-        }
+        lock(&self.wait).is_unread = false;
+        self.conn.get().with_state(|state| state.read_by_others = true);
         Ok(())
     }
 
@@ -177,9 +175,9 @@ impl Awaiting {
     fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.conn.get().checked(py)?;
         loop {
-            let (iterator, is_over) = {
+            let (iterator, is_over, is_unread) = {
                 let mut wait = lock(&self.wait);
-                (wait.iterator.take(), wait.is_over)
+                (wait.iterator.take(), wait.is_over, wait.is_unread)
             };
             if is_over && self.awaited.gives_message {
                 return Err(PyRuntimeError::new_err("it has given its message: call recv() again for the next"));
@@ -197,8 +195,8 @@ impl Awaiting {
                     }
                 }
             }
-            if self.awaited.gives_message {
-                self.check_reader(py)?;
+            if is_unread {
+                self.begin_reading(py)?;
             }
             let polled = (self.awaited.poll)(self.conn.bind(py));
             if let Some(value) = polled.inspect_err(|_| lock(&self.wait).is_over = true)? {

@@ -137,12 +137,13 @@ impl Connection {
     fn iterate(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
+        let running = futures::running_loop(py)?;
         match this.shared.loop_hooks() {
-            Some(hooks) if hooks.is_elsewhere(py)? => return Ok(false),
+            Some(hooks) if hooks.is_another(&running) => return Ok(false),
             None if !this.shared.is_finished() => return Err(errors::no_loop(py)),
             _ => {}
         }
-        let task = current_task(py)?;
+        let task = current_task(&running)?;
         let (before, known) = this.with_state(|state| {
             state.read_in_open |= state.busy == Some(HandlerKind::Open);
             let known = task.as_ref().map(|task| state.is_read_by(task));
@@ -545,7 +546,8 @@ impl Connection {
     }
 
     /// Registers a function or coroutine function that is called when the connection has ended, before the server's
-    /// `on_close`, with the same arguments. On a connection that has ended it is called at once.
+    /// `on_close`, with the same arguments. On a connection that has ended it is called at once; one that a close handler
+    /// registers, after that handler.
     #[pyo3(signature = (handler, /))]
     fn on_close(slf: &Bound<'_, Self>, handler: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());

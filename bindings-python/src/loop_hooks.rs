@@ -4,8 +4,6 @@ use pyo3::prelude::*;
 use pyo3::types::PySet;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::futures;
-
 /// The calls of an event loop, made by `wsguard._on_loop`.
 #[derive(Debug)]
 pub(crate) struct LoopHooks {
@@ -34,10 +32,9 @@ impl LoopHooks {
         Self { event_loop, create_future, create_task, deliver_soon, stopped, call_later, call_soon, tasks }
     }
 
-    /// Returns true if another loop runs on this thread.
-    pub(crate) fn is_elsewhere(&self, py: Python<'_>) -> PyResult<bool> {
-        let running = futures::running_loop(py)?;
-        Ok(!running.is_none() && !running.is(&self.event_loop))
+    /// Returns true if the loop that runs on this thread is another one.
+    pub(crate) fn is_another(&self, running: &Bound<'_, PyAny>) -> bool {
+        !running.is_none() && !running.is(&self.event_loop)
     }
 
     pub(crate) fn deliver_soon(&self, py: Python<'_>) {

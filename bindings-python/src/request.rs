@@ -41,6 +41,12 @@ impl Request {
         self.received.route.as_deref()
     }
 
+    /// Whether its `Origin`, `Host` or credential would be refused, were `report_handshakes` off.
+    #[getter]
+    fn reported(&self) -> bool {
+        self.received.reported
+    }
+
     /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -44,10 +44,31 @@ def test_the_handshake_is_known(run: Run) -> None:
             assert conn.cookies == {"theme": "dark"}
             assert conn.origin == "https://app.example" and conn.tls is None and conn.claims is None
             assert conn.port and conn.opened_at_ms > 1_700_000_000_000 and conn.expires_at_ms is None
+            assert f"{conn.local_address[0]}:{conn.local_address[1]}" == server.address and not conn.reported
             assert conn.roles == () and conn.rooms == ()
         async with server, client(server, "/r/1"):
             conn = await conns.get()
             assert conn.query_string is None and dict(conn.query) == {} and conn.cookies == {}
+
+    run(main)
+
+
+def test_whom_a_trial_lets_in_is_told_from_who_is_allowed(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(
+            **options(auth="callback", on_violation="report", report_handshakes=True, events={"x": {}})
+        )
+        conns = await opened(server)
+
+        @server.authenticate
+        def of_cookies(request: wsguard.Request) -> wsguard.Accept:
+            return wsguard.Accept("alice", data=request.reported)
+
+        async with server:
+            for origin, reported in (("https://evil.example", True), ("https://app.example", False)):
+                async with client(server, origin=origin):
+                    conn = await conns.get()
+                    assert (conn.reported, conn.user, conn.data) == (reported, None if reported else "alice", reported)
 
     run(main)
 

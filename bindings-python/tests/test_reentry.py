@@ -303,7 +303,7 @@ def test_a_model_sees_what_its_connection_has_set(run: Run) -> None:
             return wsguard.Accept.anonymous()
 
         @server.on("say", schema=Seeing)
-        def say(conn: Connection, data: str) -> None:
+        def say(conn: Connection, data: Any) -> None:
             conn.emit("said", [data, who.get()])
 
         async with server, client(server, "/a") as first, client(server, "/b") as second:

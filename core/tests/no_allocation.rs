@@ -62,12 +62,19 @@ fn options(more: &str) -> Options {
 }
 
 fn connect(address: &str) -> TcpStream {
+    connect_with(address, "")
+}
+
+fn connect_with(address: &str, headers: &str) -> TcpStream {
     let mut client = TcpStream::connect(address).unwrap();
     client
         .write_all(
-            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Auth-Token: good\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-              Origin: https://a.example\r\n\r\n",
+            format!(
+                "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Auth-Token: good\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+                 Origin: https://a.example\r\n{headers}\r\n"
+            )
+            .as_bytes(),
         )
         .unwrap();
     let mut head = [0; 4096];
@@ -114,6 +121,7 @@ fn echo_without_allocation() {
     inline();
     application_thread();
     typed();
+    compressed();
 }
 
 /// Answered on the shard's thread: small, large, in pieces, and as JSON with a schema.
@@ -175,6 +183,53 @@ fn application_thread() {
     drop(client);
     handle.drain(1000, 0);
     application.join().unwrap();
+}
+
+/// Both ways, on the shard's thread and through the application's.
+fn compressed() {
+    const RULES: &str = r#", "protocol": "raw", "compression": {"threshold_bytes": 100}"#;
+    const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let text = br#"{"id":17,"text":"so that there is something to compress"}"#.repeat(40);
+    // A stored block, as a client may send it (RFC 1951 section 3.2.4).
+    let len = text.len() as u16;
+    let stored = [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), &text, &[0]].concat();
+    let request = frame(0xc2, &stored);
+
+    let mut server = Drained::new(Builder::new().inline(Echo).start(options(RULES)).unwrap());
+    let mut client = connect_with(&server.address, OFFER);
+    server.take_events();
+    let answer = compressed_answer(&mut client, &request);
+    assert_none("compressed", allocations(&mut client, &request, answer, ROUNDS));
+
+    let server = Server::start(options(RULES)).unwrap();
+    let (address, handle) = (server.address().to_owned(), server.handle());
+    let application = std::thread::spawn(move || {
+        server.run(|event, server| {
+            if let Event::Binary(conn, payload) = event {
+                let _ = server.send_binary(conn, payload);
+            }
+        });
+    });
+    let mut client = connect_with(&address, OFFER);
+    let answer = compressed_answer(&mut client, &request);
+    assert_none("compressed, by the application", allocations(&mut client, &request, answer, ROUNDS));
+    drop(client);
+    handle.drain(1000, 0);
+    application.join().unwrap();
+}
+
+/// How long the answer to a request is, which comes compressed.
+fn compressed_answer(client: &mut TcpStream, request: &[u8]) -> usize {
+    client.write_all(request).unwrap();
+    let mut header = [0; 4];
+    client.read_exact(&mut header).unwrap();
+    let (first, rest) = match header {
+        [first, 126, high, low] => (first, usize::from(u16::from_be_bytes([high, low]))),
+        [first, len, ..] => (first, usize::from(len) - 2),
+    };
+    assert_eq!(first, 0xc2);
+    client.read_exact(&mut vec![0; rest]).unwrap();
+    rest + header.len()
 }
 
 #[derive(Deserialize, Serialize)]

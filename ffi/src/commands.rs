@@ -7,6 +7,7 @@ use wsguard::binding::{ConnectionId, Error, Protocol, To};
 
 use crate::boundary::foreign;
 use crate::json::{self, checked, checked_id, handled};
+use crate::plain::Plain;
 use crate::pointers::{Str, array, bytes, name, text};
 use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
@@ -57,7 +58,7 @@ exports! {
     pub fn wsg_conn_send_text(server: *mut ServerHandle, conn: u64, text: *const c_char, text_len: usize) -> Status {
         let text = self::text(text, text_len)?;
         let running = raw(server)?;
-        Ok(running.commands.send_text(running.open_for(conn, Protocol::Raw)?, text)?.into())
+        Ok(running.speaker().send_text(running.open_for(conn, Protocol::Raw)?, text)?.into())
     }
 
     /// Sends a binary message (`raw`). Otherwise as `wsg_conn_send_text`.
@@ -65,7 +66,7 @@ exports! {
     ) -> Status {
         let payload = bytes(payload, payload_len)?;
         let running = raw(server)?;
-        Ok(running.commands.send_binary(running.open_for(conn, Protocol::Raw)?, payload)?.into())
+        Ok(running.speaker().send_binary(running.open_for(conn, Protocol::Raw)?, payload)?.into())
     }
 
     /// Emits an event (`protocol: "json"`): `{"event": event, "data": data, "status": "ok"}`. `data` is JSON text;
@@ -79,7 +80,7 @@ exports! {
     ) -> Status {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.emit(running.open_for(conn, Protocol::Json)?, event, data)?.into())
+        Ok(running.speaker().emit(running.open_for(conn, Protocol::Json)?, event, data)?.into())
     }
 
     /// Emits an event in reply to the message that carried `id`, which is JSON text as in `wsg_message.id`. With `NULL`
@@ -92,7 +93,7 @@ exports! {
         let id = checked_id(handled(), id, id_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
+        Ok(running.speaker().reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Replies with `"status": "error"`: the request failed, and `data` says why. Otherwise as `wsg_conn_reply`.
@@ -102,7 +103,7 @@ exports! {
         let id = checked_id(handled(), id, id_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.reply_error(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
+        Ok(running.speaker().reply_error(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Asks the peer: `{"event": event, "data": data, "id": id}`. The peer answers with a message of the same `id`, whose
@@ -118,7 +119,7 @@ exports! {
         let id = checked_id(handled(), id, id_len)?.ok_or(Status::ErrNull)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        Ok(running.commands.request(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
+        Ok(running.speaker().request(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Replies without checking that `data` and `id` are JSON: they are sent as they are. If they are not JSON, the
@@ -130,7 +131,7 @@ exports! {
         let (event, data) = (json::event(event, event_len)?, text(data, data_len)?);
         let data = if data.is_empty() { "null" } else { data };
         let running = json(server)?;
-        Ok(running.commands.reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
+        Ok(running.speaker().reply(running.open_for(conn, Protocol::Json)?, id, event, data)?.into())
     }
 
     /// Starts the closing handshake. `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, and the reason has at most
@@ -212,7 +213,7 @@ exports! {
         let room = named(room, room_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        running.commands.broadcast(To::Room(room), event, data, &left_out(except, except_len)?)?;
+        running.speaker().broadcast(To::Room(room), event, data, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -222,7 +223,7 @@ exports! {
     ) -> Status {
         let (room, text) = (named(room, room_len)?, self::text(text, text_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_text(To::Room(room), text, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_text(To::Room(room), text, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -232,7 +233,7 @@ exports! {
     ) -> Status {
         let (room, payload) = (named(room, room_len)?, bytes(payload, payload_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_binary(To::Room(room), payload, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_binary(To::Room(room), payload, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -242,7 +243,7 @@ exports! {
     ) -> Status {
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        running.commands.broadcast(To::Everyone, event, data, &left_out(except, except_len)?)?;
+        running.speaker().broadcast(To::Everyone, event, data, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -251,7 +252,7 @@ exports! {
     ) -> Status {
         let text = self::text(text, text_len)?;
         let running = raw(server)?;
-        running.commands.broadcast_text(To::Everyone, text, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_text(To::Everyone, text, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -261,7 +262,7 @@ exports! {
     ) -> Status {
         let payload = bytes(payload, payload_len)?;
         let running = raw(server)?;
-        running.commands.broadcast_binary(To::Everyone, payload, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_binary(To::Everyone, payload, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -274,7 +275,7 @@ exports! {
         let rooms = named_all(rooms, rooms_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        running.commands.broadcast(To::Rooms(&rooms), event, data, &left_out(except, except_len)?)?;
+        running.speaker().broadcast(To::Rooms(&rooms), event, data, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -284,7 +285,7 @@ exports! {
     ) -> Status {
         let (rooms, text) = (named_all(rooms, rooms_len)?, self::text(text, text_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_text(To::Rooms(&rooms), text, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_text(To::Rooms(&rooms), text, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -294,7 +295,7 @@ exports! {
     ) -> Status {
         let (rooms, payload) = (named_all(rooms, rooms_len)?, bytes(payload, payload_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_binary(To::Rooms(&rooms), payload, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_binary(To::Rooms(&rooms), payload, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -306,7 +307,7 @@ exports! {
         let user = named(user, user_len)?;
         let (event, data) = (json::event(event, event_len)?, checked(handled(), data, data_len)?);
         let running = json(server)?;
-        running.commands.broadcast(To::User(user), event, data, &left_out(except, except_len)?)?;
+        running.speaker().broadcast(To::User(user), event, data, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -316,7 +317,7 @@ exports! {
     ) -> Status {
         let (user, text) = (named(user, user_len)?, self::text(text, text_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_text(To::User(user), text, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_text(To::User(user), text, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -326,7 +327,7 @@ exports! {
     ) -> Status {
         let (user, payload) = (named(user, user_len)?, bytes(payload, payload_len)?);
         let running = raw(server)?;
-        running.commands.broadcast_binary(To::User(user), payload, &left_out(except, except_len)?)?;
+        running.speaker().broadcast_binary(To::User(user), payload, &left_out(except, except_len)?)?;
         Ok(broadcast_status(&running))
     }
 
@@ -359,6 +360,24 @@ exports! {
             return Err(Status::ErrForked);
         }
         drop(cork);
+        Ok(Status::Ok)
+    }
+
+    /// Calls `body`. Messages that it sends on this thread go plain, although the option `compression` is on: what is
+    /// compressed already, and what holds a secret beside text that somebody else has chosen, whose length would tell of
+    /// it. Of an inline handler that calls this, all answers to that message go plain if `body` sends one of them. Calls
+    /// may be nested. `body` must return, as handlers must.
+    ///
+    /// Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or
+    /// `WSG_ERR_FORKED`; `body` is called only if it returns `WSG_OK`.
+    pub fn wsg_server_plain(server: *mut ServerHandle, body: Option<extern "C-unwind" fn(userdata: *mut c_void)>,
+        userdata: *mut c_void,
+    ) -> Status {
+        let body = body.ok_or(Status::ErrNull)?;
+        running(server)?;
+        let plain = Plain::begin();
+        foreign(|| body(userdata));
+        drop(plain);
         Ok(Status::Ok)
     }
 

@@ -45,7 +45,8 @@ pub enum EventKind {
     /// A pong of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`.
     PongFrame = 15,
     /// A connection has begun to close, and no message of it follows: only after `wsg_server_heed_closing`. What is sent now may
-    /// not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. No body.
+    /// not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. It is stale where you have closed the
+    /// connection. No body.
     Closing = 16,
 }
 
@@ -178,6 +179,9 @@ pub struct Upgrade {
     pub raw_headers: *const Field,
     /// The number of raw headers.
     pub raw_headers_len: usize,
+    /// Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+    /// it is.
+    pub reported: bool,
 }
 
 /// Who a peer is, by its credential.

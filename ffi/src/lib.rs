@@ -28,6 +28,7 @@ pub mod options;
 mod os;
 mod peers;
 mod pipes;
+mod plain;
 pub mod pointers;
 pub mod policy;
 pub mod reach;

@@ -112,8 +112,8 @@ exports! {
         Ok(running(server)?.commands.buffered_bytes(ConnectionId::from_u64(conn)))
     }
 
-    /// Returns a count of the bytes that were sent to a connection, headers of frames included; broadcasts are not in it. It
-    /// only grows. What is sent up to now is written when `wsg_conn_written` has come to this number. 0 if the connection has
+    /// Returns a count of the bytes that were sent to a connection, headers of frames included and before compression;
+    /// broadcasts are not in it. It only grows. What is sent up to now is written when `wsg_conn_written` has come to this number. 0 if the connection has
     /// closed or never existed, and if `server` is not valid. Any thread.
     pub fn wsg_conn_queued(server: *const ServerHandle, conn: u64) -> u64 {
         Ok(running(server)?.commands.queued(ConnectionId::from_u64(conn)))

@@ -10,6 +10,7 @@ use wsguard::binding::Replies;
 use crate::events::EventKind;
 use crate::handle::seed;
 use crate::json::{self, Known};
+use crate::plain::is_plain;
 use crate::pointers::{self, bytes};
 use crate::status::Status;
 
@@ -97,7 +98,11 @@ fn with_replies(
     }
     // SAFETY: the token is that of the call this thread is in, so `lend_replies` has not returned and its exclusive
     // reference is live; it is lent to nobody else, since `reply` does not call C.
-    reply(unsafe { &mut *call.replies }, call.asked)?;
+    let replies = unsafe { &mut *call.replies };
+    reply(replies, call.asked)?;
+    if is_plain() {
+        replies.go_plain();
+    }
     INLINE_CALL.set(InlineCall { replied: true, ..call });
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wsguard::binding::{
     Builder, ConnectionId, Error, EventBatch, Next, Notifier, Options, Protocol, Server, ServerHandle as Commands,
-    Waited, compile,
+    Speaker, Waited, compile,
 };
 
 use crate::events::Event;
@@ -19,6 +19,7 @@ use crate::options::Stated;
 use crate::os::{self, lock, without_signals};
 use crate::peers::Peers;
 use crate::pipes::Pipes;
+use crate::plain::is_plain;
 use crate::pointers::Pinned;
 use crate::replies;
 use crate::status::Status;
@@ -93,6 +94,11 @@ pub(crate) fn running(server: *const ServerHandle) -> Result<Arc<Running>, Statu
 }
 
 impl Running {
+    /// Says messages: plain ones, where the thread is in `wsg_server_plain`.
+    pub(crate) fn speaker(&self) -> Speaker<'_> {
+        self.commands.speaker(!is_plain())
+    }
+
     pub(crate) fn start(stated: &Stated) -> Result<Self, Error> {
         let notifier = Notifier::descriptor().map_err(Error::Start)?;
         let builder = stated.start.apply(Builder::new().wake(notifier.clone()));

@@ -49,6 +49,17 @@ pub struct Stats {
     pub rooms: u64,
     /// Memberships of all connections in all rooms.
     pub room_memberships: u64,
+    /// Messages received since the start that were compressed, and that could be decompressed.
+    pub messages_compressed_in: u64,
+    /// Bytes that they were decompressed to since the start, also of what was refused.
+    pub bytes_inflated: u64,
+    /// Messages sent compressed since the start; a broadcast counts once for each connection.
+    pub messages_compressed_out: u64,
+    /// Messages since the start that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a
+    /// thread compresses in one go.
+    pub messages_left_plain: u64,
+    /// Bytes that compression has saved since the start of what was sent.
+    pub compression_saved_bytes: u64,
     /// Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken.
     pub pipe_bytes: u64,
 }
@@ -70,6 +81,11 @@ impl Stats {
             refusing: now.refusing,
             rooms: now.rooms,
             room_memberships: now.room_memberships,
+            messages_compressed_in: now.messages_compressed_in,
+            bytes_inflated: now.bytes_inflated,
+            messages_compressed_out: now.messages_compressed_out,
+            messages_left_plain: now.messages_left_plain,
+            compression_saved_bytes: now.compression_saved_bytes,
             pipe_bytes: now.pipe_bytes,
         }
     }
@@ -276,7 +292,12 @@ mod tests {
         core.refusing = 12;
         core.rooms = 13;
         core.room_memberships = 14;
-        core.pipe_bytes = 15;
+        core.messages_compressed_in = 15;
+        core.bytes_inflated = 16;
+        core.messages_compressed_out = 17;
+        core.messages_left_plain = 18;
+        core.compression_saved_bytes = 19;
+        core.pipe_bytes = 20;
         let named: Vec<_> = core.fields().iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(format!("{:?}", Stats::of(&core)), format!("Stats {{ {} }}", named.join(", ")));
     }

@@ -350,6 +350,7 @@ impl ViewBuilder<'_> {
             adopted: upgrade.adopted.unwrap_or(0),
             raw_headers,
             raw_headers_len,
+            reported: request.reported,
         }
     }
 

@@ -154,7 +154,8 @@ class Server(Operated):
     def drain(self, timeout_ms: int | None = None, jitter_ms: int = 0) -> Awaitable[None]:
         """Shuts down gently. New handshakes are refused with 503, and open connections close with 1012. It begins at
         once; awaiting it waits until the server has stopped and its handlers have ended. Of several drains the shortest
-        timeout holds.
+        timeout holds. A handler may await it: it waits for no other that does. In a task that a handler has made and
+        awaits, it would wait for that handler.
 
         Args:
             timeout_ms: milliseconds until connections that are still open are dropped, and handlers that still run are

@@ -120,6 +120,17 @@ class Stats(TypedDict):
     rooms: int
     #: Memberships of all connections in all rooms.
     room_memberships: int
+    #: Messages received since the start that were compressed, and that could be decompressed.
+    messages_compressed_in: int
+    #: Bytes that they were decompressed to since the start, also of what was refused.
+    bytes_inflated: int
+    #: Messages sent compressed since the start; a broadcast counts once for each connection.
+    messages_compressed_out: int
+    #: Messages since the start that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a
+    #: thread compresses in one go.
+    messages_left_plain: int
+    #: Bytes that compression has saved since the start of what was sent.
+    compression_saved_bytes: int
     #: Bytes in pipes (connections under TLS of somebody else) that the server has not read, or that were not taken yet.
     pipe_bytes: int
     #: Verdicts since the start: a count for every code, also where it is 0.

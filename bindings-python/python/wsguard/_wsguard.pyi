@@ -229,6 +229,10 @@ class Request:
     def route(self) -> str | None:
         """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
     @property
+    def reported(self) -> bool:
+        """``True`` if its ``Origin``, ``Host`` or credential would be refused, were ``report_handshakes`` off: no cookie or header
+        of it says who it is."""
+    @property
     def params(self) -> dict[str, str]:
         """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
         ``/room/lobby``."""
@@ -512,7 +516,8 @@ class Connection(Generic[_Data]):
         """
     def on_close(self, handler: _CloseHandler, /) -> _CloseHandler:
         """Registers a function or coroutine function that is called when the connection has ended, before the server's
-        ``on_close``, with the same arguments. On a connection that has ended it is called at once.
+        ``on_close``, with the same arguments. On a connection that has ended it is called at once; one that a close
+        handler registers, after that handler.
 
         Raises:
             TypeError: the handler does not take what it is called with.
@@ -570,8 +575,8 @@ class Connection(Generic[_Data]):
         """Waits until it has ended, and returns how.
 
         Raises:
-            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
-                (``forked``).
+            UsageError: the server runs without asyncio or on another event loop than this (``no_event_loop``), or
+                belongs to the parent process (``forked``).
         """
     def recv(self) -> Wait[Any]:
         """Waits for the next message: ``str`` or ``bytes`` in ``raw``, :class:`Message` in ``json``. Until the task
@@ -579,8 +584,8 @@ class Connection(Generic[_Data]):
 
         Raises:
             ConnectionClosed: the connection has ended, and every message was taken.
-            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
-                (``forked``).
+            UsageError: the server runs without asyncio or on another event loop than this (``no_event_loop``), or
+                belongs to the parent process (``forked``).
         """
     def __class_getitem__(cls, data: Any) -> GenericAlias: ...
     def __aiter__(self) -> Self:

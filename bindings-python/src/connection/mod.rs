@@ -181,8 +181,9 @@ impl Connection {
 
     /// Fails where another event loop runs than the server's.
     pub(crate) fn check_loop(&self, py: Python<'_>, message: impl FnOnce() -> String) -> PyResult<()> {
-        let is_elsewhere = self.shared.loop_hooks().map(|hooks| hooks.is_elsewhere(py)).transpose()?;
-        if is_elsewhere == Some(true) { Err(errors::other_loop(py, message())) } else { Ok(()) }
+        let running = futures::running_loop(py)?;
+        let is_another = self.shared.loop_hooks().is_some_and(|hooks| hooks.is_another(&running));
+        if is_another { Err(errors::other_loop(py, message())) } else { Ok(()) }
     }
 
     /// `ConnectionClosed` with how it ended or was closed; `None` while it has not.

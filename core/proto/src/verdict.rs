@@ -168,6 +168,7 @@ verdicts! {
     Banned = "banned", 403, 1008, "banned", Violation, Connection;
     /// The event is for other roles than the connection has.
     EventDenied = "event_denied", 0, 1008, "event denied", Violation, Message;
+    // THREATS D3.
     /// A compressed message cannot be inflated.
     BadCompression = "bad_compression", 0, 1007, "bad compression", Violation, Connection;
 }

@@ -40,12 +40,20 @@ pub struct Replies<'r> {
     out: &'r mut Vec<u8>,
     /// How many there are.
     pub(super) count: u64,
+    /// They are not to be compressed.
+    pub(super) plain: bool,
 }
 
 impl<'r> Replies<'r> {
     /// Answers that are appended to `out`, the connection's output of this turn.
     pub(super) fn new(out: &'r mut Vec<u8>) -> Self {
-        Self { out, count: 0 }
+        Self { out, count: 0, plain: false }
+    }
+
+    /// The answers to this message go plain, also those before, although `compression` is on: see
+    /// [`Conn::plain`](crate::Conn::plain).
+    pub fn go_plain(&mut self) {
+        self.plain = true;
     }
 
     /// Sends a text message (`raw`).

@@ -22,6 +22,11 @@ impl ServerState {
             delayed,
             pending_auth,
             verdicts,
+            messages_compressed_in,
+            bytes_inflated,
+            messages_compressed_out,
+            messages_left_plain,
+            compression_saved_bytes,
             ..
         } = self.stats();
         let mut now = Snapshot {
@@ -34,6 +39,11 @@ impl ServerState {
             inbox_age: self.inbox_age(),
             outbox_bytes,
             messages_delayed: delayed,
+            messages_received_compressed: messages_compressed_in,
+            inflated_bytes: bytes_inflated,
+            messages_sent_compressed: messages_compressed_out,
+            messages_left_plain,
+            compression_saved_bytes,
             auth_pending: pending_auth,
             policy: PolicyFacts {
                 generation: self.set().generation,

@@ -33,7 +33,7 @@ pub(super) struct Session {
     /// What it is judged by.
     pub(super) policy: Arc<Policy>,
     /// What it was let in by.
-    pub(super) admitted: Box<Admitted>,
+    pub(super) admitted: Rc<Admitted>,
     pub(super) stream: Stream,
     pub(super) outbox: Option<Box<Outbox>>,
     /// Gives it a turn.

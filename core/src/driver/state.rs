@@ -373,6 +373,7 @@ impl ServerState {
             stats.outbox_bytes += read(outbox_bytes);
             stats.delayed += read(delayed);
             stats.messages_compressed_in += read(&of_shard.messages_compressed_in);
+            stats.bytes_inflated += read(&of_shard.bytes_inflated);
             stats.messages_compressed_out += read(&of_shard.messages_compressed_out);
             stats.messages_left_plain += read(&of_shard.messages_left_plain);
             stats.compression_saved_bytes += read(&of_shard.compression_saved_bytes);

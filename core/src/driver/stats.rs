@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wsguard_proto::deflate::Pressed;
+use wsguard_proto::deflate::{Deflate, Pressed};
 use wsguard_proto::verdict::Code;
 
 /// A server's counters at one moment.
@@ -37,8 +37,10 @@ pub struct Stats {
     pub rooms: u64,
     /// Memberships of all connections in all rooms.
     pub room_memberships: u64,
-    /// Of [`messages_in`](Self::messages_in): those that came compressed.
+    /// Messages received that were compressed, and that could be decompressed.
     pub messages_compressed_in: u64,
+    /// Bytes that they were decompressed to, also of what was refused.
+    pub bytes_inflated: u64,
     /// Messages sent compressed; a broadcast counts once for each connection.
     pub messages_compressed_out: u64,
     /// Messages that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a thread of the server
@@ -54,7 +56,7 @@ pub struct Stats {
 
 impl Stats {
     /// The counters beside the verdicts, by name: the same names in every language.
-    pub fn fields(&self) -> [(&'static str, u64); 19] {
+    pub fn fields(&self) -> [(&'static str, u64); 20] {
         [
             ("connections", self.connections),
             ("open", self.open),
@@ -71,6 +73,7 @@ impl Stats {
             ("rooms", self.rooms),
             ("room_memberships", self.room_memberships),
             ("messages_compressed_in", self.messages_compressed_in),
+            ("bytes_inflated", self.bytes_inflated),
             ("messages_compressed_out", self.messages_compressed_out),
             ("messages_left_plain", self.messages_left_plain),
             ("compression_saved_bytes", self.compression_saved_bytes),
@@ -112,6 +115,7 @@ pub(super) struct ShardStats {
     pub(super) messages_in: AtomicU64,
     pub(super) messages_out: AtomicU64,
     pub(super) messages_compressed_in: AtomicU64,
+    pub(super) bytes_inflated: AtomicU64,
     pub(super) messages_compressed_out: AtomicU64,
     pub(super) messages_left_plain: AtomicU64,
     pub(super) compression_saved_bytes: AtomicU64,
@@ -122,6 +126,13 @@ pub(super) struct ShardStats {
 }
 
 impl ShardStats {
+    /// Takes what the turn of a connection has counted.
+    pub(super) fn count_turn(&self, deflate: &mut Deflate) {
+        add(&self.messages_compressed_in, core::mem::take(&mut deflate.messages_inflated));
+        add(&self.bytes_inflated, core::mem::take(&mut deflate.bytes_inflated));
+        self.count_pressed(core::mem::take(&mut deflate.answers));
+    }
+
     /// Counts messages that were to be compressed.
     pub(super) fn count_pressed(&self, pressed: Pressed) {
         let Pressed { messages, skipped, saved_bytes } = pressed;

@@ -11,6 +11,7 @@ use wsguard_proto::codec::{self, BufferPool, Decoder, Limits, Opcode, Step};
 use wsguard_proto::config::{Options, Policy, Protocol};
 use wsguard_proto::connection::{Connection, Message, Opened, Phase, Report, Sink, Turn};
 use wsguard_proto::contract::Scratch;
+use wsguard_proto::deflate::{Agreed, Compressed, Deflate, Inflater};
 use wsguard_proto::files::NoFiles;
 use wsguard_proto::limits::RateKey;
 use wsguard_proto::time::Moment;
@@ -96,6 +97,7 @@ struct Session<'p> {
     application: Application,
     pool: BufferPool,
     scratch: Scratch,
+    deflate: Deflate,
     now: Moment,
     congested: bool,
     out: Vec<u8>,
@@ -116,6 +118,7 @@ impl Session<'_> {
             out: &mut self.out,
             pool: &mut self.pool,
             scratch: &mut self.scratch,
+            deflate: &mut self.deflate,
             congested: self.congested,
             message_budget: budget,
             sink: &mut self.application,
@@ -254,14 +257,27 @@ impl Session<'_> {
         if self.policy.protocol != Protocol::Raw {
             return;
         }
-        let limits = Limits { max_message_bytes: usize::MAX, max_fragments: u32::MAX, text_only: false };
+        let limits = Limits {
+            max_message_bytes: usize::MAX,
+            max_fragments: u32::MAX,
+            text_only: false,
+            deflate: self.connection.deflate().is_some(),
+        };
         let (mut decoder, mut at) = (Decoder::default(), 0);
         let delivered = self.application.delivered.iter();
         for (opcode, expected) in delivered {
             loop {
                 match decoder.next(&mut self.received, &mut at, &limits, &mut self.pool) {
-                    Ok(Step::Message { opcode: sent, payload }) => {
-                        assert_eq!((&sent, payload.bytes(&self.received)), (opcode, &expected[..]));
+                    Ok(Step::Message { opcode: sent, payload, compressed }) => {
+                        let payload = payload.bytes(&self.received);
+                        let mut room = Vec::new();
+                        let message = match compressed {
+                            Some(frames) => Inflater::default()
+                                .inflate(Compressed { payload, frames }, self.policy.max_message_bytes, &mut room)
+                                .expect("it was delivered"),
+                            None => payload,
+                        };
+                        assert_eq!((&sent, message), (opcode, &expected[..]));
                         break;
                     }
                     Ok(Step::Control { .. }) => {}
@@ -278,13 +294,15 @@ fuzz_target!(|input: &[u8]| {
     let policy = &POLICIES[usize::from(set) % POLICIES.len()];
     let now = Moment::from_millis(1_000);
     let expires_at = if set & 0x80 == 0 { Moment::NEVER } else { now.after_millis(300) };
+    let deflate = (set & 0x20 != 0).then_some(Agreed { server_window_bits: 15 });
     let rate_key = policy.rate_limit.as_ref().map(|_| Arc::new(RateKey::default()));
     let mut session = Session {
         policy,
-        connection: Connection::new(policy, Opened { rate_key, expires_at, ..Opened::default() }, now),
+        connection: Connection::new(policy, Opened { rate_key, expires_at, deflate, ..Opened::default() }, now),
         application: Application { fails_at: if set & 0x40 == 0 { 0 } else { 3 }, ..Application::default() },
         pool: BufferPool::default(),
         scratch: Scratch::new(),
+        deflate: Deflate::default(),
         now,
         congested: false,
         out: Vec::new(),

@@ -31,14 +31,14 @@ enum End {
 }
 
 fn ours(bytes: &[u8]) -> (Vec<Seen>, End) {
-    let limits = Limits { max_message_bytes: MAX_MESSAGE, max_fragments: u32::MAX, text_only: false };
+    let limits = Limits { max_message_bytes: MAX_MESSAGE, max_fragments: u32::MAX, text_only: false, deflate: false };
     let (mut decoder, mut pool) = (Decoder::default(), BufferPool::default());
     let mut bytes = bytes.to_vec();
     let (mut seen, mut at) = (Vec::new(), 0);
     loop {
         let (opcode, payload) = match decoder.next(&mut bytes, &mut at, &limits, &mut pool) {
             Ok(Step::NeedMore) => return (seen, End::Open),
-            Ok(Step::Message { opcode, payload } | Step::Control { opcode, payload }) => (opcode, payload),
+            Ok(Step::Message { opcode, payload, .. } | Step::Control { opcode, payload }) => (opcode, payload),
             Err(violation) => return (seen, End::Refused(violation)),
         };
         let payload = payload.bytes(&bytes).to_vec();

@@ -52,13 +52,13 @@ impl Run {
             let step = self.decoder.next(piece, &mut at, &self.limits, &mut self.pool);
             assert!(before <= at && at <= piece.len());
             self.outcome.received += self.decoder.take_received_bytes();
-            let (opcode, payload, is_message) = match step {
+            let (opcode, payload, message) = match step {
                 Ok(Step::NeedMore) => {
                     assert_eq!(at, piece.len(), "input is left over");
                     return;
                 }
-                Ok(Step::Message { opcode, payload }) => (opcode, payload, true),
-                Ok(Step::Control { opcode, payload }) => (opcode, payload, false),
+                Ok(Step::Message { opcode, payload, compressed }) => (opcode, payload, Some(compressed)),
+                Ok(Step::Control { opcode, payload }) => (opcode, payload, None),
                 Err(violation) => {
                     self.refuse(violation);
                     continue;
@@ -66,12 +66,16 @@ impl Run {
             };
             let bytes = payload.bytes(piece).to_vec();
             payload.recycle(&mut self.pool);
-            if is_message {
-                assert!(bytes.len() <= self.limits.max_message_bytes);
+            if let Some(compressed) = message {
+                assert!(compressed.is_none() || self.limits.deflate);
+                assert!(
+                    bytes.len()
+                        <= self.limits.max_message_bytes + compressed.map_or(0, |frames| more(&self.limits, frames))
+                );
                 assert!(matches!(opcode, Opcode::Text | Opcode::Binary));
                 assert!(opcode == Opcode::Text || !self.limits.text_only);
                 // An in-place text is for the caller to check.
-                if opcode == Opcode::Text && std::str::from_utf8(&bytes).is_err() {
+                if opcode == Opcode::Text && compressed.is_none() && std::str::from_utf8(&bytes).is_err() {
                     self.refuse(Violation::TextNotUtf8);
                     continue;
                 }
@@ -90,6 +94,11 @@ impl Run {
         // How much of the refused message had come depends on where the fault was found.
         self.refused = true;
     }
+}
+
+/// How much longer than it is a message may be that an honest sender compresses into `frames` frames.
+fn more(limits: &Limits, frames: u32) -> usize {
+    if limits.deflate { limits.max_message_bytes / 8 + 64 + 8 * frames as usize } else { 0 }
 }
 
 fn decode(bytes: &[u8], limits: Limits, discard_at: usize, pieces: &[usize]) -> Outcome {
@@ -113,7 +122,8 @@ fn decode(bytes: &[u8], limits: Limits, discard_at: usize, pieces: &[usize]) -> 
             break;
         }
         let kept = run.decoder.buffered_bytes();
-        assert!(kept <= run.given && kept <= run.limits.max_message_bytes + 125, "{kept} bytes are kept");
+        let most = run.limits.max_message_bytes + more(&run.limits, run.limits.max_fragments);
+        assert!(kept <= run.given && kept <= most + 125, "{kept} bytes are kept");
         assert!(run.decoder.is_mid_message() || kept == 0);
     }
     run.outcome.mid_message = run.decoder.is_mid_message();
@@ -130,6 +140,7 @@ fuzz_target!(|input: &[u8]| {
         max_message_bytes: [1, 125, 1000, 65_536][usize::from(set >> 2 & 3)],
         max_fragments: if set & 0x10 == 0 { 1024 } else { 3 },
         text_only: set & 0x20 != 0,
+        deflate: set & 2 != 0,
     };
     let discard_at = if set & 0x40 == 0 { usize::MAX } else { usize::from(set >> 7) };
     let bytes = stream(set & 1 != 0, rest);

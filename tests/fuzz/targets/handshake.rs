@@ -87,7 +87,7 @@ fn answer(set: &PolicySet, head: &[u8]) -> Result<Outcome, Refusal> {
         Subprotocol::NotOffered | Subprotocol::NoneKnown => None,
     };
     let mut out = Vec::new();
-    handshake::accepted(&mut out, policy, key, subprotocol, &ResponseHeaders::default());
+    handshake::accepted(&mut out, policy, key, subprotocol, None, &ResponseHeaders::default());
     assert_eq!(check_response(&out), (101, 0));
     Ok(Outcome::Accepted {
         head_len: head.len(),

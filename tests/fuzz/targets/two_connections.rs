@@ -10,6 +10,7 @@ use wsguard_proto::codec::BufferPool;
 use wsguard_proto::config::{Options, Policy};
 use wsguard_proto::connection::{Connection, Message, Opened, Phase, Report, Sink, Turn};
 use wsguard_proto::contract::Scratch;
+use wsguard_proto::deflate::Deflate;
 use wsguard_proto::files::NoFiles;
 use wsguard_proto::limits::RateKey;
 use wsguard_proto::time::Moment;
@@ -89,6 +90,7 @@ struct User<'p> {
     application: Application,
     pool: BufferPool,
     scratch: Scratch,
+    deflate: Deflate,
     out: Vec<u8>,
 }
 
@@ -102,6 +104,7 @@ impl User<'_> {
                 out: &mut self.out,
                 pool: &mut self.pool,
                 scratch: &mut self.scratch,
+                deflate: &mut self.deflate,
                 congested: false,
                 message_budget: 100_000,
                 sink: &mut self.application,
@@ -237,6 +240,7 @@ fuzz_target!(|input: &[u8]| {
         application: Application::default(),
         pool: BufferPool::default(),
         scratch: Scratch::new(),
+        deflate: Deflate::default(),
         out: Vec::new(),
     };
     while !input.is_empty() {

@@ -252,13 +252,18 @@ static void print_stats(void) {
   printf("{\"type\":\"stats\",\"connections\":%llu,\"open\":%llu,\"opened_total\":%llu,\"messages_in\":%llu,"
          "\"bytes_in\":%llu,\"bytes_out\":%llu,\"inbox_bytes\":%llu,\"outbox_bytes\":%llu,\"delayed\":%llu,"
          "\"pending_auth\":%llu,\"upgrades_in_inbox\":%llu,\"refusing\":%llu,\"rooms\":%llu,"
-         "\"room_memberships\":%llu,\"verdicts\":{",
+         "\"room_memberships\":%llu,\"messages_compressed_in\":%llu,\"bytes_inflated\":%llu,"
+         "\"messages_compressed_out\":%llu,\"messages_left_plain\":%llu,\"compression_saved_bytes\":%llu,"
+         "\"verdicts\":{",
          (unsigned long long)stats.connections, (unsigned long long)stats.open, (unsigned long long)stats.opened_total,
          (unsigned long long)stats.messages_in, (unsigned long long)stats.bytes_in, (unsigned long long)stats.bytes_out,
          (unsigned long long)stats.inbox_bytes, (unsigned long long)stats.outbox_bytes,
          (unsigned long long)stats.delayed, (unsigned long long)stats.pending_auth,
          (unsigned long long)stats.upgrades_in_inbox, (unsigned long long)stats.refusing,
-         (unsigned long long)stats.rooms, (unsigned long long)stats.room_memberships);
+         (unsigned long long)stats.rooms, (unsigned long long)stats.room_memberships,
+         (unsigned long long)stats.messages_compressed_in, (unsigned long long)stats.bytes_inflated,
+         (unsigned long long)stats.messages_compressed_out, (unsigned long long)stats.messages_left_plain,
+         (unsigned long long)stats.compression_saved_bytes);
   for (uint32_t verdict = 0; wsg_verdict_name(verdict).len > 0; verdict++) {
     uint64_t count = 0;
     if (wsg_server_verdict_count(server, verdict, &count) < 0 || count == 0) continue;

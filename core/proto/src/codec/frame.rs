@@ -204,6 +204,7 @@ pub struct Room {
     pub is_compressed: bool,
 }
 
+// THREATS D6.
 /// The longest that an honest sender makes a message of `limit` bytes by compressing it into `frames` frames: all of it in codes
 /// of nine bits, and an empty block at the end of each frame.
 fn honest_bound(limit: u64, frames: u32) -> u64 {
@@ -271,7 +272,7 @@ impl Room {
 fn first_byte(bytes: &[u8], in_message: bool, has_deflate: bool) -> Result<Option<(bool, Opcode, bool)>, FrameError> {
     let Some(&first) = bytes.first() else { return Ok(None) };
     let reserved = first & 0x70;
-    // RFC 7692 section 6: RSV1 stands on the first frame of a message, and on no control frame.
+    // THREATS D2. RFC 7692 section 6: RSV1 stands on the first frame of a message, and on no control frame.
     let rsv1 = reserved == 0x40;
     if reserved != 0 && !(rsv1 && has_deflate && matches!(first & 0x0f, 1 | 2)) {
         return Err(FrameError::ReservedBits { first: rsv1 });

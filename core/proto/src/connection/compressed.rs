@@ -9,6 +9,7 @@ use crate::deflate::{Broken, Compressed};
 const BYTES_PER_MESSAGE: u64 = 1024;
 
 impl Connection {
+    // THREATS D4, D7.
     /// A whole message that is compressed, unmasked.
     pub(super) fn handle_compressed(&mut self, opcode: Opcode, compressed: Compressed<'_>, turn: &mut Turn<'_>) {
         // Before it is inflated: whose rate has no room for what came has none for what comes of it.

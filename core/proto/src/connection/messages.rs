@@ -209,8 +209,15 @@ impl Connection {
     }
 
     fn deliver(&mut self, message: Message<'_>, turn: &mut Turn<'_>) {
+        let start = turn.out.len();
         if let Err(code) = turn.sink.message(message, turn.out) {
-            self.violate(&Report { code, event: None, detail: "the application's handler failed" }, turn);
+            return self.violate(&Report { code, event: None, detail: "the application's handler failed" }, turn);
+        }
+        if let (Some(agreed), Some(rules)) = (self.deflate(), &turn.policy.compression)
+            && turn.out.len() > start
+            && !turn.sink.answers_go_plain()
+        {
+            turn.deflate.compress_answers(agreed, rules, turn.out, start);
         }
     }
 }

@@ -67,6 +67,10 @@ pub struct Report<'r> {
 pub trait Sink {
     /// Takes a message; replies may be appended to `out` as whole frames. An error closes the connection with it.
     fn message(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Code>;
+    /// Whether the replies to the last message are not to be compressed.
+    fn answers_go_plain(&self) -> bool {
+        false
+    }
     /// Takes a report of what ends the connection.
     fn report(&mut self, report: Report<'_>);
     /// Takes a report of a message after which the connection goes on: rules only report, or the message is answered.

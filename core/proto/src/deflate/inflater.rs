@@ -69,6 +69,7 @@ struct Fed {
 }
 
 impl Inflater {
+    // THREATS D3, D6.
     /// Inflates a message into `room`, whose bytes are only written over, and which grows as the message does: never over
     /// `limit` and one byte. A message that is longer is given up at that byte.
     ///

@@ -13,6 +13,8 @@ pub use deflater::{BUDGET_BYTES, Deflater, Pressed, WINDOW_SIZES, payload_bytes}
 pub use inflater::{Broken, Compressed, Inflater};
 pub use negotiate::{AcceptedOffer, negotiate};
 
+use crate::options::Compression;
+
 /// What both sides agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
@@ -36,11 +38,21 @@ pub struct Deflate {
     pub messages_inflated: u64,
     /// Bytes that compressed messages were inflated to, also those that were refused.
     pub bytes_inflated: u64,
+    /// What became of answers that a connection had to give at once.
+    pub answers: Pressed,
+    /// Those answers before they are compressed; empty in between.
+    said: Vec<u8>,
     /// What a message is inflated into. Its bytes are written over, never made anew.
     room: Vec<u8>,
 }
 
 impl Deflate {
+    /// Whether there is something in its counters, for the driver to take.
+    #[must_use]
+    pub fn has_counted(&self) -> bool {
+        self.bytes_inflated > 0 || self.answers != Pressed::default()
+    }
+
     /// Room for a message: give it back.
     pub(crate) fn take_room(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.room)
@@ -65,6 +77,23 @@ impl Deflate {
         self.bytes_inflated += inflater.inflated_bytes();
         self.messages_inflated += u64::from(inflated.is_ok());
         inflated
+    }
+
+    /// Compresses the whole frames behind `start`, as far as the rules say.
+    pub(crate) fn compress_answers(&mut self, agreed: Agreed, rules: &Compression, out: &mut Vec<u8>, start: usize) {
+        if out.len() - start < rules.threshold_bytes {
+            return;
+        }
+        let mut said = core::mem::take(&mut self.said);
+        said.extend_from_slice(&out[start..]);
+        out.truncate(start);
+        let pressed = self.push_frames(agreed, rules, &said, out);
+        self.answers.messages += pressed.messages;
+        self.answers.skipped += pressed.skipped;
+        self.answers.saved_bytes += pressed.saved_bytes;
+        said.clear();
+        said.shrink_to(KEPT_ROOM);
+        self.said = said;
     }
 }
 

@@ -30,6 +30,7 @@ impl AcceptedOffer {
     }
 }
 
+// THREATS D1.
 /// The first offer that can be honoured, in the order of the headers' `values`.
 pub fn negotiate<'h>(values: impl Iterator<Item = &'h [u8]>) -> Option<AcceptedOffer> {
     values.flat_map(|value| parts(value, b',')).filter(|offer| !offer.is_empty()).take(MAX_OFFERS).find_map(accept)

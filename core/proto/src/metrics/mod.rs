@@ -43,6 +43,11 @@ pub struct Snapshot {
     pub messages_sent: u64,
     pub received_bytes: u64,
     pub sent_bytes: u64,
+    pub messages_received_compressed: u64,
+    pub inflated_bytes: u64,
+    pub messages_sent_compressed: u64,
+    pub messages_left_plain: u64,
+    pub compression_saved_bytes: u64,
     /// By code, in the order of [`Code::ALL`](crate::verdict::Code::ALL).
     pub verdicts: Vec<u64>,
     pub inbox_bytes: u64,

@@ -122,6 +122,7 @@ options! {
         // THREATS R8.
         /// The time from a message's first frame to its last, in milliseconds.
         message_timeout_ms: u64 = 30_000, [whole 1..=315_360_000_000] Route;
+        // THREATS D1 to D8.
         /// The compression of messages, by permessage-deflate (RFC 7692) without context takeover, for clients that offer it.
         /// Limits of size and rate count inflated bytes.
         compression: Option<Compression> = None,

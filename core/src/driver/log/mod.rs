@@ -286,8 +286,14 @@ mod tests {
     fn the_documented_filter_bans_for_no_code_that_honest_clients_cause() {
         let filter = Filter::documented();
         let banned: Vec<Code> = Code::ALL.iter().copied().filter(|code| filter.bans(&line(*code, "detail"))).collect();
-        let never_honest =
-            [Code::BadFrame, Code::BadUtf8, Code::TooManyFragments, Code::ControlFlood, Code::UnexpectedBinary];
+        let never_honest = [
+            Code::BadFrame,
+            Code::BadUtf8,
+            Code::TooManyFragments,
+            Code::ControlFlood,
+            Code::UnexpectedBinary,
+            Code::BadCompression,
+        ];
         assert_eq!(banned, never_honest);
         for error in
             [JwtError::Unsigned, JwtError::BadSignature, JwtError::AlgorithmNotAllowed, JwtError::CriticalHeader]

@@ -31,19 +31,18 @@ pub(super) fn has_left(error: &io::Error) -> bool {
 }
 
 /// Reads what is there, as long as fewer than `most` bytes are kept; 0: the peer is gone.
-pub(super) async fn read_some(stream: &mut Stream, received: &mut Vec<u8>, most: usize) -> usize {
-    // On the stack while there is something: as long as nothing comes, no buffer waits for it.
-    let read = std::future::poll_fn(|cx| {
+pub(super) fn read_some(stream: &mut Stream, received: &mut Vec<u8>, most: usize) -> impl Future<Output = usize> {
+    std::future::poll_fn(move |cx| {
+        // On the stack: as long as nothing comes, no buffer waits for it.
         let mut piece = [0; READ_BYTES];
         let room = most.saturating_sub(received.len()).min(READ_BYTES);
         let mut piece = ReadBuf::new(&mut piece[..room]);
         let read = Pin::new(&mut *stream).poll_read(cx, &mut piece);
-        read.map_ok(|()| {
+        read.map(|read| {
             received.extend_from_slice(piece.filled());
-            piece.filled().len()
+            read.map_or(0, |()| piece.filled().len())
         })
-    });
-    read.await.unwrap_or(0)
+    })
 }
 
 /// Returns when the peer leaves; keeps what it sends early, up to `most` bytes.

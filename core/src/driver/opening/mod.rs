@@ -16,6 +16,8 @@ mod keys;
 mod lingering;
 mod proxy_header;
 mod request;
+#[cfg(all(test, unix))]
+mod sizes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -154,12 +156,18 @@ struct Accepted101 {
 /// What of a handshake has to wait: its task holds no more than this.
 type Waiting = Pin<Box<dyn Future<Output = Option<Decided>> + Send>>;
 
-/// A handshake that is decided: it becomes a connection, or is answered.
-struct Decided {
+/// A handshake with its bytes. In a box of its own where it waits: this and the future beside it are then each no larger than
+/// a session, which fits into what they leave.
+struct Handshake {
     opening: OpeningHandshake,
     stream: Stream,
     /// Bytes behind the request head.
     received: Vec<u8>,
+}
+
+/// A handshake that is decided: it becomes a connection, or is answered.
+struct Decided {
+    handshake: Box<Handshake>,
     end: Result<Passed, HandshakeEnd>,
 }
 
@@ -194,9 +202,9 @@ impl From<Refusal> for HandshakeEnd {
 pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accepted) {
     let mut next = begin(state, shard, accepted);
     while let Some(waiting) = next {
-        // Freed at the end of this line, before there is a session.
+        // The future is freed at the end of this line, and then the handshake's box, before there is a session.
         let decided = waiting.await;
-        next = decided.and_then(Decided::finish);
+        next = decided.and_then(|Decided { handshake, end }| (*handshake).finish(end));
     }
 }
 
@@ -249,21 +257,61 @@ fn begin(state: Arc<ServerState>, shard: usize, accepted: Accepted) -> Option<Wa
         Some(Ok(outcome)) => Some(outcome),
         None => None,
     };
-    let socket = accepted.socket.register().ok()?;
+    let stream = Stream::Plain(accepted.socket.register().ok()?);
+    let handshake = Handshake { opening, stream, received };
     match outcome {
         Some(HandshakeOutcome::Granted(pass, answer)) => {
-            let stream = Stream::Plain(socket);
-            let end = opening.take_in(&answer.reported).map(|()| Passed { pass, answer, asked: None });
-            Decided { opening, stream, received, end }.finish()
+            let taken_in = handshake.opening.take_in(&answer.reported);
+            handshake.finish(taken_in.map(|()| Passed { pass, answer, asked: None }))
         }
-        outcome => Some(opening.wait(socket, received, outcome.map(Box::new))),
+        outcome => Some(Box::new(handshake).wait(outcome.map(Box::new))),
     }
 }
 
-impl Decided {
+impl Handshake {
+    /// The long way: what is there is not the whole request, or is not to be judged at once.
+    fn wait(mut self: Box<Self>, outcome: Option<Box<HandshakeOutcome>>) -> Waiting {
+        // A block that uses what it captures: an `async fn` would hold each of its arguments twice.
+        Box::pin(async move {
+            let Handshake { opening, stream, .. } = &mut *self;
+            if opening.policy.proxy_protocol && (opening.read_proxy_header(stream).await.is_err() || !opening.enter()) {
+                return None;
+            }
+            if let Some(tls) = self.opening.tls.clone() {
+                let Stream::Plain(socket) = self.stream else { return None };
+                self.stream = self.opening.secure(&tls, socket).await?;
+            }
+            let end = self.upgrade(outcome).await.map_err(|end| self.opening.count_late(end));
+            Some(Decided { handshake: self, end })
+        })
+    }
+
+    /// The HTTP part: the request, and the application's answer.
+    async fn upgrade(&mut self, outcome: Option<Box<HandshakeOutcome>>) -> Result<Passed, HandshakeEnd> {
+        // The path may have a deadline of its own, once it is known.
+        let deadline = self.opening.deadline;
+        let judged = match outcome {
+            Some(outcome) => Ok(Ok(outcome)),
+            None => {
+                let judge = self.opening.judge(&mut self.stream, &mut self.received);
+                timeout_at(deadline, judge).await
+            }
+        };
+        let Ok(judged) = judged else { return Err(self.opening.timed_out("no whole request").into()) };
+        match self.opening.settle(judged?)? {
+            Settled::Granted(granted) => {
+                let (pass, answer) = *granted;
+                Ok(Passed { pass, answer, asked: None })
+            }
+            Settled::Ask(asking) => {
+                Box::pin(self.opening.ask_in_time(asking, &mut self.stream, &mut self.received)).await
+            }
+        }
+    }
+
     /// Opens the connection, or answers its peer: what is left to wait for is that it has read the answer.
-    fn finish(self) -> Option<Waiting> {
-        let Decided { opening, stream, received, end } = self;
+    fn finish(self, end: Result<Passed, HandshakeEnd>) -> Option<Waiting> {
+        let Handshake { opening, stream, received } = self;
         let waits = opening.is_ours && opening.has_asked && received.is_empty();
         match end {
             Ok(passed) => {
@@ -346,15 +394,14 @@ impl OpeningHandshake {
         true
     }
 
-    /// TLS, where the policy has it.
-    async fn secure(&self, socket: Socket) -> Option<Stream> {
-        let Some(tls) = &self.tls else { return Some(Stream::Plain(socket)) };
+    /// The TLS handshake.
+    async fn secure(&self, tls: &ServerTls, socket: Socket) -> Option<Stream> {
         if self.admission.is_refused() && !self.state.may_refuse_over_tls() {
             return None;
         }
-        let accept = async {
-            TlsStream::accept(Arc::clone(&tls.config), socket, shard::expensive_turn, shard::count_expensive_step).await
-        };
+        let config = Arc::clone(&tls.config);
+        // Boxed, because plain handshakes would have room for it as well.
+        let accept = Box::pin(TlsStream::accept(config, socket, shard::expensive_turn, shard::count_expensive_step));
         match timeout_at(self.deadline, accept).await {
             Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
             Ok(Err(error)) if has_left(&error) => None,
@@ -367,42 +414,6 @@ impl OpeningHandshake {
                 self.report(refusal.code, &refusal.detail);
                 None
             }
-        }
-    }
-
-    /// The long way: what is there is not the whole request, or is not to be judged at once.
-    fn wait(mut self, mut socket: Socket, mut received: Vec<u8>, outcome: Option<Box<HandshakeOutcome>>) -> Waiting {
-        // A block that uses what it captures: an `async fn` would hold each of its arguments twice.
-        Box::pin(async move {
-            if self.policy.proxy_protocol && (self.read_proxy_header(&mut socket).await.is_err() || !self.enter()) {
-                return None;
-            }
-            let mut stream = self.secure(socket).await?;
-            let end = self.upgrade(&mut stream, &mut received, outcome).await;
-            let end = end.map_err(|end| self.count_late(end));
-            Some(Decided { opening: self, stream, received, end })
-        })
-    }
-
-    /// The HTTP part: the request, and the application's answer.
-    async fn upgrade(
-        &mut self,
-        stream: &mut Stream,
-        received: &mut Vec<u8>,
-        outcome: Option<Box<HandshakeOutcome>>,
-    ) -> Result<Passed, HandshakeEnd> {
-        // The path may have a deadline of its own, once it is known.
-        let judged = timeout_at(self.deadline, self.judge(outcome, stream, received)).await;
-        let settled = match judged {
-            Ok(judged) => self.settle(judged?)?,
-            Err(_) => return Err(self.timed_out("no whole request").into()),
-        };
-        match settled {
-            Settled::Granted(granted) => {
-                let (pass, answer) = *granted;
-                Ok(Passed { pass, answer, asked: None })
-            }
-            Settled::Ask(asking) => self.ask_in_time(asking, stream, received).await,
         }
     }
 
@@ -536,16 +547,12 @@ impl OpeningHandshake {
     /// connection goes on, or is refused.
     ///
     /// A reload from here on finds the connection: its command is carried out by this thread, afterwards.
-    fn catch_up(&mut self, pass: &mut Granted, answer: &mut Accepted101) -> Result<Box<Admitted>, Refusal> {
+    fn catch_up(&mut self, pass: &mut Granted, answer: &mut Accepted101) -> Result<Admitted, Refusal> {
         let identity = &mut pass.identity;
         let newest = self.state.set();
         let (generation, path) = (newest.generation, answer.path.clone());
-        let admitted = Box::new(Admitted {
-            generation,
-            path,
-            credential: identity.credential,
-            is_reported: !answer.reported.is_empty(),
-        });
+        let admitted =
+            Admitted { generation, path, credential: identity.credential, is_reported: !answer.reported.is_empty() };
         // One that waited for keys is judged by the newest set, but its address was looked at by the first.
         if newest.top.deny_ips.denies(self.ip) {
             return Err(Refusal::full(Full::of_denied(), &newest.top));

@@ -55,17 +55,21 @@ impl OpeningHandshake {
         self.set.policies().any(|policy| matches!(*policy.authenticator, Authenticator::Jwt(_)))
     }
 
-    /// Reads the head and judges it, unless that was done.
+    /// Reads the head and judges it.
     pub(super) async fn judge(
         &mut self,
-        outcome: Option<Box<HandshakeOutcome>>,
         stream: &mut Stream,
         received: &mut Vec<u8>,
     ) -> Result<Box<HandshakeOutcome>, HandshakeEnd> {
-        if let Some(outcome) = outcome {
-            return Ok(outcome);
-        }
-        let head_len = self.read_head(stream, received).await?;
+        let mut scanner = HeadScanner::default();
+        let head_len = loop {
+            if let Some(len) = scanner.scan(received, self.policy.max_head_bytes)? {
+                break len;
+            }
+            if read_some(stream, received, self.policy.max_head_bytes).await == 0 {
+                return Err(HandshakeEnd::Gone);
+            }
+        };
         if self.is_expensive() {
             shard::expensive_step().await;
         }
@@ -109,30 +113,17 @@ impl OpeningHandshake {
         received: &mut Vec<u8>,
     ) -> Result<Passed, HandshakeEnd> {
         let mut asked = None;
-        let asks = Box::pin(self.ask(asking, stream, received, &mut asked));
         let said = if self.state.consulting.without_deadline {
-            asks.await
+            self.ask(asking, stream, received, &mut asked).await
         } else {
-            timeout_at(self.deadline, asks).await.unwrap_or_else(|_| {
+            let said = timeout_at(self.deadline, self.ask(asking, stream, received, &mut asked)).await;
+            said.unwrap_or_else(|_| {
                 let detail = self.too_late("the application did not answer");
                 Err(Refusal::new(Code::AuthUnavailable, detail).into())
             })
         };
         // On an error the application is told before the peer is, which may take its time.
         said.map(|(pass, answer)| Passed { pass, answer, asked })
-    }
-
-    async fn read_head(&self, stream: &mut Stream, received: &mut Vec<u8>) -> Result<usize, HandshakeEnd> {
-        let max_head_bytes = self.policy.max_head_bytes;
-        let mut scanner = HeadScanner::default();
-        loop {
-            if let Some(len) = scanner.scan(received, max_head_bytes)? {
-                return Ok(len);
-            }
-            if read_some(stream, received, max_head_bytes).await == 0 {
-                return Err(HandshakeEnd::Gone);
-            }
-        }
     }
 
     /// Everything that needs no waiting, in the order of the contract. A refusal is worded as clients of this server know it.
@@ -248,7 +239,8 @@ impl OpeningHandshake {
     ) -> Question {
         let certificate = stream.and_then(Stream::peer_certificate);
         let (route, params) = (answer.route.clone(), answer.params.clone());
-        let asked = request.snapshot(route, params, self.ip, token, certificate);
+        let mut asked = request.snapshot(route, params, self.ip, token, certificate);
+        asked.reported = !answer.reported.is_empty();
         Question { request: Box::new(asked), offers: Offers::of(policy, request), granted }
     }
 

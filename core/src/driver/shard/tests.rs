@@ -82,7 +82,7 @@ impl Rig {
         let load = self.state.shards[0].load.hold_one();
         let (ip, peer, granted) = (None, None, 0);
         let generation = self.state.set().generation;
-        let admitted = Box::new(Admitted { generation, path: "/".into(), credential: None, is_reported: false });
+        let admitted = Admitted { generation, path: "/".into(), credential: None, is_reported: false };
         let policy = Arc::clone(policy);
         let new = NewSession {
             hs: HandshakeId::default(),

@@ -166,6 +166,9 @@ impl Shard {
         if replies > 0 {
             add(&state.shards[self.index].stats.messages_out, replies);
         }
+        if deflate.has_counted() {
+            state.shards[self.index].stats.count_turn(deflate);
+        }
         if let Some(added) = added {
             session.share.add(added.batch, added.bytes);
             session.last_batch = added.answerable;

@@ -43,6 +43,8 @@ pub(super) struct TurnSink<'s> {
     pub(super) records: Vec<VerdictRecord>,
     /// Messages of the inline handler.
     pub(super) replies: u64,
+    /// The last of them are not to be compressed.
+    answers_go_plain: bool,
     /// Answers to pings.
     pub(super) pongs: u8,
     /// A message of the application is sent in fragments: no answer may come between them.
@@ -72,6 +74,7 @@ impl<'s> TurnSink<'s> {
             messages: 0,
             records: Vec::new(),
             replies: 0,
+            answers_go_plain: false,
             pongs: 0,
             is_mid_fragments: false,
             reports_only: false,
@@ -128,6 +131,7 @@ impl<'s> TurnSink<'s> {
         match handled {
             Some(handled) => {
                 self.replies += replies.count;
+                self.answers_go_plain = replies.plain;
                 Ok(handled)
             }
             None => {
@@ -146,6 +150,10 @@ impl Sink for TurnSink<'_> {
             self.batch().push_message(conn, &message, contract);
         }
         Ok(())
+    }
+
+    fn answers_go_plain(&self) -> bool {
+        self.answers_go_plain
     }
 
     fn report(&mut self, report: Report<'_>) {

@@ -287,7 +287,10 @@ fn stats(server: &Handle) -> Value {
         "inbox_bytes": stats.inbox_bytes, "outbox_bytes": stats.outbox_bytes, "delayed": stats.delayed,
         "pending_auth": stats.pending_auth,
         "upgrades_in_inbox": stats.upgrades_in_inbox, "refusing": stats.refusing, "rooms": stats.rooms,
-        "room_memberships": stats.room_memberships, "verdicts": verdicts})
+        "room_memberships": stats.room_memberships,
+        "messages_compressed_in": stats.messages_compressed_in, "bytes_inflated": stats.bytes_inflated,
+        "messages_compressed_out": stats.messages_compressed_out, "messages_left_plain": stats.messages_left_plain,
+        "compression_saved_bytes": stats.compression_saved_bytes, "verdicts": verdicts})
 }
 
 /// SIGTERM and SIGINT drain, as an orchestrator expects.
