@@ -110,7 +110,8 @@ impl Connection {
         match frame.opcode {
             TEXT | BINARY => {
                 if self.echo_len.is_none() {
-                    payload.check(frame.opcode, &self.reader.message()?)?;
+                    payload.check(frame.opcode, self.reader.message()?)?;
+                    self.reader.forget();
                     self.echo_len = Some(frame.len);
                     self.reader.keep = false;
                 }

@@ -132,10 +132,13 @@ impl Member {
                         messages += 1;
                         self.got += 1;
                         if self.got <= 2 {
-                            check(serde_json::from_slice(&self.reader.message()?)?)?;
+                            check(serde_json::from_slice(self.reader.message()?)?)?;
                             let is_right = self.got == 1 || frame.compressed == self.is_compressed;
                             ensure!(is_right, "what was said came compressed: {}", frame.compressed);
                             self.reader.keep = self.got < 2;
+                            if self.got == 2 {
+                                self.reader.forget();
+                            }
                         }
                     }
                     CLOSE => bail!("the server closed with {}", self.reader.close_in_words()),

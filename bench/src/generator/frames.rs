@@ -1,10 +1,8 @@
 //! Frames, as far as a generator needs them: a reader that skips payloads it need not see.
 
-use std::borrow::Cow;
-
 use anyhow::{Result, ensure};
 
-use wsguard_test_support::deflate::{TAIL, inflate};
+use wsguard_test_support::deflate::{TAIL, inflate_after};
 pub(super) use wsguard_test_support::frame::{BINARY, CLOSE, PING, PONG, TEXT, push};
 
 const FIN: u8 = 0x80;
@@ -33,6 +31,8 @@ pub(super) struct FrameReader {
     pub(super) may_be_compressed: bool,
     /// The payload of the last frame, if it was to be kept.
     pub(super) kept: Vec<u8>,
+    /// What compressed messages were inflated to: the context that a server may take over.
+    inflated: Vec<u8>,
     header: [u8; 10],
     header_len: usize,
     missing: u64,
@@ -63,12 +63,20 @@ impl FrameReader {
         Ok(Some(Frame { opcode: self.opcode(), len: self.payload_len(), compressed: self.header[0] & RSV1 != 0 }))
     }
 
-    /// The message that was kept, inflated.
-    pub(super) fn message(&self) -> Result<Cow<'_, [u8]>> {
+    /// The message that was kept, inflated. All messages up to it must have been read so: it may refer to them.
+    pub(super) fn message(&mut self) -> Result<&[u8]> {
         if self.header[0] & RSV1 == 0 {
-            return Ok(Cow::Borrowed(&self.kept));
+            return Ok(&self.kept);
         }
-        Ok(Cow::Owned(inflate(&[&self.kept[..], &TAIL].concat())?.bytes))
+        let inflated = inflate_after(self.inflated.clone(), &[&self.kept[..], &TAIL].concat())?;
+        let before = self.inflated.len();
+        self.inflated.extend(inflated.bytes);
+        Ok(&self.inflated[before..])
+    }
+
+    /// No further message will be read.
+    pub(super) fn forget(&mut self) {
+        self.inflated = Vec::new();
     }
 
     /// The code and the reason of the close frame that was kept.
@@ -180,7 +188,7 @@ mod tests {
         assert!(FrameReader::default().next(&mut &hello[..]).is_err());
         let mut reader = FrameReader { may_be_compressed: true, ..FrameReader::keeping() };
         assert!(reader.next(&mut &hello[..]).unwrap().unwrap().compressed);
-        assert_eq!(*reader.message().unwrap(), *b"Hello");
+        assert_eq!(reader.message().unwrap(), b"Hello");
     }
 
     #[test]

@@ -84,8 +84,14 @@ const END_OF_BLOCK: usize = 256;
 
 /// Inflates a raw stream up to its end or its final block. It must end with a block, at most seven bits before its last byte ends.
 pub fn inflate(stream: &[u8]) -> Outcome<Inflated> {
+    inflate_after(Vec::new(), stream)
+}
+
+/// The same where the sender takes its context over: copies may reach into what came `before`, which is not in the result.
+pub fn inflate_after(before: Vec<u8>, stream: &[u8]) -> Outcome<Inflated> {
     let mut bits = Bits { stream, at: 0 };
-    let mut out = Inflated::default();
+    let known = before.len();
+    let mut out = Inflated { bytes: before, ..Inflated::default() };
     while !out.is_final && bits.whole_bytes_left() > 0 {
         out.is_final = bits.take(1)? == 1;
         match bits.take(2)? {
@@ -102,6 +108,7 @@ pub fn inflate(stream: &[u8]) -> Outcome<Inflated> {
         }
     }
     out.behind = bits.whole_bytes_left();
+    out.bytes.drain(..known);
     Ok(out)
 }
 
@@ -266,5 +273,13 @@ mod tests {
             assert!(inflate(stream).is_err(), "{stream:x?}");
         }
         assert_eq!(inflated(&[0x03, 0x00, 1, 2]).behind, 2);
+    }
+
+    #[test]
+    fn a_context_is_taken_over_where_it_is_given() {
+        // Section 7.2.3.2: the second "Hello" refers to the first.
+        let second = [0xf2, 0x00, 0x11, 0x00, 0x00, 0, 0, 0xff, 0xff];
+        assert!(inflate(&second).is_err());
+        assert_eq!(inflate_after(b"Hello".to_vec(), &second).unwrap().bytes, b"Hello");
     }
 }

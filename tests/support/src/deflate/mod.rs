@@ -6,7 +6,7 @@ mod inflate;
 use flate2::{Compress, Compression, FlushCompress};
 
 use crate::outcome::{Failure, Outcome, ensure, fail};
-pub use inflate::{Inflated, inflate};
+pub use inflate::{Inflated, inflate, inflate_after};
 
 /// What ends a sync flush, and is left out of a message (section 7.2.1).
 pub const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
