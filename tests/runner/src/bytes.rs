@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(parsed(r#"{ deflate = "Hello" }"#), from_hex("f2 48 cd c9 c9 07 00").unwrap());
         assert_eq!(parsed(r#"{ deflate = "Hello", end = "final" }"#), from_hex("f3 48 cd c9 c9 07 00").unwrap());
         assert!(parsed(r#"{ deflate = "Hello", end = "with-tail" }"#).ends_with(&[0, 0, 255, 255]));
-        assert!(parsed(r#"{ deflate = { noise = 1000 }, level = 9 }"#).len() > 1000);
+        assert!(parsed("{ deflate = { noise = 1000 }, level = 9 }").len() > 1000);
     }
 
     #[test]
