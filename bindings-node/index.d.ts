@@ -129,6 +129,8 @@ export interface UpgradeRequest {
   readonly route: string | null;
   /** The parameters of the path, percent-decoded. */
   readonly params: Readonly<Record<string, string>>;
+  /** True if its `Origin` or `Host` would be refused, were `reportHandshakes` off: no cookie or header of it says who it is. */
+  readonly reported: boolean;
   /**
    * Aborts when the handshake is over without an answer: the peer has left, or its time is over. Give it to what looks the credential
    * up. Its reason is an error with the code `handshake_gone`.
@@ -286,6 +288,11 @@ export interface Connection<Events = any, Data = any> {
   readonly openedAtMs: number;
   /** The id of its handshake: `hs=` in the log. */
   readonly handshakeId: string;
+  /**
+   * True if its `Origin`, `Host` or credential would have been refused, were `reportHandshakes` off. It has no user then, and `data`
+   * that `authenticate` gave it is no proof of who it is.
+   */
+  readonly reported: boolean;
   /** An object of the application. It starts as the `data` of `accept`. */
   data: Data;
   /**
@@ -333,7 +340,7 @@ export interface Connection<Events = any, Data = any> {
    * (`connection_closed`), where 16 pings have no answer, and for arguments.
    */
   ping(): Promise<number>;
-  /** Drops the socket at once: what waits is not sent, and the peer hears no reason. `close` says 1006. */
+  /** Drops the socket at once, without a close frame: what it has no room for of what was sent is lost. `close` says 1006. */
   terminate(): void;
   /**
    * Joins a room (1 to 256 bytes). A connection leaves its rooms when it closes. It throws beyond 1024 rooms; a room that you leave

@@ -287,6 +287,12 @@ typedef enum {
   WSG_EVENT_PING_FRAME = 14,
   /** A pong of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`. */
   WSG_EVENT_PONG_FRAME = 15,
+  /**
+   * A connection has begun to close, and no message of it follows: only after `wsg_server_heed_closing`. What is sent now may
+   * not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. It is stale where you have closed the
+   * connection. No body.
+   */
+  WSG_EVENT_CLOSING = 16,
 } wsg_event_kind;
 
 /** The `status` of a message. */
@@ -509,6 +515,11 @@ typedef struct {
   const wsg_field *raw_headers;
   /** The number of raw headers. */
   size_t raw_headers_len;
+  /**
+   * Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+   * it is.
+   */
+  bool reported;
 } wsg_upgrade;
 
 /** A message for an inline handler. It is valid during the call. */
@@ -575,6 +586,8 @@ typedef struct {
   uint64_t messages_left_plain;
   /** Bytes that compression has saved since the start of what was sent. */
   uint64_t compression_saved_bytes;
+  /** Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken. */
+  uint64_t pipe_bytes;
 } wsg_stats;
 
 /** A function that receives a text. */
@@ -699,6 +712,11 @@ typedef struct {
   uint64_t adopted;
   /** Messages may be compressed: permessage-deflate was agreed on (the option `compression`). */
   bool compressed;
+  /**
+   * Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: what you keep with `tag` is no
+   * proof of who this is.
+   */
+  bool reported;
 } wsg_open;
 
 /** A message of the `json` protocol that its schema accepts. */
@@ -737,6 +755,11 @@ typedef struct {
   uint16_t peer_code;
   /** The reason in the peer's own close frame; empty without one. */
   wsg_str peer_reason;
+  /**
+   * What of the frame broke the rule `fault`, where that is a number: the opcode, the length that a control frame announced
+   * (126 stands for two bytes of length, 127 for eight), or the close code; otherwise 0.
+   */
+  uint16_t fault_value;
 } wsg_close;
 
 /** A verdict against a peer. During a flood only some become events; `wsg_server_verdict_count` counts every one. */
@@ -877,6 +900,8 @@ typedef struct {
   int (*ping_frame)(void *userdata, wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
   /** Called for a pong of the peer. */
   int (*pong_frame)(void *userdata, wsg_server *server, uint64_t conn, const char *payload, size_t payload_len);
+  /** Called when a connection has begun to close. If this is set, the run calls `wsg_server_heed_closing`. */
+  int (*closing)(void *userdata, wsg_server *server, uint64_t conn);
 } wsg_handlers;
 
 /**
@@ -1727,10 +1752,11 @@ wsg_status wsg_conn_close(wsg_server *server, uint64_t conn, uint16_t code, cons
 wsg_status wsg_conn_fail(wsg_server *server, uint64_t conn);
 
 /**
- * Drops a connection at once: what waits for it is not sent, and the peer hears no reason. Its close has code 1006,
- * or that of a close frame that was sent before. Otherwise as `wsg_conn_close`.
+ * Drops a connection at once, without a close frame. What was sent before is offered to its socket once: what that has no
+ * room for is lost. Its close has code 1006, or that of a close frame that was sent before. Otherwise as `wsg_conn_close`.
  */
-wsg_status wsg_conn_terminate(wsg_server *server, uint64_t conn);
+wsg_status wsg_conn_terminate(wsg_server *server,
+                              uint64_t conn);
 
 /**
  * Sends a ping, with a payload that nobody can guess. `WSG_EVENT_PONG` tells how long its answer took; no pong comes
@@ -1965,6 +1991,15 @@ wsg_status wsg_conn_set_auto_pong(wsg_server *server,
  * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
 wsg_status wsg_server_heed_control(wsg_server *server,
+                                   int heeds);
+
+/**
+ * Says whether `WSG_EVENT_CLOSING` tells that a connection has begun to close, ahead of `WSG_EVENT_CLOSE`: not 0: it does; 0,
+ * at first: it does not. `wsg_server_run` turns it on if `handlers.closing` is set.
+ *
+ * Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+ */
+wsg_status wsg_server_heed_closing(wsg_server *server,
                                    int heeds);
 
 /**

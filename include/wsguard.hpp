@@ -416,6 +416,8 @@ struct handlers {
   /// With their payloads.
   std::function<void(server &, conn_id, std::string_view)> ping_frame;
   std::function<void(server &, conn_id, std::string_view)> pong_frame;
+  /// Nothing of the connection follows but its close.
+  std::function<void(server &, conn_id)> closing;
   /// Called with what a handler above threw, or the inline handler, on its thread. It is in the log already.
   failure_handler failed;
 };
@@ -788,6 +790,8 @@ class server {
   sent set_auto_pong(conn_id conn, bool answers) { return result(wsg_conn_set_auto_pong(get(), conn, answers)); }
   /// Whether `ping_frame` and `pong_frame` are called; `run` turns it on where it has one of them.
   void heed_control(bool heeds) { detail::check(wsg_server_heed_control(get(), heeds)); }
+  /// Whether `closing` is called; `run` turns it on where it has one.
+  void heed_closing(bool heeds) { detail::check(wsg_server_heed_closing(get(), heeds)); }
   /// A part of a message.
   sent send_fragment(conn_id conn, wsg_opcode opcode, bool is_last, bytes payload) {
     return result(wsg_conn_send_fragment(get(), conn, opcode, is_last, payload.data(), payload.size()));
@@ -1034,6 +1038,7 @@ class server {
         table.pong_frame = [](void *u, wsg_server *, conn_id c, const char *data, std::size_t len) {
           return call(u, &handlers::pong_frame, c, std::string_view(data, len));
         };
+      if (on_.closing) table.closing = [](void *u, wsg_server *, conn_id c) { return call(u, &handlers::closing, c); };
       return table;
     }
 

@@ -198,7 +198,9 @@ impl Candidate {
     fn peer_options(&self, workload: &Workload, tls: Option<&Value>) -> Value {
         let room = matches!(workload.load, Load::FanOut { .. });
         let policy = self.is_ours().then(|| policy::policy(workload));
-        json!({"tls": tls, "room": room, "origin": ORIGIN, "token": TOKEN, "policy": policy})
+        json!({
+            "tls": tls, "room": room, "compressed": workload.compressed, "origin": ORIGIN, "token": TOKEN, "policy": policy,
+        })
     }
 
     /// The program and its argument.

@@ -33,15 +33,14 @@ const SCRATCH_BYTES: usize = 256 << 10;
 
 /// Puts `workload` on `server` once.
 pub fn run(server: &mut Server, workload: &Workload, window: Window) -> Result<Sample> {
-    let tls = workload.tls;
     match workload.load {
         Load::Echo { message, connections, in_flight } => {
-            echo::run(server, tls, message, connections, in_flight, window)
+            echo::run(server, workload, message, connections, in_flight, window)
         }
-        Load::Idle { connections } => idle::run(server, tls, connections),
-        Load::Handshakes { concurrent } => visits::handshakes(server, tls, concurrent, window),
-        Load::Offences { offence, concurrent } => offences::run(server, offence, concurrent, window),
-        Load::FanOut { members } => fan_out::run(server, members, window),
+        Load::Idle { connections } => idle::run(server, workload, connections),
+        Load::Handshakes { concurrent } => visits::handshakes(server, workload, concurrent, window),
+        Load::Offences { offence, concurrent } => offences::run(server, workload, offence, concurrent, window),
+        Load::FanOut { members, text_bytes } => fan_out::run(server, workload, members, text_bytes, window),
         Load::Attacked => attacked::run(server, window),
         Load::Reload { events } => attacked::reload(server, events, window),
     }

@@ -21,6 +21,8 @@ enum Figure {
     Value(Metric, Cell),
     /// One figure over another of the same round.
     Times(Metric, Metric, Cell),
+    /// How much more the first is than the second, round by round.
+    More(Metric, Cell, Cell),
     /// The figure in the worst round.
     Worst(Metric, Cell),
     /// The largest over the smallest of these workloads.
@@ -36,7 +38,8 @@ pub enum Outcome {
     NotMeasured,
 }
 
-/// The goals of the bench (issue 7), of the Python and Node faces (issues 5 and 6), and of moving in (issue 17).
+/// The goals of the bench (issue 7), of the Python and Node faces (issues 5 and 6), of moving in (issue 17), and of compression
+/// (issue 18).
 pub const GOALS: &[Goal] = &[
     cpu("Rust, 64 B, 1 in flight", "raw-64B", "wsguard-rust", "bun", 0.95),
     cpu("Rust, 64 B, 16 in flight", "raw-64B-16", "wsguard-rust", "bun", 0.65),
@@ -110,6 +113,23 @@ pub const GOALS: &[Goal] = &[
     cpu("Socket.IO on guard(policy), 1 in flight", "moved-socketio", "wsguard-socketio", "socketio", 0.8),
     cpu("FastAPI on wsguard.uvicorn, 64 B, 1 in flight", "moved-fastapi", "wsguard-fastapi", "fastapi", 0.5),
     cpu("FastAPI on wsguard.uvicorn, 64 B, 16 in flight", "moved-fastapi-16", "wsguard-fastapi", "fastapi", 0.3),
+    cpu("Rust, 2 KiB of JSON compressed both ways", "deflate-2KiB", "wsguard-rust", "bun", 0.8),
+    cpu("Rust, 2 KiB of JSON compressed both ways", "deflate-2KiB", "wsguard-rust", "ws", 0.3),
+    Goal {
+        what: "Rust, KiB that an idle connection needs more when it is compressed",
+        figure: Figure::More(Metric::UsedKib, ("deflate-idle", "wsguard-rust"), ("idle", "wsguard-rust")),
+        most: 0.1,
+    },
+    Goal {
+        what: "Rust, a bomb of 1 : 1000 over an honest message of max_message_bytes",
+        figure: Figure::Ratio(Metric::CpuUs, ("bombs", "wsguard-rust"), ("largest-messages", "wsguard-rust")),
+        most: 1.0,
+    },
+    Goal {
+        what: "Rust, fan-out of 4 KiB, compressed over plain, per delivery",
+        figure: Figure::Ratio(Metric::CpuUs, ("deflate-fan-out", "wsguard-rust"), ("fan-out-4KiB", "wsguard-rust")),
+        most: 1.15,
+    },
 ];
 
 const fn cpu(what: &'static str, workload: &'static str, ours: &'static str, theirs: &'static str, share: f64) -> Goal {
@@ -145,6 +165,7 @@ impl Goal {
         let series = |metric, (workload, server): Cell| results.series(workload, server, metric);
         let figures = match self.figure {
             Figure::Ratio(metric, ours, theirs) => series(metric, ours).over(&series(metric, theirs)),
+            Figure::More(metric, this, other) => series(metric, this).beyond(&series(metric, other)),
             Figure::Value(metric, cell) | Figure::Worst(metric, cell) => series(metric, cell),
             Figure::Times(above, below, cell) => series(above, cell).over(&series(below, cell)),
             Figure::Spread(metric, workloads, server) => {
@@ -214,7 +235,7 @@ mod tests {
     fn every_goal_is_about_servers_that_the_plan_measures() {
         for goal in GOALS {
             let cells = match goal.figure {
-                Figure::Ratio(_, ours, theirs) => vec![ours, theirs],
+                Figure::Ratio(_, ours, theirs) | Figure::More(_, ours, theirs) => vec![ours, theirs],
                 Figure::Value(_, cell) | Figure::Worst(_, cell) | Figure::Times(_, _, cell) => vec![cell],
                 Figure::Spread(_, workloads, server) => workloads.iter().map(|name| (*name, server)).collect(),
             };

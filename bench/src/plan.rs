@@ -18,6 +18,8 @@ pub struct Workload {
     pub load: Load,
     /// Whether the connections are TLS.
     pub tls: bool,
+    /// Whether they agree to permessage-deflate, and messages go compressed both ways.
+    pub compressed: bool,
     /// The names of the candidates that take part, in the order of the report.
     pub servers: &'static [&'static str],
     /// The candidate that the ratios refer to.
@@ -57,6 +59,8 @@ pub enum Load {
     FanOut {
         /// Who is in it, the sender included.
         members: usize,
+        /// Bytes of its text.
+        text_bytes: usize,
     },
     /// Honest clients at a fixed rate, first alone, then beside each attack in turn.
     Attacked,
@@ -74,6 +78,10 @@ pub enum Offence {
     BadOrigin,
     /// It sends broken JSON once it is in: to be closed.
     BadJson,
+    /// Its message inflates to 64 times what one may have, a thousand times what it came as: to be closed.
+    Bomb,
+    /// Nothing: its message has as many bytes as one may have when it is inflated, and is answered.
+    None,
 }
 
 /// What goes on beside honest clients.
@@ -118,6 +126,8 @@ pub enum Message {
     Binary(usize),
     /// An `echo` envelope of this many bytes in all.
     Json(usize),
+    /// A binary frame with this many bytes of an application's JSON, which repeats itself as such texts do.
+    Records(usize),
     /// An event of Socket.IO, a packet of this many bytes in all.
     SocketIo(usize),
 }
@@ -152,6 +162,9 @@ const SCALING: &[&str] = &["wsguard-rust", "bun"];
 const WS_APP: &[&str] = &["wsguard-ws", "ws-app"];
 const SOCKET_IO: &[&str] = &["wsguard-socketio", "socketio"];
 const FASTAPI: &[&str] = &["wsguard-fastapi", "fastapi"];
+const DEFLATE: &[&str] = &["wsguard-rust", "wsguard-c", "wsguard-python", "wsguard-node", "bun", "ws", "fastapi"];
+const DEFLATE_FEW: &[&str] = &["wsguard-rust", "bun", "ws"];
+const DEFLATE_OURS: &[&str] = &["wsguard-rust"];
 
 /// The workloads, in the order of the report.
 pub const WORKLOADS: &[Workload] = &[
@@ -167,7 +180,7 @@ pub const WORKLOADS: &[Workload] = &[
     over_tls(plain("tls-handshakes", Load::Handshakes { concurrent: 32 }, TLS_FEW, "bun")),
     plain("refusals", Load::Offences { offence: Offence::BadOrigin, concurrent: 32 }, GUARDED, "ws-practice"),
     plain("offenders", Load::Offences { offence: Offence::BadJson, concurrent: 32 }, GUARDED, "ws-practice"),
-    plain("fan-out", Load::FanOut { members: 1000 }, FAN_OUT, "bun"),
+    plain("fan-out", Load::FanOut { members: 1000, text_bytes: 64 }, FAN_OUT, "bun"),
     plain("idle", Load::Idle { connections: 4000 }, HANDSHAKES_IDLE, "bun"),
     over_tls(plain("tls-idle", Load::Idle { connections: 2000 }, TLS_FEW, "bun")),
     echo("connections-10", Message::Binary(64), 10, 1, SCALING, "bun"),
@@ -183,6 +196,12 @@ pub const WORKLOADS: &[Workload] = &[
     echo("moved-fastapi", Message::Binary(64), 64, 1, FASTAPI, "fastapi"),
     echo("moved-fastapi-16", Message::Binary(64), 64, 16, FASTAPI, "fastapi"),
     over_tls(echo("moved-fastapi-tls", Message::Binary(64), 64, 1, FASTAPI, "fastapi")),
+    compressed(echo("deflate-2KiB", Message::Records(2048), 64, 1, DEFLATE, "bun")),
+    compressed(plain("deflate-idle", Load::Idle { connections: 4000 }, DEFLATE_FEW, "bun")),
+    plain("fan-out-4KiB", Load::FanOut { members: 1000, text_bytes: 4096 }, DEFLATE_FEW, "bun"),
+    compressed(plain("deflate-fan-out", Load::FanOut { members: 1000, text_bytes: 4096 }, DEFLATE_FEW, "bun")),
+    compressed(plain("bombs", offences(Offence::Bomb), DEFLATE_OURS, "wsguard-rust")),
+    compressed(plain("largest-messages", offences(Offence::None), DEFLATE_OURS, "wsguard-rust")),
     plain("attacked", Load::Attacked, GUARDED, "ws-practice"),
     plain("reload", Load::Reload { events: 1000 }, RELOADING, "wsguard-rust"),
 ];
@@ -206,7 +225,15 @@ const fn echo(
 }
 
 const fn plain(name: &'static str, load: Load, servers: &'static [&'static str], yardstick: &'static str) -> Workload {
-    Workload { name, load, tls: false, servers, yardstick }
+    Workload { name, load, tls: false, compressed: false, servers, yardstick }
+}
+
+const fn offences(offence: Offence) -> Load {
+    Load::Offences { offence, concurrent: 8 }
+}
+
+const fn compressed(workload: Workload) -> Workload {
+    Workload { compressed: true, ..workload }
 }
 
 const fn over_tls(workload: Workload) -> Workload {
@@ -222,6 +249,7 @@ impl Workload {
                     Message::Binary(bytes) => format!("{bytes} B binary"),
                     Message::Json(bytes) => format!("{bytes} B JSON envelope"),
                     Message::SocketIo(bytes) => format!("{bytes} B packet of Socket.IO"),
+                    Message::Records(bytes) => format!("{bytes} B of JSON"),
                 };
                 format!("echo, {message}, {connections} connections, {in_flight} in flight on each")
             }
@@ -233,7 +261,15 @@ impl Workload {
             Load::Offences { offence: Offence::BadJson, concurrent } => {
                 format!("connect, opening handshake, broken JSON, closed; {concurrent} at a time")
             }
-            Load::FanOut { members } => format!("a message of one to a room of {members}, one message at a time"),
+            Load::Offences { offence: Offence::Bomb, concurrent } => {
+                format!("connect, opening handshake, 64 MiB in 64 KiB, closed; {concurrent} at a time")
+            }
+            Load::Offences { offence: Offence::None, concurrent } => format!(
+                "connect, opening handshake, the largest message that is let in, echoed plain, TCP close; {concurrent} at a time"
+            ),
+            Load::FanOut { members, text_bytes } => {
+                format!("a message of one, {text_bytes} B of text, to a room of {members}, one message at a time")
+            }
             Load::Attacked => format!(
                 "{HONEST} honest connections send {HONEST_PER_SECOND} JSON messages a second, alone and beside each attack"
             ),
@@ -242,6 +278,7 @@ impl Workload {
                  then the text of its metrics"
             ),
         };
+        let what = if self.compressed { format!("{what}; compressed both ways") } else { what };
         if self.tls { format!("{what}; over TLS 1.3, P-256 certificate, no resumption") } else { what }
     }
 
@@ -250,7 +287,7 @@ impl Workload {
         match self.load {
             Load::Echo { connections, .. } | Load::Idle { connections } => connections,
             Load::Handshakes { concurrent } | Load::Offences { concurrent, .. } => concurrent,
-            Load::FanOut { members } => members,
+            Load::FanOut { members, .. } => members,
             Load::Attacked => HONEST + ATTACKERS,
             Load::Reload { .. } => HONEST,
         }
@@ -260,7 +297,8 @@ impl Workload {
     pub fn is_json(&self) -> bool {
         match self.load {
             Load::Echo { message, .. } => matches!(message, Message::Json(_)),
-            Load::Offences { .. } | Load::FanOut { .. } | Load::Attacked | Load::Reload { .. } => true,
+            Load::Offences { offence, .. } => matches!(offence, Offence::BadOrigin | Offence::BadJson),
+            Load::FanOut { .. } | Load::Attacked | Load::Reload { .. } => true,
             Load::Idle { .. } | Load::Handshakes { .. } => false,
         }
     }

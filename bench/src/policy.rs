@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::{Load, ORIGIN, TOKEN, Workload};
+use crate::plan::{Load, ORIGIN, Offence, TOKEN, Workload};
+
+/// The most bytes that a message may have.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// The options line of a host.
 pub fn host_options(workload: &Workload, tls: Option<&Value>) -> Value {
@@ -21,7 +24,7 @@ pub fn policy(workload: &Workload) -> Value {
         "origins": [ORIGIN],
         "auth": {"tokens": [{"token": TOKEN, "user": "bench"}]},
         "protocol": if workload.is_json() { "json" } else { "raw" },
-        "max_message_bytes": 1 << 20,
+        "max_message_bytes": MAX_MESSAGE_BYTES,
         "rate_limit": {
             "per_second": 1_000_000_000, "burst": 1_000_000_000, "queue": 20,
             "bytes_per_second": 1_000_000_000_000_u64, "key": "user",
@@ -34,6 +37,14 @@ pub fn policy(workload: &Workload) -> Value {
     if workload.is_json() {
         options["events"] = events(workload);
     }
+    if workload.compressed {
+        options["compression"] = json!({"threshold_bytes": 1024, "level": 3});
+    }
+    if matches!(workload.load, Load::Offences { offence: Offence::None, .. }) {
+        // Receiving is what is compared with a bomb: the echo goes plain, and all of it may wait.
+        options["compression"]["threshold_bytes"] = json!(16 << 20);
+        options["max_outbox_bytes"] = json!(8 << 20);
+    }
     options
 }
 
@@ -44,7 +55,7 @@ fn events(workload: &Workload) -> Value {
             "type": "object", "required": required, "properties": properties, "additionalProperties": false,
         }})
     };
-    let text = json!({"type": "string", "maxLength": 1000});
+    let text = json!({"type": "string", "maxLength": 10_000});
     let room = json!({"type": "string", "maxLength": 100});
     if matches!(workload.load, Load::FanOut { .. }) {
         return json!({"join": object(json!({"room": room})), "say": object(json!({"room": room, "text": text}))});

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::candidates::CANDIDATES;
 use crate::goals::{GOALS, Outcome};
 use crate::machine::Fact;
-use crate::plan::{BESIDE, Load, Workload};
+use crate::plan::{BESIDE, Load, Offence, Workload};
 use crate::results::Results;
 use crate::sample::{Metric, Series};
 
@@ -192,6 +192,7 @@ pub fn decisive(workload: &Workload) -> Column {
         Load::Echo { .. } => ("CPU µs per message", Metric::CpuUs, 3),
         Load::Idle { .. } => ("KiB per connection, after one echo", Metric::UsedKib, 2),
         Load::Handshakes { .. } => ("CPU µs per handshake", Metric::CpuUs, 1),
+        Load::Offences { offence: Offence::None, .. } => ("CPU µs per client", Metric::CpuUs, 1),
         Load::Offences { .. } => ("CPU µs per offender", Metric::CpuUs, 1),
         Load::FanOut { .. } => ("CPU µs per delivery", Metric::CpuUs, 3),
         Load::Attacked => ("honest p99 µs, quiet", Metric::HonestP99Us(BESIDE[0]), 0),

@@ -86,6 +86,12 @@ impl Series {
         Self(self.0.iter().zip(&other.0).map(|(ours, theirs)| ours / theirs).collect())
     }
 
+    /// Round by round, what this is beyond `other`.
+    #[must_use]
+    pub fn beyond(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(this, other)| this - other).collect())
+    }
+
     /// The middle, if there is any round.
     pub fn median(&self) -> Option<f64> {
         let sorted = self.sorted();
@@ -132,6 +138,7 @@ mod tests {
     fn ratios_are_taken_round_by_round() {
         let (ours, theirs) = (Series(vec![1.0, 4.0, 3.0]), Series(vec![2.0, 4.0, 12.0]));
         assert_eq!(ours.over(&theirs), Series(vec![0.5, 1.0, 0.25]));
+        assert_eq!(ours.beyond(&theirs), Series(vec![-1.0, 0.0, -9.0]));
     }
 
     #[test]

@@ -128,7 +128,7 @@ class UpgradeRequest {
   #reason;
 
   /** The fields as src/json.rs writes them. */
-  constructor({ id, method, path, query, headers, cookies, ip, token, peerCertificate, route, params }) {
+  constructor({ id, method, path, query, headers, cookies, ip, token, peerCertificate, route, params, reported }) {
     this.id = id;
     this.method = method;
     this.path = path;
@@ -141,6 +141,7 @@ class UpgradeRequest {
     this.cookies = fieldsOf(cookies);
     this.route = route;
     this.params = fieldsOf(params);
+    this.reported = reported;
     this.peerCertificate = peerCertificate === null ? null : Buffer.from(peerCertificate, 'hex');
   }
 

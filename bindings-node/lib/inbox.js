@@ -382,6 +382,8 @@ class Inbox {
         return this.#sink.onUpgrade(a, b, this.#next());
       case records.VIOLATION:
         return this.#sink.onViolation(this.#next(), this.#connections[place]);
+      case records.CLOSING:
+        return this.#sink.onClosing(this.#connections[place]);
       case records.DRAINED:
         return this.#sink.onDrained(this.#connections[place]);
       case records.PONG:

@@ -88,6 +88,10 @@ class Opened {
   get handshakeId() {
     return this.#told[19];
   }
+
+  get reported() {
+    return this.#told[20];
+  }
 }
 
 /** An object of pairs that has no other fields; of several with one name the first. */

@@ -188,6 +188,10 @@ impl Inbox {
                 records.push(Kind::Drained, [self.connections.place(*conn), 0, 0]);
                 Ok(())
             }
+            Event::Closing(conn) => {
+                records.push(Kind::Closing, [self.connections.place(*conn), 0, 0]);
+                Ok(())
+            }
             Event::Pong { conn, rtt } => {
                 let [low, high] = split_u64(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX));
                 records.push(Kind::Pong, [self.connections.place(*conn), low, high]);
@@ -276,7 +280,8 @@ impl Inbox {
             Event::Close(close) => {
                 let words = [self.connections.close(close.conn), u32::from(close.code), u32::from(close.clean)];
                 let verdict = Value::from(close.verdict.map(Code::name));
-                let peer = json!([close.fault.map(FrameFault::name), close.peer_code, close.peer_reason]);
+                let peer =
+                    json!([close.fault.map(FrameFault::name), close.peer_code, close.peer_reason, close.fault_value]);
                 (Kind::Close, words, format!("{},{verdict},{peer}", Value::from(close.reason)))
             }
             Event::Upgrade(upgrade) => {

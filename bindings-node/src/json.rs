@@ -32,7 +32,8 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         open.port,
         open.tls.as_deref().map(tls),
         open.opened_at_ms,
-        open.id.to_string()
+        open.id.to_string(),
+        open.reported
     ])
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn request(upgrade: &Upgrade) -> Value {
         "local": upgrade.local.map(|address| address.to_string()), "port": upgrade.port, "adopted": upgrade.adopted,
         "identity": upgrade.identity.as_ref().map(identity),
         "cookies": request.cookies().collect::<Vec<_>>(), "ip": request.ip, "token": request.token,
-        "peerCertificate": request.peer_certificate.as_deref().map(hex)})
+        "peerCertificate": request.peer_certificate.as_deref().map(hex), "reported": request.reported})
 }
 
 /// Bytes as Node's `http` shows those of a header.

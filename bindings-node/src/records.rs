@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     Message = 4,
     /// place, id; the next element describes it
     Open = 5,
-    /// place, code, clean; the next elements are the reason, the verdict, and the fault, code and reason of the peer
+    /// place, code, clean; the next elements are the reason, the verdict, and the fault, code and reason of the peer, and the number that broke the rule
     Close = 6,
     /// -, ticket; the next element is the request
     Upgrade = 7,
@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     AdoptionEnded = 18,
     /// -, generation: of the policy that has judged the messages of the contract that follow
     JudgedBy = 19,
+    /// place: no message of it follows
+    Closing = 20,
 }
 
 /// Flags beside the event's number in a message record.
@@ -65,7 +67,7 @@ pub(crate) enum TextKind {
 }
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 25] = [
+pub(crate) const NUMBERS: [(&str, u32); 26] = [
     ("BINARY", Kind::Binary as u32),
     ("TEXT", Kind::Text as u32),
     ("TEXT_BYTES", Kind::Utf8 as u32),
@@ -85,6 +87,7 @@ pub(crate) const NUMBERS: [(&str, u32); 25] = [
     ("PIPE_ROOM", Kind::PipeRoom as u32),
     ("ADOPTION_ENDED", Kind::AdoptionEnded as u32),
     ("JUDGED_BY", Kind::JudgedBy as u32),
+    ("CLOSING", Kind::Closing as u32),
     ("HAS_ID", HAS_ID),
     ("STATUS_OK", STATUS_OK),
     ("STATUS_ERROR", STATUS_ERROR),

@@ -103,7 +103,7 @@ impl NativeServer {
     }
 
     /// Starts. `wake` is called when there are events. `consults`: the application is asked about every handshake that has passed
-    /// the core's own checks, and hears of every ping and pong of a peer; `leaves_pings`: it answers those pings itself.
+    /// the core's own checks, and hears of every ping and pong of a peer, and that a connection begins to close; `leaves_pings`: it answers those pings itself.
     #[napi]
     pub fn start(
         &mut self,
@@ -128,6 +128,7 @@ impl NativeServer {
         self.admin_address = server.admin_address().map(str::to_owned);
         let handle = server.handle();
         handle.heed_control(consults);
+        handle.heed_closing(consults);
         self.handle = Some(handle);
         self.running = Some(server);
         Ok(self.address.clone())
@@ -257,6 +258,12 @@ impl NativeServer {
     #[napi]
     pub fn terminate(&self, env: Env, low: u32, high: u32) -> Result<()> {
         self.of_open(env, |server| server.terminate(conn(low, high)))
+    }
+
+    /// Ends a connection's socket behind what was sent to it, without a close frame.
+    #[napi]
+    pub fn hang_up(&self, env: Env, low: u32, high: u32) -> Result<()> {
+        self.of_open(env, |server| server.hang_up(conn(low, high)))
     }
 
     /// The bytes that were sent to a connection and that its socket has not taken.

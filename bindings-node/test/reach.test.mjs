@@ -44,6 +44,16 @@ test('what is known since the handshake', async (t) => {
   assert.deepEqual([bare.queryString, bare.query.size ?? [...bare.query].length, { ...bare.headers }], [null, 0, {}]);
 });
 
+test('whom a trial lets in is told from who is allowed', async (t) => {
+  const server = await start(t, { auth: 'callback', onViolation: 'report', reportHandshakes: true, authenticate: (request) => accept({ user: 'alice', data: `hers, ${request.reported}` }) });
+  for (const [origin, reported] of [['https://evil.example', true], [ORIGIN, false]]) {
+    const opened = once(server, 'open');
+    await connect(server, { origin });
+    const [conn] = await opened;
+    assert.deepEqual([conn.reported, conn.user, conn.data], [reported, reported ? null : 'alice', `hers, ${reported}`]);
+  }
+});
+
 test('claims of a JSON Web Token', async (t) => {
   const key = 'k'.repeat(32);
   const server = await start(t, { auth: { jwt: { algorithms: ['HS256'], key, rolesClaim: 'scope' } } });

@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import net from 'node:net';
 import { test } from 'node:test';
 import WebSocket, { createWebSocketStream } from '../ws/index.mjs';
-import { WebSocketClient, pair, serve, share } from './ws-harness.mjs';
+import { KEY, WebSocketClient, pair, serve, share, urlOf } from './ws-harness.mjs';
 
 const raw = (ws, bytes) => ws._socket.write(Buffer.from(bytes));
 
@@ -77,7 +78,17 @@ test('send takes what ws takes', async (t) => {
     ws.send(data);
     assert.deepEqual(await got, [Buffer.from(expected), isBinary]);
   }
-  const texts = [['as binary', { binary: true }, true], [Buffer.from('as text'), { binary: false }, false], [new Blob(['x']), { binary: false }, false]];
+  // The options are spread over those of ws: an undefined `binary` is no binary.
+  const texts = [
+    ['as binary', { binary: true }, true],
+    ['as binary', { binary: 1 }, true],
+    ['as text', { binary: undefined }, false],
+    [Buffer.from('as text'), { binary: false }, false],
+    [Buffer.from('as text'), { binary: undefined }, false],
+    [Buffer.from('as binary'), {}, true],
+    [Buffer.from('as binary'), null, true],
+    [new Blob(['x']), { binary: false }, false],
+  ];
   for (const [data, options, isBinary] of texts) {
     const got = once(client, 'message');
     ws.send(data, options);
@@ -206,26 +217,31 @@ test('fragments', async (t) => {
 });
 
 const FAULTS = [
-  ['an opcode that means nothing', [0x85, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002],
-  ['nothing to continue', [0x80, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002],
-  ['RSV1', [0xc1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_1', 1002],
-  ['RSV2', [0xa1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_2_3', 1002],
-  ['no mask', [0x81, 0x00], 'WS_ERR_EXPECTED_MASK', 1002],
-  ['a ping in fragments', [0x09, 0x80, 0, 0, 0, 0], 'WS_ERR_EXPECTED_FIN', 1002],
-  ['a long ping', [0x89, 0xfe, 0, 126, 0, 0, 0, 0], 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 1002],
-  ['a text that is none', [0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], 'WS_ERR_INVALID_UTF8', 1007],
-  ['a close code that may not be', [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 'WS_ERR_INVALID_CLOSE_CODE', 1002],
-  ['a message that is too big', [0x82, 0xfe, 0x10, 0, 0, 0, 0, 0], 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 1009],
+  ['an opcode that means nothing', [0x85, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002, 'Invalid WebSocket frame: invalid opcode 5'],
+  ['nothing to continue', [0x80, 0x80, 0, 0, 0, 0], 'WS_ERR_INVALID_OPCODE', 1002, 'Invalid WebSocket frame: invalid opcode 0'],
+  ['RSV1', [0xc1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_1', 1002, 'Invalid WebSocket frame: RSV1 must be clear'],
+  ['RSV2', [0xa1, 0x80, 0, 0, 0, 0], 'WS_ERR_UNEXPECTED_RSV_2_3', 1002, 'Invalid WebSocket frame: RSV2 and RSV3 must be clear'],
+  ['no mask', [0x81, 0x00], 'WS_ERR_EXPECTED_MASK', 1002, 'Invalid WebSocket frame: MASK must be set'],
+  ['a ping in fragments', [0x09, 0x80, 0, 0, 0, 0], 'WS_ERR_EXPECTED_FIN', 1002, 'Invalid WebSocket frame: FIN must be set'],
+  ['a long ping', [0x89, 0xfe, 0, 126, 0, 0, 0, 0], 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 1002, 'Invalid WebSocket frame: invalid payload length 126'],
+  ['a text that is none', [0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], 'WS_ERR_INVALID_UTF8', 1007, 'Invalid WebSocket frame: invalid UTF-8 sequence'],
+  ['a message inside another', [0x01, 0x80, 0, 0, 0, 0, 0x82], 'WS_ERR_INVALID_OPCODE', 1002, 'Invalid WebSocket frame: invalid opcode 2'],
+  ['a close frame of one byte', [0x88, 0x81, 0, 0, 0, 0, 3], 'WS_ERR_INVALID_CONTROL_PAYLOAD_LENGTH', 1002, 'Invalid WebSocket frame: invalid payload length 1'],
+  ['a close code that may not be', [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 'WS_ERR_INVALID_CLOSE_CODE', 1002, 'Invalid WebSocket frame: invalid status code 1005'],
+  ['a message that is too big', [0x82, 0xfe, 0x10, 0, 0, 0, 0, 0], 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 1009, 'Max payload size exceeded'],
 ];
-for (const [name, bytes, code, closeCode] of FAULTS) {
+for (const [name, bytes, code, closeCode, message] of FAULTS) {
   test(`an error: ${name}`, async (t) => {
     const wss = await serve(t, { maxPayload: 1024 });
     const { client, ws } = await pair(t, wss);
+    let wasClean;
+    ws.addEventListener('close', (event) => (wasClean = event.wasClean));
     const closed = new Promise((resolve) => ws.on('close', (...how) => resolve(how)));
     const [error, told] = [once(ws, 'error'), once(client, 'close')];
     raw(client, bytes);
-    assert.equal((await error)[0].code, code);
-    assert.deepEqual(await closed, [1006, Buffer.alloc(0)]);
+    const [failure] = await error;
+    assert.deepEqual([failure.code, failure.message], [code, message]);
+    assert.deepEqual([...(await closed), wasClean], [1006, Buffer.alloc(0), false]);
     assert.equal((await told)[0], closeCode);
   });
 }
@@ -294,6 +310,77 @@ for (const where of ['port', 'server']) {
   });
 }
 
+for (const where of ['port', 'server']) {
+  test(`what was said before the socket is dropped or ended arrives (${where})`, async (t) => {
+    const wss = where === 'port' ? await serve(t) : (await share(t)).wss;
+    const ends = [(ws) => ws.terminate(), (ws) => ws._socket.end(), (ws) => ws._socket.destroySoon()];
+    for (const end of ends) {
+      for (const isNew of [true, false]) {
+        if (isNew) wss.once('connection', (ws) => (ws.send('last'), end(ws)));
+        const client = new WebSocketClient(urlOf(wss));
+        const got = [];
+        client.on('open', () => got.push('open'));
+        client.on('message', (data) => got.push(data.toString()));
+        const told = once(client, 'close');
+        const [ws] = await once(wss, 'connection');
+        const closed = ws.readyState === WebSocket.CLOSED ? [1006] : once(ws, 'close');
+        if (!isNew) {
+          if (client.readyState !== WebSocket.OPEN) await once(client, 'open');
+          ws.send('last');
+          end(ws);
+        }
+        assert.notEqual(ws.readyState, WebSocket.OPEN);
+        assert.equal((await told)[0], 1006);
+        assert.equal((await closed)[0], 1006);
+        assert.deepEqual(got, ['open', 'last'], `${end} ${isNew}`);
+      }
+    }
+  });
+}
+
+test('the socket of a port ends once, and takes no bytes', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  assert.throws(() => ws._socket.end('bytes'), { code: 'not_supported' });
+  const told = once(client, 'close');
+  const finished = new Promise((resolve) => ws._socket.end(resolve));
+  assert.deepEqual([ws._socket.writable, ws.readyState], [false, WebSocket.CLOSING]);
+  ws._socket.end().destroy();
+  await finished;
+  assert.equal((await told)[0], 1006);
+});
+
+test('while the core closes a connection it is CLOSING', async (t) => {
+  const wss = await serve(t, { maxPayload: 1024 });
+  const { client, ws } = await pair(t, wss);
+  ws.on('error', () => {});
+  const closed = new Promise((resolve) => ws.on('close', resolve));
+  // It does not answer our close frame.
+  client.pause();
+  client.send(Buffer.alloc(2000));
+  while (ws.readyState === WebSocket.OPEN) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(ws.readyState, WebSocket.CLOSING);
+  const error = await new Promise((resolve) => ws.send('late', resolve));
+  assert.equal(error.message, 'WebSocket is not open: readyState 2 (CLOSING)');
+  assert.equal(ws.bufferedAmount, 4);
+  client.resume();
+  await closed;
+  assert.equal(ws.readyState, WebSocket.CLOSED);
+});
+
+test('what comes right before the close frame of the peer is answered', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  const states = [];
+  ws.on('message', () => (states.push(ws.readyState), ws.send('answer')));
+  const [answer, told] = [once(client, 'message'), once(client, 'close')];
+  client.send('question');
+  client.close(4000);
+  assert.equal((await answer)[0].toString(), 'answer');
+  assert.equal((await told)[0], 4000);
+  assert.deepEqual(states, [WebSocket.OPEN]);
+});
+
 test('pause and resume', async (t) => {
   const wss = await serve(t);
   const { client, ws } = await pair(t, wss);
@@ -308,6 +395,57 @@ test('pause and resume', async (t) => {
   ws.resume();
   assert.equal(ws.isPaused, false);
   await heard;
+});
+
+for (const allowSynchronousEvents of [true, false]) {
+  test(`who is paused at once is told nothing until it resumes (allowSynchronousEvents: ${allowSynchronousEvents})`, async (t) => {
+    const wss = await serve(t, { allowSynchronousEvents });
+    const said = [];
+    const client = new WebSocketClient(urlOf(wss));
+    client.on('open', () => {
+      for (const text of ['a', 'b', 'c']) client.send(text);
+      client.ping('d');
+      client.close(4000);
+    });
+    const [ws] = await once(wss, 'connection');
+    ws.pause();
+    ws.on('close', (code) => said.push(code));
+    await once(client, 'open');
+    // They have come, or wait in the core: both before and behind this.
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+    ws.on('ping', (data) => said.push(`ping ${data}`));
+    ws.on('message', (data) => {
+      said.push(data.toString());
+      if (said.length !== 2) return;
+      ws.pause();
+      setImmediate(() => {
+        said.push('resumed');
+        ws.resume();
+      });
+    });
+    ws.resume();
+    if (ws.readyState !== 3) await new Promise((resolve) => ws.on('close', resolve));
+    assert.deepEqual(said.filter((one) => one !== 'resumed'), ['a', 'b', 'c', 'ping d', 4000]);
+    assert.equal(said.indexOf('resumed'), 2);
+  });
+}
+
+test('what came with the handshake waits for a connection that is paused', async (t) => {
+  const wss = await serve(t);
+  const told = new Promise((resolve) => {
+    wss.on('connection', (ws) => {
+      ws.pause();
+      setImmediate(() => {
+        ws.once('message', (data) => resolve(data.toString()));
+        ws.resume();
+      });
+    });
+  });
+  const socket = net.connect(wss.address().port, '127.0.0.1').on('error', () => {});
+  t.after(() => socket.destroy());
+  const lines = Object.entries({ Host: 'localhost', Connection: 'Upgrade', Upgrade: 'websocket', ...KEY }).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.write(Buffer.concat([Buffer.from(`GET / HTTP/1.1\r\n${lines.join('')}\r\n`), Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0x78])]));
+  assert.equal(await told, 'x');
 });
 
 test('the socket of a port pauses, counts and ends as its connection does', async (t) => {
@@ -327,6 +465,11 @@ test('the socket of a port pauses, counts and ends as its connection does', asyn
   client.send('read again');
   await once(ws, 'message');
   assert.deepEqual(came, ['read again']);
+  // Who sends much at once corks the socket of ws.
+  socket.cork();
+  ws.send('corked');
+  socket.uncork();
+  assert.equal((await once(client, 'message'))[0].toString(), 'corked');
   // Bytes of a Blob wait until it is read, which is not before this turn is over.
   ws.send(new Blob(['0123456789']));
   assert.deepEqual([socket.writableLength, socket._writableState.length], [10, 10]);

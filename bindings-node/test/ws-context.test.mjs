@@ -53,3 +53,14 @@ test('the callback of handleUpgrade has the context of its call; a server that s
   }
   assert.deepEqual(stores, ['/a', '/b']);
 });
+
+test('a callback of send has the context of its call', async (t) => {
+  const als = new AsyncLocalStorage();
+  const { ws } = await pair(t, await serve(t));
+  const says = [(cb) => ws.send('a', cb), (cb) => ws.ping('b', cb), (cb) => ws.send(new Blob(['c']), cb), (cb) => ws.send('d', cb)];
+  const seen = says.map((say, at) => new Promise((resolve) => als.run(at, say, () => resolve(als.getStore()))));
+  assert.deepEqual(await Promise.all(seen), [0, 1, 2, 3]);
+  ws.terminate();
+  const late = new Promise((resolve) => als.run('late', () => ws.send('e', () => resolve(als.getStore()))));
+  assert.equal(await late, 'late');
+});

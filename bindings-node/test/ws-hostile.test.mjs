@@ -10,7 +10,7 @@ import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { WebSocketServer } from '../ws/index.mjs';
+import { WebSocket, WebSocketServer } from '../ws/index.mjs';
 import { KEY, POLICY, WebSocketClient, knock, pair, serve, share, urlOf } from './ws-harness.mjs';
 
 const run = promisify(execFile);
@@ -72,6 +72,47 @@ test('a Blob that throws ends its connection; control frames of Blobs keep their
   ws.send('behind');
   await new Promise((resolve) => ws.on('close', resolve));
   assert.deepEqual(errors, ['no bytes', 'no bytes']);
+});
+
+test('whoever waits behind a Blob is told that the connection is over', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  let give;
+  const told = [];
+  const tell = (name) => (error) => told.push([name, error.message]);
+  ws.send({ size: 1, arrayBuffer: () => new Promise((resolve) => (give = resolve)) }, tell('blob'));
+  ws.send('text', tell('send'));
+  ws.ping('ping', tell('ping'));
+  ws.pong(new Blob(['pong']), tell('pong'));
+  client.terminate();
+  await new Promise((resolve) => ws.on('close', resolve));
+  const last = new Promise((resolve) => ws.send('late', resolve));
+  await last;
+  give(new ArrayBuffer(1));
+  while (told.length < 4) await new Promise(setImmediate);
+  const words = 'The socket was closed while the blob was being read';
+  assert.deepEqual(told, ['blob', 'send', 'ping', 'pong'].map((name) => [name, words]));
+  assert.equal(ws.bufferedAmount, 'late'.length);
+});
+
+test('what a peer says early to a class that throws is no error of its own', async (t) => {
+  const told = printed(t);
+  class Failing extends WebSocket {
+    constructor(...given) {
+      super(...given);
+      fail('class');
+    }
+  }
+  const wss = await serve(t, { WebSocket: Failing });
+  const socket = net.connect(wss.address().port, '127.0.0.1').on('error', () => {});
+  const lines = Object.entries({ Host: 'localhost', Connection: 'Upgrade', Upgrade: 'websocket', ...KEY }).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.write(`GET / HTTP/1.1\r\n${lines.join('')}\r\n`);
+  socket.write(Buffer.from([0x81, 0x80, 0, 0, 0, 0, 0x81, 0x80, 0, 0, 0, 0]));
+  await new Promise((resolve) => socket.on('close', resolve).resume());
+  // Whatever was told of it has been told when another one opens.
+  wss.options.WebSocket = WebSocket;
+  await pair(t, wss);
+  assert.deepEqual(told, ['class']);
 });
 
 test('a listener of connection, or a callback of handleUpgrade, that rejects costs its connection', async (t) => {

@@ -84,6 +84,19 @@ test('closeTimeout ends who does not answer a close', async (t) => {
   assert.equal((await closed)[0], 1006);
 });
 
+test('protocol is what the 101 says, also where the policy has chosen it', async (t) => {
+  const token = { auth: { tokens: [{ token: 'change-me', user: 'alice' }] }, tokenSources: ['subprotocol'] };
+  const cases = [
+    [{ subprotocols: ['chat'] }, ['other', 'chat'], 'chat'],
+    [token, ['bearer', 'change-me'], 'bearer'],
+    [{ ...token, subprotocols: ['chat'] }, ['bearer', 'change-me', 'chat'], 'chat'],
+  ];
+  for (const [policy, protocols, chosen] of cases) {
+    const { client, ws } = await pair(t, await serve(t, {}, policy), { protocols });
+    assert.deepEqual([client.protocol, ws.protocol], [chosen, chosen]);
+  }
+});
+
 test('auth: "callback" is answered by verifyClient, or by authenticate', async (t) => {
   const { accept, reject } = await import('../index.mjs');
   assert.throws(() => new WebSocketServer({ noServer: true, policy: { ...POLICY, auth: 'callback' } }), /authenticate/);

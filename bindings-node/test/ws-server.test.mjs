@@ -399,6 +399,8 @@ for (const where of ['port', 'server']) {
     const none = await start(t, { handleProtocols: () => false });
     const { client: plain, ws: without } = await pair(t, none);
     assert.deepEqual([plain.protocol, without.protocol], ['', '']);
+    const number = await start(t, { handleProtocols: () => 2 });
+    assert.equal((await pair(t, number, { protocols: ['1', '2'] })).client.protocol, '2');
   });
 
   test(`what came behind the request (${where})`, async (t) => {

@@ -86,6 +86,7 @@ export function makeRequest(request?: {
   route?: string | null;
   params?: Record<string, string>;
   id?: string;
+  reported?: boolean;
 }): UpgradeRequest;
 
 /** The meta of a message for a test of its handler. */
@@ -117,6 +118,7 @@ export function makeConnection<Data = any>(facts?: {
   tls?: Connection['tls'];
   openedAtMs?: number;
   handshakeId?: string;
+  reported?: boolean;
   data?: Data;
   protocol?: 'json' | 'raw';
 }): { conn: Connection<any, Data>; sent: any[] };

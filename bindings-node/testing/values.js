@@ -8,13 +8,13 @@ const { Meta } = require('../lib/meta.js');
 
 /** A request for `authenticate`. */
 function makeRequest(given = {}) {
-  checkNames(given, ['path', 'query', 'headers', 'ip', 'token', 'peerCertificate', 'route', 'params', 'id'], 'makeRequest');
+  checkNames(given, ['path', 'query', 'headers', 'ip', 'token', 'peerCertificate', 'route', 'params', 'id', 'reported'], 'makeRequest');
   const { path = '/', query = null, ip = '127.0.0.1', token = null, peerCertificate = null } = given;
   const headers = Object.entries(given.headers ?? {}).map(([name, value]) => [name.toLowerCase(), String(value)]);
   const cookies = headers.filter(([name]) => name === 'cookie').flatMap(([, value]) => value.split(';').map(pairOf)).filter(Boolean);
   const hex = peerCertificate === null ? null : Buffer.from(peerCertificate).toString('hex');
-  const { route = null, params = {}, id = '0' } = given;
-  const told = { method: 'GET', path, query, headers, cookies, ip, token, peerCertificate: hex, route, params: Object.entries(params), id };
+  const { route = null, params = {}, id = '0', reported = false } = given;
+  const told = { method: 'GET', path, query, headers, cookies, ip, token, peerCertificate: hex, route, params: Object.entries(params), id, reported };
   return new UpgradeRequest(told);
 }
 
@@ -41,7 +41,7 @@ let made = 0;
 
 const FACTS = [
   'id', 'ip', 'user', 'path', 'subprotocol', 'roles', 'route', 'params', 'query', 'headers', 'cookies', 'origin', 'claims', 'port', 'tls',
-  'openedAtMs', 'handshakeId',
+  'openedAtMs', 'handshakeId', 'reported',
 ];
 
 /**
@@ -74,10 +74,11 @@ function makeConnection(given = {}) {
 /** The list of facts that `Opened` reads. */
 function openedOf({ id = `test-${made}`, ip = '127.0.0.1', user = null, path = '/', subprotocol = null, roles = [], route = null, ...more }) {
   const { params = {}, query = null, headers = {}, cookies = {}, origin = null, claims = null, port = 50_000, tls = null } = more;
-  const { openedAtMs = Date.now(), handshakeId = '0' } = more;
+  const { openedAtMs = Date.now(), handshakeId = '0', reported = false } = more;
   const lower = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]);
   const list = [id, ip, user, path, subprotocol, null, null, false, [...roles], route, Object.entries(params), query, lower];
-  return [...list, Object.entries(cookies), origin, claims && JSON.stringify(claims), port, tls && { ...tls }, openedAtMs, handshakeId];
+  const rest = [origin, claims && JSON.stringify(claims), port, tls && { ...tls }, openedAtMs, handshakeId, reported];
+  return [...list, Object.entries(cookies), ...rest];
 }
 
 /** An outbox that keeps what is sent. */

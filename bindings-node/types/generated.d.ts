@@ -100,11 +100,6 @@ export interface Stats {
   inboxBytes: number;
   /** Bytes that peers have not read yet. */
   outboxBytes: number;
-  /**
-   * Bytes in pipes ([`adoptPipe`](super::ServerHandle::adopt_pipe)) that the server has not read or the application has not
-   * taken.
-   */
-  pipeBytes: number;
   /** Messages that wait for their rate limit. */
   delayed: number;
   /** Handshakes that wait for the application. */
@@ -130,6 +125,8 @@ export interface Stats {
   messagesLeftPlain: number;
   /** Bytes that compression has saved of what was sent. */
   compressionSavedBytes: number;
+  /** Bytes in adopted pipes that the server has not read, or the application has not taken. */
+  pipeBytes: number;
   /** Verdicts by code. */
   verdicts: Record<VerdictCode, number>;
 }

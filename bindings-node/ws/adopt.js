@@ -165,6 +165,17 @@ class Held {
     else this.#socket.once('close', end);
   }
 
+  /**
+   * Calls `end` when the application ends its side of the socket: Node would end it at once, and with that cut off what the core has
+   * not written.
+   */
+  onEnded(end) {
+    this.#socket._final = (callback) => {
+      end();
+      callback();
+    };
+  }
+
   /** The peer has left before there was a connection: Node reads that for itself. */
   giveBack() {
     const socket = this.#socket;

@@ -1,11 +1,31 @@
 'use strict';
 // The callbacks of `send`, `ping` and `pong`, until what was said is written.
 
+const { AsyncResource } = require('node:async_hooks');
+
+/** A callback, and the context of whoever gave it: it is called in that one, as those of Node's own sockets are. */
+class Callback extends AsyncResource {
+  #callback;
+
+  constructor(callback) {
+    super('WEBSOCKETCALLBACK', { requireManualDestroy: true });
+    this.#callback = callback;
+  }
+
+  call(error) {
+    try {
+      this.runInAsyncScope(this.#callback, undefined, error);
+    } finally {
+      this.emitDestroy();
+    }
+  }
+}
+
 class Callbacks {
   #waiting = [];
 
   add(callback) {
-    this.#waiting.push(callback);
+    this.#waiting.push(new Callback(callback));
   }
 
   /** Calls all of them: with an error, or with none where everything is written. */
@@ -16,7 +36,7 @@ class Callbacks {
     let failure;
     for (const callback of waiting) {
       try {
-        callback(error);
+        callback.call(error);
       } catch (thrown) {
         failure ??= { thrown };
       }

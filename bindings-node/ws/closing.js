@@ -1,7 +1,7 @@
 'use strict';
 // How a connection's end is told: close codes, and the errors of `ws` for frames that break a rule.
 
-/** Which framing rule was broken, by the core's name: the error's class, message, and code. */
+/** Which framing rule was broken, by the core's name: the error's class, message, and code. Some messages end with the number that broke the rule. */
 const FAULTS = {
   invalid_opcode: [RangeError, 'Invalid WebSocket frame: invalid opcode', 'WS_ERR_INVALID_OPCODE'],
   reserved_bits_1: [RangeError, 'Invalid WebSocket frame: RSV1 must be clear', 'WS_ERR_UNEXPECTED_RSV_1'],
@@ -18,11 +18,11 @@ const FAULTS = {
   too_many_fragments: [RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS'],
 };
 
-/** The error that `ws` emits for this fault; undefined: it has none. */
-function faultError(fault) {
+/** The error that `ws` emits for this fault; undefined: it has none. `value`: the opcode, length or code that broke the rule, or null. */
+function faultError(fault, value) {
   if (!Object.hasOwn(FAULTS, fault ?? '')) return undefined;
   const [kind, message, code] = FAULTS[fault];
-  const error = new kind(message);
+  const error = new kind(value === null ? message : `${message} ${value}`);
   error.code = code;
   return error;
 }

@@ -45,6 +45,9 @@ class Feed {
     this.#onClosed = end;
   }
 
+  /** An application that ends the stream has ended it. */
+  onEnded() {}
+
   /** There will be no connection. */
   giveBack() {
     this.end();

@@ -74,7 +74,10 @@ function accepted(server, request, offered, chooses) {
 
 function chosen(server, request, offered, chooses) {
   const { handleProtocols } = server.options;
-  if (handleProtocols) return handleProtocols.call(server.options, offered, request) || undefined;
+  if (handleProtocols) {
+    const name = handleProtocols.call(server.options, offered, request);
+    return name ? `${name}` : undefined;
+  }
   return chooses ? offered.values().next().value : undefined;
 }
 

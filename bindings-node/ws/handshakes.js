@@ -125,7 +125,7 @@ class Handshakes {
     const { user, roles, expiresAtMs } = session;
     const subprotocol = answer.subprotocol ?? session.subprotocol;
     const headers = [...(session.headers ?? []), ...answer.headers];
-    this.#accepted.set(ticket, { ...entry, protocol: subprotocol ?? '' });
+    this.#accepted.set(ticket, entry);
     const error = this.#answer(low, high, { accept: true, user, roles, expiresAtMs, subprotocol, headers });
     if (error !== undefined) this.#accepted.delete(ticket);
     this.#onWrong(low, high, error);

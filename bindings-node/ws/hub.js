@@ -165,7 +165,9 @@ class Hub {
     try {
       if (accepted === undefined) throw failure('internal', 'a connection opened whose handshake was forgotten');
       ws = new this.#options.WebSocket(null, undefined, this.#options);
-      internals.open(ws, this, low, high, { ...accepted, session: sessionOf(opened) });
+      // The core may have chosen it: `subprotocols` of the policy, or the one that brings a token.
+      const protocol = opened[4] ?? '';
+      internals.open(ws, this, low, high, { socket: accepted.socket, protocol, session: sessionOf(opened) });
     } catch (error) {
       native(() => this.native.terminate(low, high));
       accepted?.transport?.end();
@@ -176,6 +178,7 @@ class Hub {
     } else {
       this.#transports.set(ws, accepted.transport);
       accepted.transport.onClosed(() => ws.terminate());
+      accepted.transport.onEnded(() => internals.hangUp(ws));
     }
     this.#count += 1;
     this.#hold();
@@ -194,7 +197,13 @@ class Hub {
   }
 
   onRaw(ws, data, isBinary) {
-    if (internals.isDeaf(ws)) return false;
+    // The application's class had thrown, and there is no connection for what the peer had said by then.
+    if (ws === undefined || internals.isDeaf(ws)) return false;
+    if (internals.isKeeping(ws)) return internals.keep(ws, () => this.#tellMessage(ws, data, isBinary));
+    return this.#tellMessage(ws, data, isBinary);
+  }
+
+  #tellMessage(ws, data, isBinary) {
     const binaryType = internals.binaryType(ws);
     ws.emit('message', isBinary && binaryType !== 'nodebuffer' ? messageOf(data, binaryType) : data, isBinary);
     return this.#yields;
@@ -208,12 +217,20 @@ class Hub {
     internals.run(ws, internals.written, ws);
   }
 
+  /** Nothing of the peer follows but the end. */
+  onClosing(ws) {
+    if (ws !== undefined) internals.closing(ws);
+  }
+
   onPong() {}
 
   onControl(ws, payload, isPing) {
     if (internals.isDeaf(ws)) return false;
-    ws.emit(isPing ? 'ping' : 'pong', payload);
-    return this.#yields;
+    const tell = () => {
+      ws.emit(isPing ? 'ping' : 'pong', payload);
+      return this.#yields;
+    };
+    return internals.isKeeping(ws) ? internals.keep(ws, tell) : tell();
   }
 
   onPipeReady(low, high) {
@@ -231,21 +248,23 @@ class Hub {
 
   onViolation() {}
 
-  /** `peer`: which rule of framing the peer broke, and what its own close frame said. */
-  onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason]) {
+  /** `peer`: which rule of framing the peer broke, what its own close frame said, and the number that broke the rule. */
+  onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason, value]) {
     // The application's class had thrown.
     if (ws === undefined) return this.#releaseIdle();
     this.#count -= 1;
-    const error = faultError(fault);
-    const [told, why] = verdict !== null && error === undefined ? [code, reason] : [peerCode ?? 1006, peerReason];
-    const isAnswered = clean && verdict === null && error === undefined;
+    const error = faultError(fault, value);
+    const isFault = error !== undefined;
+    const [told, why] = isFault ? [1006, ''] : verdict !== null ? [code, reason] : [peerCode ?? 1006, peerReason];
+    const isClean = clean && !isFault;
     internals.run(ws, () => {
       try {
-        if (error !== undefined) internals.fault(ws, error);
+        internals.tellKept(ws);
+        if (isFault) internals.fault(ws, error);
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, error === undefined ? told : 1006, Buffer.from(error === undefined ? why : ''), clean, isAnswered);
+          internals.close(ws, told, Buffer.from(why), isClean, isClean && verdict === null);
         } finally {
           this.#forget(ws);
         }
@@ -335,7 +354,8 @@ function keyOf(low, high) {
 /** Who a connection is by the policy. */
 function sessionOf(opened) {
   const [id, ip, user, path, , expiresAtMs, , , roles, route, params] = opened;
-  return Object.freeze({ id, ip, user, roles, path, route, params: Object.fromEntries(params), expiresAtMs, claims: opened[15] === null ? null : JSON.parse(opened[15]) });
+  const [claims, reported] = [opened[15], opened[20]];
+  return Object.freeze({ id, ip, user, roles, path, route, params: Object.fromEntries(params), expiresAtMs, reported, claims: claims === null ? null : JSON.parse(claims) });
 }
 
 module.exports = { Hub };

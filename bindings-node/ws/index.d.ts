@@ -121,6 +121,8 @@ declare namespace WebSocket {
     readonly route: string | null;
     readonly params: { readonly [name: string]: string };
     readonly expiresAtMs: number | null;
+    /** Its origin or credential would have been refused, were `reportHandshakes` off. */
+    readonly reported: boolean;
     readonly claims: { readonly [name: string]: any } | null;
   }
 

@@ -2,6 +2,8 @@
 // The socket of a connection that Node does not know: its addresses, and the calls that end it. Its bytes are the core's.
 
 const { EventEmitter } = require('node:events');
+const { failure } = require('../lib/errors.js');
+const { internals } = require('./websocket.js');
 
 class PeerSocket extends EventEmitter {
   /** The connection; undefined until the handshake is over. */
@@ -94,7 +96,7 @@ class PeerSocket extends EventEmitter {
   }
 
   destroySoon() {
-    this.destroy();
+    this.end();
   }
 
   /** What the peer sees is an end without a close frame, not a reset. */
@@ -102,9 +104,25 @@ class PeerSocket extends EventEmitter {
     return this.destroy();
   }
 
-  end() {
-    return this.destroy();
+  /** Ends it behind what was sent, without a close frame. */
+  end(...given) {
+    const callback = given.find((one) => typeof one === 'function');
+    if (given.length > 0 && given[0] !== callback && given[0] !== undefined && given[0] !== null) {
+      throw failure('not_supported', 'socket.end takes no bytes: those of the connection are the core\'s; use ws.send');
+    }
+    if (callback !== undefined) this.once('finish', callback);
+    if (!this.writable) return this;
+    this.writable = false;
+    // Before there is a connection, `close` ends the handshake.
+    if (this.#ws === undefined) this._ended();
+    else internals.hangUp(this.#ws);
+    return this;
   }
+
+  /** What one tick sends goes out together in any case. */
+  cork() {}
+
+  uncork() {}
 
   setTimeout() {
     return this;
@@ -134,7 +152,9 @@ class PeerSocket extends EventEmitter {
   /** @internal The connection has ended. */
   _ended() {
     if (this.destroyed) return;
+    const isFinished = !this.writable;
     [this.destroyed, this.readable, this.writable] = [true, false, false];
+    if (isFinished) this.emit('finish');
     this.emit('close', false);
   }
 }

@@ -3,6 +3,7 @@
 
 const { AsyncResource } = require('node:async_hooks');
 const { EventEmitter } = require('node:events');
+const { setImmediate } = require('node:timers');
 const { failure } = require('../lib/errors.js');
 const { Callbacks } = require('./callbacks.js');
 const { closeArguments } = require('./closing.js');
@@ -35,6 +36,8 @@ class WebSocket extends EventEmitter {
   #hasClosed = false;
   /** Nothing of the peer is told any more but the end: it was terminated, or a listener has failed. */
   #isDeaf = false;
+  /** What came while it was paused, as functions that tell it: what was on its way when reading stopped. */
+  #kept;
   #socket = null;
   #session;
   #context;
@@ -112,9 +115,9 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN || this.#behind !== undefined) return this.#sendLater(data, options, cb);
     // What nearly every message is: whole, without a callback, a string or a Buffer.
     if (cb === undefined && typeof options !== 'function' && !this.#isFragmented && (options?.fin ?? true)) {
-      const binary = options?.binary;
-      if (typeof data === 'string' && binary !== true) return this.#text(data);
-      if (data instanceof Uint8Array) return binary === false ? this.#textBytes(data) : this.#binary(data);
+      const isBinary = isToBeBinary(data, options);
+      if (typeof data === 'string' && !isBinary) return this.#text(data);
+      if (data instanceof Uint8Array) return isBinary ? this.#binary(data) : this.#textBytes(data);
     }
     if (typeof options === 'function') [cb, options] = [options, undefined];
     return this.#sendWith(data, options, cb);
@@ -181,9 +184,9 @@ class WebSocket extends EventEmitter {
   }
 
   #sendWith(data, options, cb) {
-    const { binary, fin = true } = options ?? {};
+    const { fin = true } = options ?? {};
     if (typeof data === 'number') data = data.toString();
-    const isBinary = binary ?? typeof data !== 'string';
+    const isBinary = isToBeBinary(data, options);
     if (isBlob(data)) return this.#readBlob(data, (bytes) => this.#sendRead(bytes, isBinary, fin, cb), cb);
     const payload = typeof data === 'string' && isBinary ? Buffer.from(data) : payloadOf(data);
     try {
@@ -226,7 +229,7 @@ class WebSocket extends EventEmitter {
   }
 
   #sendRead(bytes, isBinary, fin, cb) {
-    if (this.#state === CLOSED) return void cb?.(new Error('The socket was closed while the blob was being read'));
+    if (this.#state === CLOSED) return void cb?.(closedMeanwhile());
     this.#sendWith(bytes, { binary: isBinary, fin }, cb);
   }
 
@@ -255,13 +258,15 @@ class WebSocket extends EventEmitter {
     }
   }
 
-  /** Calls `say` now, or behind a Blob that is being read; `bytes` count as buffered until then. */
-  #inOrder(bytes, say) {
-    if (this.#behind === undefined) return say();
+  /** Calls `say` with `cb` now, or behind a Blob that is being read; `bytes` count as buffered until then. `cb` hears if it is too late. */
+  #inOrder(bytes, say, cb) {
+    if (this.#behind === undefined) return say(cb);
+    const told = typeof cb === 'function' ? AsyncResource.bind(cb) : undefined;
     this.#waiting += bytes;
     this.#behind.push(() => {
       this.#waiting -= bytes;
-      if (this.#state !== CLOSED) say();
+      if (this.#state !== CLOSED) return say(told);
+      told?.(closedMeanwhile());
     });
   }
 
@@ -271,8 +276,8 @@ class WebSocket extends EventEmitter {
     if (typeof data === 'number') data = data.toString();
     if (this.#state !== OPEN) return this.#onLate(data, cb);
     const kept = isBlob(data) || typeof data === 'string' ? data : Uint8Array.prototype.slice.call(payloadOf(data));
-    const isBinary = options?.binary ?? typeof data !== 'string';
-    this.#inOrder(byteLengthOf(kept), () => this.#sendWith(kept, { ...options, binary: isBinary }, cb));
+    const isBinary = isToBeBinary(data, options);
+    this.#inOrder(byteLengthOf(kept), (told) => this.#sendWith(kept, { ...options, binary: isBinary }, told), cb);
   }
 
   #control(kind, data, mask, cb) {
@@ -283,16 +288,16 @@ class WebSocket extends EventEmitter {
     if (this.#state !== OPEN) return this.#onLate(data, cb);
     if (isBlob(data)) {
       checkControl(data.size);
-      return this.#inOrder(data.size, () => this.#readBlob(data, (bytes) => this.#control(kind, bytes, mask, cb), cb));
+      return this.#inOrder(data.size, (told) => this.#readBlob(data, (bytes) => this.#control(kind, bytes, mask, told), told), cb);
     }
     const given = payloadOf(data);
     const payload = typeof given === 'string' ? Buffer.from(given) : given;
     checkControl(payload.length);
-    this.#inOrder(payload.length, () => {
+    this.#inOrder(payload.length, (told) => {
       if (kind === 'ping') this.#outbox.ping(this.#low, this.#high, payload, payload.length);
       else this.#outbox.pong(this.#low, this.#high, payload, payload.length);
-      if (typeof cb === 'function') this.#tellWhenWritten(cb);
-    });
+      if (typeof told === 'function') this.#tellWhenWritten(told);
+    }, cb);
   }
 
   #checkOpened() {
@@ -319,7 +324,29 @@ class WebSocket extends EventEmitter {
     if (this.#state === CONNECTING || this.#state === CLOSED) return;
     if (this.#isPaused === isPaused) return;
     this.#isPaused = isPaused;
+    // What was kept comes first.
+    if (!isPaused && this.#kept !== undefined) return void process.nextTick(() => internals.run(this, () => this.#tellKept()));
     this.#hub.native.pause(this.#low, this.#high, isPaused);
+  }
+
+  /** Tells what was kept, until a listener pauses again; then reads on. */
+  #tellKept() {
+    while (this.#kept?.length > 0) {
+      if (this.#isPaused) return undefined;
+      if (this.#tellOne()) return void setImmediate(() => internals.run(this, () => this.#tellKept()));
+    }
+    if (this.#kept === undefined || this.#isPaused) return undefined;
+    this.#kept = undefined;
+    if (this.#state !== CLOSED) this.#hub.native.pause(this.#low, this.#high, false);
+  }
+
+  /** Returns what `tell` does: whether the rest is told in a later turn. */
+  #tellOne() {
+    const tell = this.#kept.shift();
+    if (this.#isDeaf) return false;
+    let yields = false;
+    this.#try(() => (yields = tell()));
+    return yields;
   }
 
   static {
@@ -337,6 +364,15 @@ class WebSocket extends EventEmitter {
       isOver: (ws) => ws.#state === CLOSED,
       isClean: (ws) => ws.#isClean,
       isDeaf: (ws) => ws.#isDeaf,
+      /** Whether nothing may be told now: it is paused, or something came before. */
+      isKeeping: (ws) => ws.#isPaused || ws.#kept !== undefined,
+      /** `tell` returns whether what follows is told in a later turn. */
+      keep: (ws, tell) => void (ws.#kept ??= []).push(tell),
+      /** It has ended: what was kept is told before that. */
+      tellKept(ws) {
+        while (ws.#kept?.length > 0) ws.#tellOne();
+        ws.#kept = undefined;
+      },
       /** A listener has failed. */
       fail(ws) {
         ws.#outbox.fail(ws.#low, ws.#high);
@@ -344,6 +380,17 @@ class WebSocket extends EventEmitter {
       },
       setQueued: (ws, isQueued) => (ws.#isQueued = isQueued),
       isQueued: (ws) => ws.#isQueued,
+      /** The core has begun to close it: the peer need not get what is said from here on. */
+      closing(ws) {
+        if (ws.#state === OPEN) ws.#state = CLOSING;
+      },
+      /** Ends the socket behind what was said, without a close frame. */
+      hangUp(ws) {
+        if (ws.#state === CLOSED || ws.#hub === undefined) return;
+        ws.#state = CLOSING;
+        ws.#outbox.flush();
+        ws.#hub.native.hangUp(ws.#low, ws.#high);
+      },
       /** What was said so far is written: calls the callbacks of `send`. */
       written: (ws) => ws.#callbacks?.settle(undefined),
       /** A frame broke a rule. Without a listener it ends the connection, and no process. */
@@ -383,6 +430,16 @@ class WebSocket extends EventEmitter {
       },
     };
   }
+}
+
+/** As `ws` reads it: where the options have `binary` it counts, also an undefined one. */
+function isToBeBinary(data, options) {
+  if (typeof options === 'object' && options !== null && 'binary' in options) return Boolean(options.binary);
+  return typeof data !== 'string';
+}
+
+function closedMeanwhile() {
+  return new Error('The socket was closed while the blob was being read');
 }
 
 /** Throws for what fits into no control frame (RFC 6455 section 5.5). */

@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyIterator, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::connection::{Connection, State};
 use crate::errors;
@@ -89,16 +90,20 @@ pub(crate) struct Awaited {
     pub(crate) futures: fn(&mut State) -> &mut Futures,
     /// It gives a message: a second wait needs a second call.
     pub(crate) gives_message: bool,
+    /// What is awaited on another loop than the server's, and what to do instead.
+    pub(crate) elsewhere: &'static str,
 }
 
 #[derive(Debug, Default)]
 struct Wait {
     /// The iterator of its future.
-    iterator: Option<Py<PyAny>>,
+    iterator: Option<Py<PyIterator>>,
     /// The number of its future among those of the connection.
     place: Option<u64>,
     /// It has returned its value, or raised.
     is_over: bool,
+    /// It was called where another loop runs: who reads is known when the server's awaits it.
+    is_unread: bool,
 }
 
 /// The awaitable of a `Connection` that has to wait. It is a coroutine for asyncio and anyio.
@@ -116,18 +121,45 @@ impl Awaiting {
         Ok(Py::new(py, waits)?.into_any())
     }
 
+    /// One that gives a message. `is_read`: who reads is known.
+    pub(crate) fn of_reader(
+        conn: &Bound<'_, Connection>,
+        awaited: &'static Awaited,
+        is_read: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let wait = Mutex::new(Wait { is_unread: !is_read, ..Wait::default() });
+        Ok(Py::new(conn.py(), Self { conn: conn.clone().unbind(), awaited, wait })?.into_any())
+    }
+
+    /// Fails where another loop than the server's runs: futures of the one are nothing to the tasks of the other, and
+    /// handlers would run on its thread.
+    fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
+        self.conn.get().check_loop(py, || self.awaited.elsewhere.to_owned())
+    }
+
+    /// Notes a reader that was not known. Fails where another loop runs, unless there is no message any more.
+    fn begin_reading(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.conn.get().with_state(|state| state.is_over()) {
+            self.check_loop(py)?;
+        }
+        lock(&self.wait).is_unread = false;
+        self.conn.get().with_state(|state| state.read_by_others = true);
+        Ok(())
+    }
+
     /// A new future, resolved when polling again is worth it.
     fn wait(&self, py: Python<'_>) -> PyResult<Wait> {
         let conn = self.conn.get();
         let hooks = conn.shared.loop_hooks().ok_or_else(|| errors::no_loop(py))?;
+        self.check_loop(py)?;
         let future = hooks.create_future.bind(py).call0()?;
-        let iterator = future.call_method0(intern!(py, "__await__"))?.unbind();
+        let iterator = future.try_iter()?.unbind();
         let place = conn.with_state(|state| {
             let place = state.next_place();
             (self.awaited.futures)(state).insert(place, future.unbind());
             place
         });
-        Ok(Wait { iterator: Some(iterator), place: Some(place), is_over: false })
+        Ok(Wait { iterator: Some(iterator), place: Some(place), ..Wait::default() })
     }
 
     /// Forgets the future: nobody waits any more.
@@ -144,30 +176,35 @@ impl Awaiting {
     fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.conn.get().checked(py)?;
         loop {
-            let (iterator, is_over) = {
+            let (iterator, is_over, is_unread) = {
                 let mut wait = lock(&self.wait);
-                (wait.iterator.take(), wait.is_over)
+                (wait.iterator.take(), wait.is_over, wait.is_unread)
             };
             if is_over && self.awaited.gives_message {
                 return Err(PyRuntimeError::new_err("it has given its message: call recv() again for the next"));
             }
             if let Some(iterator) = iterator {
-                match iterator.bind(py).call_method0(intern!(py, "__next__")) {
-                    Ok(step) => {
+                match iterator.bind(py).send(py.None().bind(py)) {
+                    Ok(PySendResult::Next(step)) => {
                         lock(&self.wait).iterator = Some(iterator);
                         return Ok(step.unbind());
                     }
-                    Err(error) if error.is_instance_of::<PyStopIteration>(py) => self.forget(),
+                    Ok(PySendResult::Return(_)) => self.forget(),
                     Err(error) => {
                         self.forget();
                         return Err(error);
                     }
                 }
             }
+            if is_unread {
+                self.begin_reading(py)?;
+            }
             let polled = (self.awaited.poll)(self.conn.bind(py));
             if let Some(value) = polled.inspect_err(|_| lock(&self.wait).is_over = true)? {
                 lock(&self.wait).is_over = true;
-                return Err(PyStopIteration::new_err((value,)));
+                // Not in a tuple: as the value is none, and no exception, that is the same, and no exception is made before
+                // somebody looks at it. This is the way of each message.
+                return Err(PyStopIteration::new_err(value));
             }
             let next = self.wait(py)?;
             let before = std::mem::replace(&mut *lock(&self.wait), next);

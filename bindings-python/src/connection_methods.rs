@@ -14,7 +14,7 @@ use crate::futures::current_task;
 use crate::handlers::{HandlerKind, objects};
 use crate::payload::{Payload, with_payload};
 use crate::records::{Close, Message};
-use crate::{errors, facts, futures, json_out, waits};
+use crate::{errors, facts, futures, json_out, text, waits};
 
 impl Connection {
     /// What `await` waits for after a message was sent.
@@ -45,7 +45,7 @@ impl Connection {
     fn push(&self, message: &Bound<'_, PyAny>) -> PyResult<Result<Sent, Error>> {
         self.checked(message.py())?;
         self.shared.check_protocol(message.py(), Protocol::Raw, Some(&self.open.path))?;
-        with_payload(message, |payload| {
+        with_payload("message", message, |payload| {
             self.unless_over(|| match payload {
                 Payload::Text(text) => self.shared.handle.send_text(self.id, text),
                 Payload::Binary(payload) => self.shared.handle.send_binary(self.id, payload),
@@ -53,16 +53,24 @@ impl Connection {
         })
     }
 
-    fn push_event(&self, event: &str, data: &Bound<'_, PyAny>, id: Option<&str>) -> PyResult<Result<Sent, Error>> {
+    fn push_event(
+        &self,
+        event: &Bound<'_, PyString>,
+        data: &Bound<'_, PyAny>,
+        id: Option<&str>,
+    ) -> PyResult<Result<Sent, Error>> {
         self.checked(data.py())?;
         self.shared.check_protocol(data.py(), Protocol::Json, Some(&self.open.path))?;
-        json_out::with_text(data, |data| Ok(self.unless_over(|| self.shared.handle.reply(self.id, id, event, data))))
+        let event = text::utf8("event", event)?;
+        json_out::with_text("data", data, |data| {
+            Ok(self.unless_over(|| self.shared.handle.reply(self.id, id, event, data)))
+        })
     }
 
     fn push_reply(
         &self,
         py: Python<'_>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
         status: Status,
@@ -71,7 +79,7 @@ impl Connection {
         let data = data.unwrap_or(&none);
         let id = match id {
             Some(id) if id.is_instance_of::<PyString>() || is_integer(id) => {
-                Some(json_out::with_text(id, |text| Ok(text.into()))?)
+                Some(json_out::with_text("id", id, |text| Ok(text.into()))?)
             }
             Some(_) => return Err(PyTypeError::new_err("id must be a str or an int")),
             None => self.with_current(|current| current.and_then(|current| current.id.clone())),
@@ -81,8 +89,8 @@ impl Connection {
         }
         self.checked(data.py())?;
         self.shared.check_protocol(data.py(), Protocol::Json, Some(&self.open.path))?;
-        let id = id.as_deref();
-        json_out::with_text(data, |data| {
+        let (event, id) = (text::utf8("event", event)?, id.as_deref());
+        json_out::with_text("data", data, |data| {
             Ok(self.unless_over(|| self.shared.handle.reply_error(self.id, id, event, data)))
         })
     }
@@ -125,13 +133,17 @@ impl Connection {
     }
 
     /// From here on `recv` and `async for` get the messages instead of handlers, until the task that runs now has ended.
-    fn iterate(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Returns false where that is not known, because another loop than the server's runs.
+    fn iterate(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
-        if this.shared.loop_hooks().is_none() && !this.shared.is_finished() {
-            return Err(errors::no_loop(py));
+        let running = futures::running_loop(py)?;
+        match this.shared.loop_hooks() {
+            Some(hooks) if hooks.is_another(&running) => return Ok(false),
+            None if !this.shared.is_finished() => return Err(errors::no_loop(py)),
+            _ => {}
         }
-        let task = current_task(py)?;
+        let task = current_task(&running)?;
         let (before, known) = this.with_state(|state| {
             state.read_in_open |= state.busy == Some(HandlerKind::Open);
             let known = task.as_ref().map(|task| state.is_read_by(task));
@@ -144,8 +156,12 @@ impl Connection {
             task.call_method1(intern!(py, "add_done_callback"), (TaskDone::of_reader(slf),))?;
             this.add_reader(task.unbind());
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+fn reason_of<'t>(stated: &'t Bound<'_, PyAny>) -> PyResult<&'t str> {
+    text::utf8("reason", stated.cast()?)
 }
 
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
@@ -262,6 +278,19 @@ impl Connection {
         self.open.port
     }
 
+    /// The address and port that it came in on; `None` on a Unix socket.
+    #[getter(local_address)]
+    fn get_local_address(&self) -> Option<(String, u16)> {
+        self.open.local.map(|local| (local.ip().to_string(), local.port()))
+    }
+
+    /// `True` if its `Origin`, `Host` or credential would have been refused, were `report_handshakes` off. It has no user then, and
+    /// `data` that `authenticate` gave it is no proof of who it is.
+    #[getter(reported)]
+    fn is_reported(&self) -> bool {
+        self.open.reported
+    }
+
     /// When it opened, in milliseconds since the Unix epoch.
     #[getter(opened_at_ms)]
     fn get_opened_at_ms(&self) -> u64 {
@@ -336,7 +365,11 @@ impl Connection {
 
     /// Emits an event (`json`): `{"event": …, "data": …, "status": "ok"}`. Awaiting waits until the peer has read it.
     #[pyo3(signature = (event, data = None, /))]
-    fn emit(slf: &Bound<'_, Self>, event: &str, data: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+    fn emit(
+        slf: &Bound<'_, Self>,
+        event: &Bound<'_, PyString>,
+        data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
         let none = slf.py().None().into_bound(slf.py());
         let result = slf.get().push_event(event, data.unwrap_or(&none), None)?;
         Self::awaitable(slf, result)
@@ -348,7 +381,7 @@ impl Connection {
     fn emit_nowait<'py>(
         &self,
         py: Python<'py>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<&Bound<'py, PyString>> {
         let none = py.None().into_bound(py);
@@ -361,7 +394,7 @@ impl Connection {
     #[pyo3(signature = (event, data = None, /, *, id = None))]
     fn reply(
         slf: &Bound<'_, Self>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
@@ -374,7 +407,7 @@ impl Connection {
     fn reply_nowait<'py>(
         &self,
         py: Python<'py>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<&Bound<'py, PyString>> {
@@ -386,7 +419,7 @@ impl Connection {
     #[pyo3(signature = (event, data = None, /, *, id = None))]
     fn reply_error(
         slf: &Bound<'_, Self>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
@@ -399,7 +432,7 @@ impl Connection {
     fn reply_error_nowait<'py>(
         &self,
         py: Python<'py>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<&Bound<'py, PyString>> {
@@ -412,7 +445,7 @@ impl Connection {
     #[pyo3(signature = (event, data = None, /, *, timeout_ms = 10_000))]
     fn call<'py>(
         slf: &Bound<'py, Self>,
-        event: &str,
+        event: &Bound<'py, PyString>,
         data: Option<Bound<'py, PyAny>>,
         timeout_ms: i64,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -425,17 +458,28 @@ impl Connection {
         slf.py().import("wsguard._asking")?.call_method1("ping", (slf, timeout_ms))
     }
 
+    /// Fails where another event loop runs than the server's: there the answer is told, and nothing is asked.
+    fn _check_loop(&self, py: Python<'_>, asks: &str) -> PyResult<()> {
+        self.check_loop(py, || {
+            format!(
+                "{asks} is awaited on the server's event loop, and this is another: \
+                 asyncio.run_coroutine_threadsafe(conn.{asks}(...), loop)"
+            )
+        })
+    }
+
     /// Sends the question of a call. Returns its number, and the future of its answer.
     fn _begin_call<'py>(
         slf: &Bound<'py, Self>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: &Bound<'py, PyAny>,
     ) -> PyResult<(u64, Bound<'py, PyAny>)> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
         this.shared.check_protocol(py, Protocol::Json, Some(&this.open.path))?;
+        let event = text::utf8("event", event)?;
         let future = this.new_future(py)?;
-        json_out::with_text(data, |data| {
+        json_out::with_text("data", data, |data| {
             let kept = future.clone().unbind();
             let Ok(number) = this.with_state(|state| state.begin_call(kept)) else {
                 return Err(errors::too_many_calls(py, MAX_CALLS));
@@ -503,7 +547,8 @@ impl Connection {
     }
 
     /// Registers a function or coroutine function that is called when the connection has ended, before the server's
-    /// `on_close`, with the same arguments. On a connection that has ended it is called at once.
+    /// `on_close`, with the same arguments. On a connection that has ended it is called at once; one that a close handler
+    /// registers, after that handler.
     #[pyo3(signature = (handler, /))]
     fn on_close(slf: &Bound<'_, Self>, handler: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
@@ -523,7 +568,8 @@ impl Connection {
         Ok(handler)
     }
 
-    /// Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+    /// Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that has
+    /// no room for is lost. It ends with 1006.
     fn terminate(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
@@ -552,23 +598,29 @@ impl Connection {
 
     /// Joins a room: a name of 1 to 256 bytes. A connection joins at most 1024, and leaves them when it closes.
     #[pyo3(signature = (room, /))]
-    fn join(&self, py: Python<'_>, room: &str) -> PyResult<()> {
+    fn join(&self, py: Python<'_>, room: &Bound<'_, PyString>) -> PyResult<()> {
         self.checked(py)?;
+        let room = text::utf8("room", room)?;
         let joined = self.unless_over(|| self.shared.handle.join(self.id, room));
         self.outcome(py, joined).map(drop)
     }
 
     /// Leaves a room. It raises what `join` raises.
     #[pyo3(signature = (room, /))]
-    fn leave(&self, py: Python<'_>, room: &str) -> PyResult<()> {
+    fn leave(&self, py: Python<'_>, room: &Bound<'_, PyString>) -> PyResult<()> {
         self.checked(py)?;
+        let room = text::utf8("room", room)?;
         self.outcome(py, self.shared.handle.leave(self.id, room)).map(drop)
     }
 
     /// Starts the closing handshake. From here on none of its messages reaches a handler, and it sends nothing. A
     /// second call does nothing.
     #[pyo3(signature = (code = None, reason = ""))]
-    fn close(slf: &Bound<'_, Self>, code: Option<&Bound<'_, PyAny>>, reason: &str) -> PyResult<()> {
+    fn close(
+        slf: &Bound<'_, Self>,
+        code: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = reason_of)] reason: &str,
+    ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
         let code = match code {
@@ -595,8 +647,7 @@ impl Connection {
     /// Waits for the next message: `str` or `bytes` in `raw`, `Message` in `json`. Until the task that calls it has
     /// ended, it gets the messages instead of the handlers.
     fn recv(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Self::iterate(slf)?;
-        Awaiting::of(slf.py(), slf, &waits::MESSAGE)
+        Awaiting::of_reader(slf, &waits::MESSAGE, Self::iterate(slf)?)
     }
 
     /// Sends a message of ASGI (`websocket.send`), whatever the protocol is: `None`, or what waits until the peer has read it.
@@ -610,7 +661,7 @@ impl Connection {
         }) else {
             return Ok(None);
         };
-        let said = with_payload(&payload, |payload| {
+        let said = with_payload("message", &payload, |payload| {
             this.unless_over(|| match payload {
                 Payload::Text(text) => this.shared.handle.send_text(this.id, text),
                 Payload::Binary(payload) => this.shared.handle.send_binary(this.id, payload),
@@ -646,8 +697,7 @@ impl Connection {
     }
 
     fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Self::iterate(slf)?;
-        Awaiting::of(slf.py(), slf, &waits::NEXT_MESSAGE)
+        Awaiting::of_reader(slf, &waits::NEXT_MESSAGE, Self::iterate(slf)?)
     }
 
     /// `Connection[Session]`: for type checkers, which know what `data` is.

@@ -10,6 +10,7 @@ use wsguard::binding::{Accept as Session, Reject as Refusal, Roles};
 
 use crate::errors;
 use crate::payload::{Payload, with_payload};
+use crate::text;
 
 /// The longest name of a user.
 const MAX_USER_BYTES: usize = 256;
@@ -48,7 +49,7 @@ struct Stated<'a, 'py> {
     roles: Option<&'a Bound<'py, PyAny>>,
     expires_at_ms: Option<&'a Bound<'py, PyAny>>,
     expires_at: Option<&'a Bound<'py, PyAny>>,
-    subprotocol: Option<String>,
+    subprotocol: Option<&'a Bound<'py, PyString>>,
     headers: Option<&'a Bound<'py, PyAny>>,
 }
 
@@ -73,6 +74,7 @@ impl Accept {
             (None, at) => at.map(unix_ms).transpose()?,
         };
         let roles = roles.map(roles_of).transpose()?.unwrap_or_default();
+        let subprotocol = text::optional("subprotocol", subprotocol)?;
         let headers = headers.map(pairs_of).transpose()?.unwrap_or_default();
         Ok(Self { user, data: data.unwrap_or_else(|| py.None()), expires_at_ms, roles, subprotocol, headers })
     }
@@ -88,7 +90,7 @@ impl Accept {
         roles: Option<&Bound<'_, PyAny>>,
         expires_at_ms: Option<&Bound<'_, PyAny>>,
         expires_at: Option<&Bound<'_, PyAny>>,
-        subprotocol: Option<String>,
+        subprotocol: Option<&Bound<'_, PyString>>,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = user.py();
@@ -97,7 +99,7 @@ impl Accept {
             let message = format!("user must be a str, not {kind}: whoever has no name is Accept.anonymous()");
             return Err(PyTypeError::new_err(message));
         };
-        let name = name.to_str()?;
+        let name = text::utf8("user", name)?;
         if name.is_empty() || name.len() > MAX_USER_BYTES || name.chars().any(char::is_control) {
             let message = format!("user must be 1 to {MAX_USER_BYTES} bytes without control characters");
             return Err(errors::invalid(py, message));
@@ -115,7 +117,7 @@ impl Accept {
         roles: Option<&Bound<'_, PyAny>>,
         expires_at_ms: Option<&Bound<'_, PyAny>>,
         expires_at: Option<&Bound<'_, PyAny>>,
-        subprotocol: Option<String>,
+        subprotocol: Option<&Bound<'_, PyString>>,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let stated = Stated { data, roles, expires_at_ms, expires_at, subprotocol, headers };
@@ -161,7 +163,12 @@ fn pairs_of(stated: &Bound<'_, PyAny>) -> PyResult<Pairs> {
         Ok(mapping) => mapping.items()?.into_any(),
         Err(_) => stated.clone(),
     };
-    pairs.try_iter().map_err(wrong)?.map(|pair| pair?.extract().map_err(wrong)).collect()
+    let pair = |pair: PyResult<Bound<'_, PyAny>>| {
+        let pair = pair?;
+        let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = pair.extract().map_err(wrong)?;
+        Ok((text::utf8("headers", &name)?.to_owned(), text::utf8("headers", &value)?.to_owned()))
+    };
+    pairs.try_iter().map_err(wrong)?.map(pair).collect()
 }
 
 /// The roles that an application names.
@@ -170,7 +177,8 @@ fn roles_of(stated: &Bound<'_, PyAny>) -> PyResult<Roles> {
         // Its letters would be the roles.
         return Err(PyTypeError::new_err("roles must be a list of str, not str"));
     }
-    let names = stated.try_iter()?.map(|name| name?.extract()).collect::<PyResult<Vec<String>>>()?;
+    let role = |name: PyResult<Bound<'_, PyAny>>| Ok(text::utf8("roles", name?.cast::<PyString>()?)?.to_owned());
+    let names = stated.try_iter()?.map(role).collect::<PyResult<Vec<String>>>()?;
     let roles = Roles::new(names.iter().map(String::as_str));
     roles.map_err(|what| errors::invalid(stated.py(), format!("roles: {what}")))
 }
@@ -237,7 +245,7 @@ impl Reject {
         let headers = headers.map(pairs_of).transpose()?.unwrap_or_default();
         let body = match body {
             None => Vec::new(),
-            Some(body) => with_payload(body, |payload| match payload {
+            Some(body) => with_payload("body", body, |payload| match payload {
                 Payload::Text(text) => text.as_bytes().to_vec(),
                 Payload::Binary(bytes) => bytes.to_vec(),
             })?,

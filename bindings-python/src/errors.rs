@@ -64,6 +64,11 @@ pub(crate) fn no_loop(py: Python<'_>) -> PyErr {
     make(py, "no_event_loop", "awaiting needs a server that runs on an asyncio event loop".to_owned(), None)
 }
 
+/// `UsageError`: another event loop runs than the server's.
+pub(crate) fn other_loop(py: Python<'_>, message: String) -> PyErr {
+    make(py, "no_event_loop", message, None)
+}
+
 /// `UsageError`: the peer of a connection owes too many answers.
 pub(crate) fn too_many_calls(py: Python<'_>, most: usize) -> PyErr {
     make(

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -23,15 +22,24 @@ pub(crate) fn resolve<'py>(future: &Bound<'py, PyAny>, result: impl IntoPyObject
     Ok(())
 }
 
-/// The task of the running loop; `None` outside of one.
-pub(crate) fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+/// The loop that runs on this thread, or `None` of Python's.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let running = RUNNING_LOOP
+        .get_or_try_init(py, || Ok::<_, PyErr>(py.import("asyncio")?.getattr("_get_running_loop")?.unbind()))?;
+    running.bind(py).call0()
+}
+
+/// The task of the loop that runs on this thread; `None` outside of one.
+pub(crate) fn current_task<'py>(running: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if running.is_none() {
+        return Ok(None);
+    }
+    let py = running.py();
     let current = CURRENT_TASK
         .get_or_try_init(py, || Ok::<_, PyErr>(py.import("asyncio")?.getattr("current_task")?.unbind()))?
         .bind(py);
-    match current.call0() {
-        Ok(task) => Ok((!task.is_none()).then_some(task)),
-        Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let task = current.call1((running,))?;
+    Ok((!task.is_none()).then_some(task))
 }

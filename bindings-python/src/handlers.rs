@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::PolicySet;
 
 use crate::bounds::Bounds;
+use crate::context::call_in;
 use crate::json_in::{self, Keys};
 
 /// What a handler handles.
@@ -186,12 +187,26 @@ fn events_of(specs: &Bound<'_, PyDict>) -> PyResult<Events> {
 
 impl EventSpec {
     /// The data of a message in the form that the handler asked for. A model's refusal is an error of its own kind.
-    pub(crate) fn data<'py>(&self, py: Python<'py>, text: &str) -> Result<Bound<'py, PyAny>, NoData> {
-        match &self.validate {
-            Some(validate) => validate.bind(py).call1((PyString::new(py, text),)).map_err(NoData::Refused),
-            None if self.raw => Ok(PyBytes::new(py, text.as_bytes()).into_any()),
-            None => objects(py, text).map_err(NoData::Failed),
+    /// The model runs in `context`, if there is one.
+    pub(crate) fn data<'py>(
+        &self,
+        py: Python<'py>,
+        text: &str,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> Result<Bound<'py, PyAny>, NoData> {
+        match (&self.validate, context) {
+            (Some(validate), Some(context)) => {
+                call_in(context, validate, PyString::new(py, text).as_any(), None).map_err(NoData::Refused)
+            }
+            (Some(validate), None) => validate.bind(py).call1((PyString::new(py, text),)).map_err(NoData::Refused),
+            (None, _) if self.raw => Ok(PyBytes::new(py, text.as_bytes()).into_any()),
+            (None, _) => objects(py, text).map_err(NoData::Failed),
         }
+    }
+
+    /// Whether making its data runs Python.
+    pub(crate) fn has_model(&self) -> bool {
+        self.validate.is_some()
     }
 }
 

@@ -8,6 +8,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
+use crate::text;
+
 /// How deep objects may be nested; a circular one is deeper.
 const MAX_DEPTH: usize = 256;
 
@@ -31,7 +33,7 @@ impl Json {
     #[pyo3(signature = (text, /))]
     fn new(text: &Bound<'_, PyAny>) -> PyResult<Self> {
         let text = match text.cast::<PyString>() {
-            Ok(text) => text.to_str()?.to_owned(),
+            Ok(text) => text::utf8("text", text)?.to_owned(),
             Err(_) => String::from_utf8(text.extract()?).map_err(|_| PyValueError::new_err("not UTF-8"))?,
         };
         serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|error| {
@@ -45,11 +47,15 @@ impl Json {
     }
 }
 
-/// Calls `send` with the JSON text of `value`, in a buffer that is reused.
-pub(crate) fn with_text<T>(value: &Bound<'_, PyAny>, send: impl FnOnce(&str) -> PyResult<T>) -> PyResult<T> {
+/// Calls `send` with the JSON text of `value`, the argument `name`, in a buffer that is reused.
+pub(crate) fn with_text<T>(
+    name: &'static str,
+    value: &Bound<'_, PyAny>,
+    send: impl FnOnce(&str) -> PyResult<T>,
+) -> PyResult<T> {
     // Taken, not borrowed: `value` may run Python code that comes back here.
     let mut buffer = BUFFER.take();
-    let sent = write(value, &mut buffer).and_then(|()| send(&buffer));
+    let sent = write(name, value, &mut buffer).and_then(|()| send(&buffer));
     if buffer.capacity() <= MAX_KEPT_BYTES {
         BUFFER.replace(buffer);
     }
@@ -57,10 +63,10 @@ pub(crate) fn with_text<T>(value: &Bound<'_, PyAny>, send: impl FnOnce(&str) -> 
 }
 
 /// Writes without snapshots first, and again with snapshots if Python has to run.
-fn write(value: &Bound<'_, PyAny>, buffer: &mut String) -> PyResult<()> {
+fn write(name: &'static str, value: &Bound<'_, PyAny>, buffer: &mut String) -> PyResult<()> {
     for runs_python in [false, true] {
         buffer.clear();
-        match (Writer { out: buffer, runs_python }).push(value, 0) {
+        match (Writer { name, out: buffer, runs_python }).push(value, 0) {
             Ok(()) => return Ok(()),
             Err(Stop::RunsPython) => {}
             Err(Stop::Raised(error)) => return Err(error),
@@ -83,6 +89,7 @@ impl From<PyErr> for Stop {
 }
 
 struct Writer<'b> {
+    name: &'static str,
     out: &'b mut String,
     /// Objects may be asked for their JSON, which runs Python: containers are written from a snapshot.
     runs_python: bool,
@@ -94,7 +101,7 @@ impl Writer<'_> {
             return Err(PyValueError::new_err(format!("nested deeper than {MAX_DEPTH}, or circular")).into());
         }
         if let Ok(text) = value.cast::<PyString>() {
-            push_string(self.out, text.to_str()?);
+            push_string(self.out, text::utf8(self.name, text)?);
         } else if value.is_none() {
             self.out.push_str("null");
         } else if let Ok(flag) = value.cast_exact::<PyBool>() {
@@ -116,7 +123,7 @@ impl Writer<'_> {
         } else if let Ok(json) = value.cast::<Json>() {
             self.out.push_str(&json.get().text);
         } else if self.runs_python {
-            push_other(value, self.out)?;
+            push_other(self.name, value, self.out)?;
         } else {
             return Err(Stop::RunsPython);
         }
@@ -154,7 +161,7 @@ impl Writer<'_> {
             if index > 0 {
                 self.out.push(',');
             }
-            push_key(&key, self.out)?;
+            push_key(self.name, &key, self.out)?;
             self.out.push(':');
             self.push(&value, depth + 1)?;
         }
@@ -164,7 +171,7 @@ impl Writer<'_> {
 }
 
 /// An object that knows its own JSON: a Pydantic model, by the aliases that its schema has as well.
-fn push_other(value: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
+fn push_other(name: &str, value: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
     let py = value.py();
     let kind = value.get_type().name()?;
     let dump = match value.getattr(intern!(py, "model_dump_json")) {
@@ -177,7 +184,7 @@ fn push_other(value: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
     let by_alias = PyDict::new(py);
     by_alias.set_item(intern!(py, "by_alias"), true)?;
     let text = dump.call((), Some(&by_alias))?;
-    let text = text.cast::<PyString>()?.to_str()?;
+    let text = text::utf8(name, text.cast::<PyString>()?)?;
     if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
         return Err(PyValueError::new_err(format!("model_dump_json of {kind} gave no JSON")));
     }
@@ -215,9 +222,9 @@ fn push_float(number: &Bound<'_, PyFloat>, out: &mut String) -> PyResult<()> {
 }
 
 /// Keys that are numbers, flags or `None` become strings, as with `json.dumps`.
-fn push_key(key: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
+fn push_key(name: &str, key: &Bound<'_, PyAny>, out: &mut String) -> PyResult<()> {
     if let Ok(key) = key.cast::<PyString>() {
-        push_string(out, key.to_str()?);
+        push_string(out, text::utf8(name, key)?);
         return Ok(());
     }
     if !key.is_none() && !key.is_instance_of::<PyInt>() && !key.is_instance_of::<PyFloat>() {

@@ -38,6 +38,7 @@ mod run;
 mod server;
 mod shared;
 mod stats;
+mod text;
 mod violation;
 mod waits;
 
@@ -56,7 +57,7 @@ fn policy_in_force(py: Python<'_>, options: &str) -> PyResult<String> {
 #[pyfunction]
 #[pyo3(signature = (value, /))]
 fn dumps(value: &Bound<'_, PyAny>) -> PyResult<String> {
-    json_out::with_text(value, |text| Ok(text.to_owned()))
+    json_out::with_text("a text", value, |text| Ok(text.to_owned()))
 }
 
 /// The Python objects of a JSON text, as a handler would get them.

@@ -7,6 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 /// The calls of an event loop, made by `wsguard._on_loop`.
 #[derive(Debug)]
 pub(crate) struct LoopHooks {
+    event_loop: Py<PyAny>,
     pub(crate) create_future: Py<PyAny>,
     /// `create_task(coroutine, context)`.
     pub(crate) create_task: Py<PyAny>,
@@ -22,13 +23,18 @@ pub(crate) struct LoopHooks {
     pub(crate) tasks: Py<PySet>,
 }
 
-/// `(create_future, create_task, deliver_soon, stopped, call_later, call_soon, tasks)` of an event loop.
-pub(crate) type LoopCalls = (Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PySet>);
+/// `(loop, create_future, create_task, deliver_soon, stopped, call_later, call_soon, tasks)` of an event loop.
+pub(crate) type LoopCalls = (Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PyAny>, Py<PySet>);
 
 impl LoopHooks {
     pub(crate) fn of(calls: LoopCalls) -> Self {
-        let (create_future, create_task, deliver_soon, stopped, call_later, call_soon, tasks) = calls;
-        Self { create_future, create_task, deliver_soon, stopped, call_later, call_soon, tasks }
+        let (event_loop, create_future, create_task, deliver_soon, stopped, call_later, call_soon, tasks) = calls;
+        Self { event_loop, create_future, create_task, deliver_soon, stopped, call_later, call_soon, tasks }
+    }
+
+    /// Returns true if the loop that runs on this thread is another one.
+    pub(crate) fn is_another(&self, running: &Bound<'_, PyAny>) -> bool {
+        !running.is_none() && !running.is(&self.event_loop)
     }
 
     pub(crate) fn deliver_soon(&self, py: Python<'_>) {
@@ -37,7 +43,7 @@ impl LoopHooks {
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for call in [&self.create_future, &self.create_task, &self.deliver_soon, &self.stopped] {
+        for call in [&self.event_loop, &self.create_future, &self.create_task, &self.deliver_soon, &self.stopped] {
             visit.call(call)?;
         }
         visit.call(&self.call_later)?;

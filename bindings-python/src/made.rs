@@ -45,6 +45,7 @@ pub(crate) fn made_request(
         ip,
         token,
         peer_certificate,
+        reported: false,
     }))
 }
 

@@ -4,16 +4,22 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
+use crate::text;
+
 /// What a message of protocol `raw` holds.
 pub(crate) enum Payload<'p> {
     Text(&'p str),
     Binary(&'p [u8]),
 }
 
-/// Calls `send` with the payload of a `str`, or of an object that holds bytes.
-pub(crate) fn with_payload<T>(message: &Bound<'_, PyAny>, send: impl FnOnce(Payload<'_>) -> T) -> PyResult<T> {
+/// Calls `send` with the payload of a `str`, or of an object that holds bytes: the argument `name`.
+pub(crate) fn with_payload<T>(
+    name: &str,
+    message: &Bound<'_, PyAny>,
+    send: impl FnOnce(Payload<'_>) -> T,
+) -> PyResult<T> {
     if let Ok(text) = message.cast::<PyString>() {
-        return Ok(send(Payload::Text(text.to_str()?)));
+        return Ok(send(Payload::Text(text::utf8(name, text)?)));
     }
     if let Ok(payload) = message.cast::<PyBytes>() {
         return Ok(send(Payload::Binary(payload.as_bytes())));

@@ -41,6 +41,13 @@ impl Request {
         self.received.route.as_deref()
     }
 
+    /// `True` if its `Origin`, `Host` or credential would be refused, were `report_handshakes` off: no cookie or header of it says who
+    /// it is.
+    #[getter]
+    fn reported(&self) -> bool {
+        self.received.reported
+    }
+
     /// The parameters of the path, percent-decoded: `{"name": "lobby"}` for `/room/{name}` and `/room/lobby`.
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use wsguard::binding::{
     Adoption, Builder, Code, ConnectionId, Error, Notifier, Options, PolicySet, Protocol, ServerHandle, To, Whom,
@@ -25,7 +25,7 @@ use crate::lock::lock;
 use crate::loop_hooks::{LoopCalls, LoopHooks};
 use crate::payload::{Payload, with_payload};
 use crate::run::{LAST_MESSAGES_WITHIN, Run};
-use crate::{errors, json_out, stats};
+use crate::{errors, json_out, stats, text};
 
 /// How often a thread that waits outside asyncio checks for signals, if Python delivers them to it.
 const SIGNALS_WITHIN: Duration = Duration::from_millis(200);
@@ -137,15 +137,16 @@ impl Server {
         *lock(&self.notifier) = Notifier::thread();
     }
 
-    /// Starts the threads. `loop_calls` is `None` for `_run`. Not `listens`: every connection is adopted, and
-    /// every handshake asks.
-    #[pyo3(signature = (options, handlers, loop_calls, listens = true))]
+    /// Starts the threads. `loop_calls` is `None` for `_run`. Not `listens`: every connection is adopted. `consults`: every
+    /// handshake asks, without a deadline.
+    #[pyo3(signature = (options, handlers, loop_calls, *, listens = true, consults = false))]
     fn _start(
         slf: &Bound<'_, Self>,
         options: &str,
         handlers: &Bound<'_, PyDict>,
         loop_calls: Option<LoopCalls>,
         listens: bool,
+        consults: bool,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         // Its own statement: the lock must not be held while another thread may take the interpreter's.
@@ -160,7 +161,10 @@ impl Server {
         let for_shards = notifier.clone();
         let mut builder = Builder::new().wake(for_shards);
         if !listens {
-            builder = builder.without_listener().consult_without_deadline();
+            builder = builder.without_listener();
+        }
+        if consults {
+            builder = builder.consult_without_deadline();
         }
         let started = py.detach(|| builder.start_policy(policy));
         let server = started.map_err(|error| errors::of_core(py, &error))?;
@@ -302,7 +306,8 @@ impl Server {
     /// Closes every connection of a user with 1008 (`session_revoked`). None of their messages reaches a handler any
     /// more. The user may connect again.
     #[pyo3(signature = (user, /))]
-    fn disconnect_user(&self, py: Python<'_>, user: &str) -> PyResult<()> {
+    fn disconnect_user(&self, py: Python<'_>, user: &Bound<'_, PyString>) -> PyResult<()> {
+        let user = text::utf8("user", user)?;
         let run = self.own_run(py)?;
         let done = {
             let mut revoked = lock(&run.shared.revoked);
@@ -429,11 +434,11 @@ impl Server {
         rooms: Option<Vec<String>>,
         user: Option<&str>,
         except_: Vec<Bound<'_, Connection>>,
-        event: &str,
+        event: &Bound<'_, PyString>,
         data: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let rooms = strs(rooms.as_ref());
-        json_out::with_text(data, |data| {
+        let (rooms, event) = (strs(rooms.as_ref()), text::utf8("event", event)?);
+        json_out::with_text("data", data, |data| {
             self.broadcast(py, &except_, Protocol::Json, |handle, except| {
                 handle.broadcast(to(rooms.as_deref(), user), event, data, except)
             })
@@ -450,7 +455,7 @@ impl Server {
         message: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let rooms = strs(rooms.as_ref());
-        with_payload(message, |payload| {
+        with_payload("message", message, |payload| {
             self.broadcast(py, &except_, Protocol::Raw, |handle, except| match payload {
                 Payload::Text(text) => handle.broadcast_text(to(rooms.as_deref(), user), text, except),
                 Payload::Binary(payload) => handle.broadcast_binary(to(rooms.as_deref(), user), payload, except),
@@ -490,7 +495,8 @@ impl Server {
 
     /// The open connection of an id; `None` if there is none.
     #[pyo3(signature = (conn_id, /))]
-    fn get<'py>(&self, py: Python<'py>, conn_id: &str) -> PyResult<Option<Bound<'py, Connection>>> {
+    fn get<'py>(&self, py: Python<'py>, conn_id: &Bound<'_, PyString>) -> PyResult<Option<Bound<'py, Connection>>> {
+        let conn_id = text::utf8("conn_id", conn_id)?;
         let run = self.own_run(py)?;
         let found = lock(&run.connections).find(py, conn_id);
         Ok(found)

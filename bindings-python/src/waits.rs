@@ -11,20 +11,35 @@ use crate::errors;
 use crate::futures::Futures;
 use crate::records::Close;
 
+/// What is awaited on another loop than the server's, and what to do instead.
+const ELSEWHERE_SEND: &str = "a send, whose message is on its way, is awaited on the server's event loop, and this is another: \
+                              use send_nowait or emit_nowait, which need no loop";
+const ELSEWHERE_END: &str = "wait_closed is awaited on the server's event loop, and this is another: \
+                             asyncio.run_coroutine_threadsafe(conn.wait_closed(), loop)";
+const ELSEWHERE_RECV: &str = "recv is awaited on the server's event loop, and this is another: \
+                              asyncio.run_coroutine_threadsafe(conn.recv(), loop)";
+const ELSEWHERE_ITERATED: &str = "async for is of the server's event loop, and this is another: \
+                                  asyncio.run_coroutine_threadsafe(conn.recv(), loop)";
+
 /// Room in the outbox.
-pub(crate) static ROOM: Awaited = Awaited { poll: room, futures: waiters, gives_message: false };
+pub(crate) static ROOM: Awaited =
+    Awaited { poll: room, futures: waiters, gives_message: false, elsewhere: ELSEWHERE_SEND };
 
 /// The end of the connection.
-pub(crate) static END: Awaited = Awaited { poll: end, futures: waiters, gives_message: false };
+pub(crate) static END: Awaited =
+    Awaited { poll: end, futures: waiters, gives_message: false, elsewhere: ELSEWHERE_END };
 
 /// The next message, of `recv`.
-pub(crate) static MESSAGE: Awaited = Awaited { poll: message, futures: receivers, gives_message: true };
+pub(crate) static MESSAGE: Awaited =
+    Awaited { poll: message, futures: receivers, gives_message: true, elsewhere: ELSEWHERE_RECV };
 
 /// The next message, of `async for`.
-pub(crate) static NEXT_MESSAGE: Awaited = Awaited { poll: next_message, futures: receivers, gives_message: true };
+pub(crate) static NEXT_MESSAGE: Awaited =
+    Awaited { poll: next_message, futures: receivers, gives_message: true, elsewhere: ELSEWHERE_ITERATED };
 
 /// The next message, of `_receive`.
-pub(crate) static PULLED: Awaited = Awaited { poll: pulled, futures: receivers, gives_message: true };
+pub(crate) static PULLED: Awaited =
+    Awaited { poll: pulled, futures: receivers, gives_message: true, elsewhere: ELSEWHERE_RECV };
 
 fn waiters(state: &mut State) -> &mut Futures {
     &mut state.waiters

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
+from typing import Any
 
 import pytest
 import wsguard
 from conftest import ORIGIN, Run, options
+from wsguard.testing import running
 
 HEAD = (
     f"GET / HTTP/1.1\r\nHost: a\r\nOrigin: {ORIGIN}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -102,3 +105,41 @@ def test_what_cannot_be_adopted(run: Run) -> None:
                 server.adopt(wrapped)
 
     run(main)
+
+
+@pytest.mark.parametrize("loop", ["native", "asyncio"])
+def test_a_server_that_only_adopts_listens_nowhere(loop: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # What `listen` says is not even tried.
+        host, port = taken.getsockname()
+        only = wsguard.Server(**options(protocol="raw", listen=f"{host}:{port}"))
+        only.on_message(lambda conn, message: conn.send_nowait(message))
+        only.listens = False
+        answers: list[bytes] = []
+
+        def talk() -> None:
+            assert only.addresses == [] and only.address == ""
+            client, ours = accepted()
+            only.adopt(ours)
+            with client, client.makefile("rb") as told:
+                client.sendall(HEAD + b"\x81\x81\0\0\0\0x")
+                while told.readline() != b"\r\n":
+                    pass
+                answers.append(told.read(3))
+            only.stop()
+
+        talking = threading.Thread(target=talk)
+        only.run(loop, started=talking.start)
+        talking.join()
+        assert answers == [b"\x81\x01x"]
+        with pytest.raises(wsguard.StartError):
+            only.listens = True
+            only.run(loop)
+    only.listens = False
+    # The testing kit listens where it says, whatever the server does.
+    with running(only) as moved:
+        assert moved.address
+    for wrong in (None, 0, "no"):
+        only.listens = wrong  # type: ignore[assignment]
+        with pytest.raises(TypeError, match=f"^listens must be a bool, not {type(wrong).__name__}$"):
+            only.run(loop)

@@ -4,14 +4,17 @@ uvicorn's."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ORIGIN, Run
 from test_uvicorn import Serving, app_of, echo, refusal
 from websockets.exceptions import ConnectionClosedError
-from wsguard import ConfigError, _asgi_frames, _asgi_guarded
+from wsguard import ConfigError, InvalidArgument, _asgi_frames, _asgi_guarded
 from wsguard.asgi import Guard
 
 TOKEN = "t" * 32
@@ -150,7 +153,8 @@ def test_a_message_that_breaks_a_rule_ends_the_connection(run: Run, more: Any, s
             await send({"type": "websocket.send", "text": "x"})
 
     async def main() -> None:
-        guard = Guard(app, policy(**more))
+        # At once: the client's own close frame, which it would be for the core to wait for, is the server's.
+        guard = Guard(app, policy(close_timeout_ms=60_000, **more))
         client = Client(guard)
         await client.hear()
         for _ in range(5):
@@ -198,6 +202,44 @@ def test_an_application_that_refuses(run: Run) -> None:
         await end(guard)
 
     run(main)
+
+
+def test_what_the_core_has_refused_is_not_accepted_by_a_second_try(run: Run) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        with pytest.raises(InvalidArgument):
+            await send({"type": "websocket.accept", "subprotocol": "never-offered"})
+        with pytest.raises(RuntimeError):
+            await send({"type": "websocket.accept"})
+
+    async def main() -> None:
+        guard = Guard(app, policy())
+        client = Client(guard)
+        await client.task
+        assert client.sent.empty()
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
+def test_loops_that_ended_without_a_lifespan_leave_nothing() -> None:
+    guard = Guard(echo, policy())
+
+    async def main() -> None:
+        client = Client(guard)
+        await client.hear()
+        await client.leave()
+
+    def opened() -> int:
+        asyncio.run(main())
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    opened()
+    first = opened()
+    assert max(opened() for _ in range(5)) <= first
+    assert len(guard._cores) == 1
 
 
 def test_without_a_policy_there_is_none() -> None:

@@ -44,12 +44,66 @@ def test_the_handshake_is_known(run: Run) -> None:
             assert conn.cookies == {"theme": "dark"}
             assert conn.origin == "https://app.example" and conn.tls is None and conn.claims is None
             assert conn.port and conn.opened_at_ms > 1_700_000_000_000 and conn.expires_at_ms is None
+            assert conn.local_address and "{}:{}".format(*conn.local_address) == server.address and not conn.reported
             assert conn.roles == () and conn.rooms == ()
         async with server, client(server, "/r/1"):
             conn = await conns.get()
             assert conn.query_string is None and dict(conn.query) == {} and conn.cookies == {}
 
     run(main)
+
+
+def test_whom_a_trial_lets_in_is_told_from_who_is_allowed(run: Run) -> None:
+    async def main() -> None:
+        server = wsguard.Server(
+            **options(auth="callback", on_violation="report", report_handshakes=True, events={"x": {}})
+        )
+        conns = await opened(server)
+
+        @server.authenticate
+        def of_cookies(request: wsguard.Request) -> wsguard.Accept:
+            return wsguard.Accept("alice", data=request.reported)
+
+        async with server:
+            for origin, reported in (("https://evil.example", True), ("https://app.example", False)):
+                async with client(server, origin=origin):
+                    conn = await conns.get()
+                    assert (conn.reported, conn.user, conn.data) == (reported, None if reported else "alice", reported)
+
+    run(main)
+
+
+class PythonFutures(asyncio.SelectorEventLoop):
+    """A loop whose futures are written in Python, as those of a debugger or of another implementation are."""
+
+    def create_future(self) -> Any:
+        return asyncio.futures._PyFuture(loop=self)  # type: ignore[attr-defined]
+
+
+def test_waits_on_futures_that_are_written_in_python() -> None:
+    async def main() -> None:
+        server = wsguard.Server(**options(protocol="raw"))
+        conns = await opened(server)
+        async with server, client(server) as peer:
+            conn = await conns.get()
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(conn.recv(), 0.01)
+            for sent in ("one", b"two"):
+                waiting = asyncio.create_task(conn.recv())
+                await asyncio.sleep(0)
+                assert not waiting.done()
+                await peer.send(sent)
+                assert await waiting == sent
+            waiting = asyncio.create_task(conn.wait_closed())
+            await asyncio.sleep(0)
+            await peer.close(4000)
+            assert (await waiting).code == 4000
+
+    loop = PythonFutures()
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), 30))
+    finally:
+        loop.close()
 
 
 def test_claims() -> None:

@@ -10,13 +10,14 @@ import json
 import mmap
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import wsguard
 from conftest import Run, client, options
 from websockets.exceptions import ConnectionClosed
-from wsguard import Connection, _wsguard
+from wsguard import Connection, _wsguard, testing
 from wsguard.testing import FakeConnection
 
 PREFIX = "fine:"
@@ -496,3 +497,83 @@ def test_lone_surrogates_are_told_by_name() -> None:
             with pytest.raises(wsguard.InvalidArgument, match=f"^{name} must not have lone surrogates$"):
                 call()
     assert fake.is_open and not fake.sent and not fake.rooms
+
+
+def test_lone_surrogates_are_sent_nowhere(run: Run) -> None:
+    """As above, on a server: nothing of the call is done, and what follows arrives."""
+    broken = "a\ud800"
+
+    class Model:
+        def model_dump_json(self, **_: object) -> str:
+            return f'"{broken}"'
+
+    async def main() -> None:
+        server = wsguard.Server(**options(events={"x": {}}, routes={"/": {}, "/raw": {"protocol": "raw"}}))
+        conns: asyncio.Queue[Connection] = asyncio.Queue()
+        server.on_open(conns.put_nowait)
+        async with server, client(server) as peer, client(server, "/raw") as raw_peer:
+            conn, raw = await conns.get(), await conns.get()
+            if conn.path == "/raw":
+                conn, raw = raw, conn
+            everybody = server.to_all()
+            calls: dict[str, list[Callable[[], Any]]] = {
+                "event": [
+                    lambda: conn.emit(broken),
+                    lambda: conn.emit_nowait(broken),
+                    lambda: conn.reply(broken),
+                    lambda: conn.reply_nowait(broken),
+                    lambda: conn.reply_error(broken),
+                    lambda: conn.reply_error_nowait(broken),
+                    lambda: everybody.emit(broken),
+                ],
+                "data": [
+                    lambda: conn.emit("x", broken),
+                    lambda: conn.emit("x", ["long" * 1000, {broken: 1}]),
+                    lambda: conn.emit("x", {"a": [broken]}),
+                    lambda: conn.emit("x", [Model()]),
+                    lambda: conn.reply_nowait("x", broken),
+                    lambda: conn.reply_error("x", broken),
+                    lambda: everybody.emit("x", broken),
+                ],
+                "id": [lambda: conn.reply("x", id=broken), lambda: conn.reply_error("x", id=broken)],
+                "message": [
+                    lambda: raw.send(broken),
+                    lambda: raw.send_nowait("long" * 1000 + broken),
+                    lambda: everybody.send(broken),
+                ],
+                "room": [lambda: conn.join(broken), lambda: conn.leave(broken)],
+                "reason": [lambda: conn.close(1000, broken), lambda: conn.close(reason=broken)],
+                "user": [lambda: server.disconnect_user(broken), lambda: wsguard.Accept(broken)],
+                "conn_id": [lambda: server.get(broken)],
+                "text": [lambda: wsguard.Json(f'"{broken}"')],
+                "roles": [lambda: wsguard.Accept("a", roles=["b", broken])],
+                "subprotocol": [lambda: wsguard.Accept.anonymous(subprotocol=broken)],
+                "headers": [
+                    lambda: wsguard.Accept("a", headers={"a": broken}),
+                    lambda: wsguard.Accept.anonymous(headers=[(broken, "a")]),
+                    lambda: wsguard.Reject(headers={"a": broken}),
+                ],
+                "body": [lambda: wsguard.Reject(body=broken)],
+                "path": [lambda: testing.request(broken)],
+                "detail": [lambda: testing.violation("bad_frame", detail=broken)],
+            }
+            for name, each in calls.items():
+                for call in each:
+                    with pytest.raises(wsguard.InvalidArgument) as told:
+                        call()
+                    assert str(told.value) == f"{name} must not have lone surrogates"
+                    assert told.value.__suppress_context__ or told.value.__context__ is None
+            with pytest.raises(wsguard.InvalidArgument, match=r"^event must not have lone surrogates$"):
+                await conn.call(broken)
+            with pytest.raises(wsguard.InvalidArgument, match=r"^data must not have lone surrogates$"):
+                await conn.call("x", broken)
+            with pytest.raises(wsguard.ConfigError, match=r"^events: a text must not have lone surrogates$"):
+                server.reload(**options(events={broken: {}}))
+            with pytest.raises(wsguard.ConfigError, match=r"^listen: a text must not have lone surrogates$"):
+                wsguard.Server(**options(listen=broken))
+            assert conn.is_open and raw.is_open and conn.rooms == ()
+            conn.emit("next")
+            raw.send("next")
+            assert json.loads(await peer.recv())["event"] == "next" and await raw_peer.recv() == "next"
+
+    run(main)

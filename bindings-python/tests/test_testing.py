@@ -512,3 +512,18 @@ def test_a_moved_server_of_a_file_reloads_it_unchanged(tmp_path: Path, run: Run)
         assert server._options_to_start() == stated
 
     run(main)
+
+
+def test_a_fake_calls_its_close_handlers_in_the_order_of_a_connection() -> None:
+    conn = testing.FakeConnection()
+    order: list[str] = []
+
+    @conn.on_close
+    def first(conn: Any, close: wsguard.Close) -> None:
+        conn.on_close(lambda conn, close: order.append("third"))
+        order.append("first")
+
+    conn.on_close(lambda conn, close: order.append("second"))
+    conn.close()
+    conn.on_close(lambda conn, close: conn.on_close(lambda conn, close: order.append("last")))
+    assert order == ["first", "second", "third", "last"]

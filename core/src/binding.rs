@@ -37,7 +37,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
     let (route, params) = Default::default();
     let (subprotocol, expires_at_ms, credential_ends_at_ms, granted) = Default::default();
     let (query, headers, cookies, origin, claims) = Default::default();
-    let (peer, local, port, tls, opened_at_ms, adopted) = Default::default();
+    let (peer, local, port, tls, opened_at_ms, adopted, reported) = Default::default();
     Open {
         id: HandshakeId::default(),
         conn,
@@ -54,6 +54,7 @@ pub fn blank_open(conn: ConnectionId) -> Open {
         compressed: false,
         expires_at_ms,
         credential_ends_at_ms,
+        reported,
         granted,
         query,
         headers,

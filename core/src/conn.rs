@@ -229,8 +229,8 @@ impl<'h> Conn<'h> {
         self.server.rooms_of(self.id).unwrap_or_default()
     }
 
-    /// Drops the socket at once: messages that wait are not sent, and the peer gets no close frame. The code of the close event is
-    /// 1006, or that of a close frame that was sent before.
+    /// Drops the socket at once, without a close frame. Messages that were sent before are written as far as the socket has room;
+    /// the rest is lost. The code of the close event is 1006, or that of a close frame that was sent before.
     ///
     /// # Errors
     ///

@@ -262,6 +262,12 @@ impl Handle {
         self.inner.heed_control(heeds);
     }
 
+    /// Chooses whether it is told that a connection has begun to close ([`Event::Closing`](crate::Event::Closing)), ahead of its
+    /// close; at first it is not.
+    pub fn heed_closing(&self, heeds: bool) {
+        self.inner.heed_closing(heeds);
+    }
+
     /// Shuts down gently: new handshakes are answered 503, open connections are closed with 1012 (`drain_close_code`). The events
     /// end when the server has stopped. A second drain may shorten the first.
     pub fn drain(&self, drain: Drain) {

@@ -62,6 +62,8 @@ struct Known {
     late: Mutex<Vec<TicketId>>,
     ids: Mutex<Vec<ConnectionId>>,
     open: Mutex<HashSet<ConnectionId>>,
+    /// Those of which no message may follow.
+    closing: Mutex<HashSet<ConnectionId>>,
     /// Not read until a command says so: whoever is left paused never ends.
     paused: Mutex<Vec<ConnectionId>>,
     pipes: Mutex<HashMap<PipeId, mpsc::Sender<PipeEvent>>>,
@@ -446,7 +448,19 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
             let surplus = ids.len().saturating_sub(40);
             ids.drain(..surplus);
         }
-        Event::Close(close) => assert!(known.open.lock().unwrap().remove(&close.conn), "closed, and not open"),
+        Event::Closing(conn) => {
+            assert!(known.open.lock().unwrap().contains(conn), "begins to close, and is not open");
+            assert!(known.closing.lock().unwrap().insert(*conn), "begins to close twice");
+        }
+        Event::Close(close) => {
+            assert!(known.open.lock().unwrap().remove(&close.conn), "closed, and not open");
+            known.closing.lock().unwrap().remove(&close.conn);
+        }
+        Event::Binary(conn, _) | Event::Text(conn, _) | Event::PingFrame(conn, _) | Event::PongFrame(conn, _)
+            if known.closing.lock().unwrap().contains(conn) =>
+        {
+            panic!("a message behind the beginning of the end: {event:?}")
+        }
         Event::PingFrame(conn, payload) => drop(server.send_pong(*conn, payload)),
         Event::Binary(conn, _) if dice.one_in(3) => drop(server.send_binary(*conn, &[b'w'; 50])),
         Event::Binary(..) if dice.one_in(300) => std::thread::sleep(Duration::from_millis(20)),
@@ -490,6 +504,7 @@ fn command(server: &ServerHandle, known: &Known, dice: &mut Dice, number: u64) {
         16 => server.set_auto_pong(conn, dice.one_in(2)),
         17 => {
             server.heed_control(!dice.one_in(4));
+            server.heed_closing(!dice.one_in(4));
             Ok(())
         }
         18 if dice.one_in(3) => server.close(conn, 4000, "enough"),
@@ -532,6 +547,7 @@ fn chaos(builder: Builder, stops: bool) {
     let server = builder.without_listener().auto_pong(false).inline(Fast).start(options).unwrap();
     let commands = server.handle();
     commands.heed_control(true);
+    commands.heed_closing(true);
     let known = Arc::new(Known { has_deadline: AtomicBool::new(!stops), ..Known::default() });
     let (is_over, is_stopping) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let failed = Arc::new(Mutex::new(Vec::new()));

@@ -161,8 +161,8 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Drops a connection at once: what waits for it is not sent, and the peer hears no reason. Its close has code 1006,
-    /// or that of a close frame that was sent before. Otherwise as `wsg_conn_close`.
+    /// Drops a connection at once, without a close frame. What was sent before is offered to its socket once: what that has no
+    /// room for is lost. Its close has code 1006, or that of a close frame that was sent before. Otherwise as `wsg_conn_close`.
     pub fn wsg_conn_terminate(server: *mut ServerHandle, conn: u64) -> Status {
         let running = running(server)?;
         let conn = running.open(conn)?;

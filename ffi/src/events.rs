@@ -44,6 +44,10 @@ pub enum EventKind {
     PingFrame = 14,
     /// A pong of the peer, with its payload: only after `wsg_server_heed_control`. `body.payload`.
     PongFrame = 15,
+    /// A connection has begun to close, and no message of it follows: only after `wsg_server_heed_closing`. What is sent now may
+    /// not reach the peer. Where the end is certain at once `WSG_EVENT_CLOSE` alone tells it. It is stale where you have closed the
+    /// connection. No body.
+    Closing = 16,
 }
 
 /// The rule of framing that a peer broke: `wsg_close.fault`. Later versions add rules.
@@ -175,6 +179,9 @@ pub struct Upgrade {
     pub raw_headers: *const Field,
     /// The number of raw headers.
     pub raw_headers_len: usize,
+    /// Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+    /// it is.
+    pub reported: bool,
 }
 
 /// Who a peer is, by its credential.
@@ -268,6 +275,9 @@ pub struct Open {
     pub adopted: u64,
     /// Messages may be compressed: permessage-deflate was agreed on (the option `compression`).
     pub compressed: bool,
+    /// Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: what you keep with `tag` is no
+    /// proof of who this is.
+    pub reported: bool,
 }
 
 /// A message of the `json` protocol that its schema accepts.
@@ -306,6 +316,9 @@ pub struct Close {
     pub peer_code: u16,
     /// The reason in the peer's own close frame; empty without one.
     pub peer_reason: Str,
+    /// What of the frame broke the rule `fault`, where that is a number: the opcode, the length that a control frame announced
+    /// (126 stands for two bytes of length, 127 for eight), or the close code; otherwise 0.
+    pub fault_value: u16,
 }
 
 /// A pipe that an event is about.

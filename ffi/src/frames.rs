@@ -88,4 +88,13 @@ exports! {
         running(server)?.commands.heed_control(heeds != 0);
         Ok(Status::Ok)
     }
+
+    /// Says whether `WSG_EVENT_CLOSING` tells that a connection has begun to close, ahead of `WSG_EVENT_CLOSE`: not 0: it does; 0,
+    /// at first: it does not. `wsg_server_run` turns it on if `handlers.closing` is set.
+    ///
+    /// Any thread. Returns `WSG_OK`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
+    pub fn wsg_server_heed_closing(server: *mut ServerHandle, heeds: c_int) -> Status {
+        running(server)?.commands.heed_closing(heeds != 0);
+        Ok(Status::Ok)
+    }
 }

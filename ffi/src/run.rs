@@ -120,6 +120,8 @@ pub struct Handlers {
             payload_len: usize,
         ) -> c_int,
     >,
+    /// Called when a connection has begun to close. If this is set, the run calls `wsg_server_heed_closing`.
+    pub closing: Option<extern "C-unwind" fn(userdata: *mut c_void, server: *mut ServerHandle, conn: u64) -> c_int>,
 }
 
 /// Calls the handlers of one event; `false`: one of them failed.
@@ -148,6 +150,7 @@ fn dispatch(handlers: &Handlers, userdata: *mut c_void, server: *mut ServerHandl
             handler.map(|call| foreign(|| call(userdata, server, pipe)))
         }
         Seen::AdoptionEnded(ended) => handlers.adoption_ended.map(|call| foreign(|| call(userdata, server, ended))),
+        Seen::Closing => handlers.closing.map(|call| foreign(|| call(userdata, server, conn))),
         Seen::Drained => handlers.drained.map(|call| foreign(|| call(userdata, server, conn))),
         Seen::Payload(Str { data, len }) => {
             let handler = match event.kind {
@@ -172,7 +175,7 @@ fn is_stale(running: &Running, event: &Event) -> bool {
             running.peers.hide(conn);
             true
         }
-        Seen::Payload(_) | Seen::Message(_) | Seen::Pong(_) => running.peers.is_gone(conn),
+        Seen::Payload(_) | Seen::Message(_) | Seen::Pong(_) | Seen::Closing => running.peers.is_gone(conn),
         // More was queued since: another event follows when that was written.
         Seen::Drained => running.peers.is_gone(conn) || running.commands.is_queued(conn),
         Seen::Close(_) => running.peers.is_hidden(conn),
@@ -272,6 +275,9 @@ fn serve(
     );
     if handlers.ping_frame.is_some() || handlers.pong_frame.is_some() {
         running.commands.heed_control(true);
+    }
+    if handlers.closing.is_some() {
+        running.commands.heed_closing(true);
     }
     Ok(serve(&running, &handlers, &mut consumer)?)
 }

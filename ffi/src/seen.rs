@@ -21,6 +21,7 @@ pub(crate) enum Seen<'event> {
     Pipe(&'event Pipe),
     AdoptionEnded(&'event AdoptionEnded),
     Drained,
+    Closing,
 }
 
 /// Reads the body of an event that `views.rs` has made.
@@ -42,6 +43,7 @@ pub(crate) fn seen(event: &Event) -> Seen<'_> {
             EventKind::PipeReady | EventKind::PipeRoom => Seen::Pipe(&*event.body.pipe),
             EventKind::AdoptionEnded => Seen::AdoptionEnded(&*event.body.adoption_ended),
             EventKind::Drained => Seen::Drained,
+            EventKind::Closing => Seen::Closing,
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct Stats {
     pub messages_left_plain: u64,
     /// Bytes that compression has saved since the start of what was sent.
     pub compression_saved_bytes: u64,
+    /// Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken.
+    pub pipe_bytes: u64,
 }
 
 impl Stats {
@@ -84,6 +86,7 @@ impl Stats {
             messages_compressed_out: now.messages_compressed_out,
             messages_left_plain: now.messages_left_plain,
             compression_saved_bytes: now.compression_saved_bytes,
+            pipe_bytes: now.pipe_bytes,
         }
     }
 }
@@ -294,6 +297,7 @@ mod tests {
         core.messages_compressed_out = 17;
         core.messages_left_plain = 18;
         core.compression_saved_bytes = 19;
+        core.pipe_bytes = 20;
         let named: Vec<_> = core.fields().iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(format!("{:?}", Stats::of(&core)), format!("Stats {{ {} }}", named.join(", ")));
     }

@@ -86,6 +86,7 @@ impl Bodies {
                 | EventKind::Binary
                 | EventKind::PingFrame
                 | EventKind::PongFrame
+                | EventKind::Closing
                 | EventKind::Drained => continue,
             };
         }
@@ -229,6 +230,7 @@ impl ViewBuilder<'_> {
             fault: Fault::of(close.fault) as u32,
             peer_code: close.peer_code.unwrap_or(0),
             peer_reason: Str::of(close.peer_reason),
+            fault_value: close.fault_value.unwrap_or(0),
         });
     }
 
@@ -284,6 +286,7 @@ impl ViewBuilder<'_> {
                 body.payload = Str::bytes(payload);
                 EventKind::PongFrame
             }
+            binding::Event::Closing(_) => EventKind::Closing,
             binding::Event::PipeReady(pipe) => {
                 self.pipe(*pipe);
                 EventKind::PipeReady
@@ -347,6 +350,7 @@ impl ViewBuilder<'_> {
             adopted: upgrade.adopted.unwrap_or(0),
             raw_headers,
             raw_headers_len,
+            reported: request.reported,
         }
     }
 
@@ -383,6 +387,7 @@ impl ViewBuilder<'_> {
             local: self.text(open.local.map(|local| local.to_string())),
             adopted: open.adopted.unwrap_or(0),
             compressed: open.compressed,
+            reported: open.reported,
         }
     }
 

@@ -23,7 +23,7 @@ struct peer {
   uint64_t pipe;
   uint64_t conn, ticket;
   bool is_ended, has_closed;
-  int rooms, drained;
+  int rooms, drained, fault_value;
   size_t payload_bytes;
   char got[1 << 21];
   size_t got_len;
@@ -70,6 +70,7 @@ static void note(struct peer *peer, const wsg_event *event) {
       break;
     case WSG_EVENT_OPEN:
       peer->conn = event->conn;
+      CHECK(event->body.open->reported == (strstr(peer->told, ", reported") != NULL));
       TELL(peer, "open %.*s %lu\n", OF(event->body.open->path), (unsigned long)event->body.open->adopted);
       break;
     case WSG_EVENT_TEXT:
@@ -89,9 +90,14 @@ static void note(struct peer *peer, const wsg_event *event) {
       const wsg_close *close = event->body.close;
       TELL(peer, "close %d %.*s clean %d, peer %d %.*s, fault %s\n", close->code, OF(close->reason), close->clean,
            close->peer_code, OF(close->peer_reason), wsg_fault_name(close->fault).data);
+      peer->fault_value = close->fault_value;
       peer->has_closed = true;
       break;
     }
+    case WSG_EVENT_CLOSING:
+      CHECK(event->conn == peer->conn && !peer->has_closed);
+      TELL(peer, "closing\n");
+      break;
     case WSG_EVENT_VIOLATION:
       TELL(peer, "violation %s%s\n", wsg_verdict_name(event->body.violation->code).data,
            event->body.violation->reported ? ", reported" : "");
@@ -306,7 +312,23 @@ static void ends_are_told(void) {
   says(&first, "\x81\x01x", 3);
   UNTIL(&first, first.has_closed && first.is_ended);
   CHECK(told(&first, "close 1002 ") && told(&first, "peer 0 , fault expected_mask\n"));
-  CHECK(told(&first, "violation bad_frame\n"));
+  CHECK(told(&first, "violation bad_frame\n") && first.fault_value == 0);
+  over(&first);
+  by_pipe(&first, server, adoption(TEXT(GOOD), 1));
+  says(&first, FRAME("\x8b", "\x80", ""), 6);
+  UNTIL(&first, first.has_closed);
+  CHECK(told(&first, "fault invalid_opcode\n") && first.fault_value == 11 && !told(&first, "closing"));
+  over(&first);
+  ANSWERS(WSG_OK, wsg_server_heed_closing(server, 1));
+  by_pipe(&first, server, adoption(TEXT(GOOD), 1));
+  UNTIL(&first, told(&first, "open /a 1\n"));
+  /* A message of 16 MiB is refused from its header; the peer says goodbye instead of its payload. */
+  says(&first, "\x82\xff\0\0\0\0\1\0\0\0", 10);
+  UNTIL(&first, told(&first, "violation message_too_big\nclosing\n"));
+  CHECK(!first.has_closed);
+  says(&first, FRAME("\x88", "\x80", ""), 6);
+  UNTIL(&first, told(&first, "closing\nclose 1009 ") && told(&first, "peer 1005 , fault message_too_big\n"));
+  ANSWERS(WSG_OK, wsg_server_heed_closing(server, 0));
   over(&first);
   by_pipe(&first, server, adoption(bad, sizeof bad - 1, 2));
   UNTIL(&first, told(&first, "ended 2 origin_denied 403\n") && first.is_ended);

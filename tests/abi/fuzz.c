@@ -140,7 +140,7 @@ static int call(unsigned *seed) {
     case 48: return wsg_pipe_free(server, any_pipe(seed));
     case 49: return wsg_conn_send_ping(server, conn, a.data, a.len), wsg_conn_send_pong(server, conn, b.data, b.len);
     case 50: return wsg_conn_send_fragment(server, rand_r(seed) % 64 ? 1 : conn, (uint32_t)rand_r(seed) % 4, rand_r(seed) % 2, a.data, a.len);
-    case 51: return wsg_conn_set_auto_pong(server, conn, rand_r(seed)), wsg_server_heed_control(server, rand_r(seed) % 2);
+    case 51: return wsg_conn_set_auto_pong(server, conn, rand_r(seed)), wsg_server_heed_control(server, rand_r(seed) % 2), wsg_server_heed_closing(server, rand_r(seed) % 2);
     case 52: return wsg_ticket_pass(server, (uint64_t)rand_r(seed) % 8),
                     wsg_conn_written(server, conn) <= wsg_conn_queued(server, conn) ? WSG_OK : WSG_ERR_ARGUMENT;
     default: return wsg_conn_pause(server, 1), wsg_conn_resume(server, conn);

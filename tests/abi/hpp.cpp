@@ -395,6 +395,8 @@ static void pipes() {
     s.close(conn, 4000, "over");
     s.pipe_push(pipe, "\x88\x80\0\0\0\0"s);
   };
+  // It was closed by a call: nothing but the close is told.
+  on.closing = [&](wsguard::server &, wsguard::conn_id) { CHECK(false); };
   on.close = [&](wsguard::server &s, wsguard::conn_id, const wsg_close &close) {
     CHECK(close.code == 4000 && close.clean && close.peer_code == 1005 && close.fault == WSG_FAULT_NONE);
     s.stop();

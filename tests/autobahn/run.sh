@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: tests/autobahn/run.sh [--fast] [--host NAME]... [--update] [CASE...]
 #
-# Runs the Autobahn test suite (RFC 6455 conformance, 301 cases without compression) against the test hosts and compares
-# each case with expected.json. A host is a directory tests/hosts/NAME with an executable `run`; default: every one.
-#   --fast    without the 36 cases of group 9 that only repeat another one with more bytes
+# Runs the Autobahn test suite (517 cases: RFC 6455, and compression by RFC 7692) against the test hosts and compares each
+# case with expected.json. A host is a directory tests/hosts/NAME with an executable `run`; default: every one.
+#   --fast    without 216 cases of groups 9, 12 and 13 that only repeat another one with other lengths
 #   --update  write expected.json from this whole run instead of comparing with it
 #   CASE      patterns of Autobahn's own: 7.* or 1.1.1; only these cases are run and compared
 # Exit: 0 all as expected, or no CPython 2.7 is there to run the suite; 1 a difference; 2 could not run.

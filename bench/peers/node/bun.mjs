@@ -1,18 +1,17 @@
 // Bun.serve, which embeds uWebSockets: an echo, and a room by publish. Written as Bun's documentation writes them.
-// Compression is off, which is Bun's default; the backlog and limits are Bun's own.
+// Compression is off, which is Bun's default, or shared, which it has for few bytes per connection; the backlog and limits are
+// Bun's own.
 
 import { start } from './start.mjs';
 
 const echo = {
-  perMessageDeflate: false,
   idleTimeout: 120,
   message(ws, message) {
-    ws.send(message);
+    ws.send(message, compressing);
   },
 };
 
 const room = {
-  perMessageDeflate: false,
   idleTimeout: 120,
   message(ws, message) {
     const { event, data } = JSON.parse(message);
@@ -20,14 +19,17 @@ const room = {
       ws.subscribe(data.room);
       ws.send(JSON.stringify({ event: 'joined', data }));
     } else {
-      server.publish(data.room, JSON.stringify({ event: 'said', data, status: 'ok' }));
+      server.publish(data.room, JSON.stringify({ event: 'said', data, status: 'ok' }), compressing);
     }
   },
 };
 
 let server;
+let compressing = false;
 
-start(({ tls, room: asRoom }) => {
+start(({ tls, room: asRoom, compressed }) => {
+  const shared = { compress: 'shared', decompress: 'shared' };
+  compressing = compressed;
   server = Bun.serve({
     hostname: '127.0.0.1',
     port: 0,
@@ -35,7 +37,7 @@ start(({ tls, room: asRoom }) => {
     fetch(request, server) {
       return server.upgrade(request) ? undefined : new Response('upgrade required', { status: 426 });
     },
-    websocket: asRoom ? room : echo,
+    websocket: { ...(asRoom ? room : echo), perMessageDeflate: compressed ? shared : false },
   });
   return server.port;
 });

@@ -1,5 +1,5 @@
 // The `ws` package: an echo, and a room by the loop over its clients that ws's README shows. Compression is off, and
-// bufferutil is installed, as that README advises for speed.
+// bufferutil is installed, as that README advises for speed; or it is on, with the threshold and the level of wsguard.
 
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -26,11 +26,13 @@ function room(wss, ws, text) {
   }
 }
 
-start(({ tls, room: asRoom }) => {
+const deflate = { threshold: 1024, zlibDeflateOptions: { level: 3 } };
+
+start(({ tls, room: asRoom, compressed }) => {
   const server = tls
     ? https.createServer({ cert: readFileSync(tls.cert), key: readFileSync(tls.key) })
     : http.createServer();
-  const wss = new WebSocketServer({ server, perMessageDeflate: false });
+  const wss = new WebSocketServer({ server, perMessageDeflate: compressed && deflate });
   const onMessage = asRoom ? room : echo;
   wss.on('connection', (ws) => {
     ws.on('error', () => {}); // a peer that goes away is the ordinary end here

@@ -138,7 +138,7 @@ impl Clients {
         let client =
             |transport| Client { transport, reader: FrameReader::keeping(), due: VecDeque::new(), is_lost: false };
         let all = open_all(target, &mut poll, HONEST)?.into_iter().map(client).collect();
-        let payload = Payload::new(Message::Json(90));
+        let payload = Payload::new(Message::Json(90), false)?;
         let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
         let message = payload.batch(1);
         Ok(Self { poll, events: Events::with_capacity(1024), all, message, payload, latencies_ns })

@@ -59,7 +59,7 @@ enum Attacker {
 
 impl<'a> Attack<'a> {
     pub(super) fn new(target: &'a Target, beside: Beside) -> Result<Self> {
-        let tactic = Tactic::new(beside, target);
+        let tactic = Tactic::new(beside, target)?;
         let slots = if tactic.kept > 0 { tactic.kept } else { ATTACKERS };
         Ok(Self {
             target,
@@ -140,7 +140,7 @@ impl<'a> Attack<'a> {
 }
 
 impl Tactic {
-    fn new(beside: Beside, target: &Target) -> Self {
+    fn new(beside: Beside, target: &Target) -> Result<Self> {
         let (per_second, kept) = match beside {
             Beside::Nothing => (1, 0),
             Beside::BadJson | Beside::BadOrigin | Beside::OversizeHead => (1000, 0),
@@ -157,7 +157,7 @@ impl Tactic {
         let mut pings = Vec::new();
         (0..PINGS_AT_ONCE).for_each(|_| push(&mut pings, PING, b"attack"));
         let pause = Duration::from_secs(1) / per_second;
-        Self { beside, pause, kept, script: Script::new(offence, target.address), head, pings }
+        Ok(Self { beside, pause, kept, script: Script::new(offence, target)?, head, pings })
     }
 }
 

@@ -9,22 +9,22 @@ use super::connection::{Connection, Traffic};
 use super::opening::{Target, open_all, wait};
 use super::payload::Payload;
 use super::{Meter, STALL};
-use crate::plan::{Message, Window};
+use crate::plan::{Message, Window, Workload};
 use crate::sample::Sample;
 use crate::server::Server;
 
 pub(super) fn run(
     server: &Server,
-    tls: bool,
+    workload: &Workload,
     message: Message,
     connections: usize,
     in_flight: u32,
     window: Window,
 ) -> Result<Sample> {
     let mut poll = Poll::new()?;
-    let transports = open_all(&Target::for_messages(server, tls, message)?, &mut poll, connections)?;
+    let transports = open_all(&Target::of(server, workload)?, &mut poll, connections)?;
     let mut connections: Vec<_> = transports.into_iter().map(Connection::new).collect();
-    let mut traffic = Traffic::new(Payload::new(message), in_flight);
+    let mut traffic = Traffic::new(Payload::new(message, workload.compressed)?, in_flight);
     for connection in &mut connections {
         connection.send(&traffic)?;
     }

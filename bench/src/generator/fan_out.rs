@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::frames::{CLOSE, FrameReader, TEXT, push};
 use super::opening::{Target, open_all, wait};
+use super::payload::records;
 use super::transport::Transport;
 use super::{Meter, STALL};
-use crate::plan::Window;
+use crate::plan::{Window, Workload};
 use crate::sample::Sample;
 use crate::server::Server;
 
 const ROOM: &str = "bench";
-const TEXT_BYTES: usize = 64;
 
 /// Someone in the room.
 struct Member {
@@ -24,16 +24,29 @@ struct Member {
     reader: FrameReader,
     /// Messages it has got.
     got: u64,
+    /// Whether what is said must come compressed.
+    is_compressed: bool,
 }
 
-pub(super) fn run(server: &Server, members: usize, window: Window) -> Result<Sample> {
+pub(super) fn run(
+    server: &Server,
+    workload: &Workload,
+    members: usize,
+    text_bytes: usize,
+    window: Window,
+) -> Result<Sample> {
     let mut poll = Poll::new()?;
-    let transports = open_all(&Target::new(server, false)?, &mut poll, members)?;
-    let mut members: Vec<_> =
-        transports.into_iter().map(|transport| Member { transport, reader: FrameReader::keeping(), got: 0 }).collect();
+    let transports = open_all(&Target::of(server, workload)?, &mut poll, members)?;
+    let is_compressed = workload.compressed;
+    let member = |transport| {
+        let mut reader = FrameReader::keeping();
+        reader.may_be_compressed = is_compressed;
+        Member { transport, reader, got: 0, is_compressed }
+    };
+    let mut members: Vec<_> = transports.into_iter().map(member).collect();
     join(&mut poll, &mut members)?;
 
-    let said = json!({"room": ROOM, "text": "x".repeat(TEXT_BYTES)});
+    let said = json!({"room": ROOM, "text": String::from_utf8_lossy(&records(text_bytes))});
     let message = frame(&json!({"event": "say", "data": said}));
     let mut events = Events::with_capacity(1024);
     let (mut round, everyone) = (0, members.len());
@@ -119,8 +132,13 @@ impl Member {
                         messages += 1;
                         self.got += 1;
                         if self.got <= 2 {
-                            check(serde_json::from_slice(&self.reader.kept)?)?;
+                            check(serde_json::from_slice(self.reader.message()?)?)?;
+                            let is_right = self.got == 1 || frame.compressed == self.is_compressed;
+                            ensure!(is_right, "what was said came compressed: {}", frame.compressed);
                             self.reader.keep = self.got < 2;
+                            if self.got == 2 {
+                                self.reader.forget();
+                            }
                         }
                     }
                     CLOSE => bail!("the server closed with {}", self.reader.close_in_words()),

@@ -2,9 +2,12 @@
 
 use anyhow::{Result, ensure};
 
+use wsguard_test_support::deflate::{TAIL, inflate_after};
 pub(super) use wsguard_test_support::frame::{BINARY, CLOSE, PING, PONG, TEXT, push};
 
 const FIN: u8 = 0x80;
+/// The bit of a compressed message.
+pub(super) const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// Length codes for a length in the 16 or 64 bits that follow.
 const LEN_16: u8 = 126;
@@ -15,6 +18,7 @@ const LEN_64: u8 = 127;
 pub(super) struct Frame {
     pub(super) opcode: u8,
     pub(super) len: u64,
+    pub(super) compressed: bool,
 }
 
 /// Splits what a server sends into frames. Payloads are skipped, except those of control frames and, while `keep` is
@@ -23,8 +27,12 @@ pub(super) struct Frame {
 pub(super) struct FrameReader {
     /// Keep the payloads of messages, too.
     pub(super) keep: bool,
+    /// Messages may come compressed.
+    pub(super) may_be_compressed: bool,
     /// The payload of the last frame, if it was to be kept.
     pub(super) kept: Vec<u8>,
+    /// What compressed messages were inflated to: the context that a server may take over.
+    inflated: Vec<u8>,
     header: [u8; 10],
     header_len: usize,
     missing: u64,
@@ -52,7 +60,23 @@ impl FrameReader {
             return Ok(None);
         }
         self.header_len = 0;
-        Ok(Some(Frame { opcode: self.opcode(), len: self.payload_len() }))
+        Ok(Some(Frame { opcode: self.opcode(), len: self.payload_len(), compressed: self.header[0] & RSV1 != 0 }))
+    }
+
+    /// The message that was kept, inflated. All messages up to it must have been read so: it may refer to them.
+    pub(super) fn message(&mut self) -> Result<&[u8]> {
+        if self.header[0] & RSV1 == 0 {
+            return Ok(&self.kept);
+        }
+        let inflated = inflate_after(self.inflated.clone(), &[&self.kept[..], &TAIL].concat())?;
+        let before = self.inflated.len();
+        self.inflated.extend(inflated.bytes);
+        Ok(&self.inflated[before..])
+    }
+
+    /// No further message will be read.
+    pub(super) fn forget(&mut self) {
+        self.inflated = Vec::new();
     }
 
     /// The code and the reason of the close frame that was kept.
@@ -74,7 +98,12 @@ impl FrameReader {
             self.header_len += bytes.len();
             *input = rest;
         }
-        ensure!(self.header[0] & 0xF0 == FIN, "the server sent a fragment or reserved bits: {:#04x}", self.header[0]);
+        let allowed = if self.may_be_compressed { RSV1 } else { 0 };
+        ensure!(
+            self.header[0] & 0xF0 & !allowed == FIN,
+            "the server sent a fragment or reserved bits: {:#04x}",
+            self.header[0]
+        );
         ensure!(self.header[1] & MASKED == 0, "the server sent a masked frame");
         self.missing = self.payload_len();
         self.kept.clear();
@@ -110,7 +139,11 @@ mod tests {
 
     /// A frame as a server sends it.
     fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-        wsguard_test_support::frame::Frame { fin: true, opcode, payload: payload.to_vec() }.as_sent()
+        wsguard_test_support::frame::Frame::whole(opcode, payload).as_sent()
+    }
+
+    fn plain(opcode: u8, len: u64) -> Frame {
+        Frame { opcode, len, compressed: false }
     }
 
     fn read_in_pieces(bytes: &[u8], piece: usize, reader: &mut FrameReader) -> Vec<Frame> {
@@ -133,7 +166,7 @@ mod tests {
                 let frames = read_in_pieces(&bytes, piece, &mut reader);
                 assert_eq!(
                     frames,
-                    [Frame { opcode: BINARY, len: len as u64 }, Frame { opcode: TEXT, len: 3 }],
+                    [plain(BINARY, len as u64), plain(TEXT, 3)],
                     "payload of {len} in pieces of {piece}"
                 );
                 assert_eq!(reader.kept, b"end");
@@ -145,8 +178,17 @@ mod tests {
     fn control_payloads_are_kept_always() {
         let mut reader = FrameReader::default();
         let frames = read_in_pieces(&unmasked(PING, b"beat"), 3, &mut reader);
-        assert_eq!(frames, [Frame { opcode: PING, len: 4 }]);
+        assert_eq!(frames, [plain(PING, 4)]);
         assert_eq!(reader.kept, b"beat");
+    }
+
+    #[test]
+    fn a_compressed_message_is_inflated_where_it_may_come() {
+        let hello = [0xC1, 7, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        assert!(FrameReader::default().next(&mut &hello[..]).is_err());
+        let mut reader = FrameReader { may_be_compressed: true, ..FrameReader::keeping() };
+        assert!(reader.next(&mut &hello[..]).unwrap().unwrap().compressed);
+        assert_eq!(reader.message().unwrap(), b"Hello");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::connection::{Connection, Traffic};
 use super::opening::{Target, open_all, wait};
 use super::payload::Payload;
 use super::transport::Transport;
-use crate::plan::Message;
+use crate::plan::{Message, Workload};
 use crate::sample::{Metric, Sample};
 use crate::server::Server;
 
@@ -19,18 +19,18 @@ use crate::server::Server;
 /// it is weighed, and no memory of theirs is free for those that are weighed.
 const FIRST: usize = 1000;
 
-pub(super) fn run(server: &Server, tls: bool, count: usize) -> Result<Sample> {
-    let target = Target::new(server, tls)?;
+pub(super) fn run(server: &Server, workload: &Workload, count: usize) -> Result<Sample> {
+    let target = Target::of(server, workload)?;
     let mut poll = Poll::new()?;
     let first = open_all(&target, &mut poll, FIRST)?;
-    let _kept = echo_once(first, &mut poll)?;
+    let _kept = echo_once(first, workload, &mut poll)?;
     thread::sleep(Duration::from_millis(200));
 
     let base_kib = server.settled_kib()?;
     let mut poll = Poll::new()?;
     let fresh = open_all(&target, &mut poll, count)?;
     let fresh_kib = server.settled_kib()?;
-    let _used = echo_once(fresh, &mut poll)?;
+    let _used = echo_once(fresh, workload, &mut poll)?;
     let used_kib = server.settled_kib()?;
 
     let each = |kib: u64| kib.saturating_sub(base_kib) as f64 / count as f64;
@@ -41,9 +41,10 @@ pub(super) fn run(server: &Server, tls: bool, count: usize) -> Result<Sample> {
     ]))
 }
 
-/// One echo of 64 B on each connection.
-fn echo_once(transports: Vec<Transport>, poll: &mut Poll) -> Result<Vec<Connection>> {
-    let mut traffic = Traffic::new(Payload::new(Message::Binary(64)), 1);
+/// One echo on each connection: of 64 B, or of 2 KiB that are worth compressing.
+fn echo_once(transports: Vec<Transport>, workload: &Workload, poll: &mut Poll) -> Result<Vec<Connection>> {
+    let message = if workload.compressed { Message::Records(2048) } else { Message::Binary(64) };
+    let mut traffic = Traffic::new(Payload::new(message, workload.compressed)?, 1);
     let mut connections: Vec<_> = transports.into_iter().map(Connection::new).collect();
     for connection in &mut connections {
         connection.send(&traffic)?;

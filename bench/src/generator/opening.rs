@@ -13,7 +13,7 @@ use wsguard_test_support::http::{ACCEPT, KEY};
 use super::socketio::{self, Greeting};
 use super::transport::{Security, Transport, is_not_yet};
 use super::{STALL, TICK};
-use crate::plan::{Message, ORIGIN, TOKEN};
+use crate::plan::{Load, Message, ORIGIN, TOKEN, Workload};
 use crate::server::Server;
 
 /// How many loopback addresses connections come from, so that 10 000 share neither ports nor an address's limit.
@@ -30,13 +30,16 @@ pub(super) fn request_head(server: SocketAddr) -> Vec<u8> {
 
 /// The request head of a page of `origin`.
 pub(super) fn request_head_from(server: SocketAddr, origin: &str) -> Vec<u8> {
-    head(server, "/", origin)
+    head(server, "/", origin, "")
 }
 
-fn head(server: SocketAddr, path: &str, origin: &str) -> Vec<u8> {
+/// What Chromium offers.
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
+fn head(server: SocketAddr, path: &str, origin: &str, more: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nOrigin: {origin}\r\nX-Auth-Token: {TOKEN}\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nOrigin: {origin}\r\nX-Auth-Token: {TOKEN}\r\n{more}\r\n"
     )
     .into_bytes()
 }
@@ -47,20 +50,24 @@ pub(super) struct Target {
     pub(super) security: Security,
     /// Whether a connection begins with a session of Socket.IO.
     is_socket_io: bool,
+    /// Whether compression is offered, and must be agreed to.
+    is_compressed: bool,
 }
 
 impl Target {
     pub(super) fn new(server: &Server, tls: bool) -> Result<Self> {
-        Ok(Self { address: server.address(), security: Security::new(tls)?, is_socket_io: false })
+        Ok(Self { address: server.address(), security: Security::new(tls)?, is_socket_io: false, is_compressed: false })
     }
 
-    /// The same for connections that carry such messages.
-    pub(super) fn for_messages(server: &Server, tls: bool, message: Message) -> Result<Self> {
-        Ok(Self { is_socket_io: matches!(message, Message::SocketIo(_)), ..Self::new(server, tls)? })
+    /// For the connections of a workload.
+    pub(super) fn of(server: &Server, workload: &Workload) -> Result<Self> {
+        let is_socket_io = matches!(workload.load, Load::Echo { message: Message::SocketIo(_), .. });
+        Ok(Self { is_socket_io, is_compressed: workload.compressed, ..Self::new(server, workload.tls)? })
     }
 
-    fn request_head(&self) -> Vec<u8> {
-        head(self.address, if self.is_socket_io { socketio::PATH } else { "/" }, ORIGIN)
+    pub(super) fn request_head(&self) -> Vec<u8> {
+        let path = if self.is_socket_io { socketio::PATH } else { "/" };
+        head(self.address, path, ORIGIN, if self.is_compressed { OFFER } else { "" })
     }
 }
 
@@ -71,6 +78,7 @@ pub(super) struct Opening {
     answer: Vec<u8>,
     /// Whether the 101 has come: then `answer` is what came behind it.
     is_open: bool,
+    is_compressed: bool,
     /// What has to be said before the connection can be used.
     greeting: Option<Greeting>,
 }
@@ -82,7 +90,14 @@ impl Opening {
         poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         let transport = Transport::new(socket, &target.security)?;
         let greeting = target.is_socket_io.then(Greeting::new);
-        Ok(Self { transport, sent: 0, answer: Vec::new(), is_open: false, greeting })
+        Ok(Self {
+            transport,
+            sent: 0,
+            answer: Vec::new(),
+            is_open: false,
+            is_compressed: target.is_compressed,
+            greeting,
+        })
     }
 
     /// Goes on after an event; true when the connection is open.
@@ -105,7 +120,7 @@ impl Opening {
                 return Ok(false);
             };
             let behind = self.answer.split_off(end + HEAD_END.len());
-            check_answer(&self.answer)?;
+            check_answer(&self.answer, self.is_compressed)?;
             (self.is_open, self.answer) = (true, behind);
         }
         let Some(greeting) = &mut self.greeting else {
@@ -214,10 +229,11 @@ pub(super) fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
     Ok(TcpStream::from_std(socket.into()))
 }
 
-fn check_answer(answer: &[u8]) -> Result<()> {
+fn check_answer(answer: &[u8], is_compressed: bool) -> Result<()> {
     let answer = std::str::from_utf8(answer).context("the answer is not text")?;
     ensure!(answer.starts_with("HTTP/1.1 101 "), "refused: {answer:?}");
     ensure!(answer.contains(ACCEPT), "the accept value is wrong: {answer:?}");
+    ensure!(answer.contains("permessage-deflate") == is_compressed, "not what was agreed of compression: {answer:?}");
     Ok(())
 }
 
@@ -242,8 +258,8 @@ mod tests {
     fn only_a_101_with_the_right_accept_value_opens() {
         let answer =
             |status: &str, accept: &str| format!("HTTP/1.1 {status}\r\nsec-websocket-accept: {accept}\r\n\r\n");
-        assert!(check_answer(answer("101 Switching Protocols", ACCEPT).as_bytes()).is_ok());
-        assert!(check_answer(answer("401 Unauthorized", ACCEPT).as_bytes()).is_err());
-        assert!(check_answer(answer("101 Switching Protocols", KEY).as_bytes()).is_err());
+        assert!(check_answer(answer("101 Switching Protocols", ACCEPT).as_bytes(), false).is_ok());
+        assert!(check_answer(answer("401 Unauthorized", ACCEPT).as_bytes(), false).is_err());
+        assert!(check_answer(answer("101 Switching Protocols", KEY).as_bytes(), false).is_err());
     }
 }

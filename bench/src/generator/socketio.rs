@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn said(text: &str) -> Vec<u8> {
-        wsguard_test_support::frame::Frame { fin: true, opcode: TEXT, payload: text.into() }.as_sent()
+        wsguard_test_support::frame::Frame::whole(TEXT, text.as_bytes()).as_sent()
     }
 
     #[test]

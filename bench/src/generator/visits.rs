@@ -5,16 +5,16 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use mio::{Events, Poll, Token};
 
-use super::opening::{Opening, Target, request_head, wait};
+use super::opening::{Opening, Target, wait};
 use super::{Meter, STALL};
-use crate::plan::Window;
+use crate::plan::{Window, Workload};
 use crate::sample::Sample;
 use crate::server::Server;
 
 /// Connect, upgrade, close.
-pub(super) fn handshakes(server: &Server, tls: bool, concurrent: usize, window: Window) -> Result<Sample> {
-    let target = Target::new(server, tls)?;
-    let head = request_head(target.address);
+pub(super) fn handshakes(server: &Server, workload: &Workload, concurrent: usize, window: Window) -> Result<Sample> {
+    let target = Target::of(server, workload)?;
+    let head = target.request_head();
     let start = |number, poll: &Poll, token| Opening::start(&target, number, poll, token);
     over_and_over(server, concurrent, window, start, |opening| opening.advance(&head))
 }

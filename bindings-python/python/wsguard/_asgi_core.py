@@ -68,7 +68,7 @@ def of(state: ServerState, policy: dict[str, Any], config: Config, loop: asyncio
 class Core(OnLoop):
     """A server that does not listen."""
 
-    _listens = False
+    _is_inside = True
 
     def __init__(self, policy: dict[str, Any]) -> None:
         super().__init__(policy)  # type: ignore[arg-type]

@@ -23,6 +23,11 @@ def close(code: int, reason: str) -> bytes:
     return of_client(CLOSE, code.to_bytes(2, "big") + reason.encode()[:123])
 
 
+def close_of(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame; 1005: it has none (RFC 6455 section 7.1.5)."""
+    return (int.from_bytes(payload[:2], "big"), payload[2:].decode()) if payload else (1005, "")
+
+
 class OfServer:
     """Takes the core's bytes apart: a response head, then frames. The core writes each message in one frame."""
 

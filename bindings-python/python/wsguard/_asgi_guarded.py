@@ -90,8 +90,19 @@ class Guarded(Changing):
                 # Answers of the core (`on_mismatch`): nothing else of it is the client's.
                 if opcode == _asgi_frames.TEXT:
                     self._later(self._send({"type": "websocket.send", "text": payload.decode()}))
+                elif opcode == _asgi_frames.CLOSE:
+                    self._closed_by_core(payload)
             if not is_more:
                 return
+
+    def _closed_by_core(self, payload: bytes) -> None:
+        """The core has closed the connection: the client hears of it now, and the core need not wait for its answer,
+        which is the server's to take."""
+        if self._end is None and self._pipe is not None:
+            code, reason = _asgi_frames.close_of(payload)
+            self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
+            self._later(self._close_server(code, reason))
+            self._pipe.end()
 
     def _later(self, said: Awaitable[None]) -> None:
         async def say() -> None:
@@ -184,14 +195,11 @@ class Guarded(Changing):
 
     async def _push(self, frame: bytes) -> None:
         for start in range(0, len(frame), _PIECE_BYTES):
-            while not self._has_room and self._pipe is not None and not self._is_over():
+            while not self._has_room and self._pipe is not None and self._end is None:
                 await self._changes()
             if self._pipe is None:
                 return
             self._has_room = self._pipe.push(frame[start : start + _PIECE_BYTES])
-
-    def _is_over(self) -> bool:
-        return self._end is not None and self._end["type"] == "websocket.disconnect"
 
     # --- the application --------------------------------------------------------------------------------------------
 
@@ -213,7 +221,10 @@ class Guarded(Changing):
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "websocket.accept" and not self._answered:
+        if kind == "websocket.accept":
+            if self._answered:
+                # The server might take it: for a connection that the core has refused, it would be the first.
+                raise RuntimeError("Unexpected ASGI message 'websocket.accept': the handshake has its answer.")
             return await self._accept(message)
         if not self._answered and kind in ("websocket.close", "websocket.http.response.start"):
             self._answered = self._app_closed = True

@@ -69,6 +69,12 @@ def _routes(options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {path: route for path, route in routes.items() if isinstance(route, Mapping)}
 
 
+def takes_query_tokens(policy: Mapping[str, Any]) -> bool:
+    """Whether a token may stand in the query, of any route."""
+    stated = [policy, *_routes(policy).values()]
+    return any(str(source).startswith("query:") for some in stated for source in some.get("token_sources") or ())
+
+
 def of_worker(policy: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The policy of one worker: as it was stated, and as uvicorn's own options tighten it."""
     options = dict(policy)

@@ -150,12 +150,14 @@ class WebSocketProtocol(HandedOver):
 
     def send(self, message: dict[str, Any]) -> Awaitable[None]:
         conn = self._conn
-        if conn is None or message["type"] != "websocket.send" or self._app_closed or not self._may_write:
-            return self._send_else(message)
         try:
+            if conn is None or message["type"] != "websocket.send" or self._app_closed or not self._may_write:
+                return self._send_else(message)
             waits = conn._send(message)
         except ConnectionClosed:
-            raise ClientDisconnected from None
+            return _failed(ClientDisconnected())
+        except Exception as error:
+            return _failed(error)
         return _SENT if waits is None else _until_read(waits)
 
     async def _send_else(self, message: dict[str, Any]) -> None:
@@ -240,7 +242,14 @@ class WebSocketProtocol(HandedOver):
 
     def _log_answer(self, what: str) -> None:
         scope = cast(Any, self._scope)
+        if self.hides_query:
+            scope = {**scope, "query_string": b""}
         _logger.info('%s - "WebSocket %s"%s', get_client_addr(scope), get_path_with_query_string(scope), what)
+
+
+async def _failed(error: Exception) -> None:
+    """What an application awaits raises there, and not where it is called: `gather(..., return_exceptions=True)`."""
+    raise error
 
 
 async def _until_read(waits: Awaitable[None]) -> None:

@@ -38,6 +38,8 @@ class HandedOver(Changing, asyncio.Protocol):
 
     #: The options, as stated.
     policy: ClassVar[dict[str, Any]]
+    #: The query may hold a token, which no log may.
+    hides_query: ClassVar[bool] = False
 
     def __init__(
         self,

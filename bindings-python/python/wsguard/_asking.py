@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from . import _drain, _loops
-from ._errors import CallRefused, CallTimeout, UsageError
+from ._errors import CallRefused, CallTimeout
 
 if TYPE_CHECKING:
     from ._wsguard import Connection
@@ -18,7 +18,6 @@ def call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
 
 
 async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
-    _check_not_ended(conn)
     loop = _own_loop(conn, "call")
     number, answer = conn._begin_call(event, data)
     timer = loop.call_later(timeout_ms / 1000, _expire, answer, repr(event), timeout_ms)
@@ -35,27 +34,13 @@ async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any
     return found
 
 
-def _check_not_ended(conn: Connection) -> None:
-    """Of a connection of an earlier run that is all there is to say: its loop is gone."""
-    if conn.closed is not None:
-        raise conn._closed_error()
-
-
 def _own_loop(conn: Connection, asks: str) -> asyncio.AbstractEventLoop:
-    """The loop that runs. Raises where it is not the server's: there the answer is told, and nothing is asked."""
-    loop, end = _loops.running(), conn.wait_closed()
-    try:
-        waits: asyncio.Future[Any] = end.send(None)
-    except StopIteration:  # it has ended meanwhile
-        return loop
-    finally:
-        end.close()
-    if waits.get_loop() is not loop:
-        raise UsageError(
-            f"{asks} is awaited on the server's event loop, and this is another: "
-            f"asyncio.run_coroutine_threadsafe(conn.{asks}(...), loop)",
-            code="no_event_loop",
-        )
+    """The loop that runs. Raises where it is not the server's, and where the connection has ended."""
+    if conn.closed is not None:
+        # Of a connection of an earlier run that is all there is to say: its loop is gone.
+        raise conn._closed_error()
+    loop = _loops.running()
+    conn._check_loop(asks)
     return loop
 
 
@@ -70,7 +55,6 @@ def ping(conn: Connection, timeout_ms: int) -> Any:
 
 
 async def _ping(conn: Connection, timeout_ms: int) -> float:
-    _check_not_ended(conn)
     loop = _own_loop(conn, "ping")
     pong = conn._begin_ping()
     timer = loop.call_later(timeout_ms / 1000, _expire, pong, "a ping", timeout_ms)

@@ -13,6 +13,13 @@ def text(name: str, stated: str) -> bytes:
         raise InvalidArgument(f"{name} must not have lone surrogates", code="invalid_argument") from None
 
 
+def texts(**stated: object) -> None:
+    """As :func:`text`, for each that is a text."""
+    for name, each in stated.items():
+        if isinstance(each, str):
+            text(name, each)
+
+
 def user(name: object) -> None:
     """Raises for what is no text."""
     if not isinstance(name, str):

@@ -38,8 +38,11 @@ def forked() -> None:
 class OnLoop(Registry):
     """A server that can deliver its events on an event loop."""
 
-    #: Whether it listens itself, rather than be handed its connections.
-    _listens = True
+    #: Whether it listens by the option ``listen``. ``False``, set before the start: it listens nowhere, ``addresses``
+    #: is empty, and every connection comes by :meth:`Server.adopt`.
+    listens: bool = True
+    #: Whether another server hands over every connection, and its applications decide about handshakes.
+    _is_inside = False
 
     def __init__(self, base: Options | None = None, /, **options: Unpack[Options]) -> None:
         super().__init__(base, **options)
@@ -47,7 +50,7 @@ class OnLoop(Registry):
         self._watched: int | None = None
         self._watch: weakref.ref[Any] | None = None
         #: Tasks of handlers that have not ended.
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = _tasks.Handling()
         self._stopped: _tasks.Stopped | None = None
 
     def _start_on(self, loop: asyncio.AbstractEventLoop, text: str, handlers: dict[str, Any]) -> None:
@@ -63,12 +66,11 @@ class OnLoop(Registry):
                 self._close_notifier()
         del deliver
         deliver_soon = functools.partial(loop.call_soon, self._deliver)
-        self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), set()
-        calls = (loop.create_future, _tasks.creator(loop), deliver_soon, self._on_stopped)
+        self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), _tasks.Handling()
+        calls = (loop, loop.create_future, _tasks.creator(loop), deliver_soon, self._on_stopped)
         try:
-            self._start(
-                text, handlers, (*calls, loop.call_later, loop.call_soon_threadsafe, self._tasks), self._listens
-            )
+            more = (loop.call_later, loop.call_soon_threadsafe, self._tasks)
+            self._start(text, handlers, (*calls, *more), **self._how())
         except BaseException:
             self._unwatch()
             self._leave_loop()
@@ -78,6 +80,11 @@ class OnLoop(Registry):
             threading.Thread(target=self._notify_loop, args=(loop,), name="wsguard-wait", daemon=True).start()
         # The core notifies of events that come after the first delivery.
         deliver_soon()
+
+    def _how(self) -> dict[str, bool]:
+        """Whether the native side listens, and whether applications decide without a deadline."""
+        is_listening = (self.listens and not self._is_inside) or self._listens_elsewhere is not None
+        return {"listens": is_listening, "consults": self._is_inside}
 
     def _leave_loop(self) -> None:
         """Forgets the loop of an earlier run."""

@@ -130,7 +130,7 @@ class Operated(OnLoop):
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
-        _check_texts(ip=ip, user=user, reason=reason)
+        _checks.texts(ip=ip, user=user, reason=reason)
         self._ban(ip, user, None if for_ms is None else _drain.milliseconds("for_ms", for_ms), reason)
 
     def unban(self, *, ip: str | None = None, user: str | None = None) -> bool:
@@ -141,7 +141,7 @@ class Operated(OnLoop):
             TypeError: neither is given, or both are.
             UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
-        _check_texts(ip=ip, user=user)
+        _checks.texts(ip=ip, user=user)
         return self._unban(ip, user)
 
     def bans(self) -> list[Ban]:
@@ -151,9 +151,3 @@ class Operated(OnLoop):
             UsageError: the server was not started (``not_started``), or belongs to the parent process (``forked``).
         """
         return [Ban(*ban) for ban in self._bans()]
-
-
-def _check_texts(**stated: object) -> None:
-    for name, text in stated.items():
-        if isinstance(text, str):
-            _checks.text(name, text)

@@ -154,7 +154,8 @@ class Server(Operated):
     def drain(self, timeout_ms: int | None = None, jitter_ms: int = 0) -> Awaitable[None]:
         """Shuts down gently. New handshakes are refused with 503, and open connections close with 1012. It begins at
         once; awaiting it waits until the server has stopped and its handlers have ended. Of several drains the shortest
-        timeout holds.
+        timeout holds. A handler may await it: it waits for no other that does. In a task that a handler has made and
+        awaits, it would wait for that handler.
 
         Args:
             timeout_ms: milliseconds until connections that are still open are dropped, and handlers that still run are
@@ -174,19 +175,21 @@ class Server(Operated):
         self._drains_until = until if self._drains_until is None else min(until, self._drains_until)
         self._look_again()
         # Of this run: the server may have started again before it is awaited, or while it is.
-        return _drain.Drain(functools.partial(self._drained, self._loop, self._stopped, self._tasks, until))
+        asks = _tasks.current()
+        return _drain.Drain(functools.partial(self._drained, self._loop, self._stopped, self._tasks, until, asks))
 
     async def _drained(
         self,
         loop: asyncio.AbstractEventLoop | None,
         stopped: _tasks.Stopped | None,
-        tasks: set[asyncio.Task[Any]],
+        tasks: _tasks.Handling,
         until: float,
+        asks: asyncio.Task[Any] | None,
     ) -> None:
         self._check_own_process()
         if loop is None or loop is asyncio.get_running_loop():
             await self._wait_stopped(stopped)
-            await self._handled(tasks, until)
+            await self._handled(tasks, until, asks)
             return
         try:
             # The core stops in time. Its loop handles the events, and may not run any more.
@@ -197,7 +200,7 @@ class Server(Operated):
             return
         await self._handled_on(loop, tasks, until)
 
-    async def _handled_on(self, loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]], until: float) -> None:
+    async def _handled_on(self, loop: asyncio.AbstractEventLoop, tasks: _tasks.Handling, until: float) -> None:
         """Waits for the handlers from another loop than theirs."""
         handled = _tasks.Stopped()
         kept: list[asyncio.Task[None]] = []
@@ -214,31 +217,35 @@ class Server(Operated):
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(handled.wait(), _drain.LOOK_EVERY_S)
 
-    async def _handled(self, tasks: set[asyncio.Task[Any]], until: float) -> None:
+    async def _handled(self, tasks: _tasks.Handling, until: float, asks: asyncio.Task[Any] | None = None) -> None:
         """Waits for the handlers, and for those whose messages wait behind them; at the end of the time those that run
-        are cancelled, and no message is handled any more."""
+        are cancelled, and no message is handled any more. ``asks``: the task that called for it, which may be another
+        than the one that awaits."""
+        own: set[asyncio.Task[Any]] = {task for task in (asyncio.current_task(), asks) if task is not None}
         # One that is done may have its callback before it, which begins what waits behind it: it is waited for, once.
-        waited: set[asyncio.Task[Any] | None] = {asyncio.current_task()}
-        while left := tasks - waited:
-            done, late = await asyncio.wait(left, timeout=self._left_s(until))
-            waited |= done
-            if late:
-                if self._tasks is tasks:
-                    super().stop()
-                for task in late:
-                    task.cancel()
-                break
-        ends_at = time.monotonic() + _drain.CANCELLED_WITHIN_S
-        while (left := tasks - waited) and (left_s := ends_at - time.monotonic()) > 0:
-            done, _ = await asyncio.wait(left, timeout=left_s)
-            waited |= done
+        waited: set[asyncio.Task[Any]] = set()
+        with tasks.draining(own):
+            while left := tasks.besides(own) - waited:
+                done, late = await tasks.ended(left, self._left_s(until))
+                waited |= done
+                if late:
+                    if self._tasks is tasks:
+                        super().stop()
+                    for task in late:
+                        task.cancel()
+                    break
+            ends_at = time.monotonic() + _drain.CANCELLED_WITHIN_S
+            while (left := tasks.besides(own) - waited) and (left_s := ends_at - time.monotonic()) > 0:
+                done, _ = await tasks.ended(left, left_s)
+                waited |= done
 
     def _left_s(self, until: float) -> float:
         return _drain.left_ms(until if self._drains_until is None else min(until, self._drains_until)) / 1000
 
     def adopt(self, sock: socket.socket, received: bytes = b"", *, is_secure: bool = False) -> None:
         """Takes over a connection that an accept loop of your own has accepted, on TCP or on a Unix socket. It gets the
-        verdicts of any other handshake. ``sock`` is detached, whatever comes of it: it is the server's to close.
+        verdicts of any other handshake. ``sock`` is detached, whatever comes of it: it is the server's to close. A
+        server that gets all its connections so listens nowhere with ``listens`` set to ``False`` before the start.
 
         Args:
             sock: the connection, without TLS of Python's own.
@@ -338,9 +345,11 @@ class Server(Operated):
     def _options_to_start(self) -> dict[str, Any]:
         # A subclass may say it as a plain attribute.
         _drain.milliseconds("drain_timeout_ms", self.drain_timeout_ms)
+        if not isinstance(self.listens, bool):
+            raise TypeError(f"listens must be a bool, not {type(self.listens).__name__}")
         options = self._policy(self._events)
         listen = options.get("listen")
-        if listen is not None and listen == self._taken:
+        if self.listens and listen is not None and listen == self._taken:
             raise ConfigError(
                 f"listen: {listen} was taken over at the first start, and is closed: a server that starts again needs "
                 "another socket",
@@ -355,11 +364,11 @@ class Server(Operated):
         text, handlers = options_text(options), self._handlers(self._events, options)
         if loop is None:
             self._leave_loop()
-            self._start(text, handlers, None)
+            self._start(text, handlers, None, **self._how())
         else:
             self._start_on(loop, text, handlers)
         self._starts += 1
-        listen = options.get("listen")
+        listen = options.get("listen") if self._how()["listens"] else None
         if isinstance(listen, str) and listen.startswith("fd:"):
             self._taken = listen
         self._tell_unheard()

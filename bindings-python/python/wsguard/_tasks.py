@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from typing import Any
 
@@ -30,6 +30,49 @@ def creator(loop: asyncio.AbstractEventLoop) -> CreateTask:
         return lambda coroutine, context: loop.create_task(coroutine, context=context)
     # 3.10 knows no context for tasks: the task begins with a copy, and what it sets stays in it.
     return lambda coroutine, context: context.run(loop.create_task, coroutine)
+
+
+class Handling(set["asyncio.Task[Any]"]):
+    """The tasks of handlers that have not ended. A handler that awaits a drain waits for no other that does: each would
+    wait for the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draining: set[asyncio.Task[Any]] = set()
+        #: Those of drains that wait, resolved when another handler awaits one.
+        self._joined: set[asyncio.Future[None]] = set()
+
+    @contextlib.contextmanager
+    def draining(self, own: set[asyncio.Task[Any]]) -> Iterator[None]:
+        """While the tasks ``own`` await a drain."""
+        new = own - self._draining
+        self._draining |= new
+        for future in self._joined:
+            _wake(future)
+        try:
+            yield
+        finally:
+            self._draining -= new
+
+    def besides(self, own: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+        """Those that a drain waits for which the tasks ``own`` await."""
+        return self - own - self._draining if self & own else self - own
+
+    async def ended(
+        self, tasks: set[asyncio.Task[Any]], timeout_s: float
+    ) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
+        """Waits until tasks have ended, or another handler awaits a drain: those that have, and those that are late."""
+        joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended = asyncio.ensure_future(asyncio.wait(tasks))
+        self._joined.add(joined)
+        try:
+            woken, _ = await asyncio.wait((ended, joined), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._joined.discard(joined)
+            ended.cancel()
+        # By itself, not by what was waited for: the time may be over when the last one ends.
+        done = {task for task in tasks if task.done()}
+        return done, set() if woken else tasks - done
 
 
 class Stopped:
@@ -58,6 +101,14 @@ class Stopped:
                 await future
         finally:
             self._waiting.discard(future)
+
+
+def current() -> asyncio.Task[Any] | None:
+    """The task that runs on this thread."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -131,5 +131,7 @@ class Stats(TypedDict):
     messages_left_plain: int
     #: Bytes that compression has saved since the start of what was sent.
     compression_saved_bytes: int
+    #: Bytes in pipes (connections under TLS of somebody else) that the server has not read, or that were not taken yet.
+    pipe_bytes: int
     #: Verdicts since the start: a count for every code, also where it is 0.
     verdicts: dict[VerdictCode, int]

@@ -1,6 +1,6 @@
 """The native part. Names that begin with an underscore are for the Python part of the package."""
 
-from asyncio import Future, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from types import GenericAlias, TracebackType
@@ -229,6 +229,10 @@ class Request:
     def route(self) -> str | None:
         """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
     @property
+    def reported(self) -> bool:
+        """``True`` if its ``Origin``, ``Host`` or credential would be refused, were ``report_handshakes`` off: no cookie or header
+        of it says who it is."""
+    @property
     def params(self) -> dict[str, str]:
         """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
         ``/room/lobby``."""
@@ -392,6 +396,13 @@ class Connection(Generic[_Data]):
         """The client's port; ``None`` where it is not known: on a Unix socket, and behind a proxy that does not
         tell."""
     @property
+    def local_address(self) -> tuple[str, int] | None:
+        """The address and port that it came in on; ``None`` on a Unix socket."""
+    @property
+    def reported(self) -> bool:
+        """``True`` if its ``Origin``, ``Host`` or credential would have been refused, were ``report_handshakes`` off. It has no
+        user then, and ``data`` that ``authenticate`` gave it is no proof of who it is."""
+    @property
     def opened_at_ms(self) -> int:
         """When it opened, in milliseconds since the Unix epoch."""
     @property
@@ -505,14 +516,16 @@ class Connection(Generic[_Data]):
         """
     def on_close(self, handler: _CloseHandler, /) -> _CloseHandler:
         """Registers a function or coroutine function that is called when the connection has ended, before the server's
-        ``on_close``, with the same arguments. On a connection that has ended it is called at once.
+        ``on_close``, with the same arguments. On a connection that has ended it is called at once; one that a close
+        handler registers, after that handler.
 
         Raises:
             TypeError: the handler does not take what it is called with.
             UsageError: the server belongs to the parent process (``forked``).
         """
     def terminate(self) -> None:
-        """Drops the connection at once, without a closing handshake: what is queued is not sent. It ends with 1006.
+        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that
+        has no room for is lost. It ends with 1006.
 
         Raises:
             UsageError: the server belongs to the parent process (``forked``).
@@ -529,6 +542,7 @@ class Connection(Generic[_Data]):
     def _end_call(self, number: int) -> None: ...
     def _begin_ping(self) -> Future[Any]: ...
     def _end_ping(self) -> None: ...
+    def _check_loop(self, asks: str) -> None: ...
     def _closed_error(self) -> Exception: ...
     def _send(self, message: Any, /) -> Wait[None] | None: ...
     def _receive(self) -> Wait[dict[str, Any]]: ...
@@ -561,8 +575,8 @@ class Connection(Generic[_Data]):
         """Waits until it has ended, and returns how.
 
         Raises:
-            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
-                (``forked``).
+            UsageError: the server runs without asyncio or on another event loop than this (``no_event_loop``), or
+                belongs to the parent process (``forked``).
         """
     def recv(self) -> Wait[Any]:
         """Waits for the next message: ``str`` or ``bytes`` in ``raw``, :class:`Message` in ``json``. Until the task
@@ -570,8 +584,8 @@ class Connection(Generic[_Data]):
 
         Raises:
             ConnectionClosed: the connection has ended, and every message was taken.
-            UsageError: the server runs without asyncio (``no_event_loop``), or belongs to the parent process
-                (``forked``).
+            UsageError: the server runs without asyncio or on another event loop than this (``no_event_loop``), or
+                belongs to the parent process (``forked``).
         """
     def __class_getitem__(cls, data: Any) -> GenericAlias: ...
     def __aiter__(self) -> Self:
@@ -594,6 +608,7 @@ class Pipe:
         """The next bytes for the peer, at most ``most``; whether nothing follows; and whether there is more at once."""
 
 _LoopCalls: TypeAlias = tuple[
+    AbstractEventLoop,
     Callable[[], Future[Any]],
     Callable[..., Any],
     Callable[[], object],
@@ -665,7 +680,13 @@ class NativeServer:
     def _open_notifier(self) -> int | None: ...
     def _close_notifier(self) -> None: ...
     def _start(
-        self, options: str, handlers: dict[str, Any], loop_calls: _LoopCalls | None, listens: bool = True
+        self,
+        options: str,
+        handlers: dict[str, Any],
+        loop_calls: _LoopCalls | None,
+        *,
+        listens: bool = True,
+        consults: bool = False,
     ) -> None: ...
     def _adopt(
         self, number: int, received: bytes, tag: int | None = None, *, is_unix: bool = False, is_secure: bool = False

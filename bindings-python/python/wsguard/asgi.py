@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ class Guard:
         stated: Mapping[str, Any] = {**(policy or {}), **options}
         checked = _asgi_policy.checked(stated)
         self._policy = {**checked, "ping_interval_ms": 0, "idle_timeout_ms": 0}
-        self._cores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Core] = weakref.WeakKeyDictionary()
+        self._cores: dict[asyncio.AbstractEventLoop, Core] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -65,6 +64,9 @@ class Guard:
         loop = asyncio.get_running_loop()
         core = self._cores.get(loop)
         if core is None:
+            # A core keeps its loop: where no lifespan ends it (test clients make a loop for each connection), it stays.
+            for ended in [other for other in self._cores if other.is_closed()]:
+                del self._cores[ended]
             core = Core(self._policy)
             core.begin(loop, None)
             self._cores[loop] = core

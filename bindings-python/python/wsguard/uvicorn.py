@@ -45,7 +45,8 @@ def guard(base: Options | None = None, /, **options: Unpack[Options]) -> type[We
         ConfigError: the options are invalid, or belong to uvicorn (``listen``, ``tls``); the error names the option.
     """
     policy = _asgi_policy.checked({**(base or {}), **options})
-    made: Any = _Guarded("Protocol", (WebSocketProtocol,), {"policy": policy})
+    stated = {"policy": policy, "hides_query": _asgi_policy.takes_query_tokens(policy)}
+    made: Any = _Guarded("Protocol", (WebSocketProtocol,), stated)
     return made  # type: ignore[no-any-return]
 
 

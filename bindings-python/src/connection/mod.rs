@@ -179,6 +179,13 @@ impl Connection {
         if self.shared.is_forked() { Err(errors::forked(py)) } else { Ok(()) }
     }
 
+    /// Fails where another event loop runs than the server's.
+    pub(crate) fn check_loop(&self, py: Python<'_>, message: impl FnOnce() -> String) -> PyResult<()> {
+        let running = futures::running_loop(py)?;
+        let is_another = self.shared.loop_hooks().is_some_and(|hooks| hooks.is_another(&running));
+        if is_another { Err(errors::other_loop(py, message())) } else { Ok(()) }
+    }
+
     /// `ConnectionClosed` with how it ended or was closed; `None` while it has not.
     pub(crate) fn closed_error(&self, py: Python<'_>) -> Option<PyErr> {
         let (close, closing, ended) = self.with_state(|state| {

@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) close_due: bool,
     /// `on_close` was called.
     pub(crate) close_told: bool,
+    /// One of them is being called: those that it registers follow it.
+    pub(crate) is_telling: bool,
     /// The kind of its coroutine that runs.
     pub(crate) busy: Option<HandlerKind>,
     /// The tasks that take messages by `recv` or `async for`: handlers get none until these have ended.

@@ -39,8 +39,9 @@ impl<'py> Dispatcher<'_, 'py> {
     pub(crate) fn advance_soon(conn: &Bound<'py, Connection>) -> PyResult<()> {
         let advance = |conn: &Bound<'_, Connection>| Dispatcher::guarded(conn, |dispatcher| dispatcher.advance(conn));
         match conn.get().shared.loop_hooks() {
-            Some(hooks) => hooks.call_soon.bind(conn.py()).call1((LaterCall::new(conn, advance),)).map(drop),
-            None => advance(conn),
+            Some(hooks) if hooks.call_soon.bind(conn.py()).call1((LaterCall::new(conn, advance),)).is_ok() => Ok(()),
+            // No loop, or one that is closed.
+            _ => advance(conn),
         }
     }
 

@@ -11,8 +11,8 @@ use wsguard::binding::ConnectionId;
 use super::ends::INTERNAL;
 use super::{Dispatcher, MAX_REPORTING};
 use crate::connection::Connection;
-use crate::errors;
 use crate::handlers::HandlerKind;
+use crate::{context, errors};
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -38,17 +38,14 @@ impl<'py> Dispatcher<'_, 'py> {
         event: Option<Py<PyString>>,
     ) -> PyResult<()> {
         let was_open = conn.get().is_open();
-        if was_open || !errors::is_closed(self.py, &error) {
-            // Before the connection closes: what the hook sends still goes out.
-            self.tell(Some(conn), &error, event)?;
-        }
+        // `ConnectionClosed` is no fault of a handler whose connection ended while it ran.
+        let is_fault = was_open || !errors::is_closed(self.py, &error);
+        // Before the connection closes: what the hook sends still goes out.
+        let told = if is_fault { self.tell(Some(conn), &error, event) } else { Ok(()) };
         let _ = self.handle.fail(conn.get().id);
         Self::end(conn, Some(INTERNAL));
-        // `ConnectionClosed` is no fault of a handler whose connection ended while it ran.
-        if was_open || !errors::is_closed(self.py, &error) {
-            self.log(kind, error, Some((conn.get().id, was_open)))?;
-        }
-        Ok(())
+        let logged = if is_fault { self.log(kind, error, Some((conn.get().id, was_open))) } else { Ok(()) };
+        told.and(logged)
     }
 
     /// Logs what a handler that belongs to no connection raised.
@@ -68,7 +65,8 @@ impl<'py> Dispatcher<'_, 'py> {
             return self.log(HandlerKind::Error, PyRuntimeError::new_err(message), None);
         }
         let context = match conn {
-            Some(conn) => conn.get().context(self.py)?,
+            // A copy: a reader whose model raises is in the context itself.
+            Some(conn) => context::copy(&conn.get().context(self.py)?)?,
             None => self.shared.new_context(self.py)?,
         };
         let told = context.call_method1(intern!(self.py, "run"), (call, conn, error.value(self.py), event));

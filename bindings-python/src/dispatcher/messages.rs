@@ -49,7 +49,7 @@ impl<'py> Dispatcher<'_, 'py> {
             return Ok(());
         }
         let spec = conn.get().event(self.handlers, answer.event);
-        let Some(data) = self.data(conn, answer, spec)? else { return Ok(()) };
+        let Some(data) = self.data(conn, answer, spec, true)? else { return Ok(()) };
         let Some(future) = conn.get().with_state(|state| state.calls.remove(&number)) else { return Ok(()) };
         futures::resolve(future.bind(self.py), (status == Status::Ok, answer.event, data))
     }
@@ -126,7 +126,7 @@ impl<'py> Dispatcher<'_, 'py> {
         let spec = conn.get().event(self.handlers, message.event);
         let own = spec.and_then(|spec| spec.call.as_ref());
         let Some(call) = own.or(self.handlers.message.as_ref()) else { return Ok(()) };
-        let Some(data) = self.data(conn, message, spec)? else { return Ok(()) };
+        let Some(data) = self.data(conn, message, spec, true)? else { return Ok(()) };
         // A model runs Python, which may have closed the connection.
         if conn.get().is_over() {
             return Ok(());
@@ -143,15 +143,21 @@ impl<'py> Dispatcher<'_, 'py> {
         spec.map_or_else(|| PyString::new(self.py, event).unbind(), |spec| spec.name.clone_ref(self.py))
     }
 
-    /// The data of a message; `None` when its model refused it, which closes the connection.
+    /// The data of a message; `None` when its model refused it, which closes the connection. `enters`: the model runs in the
+    /// context of the connection, as handlers do; a reader's task may be in it already.
     fn data(
         &self,
         conn: &Bound<'py, Connection>,
         message: &JsonMessage<'_>,
         spec: Option<&EventSpec>,
+        enters: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let made = match spec {
-            Some(spec) => spec.data(self.py, message.data.as_str()),
+            Some(spec) => {
+                let enters = enters && spec.has_model();
+                let context = if enters { Some(conn.get().context(self.py)?) } else { None };
+                spec.data(self.py, message.data.as_str(), context.as_ref())
+            }
             None => objects(self.py, message.data.as_str()).map_err(NoData::Failed),
         };
         match made {
@@ -167,7 +173,8 @@ impl<'py> Dispatcher<'_, 'py> {
                 Ok(None)
             }
             Err(NoData::Refused(error) | NoData::Failed(error)) => {
-                self.failed(conn, HandlerKind::Message, error).map(|()| None)
+                let event = self.event_name(message.event, spec);
+                self.failed_in(conn, HandlerKind::Message, error, Some(event)).map(|()| None)
             }
         }
     }
@@ -192,7 +199,7 @@ impl<'py> Dispatcher<'_, 'py> {
                 BorrowedMessage::Event(message) => message,
             };
             let spec = conn.get().event(self.handlers, message.event);
-            let Some(data) = self.data(conn, &message, spec)? else { continue };
+            let Some(data) = self.data(conn, &message, spec, false)? else { continue };
             if conn.get().is_over() {
                 return Ok(None);
             }
@@ -241,7 +248,7 @@ impl<'py> Dispatcher<'_, 'py> {
             }
             Self::end_with_session(conn);
             let next = conn.get().with_state(|state| {
-                if state.busy.is_some() {
+                if state.busy.is_some() || state.is_telling {
                     return Next::Nothing;
                 }
                 let queued = if state.is_iterated() { None } else { state.pop(self.handlers.bounds.max_pending_bytes) };
@@ -254,6 +261,7 @@ impl<'py> Dispatcher<'_, 'py> {
                         state.close_told |= own.is_none();
                         state.close_due = !state.close_told || !state.ends.is_empty();
                         let close = state.closed.as_ref().map(|close| close.clone_ref(self.py));
+                        state.is_telling = true;
                         Next::Close(close, state.current.take(), own)
                     }
                     None => Next::Nothing,
@@ -266,6 +274,7 @@ impl<'py> Dispatcher<'_, 'py> {
                     self.run_now(conn, queued.borrow())?;
                 }
                 Next::Close(close, current, own) => {
+                    let _telling = Telling(conn.get());
                     drop(current);
                     if let Some(call) = own.as_ref().or(self.handlers.close.as_ref()) {
                         let close = close.map(|close| close.into_bound(self.py).into_any());
@@ -297,6 +306,15 @@ impl Drop for Handled<'_> {
     fn drop(&mut self) {
         let current = lock(&self.0.current).take();
         drop(current);
+    }
+}
+
+/// Ends the call of a function of `on_close` when it is dropped.
+struct Telling<'c>(&'c Connection);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.with_state(|state| state.is_telling = false);
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) struct Accepted {
     pub(super) peer: Option<SocketAddr>,
     pub(super) at: Moment,
     /// Of one that another server accepted: that one may still hold the socket, too.
-    pub(super) adopted: Option<Adopted>,
+    pub(super) adopted: Option<Box<Adopted>>,
     /// Its part in the load of its shard.
     pub(super) load: HeldOne,
 }

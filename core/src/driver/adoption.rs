@@ -159,7 +159,7 @@ impl ServerHandle {
         let ((shard, load), server) = (place, &self.state);
         let Adoption { peer, local, received, tag, is_secure: _ } = adoption;
         let tag = tag.map(|number| Tag::new(number, Arc::<ServerState>::clone(server), shard));
-        let adopted = Some(Adopted { received, local, is_public, tag });
+        let adopted = Some(Box::new(Adopted { received, local, is_public, tag }));
         balance::try_post(server, shard, Accepted { socket, peer, at: server.clock.now(), adopted, load }).map_err(
             |mut left| {
                 if let Some(tag) = left.adopted.as_mut().and_then(|adopted| adopted.tag.take()) {

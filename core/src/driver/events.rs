@@ -112,6 +112,9 @@ pub struct Open {
     pub expires_at_ms: Option<u64>,
     /// When its credential ends, whatever `max_session_ms` is: a reload cannot move this.
     pub credential_ends_at_ms: Option<u64>,
+    /// Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: nothing that the application
+    /// has kept with its accept says who this is.
+    pub reported: bool,
     /// The last revocation when it was let in, by the numbers that
     /// [`ServerHandle::disconnect_user`](super::ServerHandle::disconnect_user) returns.
     pub granted: u64,
@@ -199,6 +202,9 @@ pub struct Close<'b> {
     pub verdict: Option<Code>,
     /// The rule of framing that the peer broke, where that ended it.
     pub fault: Option<FrameFault>,
+    /// What of the frame broke it, where that is a number: the opcode, the length that a control frame announced (126 stands for
+    /// two bytes of length, 127 for eight), or the close code.
+    pub fault_value: Option<u16>,
     /// The code of the peer's own close frame, whoever closed first; 1005 for an empty one. `None`: there was none, or it may
     /// not be sent, or what came before it is no framing that could be followed.
     pub peer_code: Option<u16>,
@@ -243,6 +249,10 @@ pub enum Event<'b> {
     Binary(ConnectionId, &'b [u8]),
     /// A message (`json`).
     Message(JsonMessage<'b>),
+    /// A connection has begun to close, and no message of it follows, though its close frame or its answers may still be on their
+    /// way: only where [`ServerHandle::heed_closing`](super::ServerHandle::heed_closing) asks for it, and where the end is not
+    /// certain at the same moment. What is sent now may not reach the peer.
+    Closing(ConnectionId),
     /// A connection ended; its id is stale from here on.
     Close(Close<'b>),
     /// A rule was broken.
@@ -292,6 +302,7 @@ impl Event<'_> {
             | Event::PingFrame(conn, _)
             | Event::PongFrame(conn, _)
             | Event::Drained(conn)
+            | Event::Closing(conn)
             | Event::Pong { conn, .. } => Some(*conn),
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
@@ -344,14 +355,15 @@ struct Closed {
     clean: bool,
     verdict: Option<Code>,
     fault: Option<FrameFault>,
+    fault_value: Option<u16>,
 }
 
 impl Closed {
     fn event(self, conn: ConnectionId, text: &str) -> Close<'_> {
-        let Self { start, reason, peer_reason, code, peer_code, clean, verdict, fault } = self;
+        let Self { start, reason, peer_reason, code, peer_code, clean, verdict, fault, fault_value } = self;
         let (reason, rest) = text[start..].split_at(reason.into());
         let peer_reason = &rest[..peer_reason.into()];
-        Close { conn, code, reason, clean, verdict, fault, peer_code, peer_reason }
+        Close { conn, code, reason, clean, verdict, fault, fault_value, peer_code, peer_reason }
     }
 }
 
@@ -363,6 +375,7 @@ enum Record {
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
+    Closing(ConnectionId),
     Close(ConnectionId, Closed),
     Violation(Box<ViolationEvent>),
     PingFrame(ConnectionId, Span),
@@ -545,6 +558,7 @@ impl EventBatch {
                     generation: listed.map_or(0, |listed| self.contracts[listed.contract as usize].generation()),
                 })
             }
+            Record::Closing(conn) => Event::Closing(*conn),
             Record::Close(conn, closed) => Event::Close(closed.event(*conn, &self.text)),
             Record::Violation(violation) => Event::Violation(violation),
             Record::PingFrame(conn, span) => Event::PingFrame(*conn, &self.binary[span.range()]),
@@ -639,15 +653,19 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Told(told), 0);
     }
 
+    pub(super) fn push_closing(&mut self, conn: ConnectionId) {
+        self.push_other(kind::OTHER, Record::Closing(conn), 0);
+    }
+
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {
         let peer_reason = ending.peer.as_ref().map_or("", |peer| &peer.reason);
         let start = self.keep_text(&ending.reason).start;
         self.keep_text(peer_reason);
         self.others += ending.reason.len() + peer_reason.len();
-        let Ending { code, clean, verdict, fault, .. } = *ending;
+        let Ending { code, clean, verdict, fault, fault_value, .. } = *ending;
         let peer_code = ending.peer.as_ref().map(|peer| peer.code.unwrap_or(NO_CODE));
         let [reason, peer_reason] = [&ending.reason, peer_reason].map(|text| text.len() as u8);
-        let closed = Closed { start, reason, peer_reason, code, peer_code, clean, verdict, fault };
+        let closed = Closed { start, reason, peer_reason, code, peer_code, clean, verdict, fault, fault_value };
         self.push_other(kind::CLOSE, Record::Close(conn, closed), 0);
     }
 

@@ -88,6 +88,7 @@ fn boxes_are_counted_with_all_they_own() {
         ip: None,
         token: None,
         peer_certificate: None,
+        reported: false,
     };
     let (ticket, _answered) =
         Arc::new(super::super::tickets::Tickets::default()).issue(1, None, Offers::default(), true).unwrap();

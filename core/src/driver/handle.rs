@@ -173,8 +173,14 @@ impl ServerHandle {
         self.state.heeds_control.store(heeds, Ordering::Relaxed);
     }
 
-    /// Drops the socket at once: what waits is not sent, the peer hears no reason. The close event says 1006, or the code of a
-    /// close frame that was sent before.
+    /// Whether it is told, as `Event::Closing`, that a connection has begun to close, ahead of its `Event::Close`: at first it is
+    /// not.
+    pub fn heed_closing(&self, heeds: bool) {
+        self.state.heeds_closing.store(heeds, Ordering::Relaxed);
+    }
+
+    /// Drops the socket at once, without a close frame. What was said before is offered to the socket once: what it has no room
+    /// for is lost. The close event says 1006, or the code of a close frame that was sent before.
     pub fn terminate(&self, conn: ConnectionId) -> Result<(), Error> {
         self.mailbox(conn)?;
         self.post(conn.shard(), |commands| commands.commands.push(Command::Terminate { conn }));

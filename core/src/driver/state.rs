@@ -96,6 +96,8 @@ pub(super) struct ServerState {
     pub(super) inline: Option<Box<dyn Inline>>,
     /// Every ping and pong of a peer is told.
     pub(super) heeds_control: AtomicBool,
+    /// The application is told that a connection has begun to close.
+    pub(super) heeds_closing: AtomicBool,
     /// The application has ended listening: whoever accepts lets go of the listening socket.
     pub(super) is_deaf: AtomicBool,
     pub(super) deafened: Notify,
@@ -169,6 +171,7 @@ impl ServerState {
             shards,
             inline,
             heeds_control: AtomicBool::new(false),
+            heeds_closing: AtomicBool::new(false),
             is_deaf: AtomicBool::new(false),
             deafened: Notify::new(),
             is_like_ws: false,

@@ -25,9 +25,6 @@ pub struct Stats {
     pub inbox_bytes: u64,
     /// Bytes that peers have not read yet.
     pub outbox_bytes: u64,
-    /// Bytes in pipes ([`adopt_pipe`](super::ServerHandle::adopt_pipe)) that the server has not read or the application has not
-    /// taken.
-    pub pipe_bytes: u64,
     /// Messages that wait for their rate limit.
     pub delayed: u64,
     /// Handshakes that wait for the application.
@@ -51,13 +48,15 @@ pub struct Stats {
     pub messages_left_plain: u64,
     /// Bytes that compression has saved of what was sent.
     pub compression_saved_bytes: u64,
+    /// Bytes in adopted pipes that the server has not read, or the application has not taken.
+    pub pipe_bytes: u64,
     /// Verdicts by code, in the order of [`Code::ALL`].
     pub verdicts: Vec<u64>,
 }
 
 impl Stats {
     /// The counters beside the verdicts, by name: the same names in every language.
-    pub fn fields(&self) -> [(&'static str, u64); 19] {
+    pub fn fields(&self) -> [(&'static str, u64); 20] {
         [
             ("connections", self.connections),
             ("open", self.open),
@@ -78,6 +77,7 @@ impl Stats {
             ("messages_compressed_out", self.messages_compressed_out),
             ("messages_left_plain", self.messages_left_plain),
             ("compression_saved_bytes", self.compression_saved_bytes),
+            ("pipe_bytes", self.pipe_bytes),
         ]
     }
 

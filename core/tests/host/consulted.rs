@@ -44,6 +44,7 @@ enum Told {
         user: Option<String>,
         roles: Vec<String>,
         adopted: Option<u64>,
+        reported: bool,
     },
     Ended(u64, u16),
     Closed(u16),
@@ -78,6 +79,7 @@ impl Application {
                     user: open.user.as_deref().map(str::to_owned),
                     roles: open.roles.iter().map(str::to_owned).collect(),
                     adopted: open.adopted,
+                    reported: open.reported,
                 }),
                 Event::AdoptionEnded { tag, status, .. } => Some(Told::Ended(tag, status)),
                 Event::Close(close) => Some(Told::Closed(close.code)),
@@ -170,7 +172,9 @@ fn a_peer_that_is_known_is_put_to_the_application_which_does_not_say_who_it_is()
         ..Accept::default()
     };
     handle.answer(ticket, Decision::Accept(accept)).unwrap();
-    let Some(Told::Open { ticket: Some(opened), tag: Some(42), user, roles, adopted: Some(1) }) = app.next() else {
+    let Some(Told::Open { ticket: Some(opened), tag: Some(42), user, roles, adopted: Some(1), reported: false }) =
+        app.next()
+    else {
         panic!("not open")
     };
     assert_eq!((opened, user.as_deref(), roles), (ticket, Some("alice"), vec!["reader".to_owned()]));
@@ -398,11 +402,13 @@ fn whoever_is_only_reported_is_put_to_the_application_as_nobody() {
         let pipe = handle.adopt_pipe(adoption).unwrap();
         let ticket = loop {
             match app.next() {
-                Some(Told::Asked { ticket, identity: Some(identity), .. }) => {
-                    assert_eq!(*identity, GrantedIdentity::default(), "{more}");
+                Some(Told::Asked { ticket, request, identity: Some(identity), .. }) => {
+                    assert!(*identity == GrantedIdentity::default() && request.reported, "{more}");
                     break ticket;
                 }
-                Some(Told::Open { user, .. }) => assert_eq!(user, None, "of the one before"),
+                Some(Told::Open { user, reported, .. }) => {
+                    assert_eq!((user, reported), (None, true), "of the one before");
+                }
                 Some(Told::Closed(_)) => {}
                 other => panic!("{other:?}"),
             }
@@ -427,10 +433,10 @@ fn whoever_is_only_reported_has_no_user_of_the_applications_either() {
         let pipe = app.handle().adopt_pipe(adoption).unwrap();
         let ticket = app.asked();
         app.handle().answer(ticket, alice()).unwrap();
-        let Some(Told::Open { user, roles: told, tag, .. }) = app.next() else { panic!("no open") };
+        let Some(Told::Open { user, roles: told, tag, reported, .. }) = app.next() else { panic!("no open") };
         assert_eq!(
-            (user.is_some(), told.len(), tag),
-            (expected.is_some(), expected.iter().count(), Some(5)),
+            (user.is_some(), told.len(), tag, reported),
+            (expected.is_some(), expected.iter().count(), Some(5), expected.is_none()),
             "{origin}"
         );
         assert_eq!(user, expected);

@@ -214,6 +214,50 @@ fn from_its_close_on_an_id_is_nobodys() {
     assert!(matches!(handle.send_text(conn, "late"), Err(wsguard::binding::Error::ConnectionClosed)));
 }
 
+/// Ahead of the close, behind every message, and only to those who ask for it.
+#[test]
+fn that_a_connection_begins_to_close_is_told_to_who_heeds_it() {
+    for heeds in [false, true] {
+        let mut server = start("");
+        let handle = server.handle();
+        handle.heed_closing(heeds);
+        let mut client = connect(&handle);
+        let conn = opened(&mut server);
+        client.write_all(&text("last")).unwrap();
+        let mut told = Vec::new();
+        let mut batch = EventBatch::new();
+        let mut is_over = false;
+        while !is_over {
+            assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+            for event in batch.iter() {
+                assert_eq!(event.conn(), Some(conn));
+                match event {
+                    Event::Text(..) => {
+                        told.push("text");
+                        handle.close(conn, 1000, "enough").unwrap();
+                    }
+                    Event::Closing(_) => {
+                        told.push("closing");
+                        assert!(handle.is_open(conn));
+                    }
+                    Event::Close(close) => {
+                        told.push("close");
+                        assert!(close.clean && !handle.is_open(conn));
+                        is_over = true;
+                    }
+                    other => panic!("{other:?}"),
+                }
+                if told.last() == Some(&if heeds { "closing" } else { "text" }) {
+                    assert_eq!(next_frame(&mut client).0, 0x88);
+                    client.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
+                }
+            }
+        }
+        let expected: &[_] = if heeds { &["text", "closing", "close"] } else { &["text", "close"] };
+        assert_eq!(told, expected);
+    }
+}
+
 #[test]
 fn a_close_may_have_no_code() {
     let mut server = start("");

@@ -111,13 +111,14 @@ fn a_connection_that_is_terminated_is_told_as_broken() {
     let handle = server.handle();
     let client = connect(&handle);
     let conn = opened(&mut server);
+    handle.send_text(conn, "last").unwrap();
     handle.terminate(conn).unwrap();
     let told = next_event(&mut server, |event| match event {
         Event::Close(close) => (close.conn, close.code, close.clean, close.verdict),
         other => panic!("{other:?}"),
     });
     assert_eq!(told, (conn, 1006, false, None));
-    assert_eq!(rest(client), b"", "no close frame");
+    assert_eq!(rest(client), b"\x81\x04last", "what was said before, and no close frame");
     assert_eq!(handle.terminate(conn).unwrap_err().code(), "connection_closed");
 }
 

@@ -29,12 +29,13 @@ export async function serve(t, { headers = {}, tls } = {}) {
 export function connect(page, url, { protocols = [], send = [], answers = 0, quietMs = 0, close } = {}) {
   const script = ({ url, protocols, send, answers, quietMs, close }) =>
     new Promise((resolve) => {
-      const seen = { opened: false, protocol: null, messages: [], error: false };
+      const seen = { opened: false, protocol: null, extensions: null, messages: [], error: false };
       const socket = new WebSocket(url, protocols);
       const leave = () => close && socket.close(...close);
       socket.onopen = async () => {
         seen.opened = true;
         seen.protocol = socket.protocol;
+        seen.extensions = socket.extensions;
         await new Promise((wake) => setTimeout(wake, quietMs));
         for (const message of send) {
           socket.send(message.bytes ? new Uint8Array(message.bytes) : JSON.stringify(message));

@@ -1,7 +1,8 @@
 //! Frames as a scenario sends them, legal or not.
 
 use serde::Deserialize;
-use wsguard_test_support::frame::{Length, MASK, TEXT, encode};
+use wsguard_test_support::deflate::{End, compress};
+use wsguard_test_support::frame::{CONTINUATION, Length, MASK, TEXT, encode};
 use wsguard_test_support::outcome::{Outcome, fail};
 
 use crate::bytes::{Bytes, from_hex};
@@ -29,6 +30,12 @@ pub(crate) struct FrameSpec {
     fin: bool,
     #[serde(default)]
     rsv: u8,
+    /// The payload is compressed, and RSV1 set.
+    #[serde(default)]
+    compressed: bool,
+    /// In so many fragments; RSV bits are on the first.
+    #[serde(default = "one")]
+    pieces: usize,
     #[serde(default = "yes")]
     mask: bool,
     /// The masking key, four bytes of hex.
@@ -92,6 +99,21 @@ impl FrameForm {
 
 impl FrameSpec {
     fn encode(&self) -> Outcome<Vec<u8>> {
+        let (payload, op) = (self.whole_payload()?, self.op.number()?);
+        let rsv = self.rsv | u8::from(self.compressed) << 2;
+        let each = payload.len().div_ceil(self.pieces).max(1);
+        let mut frame = Vec::new();
+        for number in 0..self.pieces {
+            let (from, to) = ((number * each).min(payload.len()), ((number + 1) * each).min(payload.len()));
+            let fin = u8::from(self.fin && number + 1 == self.pieces) << 7;
+            let first = if number == 0 { rsv << 4 | op } else { CONTINUATION };
+            self.push(&mut frame, fin | first, &payload[from..to])?;
+        }
+        frame.truncate(self.cut.unwrap_or(usize::MAX));
+        Ok(frame.repeat(self.times))
+    }
+
+    fn whole_payload(&self) -> Outcome<Vec<u8>> {
         let mut payload = self.code.map_or_else(Vec::new, |code| code.to_be_bytes().to_vec());
         if let Some(bytes) = &self.payload {
             payload.extend(bytes.to_vec()?);
@@ -99,6 +121,11 @@ impl FrameSpec {
         if let Some(json) = &self.json {
             payload.extend(literal(json).to_string().into_bytes());
         }
+        if self.compressed { compress(&payload, 6, End::Flushed) } else { Ok(payload) }
+    }
+
+    /// Appends one frame with this first byte.
+    fn push(&self, frame: &mut Vec<u8>, first: u8, payload: &[u8]) -> Outcome {
         let claim = match &self.claim {
             None => payload.len() as u64,
             Some(Claim::Number(number)) => *number,
@@ -107,19 +134,18 @@ impl FrameSpec {
                 Err(_) => return fail!("bad claim {text:?}"),
             },
         };
-        let mut frame = vec![u8::from(self.fin) << 7 | self.rsv << 4 | self.op.number()?];
-        form(claim, self.len_as)?.push(&mut frame, claim, self.mask);
+        frame.push(first);
+        form(claim, self.len_as)?.push(frame, claim, self.mask);
+        let key = match &self.key {
+            _ if !self.mask => vec![0],
+            None => MASK.to_vec(),
+            Some(hex) => from_hex(hex)?,
+        };
         if self.mask {
-            let key = match &self.key {
-                None => MASK.to_vec(),
-                Some(hex) => from_hex(hex)?,
-            };
             frame.extend(&key);
-            payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
         }
-        frame.extend(payload);
-        frame.truncate(self.cut.unwrap_or(usize::MAX));
-        Ok(frame.repeat(self.times))
+        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+        Ok(())
     }
 }
 
@@ -158,5 +184,14 @@ mod tests {
         );
         assert_eq!(encoded("{ op = 'close', code = 1000, key = '00000000' }"), [0x88, 0x82, 0, 0, 0, 0, 3, 232]);
         assert_eq!(encoded("{ payload = 'abc', mask = false, cut = 2, times = 2 }"), [0x81, 3, 0x81, 3]);
+    }
+
+    #[test]
+    fn fragments_of_a_compressed_message() {
+        assert_eq!(
+            encoded("{ payload = 'Hello', compressed = true, pieces = 3, mask = false }"),
+            from_hex("41 03 f2 48 cd  00 03 c9 c9 07  80 01 00").unwrap()
+        );
+        assert_eq!(encoded("{ op = 'binary', pieces = 2, mask = false }"), [0x02, 0, 0x80, 0]);
     }
 }

@@ -28,6 +28,12 @@ pub(crate) struct Request {
     /// Bytes right behind the head, in the same write.
     after: Bytes,
     after_frames: Vec<FrameForm>,
+    /// Values of `Sec-WebSocket-Extensions`, one header line each.
+    offer: Offer,
+    /// The 101 and the `open` event are expected to agree to compression; by default, not to.
+    pub(crate) compressed: bool,
+    /// The 101 names this `server_max_window_bits`; absent: none.
+    pub(crate) window: Option<u8>,
     /// The 101 is expected to name this subprotocol; absent: none.
     pub(crate) subprotocol: Option<String>,
     /// The user and path that the `open` event must name.
@@ -52,6 +58,13 @@ enum Setting {
     Value(String),
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Offer {
+    One(String),
+    Several(Vec<String>),
+}
+
 impl Default for Request {
     fn default() -> Self {
         Self {
@@ -65,6 +78,9 @@ impl Default for Request {
             jwt: None,
             after: Bytes::default(),
             after_frames: Vec::new(),
+            offer: Offer::Several(Vec::new()),
+            compressed: false,
+            window: None,
             subprotocol: None,
             user: None,
             path: None,
@@ -79,6 +95,14 @@ impl Default for Request {
 }
 
 impl Request {
+    /// The extension headers that it sends.
+    pub(crate) fn offers(&self) -> &[String] {
+        match &self.offer {
+            Offer::One(offer) => std::slice::from_ref(offer),
+            Offer::Several(offers) => offers,
+        }
+    }
+
     /// Another token than the default.
     pub(crate) fn set_token(&mut self, token: Option<&str>) {
         self.token = token.map(|token| Setting::Value(token.to_owned()));
@@ -118,6 +142,9 @@ impl Request {
         let mut head = format!("{} {} {}\r\n", self.method, self.target, self.version).into_bytes();
         for (name, value) in headers {
             head.extend(format!("{name}: {value}\r\n").into_bytes());
+        }
+        for offer in self.offers() {
+            head.extend(format!("Sec-WebSocket-Extensions: {offer}\r\n").into_bytes());
         }
         for line in &self.extra {
             head.extend(line.to_vec()?);
@@ -190,6 +217,13 @@ mod tests {
         assert!(head.contains("\r\nhost: x\r\n") && !head.contains("Host:"));
         assert!(!head.to_lowercase().contains("\r\nupgrade:") && !head.contains("Origin"));
         assert!(head.ends_with("Cookie: a=b\r\nBad : 1\r\n\r\n"));
+    }
+
+    #[test]
+    fn extensions_are_offered_in_one_line_each() {
+        assert!(head("offer = 'a'").ends_with("\r\nSec-WebSocket-Extensions: a\r\n\r\n"));
+        let both = "\r\nSec-WebSocket-Extensions: a\r\nSec-WebSocket-Extensions: b; c\r\n\r\n";
+        assert!(head("offer = ['a', 'b; c']").ends_with(both));
     }
 
     #[test]

@@ -175,6 +175,8 @@ pub(crate) struct Expect {
     pub(crate) payload: Option<Bytes>,
     pub(crate) json: Option<Value>,
     pub(crate) length: Option<usize>,
+    /// Whether it came compressed; absent: either. The rest is compared with what is inflated.
+    pub(crate) compressed: Option<bool>,
     #[serde(default = "one")]
     pub(crate) times: usize,
     #[serde(default = "patience_ms")]

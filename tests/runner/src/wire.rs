@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use wsguard_test_support::certs::Certs;
+use wsguard_test_support::deflate::Agreed;
 use wsguard_test_support::frame::Frame;
 use wsguard_test_support::http::Response;
 use wsguard_test_support::outcome::{Outcome, fail, shown};
@@ -41,6 +42,8 @@ pub(crate) struct Connection {
     pub(crate) buffer: Vec<u8>,
     /// Why nothing more will come.
     pub(crate) ended: Option<String>,
+    /// What its 101 agreed to about compression.
+    pub(crate) agreed: Option<Agreed>,
     /// The host's id for it, once its `open` event was seen.
     pub(crate) id: Option<serde_json::Value>,
     /// The user of its `open` event.
@@ -79,7 +82,7 @@ impl Connection {
     }
 
     fn new(wire: Wire, ip: IpAddr) -> Self {
-        Self { wire, buffer: Vec::new(), ended: None, id: None, user: serde_json::Value::Null, ip }
+        Self { wire, buffer: Vec::new(), ended: None, agreed: None, id: None, user: serde_json::Value::Null, ip }
     }
 
     fn handshake(&mut self, spec: &Connect, certs: &Certs) -> Outcome {
@@ -184,10 +187,10 @@ impl Connection {
         Ok(self.buffer.drain(..length).collect())
     }
 
-    /// The next frame.
+    /// The next frame, inflated.
     pub(crate) fn frame(&mut self, deadline: Instant) -> Outcome<Frame> {
         match self.frame_if_any(deadline)? {
-            Some(frame) => Ok(frame),
+            Some(frame) => frame.inflated(self.agreed),
             None => fail!(
                 "expected a frame, got {} after {}",
                 self.ended.clone().unwrap_or_else(|| "nothing".into()),
@@ -196,10 +199,10 @@ impl Connection {
         }
     }
 
-    /// The next frame; `None` at the end of the connection or at the deadline.
+    /// The next frame as it came; `None` at the end of the connection or at the deadline.
     pub(crate) fn frame_if_any(&mut self, deadline: Instant) -> Outcome<Option<Frame>> {
         loop {
-            if let Some(frame) = Frame::take(&mut self.buffer)? {
+            if let Some(frame) = Frame::take(&mut self.buffer, self.agreed)? {
                 return Ok(Some(frame));
             }
             if self.fill(deadline) != Filled::Bytes {
@@ -208,7 +211,7 @@ impl Connection {
         }
     }
 
-    /// Puts a frame back in front of what was read.
+    /// Puts a frame that was not inflated back in front of what was read.
     pub(crate) fn put_back(&mut self, frame: &Frame) {
         self.buffer.splice(..0, frame.as_sent());
     }

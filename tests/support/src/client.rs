@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::deflate::Agreed;
 use crate::frame::{self, Frame};
 use crate::http::Response;
 pub use crate::http::{ORIGIN, Opening};
@@ -18,6 +19,8 @@ pub struct Client {
     /// The socket.
     pub wire: Wire,
     buffer: Vec<u8>,
+    /// Compression, if the server's answer agreed to it.
+    pub agreed: Option<Agreed>,
     /// Pings that were answered.
     pub pings: u32,
 }
@@ -25,7 +28,7 @@ pub struct Client {
 impl Client {
     /// Over a connected socket.
     pub fn over(wire: Wire) -> Self {
-        Self { wire, buffer: Vec::new(), pings: 0 }
+        Self { wire, buffer: Vec::new(), agreed: None, pings: 0 }
     }
 
     /// Connects and upgrades; anything but 101 is a failure.
@@ -39,7 +42,9 @@ impl Client {
     /// Sends an opening handshake and reads the answer.
     pub fn upgrade(&mut self, opening: &Opening) -> Outcome<Response> {
         self.send(&opening.bytes())?;
-        self.answer(PATIENCE)
+        let answer = self.answer(PATIENCE)?;
+        self.agreed = answer.header("Sec-WebSocket-Extensions").map(Agreed::parse).transpose()?;
+        Ok(answer)
     }
 
     /// Sends bytes.
@@ -75,13 +80,13 @@ impl Client {
         Ok(answer)
     }
 
-    /// The next frame of any kind; no server here sends fragments.
+    /// The next frame of any kind, inflated; no server here sends fragments.
     pub fn frame(&mut self, within: Duration) -> Outcome<Frame> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(frame) = Frame::take(&mut self.buffer)? {
+            if let Some(frame) = Frame::take(&mut self.buffer, self.agreed)? {
                 ensure!(frame.fin, "the server sent a fragment: {}", shown(&frame.as_sent()));
-                return Ok(frame);
+                return frame.inflated(self.agreed);
             }
             ensure!(self.fill(deadline)?, "the server closed the socket without a close frame");
         }

@@ -1,6 +1,7 @@
-//! Frames as a client sends them, and strict decoding of what a server sends (RFC 6455, section 5.2).
+//! Frames as a client sends them, and strict decoding of what a server sends (RFC 6455, section 5.2; RFC 7692).
 
-use crate::outcome::{Outcome, fail, shown};
+use crate::deflate::Agreed;
+use crate::outcome::{Outcome, ensure, fail, shown};
 
 /// A continuation frame.
 pub const CONTINUATION: u8 = 0;
@@ -19,6 +20,7 @@ pub const PONG: u8 = 10;
 pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 
 /// How a header tells the length of a payload.
@@ -87,16 +89,24 @@ pub struct Frame {
     pub fin: bool,
     /// The four bits.
     pub opcode: u8,
+    /// Whether it came compressed: RSV1.
+    pub compressed: bool,
     /// The payload, which a server never masks.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
+    /// A whole, plain one.
+    pub fn whole(opcode: u8, payload: &[u8]) -> Self {
+        Self { fin: true, opcode, compressed: false, payload: payload.to_vec() }
+    }
+
     /// Takes the first whole frame off `buffer`; `None` while it is incomplete. A server that masks, sets RSV bits or
-    /// tells a length in more bytes than it needs is a failure.
-    pub fn take(buffer: &mut Vec<u8>) -> Outcome<Option<Self>> {
+    /// tells a length in more bytes than it needs is a failure. RSV1 is allowed where compression was agreed, on a message.
+    pub fn take(buffer: &mut Vec<u8>, agreed: Option<Agreed>) -> Outcome<Option<Self>> {
         let [first, second, ..] = buffer[..] else { return Ok(None) };
-        if first & 0x70 != 0 || second & MASKED != 0 {
+        let allowed = if agreed.is_some() && [TEXT, BINARY].contains(&(first & 0x0f)) { RSV1 } else { 0 };
+        if first & 0x70 & !allowed != 0 || second & MASKED != 0 {
             return fail!("the server sent a frame with RSV or MASK bits: {}", shown(buffer));
         }
         let (form, header) = match second {
@@ -116,13 +126,20 @@ impl Frame {
         let Some(payload) = buffer.get(header..end) else { return Ok(None) };
         let payload = payload.to_vec();
         buffer.drain(..end);
-        Ok(Some(Self { fin: first & FIN != 0, opcode: first & 0x0f, payload }))
+        Ok(Some(Self { fin: first & FIN != 0, opcode: first & 0x0f, compressed: first & RSV1 != 0, payload }))
     }
 
-    /// The bytes it came as.
+    /// With its payload inflated, if it came compressed. No server here sends fragments.
+    pub fn inflated(self, agreed: Option<Agreed>) -> Outcome<Self> {
+        let Some(agreed) = agreed.filter(|_| self.compressed) else { return Ok(self) };
+        ensure!(self.fin, "a compressed fragment: {}", shown(&self.payload));
+        Ok(Self { payload: agreed.inflate(&self.payload)?, ..self })
+    }
+
+    /// The bytes it came as, unless it was inflated.
     pub fn as_sent(&self) -> Vec<u8> {
         let length = self.payload.len() as u64;
-        let mut bytes = vec![u8::from(self.fin) << 7 | self.opcode];
+        let mut bytes = vec![u8::from(self.fin) << 7 | u8::from(self.compressed) << 6 | self.opcode];
         Length::shortest(length).push(&mut bytes, length, false);
         bytes.extend(&self.payload);
         bytes
@@ -158,13 +175,15 @@ impl Frame {
             }
             _ => "reserved",
         };
-        format!("{kind}{} {}", if self.fin { "" } else { " (not final)" }, shown(&self.payload))
+        let compressed = if self.compressed { "compressed " } else { "" };
+        format!("{compressed}{kind}{} {}", if self.fin { "" } else { " (not final)" }, shown(&self.payload))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deflate::{End, compress};
 
     #[test]
     fn the_example_of_rfc_6455() {
@@ -181,13 +200,13 @@ mod tests {
     #[test]
     fn decoding_waits_for_the_whole_frame() {
         for length in [0, 125, 126, 65_535, 65_536] {
-            let frame = Frame { fin: true, opcode: BINARY, payload: vec![b'x'; length] };
+            let frame = Frame::whole(BINARY, &vec![b'x'; length]);
             let mut buffer = frame.as_sent();
             for cut in 0..buffer.len().min(200) {
-                assert_eq!(Frame::take(&mut buffer[..cut].to_vec()).unwrap(), None);
+                assert_eq!(Frame::take(&mut buffer[..cut].to_vec(), None).unwrap(), None);
             }
             buffer.push(0x88);
-            assert_eq!(Frame::take(&mut buffer).unwrap().unwrap(), frame);
+            assert_eq!(Frame::take(&mut buffer, None).unwrap().unwrap(), frame);
             assert_eq!(buffer, [0x88]);
         }
     }
@@ -197,15 +216,32 @@ mod tests {
         for sloppy in
             [&[0x81, 0x80][..], &[0xc1, 0], &[0x81, 126, 0, 1, b'x'], &[0x81, 127, 0, 0, 0, 0, 0, 0, 255, 255]]
         {
-            assert!(Frame::take(&mut sloppy.to_vec()).is_err(), "{sloppy:?}");
+            assert!(Frame::take(&mut sloppy.to_vec(), None).is_err(), "{sloppy:?}");
         }
         let endless = [&[0x81, 127][..], &[0xff; 8]].concat();
-        assert_eq!(Frame::take(&mut endless.clone()).unwrap(), None);
+        assert_eq!(Frame::take(&mut endless.clone(), None).unwrap(), None);
+    }
+
+    #[test]
+    fn rsv1_is_for_messages_where_it_was_agreed() {
+        let agreed = Some(Agreed { server_window_bits: None });
+        let hello = [0xc1, 7, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        let frame = Frame::take(&mut hello.to_vec(), agreed).unwrap().unwrap();
+        assert!(frame.compressed && frame.as_sent() == hello);
+        // Plain, it would have been shorter.
+        assert!(frame.inflated(agreed).is_err());
+        let payload = compress(&[b'x'; 100], 6, End::Flushed).unwrap();
+        let frame = Frame { compressed: true, ..Frame::whole(TEXT, &payload) };
+        assert_eq!(frame.inflated(agreed).unwrap().payload, [b'x'; 100]);
+        assert!(Frame::take(&mut hello.to_vec(), None).is_err());
+        for first in [0xc0, 0xc8, 0xc9, 0xca, 0xe1, 0xd1] {
+            assert!(Frame::take(&mut vec![first, 0], agreed).is_err(), "{first:x}");
+        }
     }
 
     #[test]
     fn close_frames_read() {
-        let close = |payload: &[u8]| Frame { fin: true, opcode: CLOSE, payload: payload.to_vec() };
+        let close = |payload: &[u8]| Frame::whole(CLOSE, payload);
         assert_eq!(close(b"\x03\xf0rate limit").close_reason(), (Some(1008), "rate limit".into()));
         assert_eq!(close(b"").close_reason(), (None, String::new()));
         assert_eq!(close(b"").close_code(), (1005, String::new()));

@@ -9,6 +9,7 @@ pub mod certs;
 pub mod client;
 pub mod crowd;
 pub mod debian;
+pub mod deflate;
 pub mod frame;
 pub mod honest;
 pub mod host;

@@ -91,6 +91,8 @@ class FakeConnection(Generic[Data]):
         self.origin = origin
         self.subprotocol = subprotocol
         self.tls = tls
+        self.local_address: tuple[str, int] | None = None
+        self.reported = False
         self.opened_at_ms = 0
         self.expires_at_ms: int | None = None
         self.data = data
@@ -104,6 +106,7 @@ class FakeConnection(Generic[Data]):
         self._answers = dict(answers or {})
         self._rooms: dict[str, None] = {}
         self._on_close: list[Callable[[Any, Close], Any]] = []
+        self._is_telling = False
         self._tasks: set[asyncio.Future[Any]] = set()
 
     @property
@@ -236,17 +239,26 @@ class FakeConnection(Generic[Data]):
         for waiting in self._waits:
             if not waiting.done():
                 waiting.set_result(close)
-        for handler in self._on_close:
-            self._tell(handler, close)
+        self._tell_all(close)
 
     def on_close(self, handler: Callable[[Any, Close], Any], /) -> Callable[[Any, Close], Any]:
         """Registers what is called at its end; a coroutine becomes a task of the loop that runs."""
         _handlers.check_close(handler)
-        if self.closed is None:
-            self._on_close.append(handler)
-        else:
-            self._tell(handler, self.closed)
+        self._on_close.append(handler)
+        if self.closed is not None:
+            self._tell_all(self.closed)
         return handler
+
+    def _tell_all(self, close: Close) -> None:
+        # One that a handler registers follows that handler.
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while self._on_close:
+                self._tell(self._on_close.pop(0), close)
+        finally:
+            self._is_telling = False
 
     def _tell(self, handler: Callable[[Any, Close], Any], close: Close) -> None:
         returned = handler(self, close)

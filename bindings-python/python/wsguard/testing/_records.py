@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import _wsguard
+from .. import _checks, _wsguard
 from ._wire import pairs
 
 if TYPE_CHECKING:
@@ -27,9 +27,14 @@ def request(
     """A handshake for ``authenticate``. Cookies are those of the header ``Cookie``.
 
     Raises:
-        ValueError: ``ip`` is no address.
+        ValueError: ``ip`` is no address, or a text has lone surrogates.
     """
     said = [(name.lower(), value) for name, value in pairs(headers)]
+    _checks.texts(path=path, query=query, ip=ip, token=token, route=route)
+    for name, values in (("headers", said), ("params", (params or {}).items())):
+        for each in values:
+            for part in each:
+                _checks.texts(**{name: part})
     return _wsguard.made_request(path, query, said, ip, token, route, list((params or {}).items()), peer_certificate)
 
 
@@ -41,7 +46,12 @@ def message(
     status: Literal["ok", "error"] | None = None,
     size_bytes: int = 0,
 ) -> Message:
-    """A message of protocol ``json`` for ``on_message``."""
+    """A message of protocol ``json`` for ``on_message``.
+
+    Raises:
+        ValueError: ``event`` or ``status`` has lone surrogates.
+    """
+    _checks.texts(event=event, id=id, status=status)
     return _wsguard.made_message(event, data, id, status, size_bytes)
 
 
@@ -49,8 +59,9 @@ def close(code: int = 1000, reason: str = "", *, clean: bool = True, verdict: Ve
     """How a connection ended, for ``on_close``.
 
     Raises:
-        ValueError: there is no such verdict.
+        ValueError: there is no such verdict, or ``reason`` has lone surrogates.
     """
+    _checks.texts(reason=reason, verdict=verdict)
     return _wsguard.made_close(code, reason, clean, verdict)
 
 
@@ -66,6 +77,7 @@ def violation(
     """A verdict for ``on_violation``: with ``conn_id`` one after the 101, else one before.
 
     Raises:
-        ValueError: there is no such verdict.
+        ValueError: there is no such verdict, or a text has lone surrogates.
     """
+    _checks.texts(code=code, ip=ip, user=user, conn_id=conn_id, event=event, detail=detail)
     return _wsguard.made_violation(code, ip, user, conn_id, event, detail)

@@ -74,19 +74,40 @@ impl Violation {
             Violation::Binary => return None,
         })
     }
+
+    /// What of the frame broke the rule, where that is a number: the opcode, the length of a control frame as its second byte
+    /// has it, the close code. It is never of a message.
+    #[must_use]
+    pub fn fault_value(self) -> Option<u16> {
+        match self {
+            Violation::Frame(error) => error.value(),
+            _ => None,
+        }
+    }
 }
 
 impl FrameError {
+    fn value(self) -> Option<u16> {
+        Some(match self {
+            FrameError::ReservedOpcode(opcode) | FrameError::MessageInsideMessage(opcode) => opcode.into(),
+            FrameError::NothingToContinue => 0,
+            FrameError::ControlTooLong(length) => length.into(),
+            FrameError::CloseTooShort => 1,
+            FrameError::CloseCode(code) => code,
+            _ => return None,
+        })
+    }
+
     fn fault(self) -> FrameFault {
         match self {
             FrameError::ReservedBits { first: true } => FrameFault::ReservedBits1,
             FrameError::ReservedBits { first: false } => FrameFault::ReservedBits23,
-            FrameError::ReservedOpcode(_) | FrameError::NothingToContinue | FrameError::MessageInsideMessage => {
+            FrameError::ReservedOpcode(_) | FrameError::NothingToContinue | FrameError::MessageInsideMessage(_) => {
                 FrameFault::InvalidOpcode
             }
             FrameError::Unmasked => FrameFault::ExpectedMask,
             FrameError::FragmentedControl => FrameFault::ExpectedFin,
-            FrameError::ControlTooLong => FrameFault::ControlTooLong,
+            FrameError::ControlTooLong(_) => FrameFault::ControlTooLong,
             FrameError::LengthNotMinimal => FrameFault::LengthNotMinimal,
             FrameError::LengthTopBit => FrameFault::LengthTooLong,
             FrameError::CloseTooShort => FrameFault::BadClosePayload,

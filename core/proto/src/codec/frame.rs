@@ -43,16 +43,16 @@ pub enum FrameError {
     Unmasked,
     /// A control frame without FIN (section 5.5).
     FragmentedControl,
-    /// A control frame over 125 bytes (section 5.5).
-    ControlTooLong,
+    /// A control frame over 125 bytes (section 5.5): the seven bits of its length.
+    ControlTooLong(u8),
     /// A length not in its shortest form (section 5.2).
     LengthNotMinimal,
     /// A 64-bit length with the top bit set (section 5.2).
     LengthTopBit,
     /// A continuation with nothing to continue (section 5.4).
     NothingToContinue,
-    /// A new message inside another (section 5.4).
-    MessageInsideMessage,
+    /// A new message, of this opcode, inside another (section 5.4).
+    MessageInsideMessage(u8),
     /// A close payload of one byte (section 5.5.1).
     CloseTooShort,
     /// A close code that must not be sent (section 7.4).
@@ -66,11 +66,11 @@ impl fmt::Display for FrameError {
             FrameError::ReservedOpcode(opcode) => return write!(f, "reserved opcode {opcode}"),
             FrameError::Unmasked => "frame not masked",
             FrameError::FragmentedControl => "fragmented control frame",
-            FrameError::ControlTooLong => "control frame over 125 bytes",
+            FrameError::ControlTooLong(_) => "control frame over 125 bytes",
             FrameError::LengthNotMinimal => "length not in its shortest form",
             FrameError::LengthTopBit => "64-bit length with the top bit set",
             FrameError::NothingToContinue => "continuation with nothing to continue",
-            FrameError::MessageInsideMessage => "new message inside another",
+            FrameError::MessageInsideMessage(_) => "new message inside another",
             FrameError::CloseTooShort => "close payload of one byte",
             FrameError::CloseCode(code) => return write!(f, "close code {code}, which must not be sent"),
         })
@@ -244,7 +244,7 @@ impl Header {
         }
         let short = second & 0x7f;
         if opcode.is_control() && short > 125 {
-            return Err(FrameError::ControlTooLong.into());
+            return Err(FrameError::ControlTooLong(short).into());
         }
         let Some((payload_len, length_end)) = payload_len(bytes, short)? else { return Ok(None) };
         if !opcode.is_control() {
@@ -289,7 +289,7 @@ fn first_byte(bytes: &[u8], in_message: bool, has_deflate: bool) -> Result<Optio
     };
     match opcode {
         Opcode::Continuation if !in_message => return Err(FrameError::NothingToContinue),
-        Opcode::Text | Opcode::Binary if in_message => return Err(FrameError::MessageInsideMessage),
+        Opcode::Text | Opcode::Binary if in_message => return Err(FrameError::MessageInsideMessage(opcode as u8)),
         control if control.is_control() && !fin => return Err(FrameError::FragmentedControl),
         _ => {}
     }
@@ -333,12 +333,12 @@ mod tests {
             (&[0x83], false, FrameError::ReservedOpcode(3)),
             (&[0x8b], false, FrameError::ReservedOpcode(11)),
             (&[0x80], false, FrameError::NothingToContinue),
-            (&[0x81], true, FrameError::MessageInsideMessage),
-            (&[0x02], true, FrameError::MessageInsideMessage),
+            (&[0x81], true, FrameError::MessageInsideMessage(1)),
+            (&[0x02], true, FrameError::MessageInsideMessage(2)),
             (&[0x09], false, FrameError::FragmentedControl),
             (&[0x81, 0x05], false, FrameError::Unmasked),
-            (&[0x89, 0xfe], false, FrameError::ControlTooLong),
-            (&[0x88, 0xff], true, FrameError::ControlTooLong),
+            (&[0x89, 0xfe], false, FrameError::ControlTooLong(126)),
+            (&[0x88, 0xff], true, FrameError::ControlTooLong(127)),
             (&[0x82, 0xfe, 0, 125], false, FrameError::LengthNotMinimal),
             (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], false, FrameError::LengthNotMinimal),
             (&[0x82, 0xff, 0x80], false, FrameError::LengthTopBit),

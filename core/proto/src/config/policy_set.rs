@@ -47,7 +47,7 @@ pub struct Resolved {
 }
 
 /// What a connection was let in by, as far as a later set has to know it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
     /// The [generation](PolicySet::generation) of the set.
     pub generation: u64,

@@ -59,6 +59,8 @@ pub struct Ending {
     pub verdict: Option<Code>,
     /// The rule of framing that was broken, where one was.
     pub fault: Option<FrameFault>,
+    /// What of the frame broke it, where that is a number: see [`Violation::fault_value`].
+    pub fault_value: Option<u16>,
     /// The peer's own close frame, whoever closed first; `None`: there was none that may be sent.
     pub peer: Option<CloseFrame>,
 }
@@ -71,7 +73,7 @@ impl Ending {
 
     /// An end that is none of the peer's, and not clean as yet.
     pub fn ours(code: u16, reason: &str, verdict: Option<Code>) -> Self {
-        Self { code, reason: reason.to_owned(), clean: false, verdict, fault: None, peer: None }
+        Self { code, reason: reason.to_owned(), clean: false, verdict, fault: None, fault_value: None, peer: None }
     }
 }
 
@@ -101,6 +103,7 @@ pub(super) struct Closing {
     discarded: usize,
     ending: Ending,
     told: bool,
+    beginning_told: bool,
 }
 
 impl Closing {
@@ -200,7 +203,7 @@ impl Connection {
         self.refuse(&Report { code: violation.code(), event: None, detail: &detail }, turn);
         if let Some(closing) = &mut self.closing {
             closing.is_broken |= violation.frame().is_some();
-            closing.ending.fault = violation.fault();
+            (closing.ending.fault, closing.ending.fault_value) = (violation.fault(), violation.fault_value());
         }
     }
 
@@ -280,12 +283,12 @@ impl Connection {
         }
         self.end_heartbeat();
         let (now, close_timeout_ms) = (turn.now, turn.policy.close_timeout_ms);
-        let (heard, skim, discarded) = match self.closing.take() {
+        let (heard, skim, discarded, beginning_told) = match self.closing.take() {
             Some(parting) => {
                 ending.peer = parting.ending.peer;
-                (parting.heard, parting.skim, parting.discarded)
+                (parting.heard, parting.skim, parting.discarded, parting.beginning_told)
             }
-            None => (Heard::Nothing, self.decoder.give_up(turn.pool), 0),
+            None => (Heard::Nothing, self.decoder.give_up(turn.pool), 0, false),
         };
         self.closing = Some(Box::new(Closing {
             phase,
@@ -298,6 +301,7 @@ impl Connection {
             discarded,
             ending,
             told: false,
+            beginning_told,
         }));
     }
 
@@ -371,6 +375,14 @@ impl Connection {
             Phase::Doomed => self.say_goodbye(turn),
             _ => closing.phase = Phase::Dropped,
         }
+    }
+
+    /// Whether it has begun to close: nothing of the peer follows any more but the end, which is not certain yet. Told once, and
+    /// not behind the end.
+    pub fn take_beginning(&mut self) -> bool {
+        let is_delivered = self.delayed.is_none();
+        let Some(closing) = self.closing.as_mut().filter(|closing| is_delivered && !closing.told) else { return false };
+        !core::mem::replace(&mut closing.beginning_told, true)
     }
 
     /// How the connection ended, once that is certain; told once.

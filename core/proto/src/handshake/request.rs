@@ -194,7 +194,7 @@ impl<'b> Request<'b> {
         self.headers.iter().map(|header| (header.name, header.value))
     }
 
-    /// An owned copy for the application; `route` and `params` are what its path led to.
+    /// An owned copy for the application, not `reported`; `route` and `params` are what its path led to.
     pub fn snapshot(
         &self,
         route: Option<Arc<str>>,
@@ -214,6 +214,7 @@ impl<'b> Request<'b> {
             ip,
             token,
             peer_certificate,
+            reported: false,
         }
     }
 }
@@ -311,6 +312,9 @@ pub struct UpgradeRequest {
     pub token: Option<String>,
     /// The leaf of the client's certificate chain (DER), where `tls.client_ca` asks for one.
     pub peer_certificate: Option<Vec<u8>>,
+    /// Its `Origin`, `Host` or credential would have been refused, if `report_handshakes` were off: no cookie or header of it says who
+    /// it is.
+    pub reported: bool,
 }
 
 impl UpgradeRequest {

@@ -16,19 +16,19 @@ impl OpeningHandshake {
     /// Waits for the key, where one may come, and judges the request once more. The head stands in front of `received`.
     pub(super) async fn await_keys(
         &mut self,
-        mut outcome: HandshakeOutcome,
+        mut outcome: Box<HandshakeOutcome>,
         head_len: usize,
         stream: &mut Stream,
         received: &mut Vec<u8>,
-    ) -> Result<HandshakeOutcome, HandshakeEnd> {
+    ) -> Result<Box<HandshakeOutcome>, HandshakeEnd> {
         let mut fetches = 0;
-        while let HandshakeOutcome::KeyUnknown(jwks, _) = &outcome {
+        while let HandshakeOutcome::KeyUnknown(jwks, _) = &*outcome {
             let newest = self.state.set();
             // A reload has put another set in its place: that one is to be asked.
             let is_replaced = jwks.is_retired() && !Arc::ptr_eq(&newest, &self.set);
             if is_replaced {
                 self.set = newest;
-                outcome = self.check_request(&received[..head_len], Some(stream))?;
+                outcome = self.check_request_boxed(&received[..head_len], stream)?;
                 continue;
             }
             if fetches == MOST_FETCHES {
@@ -47,11 +47,11 @@ impl OpeningHandshake {
             }
             // All who waited come at once.
             shard::expensive_step().await;
-            outcome = self.check_request(&received[..head_len], Some(stream))?;
+            outcome = self.check_request_boxed(&received[..head_len], stream)?;
         }
-        if matches!(outcome, HandshakeOutcome::KeyUnknown(..)) && self.policy.report_handshakes {
+        if matches!(*outcome, HandshakeOutcome::KeyUnknown(..)) && self.policy.report_handshakes {
             self.no_key_comes = true;
-            outcome = self.check_request(&received[..head_len], Some(stream))?;
+            outcome = self.check_request_boxed(&received[..head_len], stream)?;
         }
         Ok(outcome)
     }

@@ -1,14 +1,18 @@
 //! Bytes of a socket before it is a connection: what comes early is kept up to a bound, and a refusal is not lost to a reset.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::driver::stream::Stream;
 
 /// Bytes thrown away behind a refusal before the socket is dropped.
-const MAX_LINGER_BYTES: u64 = 256 * 1024;
+const MAX_LINGER_BYTES: usize = 256 * 1024;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 2048;
 
 /// How often a peer is looked for that has sent all that is kept of it before it was answered.
 const LOOK: Duration = Duration::from_millis(250);
@@ -27,10 +31,18 @@ pub(super) fn has_left(error: &io::Error) -> bool {
 }
 
 /// Reads what is there, as long as fewer than `most` bytes are kept; 0: the peer is gone.
-pub(super) async fn read_some(stream: &mut Stream, received: &mut Vec<u8>, most: usize) -> usize {
-    received.reserve(1024);
-    let room = most.saturating_sub(received.len()) as u64;
-    stream.take(room).read_buf(received).await.unwrap_or(0)
+pub(super) fn read_some(stream: &mut Stream, received: &mut Vec<u8>, most: usize) -> impl Future<Output = usize> {
+    std::future::poll_fn(move |cx| {
+        // On the stack: as long as nothing comes, no buffer waits for it.
+        let mut piece = [0; READ_BYTES];
+        let room = most.saturating_sub(received.len()).min(READ_BYTES);
+        let mut piece = ReadBuf::new(&mut piece[..room]);
+        let read = Pin::new(&mut *stream).poll_read(cx, &mut piece);
+        read.map(|read| {
+            received.extend_from_slice(piece.filled());
+            read.map_or(0, |()| piece.filled().len())
+        })
+    })
 }
 
 /// Returns when the peer leaves; keeps what it sends early, up to `most` bytes.
@@ -50,12 +62,12 @@ pub(super) async fn watch_peer(stream: &mut Stream, received: &mut Vec<u8>, most
 pub(super) async fn end_with(stream: &mut Stream, response: &[u8]) -> io::Result<()> {
     stream.write_all(response).await?;
     stream.shutdown().await?;
-    let mut sink = [0; 1024];
     let mut left = MAX_LINGER_BYTES;
     while left > 0 {
-        match stream.read(&mut sink).await? {
+        let mut thrown_away = Vec::new();
+        match read_some(stream, &mut thrown_away, left).await {
             0 => break,
-            read => left = left.saturating_sub(read as u64),
+            read => left -= read,
         }
     }
     Ok(())

@@ -6,6 +6,9 @@
 //! A refusal is written, the socket's write side is ended, and what still comes is thrown away for a while, so that
 //! the answer is not lost to a reset. A peer whose request came whole, and nothing behind it, has nothing more to say
 //! before it has its answer: its socket is closed at once.
+//!
+//! Sessions live long, and are allocated while handshakes are in flight. What a handshake holds is therefore small, and freed
+//! before its session is made: otherwise a burst of handshakes would leave holes between the sessions that nothing fills.
 
 mod admission;
 mod asked;
@@ -13,8 +16,11 @@ mod keys;
 mod lingering;
 mod proxy_header;
 mod request;
+#[cfg(all(test, unix))]
+mod sizes;
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +153,37 @@ struct Accepted101 {
     reported: Reported,
 }
 
+/// What of a handshake has to wait: its task holds no more than this.
+type Waiting = Pin<Box<dyn Future<Output = Option<Decided>> + Send>>;
+
+/// A handshake with its bytes. Where it waits it has a box of its own, beside that of its future: neither is larger than a
+/// session, so that what sessions leave is used for handshakes again.
+struct Handshake {
+    opening: OpeningHandshake,
+    stream: Stream,
+    /// Bytes behind the request head.
+    received: Vec<u8>,
+}
+
+/// A handshake that is decided: it becomes a connection, or is answered.
+struct Decided {
+    handshake: Box<Handshake>,
+    end: Result<Passed, HandshakeEnd>,
+}
+
+/// A handshake that becomes a connection.
+struct Passed {
+    pass: Granted,
+    answer: Accepted101,
+    asked: Option<Asked>,
+}
+
+/// What the request, which was judged, asks for.
+enum Settled {
+    Granted(Box<(Granted, Accepted101)>),
+    Ask(Box<(Question, Accepted101)>),
+}
+
 /// How an opening ends without a connection.
 enum HandshakeEnd {
     Refused(Refusal),
@@ -163,16 +200,26 @@ impl From<Refusal> for HandshakeEnd {
 
 /// Takes an accepted connection through its opening handshake.
 pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accepted) {
+    let mut next = begin(state, shard, accepted);
+    while let Some(waiting) = next {
+        // The future is freed at the end of this line, and then the handshake's box, before there is a session.
+        let decided = waiting.await;
+        next = decided.and_then(|Decided { handshake, end }| (*handshake).finish(end));
+    }
+}
+
+/// Does what needs no waiting, which is all where a request came together with its connection.
+fn begin(state: Arc<ServerState>, shard: usize, accepted: Accepted) -> Option<Waiting> {
     let (set, tls) = (state.set(), state.tls());
     let policy = Arc::clone(&set.top);
     let deadline = state.clock.instant(accepted.at.after_millis(policy.handshake_timeout_ms));
-    let Some(admission) = Admission::acquire(&state, &policy) else { return };
+    let admission = Admission::acquire(&state, &policy)?;
     let peer_address = accepted.peer.map(|peer| SocketAddr::new(canonical(peer.ip()), peer.port()));
     let peer = peer_address.map(|peer| peer.ip());
     let is_ours = accepted.adopted.is_none();
     let knows_client = !policy.trusted_proxies.trusts(peer);
     let is_stranger = knows_client && needs_proxy(&state, &policy, tls.is_some(), &accepted);
-    let Adopted { received, local, tag, .. } = accepted.adopted.unwrap_or_default();
+    let Adopted { received, local, tag, .. } = accepted.adopted.map(|adopted| *adopted).unwrap_or_default();
     let mut received = received;
     let mut opening = OpeningHandshake {
         id: HandshakeId::fresh(),
@@ -200,20 +247,80 @@ pub(super) async fn open(state: Arc<ServerState>, shard: usize, accepted: Accept
         load: accepted.load,
     };
     if !opening.enter() {
-        return;
+        return None;
     }
-    let has_proxy_header = opening.policy.proxy_protocol;
     let outcome = match opening.check_at_once(&accepted.socket, &mut received) {
-        Some(Err(end)) => return opening.end_at_once(accepted.socket, &end),
+        Some(Err(end)) => {
+            opening.end_at_once(accepted.socket, &end);
+            return None;
+        }
         Some(Ok(outcome)) => Some(outcome),
         None => None,
     };
-    let Ok(mut socket) = accepted.socket.register() else { return };
-    if has_proxy_header && (opening.read_proxy_header(&mut socket).await.is_err() || !opening.enter()) {
-        return;
+    let stream = Stream::Plain(accepted.socket.register().ok()?);
+    let handshake = Handshake { opening, stream, received };
+    match outcome {
+        Some(HandshakeOutcome::Granted(pass, answer)) => {
+            let taken_in = handshake.opening.take_in(&answer.reported);
+            handshake.finish(taken_in.map(|()| Passed { pass, answer, asked: None }))
+        }
+        outcome => Some(Box::new(handshake).wait(outcome.map(Box::new))),
     }
-    let Some(stream) = opening.secure(socket).await else { return };
-    opening.upgrade(stream, received, outcome).await;
+}
+
+impl Handshake {
+    /// The long way: what is there is not the whole request, or is not to be judged at once.
+    fn wait(mut self: Box<Self>, outcome: Option<Box<HandshakeOutcome>>) -> Waiting {
+        // A block that uses what it captures: an `async fn` would hold each of its arguments twice.
+        Box::pin(async move {
+            let Handshake { opening, stream, .. } = &mut *self;
+            if opening.policy.proxy_protocol && (opening.read_proxy_header(stream).await.is_err() || !opening.enter()) {
+                return None;
+            }
+            if let Some(tls) = self.opening.tls.clone() {
+                let Stream::Plain(socket) = self.stream else { return None };
+                self.stream = self.opening.secure(&tls, socket).await?;
+            }
+            let end = self.upgrade(outcome).await.map_err(|end| self.opening.count_late(end));
+            Some(Decided { handshake: self, end })
+        })
+    }
+
+    /// The HTTP part: the request, and the application's answer.
+    async fn upgrade(&mut self, outcome: Option<Box<HandshakeOutcome>>) -> Result<Passed, HandshakeEnd> {
+        // The path may have a deadline of its own, once it is known.
+        let deadline = self.opening.deadline;
+        let judged = match outcome {
+            Some(outcome) => Ok(Ok(outcome)),
+            None => {
+                let judge = self.opening.judge(&mut self.stream, &mut self.received);
+                timeout_at(deadline, judge).await
+            }
+        };
+        let Ok(judged) = judged else { return Err(self.opening.timed_out("no whole request").into()) };
+        match self.opening.settle(judged?)? {
+            Settled::Granted(granted) => {
+                let (pass, answer) = *granted;
+                Ok(Passed { pass, answer, asked: None })
+            }
+            Settled::Ask(asking) => {
+                Box::pin(self.opening.ask_in_time(asking, &mut self.stream, &mut self.received)).await
+            }
+        }
+    }
+
+    /// Opens the connection, or answers its peer: what is left to wait for is that it has read the answer.
+    fn finish(self, end: Result<Passed, HandshakeEnd>) -> Option<Waiting> {
+        let Handshake { opening, stream, received } = self;
+        let waits = opening.is_ours && opening.has_asked && received.is_empty();
+        match end {
+            Ok(passed) => {
+                let (opening, stream, refusal) = *opening.adopt(passed, stream, received).err()?;
+                opening.end(stream, &HandshakeEnd::Refused(refusal), waits)
+            }
+            Err(end) => opening.end(stream, &end, waits),
+        }
+    }
 }
 
 /// Whether only `trusted_proxies` allow that this connection is plain text. `is_tls`: what it is, not what the policy says, which
@@ -287,15 +394,14 @@ impl OpeningHandshake {
         true
     }
 
-    /// TLS, where the policy has it.
-    async fn secure(&self, socket: Socket) -> Option<Stream> {
-        let Some(tls) = &self.tls else { return Some(Stream::Plain(socket)) };
+    /// The TLS handshake.
+    async fn secure(&self, tls: &ServerTls, socket: Socket) -> Option<Stream> {
         if self.admission.is_refused() && !self.state.may_refuse_over_tls() {
             return None;
         }
-        let accept = async {
-            TlsStream::accept(Arc::clone(&tls.config), socket, shard::expensive_turn, shard::count_expensive_step).await
-        };
+        let config = Arc::clone(&tls.config);
+        // Boxed, because plain handshakes would have room for it as well.
+        let accept = Box::pin(TlsStream::accept(config, socket, shard::expensive_turn, shard::count_expensive_step));
         match timeout_at(self.deadline, accept).await {
             Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
             Ok(Err(error)) if has_left(&error) => None,
@@ -309,45 +415,6 @@ impl OpeningHandshake {
                 None
             }
         }
-    }
-
-    /// The HTTP part: to an open connection, or to an answer that ends it.
-    async fn upgrade(mut self, mut stream: Stream, mut received: Vec<u8>, outcome: Option<HandshakeOutcome>) {
-        let mut asked = None;
-        // The path may have a deadline of its own, once it is known.
-        let judged = timeout_at(self.deadline, self.judge(outcome, &mut stream, &mut received)).await;
-        let decided = match judged {
-            Ok(Ok(outcome)) => {
-                let deadline = Some(self.deadline).filter(|_| !self.state.consulting.without_deadline);
-                let decided = self.decide(outcome, &mut stream, &mut received, &mut asked);
-                match deadline {
-                    Some(deadline) => timeout_at(deadline, decided).await,
-                    None => Ok(decided.await),
-                }
-            }
-            Ok(Err(end)) => Ok(Err(end)),
-            Err(too_late) => Err(too_late),
-        };
-        let waits = self.is_ours && self.has_asked && received.is_empty();
-        let end = match decided {
-            Ok(Ok((pass, answer))) => match self.adopt(pass, answer, asked, stream, received) {
-                Ok(()) => return,
-                Err(refused) => {
-                    let (opening, stream, refusal) = *refused;
-                    return opening.end(stream, &HandshakeEnd::Refused(refusal), waits).await;
-                }
-            },
-            Ok(Err(end)) => end,
-            Err(_) if asked.is_some() => {
-                let detail = self.too_late("the application did not answer");
-                Refusal::new(Code::AuthUnavailable, detail).into()
-            }
-            Err(_) => self.timed_out("no whole request").into(),
-        };
-        // Told before the peer is, which may take its time.
-        drop(asked);
-        let end = self.count_late(end);
-        self.end(stream, &end, waits).await;
     }
 
     /// A request that does not parse or never came whole is one all the same: where the client's address could not come
@@ -386,26 +453,34 @@ impl OpeningHandshake {
     }
 
     /// Answers a handshake that does not become a connection. `waits`: the peer says nothing more before it is answered.
-    async fn end(mut self, stream: Stream, end: &HandshakeEnd, waits: bool) {
+    fn end(mut self, stream: Stream, end: &HandshakeEnd, waits: bool) -> Option<Waiting> {
         let is_short = !matches!(end, HandshakeEnd::Refused(refusal) if !refusal.is_short());
         let mut stream = match stream {
             // A pipe keeps an answer until it is taken, whatever else comes.
-            Stream::Plain(Socket::Pipe(pipe)) => return self.end_at_once(UnregisteredSocket::Pipe(pipe), end),
+            Stream::Plain(Socket::Pipe(pipe)) => {
+                self.end_at_once(UnregisteredSocket::Pipe(pipe), end);
+                return None;
+            }
             Stream::Plain(socket) if waits && is_short => {
                 if let Ok(socket) = UnregisteredSocket::deregister(socket) {
                     self.end_at_once(socket, end);
                 }
-                return;
+                return None;
             }
             stream => stream,
         };
-        let Some(response) = self.response(end) else { return };
+        let response = self.response(end)?;
         let close_timeout = Duration::from_millis(self.policy.close_timeout_ms);
         let linger = match self.admission {
             Admission::Admitted { .. } => close_timeout,
             Admission::Refusing { .. } => REFUSAL_TIMEOUT.min(close_timeout),
         };
-        let _ = timeout(linger, end_with(&mut stream, &response)).await;
+        Some(Box::pin(async move {
+            let _ = timeout(linger, end_with(&mut stream, &response)).await;
+            // Until here it has its place.
+            drop(self);
+            None
+        }))
     }
 
     /// Answers a peer that waits for nothing else.
@@ -472,16 +547,12 @@ impl OpeningHandshake {
     /// connection goes on, or is refused.
     ///
     /// A reload from here on finds the connection: its command is carried out by this thread, afterwards.
-    fn catch_up(&mut self, pass: &mut Granted, answer: &mut Accepted101) -> Result<Box<Admitted>, Refusal> {
+    fn catch_up(&mut self, pass: &mut Granted, answer: &mut Accepted101) -> Result<Admitted, Refusal> {
         let identity = &mut pass.identity;
         let newest = self.state.set();
         let (generation, path) = (newest.generation, answer.path.clone());
-        let admitted = Box::new(Admitted {
-            generation,
-            path,
-            credential: identity.credential,
-            is_reported: !answer.reported.is_empty(),
-        });
+        let admitted =
+            Admitted { generation, path, credential: identity.credential, is_reported: !answer.reported.is_empty() };
         // One that waited for keys is judged by the newest set, but its address was looked at by the first.
         if newest.top.deny_ips.denies(self.ip) {
             return Err(Refusal::full(Full::of_denied(), &newest.top));
@@ -523,12 +594,11 @@ impl OpeningHandshake {
     /// Takes the user's place and hands the connection to its shard; a refusal leaves the stream to answer on.
     fn adopt(
         mut self,
-        mut pass: Granted,
-        mut answer: Accepted101,
-        asked: Option<Asked>,
+        passed: Passed,
         mut stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
+        let Passed { mut pass, mut answer, asked } = passed;
         let now = self.state.clock.now();
         let proof = self.audit_auth(&pass, now);
         let caught_up = self.catch_up(&mut pass, &mut answer);
@@ -538,6 +608,7 @@ impl OpeningHandshake {
         };
         self.count_decision();
         let (admitted, user) = user;
+        let reported = admitted.is_reported;
         let local = self.local_address(&stream);
         let Admission::Admitted { mut seat, .. } = self.admission else { return Ok(()) };
         seat.opened();
@@ -590,6 +661,7 @@ impl OpeningHandshake {
             compressed: compression.is_some(),
             expires_at_ms,
             credential_ends_at_ms: expires_at_unix_ms,
+            reported,
             granted,
             query: facts.query,
             headers: facts.headers,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout_at;
+
 use super::asked::Asked;
 use super::lingering::{read_some, watch_peer};
-use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Question};
+use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Passed, Question, Settled};
 use crate::driver::accepted::UnregisteredSocket;
 use crate::driver::adopted::Tag;
 use crate::driver::answer::{AcceptedSession, Answer};
@@ -53,64 +55,77 @@ impl OpeningHandshake {
         self.set.policies().any(|policy| matches!(*policy.authenticator, Authenticator::Jwt(_)))
     }
 
-    /// Reads the head and judges it, unless that was done.
+    /// Reads the head and judges it.
     pub(super) async fn judge(
         &mut self,
-        outcome: Option<HandshakeOutcome>,
         stream: &mut Stream,
         received: &mut Vec<u8>,
-    ) -> Result<HandshakeOutcome, HandshakeEnd> {
-        if let Some(outcome) = outcome {
-            return Ok(outcome);
-        }
-        let head_len = self.read_head(stream, received).await?;
+    ) -> Result<Box<HandshakeOutcome>, HandshakeEnd> {
+        let mut scanner = HeadScanner::default();
+        let head_len = loop {
+            if let Some(len) = scanner.scan(received, self.policy.max_head_bytes)? {
+                break len;
+            }
+            if read_some(stream, received, self.policy.max_head_bytes).await == 0 {
+                return Err(HandshakeEnd::Gone);
+            }
+        };
         if self.is_expensive() {
             shard::expensive_step().await;
         }
-        let outcome = match self.check_request(&received[..head_len], Some(stream)) {
-            Ok(outcome) => self.await_keys(outcome, head_len, stream, received).await,
-            refused => refused,
+        let outcome = match self.check_request_boxed(&received[..head_len], stream) {
+            Ok(outcome) if matches!(*outcome, HandshakeOutcome::KeyUnknown(..)) => {
+                Box::pin(self.await_keys(outcome, head_len, stream, received)).await
+            }
+            judged => judged,
         };
         received.drain(..head_len);
         outcome
     }
 
-    /// Asks the application where the policy says so.
-    pub(super) async fn decide(
-        &mut self,
-        outcome: HandshakeOutcome,
-        stream: &mut Stream,
-        received: &mut Vec<u8>,
-        asked: &mut Option<Asked>,
-    ) -> Result<(Granted, Accepted101), HandshakeEnd> {
+    /// Takes in who passed, or finds what the application is to be asked.
+    pub(super) fn settle(&self, outcome: Box<HandshakeOutcome>) -> Result<Settled, HandshakeEnd> {
+        // Once, and not when it was judged: one that waits for keys is judged more than once.
+        self.take_in(outcome.reported())?;
+        match *outcome {
+            HandshakeOutcome::Granted(pass, answer) => Ok(Settled::Granted(Box::new((pass, answer)))),
+            HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
+            HandshakeOutcome::Ask(question, answer) => Ok(Settled::Ask(Box::new((question, answer)))),
+        }
+    }
+
+    /// Whether the application has room to hear of one more; then what is only reported of it is told.
+    pub(super) fn take_in(&self, reported: &[Refusal]) -> Result<(), HandshakeEnd> {
         if self.state.inbox.is_full() {
             let most = self.set.top.max_inbox_bytes;
             let detail = format!("the application does not take its events: max_inbox_bytes ({most}) wait");
             return Err(Refusal::new(Code::AuthUnavailable, detail).into());
         }
-        // Once, and not when it was judged: one that waits for keys is judged more than once.
-        outcome.reported().iter().for_each(|refusal| self.report_only(refusal));
-        match outcome {
-            HandshakeOutcome::Granted(pass, answer) => Ok((pass, answer)),
-            HandshakeOutcome::KeyUnknown(_, refusal) => Err((*refusal).into()),
-            HandshakeOutcome::Ask(question, mut answer) => {
-                let pass = self.ask(question, &mut answer, stream, received, asked).await?;
-                Ok((pass, answer))
-            }
+        for refusal in reported {
+            self.report_only(refusal);
         }
+        Ok(())
     }
 
-    async fn read_head(&self, stream: &mut Stream, received: &mut Vec<u8>) -> Result<usize, HandshakeEnd> {
-        let max_head_bytes = self.policy.max_head_bytes;
-        let mut scanner = HeadScanner::default();
-        loop {
-            if let Some(len) = scanner.scan(received, max_head_bytes)? {
-                return Ok(len);
-            }
-            if read_some(stream, received, max_head_bytes).await == 0 {
-                return Err(HandshakeEnd::Gone);
-            }
-        }
+    /// Asks the application, against the deadline of the handshake where it has one.
+    pub(super) async fn ask_in_time(
+        &self,
+        asking: Box<(Question, Accepted101)>,
+        stream: &mut Stream,
+        received: &mut Vec<u8>,
+    ) -> Result<Passed, HandshakeEnd> {
+        let mut asked = None;
+        let said = if self.state.consulting.without_deadline {
+            self.ask(asking, stream, received, &mut asked).await
+        } else {
+            let said = timeout_at(self.deadline, self.ask(asking, stream, received, &mut asked)).await;
+            said.unwrap_or_else(|_| {
+                let detail = self.too_late("the application did not answer");
+                Err(Refusal::new(Code::AuthUnavailable, detail).into())
+            })
+        };
+        // On an error the application is told before the peer is, which may take its time.
+        said.map(|(pass, answer)| Passed { pass, answer, asked })
     }
 
     /// Everything that needs no waiting, in the order of the contract. A refusal is worded as clients of this server know it.
@@ -124,6 +139,15 @@ impl OpeningHandshake {
             HandshakeEnd::Refused(refusal) if is_like_ws => in_words_of_ws(refusal, bytes).into(),
             end => end,
         })
+    }
+
+    /// The same for a future, which would keep room for an outcome that is not boxed.
+    pub(super) fn check_request_boxed(
+        &mut self,
+        bytes: &[u8],
+        stream: &Stream,
+    ) -> Result<Box<HandshakeOutcome>, HandshakeEnd> {
+        self.check_request(bytes, Some(stream)).map(Box::new)
     }
 
     fn judge_request(&mut self, bytes: &[u8], stream: Option<&Stream>) -> Result<HandshakeOutcome, HandshakeEnd> {
@@ -217,7 +241,8 @@ impl OpeningHandshake {
     ) -> Question {
         let certificate = stream.and_then(Stream::peer_certificate);
         let (route, params) = (answer.route.clone(), answer.params.clone());
-        let asked = request.snapshot(route, params, self.ip, token, certificate);
+        let mut asked = request.snapshot(route, params, self.ip, token, certificate);
+        asked.reported = !answer.reported.is_empty();
         Question { request: Box::new(asked), offers: Offers::of(policy, request), granted }
     }
 
@@ -270,13 +295,13 @@ impl OpeningHandshake {
     /// Asks the application. Meanwhile the peer may leave, or send up to `max_head_bytes`.
     async fn ask(
         &self,
-        question: Question,
-        answer: &mut Accepted101,
+        asking: Box<(Question, Accepted101)>,
         stream: &mut Stream,
         received: &mut Vec<u8>,
         asked: &mut Option<Asked>,
-    ) -> Result<Granted, HandshakeEnd> {
-        let (policy, Question { request, offers, granted: native }) = (&self.policy, question);
+    ) -> Result<(Granted, Accepted101), HandshakeEnd> {
+        let (Question { request, offers, granted: native }, mut answer) = *asking;
+        let policy = &self.policy;
         let unavailable = |detail: String| HandshakeEnd::Refused(Refusal::new(Code::AuthUnavailable, detail));
         if self.state.consulting.without_deadline {
             // Nothing else ends what a peer without a network has begun.
@@ -314,7 +339,10 @@ impl OpeningHandshake {
             () = watch_peer(stream, received, policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
         };
         match said {
-            Ok(Answer::Accepted(accepted)) => Ok(granted(*accepted, native, answer)),
+            Ok(Answer::Accepted(accepted)) => {
+                let pass = granted(*accepted, native, &mut answer);
+                Ok((pass, answer))
+            }
             Ok(Answer::Rejected(rejection)) => Err(Refusal::rejected(*rejection).into()),
             Ok(Answer::Displaced) => Err(unavailable(format!(
                 "max_pending_auth ({}) handshakes wait for the application, and this address had most of them",

@@ -135,7 +135,7 @@ impl Shard {
             Command::Control { conn, frame, is_ping } => self.send_control(conn, buffer.bytes(frame), is_ping, now),
             Command::AutoPong { conn, answers } => self.act_on(conn, now, |conn, _| conn.set_auto_pong(answers)),
             Command::Ping { conn, payload } => self.ping(conn, payload, now),
-            Command::Terminate { conn } => self.act_on(conn, now, Connection::handle_eof),
+            Command::Terminate { conn } => self.terminate(conn, now),
             Command::HangUp { conn } => self.act_on(conn, now, Connection::hang_up),
             Command::HandlerFailed { conn } => {
                 let report = Report { code: Code::Internal, event: None, detail: "the application's handler failed" };
@@ -187,6 +187,16 @@ impl Shard {
             self.turn(&mut session, now, act);
             self.end_turn_elsewhere(session, now);
         }
+    }
+
+    /// Drops a connection. What was said to it before, its 101 included, is offered to the socket once: a peer that reads has it.
+    fn terminate(&mut self, conn: ConnectionId, now: Moment) {
+        let Some(mut session) = self.take(conn.slot(), conn.generation()) else { return };
+        if session.outbox.is_some() {
+            self.write_elsewhere(&mut session, now);
+        }
+        self.turn(&mut session, now, Connection::handle_eof);
+        self.end_turn_elsewhere(session, now);
     }
 
     fn ping(&mut self, conn: ConnectionId, payload: [u8; 8], now: Moment) {

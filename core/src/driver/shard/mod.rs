@@ -4,6 +4,7 @@
 //! own. Everything that happens to a connection is a *turn*: borrow the shard's scratch,
 //! let the state machine work, write once, re-arm its deadline.
 
+mod admitted;
 mod banning;
 mod execute;
 mod reading;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
+use self::admitted::RecentlyAdmitted;
 use self::banning::Walk;
 use self::run_queue::{RunQueue, SessionWaker};
 use self::timers::Timer;
@@ -41,7 +43,7 @@ use super::level::HeldOne;
 use super::log::{Opened, Proof, Subject};
 use super::mailbox::ShardMailbox;
 use super::outbox::Pool;
-use super::session::Session;
+use super::session::{Session, Unread};
 use super::slot_guard::SlotPool;
 use super::state::{Effect, ServerState};
 use super::stats::add;
@@ -149,7 +151,7 @@ pub(super) struct NewSession {
     pub(super) stream: Stream,
     pub(super) params: ConnectionParams,
     pub(super) policy: Arc<Policy>,
-    pub(super) admitted: Box<Admitted>,
+    pub(super) admitted: Admitted,
     pub(super) seat: Seat,
     pub(super) ip: Option<IpAddr>,
     pub(super) peer: Option<IpAddr>,
@@ -175,6 +177,7 @@ pub(super) struct Shard {
     sessions: Vec<Option<Box<Session>>>,
     slots: Rc<SlotPool>,
     shares: Rc<Shares>,
+    admitted: RecentlyAdmitted,
     scratch: Vec<u8>,
     /// What the connection says that has its turn: lent to it (`turn`), and empty in between.
     out: Vec<u8>,
@@ -219,6 +222,7 @@ impl Shard {
             index,
             run_queue: Arc::default(),
             sessions: Vec::new(),
+            admitted: RecentlyAdmitted::default(),
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             pool: Pool::default(),
@@ -280,7 +284,7 @@ impl Shard {
             hs,
             conn,
             policy,
-            admitted,
+            admitted: self.admitted.share(admitted),
             stream,
             outbox: Some(outbox),
             waker: SessionWaker::waker(&self.run_queue, id.slot(), id.generation()),
@@ -293,7 +297,7 @@ impl Shard {
             ip,
             peer,
             granted,
-            unread: (!received.is_empty()).then(|| Box::new(received)),
+            unread: Unread::new(received),
             slot,
             must_flush: false,
             ended_writing: false,
@@ -370,6 +374,7 @@ impl Shard {
         self.slots.shrink();
         self.shares.shrink();
         self.sessions = Vec::new();
+        self.admitted = RecentlyAdmitted::default();
         self.timers = BinaryHeap::new();
         self.pool = Pool::default();
         self.json = Scratch::new();

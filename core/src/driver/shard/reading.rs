@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use super::turn::ActiveSession;
 use super::{SCRATCH_BYTES, Shard};
-use crate::driver::session::Session;
+use crate::driver::session::{Session, Unread};
 use crate::driver::stats::add;
 use wsguard_proto::connection::{Connection, Phase};
 use wsguard_proto::time::Moment;
@@ -41,11 +41,9 @@ impl Shard {
                 break;
             }
             if let Some(mut unread) = session.unread.take() {
-                let most = room.min(unread.len());
-                let used = self.turn(session, now, |conn, turn| conn.handle_input(&mut unread[..most], turn));
-                if used < unread.len() {
-                    unread.drain(..used);
-                    session.unread = Some(unread);
+                let used = self.turn(session, now, |conn, turn| conn.handle_input(unread.next(room), turn));
+                session.unread = unread.rest(used);
+                if session.unread.is_some() {
                     cx.waker().wake_by_ref();
                     break;
                 }
@@ -68,7 +66,7 @@ impl Shard {
             session.tally.bytes_in += len as u64;
             let used = self.turn(session, now, |conn, turn| conn.handle_input(&mut scratch[..len], turn));
             if used < len {
-                session.unread = Some(Box::new(scratch[used..len].to_vec()));
+                session.unread = Unread::new(scratch[used..len].to_vec());
             }
             if session.out.len() > CORK_BYTES {
                 self.write(session, now, cx);

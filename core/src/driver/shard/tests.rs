@@ -63,14 +63,26 @@ impl Rig {
 
     /// The same, where the handshake has agreed to compression.
     fn open_agreed(&mut self, stream: Stream, user: &str, received: Vec<u8>, deflate: Option<Agreed>) -> ConnectionId {
+        self.open_with(stream, user, received, Vec::new(), deflate)
+    }
+
+    /// The same, with a `head` that is not sent yet.
+    fn open_with(
+        &mut self,
+        stream: Stream,
+        user: &str,
+        received: Vec<u8>,
+        head: Vec<u8>,
+        deflate: Option<Agreed>,
+    ) -> ConnectionId {
         let (policy, now) = (&self.state.set().top, self.state.clock.now());
         let mut seat = self.state.limits.enter_server(policy).unwrap();
         seat.enter_user(user, policy, now).unwrap();
         let params = ConnectionParams { expires_at: Moment::NEVER, deflate, ..ConnectionParams::default() };
         let load = self.state.shards[0].load.hold_one();
-        let (ip, peer, granted, head) = (None, None, 0, Vec::new());
+        let (ip, peer, granted) = (None, None, 0);
         let generation = self.state.set().generation;
-        let admitted = Box::new(Admitted { generation, path: "/".into(), credential: None, is_reported: false });
+        let admitted = Admitted { generation, path: "/".into(), credential: None, is_reported: false };
         let policy = Arc::clone(policy);
         let new = NewSession {
             hs: HandshakeId::default(),
@@ -175,6 +187,35 @@ fn a_send_that_finds_nothing_unsent_takes_no_drained_from_one_before_it() {
     run_commands();
     assert_eq!(rig.events(), ["drained"]);
     assert!(!rig.handle.is_queued(conn));
+}
+
+/// The 101, a message, then nothing more of the application: a peer that reads has all of it.
+#[test]
+fn what_was_said_before_the_socket_is_dropped_is_offered_to_it() {
+    let mut rig = Rig::new(r#", "max_outbox_bytes": 16777216"#, None);
+    let (mut client, socket) = rig.socket();
+    let conn = rig.open_with(Stream::Plain(socket), "alice", Vec::new(), b"the 101".to_vec(), None);
+    rig.runtime.block_on(tokio::task::yield_now());
+    rig.handle.send_text(conn, "last").unwrap();
+    rig.handle.terminate(conn).unwrap();
+    run_commands();
+    assert_eq!(rig.events(), ["close 1006"]);
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"the 101\x81\x04last", "and no close frame");
+
+    // What the socket has no room for is not waited for.
+    let (mut client, socket) = rig.socket();
+    let conn = rig.open(Stream::Plain(socket), "alice", Vec::new());
+    assert!(rig.events().is_empty(), "the application has let the open go");
+    rig.runtime.block_on(tokio::task::yield_now());
+    rig.handle.send_text(conn, &"x".repeat(16_000_000)).unwrap();
+    rig.handle.terminate(conn).unwrap();
+    run_commands();
+    assert_eq!((rig.events(), rig.handle.stats().open), (vec!["close 1006".to_owned()], 0));
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).unwrap();
+    assert!(!said.is_empty() && said.len() < 16_000_000, "{}", said.len());
 }
 
 /// A handler holds its commands back by a cork, and may go on for long.

@@ -1,6 +1,7 @@
 //! A turn of a connection: the state machine works, what it says is written once, its deadline is re-armed.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use super::turn_sink::TurnSink;
@@ -99,6 +100,14 @@ impl Shard {
             self.log_close(session, &ending, now);
             session.end();
             self.tell_close(session.id, &ending);
+        }
+    }
+
+    /// Tells an application that heeds it that the connection has begun to close.
+    fn tell_beginning(&self, session: &mut Session) {
+        if !session.conn.is_open() && self.state.heeds_closing.load(Ordering::Relaxed) && session.conn.take_beginning()
+        {
+            self.state.tell(self.index, |events| events.push_closing(session.id));
         }
     }
 
@@ -223,6 +232,7 @@ impl Shard {
             return self.remove(session, now);
         }
         self.tell_ending(&mut session, now);
+        self.tell_beginning(&mut session);
         if session.is_held_back() && !session.conn.is_open() {
             // Nothing more of it goes to the application: it is read for the peer's close frame.
             (session.paused, session.starved, session.is_draining) = (false, false, false);

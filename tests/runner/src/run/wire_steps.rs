@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Run, ms};
 use serde_json::{Value, json};
 use toml::Table;
+use wsguard_test_support::deflate::Agreed;
 use wsguard_test_support::frame::{CLOSE, Frame, PING, PONG, TEXT, encode};
 use wsguard_test_support::http::ACCEPT;
 use wsguard_test_support::outcome::{Failure, Outcome, fail, shown};
@@ -76,7 +77,7 @@ impl Run<'_> {
         }
         let mut wanted = Table::new();
         wanted.insert("Sec-WebSocket-Accept".into(), ACCEPT.into());
-        wanted.insert("Sec-WebSocket-Extensions".into(), false.into());
+        wanted.insert("Sec-WebSocket-Extensions".into(), request.compressed.into());
         wanted.insert("Sec-WebSocket-Protocol".into(), request.subprotocol.clone().map_or(false.into(), Into::into));
         wanted.extend(request.answer.clone());
         check_headers(&response, &wanted)?;
@@ -85,11 +86,21 @@ impl Run<'_> {
                 return fail!("expected {name}: {value}, got {:?}", response.header(name));
             }
         }
+        if let Some(answer) = response.header("Sec-WebSocket-Extensions") {
+            let agreed = Agreed::parse(answer)?;
+            if agreed.server_window_bits != request.window {
+                return fail!("expected server_max_window_bits {:?}, got {answer:?}", request.window);
+            }
+            connection.agreed = Some(agreed);
+        }
         if request.open { self.opened(request) } else { Ok(()) }
     }
 
     fn opened(&mut self, request: &Request) -> Outcome {
         let mut wanted = json!({"type": "open", "conn": "@any"});
+        if !request.offers().is_empty() {
+            wanted["compressed"] = json!(request.compressed);
+        }
         for (key, value) in [("user", &request.user), ("path", &request.path), ("ip", &request.ip)] {
             if let Some(value) = value {
                 wanted[key] = json!(value);
@@ -205,7 +216,10 @@ impl Run<'_> {
         let mut count = 0;
         while wanted.until.is_none_or(|until| count < until) {
             match connection.frame_if_any(deadline)? {
-                Some(frame) if frame.opcode == opcode => count += 1,
+                Some(frame) if frame.opcode == opcode => {
+                    frame.inflated(connection.agreed)?;
+                    count += 1;
+                }
                 Some(other) => {
                     connection.put_back(&other);
                     break;
@@ -405,11 +419,12 @@ fn check_frame(wanted: &Expect, frame: &Frame) -> Outcome {
     let payload = wanted.payload.as_ref().map(crate::bytes::Bytes::to_vec).transpose()?;
     let same = payload.as_ref().is_none_or(|payload| *payload == frame.payload);
     let length = wanted.length.is_none_or(|length| length == frame.payload.len());
+    let compressed = wanted.compressed.is_none_or(|compressed| compressed == frame.compressed);
     let json = wanted.json.as_ref().is_none_or(|json| {
         let actual: Option<Value> = serde_json::from_slice(&frame.payload).ok();
         matches(&to_json(json), actual.as_ref())
     });
-    if frame.opcode == opcode && frame.fin && same && length && json {
+    if frame.opcode == opcode && frame.fin && same && length && compressed && json {
         return Ok(());
     }
     let expected = match (&wanted.json, payload) {
@@ -417,5 +432,10 @@ fn check_frame(wanted: &Expect, frame: &Frame) -> Outcome {
         (None, Some(payload)) => shown(&payload),
         (None, None) => "any payload".into(),
     };
-    fail!("expected opcode {opcode} with {expected}, got {}", frame.shown())
+    let way = match wanted.compressed {
+        Some(true) => " compressed",
+        Some(false) => " plain",
+        None => "",
+    };
+    fail!("expected opcode {opcode}{way} with {expected}, got {}", frame.shown())
 }

@@ -83,7 +83,7 @@ fn refusals() {
             join(&[frame(0x02, b""), frame(0x00, b""), frame(0x00, b""), frame(0x00, b""), frame(0x00, b"")]),
             Violation::TooManyFragments { limit: 4 },
         ),
-        (join(&[frame(0x01, b"a"), frame(0x81, b"b")]), FrameError::MessageInsideMessage.into()),
+        (join(&[frame(0x01, b"a"), frame(0x81, b"b")]), FrameError::MessageInsideMessage(1).into()),
         (join(&[frame(0x81, b"a"), frame(0x80, b"b")]), FrameError::NothingToContinue.into()),
         (join(&[frame(0x01, b"\xc3"), frame(0x80, b"\x28")]), Violation::TextNotUtf8),
         (frame(0x81, b"\xed\xa0\x80"), Violation::TextNotUtf8),

@@ -53,6 +53,62 @@ fn every_fault_of_framing_has_its_name() {
 }
 
 #[test]
+fn a_fault_has_the_number_that_broke_the_rule() {
+    let cases: &[(&[u8], Option<u16>)] = &[
+        (&[0x83], Some(3)),
+        (&[0x8f], Some(15)),
+        (&[0x80], Some(0)),
+        (&[0x01, 0x80, 0, 0, 0, 0, 0x82], Some(2)),
+        (&[0x89, 0xfe], Some(126)),
+        (&[0x8a, 0xff], Some(127)),
+        (&[0x88, 0x81, 0, 0, 0, 0, 3], Some(1)),
+        (&[0x88, 0x82, 0, 0, 0, 0, 3, 0xed], Some(1005)),
+        (&[0xc1], None),
+        (&[0x81, 0x05], None),
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xff], None),
+        (&[0x82, 0xff, 0x80], None),
+    ];
+    for (bytes, value) in cases {
+        let mut rig = Rig::new(RAW);
+        rig.input(bytes);
+        rig.turn(Connection::handle_half_close);
+        assert_eq!(rig.conn.take_ending().unwrap().fault_value, *value, "{bytes:x?}");
+    }
+}
+
+/// Once, behind the last message, and not where the end is told in the same moment.
+#[test]
+fn the_beginning_of_the_end_is_told_ahead_of_it() {
+    let mut rig = Rig::new(RAW);
+    assert!(!rig.conn.take_beginning());
+    rig.turn(|conn, turn| conn.close(1000, "", turn));
+    assert_eq!((rig.conn.take_ending(), rig.conn.take_beginning(), rig.conn.take_beginning()), (None, true, false));
+    rig.input(CLOSE);
+    assert!(!rig.conn.take_beginning() && rig.conn.take_ending().is_some());
+
+    for (input, answers, begins) in [(CLOSE, false, false), (CLOSE, true, true), (&[0x83][..], true, true)] {
+        let mut rig = Rig::new(RAW);
+        rig.seen.answers_outstanding = answers;
+        rig.input(input);
+        assert_eq!((rig.conn.take_ending().is_some(), rig.conn.take_beginning()), (!begins, begins), "{input:x?}");
+        // What comes in between begins nothing anew.
+        rig.turn(|conn, turn| conn.close(1000, "", turn));
+        rig.pass(200);
+        assert!(!rig.conn.take_beginning(), "{input:x?}");
+    }
+
+    // What waits for its rate comes first.
+    let mut rig = Rig::new(r#", "protocol": "raw", "rate_limit": {"per_second": 10, "burst": 1, "queue": 5}"#);
+    rig.seen.answers_outstanding = true;
+    rig.text("at once");
+    rig.text("later");
+    rig.input(CLOSE);
+    assert!(!rig.conn.take_beginning());
+    rig.pass(100);
+    assert_eq!((rig.seen.messages.len(), rig.conn.take_ending(), rig.conn.take_beginning()), (2, None, true));
+}
+
+#[test]
 fn what_is_no_fault_of_framing_has_none() {
     for (more, input) in [(RAW, CLOSE), ("", &[0x82, 0x80][..]), ("", &[0x81, 0x80, 0, 0, 0, 0][..])] {
         let mut rig = Rig::new(more);
