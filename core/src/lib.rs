@@ -150,7 +150,7 @@
 //!
 //! # When not to use it
 //!
-//! - You need a client, `permessage-deflate`, rooms across several machines, or messages too large for memory.
+//! - You need a client, rooms across several machines, or messages too large for memory.
 //!
 //! # Rust version and platforms
 //!
