@@ -145,30 +145,23 @@ impl Deflater {
         let (start, all) = (out.len(), frames.len());
         let mut pressed = Pressed::default();
         while let Some((frame, payload)) = first_frame(frames) {
-            if is_message(frame[0]) && payload.len() >= rules.threshold_bytes.max(1) {
-                if !allows(*budget, rules.level, payload.len()) {
-                    pressed.skipped += 1;
-                } else {
-                    *budget = budget.saturating_sub(cost(rules.level, payload.len()));
-                    if self.push_message(agreed, rules.level, frame[0], payload, out) {
-                        pressed.messages += 1;
-                        frames = &frames[frame.len()..];
-                        continue;
-                    }
-                }
+            let is_asked = is_message(frame[0]) && payload.len() >= rules.threshold_bytes.max(1);
+            let may_be = is_asked && allows(*budget, rules.level, payload.len());
+            if may_be {
+                *budget = budget.saturating_sub(cost(rules.level, payload.len()));
             }
-            out.extend_from_slice(frame);
+            if may_be && self.push_message(agreed, rules.level, frame[0], payload, out) {
+                pressed.messages += 1;
+            } else {
+                pressed.skipped += u32::from(is_asked && !may_be);
+                out.extend_from_slice(frame);
+            }
             frames = &frames[frame.len()..];
         }
         // There is nothing behind whole frames.
         out.extend_from_slice(frames);
         pressed.saved_bytes = all - (out.len() - start);
         pressed
-    }
-
-    /// As [`push_frames`](Self::push_frames) with one frame and without a budget; whether it is compressed.
-    pub fn push_frame(&mut self, agreed: Agreed, rules: &Compression, frame: &[u8], out: &mut Vec<u8>) -> bool {
-        self.push_frames(agreed, rules, &mut usize::MAX.clone(), frame, out).messages > 0
     }
 
     /// Appends a message compressed; `false`: it would not be shorter, and `out` is as before.
@@ -361,7 +354,8 @@ mod tests {
         for payload in [&noise[..300], b"", b"x"] {
             let (mut frame, mut out) = (Vec::new(), Vec::new());
             codec::data_frame(&mut frame, Opcode::Binary, payload);
-            assert!(!deflater.push_frame(window(15), &rules, &frame, &mut out));
+            let pressed = deflater.push_frames(window(15), &rules, &mut BUDGET_BYTES.clone(), &frame, &mut out);
+            assert_eq!(pressed, Pressed::default());
             assert_eq!(out, frame);
         }
     }
