@@ -325,3 +325,24 @@ fn who_asks_slowly_where_no_place_is_left_hears_of_that() {
     let Some(Event::Violation(violation)) = batch.get(0) else { panic!("no violation") };
     assert_eq!((violation.code.name(), &*violation.detail), ("server_full", "max_connections (1) are open"));
 }
+
+/// Nobody is asked about a request that came too late for its own path, and nobody is let in by one.
+#[test]
+fn a_request_that_is_too_late_for_its_route_is_refused() {
+    for auth in [r#""callback""#, r#""none""#] {
+        let routes = format!(r#", "routes": {{"/": {{}}, "/quick": {{"handshake_timeout_ms": 50, "auth": {auth}}}}}"#);
+        let mut server = start(&routes);
+        let address = server.address().to_owned();
+        let began = Instant::now();
+        let mut late = connect(&address, b"GET ");
+        while began.elapsed() < Duration::from_millis(60) {
+            std::thread::yield_now();
+        }
+        late.write_all(HEAD.replace("GET /", "/quick").as_bytes()).unwrap();
+        assert_eq!(status(&mut late), "408");
+        let mut batch = EventBatch::new();
+        assert_eq!(server.events().next(&mut batch, Some(PATIENCE)), Next::Events);
+        let Some(Event::Violation(violation)) = batch.get(0) else { panic!("not refused first of all") };
+        assert_eq!(&*violation.detail, "no whole request within handshake_timeout_ms (50)");
+    }
+}

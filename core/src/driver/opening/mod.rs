@@ -288,17 +288,11 @@ impl Handshake {
 
     /// The HTTP part: the request, and the application's answer.
     async fn upgrade(&mut self, outcome: Option<Box<HandshakeOutcome>>) -> Result<Passed, HandshakeEnd> {
-        // The path may have a deadline of its own, once it is known.
-        let deadline = self.opening.deadline;
-        let judged = match outcome {
-            Some(outcome) => Ok(Ok(outcome)),
-            None => {
-                let judge = self.opening.judge(&mut self.stream, &mut self.received);
-                timeout_at(deadline, judge).await
-            }
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => self.opening.judge(&mut self.stream, &mut self.received).await?,
         };
-        let Ok(judged) = judged else { return Err(self.opening.timed_out("no whole request").into()) };
-        match self.opening.settle(judged?)? {
+        match self.opening.settle(outcome)? {
             Settled::Granted(granted) => {
                 let (pass, answer) = *granted;
                 Ok(Passed { pass, answer, asked: None })
