@@ -346,3 +346,33 @@ fn a_request_that_is_too_late_for_its_route_is_refused() {
         assert_eq!(&*violation.detail, "no whole request within handshake_timeout_ms (50)");
     }
 }
+
+/// Also where the request ends exactly where a read of ours does, and nobody has looked at what is behind it.
+#[test]
+fn an_answer_is_not_lost_to_what_comes_behind_the_request() {
+    let server = start("");
+    let (address, handle) = (server.address().to_owned(), server.handle());
+    let run = std::thread::spawn(move || {
+        server.run(|event, server| {
+            if let Event::Upgrade(upgrade) = event {
+                let _ = server.answer(upgrade.ticket, Decision::reject(403));
+            }
+        });
+    });
+    let foreign = HEAD.replace("a.example", "b.example");
+    for head_len in [1000, 2048, 4096] {
+        for head in [HEAD, &*foreign] {
+            let pad = format!("X-Pad: {}\r\n\r\n", "p".repeat(head_len - head.len() - 9));
+            let head = [&head[..head.len() - 2], &*pad].concat();
+            assert_eq!(head.len(), head_len);
+            for behind in [1, 3000] {
+                let mut client = connect(&address, &[head.as_bytes(), &vec![b'x'; behind]].concat());
+                let mut answer = Vec::new();
+                client.read_to_end(&mut answer).unwrap();
+                assert!(answer.starts_with(b"HTTP/1.1 403 "), "{head_len} {behind}");
+            }
+        }
+    }
+    handle.stop();
+    run.join().unwrap();
+}

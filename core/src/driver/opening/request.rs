@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::asked::Asked;
-use super::lingering::{read_some, watch_peer};
+use super::lingering::{read_some, room, watch_peer};
 use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Passed, Question, Settled};
-use crate::driver::accepted::UnregisteredSocket;
+use crate::driver::accepted::{Read, UnregisteredSocket};
 use crate::driver::adopted::Tag;
 use crate::driver::answer::{AcceptedSession, Answer};
 use crate::driver::clock::Clock;
@@ -36,8 +36,12 @@ impl OpeningHandshake {
         if !self.is_ours || policy.proxy_protocol || self.tls.is_some() || self.is_expensive() {
             return None;
         }
-        if socket.read(received, policy.max_head_bytes).ok()? == 0 {
-            return Some(Err(HandshakeEnd::Gone));
+        match socket.read(received, policy.max_head_bytes).ok()? {
+            Read { len: 0, .. } => return Some(Err(HandshakeEnd::Gone)),
+            Read { is_full, .. } => self.may_say_more = is_full,
+        }
+        if self.may_say_more {
+            return None;
         }
         if HeadScanner::default().scan(received, policy.max_head_bytes).ok()?? < received.len() {
             return None;
@@ -82,7 +86,7 @@ impl OpeningHandshake {
     }
 
     /// Reads until the head is whole, and waits for its turn to be judged.
-    async fn read_head(&self, stream: &mut Stream, received: &mut Vec<u8>) -> Result<usize, HandshakeEnd> {
+    async fn read_head(&mut self, stream: &mut Stream, received: &mut Vec<u8>) -> Result<usize, HandshakeEnd> {
         let mut scanner = HeadScanner::default();
         loop {
             if let Some(len) = scanner.scan(received, self.policy.max_head_bytes)? {
@@ -91,8 +95,10 @@ impl OpeningHandshake {
                 }
                 return Ok(len);
             }
-            if read_some(stream, received, self.policy.max_head_bytes).await == 0 {
-                return Err(HandshakeEnd::Gone);
+            let (most, before) = (self.policy.max_head_bytes, received.len());
+            match read_some(stream, received, most).await {
+                0 => return Err(HandshakeEnd::Gone),
+                read => self.may_say_more = read == room(before, most),
             }
         }
     }
