@@ -325,3 +325,54 @@ fn who_asks_slowly_where_no_place_is_left_hears_of_that() {
     let Some(Event::Violation(violation)) = batch.get(0) else { panic!("no violation") };
     assert_eq!((violation.code.name(), &*violation.detail), ("server_full", "max_connections (1) are open"));
 }
+
+/// Nobody is asked about a request that came too late for its own path, and nobody is let in by one.
+#[test]
+fn a_request_that_is_too_late_for_its_route_is_refused() {
+    for auth in [r#""callback""#, r#""none""#] {
+        let routes = format!(r#", "routes": {{"/": {{}}, "/quick": {{"handshake_timeout_ms": 50, "auth": {auth}}}}}"#);
+        let mut server = start(&routes);
+        let address = server.address().to_owned();
+        let began = Instant::now();
+        let mut late = connect(&address, b"GET ");
+        while began.elapsed() < Duration::from_millis(60) {
+            std::thread::yield_now();
+        }
+        late.write_all(HEAD.replace("GET /", "/quick").as_bytes()).unwrap();
+        assert_eq!(status(&mut late), "408");
+        let mut batch = EventBatch::new();
+        assert_eq!(server.events().next(&mut batch, Some(PATIENCE)), Next::Events);
+        let Some(Event::Violation(violation)) = batch.get(0) else { panic!("not refused first of all") };
+        assert_eq!(&*violation.detail, "no whole request within handshake_timeout_ms (50)");
+    }
+}
+
+/// Also where the request ends exactly where a read of ours does, and nobody has looked at what is behind it.
+#[test]
+fn an_answer_is_not_lost_to_what_comes_behind_the_request() {
+    let server = start("");
+    let (address, handle) = (server.address().to_owned(), server.handle());
+    let run = std::thread::spawn(move || {
+        server.run(|event, server| {
+            if let Event::Upgrade(upgrade) = event {
+                let _ = server.answer(upgrade.ticket, Decision::reject(403));
+            }
+        });
+    });
+    let foreign = HEAD.replace("a.example", "b.example");
+    for head_len in [1000, 2048, 4096] {
+        for head in [HEAD, &*foreign] {
+            let pad = format!("X-Pad: {}\r\n\r\n", "p".repeat(head_len - head.len() - 9));
+            let head = [&head[..head.len() - 2], &*pad].concat();
+            assert_eq!(head.len(), head_len);
+            for behind in [1, 3000] {
+                let mut client = connect(&address, &[head.as_bytes(), &vec![b'x'; behind]].concat());
+                let mut answer = Vec::new();
+                client.read_to_end(&mut answer).unwrap();
+                assert!(answer.starts_with(b"HTTP/1.1 403 "), "{head_len} {behind}");
+            }
+        }
+    }
+    handle.stop();
+    run.join().unwrap();
+}

@@ -1,6 +1,6 @@
 //! An accepted connection on its way to the shard that takes it through its opening handshake.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
@@ -25,6 +25,13 @@ pub(super) enum UnregisteredSocket {
     Pipe(PipeEnd),
 }
 
+/// What a read has brought.
+pub(super) struct Read {
+    pub(super) len: usize,
+    /// All that there was room for: there may be more.
+    pub(super) is_full: bool,
+}
+
 impl UnregisteredSocket {
     /// Registers the socket with the runtime of this thread.
     pub(super) fn register(self) -> io::Result<Socket> {
@@ -46,8 +53,8 @@ impl UnregisteredSocket {
         }
     }
 
-    /// Reads what is there already, up to `most` bytes; 0: the peer has ended its side.
-    pub(super) fn read(&self, into: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+    /// Reads what is there already, up to `most` bytes; none: the peer has ended its side.
+    pub(super) fn read(&self, into: &mut Vec<u8>, most: usize) -> io::Result<Read> {
         let mut piece = [0; FIRST_READ_BYTES];
         let piece = &mut piece[..most.min(FIRST_READ_BYTES)];
         let len = match self {
@@ -58,7 +65,7 @@ impl UnregisteredSocket {
             UnregisteredSocket::Pipe(_) => return Err(io::ErrorKind::WouldBlock.into()),
         };
         into.extend_from_slice(&piece[..len]);
-        Ok(len)
+        Ok(Read { len, is_full: len == piece.len() })
     }
 
     /// Sends an answer and closes. The buffer of a socket that has sent nothing else holds any answer of ours.

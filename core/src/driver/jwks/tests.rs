@@ -511,6 +511,24 @@ fn an_issuer_that_hangs_costs_a_handshake_its_deadline_and_a_server_nothing() {
     assert!(began.elapsed() < Duration::from_secs(4), "nobody waits for the fetch");
 }
 
+/// The deadline of the top is for a request whose path is not known yet.
+#[test]
+fn who_waits_for_keys_has_the_deadline_of_its_route() {
+    let (issuer, known, unknown) = (Issuer::http(), key("known"), key("unknown"));
+    issuer.publishes(&set(&[&known]));
+    let more = json!({"handshake_timeout_ms": 200, "routes": {"/": {"handshake_timeout_ms": 1500}}});
+    let mut server = start(&issuer, None, &more).unwrap();
+    issuer.holds(true);
+    let (mut waiting, began) = (send(&server, &token(&unknown, &json!({}))), Instant::now());
+    assert_eq!(status(&mut waiting), 503);
+    assert!(began.elapsed() >= Duration::from_millis(1400));
+    let mut batch = EventBatch::new();
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(30))), Next::Events);
+    let Some(Event::Violation(violation)) = batch.get(0) else { panic!("no violation") };
+    let detail = "no keys of auth.jwt.jwks_url came within handshake_timeout_ms (1500)";
+    assert_eq!((violation.code.name(), &*violation.detail), ("auth_unavailable", detail));
+}
+
 #[test]
 fn a_token_sends_the_server_nowhere() {
     let (issuer, evil, known, forged) = (Issuer::http(), Issuer::http(), key("known"), key("forged"));

@@ -36,17 +36,20 @@ impl OpeningHandshake {
             }
             fetches += 1;
             let Some(fetched) = jwks.ask(self.state.jwks.now()) else { break };
+            // All who waited come at once.
+            let turn = async {
+                fetched.await;
+                shard::expensive_step().await;
+            };
             tokio::select! {
                 biased;
-                () = fetched => {}
+                () = turn => {}
                 () = tokio::time::sleep_until(self.deadline) => {
                     let detail = self.too_late("no keys of auth.jwt.jwks_url came");
                     return Err(Refusal::new(Code::AuthUnavailable, detail).into());
                 }
                 () = watch_peer(stream, received, self.policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
             }
-            // All who waited come at once.
-            shard::expensive_step().await;
             outcome = self.check_request_boxed(&received[..head_len], stream)?;
         }
         if matches!(*outcome, HandshakeOutcome::KeyUnknown(..)) && self.policy.report_handshakes {

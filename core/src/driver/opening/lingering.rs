@@ -30,13 +30,17 @@ pub(super) fn has_left(error: &io::Error) -> bool {
     )
 }
 
+/// What one read takes at most where `kept` bytes of `most` are kept already.
+pub(super) fn room(kept: usize, most: usize) -> usize {
+    most.saturating_sub(kept).min(READ_BYTES)
+}
+
 /// Reads what is there, as long as fewer than `most` bytes are kept; 0: the peer is gone.
 pub(super) fn read_some(stream: &mut Stream, received: &mut Vec<u8>, most: usize) -> impl Future<Output = usize> {
     std::future::poll_fn(move |cx| {
         // On the stack: as long as nothing comes, no buffer waits for it.
         let mut piece = [0; READ_BYTES];
-        let room = most.saturating_sub(received.len()).min(READ_BYTES);
-        let mut piece = ReadBuf::new(&mut piece[..room]);
+        let mut piece = ReadBuf::new(&mut piece[..room(received.len(), most)]);
         let read = Pin::new(&mut *stream).poll_read(cx, &mut piece);
         read.map(|read| {
             received.extend_from_slice(piece.filled());

@@ -92,6 +92,8 @@ struct OpeningHandshake {
     is_ours: bool,
     /// The whole request was received, and has no body.
     has_asked: bool,
+    /// The last read of the request took all that there was room for: more may wait behind it.
+    may_say_more: bool,
     /// It is counted for its route: one that waits for keys is judged more than once.
     has_route: bool,
     /// The key that its token names is waited for no more.
@@ -241,6 +243,7 @@ fn begin(state: Arc<ServerState>, shard: usize, accepted: Accepted) -> Option<Wa
         deadline,
         is_ours,
         has_asked: false,
+        may_say_more: false,
         has_route: false,
         no_key_comes: false,
         is_head: false,
@@ -288,17 +291,11 @@ impl Handshake {
 
     /// The HTTP part: the request, and the application's answer.
     async fn upgrade(&mut self, outcome: Option<Box<HandshakeOutcome>>) -> Result<Passed, HandshakeEnd> {
-        // The path may have a deadline of its own, once it is known.
-        let deadline = self.opening.deadline;
-        let judged = match outcome {
-            Some(outcome) => Ok(Ok(outcome)),
-            None => {
-                let judge = self.opening.judge(&mut self.stream, &mut self.received);
-                timeout_at(deadline, judge).await
-            }
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => self.opening.judge(&mut self.stream, &mut self.received).await?,
         };
-        let Ok(judged) = judged else { return Err(self.opening.timed_out("no whole request").into()) };
-        match self.opening.settle(judged?)? {
+        match self.opening.settle(outcome)? {
             Settled::Granted(granted) => {
                 let (pass, answer) = *granted;
                 Ok(Passed { pass, answer, asked: None })
@@ -312,7 +309,7 @@ impl Handshake {
     /// Opens the connection, or answers its peer: what is left to wait for is that it has read the answer.
     fn finish(self, end: Result<Passed, HandshakeEnd>) -> Option<Waiting> {
         let Handshake { opening, stream, received } = self;
-        let waits = opening.is_ours && opening.has_asked && received.is_empty();
+        let waits = opening.is_ours && opening.has_asked && !opening.may_say_more && received.is_empty();
         match end {
             Ok(passed) => {
                 let (opening, stream, refusal) = *opening.adopt(passed, stream, received).err()?;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::asked::Asked;
-use super::lingering::{read_some, watch_peer};
+use super::lingering::{read_some, room, watch_peer};
 use super::{Accepted101, Granted, HandshakeEnd, HandshakeOutcome, OpeningHandshake, Passed, Question, Settled};
-use crate::driver::accepted::UnregisteredSocket;
+use crate::driver::accepted::{Read, UnregisteredSocket};
 use crate::driver::adopted::Tag;
 use crate::driver::answer::{AcceptedSession, Answer};
 use crate::driver::clock::Clock;
@@ -36,8 +36,12 @@ impl OpeningHandshake {
         if !self.is_ours || policy.proxy_protocol || self.tls.is_some() || self.is_expensive() {
             return None;
         }
-        if socket.read(received, policy.max_head_bytes).ok()? == 0 {
-            return Some(Err(HandshakeEnd::Gone));
+        match socket.read(received, policy.max_head_bytes).ok()? {
+            Read { len: 0, .. } => return Some(Err(HandshakeEnd::Gone)),
+            Read { is_full, .. } => self.may_say_more = is_full,
+        }
+        if self.may_say_more {
+            return None;
         }
         if HeadScanner::default().scan(received, policy.max_head_bytes).ok()?? < received.len() {
             return None;
@@ -55,25 +59,23 @@ impl OpeningHandshake {
         self.set.policies().any(|policy| matches!(*policy.authenticator, Authenticator::Jwt(_)))
     }
 
-    /// Reads the head and judges it.
+    /// Reads the head and judges it. Only what the peer takes to send it counts as its own: what else may be waited for has the
+    /// deadline of the path, which may be a later one, and an error of its own.
     pub(super) async fn judge(
         &mut self,
         stream: &mut Stream,
         received: &mut Vec<u8>,
     ) -> Result<Box<HandshakeOutcome>, HandshakeEnd> {
-        let mut scanner = HeadScanner::default();
-        let head_len = loop {
-            if let Some(len) = scanner.scan(received, self.policy.max_head_bytes)? {
-                break len;
-            }
-            if read_some(stream, received, self.policy.max_head_bytes).await == 0 {
-                return Err(HandshakeEnd::Gone);
-            }
+        let Ok(head_len) = timeout_at(self.deadline, self.read_head(stream, received)).await else {
+            return Err(self.timed_out("no whole request").into());
         };
-        if self.is_expensive() {
-            shard::expensive_step().await;
+        let head_len = head_len?;
+        let judged = self.check_request_boxed(&received[..head_len], stream);
+        // The deadline of its path may have been an earlier one.
+        if judged.is_ok() && Instant::now() >= self.deadline {
+            return Err(self.timed_out("no whole request").into());
         }
-        let outcome = match self.check_request_boxed(&received[..head_len], stream) {
+        let outcome = match judged {
             Ok(outcome) if matches!(*outcome, HandshakeOutcome::KeyUnknown(..)) => {
                 Box::pin(self.await_keys(outcome, head_len, stream, received)).await
             }
@@ -81,6 +83,24 @@ impl OpeningHandshake {
         };
         received.drain(..head_len);
         outcome
+    }
+
+    /// Reads until the head is whole, and waits for its turn to be judged.
+    async fn read_head(&mut self, stream: &mut Stream, received: &mut Vec<u8>) -> Result<usize, HandshakeEnd> {
+        let mut scanner = HeadScanner::default();
+        loop {
+            if let Some(len) = scanner.scan(received, self.policy.max_head_bytes)? {
+                if self.is_expensive() {
+                    shard::expensive_step().await;
+                }
+                return Ok(len);
+            }
+            let (most, before) = (self.policy.max_head_bytes, received.len());
+            match read_some(stream, received, most).await {
+                0 => return Err(HandshakeEnd::Gone),
+                read => self.may_say_more = read == room(before, most),
+            }
+        }
     }
 
     /// Takes in who passed, or finds what the application is to be asked.
