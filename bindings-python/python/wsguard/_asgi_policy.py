@@ -85,6 +85,9 @@ def of_worker(policy: Mapping[str, Any], config: Config) -> dict[str, Any]:
     routes = _routes(options)
     if routes:
         options["routes"] = {path: _tightened_route(route, tightened) for path, route in routes.items()}
+    if not config.ws_per_message_deflate:
+        for stated in (options, *_routes(options).values()):
+            stated.pop("compression", None)
     return options
 
 
