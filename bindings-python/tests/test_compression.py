@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692) as an application in Python has it: what goes compressed, what goes plain, and what says so."""
+"""permessage-deflate (RFC 7692) as an application in Python has it: what goes compressed, what plain, what says so."""
 
 from __future__ import annotations
 
@@ -95,7 +95,16 @@ def test_what_comes_out_is_what_went_in(run: Run) -> None:
         told: asyncio.Queue[bool] = asyncio.Queue()
         server.on_open(lambda conn: told.put_nowait(conn.compressed))
         server.on_message(lambda conn, message: conn.send(message) and None)
-        messages = ["", "short", LONG, "ä€😀" * 3000, b"", b"\0" * 100_000, os.urandom(5000), bytes(range(256)) * 40]
+        messages: list[str | bytes] = [
+            "",
+            "short",
+            LONG,
+            "ä€😀" * 3000,
+            b"",
+            b"\0" * 100_000,
+            os.urandom(5000),
+            bytes(range(256)) * 40,
+        ]
         async with server:
             talks: ClientConnection
             async with compressing(server) as talks:

@@ -230,8 +230,8 @@ class Request:
         """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
     @property
     def reported(self) -> bool:
-        """``True`` if its ``Origin``, ``Host`` or credential would be refused, were ``report_handshakes`` off: no cookie or header
-        of it says who it is."""
+        """``True`` if its ``Origin``, ``Host`` or credential would be refused, were ``report_handshakes`` off: no
+        cookie or header of it says who it is."""
     @property
     def params(self) -> dict[str, str]:
         """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
@@ -339,8 +339,8 @@ class Connection(Generic[_Data]):
     not raise for a closed connection. ``send`` belongs to protocol ``raw``, ``emit`` and ``reply`` belong to ``json``;
     the other one raises :class:`InvalidArgument`.
 
-    ``compress=False`` sends a message plain on a connection that has agreed to ``compression``: what is compressed already
-    (images), and a secret beside text that a peer chose. Elsewhere it changes nothing.
+    ``compress=False`` sends a message plain on a connection that has agreed to ``compression``: what is compressed
+    already (images), and a secret beside text that a peer chose. Elsewhere it changes nothing.
 
     ``Connection[Session]`` types ``data``.
 
@@ -403,8 +403,8 @@ class Connection(Generic[_Data]):
         """The address and port that it came in on; ``None`` on a Unix socket."""
     @property
     def reported(self) -> bool:
-        """``True`` if its ``Origin``, ``Host`` or credential would have been refused, were ``report_handshakes`` off. It has no
-        user then, and ``data`` that ``authenticate`` gave it is no proof of who it is."""
+        """``True`` if its ``Origin``, ``Host`` or credential would have been refused, were ``report_handshakes`` off.
+        It has no user then, and ``data`` that ``authenticate`` gave it is no proof of who it is."""
     @property
     def opened_at_ms(self) -> int:
         """When it opened, in milliseconds since the Unix epoch."""
@@ -416,8 +416,8 @@ class Connection(Generic[_Data]):
         """The subprotocol that the handshake selected; ``None`` if it selected none."""
     @property
     def compressed(self) -> bool:
-        """``True`` if the handshake has agreed to compress messages: the option ``compression`` is stated, and the client
-        offered it. A reload does not change it."""
+        """``True`` if the handshake has agreed to compress messages: the option ``compression`` is stated, and the
+        client offered it. A reload does not change it."""
     @property
     def data(self) -> _Data:
         """An object of the application's. It starts as ``Accept(data=...)``, else as ``None``."""
@@ -542,8 +542,8 @@ class Connection(Generic[_Data]):
             UsageError: the server belongs to the parent process (``forked``).
         """
     def terminate(self) -> None:
-        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that
-        has no room for is lost. It ends with 1006.
+        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket
+        once: what that has no room for is lost. It ends with 1006.
 
         Raises:
             UsageError: the server belongs to the parent process (``forked``).
