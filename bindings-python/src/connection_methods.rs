@@ -287,7 +287,8 @@ impl Connection {
         self.open.local.map(|local| (local.ip().to_string(), local.port()))
     }
 
-    /// Whether its `Origin`, `Host` or credential would have been refused, were `report_handshakes` off.
+    /// `True` if its `Origin`, `Host` or credential would have been refused, were `report_handshakes` off. It has no user
+    /// then, and `data` that `authenticate` gave it is no proof of who it is.
     #[getter(reported)]
     fn is_reported(&self) -> bool {
         self.open.reported
@@ -317,7 +318,8 @@ impl Connection {
         self.open.subprotocol.as_deref()
     }
 
-    /// Whether the handshake has agreed to compress messages: the option `compression` is stated, and the client offered it.
+    /// `True` if the handshake has agreed to compress messages: the option `compression` is stated, and the client offered
+    /// it. A reload does not change it.
     #[getter(compressed)]
     fn is_compressed(&self) -> bool {
         self.open.compressed
@@ -585,7 +587,8 @@ impl Connection {
         Ok(handler)
     }
 
-    /// Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once. It ends with 1006.
+    /// Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what
+    /// that has no room for is lost. It ends with 1006.
     fn terminate(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
