@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import struct
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -321,3 +322,46 @@ def test_back_pressure_counts_what_is_written(run: Run) -> None:
                     await asyncio.sleep(0)
 
     run(main)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_that_send_while_the_policy_changes(seed: int) -> None:
+    """The messages of each thread come in its order, whole, and never compressed where it said so."""
+    count = 60
+
+    async def main() -> None:
+        server = wsguard.Server(raw(max_outbox_bytes=32 << 20))
+        opened: asyncio.Queue[Connection] = asyncio.Queue()
+        server.on_open(opened.put_nowait)
+
+        def push(conn: Connection, name: int) -> None:
+            chance = random.Random(seed * 10 + name)
+            for nth in range(count):
+                payload = chance.choice((chance.randbytes, bytes, lambda n: b"wsguard " * n))(chance.randrange(20_000))
+                compress = chance.random() < 0.6
+                head = struct.pack("!BBBI", name, nth, compress, zlib.crc32(payload))
+                assert conn.send_nowait(head + payload, compress=compress) in ("sent", "queued")
+
+        async def read(talks: Peer) -> None:
+            seen = [0, 0, 0]
+            while sum(seen) < count * len(seen):
+                rsv1, opcode, payload = await talks.frame()
+                name, nth, compress, checksum = struct.unpack("!BBBI", payload[:7])
+                assert (opcode, nth, checksum) == (2, seen[name], zlib.crc32(payload[7:]))
+                assert not rsv1 or compress
+                seen[name] += 1
+
+        async with server, peer(server) as talks, peer(server) as others:
+            conns = [await opened.get(), await opened.get()]
+            sending = [asyncio.to_thread(push, conn, name) for conn in conns for name in range(3)]
+            reading = asyncio.gather(read(talks), read(others), *sending)
+            chance = random.Random(seed)
+            while not reading.done():
+                changed = chance.choice((None, {}, {"threshold_bytes": chance.randrange(9000), "level": 9}))
+                await asyncio.to_thread(server.reload, raw(max_outbox_bytes=32 << 20) | {"compression": changed})
+            await reading
+            # What is read was written, and is given back: all of it, though less was written than was handed over.
+            while server.stats()["outbox_bytes"]:
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
