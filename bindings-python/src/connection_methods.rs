@@ -42,13 +42,14 @@ impl Connection {
         }
     }
 
-    fn push(&self, message: &Bound<'_, PyAny>) -> PyResult<Result<Sent, Error>> {
+    fn push(&self, message: &Bound<'_, PyAny>, compress: bool) -> PyResult<Result<Sent, Error>> {
         self.checked(message.py())?;
         self.shared.check_protocol(message.py(), Protocol::Raw, Some(&self.open.path))?;
+        let speaker = self.shared.handle.speaker(compress);
         with_payload("message", message, |payload| {
             self.unless_over(|| match payload {
-                Payload::Text(text) => self.shared.handle.send_text(self.id, text),
-                Payload::Binary(payload) => self.shared.handle.send_binary(self.id, payload),
+                Payload::Text(text) => speaker.send_text(self.id, text),
+                Payload::Binary(payload) => speaker.send_binary(self.id, payload),
             })
         })
     }
@@ -58,12 +59,13 @@ impl Connection {
         event: &Bound<'_, PyString>,
         data: &Bound<'_, PyAny>,
         id: Option<&str>,
+        compress: bool,
     ) -> PyResult<Result<Sent, Error>> {
         self.checked(data.py())?;
         self.shared.check_protocol(data.py(), Protocol::Json, Some(&self.open.path))?;
         let event = text::utf8("event", event)?;
         json_out::with_text("data", data, |data| {
-            Ok(self.unless_over(|| self.shared.handle.reply(self.id, id, event, data)))
+            Ok(self.unless_over(|| self.shared.handle.speaker(compress).reply(self.id, id, event, data)))
         })
     }
 
@@ -74,6 +76,7 @@ impl Connection {
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
         status: Status,
+        compress: bool,
     ) -> PyResult<Result<Sent, Error>> {
         let none = py.None().into_bound(py);
         let data = data.unwrap_or(&none);
@@ -85,13 +88,13 @@ impl Connection {
             None => self.with_current(|current| current.and_then(|current| current.id.clone())),
         };
         if status == Status::Ok {
-            return self.push_event(event, data, id.as_deref());
+            return self.push_event(event, data, id.as_deref(), compress);
         }
         self.checked(data.py())?;
         self.shared.check_protocol(data.py(), Protocol::Json, Some(&self.open.path))?;
         let (event, id) = (text::utf8("event", event)?, id.as_deref());
         json_out::with_text("data", data, |data| {
-            Ok(self.unless_over(|| self.shared.handle.reply_error(self.id, id, event, data)))
+            Ok(self.unless_over(|| self.shared.handle.speaker(compress).reply_error(self.id, id, event, data)))
         })
     }
 
@@ -284,8 +287,8 @@ impl Connection {
         self.open.local.map(|local| (local.ip().to_string(), local.port()))
     }
 
-    /// `True` if its `Origin`, `Host` or credential would have been refused, were `report_handshakes` off. It has no user then, and
-    /// `data` that `authenticate` gave it is no proof of who it is.
+    /// `True` if its `Origin`, `Host` or credential would have been refused, were `report_handshakes` off. It has no user
+    /// then, and `data` that `authenticate` gave it is no proof of who it is.
     #[getter(reported)]
     fn is_reported(&self) -> bool {
         self.open.reported
@@ -313,6 +316,13 @@ impl Connection {
     #[getter(subprotocol)]
     fn get_subprotocol(&self) -> Option<&str> {
         self.open.subprotocol.as_deref()
+    }
+
+    /// `True` if the handshake has agreed to compress messages: the option `compression` is stated, and the client offered
+    /// it. A reload does not change it.
+    #[getter(compressed)]
+    fn is_compressed(&self) -> bool {
+        self.open.compressed
     }
 
     /// An object of the application's. It starts as `Accept(data=...)`, else as `None`.
@@ -349,107 +359,114 @@ impl Connection {
     }
 
     /// Sends a message (`raw`): `str` as text, bytes as binary. Awaiting waits until the peer has read it.
-    #[pyo3(signature = (message, /))]
-    fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let result = slf.get().push(message)?;
+    #[pyo3(signature = (message, /, *, compress = true))]
+    fn send(slf: &Bound<'_, Self>, message: &Bound<'_, PyAny>, compress: bool) -> PyResult<Py<PyAny>> {
+        let result = slf.get().push(message, compress)?;
         Self::awaitable(slf, result)
     }
 
     /// Sends a message (`raw`), and returns `"sent"`, `"queued"` or `"closed"`. It raises what `send` raises, except
     /// `ConnectionClosed`.
-    #[pyo3(signature = (message, /))]
-    fn send_nowait<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, PyString>> {
-        let result = self.push(message)?;
+    #[pyo3(signature = (message, /, *, compress = true))]
+    fn send_nowait<'py>(&self, message: &Bound<'py, PyAny>, compress: bool) -> PyResult<&Bound<'py, PyString>> {
+        let result = self.push(message, compress)?;
         self.status(message.py(), result)
     }
 
     /// Emits an event (`json`): `{"event": …, "data": …, "status": "ok"}`. Awaiting waits until the peer has read it.
-    #[pyo3(signature = (event, data = None, /))]
+    #[pyo3(signature = (event, data = None, /, *, compress = true))]
     fn emit(
         slf: &Bound<'_, Self>,
         event: &Bound<'_, PyString>,
         data: Option<&Bound<'_, PyAny>>,
+        compress: bool,
     ) -> PyResult<Py<PyAny>> {
         let none = slf.py().None().into_bound(slf.py());
-        let result = slf.get().push_event(event, data.unwrap_or(&none), None)?;
+        let result = slf.get().push_event(event, data.unwrap_or(&none), None, compress)?;
         Self::awaitable(slf, result)
     }
 
     /// Emits an event (`json`), and returns `"sent"`, `"queued"` or `"closed"`. It raises what `emit` raises, except
     /// `ConnectionClosed`.
-    #[pyo3(signature = (event, data = None, /))]
+    #[pyo3(signature = (event, data = None, /, *, compress = true))]
     fn emit_nowait<'py>(
         &self,
         py: Python<'py>,
         event: &Bound<'_, PyString>,
         data: Option<&Bound<'py, PyAny>>,
+        compress: bool,
     ) -> PyResult<&Bound<'py, PyString>> {
         let none = py.None().into_bound(py);
-        let result = self.push_event(event, data.unwrap_or(&none), None)?;
+        let result = self.push_event(event, data.unwrap_or(&none), None, compress)?;
         self.status(py, result)
     }
 
     /// Emits an event (`json`) with the `id` of the message that a handler handles now, or with the given one. As
     /// `emit` otherwise.
-    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    #[pyo3(signature = (event, data = None, /, *, id = None, compress = true))]
     fn reply(
         slf: &Bound<'_, Self>,
         event: &Bound<'_, PyString>,
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
+        compress: bool,
     ) -> PyResult<Py<PyAny>> {
-        let result = slf.get().push_reply(slf.py(), event, data, id, Status::Ok)?;
+        let result = slf.get().push_reply(slf.py(), event, data, id, Status::Ok, compress)?;
         Self::awaitable(slf, result)
     }
 
     /// Replies (`json`), and returns `"sent"`, `"queued"` or `"closed"`. As `reply` otherwise.
-    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    #[pyo3(signature = (event, data = None, /, *, id = None, compress = true))]
     fn reply_nowait<'py>(
         &self,
         py: Python<'py>,
         event: &Bound<'_, PyString>,
         data: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
+        compress: bool,
     ) -> PyResult<&Bound<'py, PyString>> {
-        let result = self.push_reply(py, event, data, id, Status::Ok)?;
+        let result = self.push_reply(py, event, data, id, Status::Ok, compress)?;
         self.status(py, result)
     }
 
     /// Replies (`json`) with the status `error`: what the message asked for could not be done. As `reply` otherwise.
-    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    #[pyo3(signature = (event, data = None, /, *, id = None, compress = true))]
     fn reply_error(
         slf: &Bound<'_, Self>,
         event: &Bound<'_, PyString>,
         data: Option<&Bound<'_, PyAny>>,
         id: Option<&Bound<'_, PyAny>>,
+        compress: bool,
     ) -> PyResult<Py<PyAny>> {
-        let result = slf.get().push_reply(slf.py(), event, data, id, Status::Error)?;
+        let result = slf.get().push_reply(slf.py(), event, data, id, Status::Error, compress)?;
         Self::awaitable(slf, result)
     }
 
     /// Replies with the status `error`, and returns `"sent"`, `"queued"` or `"closed"`. As `reply_error` otherwise.
-    #[pyo3(signature = (event, data = None, /, *, id = None))]
+    #[pyo3(signature = (event, data = None, /, *, id = None, compress = true))]
     fn reply_error_nowait<'py>(
         &self,
         py: Python<'py>,
         event: &Bound<'_, PyString>,
         data: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
+        compress: bool,
     ) -> PyResult<&Bound<'py, PyString>> {
-        let result = self.push_reply(py, event, data, id, Status::Error)?;
+        let result = self.push_reply(py, event, data, id, Status::Error, compress)?;
         self.status(py, result)
     }
 
     /// Asks the peer (`json`), and waits for its answer: a message with the `id` of the question. Returns the data of the
     /// answer. It does not wait for handlers, nor they for it.
-    #[pyo3(signature = (event, data = None, /, *, timeout_ms = 10_000))]
+    #[pyo3(signature = (event, data = None, /, *, timeout_ms = 10_000, compress = true))]
     fn call<'py>(
         slf: &Bound<'py, Self>,
         event: &Bound<'py, PyString>,
         data: Option<Bound<'py, PyAny>>,
         timeout_ms: i64,
+        compress: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("wsguard._asking")?.call_method1("call", (slf, event, data, timeout_ms))
+        slf.py().import("wsguard._asking")?.call_method1("call", (slf, event, data, timeout_ms, compress))
     }
 
     /// Sends a ping, and waits for the pong. Returns the milliseconds between.
@@ -473,6 +490,7 @@ impl Connection {
         slf: &Bound<'py, Self>,
         event: &Bound<'_, PyString>,
         data: &Bound<'py, PyAny>,
+        compress: bool,
     ) -> PyResult<(u64, Bound<'py, PyAny>)> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;
@@ -485,7 +503,8 @@ impl Connection {
                 return Err(errors::too_many_calls(py, MAX_CALLS));
             };
             let id = format!("\"s{number}\"");
-            let asked = this.unless_over(|| this.shared.handle.request(this.id, &id, event, data));
+            let speaker = this.shared.handle.speaker(compress);
+            let asked = this.unless_over(|| speaker.request(this.id, &id, event, data));
             match this.outcome(py, asked) {
                 // One that the core has closed already: its end will be told.
                 Ok(_) => {
@@ -568,8 +587,8 @@ impl Connection {
         Ok(handler)
     }
 
-    /// Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that has
-    /// no room for is lost. It ends with 1006.
+    /// Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what
+    /// that has no room for is lost. It ends with 1006.
     fn terminate(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.checked(py)?;

@@ -41,8 +41,8 @@ impl Request {
         self.received.route.as_deref()
     }
 
-    /// `True` if its `Origin`, `Host` or credential would be refused, were `report_handshakes` off: no cookie or header of it says who
-    /// it is.
+    /// `True` if its `Origin`, `Host` or credential would be refused, were `report_handshakes` off: no cookie or header of
+    /// it says who it is.
     #[getter]
     fn reported(&self) -> bool {
         self.received.reported

@@ -430,17 +430,17 @@ impl Server {
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _emit_to(
         &self,
-        py: Python<'_>,
         rooms: Option<Vec<String>>,
         user: Option<&str>,
         except_: Vec<Bound<'_, Connection>>,
         event: &Bound<'_, PyString>,
         data: &Bound<'_, PyAny>,
+        compress: bool,
     ) -> PyResult<()> {
-        let (rooms, event) = (strs(rooms.as_ref()), text::utf8("event", event)?);
+        let (py, rooms, event) = (event.py(), strs(rooms.as_ref()), text::utf8("event", event)?);
         json_out::with_text("data", data, |data| {
             self.broadcast(py, &except_, Protocol::Json, |handle, except| {
-                handle.broadcast(to(rooms.as_deref(), user), event, data, except)
+                handle.speaker(compress).broadcast(to(rooms.as_deref(), user), event, data, except)
             })
         })
     }
@@ -448,17 +448,20 @@ impl Server {
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _send_to(
         &self,
-        py: Python<'_>,
         rooms: Option<Vec<String>>,
         user: Option<&str>,
         except_: Vec<Bound<'_, Connection>>,
         message: &Bound<'_, PyAny>,
+        compress: bool,
     ) -> PyResult<()> {
         let rooms = strs(rooms.as_ref());
         with_payload("message", message, |payload| {
-            self.broadcast(py, &except_, Protocol::Raw, |handle, except| match payload {
-                Payload::Text(text) => handle.broadcast_text(to(rooms.as_deref(), user), text, except),
-                Payload::Binary(payload) => handle.broadcast_binary(to(rooms.as_deref(), user), payload, except),
+            self.broadcast(message.py(), &except_, Protocol::Raw, |handle, except| {
+                let (speaker, to) = (handle.speaker(compress), to(rooms.as_deref(), user));
+                match payload {
+                    Payload::Text(text) => speaker.broadcast_text(to, text, except),
+                    Payload::Binary(payload) => speaker.broadcast_binary(to, payload, except),
+                }
             })
         })?
     }

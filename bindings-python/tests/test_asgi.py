@@ -191,6 +191,31 @@ def test_the_contract_on_whole_messages(run: Run) -> None:
     run(main)
 
 
+def test_compression_says_nothing(run: Run) -> None:
+    """What the server and its client have agreed upon is theirs: the core's own answers come whole."""
+    events = {"set": {"schema": {"type": "integer"}, "on_mismatch": "reply"}}
+    offer = (b"sec-websocket-extensions", b"permessage-deflate")
+
+    async def main() -> None:
+        stated = policy(protocol="json", events=events, compression={"threshold_bytes": 0, "level": 9})
+        guard = Guard(echo, stated)
+        client = Client(guard, headers=[(b"host", b"a"), (b"origin", ORIGIN.encode()), offer])
+        assert await client.hear() == {"type": "websocket.accept"}
+        said = {"event": "set", "data": 1, "id": "a" * 64}
+        client.say(text=json.dumps(said))
+        assert json.loads((await client.hear())["text"]) == said
+        client.say(text=json.dumps({"event": "set", "data": "x", "id": "a" * 64}))
+        answer = json.loads((await client.hear())["text"])
+        assert answer["status"] == "error" and answer["id"] == "a" * 64
+        (core,) = guard._cores.values()
+        stats = core.stats()
+        assert (stats["messages_compressed_in"], stats["messages_compressed_out"]) == (0, 0)
+        await client.leave()
+        await end(guard)
+
+    run(main)
+
+
 def test_an_application_that_refuses(run: Run) -> None:
     close = {"type": "websocket.close", "code": 1008}
 

@@ -44,7 +44,8 @@ def test_the_handshake_is_known(run: Run) -> None:
             assert conn.cookies == {"theme": "dark"}
             assert conn.origin == "https://app.example" and conn.tls is None and conn.claims is None
             assert conn.port and conn.opened_at_ms > 1_700_000_000_000 and conn.expires_at_ms is None
-            assert conn.local_address and "{}:{}".format(*conn.local_address) == server.address and not conn.reported
+            host, port = conn.local_address or ("", 0)
+            assert f"{host}:{port}" == server.address and not conn.reported
             assert conn.roles == () and conn.rooms == ()
         async with server, client(server, "/r/1"):
             conn = await conns.get()
@@ -340,7 +341,7 @@ def test_without_asyncio_nothing_can_be_awaited() -> None:
 
     @server.on_open
     def open(conn: Connection) -> None:
-        for waits in (conn._begin_ping, lambda: conn._begin_call("x", None)):
+        for waits in (conn._begin_ping, lambda: conn._begin_call("x", None, True)):
             try:
                 waits()
             except wsguard.Error as error:

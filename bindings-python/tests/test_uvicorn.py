@@ -74,7 +74,8 @@ class Serving:
     def connect(self, path: str = "/", **more: Any) -> connect:
         more.setdefault("origin", websockets.Origin(ORIGIN))
         scheme = "wss" if self.config.ssl else "ws"
-        return connect(f"{scheme}://127.0.0.1:{self.port}{path}", compression=None, **more)
+        more.setdefault("compression", None)
+        return connect(f"{scheme}://127.0.0.1:{self.port}{path}", **more)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -604,6 +605,52 @@ def test_uvicorns_options_only_tighten() -> None:
     assert (quick["ping_interval_ms"], quick["idle_timeout_ms"]) == (500, 1500)
     assert worker({}, forwarded_allow_ips="10.0.0.0/8, ::1,unix:")["trusted_proxies"] == ["10.0.0.0/8", "::1"]
     assert "trusted_proxies" not in worker({}, proxy_headers=False)
+
+
+def test_uvicorns_switch_only_turns_compression_off() -> None:
+    def worker(stated: Any, **config: Any) -> Any:
+        return _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, **config))
+
+    stated = {"compression": {"level": 9}, "routes": {"/a": {"compression": {}}, "/b": {}}}
+    on = worker(stated)
+    assert (on["compression"], on["routes"]) == (stated["compression"], stated["routes"])
+    assert "compression" not in worker({})
+    off = worker(stated, ws_per_message_deflate=False)
+    assert "compression" not in off and off["routes"] == {"/a": {}, "/b": {}}
+    # The next worker begins with the policy as it was stated.
+    assert stated["compression"] == {"level": 9} and worker(stated) == on
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_messages_are_compressed(run: Run, http: str, tmp_path: Path, is_on: bool, is_tls: bool) -> None:
+    async def main() -> None:
+        ws = policy(compression={"threshold_bytes": 16}, max_message_bytes=1_000_000)
+        config: dict[str, Any] = {"http": http, "ws": ws, "ws_per_message_deflate": is_on}
+        secure: dict[str, Any] = {}
+        async with contextlib.AsyncExitStack() as stack:
+            if is_tls:
+                serving, secure["ssl"] = await stack.enter_async_context(secured(echo, tmp_path, **config))
+            else:
+                serving = await stack.enter_async_context(Serving(echo, **config))
+            client: ClientConnection
+            async with serving.connect(compression="deflate", **secure) as client:
+                assert client.response is not None
+                agreed = client.response.headers.get("Sec-WebSocket-Extensions")
+                both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+                # The client's own offer asks for a window, or does not.
+                assert (agreed is not None and agreed.startswith(both)) if is_on else agreed is None
+                sent: list[str | bytes] = ["x", "wsguard " * 1000, b"\0" * 500_000, "", "ü" * 30_000]
+                for message in sent:
+                    await client.send(message)
+                    assert await client.recv() == message
+            # Another, that offers nothing.
+            async with serving.connect(**secure) as client:
+                assert client.response is not None and "Sec-WebSocket-Extensions" not in client.response.headers
+                await client.send("wsguard " * 1000)
+                assert await client.recv() == "wsguard " * 1000
+
+    run(main)
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,12 @@ def of_worker(policy: Mapping[str, Any], config: Config) -> dict[str, Any]:
         options["trusted_proxies"] = trusted(config.forwarded_allow_ips)
     tightened = _tightenings(config)
     _tighten(options, tightened, _DEFAULTS.get)
-    routes = _routes(options)
+    routes = {path: _tightened_route(route, tightened) for path, route in _routes(options).items()}
     if routes:
-        options["routes"] = {path: _tightened_route(route, tightened) for path, route in routes.items()}
+        options["routes"] = routes
+    if not config.ws_per_message_deflate:
+        for stated in (options, *routes.values()):
+            stated.pop("compression", None)
     return options
 
 

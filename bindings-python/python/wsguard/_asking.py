@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from ._wsguard import Connection
 
 
-def call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
+def call(conn: Connection, event: str, data: Any, timeout_ms: int, compress: bool) -> Any:
     """The coroutine of ``Connection.call``."""
-    return _call(conn, event, data, _drain.milliseconds("timeout_ms", timeout_ms))
+    return _call(conn, event, data, _drain.milliseconds("timeout_ms", timeout_ms), compress)
 
 
-async def _call(conn: Connection, event: str, data: Any, timeout_ms: int) -> Any:
+async def _call(conn: Connection, event: str, data: Any, timeout_ms: int, compress: bool) -> Any:
     loop = _own_loop(conn, "call")
-    number, answer = conn._begin_call(event, data)
+    number, answer = conn._begin_call(event, data, compress)
     timer = loop.call_later(timeout_ms / 1000, _expire, answer, repr(event), timeout_ms)
     try:
         told = await answer

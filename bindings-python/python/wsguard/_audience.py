@@ -42,31 +42,32 @@ class Audience:
                 raise TypeError(f"except_ takes connections, not {type(conn).__name__}")
         return Audience(self._server, self._rooms, self._user, self._except + conns)
 
-    def emit(self, event: str, data: Any = None, /) -> None:
-        """Emits an event (``json``). It is encoded once, for any number of connections.
+    def emit(self, event: str, data: Any = None, /, *, compress: bool = True) -> None:
+        """Emits an event (``json``). It is encoded once, and compressed once, for any number of connections.
 
         Args:
             event: the name of the event.
             data: what ``json.dumps`` takes, a Pydantic model, or :class:`Json`; default ``None``.
+            compress: ``False`` sends it plain also to connections that have agreed to ``compression``.
 
         Raises:
             InvalidArgument: the protocol is ``raw``.
-            TypeError: ``data`` is not JSON; the error names the type.
+            TypeError: ``data`` is not JSON (the error names the type), or ``compress`` is no ``bool``.
             ValueError: ``data`` holds NaN or infinity, or is nested deeper than 256.
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
-        self._server._emit_to(self._rooms, self._user, list(self._except), event, data)
+        self._server._emit_to(self._rooms, self._user, list(self._except), event, data, compress)
 
-    def send(self, message: Payload, /) -> None:
-        """Sends a message (``raw``): ``str`` as text, bytes as binary.
+    def send(self, message: Payload, /, *, compress: bool = True) -> None:
+        """Sends a message (``raw``): ``str`` as text, bytes as binary. ``compress`` as for :meth:`emit`.
 
         Raises:
             InvalidArgument: the protocol is ``json``.
-            TypeError: ``message`` is neither ``str`` nor bytes.
+            TypeError: ``message`` is neither ``str`` nor bytes, or ``compress`` is no ``bool``.
             UsageError: as :meth:`emit`.
         """
-        self._server._send_to(self._rooms, self._user, list(self._except), message)
+        self._server._send_to(self._rooms, self._user, list(self._except), message, compress)
 
     def members(self) -> list[Connection]:
         """The connections that there are now, each once. A connection that joins a room is one of its members at once.

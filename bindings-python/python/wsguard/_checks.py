@@ -35,6 +35,12 @@ def room(name: object) -> None:
         raise InvalidArgument("room must be 1 to 256 bytes", code="invalid_argument")
 
 
+def compress(stated: object) -> None:
+    """Raises for what is no ``bool``."""
+    if not isinstance(stated, bool):
+        raise TypeError(f"compress must be a bool, not {type(stated).__name__}")
+
+
 def close(code: object, reason: object) -> None:
     """Raises for what no close frame of ours says (RFC 6455 section 7.4)."""
     if code is not None:

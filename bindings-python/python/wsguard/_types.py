@@ -126,8 +126,8 @@ class Stats(TypedDict):
     bytes_inflated: int
     #: Messages sent compressed since the start; a broadcast counts once for each connection.
     messages_compressed_out: int
-    #: Messages since the start that went plain although they were long enough: over 1 MiB, or behind the mebibyte that a
-    #: thread compresses in one go.
+    #: Messages since the start that went plain although they were long enough: over 1 MiB, or behind the mebibyte that
+    #: a thread compresses in one go.
     messages_left_plain: int
     #: Bytes that compression has saved since the start of what was sent.
     compression_saved_bytes: int

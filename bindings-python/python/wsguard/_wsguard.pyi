@@ -230,8 +230,8 @@ class Request:
         """The route that the path is of, as the option ``routes`` has it; ``None`` if it is of none."""
     @property
     def reported(self) -> bool:
-        """``True`` if its ``Origin``, ``Host`` or credential would be refused, were ``report_handshakes`` off: no cookie or header
-        of it says who it is."""
+        """``True`` if its ``Origin``, ``Host`` or credential would be refused, were ``report_handshakes`` off: no
+        cookie or header of it says who it is."""
     @property
     def params(self) -> dict[str, str]:
         """The parameters of the path, percent-decoded: ``{"name": "lobby"}`` for ``/room/{name}`` and
@@ -339,6 +339,9 @@ class Connection(Generic[_Data]):
     not raise for a closed connection. ``send`` belongs to protocol ``raw``, ``emit`` and ``reply`` belong to ``json``;
     the other one raises :class:`InvalidArgument`.
 
+    ``compress=False`` sends a message plain on a connection that has agreed to ``compression``: what is compressed
+    already (images), and a secret beside text that a peer chose. Elsewhere it changes nothing.
+
     ``Connection[Session]`` types ``data``.
 
     The handlers of a connection share one ``contextvars`` context. It begins with what ``authenticate`` set, and no
@@ -400,8 +403,8 @@ class Connection(Generic[_Data]):
         """The address and port that it came in on; ``None`` on a Unix socket."""
     @property
     def reported(self) -> bool:
-        """``True`` if its ``Origin``, ``Host`` or credential would have been refused, were ``report_handshakes`` off. It has no
-        user then, and ``data`` that ``authenticate`` gave it is no proof of who it is."""
+        """``True`` if its ``Origin``, ``Host`` or credential would have been refused, were ``report_handshakes`` off.
+        It has no user then, and ``data`` that ``authenticate`` gave it is no proof of who it is."""
     @property
     def opened_at_ms(self) -> int:
         """When it opened, in milliseconds since the Unix epoch."""
@@ -411,6 +414,10 @@ class Connection(Generic[_Data]):
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the handshake selected; ``None`` if it selected none."""
+    @property
+    def compressed(self) -> bool:
+        """``True`` if the handshake has agreed to compress messages: the option ``compression`` is stated, and the
+        client offered it. A reload does not change it."""
     @property
     def data(self) -> _Data:
         """An object of the application's. It starts as ``Accept(data=...)``, else as ``None``."""
@@ -426,19 +433,19 @@ class Connection(Generic[_Data]):
     @property
     def message(self) -> Message | None:
         """The message that a handler handles now (``json``); ``None`` outside a handler."""
-    def send(self, message: Payload, /) -> Wait[None]:
+    def send(self, message: Payload, /, *, compress: bool = True) -> Wait[None]:
         """Sends a message (``raw``): ``str`` as text, bytes as binary. Awaiting waits until the peer has read it.
 
         Raises:
             ConnectionClosed: the connection has ended.
             InvalidArgument: the protocol is ``json``, or the message is over ``max_outbox_bytes``.
-            TypeError: ``message`` is neither ``str`` nor bytes.
+            TypeError: ``message`` is neither ``str`` nor bytes, or ``compress`` is no ``bool``.
             UsageError: the server belongs to the parent process (``forked``).
         """
-    def send_nowait(self, message: Payload, /) -> SendStatus:
+    def send_nowait(self, message: Payload, /, *, compress: bool = True) -> SendStatus:
         """Sends a message (``raw``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. It raises what :meth:`send`
         raises, except ``ConnectionClosed``."""
-    def emit(self, event: str, data: Any = None, /) -> Wait[None]:
+    def emit(self, event: str, data: Any = None, /, *, compress: bool = True) -> Wait[None]:
         """Emits an event (``json``): ``{"event": …, "data": …, "status": "ok"}``. Awaiting waits until the peer has
         read it.
 
@@ -449,25 +456,35 @@ class Connection(Generic[_Data]):
         Raises:
             ConnectionClosed: the connection has ended.
             InvalidArgument: the protocol is ``raw``.
-            TypeError: ``data`` is not JSON; the error names the type.
+            TypeError: ``data`` is not JSON (the error names the type), or ``compress`` is no ``bool``.
             ValueError: ``data`` holds NaN or infinity, or is nested deeper than 256.
             UsageError: the server belongs to the parent process (``forked``).
         """
-    def emit_nowait(self, event: str, data: Any = None, /) -> SendStatus:
+    def emit_nowait(self, event: str, data: Any = None, /, *, compress: bool = True) -> SendStatus:
         """Emits an event (``json``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. It raises what :meth:`emit`
         raises, except ``ConnectionClosed``."""
-    def reply(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
+    def reply(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> Wait[None]:
         """Emits an event (``json``) with the ``id`` of the message that a handler handles now, or with the given one.
         As :meth:`emit` otherwise."""
-    def reply_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
+    def reply_nowait(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> SendStatus:
         """Replies (``json``), and returns ``"sent"``, ``"queued"`` or ``"closed"``. As :meth:`reply` otherwise."""
-    def reply_error(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
+    def reply_error(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> Wait[None]:
         """Replies (``json``) with the status ``error``: what the message asked for could not be done. As :meth:`reply`
         otherwise."""
-    def reply_error_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
+    def reply_error_nowait(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> SendStatus:
         """Replies with the status ``error``, and returns ``"sent"``, ``"queued"`` or ``"closed"``. As
         :meth:`reply_error` otherwise."""
-    def call(self, event: str, data: Any = None, /, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, Any]:
+    def call(
+        self, event: str, data: Any = None, /, *, timeout_ms: int = 10_000, compress: bool = True
+    ) -> Coroutine[Any, Any, Any]:
         """Asks the peer (``json``), and waits for its answer: a message with the ``id`` of the question. Returns the
         data of the answer. It does not wait for handlers, nor they for it.
 
@@ -480,6 +497,7 @@ class Connection(Generic[_Data]):
             event: the name of the event.
             data: as for :meth:`emit`; default ``None``.
             timeout_ms: milliseconds to wait for the answer; default 10 000.
+            compress: ``False`` asks plain.
 
         Raises:
             CallRefused: the peer has answered with the status ``error``.
@@ -524,8 +542,8 @@ class Connection(Generic[_Data]):
             UsageError: the server belongs to the parent process (``forked``).
         """
     def terminate(self) -> None:
-        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket once: what that
-        has no room for is lost. It ends with 1006.
+        """Drops the connection at once, without a closing handshake. What was sent before is offered to the socket
+        once: what that has no room for is lost. It ends with 1006.
 
         Raises:
             UsageError: the server belongs to the parent process (``forked``).
@@ -538,7 +556,7 @@ class Connection(Generic[_Data]):
         """The rooms that it is in; empty after its end."""
     @property
     def _is_over(self) -> bool: ...
-    def _begin_call(self, event: str, data: Any) -> tuple[int, Future[Any]]: ...
+    def _begin_call(self, event: str, data: Any, compress: bool) -> tuple[int, Future[Any]]: ...
     def _end_call(self, number: int) -> None: ...
     def _begin_ping(self) -> Future[Any]: ...
     def _end_ping(self) -> None: ...
@@ -716,10 +734,16 @@ class NativeServer:
     def _bans(self) -> list[tuple[str | None, str | None, int | None, str, bool]]: ...
     def _drain(self, timeout_ms: int, jitter_ms: int) -> None: ...
     def _emit_to(
-        self, rooms: list[str] | None, user: str | None, except_: list[Connection], event: str, data: Any
+        self,
+        rooms: list[str] | None,
+        user: str | None,
+        except_: list[Connection],
+        event: str,
+        data: Any,
+        compress: bool,
     ) -> None: ...
     def _send_to(
-        self, rooms: list[str] | None, user: str | None, except_: list[Connection], message: Payload
+        self, rooms: list[str] | None, user: str | None, except_: list[Connection], message: Payload, compress: bool
     ) -> None: ...
     def _members(self, rooms: list[str] | None, user: str | None) -> list[Connection]: ...
     def _room_size(self, room: str) -> int: ...

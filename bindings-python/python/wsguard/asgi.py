@@ -34,7 +34,8 @@ class Guard:
 
     A refused handshake has the status of its verdict where the server has the extension ``websocket.http.response``,
     else 403. ``scope["extensions"]["wsguard"]`` has ``user``, ``roles`` and ``ip``. Keep-alive is the server's:
-    ``ping_interval_ms`` and ``idle_timeout_ms`` are off. What is no WebSocket passes untouched.
+    ``ping_interval_ms`` and ``idle_timeout_ms`` are off. So is compression: messages come here decompressed, and
+    ``compression`` says nothing. What is no WebSocket passes untouched.
 
     Args:
         app: the ASGI application.

@@ -38,8 +38,9 @@ def guard(base: Options | None = None, /, **options: Unpack[Options]) -> type[We
     Args:
         base: the options as a dictionary, for instance those of a file.
         options: the options; they take precedence over ``base``. ``protocol`` is ``"raw"`` unless stated.
-            ``trusted_proxies`` comes from uvicorn's ``forwarded_allow_ips`` unless stated. uvicorn's ``ws_max_size``
-            and ``ws_ping_*`` may only tighten what the policy says.
+            ``trusted_proxies`` comes from uvicorn's ``forwarded_allow_ips`` unless stated. uvicorn's
+            ``ws_max_size`` and ``ws_ping_*`` may only tighten what the policy says, and its
+            ``ws_per_message_deflate`` may only turn ``compression`` off.
 
     Raises:
         ConfigError: the options are invalid, or belong to uvicorn (``listen``, ``tls``); the error names the option.

@@ -163,7 +163,7 @@ def tell_message(conn, message):
 
 def tell_open(conn):
     line = {"conn": conn.id, "ip": conn.ip, "user": conn.user, "path": conn.path, "subprotocol": conn.subprotocol}
-    print_line({"type": "open", **line, "roles": conn.roles, "compressed": False})
+    print_line({"type": "open", **line, "roles": conn.roles, "compressed": conn.compressed})
 
 
 def tell_close(conn, close):

@@ -93,6 +93,7 @@ class FakeConnection(Generic[Data]):
         self.tls = tls
         self.local_address: tuple[str, int] | None = None
         self.reported = False
+        self.compressed = False
         self.opened_at_ms = 0
         self.expires_at_ms: int | None = None
         self.data = data
@@ -138,44 +139,63 @@ class FakeConnection(Generic[Data]):
         self.sent.append(sent)
         return _Sent()
 
-    def send(self, message: Payload, /) -> Wait[None]:
+    def send(self, message: Payload, /, *, compress: bool = True) -> Wait[None]:
         """Notes a message. It raises ``ConnectionClosed`` after :meth:`close`; the ``_nowait`` forms do not."""
+        _checks.compress(compress)
         return self._send(_payload(message))
 
-    def send_nowait(self, message: Payload, /) -> SendStatus:
+    def send_nowait(self, message: Payload, /, *, compress: bool = True) -> SendStatus:
         """As :meth:`send`."""
+        _checks.compress(compress)
         return self._note(_payload(message))
 
-    def emit(self, event: str, data: Any = None, /) -> Wait[None]:
+    def emit(self, event: str, data: Any = None, /, *, compress: bool = True) -> Wait[None]:
         """Notes an event, as :meth:`send` does a message. Data that is no JSON raises as it does in production."""
+        _checks.compress(compress)
         return self._send(_said(event, data, "ok"))
 
-    def emit_nowait(self, event: str, data: Any = None, /) -> SendStatus:
+    def emit_nowait(self, event: str, data: Any = None, /, *, compress: bool = True) -> SendStatus:
         """As :meth:`emit`."""
+        _checks.compress(compress)
         return self._note(_said(event, data, "ok"))
 
-    def reply(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
+    def reply(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> Wait[None]:
         """As :meth:`emit`."""
         _check_id(id)
+        _checks.compress(compress)
         return self._send(_said(event, data, "ok"))
 
-    def reply_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
+    def reply_nowait(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> SendStatus:
         """As :meth:`emit`."""
         _check_id(id)
+        _checks.compress(compress)
         return self._note(_said(event, data, "ok"))
 
-    def reply_error(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> Wait[None]:
+    def reply_error(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> Wait[None]:
         """As :meth:`emit`, with the status ``"error"``."""
         _check_id(id)
+        _checks.compress(compress)
         return self._send(_said(event, data, "error"))
 
-    def reply_error_nowait(self, event: str, data: Any = None, /, *, id: str | int | None = None) -> SendStatus:
+    def reply_error_nowait(
+        self, event: str, data: Any = None, /, *, id: str | int | None = None, compress: bool = True
+    ) -> SendStatus:
         """As :meth:`reply_error`."""
         _check_id(id)
+        _checks.compress(compress)
         return self._note(_said(event, data, "error"))
 
-    def call(self, event: str, data: Any = None, /, *, timeout_ms: int = 10_000) -> Coroutine[Any, Any, Any]:
+    def call(
+        self, event: str, data: Any = None, /, *, timeout_ms: int = 10_000, compress: bool = True
+    ) -> Coroutine[Any, Any, Any]:
         """Returns what ``answers`` has for the event, or raises it if it is an exception."""
+        _checks.compress(compress)
         _drain.milliseconds("timeout_ms", timeout_ms)
         return self._call(event, data)
 
