@@ -30,7 +30,7 @@ function hasCompression(policy) {
 /** The threshold and the level that the options of ws ask for; what zlib refuses is refused here, in its words. */
 function limitsOf({ threshold, serverMaxWindowBits, zlibDeflateOptions }) {
   checkForZlib({ ...zlibDeflateOptions, ...(typeof serverMaxWindowBits === 'number' ? { windowBits: serverMaxWindowBits } : {}) });
-  const { level } = zlibDeflateOptions ?? {};
+  const level = Math.trunc(zlibDeflateOptions?.level ?? -1);
   // zlib's level 0 stores what it is given, and -1 is its own choice.
   if (level === 0) return { threshold: NOTHING_IS_LONGER, level: undefined };
   return { threshold: bytesOf(threshold), level: level > 0 ? level : undefined };
