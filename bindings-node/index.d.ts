@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 import type { PolicyOptions, ProcessOption, Stats, VerdictCode } from './types/generated.js';
 
 export type {
-  ControlRateLimit, HandshakeRate, JsonLimits, JwtOptions, PolicyOptions, ProcessOption, RateLimit, Stats, TlsOptions, TokenEntry,
+  Compression, ControlRateLimit, HandshakeRate, JsonLimits, JwtOptions, PolicyOptions, ProcessOption, RateLimit, Stats, TlsOptions, TokenEntry,
   VerdictCode,
 } from './types/generated.js';
 
@@ -238,6 +238,15 @@ export interface Meta {
 
 type Binary = NodeJS.ArrayBufferView | ArrayBufferLike;
 
+/** How a message is sent. */
+export interface SendOptions {
+  /**
+   * `false`: it goes plain although `compression` is on: what is compressed already (images), and what holds a secret beside text that
+   * somebody else has chosen, whose length would tell of it. Default `true`: by the rules of `compression`.
+   */
+  compress?: boolean | undefined;
+}
+
 /**
  * One connection. Every method may be called after it has closed; it does nothing then, but the promises of `call` and `ping`
  * reject. `JSON.stringify` and `console.log` show it without `data`.
@@ -293,6 +302,8 @@ export interface Connection<Events = any, Data = any> {
    * that `authenticate` gave it is no proof of who it is.
    */
   readonly reported: boolean;
+  /** True if the peer has agreed to `compression`: messages may be compressed in both directions. */
+  readonly compressed: boolean;
   /** An object of the application. It starts as the `data` of `accept`. */
   data: Data;
   /**
@@ -321,20 +332,20 @@ export interface Connection<Events = any, Data = any> {
    * `raw`: sends a message, a string as text and bytes as binary. You may reuse the bytes when it returns. For anything else, and for
    * a message larger than `maxOutboxBytes`, it throws and sends nothing.
    */
-  send(data: string | Binary): Sent;
+  send(data: string | Binary, options?: SendOptions): Sent;
   /** `json`: emits an event: `{ event, data, status: "ok" }`. If `data` is not JSON, it throws and sends nothing. */
-  emit<K extends string>(event: K, data?: DataOf<Events, K>): Sent;
+  emit<K extends string>(event: K, data?: DataOf<Events, K>, options?: SendOptions): Sent;
   /** `json`: emits an event in reply to a message: with its `id`, if it had one. */
-  reply<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: DataOf<Events, K>): Sent;
+  reply<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: DataOf<Events, K>, options?: SendOptions): Sent;
   /** `json`: as `reply` with the status `error`: what the message asked for could not be done. The connection stays open. */
-  replyError<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: unknown): Sent;
+  replyError<K extends string>(meta: Pick<Meta, 'id'> | undefined, event: K, data?: unknown, options?: SendOptions): Sent;
   /**
    * `json`: asks the peer, and resolves to the data of its answer: a message with the `id` of the call and a status, whose event is one of
    * `events` (`handle` of @wsguard/client answers with the same event). The first answer counts, and is handled by nobody else. It rejects
    * with an error whose code is `call_timeout` (no answer within `timeoutMs`, default 10000), `call_refused` (the answer has the status
    * `error`; `data` is its data), `connection_closed`, or `too_many_calls` (1024 of the connection are under way); and for wrong arguments.
    */
-  call<K extends string>(event: K, data?: DataOf<Events, K>, options?: { timeoutMs?: number | undefined }): Promise<any>;
+  call<K extends string>(event: K, data?: DataOf<Events, K>, options?: SendOptions & { timeoutMs?: number | undefined }): Promise<any>;
   /**
    * Sends a ping, and resolves to the time until its answer, in milliseconds. It rejects if the connection closes before
    * (`connection_closed`), where 16 pings have no answer, and for arguments.
@@ -364,12 +375,12 @@ export interface Connection<Events = any, Data = any> {
   toJSON(): { id: string; ip: string | null; user: string | null; path: string; subprotocol: string | null; isOpen: boolean };
 }
 
-/** The connections that a broadcast goes to, each once. A message is encoded once, whatever their number. */
+/** The connections that a broadcast goes to, each once. A message is encoded once, and compressed once, whatever their number. */
 export interface Audience<Events = any, Data = any> {
   /** `json`: emits an event to each of them. */
-  emit<K extends string>(event: K, data?: DataOf<Events, K>): void;
+  emit<K extends string>(event: K, data?: DataOf<Events, K>, options?: SendOptions): void;
   /** `raw`: sends a message to each of them. */
-  send(data: string | Binary): void;
+  send(data: string | Binary, options?: SendOptions): void;
   /** The same audience without these connections, besides those that are left out already. */
   except(...conns: [Connection<any, any>, ...Connection<any, any>[]]): Audience<Events, Data>;
   /** Its open connections at this moment, each once. It looks at each of them, which takes some 10 ms for 100 000. */

@@ -5,6 +5,7 @@ const { failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { EMIT, SEND, internals } = require('./connection.js');
 const { checkClose } = require('./ending.js');
+const { plainOf } = require('./plain.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
@@ -24,22 +25,24 @@ class Audience {
     this.#words = except.flatMap((conn) => internals.idWords(conn));
   }
 
-  emit(event, data) {
-    checkCount(arguments.length, 2, EMIT);
+  emit(event, data, options) {
+    checkCount(arguments.length, 3, EMIT);
+    const plain = plainOf(options, EMIT);
     const { outbox } = this.#home;
     checkEmits(outbox.contract.hasJson);
     const text = jsonOf(data);
     eventOf(event);
-    outbox.broadcast(this.#words, this.#to, event, text);
+    outbox.broadcast(this.#words, this.#to, event, text, plain);
   }
 
-  send(data) {
-    checkCount(arguments.length, 1, SEND);
+  send(data, options) {
+    checkCount(arguments.length, 2, SEND);
+    const plain = plainOf(options, SEND);
     const { outbox } = this.#home;
     checkSends(outbox.contract.hasRaw);
-    if (typeof data === 'string') return outbox.broadcastText(this.#words, this.#to, data);
+    if (typeof data === 'string') return outbox.broadcastText(this.#words, this.#to, data, plain);
     const bytes = bytesOf(data);
-    outbox.broadcastBinary(this.#words, this.#to, bytes, lengthOf(bytes));
+    outbox.broadcastBinary(this.#words, this.#to, bytes, lengthOf(bytes), plain);
   }
 
   except(...conns) {

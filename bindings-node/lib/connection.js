@@ -10,6 +10,7 @@ const { bytesOf, lengthOf } = require('./bytes.js');
 const { Calls, closedDuring } = require('./calls.js');
 const { Ending, checkClose, ended } = require('./ending.js');
 const { Opened } = require('./opened.js');
+const { flagOf, plainOf } = require('./plain.js');
 const { checkEmits, checkSends } = require('./protocol.js');
 const { checkCount, durationOf, eventOf, idOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
@@ -19,9 +20,9 @@ const today = Date.now.bind(Date);
 const now = performance.now.bind(performance);
 const NO_ROOMS = new Set();
 const NO_RULES = [];
-const SEND = 'send takes one message, and no callback (its answer says what became of it)';
-const EMIT = 'emit takes an event and one value, and no callback';
-const REPLY = 'reply takes the meta of the message, an event and one value';
+const SEND = 'send takes one message and { compress }, and no callback (its answer says what became of it)';
+const EMIT = 'emit takes an event, one value and { compress }, and no callback';
+const REPLY = 'reply takes the meta of the message, an event, one value and { compress }';
 const CALL_MS = 10_000;
 
 let internals;
@@ -115,49 +116,53 @@ class Connection extends Opened {
     return [...this.#rooms];
   }
 
-  send(data) {
-    checkCount(arguments.length, 1, SEND);
+  send(data, options) {
+    checkCount(arguments.length, 2, SEND);
+    const plain = plainOf(options, SEND);
     checkSends(this.#rules.isRaw);
     if (typeof data === 'string') {
       if (!this.#isLive()) return 'closed';
-      return this.#said(this.#outbox.text(this.#low, this.#high, data));
+      return this.#said(this.#outbox.text(this.#low, this.#high, data, plain));
     }
     const bytes = bytesOf(data);
     const length = lengthOf(bytes);
     if (!this.#isLive()) return 'closed';
-    return this.#said(this.#outbox.binary(this.#low, this.#high, bytes, length));
+    return this.#said(this.#outbox.binary(this.#low, this.#high, bytes, length, plain));
   }
 
-  emit(event, data) {
-    checkCount(arguments.length, 2, EMIT);
+  emit(event, data, options) {
+    checkCount(arguments.length, 3, EMIT);
+    const plain = plainOf(options, EMIT);
     checkEmits(!this.#rules.isRaw);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'closed';
-    return this.#said(this.#outbox.emit(this.#low, this.#high, event, text));
+    return this.#said(this.#outbox.emit(this.#low, this.#high, event, text, plain));
   }
 
-  reply(meta, event, data) {
-    checkCount(arguments.length, 3, REPLY);
+  reply(meta, event, data, options) {
+    checkCount(arguments.length, 4, REPLY);
+    const plain = plainOf(options, REPLY);
     checkEmits(!this.#rules.isRaw);
     const id = idIn(meta);
-    if (id === undefined) return this.emit(event, data);
+    if (id === undefined) return this.emit(event, data, options);
     const idText = idOf(id);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'closed';
-    return this.#said(this.#outbox.reply(this.#low, this.#high, idText, event, text));
+    return this.#said(this.#outbox.reply(this.#low, this.#high, idText, event, text, plain));
   }
 
-  replyError(meta, event, data) {
-    checkCount(arguments.length, 3, REPLY);
+  replyError(meta, event, data, options) {
+    checkCount(arguments.length, 4, REPLY);
+    const plain = plainOf(options, REPLY);
     checkEmits(!this.#rules.isRaw);
     const id = idIn(meta);
     const idText = id === undefined ? '' : idOf(id);
     eventOf(event);
     const text = jsonOf(data);
     if (!this.#isLive()) return 'closed';
-    return this.#said(this.#outbox.replyError(this.#low, this.#high, idText, event, text));
+    return this.#said(this.#outbox.replyError(this.#low, this.#high, idText, event, text, plain));
   }
 
   call(event, data, options) {
@@ -166,7 +171,8 @@ class Connection extends Opened {
 
   #call(event, data, options = {}) {
     checkEmits(!this.#rules.isRaw);
-    checkNames(options, ['timeoutMs'], 'call');
+    checkNames(options, ['timeoutMs', 'compress'], 'call');
+    const plain = flagOf(options.compress);
     const timeoutMs = durationOf(options.timeoutMs ?? CALL_MS, 'timeoutMs');
     eventOf(event);
     const text = jsonOf(data);
@@ -174,7 +180,7 @@ class Connection extends Opened {
     this.#calls ??= new Calls();
     const { id, answer } = this.#calls.begin(event, timeoutMs);
     try {
-      this.#said(this.#outbox.request(this.#low, this.#high, JSON.stringify(id), event, text));
+      this.#said(this.#outbox.request(this.#low, this.#high, JSON.stringify(id), event, text, plain));
     } catch (error) {
       this.#calls.forget(id);
       throw error;

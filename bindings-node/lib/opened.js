@@ -92,6 +92,10 @@ class Opened {
   get reported() {
     return this.#told[20];
   }
+
+  get compressed() {
+    return this.#told[21];
+  }
 }
 
 /** An object of pairs that has no other fields; of several with one name the first. */

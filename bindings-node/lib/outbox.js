@@ -97,14 +97,14 @@ class Outbox {
     this.quarter = Math.floor(mostBytes / 4);
   }
 
-  /** Each of these returns the number of bytes (for text: UTF-16 units) added. */
-  binary(low, high, data, length) {
-    return this.#payload(SEND_BINARY, low, high, data, length);
+  /** Each of these returns the number of bytes (for text: UTF-16 units) added. `plain`: `PLAIN`, or 0. */
+  binary(low, high, data, length, plain = 0) {
+    return this.#payload(SEND_BINARY | plain, low, high, data, length);
   }
 
   /** A text that is there as its bytes. */
-  textBytes(low, high, data, length) {
-    return this.#payload(SEND_TEXT_BYTES, low, high, data, length);
+  textBytes(low, high, data, length, plain = 0) {
+    return this.#payload(SEND_TEXT_BYTES | plain, low, high, data, length);
   }
 
   /** A ping and a pong with these bytes. */
@@ -144,12 +144,12 @@ class Outbox {
     return length;
   }
 
-  text(low, high, text) {
+  text(low, high, text, plain = 0) {
     this.#checkText(text);
     const at = this.#begin(0, 0);
     this.#text += text;
     const words = this.#words;
-    words[at] = SEND_TEXT;
+    words[at] = SEND_TEXT | plain;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = text.length;
@@ -157,11 +157,11 @@ class Outbox {
     return text.length;
   }
 
-  emit(low, high, event, data) {
+  emit(low, high, event, data, plain = 0) {
     const units = this.#checkText(data, event);
     const at = this.#begin(0, 0);
     const words = this.#words;
-    words[at] = EMIT;
+    words[at] = EMIT | plain;
     words[at + 1] = low;
     words[at + 2] = high;
     words[at + 3] = this.#keepEvent(event);
@@ -171,17 +171,17 @@ class Outbox {
     return units;
   }
 
-  reply(low, high, id, event, data) {
-    return this.#envelope(REPLY, low, high, id, event, data);
+  reply(low, high, id, event, data, plain = 0) {
+    return this.#envelope(REPLY | plain, low, high, id, event, data);
   }
 
   /** `id`: empty for none. */
-  replyError(low, high, id, event, data) {
-    return this.#envelope(REPLY_ERROR, low, high, id, event, data);
+  replyError(low, high, id, event, data, plain = 0) {
+    return this.#envelope(REPLY_ERROR | plain, low, high, id, event, data);
   }
 
-  request(low, high, id, event, data) {
-    return this.#envelope(REQUEST, low, high, id, event, data);
+  request(low, high, id, event, data, plain = 0) {
+    return this.#envelope(REQUEST | plain, low, high, id, event, data);
   }
 
   #envelope(operation, low, high, id, event, data) {
@@ -209,28 +209,28 @@ class Outbox {
   }
 
   /** `to`: `{ rooms }`, `{ user }`, or `{}` for everybody. `except`: the two words of each id that is left out, in turn. */
-  broadcast(except, to, event, data) {
+  broadcast(except, to, event, data, plain = 0) {
     this.#checkText(data, event);
-    const at = this.#beginBroadcast(BROADCAST, except, to);
+    const at = this.#beginBroadcast(BROADCAST | plain, except, to);
     this.#words[at] = this.#keepEvent(event);
     this.#words[at + 1] = data.length;
     this.#text += data;
     this.#wordCount = at + 2;
   }
 
-  broadcastText(except, to, text) {
+  broadcastText(except, to, text, plain = 0) {
     this.#checkText(text);
-    const at = this.#beginBroadcast(BROADCAST_TEXT, except, to);
+    const at = this.#beginBroadcast(BROADCAST_TEXT | plain, except, to);
     this.#words[at] = text.length;
     this.#text += text;
     this.#wordCount = at + 1;
   }
 
-  broadcastBinary(except, to, data, length) {
+  broadcastBinary(except, to, data, length, plain = 0) {
     this.#checkFrame(length);
     const begin = this.#begin(length, except.length + namesOf(to).length);
     this.#keepBytes(data, length);
-    const at = this.#writeBroadcast(begin, BROADCAST_BINARY, except, to);
+    const at = this.#writeBroadcast(begin, BROADCAST_BINARY | plain, except, to);
     this.#words[at] = length > LARGE_BYTES ? LARGE | length : length;
     this.#commit(at + 1, length, data);
   }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use wsguard::binding::{ConnectionId, DataOpcode, Error, Fragment, Sent, ServerHandle, To};
+use wsguard::binding::{ConnectionId, DataOpcode, Error, Fragment, Sent, ServerHandle, Speaker, To};
 
 use crate::connections::{Connections, NO_PLACE, join_u64};
 use crate::error;
@@ -28,6 +28,8 @@ const FRAGMENT: u32 = 11;
 const BROADCAST: u32 = 32;
 const BROADCAST_TEXT: u32 = 33;
 const BROADCAST_BINARY: u32 = 34;
+/// A flag of a message's command: it is not to be compressed.
+const PLAIN: u32 = 1 << 16;
 
 // Audiences of a broadcast.
 const TO_EVERYONE: u32 = 1;
@@ -46,7 +48,7 @@ const CONN_BYTES: usize = 8;
 const SAME_EVENT: u32 = u32::MAX;
 
 /// The numbers by JavaScript's names.
-pub(crate) const NUMBERS: [(&str, u32); 19] = [
+pub(crate) const NUMBERS: [(&str, u32); 20] = [
     ("SEND_BINARY", BINARY),
     ("SEND_TEXT", TEXT),
     ("SEND_TEXT_BYTES", TEXT_BYTES),
@@ -64,6 +66,7 @@ pub(crate) const NUMBERS: [(&str, u32); 19] = [
     ("BROADCAST", BROADCAST),
     ("BROADCAST_TEXT", BROADCAST_TEXT),
     ("BROADCAST_BINARY", BROADCAST_BINARY),
+    ("PLAIN", PLAIN),
     ("LARGE", LARGE),
     ("SAME_EVENT", SAME_EVENT),
 ];
@@ -159,28 +162,35 @@ impl<'c> Commands<'c> {
         let mut outcome = Outcome::default();
         let _cork = server.cork();
         while !self.words.is_empty() {
-            let operation = self.word();
+            let (operation, is_plain) = operation_in(self.word());
+            let speaker = server.speaker(!is_plain);
             if operation >= BROADCAST {
-                let result = self.broadcast(operation, server);
+                let result = self.broadcast(operation, speaker);
                 outcome.note(None, result.map(|()| Sent::Sent), connections);
                 continue;
             }
             let conn = self.conn();
-            let result = self.send(operation, conn, server);
+            let result = self.send(operation, conn, server, speaker);
             outcome.note(Some(conn), result, connections);
         }
         outcome
     }
 
-    fn send(&mut self, operation: u32, conn: ConnectionId, server: &ServerHandle) -> Result<Sent, Error> {
+    fn send(
+        &mut self,
+        operation: u32,
+        conn: ConnectionId,
+        server: &ServerHandle,
+        speaker: Speaker<'_>,
+    ) -> Result<Sent, Error> {
         match operation {
-            BINARY => server.send_binary(conn, self.binary()),
+            BINARY => speaker.send_binary(conn, self.binary()),
             TEXT => {
                 let units = self.word();
-                server.send_text(conn, &self.text.next(units))
+                speaker.send_text(conn, &self.text.next(units))
             }
             // What is no UTF-8 would end the connection at the peer; each bad sequence becomes U+FFFD.
-            TEXT_BYTES => server.send_text(conn, &String::from_utf8_lossy(self.binary())),
+            TEXT_BYTES => speaker.send_text(conn, &String::from_utf8_lossy(self.binary())),
             FRAGMENT => {
                 let kind = self.word();
                 let opcode = match kind & OPCODE {
@@ -195,7 +205,7 @@ impl<'c> Commands<'c> {
             EMIT => {
                 let (event, data) = (self.word(), self.word());
                 self.read_event(event);
-                server.emit(conn, &self.event, &self.text.next(data))
+                speaker.emit(conn, &self.event, &self.text.next(data))
             }
             REPLY | REPLY_ERROR | REQUEST => {
                 let (id, event, data) = (self.word(), self.word(), self.word());
@@ -204,9 +214,9 @@ impl<'c> Commands<'c> {
                 self.read_event(event);
                 let (id, data) = (id.as_deref(), self.text.next(data));
                 match operation {
-                    REPLY => server.reply(conn, id, &self.event, &data),
-                    REPLY_ERROR => server.reply_error(conn, id, &self.event, &data),
-                    _ => server.request(conn, id.unwrap_or_default(), &self.event, &data),
+                    REPLY => speaker.reply(conn, id, &self.event, &data),
+                    REPLY_ERROR => speaker.reply_error(conn, id, &self.event, &data),
+                    _ => speaker.request(conn, id.unwrap_or_default(), &self.event, &data),
                 }
             }
             FAIL => server.fail(conn).map(|()| Sent::Sent),
@@ -214,7 +224,7 @@ impl<'c> Commands<'c> {
         }
     }
 
-    fn broadcast(&mut self, operation: u32, server: &ServerHandle) -> Result<(), Error> {
+    fn broadcast(&mut self, operation: u32, speaker: Speaker<'_>) -> Result<(), Error> {
         let (audience, count) = (self.word(), self.word());
         let lengths: Vec<u32> = (0..count).map(|_| self.word()).collect();
         let except = self.word();
@@ -231,16 +241,21 @@ impl<'c> Commands<'c> {
             BROADCAST => {
                 let (event, data) = (self.word(), self.word());
                 self.read_event(event);
-                server.broadcast(to, &self.event, &self.text.next(data), &except)
+                speaker.broadcast(to, &self.event, &self.text.next(data), &except)
             }
             BROADCAST_TEXT => {
                 let units = self.word();
-                server.broadcast_text(to, &self.text.next(units), &except)
+                speaker.broadcast_text(to, &self.text.next(units), &except)
             }
-            BROADCAST_BINARY => server.broadcast_binary(to, self.binary(), &except),
+            BROADCAST_BINARY => speaker.broadcast_binary(to, self.binary(), &except),
             _ => Err(Error::InvalidArgument("no such command")),
         }
     }
+}
+
+/// The command of a word 0, and whether its message is not to be compressed.
+fn operation_in(word: u32) -> (u32, bool) {
+    (word & !PLAIN, word & PLAIN != 0)
 }
 
 fn take_word(words: &mut &[u8]) -> Option<u32> {
@@ -269,7 +284,7 @@ impl Needed {
     }
 
     fn add(&mut self, words: &mut &[u8], has_event: &mut bool) -> Option<()> {
-        let operation = take_word(words)?;
+        let (operation, _) = operation_in(take_word(words)?);
         if operation >= BROADCAST {
             self.add_audience(words)?;
         } else {
@@ -351,6 +366,7 @@ mod tests {
         assert!(accepts(&[BROADCAST, TO_USER, 1, 5, 0, 2, 4], &[], None, "alicehinull"));
         assert!(accepts(&[BROADCAST_TEXT, TO_EVERYONE, 0, 1, 7, 8, 2], &[], None, "hi"));
         assert!(accepts(&[BROADCAST_BINARY, TO_ROOMS, 1, 1, 2, 1, 2, 3, 4, LARGE | 3], &[], Some(b"xyz"), "r"));
+        assert!(accepts(&[PLAIN | TEXT, 1, 2, 3, PLAIN | BROADCAST_BINARY, TO_EVERYONE, 0, 0, 2], b"xy", None, "abc"));
     }
 
     #[test]
@@ -369,6 +385,7 @@ mod tests {
         assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, 0, 0, 2], &[], None, "ab"), "no room");
         assert!(!accepts(&[BROADCAST_TEXT, TO_USER, 2, 1, 1, 0, 0], &[], None, "ab"), "two users");
         assert!(!accepts(&[BROADCAST_TEXT, 0, 0, 0, 2], &[], None, "ab"), "stale words");
+        assert!(!accepts(&[PLAIN, 1, 2, 2], &[], None, "ab"), "a flag of nothing");
         assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, 1, 1, 2, 7, 8, 1], &[], None, "ab"), "ids that are not there");
         assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, 1, 1, u32::MAX, 1], &[], None, "ab"), "more ids than words");
         assert!(!accepts(&[BROADCAST_TEXT, TO_ROOMS, u32::MAX, 1, 0, 1], &[], None, "ab"), "more rooms than words");
@@ -390,6 +407,7 @@ mod tests {
                 .map(|_| match random(8) {
                     0 => u32::MAX,
                     1 => BROADCAST + random(3),
+                    2 => PLAIN | random(12),
                     _ => random(12),
                 })
                 .collect();
@@ -399,7 +417,7 @@ mod tests {
             accepted += 1;
             // Nothing is left over: every length was somebody's.
             while !commands.words.is_empty() {
-                let operation = commands.word();
+                let (operation, _) = operation_in(commands.word());
                 if operation >= BROADCAST {
                     let (_, count) = (commands.word(), commands.word());
                     for _ in 0..count {

@@ -33,7 +33,8 @@ pub(crate) fn open(open: &Open, is_revoked: bool) -> Value {
         open.tls.as_deref().map(tls),
         open.opened_at_ms,
         open.id.to_string(),
-        open.reported
+        open.reported,
+        open.compressed
     ])
 }
 

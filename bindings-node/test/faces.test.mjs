@@ -121,6 +121,22 @@ const CHECKS = {
     await client.close(1000);
     return (await closed)[2].reason;
   },
+
+  async leave_plain(t) {
+    const server = await start(t, { protocol: 'raw', compression: { thresholdBytes: 0 } });
+    const opened = once(server, 'open');
+    const client = await Client.connect(server.address, { perMessageDeflate: true });
+    const [conn] = await opened;
+    const text = 'a'.repeat(5000);
+    const found = [];
+    for (const compress of [true, false]) {
+      const before = client.socket._socket.bytesRead;
+      conn.send(text, { compress });
+      assert.equal(await client.message(), text);
+      if (client.socket._socket.bytesRead - before > text.length) found.push(`compress: ${compress}`);
+    }
+    return found.join();
+  },
 };
 
 async function defaultsOfDrain(t) {

@@ -55,8 +55,9 @@ test('no file of lib/ requires itself, not even by way of others', () => {
 test('the native side has every number of records and commands that lib/ reads', () => {
   const numbers = createRequire(import.meta.url)('../lib/records.js');
   const ofRecords = Object.values(sources).flatMap((text) => [...text.matchAll(/\brecords\.([A-Z_]+)/g)].map(([, name]) => name));
-  const [, ofCommands] = /const \{([^}]*)\} = require\('\.\/records\.js'\)/.exec(sources['outbox.js']);
-  const names = new Set([...ofRecords, ...ofCommands.match(/[A-Z_]+/g)]);
+  const taken = Object.values(sources).flatMap((text) => [...text.matchAll(/const \{([^}]*)\} = require\('\.\/records\.js'\)/g)]);
+  const ofCommands = taken.flatMap(([, list]) => list.match(/[A-Z_]+/g));
+  const names = new Set([...ofRecords, ...ofCommands]);
   assert.deepEqual([...names].sort(), Object.keys(numbers).sort());
   for (const [name, number] of Object.entries(numbers)) assert.ok(Number.isInteger(number) && number > 0, `${name} ${number}`);
 });

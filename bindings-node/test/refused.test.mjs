@@ -147,8 +147,12 @@ test('a connection says what it takes', async (t) => {
     for (const send of [() => conn.send(wrong), () => server.toAll().send(wrong)]) assert.throws(send, refused(/a message must be/));
   }
   for (const [call, message] of [
-    [() => conn.send('x', () => {}), /send takes one message, and no callback/],
-    [() => conn.send('x', { binary: true }), /got 2 arguments/],
+    [() => conn.send('x', () => {}), /send takes one message and \{ compress \}, and no callback .*, got function besides/],
+    [() => conn.send('x', { binary: true }), /send takes \{ compress \}, not `binary`/],
+    [() => conn.send('x', { compress: 'no' }), /compress must be a boolean, got string/],
+    [() => conn.send('x', null), /got null besides/],
+    [() => conn.send('x', {}, () => {}), /got 3 arguments/],
+    [() => server.toAll().send('x', { compress: 0 }), /compress must be a boolean, got number/],
     [() => conn.join('a', 'b'), /join takes one room/],
     [() => conn.leave('a', 'b'), /leave takes one room/],
     [() => server.to(), /to takes a room/],

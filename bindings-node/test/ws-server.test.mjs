@@ -348,7 +348,7 @@ test('a server that is closing answers 503', async (t) => {
   assert.equal((await knock(server.address().port, KEY)).status, 503);
 });
 
-test('extensions are not negotiated', async (t) => {
+test('no extension is negotiated unless the policy says so', async (t) => {
   const wss = await serve(t, { perMessageDeflate: true });
   const { ws, client, request } = await pair(t, wss, { perMessageDeflate: true });
   assert.match(request.headers['sec-websocket-extensions'], /permessage-deflate/);

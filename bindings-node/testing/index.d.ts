@@ -119,6 +119,7 @@ export function makeConnection<Data = any>(facts?: {
   openedAtMs?: number;
   handshakeId?: string;
   reported?: boolean;
+  compressed?: boolean;
   data?: Data;
   protocol?: 'json' | 'raw';
 }): { conn: Connection<any, Data>; sent: any[] };

@@ -41,7 +41,7 @@ let made = 0;
 
 const FACTS = [
   'id', 'ip', 'user', 'path', 'subprotocol', 'roles', 'route', 'params', 'query', 'headers', 'cookies', 'origin', 'claims', 'port', 'tls',
-  'openedAtMs', 'handshakeId', 'reported',
+  'openedAtMs', 'handshakeId', 'reported', 'compressed',
 ];
 
 /**
@@ -74,10 +74,10 @@ function makeConnection(given = {}) {
 /** The list of facts that `Opened` reads. */
 function openedOf({ id = `test-${made}`, ip = '127.0.0.1', user = null, path = '/', subprotocol = null, roles = [], route = null, ...more }) {
   const { params = {}, query = null, headers = {}, cookies = {}, origin = null, claims = null, port = 50_000, tls = null } = more;
-  const { openedAtMs = Date.now(), handshakeId = '0', reported = false } = more;
+  const { openedAtMs = Date.now(), handshakeId = '0', reported = false, compressed = false } = more;
   const lower = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]);
   const list = [id, ip, user, path, subprotocol, null, null, false, [...roles], route, Object.entries(params), query, lower];
-  const rest = [origin, claims && JSON.stringify(claims), port, tls && { ...tls }, openedAtMs, handshakeId, reported];
+  const rest = [origin, claims && JSON.stringify(claims), port, tls && { ...tls }, openedAtMs, handshakeId, reported, compressed];
   return [...list, Object.entries(cookies), ...rest];
 }
 

@@ -58,6 +58,16 @@ stated.on('echo', (conn, data, meta) => {
   conn.reply(meta, 'echo', { text: '' });
   conn.emit('anything', { else: 1 });
   stated.to('room').except(conn).emit('left', { room: 'r' });
+  conn.emit('echo', data, { compress: false });
+  conn.reply(meta, 'echo', { text: '' }, { compress: false });
+  conn.replyError(meta, 'echo', 'no', { compress: false });
+  void conn.call('echo', { text: '' }, { compress: false, timeoutMs: 5 });
+  stated.toAll().emit('left', { room: 'r' }, { compress: false });
+  equal<typeof conn.compressed, boolean>();
+  // @ts-expect-error there is no such option
+  conn.emit('echo', data, { binary: true });
+  // @ts-expect-error a callback is none
+  conn.emit('echo', data, () => {});
   // @ts-expect-error text is missing
   conn.emit('echo', {});
   // @ts-expect-error text is missing

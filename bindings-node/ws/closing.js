@@ -1,7 +1,12 @@
 'use strict';
 // How a connection's end is told: close codes, and the errors of `ws` for frames that break a rule.
 
-/** Which framing rule was broken, by the core's name: the error's class, message, and code. Some messages end with the number that broke the rule. */
+const zlib = require('node:zlib').constants;
+
+/**
+ * Which framing rule was broken, by the core's name: the error's class, message, code, and zlib's number where `ws` has its error from
+ * zlib. Some messages end with the number that broke the rule.
+ */
 const FAULTS = {
   invalid_opcode: [RangeError, 'Invalid WebSocket frame: invalid opcode', 'WS_ERR_INVALID_OPCODE'],
   reserved_bits_1: [RangeError, 'Invalid WebSocket frame: RSV1 must be clear', 'WS_ERR_UNEXPECTED_RSV_1'],
@@ -16,14 +21,16 @@ const FAULTS = {
   length_too_long: [RangeError, 'Unsupported WebSocket frame: payload length > 2^53 - 1', 'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH'],
   message_too_big: [RangeError, 'Max payload size exceeded', 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'],
   too_many_fragments: [RangeError, 'Too many message fragments', 'WS_ERR_TOO_MANY_BUFFERED_PARTS'],
+  bad_compression: [Error, 'invalid compressed data', 'Z_DATA_ERROR', zlib.Z_DATA_ERROR],
 };
 
 /** The error that `ws` emits for this fault; undefined: it has none. `value`: the opcode, length or code that broke the rule, or null. */
 function faultError(fault, value) {
   if (!Object.hasOwn(FAULTS, fault ?? '')) return undefined;
-  const [kind, message, code] = FAULTS[fault];
+  const [kind, message, code, errno] = FAULTS[fault];
   const error = new kind(value === null ? message : `${message} ${value}`);
   error.code = code;
+  if (errno !== undefined) error.errno = errno;
   return error;
 }
 

@@ -28,7 +28,7 @@ class Sender {
   sendFrame(frame, callback) {
     const found = payloadOf(frame.map((part) => (typeof part === 'string' ? Buffer.from(part) : part)));
     if (found === undefined) throw new TypeError('a frame must be a whole text or binary message, without mask and extensions');
-    this.#ws.send(found.payload, { binary: found.isBinary }, callback);
+    this.#ws.send(found.payload, { binary: found.isBinary, compress: false }, callback);
   }
 }
 

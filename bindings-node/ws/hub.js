@@ -167,7 +167,8 @@ class Hub {
       ws = new this.#options.WebSocket(null, undefined, this.#options);
       // The core may have chosen it: `subprotocols` of the policy, or the one that brings a token.
       const protocol = opened[4] ?? '';
-      internals.open(ws, this, low, high, { socket: accepted.socket, protocol, session: sessionOf(opened) });
+      const isCompressed = opened[21];
+      internals.open(ws, this, low, high, { socket: accepted.socket, protocol, isCompressed, session: sessionOf(opened) });
     } catch (error) {
       native(() => this.native.terminate(low, high));
       accepted?.transport?.end();

@@ -57,6 +57,7 @@ declare class WebSocket extends Emitter {
   /** What binary messages are given as; texts are always Buffers. Also `blob`. */
   binaryType: 'nodebuffer' | 'arraybuffer' | 'fragments';
   readonly bufferedAmount: number;
+  /** `permessage-deflate`, or empty. */
   readonly extensions: string;
   readonly isPaused: boolean;
   readonly protocol: string;
@@ -107,6 +108,7 @@ declare namespace WebSocket {
     binary?: boolean | undefined;
     /** `false`: the message goes on with the next `send`. Default `true`. */
     fin?: boolean | undefined;
+    /** `false`: it goes plain although the connection is compressed. Default `true`. */
     compress?: boolean | undefined;
     mask?: boolean | undefined;
   }
@@ -137,6 +139,10 @@ declare namespace WebSocket {
   ) => void;
 
   interface PerMessageDeflateOptions {
+    /** The smallest message that is compressed, in bytes. */
+    threshold?: number | undefined;
+    zlibDeflateOptions?: { level?: number | undefined; [option: string]: any } | undefined;
+    /** Nothing else counts: context is never taken over, and a window is what the client asks for. */
     [option: string]: any;
   }
 
@@ -186,7 +192,10 @@ declare namespace WebSocket {
     allowSynchronousEvents?: boolean | undefined;
     autoPong?: boolean | undefined;
     clientTracking?: boolean | undefined;
-    /** Nothing is compressed. */
+    /**
+     * `false` switches the policy's `compression` off; an object makes it less: `threshold` where it is larger, `zlibDeflateOptions.level`
+     * where it is lower. `true`, or left out: what the policy says, which compresses nothing unless it has `compression`.
+     */
     perMessageDeflate?: boolean | PerMessageDeflateOptions | undefined;
     /** Counts where it is less than the policy's `maxMessageBytes`. */
     maxPayload?: number | undefined;

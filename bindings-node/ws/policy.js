@@ -6,6 +6,8 @@ const { networkInterfaces } = require('node:os');
 const { acceptAnonymous } = require('../lib/authenticate.js');
 const { failure } = require('../lib/errors.js');
 const { readOptions } = require('../lib/policy.js');
+const { hasCompression, tightenCompression } = require('./deflate.js');
+const { set, valueOf } = require('./spelling.js');
 
 const NONE =
   'wsguard/ws needs a policy: at least `origins` (who may connect) and `auth` (how they say who they are), as the option ' +
@@ -28,21 +30,6 @@ function stated(options) {
     const what = text === undefined ? 'cannot be read' : 'is no JSON';
     throw failure('invalid_option', `WSGUARD_POLICY: the file ${what}: ${error.message}`, 'WSGUARD_POLICY', error);
   }
-}
-
-function snake(name) {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
-
-/** The value of a policy's option, in either spelling. */
-function valueOf(policy, name) {
-  return policy[name] ?? policy[snake(name)];
-}
-
-/** Sets an option in the spelling that the policy has. */
-function set(policy, name, value) {
-  const other = snake(name);
-  policy[other !== name && Object.hasOwn(policy, other) ? other : name] = value;
 }
 
 /** `limit` counts if it is less than what the policy (or the core, where that says nothing) allows. */
@@ -87,7 +74,7 @@ function everywhere() {
 
 /**
  * What a server needs of its options: the JSON for the core, the callback, whether the first subprotocol that a client offers is
- * taken, and whether TLS is the core's.
+ * taken, whether TLS is the core's, and whether the policy that was stated has compression.
  */
 function readPolicy(options) {
   const given = stated(options);
@@ -96,12 +83,13 @@ function readPolicy(options) {
   if (valueOf(policy, 'protocol') === undefined) policy.protocol = 'raw';
   if (policy.auth === 'callback' && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
   const { maxPayload, maxFragments, closeTimeout } = options;
+  tightenCompression(policy, options.perMessageDeflate);
   tightenAll(policy, { maxMessageBytes: maxPayload, maxFragments, closeTimeoutMs: closeTimeout });
   policy.listen = options.port === undefined || options.port === null ? `${LOCAL}:0` : listenOf(policy, options);
   const { json, authenticate } = readOptions(policy);
   const sources = valueOf(policy, 'tokenSources') ?? [];
   const chooses = valueOf(policy, 'subprotocols') === undefined && !sources.includes('subprotocol');
-  return { json, authenticate, chooses, isEncrypted: Boolean(policy.tls) };
+  return { json, authenticate, chooses, isEncrypted: Boolean(policy.tls), mayCompress: hasCompression(given) };
 }
 
 /** TLS belongs to whoever accepts the connection. */

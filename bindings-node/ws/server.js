@@ -11,9 +11,9 @@ const { WebSocket } = require('./websocket.js');
 const [RUNNING, CLOSING, CLOSED] = [0, 1, 2];
 const REJECTED = Symbol.for('nodejs.rejection');
 const WAYS = 'One and only one of the "port", "server", or "noServer" options must be specified';
-/** Options of `ws` that have no equal here, and what happens instead. */
+/** Options of `ws` that are not kept, and what happens instead. */
 const UNKEPT = {
-  perMessageDeflate: 'nothing is compressed: every connection goes on without the extension',
+  perMessageDeflate: 'nothing is compressed, as the policy does not say so: compression: {}',
   skipUTF8Validation: 'texts are always checked',
 };
 const warned = new Set();
@@ -34,7 +34,6 @@ class WebSocketServer extends EventEmitter {
       maxBufferedChunks: 256 * 1024,
       maxPendingAutoPongs: 60,
       skipUTF8Validation: false,
-      perMessageDeflate: false,
       handleProtocols: null,
       clientTracking: true,
       verifyClient: null,
@@ -49,10 +48,13 @@ class WebSocketServer extends EventEmitter {
     };
     const hasPort = options.port !== null && options.port !== undefined;
     if (Number(hasPort) + Number(Boolean(options.server)) + Number(Boolean(options.noServer)) !== 1) throw new TypeError(WAYS);
-    for (const name of Object.keys(UNKEPT)) if (options[name]) warn(name);
+    const policy = readPolicy(options);
+    if (options.skipUTF8Validation) warn('skipUTF8Validation');
+    if (options.perMessageDeflate && !policy.mayCompress) warn('perMessageDeflate');
+    if (options.perMessageDeflate === true) options.perMessageDeflate = {};
     this.options = options;
     this._state = RUNNING;
-    this.#hub = new Hub(this, readPolicy(options), options);
+    this.#hub = new Hub(this, policy, options);
     if (options.clientTracking) this.clients = new Set();
     if (hasPort) this.#listen(callback);
     else if (options.server) this.#attach(options.server);

@@ -5,6 +5,7 @@ const { AsyncResource } = require('node:async_hooks');
 const { EventEmitter } = require('node:events');
 const { setImmediate } = require('node:timers');
 const { failure } = require('../lib/errors.js');
+const { PLAIN } = require('../lib/records.js');
 const { Callbacks } = require('./callbacks.js');
 const { closeArguments } = require('./closing.js');
 const { isBlob, lengthOf, payloadOf } = require('./data.js');
@@ -29,6 +30,7 @@ class WebSocket extends EventEmitter {
   #high = 0;
   #state = CONNECTING;
   #protocol = '';
+  #isCompressed = false;
   #binaryType = 'nodebuffer';
   #isPaused = false;
   #isClean = false;
@@ -68,9 +70,8 @@ class WebSocket extends EventEmitter {
     return this.#protocol;
   }
 
-  /** Nothing is compressed. */
   get extensions() {
-    return '';
+    return this.#isCompressed ? 'permessage-deflate' : '';
   }
 
   /** What `new WebSocket(url)` was given: nothing, on a server. */
@@ -116,8 +117,9 @@ class WebSocket extends EventEmitter {
     // What nearly every message is: whole, without a callback, a string or a Buffer.
     if (cb === undefined && typeof options !== 'function' && !this.#isFragmented && (options?.fin ?? true)) {
       const isBinary = isToBeBinary(data, options);
-      if (typeof data === 'string' && !isBinary) return this.#text(data);
-      if (data instanceof Uint8Array) return isBinary ? this.#binary(data) : this.#textBytes(data);
+      const plain = plainFlag(options);
+      if (typeof data === 'string' && !isBinary) return this.#text(data, plain);
+      if (data instanceof Uint8Array) return isBinary ? this.#binary(data, plain) : this.#textBytes(data, plain);
     }
     if (typeof options === 'function') [cb, options] = [options, undefined];
     return this.#sendWith(data, options, cb);
@@ -171,26 +173,27 @@ class WebSocket extends EventEmitter {
     this.#hub?.onRejected(error, this);
   }
 
-  #text(text) {
-    this.#outbox.text(this.#low, this.#high, text);
+  /** `plain`: `PLAIN`, or 0. */
+  #text(text, plain) {
+    this.#outbox.text(this.#low, this.#high, text, plain);
   }
 
-  #binary(bytes) {
-    this.#outbox.binary(this.#low, this.#high, bytes, lengthOf(bytes));
+  #binary(bytes, plain) {
+    this.#outbox.binary(this.#low, this.#high, bytes, lengthOf(bytes), plain);
   }
 
-  #textBytes(bytes) {
-    this.#outbox.textBytes(this.#low, this.#high, bytes, lengthOf(bytes));
+  #textBytes(bytes, plain) {
+    this.#outbox.textBytes(this.#low, this.#high, bytes, lengthOf(bytes), plain);
   }
 
   #sendWith(data, options, cb) {
-    const { fin = true } = options ?? {};
+    const { fin = true, compress } = options ?? {};
     if (typeof data === 'number') data = data.toString();
     const isBinary = isToBeBinary(data, options);
-    if (isBlob(data)) return this.#readBlob(data, (bytes) => this.#sendRead(bytes, isBinary, fin, cb), cb);
+    if (isBlob(data)) return this.#readBlob(data, (bytes) => this.#sendRead(bytes, { binary: isBinary, fin, compress }, cb), cb);
     const payload = typeof data === 'string' && isBinary ? Buffer.from(data) : payloadOf(data);
     try {
-      this.#say(payload, isBinary, fin);
+      this.#say(payload, isBinary, fin, plainFlag(options));
     } catch (error) {
       if (typeof cb !== 'function') throw error;
       return this.#tellLater(cb, error);
@@ -198,11 +201,12 @@ class WebSocket extends EventEmitter {
     if (typeof cb === 'function') this.#tellWhenWritten(cb);
   }
 
-  #say(payload, isBinary, fin) {
+  #say(payload, isBinary, fin, plain) {
+    // The parts of a message go plain.
     if (!fin || this.#isFragmented) return this.#fragment(payload, isBinary, fin);
-    if (typeof payload === 'string') return this.#text(payload);
-    if (isBinary) return this.#binary(payload);
-    this.#textBytes(payload);
+    if (typeof payload === 'string') return this.#text(payload, plain);
+    if (isBinary) return this.#binary(payload, plain);
+    this.#textBytes(payload, plain);
   }
 
   #fragment(payload, isBinary, fin) {
@@ -228,9 +232,9 @@ class WebSocket extends EventEmitter {
     );
   }
 
-  #sendRead(bytes, isBinary, fin, cb) {
+  #sendRead(bytes, options, cb) {
     if (this.#state === CLOSED) return void cb?.(closedMeanwhile());
-    this.#sendWith(bytes, { binary: isBinary, fin }, cb);
+    this.#sendWith(bytes, options, cb);
   }
 
   #onUnread(error, cb) {
@@ -351,12 +355,12 @@ class WebSocket extends EventEmitter {
 
   static {
     internals = {
-      open(ws, hub, low, high, { socket, protocol, session }) {
+      open(ws, hub, low, high, { socket, protocol, isCompressed, session }) {
         ws.#hub = hub;
         ws.#outbox = hub.outbox;
         [ws.#low, ws.#high] = [low, high];
         ws.#context = new AsyncResource('WEBSOCKET', { requireManualDestroy: true });
-        [ws.#socket, ws.#protocol, ws.#session] = [socket, protocol, session];
+        [ws.#socket, ws.#protocol, ws.#isCompressed, ws.#session] = [socket, protocol, isCompressed, session];
         ws.#state = OPEN;
       },
       words: (ws) => [ws.#low, ws.#high],
@@ -436,6 +440,11 @@ class WebSocket extends EventEmitter {
 function isToBeBinary(data, options) {
   if (typeof options === 'object' && options !== null && 'binary' in options) return Boolean(options.binary);
   return typeof data !== 'string';
+}
+
+/** Whether a message is to go plain, as the flag of its command. */
+function plainFlag(options) {
+  return (options?.compress ?? true) ? 0 : PLAIN;
 }
 
 function closedMeanwhile() {

@@ -128,8 +128,8 @@ function serveOnce(what, begin) {
 }
 
 function tellEvents(server) {
-  server.on('open', ({ id, ip, user, path, subprotocol, roles }) => {
-    print({ type: 'open', conn: id, ip, user, path, subprotocol, roles, compressed: false });
+  server.on('open', ({ id, ip, user, path, subprotocol, roles, compressed }) => {
+    print({ type: 'open', conn: id, ip, user, path, subprotocol, roles, compressed });
   });
   server.on('close', (conn, code, { reason, clean }) => print({ type: 'close', conn: conn.id, code, reason, clean }));
   server.on('violation', ({ code, ip, user, connId, event }) => print({ type: 'violation', code, ip, user, conn: connId, event }));

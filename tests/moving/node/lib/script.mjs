@@ -20,6 +20,7 @@ function randomOf(seed) {
 const SAYINGS = {
   text: (ws, length, n) => ws.send('t'.repeat(length) + n),
   bytes: (ws, length, n) => ws.send(Buffer.alloc(length, n)),
+  plain: (ws, length, n) => ws.send('p'.repeat(length) + n, { compress: false }),
   buffer: (ws, length) => ws.send(new Uint8Array(length).buffer),
   blob: (ws, length, n) => ws.send(new Blob(['b'.repeat(length) + n])),
   fragments(ws, length, n) {
