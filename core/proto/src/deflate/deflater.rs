@@ -10,6 +10,11 @@ use crate::options::Compression;
 /// Payload that is compressed in one go: at level 3 that is some 5 to 10 ms, which is how long a shard may be held by it.
 pub const BUDGET_BYTES: usize = 1024 * 1024;
 
+/// The highest level whose work hardly depends on what a message says: 1 MiB of the worst takes it some 30 ms. The higher ones
+/// look for repetitions far longer, and a peer that chooses what is sent (an echo, a chat) has them look all the time: level 9
+/// takes more than a second for 1 MiB of two letters in a random order.
+const STEADY_LEVEL: u8 = 5;
+
 /// Sizes of windows that both sides may agree to.
 pub const WINDOW_SIZES: usize = 7;
 /// The smallest window: RFC 7692 allows 256 bytes, but no zlib keeps to it.
@@ -55,6 +60,31 @@ impl State {
             return None;
         }
         room.get(..made)?.strip_suffix(&TAIL).map(<[u8]>::len)
+    }
+}
+
+/// What may still be compressed in one go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Payload bytes.
+    pub bytes: usize,
+    /// Bytes for which more work may be done than [`STEADY_LEVEL`] does: each is worth two of the level before.
+    effort: usize,
+}
+
+impl Budget {
+    /// That of one run.
+    pub const FULL: Self = Self { bytes: BUDGET_BYTES, effort: BUDGET_BYTES };
+    const ENDLESS: Self = Self { bytes: usize::MAX, effort: usize::MAX };
+
+    /// Takes a message that is to be compressed at `level`; returns the level that there is time for. `None`: there is none at all.
+    fn take(&mut self, level: u8, len: usize) -> Option<u8> {
+        self.bytes = self.bytes.checked_sub(len)?;
+        let steady = level.min(STEADY_LEVEL);
+        let work = |level: u8| len.saturating_mul(1 << (level - STEADY_LEVEL));
+        let harder = (STEADY_LEVEL + 1..=level).rev().find(|level| work(*level) <= self.effort);
+        self.effort -= harder.map_or(0, work);
+        Some(harder.unwrap_or(steady))
     }
 }
 
@@ -106,7 +136,7 @@ impl Deflater {
         &mut self,
         agreed: Agreed,
         rules: &Compression,
-        budget: &mut usize,
+        budget: &mut Budget,
         mut frames: &[u8],
         out: &mut Vec<u8>,
     ) -> Pressed {
@@ -114,15 +144,14 @@ impl Deflater {
         let mut pressed = Pressed::default();
         while let Some((frame, payload)) = first_frame(frames) {
             if is_message(frame[0]) && payload.len() >= rules.threshold_bytes.max(1) {
-                if payload.len() > *budget {
-                    pressed.skipped += 1;
-                } else {
-                    *budget -= payload.len();
-                    if self.push_message(agreed, rules.level, frame[0], payload, out) {
+                match budget.take(rules.level, payload.len()) {
+                    None => pressed.skipped += 1,
+                    Some(level) if self.push_message(agreed, level, frame[0], payload, out) => {
                         pressed.messages += 1;
                         frames = &frames[frame.len()..];
                         continue;
                     }
+                    Some(_) => {}
                 }
             }
             out.extend_from_slice(frame);
@@ -136,7 +165,7 @@ impl Deflater {
 
     /// As [`push_frames`](Self::push_frames) with one frame and without a budget; whether it is compressed.
     pub fn push_frame(&mut self, agreed: Agreed, rules: &Compression, frame: &[u8], out: &mut Vec<u8>) -> bool {
-        self.push_frames(agreed, rules, &mut usize::MAX.clone(), frame, out).messages > 0
+        self.push_frames(agreed, rules, &mut Budget::ENDLESS.clone(), frame, out).messages > 0
     }
 
     /// Appends a message compressed; `false`: it would not be shorter, and `out` is as before.
@@ -165,7 +194,7 @@ impl Agreed {
 impl Deflate {
     /// A run begins, in which [`BUDGET_BYTES`] may be compressed.
     pub fn refill(&mut self) {
-        self.budget = BUDGET_BYTES;
+        self.budget = Budget::FULL;
     }
 
     /// As [`Deflater::push_frames`], within the budget.
@@ -258,7 +287,7 @@ mod tests {
             budget in 0usize..4000,
         ) {
             let firsts = [0x81, 0x82, 0x01, 0x80, 0x89, 0x88];
-            let (mut plain, mut left) = (Vec::new(), budget);
+            let (mut plain, mut left) = (Vec::new(), Budget { bytes: budget, ..Budget::FULL });
             for (kind, len, seed) in &frames {
                 let len = if *kind > 3 { len % 126 } else { *len };
                 codec::fragment_frame(&mut plain, firsts[*kind], &text(len, 7, *seed));
@@ -285,7 +314,7 @@ mod tests {
                 (rest, before) = (&rest[said.len()..], &before[frame.len()..]);
             }
             prop_assert!(rest.is_empty() && before.is_empty());
-            prop_assert_eq!((pressed.messages, pressed.skipped, left), (compressed, skipped, budget - tried));
+            prop_assert_eq!((pressed.messages, pressed.skipped, left.bytes), (compressed, skipped, budget - tried));
         }
     }
 
@@ -347,6 +376,42 @@ mod tests {
             let mut out = Vec::new();
             assert!(deflater.compress(window(12), level, &payload, &mut out));
             assert!(out == fresh, "level {level} behind noise");
+        }
+    }
+
+    /// Whatever a peer has us say: of a level that could take a second for it, no more than a shard has time for.
+    #[test]
+    fn a_run_works_hard_on_a_part_of_what_it_compresses() {
+        // The worst for level 9: two letters in a random order.
+        let mut seed = 1u64;
+        let letters: Vec<u8> = core::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b'a' + (seed >> 63) as u8
+        })
+        .take(BUDGET_BYTES)
+        .collect();
+        let mut deflater = Deflater::default();
+        // The level that is asked for, the length of a message, and the levels of such messages in one run.
+        let cases: [(u8, usize, &[u8]); 7] = [
+            (9, 40_000, &[9, 8, 6, 5, 5]),
+            (9, 64 << 10, &[9, 5]),
+            (9, 200_000, &[7, 5]),
+            (8, 128 << 10, &[8, 5]),
+            (6, 1 << 20, &[5]),
+            (5, 500_000, &[5, 5]),
+            (1, 1 << 20, &[1]),
+        ];
+        for (level, len, levels) in cases {
+            let (mut budget, rules) = (Budget::FULL, Compression { threshold_bytes: 0, level });
+            let payload = &letters[..len];
+            for used in levels {
+                let (mut frame, mut out, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+                codec::data_frame(&mut frame, Opcode::Text, payload);
+                let pressed = deflater.push_frames(window(15), &rules, &mut budget, &frame, &mut out);
+                assert_eq!(pressed.messages, 1, "it is compressed all the same");
+                assert!(deflater.compress(window(15), *used, payload, &mut expected));
+                assert!(out.ends_with(&expected) && out.len() <= expected.len() + 10, "{level} {len}: {used}");
+            }
         }
     }
 
