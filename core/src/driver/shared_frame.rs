@@ -42,7 +42,7 @@ impl SharedFrame {
         if payload < rules.threshold_bytes {
             return as_it_is;
         }
-        if made.get().is_none() && !deflate.allows(rules.level, payload) {
+        if made.get().is_none() && payload > deflate.budget.bytes {
             return (&self.plain, Pressed { skipped: 1, ..Pressed::default() });
         }
         // A shard that needs it while another makes it waits, for no longer than making it would take.

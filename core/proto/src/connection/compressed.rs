@@ -5,7 +5,7 @@ use crate::codec::{Opcode, Violation};
 use crate::deflate::{Broken, Compressed};
 
 /// Inflated bytes that count for one message in the budget of a turn: a megabyte takes the whole turn of a connection, and the
-/// others of its shard have theirs before the next.
+/// others of its shard have theirs before the next. So do a thousand blocks with codes of their own, however little is in them.
 const BYTES_PER_MESSAGE: u64 = 1024;
 
 impl Connection {
@@ -21,7 +21,8 @@ impl Connection {
         let (mut room, before) = (turn.deflate.take_room(), turn.deflate.bytes_inflated);
         let inflated = turn.deflate.inflate(compressed, limit, &mut room);
         let bytes = turn.deflate.bytes_inflated - before;
-        turn.message_budget = turn.message_budget.saturating_sub((bytes / BYTES_PER_MESSAGE) as usize);
+        let work = (bytes / BYTES_PER_MESSAGE).max(turn.deflate.more_blocks());
+        turn.message_budget = turn.message_budget.saturating_sub(work as usize);
         match inflated {
             Ok(message) => self.handle_message(opcode, message, turn),
             Err(broken) => {

@@ -7,9 +7,14 @@ use super::{Agreed, Deflate};
 use crate::codec::{self, Opcode};
 use crate::options::Compression;
 
-/// Payload that is compressed in one go at levels 1 to 5, some 10 ms; of higher levels less ([`Deflate::allows`]). So long a shard may
-/// be held by it.
+/// Payload that is compressed in one go at levels 1 to 5, some 10 ms; for higher levels [`Budget`] has less.
+/// So long a shard may be held by it.
 pub const BUDGET_BYTES: usize = 1024 * 1024;
+
+/// The highest level whose work hardly depends on what a message says: 1 MiB of the worst takes it some 30 ms. The higher ones
+/// look for repetitions far longer, and a peer that chooses what is sent (an echo, a chat) has them look all the time: level 9
+/// takes more than a second for 1 MiB of two letters in a random order.
+const STEADY_LEVEL: u8 = 5;
 
 /// Sizes of windows that both sides may agree to.
 pub const WINDOW_SIZES: usize = 7;
@@ -64,20 +69,28 @@ fn room_for(payload: usize) -> usize {
     payload + payload / 8 + 256
 }
 
-/// What a byte costs of the budget. From level 6 on a peer can choose a text that takes 10 to 100 times as long as others.
-fn cost(level: u8, payload: usize) -> usize {
-    let factor = match level {
-        0..=5 => 1,
-        6 | 7 => 4,
-        _ => 16,
-    };
-    payload.saturating_mul(factor)
+/// What may still be compressed in one go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Payload bytes.
+    pub bytes: usize,
+    /// Bytes for which more work may be done than [`STEADY_LEVEL`] does: each is worth two of the level before.
+    effort: usize,
 }
 
-/// Whether a payload may be compressed with what is left of the budget: one of at most [`BUDGET_BYTES`] with all of it, whatever it
-/// costs.
-fn allows(budget: usize, level: u8, payload: usize) -> bool {
-    cost(level, payload) <= budget || budget == BUDGET_BYTES && payload <= BUDGET_BYTES
+impl Budget {
+    /// That of one run.
+    pub const FULL: Self = Self { bytes: BUDGET_BYTES, effort: BUDGET_BYTES };
+
+    /// Takes a message that is to be compressed at `level`; returns the level that there is time for. `None`: there is none at all.
+    fn take(&mut self, level: u8, len: usize) -> Option<u8> {
+        self.bytes = self.bytes.checked_sub(len)?;
+        let steady = level.min(STEADY_LEVEL);
+        let work = |level: u8| len.saturating_mul(1 << (level - STEADY_LEVEL));
+        let harder = (STEADY_LEVEL + 1..=level).rev().find(|level| work(*level) <= self.effort);
+        self.effort -= harder.map_or(0, work);
+        Some(harder.unwrap_or(steady))
+    }
 }
 
 /// What became of frames that were to be compressed.
@@ -138,24 +151,25 @@ impl Deflater {
         &mut self,
         agreed: Agreed,
         rules: &Compression,
-        budget: &mut usize,
+        budget: &mut Budget,
         mut frames: &[u8],
         out: &mut Vec<u8>,
     ) -> Pressed {
         let (start, all) = (out.len(), frames.len());
         let mut pressed = Pressed::default();
         while let Some((frame, payload)) = first_frame(frames) {
-            let is_asked = is_message(frame[0]) && payload.len() >= rules.threshold_bytes.max(1);
-            let may_be = is_asked && allows(*budget, rules.level, payload.len());
-            if may_be {
-                *budget = budget.saturating_sub(cost(rules.level, payload.len()));
+            if is_message(frame[0]) && payload.len() >= rules.threshold_bytes.max(1) {
+                match budget.take(rules.level, payload.len()) {
+                    None => pressed.skipped += 1,
+                    Some(level) if self.push_message(agreed, level, frame[0], payload, out) => {
+                        pressed.messages += 1;
+                        frames = &frames[frame.len()..];
+                        continue;
+                    }
+                    Some(_) => {}
+                }
             }
-            if may_be && self.push_message(agreed, rules.level, frame[0], payload, out) {
-                pressed.messages += 1;
-            } else {
-                pressed.skipped += u32::from(is_asked && !may_be);
-                out.extend_from_slice(frame);
-            }
+            out.extend_from_slice(frame);
             frames = &frames[frame.len()..];
         }
         // There is nothing behind whole frames.
@@ -190,13 +204,7 @@ impl Agreed {
 impl Deflate {
     /// A run begins, in which [`BUDGET_BYTES`] may be compressed.
     pub fn refill(&mut self) {
-        self.budget = BUDGET_BYTES;
-    }
-
-    /// Whether so much may be compressed with what is left of the budget.
-    #[must_use]
-    pub fn allows(&self, level: u8, payload: usize) -> bool {
-        allows(self.budget, level, payload)
+        self.budget = Budget::FULL;
     }
 
     /// As [`Deflater::push_frames`], within the budget.
@@ -289,7 +297,7 @@ mod tests {
             budget in 0usize..4000,
         ) {
             let firsts = [0x81, 0x82, 0x01, 0x80, 0x89, 0x88];
-            let (mut plain, mut left) = (Vec::new(), budget);
+            let (mut plain, mut left) = (Vec::new(), Budget { bytes: budget, ..Budget::FULL });
             for (kind, len, seed) in &frames {
                 let len = if *kind > 3 { len % 126 } else { *len };
                 codec::fragment_frame(&mut plain, firsts[*kind], &text(len, 7, *seed));
@@ -316,7 +324,7 @@ mod tests {
                 (rest, before) = (&rest[said.len()..], &before[frame.len()..]);
             }
             prop_assert!(rest.is_empty() && before.is_empty());
-            prop_assert_eq!((pressed.messages, pressed.skipped, left), (compressed, skipped, budget - tried));
+            prop_assert_eq!((pressed.messages, pressed.skipped, left.bytes), (compressed, skipped, budget - tried));
         }
     }
 
@@ -354,7 +362,7 @@ mod tests {
         for payload in [&noise[..300], b"", b"x"] {
             let (mut frame, mut out) = (Vec::new(), Vec::new());
             codec::data_frame(&mut frame, Opcode::Binary, payload);
-            let pressed = deflater.push_frames(window(15), &rules, &mut BUDGET_BYTES.clone(), &frame, &mut out);
+            let pressed = deflater.push_frames(window(15), &rules, &mut Budget::FULL.clone(), &frame, &mut out);
             assert_eq!(pressed, Pressed::default());
             assert_eq!(out, frame);
         }
@@ -379,14 +387,6 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_takes_long_has_less_of_the_budget() {
-        for (level, most) in [(1, BUDGET_BYTES), (5, BUDGET_BYTES), (6, BUDGET_BYTES / 4), (9, BUDGET_BYTES / 16)] {
-            assert!(allows(BUDGET_BYTES, level, BUDGET_BYTES) && !allows(BUDGET_BYTES, level, BUDGET_BYTES + 1));
-            assert!(!allows(BUDGET_BYTES - 1, level, most) && allows(BUDGET_BYTES - 16, level, most - 16), "{level}");
-        }
-    }
-
-    #[test]
     fn the_same_message_gives_the_same_bytes_whatever_came_before() {
         let (secret, payload) = (text(3000, 9, 1), text(2500, 9, 1));
         for level in 1..=9 {
@@ -405,6 +405,42 @@ mod tests {
             let mut out = Vec::new();
             assert!(deflater.compress(window(12), level, &payload, &mut out));
             assert!(out == fresh, "level {level} behind noise");
+        }
+    }
+
+    /// Whatever a peer has us say: of a level that could take a second for it, no more than a shard has time for.
+    #[test]
+    fn a_run_works_hard_on_a_part_of_what_it_compresses() {
+        // The worst for level 9: two letters in a random order.
+        let mut seed = 1u64;
+        let letters: Vec<u8> = core::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b'a' + (seed >> 63) as u8
+        })
+        .take(BUDGET_BYTES)
+        .collect();
+        let mut deflater = Deflater::default();
+        // The level that is asked for, the length of a message, and the levels of such messages in one run.
+        let cases: [(u8, usize, &[u8]); 7] = [
+            (9, 40_000, &[9, 8, 6, 5, 5]),
+            (9, 64 << 10, &[9, 5]),
+            (9, 200_000, &[7, 5]),
+            (8, 128 << 10, &[8, 5]),
+            (6, 1 << 20, &[5]),
+            (5, 500_000, &[5, 5]),
+            (1, 1 << 20, &[1]),
+        ];
+        for (level, len, levels) in cases {
+            let (mut budget, rules) = (Budget::FULL, Compression { threshold_bytes: 0, level });
+            let payload = &letters[..len];
+            for used in levels {
+                let (mut frame, mut out, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+                codec::data_frame(&mut frame, Opcode::Text, payload);
+                let pressed = deflater.push_frames(window(15), &rules, &mut budget, &frame, &mut out);
+                assert_eq!(pressed.messages, 1, "it is compressed all the same");
+                assert!(deflater.compress(window(15), *used, payload, &mut expected));
+                assert!(out.ends_with(&expected) && out.len() <= expected.len() + 10, "{level} {len}: {used}");
+            }
         }
     }
 

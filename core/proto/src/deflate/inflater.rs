@@ -37,6 +37,8 @@ pub enum Broken {
 /// The inflater of a shard. Nothing of a message is left in it for the next one.
 pub struct Inflater {
     state: Inflate,
+    /// What the blocks of the last message have cost.
+    work: u64,
 }
 
 impl fmt::Debug for Inflater {
@@ -47,7 +49,7 @@ impl fmt::Debug for Inflater {
 
 impl Default for Inflater {
     fn default() -> Self {
-        Self { state: Inflate::new(false, WINDOW_BITS) }
+        Self { state: Inflate::new(false, WINDOW_BITS), work: 0 }
     }
 }
 
@@ -83,6 +85,7 @@ impl Inflater {
     ) -> Result<&'r [u8], Broken> {
         let Compressed { payload: compressed, frames } = compressed;
         self.state.reset(false);
+        self.work = 0;
         let mut len = 0;
         let fed = self.feed(compressed, frames, limit, room, &mut len)?;
         if fed.has_ended {
@@ -98,6 +101,12 @@ impl Inflater {
         self.state.total_out()
     }
 
+    /// How many blocks with codes the last message had beyond its first, whatever became of it: each costs about what a kilobyte
+    /// does.
+    pub fn more_blocks(&self) -> u64 {
+        (self.work / WORK_OF_CODES).saturating_sub(1)
+    }
+
     /// Inflates `input` to where it, or a final block in it, ends: block by block.
     fn feed(
         &mut self,
@@ -108,7 +117,7 @@ impl Inflater {
         len: &mut usize,
     ) -> Result<Fed, Broken> {
         let most = limit.saturating_add(1);
-        let (mut used, mut work) = (0, 0);
+        let mut used = 0;
         loop {
             if *len == room.len() {
                 room.resize(most.min((room.len() * 2).max(FIRST_ROOM)), 0);
@@ -122,8 +131,8 @@ impl Inflater {
             if *len > limit {
                 return Err(Broken::TooBig);
             }
-            work += if taken < BYTES_WITH_CODES { 1 } else { WORK_OF_CODES };
-            if work > WORK_OF_CODES * (FREE_BLOCKS + u64::from(frames) + *len as u64 / BYTES_PER_BLOCK) {
+            self.work += if taken < BYTES_WITH_CODES { 1 } else { WORK_OF_CODES };
+            if self.work > WORK_OF_CODES * (FREE_BLOCKS + u64::from(frames) + *len as u64 / BYTES_PER_BLOCK) {
                 return Err(Broken::Corrupt(CompressionFault::TooManyBlocks));
             }
             match status {

@@ -9,7 +9,7 @@ mod negotiate;
 #[cfg(test)]
 mod oracle;
 
-pub use deflater::{BUDGET_BYTES, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
+pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
 pub use inflater::{Broken, Compressed, Inflater};
 pub use negotiate::{AcceptedOffer, negotiate};
 
@@ -30,8 +30,8 @@ const KEPT_ROOM: usize = 256 * 1024;
 pub struct Deflate {
     /// Made at the first compressed message.
     pub inflater: Option<Box<Inflater>>,
-    /// Payload bytes of ours that may still be compressed in this run.
-    pub budget: usize,
+    /// What may still be compressed of ours in this run.
+    pub budget: Budget,
     /// Made when the first message of ours is compressed.
     pub deflater: Option<Box<Deflater>>,
     /// Compressed messages that were inflated.
@@ -77,6 +77,11 @@ impl Deflate {
         self.bytes_inflated += inflater.inflated_bytes();
         self.messages_inflated += u64::from(inflated.is_ok());
         inflated
+    }
+
+    /// As [`Inflater::more_blocks`].
+    pub(crate) fn more_blocks(&self) -> u64 {
+        self.inflater.as_ref().map_or(0, |inflater| inflater.more_blocks())
     }
 
     /// Compresses the whole frames behind `start`, as far as the rules say.
