@@ -43,6 +43,16 @@ impl UnregisteredSocket {
         }
     }
 
+    /// Makes a socket that another server has used as the runtime needs it. Not before it is ours: what is refused stays as it was.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        match self {
+            UnregisteredSocket::Tcp(tcp) => tcp.set_nonblocking(true).and_then(|()| tcp.set_nodelay(true)),
+            #[cfg(unix)]
+            UnregisteredSocket::Unix(unix) => unix.set_nonblocking(true),
+            UnregisteredSocket::Pipe(_) => Ok(()),
+        }
+    }
+
     /// Takes a socket from its runtime.
     pub(super) fn deregister(socket: Socket) -> io::Result<Self> {
         match socket {

@@ -73,8 +73,6 @@ impl ServerHandle {
         if adoption.peer.is_none() {
             adoption.peer = Some(stream.peer_addr().map_err(|_| Error::ConnectionClosed)?);
         }
-        let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-        prepared.map_err(|_| Error::ConnectionClosed)?;
         let place = balance::least_loaded(&self.state);
         let taken = self.take_over(place, adoption, is_public, UnregisteredSocket::Tcp(stream));
         taken.map_err(|_| Error::Stopped)
@@ -90,7 +88,6 @@ impl ServerHandle {
         let adoption = adoption.into();
         self.check_adoptable()?;
         let is_public = self.check_plain_text(adoption.is_secure, adoption.local)?;
-        stream.set_nonblocking(true).map_err(|_| Error::ConnectionClosed)?;
         let place = balance::least_loaded(&self.state);
         let taken = self.take_over(place, adoption, is_public, UnregisteredSocket::Unix(stream));
         taken.map_err(|_| Error::Stopped)
@@ -189,5 +186,22 @@ mod tests {
         assert_eq!(handle.adopt_unix(socket, adoption()).unwrap_err().code(), "stopped");
         assert!(!state.take_events(0, &mut EventBatch::new()), "an end of what never began");
         assert_eq!((state.shards[0].load.get(), state.pipe_bytes.get()), (0, 0));
+    }
+
+    /// The other server goes on with it: it answers on it, or hands it to somebody else.
+    #[test]
+    fn a_socket_that_is_refused_stays_as_it_was() {
+        let state = idle(r#""threads": 1"#);
+        let handle = ServerHandle { state: Arc::clone(&state) };
+        state.shards[0].close();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (tcp, (unix, _peer)) = (listener.accept().unwrap().0, UnixStream::pair().unwrap());
+        let (kept_tcp, kept_unix) = (tcp.try_clone().unwrap(), unix.try_clone().unwrap());
+        assert_eq!(handle.adopt(tcp, Vec::new()).unwrap_err().code(), "stopped");
+        assert_eq!(handle.adopt_unix(unix, Vec::new()).unwrap_err().code(), "stopped");
+        let does_not_block = |socket: socket2::SockRef<'_>| socket.nonblocking().unwrap();
+        assert!(!does_not_block((&kept_tcp).into()) && !does_not_block((&kept_unix).into()));
+        assert!(!kept_tcp.nodelay().unwrap());
     }
 }

@@ -260,6 +260,9 @@ fn begin(state: Arc<ServerState>, shard: usize, accepted: Accepted) -> Option<Wa
         Some(Ok(outcome)) => Some(outcome),
         None => None,
     };
+    if !opening.is_ours {
+        accepted.socket.prepare().ok()?;
+    }
     let stream = Stream::Plain(accepted.socket.register().ok()?);
     let handshake = Handshake { opening, stream, received };
     match outcome {
