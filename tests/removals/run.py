@@ -111,7 +111,7 @@ REMOVALS = [
     ("longer than any honest encoding", "codec/frame.rs",
      "            true if bytes > honest_bound(limit, frames) => Err(Violation::TooBigCompressed { bytes, limit }),\n", "", "D6"),
     ("inflated bytes", "deflate/inflater.rs", "if *len > limit {", "if false {", "D6"),
-    ("blocks of a compressed message", "deflate/inflater.rs", "if work > WORK_OF_CODES", "if false && work > WORK_OF_CODES", "D6"),
+    ("blocks of a compressed message", "deflate/inflater.rs", "if self.work > WORK_OF_CODES", "if false && self.work > WORK_OF_CODES", "D6"),
     ("end inside a block", "deflate/inflater.rs", "self.check_end()?;", "", "D3"),
     ("behind a final block", "deflate/inflater.rs", "check_behind(&compressed[fed.used..])?;", "", "D3"),
     ("window that cannot be kept", "deflate/negotiate.rs", "(agreed.server_window_bits != TOO_SMALL).then_some", "true.then_some",
