@@ -172,7 +172,7 @@ class play {
       case WSG_EVENT_DRAINED: return maybe_throw(event.conn, 40);
       case WSG_EVENT_PONG: case WSG_EVENT_UPGRADE_GONE: return;
       case WSG_EVENT_PIPE_READY: case WSG_EVENT_PIPE_ROOM: case WSG_EVENT_ADOPTION_ENDED: CHECK(false); return; // nothing is adopted
-      case WSG_EVENT_PING_FRAME: case WSG_EVENT_PONG_FRAME: CHECK(false); return; // nor heeded
+      case WSG_EVENT_PING_FRAME: case WSG_EVENT_PONG_FRAME: case WSG_EVENT_CLOSING: CHECK(false); return; // nor heeded
     }
   }
 

@@ -242,6 +242,11 @@ proptest! {
             }
             let [plain, squeezed] = &rigs;
             prop_assert_eq!(&plain.seen.messages, &squeezed.seen.messages);
+            if text.len() > 1000 {
+                // Plain, its header says so. Compressed, its rate is asked first: who has used it up is not inflated for.
+                prop_assert!(!plain.conn.is_open() && !squeezed.conn.is_open());
+                return Ok(());
+            }
             // What overflows and is only reported was charged as it came, and the rest of it was not: compressed, less of it came.
             let reports = |rig: &Rig| {
                 rig.seen.reports.iter().filter(|code| !reports_only || **code != Code::RateLimited).copied().collect::<Vec<_>>()
