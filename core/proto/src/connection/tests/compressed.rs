@@ -206,9 +206,10 @@ fn an_idle_connection_holds_one_byte_of_it() {
     assert!(rig.conn.delayed.is_none() && rig.conn.extras.is_none() && rig.conn.decoder.buffered_bytes() == 0);
 }
 
-/// A message of a random conversation: how many words, how many milliseconds later, and in how many pieces it comes.
+/// A message of a random conversation: how many words, how many milliseconds later, and in how many pieces it comes. Fewer than
+/// three words are longer when they are compressed, and are charged as they came.
 fn conversation() -> impl Strategy<Value = Vec<(usize, u64, usize)>> {
-    prop::collection::vec((0usize..300, prop_oneof![Just(0u64), 0u64..400], 1usize..4), 1..20)
+    prop::collection::vec((3usize..300, prop_oneof![Just(0u64), 0u64..400], 1usize..4), 1..20)
 }
 
 proptest! {
@@ -257,7 +258,7 @@ proptest! {
             if !plain.conn.is_open() {
                 return Ok(());
             }
-            if compressed.len() <= text.len() && !reports_only {
+            if !reports_only {
                 let ((_, plain), (_, squeezed)) = (keys[0].empty_at(), keys[1].empty_at());
                 let apart = plain.since_nanos(squeezed).max(squeezed.since_nanos(plain));
                 prop_assert!(apart <= 1_000_000, "{} ns", apart);
