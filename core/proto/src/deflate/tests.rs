@@ -9,7 +9,7 @@ use crate::codec::CompressionFault;
 /// How a sender puts a message together.
 #[derive(Clone, Debug)]
 struct Sender {
-    /// None of 0: miniz_oxide loses bytes at the end of a long message there.
+    /// None of 0: `miniz_oxide` loses bytes at the end of a long message there.
     level: u32,
     /// Lengths of the pieces, and how each is flushed.
     pieces: Vec<(usize, u8)>,
