@@ -6,8 +6,6 @@
 mod deflater;
 mod inflater;
 mod negotiate;
-#[cfg(test)]
-mod oracle;
 
 pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
 pub use inflater::{Broken, Compressed, Inflater};

@@ -47,8 +47,7 @@ impl Agreed {
     /// The message in the payload of a compressed frame: one whole deflate stream that keeps the agreed window, with nothing final in
     /// it and nothing behind it.
     pub fn inflate(self, payload: &[u8]) -> Outcome<Vec<u8>> {
-        let whole = [payload, &TAIL].concat();
-        let inflated = inflate(&whole).map_err(|failure| failure.during("inflating what the server sent"))?;
+        let inflated = inflate_message(payload).map_err(|failure| failure.during("inflating what the server sent"))?;
         let window = 1 << self.server_window_bits.unwrap_or(15);
         ensure!(!inflated.is_final, "the server sent a final block");
         ensure!(inflated.farthest <= window, "a distance of {} in a window of {window}", inflated.farthest);
@@ -57,6 +56,11 @@ impl Agreed {
         ensure!(payload.len() < inflated.bytes.len(), "{} bytes compressed to {}", inflated.bytes.len(), payload.len());
         Ok(inflated.bytes)
     }
+}
+
+/// What is in the payload of a compressed frame, whose tail was left out.
+pub fn inflate_message(payload: &[u8]) -> Outcome<Inflated> {
+    inflate(&[payload, &TAIL].concat())
 }
 
 /// How a stream ends.

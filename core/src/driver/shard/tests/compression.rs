@@ -8,10 +8,7 @@ use socket2::SockRef;
 
 use super::*;
 use wsguard_proto::connection::{DataOpcode, Fragment};
-
-/// Shares no line with the library.
-#[path = "../../../../proto/src/deflate/oracle.rs"]
-mod oracle;
+use wsguard_test_support::deflate::inflate_message;
 
 const RULES: &str = r#", "max_outbox_bytes": 100000000, "compression": {"threshold_bytes": 200}"#;
 
@@ -96,9 +93,9 @@ impl Peer {
                 }
                 0x81 | 0x82 => Message { payload: payload.to_vec(), is_compressed: false },
                 0xc1 | 0xc2 => {
-                    let told = oracle::inflate(payload).expect("a stream after RFC 1951");
-                    assert!(told.reach <= 1 << self.agreed.unwrap().server_window_bits && !told.is_final);
-                    Message { payload: told.payload, is_compressed: true }
+                    let told = inflate_message(payload).expect("a stream after RFC 1951");
+                    assert!(told.farthest <= 1 << self.agreed.unwrap().server_window_bits && !told.is_final);
+                    Message { payload: told.bytes, is_compressed: true }
                 }
                 _ => panic!("a frame that begins with {first:#x}"),
             };
