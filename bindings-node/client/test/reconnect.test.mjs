@@ -18,6 +18,7 @@ const CLOSES = [
   [1005, '', false],
   [1006, '', true],
   [1007, 'invalid utf-8', false],
+  [1007, 'bad compression', false],
   [1008, 'bad envelope', false],
   [1008, 'unknown event', false],
   [1008, 'schema mismatch', false],

@@ -18,6 +18,7 @@ function refused(seen) {
   assert.deepEqual(seen, {
     opened: false,
     protocol: null,
+    extensions: null,
     messages: [],
     error: true,
     code: 1006,
