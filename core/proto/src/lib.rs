@@ -11,6 +11,7 @@ pub mod auth;
 pub mod bans;
 pub mod bucket;
 pub mod client_ip;
+pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod config_error;
