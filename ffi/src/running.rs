@@ -156,7 +156,7 @@ impl Running {
     pub(crate) fn open_for(&self, conn: u64, protocol: Protocol) -> Result<ConnectionId, Status> {
         self.modes.speaks(protocol)?;
         let conn = self.open(conn)?;
-        let is_other = self.modes.is_mixed() && self.peers.protocol(conn).is_some_and(|own| own != protocol);
+        let is_other = self.modes.is_mixed() && self.commands.protocol(conn).is_some_and(|own| own != protocol);
         if is_other { Err(Status::ErrArgument) } else { Ok(conn) }
     }
 

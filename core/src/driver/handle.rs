@@ -97,6 +97,11 @@ impl ServerHandle {
         self.state.mailbox(conn).is_some()
     }
 
+    /// What `conn` speaks; `None`: it is not open.
+    pub fn protocol(&self, conn: ConnectionId) -> Option<Protocol> {
+        self.open_slot(conn)?.protocol(conn.generation())
+    }
+
     /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
     /// before speaks of what was sent before.
     pub fn is_queued(&self, conn: ConnectionId) -> bool {

@@ -264,7 +264,7 @@ impl Shard {
         if self.stopped {
             return;
         }
-        let Some(mut slot) = self.slots.take() else { return };
+        let Some(mut slot) = self.slots.take(new.policy.protocol) else { return };
         let id = slot.id();
         let index = id.slot() as usize;
         if self.sessions.len() <= index {
