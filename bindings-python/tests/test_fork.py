@@ -270,6 +270,27 @@ def test_a_child_that_goes_on_with_the_loop_does_not_hang(loop: str, handler: st
         """)
 
 
+def test_a_loop_whose_wake_ups_a_child_takes_ends_its_drain() -> None:
+    # A child that goes on with its parent's uvloop reads from the descriptor that `call_soon_threadsafe` wakes it by.
+    succeeds("""
+        class Robbed(asyncio.SelectorEventLoop):
+            kept = []
+            def call_soon_threadsafe(self, call, *given, context=None):
+                self.kept.append((call, given))  # until something else brings a turn
+            def call_soon(self, call, *given, context=None):
+                while self.kept:
+                    kept, of_it = self.kept.pop(0)
+                    super().call_soon(kept, *of_it)
+                return super().call_soon(call, *given, context=context)
+        async def main():
+            async with make():
+                pass
+        loop = Robbed()
+        loop.run_until_complete(asyncio.wait_for(main(), 20))
+        loop.close()
+        """)
+
+
 @needs_fork
 @pytest.mark.skipif(sys.platform != "linux", reason="shutdown(2) ends listening on Linux alone")
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{folder}/s"])

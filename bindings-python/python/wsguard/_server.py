@@ -210,7 +210,7 @@ class Server(Operated):
             kept[0].add_done_callback(lambda _: handled.set())
 
         with contextlib.suppress(RuntimeError):  # it is closed
-            loop.call_soon_threadsafe(begin)
+            _loops.soon(loop, begin)
         late = time.monotonic() + self._left_s(until) + _drain.CANCELLED_WITHIN_S
         # A loop that stops says so to nobody: it is looked at.
         while not handled.is_set() and loop.is_running() and time.monotonic() < late:
