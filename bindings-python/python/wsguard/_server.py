@@ -190,6 +190,8 @@ class Server(Operated):
         if loop is None or loop is asyncio.get_running_loop():
             await self._wait_stopped(stopped)
             await self._handled(tasks, until, asks)
+            # One of them may have forked, and this may be the child.
+            self._check_own_process()
             return
         try:
             # The core stops in time. Its loop handles the events, and may not run any more.
