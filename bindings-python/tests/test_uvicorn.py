@@ -376,6 +376,39 @@ def test_an_application_that_ends_ends_the_connection_behind_what_it_sent(run: R
     run(main)
 
 
+def test_an_application_that_ends_while_it_accepts_leaves_no_connection(run: Run) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        accepting.append(asyncio.ensure_future(send({"type": "websocket.accept"})))
+        await asyncio.sleep(0)
+
+    accepting: list[asyncio.Future[None]] = []
+
+    async def main() -> None:
+        async with Serving(app) as serving, serving.connect() as client:
+            with pytest.raises(ConnectionClosedError):
+                await asyncio.wait_for(client.recv(), 10)
+            await accepting[0]
+
+    run(main)
+
+
+def test_an_application_that_is_cancelled_before_it_begins_answers(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    class Cancelled(policy()):  # type: ignore[misc]
+        def asked(self, *facts: Any) -> None:
+            super().asked(*facts)
+            for task in self.server_state.tasks:
+                task.cancel()
+
+    async def main() -> None:
+        async with Serving(echo, ws=Cancelled) as serving:
+            response = await asyncio.wait_for(refusal(serving), 10)
+            assert response.status_code == 500
+            assert not serving.server.server_state.connections
+
+    run(main)
+
+
 def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
