@@ -22,6 +22,7 @@ class Feed {
   /** Ends the stream of a peer that does not read. */
   #patience;
   #onClosed = () => {};
+  #onLeft = () => {};
 
   /** `received`: what was read before, in pieces. */
   constructor(hub, stream, told, received) {
@@ -41,8 +42,9 @@ class Feed {
     return [this.#low, this.#high];
   }
 
-  onClosed(end) {
-    this.#onClosed = end;
+  /** Calls `end` when the application has destroyed the stream, `left` when the peer has left, or the way to it is broken. */
+  onClosed(end, left) {
+    [this.#onClosed, this.#onLeft] = [end, left];
   }
 
   /** An application that ends the stream has ended it. */
@@ -120,7 +122,14 @@ class Feed {
     this.#isOver = true;
     clearTimeout(this.#patience);
     this.#hub.dropPipe(this.#low, this.#high);
-    this.#onClosed();
+    if (this.#hasLeft) this.#onLeft();
+    else this.#onClosed();
+  }
+
+  /** Whether the stream is closed by something else than a call of the application. */
+  get #hasLeft() {
+    const { readableEnded, errored, aborted } = this.#stream;
+    return readableEnded || Boolean(errored) || Boolean(aborted);
   }
 }
 
