@@ -39,7 +39,12 @@ impl Drop for Rig {
 
 impl Rig {
     fn new(more: &str, inline: Option<Box<dyn Inline>>) -> Self {
-        let state = idle_with(&format!(r#""threads": 1, "protocol": "raw", "rate_limit": null {more}"#), inline);
+        Self::rated(&format!("null {more}"), inline)
+    }
+
+    /// The same, with this `rate_limit`, of which each connection has buckets of its own.
+    fn rated(rate_limit: &str, inline: Option<Box<dyn Inline>>) -> Self {
+        let state = idle_with(&format!(r#""threads": 1, "protocol": "raw", "rate_limit": {rate_limit}"#), inline);
         install(Shard::new(Arc::clone(&state), 0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let handle = ServerHandle { state: Arc::clone(&state) };
@@ -78,7 +83,8 @@ impl Rig {
         let (policy, now) = (&self.state.set().top, self.state.clock.now());
         let mut seat = self.state.limits.enter_server(policy).unwrap();
         seat.enter_user(user, policy, now).unwrap();
-        let params = ConnectionParams { expires_at: Moment::NEVER, deflate, ..ConnectionParams::default() };
+        let rate_key = policy.rate_limit.as_ref().map(|_| Arc::default());
+        let params = ConnectionParams { rate_key, expires_at: Moment::NEVER, deflate, ..ConnectionParams::default() };
         let load = self.state.shards[0].load.hold_one();
         let (ip, peer, granted) = (None, None, 0);
         let generation = self.state.set().generation;
