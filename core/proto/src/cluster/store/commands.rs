@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::script::{self, Script};
 use crate::bans::Subject;
-use crate::cluster::ops::{Level, LogId, NodeId, Op, Topic};
+use crate::cluster::ops::{Level, LogId, NodeId, Op};
 
 /// A ban for longer than this (31 years) has no end.
 const LONGEST_BAN_MS: u64 = 1_000_000_000_000;
@@ -90,15 +90,15 @@ impl Store {
             Op::LoadBans => Command::script(&script::BANS, vec![self.shared("log"), self.shared("bans")], vec![]),
             Op::Publish { topic, bytes } => {
                 let name = if self.is_sharded { "SPUBLISH" } else { "PUBLISH" };
-                Command::plain(name, channel(&self.name, topic).into_bytes(), vec![bytes.to_vec()])
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![bytes.to_vec()])
             }
             Op::Subscribe { topic } => {
                 let name = if self.is_sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
-                Command::plain(name, channel(&self.name, topic).into_bytes(), vec![])
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
             }
             Op::Unsubscribe { topic } => {
                 let name = if self.is_sharded { "SUNSUBSCRIBE" } else { "UNSUBSCRIBE" };
-                Command::plain(name, channel(&self.name, topic).into_bytes(), vec![])
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
             }
             _ => return self.about_user(op).into_iter().collect(),
         }]
@@ -175,13 +175,4 @@ fn with_levels(mut args: Vec<Vec<u8>>, levels: &[Level]) -> Vec<Vec<u8>> {
         );
     }
     args
-}
-
-fn channel(name: &str, topic: &Topic) -> String {
-    match topic {
-        Topic::All => format!("wsguard:{name}:all"),
-        Topic::Room(room) => format!("wsguard:{name}:room:{room}"),
-        Topic::User(user) => format!("wsguard:{name}:user:{user}"),
-        Topic::Node(node) => format!("wsguard:{name}:node:{node}"),
-    }
 }
