@@ -4,3 +4,4 @@
 //! Redis ([`StoreTime`]) orders what nodes do, never the clocks of nodes.
 
 pub mod ops;
+pub mod url;
