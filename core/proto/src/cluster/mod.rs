@@ -1,6 +1,12 @@
 //! Many nodes as one server, over Redis or Valkey: who is there, who holds which user, what waits for whom.
 //!
-//! Without I/O: `Node` says which [`Op`]s Redis is asked for and takes its [`Reply`]s in; the driver carries them. Time of
-//! Redis ([`StoreTime`]) orders what nodes do, never the clocks of nodes.
+//! Without I/O: [`node::Node`] says which [`ops::Op`]s Redis is asked for and takes its [`ops::Reply`]s in; the driver carries
+//! them. Time of Redis ([`ops::StoreTime`]) orders what nodes do, never the clocks of nodes.
 
+pub mod interest;
+pub mod node;
 pub mod ops;
+pub mod resp;
+pub mod store;
+mod topic;
+pub mod url;
