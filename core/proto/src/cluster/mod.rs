@@ -6,5 +6,7 @@
 pub mod interest;
 pub mod node;
 pub mod ops;
+pub mod resp;
 pub mod store;
 mod topic;
+pub mod url;
