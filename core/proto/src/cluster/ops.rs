@@ -23,7 +23,7 @@ impl fmt::Debug for NodeId {
 }
 
 /// Which [`Op`] a [`Reply`] answers. A node never uses one twice; what it no longer waits for it passes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
 /// Microseconds since 1970 by the clock of Redis.
