@@ -280,7 +280,8 @@ pub enum Op {
         /// What is in the buckets here.
         levels: Vec<Level>,
     },
-    /// What passed here since the last report. Answered by [`Reply::Levels`].
+    /// What passed here since the last report. Answered by [`Reply::Levels`]. Of a node that nothing is noted of, nothing is: it restores
+    /// the user, with its levels.
     Report {
         /// Who.
         node: NodeId,
@@ -372,7 +373,8 @@ pub enum Ownership {
     Alone,
     /// All nodes that hold the user.
     Shared,
-    /// All, once this node has given its buckets: until then nothing more passes than one lease.
+    /// All, once this node has given its buckets: until then nothing more passes than one lease. The node that asked itself: others
+    /// wait for its [`Op::Share`], or have passed something meanwhile.
     Awaits(NodeId),
 }
 
