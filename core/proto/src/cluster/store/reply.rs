@@ -82,21 +82,21 @@ struct UserAnswer {
 }
 
 fn about_user(value: &Value, node: NodeId) -> Option<UserAnswer> {
-        let [now, open, others, whose, levels, is_known] = value.array()? else { return None };
-        let others = others.array()?.chunks(2).map(|pair| Some((node_id(pair.first()?)?, pair.get(1)?.small()?)));
-        let [owner, is_asked] = whose.array()? else { return None };
-        Some(UserAnswer {
-            now: time(now)?,
-            outcome: match open.int()? {
-                -1 => Ok(()),
-                open => Err(UserFull { open: u32::try_from(open).ok()? }),
-            },
-            others: others.collect::<Option<_>>()?,
-            ownership: ownership(owner, is_asked.int()? == 1, node)?,
-            levels: levels.array()?.chunks(5).map(level).collect::<Option<_>>()?,
-            is_known: is_known.int()? == 1,
-        })
-    }
+    let [now, open, others, whose, levels, is_known] = value.array()? else { return None };
+    let others = others.array()?.chunks(2).map(|pair| Some((node_id(pair.first()?)?, pair.get(1)?.small()?)));
+    let [owner, is_asked] = whose.array()? else { return None };
+    Some(UserAnswer {
+        now: time(now)?,
+        outcome: match open.int()? {
+            -1 => Ok(()),
+            open => Err(UserFull { open: u32::try_from(open).ok()? }),
+        },
+        others: others.collect::<Option<_>>()?,
+        ownership: ownership(owner, is_asked.int()? == 1, node)?,
+        levels: levels.array()?.chunks(5).map(level).collect::<Option<_>>()?,
+        is_known: is_known.int()? == 1,
+    })
+}
 
 fn ownership(owner: &Value, is_asked: bool, node: NodeId) -> Option<Ownership> {
     if owner.bytes()?.is_empty() {
