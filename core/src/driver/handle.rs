@@ -314,7 +314,7 @@ impl ServerHandle {
     /// less, also those whose open the application has still to take from its batches.
     pub fn disconnect_user(&self, user: &str) -> Result<u64, Error> {
         self.check_running()?;
-        let number = self.state.revocations.revoke(user);
+        let number = self.state.revocations.revoke(user, self.state.clock.now());
         for shard in 0..self.state.shards.len() {
             self.post_text(shard, user, |user| Command::DisconnectUser { user, number });
         }
@@ -335,7 +335,7 @@ impl ServerHandle {
     /// [`Error::TicketSettled`]; [`Error::InvalidArgument`], behind which the ticket takes another answer;
     /// [`Error::InvalidAnswer`], with which the peer is answered 503.
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
-        self.state.tickets.answer(ticket, decision, self.state.revocations.grant())
+        self.state.tickets.answer(ticket, decision, self.state.revocations.grant(self.state.clock.now()))
     }
 
     /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so.

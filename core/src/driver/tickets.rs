@@ -274,7 +274,7 @@ mod tests {
     }
 
     fn grant() -> Grant {
-        Arc::new(Revocations::default()).grant()
+        Arc::new(Revocations::default()).grant(Moment::START)
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl OpeningHandshake {
         self.enter_route(&policy, bytes.len())?;
         let mut reported = Reported::default();
         let key = handshake::vet(&policy, &request, &mut reported)?;
-        let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
+        let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant(self.state.clock.now()));
         let decision = {
             let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
             let _timing = is_ours.then(|| self.time_auth());
