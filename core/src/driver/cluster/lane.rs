@@ -104,9 +104,8 @@ impl Lane {
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Event, String>> {
         self.link.poll_receive(cx).map(|received| {
             self.heard = now;
-            let is_confirmation = |push: &[Value]| {
-                self.waiting.front().is_some_and(|(awaited, _)| awaited.is_confirmed_by(push))
-            };
+            let is_confirmation =
+                |push: &[Value]| self.waiting.front().is_some_and(|(awaited, _)| awaited.is_confirmed_by(push));
             let value = match received? {
                 Received::Push(push) if is_confirmation(&push) => Value::Nil,
                 Received::Push(push) => return Ok(Event::Pushed(push)),

@@ -12,7 +12,7 @@ mod refusal;
 mod seat;
 mod session;
 mod slots;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
 mod tls;
 mod worker;
@@ -26,7 +26,6 @@ use std::time::Duration;
 use wsguard_proto::cluster::interest::Interest;
 use wsguard_proto::cluster::node::{Node, Settings};
 use wsguard_proto::cluster::ops::{Buckets, Effect, NodeId, Request, Topic, UserFull};
-use wsguard_proto::config::ClusterPolicy;
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::lock::lock;
 
@@ -54,6 +53,15 @@ struct Shared {
     is_reachable: AtomicBool,
     lag_ns: AtomicU64,
     dropped: AtomicU64,
+}
+
+/// What this node and others are one server by.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterPolicy {
+    pub(super) url: wsguard_proto::cluster::url::ClusterUrl,
+    pub(super) name: Arc<str>,
+    pub(super) lease_ms: u64,
+    pub(super) user_limits: bool,
 }
 
 /// How the cluster is.
@@ -207,7 +215,9 @@ fn run(worker: Worker, _ends: Ends) {
         return;
     };
     if caught(|| runtime.block_on(worker.run())).is_none() {
-        said(|| tracing::error!(target: "wsguard", "cluster: a fault of wsguard ended its thread: this node stays alone"));
+        said(
+            || tracing::error!(target: "wsguard", "cluster: a fault of wsguard ended its thread: this node stays alone"),
+        );
     }
 }
 

@@ -75,10 +75,15 @@ impl Queue {
         core::mem::take(&mut waiting.requests)
     }
 
-    /// Takes what waits, and nothing from now on.
-    pub(super) fn close(&self) -> VecDeque<Request> {
+    /// Nothing is taken from now on: the thread is to end.
+    pub(super) fn stop(&self) {
         lock(&self.waiting).is_over = true;
         self.wake();
+    }
+
+    /// Takes what waits, and nothing from now on.
+    pub(super) fn close(&self) -> VecDeque<Request> {
+        self.stop();
         self.take()
     }
 

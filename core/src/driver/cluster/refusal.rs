@@ -30,7 +30,9 @@ impl Refusal {
             ),
             "ERR" if error.contains("unknown command") => wrong("the server is older than Redis 6.2, or no Redis"),
             "ERR" if error.contains("DB index") => wrong("Redis has no database of this number"),
-            "ERR" if error.contains("cluster mode") => wrong("the server is part of a Redis Cluster: state redis+cluster://"),
+            "ERR" if error.contains("cluster mode") => {
+                wrong("the server is part of a Redis Cluster: state redis+cluster://")
+            }
             _ => Refusal::Away(explain(error)),
         }
     }
@@ -71,7 +73,8 @@ fn is_full(error: &str) -> bool {
 /// Whether an error says that this server cannot be worked with now, whatever is asked of it.
 pub(super) fn ends_session(error: &str) -> bool {
     let code = error.split(' ').next().unwrap_or_default();
-    let codes = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"];
+    let codes =
+        ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"];
     codes.contains(&code) || is_full(error)
 }
 

@@ -87,17 +87,17 @@ impl Future for Entering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(Entered(seat)) = &self.seat else { return Poll::Pending };
-        let mut state = lock(&seat.state);
-        match state.answer {
-            Some(Err(full)) => return Poll::Ready(Err(full)),
-            Some(Ok(())) => {}
-            None => {
+        let answer = {
+            let mut state = lock(&seat.state);
+            if state.answer.is_none() {
                 state.waker = Some(cx.waker().clone());
-                drop(state);
-                if self.patience.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
             }
+            state.answer
+        };
+        match answer {
+            Some(Err(full)) => return Poll::Ready(Err(full)),
+            None if self.patience.as_mut().poll(cx).is_pending() => return Poll::Pending,
+            _ => {}
         }
         self.seat.take().map_or(Poll::Pending, |seat| Poll::Ready(Ok(seat)))
     }

@@ -326,7 +326,8 @@ impl Session {
     fn follow_channels(&mut self, now: Instant) {
         let cut = core::mem::take(&mut self.cut);
         let owner_now = |(channel, at): (&Vec<u8>, &usize)| (channel.clone(), *at, self.owner(channel));
-        let moved: Vec<_> = self.heard_at.iter().map(owner_now).filter(|(channel, at, to)| at != to || cut.contains(channel)).collect();
+        let moved: Vec<_> =
+            self.heard_at.iter().map(owner_now).filter(|(channel, at, to)| at != to || cut.contains(channel)).collect();
         for (channel, at, to) in moved {
             if at != to {
                 self.send_to(at, Awaited::plain("UNSUBSCRIBE", vec![channel.clone()]), now);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 use wsguard_proto::config_error::ConfigError;
@@ -9,8 +10,13 @@ use wsguard_proto::config_error::ConfigError;
 /// Trusts the authorities of the system. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others, as for other programs: a private
 /// authority is given so.
 pub(super) fn connector() -> Result<TlsConnector, ConfigError> {
+    trusting(rustls_native_certs::load_native_certs().certs)
+}
+
+/// Trusts these.
+pub(super) fn trusting(authorities: Vec<CertificateDer<'static>>) -> Result<TlsConnector, ConfigError> {
     let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let (usable, _) = roots.add_parsable_certificates(authorities);
     if usable == 0 {
         let message = "asks for TLS, and this system has no certificates of authorities: install them (`ca-certificates`), or \
                        name a PEM file by the environment variable SSL_CERT_FILE";

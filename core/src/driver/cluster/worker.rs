@@ -27,7 +27,7 @@ const MAX_OUTCOMES: usize = 1024;
 /// For a change of connections while others go on, and for the last words of a node.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Connected, Refusal>>>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Connected, Refusal>> + Send>>;
 
 /// Where Redis is with us.
 enum Link {
@@ -67,7 +67,6 @@ enum Woken {
 }
 
 impl Worker {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         shared: Arc<Shared>,
         target: Arc<Target>,
@@ -160,7 +159,9 @@ impl Worker {
             outcome = timeout(PATIENCE, session.renew()).await.unwrap_or_else(late);
         }
         if outcome.is_ok() && is_deaf {
-            said(|| tracing::warn!(target: "wsguard", "cluster: {}: messages do not arrive: subscribing anew", self.target.url));
+            said(
+                || tracing::warn!(target: "wsguard", "cluster: {}: messages do not arrive: subscribing anew", self.target.url),
+            );
             outcome = timeout(PATIENCE, session.listen_anew()).await.unwrap_or_else(late);
         }
         if let Err(why) = outcome {
@@ -170,7 +171,9 @@ impl Worker {
 
     /// Waits for anything to happen.
     async fn wait(&mut self) -> Woken {
-        let mut until = self.clock.instant(self.node.next());
+        // The node was asked just now.
+        let soon = tokio::time::Instant::now() + Duration::from_millis(1);
+        let mut until = self.clock.instant(self.node.next()).max(soon);
         match &self.link {
             Link::Up(session) => {
                 if !session.has_room() {
@@ -245,7 +248,9 @@ impl Worker {
             return;
         }
         let what = if self.was_up && self.told.is_none() { "was lost" } else { "cannot be reached" };
-        said(|| tracing::warn!(target: "wsguard", "cluster: {url} {what}: {why}; this node goes on alone, and tries again"));
+        said(
+            || tracing::warn!(target: "wsguard", "cluster: {url} {what}: {why}; this node goes on alone, and tries again"),
+        );
         self.told = Some(why.to_owned());
     }
 
