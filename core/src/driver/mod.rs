@@ -12,6 +12,7 @@ mod bans;
 mod bind;
 mod caught;
 mod clock;
+mod cluster;
 mod commands;
 mod compile;
 mod cork;

@@ -1,0 +1,4 @@
+//! The driver against real servers of Redis.
+
+mod redis;
+mod sessions;
