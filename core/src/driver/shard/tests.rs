@@ -94,6 +94,7 @@ impl Rig {
             ip,
             peer,
             granted,
+            entered: None,
             head,
             received,
             load,
