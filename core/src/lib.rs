@@ -176,7 +176,7 @@ mod server;
 pub use audience::Audience;
 pub use conn::Conn;
 pub use driver::{
-    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, GrantedIdentity, Handled, HandshakeId, Inline,
+    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, Everywhere, GrantedIdentity, Handled, HandshakeId, Inline,
     InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject, Replies, Stats, Taken,
     TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
 };

@@ -53,6 +53,7 @@ VerdictCode: TypeAlias = Literal[
     "banned",
     "event_denied",
     "bad_compression",
+    "cluster_unavailable",
 ]
 #: The state of a message after a send: the peer's to read, queued until the peer reads, or not sent because the
 #: connection is closed.

@@ -100,6 +100,7 @@ impl Rig {
             ip,
             peer,
             granted,
+            entered: None,
             head,
             received,
             load,
