@@ -13,7 +13,7 @@ MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
+.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy cluster browser \
         demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python
 
 help:
@@ -65,6 +65,10 @@ openmetrics:
 proxy: hosts packages
 	cargo run --locked --quiet -p wsguard-proxy-test
 
+# Nodes of different languages on real Redis servers, Sentinels and Clusters, with faults between them.
+cluster: hosts packages
+	cargo run --locked --quiet -p wsguard-cluster-test
+
 browser: hosts packages
 	cd tests/browser && npm ci --silent --no-audit --no-fund && npm test
 
@@ -111,7 +115,8 @@ install:
 	TARGET=$(abspath $(TARGET)) ffi/install.sh $(PREFIX)
 
 packages:
-	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config
+	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
+	    redis-server redis-sentinel iproute2
 
 autobahn: hosts
 	tests/autobahn/run.sh $(if $(FAST),--fast)
