@@ -67,6 +67,7 @@ proxy: hosts packages
 
 # Nodes of different languages on real Redis servers, Sentinels and Clusters, with faults between them.
 cluster: hosts packages
+	cd examples/cluster && npm ci --ignore-scripts --silent --no-audit --no-fund
 	cargo run --locked --quiet -p wsguard-cluster-test
 
 browser: hosts packages
@@ -116,7 +117,7 @@ install:
 
 packages:
 	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
-	    redis-server redis-sentinel iproute2
+	    redis-server redis-sentinel
 
 autobahn: hosts
 	tests/autobahn/run.sh $(if $(FAST),--fast)

@@ -2,6 +2,7 @@
 //! promise of a cluster while something goes wrong, with clients that must lose nothing else.
 
 mod application;
+mod example;
 mod faults;
 mod ground;
 mod groups;
@@ -72,6 +73,7 @@ const TESTS: &[Test] = &[
     Test { name: "sentinel", promise: "a fail-over loses no limit", run: groups::cases::sentinel },
     Test { name: "sharded", promise: "a Redis Cluster is one Redis", run: groups::cases::sharded },
     Test { name: "sharded-master-killed", promise: "a fail-over of a shard", run: groups::cases::master_killed },
+    Test { name: "nginx-example", promise: "no sticky sessions", run: example::nginx_in_front },
 ];
 
 #[derive(Debug, Parser)]
