@@ -11,8 +11,8 @@ use wsguard_test_support::outcome::{Failure, Outcome};
 use wsguard_test_support::process::Signal;
 
 use crate::ground::{
-    BACK, Ground, LEASE, SLACK, broadcast, client, done, down, hears, hears_nothing, knock, let_in, member, metric,
-    page, policy, room_settled, through, up, url,
+    BACK, Ground, LEASE, SLACK, broadcast, client, done, down, hears, hears_nothing, is_up, knock, let_in, member,
+    metric, page, policy, room_settled, through, up, url,
 };
 use crate::limits::{SEATS, all_taken, seated};
 use crate::redis::{Redis, free_port, until};
@@ -286,7 +286,7 @@ pub(crate) fn network_slow(ground: &Ground) -> Outcome<String> {
     let handshake = began.elapsed();
     all_taken(&nodes)?;
     for node in &mut nodes {
-        ensure!(metric(node, "wsguard_cluster_up")? == 1.0, "a slow Redis is taken for none");
+        ensure!(is_up(node)?, "a slow Redis is taken for none");
     }
     Ok(format!("150 messages, each once; a handshake in {} ms; {}", handshake.as_millis(), calm.finish()?))
 }

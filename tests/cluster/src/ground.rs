@@ -81,16 +81,21 @@ pub(crate) fn metric(host: &mut Host, name: &str) -> Outcome<f64> {
     value.ok_or_else(|| Failure(format!("no metric {name}")))
 }
 
+/// Whether a node has Redis.
+pub(crate) fn is_up(host: &mut Host) -> Outcome<bool> {
+    Ok(metric(host, "wsguard_cluster_up")? > 0.5)
+}
+
 /// Waits until a node has Redis.
 pub(crate) fn up(host: &mut Host) -> Outcome {
-    until("wsguard_cluster_up is 1", BACK, || Ok(metric(host, "wsguard_cluster_up")? == 1.0))
+    until("wsguard_cluster_up is 1", BACK, || is_up(host))
         .map(drop)
         .map_err(|failure| Failure(format!("{failure}; its log ends: {}", host.log_tail())))
 }
 
 /// Waits until a node knows that it has none.
 pub(crate) fn down(host: &mut Host) -> Outcome<Duration> {
-    until("wsguard_cluster_up is 0", BACK, || Ok(metric(host, "wsguard_cluster_up")? == 0.0))
+    until("wsguard_cluster_up is 0", BACK, || Ok(!is_up(host)?))
 }
 
 /// A connection of a user.

@@ -4,6 +4,7 @@
 mod application;
 mod example;
 mod faults;
+mod figures;
 mod ground;
 mod groups;
 mod harness;
@@ -88,6 +89,9 @@ struct Arguments {
     /// Where the hosts are
     #[arg(long, value_name = "DIR", default_value = HOSTS, hide_default_value = true)]
     hosts: PathBuf,
+    /// Measure what a cluster costs, as docs/SCALING.md has it, and run no test
+    #[arg(long)]
+    figures: bool,
     /// Say which tests there are, and run none
     #[arg(long)]
     list: bool,
@@ -119,6 +123,9 @@ fn run_all(arguments: &Arguments) -> Outcome<bool> {
         ensure!(host.is_file(), "{} is missing", host.display());
     }
     let ground = Ground { hosts };
+    if arguments.figures {
+        return figures::print(&ground).map(|()| true);
+    }
     let (mut passed, mut failed) = (0, 0);
     for test in tests {
         let began = Instant::now();

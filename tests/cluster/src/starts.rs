@@ -102,14 +102,15 @@ pub(crate) fn old_version(ground: &Ground) -> Outcome<String> {
             std::thread::spawn(move || old_server(&stream));
         }
     });
-    let mut told = String::new();
+    let mut told = Value::Null;
     for number in 0..ground.hosts.len() {
         let (answer, _) = refused(ground, number, &format!("redis://127.0.0.1:{port}"))?;
-        told = answer["message"].as_str().unwrap_or_default().to_owned();
         let option = answer["option"].as_str().unwrap_or_default();
-        ensure!(option.starts_with("cluster") && told.contains("6.2"), "the error is {answer}");
+        let names_both = answer["message"].as_str().is_some_and(|told| told.contains("6.2"));
+        ensure!(option.starts_with("cluster") && names_both, "the error is {answer}");
+        told = answer["message"].clone();
     }
-    Ok(told)
+    Ok(told.to_string())
 }
 
 /// As much of Redis 6.0 as tells who it is.

@@ -155,7 +155,7 @@ impl Shared {
     }
 
     fn copy_questions(&self, line: &Line) {
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = (&line.node).read(&mut chunk) {
             self.asked.fetch_add(length as u64, Ordering::AcqRel);
             if !self.passes(Instant::now()) || (&line.redis).write_all(&chunk[..length]).is_err() {
@@ -166,7 +166,7 @@ impl Shared {
     }
 
     fn copy_answers(&self, line: &Line) {
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         let mut bytes = Vec::new();
         while let Ok(length @ 1..) = (&line.redis).read(&mut chunk) {
             bytes.extend_from_slice(&chunk[..length]);
