@@ -1,5 +1,6 @@
 # wsguard: every command works on a fresh machine with Rust, Python 3, Node and a C compiler.
 #   make demo      attack a chat, with a policy and without      make test     every test of every language
+#   make demo NODES=2   one chat on two processes                make cluster  nodes on Redis, with faults
 #   make ready     what CI runs                                  make hosts    the test hosts (docs/HOST.md)
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
@@ -22,7 +23,7 @@ help:
 demo:
 	@echo "Building the demo; the first time takes some minutes."
 	cargo build --locked -p wsguard-demo
-	$(TARGET)/debug/wsguard-demo
+	$(TARGET)/debug/wsguard-demo $(if $(NODES),--nodes $(NODES))
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
