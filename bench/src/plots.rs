@@ -171,7 +171,7 @@ fn figure(series: &Series) -> Option<(f64, f64, f64)> {
 
 fn unit(metric: Metric, workload: &Workload) -> &'static str {
     match (metric, workload.load) {
-        (Metric::CpuUs, Load::FanOut { .. }) => "CPU µs per delivery",
+        (Metric::CpuUs, Load::FanOut { .. } | Load::Crossing { .. }) => "CPU µs per delivery",
         (Metric::CpuUs, Load::Handshakes { .. } | Load::Offences { .. }) => "CPU µs each",
         (Metric::CpuUs, _) => "CPU µs per message",
         (Metric::UsedKib | Metric::FreshKib, _) => "resident KiB",
