@@ -213,6 +213,28 @@ pub(crate) fn redis_paused(ground: &Ground) -> Outcome<String> {
     Ok(format!("3 handshakes in {slowest} ms, noticed in {noticed} ms, as before after {took} ms; {seen}"))
 }
 
+/// Redis has no memory left: it is as if it were away, until it has some.
+pub(crate) fn redis_full(ground: &Ground) -> Outcome<String> {
+    let redis = Redis::start()?;
+    let mut nodes = ground.nodes(3, |_| seated(&url(&redis)))?;
+    let mut members = lobby(&nodes)?;
+    crosses(&mut nodes, &mut members)?;
+    let calm = Calm::on(&nodes)?;
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
+    let noticed = nodes.iter_mut().map(down).collect::<Outcome<Vec<_>>>()?;
+    let mut during = nodes.iter().map(|node| client(node, "bob")).collect::<Outcome<Vec<_>>>()?;
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?;
+    let back = Instant::now();
+    nodes.iter_mut().try_for_each(up)?;
+    crosses(&mut nodes, &mut members)?;
+    let took = back.elapsed();
+    during.iter_mut().try_for_each(hears_nothing)?;
+    let (_fourth, _) = let_in(&nodes[0], "alice", SLACK)?;
+    all_taken(&nodes)?;
+    let noticed = noticed.into_iter().max().unwrap_or_default();
+    Ok(format!("noticed in {} ms, as before after {} ms; {}", noticed.as_millis(), took.as_millis(), calm.finish()?))
+}
+
 /// One of three nodes loses its network, in one way or the other, for longer than a lease.
 fn one_cut_off(ground: &Ground, manner: Manner) -> Outcome<String> {
     let redis = Redis::start()?;

@@ -5,12 +5,13 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use wsguard_test_support::certs::Certs;
 use wsguard_test_support::client::PATIENCE;
 use wsguard_test_support::ensure;
 use wsguard_test_support::host::Host;
 use wsguard_test_support::outcome::Outcome;
 
-use crate::ground::{Ground, client, down, hears_nothing, member, policy, room_settled, up};
+use crate::ground::{Ground, client, down, hears_nothing, is_up, member, policy, room_settled, up};
 use crate::redis::{Redis, free_port};
 
 const SECRET: &str = "s3cret-of-the-test";
@@ -168,4 +169,33 @@ pub(crate) fn redis_comes_later(ground: &Ground) -> Outcome<String> {
     let took = room_settled(&mut nodes[1], "lobby", &mut members.iter_mut().collect::<Vec<_>>())?;
     client(&nodes[0], "bob")?;
     Ok(format!("a message crosses {} ms after both have Redis", took.as_millis()))
+}
+
+/// `rediss://`: a certificate of an authority that `SSL_CERT_FILE` names; with any other the node goes on alone, and says why.
+pub(crate) fn over_tls(ground: &Ground) -> Outcome<String> {
+    let directory = tempfile::Builder::new().prefix("wsguard-certs").tempdir()?;
+    let certs = Certs::create(directory.path())?;
+    let port = free_port()?;
+    let configuration = format!(
+        "tls-port {port}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients no\nrequirepass {SECRET}\n",
+        certs.path("server.pem"),
+        certs.path("server.key"),
+        certs.path("ca.pem"),
+    );
+    let _redis = Redis::start_with(&configuration, Some(SECRET))?;
+    let url = format!("rediss://:{SECRET}@127.0.0.1:{port}");
+    let trusting = |_| policy(&url).environment("SSL_CERT_FILE", certs.path("ca.pem"));
+    let mut nodes = ground.nodes(ground.hosts.len(), trusting)?;
+    let mut members = nodes.iter().map(|node| member(node, "alice", "lobby")).collect::<Outcome<Vec<_>>>()?;
+    for node in &mut nodes {
+        room_settled(node, "lobby", &mut members.iter_mut().collect::<Vec<_>>())?;
+    }
+    let mut distrusting = policy(&url).start(ground.run(0))?;
+    let complaint = distrusting.log.take(PATIENCE, |line| line.contains("certificate"));
+    let Some(complaint) = complaint else { return Err("nothing is said of the certificate".to_owned().into()) };
+    ensure!(!is_up(&mut distrusting)?, "a node took a certificate of an unknown authority");
+    ensure!(!complaint.contains(SECRET), "the password is in the log");
+    let mut alone = client(&distrusting, "bob")?;
+    hears_nothing(&mut alone)?;
+    Ok(format!("{} nodes over TLS; another authority is refused", nodes.len()))
 }
