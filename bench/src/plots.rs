@@ -206,7 +206,7 @@ fn system(name: &str) -> &'static str {
     const SYSTEMS: &[&str] =
         &["wsguard", "websockets", "ws", "bun", "picows", "socketify", "tungstenite", "fastwebsockets"];
     match name {
-        "socketio" => "ws",
+        "socketio" | "socketio-redis" => "ws",
         "fastapi" => "websockets",
         _ => SYSTEMS.iter().find(|system| name.starts_with(**system)).copied().unwrap_or("other"),
     }
