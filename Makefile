@@ -1,5 +1,6 @@
 # wsguard: every command works on a fresh machine with Rust, Python 3, Node and a C compiler.
 #   make demo      attack a chat, with a policy and without      make test     every test of every language
+#   make demo NODES=2   one chat on two processes                make cluster  nodes on Redis, with faults
 #   make ready     what CI runs                                  make hosts    the test hosts (docs/HOST.md)
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
@@ -13,7 +14,7 @@ MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy browser \
+.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy cluster browser \
         demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python
 
 help:
@@ -22,7 +23,7 @@ help:
 demo:
 	@echo "Building the demo; the first time takes some minutes."
 	cargo build --locked -p wsguard-demo
-	$(TARGET)/debug/wsguard-demo
+	$(TARGET)/debug/wsguard-demo $(if $(NODES),--nodes $(NODES))
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
@@ -64,6 +65,11 @@ openmetrics:
 
 proxy: hosts packages
 	cargo run --locked --quiet -p wsguard-proxy-test
+
+# Nodes of different languages on real Redis servers, Sentinels and Clusters, with faults between them.
+cluster: hosts packages
+	cd examples/cluster && npm ci --ignore-scripts --silent --no-audit --no-fund
+	cargo run --locked --quiet -p wsguard-cluster-test
 
 browser: hosts packages
 	cd tests/browser && npm ci --silent --no-audit --no-fund && npm test
@@ -111,7 +117,8 @@ install:
 	TARGET=$(abspath $(TARGET)) ffi/install.sh $(PREFIX)
 
 packages:
-	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config
+	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
+	    redis-server redis-sentinel
 
 autobahn: hosts
 	tests/autobahn/run.sh $(if $(FAST),--fast)

@@ -18,6 +18,7 @@ PARTS = {
     "faults": "hostile surroundings: signals, full disks, dead peers, a clock that jumps",
     "openmetrics": "the metrics of a server, as Prometheus' own parser reads them",
     "proxy": "behind real proxies: nginx, HAProxy, Apache, Caddy, Varnish",
+    "cluster": "nodes of three languages on real Redis, Sentinel and Cluster, with faults",
     "browser": "a real Chromium against each host",
     "demo-test": "the demo in a real Chromium",
     "abi": "C and C++: the header, threads, sanitizers, valgrind, installation",

@@ -19,7 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MANIFEST = ROOT / "tests" / "feature-set" / "Cargo.toml"
 # What `make` builds by itself; each a selection that must not have features of its own.
 SELECTIONS = ["wsguard-host-rust wsguard-ffi", "wsguard-node", "wsguard-python", "wsguard-demo", "wsguard-bench",
-              "wsguard-runner", "wsguard-faults", "wsguard-proxy-test", "wsguard-ffi", ""]
+              "wsguard-runner", "wsguard-faults", "wsguard-proxy-test", "wsguard-cluster-test",
+              "wsguard-ffi", ""]
 HEAD = """\
 # Written by tests/feature_set.py (`make feature-set`), which says why.
 [package]

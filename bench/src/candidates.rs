@@ -9,7 +9,7 @@ use wsguard_test_support::certs::Certs;
 use crate::machine;
 use crate::plan::{Load, ORIGIN, TOKEN, Workload};
 use crate::policy;
-use crate::server::Start;
+use crate::server::{Cluster, Start};
 
 /// A server that can be measured.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub struct Candidate {
     pub packages: &'static [&'static str],
     /// How it runs.
     pub kind: Kind,
+    /// Whether it is a node of a cluster over Redis.
+    pub cluster: bool,
 }
 
 /// How a candidate runs.
@@ -39,6 +41,9 @@ pub enum Kind {
     Python(&'static str),
 }
 
+/// Where in a host's first line Redis is named.
+const HOST_TOLD: &str = "/options/cluster/url";
+
 /// The candidates, in the order of the report.
 pub const CANDIDATES: &[Candidate] = &[
     host("wsguard-rust", "rust", "our Rust host, every protection on"),
@@ -50,101 +55,130 @@ pub const CANDIDATES: &[Candidate] = &[
         what: "Bun.serve (embeds uWebSockets), no checks",
         packages: &["bun"],
         kind: Kind::Bun("bun.mjs"),
+        cluster: false,
     },
     Candidate {
         name: "fastwebsockets",
         what: "over hyper, socket taken out of hyper, no checks",
         packages: &["fastwebsockets"],
         kind: Kind::Rust("peer-fastwebsockets", ""),
+        cluster: false,
     },
     Candidate {
         name: "tungstenite",
         what: "tokio-tungstenite with its defaults, no checks",
         packages: &["tokio-tungstenite"],
         kind: Kind::Rust("peer-tungstenite", "defaults"),
+        cluster: false,
     },
     Candidate {
         name: "tungstenite-4k",
         what: "tokio-tungstenite with 4 KiB buffers, no checks",
         packages: &["tokio-tungstenite"],
         kind: Kind::Rust("peer-tungstenite", "4096"),
+        cluster: false,
     },
     Candidate {
         name: "ws",
         what: "ws with bufferutil, no checks",
         packages: &["ws", "bufferutil"],
         kind: Kind::Node("ws.mjs"),
+        cluster: false,
     },
     Candidate {
         name: "picows",
         what: "picows' core API on uvloop, no checks",
         packages: &["picows", "uvloop"],
         kind: Kind::Python("picows_echo.py"),
+        cluster: false,
     },
     Candidate {
         name: "websockets",
         what: "websockets on uvloop, no checks",
         packages: &["websockets", "uvloop"],
         kind: Kind::Python("websockets_echo.py"),
+        cluster: false,
     },
     Candidate {
         name: "socketify",
         what: "socketify (uWebSockets under Python), no checks",
         packages: &["socketify"],
         kind: Kind::Python("socketify_echo.py"),
+        cluster: false,
     },
     Candidate {
         name: "ws-practice",
         what: "ws + Origin check + token + rate-limiter-flexible + Joi",
         packages: &["ws", "rate-limiter-flexible", "joi"],
         kind: Kind::Node("ws_practice.mjs"),
+        cluster: false,
     },
     Candidate {
         name: "websockets-practice",
         what: "websockets + origins + token + limiter + Pydantic, uvloop",
         packages: &["websockets", "pydantic", "uvloop"],
         kind: Kind::Python("websockets_practice.py"),
+        cluster: false,
     },
     Candidate {
         name: "wsguard-ws",
         what: "an application of ws on wsguard/ws, every protection on",
         packages: &["wsguard"],
         kind: Kind::Node("ws_app.mjs"),
+        cluster: false,
     },
     Candidate {
         name: "ws-app",
         what: "the same application on ws with bufferutil, no checks",
         packages: &["ws", "bufferutil"],
         kind: Kind::Node("ws_app.mjs"),
+        cluster: false,
     },
     Candidate {
         name: "wsguard-socketio",
         what: "a Socket.IO application with guard(policy) as its wsEngine, every protection on",
         packages: &["wsguard", "socket.io"],
         kind: Kind::Node("socketio_app.mjs"),
+        cluster: false,
     },
     Candidate {
         name: "socketio",
         what: "the same application on Socket.IO's own engine (ws with bufferutil), no checks",
         packages: &["socket.io", "bufferutil"],
         kind: Kind::Node("socketio_app.mjs"),
+        cluster: false,
     },
     Candidate {
         name: "wsguard-fastapi",
         what: "a FastAPI application under uvicorn with wsguard.uvicorn, every protection on",
         packages: &["wsguard", "fastapi", "uvicorn", "uvloop"],
         kind: Kind::Python("fastapi_app.py"),
+        cluster: false,
     },
     Candidate {
         name: "fastapi",
         what: "the same application under uvicorn as it comes with uvloop, httptools and websockets, no checks",
         packages: &["fastapi", "uvicorn", "uvloop", "websockets"],
         kind: Kind::Python("fastapi_app.py"),
+        cluster: false,
     },
+    node(host("wsguard-rust-cluster", "rust", "our Rust host as a node over Redis, every protection on")),
+    node(host("wsguard-node-cluster", "node", "our Node host as a node over Redis, every protection on")),
+    node(Candidate {
+        name: "socketio-redis",
+        what: "Socket.IO with its Redis adapter (ws with bufferutil), no checks",
+        packages: &["socket.io", "@socket.io/redis-adapter", "redis", "bufferutil"],
+        kind: Kind::Node("socketio_cluster.mjs"),
+        cluster: false,
+    }),
 ];
 
 const fn host(name: &'static str, language: &'static str, what: &'static str) -> Candidate {
-    Candidate { name, what, packages: &["wsguard"], kind: Kind::Host(language) }
+    Candidate { name, what, packages: &["wsguard"], kind: Kind::Host(language), cluster: false }
+}
+
+const fn node(candidate: Candidate) -> Candidate {
+    Candidate { cluster: true, ..candidate }
 }
 
 impl Candidate {
@@ -167,11 +201,15 @@ impl Candidate {
     pub fn start(&self, workload: &Workload, repository: &Path, certs: &Certs) -> Start {
         let tls = workload.tls.then(|| json!({"cert": certs.path("server.pem"), "key": certs.path("server.key")}));
         let options = if self.is_host() {
-            policy::host_options(workload, tls.as_ref())
+            policy::host_options(workload, tls.as_ref(), self.cluster)
         } else {
             self.peer_options(workload, tls.as_ref())
         };
-        Start { command: self.command(repository).into(), options }
+        let nodes = if matches!(workload.load, Load::Crossing { .. }) { 2 } else { 1 };
+        let cluster =
+            self.cluster.then_some(Cluster { nodes, told: if self.is_host() { HOST_TOLD } else { "/redis" } });
+        let speaks_socket_io = self.packages.contains(&"socket.io");
+        Start { command: self.command(repository).into(), options, cluster, speaks_socket_io }
     }
 
     /// Whether the program that runs it is there (a host's start script always is).
@@ -196,10 +234,10 @@ impl Candidate {
 
     /// The first line of a peer's stdin. An application that runs on wsguard is told by its policy.
     fn peer_options(&self, workload: &Workload, tls: Option<&Value>) -> Value {
-        let room = matches!(workload.load, Load::FanOut { .. });
+        let room = matches!(workload.load, Load::FanOut { .. } | Load::Crossing { .. });
         let policy = self.is_ours().then(|| policy::policy(workload));
         json!({
-            "tls": tls, "room": room, "compressed": workload.compressed, "origin": ORIGIN, "token": TOKEN, "policy": policy,
+            "tls": tls, "room": room, "redis": null, "compressed": workload.compressed, "origin": ORIGIN, "token": TOKEN, "policy": policy,
         })
     }
 

@@ -4,6 +4,7 @@
 mod attacked;
 mod attackers;
 mod connection;
+mod crossing;
 mod echo;
 mod fan_out;
 mod frames;
@@ -41,6 +42,7 @@ pub fn run(server: &mut Server, workload: &Workload, window: Window) -> Result<S
         Load::Handshakes { concurrent } => visits::handshakes(server, workload, concurrent, window),
         Load::Offences { offence, concurrent } => offences::run(server, workload, offence, concurrent, window),
         Load::FanOut { members, text_bytes } => fan_out::run(server, workload, members, text_bytes, window),
+        Load::Crossing { text_bytes, in_flight } => crossing::run(server, workload, text_bytes, in_flight, window),
         Load::Attacked => attacked::run(server, window),
         Load::Reload { events } => attacked::reload(server, events, window),
     }
@@ -60,6 +62,7 @@ struct Counts {
     opened_at: Instant,
     cpu_ns: u64,
     app_cpu_ns: u64,
+    redis_cpu_ns: Option<u64>,
     latencies_ns: Histogram<u64>,
 }
 
@@ -98,17 +101,24 @@ impl<'a> Meter<'a> {
 impl Counts {
     fn new(server: &Server) -> Result<Self> {
         let latencies_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        Ok(Self { cpu_ns: server.cpu_ns()?, app_cpu_ns: server.app_cpu_ns()?, opened_at: Instant::now(), latencies_ns })
+        Ok(Self {
+            cpu_ns: server.cpu_ns()?,
+            app_cpu_ns: server.app_cpu_ns()?,
+            redis_cpu_ns: server.redis_cpu_ns()?,
+            opened_at: Instant::now(),
+            latencies_ns,
+        })
     }
 
     fn sample(self, server: &Server) -> Result<Sample> {
         let cpu_us = (server.cpu_ns()? - self.cpu_ns) as f64 / 1e3;
         let app_cpu_us = server.app_cpu_ns()?.saturating_sub(self.app_cpu_ns) as f64 / 1e3;
+        let redis_cpu_us = server.redis_cpu_ns()?.zip(self.redis_cpu_ns).map(|(now, then)| (now - then) as f64 / 1e3);
         let seconds = self.opened_at.elapsed().as_secs_f64();
         let count = self.latencies_ns.len();
         ensure!(count > 0, "nothing came back in the measured window");
         let quantile_us = |quantile| self.latencies_ns.value_at_quantile(quantile) as f64 / 1e3;
-        Ok(Sample::from([
+        let mut sample = Sample::from([
             (Metric::CpuUs, cpu_us / count as f64),
             (Metric::AppCpuUs, app_cpu_us / count as f64),
             (Metric::PerSecond, count as f64 / seconds),
@@ -117,6 +127,8 @@ impl Counts {
             (Metric::P999Us, quantile_us(0.999)),
             (Metric::BusyPercent, cpu_us / seconds / 1e4),
             (Metric::ResidentMib, server.resident_kib()? as f64 / 1024.0),
-        ]))
+        ]);
+        sample.extend(redis_cpu_us.map(|cpu_us| (Metric::RedisCpuUs, cpu_us / count as f64)));
+        Ok(sample)
     }
 }

@@ -39,7 +39,7 @@ pub enum Outcome {
 }
 
 /// The goals of the bench (issue 7), of the Python and Node faces (issues 5 and 6), of moving in (issue 17), and of compression
-/// (issue 18).
+/// (issue 18), and of nodes over Redis (issue 19).
 pub const GOALS: &[Goal] = &[
     cpu("Rust, 64 B, 1 in flight", "raw-64B", "wsguard-rust", "bun", 0.95),
     cpu("Rust, 64 B, 16 in flight", "raw-64B-16", "wsguard-rust", "bun", 0.65),
@@ -130,7 +130,28 @@ pub const GOALS: &[Goal] = &[
         figure: Figure::Ratio(Metric::CpuUs, ("deflate-fan-out", "wsguard-rust"), ("fan-out-4KiB", "wsguard-rust")),
         most: 1.15,
     },
+    cluster("Rust, a message with limits, as a node over as a server alone", "cluster-echo"),
+    cluster("Rust, a room of one node, as a node over as a server alone", "cluster-room"),
+    cpu(
+        "Rust, delivery to another node, CPU of both",
+        "cluster-crossing",
+        "wsguard-rust-cluster",
+        "socketio-redis",
+        0.5,
+    ),
+    cpu(
+        "Node, delivery to another node, CPU of both",
+        "cluster-crossing",
+        "wsguard-node-cluster",
+        "socketio-redis",
+        0.5,
+    ),
 ];
+
+const fn cluster(what: &'static str, workload: &'static str) -> Goal {
+    let figure = Figure::Ratio(Metric::CpuUs, (workload, "wsguard-rust-cluster"), (workload, "wsguard-rust"));
+    Goal { what, figure, most: 1.1 }
+}
 
 const fn cpu(what: &'static str, workload: &'static str, ours: &'static str, theirs: &'static str, share: f64) -> Goal {
     Goal { what, figure: Figure::Ratio(Metric::CpuUs, (workload, ours), (workload, theirs)), most: share }

@@ -15,6 +15,7 @@ pub mod plot;
 pub mod plots;
 pub mod policy;
 pub mod process;
+pub mod redis;
 pub mod report;
 pub mod results;
 pub mod sample;

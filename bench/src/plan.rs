@@ -62,6 +62,13 @@ pub enum Load {
         /// Bytes of its text.
         text_bytes: usize,
     },
+    /// Messages to a room whose only member is on another node of the cluster.
+    Crossing {
+        /// Bytes of their text.
+        text_bytes: usize,
+        /// Messages that are under way at any time.
+        in_flight: usize,
+    },
     /// Honest clients at a fixed rate, first alone, then beside each attack in turn.
     Attacked,
     /// The same clients while the server takes over other options.
@@ -162,6 +169,9 @@ const SCALING: &[&str] = &["wsguard-rust", "bun"];
 const WS_APP: &[&str] = &["wsguard-ws", "ws-app"];
 const SOCKET_IO: &[&str] = &["wsguard-socketio", "socketio"];
 const FASTAPI: &[&str] = &["wsguard-fastapi", "fastapi"];
+/// The same host with the option `cluster` and without: what it does not have to ask Redis for.
+const ONE_NODE: &[&str] = &["wsguard-rust", "wsguard-rust-cluster"];
+const NODES: &[&str] = &["wsguard-rust-cluster", "wsguard-node-cluster", "socketio-redis"];
 const DEFLATE: &[&str] = &["wsguard-rust", "wsguard-c", "wsguard-python", "wsguard-node", "bun", "ws", "fastapi"];
 const DEFLATE_FEW: &[&str] = &["wsguard-rust", "bun", "ws"];
 const DEFLATE_OURS: &[&str] = &["wsguard-rust"];
@@ -202,6 +212,10 @@ pub const WORKLOADS: &[Workload] = &[
     compressed(plain("deflate-fan-out", Load::FanOut { members: 1000, text_bytes: 4096 }, DEFLATE_FEW, "bun")),
     compressed(plain("bombs", offences(Offence::Bomb), DEFLATE_OURS, "wsguard-rust")),
     compressed(plain("largest-messages", offences(Offence::None), DEFLATE_OURS, "wsguard-rust")),
+    echo("cluster-echo", Message::Json(90), 64, 1, ONE_NODE, "wsguard-rust"),
+    plain("cluster-room", Load::FanOut { members: 10, text_bytes: 64 }, ONE_NODE, "wsguard-rust"),
+    plain("cluster-crossing", Load::Crossing { text_bytes: 64, in_flight: 64 }, NODES, "socketio-redis"),
+    plain("cluster-crossing-1", Load::Crossing { text_bytes: 64, in_flight: 1 }, NODES, "socketio-redis"),
     plain("attacked", Load::Attacked, GUARDED, "ws-practice"),
     plain("reload", Load::Reload { events: 1000 }, RELOADING, "wsguard-rust"),
 ];
@@ -270,6 +284,10 @@ impl Workload {
             Load::FanOut { members, text_bytes } => {
                 format!("a message of one, {text_bytes} B of text, to a room of {members}, one message at a time")
             }
+            Load::Crossing { text_bytes, in_flight } => format!(
+                "messages of {text_bytes} B of text to a room whose only member is on another node, {in_flight} under way; \
+                 CPU of both nodes"
+            ),
             Load::Attacked => format!(
                 "{HONEST} honest connections send {HONEST_PER_SECOND} JSON messages a second, alone and beside each attack"
             ),
@@ -288,6 +306,7 @@ impl Workload {
             Load::Echo { connections, .. } | Load::Idle { connections } => connections,
             Load::Handshakes { concurrent } | Load::Offences { concurrent, .. } => concurrent,
             Load::FanOut { members, .. } => members,
+            Load::Crossing { .. } => 2,
             Load::Attacked => HONEST + ATTACKERS,
             Load::Reload { .. } => HONEST,
         }
@@ -298,7 +317,7 @@ impl Workload {
         match self.load {
             Load::Echo { message, .. } => matches!(message, Message::Json(_)),
             Load::Offences { offence, .. } => matches!(offence, Offence::BadOrigin | Offence::BadJson),
-            Load::FanOut { .. } | Load::Attacked | Load::Reload { .. } => true,
+            Load::FanOut { .. } | Load::Crossing { .. } | Load::Attacked | Load::Reload { .. } => true,
             Load::Idle { .. } | Load::Handshakes { .. } => false,
         }
     }
@@ -339,7 +358,10 @@ mod tests {
 
     #[test]
     fn every_host_takes_part_in_every_echo() {
-        let hosts = CANDIDATES.iter().filter(|candidate| candidate.is_host()).map(|candidate| candidate.name);
+        let hosts = CANDIDATES
+            .iter()
+            .filter(|candidate| candidate.is_host() && !candidate.cluster)
+            .map(|candidate| candidate.name);
         assert!(hosts.clone().count() == 4 && hosts.clone().all(|host| ECHO.contains(&host) && JSON.contains(&host)));
     }
 }

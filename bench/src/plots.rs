@@ -171,7 +171,7 @@ fn figure(series: &Series) -> Option<(f64, f64, f64)> {
 
 fn unit(metric: Metric, workload: &Workload) -> &'static str {
     match (metric, workload.load) {
-        (Metric::CpuUs, Load::FanOut { .. }) => "CPU µs per delivery",
+        (Metric::CpuUs, Load::FanOut { .. } | Load::Crossing { .. }) => "CPU µs per delivery",
         (Metric::CpuUs, Load::Handshakes { .. } | Load::Offences { .. }) => "CPU µs each",
         (Metric::CpuUs, _) => "CPU µs per message",
         (Metric::UsedKib | Metric::FreshKib, _) => "resident KiB",
@@ -206,7 +206,7 @@ fn system(name: &str) -> &'static str {
     const SYSTEMS: &[&str] =
         &["wsguard", "websockets", "ws", "bun", "picows", "socketify", "tungstenite", "fastwebsockets"];
     match name {
-        "socketio" => "ws",
+        "socketio" | "socketio-redis" => "ws",
         "fastapi" => "websockets",
         _ => SYSTEMS.iter().find(|system| name.starts_with(**system)).copied().unwrap_or("other"),
     }

@@ -8,11 +8,15 @@ use crate::plan::{Load, ORIGIN, Offence, TOKEN, Workload};
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// The options line of a host.
-pub fn host_options(workload: &Workload, tls: Option<&Value>) -> Value {
+pub fn host_options(workload: &Workload, tls: Option<&Value>, cluster: bool) -> Value {
     let mut options = policy(workload);
     options["listen"] = "127.0.0.1:0".into();
     if let Some(tls) = tls {
         options["tls"] = tls.clone();
+    }
+    if cluster {
+        // Where Redis is is known once it runs.
+        options["cluster"] = json!({"url": null});
     }
     json!({"options": options, "app": {}})
 }
@@ -57,7 +61,7 @@ fn events(workload: &Workload) -> Value {
     };
     let text = json!({"type": "string", "maxLength": 10_000});
     let room = json!({"type": "string", "maxLength": 100});
-    if matches!(workload.load, Load::FanOut { .. }) {
+    if matches!(workload.load, Load::FanOut { .. } | Load::Crossing { .. }) {
         return json!({"join": object(json!({"room": room})), "say": object(json!({"room": room, "text": text}))});
     }
     json!({"echo": object(json!({"text": text, "seq": {"type": "integer", "minimum": 0}}))})

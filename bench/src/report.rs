@@ -43,6 +43,14 @@ const HANDSHAKE_COLUMNS: &[Column] = &[
     ("server busy %", Metric::BusyPercent, 0),
     ("resident MiB", Metric::ResidentMib, 1),
 ];
+const CROSSING_COLUMNS: &[Column] = &[
+    ("Redis µs", Metric::RedisCpuUs, 2),
+    ("messages/s", Metric::PerSecond, 0),
+    ("p50 µs", Metric::P50Us, 0),
+    ("p99 µs", Metric::P99Us, 0),
+    ("servers busy %", Metric::BusyPercent, 0),
+    ("resident MiB of both", Metric::ResidentMib, 1),
+];
 const IDLE_COLUMNS: &[Column] = &[("never used", Metric::FreshKib, 2), ("resident MiB in all", Metric::ResidentMib, 1)];
 
 const RELOAD_COLUMNS: &[Column] =
@@ -194,7 +202,7 @@ pub fn decisive(workload: &Workload) -> Column {
         Load::Handshakes { .. } => ("CPU µs per handshake", Metric::CpuUs, 1),
         Load::Offences { offence: Offence::None, .. } => ("CPU µs per client", Metric::CpuUs, 1),
         Load::Offences { .. } => ("CPU µs per offender", Metric::CpuUs, 1),
-        Load::FanOut { .. } => ("CPU µs per delivery", Metric::CpuUs, 3),
+        Load::FanOut { .. } | Load::Crossing { .. } => ("CPU µs per delivery", Metric::CpuUs, 3),
         Load::Attacked => ("honest p99 µs, quiet", Metric::HonestP99Us(BESIDE[0]), 0),
         Load::Reload { .. } => ("latest message, ms", Metric::LatestMs, 1),
     }
@@ -202,6 +210,7 @@ pub fn decisive(workload: &Workload) -> Column {
 
 fn further(workload: &Workload) -> &'static [Column] {
     match workload.load {
+        Load::Crossing { .. } => CROSSING_COLUMNS,
         Load::Echo { connections: 1, .. } => ROUND_TRIP_COLUMNS,
         Load::Echo { .. } | Load::FanOut { .. } | Load::Attacked => MESSAGE_COLUMNS,
         Load::Idle { .. } => IDLE_COLUMNS,

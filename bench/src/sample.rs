@@ -11,6 +11,8 @@ pub enum Metric {
     CpuUs,
     /// The part of it that threads besides wsguard's shards used: the application's.
     AppCpuUs,
+    /// What Redis used beside it, in microseconds.
+    RedisCpuUs,
     /// Messages, deliveries or handshakes per second.
     PerSecond,
     /// Median latency in microseconds.

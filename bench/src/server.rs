@@ -13,6 +13,7 @@ use wsguard_test_support::host::Host;
 use wsguard_test_support::process::{Pid, cpu, resident_kib};
 
 use crate::process;
+use crate::redis::Redis;
 
 /// How to start a server.
 pub struct Start {
@@ -20,6 +21,19 @@ pub struct Start {
     pub command: Vec<OsString>,
     /// The first line of its stdin.
     pub options: Value,
+    /// Whether it is a node, or several.
+    pub cluster: Option<Cluster>,
+    /// Whether clients speak Socket.IO with it.
+    pub speaks_socket_io: bool,
+}
+
+/// Nodes over a Redis that is started for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Cluster {
+    /// How many.
+    pub nodes: usize,
+    /// Where in the first line Redis is named, as a JSON pointer.
+    pub told: &'static str,
 }
 
 /// A running server.
@@ -30,26 +44,58 @@ pub struct Server {
     stderr: File,
     address: SocketAddr,
     processes: Vec<Pid>,
+    speaks_socket_io: bool,
+    /// The other node, if there are two.
+    other: Option<Box<Server>>,
+    redis: Option<Redis>,
 }
 
 impl Server {
     /// Starts a server on `core` and waits until it listens.
     pub fn start(start: &Start, core: usize) -> Result<Self> {
+        let Some(Cluster { nodes, told }) = start.cluster else { return Self::start_one(start, &start.options, core) };
+        let redis = Redis::start()?;
+        let mut options = start.options.clone();
+        *options.pointer_mut(told).context("nowhere to name Redis")? = redis.url().into();
+        let mut server = Self::start_one(start, &options, core)?;
+        if nodes == 2 {
+            server.other = Some(Box::new(Self::start_one(start, &options, core)?));
+        }
+        server.redis = Some(redis);
+        Ok(server)
+    }
+
+    fn start_one(start: &Start, options: &Value, core: usize) -> Result<Self> {
         let (program, arguments) = start.command.split_first().context("a command without a program")?;
         let stderr = tempfile::tempfile()?;
         let mut command = process::pinned(core, program);
         command.args(arguments).stderr(stderr.try_clone()?);
-        let started = Host::start(command, &start.options, first_line());
+        let started = Host::start(command, options, first_line());
         let (host, answer) = started.with_context(|| complaint(&stderr))?;
         ensure!(answer["type"] == "listening", "{}: the server refused to start: {answer}", complaint(&stderr));
         let (address, processes) = (host.target.address.parse()?, host.group.members());
-        let options = start.options["options"].clone();
-        Ok(Self { host, options, stderr, address, processes })
+        let (options, speaks_socket_io) = (options["options"].clone(), start.speaks_socket_io);
+        Ok(Self { host, options, stderr, address, processes, speaks_socket_io, other: None, redis: None })
     }
 
     /// The options it was started with, if it is a host.
     pub fn options(&self) -> &Value {
         &self.options
+    }
+
+    /// Whether clients speak Socket.IO with it.
+    pub fn speaks_socket_io(&self) -> bool {
+        self.speaks_socket_io
+    }
+
+    /// The other node.
+    pub fn other(&self) -> Option<&Self> {
+        self.other.as_deref()
+    }
+
+    /// CPU time of the Redis beside it, in nanoseconds.
+    pub fn redis_cpu_ns(&self) -> Result<Option<u64>> {
+        self.redis.as_ref().map(Redis::cpu_ns).transpose()
     }
 
     /// Gives a host a command, without waiting for the answer.
@@ -67,9 +113,9 @@ impl Server {
         self.address
     }
 
-    /// CPU time it has used so far, user and system, all threads, in nanoseconds.
+    /// CPU time it has used so far, user and system, all threads, in nanoseconds; of both nodes, if there are two.
     pub fn cpu_ns(&self) -> Result<u64> {
-        let used = self.processes.iter().map(|&pid| cpu(pid)).sum::<Result<Duration, _>>()?;
+        let used = self.all_processes().map(|&pid| cpu(pid)).sum::<Result<Duration, _>>()?;
         Ok(used.as_nanos() as u64)
     }
 
@@ -79,9 +125,13 @@ impl Server {
         Ok(threads.iter().flatten().filter(|thread| !is_shard(&thread.name)).map(|thread| thread.cpu_ns).sum())
     }
 
+    fn all_processes(&self) -> impl Iterator<Item = &Pid> {
+        self.processes.iter().chain(self.other.iter().flat_map(|other| &other.processes))
+    }
+
     /// Its resident memory in KiB.
     pub fn resident_kib(&self) -> Result<u64> {
-        Ok(self.processes.iter().map(|&pid| resident_kib(pid)).sum::<Result<u64, _>>()?)
+        Ok(self.all_processes().map(|&pid| resident_kib(pid)).sum::<Result<u64, _>>()?)
     }
 
     /// Its resident memory in KiB once it has stopped changing (or after three seconds).

@@ -1,7 +1,7 @@
 //! The demo: one chat on a wsguard server, the same chat on a server without a policy, and a page that attacks both.
 //!
 //! This file starts and ends them. [`policy`] is what the guarded server enforces, [`live`] how that changes while it runs, and
-//! [`chat`] its application; [`plain`] is the server without a policy; [`attack`] is what both are attacked with; [`web`] serves the page.
+//! [`chat`] its application; [`nodes`] is one chat on several processes; [`plain`] is the server without a policy; [`attack`] is what both are attacked with; [`web`] serves the page.
 
 mod attack;
 mod bot;
@@ -9,6 +9,7 @@ mod chat;
 mod guests;
 mod journal;
 mod live;
+mod nodes;
 mod plain;
 mod policy;
 mod port;
@@ -36,9 +37,11 @@ use crate::port::{CHAT_PATH, MODERATOR_PATH};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-const USAGE: &str = "usage: wsguard-demo [--port N]
+const USAGE: &str = "usage: wsguard-demo [--port N | --nodes N]
 
-  --port N   the page's port; its servers take the four after it (default: any free ports)";
+  --port N    the page's port; its servers take the four after it (default: any free ports)
+  --nodes N   instead of all this: one chat on N processes (2 to 8) over Redis; what they share, in some lines.
+              It starts a redis-server of its own, unless the environment has REDIS=redis://…";
 
 /// How long connections may take to close at the end.
 const DRAIN_MS: u64 = 2000;
@@ -48,14 +51,16 @@ fn main() -> ExitCode {
         say(USAGE);
         return ExitCode::SUCCESS;
     }
-    let port = match first_port(std::env::args().skip(1)) {
-        Ok(port) => port,
+    let ended = match wanted(std::env::args().skip(1)) {
+        Ok(Wanted::Page(port)) => run(port),
+        Ok(Wanted::Nodes(count)) => nodes::show(count),
+        Ok(Wanted::Node) => nodes::serve(),
         Err(message) => {
             eprintln!("{message}");
             return ExitCode::from(2);
         }
     };
-    match run(port) {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the demo cannot start: {error}");
@@ -64,13 +69,28 @@ fn main() -> ExitCode {
     }
 }
 
-/// The first of five ports; 0: any.
-fn first_port(mut arguments: impl Iterator<Item = String>) -> Result<u16, String> {
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The page; the first of five ports, 0: any.
+    Page(u16),
+    /// Several processes, and what they share.
+    Nodes(usize),
+    /// To be one of them.
+    Node,
+}
+
+fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
     match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
-        (None, ..) => Ok(0),
+        (None, ..) => Ok(Wanted::Page(0)),
+        (Some(nodes::NODE), None, None) => Ok(Wanted::Node),
         (Some("--port"), Some(port), None) => match port.parse() {
-            Ok(port @ (0 | 1024..=65531)) => Ok(port),
+            Ok(port @ (0 | 1024..=65531)) => Ok(Wanted::Page(port)),
             _ => Err(format!("--port: must be 1024 to 65531, or 0 for any\n\n{USAGE}")),
+        },
+        (Some("--nodes"), Some(count), None) => match count.parse() {
+            Ok(count @ 2..=8) => Ok(Wanted::Nodes(count)),
+            _ => Err(format!("--nodes: must be 2 to 8\n\n{USAGE}")),
         },
         _ => Err(USAGE.to_owned()),
     }
@@ -225,15 +245,26 @@ fn drain_on(mut signals: Signals, servers: Vec<Handle>) {
 
 #[cfg(test)]
 mod tests {
-    use super::first_port;
+    use super::{Wanted, wanted};
 
     #[test]
     fn a_port_leaves_room_for_four_more() {
-        let parsed = |line: &str| first_port(line.split_whitespace().map(str::to_owned));
-        assert_eq!(parsed(""), Ok(0));
-        assert_eq!(parsed("--port 8080"), Ok(8080));
-        assert_eq!(parsed("--port 65531"), Ok(65531));
-        for wrong in ["--port", "--port x", "--port 80", "--port 65532", "--port 1 2", "8080"] {
+        let parsed = |line: &str| wanted(line.split_whitespace().map(str::to_owned));
+        assert_eq!(parsed(""), Ok(Wanted::Page(0)));
+        assert_eq!(parsed("--port 8080"), Ok(Wanted::Page(8080)));
+        assert_eq!(parsed("--port 65531"), Ok(Wanted::Page(65531)));
+        assert_eq!(parsed("--nodes 2"), Ok(Wanted::Nodes(2)));
+        for wrong in [
+            "--port",
+            "--port x",
+            "--port 80",
+            "--port 65532",
+            "--port 1 2",
+            "8080",
+            "--nodes",
+            "--nodes 1",
+            "--nodes 9",
+        ] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }

@@ -156,6 +156,19 @@ test("a parent that ends it by SIGTERM is obeyed, and a port that is taken is na
   assert.deepEqual(await ended, [0, null]);
 });
 
+test("two processes are one chat: a message crosses, and limits are shared", async () => {
+  const child = spawn(PROGRAM, ["--nodes", "2"], { stdio: ["ignore", "pipe", "inherit"] });
+  const lines = [];
+  createInterface(child.stdout).on("line", (line) => lines.push(line));
+  assert.deepEqual(await once(child, "exit"), [0, null]);
+  const heard = lines.map((line) => /ben says hello on node (\d): heard on node (\d) after \d+ us$/.exec(line)).filter(Boolean);
+  assert.deepEqual(heard.map(([, from, to]) => [from, to]), [["1", "2"], ["2", "1"]]);
+  assert.equal(lines.filter((line) => /^ {2}ann has 4 connections, .* on node \d: HTTP 429$/.test(line)).length, 2);
+  const passed = /: (\d+) \+ (\d+) = (\d+) messages passed; one server lets \d+ pass, several at most (\d+)$/.exec(lines.at(-1));
+  const [first, second, sum, most] = passed.slice(1).map(Number);
+  assert.ok(first > 0 && second > 0 && sum <= most && sum > most / 2, lines.at(-1));
+});
+
 /** A window of its own: another guest. */
 async function visit(options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });

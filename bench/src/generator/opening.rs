@@ -13,7 +13,7 @@ use wsguard_test_support::http::{ACCEPT, KEY};
 use super::socketio::{self, Greeting};
 use super::transport::{Security, Transport, is_not_yet};
 use super::{STALL, TICK};
-use crate::plan::{Load, Message, ORIGIN, TOKEN, Workload};
+use crate::plan::{ORIGIN, TOKEN, Workload};
 use crate::server::Server;
 
 /// How many loopback addresses connections come from, so that 10 000 share neither ports nor an address's limit.
@@ -61,7 +61,7 @@ impl Target {
 
     /// For the connections of a workload.
     pub(super) fn of(server: &Server, workload: &Workload) -> Result<Self> {
-        let is_socket_io = matches!(workload.load, Load::Echo { message: Message::SocketIo(_), .. });
+        let is_socket_io = server.speaks_socket_io();
         Ok(Self { is_socket_io, is_compressed: workload.compressed, ..Self::new(server, workload.tls)? })
     }
 
