@@ -4,8 +4,10 @@
 //! one of each serves all connections of a shard, and secrets of different messages never share a window.
 
 mod deflater;
+mod huffman;
 mod inflater;
 mod negotiate;
+mod short;
 
 pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload, payload_bytes};
 pub use inflater::{Broken, Compressed, Inflater};

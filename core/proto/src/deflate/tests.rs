@@ -229,7 +229,7 @@ impl Bits {
             self.put(value, bits);
         }
         for symbol in [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1] {
-            self.put(if matches!(symbol, 1 | 18) { 1 } else { 0 }, 3);
+            self.put(u32::from(matches!(symbol, 1 | 18)), 3);
         }
         self.code(0, 1);
         for zeros in [138, 117] {
@@ -304,25 +304,34 @@ fn charged(inflater: &Inflater, received: usize) -> u64 {
 }
 
 proptest! {
-    /// What a sender flushes only at its end is charged what it inflates to, to the byte, whatever room is there for it.
+    /// What a sender flushes only at its end is charged what it inflates to, to the byte, whatever room is there for it. It is
+    /// zlib's: `miniz_oxide` loses bytes at the end of long noise.
     #[test]
     fn honest_messages_are_charged_what_they_inflate_to(
         data in prop_oneof![data(), prop::collection::vec(any::<u8>(), 50_000..150_000)],
-        level in 1u32..=9, is_final in any::<bool>(), has_empty_block in any::<bool>(), room in 0usize..10_000,
+        level in 1i32..=9, mem_level in 5i32..=9, is_final in any::<bool>(), room in 0usize..10_000,
     ) {
-        let compressed = deflated(&data, &Sender { level, pieces: Vec::new(), is_final, has_empty_block });
+        let config = zlib_rs::DeflateConfig { level, mem_level, window_bits: -15, ..Default::default() };
+        let (mut sender, mut compressed) = (zlib_rs::Deflate::new_with_config(config), vec![0; data.len() * 2 + 1000]);
+        let flush = if is_final { zlib_rs::DeflateFlush::Finish } else { zlib_rs::DeflateFlush::SyncFlush };
+        sender.compress(&data, &mut compressed, flush).unwrap();
+        compressed.truncate(sender.total_out() as usize - if is_final { 0 } else { 4 });
         let mut inflater = Inflater::default();
-        prop_assert!(inflater.inflate(in_one_frame(&compressed), data.len(), &mut vec![0; room]).is_ok());
-        prop_assert_eq!((inflater.inflated_bytes(), inflater.surcharge_bytes()), (data.len() as u64, 0));
+        let len = inflater.inflate(in_one_frame(&compressed), data.len(), &mut vec![0; room]).map(<[u8]>::len);
+        prop_assert_eq!(len, Ok(data.len()));
+        prop_assert_eq!(inflater.surcharge_bytes(), 0);
     }
 }
 
 /// Nanoseconds, as measured: an inflated byte of 2 KiB of JSON, and blocks of each kind.
 const HONEST_BYTE: f64 = 1.4;
 
+/// A kind of block: how long it takes to read, and how it is made.
+type Kind = (&'static str, f64, fn(&mut Bits));
+
 #[test]
 fn blocks_are_charged_by_their_work() {
-    let kinds: [(&str, f64, fn(&mut Bits)); 5] = [
+    let kinds: [Kind; 5] = [
         ("codes of every length", 1030.0, Bits::empty_block_with_codes),
         ("short codes", 295.0, Bits::empty_block_with_short_codes),
         ("no codes", 30.0, |bits| bits.put(0b010, 10)),

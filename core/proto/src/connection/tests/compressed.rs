@@ -198,8 +198,8 @@ fn blocks_and_what_is_refused_are_charged() {
         assert_eq!(rig.deflate.surcharge, None, "nothing is left for the next message");
         (nanos.div_ceil(1000), rig.verdict().0)
     };
-    assert_eq!(charged(&deflated(&[b'a'; 60_000]), 0xc2), (60_000, None));
-    assert_eq!(charged(&deflated(&[0xff; 60_000]), 0xc1), (60_000, Some(Code::BadUtf8)));
+    assert_eq!(charged(&deflated(&vec![b'a'; 60_000]), 0xc2), (60_000, None));
+    assert_eq!(charged(&deflated(&vec![0xff; 60_000]), 0xc1), (60_000, Some(Code::BadUtf8)));
     // 200 blocks, each the smallest that counts in full, and 7 bytes in each.
     let mut flushed = Vec::new();
     for _ in 0..200 {
@@ -215,7 +215,7 @@ fn blocks_and_what_is_refused_are_charged() {
     let short = &policy_of_one_second();
     let mut rig = with_deflate(short, Some(Arc::clone(&key)));
     for _ in 0..3 {
-        rig.input(&frame(0xc2, &deflated(&[b'a'; 60_000])));
+        rig.input(&frame(0xc2, &deflated(&vec![b'a'; 60_000])));
     }
     assert_eq!(rig.verdict().0, Some(Code::RateLimited));
     assert!(key.empty_at().1.since_nanos(rig.now) >= 1_990_000_000, "as deep as it may be");
