@@ -670,6 +670,13 @@ def test_uvicorns_options_only_tighten() -> None:
     assert "trusted_proxies" not in worker({}, proxy_headers=False)
 
 
+def test_workers_cannot_share_the_port_of_the_metrics() -> None:
+    stated: Any = {"admin_listen": "127.0.0.1:9100"}
+    _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None))
+    with pytest.raises(ConfigError, match="admin_listen: uvicorn runs 2 workers"):
+        _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, workers=2))
+
+
 def test_uvicorns_switch_only_turns_compression_off() -> None:
     def worker(stated: Any, **config: Any) -> Any:
         return _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, **config))
