@@ -41,6 +41,7 @@ mod stats;
 mod text;
 mod violation;
 mod waits;
+mod whole;
 
 use pyo3::prelude::*;
 use wsguard::binding::Options;

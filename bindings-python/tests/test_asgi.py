@@ -9,10 +9,11 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import ORIGIN, Run
-from test_uvicorn import Serving, app_of, echo, refusal
+from test_uvicorn import ROUTES, Serving, app_of, echo, refusal
 from websockets.exceptions import ConnectionClosedError
 from wsguard import ConfigError, InvalidArgument, _asgi_frames, _asgi_guarded
 from wsguard._asgi_waits import Changing
@@ -461,8 +462,40 @@ def test_heads_of_scopes() -> None:
     # What would be another header, or another request.
     assert head(headers=[(b"x", b"1\r\nOrigin: https://app.example")]) is None
     assert head(headers=[(b"x\n", b"1")]) is None
-    assert head(raw_path=b"/ HTTP/1.1\r\nHost: b\r\n") is None
-    assert head(raw_path=b"/ b") is None
+    for raw_path in ("/ HTTP/1.1\r\nHost: b\r\n", "/ b"):
+        assert head(raw_path=raw_path.encode(), path=raw_path) is None
+    # What is around it may have changed the path: the application's counts.
+    for more in ({"raw_path": b"/a:b@c"}, {}):
+        found = head(path="/a:b@c", **more)
+        assert found is not None and found.startswith(b"GET /a:b@c HTTP")
+    found = head(raw_path=b"/open", path="/admin")
+    assert found is not None and found.startswith(b"GET /admin HTTP")
+
+
+@pytest.mark.parametrize(
+    "raw_path, is_let_in",
+    [(b"/room/x", True), (b"/room/x/admin", False), (b"/room/x%2fadmin", False), (b"/room%2Fx", True)],
+)
+def test_a_slash_within_a_segment_escapes_no_route(run: Run, raw_path: bytes, is_let_in: bool) -> None:
+    """An application routes by the decoded path."""
+    paths = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        guard = Guard(app, policy(routes=ROUTES))
+        client = Client(guard, path=unquote(raw_path.decode()), raw_path=raw_path)
+        answer = await client.hear()
+        assert answer["type"] == ("websocket.accept" if is_let_in else "websocket.close")
+        if is_let_in:
+            await client.leave()
+        await client.task
+        await end(guard)
+
+    run(main)
+    assert bool(paths) == is_let_in
 
 
 def test_frames_of_the_core() -> None:

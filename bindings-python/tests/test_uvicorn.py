@@ -25,6 +25,9 @@ from wsguard.uvicorn import guard
 
 App = Callable[[Any, Any, Any], Any]
 
+#: A place for everybody beside one for some.
+ROUTES = {"/room/{name}": {}, "/room/{name}/admin": {"auth": {"tokens": [{"token": "t" * 32, "user": "ann"}]}}}
+
 
 @pytest.fixture(params=["h11", "httptools"])
 def http(request: pytest.FixtureRequest) -> str:
@@ -149,6 +152,33 @@ def test_a_refused_handshake_never_reaches_the_application(run: Run, http: str) 
             assert not serving.server.server_state.tasks
 
     run(main)
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_a_slash_within_a_segment_escapes_no_route(
+    run: Run, http: str, fed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application routes by the decoded path: the core judges the same."""
+    monkeypatch.setattr(_asgi_transport, "_HAS_DESCRIPTORS", not fed)
+    scopes = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with Serving(app, ws=policy(routes=ROUTES), http=http) as serving:
+            for path in ("/room/x/admin", "/room/x%2fadmin", "/room/x%2Fadmin"):
+                assert (await refusal(serving, path=path)).status_code == 401
+            assert (await refusal(serving, path="/room/a%2fb")).status_code == 404
+            assert not scopes
+            async with serving.connect("/room%2Fx?y=%2f"):
+                pass
+
+    run(main)
+    assert (scopes[0]["raw_path"], scopes[0]["path"]) == (b"/room%2Fx", "/room/x")
+    assert scopes[0]["query_string"] == b"y=%2f"
+    assert scopes[0]["extensions"]["wsguard"]["route"] == "/room/{name}"
 
 
 def test_who_it_is_stands_in_the_scope(run: Run) -> None:
@@ -638,6 +668,13 @@ def test_uvicorns_options_only_tighten() -> None:
     assert (quick["ping_interval_ms"], quick["idle_timeout_ms"]) == (500, 1500)
     assert worker({}, forwarded_allow_ips="10.0.0.0/8, ::1,unix:")["trusted_proxies"] == ["10.0.0.0/8", "::1"]
     assert "trusted_proxies" not in worker({}, proxy_headers=False)
+
+
+def test_workers_cannot_share_the_port_of_the_metrics() -> None:
+    stated: Any = {"admin_listen": "127.0.0.1:9100"}
+    _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None))
+    with pytest.raises(ConfigError, match="admin_listen: uvicorn runs 2 workers"):
+        _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, workers=2))
 
 
 def test_uvicorns_switch_only_turns_compression_off() -> None:

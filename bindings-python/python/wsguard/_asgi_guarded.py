@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from . import _asgi_frames
 from ._asgi_core import Core
+from ._asgi_scope import judged
 from ._asgi_waits import Changing
 from ._errors import Error
 from ._wsguard import Accept, Close, Connection, Pipe, Reject
@@ -24,6 +25,9 @@ _PIECE_BYTES = 65_536
 
 #: What the core says and the server has not taken yet, at most: what comes then waits in the core, by its rules.
 _SAYINGS = 64
+
+#: What a path has besides letters and digits (RFC 3986 section 3.3).
+_PATH = "/-._~!$&'()*+,;=:@"
 
 #: What a server on HTTP/2 leaves out, and the core asks for.
 _HANDSHAKE = {
@@ -277,6 +281,14 @@ class Guarded(Changing):
         await self._send(message)
 
 
+def _path_of(scope: dict[str, Any]) -> bytes:
+    """The path as the application sees it: what is around this middleware may have changed it."""
+    path, raw_path = scope["path"], scope.get("raw_path")
+    if not raw_path or unquote(raw_path.decode("ascii", "replace")) != path:
+        raw_path = quote(path, safe=_PATH).encode()
+    return judged(raw_path)
+
+
 def peer_of(scope: dict[str, Any]) -> tuple[str, int] | None:
     """The address of the client. Only its host is judged: a port that is none, as some servers say it, is 0."""
     host, port = (*(scope.get("client") or ()), None, None)[:2]
@@ -287,8 +299,7 @@ def peer_of(scope: dict[str, Any]) -> tuple[str, int] | None:
 
 def head_of(scope: dict[str, Any]) -> bytes | None:
     """A request head of the scope; `None`: it cannot be one."""
-    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-    target = raw_path + (b"?" + scope["query_string"] if scope.get("query_string") else b"")
+    target = _path_of(scope) + (b"?" + scope["query_string"] if scope.get("query_string") else b"")
     lines = [b"GET " + target + b" HTTP/1.1"]
     lines += [name + b": " + value for name, value in _HANDSHAKE.items()]
     lines += [name + b": " + value for name, value in scope["headers"] if name.lower() not in _NOT_TOLD]

@@ -78,6 +78,14 @@ def takes_query_tokens(policy: Mapping[str, Any]) -> bool:
 def of_worker(policy: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The policy of one worker: as it was stated, and as uvicorn's own options tighten it."""
     options = dict(policy)
+    admin = options.get("admin_listen")
+    if config.workers > 1 and isinstance(admin, str) and not admin.endswith(":0"):
+        raise ConfigError(
+            f"admin_listen: uvicorn runs {config.workers} workers, and only one of them could listen on {admin}: leave "
+            "it out, or run one worker",
+            code="contradiction",
+            option="admin_listen",
+        )
     if "trusted_proxies" not in options and config.proxy_headers:
         options["trusted_proxies"] = trusted(config.forwarded_allow_ips)
     tightened = _tightenings(config)

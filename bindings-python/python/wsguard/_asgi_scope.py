@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from ._asgi_protocol import WebSocketProtocol
+
+
+#: A slash within a segment, for the core. An ASGI application sees the path decoded, and there it is like any other.
+_SLASH = re.compile(b"%2f", re.IGNORECASE)
+
+
+def judged(path: bytes) -> bytes:
+    """A path as the core is to judge it: by the segments that the application sees. A `{name}` of a route that took
+    ``x%2fadmin`` whole would let in by the rules of another path than the application serves."""
+    return _SLASH.sub(b"/", path)
+
+
+def judged_head(head: bytes) -> bytes:
+    """A request head with its path so."""
+    if b"%2" not in head:
+        return head
+    method, target, rest = head.split(b" ", 2)
+    path, mark, query = target.partition(b"?")
+    return b" ".join((method, judged(path) + mark + query, rest))
 
 
 def scope_of(protocol: WebSocketProtocol, head: bytes, facts: dict[str, Any]) -> dict[str, Any]:
