@@ -49,6 +49,9 @@ class Feed {
     [this.#onClosed, this.#onLeft] = [end, left];
   }
 
+  /** What is paused here is the stream itself. */
+  isReadBy() {}
+
   /** An application that ends the stream has ended it. */
   onEnded() {}
 
