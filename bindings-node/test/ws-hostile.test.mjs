@@ -270,6 +270,24 @@ for (const [how, leave] of [
   }
 }
 
+test('what a peer says last is told, though nobody reads the answers', async (t) => {
+  const wss = new WebSocketServer({ noServer: true, policy: POLICY });
+  t.after(() => wss.close());
+  const stream = new Stream((callback) => callback(), { allowHalfOpen: false });
+  const ws = await new Promise((resolve) => wss.handleUpgrade(requestOn(stream), stream, Buffer.alloc(0), resolve));
+  let told = 0;
+  ws.on('message', () => (told += 1));
+  const closed = once(ws, 'close');
+  // The core reads none of it before the stream is closed.
+  ws.pause();
+  const [ping, close] = [[0x89, 0x80, 0, 0, 0, 0], [0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]].map((bytes) => Buffer.from(bytes));
+  const message = Buffer.concat([Buffer.from([0x82, 0xfe, 0x10, 0, 0, 0, 0, 0]), Buffer.alloc(4096)]);
+  stream.push(Buffer.concat([...Array.from({ length: 200 }, () => [ping, message]).flat(), close]));
+  setImmediate(() => stream.destroy(new Error('reset')));
+  assert.equal((await closed)[0], 4000);
+  assert.equal(told, 200);
+});
+
 test('the last words of a peer are not told where the application has destroyed the stream', async (t) => {
   const wss = new WebSocketServer({ noServer: true, policy: POLICY });
   t.after(() => wss.close());

@@ -18,6 +18,8 @@ class Feed {
   #high;
   #isEnded = false;
   #isOver = false;
+  /** The peer has left: what it had said is still to be read, and nobody reads the answers. */
+  #isLeft = false;
   #waitsForDrain = false;
   /** Ends the stream of a peer that does not read. */
   #patience;
@@ -46,6 +48,9 @@ class Feed {
   onClosed(end, left) {
     [this.#onClosed, this.#onLeft] = [end, left];
   }
+
+  /** What is paused here is the stream itself. */
+  isReadBy() {}
 
   /** An application that ends the stream has ended it. */
   onEnded() {}
@@ -79,6 +84,7 @@ class Feed {
   }
 
   #write(bytes) {
+    if (this.#isLeft) return true;
     try {
       return this.#stream.write(bytes);
     } catch (error) {
@@ -100,6 +106,7 @@ class Feed {
 
   /** Ends our side, and with it the stream: nothing follows that could be read. */
   #end() {
+    if (this.#isLeft) return this.#drop();
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#stream.off('data', this.#onData);
@@ -110,7 +117,7 @@ class Feed {
 
   /** A peer that does not read must not keep the stream for ever. */
   #limit() {
-    if (this.#isOver) return;
+    if (this.#isOver || this.#isLeft) return;
     this.#patience ??= setTimeout(() => {
       this.#stream.destroy();
       this.#close();
@@ -118,18 +125,27 @@ class Feed {
   }
 
   #close() {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.#isOver || this.#isLeft) return;
     clearTimeout(this.#patience);
-    this.#hub.dropPipe(this.#low, this.#high);
-    if (this.#hasLeft) this.#onLeft();
-    else this.#onClosed();
+    if (this.#isEnded || !this.#isClosedByPeer) {
+      this.#drop();
+      return this.#onClosed();
+    }
+    [this.#isLeft, this.#waitsForDrain] = [true, false];
+    this.#hub.native.endPipe(this.#low, this.#high);
+    this.#onLeft();
+    this.onReady();
   }
 
-  /** Whether the stream is closed by something else than a call of the application. */
-  get #hasLeft() {
+  /** Whether it is the peer that has closed the stream, or a failure of what is below, and not the application. */
+  get #isClosedByPeer() {
     const { readableEnded, errored, aborted } = this.#stream;
     return readableEnded || Boolean(errored) || Boolean(aborted);
+  }
+
+  #drop() {
+    this.#isOver = true;
+    this.#hub.dropPipe(this.#low, this.#high);
   }
 }
 

@@ -180,6 +180,7 @@ class Hub {
       this.#transports.set(ws, accepted.transport);
       accepted.transport.onClosed(() => ws.terminate(), () => internals.left(ws));
       accepted.transport.onEnded(() => internals.hangUp(ws));
+      accepted.transport.isReadBy(ws);
     }
     this.#count += 1;
     this.#hold();
