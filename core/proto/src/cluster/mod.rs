@@ -17,3 +17,6 @@ mod topic;
 mod users;
 mod window;
 mod wire;
+
+#[cfg(test)]
+mod tests;
