@@ -194,6 +194,9 @@ impl World {
     /// A connection ends. On a node that is dead nobody notices.
     pub(super) fn close(&mut self, user: usize, index: usize) {
         let connection = self.users[user].connections.swap_remove(index);
+        if self.is_quiet && self.plan.is_loud {
+            println!("close {} {}", self.now, self.users[user].name);
+        }
         let (node, was_in) = (connection.node, connection.is_in());
         let machine = &mut self.machines[node];
         if machine.life != connection.life {
