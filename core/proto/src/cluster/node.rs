@@ -206,7 +206,10 @@ impl Node {
                 let (users, mut turn) = self.turn(now, effects);
                 users.enter(entering, &mut turn);
             }
-            Request::Enter { ticket, user, .. } => self.users.enter_here(ticket, &user, now, effects),
+            Request::Enter { ticket, user, .. } => {
+                let is_joined = self.link == Link::Joining;
+                self.users.enter_here(ticket, &user, is_joined, effects);
+            }
             Request::Exit { user } => {
                 let is_joined = matches!(self.link, Link::Joining | Link::Up);
                 let (users, mut turn) = self.turn(now, effects);
@@ -531,6 +534,8 @@ impl Node {
         }
         let room = MAX_SUBSCRIPTIONS.saturating_sub(self.subscriptions.asked.len());
         let waiting = self.interest.changes();
+        // Some of them may be gone meanwhile.
+        self.subscriptions.first = self.subscriptions.first.min(waiting);
         for (topic, is_heard) in self.interest.take_changes(room) {
             if is_heard {
                 let id = self.out.ask(Op::Subscribe { topic: topic.clone() }, Waiting::Subscribe(topic), now);

@@ -153,7 +153,7 @@ impl Users {
 
     /// A connection asks for a place, while Redis answers.
     pub(super) fn enter(&mut self, entering: Entering, turn: &mut Turn<'_>) {
-        self.note(&entering.user, turn.now).entering += 1;
+        self.note(&entering.user).entering += 1;
         if self.table.get(&entering.user).is_some_and(|user| !user.is_synced) {
             // Otherwise what Redis counts is less than there are.
             self.restore(&Arc::clone(&entering.user), turn);
@@ -164,16 +164,16 @@ impl Users {
     fn ask_to_enter(&mut self, entering: Entering, gone: Vec<NodeId>, turn: &mut Turn<'_>) {
         let user = Arc::clone(&entering.user);
         let full = if gone.is_empty() { Vec::new() } else { self.buckets.full(&user) };
-        self.note(&user, turn.now).is_noted = true;
+        self.watch(&user, turn.now);
         let (node, most, keep_ms) = (turn.out.node, entering.most, self.lease_ms);
         let op = Op::Enter { node, user, most, gone, full, keep_ms };
         turn.out.ask(op, Waiting::Enter(entering), turn.now);
     }
 
     /// The same while it does not: there is a place.
-    pub(super) fn enter_here(&mut self, ticket: u64, user: &Arc<str>, now: Moment, effects: &mut Vec<Effect>) {
-        self.note(user, now).held += 1;
-        self.restore_later(user);
+    pub(super) fn enter_here(&mut self, ticket: u64, user: &Arc<str>, is_joined: bool, effects: &mut Vec<Effect>) {
+        self.note(user).held += 1;
+        self.restore_once_joined(user, is_joined);
         effects.push(Effect::Entered { ticket, outcome: Ok(()) });
     }
 
@@ -191,7 +191,7 @@ impl Users {
             let op = Op::Exit { node, user: Arc::clone(name), levels, keep_ms };
             turn.out.ask(op, Waiting::Exit(Arc::clone(name)), turn.now);
         } else {
-            self.restore_later(name);
+            self.restore_once_joined(name, is_joined);
         }
         if is_last {
             self.leave(name, turn.now);
@@ -227,7 +227,7 @@ impl Users {
         };
         match outcome {
             Ok(()) => {
-                let user = self.note(&name, turn.now);
+                let user = self.note(&name);
                 user.entering = user.entering.saturating_sub(1);
                 user.held += 1;
                 let is_counted = id > user.restored;
@@ -283,7 +283,7 @@ impl Users {
     /// An exit or its reports failed: nobody knows what Redis counts.
     pub(super) fn exit_failed(&mut self, name: &Arc<str>, now: Moment) {
         self.backoff.failed(now);
-        self.note(name, now).is_noted = true;
+        self.note(name).is_noted = true;
         self.restore_later(name);
     }
 
@@ -320,7 +320,9 @@ impl Users {
 
     /// Another node holds this user, too.
     pub(super) fn share(&mut self, name: &str, turn: &mut Turn<'_>) {
-        let Some((name, user)) = self.table.get_key_value(name).filter(|(_, user)| user.held > 0) else { return };
+        // Whoever waits for the owner itself has nothing to give.
+        let gives = |user: &User| user.held > 0 && !matches!(user.sharing, Sharing::Awaits { .. });
+        let Some((name, user)) = self.table.get_key_value(name).filter(|(_, user)| gives(user)) else { return };
         let (name, is_asked) = (Arc::clone(name), user.wants_share);
         if !is_asked && let Some(user) = self.table.get_mut(&name) {
             user.wants_share = true;
@@ -387,7 +389,7 @@ impl Users {
         if core::mem::take(&mut user.wants_share) {
             self.set_sharing(name, Sharing::Shared, turn.now);
             self.draw(name, Drawing::Share, turn);
-        } else if let Some(node) = user.gone.pop() {
+        } else if let Some(node) = next_gone(&mut user.gone, turn.members) {
             self.draw(name, Drawing::TakeOver(node), turn);
         } else if let Sharing::Awaits { owner, since, op, .. } = user.sharing
             && (turn.members.is_gone(owner, op) || turn.now >= since.after_millis(AWAIT_MS))
@@ -443,8 +445,9 @@ impl Users {
         let is_restore = matches!(drawing, Drawing::Restore);
         let id = turn.out.ask(op, Waiting::Draw { user: Arc::clone(name), drawing, reports }, now);
         if is_restore {
-            (state.is_synced, state.is_noted, state.restored) = (true, true, id);
+            (state.is_synced, state.restored) = (true, id);
             self.restoring.insert(id);
+            self.watch(name, now);
         }
     }
 
@@ -536,10 +539,11 @@ impl Users {
         }
         self.restores.clear();
         self.restoring.clear();
+        self.touches.clear();
         self.table.retain(|_, user| {
-            let before = (user.is_noted, user.held, user.touch_at, user.restored);
+            let before = (user.is_noted, user.held);
             *user = User::new();
-            (user.is_noted, user.held, user.touch_at, user.restored) = before;
+            (user.is_noted, user.held) = before;
             user.is_synced = false;
             user.held > 0 || user.is_noted
         });
@@ -564,6 +568,15 @@ impl Users {
             user.is_synced = false;
         }
         self.queue_again(name);
+    }
+
+    /// While Redis is gone nothing is queued: then all are restored anyway.
+    fn restore_once_joined(&mut self, name: &Arc<str>, is_joined: bool) {
+        if is_joined {
+            self.restore_later(name);
+        } else if let Some(user) = self.table.get_mut(name) {
+            user.is_synced = false;
+        }
     }
 
     fn queue_again(&mut self, name: &Arc<str>) {
@@ -695,13 +708,18 @@ impl Users {
 
     // The table.
 
-    fn note(&mut self, name: &Arc<str>, now: Moment) -> &mut User {
-        let touches = &mut self.touches;
-        let touch_at = now.after_millis(self.lease_ms / 3);
-        self.table.entry(Arc::clone(name)).or_insert_with(|| {
-            touches.push_back((touch_at, Arc::clone(name)));
-            User { touch_at, ..User::new() }
-        })
+    fn note(&mut self, name: &Arc<str>) -> &mut User {
+        self.table.entry(Arc::clone(name)).or_insert_with(User::new)
+    }
+
+    /// Redis is told of a user: from now on that is kept there.
+    fn watch(&mut self, name: &Arc<str>, now: Moment) {
+        let Some(user) = self.table.get_mut(name) else { return };
+        user.is_noted = true;
+        if user.touch_at == Moment::NEVER {
+            user.touch_at = now.after_millis(self.lease_ms / 3);
+            self.touches.push_back((user.touch_at, Arc::clone(name)));
+        }
     }
 
     /// Forgets a user that neither this node nor Redis has anything of.
@@ -713,6 +731,12 @@ impl Users {
             self.wanting.remove(name);
         }
     }
+}
+
+/// A node that is still gone.
+fn next_gone(gone: &mut Vec<NodeId>, members: &Members) -> Option<NodeId> {
+    gone.retain(|node| !members.has(*node));
+    gone.pop()
 }
 
 /// Levels of a peer, as far as they can be levels.
