@@ -264,9 +264,10 @@ impl World {
 
     // Nodes that are no more.
 
-    pub(super) fn look_for_remains(&mut self, node: usize, life: u64) {
+    pub(super) fn look_for_remains(&mut self, node: usize, life: u64, leases: u64) {
         // While Redis was not there nobody could clean up.
-        if self.database.healthy_since > self.now.saturating_sub((LEASE_MS + 500) * MS) {
+        let died = self.now - (leases * LEASE_MS + 500) * MS;
+        if self.database.healthy_since > died {
             return;
         }
         self.verdict.remains_checked += 1;
@@ -280,9 +281,14 @@ impl World {
             .map(|node| self.machines[node].id)
             .collect();
         let users = self.database.model.users.iter().filter(|(_, user)| user.until > now);
-        // Who holds such a user, too, and was not there itself could not clean up.
+        // Who holds such a user, too, and was not there itself could not clean up. Somebody who came by before anybody knew of the
+        // death may have made it last for another lease.
+        let was_visited = |name: &str| {
+            let visited = self.by_name.get(name).map_or(0, |user| self.users[*user].visited_at);
+            leases == 1 && visited > died
+        };
         let held: Vec<_> = users
-            .filter(|(_, user)| user.counts.iter().any(|(id, _)| is_of(*id)))
+            .filter(|(name, user)| user.counts.iter().any(|(id, _)| is_of(*id)) && !was_visited(name))
             .filter(|(_, user)| user.counts.iter().all(|(id, _)| is_of(*id) || well.contains(id)))
             .map(|(name, _)| std::sync::Arc::clone(name))
             .collect();
@@ -427,7 +433,7 @@ impl World {
                 Some(Some((counted, missing))) => {
                     if self.plan.is_loud {
                         let (here, of) = (self.machines[node].rooms.contains_key(&room), self.holders_of(room));
-                        println!("before {before:?}");
+
                         println!(
                             "room-{room}: {counted} counted by {node} (a member: {here}), {missing} missing, {members} there on {of:?}"
                         );

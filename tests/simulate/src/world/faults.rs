@@ -215,7 +215,9 @@ impl World {
             self.users[user].revoking.retain(|(by, _)| *by != node);
         }
         self.database.forget_subscriptions(node);
-        self.after((LEASE_MS + 500) * MS, node, Event::Remains { node, life });
+        for leases in 1..=2 {
+            self.after((leases * LEASE_MS + 500) * MS, node, Event::Remains { node, life, leases });
+        }
         self.after(ms * MS, node, Event::Fault(Fault::Start { node }));
     }
 

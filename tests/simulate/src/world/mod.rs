@@ -80,7 +80,7 @@ enum Event {
     /// What should have arrived is looked for.
     Look { publication: u64 },
     /// A node that died has left nothing.
-    Remains { node: usize, life: u64 },
+    Remains { node: usize, life: u64, leases: u64 },
     /// All is looked at.
     Check,
 }
@@ -212,7 +212,8 @@ impl World {
         self.run_until(measured + 10 * SECOND);
         self.meter.end(self.now);
         self.is_quiet = true;
-        self.run_until(measured + 16 * SECOND);
+        // What waits for its rate does so for 10 s at most.
+        self.run_until(measured + 25 * SECOND);
         self.check_the_end();
     }
 
@@ -262,7 +263,7 @@ impl World {
             Event::Retry { connection } => self.retry(whose, connection),
             Event::Fault(fault) => self.fault(fault),
             Event::Look { publication } => self.look_for(publication),
-            Event::Remains { node, life } => self.look_for_remains(node, life),
+            Event::Remains { node, life, leases } => self.look_for_remains(node, life, leases),
             Event::Check => self.check(),
         }
     }
