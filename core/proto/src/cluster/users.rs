@@ -169,8 +169,9 @@ impl Users {
         let full = if gone.is_empty() { Vec::new() } else { self.buckets.full(&user) };
         self.watch(&user, turn.now);
         let (node, most, keep_ms) = (turn.out.node, entering.most, self.lease_ms);
-        let op = Op::Enter { node, user, most, gone, full, keep_ms };
+        let op = Op::Enter { node, user: Arc::clone(&user), most, gone: gone.clone(), full, keep_ms };
         turn.out.ask(op, Waiting::Enter(entering), turn.now);
+        tell(&gone, &user, turn);
     }
 
     /// The same while it does not: there is a place.
@@ -296,11 +297,16 @@ impl Users {
             || self.awaiting.iter().any(is_doubtful)
     }
 
-    /// An exit or its reports failed: nobody knows what Redis counts.
+    /// An exit failed: nobody knows what Redis counts.
     pub(super) fn exit_failed(&mut self, name: &Arc<str>, now: Moment) {
         self.backoff.failed(now);
-        self.note(name).is_noted = true;
+        self.exit_lost(name);
         self.restore_later(name);
+    }
+
+    /// The same, where all users are restored anyway.
+    pub(super) fn exit_lost(&mut self, name: &Arc<str>) {
+        self.note(name).is_noted = true;
     }
 
     // Members.
@@ -345,12 +351,12 @@ impl Users {
 
     /// Another node holds this user, too.
     pub(super) fn share(&mut self, name: &str, turn: &mut Turn<'_>) {
-        // Whoever waits for the owner itself has nothing to give.
-        let gives = |user: &User| user.held > 0 && !matches!(user.sharing, Sharing::Awaits { .. });
-        let Some((name, user)) = self.table.get_key_value(name).filter(|(_, user)| gives(user)) else { return };
-        let (name, is_asked) = (Arc::clone(name), user.wants_share);
-        if !is_asked && let Some(user) = self.table.get_mut(&name) {
-            user.wants_share = true;
+        let Some((name, _)) = self.table.get_key_value(name).filter(|(_, user)| user.held > 0) else { return };
+        let name = Arc::clone(name);
+        if let Some(user) = self.table.get_mut(&name) {
+            // Whoever waits for the owner itself has nothing to give.
+            let is_waiting = matches!(user.sharing, Sharing::Awaits { .. });
+            (user.wants_share, user.wants_look) = (!is_waiting, user.wants_look || is_waiting);
             self.advance(&name, turn);
         }
     }
@@ -468,7 +474,9 @@ impl Users {
         };
         state.is_busy = true;
         let is_restore = matches!(drawing, Drawing::Restore);
+        let gone = if let Op::TakeOver { from, is_gone: true, .. } = op { Some(from) } else { None };
         let id = turn.out.ask(op, Waiting::Draw { user: Arc::clone(name), drawing, reports }, now);
+        tell(gone.as_slice(), name, turn);
         if is_restore {
             (state.is_synced, state.restored) = (true, id);
             self.restoring.insert(id);
@@ -761,6 +769,13 @@ impl Users {
             self.table.remove(name);
             self.wanting.remove(name);
         }
+    }
+}
+
+/// Nodes that are gone are told what was taken from them: should they be back meanwhile, they find that nothing is noted of them.
+fn tell(nodes: &[NodeId], name: &Arc<str>, turn: &mut Turn<'_>) {
+    for node in nodes {
+        turn.out.say(Topic::Node(*node), &What::Share(Arc::clone(name)), Waiting::Nothing, turn.now);
     }
 }
 
