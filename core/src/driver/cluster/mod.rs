@@ -26,6 +26,7 @@ use std::time::Duration;
 use wsguard_proto::cluster::interest::Interest;
 use wsguard_proto::cluster::node::{Node, Settings};
 use wsguard_proto::cluster::ops::{Buckets, Effect, NodeId, Request, Topic, UserFull};
+use wsguard_proto::config::ClusterPolicy;
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::lock::lock;
 
@@ -55,18 +56,9 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-/// What this node and others are one server by.
-#[derive(Clone, Debug)]
-pub(super) struct ClusterPolicy {
-    pub(super) url: wsguard_proto::cluster::url::ClusterUrl,
-    pub(super) name: Arc<str>,
-    pub(super) lease_ms: u64,
-    pub(super) user_limits: bool,
-}
-
 /// How the cluster is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Facts {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct ClusterFacts {
     /// Whether it can be reached.
     pub(super) up: bool,
     /// How old the oldest question is that Redis has not answered, or the last message to ourselves was when it arrived.
@@ -173,8 +165,8 @@ impl Cluster {
     }
 
     /// How the cluster is.
-    pub(super) fn facts(&self) -> Facts {
-        Facts {
+    pub(super) fn facts(&self) -> ClusterFacts {
+        ClusterFacts {
             up: self.is_reachable(),
             lag: Duration::from_nanos(self.shared.lag_ns.load(Ordering::Relaxed)),
             dropped: self.shared.dropped.load(Ordering::Relaxed).saturating_add(self.shared.queue.dropped()),
