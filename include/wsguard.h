@@ -142,6 +142,8 @@ typedef enum wsg_verdict {
   WSG_VERDICT_EVENT_DENIED = 36,
   /** `bad_compression`: close code 1007. */
   WSG_VERDICT_BAD_COMPRESSION = 37,
+  /** `cluster_unavailable`: HTTP 503. */
+  WSG_VERDICT_CLUSTER_UNAVAILABLE = 38,
 } wsg_verdict;
 
 

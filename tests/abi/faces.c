@@ -77,7 +77,7 @@ static void verdict_counters(void) {
     ANSWERS(WSG_OK, wsg_server_verdict_count(server, verdicts, &count));
     CHECK(count == 0);
   }
-  CHECK(verdicts == WSG_VERDICT_BAD_COMPRESSION + 1);
+  CHECK(verdicts == WSG_VERDICT_CLUSTER_UNAVAILABLE + 1);
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_verdict_count(server, verdicts, &count));
   ANSWERS(WSG_OK, wsg_server_free(server));
 }

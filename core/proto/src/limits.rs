@@ -182,6 +182,11 @@ impl Full {
         Self::new(Limit::Banned)
     }
 
+    /// The user has as many connections as may be, on all nodes of a cluster.
+    pub fn of_user() -> Self {
+        Self::new(Limit::ConnectionsPerUser)
+    }
+
     /// There is not even a place to be refused in.
     pub fn of_refusals() -> Self {
         Self::new(Limit::Refusals)
@@ -477,6 +482,13 @@ impl Seat {
         }
     }
 
+    /// Gives the user's place back.
+    pub fn leave_user(&mut self) {
+        if let Some(user) = self.user.take() {
+            lock(&self.limits.users).leave(&user);
+        }
+    }
+
     /// The bucket this connection shares, resolved once at open; `None`: its own.
     pub fn rate_key(&self, rules: &RateRules, scope: &Arc<str>, now: Moment) -> Option<Arc<RateKey>> {
         let of_user = || Some(lock(&self.limits.users).entry(self.user.as_ref()?, now).rate(scope, now));
@@ -504,9 +516,7 @@ impl Drop for Seat {
         if let Some(address) = self.address {
             lock(&self.limits.addresses).leave(address);
         }
-        if let Some(user) = &self.user {
-            lock(&self.limits.users).leave(user);
-        }
+        self.leave_user();
         lock(&self.limits.server).connections -= 1;
     }
 }

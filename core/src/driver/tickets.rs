@@ -267,6 +267,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use wsguard_proto::revocation::Revocations;
+    use wsguard_proto::time::Moment;
 
     #[expect(clippy::unnecessary_wraps, reason = "as `issue` takes it")]
     fn address(host: u8) -> Option<AddressKey> {

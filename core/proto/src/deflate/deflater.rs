@@ -216,8 +216,14 @@ impl Deflate {
 
 /// The payload of a frame of ours.
 #[must_use]
+pub fn payload(frame: &[u8]) -> &[u8] {
+    first_frame(frame).map_or(&[], |(_, payload)| payload)
+}
+
+/// How long the payload of a frame of ours is.
+#[must_use]
 pub fn payload_bytes(frame: &[u8]) -> usize {
-    first_frame(frame).map_or(0, |(_, payload)| payload.len())
+    payload(frame).len()
 }
 
 /// Whether a frame that begins so is a whole data message that nobody has compressed.

@@ -7,7 +7,7 @@ mod deflater;
 mod inflater;
 mod negotiate;
 
-pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
+pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload, payload_bytes};
 pub use inflater::{Broken, Compressed, Inflater};
 pub use negotiate::{AcceptedOffer, negotiate};
 

@@ -294,7 +294,8 @@ impl RateKey {
         }
         let latest = longest_wait(rules, now).after_millis(ANSWER_MS);
         let unpoured = Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes };
-        let place = QueuePlace { key: Arc::clone(self), is_counted: waits_for_rate, unpoured: Some(Box::new(unpoured)) };
+        let place =
+            QueuePlace { key: Arc::clone(self), is_counted: waits_for_rate, unpoured: Some(Box::new(unpoured)) };
         let at = if waits_for_rate { poured.at } else { now.after_millis(RETRY_MS) };
         Ok((Passing::At(at, place), Receipt::of_unpoured(charge.cost)))
     }

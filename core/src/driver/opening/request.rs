@@ -145,7 +145,7 @@ impl OpeningHandshake {
             })
         };
         // On an error the application is told before the peer is, which may take its time.
-        said.map(|(pass, answer)| Passed { pass, answer, asked })
+        said.map(|(pass, answer)| Passed { pass, answer, asked, entered: None })
     }
 
     /// Everything that needs no waiting, in the order of the contract. A refusal is worded as clients of this server know it.
@@ -193,6 +193,7 @@ impl OpeningHandshake {
         if self.state.life() != Life::Running {
             return Err(restarting().into());
         }
+        self.check_cluster()?;
         let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
         self.enter_route(&policy, bytes.len())?;
         let mut reported = Reported::default();
