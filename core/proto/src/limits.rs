@@ -19,7 +19,7 @@ use crate::bucket::{Bucket, Rate};
 use crate::client_ip::{AddressKey, WIDER_PREFIXES};
 use crate::config::{Policy, RateKeyKind, RateRules};
 use crate::lock::lock;
-pub use crate::rate::{Charge, Overflow, Passing, QueuePlace, RateKey, Receipt};
+pub use crate::rate::{Charge, Held, Overflow, Passing, QueuePlace, RateKey, Receipt};
 use crate::rate::{Dirty, SharedUser};
 use crate::time::Moment;
 use crate::verdict::Code;

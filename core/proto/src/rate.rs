@@ -18,7 +18,8 @@ use crate::bucket::{Bucket, Rate};
 use crate::config::RateRules;
 use crate::lock::lock;
 use crate::time::Moment;
-pub(crate) use shared::{Amounts, Dirty, Held, SharedUser};
+pub use shared::Held;
+pub(crate) use shared::{Amounts, Dirty, SharedUser};
 use shared::{Shared, Unpoured};
 
 /// What an invalid message costs: offenders that reconnect run dry.

@@ -184,9 +184,14 @@ impl User {
 }
 
 impl Model {
+    /// An empty one, at this time.
+    pub fn new(now: u64) -> Self {
+        Self { now, ..Self::default() }
+    }
+
     /// Empties it, as `FLUSHALL` does.
     pub fn flush(&mut self) {
-        *self = Self { now: self.now, ..Self::default() };
+        *self = Self::new(self.now);
     }
 
     /// Carries out an op, but for those of channels.
@@ -330,6 +335,9 @@ fn carry_out(user: &mut User, op: &Op, now: u64) -> Reply {
         Op::Restore { node, connections, levels, keep_ms, .. } => {
             user.set_count(*node, *connections);
             user.raise(levels, now);
+            if user.owner == Some(*node) && *connections == 0 {
+                user.disown(now);
+            }
             let reply = entered(user, *node, Ok(()), now);
             user.keep(*keep_ms, now);
             reply

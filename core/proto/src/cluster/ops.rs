@@ -23,7 +23,7 @@ impl fmt::Debug for NodeId {
 }
 
 /// Which [`Op`] a [`Reply`] answers. A node never uses one twice; what it no longer waits for it passes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
 /// Microseconds since 1970 by the clock of Redis.
@@ -280,7 +280,8 @@ pub enum Op {
         /// What is in the buckets here.
         levels: Vec<Level>,
     },
-    /// What passed here since the last report. Answered by [`Reply::Levels`].
+    /// What passed here since the last report. Answered by [`Reply::Levels`]. Of a node that nothing is noted of, nothing is: it restores
+    /// the user, with its levels.
     Report {
         /// Who.
         node: NodeId,
@@ -372,7 +373,8 @@ pub enum Ownership {
     Alone,
     /// All nodes that hold the user.
     Shared,
-    /// All, once this node has given its buckets: until then nothing more passes than one lease.
+    /// All, once this node has given its buckets: until then nothing more passes than one lease. The node that asked itself: others
+    /// wait for its [`Op::Share`], or have passed something meanwhile.
     Awaits(NodeId),
 }
 

@@ -259,10 +259,7 @@ mod tests {
             bytes("123"),
             bytes("abcd"),
             Value::Error("OH no!".to_owned()),
-            Value::Array(vec![
-                Value::Array(vec![]),
-                Value::Array(vec![bytes("k"), Value::Array(vec![Value::Int(1)])]),
-            ]),
+            Value::Array(vec![Value::Array(vec![]), Value::Array(vec![bytes("k"), Value::Array(vec![Value::Int(1)])])]),
         ];
         let mut expected: Vec<Received> = expected.into_iter().map(Received::Answer).collect();
         expected.push(Received::Push(vec![bytes("message"), bytes("c"), bytes("")]));

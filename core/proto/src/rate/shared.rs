@@ -176,7 +176,7 @@ pub(super) struct Unpoured {
 
 /// Why a message that waits does not pass yet, or never does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
+pub enum Held {
     /// It is to be tried again then.
     Until(Moment),
     /// Others have used up what there was for longer than it may wait.
@@ -405,7 +405,10 @@ impl RateState {
 
 impl QueuePlace {
     /// The message comes to its turn: it passes, or waits on. What was poured when it came waits no more.
-    pub(crate) fn pass(&mut self, rules: Option<&RateRules>, now: Moment) -> Result<(), Held> {
+    ///
+    /// # Errors
+    /// It waits on, or never passes.
+    pub fn pass(&mut self, rules: Option<&RateRules>, now: Moment) -> Result<(), Held> {
         let (Some(unpoured), Some(rules)) = (&self.unpoured, rules) else { return Ok(()) };
         let mut state = self.key.state(rules, now);
         // What costs more than the bucket holds passes when it is empty.

@@ -64,11 +64,18 @@ impl Store {
         format!("wsguard:{}:u:{user}", self.name).into_bytes()
     }
 
-    /// What carries out an op, in this order. Nothing else need stand between.
+    /// What carries out an op, in this order. Others may stand between.
     pub fn commands(&self, op: &Op) -> Vec<Command> {
         vec![match op {
             Op::Touch { users, keep_ms } => return self.touch(users, *keep_ms),
             Op::ReadLog { after } => return self.read_log(*after),
+            Op::LoadBans => {
+                return vec![
+                    Command::script(&script::BANS, vec![self.shared("log")], vec![]),
+                    // Not in the script: sixty thousand would be turned into values of Lua and back.
+                    Command::plain("HGETALL", self.shared("bans"), vec![]),
+                ];
+            }
             Op::Beat { node, lease_ms, version, mark } => Command::script(
                 &script::BEAT,
                 vec![self.shared("nodes"), self.shared("state"), self.shared("log")],
@@ -87,7 +94,6 @@ impl Store {
                 self.about_bans(&script::BAN, *node, subject, vec![number(for_ms), reason.as_bytes().into()])
             }
             Op::Unban { subject, node } => self.about_bans(&script::UNBAN, *node, subject, vec![]),
-            Op::LoadBans => Command::script(&script::BANS, vec![self.shared("log"), self.shared("bans")], vec![]),
             Op::Publish { topic, bytes } => {
                 let name = if self.is_sharded { "SPUBLISH" } else { "PUBLISH" };
                 Command::plain(name, topic.channel(&self.name).into_bytes(), vec![bytes.to_vec()])

@@ -15,7 +15,7 @@ pub enum Value {
     Int(i64),
     /// A string, bulk or simple.
     Bytes(Vec<u8>),
-    /// An array.
+    /// An array; a map of RESP3 as each key with its value behind.
     Array(Vec<Value>),
     /// An error.
     Error(String),
@@ -52,7 +52,7 @@ fn read(op: &Op, values: &[Value]) -> Option<Reply> {
             let missing = users.iter().zip(values).filter(|(_, value)| value.int() == Some(0));
             Reply::Touched(missing.map(|(user, _)| Arc::clone(user)).collect())
         }
-        Op::LoadBans => bans(values.first()?.array()?)?,
+        Op::LoadBans => bans(values)?,
         Op::ReadLog { .. } => {
             let [entries, oldest] = values else { return None };
             Reply::Log {
@@ -82,21 +82,21 @@ struct UserAnswer {
 }
 
 fn about_user(value: &Value, node: NodeId) -> Option<UserAnswer> {
-        let [now, open, others, whose, levels, is_known] = value.array()? else { return None };
-        let others = others.array()?.chunks(2).map(|pair| Some((node_id(pair.first()?)?, pair.get(1)?.small()?)));
-        let [owner, is_asked] = whose.array()? else { return None };
-        Some(UserAnswer {
-            now: time(now)?,
-            outcome: match open.int()? {
-                -1 => Ok(()),
-                open => Err(UserFull { open: u32::try_from(open).ok()? }),
-            },
-            others: others.collect::<Option<_>>()?,
-            ownership: ownership(owner, is_asked.int()? == 1, node)?,
-            levels: levels.array()?.chunks(5).map(level).collect::<Option<_>>()?,
-            is_known: is_known.int()? == 1,
-        })
-    }
+    let [now, open, others, whose, levels, is_known] = value.array()? else { return None };
+    let others = others.array()?.chunks(2).map(|pair| Some((node_id(pair.first()?)?, pair.get(1)?.small()?)));
+    let [owner, is_asked] = whose.array()? else { return None };
+    Some(UserAnswer {
+        now: time(now)?,
+        outcome: match open.int()? {
+            -1 => Ok(()),
+            open => Err(UserFull { open: u32::try_from(open).ok()? }),
+        },
+        others: others.collect::<Option<_>>()?,
+        ownership: ownership(owner, is_asked.int()? == 1, node)?,
+        levels: levels.array()?.chunks(5).map(level).collect::<Option<_>>()?,
+        is_known: is_known.int()? == 1,
+    })
+}
 
 fn ownership(owner: &Value, is_asked: bool, node: NodeId) -> Option<Ownership> {
     if owner.bytes()?.is_empty() {
@@ -135,7 +135,8 @@ fn beat(values: &[Value]) -> Option<Reply> {
 
 /// One that cannot be read is passed over: another version's, or whoever wrote it by hand.
 fn bans(values: &[Value]) -> Option<Reply> {
-    let [now, log, table] = values else { return None };
+    let [head, table] = values else { return None };
+    let [now, log] = head.array()? else { return None };
     let now = time(now)?;
     let ban = |pair: &[Value]| {
         let (until, reason) = pair.get(1)?.text()?.split_once(' ')?;
