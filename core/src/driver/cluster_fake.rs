@@ -60,8 +60,19 @@ pub(super) struct Cluster {
 /// A connection of a user; dropping it gives its place back.
 #[derive(Debug)]
 pub(super) struct Entered {
+    _place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
     bus: Option<Arc<Bus>>,
     user: Arc<str>,
+}
+
+impl Entered {
+    fn new(bus: Option<Arc<Bus>>, user: Arc<str>) -> Self {
+        Self { _place: Arc::new(Place { bus, user }) }
+    }
 }
 
 impl core::fmt::Debug for Bus {
@@ -70,7 +81,7 @@ impl core::fmt::Debug for Bus {
     }
 }
 
-impl Drop for Entered {
+impl Drop for Place {
     fn drop(&mut self) {
         if let Some(bus) = &self.bus {
             *lock(&bus.users).entry(Arc::clone(&self.user)).or_default() -= 1;
@@ -129,7 +140,7 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(delay)).await;
             }
             if !is_up {
-                return Ok(Entered { bus: None, user });
+                return Ok(Entered::new(None, user));
             }
             let mut users = lock(&bus.users);
             let open = users.entry(Arc::clone(&user)).or_default();
@@ -138,7 +149,7 @@ impl Cluster {
             }
             *open += 1;
             drop(users);
-            Ok(Entered { bus: Some(bus), user })
+            Ok(Entered::new(Some(bus), user))
         }
     }
 

@@ -144,7 +144,7 @@ fn an_event_is_an_event_on_every_node() {
     let (mut one, two) = (node_with("events", "json", "", ""), node_with("events", "json", "", ""));
     let (mut alice, _) = Peer::open(&mut one, "alice");
     two.handle().broadcast(To::User("alice"), "said", r#"{"text":"hi"}"#, &[]).unwrap();
-    assert_eq!(alice.text(), r#"{"event":"said","status":"ok","data":{"text":"hi"}}"#);
+    assert_eq!(alice.text(), r#"{"event":"said","data":{"text":"hi"},"status":"ok"}"#);
     let broken = Message { to: vec![Topic::All], kind: Kind::Event, plain: false, payload: [0xff].into() };
     carry_out(Arc::clone(&one.handle().state), Effect::Deliver(broken));
     two.handle().broadcast(To::Everyone, "after", "1", &[]).unwrap();

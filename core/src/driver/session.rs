@@ -49,7 +49,7 @@ pub(super) struct Session {
     pub(super) share: Rc<Share>,
     pub(super) seat: Seat,
     /// The place of its user on all nodes of the cluster.
-    pub(super) _entered: Option<Box<Entered>>,
+    pub(super) _entered: Option<Entered>,
     pub(super) tally: Tally,
     pub(super) ip: Option<IpAddr>,
     /// The peer of the socket: the client, or a proxy.

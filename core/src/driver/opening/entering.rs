@@ -1,8 +1,9 @@
 //! A user's place on all nodes of a cluster, between authentication and the 101.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::admission::Admission;
 use super::{Granted, OpeningHandshake};
@@ -10,6 +11,9 @@ use crate::driver::nodes::Entered;
 use wsguard_proto::handshake::Refusal;
 use wsguard_proto::limits::Full;
 use wsguard_proto::verdict::Code;
+
+/// What the cluster may take where nothing else bounds a handshake.
+const LONGEST: Duration = Duration::from_secs(5);
 
 impl OpeningHandshake {
     /// Nobody is let in where the cluster cannot be asked, and the options say so.
@@ -27,14 +31,16 @@ impl OpeningHandshake {
     }
 
     /// Takes a place for the user here, so that what the cluster says of the user's buckets is kept, and then on all nodes.
-    pub(super) async fn enter_cluster(&mut self, pass: &Granted) -> Result<Option<Box<Entered>>, Refusal> {
+    pub(super) async fn enter_cluster(&mut self, pass: &Granted) -> Result<Option<Entered>, Refusal> {
         // Whoever is not let in for another reason is no question to the cluster.
         let Some(user) = self.admit_user(pass)? else { return Ok(None) };
         let Some(membership) = self.state.cluster.get() else { return Ok(None) };
         let entering = membership.enter(Arc::clone(&user), self.policy.max_connections_per_user);
-        let refusal = match timeout_at(self.deadline, entering).await {
+        // The cluster's own bound is shorter; where the application may take its time, nothing is left of the handshake's.
+        let longest = if self.state.consulting.without_deadline { Instant::now() + LONGEST } else { self.deadline };
+        let refusal = match timeout_at(longest, entering).await {
             Ok(Ok(entered)) => match self.check_cluster() {
-                Ok(()) => return Ok(Some(Box::new(entered))),
+                Ok(()) => return Ok(Some(entered)),
                 Err(refusal) => refusal,
             },
             Ok(Err(_)) => Refusal::full(Full::of_user(), &self.policy),

