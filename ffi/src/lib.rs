@@ -16,7 +16,7 @@ pub mod commands;
 pub mod connections;
 pub mod error;
 pub mod events;
-mod everywhere;
+pub mod everywhere;
 pub mod frames;
 pub mod handle;
 pub mod inline;
