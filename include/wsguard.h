@@ -590,6 +590,10 @@ typedef struct {
   uint64_t compression_saved_bytes;
   /** Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken. */
   uint64_t pipe_bytes;
+  /** 1 while the cluster can be reached; 0 without a cluster. */
+  uint64_t cluster_up;
+  /** Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow. */
+  uint64_t cluster_dropped;
 } wsg_stats;
 
 /** A function that receives a text. */
@@ -960,6 +964,16 @@ typedef struct {
 
 /** A function that receives connections, one after the other. */
 typedef void (*wsg_conn_fn)(void *userdata, uint64_t conn);
+
+/**
+ * A function that receives a count: `WSG_OK` with the number of connections, those of this node among them, and the number
+ * of nodes that have not answered in time; or `WSG_ERR_STOPPED` with zeros, where the server has ended meanwhile.
+ *
+ * It is called exactly once if the call that it was given to has returned `WSG_OK`, and never otherwise: on the thread of
+ * that call before it returns, where no other node has to be asked, or on a thread of the library. It must return soon,
+ * and must not wait for the server: `wsg_server_free` and what takes events return `WSG_ERR_REENTRANT` in it.
+ */
+typedef void (*wsg_everywhere_fn)(void *userdata, wsg_status status, size_t connections, uint32_t missing);
 
 #ifdef __cplusplus
 extern "C" {
@@ -2131,6 +2145,45 @@ uint64_t wsg_conn_queued(const wsg_server *server,
  * unsent, which `WSG_EVENT_DRAINED` tells after `WSG_QUEUED`. 0 as for `wsg_conn_queued`. Any thread.
  */
 uint64_t wsg_conn_written(const wsg_server *server, uint64_t conn);
+
+/**
+ * Counts whoever is in at least one of these rooms (1 to 256 bytes each) on every node of the `cluster`, and calls
+ * `counted` with the number: `rooms` points at `rooms_len` of them. Who is in several counts once. `except` points at
+ * `except_len` connections of this node that are left out.
+ *
+ * Nodes have `timeout_ms` milliseconds to answer, a minute at most; what they have is not in the number when they do
+ * not. Without `cluster`, and where no other node has members, it counts this node and asks nobody.
+ *
+ * Any thread, callbacks and inline handlers included; the call does not wait. Returns `WSG_OK`: `counted` is called
+ * once, as `wsg_everywhere_fn` says; or `WSG_ERR_ARGUMENT`, `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`,
+ * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`: it is not.
+ */
+wsg_status wsg_server_rooms_everywhere(const wsg_server *server,
+                                       const wsg_str *rooms,
+                                       size_t rooms_len,
+                                       const uint64_t *except,
+                                       size_t except_len,
+                                       uint64_t timeout_ms,
+                                       wsg_everywhere_fn counted,
+                                       void *userdata);
+
+/** Counts the connections of a user (1 to 256 bytes) on every node. Otherwise as `wsg_server_rooms_everywhere`. */
+wsg_status wsg_server_user_everywhere(const wsg_server *server,
+                                      const char *user,
+                                      size_t user_len,
+                                      const uint64_t *except,
+                                      size_t except_len,
+                                      uint64_t timeout_ms,
+                                      wsg_everywhere_fn counted,
+                                      void *userdata);
+
+/** Counts all connections of every node. Otherwise as `wsg_server_rooms_everywhere`. */
+wsg_status wsg_server_all_everywhere(const wsg_server *server,
+                                     const uint64_t *except,
+                                     size_t except_len,
+                                     uint64_t timeout_ms,
+                                     wsg_everywhere_fn counted,
+                                     void *userdata);
 
 /**
  * Sends a text message (`raw`) to the connection that the inline handler was called for.

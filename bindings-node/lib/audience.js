@@ -1,13 +1,13 @@
 'use strict';
 // Sends to many connections: rooms, a user's connections, or all; and says which they are.
 
-const { failure, native } = require('./errors.js');
+const { checkNames, failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { EMIT, SEND, internals } = require('./connection.js');
 const { checkClose } = require('./ending.js');
 const { plainOf } = require('./plain.js');
 const { checkEmits, checkSends } = require('./protocol.js');
-const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
+const { checkCount, durationOf, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
 class Audience {
   #home;
@@ -61,6 +61,15 @@ class Audience {
     let count = 0;
     this.#each(() => (count += 1));
     return count;
+  }
+
+  async everywhere(options = {}) {
+    checkNames(options, ['timeoutMs'], 'everywhere');
+    const { timeoutMs = 1000 } = options;
+    durationOf(timeoutMs, 'timeoutMs');
+    // Joins are carried out at once, behind what was sent before.
+    this.#home.outbox.flush();
+    return this.#home.counts.ask(this.#to, this.#words, timeoutMs);
   }
 
   clear() {

@@ -11,6 +11,7 @@ mod connection;
 mod connection_methods;
 mod connections;
 mod context;
+mod counts;
 mod decision;
 mod delivery;
 mod dispatcher;

@@ -11,6 +11,7 @@ use wsguard::binding::{
 };
 
 use crate::events::Event;
+use crate::everywhere;
 use crate::handle::{self, Opaque};
 use crate::inline::InlineOf;
 use crate::interrupt::Interrupter;
@@ -82,9 +83,10 @@ fn this_thread() -> usize {
     HERE.with(|here| core::ptr::from_ref(here).addr())
 }
 
-/// Returns true if this thread is in an inline handler: other threads may wait for it, so that it must not wait for them.
+/// Returns true if this thread is in an inline handler, or in a function that a count is told to: other threads may wait for it,
+/// so that it must not wait for them.
 pub(crate) fn must_not_wait() -> bool {
-    replies::is_inline()
+    replies::is_inline() || everywhere::is_told()
 }
 
 /// The server of a handle, in the process that started it.
