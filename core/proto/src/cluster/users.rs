@@ -456,7 +456,9 @@ impl Users {
             }
             Drawing::TakeOver(from) => {
                 let mut is_gone = turn.members.is_gone(from, OpId(0));
-                if let Sharing::Awaits { op, since, .. } = &mut state.sharing {
+                if let Sharing::Awaits { owner, op, since, .. } = &mut state.sharing
+                    && *owner == from
+                {
                     is_gone = turn.members.is_gone(from, *op);
                     // Should it not help, it is asked for again as late as the first time.
                     (*op, *since) = (turn.out.last(), now);

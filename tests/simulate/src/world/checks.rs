@@ -425,15 +425,12 @@ impl World {
         }
         self.run_until(self.now + 3 * SECOND);
         for (node, room, ticket, before) in asked {
-            let others = self.machines.iter().enumerate().filter(|(other, _)| *other != node);
-            let members: usize =
-                others.filter_map(|(_, machine)| machine.rooms.get(&room)).map(|room| room.members.len()).sum();
+            let members: usize = before.iter().filter(|(other, _)| *other != node).map(|(_, members)| members).sum();
             match self.machines[node].counted.get(&ticket) {
                 Some(Some((counted, 0))) if *counted == members => {}
                 Some(Some((counted, missing))) => {
                     if self.plan.is_loud {
                         let (here, of) = (self.machines[node].rooms.contains_key(&room), self.holders_of(room));
-
                         println!(
                             "room-{room}: {counted} counted by {node} (a member: {here}), {missing} missing, {members} there on {of:?}"
                         );
