@@ -281,11 +281,11 @@ impl World {
             .map(|node| self.machines[node].id)
             .collect();
         let users = self.database.model.users.iter().filter(|(_, user)| user.until > now);
-        // Who holds such a user, too, and was not there itself could not clean up. Somebody who came by before anybody knew of the
-        // death may have made it last for another lease.
+        // Who holds such a user, too, and was not there itself could not clean up. Whoever came by, or left, before it knew of the
+        // death has made it last for another lease.
         let was_visited = |name: &str| {
             let visited = self.by_name.get(name).map_or(0, |user| self.users[*user].visited_at);
-            leases == 1 && visited > died
+            visited > died + (leases - 1) * LEASE_MS * MS
         };
         let held: Vec<_> = users
             .filter(|(name, user)| user.counts.iter().any(|(id, _)| is_of(*id)) && !was_visited(name))
