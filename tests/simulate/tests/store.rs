@@ -3,7 +3,7 @@
 //! `make simulate` runs these, with `redis-server` installed; `REDIS_SERVER=valkey-server` takes another. The scripts read
 //! their time from two keys in place of `TIME`, so that buckets leak for hours and clocks are set back.
 
-#![allow(clippy::panic)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod redis;
 
@@ -208,7 +208,8 @@ impl Both {
         let is_short = is_short(noted.until);
         assert!(left > 0 || (left != -1 && is_short), "{user} is kept for ever after {op:?}");
         let touched = match op {
-            Op::Touch { .. } | Op::Enter { .. } | Op::Restore { .. } => true,
+            Op::Touch { .. } | Op::Enter { .. } => true,
+            Op::Restore { connections, .. } => *connections > 0 || noted.counts.is_empty(),
             Op::Exit { .. } => noted.counts.is_empty(),
             _ => false,
         };

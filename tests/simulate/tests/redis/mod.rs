@@ -96,14 +96,13 @@ impl Client {
             "+" => Value::Bytes(rest.into()),
             "-" => Value::Error(rest.into()),
             ":" => Value::Int(rest.parse().unwrap()),
-            "$" if rest == "-1" => Value::Nil,
+            "$" | "*" if rest == "-1" => Value::Nil,
             "$" => {
                 let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
                 self.reader.read_exact(&mut bytes).unwrap();
                 bytes.truncate(bytes.len() - 2);
                 Value::Bytes(bytes)
             }
-            "*" if rest == "-1" => Value::Nil,
             "*" => Value::Array((0..rest.parse::<usize>().unwrap()).map(|_| self.value()).collect()),
             _ => panic!("no RESP: {line}"),
         }
