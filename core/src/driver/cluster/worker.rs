@@ -229,9 +229,15 @@ impl Worker {
 
     fn refused(&mut self, why: &Refusal) {
         self.link = Link::Down(self.clock.now().after_nanos(nanos(self.backoff.next())));
-        self.complain(&why.to_string());
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Err(why.clone()));
+        match (self.first.take(), why) {
+            // The start fails, and says so.
+            (Some(first), Refusal::Wrong(_)) => drop(first.send(Err(why.clone()))),
+            (first, _) => {
+                self.complain(&why.to_string());
+                if let Some(first) = first {
+                    let _ = first.send(Err(why.clone()));
+                }
+            }
         }
     }
 
