@@ -339,7 +339,9 @@ fn carry_out(user: &mut User, op: &Op, now: u64) -> Reply {
                 user.disown(now);
             }
             let reply = entered(user, *node, Ok(()), now);
-            user.keep(*keep_ms, now);
+            if *connections > 0 || user.total() == 0 {
+                user.keep(*keep_ms, now);
+            }
             reply
         }
         Op::Exit { node, levels, keep_ms, .. } => {
@@ -348,7 +350,9 @@ fn carry_out(user: &mut User, op: &Op, now: u64) -> Reply {
             if user.owner == Some(*node) && user.count(*node) == 0 {
                 user.disown(now);
             }
-            user.keep(*keep_ms, now);
+            if user.total() == 0 {
+                user.keep(*keep_ms, now);
+            }
             Reply::Done
         }
         Op::Share { node, levels, .. } if user.count(*node) > 0 => {

@@ -4,7 +4,7 @@
 //! that kind, and whose message was received by one alone, is alone with the topic until somebody joins. When in doubt, others
 //! are reached.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::ops::Topic;
@@ -67,7 +67,14 @@ impl Interest {
         let state = &mut *self.write();
         let Some(entry) = state.topics.get_mut(topic) else { return };
         entry.members = entry.members.saturating_sub(1);
-        if entry.members == 0 {
+        if entry.members > 0 {
+            return;
+        }
+        if entry.subscription == Subscription::No {
+            // While Redis is gone, nobody takes what changed.
+            state.topics.remove(topic);
+            state.compact();
+        } else {
             entry.change(topic.clone(), &mut state.changed);
         }
     }
@@ -86,7 +93,9 @@ impl Interest {
             && let Some(topic) = state.changed.pop_front()
         {
             let Some(entry) = state.topics.get_mut(&topic) else { continue };
-            entry.is_changed = false;
+            if !core::mem::take(&mut entry.is_changed) {
+                continue;
+            }
             if entry.members > 0 {
                 if entry.subscription == Subscription::No {
                     entry.subscription = Subscription::Asked;
@@ -178,6 +187,19 @@ impl Interest {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Forgets what changed of topics that are no more.
+    fn compact(&mut self) {
+        if self.changed.len() > 2 * self.topics.len() + 1024 {
+            let mut changed = HashSet::new();
+            let Self { topics, changed: queue, .. } = self;
+            queue.retain(|topic| {
+                topics.get(topic).is_some_and(|entry| entry.is_changed) && changed.insert(topic.clone())
+            });
+        }
     }
 }
 

@@ -177,6 +177,7 @@ impl Node {
             match waiting {
                 Waiting::Enter(lost) => entering.push(lost),
                 Waiting::Publish { .. } => self.out.dropped += 1,
+                Waiting::Exit(user) => self.users.exit_lost(&user),
                 _ => {}
             }
         }
@@ -206,7 +207,10 @@ impl Node {
                 let (users, mut turn) = self.turn(now, effects);
                 users.enter(entering, &mut turn);
             }
-            Request::Enter { ticket, user, .. } => self.users.enter_here(ticket, &user, now, effects),
+            Request::Enter { ticket, user, .. } => {
+                let is_joined = self.link == Link::Joining;
+                self.users.enter_here(ticket, &user, is_joined, effects);
+            }
             Request::Exit { user } => {
                 let is_joined = matches!(self.link, Link::Joining | Link::Up);
                 let (users, mut turn) = self.turn(now, effects);
@@ -434,7 +438,7 @@ impl Node {
             }
             What::Joined => self.interest.joined(topic),
             What::Share(user) => {
-                if self.link == Link::Up {
+                if matches!(self.link, Link::Joining | Link::Up) {
                     let (users, mut turn) = self.turn(now, effects);
                     users.share(&user, &mut turn);
                 }
@@ -531,6 +535,8 @@ impl Node {
         }
         let room = MAX_SUBSCRIPTIONS.saturating_sub(self.subscriptions.asked.len());
         let waiting = self.interest.changes();
+        // Some of them may be gone meanwhile.
+        self.subscriptions.first = self.subscriptions.first.min(waiting);
         for (topic, is_heard) in self.interest.take_changes(room) {
             if is_heard {
                 let id = self.out.ask(Op::Subscribe { topic: topic.clone() }, Waiting::Subscribe(topic), now);

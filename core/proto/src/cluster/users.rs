@@ -4,7 +4,7 @@
 //! knows whether something was carried out, the whole number is stated again. While a user is shared, what passes is reported in
 //! batches, one at a time for each user, so that an answer is known to hold what was on its way and nothing else.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::backoff::Backoff;
@@ -125,6 +125,8 @@ pub(super) struct Users {
     last_of_first: OpId,
     touches: VecDeque<(Moment, Arc<str>)>,
     refused: Vec<Refused>,
+    /// Users that nodes hold, too, which are not on the list: the next one says whether they are gone, and hold nothing.
+    doubted: BTreeMap<Arc<str>, (OpId, Vec<NodeId>)>,
     tick_at: Moment,
     backoff: Backoff,
 }
@@ -144,6 +146,7 @@ impl Users {
             last_of_first: OpId(0),
             touches: VecDeque::new(),
             refused: Vec::new(),
+            doubted: BTreeMap::new(),
             tick_at: Moment::START,
             backoff: Backoff::new(seed),
         }
@@ -153,7 +156,7 @@ impl Users {
 
     /// A connection asks for a place, while Redis answers.
     pub(super) fn enter(&mut self, entering: Entering, turn: &mut Turn<'_>) {
-        self.note(&entering.user, turn.now).entering += 1;
+        self.note(&entering.user).entering += 1;
         if self.table.get(&entering.user).is_some_and(|user| !user.is_synced) {
             // Otherwise what Redis counts is less than there are.
             self.restore(&Arc::clone(&entering.user), turn);
@@ -164,16 +167,17 @@ impl Users {
     fn ask_to_enter(&mut self, entering: Entering, gone: Vec<NodeId>, turn: &mut Turn<'_>) {
         let user = Arc::clone(&entering.user);
         let full = if gone.is_empty() { Vec::new() } else { self.buckets.full(&user) };
-        self.note(&user, turn.now).is_noted = true;
+        self.watch(&user, turn.now);
         let (node, most, keep_ms) = (turn.out.node, entering.most, self.lease_ms);
-        let op = Op::Enter { node, user, most, gone, full, keep_ms };
+        let op = Op::Enter { node, user: Arc::clone(&user), most, gone: gone.clone(), full, keep_ms };
         turn.out.ask(op, Waiting::Enter(entering), turn.now);
+        tell(&gone, &user, turn);
     }
 
     /// The same while it does not: there is a place.
-    pub(super) fn enter_here(&mut self, ticket: u64, user: &Arc<str>, now: Moment, effects: &mut Vec<Effect>) {
-        self.note(user, now).held += 1;
-        self.restore_later(user);
+    pub(super) fn enter_here(&mut self, ticket: u64, user: &Arc<str>, is_joined: bool, effects: &mut Vec<Effect>) {
+        self.note(user).held += 1;
+        self.restore_once_joined(user, is_joined);
         effects.push(Effect::Entered { ticket, outcome: Ok(()) });
     }
 
@@ -191,7 +195,7 @@ impl Users {
             let op = Op::Exit { node, user: Arc::clone(name), levels, keep_ms };
             turn.out.ask(op, Waiting::Exit(Arc::clone(name)), turn.now);
         } else {
-            self.restore_later(name);
+            self.restore_once_joined(name, is_joined);
         }
         if is_last {
             self.leave(name, turn.now);
@@ -227,7 +231,7 @@ impl Users {
         };
         match outcome {
             Ok(()) => {
-                let user = self.note(&name, turn.now);
+                let user = self.note(&name);
                 user.entering = user.entering.saturating_sub(1);
                 user.held += 1;
                 let is_counted = id > user.restored;
@@ -235,6 +239,7 @@ impl Users {
                 if !is_counted {
                     self.restore_later(&name);
                 }
+                self.doubt(&name, &others, turn);
                 self.buckets.raise(&name, &believable(levels), turn.now);
                 // What is under way was asked for later, and says it better.
                 if self.table.get(&name).is_some_and(|user| !user.is_busy) {
@@ -251,6 +256,15 @@ impl Users {
                     self.refuse(ticket, &name, full, turn.effects);
                 }
             }
+        }
+    }
+
+    /// Nodes that hold a user and are on no list: they came after it, or what is noted of them has outlived them.
+    fn doubt(&mut self, name: &Arc<str>, others: &[(NodeId, u32)], turn: &Turn<'_>) {
+        let is_doubtful = |node: &NodeId| *node != turn.out.node && !turn.members.has(*node);
+        let doubted: Vec<_> = others.iter().map(|(node, _)| *node).filter(is_doubtful).take(MAX_GONE).collect();
+        if !doubted.is_empty() {
+            self.doubted.insert(Arc::clone(name), (turn.out.last(), doubted));
         }
     }
 
@@ -277,14 +291,22 @@ impl Users {
             Some(Sharing::Awaits { owner, op, .. }) => !members.has(owner) && !members.is_listed_after(op),
             _ => false,
         };
-        self.refused.iter().any(|refused| !members.is_listed_after(refused.op)) || self.awaiting.iter().any(is_doubtful)
+        let is_new = |op: OpId| !members.is_listed_after(op);
+        self.refused.iter().any(|refused| is_new(refused.op))
+            || self.doubted.values().any(|(op, _)| is_new(*op))
+            || self.awaiting.iter().any(is_doubtful)
     }
 
-    /// An exit or its reports failed: nobody knows what Redis counts.
+    /// An exit failed: nobody knows what Redis counts.
     pub(super) fn exit_failed(&mut self, name: &Arc<str>, now: Moment) {
         self.backoff.failed(now);
-        self.note(name, now).is_noted = true;
+        self.exit_lost(name);
         self.restore_later(name);
+    }
+
+    /// The same, where all users are restored anyway.
+    pub(super) fn exit_lost(&mut self, name: &Arc<str>) {
+        self.note(name).is_noted = true;
     }
 
     // Members.
@@ -295,6 +317,15 @@ impl Users {
             for name in self.shared.iter().cloned().collect::<Vec<_>>() {
                 let Some(user) = self.table.get_mut(&name) else { continue };
                 user.gone.extend(gone.iter().take(MAX_GONE));
+                user.gone.truncate(MAX_GONE);
+                self.advance(&name, turn);
+            }
+        }
+        for (name, (op, nodes)) in core::mem::take(&mut self.doubted) {
+            if !turn.members.is_listed_after(op) {
+                self.doubted.insert(name, (op, nodes));
+            } else if let Some(user) = self.table.get_mut(&name) {
+                user.gone.extend(nodes.into_iter().filter(|node| turn.members.is_gone(*node, op)));
                 user.gone.truncate(MAX_GONE);
                 self.advance(&name, turn);
             }
@@ -320,10 +351,12 @@ impl Users {
 
     /// Another node holds this user, too.
     pub(super) fn share(&mut self, name: &str, turn: &mut Turn<'_>) {
-        let Some((name, user)) = self.table.get_key_value(name).filter(|(_, user)| user.held > 0) else { return };
-        let (name, is_asked) = (Arc::clone(name), user.wants_share);
-        if !is_asked && let Some(user) = self.table.get_mut(&name) {
-            user.wants_share = true;
+        let Some((name, _)) = self.table.get_key_value(name).filter(|(_, user)| user.held > 0) else { return };
+        let name = Arc::clone(name);
+        if let Some(user) = self.table.get_mut(&name) {
+            // Whoever waits for the owner itself has nothing to give.
+            let is_waiting = matches!(user.sharing, Sharing::Awaits { .. });
+            (user.wants_share, user.wants_look) = (!is_waiting, user.wants_look || is_waiting);
             self.advance(&name, turn);
         }
     }
@@ -387,7 +420,7 @@ impl Users {
         if core::mem::take(&mut user.wants_share) {
             self.set_sharing(name, Sharing::Shared, turn.now);
             self.draw(name, Drawing::Share, turn);
-        } else if let Some(node) = user.gone.pop() {
+        } else if let Some(node) = next_gone(&mut user.gone, turn.members) {
             self.draw(name, Drawing::TakeOver(node), turn);
         } else if let Sharing::Awaits { owner, since, op, .. } = user.sharing
             && (turn.members.is_gone(owner, op) || turn.now >= since.after_millis(AWAIT_MS))
@@ -423,7 +456,9 @@ impl Users {
             }
             Drawing::TakeOver(from) => {
                 let mut is_gone = turn.members.is_gone(from, OpId(0));
-                if let Sharing::Awaits { op, since, .. } = &mut state.sharing {
+                if let Sharing::Awaits { owner, op, since, .. } = &mut state.sharing
+                    && *owner == from
+                {
                     is_gone = turn.members.is_gone(from, *op);
                     // Should it not help, it is asked for again as late as the first time.
                     (*op, *since) = (turn.out.last(), now);
@@ -441,10 +476,13 @@ impl Users {
         };
         state.is_busy = true;
         let is_restore = matches!(drawing, Drawing::Restore);
+        let gone = if let Op::TakeOver { from, is_gone: true, .. } = op { Some(from) } else { None };
         let id = turn.out.ask(op, Waiting::Draw { user: Arc::clone(name), drawing, reports }, now);
+        tell(gone.as_slice(), name, turn);
         if is_restore {
-            (state.is_synced, state.is_noted, state.restored) = (true, true, id);
+            (state.is_synced, state.restored) = (true, id);
             self.restoring.insert(id);
+            self.watch(name, now);
         }
     }
 
@@ -470,8 +508,13 @@ impl Users {
                     self.restore_later(name);
                 }
             }
-            Reply::Levels { ownership, levels, .. } | Reply::Entered { ownership, levels, .. } => {
+            Reply::Levels { ownership, levels, .. } => {
                 self.backoff.succeeded();
+                self.poured(name, drawing, reports, &believable(levels), &ownership, turn);
+            }
+            Reply::Entered { ownership, levels, others, .. } => {
+                self.backoff.succeeded();
+                self.doubt(name, &others, turn);
                 self.poured(name, drawing, reports, &believable(levels), &ownership, turn);
             }
             _ => {
@@ -536,10 +579,12 @@ impl Users {
         }
         self.restores.clear();
         self.restoring.clear();
+        self.doubted.clear();
+        self.touches.clear();
         self.table.retain(|_, user| {
-            let before = (user.is_noted, user.held, user.touch_at, user.restored);
+            let before = (user.is_noted, user.held);
             *user = User::new();
-            (user.is_noted, user.held, user.touch_at, user.restored) = before;
+            (user.is_noted, user.held) = before;
             user.is_synced = false;
             user.held > 0 || user.is_noted
         });
@@ -564,6 +609,15 @@ impl Users {
             user.is_synced = false;
         }
         self.queue_again(name);
+    }
+
+    /// While Redis is gone nothing is queued: then all are restored anyway.
+    fn restore_once_joined(&mut self, name: &Arc<str>, is_joined: bool) {
+        if is_joined {
+            self.restore_later(name);
+        } else if let Some(user) = self.table.get_mut(name) {
+            user.is_synced = false;
+        }
     }
 
     fn queue_again(&mut self, name: &Arc<str>) {
@@ -695,13 +749,18 @@ impl Users {
 
     // The table.
 
-    fn note(&mut self, name: &Arc<str>, now: Moment) -> &mut User {
-        let touches = &mut self.touches;
-        let touch_at = now.after_millis(self.lease_ms / 3);
-        self.table.entry(Arc::clone(name)).or_insert_with(|| {
-            touches.push_back((touch_at, Arc::clone(name)));
-            User { touch_at, ..User::new() }
-        })
+    fn note(&mut self, name: &Arc<str>) -> &mut User {
+        self.table.entry(Arc::clone(name)).or_insert_with(User::new)
+    }
+
+    /// Redis is told of a user: from now on that is kept there.
+    fn watch(&mut self, name: &Arc<str>, now: Moment) {
+        let Some(user) = self.table.get_mut(name) else { return };
+        user.is_noted = true;
+        if user.touch_at == Moment::NEVER {
+            user.touch_at = now.after_millis(self.lease_ms / 3);
+            self.touches.push_back((user.touch_at, Arc::clone(name)));
+        }
     }
 
     /// Forgets a user that neither this node nor Redis has anything of.
@@ -713,6 +772,19 @@ impl Users {
             self.wanting.remove(name);
         }
     }
+}
+
+/// Nodes that are gone are told what was taken from them: should they be back meanwhile, they find that nothing is noted of them.
+fn tell(nodes: &[NodeId], name: &Arc<str>, turn: &mut Turn<'_>) {
+    for node in nodes {
+        turn.out.say(Topic::Node(*node), &What::Share(Arc::clone(name)), Waiting::Nothing, turn.now);
+    }
+}
+
+/// A node that is still gone.
+fn next_gone(gone: &mut Vec<NodeId>, members: &Members) -> Option<NodeId> {
+    gone.retain(|node| !members.has(*node));
+    gone.pop()
 }
 
 /// Levels of a peer, as far as they can be levels.
