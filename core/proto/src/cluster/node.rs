@@ -594,7 +594,7 @@ impl Node {
         let changes = asked.len() < MAX_SUBSCRIPTIONS && self.interest.changes() > 0;
         let retry =
             if changes || self.log.has_changes() || self.log.wants() { self.retries.at() } else { Moment::NEVER };
-        retry.min(self.users.next())
+        retry.min(self.users.next(self.link == Link::Up))
     }
 
     // What is known.

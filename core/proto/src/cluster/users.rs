@@ -161,17 +161,17 @@ impl Users {
             // Otherwise what Redis counts is less than there are.
             self.restore(&Arc::clone(&entering.user), turn);
         }
-        self.ask_to_enter(entering, Vec::new(), turn);
+        self.ask_to_enter(entering, &[], turn);
     }
 
-    fn ask_to_enter(&mut self, entering: Entering, gone: Vec<NodeId>, turn: &mut Turn<'_>) {
+    fn ask_to_enter(&mut self, entering: Entering, gone: &[NodeId], turn: &mut Turn<'_>) {
         let user = Arc::clone(&entering.user);
         let full = if gone.is_empty() { Vec::new() } else { self.buckets.full(&user) };
         self.watch(&user, turn.now);
         let (node, most, keep_ms) = (turn.out.node, entering.most, self.lease_ms);
-        let op = Op::Enter { node, user: Arc::clone(&user), most, gone: gone.clone(), full, keep_ms };
+        let op = Op::Enter { node, user: Arc::clone(&user), most, gone: gone.to_vec(), full, keep_ms };
         turn.out.ask(op, Waiting::Enter(entering), turn.now);
-        tell(&gone, &user, turn);
+        tell(gone, &user, turn);
     }
 
     /// The same while it does not: there is a place.
@@ -341,7 +341,7 @@ impl Users {
                 self.refuse(entering.ticket, &Arc::clone(&entering.user), UserFull { open }, turn.effects);
             } else {
                 entering.is_second = true;
-                self.ask_to_enter(entering, gone, turn);
+                self.ask_to_enter(entering, &gone, turn);
             }
         }
         for name in self.awaiting.iter().cloned().collect::<Vec<_>>() {
@@ -722,9 +722,11 @@ impl Users {
         }
     }
 
-    pub(super) fn next(&self) -> Moment {
-        let tick = if self.shared.is_empty() && self.wanting.is_empty() { Moment::NEVER } else { self.tick_at };
-        let touch = self.touches.front().map_or(Moment::NEVER, |(at, _)| *at);
+    /// When [`poll`](Self::poll) is due.
+    pub(super) fn next(&self, is_up: bool) -> Moment {
+        let is_idle = !is_up || (self.shared.is_empty() && self.wanting.is_empty());
+        let tick = if is_idle { Moment::NEVER } else { self.tick_at };
+        let touch = self.touches.front().filter(|_| is_up).map_or(Moment::NEVER, |(at, _)| *at);
         let restore =
             if self.restores.is_empty() || self.restoring.len() >= BATCH { Moment::NEVER } else { self.backoff.at() };
         tick.min(touch).min(restore)

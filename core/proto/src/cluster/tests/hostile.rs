@@ -162,7 +162,7 @@ fn fitting(op: &Op) -> Reply {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_that_is_said_stops_a_node(all in prop::collection::vec(steps(), 1..200)) {

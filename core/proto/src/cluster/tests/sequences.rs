@@ -315,7 +315,9 @@ proptest! {
     #[test]
     fn whatever_breaks(steps in prop::collection::vec(rough(), 1..250), counts: bool) {
         let mut run = Run::new(counts);
-        steps.iter().for_each(|step| run.step(step));
+        for step in &steps {
+            run.step(step);
+        }
         run.rest();
         run.check_rest();
         run.check_bans();
@@ -327,7 +329,9 @@ proptest! {
     #[test]
     fn whatever_is_lost(steps in prop::collection::vec(wild(), 1..250), counts: bool) {
         let mut run = Run::new(counts);
-        steps.iter().for_each(|step| run.step(step));
+        for step in &steps {
+            run.step(step);
+        }
         run.rest();
         run.check_rest();
         run.check_order();

@@ -166,7 +166,9 @@ impl Store {
             }
             Op::Enter { node, user: name, most, gone, full, keep_ms } => {
                 let user = self.user(name);
-                gone.iter().for_each(|node| user.take_from(*node, full, true));
+                for node in gone {
+                    user.take_from(*node, full, true);
+                }
                 let open = user.counts.values().sum::<u32>();
                 let outcome = if open < *most { Ok(()) } else { Err(UserFull { open }) };
                 if outcome.is_ok() {
@@ -209,11 +211,11 @@ impl Store {
                 let now = self.now;
                 let missing = users.iter().filter(|name| self.users.get(*name).is_none_or(|user| user.until <= now));
                 let missing = missing.cloned().collect();
-                users.iter().for_each(|name| {
+                for name in users {
                     if let Some(user) = self.users.get_mut(name).filter(|user| user.until > now) {
                         user.until = user.until.max(now + keep_ms * 1000);
                     }
-                });
+                }
                 Reply::Touched(missing)
             }
             Op::Disconnect { user, node } => self.append(Entry::Disconnect { user: Arc::clone(user), node: *node }),

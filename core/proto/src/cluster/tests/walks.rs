@@ -56,7 +56,9 @@ fn a_node_alone_reaches_nobody_until_another_joins() {
 fn a_message_to_many_topics_arrives_once() {
     let mut world = joined(3);
     let rooms: Vec<_> = (0..20).map(|number| room(&number.to_string())).collect();
-    rooms.iter().for_each(|room| world.up(1, room));
+    for room in &rooms {
+        world.up(1, room);
+    }
     world.up(2, &rooms[3]);
     world.flow();
     for to in [&rooms[..1], &rooms[..5], &rooms[..]] {
@@ -158,7 +160,9 @@ fn an_owner_that_does_not_answer_is_taken_over_from() {
 fn the_limit_of_connections_is_for_all_and_the_dead_do_not_count() {
     let mut world = joined(3);
     let user: Arc<str> = "ada".into();
-    [0, 1, 1].into_iter().for_each(|at| world.enter(at, &user, 3));
+    for at in [0, 1, 1] {
+        world.enter(at, &user, 3);
+    }
     world.flow();
     world.enter(2, &user, 3);
     world.flow();
@@ -168,7 +172,9 @@ fn the_limit_of_connections_is_for_all_and_the_dead_do_not_count() {
     world.peers.remove(1);
     world.store.subscriptions.remove(&id);
     world.run(LEASE_MS);
-    [1, 1].into_iter().for_each(|at| world.enter(at, &user, 3));
+    for at in [1, 1] {
+        world.enter(at, &user, 3);
+    }
     world.flow();
     assert_eq!((world.refused, world.peers[1].held[&user]), (1, 2));
     let counts = &world.store.users[&user].counts;
