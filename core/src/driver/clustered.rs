@@ -28,7 +28,8 @@ pub(super) fn join(state: &Arc<ServerState>) -> Result<(), Error> {
             let _ = caught(|| carry_out(state, effect));
         }
     };
-    let cluster = Cluster::start(policy, Arc::clone(&state.limits), state.clock, Box::new(effects))?;
+    let buckets = Arc::clone(&state.limits);
+    let cluster = Cluster::start(policy, buckets, state.clock, Box::new(effects))?;
     state.directory.join_cluster(&cluster);
     let _ = state.cluster.set(Membership::new(cluster, policy));
     Ok(())
