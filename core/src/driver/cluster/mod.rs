@@ -12,7 +12,7 @@ mod refusal;
 mod seat;
 mod session;
 mod slots;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
 mod tls;
 mod worker;

@@ -148,7 +148,9 @@ impl Seats {
     /// Nobody will answer any more.
     pub(super) fn close(&self) {
         let waiting = core::mem::take(&mut *lock(&self.waiting));
-        waiting.into_values().for_each(|seat| seat.answer(Ok(())));
+        for seat in waiting.into_values() {
+            seat.answer(Ok(()));
+        }
     }
 }
 

@@ -149,7 +149,14 @@ fn two_nodes_are_one_server() {
         "bans are known after the start"
     );
     let held = two.enter("w", 1).unwrap();
-    [one, two, three].iter().for_each(|node| node.cluster.stop());
+    two.cluster.down(&room());
+    redis.ask_until(
+        &["PUBSUB", "NUMSUB", "wsguard:prod:room:a"],
+        |answer| matches!(answer, Value::Array(counts) if counts[1] == Value::Int(0)),
+    );
+    for node in [&one, &two, &three] {
+        node.cluster.stop();
+    }
     assert_eq!(redis.ask(&["ZCARD", "wsguard:{prod}:nodes"]), Value::Int(0), "nobody is left");
     drop(held);
 }

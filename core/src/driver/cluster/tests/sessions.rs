@@ -127,7 +127,7 @@ fn ops_are_carried_out_and_messages_heard() {
         let replies = carry(&mut session, vec![enter("v"), enter("v"), enter("w"), beat()]).await;
         assert!(replies[..3].iter().all(is_alone), "{replies:?}");
         assert!(matches!(replies[3], Reply::Beat { was_member: true, .. }), "{replies:?}");
-        let users = ["u", "v", "w"].map(|user| Arc::from(user)).to_vec();
+        let users = ["u", "v", "w"].map(Arc::from).to_vec();
         let missing = carry(
             &mut session,
             vec![Op::Touch { users: users.clone(), keep_ms: 5000 }, Op::Touch { users: vec![], keep_ms: 1 }],
