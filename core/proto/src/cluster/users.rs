@@ -419,7 +419,7 @@ impl Users {
             self.set_sharing(name, Sharing::Shared, turn.now);
             self.draw(name, Drawing::Share, turn);
         } else if let Some(node) = next_gone(&mut user.gone, turn.members) {
-            self.draw(name, Drawing::TakeOver(node), turn);
+            self.draw(name, Drawing::Drop(node), turn);
         } else if let Sharing::Awaits { owner, since, op, .. } = user.sharing
             && (turn.members.is_gone(owner, op) || turn.now >= since.after_millis(AWAIT_MS))
         {
@@ -453,16 +453,15 @@ impl Users {
                 Op::Report { node, user, used }
             }
             Drawing::TakeOver(from) => {
-                let mut is_gone = turn.members.is_gone(from, OpId(0));
-                if let Sharing::Awaits { owner, op, since, .. } = &mut state.sharing
-                    && *owner == from
-                {
+                let mut is_gone = false;
+                if let Sharing::Awaits { op, since, .. } = &mut state.sharing {
                     is_gone = turn.members.is_gone(from, *op);
                     // Should it not help, it is asked for again as late as the first time.
                     (*op, *since) = (turn.out.last(), now);
                 }
                 Op::TakeOver { node, user, from, is_gone, full: buckets.full(name) }
             }
+            Drawing::Drop(from) => Op::TakeOver { node, user, from, is_gone: true, full: buckets.full(name) },
             Drawing::Restore => {
                 if is_shared {
                     drop(buckets.take_unreported(name, now));
@@ -537,7 +536,7 @@ impl Users {
         let Some(user) = self.table.get(name).filter(|user| user.is_here()) else { return };
         let is_awaited = matches!(ownership, Ownership::Awaits(owner) if *owner != turn.out.node);
         // A take-over acknowledges what was noted before.
-        if user.is_shared() && (reports || matches!(drawing, Drawing::TakeOver(_))) {
+        if user.is_shared() && (reports || matches!(drawing, Drawing::TakeOver(_) | Drawing::Drop(_))) {
             self.buckets.settle(name, levels, !is_awaited, turn.now);
         } else {
             self.buckets.raise(name, levels, turn.now);
@@ -553,7 +552,7 @@ impl Users {
         match drawing {
             Drawing::Share => user.wants_share = true,
             Drawing::Report => user.wants_report = true,
-            Drawing::TakeOver(node) if !matches!(user.sharing, Sharing::Awaits { .. }) => user.gone.push(*node),
+            Drawing::Drop(node) => user.gone.push(*node),
             // Its time is over already: it is asked again.
             Drawing::TakeOver(_) => {}
             Drawing::Restore => user.is_synced = false,

@@ -390,13 +390,11 @@ impl World {
     }
 
     fn check_bans(&mut self) {
-        let known: Vec<HashMap<&Subject, Time>> = self
-            .machines
-            .iter()
-            .map(|machine| {
-                machine.bans.iter().filter(|(_, until)| **until > self.now).map(|(who, until)| (who, *until)).collect()
-            })
-            .collect();
+        let in_force = |machine: &super::machine::Machine| -> BTreeMap<Subject, Time> {
+            let bans = machine.bans.iter().filter(|(who, until)| **until > self.now && !self.unsure.contains(*who));
+            bans.map(|(who, until)| (who.clone(), *until)).collect()
+        };
+        let known: Vec<_> = self.machines.iter().map(in_force).collect();
         let mut wrong = 0;
         for bans in &known {
             let is_same = bans.len() == known[0].len()
@@ -404,6 +402,11 @@ impl World {
                     .iter()
                     .all(|(who, until)| known[0].get(who).is_some_and(|other| until.abs_diff(*other) < SECOND));
             wrong += u32::from(!is_same);
+            if !is_same && self.plan.is_loud {
+                let differ = |who: &&Subject| bans.contains_key(*who) != known[0].contains_key(*who);
+                let differ: Vec<_> = bans.keys().chain(known[0].keys()).filter(differ).collect();
+                println!("bans that not both know: {differ:?}, said {:?}", self.said);
+            }
         }
         for _ in 0..wrong {
             self.verdict.found("a node knows other bans than the first");
