@@ -590,6 +590,10 @@ typedef struct {
   uint64_t compression_saved_bytes;
   /** Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken. */
   uint64_t pipe_bytes;
+  /** 1 while the cluster can be reached; 0 without a cluster. */
+  uint64_t cluster_up;
+  /** Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow. */
+  uint64_t cluster_dropped;
 } wsg_stats;
 
 /** A function that receives a text. */
