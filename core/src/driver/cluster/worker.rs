@@ -1,6 +1,5 @@
 //! The cluster's thread: between the queue of requests, the node that decides, and Redis.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep_until, timeout};
 use wsguard_proto::cluster::node::Node;
-use wsguard_proto::cluster::ops::{Effect, OpId, Request};
+use wsguard_proto::cluster::ops::{Effect, OpId};
 use wsguard_proto::cluster::url::Host;
 use wsguard_proto::time::Moment;
 
@@ -46,7 +45,6 @@ pub(super) struct Worker {
     /// Tells the server what to do.
     act: Box<dyn Fn(Effect) + Send>,
     effects: Vec<Effect>,
-    requests: VecDeque<Request>,
     link: Link,
     backoff: Backoff,
     /// Masters of a Cluster, as they were known last.
@@ -84,7 +82,6 @@ impl Worker {
             node,
             act,
             effects: Vec::new(),
-            requests: VecDeque::new(),
             link: Link::Down(Moment::START),
             backoff: Backoff::default(),
             masters: Vec::new(),
@@ -139,7 +136,9 @@ impl Worker {
             Link::Up(session) if session.has_room() => {
                 self.node.poll(now, &mut ops, &mut self.effects);
                 let at = Instant::now();
-                ops.into_iter().for_each(|(id, op)| session.carry(id, op, at));
+                for (id, op) in ops {
+                    session.carry(id, op, at);
+                }
                 session.flush();
             }
             // What is on its way comes first.
@@ -229,9 +228,15 @@ impl Worker {
 
     fn refused(&mut self, why: &Refusal) {
         self.link = Link::Down(self.clock.now().after_nanos(nanos(self.backoff.next())));
-        self.complain(&why.to_string());
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Err(why.clone()));
+        match (self.first.take(), why) {
+            // The start fails, and says so.
+            (Some(first), Refusal::Wrong(_)) => drop(first.send(Err(why.clone()))),
+            (first, _) => {
+                self.complain(&why.to_string());
+                if let Some(first) = first {
+                    let _ = first.send(Err(why.clone()));
+                }
+            }
         }
     }
 
@@ -298,7 +303,9 @@ impl Worker {
         if let Link::Up(session) = &mut self.link {
             self.node.poll(now, &mut ops, &mut self.effects);
             let last = self.node.stop(now).into_iter().map(|op| (OpId(u64::MAX), op));
-            ops.into_iter().chain(last).for_each(|(id, op)| session.carry(id, op, Instant::now()));
+            for (id, op) in ops.into_iter().chain(last) {
+                session.carry(id, op, Instant::now());
+            }
             session.flush();
             let answers = async {
                 while !session.is_idle() {
