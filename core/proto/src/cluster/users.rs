@@ -4,7 +4,7 @@
 //! knows whether something was carried out, the whole number is stated again. While a user is shared, what passes is reported in
 //! batches, one at a time for each user, so that an answer is known to hold what was on its way and nothing else.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::backoff::Backoff;
@@ -130,6 +130,8 @@ pub(super) struct Users {
     last_of_first: OpId,
     touches: VecDeque<(Moment, Arc<str>)>,
     refused: Vec<Refused>,
+    /// Users that nodes hold, too, which are not on the list: the next one says whether they are gone, and hold nothing.
+    doubted: BTreeMap<Arc<str>, (OpId, Vec<NodeId>)>,
     tick_at: Moment,
     backoff: Backoff,
 }
@@ -149,6 +151,7 @@ impl Users {
             last_of_first: OpId(0),
             touches: VecDeque::new(),
             refused: Vec::new(),
+            doubted: BTreeMap::new(),
             tick_at: Moment::START,
             backoff: Backoff::new(seed),
         }
@@ -234,6 +237,7 @@ impl Users {
                 if !is_counted {
                     self.restore_later(&name);
                 }
+                self.doubt(&name, &others, turn);
                 self.buckets.raise(&name, &believable(levels), turn.now);
                 // What is under way was asked for later, and says it better.
                 if self.table.get(&name).is_some_and(|user| !user.is_busy) {
@@ -250,6 +254,15 @@ impl Users {
                     self.refuse(ticket, &name, full, turn);
                 }
             }
+        }
+    }
+
+    /// Nodes that hold a user and are on no list: they came after it, or what is noted of them has outlived them.
+    fn doubt(&mut self, name: &Arc<str>, others: &[(NodeId, u32)], turn: &Turn<'_>) {
+        let is_doubtful = |node: &NodeId| *node != turn.out.node && !turn.members.has(*node);
+        let doubted: Vec<_> = others.iter().map(|(node, _)| *node).filter(is_doubtful).take(MAX_GONE).collect();
+        if !doubted.is_empty() {
+            self.doubted.insert(Arc::clone(name), (turn.out.last(), doubted));
         }
     }
 
@@ -276,7 +289,10 @@ impl Users {
             Some(Sharing::Awaits { owner, op, .. }) => !members.has(owner) && !members.is_listed_after(op),
             _ => false,
         };
-        self.refused.iter().any(|refused| !members.is_listed_after(refused.op)) || self.awaiting.iter().any(is_doubtful)
+        let is_new = |op: OpId| !members.is_listed_after(op);
+        self.refused.iter().any(|refused| is_new(refused.op))
+            || self.doubted.values().any(|(op, _)| is_new(*op))
+            || self.awaiting.iter().any(is_doubtful)
     }
 
     /// An exit failed: nobody knows what Redis counts.
@@ -299,6 +315,15 @@ impl Users {
             for name in self.shared.iter().cloned().collect::<Vec<_>>() {
                 let Some(user) = self.table.get_mut(&name) else { continue };
                 user.gone.extend(gone.iter().take(MAX_GONE));
+                user.gone.truncate(MAX_GONE);
+                self.advance(&name, turn);
+            }
+        }
+        for (name, (op, nodes)) in core::mem::take(&mut self.doubted) {
+            if !turn.members.is_listed_after(op) {
+                self.doubted.insert(name, (op, nodes));
+            } else if let Some(user) = self.table.get_mut(&name) {
+                user.gone.extend(nodes.into_iter().filter(|node| turn.members.is_gone(*node, op)));
                 user.gone.truncate(MAX_GONE);
                 self.advance(&name, turn);
             }
@@ -394,7 +419,7 @@ impl Users {
             self.set_sharing(name, Sharing::Shared, turn.now);
             self.draw(name, Drawing::Share, turn);
         } else if let Some(node) = next_gone(&mut user.gone, turn.members) {
-            self.draw(name, Drawing::TakeOver(node), turn);
+            self.draw(name, Drawing::Drop(node), turn);
         } else if let Sharing::Awaits { owner, since, op, .. } = user.sharing
             && (turn.members.is_gone(owner, op) || turn.now >= since.after_millis(AWAIT_MS))
         {
@@ -428,7 +453,7 @@ impl Users {
                 Op::Report { node, user, used }
             }
             Drawing::TakeOver(from) => {
-                let mut is_gone = turn.members.is_gone(from, OpId(0));
+                let mut is_gone = false;
                 if let Sharing::Awaits { op, since, .. } = &mut state.sharing {
                     is_gone = turn.members.is_gone(from, *op);
                     // Should it not help, it is asked for again as late as the first time.
@@ -436,6 +461,7 @@ impl Users {
                 }
                 Op::TakeOver { node, user, from, is_gone, full: buckets.full(name) }
             }
+            Drawing::Drop(from) => Op::TakeOver { node, user, from, is_gone: true, full: buckets.full(name) },
             Drawing::Restore => {
                 if is_shared {
                     drop(buckets.take_unreported(name, now));
@@ -479,8 +505,13 @@ impl Users {
                     self.restore_later(name);
                 }
             }
-            Reply::Levels { ownership, levels, .. } | Reply::Entered { ownership, levels, .. } => {
+            Reply::Levels { ownership, levels, .. } => {
                 self.backoff.succeeded();
+                self.poured(name, drawing, reports, &believable(levels), &ownership, turn);
+            }
+            Reply::Entered { ownership, levels, others, .. } => {
+                self.backoff.succeeded();
+                self.doubt(name, &others, turn);
                 self.poured(name, drawing, reports, &believable(levels), &ownership, turn);
             }
             _ => {
@@ -505,7 +536,7 @@ impl Users {
         let Some(user) = self.table.get(name).filter(|user| user.is_here()) else { return };
         let is_awaited = matches!(ownership, Ownership::Awaits(owner) if *owner != turn.out.node);
         // A take-over acknowledges what was noted before.
-        if user.is_shared() && (reports || matches!(drawing, Drawing::TakeOver(_))) {
+        if user.is_shared() && (reports || matches!(drawing, Drawing::TakeOver(_) | Drawing::Drop(_))) {
             self.buckets.settle(name, levels, !is_awaited, turn.now);
         } else {
             self.buckets.raise(name, levels, turn.now);
@@ -521,7 +552,7 @@ impl Users {
         match drawing {
             Drawing::Share => user.wants_share = true,
             Drawing::Report => user.wants_report = true,
-            Drawing::TakeOver(node) if !matches!(user.sharing, Sharing::Awaits { .. }) => user.gone.push(*node),
+            Drawing::Drop(node) => user.gone.push(*node),
             // Its time is over already: it is asked again.
             Drawing::TakeOver(_) => {}
             Drawing::Restore => user.is_synced = false,
@@ -545,6 +576,7 @@ impl Users {
         }
         self.restores.clear();
         self.restoring.clear();
+        self.doubted.clear();
         self.touches.clear();
         self.table.retain(|_, user| {
             let before = (user.is_noted, user.held);
