@@ -177,9 +177,9 @@ mod server;
 pub use audience::Audience;
 pub use conn::Conn;
 pub use driver::{
-    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, Everywhere, GrantedIdentity, Handled, HandshakeId, Inline,
-    InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject, Replies, Stats, Taken,
-    TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
+    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, Everywhere, GrantedIdentity, Handled, HandshakeId,
+    Inline, InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject, Replies, Stats,
+    Taken, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use driver::{LogFormat, log_to_stderr, log_to_stderr_as};

@@ -183,9 +183,8 @@ impl Cluster {
                 self.bus.published.fetch_add(1, Ordering::Relaxed);
                 self.tell_others(|other| other.hears(&message.to).then(|| Effect::Deliver(message.clone())));
             }
-            Request::Disconnect { user } => self.tell_others(|other| {
-                Some(Effect::Disconnect { user: Arc::clone(&user), before: other.clock.now() })
-            }),
+            Request::Disconnect { user } => self
+                .tell_others(|other| Some(Effect::Disconnect { user: Arc::clone(&user), before: other.clock.now() })),
             Request::Ban { subject, for_ms, reason } => self.tell_others(|other| {
                 let until = for_ms.map_or(Moment::NEVER, |ms| other.clock.now().after_millis(ms));
                 Some(Effect::Ban { subject: subject.clone(), until, reason: Arc::clone(&reason) })

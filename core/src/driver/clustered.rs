@@ -15,7 +15,6 @@ use wsguard_proto::bans::{Ban, Subject};
 use wsguard_proto::cluster::ops::{Effect, Kind, Message, NodeId, Request, Topic};
 use wsguard_proto::codec::{self, Opcode};
 use wsguard_proto::config::Protocol;
-use wsguard_proto::limits::Limits;
 use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 
@@ -29,7 +28,8 @@ pub(super) fn join(state: &Arc<ServerState>) -> Result<(), Error> {
             let _ = caught(|| carry_out(state, effect));
         }
     };
-    let cluster = Cluster::start(policy, Arc::<Limits>::clone(&state.limits), state.clock, Box::new(effects))?;
+    let buckets = Arc::clone(&state.limits);
+    let cluster = Cluster::start(policy, buckets, state.clock, Box::new(effects))?;
     state.directory.join_cluster(&cluster);
     let _ = state.cluster.set(Membership::new(cluster, policy));
     Ok(())

@@ -235,7 +235,11 @@ fn an_outage_closes_the_door_or_leaves_every_node_alone() {
         Bus::of(name).is_down.store(true, Ordering::Release);
     }
     let refused = Peer::knock(&closed, "alice");
-    assert!(refused.answer.starts_with("HTTP/1.1 503") && refused.answer.contains("Retry-After: 1"), "{}", refused.answer);
+    assert!(
+        refused.answer.starts_with("HTTP/1.1 503") && refused.answer.contains("Retry-After: 1"),
+        "{}",
+        refused.answer
+    );
     assert_eq!(closed.handle().stats().verdict(Code::ClusterUnavailable), 1);
     let mut health = TcpStream::connect(closed.address()).unwrap();
     health.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

@@ -84,11 +84,7 @@ impl Membership {
     }
 
     /// A place for a connection of a user. At most as many as the policy of its route says are open on all nodes.
-    pub(super) fn enter(
-        &self,
-        user: Arc<str>,
-        most: usize,
-    ) -> impl Future<Output = Result<Entered, UserFull>> + use<> {
+    pub(super) fn enter(&self, user: Arc<str>, most: usize) -> impl Future<Output = Result<Entered, UserFull>> + use<> {
         self.cluster.enter(user, u32::try_from(most).unwrap_or(u32::MAX))
     }
 

@@ -348,7 +348,9 @@ fn carry_out(user: &mut User, op: &Op, now: u64) -> Reply {
             if user.owner == Some(*node) && user.count(*node) == 0 {
                 user.disown(now);
             }
-            user.keep(*keep_ms, now);
+            if user.total() == 0 {
+                user.keep(*keep_ms, now);
+            }
             Reply::Done
         }
         Op::Share { node, levels, .. } if user.count(*node) > 0 => {

@@ -207,7 +207,11 @@ impl Both {
         let Value::Int(left) = self.redis.call(&[b"PTTL", key(user).as_bytes()]) else { panic!() };
         let is_short = is_short(noted.until);
         assert!(left > 0 || (left != -1 && is_short), "{user} is kept for ever after {op:?}");
-        let touched = matches!(op, Op::Touch { .. } | Op::Enter { .. } | Op::Exit { .. } | Op::Restore { .. });
+        let touched = match op {
+            Op::Touch { .. } | Op::Enter { .. } | Op::Restore { .. } => true,
+            Op::Exit { .. } => noted.counts.is_empty(),
+            _ => false,
+        };
         let told = match op {
             Op::Enter { user, .. } | Op::Exit { user, .. } | Op::Restore { user, .. } => Some(&**user),
             _ => None,

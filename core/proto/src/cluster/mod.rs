@@ -20,3 +20,6 @@ pub mod url;
 mod users;
 mod window;
 mod wire;
+
+#[cfg(test)]
+mod tests;

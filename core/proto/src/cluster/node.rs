@@ -177,6 +177,7 @@ impl Node {
             match waiting {
                 Waiting::Enter(lost) => entering.push(lost),
                 Waiting::Publish { .. } => self.out.dropped += 1,
+                Waiting::Exit(user) => self.users.exit_lost(&user),
                 _ => {}
             }
         }
@@ -437,7 +438,7 @@ impl Node {
             }
             What::Joined => self.interest.joined(topic),
             What::Share(user) => {
-                if self.link == Link::Up {
+                if matches!(self.link, Link::Joining | Link::Up) {
                     let (users, mut turn) = self.turn(now, effects);
                     users.share(&user, &mut turn);
                 }
@@ -593,7 +594,7 @@ impl Node {
         let changes = asked.len() < MAX_SUBSCRIPTIONS && self.interest.changes() > 0;
         let retry =
             if changes || self.log.has_changes() || self.log.wants() { self.retries.at() } else { Moment::NEVER };
-        retry.min(self.users.next())
+        retry.min(self.users.next(self.link == Link::Up))
     }
 
     // What is known.

@@ -4,7 +4,7 @@
 //! knows whether something was carried out, the whole number is stated again. While a user is shared, what passes is reported in
 //! batches, one at a time for each user, so that an answer is known to hold what was on its way and nothing else.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::backoff::Backoff;
@@ -125,6 +125,8 @@ pub(super) struct Users {
     last_of_first: OpId,
     touches: VecDeque<(Moment, Arc<str>)>,
     refused: Vec<Refused>,
+    /// Users that nodes hold, too, which are not on the list: the next one says whether they are gone, and hold nothing.
+    doubted: BTreeMap<Arc<str>, (OpId, Vec<NodeId>)>,
     tick_at: Moment,
     backoff: Backoff,
 }
@@ -144,6 +146,7 @@ impl Users {
             last_of_first: OpId(0),
             touches: VecDeque::new(),
             refused: Vec::new(),
+            doubted: BTreeMap::new(),
             tick_at: Moment::START,
             backoff: Backoff::new(seed),
         }
@@ -158,16 +161,17 @@ impl Users {
             // Otherwise what Redis counts is less than there are.
             self.restore(&Arc::clone(&entering.user), turn);
         }
-        self.ask_to_enter(entering, Vec::new(), turn);
+        self.ask_to_enter(entering, &[], turn);
     }
 
-    fn ask_to_enter(&mut self, entering: Entering, gone: Vec<NodeId>, turn: &mut Turn<'_>) {
+    fn ask_to_enter(&mut self, entering: Entering, gone: &[NodeId], turn: &mut Turn<'_>) {
         let user = Arc::clone(&entering.user);
         let full = if gone.is_empty() { Vec::new() } else { self.buckets.full(&user) };
         self.watch(&user, turn.now);
         let (node, most, keep_ms) = (turn.out.node, entering.most, self.lease_ms);
-        let op = Op::Enter { node, user, most, gone, full, keep_ms };
+        let op = Op::Enter { node, user: Arc::clone(&user), most, gone: gone.to_vec(), full, keep_ms };
         turn.out.ask(op, Waiting::Enter(entering), turn.now);
+        tell(gone, &user, turn);
     }
 
     /// The same while it does not: there is a place.
@@ -235,6 +239,7 @@ impl Users {
                 if !is_counted {
                     self.restore_later(&name);
                 }
+                self.doubt(&name, &others, turn);
                 self.buckets.raise(&name, &believable(levels), turn.now);
                 // What is under way was asked for later, and says it better.
                 if self.table.get(&name).is_some_and(|user| !user.is_busy) {
@@ -251,6 +256,15 @@ impl Users {
                     self.refuse(ticket, &name, full, turn.effects);
                 }
             }
+        }
+    }
+
+    /// Nodes that hold a user and are on no list: they came after it, or what is noted of them has outlived them.
+    fn doubt(&mut self, name: &Arc<str>, others: &[(NodeId, u32)], turn: &Turn<'_>) {
+        let is_doubtful = |node: &NodeId| *node != turn.out.node && !turn.members.has(*node);
+        let doubted: Vec<_> = others.iter().map(|(node, _)| *node).filter(is_doubtful).take(MAX_GONE).collect();
+        if !doubted.is_empty() {
+            self.doubted.insert(Arc::clone(name), (turn.out.last(), doubted));
         }
     }
 
@@ -277,14 +291,22 @@ impl Users {
             Some(Sharing::Awaits { owner, op, .. }) => !members.has(owner) && !members.is_listed_after(op),
             _ => false,
         };
-        self.refused.iter().any(|refused| !members.is_listed_after(refused.op)) || self.awaiting.iter().any(is_doubtful)
+        let is_new = |op: OpId| !members.is_listed_after(op);
+        self.refused.iter().any(|refused| is_new(refused.op))
+            || self.doubted.values().any(|(op, _)| is_new(*op))
+            || self.awaiting.iter().any(is_doubtful)
     }
 
-    /// An exit or its reports failed: nobody knows what Redis counts.
+    /// An exit failed: nobody knows what Redis counts.
     pub(super) fn exit_failed(&mut self, name: &Arc<str>, now: Moment) {
         self.backoff.failed(now);
-        self.note(name).is_noted = true;
+        self.exit_lost(name);
         self.restore_later(name);
+    }
+
+    /// The same, where all users are restored anyway.
+    pub(super) fn exit_lost(&mut self, name: &Arc<str>) {
+        self.note(name).is_noted = true;
     }
 
     // Members.
@@ -295,6 +317,15 @@ impl Users {
             for name in self.shared.iter().cloned().collect::<Vec<_>>() {
                 let Some(user) = self.table.get_mut(&name) else { continue };
                 user.gone.extend(gone.iter().take(MAX_GONE));
+                user.gone.truncate(MAX_GONE);
+                self.advance(&name, turn);
+            }
+        }
+        for (name, (op, nodes)) in core::mem::take(&mut self.doubted) {
+            if !turn.members.is_listed_after(op) {
+                self.doubted.insert(name, (op, nodes));
+            } else if let Some(user) = self.table.get_mut(&name) {
+                user.gone.extend(nodes.into_iter().filter(|node| turn.members.is_gone(*node, op)));
                 user.gone.truncate(MAX_GONE);
                 self.advance(&name, turn);
             }
@@ -310,7 +341,7 @@ impl Users {
                 self.refuse(entering.ticket, &Arc::clone(&entering.user), UserFull { open }, turn.effects);
             } else {
                 entering.is_second = true;
-                self.ask_to_enter(entering, gone, turn);
+                self.ask_to_enter(entering, &gone, turn);
             }
         }
         for name in self.awaiting.iter().cloned().collect::<Vec<_>>() {
@@ -320,12 +351,12 @@ impl Users {
 
     /// Another node holds this user, too.
     pub(super) fn share(&mut self, name: &str, turn: &mut Turn<'_>) {
-        // Whoever waits for the owner itself has nothing to give.
-        let gives = |user: &User| user.held > 0 && !matches!(user.sharing, Sharing::Awaits { .. });
-        let Some((name, user)) = self.table.get_key_value(name).filter(|(_, user)| gives(user)) else { return };
-        let (name, is_asked) = (Arc::clone(name), user.wants_share);
-        if !is_asked && let Some(user) = self.table.get_mut(&name) {
-            user.wants_share = true;
+        let Some((name, _)) = self.table.get_key_value(name).filter(|(_, user)| user.held > 0) else { return };
+        let name = Arc::clone(name);
+        if let Some(user) = self.table.get_mut(&name) {
+            // Whoever waits for the owner itself has nothing to give.
+            let is_waiting = matches!(user.sharing, Sharing::Awaits { .. });
+            (user.wants_share, user.wants_look) = (!is_waiting, user.wants_look || is_waiting);
             self.advance(&name, turn);
         }
     }
@@ -443,7 +474,9 @@ impl Users {
         };
         state.is_busy = true;
         let is_restore = matches!(drawing, Drawing::Restore);
+        let gone = if let Op::TakeOver { from, is_gone: true, .. } = op { Some(from) } else { None };
         let id = turn.out.ask(op, Waiting::Draw { user: Arc::clone(name), drawing, reports }, now);
+        tell(gone.as_slice(), name, turn);
         if is_restore {
             (state.is_synced, state.restored) = (true, id);
             self.restoring.insert(id);
@@ -473,8 +506,13 @@ impl Users {
                     self.restore_later(name);
                 }
             }
-            Reply::Levels { ownership, levels, .. } | Reply::Entered { ownership, levels, .. } => {
+            Reply::Levels { ownership, levels, .. } => {
                 self.backoff.succeeded();
+                self.poured(name, drawing, reports, &believable(levels), &ownership, turn);
+            }
+            Reply::Entered { ownership, levels, others, .. } => {
+                self.backoff.succeeded();
+                self.doubt(name, &others, turn);
                 self.poured(name, drawing, reports, &believable(levels), &ownership, turn);
             }
             _ => {
@@ -539,6 +577,7 @@ impl Users {
         }
         self.restores.clear();
         self.restoring.clear();
+        self.doubted.clear();
         self.touches.clear();
         self.table.retain(|_, user| {
             let before = (user.is_noted, user.held);
@@ -681,9 +720,11 @@ impl Users {
         }
     }
 
-    pub(super) fn next(&self) -> Moment {
-        let tick = if self.shared.is_empty() && self.wanting.is_empty() { Moment::NEVER } else { self.tick_at };
-        let touch = self.touches.front().map_or(Moment::NEVER, |(at, _)| *at);
+    /// When [`poll`](Self::poll) is due.
+    pub(super) fn next(&self, is_up: bool) -> Moment {
+        let is_idle = !is_up || (self.shared.is_empty() && self.wanting.is_empty());
+        let tick = if is_idle { Moment::NEVER } else { self.tick_at };
+        let touch = self.touches.front().filter(|_| is_up).map_or(Moment::NEVER, |(at, _)| *at);
         let restore =
             if self.restores.is_empty() || self.restoring.len() >= BATCH { Moment::NEVER } else { self.backoff.at() };
         tick.min(touch).min(restore)
@@ -730,6 +771,13 @@ impl Users {
             self.table.remove(name);
             self.wanting.remove(name);
         }
+    }
+}
+
+/// Nodes that are gone are told what was taken from them: should they be back meanwhile, they find that nothing is noted of them.
+fn tell(nodes: &[NodeId], name: &Arc<str>, turn: &mut Turn<'_>) {
+    for node in nodes {
+        turn.out.say(Topic::Node(*node), &What::Share(Arc::clone(name)), Waiting::Nothing, turn.now);
     }
 }
 

@@ -26,11 +26,10 @@ pub(super) struct Target {
     pub(super) tls: Option<TlsConnector>,
 }
 
-/// A server: commands go by one connection, messages come by another, so that neither waits behind the other.
+/// A server. Commands go and messages come by one connection: ops keep their order, whatever they are.
 pub(super) struct Server {
     pub(super) host: Host,
-    pub(super) commands: Link,
-    pub(super) ears: Link,
+    pub(super) link: Link,
     pub(super) version: (u32, u32),
 }
 
@@ -74,9 +73,9 @@ impl Target {
         in_time(PATIENCE_IN_ALL, connecting).await
     }
 
-    /// Both connections to a server that is a master.
+    /// A connection to a server that is a master.
     pub(super) async fn server(&self, host: &Host, is_cluster: bool) -> Result<Server, Refusal> {
-        let (mut commands, hello) = in_time(PATIENCE, self.open(host)).await?;
+        let (mut link, hello) = in_time(PATIENCE, self.open(host)).await?;
         match (hello.is_cluster, is_cluster) {
             (true, false) => {
                 return Err(Refusal::Wrong("the server is part of a Redis Cluster: state redis+cluster://".to_owned()));
@@ -90,15 +89,9 @@ impl Target {
             return Err(Refusal::away("the server is a replica"));
         }
         for script in SCRIPTS {
-            in_time(PATIENCE, commands.ask(&[b"SCRIPT", b"LOAD", script.text.as_bytes()])).await?;
+            in_time(PATIENCE, link.ask(&[b"SCRIPT", b"LOAD", script.text.as_bytes()])).await?;
         }
-        let ears = self.ears(host).await?;
-        Ok(Server { host: host.clone(), commands, ears, version: hello.version })
-    }
-
-    /// A connection to a server that nothing is subscribed on yet.
-    pub(super) async fn ears(&self, host: &Host) -> Result<Link, Refusal> {
-        in_time(PATIENCE, self.open(host)).await.map(|(link, _)| link)
+        Ok(Server { host: host.clone(), link, version: hello.version })
     }
 
     async fn open(&self, host: &Host) -> Result<(Link, Hello), Refusal> {

@@ -138,10 +138,4 @@ impl Lane {
     pub(super) fn link(&mut self) -> &mut Link {
         &mut self.link
     }
-
-    /// Goes on by another connection; what was on its way is returned.
-    pub(super) fn replace(&mut self, link: Link, now: Instant) -> Vec<Awaited> {
-        let lost = core::mem::replace(self, Self::new(link, now));
-        lost.waiting.into_iter().map(|(awaited, _)| awaited).collect()
-    }
 }

@@ -57,7 +57,7 @@ struct Shared {
 }
 
 /// How the cluster is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ClusterFacts {
     /// Whether it can be reached.
     pub(super) up: bool,
@@ -88,7 +88,7 @@ impl Cluster {
     /// Redis refuses this node, or is too old: names `cluster.url`.
     pub(super) fn start(
         policy: &ClusterPolicy,
-        buckets: Arc<dyn Buckets>,
+        buckets: Arc<impl Buckets + 'static>,
         clock: Clock,
         effects: Box<dyn Fn(Effect) + Send>,
     ) -> Result<Arc<Self>, Error> {

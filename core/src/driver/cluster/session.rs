@@ -39,8 +39,7 @@ struct Asked {
 
 struct Place {
     host: Host,
-    commands: Lane,
-    ears: Lane,
+    lane: Lane,
 }
 
 /// Connections that work.
@@ -63,7 +62,7 @@ pub(super) struct Session {
     /// What is sent once the map is read again.
     parked: Vec<Awaited>,
     is_stale: bool,
-    /// The lane that something came by last.
+    /// The server that something came from last.
     turn: usize,
     outcomes: VecDeque<Outcome>,
 }
@@ -156,16 +155,12 @@ impl Session {
     fn send_to(&mut self, at: usize, awaited: Awaited, now: Instant) {
         self.commands += 1;
         self.bytes += awaited.size();
-        self.places[at].lane(&awaited).send(awaited, now);
+        self.places[at].lane.send(awaited, now);
     }
 
     /// Writes what was carried out.
     pub(super) fn flush(&mut self) {
-        self.lanes().for_each(Lane::flush);
-    }
-
-    fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.places.iter_mut().flat_map(|place| [&mut place.commands, &mut place.ears])
+        self.places.iter_mut().for_each(|place| place.lane.flush());
     }
 
     /// What came, or why the stay is over.
@@ -174,17 +169,17 @@ impl Session {
             if let Some(outcome) = self.outcomes.pop_front() {
                 return Poll::Ready(Ok(outcome));
             }
-            // Each lane has its turn, so that none waits behind a busy one.
-            let lanes = self.places.len() * 2;
-            let came = (1..=lanes).find_map(|step| {
-                let lane = (self.turn + step) % lanes;
-                let place = &mut self.places[lane / 2];
-                let event = if lane % 2 == 0 { &mut place.commands } else { &mut place.ears }.poll_event(cx, now);
-                if let Poll::Ready(event) = event { Some((lane, event)) } else { None }
+            // Each server has its turn, so that none waits behind a busy one.
+            let places = self.places.len();
+            let came = (1..=places).find_map(|step| {
+                let at = (self.turn + step) % places;
+                match self.places[at].lane.poll_event(cx, now) {
+                    Poll::Ready(event) => Some((at, event)),
+                    Poll::Pending => None,
+                }
             });
-            let Some((lane, event)) = came else { return Poll::Pending };
-            self.turn = lane;
-            let at = lane / 2;
+            let Some((at, event)) = came else { return Poll::Pending };
+            self.turn = at;
             match event? {
                 Event::Pushed(push) => self.pushed(push),
                 Event::Answered(awaited, value) => self.answered(at, awaited, value, now)?,
@@ -228,7 +223,7 @@ impl Session {
                 let awaited = again(awaited);
                 self.commands += 1;
                 self.bytes += awaited.size();
-                self.places[at].commands.send_whole(awaited, now);
+                self.places[at].lane.send_whole(awaited, now);
             }
             "MOVED" if may_redirect && self.slots.is_some() => {
                 self.is_stale = true;
@@ -279,7 +274,7 @@ impl Session {
     /// Looks after connections that are quiet or do not answer.
     pub(super) fn tend(&mut self, now: Instant) -> Result<(), String> {
         let mut pings = 0;
-        for lane in self.places.iter_mut().flat_map(|place| [&mut place.commands, &mut place.ears]) {
+        for Place { lane, .. } in &mut self.places {
             let was_idle = lane.is_idle();
             lane.tend(now)?;
             if was_idle && !lane.is_idle() {
@@ -293,18 +288,18 @@ impl Session {
 
     /// When [`tend`](Self::tend) is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.places.iter().flat_map(|place| [place.commands.deadline(), place.ears.deadline()]).min()
+        self.places.iter().map(|place| place.lane.deadline()).min()
     }
 
     /// Whether the map of the slots is to be read again, and may be.
-    pub(super) fn has_to_renew(&mut self) -> bool {
-        self.is_stale && self.lanes().all(|lane| lane.is_idle())
+    pub(super) fn has_to_renew(&self) -> bool {
+        self.is_stale && self.places.iter().all(|place| place.lane.is_idle())
     }
 
     /// Reads the map of the slots again, and goes on by it.
     pub(super) async fn renew(&mut self) -> Result<(), Refusal> {
         let place = &mut self.places[0];
-        let slots = ask_slots(place.commands.link(), &place.host).await?;
+        let slots = ask_slots(place.lane.link(), &place.host).await?;
         for master in &slots.masters {
             if self.place(master).is_none() {
                 let server = self.target.server(master, true).await?;
@@ -339,34 +334,10 @@ impl Session {
             }
         }
     }
-
-    /// Makes new connections for messages, on which nothing is subscribed yet.
-    pub(super) async fn listen_anew(&mut self) -> Result<(), Refusal> {
-        let mut lost = Vec::new();
-        for place in &mut self.places {
-            let ears = self.target.ears(&place.host).await?;
-            lost.extend(place.ears.replace(ears, Instant::now()));
-        }
-        self.heard_at.clear();
-        self.cut.clear();
-        for awaited in lost {
-            self.commands -= 1;
-            self.bytes = self.bytes.saturating_sub(awaited.size());
-            self.note(&awaited, Value::Error("the subscription was made anew".to_owned()));
-        }
-        Ok(())
-    }
 }
 
 impl Place {
-    fn new(Server { host, commands, ears, .. }: Server, now: Instant) -> Self {
-        Self { host, commands: Lane::new(commands, now), ears: Lane::new(ears, now) }
-    }
-
-    fn lane(&mut self, awaited: &Awaited) -> &mut Lane {
-        match awaited.command.name {
-            "SUBSCRIBE" | "UNSUBSCRIBE" | "SSUBSCRIBE" | "SUNSUBSCRIBE" => &mut self.ears,
-            _ => &mut self.commands,
-        }
+    fn new(Server { host, link, .. }: Server, now: Instant) -> Self {
+        Self { host, lane: Lane::new(link, now) }
     }
 }

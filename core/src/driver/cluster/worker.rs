@@ -151,18 +151,20 @@ impl Worker {
 
     /// Looks after the connections.
     async fn tend(&mut self) {
-        let is_deaf = matches!(self.link, Link::Up(_)) && self.node.deaf(self.clock.now());
+        if !matches!(self.link, Link::Up(_)) {
+            return;
+        }
+        if self.node.deaf(self.clock.now()) {
+            self.lost("messages do not arrive, although it answers");
+            // It answers: there is nothing to wait for.
+            self.link = Link::Down(Moment::START);
+            return;
+        }
         let Link::Up(session) = &mut self.link else { return };
         let late = |_| Err(Refusal::away("no answer within 1000 ms"));
         let mut outcome = session.tend(Instant::now()).map_err(Refusal::Away);
         if outcome.is_ok() && session.has_to_renew() {
             outcome = timeout(PATIENCE, session.renew()).await.unwrap_or_else(late);
-        }
-        if outcome.is_ok() && is_deaf {
-            said(
-                || tracing::warn!(target: "wsguard", "cluster: {}: messages do not arrive: subscribing anew", self.target.url),
-            );
-            outcome = timeout(PATIENCE, session.listen_anew()).await.unwrap_or_else(late);
         }
         if let Err(why) = outcome {
             self.lost(&why.to_string());

@@ -21,7 +21,8 @@ impl OpeningHandshake {
         if self.state.cluster.get().is_none_or(|membership| !membership.is_closed()) {
             return Ok(());
         }
-        let refusal = Refusal::new(Code::ClusterUnavailable, "the cluster cannot be reached, and cluster.on_outage is closed");
+        let refusal =
+            Refusal::new(Code::ClusterUnavailable, "the cluster cannot be reached, and cluster.on_outage is closed");
         Err(Refusal { retry_after_s: Some(1), ..refusal })
     }
 

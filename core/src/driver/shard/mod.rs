@@ -274,7 +274,8 @@ impl Shard {
             self.sessions.resize_with(index + 1, || None);
         }
         let now = self.state.clock.now();
-        let NewSession { hs, stream, params, policy, admitted, seat, ip, peer, granted, head, received, load, entered } = new;
+        let NewSession { hs, stream, params, policy, admitted, seat, ip, peer, granted, head, received, load, entered } =
+            new;
         slot.keep_load(load);
         slot.bound(policy.max_outbox_bytes);
         add(&self.mailbox().stats.bytes_in, received.len() as u64);

@@ -63,7 +63,7 @@ impl<'a> Member<'a> {
             target,
             tally,
             dice: Dice::new(seed, 1000 + member as u64),
-            opening: if member % OFFERS_ONE_OF == 0 { opening.compressed() } else { opening },
+            opening: if member.is_multiple_of(OFFERS_ONE_OF) { opening.compressed() } else { opening },
             dial: Dial::from_host(11 + user as u8),
             name: name(member),
             room: format!("room-{room}"),

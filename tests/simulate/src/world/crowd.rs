@@ -61,6 +61,8 @@ pub(super) struct User {
     pub(super) revoked_at: Time,
     /// When Redis noted it.
     pub(super) noted_at: Time,
+    /// When a node asked for a place for it.
+    pub(super) visited_at: Time,
 }
 
 impl World {
@@ -83,6 +85,7 @@ impl World {
             revoking: Vec::new(),
             revoked_at: 0,
             noted_at: 0,
+            visited_at: 0,
         });
         let first = self.random.below(10 * SECOND);
         self.after(SECOND + first, number, Event::Act);
@@ -149,6 +152,7 @@ impl World {
             room,
             waiting: VecDeque::new(),
         });
+        self.users[user].visited_at = self.now;
         self.request(node, Request::Enter { ticket: id, user: name, most: MOST });
         self.drive(node);
     }

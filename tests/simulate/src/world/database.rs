@@ -79,6 +79,19 @@ impl World {
             }
             op => self.database.model.apply(op),
         };
+        let about = match &*op {
+            Op::Enter { user, .. }
+            | Op::Exit { user, .. }
+            | Op::Restore { user, .. }
+            | Op::Share { user, .. }
+            | Op::Report { user, .. }
+            | Op::TakeOver { user, .. }
+            | Op::Disconnect { user, .. } => Some(user),
+            _ => None,
+        };
+        if let Some(user) = about {
+            self.note(Some(user), &|| format!("node {node}: {op:?} -> {reply:?}"));
+        }
         if let Op::Disconnect { user, .. } = &*op {
             self.revocation_is_noted(node, user);
         }

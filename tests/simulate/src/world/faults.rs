@@ -81,6 +81,9 @@ impl World {
 
     pub(super) fn fault(&mut self, fault: Fault) {
         let now = self.now;
+        if !matches!(fault, Fault::Any | Fault::Revoke | Fault::Ban) {
+            self.note(None, &|| format!("{fault:?}"));
+        }
         match fault {
             Fault::Any => self.any_fault(),
             Fault::Cut { node, ms } => {
@@ -212,7 +215,9 @@ impl World {
             self.users[user].revoking.retain(|(by, _)| *by != node);
         }
         self.database.forget_subscriptions(node);
-        self.after((LEASE_MS + 500) * MS, node, Event::Remains { node, life });
+        for leases in 1..=2 {
+            self.after((leases * LEASE_MS + 500) * MS, node, Event::Remains { node, life, leases });
+        }
         self.after(ms * MS, node, Event::Fault(Fault::Start { node }));
     }
 
@@ -232,7 +237,8 @@ impl World {
             return;
         }
         // Two nodes that say different things of one subject at once are in no order.
-        let known: Vec<Subject> = self.machines[node].bans.keys().cloned().collect();
+        let mut known: Vec<Subject> = self.machines[node].bans.keys().cloned().collect();
+        known.sort_unstable();
         if !known.is_empty() && self.random.chance(0.4) {
             let subject = self.random.pick(&known).clone();
             self.machines[node].bans.remove(&subject);

@@ -252,6 +252,8 @@ impl World {
         if machine.link.take().is_none() {
             return;
         }
+        self.note(None, &|| format!("node {node}: disconnected"));
+        let machine = &mut self.machines[node];
         machine.asked.clear();
         let (now, is_cut) = (machine.local(self.now), machine.cut_until > self.now);
         let mut effects = Vec::new();
@@ -313,6 +315,9 @@ impl World {
     }
 
     pub(super) fn request(&mut self, node: usize, request: Request) {
+        if let Request::Enter { user, .. } | Request::Exit { user } | Request::Disconnect { user } = &request {
+            self.note(Some(user), &|| format!("node {node}: {request:?}"));
+        }
         let machine = &mut self.machines[node];
         let now = machine.local(self.now);
         let mut effects = Vec::new();
@@ -350,6 +355,7 @@ impl World {
     }
 
     fn reachable(&mut self, node: usize, is_reachable: bool) {
+        self.note(None, &|| format!("node {node}: reachable {is_reachable}"));
         self.verdict.outages += u64::from(!is_reachable);
         let now = self.now;
         let machine = &mut self.machines[node];

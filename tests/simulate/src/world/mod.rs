@@ -7,6 +7,7 @@ mod faults;
 mod machine;
 mod meter;
 
+use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub struct Plan {
     pub users: usize,
     /// For how long things go wrong, in seconds.
     pub faults_s: u64,
-    /// Whether every message that passes, late or wrong, is told.
+    /// Whether each thing that is wrong is told, with what happened to the first few users of whom something is.
     pub is_loud: bool,
 }
 
@@ -79,7 +80,7 @@ enum Event {
     /// What should have arrived is looked for.
     Look { publication: u64 },
     /// A node that died has left nothing.
-    Remains { node: usize, life: u64 },
+    Remains { node: usize, life: u64, leases: u64 },
     /// All is looked at.
     Check,
 }
@@ -129,6 +130,8 @@ pub struct World {
     by_name: HashMap<Arc<str>, usize>,
     publications: HashMap<u64, Publication>,
     next_id: u64,
+    history: RefCell<Vec<(Option<Arc<str>>, String)>>,
+    told: Cell<u32>,
     /// Nobody comes or goes any more.
     is_quiet: bool,
     /// What Redis is asked for, while nothing goes wrong.
@@ -166,6 +169,8 @@ impl World {
             by_name: HashMap::new(),
             publications: HashMap::new(),
             next_id: 1,
+            history: RefCell::default(),
+            told: Cell::new(0),
             is_quiet: false,
             meter: Meter::default(),
             verdict: Verdict::default(),
@@ -207,7 +212,8 @@ impl World {
         self.run_until(measured + 10 * SECOND);
         self.meter.end(self.now);
         self.is_quiet = true;
-        self.run_until(measured + 16 * SECOND);
+        // What waits for its rate does so for 10 s at most.
+        self.run_until(measured + 25 * SECOND);
         self.check_the_end();
     }
 
@@ -218,6 +224,27 @@ impl World {
             self.happen(entry);
         }
         self.now = end;
+    }
+
+    /// Notes what happens to a user, or to all that a node has, to be told if it ends badly.
+    fn note(&self, user: Option<&str>, what: &dyn Fn() -> String) {
+        if self.plan.is_loud {
+            let line = (user.map(Arc::from), format!("{:.6} {}", self.now as f64 / 1e9, what()));
+            self.history.borrow_mut().push(line);
+        }
+    }
+
+    /// What happened to a user, of the first few that it is asked of.
+    fn tell_history(&self, user: &str) {
+        if self.plan.is_loud && self.told.get() < 3 {
+            self.told.set(self.told.get() + 1);
+            println!("--- {:.3} s: {user}", self.now as f64 / 1e9);
+            for (of, line) in self.history.borrow().iter() {
+                if of.as_ref().is_none_or(|of: &Arc<str>| **of == *user) {
+                    println!("{line}");
+                }
+            }
+        }
     }
 
     fn happen(&mut self, entry: Entry) {
@@ -236,7 +263,7 @@ impl World {
             Event::Retry { connection } => self.retry(whose, connection),
             Event::Fault(fault) => self.fault(fault),
             Event::Look { publication } => self.look_for(publication),
-            Event::Remains { node, life } => self.look_for_remains(node, life),
+            Event::Remains { node, life, leases } => self.look_for_remains(node, life, leases),
             Event::Check => self.check(),
         }
     }

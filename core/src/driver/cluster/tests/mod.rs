@@ -1,4 +1,5 @@
 //! The driver against real servers of Redis.
 
+mod nodes;
 mod redis;
 mod sessions;
