@@ -82,6 +82,26 @@ test('a message, a limit, a disconnect and a ban cross', { skip }, async (t) => 
   assert.deepEqual([clusterUp, clusterDropped], [1, 0]);
 });
 
+test('a room is cleared, and closed, on all nodes', { skip }, async (t) => {
+  const { one, two } = await nodes(t);
+  const [first, second] = [await join(one, 'a', 'lobby'), await join(two, 'b', 'lobby', 'other')];
+  await counted(one, 2);
+  const [theirs] = two.connectionsOf('b');
+  one.to('lobby').clear();
+  await until(() => theirs.rooms.length === 1);
+  assert.deepEqual(theirs.rooms, ['other']);
+  assert.equal(one.to('lobby').size, 0);
+  theirs.join('lobby');
+  assert.deepEqual([theirs.rooms, two.to('lobby').size], [['other', 'lobby'], 1], 'it may join again');
+  await counted(one, 1);
+  one.to('lobby').emit('first');
+  one.to('lobby').close(4000, 'away');
+  assert.equal((await second.event()).event, 'first');
+  assert.deepEqual(await second.closed, { code: 4000, reason: 'away' });
+  two.toAll().close(4001);
+  assert.equal((await first.closed).code, 4001);
+});
+
 /** A node that is not alone, and a member of the lobby's channel that answers no question. */
 async function beside(t) {
   const { name, one } = await nodes(t);

@@ -125,6 +125,34 @@ def test_a_message_a_ban_a_disconnect_and_a_limit_cross(run: Run, redis: int) ->
     run(main)
 
 
+def test_a_room_is_cleared_and_closed_on_all_nodes(run: Run, redis: int) -> None:
+    async def main() -> None:
+        async with nodes(redis) as (one, two), client(one, **user("a")) as first, client(two, **user("b")) as second:
+            for peer in (first, second):
+                await join(peer)
+            await join(second, "other")
+            await counted(one, 2)
+            [theirs] = two.connections_of("b")
+            one.to("lobby").clear()
+            while theirs.rooms != ("other",):
+                await asyncio.sleep(0.01)
+            assert one.to("lobby").size == 0
+            theirs.join("lobby")
+            await counted(one, 1)
+            one.to("lobby").emit("first")
+            one.to("lobby").close(4000, "away")
+            assert json.loads(await second.recv())["event"] == "first"
+            with pytest.raises(websockets.ConnectionClosedError) as away:
+                await second.recv()
+            assert away.value.rcvd is not None and (away.value.rcvd.code, away.value.rcvd.reason) == (4000, "away")
+            two.to_all().close(4001)
+            with pytest.raises(websockets.ConnectionClosedError) as closed:
+                await first.recv()
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 4001
+
+    run(main)
+
+
 @contextlib.asynccontextmanager
 async def a_silent_node(redis: int) -> AsyncIterator[Node]:
     """A node that is not alone, and a member of the lobby's channel that answers no question."""
@@ -378,6 +406,8 @@ def test_processes_that_share_a_port_are_nodes(redis: int) -> None:
             assert peer.recv(1000).startswith(b"HTTP/1.1 101"), "refused"
             peers.append(peer)
         print(os.read(ask, 1) + os.read(ask, 1))
+        for peer in peers:
+            peer.close()
         for child in children:
             os.kill(child, signal.SIGTERM)
         print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])

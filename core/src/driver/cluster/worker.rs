@@ -1,6 +1,5 @@
 //! The cluster's thread: between the queue of requests, the node that decides, and Redis.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep_until, timeout};
 use wsguard_proto::cluster::node::Node;
-use wsguard_proto::cluster::ops::{Effect, OpId, Request};
+use wsguard_proto::cluster::ops::{Effect, OpId};
 use wsguard_proto::cluster::url::Host;
 use wsguard_proto::time::Moment;
 
@@ -46,7 +45,6 @@ pub(super) struct Worker {
     /// Tells the server what to do.
     act: Box<dyn Fn(Effect) + Send>,
     effects: Vec<Effect>,
-    requests: VecDeque<Request>,
     link: Link,
     backoff: Backoff,
     /// Masters of a Cluster, as they were known last.
@@ -84,7 +82,6 @@ impl Worker {
             node,
             act,
             effects: Vec::new(),
-            requests: VecDeque::new(),
             link: Link::Down(Moment::START),
             backoff: Backoff::default(),
             masters: Vec::new(),

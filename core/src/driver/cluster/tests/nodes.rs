@@ -83,7 +83,8 @@ impl Member {
     fn next(&self, is_it: impl Fn(&Effect) -> bool) -> Effect {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let effect = self.effects.recv_timeout(deadline.saturating_duration_since(Instant::now())).expect("an effect");
+            let effect =
+                self.effects.recv_timeout(deadline.saturating_duration_since(Instant::now())).expect("an effect");
             if is_it(&effect) {
                 return effect;
             }
@@ -95,7 +96,8 @@ impl Member {
     }
 
     fn publish(&self, topic: &Topic, text: &str) {
-        let message = Message { to: vec![topic.clone()], kind: Kind::Text, plain: false, payload: text.as_bytes().into() };
+        let message =
+            Message { to: vec![topic.clone()], kind: Kind::Text, plain: false, payload: text.as_bytes().into() };
         self.cluster.request(Request::Publish(message));
     }
 
@@ -123,9 +125,10 @@ fn two_nodes_are_one_server() {
     until("the place is given back", || two.enter("u", 1).is_ok());
     two.cluster.up(room());
     until("others hear the room", || one.cluster.reaches_others(&room()));
-    redis.ask_until(&["PUBSUB", "NUMSUB", "wsguard:prod:room:a"], |answer| {
-        matches!(answer, Value::Array(counts) if counts[1] == Value::Int(1))
-    });
+    redis.ask_until(
+        &["PUBSUB", "NUMSUB", "wsguard:prod:room:a"],
+        |answer| matches!(answer, Value::Array(counts) if counts[1] == Value::Int(1)),
+    );
     for number in 0..1000 {
         one.publish(&room(), &number.to_string());
     }
@@ -141,7 +144,10 @@ fn two_nodes_are_one_server() {
     two.cluster.request(Request::Ban { subject: subject.clone(), for_ms: None, reason: "spam".into() });
     one.next(|effect| matches!(effect, Effect::Ban { subject: banned, .. } if *banned == subject));
     let three = start(&url).unwrap();
-    assert!(three.effects.try_iter().any(|effect| matches!(effect, Effect::Ban { .. })), "bans are known after the start");
+    assert!(
+        three.effects.try_iter().any(|effect| matches!(effect, Effect::Ban { .. })),
+        "bans are known after the start"
+    );
     let held = two.enter("w", 1).unwrap();
     [one, two, three].iter().for_each(|node| node.cluster.stop());
     assert_eq!(redis.ask(&["ZCARD", "wsguard:{prod}:nodes"]), Value::Int(0), "nobody is left");

@@ -211,7 +211,17 @@ fn a_connection_that_breaks_ends_the_session() {
 
 #[test]
 fn whoever_may_not_come_in_is_told_why_without_the_password() {
-    let redis = Redis::start(&["--requirepass", "Hunter2", "--user", "app", "on", ">Hunter3", "~wsguard:*", "&wsguard:*", "+@all"]);
+    let redis = Redis::start(&[
+        "--requirepass",
+        "Hunter2",
+        "--user",
+        "app",
+        "on",
+        ">Hunter3",
+        "~wsguard:*",
+        "&wsguard:*",
+        "+@all",
+    ]);
     let port = redis.port;
     for url in [
         format!("redis://127.0.0.1:{port}"),
