@@ -129,6 +129,10 @@ export interface Stats {
   compressionSavedBytes: number;
   /** Bytes in adopted pipes that the server has not read, or the application has not taken. */
   pipeBytes: number;
+  /** 1 while the cluster can be reached; 0 without a cluster. */
+  clusterUp: number;
+  /** Messages for other nodes that were dropped: the cluster could not be reached, or was too slow. */
+  clusterDropped: number;
   /** Verdicts by code. */
   verdicts: Record<VerdictCode, number>;
 }

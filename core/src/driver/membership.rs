@@ -122,7 +122,9 @@ impl Membership {
                 requests.push(Request::Count { ticket, topic, until });
             }
         }
-        requests.into_iter().for_each(|request| self.cluster.request(request));
+        for request in requests {
+            self.cluster.request(request);
+        }
     }
 
     /// Other nodes have answered.
@@ -149,7 +151,9 @@ impl Membership {
             counts.is_closed = true;
             core::mem::take(&mut counts.by_ticket)
         };
-        waiting.values().for_each(|counting| finish(counting, Err(Error::Stopped)));
+        for counting in waiting.into_values() {
+            finish(&counting, Err(Error::Stopped));
+        }
     }
 }
 

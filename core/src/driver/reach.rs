@@ -98,7 +98,9 @@ impl ServerHandle {
         }
         for conn in self.members(To::Rooms(rooms))?.iter().filter(|conn| !except.contains(conn)) {
             // An error: it has closed.
-            rooms.iter().for_each(|room| drop(self.leave(*conn, room)));
+            for room in rooms {
+                drop(self.leave(*conn, room));
+            }
         }
         self.publish(To::Rooms(rooms), Kind::Clear, false, || [].into());
         Ok(())

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::admission::Admission;
 use super::{Granted, OpeningHandshake};
+use crate::driver::membership::Membership;
 use crate::driver::nodes::Entered;
 use wsguard_proto::handshake::Refusal;
 use wsguard_proto::limits::Full;
@@ -28,7 +29,7 @@ impl OpeningHandshake {
 
     /// Whether other nodes have a word in whether there is a place for this user.
     pub(super) fn asks_cluster(&self, pass: &Granted) -> bool {
-        pass.identity.user.is_some() && self.state.cluster.get().is_some_and(|membership| membership.counts_users())
+        pass.identity.user.is_some() && self.state.cluster.get().is_some_and(Membership::counts_users)
     }
 
     /// Takes a place for the user here, so that what the cluster says of the user's buckets is kept, and then on all nodes.
