@@ -392,9 +392,9 @@ export interface Audience<Events = any, Data = any> {
    * of this node. It rejects with `stopped` when the server ends meanwhile.
    */
   everywhere(options?: EverywhereOptions): Promise<Everywhere>;
-  /** Takes everybody out of the rooms. It throws for another audience. */
+  /** Takes everybody out of the rooms, on all nodes of a `cluster`. It throws for another audience. */
   clear(): void;
-  /** Closes each of them: see `Connection.close`. It throws for a wrong code or reason also where there is nobody. */
+  /** Closes each of them, on all nodes of a `cluster`: see `Connection.close`. It throws for a wrong code or reason also where there is nobody. */
   close(code?: number, reason?: string): void;
 }
 

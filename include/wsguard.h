@@ -43,6 +43,12 @@
  * and never 0; for one that was freed the answer is WSG_ERR_HANDLE. A file descriptor that you hand over is the library's from
  * WSG_OK on, and yours on an error.
  *
+ * Many nodes. Servers whose option `cluster` names the same Redis and the same `name` are one, in several processes or in one:
+ * what is sent to rooms, to users and to all reaches every node, and `wsg_server_disconnect_user`, bans and limits of users hold
+ * on all; `wsg_server_rooms_everywhere` and its like count on all. What lists connections is about this node. `wsg_server_start` waits for Redis, 5 s at most: one that is not there is a warning in the log, and every node goes
+ * on alone until it is (or refuses handshakes as WSG_VERDICT_CLUSTER_UNAVAILABLE, as `on_outage` says); one that refuses is
+ * WSG_ERR_INVALID_OPTION, for `cluster.url`. No error and no record has the password.
+ *
  * Times are in milliseconds.
  *
  * Versions. A struct that you fill in starts with its `size`. A struct that you are given through a pointer may have more
@@ -2086,7 +2092,7 @@ wsg_status wsg_server_room_members(const wsg_server *server,
 wsg_status wsg_server_room_size(const wsg_server *server, const char *room, size_t room_len, size_t *size);
 
 /**
- * Takes every member out of a room. Whoever joins meanwhile may stay.
+ * Takes every member out of a room, on all nodes of a `cluster`. Whoever joins meanwhile may stay.
  *
  * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`,
  * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
@@ -2094,7 +2100,7 @@ wsg_status wsg_server_room_size(const wsg_server *server, const char *room, size
 wsg_status wsg_server_room_clear(wsg_server *server, const char *room, size_t room_len);
 
 /**
- * Closes every member of a room, as `wsg_conn_close` does with one. What this thread has sent to them before is sent
+ * Closes every member of a room, as `wsg_conn_close` does with one, on all nodes of a `cluster`. What this thread has sent to them before is sent
  * first.
  *
  * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, also if there is no member;

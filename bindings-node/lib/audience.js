@@ -76,11 +76,16 @@ class Audience {
     const { rooms } = this.#to;
     if (rooms === undefined) throw failure('invalid_argument', 'clear empties rooms: server.to(room).clear()');
     for (const conn of this.members()) for (const room of rooms) conn.leave(room);
+    // Those of other nodes; here nobody is left but who has joined meanwhile.
+    native(() => this.#home.native.clearRooms(rooms, this.#words));
   }
 
   close(code = 1000, reason = '') {
     checkClose(code, reason);
     for (const conn of this.members()) conn.close(code, reason);
+    const { native: core, outbox } = this.#home;
+    outbox.flush();
+    native(() => core.closeElsewhere(this.#to.rooms ?? null, this.#to.user ?? null, code, reason));
   }
 
   /** Calls a function, which must not call the application, for each open connection once: a loop, as there may be 100 000. */

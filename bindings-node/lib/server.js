@@ -158,6 +158,7 @@ class Server extends Emitter {
   #connectParts() {
     const [core, handlers, listeners] = [this.#native, this.#handlers, listenersOf(this)];
     this.#outbox = new Outbox(core, this.#contract, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
+    this.#outbox.isNode = core.isNode();
     this.#messages = new Messages(core, listeners, handlers, this.#contract);
     const onEnd = () => this.#inbox.inContext(() => this.#onStopped());
     this.#home = { native: core, outbox: this.#outbox, inbox: undefined, counts: new Counts(core), watchEnds: () => this.#watchEnds(), hasBanned: false, latestBans: new LatestBans(), wasReloaded: false };

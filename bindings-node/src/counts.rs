@@ -25,7 +25,11 @@ pub(crate) struct Counts(Arc<Mutex<Vec<(u32, Result<Everywhere, Error>)>>>);
 
 impl Counts {
     /// What takes the answer to a question. `wake` is called when it has come.
-    pub(crate) fn answer<W: Wake>(&self, ticket: u32, wake: W) -> impl FnOnce(Result<Everywhere, Error>) + Send + use<W> {
+    pub(crate) fn answer<W: Wake>(
+        &self,
+        ticket: u32,
+        wake: W,
+    ) -> impl FnOnce(Result<Everywhere, Error>) + Send + use<W> {
         let answers = self.clone();
         move |outcome| {
             answers.0.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, outcome));

@@ -302,17 +302,34 @@ impl NativeServer {
         timeout_ms: f64,
     ) -> Result<()> {
         let rooms: Option<Vec<&str>> = rooms.as_ref().map(|rooms| rooms.iter().map(String::as_str).collect());
-        let to = match (&rooms, &user) {
-            (Some(rooms), _) => To::Rooms(rooms),
-            (None, Some(user)) => To::User(user),
-            (None, None) => To::Everyone,
-        };
-        let except: Vec<ConnectionId> = except.as_chunks::<2>().0.iter().map(|[low, high]| conn(*low, *high)).collect();
+        let (to, except) = (whom_to(rooms.as_deref(), user.as_deref()), conns(&except));
         let timeout = Duration::from_millis(timeout_ms.max(0.0) as u64);
         self.with(env, |server| match &self.notifier {
             Some(wake) => server.count_everywhere(to, &except, timeout, self.counts.answer(ticket, wake.clone())),
             None => Err(Error::Stopped),
         })
+    }
+
+    /// Closes the members of rooms, the connections of a user or, with neither, all, on other nodes.
+    #[napi]
+    pub fn close_elsewhere(
+        &self,
+        env: Env,
+        rooms: Option<Vec<String>>,
+        user: Option<String>,
+        code: u32,
+        reason: String,
+    ) -> Result<()> {
+        let rooms: Option<Vec<&str>> = rooms.as_ref().map(|rooms| rooms.iter().map(String::as_str).collect());
+        let code = u16::try_from(code).unwrap_or_default();
+        self.of_open(env, |server| server.close_elsewhere(whom_to(rooms.as_deref(), user.as_deref()), code, &reason))
+    }
+
+    /// Takes everybody out of rooms, on every node, without those of `except` (the words of ids).
+    #[napi]
+    pub fn clear_rooms(&self, env: Env, rooms: Vec<String>, except: Vec<u32>) -> Result<()> {
+        let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+        self.of_open(env, |server| server.clear_rooms(&rooms, &conns(&except)))
     }
 
     /// The answers to `count_everywhere` that have come.
@@ -346,6 +363,19 @@ impl NativeServer {
     #[napi]
     pub fn join(&self, env: Env, low: u32, high: u32, room: String) -> Result<()> {
         self.of_open(env, |server| server.join(conn(low, high), &room))
+    }
+
+    /// The rooms that a connection is in; nothing once it has closed.
+    #[napi]
+    pub fn rooms_of(&self, low: u32, high: u32) -> Option<Vec<String>> {
+        let rooms = self.handle.as_ref()?.rooms_of(conn(low, high)).ok()?;
+        Some(rooms.iter().map(|room| (**room).to_owned()).collect())
+    }
+
+    /// Whether it is one of several nodes, which may change what this one has not been told of.
+    #[napi]
+    pub fn is_node(&self) -> bool {
+        self.handle.as_ref().is_some_and(|server| server.policies().top.cluster.is_some())
     }
 
     /// Takes a connection out of a room.
@@ -597,4 +627,18 @@ fn whom_of(is_user: bool, whom: &str) -> Whom<'_> {
 
 fn conn(low: u32, high: u32) -> ConnectionId {
     ConnectionId::from_u64(join_u64(low, high))
+}
+
+/// The ids of which these are the words.
+fn conns(words: &[u32]) -> Vec<ConnectionId> {
+    words.as_chunks::<2>().0.iter().map(|[low, high]| conn(*low, *high)).collect()
+}
+
+/// An audience: rooms, or a user, or neither.
+fn whom_to<'t>(rooms: Option<&'t [&'t str]>, user: Option<&'t str>) -> To<'t> {
+    match (rooms, user) {
+        (Some(rooms), _) => To::Rooms(rooms),
+        (None, Some(user)) => To::User(user),
+        (None, None) => To::Everyone,
+    }
 }

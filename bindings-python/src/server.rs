@@ -511,8 +511,12 @@ impl Server {
         let except = Self::own_ids(&run, &except);
         let rooms = strs(rooms.as_ref());
         let (ticket, answer) = run.shared.counts.wait(then);
-        let asked =
-            run.shared.handle.count_everywhere(to(rooms.as_deref(), user), &except, Duration::from_millis(timeout_ms), answer);
+        let asked = run.shared.handle.count_everywhere(
+            to(rooms.as_deref(), user),
+            &except,
+            Duration::from_millis(timeout_ms),
+            answer,
+        );
         match asked {
             Ok(()) => Ok(ticket),
             Err(error) => {
@@ -529,8 +533,28 @@ impl Server {
         }
     }
 
-    fn _clear_room(&self, py: Python<'_>, room: &str) -> PyResult<()> {
-        self.own_run(py)?.shared.handle.clear_room(room).map_err(|error| errors::of_core(py, &error))
+    fn _clear_rooms(&self, py: Python<'_>, rooms: Vec<String>, except: Vec<Bound<'_, Connection>>) -> PyResult<()> {
+        let run = self.own_run(py)?;
+        let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+        let cleared = run.shared.handle.clear_rooms(&rooms, &Self::own_ids(&run, &except));
+        cleared.map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// Closes the connections of an audience on other nodes.
+    fn _close_elsewhere(
+        &self,
+        py: Python<'_>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+        code: u16,
+        reason: &str,
+    ) -> PyResult<()> {
+        let rooms = strs(rooms.as_ref());
+        match self.own_run(py)?.shared.handle.close_elsewhere(to(rooms.as_deref(), user), code, reason) {
+            // Nobody is open any more.
+            Ok(()) | Err(Error::Stopped) => Ok(()),
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
     }
 
     /// The open connection of an id; `None` if there is none.

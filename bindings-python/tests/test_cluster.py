@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import subprocess
+import sys
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import own_redis
+import process
 import pytest
 import websockets
 import wsguard
-from conftest import Run, client, options, run_beside
+from conftest import ORIGIN, Run, client, options, run_beside
+from websockets.asyncio.client import connect
 from wsguard import ConfigError, Everywhere, UsageError
 
 TOKENS = {"tokens": [{"token": user * 32, "user": user} for user in "ab"]}
@@ -114,6 +121,34 @@ def test_a_message_a_ban_a_disconnect_and_a_limit_cross(run: Run, redis: int) ->
                     await third.recv()
             assert [ban.user for ban in two.bans()] == ["b"]
             assert one.stats()["cluster_up"] == 1 and one.stats()["cluster_dropped"] == 0
+
+    run(main)
+
+
+def test_a_room_is_cleared_and_closed_on_all_nodes(run: Run, redis: int) -> None:
+    async def main() -> None:
+        async with nodes(redis) as (one, two), client(one, **user("a")) as first, client(two, **user("b")) as second:
+            for peer in (first, second):
+                await join(peer)
+            await join(second, "other")
+            await counted(one, 2)
+            [theirs] = two.connections_of("b")
+            one.to("lobby").clear()
+            while theirs.rooms != ("other",):
+                await asyncio.sleep(0.01)
+            assert one.to("lobby").size == 0
+            theirs.join("lobby")
+            await counted(one, 1)
+            one.to("lobby").emit("first")
+            one.to("lobby").close(4000, "away")
+            assert json.loads(await second.recv())["event"] == "first"
+            with pytest.raises(websockets.ConnectionClosedError) as away:
+                await second.recv()
+            assert away.value.rcvd is not None and (away.value.rcvd.code, away.value.rcvd.reason) == (4000, "away")
+            two.to_all().close(4001)
+            with pytest.raises(websockets.ConnectionClosedError) as closed:
+                await first.recv()
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 4001
 
     run(main)
 
@@ -226,3 +261,156 @@ def test_a_redis_that_is_not_there_is_none(run: Run) -> None:
             assert await server.to_all().everywhere() == Everywhere(connections=0, missing=0)
 
     run(main)
+
+
+WORKER_APP = """
+import os
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": str(os.getpid())})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+"""
+
+
+@contextlib.contextmanager
+def workers(folder: Path, policy: dict[str, Any]) -> Iterator[str]:
+    """uvicorn with two workers on one port."""
+    (folder / "app.py").write_text(WORKER_APP)
+    (folder / "policy.json").write_text(json.dumps(policy))
+    port = own_redis.free_port()
+    command = [sys.executable, "-m", "uvicorn", "--workers", "2", "--port", str(port), "--app-dir", str(folder)]
+    environment = {**os.environ, "WSGUARD_POLICY": str(folder / "policy.json"), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "--ws", "wsguard.uvicorn:Protocol", "--lifespan", "off", "app:app"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as running:
+        try:
+            assert running.stdout is not None
+            said: list[str] = []
+            for line in running.stdout:
+                said.append(line)
+                if sum("Started server process" in one for one in said) == 2:
+                    break
+            assert running.poll() is None, said
+            threading.Thread(target=running.stdout.read, daemon=True).start()
+            yield f"ws://127.0.0.1:{port}/"
+        finally:
+            running.terminate()
+
+
+def test_workers_of_uvicorn_share_a_limit(redis: int, tmp_path: Path) -> None:
+    users = [f"user-{number}" for number in range(64)]
+    tokens = [{"token": name.ljust(32, "."), "user": name} for name in users]
+    cluster = {"url": f"redis://127.0.0.1:{redis}", "name": uuid.uuid4().hex}
+    policy: dict[str, Any] = {"threads": 1, "origins": [ORIGIN], "auth": {"tokens": tokens}, "cluster": cluster}
+
+    async def main(url: str) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def open_as(name: str) -> str | int:
+                """The process that serves it, or the status of its refusal."""
+                headers = {"X-Auth-Token": name.ljust(32, ".")}
+                try:
+                    peer = await stack.enter_async_context(
+                        connect(url, origin=websockets.Origin(ORIGIN), additional_headers=headers, compression=None)
+                    )
+                except websockets.InvalidStatus as refused:
+                    return refused.response.status_code
+                return str(await peer.recv())
+
+            answers = await asyncio.gather(*(open_as(users[0]) for _ in range(12)))
+            assert answers.count(429) == 10, answers
+            # The port is shared: others are served by both.
+            served = {answer for answer in answers if answer != 429}
+            for name in users[1:]:
+                served.add(await open_as(name))
+            assert len(served) == 2, served
+            assert await open_as(users[0]) == 429
+
+    with workers(tmp_path, {**policy, "max_connections_per_user": 2, "handshakes_per_ip": None}) as url:
+        asyncio.run(asyncio.wait_for(main(url), 60))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_question_of_the_parent_is_not_the_childs(redis: int) -> None:
+    said = process.succeeds(
+        f"""
+        import socket
+        cluster = dict(url="redis://127.0.0.1:{redis}", name="{uuid.uuid4().hex}")
+        async def main():
+            async with make(cluster=cluster) as one, make(cluster=cluster):
+                # It hears every question, and answers none.
+                silent = socket.create_connection(("127.0.0.1", {redis}))
+                silent.sendall(f"SUBSCRIBE wsguard:{{cluster['name']}}:room:lobby\\r\\n".encode())
+                assert b":1\\r\\n" in silent.recv(1000)
+                while (await one.to("lobby").everywhere(timeout_ms=50)).missing == 0:
+                    pass
+                asked = asyncio.ensure_future(one.to("lobby").everywhere(timeout_ms=500))
+                await asyncio.sleep(0)
+                child = os.fork()
+                if child == 0:
+                    try:
+                        await asked
+                    except wsguard.UsageError as error:
+                        os._exit(7 if error.code == "forked" else 1)
+                    os._exit(2)
+                silent.close()
+                print((await asked).missing, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        asyncio.run(main())
+        """
+    )
+    assert said == "1 7\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel spreads connections on Linux alone")
+def test_processes_that_share_a_port_are_nodes(redis: int) -> None:
+    said = process.succeeds(
+        f"""
+        import socket
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        cluster = dict(url="redis://127.0.0.1:{redis}", name="{uuid.uuid4().hex}")
+        ask, answer = os.pipe()
+        children = []
+        for _ in range(2):
+            child = os.fork()
+            if child:
+                children.append(child)
+                continue
+            server = make(cluster=cluster, listen=f"127.0.0.1:{{port}}", reuse_port=True)
+            def started():
+                async def all():
+                    # Its own open is told to its own process; the other's only by the cluster.
+                    while (await server.to_all().everywhere()).connections < 8:
+                        pass
+                    os.write(answer, b"8")
+                threading.Thread(target=lambda: asyncio.run(all())).start()
+                os.write(answer, b"s")
+            server.on_message(lambda conn, message: None)
+            server.run("native", started=started)
+            os._exit(0)
+        assert os.read(ask, 1) + os.read(ask, 1) == b"ss"
+        peers = []
+        for _ in range(8):
+            peer = socket.create_connection(("127.0.0.1", port))
+            peer.sendall(f"GET / HTTP/1.1\\r\\nHost: x\\r\\nOrigin: https://a.example\\r\\nConnection: Upgrade\\r\\n"
+                         f"Upgrade: websocket\\r\\nSec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: {{'A' * 22}}==\\r\\n\\r\\n".encode())
+            assert peer.recv(1000).startswith(b"HTTP/1.1 101"), "refused"
+            peers.append(peer)
+        print(os.read(ask, 1) + os.read(ask, 1))
+        for peer in peers:
+            peer.close()
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+        """
+    )
+    assert said == "b'88'\n[0, 0]\n"

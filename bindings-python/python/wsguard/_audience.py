@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _checks, _drain, _loops
-from ._errors import ConnectionClosed, InvalidArgument
+from ._errors import InvalidArgument
 from ._wsguard import Connection, NativeServer
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Audience:
             self._server._forget_count(ticket)
 
     def clear(self) -> None:
-        """Lets every member leave the rooms; the connections stay open.
+        """Lets every member leave the rooms, on all nodes of a ``cluster``; the connections stay open.
 
         Raises:
             InvalidArgument: these are not the connections of rooms.
@@ -143,17 +143,10 @@ class Audience:
         """
         if self._rooms is None:
             raise InvalidArgument("only rooms are cleared: server.to(room).clear()", code="invalid_argument")
-        if not self._except:
-            for room in self._rooms:
-                self._server._clear_room(room)
-            return
-        for conn in self.members():
-            with contextlib.suppress(ConnectionClosed):  # it has ended meanwhile, and is in no room
-                for room in self._rooms:
-                    conn.leave(room)
+        self._server._clear_rooms(self._rooms, list(self._except))
 
     def close(self, code: int | None = None, reason: str = "") -> None:
-        """Closes each of the connections, as :meth:`Connection.close` does.
+        """Closes each of the connections, as :meth:`Connection.close` does, on all nodes of a ``cluster``.
 
         Raises:
             InvalidArgument: as :meth:`Connection.close`.
@@ -163,3 +156,4 @@ class Audience:
         _checks.close(code, reason)
         for conn in self.members():
             conn.close(code, reason)
+        self._server._close_elsewhere(self._rooms, self._user, 1000 if code is None else code, reason)

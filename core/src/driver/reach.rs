@@ -92,7 +92,7 @@ impl ServerHandle {
     }
 
     /// Takes the members out of each of these rooms, but for `except`.
-    pub(crate) fn clear_rooms(&self, rooms: &[&str], except: &[ConnectionId]) -> Result<(), Error> {
+    pub fn clear_rooms(&self, rooms: &[&str], except: &[ConnectionId]) -> Result<(), Error> {
         for room in rooms {
             check_room(room)?;
         }
@@ -152,11 +152,28 @@ impl ServerHandle {
     /// Starts the closing handshake with several connections, on every node of a cluster. `except` are left out.
     pub fn close_all(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
         self.close_here(to, code, reason, except)?;
-        self.publish(to, Kind::Close, false, || code.to_be_bytes().iter().chain(reason.as_bytes()).copied().collect());
+        self.publish_close(to, code, reason);
         Ok(())
     }
 
-    /// The same for those on this node.
+    /// Starts the closing handshake with those of other nodes alone: for who has closed the connections of this one, one by one.
+    ///
+    /// # Errors
+    ///
+    /// As [`close_all`](Self::close_all).
+    pub fn close_elsewhere(&self, to: To<'_>, code: u16, reason: &str) -> Result<(), Error> {
+        self.check_running()?;
+        check_close(code, reason)?;
+        check_rooms(to)?;
+        self.publish_close(to, code, reason);
+        Ok(())
+    }
+
+    fn publish_close(&self, to: To<'_>, code: u16, reason: &str) {
+        self.publish(to, Kind::Close, false, || code.to_be_bytes().iter().chain(reason.as_bytes()).copied().collect());
+    }
+
+    /// [`close_all`](Self::close_all) for those on this node.
     pub(super) fn close_here(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
         self.check_running()?;
         check_close(code, reason)?;

@@ -1,7 +1,7 @@
 //! When to try again: longer each time, and not at the same time as other nodes.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::time::Duration;
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, SystemTime};
 
 const FIRST_MS: u64 = 100;
 const LONGEST_MS: u64 = 5000;
@@ -12,9 +12,14 @@ pub(super) struct Backoff {
     failures: u32,
 }
 
-/// A number that nobody can foresee.
+/// A number that nobody can foresee. Not of `RandomState` alone: children of `fork` inherit its keys, and those of one parent would
+/// all be the same node.
 pub(super) fn dice() -> u64 {
-    RandomState::new().build_hasher().finish()
+    let mut drawn = [0; 8];
+    match rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut drawn) {
+        Ok(()) => u64::from_ne_bytes(drawn),
+        Err(_) => RandomState::new().hash_one((std::process::id(), SystemTime::now())),
+    }
 }
 
 impl Backoff {
