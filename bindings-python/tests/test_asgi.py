@@ -462,7 +462,8 @@ def test_heads_of_scopes() -> None:
     # What would be another header, or another request.
     assert head(headers=[(b"x", b"1\r\nOrigin: https://app.example")]) is None
     assert head(headers=[(b"x\n", b"1")]) is None
-    for raw_path in ("/ HTTP/1.1\r\nHost: b\r\n", "/ b"):
+    # The last would be judged as `/b`, and is none to the application.
+    for raw_path in ("/ HTTP/1.1\r\nHost: b\r\n", "/ b", "", "b", "http://a/b"):
         assert head(raw_path=raw_path.encode(), path=raw_path) is None
     # What is around it may have changed the path: the application's counts.
     for more in ({"raw_path": b"/a:b@c"}, {}):
