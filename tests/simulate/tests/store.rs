@@ -12,7 +12,7 @@ use std::sync::Arc;
 use redis::{Client, Server};
 use wsguard_proto::bans::Subject;
 use wsguard_proto::cluster::ops::{Entry, Level, LogId, NodeId, Op, Ownership, Reply, StoreTime, Topic};
-use wsguard_proto::cluster::store::{Command, SCRIPTS, Store, Value};
+use wsguard_proto::cluster::store::{Command, Store, Value};
 use wsguard_simulate::model::{Model, Pool};
 use wsguard_simulate::random::Random;
 
@@ -292,7 +292,7 @@ fn scripts_and_model_mean_the_same() {
 fn scripts_run_by_their_sha1() {
     let server = Server::start();
     let mut redis = server.connect();
-    SCRIPTS.iter().for_each(|script| redis.load(script));
+    redis.load_all();
     let store = Store::new("n".into(), false);
     let mut ask = |op: Op| store.reply(&op, &redis.run(&store.commands(&op)));
     let alice: Arc<str> = "alice".into();
@@ -329,7 +329,7 @@ fn scripts_run_by_their_sha1() {
 fn a_trimmed_log_says_so() {
     let server = Server::start();
     let mut redis = server.connect();
-    SCRIPTS.iter().for_each(|script| redis.load(script));
+    redis.load_all();
     let store = Store::new("n".into(), false);
     let append = store.commands(&Op::Disconnect { user: "x".into(), node: node(1) }).remove(0);
     let appends = vec![append; 1000];
@@ -363,7 +363,7 @@ fn a_trimmed_log_says_so() {
 fn bans_are_bounded() {
     let server = Server::start();
     let mut redis = server.connect();
-    SCRIPTS.iter().for_each(|script| redis.load(script));
+    redis.load_all();
     let store = Store::new("n".into(), false);
     let ban = |number: u32, for_ms| {
         let subject = Subject::User(format!("user-{number}").into());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use wsguard_proto::cluster::store::{Command, Script, Value};
+use wsguard_proto::cluster::store::{Command, SCRIPTS, Value};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -77,9 +77,11 @@ impl Client {
         self.pipeline(&[words]).remove(0)
     }
 
-    pub(crate) fn load(&mut self, script: &Script) {
-        let sha1 = self.call(&[b"SCRIPT", b"LOAD", script.text.as_bytes()]);
-        assert_eq!(sha1, Value::Bytes(script.sha1().into()), "{script:?}");
+    pub(crate) fn load_all(&mut self) {
+        for script in SCRIPTS {
+            let sha1 = self.call(&[b"SCRIPT", b"LOAD", script.text.as_bytes()]);
+            assert_eq!(sha1, Value::Bytes(script.sha1().into()), "{script:?}");
+        }
     }
 
     /// As a driver does.
