@@ -79,19 +79,23 @@ async def counted(node: wsguard.Server, wanted: int) -> Everywhere:
 
 def test_a_room_a_user_and_everybody_are_counted_on_all_nodes(run: Run, redis: int) -> None:
     async def main() -> None:
-        async with nodes(redis) as (one, two), client(one, **user("a")) as first, client(two, **user("a")) as second:
-            async with client(two, **user("b")) as third:
-                for peer in (first, second, third):
-                    await join(peer)
-                await join(third, "other")
-                assert await counted(one, 3) == Everywhere(connections=3, missing=0)
-                assert await counted(two, 3) == Everywhere(connections=3, missing=0)
-                assert len(await one.to_user("a").everywhere()) == 2
-                assert len(await one.to("other", "lobby").everywhere()) == 3, "who is in both counts once"
-                assert len(await one.to_all().everywhere()) == 3
-                [own] = one.to("lobby").members()
-                assert len(await one.to("lobby").except_(own).everywhere()) == 2
-                assert one.to("lobby").size == 1, "what is not asked for everywhere is of this node"
+        async with (
+            nodes(redis) as (one, two),
+            client(one, **user("a")) as first,
+            client(two, **user("a")) as second,
+            client(two, **user("b")) as third,
+        ):
+            for peer in (first, second, third):
+                await join(peer)
+            await join(third, "other")
+            assert await counted(one, 3) == Everywhere(connections=3, missing=0)
+            assert await counted(two, 3) == Everywhere(connections=3, missing=0)
+            assert len(await one.to_user("a").everywhere()) == 2
+            assert len(await one.to("other", "lobby").everywhere()) == 3, "who is in both counts once"
+            assert len(await one.to_all().everywhere()) == 3
+            [own] = one.to("lobby").members()
+            assert len(await one.to("lobby").except_(own).everywhere()) == 2
+            assert one.to("lobby").size == 1, "what is not asked for everywhere is of this node"
 
     run(main)
 
@@ -156,12 +160,11 @@ def test_a_room_is_cleared_and_closed_on_all_nodes(run: Run, redis: int) -> None
 @contextlib.asynccontextmanager
 async def a_silent_node(redis: int) -> AsyncIterator[Node]:
     """A node that is not alone, and a member of the lobby's channel that answers no question."""
-    async with nodes(redis) as (one, _):
-        async with own_redis.listening(redis, f"wsguard:{one.name}:room:lobby"):
-            # It is not alone from here on.
-            while (await one.to("lobby").everywhere(timeout_ms=50)).missing == 0:
-                await asyncio.sleep(0.01)
-            yield one
+    async with nodes(redis) as (one, _), own_redis.listening(redis, f"wsguard:{one.name}:room:lobby"):
+        # It is not alone from here on.
+        while (await one.to("lobby").everywhere(timeout_ms=50)).missing == 0:
+            await asyncio.sleep(0.01)
+        yield one
 
 
 def test_who_does_not_answer_is_missing(run: Run, redis: int) -> None:
@@ -361,8 +364,8 @@ def test_a_question_of_the_parent_is_not_the_childs(redis: int) -> None:
                     except wsguard.UsageError as error:
                         os._exit(7 if error.code == "forked" else 1)
                     os._exit(2)
-                silent.close()
                 print((await asked).missing, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                silent.close()
         asyncio.run(main())
         """
     )
@@ -401,8 +404,9 @@ def test_processes_that_share_a_port_are_nodes(redis: int) -> None:
         peers = []
         for _ in range(8):
             peer = socket.create_connection(("127.0.0.1", port))
-            peer.sendall(f"GET / HTTP/1.1\\r\\nHost: x\\r\\nOrigin: https://a.example\\r\\nConnection: Upgrade\\r\\n"
-                         f"Upgrade: websocket\\r\\nSec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: {{'A' * 22}}==\\r\\n\\r\\n".encode())
+            head = ["GET / HTTP/1.1", "Host: x", "Origin: https://a.example", "Connection: Upgrade"]
+            head += ["Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {{'A' * 22}}=="]
+            peer.sendall("\\r\\n".join([*head, "", ""]).encode())
             assert peer.recv(1000).startswith(b"HTTP/1.1 101"), "refused"
             peers.append(peer)
         print(os.read(ask, 1) + os.read(ask, 1))

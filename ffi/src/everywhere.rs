@@ -1,6 +1,5 @@
 //! How many there are on all nodes of a cluster: counted by other threads, and told to a function of the application.
 
-use core::cell::Cell;
 use core::ffi::{c_char, c_void};
 use core::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::commands::{left_out, named, named_all};
 use crate::pointers::{Str, Userdata};
 use crate::running::{ServerHandle, running};
 use crate::status::Status;
+use crate::told::telling;
 
 /// A function that receives a count: `WSG_OK` with the number of connections, those of this node among them, and the number
 /// of nodes that have not answered in time; or `WSG_ERR_STOPPED` with zeros, where the server has ended meanwhile.
@@ -20,15 +20,6 @@ use crate::status::Status;
 /// and must not wait for the server: `wsg_server_free` and what takes events return `WSG_ERR_REENTRANT` in it.
 pub type EverywhereFn =
     Option<extern "C-unwind" fn(userdata: *mut c_void, status: Status, connections: usize, missing: u32)>;
-
-thread_local! {
-    static IS_TOLD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is in such a function: the server waits for it.
-pub(crate) fn is_told() -> bool {
-    IS_TOLD.get()
-}
 
 /// Who hears of a count.
 #[derive(Clone, Copy)]
@@ -43,9 +34,7 @@ impl Listener {
             Ok(everywhere) => (Status::Ok, everywhere),
             Err(error) => (error.into(), Everywhere::default()),
         };
-        let before = IS_TOLD.replace(true);
-        foreign(|| (self.counted)(self.userdata.pointer(), status, connections, missing));
-        IS_TOLD.set(before);
+        telling(|| foreign(|| (self.counted)(self.userdata.pointer(), status, connections, missing)));
     }
 }
 

@@ -41,4 +41,5 @@ pub mod server;
 pub mod signals;
 pub mod status;
 pub mod tickets;
+mod told;
 mod views;

@@ -11,7 +11,6 @@ use wsguard::binding::{
 };
 
 use crate::events::Event;
-use crate::everywhere;
 use crate::handle::{self, Opaque};
 use crate::inline::InlineOf;
 use crate::interrupt::Interrupter;
@@ -24,6 +23,7 @@ use crate::plain::is_plain;
 use crate::pointers::Pinned;
 use crate::replies;
 use crate::status::Status;
+use crate::told;
 use crate::views::Views;
 
 /// A running server.
@@ -86,7 +86,7 @@ fn this_thread() -> usize {
 /// Returns true if this thread is in an inline handler, or in a function that a count is told to: other threads may wait for it,
 /// so that it must not wait for them.
 pub(crate) fn must_not_wait() -> bool {
-    replies::is_inline() || everywhere::is_told()
+    replies::is_inline() || told::is_told()
 }
 
 /// The server of a handle, in the process that started it.

@@ -318,6 +318,13 @@ static void reach() {
     server->next(std::chrono::seconds(5), [&](const wsg_event &event) { conn = event.kind == WSG_EVENT_OPEN ? event.conn : conn; });
   CHECK(server->join(conn, "a") == wsguard::sent::sent && server->join(conn, "b") == wsguard::sent::sent);
   CHECK(server->room_members("a") == std::vector<wsguard::conn_id>{conn} && server->room_size("a") == 1);
+  std::vector<std::size_t> there;
+  const auto counted = [&](std::optional<wsguard::everywhere> now) { there.push_back(now ? now->connections + now->missing : 77); };
+  server->rooms_everywhere({"a", "b"}, std::chrono::seconds(1), counted);
+  server->rooms_everywhere({"a"}, std::chrono::seconds(1), counted, conn);
+  server->user_everywhere("nobody", std::chrono::seconds(1), counted);
+  server->all_everywhere(std::chrono::seconds(1), counted);
+  CHECK((there == std::vector<std::size_t>{1, 0, 0, 1}));
   CHECK(server->connections().size() == 1 && server->user_connections("alice").empty() && server->rooms(conn).size() == 2);
   CHECK(server->broadcast_rooms_text({"a", "b"}, "once") != wsguard::sent::closed && client_expect(peer, "once") == 0);
   CHECK(server->broadcast_rooms_binary({"b"}, "x", conn) != wsguard::sent::closed);

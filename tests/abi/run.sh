@@ -49,6 +49,17 @@ done
 
 "$work/exceptions-cpp"
 
+echo "--- two nodes over a real Redis"
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+redis-server --port "$port" --bind 127.0.0.1 --save '' --appendonly no >"$work/redis.log" &
+redis=$!
+trap 'kill "$redis" 2>/dev/null || :; rm -rf "$work"' EXIT
+until grep -q "Ready to accept connections" "$work/redis.log"; do kill -0 "$redis"; done
+# shellcheck disable=SC2086
+cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" "$here/cluster.c" \
+    $libraries -o "$work/cluster"
+"$work/cluster" "$port"
+
 echo "--- two copies of the library in one process"
 cp "$release/libwsguard_ffi.so" "$work/one.so"
 cp "$release/libwsguard_ffi.so" "$work/two.so"
