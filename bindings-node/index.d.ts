@@ -387,10 +387,29 @@ export interface Audience<Events = any, Data = any> {
   members(): Connection<Events, Data>[];
   /** Their number; counted anew each time, as `members` does. */
   readonly size: number;
-  /** Takes everybody out of the rooms. It throws for another audience. */
+  /**
+   * How many there are on all nodes of the `cluster`. Without one, and where no other node has any, nobody is asked: it is the number
+   * of this node. It rejects with `stopped` when the server ends meanwhile.
+   */
+  everywhere(options?: EverywhereOptions): Promise<Everywhere>;
+  /** Takes everybody out of the rooms, on all nodes of a `cluster`. It throws for another audience. */
   clear(): void;
-  /** Closes each of them: see `Connection.close`. It throws for a wrong code or reason also where there is nobody. */
+  /** Closes each of them, on all nodes of a `cluster`: see `Connection.close`. It throws for a wrong code or reason also where there is nobody. */
   close(code?: number, reason?: string): void;
+}
+
+/** For `Audience.everywhere`. */
+export interface EverywhereOptions {
+  /** How long the other nodes have to answer: a minute at most. Default: 1000. */
+  timeoutMs?: number;
+}
+
+/** How many connections an audience has on all nodes of a cluster, as far as these have answered. */
+export interface Everywhere {
+  /** The connections of all nodes, those of this one among them: each once. */
+  readonly connections: number;
+  /** How many nodes did not answer in time: what they have is not counted. */
+  readonly missing: number;
 }
 
 /** A verdict against a peer. A flood of them is sampled; `stats()` counts every one. */

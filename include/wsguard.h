@@ -43,6 +43,12 @@
  * and never 0; for one that was freed the answer is WSG_ERR_HANDLE. A file descriptor that you hand over is the library's from
  * WSG_OK on, and yours on an error.
  *
+ * Many nodes. Servers whose option `cluster` names the same Redis and the same `name` are one, in several processes or in one:
+ * what is sent to rooms, to users and to all reaches every node, and `wsg_server_disconnect_user`, bans and limits of users hold
+ * on all; `wsg_server_rooms_everywhere` and its like count on all. What lists connections is about this node. `wsg_server_start` waits for Redis, 5 s at most: one that is not there is a warning in the log, and every node goes
+ * on alone until it is (or refuses handshakes as WSG_VERDICT_CLUSTER_UNAVAILABLE, as `on_outage` says); one that refuses is
+ * WSG_ERR_INVALID_OPTION, for `cluster.url`. No error and no record has the password.
+ *
  * Times are in milliseconds.
  *
  * Versions. A struct that you fill in starts with its `size`. A struct that you are given through a pointer may have more
@@ -142,6 +148,8 @@ typedef enum wsg_verdict {
   WSG_VERDICT_EVENT_DENIED = 36,
   /** `bad_compression`: close code 1007. */
   WSG_VERDICT_BAD_COMPRESSION = 37,
+  /** `cluster_unavailable`: HTTP 503. */
+  WSG_VERDICT_CLUSTER_UNAVAILABLE = 38,
 } wsg_verdict;
 
 
@@ -588,6 +596,10 @@ typedef struct {
   uint64_t compression_saved_bytes;
   /** Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken. */
   uint64_t pipe_bytes;
+  /** 1 while the cluster can be reached; 0 without a cluster. */
+  uint64_t cluster_up;
+  /** Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow. */
+  uint64_t cluster_dropped;
 } wsg_stats;
 
 /** A function that receives a text. */
@@ -958,6 +970,16 @@ typedef struct {
 
 /** A function that receives connections, one after the other. */
 typedef void (*wsg_conn_fn)(void *userdata, uint64_t conn);
+
+/**
+ * A function that receives a count: `WSG_OK` with the number of connections, those of this node among them, and the number
+ * of nodes that have not answered in time; or `WSG_ERR_STOPPED` with zeros, where the server has ended meanwhile.
+ *
+ * It is called exactly once if the call that it was given to has returned `WSG_OK`, and never otherwise: on the thread of
+ * that call before it returns, where no other node has to be asked, or on a thread of the library. It must return soon,
+ * and must not wait for the server: `wsg_server_free` and what takes events return `WSG_ERR_REENTRANT` in it.
+ */
+typedef void (*wsg_everywhere_fn)(void *userdata, wsg_status status, size_t connections, uint32_t missing);
 
 #ifdef __cplusplus
 extern "C" {
@@ -2070,7 +2092,7 @@ wsg_status wsg_server_room_members(const wsg_server *server,
 wsg_status wsg_server_room_size(const wsg_server *server, const char *room, size_t room_len, size_t *size);
 
 /**
- * Takes every member out of a room. Whoever joins meanwhile may stay.
+ * Takes every member out of a room, on all nodes of a `cluster`. Whoever joins meanwhile may stay.
  *
  * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`,
  * `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
@@ -2078,7 +2100,7 @@ wsg_status wsg_server_room_size(const wsg_server *server, const char *room, size
 wsg_status wsg_server_room_clear(wsg_server *server, const char *room, size_t room_len);
 
 /**
- * Closes every member of a room, as `wsg_conn_close` does with one. What this thread has sent to them before is sent
+ * Closes every member of a room, as `wsg_conn_close` does with one, on all nodes of a `cluster`. What this thread has sent to them before is sent
  * first.
  *
  * Any thread, callbacks and inline handlers included. Returns `WSG_OK`, also if there is no member;
@@ -2129,6 +2151,45 @@ uint64_t wsg_conn_queued(const wsg_server *server,
  * unsent, which `WSG_EVENT_DRAINED` tells after `WSG_QUEUED`. 0 as for `wsg_conn_queued`. Any thread.
  */
 uint64_t wsg_conn_written(const wsg_server *server, uint64_t conn);
+
+/**
+ * Counts whoever is in at least one of these rooms (1 to 256 bytes each) on every node of the `cluster`, and calls
+ * `counted` with the number: `rooms` points at `rooms_len` of them. Who is in several counts once. `except` points at
+ * `except_len` connections of this node that are left out.
+ *
+ * Nodes have `timeout_ms` milliseconds to answer, a minute at most; what they have is not in the number when they do
+ * not. Without `cluster`, and where no other node has members, it counts this node and asks nobody.
+ *
+ * Any thread, callbacks and inline handlers included; the call does not wait. Returns `WSG_OK`: `counted` is called
+ * once, as `wsg_everywhere_fn` says; or `WSG_ERR_ARGUMENT`, `WSG_ERR_STOPPED`, `WSG_ERR_UTF8`, `WSG_ERR_NULL`,
+ * `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`: it is not.
+ */
+wsg_status wsg_server_rooms_everywhere(const wsg_server *server,
+                                       const wsg_str *rooms,
+                                       size_t rooms_len,
+                                       const uint64_t *except,
+                                       size_t except_len,
+                                       uint64_t timeout_ms,
+                                       wsg_everywhere_fn counted,
+                                       void *userdata);
+
+/** Counts the connections of a user (1 to 256 bytes) on every node. Otherwise as `wsg_server_rooms_everywhere`. */
+wsg_status wsg_server_user_everywhere(const wsg_server *server,
+                                      const char *user,
+                                      size_t user_len,
+                                      const uint64_t *except,
+                                      size_t except_len,
+                                      uint64_t timeout_ms,
+                                      wsg_everywhere_fn counted,
+                                      void *userdata);
+
+/** Counts all connections of every node. Otherwise as `wsg_server_rooms_everywhere`. */
+wsg_status wsg_server_all_everywhere(const wsg_server *server,
+                                     const uint64_t *except,
+                                     size_t except_len,
+                                     uint64_t timeout_ms,
+                                     wsg_everywhere_fn counted,
+                                     void *userdata);
 
 /**
  * Sends a text message (`raw`) to the connection that the inline handler was called for.

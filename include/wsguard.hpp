@@ -218,6 +218,18 @@ class except {
   std::size_t size_ = 0;
 };
 
+/// How many connections there are on all nodes of a cluster.
+struct everywhere {
+  /// The connections of all nodes, those of this one among them: each once.
+  std::size_t connections = 0;
+  /// Nodes that have not answered in time: what they have is not counted.
+  std::uint32_t missing = 0;
+};
+
+/// A function that receives a count; nothing: the server has ended meanwhile. It is called once, on the thread that asks or on a
+/// thread of the library; it must return soon and must not throw.
+using counted = std::function<void(std::optional<everywhere>)>;
+
 /// The default timeout and jitter of a drain, the same in every language.
 inline constexpr std::chrono::milliseconds default_drain_timeout{WSG_DEFAULT_DRAIN_TIMEOUT_MS};
 inline constexpr std::chrono::milliseconds default_drain_jitter{WSG_DEFAULT_DRAIN_JITTER_MS};
@@ -902,6 +914,31 @@ class server {
     return listed([&](auto each, void *u) { return wsg_server_connections(get(), each, u); });
   }
 
+  /// Counts whoever is in at least one of these rooms on every node of the `cluster`; nodes that do not answer in time are left out.
+  /// The call does not wait.
+  void rooms_everywhere(const std::vector<std::string> &rooms, std::chrono::milliseconds timeout, counted told,
+                        const except &left_out = {}) const {
+    const std::vector<wsg_str> all = detail::views(rooms);
+    asked(std::move(told), [&](auto call, void *u) {
+      return wsg_server_rooms_everywhere(get(), all.data(), all.size(), left_out.data(), left_out.size(),
+                                         detail::milliseconds(timeout), call, u);
+    });
+  }
+  /// The same of the connections of a user.
+  void user_everywhere(std::string_view user, std::chrono::milliseconds timeout, counted told,
+                       const except &left_out = {}) const {
+    asked(std::move(told), [&](auto call, void *u) {
+      return wsg_server_user_everywhere(get(), user.data(), user.size(), left_out.data(), left_out.size(),
+                                        detail::milliseconds(timeout), call, u);
+    });
+  }
+  /// The same of all connections.
+  void all_everywhere(std::chrono::milliseconds timeout, counted told, const except &left_out = {}) const {
+    asked(std::move(told), [&](auto call, void *u) {
+      return wsg_server_all_everywhere(get(), left_out.data(), left_out.size(), detail::milliseconds(timeout), call, u);
+    });
+  }
+
   void disconnect_user(std::string_view user) {
     detail::check(wsg_server_disconnect_user(get(), user.data(), user.size()));
   }
@@ -971,6 +1008,22 @@ class server {
     std::vector<conn_id> all;
     detail::check(list([](void *u, conn_id conn) { static_cast<std::vector<conn_id> *>(u)->push_back(conn); }, &all));
     return all;
+  }
+
+  template <typename Ask>
+  static void asked(counted told, Ask &&ask) {
+    auto kept = std::make_unique<counted>(std::move(told));
+    const auto tell = [](void *u, wsg_status status, std::size_t connections, std::uint32_t missing) {
+      const std::unique_ptr<counted> told(static_cast<counted *>(u));
+      if (status == WSG_OK) {
+        (*told)(everywhere{connections, missing});
+      } else {
+        (*told)(std::nullopt);
+      }
+    };
+    detail::check(ask(tell, kept.get()));
+    // It is the callback's, which may have been called and gone already.
+    static_cast<void>(kept.release());
   }
 
   static bool settled(wsg_status status) {

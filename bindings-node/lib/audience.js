@@ -1,13 +1,13 @@
 'use strict';
 // Sends to many connections: rooms, a user's connections, or all; and says which they are.
 
-const { failure, native } = require('./errors.js');
+const { checkNames, failure, native } = require('./errors.js');
 const { bytesOf, lengthOf } = require('./bytes.js');
 const { EMIT, SEND, internals } = require('./connection.js');
 const { checkClose } = require('./ending.js');
 const { plainOf } = require('./plain.js');
 const { checkEmits, checkSends } = require('./protocol.js');
-const { checkCount, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
+const { checkCount, durationOf, eventOf, jsonOf, kindOf, nameOf } = require('./text.js');
 
 class Audience {
   #home;
@@ -63,15 +63,29 @@ class Audience {
     return count;
   }
 
+  async everywhere(options = {}) {
+    checkNames(options, ['timeoutMs'], 'everywhere');
+    const { timeoutMs = 1000 } = options;
+    durationOf(timeoutMs, 'timeoutMs');
+    // Joins are carried out at once, behind what was sent before.
+    this.#home.outbox.flush();
+    return this.#home.counts.ask(this.#to, this.#words, timeoutMs);
+  }
+
   clear() {
     const { rooms } = this.#to;
     if (rooms === undefined) throw failure('invalid_argument', 'clear empties rooms: server.to(room).clear()');
     for (const conn of this.members()) for (const room of rooms) conn.leave(room);
+    // Those of other nodes; here nobody is left but who has joined meanwhile.
+    native(() => this.#home.native.clearRooms(rooms, this.#words));
   }
 
   close(code = 1000, reason = '') {
     checkClose(code, reason);
     for (const conn of this.members()) conn.close(code, reason);
+    const { native: core, outbox } = this.#home;
+    outbox.flush();
+    native(() => core.closeElsewhere(this.#to.rooms ?? null, this.#to.user ?? null, code, reason));
   }
 
   /** Calls a function, which must not call the application, for each open connection once: a loop, as there may be 100 000. */

@@ -113,7 +113,18 @@ class Connection extends Opened {
   }
 
   get rooms() {
+    this.#seeRooms();
     return [...this.#rooms];
+  }
+
+  /** Another node may have cleared rooms that it is in. */
+  #seeRooms() {
+    if (this.#rooms.size === 0 || !this.#outbox.isNode) return;
+    const rooms = this.#native.roomsOf(this.#low, this.#high);
+    // It has closed, and nobody was told yet.
+    if (rooms === null) return;
+    const still = new Set(rooms);
+    for (const room of this.#rooms) if (!still.has(room)) this.#rooms.delete(room);
   }
 
   send(data, options) {
@@ -213,7 +224,9 @@ class Connection extends Opened {
   join(room) {
     checkCount(arguments.length, 1, 'join takes one room');
     nameOf(room, 'room');
-    if (!this.#isLive() || this.#rooms.has(room)) return;
+    if (!this.#isLive()) return;
+    if (this.#rooms.has(room) || this.#rooms.size >= MOST_ROOMS) this.#seeRooms();
+    if (this.#rooms.has(room)) return;
     if (this.#rooms.size >= MOST_ROOMS) {
       throw failure('invalid_argument', `a connection may be in ${MOST_ROOMS} rooms, and this one is`);
     }

@@ -51,6 +51,8 @@ function namesOf({ rooms, user }) {
 const NO_NAMES = [];
 
 class Outbox {
+  /** Other nodes of a cluster may change the rooms of connections. */
+  isNode = false;
   #native;
   #onOutcome;
   #mostBytes;

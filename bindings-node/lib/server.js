@@ -11,6 +11,7 @@ const { internals } = require('./connection.js');
 const { everybody, members, ofUser } = require('./audience.js');
 const { LatestBans, isOf, timeOf, whomOf } = require('./bans.js');
 const { Contract } = require('./contract.js');
+const { Counts } = require('./counts.js');
 const { Emitter, listenersOf } = require('./emitter.js');
 const { Failures } = require('./failures.js');
 const { Handlers } = require('./handlers.js');
@@ -135,7 +136,10 @@ class Server extends Emitter {
       const why = this.#address === '' ? 'was attached already; listen() first, then attach()' : 'was started already';
       throw failure('already_started', `the server ${why}; a server has one life: make another`);
     }
-    const wake = () => this.#inbox.wake();
+    const wake = () => {
+      this.#home.counts.settle();
+      this.#inbox.wake();
+    };
     const address = native(() => this.#native.start(listens, wake));
     // No event is handled before this turn of the event loop is over.
     this.#address = address;
@@ -154,9 +158,10 @@ class Server extends Emitter {
   #connectParts() {
     const [core, handlers, listeners] = [this.#native, this.#handlers, listenersOf(this)];
     this.#outbox = new Outbox(core, this.#contract, core.maxOutboxBytes(), (outcome) => this.#onOutcome(outcome));
+    this.#outbox.isNode = core.isNode();
     this.#messages = new Messages(core, listeners, handlers, this.#contract);
     const onEnd = () => this.#inbox.inContext(() => this.#onStopped());
-    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, watchEnds: () => this.#watchEnds(), hasBanned: false, latestBans: new LatestBans(), wasReloaded: false };
+    this.#home = { native: core, outbox: this.#outbox, inbox: undefined, counts: new Counts(core), watchEnds: () => this.#watchEnds(), hasBanned: false, latestBans: new LatestBans(), wasReloaded: false };
     this.#happenings = new Happenings(this.#home, this.#contract, listeners, handlers, this.#handshakes, this.#messages, onEnd);
     this.#inbox = new Inbox(core, this.#outbox, this.#contract.events, this.#happenings);
     this.#home.inbox = this.#inbox;
@@ -211,6 +216,7 @@ class Server extends Emitter {
 
   #onStopped() {
     this.#state = 'stopped';
+    this.#home.counts.end();
     forget(this.#abandon);
     clearInterval(this.#keepAlive);
     this.#stopped.resolve();

@@ -7,6 +7,7 @@ mod adopt;
 mod authenticate;
 mod commands;
 mod connections;
+mod counts;
 mod error;
 mod event_names;
 mod inbox;

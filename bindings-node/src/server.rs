@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "napi hands arguments over by value")]
 #![expect(clippy::too_many_arguments, reason = "buffers cross the border one by one")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{BufferSlice, Function};
@@ -10,12 +11,13 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, JsString, Result, Status};
 use napi_derive::napi;
 use wsguard::binding::{
-    Builder, ConnectionId, Error, Next, Policy, PolicySet, Server, ServerHandle, TicketId, Wake, Whom, compile,
+    Builder, ConnectionId, Error, Next, Policy, PolicySet, Server, ServerHandle, TicketId, To, Wake, Whom, compile,
 };
 
 use crate::authenticate::Answer;
 use crate::commands::Commands;
 use crate::connections::{NO_PLACE, join_u64};
+use crate::counts::{Counted, Counts};
 use crate::error::{refused, thrown};
 use crate::inbox::Inbox;
 use crate::options::Spelling;
@@ -27,7 +29,8 @@ use crate::{adopt, json, options, text};
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
 
 /// Calls JavaScript once per batch. It does not keep Node's event loop alive; `lib/server.js` decides that.
-struct Notifier(ThreadsafeFunction<(), (), (), Status, false, true>);
+#[derive(Clone)]
+struct Notifier(Arc<ThreadsafeFunction<(), (), (), Status, false, true>>);
 
 impl Wake for Notifier {
     fn wake(&self) {
@@ -47,6 +50,9 @@ pub struct NativeServer {
     max_waiting_bytes: usize,
     inbox: Inbox,
     pipes: Pipes,
+    counts: Counts,
+    /// From the start to the end.
+    notifier: Option<Notifier>,
     running: Option<Server>,
     handle: Option<ServerHandle>,
     address: String,
@@ -75,6 +81,8 @@ impl NativeServer {
             policy: Some(policy),
             inbox,
             pipes: Pipes::default(),
+            counts: Counts::default(),
+            notifier: None,
             running: None,
             handle: None,
             address: String::new(),
@@ -117,7 +125,8 @@ impl NativeServer {
             return Err(refused(env, "already_started", "the server was started already; make another"));
         }
         let notifier = wake.build_threadsafe_function().weak::<true>().build()?;
-        let builder = Builder::new().wake(Notifier(notifier));
+        let notifier = Notifier(Arc::new(notifier));
+        let builder = Builder::new().wake(notifier.clone());
         let builder = if listens { builder } else { builder.without_listener() };
         let builder = builder.auto_pong(leaves_pings != Some(true));
         let consults = consults == Some(true);
@@ -131,6 +140,7 @@ impl NativeServer {
         handle.heed_closing(consults);
         self.handle = Some(handle);
         self.running = Some(server);
+        self.notifier = Some(notifier);
         Ok(self.address.clone())
     }
 
@@ -279,6 +289,55 @@ impl NativeServer {
         members.into_iter().map(|conn| self.inbox.connections.place(conn)).filter(|place| *place != NO_PLACE).collect()
     }
 
+    /// Counts the members of rooms, the connections of a user or, with neither, all of them, on every node; without those of `except`
+    /// (the words of ids). `take_counts` has the answer once JavaScript is woken.
+    #[napi]
+    pub fn count_everywhere(
+        &self,
+        env: Env,
+        ticket: u32,
+        rooms: Option<Vec<String>>,
+        user: Option<String>,
+        except: Vec<u32>,
+        timeout_ms: f64,
+    ) -> Result<()> {
+        let rooms: Option<Vec<&str>> = rooms.as_ref().map(|rooms| rooms.iter().map(String::as_str).collect());
+        let (to, except) = (whom_to(rooms.as_deref(), user.as_deref()), conns(&except));
+        let timeout = Duration::from_millis(timeout_ms.max(0.0) as u64);
+        self.with(env, |server| match &self.notifier {
+            Some(wake) => server.count_everywhere(to, &except, timeout, self.counts.answer(ticket, wake.clone())),
+            None => Err(Error::Stopped),
+        })
+    }
+
+    /// Closes the members of rooms, the connections of a user or, with neither, all, on other nodes.
+    #[napi]
+    pub fn close_elsewhere(
+        &self,
+        env: Env,
+        rooms: Option<Vec<String>>,
+        user: Option<String>,
+        code: u32,
+        reason: String,
+    ) -> Result<()> {
+        let rooms: Option<Vec<&str>> = rooms.as_ref().map(|rooms| rooms.iter().map(String::as_str).collect());
+        let code = u16::try_from(code).unwrap_or_default();
+        self.of_open(env, |server| server.close_elsewhere(whom_to(rooms.as_deref(), user.as_deref()), code, &reason))
+    }
+
+    /// Takes everybody out of rooms, on every node, without those of `except` (the words of ids).
+    #[napi]
+    pub fn clear_rooms(&self, env: Env, rooms: Vec<String>, except: Vec<u32>) -> Result<()> {
+        let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+        self.of_open(env, |server| server.clear_rooms(&rooms, &conns(&except)))
+    }
+
+    /// The answers to `count_everywhere` that have come.
+    #[napi]
+    pub fn take_counts(&self) -> Vec<Counted> {
+        self.counts.take()
+    }
+
     /// Starts a connection's closing handshake.
     #[napi]
     pub fn close(&self, env: Env, low: u32, high: u32, code: u32, reason: String) -> Result<()> {
@@ -304,6 +363,19 @@ impl NativeServer {
     #[napi]
     pub fn join(&self, env: Env, low: u32, high: u32, room: String) -> Result<()> {
         self.of_open(env, |server| server.join(conn(low, high), &room))
+    }
+
+    /// The rooms that a connection is in; nothing once it has closed.
+    #[napi]
+    pub fn rooms_of(&self, low: u32, high: u32) -> Option<Vec<String>> {
+        let rooms = self.handle.as_ref()?.rooms_of(conn(low, high)).ok()?;
+        Some(rooms.iter().map(|room| (**room).to_owned()).collect())
+    }
+
+    /// Whether it is one of several nodes, which may change what this one has not been told of.
+    #[napi]
+    pub fn is_node(&self) -> bool {
+        self.handle.as_ref().is_some_and(|server| server.policies().top.cluster.is_some())
     }
 
     /// Takes a connection out of a room.
@@ -433,6 +505,7 @@ impl NativeServer {
     #[napi]
     pub fn abandon(&mut self) {
         self.running = None;
+        self.notifier = None;
     }
 
     /// The counters and the verdicts as JSON.
@@ -516,6 +589,7 @@ impl NativeServer {
             (json::stats(&server.stats()), server.metrics())
         });
         self.running = None;
+        self.notifier = None;
     }
 
     fn with<T>(&self, env: Env, call: impl FnOnce(&ServerHandle) -> core::result::Result<T, Error>) -> Result<T> {
@@ -553,4 +627,18 @@ fn whom_of(is_user: bool, whom: &str) -> Whom<'_> {
 
 fn conn(low: u32, high: u32) -> ConnectionId {
     ConnectionId::from_u64(join_u64(low, high))
+}
+
+/// The ids of which these are the words.
+fn conns(words: &[u32]) -> Vec<ConnectionId> {
+    words.as_chunks::<2>().0.iter().map(|[low, high]| conn(*low, *high)).collect()
+}
+
+/// An audience: rooms, or a user, or neither.
+fn whom_to<'t>(rooms: Option<&'t [&'t str]>, user: Option<&'t str>) -> To<'t> {
+    match (rooms, user) {
+        (Some(rooms), _) => To::Rooms(rooms),
+        (None, Some(user)) => To::User(user),
+        (None, None) => To::Everyone,
+    }
 }

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { Server, accept } from '../index.mjs';
+import { freePort, refusing } from './own-redis.mjs';
 import { Client, ORIGIN, handshake, policy, run, start } from './harness.mjs';
 
 const faces = readFaces(readFileSync(new URL('../../tests/faces.toml', import.meta.url), 'utf8'));
@@ -26,6 +27,34 @@ const own = { events: { say: {} } };
 
 /** What each row says of Node is what this finds. */
 const CHECKS = {
+  async everywhere_timeout_ms(t) {
+    const server = await start(t);
+    const asked = [];
+    const { load } = await import('../lib/native.js').then((module) => module.default);
+    const { NativeServer } = load();
+    const { countEverywhere } = NativeServer.prototype;
+    t.after(() => (NativeServer.prototype.countEverywhere = countEverywhere));
+    NativeServer.prototype.countEverywhere = function (...given) {
+      asked.push(given.at(-1));
+      return countEverywhere.apply(this, given);
+    };
+    await server.toAll().everywhere();
+    return asked[0];
+  },
+
+  async cluster_outage_verdict(t) {
+    const server = await start(t, { cluster: { url: `redis://127.0.0.1:${await freePort()}`, onOutage: 'closed' } });
+    await Client.refused(server.address);
+    return Object.entries(server.stats().verdicts).find(([, count]) => count > 0)[0];
+  },
+
+  async cluster_refused(t) {
+    const server = new Server(policy({ cluster: { url: `redis://:wrong@127.0.0.1:${await refusing(t)}` } }));
+    const refused = await server.listen().catch((error) => error);
+    assert.equal(refused.option, 'cluster.url');
+    return refused.code;
+  },
+
   async send_to_closed(t) {
     const server = await start(t, own);
     const opened = once(server, 'open');
@@ -193,4 +222,9 @@ test(`stats: ${faces.stats.meaning}`, async (t) => {
   assert.equal(typeof verdicts, 'object');
   assert.deepEqual(Object.keys(counters), faces.stats.fields.map(camel));
   assert.ok(Object.values(counters).every(Number.isInteger));
+});
+
+test(`everywhere: ${faces.everywhere.meaning}`, async (t) => {
+  const server = await start(t);
+  assert.deepEqual(Object.keys(await server.toAll().everywhere()), faces.everywhere.fields);
 });

@@ -140,3 +140,35 @@ test('handlers can be called without a server', async () => {
     assert.throws(wrong, { code: 'invalid_argument' });
   }
 });
+
+test('a client that offers compression talks compressed', async (t) => {
+  const words = 'again and again, '.repeat(100);
+  const echo = async (more) => {
+    const server = await start(t, { events: { echo: {} }, ...more });
+    server.on('echo', (conn, data, meta) => conn.reply(meta, 'echo', data));
+    return server;
+  };
+  const server = await echo({ compression: { thresholdBytes: 0 } });
+  const client = await connect(server, { compression: true });
+  assert.equal(client.compressed, true);
+  for (const data of [words, 'ü'.repeat(5000)]) assert.equal((await client.request('echo', data)).data, data);
+  const plain = await connect(server);
+  assert.equal(plain.compressed, false);
+  assert.equal((await plain.request('echo', words)).data, words);
+  const { messagesCompressedIn, messagesCompressedOut } = server.stats();
+  assert.deepEqual([messagesCompressedIn, messagesCompressedOut], [2, 2]);
+  const without = await connect(await echo({}), { compression: true });
+  assert.equal(without.compressed, false);
+  assert.equal((await without.request('echo', words)).data, words);
+  await assert.rejects(connect(server, { compression: {} }), { code: 'invalid_argument', message: /compression is true or false/ });
+});
+
+test('raw messages are compressed as they are, empty ones too', async (t) => {
+  const server = await start(t, { protocol: 'raw', compression: { thresholdBytes: 0 } });
+  server.on('message', (conn, data) => conn.send(data));
+  const client = await connect(server, { compression: true });
+  for (const data of ['', Buffer.alloc(0), 'x'.repeat(60_000), Buffer.alloc(65_536), Buffer.from('äöü')]) {
+    client.send(data);
+    assert.deepEqual(await client.message(), data);
+  }
+});

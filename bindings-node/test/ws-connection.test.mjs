@@ -478,6 +478,19 @@ test('the socket of a port pauses, counts and ends as its connection does', asyn
   assert.deepEqual([socket.destroyed, socket.writableLength], [true, 0]);
 });
 
+test('who pauses the socket of a server of Node\'s pauses the connection', async (t) => {
+  const { wss } = await share(t);
+  const { client, ws } = await pair(t, wss);
+  const came = [];
+  ws.on('message', (data) => came.push([String(data), ws.isPaused]));
+  assert.equal(ws._socket.pause(), ws._socket);
+  assert.deepEqual([ws._socket.isPaused(), ws.isPaused], [true, true]);
+  client.send('waits');
+  assert.equal(ws._socket.resume(), ws._socket);
+  await once(ws, 'message');
+  assert.deepEqual(came, [['waits', false]]);
+});
+
 test('EventTarget', async (t) => {
   const wss = await serve(t);
   const { client, ws } = await pair(t, wss);

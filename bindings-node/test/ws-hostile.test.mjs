@@ -216,8 +216,8 @@ class Stream extends Duplex {
   #write;
   #isOpen = false;
 
-  constructor(write) {
-    super({ writableHighWaterMark: 16 });
+  constructor(write, options) {
+    super({ writableHighWaterMark: 16, ...options });
     this.#write = write;
   }
 
@@ -243,6 +243,61 @@ test('a stream that is never read is destroyed behind its connection', async (t)
   ws.terminate();
   await closed;
   await destroyed;
+});
+
+for (const [how, leave] of [
+  ['ends', (stream) => stream.push(null)],
+  ['breaks off', (stream) => stream.destroy(new Error('reset'))],
+]) {
+  for (const isPaused of [false, true]) {
+    // As with a TLS socket, the stream closes in the turn of the peer's end: the core has not read by then what came before.
+    test(`what a peer says last is told, though its stream is gone (${how}, paused: ${isPaused})`, async (t) => {
+      const policy = { ...POLICY, pingIntervalMs: 0, idleTimeoutMs: 0 };
+      const wss = new WebSocketServer({ noServer: true, policy });
+      t.after(() => wss.close());
+      const stream = new Stream((callback) => callback(), { allowHalfOpen: false });
+      const ws = await new Promise((resolve) => wss.handleUpgrade(requestOn(stream), stream, Buffer.alloc(0), resolve));
+      const told = [];
+      ws.on('message', (data) => told.push(data.toString()));
+      const closed = once(ws, 'close');
+      if (isPaused) ws.pause();
+      for (const text of ['a', 'b', 'c']) stream.push(Buffer.from([0x81, 0x81, 0, 0, 0, 0, text.charCodeAt(0)]));
+      setImmediate(leave, stream);
+      assert.equal((await closed)[0], 1006);
+      assert.deepEqual(told, ['a', 'b', 'c']);
+      assert.equal(wss.clients.size, 0);
+    });
+  }
+}
+
+test('what a peer says last is told, though nobody reads the answers', async (t) => {
+  const wss = new WebSocketServer({ noServer: true, policy: POLICY });
+  t.after(() => wss.close());
+  const stream = new Stream((callback) => callback(), { allowHalfOpen: false });
+  const ws = await new Promise((resolve) => wss.handleUpgrade(requestOn(stream), stream, Buffer.alloc(0), resolve));
+  let told = 0;
+  ws.on('message', () => (told += 1));
+  const closed = once(ws, 'close');
+  // The core reads none of it before the stream is closed.
+  ws.pause();
+  const [ping, close] = [[0x89, 0x80, 0, 0, 0, 0], [0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]].map((bytes) => Buffer.from(bytes));
+  const message = Buffer.concat([Buffer.from([0x82, 0xfe, 0x10, 0, 0, 0, 0, 0]), Buffer.alloc(4096)]);
+  stream.push(Buffer.concat([...Array.from({ length: 200 }, () => [ping, message]).flat(), close]));
+  setImmediate(() => stream.destroy(new Error('reset')));
+  assert.equal((await closed)[0], 4000);
+  assert.equal(told, 200);
+});
+
+test('the last words of a peer are not told where the application has destroyed the stream', async (t) => {
+  const wss = new WebSocketServer({ noServer: true, policy: POLICY });
+  t.after(() => wss.close());
+  const stream = new Stream((callback) => callback());
+  const ws = await new Promise((resolve) => wss.handleUpgrade(requestOn(stream), stream, Buffer.alloc(0), resolve));
+  ws.on('message', () => assert.fail('it is told'));
+  ws.pause();
+  stream.push(Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0x61]));
+  setImmediate(() => stream.destroy());
+  assert.equal((await once(ws, 'close'))[0], 1006);
 });
 
 test('a stream whose write throws ends its connection', async (t) => {

@@ -103,6 +103,10 @@ test('auth: "callback" is answered by verifyClient, or by authenticate', async (
   const verified = await serve(t, { verifyClient: ({ req }) => req.url === '/in' }, { auth: 'callback' });
   assert.equal((await knock(verified.address().port, KEY, { path: '/out' })).status, 401);
   await pair(t, verified, { path: '/in' });
+  const routes = { '/in': { auth: 'callback' }, '/out': { auth: 'callback' } };
+  const onRoutes = await serve(t, { verifyClient: ({ req }) => req.url === '/in' }, { routes });
+  assert.equal((await knock(onRoutes.address().port, KEY, { path: '/out' })).status, 401);
+  assert.equal((await pair(t, onRoutes, { path: '/in' })).ws.wsguard.route, '/in');
   const authenticate = (request) => (request.token === 'secret' ? accept({ user: 'alice', headers: { 'X-From': 'policy' } }) : reject(403));
   const known = await serve(t, {}, { auth: undefined, authenticate });
   assert.equal((await knock(known.address().port, KEY)).status, 403);

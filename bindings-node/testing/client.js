@@ -4,7 +4,7 @@
 const { checkNames, failure } = require('../lib/errors.js');
 const { Server } = require('../lib/server.js');
 const { durationOf, jsonOf, kindOf } = require('../lib/text.js');
-const { BINARY, CLOSE, FrameReader, PING, PONG, TEXT, frame } = require('./frames.js');
+const { BINARY, CLOSE, FrameReader, PING, PONG, RSV1, TEXT, compressed, frame } = require('./frames.js');
 const { open } = require('./handshake.js');
 
 const WAIT_MS = 1000;
@@ -24,9 +24,10 @@ class TestClient {
   #isClosing = false;
   #lastId = 0;
 
-  constructor({ socket, head, subprotocol, headers }) {
+  constructor({ socket, head, subprotocol, compressed: isCompressed, headers }) {
     this.#socket = socket;
     this.subprotocol = subprotocol;
+    this.compressed = isCompressed;
     this.headers = headers;
     this.closed = new Promise((resolve) => {
       socket.on('close', () => this.#onEnd(resolve));
@@ -49,13 +50,13 @@ class TestClient {
     if (data !== undefined) parts.push(`"data":${jsonOf(data)}`);
     if (status !== undefined) parts.push(`"status":${JSON.stringify(status)}`);
     if (id !== undefined) parts.push(`"id":${JSON.stringify(id)}`);
-    this.#write(TEXT, Buffer.from(`{${parts.join()}}`));
+    this.#say(TEXT, Buffer.from(`{${parts.join()}}`));
   }
 
   send(data) {
     this.#checkOpen();
-    if (typeof data === 'string') this.#write(TEXT, Buffer.from(data));
-    else this.#write(BINARY, ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data));
+    if (typeof data === 'string') this.#say(TEXT, Buffer.from(data));
+    else this.#say(BINARY, ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data));
   }
 
   reply(message, data, more = {}) {
@@ -110,6 +111,11 @@ class TestClient {
 
   #checkOpen() {
     if (!this.isOpen) throw failure('connection_closed', `the connection is closed${this.#howItEnded()}`);
+  }
+
+  #say(opcode, payload) {
+    if (this.compressed) this.#write(RSV1 | opcode, compressed(payload));
+    else this.#write(opcode, payload);
   }
 
   #write(opcode, payload) {
@@ -213,7 +219,9 @@ function read(text) {
 /** Connects to a server of this process. */
 async function connect(server, options = {}) {
   if (!(server instanceof Server)) throw failure('invalid_argument', `connect takes a server, and then options, got ${kindOf(server)}`);
-  checkNames(options, ['user', 'token', 'headers', 'path', 'origin', 'subprotocols', 'address', 'timeoutMs'], 'connect');
+  checkNames(options, ['user', 'token', 'headers', 'path', 'origin', 'subprotocols', 'compression', 'address', 'timeoutMs'], 'connect');
+  const { compression = false } = options;
+  if (typeof compression !== 'boolean') throw failure('invalid_argument', `compression is true or false, got ${kindOf(compression)}`);
   return new TestClient(await open(server, { ...options, timeoutMs: timeOf(options.timeoutMs ?? CONNECT_MS) }));
 }
 

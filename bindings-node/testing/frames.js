@@ -2,6 +2,7 @@
 // Frames of a client, RFC 6455 section 5: masked ones to write, unmasked ones to read.
 
 const { randomFillSync } = require('node:crypto');
+const { constants, deflateRawSync, inflateRawSync } = require('node:zlib');
 
 const CONTINUATION = 0;
 const TEXT = 1;
@@ -9,6 +10,16 @@ const BINARY = 2;
 const CLOSE = 8;
 const PING = 9;
 const PONG = 10;
+/** On the first frame of a compressed message (RFC 7692 section 6). */
+const RSV1 = 0x40;
+/** What the sender of one leaves out at its end (section 7.2.1). */
+const TAIL = Buffer.from([0, 0, 0xff, 0xff]);
+const FLUSH = { finishFlush: constants.Z_SYNC_FLUSH };
+
+/** A message by itself: none depends on another. */
+function compressed(payload) {
+  return deflateRawSync(payload, FLUSH).subarray(0, -TAIL.length);
+}
 
 /** A whole message in one frame. */
 function frame(opcode, payload) {
@@ -30,6 +41,7 @@ class FrameReader {
   #onMessage;
   #rest = Buffer.alloc(0);
   #opcode = CONTINUATION;
+  #isCompressed = false;
   #fragments = [];
 
   constructor(onMessage) {
@@ -50,16 +62,18 @@ class FrameReader {
     const length = short < 126 ? short : short === 126 ? data.readUInt16BE(2) : Number(data.readBigUInt64BE(2));
     if (data.length < start + length) return false;
     this.#rest = data.subarray(start + length);
-    this.#take((data[0] & 0x80) !== 0, data[0] & 15, data.subarray(start, start + length));
+    this.#take(data[0], data[0] & 15, data.subarray(start, start + length));
     return true;
   }
 
-  #take(isLast, opcode, payload) {
+  #take(first, opcode, payload) {
     if (opcode >= CLOSE) return this.#onMessage(opcode, payload);
-    if (opcode !== CONTINUATION) this.#opcode = opcode;
+    if (opcode !== CONTINUATION) [this.#opcode, this.#isCompressed] = [opcode, (first & RSV1) !== 0];
     this.#fragments.push(payload);
-    if (isLast) this.#onMessage(this.#opcode, Buffer.concat(this.#fragments.splice(0)));
+    if ((first & 0x80) === 0) return undefined;
+    const parts = this.#fragments.splice(0);
+    return this.#onMessage(this.#opcode, this.#isCompressed ? inflateRawSync(Buffer.concat([...parts, TAIL]), FLUSH) : Buffer.concat(parts));
   }
 }
 
-module.exports = { BINARY, CLOSE, FrameReader, PING, PONG, TEXT, frame };
+module.exports = { BINARY, CLOSE, FrameReader, PING, PONG, RSV1, TEXT, compressed, frame };

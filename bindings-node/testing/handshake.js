@@ -58,7 +58,7 @@ function placeOf(address) {
 }
 
 /** Opens a connection. Resolves to the socket, what has come behind the 101, and the subprotocol. */
-function open(server, { path = '/', user, token, headers = {}, origin, subprotocols = [], address = server.address, timeoutMs }) {
+function open(server, { path = '/', user, token, headers = {}, origin, subprotocols = [], compression = false, address = server.address, timeoutMs }) {
   if (!address) {
     const why = address === '' ? 'is only attached: give the address of the HTTP server' : 'does not listen yet: await server.listen()';
     throw failure('not_started', `the server ${why}`);
@@ -72,14 +72,15 @@ function open(server, { path = '/', user, token, headers = {}, origin, subprotoc
   const key = randomBytes(16).toString('base64');
   Object.assign(request.headers, { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': key });
   if (request.subprotocols.length > 0) request.headers['Sec-WebSocket-Protocol'] = request.subprotocols.join(', ');
+  if (compression) request.headers['Sec-WebSocket-Extensions'] = 'permessage-deflate';
   // Whose certificate it is need not be checked: it is the server that this process has started.
   const isTls = options.tls !== undefined && options.tls !== null && server.address === address;
   const extra = isTls ? { rejectUnauthorized: false } : {};
   const sent = (isTls ? https : http).request({ ...placeOf(address), ...extra, path: request.path, headers: request.headers, agent: false });
-  return answered(sent, key, timeoutMs);
+  return answered(sent, key, compression, timeoutMs);
 }
 
-function answered(sent, key, timeoutMs) {
+function answered(sent, key, compression, timeoutMs) {
   return new Promise((resolve, reject) => {
     const late = setTimeout(() => sent.destroy(failure('timeout', `no answer to the handshake came within ${timeoutMs} ms`)), timeoutMs);
     sent.on('error', reject);
@@ -89,7 +90,8 @@ function answered(sent, key, timeoutMs) {
       clearTimeout(late);
       const accepted = createHash('sha1').update(key + GUID).digest('base64');
       if (headers['sec-websocket-accept'] !== accepted) return reject(failure('handshake_refused', 'the 101 has a wrong Sec-WebSocket-Accept'));
-      resolve({ socket, head, subprotocol: headers['sec-websocket-protocol'] ?? null, headers });
+      const compressed = compression && headers['sec-websocket-extensions'] !== undefined;
+      resolve({ socket, head, subprotocol: headers['sec-websocket-protocol'] ?? null, compressed, headers });
     });
     sent.end();
   });

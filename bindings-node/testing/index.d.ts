@@ -16,6 +16,8 @@ export interface ConnectOptions {
   origin?: string | null | undefined;
   /** The subprotocols that are offered. Default: none. */
   subprotocols?: readonly string[] | undefined;
+  /** Whether permessage-deflate is offered, as browsers do. Default: false. */
+  compression?: boolean | undefined;
   /** Where to connect. Default: `server.address`; needed for a server that is only attached. */
   address?: string | undefined;
   /** The time for the handshake in milliseconds. Default 5000. */
@@ -42,6 +44,8 @@ interface Wait {
 export interface TestClient {
   /** The subprotocol of the 101. */
   readonly subprotocol: string | null;
+  /** Whether compression was agreed on: then all that it sends goes compressed. */
+  readonly compressed: boolean;
   /** The headers of the 101. */
   readonly headers: IncomingHttpHeaders;
   readonly isOpen: boolean;

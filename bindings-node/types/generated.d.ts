@@ -80,6 +80,8 @@ export type VerdictCode =
   | "event_denied"
   /** A compressed message cannot be inflated. */
   | "bad_compression"
+  /** The nodes of the cluster cannot be asked, and `cluster.on_outage` is `closed`. */
+  | "cluster_unavailable"
 ;
 
 /** A server's counters at one moment. */
@@ -127,6 +129,10 @@ export interface Stats {
   compressionSavedBytes: number;
   /** Bytes in adopted pipes that the server has not read, or the application has not taken. */
   pipeBytes: number;
+  /** 1 while the cluster can be reached; 0 without a cluster. */
+  clusterUp: number;
+  /** Messages for other nodes that were dropped: the cluster could not be reached, or was too slow. */
+  clusterDropped: number;
   /** Verdicts by code. */
   verdicts: Record<VerdictCode, number>;
 }
@@ -279,6 +285,29 @@ export interface AutoBan {
   windowMs?: number | undefined;
   /** The time for which the address is banned, in milliseconds. From 1 to 315360000000. Default: `600000`. */
   banMs?: number | undefined;
+}
+
+/** Several nodes as one server, over Redis or Valkey. */
+export interface ClusterOptions {
+  /**
+   * The URL of Redis or Valkey: `redis://`, with TLS `rediss://`; `redis+sentinel://host:port,…/service` and
+   * `redis+cluster://host:port,…` likewise. Required.
+   */
+  url: string;
+  /** The name that the nodes of one server have in common: letters, digits, `.`, `_` and `-`. Default: `"default"`. */
+  name?: string | undefined;
+  /**
+   * The way to go on while Redis cannot be reached: `local` serves, each node with the whole limits for itself;
+   * `closed` refuses new connections besides: `cluster_unavailable`. Default: `"local"`.
+   */
+  onOutage?: "local" | "closed" | undefined;
+  /**
+   * The time after which nothing is left of a node that has died, in milliseconds. From 2000 to 600000. Default:
+   * `10000`.
+   */
+  leaseMs?: number | undefined;
+  /** Whether `maxConnectionsPerUser`, and `rateLimit` by user, count over all nodes. Default: `true`. */
+  userLimits?: boolean | undefined;
 }
 
 /** The policy as stated. `origins` and `auth` have no default: a server does not start without them. */
@@ -477,9 +506,14 @@ export interface PolicyOptions {
   denyIps?: string[] | undefined;
   /** The ban of an address that breaks rules again and again. Default: none. */
   autoBan?: AutoBan | null | undefined;
+  /**
+   * The nodes of a cluster, which are one server: rooms, users, bans and the limits of users are common to those
+   * with the same `name` on the same Redis or Valkey (6.2 or later). Default: none.
+   */
+  cluster?: ClusterOptions | null | undefined;
   /** The `Server` header of responses. Default: none. */
   serverHeader?: string | null | undefined;
 }
 
 /** The options of the process: they stand at the top only, and no route may state them. */
-export type ProcessOption = "listen" | "unixMode" | "reusePort" | "threads" | "paths" | "routes" | "maxConnections" | "drainCloseCode" | "maxInboxBytes" | "tls" | "dangerouslyAllowPlaintext" | "trustedProxies" | "proxyProtocol" | "adminListen" | "dangerouslyPublicAdmin" | "denyIps" | "autoBan";
+export type ProcessOption = "listen" | "unixMode" | "reusePort" | "threads" | "paths" | "routes" | "maxConnections" | "drainCloseCode" | "maxInboxBytes" | "tls" | "dangerouslyAllowPlaintext" | "trustedProxies" | "proxyProtocol" | "adminListen" | "dangerouslyPublicAdmin" | "denyIps" | "autoBan" | "cluster";

@@ -165,6 +165,19 @@ class Held {
     else this.#socket.once('close', end);
   }
 
+  /** Node reads nothing of it: who pauses the socket pauses the connection. */
+  isReadBy(ws) {
+    const socket = this.#socket;
+    const set = (name, value) => Object.defineProperty(socket, name, { value, configurable: true, writable: true });
+    for (const name of ['pause', 'resume']) {
+      set(name, () => {
+        ws[name]();
+        return socket;
+      });
+    }
+    set('isPaused', () => ws.isPaused);
+  }
+
   /**
    * Calls `end` when the application ends its side of the socket: Node would end it at once, and with that cut off what the core has
    * not written.

@@ -18,10 +18,13 @@ class Feed {
   #high;
   #isEnded = false;
   #isOver = false;
+  /** The peer has left: what it had said is still to be read, and nobody reads the answers. */
+  #isLeft = false;
   #waitsForDrain = false;
   /** Ends the stream of a peer that does not read. */
   #patience;
   #onClosed = () => {};
+  #onLeft = () => {};
 
   /** `received`: what was read before, in pieces. */
   constructor(hub, stream, told, received) {
@@ -41,9 +44,13 @@ class Feed {
     return [this.#low, this.#high];
   }
 
-  onClosed(end) {
-    this.#onClosed = end;
+  /** Calls `end` when the application has destroyed the stream, `left` when the peer has left, or the way to it is broken. */
+  onClosed(end, left) {
+    [this.#onClosed, this.#onLeft] = [end, left];
   }
+
+  /** What is paused here is the stream itself. */
+  isReadBy() {}
 
   /** An application that ends the stream has ended it. */
   onEnded() {}
@@ -77,6 +84,7 @@ class Feed {
   }
 
   #write(bytes) {
+    if (this.#isLeft) return true;
     try {
       return this.#stream.write(bytes);
     } catch (error) {
@@ -98,6 +106,7 @@ class Feed {
 
   /** Ends our side, and with it the stream: nothing follows that could be read. */
   #end() {
+    if (this.#isLeft) return this.#drop();
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#stream.off('data', this.#onData);
@@ -108,7 +117,7 @@ class Feed {
 
   /** A peer that does not read must not keep the stream for ever. */
   #limit() {
-    if (this.#isOver) return;
+    if (this.#isOver || this.#isLeft) return;
     this.#patience ??= setTimeout(() => {
       this.#stream.destroy();
       this.#close();
@@ -116,11 +125,27 @@ class Feed {
   }
 
   #close() {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.#isOver || this.#isLeft) return;
     clearTimeout(this.#patience);
+    if (this.#isEnded || !this.#isClosedByPeer) {
+      this.#drop();
+      return this.#onClosed();
+    }
+    [this.#isLeft, this.#waitsForDrain] = [true, false];
+    this.#hub.native.endPipe(this.#low, this.#high);
+    this.#onLeft();
+    this.onReady();
+  }
+
+  /** Whether it is the peer that has closed the stream, or a failure of what is below, and not the application. */
+  get #isClosedByPeer() {
+    const { readableEnded, errored, aborted } = this.#stream;
+    return readableEnded || Boolean(errored) || Boolean(aborted);
+  }
+
+  #drop() {
+    this.#isOver = true;
     this.#hub.dropPipe(this.#low, this.#high);
-    this.#onClosed();
   }
 }
 

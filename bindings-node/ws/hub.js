@@ -178,8 +178,9 @@ class Hub {
       accepted.socket._connect(ws);
     } else {
       this.#transports.set(ws, accepted.transport);
-      accepted.transport.onClosed(() => ws.terminate());
+      accepted.transport.onClosed(() => ws.terminate(), () => internals.left(ws));
       accepted.transport.onEnded(() => internals.hangUp(ws));
+      accepted.transport.isReadBy(ws);
     }
     this.#count += 1;
     this.#hold();

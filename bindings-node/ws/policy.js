@@ -81,7 +81,7 @@ function readPolicy(options) {
   const policy = { ...given };
   if (options.port === undefined || options.port === null) checkShared(policy);
   if (valueOf(policy, 'protocol') === undefined) policy.protocol = 'raw';
-  if (policy.auth === 'callback' && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
+  if (asksApplication(policy) && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
   const { maxPayload, maxFragments, closeTimeout } = options;
   tightenCompression(policy, options.perMessageDeflate);
   tightenAll(policy, { maxMessageBytes: maxPayload, maxFragments, closeTimeoutMs: closeTimeout });
@@ -98,6 +98,11 @@ function checkShared(policy) {
     if (!valueOf(policy, name)) continue;
     throw failure('contradiction', `${name}: belongs to the HTTP server whose upgrades this one takes; it is for \`port\``, name);
   }
+}
+
+/** Whether the application says who somebody is, at the top or on a route. */
+function asksApplication({ auth, routes }) {
+  return auth === 'callback' || Object.values(routes ?? {}).some((route) => route?.auth === 'callback');
 }
 
 /** `auth: "callback"` without a function of the policy: `verifyClient` answers. */

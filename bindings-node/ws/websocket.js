@@ -38,6 +38,8 @@ class WebSocket extends EventEmitter {
   #hasClosed = false;
   /** Nothing of the peer is told any more but the end: it was terminated, or a listener has failed. */
   #isDeaf = false;
+  /** The peer is gone, and its stream: only what it had said before is still to be told. */
+  #hasLeft = false;
   /** What came while it was paused, as functions that tell it: what was on its way when reading stopped. */
   #kept;
   #socket = null;
@@ -330,7 +332,7 @@ class WebSocket extends EventEmitter {
     this.#isPaused = isPaused;
     // What was kept comes first.
     if (!isPaused && this.#kept !== undefined) return void process.nextTick(() => internals.run(this, () => this.#tellKept()));
-    this.#hub.native.pause(this.#low, this.#high, isPaused);
+    if (!this.#hasLeft) this.#hub.native.pause(this.#low, this.#high, isPaused);
   }
 
   /** Tells what was kept, until a listener pauses again; then reads on. */
@@ -387,6 +389,12 @@ class WebSocket extends EventEmitter {
       /** The core has begun to close it: the peer need not get what is said from here on. */
       closing(ws) {
         if (ws.#state === OPEN) ws.#state = CLOSING;
+      },
+      /** The peer has left: the core reads to the end what had come, also of one that is paused, as nothing else would end that. */
+      left(ws) {
+        if (ws.#state === CLOSED) return;
+        ws.#hasLeft = true;
+        if (ws.#isPaused) ws.#hub.native.pause(ws.#low, ws.#high, false);
       },
       /** Ends the socket behind what was said, without a close frame. */
       hangUp(ws) {

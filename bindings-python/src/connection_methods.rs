@@ -14,7 +14,7 @@ use crate::futures::current_task;
 use crate::handlers::{HandlerKind, objects};
 use crate::payload::{Payload, with_payload};
 use crate::records::{Close, Message};
-use crate::{errors, facts, futures, json_out, text, waits};
+use crate::{errors, facts, futures, json_out, text, waits, whole};
 
 impl Connection {
     /// What `await` waits for after a message was sent.
@@ -463,7 +463,7 @@ impl Connection {
         slf: &Bound<'py, Self>,
         event: &Bound<'py, PyString>,
         data: Option<Bound<'py, PyAny>>,
-        timeout_ms: i64,
+        #[pyo3(from_py_with = whole::saturated)] timeout_ms: i64,
         compress: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("wsguard._asking")?.call_method1("call", (slf, event, data, timeout_ms, compress))
@@ -471,7 +471,10 @@ impl Connection {
 
     /// Sends a ping, and waits for the pong. Returns the milliseconds between.
     #[pyo3(signature = (*, timeout_ms = 10_000))]
-    fn ping<'py>(slf: &Bound<'py, Self>, timeout_ms: i64) -> PyResult<Bound<'py, PyAny>> {
+    fn ping<'py>(
+        slf: &Bound<'py, Self>,
+        #[pyo3(from_py_with = whole::saturated)] timeout_ms: i64,
+    ) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("wsguard._asking")?.call_method1("ping", (slf, timeout_ms))
     }
 

@@ -10,7 +10,7 @@ use wsguard::binding::{Accept as Session, Reject as Refusal, Roles};
 
 use crate::errors;
 use crate::payload::{Payload, with_payload};
-use crate::text;
+use crate::{text, whole};
 
 /// The longest name of a user.
 const MAX_USER_BYTES: usize = 256;
@@ -238,7 +238,11 @@ impl Reject {
 impl Reject {
     #[new]
     #[pyo3(signature = (status = 401, *, headers = None, body = None))]
-    fn new(status: i64, headers: Option<&Bound<'_, PyAny>>, body: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        #[pyo3(from_py_with = whole::saturated)] status: i64,
+        headers: Option<&Bound<'_, PyAny>>,
+        body: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let Ok(status @ 300..=599) = u16::try_from(status) else {
             return Err(PyValueError::new_err(format!("status of a rejection must be 300 to 599, not {status}")));
         };

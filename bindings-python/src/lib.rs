@@ -11,6 +11,7 @@ mod connection;
 mod connection_methods;
 mod connections;
 mod context;
+mod counts;
 mod decision;
 mod delivery;
 mod dispatcher;
@@ -41,6 +42,7 @@ mod stats;
 mod text;
 mod violation;
 mod waits;
+mod whole;
 
 use pyo3::prelude::*;
 use wsguard::binding::Options;

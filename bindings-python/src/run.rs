@@ -83,6 +83,9 @@ impl Run {
         if ending::has_come() {
             return Ok(Progress::Idle);
         }
+        if !self.shared.is_forked() {
+            self.shared.counts.tell(server.py())?;
+        }
         let Some(mut turn) = Turn::begin(self) else {
             return Ok(if self.shared.is_finished() { Progress::Stopped } else { Progress::Idle });
         };
@@ -92,6 +95,7 @@ impl Run {
             let delivery = turn.delivery.take();
             self.shared.finish();
             server.py().detach(|| drop(delivery));
+            self.shared.stop_counting(server.py())?;
         }
         progress
     }
@@ -120,6 +124,8 @@ impl Run {
             });
         }
         self.shared.finish();
+        // What a waiter's loop says to this is its own affair: the run has ended.
+        let _ = self.shared.stop_counting(py);
         was_running
     }
 }

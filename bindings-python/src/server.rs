@@ -84,10 +84,13 @@ impl Server {
     ) -> PyResult<()> {
         let run = self.own_run(py)?;
         run.shared.check_protocol(py, protocol, None)?;
-        // A connection of another run is none of this one's.
-        let own = except.iter().filter(|conn| Arc::ptr_eq(&conn.get().shared, &run.shared));
-        let except: Vec<ConnectionId> = own.map(|conn| conn.get().id).collect();
-        send(&run.shared.handle, &except).map_err(|error| errors::of_core(py, &error))
+        send(&run.shared.handle, &Self::own_ids(&run, except)).map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// The ids of connections. One of another run is none of this one's.
+    fn own_ids(run: &Run, conns: &[Bound<'_, Connection>]) -> Vec<ConnectionId> {
+        let own = conns.iter().filter(|conn| Arc::ptr_eq(&conn.get().shared, &run.shared));
+        own.map(|conn| conn.get().id).collect()
     }
 }
 
@@ -254,6 +257,7 @@ impl Server {
     fn _wake_waits(&self, py: Python<'_>) -> PyResult<()> {
         let Some(run) = self.last_run() else { return Ok(()) };
         let conns = lock(&run.connections).every(py);
+        run.shared.stop_counting(py)?;
         conns.iter().try_for_each(|conn| conn.get().wake_all(py))
     }
 
@@ -492,8 +496,65 @@ impl Server {
         Ok(self.own_run(py)?.shared.handle.room_size(room))
     }
 
-    fn _clear_room(&self, py: Python<'_>, room: &str) -> PyResult<()> {
-        self.own_run(py)?.shared.handle.clear_room(room).map_err(|error| errors::of_core(py, &error))
+    /// Counts an audience on all nodes. `then` is called with `(connections, missing)` and `None`, or with `None` and an exception,
+    /// once, on the thread that handles events. Returns a number for `_forget_count`.
+    fn _count_everywhere(
+        &self,
+        py: Python<'_>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+        except: Vec<Bound<'_, Connection>>,
+        timeout_ms: u64,
+        then: Py<PyAny>,
+    ) -> PyResult<u64> {
+        let run = self.own_run(py)?;
+        let except = Self::own_ids(&run, &except);
+        let rooms = strs(rooms.as_ref());
+        let (ticket, answer) = run.shared.counts.wait(then);
+        let asked = run.shared.handle.count_everywhere(
+            to(rooms.as_deref(), user),
+            &except,
+            Duration::from_millis(timeout_ms),
+            answer,
+        );
+        match asked {
+            Ok(()) => Ok(ticket),
+            Err(error) => {
+                run.shared.counts.forget(ticket);
+                Err(errors::of_core(py, &error))
+            }
+        }
+    }
+
+    /// Nobody waits for a count any more.
+    fn _forget_count(&self, ticket: u64) {
+        if let Some(run) = self.last_run() {
+            run.shared.counts.forget(ticket);
+        }
+    }
+
+    fn _clear_rooms(&self, py: Python<'_>, rooms: Vec<String>, except: Vec<Bound<'_, Connection>>) -> PyResult<()> {
+        let run = self.own_run(py)?;
+        let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+        let cleared = run.shared.handle.clear_rooms(&rooms, &Self::own_ids(&run, &except));
+        cleared.map_err(|error| errors::of_core(py, &error))
+    }
+
+    /// Closes the connections of an audience on other nodes.
+    fn _close_elsewhere(
+        &self,
+        py: Python<'_>,
+        rooms: Option<Vec<String>>,
+        user: Option<&str>,
+        code: u16,
+        reason: &str,
+    ) -> PyResult<()> {
+        let rooms = strs(rooms.as_ref());
+        match self.own_run(py)?.shared.handle.close_elsewhere(to(rooms.as_deref(), user), code, reason) {
+            // Nobody is open any more.
+            Ok(()) | Err(Error::Stopped) => Ok(()),
+            Err(error) => Err(errors::of_core(py, &error)),
+        }
     }
 
     /// The open connection of an id; `None` if there is none.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wsguard::binding::{Notifier, PolicySet, Protocol, RevokedUsers, ServerHandle};
+use wsguard::binding::{Error, Notifier, PolicySet, Protocol, RevokedUsers, ServerHandle};
 
 use crate::accepts::PendingAccepts;
 use crate::auth_tasks::AuthTasks;
+use crate::counts::Counts;
 use crate::handlers::{HandlerKind, Handlers};
 use crate::lock::{emptied, lock};
 use crate::loop_hooks::LoopHooks;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) revoked: Mutex<RevokedUsers>,
     pub(crate) accepts: Mutex<PendingAccepts>,
     pub(crate) auth_tasks: Mutex<AuthTasks>,
+    /// Questions across the nodes of a cluster.
+    pub(crate) counts: Counts,
     /// How many coroutines of `on_violation` run.
     pub(crate) reporting: AtomicUsize,
     /// How many coroutines of `on_error` run.
@@ -72,6 +75,7 @@ impl Shared {
         let policies = handle.policies();
         Ok(Arc::new(Self {
             handle,
+            counts: Counts::new(notifier.clone()),
             notifier,
             protocols: AtomicU8::new(bits(&policies)),
             forks: fork::depth(),
@@ -160,6 +164,13 @@ impl Shared {
         }
     }
 
+    /// Tells everybody who waits for other nodes that no answer comes any more.
+    pub(crate) fn stop_counting(&self, py: Python<'_>) -> PyResult<()> {
+        let is_forked = self.is_forked();
+        let why = || if is_forked { errors::forked(py) } else { errors::of_core(py, &Error::Stopped) };
+        self.counts.fail(py, why)
+    }
+
     pub(crate) fn handlers(&self) -> Option<Arc<Handlers>> {
         lock(&self.handlers).clone()
     }
@@ -234,6 +245,7 @@ impl Shared {
         if let Ok(accepts) = self.accepts.try_lock() {
             accepts.traverse(visit)?;
         }
+        self.counts.traverse(visit)?;
         if let Ok(tasks) = self.auth_tasks.try_lock() {
             tasks.traverse(visit)?;
         }
@@ -254,5 +266,6 @@ impl Shared {
         let kept = (emptied(&self.accepts), emptied(&self.auth_tasks));
         let last = (emptied(&self.current), emptied(&self.context));
         drop((calls, kept, last));
+        self.counts.retire();
     }
 }

@@ -9,13 +9,15 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import ORIGIN, Run
-from test_uvicorn import Serving, app_of, echo, refusal
+from test_uvicorn import ROUTES, Serving, app_of, echo, refusal
 from websockets.exceptions import ConnectionClosedError
 from wsguard import ConfigError, InvalidArgument, _asgi_frames, _asgi_guarded
-from wsguard.asgi import Guard
+from wsguard._asgi_waits import Changing
+from wsguard.asgi import Disconnected, Guard
 
 TOKEN = "t" * 32
 
@@ -99,6 +101,24 @@ def test_a_refused_handshake(run: Run, speaks: bool) -> None:
         else:
             assert (first["type"], first["status"]) == ("websocket.http.response.start", 403)
             assert (await client.hear())["body"] == b"origin_denied: origin denied\n"
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.parametrize("route", [{"idle_timeout_ms": 30_000}, {"ping_interval_ms": 1, "idle_timeout_ms": 1001}])
+def test_keep_alive_is_the_servers_on_a_route_as_well(run: Run, route: dict[str, int]) -> None:
+    """The core would wait for answers to pings that no client gets, or would not start for the first of them."""
+
+    async def main() -> None:
+        guard = Guard(echo, policy(routes={"/": route}))
+        client = Client(guard)
+        assert await client.hear() == {"type": "websocket.accept"}
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.sent.get(), 1.5)
+        client.say(text="one")
+        assert (await client.hear())["text"] == "one"
+        await client.leave()
         await end(guard)
 
     run(main)
@@ -189,6 +209,138 @@ def test_the_contract_on_whole_messages(run: Run) -> None:
         await end(guard)
 
     run(main)
+
+
+def test_answers_that_the_server_does_not_take_wait_in_the_core(run: Run) -> None:
+    """A client that breaks the contract and does not read: what it is answered has the core's bound."""
+    events = {"set": {"schema": {"type": "integer"}, "on_mismatch": "reply"}}
+    rate = {"per_second": 1_000_000, "burst": 1_000_000}
+
+    async def main() -> None:
+        guard = Guard(echo, policy(protocol="json", events=events, rate_limit=rate, max_outbox_bytes=65_536))
+        taken = asyncio.Event()
+        begun = 0
+
+        async def server(scope: Any, receive: Any, send: Any) -> None:
+            async def put(message: Any) -> None:
+                nonlocal begun
+                begun += 1
+                await send(message)
+                await taken.wait()
+
+            await guard(scope, receive, put)
+
+        client = Client(server)
+        taken.set()
+        await client.hear()
+        taken.clear()
+        (core,) = guard._cores.values()
+        while core.stats()["open"]:
+            assert begun < 5_000, "its answers have no bound"
+            for _ in range(100):
+                client.say(text='{"event": "set", "data": "x", "id": "i"}')
+            while core.stats()["open"] and not client.received.empty():
+                await asyncio.sleep(0.001)
+        assert begun > 1
+        taken.set()
+        await asyncio.wait_for(client.task, 10)
+        await end(guard)
+
+    run(main)
+
+
+def test_polling_before_the_accept_leaves_nothing(run: Run) -> None:
+    async def main() -> None:
+        changing = Changing(asyncio.get_running_loop())
+        for _ in range(3):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(changing._changes(), 0.001)
+        assert not changing._waiting
+
+    run(main)
+
+
+@pytest.mark.parametrize("port", [None, -1, 65_536, "x"])
+def test_a_client_without_a_port(run: Run, port: Any) -> None:
+    async def main() -> None:
+        guard = Guard(echo, policy())
+        client = Client(guard, client=["192.0.2.7", port])
+        assert (await client.hear())["type"] == "websocket.accept"
+        await client.leave()
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "said", [{"code": None}, {"code": -1}, {"code": 70_000}, {"code": 1000, "reason": "\ud800"}, {"code": 1015}]
+)
+def test_the_end_as_some_servers_say_it(run: Run, said: Any) -> None:
+    told = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await app_of(None, {"type": "websocket.accept"})(scope, receive, send)
+        told.append(await receive())
+
+    async def main() -> None:
+        guard = Guard(app, policy())
+        client = Client(guard)
+        await client.hear()
+        client.received.put_nowait({"type": "websocket.disconnect", **said})
+        await asyncio.wait_for(client.task, 10)
+        await end(guard)
+
+    run(main)
+    assert told == [{"type": "websocket.disconnect", **said}]
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_server_that_fails_ends_its_connection(run: Run, accepts: bool) -> None:
+    told = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if accepts:
+            await send({"type": "websocket.accept"})
+        told.append(await receive())
+
+    async def main() -> None:
+        guard = Guard(app, policy())
+        client = Client(guard)
+        if accepts:
+            await client.hear()
+        client.received.put_nowait({})
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(client.task, 10)
+        await end(guard)
+
+    run(main)
+    assert told == [{"type": "websocket.disconnect", "code": 1006}]
+
+
+def test_the_server_hears_of_one_close(run: Run) -> None:
+    raised = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await app_of(None, {"type": "websocket.accept"}, None)(scope, receive, send)
+        for kind in ("send", "close"):
+            try:
+                await send({"type": f"websocket.{kind}", "text": "x"})
+            except Disconnected:
+                raised.append(kind)
+
+    async def main() -> None:
+        guard = Guard(app, policy(max_message_bytes=10))
+        client = Client(guard)
+        await client.hear()
+        client.say(text="x" * 11)
+        assert (await client.hear())["code"] == 1009
+        await asyncio.wait_for(client.task, 10)
+        assert client.sent.empty()
+        await end(guard)
+
+    run(main)
+    assert raised == ["send", "close"]
 
 
 def test_compression_says_nothing(run: Run) -> None:
@@ -328,8 +480,41 @@ def test_heads_of_scopes() -> None:
     # What would be another header, or another request.
     assert head(headers=[(b"x", b"1\r\nOrigin: https://app.example")]) is None
     assert head(headers=[(b"x\n", b"1")]) is None
-    assert head(raw_path=b"/ HTTP/1.1\r\nHost: b\r\n") is None
-    assert head(raw_path=b"/ b") is None
+    # The last would be judged as `/b`, and is none to the application.
+    for raw_path in ("/ HTTP/1.1\r\nHost: b\r\n", "/ b", "", "b", "http://a/b"):
+        assert head(raw_path=raw_path.encode(), path=raw_path) is None
+    # What is around it may have changed the path: the application's counts.
+    for more in ({"raw_path": b"/a:b@c"}, {}):
+        found = head(path="/a:b@c", **more)
+        assert found is not None and found.startswith(b"GET /a:b@c HTTP")
+    found = head(raw_path=b"/open", path="/admin")
+    assert found is not None and found.startswith(b"GET /admin HTTP")
+
+
+@pytest.mark.parametrize(
+    "raw_path, is_let_in",
+    [(b"/room/x", True), (b"/room/x/admin", False), (b"/room/x%2fadmin", False), (b"/room%2Fx", True)],
+)
+def test_a_slash_within_a_segment_escapes_no_route(run: Run, raw_path: bytes, is_let_in: bool) -> None:
+    """An application routes by the decoded path."""
+    paths = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        guard = Guard(app, policy(routes=ROUTES))
+        client = Client(guard, path=unquote(raw_path.decode()), raw_path=raw_path)
+        answer = await client.hear()
+        assert answer["type"] == ("websocket.accept" if is_let_in else "websocket.close")
+        if is_let_in:
+            await client.leave()
+        await client.task
+        await end(guard)
+
+    run(main)
+    assert bool(paths) == is_let_in
 
 
 def test_frames_of_the_core() -> None:

@@ -285,7 +285,7 @@ def test_a_call_is_answered(run: Run) -> None:
             assert sorted(heard, key=str) == sorted(
                 [("confirm", "s1", "ok"), ("confirm", "s2", "ok"), ("confirm", "s1", None)], key=str
             )
-            for wrong, error in [(-1, wsguard.InvalidArgument), ("1", TypeError)]:
+            for wrong, error in [(-1, wsguard.InvalidArgument), (2**70, wsguard.InvalidArgument), ("1", TypeError)]:
                 with pytest.raises(error):
                     await conn.call("confirm", timeout_ms=wrong)  # type: ignore[arg-type]
 
@@ -625,6 +625,9 @@ def test_accept_and_reject_say_more(run: Run) -> None:
     run(main)
     reject = wsguard.Reject(302, headers=[("Location", "/")], body=b"x")
     assert (reject.headers, reject.body) == ([("Location", "/")], b"x") and reject != wsguard.Reject(302)
+    for status in (200, 600, -1, 2**70, -(2**70)):
+        with pytest.raises(ValueError, match="must be 300 to 599"):
+            wsguard.Reject(status)
     for wrong in ("x", 5, [("a",)], {"a": 1}):
         with pytest.raises(TypeError):
             wsguard.Accept("x", headers=wrong)  # type: ignore[arg-type]
@@ -709,8 +712,9 @@ def test_a_ping_without_a_pong_ends(run: Run) -> None:
             conn = await conns.get()
             with pytest.raises(wsguard.CallTimeout, match="no answer to a ping came within 20 ms"):
                 await conn.ping(timeout_ms=20)
-            with pytest.raises(wsguard.InvalidArgument):
-                await conn.ping(timeout_ms=-1)
+            for wrong in (-1, -(2**70), 2**70):
+                with pytest.raises(wsguard.InvalidArgument):
+                    await conn.ping(timeout_ms=wrong)
             writer.close()
             await writer.wait_closed()
 

@@ -4,12 +4,15 @@ runs it."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import own_redis
 import pytest
 import websockets
 import wsguard
@@ -257,5 +260,40 @@ def test_stats() -> None:
     async def main() -> None:
         async with wsguard.Server(options(protocol="raw")) as server:
             assert list(server.stats()) == [*FACES["stats"]["fields"], "verdicts"]
+
+    asyncio.run(main())
+
+
+def test_everywhere() -> None:
+    fields = [field.name for field in dataclasses.fields(wsguard.Everywhere)]
+    assert fields == FACES["everywhere"]["fields"]
+
+
+def test_everywhere_timeout_ms() -> None:
+    stated = inspect.signature(wsguard.Audience.everywhere).parameters["timeout_ms"]
+    assert stated.default == said("everywhere_timeout_ms")
+
+
+def test_cluster_outage_verdict() -> None:
+    async def main() -> None:
+        cluster: Any = {"url": f"redis://127.0.0.1:{own_redis.free_port()}", "on_outage": "closed"}
+        async with wsguard.Server(options(protocol="raw", cluster=cluster)) as server:
+            with pytest.raises(websockets.InvalidStatus):
+                async with client(server):
+                    pass
+            given = [code for code, count in server.stats()["verdicts"].items() if count > 0]
+            assert given == [said("cluster_outage_verdict")]
+
+    asyncio.run(main())
+
+
+def test_cluster_refused() -> None:
+    async def main() -> None:
+        async with own_redis.refusing() as port:
+            server = wsguard.Server(options(protocol="raw", cluster={"url": f"redis://:wrong@127.0.0.1:{port}"}))
+            with pytest.raises(wsguard.ConfigError) as refused:
+                # A start waits for Redis on its thread.
+                await asyncio.to_thread(lambda: asyncio.run(server.serve()))
+            assert (refused.value.code, refused.value.option) == (said("cluster_refused"), "cluster.url")
 
     asyncio.run(main())

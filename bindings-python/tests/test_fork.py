@@ -271,6 +271,54 @@ def test_a_child_that_goes_on_with_the_loop_does_not_hang(loop: str, handler: st
 
 
 @needs_fork
+def test_a_child_of_a_handler_that_a_drain_waits_for_is_told() -> None:
+    succeeds("""
+        import websockets
+        server, parent, children, opened = make(), os.getpid(), [], asyncio.Event()
+        server.on_open(lambda conn: opened.set())
+        @server.on_close
+        async def forks(conn, close):
+            while server._is_running:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)  # the drain waits for this handler alone
+            children.append(os.fork())
+        async def main():
+            await server.start()
+            peer = await websockets.connect(f"ws://{server.address}", origin="https://a.example")
+            await opened.wait()
+            await server.drain()
+            await peer.close()
+        try:
+            asyncio.run(main())
+        except wsguard.UsageError as error:
+            os._exit(3 if error.code == "forked" and os.getpid() != parent else 4)
+        assert os.getpid() == parent
+        assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 3
+        """)
+
+
+def test_a_loop_whose_wake_ups_a_child_takes_ends_its_drain() -> None:
+    # A child that goes on with its parent's uvloop reads from the descriptor that `call_soon_threadsafe` wakes it by.
+    succeeds("""
+        class Robbed(asyncio.SelectorEventLoop):
+            kept = []
+            def call_soon_threadsafe(self, call, *given, context=None):
+                self.kept.append((call, given))  # until something else brings a turn
+            def call_soon(self, call, *given, context=None):
+                while self.kept:
+                    kept, of_it = self.kept.pop(0)
+                    super().call_soon(kept, *of_it)
+                return super().call_soon(call, *given, context=context)
+        async def main():
+            async with make():
+                pass
+        loop = Robbed()
+        loop.run_until_complete(asyncio.wait_for(main(), 20))
+        loop.close()
+        """)
+
+
+@needs_fork
 @pytest.mark.skipif(sys.platform != "linux", reason="shutdown(2) ends listening on Linux alone")
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{folder}/s"])
 def test_a_child_of_fork_does_not_keep_the_address(listen: str, tmp_path: Any) -> None:

@@ -527,3 +527,41 @@ def test_a_fake_calls_its_close_handlers_in_the_order_of_a_connection() -> None:
     conn.close()
     conn.on_close(lambda conn, close: conn.on_close(lambda conn, close: order.append("last")))
     assert order == ["first", "second", "third", "last"]
+
+
+COMPRESSING: Any = {"compression": {"threshold_bytes": 0}}
+
+
+def test_a_client_that_offers_compression_talks_compressed() -> None:
+    words = "again and again, " * 100
+    server = chat(**COMPRESSING)
+    with running(server), connect_sync(server, user="alice", compression=True) as alice:
+        assert alice.compressed
+        for data in (words, "ü" * 5000):
+            assert alice.request("say", data).data == ["alice", data]
+        with connect_sync(server, user="alice") as plain:
+            assert not plain.compressed
+            assert plain.request("say", words).data == ["alice", words]
+        stats = server.stats()
+        assert (stats["messages_compressed_in"], stats["messages_compressed_out"]) == (2, 2)
+    plain_server = chat()
+    with running(plain_server), connect_sync(plain_server, user="alice", compression=True) as alice:
+        assert not alice.compressed
+        assert alice.request("say", words).data == ["alice", words]
+
+
+def test_raw_messages_are_compressed_as_they_are() -> None:
+    async def body() -> None:
+        server = wsguard.Server(**{**options(), "protocol": "raw", **COMPRESSING})
+
+        @server.on_message
+        def echo(conn: Connection, message: Any) -> None:
+            conn.send(message)
+
+        async with serving(server), connect(server, compression=True) as peer:
+            assert peer.compressed
+            for message in ("", b"", "x" * 60_000, bytes(range(256)) * 10, b"\0" * 65_536):
+                await peer.send(message)
+                assert await peer.recv() == message
+
+    asyncio.run(body())

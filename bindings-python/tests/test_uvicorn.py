@@ -25,6 +25,9 @@ from wsguard.uvicorn import guard
 
 App = Callable[[Any, Any, Any], Any]
 
+#: A place for everybody beside one for some.
+ROUTES = {"/room/{name}": {}, "/room/{name}/admin": {"auth": {"tokens": [{"token": "t" * 32, "user": "ann"}]}}}
+
 
 @pytest.fixture(params=["h11", "httptools"])
 def http(request: pytest.FixtureRequest) -> str:
@@ -149,6 +152,59 @@ def test_a_refused_handshake_never_reaches_the_application(run: Run, http: str) 
             assert not serving.server.server_state.tasks
 
     run(main)
+
+
+def test_an_absolute_target_has_the_path_that_was_judged(run: Run, http: str) -> None:
+    """RFC 9112 section 3.2.2: a server takes such a target, whose application knows paths alone."""
+    scopes = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with Serving(app, ws=policy(paths=["/", "/a%20b/{c}"]), http=http, root_path="/api") as serving:
+            host = f"127.0.0.1:{serving.port}"
+            for target in (f"http://{host}/a%20b/c?d=/e", f"ws://{host}", f"http://{host}?f"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+                writer.write(
+                    f"GET {target} HTTP/1.1\r\nHost: {host}\r\nOrigin: {ORIGIN}\r\nConnection: Upgrade\r\n"
+                    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+                )
+                assert b" 101 " in await reader.readline(), target
+                writer.transport.abort()
+
+    run(main)
+    said = [(scope["raw_path"], scope["path"], scope["query_string"]) for scope in scopes]
+    assert said == [(b"/api/a%20b/c", "/api/a b/c", b"d=/e"), (b"/api/", "/api/", b""), (b"/api/", "/api/", b"f")]
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_a_slash_within_a_segment_escapes_no_route(
+    run: Run, http: str, fed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application routes by the decoded path: the core judges the same."""
+    monkeypatch.setattr(_asgi_transport, "_HAS_DESCRIPTORS", not fed)
+    scopes = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with Serving(app, ws=policy(routes=ROUTES), http=http) as serving:
+            for path in ("/room/x/admin", "/room/x%2fadmin", "/room/x%2Fadmin"):
+                assert (await refusal(serving, path=path)).status_code == 401
+            assert (await refusal(serving, path="/room/a%2fb")).status_code == 404
+            assert not scopes
+            async with serving.connect("/room%2Fx?y=%2f"):
+                pass
+
+    run(main)
+    assert (scopes[0]["raw_path"], scopes[0]["path"]) == (b"/room%2Fx", "/room/x")
+    assert scopes[0]["query_string"] == b"y=%2f"
+    assert scopes[0]["extensions"]["wsguard"]["route"] == "/room/{name}"
 
 
 def test_who_it_is_stands_in_the_scope(run: Run) -> None:
@@ -372,6 +428,39 @@ def test_an_application_that_ends_ends_the_connection_behind_what_it_sent(run: R
             with pytest.raises(ConnectionClosedError) as closed:
                 await client.recv()
             assert closed.value.rcvd is None
+
+    run(main)
+
+
+def test_an_application_that_ends_while_it_accepts_leaves_no_connection(run: Run) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        accepting.append(asyncio.ensure_future(send({"type": "websocket.accept"})))
+        await asyncio.sleep(0)
+
+    accepting: list[asyncio.Future[None]] = []
+
+    async def main() -> None:
+        async with Serving(app) as serving, serving.connect() as client:
+            with pytest.raises(ConnectionClosedError):
+                await asyncio.wait_for(client.recv(), 10)
+            await accepting[0]
+
+    run(main)
+
+
+def test_an_application_that_is_cancelled_before_it_begins_answers(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    class Cancelled(policy()):  # type: ignore[misc]
+        def asked(self, *facts: Any) -> None:
+            super().asked(*facts)
+            for task in self.server_state.tasks:
+                task.cancel()
+
+    async def main() -> None:
+        async with Serving(echo, ws=Cancelled) as serving:
+            response = await asyncio.wait_for(refusal(serving), 10)
+            assert response.status_code == 500
+            assert not serving.server.server_state.connections
 
     run(main)
 
@@ -605,6 +694,13 @@ def test_uvicorns_options_only_tighten() -> None:
     assert (quick["ping_interval_ms"], quick["idle_timeout_ms"]) == (500, 1500)
     assert worker({}, forwarded_allow_ips="10.0.0.0/8, ::1,unix:")["trusted_proxies"] == ["10.0.0.0/8", "::1"]
     assert "trusted_proxies" not in worker({}, proxy_headers=False)
+
+
+def test_workers_cannot_share_the_port_of_the_metrics() -> None:
+    stated: Any = {"admin_listen": "127.0.0.1:9100"}
+    _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None))
+    with pytest.raises(ConfigError, match="admin_listen: uvicorn runs 2 workers"):
+        _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, workers=2))
 
 
 def test_uvicorns_switch_only_turns_compression_off() -> None:

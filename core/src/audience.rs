@@ -1,10 +1,11 @@
 //! Several connections at once: rooms, a user, everyone.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::driver::{self, ConnectionId, ServerHandle, To};
+use crate::driver::{self, ConnectionId, Everywhere, ServerHandle, To};
 use crate::error::Error;
 use crate::payload::Payload;
 use crate::raw_json::with_text;
@@ -80,6 +81,21 @@ impl<'h> Audience<'h> {
         }
     }
 
+    /// How many connections that are on all nodes of a cluster, which are asked for at most `timeout` (a minute at most). What is left
+    /// out is left out of those of this node.
+    ///
+    /// # Errors
+    ///
+    /// As [`members`](Self::members), and [`Error::Stopped`].
+    pub async fn everywhere(self, timeout: Duration) -> Result<Everywhere, Error> {
+        let (counted, outcome) = tokio::sync::oneshot::channel();
+        self.server.count_everywhere(self.to, &self.except, timeout, move |outcome| {
+            // An error here: nobody waits any more.
+            let _ = counted.send(outcome);
+        })?;
+        outcome.await.unwrap_or(Err(Error::Stopped))
+    }
+
     /// Takes the members out of the room, or of each of the rooms. A connection that joins at the same time may stay.
     ///
     /// # Errors
@@ -91,12 +107,7 @@ impl<'h> Audience<'h> {
             To::Rooms(rooms) => rooms,
             To::Everyone | To::User(_) => return Err(Error::InvalidArgument("only a room can be cleared")),
         };
-        for conn in self.members()? {
-            for room in rooms {
-                Sent::of_command(self.server.leave(conn, room))?;
-            }
-        }
-        Ok(())
+        self.server.clear_rooms(rooms, &self.except)
     }
 
     /// Starts the closing handshake with each connection.

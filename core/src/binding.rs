@@ -6,9 +6,9 @@
 
 pub use crate::driver::{
     Accept, Adoption, BanInfo, Builder, Close, ConnectionId, ConnectionMap, Cork, Decision, Event, EventBatch, Events,
-    GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage, KeptInbox, LogLevel, LogRecord,
-    LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent, Server, ServerHandle, Speaker,
-    Stats, Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile, log_to,
+    Everywhere, GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage, KeptInbox, LogLevel,
+    LogRecord, LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent, Server, ServerHandle,
+    Speaker, Stats, Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};

@@ -128,7 +128,7 @@
 //! | options | [`Options`], and [`options`] with the types of its fields |
 //! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
 //! | connections of another server | [`Handle::adopt_with`], [`Handle::adopt_pipe`], [`Adoption`], [`Pipe`] |
-//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
+//! | handle | [`Handle`], [`Conn`], [`Audience`], [`Everywhere`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
 //! | authentication by the application | [`Upgrade`], [`GrantedIdentity`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
 //! | errors and verdicts | [`Error`], [`ConfigError`], [`ConfigErrorKind`], [`Code`], [`Severity`] |
 //!
@@ -146,11 +146,12 @@
 //! A message is delivered when it is complete; `max_message_bytes` bounds it (64 KiB by default). Options bound every queue but one:
 //! unsent bytes of a connection, events that the application has not taken, messages that wait for their rate, handshakes
 //! that wait for an answer. Broadcasts that are sent faster than the server carries them out wait without a bound, and return
-//! [`Sent::Queued`]. A connection is in at most 1024 rooms. Rooms, limits and users are those of one process.
+//! [`Sent::Queued`]. A connection is in at most 1024 rooms. Rooms, users, bans and the limits of users are
+//! those of one process, or of the nodes of a `cluster`.
 //!
 //! # When not to use it
 //!
-//! - You need a client, rooms across several machines, or messages too large for memory.
+//! - You need a client, or messages too large for memory.
 //!
 //! # Rust version and platforms
 //!
@@ -176,9 +177,9 @@ mod server;
 pub use audience::Audience;
 pub use conn::Conn;
 pub use driver::{
-    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, GrantedIdentity, Handled, HandshakeId, Inline,
-    InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject, Replies, Stats, Taken,
-    TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
+    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, Everywhere, GrantedIdentity, Handled, HandshakeId,
+    Inline, InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject, Replies, Stats,
+    Taken, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use driver::{LogFormat, log_to_stderr, log_to_stderr_as};

@@ -12,7 +12,7 @@
 //! ```
 
 pub use wsguard_proto::options::{
-    Auth, AutoBan, Compression, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin,
-    OnMismatch, OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, RouteOptions, TlsOptions,
-    TlsVersion, TokenEntry,
+    Auth, AutoBan, ClusterOptions, Compression, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions,
+    MissingOrigin, OnMismatch, OnOutage, OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit,
+    RouteOptions, TlsOptions, TlsVersion, TokenEntry,
 };

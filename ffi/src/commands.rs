@@ -13,7 +13,7 @@ use crate::running::{Running, ServerHandle, running};
 use crate::status::Status;
 
 /// The connections that a broadcast leaves out.
-fn left_out(first: *const u64, count: usize) -> Result<Vec<ConnectionId>, Status> {
+pub(crate) fn left_out(first: *const u64, count: usize) -> Result<Vec<ConnectionId>, Status> {
     Ok(array::<u64>(first, count)?.iter().map(|conn| ConnectionId::from_u64(*conn)).collect())
 }
 
@@ -37,7 +37,7 @@ fn broadcast_status(running: &Running) -> Status {
 }
 
 /// The names of rooms.
-fn named_all<'call>(first: *const Str, count: usize) -> Result<Vec<&'call str>, Status> {
+pub(crate) fn named_all<'call>(first: *const Str, count: usize) -> Result<Vec<&'call str>, Status> {
     array(first, count)?.iter().map(|room| named(room.data, room.len)).collect()
 }
 

@@ -16,6 +16,7 @@ pub mod commands;
 pub mod connections;
 pub mod error;
 pub mod events;
+pub mod everywhere;
 pub mod frames;
 pub mod handle;
 pub mod inline;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use wsguard::binding::{ConnectionId, ConnectionMap, Protocol, RevokedUsers};
+use wsguard::binding::{ConnectionId, ConnectionMap, RevokedUsers};
 
 use crate::os::lock;
 use crate::pointers::Userdata;
@@ -21,8 +21,6 @@ struct Peer {
     path: Option<Box<str>>,
     pointer: Userdata,
     ends: Ends,
-    /// The form of its messages; `None`: not known.
-    protocol: Option<Protocol>,
     gone: AtomicBool,
     /// Its open was not told to a handler, so that its close is not either.
     hidden: AtomicBool,
@@ -50,7 +48,7 @@ impl Peer {
     fn unknown() -> Self {
         let (gone, hidden) = (AtomicBool::new(false), AtomicBool::new(false));
         let ends = Ends::default();
-        Self { user: None, ip: None, path: None, pointer: Userdata::NONE, ends, protocol: None, gone, hidden }
+        Self { user: None, ip: None, path: None, pointer: Userdata::NONE, ends, gone, hidden }
     }
 
     fn is_over(&self, ends_moved: bool) -> bool {
@@ -106,7 +104,6 @@ pub(crate) struct Opened<'open> {
     /// As in the core's `Open`.
     pub(crate) granted: u64,
     pub(crate) ends: Ends,
-    pub(crate) protocol: Option<Protocol>,
 }
 
 impl Peers {
@@ -126,7 +123,7 @@ impl Peers {
     /// Its open was taken. Its user may have been disconnected before: then it is closed for the application before it was
     /// open.
     pub(crate) fn opened(&self, conn: ConnectionId, opened: Opened<'_>) {
-        let Opened { user, ip, path, granted, ends, protocol } = opened;
+        let Opened { user, ip, path, granted, ends } = opened;
         self.change(
             conn,
             || true,
@@ -135,7 +132,6 @@ impl Peers {
                 peer.ip = ip;
                 peer.path = path.map(Box::from);
                 peer.ends = ends;
-                peer.protocol = protocol;
                 self.ending.fetch_add(usize::from(ends.session.is_some()), Ordering::AcqRel);
                 if user.is_some_and(|user| lock(&self.revoked).is_over(user, granted)) {
                     self.mark(peer);
@@ -206,11 +202,6 @@ impl Peers {
     /// credentials are.
     pub(crate) fn forget_ends(&self) {
         self.ends_moved.store(true, Ordering::Release);
-    }
-
-    /// The form of its messages, if that is known.
-    pub(crate) fn protocol(&self, conn: ConnectionId) -> Option<Protocol> {
-        self.read().get(conn).and_then(|peer| peer.protocol)
     }
 
     /// The path of its request, if that is known.

@@ -3,7 +3,7 @@
 use core::ffi::{c_char, c_void};
 use core::mem::MaybeUninit;
 
-use wsguard::binding::ConnectionId;
+use wsguard::binding::{ConnectionId, To};
 
 use crate::boundary::foreign;
 use crate::commands::named;
@@ -47,7 +47,7 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Takes every member out of a room. Whoever joins meanwhile may stay.
+    /// Takes every member out of a room, on all nodes of a `cluster`. Whoever joins meanwhile may stay.
     ///
     /// Any thread, callbacks and inline handlers included. Returns `WSG_OK`, `WSG_ERR_ARGUMENT`, `WSG_ERR_UTF8`,
     /// `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
@@ -57,7 +57,7 @@ exports! {
         Ok(Status::Ok)
     }
 
-    /// Closes every member of a room, as `wsg_conn_close` does with one. What this thread has sent to them before is sent
+    /// Closes every member of a room, as `wsg_conn_close` does with one, on all nodes of a `cluster`. What this thread has sent to them before is sent
     /// first.
     ///
     /// Any thread, callbacks and inline handlers included. Returns `WSG_OK`, also if there is no member;
@@ -70,6 +70,7 @@ exports! {
         // One list for both: whoever is closed for the core is so for the application, whoever joins or leaves meanwhile.
         let members = running.commands.room_members(room);
         running.commands.close_each(&members, code, reason)?;
+        running.commands.close_elsewhere(To::Room(room), code, reason)?;
         for conn in members {
             running.peers.close(conn, || running.commands.is_open(conn));
         }

@@ -11,6 +11,7 @@ use wsguard::binding::{
 };
 
 use crate::events::Event;
+use crate::everywhere;
 use crate::handle::{self, Opaque};
 use crate::inline::InlineOf;
 use crate::interrupt::Interrupter;
@@ -82,9 +83,10 @@ fn this_thread() -> usize {
     HERE.with(|here| core::ptr::from_ref(here).addr())
 }
 
-/// Returns true if this thread is in an inline handler: other threads may wait for it, so that it must not wait for them.
+/// Returns true if this thread is in an inline handler, or in a function that a count is told to: other threads may wait for it,
+/// so that it must not wait for them.
 pub(crate) fn must_not_wait() -> bool {
-    replies::is_inline()
+    replies::is_inline() || everywhere::is_told()
 }
 
 /// The server of a handle, in the process that started it.
@@ -156,7 +158,7 @@ impl Running {
     pub(crate) fn open_for(&self, conn: u64, protocol: Protocol) -> Result<ConnectionId, Status> {
         self.modes.speaks(protocol)?;
         let conn = self.open(conn)?;
-        let is_other = self.modes.is_mixed() && self.peers.protocol(conn).is_some_and(|own| own != protocol);
+        let is_other = self.modes.is_mixed() && self.commands.protocol(conn).is_some_and(|own| own != protocol);
         if is_other { Err(Status::ErrArgument) } else { Ok(conn) }
     }
 

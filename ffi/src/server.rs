@@ -62,6 +62,10 @@ pub struct Stats {
     pub compression_saved_bytes: u64,
     /// Bytes in pipes (`wsg_server_adopt_pipe`) that the server has not read, or the application has not taken.
     pub pipe_bytes: u64,
+    /// 1 while the cluster can be reached; 0 without a cluster.
+    pub cluster_up: u64,
+    /// Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow.
+    pub cluster_dropped: u64,
 }
 
 impl Stats {
@@ -87,6 +91,8 @@ impl Stats {
             messages_left_plain: now.messages_left_plain,
             compression_saved_bytes: now.compression_saved_bytes,
             pipe_bytes: now.pipe_bytes,
+            cluster_up: now.cluster_up,
+            cluster_dropped: now.cluster_dropped,
         }
     }
 }
@@ -298,6 +304,8 @@ mod tests {
         core.messages_left_plain = 18;
         core.compression_saved_bytes = 19;
         core.pipe_bytes = 20;
+        core.cluster_up = 21;
+        core.cluster_dropped = 22;
         let named: Vec<_> = core.fields().iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(format!("{:?}", Stats::of(&core)), format!("Stats {{ {} }}", named.join(", ")));
     }

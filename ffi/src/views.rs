@@ -312,8 +312,9 @@ impl ViewBuilder<'_> {
             session: open.expires_at_ms.and_then(instant),
             credential: open.credential_ends_at_ms.and_then(instant),
         };
-        let protocol = self.modes.protocol(&self.commands.policies(), &open.path);
-        self.peers.opened(open.conn, Opened { user, ip, path: Some(&open.path), granted, ends, protocol });
+        // It may be the first of a route with this protocol that a reload has added just now.
+        self.modes.protocol(&self.commands.policies(), &open.path);
+        self.peers.opened(open.conn, Opened { user, ip, path: Some(&open.path), granted, ends });
         // Banned since it was let in. Asked after it was noted: a ban on another thread either finds it, or is seen here.
         if self.commands.is_banned(ip, user.map(AsRef::as_ref)) {
             self.peers.close(open.conn, || false);

@@ -43,6 +43,12 @@
  * and never 0; for one that was freed the answer is WSG_ERR_HANDLE. A file descriptor that you hand over is the library's from
  * WSG_OK on, and yours on an error.
  *
+ * Many nodes. Servers whose option `cluster` names the same Redis and the same `name` are one, in several processes or in one:
+ * what is sent to rooms, to users and to all reaches every node, and `wsg_server_disconnect_user`, bans and limits of users hold
+ * on all; `wsg_server_rooms_everywhere` and its like count on all. What lists connections is about this node. `wsg_server_start` waits for Redis, 5 s at most: one that is not there is a warning in the log, and every node goes
+ * on alone until it is (or refuses handshakes as WSG_VERDICT_CLUSTER_UNAVAILABLE, as `on_outage` says); one that refuses is
+ * WSG_ERR_INVALID_OPTION, for `cluster.url`. No error and no record has the password.
+ *
  * Times are in milliseconds.
  *
  * Versions. A struct that you fill in starts with its `size`. A struct that you are given through a pointer may have more

@@ -77,7 +77,7 @@ static void verdict_counters(void) {
     ANSWERS(WSG_OK, wsg_server_verdict_count(server, verdicts, &count));
     CHECK(count == 0);
   }
-  CHECK(verdicts == WSG_VERDICT_BAD_COMPRESSION + 1);
+  CHECK(verdicts == WSG_VERDICT_CLUSTER_UNAVAILABLE + 1);
   ANSWERS(WSG_ERR_ARGUMENT, wsg_server_verdict_count(server, verdicts, &count));
   ANSWERS(WSG_OK, wsg_server_free(server));
 }
@@ -166,6 +166,87 @@ static void stats(void) {
   close(peer);
 }
 
+/* What is told of everybody on all nodes: its members have these names, and there are no others. */
+#define MEMBER(name) uint64_t name;
+struct everywhere {
+  FACE_everywhere(MEMBER)
+};
+
+static void told_everywhere(void *userdata, wsg_status status, size_t connections, uint32_t missing) {
+  ANSWERS(WSG_OK, status);
+  *(struct everywhere *)userdata = (struct everywhere){.connections = connections, .missing = missing};
+}
+
+static void everywhere(void) {
+  wsg_server *server = started(open_options(TEXT("raw")));
+  struct everywhere there = {77, 77};
+  wsg_batch *batch;
+  CHECK(sizeof there == 2 * sizeof(uint64_t));
+  int peer = client_open(wsg_server_address(server).data);
+  next_of(server, WSG_EVENT_OPEN, &batch);
+  ANSWERS(WSG_OK, wsg_server_all_everywhere(server, NULL, 0, 1000, told_everywhere, &there));
+  CHECK(there.connections == 1 && there.missing == 0);
+  ANSWERS(WSG_OK, wsg_batch_free(batch));
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  close(peer);
+}
+
+/* Listens where nobody will; returns the port. */
+static int listening(int *fd) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof at;
+  *fd = socket(AF_INET, SOCK_STREAM, 0);
+  CHECK(*fd >= 0 && bind(*fd, (struct sockaddr *)&at, sizeof at) == 0 && listen(*fd, 8) == 0);
+  CHECK(getsockname(*fd, (struct sockaddr *)&at, &len) == 0);
+  return ntohs(at.sin_port);
+}
+
+static wsg_options *clustered(int port) {
+  char json[128];
+  wsg_options *options = open_options(TEXT("raw"));
+  int len = snprintf(json, sizeof json, "{\"url\": \"redis://:s3cret@127.0.0.1:%d\", \"on_outage\": \"closed\"}", port);
+  ANSWERS(WSG_OK, wsg_options_set(options, TEXT("cluster"), json, (size_t)len, NULL));
+  return options;
+}
+
+static void cluster_outage_verdict(void) {
+  int fd, port = listening(&fd);
+  uint64_t refused = 0;
+  close(fd);
+  wsg_server *server = started(clustered(port));
+  CHECK(client_open(wsg_server_address(server).data) < 0);
+  ANSWERS(WSG_OK, wsg_server_verdict_count(server, FACE_cluster_outage_verdict, &refused));
+  CHECK(refused == 1);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+}
+
+/* Answers as a Redis does to a wrong password. */
+static void *refuse(void *listener) {
+  static const char wrong[] = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+  char asked[256];
+  int peer = accept(*(int *)listener, NULL, NULL);
+  CHECK(peer >= 0 && recv(peer, asked, sizeof asked, 0) > 0);
+  for (int i = 0; i < 8; i++) CHECK(send(peer, wrong, sizeof wrong - 1, MSG_NOSIGNAL) > 0);
+  while (recv(peer, asked, sizeof asked, 0) > 0) continue;
+  close(peer);
+  return NULL;
+}
+
+static void cluster_refused(void) {
+  int fd, port = listening(&fd);
+  pthread_t redis;
+  wsg_options *options = clustered(port);
+  wsg_server *server = NULL;
+  wsg_error *error = NULL;
+  CHECK(pthread_create(&redis, NULL, refuse, &fd) == 0);
+  CHECK(is(wsg_status_name(wsg_server_start(options, &server, &error)), FACE_cluster_refused));
+  CHECK(is(wsg_error_option(error), "cluster.url") && strstr(wsg_error_message(error).data, "s3cret") == NULL);
+  pthread_join(redis, NULL);
+  close(fd);
+  wsg_error_free(error);
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
 static void reload_of_what_stays(void) {
   wsg_options *options = open_options(TEXT("raw"));
   wsg_server *server = NULL;
@@ -202,6 +283,9 @@ int main(void) {
   close_reason();
   violation_record();
   stats();
+  everywhere();
+  cluster_outage_verdict();
+  cluster_refused();
   message_size();
   reload_of_what_stays();
   puts("faces: C does what tests/faces.toml says");

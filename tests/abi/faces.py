@@ -10,7 +10,7 @@ import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Texts; the other columns are names of wsguard.h.
-TEXTS = {"log_default", "callback_without_auth", "verdict_counters", "close_reason_absent", "reload_of_what_stays"}
+TEXTS = {"log_default", "callback_without_auth", "verdict_counters", "close_reason_absent", "reload_of_what_stays", "cluster_refused"}
 
 
 def macros(rows):

@@ -39,6 +39,9 @@ EXPECTED = {
     "wsguard_reload_failures": ("counter", ""),
     "wsguard_tls_certificate_expiry_seconds": ("gauge", "seconds"),
     "wsguard_bans": ("gauge", ""),
+    "wsguard_cluster_up": ("gauge", ""),
+    "wsguard_cluster_lag_seconds": ("gauge", "seconds"),
+    "wsguard_cluster_dropped": ("counter", ""),
     "wsguard_build": ("info", ""),
 }
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import os
 from typing import NamedTuple
 
 from . import _ends, _on_loop, _wsguard
-from ._audience import Audience
+from ._audience import Audience, Everywhere
 from ._errors import (
     CallRefused,
     CallTimeout,
@@ -44,6 +44,7 @@ __all__ = [
     "ConnectionClosed",
     "Error",
     "EventOptions",
+    "Everywhere",
     "Headers",
     "InvalidArgument",
     "Json",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 CONTINUATION, TEXT, BINARY, CLOSE = 0, 1, 2, 8
 
 
@@ -17,10 +19,15 @@ def of_client(opcode: int, payload: bytes) -> bytes:
     return head + b"\0\0\0\0" + payload
 
 
-def close(code: int, reason: str) -> bytes:
-    if code in (1005, 1006):
+def close(code: Any, reason: Any) -> bytes:
+    """A close frame by what a server says of the client's; without a code where that is none that a frame may have (RFC
+    6455 section 7.4)."""
+    if not isinstance(code, int) or not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         return of_client(CLOSE, b"")
-    return of_client(CLOSE, code.to_bytes(2, "big") + reason.encode()[:123])
+    text = reason if isinstance(reason, str) else ""
+    # No byte of a character that is cut, and none of a lone surrogate.
+    cut = text.encode("utf-8", "replace")[:123].decode("utf-8", "ignore")
+    return of_client(CLOSE, code.to_bytes(2, "big") + cut.encode())
 
 
 def close_of(payload: bytes) -> tuple[int, str]:

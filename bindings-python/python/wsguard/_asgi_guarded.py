@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from . import _asgi_frames
 from ._asgi_core import Core
+from ._asgi_scope import judged
 from ._asgi_waits import Changing
 from ._errors import Error
 from ._wsguard import Accept, Close, Connection, Pipe, Reject
@@ -21,6 +22,12 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: Bytes that go through the pipe at once.
 _PIECE_BYTES = 65_536
+
+#: What the core says and the server has not taken yet, at most: what comes then waits in the core, by its rules.
+_SAYINGS = 64
+
+#: What a path has besides letters and digits (RFC 3986 section 3.3).
+_PATH = "/-._~!$&'()*+,;=:@"
 
 #: What a server on HTTP/2 leaves out, and the core asks for.
 _HANDSHAKE = {
@@ -55,6 +62,8 @@ class Guarded(Changing):
         self._has_room = True
         #: The core says nothing more.
         self._is_ended = False
+        #: The server has been told that the core has closed the connection.
+        self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- what the core tells ----------------------------------------------------------------------------------------
@@ -75,7 +84,7 @@ class Guarded(Changing):
     def closed(self, close: Close) -> None:
         if self._end is None:
             self._end = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
-            self._later(self._close_server(close.code, close.reason))
+            self._close_server(close.code, close.reason)
         self._wake()
 
     def pipe_tells(self, is_room: bool) -> None:
@@ -84,7 +93,7 @@ class Guarded(Changing):
         self._wake()
 
     def _take(self) -> None:
-        while self._pipe is not None:
+        while self._pipe is not None and len(self._tasks) < _SAYINGS:
             data, self._is_ended, is_more = self._pipe.take(_PIECE_BYTES)
             for opcode, payload in self._server.feed(data):
                 # Answers of the core (`on_mismatch`): nothing else of it is the client's.
@@ -101,7 +110,7 @@ class Guarded(Changing):
         if self._end is None and self._pipe is not None:
             code, reason = _asgi_frames.close_of(payload)
             self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
-            self._later(self._close_server(code, reason))
+            self._close_server(code, reason)
             self._pipe.end()
 
     def _later(self, said: Awaitable[None]) -> None:
@@ -112,11 +121,17 @@ class Guarded(Changing):
 
         task = self.loop.create_task(say())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._said)
 
-    async def _close_server(self, code: int, reason: str) -> None:
+    def _said(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._take()
+
+    def _close_server(self, code: int, reason: str) -> None:
         if code not in (1005, 1006):
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            self._is_closed = True
+            self._later(self._send({"type": "websocket.close", "code": code, "reason": reason}))
 
     # --- the server -------------------------------------------------------------------------------------------------
 
@@ -128,8 +143,7 @@ class Guarded(Changing):
         if head is None:
             return await self._refuse(400, [], b"")
         try:
-            peer = self._scope.get("client")
-            peer = (str(peer[0]), int(peer[1])) if peer else None
+            peer = peer_of(self._scope)
             self._pipe = self._core.adopt_pipe(self, head, peer=peer, local=None, is_secure=True)
         except Error:
             # The server shuts down.
@@ -141,11 +155,15 @@ class Guarded(Changing):
             if self._facts is None:
                 return await self._refuse_as_core()
             pump = self.loop.create_task(self._pump())
+            pump.add_done_callback(self._pumped)
             extensions = {**(self._scope.get("extensions") or {}), "wsguard": self._facts}
             await app({**self._scope, "extensions": extensions}, self.receive, self.send)
             # The server ends the connection when this returns: the close frame goes before.
             while self._tasks:
                 await asyncio.wait(self._tasks)
+            if pump.done():
+                # What the server's `receive` has raised is the server's to know.
+                pump.result()
         finally:
             if pump is not None:
                 pump.cancel()
@@ -175,6 +193,17 @@ class Guarded(Changing):
             self._pipe.abort()
             self._pipe = None
 
+    def _pumped(self, pump: asyncio.Task[None]) -> None:
+        """Nothing more comes from the server: as it has said, or because it has failed."""
+        if not pump.cancelled():
+            # Looked at here as well: an application that fails itself is what the server hears of.
+            pump.exception()
+        if self._end is None:
+            self._end = {"type": "websocket.disconnect", "code": 1006}
+        if self._pipe is not None:
+            self._pipe.end()
+        self._wake()
+
     async def _pump(self) -> None:
         """What the client sends, to the core."""
         while True:
@@ -182,11 +211,7 @@ class Guarded(Changing):
             if message["type"] == "websocket.disconnect":
                 if self._end is None:
                     self._end = message
-                code, reason = message.get("code", 1005), message.get("reason") or ""
-                await self._push(_asgi_frames.close(code, reason))
-                if self._pipe is not None:
-                    self._pipe.end()
-                return
+                return await self._push(_asgi_frames.close(message.get("code", 1005), message.get("reason")))
             text = message.get("text")
             if text is None:
                 await self._push(_asgi_frames.of_client(_asgi_frames.BINARY, message.get("bytes") or b""))
@@ -231,6 +256,8 @@ class Guarded(Changing):
             # The client gets the application's own answer; the core hears that it is refused.
             self._core.answer(self._ticket, Reject(403))
         elif kind == "websocket.close":
+            if self._is_closed and not self._app_closed:
+                raise Disconnected("the connection is closed")
             self._app_closed = True
             if self._conn is not None and self._end is None:
                 self._end = {"type": "websocket.disconnect", "code": message.get("code", 1000)}
@@ -254,14 +281,32 @@ class Guarded(Changing):
         await self._send(message)
 
 
+def _path_of(scope: dict[str, Any]) -> bytes:
+    """The path as the application sees it: what is around this middleware may have changed it."""
+    path, raw_path = scope["path"], scope.get("raw_path")
+    if not raw_path or unquote(raw_path.decode("ascii", "replace")) != path:
+        raw_path = quote(path, safe=_PATH).encode()
+    return judged(raw_path)
+
+
+def peer_of(scope: dict[str, Any]) -> tuple[str, int] | None:
+    """The address of the client. Only its host is judged: a port that is none, as some servers say it, is 0."""
+    host, port = (*(scope.get("client") or ()), None, None)[:2]
+    if not isinstance(host, str):
+        return None
+    return host, port if isinstance(port, int) and 0 <= port < 65_536 else 0
+
+
 def head_of(scope: dict[str, Any]) -> bytes | None:
     """A request head of the scope; `None`: it cannot be one."""
-    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-    target = raw_path + (b"?" + scope["query_string"] if scope.get("query_string") else b"")
+    target = _path_of(scope) + (b"?" + scope["query_string"] if scope.get("query_string") else b"")
     lines = [b"GET " + target + b" HTTP/1.1"]
     lines += [name + b": " + value for name, value in _HANDSHAKE.items()]
     lines += [name + b": " + value for name, value in scope["headers"] if name.lower() not in _NOT_TOLD]
+    # The core would judge the path within an absolute URI, which the application takes for a path as it is.
+    if not target.startswith(b"/") or b" " in target:
+        return None
     # A line break in a header would be another header.
-    if any(b"\r" in line or b"\n" in line for line in lines) or b" " in target:
+    if any(b"\r" in line or b"\n" in line for line in lines):
         return None
     return b"\r\n".join(lines) + b"\r\n\r\n"

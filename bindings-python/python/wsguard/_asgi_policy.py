@@ -24,6 +24,9 @@ _NOT_OURS = {
 #: What ``idle_timeout_ms`` must exceed ``ping_interval_ms`` by, for the core.
 _LEAST_SILENCE_MS = 1000
 
+#: Nobody is pinged, and whoever says nothing stays.
+_NO_KEEP_ALIVE = {"ping_interval_ms": 0, "idle_timeout_ms": 0}
+
 #: Defaults of the core, for what uvicorn may tighten.
 _DEFAULTS = {"max_message_bytes": 65_536, "ping_interval_ms": 20_000, "idle_timeout_ms": 45_000}
 
@@ -69,6 +72,12 @@ def _routes(options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {path: route for path, route in routes.items() if isinstance(route, Mapping)}
 
 
+def without_keep_alive(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The same where the server keeps connections alive, on every route."""
+    routes = {path: {**route, **_NO_KEEP_ALIVE} for path, route in _routes(policy).items()}
+    return {**policy, **_NO_KEEP_ALIVE, **({"routes": routes} if routes else {})}
+
+
 def takes_query_tokens(policy: Mapping[str, Any]) -> bool:
     """Whether a token may stand in the query, of any route."""
     stated = [policy, *_routes(policy).values()]
@@ -78,6 +87,14 @@ def takes_query_tokens(policy: Mapping[str, Any]) -> bool:
 def of_worker(policy: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The policy of one worker: as it was stated, and as uvicorn's own options tighten it."""
     options = dict(policy)
+    admin = options.get("admin_listen")
+    if config.workers > 1 and isinstance(admin, str) and not admin.endswith(":0"):
+        raise ConfigError(
+            f"admin_listen: uvicorn runs {config.workers} workers, and only one of them could listen on {admin}: leave "
+            "it out, or run one worker",
+            code="contradiction",
+            option="admin_listen",
+        )
     if "trusted_proxies" not in options and config.proxy_headers:
         options["trusted_proxies"] = trusted(config.forwarded_allow_ips)
     tightened = _tightenings(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from email.utils import formatdate
@@ -51,6 +52,8 @@ class WebSocketProtocol(HandedOver):
         self._response: tuple[int, list[tuple[str, str]], bytearray] | None = None
         #: It has closed the connection.
         self._app_closed = False
+        #: It has ended.
+        self._has_left = False
         #: What the application receives at the end; `None` while the connection lives.
         self._end: dict[str, Any] | None = None
 
@@ -63,7 +66,7 @@ class WebSocketProtocol(HandedOver):
         self._head = b""
         task = self.loop.create_task(self._run())
         self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
+        task.add_done_callback(self._ran)
 
     def ended(self, code: str | None, status: int) -> None:
         """There is no connection: the core has refused it, the application has, or the peer has left."""
@@ -79,6 +82,9 @@ class WebSocketProtocol(HandedOver):
 
     def opened(self, conn: Connection) -> None:
         self._conn = conn
+        if self._has_left:
+            # Between its answer and this: nobody reads.
+            conn._leave()
         self._wake()
 
     def closed(self, close: Close) -> None:
@@ -107,8 +113,15 @@ class WebSocketProtocol(HandedOver):
                 _logger.error("ASGI callable should return None, but returned '%s'.", result)
         self._leave()
 
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self.server_state.tasks.discard(task)
+        if not self._has_left:
+            # It was cancelled before its first step.
+            self._leave()
+
     def _leave(self) -> None:
         """The application has ended."""
+        self._has_left = True
         if not self._answered:
             # One that has begun a response of its own and not ended it: what there is of it goes out.
             if self._response is not None:

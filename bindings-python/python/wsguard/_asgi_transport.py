@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from . import _asgi_core, _log
+from ._asgi_scope import judged_head
 from ._asgi_waits import Changing
 from ._errors import Error
 
@@ -109,15 +110,16 @@ class HandedOver(Changing, asyncio.Protocol):
 
     def _begin(self, head: bytes) -> None:
         self._head = head
+        judged = judged_head(head)
         try:
             core = _asgi_core.of(self.server_state, self.policy, self.config, self.loop)
             self._core = core
             duplicate = self._duplicate()
             if duplicate is None:
-                self._feed(core, head)
+                self._feed(core, judged)
             else:
                 number, is_unix = duplicate
-                core.adopt(cast(_asgi_core.Adopted, self), number, head, is_unix=is_unix)
+                core.adopt(cast(_asgi_core.Adopted, self), number, judged, is_unix=is_unix)
                 # Closes uvicorn's own descriptor, and nothing else: the connection has another.
                 self.transport.abort()
         except (Error, OSError) as error:

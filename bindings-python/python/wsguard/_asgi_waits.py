@@ -10,16 +10,20 @@ class Changing:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def _wake(self) -> None:
         """Whoever waits looks again."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     async def _changes(self) -> None:
         future = self.loop.create_future()
-        self._waiting.append(future)
-        await future
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            # Whoever polls (`wait_for(receive(), ...)`) leaves nothing.
+            self._waiting.discard(future)

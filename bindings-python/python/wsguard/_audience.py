@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import _checks
-from ._errors import ConnectionClosed, InvalidArgument
+from . import _checks, _drain, _loops
+from ._errors import InvalidArgument
 from ._wsguard import Connection, NativeServer
 
 if TYPE_CHECKING:
     from ._types import Payload
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """How many connections an audience has on all nodes of a cluster, as far as these have answered. ``len()`` is their
+    number, too."""
+
+    #: The connections of all nodes, those of this one among them: each once.
+    connections: int
+    #: How many nodes did not answer in time: what they have is not counted.
+    missing: int
+
+    def __len__(self) -> int:
+        return self.connections
 
 
 class Audience:
@@ -85,8 +101,41 @@ class Audience:
             return self._server._room_size(self._rooms[0])
         return len(self.members())
 
+    async def everywhere(self, *, timeout_ms: int = 1000) -> Everywhere:
+        """How many connections there are on all nodes of the ``cluster``. Without one, and where no other node has any,
+        nobody is asked: it is the number of this node. It can be awaited on any event loop.
+
+        Args:
+            timeout_ms: milliseconds that the other nodes have to answer, a minute at most; default 1000.
+
+        Raises:
+            InvalidArgument: ``timeout_ms`` is negative, or the name of a room is not 1 to 256 bytes.
+            UsageError: as :meth:`members`; or the server has stopped, also while this waits (``stopped``).
+        """
+        timeout_ms = _drain.milliseconds("timeout_ms", timeout_ms)
+        loop = _loops.running()
+        counted: asyncio.Future[tuple[int, int]] = loop.create_future()
+
+        def settle(result: tuple[int, int] | None, failure: BaseException | None) -> None:
+            if counted.done():
+                return
+            if failure is not None:
+                counted.set_exception(failure)
+            elif result is not None:
+                counted.set_result(result)
+
+        def told(result: tuple[int, int] | None, failure: BaseException | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
+                _loops.soon(loop, settle, result, failure)
+
+        ticket = self._server._count_everywhere(self._rooms, self._user, list(self._except), timeout_ms, told)
+        try:
+            return Everywhere(*await counted)
+        finally:
+            self._server._forget_count(ticket)
+
     def clear(self) -> None:
-        """Lets every member leave the rooms; the connections stay open.
+        """Lets every member leave the rooms, on all nodes of a ``cluster``; the connections stay open.
 
         Raises:
             InvalidArgument: these are not the connections of rooms.
@@ -94,17 +143,10 @@ class Audience:
         """
         if self._rooms is None:
             raise InvalidArgument("only rooms are cleared: server.to(room).clear()", code="invalid_argument")
-        if not self._except:
-            for room in self._rooms:
-                self._server._clear_room(room)
-            return
-        for conn in self.members():
-            with contextlib.suppress(ConnectionClosed):  # it has ended meanwhile, and is in no room
-                for room in self._rooms:
-                    conn.leave(room)
+        self._server._clear_rooms(self._rooms, list(self._except))
 
     def close(self, code: int | None = None, reason: str = "") -> None:
-        """Closes each of the connections, as :meth:`Connection.close` does.
+        """Closes each of the connections, as :meth:`Connection.close` does, on all nodes of a ``cluster``.
 
         Raises:
             InvalidArgument: as :meth:`Connection.close`.
@@ -114,3 +156,4 @@ class Audience:
         _checks.close(code, reason)
         for conn in self.members():
             conn.close(code, reason)
+        self._server._close_elsewhere(self._rooms, self._user, 1000 if code is None else code, reason)

@@ -23,6 +23,25 @@ def running() -> asyncio.AbstractEventLoop:
         raise UsageError(message, code="no_event_loop") from None
 
 
+def soon(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *given: Any) -> None:
+    """Has a loop make a call, from any thread and from a signal handler.
+
+    On the loop's own thread nothing is left to what wakes the loop: a child of ``fork`` that goes on with a uvloop of
+    its parent waits at the same descriptors, and takes what was to wake the parent.
+
+    Raises:
+        RuntimeError: the loop is closed.
+    """
+    loop.call_soon_threadsafe(call, *given)
+    if asyncio._get_running_loop() is loop:
+        # A loop that has something to do does not wait.
+        loop.call_soon(_nothing)
+
+
+def _nothing() -> None:
+    pass
+
+
 def check_none_runs() -> None:
     """Raises where a server that runs on this thread would stop everything else."""
     try:

@@ -11,7 +11,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import _log, _tasks, _wsguard
+from . import _log, _loops, _tasks, _wsguard
 from ._errors import UsageError
 from ._registration import Registry
 
@@ -69,7 +69,7 @@ class OnLoop(Registry):
         self._loop, self._stopped, self._tasks = loop, _tasks.Stopped(), _tasks.Handling()
         calls = (loop, loop.create_future, _tasks.creator(loop), deliver_soon, self._on_stopped)
         try:
-            more = (loop.call_later, loop.call_soon_threadsafe, self._tasks)
+            more = (loop.call_later, functools.partial(_loops.soon, loop), self._tasks)
             self._start(text, handlers, (*calls, *more), **self._how())
         except BaseException:
             self._unwatch()
@@ -125,7 +125,7 @@ class OnLoop(Registry):
         # Ctrl-C may have interrupted the callback that delivers; the end must not depend on that one.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._deliver)
+                _loops.soon(self._loop, self._deliver)
 
     def _tell_child(self) -> None:
         self._wake_waits()

@@ -178,6 +178,28 @@ class AutoBan(TypedDict, total=False):
     """The time for which the address is banned, in milliseconds. From 1 to 315360000000. Default: ``600000``."""
 
 
+class _ClusterOptions(TypedDict):
+    url: str
+    """The URL of Redis or Valkey: ``redis://``, with TLS ``rediss://``; ``redis+sentinel://host:port,…/service`` and
+    ``redis+cluster://host:port,…`` likewise. Required."""
+
+
+class ClusterOptions(_ClusterOptions, total=False):
+    """Several nodes as one server, over Redis or Valkey."""
+
+    name: str
+    """The name that the nodes of one server have in common: letters, digits, ``.``, ``_`` and ``-``. Default:
+    ``"default"``."""
+    on_outage: Literal["local", "closed"]
+    """The way to go on while Redis cannot be reached: ``local`` serves, each node with the whole limits for itself;
+    ``closed`` refuses new connections besides: ``cluster_unavailable``. Default: ``"local"``."""
+    lease_ms: int
+    """The time after which nothing is left of a node that has died, in milliseconds. From 2000 to 600000. Default:
+    ``10000``."""
+    user_limits: bool
+    """Whether ``max_connections_per_user``, and ``rate_limit`` by user, count over all nodes. Default: ``True``."""
+
+
 class Options(TypedDict, total=False):
     """The policy as stated. ``origins`` and ``auth`` have no default: a server does not start without them."""
 
@@ -315,5 +337,8 @@ class Options(TypedDict, total=False):
     """The addresses and CIDRs that are refused: ``banned``. An IPv6 address stands for its /64. Default: none."""
     auto_ban: AutoBan | None
     """The ban of an address that breaks rules again and again. Default: none."""
+    cluster: ClusterOptions | None
+    """The nodes of a cluster, which are one server: rooms, users, bans and the limits of users are common to those with
+    the same ``name`` on the same Redis or Valkey (6.2 or later). Default: none."""
     server_header: str | None
     """The ``Server`` header of responses. Default: none."""

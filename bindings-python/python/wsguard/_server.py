@@ -190,6 +190,8 @@ class Server(Operated):
         if loop is None or loop is asyncio.get_running_loop():
             await self._wait_stopped(stopped)
             await self._handled(tasks, until, asks)
+            # One of them may have forked, and this may be the child.
+            self._check_own_process()
             return
         try:
             # The core stops in time. Its loop handles the events, and may not run any more.
@@ -210,7 +212,7 @@ class Server(Operated):
             kept[0].add_done_callback(lambda _: handled.set())
 
         with contextlib.suppress(RuntimeError):  # it is closed
-            loop.call_soon_threadsafe(begin)
+            _loops.soon(loop, begin)
         late = time.monotonic() + self._left_s(until) + _drain.CANCELLED_WITHIN_S
         # A loop that stops says so to nobody: it is looked at.
         while not handled.is_set() and loop.is_running() and time.monotonic() < late:

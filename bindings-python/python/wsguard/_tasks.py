@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from typing import Any
 
+from . import _loops
+
 CreateTask = Callable[[Coroutine[Any, Any, Any], Context], "asyncio.Future[Any]"]
 
 
@@ -90,7 +92,7 @@ class Stopped:
         self._is_set = True
         for future in tuple(self._waiting):
             with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits there, others do
-                future.get_loop().call_soon_threadsafe(_wake, future)
+                _loops.soon(future.get_loop(), _wake, future)
 
     async def wait(self) -> None:
         future = asyncio.get_running_loop().create_future()

@@ -53,6 +53,7 @@ VerdictCode: TypeAlias = Literal[
     "banned",
     "event_denied",
     "bad_compression",
+    "cluster_unavailable",
 ]
 #: The state of a message after a send: the peer's to read, queued until the peer reads, or not sent because the
 #: connection is closed.
@@ -133,5 +134,9 @@ class Stats(TypedDict):
     compression_saved_bytes: int
     #: Bytes in pipes (connections under TLS of somebody else) that the server has not read, or that were not taken yet.
     pipe_bytes: int
+    #: 1 while the cluster can be reached; 0 without a cluster.
+    cluster_up: int
+    #: Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow.
+    cluster_dropped: int
     #: Verdicts since the start: a count for every code, also where it is 0.
     verdicts: dict[VerdictCode, int]

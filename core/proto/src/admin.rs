@@ -21,6 +21,8 @@ pub trait Facts {
     fn is_draining(&self) -> bool;
     /// The age of the oldest event that the application has not taken.
     fn inbox_age(&self) -> Duration;
+    /// Whether the server is in a cluster that cannot be reached.
+    fn is_cut_off(&self) -> bool;
     /// The text of `/metrics`.
     fn metrics(&self) -> String;
 }
@@ -62,6 +64,7 @@ fn page(request: &httparse::Request<'_, '_>, asked: &AdminListen, facts: &dyn Fa
         "/metrics" => return response(200, CONTENT_TYPE, "", &facts.metrics(), is_head),
         _ if facts.is_draining() => Some("draining"),
         "/readyz" if facts.inbox_age() >= READY_INBOX_AGE => Some("the application does not take its events"),
+        "/readyz" if facts.is_cut_off() => Some("the cluster cannot be reached"),
         _ => None,
     };
     let (status, body) = unready.map_or((200, "ok"), |why| (503, why));

@@ -7,6 +7,7 @@ use super::*;
 struct Server {
     is_draining: bool,
     inbox_age: Duration,
+    is_cut_off: bool,
 }
 
 impl Facts for Server {
@@ -18,12 +19,16 @@ impl Facts for Server {
         self.inbox_age
     }
 
+    fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
     fn metrics(&self) -> String {
         "# EOF\n".to_owned()
     }
 }
 
-const WELL: Server = Server { is_draining: false, inbox_age: Duration::ZERO };
+const WELL: Server = Server { is_draining: false, inbox_age: Duration::ZERO, is_cut_off: false };
 
 fn listen() -> AdminListen {
     AdminListen::parse("127.0.0.1:9464", false).unwrap()
@@ -125,10 +130,13 @@ fn what_is_not_whole_is_waited_for_and_too_much_is_refused() {
 
 #[test]
 fn a_server_is_ready_while_it_runs_and_is_listened_to() {
-    let late = Server { is_draining: false, inbox_age: READY_INBOX_AGE };
+    let late = Server { inbox_age: READY_INBOX_AGE, ..WELL };
     let nearly = Server { inbox_age: READY_INBOX_AGE.saturating_sub(Duration::from_nanos(1)), ..late };
     let draining = Server { is_draining: true, ..WELL };
+    let cut_off = Server { is_cut_off: true, ..WELL };
     for (page, server, expected, body) in [
+        ("/healthz", &cut_off, 200, "ok"),
+        ("/readyz", &cut_off, 503, "the cluster cannot be reached"),
         ("/healthz", &draining, 503, "draining"),
         ("/readyz", &draining, 503, "draining"),
         ("/metrics", &draining, 200, "# EOF\n"),

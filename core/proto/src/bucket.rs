@@ -39,6 +39,16 @@ impl Rate {
         self.per_second
     }
 
+    /// How much it holds, as it was stated.
+    pub(crate) fn burst(&self) -> f64 {
+        self.burst
+    }
+
+    /// How much a node may let pass that the others do not know of yet: a quarter of what it holds, and one unit at least.
+    pub(crate) fn lease(&self) -> f64 {
+        (self.burst / 4.0).max(1.0)
+    }
+
     /// The time that `amount` units take to leak. Rounded down, so that exactly `burst` units always fit.
     pub(crate) fn leak_nanos(&self, amount: f64) -> u64 {
         (amount * self.nanos_per_unit) as u64

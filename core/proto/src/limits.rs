@@ -9,15 +9,18 @@
 //! are free, and less as they fill: the part of it that is the part of them still free, but one at least. So it takes
 //! several times as many addresses to fill them as it would without, and who comes late finds a place until then.
 
+mod buckets;
+
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use crate::bucket::{Bucket, Rate};
 use crate::client_ip::{AddressKey, WIDER_PREFIXES};
-use crate::config::{Policy, RateKeyKind};
+use crate::config::{Policy, RateKeyKind, RateRules};
 use crate::lock::lock;
-pub use crate::rate::{Charge, Overflow, Passing, QueuePlace, RateKey, Receipt};
+pub use crate::rate::{Charge, Held, Overflow, Passing, QueuePlace, RateKey, Receipt};
+use crate::rate::{Dirty, SharedUser};
 use crate::time::Moment;
 use crate::verdict::Code;
 
@@ -33,6 +36,8 @@ struct Entry {
     handshakes: Bucket,
     /// One for each scope that it was seen in: routes may have buckets of their own.
     rates: Vec<(Arc<str>, Arc<RateKey>)>,
+    /// Other nodes draw on these, too.
+    shared: Option<Arc<SharedUser>>,
 }
 
 impl Entry {
@@ -46,7 +51,10 @@ impl Entry {
             return Arc::clone(rate);
         }
         self.rates.retain(|(_, rate)| Arc::strong_count(rate) > 1 || !rate.is_drained(now));
-        let rate = Arc::default();
+        let rate: Arc<RateKey> = Arc::default();
+        if self.shared.is_some() {
+            rate.share(self.shared.as_ref());
+        }
         self.rates.push((Arc::clone(scope), Arc::clone(&rate)));
         rate
     }
@@ -172,6 +180,11 @@ impl Full {
     /// The address is banned.
     pub fn of_banned() -> Self {
         Self::new(Limit::Banned)
+    }
+
+    /// The user has as many connections as may be, on all nodes of a cluster.
+    pub fn of_user() -> Self {
+        Self::new(Limit::ConnectionsPerUser)
     }
 
     /// There is not even a place to be refused in.
@@ -349,6 +362,8 @@ pub struct Limits {
     addresses: Mutex<Addresses>,
     routes: Mutex<RouteAddresses>,
     users: Mutex<Table<Arc<str>>>,
+    /// Users with something to report to other nodes.
+    dirty: Arc<Dirty>,
     server: Mutex<Places>,
 }
 
@@ -358,6 +373,7 @@ impl Default for Limits {
             addresses: Mutex::new(Addresses(core::array::from_fn(|_| Table::new(MAX_IDLE_ENTRIES)))),
             routes: Mutex::new(RouteAddresses(core::array::from_fn(|_| Table::new(MAX_IDLE_ENTRIES)))),
             users: Mutex::new(Table::new(MAX_IDLE_ENTRIES)),
+            dirty: Arc::default(),
             server: Mutex::default(),
         }
     }
@@ -466,15 +482,26 @@ impl Seat {
         }
     }
 
+    /// Gives the user's place back.
+    pub fn leave_user(&mut self) {
+        if let Some(user) = self.user.take() {
+            lock(&self.limits.users).leave(&user);
+        }
+    }
+
     /// The bucket this connection shares, resolved once at open; `None`: its own.
-    pub fn rate_key(&self, kind: RateKeyKind, scope: &Arc<str>, now: Moment) -> Option<Arc<RateKey>> {
+    pub fn rate_key(&self, rules: &RateRules, scope: &Arc<str>, now: Moment) -> Option<Arc<RateKey>> {
         let of_user = || Some(lock(&self.limits.users).entry(self.user.as_ref()?, now).rate(scope, now));
         let of_address = || Some(lock(&self.limits.addresses).0[0].entry(&self.address?, now).rate(scope, now));
-        match kind {
+        let key = match rules.key {
             RateKeyKind::Connection => None,
             RateKeyKind::Ip => of_address(),
             RateKeyKind::User => of_user().or_else(of_address),
+        };
+        if let Some(key) = &key {
+            key.meet(rules);
         }
+        key
     }
 
     /// The user that holds this place.
@@ -489,9 +516,7 @@ impl Drop for Seat {
         if let Some(address) = self.address {
             lock(&self.limits.addresses).leave(address);
         }
-        if let Some(user) = &self.user {
-            lock(&self.limits.users).leave(user);
-        }
+        self.leave_user();
         lock(&self.limits.server).connections -= 1;
     }
 }
@@ -684,7 +709,8 @@ mod tests {
         let (limits, policy, now) = (Arc::new(Limits::default()), policy(), Moment::from_millis(1));
         let mut seat = limits.enter_server(&policy).unwrap();
         seat.enter_user("alice", &policy, now).unwrap();
-        let key = |scope: &str| seat.rate_key(RateKeyKind::User, &scope.into(), now).unwrap();
+        let rules = policy.rate_limit.clone().unwrap();
+        let key = |scope: &str| seat.rate_key(&rules, &scope.into(), now).unwrap();
         let (top, route) = (key(""), key("/admin"));
         assert!(!Arc::ptr_eq(&top, &route));
         assert!(Arc::ptr_eq(&top, &key("")) && Arc::ptr_eq(&route, &key("/admin")));
@@ -726,7 +752,8 @@ mod tests {
     #[test]
     fn a_user_keeps_one_bucket_across_connections() {
         let (limits, policy, now) = (Arc::new(Limits::default()), policy(), Moment::from_millis(1));
-        let key = |seat: &Seat| seat.rate_key(RateKeyKind::User, &Arc::default(), now).unwrap();
+        let rules = policy.rate_limit.clone().unwrap();
+        let key = |seat: &Seat| seat.rate_key(&rules, &Arc::default(), now).unwrap();
         let mut seat = limits.enter_server(&policy).unwrap();
         seat.enter_user("alice", &policy, now).unwrap();
         let before = key(&seat);

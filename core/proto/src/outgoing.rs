@@ -27,6 +27,12 @@ pub fn mismatch_data(path: &str) -> String {
     format!(r#"{{"code":"{}","path":"{}"}}"#, Code::SchemaMismatch, escaped(path))
 }
 
+/// The text of what [`push_frame`] appends, without an `id`.
+pub(crate) fn event_text(event: &str, data: &str) -> Vec<u8> {
+    let event = escaped(event);
+    [r#"{"event":""#, &event, r#"","data":"#, data, r#","status":""#, Status::Ok.name(), r#""}"#].concat().into_bytes()
+}
+
 fn push(out: &mut Vec<u8>, event: &str, data: &str, id: Option<&str>, status: Option<Status>) {
     let event = escaped(event);
     let status: [&str; 3] = status.map_or([""; 3], |status| [r#","status":""#, status.name(), "\""]);

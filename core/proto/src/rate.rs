@@ -9,6 +9,8 @@
 //! share of the other is poured as of then. Without that a bucket would leak while messages wait, and they would pass in
 //! one heap. No verdict is decided here.
 
+mod shared;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -16,6 +18,9 @@ use crate::bucket::{Bucket, Rate};
 use crate::config::RateRules;
 use crate::lock::lock;
 use crate::time::Moment;
+pub use shared::Held;
+pub(crate) use shared::{Amounts, Dirty, SharedUser};
+use shared::{Shared, Unpoured};
 
 /// What an invalid message costs: offenders that reconnect run dry.
 pub(crate) const INVALID_COST: f64 = 1.0;
@@ -51,6 +56,14 @@ pub struct Receipt {
     /// Where the bucket of messages was, and where it is with this one.
     before: Moment,
     after: Moment,
+    /// It waits without having been poured.
+    is_unpoured: bool,
+}
+
+impl Receipt {
+    fn of_unpoured(cost: f64) -> Self {
+        Self { cost, before: Moment::START, after: Moment::START, is_unpoured: true }
+    }
 }
 
 /// Why a message overflows.
@@ -71,6 +84,11 @@ pub enum Overflow {
     /// As many bytes wait on its connection as may.
     Delayed {
         /// How many it would be with it.
+        bytes: usize,
+    },
+    /// It is within its rate, and as much waits for the cluster's answer as may.
+    Unacknowledged {
+        /// How many bytes of its connection would wait with it.
         bytes: usize,
     },
 }
@@ -96,6 +114,11 @@ impl Overflow {
                 "{bytes} payload bytes would wait, and the delayed queue holds 4 times max_message_bytes ({})",
                 rules.max_delayed_bytes
             ),
+            (Overflow::Unacknowledged { bytes }, _) => format!(
+                "{bytes} payload bytes would wait for the cluster to answer, and the delayed queue holds 4 times max_message_bytes \
+                 ({})",
+                rules.max_delayed_bytes
+            ),
         }
     }
 }
@@ -106,6 +129,8 @@ struct RateState {
     bytes: Bucket,
     /// The rates by which what is in them leaks.
     rates: (Option<Rate>, Option<Rate>),
+    /// What there is to it while other nodes draw on it, too.
+    shared: Option<Box<Shared>>,
 }
 
 /// What is in a bucket by the rate `before` is as much by the rate `now_by`, and no more than it holds: a level is kept as the
@@ -127,12 +152,10 @@ pub struct RateKey {
 #[derive(Debug)]
 pub struct QueuePlace {
     key: Arc<RateKey>,
-}
-
-impl Drop for QueuePlace {
-    fn drop(&mut self) {
-        self.key.waiting.fetch_sub(1, Ordering::AcqRel);
-    }
+    /// It is one of the `queue` that may wait for their rate.
+    is_counted: bool,
+    /// It has not been poured: the key is shared.
+    unpoured: Option<Box<Unpoured>>,
 }
 
 /// Where a message would leave the buckets.
@@ -197,9 +220,8 @@ impl RateState {
 
     fn pour(&mut self, poured: &Poured, charge: &Charge, now: Moment) -> Receipt {
         let before = self.messages.empty_at().max(now);
-        self.messages = Bucket::emptying_at(poured.messages);
-        self.bytes = Bucket::emptying_at(poured.bytes);
-        Receipt { cost: charge.cost, before, after: poured.messages }
+        self.rise(poured.messages, poured.bytes, now);
+        Receipt { cost: charge.cost, before, after: poured.messages, is_unpoured: false }
     }
 
     /// The bucket of messages rises by `nanos`, no deeper than it may be. An error: not all of it fits.
@@ -207,7 +229,7 @@ impl RateState {
         let deepest = longest_wait(rules, now).after_nanos(rules.messages.burst_nanos());
         let before = self.messages.empty_at();
         let after = before.max(now).after_nanos(nanos);
-        self.messages = Bucket::emptying_at(after.min(deepest).max(before));
+        self.rise(after.min(deepest).max(before), self.bytes.empty_at(), now);
         if nanos == 0 || after <= deepest {
             return Ok(());
         }
@@ -242,6 +264,15 @@ impl RateKey {
         drop(self.state(rules, now));
     }
 
+    /// By which rules it will be drawn on, before the first message comes: what other nodes are told of it is reckoned by them.
+    pub(crate) fn meet(&self, rules: &RateRules) {
+        let rates = &mut lock(&self.state).rates;
+        rates.0.get_or_insert(rules.messages);
+        if let Some(rate) = rules.bytes {
+            rates.1.get_or_insert(rate);
+        }
+    }
+
     /// After a reload, whoever has left a level in `before` goes on by these buckets: they are as full as that, at least. Another
     /// kind of key, or a route's own limit, is no fresh burst.
     pub(crate) fn take_over(&self, before: &Self, rules: &RateRules, now: Moment) {
@@ -251,12 +282,14 @@ impl RateKey {
         };
         let mut state = self.state(rules, now);
         if let Some(rate) = rates.0 {
-            let left = restated(messages, &rate, &rules.messages, now);
-            state.messages = Bucket::emptying_at(state.messages.empty_at().max(left.empty_at()));
+            let left = restated(messages, &rate, &rules.messages, now).empty_at();
+            let (messages, bytes) = (state.messages.empty_at(), state.bytes.empty_at());
+            state.rise(messages.max(left), bytes, now);
         }
         if let (Some(rate), Some(next)) = (rates.1, &rules.bytes) {
-            let left = restated(bytes, &rate, next, now);
-            state.bytes = Bucket::emptying_at(state.bytes.empty_at().max(left.empty_at()));
+            let left = restated(bytes, &rate, next, now).empty_at();
+            let (messages, bytes) = (state.messages.empty_at(), state.bytes.empty_at());
+            state.rise(messages, bytes.max(left), now);
         }
     }
 
@@ -274,6 +307,9 @@ impl RateKey {
         now: Moment,
     ) -> Result<(Passing, Receipt), Overflow> {
         let mut state = self.state(rules, now);
+        if state.shared.is_some() {
+            return self.admit_shared(state, rules, charge, now);
+        }
         let poured = state.try_message(rules, charge, now);
         if poured.at <= now {
             return Ok((Passing::Now, state.pour(&poured, charge, now)));
@@ -290,7 +326,8 @@ impl RateKey {
         }
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let receipt = state.pour(&poured, charge, now);
-        Ok((Passing::At(poured.at, QueuePlace { key: Arc::clone(self) }), receipt))
+        let place = QueuePlace { key: Arc::clone(self), is_counted: true, unpoured: None };
+        Ok((Passing::At(poured.at, place), receipt))
     }
 
     /// Charges a message without ever holding it up. An error: enforcing would have closed the connection; then it is not
@@ -321,7 +358,8 @@ impl RateKey {
         if at > longest_wait(rules, now) {
             return Err(Overflow::Bytes { wait_nanos: at.since_nanos(now) });
         }
-        state.bytes = Bucket::emptying_at(bytes);
+        let messages = state.messages.empty_at();
+        state.rise(messages, bytes, now);
         charged.pour(rate, received, now);
         Ok(at)
     }
@@ -333,7 +371,8 @@ impl RateKey {
         let deepest = longest_wait(rules, now).after_nanos(rate.burst_nanos());
         let before = state.bytes.empty_at();
         let after = before.max(now).after_nanos(rate.leak_nanos(bytes as f64));
-        state.bytes = Bucket::emptying_at(after.min(deepest).max(before));
+        let messages = state.messages.empty_at();
+        state.rise(messages, after.min(deepest).max(before), now);
     }
 
     /// Charges an invalid message that was not admitted, or for less. An error: there is no room for it.
@@ -352,11 +391,20 @@ impl RateKey {
     pub fn charge_as_invalid(&self, rules: &RateRules, receipt: &Receipt, now: Moment) -> Result<(), Overflow> {
         let (own, due) = (rules.messages.leak_nanos(receipt.cost), rules.messages.leak_nanos(INVALID_COST));
         let mut state = self.state(rules, now);
+        if receipt.is_unpoured {
+            return state.add(rules, due, now);
+        }
         if own <= due {
             return state.add(rules, due - own, now);
         }
-        if state.messages.empty_at() == receipt.after {
+        let back = receipt.cost - INVALID_COST;
+        if state.messages.empty_at() == receipt.after
+            && state.shared.as_ref().is_none_or(|shared| shared.may_take_back(back))
+        {
             state.messages = Bucket::emptying_at(receipt.before.after_nanos(due).min(receipt.after));
+            if let Some(shared) = &mut state.shared {
+                shared.rise(-back, 0.0);
+            }
         }
         Ok(())
     }

@@ -171,6 +171,8 @@ verdicts! {
     // THREATS D3.
     /// A compressed message cannot be inflated.
     BadCompression = "bad_compression", 0, 1007, "bad compression", Violation, Connection;
+    /// The nodes of the cluster cannot be asked, and `cluster.on_outage` is `closed`.
+    ClusterUnavailable = "cluster_unavailable", 503, 0, "cluster unavailable", Fault, Connection;
 }
 
 impl Code {

@@ -15,6 +15,7 @@ use crate::error::Error;
 use wsguard_proto::auth::check_user;
 use wsguard_proto::bans::{self, Ban, MAX_REASON_BYTES, Subject};
 use wsguard_proto::client_ip::AddressKey;
+use wsguard_proto::cluster::ops::Request;
 use wsguard_proto::config::Policy;
 use wsguard_proto::connection::Report;
 use wsguard_proto::lock::lock;
@@ -60,7 +61,8 @@ pub struct BanInfo {
 
 impl ServerHandle {
     /// Keeps an address, a network or a user out for `for_ms`, or until [`unban`](Self::unban): handshakes are refused with 403
-    /// `banned`, and what is open is closed with 1008 `banned`. What was said of the same before does not count any more.
+    /// `banned`, and what is open is closed with 1008 `banned`. What was said of the same before does not count any more. In a
+    /// cluster: on every node, also on one that starts later.
     ///
     /// # Errors
     ///
@@ -89,6 +91,10 @@ impl ServerHandle {
         // What this thread said before is carried out before.
         self.flush();
         self.state.close_banned(Some(&ban));
+        if let Some(membership) = self.state.cluster.get() {
+            let Ban { subject, reason, .. } = ban;
+            membership.cluster.request(Request::Ban { subject, for_ms, reason: reason.into() });
+        }
         Ok(())
     }
 
@@ -104,6 +110,9 @@ impl ServerHandle {
         if was_banned {
             let shown = escape(&subject.to_string());
             said(|| tracing::info!(target: "wsguard::audit", action = %"unban", who = %shown));
+        }
+        if let Some(membership) = self.state.cluster.get() {
+            membership.cluster.request(Request::Unban { subject });
         }
         Ok(was_banned)
     }
@@ -138,7 +147,7 @@ impl ServerState {
     }
 
     /// The shards close what is open and banned.
-    fn close_banned(&self, ban: Option<&Ban>) {
+    pub(super) fn close_banned(&self, ban: Option<&Ban>) {
         for mailbox in self.shards.iter() {
             let ban = ban.cloned().map(Box::new);
             mailbox.post(|buffer| buffer.commands.push(Command::CloseBanned(ban)));

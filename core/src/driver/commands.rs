@@ -109,6 +109,10 @@ pub(super) enum Command {
         user: Span,
         number: u64,
     },
+    /// Closes what was granted to any user before this revocation.
+    DisconnectAll {
+        number: u64,
+    },
     /// Other policies from now on.
     Reload(Arc<PolicySet>),
     /// The next connections of a reload that has begun.

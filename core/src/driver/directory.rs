@@ -6,21 +6,34 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::ids::{ConnectionId, Slots, generations_so_far};
+use super::nodes::Cluster;
 use crate::error::Error;
+use wsguard_proto::cluster::ops::Topic;
 use wsguard_proto::lock::lock;
 use wsguard_proto::rooms::{Block, Groups, MAX_ROOMS_PER_CONNECTION, Members};
 
 /// Parts that are locked by themselves.
 const PARTS: usize = 16;
 
+/// A cluster that is told of sets, and what these are to it.
+struct Told(Arc<Cluster>, fn(Arc<str>) -> Topic);
+
+impl core::fmt::Debug for Told {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Told")
+    }
+}
+
 /// Sets of connections by name.
 #[derive(Debug, Default)]
 struct Sets {
     parts: [Mutex<Groups>; PARTS],
     hasher: RandomState,
+    /// Who is told of the first member of a set, and of the last one that leaves.
+    cluster: OnceLock<Told>,
     /// Sets with at least one member, and members of all sets.
     names: AtomicU64,
     memberships: AtomicU64,
@@ -42,9 +55,17 @@ impl Sets {
 
     fn change<R>(&self, name: &str, change: impl FnOnce(&mut Groups) -> R) -> R {
         let mut part = lock(&self.parts[self.part_of(name)]);
-        let before = part.len() as u64;
+        let before = part.len();
         let changed = change(&mut part);
-        self.names.fetch_add((part.len() as u64).wrapping_sub(before), Ordering::Relaxed);
+        let after = part.len();
+        if before != after {
+            self.names.fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
+            // With the lock, so that the cluster is told in the order in which it happens.
+            if let Some(Told(cluster, topic)) = self.cluster.get() {
+                let topic = topic(name.into());
+                if after > before { cluster.up(topic) } else { cluster.down(&topic) }
+            }
+        }
         changed
     }
 
@@ -110,6 +131,12 @@ fn member(conn: ConnectionId) -> u32 {
 }
 
 impl Directory {
+    /// Tells the cluster from now on who is there. Nobody is yet.
+    pub(super) fn join_cluster(&self, cluster: &Arc<Cluster>) {
+        let _ = self.rooms.cluster.set(Told(Arc::clone(cluster), Topic::Room));
+        let _ = self.users.cluster.set(Told(Arc::clone(cluster), Topic::User));
+    }
+
     /// The lists with that of `conn`, which is open for as long as they are locked: its end waits for the lock.
     fn joined_by(&self, conn: ConnectionId, slots: &Slots) -> Result<MutexGuard<'_, Joined>, Error> {
         let joined = self.lists_of(conn);

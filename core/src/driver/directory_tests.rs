@@ -7,6 +7,7 @@ use super::super::handle::ServerHandle;
 use super::super::slot_guard::{SlotGuard, SlotPool};
 use super::super::state::{ServerState, idle};
 use super::*;
+use wsguard_proto::config::Protocol;
 
 /// Numbers that are the same in every run of one seed.
 struct Dice(u64);
@@ -38,7 +39,7 @@ const USERS: [&str; 3] = ["alice", "bob", "carol"];
 type Model = HashMap<ConnectionId, (BTreeSet<&'static str>, Option<&'static str>)>;
 
 fn open(pool: &Rc<SlotPool>, state: &ServerState, user: Option<&'static str>) -> SlotGuard {
-    let guard = pool.take().unwrap();
+    let guard = pool.take(Protocol::Json).unwrap();
     if let Some(user) = user {
         state.directory.enter_user(&Arc::from(user), guard.id());
     }
@@ -173,7 +174,7 @@ fn nothing_stays_of_connections_that_end_while_others_speak_of_them() {
 fn a_snapshot_of_several_rooms_has_each_once_and_no_newcomer() {
     let (state, handle) = server(1);
     let pool = SlotPool::new(Arc::clone(&state), 0);
-    let mut guards: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+    let mut guards: Vec<_> = (0..3).map(|_| pool.take(Protocol::Json).unwrap()).collect();
     let slots: Vec<u32> = guards.iter().map(|guard| guard.id().slot()).collect();
     for (who, room) in [(0, "a"), (0, "b"), (1, "b"), (2, "c")] {
         handle.join(guards[who].id(), room).unwrap();
@@ -182,7 +183,7 @@ fn a_snapshot_of_several_rooms_has_each_once_and_no_newcomer() {
     let members: Vec<u32> = blocks.iter().copied().flat_map(Block::members).collect();
     assert_eq!(members, slots[..2]);
     let first = guards.remove(0).id();
-    let newcomer = pool.take().unwrap();
+    let newcomer = pool.take(Protocol::Json).unwrap();
     assert_eq!(newcomer.id().slot(), first.slot());
     let now = generations_so_far();
     assert!(newcomer.id().opened_between(before, now));
@@ -193,7 +194,7 @@ fn a_snapshot_of_several_rooms_has_each_once_and_no_newcomer() {
 fn whoever_leaves_most_of_its_rooms_keeps_the_memory_of_few() {
     let (state, handle) = server(1);
     let pool = SlotPool::new(Arc::clone(&state), 0);
-    let guard = pool.take().unwrap();
+    let guard = pool.take(Protocol::Json).unwrap();
     (0..1024).for_each(|room| handle.join(guard.id(), &room.to_string()).unwrap());
     (1..1024).for_each(|room| handle.leave(guard.id(), &room.to_string()).unwrap());
     let capacity = state.directory.lists_of(guard.id())[&member(guard.id())].capacity();
@@ -205,7 +206,7 @@ fn whoever_leaves_most_of_its_rooms_keeps_the_memory_of_few() {
 fn at_the_bound_a_room_that_it_is_in_is_no_error() {
     let (state, handle) = server(1);
     let pool = SlotPool::new(Arc::clone(&state), 0);
-    let guard = pool.take().unwrap();
+    let guard = pool.take(Protocol::Json).unwrap();
     assert_eq!((0..1100).filter(|room| handle.join(guard.id(), &room.to_string()).is_ok()).count(), 1024);
     handle.join(guard.id(), "7").unwrap();
     assert!(handle.join(guard.id(), "new").unwrap_err().to_string().contains("at most 1024 rooms"));

@@ -18,6 +18,8 @@ use super::tickets::TicketId;
 use super::tls;
 use crate::error::Error;
 use wsguard_proto::admin::Facts as _;
+use wsguard_proto::auth::check_user;
+use wsguard_proto::cluster::ops::Request;
 use wsguard_proto::codec::{self, MAX_CONTROL_PAYLOAD, Opcode};
 use wsguard_proto::config::{Options, PolicySet, Protocol};
 use wsguard_proto::connection::{Fragment, MAX_PINGS};
@@ -95,6 +97,11 @@ impl ServerHandle {
     /// Whether `conn` is open.
     pub fn is_open(&self, conn: ConnectionId) -> bool {
         self.state.mailbox(conn).is_some()
+    }
+
+    /// What `conn` speaks; `None`: it is not open.
+    pub fn protocol(&self, conn: ConnectionId) -> Option<Protocol> {
+        self.open_slot(conn)?.protocol(conn.generation())
     }
 
     /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
@@ -308,18 +315,23 @@ impl ServerHandle {
     }
 
     /// Closes every connection of a user that was let in before this call: `session_revoked`, or `auth_failed` for one
-    /// whose 101 is not sent yet. One that is let in after it stays.
+    /// whose 101 is not sent yet. One that is let in after it stays. In a cluster: on every node, also on one that cannot be
+    /// reached now, once it can.
     ///
     /// Returns the number of this revocation: it closes the user's connections whose [`granted`](super::Open::granted) is
     /// less, also those whose open the application has still to take from its batches.
     pub fn disconnect_user(&self, user: &str) -> Result<u64, Error> {
         self.check_running()?;
-        let number = self.state.revocations.revoke(user);
-        for shard in 0..self.state.shards.len() {
-            self.post_text(shard, user, |user| Command::DisconnectUser { user, number });
-        }
-        // Not held by a cork: the handler that calls may go on for long, and until then the user would be served.
+        let number = self.state.revocations.revoke(user, self.state.clock.now());
+        // What this thread said before is carried out before. Nothing is held by a cork: the handler that calls may go on for
+        // long, and until then the user would be served.
         self.flush();
+        self.state.close_revoked(user, number);
+        if let Some(membership) = self.state.cluster.get()
+            && check_user(user).is_ok()
+        {
+            membership.cluster.request(Request::Disconnect { user: user.into() });
+        }
         Ok(number)
     }
 
@@ -335,7 +347,7 @@ impl ServerHandle {
     /// [`Error::TicketSettled`]; [`Error::InvalidArgument`], behind which the ticket takes another answer;
     /// [`Error::InvalidAnswer`], with which the peer is answered 503.
     pub fn answer(&self, ticket: TicketId, decision: Decision) -> Result<(), Error> {
-        self.state.tickets.answer(ticket, decision, self.state.revocations.grant())
+        self.state.tickets.answer(ticket, decision, self.state.revocations.grant(self.state.clock.now()))
     }
 
     /// Reads certificate and key again; a bad pair keeps the old one and is an error that says so.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 
+use wsguard_proto::config::Protocol;
 use wsguard_proto::connection::Fragment;
 
 /// The id of one connection, unique in the process, not only in its server: 8 bits of shard, 32 of generation, 24 of slot.
@@ -143,6 +144,8 @@ pub(super) struct Slot {
     written_bytes: AtomicU64,
     /// The application was told `Queued` and waits for `Event::Drained`.
     watched: AtomicBool,
+    /// The connection speaks `raw`.
+    is_raw: AtomicBool,
     /// The generation of the connection to which a message is sent whose last fragment is still to come; 0: none.
     fragments_of: AtomicU32,
     /// Pings of the application that have no answer, and those that were asked for in this slot and have not begun.
@@ -150,10 +153,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// A connection is open in it, to which nothing is said yet.
-    pub(super) fn open(&self, generation: u32) {
+    /// A connection of this protocol is open in it, to which nothing is said yet.
+    pub(super) fn open(&self, generation: u32, protocol: Protocol) {
         // What was left of the one before it is nothing of this one's.
         self.written_bytes.store(self.arrived_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.is_raw.store(protocol == Protocol::Raw, Ordering::Relaxed);
         self.generation.store(generation, Ordering::Release);
     }
 
@@ -162,6 +166,14 @@ impl Slot {
         self.generation.store(0, Ordering::Release);
         self.unsent_bytes.store(0, Ordering::Relaxed);
         self.watched.store(false, Ordering::Relaxed);
+    }
+
+    /// What the connection of this generation speaks; `None`: it is open no more.
+    pub(super) fn protocol(&self, generation: u32) -> Option<Protocol> {
+        // Read before the generation: another connection may open meanwhile.
+        let is_raw = self.is_raw.load(Ordering::Acquire);
+        let is_open = self.generation.load(Ordering::Acquire) == generation;
+        is_open.then_some(if is_raw { Protocol::Raw } else { Protocol::Json })
     }
 
     /// How much of its connection may wait from now on.
@@ -370,9 +382,9 @@ mod tests {
         use wsguard_proto::connection::DataOpcode::{Binary, Continuation};
         let fragment = |opcode, fin| Fragment { opcode, fin };
         let slot = Slot::default();
-        slot.open(1);
+        slot.open(1, Protocol::Json);
         slot.close();
-        slot.open(2);
+        slot.open(2, Protocol::Json);
         assert_eq!(slot.take_fragment(2, fragment(Binary, false)), Ok(()));
         for late in [fragment(Binary, false), fragment(Binary, true), fragment(Continuation, true)] {
             assert_eq!(slot.take_fragment(1, late), Err("the connection has closed"));
@@ -405,7 +417,7 @@ mod tests {
     #[test]
     fn what_is_written_is_never_more_than_the_socket_has_taken() {
         let slot = Slot::default();
-        slot.open(1);
+        slot.open(1, Protocol::Json);
         slot.post(100);
         slot.publish(0, 0);
         assert_eq!((slot.said_bytes(), slot.written_bytes()), (100, 0), "the shard has not come to it");
@@ -423,14 +435,14 @@ mod tests {
         slot.arrive(10);
         slot.publish(10, 0);
         slot.close();
-        slot.open(2);
+        slot.open(2, Protocol::Json);
         assert_eq!((slot.said_bytes(), slot.written_bytes()), (110, 110), "nothing is said to the next one yet");
     }
 
     #[test]
     fn what_compression_has_saved_is_not_written_before_the_rest() {
         let slot = Slot::default();
-        slot.open(1);
+        slot.open(1, Protocol::Json);
         slot.post(1000);
         slot.arrive(1000);
         slot.publish(100, 900);

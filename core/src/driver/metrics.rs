@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::sync::atomic::Ordering;
 
+use super::membership::Membership;
 use super::state::{Life, ServerState};
 use super::stats::Stats;
 use wsguard_proto::admin::Facts;
@@ -50,6 +51,7 @@ impl ServerState {
                 reload_failures: self.reload_failures.load(Ordering::Relaxed),
                 bans: lock(&self.bans).count(self.clock.now()) as u64,
             },
+            cluster: self.cluster.get().map(Membership::facts),
             certificate_expires_at: self.certificate_expires_at(),
             version: env!("CARGO_PKG_VERSION"),
             ..Snapshot::default()
@@ -77,6 +79,10 @@ impl Facts for ServerState {
             Moment::NEVER => Duration::ZERO,
             since => self.clock.now().since(since),
         }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.cluster.get().is_some_and(|membership| !membership.cluster.is_reachable())
     }
 
     fn metrics(&self) -> String {

@@ -12,6 +12,11 @@ mod bans;
 mod bind;
 mod caught;
 mod clock;
+#[cfg_attr(test, allow(dead_code, reason = "servers of unit tests have `cluster_fake`"))]
+mod cluster;
+#[cfg(test)]
+mod cluster_fake;
+mod clustered;
 mod commands;
 mod compile;
 mod cork;
@@ -29,7 +34,9 @@ mod level;
 mod listener;
 mod log;
 mod mailbox;
+mod membership;
 mod metrics;
+mod nodes;
 mod notices;
 mod notifier;
 mod opening;
@@ -70,6 +77,7 @@ pub use inline::{Handled, Inline, InlineMessage, Replies};
 #[cfg(feature = "stderr-log")]
 pub use log::{LogFormat, log_to_stderr, log_to_stderr_as};
 pub use log::{LogLevel, LogRecord, LogValue, log_to};
+pub use membership::Everywhere;
 pub use notifier::{Notifier, Waited};
 pub use pipe::{Pipe, Taken};
 pub use pipe_id::PipeId;

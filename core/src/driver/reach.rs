@@ -3,14 +3,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::commands::Command;
 use super::directory::Snapshot;
 use super::handle::{NEVER_FITS, ServerHandle, check_close};
 use super::ids::{ConnectionId, generations_so_far};
+use super::membership::Everywhere;
 use super::shared_frame::SharedFrame;
 use crate::error::Error;
+use wsguard_proto::auth::check_user;
+use wsguard_proto::cluster::ops::{Kind, Topic};
+use wsguard_proto::codec::Opcode;
 use wsguard_proto::config::Protocol;
+use wsguard_proto::deflate::payload;
 use wsguard_proto::rooms::Block;
 
 /// Whom a broadcast reaches: each connection once.
@@ -78,8 +84,30 @@ impl ServerHandle {
         slot.map_or(0, |slot| slot.generation.load(Ordering::Acquire))
     }
 
-    /// Takes every member out of a room. One that joins meanwhile may stay.
+    /// Takes every member out of a room, on every node of a cluster. One that joins meanwhile may stay.
     pub fn clear_room(&self, room: &str) -> Result<(), Error> {
+        self.clear_room_here(room)?;
+        self.publish(To::Room(room), Kind::Clear, false, || [].into());
+        Ok(())
+    }
+
+    /// Takes the members out of each of these rooms, but for `except`.
+    pub fn clear_rooms(&self, rooms: &[&str], except: &[ConnectionId]) -> Result<(), Error> {
+        for room in rooms {
+            check_room(room)?;
+        }
+        for conn in self.members(To::Rooms(rooms))?.iter().filter(|conn| !except.contains(conn)) {
+            // An error: it has closed.
+            for room in rooms {
+                drop(self.leave(*conn, room));
+            }
+        }
+        self.publish(To::Rooms(rooms), Kind::Clear, false, || [].into());
+        Ok(())
+    }
+
+    /// The same for those on this node.
+    pub(super) fn clear_room_here(&self, room: &str) -> Result<(), Error> {
         check_room(room)?;
         for conn in self.room_members(room) {
             // An error here: it has closed, and left the room by that.
@@ -121,8 +149,32 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Starts the closing handshake with several connections. `except` are left out.
+    /// Starts the closing handshake with several connections, on every node of a cluster. `except` are left out.
     pub fn close_all(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
+        self.close_here(to, code, reason, except)?;
+        self.publish_close(to, code, reason);
+        Ok(())
+    }
+
+    /// Starts the closing handshake with those of other nodes alone: for who has closed the connections of this one, one by one.
+    ///
+    /// # Errors
+    ///
+    /// As [`close_all`](Self::close_all).
+    pub fn close_elsewhere(&self, to: To<'_>, code: u16, reason: &str) -> Result<(), Error> {
+        self.check_running()?;
+        check_close(code, reason)?;
+        check_rooms(to)?;
+        self.publish_close(to, code, reason);
+        Ok(())
+    }
+
+    fn publish_close(&self, to: To<'_>, code: u16, reason: &str) {
+        self.publish(to, Kind::Close, false, || code.to_be_bytes().iter().chain(reason.as_bytes()).copied().collect());
+    }
+
+    /// [`close_all`](Self::close_all) for those on this node.
+    pub(super) fn close_here(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
         self.check_running()?;
         check_close(code, reason)?;
         self.each_shard_of(to, |shard, blocks, before| {
@@ -164,9 +216,28 @@ impl ServerHandle {
         except: &[ConnectionId],
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Error> {
-        self.check_running()?;
         let mut frame = Vec::new();
         write(&mut frame);
+        let frame = self.broadcast_here(to, protocol, plain, except, frame)?;
+        let kind = match protocol {
+            Protocol::Json => Kind::Event,
+            Protocol::Raw if frame.plain().first() == Some(&TEXT) => Kind::Text,
+            Protocol::Raw => Kind::Binary,
+        };
+        self.publish(to, kind, plain, || payload(frame.plain()).into());
+        Ok(())
+    }
+
+    /// Sends those on this node a frame, and returns it.
+    pub(super) fn broadcast_here(
+        &self,
+        to: To<'_>,
+        protocol: Protocol,
+        plain: bool,
+        except: &[ConnectionId],
+        frame: Vec<u8>,
+    ) -> Result<Arc<SharedFrame>, Error> {
+        self.check_running()?;
         if frame.len() > self.state.largest_outbox() {
             return Err(NEVER_FITS);
         }
@@ -178,7 +249,42 @@ impl ServerHandle {
                 let except = commands.keep_ids(except.iter().copied().filter(|id| id.shard() == shard));
                 commands.commands.push(Command::Broadcast { to, protocol, frame, except, waits });
             });
-        })
+        })?;
+        Ok(frame)
+    }
+
+    /// Tells the other nodes what members here have been told.
+    fn publish(&self, to: To<'_>, kind: Kind, plain: bool, payload: impl FnOnce() -> Arc<[u8]>) {
+        if let Some(membership) = self.state.cluster.get() {
+            membership.publish(topics(to), kind, plain, payload);
+        }
+    }
+
+    /// Counts the connections of `to` on every node of the cluster, but for `except`, and hands the result to `counted`: at once
+    /// where nobody else has to be asked, otherwise on a thread of the server within `timeout` (a minute at most).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a room's name that is not 1 to 256 bytes; [`Error::Stopped`]. To `counted`, too:
+    /// [`Error::Stopped`] where the server ends meanwhile.
+    pub fn count_everywhere(
+        &self,
+        to: To<'_>,
+        except: &[ConnectionId],
+        timeout: Duration,
+        counted: impl FnOnce(Result<Everywhere, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        const LONGEST: Duration = Duration::from_secs(60);
+        self.check_running()?;
+        let here = self.members(to)?.into_iter().filter(|conn| !except.contains(conn)).count();
+        let Some(membership) = self.state.cluster.get() else {
+            counted(Ok(Everywhere::here(here)));
+            return Ok(());
+        };
+        let nanos = timeout.min(LONGEST).as_nanos();
+        let until = self.state.clock.now().after_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        membership.count(topics(to), here, until, Box::new(counted));
+        Ok(())
     }
 
     /// Whether broadcasts come faster than they are carried out: a shard has more than `max_outbox_bytes` of them before it.
@@ -187,6 +293,21 @@ impl ServerHandle {
     pub fn broadcasts_wait(&self) -> bool {
         let most = self.state.largest_outbox();
         self.state.shards.iter().any(|mailbox| mailbox.broadcasts.get() > most)
+    }
+}
+
+/// The first byte of a text message.
+const TEXT: u8 = 0x80 | Opcode::Text as u8;
+
+/// Whom that is for nodes. What is no user's name has no members anywhere.
+fn topics(to: To<'_>) -> Vec<Topic> {
+    let room = |room: &&str| Topic::Room((*room).into());
+    match to {
+        To::Everyone => vec![Topic::All],
+        To::Room(name) => vec![room(&name)],
+        To::Rooms(names) => names.iter().map(room).collect(),
+        To::User(user) if check_user(user).is_ok() => vec![Topic::User(user.into())],
+        To::User(_) => Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::admin::Admin;
 use super::answer::Decision;
 use super::bind::{Bound, SocketFile};
 use super::caught::{caught, said};
+use super::clustered;
 use super::compile::compile;
 use super::events::{Event, EventBatch};
 use super::handle::ServerHandle;
@@ -165,8 +166,10 @@ impl Builder {
         (state.jwks, state.consulting) = (jwks, self.consulting);
         (state.leaves_pings, state.is_like_ws) = (self.leaves_pings, self.is_like_ws);
         let state = Arc::new(state);
-        let admin = admin.map(|bound| Admin::start(bound, &state)).transpose()?;
-        let threads = start_threads(&state, listeners)?;
+        clustered::join(&state)?;
+        let started = admin.map(|bound| Admin::start(bound, &state)).transpose();
+        let started = started.and_then(|admin| Ok((admin, start_threads(&state, listeners)?)));
+        let (admin, threads) = started.inspect_err(|_| state.leave_cluster())?;
         let events = Events { state: Arc::clone(&state), waker, turn: 0 };
         Ok(Server { handle: ServerHandle { state }, events, threads, admin, addresses, _socket_file: socket_file })
     }

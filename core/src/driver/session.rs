@@ -13,6 +13,7 @@ use super::handshake_id::HandshakeId;
 use super::ids::ConnectionId;
 use super::inbox_shares::Share;
 use super::log::Subject;
+use super::nodes::Entered;
 use super::outbox::{Outbox, Pool};
 use super::slot_guard::SlotGuard;
 use super::stream::Stream;
@@ -47,6 +48,8 @@ pub(super) struct Session {
     /// What waits in the inbox of its user or address.
     pub(super) share: Rc<Share>,
     pub(super) seat: Seat,
+    /// The place of its user on all nodes of the cluster.
+    pub(super) _entered: Option<Entered>,
     pub(super) tally: Tally,
     pub(super) ip: Option<IpAddr>,
     /// The peer of the socket: the client, or a proxy.

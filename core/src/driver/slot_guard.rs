@@ -12,6 +12,7 @@ use super::level::HeldOne;
 use super::mailbox::ShardMailbox;
 use super::state::{Life, ServerState};
 use super::stats::{add, shift};
+use wsguard_proto::config::Protocol;
 
 /// What the pool of one shard are taken from.
 #[derive(Debug)]
@@ -59,8 +60,8 @@ impl SlotPool {
         }
     }
 
-    /// Takes a slot for a connection that opens.
-    pub(super) fn take(self: &Rc<Self>) -> Option<SlotGuard> {
+    /// Takes a slot for a connection that opens, and speaks this protocol.
+    pub(super) fn take(self: &Rc<Self>, protocol: Protocol) -> Option<SlotGuard> {
         let most = self.mailbox().slots.capacity().min(MAX_SLOTS) as u32;
         let free = self.free.borrow_mut().pop();
         let slot = match free {
@@ -70,7 +71,7 @@ impl SlotPool {
         };
         let generation = next_generation();
         let id = ConnectionId::new(self.index, slot, generation);
-        self.mailbox().slots.make(slot)?.open(generation);
+        self.mailbox().slots.make(slot)?.open(generation, protocol);
         self.open.set(self.open.get() + 1);
         self.state.open.fetch_add(1, Ordering::AcqRel);
         let stats = &self.mailbox().stats;
@@ -244,7 +245,7 @@ mod tests {
                 let nobody = count == 0;
                 match act {
                     Act::Open => {
-                        let guard = pool.take().unwrap();
+                        let guard = pool.take(Protocol::Json).unwrap();
                         prop_assert!(ids.insert(guard.id()), "an id came twice");
                         prop_assert!(there.iter().all(|other| other.id().slot() != guard.id().slot()));
                         there.push(guard);

@@ -18,6 +18,7 @@ use super::jwks::Fetchers;
 use super::level::Level;
 use super::log::{Audit, Sampler, Subject, VerdictRecord, escape, printable};
 use super::mailbox::ShardMailbox;
+use super::membership::Membership;
 use super::notices::Notices;
 use super::shard_events::{ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
@@ -83,6 +84,8 @@ pub(super) struct ServerState {
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) directory: Directory,
+    /// `None`: the server is alone.
+    pub(super) cluster: OnceLock<Membership>,
     pub(super) notices: Notices,
     pub(super) jwks: Fetchers,
     pub(super) bans: Mutex<Bans>,
@@ -161,6 +164,7 @@ impl ServerState {
             tickets: Arc::default(),
             revocations: Arc::default(),
             directory: Directory::default(),
+            cluster: OnceLock::new(),
             notices: Notices::default(),
             jwks: Fetchers::default(),
             bans: Mutex::default(),
@@ -192,6 +196,23 @@ impl ServerState {
             largest_outbox: AtomicUsize::new(set.largest_outbox()),
             reloading: Mutex::default(),
             set: Mutex::new(Arc::new(set)),
+        }
+    }
+
+    /// The shards close what was granted to a user before the revocation `number`.
+    pub(super) fn close_revoked(&self, user: &str, number: u64) {
+        for mailbox in self.shards.iter() {
+            mailbox.post(|buffer| {
+                let user = buffer.keep(user.as_bytes());
+                buffer.commands.push(Command::DisconnectUser { user, number });
+            });
+        }
+    }
+
+    /// The server ends: no other node has to reckon with it.
+    pub(super) fn leave_cluster(&self) {
+        if let Some(membership) = self.cluster.get() {
+            membership.leave();
         }
     }
 
@@ -349,7 +370,10 @@ impl ServerState {
 
     pub(super) fn stats(&self) -> Stats {
         let (rooms, room_memberships) = self.directory.counts();
+        let cluster = self.cluster.get().map(Membership::facts).unwrap_or_default();
         let mut stats = Stats {
+            cluster_up: cluster.is_up.into(),
+            cluster_dropped: cluster.dropped,
             rooms,
             room_memberships,
             connections: self.limits.connections() as u64,

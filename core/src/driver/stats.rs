@@ -50,13 +50,17 @@ pub struct Stats {
     pub compression_saved_bytes: u64,
     /// Bytes in adopted pipes that the server has not read, or the application has not taken.
     pub pipe_bytes: u64,
+    /// 1 while the cluster can be reached; 0 without a cluster.
+    pub cluster_up: u64,
+    /// Messages for other nodes that were dropped: the cluster could not be reached, or was too slow.
+    pub cluster_dropped: u64,
     /// Verdicts by code, in the order of [`Code::ALL`].
     pub verdicts: Vec<u64>,
 }
 
 impl Stats {
     /// The counters beside the verdicts, by name: the same names in every language.
-    pub fn fields(&self) -> [(&'static str, u64); 20] {
+    pub fn fields(&self) -> [(&'static str, u64); 22] {
         [
             ("connections", self.connections),
             ("open", self.open),
@@ -78,6 +82,8 @@ impl Stats {
             ("messages_left_plain", self.messages_left_plain),
             ("compression_saved_bytes", self.compression_saved_bytes),
             ("pipe_bytes", self.pipe_bytes),
+            ("cluster_up", self.cluster_up),
+            ("cluster_dropped", self.cluster_dropped),
         ]
     }
 

@@ -81,6 +81,7 @@ impl Drop for ShardEnd {
             // Handshakes that still waited went with their shards.
             self.state.tickets.close();
             self.state.jwks.stop();
+            self.state.leave_cluster();
             self.state.advance(Life::Stopped);
             if let Some(began) = self.state.drain_began.get() {
                 let took = self.state.clock.now().since(*began).as_millis();

@@ -267,6 +267,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use wsguard_proto::revocation::Revocations;
+    use wsguard_proto::time::Moment;
 
     #[expect(clippy::unnecessary_wraps, reason = "as `issue` takes it")]
     fn address(host: u8) -> Option<AddressKey> {
@@ -274,7 +275,7 @@ mod tests {
     }
 
     fn grant() -> Grant {
-        Arc::new(Revocations::default()).grant()
+        Arc::new(Revocations::default()).grant(Moment::START)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The column `rust` of tests/faces.toml, by what the crate does.
 
+use std::net::TcpListener;
+
 use toml::{Table, Value};
 use wsguard::{Code, Drain, Sent};
 
@@ -85,4 +87,53 @@ fn a_violation_says_what_the_table_names() {
     for field in row("violation_record").as_array().unwrap() {
         assert!(shown.contains(&format!("{}: ", field.as_str().unwrap())), "{field} of {shown}");
     }
+}
+
+fn clustered(port: u16) -> Options {
+    let json = format!(
+        r#"{{"listen": "127.0.0.1:0", "origins": ["https://a.example"], "auth": "none", "protocol": "raw",
+            "cluster": {{"url": "redis://:s3cret@127.0.0.1:{port}", "on_outage": "closed"}}}}"#
+    );
+    Options::from_json(&json).unwrap()
+}
+
+#[test]
+fn an_audience_on_all_nodes_is_told_as_in_every_language() {
+    let shown = format!("{:?}", wsguard::Everywhere::default());
+    let mut last = 0;
+    for field in row("everywhere").as_array().unwrap() {
+        let at = shown.find(&format!("{}: ", field.as_str().unwrap())).unwrap();
+        assert!(at > last, "{field} of {shown}");
+        last = at;
+    }
+}
+
+#[test]
+fn a_cluster_that_is_not_there_refuses_handshakes() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = Server::start(clustered(port)).unwrap();
+    let mut peer = hello(server.address());
+    let mut answer = String::new();
+    let _ = peer.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let given = Code::ALL.iter().find(|code| server.handle().stats().verdict(**code) > 0).unwrap();
+    assert_eq!(Value::from(format!("Code::{given:?}")), row("cluster_outage_verdict"));
+}
+
+#[test]
+fn a_redis_that_refuses_is_an_error_of_the_option() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let redis = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let _ = peer.read(&mut [0; 1]).unwrap();
+        let wrong = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n".repeat(8);
+        peer.write_all(&wrong).unwrap();
+        let _ = peer.read_to_end(&mut Vec::new());
+    });
+    let refused = Server::start(clustered(port)).unwrap_err();
+    redis.join().unwrap();
+    assert_eq!(Value::from(refused.code()), row("cluster_refused"));
+    assert_eq!(refused.option(), Some("cluster.url"));
+    assert!(!format!("{refused} {refused:?}").contains("s3cret"), "{refused:?}");
 }

@@ -118,6 +118,21 @@ fn long_text(len: u16) -> Vec<u8> {
     frame
 }
 
+/// TLS of another library ends in the turn in which the peer does: an answer to what is read then must not be what ends it.
+#[test]
+fn what_was_pushed_before_an_abort_is_told_and_its_close_frame_as_well() {
+    let mut app = Application::start(r#","rate_limit":null"#);
+    let pipe = app.open();
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    let said = [&ping[..], &long_text(60_000).repeat(20), &close(4000)].concat();
+    pipe.push(&said);
+    pipe.abort();
+    app.until("close", |app| app.told.iter().any(|told| told.starts_with("close")));
+    assert_eq!(app.told.iter().filter(|told| told.len() == 60_000).count(), 20);
+    assert!(app.told.last().is_some_and(|last| last.starts_with("close 4000")), "{:?}", app.told.last());
+    app.expect_nothing_left();
+}
+
 #[test]
 fn a_pipe_opens_talks_and_closes_as_a_socket_does() {
     let mut app = Application::start("");

@@ -160,8 +160,10 @@ const TALKERS: u64 = 16;
 pub(crate) fn never_reading(ground: &Ground) -> Outcome<String> {
     // The inbox is stated, because a host whose application is slower than its shards fills it.
     let setup = policy().option("max_outbox_bytes", 262_144).option("max_inbox_bytes", 8 << 20);
+    // The honest ones talk compressed; those that never read have not offered it.
+    let setup = setup.option("compression", json!({"threshold_bytes": 0}));
     let mut host = setup.option("close_timeout_ms", 300).start(&ground.run)?;
-    let honest = Honest::start(&host.target, 4)?;
+    let honest = Honest::start_compressed(&host.target, 4)?;
     let dial = Dial { receive_buffer: Some(4096), ..Dial::default() };
     let mut readers = Vec::new();
     for _ in 0..READERS {

@@ -23,12 +23,14 @@ pub struct Client {
     pub agreed: Option<Agreed>,
     /// Pings that were answered.
     pub pings: u32,
+    /// Messages that came compressed.
+    pub compressed: u64,
 }
 
 impl Client {
     /// Over a connected socket.
     pub fn over(wire: Wire) -> Self {
-        Self { wire, buffer: Vec::new(), agreed: None, pings: 0 }
+        Self { wire, buffer: Vec::new(), agreed: None, pings: 0, compressed: 0 }
     }
 
     /// Connects and upgrades; anything but 101 is a failure.
@@ -85,6 +87,7 @@ impl Client {
         let deadline = Instant::now() + within;
         loop {
             if let Some(frame) = Frame::take(&mut self.buffer, self.agreed)? {
+                self.compressed += u64::from(frame.compressed);
                 ensure!(frame.fin, "the server sent a fragment: {}", shown(&frame.as_sent()));
                 return frame.inflated(self.agreed);
             }

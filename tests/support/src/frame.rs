@@ -1,6 +1,6 @@
 //! Frames as a client sends them, and strict decoding of what a server sends (RFC 6455, section 5.2; RFC 7692).
 
-use crate::deflate::Agreed;
+use crate::deflate::{Agreed, End, compress};
 use crate::outcome::{Outcome, ensure, fail, shown};
 
 /// A continuation frame.
@@ -75,6 +75,14 @@ pub fn encode(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     push(&mut frame, opcode, payload);
     frame
+}
+
+/// A whole, masked frame with a message, compressed where that was agreed.
+pub fn message(agreed: Option<Agreed>, opcode: u8, payload: &[u8]) -> Outcome<Vec<u8>> {
+    match agreed {
+        None => Ok(encode(opcode, payload)),
+        Some(_) => Ok(encode(RSV1 | opcode, &compress(payload, 6, End::Flushed)?)),
+    }
 }
 
 /// A close frame with a code.
@@ -183,7 +191,6 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deflate::{End, compress};
 
     #[test]
     fn the_example_of_rfc_6455() {

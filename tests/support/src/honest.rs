@@ -49,11 +49,22 @@ impl Honest {
         Self::start_with(target, count, &Opening::with_token(TOKEN), Dial::default())
     }
 
+    /// As [`start`](Self::start), compressed both ways: the policy must have `compression` from the first byte on.
+    pub fn start_compressed(target: &Target, count: usize) -> Outcome<Self> {
+        Self::start_with(target, count, &Opening::with_token(TOKEN).compressed(), Dial::default())
+    }
+
     /// As [`start`](Self::start), with another handshake or from another address.
     pub fn start_with(target: &Target, count: usize, opening: &Opening, dial: Dial) -> Outcome<Self> {
         let mut honest = Self { flags: Arc::default(), threads: Vec::new() };
         for _ in 0..count {
             let client = Client::open(target, dial, opening).map_err(|failure| failure.during("an honest client"))?;
+            let offers = opening.headers.iter().any(|(name, _)| name == "Sec-WebSocket-Extensions");
+            ensure!(
+                client.agreed.is_some() == offers,
+                "compression was offered: {offers}; it was agreed on: {}",
+                !offers
+            );
             let flags = Arc::clone(&honest.flags);
             honest.threads.push(std::thread::spawn(move || work(client, &flags)));
         }
@@ -93,8 +104,10 @@ impl Drop for Honest {
     }
 }
 
-/// One client's life; the longest wait it had.
+/// One client's life; the longest wait it had. Where compression was agreed on, every echo must come compressed.
 fn work(mut client: Client, flags: &Flags) -> Outcome<Duration> {
+    let words = client.agreed.map(|_| "again and again, ".repeat(20));
+    let data = |number: u64| json!({"n": number, "words": words});
     let mut slowest = Duration::ZERO;
     let mut number = 0_u64;
     while !flags.stop.load(Ordering::Relaxed) {
@@ -102,14 +115,14 @@ fn work(mut client: Client, flags: &Flags) -> Outcome<Duration> {
         number = numbers.end;
         let mut frames = Vec::new();
         for number in numbers.clone() {
-            let message = json!({"event": "echo", "data": {"n": number}, "id": number});
-            frames.extend(frame::encode(frame::TEXT, message.to_string().as_bytes()));
+            let message = json!({"event": "echo", "data": data(number), "id": number});
+            frames.extend(frame::message(client.agreed, frame::TEXT, message.to_string().as_bytes())?);
         }
         let sent = Instant::now();
         client.send(&frames)?;
         for number in numbers {
             let echo = client.event(PATIENCE).map_err(|failure| failure.during(format_args!("message {number}")))?;
-            if echo["event"] != "echo" || echo["data"] != json!({"n": number}) || echo["id"] != number {
+            if echo["event"] != "echo" || echo["data"] != data(number) || echo["id"] != number {
                 return fail!("message {number} came back as {echo}");
             }
             slowest = slowest.max(sent.elapsed());
@@ -117,6 +130,8 @@ fn work(mut client: Client, flags: &Flags) -> Outcome<Duration> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+    let compressed = if client.agreed.is_some() { number } else { 0 };
+    ensure!(client.compressed == compressed, "{} of {compressed} echoes came compressed", client.compressed);
     client.leave()?;
     Ok(slowest)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::deflate::OFFER;
 use crate::outcome::{Failure, Outcome, shown};
 
 /// The origin that every policy of these tests allows.
@@ -31,6 +32,12 @@ impl Opening {
     /// No origin, no credential.
     pub fn bare() -> Self {
         Self { target: "/".into(), headers: Vec::new() }
+    }
+
+    /// With an offer of compression, as browsers make it.
+    #[must_use]
+    pub fn compressed(self) -> Self {
+        self.header("Sec-WebSocket-Extensions", OFFER)
     }
 
     /// With one more header.

@@ -37,6 +37,11 @@ class Client:
         return self._wire.subprotocol
 
     @property
+    def compressed(self) -> bool:
+        """Whether compression was agreed on: then all that it sends goes compressed."""
+        return self._wire.compressed
+
+    @property
     def headers(self) -> Any:
         """The headers of the 101, in a mapping that ignores the case of names."""
         return self._wire.headers
@@ -152,6 +157,7 @@ async def connect(
     origin: str | None = None,
     subprotocols: Iterable[str] = (),
     ssl: SSLContext | None = None,
+    compression: bool = False,
 ) -> AsyncIterator[Client]:
     """A client of a server that runs; at the end it is closed.
 
@@ -165,6 +171,8 @@ async def connect(
         origin: the ``Origin``; default: the first that the options allow.
         subprotocols: the subprotocols that the client offers; default none.
         ssl: for a server with TLS; default: whatever its certificate is, it is believed.
+        compression: offers permessage-deflate, as browsers do. Where the server agrees (``Client.compressed``), the
+            client compresses all that it sends; default ``False``.
 
     Raises:
         Refused: the handshake was refused.
@@ -178,7 +186,7 @@ async def connect(
     else:
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
-    wire = _wire.Wire()
+    wire = _wire.Wire(compression)
     client = Client(reader, writer, wire)
     try:
         wire.open(*asked)

@@ -35,6 +35,11 @@ class SyncClient:
         return self._wire.subprotocol
 
     @property
+    def compressed(self) -> bool:
+        """Whether compression was agreed on: then all that it sends goes compressed."""
+        return self._wire.compressed
+
+    @property
     def headers(self) -> Any:
         """The headers of the 101, in a mapping that ignores the case of names."""
         return self._wire.headers
@@ -143,6 +148,7 @@ def connect_sync(
     origin: str | None = None,
     subprotocols: Iterable[str] = (),
     ssl: SSLContext | None = None,
+    compression: bool = False,
 ) -> Iterator[SyncClient]:
     """A client of a server that runs on another thread (:func:`running`). As :func:`connect` otherwise."""
     address, asked = _peer.prepared(server, path, user, roles, token, headers, origin, subprotocols)
@@ -155,7 +161,7 @@ def connect_sync(
     context = _peer.context(server, ssl)
     if context is not None:
         peer = context.wrap_socket(peer)
-    wire = _wire.Wire()
+    wire = _wire.Wire(compression)
     client = SyncClient(peer, wire)
     try:
         wire.open(*asked)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from .._request import Headers
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+#: The bit of a compressed message's first frame, and what its sender leaves out at its end (RFC 7692).
+RSV1, TAIL = 0x40, b"\x00\x00\xff\xff"
 
 
 class Refused(Exception):
@@ -80,7 +83,9 @@ def received(text: str | bytes) -> Received:
 class Wire:
     """One connection: what is to be sent, and what has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, compression: bool = False) -> None:
+        self._offers_compression = compression
+        self._is_compressed = False
         self._buffer = bytearray()
         self._key = base64.b64encode(os.urandom(16))
         self._parts = bytearray()
@@ -92,6 +97,8 @@ class Wire:
         self.outgoing = bytearray()
         self.ended: Ended | None = None
         self.subprotocol: str | None = None
+        #: Whether permessage-deflate was agreed on.
+        self.compressed = False
         self.headers = Headers([])
 
     # --- the opening handshake ---------------------------------------------------------------------------------------
@@ -100,6 +107,8 @@ class Wire:
         """Writes the request."""
         head = [f"GET {target} HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: websocket"]
         head += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {self._key.decode()}"]
+        if self._offers_compression:
+            head.append("Sec-WebSocket-Extensions: permessage-deflate")
         for name, value in headers:
             if any(letter in name + value for letter in "\r\n\0"):
                 raise ValueError(f"the header {name!r} holds a line end")
@@ -126,6 +135,7 @@ class Wire:
         if self.headers.get("sec-websocket-accept") != expected:
             raise Refused(status, self.headers, b"Sec-WebSocket-Accept is not the answer to the key")
         self.subprotocol = self.headers.get("sec-websocket-protocol")
+        self.compressed = self._offers_compression and "sec-websocket-extensions" in self.headers
         rest = bytes(self._buffer[end + 4 :])
         self._buffer.clear()
         if rest:
@@ -150,10 +160,10 @@ class Wire:
         """Writes a message."""
         if self.ended is not None:
             raise self.ended
-        if isinstance(message, str):
-            self.send(TEXT, message.encode())
-        else:
-            self.send(BINARY, message)
+        opcode, payload = (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
+        if self.compressed:
+            opcode, payload = opcode | RSV1, _compressed(payload)
+        self.send(opcode, payload)
 
     def close(self, code: int, reason: str) -> None:
         """Begins or answers the closing handshake."""
@@ -170,7 +180,7 @@ class Wire:
         while self.ended is None and (frame := self._frame()) is not None:
             self._take(*frame)
 
-    def _frame(self) -> tuple[bool, int, bytes] | None:
+    def _frame(self) -> tuple[int, int, bytes] | None:
         buffer = self._buffer
         if len(buffer) < 2:
             return None
@@ -183,11 +193,11 @@ class Wire:
             (length,) = struct.unpack(form, buffer[2:at])
         if len(buffer) < at + length:
             return None
-        frame = bool(buffer[0] & 0x80), buffer[0] & 0x0F, bytes(buffer[at : at + length])
+        frame = buffer[0] & 0xF0, buffer[0] & 0x0F, bytes(buffer[at : at + length])
         del buffer[: at + length]
         return frame
 
-    def _take(self, is_last: bool, opcode: int, payload: bytes) -> None:
+    def _take(self, bits: int, opcode: int, payload: bytes) -> None:
         if opcode == PING:
             self.send(PONG, payload)
         elif opcode == CLOSE:
@@ -197,10 +207,12 @@ class Wire:
             self.ended = Ended(code, reason)
         elif opcode != PONG:
             if opcode:
-                self._kind = opcode
+                self._kind, self._is_compressed = opcode, bool(bits & RSV1)
             self._parts += payload
-            if is_last:
+            if bits & 0x80:
                 whole, self._parts = bytes(self._parts), bytearray()
+                if self._is_compressed:
+                    whole = zlib.decompressobj(-15).decompress(whole + TAIL)
                 self.messages.append(whole.decode() if self._kind == TEXT else whole)
 
     # --- what was received -------------------------------------------------------------------------------------------
@@ -221,6 +233,12 @@ class Wire:
 
 def _answers(found: Received, id: str | int) -> bool:
     return found.status is not None and type(found.id) is type(id) and found.id == id
+
+
+def _compressed(payload: bytes) -> bytes:
+    """By itself: no message depends on another (section 7.1.1.2)."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL) or b"\0"
 
 
 def _masked(payload: bytes, mask: bytes) -> bytes:

@@ -22,6 +22,10 @@ impl fmt::Debug for NodeId {
     }
 }
 
+/// Which [`Op`] a [`Reply`] answers. A node never uses one twice; what it no longer waits for it passes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
 /// Microseconds since 1970 by the clock of Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreTime(pub u64);
@@ -254,6 +258,7 @@ pub enum Op {
         keep_ms: u64,
     },
     /// So many connections of a user are on this node: after a gap, whatever was noted. Answered by [`Reply::Entered`], never full.
+    /// With 0 connections this is the exit of the last one: the node holds nothing any more, the levels stay until they have leaked.
     Restore {
         /// Who.
         node: NodeId,
@@ -275,7 +280,8 @@ pub enum Op {
         /// What is in the buckets here.
         levels: Vec<Level>,
     },
-    /// What passed here since the last report. Answered by [`Reply::Levels`].
+    /// What passed here since the last report. Answered by [`Reply::Levels`]. Of a node that nothing is noted of, nothing is: it restores
+    /// the user, with its levels.
     Report {
         /// Who.
         node: NodeId,
@@ -284,7 +290,8 @@ pub enum Op {
         /// What passed, by scope; `units` and `bytes` may be 0.
         used: Vec<Level>,
     },
-    /// The node that held the user alone does not answer: its buckets count as full. Answered by [`Reply::Levels`].
+    /// The node that held the user alone does not answer: its buckets count as full. Answered by [`Reply::Levels`]. If `from` does not
+    /// own the user (any more), no bucket changes; if it is gone, its connections are dropped all the same.
     TakeOver {
         /// Who asks.
         node: NodeId,
@@ -366,7 +373,8 @@ pub enum Ownership {
     Alone,
     /// All nodes that hold the user.
     Shared,
-    /// All, once this node has given its buckets: until then nothing more passes than one lease.
+    /// All, once this node has given its buckets: until then nothing more passes than one lease. The node that asked itself: others
+    /// wait for its [`Op::Share`], or have passed something meanwhile.
     Awaits(NodeId),
 }
 

@@ -5,7 +5,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::{AdminListen, Listen};
+use super::{AdminListen, ClusterPolicy, Listen};
 use crate::auth::{Authenticator, JwtVerifier, StaticTokens, TokenSources};
 use crate::bans::DenyList;
 use crate::bucket::Rate;
@@ -84,6 +84,7 @@ pub struct Policy {
     pub admin_listen: Option<AdminListen>,
     pub deny_ips: DenyList,
     pub auto_ban: Option<AutoBan>,
+    pub cluster: Option<ClusterPolicy>,
     pub server_header: Option<String>,
     /// Not an option: whether plain text may leave this machine, by `trusted_proxies` or an opt-out.
     pub plaintext_allowed: bool,
@@ -205,6 +206,7 @@ impl Policy {
             admin_listen,
             deny_ips: DenyList::new(&options.deny_ips)?,
             auto_ban: options.auto_ban,
+            cluster: options.cluster.as_ref().map(ClusterPolicy::new).transpose()?,
             server_header: server_header(options.server_header)?,
             scope: from.filter(|from| !from.has(&["rate_limit"])).map_or_else(Arc::default, |from| from.path.into()),
             path: from.map_or_else(Arc::default, |from| from.path.into()),
@@ -291,7 +293,8 @@ impl fmt::Display for Policy {
             limited(self.proxy_protocol),
             self.threads,
         )?;
-        self.admin_listen.as_ref().map_or(Ok(()), |admin| write!(f, " admin_listen={admin}"))
+        self.admin_listen.as_ref().map_or(Ok(()), |admin| write!(f, " admin_listen={admin}"))?;
+        self.cluster.as_ref().map_or(Ok(()), |cluster| write!(f, " cluster={cluster}"))
     }
 }
 

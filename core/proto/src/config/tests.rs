@@ -201,7 +201,8 @@ fn contradictions_are_refused() {
 fn the_policy_line_names_every_opt_out_and_no_secret() {
     let json = r#"{"dangerously_allow_any_origin": true, "auth": {"tokens": [{"token": "hunter2", "user": "a"}]},
         "dangerously_allow_plaintext": true, "rate_limit": null, "listen": "127.0.0.1:0",
-        "admin_listen": "0.0.0.0:9464", "dangerously_public_admin": true}"#;
+        "admin_listen": "0.0.0.0:9464", "dangerously_public_admin": true,
+        "cluster": {"url": "rediss://hunter2:hunter2@redis.example:6380", "on_outage": "closed", "user_limits": false}}"#;
     let line = Options::from_json(json).and_then(|options| PolicySet::compile(options, &Disk)).unwrap().to_string();
     for part in [
         "dangerously_allow_any_origin",
@@ -212,8 +213,35 @@ fn the_policy_line_names_every_opt_out_and_no_secret() {
         "missing_origin=deny",
         "short_tokens=1",
         "admin_listen=0.0.0.0:9464 (dangerously_public_admin)",
+        "cluster=default (rediss://redis.example:6380) on_outage=closed user_limits=off",
     ] {
         assert!(line.contains(part), "{part} in {line}");
     }
     assert!(!line.contains("hunter2") && !line.contains('\n'));
+}
+
+#[test]
+fn a_cluster_is_named_by_its_url_and_its_name() {
+    for (cluster, option) in [
+        ("{}", "cluster"),
+        (r#"{"url": "http://hunter2@host"}"#, "cluster.url"),
+        (r#"{"url": "redis://h", "name": ""}"#, "cluster.name"),
+        (r#"{"url": "redis://h", "name": "a{b}"}"#, "cluster.name"),
+        (r#"{"url": "redis://h", "lease_ms": 1999}"#, "cluster.lease_ms"),
+        (r#"{"url": "redis://h", "on_outage": "open"}"#, "cluster.on_outage"),
+        (r#"{"url": "redis://h", "user_limits": 1}"#, "cluster.user_limits"),
+    ] {
+        let error = policy(&format!(r#", "cluster": {cluster}"#)).expect_err(cluster);
+        assert_eq!(error.option, option, "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+    let long = format!(r#", "cluster": {{"url": "redis://h", "name": "{}"}}"#, "n".repeat(65));
+    assert_eq!(policy(&long).unwrap_err().option, "cluster.name");
+    let cluster =
+        policy(r#", "cluster": {"url": "redis://:hunter2@h/3", "name": "A-z.0_9"}"#).unwrap().cluster.clone().unwrap();
+    assert_eq!((&*cluster.name, cluster.lease_ms, cluster.user_limits), ("A-z.0_9", 10_000, true));
+    assert!(!format!("{cluster:?} {cluster}").contains("hunter2"));
+    assert!(policy("").unwrap().cluster.is_none());
+    let in_route = error(&format!(r#"{{{BASE}, "routes": {{"/a": {{"cluster": {{"url": "redis://h"}}}}}}}}"#));
+    assert_eq!(in_route.option, "routes./a.cluster");
 }

@@ -237,7 +237,10 @@ impl Connection {
     /// The socket failed, or is given up: the peer hears nothing more.
     pub fn handle_eof(&mut self, turn: &mut Turn<'_>) {
         if self.delivers() {
-            self.begin_closing(Phase::Dropped, Ending::broken(), turn);
+            // Of a peer whose close frame has come, its code is the connection's (RFC 6455 section 7.1.5), though it was not answered.
+            let said = self.closing.as_ref().filter(|closing| closing.heard == Heard::Goodbye);
+            let ending = said.map(|closing| Ending { clean: false, ..closing.ending.clone() });
+            self.begin_closing(Phase::Dropped, ending.unwrap_or_else(Ending::broken), turn);
         } else if let Some(closing) = &mut self.closing {
             closing.ending.clean &= closing.phase != Phase::Doomed;
             closing.phase = Phase::Dropped;

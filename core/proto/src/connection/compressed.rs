@@ -23,22 +23,21 @@ impl Connection {
         let bytes = turn.deflate.bytes_inflated - before;
         let work = (bytes / BYTES_PER_MESSAGE).max(turn.deflate.more_blocks());
         turn.message_budget = turn.message_budget.saturating_sub(work as usize);
+        let surcharge = turn.deflate.surcharge_bytes();
+        turn.deflate.surcharge = Some(surcharge);
         match inflated {
             Ok(message) => self.handle_message(opcode, message, turn),
-            Err(broken) => {
-                self.charge_inflated(bytes.saturating_sub(compressed.payload.len() as u64), turn);
-                let violation = match broken {
-                    Broken::TooBig => Violation::TooBigInflated { limit: limit as u64 },
-                    Broken::Corrupt(fault) => Violation::Compression(fault),
-                };
-                self.fail(violation, turn);
-            }
+            Err(Broken::TooBig) => self.fail(Violation::TooBigInflated { limit: limit as u64 }, turn),
+            Err(Broken::Corrupt(fault)) => self.fail(Violation::Compression(fault), turn),
+        }
+        if turn.deflate.surcharge.take().is_some() && !self.is_open() {
+            self.charge_in_vain((bytes + surcharge).saturating_sub(compressed.payload.len() as u64), turn);
         }
         turn.deflate.put_room(room);
     }
 
     /// Charges the byte bucket for what was inflated in vain: whoever comes again with the next such message has paid for this one.
-    fn charge_inflated(&self, bytes: u64, turn: &Turn<'_>) {
+    fn charge_in_vain(&self, bytes: u64, turn: &Turn<'_>) {
         if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
             key.charge_bytes(rules, bytes, turn.now);
         }

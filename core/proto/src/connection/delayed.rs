@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, Message, Turn};
-use crate::rate::QueuePlace;
+use super::{Connection, Message, Report, Turn};
+use crate::rate::{Held, Overflow, QueuePlace};
 use crate::time::Moment;
+use crate::verdict::Code;
 
 /// A message that waits. Its place in the queue of its key comes back with it, wherever it ends.
 #[derive(Debug)]
@@ -64,11 +65,13 @@ impl Delayed {
     pub(super) fn release_by(&mut self, latest: Moment) {
         for waiting in &mut self.messages {
             waiting.release = waiting.release.min(latest);
+            waiting.place.passes_by(latest);
         }
     }
 
+    /// What comes now passes after that. The first one may have been put off beyond what the last one was told.
     pub(super) fn last_release(&self) -> Moment {
-        self.messages.back().map_or(Moment::START, |waiting| waiting.release)
+        self.messages.back().map_or(Moment::START, |waiting| waiting.release.max(self.next_release()))
     }
 }
 
@@ -85,8 +88,19 @@ impl Connection {
     pub(super) fn release_delayed(&mut self, until: Moment, turn: &mut Turn<'_>) {
         while self.delivers()
             && let Some(delayed) = &mut self.delayed
-            && delayed.next_release() <= until
+            && let Some(first) = delayed.messages.front_mut()
+            && first.release <= until
         {
+            // Where everything is let go nothing is tried.
+            if until <= turn.now
+                && let Err(held) = first.place.pass(turn.policy.rate_limit.as_ref(), turn.now)
+            {
+                match held {
+                    Held::Until(at) => first.release = at,
+                    Held::Over(over) => self.overflow_late(over, turn),
+                }
+                continue;
+            }
             let Some(waiting) = delayed.messages.pop_front() else { break };
             delayed.bytes -= waiting.message.len();
             if delayed.messages.is_empty() {
@@ -96,6 +110,19 @@ impl Connection {
             self.expect_answer(turn.now);
             self.deliver_delayed(&waiting.message, turn);
         }
+    }
+
+    /// Messages of other nodes have taken the room that a message waits for: it has waited for as long as it may.
+    fn overflow_late(&mut self, over: Overflow, turn: &mut Turn<'_>) {
+        if let Some(delayed) = &mut self.delayed
+            && let Some(waiting) = delayed.messages.pop_front()
+        {
+            delayed.bytes -= waiting.message.len();
+        }
+        self.delayed.take_if(|delayed| delayed.messages.is_empty());
+        let Some(rules) = &turn.policy.rate_limit else { return };
+        let detail = over.describe(rules);
+        self.refuse(&Report { code: Code::RateLimited, event: None, detail: &detail }, turn);
     }
 
     /// Delivers everything that waits, in order, without waiting: the server drains. Messages of a key pass faster than its

@@ -171,14 +171,18 @@ impl Connection {
         let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(Admitted::FREE) };
         let (waiting_bytes, not_before) =
             self.delayed.as_ref().map_or((0, Moment::START), |delayed| (delayed.bytes(), delayed.last_release()));
-        let charge = Charge { cost, bytes: len as u64, charged, not_before, held: waiting_bytes + len };
+        let bytes = len as u64 + turn.deflate.surcharge.unwrap_or(0);
+        let charge = Charge { cost, bytes, charged, not_before, held: waiting_bytes + len };
         let admitted = if turn.policy.report_only() {
             key.observe(rules, &charge, turn.now).map(|receipt| (Passing::Now, receipt))
         } else {
             key.admit(rules, &charge, turn.now)
         };
         match admitted {
-            Ok((passing, receipt)) => Some(Admitted { passing, receipt: Some(receipt) }),
+            Ok((passing, receipt)) => {
+                turn.deflate.surcharge = None;
+                Some(Admitted { passing, receipt: Some(receipt) })
+            }
             Err(over) => {
                 let detail = over.describe(rules);
                 let may_pass = self.judge(&Report { code: Code::RateLimited, event, detail: &detail }, turn);

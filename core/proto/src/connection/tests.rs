@@ -4,6 +4,7 @@ use crate::contract::Scratch;
 use crate::files::NoFiles;
 use proptest::prelude::*;
 
+mod clustered;
 mod compressed;
 mod ending;
 mod faults;

@@ -4,10 +4,12 @@
 //! one of each serves all connections of a shard, and secrets of different messages never share a window.
 
 mod deflater;
+mod huffman;
 mod inflater;
 mod negotiate;
+mod short;
 
-pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload_bytes};
+pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload, payload_bytes};
 pub use inflater::{Broken, Compressed, Inflater};
 pub use negotiate::{AcceptedOffer, negotiate};
 
@@ -36,6 +38,8 @@ pub struct Deflate {
     pub messages_inflated: u64,
     /// Bytes that compressed messages were inflated to, also those that were refused.
     pub bytes_inflated: u64,
+    /// What the compressed message in progress is to be charged beside its bytes; `None`: there is none, or it was charged.
+    pub(crate) surcharge: Option<u64>,
     /// What became of answers that a connection had to give at once.
     pub answers: Pressed,
     /// Those answers before they are compressed; empty in between.
@@ -80,6 +84,11 @@ impl Deflate {
     /// As [`Inflater::more_blocks`].
     pub(crate) fn more_blocks(&self) -> u64 {
         self.inflater.as_ref().map_or(0, |inflater| inflater.more_blocks())
+    }
+
+    /// As [`Inflater::surcharge_bytes`].
+    pub(crate) fn surcharge_bytes(&self) -> u64 {
+        self.inflater.as_ref().map_or(0, |inflater| inflater.surcharge_bytes())
     }
 
     /// Compresses the whole frames behind `start`, as far as the rules say.

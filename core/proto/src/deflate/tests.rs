@@ -222,6 +222,24 @@ impl Bits {
         }
     }
 
+    /// An empty block that brings the shortest codes there are: one bit for a byte, and one for the end.
+    fn empty_block_with_short_codes(&mut self) {
+        self.put(0b100, 3);
+        for (value, bits) in [(0, 5), (0, 5), (14, 4)] {
+            self.put(value, bits);
+        }
+        for symbol in [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1] {
+            self.put(u32::from(matches!(symbol, 1 | 18)), 3);
+        }
+        self.code(0, 1);
+        for zeros in [138, 117] {
+            self.code(1, 1);
+            self.put(zeros - 11, 7);
+        }
+        (0..2).for_each(|_| self.code(0, 1));
+        self.code(1, 1);
+    }
+
     /// An empty block whose codes are as expensive to read as they can be: one of each length up to 15.
     fn empty_block_with_codes(&mut self) {
         self.put(0b100, 3);
@@ -278,4 +296,81 @@ fn whoever_flushes_often_is_heard() {
             );
         }
     }
+}
+
+/// What `inflater` charges for the message that it has inflated last, of which `received` bytes came.
+fn charged(inflater: &Inflater, received: usize) -> u64 {
+    (inflater.inflated_bytes() + inflater.surcharge_bytes()).max(received as u64)
+}
+
+proptest! {
+    /// What a sender flushes only at its end is charged what it inflates to, to the byte, whatever room is there for it. It is
+    /// zlib's: `miniz_oxide` loses bytes at the end of long noise.
+    #[test]
+    fn honest_messages_are_charged_what_they_inflate_to(
+        data in prop_oneof![data(), prop::collection::vec(any::<u8>(), 50_000..150_000)],
+        level in 1i32..=9, mem_level in 5i32..=9, is_final in any::<bool>(), room in 0usize..10_000,
+    ) {
+        let config = zlib_rs::DeflateConfig { level, mem_level, window_bits: -15, ..Default::default() };
+        let (mut sender, mut compressed) = (zlib_rs::Deflate::new_with_config(config), vec![0; data.len() * 2 + 1000]);
+        let flush = if is_final { zlib_rs::DeflateFlush::Finish } else { zlib_rs::DeflateFlush::SyncFlush };
+        sender.compress(&data, &mut compressed, flush).unwrap();
+        compressed.truncate(sender.total_out() as usize - if is_final { 0 } else { 4 });
+        let mut inflater = Inflater::default();
+        let len = inflater.inflate(in_one_frame(&compressed), data.len(), &mut vec![0; room]).map(<[u8]>::len);
+        prop_assert_eq!(len, Ok(data.len()));
+        prop_assert_eq!(inflater.surcharge_bytes(), 0);
+    }
+}
+
+/// Nanoseconds, as measured: an inflated byte of 2 KiB of JSON, and blocks of each kind.
+const HONEST_BYTE: f64 = 1.4;
+
+/// A kind of block: how long it takes to read, and how it is made.
+type Kind = (&'static str, f64, fn(&mut Bits));
+
+#[test]
+fn blocks_are_charged_by_their_work() {
+    let kinds: [Kind; 5] = [
+        ("codes of every length", 1030.0, Bits::empty_block_with_codes),
+        ("short codes", 295.0, Bits::empty_block_with_short_codes),
+        ("no codes", 30.0, |bits| bits.put(0b010, 10)),
+        ("a byte in no codes", 32.0, |bits| {
+            bits.put(0b010, 3);
+            bits.code(0x30 + 65, 8);
+            bits.put(0, 7);
+        }),
+        ("stored", 22.0, |bits| {
+            bits.put(0, 3);
+            bits.put(0, bits.len.next_multiple_of(8) - bits.len);
+            bits.put(0xffff << 16, 32);
+        }),
+    ];
+    for (name, nanos, block) in kinds {
+        for count in [50, 200, 1000, 10_000] {
+            let mut bits = Bits::default();
+            (0..count).for_each(|_| block(&mut bits));
+            bits.put(0, 3);
+            let (mut inflater, mut room) = (Inflater::default(), Vec::new());
+            let inflated = inflater.inflate(in_one_frame(&bits.bytes), 65_536, &mut room).map(<[u8]>::len);
+            // One that is given up has done the work of so many blocks, and no more.
+            let done = if inflated.is_ok() { count } else { inflater.more_blocks() + 1 };
+            let charged = charged(&inflater, bits.bytes.len()) as f64;
+            let per_byte = nanos * done as f64 / charged;
+            assert!(per_byte < 2.0 * HONEST_BYTE, "{name}, {count} times: {per_byte} ns for each byte that is charged");
+        }
+    }
+    // The same beside much that is honest: bytes do not make blocks free.
+    let mut bits = Bits::default();
+    for _ in 0..500 {
+        bits.empty_block_with_codes();
+        bits.put(0b010, 3);
+        (0..200).for_each(|_| bits.code(0x30 + 65, 8));
+        bits.put(0, 7);
+    }
+    bits.put(0, 3);
+    let (mut inflater, mut room) = (Inflater::default(), Vec::new());
+    assert_eq!(inflater.inflate(in_one_frame(&bits.bytes), 100_000, &mut room).map(<[u8]>::len), Ok(100_000));
+    let nanos = 1030.0 * 500.0 + HONEST_BYTE * 100_000.0;
+    assert!(nanos / (charged(&inflater, 0) as f64) < 2.0 * HONEST_BYTE);
 }

@@ -182,5 +182,26 @@ pub(super) const FAMILIES: &[Family] = &[
         |now| now.certificate_expires_at.map_or(Nothing, Whole),
     ),
     family(Gauge, "wsguard_bans", None, "Bans in force.", |now| Whole(now.policy.bans)),
+    family(
+        Gauge,
+        "wsguard_cluster_up",
+        None,
+        "1 while the cluster can be reached, else 0. Absent without a cluster.",
+        |now| now.cluster.map_or(Nothing, |cluster| Whole(cluster.is_up.into())),
+    ),
+    family(
+        Gauge,
+        "wsguard_cluster_lag_seconds",
+        SECONDS,
+        "Age of the oldest command to Redis that has no answer. Absent without a cluster.",
+        |now| now.cluster.map_or(Nothing, |cluster| Micros(u64::try_from(cluster.lag.as_micros()).unwrap_or(u64::MAX))),
+    ),
+    family(
+        Counter,
+        "wsguard_cluster_dropped",
+        None,
+        "Messages for other nodes that were dropped: the cluster could not be reached, or was too slow. Absent without a cluster.",
+        |now| now.cluster.map_or(Nothing, |cluster| Whole(cluster.dropped)),
+    ),
     family(Info, "wsguard_build", None, "The version of wsguard.", |now| Label("version", now.version)),
 ];

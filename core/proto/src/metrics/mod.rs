@@ -34,6 +34,17 @@ impl Default for PolicyFacts {
     }
 }
 
+/// What is told of the cluster that a server is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterFacts {
+    /// Whether it can be reached.
+    pub is_up: bool,
+    /// The age of the oldest thing that it was asked and has not answered.
+    pub lag: Duration,
+    /// Messages for other nodes that were dropped.
+    pub dropped: u64,
+}
+
 /// A server's numbers at one moment.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "`families.rs` has a help text for each")]
@@ -58,6 +69,8 @@ pub struct Snapshot {
     pub handshakes: Durations,
     pub auths: Durations,
     pub policy: PolicyFacts,
+    /// `None`: the server is alone.
+    pub cluster: Option<ClusterFacts>,
     /// In seconds since 1970; `None` without TLS.
     pub certificate_expires_at: Option<u64>,
     pub version: &'static str,

@@ -28,6 +28,7 @@ fn snapshot() -> Snapshot {
         messages_delayed: 9,
         auth_pending: 10,
         policy: PolicyFacts { generation: 11, reload_failures: 12, bans: 13 },
+        cluster: Some(ClusterFacts { is_up: true, lag: Duration::from_millis(250), dropped: 19 }),
         certificate_expires_at: Some(4_102_444_800),
         version: "1.2.3",
         ..Snapshot::default()
@@ -74,6 +75,9 @@ fn every_metric_is_there() {
         ("wsguard_reload_failures", "counter", "wsguard_reload_failures_total", 12.0),
         ("wsguard_tls_certificate_expiry_seconds", "gauge", "wsguard_tls_certificate_expiry_seconds", 4_102_444_800.0),
         ("wsguard_bans", "gauge", "wsguard_bans", 13.0),
+        ("wsguard_cluster_up", "gauge", "wsguard_cluster_up", 1.0),
+        ("wsguard_cluster_lag_seconds", "gauge", "wsguard_cluster_lag_seconds", 0.25),
+        ("wsguard_cluster_dropped", "counter", "wsguard_cluster_dropped_total", 19.0),
         ("wsguard_build", "info", "wsguard_build_info{version=\"1.2.3\"}", 1.0),
     ] {
         assert_eq!(families[name].kind, kind, "{name}");
@@ -99,6 +103,15 @@ fn every_code_is_a_series() {
 fn a_server_without_tls_has_no_certificate() {
     let text = Snapshot { certificate_expires_at: None, ..snapshot() }.text();
     assert!(parse(&text).unwrap()["wsguard_tls_certificate_expiry_seconds"].samples.is_empty());
+}
+
+#[test]
+fn a_server_that_is_alone_has_no_numbers_of_a_cluster() {
+    let text = Snapshot { cluster: None, ..snapshot() }.text();
+    let families = parse(&text).unwrap();
+    for name in ["wsguard_cluster_up", "wsguard_cluster_lag_seconds", "wsguard_cluster_dropped"] {
+        assert!(families[name].samples.is_empty(), "{name}");
+    }
 }
 
 /// A duration on a bound is below it, and what is longer than all is only in the last bucket.

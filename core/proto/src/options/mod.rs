@@ -15,8 +15,9 @@ mod words;
 pub use dump::options_json;
 pub use routes::RouteOptions;
 pub use stated::{
-    Auth, AutoBan, Compression, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions, MissingOrigin,
-    OnMismatch, OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, TlsOptions, TlsVersion, TokenEntry,
+    Auth, AutoBan, ClusterOptions, Compression, ControlRateLimit, EventOptions, HandshakeRate, JsonLimits, JwtOptions,
+    MissingOrigin, OnMismatch, OnOutage, OnViolation, OneOrMany, Options, Protocol, RateKeyKind, RateLimit, TlsOptions,
+    TlsVersion, TokenEntry,
 };
 pub use table::{OptionInfo, Scope, Section, Shape};
 pub(crate) use words::harmless;

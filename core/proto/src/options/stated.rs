@@ -185,6 +185,11 @@ options! {
         auto_ban: Option<AutoBan> = None,
             [section AutoBan r#"an object such as {"violations": 10, "window_ms": 60000}, or null for none"#]
             Process, "none";
+        /// The nodes of a cluster, which are one server: rooms, users, bans and the limits of users are common to those with the
+        /// same `name` on the same Redis or Valkey (6.2 or later).
+        cluster: Option<ClusterOptions> = None,
+            [section ClusterOptions r#"an object such as {"url": "redis://127.0.0.1:6379"}, or null for none"#]
+            Process Fixed, "none";
         /// The `Server` header of responses.
         server_header: Option<String> = None,
             [text "a string of 1 to 256 printable ASCII characters, or null for none"] Route, "none";
@@ -263,6 +268,23 @@ options! {
         window_ms: u64 = 60_000, [whole 1..=86_400_000];
         /// The time for which the address is banned, in milliseconds.
         ban_ms: u64 = 600_000, [whole 1..=315_360_000_000];
+    }
+
+    /// Several nodes as one server, over Redis or Valkey.
+    ClusterOptions() {
+        /// The URL of Redis or Valkey: `redis://`, with TLS `rediss://`; `redis+sentinel://host:port,…/service` and
+        /// `redis+cluster://host:port,…` likewise.
+        url: String = String::new(),
+            [text r#"a string such as "redis://user:password@host:6379""#] AtOnce Secret, "required";
+        /// The name that the nodes of one server have in common: letters, digits, `.`, `_` and `-`.
+        name: String = "default".to_owned(), [text r#"a string of 1 to 64 letters, digits, ".", "_" and "-""#];
+        /// The way to go on while Redis cannot be reached: `local` serves, each node with the whole limits for itself; `closed`
+        /// refuses new connections besides: `cluster_unavailable`.
+        on_outage: OnOutage = OnOutage::Local, [choice OnOutage];
+        /// The time after which nothing is left of a node that has died, in milliseconds.
+        lease_ms: u64 = 10_000, [whole 2_000..=600_000];
+        /// Whether `max_connections_per_user`, and `rate_limit` by user, count over all nodes.
+        user_limits: bool = true, [flag];
     }
 
     /// The certificate and key of the server: PEM texts or paths of PEM files. Paths are read again by `reload_tls`.
@@ -354,6 +376,14 @@ choices! {
         Enforce = "enforce",
         /// Report only.
         Report = "report",
+    }
+
+    /// The way to go on while the cluster cannot be reached.
+    OnOutage {
+        /// The node serves alone.
+        Local = "local",
+        /// New connections are refused.
+        Closed = "closed",
     }
 
     /// The answer to data that does not fit its event's schema.

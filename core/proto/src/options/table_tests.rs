@@ -34,6 +34,7 @@ fn alone(path: &str, value: Value) -> Value {
     match path.split('.').next() {
         Some("auth") if path.starts_with("auth.jwt") => options["auth"]["jwt"] = json!({"algorithms": ["ES256"]}),
         Some("auth") if path.starts_with("auth.tokens") => options["auth"]["tokens"] = json!([{"user": "alice"}]),
+        Some("cluster") if path != "cluster" => options["cluster"] = json!({"url": "redis://127.0.0.1"}),
         Some("tls") if path != "tls" => options["tls"] = json!({"cert": "c", "key": "k"}),
         _ => {}
     }
@@ -228,7 +229,7 @@ fn options_of_the_process_are_few_and_known() {
     assert_eq!(names(&|option| option.scope().is_none()), Vec::<&str>::new(), "each says its scope");
     assert_eq!(
         names(&|option| !option.is_reloadable()),
-        ["listen", "unix_mode", "reuse_port", "threads", "protocol", "proxy_protocol", "admin_listen"]
+        ["listen", "unix_mode", "reuse_port", "threads", "protocol", "proxy_protocol", "admin_listen", "cluster"]
     );
     let process = names(&|option| option.scope() == Some(Scope::Process));
     for name in ["listen", "threads", "tls", "max_connections", "max_inbox_bytes", "trusted_proxies", "paths", "routes"]

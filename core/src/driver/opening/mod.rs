@@ -12,6 +12,7 @@
 
 mod admission;
 mod asked;
+mod entering;
 mod keys;
 mod lingering;
 mod proxy_header;
@@ -38,6 +39,7 @@ use super::events::Open;
 use super::handshake_id::HandshakeId;
 use super::level::HeldOne;
 use super::log::{Proof, Subject};
+use super::nodes::Entered;
 use super::shard::{self, NewSession, with_shard};
 use super::socket::Socket;
 use super::state::{Effect, Life, ServerState};
@@ -178,6 +180,8 @@ struct Passed {
     pass: Granted,
     answer: Accepted101,
     asked: Option<Asked>,
+    /// Its place on all nodes of the cluster.
+    entered: Option<Entered>,
 }
 
 /// What the request, which was judged, asks for.
@@ -266,9 +270,9 @@ fn begin(state: Arc<ServerState>, shard: usize, accepted: Accepted) -> Option<Wa
     let stream = Stream::Plain(accepted.socket.register().ok()?);
     let handshake = Handshake { opening, stream, received };
     match outcome {
-        Some(HandshakeOutcome::Granted(pass, answer)) => {
+        Some(HandshakeOutcome::Granted(pass, answer)) if !handshake.opening.asks_cluster(&pass) => {
             let taken_in = handshake.opening.take_in(&answer.reported);
-            handshake.finish(taken_in.map(|()| Passed { pass, answer, asked: None }))
+            handshake.finish(taken_in.map(|()| Passed { pass, answer, asked: None, entered: None }))
         }
         outcome => Some(Box::new(handshake).wait(outcome.map(Box::new))),
     }
@@ -287,7 +291,16 @@ impl Handshake {
                 let Stream::Plain(socket) = self.stream else { return None };
                 self.stream = self.opening.secure(&tls, socket).await?;
             }
-            let end = self.upgrade(outcome).await.map_err(|end| self.opening.count_late(end));
+            let mut end = self.upgrade(outcome).await.map_err(|end| self.opening.count_late(end));
+            if let Ok(passed) = &mut end
+                && self.opening.asks_cluster(&passed.pass)
+            {
+                // Boxed, because there would be room for it where there is no cluster as well.
+                match Box::pin(self.opening.enter_cluster(&passed.pass)).await {
+                    Ok(entered) => passed.entered = entered,
+                    Err(refusal) => end = Err(refusal.into()),
+                }
+            }
             Some(Decided { handshake: self, end })
         })
     }
@@ -301,7 +314,7 @@ impl Handshake {
         match self.opening.settle(outcome)? {
             Settled::Granted(granted) => {
                 let (pass, answer) = *granted;
-                Ok(Passed { pass, answer, asked: None })
+                Ok(Passed { pass, answer, asked: None, entered: None })
             }
             Settled::Ask(asking) => {
                 Box::pin(self.opening.ask_in_time(asking, &mut self.stream, &mut self.received)).await
@@ -533,9 +546,13 @@ impl OpeningHandshake {
             return Err(Refusal { user: name.map(Into::into), ..refusal });
         }
         let Some(name) = name else { return Ok(None) };
+        let entered = seat.user().filter(|user| ***user == *name);
         if grant.as_ref().is_some_and(|grant| !grant.holds(name)) {
             let detail = "disconnect_user was called after the user was let in";
             return Err(Refusal::new(Code::AuthFailed, detail));
+        }
+        if let Some(user) = entered {
+            return Ok(Some(Arc::clone(user)));
         }
         match seat.enter_user(name, &self.policy, self.state.clock.now()) {
             Ok(user) => Ok(Some(user)),
@@ -598,7 +615,7 @@ impl OpeningHandshake {
         mut stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
-        let Passed { mut pass, mut answer, asked } = passed;
+        let Passed { mut pass, mut answer, asked, entered } = passed;
         let now = self.state.clock.now();
         let proof = self.audit_auth(&pass, now);
         let caught_up = self.catch_up(&mut pass, &mut answer);
@@ -643,6 +660,7 @@ impl OpeningHandshake {
             head,
             received,
             load,
+            entered,
         };
         let open_event = move |conn| Open {
             id,

@@ -145,7 +145,7 @@ impl OpeningHandshake {
             })
         };
         // On an error the application is told before the peer is, which may take its time.
-        said.map(|(pass, answer)| Passed { pass, answer, asked })
+        said.map(|(pass, answer)| Passed { pass, answer, asked, entered: None })
     }
 
     /// Everything that needs no waiting, in the order of the contract. A refusal is worded as clients of this server know it.
@@ -193,11 +193,12 @@ impl OpeningHandshake {
         if self.state.life() != Life::Running {
             return Err(restarting().into());
         }
+        self.check_cluster()?;
         let Resolved { policy, route, params } = handshake::resolve(&self.set, &request)?;
         self.enter_route(&policy, bytes.len())?;
         let mut reported = Reported::default();
         let key = handshake::vet(&policy, &request, &mut reported)?;
-        let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant());
+        let grant = handshake::names_users(&policy).then(|| self.state.revocations.grant(self.state.clock.now()));
         let decision = {
             let is_ours = matches!(*policy.authenticator, Authenticator::Tokens(_) | Authenticator::Jwt(_));
             let _timing = is_ours.then(|| self.time_auth());

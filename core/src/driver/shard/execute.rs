@@ -149,7 +149,14 @@ impl Shard {
                 self.act_on(conn, now, |conn, turn| conn.refuse_for_the_application(&report, reply, turn));
             }
             Command::Pause { conn, paused } => self.pause(conn, paused, now),
-            Command::DisconnectUser { user, number } => self.disconnect_user(buffer.text(user), number, now),
+            Command::DisconnectUser { user, number } => {
+                let user = buffer.text(user);
+                self.disconnect("disconnect_user was called", |own| own == user, number, now);
+            }
+            Command::DisconnectAll { number } => {
+                let detail = "disconnect_user may have been called on another node: the log of the cluster does not reach back so far";
+                self.disconnect(detail, |_| true, number, now);
+            }
             Command::Reload(set) => self.reload(set, now),
             Command::GoOnReloading => self.go_on_reloading(now),
             Command::CloseBanned(ban) => self.close_banned(ban, now),
@@ -417,12 +424,12 @@ impl Shard {
         self.write(session, now, &mut Context::from_waker(&waker));
     }
 
-    /// Closes a user's connections, but for those that were let in after the call.
-    fn disconnect_user(&mut self, user: &str, number: u64, now: Moment) {
-        let report = Report { code: Code::SessionRevoked, event: None, detail: "disconnect_user was called" };
+    /// Closes the connections of these users, but for those that were let in after the call.
+    fn disconnect(&mut self, detail: &str, is_one: impl Fn(&str) -> bool, number: u64, now: Moment) {
+        let report = Report { code: Code::SessionRevoked, event: None, detail };
         for slot in 0..self.sessions.len() {
             let Some(session) = &self.sessions[slot] else { continue };
-            if session.seat.user().is_some_and(|own| **own == *user) && is_older(session.granted, number) {
+            if session.seat.user().is_some_and(|own| is_one(own)) && is_older(session.granted, number) {
                 let id = session.id;
                 self.shielded(|shard| shard.act_on(id, now, |conn, turn| conn.violate(&report, turn)));
             }

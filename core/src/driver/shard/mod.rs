@@ -42,6 +42,7 @@ use super::inbox_shares::Shares;
 use super::level::HeldOne;
 use super::log::{Opened, Proof, Subject};
 use super::mailbox::ShardMailbox;
+use super::nodes::Entered;
 use super::outbox::Pool;
 use super::session::{Session, Unread};
 use super::slot_guard::SlotPool;
@@ -163,6 +164,8 @@ pub(super) struct NewSession {
     pub(super) received: Vec<u8>,
     /// Its part in the load of the shard.
     pub(super) load: HeldOne,
+    /// The place of its user on all nodes of the cluster.
+    pub(super) entered: Option<Entered>,
 }
 
 /// The state of this thread.
@@ -264,14 +267,15 @@ impl Shard {
         if self.stopped {
             return;
         }
-        let Some(mut slot) = self.slots.take() else { return };
+        let Some(mut slot) = self.slots.take(new.policy.protocol) else { return };
         let id = slot.id();
         let index = id.slot() as usize;
         if self.sessions.len() <= index {
             self.sessions.resize_with(index + 1, || None);
         }
         let now = self.state.clock.now();
-        let NewSession { hs, stream, params, policy, admitted, seat, ip, peer, granted, head, received, load } = new;
+        let NewSession { hs, stream, params, policy, admitted, seat, ip, peer, granted, head, received, load, entered } =
+            new;
         slot.keep_load(load);
         slot.bound(policy.max_outbox_bytes);
         add(&self.mailbox().stats.bytes_in, received.len() as u64);
@@ -293,6 +297,7 @@ impl Shard {
             last_batch: 0,
             share: self.shares.enter(seat.user(), ip),
             seat,
+            _entered: entered,
             tally: Tally::begin(now, head.len(), received.len()),
             ip,
             peer,

@@ -81,11 +81,11 @@ pub(in crate::driver) fn rate_key(
     let rules = policy.rate_limit.as_ref()?;
     let shared = |policy: &Policy| {
         let rules = policy.rate_limit.as_ref()?;
-        seat.rate_key(rules.key, &policy.scope, now)
+        seat.rate_key(rules, &policy.scope, now)
     };
     let own = || {
         let (before, key) = before?;
         if before.rate_limit.is_some() && shared(before).is_none() { key.cloned() } else { None }
     };
-    Some(seat.rate_key(rules.key, &policy.scope, now).or_else(own).unwrap_or_default())
+    Some(seat.rate_key(rules, &policy.scope, now).or_else(own).unwrap_or_default())
 }

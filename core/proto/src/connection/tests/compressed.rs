@@ -184,6 +184,51 @@ fn whose_rate_is_used_up_is_not_inflated_for() {
     assert_eq!((again.verdict().0, again.deflate.bytes_inflated), (Some(Code::RateLimited), 0));
 }
 
+/// A message is charged once, and what blocks cost, whatever becomes of it.
+#[test]
+fn blocks_and_what_is_refused_are_charged() {
+    let more = r#", "protocol": "raw", "max_message_bytes": 70000, "ping_interval_ms": 0, "idle_timeout_ms": 0,
+        "rate_limit": {"per_second": 1000, "burst": 1000, "queue": 1000, "bytes_per_second": 1000000}"#;
+    let policy = policy(more);
+    let charged = |message: &[u8], kind: u8| {
+        let key = Arc::default();
+        let mut rig = with_deflate(&policy, Some(Arc::clone(&key)));
+        rig.input(&frame(kind, message));
+        let nanos = key.empty_at().1.since_nanos(rig.now);
+        assert_eq!(rig.deflate.surcharge, None, "nothing is left for the next message");
+        (nanos.div_ceil(1000), rig.verdict().0)
+    };
+    assert_eq!(charged(&deflated(&vec![b'a'; 60_000]), 0xc2), (60_000, None));
+    assert_eq!(charged(&deflated(&vec![0xff; 60_000]), 0xc1), (60_000, Some(Code::BadUtf8)));
+    // 200 blocks, each the smallest that counts in full, and 7 bytes in each.
+    let mut flushed = Vec::new();
+    for _ in 0..200 {
+        flushed.extend_from_slice(&[0, 7, 0, 0xf8, 0xff]);
+        flushed.extend_from_slice(b"flushed");
+    }
+    flushed.push(0);
+    let (bytes, verdict) = charged(&flushed, 0xc2);
+    assert_eq!(verdict, None);
+    assert!((1400 + 196 * 512..=1400 + 200 * 512).contains(&bytes), "{bytes}");
+    // What overflows was inflated all the same.
+    let key = Arc::default();
+    let short = &policy_of_one_second();
+    let mut rig = with_deflate(short, Some(Arc::clone(&key)));
+    for _ in 0..3 {
+        rig.input(&frame(0xc2, &deflated(&vec![b'a'; 60_000])));
+    }
+    assert_eq!(rig.verdict().0, Some(Code::RateLimited));
+    assert!(key.empty_at().1.since_nanos(rig.now) >= 1_990_000_000, "as deep as it may be");
+}
+
+/// A burst of 70 000 bytes, and what waits a second at most.
+fn policy_of_one_second() -> Arc<Policy> {
+    policy(
+        r#", "protocol": "raw", "max_message_bytes": 70000, "ping_interval_ms": 0, "idle_timeout_ms": 0,
+        "rate_limit": {"per_second": 1, "burst": 1000, "queue": 1, "bytes_per_second": 70000}"#,
+    )
+}
+
 #[test]
 fn a_turn_inflates_so_much_and_then_others_have_theirs() {
     let mut rig = rig(r#", "protocol": "raw", "rate_limit": null"#);

@@ -102,12 +102,14 @@ fn a_half_close_in_the_middle_of_a_message_drops_it() {
 
 #[test]
 fn a_broken_socket_ends_what_waits() {
-    for leave in [CLOSE, b""] {
+    let (empty, bye) = (frame(0x88, b""), frame(0x88, b"\x0f\xa0bye"));
+    for (leave, code, reason) in [(&empty[..], 1005, ""), (&bye[..], 4000, "bye"), (b"", 1006, "")] {
         let mut rig = rig_with(3, SLOW);
         rig.input(leave);
         rig.turn(Connection::handle_eof);
         assert_eq!((rig.conn.phase(), rig.conn.delayed_messages(), rig.seen.messages.len()), (Phase::Dropped, 0, 1));
-        assert_eq!(rig.conn.take_ending().map(|ending| (ending.code, ending.clean)), Some((1006, false)));
+        let ending = rig.conn.take_ending().unwrap();
+        assert_eq!((ending.code, &ending.reason[..], ending.clean), (code, reason, false));
     }
 }
 

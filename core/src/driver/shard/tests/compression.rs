@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use proptest::prelude::*;
 use socket2::SockRef;
 
 use super::*;
 use wsguard_proto::connection::{DataOpcode, Fragment};
+use wsguard_proto::deflate::Budget;
 use wsguard_test_support::deflate::inflate_message;
 
 const RULES: &str = r#", "max_outbox_bytes": 100000000, "compression": {"threshold_bytes": 200}"#;
@@ -365,4 +367,41 @@ fn a_reload_changes_threshold_and_level_of_what_is_open() {
         scene.run();
     }
     scene.end();
+}
+
+/// Answers what comes with what compresses well.
+struct Repeats;
+
+impl Inline for Repeats {
+    fn message(&self, _: ConnectionId, _: InlineMessage<'_>, replies: &mut Replies<'_>) -> Handled {
+        replies.binary(&[b'x'; 1000]);
+        Handled::Done
+    }
+}
+
+/// What others had compressed before is nothing to those whose messages were delayed.
+#[test]
+fn answers_to_delayed_messages_are_compressed() {
+    let rules = r#"{"per_second": 1000, "burst": 1, "queue": 20}, "compression": {"threshold_bytes": 200}"#;
+    let mut rig = Rig::rated(rules, Some(Box::new(Repeats)));
+    let (_client, socket) = rig.socket();
+    let agreed = Some(Agreed { server_window_bits: 15 });
+    let conn = rig.open_agreed(Stream::Plain(socket), "alice", text(1).repeat(10), agreed);
+    assert!(rig.events().is_empty());
+    Rig::run_session(conn);
+    let answered = |rig: &Rig| {
+        let stats = rig.handle.stats();
+        (stats.messages_compressed_out, stats.messages_left_plain)
+    };
+    let (at_once, _) = answered(&rig);
+    assert!((1..10).contains(&at_once), "some are delayed");
+    let give_up = Instant::now() + core::time::Duration::from_secs(20);
+    while answered(&rig).0 + answered(&rig).1 < 10 {
+        assert!(Instant::now() < give_up, "they are never delivered");
+        with_shard(|shard| {
+            shard.deflate.budget = Budget::default();
+            shard.run_timers();
+        });
+    }
+    assert_eq!(answered(&rig), (10, 0));
 }

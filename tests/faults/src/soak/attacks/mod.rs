@@ -2,6 +2,7 @@
 //! answer that is never right (an upgrade without a credential, an offender still served) is counted as let through.
 
 mod application;
+mod bombs;
 mod floods;
 mod frames;
 mod handshakes;
@@ -33,7 +34,7 @@ struct Act {
 
 /// Every kind, by the file that has it.
 fn acts() -> Vec<&'static Act> {
-    [handshakes::ACTS, frames::ACTS, floods::ACTS, application::ACTS].into_iter().flatten().collect()
+    [handshakes::ACTS, frames::ACTS, bombs::ACTS, floods::ACTS, application::ACTS].into_iter().flatten().collect()
 }
 
 fn chosen(only: &[String]) -> Vec<&'static Act> {
@@ -118,8 +119,12 @@ impl<'a> Attacker<'a> {
     }
 
     fn open_from(&mut self, dial: Dial) -> Outcome<Option<Client>> {
-        let Some(mut client) = self.connect(dial) else { return Ok(None) };
         let opening = self.opening();
+        self.open_with(dial, &opening)
+    }
+
+    fn open_with(&mut self, dial: Dial, opening: &Opening) -> Outcome<Option<Client>> {
+        let Some(mut client) = self.connect(dial) else { return Ok(None) };
         match status_of(&mut client, &opening.bytes())? {
             Some(101) => Ok(Some(client)),
             None | Some(408 | 429 | 503) => Ok(None),

@@ -1,0 +1,184 @@
+//! What Redis is sent.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::script::{self, Script};
+use crate::bans::Subject;
+use crate::cluster::ops::{Level, LogId, NodeId, Op};
+
+/// A ban for longer than this (31 years) has no end.
+const LONGEST_BAN_MS: u64 = 1_000_000_000_000;
+/// Entries of the log that are read at once.
+const ENTRIES_AT_ONCE: &[u8] = b"256";
+
+/// A command, or a script that is run.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// `None`: `name` is a command of Redis.
+    pub script: Option<&'static Script>,
+    /// The command of Redis; `EVALSHA` for a script.
+    pub name: &'static str,
+    /// What it touches: all of one slot.
+    pub keys: Vec<Vec<u8>>,
+    /// What comes behind the keys.
+    pub args: Vec<Vec<u8>>,
+}
+
+impl Command {
+    fn script(script: &'static Script, keys: Vec<Vec<u8>>, args: Vec<Vec<u8>>) -> Self {
+        Self { script: Some(script), name: "EVALSHA", keys, args }
+    }
+
+    fn plain(name: &'static str, key: Vec<u8>, args: Vec<Vec<u8>>) -> Self {
+        Self { script: None, name, keys: vec![key], args }
+    }
+
+    /// All words, as they are sent.
+    pub fn words(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
+        let head = self.script.map(|script| [script.sha1().as_bytes().into(), number(&self.keys.len()).into()]);
+        let rest = self.keys.iter().chain(&self.args).map(|word| Cow::Borrowed(&word[..]));
+        core::iter::once(self.name.as_bytes().into()).chain(head.into_iter().flatten()).chain(rest)
+    }
+}
+
+/// Where the nodes of one name keep what they note.
+#[derive(Clone, Debug)]
+pub struct Store {
+    name: Arc<str>,
+    /// Channels belong to slots (`SPUBLISH`): the server is a Cluster.
+    is_sharded: bool,
+}
+
+impl Store {
+    /// Of the nodes with this name.
+    pub fn new(name: Arc<str>, is_sharded: bool) -> Self {
+        Self { name, is_sharded }
+    }
+
+    fn shared(&self, what: &str) -> Vec<u8> {
+        format!("wsguard:{{{}}}:{what}", self.name).into_bytes()
+    }
+
+    fn user(&self, user: &str) -> Vec<u8> {
+        format!("wsguard:{}:u:{user}", self.name).into_bytes()
+    }
+
+    /// What carries out an op, in this order. Others may stand between.
+    pub fn commands(&self, op: &Op) -> Vec<Command> {
+        vec![match op {
+            Op::Touch { users, keep_ms } => return self.touch(users, *keep_ms),
+            Op::ReadLog { after } => return self.read_log(*after),
+            Op::LoadBans => {
+                return vec![
+                    Command::script(&script::BANS, vec![self.shared("log")], vec![]),
+                    // Not in the script: sixty thousand would be turned into values of Lua and back.
+                    Command::plain("HGETALL", self.shared("bans"), vec![]),
+                ];
+            }
+            Op::Beat { node, lease_ms, version, mark } => Command::script(
+                &script::BEAT,
+                vec![self.shared("nodes"), self.shared("state"), self.shared("log")],
+                vec![hex(*node), number(lease_ms), number(version), number(mark)],
+            ),
+            Op::Leave { node } => {
+                Command::script(&script::LEAVE, vec![self.shared("nodes"), self.shared("state")], vec![hex(*node)])
+            }
+            Op::Disconnect { user, node } => Command::script(
+                &script::DISCONNECT,
+                vec![self.shared("log"), self.shared("state")],
+                vec![hex(*node), user.as_bytes().into()],
+            ),
+            Op::Ban { subject, for_ms, reason, node } => {
+                let for_ms = for_ms.filter(|ms| *ms <= LONGEST_BAN_MS).map_or(0, |ms| ms.max(1));
+                self.about_bans(&script::BAN, *node, subject, vec![number(&for_ms), reason.as_bytes().into()])
+            }
+            Op::Unban { subject, node } => self.about_bans(&script::UNBAN, *node, subject, vec![]),
+            Op::Publish { topic, bytes } => {
+                let name = if self.is_sharded { "SPUBLISH" } else { "PUBLISH" };
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![bytes.to_vec()])
+            }
+            Op::Subscribe { topic } => {
+                let name = if self.is_sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
+            }
+            Op::Unsubscribe { topic } => {
+                let name = if self.is_sharded { "SUNSUBSCRIBE" } else { "UNSUBSCRIBE" };
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
+            }
+            _ => return self.about_user(op).into_iter().collect(),
+        }]
+    }
+
+    fn about_user(&self, op: &Op) -> Option<Command> {
+        let (script, user, args, buckets) = match op {
+            Op::Enter { node, user, most, gone, full, keep_ms } => {
+                let mut args = vec![hex(*node), number(most), number(keep_ms), number(&gone.len())];
+                args.extend(gone.iter().map(|node| hex(*node)));
+                (&script::ENTER, user, args, full)
+            }
+            Op::Exit { node, user, levels, keep_ms } => {
+                (&script::EXIT, user, vec![hex(*node), number(keep_ms)], levels)
+            }
+            Op::Restore { node, user, connections, levels, keep_ms } => {
+                (&script::RESTORE, user, vec![hex(*node), number(connections), number(keep_ms)], levels)
+            }
+            Op::Share { node, user, levels } => (&script::SHARE, user, vec![hex(*node)], levels),
+            Op::Report { node, user, used } => (&script::REPORT, user, vec![hex(*node)], used),
+            Op::TakeOver { node, user, from, is_gone, full } => {
+                (&script::TAKE_OVER, user, vec![hex(*node), hex(*from), number(&u8::from(*is_gone))], full)
+            }
+            _ => return None,
+        };
+        Some(Command::script(script, vec![self.user(user)], with_levels(args, buckets)))
+    }
+
+    fn about_bans(&self, script: &'static Script, node: NodeId, subject: &Subject, more: Vec<Vec<u8>>) -> Command {
+        let keys = ["log", "state", "bans", "bans:until"].map(|key| self.shared(key)).into();
+        let mut args = vec![hex(node), written(subject).into_bytes()];
+        args.extend(more);
+        Command::script(script, keys, args)
+    }
+
+    fn touch(&self, users: &[Arc<str>], keep_ms: u64) -> Vec<Command> {
+        users.iter().map(|user| Command::plain("PEXPIRE", self.user(user), vec![number(&keep_ms)])).collect()
+    }
+
+    /// What was trimmed is asked for last: whatever is trimmed between the two is not missed unnoticed.
+    fn read_log(&self, after: LogId) -> Vec<Command> {
+        let behind = format!("({}-{}", after.0, after.1).into_bytes();
+        let range = vec![behind, b"+".into(), b"COUNT".into(), ENTRIES_AT_ONCE.into()];
+        vec![
+            Command::plain("XRANGE", self.shared("log"), range),
+            Command::plain("HGET", self.shared("state"), vec![b"oldest".into()]),
+        ]
+    }
+}
+
+/// `u:` and a user, or `n:` and a network with its length: a user may be called like one.
+fn written(subject: &Subject) -> String {
+    match subject {
+        Subject::Network(network) => format!("n:{network}"),
+        Subject::User(user) => format!("u:{user}"),
+    }
+}
+
+fn hex(node: NodeId) -> Vec<u8> {
+    node.to_string().into_bytes()
+}
+
+fn number(value: &impl ToString) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+fn with_levels(mut args: Vec<Vec<u8>>, levels: &[Level]) -> Vec<Vec<u8>> {
+    for level in levels {
+        args.push(level.scope.as_bytes().into());
+        let amounts = [level.units, level.units_per_second, level.bytes, level.bytes_per_second];
+        // `{:?}` is the shortest text that is read as the same number.
+        args.extend(
+            amounts.map(|amount| format!("{:?}", if amount.is_finite() { amount.max(0.0) } else { 0.0 }).into_bytes()),
+        );
+    }
+    args
+}

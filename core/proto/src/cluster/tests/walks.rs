@@ -1,0 +1,411 @@
+//! One thing after the other: what is promised where nothing is in the way.
+
+use std::sync::Arc;
+
+use super::buckets::{BURST, LEASE, RATE};
+use super::world::{LEASE_MS, World};
+use crate::bans::Subject;
+use crate::cluster::ops::{Kind, LogId, Message, Op, Request, Topic};
+
+fn room(name: &str) -> Topic {
+    Topic::Room(name.into())
+}
+
+fn joined(nodes: usize) -> World {
+    let mut world = World::new(nodes, true);
+    world.connect_all();
+    world.run(200);
+    assert!(world.peers.iter().all(|peer| peer.is_reachable));
+    world
+}
+
+fn passes(world: &World, at: usize, user: &Arc<str>) -> u32 {
+    (0..100).filter(|_| world.peers[at].buckets.pass(user, world.now)).count() as u32
+}
+
+#[test]
+fn a_node_alone_reaches_nobody_until_another_joins() {
+    let mut world = joined(1);
+    world.run(3000);
+    world.up(0, &room("a"));
+    world.flow();
+    for topic in [Topic::All, room("a"), room("b")] {
+        assert!(!world.peers[0].interest.reaches_others(&topic));
+    }
+    world.add_peer();
+    world.connect_all();
+    world.flow();
+    assert!(world.peers[0].interest.reaches_others(&Topic::All));
+    assert!(world.peers[0].interest.reaches_others(&room("b")));
+    // Whoever has the room alone says so to nobody, from its own `joined` or from a message that one received.
+    world.publish(0, &[room("a")], 1);
+    world.flow();
+    assert!(!world.peers[0].interest.reaches_others(&room("a")));
+    world.up(1, &room("a"));
+    world.flow();
+    assert!(world.peers[0].interest.reaches_others(&room("a")) && world.peers[1].interest.reaches_others(&room("a")));
+    world.down(1, &room("a"));
+    world.flow();
+    world.publish(0, &[room("a")], 2);
+    world.flow();
+    assert!(!world.peers[0].interest.reaches_others(&room("a")));
+    assert_eq!(world.peers[1].delivered, []);
+}
+
+/// Redis answered that one node hears it; before that answer came, another said that it does.
+#[test]
+fn an_answer_that_comes_late_does_not_hide_who_joined_meanwhile() {
+    let mut world = joined(2);
+    world.up(0, &room("a"));
+    // Subscribed, and `joined` is carried out, but not answered.
+    world.poll(0);
+    while world.carry_out(0, 0) {}
+    while world.answer(0) {}
+    world.poll(0);
+    while world.carry_out(0, 0) {}
+    world.up(1, &room("a"));
+    for _ in 0..3 {
+        world.poll(1);
+        while world.carry_out(1, 0) | world.answer(1) {}
+    }
+    while world.hear(0) {}
+    while world.answer(0) {}
+    world.flow();
+    assert!(world.peers[0].interest.reaches_others(&room("a")));
+    assert!(world.peers[1].interest.reaches_others(&room("a")));
+}
+
+#[test]
+fn a_message_to_many_topics_arrives_once() {
+    let mut world = joined(3);
+    let rooms: Vec<_> = (0..20).map(|number| room(&number.to_string())).collect();
+    for room in &rooms {
+        world.up(1, room);
+    }
+    world.up(2, &rooms[3]);
+    world.flow();
+    for to in [&rooms[..1], &rooms[..5], &rooms[..]] {
+        world.publish(0, to, 1);
+        world.flow();
+        let [first, second] = [1, 2].map(|at| core::mem::take(&mut world.peers[at].delivered));
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].to, to);
+        assert_eq!(second.len(), usize::from(to.len() > 3));
+    }
+    assert_eq!(world.peers[0].delivered, []);
+}
+
+#[test]
+fn messages_beyond_the_bound_are_dropped_and_counted() {
+    let mut world = joined(2);
+    world.up(1, &room("a"));
+    world.flow();
+    let payload: Arc<[u8]> = vec![0; 20 << 20].into();
+    let message = Message { to: vec![room("a")], kind: Kind::Binary, plain: true, payload };
+    (0..5).for_each(|_| world.request(0, Request::Publish(message.clone())));
+    assert_eq!(world.peers[0].node.dropped(), 2);
+    world.flow();
+    assert_eq!(world.peers[1].delivered.len(), 3);
+    world.request(0, Request::Publish(message.clone()));
+    world.disconnect(0);
+    world.request(0, Request::Publish(message));
+    assert_eq!(world.peers[0].node.dropped(), 4);
+}
+
+#[test]
+fn an_owner_shares_and_owns_again() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    world.enter(0, &user, 9);
+    world.flow();
+    assert!(!world.peers[0].buckets.is_shared("ada"));
+    assert_eq!(passes(&world, 0, &user), BURST as u32);
+    world.enter(1, &user, 9);
+    world.run(100);
+    assert!(world.peers.iter().all(|peer| peer.buckets.is_shared("ada")));
+    assert_eq!(passes(&world, 0, &user) + passes(&world, 1, &user), 0, "what the owner passed counts");
+    world.run(5000);
+    let mut passed = 0;
+    for _ in 0..50 {
+        passed += passes(&world, 0, &user) + passes(&world, 1, &user);
+        world.run(20);
+    }
+    assert!(f64::from(passed) <= BURST + RATE + 2.0 * LEASE, "{passed}");
+    assert!(f64::from(passed) >= BURST + RATE - 2.0, "{passed}");
+    world.exit(1, &user);
+    world.flow();
+    world.run(2000);
+    passes(&world, 0, &user);
+    world.run(100);
+    assert!(!world.peers[0].buckets.is_shared("ada"), "the only one owns again");
+}
+
+#[test]
+fn levels_outlive_the_last_connection() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    world.enter(0, &user, 9);
+    world.flow();
+    assert_eq!(passes(&world, 0, &user), BURST as u32);
+    world.exit(0, &user);
+    world.enter(1, &user, 9);
+    world.flow();
+    assert_eq!(passes(&world, 1, &user), 0, "to reconnect elsewhere is no fresh burst");
+}
+
+#[test]
+fn an_owner_that_does_not_answer_is_taken_over_from() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    world.enter(0, &user, 9);
+    world.flow();
+    world.enter(1, &user, 9);
+    let mut passed = passes(&world, 0, &user);
+    // The first is paused: nothing of it moves, its connection stays.
+    for _ in 0..1500 {
+        world.pass_time(1);
+        world.poll(1);
+        while world.carry_out(1, 0) | world.answer(1) | world.hear(1) {
+            world.poll(1);
+        }
+        passed += passes(&world, 1, &user);
+    }
+    assert!(world.peers[1].asked.is_empty());
+    assert!(f64::from(passed) <= BURST + LEASE + RATE * 0.6, "{passed}");
+    world.run(3000);
+    passed = passes(&world, 1, &user);
+    assert!(passed > 0, "the lease is free again");
+    world.run(500);
+    assert!(world.peers.iter().all(|peer| peer.is_reachable && peer.buckets.is_shared("ada")));
+}
+
+#[test]
+fn the_limit_of_connections_is_for_all_and_the_dead_do_not_count() {
+    let mut world = joined(3);
+    let user: Arc<str> = "ada".into();
+    for at in [0, 1, 1] {
+        world.enter(at, &user, 3);
+    }
+    world.flow();
+    world.enter(2, &user, 3);
+    world.flow();
+    assert_eq!((world.refused, world.peers[1].held[&user]), (1, 2));
+    // The second one dies; within the lease its connections are gone.
+    let id = world.peers[1].id;
+    world.peers.remove(1);
+    world.store.subscriptions.remove(&id);
+    world.run(LEASE_MS);
+    for at in [1, 1] {
+        world.enter(at, &user, 3);
+    }
+    world.flow();
+    assert_eq!((world.refused, world.peers[1].held[&user]), (1, 2));
+    let counts = &world.store.users[&user].counts;
+    assert!(!counts.contains_key(&id), "{counts:?}");
+}
+
+#[test]
+fn a_dead_node_that_nobody_shares_with_is_noticed_when_somebody_is_refused() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    (0..2).for_each(|_| world.enter(0, &user, 2));
+    world.flow();
+    let id = world.peers[0].id;
+    world.peers.remove(0);
+    world.store.subscriptions.remove(&id);
+    // Before its lease is over it counts.
+    world.enter(0, &user, 2);
+    world.flow();
+    assert_eq!(world.refused, 1);
+    world.run(LEASE_MS);
+    world.enter(0, &user, 2);
+    world.flow();
+    assert_eq!((world.refused, world.peers[0].held.get(&user)), (1, Some(&1)));
+}
+
+#[test]
+fn a_flushed_database_is_told_everything_again() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    let subject = Subject::User("eve".into());
+    (0..2).for_each(|at| world.enter(at, &user, 9));
+    world.request(0, Request::Ban { subject: subject.clone(), for_ms: None, reason: "spam".into() });
+    world.run(100);
+    assert!(world.peers[1].banned.contains(&subject));
+    world.store.flush();
+    world.run(LEASE_MS);
+    assert_eq!(world.store.users[&user].counts.len(), 2);
+    assert!(world.store.bans.contains_key(&subject));
+    world.add_peer();
+    world.connect_all();
+    world.run(100);
+    assert!(world.peers[2].banned.contains(&subject), "nodes that start later are told");
+    world.request(2, Request::Unban { subject: subject.clone() });
+    world.run(100);
+    assert!(!world.peers[1].banned.contains(&subject));
+    world.request(1, Request::Disconnect { user });
+    world.run(100);
+    assert_eq!(world.peers.iter().map(|peer| peer.disconnects.len()).collect::<Vec<_>>(), [1, 0, 1]);
+}
+
+#[test]
+fn nobody_who_was_cut_off_misses_a_revocation() {
+    let mut world = joined(3);
+    let user: Arc<str> = "ada".into();
+    world.disconnect(2);
+    for _ in 0..600 {
+        world.pass_time(1);
+        world.request(0, Request::Disconnect { user: Arc::clone(&user) });
+        world.flow();
+    }
+    let revoked = world.now;
+    // One that is cut off itself says it when it is back.
+    world.disconnect(1);
+    world.request(1, Request::Disconnect { user: "bob".into() });
+    world.request(1, Request::Ban { subject: Subject::User("eve".into()), for_ms: Some(9000), reason: "x".into() });
+    world.run(2000);
+    world.connect_all();
+    world.run(100);
+    let disconnects = &world.peers[2].disconnects;
+    assert_eq!(disconnects.len(), 601);
+    assert!(disconnects.iter().any(|(_, before, _)| *before >= revoked));
+    assert!(disconnects.iter().all(|(name, before, now)| before < now || **name == *"bob"));
+    assert_eq!(world.peers[0].disconnects.len(), 1);
+    assert!(world.peers[2].banned.contains(&Subject::User("eve".into())));
+}
+
+#[test]
+fn a_ban_that_was_lifted_meanwhile_is_lifted_here() {
+    let mut world = joined(2);
+    let [eve, bob] = ["eve", "bob"].map(|name| Subject::User(name.into()));
+    for subject in [&eve, &bob] {
+        world.request(0, Request::Ban { subject: subject.clone(), for_ms: Some(60_000), reason: "x".into() });
+    }
+    world.run(100);
+    world.disconnect(1);
+    world.request(0, Request::Unban { subject: eve.clone() });
+    world.run(100);
+    world.connect_all();
+    world.run(100);
+    assert_eq!(world.peers[1].banned.iter().collect::<Vec<_>>(), [&bob]);
+    // Of two that say something else at once, the log knows the last; both come to the same.
+    world.request(0, Request::Unban { subject: bob.clone() });
+    world.request(1, Request::Ban { subject: bob.clone(), for_ms: None, reason: "y".into() });
+    world.peers[0].banned.remove(&bob);
+    world.peers[1].banned.insert(bob.clone());
+    world.run(100);
+    let is_banned = world.store.bans.contains_key(&bob);
+    assert!(world.peers.iter().all(|peer| peer.banned.contains(&bob) == is_banned));
+}
+
+#[test]
+fn members_everywhere_are_counted() {
+    for counts_receivers in [true, false] {
+        let mut world = World::new(4, counts_receivers);
+        world.connect_all();
+        world.run(200);
+        for at in 0..3 {
+            world.up(at, &room("a"));
+            let connections = (0..u64::from(at as u8) * 70_000).collect();
+            world.members.insert((at, room("a")), connections);
+        }
+        world.flow();
+        let until = world.now.after_millis(500);
+        world.request(0, Request::Count { ticket: 1, topic: room("a"), until });
+        world.flow();
+        assert_eq!(world.peers[0].counted, [(1, 210_000, 0)]);
+        // Whoever does not answer is missing, and nobody waits for longer than was said.
+        world.request(3, Request::Count { ticket: 2, topic: room("a"), until });
+        for _ in 0..20 {
+            world.poll(3);
+            while world.carry_out(3, 0) | world.answer(3) {}
+        }
+        world.pass_time(500);
+        world.poll(3);
+        assert_eq!(world.peers[3].counted, [(2, 0, 3)]);
+        world.disconnect(1);
+        world.request(1, Request::Count { ticket: 3, topic: Topic::All, until });
+        assert_eq!(world.peers[1].counted, [(3, 0, 3)]);
+    }
+}
+
+#[test]
+fn a_deaf_node_hears_again_within_five_seconds() {
+    let mut world = joined(2);
+    world.up(1, &room("a"));
+    world.run(1000);
+    world.deafen(1);
+    world.publish(0, &[room("a")], 1);
+    world.request(0, Request::Disconnect { user: "ada".into() });
+    world.run(5000);
+    assert_eq!((world.peers[1].delivered.len(), world.peers[1].disconnects.len()), (0, 1));
+    assert_eq!(world.peers[1].outages, 0);
+    assert!(world.peers[0].interest.reaches_others(&room("a")));
+    world.publish(0, &[room("a")], 2);
+    world.flow();
+    assert_eq!(world.peers[1].delivered.len(), 1);
+}
+
+#[test]
+fn redis_that_does_not_answer_is_an_outage() {
+    let mut world = joined(1);
+    let user: Arc<str> = "ada".into();
+    world.enter(0, &user, 1);
+    world.pass_time(999);
+    world.poll(0);
+    assert!(world.peers[0].is_reachable && world.peers[0].held.is_empty());
+    world.pass_time(1);
+    world.poll(0);
+    assert!(!world.peers[0].is_reachable);
+    assert_eq!(world.peers[0].held[&user], 1, "nobody waits for longer than a second");
+    world.enter(0, &user, 1);
+    assert_eq!(world.peers[0].held[&user], 2);
+    assert!(world.peers[0].node.lag(world.now).as_millis() >= 1000);
+    world.run(1000);
+    assert!(world.peers[0].is_reachable);
+    assert_eq!(world.store.users[&user].counts[&world.peers[0].id], 2);
+}
+
+#[test]
+fn a_node_that_stops_leaves_nothing() {
+    let mut world = joined(2);
+    let users: Vec<Arc<str>> = ["ada", "bob"].map(Into::into).to_vec();
+    world.enter(0, &users[0], 9);
+    world.enter(1, &users[0], 9);
+    world.enter(0, &users[1], 9);
+    world.flow();
+    passes(&world, 0, &users[0]);
+    let id = world.peers[0].id;
+    for op in world.peers[0].node.stop(world.now) {
+        world.store.carry_out(id, &op);
+    }
+    world.store.subscriptions.remove(&id);
+    world.peers.remove(0);
+    assert!(world.store.users.values().all(|user| !user.counts.contains_key(&id)));
+    world.run(LEASE_MS);
+    assert!(!world.peers[0].interest.reaches_others(&Topic::All));
+}
+
+#[test]
+fn an_outage_leaves_nothing_of_those_who_came_and_went() {
+    let mut world = joined(1);
+    world.disconnect(0);
+    let size = |world: &World| format!("{:?}", world.peers[0].interest).len();
+    let before = size(&world);
+    for number in 0..20_000 {
+        let user: Arc<str> = format!("u{number}").into();
+        world.enter(0, &user, 9);
+        world.exit(0, &user);
+        world.up(0, &room(&user));
+        world.down(0, &room(&user));
+    }
+    assert!(size(&world) < before + 100_000);
+    world.connect(0);
+    let mut ops = Vec::new();
+    for _ in 0..100 {
+        world.peers[0].node.poll(world.now, &mut ops, &mut Vec::new());
+    }
+    assert!(!ops.iter().any(|(_, op)| matches!(op, Op::Restore { .. })));
+    let is_head = |op: &Op| matches!(op, Op::ReadLog { after } if *after == LogId(0, 0));
+    assert!(!ops.iter().any(|(_, op)| is_head(op)));
+}

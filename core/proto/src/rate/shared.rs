@@ -1,0 +1,464 @@
+//! A key whose buckets other nodes draw on, too.
+//!
+//! What is in the buckets here is then what the cluster said last, and what passed here since: it may be behind. So a message
+//! is poured when it *passes*, not when it comes, and no more than a lease passes that the cluster has not acknowledged:
+//! all nodes together let through what burst and rate allow, and one lease each. What has to wait is tried again, in order: when its
+//! bucket has room by what is known, and at most [`RETRY_MS`] later where it is within its rate and waits for the cluster alone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Charge, Overflow, Passing, QueuePlace, RateKey, RateState, Receipt, longest_wait};
+use crate::bucket::{Bucket, Rate};
+use crate::config::RateRules;
+use crate::lock::lock;
+use crate::time::Moment;
+
+/// A message that waits for the cluster's answer is tried again after this time.
+const RETRY_MS: u64 = 5;
+
+/// What the answer of the cluster may take: no answer for so long is an outage, in which nothing waits for it.
+const ANSWER_MS: u64 = 1000;
+
+/// Messages of a key that may wait for an answer alone. Those that cost nothing have no other bound in number.
+const MAX_UNACKNOWLEDGED: u32 = 4096;
+
+/// What the arithmetic of fractions may be off by.
+const TOLERANCE: f64 = 1e-6;
+
+/// Users with something to report, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty(Mutex<Vec<Arc<str>>>);
+
+impl Dirty {
+    pub(crate) fn take(&self) -> Vec<Arc<str>> {
+        let mut all = core::mem::take(&mut *lock(&self.0));
+        // Whoever was asked without having been taken may be there twice.
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// A user whose buckets are shared.
+#[derive(Debug)]
+pub(crate) struct SharedUser {
+    name: Arc<str>,
+    is_dirty: AtomicBool,
+    dirty: Arc<Dirty>,
+}
+
+impl SharedUser {
+    pub(crate) fn new(name: Arc<str>, dirty: Arc<Dirty>) -> Self {
+        Self { name, is_dirty: AtomicBool::new(false), dirty }
+    }
+
+    /// There is something to report.
+    fn note(&self) {
+        if !self.is_dirty.swap(true, Ordering::AcqRel) {
+            lock(&self.dirty.0).push(Arc::clone(&self.name));
+        }
+    }
+
+    /// It is asked what that is.
+    pub(crate) fn asked(&self) {
+        self.is_dirty.store(false, Ordering::Release);
+    }
+}
+
+/// What passed of one bucket that the cluster has not acknowledged, in units.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    unreported: f64,
+    /// Reported, without an answer yet.
+    on_its_way: f64,
+    /// The cluster knows of it, but not all that others passed.
+    noted: f64,
+    /// What waits and has not passed.
+    waiting: f64,
+}
+
+impl Account {
+    /// Whether `amount` may pass: it, what the cluster has not acknowledged, and what is `ahead` are no more than `lease`. What is more
+    /// than a whole lease by itself may pass while at least half of one is left.
+    fn allows(&self, amount: f64, ahead: f64, lease: f64) -> bool {
+        if amount <= 0.0 {
+            return true;
+        }
+        let open = self.unreported + self.on_its_way + self.noted + ahead;
+        if amount > lease { open * 2.0 <= lease } else { open + amount <= lease + TOLERANCE }
+    }
+
+    fn take(&mut self) -> f64 {
+        let taken = core::mem::take(&mut self.unreported);
+        self.on_its_way += taken;
+        taken
+    }
+
+    fn settle(&mut self, acknowledges: bool) {
+        self.noted += core::mem::take(&mut self.on_its_way);
+        if acknowledges {
+            self.noted = 0.0;
+        }
+    }
+
+    fn lose(&mut self) {
+        self.unreported += core::mem::take(&mut self.on_its_way);
+    }
+
+    fn rise(&mut self, amount: f64) {
+        self.unreported = (self.unreported + amount).max(0.0);
+    }
+}
+
+/// What a key has while it is shared, and for as long as messages wait that have not been poured.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// `None`: it is shared no more.
+    user: Option<Arc<SharedUser>>,
+    messages: Account,
+    bytes: Account,
+    /// Messages that wait and have not been poured.
+    waiting: u32,
+}
+
+impl Shared {
+    /// Whether these units and bytes may pass as far as the lease goes. `behind_others`: also what waits goes first.
+    fn allows(&self, rules: &RateRules, units: f64, bytes: f64, behind_others: bool) -> bool {
+        if self.user.is_none() {
+            return true;
+        }
+        let ahead = |account: &Account| if behind_others { account.waiting } else { 0.0 };
+        let fits = |account: &Account, rate: &Rate, amount| account.allows(amount, ahead(account), rate.lease());
+        fits(&self.messages, &rules.messages, units)
+            && rules.bytes.as_ref().is_none_or(|rate| fits(&self.bytes, rate, bytes))
+    }
+
+    fn has_unreported(&self) -> bool {
+        self.messages.unreported > 0.0 || self.bytes.unreported > 0.0
+    }
+
+    fn note(&self) {
+        if let Some(user) = &self.user
+            && self.has_unreported()
+        {
+            user.note();
+        }
+    }
+
+    /// So much more has passed.
+    pub(super) fn rise(&mut self, units: f64, bytes: f64) {
+        if self.user.is_some() {
+            self.messages.rise(units);
+            self.bytes.rise(bytes);
+            self.note();
+        }
+    }
+
+    /// Whether so much of what has passed may be taken back: the cluster has not been told of it.
+    pub(super) fn may_take_back(&self, units: f64) -> bool {
+        self.messages.unreported + TOLERANCE >= units
+    }
+}
+
+/// A message that waits and has not been poured.
+#[derive(Debug)]
+pub(super) struct Unpoured {
+    charge: Charge,
+    came: Moment,
+    /// By then its bucket has to have room.
+    latest: Moment,
+    /// Then it passes in any case: its rules have changed while it waited.
+    passes_then: bool,
+    units: f64,
+    bytes: f64,
+}
+
+/// Why a message that waits does not pass yet, or never does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is to be tried again then.
+    Until(Moment),
+    /// Others have used up what there was for longer than it may wait.
+    Over(Overflow),
+}
+
+/// What a node tells of one bucket, or is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Amounts {
+    /// Cost units, and how many leak in a second.
+    pub(crate) units: (f64, f64),
+    /// Payload bytes, and how many leak in a second; 0: they have no limit.
+    pub(crate) bytes: (f64, f64),
+}
+
+impl Amounts {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.units.0 <= 0.0 && self.bytes.0 <= 0.0
+    }
+
+    /// What another node says is no number that one could reckon with.
+    fn sane((amount, _): (f64, f64)) -> f64 {
+        if amount.is_finite() { amount.max(0.0) } else { 0.0 }
+    }
+}
+
+/// The time that an amount takes to leak: by the rate here, or where there is none yet by the one that was told.
+fn nanos((amount, per_second): (f64, f64), rate: Option<&Rate>) -> u64 {
+    match rate {
+        Some(rate) => rate.leak_nanos(amount),
+        None if per_second > 0.0 => (amount / per_second * 1e9) as u64,
+        None => 0,
+    }
+}
+
+impl RateState {
+    /// Pouring raises the buckets to this. What is shared has to be reported.
+    pub(super) fn rise(&mut self, messages: Moment, bytes: Moment, now: Moment) {
+        if self.shared.is_some() {
+            let units = |rate: &Option<Rate>, before: Moment, after: Moment| {
+                let nanos = after.since_nanos(before.max(now)) as f64;
+                rate.as_ref().map_or(0.0, |rate| nanos * rate.per_second() / 1e9)
+            };
+            let units = (
+                units(&self.rates.0, self.messages.empty_at(), messages),
+                units(&self.rates.1, self.bytes.empty_at(), bytes),
+            );
+            if let Some(shared) = &mut self.shared {
+                shared.rise(units.0, units.1);
+            }
+        }
+        self.messages = Bucket::emptying_at(messages);
+        self.bytes = Bucket::emptying_at(bytes);
+    }
+
+    /// What a message would cost of each bucket now.
+    fn costs(rules: &RateRules, charge: &Charge, now: Moment) -> (f64, f64) {
+        let bytes = rules.bytes.as_ref().map_or(0.0, |rate| {
+            let left = charge.charged.empty_at().since_nanos(now);
+            rate.leak_nanos(charge.bytes as f64).saturating_sub(left) as f64 * rate.per_second() / 1e9
+        });
+        (charge.cost, bytes)
+    }
+
+    /// The buckets with what waits in them.
+    fn with_waiting(&self, rules: &RateRules, now: Moment) -> Self {
+        let (units, bytes) =
+            self.shared.as_ref().map_or((0.0, 0.0), |shared| (shared.messages.waiting, shared.bytes.waiting));
+        let after = |bucket: &Bucket, nanos: u64| {
+            if nanos == 0 { *bucket } else { Bucket::emptying_at(bucket.empty_at().max(now).after_nanos(nanos)) }
+        };
+        Self {
+            messages: after(&self.messages, rules.messages.leak_nanos(units)),
+            bytes: after(&self.bytes, rules.bytes.as_ref().map_or(0, |rate| rate.leak_nanos(bytes))),
+            rates: self.rates,
+            shared: None,
+        }
+    }
+}
+
+impl RateKey {
+    /// Admits a message of a shared key: it passes, or waits unpoured.
+    pub(super) fn admit_shared(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, RateState>,
+        rules: &RateRules,
+        charge: &Charge,
+        now: Moment,
+    ) -> Result<(Passing, Receipt), Overflow> {
+        let (units, bytes) = RateState::costs(rules, charge, now);
+        let alone = Charge { not_before: Moment::START, ..*charge };
+        let poured = state.with_waiting(rules, now).try_message(rules, &alone, now);
+        let Some(shared) = &mut state.shared else { return Err(Overflow::Queue) };
+        if poured.at.max(charge.not_before) <= now && shared.allows(rules, units, bytes, true) {
+            let poured = state.try_message(rules, &alone, now);
+            return Ok((Passing::Now, state.pour(&poured, charge, now)));
+        }
+        if let Some(over) = poured.overflow(rules, now) {
+            return Err(over);
+        }
+        let waits_for_rate = poured.at > now;
+        if waits_for_rate && self.waiting.load(Ordering::Acquire) >= rules.queue {
+            return Err(Overflow::Queue);
+        }
+        if charge.held > rules.max_delayed_bytes || !waits_for_rate && shared.waiting >= MAX_UNACKNOWLEDGED {
+            let bytes = charge.held;
+            return Err(if waits_for_rate { Overflow::Delayed { bytes } } else { Overflow::Unacknowledged { bytes } });
+        }
+        shared.waiting += 1;
+        shared.messages.waiting += units;
+        shared.bytes.waiting += bytes;
+        drop(state);
+        if waits_for_rate {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+        }
+        let latest = longest_wait(rules, now).after_millis(ANSWER_MS);
+        let unpoured = Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes };
+        let place =
+            QueuePlace { key: Arc::clone(self), is_counted: waits_for_rate, unpoured: Some(Box::new(unpoured)) };
+        let at = if waits_for_rate { poured.at } else { now.after_millis(RETRY_MS) };
+        Ok((Passing::At(at, place), Receipt::of_unpoured(charge.cost)))
+    }
+
+    /// Whether other nodes draw on it, too. What waits for an acknowledgement passes once they do not.
+    pub(crate) fn share(&self, user: Option<&Arc<SharedUser>>) {
+        let state = &mut *lock(&self.state);
+        match (user, &mut state.shared) {
+            (Some(user), Some(shared)) => shared.user = Some(Arc::clone(user)),
+            (Some(user), none) => {
+                *none = Some(Box::new(Shared { user: Some(Arc::clone(user)), ..Shared::default() }));
+            }
+            (None, Some(shared)) => {
+                shared.user = None;
+                for account in [&mut shared.messages, &mut shared.bytes] {
+                    *account = Account { waiting: account.waiting, ..Account::default() };
+                }
+                state.forget_shared();
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// What is in the buckets.
+    pub(crate) fn level(&self, now: Moment) -> Amounts {
+        let state = lock(&self.state);
+        let left = |bucket: &Bucket, rate: &Option<Rate>| {
+            rate.as_ref().map_or((0.0, 0.0), |rate| {
+                (bucket.empty_at().since_nanos(now) as f64 * rate.per_second() / 1e9, rate.per_second())
+            })
+        };
+        Amounts { units: left(&state.messages, &state.rates.0), bytes: left(&state.bytes, &state.rates.1) }
+    }
+
+    /// The same if they were full.
+    pub(crate) fn full(&self) -> Amounts {
+        let state = lock(&self.state);
+        let full = |rate: &Option<Rate>| rate.as_ref().map_or((0.0, 0.0), |rate| (rate.burst(), rate.per_second()));
+        Amounts { units: full(&state.rates.0), bytes: full(&state.rates.1) }
+    }
+
+    /// What passed since it was last asked.
+    pub(crate) fn take_unreported(&self) -> Amounts {
+        let state = &mut *lock(&self.state);
+        let per_second = |rate: &Option<Rate>| rate.as_ref().map_or(0.0, Rate::per_second);
+        let rates = (per_second(&state.rates.0), per_second(&state.rates.1));
+        let Some(shared) = &mut state.shared else { return Amounts::default() };
+        Amounts { units: (shared.messages.take(), rates.0), bytes: (shared.bytes.take(), rates.1) }
+    }
+
+    /// The cluster has heard what was on its way; `level` is what is in the buckets with it.
+    pub(crate) fn settle(&self, level: Option<&Amounts>, acknowledges: bool, now: Moment) {
+        let state = &mut *lock(&self.state);
+        let Some(shared) = state.shared.as_mut().filter(|shared| shared.user.is_some()) else { return };
+        for account in [&mut shared.messages, &mut shared.bytes] {
+            account.settle(acknowledges);
+        }
+        let since = (shared.messages.unreported, shared.bytes.unreported);
+        let Some(level) = level else { return };
+        let at = |told: (f64, f64), since: f64, rate: &Option<Rate>| {
+            now.after_nanos(nanos((Amounts::sane(told) + since, told.1), rate.as_ref()))
+        };
+        let (messages, bytes) = (at(level.units, since.0, &state.rates.0), at(level.bytes, since.1, &state.rates.1));
+        // Without the owner's part it is no more than a part of the whole.
+        let least = |bucket: &Bucket| if acknowledges { Moment::START } else { bucket.empty_at() };
+        state.messages = Bucket::emptying_at(messages.max(least(&state.messages)));
+        state.bytes = Bucket::emptying_at(bytes.max(least(&state.bytes)));
+    }
+
+    /// What was on its way is to be reported again.
+    pub(crate) fn lose(&self) {
+        if let Some(shared) = &mut lock(&self.state).shared {
+            shared.messages.lose();
+            shared.bytes.lose();
+            shared.note();
+        }
+    }
+
+    /// There is so much in the buckets at least.
+    pub(crate) fn raise(&self, level: &Amounts, now: Moment) {
+        let state = &mut *lock(&self.state);
+        let at = |told: (f64, f64), rate: &Option<Rate>| {
+            now.after_nanos(nanos((Amounts::sane(told), told.1), rate.as_ref()))
+        };
+        let (messages, bytes) = (at(level.units, &state.rates.0), at(level.bytes, &state.rates.1));
+        state.messages = Bucket::emptying_at(state.messages.empty_at().max(messages));
+        state.bytes = Bucket::emptying_at(state.bytes.empty_at().max(bytes));
+    }
+}
+
+impl RateState {
+    /// A message that waited unpoured passes, or is gone.
+    fn give_back(&mut self, unpoured: &Unpoured) {
+        let Some(shared) = &mut self.shared else { return };
+        shared.waiting = shared.waiting.saturating_sub(1);
+        let is_last = shared.waiting == 0;
+        for (account, amount) in [(&mut shared.messages, unpoured.units), (&mut shared.bytes, unpoured.bytes)] {
+            account.waiting = if is_last { 0.0 } else { (account.waiting - amount).max(0.0) };
+        }
+    }
+
+    /// Nobody shares it, and nothing waits unpoured.
+    fn forget_shared(&mut self) {
+        self.shared.take_if(|shared| shared.user.is_none() && shared.waiting == 0);
+    }
+}
+
+impl QueuePlace {
+    /// The message comes to its turn: it passes, or waits on. What was poured when it came waits no more.
+    ///
+    /// # Errors
+    /// It waits on, or never passes.
+    pub fn pass(&mut self, rules: Option<&RateRules>, now: Moment) -> Result<(), Held> {
+        let (Some(unpoured), Some(rules)) = (&self.unpoured, rules) else { return Ok(()) };
+        let mut state = self.key.state(rules, now);
+        // What costs more than the bucket holds passes when it is empty.
+        let Charge { cost, bytes, charged, .. } = unpoured.charge;
+        let (most, full) = (rules.messages.burst(), Charge { held: 0, ..unpoured.charge });
+        let poured = state.try_message(rules, &Charge { cost: cost.min(most), bytes, charged, ..full }, now);
+        let (units, bytes) = RateState::costs(rules, &full, now);
+        if !(unpoured.passes_then && unpoured.latest <= now) {
+            if poured.at > unpoured.latest.max(now) {
+                let wait_nanos = poured.at.since_nanos(unpoured.came);
+                return Err(Held::Over(if poured.waits_for_bytes {
+                    Overflow::Bytes { wait_nanos }
+                } else {
+                    Overflow::Messages { wait_nanos }
+                }));
+            }
+            if poured.at > now {
+                return Err(Held::Until(poured.at));
+            }
+            if state.shared.as_ref().is_some_and(|shared| !shared.allows(rules, units, bytes, false)) {
+                return Err(Held::Until(now.after_millis(RETRY_MS)));
+            }
+        }
+        let poured = state.try_message(rules, &full, now);
+        state.rise(poured.messages, poured.bytes, now);
+        if let Some(unpoured) = self.unpoured.take() {
+            state.give_back(&unpoured);
+        }
+        state.forget_shared();
+        Ok(())
+    }
+
+    /// It passes at `latest` in any case: the rules that it waits by have changed.
+    pub(crate) fn passes_by(&mut self, latest: Moment) {
+        if let Some(unpoured) = &mut self.unpoured {
+            unpoured.latest = unpoured.latest.min(latest);
+            unpoured.passes_then = true;
+        }
+    }
+}
+
+impl Drop for QueuePlace {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.key.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+        if let Some(unpoured) = self.unpoured.take() {
+            let mut state = lock(&self.key.state);
+            state.give_back(&unpoured);
+            state.forget_shared();
+        }
+    }
+}

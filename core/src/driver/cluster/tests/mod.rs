@@ -1,0 +1,6 @@
+//! The driver against real servers of Redis.
+#![cfg(unix)]
+
+mod nodes;
+mod redis;
+mod sessions;
