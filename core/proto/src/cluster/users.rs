@@ -690,12 +690,17 @@ impl Users {
         self.wanting.insert(Arc::clone(name));
     }
 
+    /// When one is due, so are all that soon would be: Redis and this thread are woken for many at once.
     fn touch(&mut self, turn: &mut Turn<'_>) {
+        if self.touches.front().is_none_or(|(at, _)| *at > turn.now) {
+            return;
+        }
+        let soon = turn.now.after_millis(self.lease_ms / 30);
         for _ in 0..MAX_TOUCHES {
             let mut users = Vec::new();
             while users.len() < BATCH
                 && let Some((at, _)) = self.touches.front()
-                && *at <= turn.now
+                && *at <= soon
                 && let Some((at, name)) = self.touches.pop_front()
             {
                 let Some(user) = self.table.get_mut(&name).filter(|user| user.touch_at == at) else { continue };
