@@ -60,9 +60,8 @@ fn members(given: Map<String, Value>, section: &Section, spelling: Spelling) -> 
     for member in given {
         let key = member.0.clone();
         let (name, value) = option(member, section, spelling)?;
-        if read.insert(name.clone(), value).is_some() {
-            let message = format!("is stated twice, as `{name}` and as `{}`: drop one", names::camel(&name));
-            return Err(ConfigError { kind: ConfigErrorKind::Contradiction, option: key, message });
+        if read.insert(name, value).is_some() {
+            return Err(ConfigError::contradiction(key, "is stated twice, in snake_case and in camelCase: drop one"));
         }
     }
     Ok(Value::Object(read))
