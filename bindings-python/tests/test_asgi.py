@@ -114,7 +114,7 @@ def test_keep_alive_is_the_servers_on_a_route_as_well(run: Run, route: dict[str,
         guard = Guard(echo, policy(routes={"/": route}))
         client = Client(guard)
         assert await client.hear() == {"type": "websocket.accept"}
-        with pytest.raises(TimeoutError):
+        with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(client.sent.get(), 1.5)
         client.say(text="one")
         assert (await client.hear())["text"] == "one"
