@@ -626,7 +626,8 @@ impl Users {
     }
 }
 
-/// Nodes that are gone are told what was taken from them: should they be back meanwhile, they find that nothing is noted of them.
+/// Nodes are told what was taken from them: one that is back meanwhile finds that nothing is noted of it, and one that owned the
+/// buckets again (a database that was flushed) that it does not any more.
 fn tell(nodes: &[NodeId], name: &Arc<str>, turn: &mut Turn<'_>) {
     for node in nodes {
         turn.out.say(Topic::Node(*node), &What::Share(Arc::clone(name)), Waiting::Nothing, turn.now);

@@ -79,9 +79,9 @@ impl Users {
         };
         state.is_busy = true;
         let is_restore = matches!(drawing, Drawing::Restore);
-        let gone = if let Op::TakeOver { from, is_gone: true, .. } = op { Some(from) } else { None };
+        let taken_from = if let Op::TakeOver { from, .. } = op { Some(from) } else { None };
         let id = turn.out.ask(op, Waiting::Draw { user: Arc::clone(name), drawing, reports }, now);
-        tell(gone.as_slice(), name, turn);
+        tell(taken_from.as_slice(), name, turn);
         if is_restore {
             (state.is_synced, state.restored) = (true, id);
             self.restoring.insert(id);
