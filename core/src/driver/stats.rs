@@ -52,7 +52,8 @@ pub struct Stats {
     pub pipe_bytes: u64,
     /// 1 while the cluster can be reached; 0 without a cluster.
     pub cluster_up: u64,
-    /// Messages for other nodes that were dropped: the cluster could not be reached, or was too slow.
+    /// Messages for other nodes that were dropped: the cluster could not be reached, or was too slow; and what came from Redis and
+    /// is no message.
     pub cluster_dropped: u64,
     /// Verdicts by code, in the order of [`Code::ALL`].
     pub verdicts: Vec<u64>,

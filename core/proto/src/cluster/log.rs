@@ -18,8 +18,10 @@ use crate::time::Moment;
 const PAGE: usize = 256;
 /// As many entries the log holds at least: a shorter one was never cut.
 const MIN_KEPT: u64 = 65_536;
-/// Changes of this node that Redis does not have yet.
+/// Revocations of this node that Redis does not have yet; further ones are one of everybody. And as many bans and ends of bans.
 const MAX_CHANGES: usize = 65_536;
+/// No user has this name: all connections of users are revoked.
+const EVERYBODY: &str = "";
 /// Changes that are on their way at once.
 const BATCH: usize = 512;
 /// A log that ends earlier than before is that of another server: what it had lately is read again.
@@ -30,6 +32,15 @@ enum Change {
     Disconnect(Arc<str>),
     Ban { subject: Subject, until: Moment, reason: Arc<str> },
     Unban(Subject),
+}
+
+impl Change {
+    fn about(&self) -> About {
+        match self {
+            Change::Disconnect(user) => About::Connections(Arc::clone(user)),
+            Change::Ban { subject, .. } | Change::Unban(subject) => About::Ban(subject.clone()),
+        }
+    }
 }
 
 /// Whom a change is about: of several about one, the last counts.
@@ -74,7 +85,7 @@ pub(super) struct Log {
     last_number: u64,
     on_their_way: HashSet<u64>,
     loads: Load,
-    /// Changes that were given up, as there were too many.
+    /// Bans and ends of bans that were given up, as there were too many.
     pub(super) lost: u64,
 }
 
@@ -128,6 +139,19 @@ impl Log {
     }
 
     fn add(&mut self, about: &About, change: Change) {
+        let is_about_users = matches!(change, Change::Disconnect(_));
+        // Bans have room of their own, or revocations would lift them: what Redis does not hear of does not hold.
+        let most = if is_about_users { MAX_CHANGES } else { 2 * MAX_CHANGES };
+        if self.changes.len() < most || self.last.contains_key(about) {
+            self.append(about, change);
+        } else if is_about_users {
+            self.append(&About::Connections(EVERYBODY.into()), Change::Disconnect(EVERYBODY.into()));
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    fn append(&mut self, about: &About, change: Change) {
         self.last_number += 1;
         if let Some(before) = self.last.insert(about.clone(), self.last_number)
             && !self.on_their_way.contains(&before)
@@ -135,11 +159,6 @@ impl Log {
             self.changes.remove(&before);
         }
         self.changes.insert(self.last_number, change);
-        if self.changes.len() > MAX_CHANGES {
-            self.changes.remove(&self.last_number);
-            self.last.remove(about);
-            self.lost += 1;
-        }
     }
 
     /// Asks for what Redis does not have yet.
@@ -179,10 +198,7 @@ impl Log {
     pub(super) fn sent(&mut self, number: u64, is_there: bool) {
         self.on_their_way.remove(&number);
         let Some(change) = self.changes.get(&number) else { return };
-        let about = match change {
-            Change::Disconnect(user) => About::Connections(Arc::clone(user)),
-            Change::Ban { subject, .. } | Change::Unban(subject) => About::Ban(subject.clone()),
-        };
+        let about = change.about();
         let is_last = self.last.get(&about) == Some(&number);
         // What was overtaken by a later change about the same is not sent again: it would be the last then.
         if is_there || !is_last {
@@ -190,6 +206,15 @@ impl Log {
         }
         if is_there && is_last {
             self.last.remove(&about);
+        }
+    }
+
+    /// Redis has refused a change, as a ban where it has 65536: it is asked again behind all that waits, so that no revocation waits
+    /// behind bans that have no place.
+    pub(super) fn refused(&mut self, number: u64) {
+        self.sent(number, false);
+        if let Some(change) = self.changes.remove(&number) {
+            self.add(&change.about(), change);
         }
     }
 
@@ -324,7 +349,7 @@ impl Log {
         for (id, entry) in entries {
             let (subject, state) = match entry {
                 Entry::Disconnect { user, node } => {
-                    if node != context.node && check_user(&user).is_ok() {
+                    if node != context.node {
                         self.disconnected(user, id, context);
                     }
                     continue;
@@ -354,7 +379,10 @@ impl Log {
     }
 
     fn disconnected(&self, user: Arc<str>, id: LogId, context: &mut Context<'_>) {
-        if let Some(before) = local(id, context).filter(|before| *before > self.started) {
+        let Some(before) = local(id, context).filter(|before| *before > self.started) else { return };
+        if *user == *EVERYBODY {
+            context.effects.push(Effect::DisconnectAll { before });
+        } else if check_user(&user).is_ok() {
             context.effects.push(Effect::Disconnect { user, before });
         }
     }

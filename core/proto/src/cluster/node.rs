@@ -92,8 +92,10 @@ pub struct Node {
     random: Random,
     /// When it joins again.
     joins: Backoff,
-    /// When subscriptions and the log are tried again.
+    /// When subscriptions are tried again.
     retries: Backoff,
+    /// When the log is: a ban that Redis has no place for keeps no room from being heard.
+    log_retries: Backoff,
     is_alone: bool,
     last_answer: Moment,
     malformed: u64,
@@ -114,6 +116,7 @@ impl Node {
             users: Users::new(settings.lease_ms, buckets, random.next()),
             joins: Backoff::new(random.next()),
             retries: Backoff::new(random.next()),
+            log_retries: Backoff::new(random.next()),
             settings,
             interest,
             link: Link::Gone,
@@ -302,7 +305,11 @@ impl Node {
                 }
             }
             Waiting::Revoke(number) => {
-                self.log.sent(number, !has_failed);
+                if has_failed {
+                    self.log.refused(number);
+                } else {
+                    self.log.sent(number, true);
+                }
                 self.retry(has_failed, now);
             }
             Waiting::Bans => {
@@ -356,7 +363,10 @@ impl Node {
         if *reply != Reply::Subscribed {
             self.interest.ask_again(&topic);
             self.retries.failed(now);
-        } else if self.interest.subscribed(&topic) {
+            return;
+        }
+        self.retries.succeeded();
+        if self.interest.subscribed(&topic) {
             let stamp = self.interest.stamp(&topic);
             self.out.say(topic.clone(), &What::Joined, Waiting::Joined { topic, stamp }, now);
         }
@@ -394,9 +404,9 @@ impl Node {
 
     fn retry(&mut self, has_failed: bool, now: Moment) {
         if has_failed {
-            self.retries.failed(now);
+            self.log_retries.failed(now);
         } else {
-            self.retries.succeeded();
+            self.log_retries.succeeded();
         }
     }
 
@@ -421,7 +431,8 @@ impl Node {
         let Said { from, number, what } = said;
         match what {
             What::Message(message) => {
-                if self.windows.is_new(from, number, now) {
+                // By one channel it comes once. Over the shards of a Cluster it may come long after others of its node.
+                if message.to.len() == 1 || self.windows.is_new(from, number, now) {
                     effects.push(Effect::Deliver(message));
                 }
             }
@@ -559,7 +570,7 @@ impl Node {
     }
 
     fn poll_log(&mut self, now: Moment) {
-        if now < self.retries.at() {
+        if now < self.log_retries.at() {
             return;
         }
         let before = self.out.last();
@@ -591,10 +602,11 @@ impl Node {
             let is_ready = *all && *own && self.beat.is_answered;
             return if is_ready { self.retries.at() } else { Moment::NEVER };
         }
-        let changes = asked.len() < MAX_SUBSCRIPTIONS && self.interest.changes() > 0;
-        let retry =
-            if changes || self.log.has_changes() || self.log.wants() { self.retries.at() } else { Moment::NEVER };
-        retry.min(self.users.next(self.link == Link::Up))
+        let has_changes = asked.len() < MAX_SUBSCRIPTIONS && self.interest.changes() > 0;
+        let subscribe = if has_changes { self.retries.at() } else { Moment::NEVER };
+        let has_news = self.log.has_changes() || self.log.wants();
+        let log = if has_news { self.log_retries.at() } else { Moment::NEVER };
+        subscribe.min(log).min(self.users.next(self.link == Link::Up))
     }
 
     // What is known.
@@ -645,14 +657,9 @@ impl Node {
         self.out.oldest().map_or(Duration::ZERO, |asked| now.since(asked)).max(self.probe.took())
     }
 
-    /// Messages for other nodes that were dropped, and revocations that were.
+    /// Messages for other nodes that were dropped, revocations that were, and what was heard and is no message.
     pub fn dropped(&self) -> u64 {
-        self.out.dropped + self.log.lost
-    }
-
-    /// Messages heard that were no messages.
-    pub fn malformed(&self) -> u64 {
-        self.malformed
+        self.out.dropped + self.log.lost + self.malformed
     }
 
     fn others(&self) -> u32 {

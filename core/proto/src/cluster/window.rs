@@ -8,6 +8,8 @@ use crate::time::Moment;
 /// How far a message may come behind a later one of its node: over the shards of a Redis Cluster they overtake one another.
 const WORDS: usize = 64;
 const NUMBERS: u64 = WORDS as u64 * 64;
+/// No message comes so far behind: the later one was made up, and it is the one to forget. Otherwise nothing of its node is new again.
+const FAR: u64 = 1 << 20;
 
 /// Nodes that are remembered. Whoever makes up more displaces the ones that were silent for longest.
 const MAX_NODES: usize = 2048;
@@ -47,6 +49,8 @@ impl Window {
             let ahead = (number - self.highest).min(NUMBERS);
             (0..ahead).for_each(|back| self.clear(number - back));
             self.highest = number;
+        } else if self.highest - number >= FAR {
+            (self.highest, self.seen) = (number, [0; WORDS]);
         } else if self.highest - number >= NUMBERS {
             return false;
         }

@@ -9,7 +9,7 @@ use crate::bans::Subject;
 use crate::cluster::interest::Interest;
 use crate::cluster::node::{Node, OpId, Settings};
 use crate::cluster::ops::{
-    Effect, Entry, Level, LogId, NodeId, Op, Ownership, Reply, Request, StoreTime, Topic, UserFull,
+    Effect, Entry, Kind, Level, LogId, Message, NodeId, Op, Ownership, Reply, Request, StoreTime, Topic, UserFull,
 };
 use crate::cluster::wire::{What, encode};
 use crate::time::Moment;
@@ -224,4 +224,173 @@ proptest! {
         prop_assert_eq!(answered, tickets);
         node.stop(now);
     }
+}
+
+fn alone(interest: &Arc<Interest>, now: Moment) -> Node {
+    let settings = Settings { id: NodeId([1; 16]), name: "n".into(), lease_ms: 10_000, user_limits: true };
+    Node::new(settings, Arc::new(Fake::default()), Arc::clone(interest), 1, now)
+}
+
+fn message(to: &[&str]) -> What {
+    let to = to.iter().map(|room| Topic::Room((*room).into())).collect();
+    What::Message(Message { to, kind: Kind::Text, plain: false, payload: b"x"[..].into() })
+}
+
+/// Whether a message that comes by room `a` is delivered.
+fn is_delivered(node: &mut Node, number: u64, what: &What) -> bool {
+    let (mut effects, is_listed) = (Vec::new(), matches!(what, What::Message(message) if message.to.len() > 1));
+    let bytes = encode(NodeId([2; 16]), number, what, is_listed);
+    node.heard(&Topic::Room("a".into()), &bytes, Moment::from_millis(5), &mut effects);
+    matches!(effects[..], [Effect::Deliver(_)])
+}
+
+#[test]
+fn a_made_up_number_silences_no_node() {
+    let (one, two) = (message(&["a"]), message(&["a", "b"]));
+    for forged in [&one, &two] {
+        let mut node = alone(&Arc::default(), Moment::from_millis(5));
+        assert!(is_delivered(&mut node, 10, &two) && !is_delivered(&mut node, 10, &two));
+        assert!(is_delivered(&mut node, u64::MAX, forged));
+        for number in 20..30 {
+            assert!(is_delivered(&mut node, number, &one) && is_delivered(&mut node, number, &two), "{number}");
+            assert!(!is_delivered(&mut node, number, &two), "{number} comes twice");
+        }
+    }
+}
+
+/// Shards of a Redis Cluster are not equally busy.
+#[test]
+fn a_message_for_one_room_arrives_however_late() {
+    let mut node = alone(&Arc::default(), Moment::from_millis(5));
+    for number in [100_000, 1, 90_000] {
+        assert!(is_delivered(&mut node, number, &message(&["a"])), "{number}");
+    }
+}
+
+#[test]
+fn bans_without_a_place_hold_up_no_revocation_and_no_room() {
+    let interest = Arc::new(Interest::default());
+    let mut now = Moment::from_millis(5);
+    let mut node = alone(&interest, now);
+    let (mut ops, mut effects) = (Vec::new(), Vec::new());
+    let is_ban = |op: &Op| matches!(op, Op::Ban { .. });
+    let mut step = |node: &mut Node, now: Moment| {
+        node.poll(now, &mut ops, &mut effects);
+        let asked = core::mem::take(&mut ops);
+        for (id, op) in &asked {
+            let reply = if is_ban(op) { Reply::Failed("65536 bans are in force".into()) } else { fitting(op) };
+            node.reply(*id, reply, now, &mut effects);
+        }
+        asked
+    };
+    node.connected(now);
+    while !node.is_reachable() {
+        step(&mut node, now);
+    }
+    let mut said = Vec::new();
+    for number in 0..600 {
+        let subject = Subject::User(format!("u{number}").into());
+        node.request(Request::Ban { subject, for_ms: None, reason: "".into() }, now, &mut said);
+    }
+    assert!(step(&mut node, now).iter().any(|(_, op)| is_ban(op)));
+    node.request(Request::Disconnect { user: "alice".into() }, now, &mut said);
+    interest.up(Topic::Room("a".into()));
+    let asked = step(&mut node, now);
+    assert!(asked.iter().any(|(_, op)| matches!(op, Op::Subscribe { topic: Topic::Room(_) })), "{asked:?}");
+    let mut is_revoked = false;
+    for _ in 0..20 {
+        now = now.after_millis(500);
+        is_revoked |= step(&mut node, now).iter().any(|(_, op)| matches!(op, Op::Disconnect { .. }));
+    }
+    assert!(is_revoked, "the revocation waits behind bans that have no place");
+}
+
+#[test]
+fn more_revocations_than_are_kept_are_one_of_everybody_and_take_no_room_of_bans() {
+    let mut now = Moment::from_millis(5);
+    let mut node = alone(&Arc::default(), now);
+    let (mut ops, mut effects) = (Vec::new(), Vec::new());
+    for number in 0..70_000 {
+        node.request(Request::Disconnect { user: format!("u{number}").into() }, now, &mut effects);
+    }
+    let banned = Subject::User("mallory".into());
+    node.request(Request::Ban { subject: banned.clone(), for_ms: None, reason: "".into() }, now, &mut effects);
+    node.connected(now);
+    let (mut revoked, mut banned_there) = (std::collections::HashSet::new(), false);
+    for _ in 0..1000 {
+        now = now.after_millis(1);
+        node.poll(now, &mut ops, &mut effects);
+        for (id, op) in ops.drain(..) {
+            match &op {
+                Op::Disconnect { user, .. } => drop(revoked.insert(Arc::clone(user))),
+                Op::Ban { subject, .. } => banned_there |= *subject == banned,
+                _ => {}
+            }
+            node.reply(id, fitting(&op), now, &mut effects);
+        }
+    }
+    assert!(revoked.contains("") && revoked.contains("u65535") && revoked.len() == 65_537, "{}", revoked.len());
+    assert!(banned_there && node.dropped() == 0);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Unban { .. })));
+}
+
+#[test]
+fn a_revocation_of_everybody_closes_all_that_was_there() {
+    let mut node = alone(&Arc::default(), Moment::START);
+    let (mut ops, mut effects, mut now) = (Vec::new(), Vec::new(), Moment::from_millis(500));
+    node.connected(now);
+    for _ in 0..20 {
+        now = now.after_millis(1);
+        node.poll(now, &mut ops, &mut effects);
+        for (id, op) in ops.drain(..) {
+            let entry = |number| (LogId(1_000, number), Entry::Disconnect { user: "".into(), node: NodeId([2; 16]) });
+            let reply = match op {
+                Op::ReadLog { after } if after < LogId(1_000, 1) => {
+                    Reply::Log { oldest: LogId::default(), entries: vec![entry(1)] }
+                }
+                _ => fitting(&op),
+            };
+            node.reply(id, reply, now, &mut effects);
+        }
+    }
+    let all = effects.iter().filter(|effect| matches!(effect, Effect::DisconnectAll { .. }));
+    assert_eq!(all.count(), 1, "{effects:?}");
+}
+
+#[test]
+fn an_owner_whose_buckets_were_taken_is_told() {
+    let (mut node, owner) = (alone(&Arc::default(), Moment::from_millis(5)), NodeId([2; 16]));
+    let (mut ops, mut effects, mut now) = (Vec::new(), Vec::new(), Moment::from_millis(5));
+    let mut taken = 0;
+    node.connected(now);
+    for round in 0..2000 {
+        if round == 50 {
+            assert!(node.is_reachable());
+            node.request(Request::Enter { ticket: 1, user: "u".into(), most: 9 }, now, &mut effects);
+        }
+        now = now.after_millis(1);
+        node.poll(now, &mut ops, &mut effects);
+        let take_over = ops.iter().position(|(_, op)| matches!(op, Op::TakeOver { .. }));
+        if let Some(at) = take_over {
+            let is_told =
+                |(_, op): &(OpId, Op)| matches!(op, Op::Publish { topic, .. } if *topic == Topic::Node(owner));
+            assert!(ops[at..].iter().any(is_told), "{ops:?}");
+            taken += 1;
+        }
+        for (id, op) in ops.drain(..) {
+            let (time, ownership, levels) = (StoreTime(1_000_000), Ownership::Awaits(owner), Vec::new());
+            let reply = match &op {
+                Op::Enter { .. } | Op::Restore { .. } => {
+                    let others = vec![(owner, 1)];
+                    Reply::Entered { now: time, outcome: Ok(()), others, ownership, levels }
+                }
+                Op::Report { .. } | Op::Share { .. } | Op::TakeOver { .. } => {
+                    Reply::Levels { now: time, ownership, levels, is_known: true }
+                }
+                _ => fitting(&op),
+            };
+            node.reply(id, reply, now, &mut effects);
+        }
+    }
+    assert!(taken > 0);
 }
