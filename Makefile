@@ -6,6 +6,7 @@
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
 #   make soak      all attacks at once (MINUTES=30 on each host; HOSTS=rust,c SEED=N)
 #   make fmt       format everything                             make install  the C face (PREFIX=/usr/local)
+#   make simulate  a cluster on fake time, and its scripts on a real Redis (NODES=1000 USERS=1000000 SEED=1)
 #   make chaos     random acts of peers and application (CHAOS_SECONDS=60)
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit scenarios faults soak proxy cluster browser \
+.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit simulate scenarios faults soak proxy cluster browser \
         demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python
 
 help:
@@ -38,6 +39,13 @@ unit:
 CHAOS_SECONDS ?= 60
 chaos:
 	WSGUARD_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked --quiet -p wsguard --test chaos -- --nocapture
+
+# What nodes note on Redis beside a model of it, then many nodes over that model on fake time.
+simulate:
+	tests/packages.sh redis-server
+	cargo test --locked --quiet -p wsguard-simulate --test store -- --ignored
+	cargo run --release --locked --quiet -p wsguard-simulate -- \
+	    $(if $(NODES),--nodes $(NODES)) $(if $(USERS),--users $(USERS)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 hosts:
 	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi

@@ -13,6 +13,7 @@ import time
 # Each is a target of the Makefile.
 PARTS = {
     "unit": "Rust: unit, property and integration tests of every crate",
+    "simulate": "many nodes of a cluster on fake time, and their scripts on a real Redis",
     "hosts": "the test host of each language, in release mode",
     "scenarios": "every attack and every promise, on each host, plain and over TLS",
     "faults": "hostile surroundings: signals, full disks, dead peers, a clock that jumps",

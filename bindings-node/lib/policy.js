@@ -209,4 +209,4 @@ function jsonSchemaOf(schema, path) {
   throw failure('invalid_option', `${path}: this schema of ${vendor} tells no JSON Schema; ${advice}`, path);
 }
 
-module.exports = { advise, readOptions };
+module.exports = { advise, isPlain, readOptions };

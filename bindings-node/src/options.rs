@@ -56,7 +56,15 @@ fn respelled(value: Value, shape: &Shape, spelling: Spelling) -> Result<Value, C
 }
 
 fn members(given: Map<String, Value>, section: &Section, spelling: Spelling) -> Result<Value, ConfigError> {
-    Ok(Value::Object(given.into_iter().map(|member| option(member, section, spelling)).collect::<Result<_, _>>()?))
+    let mut read = Map::new();
+    for member in given {
+        let key = member.0.clone();
+        let (name, value) = option(member, section, spelling)?;
+        if read.insert(name, value).is_some() {
+            return Err(ConfigError::contradiction(key, "is stated twice, in snake_case and in camelCase: drop one"));
+        }
+    }
+    Ok(Value::Object(read))
 }
 
 fn option(
@@ -96,6 +104,19 @@ mod tests {
             "auth": {"jwt": {"user_claim": "x", "keys": {"minVersion": {"maxDepth": 1}}}}});
         assert_eq!(whole(given, Spelling::default()).unwrap(), ours);
         assert_eq!(whole(ours.clone(), Spelling { takes_snake: true }).unwrap(), ours);
+    }
+
+    /// Of a file's `missing_origin` and the `missingOrigin` that was spread over it, one would be lost without a word.
+    #[test]
+    fn an_option_in_both_spellings_is_stated_twice() {
+        for (text, option) in [
+            (r#"{"missing_origin": "allow", "missingOrigin": "deny"}"#, "missing_origin"),
+            (r#"{"rateLimit": {"per_second": 1, "perSecond": 2}}"#, "rateLimit.per_second"),
+            (r#"{"routes": {"/a": {"max_fragments": 1, "maxFragments": 2}}}"#, "routes./a.max_fragments"),
+        ] {
+            let error = parse_in(text, Spelling { takes_snake: true }).unwrap_err();
+            assert_eq!((error.code(), error.option()), ("contradiction", Some(option)));
+        }
     }
 
     #[test]

@@ -40,6 +40,27 @@ test('a file, in either spelling', async (t) => {
   }
 });
 
+test('a policy that a copy would lose a part of is refused, as by Server', () => {
+  const auth = { tokens: [{ token: 's'.repeat(32), user: 'alice' }] };
+  const own = new (class {
+    get auth() {
+      return auth;
+    }
+  })();
+  for (const [policy, option] of [
+    [{ ...POLICY, routes: new Map([['/', {}], ['/admin', { auth }]]) }, 'routes'],
+    [{ ...POLICY, routes: { '/admin': own } }, 'routes./admin'],
+    [{ ...POLICY, routes: { '/admin': Object.create({ auth }) } }, 'routes./admin'],
+    [{ ...POLICY, compression: new Map() }, 'compression'],
+    [Object.assign(Object.create({ routes: { '/admin': { auth } } }), POLICY), 'options'],
+    [new Map(Object.entries(POLICY)), 'options'],
+  ]) {
+    for (const more of [{}, { perMessageDeflate: true, maxPayload: 10 }, { verifyClient: () => true }]) {
+      assert.throws(() => new WebSocketServer({ noServer: true, ...more, policy }), { code: 'invalid_option', option });
+    }
+  }
+});
+
 test('a file that is none', (t) => {
   const file = inFile(t, '{');
   assert.throws(() => new WebSocketServer({ noServer: true }), /^Error: WSGUARD_POLICY: the file is no JSON: /);
@@ -103,6 +124,10 @@ test('auth: "callback" is answered by verifyClient, or by authenticate', async (
   const verified = await serve(t, { verifyClient: ({ req }) => req.url === '/in' }, { auth: 'callback' });
   assert.equal((await knock(verified.address().port, KEY, { path: '/out' })).status, 401);
   await pair(t, verified, { path: '/in' });
+  const routes = { '/in': { auth: 'callback' }, '/out': { auth: 'callback' } };
+  const onRoutes = await serve(t, { verifyClient: ({ req }) => req.url === '/in' }, { routes });
+  assert.equal((await knock(onRoutes.address().port, KEY, { path: '/out' })).status, 401);
+  assert.equal((await pair(t, onRoutes, { path: '/in' })).ws.wsguard.route, '/in');
   const authenticate = (request) => (request.token === 'secret' ? accept({ user: 'alice', headers: { 'X-From': 'policy' } }) : reject(403));
   const known = await serve(t, {}, { auth: undefined, authenticate });
   assert.equal((await knock(known.address().port, KEY)).status, 403);

@@ -2,6 +2,7 @@
 // What `perMessageDeflate` of ws leaves of the policy's `compression`: it may only make it less.
 
 const { createDeflateRaw } = require('node:zlib');
+const { isPlain } = require('../lib/policy.js');
 const { set, valueOf } = require('./spelling.js');
 
 /** The largest that `thresholdBytes` may be. A message that is as long is never compressed anyway. */
@@ -14,17 +15,17 @@ function tightenCompression(policy, given) {
   if (given === undefined) return;
   const limits = given && limitsOf(given);
   const tighten = (stated) => {
-    if (!isObject(stated?.compression)) return stated;
+    if (!isPlain(stated) || !isPlain(stated.compression)) return stated;
     return { ...stated, compression: limits ? tightened(stated.compression, limits) : null };
   };
   policy.compression = tighten(policy).compression;
-  if (isObject(policy.routes)) policy.routes = Object.fromEntries(Object.entries(policy.routes).map(([path, route]) => [path, tighten(route)]));
+  if (isPlain(policy.routes)) policy.routes = Object.fromEntries(Object.entries(policy.routes).map(([path, route]) => [path, tighten(route)]));
 }
 
 /** Whether a policy, or a route of it, has `compression`. */
 function hasCompression(policy) {
   const { compression, routes } = policy;
-  return Boolean(compression) || (isObject(routes) && Object.values(routes).some((route) => Boolean(route?.compression)));
+  return Boolean(compression) || (isPlain(routes) && Object.values(routes).some((route) => Boolean(route?.compression)));
 }
 
 /** The threshold and the level that the options of ws ask for; what zlib refuses is refused here, in its words. */
@@ -56,10 +57,6 @@ function tightened(compression, { threshold, level }) {
 
 function numberIn(compression, name) {
   return valueOf(compression, name) ?? USUAL[name];
-}
-
-function isObject(value) {
-  return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
 module.exports = { hasCompression, tightenCompression };

@@ -5,7 +5,7 @@ const { readFileSync } = require('node:fs');
 const { networkInterfaces } = require('node:os');
 const { acceptAnonymous } = require('../lib/authenticate.js');
 const { failure } = require('../lib/errors.js');
-const { readOptions } = require('../lib/policy.js');
+const { isPlain, readOptions } = require('../lib/policy.js');
 const { hasCompression, tightenCompression } = require('./deflate.js');
 const { set, valueOf } = require('./spelling.js');
 
@@ -40,17 +40,20 @@ function tighten(policy, name, limit, usual) {
   if (most < before) set(policy, name, most);
 }
 
-/** Also what a route states for itself; the rest it has of the top. */
+/**
+ * Also what a route states for itself; the rest it has of the top. What is no plain object stays as it is, for `readOptions` to
+ * refuse: a copy of it would have lost what it says.
+ */
 function tightenAll(policy, limits) {
   const { routes } = policy;
-  if (routes !== null && typeof routes === 'object' && !Array.isArray(routes)) {
+  if (isPlain(routes)) {
     policy.routes = Object.fromEntries(Object.entries(routes).map(([path, route]) => [path, tightened(route, limits)]));
   }
   for (const [name, limit] of Object.entries(limits)) tighten(policy, name, limit, USUAL[name]);
 }
 
 function tightened(route, limits) {
-  if (route === null || typeof route !== 'object' || Array.isArray(route)) return route;
+  if (!isPlain(route)) return route;
   const copy = { ...route };
   for (const [name, limit] of Object.entries(limits)) tighten(copy, name, limit, -Infinity);
   return copy;
@@ -78,10 +81,12 @@ function everywhere() {
  */
 function readPolicy(options) {
   const given = stated(options);
+  // A copy of it would have lost what it says.
+  if (!isPlain(given)) return readOptions(given);
   const policy = { ...given };
   if (options.port === undefined || options.port === null) checkShared(policy);
   if (valueOf(policy, 'protocol') === undefined) policy.protocol = 'raw';
-  if (policy.auth === 'callback' && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
+  if (asksApplication(policy) && policy.authenticate === undefined && options.verifyClient) policy.authenticate = anybody;
   const { maxPayload, maxFragments, closeTimeout } = options;
   tightenCompression(policy, options.perMessageDeflate);
   tightenAll(policy, { maxMessageBytes: maxPayload, maxFragments, closeTimeoutMs: closeTimeout });
@@ -98,6 +103,11 @@ function checkShared(policy) {
     if (!valueOf(policy, name)) continue;
     throw failure('contradiction', `${name}: belongs to the HTTP server whose upgrades this one takes; it is for \`port\``, name);
   }
+}
+
+/** Whether the application says who somebody is, at the top or on a route. */
+function asksApplication({ auth, routes }) {
+  return auth === 'callback' || (isPlain(routes) && Object.values(routes).some((route) => route?.auth === 'callback'));
 }
 
 /** `auth: "callback"` without a function of the policy: `verifyClient` answers. */

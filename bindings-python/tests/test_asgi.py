@@ -106,6 +106,24 @@ def test_a_refused_handshake(run: Run, speaks: bool) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("route", [{"idle_timeout_ms": 30_000}, {"ping_interval_ms": 1, "idle_timeout_ms": 1001}])
+def test_keep_alive_is_the_servers_on_a_route_as_well(run: Run, route: dict[str, int]) -> None:
+    """The core would wait for answers to pings that no client gets, or would not start for the first of them."""
+
+    async def main() -> None:
+        guard = Guard(echo, policy(routes={"/": route}))
+        client = Client(guard)
+        assert await client.hear() == {"type": "websocket.accept"}
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(client.sent.get(), 1.5)
+        client.say(text="one")
+        assert (await client.hear())["text"] == "one"
+        await client.leave()
+        await end(guard)
+
+    run(main)
+
+
 def test_identity_and_subprotocol(run: Run) -> None:
     told = []
 
@@ -462,7 +480,8 @@ def test_heads_of_scopes() -> None:
     # What would be another header, or another request.
     assert head(headers=[(b"x", b"1\r\nOrigin: https://app.example")]) is None
     assert head(headers=[(b"x\n", b"1")]) is None
-    for raw_path in ("/ HTTP/1.1\r\nHost: b\r\n", "/ b"):
+    # The last would be judged as `/b`, and is none to the application.
+    for raw_path in ("/ HTTP/1.1\r\nHost: b\r\n", "/ b", "", "b", "http://a/b"):
         assert head(raw_path=raw_path.encode(), path=raw_path) is None
     # What is around it may have changed the path: the application's counts.
     for more in ({"raw_path": b"/a:b@c"}, {}):

@@ -154,6 +154,32 @@ def test_a_refused_handshake_never_reaches_the_application(run: Run, http: str) 
     run(main)
 
 
+def test_an_absolute_target_has_the_path_that_was_judged(run: Run, http: str) -> None:
+    """RFC 9112 section 3.2.2: a server takes such a target, whose application knows paths alone."""
+    scopes = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with Serving(app, ws=policy(paths=["/", "/a%20b/{c}"]), http=http, root_path="/api") as serving:
+            host = f"127.0.0.1:{serving.port}"
+            for target in (f"http://{host}/a%20b/c?d=/e", f"ws://{host}", f"http://{host}?f"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+                writer.write(
+                    f"GET {target} HTTP/1.1\r\nHost: {host}\r\nOrigin: {ORIGIN}\r\nConnection: Upgrade\r\n"
+                    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+                )
+                assert b" 101 " in await reader.readline(), target
+                writer.transport.abort()
+
+    run(main)
+    said = [(scope["raw_path"], scope["path"], scope["query_string"]) for scope in scopes]
+    assert said == [(b"/api/a%20b/c", "/api/a b/c", b"d=/e"), (b"/api/", "/api/", b""), (b"/api/", "/api/", b"f")]
+
+
 @pytest.mark.parametrize("fed", [False, True])
 def test_a_slash_within_a_segment_escapes_no_route(
     run: Run, http: str, fed: bool, monkeypatch: pytest.MonkeyPatch

@@ -23,9 +23,10 @@ const QUIET: Duration = Duration::from_millis(300);
 
 /// An event as the servers of a workload take it.
 fn event(server: &Server, name: &str, data: &Value) -> Vec<u8> {
-    let text = match server.speaks_socket_io() {
-        true => format!("42{}", json!([name, data])),
-        false => json!({"event": name, "data": data}).to_string(),
+    let text = if server.speaks_socket_io() {
+        format!("42{}", json!([name, data]))
+    } else {
+        json!({"event": name, "data": data}).to_string()
     };
     let mut frame = Vec::new();
     push(&mut frame, TEXT, text.as_bytes());

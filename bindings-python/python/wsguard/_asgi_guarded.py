@@ -303,7 +303,10 @@ def head_of(scope: dict[str, Any]) -> bytes | None:
     lines = [b"GET " + target + b" HTTP/1.1"]
     lines += [name + b": " + value for name, value in _HANDSHAKE.items()]
     lines += [name + b": " + value for name, value in scope["headers"] if name.lower() not in _NOT_TOLD]
+    # The core would judge the path within an absolute URI, which the application takes for a path as it is.
+    if not target.startswith(b"/") or b" " in target:
+        return None
     # A line break in a header would be another header.
-    if any(b"\r" in line or b"\n" in line for line in lines) or b" " in target:
+    if any(b"\r" in line or b"\n" in line for line in lines):
         return None
     return b"\r\n".join(lines) + b"\r\n\r\n"

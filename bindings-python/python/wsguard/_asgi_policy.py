@@ -24,6 +24,9 @@ _NOT_OURS = {
 #: What ``idle_timeout_ms`` must exceed ``ping_interval_ms`` by, for the core.
 _LEAST_SILENCE_MS = 1000
 
+#: Nobody is pinged, and whoever says nothing stays.
+_NO_KEEP_ALIVE = {"ping_interval_ms": 0, "idle_timeout_ms": 0}
+
 #: Defaults of the core, for what uvicorn may tighten.
 _DEFAULTS = {"max_message_bytes": 65_536, "ping_interval_ms": 20_000, "idle_timeout_ms": 45_000}
 
@@ -67,6 +70,12 @@ def _routes(options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     if not isinstance(routes, Mapping):
         return {}
     return {path: route for path, route in routes.items() if isinstance(route, Mapping)}
+
+
+def without_keep_alive(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The same where the server keeps connections alive, on every route."""
+    routes = {path: {**route, **_NO_KEEP_ALIVE} for path, route in _routes(policy).items()}
+    return {**policy, **_NO_KEEP_ALIVE, **({"routes": routes} if routes else {})}
 
 
 def takes_query_tokens(policy: Mapping[str, Any]) -> bool:

@@ -29,11 +29,19 @@ def judged_head(head: bytes) -> bytes:
     return b" ".join((method, judged(path) + mark + query, rest))
 
 
+def _origin_form(path: bytes) -> bytes:
+    """The path of a target, which may be an absolute URI (RFC 9112 section 3.2.2): the core judged its path."""
+    if path.startswith(b"/"):
+        return path
+    return b"/" + b"".join(path.split(b"/", 3)[3:])
+
+
 def scope_of(protocol: WebSocketProtocol, head: bytes, facts: dict[str, Any]) -> dict[str, Any]:
     """The scope by a request head, which the core has accepted: one line each, ended by CRLF."""
     request_line, *lines = head.split(b"\r\n\r\n", 1)[0].split(b"\r\n")
     target = request_line.split(b" ")[1]
     raw_path, _, query = target.partition(b"?")
+    raw_path = _origin_form(raw_path)
     headers = []
     subprotocols: list[str] = []
     for line in lines:

@@ -49,8 +49,7 @@ class Guard:
     def __init__(self, app: App, policy: Options | None = None, /, **options: Unpack[Options]) -> None:
         self._app = app
         stated: Mapping[str, Any] = {**(policy or {}), **options}
-        checked = _asgi_policy.checked(stated)
-        self._policy = {**checked, "ping_interval_ms": 0, "idle_timeout_ms": 0}
+        self._policy = _asgi_policy.without_keep_alive(_asgi_policy.checked(stated))
         self._cores: dict[asyncio.AbstractEventLoop, Core] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wsguard_test_support::client::{Client, ORIGIN, Opening, PATIENCE};
+use wsguard_test_support::fail;
+use wsguard_test_support::frame::close;
 use wsguard_test_support::host::Host;
 use wsguard_test_support::outcome::{Failure, Outcome};
 use wsguard_test_support::setup::Setup;
@@ -95,6 +97,18 @@ fn user(host: &Host, number: usize) -> Outcome<Client> {
     Client::open(&host.target, Dial::default(), &Opening::with_token(&format!("user-{number}")))
 }
 
+/// Everybody connects, many at a time.
+fn at_once(host: &Host) -> Outcome<Vec<Client>> {
+    const AT_A_TIME: usize = 16;
+    let portions: Vec<Outcome<Vec<Client>>> = std::thread::scope(|scope| {
+        let connect = |first: usize| (first..USERS).step_by(AT_A_TIME).map(|number| user(host, number)).collect();
+        let threads = (0..AT_A_TIME).map(|first| scope.spawn(move || connect(first))).collect::<Vec<_>>();
+        let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|portion| portion.unwrap_or_else(|_| fail!("a thread panicked"))).collect()
+    });
+    Ok(portions.into_iter().collect::<Outcome<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
 /// Prints them.
 pub(crate) fn print(ground: &Ground) -> Outcome {
     let redis = Redis::start()?;
@@ -107,7 +121,7 @@ pub(crate) fn print(ground: &Ground) -> Outcome {
     before.since(&redis, "two nodes without connections, a second", idle.as_secs_f64())?;
 
     let before = Counters::of(&redis)?;
-    let clients = (0..USERS).map(|number| user(&nodes[0], number)).collect::<Outcome<Vec<_>>>()?;
+    let mut clients = at_once(&nodes[0])?;
     before.since(&redis, "a handshake of a user on no other node", USERS as f64)?;
 
     let before = Counters::of(&redis)?;
@@ -139,7 +153,12 @@ pub(crate) fn print(ground: &Ground) -> Outcome {
     before.since(&redis, "a user on two nodes with 200 messages a second, a second", began.elapsed().as_secs_f64())?;
 
     let before = Counters::of(&redis)?;
-    clients.into_iter().try_for_each(Client::leave)?;
+    for client in &mut clients {
+        client.send(&close(1000))?;
+    }
+    for client in &mut clients {
+        client.closed(PATIENCE)?;
+    }
     before.since(&redis, "the end of a connection", USERS as f64)?;
     Ok(())
 }

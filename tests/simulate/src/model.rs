@@ -339,7 +339,9 @@ fn carry_out(user: &mut User, op: &Op, now: u64) -> Reply {
                 user.disown(now);
             }
             let reply = entered(user, *node, Ok(()), now);
-            user.keep(*keep_ms, now);
+            if *connections > 0 || user.total() == 0 {
+                user.keep(*keep_ms, now);
+            }
             reply
         }
         Op::Exit { node, levels, keep_ms, .. } => {

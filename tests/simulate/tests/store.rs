@@ -3,7 +3,7 @@
 //! `make simulate` runs these, with `redis-server` installed; `REDIS_SERVER=valkey-server` takes another. The scripts read
 //! their time from two keys in place of `TIME`, so that buckets leak for hours and clocks are set back.
 
-#![allow(clippy::panic)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod redis;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use redis::{Client, Server};
 use wsguard_proto::bans::Subject;
 use wsguard_proto::cluster::ops::{Entry, Level, LogId, NodeId, Op, Ownership, Reply, StoreTime, Topic};
-use wsguard_proto::cluster::store::{Command, SCRIPTS, Store, Value};
+use wsguard_proto::cluster::store::{Command, Store, Value};
 use wsguard_simulate::model::{Model, Pool};
 use wsguard_simulate::random::Random;
 
@@ -208,7 +208,8 @@ impl Both {
         let is_short = is_short(noted.until);
         assert!(left > 0 || (left != -1 && is_short), "{user} is kept for ever after {op:?}");
         let touched = match op {
-            Op::Touch { .. } | Op::Enter { .. } | Op::Restore { .. } => true,
+            Op::Touch { .. } | Op::Enter { .. } => true,
+            Op::Restore { connections, .. } => *connections > 0 || noted.counts.is_empty(),
             Op::Exit { .. } => noted.counts.is_empty(),
             _ => false,
         };
@@ -291,7 +292,7 @@ fn scripts_and_model_mean_the_same() {
 fn scripts_run_by_their_sha1() {
     let server = Server::start();
     let mut redis = server.connect();
-    SCRIPTS.iter().for_each(|script| redis.load(script));
+    redis.load_all();
     let store = Store::new("n".into(), false);
     let mut ask = |op: Op| store.reply(&op, &redis.run(&store.commands(&op)));
     let alice: Arc<str> = "alice".into();
@@ -328,7 +329,7 @@ fn scripts_run_by_their_sha1() {
 fn a_trimmed_log_says_so() {
     let server = Server::start();
     let mut redis = server.connect();
-    SCRIPTS.iter().for_each(|script| redis.load(script));
+    redis.load_all();
     let store = Store::new("n".into(), false);
     let append = store.commands(&Op::Disconnect { user: "x".into(), node: node(1) }).remove(0);
     let appends = vec![append; 1000];
@@ -362,7 +363,7 @@ fn a_trimmed_log_says_so() {
 fn bans_are_bounded() {
     let server = Server::start();
     let mut redis = server.connect();
-    SCRIPTS.iter().for_each(|script| redis.load(script));
+    redis.load_all();
     let store = Store::new("n".into(), false);
     let ban = |number: u32, for_ms| {
         let subject = Subject::User(format!("user-{number}").into());

@@ -14,6 +14,7 @@ pub mod ops;
 mod outbox;
 mod probe;
 pub mod resp;
+mod sound;
 pub mod store;
 mod topic;
 pub mod url;

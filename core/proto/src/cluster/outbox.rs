@@ -29,6 +29,8 @@ pub(super) enum Drawing {
     Share,
     Report,
     TakeOver(NodeId),
+    /// The same of a node that is surely no more.
+    Drop(NodeId),
     Restore,
 }
 

@@ -88,6 +88,11 @@ impl User {
         self.sharing != Sharing::Own
     }
 
+    /// Somebody is here, or about to come.
+    fn is_here(&self) -> bool {
+        self.held > 0 || self.entering > 0
+    }
+
     fn wants(&self) -> bool {
         self.wants_share || self.wants_report || self.wants_look || !self.gone.is_empty()
     }
@@ -197,26 +202,19 @@ impl Users {
         } else {
             self.restore_once_joined(name, is_joined);
         }
-        if is_last {
-            self.leave(name, turn.now);
-        }
-        self.tidy(name);
+        self.tidy(name, turn.now);
     }
 
     fn report_the_rest(&mut self, name: &Arc<str>, turn: &mut Turn<'_>) {
+        if self.table.get(name).is_some_and(|user| user.entering > 0 && !user.is_busy) {
+            // Somebody else is about to come: then the answer matters.
+            self.draw(name, Drawing::Report, turn);
+            return;
+        }
         let used = self.buckets.take_unreported(name, turn.now);
         if used.iter().any(|level| level.units > 0.0 || level.bytes > 0.0) {
             let op = Op::Report { node: turn.out.node, user: Arc::clone(name), used };
             turn.out.ask(op, Waiting::Nothing, turn.now);
-        }
-    }
-
-    /// Nobody of this user is here any more.
-    fn leave(&mut self, name: &Arc<str>, now: Moment) {
-        self.set_sharing(name, Sharing::Own, now);
-        if let Some(user) = self.table.get_mut(name) {
-            (user.wants_share, user.wants_report, user.wants_look) = (false, false, false);
-            user.gone.clear();
         }
     }
 
@@ -253,7 +251,7 @@ impl Users {
                 if is_doubtful && !entering.is_second {
                     self.refused.push(Refused { entering, others, open: full.open, op: turn.out.last() });
                 } else {
-                    self.refuse(ticket, &name, full, turn.effects);
+                    self.refuse(ticket, &name, full, turn);
                 }
             }
         }
@@ -277,12 +275,12 @@ impl Users {
         effects.push(Effect::Entered { ticket, outcome: Ok(()) });
     }
 
-    fn refuse(&mut self, ticket: u64, name: &Arc<str>, full: UserFull, effects: &mut Vec<Effect>) {
+    fn refuse(&mut self, ticket: u64, name: &Arc<str>, full: UserFull, turn: &mut Turn<'_>) {
         if let Some(user) = self.table.get_mut(name) {
             user.entering = user.entering.saturating_sub(1);
         }
-        effects.push(Effect::Entered { ticket, outcome: Err(full) });
-        self.tidy(name);
+        turn.effects.push(Effect::Entered { ticket, outcome: Err(full) });
+        self.tidy(name, turn.now);
     }
 
     /// Whether somebody waits for a list of members that is newer than the last one.
@@ -338,7 +336,7 @@ impl Users {
             let Refused { mut entering, others, open, op } = refused;
             let gone: Vec<_> = others.into_iter().filter(|node| turn.members.is_gone(*node, op)).collect();
             if gone.is_empty() {
-                self.refuse(entering.ticket, &Arc::clone(&entering.user), UserFull { open }, turn.effects);
+                self.refuse(entering.ticket, &Arc::clone(&entering.user), UserFull { open }, turn);
             } else {
                 entering.is_second = true;
                 self.ask_to_enter(entering, &gone, turn);
@@ -364,7 +362,7 @@ impl Users {
     // Whose the buckets are.
 
     fn owned(&mut self, name: &Arc<str>, ownership: &Ownership, turn: &mut Turn<'_>) {
-        let Some(user) = self.table.get_mut(name).filter(|user| user.held > 0) else { return };
+        let Some(user) = self.table.get_mut(name).filter(|user| user.is_here()) else { return };
         match ownership {
             Ownership::Alone => self.set_sharing(name, Sharing::Own, turn.now),
             Ownership::Shared => self.set_sharing(name, Sharing::Shared, turn.now),
@@ -421,7 +419,7 @@ impl Users {
             self.set_sharing(name, Sharing::Shared, turn.now);
             self.draw(name, Drawing::Share, turn);
         } else if let Some(node) = next_gone(&mut user.gone, turn.members) {
-            self.draw(name, Drawing::TakeOver(node), turn);
+            self.draw(name, Drawing::Drop(node), turn);
         } else if let Sharing::Awaits { owner, since, op, .. } = user.sharing
             && (turn.members.is_gone(owner, op) || turn.now >= since.after_millis(AWAIT_MS))
         {
@@ -455,7 +453,7 @@ impl Users {
                 Op::Report { node, user, used }
             }
             Drawing::TakeOver(from) => {
-                let mut is_gone = turn.members.is_gone(from, OpId(0));
+                let mut is_gone = false;
                 if let Sharing::Awaits { op, since, .. } = &mut state.sharing {
                     is_gone = turn.members.is_gone(from, *op);
                     // Should it not help, it is asked for again as late as the first time.
@@ -463,6 +461,7 @@ impl Users {
                 }
                 Op::TakeOver { node, user, from, is_gone, full: buckets.full(name) }
             }
+            Drawing::Drop(from) => Op::TakeOver { node, user, from, is_gone: true, full: buckets.full(name) },
             Drawing::Restore => {
                 if is_shared {
                     drop(buckets.take_unreported(name, now));
@@ -521,7 +520,7 @@ impl Users {
             }
         }
         self.queue_again(name);
-        self.tidy(name);
+        self.tidy(name, turn.now);
         self.advance(name, turn);
     }
 
@@ -534,10 +533,10 @@ impl Users {
         ownership: &Ownership,
         turn: &mut Turn<'_>,
     ) {
-        let Some(user) = self.table.get(name).filter(|user| user.held > 0) else { return };
+        let Some(user) = self.table.get(name).filter(|user| user.is_here()) else { return };
         let is_awaited = matches!(ownership, Ownership::Awaits(owner) if *owner != turn.out.node);
         // A take-over acknowledges what was noted before.
-        if user.is_shared() && (reports || matches!(drawing, Drawing::TakeOver(_))) {
+        if user.is_shared() && (reports || matches!(drawing, Drawing::TakeOver(_) | Drawing::Drop(_))) {
             self.buckets.settle(name, levels, !is_awaited, turn.now);
         } else {
             self.buckets.raise(name, levels, turn.now);
@@ -553,7 +552,7 @@ impl Users {
         match drawing {
             Drawing::Share => user.wants_share = true,
             Drawing::Report => user.wants_report = true,
-            Drawing::TakeOver(node) if !matches!(user.sharing, Sharing::Awaits { .. }) => user.gone.push(*node),
+            Drawing::Drop(node) => user.gone.push(*node),
             // Its time is over already: it is asked again.
             Drawing::TakeOver(_) => {}
             Drawing::Restore => user.is_synced = false,
@@ -691,12 +690,17 @@ impl Users {
         self.wanting.insert(Arc::clone(name));
     }
 
+    /// When one is due, so are all that soon would be: Redis and this thread are woken for many at once.
     fn touch(&mut self, turn: &mut Turn<'_>) {
+        if self.touches.front().is_none_or(|(at, _)| *at > turn.now) {
+            return;
+        }
+        let soon = turn.now.after_millis(self.lease_ms / 30);
         for _ in 0..MAX_TOUCHES {
             let mut users = Vec::new();
             while users.len() < BATCH
                 && let Some((at, _)) = self.touches.front()
-                && *at <= turn.now
+                && *at <= soon
                 && let Some((at, name)) = self.touches.pop_front()
             {
                 let Some(user) = self.table.get_mut(&name).filter(|user| user.touch_at == at) else { continue };
@@ -763,10 +767,13 @@ impl Users {
         }
     }
 
-    /// Forgets a user that neither this node nor Redis has anything of.
-    fn tidy(&mut self, name: &Arc<str>) {
-        let is_over =
-            |user: &User| user.held == 0 && user.entering == 0 && !user.is_busy && (user.is_synced || !user.is_noted);
+    /// A user of whom nobody is here draws on no buckets. It is forgotten once Redis has nothing of it either.
+    fn tidy(&mut self, name: &Arc<str>, now: Moment) {
+        let Some(user) = self.table.get_mut(name).filter(|user| !user.is_here()) else { return };
+        (user.wants_share, user.wants_report, user.wants_look) = (false, false, false);
+        user.gone.clear();
+        self.set_sharing(name, Sharing::Own, now);
+        let is_over = |user: &User| !user.is_busy && (user.is_synced || !user.is_noted);
         if self.table.get(name).is_some_and(is_over) {
             self.table.remove(name);
             self.wanting.remove(name);

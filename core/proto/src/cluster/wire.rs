@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ops::{Kind, Message, NodeId, Topic};
+use super::sound::Sound;
 use super::topic::topic_name;
 use crate::auth::check_user;
 use crate::codec::CloseFrame;
@@ -219,6 +220,7 @@ fn outside(topic: &Topic, bytes: &[u8]) -> Option<Message> {
     if event.is_empty() || event.len() > MAX_EVENT_BYTES || event.chars().any(char::is_control) {
         return None;
     }
+    let Sound = serde_json::from_str(data.get()).ok()?;
     let payload = outgoing::event_text(&event, data.get());
     Some(Message { to: vec![topic.clone()], kind: Kind::Event, plain: false, payload: payload.into() })
 }
@@ -298,6 +300,7 @@ mod tests {
         };
         let expected = r#"{"event":"say","data":[1, 2],"status":"ok"}"#;
         assert_eq!(text(r#"{"event":"say","data":[1, 2]}"#).as_deref(), Some(expected));
+        assert!(text(r#"{"event":"say","data":{"a":[1,-1,1.5,null,true,"\ud83d\ude00"]}}"#).is_some());
         assert_eq!(text(" \n{\"data\":[1, 2],\"event\":\"say\",\"more\":1} ").as_deref(), Some(expected));
         for none in [
             "",
@@ -312,6 +315,9 @@ mod tests {
             r#"{"event":"a","event":"b","data":1}"#,
             r#"{"event":"a","data":1} x"#,
             r#"{"event":"a","data":nope}"#,
+            r#"{"event":"a","data":"\ud800"}"#,
+            r#"{"event":"a","data":[{"\udc00":1}]}"#,
+            r#"{"event":"\ud800","data":1}"#,
         ] {
             assert_eq!(text(none), None, "{none}");
         }

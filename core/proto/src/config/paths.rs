@@ -4,8 +4,9 @@
 //! segment where the other has a parameter, from the left; an exact path counts before any pattern.
 //!
 //! Literal text is compared as it was sent, parameters are told decoded. So that nobody reaches a wider pattern by another
-//! spelling (`/room/%73taff` where `/room/staff` has rules of its own, and `/room/{name}` would say `staff`), a path that decoded
-//! is one that counts before the pattern leads nowhere.
+//! spelling (`/room/%73taff` where `/room/staff` has rules of its own, and `/room/{name}` would say `staff`), a path that some
+//! router takes for one that counts before the pattern leads nowhere: routers decode, many do not heed case or a slash at the end
+//! (Express), some end a path at `;` (find-my-way, for Fastify), and URL parsers take `\` for `/`, as browsers do.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -72,6 +73,17 @@ impl Pattern {
         self.0.iter().map(|segment| matches!(segment, Segment::Parameter(_)))
     }
 
+    /// The same with its literal text as it is meant, and without a slash at the end.
+    fn meant(&self) -> Self {
+        let empty = Segment::Literal(Box::default());
+        let len = self.0.iter().rposition(|segment| *segment != empty).map_or(0, |last| last + 1);
+        let meant = self.0[..len].iter().map(|segment| match segment {
+            Segment::Literal(text) => Segment::Literal(meaning(text).into()),
+            Segment::Parameter(name) => Segment::Parameter(Arc::clone(name)),
+        });
+        Self(meant.collect())
+    }
+
     /// Whether both match exactly the same paths.
     fn is_as_wide_as(&self, other: &Self) -> bool {
         let same = |(own, others): (&Segment, &Segment)| match (own, others) {
@@ -90,7 +102,8 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The text that a segment stands for. `None`: it is no text, or one that a parameter must not be: `.` and `..`, which an
-/// application may take for places among files, and control characters.
+/// application may take for places among files, and control characters. Nor is it if it holds `\` as it is, which no URL does
+/// (RFC 3986 section 3.3): what parses one reads it as `/`, and then resolves `a\..\admin`.
 fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
@@ -98,6 +111,7 @@ fn decode(segment: &str) -> Option<String> {
         let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).map(|value| value as u8);
         bytes.push(match byte {
             b'%' => digit(rest.next())? << 4 | digit(rest.next())?,
+            b'\\' => return None,
             byte => byte,
         });
     }
@@ -110,18 +124,24 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.strip_prefix('/').unwrap_or(path).split('/')
 }
 
-/// What a segment is, however it is spelled.
+/// What a segment is, however it is spelled, to a router that does not heed case.
 fn meaning(segment: &str) -> Cow<'_, str> {
-    match segment.contains('%').then(|| decode(segment)).flatten() {
+    let decoded = match segment.contains('%').then(|| decode(segment)).flatten() {
         Some(text) => Cow::Owned(text),
         None => Cow::Borrowed(segment),
-    }
+    };
+    if decoded.bytes().any(|byte| byte.is_ascii_uppercase()) { decoded.to_ascii_lowercase().into() } else { decoded }
 }
 
 /// What a path is, however it is spelled. No decoded segment has a control character: this is one path alone.
 fn meaning_of(path: &str) -> Box<str> {
-    let meanings: Vec<Cow<'_, str>> = segments(path).map(meaning).collect();
+    let meanings: Vec<Cow<'_, str>> = segments(path.trim_end_matches('/')).map(meaning).collect();
     meanings.join("\n").into()
+}
+
+/// Whether nobody reads a path otherwise than as it is spelled.
+fn is_plain(path: &str) -> bool {
+    !path.ends_with('/') && !path.bytes().any(|byte| byte.is_ascii_uppercase() || matches!(byte, b'%' | b';'))
 }
 
 /// What each path leads to.
@@ -132,13 +152,24 @@ pub(super) struct PathTable<T> {
     exact_meanings: HashSet<Box<str>>,
     /// The most segments that a pattern has.
     longest: usize,
+    /// Some path here could be spelled otherwise than it is.
+    has_spellings: bool,
     /// In the order in which they are tried.
     patterns: Vec<(Pattern, Box<str>, T)>,
+    /// The same as they are meant.
+    meant: Vec<Pattern>,
 }
 
 impl<T> Default for PathTable<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), exact_meanings: HashSet::new(), longest: 0, patterns: Vec::new() }
+        Self {
+            exact: HashMap::new(),
+            exact_meanings: HashSet::new(),
+            longest: 0,
+            has_spellings: false,
+            patterns: Vec::new(),
+            meant: Vec::new(),
+        }
     }
 }
 
@@ -152,6 +183,7 @@ impl<T> PathTable<T> {
         let Some(pattern) = Pattern::parse(path)? else {
             self.exact.entry(path.into()).or_insert(value);
             self.exact_meanings.insert(meaning_of(path));
+            self.has_spellings |= !is_plain(path);
             return Ok(());
         };
         match self.patterns.iter().find(|(other, ..)| other.is_as_wide_as(&pattern)) {
@@ -161,6 +193,10 @@ impl<T> PathTable<T> {
         }
         let at = self.patterns.partition_point(|(other, ..)| other.order().lt(pattern.order()));
         self.longest = self.longest.max(pattern.0.len());
+        self.has_spellings |=
+            pattern.0.iter().any(|segment| matches!(segment, Segment::Literal(text) if !is_plain(text)))
+                || path.ends_with('/');
+        self.meant.insert(at, pattern.meant());
         self.patterns.insert(at, (pattern, path.into(), value));
         Ok(())
     }
@@ -181,25 +217,27 @@ impl<T> PathTable<T> {
             return Some((value, Params::default()));
         }
         let parts: Vec<&str> = segments(path).take(self.longest + 1).collect();
-        if !path.contains('%') {
-            let same = |text: &str, part: &str| text == part;
-            let (pattern, _, value) = self.patterns.iter().find(|(pattern, ..)| pattern.fits(&parts, same))?;
-            return Some((value, pattern.params(&parts)?));
-        }
-        self.find_encoded(path, &parts)
-    }
-
-    /// The same for a path with percent signs.
-    fn find_encoded(&self, path: &str, parts: &[&str]) -> Option<(&T, Params)> {
-        if parts.len() > self.longest || self.exact_meanings.contains(&meaning_of(path)) {
+        let as_sent = |text: &str, part: &str| text == part;
+        let at = self.patterns.iter().position(|(pattern, ..)| pattern.fits(&parts, as_sent))?;
+        if (self.has_spellings || !is_plain(path)) && self.leads_elsewhere(path, at) {
             return None;
         }
-        let meanings: Vec<Cow<'_, str>> = parts.iter().map(|part| meaning(part)).collect();
-        let meant: Vec<&str> = meanings.iter().map(|part| &**part).collect();
-        let by_meaning = |text: &str, part: &str| meaning(text) == part;
-        let (pattern, _, value) = self.patterns.iter().find(|(pattern, ..)| pattern.fits(&meant, by_meaning))?;
-        let as_sent = |text: &str, part: &str| text == part;
-        if pattern.fits(parts, as_sent) { Some((value, pattern.params(parts)?)) } else { None }
+        let (pattern, _, value) = &self.patterns[at];
+        Some((value, pattern.params(&parts)?))
+    }
+
+    /// Whether some router takes a path that fits a pattern for one of another.
+    fn leads_elsewhere(&self, path: &str, at: usize) -> bool {
+        let before_semicolon = path.split_once(';').map(|(before, _)| before);
+        [Some(path), before_semicolon].into_iter().flatten().any(|read| {
+            let read = read.trim_end_matches('/');
+            let meanings: Vec<Cow<'_, str>> = segments(read).take(self.longest + 1).map(meaning).collect();
+            let meant: Vec<&str> = meanings.iter().map(|part| &**part).collect();
+            let same = |text: &str, part: &str| text == part;
+            let first = self.meant.iter().find(|pattern| pattern.fits(&meant, same));
+            self.exact_meanings.contains(&meaning_of(read))
+                || first.is_some_and(|pattern| !pattern.is_as_wide_as(&self.meant[at]))
+        })
     }
 }
 
@@ -255,7 +293,7 @@ mod tests {
                 ("//", ""),
                 ("/room//2", ""),
                 ("/room/1/2/3", ""),
-                ("/Room/1", "/{a}/{b} a=Room b=1"),
+                ("/Rooms/1", "/{a}/{b} a=Rooms b=1"),
             ] {
                 assert_eq!(found(&table, path), expected, "{path}");
             }
@@ -278,6 +316,9 @@ mod tests {
             ("/r/a%0d%0ab", ""),
             ("/r/..", ""),
             ("/r/%2e%2E", ""),
+            ("/r/a\\..\\b", ""),
+            ("/r/\\", ""),
+            ("/r/%5c", "/r/{name} name=\\"),
             ("/r/.", ""),
             ("/r/...", "/r/{name} name=..."),
         ] {
@@ -316,13 +357,69 @@ mod tests {
             ("/admin", "/admin"),
             ("/%2561dmin", "/{name} name=%61dmin"),
             ("/adm%2fin", "/{name} name=adm/in"),
-            ("/%41dmin", "/{name} name=Admin"),
+            ("/%41dmins", "/{name} name=Admins"),
             ("/room/%73taf", "/room/{name} name=staf"),
             ("/room/st%61ff%20", "/room/{name} name=staff "),
             ("/x/caf%c3%a9", "/{a}/caf%c3%a9 a=x"),
             ("/r/a%2fb", "/r/a%2fb"),
             ("/room%2fstaff", "/{name} name=room/staff"),
             ("/%zz/%73", ""),
+        ] {
+            assert_eq!(found(&table, path), expected, "{path}");
+        }
+    }
+
+    /// As Express, Fastify and Nest read paths, whose routes would be reached by the rules of others.
+    #[test]
+    fn what_a_router_takes_for_another_path_is_not_served() {
+        let table =
+            table(&["/", "/{one}", "/admin", "/admin/{x}", "/room/staff", "/room/{name}", "/room/{name}/{tab}"]);
+        for path in [
+            "/Admin",
+            "/%41dmin",
+            "/room/STAFF",
+            "/admin\\x",
+            "/x\\..\\admin",
+            "/room/x\\..\\staff",
+            "/admin;x",
+            "/room/staff;x",
+            "/room/Staff;/x",
+            "/room/staff/;x",
+            "/;x",
+            "/admin/x;/y",
+            "/Room/1",
+        ] {
+            assert_eq!(found(&table, path), "", "{path}");
+        }
+        for (path, expected) in [
+            ("/", "/"),
+            ("/Lobby", "/{one} one=Lobby"),
+            ("/lobby;x", "/{one} one=lobby;x"),
+            ("/room/STAFFS", "/room/{name} name=STAFFS"),
+            ("/room/a;b", "/room/{name} name=a;b"),
+            ("/room/Staff/x", "/room/{name}/{tab} name=Staff tab=x"),
+            ("/admin/X", "/admin/{x} x=X"),
+        ] {
+            assert_eq!(found(&table, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_that_is_named_is_served() {
+        let table =
+            table(&["/Room/{a}", "/room/{b}", "/room/{c}/", "/room/STAFF", "/x/%73", "/x/{d}", "/y/{e}/", "/y/z"]);
+        for (path, expected) in [
+            ("/Room/1", "/Room/{a} a=1"),
+            ("/room/1", "/room/{b} b=1"),
+            ("/room/1/", "/room/{c}/ c=1"),
+            ("/room/STAFF", "/room/STAFF"),
+            ("/room/staff", ""),
+            ("/Room/staff", ""),
+            ("/x/%73", "/x/%73"),
+            ("/x/s", ""),
+            ("/x/t", "/x/{d} d=t"),
+            ("/y/1/", "/y/{e}/ e=1"),
+            ("/y/z/", ""),
         ] {
             assert_eq!(found(&table, path), expected, "{path}");
         }

@@ -267,6 +267,10 @@ fn split_target<'b>(target: &'b str, host: &Authority<'_>) -> Result<(&'b str, O
     }
     let origin_form = if target.starts_with('/') { target } else { absolute_path(target, host)? };
     match origin_form.split_once('?') {
+        // `http://host?x/admin`: there are routers that look for the first slash behind the host.
+        Some(("", query)) if query.contains('/') => {
+            Err(Refusal::malformed("request target is an absolute URI without a path whose query holds a slash"))
+        }
         Some((path, query)) => Ok((if path.is_empty() { "/" } else { path }, Some(query))),
         None if origin_form.is_empty() => Ok(("/", None)),
         None => Ok((origin_form, None)),

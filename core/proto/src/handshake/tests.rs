@@ -94,6 +94,8 @@ fn each_fault_has_its_status() {
         (swap("/chat?x=1", "chat"), malformed),
         (swap("/chat?x=1", "http://evil.example/chat"), malformed),
         (swap("/chat?x=1", "ftp://app.example.com/chat"), malformed),
+        (swap("/chat?x=1", "http://app.example.com?x/chat"), malformed),
+        (swap("/chat?x=1", "http://app.example.com?/chat"), malformed),
         (swap("/chat?x=1", &format!("/{}", "a".repeat(8192))), (414, Code::HeadTooLarge)),
     ];
     for (head, expected) in cases {
@@ -120,6 +122,8 @@ fn honest_variants_pass() {
     let heads = [
         swap("/chat?x=1", "http://app.example.com/chat"),
         swap("/chat?x=1", "WSS://APP.example.com"),
+        swap("/chat?x=1", "http://app.example.com?x=1"),
+        swap("/chat?x=1", "http://app.example.com/?x/1"),
         swap("/chat?x=1", "http://app.example.com:80/chat"),
         swap("/chat?x=1", "wss://app.example.com:443/chat"),
         swap("/chat?x=1", "https://app.example.com").replace("Host: app.example.com", "Host: app.example.com:443"),

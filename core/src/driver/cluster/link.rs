@@ -104,7 +104,7 @@ async fn read(mut stream: ReadHalf<Box<dyn Stream>>, values: Sender<Result<Recei
             Err(error) => break network(&error),
         }
         let end = loop {
-            match decoder.next() {
+            match decoder.take() {
                 Ok(None) => break None,
                 Ok(Some(received)) => {
                     if values.send(Ok(received)).await.is_err() {

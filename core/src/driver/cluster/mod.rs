@@ -12,7 +12,7 @@ mod refusal;
 mod seat;
 mod session;
 mod slots;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
 mod tls;
 mod worker;
@@ -211,6 +211,8 @@ fn run(worker: Worker, _ends: Ends) {
             || tracing::error!(target: "wsguard", "cluster: a fault of wsguard ended its thread: this node stays alone"),
         );
     }
+    // A name that is still looked up keeps nobody.
+    runtime.shutdown_background();
 }
 
 /// A number for this start of a server; nobody else has it.

@@ -3,6 +3,9 @@
 use core::fmt;
 use std::io;
 
+const NOT_PERMITTED: &str = "the user may not do in Redis what a node does: it needs the keys and channels `wsguard:*`, and \
+                             scripts (docs/SCALING.md has the rules)";
+
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -24,10 +27,7 @@ impl Refusal {
         match code {
             "WRONGPASS" => wrong("Redis knows no such user, or another password"),
             "NOAUTH" => wrong("Redis asks for a password, and the URL states none"),
-            "NOPERM" => wrong(
-                "the user may not do in Redis what a node does: it needs the keys and channels `wsguard:*`, and scripts \
-                 (docs/SCALING.md has the rules)",
-            ),
+            "NOPERM" => wrong(NOT_PERMITTED),
             "ERR" if error.contains("unknown command") => wrong("the server is older than Redis 6.2, or no Redis"),
             "ERR" if error.contains("DB index") => wrong("Redis has no database of this number"),
             "ERR" if error.contains("cluster mode") => {
@@ -49,6 +49,8 @@ impl fmt::Display for Refusal {
 pub(super) fn explain(error: &str) -> String {
     let code = error.split(' ').next().unwrap_or_default();
     match code {
+        "NOPERM" => NOT_PERMITTED.to_owned(),
+        "NOAUTH" => "Redis asks for a password now".to_owned(),
         "LOADING" => "Redis loads its data".to_owned(),
         "READONLY" => "the server is a replica now".to_owned(),
         "MASTERDOWN" => "the server is a replica that lost its master".to_owned(),

@@ -79,14 +79,17 @@ impl Drop for Entered {
 /// Waits for a place.
 pub(super) struct Entering {
     seat: Option<Entered>,
-    patience: Pin<Box<Sleep>>,
+    patience: Duration,
+    /// Where it has begun to wait.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Future for Entering {
     type Output = Result<Entered, UserFull>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(Entered(seat)) = &self.seat else { return Poll::Pending };
+        let this = &mut *self;
+        let Some(Entered(seat)) = &this.seat else { return Poll::Pending };
         let answer = {
             let mut state = lock(&seat.state);
             if state.answer.is_none() {
@@ -96,10 +99,15 @@ impl Future for Entering {
         };
         match answer {
             Some(Err(full)) => return Poll::Ready(Err(full)),
-            None if self.patience.as_mut().poll(cx).is_pending() => return Poll::Pending,
-            _ => {}
+            Some(Ok(())) => {}
+            None => {
+                let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.patience)));
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
         }
-        self.seat.take().map_or(Poll::Pending, |seat| Poll::Ready(Ok(seat)))
+        this.seat.take().map_or(Poll::Pending, |seat| Poll::Ready(Ok(seat)))
     }
 }
 
@@ -126,7 +134,7 @@ impl Seats {
         if !self.queue.push(Request::Enter { ticket, user, most }) {
             self.answered(ticket, Ok(()));
         }
-        Entering { seat: Some(Entered(seat)), patience: Box::pin(sleep(self.patience)) }
+        Entering { seat: Some(Entered(seat)), patience: self.patience, timer: None }
     }
 
     /// The cluster has answered.
@@ -140,7 +148,9 @@ impl Seats {
     /// Nobody will answer any more.
     pub(super) fn close(&self) {
         let waiting = core::mem::take(&mut *lock(&self.waiting));
-        waiting.into_values().for_each(|seat| seat.answer(Ok(())));
+        for seat in waiting.into_values() {
+            seat.answer(Ok(()));
+        }
     }
 }
 

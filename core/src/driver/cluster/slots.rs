@@ -60,7 +60,7 @@ pub(super) fn redirection(error: &str, asked: &Host) -> Option<Host> {
 }
 
 /// The slot of a key: what stands in its first pair of braces decides, if anything does.
-fn slot(key: &[u8]) -> u16 {
+pub(super) fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
         let close = rest.iter().position(|byte| *byte == b'}')?;

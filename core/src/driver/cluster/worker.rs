@@ -136,7 +136,9 @@ impl Worker {
             Link::Up(session) if session.has_room() => {
                 self.node.poll(now, &mut ops, &mut self.effects);
                 let at = Instant::now();
-                ops.into_iter().for_each(|(id, op)| session.carry(id, op, at));
+                for (id, op) in ops {
+                    session.carry(id, op, at);
+                }
                 session.flush();
             }
             // What is on its way comes first.
@@ -226,9 +228,15 @@ impl Worker {
 
     fn refused(&mut self, why: &Refusal) {
         self.link = Link::Down(self.clock.now().after_nanos(nanos(self.backoff.next())));
-        self.complain(&why.to_string());
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Err(why.clone()));
+        match (self.first.take(), why) {
+            // The start fails, and says so.
+            (Some(first), Refusal::Wrong(_)) => drop(first.send(Err(why.clone()))),
+            (first, _) => {
+                self.complain(&why.to_string());
+                if let Some(first) = first {
+                    let _ = first.send(Err(why.clone()));
+                }
+            }
         }
     }
 
@@ -295,7 +303,9 @@ impl Worker {
         if let Link::Up(session) = &mut self.link {
             self.node.poll(now, &mut ops, &mut self.effects);
             let last = self.node.stop(now).into_iter().map(|op| (OpId(u64::MAX), op));
-            ops.into_iter().chain(last).for_each(|(id, op)| session.carry(id, op, Instant::now()));
+            for (id, op) in ops.into_iter().chain(last) {
+                session.carry(id, op, Instant::now());
+            }
             session.flush();
             let answers = async {
                 while !session.is_idle() {

@@ -281,11 +281,11 @@ impl World {
             .map(|node| self.machines[node].id)
             .collect();
         let users = self.database.model.users.iter().filter(|(_, user)| user.until > now);
-        // Who holds such a user, too, and was not there itself could not clean up. Somebody who came by before anybody knew of the
-        // death may have made it last for another lease.
+        // Who holds such a user, too, and was not there itself could not clean up. Whoever came by, or left, before it knew of the
+        // death has made it last for another lease.
         let was_visited = |name: &str| {
             let visited = self.by_name.get(name).map_or(0, |user| self.users[*user].visited_at);
-            leases == 1 && visited > died
+            visited > died + (leases - 1) * LEASE_MS * MS
         };
         let held: Vec<_> = users
             .filter(|(name, user)| user.counts.iter().any(|(id, _)| is_of(*id)) && !was_visited(name))
@@ -390,13 +390,11 @@ impl World {
     }
 
     fn check_bans(&mut self) {
-        let known: Vec<HashMap<&Subject, Time>> = self
-            .machines
-            .iter()
-            .map(|machine| {
-                machine.bans.iter().filter(|(_, until)| **until > self.now).map(|(who, until)| (who, *until)).collect()
-            })
-            .collect();
+        let in_force = |machine: &super::machine::Machine| -> BTreeMap<Subject, Time> {
+            let bans = machine.bans.iter().filter(|(who, until)| **until > self.now && !self.unsure.contains(*who));
+            bans.map(|(who, until)| (who.clone(), *until)).collect()
+        };
+        let known: Vec<_> = self.machines.iter().map(in_force).collect();
         let mut wrong = 0;
         for bans in &known {
             let is_same = bans.len() == known[0].len()
@@ -404,6 +402,11 @@ impl World {
                     .iter()
                     .all(|(who, until)| known[0].get(who).is_some_and(|other| until.abs_diff(*other) < SECOND));
             wrong += u32::from(!is_same);
+            if !is_same && self.plan.is_loud {
+                let differ = |who: &&Subject| bans.contains_key(*who) != known[0].contains_key(*who);
+                let differ: Vec<_> = bans.keys().chain(known[0].keys()).filter(differ).collect();
+                println!("bans that not both know: {differ:?}, said {:?}", self.said);
+            }
         }
         for _ in 0..wrong {
             self.verdict.found("a node knows other bans than the first");
@@ -425,15 +428,12 @@ impl World {
         }
         self.run_until(self.now + 3 * SECOND);
         for (node, room, ticket, before) in asked {
-            let others = self.machines.iter().enumerate().filter(|(other, _)| *other != node);
-            let members: usize =
-                others.filter_map(|(_, machine)| machine.rooms.get(&room)).map(|room| room.members.len()).sum();
+            let members: usize = before.iter().filter(|(other, _)| *other != node).map(|(_, members)| members).sum();
             match self.machines[node].counted.get(&ticket) {
                 Some(Some((counted, 0))) if *counted == members => {}
                 Some(Some((counted, missing))) => {
                     if self.plan.is_loud {
                         let (here, of) = (self.machines[node].rooms.contains_key(&room), self.holders_of(room));
-
                         println!(
                             "room-{room}: {counted} counted by {node} (a member: {here}), {missing} missing, {members} there on {of:?}"
                         );

@@ -61,7 +61,7 @@ pub(super) struct User {
     pub(super) revoked_at: Time,
     /// When Redis noted it.
     pub(super) noted_at: Time,
-    /// When a node asked for a place for it.
+    /// When a node asked for a place for it, or gave one back.
     pub(super) visited_at: Time,
 }
 
@@ -214,6 +214,7 @@ impl World {
                 }
             }
             self.held(user, node);
+            self.users[user].visited_at = self.now;
             let name = Arc::clone(&self.users[user].name);
             drop(connection);
             self.request(node, Request::Exit { user: name });

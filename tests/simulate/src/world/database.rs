@@ -68,7 +68,10 @@ impl World {
         let reply = match &*op {
             Op::Publish { topic, bytes } => self.published(topic, bytes),
             Op::Subscribe { topic } => {
-                self.database.hears.entry(topic.clone()).or_default().push((node, link));
+                let hearers = self.database.hears.entry(topic.clone()).or_default();
+                if !hearers.contains(&(node, link)) {
+                    hearers.push((node, link));
+                }
                 Reply::Subscribed
             }
             Op::Unsubscribe { topic } => {

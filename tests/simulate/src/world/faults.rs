@@ -224,6 +224,8 @@ impl World {
     /// What Redis was told is gone. A revocation that some node has not heard of by now is lost.
     fn forget_everything(&mut self) {
         self.database.model.flush();
+        let recent = self.said.iter().filter(|(_, at)| at + 20 * SECOND > self.now);
+        self.unsure.extend(recent.map(|(subject, _)| subject.clone()));
         for user in &mut self.users {
             if user.noted_at + 20 * SECOND > self.now {
                 user.revoked_at = 0;
@@ -242,12 +244,14 @@ impl World {
         if !known.is_empty() && self.random.chance(0.4) {
             let subject = self.random.pick(&known).clone();
             self.machines[node].bans.remove(&subject);
+            self.said.push((subject.clone(), self.now));
             self.request(node, Request::Unban { subject });
         } else {
             let subject = Subject::User(format!("banned-{}", self.id()).into());
             let for_ms = 500_000 + self.random.below(500_000);
             let until = self.now + for_ms * MS;
             self.machines[node].bans.insert(subject.clone(), until);
+            self.said.push((subject.clone(), self.now));
             self.request(node, Request::Ban { subject, for_ms: Some(for_ms), reason: "a reason".into() });
         }
         self.drive(node);

@@ -241,7 +241,7 @@ impl World {
     }
 
     fn connect_later(&mut self, node: usize) {
-        let most = (100 * MS << self.machines[node].attempts.min(6)).min(5 * SECOND);
+        let most = ((100 * MS) << self.machines[node].attempts.min(6)).min(5 * SECOND);
         let wait = most / 2 + self.random.below(most / 2);
         self.after(wait, node, Event::Connect { life: self.machines[node].life });
     }

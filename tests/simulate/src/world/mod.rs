@@ -9,9 +9,10 @@ mod meter;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
+use wsguard_proto::bans::Subject;
 use wsguard_proto::cluster::ops::{Op, OpId, Reply, Topic};
 use wsguard_proto::cluster::store::Store;
 use wsguard_proto::config::{Options, Policy, RateRules};
@@ -130,6 +131,10 @@ pub struct World {
     by_name: HashMap<Arc<str>, usize>,
     publications: HashMap<u64, Publication>,
     next_id: u64,
+    /// What applications said of whom, and when.
+    said: Vec<(Subject, Time)>,
+    /// Whom Redis forgot before all nodes can have heard: whoever heard first may be gone.
+    unsure: HashSet<Subject>,
     history: RefCell<Vec<(Option<Arc<str>>, String)>>,
     told: Cell<u32>,
     /// Nobody comes or goes any more.
@@ -169,6 +174,8 @@ impl World {
             by_name: HashMap::new(),
             publications: HashMap::new(),
             next_id: 1,
+            said: Vec::new(),
+            unsure: HashSet::new(),
             history: RefCell::default(),
             told: Cell::new(0),
             is_quiet: false,

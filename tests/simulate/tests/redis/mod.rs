@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use wsguard_proto::cluster::store::{Command, Script, Value};
+use wsguard_proto::cluster::store::{Command, SCRIPTS, Value};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -77,9 +77,11 @@ impl Client {
         self.pipeline(&[words]).remove(0)
     }
 
-    pub(crate) fn load(&mut self, script: &Script) {
-        let sha1 = self.call(&[b"SCRIPT", b"LOAD", script.text.as_bytes()]);
-        assert_eq!(sha1, Value::Bytes(script.sha1().into()), "{script:?}");
+    pub(crate) fn load_all(&mut self) {
+        for script in SCRIPTS {
+            let sha1 = self.call(&[b"SCRIPT", b"LOAD", script.text.as_bytes()]);
+            assert_eq!(sha1, Value::Bytes(script.sha1().into()), "{script:?}");
+        }
     }
 
     /// As a driver does.
@@ -96,14 +98,13 @@ impl Client {
             "+" => Value::Bytes(rest.into()),
             "-" => Value::Error(rest.into()),
             ":" => Value::Int(rest.parse().unwrap()),
-            "$" if rest == "-1" => Value::Nil,
+            "$" | "*" if rest == "-1" => Value::Nil,
             "$" => {
                 let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
                 self.reader.read_exact(&mut bytes).unwrap();
                 bytes.truncate(bytes.len() - 2);
                 Value::Bytes(bytes)
             }
-            "*" if rest == "-1" => Value::Nil,
             "*" => Value::Array((0..rest.parse::<usize>().unwrap()).map(|_| self.value()).collect()),
             _ => panic!("no RESP: {line}"),
         }

@@ -36,7 +36,7 @@ impl Command {
 
     /// All words, as they are sent.
     pub fn words(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
-        let head = self.script.map(|script| [script.sha1().as_bytes().into(), number(self.keys.len()).into()]);
+        let head = self.script.map(|script| [script.sha1().as_bytes().into(), number(&self.keys.len()).into()]);
         let rest = self.keys.iter().chain(&self.args).map(|word| Cow::Borrowed(&word[..]));
         core::iter::once(self.name.as_bytes().into()).chain(head.into_iter().flatten()).chain(rest)
     }
@@ -91,7 +91,7 @@ impl Store {
             ),
             Op::Ban { subject, for_ms, reason, node } => {
                 let for_ms = for_ms.filter(|ms| *ms <= LONGEST_BAN_MS).map_or(0, |ms| ms.max(1));
-                self.about_bans(&script::BAN, *node, subject, vec![number(for_ms), reason.as_bytes().into()])
+                self.about_bans(&script::BAN, *node, subject, vec![number(&for_ms), reason.as_bytes().into()])
             }
             Op::Unban { subject, node } => self.about_bans(&script::UNBAN, *node, subject, vec![]),
             Op::Publish { topic, bytes } => {
@@ -113,7 +113,7 @@ impl Store {
     fn about_user(&self, op: &Op) -> Option<Command> {
         let (script, user, args, buckets) = match op {
             Op::Enter { node, user, most, gone, full, keep_ms } => {
-                let mut args = vec![hex(*node), number(most), number(keep_ms), number(gone.len())];
+                let mut args = vec![hex(*node), number(most), number(keep_ms), number(&gone.len())];
                 args.extend(gone.iter().map(|node| hex(*node)));
                 (&script::ENTER, user, args, full)
             }
@@ -126,7 +126,7 @@ impl Store {
             Op::Share { node, user, levels } => (&script::SHARE, user, vec![hex(*node)], levels),
             Op::Report { node, user, used } => (&script::REPORT, user, vec![hex(*node)], used),
             Op::TakeOver { node, user, from, is_gone, full } => {
-                (&script::TAKE_OVER, user, vec![hex(*node), hex(*from), number(u8::from(*is_gone))], full)
+                (&script::TAKE_OVER, user, vec![hex(*node), hex(*from), number(&u8::from(*is_gone))], full)
             }
             _ => return None,
         };
@@ -141,7 +141,7 @@ impl Store {
     }
 
     fn touch(&self, users: &[Arc<str>], keep_ms: u64) -> Vec<Command> {
-        users.iter().map(|user| Command::plain("PEXPIRE", self.user(user), vec![number(keep_ms)])).collect()
+        users.iter().map(|user| Command::plain("PEXPIRE", self.user(user), vec![number(&keep_ms)])).collect()
     }
 
     /// What was trimmed is asked for last: whatever is trimmed between the two is not missed unnoticed.
@@ -167,7 +167,7 @@ fn hex(node: NodeId) -> Vec<u8> {
     node.to_string().into_bytes()
 }
 
-fn number(value: impl ToString) -> Vec<u8> {
+fn number(value: &impl ToString) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 

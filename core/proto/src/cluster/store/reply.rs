@@ -1,5 +1,6 @@
 //! What Redis answers. Anything may stand there, whoever wrote it: what is not as it should be is an answer that failed.
 
+use core::num::ParseIntError;
 use std::sync::Arc;
 
 use super::commands::Store;
@@ -140,7 +141,7 @@ fn bans(values: &[Value]) -> Option<Reply> {
     let now = time(now)?;
     let ban = |pair: &[Value]| {
         let (until, reason) = pair.get(1)?.text()?.split_once(' ')?;
-        Some((subject(pair.first()?.text()?)?, end(until)?, Arc::from(reason)))
+        Some((subject(pair.first()?.text()?)?, end(until).ok()?, Arc::from(reason)))
     };
     let all = table.array()?.chunks(2).filter_map(ban);
     let bans = all.filter(|(_, until, _)| until.is_none_or(|until| until > now)).collect();
@@ -156,7 +157,9 @@ fn entry(value: &Value) -> Option<(LogId, Entry)> {
         let named = field("s")?;
         Some(match field("k")? {
             "d" => Entry::Disconnect { user: named.into(), node },
-            "b" => Entry::Ban { subject: subject(named)?, until: end(field("e")?)?, reason: field("r")?.into(), node },
+            "b" => {
+                Entry::Ban { subject: subject(named)?, until: end(field("e")?).ok()?, reason: field("r")?.into(), node }
+            }
             "u" => Entry::Unban { subject: subject(named)?, node },
             _ => return None,
         })
@@ -173,9 +176,9 @@ fn subject(text: &str) -> Option<Subject> {
 }
 
 /// When a ban ends; 0: it does not.
-fn end(text: &str) -> Option<Option<StoreTime>> {
-    let micros: u64 = text.parse().ok()?;
-    Some((micros > 0).then_some(StoreTime(micros)))
+fn end(text: &str) -> Result<Option<StoreTime>, ParseIntError> {
+    let micros: u64 = text.parse()?;
+    Ok((micros > 0).then_some(StoreTime(micros)))
 }
 
 fn time(value: &Value) -> Option<StoreTime> {

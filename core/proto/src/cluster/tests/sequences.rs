@@ -26,6 +26,7 @@ enum Step {
     Enter(usize, usize),
     Exit(usize, usize),
     Pass(usize, usize),
+    Burst(usize, usize),
     Up(usize, usize),
     Down(usize, usize),
     Publish(usize, usize),
@@ -62,6 +63,39 @@ fn calm() -> impl Strategy<Value = Step> {
         1 => (node.clone(), name.clone()).prop_map(|(node, name)| Step::Ban(node, name)),
         1 => (node.clone(), name.clone()).prop_map(|(node, name)| Step::Unban(node, name)),
         1 => (node, name).prop_map(|(node, name)| Step::Count(node, name)),
+    ]
+}
+
+/// One user who sends as much as may pass, and nothing else.
+fn greedy() -> impl Strategy<Value = Step> {
+    let node = 0..NODES;
+    let many = 1usize..4;
+    prop_oneof![
+        2 => (1u64..40).prop_map(Step::Time),
+        1 => (100u64..400).prop_map(Step::Time),
+        6 => node.clone().prop_map(Step::Poll),
+        4 => (node.clone(), many.clone()).prop_map(|(node, many)| Step::CarryOut(node, many)),
+        4 => (node.clone(), many.clone()).prop_map(|(node, many)| Step::Answer(node, many)),
+        4 => (node.clone(), many.clone()).prop_map(|(node, many)| Step::Hear(node, many)),
+        1 => node.clone().prop_map(|node| Step::Enter(node, 0)),
+        1 => node.clone().prop_map(|node| Step::Exit(node, 0)),
+        6 => (node, many).prop_map(|(node, many)| Step::Burst(node, many * 3)),
+    ]
+}
+
+/// Members of one room that come and go, and messages to it.
+fn sociable() -> impl Strategy<Value = Step> {
+    let node = 0..NODES;
+    let many = 1usize..4;
+    prop_oneof![
+        1 => (1u64..20).prop_map(Step::Time),
+        6 => node.clone().prop_map(Step::Poll),
+        4 => (node.clone(), many.clone()).prop_map(|(node, many)| Step::CarryOut(node, many)),
+        4 => (node.clone(), many.clone()).prop_map(|(node, many)| Step::Answer(node, many)),
+        4 => (node.clone(), many).prop_map(|(node, many)| Step::Hear(node, many)),
+        2 => node.clone().prop_map(|node| Step::Up(node, 0)),
+        2 => node.clone().prop_map(|node| Step::Down(node, 0)),
+        2 => node.prop_map(|node| Step::Publish(node, 0)),
     ]
 }
 
@@ -127,13 +161,8 @@ impl Run {
             Step::Flow => world.flow(),
             Step::Enter(at, user) => world.enter(at, &self.users[user].clone(), MOST),
             Step::Exit(at, user) => world.exit(at, &self.users[user].clone()),
-            Step::Pass(at, user) => {
-                let name = &self.users[user];
-                let is_here = world.peers[at].held.get(name).is_some_and(|held| *held > 0);
-                if is_here && world.peers[at].buckets.pass(name, world.now) {
-                    self.passed.entry(user).or_default().push(world.now);
-                }
-            }
+            Step::Pass(at, user) => self.pass(at, user),
+            Step::Burst(at, many) => (0..many).for_each(|_| self.pass(at, 0)),
             Step::Up(at, room) => world.up(at, &self.rooms[room]),
             Step::Down(at, room) => world.down(at, &self.rooms[room]),
             Step::Publish(at, room) => {
@@ -168,6 +197,20 @@ impl Run {
             Step::Connect(at) => world.connect(at),
             Step::Deafen(at) => world.deafen(at),
             Step::Flush => world.store.flush(),
+        }
+    }
+
+    fn pass(&mut self, at: usize, user: usize) {
+        let (peer, name, now) = (&self.world.peers[at], &self.users[user], self.world.now);
+        if peer.held.get(name).is_some_and(|held| *held > 0) && peer.buckets.pass(name, now) {
+            self.passed.entry(user).or_default().push(now);
+        }
+    }
+
+    /// An answer that takes a second would be an outage.
+    fn keep_up(&mut self) {
+        if self.world.peers.iter().any(|peer| peer.node.lag(self.world.now).as_millis() > 550) {
+            self.world.flow();
         }
     }
 
@@ -275,7 +318,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// A slow network that loses nothing.
     #[test]
@@ -283,13 +326,7 @@ proptest! {
         let mut run = Run::new(counts);
         for (index, step) in steps.iter().enumerate() {
             run.step(step);
-            // No answer takes a second: that would be an outage.
-            for at in 0..NODES {
-                let late = run.world.peers[at].node.lag(run.world.now).as_millis() > 700;
-                if late {
-                    run.world.flow();
-                }
-            }
+            run.keep_up();
             for (at, room, when) in &publishes {
                 if *when == index {
                     run.publish_to_all(*at, *room);
@@ -308,6 +345,41 @@ proptest! {
             for other in there {
                 prop_assert!(run.messages(*other, *at).contains(number), "{number} of {at} at {other}");
             }
+        }
+    }
+
+    #[test]
+    fn no_more_passes_than_may(steps in prop::collection::vec(greedy(), 1..200)) {
+        let mut run = Run::new(true);
+        for step in &steps {
+            run.step(step);
+            run.keep_up();
+        }
+        run.check_bound();
+        prop_assert!(run.world.peers.iter().all(|peer| peer.outages == 0));
+    }
+
+    #[test]
+    fn whoever_has_joined_is_reached(steps in prop::collection::vec(sociable(), 1..60), counts: bool) {
+        let mut run = Run::new(counts);
+        for step in &steps {
+            run.step(step);
+        }
+        run.world.flow();
+        run.check_rest();
+        let topic = run.rooms[0].clone();
+        for at in 0..NODES {
+            run.publish_to_all(at, 0);
+        }
+        for (at, number, there) in &run.due {
+            for other in there {
+                prop_assert!(run.messages(*other, *at).contains(number), "{number} of {at} at {other}");
+            }
+        }
+        // Whoever is alone with it knows by now.
+        let has: Vec<_> = (0..NODES).filter(|at| run.world.has(*at, &topic)).collect();
+        if let ([at], true) = (&has[..], counts) {
+            prop_assert!(!run.world.peers[*at].interest.reaches_others(&topic));
         }
     }
 

@@ -52,6 +52,29 @@ fn a_node_alone_reaches_nobody_until_another_joins() {
     assert_eq!(world.peers[1].delivered, []);
 }
 
+/// Redis answered that one node hears it; before that answer came, another said that it does.
+#[test]
+fn an_answer_that_comes_late_does_not_hide_who_joined_meanwhile() {
+    let mut world = joined(2);
+    world.up(0, &room("a"));
+    // Subscribed, and `joined` is carried out, but not answered.
+    world.poll(0);
+    while world.carry_out(0, 0) {}
+    while world.answer(0) {}
+    world.poll(0);
+    while world.carry_out(0, 0) {}
+    world.up(1, &room("a"));
+    for _ in 0..3 {
+        world.poll(1);
+        while world.carry_out(1, 0) | world.answer(1) {}
+    }
+    while world.hear(0) {}
+    while world.answer(0) {}
+    world.flow();
+    assert!(world.peers[0].interest.reaches_others(&room("a")));
+    assert!(world.peers[1].interest.reaches_others(&room("a")));
+}
+
 #[test]
 fn a_message_to_many_topics_arrives_once() {
     let mut world = joined(3);

@@ -66,7 +66,11 @@ fn more_than_may_wait_for_the_cluster_closes_the_connection_and_says_so() {
     assert!(rig.conn.is_open());
     rig.text(&text);
     assert_eq!((rig.close_code(), &*rig.seen.reports), (Some(1008), &[Code::RateLimited][..]));
-    assert!(rig.seen.details[0].starts_with("495 payload bytes would wait for the cluster to answer"), "{}", rig.seen.details[0]);
+    assert!(
+        rig.seen.details[0].starts_with("495 payload bytes would wait for the cluster to answer"),
+        "{}",
+        rig.seen.details[0]
+    );
     rig.pass(5000);
     assert_eq!(rig.seen.messages.len(), 2);
     drop(rig);

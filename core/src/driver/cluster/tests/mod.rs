@@ -1,4 +1,5 @@
 //! The driver against real servers of Redis.
+#![cfg(unix)]
 
 mod nodes;
 mod redis;

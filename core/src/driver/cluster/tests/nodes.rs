@@ -1,5 +1,8 @@
 //! Nodes of one process over a real Redis: what one says the others hear, and what an outage costs.
 
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use wsguard_proto::bans::Subject;
 use wsguard_proto::cluster::ops::{Buckets, Effect, Kind, Level, Message, Request, Topic, UserFull};
+use wsguard_proto::cluster::resp::{Decoder, Received};
 use wsguard_proto::cluster::store::Value;
 use wsguard_proto::cluster::url::ClusterUrl;
 use wsguard_proto::config::{ClusterPolicy, OnOutage};
@@ -149,7 +153,14 @@ fn two_nodes_are_one_server() {
         "bans are known after the start"
     );
     let held = two.enter("w", 1).unwrap();
-    [one, two, three].iter().for_each(|node| node.cluster.stop());
+    two.cluster.down(&room());
+    redis.ask_until(
+        &["PUBSUB", "NUMSUB", "wsguard:prod:room:a"],
+        |answer| matches!(answer, Value::Array(counts) if counts[1] == Value::Int(0)),
+    );
+    for node in [&one, &two, &three] {
+        node.cluster.stop();
+    }
     assert_eq!(redis.ask(&["ZCARD", "wsguard:{prod}:nodes"]), Value::Int(0), "nobody is left");
     drop(held);
 }
@@ -215,4 +226,69 @@ fn a_start_is_refused_where_nothing_would_mend_it() {
     let _alone = node.enter("u", 1).unwrap();
     redis.restart();
     node.is_told(true);
+}
+
+/// Between a node and Redis: passes on everything but, while it is mute, the messages of channels.
+struct Proxy {
+    port: u16,
+    is_mute: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    fn start(redis: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let is_mute = Arc::new(AtomicBool::new(false));
+        let mute = Arc::clone(&is_mute);
+        std::thread::spawn(move || {
+            for node in listener.incoming().map_while(Result::ok) {
+                let server = TcpStream::connect(("127.0.0.1", redis)).unwrap();
+                let (mut from_node, mut to_server) = (node.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from_node, &mut to_server);
+                    let _ = to_server.shutdown(Shutdown::Both);
+                });
+                let mute = Arc::clone(&mute);
+                std::thread::spawn(move || pass_on(&server, &node, &mute));
+            }
+        });
+        Self { port, is_mute }
+    }
+}
+
+/// Value by value, as Redis sends them.
+fn pass_on(server: &TcpStream, mut node: &TcpStream, is_mute: &AtomicBool) {
+    let (mut decoder, mut frame) = (Decoder::default(), Vec::new());
+    for byte in BufReader::new(server).bytes().map_while(Result::ok) {
+        frame.push(byte);
+        decoder.push(&[byte]);
+        let Some(received) = decoder.take().unwrap() else { continue };
+        let is_message = matches!(&received, Received::Push(push) if push[0] == Value::Bytes(b"message".into()));
+        if !(is_message && is_mute.load(Ordering::Relaxed)) && node.write_all(&frame).is_err() {
+            break;
+        }
+        frame.clear();
+    }
+    let _ = node.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_node_that_hears_nothing_although_redis_answers_connects_anew() {
+    let redis = Redis::start(&[]);
+    let proxy = Proxy::start(redis.port);
+    let node = start(&format!("redis://127.0.0.1:{}", proxy.port)).unwrap();
+    node.is_told(true);
+    node.cluster.up(room());
+    proxy.is_mute.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    node.is_told(false);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    proxy.is_mute.store(false, Ordering::Relaxed);
+    node.is_told(true);
+    redis.ask_until(
+        &["PUBSUB", "NUMSUB", "wsguard:prod:room:a"],
+        |answer| matches!(answer, Value::Array(counts) if counts[1] == Value::Int(1)),
+    );
+    redis.ask(&["PUBLISH", "wsguard:prod:room:a", r#"{"event": "news", "data": [1]}"#]);
+    assert!(node.hears().contains("news"));
 }

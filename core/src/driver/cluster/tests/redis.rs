@@ -119,7 +119,7 @@ impl Redis {
         let mut decoder = Decoder::default();
         let mut read = [0; 4096];
         loop {
-            match decoder.next().ok()? {
+            match decoder.take().ok()? {
                 Some(Received::Answer(value)) => return Some(value),
                 Some(Received::Push(_)) => {}
                 None => match socket.read(&mut read).ok()? {
