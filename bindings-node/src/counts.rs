@@ -19,9 +19,12 @@ pub struct Counted {
     pub message: Option<String>,
 }
 
+/// The number of a question, and its answer.
+type Answer = (u32, Result<Everywhere, Error>);
+
 /// Answers that JavaScript has not taken.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counts(Arc<Mutex<Vec<(u32, Result<Everywhere, Error>)>>>);
+pub(crate) struct Counts(Arc<Mutex<Vec<Answer>>>);
 
 impl Counts {
     /// What takes the answer to a question. `wake` is called when it has come.
@@ -44,7 +47,7 @@ impl Counts {
     }
 }
 
-fn counted((ticket, outcome): (u32, Result<Everywhere, Error>)) -> Counted {
+fn counted((ticket, outcome): Answer) -> Counted {
     let (counted, error) = match outcome {
         Ok(everywhere) => (everywhere, None),
         Err(error) => (Everywhere::default(), Some(error)),

@@ -498,6 +498,7 @@ impl Server {
 
     /// Counts an audience on all nodes. `then` is called with `(connections, missing)` and `None`, or with `None` and an exception,
     /// once, on the thread that handles events. Returns a number for `_forget_count`.
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _count_everywhere(
         &self,
         py: Python<'_>,
@@ -533,6 +534,7 @@ impl Server {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _clear_rooms(&self, py: Python<'_>, rooms: Vec<String>, except: Vec<Bound<'_, Connection>>) -> PyResult<()> {
         let run = self.own_run(py)?;
         let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
@@ -541,6 +543,7 @@ impl Server {
     }
 
     /// Closes the connections of an audience on other nodes.
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 has made them for this call")]
     fn _close_elsewhere(
         &self,
         py: Python<'_>,

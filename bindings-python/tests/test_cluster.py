@@ -22,6 +22,7 @@ import wsguard
 from conftest import ORIGIN, Run, client, options, run_beside
 from websockets.asyncio.client import connect
 from wsguard import ConfigError, Everywhere, UsageError
+from wsguard.asgi import Guard
 
 TOKENS = {"tokens": [{"token": user * 32, "user": user} for user in "ab"]}
 
@@ -418,3 +419,48 @@ def test_processes_that_share_a_port_are_nodes(redis: int) -> None:
         """
     )
     assert said == "b'88'\n[0, 0]\n"
+
+
+def test_middlewares_of_asgi_share_a_limit(redis: int) -> None:
+    async def accept(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async def main() -> None:
+        cluster: Any = {"url": f"redis://127.0.0.1:{redis}", "name": uuid.uuid4().hex}
+        policy: Any = {"origins": [ORIGIN], "auth": TOKENS, "max_connections_per_user": 1, "cluster": cluster}
+        headers = [(b"host", b"x"), (b"origin", ORIGIN.encode()), (b"x-auth-token", b"a" * 32)]
+        scope: dict[str, Any] = {
+            "type": "websocket",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "scheme": "ws",
+        }
+        scope |= {"headers": headers, "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 80), "subprotocols": []}
+        scope |= {"http_version": "1.1", "extensions": {"websocket.http.response": {}}}
+        said: list[Any] = []
+        left = asyncio.Event()
+        tasks = []
+        for guard in (Guard(accept, policy), Guard(accept, policy)):
+            answered = asyncio.Event()
+            asked = iter([{"type": "websocket.connect"}])
+
+            async def receive(asked: Any = asked) -> Any:
+                for message in asked:
+                    return message
+                await left.wait()
+                return {"type": "websocket.disconnect", "code": 1000}
+
+            async def send(message: Any, answered: asyncio.Event = answered) -> None:
+                said.append(message.get("status", message["type"]))
+                answered.set()
+
+            tasks.append(asyncio.ensure_future(guard({**scope}, receive, send)))
+            await asyncio.wait_for(answered.wait(), 10)
+        assert said[:2] == ["websocket.accept", 429]
+        left.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(main())

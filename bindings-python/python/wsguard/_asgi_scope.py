@@ -30,7 +30,7 @@ def judged_head(head: bytes) -> bytes:
 
 
 def _origin_form(path: bytes) -> bytes:
-    """The path of a target, which may be an absolute URI (RFC 9112 section 3.2.2): the core judged its path."""
+    """The path of a target, which may be an absolute URI (RFC 9112 section 3.2.2): the core judges its path alone."""
     if path.startswith(b"/"):
         return path
     return b"/" + b"".join(path.split(b"/", 3)[3:])

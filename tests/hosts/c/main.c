@@ -254,7 +254,7 @@ static void print_stats(void) {
          "\"pending_auth\":%llu,\"upgrades_in_inbox\":%llu,\"refusing\":%llu,\"rooms\":%llu,"
          "\"room_memberships\":%llu,\"messages_compressed_in\":%llu,\"bytes_inflated\":%llu,"
          "\"messages_compressed_out\":%llu,\"messages_left_plain\":%llu,\"compression_saved_bytes\":%llu,"
-         "\"verdicts\":{",
+         "\"pipe_bytes\":%llu,\"cluster_up\":%llu,\"cluster_dropped\":%llu,\"verdicts\":{",
          (unsigned long long)stats.connections, (unsigned long long)stats.open, (unsigned long long)stats.opened_total,
          (unsigned long long)stats.messages_in, (unsigned long long)stats.bytes_in, (unsigned long long)stats.bytes_out,
          (unsigned long long)stats.inbox_bytes, (unsigned long long)stats.outbox_bytes,
@@ -263,7 +263,8 @@ static void print_stats(void) {
          (unsigned long long)stats.rooms, (unsigned long long)stats.room_memberships,
          (unsigned long long)stats.messages_compressed_in, (unsigned long long)stats.bytes_inflated,
          (unsigned long long)stats.messages_compressed_out, (unsigned long long)stats.messages_left_plain,
-         (unsigned long long)stats.compression_saved_bytes);
+         (unsigned long long)stats.compression_saved_bytes, (unsigned long long)stats.pipe_bytes,
+         (unsigned long long)stats.cluster_up, (unsigned long long)stats.cluster_dropped);
   for (uint32_t verdict = 0; wsg_verdict_name(verdict).len > 0; verdict++) {
     uint64_t count = 0;
     if (wsg_server_verdict_count(server, verdict, &count) < 0 || count == 0) continue;

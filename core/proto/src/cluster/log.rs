@@ -78,7 +78,7 @@ pub(super) struct Log {
     place: Option<Place>,
     /// What the table holds: entries about bans up to here.
     table: LogId,
-    known: HashMap<Subject, Known>,
+    known: BTreeMap<Subject, Known>,
     /// What Redis is to have, by number; and the last number about each.
     changes: BTreeMap<u64, Change>,
     last: HashMap<About, u64>,
@@ -110,7 +110,7 @@ impl Log {
             started: now,
             place: None,
             table: LogId::default(),
-            known: HashMap::new(),
+            known: BTreeMap::new(),
             changes: BTreeMap::new(),
             last: HashMap::new(),
             last_number: 0,

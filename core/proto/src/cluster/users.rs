@@ -434,7 +434,9 @@ impl Users {
 
     /// States all users again.
     pub(super) fn restore_all(&mut self) {
-        self.restores = self.table.keys().cloned().collect();
+        // In order: what a test on fake time does is the same each time.
+        let names: BTreeSet<_> = self.table.keys().cloned().collect();
+        self.restores = names.into_iter().collect();
         self.first = self.restores.len();
         for user in self.table.values_mut() {
             (user.is_synced, user.is_queued) = (false, true);

@@ -290,7 +290,8 @@ fn stats(server: &Handle) -> Value {
         "room_memberships": stats.room_memberships,
         "messages_compressed_in": stats.messages_compressed_in, "bytes_inflated": stats.bytes_inflated,
         "messages_compressed_out": stats.messages_compressed_out, "messages_left_plain": stats.messages_left_plain,
-        "compression_saved_bytes": stats.compression_saved_bytes, "verdicts": verdicts})
+        "compression_saved_bytes": stats.compression_saved_bytes, "pipe_bytes": stats.pipe_bytes,
+        "cluster_up": stats.cluster_up, "cluster_dropped": stats.cluster_dropped, "verdicts": verdicts})
 }
 
 /// SIGTERM and SIGINT drain, as an orchestrator expects.

@@ -131,7 +131,7 @@ impl Machine {
 
 impl World {
     pub(super) fn machine(&mut self) -> Machine {
-        let (life, seed) = (self.id(), self.random.next());
+        let (life, seed) = (self.id(), self.random.number());
         let mut id = [0; 16];
         id[..8].copy_from_slice(&life.to_be_bytes());
         id[8..].copy_from_slice(&seed.to_be_bytes());
